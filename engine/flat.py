@@ -1,0 +1,56 @@
+"""Flat-vector mathematics on the loss as a function of theta, shape [P]: perturbations, Hessian-vector products, balls.
+
+Everything here composes with `torch.func.vmap`, so one optimizee is written and many are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import grad, vjp
+
+Loss = Callable[[Tensor], Tensor]
+"""theta, shape [P], to a scalar."""
+
+TINY = 1e-12
+"""Guards a norm that is divided by, so that a zero vector stays zero instead of becoming NaN."""
+
+
+def perturbation(direction: Tensor, radius: float | Tensor) -> Tensor:
+    """The vector of length `radius` along `direction`, shape [..., P]; zero where the direction is zero."""
+    return radius * direction / direction.norm(dim=-1, keepdim=True).clamp_min(TINY)
+
+
+def project(vector: Tensor, radius: float | Tensor, norm: str = "l2") -> Tensor:
+    """The point of the ball of `radius` about 0 that is nearest to `vector`, shape [..., P]; norm l2 or linf."""
+    if norm == "linf":
+        return vector.clamp(-radius, radius)
+    length = vector.norm(dim=-1, keepdim=True).clamp_min(TINY)
+    return vector * (radius / length).clamp_max(1.0)
+
+
+def grad_and_hvp(loss: Loss, theta: Tensor, vector: Callable[[Tensor], Tensor] | Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient g and H v at theta, shape [P] each, where v is `vector` or, if callable, `vector(g)` held constant.
+
+    Reverse over reverse: two passes, one graph, exact wherever the loss is twice differentiable.
+    """
+    gradient, pull_back = vjp(grad(loss), theta)
+    constant = vector(gradient.detach()) if callable(vector) else vector
+    return gradient, pull_back(constant)[0]
+
+
+def unit(vector: Tensor) -> Tensor:
+    """vector / its norm, shape [..., P]; zero where the vector is zero."""
+    return perturbation(vector, 1.0)
+
+
+def dot(left: Tensor, right: Tensor) -> Tensor:
+    """Inner product over the last dimension, kept: shape [..., 1]."""
+    return (left * right).sum(-1, keepdim=True)
+
+
+def all_finite(tensors: list[Tensor]) -> Tensor:
+    """Whether every number in every tensor is finite: a boolean scalar on the device."""
+    return torch.stack([tensor.isfinite().all() for tensor in tensors]).all()

@@ -1,0 +1,114 @@
+"""The contract of a learned optimizer: pure functions and explicit state, the same network for every coordinate.
+
+    state = optimizer.init(theta)
+    update, state = optimizer.update(phi, theta, grad, state)        theta_{t+1} = theta_t + update
+
+theta and grad have shape [..., P]: any number of optimizees side by side. `update` is `observe` (what the network is shown,
+no meta-parameters) followed by `step` (the network); penalties on the update function call `step` alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from engine.registry import Registry
+from engine.settings import setting
+
+Phi = dict[str, Tensor]
+"""Meta-parameters by name."""
+
+State = dict[str, Tensor]
+"""Optimizer state by name: each of shape [..., P, ·] or [..., P], and `time`, shape []."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LearnedOptimizer:
+    """A coordinate-wise network that turns gradients into updates."""
+
+    name: ClassVar[str]
+    gradient_features: ClassVar[int]
+    """How many of the features, the first ones, are made of the current gradient alone."""
+
+    hidden: int = setting(20, minimum=1, maximum=1024, help="hidden units for each coordinate")
+    theta_input: bool = setting(False, help="show the network the parameter itself as one more input")
+
+    def init_phi(self, generator: Generator) -> Phi:
+        """Fresh meta-parameters in float32 on the CPU, so that every device starts from the same numbers."""
+        raise NotImplementedError
+
+    def init(self, theta: Tensor) -> State:
+        """The state before the first step for parameters of shape [..., P]."""
+        raise NotImplementedError
+
+    def observe(self, theta: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return the input features, shape [..., P, F], and the state with its moments moved on."""
+        raise NotImplementedError
+
+    def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return the update, shape [..., P], and the state with its hidden units moved on."""
+        raise NotImplementedError
+
+    def update(self, phi: Phi, theta: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return the update, shape [..., P], to add to theta, and the next state."""
+        features, state = self.observe(theta, grad, state)
+        return self.step(phi, features, state)
+
+    def with_theta(self, features: list[Tensor], theta: Tensor) -> Tensor:
+        """Stack features, [..., P] each, into [..., P, F], theta last where it is an input."""
+        return torch.stack([*features, theta] if self.theta_input else features, dim=-1)
+
+
+LEARNED_OPTIMIZERS: Registry[LearnedOptimizer] = Registry("learned optimizer", "engine.learned_optimizers")
+
+
+def uniform(shape: tuple[int, ...], bound: float, generator: Generator) -> Tensor:
+    """U(-bound, bound) in float32 on the CPU."""
+    return (2 * torch.rand(shape, generator=generator) - 1) * bound
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CoordinatewiseLSTM(LearnedOptimizer):
+    """What the LSTM members share: a stack of cells and a linear head. A member gives features and the output map."""
+
+    layers: int = setting(2, minimum=1, maximum=8, help="LSTM layers")
+
+    def lstm_phi(self, inputs: int, generator: Generator) -> Phi:
+        """Weights U(±1/√H), as PyTorch; one bias for each gate, 0, but 1 for the forget gate, as in the authors' codes."""
+        bound = 1 / math.sqrt(self.hidden)
+        phi: Phi = {}
+        for layer in range(self.layers):
+            fan_in = inputs if layer == 0 else self.hidden
+            phi[f"lstm{layer}.input"] = uniform((fan_in, 4 * self.hidden), bound, generator)
+            phi[f"lstm{layer}.hidden"] = uniform((self.hidden, 4 * self.hidden), bound, generator)
+            bias = torch.zeros(4, self.hidden)
+            bias[1] = 1.0  # gates in the order input, forget, cell, output
+            phi[f"lstm{layer}.bias"] = bias.flatten()
+        phi["head.weight"] = uniform((self.hidden, 1), bound, generator)
+        phi["head.bias"] = torch.zeros(1)
+        return phi
+
+    def lstm_state(self, theta: Tensor) -> State:
+        zeros = theta.new_zeros(*theta.shape, self.hidden)
+        return {f"lstm{layer}.{part}": zeros for layer in range(self.layers) for part in ("h", "c")}
+
+    def lstm_step(self, phi: Phi, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """Run the stack and the head on inputs, shape [..., F]: outputs, shape [...], and the next state."""
+        shape = inputs.shape[:-1]
+        x = inputs.reshape(-1, inputs.shape[-1])  # [N, F]
+        new = dict(state)
+        for layer in range(self.layers):
+            h = state[f"lstm{layer}.h"].reshape(-1, self.hidden)
+            c = state[f"lstm{layer}.c"].reshape(-1, self.hidden)
+            gates = torch.addmm(phi[f"lstm{layer}.bias"], x, phi[f"lstm{layer}.input"])
+            gates = torch.addmm(gates, h, phi[f"lstm{layer}.hidden"])  # [N, 4H]
+            enter, forget, cell, leave = gates.chunk(4, dim=-1)
+            c = forget.sigmoid() * c + enter.sigmoid() * cell.tanh()
+            x = leave.sigmoid() * c.tanh()
+            new[f"lstm{layer}.h"] = x.reshape(*shape, self.hidden)
+            new[f"lstm{layer}.c"] = c.reshape(*shape, self.hidden)
+        return torch.addmm(phi["head.bias"], x, phi["head.weight"]).reshape(shape), new

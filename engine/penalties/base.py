@@ -1,0 +1,114 @@
+"""The contracts of a penalty: a term of the meta-objective beside the loss.
+
+Penalties add up and know nothing of each other. A *geometric* penalty sees the loss landscape at theta; an *update* penalty
+sees the learned optimizer's update function at one inner step; a *parameter* penalty sees the meta-parameters alone, and a
+*reparametrization* changes them on their way into the learned optimizer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+from torch.func import grad_and_value
+
+from engine.flat import Loss
+from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
+from engine.registry import Registry
+from engine.settings import setting
+
+__all__ = [
+    "PENALTIES",
+    "GeometricPenalty",
+    "InnerStep",
+    "Loss",
+    "ParameterPenalty",
+    "Penalty",
+    "Reparametrization",
+    "UpdatePenalty",
+    "setting",
+]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Penalty:
+    """What every penalty has. With weight 0 it is still computed and logged, and changes nothing, bit for bit."""
+
+    name: ClassVar[str]
+
+    weight: float = setting(1.0, minimum=0.0, help="factor of the penalty in the meta-objective")
+    start: int = setting(0, minimum=0, help="inner step from which the penalty counts")
+    relative: bool = setting(False, help="divide the penalty by the loss (held constant) at the same parameters")
+
+
+class GeometricPenalty(Penalty):
+    """A penalty on the loss landscape at theta. A member implements one of the two methods."""
+
+    def value_and_grad(self, loss: Loss, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the penalty R, shape [], and its gradient, shape [P], at theta, shape [P]."""
+        gradient, value = grad_and_value(loss)(theta)
+        return self.at(loss, theta, value, gradient)
+
+    def at(self, loss: Loss, theta: Tensor, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """The same where the loss's value, [], and gradient, [P], at theta are known already: saves a pass."""
+        return self.value_and_grad(loss, theta)
+
+
+class InnerStep(NamedTuple):
+    """One inner step as an update penalty sees it."""
+
+    features: Tensor  # [B, P, F], constants
+    state: State  # before the step
+    update: Tensor  # [B, P], with its graph to phi
+
+
+class UpdatePenalty(Penalty):
+    """A penalty on the learned optimizer's update function, taken at every inner step."""
+
+    def value(self, optimizer: LearnedOptimizer, phi: Phi, step: InnerStep, generator: Generator) -> Tensor:
+        """Return the penalty of each optimizee, shape [B], differentiable by phi."""
+        raise NotImplementedError
+
+
+class ParameterPenalty(Penalty):
+    """A penalty on the meta-parameters alone, taken once for each meta-step."""
+
+    def value(self, phi: Phi) -> Tensor:
+        """Return the penalty, shape [], differentiable by phi."""
+        raise NotImplementedError
+
+
+class Reparametrization(Penalty):
+    """Replaces the meta-parameters on their way into the learned optimizer; what is saved for use is the result."""
+
+    def init(self, phi: Phi) -> dict[str, Tensor]:
+        """What persists between meta-steps."""
+        return {}
+
+    def apply(self, phi: Phi, memory: dict[str, Tensor]) -> tuple[Phi, dict[str, Tensor], Tensor]:
+        """Return the meta-parameters to use (with their graph to phi), the new memory, and a figure to log, shape []."""
+        raise NotImplementedError
+
+
+PENALTIES: Registry[Penalty] = Registry("penalty", "engine.penalties")
+
+
+def get(name: str, **settings: Any) -> Penalty:
+    """A penalty by name, its settings checked: `get("sam", rho=0.05)`. Raises SettingsError that names the field."""
+    return PENALTIES.create(name, **settings)
+
+
+def is_matrix(name: str, tensor: Tensor) -> bool:
+    """Whether meta-parameter `tensor` is a weight matrix between units: no bias, no one-column map in or out."""
+    return tensor.ndim == 2 and min(tensor.shape) > 1 and not name.endswith("bias")
+
+
+def as_matrices(phi: Phi) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in phi.items() if is_matrix(name, tensor)}
+
+
+def zero_like_loss(phi: Phi) -> Tensor:
+    first = next(iter(phi.values()))
+    return torch.zeros((), dtype=first.dtype, device=first.device)

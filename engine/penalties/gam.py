@@ -1,0 +1,47 @@
+"""GAM: first-order flatness, the largest gradient norm in a ball."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.func import grad
+
+from engine.flat import TINY, Loss, dot, grad_and_hvp, perturbation, unit
+from engine.penalties.base import PENALTIES, GeometricPenalty, setting
+
+
+@PENALTIES.register("gam")
+class GAM(GeometricPenalty):
+    """First-order flatness, one ascent step on the gradient norm (Zhang et al. 2023, arXiv:2303.03108).
+
+    R(θ) = ρ ‖∇L(θ + δ)‖₂,  δ = ρ f / ‖f‖₂,  f = ∇‖∇L(θ)‖₂ = H g / ‖g‖₂, with δ a constant for differentiation, so that
+    ∇R = ρ H(θ + δ) g(θ + δ) / ‖g(θ + δ)‖₂.
+    With form = "direction" the gradient is the released accelerated update (four gradients, no Hessian); the value is
+    ρ times the gradient norm at its own perturbed point.
+    """
+
+    rho: float = setting(0.01, minimum=0.0, help="sharpness radius: L2 norm in parameter space")
+    form: str = setting(
+        "scalar", choices=("scalar", "direction"), help="gradient of R, or the released update direction"
+    )
+    gradient_rho: float = setting(0.03, above=0.0, help="radius of the gradient differences in form = direction")
+    beta0: float = setting(0.1, minimum=0.0, maximum=1.0, help="1 - weight of the perturbed gradient, form = direction")
+    beta1: float = setting(0.1, minimum=0.0, maximum=1.0, help="weight of SAM's gradient, form = direction")
+    gamma: float = setting(0.05, minimum=0.0, help="strength of the orthogonal part, form = direction")
+
+    def at(self, loss: Loss, theta: Tensor, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        if self.form == "direction":
+            return self._direction(loss, theta, gradient)
+        _, ascent = grad_and_hvp(loss, theta, unit(gradient))
+        worst, curved = grad_and_hvp(loss, theta + perturbation(ascent, self.rho), unit)
+        return self.rho * worst.norm(), self.rho * curved
+
+    def _direction(self, loss: Loss, theta: Tensor, g0: Tensor) -> tuple[Tensor, Tensor]:
+        slope = grad(loss)
+        g1 = slope(theta + perturbation(g0, self.gradient_rho))
+        theta2 = theta + perturbation(g1 - g0, self.rho)
+        g2 = slope(theta2)
+        g3 = slope(theta2 + perturbation(g2, self.gradient_rho))
+        kept = self.beta1 * g1 + (1 - self.beta1) * g3
+        mixed = g0 + (1 - self.beta0) * g2
+        orthogonal = mixed - dot(mixed, kept) / dot(kept, kept).clamp_min(TINY**2) * kept
+        return self.rho * g2.norm(), kept - self.gamma * orthogonal

@@ -1,0 +1,368 @@
+"""Unroll: one truncation of inner steps, and its meta-gradient by cotangent injection.
+
+Every term of the meta-objective that depends on the optimizee only through theta_t is a value and a gradient g_t at theta_t.
+With g_t held constant, sum_t <g_t, theta_t(phi)> has the meta-gradient of the objective: so the graph holds only the learned
+optimizer, and the gradients g_t are handed to autograd as the cotangents of theta_t. In the second-order mode theta_t keeps
+its graph through the optimizee's gradients as well; the cotangents are the same.
+
+Shapes: B optimizees, P parameters, T inner steps of the truncation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Generator, Tensor
+from torch.func import grad_and_value, vmap
+
+from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
+from engine.penalties.base import GeometricPenalty, InnerStep, ParameterPenalty, Penalty, UpdatePenalty
+
+Batch = Any
+BatchLoss = Callable[[Tensor, Batch], Tensor]
+"""theta, shape [P], and one optimizee's batch to a scalar."""
+
+
+class Window(Protocol):
+    """The batches of one truncation; each holds a leading dimension [B]."""
+
+    def __getitem__(self, inner_step: int) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class Carry:
+    """What goes from one truncation to the next: constants."""
+
+    theta: Tensor  # [B, P]
+    state: State
+    grad: Tensor  # [B, P], at theta, on the batch that feeds the next inner step (loss_batch = next)
+    first_loss: Tensor  # [B], infinite until it is known
+    alive: Tensor  # [B], False from where the unroll diverged
+    inner_step: int = 0
+    truncations: int = 0
+    scaling: Tensor | None = None  # [B, P], random coordinate scaling
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is meta-trained for: the task's loss, the learned optimizer, the penalties, and how they add up."""
+
+    loss: BatchLoss
+    optimizer: LearnedOptimizer
+    geometric: dict[str, GeometricPenalty] = field(default_factory=dict)
+    update: dict[str, UpdatePenalty] = field(default_factory=dict)
+    parameter: dict[str, ParameterPenalty] = field(default_factory=dict)
+    loss_batch: str = "next"
+    second_order: bool = False
+    divergence_cap: float = 10.0
+
+
+class MetaGradient(NamedTuple):
+    """The meta-gradient and what the truncation showed. Figures are tensors: nothing waits for the device."""
+
+    gradient: Phi
+    figures: dict[str, Tensor]
+    losses: Tensor  # [T, B], not above the divergence cap
+
+
+def weights(scheme: str, steps: int, *, decay: float = 0.9, truncation_index: int = 0) -> list[float]:
+    """The factors w_j of the losses along a truncation of `steps` inner steps (method: weights w_t).
+
+    uniform 1; linear j / sum(1..T); decayed decay^(T - j); final 1 for the last; xh_code: k T for all of truncation k.
+    """
+    places = range(1, steps + 1)
+    if scheme == "uniform":
+        return [1.0] * steps
+    if scheme == "linear":
+        return [2.0 * place / (steps * (steps + 1)) for place in places]
+    if scheme == "decayed":
+        return [decay ** (steps - place) for place in places]
+    if scheme == "final":
+        return [float(place == steps) for place in places]
+    if scheme == "xh_code":
+        return [float(truncation_index * steps)] * steps
+    raise ValueError(f"unknown weights {scheme!r}")
+
+
+def side_by_side(function: Callable[..., Any]) -> Callable[..., Any]:
+    """vmap over the optimizees; a single one is computed without vmap, whose overhead would double a small step."""
+    many = vmap(function)
+
+    def call(theta: Tensor, *rest: Any) -> Any:
+        if theta.shape[0] != 1:
+            return many(theta, *rest)
+        return _map(
+            lambda tensor: tensor[None], function(theta[0], *(_map(lambda part: part[0], item) for item in rest))
+        )
+
+    return call
+
+
+def _map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Apply a function to a tensor, or to the tensors of a (named) tuple."""
+    if isinstance(value, Tensor):
+        return function(value)
+    parts = [_map(function, part) for part in value]
+    return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+
+
+def begin(objective: Objective, theta: Tensor, batch: Batch | None = None, *, scaling: Tensor | None = None) -> Carry:
+    """The carry at inner step 0 for parameters [B, P]; `batch` gives the first gradient (loss_batch = next)."""
+    theta = theta.detach()
+    carry = Carry(
+        theta=theta,
+        state=objective.optimizer.init(theta),
+        grad=torch.zeros_like(theta),
+        first_loss=torch.full_like(theta[:, 0], torch.inf),
+        alive=torch.ones_like(theta[:, 0], dtype=torch.bool),
+        scaling=scaling,
+    )
+    if batch is None:
+        return carry
+    grad, loss = side_by_side(grad_and_value(objective.loss))(theta, batch)
+    return replace(carry, grad=grad.detach(), first_loss=loss.detach())
+
+
+def truncation(
+    objective: Objective,
+    phi: Phi,
+    carry: Carry,
+    window: Window,
+    factors: Sequence[float],
+    generator: Generator,
+    *,
+    scoring: Window | None = None,
+) -> tuple[MetaGradient, Carry]:
+    """Take len(factors) inner steps from `carry`; return the meta-gradient, averaged over the optimizees, and the next carry.
+
+    `window` feeds the inner steps, `scoring` holds the batches of loss_batch = validation. phi's tensors must require
+    gradients. An optimizee's terms count until it diverges (loss not finite, or above the cap), that inner step included if
+    its gradient is finite; then it rests. A term whose penalty is not finite is left out and counted in `dropped_terms`.
+    """
+    walk = _Walk(objective, phi, carry, generator)
+    for index, factor in enumerate(factors):
+        walk.inner_step(window[index], scoring[index] if scoring is not None else None, factor)
+    return walk.meta_gradient(), walk.carry_on()
+
+
+class _Walk:
+    """One truncation under way."""
+
+    def __init__(self, objective: Objective, phi: Phi, carry: Carry, generator: Generator) -> None:
+        self.objective = objective
+        self.phi = phi
+        self.generator = generator
+        self.slope_and_value = side_by_side(grad_and_value(objective.loss))
+        self.penalty_at = {
+            name: side_by_side(_penalty_at(penalty, objective.loss)) for name, penalty in objective.geometric.items()
+        }
+        self.start = carry
+        self.theta, self.state, self.grad = carry.theta, carry.state, carry.grad
+        self.first_loss, self.alive = carry.first_loss, carry.alive
+        self.factors: list[float] = []
+        self.thetas: list[Tensor] = []
+        self.losses: list[Tensor] = []
+        self.update_norms: list[Tensor] = []
+        self.loss_cotangents: list[Tensor] = []
+        self.penalty_cotangents: list[Tensor] = []  # of all geometric penalties together
+        self.dropped = torch.zeros_like(carry.first_loss)
+        self.ledger = {name: _Ledger() for name in (*objective.geometric, *objective.update)}
+
+    def inner_step(self, batch: Batch, scoring: Batch | None, factor: float) -> None:
+        objective = self.objective
+        if objective.loss_batch != "next":
+            self.grad, loss = self._slope(self.theta, batch)
+            if self.start.inner_step + len(self.factors) == 0:
+                self.first_loss = loss.detach()
+        step = self._update()
+        scored_on = scoring if objective.loss_batch == "validation" else batch
+        gradient, loss = self._slope(self.theta, scored_on)
+        if objective.loss_batch == "next":
+            self.grad = gradient
+        self._score(gradient.detach(), loss.detach(), scored_on, factor, step)
+
+    def _slope(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Gradient [B, P] and loss [B]: constants, but for the second-order mode."""
+        if not self.objective.second_order:
+            gradient, loss = self.slope_and_value(theta.detach(), batch)
+            return gradient.detach(), loss.detach()
+        theta = theta.clone()
+        gradient, loss = self.slope_and_value(theta, batch)
+        broken = ~(loss.isfinite() & gradient.isfinite().all(-1))
+        if theta.requires_grad:  # a zero cotangent times an infinite derivative would be NaN
+            theta.register_hook(lambda cotangent: cotangent.masked_fill(broken[:, None], 0.0))
+        return gradient, loss
+
+    def _update(self) -> InnerStep:
+        """Move theta by one update of the learned optimizer; a diverged optimizee rests."""
+        optimizer, scaling = self.objective.optimizer, self.start.scaling
+        resting = ~self.alive[:, None]
+        grad, theta = self.grad.masked_fill(resting, 0.0), self.theta
+        if not self.objective.second_order:
+            theta = theta.detach()
+        if scaling is not None:  # the learned optimizer trains z where theta = scaling * z
+            grad, theta = grad * scaling, theta / scaling
+        features, observed = optimizer.observe(theta, grad, self.state)
+        features = features.masked_fill(resting[..., None], 0.0)
+        update, self.state = optimizer.step(self.phi, features, observed)
+        moved = (update if scaling is None else update * scaling).masked_fill(resting, 0.0)
+        self.theta = self.theta + moved
+        self.update_norms.append(moved.detach().norm(dim=-1))
+        return InnerStep(features, observed, update)
+
+    def _score(self, gradient: Tensor, loss: Tensor, batch: Batch, factor: float, step: InnerStep) -> None:
+        """Book this inner step's terms: cotangents for the new theta, weighted values of the update penalties."""
+        optimizees = len(loss)
+        sound = loss.isfinite() & gradient.isfinite().all(-1)
+        counts = self.alive & sound
+        slopes = torch.zeros_like(gradient) if self.objective.geometric else None
+        for name, penalty in self.objective.geometric.items():
+            if self._started(penalty):
+                value, slope = self.penalty_at[name](self.theta.detach(), batch, loss, gradient)
+                value, slope = _scaled(penalty, value.detach(), slope.detach(), loss)
+                counts = counts & value.isfinite() & slope.isfinite().all(-1)
+                self.ledger[name].add_geometric(value, penalty.weight * slope, gradient, counts)
+                if penalty.weight:
+                    slopes = slopes + penalty.weight * slope
+        for name, update_penalty in self.objective.update.items():
+            if self._started(update_penalty):
+                value = update_penalty.value(self.objective.optimizer, self.phi, step, self.generator)
+                value = value / loss if update_penalty.relative else value
+                usable = counts & value.detach().isfinite()
+                share = torch.where(usable, factor * update_penalty.weight / optimizees, 0.0)
+                self.ledger[name].add_update(value, share, usable)
+        self.factors.append(factor)
+        self.thetas.append(self.theta)
+        self.loss_cotangents.append((factor / optimizees * gradient).masked_fill(~counts[:, None], 0.0))
+        if slopes is not None:
+            self.penalty_cotangents.append((factor / optimizees * slopes).masked_fill(~counts[:, None], 0.0))
+        self.dropped = self.dropped + (self.alive & sound & ~counts)
+        cap = self.objective.divergence_cap * self.first_loss
+        self.losses.append(torch.where(self.alive & (loss <= cap), loss, cap))
+        self.alive = self.alive & sound & (loss <= cap)
+        if self.objective.second_order:  # inf or NaN must not stay in a graph that is differentiated through
+            self.theta = self.theta.masked_fill(~self.alive[:, None], 0.0)
+
+    def _started(self, penalty: Penalty) -> bool:
+        return self.start.inner_step + len(self.factors) >= penalty.start
+
+    def meta_gradient(self) -> MetaGradient:
+        """Pull the cotangents back to phi: the meta-gradient of every term, and the figures of the truncation."""
+        losses = torch.stack(self.losses)  # [T, B]
+        figures = {
+            "meta_loss": self._weighted_mean(losses),
+            "update_norm": torch.stack(self.update_norms).mean(),
+            "dropped_terms": self.dropped.sum(),
+        }
+        terms = self._penalty_terms(losses)
+        penalized = [*self.loss_cotangents]
+        if any(penalty.weight for penalty in self.objective.geometric.values()):
+            penalized = [a + b for a, b in zip(self.loss_cotangents, self.penalty_cotangents, strict=True)]
+        by_penalty = {name: self._pull_back(*term) for name, term in terms.items()}
+        if by_penalty:  # their share is measured against the loss alone
+            plain = norm(self._pull_back(self.thetas, self.loss_cotangents))
+            for name, gradient in by_penalty.items():
+                figures[f"{name}_penalty_share"] = norm(gradient) / plain
+        total = self._pull_back(self.thetas, penalized, last=True)
+        for gradient in by_penalty.values():
+            total = {name: total[name] + gradient[name] for name in total}
+        for name, ledger in self.ledger.items():
+            figures |= ledger.figures(name)
+        return MetaGradient(total, figures, losses)
+
+    def _penalty_terms(self, losses: Tensor) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
+        """Outputs and their cotangents, by penalty that depends on phi directly and weighs something."""
+        terms = {}
+        for name, penalty in self.objective.update.items():
+            ledger = self.ledger[name]
+            if penalty.weight and ledger.outputs:
+                terms[name] = (ledger.outputs, ledger.cotangents)
+        for name, parameter_penalty in self.objective.parameter.items():
+            value = parameter_penalty.value(self.phi)
+            value = value / losses.mean() if parameter_penalty.relative else value
+            self.ledger[name] = _Ledger([value.detach()], [torch.ones_like(value, dtype=torch.bool)])
+            if parameter_penalty.weight and self._started(parameter_penalty):
+                terms[name] = ([value], [torch.full_like(value, parameter_penalty.weight)])
+        return terms
+
+    def _pull_back(self, outputs: list[Tensor], cotangents: list[Tensor], *, last: bool = False) -> Phi:
+        gradients = torch.autograd.grad(
+            outputs, list(self.phi.values()), cotangents, retain_graph=not last, materialize_grads=True
+        )
+        return dict(zip(self.phi, gradients, strict=True))
+
+    def _weighted_mean(self, losses: Tensor) -> Tensor:
+        """Mean loss over the truncation and the optimizees, with the truncation's weights unless they are all zero."""
+        if not any(self.factors):
+            return losses.mean()
+        factors = losses.new_tensor(self.factors)
+        return (factors @ losses).mean() / factors.sum()
+
+    def carry_on(self) -> Carry:
+        return Carry(
+            theta=self.theta.detach(),
+            state={name: tensor.detach() for name, tensor in self.state.items()},
+            grad=self.grad.detach(),
+            first_loss=self.first_loss,
+            alive=self.alive,
+            inner_step=self.start.inner_step + len(self.factors),
+            truncations=self.start.truncations + 1,
+            scaling=self.start.scaling,
+        )
+
+
+@dataclass
+class _Ledger:
+    """What one penalty came to along a truncation."""
+
+    values: list[Tensor] = field(default_factory=list)  # [B], unweighted
+    counted: list[Tensor] = field(default_factory=list)  # [B]
+    outputs: list[Tensor] = field(default_factory=list)  # [B], with their graph to phi
+    cotangents: list[Tensor] = field(default_factory=list)
+    squares: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # of the penalty's and the loss's gradient
+
+    def add_geometric(self, value: Tensor, weighted: Tensor, gradient: Tensor, counts: Tensor) -> None:
+        self.values.append(value)
+        self.counted.append(counts)
+        self.squares.append((_square(weighted, counts), _square(gradient, counts)))
+
+    def add_update(self, value: Tensor, cotangent: Tensor, counts: Tensor) -> None:
+        self.values.append(value.detach())
+        self.counted.append(counts)
+        # a value that is not finite would turn its zero cotangent into NaN on the way back
+        self.outputs.append(torch.where(counts, value, 0.0))
+        self.cotangents.append(cotangent)
+
+    def figures(self, name: str) -> dict[str, Tensor]:
+        if not self.values:
+            return {}
+        values, counted = torch.stack(self.values), torch.stack(self.counted)
+        mean = torch.where(counted, values, 0.0).sum() / counted.sum()
+        figures = {f"{name}_penalty": mean}
+        if self.squares:
+            ours, losses = (torch.stack(parts).sum() for parts in zip(*self.squares, strict=True))
+            figures[f"{name}_penalty_share"] = (ours / losses).sqrt()
+        return figures
+
+
+def norm(phi: Phi) -> Tensor:
+    """The norm of meta-parameters, or of their gradient, all together."""
+    return torch.stack([tensor.norm() for tensor in phi.values()]).norm()
+
+
+def _penalty_at(penalty: GeometricPenalty, loss: BatchLoss) -> Callable[..., tuple[Tensor, Tensor]]:
+    def at(theta: Tensor, batch: Batch, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        return penalty.at(lambda point: loss(point, batch), theta, value, gradient)
+
+    return at
+
+
+def _scaled(penalty: Penalty, value: Tensor, slope: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
+    return (value / loss, slope / loss[:, None]) if penalty.relative else (value, slope)
+
+
+def _square(gradient: Tensor, counts: Tensor) -> Tensor:
+    return torch.where(counts, (gradient**2).sum(-1), 0.0).sum()
