@@ -6,13 +6,20 @@ Everything here composes with `torch.func.vmap`, so one optimizee is written and
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad, vjp
+from torch.func import grad, vjp, vmap
 
 Loss = Callable[[Tensor], Tensor]
 """theta, shape [P], to a scalar."""
+
+Batch = Any
+"""A tensor, or a (named) tuple of tensors: one optimizee's examples; with a leading [B] those of B optimizees."""
+
+BatchLoss = Callable[[Tensor, Batch], Tensor]
+"""theta, shape [P], and one optimizee's batch to a scalar."""
 
 TINY = 1e-12
 """Guards a norm that is divided by, so that a zero vector stays zero instead of becoming NaN."""
@@ -54,3 +61,37 @@ def dot(left: Tensor, right: Tensor) -> Tensor:
 def all_finite(tensors: list[Tensor]) -> Tensor:
     """Whether every number in every tensor is finite: a boolean scalar on the device."""
     return torch.stack([tensor.isfinite().all() for tensor in tensors]).all()
+
+
+def side_by_side(function: Callable[..., Any]) -> Callable[..., Any]:
+    """vmap over the optimizees; a single one is computed without vmap, whose overhead would double a small step."""
+    many = vmap(function)
+
+    def call(theta: Tensor, *rest: Any) -> Any:
+        if theta.shape[0] != 1:
+            return many(theta, *rest)
+        return _map(
+            lambda tensor: tensor[None], function(theta[0], *(_map(lambda part: part[0], item) for item in rest))
+        )
+
+    return call
+
+
+def _map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Apply a function to a tensor, or to the tensors of a (named) tuple."""
+    if isinstance(value, Tensor):
+        return function(value)
+    parts = [_map(function, part) for part in value]
+    return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+
+
+def gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Gradients, [B, P], and losses, [B], as constants: every inner step's work, so by the shortest way.
+
+    The same as `vmap(grad_and_value(loss))(theta, batch)` at a third of its overhead; not for use inside torch.func.
+    """
+    theta = theta.detach().requires_grad_()
+    with torch.enable_grad():
+        losses = side_by_side(loss)(theta, batch)
+        (gradients,) = torch.autograd.grad(losses.sum(), theta)
+    return gradients, losses.detach()

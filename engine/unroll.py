@@ -12,18 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor
-from torch.func import grad_and_value, vmap
+from torch.func import grad_and_value
 
+from engine.flat import Batch, BatchLoss, gradients_and_losses, side_by_side
 from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
 from engine.penalties.base import GeometricPenalty, InnerStep, ParameterPenalty, Penalty, UpdatePenalty
-
-Batch = Any
-BatchLoss = Callable[[Tensor, Batch], Tensor]
-"""theta, shape [P], and one optimizee's batch to a scalar."""
 
 
 class Window(Protocol):
@@ -87,28 +84,6 @@ def weights(scheme: str, steps: int, *, decay: float = 0.9, truncation_index: in
     raise ValueError(f"unknown weights {scheme!r}")
 
 
-def side_by_side(function: Callable[..., Any]) -> Callable[..., Any]:
-    """vmap over the optimizees; a single one is computed without vmap, whose overhead would double a small step."""
-    many = vmap(function)
-
-    def call(theta: Tensor, *rest: Any) -> Any:
-        if theta.shape[0] != 1:
-            return many(theta, *rest)
-        return _map(
-            lambda tensor: tensor[None], function(theta[0], *(_map(lambda part: part[0], item) for item in rest))
-        )
-
-    return call
-
-
-def _map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """Apply a function to a tensor, or to the tensors of a (named) tuple."""
-    if isinstance(value, Tensor):
-        return function(value)
-    parts = [_map(function, part) for part in value]
-    return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-
-
 def begin(objective: Objective, theta: Tensor, batch: Batch | None = None, *, scaling: Tensor | None = None) -> Carry:
     """The carry at inner step 0 for parameters [B, P]; `batch` gives the first gradient (loss_batch = next)."""
     theta = theta.detach()
@@ -122,8 +97,8 @@ def begin(objective: Objective, theta: Tensor, batch: Batch | None = None, *, sc
     )
     if batch is None:
         return carry
-    grad, loss = side_by_side(grad_and_value(objective.loss))(theta, batch)
-    return replace(carry, grad=grad.detach(), first_loss=loss.detach())
+    grad, loss = gradients_and_losses(objective.loss, theta, batch)
+    return replace(carry, grad=grad, first_loss=loss)
 
 
 def truncation(
@@ -155,7 +130,7 @@ class _Walk:
         self.objective = objective
         self.phi = phi
         self.generator = generator
-        self.slope_and_value = side_by_side(grad_and_value(objective.loss))
+        self.slope_and_value = side_by_side(grad_and_value(objective.loss))  # differentiable, for the second order
         self.penalty_at = {
             name: side_by_side(_penalty_at(penalty, objective.loss)) for name, penalty in objective.geometric.items()
         }
@@ -169,6 +144,7 @@ class _Walk:
         self.loss_cotangents: list[Tensor] = []
         self.penalty_cotangents: list[Tensor] = []  # of all geometric penalties together
         self.dropped = torch.zeros_like(carry.first_loss)
+        self.counted = torch.zeros_like(carry.first_loss)
         self.ledger = {name: _Ledger() for name in (*objective.geometric, *objective.update)}
 
     def inner_step(self, batch: Batch, scoring: Batch | None, factor: float) -> None:
@@ -187,8 +163,7 @@ class _Walk:
     def _slope(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Gradient [B, P] and loss [B]: constants, but for the second-order mode."""
         if not self.objective.second_order:
-            gradient, loss = self.slope_and_value(theta.detach(), batch)
-            return gradient.detach(), loss.detach()
+            return gradients_and_losses(self.objective.loss, theta, batch)
         theta = theta.clone()
         gradient, loss = self.slope_and_value(theta, batch)
         broken = ~(loss.isfinite() & gradient.isfinite().all(-1))
@@ -240,6 +215,7 @@ class _Walk:
         if slopes is not None:
             self.penalty_cotangents.append((factor / optimizees * slopes).masked_fill(~counts[:, None], 0.0))
         self.dropped = self.dropped + (self.alive & sound & ~counts)
+        self.counted = self.counted + counts
         cap = self.objective.divergence_cap * self.first_loss
         self.losses.append(torch.where(self.alive & (loss <= cap), loss, cap))
         self.alive = self.alive & sound & (loss <= cap)
@@ -256,6 +232,7 @@ class _Walk:
             "meta_loss": self._weighted_mean(losses),
             "update_norm": torch.stack(self.update_norms).mean(),
             "dropped_terms": self.dropped.sum(),
+            "counted_terms": self.counted.sum(),
         }
         terms = self._penalty_terms(losses)
         penalized = [*self.loss_cotangents]

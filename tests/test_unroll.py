@@ -112,7 +112,9 @@ def make_theta(optimizees: int) -> Tensor:
     return 0.5 * torch.randn(optimizees, PARAMETERS, dtype=F64, generator=torch.Generator().manual_seed(1))
 
 
-def plain_meta_gradient(objective: Objective, phi: Phi, theta: Tensor, batches, factors, first, seed, scoring=None) -> Phi:
+def plain_meta_gradient(
+    objective: Objective, phi: Phi, theta: Tensor, batches, factors, first, seed, scoring=None
+) -> Phi:
     """The meta-gradient by writing the meta-objective down and asking autograd, one optimizee at a time."""
     total = torch.zeros((), dtype=F64)
     optimizees = len(theta)
@@ -136,7 +138,10 @@ def plain_meta_gradient(objective: Objective, phi: Phi, theta: Tensor, batches, 
         if objective.update:
             joint = InnerStep(
                 torch.cat([step[0] for step in steps]).detach(),
-                {k: torch.cat([s[1][k] for s in steps]) if steps[0][1][k].ndim else steps[0][1][k] for k in steps[0][1]},
+                {
+                    k: torch.cat([s[1][k] for s in steps]) if steps[0][1][k].ndim else steps[0][1][k]
+                    for k in steps[0][1]
+                },
                 torch.cat([step[2] for step in steps]),
             )
         for b in range(optimizees):
@@ -241,7 +246,9 @@ def test_zero_weights_change_nothing_bit_for_bit():
         objective = Objective(network_loss, optimizer, **penalties)
         phi, theta = make_phi(optimizer), make_theta(2)
         first, *batches = make_batches(5, 2, seed=2)
-        outcomes.append(truncation(objective, phi, begin(objective, theta, first), batches, [1.0] * 4, torch.Generator()))
+        outcomes.append(
+            truncation(objective, phi, begin(objective, theta, first), batches, [1.0] * 4, torch.Generator())
+        )
     (plain, plain_carry), (penalized, carry) = outcomes
     assert all(torch.equal(plain.gradient[name], penalized.gradient[name]) for name in plain.gradient)
     assert torch.equal(plain_carry.theta, carry.theta)
@@ -286,7 +293,9 @@ def test_random_scaling_is_training_in_scaled_coordinates():
     )
     in_z = Objective(lambda z, batch: network_loss(z * batch[2], batch[:2]), optimizer)
     with_scale = [(*batch, scaling) for batch in (first, *batches)]
-    _, inside = truncation(in_z, phi, begin(in_z, theta / scaling, with_scale[0]), with_scale[1:], [1.0] * 3, torch.Generator())
+    _, inside = truncation(
+        in_z, phi, begin(in_z, theta / scaling, with_scale[0]), with_scale[1:], [1.0] * 3, torch.Generator()
+    )
     torch.testing.assert_close(scaled.theta, inside.theta * scaling, rtol=1e-12, atol=1e-12)
 
 
@@ -304,7 +313,9 @@ def test_a_diverging_optimizee_rests_and_spoils_nothing():
     meta, carry = truncation(objective, phi, begin(objective, theta, calm), broken, [1.0] * 4, torch.Generator())
     assert carry.alive.tolist() == [True, False, False]
     assert torch.equal(meta.losses[1:, 1], torch.full((3,), 22.5, dtype=F64))
-    alone, _ = truncation(objective, phi, begin(objective, theta[:1], calm[:1]), [calm[:1]] * 4, [1.0] * 4, torch.Generator())
+    alone, _ = truncation(
+        objective, phi, begin(objective, theta[:1], calm[:1]), [calm[:1]] * 4, [1.0] * 4, torch.Generator()
+    )
     # optimizee 1 counts once, where it passes the cap: 2 * 1000 * theta_1 * dtheta_1/dphi = 2000 * 1.2 * (-3)
     expected = (float(alone.gradient["rate"]) + 2000 * 1.2 * -3.0) / 3
     assert float(meta.gradient["rate"]) == pytest.approx(expected, rel=1e-12)
@@ -319,7 +330,9 @@ def test_meta_gradient_stays_finite_when_an_optimizee_breaks(kind, second_order)
     phi = make_phi(optimizer)
     first, *batches = make_batches(6, 2, seed=2)
     batches[2] = (batches[2][0] * torch.tensor([1.0, torch.inf], dtype=F64)[:, None, None], batches[2][1])
-    meta, carry = truncation(objective, phi, begin(objective, make_theta(2), first), batches, [1.0] * 5, torch.Generator())
+    meta, carry = truncation(
+        objective, phi, begin(objective, make_theta(2), first), batches, [1.0] * 5, torch.Generator()
+    )
     assert carry.alive.tolist() == [True, False]
     assert all(tensor.isfinite().all() and tensor.any() for tensor in meta.gradient.values())
     assert all(figure.isfinite() for figure in meta.figures.values())

@@ -1,0 +1,58 @@
+"""lreg's engine: meta-train learned optimizers that seek flat minima, and take them into your own PyTorch code.
+
+    import engine
+    preset = engine.load_preset("lo-sam")
+    run = engine.train(preset, runs_dir="runs")
+    optimizer = engine.load_optimizer(run.path, model.parameters())
+
+Names are loaded on first use, so that `import engine` is cheap and torch is imported only where tensors are needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine import penalties, probes
+    from engine.errors import LregError, PresetError, RunError
+    from engine.preset import Preset, load_preset
+    from engine.runs import RunReader, RunStore
+    from engine.torch_optim import LearnedOptimizer, load_optimizer
+    from engine.worker import train
+
+_HOMES = {
+    "LearnedOptimizer": "engine.torch_optim",
+    "LregError": "engine.errors",
+    "Preset": "engine.preset",
+    "PresetError": "engine.errors",
+    "RunError": "engine.errors",
+    "RunReader": "engine.runs",
+    "RunStore": "engine.runs",
+    "load_optimizer": "engine.torch_optim",
+    "load_preset": "engine.preset",
+    "train": "engine.worker",
+}
+
+__all__ = [
+    "LearnedOptimizer",
+    "LregError",
+    "Preset",
+    "PresetError",
+    "RunError",
+    "RunReader",
+    "RunStore",
+    "load_optimizer",
+    "load_preset",
+    "penalties",
+    "probes",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in ("penalties", "probes"):
+        return importlib.import_module(f"engine.{name}")
+    raise AttributeError(f"module 'engine' has no attribute {name!r}")

@@ -1,0 +1,101 @@
+"""Evaluation on held-out optimizees: what a learned optimizer is worth, measured while it is being meta-trained."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine import transfer
+from engine.baselines import BASELINES
+from engine.learned_optimizers.base import LearnedOptimizer, Phi
+from engine.settings import setting
+from engine.tasks import Task
+from engine.transfer import DIVERGED, ProbeSettings
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """The [evaluation] table."""
+
+    every: int = setting(10, minimum=1, help="meta-epochs between two evaluations")
+    optimizees: int = setting(4, minimum=1, help="held-out optimizees in every evaluation")
+    radius: float = setting(0.05, above=0.0, help="radius of the sharpness figures recorded while meta-training")
+    radii: tuple[float, ...] = setting(
+        (0.001, 0.005, 0.01, 0.05, 0.1), above=0.0, help="radii of the sharpness figures of transfer evaluations"
+    )
+    examples: int = setting(1000, minimum=1, help="training examples that the sharpness figures are measured on")
+    restarts: int = setting(3, minimum=1, help="starts of each search for the worst point of a ball")
+    ascent_steps: int = setting(20, minimum=1, help="ascent steps of each search for the worst point of a ball")
+    final_optimizees: int = setting(5, minimum=0, help="fresh optimizees in the result table; 0: no table")
+
+
+def validate(
+    tasks: Sequence[Task], optimizer: LearnedOptimizer, phi: Phi, inner_steps: int, settings: EvaluationSettings
+) -> dict[str, float | None]:
+    """Figures of a frozen learned optimizer on held-out optimizees, the same ones every time; means over them.
+
+    `validation_loss` is what checkpoints are chosen by. There a diverged optimizee counts with the divergence cap times its
+    first loss, so that one of them cannot decide alone; the other figures leave out what is not finite.
+    """
+    probe = ProbeSettings((settings.radius,), settings.examples, settings.restarts, settings.ascent_steps)
+    numbers = range(settings.optimizees)
+    outcomes = [
+        outcome
+        for task in tasks
+        for outcome in transfer.evaluate(task, optimizer, phi, numbers, inner_steps, probe, purpose="validation")[
+            "seeds"
+        ]
+    ]
+    marks = [outcome["marks"][-1] for outcome in outcomes]
+    radius = f"{settings.radius:g}"
+    figures = {
+        "validation_loss": statistics.fmean(_capped(outcome) for outcome in outcomes),
+        "validation_mean_loss": _mean([outcome["mean_loss"] for outcome in outcomes]),
+        "validation_diverged": float(sum(outcome["diverged"] for outcome in outcomes)),
+    }
+    for name in ("train_loss", "test_loss", "test_accuracy", "top_eigenvalue", "parameter_norm"):
+        figures[name] = _mean([mark[name] for mark in marks])
+    for name in ("sharpness", "max_grad_norm", "surrogate_gap"):
+        figures[name] = _mean([mark[name].get(radius) for mark in marks])
+    return figures
+
+
+def compare(
+    tasks: Sequence[Task],
+    optimizer: LearnedOptimizer,
+    phis: dict[str, Phi],
+    inner_steps: int,
+    settings: EvaluationSettings,
+    on_progress: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """The result of a run: transfer evaluations of its checkpoints `phis` and of tuned SGD and Adam, on its own tasks."""
+    numbers = range(settings.final_optimizees)
+    probe = ProbeSettings(settings.radii, settings.examples, settings.restarts, settings.ascent_steps)
+    results = []
+    for task in tasks if numbers else ():
+        suffix = f" on {task.name}" if len(tasks) > 1 else ""
+        for checkpoint, phi in phis.items():
+            label = f"{optimizer.name} ({'untrained' if checkpoint == 'initial' else checkpoint}){suffix}"
+            on_progress(f"result: {label}")
+            facts = {"run": "", "optimizer": optimizer.name, "label": label, "checkpoint": checkpoint, "scale": 1.0}
+            results.append({**facts, **transfer.evaluate(task, optimizer, phi, numbers, inner_steps, probe)})
+        for name in BASELINES:
+            on_progress(f"result: {name}, best learning rate{suffix}")
+            baseline = transfer.evaluate_baseline(task, name, numbers, inner_steps, probe)
+            results.append({**baseline, "label": f"{name}{suffix}"})
+    return results
+
+
+def _capped(outcome: dict[str, Any]) -> float:
+    first = outcome["curve"]["train_loss"][0]
+    loss = outcome["marks"][-1]["validation_loss"]
+    cap = DIVERGED * first if first is not None else math.inf
+    return min(loss, cap) if loss is not None else cap
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return statistics.fmean(there) if there else None

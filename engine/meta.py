@@ -1,0 +1,510 @@
+"""Meta-training: phi takes a meta-step after every truncation, and is judged on held-out optimizees now and then.
+
+`MetaTrainer` is a state machine: each `advance()` does one unit of work (a truncation with its meta-step, or an evaluation)
+and between two of them its whole state fits in a checkpoint, from which it goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Generator, Tensor
+
+from engine import checkpoint, evaluation, seeds
+from engine.curriculum import Curriculum
+from engine.errors import PresetError, Problem, RunError, TrainingError
+from engine.evaluation import EvaluationSettings
+from engine.flat import all_finite
+from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, Phi
+from engine.penalties.base import PENALTIES, GeometricPenalty, ParameterPenalty, Reparametrization, UpdatePenalty
+from engine.preset import Preset
+from engine.settings import setting
+from engine.tasks import Stream, Task
+from engine.unroll import Carry, MetaGradient, Objective, begin, norm, truncation, weights
+
+
+@dataclass(frozen=True)
+class MetaSettings:
+    """The [meta] table."""
+
+    epochs: int = setting(100, minimum=0, help="meta-epochs; one is meta_batch optimizees trained from scratch")
+    inner_steps: int | tuple[int, ...] = setting(
+        100, minimum=1, help="inner steps of an unroll; a growing list is a curriculum"
+    )
+    truncation: int = setting(20, minimum=1, help="inner steps between two meta-steps; longer is less short-sighted")
+    weights: str = setting(
+        "uniform",
+        choices=("uniform", "linear", "decayed", "final", "xh_code"),
+        help="how the losses along a truncation add up to the meta-loss",
+    )
+    weights_decay: float = setting(0.9, above=0.0, maximum=1.0, help="factor per inner step of weights = decayed")
+    loss_batch: str = setting(
+        "next",
+        choices=("next", "same", "validation"),
+        help="batch that scores new parameters: the next gradient's (free), the last gradient's, or a held-out one",
+    )
+    meta_batch: int = setting(1, minimum=1, help="optimizees that are trained side by side")
+    init_from: str = setting("", help="run whose learned optimizer to start from; empty: a fresh one")
+    optimizer: str = setting("adam", choices=("adam", "sgd"), help="what takes the meta-step")
+    learning_rate: float = setting(1e-3, above=0.0, maximum=1e3, help="learning rate of the meta-step")
+    momentum: float = setting(0.0, minimum=0.0, maximum=1.0, help="momentum of optimizer = sgd")
+    schedule: str = setting(
+        "constant", choices=("constant", "linear", "cosine"), help="learning rate over the meta-epochs, down to zero"
+    )
+    clip: str = setting("norm", choices=("norm", "value", "none"), help="how the meta-gradient is clipped")
+    clip_at: float = setting(1.0, above=0.0, help="largest norm, or largest value, of the meta-gradient")
+    second_order: bool = setting(False, help="differentiate through the optimizee's gradient as well (for study)")
+    random_scaling: float = setting(
+        0.0, minimum=0.0, maximum=10.0, help="r: every coordinate is scaled by exp(U(-r, r)) while meta-training"
+    )
+    divergence_cap: float = setting(10.0, above=1.0, help="an unroll ends when its loss passes this many first losses")
+    max_skipped: float = setting(
+        0.05,
+        minimum=0.0,
+        maximum=1.0,
+        help="share of meta-steps that may be skipped as not finite before the run fails",
+    )
+    checkpoint_every: float = setting(20.0, above=0.0, help="seconds between two checkpoints")
+
+
+SKIPS_FORGIVEN = 20  # meta-steps before the share of skipped ones is judged
+DIVERGED_IN_A_ROW = 100  # meta-epochs that end by divergence of every optimizee before the run fails
+
+
+@dataclass
+class _Group:
+    """The optimizees of one meta-epoch that share a task: B of them side by side."""
+
+    task_index: int
+    members: list[int]  # their places in the meta-batch
+    stream: Stream
+    scoring: Stream | None
+    carry: Carry
+
+
+class MetaTrainer:
+    """Meta-trains one preset's learned optimizer."""
+
+    def __init__(
+        self, preset: Preset, *, device: torch.device, data_dir: Path | None = None, init_phi: Phi | None = None
+    ) -> None:
+        """Load the data and draw phi, or take `init_phi`. Raises PresetError or DataError for what cannot be trained."""
+        self.preset = preset
+        self.device = device
+        self.settings = MetaSettings(**preset["meta"])
+        self.evaluation = EvaluationSettings(**preset["evaluation"])
+        self.tasks = [Task(values, data_dir=data_dir, device=device) for values in preset.tasks]
+        own = dict(preset["optimizer"])
+        self.optimizer = LEARNED_OPTIMIZERS.create(own.pop("kind"), **own)
+        penalties = {name: PENALTIES.create(name, **values) for name, values in preset["penalty"].items()}
+        self.reparametrizations = _of_kind(penalties, Reparametrization)
+        self.objectives = [
+            Objective(
+                loss=task.loss,
+                optimizer=self.optimizer,
+                geometric=_of_kind(penalties, GeometricPenalty),
+                update=_of_kind(penalties, UpdatePenalty),
+                parameter=_of_kind(penalties, ParameterPenalty),
+                loss_batch=self.settings.loss_batch,
+                second_order=self.settings.second_order,
+                divergence_cap=self.settings.divergence_cap,
+            )
+            for task in self.tasks
+        ]
+        fresh = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(preset.seed, "phi")))
+        chosen = _fitting(init_phi, fresh) if init_phi is not None else fresh
+        self.phi = {name: tensor.to(device, copy=True).requires_grad_() for name, tensor in chosen.items()}
+        self.memory = {name: penalty.init(self.phi) for name, penalty in self.reparametrizations.items()}
+        self.meta_optimizer = self._make_meta_optimizer()
+        self.generator = Generator(device).manual_seed(seeds.derive(preset.seed, "penalties"))
+        stages = self.settings.inner_steps
+        self.curriculum = Curriculum(stages if isinstance(stages, tuple) else (stages,))
+        self.groups: list[_Group] = []
+        self.step = 0
+        self.meta_epoch = 0
+        self.pending = "baseline"  # an evaluation that comes next: "baseline", "evaluation", or ""
+        self.counts = {"skipped": 0, "diverged": 0, "dropped_terms": 0}
+        self.broken_epochs = 0  # meta-epochs in a row that no optimizee survived
+        self.improved = False
+        self.initial = self._frozen()
+        self.best, self.best_raw = self.initial, self._raw()
+
+    # -- what the worker sees ----------------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        trained = self.curriculum.ended or self.meta_epoch >= self.settings.epochs
+        return trained and not self.groups and not self.pending
+
+    @property
+    def total(self) -> int:
+        """Meta-steps of the whole run, as far as one can say: a curriculum may lengthen or end it."""
+        per_epoch = math.ceil(self.curriculum.inner_steps / self.settings.truncation)
+        if self.curriculum.ended:
+            return self.step
+        left = (self.settings.epochs - self.meta_epoch) * per_epoch
+        return self.step + left - (self.groups[0].carry.truncations if self.groups else 0)
+
+    def advance(self) -> list[dict[str, Any]]:
+        """Do one unit of work and return its records. Raises TrainingError when it makes no sense to go on."""
+        self.improved = False
+        return [self._evaluate() if self.pending else self._meta_step()]
+
+    def frozen_state(self, which: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The learned optimizer alone, for use: at its best on validation, as it is ("last"), or untrained ("initial")."""
+        phi = {"best": self.best, "initial": self.initial, "last": self._frozen()}[which]
+        facts = {
+            "optimizer": self.preset["optimizer"],
+            "checkpoint": which,
+            "step": 0 if which == "initial" else self.step,
+        }
+        return _prefixed("frozen", phi), facts
+
+    def result(self, on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
+        """The final comparison, on optimizees never seen: best and untrained learned optimizer, tuned SGD and Adam."""
+        phis = {"best": self.best, "initial": self.initial}
+        horizon = self.curriculum.inner_steps
+        return evaluation.compare(self.tasks, self.optimizer, phis, horizon, self.evaluation, on_progress)
+
+    # -- one meta-step -----------------------------------------------------------------------------------------------
+
+    def _meta_step(self) -> dict[str, Any]:
+        began = time.perf_counter()
+        if not self.groups:
+            self._begin_meta_epoch()
+        used, figures = self._reparametrize()
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in used.items()}
+        steps = min(self.settings.truncation, self.curriculum.inner_steps - self.groups[0].carry.inner_step)
+        gradient = {name: torch.zeros_like(tensor) for name, tensor in leaves.items()}
+        for group in self.groups:
+            share = len(group.members) / self.settings.meta_batch
+            alive_before = group.carry.alive
+            meta = self._truncation(group, leaves, steps)
+            self.counts["diverged"] += int((alive_before & ~group.carry.alive).sum())
+            gradient = {name: gradient[name] + share * meta.gradient[name] for name in gradient}
+            for name, figure in meta.figures.items():
+                figures[name] = figures.get(name, 0.0) + share * figure
+        self._pull_back(used, gradient, figures)
+        grad_norm = norm(gradient)
+        self.counts["dropped_terms"] += int(figures.pop("dropped_terms"))
+        counted = figures.pop("counted_terms")  # none: every optimizee broke at once, and nothing was learned
+        self._take_meta_step(gradient, sound=all_finite([*gradient.values(), figures["meta_loss"]]) & (counted > 0))
+        record: dict[str, Any] = {"step": self.step, "meta_epoch": self.meta_epoch}
+        record |= {name: float(figure) for name, figure in figures.items()}
+        record |= {"meta_grad_norm": float(grad_norm), "learning_rate": self._learning_rate(), **self.counts}
+        record |= self._speed(steps, time.perf_counter() - began)
+        self._end_meta_epoch_if_due()
+        return record
+
+    def _truncation(self, group: _Group, phi: Phi, steps: int) -> MetaGradient:
+        factors = weights(
+            self.settings.weights,
+            steps,
+            decay=self.settings.weights_decay,
+            truncation_index=group.carry.truncations,
+        )
+        meta, group.carry = truncation(
+            self.objectives[group.task_index],
+            phi,
+            group.carry,
+            group.stream.draw(steps),
+            factors,
+            self.generator,
+            scoring=group.scoring.draw(steps) if group.scoring else None,
+        )
+        return meta
+
+    def _reparametrize(self) -> tuple[Phi, dict[str, Tensor]]:
+        """phi as the learned optimizer is to use it, with its graph to phi, and the figures of what changed it."""
+        used, figures = dict(self.phi), {}
+        for name, penalty in self.reparametrizations.items():
+            used, self.memory[name], figures[f"{name}_penalty"] = penalty.apply(used, self.memory[name])
+        return used, figures
+
+    def _pull_back(self, used: Phi, gradient: Phi, figures: dict[str, Tensor]) -> None:
+        """From the gradient by the meta-parameters in use to that by phi, in place."""
+        if not self.reparametrizations:
+            return
+        names = list(used)
+        through = torch.autograd.grad(
+            [used[name] for name in names], list(self.phi.values()), [gradient[name] for name in names]
+        )
+        moved = dict(zip(names, through, strict=True))
+        change = norm({name: moved[name] - gradient[name] for name in names}) / norm(gradient)
+        for name in self.reparametrizations:
+            figures[f"{name}_penalty_share"] = change
+        gradient.update(moved)
+
+    def _take_meta_step(self, gradient: Phi, sound: Tensor) -> None:
+        """Clip and step; a meta-gradient that is not sound is skipped and counted, and too many of them are an error."""
+        self.step += 1
+        if not bool(sound):
+            self.counts["skipped"] += 1
+            if self.step >= SKIPS_FORGIVEN and self.counts["skipped"] > self.settings.max_skipped * self.step:
+                raise TrainingError(
+                    f"the meta-gradient was not finite, or every unroll broke at once, in {self.counts['skipped']} of {self.step} meta-steps (meta.max_skipped "
+                    f"= {self.settings.max_skipped:g}): lower meta.learning_rate, meta.truncation or the penalties' weights"
+                )
+            return
+        for name, tensor in self.phi.items():
+            tensor.grad = gradient[name]
+        if self.settings.clip == "norm":
+            torch.nn.utils.clip_grad_norm_(list(self.phi.values()), self.settings.clip_at)
+        elif self.settings.clip == "value":
+            torch.nn.utils.clip_grad_value_(list(self.phi.values()), self.settings.clip_at)
+        self.meta_optimizer.param_groups[0]["lr"] = self._learning_rate()
+        self.meta_optimizer.step()
+        if not bool(all_finite(list(self.phi.values()))):
+            raise TrainingError(
+                f"the meta-parameters are not finite after meta-step {self.step}: lower meta.learning_rate "
+                f"(it is {self.settings.learning_rate:g})"
+            )
+
+    def _learning_rate(self) -> float:
+        inner = self.groups[0].carry.inner_step / self.curriculum.inner_steps if self.groups else 0.0
+        progress = min(1.0, (self.meta_epoch + inner) / max(1, self.settings.epochs))
+        factor = {
+            "constant": 1.0,
+            "linear": 1 - progress,
+            "cosine": (1 + math.cos(math.pi * progress)) / 2,
+        }[self.settings.schedule]
+        return self.settings.learning_rate * factor
+
+    def _speed(self, steps: int, seconds: float) -> dict[str, float]:
+        inner_steps = steps * self.settings.meta_batch
+        coordinates = sum(group.carry.theta.numel() for group in self.groups)
+        on_gpu = self.device.type == "cuda"
+        memory = (
+            torch.cuda.max_memory_allocated(self.device) if on_gpu else psutil.Process(os.getpid()).memory_info().rss
+        )
+        return {
+            "inner_steps_per_s": inner_steps / seconds,
+            "coordinate_steps_per_s": coordinates * steps / seconds,
+            "memory_bytes": memory,
+        }
+
+    # -- meta-epochs -------------------------------------------------------------------------------------------------
+
+    def _begin_meta_epoch(self) -> None:
+        """Fresh optimizees: each draws its task, its parameters and its batches from a seed of its own."""
+        generator = Generator().manual_seed(seeds.derive(self.preset.seed, "tasks", self.meta_epoch))
+        drawn = torch.randint(len(self.tasks), (self.settings.meta_batch,), generator=generator).tolist()
+        for task_index in sorted(set(drawn)):
+            members = [place for place, index in enumerate(drawn) if index == task_index]
+            self.groups.append(self._new_group(task_index, members))
+
+    def _new_group(self, task_index: int, members: list[int]) -> _Group:
+        task, objective = self.tasks[task_index], self.objectives[task_index]
+        theta = torch.stack([task.init_theta(self._seed("theta", place)) for place in members])
+        stream, scoring = self._streams(task, members)
+        first = stream.draw(1)[0] if self.settings.loss_batch == "next" else None
+        carry = begin(objective, theta, first, scaling=self._scaling(theta, members))
+        return _Group(task_index, members, stream, scoring, carry)
+
+    def _streams(self, task: Task, members: list[int]) -> tuple[Stream, Stream | None]:
+        stream = task.stream([self._seed("batches", place) for place in members])
+        if self.settings.loss_batch != "validation":
+            return stream, None
+        return stream, task.stream([self._seed("scoring", place) for place in members], "validation")
+
+    def _seed(self, purpose: str, place: int) -> int:
+        return seeds.derive(self.preset.seed, "meta-training", self.meta_epoch, place, purpose)
+
+    def _scaling(self, theta: Tensor, members: list[int]) -> Tensor | None:
+        """Random coordinate scaling exp(U(-r, r)), shape [B, P] (Lv, Jiang & Li 2017, section 4.2)."""
+        if not self.settings.random_scaling:
+            return None
+        generators = [Generator().manual_seed(self._seed("scaling", place)) for place in members]
+        uniform = torch.stack([torch.rand(theta.shape[1], generator=generator) for generator in generators])
+        return ((2 * uniform - 1) * self.settings.random_scaling).exp().to(theta)
+
+    def _end_meta_epoch_if_due(self) -> None:
+        """The end: all inner steps taken, or every optimizee diverged."""
+        at_end = self.groups[0].carry.inner_step >= self.curriculum.inner_steps
+        survived = any(bool(group.carry.alive.any()) for group in self.groups)
+        if survived and not at_end:
+            return
+        self.groups = []
+        self.broken_epochs = 0 if survived else self.broken_epochs + 1
+        if self.broken_epochs >= DIVERGED_IN_A_ROW:
+            raise TrainingError(
+                f"every optimizee diverged in each of the last {DIVERGED_IN_A_ROW} meta-epochs: lower meta.learning_rate or "
+                "optimizer.output_scale, or try another seed"
+            )
+        self.meta_epoch += 1
+        if self.meta_epoch % self.evaluation.every == 0 or self.meta_epoch >= self.settings.epochs:
+            self.pending = "evaluation"
+
+    # -- evaluation --------------------------------------------------------------------------------------------------
+
+    def _evaluate(self) -> dict[str, Any]:
+        inner_steps = self.curriculum.evaluated_steps
+        frozen = self._frozen()
+        figures = evaluation.validate(self.tasks, self.optimizer, frozen, inner_steps, self.evaluation)
+        loss = figures["validation_loss"]
+        assert loss is not None
+        kind, self.pending = self.pending, ""
+        record = {"step": self.step, "meta_epoch": self.meta_epoch, "stage": self.curriculum.stage}
+        if kind == "baseline":
+            self.curriculum.baseline(loss)
+            self.improved = self.step == 0
+        else:
+            verdict = self.curriculum.judge(loss)
+            self.improved = verdict == "improved"
+            if verdict == "next stage":
+                self._go_back_to_best()
+                self.pending = "baseline"
+        if self.improved:
+            self.best, self.best_raw = frozen, self._raw()
+        return {**record, "evaluated_steps": inner_steps, **figures}
+
+    def _go_back_to_best(self) -> None:
+        """Take the best meta-parameters back; the meta-optimizer keeps its moments."""
+        with torch.no_grad():
+            for name, tensor in self.phi.items():
+                tensor.copy_(self.best_raw[name])
+
+    def _raw(self) -> Phi:
+        return {name: tensor.detach().clone() for name, tensor in self.phi.items()}
+
+    def _frozen(self) -> Phi:
+        """phi as it is used when frozen: reparametrizations applied, their memory left as it is."""
+        used = self._raw()
+        for name, penalty in self.reparametrizations.items():
+            used = penalty.apply(used, self.memory[name])[0]
+        return {name: tensor.detach() for name, tensor in used.items()}
+
+    # -- checkpoints -------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that meta-training goes on from: tensors by name, and values that JSON can hold."""
+        tensors = {
+            **_prefixed("phi", self._raw()),
+            **_prefixed("frozen", self._frozen()),
+            **_prefixed("best", self.best),
+            **_prefixed("best_raw", self.best_raw),
+            **_prefixed("initial", self.initial),
+            "generator": self.generator.get_state(),
+        }
+        for name, memory in self.memory.items():
+            tensors |= _prefixed(f"memory/{name}", memory)
+        for index, state in self.meta_optimizer.state_dict()["state"].items():
+            held = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+            tensors |= _prefixed(f"meta_optimizer/{index}", held)
+        for index, group in enumerate(self.groups):
+            tensors |= _prefixed(f"group/{index}", _group_tensors(group))
+        values = {
+            "step": self.step,
+            "meta_epoch": self.meta_epoch,
+            "pending": self.pending,
+            "counts": self.counts,
+            "broken_epochs": self.broken_epochs,
+            "curriculum": self.curriculum.to_json(),
+            "groups": [
+                {
+                    "task_index": group.task_index,
+                    "members": group.members,
+                    "inner_step": group.carry.inner_step,
+                    "truncations": group.carry.truncations,
+                }
+                for group in self.groups
+            ],
+        }
+        return tensors, values
+
+    def load_state_dict(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Go on from a state of the same preset. Raises KeyError, ValueError or RuntimeError where it does not fit."""
+        self.step, self.meta_epoch = values["step"], values["meta_epoch"]
+        self.pending, self.counts = values["pending"], dict(values["counts"])
+        self.broken_epochs = values["broken_epochs"]
+        self.curriculum = Curriculum.from_json(values["curriculum"])
+        moved = {name: tensor.to(self.device) for name, tensor in tensors.items()}
+        with torch.no_grad():
+            for name, tensor in self.phi.items():
+                tensor.copy_(moved[f"phi/{name}"])
+        self.best, self.best_raw = _under("best", moved), _under("best_raw", moved)
+        self.initial = _under("initial", moved)
+        self.memory = {name: _under(f"memory/{name}", moved) for name in self.reparametrizations}
+        self.generator.set_state(tensors["generator"].cpu())
+        packed = self.meta_optimizer.state_dict()
+        held = {index: _under(f"meta_optimizer/{index}", tensors) for index in range(len(self.phi))}
+        packed["state"] = {index: state for index, state in held.items() if state}
+        self.meta_optimizer.load_state_dict(packed)
+        self.groups = [
+            self._restored_group(facts, _under(f"group/{index}", moved)) for index, facts in enumerate(values["groups"])
+        ]
+
+    def _restored_group(self, facts: dict[str, Any], tensors: dict[str, Tensor]) -> _Group:
+        task_index, members = facts["task_index"], list(facts["members"])
+        stream, scoring = self._streams(self.tasks[task_index], members)
+        stream.load_state(tensors["stream"])
+        if scoring is not None:
+            scoring.load_state(tensors["scoring"])
+        carry = Carry(
+            theta=tensors["theta"],
+            state=_under("state", tensors),
+            grad=tensors["grad"],
+            first_loss=tensors["first_loss"],
+            alive=tensors["alive"],
+            inner_step=facts["inner_step"],
+            truncations=facts["truncations"],
+            scaling=tensors.get("scaling"),
+        )
+        return _Group(task_index, members, stream, scoring, carry)
+
+    def _make_meta_optimizer(self) -> torch.optim.Optimizer:
+        parameters, rate = list(self.phi.values()), self.settings.learning_rate
+        if self.settings.optimizer == "sgd":
+            return torch.optim.SGD(parameters, lr=rate, momentum=self.settings.momentum)
+        return torch.optim.Adam(parameters, lr=rate)
+
+
+def load_frozen(run_path: str | os.PathLike[str], which: str = "best") -> Phi:
+    """The meta-parameters of a run's learned optimizer, for use: its checkpoint best, last or initial, on the CPU."""
+    tensors, _ = checkpoint.load(Path(run_path) / "checkpoint", which)
+    phi = _under("frozen", tensors)
+    if not phi:
+        raise RunError(f"{run_path}: checkpoint {which} holds no learned optimizer")
+    return phi
+
+
+def _fitting(phi: Phi, fresh: Phi) -> Phi:
+    """Another run's meta-parameters, if they have the names and shapes of ours."""
+    ours = {name: list(tensor.shape) for name, tensor in fresh.items()}
+    theirs = {name: list(tensor.shape) for name, tensor in phi.items()}
+    if ours != theirs:
+        different = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+        found = f"a learned optimizer that differs in {', '.join(different)}"
+        raise PresetError([Problem("meta.init_from", found, "a run with the same [optimizer] table")])
+    return phi
+
+
+def _of_kind(penalties: dict[str, Any], kind: type) -> dict[str, Any]:
+    return {name: penalty for name, penalty in penalties.items() if isinstance(penalty, kind)}
+
+
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(f"{prefix}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")
+    }
+
+
+def _group_tensors(group: _Group) -> dict[str, Tensor]:
+    carry = group.carry
+    tensors = {name: getattr(carry, name) for name in ("theta", "grad", "first_loss", "alive")}
+    tensors |= _prefixed("state", carry.state) | {"stream": group.stream.state()}
+    if group.scoring is not None:
+        tensors["scoring"] = group.scoring.state()
+    return tensors if carry.scaling is None else tensors | {"scaling": carry.scaling}

@@ -1,0 +1,122 @@
+"""A meta-trained learned optimizer as a `torch.optim.Optimizer`, for any model of yours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine import checkpoint as checkpoints
+from engine.errors import RunError
+from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, Phi, State
+from engine.learned_optimizers.base import LearnedOptimizer as Rule
+from engine.runs import RunReader, RunStore
+
+
+class LearnedOptimizer(torch.optim.Optimizer):
+    """Trains parameters with a frozen learned optimizer: no learning rate, no regularizer.
+
+    All parameters of all groups are one flat vector for it, as in meta-training, so a learned optimizer that looks at all
+    coordinates at once (`simple` normalises by their mean square) sees the whole model. A parameter without a gradient counts
+    as having gradient zero and is left alone. Each group may have its own `scale`, a factor of its updates. The optimizer
+    state is kept under the first parameter, so `state_dict` and `load_state_dict` work as for every other optimizer.
+    """
+
+    def __init__(
+        self, params: Iterable[Tensor] | Iterable[dict[str, Any]], rule: Rule, phi: Phi, *, scale: float = 1.0
+    ) -> None:
+        """`phi` are the meta-parameters to use. Raises ValueError for a scale that is not positive and finite."""
+        _check_scale(scale)
+        self._built = False
+        super().__init__(params, {"scale": scale})
+        self._built = True
+        self._rule = rule
+        first = self._parameters()[0]
+        self._phi = {name: tensor.to(first.device, _precision(first)) for name, tensor in phi.items()}
+        devices = {parameter.device for parameter in self._parameters()}
+        if len(devices) > 1:
+            raise ValueError(f"all parameters must be on one device, found {sorted(map(str, devices))}")
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As in torch, but only before training: the flat vector cannot grow afterwards."""
+        _check_scale(param_group.get("scale", 1.0))
+        if self._built and self.state:
+            raise RuntimeError("a learned optimizer takes no new parameters once it has taken a step")
+        super().add_param_group(param_group)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Take one inner step from the gradients in place; returns what `closure`, if any, returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        parameters = self._parameters()
+        first = parameters[0]
+        dtype = _precision(first)
+        grad = torch.cat([_flat_grad(parameter, dtype) for parameter in parameters])  # [P]
+        theta = torch.cat([parameter.detach().reshape(-1).to(dtype) for parameter in parameters])
+        held: State = self.state[first] or self._rule.init(theta)
+        update, state = self._rule.update(self._phi, theta, grad, held)
+        self.state[first] = state
+        scales = [group["scale"] for group in self.param_groups for _ in group["params"]]
+        pieces = update.split([parameter.numel() for parameter in parameters])
+        for parameter, piece, scale in zip(parameters, pieces, scales, strict=True):
+            if parameter.grad is not None:
+                parameter.add_((scale * piece).view_as(parameter).to(parameter.dtype))
+        return loss
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+
+def load_optimizer(
+    run: str | os.PathLike[str] | RunReader,
+    params: Iterable[Tensor] | Iterable[dict[str, Any]],
+    *,
+    scale: float = 1.0,
+    checkpoint: str = "best",
+) -> LearnedOptimizer:
+    """The learned optimizer of a run (path, id, or "last" in the run store) for the parameters of a model of yours.
+
+    `scale` multiplies every update; `checkpoint` is best (on validation), last, or initial (untrained). Raises RunError where
+    there is no such run or checkpoint.
+    """
+    reader = run if isinstance(run, RunReader) else RunStore().resolve(os.fspath(run))
+    rule, phi = load_rule(reader, checkpoint)
+    return LearnedOptimizer(params, rule, phi, scale=scale)
+
+
+def load_rule(run: RunReader, which: str = "best") -> tuple[Rule, Phi]:
+    """A run's learned optimizer as update rule and meta-parameters on the CPU."""
+    if which not in ("best", "last", "initial"):
+        raise RunError(f"checkpoint: found {which!r}; allowed: best, last, initial")
+    own = dict(run.preset()["optimizer"])
+    rule = LEARNED_OPTIMIZERS.create(own.pop("kind"), **own)
+    tensors, _ = checkpoints.load(run.path / "checkpoint", which)
+    phi = {name.removeprefix("frozen/"): tensor for name, tensor in tensors.items() if name.startswith("frozen/")}
+    wanted = rule.init_phi(torch.Generator())
+    if {name: tensor.shape for name, tensor in phi.items()} != {name: tensor.shape for name, tensor in wanted.items()}:
+        raise RunError(f"{run.path}: checkpoint {which} does not fit the [optimizer] table of its preset")
+    return rule, phi
+
+
+def _flat_grad(parameter: Tensor, dtype: torch.dtype) -> Tensor:
+    if parameter.grad is None:
+        return torch.zeros(parameter.numel(), dtype=dtype, device=parameter.device)
+    if parameter.grad.is_sparse:
+        raise RuntimeError("a learned optimizer does not take sparse gradients")
+    return parameter.grad.reshape(-1).to(dtype)
+
+
+def _precision(parameter: Tensor) -> torch.dtype:
+    """The learned optimizer computes in float32 at least: its state is not for half precision."""
+    return torch.float64 if parameter.dtype == torch.float64 else torch.float32
+
+
+def _check_scale(scale: float) -> None:
+    if not (isinstance(scale, (int, float)) and 0 < scale < float("inf")):
+        raise ValueError(f"scale must be a positive number, found {scale!r}")

@@ -1,0 +1,182 @@
+"""Start and steer runs: run, resume, stop, pause, continue."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine import worker
+from engine.errors import RunError
+from engine.results import run_rows
+from engine.runs import LIVE, Run, RunReader, RunStore
+from lreg_tui import launch, present
+from lreg_tui.cli import output, results
+from lreg_tui.cli.follow import Follower, end_event, print_quietly
+from lreg_tui.cli.options import AsJson, DataDir, PresetReference, RunReference, RunsDir, Sets
+
+Device = Annotated[
+    str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps. Default: auto.")
+]
+Detach = Annotated[bool, typer.Option("--detach", help="Return at once; the run outlives this terminal.")]
+ANSWER_LIMIT_S = 60.0  # how long pause and continue wait for the unit of work at hand
+
+
+def run(
+    preset: PresetReference,
+    sets: Sets = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What the run is called. Default: the preset's name.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Meta-seed. Default: the preset's.")] = None,
+    device: Device = None,
+    runs_dir: RunsDir = None,
+    data_dir: DataDir = None,
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """Meta-train a preset.
+
+    Ctrl-C finishes the truncation, writes a checkpoint and exits with 130; `lreg resume` goes on from there.
+    """
+    from engine.preset import load_preset
+
+    checked = load_preset(preset, sets or ())
+    changes = {key: value for key, value in (("name", name), ("seed", seed)) if value is not None}
+    if changes:
+        checked = checked.with_values(**changes)
+    store = RunStore(runs_dir)
+    store.parent_of(checked)
+    device = device or "auto"
+    if not detach:
+        worker.check_inputs(checked, device, data_dir)
+    elif device not in ("auto", "cpu"):
+        worker.pick_device(device)  # imports torch, which `--detach` otherwise leaves to the worker
+    created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
+    _start(created, detach=detach, as_json=as_json)
+
+
+def resume(
+    reference: RunReference,
+    device: Device = None,
+    runs_dir: RunsDir = None,
+    data_dir: DataDir = None,
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a run that was stopped, failed or crashed, from its last checkpoint."""
+    reader = RunStore(runs_dir).resolve(reference)
+    status = reader.status()
+    if status.state == "finished":
+        raise RunError(f"run {reader.id} is finished: nothing to resume")
+    if status.state in LIVE:
+        raise RunError(
+            f"run {reader.id} is {status.state} (process {status.pid} on host {status.host}): nothing to resume"
+        )
+    reader.preset()  # a damaged one is found before anything starts
+    if device is not None:
+        worker.pick_device(device)
+    _start(Run(reader.path), detach=detach, as_json=as_json, device=device, data_dir=data_dir)
+
+
+def _start(
+    started: Run, *, detach: bool, as_json: bool, device: str | None = None, data_dir: Path | None = None
+) -> None:
+    reader = RunReader(started.path)
+    if detach:
+        launch.start_detached(reader, device=device, data_dir=data_dir)
+        if as_json:
+            output.emit({"run": reader.id, "path": str(reader.path)})
+        else:
+            print(reader.id)
+            output.say(f"started; watch it with: lreg watch {reader.id}")
+        return
+    raise typer.Exit(_in_the_foreground(started, reader, as_json, device, data_dir))
+
+
+def _in_the_foreground(
+    started: Run, reader: RunReader, as_json: bool, device: str | None, data_dir: Path | None
+) -> int:
+    """Meta-train in this process, with the display in a thread beside it. Returns the exit code."""
+    if as_json:
+        output.emit({"event": "run", "id": reader.id, "path": str(reader.path)})
+        output.say(f"run {reader.id}")
+    with worker.Control().listening() as control:
+        follower = Follower(reader, as_json=as_json, since=time.time(), notice=lambda: _stopping(control))
+        follower.start()
+        try:
+            state = worker.work(started, device=device, data_dir=data_dir, control=control)
+        except KeyboardInterrupt:
+            state = "stopped"
+        finally:
+            follower.finish()
+            print_quietly(lambda: summarize(reader, as_json))
+    return 0 if state == "finished" else worker.INTERRUPTED
+
+
+def _stopping(control: worker.Control) -> str:
+    return "stopping after this truncation; Ctrl-C again aborts at once" if control.stop else ""
+
+
+def summarize(reader: RunReader, as_json: bool) -> None:
+    """The last words on a run: its result, its id, and what can be done next."""
+    status = reader.status()
+    table = results.table(reader) if status.state == "finished" else None
+    if as_json:
+        if status.state == "finished":
+            output.emit({"event": "result", "rows": run_rows(reader)})
+        output.emit(end_event(status, reader))
+        return
+    console = output.console()
+    if table is not None:
+        console.print(table)
+    console.print(present.text(f"{status.state}: {reader.id}"))
+    console.print(present.text(str(reader.path), "dim"), soft_wrap=True)
+    if status.state in ("stopped", "crashed"):
+        console.print(present.text(f"go on with: lreg resume {reader.id}"))
+
+
+def stop(
+    reference: RunReference,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the run has stopped.")] = True,
+    runs_dir: RunsDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Finish the truncation, write a checkpoint, and end the run's process."""
+    reader = RunStore(runs_dir).resolve(reference)
+    launch.request(reader, signal.SIGTERM, "stop")
+    if wait:
+        launch.wait_for(reader, ())
+    _report(reader, as_json, "" if wait else "stopping")
+
+
+def pause(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
+    """Let a run rest after this truncation; its process stays, with its memory."""
+    reader = RunStore(runs_dir).resolve(reference)
+    _ask(reader, signal.SIGUSR1, "pause", "paused", as_json)
+
+
+def continue_(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
+    """End a pause."""
+    reader = RunStore(runs_dir).resolve(reference)
+    _ask(reader, signal.SIGUSR2, "continue", "running", as_json)
+
+
+def _ask(reader: RunReader, number: signal.Signals, purpose: str, wanted: str, as_json: bool) -> None:
+    launch.request(reader, number, purpose)
+    status = launch.wait_for(reader, (wanted,), ANSWER_LIMIT_S)
+    late = f"asked to {purpose}; it will after this truncation" if status.state not in (wanted, "finished") else ""
+    _report(reader, as_json, late if status.state in LIVE else "")
+
+
+def _report(reader: RunReader, as_json: bool, note: str) -> None:
+    status = reader.status()
+    if as_json:
+        output.emit({"run": reader.id, "state": status.state, "step": status.step, "total": status.total})
+    else:
+        at = f" at step {status.step}/{status.total}" if status.total else ""
+        print(present.clean(f"{reader.id}: {note or status.state}{at}"))

@@ -1,0 +1,171 @@
+"""A run while it happens: one display for `lreg run`, `lreg resume` and `lreg watch`, read from the run folder.
+
+On a terminal it is redrawn in place; elsewhere a line is printed now and then; with `--json` every record is a line.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from engine.runs import LIVE, RunReader, Status
+from lreg_tui import present
+from lreg_tui.cli import output
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+    from rich.live import Live
+
+INTERVAL_S = 0.25
+LINE_EVERY_S = 10.0
+SAME_LINE_EVERY_S = 60.0
+MAIN_FIGURES = ("meta_loss", "validation_loss", "test_accuracy", "sharpness")
+COUNTS = ("skipped", "diverged", "inner_steps_per_s")
+
+
+class Follower:
+    """Shows a run until it has ended: here (`follow`), or in a thread beside the work (`start`, `finish`)."""
+
+    def __init__(
+        self,
+        reader: RunReader,
+        *,
+        as_json: bool = False,
+        since: float = 0.0,
+        notice: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`since`: unix s before which records are old news; `notice`: a line to show below the figures."""
+        self.reader = reader
+        self.as_json = as_json
+        self.notice = notice
+        self._since = since
+        self._filter = since > 0
+        self._restarts = reader.restarts
+        self._finish = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._console: Console = output.console(stderr=as_json)
+        self._live: Live | None = None
+        self._last_line = (0.0, "", "")  # when a line was printed, the state then, the line
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._loop, args=(lambda: self._finish.is_set(),), daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Show what is left, and end the display."""
+        self._finish.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def follow(self) -> Status:
+        """Show the run until its process has ended, return how it stands then."""
+        self._loop(lambda: self.reader.state not in LIVE)
+        return self.reader.status()
+
+    def _loop(self, is_over: Callable[[], bool]) -> None:
+        show = (
+            self._show_records if self.as_json else self._show_frame if self._console.is_terminal else self._show_line
+        )
+        try:
+            try:
+                while True:
+                    over = is_over()  # before the last look, so that it sees everything
+                    show()
+                    if over:
+                        break
+                    self._finish.wait(INTERVAL_S)
+            finally:
+                if self._live is not None:
+                    self._live.stop()
+        except OSError:  # whoever was watching has gone; the run goes on
+            output.close_stdout()
+
+    def _show_records(self) -> None:
+        records = self.reader.poll()
+        if self.reader.restarts != self._restarts:  # a resume rewrote the file: only what is newer than what was shown
+            self._restarts = self.reader.restarts
+            self._filter = True
+        seen = self._since
+        for record in records:
+            when = record.get("t")
+            if not isinstance(when, (int, float)):
+                when = seen
+            if not self._filter or when > seen:
+                output.emit({**record, "event": "record"})
+            self._since = max(self._since, when)
+        self._filter = self._filter and not records
+
+    def _show_frame(self) -> None:
+        from rich.live import Live
+
+        frame = _frame(self.reader, self.reader.status(), self.notice())
+        if self._live is None:
+            self._live = Live(frame, console=self._console, auto_refresh=False)
+            self._live.start()
+        self._live.update(frame, refresh=True)
+
+    def _show_line(self) -> None:
+        status = self.reader.status()
+        printed, state, before = self._last_line
+        if status.state == state and time.monotonic() - printed < LINE_EVERY_S:
+            return
+        figures = self.reader.figures()
+        parts = [status.state]
+        if status.total:
+            parts.append(f"step {status.step}/{status.total} ({present.progress(status.step, status.total)})")
+        if status.eta_s is not None:
+            parts.append(f"ETA {present.duration(status.eta_s)}")
+        parts += [f"{present.label(key)} {present.metric(key, figures[key])}" for key in MAIN_FIGURES if key in figures]
+        parts += [present.clean(status.message)] if status.message else []
+        line = "  ".join(parts)
+        if line != before or time.monotonic() - printed >= SAME_LINE_EVERY_S:
+            self._console.print(line, markup=False, soft_wrap=True)
+            self._last_line = (time.monotonic(), status.state, line)
+
+
+def _frame(reader: RunReader, status: Status, notice: str) -> Group:
+    """What a terminal shows of a run: state, progress, figures, and a line of news."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    head = Text.assemble(present.text(reader.id, "bold"), "  ", present.state_text(status.state))
+    bar = Table.grid(padding=(0, 2))
+    steps = f"{status.step}/{status.total}" if status.total else "starting"
+    eta = f"ETA {present.duration(status.eta_s)}" if status.eta_s is not None else ""
+    bar.add_row(ProgressBar(total=max(status.total, 1), completed=status.step, width=32), steps, eta)
+    figures = Table.grid(padding=(0, 2))
+    shown = [
+        (present.label(key), present.metric(key, value))
+        for key, value in ordered(reader.figures(), everything=False).items()
+    ]
+    for row in range(0, len(shown), 2):
+        cells = [cell for name, value in shown[row : row + 2] for cell in (present.text(name, "dim"), Text(value))]
+        figures.add_row(*cells)
+    news = notice or status.message
+    return Group(head, bar, figures, *([present.text(news, "yellow" if notice else "dim")] if news else []))
+
+
+def ordered(figures: dict[str, float | None], everything: bool = True) -> dict[str, float | None]:
+    """First the figures that people steer by: the main ones, the penalties with their shares, the counts."""
+    penalties = sorted(key for key in figures if key.endswith(("_penalty", "_penalty_share")))
+    first = {key: figures[key] for key in (*MAIN_FIGURES, *penalties, *COUNTS) if key in figures}
+    return {**first, **figures} if everything else first
+
+
+def end_event(status: Status, reader: RunReader) -> dict[str, Any]:
+    message = {"message": status.message} if status.message else {}
+    return {"event": "end", "state": status.state, "id": reader.id, "step": status.step, **message}
+
+
+def print_quietly(action: Callable[[], None]) -> None:
+    """Print a last word; if nobody listens any more, that is no error of the run."""
+    with suppress(OSError):
+        try:
+            action()
+        except BrokenPipeError:
+            output.close_stdout()

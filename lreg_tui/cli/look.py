@@ -1,0 +1,280 @@
+"""Look at runs: runs, show, watch, logs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.errors import LregError
+from engine.results import preset_differences, run_rows
+from engine.runs import LIVE, STATES, RunReader, RunStore, Status
+from engine.settings import show as show_value
+from lreg_tui import present
+from lreg_tui.cli import output, results
+from lreg_tui.cli.control import summarize
+from lreg_tui.cli.follow import Follower, ordered
+from lreg_tui.cli.options import AsJson, RunReference, RunsDir
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+FIGURES = ("meta_loss", "validation_loss", "test_accuracy", "sharpness")
+SORTS = ("id", "name", "state", "progress", "eta", "age", *FIGURES)
+HEADINGS = {
+    **{key: present.label(key) for key in FIGURES},
+    "test_accuracy": "test acc.",
+    "validation_loss": "valid. loss",
+}
+GAP = 2  # between two columns
+LOG_POLL_S = 0.3
+EXIT_CODES = {"finished": 0, "stopped": 130}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One run as the list shows it."""
+
+    id: str
+    name: str
+    state: str
+    step: int
+    total: int
+    eta_s: float | None
+    created: float | None
+    figures: dict[str, float | None]
+
+    @classmethod
+    def of(cls, reader: RunReader) -> Listed:
+        status, facts = reader.status(), reader.facts
+        name, created = str(facts.get("name") or reader.id), reader.created
+        figures = {key: status.latest.get(key) for key in FIGURES}
+        return cls(reader.id, name, status.state, status.step, status.total, status.eta_s, created, figures)
+
+    def sort_value(self, key: str) -> Any:
+        if key in ("id", "name", "state"):
+            return getattr(self, key)
+        value = {
+            "progress": self.step / self.total if self.total else 0.0,
+            "eta": self.eta_s,
+            "age": None if self.created is None else -self.created,
+            **self.figures,
+        }[key]
+        return math.inf if value is None else value
+
+
+def _one_of(allowed: tuple[str, ...]) -> Callable[[str | None], str | None]:
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in allowed:
+            raise typer.BadParameter(f"found {show_value(value)}; allowed: {', '.join(allowed)}")
+        return value
+
+    return check
+
+
+def runs(
+    state: Annotated[
+        str | None, typer.Option("--state", callback=_one_of((*STATES, "crashed")), help="Only runs in this state.")
+    ] = None,
+    sort: Annotated[str, typer.Option("--sort", callback=_one_of(SORTS), help=f"One of: {', '.join(SORTS)}.")] = "id",
+    runs_dir: RunsDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs."""
+    store = RunStore(runs_dir)
+    listed = [Listed.of(reader) for reader in store.list()]
+    listed = sorted((item for item in listed if state in (None, item.state)), key=lambda item: item.sort_value(sort))
+    if as_json:
+        for item in listed:
+            output.emit(asdict(item))
+    elif listed:
+        console = output.console()
+        console.print(_run_table(listed, console.width))
+    else:
+        output.say(f"no runs{f' in state {state}' if state else ''} in {store.root}")
+
+
+def _columns(item: Listed) -> dict[str, Text]:
+    """The cells of a run by column heading, the most telling first."""
+    from rich.text import Text
+
+    return {
+        "state": present.state_text(item.state),
+        "done": Text(present.progress(item.step, item.total)),
+        "age": Text(present.age(item.created)),
+        "ETA": Text(present.duration(item.eta_s) if item.state in LIVE else ""),
+        **{HEADINGS[key]: Text(present.metric(key, item.figures[key])) for key in FIGURES},
+        "name": present.text(item.name),
+    }
+
+
+def _run_table(listed: list[Listed], width: int) -> Table:
+    """As many columns as fit; the id is never cut, because it is there to be copied."""
+    from rich import box
+    from rich.table import Table
+
+    ids = [present.text(item.id) for item in listed]
+    rows = [_columns(item) for item in listed]
+    left = width - max(len(text) for text in ids)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    table.add_column("id", overflow="fold")
+    shown = []
+    for heading in rows[0]:
+        needed = GAP + max(len(heading), *(len(row[heading]) for row in rows))
+        if needed <= left:
+            left -= needed
+            shown.append(heading)
+            table.add_column(heading, no_wrap=True, justify="left" if heading in ("state", "name") else "right")
+    for text, row in zip(ids, rows, strict=True):
+        table.add_row(text, *(row[heading] for heading in shown))
+    return table
+
+
+def show(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
+    """Everything about one run."""
+    reader = RunStore(runs_dir).resolve(reference)
+    status = reader.status()
+    try:
+        differences, problem = preset_differences(reader.preset()), ""
+    except LregError as error:
+        differences, problem = {}, str(error)
+    if as_json:
+        output.emit(
+            {
+                "id": reader.id,
+                "path": str(reader.path),
+                "run": reader.facts,
+                "status": asdict(status),
+                "preset": differences,
+                "preset_problem": problem or None,
+                "figures": reader.figures(),
+                "checkpoints": {name: str(path) for name, path in reader.checkpoints().items()},
+                "result": run_rows(reader),
+            }
+        )
+        return
+    console = output.console()
+    _print_facts(console, reader, status)
+    _print_pairs(console, "preset (what is not the default)", differences, show_value)
+    if problem:
+        console.print(present.text(problem, "red"))
+    figures = {present.label(key): present.metric(key, value) for key, value in ordered(reader.figures()).items()}
+    _print_pairs(console, "latest figures", figures, str)
+    table = results.table(reader)
+    if table is not None:
+        console.print("result", style="bold")
+        console.print(table)
+
+
+def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
+    facts = reader.facts
+    versions = facts.get("versions")
+    state = status.state + (f" (process {status.pid} on {status.host})" if status.state in LIVE else "")
+    pairs = {
+        "state": state,
+        "message": status.message,
+        "progress": f"{present.progress(status.step, status.total)}, step {status.step} of {status.total}",
+        "ETA": present.duration(status.eta_s) if status.eta_s is not None else "",
+        "path": reader.path,
+        "created": f"{facts.get('created', '')} ({present.age(reader.created)} ago)",
+        "command": _command(facts.get("argv")),
+        "seed": facts.get("seed", ""),
+        "device": facts.get("device", ""),
+        "host": facts.get("host", ""),
+        "versions": ", ".join(f"{key} {value}" for key, value in versions.items())
+        if isinstance(versions, dict)
+        else "",
+        "git": facts.get("git") or "",
+        "starts from": facts.get("parent") or "",
+        "checkpoints": ", ".join(reader.checkpoints()),
+    }
+    _print_pairs(console, reader.id, {key: value for key, value in pairs.items() if value != ""}, str)
+
+
+def _command(argv: Any) -> str:
+    """The command as it was typed."""
+    words = [str(word) for word in argv] if isinstance(argv, list) else []
+    return " ".join([Path(words[0]).name, *words[1:]]) if words else ""
+
+
+def _print_pairs(console: Console, heading: str, pairs: dict[str, Any], form: Callable[[Any], str]) -> None:
+    from rich.table import Table
+
+    if not pairs:
+        return
+    console.print(present.text(heading, "bold"))
+    table = Table.grid(padding=(0, 2))
+    for key, value in pairs.items():
+        table.add_row(present.text("  " + key, "dim"), present.text(form(value)))
+    console.print(table)
+
+
+def watch(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
+    """Watch a run until it ends. Ctrl-C leaves it running.
+
+    The exit code is the run's: 0 finished, 130 stopped, 1 failed or crashed.
+    """
+    reader = RunStore(runs_dir).resolve(reference)
+    try:
+        status = Follower(reader, as_json=as_json).follow()
+    except KeyboardInterrupt:
+        output.say(f"run {reader.id} goes on without you")
+        raise typer.Exit(130) from None
+    summarize(reader, as_json)
+    raise typer.Exit(EXIT_CODES.get(status.state, 1))
+
+
+def logs(
+    reference: RunReference,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more until the run ends.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 50,
+    runs_dir: RunsDir = None,
+) -> None:
+    """What a run's process said."""
+    reader = RunStore(runs_dir).resolve(reference)
+    offset = _print_tail(reader.log_path, lines)
+    while follow:
+        over = reader.state not in LIVE  # before the last look, so that it sees everything
+        offset = _print_from(reader.log_path, offset)
+        if over:
+            return
+        time.sleep(LOG_POLL_S)
+
+
+def _print_tail(path: Path, lines: int) -> int:
+    """Print the last whole lines of a log; return where they end."""
+    try:
+        with open(path, "rb") as log:
+            tail = deque(log, maxlen=lines + 1)
+            end = log.tell()
+    except OSError:
+        return 0
+    torn = tail[-1] if tail and not tail[-1].endswith(b"\n") else b""
+    whole = list(tail)[:-1] if torn else list(tail)
+    _print_log(b"".join(whole[-lines:] if lines else []))
+    return end - len(torn)
+
+
+def _print_from(path: Path, offset: int) -> int:
+    try:
+        with open(path, "rb") as log:
+            log.seek(offset)
+            data = log.read()
+    except OSError:
+        return offset
+    data = data[: data.rfind(b"\n") + 1]
+    _print_log(data)
+    return offset + len(data)
+
+
+def _print_log(data: bytes) -> None:
+    if data:
+        print(present.clean_block(data.decode(errors="replace")), flush=True)

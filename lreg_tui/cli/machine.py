@@ -1,0 +1,133 @@
+"""The machine: doctor."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from engine.runs import RunStore
+from lreg_tui import __version__, present
+from lreg_tui.cli import output
+from lreg_tui.cli.options import AsJson, DataDir, RunsDir
+
+LOW_SPACE = 2 * 2**30
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors", "textual", "rich", "typer")
+DATASETS = {  # a file that each dataset has in the data folder
+    "digits": "",
+    "mnist": "MNIST/raw/train-images-idx3-ubyte",
+    "fmnist": "FashionMNIST/raw/train-images-idx3-ubyte",
+    "cifar10": "cifar-10-batches-py/data_batch_1",
+    "cifar100": "cifar-100-python/train",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `problem`: something will not work as it is."""
+
+    what: str
+    found: str
+    problem: bool = False
+
+
+def doctor(runs_dir: RunsDir = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """What is installed, and where data, runs and GPU are."""
+    findings = [*_software(), *_devices(), *_processor(), *_data(data_dir), *_folders(runs_dir)]
+    if as_json:
+        for finding in findings:
+            output.emit(asdict(finding))
+        return
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for finding in findings:
+        mark = present.text("problem", "bold red") if finding.problem else present.text("ok", "green")
+        table.add_row(mark, present.text(finding.what, "bold"), present.text(finding.found))
+    output.console().print(table)
+
+
+def _software() -> list[Finding]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    findings = [
+        Finding("lreg", __version__),
+        Finding("python", f"{sys.version.split()[0]} ({sys.executable})"),
+        Finding("platform", platform.platform()),
+    ]
+    for package in PACKAGES:
+        try:
+            findings.append(Finding(package, version(package)))
+        except PackageNotFoundError:
+            findings.append(Finding(package, "not installed", problem=True))
+    return findings
+
+
+def _devices() -> list[Finding]:
+    try:
+        import torch
+    except Exception as error:  # whatever a broken installation raises is what is to be told
+        return [Finding("torch", f"cannot be imported: {error}", problem=True)]
+    findings = [Finding("threads", f"{torch.get_num_threads()} CPU threads used by torch")]
+    if not torch.cuda.is_available():
+        return [*findings, Finding("GPU", "none that CUDA can use; runs use the CPU")]
+    for index in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(index)
+        free, total = torch.cuda.mem_get_info(index)
+        memory = f"{present.size(free)} of {present.size(total)} free"
+        findings.append(Finding(f"cuda:{index}", f"{facts.name}, {memory}, CUDA {torch.version.cuda}"))
+    return findings
+
+
+def _processor() -> list[Finding]:
+    import psutil
+
+    load = os.getloadavg()[0]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = psutil.virtual_memory()
+    return [
+        Finding("CPU", f"{cores} cores, load {load:.1f}{' (busy)' if load > cores else ''}"),
+        Finding("memory", f"{present.size(memory.available)} of {present.size(memory.total)} free"),
+    ]
+
+
+def _data(data_dir: Path | None) -> list[Finding]:
+    from platformdirs import user_cache_path
+
+    given = data_dir or os.environ.get("LREG_DATA_DIR")
+    folder = Path(given).expanduser() if given else user_cache_path("lreg") / "data"
+    there = [name for name, file in DATASETS.items() if not file or (folder / file).exists()]
+    missing = [name for name in DATASETS if name not in there]
+    note = f"; downloaded when used: {', '.join(missing)}" if missing else ""
+    wrong = bool(given) and not folder.is_dir()
+    return [
+        Finding("data folder", f"{folder}{' (no such folder)' if wrong else ''}", problem=wrong),
+        Finding("datasets", ", ".join(there) + note),
+    ]
+
+
+def _folders(runs_dir: Path | None) -> list[Finding]:
+    from platformdirs import user_cache_path
+
+    store = RunStore(runs_dir)
+    places = {"runs folder": store.root, "cache folder": user_cache_path("lreg")}
+    count = Finding("runs", str(len(store.list())))
+    return [*(_folder(what, path) for what, path in places.items()), count]
+
+
+def _folder(what: str, path: Path) -> Finding:
+    """Can a file be written there, and is there room? What is missing is judged by the folder it would be made in."""
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    try:
+        with tempfile.NamedTemporaryFile(dir=existing, prefix=".lreg-doctor-"):
+            pass
+        free = shutil.disk_usage(existing).free
+    except OSError as error:
+        return Finding(what, f"{path} cannot be written: {error.strerror}", problem=True)
+    low = free < LOW_SPACE
+    note = "" if existing == path else ", not there yet"
+    return Finding(what, f"{path}{note}, {present.size(free)} free{' (little)' if low else ''}", problem=low)

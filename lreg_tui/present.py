@@ -1,0 +1,142 @@
+"""Text for people: numbers, durations, states; and everything from run folders made harmless to print.
+
+Used by the command line and the console alike. Colours are names that a terminal theme maps, never codes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+NOTHING = "–"
+STATE_STYLES = {
+    "queued": "dim",
+    "running": "green",
+    "paused": "yellow",
+    "stopped": "yellow",
+    "finished": "bold green",
+    "failed": "bold red",
+    "crashed": "bold red",
+}
+# metrics as the trainer calls them, and what people read
+LABELS = {
+    "meta_loss": "meta-loss",
+    "validation_loss": "validation loss",
+    "train_loss": "train loss",
+    "test_loss": "test loss",
+    "test_accuracy": "test accuracy",
+    "sharpness": "sharpness",
+    "max_grad_norm": "max gradient norm",
+    "surrogate_gap": "surrogate gap",
+    "meta_grad_norm": "meta-gradient norm",
+    "update_norm": "update norm",
+    "skipped": "skipped",
+    "diverged": "diverged",
+}
+
+
+def clean(value: Any, limit: int = 500) -> str:
+    """Text from strangers on one line, without control characters, escape codes or direction marks."""
+    text = str(value)
+    if len(text) > limit:
+        text = text[: limit - 1] + "…"
+    return "".join(_harmless(character) for character in text)
+
+
+def clean_block(value: Any) -> str:
+    """Text from strangers that may have several lines."""
+    return "\n".join(clean(line, 4000) for line in str(value).splitlines())
+
+
+def _harmless(character: str) -> str:
+    if character in "\t\n\r":
+        return " "
+    return (
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") else character
+    )
+
+
+def text(value: Any, style: str = "") -> Text:
+    """Text for Rich that is never read as markup."""
+    from rich.text import Text
+
+    return Text(clean(value), style=style)
+
+
+def state_text(state: str) -> Text:
+    return text(state, STATE_STYLES.get(state, ""))
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A figure in few characters: 0.2341, 12.34, 1.2e-05, 60000."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if value == int(value) and abs(value) < 1e6:
+        return str(int(value))
+    if not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.{max(digits - 2, 1)}e}"
+    return f"{value:.{digits}g}"
+
+
+def metric(name: str, value: float | None) -> str:
+    """A figure in its metric's form."""
+    if name.endswith("_bytes"):
+        return size(value)
+    return percent(value) if name.endswith("accuracy") else number(value)
+
+
+def label(name: str) -> str:
+    return LABELS.get(name, clean(name, 60).replace("_", " "))
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    return NOTHING if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}%"
+
+
+def interval(mean: dict[str, Any], as_percent: bool = False) -> str:
+    """Mean ± half-width of its confidence interval."""
+    middle, half = mean.get("mean"), mean.get("ci95")
+    if middle is None:
+        return NOTHING
+    if as_percent:
+        return f"{100 * middle:.1f}%" if half is None else f"{100 * middle:.1f} ± {100 * half:.1f}%"
+    if middle and not 1e-4 <= abs(middle) < 1e4:
+        return number(middle, 3) if half is None else f"{number(middle, 3)} ± {number(half, 3)}"
+    decimals = 2 - math.floor(math.log10(abs(middle))) if middle else 2
+    shown = [f"{value:.{max(decimals, 0)}f}" for value in (middle, half) if value is not None]
+    return " ± ".join(shown)
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time in two units: 45s, 3m 20s, 5h 12m, 2d 4h."""
+    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+        return NOTHING
+    whole = int(seconds)
+    for size, unit, smaller_size, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}{unit} {whole % size // smaller_size}{smaller}"
+    return f"{whole}s"
+
+
+def age(created: float | None) -> str:
+    return NOTHING if created is None else duration(max(0.0, time.time() - created)).split(" ")[0]
+
+
+def progress(step: int, total: int) -> str:
+    return percent(min(step / total, 1.0), 0) if total else NOTHING
+
+
+def size(count: float | None) -> str:
+    """Bytes as people say them."""
+    if count is None or not math.isfinite(count):
+        return NOTHING
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(count) < 1024 or unit == "TiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return NOTHING

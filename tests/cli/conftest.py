@@ -1,0 +1,65 @@
+"""The command line, called as a user does: in this process for speed, or in one of its own for signals."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from driving import TINY, Outcome  # noqa: E402
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty folder to be in, without the user's settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("LREG_RUNS_DIR", "LREG_DATA_DIR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "tiny.toml").write_text(TINY)
+    return tmp_path
+
+
+@pytest.fixture
+def lreg(home, monkeypatch, capfd):
+    """Call `lreg` in this process."""
+    from lreg_tui.cli import app
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["lreg", *arguments])
+        capfd.readouterr()
+        try:
+            app.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        captured = capfd.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def lreg_process(home):
+    """Start `lreg` in a process of its own; whatever is left of it is killed at the end."""
+    started: list[subprocess.Popen] = []
+
+    def start(*arguments: str, **options) -> subprocess.Popen:
+        command = [sys.executable, "-m", "lreg_tui.cli.app", *arguments]
+        root = str(Path(__file__).parent.parent.parent)
+        environment = {**os.environ, "PYTHONPATH": root, **options.pop("env", {})}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, cwd=home, env=environment, **{**pipes, **options}))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()

@@ -1,0 +1,204 @@
+"""run, resume, stop, pause, continue with the real trainer, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from driving import TINY, eventually, records
+
+from engine.runs import RunReader, RunStore
+
+LONG = ("--set", "meta.epochs=2000", "--set", "evaluation.every=2000", "--set", "meta.checkpoint_every=0.1")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished tiny run and what `lreg run --json` printed for it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.toml").write_text(TINY)
+    root = str(Path(__file__).parent.parent.parent)
+    command = [sys.executable, "-m", "lreg_tui.cli.app", "run", "tiny.toml", "--json"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("LREG_")}
+    environment["PYTHONPATH"] = root
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs", [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def the_run(home: Path) -> RunReader:
+    (reader,) = RunStore(home / "runs").list()
+    return reader
+
+
+def test_json_is_the_whole_story(trained):
+    runs, events = trained
+    reader = RunStore(runs).resolve("last")
+    assert events[0] == {"event": "run", "id": reader.id, "path": str(reader.path)}
+    told = [event for event in events if event["event"] == "record"]
+    written = [json.loads(line) for line in (reader.path / "metrics.jsonl").read_text().splitlines()]
+    assert [{**record, "event": "record"} for record in written] == told
+    assert [event["event"] for event in events[-2:]] == ["result", "end"]
+    assert {row["label"] for row in events[-2]["rows"]} >= {"simple (best)", "simple (untrained)", "sgd", "adam"}
+    assert events[-1]["state"] == "finished"
+
+
+def test_a_finished_run_cannot_be_resumed_stopped_paused_or_continued(lreg, trained):
+    for command in ("resume", "stop", "pause", "continue"):
+        outcome = lreg(command, "last", "--runs-dir", str(trained[0]))
+        assert outcome.code == 2 and outcome.out == ""
+        assert re.fullmatch(rf"error: run \S+ is finished: nothing to {command}\n", outcome.err)
+
+
+def test_running_its_preset_again_repeats_the_run(lreg, trained, home):
+    reader = RunStore(trained[0]).resolve("last")
+    outcome = lreg("run", str(reader.path / "preset.toml"), "--json")
+    assert outcome.code == 0, outcome.err
+    assert records(the_run(home).path) == records(reader.path)
+
+
+def test_a_run_for_people_ends_with_its_table_and_id(lreg, home):
+    outcome = lreg("run", "tiny.toml", "--name", "My Run!", "--seed", "5", "--set", "meta.epochs=1")
+    assert outcome.code == 0, outcome.err
+    reader = the_run(home)
+    assert reader.facts["name"] == "My Run!" and reader.facts["seed"] == 5 and "-my-run-" in reader.id
+    for word in ("simple (best)", "simple (untrained)", "sgd", "adam", "95% confidence", f"finished: {reader.id}"):
+        assert word in outcome.out
+
+
+def test_ctrl_c_checkpoints_exits_130_and_resumes(lreg, lreg_process, home):
+    process = lreg_process("run", "tiny.toml", *LONG)
+    eventually(lambda: RunStore(home / "runs").list() and the_run(home).figures().get("meta_loss"))
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    reader = the_run(home)
+    assert reader.state == "stopped" and f"lreg resume {reader.id}" in out and "Traceback" not in err
+    steps = [record["step"] for record in records(reader.path)]
+    assert steps == list(range(len(steps)))
+
+    process = lreg_process("resume", "last", "--json")
+    first = json.loads(eventually(lambda: process.stdout.readline()))
+    assert first["event"] == "run"
+    record = json.loads(eventually(lambda: process.stdout.readline()))
+    assert record["step"] == steps[-1] + 1  # only what is new
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 130
+
+
+def test_killed_and_resumed_gives_the_uninterrupted_metrics_bit_for_bit(lreg, lreg_process, home):
+    """With a penalty, a curriculum and evaluations on the way."""
+    settings = ["--set", "meta.epochs=24", "--set", "evaluation.every=4", "--set", "meta.checkpoint_every=0.05"]
+    settings += ["--set", "meta.meta_batch=2", "--set", "penalty.sam.weight=0.5", "--set", "penalty.smooth.weight=0.1"]
+    assert lreg("run", "tiny.toml", *settings, "--runs-dir", "whole").code == 0
+    whole = records(RunStore(home / "whole").resolve("last").path)
+    process = lreg_process("run", "tiny.toml", *settings)
+    for target in (len(whole) // 4, len(whole) // 2):
+        eventually(lambda target=target: RunStore(home / "runs").list() and _count(the_run(home)) >= target)  # noqa: B023
+        process.kill()
+        process.communicate()
+        assert the_run(home).state == "crashed"
+        process = lreg_process("resume", "last")
+    assert process.wait(120) == 0
+    assert records(the_run(home).path) == whole
+
+
+def _count(reader: RunReader) -> int:
+    path = reader.path / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_detached_paused_continued_stopped(lreg, lreg_process, home):
+    outcome = lreg("run", "tiny.toml", *LONG, "--detach", "--json")
+    assert outcome.code == 0, outcome.err
+    (line,) = outcome.lines
+    reader = the_run(home)
+    assert line == {"run": reader.id, "path": str(reader.path)}
+    assert os.getsid(reader.status().pid) != os.getsid(0)  # no terminal's end reaches it
+    try:
+        eventually(lambda: _count(reader) > 3)
+        assert lreg("pause", "last").out.startswith(f"{reader.id}: paused at step")
+        count = _count(reader)
+        assert lreg("resume", "last").err.startswith(f"error: run {reader.id} is paused (process")
+        assert [run["state"] for run in lreg("runs", "--json").lines] == ["paused"]
+        assert _count(reader) == count
+        assert lreg("continue", "last", "--json").lines[0]["state"] == "running"
+        eventually(lambda: _count(reader) > count)
+        worker = lreg_process("resume", "last")  # two processes on one run
+        assert worker.wait(60) == 2 and "is running (process" in worker.stderr.read()
+        assert lreg("stop", "last").out.startswith(f"{reader.id}: stopped at step")
+    finally:
+        if reader.state in ("running", "paused"):
+            os.kill(reader.status().pid, signal.SIGKILL)
+    assert reader.state == "stopped"
+    assert lreg("watch", "last").code == 130
+
+
+def test_a_detached_worker_that_cannot_start_says_why(lreg, trained, home):
+    reader = RunStore(trained[0]).resolve("last")
+    copy = home / "runs" / reader.id
+    copy.mkdir(parents=True)
+    for name in ("run.json", "preset.toml"):
+        (copy / name).write_bytes((reader.path / name).read_bytes())
+    (copy / "status.json").write_text('{"state": "stopped"}')
+    (copy / ".lock").mkdir()
+    outcome = lreg("resume", "last", "--detach")
+    assert outcome.code == 2 and outcome.err.startswith("error: ") and "cannot write there" in outcome.err
+
+
+def test_a_crashed_run_says_so_and_what_to_do(lreg, lreg_process, home):
+    process = lreg_process("run", "tiny.toml", *LONG)
+    eventually(lambda: RunStore(home / "runs").list() and _count(the_run(home)) > 1)
+    process.kill()
+    process.communicate()
+    outcome = lreg("stop", "last")
+    assert outcome.code == 2 and "has crashed" in outcome.err and "lreg resume" in outcome.err
+    assert lreg("watch", "last").code == 1
+
+
+def test_a_meta_loss_that_is_not_finite_fails_the_run(lreg, home):
+    outcome = lreg("run", "tiny.toml", "--set", "penalty.sam.weight=1e38", "--set", "meta.epochs=40", "--json")
+    assert outcome.code == 1
+    assert re.fullmatch(r"run \S+\nerror: [^\n]+\n", outcome.err), outcome.err
+    assert outcome.lines[-1]["state"] == "failed" and the_run(home).status().message
+    assert "Traceback" not in outcome.err
+
+
+def test_a_second_ctrl_c_aborts(lreg_process, home):
+    process = lreg_process(
+        "run", "tiny.toml", *LONG, "--set", "meta.truncation=2000", "--set", "meta.inner_steps=200000"
+    )
+    eventually(lambda: RunStore(home / "runs").list() and "last" in the_run(home).checkpoints())
+
+    def interrupted() -> bool:  # one alone would wait for an evaluation of 200,000 inner steps
+        if the_run(home).state == "stopped":
+            return True
+        process.send_signal(signal.SIGINT)
+        return False
+
+    eventually(interrupted)
+    assert process.wait(60) == 130
+    assert the_run(home).state == "stopped"
+
+
+def test_init_from_another_run(lreg, trained, home):
+    parent = RunStore(trained[0]).resolve("last")
+    start = f"meta.init_from={parent.path}"
+    outcome = lreg("run", "tiny.toml", "--set", start, "--set", "meta.epochs=1", "--json")
+    assert outcome.code == 0, outcome.err
+    assert the_run(home).facts["parent"] == parent.id
+
+
+def test_engine_train_from_python(trained, home):
+    import engine
+    from engine.worker import train
+
+    reader = train(engine.load_preset("tiny.toml"), runs_dir="runs")
+    assert reader.state == "finished" and reader.id == the_run(home).id
+    assert records(reader.path) == records(RunStore(trained[0]).resolve("last").path)

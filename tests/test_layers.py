@@ -1,0 +1,35 @@
+"""What imports what: the command line starts without torch, the engine knows no terminal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+LIGHT = ("errors", "settings", "registry", "catalog", "preset", "seeds", "runs", "results", "worker")
+
+
+def loaded_after(statement: str) -> set[str]:
+    """The top-level modules in a fresh interpreter after a statement."""
+    code = f"import sys\n{statement}\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import engine, lreg_tui, lreg_tui.app",
+        "import lreg_tui.cli.app",
+        "import " + ", ".join(f"engine.{module}" for module in LIGHT),
+    ],
+)
+def test_starts_without_torch(statement):
+    assert not loaded_after(statement) & {"torch", "torchvision", "scipy", "numpy"}
+
+
+def test_the_engine_knows_no_terminal():
+    everything = "import pkgutil, importlib, engine\n" + (
+        "for module in pkgutil.walk_packages(engine.__path__, 'engine.'):\n    importlib.import_module(module.name)"
+    )
+    assert not loaded_after(everything) & {"textual", "rich", "typer", "lreg_tui"}

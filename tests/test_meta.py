@@ -1,0 +1,203 @@
+"""Meta-training on real digits: what is logged, what is chosen, and going on from a checkpoint bit for bit."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from engine.errors import PresetError, TrainingError
+from engine.meta import MetaTrainer
+from engine.preset import from_mapping, merge
+
+TINY = {
+    "name": "tiny",
+    "task": {"dataset": "digits", "optimizee": "mlp", "hidden": [4], "batch_size": 16},
+    "optimizer": {"kind": "simple", "hidden": 6},
+    "meta": {"epochs": 4, "inner_steps": 10, "truncation": 5, "meta_batch": 2, "learning_rate": 3e-3},
+    "evaluation": {
+        "every": 2, "optimizees": 2, "examples": 50, "restarts": 1, "ascent_steps": 2, "final_optimizees": 2,
+        "radii": [0.05],
+    },
+}  # fmt: skip
+VOLATILE = {"inner_steps_per_s", "coordinate_steps_per_s", "memory_bytes"}
+CPU = torch.device("cpu")
+
+
+def trainer(**changes) -> MetaTrainer:
+    return MetaTrainer(from_mapping(merge(TINY, changes)), device=CPU)
+
+
+def run(one: MetaTrainer, units: int | None = None) -> list[dict]:
+    records: list[dict] = []
+    while not one.finished and (units is None or len(records) < units):
+        records += one.advance()
+    return records
+
+
+def steady(records: list[dict]) -> list[dict]:
+    return [{name: value for name, value in record.items() if name not in VOLATILE} for record in records]
+
+
+ALL_PENALTIES = {
+    "sam": {"rho": 0.05},
+    "gsam": {"rho": 0.05, "relative": True},
+    "gam": {"rho": 0.05, "weight": 0.1, "start": 3},
+    "smooth": {"ascent_steps": 2},
+    "l2": {"weight": 1e-3},
+    "orthogonal": {"weight": 1e-3},
+    "spectral": {"weight": 0.5},
+}
+
+
+def test_records_hold_the_figures_of_the_contract():
+    records = run(trainer(penalty=ALL_PENALTIES))
+    steps = [record for record in records if "meta_loss" in record]
+    evaluations = [record for record in records if "validation_loss" in record]
+    assert [record["step"] for record in steps] == list(range(1, 9))
+    assert [(record["step"], record["meta_epoch"]) for record in evaluations] == [(0, 0), (4, 2), (8, 4)]
+    names = {f"{name}_penalty" for name in ALL_PENALTIES} | {f"{name}_penalty_share" for name in ALL_PENALTIES}
+    names |= {"meta_loss", "update_norm", "meta_grad_norm", *VOLATILE, "skipped", "diverged"}
+    assert names <= set(steps[0]), names - set(steps[0])
+    assert all(math.isfinite(value) for record in steps for value in record.values())
+    figures = {"train_loss", "test_loss", "test_accuracy", "sharpness", "max_grad_norm", "surrogate_gap"}
+    assert figures <= set(evaluations[0])
+
+
+def test_meta_training_learns_to_train_digits():
+    """After 60 meta-steps a fresh optimizee ends far below where it began, and below what the untrained one reaches."""
+    one = trainer(
+        task={"hidden": [20], "batch_size": 64},
+        optimizer={"hidden": 20},
+        meta={"epochs": 6, "inner_steps": 100, "truncation": 10, "meta_batch": 1, "learning_rate": 3e-3},
+    )
+    records = [record for record in run(one) if "validation_loss" in record]
+    assert records[-1]["validation_loss"] < 0.6 < math.log(10) < records[0]["validation_loss"]
+    assert records[-1]["test_accuracy"] > 0.85
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"penalty": ALL_PENALTIES},
+        {"optimizer": {"kind": "rnnprop"}, "meta": {"random_scaling": 1.0, "loss_batch": "validation"}},
+        {"optimizer": {"kind": "dm", "theta_input": True}, "meta": {"inner_steps": [10, 15, 20], "optimizer": "sgd"}},
+        {"meta": {"momentum": 0.9, "optimizer": "sgd", "schedule": "cosine", "second_order": True}},
+        {"task": {"optimizee": "lenet", "dropout": 0.5}, "evaluation": {"optimizees": 1, "examples": 10}},
+    ],
+    ids=["penalties", "rnnprop", "curriculum", "second-order", "dropout"],
+)
+def test_resuming_gives_the_metrics_of_an_uninterrupted_run_bit_for_bit(changes):
+    document = merge(TINY, changes)
+    if document["task"]["optimizee"] == "lenet":
+        del document["task"]["hidden"]
+    preset = from_mapping(document)
+
+    def fresh() -> MetaTrainer:
+        return MetaTrainer(preset, device=CPU)
+
+    whole = steady(run(fresh()))
+    for units in (1, 2, 4, 7):
+        interrupted = fresh()
+        records = run(interrupted, units)
+        tensors, values = interrupted.state_dict()
+        resumed = fresh()
+        resumed.load_state_dict(tensors, json.loads(json.dumps(values)))
+        assert steady(records + run(resumed)) == whole, f"after {units} units"
+
+
+def test_a_task_distribution_is_sampled_for_each_optimizee():
+    tasks = [TINY["task"], {**TINY["task"], "optimizee": "mlp-relu", "hidden": [6]}]
+    one = MetaTrainer(from_mapping({**merge(TINY, {"meta": {"meta_batch": 8}}), "task": tasks}), device=CPU)
+    one.advance()
+    one.advance()
+    assert [group.carry.theta.shape[1] for group in one.groups] == [4 * 64 + 4 + 4 * 10 + 10, 6 * 64 + 6 + 6 * 10 + 10]
+    assert sum(len(group.members) for group in one.groups) == 8
+    drawn = {tuple(tuple(group.members) for group in one.groups)}
+    records = run(one)
+    assert records[-1]["validation_loss"] < 1e3 and len(drawn) == 1
+
+
+def test_the_best_checkpoint_is_the_one_with_the_lowest_validation_loss():
+    one, seen = trainer(meta={"epochs": 8}), {}
+    while not one.finished:
+        (record,) = one.advance()
+        if "validation_loss" in record:
+            seen[record["step"]] = (record["validation_loss"], one.frozen_state("last")[0])
+    lowest = min(seen.values(), key=lambda pair: pair[0])[1]
+    best = one.frozen_state("best")[0]
+    assert all(torch.equal(best[name], lowest[name]) for name in best)
+    untrained = one.frozen_state("initial")[0]
+    assert all(torch.equal(untrained[name], tensor) for name, tensor in trainer().frozen_state("initial")[0].items())
+
+
+def test_zero_weights_and_no_penalties_are_the_same_run_bit_for_bit():
+    silent = {name: {**settings, "weight": 0.0} for name, settings in ALL_PENALTIES.items()}
+    plain, penalized = run(trainer()), run(trainer(penalty=silent))
+    for one, other in zip(steady(plain), steady(penalized), strict=True):
+        assert {name: other[name] for name in one} == one
+
+
+def test_init_from_starts_with_the_other_runs_learned_optimizer():
+    first = trainer()
+    run(first)
+    phi = {name.removeprefix("frozen/"): tensor for name, tensor in first.frozen_state("best")[0].items()}
+    second = MetaTrainer(from_mapping(merge(TINY, {"seed": 5})), device=CPU, init_phi=phi)
+    assert all(torch.equal(second.phi[name], phi[name]) for name in phi)
+    with pytest.raises(PresetError, match="meta.init_from"):
+        MetaTrainer(from_mapping(merge(TINY, {"optimizer": {"hidden": 7}})), device=CPU, init_phi=phi)
+
+
+def test_the_spectral_norm_goes_into_what_is_frozen():
+    one = trainer(penalty={"spectral": {}})
+    run(one, 3)
+    frozen = one.frozen_state("last")[0]["frozen/rnn.hidden"]
+    assert float(torch.linalg.matrix_norm(frozen, 2)) == pytest.approx(1.0, rel=0.02)
+    raw = one.phi["rnn.hidden"].detach()
+    assert float(torch.linalg.matrix_norm(raw, 2)) != pytest.approx(1.0, rel=0.05)
+
+
+def test_meta_steps_that_are_not_finite_are_skipped_counted_and_at_last_an_error():
+    one = trainer(meta={"epochs": 100})
+    run(one, 3)
+    for objective in one.objectives:  # the landscape breaks: every penalty and loss is NaN from here on
+        object.__setattr__(objective, "loss", lambda theta, batch: theta.sum() * torch.nan)
+    one.groups = []
+    with pytest.raises(TrainingError, match=r"in [0-9]+ of 20 meta-steps"):
+        run(one)
+    assert one.counts["skipped"] > 10
+    assert all(tensor.isfinite().all() for tensor in one.phi.values())
+
+
+def test_a_learned_optimizer_that_only_diverges_is_a_clear_error():
+    with pytest.raises(TrainingError, match="diverged in each of the last 100 meta-epochs: lower meta.learning_rate"):
+        run(trainer(meta={"learning_rate": 1e3, "epochs": 200}, evaluation={"every": 300}))
+
+
+def test_result_sets_the_learned_optimizer_beside_tuned_baselines():
+    one = trainer()
+    run(one)
+    said: list[str] = []
+    result = one.result(said.append)
+    assert [entry["label"] for entry in result] == ["simple (best)", "simple (untrained)", "sgd", "adam"]
+    assert len(said) == 4
+    for entry in result:
+        assert [seed["seed"] for seed in entry["seeds"]] == [0, 1]
+        mark = entry["seeds"][0]["marks"][-1]
+        assert mark["inner_step"] == 10 and set(mark["sharpness"]) == {"0.05"}
+        assert entry["seeds"][0]["curve"]["inner_step"] == [0, 1, 2, 5, 10]
+    starts = {tuple(seed["curve"]["train_loss"][0] for seed in entry["seeds"]) for entry in result}
+    assert len(starts) == 1, "every optimizer must start from the same parameters"
+    assert result[2]["learning_rate"] > 0 and result[2]["run"] is None
+    json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_meta_training_runs_on_the_gpu():
+    one = MetaTrainer(from_mapping(merge(TINY, {"penalty": ALL_PENALTIES})), device=torch.device("cuda"))
+    records = run(one)
+    assert all(math.isfinite(record["meta_loss"]) for record in records if "meta_loss" in record)
+    assert all(tensor.is_cuda for tensor in one.phi.values())

@@ -1,0 +1,317 @@
+"""Every registered penalty, and the closed forms of each (float64)."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.func import vmap
+
+import engine
+from engine.errors import SettingsError
+from engine.flat import grad_and_hvp
+from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer
+from engine.penalties.base import PENALTIES, GeometricPenalty, InnerStep, ParameterPenalty, UpdatePenalty, get
+
+F64 = torch.float64
+GEOMETRIC = [name for name in PENALTIES.names() if issubclass(PENALTIES[name], GeometricPenalty)]
+FORMS = [(name, form) for name in GEOMETRIC for form in ("scalar", "direction") if name != "sam" or form == "scalar"]
+
+
+def tensor(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=F64)
+
+
+def quadratic(theta):
+    """Case Q: A = diag(4, 1)."""
+    return 0.5 * (tensor(4.0, 1.0) * theta**2).sum()
+
+
+def make(name: str, form: str = "scalar", **settings):
+    return get(name, **settings, **({} if name == "sam" else {"form": form}))
+
+
+def close(actual, expected, digits=8):
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0.6 * 10**-digits)
+
+
+Q = {
+    0.1: {
+        "sam": (2.9314282096, (4.38805700, 1.02425356)),
+        "gap": (0.4314282096, (4.38805700 - 4, 1.02425356 - 1)),
+        "gam": (0.1 * 4.5128328410, (0.389929890, 0.022297255)),
+        "gsam": (4.39392973, 0.99909392),
+    },
+    0.01: {
+        "sam": (2.5414222327, (4.03880570, 1.00242536)),
+        "gap": (0.0414222327, (0.03880570, 0.00242536)),
+        "gam": (0.01 * 4.1619969431, (0.0388267667, 0.0024041915)),
+        "gsam": (4.03947961, 0.99971016),
+    },
+}
+
+
+@pytest.mark.parametrize("rho", Q)
+class TestOnTheQuadraticOfTheSpecification:
+    theta = tensor(1.0, 1.0)
+
+    def test_sam(self, rho):
+        value, gradient = get("sam", rho=rho).value_and_grad(quadratic, self.theta)
+        close(value, tensor(Q[rho]["sam"][0])[0], 10)
+        close(gradient, tensor(*Q[rho]["sam"][1]))
+
+    def test_gap(self, rho):
+        value, gradient = get("gsam", rho=rho).value_and_grad(quadratic, self.theta)
+        close(value, tensor(Q[rho]["gap"][0])[0], 10)
+        close(gradient, tensor(*Q[rho]["gap"][1]))
+
+    def test_gam(self, rho):
+        value, gradient = get("gam", rho=rho).value_and_grad(quadratic, self.theta)
+        close(value, tensor(Q[rho]["gam"][0])[0], 10)
+        close(gradient, tensor(*Q[rho]["gam"][1]))
+
+    def test_gsam_direction(self, rho):
+        value, direction = get("gsam", rho=rho, form="direction", alpha=0.4).value_and_grad(quadratic, self.theta)
+        close(value, tensor(Q[rho]["gap"][0])[0], 10)
+        close(direction, tensor(*Q[rho]["gsam"]))
+
+
+def test_gam_direction_on_the_quadratic_of_the_specification():
+    settings = {"rho": 0.2, "gradient_rho": 0.03, "beta0": 0.1, "beta1": 0.1, "gamma": 0.05}
+    _, direction = get("gam", form="direction", **settings).value_and_grad(quadratic, tensor(1.0, 1.0))
+    close(direction, tensor(4.83753384, 1.00982595))
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.05, 1.0])
+def test_sam_equals_its_closed_form_on_any_quadratic(rho):
+    h, theta = tensor(1.0, 4.0, 9.0), tensor(1.0, -2.0, 0.5)
+    g = h * theta
+    value, gradient = get("sam", rho=rho).value_and_grad(lambda point: 0.5 * (h * point**2).sum(), theta)
+    expected = 0.5 * (h * theta**2).sum() + rho * g.norm() + 0.5 * rho**2 * (h * g**2).sum() / g.norm() ** 2
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradient, h * (theta + rho * g / g.norm()), rtol=1e-12, atol=1e-12)
+
+
+def test_penalties_of_a_linear_loss_see_no_curvature():
+    """c·θ: the gap is ρ‖c‖, its gradient 0; GAM is ρ‖c‖ too, and its gradient 0 though H g = 0 gives no direction."""
+    c = tensor(3.0, -4.0)
+    for name, offset in (("gsam", 0.0), ("gam", 0.0), ("sam", -1.0)):
+        value, gradient = get(name, rho=0.2).value_and_grad(lambda point: c @ point, tensor(1.0, 1.0))
+        assert float(value) == pytest.approx(0.2 * 5 + offset, rel=1e-12)
+        close(gradient, c if name == "sam" else tensor(0.0, 0.0), 12)
+
+
+def test_exponential_loss():
+    x = tensor(0.3)
+    for name, expected in (("sam", math.exp(0.4)), ("gsam", math.exp(0.4) - math.exp(0.3)), ("gam", 0.1 * math.exp(0.4))):
+        value, gradient = get(name, rho=0.1).value_and_grad(lambda point: point.exp().sum(), x)
+        assert (float(value), float(gradient)) == pytest.approx((expected, expected), rel=1e-12)
+
+
+@pytest.mark.parametrize(("name", "form"), FORMS)
+class TestEveryGeometricPenalty:
+    def test_is_zero_not_nan_at_a_stationary_point(self, name, form):
+        value, gradient = make(name, form, rho=0.05).value_and_grad(quadratic, tensor(0.0, 0.0))
+        assert value == 0 and not gradient.any()
+
+    def test_keeps_the_dtype(self, name, form):
+        for dtype in (torch.float32, F64):
+            value, gradient = make(name, form).value_and_grad(lambda point: (point**4).sum(), torch.ones(3, dtype=dtype))
+            assert value.dtype == gradient.dtype == dtype and value.shape == () and gradient.shape == (3,)
+
+    def test_vmap_equals_a_loop(self, name, form):
+        theta = torch.randn(5, 4, dtype=F64, generator=torch.Generator().manual_seed(0))
+
+        def of(point):
+            return make(name, form, rho=0.1).value_and_grad(lambda at: (at.sin() * at).sum(), point)
+
+        values, gradients = vmap(of)(theta)
+        for b in range(5):
+            value, gradient = of(theta[b])
+            torch.testing.assert_close(values[b], value, rtol=1e-12, atol=1e-14)
+            torch.testing.assert_close(gradients[b], gradient, rtol=1e-12, atol=1e-14)
+
+    def test_knows_a_gradient_that_is_given(self, name, form):
+        theta, penalty = tensor(1.0, -2.0), make(name, form, rho=0.1)
+        given = penalty.at(quadratic, theta, quadratic(theta), tensor(4.0, -2.0))
+        for ours, theirs in zip(given, penalty.value_and_grad(quadratic, theta), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_gsam_direction_properties():
+    def loss(point):
+        return (point.sin() * point * tensor(1.0, 2.0, 3.0)).sum()
+
+    theta = tensor(0.3, -1.0, 2.0)
+    _, sam = get("sam", rho=0.2).value_and_grad(loss, theta)
+    _, plain = get("gsam", rho=0.2, form="direction", alpha=0.0).value_and_grad(loss, theta)
+    _, direction = get("gsam", rho=0.2, form="direction", alpha=0.7).value_and_grad(loss, theta)
+    assert torch.equal(plain, sam)
+    orthogonal = (sam - direction) / 0.7
+    assert float(orthogonal @ sam) == pytest.approx(0.0, abs=1e-12)
+    assert float(direction @ direction) == pytest.approx(float(sam @ sam + 0.49 * orthogonal @ orthogonal), rel=1e-12)
+
+
+def test_hessian_vector_product_against_central_differences():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(20, 6, dtype=F64, generator=generator)
+    y = torch.randint(0, 3, (20,), generator=generator)
+
+    def loss(theta):
+        hidden = torch.sigmoid(x @ theta[:30].view(6, 5))
+        return torch.nn.functional.cross_entropy(hidden @ theta[30:].view(5, 3), y)
+
+    theta, vector = (torch.randn(45, dtype=F64, generator=generator) for _ in range(2))
+    _, product = grad_and_hvp(loss, theta, vector)
+    step = 1e-5
+    ahead, behind = (torch.func.grad(loss)(theta + sign * step * vector) for sign in (1, -1))
+    assert (product - (ahead - behind) / (2 * step)).norm() / product.norm() < 1e-6
+
+
+# -- update penalties -------------------------------------------------------------------------------------------------
+
+
+class Linear(LearnedOptimizer):
+    """u = w · s over F features, or b tanh(a s + c) for one."""
+
+    gradient_features = 1
+
+    def step(self, phi, features, state):
+        if "w" in phi:
+            return features @ phi["w"], state
+        return phi["b"] * torch.tanh(phi["a"] * features[..., 0] + phi["c"]), state
+
+
+def inner_step(optimizer, phi, features):
+    return InnerStep(features, {}, optimizer.step(phi, features, {})[0])
+
+
+def smooth(phi, features, **settings):
+    optimizer = Linear()
+    penalty = get("smooth", **settings)
+    generator = torch.Generator().manual_seed(0)
+    return penalty.value(optimizer, phi, inner_step(optimizer, phi, features), generator)
+
+
+def test_smooth_of_a_linear_optimizer_equals_its_closed_form():
+    """R = eps² ‖w‖₁² for each coordinate: mean and sum over 4 coordinates, for each of 3 optimizees."""
+    phi, features = {"w": tensor(0.5, -2.0, 0.25)}, torch.zeros(3, 4, 3, dtype=F64)
+    expected = 0.3**2 * 2.75**2
+    torch.testing.assert_close(smooth(phi, features, epsilon=0.3), torch.full((3,), expected, dtype=F64))
+    summed = smooth(phi, features, epsilon=0.3, distance="sum")
+    torch.testing.assert_close(summed, torch.full((3,), 4 * expected, dtype=F64))
+
+
+def test_smooth_can_perturb_the_gradients_features_only():
+    phi, features = {"w": tensor(0.5, -2.0, 0.25)}, torch.zeros(1, 4, 3, dtype=F64)
+    value = smooth(phi, features, epsilon=0.3, perturb="gradient")
+    torch.testing.assert_close(value, tensor(0.3**2 * 0.5**2))
+
+
+def test_smooth_of_a_tanh_optimizer_ends_at_an_end_of_the_interval():
+    phi = {"a": tensor(1.5)[0], "b": tensor(2.0)[0], "c": tensor(0.4)[0]}
+    features = torch.zeros(1, 1, 1, dtype=F64)
+    ends = [4 * (math.tanh(1.5 * side * 0.5 + 0.4) - math.tanh(0.4)) ** 2 for side in (-1, 1)]
+    value = float(smooth(phi, features, epsilon=0.5))
+    assert min(abs(value - end) for end in ends) < 1e-12 and value <= max(ends) + 1e-12
+
+
+def test_smooth_gradient_goes_through_both_updates():
+    """R = eps² ‖w‖₁²: dR/dw = 2 eps² ‖w‖₁ sign(w), which half a gradient would miss."""
+    w = tensor(0.5, -2.0, 0.25).requires_grad_()
+    optimizer, features = Linear(), torch.full((1, 4, 3), 0.7, dtype=F64)
+    step = inner_step(optimizer, {"w": w}, features)
+    value = get("smooth", epsilon=0.3).value(optimizer, {"w": w}, step, torch.Generator().manual_seed(0))
+    (gradient,) = torch.autograd.grad(value.sum(), w)
+    torch.testing.assert_close(gradient, 2 * 0.09 * 2.75 * w.detach().sign())
+
+
+@pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
+def test_smooth_is_zero_and_finite_for_a_zero_head_and_for_a_zero_box(kind):
+    optimizer = LEARNED_OPTIMIZERS.create(kind)
+    phi = {name: t.to(F64) for name, t in optimizer.init_phi(torch.Generator().manual_seed(0)).items()}
+    theta = torch.randn(2, 5, dtype=F64, generator=torch.Generator().manual_seed(1))
+    for epsilon, head in ((1.0, 0.0), (0.0, 1.0)):
+        own = {name: (head * t if name.startswith("head") else t).requires_grad_() for name, t in phi.items()}
+        features, state = optimizer.observe(theta, theta, optimizer.init(theta))
+        step = InnerStep(features, state, optimizer.step(own, features, state)[0])
+        value = get("smooth", epsilon=epsilon).value(optimizer, own, step, torch.Generator())
+        gradients = torch.autograd.grad(value.sum(), list(own.values()), allow_unused=True, materialize_grads=True)
+        assert not value.any() and all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_smooth_stays_in_the_box_when_the_noise_is_larger():
+    optimizer = LEARNED_OPTIMIZERS.create("simple")
+    phi = optimizer.init_phi(torch.Generator().manual_seed(0))
+    theta = torch.randn(2, 50, generator=torch.Generator().manual_seed(1))
+    features, state = optimizer.observe(theta, theta, optimizer.init(theta))
+    step = InnerStep(features, state, optimizer.step(phi, features, state)[0])
+    penalty = get("smooth", epsilon=0.01, noise=0.05)
+    worst = penalty.worst_features(optimizer, phi, step, torch.Generator().manual_seed(0))
+    assert (worst - features).abs().max() <= 0.01 + 1e-7
+
+
+# -- penalties on the meta-parameters ---------------------------------------------------------------------------------
+
+
+def test_l2_is_the_squared_norm_of_all_meta_parameters():
+    phi = {"one": tensor(3.0, 4.0), "two": tensor(12.0).reshape(1, 1)}
+    assert float(get("l2").value(phi)) == 169.0
+
+
+def test_orthogonal_vanishes_on_orthogonal_matrices_and_sees_recurrent_ones_only():
+    angle = 0.7
+    rotation = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=F64)
+    maps = {"in": torch.full((1, 2), 5.0, dtype=F64), "head": torch.full((2, 1), 5.0, dtype=F64)}
+    assert float(get("orthogonal").value({"hidden": rotation, **maps})) == pytest.approx(0.0, abs=1e-24)
+    # (2I)ᵀ(2I) - I = 3I: squared norm 9 · 2
+    assert float(get("orthogonal").value({"hidden": 2 * rotation, **maps})) == pytest.approx(18.0)
+
+
+def test_orthogonal_takes_the_gates_of_an_lstm_one_by_one():
+    gates = torch.cat([torch.eye(3, dtype=F64)] * 3 + [2 * torch.eye(3, dtype=F64)], dim=1)
+    assert float(get("orthogonal").value({"lstm0.hidden": gates})) == pytest.approx(27.0)
+
+
+def test_spectral_divides_by_the_top_singular_value():
+    generator = torch.Generator().manual_seed(0)
+    phi = {"hidden": torch.randn(6, 9, dtype=F64, generator=generator), "head": torch.ones(6, 1, dtype=F64)}
+    penalty = get("spectral")
+    memory = penalty.init(phi)
+    used, memory, figure = penalty.apply(phi, memory)
+    top = torch.linalg.matrix_norm(phi["hidden"], 2)
+    assert float(figure) == pytest.approx(float(top), rel=1e-10)
+    torch.testing.assert_close(used["hidden"], phi["hidden"] / top, rtol=1e-10, atol=0)
+    assert used["head"] is phi["head"]
+    for step in range(30):  # the vectors follow a matrix that moves
+        phi["hidden"] = phi["hidden"] + 0.01 * torch.randn(6, 9, dtype=F64, generator=generator)
+        used, memory, figure = penalty.apply(phi, memory)
+    assert float(torch.linalg.matrix_norm(used["hidden"], 2)) == pytest.approx(1.0, rel=2e-2), step
+
+
+def test_spectral_of_weight_zero_changes_nothing_bit_for_bit():
+    phi = {"hidden": torch.randn(6, 6, generator=torch.Generator().manual_seed(0))}
+    penalty = get("spectral", weight=0.0)
+    used, _, _ = penalty.apply(phi, penalty.init(phi))
+    assert torch.equal(used["hidden"], phi["hidden"])
+
+
+# -- the public door --------------------------------------------------------------------------------------------------
+
+
+def test_every_penalty_declares_weight_start_and_relative():
+    for name in PENALTIES.names():
+        penalty = get(name)
+        assert (penalty.weight, penalty.start, penalty.relative, penalty.name) == (1.0, 0, False, name)
+    kinds = {name: PENALTIES[name] for name in PENALTIES.names()}
+    assert issubclass(kinds["smooth"], UpdatePenalty) and issubclass(kinds["l2"], ParameterPenalty)
+
+
+def test_get_names_every_bad_setting():
+    with pytest.raises(SettingsError) as caught:
+        engine.penalties.get("sam", rho=-1.0, wieght=2.0)
+    text = str(caught.value)
+    assert "sam.rho" in text and ">= 0" in text and "did you mean weight?" in text
+    with pytest.raises(SettingsError, match="did you mean gsam"):
+        engine.penalties.get("gsamm")

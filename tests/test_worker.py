@@ -1,0 +1,272 @@
+"""The worker: nothing is lost, repeated or reordered, whatever happens to its process."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from fakes import TOTAL, FakeTrainer, preset
+
+from engine import catalog as catalogs
+from engine import checkpoint
+from engine.errors import LregError, RunError, TrainingError
+from engine.runs import Run, RunReader
+from engine.worker import Control, pick_device, wait_politely, work
+
+
+@pytest.fixture(autouse=True)
+def small_catalog(monkeypatch):
+    import fakes
+
+    monkeypatch.setattr(catalogs, "load", fakes.catalog)
+
+
+def new_run(tmp_path, name="tiny", **tables) -> Run:
+    return Run.create(tmp_path / "runs", preset(name, **tables))
+
+
+def lines(run: Run) -> list[dict]:
+    found = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key != "t"} for record in found]
+
+
+@pytest.fixture
+def whole(tmp_path) -> list[dict]:
+    """The records of a run that nothing happened to."""
+    run = new_run(tmp_path, "whole")
+    assert work(run, trainer_factory=FakeTrainer) == "finished"
+    return lines(run)
+
+
+def test_a_run_leaves_what_the_contract_names(tmp_path):
+    run = new_run(tmp_path)
+    assert work(run, trainer_factory=FakeTrainer) == "finished"
+    reader = RunReader(run.path)
+    status = reader.status()
+    assert (status.state, status.step, status.total) == ("finished", TOTAL, TOTAL)
+    assert set(reader.checkpoints()) == {"last", "best", "initial"}
+    transfers = reader.transfers()
+    assert set(transfers) == {"result-dm-best", "result-dm-untrained", "result-sgd"}
+    assert transfers["result-dm-best"]["run"] == run.id and transfers["result-sgd"]["run"] is None
+    assert [record["step"] for record in lines(run)][:3] == [0, 1, 2]
+
+
+class StopAt(FakeTrainer):
+    """Asks its own process to stop at a step."""
+
+    def __init__(self, *arguments, at, control, **options):
+        super().__init__(*arguments, **options)
+        self.at, self.control = at, control
+
+    def advance(self):
+        records = super().advance()
+        self.control.stop = self.control.stop or self.step == self.at
+        return records
+
+
+@pytest.mark.parametrize("at", [0, 1, 7, 10, 39])
+def test_stopped_and_resumed_is_the_same_as_never_stopped(tmp_path, whole, at):
+    run, control = new_run(tmp_path), Control()
+    assert work(run, control=control, trainer_factory=partial(StopAt, at=at, control=control)) == "stopped"
+    assert RunReader(run.path).state == "stopped" and len(lines(run)) < len(whole)
+    assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+    assert lines(run) == whole
+
+
+def test_a_stop_while_the_result_is_measured_leaves_only_that(tmp_path, whole):
+    class StopLate(FakeTrainer):
+        def result(self, on_progress):
+            control.stop = True
+            return super().result(on_progress)
+
+    run, control = new_run(tmp_path), Control()
+    assert work(run, control=control, trainer_factory=StopLate) == "stopped"
+    assert lines(run) == whole and not RunReader(run.path).transfers()
+    assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+    assert lines(run) == whole and RunReader(run.path).transfers()
+
+
+def start(run: Run, pause_s: float) -> subprocess.Popen:
+    """The fake worker in a process of its own."""
+    fakes = Path(__file__).parent / "fakes.py"
+    environment = {**os.environ, "PYTHONPATH": str(fakes.parent.parent), "FAKE_PAUSE": str(pause_s)}
+    return subprocess.Popen([sys.executable, str(fakes), str(run.path)], env=environment)
+
+
+def eventually(condition, limit_s: float = 60.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.005)
+
+
+def metrics_size(run: Run) -> int:
+    path = run.path / "metrics.jsonl"
+    return path.stat().st_size if path.exists() else 0
+
+
+def test_killed_again_and_again_it_still_gives_the_same_metrics(tmp_path, whole):
+    run = new_run(tmp_path, meta={"checkpoint_every": 0.05})
+    for kills in range(1, 5):
+        before = metrics_size(run)
+        child = start(run, 0.02)
+        eventually(lambda before=before: metrics_size(run) > before + 150 or child.poll() is not None)  # noqa: B023
+        child.kill()
+        assert child.wait() == -signal.SIGKILL, f"ended before kill {kills}"
+        assert RunReader(run.path).state == "crashed"
+    assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+    assert lines(run) == whole
+
+
+def test_signals_pause_continue_and_stop(tmp_path, whole):
+    run = new_run(tmp_path)
+    reader = RunReader(run.path)
+    child = start(run, 0.02)
+    try:
+        eventually(lambda: metrics_size(run) > 0)
+        child.send_signal(signal.SIGUSR1)
+        eventually(lambda: reader.state == "paused")
+        size, heartbeat = metrics_size(run), reader.status().heartbeat
+        eventually(lambda: reader.status().heartbeat > heartbeat)  # it beats on, and works not
+        assert metrics_size(run) == size
+        child.send_signal(signal.SIGUSR2)
+        eventually(lambda: reader.state == "running" and metrics_size(run) > size)
+        child.send_signal(signal.SIGUSR1)
+        eventually(lambda: reader.state == "paused")
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(60) == 130
+    finally:
+        child.kill()
+        child.wait()
+    assert reader.state == "stopped" and reader.status().eta_s is None
+    assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+    assert lines(run) == whole
+
+
+def test_a_second_process_on_a_run_is_refused_and_harms_nothing(tmp_path, whole):
+    run = new_run(tmp_path)
+    child = start(run, 0.05)
+    try:
+        eventually(lambda: metrics_size(run) > 0)
+        with pytest.raises(RunError, match=f"being written by process {child.pid}"):
+            work(Run(run.path), trainer_factory=FakeTrainer)
+        assert RunReader(run.path).state == "running"
+        assert child.wait(60) == 0
+    finally:
+        child.kill()
+        child.wait()
+    assert lines(run) == whole
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (TrainingError("meta-loss is not finite"), TrainingError, "meta-loss is not finite"),
+        (OSError(errno.ENOSPC, "No space left on device"), TrainingError, "No space left on device"),
+        (LregError("bad\ninput"), LregError, "bad / input"),
+        (ZeroDivisionError("ours"), ZeroDivisionError, "ZeroDivisionError: ours"),
+    ],
+)
+def test_an_error_is_noted_and_raised_and_can_be_resumed_from(tmp_path, whole, error, raised, message):
+    run = new_run(tmp_path, meta={"checkpoint_every": 1e-6})
+    with pytest.raises(raised):
+        work(run, trainer_factory=partial(FakeTrainer, fail_at=15, error=error))
+    status = RunReader(run.path).status()
+    assert status.state == "failed" and message in status.message and "\n" not in status.message
+    traceback_logged = "Traceback" in (run.path / "log.txt").read_text()
+    assert traceback_logged == isinstance(error, ZeroDivisionError)
+    assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+    assert lines(run) == whole
+
+
+def test_a_disk_that_fills_up_costs_nothing_but_the_rest(tmp_path, whole, monkeypatch):
+    run = new_run(tmp_path, meta={"checkpoint_every": 1e-6})
+    save, calls = checkpoint.save, []
+
+    def full(folder, name, *contents):
+        calls.append(name)
+        if len(calls) > 12:
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder / name))
+        save(folder, name, *contents)
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(TrainingError, match="No space left on device; the last checkpoint is untouched"):
+        work(run, trainer_factory=FakeTrainer)
+    monkeypatch.undo()
+    monkeypatch.setattr(catalogs, "load", __import__("fakes").catalog)
+    assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+    assert lines(run) == whole
+
+
+def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path):
+    run, control = new_run(tmp_path), Control()
+    work(run, control=control, trainer_factory=partial(StopAt, at=5, control=control))
+    path = run.path / "checkpoint" / "last.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    metrics = (run.path / "metrics.jsonl").read_bytes()
+    with pytest.raises(RunError, match=r"last\.safetensors: damaged checkpoint"):
+        work(Run(run.path), trainer_factory=FakeTrainer)
+    assert (run.path / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+    run = new_run(tmp_path)
+    checkpoint.save(run.checkpoints, "last", {}, {"trainer": {"other": 1}, "metrics_size": 0})
+    with pytest.raises(RunError, match="does not fit this version or preset"):
+        work(run, trainer_factory=FakeTrainer)
+
+
+def test_in_a_thread_no_signals_are_taken(tmp_path):
+    run, seen = new_run(tmp_path), []
+
+    def target():
+        with Control().listening() as control:
+            seen.append(control.listens)
+            seen.append(work(run, control=control, trainer_factory=FakeTrainer))
+
+    thread = threading.Thread(target=target)
+    thread.start()
+    thread.join()
+    assert seen == [False, "finished"]
+
+
+def test_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with Control().listening():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_second_interrupt_aborts_at_once(tmp_path):
+    class Twice(FakeTrainer):
+        def advance(self):
+            if self.step == 5:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+            return super().advance()
+
+    run = new_run(tmp_path)
+    with Control().listening() as control, pytest.raises(KeyboardInterrupt):
+        work(run, control=control, trainer_factory=Twice)
+    assert RunReader(run.path).state == "stopped"
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cpu:0", "", "cuda:99", "cuda:-1", "cuda:99999"])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(LregError, match="--device"):
+        pick_device(device)
+
+
+def test_idle_threads_wait_politely_unless_told_otherwise(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    wait_politely()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
