@@ -1,7 +1,7 @@
 """Hand-designed optimizers behind the learned optimizer's contract, so that one evaluation serves both.
 
-Their "meta-parameters" are the learning rate, shape [B, 1]: every optimizee may have its own, and a whole grid of learning
-rates is tried in one batched unroll.
+Their "meta-parameters" are the learning rate, shape [B, 1]: every optimizee may have its own, and a whole grid of
+learning rates is tried in one batched unroll.
 """
 
 from __future__ import annotations

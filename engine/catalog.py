@@ -1,12 +1,13 @@
 """Catalog: every setting of every section and member, as plain data.
 
-Settings are declared beside the mathematics, in files that import torch, which takes seconds. The catalog lists them once
-(in a child process where this one has no torch) and answers from a cache afterwards, so that checking a preset, shell
-completion and the console never wait for torch. The cache is keyed by the engine's files, so it cannot be stale.
+Settings are declared beside the mathematics, in files that import torch, which takes seconds. The catalog lists them
+once (in a child process where this one has no torch) and answers from a cache afterwards, so that checking a preset,
+shell completion and the console never wait for torch. The cache is keyed by the engine's files: it cannot be stale.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from engine.errors import LregError
+from engine.errors import LregError, printable
 from engine.settings import Setting
 
 Schema = tuple[Setting, ...]
@@ -27,13 +28,23 @@ Schema = tuple[Setting, ...]
 
 @dataclass(frozen=True)
 class Catalog:
-    """Schemas by section ("task", "optimizer", "meta", "evaluation") and by member of each family."""
+    """Schemas by section ("task", "meta", "evaluation") and by member of each family."""
 
     sections: dict[str, Schema]
     datasets: dict[str, Schema]
     optimizees: dict[str, Schema]
     learned_optimizers: dict[str, Schema]
     penalties: dict[str, Schema]
+
+    def selectors(self, table: str) -> list[tuple[str, str, dict[str, Schema]]]:
+        """The keys of a table that pick a member: key, default, and the members' schemas."""
+        if table == "optimizer":
+            return [("kind", "dm", self.learned_optimizers)]
+        if table != "task":
+            return []
+        usual = {item.name: item.default for item in self.sections["task"]}
+        families = {"dataset": self.datasets, "optimizee": self.optimizees}
+        return [(key, usual[key], members) for key, members in families.items()]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -80,41 +91,53 @@ def load() -> Catalog:
         return Catalog.from_json(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         pass  # absent, or damaged: built again below
-    text = json.dumps(build().to_json()) if "torch" in sys.modules else _ask_child()
+    catalog = build() if "torch" in sys.modules else _ask_child()
+    temporary = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(text)
+        temporary.write_text(json.dumps(catalog.to_json()))
         os.replace(temporary, path)
-    except OSError:
-        pass  # a cache that cannot be written costs time, nothing else
-    return Catalog.from_json(json.loads(text))
+    except OSError:  # a cache that cannot be written costs time, nothing else
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return catalog
 
 
-def _ask_child() -> str:
+def _ask_child() -> Catalog:
+    """Build it in a process that may import torch, and looks for modules in the very folders that this one does."""
     root = str(Path(__file__).parent.parent)
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    folders = sys.path if root in sys.path else [root, *sys.path]
+    code = "import sys; sys.path[:] = sys.argv[1:]; from engine import catalog; catalog.main()"
     child = subprocess.run(
-        [sys.executable, "-m", "engine.catalog"],
+        [sys.executable, "-c", code, *folders],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": path},
     )
-    if child.returncode != 0:
-        raise LregError(f"the engine cannot be loaded: {child.stderr.strip().splitlines()[-1:] or child.returncode}")
-    return child.stdout
+    said = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
+    try:
+        if child.returncode == 0:
+            return Catalog.from_json(json.loads(child.stdout.splitlines()[-1]))
+    except (ValueError, IndexError):
+        said = ["it printed something else than its settings"]
+    raise LregError(f"the engine cannot be loaded: {printable(said[0])} (python -m engine.catalog says more)")
 
 
 def _fingerprint() -> str:
-    """Changes whenever a file of the engine does."""
+    """Changes whenever a file of the engine does. By content: times may be those of a reproducible build."""
     folder = Path(__file__).parent
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(str(folder).encode(errors="surrogateescape"))
     for path in sorted(folder.rglob("*.py")):
-        status = path.stat()
-        digest.update(f"{path} {status.st_mtime_ns} {status.st_size}\n".encode())
+        with contextlib.suppress(OSError):  # an editor's lock, or just deleted
+            content = path.read_bytes()
+            digest.update(f"\n{path.relative_to(folder)} {len(content)}\n".encode(errors="surrogateescape") + content)
     return digest.hexdigest()[:16]
 
 
-if __name__ == "__main__":
+def main() -> None:
     print(json.dumps(build().to_json()))
+
+
+if __name__ == "__main__":
+    main()

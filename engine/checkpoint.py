@@ -7,6 +7,7 @@ is written a second time beside it for people; nothing reads that copy.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import safetensors.torch
 from torch import Tensor
 
 from engine.errors import RunError
-from engine.runs import strict, write_atomic
+from engine.files import strict, write_atomic
+from engine.reader import CHECKPOINTS
 
 HEADER_KEY = "lreg"
 
@@ -46,6 +48,17 @@ def load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(values, dict):
         raise RunError(f"{path}: damaged checkpoint (its values are no table)")
     return tensors, values
+
+
+def load_frozen(run_path: str | os.PathLike[str], which: str = "best") -> dict[str, Tensor]:
+    """The meta-parameters of a run's learned optimizer, for use, on the CPU. Raises RunError where there are none."""
+    if which not in CHECKPOINTS:
+        raise RunError(f"checkpoint: found {which!r}; allowed: {', '.join(CHECKPOINTS)}")
+    tensors, _ = load(Path(run_path) / "checkpoint", which)
+    phi = {name.removeprefix("frozen/"): tensor for name, tensor in tensors.items() if name.startswith("frozen/")}
+    if not phi:
+        raise RunError(f"{run_path}: checkpoint {which} holds no learned optimizer")
+    return phi
 
 
 def exists(folder: Path, name: str) -> bool:

@@ -1,8 +1,9 @@
 """Curriculum: growing unrolls, each stage left when it stops improving (Chen et al. 2020, arXiv:2010.09089).
 
-Held-out unrolls of the next stage's length judge a stage (half as long again in the last). An improvement is the new best.
-Without one, once the stage had three evaluations: if it improved at all, the best meta-parameters are taken back and the next
-stage begins; if it never did, meta-training stops. A single length is no curriculum: it is trained to the last meta-epoch.
+Held-out unrolls of the next stage's length judge a stage (half as long again in the last). An improvement is the new
+best. Without one, once the stage had three evaluations: if it improved at all, the best meta-parameters are taken
+back and the next stage begins; if it never did, meta-training stops. A single length is no curriculum: it is trained
+to the last meta-epoch.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Anything that is not an `LregError` is a bug of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 
@@ -30,28 +31,48 @@ class TrainingError(LregError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with one setting: where, what was found, what is allowed, and a near miss."""
+    """One thing wrong with one setting: where, what was found, what is allowed, and a near miss.
+
+    `source` is the file that says so, where it is another than the error's own.
+    """
 
     path: str
     found: str
     allowed: str
     hint: str = ""
+    source: str = ""
 
     def __str__(self) -> str:
+        """One line that does no harm to a terminal, whatever the user wrote."""
         text = f"found {self.found}; allowed: {self.allowed}"
-        text = f"{self.path}: {text}" if self.path else text
-        return f"{text} ({self.hint})" if self.hint else text
+        text = f"{shortened(self.path)}: {text}" if self.path else text
+        return printable(f"{text} ({self.hint})" if self.hint else text)
 
 
 class SettingsError(LregError):
     """Settings that do not fit their schema: every problem at once, each on a line of its own."""
 
     def __init__(self, problems: list[Problem], source: str = "") -> None:
-        self.problems = problems
+        self.problems = [dataclasses.replace(problem, source=problem.source or source) for problem in problems]
         self.source = source
-        prefix = f"{source}: " if source else ""
-        super().__init__("\n".join(f"{prefix}{problem}" for problem in problems))
+        super().__init__(
+            "\n".join(
+                f"{printable(problem.source)}: {problem}" if problem.source else str(problem)
+                for problem in self.problems
+            )
+        )
 
 
 class PresetError(SettingsError):
     """A preset that cannot be used; `source` names the file."""
+
+
+def printable(text: str) -> str:
+    """Text on one line, with escapes in place of line breaks, terminal codes, direction marks and stray surrogates."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shortened(text: str, limit: int = 80) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from engine import transfer
@@ -13,7 +14,7 @@ from engine.baselines import BASELINES
 from engine.learned_optimizers.base import LearnedOptimizer, Phi
 from engine.settings import setting
 from engine.tasks import Task
-from engine.transfer import DIVERGED, ProbeSettings
+from engine.transfer import DIVERGED, ProbeSettings, nothing
 
 
 @dataclass(frozen=True)
@@ -33,22 +34,24 @@ class EvaluationSettings:
 
 
 def validate(
-    tasks: Sequence[Task], optimizer: LearnedOptimizer, phi: Phi, inner_steps: int, settings: EvaluationSettings
+    tasks: Sequence[Task],
+    optimizer: LearnedOptimizer,
+    phi: Phi,
+    inner_steps: int,
+    settings: EvaluationSettings,
+    tick: Callable[[], None] = nothing,
 ) -> dict[str, float | None]:
     """Figures of a frozen learned optimizer on held-out optimizees, the same ones every time; means over them.
 
-    `validation_loss` is what checkpoints are chosen by. There a diverged optimizee counts with the divergence cap times its
-    first loss, so that one of them cannot decide alone; the other figures leave out what is not finite.
+    `validation_loss` is what checkpoints are chosen by. There a diverged optimizee counts with the divergence cap times
+    its first loss, so that one of them cannot decide alone; the other figures leave out what is not finite.
     """
     probe = ProbeSettings((settings.radius,), settings.examples, settings.restarts, settings.ascent_steps)
     numbers = range(settings.optimizees)
-    outcomes = [
-        outcome
-        for task in tasks
-        for outcome in transfer.evaluate(task, optimizer, phi, numbers, inner_steps, probe, purpose="validation")[
-            "seeds"
-        ]
-    ]
+    outcomes = []
+    for task in tasks:
+        found = transfer.evaluate(task, optimizer, phi, numbers, inner_steps, probe, purpose="validation", tick=tick)
+        outcomes += found["seeds"]
     marks = [outcome["marks"][-1] for outcome in outcomes]
     radius = f"{settings.radius:g}"
     figures = {
@@ -71,7 +74,10 @@ def compare(
     settings: EvaluationSettings,
     on_progress: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """The result of a run: transfer evaluations of its checkpoints `phis` and of tuned SGD and Adam, on its own tasks."""
+    """The result of a run: transfer evaluations of its checkpoints `phis` and of tuned SGD and Adam, on its own tasks.
+
+    `on_progress` is told what is being measured, over and over, so that it can interrupt by raising.
+    """
     numbers = range(settings.final_optimizees)
     probe = ProbeSettings(settings.radii, settings.examples, settings.restarts, settings.ascent_steps)
     results = []
@@ -79,12 +85,13 @@ def compare(
         suffix = f" on {task.name}" if len(tasks) > 1 else ""
         for checkpoint, phi in phis.items():
             label = f"{optimizer.name} ({'untrained' if checkpoint == 'initial' else checkpoint}){suffix}"
-            on_progress(f"result: {label}")
+            tick = partial(on_progress, f"result: {label}")
             facts = {"run": "", "optimizer": optimizer.name, "label": label, "checkpoint": checkpoint, "scale": 1.0}
-            results.append({**facts, **transfer.evaluate(task, optimizer, phi, numbers, inner_steps, probe)})
+            found = transfer.evaluate(task, optimizer, phi, numbers, inner_steps, probe, tick=tick)
+            results.append({**facts, **found})
         for name in BASELINES:
-            on_progress(f"result: {name}, best learning rate{suffix}")
-            baseline = transfer.evaluate_baseline(task, name, numbers, inner_steps, probe)
+            tick = partial(on_progress, f"result: {name}, best learning rate{suffix}")
+            baseline = transfer.evaluate_baseline(task, name, numbers, inner_steps, probe, tick)
             results.append({**baseline, "label": f"{name}{suffix}"})
     return results
 

@@ -25,12 +25,12 @@ TINY = 1e-12
 """Guards a norm that is divided by, so that a zero vector stays zero instead of becoming NaN."""
 
 
-def perturbation(direction: Tensor, radius: float | Tensor) -> Tensor:
+def perturbation(direction: Tensor, radius: float) -> Tensor:
     """The vector of length `radius` along `direction`, shape [..., P]; zero where the direction is zero."""
     return radius * direction / direction.norm(dim=-1, keepdim=True).clamp_min(TINY)
 
 
-def project(vector: Tensor, radius: float | Tensor, norm: str = "l2") -> Tensor:
+def project(vector: Tensor, radius: float, norm: str = "l2") -> Tensor:
     """The point of the ball of `radius` about 0 that is nearest to `vector`, shape [..., P]; norm l2 or linf."""
     if norm == "linf":
         return vector.clamp(-radius, radius)
@@ -43,7 +43,7 @@ def grad_and_hvp(loss: Loss, theta: Tensor, vector: Callable[[Tensor], Tensor] |
 
     Reverse over reverse: two passes, one graph, exact wherever the loss is twice differentiable.
     """
-    gradient, pull_back = vjp(grad(loss), theta)
+    gradient, pull_back = vjp(grad(loss), theta)[:2]
     constant = vector(gradient.detach()) if callable(vector) else vector
     return gradient, pull_back(constant)[0]
 

@@ -1,7 +1,7 @@
 """Meta-training: phi takes a meta-step after every truncation, and is judged on held-out optimizees now and then.
 
-`MetaTrainer` is a state machine: each `advance()` does one unit of work (a truncation with its meta-step, or an evaluation)
-and between two of them its whole state fits in a checkpoint, from which it goes on bit for bit.
+`MetaTrainer` is a state machine: each `advance()` does one unit of work (a truncation with its meta-step, or an
+evaluation) and between two of them its whole state fits in a checkpoint, from which it goes on bit for bit.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ import psutil
 import torch
 from torch import Generator, Tensor
 
-from engine import checkpoint, evaluation, seeds
+from engine import evaluation, seeds
 from engine.curriculum import Curriculum
-from engine.errors import PresetError, Problem, RunError, TrainingError
+from engine.errors import PresetError, Problem, TrainingError
 from engine.evaluation import EvaluationSettings
 from engine.flat import all_finite
 from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, Phi
+from engine.meta_epoch import MetaEpoch, prefixed, under
 from engine.penalties.base import PENALTIES, GeometricPenalty, ParameterPenalty, Reparametrization, UpdatePenalty
 from engine.preset import Preset
 from engine.settings import setting
-from engine.tasks import Stream, Task
-from engine.unroll import Carry, MetaGradient, Objective, begin, norm, truncation, weights
+from engine.tasks import Task
+from engine.transfer import nothing
+from engine.unroll import Objective, norm, weights
 
 
 @dataclass(frozen=True)
@@ -79,24 +81,13 @@ SKIPS_FORGIVEN = 20  # meta-steps before the share of skipped ones is judged
 DIVERGED_IN_A_ROW = 100  # meta-epochs that end by divergence of every optimizee before the run fails
 
 
-@dataclass
-class _Group:
-    """The optimizees of one meta-epoch that share a task: B of them side by side."""
-
-    task_index: int
-    members: list[int]  # their places in the meta-batch
-    stream: Stream
-    scoring: Stream | None
-    carry: Carry
-
-
 class MetaTrainer:
     """Meta-trains one preset's learned optimizer."""
 
     def __init__(
         self, preset: Preset, *, device: torch.device, data_dir: Path | None = None, init_phi: Phi | None = None
     ) -> None:
-        """Load the data and draw phi, or take `init_phi`. Raises PresetError or DataError for what cannot be trained."""
+        """Load the data and draw phi, or take `init_phi`. Raises PresetError or DataError where that cannot be done."""
         self.preset = preset
         self.device = device
         self.settings = MetaSettings(**preset["meta"])
@@ -127,7 +118,7 @@ class MetaTrainer:
         self.generator = Generator(device).manual_seed(seeds.derive(preset.seed, "penalties"))
         stages = self.settings.inner_steps
         self.curriculum = Curriculum(stages if isinstance(stages, tuple) else (stages,))
-        self.groups: list[_Group] = []
+        self.epoch: MetaEpoch | None = None  # the optimizees under way
         self.step = 0
         self.meta_epoch = 0
         self.pending = "baseline"  # an evaluation that comes next: "baseline", "evaluation", or ""
@@ -142,7 +133,7 @@ class MetaTrainer:
     @property
     def finished(self) -> bool:
         trained = self.curriculum.ended or self.meta_epoch >= self.settings.epochs
-        return trained and not self.groups and not self.pending
+        return trained and self.epoch is None and not self.pending
 
     @property
     def total(self) -> int:
@@ -151,22 +142,25 @@ class MetaTrainer:
         if self.curriculum.ended:
             return self.step
         left = (self.settings.epochs - self.meta_epoch) * per_epoch
-        return self.step + left - (self.groups[0].carry.truncations if self.groups else 0)
+        return self.step + left - (self.epoch.truncations if self.epoch else 0)
 
-    def advance(self) -> list[dict[str, Any]]:
-        """Do one unit of work and return its records. Raises TrainingError when it makes no sense to go on."""
+    def advance(self, tick: Callable[[], None] = nothing) -> list[dict[str, Any]]:
+        """Do one unit of work and return its records. Raises TrainingError when it makes no sense to go on.
+
+        `tick` is called now and then in an evaluation, and may raise: nothing is changed before that is complete.
+        """
         self.improved = False
-        return [self._evaluate() if self.pending else self._meta_step()]
+        return [self._evaluate(tick) if self.pending else self._meta_step()]
 
     def frozen_state(self, which: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The learned optimizer alone, for use: at its best on validation, as it is ("last"), or untrained ("initial")."""
+        """The learned optimizer alone, for use: best on validation, as it is now ("last"), or untrained ("initial")."""
         phi = {"best": self.best, "initial": self.initial, "last": self._frozen()}[which]
         facts = {
             "optimizer": self.preset["optimizer"],
             "checkpoint": which,
             "step": 0 if which == "initial" else self.step,
         }
-        return _prefixed("frozen", phi), facts
+        return prefixed("frozen", phi), facts
 
     def result(self, on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
         """The final comparison, on optimizees never seen: best and untrained learned optimizer, tuned SGD and Adam."""
@@ -178,49 +172,32 @@ class MetaTrainer:
 
     def _meta_step(self) -> dict[str, Any]:
         began = time.perf_counter()
-        if not self.groups:
-            self._begin_meta_epoch()
+        self.epoch = epoch = self.epoch or self._new_epoch().begin(self.settings.meta_batch)
+        alive, coordinates = epoch.alive(), epoch.coordinates
         used, figures = self._reparametrize()
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in used.items()}
-        steps = min(self.settings.truncation, self.curriculum.inner_steps - self.groups[0].carry.inner_step)
-        gradient = {name: torch.zeros_like(tensor) for name, tensor in leaves.items()}
-        for group in self.groups:
-            share = len(group.members) / self.settings.meta_batch
-            alive_before = group.carry.alive
-            meta = self._truncation(group, leaves, steps)
-            self.counts["diverged"] += int((alive_before & ~group.carry.alive).sum())
-            gradient = {name: gradient[name] + share * meta.gradient[name] for name in gradient}
-            for name, figure in meta.figures.items():
-                figures[name] = figures.get(name, 0.0) + share * figure
+        factors = self._factors(epoch)
+        gradient, found = epoch.truncation(leaves, factors, self.generator)
+        figures |= found
         self._pull_back(used, gradient, figures)
-        grad_norm = norm(gradient)
+        self.counts["diverged"] += alive - epoch.alive()
         self.counts["dropped_terms"] += int(figures.pop("dropped_terms"))
         counted = figures.pop("counted_terms")  # none: every optimizee broke at once, and nothing was learned
+        grad_norm = norm(gradient)
         self._take_meta_step(gradient, sound=all_finite([*gradient.values(), figures["meta_loss"]]) & (counted > 0))
         record: dict[str, Any] = {"step": self.step, "meta_epoch": self.meta_epoch}
         record |= {name: float(figure) for name, figure in figures.items()}
         record |= {"meta_grad_norm": float(grad_norm), "learning_rate": self._learning_rate(), **self.counts}
-        record |= self._speed(steps, time.perf_counter() - began)
-        self._end_meta_epoch_if_due()
+        record |= self._speed(len(factors), coordinates, time.perf_counter() - began)
+        self._end_meta_epoch_if_due(epoch)
         return record
 
-    def _truncation(self, group: _Group, phi: Phi, steps: int) -> MetaGradient:
-        factors = weights(
-            self.settings.weights,
-            steps,
-            decay=self.settings.weights_decay,
-            truncation_index=group.carry.truncations,
-        )
-        meta, group.carry = truncation(
-            self.objectives[group.task_index],
-            phi,
-            group.carry,
-            group.stream.draw(steps),
-            factors,
-            self.generator,
-            scoring=group.scoring.draw(steps) if group.scoring else None,
-        )
-        return meta
+    def _factors(self, epoch: MetaEpoch) -> list[float]:
+        """The weights of the losses along the next truncation; the last one of an unroll may be shorter."""
+        settings = self.settings
+        steps = min(settings.truncation, self.curriculum.inner_steps - epoch.inner_step)
+        index = epoch.truncations
+        return weights(settings.weights, steps, decay=settings.weights_decay, truncation_index=index)
 
     def _reparametrize(self) -> tuple[Phi, dict[str, Tensor]]:
         """phi as the learned optimizer is to use it, with its graph to phi, and the figures of what changed it."""
@@ -244,14 +221,15 @@ class MetaTrainer:
         gradient.update(moved)
 
     def _take_meta_step(self, gradient: Phi, sound: Tensor) -> None:
-        """Clip and step; a meta-gradient that is not sound is skipped and counted, and too many of them are an error."""
+        """Clip and step. A meta-gradient that is not sound is skipped and counted; too many of them are an error."""
         self.step += 1
         if not bool(sound):
             self.counts["skipped"] += 1
             if self.step >= SKIPS_FORGIVEN and self.counts["skipped"] > self.settings.max_skipped * self.step:
                 raise TrainingError(
-                    f"the meta-gradient was not finite, or every unroll broke at once, in {self.counts['skipped']} of {self.step} meta-steps (meta.max_skipped "
-                    f"= {self.settings.max_skipped:g}): lower meta.learning_rate, meta.truncation or the penalties' weights"
+                    f"the meta-gradient was not finite, or every unroll broke at once, in {self.counts['skipped']} of "
+                    f"{self.step} meta-steps (meta.max_skipped = {self.settings.max_skipped:g}): "
+                    "lower meta.learning_rate, meta.truncation or the penalties' weights"
                 )
             return
         for name, tensor in self.phi.items():
@@ -269,7 +247,7 @@ class MetaTrainer:
             )
 
     def _learning_rate(self) -> float:
-        inner = self.groups[0].carry.inner_step / self.curriculum.inner_steps if self.groups else 0.0
+        inner = self.epoch.inner_step / self.curriculum.inner_steps if self.epoch else 0.0
         progress = min(1.0, (self.meta_epoch + inner) / max(1, self.settings.epochs))
         factor = {
             "constant": 1.0,
@@ -278,9 +256,8 @@ class MetaTrainer:
         }[self.settings.schedule]
         return self.settings.learning_rate * factor
 
-    def _speed(self, steps: int, seconds: float) -> dict[str, float]:
+    def _speed(self, steps: int, coordinates: int, seconds: float) -> dict[str, float]:
         inner_steps = steps * self.settings.meta_batch
-        coordinates = sum(group.carry.theta.numel() for group in self.groups)
         on_gpu = self.device.type == "cuda"
         memory = (
             torch.cuda.max_memory_allocated(self.device) if on_gpu else psutil.Process(os.getpid()).memory_info().rss
@@ -291,53 +268,26 @@ class MetaTrainer:
             "memory_bytes": memory,
         }
 
-    # -- meta-epochs -------------------------------------------------------------------------------------------------
+    def _new_epoch(self) -> MetaEpoch:
+        return MetaEpoch(
+            self.tasks,
+            self.objectives,
+            seed=self.preset.seed,
+            number=self.meta_epoch,
+            random_scaling=self.settings.random_scaling,
+        )
 
-    def _begin_meta_epoch(self) -> None:
-        """Fresh optimizees: each draws its task, its parameters and its batches from a seed of its own."""
-        generator = Generator().manual_seed(seeds.derive(self.preset.seed, "tasks", self.meta_epoch))
-        drawn = torch.randint(len(self.tasks), (self.settings.meta_batch,), generator=generator).tolist()
-        for task_index in sorted(set(drawn)):
-            members = [place for place, index in enumerate(drawn) if index == task_index]
-            self.groups.append(self._new_group(task_index, members))
-
-    def _new_group(self, task_index: int, members: list[int]) -> _Group:
-        task, objective = self.tasks[task_index], self.objectives[task_index]
-        theta = torch.stack([task.init_theta(self._seed("theta", place)) for place in members])
-        stream, scoring = self._streams(task, members)
-        first = stream.draw(1)[0] if self.settings.loss_batch == "next" else None
-        carry = begin(objective, theta, first, scaling=self._scaling(theta, members))
-        return _Group(task_index, members, stream, scoring, carry)
-
-    def _streams(self, task: Task, members: list[int]) -> tuple[Stream, Stream | None]:
-        stream = task.stream([self._seed("batches", place) for place in members])
-        if self.settings.loss_batch != "validation":
-            return stream, None
-        return stream, task.stream([self._seed("scoring", place) for place in members], "validation")
-
-    def _seed(self, purpose: str, place: int) -> int:
-        return seeds.derive(self.preset.seed, "meta-training", self.meta_epoch, place, purpose)
-
-    def _scaling(self, theta: Tensor, members: list[int]) -> Tensor | None:
-        """Random coordinate scaling exp(U(-r, r)), shape [B, P] (Lv, Jiang & Li 2017, section 4.2)."""
-        if not self.settings.random_scaling:
-            return None
-        generators = [Generator().manual_seed(self._seed("scaling", place)) for place in members]
-        uniform = torch.stack([torch.rand(theta.shape[1], generator=generator) for generator in generators])
-        return ((2 * uniform - 1) * self.settings.random_scaling).exp().to(theta)
-
-    def _end_meta_epoch_if_due(self) -> None:
+    def _end_meta_epoch_if_due(self, epoch: MetaEpoch) -> None:
         """The end: all inner steps taken, or every optimizee diverged."""
-        at_end = self.groups[0].carry.inner_step >= self.curriculum.inner_steps
-        survived = any(bool(group.carry.alive.any()) for group in self.groups)
-        if survived and not at_end:
+        survived = epoch.alive() > 0
+        if survived and epoch.inner_step < self.curriculum.inner_steps:
             return
-        self.groups = []
+        self.epoch = None
         self.broken_epochs = 0 if survived else self.broken_epochs + 1
         if self.broken_epochs >= DIVERGED_IN_A_ROW:
             raise TrainingError(
-                f"every optimizee diverged in each of the last {DIVERGED_IN_A_ROW} meta-epochs: lower meta.learning_rate or "
-                "optimizer.output_scale, or try another seed"
+                f"every optimizee diverged in each of the last {DIVERGED_IN_A_ROW} meta-epochs: lower "
+                "meta.learning_rate or optimizer.output_scale, or try another seed"
             )
         self.meta_epoch += 1
         if self.meta_epoch % self.evaluation.every == 0 or self.meta_epoch >= self.settings.epochs:
@@ -345,10 +295,10 @@ class MetaTrainer:
 
     # -- evaluation --------------------------------------------------------------------------------------------------
 
-    def _evaluate(self) -> dict[str, Any]:
+    def _evaluate(self, tick: Callable[[], None]) -> dict[str, Any]:
         inner_steps = self.curriculum.evaluated_steps
         frozen = self._frozen()
-        figures = evaluation.validate(self.tasks, self.optimizer, frozen, inner_steps, self.evaluation)
+        figures = evaluation.validate(self.tasks, self.optimizer, frozen, inner_steps, self.evaluation, tick)
         loss = figures["validation_loss"]
         assert loss is not None
         kind, self.pending = self.pending, ""
@@ -387,20 +337,20 @@ class MetaTrainer:
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that meta-training goes on from: tensors by name, and values that JSON can hold."""
         tensors = {
-            **_prefixed("phi", self._raw()),
-            **_prefixed("frozen", self._frozen()),
-            **_prefixed("best", self.best),
-            **_prefixed("best_raw", self.best_raw),
-            **_prefixed("initial", self.initial),
+            **prefixed("phi", self._raw()),
+            **prefixed("frozen", self._frozen()),
+            **prefixed("best", self.best),
+            **prefixed("best_raw", self.best_raw),
+            **prefixed("initial", self.initial),
             "generator": self.generator.get_state(),
         }
         for name, memory in self.memory.items():
-            tensors |= _prefixed(f"memory/{name}", memory)
+            tensors |= prefixed(f"memory/{name}", memory)
         for index, state in self.meta_optimizer.state_dict()["state"].items():
             held = {key: value for key, value in state.items() if isinstance(value, Tensor)}
-            tensors |= _prefixed(f"meta_optimizer/{index}", held)
-        for index, group in enumerate(self.groups):
-            tensors |= _prefixed(f"group/{index}", _group_tensors(group))
+            tensors |= prefixed(f"meta_optimizer/{index}", held)
+        epoch_tensors, epoch_facts = self.epoch.state() if self.epoch else ({}, [])
+        tensors |= prefixed("epoch", epoch_tensors)
         values = {
             "step": self.step,
             "meta_epoch": self.meta_epoch,
@@ -408,15 +358,7 @@ class MetaTrainer:
             "counts": self.counts,
             "broken_epochs": self.broken_epochs,
             "curriculum": self.curriculum.to_json(),
-            "groups": [
-                {
-                    "task_index": group.task_index,
-                    "members": group.members,
-                    "inner_step": group.carry.inner_step,
-                    "truncations": group.carry.truncations,
-                }
-                for group in self.groups
-            ],
+            "epoch": epoch_facts,
         }
         return tensors, values
 
@@ -430,50 +372,21 @@ class MetaTrainer:
         with torch.no_grad():
             for name, tensor in self.phi.items():
                 tensor.copy_(moved[f"phi/{name}"])
-        self.best, self.best_raw = _under("best", moved), _under("best_raw", moved)
-        self.initial = _under("initial", moved)
-        self.memory = {name: _under(f"memory/{name}", moved) for name in self.reparametrizations}
+        self.best, self.best_raw = under("best", moved), under("best_raw", moved)
+        self.initial = under("initial", moved)
+        self.memory = {name: under(f"memory/{name}", moved) for name in self.reparametrizations}
         self.generator.set_state(tensors["generator"].cpu())
         packed = self.meta_optimizer.state_dict()
-        held = {index: _under(f"meta_optimizer/{index}", tensors) for index in range(len(self.phi))}
+        held = {index: under(f"meta_optimizer/{index}", tensors) for index in range(len(self.phi))}
         packed["state"] = {index: state for index, state in held.items() if state}
         self.meta_optimizer.load_state_dict(packed)
-        self.groups = [
-            self._restored_group(facts, _under(f"group/{index}", moved)) for index, facts in enumerate(values["groups"])
-        ]
-
-    def _restored_group(self, facts: dict[str, Any], tensors: dict[str, Tensor]) -> _Group:
-        task_index, members = facts["task_index"], list(facts["members"])
-        stream, scoring = self._streams(self.tasks[task_index], members)
-        stream.load_state(tensors["stream"])
-        if scoring is not None:
-            scoring.load_state(tensors["scoring"])
-        carry = Carry(
-            theta=tensors["theta"],
-            state=_under("state", tensors),
-            grad=tensors["grad"],
-            first_loss=tensors["first_loss"],
-            alive=tensors["alive"],
-            inner_step=facts["inner_step"],
-            truncations=facts["truncations"],
-            scaling=tensors.get("scaling"),
-        )
-        return _Group(task_index, members, stream, scoring, carry)
+        self.epoch = self._new_epoch().load_state(under("epoch", moved), values["epoch"]) if values["epoch"] else None
 
     def _make_meta_optimizer(self) -> torch.optim.Optimizer:
         parameters, rate = list(self.phi.values()), self.settings.learning_rate
         if self.settings.optimizer == "sgd":
             return torch.optim.SGD(parameters, lr=rate, momentum=self.settings.momentum)
         return torch.optim.Adam(parameters, lr=rate)
-
-
-def load_frozen(run_path: str | os.PathLike[str], which: str = "best") -> Phi:
-    """The meta-parameters of a run's learned optimizer, for use: its checkpoint best, last or initial, on the CPU."""
-    tensors, _ = checkpoint.load(Path(run_path) / "checkpoint", which)
-    phi = _under("frozen", tensors)
-    if not phi:
-        raise RunError(f"{run_path}: checkpoint {which} holds no learned optimizer")
-    return phi
 
 
 def _fitting(phi: Phi, fresh: Phi) -> Phi:
@@ -489,22 +402,3 @@ def _fitting(phi: Phi, fresh: Phi) -> Phi:
 
 def _of_kind(penalties: dict[str, Any], kind: type) -> dict[str, Any]:
     return {name: penalty for name, penalty in penalties.items() if isinstance(penalty, kind)}
-
-
-def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(f"{prefix}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")
-    }
-
-
-def _group_tensors(group: _Group) -> dict[str, Tensor]:
-    carry = group.carry
-    tensors = {name: getattr(carry, name) for name in ("theta", "grad", "first_loss", "alive")}
-    tensors |= _prefixed("state", carry.state) | {"stream": group.stream.state()}
-    if group.scoring is not None:
-        tensors["scoring"] = group.scoring.state()
-    return tensors if carry.scaling is None else tensors | {"scaling": carry.scaling}

@@ -1,26 +1,26 @@
 """Preset: the complete description of a run, read from TOML and checked against the catalog.
 
-A preset may extend another, every key has a default, and `--set a.b=value` overrides. All problems are reported at once.
+A preset may extend another, every key has a default, `--set a.b=value` overrides, and all problems come at once.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import importlib.resources
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-import tomli
 import tomli_w
 
 from engine import catalog as catalogs
+from engine import document as documents
 from engine.catalog import Catalog
+from engine.document import find, merge, shipped
 from engine.errors import PresetError, Problem
-from engine.settings import Setting, check_table, did_you_mean, schema_of, setting, show, unknown_key
+from engine.settings import UNKNOWN, Setting, check_table, did_you_mean, schema_of, setting, show
+
+__all__ = ["TABLES", "Preset", "defaults", "find", "from_mapping", "load_preset", "merge", "shipped"]
 
 TABLES = ("task", "optimizer", "meta", "penalty", "evaluation")
 
@@ -80,58 +80,25 @@ def load_preset(
     `overrides` are "key.path=value" texts as for `--set`. Raises PresetError with every problem.
     """
     path = find(name_or_path)
-    document = _read(path, ())
-    problems: list[Problem] = []
-    for text in overrides:
-        _override(document, text, problems)
-    if problems:
-        raise PresetError(problems, "--set")
-    document.setdefault("name", path.stem)
-    return from_mapping(document, str(name_or_path), catalog=catalog)
-
-
-def shipped() -> dict[str, Path]:
-    """The presets in the installed package, by name."""
-    folder = Path(str(importlib.resources.files("presets")))
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
-def find(name_or_path: str | os.PathLike[str]) -> Path:
-    """The file of a preset: a path that exists, else a shipped preset's name."""
-    text = os.fspath(name_or_path)
-    path = Path(text)
+    source = os.fspath(name_or_path)
+    catalog = catalog or catalogs.load()
     try:
-        if path.is_file():
-            return path
-    except (OSError, ValueError):  # too long for a path, or holds a null character
-        pass
-    presets = shipped()
-    if text.removesuffix(".toml") in presets and os.sep not in text:
-        return presets[text.removesuffix(".toml")]
-    allowed = "a TOML file, or one of: " + ", ".join(presets)
-    found = "a folder" if _is_folder(path) else "no such file and no shipped preset of that name"
-    raise PresetError([Problem("", found, allowed, did_you_mean(text, presets))], show(text).strip('"'))
+        document = documents.read(path, source, catalog)
+        problems = documents.override(document, overrides, catalog)
+        if document.values.get("name", "") == "":
+            document.values["name"] = path.stem
+        values, found = _check(document.values, catalog)
+    except RecursionError:
+        raise PresetError([Problem("", "tables nested too deeply", "two or three levels")], source) from None
+    problems += [dataclasses.replace(problem, source=document.source_of(problem.path)) for problem in found]
+    if problems:
+        raise PresetError(problems, source)
+    return Preset(values, source)
 
 
 def from_mapping(document: Mapping[str, Any], source: str = "", *, catalog: Catalog | None = None) -> Preset:
-    """Check a nested mapping as a preset: fill in defaults, collect every problem, raise PresetError if there is one."""
-    catalog = catalog or catalogs.load()
-    problems: list[Problem] = []
-    top = {key: value for key, value in document.items() if key not in TABLES}
-    values, found = check_table(top, schema_of(PresetSettings))
-    problems += [_elsewhere(problem, catalog) for problem in found]
-    values["task"] = [
-        _check_task(table, path, catalog, problems) for path, table in _task_tables(document.get("task", {}), problems)
-    ]
-    values["optimizer"] = _check_member(
-        _table(document, "optimizer", problems), "optimizer", "kind", "dm", catalog.learned_optimizers, problems
-    )
-    for section in ("meta", "evaluation"):
-        values[section], found = check_table(_table(document, section, problems), catalog.sections[section], section)
-        problems += found
-    values["penalty"] = _check_penalties(_table(document, "penalty", problems), catalog, problems)
-    if not problems:
-        problems += _rules(values)
+    """Check a nested mapping as a preset and fill in the defaults. Raises PresetError with every problem."""
+    values, problems = _check(document, catalog or catalogs.load())
     if problems:
         raise PresetError(problems, source)
     return Preset(values, source)
@@ -141,171 +108,172 @@ def defaults(catalog: Catalog | None = None) -> Preset:
     return from_mapping({"name": "default"}, catalog=catalog)
 
 
-def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
-    """Parse a file and what it extends; tables merge key by key, everything else is replaced."""
-    source = str(path)
-    if path.resolve() in below:
-        raise PresetError([Problem("extends", "a circle of presets", "a preset that does not extend this one")], source)
-    try:
-        document = tomli.loads(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise PresetError([Problem("", f"{error.strerror}", "a readable file")], source) from None
-    except UnicodeDecodeError:
-        raise PresetError([Problem("", "bytes that are not UTF-8", "a TOML file in UTF-8")], source) from None
-    except (tomli.TOMLDecodeError, RecursionError) as error:
-        raise PresetError([Problem("", f"no valid TOML: {error}", "TOML")], source) from None
-    if "extends" not in document:
-        return document
-    parent = document.pop("extends")
-    if not isinstance(parent, str):
-        raise PresetError(
-            [Problem("extends", show(parent), "a string: a file's path or a shipped preset's name")], source
-        )
-    beside = path.parent / parent
-    base = _read(beside if beside.is_file() else _find_parent(parent, source), (*below, path.resolve()))
-    base.pop("name", None)  # a child is called after its own file unless it says otherwise
-    return merge(base, document)
+def _check(document: Mapping[str, Any], catalog: Catalog) -> tuple[dict[str, Any], list[Problem]]:
+    """Every key with its value (None for one that does not fit), and every problem."""
+    checker = _Checker(catalog)
+    checker = _Checker(catalog)
+    if "extends" in document:
+        checker.problems.append(Problem("extends", "a preset to extend", "extends in a file; here tables stand alone"))
+    top = {key: value for key, value in document.items() if key not in (*TABLES, "extends")}
+    values = checker.table(top, "", schema_of(PresetSettings))
+    values["name"] = "unnamed" if values["name"] == "" else values["name"]
+    values["task"] = checker.tasks(document.get("task", {}))
+    values["optimizer"] = checker.with_members(checker.section(document, "optimizer"), "optimizer", "optimizer")
+    for section in ("meta", "evaluation"):
+        values[section] = checker.table(checker.section(document, section), section, catalog.sections[section])
+    values["penalty"] = checker.penalties(document.get("penalty", {}))
+    return values, checker.problems + _rules(values)
 
 
-def _find_parent(parent: str, source: str) -> Path:
-    try:
-        return find(parent)
-    except PresetError as error:
-        raise PresetError([dataclasses.replace(error.problems[0], path="extends")], source) from None
+@dataclass
+class _Checker:
+    """Checks the tables of one preset and collects what is wrong with them."""
 
+    catalog: Catalog
+    problems: list[Problem] = field(default_factory=list)
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Deep merge of nested tables; lists and scalars of `over` replace those of `base`."""
-    merged = copy.deepcopy(dict(base))
-    for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = (
-            merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else copy.deepcopy(value)
-        )
-    return merged
+    def table(self, found: Mapping[str, Any], path: str, schema: Iterable[Setting]) -> dict[str, Any]:
+        schema = list(schema)
+        values, problems = check_table(found, schema, path)
+        known = [item.name for item in schema] + (["extends"] if not path else [])
+        for problem in problems:
+            if problem.found == UNKNOWN:
+                problem = self._unknown(problem.path.removeprefix(f"{path}."), path, known)
+            self.problems.append(problem)
+        return values
 
-
-def _override(document: dict[str, Any], text: str, problems: list[Problem]) -> None:
-    """Apply one "a.b=value". The value is TOML; a bare word is a string. A task of several is "task.0.dataset"."""
-    path, equals, raw = text.partition("=")
-    keys = [key.strip() for key in path.split(".")]
-    if not equals or not all(keys):
-        problems.append(Problem("", show(text), "key.path=value", "as in --set meta.epochs=5"))
-        return
-    try:
-        value = tomli.loads(f"value = {raw}")["value"]
-    except tomli.TOMLDecodeError:
-        value = raw.strip()
-    table: Any = document
-    for position, key in enumerate(keys):
-        if isinstance(table, list) and key.isdigit() and int(key) < len(table):
-            table_key: Any = int(key)
-        elif isinstance(table, dict):
-            table_key = key
-        else:
-            problems.append(Problem(path, f"no table at {'.'.join(keys[:position]) or 'the top'}", "the path of a key"))
-            return
-        if position == len(keys) - 1:
-            table[table_key] = value
-        else:
-            table = table.setdefault(table_key, {}) if isinstance(table, dict) else table[table_key]
-
-
-def _table(document: Mapping[str, Any], key: str, problems: list[Problem]) -> Mapping[str, Any]:
-    table = document.get(key, {})
-    if not isinstance(table, Mapping):
-        problems.append(Problem(key, show(table), f"a table: [{key}]"))
+    def section(self, document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+        found = document.get(name, {})
+        if isinstance(found, Mapping):
+            return found
+        self.problems.append(Problem(name, show(found), f"a table: [{name}]", self._picked(name, found)))
         return {}
-    return table
+
+    def tasks(self, found: Any) -> list[dict[str, Any]]:
+        if isinstance(found, Mapping):
+            found = [found]
+        if isinstance(found, (list, tuple)) and found and all(isinstance(item, Mapping) for item in found):
+            paths = ["task"] if len(found) == 1 else [f"task.{index}" for index in range(len(found))]
+            return [self.with_members(item, path, "task") for path, item in zip(paths, found, strict=True)]
+        hint = self._picked("task", found)
+        self.problems.append(Problem("task", show(found), "a table [task], or several [[task]]", hint))
+        return []
+
+    def with_members(self, found: Mapping[str, Any], path: str, section: str) -> dict[str, Any]:
+        """A table that picks members: its keys are the section's own, and those of every member that it picks.
+
+        Where a pick is wrong already, the settings of all that could have been meant are fine.
+        """
+        schema = {item.name: item for item in self.catalog.sections.get(section, ())}
+        others: dict[str, tuple[str, str]] = {}
+        for key, default, members in self.catalog.selectors(section):
+            pick = schema.get(key) or Setting(key, ("str",), default, "which one")
+            schema[key] = dataclasses.replace(pick, choices=tuple(members))
+            chosen = found.get(key, default)
+            known = isinstance(chosen, str) and chosen in members
+            for kind in [chosen] if known else members:
+                schema |= {item.name: item for item in members[kind]}
+            for name in {item.name for kind in members if known for item in members[kind]}:
+                owners = [kind for kind in members if name in {item.name for item in members[kind]}]
+                others[name] = f'a key that {key} = "{chosen}" does not have', f"it is one of {_either(owners)}"
+        foreign = [key for key in found if key in others and key not in schema]
+        self.problems += [
+            Problem(f"{path}.{key}", others[key][0], ", ".join(schema), others[key][1]) for key in foreign
+        ]
+        return self.table({key: found[key] for key in found if key not in foreign}, path, schema.values())
+
+    def penalties(self, found: Any) -> dict[str, Any]:
+        members = self.catalog.penalties
+        if not isinstance(found, Mapping):
+            hint = self._picked("penalty", found)
+            self.problems.append(Problem("penalty", show(found), "tables, as [penalty.sam]; none: no penalty", hint))
+            return {}
+        values: dict[str, Any] = {}
+        for name, settings in found.items():
+            path = f"penalty.{name}"
+            if name not in members:
+                self.problems.append(self._unknown(str(name), "penalty", list(members)))
+            elif isinstance(settings, Mapping):
+                values[name] = self.table(settings, path, members[name])
+            else:
+                hint = f"{path}.weight = 0 makes it count nothing" if settings is False else f"as {path}.weight = 1"
+                self.problems.append(Problem(path, show(settings), f"a table: [{path}]", hint))
+        return values
+
+    def _unknown(self, key: str, table: str, known: list[str]) -> Problem:
+        """A key that its table does not know; the hint is a near miss, or where it belongs."""
+        allowed = ", ".join(known) + ("" if table else "; tables: " + ", ".join(TABLES))
+        here = known if table else [*known, *TABLES]
+        hint = did_you_mean(key, here, 0.85)
+        for word, home in self._homes().items() if not hint else ():
+            if word == key.lower():
+                hint = f"did you mean {_either(home)}?"
+        return Problem(f"{table}.{key}" if table else key, UNKNOWN, allowed, hint or did_you_mean(key, here))
+
+    def _homes(self) -> dict[str, list[str]]:
+        """Every key there is, with the paths where it may stand."""
+        catalog = self.catalog
+        homes: dict[str, list[str]] = {table: [f"[{table}]"] for table in TABLES}
+        for key in ("extends", *(item.name for item in schema_of(PresetSettings))):
+            homes[key] = [f"{key} before the first table"]
+        homes["kind"] = ["optimizer.kind"]
+        families = [(name, [schema]) for name, schema in catalog.sections.items()]
+        families += [("task", list((catalog.datasets | catalog.optimizees).values()))]
+        families += [("optimizer", list(catalog.learned_optimizers.values()))]
+        families += [(f"penalty.{name}", [schema]) for name, schema in catalog.penalties.items()]
+        for table, schemas in families:
+            for key in {item.name for schema in schemas for item in schema}:
+                homes.setdefault(key, []).append(f"{table}.{key}")
+        for name in catalog.penalties:
+            homes.setdefault(name, []).append(f"[penalty.{name}]")
+        return homes
+
+    def _picked(self, table: str, found: Any) -> str:
+        """A member's name where a table should be: say how it is picked."""
+        families = [(f"{table}.{key} = {show(found)}", members) for key, _, members in self.catalog.selectors(table)]
+        families += [(f"[penalty.{found}]", self.catalog.penalties)] if table == "penalty" else []
+        homes = [home for home, members in families if isinstance(found, str) and found in members]
+        return f"did you mean {homes[0]}?" if homes else ""
 
 
-def _task_tables(found: Any, problems: list[Problem]) -> list[tuple[str, Mapping[str, Any]]]:
-    if isinstance(found, Mapping):
-        return [("task", found)]
-    if isinstance(found, (list, tuple)) and found and all(isinstance(item, Mapping) for item in found):
-        return [("task", found[0])] if len(found) == 1 else [(f"task.{i}", item) for i, item in enumerate(found)]
-    problems.append(Problem("task", show(found), "a table [task], or several [[task]]"))
-    return []
-
-
-def _check_task(table: Mapping[str, Any], path: str, catalog: Catalog, problems: list[Problem]) -> dict[str, Any]:
-    """A task's keys are the section's own, and those of its dataset and its optimizee."""
-    schema = {item.name: item for item in catalog.sections["task"]}
-    for key, members in (("dataset", catalog.datasets), ("optimizee", catalog.optimizees)):
-        schema[key] = dataclasses.replace(schema[key], choices=tuple(members))
-        chosen = table.get(key, schema[key].default)
-        for item in members.get(chosen, ()) if isinstance(chosen, str) else ():
-            schema[item.name] = item
-    values, found = check_table(table, schema.values(), path)
-    problems += found
-    return values
-
-
-def _check_member(
-    table: Mapping[str, Any],
-    path: str,
-    key: str,
-    default: str,
-    members: Mapping[str, tuple[Setting, ...]],
-    problems: list[Problem],
-) -> dict[str, Any]:
-    """A table whose `key` names a member; the other keys are the member's settings."""
-    kind = Setting(key, ("str",), default, "which one", choices=tuple(members))
-    chosen = table.get(key, default)
-    if not isinstance(chosen, str) or chosen not in members:
-        found = kind.check(chosen)[1]
-        assert found is not None
-        problems.append(dataclasses.replace(found, path=f"{path}.{key}"))
-        return {}
-    values, found_here = check_table(table, (kind, *members[chosen]), path)
-    problems += found_here
-    return values
-
-
-def _check_penalties(table: Mapping[str, Any], catalog: Catalog, problems: list[Problem]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, settings in table.items():
-        path = f"penalty.{name}"
-        if name not in catalog.penalties:
-            problems.append(unknown_key(path, catalog.penalties))
-        elif not isinstance(settings, Mapping):
-            problems.append(Problem(path, show(settings), f"a table: [{path}]"))
-        else:
-            values[name], found = check_table(settings, catalog.penalties[name], path)
-            problems += found
-    return values
-
-
-def _elsewhere(problem: Problem, catalog: Catalog) -> Problem:
-    """A key at the top that belongs into a table: say which."""
-    if problem.found != "an unknown key" or problem.hint:
-        return problem
-    sections: dict[str, Iterable[str]] = {
-        name: [item.name for item in items] for name, items in catalog.sections.items()
-    }
-    sections["penalty"] = catalog.penalties
-    homes = [f"{section}.{problem.path}" for section, names in sections.items() if problem.path in names]
-    hint = f"did you mean {homes[0]}?" if homes else did_you_mean(problem.path, TABLES)
-    allowed = f"{problem.allowed}, extends; tables: {', '.join(TABLES)}"
-    return dataclasses.replace(problem, hint=hint, allowed=allowed)
+def _either(words: list[str]) -> str:
+    """a, b or c; of many the first and how many more."""
+    if len(words) > 4:
+        return f"{', '.join(words[:3])} or {len(words) - 3} more"
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _rules(values: Mapping[str, Any]) -> list[Problem]:
-    """What concerns more than one key."""
+    """What concerns more than one value, as far as these fit by themselves (else they are None)."""
     problems = []
-    meta = values["meta"]
-    stages = meta["inner_steps"] if isinstance(meta["inner_steps"], tuple) else (meta["inner_steps"],)
-    if any(later <= earlier for earlier, later in zip(stages, stages[1:], strict=False)):
-        problems.append(Problem("meta.inner_steps", show(stages), "a growing list: the curriculum's stages"))
-    if meta["truncation"] > min(stages):
-        allowed = f"at most {min(stages)}, the shortest of meta.inner_steps"
-        problems.append(Problem("meta.truncation", show(meta["truncation"]), allowed))
-    if any(not character.isprintable() for character in values["name"]) or len(values["name"]) > 80:
-        problems.append(Problem("name", show(values["name"]), "at most 80 printable characters"))
+    name, meta, radii = values["name"], values["meta"], values["evaluation"]["radii"]
+    if name is not None and (len(name) > 80 or not name.isprintable() or not name.strip()):
+        problems.append(Problem("name", show(name), "at most 80 printable characters, not only spaces"))
+    if meta["inner_steps"] is not None:
+        problems += _length_rules(values)
+    if radii is not None and len({f"{radius:g}" for radius in radii}) < len(radii):
+        problems.append(Problem("evaluation.radii", show(radii), "different radii"))
     for index, task in enumerate(values["task"]):
         path = "task" if len(values["task"]) == 1 else f"task.{index}"
         if task["classes"] and (len(set(task["classes"])) < max(2, len(task["classes"]))):
             problems.append(Problem(f"{path}.classes", show(task["classes"]), "two or more different classes"))
+    return problems
+
+
+def _length_rules(values: Mapping[str, Any]) -> list[Problem]:
+    """What must fit the length of an unroll."""
+    problems = []
+    steps, truncation = values["meta"]["inner_steps"], values["meta"]["truncation"]
+    stages = steps if isinstance(steps, tuple) else (steps,)
+    if any(later <= earlier for earlier, later in zip(stages, stages[1:], strict=False)):
+        problems.append(Problem("meta.inner_steps", show(stages), "a growing list: the curriculum's stages"))
+    if truncation is not None and truncation > min(stages):
+        which = "the shortest of meta.inner_steps" if len(stages) > 1 else "which is meta.inner_steps"
+        problems.append(Problem("meta.truncation", show(truncation), f"at most {min(stages)}, {which}"))
+    for name, penalty in values["penalty"].items():
+        if penalty["start"] is not None and penalty["start"] >= max(stages):
+            allowed = f"below {max(stages)}, the length of an unroll (meta.inner_steps)"
+            problems.append(Problem(f"penalty.{name}.start", show(penalty["start"]), allowed, "it would never count"))
     return problems
 
 
@@ -328,10 +296,3 @@ def _plain(values: Any) -> Any:
             for key, value in values.items()
         }
     return [_plain(item) for item in values] if isinstance(values, (list, tuple)) else values
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False

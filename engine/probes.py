@@ -1,8 +1,8 @@
 """Probes: measurements of the loss landscape that never enter training.
 
-Each takes a loss, a callable from theta, shape [P], to a scalar, and works best in float64 on a fixed full batch: at a small
-radius the gap is a millionth of the loss. Every search keeps the best value that it ever visited, the centre included, so
-a gap is never negative and never below the one-step gap.
+Each takes a loss, a callable from theta, shape [P], to a scalar, and works best in float64 on a fixed full batch: at
+a small radius the gap is a millionth of the loss. Every search keeps the best value that it ever visited, the centre
+included, so a gap is never negative and never below the one-step gap.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def sharpness(
     ascent_steps: int = 50,
     seed: int = 0,
 ) -> Tensor:
-    """Largest loss in the ball of `radius` about theta, by projected gradient ascent, minus the loss at theta; a scalar."""
+    """Largest loss in the ball of `radius` about theta, minus the loss at theta; a scalar. Projected ascent."""
     eigenvector = top_eigenpair(loss, theta, seed=seed)[1]
     starts = _starts(theta, radius, norm, restarts, seed, grad(loss)(theta), eigenvector)
     peak = search(_loss_ascent(loss), theta, radius, starts, norm=norm, ascent_steps=ascent_steps)
@@ -62,7 +62,7 @@ def max_grad_norm(
 
 
 def surrogate_gap(loss: Loss, theta: Tensor, radius: float, *, norm: str = "l2") -> Tensor:
-    """Loss one ascent step of length `radius` up the gradient, minus the loss at theta (GSAM's surrogate gap); a scalar."""
+    """Loss one step of length `radius` up the gradient, minus the loss at theta: GSAM's surrogate gap; a scalar."""
     gradient, value = grad_and_value(loss)(theta)
     return loss(theta + _boundary(gradient, radius, norm)) - value
 
@@ -119,9 +119,9 @@ def search(
 ) -> Peak:
     """Projected ascent in the ball of `radius` about theta from all starts, [R, P], side by side.
 
-    `ascent_steps` steps of normalised length, from radius / 5 down to radius / 50, then half as many of ten radii, which all
-    but jump to the boundary point along the ascent: at a maximum on the boundary short steps crawl and these converge. The
-    best point ever visited counts.
+    `ascent_steps` steps of normalised length, from radius / 5 down to radius / 50, then half as many of ten radii,
+    which all but jump to the boundary point along the ascent: at a maximum on the boundary short steps crawl and
+    these converge. The best point ever visited counts.
     """
     offsets = torch.cat([torch.zeros_like(theta)[None], starts])
     lengths = torch.linspace(radius / 5, radius / 50, ascent_steps).tolist() + [10 * radius] * (ascent_steps // 2)

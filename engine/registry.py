@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from engine.errors import Problem, SettingsError
 from engine.settings import Setting, check_table, did_you_mean, schema_of, show
@@ -31,8 +31,9 @@ class Registry(Generic[T]):
         """Class decorator: make the class a frozen dataclass of its settings and know it by `name`."""
 
         def decorate(cls: Member) -> Member:
-            cls = dataclass(frozen=True, kw_only=True, eq=False)(cls)
-            if name in self._members and self._members[name].__module__ != cls.__module__:
+            cls = cast(Member, dataclass(frozen=True, kw_only=True, eq=False)(cls))
+            known = self._members.get(name, cls)
+            if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):  # equal: loaded again
                 raise ValueError(f"two {self.concept} classes are registered as {name!r}")
             cls.name = name  # type: ignore[attr-defined]
             self._members[name] = cls
@@ -49,9 +50,10 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> type[T]:
         self._load()
-        if name not in self._members:
+        if not isinstance(name, str) or name not in self._members:
             names = self.names()
-            problem = Problem(self.concept, show(name), "one of: " + ", ".join(names), did_you_mean(name, names))
+            hint = did_you_mean(name, names) if isinstance(name, str) else ""
+            problem = Problem(self.concept, show(name), "one of: " + ", ".join(names), hint)
             raise SettingsError([problem])
         return self._members[name]
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import Problem
+from engine.errors import Problem, printable, shortened
 
 _SCALARS: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "str"}
 _WORDS = {
@@ -27,6 +27,8 @@ _WORDS = {
     "float[]": "a list of numbers",
     "str[]": "a list of strings",
 }
+UNKNOWN = "an unknown key"
+LARGEST = 2**63 - 1  # of TOML's integers, and of what they end in
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,11 @@ class Setting:
             return "one of: " + ", ".join(self.choices)
         bounds = []
         if self.minimum is not None:
-            bounds.append(f">= {self.minimum:g}")
+            bounds.append(f">= {_bound(self.minimum)}")
         if self.above is not None:
-            bounds.append(f"> {self.above:g}")
+            bounds.append(f"> {_bound(self.above)}")
         if self.maximum is not None:
-            bounds.append(f"<= {self.maximum:g}")
+            bounds.append(f"<= {_bound(self.maximum)}")
         words = " or ".join(_WORDS[kind] for kind in self.types)
         return f"{words} {' and '.join(bounds)}".rstrip()
 
@@ -62,24 +64,53 @@ class Setting:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Setting:
-        frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        frozen: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         return cls(**frozen)
 
     def check(self, value: Any) -> tuple[Any, Problem | None]:
         """Return the value in its canonical form, or the problem with it (its path is this setting's name)."""
         for kind in self.types:
-            is_list = kind.endswith("[]")
-            if is_list != isinstance(value, (list, tuple)):
-                continue
-            items = [_scalar(item, kind.removesuffix("[]")) for item in (value if is_list else [value])]
-            if any(item is None for item in items) or (is_list and not items and not self.allow_empty):
-                continue
-            if all(self._within(item) for item in items):
-                return (tuple(items) if is_list else items[0]), None
-        hint = ""
-        if self.choices and isinstance(value, str):
-            hint = did_you_mean(value, self.choices)
-        return None, Problem(self.name, show(value), self.describe(), hint)
+            fit = self._as(kind, value)
+            if fit is not None:
+                return fit, None
+        return None, Problem(self.name, show(value), self.describe(), self._hint(value))
+
+    def _as(self, kind: str, value: Any) -> Any:
+        """The value as `kind` in its canonical form, or None where it does not fit."""
+        is_list = kind.endswith("[]")
+        if is_list != isinstance(value, (list, tuple)):
+            return None
+        items = [_scalar(item, kind.removesuffix("[]")) for item in (value if is_list else [value])]
+        if any(item is None or not self._within(item) for item in items) or not (items or self.allow_empty):
+            return None
+        return tuple(items) if is_list else items[0]
+
+    def _fits(self, value: Any) -> bool:
+        return any(self._as(kind, value) is not None for kind in self.types)
+
+    def _hint(self, value: Any) -> str:
+        """What was probably meant by a value that does not fit."""
+        if isinstance(value, (list, tuple)):
+            if not value or not any(kind.endswith("[]") for kind in self.types):
+                return "" if value else "it is empty"
+            return next((f"{show(item)} does not fit" for item in value if not self._fits([item])), "")
+        if self.choices:
+            return did_you_mean(value, self.choices) if isinstance(value, str) else ""
+        if isinstance(value, int) and abs(value) > LARGEST:
+            return "no 64-bit integer"
+        if isinstance(value, str):
+            meant = _meant(value)
+            if meant is not None and self._fits(meant):
+                return f"write {show(meant)} without quotes"
+        if isinstance(value, float) and value.is_integer() and self._fits(int(value)):
+            return f"write {show(int(value))}"
+        if self._fits([value]):
+            return f"write [{show(value)}]"
+        if "str" not in self.types or isinstance(value, Mapping):
+            return ""
+        return "no Unicode text" if isinstance(value, str) else f'write "{show(value)}", in quotes'
 
     def _within(self, item: Any) -> bool:
         if self.choices:
@@ -93,6 +124,14 @@ class Setting:
         )
 
 
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _bound(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:g}"
+
+
 def _scalar(value: Any, kind: str) -> Any:
     """Return value as `kind`, or None where it is of another type. An integer is a fine float; a bool is no integer."""
     if kind == "bool":
@@ -104,7 +143,29 @@ def _scalar(value: Any, kind: str) -> Any:
             return float(value)
         except OverflowError:
             return None
-    return value if isinstance(value, {"int": int, "float": float, "str": str}[kind]) else None
+    if not isinstance(value, {"int": int, "float": float, "str": str}[kind]):
+        return None
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return None
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        return None  # half of a character, or bytes that are not UTF-8: cannot be written to a file
+    return value
+
+
+def _meant(text: str) -> Any:
+    """The number, truth value or list of numbers that a string spells, or None."""
+    word = text.strip().lower()
+    if word in ("true", "false"):
+        return word == "true"
+    if "," in word:
+        items = [_meant(item) for item in word.strip("[]").split(",")]
+        return None if None in items else items
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            pass
+    return None
 
 
 def setting(
@@ -158,28 +219,31 @@ def check_table(
         values[name] = value
     for key in table:
         if key not in known:
-            problems.append(unknown_key(prefix + key, known))
+            problems.append(unknown_key(f"{prefix}{key}", known))
     return values, problems
 
 
 def unknown_key(path: str, known: Iterable[str]) -> Problem:
     names = list(known)
-    return Problem(path, "an unknown key", ", ".join(names) or "nothing here", did_you_mean(path.split(".")[-1], names))
+    return Problem(path, UNKNOWN, ", ".join(names) or "nothing here", did_you_mean(path.split(".")[-1], names))
 
 
-def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word.lower(), list(candidates), n=1, cutoff=0.6)
+def did_you_mean(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str:
+    near = difflib.get_close_matches(word.lower(), list(candidates), n=1, cutoff=cutoff)
     return f"did you mean {near[0]}?" if near else ""
 
 
 def show(value: Any) -> str:
-    """A found value as it would stand in TOML, cut to a readable length, with its type where that is the surprise."""
+    """A found value as it would stand in TOML, on one line, cut to a readable length."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mapping):
         return "a table"
     if isinstance(value, (list, tuple)):
-        text = "[" + ", ".join(show(item) for item in value) + "]"
-    else:
-        text = repr(value) if not isinstance(value, str) else '"' + value.encode("unicode_escape").decode() + '"'
-    return text if len(text) <= 80 else text[:77] + "..."
+        return shortened("[" + ", ".join(show(item) for item in value[:100]) + "]")
+    if isinstance(value, str):
+        quoted = value[:100].replace("\\", "\\\\").replace('"', '\\"')
+        return shortened(f'"{printable(quoted)}"')
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return f"an integer of about {math.floor(value.bit_length() * math.log10(2)) + 1} digits"
+    return shortened(printable(str(value)))

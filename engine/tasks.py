@@ -124,23 +124,6 @@ class Task:
             x, noise = x.to(theta.dtype), noise.to(theta.dtype)
         return F.cross_entropy(self.logits(theta, x, noise), batch.y)
 
-    def losses(self, theta: Tensor, batch: Batch) -> Tensor:
-        """The loss of each of B optimizees, shape [B], for theta, shape [B, P], and a batch with a leading [B]."""
-        if len(theta) == 1:  # vmap costs three times the network where there is nothing to vectorise
-            return self.loss(theta[0], batch.of(0))[None]
-        return vmap(self.loss)(theta, batch)
-
-    def losses_and_grads(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Losses, shape [B], and gradients, shape [B, P], as constants: the fast way to take inner steps.
-
-        The same as `vmap(grad_and_value(task.loss))`, but up to three times as fast; not for use inside torch.func.
-        """
-        theta = theta.detach().requires_grad_()
-        with torch.enable_grad():
-            losses = self.losses(theta, batch)
-            (grads,) = torch.autograd.grad(losses.sum(), theta)
-        return losses.detach(), grads
-
     def stream(self, seeds: Sequence[int], split: str = "train") -> Stream:
         """Random batches for one optimizee per seed."""
         return Stream(self, seeds, split)

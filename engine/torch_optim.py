@@ -19,10 +19,11 @@ from engine.runs import RunReader, RunStore
 class LearnedOptimizer(torch.optim.Optimizer):
     """Trains parameters with a frozen learned optimizer: no learning rate, no regularizer.
 
-    All parameters of all groups are one flat vector for it, as in meta-training, so a learned optimizer that looks at all
-    coordinates at once (`simple` normalises by their mean square) sees the whole model. A parameter without a gradient counts
-    as having gradient zero and is left alone. Each group may have its own `scale`, a factor of its updates. The optimizer
-    state is kept under the first parameter, so `state_dict` and `load_state_dict` work as for every other optimizer.
+    All parameters of all groups are one flat vector for it, as in meta-training, so a learned optimizer that looks at
+    all coordinates at once (`simple` normalises by their mean square) sees the whole model. A parameter without a
+    gradient counts as having gradient zero and is left alone. Each group may have its own `scale`, a factor of its
+    updates. The optimizer state is kept under the first parameter, so `state_dict` and `load_state_dict` work as for
+    every other optimizer.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
         super().add_param_group(param_group)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one inner step from the gradients in place; returns what `closure`, if any, returns."""
         loss = None
         if closure is not None:
@@ -82,8 +83,8 @@ def load_optimizer(
 ) -> LearnedOptimizer:
     """The learned optimizer of a run (path, id, or "last" in the run store) for the parameters of a model of yours.
 
-    `scale` multiplies every update; `checkpoint` is best (on validation), last, or initial (untrained). Raises RunError where
-    there is no such run or checkpoint.
+    `scale` multiplies every update; `checkpoint` is best (on validation), last, or initial (untrained). Raises RunError
+    where there is no such run or checkpoint.
     """
     reader = run if isinstance(run, RunReader) else RunStore().resolve(os.fspath(run))
     rule, phi = load_rule(reader, checkpoint)
@@ -92,12 +93,9 @@ def load_optimizer(
 
 def load_rule(run: RunReader, which: str = "best") -> tuple[Rule, Phi]:
     """A run's learned optimizer as update rule and meta-parameters on the CPU."""
-    if which not in ("best", "last", "initial"):
-        raise RunError(f"checkpoint: found {which!r}; allowed: best, last, initial")
+    phi = checkpoints.load_frozen(run.path, which)
     own = dict(run.preset()["optimizer"])
     rule = LEARNED_OPTIMIZERS.create(own.pop("kind"), **own)
-    tensors, _ = checkpoints.load(run.path / "checkpoint", which)
-    phi = {name.removeprefix("frozen/"): tensor for name, tensor in tensors.items() if name.startswith("frozen/")}
     wanted = rule.init_phi(torch.Generator())
     if {name: tensor.shape for name, tensor in phi.items()} != {name: tensor.shape for name, tensor in wanted.items()}:
         raise RunError(f"{run.path}: checkpoint {which} does not fit the [optimizer] table of its preset")

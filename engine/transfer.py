@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,18 +37,29 @@ class ProbeSettings:
     ascent_steps: int = 50
 
 
+def nothing() -> None:
+    """What a `tick` does where nobody wants to interrupt."""
+
+
 @torch.no_grad()
 def frozen_unroll(
-    task: Task, rule: UpdateRule, phi: Phi, seed_list: Sequence[int], steps: int, split: str = "train"
+    task: Task,
+    rule: UpdateRule,
+    phi: Phi,
+    seed_list: Sequence[int],
+    steps: int,
+    split: str = "train",
+    tick: Callable[[], None] = nothing,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Train fresh optimizees, one for each seed. Yields inner step, theta, [B, P], and the loss, [B], on the batch that led
-    there (0 at inner step 0). Memory does not grow with the steps.
+    """Train fresh optimizees, one for each seed. Yields inner step, theta, [B, P], and the loss, [B], on the batch that
+    led there (0 at inner step 0). Memory does not grow with the steps.
     """
     theta = torch.stack([task.init_theta(seeds.derive(seed, "theta")) for seed in seed_list])
     stream = task.stream([seeds.derive(seed, "batches") for seed in seed_list], split)
     state = rule.init(theta)
     yield 0, theta, torch.zeros_like(theta[:, 0])
     for first in range(0, steps, DRAWN_AT_ONCE):
+        tick()
         count = min(DRAWN_AT_ONCE, steps - first)
         window = stream.draw(count)
         for index in range(count):
@@ -67,11 +78,12 @@ def evaluate(
     probe: ProbeSettings,
     *,
     purpose: str = "test",
+    tick: Callable[[], None] = nothing,
 ) -> dict[str, Any]:
     """Train optimizees `numbers` for `steps` inner steps and measure where they end.
 
-    Returns "task", "created" and "seeds" of a transfer file; a figure that is not finite is None. `purpose` tells apart the
-    optimizees that validate from those that test.
+    Returns "task", "created" and "seeds" of a transfer file; a figure that is not finite is None. `purpose` tells apart
+    the optimizees that validate from those that test. `tick` is called now and then, and may raise to interrupt.
     """
     points = curve_points(steps)
     batch = task.fixed_batch(probe.examples, dtype=task.dtype)
@@ -79,12 +91,12 @@ def evaluate(
     total = torch.zeros(len(numbers), dtype=task.dtype, device=task.device)
     theta = torch.empty(0)
     seed_list = [seeds.derive(number, purpose) for number in numbers]
-    for inner_step, theta, loss in frozen_unroll(task, rule, phi, seed_list, steps):
+    for inner_step, theta, loss in frozen_unroll(task, rule, phi, seed_list, steps, tick=tick):
         total += loss
         if inner_step in points:
             curve.append(vmap(task.loss, in_dims=(0, None))(theta, batch))
     history = torch.stack(curve, dim=1)  # [B, points]
-    marks = measure(task, theta, probe)
+    marks = measure(task, theta, probe, tick)
     mean_losses = (total / steps).tolist()
     return {
         "task": {key: task.values[key] for key in ("dataset", "optimizee", "batch_size")},
@@ -102,7 +114,9 @@ def evaluate(
     }
 
 
-def measure(task: Task, theta: Tensor, probe: ProbeSettings) -> list[dict[str, Any]]:
+def measure(
+    task: Task, theta: Tensor, probe: ProbeSettings, tick: Callable[[], None] = nothing
+) -> list[dict[str, Any]]:
     """Losses, accuracies and the shape of the landscape at theta, [B, P]; one dict for each optimizee.
 
     The landscape is that of the training loss on the first `probe.examples` training examples, in float64.
@@ -116,6 +130,7 @@ def measure(task: Task, theta: Tensor, probe: ProbeSettings) -> list[dict[str, A
 
     marks = []
     for b, point in enumerate(theta.detach().double()):
+        tick()
         gradient, value = grad_and_value(loss)(point)
         mark: dict[str, Any] = {
             "train_loss": float(value),
@@ -136,7 +151,9 @@ def measure(task: Task, theta: Tensor, probe: ProbeSettings) -> list[dict[str, A
     return marks
 
 
-def tune_learning_rate(task: Task, rule: UpdateRule, numbers: Sequence[int], steps: int) -> float:
+def tune_learning_rate(
+    task: Task, rule: UpdateRule, numbers: Sequence[int], steps: int, tick: Callable[[], None] = nothing
+) -> float:
     """The grid's learning rate with the lowest mean validation loss after `steps` inner steps."""
     at_once = max(1, LARGEST_BATCH // (task.parameters * len(numbers)))
     outcome: list[Tensor] = []
@@ -145,7 +162,7 @@ def tune_learning_rate(task: Task, rule: UpdateRule, numbers: Sequence[int], ste
         column = torch.tensor(rates).repeat_interleave(len(numbers))[:, None]
         phi = {"learning_rate": column.to(task.device, task.dtype)}
         theta = torch.empty(0)
-        for _, theta, _ in frozen_unroll(task, rule, phi, seed_list, steps):
+        for _, theta, _ in frozen_unroll(task, rule, phi, seed_list, steps, tick=tick):  # noqa: B007
             pass
         losses = task.evaluate(theta, "validation")[0].view(len(rates), len(numbers)).mean(1)
         outcome.append(torch.where(losses.isfinite(), losses, torch.inf))
@@ -153,14 +170,19 @@ def tune_learning_rate(task: Task, rule: UpdateRule, numbers: Sequence[int], ste
 
 
 def evaluate_baseline(
-    task: Task, name: str, numbers: Sequence[int], steps: int, probe: ProbeSettings
+    task: Task,
+    name: str,
+    numbers: Sequence[int],
+    steps: int,
+    probe: ProbeSettings,
+    tick: Callable[[], None] = nothing,
 ) -> dict[str, Any]:
     """Transfer evaluation of a baseline at its best grid learning rate."""
     rule = BASELINES[name]
-    rate = tune_learning_rate(task, rule, numbers[:3], steps)
+    rate = tune_learning_rate(task, rule, numbers[:3], steps, tick)
     phi = {"learning_rate": torch.tensor([[rate]], device=task.device, dtype=task.dtype)}
     facts = {"run": None, "optimizer": name, "label": name, "learning_rate": rate, "passes_per_step": 1}
-    return {**facts, **evaluate(task, rule, phi, numbers, steps, probe)}
+    return {**facts, **evaluate(task, rule, phi, numbers, steps, probe, tick=tick)}
 
 
 def curve_points(steps: int) -> list[int]:

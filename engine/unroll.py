@@ -1,9 +1,9 @@
 """Unroll: one truncation of inner steps, and its meta-gradient by cotangent injection.
 
-Every term of the meta-objective that depends on the optimizee only through theta_t is a value and a gradient g_t at theta_t.
-With g_t held constant, sum_t <g_t, theta_t(phi)> has the meta-gradient of the objective: so the graph holds only the learned
-optimizer, and the gradients g_t are handed to autograd as the cotangents of theta_t. In the second-order mode theta_t keeps
-its graph through the optimizee's gradients as well; the cotangents are the same.
+Every term of the meta-objective that depends on the optimizee only through theta_t is a value and a gradient g_t at
+theta_t. With g_t held constant, sum_t <g_t, theta_t(phi)> has the meta-gradient of the objective: so the graph holds
+only the learned optimizer, and the gradients g_t are handed to autograd as the cotangents of theta_t. In the second-
+order mode theta_t keeps its graph through the optimizee's gradients as well; the cotangents are the same.
 
 Shapes: B optimizees, P parameters, T inner steps of the truncation.
 """
@@ -111,11 +111,13 @@ def truncation(
     *,
     scoring: Window | None = None,
 ) -> tuple[MetaGradient, Carry]:
-    """Take len(factors) inner steps from `carry`; return the meta-gradient, averaged over the optimizees, and the next carry.
+    """Take len(factors) inner steps from `carry`; return the meta-gradient, averaged over the optimizees, and the
+    next carry.
 
     `window` feeds the inner steps, `scoring` holds the batches of loss_batch = validation. phi's tensors must require
-    gradients. An optimizee's terms count until it diverges (loss not finite, or above the cap), that inner step included if
-    its gradient is finite; then it rests. A term whose penalty is not finite is left out and counted in `dropped_terms`.
+    gradients. An optimizee's terms count until it diverges (loss not finite, or above the cap), that inner step
+    included if its gradient is finite; then it rests. A term whose penalty is not finite is left out and counted in
+    `dropped_terms`.
     """
     walk = _Walk(objective, phi, carry, generator)
     for index, factor in enumerate(factors):
@@ -193,7 +195,7 @@ class _Walk:
         optimizees = len(loss)
         sound = loss.isfinite() & gradient.isfinite().all(-1)
         counts = self.alive & sound
-        slopes = torch.zeros_like(gradient) if self.objective.geometric else None
+        slopes = torch.zeros_like(gradient)  # of the geometric penalties
         for name, penalty in self.objective.geometric.items():
             if self._started(penalty):
                 value, slope = self.penalty_at[name](self.theta.detach(), batch, loss, gradient)
@@ -212,7 +214,7 @@ class _Walk:
         self.factors.append(factor)
         self.thetas.append(self.theta)
         self.loss_cotangents.append((factor / optimizees * gradient).masked_fill(~counts[:, None], 0.0))
-        if slopes is not None:
+        if self.objective.geometric:
             self.penalty_cotangents.append((factor / optimizees * slopes).masked_fill(~counts[:, None], 0.0))
         self.dropped = self.dropped + (self.alive & sound & ~counts)
         self.counted = self.counted + counts

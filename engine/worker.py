@@ -2,9 +2,6 @@
 
 `python -m engine.worker RUN_PATH` is the detached form; `lreg run` calls `work` in its own process. torch is imported
 only after the signal handlers are in place, because that takes seconds.
-
-Signals: SIGINT, SIGTERM, SIGHUP finish the unit of work at hand, checkpoint and stop (a second SIGINT aborts at once);
-SIGUSR1 pauses, SIGUSR2 continues.
 """
 
 from __future__ import annotations
@@ -12,19 +9,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import re
-import signal
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from engine.control import Control, Stopped
+from engine.device import pick_device, wait_politely
 from engine.errors import LregError, RunError, TrainingError
-from engine.runs import Run, RunReader, RunStore, disk_error
+from engine.files import disk_error
+from engine.runs import Run, RunReader, RunStore
+from engine.writer import slug
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +43,7 @@ class Trainer(Protocol):
     def total(self) -> int: ...
     @property
     def finished(self) -> bool: ...
-    def advance(self) -> list[dict[str, Any]]: ...
+    def advance(self, tick: Callable[[], None]) -> list[dict[str, Any]]: ...
     def state_dict(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]: ...
     def load_state_dict(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None: ...
     def frozen_state(self, which: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]: ...
@@ -54,76 +51,6 @@ class Trainer(Protocol):
 
 
 TrainerFactory = Callable[..., Any]
-
-
-class Stopped(Exception):
-    """The run was asked to stop while it was measuring its result."""
-
-
-class Control:
-    """What the signals have asked for. Handlers only set flags; the loop looks at them between two units of work."""
-
-    def __init__(self) -> None:
-        self.stop = False
-        self.aborted = False
-        self.paused = False
-        self.listens = False
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[Control]:
-        """Handle the signals inside this block. Only the main thread can; elsewhere nothing happens."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        stopping = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: a closed terminal must not matter
-            stopping.append(signal.SIGHUP)
-        handlers = {**dict.fromkeys(stopping, self._stop), signal.SIGUSR1: self._pause, signal.SIGUSR2: self._continue}
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        self.listens = True
-        try:
-            yield self
-        finally:
-            self.listens = False
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self.stop and number == signal.SIGINT and not self.aborted:
-            self.aborted = True  # once: the third must not disturb the last words
-            raise KeyboardInterrupt
-        self.stop = True
-
-    def _pause(self, number: int, frame: FrameType | None) -> None:
-        self.paused = True
-
-    def _continue(self, number: int, frame: FrameType | None) -> None:
-        self.paused = False
-
-
-def wait_politely() -> None:
-    """Let torch's idle CPU threads sleep instead of spin. To be called before torch is imported.
-
-    Where other processes want the cores too, spinning makes small operations ten to fifty times slower.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def pick_device(text: str) -> torch.device:
-    """The device meant by auto, cpu, cuda, cuda:N or mps. Raises LregError when it is not there."""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", text):
-        raise LregError(f"--device: found {text!r}; allowed: auto, cpu, cuda, cuda:N, mps")
-    import torch
-
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    has_mps = torch.backends.mps.is_available()
-    index = int(text.partition(":")[2] or 0)
-    if text == "auto":
-        return torch.device("cuda" if gpus else "cpu")
-    if (text.startswith("cuda") and index >= gpus) or (text == "mps" and not has_mps):
-        there = ["cpu", *(f"cuda:{number}" for number in range(gpus)), *(["mps"] if has_mps else [])]
-        raise LregError(f"--device: {text} is not on this machine; there is: {', '.join(there)}")
-    return torch.device(text)
 
 
 def check_inputs(preset: Preset, device: str, data_dir: Path | None) -> None:
@@ -150,13 +77,15 @@ def work(
     """
     control = control or Control()
     with run:
-        run.set_status(controllable=control.listens, message="starting")
         try:
+            run.set_status(controllable=control.listens, message="starting")
             state = _Work(run, control, device, data_dir, trainer_factory).do()
+            control.aborted = True  # too late for that: nothing may disturb the last words
         except KeyboardInterrupt:
             _end(run, "stopped", "aborted; the last checkpoint stays")
             raise
         except Exception as error:
+            control.aborted = True
             known = _known(error)
             if known is None:
                 run.log(traceback.format_exc())
@@ -164,7 +93,7 @@ def work(
             if known is None or known is error:
                 raise
             raise known from error
-        _end(run, state, "" if state == "finished" else f"stopped at step {run.status.step}")
+        _end(run, state, "")
     return state
 
 
@@ -182,7 +111,7 @@ def _known(error: Exception) -> LregError | None:
 
 def _end(run: Run, state: str, message: str) -> None:
     line = " / ".join(message.splitlines())
-    run.log(f"{state}: {line}" if line else state)
+    run.log(f"{state} at step {run.status.step}" + (f": {line}" if line else ""))
     with contextlib.suppress(OSError):  # on a full disk readers see that the process is gone
         run.set_status(state=state, message=line, eta_s=None)
 
@@ -212,13 +141,20 @@ class _Work:
         self._start(trainer)
         self.run.set_status(message="")
         self.began, self.first_step = time.monotonic(), trainer.step
+        try:
+            self._train(trainer)
+            self._measure(trainer)
+        except Stopped:  # what was under way has changed nothing yet, and is done again after a resume
+            self._save(trainer)
+            return "stopped"
+        return "finished"
+
+    def _train(self, trainer: Trainer) -> None:
+        """The loop: look at the signals, do a unit of work, write its records, checkpoint now and then."""
         saved = time.monotonic()
         while not trainer.finished:
-            self._wait_while_paused()
-            if self.control.stop:
-                self._save(trainer)
-                return "stopped"
-            self.run.append(trainer.advance())
+            self._tick()
+            self.run.append(trainer.advance(self._tick))
             self.run.progress(trainer.step, trainer.total, self._eta(trainer))
             if trainer.improved:
                 self._save_frozen(trainer, "best")
@@ -227,7 +163,6 @@ class _Work:
                 self._save(trainer)
                 saved = time.monotonic()
         self._save(trainer)
-        return self._measure(trainer)
 
     def _trainer(self) -> Trainer:
         """Build the trainer. Here torch is imported, and first of all: the preset's check is cheaper after it."""
@@ -260,7 +195,7 @@ class _Work:
             try:
                 trainer.load_state_dict(tensors, values["trainer"])
                 size = int(values["metrics_size"])
-            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
                 where = checkpoint.path_of(self.run.checkpoints, "last")
                 raise RunError(f"{where}: does not fit this version or preset ({_line(error)})") from error
             self.run.truncate_metrics(size)
@@ -284,23 +219,24 @@ class _Work:
 
         checkpoint.save(self.run.checkpoints, which, *trainer.frozen_state(which))
 
-    def _measure(self, trainer: Trainer) -> str:
+    def _measure(self, trainer: Trainer) -> None:
         """The final comparison. A stop leaves it to the next resume."""
-        try:
-            evaluations = trainer.result(self._on_progress)
-        except Stopped:
-            return "stopped"
+        evaluations = trainer.result(self._on_progress)
         names: list[str] = []
         for evaluation in evaluations:
             owner = None if evaluation.get("run", "") is None else self.run.id  # baselines belong to no run
-            name = f"result-{evaluation.get('label') or evaluation.get('optimizer')}"
+            name = slug(f"result-{evaluation.get('label') or evaluation.get('optimizer')}")
             names.append(name)
-            repeats = names.count(name)  # tasks that differ only in their settings
-            self.run.write_transfer(f"{name}-{repeats}" if repeats > 1 else name, {**evaluation, "run": owner})
-        return "finished"
+            repeats = names.count(name)  # tasks that differ only in their settings, or late in a long name
+            self.run.write_transfer(f"{name[:40]}-{repeats}" if repeats > 1 else name, {**evaluation, "run": owner})
 
     def _on_progress(self, text: str) -> None:
-        self.run.set_status(message=text)
+        if text != self.run.status.message:
+            self.run.set_status(message=text)
+        self._tick()
+
+    def _tick(self) -> None:
+        """Obey the signals. Called between units of work, and in evaluations many times a second."""
         self._wait_while_paused()
         if self.control.stop:
             raise Stopped
@@ -315,8 +251,7 @@ class _Work:
             time.sleep(PAUSE_POLL_S)  # ends early for no signal, but its handler runs
         self.run.set_status(state="running", message=message)
         self.run.log("continued")
-        if hasattr(self, "began"):
-            self.began += time.monotonic() - began  # pauses are no work
+        self.began += time.monotonic() - began  # pauses are no work
 
     def _eta(self, trainer: Trainer) -> float | None:
         done = trainer.step - self.first_step
@@ -328,9 +263,9 @@ class _Work:
 def _initial_phi(parent: RunReader | None) -> Any:
     if parent is None:
         return None
-    from engine.meta import load_frozen
+    from engine import checkpoint
 
-    return load_frozen(parent.path)
+    return checkpoint.load_frozen(parent.path)
 
 
 def _line(error: Exception) -> str:
@@ -375,8 +310,9 @@ def main(arguments: list[str] | None = None, trainer_factory: TrainerFactory | N
         except LregError as error:
             print(f"error: {error}", file=sys.stderr)
             return error.exit_code
-        except Exception:
-            return 1  # its traceback is in the log
+        except Exception as error:
+            print(f"error: {type(error).__name__}: {error} (a bug; its traceback is in the log)", file=sys.stderr)
+            return 1
     return 0 if state == "finished" else INTERRUPTED
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,9 @@ from pathlib import Path
 
 import engine
 from engine.errors import LregError, RunError, TrainingError
-from engine.runs import LIVE, RunReader, Status
+from engine.files import open_to_append, open_to_read
+from engine.runs import RunReader
+from engine.status import LIVE, Status
 
 START_LIMIT_S = 60.0
 POLL_S = 0.05
@@ -29,23 +30,27 @@ def start_detached(
     command += ["--device", device] if device else []
     command += ["--data-dir", str(data_dir)] if data_dir else []
     said_before = _size(reader.log_path)
-    with open(reader.log_path, "ab") as log:  # a real file: a pipe would die with this process
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            close_fds=True,
-            env=_environment(),
-        )
+    try:
+        with open_to_append(reader.log_path) as log:  # a real file: a pipe would die with this process
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                close_fds=True,
+                env=_environment(),
+            )
+    except OSError as error:
+        raise RunError(f"{error.filename or reader.path}: cannot start a worker: {error.strerror}") from None
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline:
+        code = child.poll()  # before the look at what it wrote, so that it saw all
         status = reader.recorded_status()
         if status.pid == child.pid and status.state != "queued":
             return child
-        if child.poll() is not None:
-            raise _died(child.returncode, reader, said_before)
+        if code is not None:
+            raise _died(code, reader, said_before)
         time.sleep(POLL_S)
     raise RunError(
         f"the worker of run {reader.id} has not taken it within {START_LIMIT_S:.0f} s; see lreg logs {reader.id}"
@@ -70,7 +75,7 @@ def _size(path: Path) -> int:
 
 def _died(code: int, reader: RunReader, said_before: int) -> LregError:
     try:
-        with open(reader.log_path, "rb") as log:
+        with open_to_read(reader.log_path) as log:
             log.seek(said_before)
             lines = log.read().decode(errors="replace").splitlines()
     except OSError:
@@ -89,12 +94,14 @@ def request(reader: RunReader, number: signal.Signals, purpose: str) -> Status:
         raise RunError(f"run {reader.id} has crashed: nothing to {purpose} (`lreg resume {reader.id}` goes on)")
     if status.state not in LIVE:
         raise RunError(f"run {reader.id} is {status.state}: nothing to {purpose}")
-    if status.host not in ("", socket.gethostname()):
+    if not status.is_of_this_host:
         raise RunError(f"run {reader.id} is on host {status.host}: {purpose} it there")
     if status.state == "queued" or not status.controllable:
         raise RunError(
             f"run {reader.id} does not listen to signals (process {status.pid}): {purpose} it where it was started"
         )
+    if not reader.is_held:  # the process may be alive and well, and writing another folder
+        raise RunError(f"run {reader.id} is not held by process {status.pid}: a copy of a run? nothing to {purpose}")
     try:
         os.kill(status.pid, number)
     except OSError as error:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from engine.worker import wait_politely
+from engine.device import wait_politely
 
 wait_politely()  # before any test imports torch: tests often share their cores

@@ -37,7 +37,7 @@ class FakeTrainer:
     def finished(self):
         return self.step >= self.total and self.evaluated == self.step
 
-    def advance(self):
+    def advance(self, tick=None):
         time.sleep(self.pause)
         self.improved = False
         if self.step % EVALUATE_EVERY == 0 and self.evaluated != self.step:

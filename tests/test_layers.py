@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-LIGHT = ("errors", "settings", "registry", "catalog", "preset", "seeds", "runs", "results", "worker")
+LIGHT = ("errors", "settings", "registry", "catalog", "preset", "seeds", "files", "status", "reader", "provenance")
+LIGHT += ("writer", "runs", "results", "control", "device", "worker")
 
 
 def loaded_after(statement: str) -> set[str]:

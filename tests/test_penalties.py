@@ -104,7 +104,11 @@ def test_penalties_of_a_linear_loss_see_no_curvature():
 
 def test_exponential_loss():
     x = tensor(0.3)
-    for name, expected in (("sam", math.exp(0.4)), ("gsam", math.exp(0.4) - math.exp(0.3)), ("gam", 0.1 * math.exp(0.4))):
+    for name, expected in (
+        ("sam", math.exp(0.4)),
+        ("gsam", math.exp(0.4) - math.exp(0.3)),
+        ("gam", 0.1 * math.exp(0.4)),
+    ):
         value, gradient = get(name, rho=0.1).value_and_grad(lambda point: point.exp().sum(), x)
         assert (float(value), float(gradient)) == pytest.approx((expected, expected), rel=1e-12)
 
@@ -117,7 +121,9 @@ class TestEveryGeometricPenalty:
 
     def test_keeps_the_dtype(self, name, form):
         for dtype in (torch.float32, F64):
-            value, gradient = make(name, form).value_and_grad(lambda point: (point**4).sum(), torch.ones(3, dtype=dtype))
+            value, gradient = make(name, form).value_and_grad(
+                lambda point: (point**4).sum(), torch.ones(3, dtype=dtype)
+            )
             assert value.dtype == gradient.dtype == dtype and value.shape == () and gradient.shape == (3,)
 
     def test_vmap_equals_a_loop(self, name, form):
@@ -284,10 +290,10 @@ def test_spectral_divides_by_the_top_singular_value():
     assert float(figure) == pytest.approx(float(top), rel=1e-10)
     torch.testing.assert_close(used["hidden"], phi["hidden"] / top, rtol=1e-10, atol=0)
     assert used["head"] is phi["head"]
-    for step in range(30):  # the vectors follow a matrix that moves
+    for _ in range(30):  # the vectors follow a matrix that moves
         phi["hidden"] = phi["hidden"] + 0.01 * torch.randn(6, 9, dtype=F64, generator=generator)
         used, memory, figure = penalty.apply(phi, memory)
-    assert float(torch.linalg.matrix_norm(used["hidden"], 2)) == pytest.approx(1.0, rel=2e-2), step
+    assert float(torch.linalg.matrix_norm(used["hidden"], 2)) == pytest.approx(1.0, rel=2e-2)
 
 
 def test_spectral_of_weight_zero_changes_nothing_bit_for_bit():

@@ -65,7 +65,12 @@ def test_at_a_minimum_the_gap_is_there_and_the_one_step_gap_is_not():
     ("loss", "theta", "gap", "max_grad"),
     [
         (lambda t: tensor(3.0, -4.0) @ t, tensor(1.0, 1.0), 0.5, 5.0),
-        (lambda t: t.exp().sum(), tensor(0.2), torch.tensor(0.3).exp() - torch.tensor(0.2).exp(), torch.tensor(0.3).exp()),
+        (
+            lambda t: t.exp().sum(),
+            tensor(0.2),
+            torch.tensor(0.3).exp() - torch.tensor(0.2).exp(),
+            torch.tensor(0.3).exp(),
+        ),
         (lambda t: (t**4).sum(), tensor(-0.5), 0.6**4 - 0.5**4, 4 * 0.6**3),
         (lambda t: 1.5 * (t**2).sum(), tensor(0.6, 0.8), 1.5 * (1.1**2 - 1), 3 * 1.1),
     ],
@@ -78,7 +83,7 @@ def test_other_closed_forms(loss, theta, gap, max_grad):
 
 @pytest.mark.parametrize("radius", [0.1, 1.0])
 def test_largest_loss_of_a_random_quadratic(radius):
-    """The trust-region problem: (mu I - A) e = A theta with |e| = radius and mu above the top eigenvalue, by bisection."""
+    """The trust-region problem: (mu I - A) e = A theta, |e| = radius, mu above the top eigenvalue; by bisection."""
     generator = torch.Generator().manual_seed(1)
     root = torch.randn(20, 20, dtype=F64, generator=generator)
     matrix, theta = root @ root.T / 20, 0.1 * torch.randn(20, dtype=F64, generator=generator)

@@ -15,7 +15,9 @@ import pytest
 from fakes import preset
 
 from engine.errors import PresetError, RunError
-from engine.runs import Run, RunReader, RunStore, slug, write_atomic
+from engine.files import write_atomic
+from engine.runs import Run, RunReader, RunStore
+from engine.writer import slug
 
 HOLD = """
 import sys, time
@@ -209,7 +211,7 @@ def test_the_heartbeat_beats_while_the_run_is_held(run):
 def test_a_damaged_status_is_read_as_far_as_it_goes(run, text):
     (run.path / "status.json").write_text(text)
     status = RunReader(run.path).status()
-    assert (status.state, status.pid, status.step, status.latest) == ("queued", 0, 0, {})
+    assert (status.state, status.pid, status.step, status.latest) == ("crashed", 0, 0, {})  # nobody is known to live
 
 
 def test_a_newer_status_is_read(run):

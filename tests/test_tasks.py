@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from engine.datasets.base import DATASETS, RawData
 from engine.errors import DataError, PresetError, RunError
+from engine.flat import gradients_and_losses
 from engine.optimizees.base import OPTIMIZEES
 from engine.tasks import Batch, Task, resolve
 
@@ -231,7 +232,7 @@ def check_vmap(any_task: Task) -> None:
         torch.testing.assert_close(gradient[k], expected_gradient, rtol=1e-7, atol=1e-10)
     for members in (slice(0, 1), slice(0, 2)):
         some = Batch(*(part[members] for part in batch))
-        fast_loss, fast_gradient = any_task.losses_and_grads(theta[members], some)
+        fast_gradient, fast_loss = gradients_and_losses(any_task.loss, theta[members], some)
         assert not fast_loss.requires_grad and not fast_gradient.requires_grad
         torch.testing.assert_close(fast_loss, loss[members], rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(fast_gradient, gradient[members], rtol=1e-7, atol=1e-10)
@@ -241,7 +242,7 @@ def test_one_diverged_optimizee_does_not_touch_the_others():
     digits = task()
     theta = torch.stack([digits.init_theta(0), digits.init_theta(1) * float("nan")])
     batch = digits.stream([0, 1]).draw(1)[0]
-    loss, gradient = digits.losses_and_grads(theta, batch)
+    gradient, loss = gradients_and_losses(digits.loss, theta, batch)
     assert loss[1].isnan() and torch.allclose(gradient[0], grad(digits.loss)(theta[0], batch.of(0)))
 
 
@@ -304,7 +305,7 @@ def test_gradient_descent_learns_the_digits():
     theta = digits.init_theta(0)[None]
     window = digits.stream([0]).draw(200)
     for j in range(len(window)):
-        theta = theta - 1.0 * digits.losses_and_grads(theta, window[j])[1]
+        theta = theta - 1.0 * gradients_and_losses(digits.loss, theta, window[j])[0]
     assert digits.evaluate(theta, "test")[1] > 0.85
 
 

@@ -18,9 +18,11 @@ from fakes import TOTAL, FakeTrainer, preset
 
 from engine import catalog as catalogs
 from engine import checkpoint
+from engine.control import Control
+from engine.device import pick_device, wait_politely
 from engine.errors import LregError, RunError, TrainingError
 from engine.runs import Run, RunReader
-from engine.worker import Control, pick_device, wait_politely, work
+from engine.worker import work
 
 
 @pytest.fixture(autouse=True)
@@ -67,8 +69,8 @@ class StopAt(FakeTrainer):
         super().__init__(*arguments, **options)
         self.at, self.control = at, control
 
-    def advance(self):
-        records = super().advance()
+    def advance(self, tick=None):
+        records = super().advance(tick)
         self.control.stop = self.control.stop or self.step == self.at
         return records
 
@@ -248,11 +250,11 @@ def test_handlers_are_put_back():
 
 def test_a_second_interrupt_aborts_at_once(tmp_path):
     class Twice(FakeTrainer):
-        def advance(self):
+        def advance(self, tick=None):
             if self.step == 5:
                 signal.raise_signal(signal.SIGINT)
                 signal.raise_signal(signal.SIGINT)
-            return super().advance()
+            return super().advance(tick)
 
     run = new_run(tmp_path)
     with Control().listening() as control, pytest.raises(KeyboardInterrupt):

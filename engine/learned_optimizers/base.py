@@ -3,8 +3,8 @@
     state = optimizer.init(theta)
     update, state = optimizer.update(phi, theta, grad, state)        theta_{t+1} = theta_t + update
 
-theta and grad have shape [..., P]: any number of optimizees side by side. `update` is `observe` (what the network is shown,
-no meta-parameters) followed by `step` (the network); penalties on the update function call `step` alone.
+theta and grad have shape [..., P]: any number of optimizees side by side. `update` is `observe` (what the network is
+shown, no meta-parameters) followed by `step` (the network); penalties on the update function call `step` alone.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class CoordinatewiseLSTM(LearnedOptimizer):
     layers: int = setting(2, minimum=1, maximum=8, help="LSTM layers")
 
     def lstm_phi(self, inputs: int, generator: Generator) -> Phi:
-        """Weights U(±1/√H), as PyTorch; one bias for each gate, 0, but 1 for the forget gate, as in the authors' codes."""
+        """Weights U(±1/√H), as PyTorch; one bias for each gate: 1 for the forget gate, 0 for the others."""
         bound = 1 / math.sqrt(self.hidden)
         phi: Phi = {}
         for layer in range(self.layers):

@@ -17,7 +17,8 @@ _FLOOR = 1e-5  # the released code's constant in g / sqrt(mean(g^2) + 1e-5)
 class Simple(LearnedOptimizer):
     """One-layer tanh RNN on g / √(mean g² + 1e-5), the mean over all coordinates (network of Xiong & Hsieh's code).
 
-    Odd and free of biases: a zero gradient and a zero state give exactly no update; the gradient's scale does not matter.
+    Odd and free of biases: a zero gradient and a zero state give exactly no update; the gradient's scale does not
+    matter.
     """
 
     gradient_features: ClassVar[int] = 1

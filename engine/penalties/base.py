@@ -1,8 +1,8 @@
 """The contracts of a penalty: a term of the meta-objective beside the loss.
 
-Penalties add up and know nothing of each other. A *geometric* penalty sees the loss landscape at theta; an *update* penalty
-sees the learned optimizer's update function at one inner step; a *parameter* penalty sees the meta-parameters alone, and a
-*reparametrization* changes them on their way into the learned optimizer.
+Penalties add up and know nothing of each other. A *geometric* penalty sees the loss landscape at theta; an *update*
+penalty sees the learned optimizer's update function at one inner step; a *parameter* penalty sees the meta-parameters
+alone, and a *reparametrization* changes them on their way into the learned optimizer.
 """
 
 from __future__ import annotations

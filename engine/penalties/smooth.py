@@ -13,9 +13,10 @@ from engine.penalties.base import PENALTIES, InnerStep, UpdatePenalty, setting
 class Smooth(UpdatePenalty):
     """Largest squared change of the update in an L∞ ball about the input (Xiong & Hsieh, ECCV 2022, eqs. 3-7).
 
-    R(φ) = max over s' in B∞(s, ε) of ‖u(s) − u(s')‖², the optimizer state held fixed, found by projected sign ascent from
-    a noisy start (at s' = s the gradient is exactly zero). Both updates carry the gradient to φ; the worst s' is a constant.
-    The paper: distance = "sum", noise = 0.05. The released code: distance = "mean", noise = 0.01, perturb = "gradient".
+    R(φ) = max over s' in B∞(s, ε) of ‖u(s) − u(s')‖², the optimizer state held fixed, found by projected sign ascent
+    from a noisy start (at s' = s the gradient is exactly zero). Both updates carry the gradient to φ; the worst s' is
+    a constant. The paper: distance = "sum", noise = 0.05. The released code: distance = "mean", noise = 0.01, perturb
+    = "gradient".
     """
 
     epsilon: float = setting(1.0, minimum=0.0, help="half-width of the box about the input features")

@@ -13,9 +13,9 @@ from engine.penalties.base import PENALTIES, Reparametrization, as_matrices, zer
 class Spectral(Reparametrization):
     """W ← W / σ(W)^weight for every weight matrix, σ its top singular value (Miyato et al. 2018, arXiv:1802.05957).
 
-    One power iteration for each meta-step with vectors that persist; the vectors are constants for differentiation, σ is not.
-    weight = 1 is the published normalisation, 0 none. It changes how large an update can be; heads and biases stay free.
-    `relative` has no meaning here. The figure logged is the mean σ.
+    One power iteration for each meta-step with vectors that persist; the vectors are constants for differentiation, σ
+    is not. weight = 1 is the published normalisation, 0 none. It changes how large an update can be; heads and biases
+    stay free. `relative` has no meaning here. The figure logged is the mean σ.
     """
 
     def init(self, phi: Phi) -> dict[str, Tensor]:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from engine.device import wait_politely
 from engine.errors import LregError
-from engine.worker import wait_politely
 from lreg_tui import __version__
 from lreg_tui.cli import control, look, machine, output, presets
 

@@ -11,9 +11,12 @@ from typing import Annotated
 import typer
 
 from engine import worker
+from engine.control import Control
+from engine.device import pick_device
 from engine.errors import RunError
 from engine.results import run_rows
-from engine.runs import LIVE, Run, RunReader, RunStore
+from engine.runs import Run, RunReader, RunStore
+from engine.status import LIVE
 from lreg_tui import launch, present
 from lreg_tui.cli import output, results
 from lreg_tui.cli.follow import Follower, end_event, print_quietly
@@ -55,7 +58,7 @@ def run(
     if not detach:
         worker.check_inputs(checked, device, data_dir)
     elif device not in ("auto", "cpu"):
-        worker.pick_device(device)  # imports torch, which `--detach` otherwise leaves to the worker
+        pick_device(device)  # imports torch, which `--detach` otherwise leaves to the worker
     created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
     _start(created, detach=detach, as_json=as_json)
 
@@ -79,7 +82,7 @@ def resume(
         )
     reader.preset()  # a damaged one is found before anything starts
     if device is not None:
-        worker.pick_device(device)
+        pick_device(device)
     _start(Run(reader.path), detach=detach, as_json=as_json, device=device, data_dir=data_dir)
 
 
@@ -88,11 +91,15 @@ def _start(
 ) -> None:
     reader = RunReader(started.path)
     if detach:
-        launch.start_detached(reader, device=device, data_dir=data_dir)
+        try:
+            launch.start_detached(reader, device=device, data_dir=data_dir)
+        except KeyboardInterrupt:
+            output.say(f"run {reader.id} may go on without you; see it with: lreg watch {reader.id}")
+            raise
         if as_json:
             output.emit({"run": reader.id, "path": str(reader.path)})
         else:
-            print(reader.id)
+            print(present.clean(reader.id))
             output.say(f"started; watch it with: lreg watch {reader.id}")
         return
     raise typer.Exit(_in_the_foreground(started, reader, as_json, device, data_dir))
@@ -105,8 +112,9 @@ def _in_the_foreground(
     if as_json:
         output.emit({"event": "run", "id": reader.id, "path": str(reader.path)})
         output.say(f"run {reader.id}")
-    with worker.Control().listening() as control:
-        follower = Follower(reader, as_json=as_json, since=time.time(), notice=lambda: _stopping(control))
+    with Control().listening() as control:
+        before = time.time() if reader.checkpoints() else 0.0  # what a resumed run told before is not told again
+        follower = Follower(reader, as_json=as_json, since=before, notice=lambda: _stopping(control))
         follower.start()
         try:
             state = worker.work(started, device=device, data_dir=data_dir, control=control)
@@ -118,7 +126,7 @@ def _in_the_foreground(
     return 0 if state == "finished" else worker.INTERRUPTED
 
 
-def _stopping(control: worker.Control) -> str:
+def _stopping(control: Control) -> str:
     return "stopping after this truncation; Ctrl-C again aborts at once" if control.stop else ""
 
 

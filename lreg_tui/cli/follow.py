@@ -11,7 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from engine.runs import LIVE, RunReader, Status
+from engine.runs import RunReader
+from engine.status import LIVE, Status
 from lreg_tui import present
 from lreg_tui.cli import output
 
@@ -113,7 +114,7 @@ class Follower:
         if status.state == state and time.monotonic() - printed < LINE_EVERY_S:
             return
         figures = self.reader.figures()
-        parts = [status.state]
+        parts = [present.clean(status.state, 40)]
         if status.total:
             parts.append(f"step {status.step}/{status.total} ({present.progress(status.step, status.total)})")
         if status.eta_s is not None:

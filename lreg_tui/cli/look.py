@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import LregError
+from engine.files import open_to_read
 from engine.results import preset_differences, run_rows
-from engine.runs import LIVE, STATES, RunReader, RunStore, Status
+from engine.runs import RunReader, RunStore
 from engine.settings import show as show_value
+from engine.status import LIVE, STATES, Status
 from lreg_tui import present
 from lreg_tui.cli import output, results
 from lreg_tui.cli.control import summarize
@@ -36,6 +39,8 @@ HEADINGS = {
 }
 GAP = 2  # between two columns
 LOG_POLL_S = 0.3
+MOST_LINES = 1_000_000
+LARGEST_TAIL = 2**26  # bytes of a log that are searched for its last lines
 EXIT_CODES = {"finished": 0, "stopped": 130}
 
 
@@ -235,7 +240,7 @@ def watch(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = F
 def logs(
     reference: RunReference,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more until the run ends.")] = False,
-    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 50,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, max=MOST_LINES, help="How many of the last lines.")] = 50,
     runs_dir: RunsDir = None,
 ) -> None:
     """What a run's process said."""
@@ -252,7 +257,8 @@ def logs(
 def _print_tail(path: Path, lines: int) -> int:
     """Print the last whole lines of a log; return where they end."""
     try:
-        with open(path, "rb") as log:
+        with open_to_read(path) as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - LARGEST_TAIL))
             tail = deque(log, maxlen=lines + 1)
             end = log.tell()
     except OSError:
@@ -265,7 +271,7 @@ def _print_tail(path: Path, lines: int) -> int:
 
 def _print_from(path: Path, offset: int) -> int:
     try:
-        with open(path, "rb") as log:
+        with open_to_read(path) as log:
             log.seek(offset)
             data = log.read()
     except OSError:

@@ -27,7 +27,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def emit(value: dict[str, Any]) -> None:
     """One line of JSON on stdout, at once."""
-    from engine.runs import strict
+    from engine.files import strict
 
     print(json.dumps(strict(value), allow_nan=False), flush=True)
 

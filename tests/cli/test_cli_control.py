@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -94,7 +95,7 @@ def test_ctrl_c_checkpoints_exits_130_and_resumes(lreg, lreg_process, home):
 
 def test_killed_and_resumed_gives_the_uninterrupted_metrics_bit_for_bit(lreg, lreg_process, home):
     """With a penalty, a curriculum and evaluations on the way."""
-    settings = ["--set", "meta.epochs=24", "--set", "evaluation.every=4", "--set", "meta.checkpoint_every=0.05"]
+    settings = ["--set", "meta.epochs=16", "--set", "evaluation.every=4", "--set", "meta.checkpoint_every=0.05"]
     settings += ["--set", "meta.meta_batch=2", "--set", "penalty.sam.weight=0.5", "--set", "penalty.smooth.weight=0.1"]
     assert lreg("run", "tiny.toml", *settings, "--runs-dir", "whole").code == 0
     whole = records(RunStore(home / "whole").resolve("last").path)
@@ -168,6 +169,33 @@ def test_a_meta_loss_that_is_not_finite_fails_the_run(lreg, home):
     assert re.fullmatch(r"run \S+\nerror: [^\n]+\n", outcome.err), outcome.err
     assert outcome.lines[-1]["state"] == "failed" and the_run(home).status().message
     assert "Traceback" not in outcome.err
+
+
+def test_a_full_disk_fails_the_run_in_one_line_and_loses_nothing(lreg, lreg_process, home):
+    settings = ["--set", "meta.epochs=16", "--set", "meta.checkpoint_every=0.05"]
+    assert lreg("run", "tiny.toml", *settings, "--runs-dir", "whole").code == 0
+    metrics = RunStore(home / "whole").resolve("last").path / "metrics.jsonl"
+    limit = metrics.stat().st_size // 2  # no file may grow larger; the checkpoints are smaller than that
+
+    def small_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    process = lreg_process("run", "tiny.toml", *settings, preexec_fn=small_disk)
+    _, err = process.communicate(timeout=120)
+    reader = the_run(home)
+    assert process.returncode == 1 and err.startswith("error: ") and len(err.splitlines()) == 1, err
+    assert "File too large" in err and reader.state == "failed"
+    assert not list(reader.path.rglob("*.tmp"))
+    assert lreg("resume", "last").code == 0
+    assert records(reader.path) == records(metrics.parent)
+
+
+def test_nobody_listening_does_not_stop_a_run(home, lreg_process):
+    process = lreg_process("run", "tiny.toml", "--json")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(120) == 0, process.stderr.read()
+    assert the_run(home).state == "finished" and "Traceback" not in process.stderr.read()
 
 
 def test_a_second_ctrl_c_aborts(lreg_process, home):

@@ -51,7 +51,7 @@ def test_runs_are_listed(lreg, runs):
     outcome = lreg("runs")
     assert outcome.code == 0 and runs[0].id in outcome.out and harmless(outcome.out)
     listed = lreg("runs", "--json").lines
-    assert [run["state"] for run in listed] == ["finished", "failed", "queued"] or len(listed) == 3
+    assert {run["id"]: run["state"] for run in listed}[runs[1].id] == "failed" and len(listed) == 3
     good = next(run for run in listed if run["id"] == runs[0].id)
     assert good["figures"]["meta_loss"] == 0.25 and (good["step"], good["total"]) == (3, 4)
 
@@ -146,20 +146,14 @@ def test_doctor(lreg, home):
 
 
 def test_completion_offers_runs_and_presets(runs, home):
-    import typer
-
     from lreg_tui.cli.options import complete_preset, complete_run
 
     class Context:
         params = {"runs_dir": home / "runs"}
 
-    assert complete_run(Context(), "2") == [runs[1].id, runs[0].id] or set(complete_run(Context(), "2")) == {
-        runs[0].id,
-        runs[1].id,
-    }
+    assert set(complete_run(Context(), "2")) == {run.id for run in runs}  # not the one with an escape code in its name
     assert complete_run(Context(), "la") == ["last"]
     assert "tiny.toml" in complete_preset("ti")
-    assert typer
 
 
 class TestPresetCommands:

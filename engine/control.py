@@ -1,0 +1,57 @@
+"""What signals ask of a run. Handlers only set flags; the worker looks at them between two pieces of its work.
+
+SIGINT, SIGTERM, SIGHUP: stop (a second SIGINT aborts at once). SIGUSR1: pause. SIGUSR2: continue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Stopped(Exception):
+    """The run was asked to stop in the middle of a measurement, which is done again when it is resumed."""
+
+
+class Control:
+    """What the signals have asked for."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        self.aborted = False
+        self.paused = False
+        self.listens = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Control]:
+        """Handle the signals inside this block. Only the main thread can; elsewhere nothing happens."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        stopping = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: a closed terminal must not matter
+            stopping.append(signal.SIGHUP)
+        handlers = {**dict.fromkeys(stopping, self._stop), signal.SIGUSR1: self._pause, signal.SIGUSR2: self._continue}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        self.listens = True
+        try:
+            yield self
+        finally:
+            self.listens = False
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stop and number == signal.SIGINT and not self.aborted:
+            self.aborted = True  # once: the third must not disturb the last words
+            raise KeyboardInterrupt
+        self.stop = True
+
+    def _pause(self, number: int, frame: FrameType | None) -> None:
+        self.paused = True
+
+    def _continue(self, number: int, frame: FrameType | None) -> None:
+        self.paused = False

@@ -1,0 +1,37 @@
+"""The device that tensors live on. torch is imported only when one is asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from engine.errors import LregError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def wait_politely() -> None:
+    """Let torch's idle CPU threads sleep instead of spin. To be called before torch is imported.
+
+    Where other processes want the cores too, spinning makes small operations ten to fifty times slower.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def pick_device(text: str) -> torch.device:
+    """The device meant by auto, cpu, cuda, cuda:N or mps. Raises LregError when it is not there."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", text):
+        raise LregError(f"--device: found {text!r}; allowed: auto, cpu, cuda, cuda:N, mps")
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    has_mps = torch.backends.mps.is_available()
+    index = int(text.partition(":")[2] or 0)
+    if text == "auto":
+        return torch.device("cuda" if gpus else "cpu")
+    if (text.startswith("cuda") and index >= gpus) or (text == "mps" and not has_mps):
+        there = ["cpu", *(f"cuda:{number}" for number in range(gpus)), *(["mps"] if has_mps else [])]
+        raise LregError(f"--device: {text} is not on this machine; there is: {', '.join(there)}")
+    return torch.device(text)

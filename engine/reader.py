@@ -1,0 +1,201 @@
+"""Reading a run folder. What lies there is data from strangers: torn, damaged, newer or hostile.
+
+Nothing here raises for that, but `preset`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from array import array
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from engine.errors import RunError
+from engine.files import is_locked, open_to_read, read_json, read_limited
+from engine.status import Status, is_number
+
+if TYPE_CHECKING:
+    from engine.preset import Preset
+
+CHECKPOINTS = ("best", "last", "initial")
+LARGEST_TRANSFER = 2**26  # bytes
+PIECE = 2**22  # bytes of metrics read at a time; a line as long is no record
+TAIL = 64  # bytes before the read position that must still be there, else the metrics file was rewritten
+
+
+@dataclass
+class Column:
+    """One metric: step, wall time (unix s) and value of each of its records; null values are NaN."""
+
+    steps: array[float] = field(default_factory=lambda: array("d"))
+    times: array[float] = field(default_factory=lambda: array("d"))
+    values: array[float] = field(default_factory=lambda: array("d"))
+
+
+class RunReader:
+    """A run folder, for whoever looks: never writes, never raises for what it finds.
+
+    One reader belongs to one thread at a time.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(os.path.abspath(path))
+        self.id = self.path.name
+        self.restarts = 0
+        self.bad_lines = 0
+        self.columns: dict[str, Column] = {}
+        self._offset = 0
+        self._tail = b""  # the last bytes before the offset
+
+    def __repr__(self) -> str:
+        return f"RunReader({str(self.path)!r})"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """run.json: id, name, created, argv, seed, device, versions, host, git, parent."""
+        return read_json(self.path / "run.json")
+
+    @property
+    def preset_text(self) -> str:
+        """preset.toml as text; empty if it cannot be read."""
+        try:
+            return read_limited(self.path / "preset.toml").decode(errors="replace")
+        except OSError:
+            return ""
+
+    def preset(self) -> Preset:
+        """The run's preset, checked. Raises PresetError when it is damaged or from another version."""
+        from engine.preset import load_preset
+
+        path = self.path / "preset.toml"
+        try:
+            read_limited(path)
+        except FileNotFoundError:
+            raise RunError(f"{path}: missing, so this is no run that can be used") from None
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+        return load_preset(path)
+
+    def recorded_status(self) -> Status:
+        """status.json as it stands there."""
+        return Status.from_json(read_json(self.path / "status.json"))
+
+    def status(self) -> Status:
+        """status.json, with the state `crashed` derived where it speaks of a process that is gone."""
+        status = self.recorded_status()
+        gone = status.process_is_gone or (status.is_silent and not self.is_held)
+        return replace(status, state="crashed") if gone else status
+
+    @property
+    def is_held(self) -> bool:
+        """True if a process holds this very folder; a copy of a running run tells of a process, but nobody holds it."""
+        return is_locked(self.path / ".lock")
+
+    @property
+    def state(self) -> str:
+        return self.status().state
+
+    @property
+    def created(self) -> float | None:
+        """When the run was created, unix s."""
+        return _unix(self.facts.get("created"))
+
+    @property
+    def log_path(self) -> Path:
+        return self.path / "log.txt"
+
+    def figures(self) -> dict[str, float | None]:
+        """The newest value of every metric: as the status tells, else from the metrics themselves."""
+        if not (latest := self.recorded_status().latest):
+            self.poll()
+            latest = {metric: self.latest(metric) for metric in self.columns}
+        return latest
+
+    def transfers(self) -> dict[str, dict[str, Any]]:
+        """Finished transfer evaluations by name."""
+        try:
+            names = sorted(os.listdir(self.path / "transfer"))
+        except OSError:
+            return {}
+        paths = [self.path / "transfer" / name for name in names if name.endswith(".json") and name[0] != "."]
+        return {path.stem: evaluation for path in paths if (evaluation := read_json(path, LARGEST_TRANSFER))}
+
+    def checkpoints(self) -> dict[str, Path]:
+        """Checkpoints that are there, by name."""
+        paths = {name: self.path / "checkpoint" / f"{name}.safetensors" for name in CHECKPOINTS}
+        return {name: path for name, path in paths.items() if path.is_file()}
+
+    def poll(self) -> list[dict[str, Any]]:
+        """Read what metrics.jsonl has gained, return the new records.
+
+        A torn last line waits for its rest, bad lines are counted in `bad_lines`. If a resume has rewritten the file,
+        reading starts over from its beginning: `restarts` goes up, and all its records are returned.
+        """
+        records: list[dict[str, Any]] = []
+        try:
+            with open_to_read(self.path / "metrics.jsonl") as file:
+                if not self._is_the_same(file):
+                    self._start_over()
+                file.seek(self._offset)
+                while whole := self._whole_lines(file.read(PIECE)):
+                    records += [record for line in whole.split(b"\n") if line and (record := self._record(line))]
+                    self._offset += len(whole)
+                    self._tail = (self._tail + whole)[-TAIL:]
+                    file.seek(self._offset)
+        except OSError:
+            pass
+        return records
+
+    def _whole_lines(self, data: bytes) -> bytes:
+        """The data up to its last line end; all of it where a line is so long that it must be passed over in pieces."""
+        return data if len(data) == PIECE and b"\n" not in data else data[: data.rfind(b"\n") + 1]
+
+    def _is_the_same(self, file: IO[bytes]) -> bool:
+        file.seek(self._offset - len(self._tail))
+        return file.read(len(self._tail)) == self._tail
+
+    def _start_over(self) -> None:
+        self.restarts += 1
+        self.bad_lines = 0
+        self.columns = {}
+        self._offset = 0
+        self._tail = b""
+
+    def _record(self, line: bytes) -> dict[str, Any] | None:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict) or not is_number(record.get("step")):
+            self.bad_lines += 1
+            return None
+        step, when = record["step"], record.get("t")
+        for metric, value in record.items():
+            if metric in ("step", "t") or not is_number(value, True):
+                continue
+            column = self.columns.setdefault(metric, Column())
+            column.steps.append(step)
+            column.times.append(when if when is not None and is_number(when) else math.nan)
+            column.values.append(math.nan if value is None else value)
+        return record
+
+    def series(self, metric: str) -> tuple[array[float], array[float]]:
+        """Steps and values of a metric as far as they were polled: copies, which numpy takes as they are."""
+        column = self.columns.get(metric, Column())
+        return column.steps[:], column.values[:]
+
+    def latest(self, metric: str) -> float | None:
+        """The newest value of a metric as far as it was polled; None if there is none, or it was not finite."""
+        values = self.columns[metric].values if metric in self.columns else ()
+        return values[-1] if values and math.isfinite(values[-1]) else None
+
+
+def _unix(created: Any) -> float | None:
+    try:
+        return datetime.fromisoformat(created.replace("Z", "+00:00")).timestamp()
+    except (AttributeError, ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,237 @@
+"""Writing a run folder: one process at a time. Files are replaced whole; only metrics.jsonl and log.txt grow."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import string
+import threading
+import time
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from engine import provenance
+from engine.errors import RunError
+from engine.files import open_to_append, open_to_read, remove_leftovers, strict, write_atomic
+from engine.reader import RunReader
+from engine.settings import show
+from engine.status import HEARTBEAT_S, LIVE, Status
+
+if TYPE_CHECKING:
+    from engine.preset import Preset
+
+
+def utc_now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def slug(name: str) -> str:
+    """A name that is safe as part of a folder's name, never empty."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9._]+", "-", plain)[:48].strip("-._") or "run"
+
+
+class Run:
+    """A run folder, for its one writer: `with run:` holds the lock and keeps status.json fresh."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(os.path.abspath(path))
+        self.id = self.path.name
+        self.checkpoints = self.path / "checkpoint"
+        self._status = RunReader(self.path).recorded_status()
+        self._guard = threading.Lock()  # between the heartbeat and everybody else
+        self._ended = threading.Event()
+        self._heart: threading.Thread | None = None
+        self._metrics: IO[bytes] | None = None
+        self._lock: Any = None
+
+    @classmethod
+    def create(
+        cls,
+        store_dir: str | os.PathLike[str],
+        preset: Preset,
+        *,
+        argv: Sequence[str] = (),
+        device: str = "auto",
+        data_dir: str | os.PathLike[str] | None = None,
+        parent: str = "",
+    ) -> Run:
+        """Make the folder of a new run. It is `queued` until a process holds it."""
+        created = utc_now()
+        try:
+            path = _new_folder(Path(store_dir), created, preset.name)
+            facts = {
+                "id": path.name,
+                "name": preset.name,
+                "created": created,
+                "argv": list(argv),
+                "seed": preset.seed,
+                "device": device,
+                "data_dir": str(Path(data_dir).absolute()) if data_dir is not None else None,
+                **provenance.describe(),
+                "parent": parent or None,
+            }
+            return cls(path)._fill(preset, facts)
+        except OSError as error:
+            where = show(str(error.filename or store_dir)).strip('"')
+            raise RunError(f"{where}: cannot create a run folder there: {error.strerror}") from None
+
+    def _fill(self, preset: Preset, facts: Mapping[str, Any]) -> Run:
+        """Write what a new run has. run.json is the last, so that readers see a whole run; a failure leaves nothing."""
+        try:
+            self._status = Status(message="waiting for its process").of_this_process()
+            self._write_status()
+            write_atomic(self.path / "preset.toml", preset.dumps())
+            write_atomic(self.path / "run.json", json.dumps(facts, indent=2) + "\n")
+        except BaseException:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
+        return self
+
+    def __enter__(self) -> Run:
+        """Take the run. Raises RunError where another process holds it, or where nothing can be written."""
+        if not (self.path / "preset.toml").is_file():  # before anything is written there
+            raise RunError(f"{self.path}: no preset.toml there, so this is no run that can be used")
+        self._acquire()
+        try:
+            remove_leftovers(self.path, self.checkpoints, self.path / "transfer")
+            before = RunReader(self.path).recorded_status()  # whoever held it last may have gone on until now
+            self._status = replace(before.of_this_process(), state="running", eta_s=None, message="")
+            self._write_status()
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, OSError):
+                raise RunError(f"{self.path}: cannot write there: {error.strerror}") from None
+            raise
+        self._ended.clear()
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._heart.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._heart is not None:
+            self._heart.join()
+        self._close_metrics()
+        self._lock.release()
+
+    def _acquire(self) -> None:
+        from filelock import FileLock, Timeout
+
+        before = RunReader(self.path).status()
+        patience = 0.0 if before.state in LIVE else 5.0  # one that says it has ended may still be closing
+        self._lock = FileLock(self.path / ".lock")
+        try:
+            self._lock.acquire(timeout=patience)
+        except Timeout:
+            writer = RunReader(self.path).status()
+            who = f"process {writer.pid} on host {writer.host}"
+            raise RunError(f"run {self.id} is being written by {who}") from None
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot write there: {error.strerror}") from None
+        except NotImplementedError:
+            raise RunError(f"{self.path}: its file system knows no locks; take another --runs-dir") from None
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_S):
+            with contextlib.suppress(OSError):  # a full disk is reported by the writing that matters
+                self._write_status(durable=False)
+
+    def _write_status(self, durable: bool = True, **changes: Any) -> None:
+        with self._guard:
+            self._status = replace(self._status, heartbeat=time.time(), **changes)
+            text = json.dumps(strict(asdict(self._status)), indent=2)
+            write_atomic(self.path / "status.json", text + "\n", durable=durable)
+
+    @property
+    def status(self) -> Status:
+        return self._status
+
+    def set_status(self, **changes: Any) -> None:
+        """Change fields of status.json, now: state, message, controllable, ..."""
+        self._write_status(**changes)
+
+    def progress(self, step: int, total: int, eta_s: float | None) -> None:
+        """Note how far the run is; the heartbeat writes it."""
+        with self._guard:
+            self._status = replace(self._status, step=step, total=total, eta_s=eta_s)
+
+    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Append records to metrics.jsonl, one whole line each, stamped with the time."""
+        stamped = [{"t": round(time.time(), 6), **strict(record)} for record in records]
+        if not stamped:
+            return
+        if self._metrics is None:
+            self._metrics = open_to_append(self.path / "metrics.jsonl")  # stays open while the run is held
+        self._metrics.write("".join(json.dumps(record, allow_nan=False) + "\n" for record in stamped).encode())
+        self._metrics.flush()
+        figures = {key: value for record in stamped for key, value in record.items() if key not in ("t", "step")}
+        with self._guard:
+            self._status = replace(self._status, latest={**self._status.latest, **figures})
+
+    def sync_metrics(self) -> int:
+        """Bring metrics.jsonl safely to the disk; return its size, for the checkpoint that is written next."""
+        if self._metrics is not None:
+            os.fsync(self._metrics.fileno())
+        try:
+            return (self.path / "metrics.jsonl").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def truncate_metrics(self, size: int) -> None:
+        """Drop the records written after the checkpoint that noted this size, and a torn last line.
+
+        The file is replaced, not cut, so that a reader in the middle of it notices.
+        """
+        self._close_metrics()
+        path = self.path / "metrics.jsonl"
+        try:
+            with open_to_read(path) as file:
+                data = file.read()
+        except FileNotFoundError:
+            return
+        kept = data[: data.rfind(b"\n", 0, size) + 1] if size else b""
+        if len(kept) != len(data):
+            write_atomic(path, kept)
+
+    def _close_metrics(self) -> None:
+        if self._metrics is not None:
+            with contextlib.suppress(OSError):  # what could not be written has been reported already
+                self._metrics.close()
+            self._metrics = None
+
+    def log(self, text: str) -> None:
+        """Add to log.txt, each line with the time. A log that cannot be written stops nothing."""
+        stamp = utc_now()[:19] + "Z"
+        lines = "".join(f"{stamp} {line}\n" for line in text.splitlines())
+        with contextlib.suppress(OSError), open_to_append(self.path / "log.txt") as file:
+            file.write(lines.encode(errors="replace"))
+
+    def write_transfer(self, name: str, evaluation: Mapping[str, Any]) -> Path:
+        """Save one finished transfer evaluation."""
+        path = self.path / "transfer" / f"{slug(name)}.json"
+        path.parent.mkdir(exist_ok=True)
+        write_atomic(path, json.dumps(strict(evaluation), indent=1) + "\n")
+        return path
+
+
+def _new_folder(store_dir: Path, created: str, name: str) -> Path:
+    stamp = re.sub(r"[-:]", "", created[:19]).replace("T", "-")
+    store_dir.mkdir(parents=True, exist_ok=True)
+    while True:
+        letters = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(4))
+        path = store_dir.absolute() / f"{stamp}-{slug(name)}-{letters}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        (path / "checkpoint").mkdir()
+        return path

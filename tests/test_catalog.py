@@ -1,0 +1,161 @@
+"""The catalog is true, cheap, and no trouble: not where its cache is damaged, unwritable or shared."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import catalog as catalogs
+from engine.catalog import Catalog
+from engine.errors import LregError
+
+ROOT = Path(__file__).parent.parent
+ASK = (
+    "from pathlib import Path; from engine import catalog\n"
+    "catalog.user_cache_path = lambda name: Path({cache!r})\n"
+    "found = catalog.load(); import sys\n"
+    "print(len(found.penalties), 'torch' in sys.modules)"
+)
+
+
+@pytest.fixture(scope="module")
+def built() -> Catalog:
+    return catalogs.build()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder; `load` forgets what it knew."""
+    monkeypatch.setattr(catalogs, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    catalogs.load.cache_clear()
+    yield tmp_path / "cache" / "lreg"
+    catalogs.load.cache_clear()
+
+
+def no_building(monkeypatch):
+    def fail():
+        raise AssertionError("the cache should have answered")
+
+    monkeypatch.setattr(catalogs, "build", fail)
+    monkeypatch.setattr(catalogs, "_ask_child", fail)
+
+
+def test_it_survives_json(built):
+    assert Catalog.from_json(json.loads(json.dumps(built.to_json()))) == built
+
+
+def test_what_picks_members(built):
+    assert built.selectors("optimizer") == [("kind", "dm", built.learned_optimizers)]
+    assert [(key, default) for key, default, _ in built.selectors("task")] == [
+        ("dataset", "digits"),
+        ("optimizee", "mlp"),
+    ]
+    assert built.selectors("meta") == []
+
+
+def test_it_is_built_once_and_then_read(cache, built, monkeypatch):
+    assert catalogs.load() == built
+    assert [path.suffix for path in cache.iterdir()] == [".json"]
+    no_building(monkeypatch)
+    assert catalogs.load() is catalogs.load()
+    catalogs.load.cache_clear()
+    assert catalogs.load() == built
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "3", "null", "{}", '{"sections": 3}', "\udcff\udcfe", "[" * 5000])
+def test_a_damaged_cache_is_built_again(cache, built, damage):
+    catalogs.load()
+    (file,) = cache.iterdir()
+    for content in (damage.encode(errors="surrogateescape"), file.read_bytes()[:-100]):
+        file.write_bytes(content)
+        catalogs.load.cache_clear()
+        assert catalogs.load() == built
+        assert Catalog.from_json(json.loads(file.read_text())) == built
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(cache, built, tmp_path):
+    (tmp_path / "cache").write_text("a file in its place")
+    assert catalogs.load() == built
+
+
+def test_a_full_disk_leaves_nothing_half_written(cache, built, monkeypatch):
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert catalogs.load() == built
+    assert list(cache.iterdir()) == []
+
+
+def test_any_change_of_an_engine_file_changes_the_fingerprint(tmp_path, monkeypatch):
+    copy = tmp_path / "engine"
+    shutil.copytree(ROOT / "engine", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(catalogs, "__file__", str(copy / "catalog.py"))
+    seen = {catalogs._fingerprint()}
+    file = copy / "penalties" / "sam.py"
+    times = file.stat()
+    file.write_text(file.read_text().replace("0.01", "0.02"))  # same size, and the same time
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    seen.add(catalogs._fingerprint())
+    (copy / "penalties" / "new.py").write_text("")
+    seen.add(catalogs._fingerprint())
+    (copy / "penalties" / "new.py").rename(copy / "penalties" / "newer.py")
+    seen.add(catalogs._fingerprint())
+    assert len(seen) == 4
+    (copy / ".#lock.py").symlink_to("nobody@nowhere")  # as an editor leaves it
+    (copy / "notes.txt").write_text("")
+    assert catalogs._fingerprint() in seen
+
+
+def test_two_processes_without_torch_build_it_at_once(tmp_path):
+    """In a folder whose files are called like modules: the child looks where its parent does, and nowhere else."""
+    (tmp_path / "here").mkdir()
+    for name in ("torch", "json", "engine", "sitecustomize"):
+        (tmp_path / "here" / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
+    (tmp_path / "ask.py").write_text(ASK.format(cache=str(tmp_path / "cache")))
+    runs = [
+        subprocess.Popen(
+            [sys.executable, str(tmp_path / "ask.py")],
+            cwd=tmp_path / "here",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        for _ in range(2)
+    ]
+    for run in runs:
+        out, err = run.communicate(timeout=120)
+        assert (run.returncode, out) == (0, f"{len(catalogs.build().penalties)} False\n"), err
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".json"]
+
+
+def test_a_child_that_fails_is_one_clear_line(tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so: \\x1b[31m not found')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(LregError) as caught:
+        catalogs._ask_child()
+    message = str(caught.value)
+    assert message.startswith("the engine cannot be loaded: ImportError: libcudart.so") and message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("code", "out", "err", "words"),
+    [(-9, "", "", "exit code -9"), (0, "", "", "something else"), (0, "hello", "", "something else")],
+)
+def test_a_child_that_says_nothing_useful(monkeypatch, code, out, err, words):
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, code, out, err))
+    with pytest.raises(LregError, match=words):
+        catalogs._ask_child()
+
+
+def test_a_child_may_chatter(monkeypatch, built):
+    text = "a library says hello\n" + json.dumps(built.to_json()) + "\n"
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, text, ""))
+    assert catalogs._ask_child() == built
