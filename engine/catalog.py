@@ -89,7 +89,7 @@ def load() -> Catalog:
     path = user_cache_path("lreg") / f"catalog-{_fingerprint()}.json"
     try:
         return Catalog.from_json(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass  # absent, or damaged: built again below
     catalog = build() if "torch" in sys.modules else _ask_child()
     temporary = path.with_suffix(f".{os.getpid()}")

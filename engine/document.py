@@ -85,7 +85,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def override(document: Document, texts: Iterable[str], catalog: Catalog) -> list[Problem]:
-    """Apply "a.b=value" texts, in place: a TOML value, or a bare word as a string. A task of several is "task.0.dataset".
+    """Apply "a.b=value" texts, in place: a TOML value, or a bare word as a string. Of several tasks: "task.0.dataset".
 
     Returns what is wrong with them.
     """
@@ -182,8 +182,9 @@ def _value(path: str, raw: str) -> tuple[Any, Problem | None]:
     """The value of an override: TOML, or a string where it is none."""
     try:
         parsed = tomli.loads(f"value = {raw}")
-        if list(parsed) == ["value"]:
-            return parsed["value"], None
+        if list(parsed) != ["value"]:
+            raise ValueError("more than a value")
+        return parsed["value"], None
     except (ValueError, RecursionError) as error:
         if raw.strip()[:1] in ("[", "{", '"', "'"):
             reason = str(error).split(" (at ")[0]  # the place would be one in a line that nobody wrote

@@ -122,7 +122,6 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def disk_error(error: OSError) -> TrainingError:
-    """What is said when a running run cannot write: one line, and the last checkpoint stays."""
-    where = f"{error.filename}: " if error.filename else ""
-    return TrainingError(f"{where}{error.strerror or error}; the last checkpoint is untouched")
+def disk_error(error: OSError, folder: Path) -> TrainingError:
+    """What is said when a running run cannot write in its folder: one line, and the last checkpoint stays."""
+    return TrainingError(f"{error.filename or folder}: {error.strerror or error}; the last checkpoint is untouched")

@@ -37,9 +37,11 @@ from engine.unroll import Objective, norm, weights
 class MetaSettings:
     """The [meta] table."""
 
-    epochs: int = setting(100, minimum=0, help="meta-epochs; one is meta_batch optimizees trained from scratch")
+    epochs: int = setting(
+        100, minimum=0, maximum=10**9, help="meta-epochs; one is meta_batch optimizees trained from scratch"
+    )
     inner_steps: int | tuple[int, ...] = setting(
-        100, minimum=1, help="inner steps of an unroll; a growing list is a curriculum"
+        100, minimum=1, maximum=10**7, help="inner steps of an unroll; a growing list is a curriculum"
     )
     truncation: int = setting(20, minimum=1, help="inner steps between two meta-steps; longer is less short-sighted")
     weights: str = setting(
@@ -53,7 +55,7 @@ class MetaSettings:
         choices=("next", "same", "validation"),
         help="batch that scores new parameters: the next gradient's (free), the last gradient's, or a held-out one",
     )
-    meta_batch: int = setting(1, minimum=1, help="optimizees that are trained side by side")
+    meta_batch: int = setting(1, minimum=1, maximum=100_000, help="optimizees that are trained side by side")
     init_from: str = setting("", help="run whose learned optimizer to start from; empty: a fresh one")
     optimizer: str = setting("adam", choices=("adam", "sgd"), help="what takes the meta-step")
     learning_rate: float = setting(1e-3, above=0.0, maximum=1e3, help="learning rate of the meta-step")
@@ -78,7 +80,7 @@ class MetaSettings:
 
 
 SKIPS_FORGIVEN = 20  # meta-steps before the share of skipped ones is judged
-DIVERGED_IN_A_ROW = 100  # meta-epochs that end by divergence of every optimizee before the run fails
+DIVERGED_IN_A_ROW = 100  # meta-epochs that no optimizee survives before the run fails; the whole run, if it is shorter
 
 
 class MetaTrainer:
@@ -284,9 +286,9 @@ class MetaTrainer:
             return
         self.epoch = None
         self.broken_epochs = 0 if survived else self.broken_epochs + 1
-        if self.broken_epochs >= DIVERGED_IN_A_ROW:
+        if self.broken_epochs >= max(SKIPS_FORGIVEN, min(DIVERGED_IN_A_ROW, self.settings.epochs)):
             raise TrainingError(
-                f"every optimizee diverged in each of the last {DIVERGED_IN_A_ROW} meta-epochs: lower "
+                f"every optimizee diverged in each of the last {self.broken_epochs} meta-epochs: lower "
                 "meta.learning_rate or optimizer.output_scale, or try another seed"
             )
         self.meta_epoch += 1

@@ -33,7 +33,7 @@ class TaskSettings:
 
     dataset: str = setting("digits", help="what the optimizee learns")
     optimizee: str = setting("mlp", help="network that is trained by the learned optimizer")
-    batch_size: int = setting(128, minimum=1, help="examples in a batch, drawn with replacement")
+    batch_size: int = setting(128, minimum=1, maximum=1_000_000, help="examples in a batch, drawn with replacement")
     validation: float = setting(0.1, above=0.0, maximum=0.9, help="part of the training set that is held out")
     classes: tuple[int, ...] = setting(
         (), minimum=0, allow_empty=True, help="classes to use, numbered 0, 1, ... in this order; []: all"

@@ -10,47 +10,21 @@ import argparse
 import contextlib
 import os
 import sys
-import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-from engine.control import Control, Stopped
+from engine.control import Control
 from engine.device import pick_device, wait_politely
-from engine.errors import LregError, RunError, TrainingError
+from engine.errors import LregError, TrainingError
 from engine.files import disk_error
+from engine.loop import Loop, TrainerFactory
 from engine.runs import Run, RunReader, RunStore
-from engine.writer import slug
 
 if TYPE_CHECKING:
-    import torch
-
     from engine.preset import Preset
 
 INTERRUPTED = 130  # the exit code after a checkpoint
-PAUSE_POLL_S = 0.1
-
-
-class Trainer(Protocol):
-    """What the worker drives: engine.meta.MetaTrainer."""
-
-    improved: bool
-
-    @property
-    def step(self) -> int: ...
-    @property
-    def total(self) -> int: ...
-    @property
-    def finished(self) -> bool: ...
-    def advance(self, tick: Callable[[], None]) -> list[dict[str, Any]]: ...
-    def state_dict(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]: ...
-    def load_state_dict(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None: ...
-    def frozen_state(self, which: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]: ...
-    def result(self, on_progress: Callable[[str], None]) -> list[dict[str, Any]]: ...
-
-
-TrainerFactory = Callable[..., Any]
 
 
 def check_inputs(preset: Preset, device: str, data_dir: Path | None) -> None:
@@ -79,14 +53,14 @@ def work(
     with run:
         try:
             run.set_status(controllable=control.listens, message="starting")
-            state = _Work(run, control, device, data_dir, trainer_factory).do()
+            state = Loop(run, control, device, data_dir, trainer_factory).do()
             control.aborted = True  # too late for that: nothing may disturb the last words
         except KeyboardInterrupt:
             _end(run, "stopped", "aborted; the last checkpoint stays")
             raise
         except Exception as error:
             control.aborted = True
-            known = _known(error)
+            known = _known(error, run.path)
             if known is None:
                 run.log(traceback.format_exc())
             _end(run, "failed", str(known or f"{type(error).__name__}: {error}"))
@@ -97,12 +71,12 @@ def work(
     return state
 
 
-def _known(error: Exception) -> LregError | None:
+def _known(error: Exception, folder: Path) -> LregError | None:
     """The error as one for the user, or None if it is a bug of ours."""
     if isinstance(error, LregError):
         return error
     if isinstance(error, OSError):
-        return disk_error(error)
+        return disk_error(error, folder)
     if type(error).__name__ == "OutOfMemoryError":
         reason = str(error).partition(". ")[0]
         return TrainingError(f"{reason}; lower meta.meta_batch or meta.truncation, or take another device")
@@ -114,162 +88,6 @@ def _end(run: Run, state: str, message: str) -> None:
     run.log(f"{state} at step {run.status.step}" + (f": {line}" if line else ""))
     with contextlib.suppress(OSError):  # on a full disk readers see that the process is gone
         run.set_status(state=state, message=line, eta_s=None)
-
-
-class _Work:
-    """One process's share of a run."""
-
-    def __init__(
-        self,
-        run: Run,
-        control: Control,
-        device: str | None,
-        data_dir: str | os.PathLike[str] | None,
-        trainer_factory: TrainerFactory | None,
-    ) -> None:
-        facts = RunReader(run.path).facts
-        self.run = run
-        self.control = control
-        self.device = device or str(facts.get("device") or "auto")
-        data = data_dir or facts.get("data_dir")
-        self.data_dir = Path(data) if data else None
-        self.trainer_factory = trainer_factory
-
-    def do(self) -> str:
-        self.run.log(f"process {os.getpid()}: {' '.join(sys.argv)}")
-        trainer = self._trainer()
-        self._start(trainer)
-        self.run.set_status(message="")
-        self.began, self.first_step = time.monotonic(), trainer.step
-        try:
-            self._train(trainer)
-            self._measure(trainer)
-        except Stopped:  # what was under way has changed nothing yet, and is done again after a resume
-            self._save(trainer)
-            return "stopped"
-        return "finished"
-
-    def _train(self, trainer: Trainer) -> None:
-        """The loop: look at the signals, do a unit of work, write its records, checkpoint now and then."""
-        saved = time.monotonic()
-        while not trainer.finished:
-            self._tick()
-            self.run.append(trainer.advance(self._tick))
-            self.run.progress(trainer.step, trainer.total, self._eta(trainer))
-            if trainer.improved:
-                self._save_frozen(trainer, "best")
-                self.run.log(f"step {trainer.step}: the best so far")
-            if time.monotonic() - saved >= self.checkpoint_every:
-                self._save(trainer)
-                saved = time.monotonic()
-        self._save(trainer)
-
-    def _trainer(self) -> Trainer:
-        """Build the trainer. Here torch is imported, and first of all: the preset's check is cheaper after it."""
-        import torch
-
-        from engine import checkpoint
-
-        preset = RunReader(self.run.path).preset()
-        if preset["threads"]:
-            torch.set_num_threads(preset["threads"])
-        device = pick_device(self.device)
-        self.checkpoint_every = preset["meta"]["checkpoint_every"]
-        self.run.log(f"device {device}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads")
-        init_phi = None
-        if not checkpoint.exists(self.run.checkpoints, "last"):
-            init_phi = _initial_phi(RunStore(self.run.path.parent).parent_of(preset))
-        if self.trainer_factory is None:
-            from engine.meta import MetaTrainer
-
-            self.trainer_factory = MetaTrainer
-        trainer: Trainer = self.trainer_factory(preset, device=device, data_dir=self.data_dir, init_phi=init_phi)
-        return trainer
-
-    def _start(self, trainer: Trainer) -> None:
-        """Go back to the last checkpoint, with the metrics as they were then; or write the first one."""
-        from engine import checkpoint
-
-        if checkpoint.exists(self.run.checkpoints, "last"):
-            tensors, values = checkpoint.load(self.run.checkpoints, "last")
-            try:
-                trainer.load_state_dict(tensors, values["trainer"])
-                size = int(values["metrics_size"])
-            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-                where = checkpoint.path_of(self.run.checkpoints, "last")
-                raise RunError(f"{where}: does not fit this version or preset ({_line(error)})") from error
-            self.run.truncate_metrics(size)
-            self.run.log(f"resumed at step {trainer.step}")
-        else:
-            self.run.truncate_metrics(0)
-            self._save_frozen(trainer, "initial")
-            self._save(trainer)
-        self.run.progress(trainer.step, trainer.total, None)
-
-    def _save(self, trainer: Trainer) -> None:
-        """Write the checkpoint `last`, which notes how long metrics.jsonl was."""
-        from engine import checkpoint
-
-        size = self.run.sync_metrics()
-        tensors, values = trainer.state_dict()
-        checkpoint.save(self.run.checkpoints, "last", tensors, {"trainer": values, "metrics_size": size})
-
-    def _save_frozen(self, trainer: Trainer, which: str) -> None:
-        from engine import checkpoint
-
-        checkpoint.save(self.run.checkpoints, which, *trainer.frozen_state(which))
-
-    def _measure(self, trainer: Trainer) -> None:
-        """The final comparison. A stop leaves it to the next resume."""
-        evaluations = trainer.result(self._on_progress)
-        names: list[str] = []
-        for evaluation in evaluations:
-            owner = None if evaluation.get("run", "") is None else self.run.id  # baselines belong to no run
-            name = slug(f"result-{evaluation.get('label') or evaluation.get('optimizer')}")
-            names.append(name)
-            repeats = names.count(name)  # tasks that differ only in their settings, or late in a long name
-            self.run.write_transfer(f"{name[:40]}-{repeats}" if repeats > 1 else name, {**evaluation, "run": owner})
-
-    def _on_progress(self, text: str) -> None:
-        if text != self.run.status.message:
-            self.run.set_status(message=text)
-        self._tick()
-
-    def _tick(self) -> None:
-        """Obey the signals. Called between units of work, and in evaluations many times a second."""
-        self._wait_while_paused()
-        if self.control.stop:
-            raise Stopped
-
-    def _wait_while_paused(self) -> None:
-        if not self.control.paused or self.control.stop:
-            return
-        began, message = time.monotonic(), self.run.status.message
-        self.run.set_status(state="paused", eta_s=None)
-        self.run.log("paused")
-        while self.control.paused and not self.control.stop:
-            time.sleep(PAUSE_POLL_S)  # ends early for no signal, but its handler runs
-        self.run.set_status(state="running", message=message)
-        self.run.log("continued")
-        self.began += time.monotonic() - began  # pauses are no work
-
-    def _eta(self, trainer: Trainer) -> float | None:
-        done = trainer.step - self.first_step
-        if done <= 0:
-            return None
-        return max(0.0, (time.monotonic() - self.began) / done * (trainer.total - trainer.step))
-
-
-def _initial_phi(parent: RunReader | None) -> Any:
-    if parent is None:
-        return None
-    from engine import checkpoint
-
-    return checkpoint.load_frozen(parent.path)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def train(

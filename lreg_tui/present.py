@@ -53,12 +53,22 @@ def clean_block(value: Any) -> str:
     return "\n".join(clean(line, 4000) for line in str(value).splitlines())
 
 
+def clean_toml(text: str) -> str:
+    """A TOML document with the same meaning, whose strings have escapes in place of what a terminal would obey."""
+    return "".join(
+        f"\\U{ord(character):08x}" if _is_obeyed(character) and character != "\n" else character for character in text
+    )
+
+
 def _harmless(character: str) -> str:
     if character in "\t\n\r":
         return " "
-    return (
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") else character
-    )
+    return "\N{REPLACEMENT CHARACTER}" if _is_obeyed(character) else character
+
+
+def _is_obeyed(character: str) -> bool:
+    """True for control characters, direction marks and the like."""
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def text(value: Any, style: str = "") -> Text:

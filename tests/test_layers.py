@@ -8,7 +8,7 @@ import sys
 import pytest
 
 LIGHT = ("errors", "settings", "registry", "catalog", "preset", "seeds", "files", "status", "reader", "provenance")
-LIGHT += ("writer", "runs", "results", "control", "device", "worker")
+LIGHT += ("writer", "runs", "results", "control", "device", "loop", "worker")
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -9,8 +9,9 @@ from torch import nn
 from torch.func import functional_call, grad, grad_and_value, jvp, vjp, vmap
 from torch.nn import functional as F
 
+from engine.flat import grad_and_hvp
 from engine.optimizees.base import OPTIMIZEES, dropped
-from engine.optimizees.resnet18 import ResNet18
+from engine.optimizees.resnet18 import BatchNorm, ResNet18
 from engine.settings import schema_of
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
@@ -244,3 +245,27 @@ def test_lenet_drops_out_by_its_noise_and_is_whole_without():
     assert not torch.allclose(network.logits(theta, x, noise), whole)
     bias = theta[-10:]
     torch.testing.assert_close(network.logits(theta, x, torch.zeros_like(noise)), bias.expand(EXAMPLES, 10))
+
+
+def test_resnets_batch_norm_is_torchs():
+    ours, torchs = BatchNorm(3).double(), nn.BatchNorm2d(3, track_running_stats=False).double()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 3, 5, 5, dtype=torch.float64, generator=generator)
+    for parameter, other in zip(ours.parameters(), torchs.parameters(), strict=True):
+        values = torch.randn(3, dtype=torch.float64, generator=generator)
+        parameter.data, other.data = values, values
+    torch.testing.assert_close(ours(x), torchs(x), rtol=1e-12, atol=1e-12)
+
+
+def test_batch_norm_has_second_derivatives_side_by_side():
+    """Hessian-vector products under vmap, as GAM takes them of several ResNets at once."""
+    norm = BatchNorm(2).double()
+    x = torch.randn(3, 2, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def loss(theta):
+        return (torch.func.functional_call(norm, {"weight": theta[:2], "bias": theta[2:]}, (x * theta[0],)) ** 3).sum()
+
+    theta = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    products = torch.vmap(lambda point: grad_and_hvp(loss, point, torch.ones_like(point))[1])(theta)
+    for point, product in zip(theta, products, strict=True):
+        torch.testing.assert_close(product, torch.func.hessian(loss)(point).sum(1), rtol=1e-9, atol=1e-9)

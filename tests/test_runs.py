@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import time
 import pytest
 from fakes import preset
 
+from engine import reader as readers
 from engine.errors import PresetError, RunError
 from engine.files import write_atomic
 from engine.runs import Run, RunReader, RunStore
@@ -221,6 +223,128 @@ def test_a_newer_status_is_read(run):
     assert (status.state, status.step, status.latest) == ("hibernating", 4, {"x": 1, "n": None})
 
 
+def put_there(path, what: str) -> None:
+    """Something else in place of a file."""
+    path.unlink(missing_ok=True)
+    if what == "folder":
+        path.mkdir()
+    elif what == "pipe":
+        os.mkfifo(path)
+    elif what == "circle":
+        path.symlink_to(path.name)
+    elif what == "device":
+        path.symlink_to("/dev/zero")
+    elif what == "huge":
+        path.write_bytes(b'{"seed": "' + b"x" * 10_000_000 + b'"}')
+    else:
+        path.write_text('{"seed": ' + "[" * int(what) + "]" * int(what) + "}")
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "circle", "device", "huge", "900", "100000"])
+@pytest.mark.parametrize("name", ["status.json", "run.json", "metrics.jsonl", "log.txt", "preset.toml", "transfer"])
+def test_a_reader_neither_raises_nor_waits_for_what_is_no_file(run, name, what):
+    put_there(run.path / name, what)
+    reader = RunReader(run.path)
+    found = [reader.facts, reader.status(), reader.figures(), reader.transfers(), reader.checkpoints(), reader.poll()]
+    json.dumps([found[0], *found[2:]])
+    assert len(reader.preset_text) < 2**20
+    if name == "preset.toml":
+        with pytest.raises((RunError, PresetError)):
+            reader.preset()
+
+
+def test_keys_that_only_look_like_fields_of_a_status_are_unknown_keys(run):
+    keys = {"process_is_gone": True, "is_silent": False, "__dict__": {}, "__doc__": "x", "state": "failed"}
+    (run.path / "status.json").write_text(json.dumps(keys))
+    assert RunReader(run.path).state == "failed"
+
+
+def test_a_line_without_end_is_passed_over_in_pieces(run, monkeypatch):
+    monkeypatch.setattr(readers, "PIECE", 100)
+    good = b'{"step": 1, "meta_loss": 2.0}\n'
+    (run.path / "metrics.jsonl").write_bytes(good + b"x" * 1000 + b"\n" + good + b'{"step": 2')
+    reader = RunReader(run.path)
+    assert [record["step"] for record in reader.poll()] == [1, 1] and reader.bad_lines > 0
+    assert reader.poll() == [] and reader.restarts == 0
+
+
+def test_a_copy_of_a_running_run_is_nobodys(run, tmp_path):
+    """Its status tells of a process that lives, but that writes another folder."""
+    with run:
+        copy = tmp_path / "runs" / "copy"
+        shutil.copytree(run.path, copy)
+        assert RunReader(run.path).is_held and not RunReader(copy).is_held
+        status = json.loads((copy / "status.json").read_text())
+        (copy / "status.json").write_text(json.dumps({**status, "heartbeat": time.time() - 60}))
+        assert RunReader(copy).state == "crashed"
+        with Run(copy):
+            assert RunReader(copy).state == "running"
+
+
+def test_a_silent_process_that_holds_its_run_lives(run):
+    with run:
+        path = run.path / "status.json"
+        for silent in (60, 1e6):  # stopped with Ctrl-Z, or on a full disk
+            path.write_text(json.dumps({**json.loads(path.read_text()), "heartbeat": time.time() - silent}))
+            assert RunReader(run.path).state == "running"
+
+
+def test_what_is_no_run_is_not_written_to(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "nowhere", tmp_path / "empty"):
+        with pytest.raises(RunError, match="no preset.toml there"):
+            Run(folder).__enter__()
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
+def test_a_run_that_cannot_be_written_is_refused_and_let_go(run):
+    put_there(run.path / "status.json", "folder")
+    with pytest.raises(RunError, match="cannot write there: Is a directory"):
+        run.__enter__()
+    (run.path / "status.json").rmdir()
+    child = hold(run)
+    child.communicate("\n")
+
+
+@pytest.mark.parametrize("what", ["link", "pipe"])
+def test_a_writer_follows_no_link_and_waits_for_no_pipe(run, tmp_path, what):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for name in ("log.txt", "metrics.jsonl"):
+        if what == "pipe":
+            os.mkfifo(run.path / name)
+        else:
+            (run.path / name).symlink_to(victim)
+    with run:
+        run.log("a line")
+        with pytest.raises(OSError, match="symbolic links|not a regular file|No such device"):
+            run.append([{"step": 1}])
+    assert victim.read_text() == "precious"
+
+
+def test_a_disk_that_fills_up_leaves_no_half_made_run(tmp_path, monkeypatch):
+    def full(path, data, **options):
+        if path.name == "preset.toml":
+            raise OSError(28, "No space left on device", str(path))
+        write_atomic(path, data, **options)
+
+    monkeypatch.setattr("engine.writer.write_atomic", full)
+    with pytest.raises(RunError, match="cannot create a run folder there: No space left on device"):
+        Run.create(tmp_path, preset())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_written_since_is_not_forgotten(run):
+    """Another process may have gone on with the run between the look at it and the lock."""
+    late = Run(run.path)
+    with run:
+        run.append([{"step": 9, "meta_loss": 0.5}])
+        run.progress(9, 10, None)
+        run.set_status(state="stopped")
+    with late:
+        assert late.status.step == 9 and late.status.latest == {"meta_loss": 0.5}
+
+
 def test_leftovers_of_a_killed_writer_are_swept(run):
     leftover = run.checkpoints / ".last.safetensors.99-1.tmp"
     leftover.write_bytes(b"half")
@@ -270,6 +394,7 @@ class TestStore:
             ("", "no run folder there"),
             ("x" * 5000, "no run"),
             ("a\x00b", "no run"),
+            ("~nobody-of-that-name/run", "no run folder there"),
             ("\x1b[31m", r"\\x1b"),
         ],
     )

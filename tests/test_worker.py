@@ -17,7 +17,7 @@ import pytest
 from fakes import TOTAL, FakeTrainer, preset
 
 from engine import catalog as catalogs
-from engine import checkpoint
+from engine import checkpoint, worker
 from engine.control import Control
 from engine.device import pick_device, wait_politely
 from engine.errors import LregError, RunError, TrainingError
@@ -97,6 +97,79 @@ def test_a_stop_while_the_result_is_measured_leaves_only_that(tmp_path, whole):
     assert lines(run) == whole and RunReader(run.path).transfers()
 
 
+def test_a_stop_in_the_middle_of_a_unit_of_work_leaves_it_to_the_resume(tmp_path, whole):
+    class StopInside(FakeTrainer):
+        def advance(self, tick=None):
+            if self.step == 20 and self.evaluated != 20:
+                control.stop = True
+                tick()
+            return super().advance(tick)
+
+    run, control = new_run(tmp_path), Control()
+    assert work(run, control=control, trainer_factory=StopInside) == "stopped"
+    assert lines(run)[-1]["step"] == 20 and "validation_loss" not in lines(run)[-1]
+    assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+    assert lines(run) == whole
+
+
+def test_progress_of_the_result_is_written_when_it_changes_only(tmp_path, monkeypatch):
+    class Talkative(FakeTrainer):
+        def result(self, on_progress):
+            for _ in range(1000):
+                on_progress("result: the same")
+            return super().result(on_progress)
+
+    messages, set_status = [], Run.set_status
+
+    def noted(run, **changes):
+        messages.append(changes.get("message"))
+        set_status(run, **changes)
+
+    monkeypatch.setattr(Run, "set_status", noted)
+    assert work(new_run(tmp_path), trainer_factory=Talkative) == "finished"
+    assert messages == ["starting", "", "result: the same", "measuring", ""]
+
+
+def test_results_with_long_names_that_begin_alike_are_all_kept(tmp_path):
+    labels = [f"rnnprop (untrained) on cifar100/resnet18-with-{end}" for end in "abc"]
+
+    class Several(FakeTrainer):
+        def result(self, on_progress):
+            return [{"label": label, "run": "", "seeds": []} for label in labels]
+
+    run = new_run(tmp_path)
+    assert work(run, trainer_factory=Several) == "finished"
+    assert sorted(found["label"] for found in RunReader(run.path).transfers().values()) == labels
+
+
+def test_a_late_interrupt_does_not_disturb_the_last_words(tmp_path, monkeypatch):
+    end = worker._end
+
+    def interrupted(*arguments):
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+        end(*arguments)
+
+    monkeypatch.setattr(worker, "_end", interrupted)
+    run = new_run(tmp_path)
+    with Control().listening() as control:
+        assert work(run, control=control, trainer_factory=FakeTrainer) == "finished"
+    assert RunReader(run.path).state == "finished"
+
+
+def test_the_worker_leaves_what_is_no_run_alone(tmp_path, capsys):
+    assert worker.main([str(tmp_path / "nowhere")]) == 2
+    assert "no preset.toml there" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_bug_in_the_worker_is_said_aloud(tmp_path, capsys):
+    run = new_run(tmp_path)
+    factory = partial(FakeTrainer, fail_at=2, error=ZeroDivisionError("ours"))
+    assert worker.main([str(run.path)], trainer_factory=factory) == 1
+    assert capsys.readouterr().err.startswith("error: ZeroDivisionError: ours")
+    assert "Traceback" in (run.path / "log.txt").read_text()
+
+
 def start(run: Run, pause_s: float) -> subprocess.Popen:
     """The fake worker in a process of its own."""
     fakes = Path(__file__).parent / "fakes.py"
@@ -156,7 +229,7 @@ def test_signals_pause_continue_and_stop(tmp_path, whole):
 
 def test_a_second_process_on_a_run_is_refused_and_harms_nothing(tmp_path, whole):
     run = new_run(tmp_path)
-    child = start(run, 0.05)
+    child = start(run, 0.02)
     try:
         eventually(lambda: metrics_size(run) > 0)
         with pytest.raises(RunError, match=f"being written by process {child.pid}"):

@@ -17,9 +17,19 @@ def convolution(inputs: int, outputs: int, size: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
 
 
-def norm(channels: int) -> nn.BatchNorm2d:
-    """Batch norm by the batch's own statistics, always: running ones would be memory hidden from the loss."""
-    return nn.BatchNorm2d(channels, track_running_stats=False)
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm by the batch's own statistics, always: running ones would be memory hidden from the loss.
+
+    Written out, because torch's kernel has no second derivative under vmap, which GAM and Hessian probes need.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, track_running_stats=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        centered = x - x.mean((0, 2, 3), keepdim=True)
+        scale = (centered.square().mean((0, 2, 3), keepdim=True) + self.eps).rsqrt()
+        return centered * (scale * self.weight[:, None, None]) + self.bias[:, None, None]
 
 
 class Block(nn.Module):
@@ -27,10 +37,10 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.first, self.first_norm = convolution(inputs, outputs, 3, stride), norm(outputs)
-        self.second, self.second_norm = convolution(outputs, outputs, 3, 1), norm(outputs)
+        self.first, self.first_norm = convolution(inputs, outputs, 3, stride), BatchNorm(outputs)
+        self.second, self.second_norm = convolution(outputs, outputs, 3, 1), BatchNorm(outputs)
         same = inputs == outputs and stride == 1
-        self.shortcut = None if same else nn.Sequential(convolution(inputs, outputs, 1, stride), norm(outputs))
+        self.shortcut = None if same else nn.Sequential(convolution(inputs, outputs, 1, stride), BatchNorm(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.first_norm(self.first(x)))
@@ -44,7 +54,7 @@ class ResNet(nn.Module):
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         width = STAGES[0][0]
-        self.stem, self.stem_norm = convolution(channels, width, 3, 1), norm(width)
+        self.stem, self.stem_norm = convolution(channels, width, 3, 1), BatchNorm(width)
         blocks = []
         for outputs, stride in STAGES:
             blocks += [Block(width, outputs, stride), Block(outputs, outputs, 1)]

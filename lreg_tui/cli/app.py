@@ -11,7 +11,7 @@ import typer
 from engine.device import wait_politely
 from engine.errors import LregError
 from lreg_tui import __version__
-from lreg_tui.cli import control, look, machine, output, presets
+from lreg_tui.cli import control, logs, look, machine, output, presets
 
 app = typer.Typer(
     name="lreg",
@@ -29,7 +29,7 @@ app.command("continue")(control.continue_)
 app.command()(look.runs)
 app.command()(look.show)
 app.command()(look.watch)
-app.command()(look.logs)
+app.command()(logs.logs)
 app.command()(presets.presets)
 app.add_typer(presets.app, name="preset")
 app.command()(machine.doctor)

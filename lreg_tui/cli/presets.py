@@ -72,7 +72,7 @@ def check(
 @app.command("show")
 def show_preset(preset: PresetReference, sets: Sets = None) -> None:
     """Print a preset with every key, as a run would use it."""
-    print(load_preset(preset, sets or ()).dumps(), end="")
+    print(present.clean_toml(load_preset(preset, sets or ()).dumps()), end="")
 
 
 @app.command()

@@ -97,6 +97,7 @@ def test_killed_and_resumed_gives_the_uninterrupted_metrics_bit_for_bit(lreg, lr
     """With a penalty, a curriculum and evaluations on the way."""
     settings = ["--set", "meta.epochs=16", "--set", "evaluation.every=4", "--set", "meta.checkpoint_every=0.05"]
     settings += ["--set", "meta.meta_batch=2", "--set", "penalty.sam.weight=0.5", "--set", "penalty.smooth.weight=0.1"]
+    settings += ["--set", "evaluation.final_optimizees=0"]  # no result: only metrics are compared
     assert lreg("run", "tiny.toml", *settings, "--runs-dir", "whole").code == 0
     whole = records(RunStore(home / "whole").resolve("last").path)
     process = lreg_process("run", "tiny.toml", *settings)
@@ -173,6 +174,7 @@ def test_a_meta_loss_that_is_not_finite_fails_the_run(lreg, home):
 
 def test_a_full_disk_fails_the_run_in_one_line_and_loses_nothing(lreg, lreg_process, home):
     settings = ["--set", "meta.epochs=16", "--set", "meta.checkpoint_every=0.05"]
+    settings += ["--set", "evaluation.final_optimizees=0"]
     assert lreg("run", "tiny.toml", *settings, "--runs-dir", "whole").code == 0
     metrics = RunStore(home / "whole").resolve("last").path / "metrics.jsonl"
     limit = metrics.stat().st_size // 2  # no file may grow larger; the checkpoints are smaller than that
@@ -199,12 +201,10 @@ def test_nobody_listening_does_not_stop_a_run(home, lreg_process):
 
 
 def test_a_second_ctrl_c_aborts(lreg_process, home):
-    process = lreg_process(
-        "run", "tiny.toml", *LONG, "--set", "meta.truncation=2000", "--set", "meta.inner_steps=200000"
-    )
-    eventually(lambda: RunStore(home / "runs").list() and "last" in the_run(home).checkpoints())
+    process = lreg_process("run", "tiny.toml", *LONG, "--set", "meta.truncation=4000", "--set", "meta.inner_steps=4000")
+    eventually(lambda: RunStore(home / "runs").list() and _count(the_run(home)) == 1)  # the first evaluation is over
 
-    def interrupted() -> bool:  # one alone would wait for an evaluation of 200,000 inner steps
+    def interrupted() -> bool:  # one alone would wait for a truncation of 4,000 inner steps
         if the_run(home).state == "stopped":
             return True
         process.send_signal(signal.SIGINT)
@@ -212,7 +212,15 @@ def test_a_second_ctrl_c_aborts(lreg_process, home):
 
     eventually(interrupted)
     assert process.wait(60) == 130
-    assert the_run(home).state == "stopped"
+    assert the_run(home).state == "stopped" and the_run(home).status().message.startswith("aborted")
+
+
+def test_a_stop_does_not_wait_for_an_evaluation(lreg_process, home):
+    process = lreg_process("run", "tiny.toml", *LONG, "--set", "meta.inner_steps=2000000")
+    eventually(lambda: RunStore(home / "runs").list() and "last" in the_run(home).checkpoints())
+    process.send_signal(signal.SIGTERM)  # in the first evaluation, which takes minutes
+    assert process.wait(30) == 130
+    assert the_run(home).state == "stopped" and _count(the_run(home)) == 0
 
 
 def test_init_from_another_run(lreg, trained, home):

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from engine.preset import load_preset
 from engine.runs import Run
 from lreg_tui import present
 
@@ -74,6 +75,43 @@ def test_hostile_text_is_only_text(lreg, runs, command):
     outcome = lreg(*command, runs[1].id)
     assert outcome.code == (1 if command == ["watch"] else 0)
     assert harmless(outcome.out + outcome.err) and outcome.out
+
+
+def test_a_hostile_state_is_only_text(lreg, runs):
+    status = json.loads((runs[1].path / "status.json").read_text())
+    (runs[1].path / "status.json").write_text(json.dumps({**status, "state": EVIL}))
+    for command in ("runs", "show", "watch"):
+        outcome = lreg(command, *([] if command == "runs" else [runs[1].id]))
+        assert harmless(outcome.out + outcome.err) and outcome.out
+
+
+def test_a_preset_is_shown_without_anything_a_terminal_obeys(lreg, home):
+    (home / "evil.toml").write_text('extends = "tiny.toml"\nmeta.init_from = "\u009b31m\u202e\\u001b[1m"\n')
+    shown = lreg("preset", "show", "evil.toml").out
+    assert shown and harmless(shown) and "\x9b" not in shown
+    (home / "again.toml").write_text(shown)
+    assert load_preset("again.toml")["meta"]["init_from"] == "\x9b31m\u202e\x1b[1m"
+
+
+def test_nothing_to_signal_where_nobody_holds_the_run(lreg, runs, home):
+    """A stranger's status may name any process; this one would die of the signal."""
+    status = json.loads((runs[0].path / "status.json").read_text())
+    status |= {"state": "running", "controllable": True, "heartbeat": time.time()}
+    (runs[0].path / "status.json").write_text(json.dumps(status))
+    for command in ("stop", "pause", "continue"):
+        outcome = lreg(command, runs[0].id)
+        assert outcome.code == 2 and "is not held by process" in outcome.err
+
+
+def test_logs_take_any_number_of_lines_and_no_pipe(lreg, runs):
+    assert lreg("logs", runs[0].id, "-n", "9" * 30).code == 2
+    (runs[0].path / "log.txt").unlink(missing_ok=True)
+    os.mkfifo(runs[0].path / "log.txt")
+    assert lreg("logs", runs[0].id).out == ""
+    status = json.loads((runs[0].path / "status.json").read_text())
+    (runs[0].path / "status.json").write_text(json.dumps({**status, "state": "stopped"}))
+    outcome = lreg("resume", runs[0].id, "--detach")
+    assert outcome.code == 2 and "cannot start a worker" in outcome.err
 
 
 def test_show_tells_everything(lreg, runs):
