@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -71,15 +72,19 @@ def work(
     return state
 
 
+_OUT_OF_MEMORY = re.compile("OutOfMemoryError|can't allocate memory")  # torch's, on CUDA and on the CPU
+
+
 def _known(error: Exception, folder: Path) -> LregError | None:
     """The error as one for the user, or None if it is a bug of ours."""
     if isinstance(error, LregError):
         return error
     if isinstance(error, OSError):
         return disk_error(error, folder)
-    if type(error).__name__ == "OutOfMemoryError":
-        reason = str(error).partition(". ")[0]
-        return TrainingError(f"{reason}; lower meta.meta_batch or meta.truncation, or take another device")
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"):
+        reason = (str(error).splitlines() or ["out of memory"])[0].partition(". ")[0]
+        advice = "lower meta.meta_batch, meta.truncation or task.batch_size, or take another device"
+        return TrainingError(f"{reason}; {advice}")
     return None
 
 

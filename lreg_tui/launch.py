@@ -15,6 +15,12 @@ from engine.files import open_to_append, open_to_read
 from engine.runs import RunReader
 from engine.status import LIVE, Status
 
+_WORKER = ("-m", "engine.worker")
+if sys.version_info < (3, 11):  # there PYTHONSAFEPATH does nothing, and -m looks into the current folder first
+    _WORKER = (
+        "-c",
+        "import sys; sys.path = [*filter(None, sys.path)]; from engine.worker import main; sys.exit(main())",
+    )
 START_LIMIT_S = 60.0
 POLL_S = 0.05
 
@@ -26,7 +32,7 @@ def start_detached(
 
     Raises LregError with what it said if it died before that.
     """
-    command = [sys.executable, "-m", "engine.worker", str(reader.path)]
+    command = [sys.executable, *_WORKER, str(reader.path)]
     command += ["--device", device] if device else []
     command += ["--data-dir", str(data_dir)] if data_dir else []
     said_before = _size(reader.log_path)

@@ -113,7 +113,8 @@ def test_a_task_distribution_is_sampled_for_each_optimizee():
     one = MetaTrainer(from_mapping({**merge(TINY, {"meta": {"meta_batch": 8}}), "task": tasks}), device=CPU)
     one.advance()
     one.advance()
-    assert [group.carry.theta.shape[1] for group in one.epoch.groups] == [4 * 64 + 4 + 4 * 10 + 10, 6 * 64 + 6 + 6 * 10 + 10]
+    sizes = [group.carry.theta.shape[1] for group in one.epoch.groups]
+    assert sizes == [(64 + 1) * 4 + (4 + 1) * 10, (64 + 1) * 6 + (6 + 1) * 10]
     assert sum(len(group.members) for group in one.epoch.groups) == 8
     drawn = {tuple(tuple(group.members) for group in one.epoch.groups)}
     records = run(one)

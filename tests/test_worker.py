@@ -345,3 +345,17 @@ def test_idle_threads_wait_politely_unless_told_otherwise(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     wait_politely()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"),
+    ],
+)
+def test_memory_that_does_not_suffice_is_one_line_of_advice(tmp_path, error):
+    known = worker._known(error, tmp_path)
+    assert isinstance(known, TrainingError)
+    assert "lower meta.meta_batch" in str(known) and "\n" not in str(known)

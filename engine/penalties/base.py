@@ -88,7 +88,7 @@ class Reparametrization(Penalty):
         return {}
 
     def apply(self, phi: Phi, memory: dict[str, Tensor]) -> tuple[Phi, dict[str, Tensor], Tensor]:
-        """Return the meta-parameters to use (with their graph to phi), the new memory, and a figure to log, shape []."""
+        """Return the meta-parameters to use, with their graph to phi, the new memory, and a figure to log, shape []."""
         raise NotImplementedError
 
 
