@@ -24,6 +24,7 @@ from engine.errors import LregError, printable
 from engine.settings import Setting
 
 Schema = tuple[Setting, ...]
+KEPT = 8  # cached catalogs: several installations share the folder
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ def load() -> Catalog:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(catalog.to_json()))
         os.replace(temporary, path)
+        for stale in sorted(path.parent.glob("catalog-*.json"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
+            stale.unlink()
     except OSError:  # a cache that cannot be written costs time, nothing else
         with contextlib.suppress(OSError):
             temporary.unlink()

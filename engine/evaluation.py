@@ -45,8 +45,8 @@ def validate(
 ) -> dict[str, float | None]:
     """Figures of a frozen learned optimizer on held-out optimizees, the same ones every time; means over them.
 
-    `validation_loss` is what checkpoints are chosen by. There a diverged optimizee counts with the divergence cap times
-    its first loss, so that one of them cannot decide alone; the other figures leave out what is not finite.
+    `validation_loss` is what checkpoints are chosen by. There a diverged optimizee counts with ten times its first
+    loss, so that one of them cannot decide alone; the other figures leave out what is not finite.
     """
     probe = ProbeSettings((settings.radius,), settings.examples, settings.restarts, settings.ascent_steps)
     numbers = range(settings.optimizees)
@@ -55,7 +55,7 @@ def validate(
         found = transfer.evaluate(task, optimizer, phi, numbers, inner_steps, probe, purpose="validation", tick=tick)
         outcomes += found["seeds"]
     marks = [outcome["marks"][-1] for outcome in outcomes]
-    radius = f"{settings.radius:g}"
+    radius = transfer.radius_key(settings.radius)
     figures = {
         "validation_loss": statistics.fmean(_capped(outcome) for outcome in outcomes),
         "validation_mean_loss": _mean([outcome["mean_loss"] for outcome in outcomes]),
@@ -76,18 +76,20 @@ def compare(
     settings: EvaluationSettings,
     on_progress: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """The result of a run: transfer evaluations of its checkpoints `phis` and of tuned SGD and Adam, on its own tasks.
+    """The result of a run on its own tasks: transfer evaluations of `phis`, by role, and of tuned SGD and Adam.
 
-    `on_progress` is told what is being measured, over and over, so that it can interrupt by raising.
+    best: the checkpoint; untrained: fresh meta-parameters; start: what `meta.init_from` gave. `on_progress` is told
+    what is being measured, over and over, so that it can interrupt by raising.
     """
     numbers = range(settings.final_optimizees)
     probe = ProbeSettings(settings.radii, settings.examples, settings.restarts, settings.ascent_steps)
     results = []
     for task in tasks if numbers else ():
         suffix = f" on {task.name}" if len(tasks) > 1 else ""
-        for checkpoint, phi in phis.items():
-            label = f"{optimizer.name} ({'untrained' if checkpoint == 'initial' else checkpoint}){suffix}"
+        for which, phi in phis.items():
+            label = f"{optimizer.name} ({which}){suffix}"
             tick = partial(on_progress, f"result: {label}")
+            checkpoint = {"best": "best", "start": "initial"}.get(which, None if "start" in phis else "initial")
             facts = {"run": "", "optimizer": optimizer.name, "label": label, "checkpoint": checkpoint, "scale": 1.0}
             found = transfer.evaluate(task, optimizer, phi, numbers, inner_steps, probe, tick=tick)
             results.append({**facts, **found})

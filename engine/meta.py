@@ -37,9 +37,7 @@ from engine.unroll import Objective, norm, weights
 class MetaSettings:
     """The [meta] table."""
 
-    epochs: int = setting(
-        100, minimum=0, maximum=10**9, help="meta-epochs; one is meta_batch optimizees trained from scratch"
-    )
+    epochs: int = setting(100, minimum=0, help="meta-epochs; one is meta_batch optimizees trained from scratch")
     inner_steps: int | tuple[int, ...] = setting(
         100, minimum=1, maximum=10**7, help="inner steps of an unroll; a growing list is a curriculum"
     )
@@ -128,7 +126,11 @@ class MetaTrainer:
         self.broken_epochs = 0  # meta-epochs in a row that no optimizee survived
         self.improved = False
         self.initial = self._frozen()
-        self.best, self.best_raw = self.initial, self._raw()
+        self.untrained = self.initial
+        if init_phi is not None:
+            fresh = {name: tensor.to(device) for name, tensor in fresh.items()}
+            self.untrained = self._freeze(fresh, {n: p.init(fresh) for n, p in self.reparametrizations.items()})
+        self.best, self.best_raw, self.best_memory = self.initial, self._raw(), self.memory
 
     # -- what the worker sees ----------------------------------------------------------------------------------------
 
@@ -166,7 +168,9 @@ class MetaTrainer:
 
     def result(self, on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
         """The final comparison, on optimizees never seen: best and untrained learned optimizer, tuned SGD and Adam."""
-        phis = {"best": self.best, "initial": self.initial}
+        phis = {"best": self.best, "untrained": self.untrained}
+        if self.settings.init_from:
+            phis["start"] = self.initial
         horizon = self.curriculum.inner_steps
         return evaluation.compare(self.tasks, self.optimizer, phis, horizon, self.evaluation, on_progress)
 
@@ -174,7 +178,10 @@ class MetaTrainer:
 
     def _meta_step(self) -> dict[str, Any]:
         began = time.perf_counter()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         self.epoch = epoch = self.epoch or self._new_epoch().begin(self.settings.meta_batch)
+        learning_rate = self._learning_rate(epoch)
         alive, coordinates = epoch.alive(), epoch.coordinates
         used, figures = self._reparametrize()
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in used.items()}
@@ -186,10 +193,13 @@ class MetaTrainer:
         self.counts["dropped_terms"] += int(figures.pop("dropped_terms"))
         counted = figures.pop("counted_terms")  # none: every optimizee broke at once, and nothing was learned
         grad_norm = norm(gradient)
-        self._take_meta_step(gradient, sound=all_finite([*gradient.values(), figures["meta_loss"]]) & (counted > 0))
+        sound = all_finite([*gradient.values(), figures["meta_loss"]]) & (counted > 0)
+        self._take_meta_step(gradient, sound, learning_rate)
         record: dict[str, Any] = {"step": self.step, "meta_epoch": self.meta_epoch}
         record |= {name: float(figure) for name, figure in figures.items()}
-        record |= {"meta_grad_norm": float(grad_norm), "learning_rate": self._learning_rate(), **self.counts}
+        # a penalty that nowhere counted has no figure
+        record = {name: value for name, value in record.items() if "_penalty" not in name or math.isfinite(value)}
+        record |= {"meta_grad_norm": float(grad_norm), "learning_rate": learning_rate, **self.counts}
         record |= self._speed(len(factors), coordinates, time.perf_counter() - began)
         self._end_meta_epoch_if_due(epoch)
         return record
@@ -198,14 +208,14 @@ class MetaTrainer:
         """The weights of the losses along the next truncation; the last one of an unroll may be shorter."""
         settings = self.settings
         steps = min(settings.truncation, self.curriculum.inner_steps - epoch.inner_step)
-        index = epoch.truncations
-        return weights(settings.weights, steps, decay=settings.weights_decay, truncation_index=index)
+        return weights(settings.weights, steps, decay=settings.weights_decay, first=epoch.inner_step)
 
     def _reparametrize(self) -> tuple[Phi, dict[str, Tensor]]:
         """phi as the learned optimizer is to use it, with its graph to phi, and the figures of what changed it."""
         used, figures = dict(self.phi), {}
         for name, penalty in self.reparametrizations.items():
-            used, self.memory[name], figures[f"{name}_penalty"] = penalty.apply(used, self.memory[name])
+            used, moved, figures[f"{name}_penalty"] = penalty.apply(used, self.memory[name])
+            self.memory = {**self.memory, name: moved}
         return used, figures
 
     def _pull_back(self, used: Phi, gradient: Phi, figures: dict[str, Tensor]) -> None:
@@ -222,7 +232,7 @@ class MetaTrainer:
             figures[f"{name}_penalty_share"] = change
         gradient.update(moved)
 
-    def _take_meta_step(self, gradient: Phi, sound: Tensor) -> None:
+    def _take_meta_step(self, gradient: Phi, sound: Tensor, learning_rate: float) -> None:
         """Clip and step. A meta-gradient that is not sound is skipped and counted; too many of them are an error."""
         self.step += 1
         if not bool(sound):
@@ -240,7 +250,7 @@ class MetaTrainer:
             torch.nn.utils.clip_grad_norm_(list(self.phi.values()), self.settings.clip_at)
         elif self.settings.clip == "value":
             torch.nn.utils.clip_grad_value_(list(self.phi.values()), self.settings.clip_at)
-        self.meta_optimizer.param_groups[0]["lr"] = self._learning_rate()
+        self.meta_optimizer.param_groups[0]["lr"] = learning_rate
         self.meta_optimizer.step()
         if not bool(all_finite(list(self.phi.values()))):
             raise TrainingError(
@@ -248,9 +258,8 @@ class MetaTrainer:
                 f"(it is {self.settings.learning_rate:g})"
             )
 
-    def _learning_rate(self) -> float:
-        inner = self.epoch.inner_step / self.curriculum.inner_steps if self.epoch else 0.0
-        progress = min(1.0, (self.meta_epoch + inner) / max(1, self.settings.epochs))
+    def _learning_rate(self, epoch: MetaEpoch) -> float:
+        progress = (self.meta_epoch + epoch.inner_step / self.curriculum.inner_steps) / self.settings.epochs
         factor = {
             "constant": 1.0,
             "linear": 1 - progress,
@@ -315,7 +324,7 @@ class MetaTrainer:
                 self._go_back_to_best()
                 self.pending = "baseline"
         if self.improved:
-            self.best, self.best_raw = frozen, self._raw()
+            self.best, self.best_raw, self.best_memory = frozen, self._raw(), self.memory
         return {**record, "evaluated_steps": inner_steps, **figures}
 
     def _go_back_to_best(self) -> None:
@@ -323,16 +332,19 @@ class MetaTrainer:
         with torch.no_grad():
             for name, tensor in self.phi.items():
                 tensor.copy_(self.best_raw[name])
+        self.memory = self.best_memory
 
     def _raw(self) -> Phi:
         return {name: tensor.detach().clone() for name, tensor in self.phi.items()}
 
     def _frozen(self) -> Phi:
         """phi as it is used when frozen: reparametrizations applied, their memory left as it is."""
-        used = self._raw()
+        return self._freeze(self._raw(), self.memory)
+
+    def _freeze(self, phi: Phi, memory: dict[str, dict[str, Tensor]]) -> Phi:
         for name, penalty in self.reparametrizations.items():
-            used = penalty.apply(used, self.memory[name])[0]
-        return {name: tensor.detach() for name, tensor in used.items()}
+            phi = penalty.apply(phi, memory[name])[0]
+        return {name: tensor.detach() for name, tensor in phi.items()}
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
@@ -346,10 +358,11 @@ class MetaTrainer:
             **prefixed("initial", self.initial),
             "generator": self.generator.get_state(),
         }
-        for name, memory in self.memory.items():
-            tensors |= prefixed(f"memory/{name}", memory)
+        for name in self.reparametrizations:
+            tensors |= prefixed(f"memory/{name}", self.memory[name])
+            tensors |= prefixed(f"best_memory/{name}", self.best_memory[name])
         for index, state in self.meta_optimizer.state_dict()["state"].items():
-            held = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+            held = {key: value.clone() for key, value in state.items() if isinstance(value, Tensor)}
             tensors |= prefixed(f"meta_optimizer/{index}", held)
         epoch_tensors, epoch_facts = self.epoch.state() if self.epoch else ({}, [])
         tensors |= prefixed("epoch", epoch_tensors)
@@ -377,6 +390,7 @@ class MetaTrainer:
         self.best, self.best_raw = under("best", moved), under("best_raw", moved)
         self.initial = under("initial", moved)
         self.memory = {name: under(f"memory/{name}", moved) for name in self.reparametrizations}
+        self.best_memory = {name: under(f"best_memory/{name}", moved) for name in self.reparametrizations}
         self.generator.set_state(tensors["generator"].cpu())
         packed = self.meta_optimizer.state_dict()
         held = {index: under(f"meta_optimizer/{index}", tensors) for index in range(len(self.phi))}

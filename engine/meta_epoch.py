@@ -17,6 +17,8 @@ from engine.learned_optimizers.base import Phi
 from engine.tasks import Stream, Task
 from engine.unroll import Carry, MetaGradient, Objective, begin, truncation
 
+COUNTS = ("dropped_terms", "counted_terms")
+
 
 @dataclass
 class Group:
@@ -79,15 +81,14 @@ class MetaEpoch:
     def truncation(self, phi: Phi, factors: Sequence[float], generator: Generator) -> tuple[Phi, dict[str, Tensor]]:
         """Take len(factors) inner steps; return the meta-gradient and the figures, means over all optimizees."""
         gradient: Phi = {name: torch.zeros_like(tensor) for name, tensor in phi.items()}
-        figures: dict[str, Tensor] = {}
+        found: list[tuple[float, dict[str, Tensor]]] = []
         meta_batch = sum(len(group.members) for group in self.groups)
         for group in self.groups:
             meta = self._advance(group, phi, factors, generator)
             share = len(group.members) / meta_batch
             gradient = {name: gradient[name] + share * meta.gradient[name] for name in gradient}
-            for name, figure in meta.figures.items():
-                figures[name] = figures.get(name, torch.zeros_like(figure)) + share * figure
-        return gradient, figures
+            found.append((share, meta.figures))
+        return gradient, _together(found)
 
     def _advance(self, group: Group, phi: Phi, factors: Sequence[float], generator: Generator) -> MetaGradient:
         window = group.stream.draw(len(factors))
@@ -155,6 +156,20 @@ class MetaEpoch:
             scaling=tensors.get("scaling"),
         )
         return Group(task_index, members, stream, scoring, carry)
+
+
+def _together(found: list[tuple[float, dict[str, Tensor]]]) -> dict[str, Tensor]:
+    """The figures of all groups: counts add up, everything else is a mean over the groups that have the figure."""
+    figures = {}
+    for name in dict.fromkeys(name for _, group in found for name in group):
+        values = torch.stack([group[name] for _, group in found if name in group])
+        if name in COUNTS:
+            figures[name] = values.sum()
+        else:
+            shares = values.new_tensor([share for share, group in found if name in group])
+            there = values.isfinite() if name not in ("meta_loss", "update_norm") else torch.ones_like(values).bool()
+            figures[name] = torch.where(there, shares * values, 0.0).sum() / (shares * there).sum()
+    return figures
 
 
 def _tensors(group: Group) -> dict[str, Tensor]:

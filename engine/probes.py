@@ -16,6 +16,8 @@ from torch.func import grad, grad_and_value, vmap
 
 from engine.flat import Loss, grad_and_hvp, perturbation, project, unit
 
+AT_ONCE = 2**22  # parameters of all points that a search looks at together
+
 Ascent = Callable[[Tensor], tuple[Tensor, Tensor]]
 """A point, [P], to the figure to maximise there, [], and the direction of its steepest ascent, [P]."""
 
@@ -41,7 +43,7 @@ def sharpness(
     eigenvector = top_eigenpair(loss, theta, seed=seed)[1]
     starts = _starts(theta, radius, norm, restarts, seed, grad(loss)(theta), eigenvector)
     peak = search(_loss_ascent(loss), theta, radius, starts, norm=norm, ascent_steps=ascent_steps)
-    return peak.value - loss(theta)
+    return _gap(peak.value - loss(theta), surrogate_gap(loss, theta, radius, norm=norm))
 
 
 def max_grad_norm(
@@ -108,9 +110,10 @@ def profile(
         slope_starts = torch.cat([slope_starts, inner, highest.offset[None]])
         steepest = search(_slope_ascent(loss), theta, radius, slope_starts, ascent_steps=ascent_steps)
         best = [highest.offset, steepest.offset]
-        figures.sharpness[radius] = float(highest.value - value)
-        figures.max_grad_norm[radius] = float(steepest.value)
-        figures.surrogate_gap[radius] = float(loss(theta + perturbation(gradient, radius)) - value)
+        one_step = loss(theta + perturbation(gradient, radius)) - value
+        figures.sharpness[radius] = float(_gap(highest.value - value, one_step))
+        figures.max_grad_norm[radius] = float(torch.maximum(steepest.value, gradient.norm()))
+        figures.surrogate_gap[radius] = float(one_step)
     return figures
 
 
@@ -125,9 +128,11 @@ def search(
     """
     offsets = torch.cat([torch.zeros_like(theta)[None], starts])
     lengths = torch.linspace(radius / 5, radius / 50, ascent_steps).tolist() + [10 * radius] * (ascent_steps // 2)
+    # large networks in small portions: each point needs its own activations
+    side_by_side = vmap(ascent, randomness="same", chunk_size=max(1, AT_ONCE // theta.numel()))
     best, where = None, offsets
     for length in [*lengths, 0.0]:
-        value, direction = vmap(ascent, randomness="same")(theta + offsets)
+        value, direction = side_by_side(theta + offsets)
         value = torch.where(value.isfinite(), value, -torch.inf)
         better = value > best if best is not None else torch.ones_like(value, dtype=torch.bool)
         best = torch.where(better, value, best) if best is not None else value
@@ -142,7 +147,9 @@ def search(
 def top_eigenpair(loss: Loss, theta: Tensor, *, iterations: int = 60, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Largest eigenvalue of the Hessian, [], and its unit eigenvector, [P]: Lanczos with full reorthogonalisation."""
     vector = unit(_randn(1, theta, seed)[0])
-    basis, diagonal, off_diagonal = [vector], [], []
+    basis = [vector]
+    diagonal: list[Tensor] = []
+    off_diagonal: list[Tensor] = []
     for _ in range(min(iterations, theta.numel())):
         product = grad_and_hvp(loss, theta, basis[-1])[1]
         diagonal.append(product @ basis[-1])
@@ -150,7 +157,8 @@ def top_eigenpair(loss: Loss, theta: Tensor, *, iterations: int = 60, seed: int 
         for _ in range(2):  # once is not enough in floating point
             product = product - known.T @ (known @ product)
         length = product.norm()
-        if not length > 100 * torch.finfo(theta.dtype).eps * max(1.0, float(diagonal[-1].abs())):
+        largest = torch.stack([value.abs() for value in (*diagonal, *off_diagonal)]).max()
+        if not length > 100 * torch.finfo(theta.dtype).eps * largest:
             break  # the space is exhausted (or the Hessian is not finite)
         off_diagonal.append(length)
         basis.append(product / length)
@@ -173,6 +181,11 @@ def _starts(
     if restarts > len(directions):
         directions += list(_randn(restarts - len(directions), theta, seed + 1))
     return torch.stack([_boundary(direction, radius, norm) for direction in directions[:restarts]])
+
+
+def _gap(found: Tensor, one_step: Tensor) -> Tensor:
+    """The gap of a search, which visits theta and the one-step point: below neither, whatever the rounding."""
+    return torch.maximum(found, one_step).clamp_min(0.0)
 
 
 def _boundary(direction: Tensor, radius: float, norm: str) -> Tensor:

@@ -32,14 +32,16 @@ class LearnedOptimizer(torch.optim.Optimizer):
         """`phi` are the meta-parameters to use. Raises ValueError for a scale that is not positive and finite."""
         _check_scale(scale)
         self._built = False
+        self._rule = rule
+        self._phi = phi
         super().__init__(params, {"scale": scale})
         self._built = True
-        self._rule = rule
-        first = self._parameters()[0]
-        self._phi = {name: tensor.to(first.device, _precision(first)) for name, tensor in phi.items()}
-        devices = {parameter.device for parameter in self._parameters()}
+        devices = {str(parameter.device) for parameter in self._parameters()}
         if len(devices) > 1:
-            raise ValueError(f"all parameters must be on one device, found {sorted(map(str, devices))}")
+            raise ValueError(f"all parameters must be on one device, found {', '.join(sorted(devices))}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_rule": self._rule, "_phi": self._phi, "_built": True}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in torch, but only before training: the flat vector cannot grow afterwards."""
@@ -58,10 +60,11 @@ class LearnedOptimizer(torch.optim.Optimizer):
         parameters = self._parameters()
         first = parameters[0]
         dtype = _precision(first)
+        phi = self._phi = {name: tensor.to(first.device, dtype) for name, tensor in self._phi.items()}
         grad = torch.cat([_flat_grad(parameter, dtype) for parameter in parameters])  # [P]
         theta = torch.cat([parameter.detach().reshape(-1).to(dtype) for parameter in parameters])
         held: State = self.state[first] or self._rule.init(theta)
-        update, state = self._rule.update(self._phi, theta, grad, held)
+        update, state = self._rule.update(phi, theta, grad, held)
         self.state[first] = state
         scales = [group["scale"] for group in self.param_groups for _ in group["params"]]
         pieces = update.split([parameter.numel() for parameter in parameters])
@@ -69,6 +72,18 @@ class LearnedOptimizer(torch.optim.Optimizer):
             if parameter.grad is not None:
                 parameter.add_((scale * piece).view_as(parameter).to(parameter.dtype))
         return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As in torch. Raises ValueError where the state belongs to another number of parameters."""
+        held: State = state_dict["state"].get(0, {})
+        wanted = self._rule.init(torch.zeros(sum(parameter.numel() for parameter in self._parameters())))
+        if held and {name: t.shape for name, t in held.items()} != {name: t.shape for name, t in wanted.items()}:
+            raise ValueError("the optimizer state does not fit: it belongs to another model or learned optimizer")
+        super().load_state_dict(state_dict)
+        if held:  # torch casts it to the parameter's type, and half precision would be too little
+            first = self._parameters()[0]
+            dtype = _precision(first)
+            self.state[first] = {name: tensor.to(first.device, dtype, copy=True) for name, tensor in held.items()}
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.param_groups for parameter in group["params"]]

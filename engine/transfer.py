@@ -146,7 +146,7 @@ def measure(
         )
         mark["top_eigenvalue"] = shape.top_eigenvalue
         for name in ("sharpness", "max_grad_norm", "surrogate_gap"):
-            mark[name] = {f"{radius:g}": finite(figure) for radius, figure in getattr(shape, name).items()}
+            mark[name] = {radius_key(radius): finite(figure) for radius, figure in getattr(shape, name).items()}
         marks.append({name: finite(value) if isinstance(value, float) else value for name, value in mark.items()})
     return marks
 
@@ -183,6 +183,11 @@ def evaluate_baseline(
     phi = {"learning_rate": torch.tensor([[rate]], device=task.device, dtype=task.dtype)}
     facts = {"run": None, "optimizer": name, "label": name, "learning_rate": rate, "passes_per_step": 1}
     return {**facts, **evaluate(task, rule, phi, numbers, steps, probe, tick=tick)}
+
+
+def radius_key(radius: float) -> str:
+    """A radius as the key of a figure, as people type it: "0.01", "1"."""
+    return f"{radius:.12g}"
 
 
 def curve_points(steps: int) -> list[int]:

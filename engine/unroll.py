@@ -20,6 +20,7 @@ from torch.func import grad_and_value
 
 from engine.flat import Batch, BatchLoss, gradients_and_losses, side_by_side
 from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
+from engine.ledger import Ledger, divisor, usable
 from engine.penalties.base import GeometricPenalty, InnerStep, ParameterPenalty, Penalty, UpdatePenalty
 
 
@@ -65,10 +66,11 @@ class MetaGradient(NamedTuple):
     losses: Tensor  # [T, B], not above the divergence cap
 
 
-def weights(scheme: str, steps: int, *, decay: float = 0.9, truncation_index: int = 0) -> list[float]:
+def weights(scheme: str, steps: int, *, decay: float = 0.9, first: int = 0) -> list[float]:
     """The factors w_j of the losses along a truncation of `steps` inner steps (method: weights w_t).
 
-    uniform 1; linear j / sum(1..T); decayed decay^(T - j); final 1 for the last; xh_code: k T for all of truncation k.
+    uniform 1; linear j / sum(1..T); decayed decay^(T - j); final 1 for the last; xh_code: for all of the truncation the
+    number of its `first` inner step, k T in truncation k.
     """
     places = range(1, steps + 1)
     if scheme == "uniform":
@@ -80,7 +82,7 @@ def weights(scheme: str, steps: int, *, decay: float = 0.9, truncation_index: in
     if scheme == "final":
         return [float(place == steps) for place in places]
     if scheme == "xh_code":
-        return [float(truncation_index * steps)] * steps
+        return [float(first)] * steps
     raise ValueError(f"unknown weights {scheme!r}")
 
 
@@ -98,7 +100,7 @@ def begin(objective: Objective, theta: Tensor, batch: Batch | None = None, *, sc
     if batch is None:
         return carry
     grad, loss = gradients_and_losses(objective.loss, theta, batch)
-    return replace(carry, grad=grad, first_loss=loss)
+    return replace(carry, grad=grad, first_loss=loss, alive=_sound(grad, loss))
 
 
 def truncation(
@@ -115,8 +117,8 @@ def truncation(
     next carry.
 
     `window` feeds the inner steps, `scoring` holds the batches of loss_batch = validation. phi's tensors must require
-    gradients. An optimizee's terms count until it diverges (loss not finite, or above the cap), that inner step
-    included if its gradient is finite; then it rests. A term whose penalty is not finite is left out and counted in
+    gradients. An optimizee's terms count until it diverges (loss or gradient not finite, or loss above the cap), that
+    inner step included if all is finite; then it rests. A penalty that is not finite is left out and counted in
     `dropped_terms`.
     """
     walk = _Walk(objective, phi, carry, generator)
@@ -143,16 +145,18 @@ class _Walk:
         self.thetas: list[Tensor] = []
         self.losses: list[Tensor] = []
         self.update_norms: list[Tensor] = []
+        self.moving: list[Tensor] = []
         self.loss_cotangents: list[Tensor] = []
         self.penalty_cotangents: list[Tensor] = []  # of all geometric penalties together
         self.dropped = torch.zeros_like(carry.first_loss)
         self.counted = torch.zeros_like(carry.first_loss)
-        self.ledger = {name: _Ledger() for name in (*objective.geometric, *objective.update)}
+        self.ledger = {name: Ledger() for name in (*objective.geometric, *objective.update)}
 
     def inner_step(self, batch: Batch, scoring: Batch | None, factor: float) -> None:
         objective = self.objective
         if objective.loss_batch != "next":
             self.grad, loss = self._slope(self.theta, batch)
+            self.alive = self.alive & _sound(self.grad, loss)  # before anything broken gets into the optimizer state
             if self.start.inner_step + len(self.factors) == 0:
                 self.first_loss = loss.detach()
         step = self._update()
@@ -168,7 +172,7 @@ class _Walk:
             return gradients_and_losses(self.objective.loss, theta, batch)
         theta = theta.clone()
         gradient, loss = self.slope_and_value(theta, batch)
-        broken = ~(loss.isfinite() & gradient.isfinite().all(-1))
+        broken = ~_sound(gradient, loss)
         if theta.requires_grad:  # a zero cotangent times an infinite derivative would be NaN
             theta.register_hook(lambda cotangent: cotangent.masked_fill(broken[:, None], 0.0))
         return gradient, loss
@@ -188,97 +192,119 @@ class _Walk:
         moved = (update if scaling is None else update * scaling).masked_fill(resting, 0.0)
         self.theta = self.theta + moved
         self.update_norms.append(moved.detach().norm(dim=-1))
+        self.moving.append(self.alive)
         return InnerStep(features, observed, update)
 
     def _score(self, gradient: Tensor, loss: Tensor, batch: Batch, factor: float, step: InnerStep) -> None:
         """Book this inner step's terms: cotangents for the new theta, weighted values of the update penalties."""
         optimizees = len(loss)
-        sound = loss.isfinite() & gradient.isfinite().all(-1)
+        sound = _sound(gradient, loss)
         counts = self.alive & sound
-        slopes = torch.zeros_like(gradient)  # of the geometric penalties
-        for name, penalty in self.objective.geometric.items():
-            if self._started(penalty):
-                value, slope = self.penalty_at[name](self.theta.detach(), batch, loss, gradient)
-                value, slope = _scaled(penalty, value.detach(), slope.detach(), loss)
-                counts = counts & value.isfinite() & slope.isfinite().all(-1)
-                self.ledger[name].add_geometric(value, penalty.weight * slope, gradient, counts)
-                if penalty.weight:
-                    slopes = slopes + penalty.weight * slope
-        for name, update_penalty in self.objective.update.items():
-            if self._started(update_penalty):
-                value = update_penalty.value(self.objective.optimizer, self.phi, step, self.generator)
-                value = value / loss if update_penalty.relative else value
-                usable = counts & value.detach().isfinite()
-                share = torch.where(usable, factor * update_penalty.weight / optimizees, 0.0)
-                self.ledger[name].add_update(value, share, usable)
-        self.factors.append(factor)
+        self.counted = self.counted + counts
         self.thetas.append(self.theta)
         self.loss_cotangents.append((factor / optimizees * gradient).masked_fill(~counts[:, None], 0.0))
-        if self.objective.geometric:
-            self.penalty_cotangents.append((factor / optimizees * slopes).masked_fill(~counts[:, None], 0.0))
-        self.dropped = self.dropped + (self.alive & sound & ~counts)
-        self.counted = self.counted + counts
+        if factor and self.objective.geometric:
+            slopes = self._geometric_slopes(gradient, loss, batch, factor, counts)
+            self.penalty_cotangents.append(factor / optimizees * slopes)
+        elif self.objective.geometric:
+            self.penalty_cotangents.append(torch.zeros_like(gradient))
+        if factor:
+            self._book_update_penalties(loss, step, factor / optimizees, counts)
+        self.factors.append(factor)
         cap = self.objective.divergence_cap * self.first_loss
         self.losses.append(torch.where(self.alive & (loss <= cap), loss, cap))
-        self.alive = self.alive & sound & (loss <= cap)
+        self.alive = counts & (loss <= cap)
         if self.objective.second_order:  # inf or NaN must not stay in a graph that is differentiated through
             self.theta = self.theta.masked_fill(~self.alive[:, None], 0.0)
+
+    def _geometric_slopes(self, gradient: Tensor, loss: Tensor, batch: Batch, factor: float, counts: Tensor) -> Tensor:
+        """The weighted sum of the geometric penalties' gradients at theta, [B, P]."""
+        slopes = torch.zeros_like(gradient)
+        for name, penalty in self.objective.geometric.items():
+            if not self._started(penalty):
+                continue
+            value, slope = self.penalty_at[name](self.theta.detach(), batch, loss, gradient)
+            taken = usable(penalty, loss, counts & _sound(slope, value))
+            divided_by = divisor(penalty, loss, taken)
+            weight = torch.as_tensor(penalty.weight / divided_by, dtype=loss.dtype, device=loss.device)
+            weighted = (weight[..., None] * slope.detach()).masked_fill(~taken[:, None], 0.0)
+            self.ledger[name].add_geometric(value.detach() / divided_by, taken, weighted, gradient, factor)
+            if penalty.weight:
+                slopes = slopes + weighted
+                self.dropped = self.dropped + (counts & ~taken)
+        return slopes
+
+    def _book_update_penalties(self, loss: Tensor, step: InnerStep, share: float, counts: Tensor) -> None:
+        for name, penalty in self.objective.update.items():
+            if not self._started(penalty):
+                continue
+            value = penalty.value(self.objective.optimizer, self.phi, step, self.generator)
+            taken = usable(penalty, loss, counts & value.detach().isfinite())
+            self.ledger[name].add_update(value / divisor(penalty, loss, taken), taken, share * penalty.weight)
+            if penalty.weight:
+                self.dropped = self.dropped + (counts & ~taken)
 
     def _started(self, penalty: Penalty) -> bool:
         return self.start.inner_step + len(self.factors) >= penalty.start
 
     def meta_gradient(self) -> MetaGradient:
-        """Pull the cotangents back to phi: the meta-gradient of every term, and the figures of the truncation."""
-        losses = torch.stack(self.losses)  # [T, B]
+        """Pull the cotangents back to phi, and add up the figures of the truncation."""
+        losses, moving = torch.stack(self.losses), torch.stack(self.moving)  # [T, B]
         figures = {
-            "meta_loss": self._weighted_mean(losses),
-            "update_norm": torch.stack(self.update_norms).mean(),
+            "meta_loss": self._meta_loss(losses),
+            "update_norm": torch.where(moving, torch.stack(self.update_norms), 0.0).sum() / moving.sum(),
             "dropped_terms": self.dropped.sum(),
             "counted_terms": self.counted.sum(),
         }
-        terms = self._penalty_terms(losses)
-        penalized = [*self.loss_cotangents]
-        if any(penalty.weight for penalty in self.objective.geometric.values()):
-            penalized = [a + b for a, b in zip(self.loss_cotangents, self.penalty_cotangents, strict=True)]
-        by_penalty = {name: self._pull_back(*term) for name, term in terms.items()}
-        if by_penalty:  # their share is measured against the loss alone
-            plain = norm(self._pull_back(self.thetas, self.loss_cotangents))
-            for name, gradient in by_penalty.items():
+        terms = self._penalty_terms(figures["meta_loss"])
+        pressed = any(penalty.weight for penalty in self.objective.geometric.values())
+        if terms:  # the loss by itself, because shares are measured against it
+            total = self._pull_back(self.thetas, self.loss_cotangents, keep=True)
+            plain = norm(total)
+            for name, term in terms.items():
+                gradient = self._pull_back(*term, keep=True)
                 figures[f"{name}_penalty_share"] = norm(gradient) / plain
-        total = self._pull_back(self.thetas, penalized, last=True)
-        for gradient in by_penalty.values():
-            total = {name: total[name] + gradient[name] for name in total}
+                total = _sum(total, gradient)
+            if pressed:
+                total = _sum(total, self._pull_back(self.thetas, self.penalty_cotangents))
+        else:
+            both = zip(self.loss_cotangents, self.penalty_cotangents, strict=True) if pressed else ()
+            total = self._pull_back(self.thetas, [a + b for a, b in both] or self.loss_cotangents)
         for name, ledger in self.ledger.items():
             figures |= ledger.figures(name)
         return MetaGradient(total, figures, losses)
 
-    def _penalty_terms(self, losses: Tensor) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
+    def _penalty_terms(self, meta_loss: Tensor) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
         """Outputs and their cotangents, by penalty that depends on phi directly and weighs something."""
         terms = {}
         for name, penalty in self.objective.update.items():
             ledger = self.ledger[name]
             if penalty.weight and ledger.outputs:
                 terms[name] = (ledger.outputs, ledger.cotangents)
+        last = self.start.inner_step + len(self.factors) - 1
         for name, parameter_penalty in self.objective.parameter.items():
             value = parameter_penalty.value(self.phi)
-            value = value / losses.mean() if parameter_penalty.relative else value
-            self.ledger[name] = _Ledger([value.detach()], [torch.ones_like(value, dtype=torch.bool)])
-            if parameter_penalty.weight and self._started(parameter_penalty):
+            value = value / meta_loss if parameter_penalty.relative else value
+            self.ledger[name] = Ledger([value.detach()], [torch.ones_like(value, dtype=torch.bool)])
+            if parameter_penalty.weight and last >= parameter_penalty.start:
                 terms[name] = ([value], [torch.full_like(value, parameter_penalty.weight)])
         return terms
 
-    def _pull_back(self, outputs: list[Tensor], cotangents: list[Tensor], *, last: bool = False) -> Phi:
+    def _pull_back(self, outputs: list[Tensor], cotangents: list[Tensor], *, keep: bool = False) -> Phi:
+        """The gradient by phi of the outputs' inner product with the cotangents; `keep` the graph for another one."""
         gradients = torch.autograd.grad(
-            outputs, list(self.phi.values()), cotangents, retain_graph=not last, materialize_grads=True
+            outputs, list(self.phi.values()), cotangents, retain_graph=keep, materialize_grads=True
         )
         return dict(zip(self.phi, gradients, strict=True))
 
-    def _weighted_mean(self, losses: Tensor) -> Tensor:
-        """Mean loss over the truncation and the optimizees, with the truncation's weights unless they are all zero."""
-        if not any(self.factors):
-            return losses.mean()
-        factors = losses.new_tensor(self.factors)
-        return (factors @ losses).mean() / factors.sum()
+    def _meta_loss(self, losses: Tensor) -> Tensor:
+        """Mean loss over the truncation and the optimizees, with the truncation's weights unless they are all zero.
+
+        An optimizee whose very first loss is not finite has no loss to speak of and is left out.
+        """
+        factors = losses.new_tensor(self.factors if any(self.factors) else [1.0] * len(losses))
+        began = self.first_loss.isfinite()
+        return torch.where(began, factors @ losses, 0.0).sum() / (began.sum() * factors.sum())
 
     def carry_on(self) -> Carry:
         return Carry(
@@ -293,40 +319,6 @@ class _Walk:
         )
 
 
-@dataclass
-class _Ledger:
-    """What one penalty came to along a truncation."""
-
-    values: list[Tensor] = field(default_factory=list)  # [B], unweighted
-    counted: list[Tensor] = field(default_factory=list)  # [B]
-    outputs: list[Tensor] = field(default_factory=list)  # [B], with their graph to phi
-    cotangents: list[Tensor] = field(default_factory=list)
-    squares: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # of the penalty's and the loss's gradient
-
-    def add_geometric(self, value: Tensor, weighted: Tensor, gradient: Tensor, counts: Tensor) -> None:
-        self.values.append(value)
-        self.counted.append(counts)
-        self.squares.append((_square(weighted, counts), _square(gradient, counts)))
-
-    def add_update(self, value: Tensor, cotangent: Tensor, counts: Tensor) -> None:
-        self.values.append(value.detach())
-        self.counted.append(counts)
-        # a value that is not finite would turn its zero cotangent into NaN on the way back
-        self.outputs.append(torch.where(counts, value, 0.0))
-        self.cotangents.append(cotangent)
-
-    def figures(self, name: str) -> dict[str, Tensor]:
-        if not self.values:
-            return {}
-        values, counted = torch.stack(self.values), torch.stack(self.counted)
-        mean = torch.where(counted, values, 0.0).sum() / counted.sum()
-        figures = {f"{name}_penalty": mean}
-        if self.squares:
-            ours, losses = (torch.stack(parts).sum() for parts in zip(*self.squares, strict=True))
-            figures[f"{name}_penalty_share"] = (ours / losses).sqrt()
-        return figures
-
-
 def norm(phi: Phi) -> Tensor:
     """The norm of meta-parameters, or of their gradient, all together."""
     return torch.stack([tensor.norm() for tensor in phi.values()]).norm()
@@ -339,9 +331,10 @@ def _penalty_at(penalty: GeometricPenalty, loss: BatchLoss) -> Callable[..., tup
     return at
 
 
-def _scaled(penalty: Penalty, value: Tensor, slope: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
-    return (value / loss, slope / loss[:, None]) if penalty.relative else (value, slope)
+def _sound(gradient: Tensor, loss: Tensor) -> Tensor:
+    """Whether gradient, [B, P], and loss, [B], are finite: [B]."""
+    return gradient.detach().isfinite().all(-1) & loss.detach().isfinite()
 
 
-def _square(gradient: Tensor, counts: Tensor) -> Tensor:
-    return torch.where(counts, (gradient**2).sum(-1), 0.0).sum()
+def _sum(one: Phi, other: Phi) -> Phi:
+    return {name: one[name] + other[name] for name in one}

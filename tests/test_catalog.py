@@ -159,3 +159,15 @@ def test_a_child_may_chatter(monkeypatch, built):
     text = "a library says hello\n" + json.dumps(built.to_json()) + "\n"
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, text, ""))
     assert catalogs._ask_child() == built
+
+
+def test_only_a_few_cached_catalogs_are_kept(cache):
+    cache.mkdir(parents=True)
+    for number in range(20):
+        old = cache / f"catalog-{number:016x}.json"
+        old.write_text("{}")
+        os.utime(old, (number, number))
+    catalogs.load.cache_clear()
+    catalogs.load()
+    kept = sorted(path.name for path in cache.glob("catalog-*.json"))
+    assert len(kept) == catalogs.KEPT and f"catalog-{19:016x}.json" in kept and f"catalog-{0:016x}.json" not in kept

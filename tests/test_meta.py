@@ -22,6 +22,7 @@ TINY = {
         "radii": [0.05],
     },
 }  # fmt: skip
+TWO_TASKS = [TINY["task"], {**TINY["task"], "optimizee": "mlp-relu", "hidden": [6]}]
 VOLATILE = {"inner_steps_per_s", "coordinate_steps_per_s", "memory_bytes"}
 CPU = torch.device("cpu")
 
@@ -83,15 +84,21 @@ def test_meta_training_learns_to_train_digits():
     [
         {"penalty": ALL_PENALTIES},
         {"optimizer": {"kind": "rnnprop"}, "meta": {"random_scaling": 1.0, "loss_batch": "validation"}},
-        {"optimizer": {"kind": "dm", "theta_input": True}, "meta": {"inner_steps": [10, 15, 20], "optimizer": "sgd"}},
+        {
+            "optimizer": {"kind": "dm", "theta_input": True},
+            "meta": {"inner_steps": [5, 10], "epochs": 12, "meta_batch": 1},
+            "evaluation": {"every": 1, "optimizees": 1, "examples": 10},
+            "penalty": {"spectral": {}},
+        },
         {"meta": {"momentum": 0.9, "optimizer": "sgd", "schedule": "cosine", "second_order": True}},
         {"task": {"optimizee": "lenet", "dropout": 0.5}, "evaluation": {"optimizees": 1, "examples": 10}},
+        {"task": TWO_TASKS, "penalty": {"gsam": {}, "smooth": {"ascent_steps": 1}}},
     ],
-    ids=["penalties", "rnnprop", "curriculum", "second-order", "dropout"],
+    ids=["penalties", "rnnprop", "curriculum", "second-order", "dropout", "several tasks"],
 )
 def test_resuming_gives_the_metrics_of_an_uninterrupted_run_bit_for_bit(changes):
     document = merge(TINY, changes)
-    if document["task"]["optimizee"] == "lenet":
+    if changes.get("task") and "dropout" in changes["task"]:
         del document["task"]["hidden"]
     preset = from_mapping(document)
 
@@ -99,7 +106,9 @@ def test_resuming_gives_the_metrics_of_an_uninterrupted_run_bit_for_bit(changes)
         return MetaTrainer(preset, device=CPU)
 
     whole = steady(run(fresh()))
-    for units in (1, 2, 4, 7):
+    if isinstance(document["meta"]["inner_steps"], list):
+        assert any(record.get("stage") == 1 for record in whole), "the curriculum must move on for this to be a test"
+    for units in (1, 2, 4, 7, 11, 20):
         interrupted = fresh()
         records = run(interrupted, units)
         tensors, values = interrupted.state_dict()
@@ -109,16 +118,23 @@ def test_resuming_gives_the_metrics_of_an_uninterrupted_run_bit_for_bit(changes)
 
 
 def test_a_task_distribution_is_sampled_for_each_optimizee():
-    tasks = [TINY["task"], {**TINY["task"], "optimizee": "mlp-relu", "hidden": [6]}]
-    one = MetaTrainer(from_mapping({**merge(TINY, {"meta": {"meta_batch": 8}}), "task": tasks}), device=CPU)
-    one.advance()
-    one.advance()
-    sizes = [group.carry.theta.shape[1] for group in one.epoch.groups]
-    assert sizes == [(64 + 1) * 4 + (4 + 1) * 10, (64 + 1) * 6 + (6 + 1) * 10]
-    assert sum(len(group.members) for group in one.epoch.groups) == 8
-    drawn = {tuple(tuple(group.members) for group in one.epoch.groups)}
-    records = run(one)
-    assert records[-1]["validation_loss"] < 1e3 and len(drawn) == 1
+    one = MetaTrainer(from_mapping({**merge(TINY, {"meta": {"meta_batch": 8}}), "task": TWO_TASKS}), device=CPU)
+    draws = set()
+    while not one.finished:
+        one.advance()
+        if one.epoch is not None:
+            sizes = [group.carry.theta.shape[1] for group in one.epoch.groups]
+            assert set(sizes) <= {(64 + 1) * 4 + (4 + 1) * 10, (64 + 1) * 6 + (6 + 1) * 10}
+            assert sorted(place for group in one.epoch.groups for place in group.members) == list(range(8))
+            draws.add(tuple(tuple(group.members) for group in one.epoch.groups))
+    assert len(draws) == 4, "every meta-epoch draws its tasks anew"
+
+
+def test_counts_of_several_tasks_add_up():
+    """A SAM radius beyond all bounds breaks the penalty at every inner step of every optimizee: 4 epochs x 10 x 8."""
+    document = {**merge(TINY, {"meta": {"meta_batch": 8}, "penalty": {"sam": {"rho": 1e38}}}), "task": TWO_TASKS}
+    records = run(MetaTrainer(from_mapping(document), device=CPU))
+    assert [record for record in records if "dropped_terms" in record][-1]["dropped_terms"] == 4 * 10 * 8
 
 
 def test_the_best_checkpoint_is_the_one_with_the_lowest_validation_loss():
@@ -149,6 +165,28 @@ def test_init_from_starts_with_the_other_runs_learned_optimizer():
     assert all(torch.equal(second.phi[name], phi[name]) for name in phi)
     with pytest.raises(PresetError, match="meta.init_from"):
         MetaTrainer(from_mapping(merge(TINY, {"optimizer": {"hidden": 7}})), device=CPU, init_phi=phi)
+
+
+def test_what_a_run_started_from_is_not_called_untrained():
+    first = trainer()
+    run(first)
+    phi = {name.removeprefix("frozen/"): tensor for name, tensor in first.frozen_state("best")[0].items()}
+    document = merge(TINY, {"meta": {"init_from": "some-run"}, "evaluation": {"final_optimizees": 1}})
+    second = MetaTrainer(from_mapping(document), device=CPU, init_phi=phi)
+    rows = {row["label"]: row for row in second.result(lambda text: None)}
+    assert list(rows) == ["simple (best)", "simple (untrained)", "simple (start)", "sgd", "adam"]
+    assert (rows["simple (start)"]["checkpoint"], rows["simple (untrained)"]["checkpoint"]) == ("initial", None)
+    fresh = next(row for row in first.result(lambda text: None) if row["label"] == "simple (untrained)")
+    losses = [row["seeds"][0]["marks"][-1]["train_loss"] for row in (rows["simple (untrained)"], fresh)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_the_learning_rate_falls_but_no_meta_step_is_wasted():
+    for schedule in ("linear", "cosine"):
+        rates = [
+            record["learning_rate"] for record in run(trainer(meta={"schedule": schedule})) if "meta_loss" in record
+        ]
+        assert rates == sorted(rates, reverse=True) and rates[0] == 3e-3 and 0 < rates[-1] < 1e-3
 
 
 def test_the_spectral_norm_goes_into_what_is_frozen():

@@ -129,3 +129,32 @@ def test_profile_keeps_the_rules_that_hold_in_exact_arithmetic():
         assert found.sharpness[r] >= max(0.0, found.surrogate_gap[r])
         assert found.max_grad_norm[r] >= slope
         assert found.sharpness[r] <= r * found.max_grad_norm[r] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_sharpness_is_never_below_the_one_step_gap_whatever_the_rounding(dtype):
+    """On a linear loss both are the same number."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        slope, theta = (torch.randn(5, dtype=dtype, generator=generator) for _ in range(2))
+
+        def loss(point, slope=slope):
+            return slope @ point
+
+        gap = probes.sharpness(loss, theta, 0.05, ascent_steps=2)
+        assert gap >= probes.surrogate_gap(loss, theta, 0.05) and gap >= 0
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_top_eigenvalue_does_not_depend_on_the_scale(dtype, scale):
+    diagonal = torch.linspace(0.1, 4.0, 30, dtype=dtype) * scale
+    found = probes.top_eigenvalue(lambda t: 0.5 * (diagonal * t**2).sum(), torch.ones(30, dtype=dtype))
+    assert float(found) == pytest.approx(4.0 * scale, rel=1e-3)
+
+
+def test_a_network_too_large_for_one_portion_gives_the_same(monkeypatch):
+    theta = torch.randn(35, dtype=F64, generator=torch.Generator().manual_seed(2))
+    together = probes.sharpness(network, theta, 0.3, ascent_steps=5)
+    monkeypatch.setattr(probes, "AT_ONCE", 50)
+    assert float(probes.sharpness(network, theta, 0.3, ascent_steps=5)) == pytest.approx(float(together), rel=1e-12)

@@ -36,7 +36,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, first:
 
         def closure(x=x, y=y):
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(x), y)
+            loss = nn.functional.cross_entropy(model(x.to(next(model.parameters()).dtype)), y)
             loss.backward()
             return loss
 
@@ -66,10 +66,11 @@ def test_walks_the_trajectory_of_the_engines_own_unroll(kind):
     torch.testing.assert_close(reached, point[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
-def test_state_dict_round_trip_goes_on_as_if_nothing_had_happened(kind):
+def test_state_dict_round_trip_goes_on_as_if_nothing_had_happened(kind, dtype):
     rule, phi = make(kind)
-    model = small_model()
+    model = small_model().to(dtype)
     optimizer = LearnedOptimizer(model.parameters(), rule, phi, scale=0.5)
     train(model, optimizer, 3)
     buffer = io.BytesIO()
@@ -78,7 +79,7 @@ def test_state_dict_round_trip_goes_on_as_if_nothing_had_happened(kind):
 
     buffer.seek(0)
     saved = torch.load(buffer, weights_only=True)
-    again = small_model(seed=9)
+    again = small_model(seed=9).to(dtype)
     other = LearnedOptimizer(again.parameters(), rule, phi)
     again.load_state_dict(saved["model"])
     other.load_state_dict(saved["optimizer"])
@@ -159,3 +160,30 @@ def test_an_unknown_run_is_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.setenv("LREG_RUNS_DIR", str(tmp_path))
     with pytest.raises(RunError, match="nowhere"):
         engine.load_optimizer("nowhere", [nn.Parameter(torch.ones(2))])
+
+
+def test_a_copy_goes_on_by_itself():
+    rule, phi = make("rnnprop")
+    model = small_model()
+    optimizer = LearnedOptimizer(model.parameters(), rule, phi)
+    train(model, optimizer, 2)
+    other_model, other = copy.deepcopy((model, optimizer))
+    assert train(other_model, other, 3, first=2) == train(model, optimizer, 3, first=2)
+
+
+def test_a_model_may_change_its_type_before_the_first_step():
+    rule, phi = make("dm")
+    model = small_model()
+    optimizer = LearnedOptimizer(model.parameters(), rule, phi)
+    model.double()
+    train(model, optimizer, 2)
+    assert next(model.parameters()).dtype == torch.float64
+
+
+def test_the_state_of_another_model_is_refused():
+    rule, phi = make()
+    one, other = (LearnedOptimizer([nn.Parameter(torch.ones(size))], rule, phi) for size in (2, 3))
+    one.param_groups[0]["params"][0].grad = torch.ones(2)
+    one.step()
+    with pytest.raises(ValueError, match="does not fit"):
+        other.load_state_dict(one.state_dict())

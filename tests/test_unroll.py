@@ -74,8 +74,8 @@ def test_weights_schemes():
     assert weights("linear", 3) == pytest.approx([1 / 6, 2 / 6, 3 / 6])
     assert weights("decayed", 3, decay=0.5) == [0.25, 0.5, 1.0]
     assert weights("final", 3) == [0.0, 0.0, 1.0]
-    assert weights("xh_code", 3, truncation_index=0) == [0.0] * 3
-    assert weights("xh_code", 3, truncation_index=2) == [6.0] * 3
+    assert weights("xh_code", 3, first=0) == [0.0] * 3
+    assert weights("xh_code", 2, first=6) == [6.0] * 2  # the last truncation may be shorter
 
 
 # A small sigmoid network as the optimizee, everything written out once more with plain autograd.
@@ -144,9 +144,10 @@ def plain_meta_gradient(
                 },
                 torch.cat([step[2] for step in steps]),
             )
+        losses = []
         for b in range(optimizees):
             one = tuple(part[b] for part in (scoring[j] if scoring else batches[j]))
-            loss = network_loss(points[b][0], one)
+            losses.append(loss := network_loss(points[b][0], one))
             total = total + factor * loss / optimizees
             for penalty in objective.geometric.values():
                 value = scalar_penalty(penalty, points[b][0], one)
@@ -154,6 +155,7 @@ def plain_meta_gradient(
                 total = total + factor * penalty.weight * value / optimizees * (j >= penalty.start)
         for penalty in objective.update.values():
             values = penalty.value(objective.optimizer, phi, joint, generator)
+            values = values / torch.stack(losses).detach() if penalty.relative else values
             total = total + factor * penalty.weight * values.mean()
     for penalty in objective.parameter.values():
         total = total + penalty.weight * penalty.value(phi)
@@ -222,8 +224,16 @@ def test_penalties_of_every_kind_add_up():
     assert_equal_to_plain_autograd("dm", geometric=geometric, update=update, parameter=parameter)
 
 
-@pytest.mark.parametrize("optimizees", [1, 2])
-def test_one_optimizee_and_several_give_the_same_meta_gradient(optimizees):
+@pytest.mark.parametrize("second_order", [False, True])
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
+def test_smoothness_equals_plain_autograd_where_it_dominates(kind, relative, second_order):
+    """Three optimizees: a third is no power of two, so a cotangent that was rounded to float32 would show."""
+    penalty = get("smooth", epsilon=0.3, ascent_steps=3, weight=1e4, relative=relative)
+    assert_equal_to_plain_autograd(kind, update={"smooth": penalty}, second_order=second_order)
+
+
+def test_one_optimizee_and_several_give_the_same_meta_gradient():
     """A meta-batch of equal optimizees has the meta-gradient of one."""
     optimizer = LEARNED_OPTIMIZERS.create("rnnprop", hidden=5)
     objective = Objective(network_loss, optimizer, geometric={"gam": get("gam", rho=0.1)})
@@ -323,19 +333,99 @@ def test_a_diverging_optimizee_rests_and_spoils_nothing():
 
 @pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
 @pytest.mark.parametrize("second_order", [False, True])
-def test_meta_gradient_stays_finite_when_an_optimizee_breaks(kind, second_order):
+@pytest.mark.parametrize("loss_batch", ["next", "same", "validation"])
+@pytest.mark.parametrize("broken", [torch.inf, torch.nan])
+@pytest.mark.parametrize("at", [0, 3])
+def test_meta_gradient_stays_finite_when_an_optimizee_breaks(kind, second_order, loss_batch, broken, at):
+    """And the next truncation's, and it is what the sound optimizee gives alone."""
     optimizer = LEARNED_OPTIMIZERS.create(kind, theta_input=True)
-    penalties = {"geometric": {"gam": get("gam", rho=0.1)}, "update": {"smooth": get("smooth", ascent_steps=2)}}
-    objective = Objective(network_loss, optimizer, second_order=second_order, **penalties)
+    penalties = {
+        "geometric": {"gam": get("gam", rho=0.1)},
+        "update": {"smooth": get("smooth", ascent_steps=2, noise=1e-9, relative=True)},
+    }
+    objective = Objective(network_loss, optimizer, second_order=second_order, loss_batch=loss_batch, **penalties)
     phi = make_phi(optimizer)
-    first, *batches = make_batches(6, 2, seed=2)
-    batches[2] = (batches[2][0] * torch.tensor([1.0, torch.inf], dtype=F64)[:, None, None], batches[2][1])
+    batches = make_batches(9, 2, seed=2)
+    spoilt = batches[at][0] * torch.tensor([1.0, broken], dtype=F64)[:, None, None]
+    batches[at] = (spoilt, batches[at][1])
+    alone = [tuple(part[:1] for part in batch) for batch in batches]
+    outcomes = []
+    for theta, feed in ((make_theta(2), batches), (make_theta(2)[:1], alone)):
+        start, window = (feed[0], feed[1:]) if loss_batch == "next" else (None, feed)
+        carry, gradients = begin(objective, theta, start), []
+        for first in (0, 4):
+            part = window[first : first + 4]
+            scoring = make_batches(4, len(theta), seed=9) if loss_batch == "validation" else None
+            scoring = scoring and [tuple(p[:1].expand(len(theta), *p.shape[1:]) for p in batch) for batch in scoring]
+            meta, carry = truncation(objective, phi, carry, part, [1.0] * 4, torch.Generator(), scoring=scoring)
+            assert all(tensor.isfinite().all() and tensor.any() for tensor in meta.gradient.values())
+            assert all(figure.isfinite() for figure in meta.figures.values())
+            gradients.append(meta.gradient)
+        outcomes.append((carry, gradients))
+    assert outcomes[0][0].alive.tolist() == [True, False]
+    torch.testing.assert_close(outcomes[0][0].theta[:1], outcomes[1][0].theta, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["sam", "smooth"])
+def test_a_relative_penalty_is_left_out_where_the_loss_is_zero(name):
+    """A confident batch has loss 0 exactly; what is divided by it is left out and counted, and the loss stays."""
+
+    def loss(theta: Tensor, batch: Tensor) -> Tensor:
+        return batch.sum() * (theta**2).sum()
+
+    penalty = get(name, relative=True, **({"ascent_steps": 1} if name == "smooth" else {}))
+    kind = "update" if name == "smooth" else "geometric"
+    optimizer = LEARNED_OPTIMIZERS.create("simple")
+    objective = Objective(loss, optimizer, **{kind: {name: penalty}})
+    phi = make_phi(optimizer)
+    one, zero = torch.ones(2, 1, dtype=F64), torch.tensor([[1.0], [0.0]], dtype=F64)
     meta, carry = truncation(
-        objective, phi, begin(objective, make_theta(2), first), batches, [1.0] * 5, torch.Generator()
+        objective, phi, begin(objective, make_theta(2), one), [one, zero, one], [1.0] * 3, torch.Generator()
     )
-    assert carry.alive.tolist() == [True, False]
-    assert all(tensor.isfinite().all() and tensor.any() for tensor in meta.gradient.values())
-    assert all(figure.isfinite() for figure in meta.figures.values())
+    assert carry.alive.all() and float(meta.figures["dropped_terms"]) == 1
+    assert all(tensor.isfinite().all() for tensor in meta.gradient.values())
+
+
+def test_a_broken_penalty_of_weight_zero_changes_nothing():
+    """It is logged where it can be, and drops neither the loss nor itself from the counts."""
+    optimizer = LEARNED_OPTIMIZERS.create("simple")
+    first, *batches = make_batches(4, 2, seed=2)
+    gradients = []
+    for penalties in ({}, {"geometric": {"sam": get("sam", rho=1e308, weight=0.0)}}):
+        objective = Objective(network_loss, optimizer, **penalties)
+        phi, carry = make_phi(optimizer), begin(objective, make_theta(2), first)
+        meta, _ = truncation(objective, phi, carry, batches, [1.0] * 3, torch.Generator())
+        assert float(meta.figures["counted_terms"]) == 6 and float(meta.figures["dropped_terms"]) == 0
+        gradients.append(meta.gradient)
+    assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
+
+
+@pytest.mark.parametrize("start", [0, 4, 5, 9, 10])
+def test_a_parameter_penalty_starts_with_the_truncation_that_holds_its_start(start):
+    optimizer = LEARNED_OPTIMIZERS.create("simple")
+    objective = Objective(network_loss, optimizer, parameter={"l2": get("l2", weight=1e6, start=start)})
+    phi = make_phi(optimizer)
+    first, *batches = make_batches(11, 1, seed=2)
+    carry, sizes = begin(objective, make_theta(1), first), []
+    for begin_at in (0, 5):
+        meta, carry = truncation(objective, phi, carry, batches[begin_at : begin_at + 5], [1.0] * 5, torch.Generator())
+        sizes.append(max(float(tensor.abs().max()) for tensor in meta.gradient.values()) > 1e4)
+    assert sizes == [start < 5, start < 10]
+
+
+def test_penalties_are_not_computed_where_the_loss_weighs_nothing():
+    calls = []
+
+    def loss(theta: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        calls.append(1)
+        return network_loss(theta, batch)
+
+    optimizer = LEARNED_OPTIMIZERS.create("simple")
+    objective = Objective(loss, optimizer, geometric={"sam": get("sam")})
+    first, *batches = make_batches(5, 1, seed=2)
+    carry = begin(objective, make_theta(1), first)
+    truncation(objective, make_phi(optimizer), carry, batches, weights("final", 4), torch.Generator())
+    assert len(calls) == 1 + 4 + 1
 
 
 def test_sam_and_gap_penalties_are_one_family():

@@ -1,4 +1,4 @@
-"""Three convolutions, for colour images: the CNN of Huang et al. (AAAI 2024)."""
+"""Three convolutions, for colour images: the CNN of Xiong & Hsieh (ECCV 2022, official code)."""
 
 from __future__ import annotations
 
@@ -42,4 +42,4 @@ class Conv3(Optimizee):
 
 @OPTIMIZEES.register("cnn")
 class CNN(Conv3):
-    """The CNN of "Learned Regularizers", whose text does not state its layers: conv3 stands in for it."""
+    """The CNN of "Learning Regularizers", whose text does not state its layers: conv3 stands in for it."""

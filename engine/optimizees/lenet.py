@@ -1,4 +1,4 @@
-"""LeNet: two convolutions and two linear layers, as in Huang et al. (AAAI 2024, official code)."""
+"""LeNet: two convolutions and two linear layers, as in Xiong & Hsieh (ECCV 2022, official code)."""
 
 from __future__ import annotations
 

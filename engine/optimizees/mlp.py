@@ -54,7 +54,7 @@ class ReLUMLP(MLP):
 
 @OPTIMIZEES.register("mlp-xh")
 class XHMLP(MLP):
-    """784-32-10 with ReLU: 25,450 parameters (Huang et al., AAAI 2024, official code)."""
+    """784-32-10 with ReLU: 25,450 parameters (Xiong & Hsieh, ECCV 2022, official code)."""
 
     activation: ClassVar[str] = "relu"
 

@@ -11,7 +11,7 @@ from engine.penalties.base import PENALTIES, ParameterPenalty, as_matrices, zero
 
 @PENALTIES.register("orthogonal")
 class Orthogonal(ParameterPenalty):
-    """R(φ) = Σ ‖WᵀW − I‖_F² over the recurrent weight matrices, gate by gate; one-column maps are left out.
+    """R(φ) = Σ ‖WᵀW − I‖_F² over the weight matrices between units, gate by gate; one-column maps are left out.
 
     A matrix that is wider than tall is transposed first, so that I can be reached. Weights of interest: 1e-4 to 1.
     Xiong & Hsieh saw their optimizer fall to chance with it (table 1): a collapse is not necessarily a bug.

@@ -15,7 +15,7 @@ class Spectral(Reparametrization):
 
     One power iteration for each meta-step with vectors that persist; the vectors are constants for differentiation, σ
     is not. weight = 1 is the published normalisation, 0 none. It changes how large an update can be; heads and biases
-    stay free. `relative` has no meaning here. The figure logged is the mean σ.
+    stay free. `start` and `relative` have no meaning here. The figure logged is the mean σ.
     """
 
     def init(self, phi: Phi) -> dict[str, Tensor]:

@@ -1,0 +1,59 @@
+"""Ledger: what one penalty came to along a truncation, and what of it goes back to phi."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from engine.penalties.base import Penalty
+
+
+@dataclass
+class Ledger:
+    """The entries of one penalty, one for each inner step at which it was taken. Shape letters: B optimizees."""
+
+    values: list[Tensor] = field(default_factory=list)  # [B], unweighted
+    counted: list[Tensor] = field(default_factory=list)  # [B]
+    outputs: list[Tensor] = field(default_factory=list)  # [B], with their graph to phi
+    cotangents: list[Tensor] = field(default_factory=list)  # [B], of the outputs
+    squares: list[Tensor] = field(default_factory=list)  # [2]: of the penalty's and of the loss's cotangents
+
+    def add_geometric(self, value: Tensor, counts: Tensor, weighted: Tensor, gradient: Tensor, factor: float) -> None:
+        """Book a geometric penalty: its value, [B], and beside it the weighted gradient and the loss's, [B, P]."""
+        self.values.append(value)
+        self.counted.append(counts)
+        squares = [torch.where(counts, (slope**2).sum(-1), 0.0).sum() for slope in (weighted, gradient)]
+        self.squares.append(factor**2 * torch.stack(squares))
+
+    def add_update(self, value: Tensor, counts: Tensor, weight: float) -> None:
+        """Book an update penalty: its value, [B], with its graph, and what it weighs in the meta-objective."""
+        self.values.append(value.detach())
+        self.counted.append(counts)
+        self.outputs.append(torch.where(counts, value, 0.0))
+        self.cotangents.append(counts.to(value.dtype) * weight)
+
+    def figures(self, name: str) -> dict[str, Tensor]:
+        """The mean value, and for a geometric penalty its share: the norm of its cotangents over the loss's.
+
+        NaN where no entry counted.
+        """
+        if not self.values:
+            return {}
+        values, counted = torch.stack(self.values), torch.stack(self.counted)
+        figures = {f"{name}_penalty": torch.where(counted, values, 0.0).sum() / counted.sum()}
+        if self.squares:
+            ours, losses = torch.stack(self.squares).sum(0)
+            figures[f"{name}_penalty_share"] = (ours / losses).sqrt()
+        return figures
+
+
+def usable(penalty: Penalty, loss: Tensor, counts: Tensor) -> Tensor:
+    """Where the penalty can be taken, [B]: a loss of 0 cannot be divided by."""
+    return counts & (loss > 0) if penalty.relative else counts
+
+
+def divisor(penalty: Penalty, loss: Tensor, usable: Tensor) -> Tensor | float:
+    """What the penalty is divided by, [B]; 1 where it does not count, so that no NaN enters a graph."""
+    return torch.where(usable, loss, 1.0) if penalty.relative else 1.0
