@@ -76,7 +76,8 @@ class LearnedOptimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As in torch. Raises ValueError where the state belongs to another number of parameters."""
         held: State = state_dict["state"].get(0, {})
-        wanted = self._rule.init(torch.zeros(sum(parameter.numel() for parameter in self._parameters())))
+        size = sum(parameter.numel() for parameter in self._parameters())
+        wanted = self._rule.init(torch.empty(size, device="meta"))  # shapes only
         if held and {name: t.shape for name, t in held.items()} != {name: t.shape for name, t in wanted.items()}:
             raise ValueError("the optimizer state does not fit: it belongs to another model or learned optimizer")
         super().load_state_dict(state_dict)
@@ -98,8 +99,8 @@ def load_optimizer(
 ) -> LearnedOptimizer:
     """The learned optimizer of a run (path, id, or "last" in the run store) for the parameters of a model of yours.
 
-    `scale` multiplies every update; `checkpoint` is best (on validation), last, or initial (untrained). Raises RunError
-    where there is no such run or checkpoint.
+    `scale` multiplies every update; `checkpoint` is best (on validation), last, or initial. Raises
+    RunError where there is no such run or checkpoint.
     """
     reader = run if isinstance(run, RunReader) else RunStore().resolve(os.fspath(run))
     rule, phi = load_rule(reader, checkpoint)
