@@ -32,6 +32,8 @@ class Trainer(Protocol):
     def total(self) -> int: ...
     @property
     def finished(self) -> bool: ...
+    @property
+    def remark(self) -> str: ...
     def advance(self, tick: Callable[[], None]) -> list[dict[str, Any]]: ...
     def state_dict(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]: ...
     def load_state_dict(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None: ...
@@ -60,6 +62,7 @@ class Loop:
         data = data_dir or facts.get("data_dir")
         self.data_dir = Path(data) if data and isinstance(data, (str, os.PathLike)) else None
         self.trainer_factory = trainer_factory
+        self.remark = ""  # what should be said of a finished run
 
     def do(self) -> str:
         """Meta-train from the last checkpoint, if there is one, to the end. Returns finished or stopped."""
@@ -71,6 +74,7 @@ class Loop:
         try:
             self._train(trainer)
             self._measure(trainer)
+            self.remark = trainer.remark
         except Stopped:  # what was under way has changed nothing yet, and is done again after a resume
             self._save(trainer)
             return "stopped"
@@ -85,7 +89,7 @@ class Loop:
             self.run.progress(trainer.step, trainer.total, self._eta(trainer))
             if trainer.improved:
                 self._save_frozen(trainer, "best")
-                self.run.log(f"step {trainer.step}: the best so far")
+                self.run.log(f"step {trainer.step}: checkpoint best written")
             if time.monotonic() - saved >= self.checkpoint_every:
                 self._save(trainer)
                 saved = time.monotonic()
@@ -102,6 +106,7 @@ class Loop:
             torch.set_num_threads(preset["threads"])
         device = pick_device(self.device)
         self.checkpoint_every = preset["meta"]["checkpoint_every"]
+        self.run.set_status(device=str(device))
         self.run.log(f"device {device}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads")
         init_phi = None
         if not checkpoint.exists(self.run.checkpoints, "last"):
@@ -127,8 +132,13 @@ class Loop:
                 raise RunError(f"{where}: does not fit this version or preset ({_line(error)})") from error
             self.run.truncate_metrics(size)
             self.run.log(f"resumed at step {trainer.step}")
+        elif self.run.sync_metrics():  # the first checkpoint is written before the first record
+            where = checkpoint.path_of(self.run.checkpoints, "last")
+            again = f"start again with: lreg run {self.run.path / 'preset.toml'}"
+            raise RunError(
+                f"{where}: no such checkpoint, though the run has metrics; they are left as they are; {again}"
+            )
         else:
-            self.run.truncate_metrics(0)
             self._save_frozen(trainer, "initial")
             self._save(trainer)
         self.run.progress(trainer.step, trainer.total, None)
@@ -159,7 +169,7 @@ class Loop:
 
     def _on_progress(self, text: str) -> None:
         if text != self.run.status.message:
-            self.run.set_status(message=text)
+            self.run.set_status(message=text, eta_s=None)
         self._tick()
 
     def _tick(self) -> None:

@@ -78,7 +78,7 @@ class MetaSettings:
 
 
 SKIPS_FORGIVEN = 20  # meta-steps before the share of skipped ones is judged
-DIVERGED_IN_A_ROW = 100  # meta-epochs that no optimizee survives before the run fails; the whole run, if it is shorter
+DIVERGED_IN_A_ROW = 100  # meta-epochs that no optimizee survives before the run fails; fewer where it has fewer in all
 
 
 class MetaTrainer:
@@ -131,6 +131,7 @@ class MetaTrainer:
             fresh = {name: tensor.to(device) for name, tensor in fresh.items()}
             self.untrained = self._freeze(fresh, {n: p.init(fresh) for n, p in self.reparametrizations.items()})
         self.best, self.best_raw, self.best_memory = self.initial, self._raw(), self.memory
+        self.best_step = 0
 
     # -- what the worker sees ----------------------------------------------------------------------------------------
 
@@ -148,6 +149,15 @@ class MetaTrainer:
         left = (self.settings.epochs - self.meta_epoch) * per_epoch
         return self.step + left - (self.epoch.truncations if self.epoch else 0)
 
+    @property
+    def remark(self) -> str:
+        """What should be said of the finished run, if anything."""
+        if self.broken_epochs and self.broken_epochs == self.meta_epoch:
+            return "every optimizee diverged in every meta-epoch: nothing was learned"
+        if self.meta_epoch and self.best_step == 0:
+            return "no evaluation beat what meta-training started from: best is the start"
+        return ""
+
     def advance(self, tick: Callable[[], None] = nothing) -> list[dict[str, Any]]:
         """Do one unit of work and return its records. Raises TrainingError when it makes no sense to go on.
 
@@ -162,7 +172,7 @@ class MetaTrainer:
         facts = {
             "optimizer": self.preset["optimizer"],
             "checkpoint": which,
-            "step": 0 if which == "initial" else self.step,
+            "step": {"best": self.best_step, "initial": 0, "last": self.step}[which],
         }
         return prefixed("frozen", phi), facts
 
@@ -325,6 +335,7 @@ class MetaTrainer:
                 self.pending = "baseline"
         if self.improved:
             self.best, self.best_raw, self.best_memory = frozen, self._raw(), self.memory
+            self.best_step = self.step
         return {**record, "evaluated_steps": inner_steps, **figures}
 
     def _go_back_to_best(self) -> None:
@@ -372,6 +383,7 @@ class MetaTrainer:
             "pending": self.pending,
             "counts": self.counts,
             "broken_epochs": self.broken_epochs,
+            "best_step": self.best_step,
             "curriculum": self.curriculum.to_json(),
             "epoch": epoch_facts,
         }
@@ -381,7 +393,7 @@ class MetaTrainer:
         """Go on from a state of the same preset. Raises KeyError, ValueError or RuntimeError where it does not fit."""
         self.step, self.meta_epoch = values["step"], values["meta_epoch"]
         self.pending, self.counts = values["pending"], dict(values["counts"])
-        self.broken_epochs = values["broken_epochs"]
+        self.broken_epochs, self.best_step = values["broken_epochs"], values["best_step"]
         self.curriculum = Curriculum.from_json(values["curriculum"])
         moved = {name: tensor.to(self.device) for name, tensor in tensors.items()}
         with torch.no_grad():

@@ -65,6 +65,7 @@ def max_grad_norm(
 
 def surrogate_gap(loss: Loss, theta: Tensor, radius: float, *, norm: str = "l2") -> Tensor:
     """Loss one step of length `radius` up the gradient, minus the loss at theta: GSAM's surrogate gap; a scalar."""
+    _check_radius(radius)
     gradient, value = grad_and_value(loss)(theta)
     return loss(theta + _boundary(gradient, radius, norm)) - value
 
@@ -128,6 +129,7 @@ def search(
     """
     offsets = torch.cat([torch.zeros_like(theta)[None], starts])
     lengths = torch.linspace(radius / 5, radius / 50, ascent_steps).tolist() + [10 * radius] * (ascent_steps // 2)
+    _check_radius(radius)
     # large networks in small portions: each point needs its own activations
     side_by_side = vmap(ascent, randomness="same", chunk_size=max(1, AT_ONCE // theta.numel()))
     best, where = None, offsets
@@ -186,6 +188,11 @@ def _starts(
 def _gap(found: Tensor, one_step: Tensor) -> Tensor:
     """The gap of a search, which visits theta and the one-step point: below neither, whatever the rounding."""
     return torch.maximum(found, one_step).clamp_min(0.0)
+
+
+def _check_radius(radius: float) -> None:
+    if not 0 <= radius < float("inf"):
+        raise ValueError(f"radius must be a number >= 0, found {radius!r}")
 
 
 def _boundary(direction: Tensor, radius: float, norm: str) -> Tensor:

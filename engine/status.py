@@ -43,6 +43,7 @@ class Status:
     total: int = 0
     eta_s: float | None = None
     message: str = ""
+    device: str = ""  # what the run computes on, once that is known: cpu, cuda:0
     latest: dict[str, float | None] = field(default_factory=dict)
 
     @classmethod

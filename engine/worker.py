@@ -13,17 +13,14 @@ import re
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from engine.control import Control
 from engine.device import pick_device, wait_politely
 from engine.errors import LregError, TrainingError
 from engine.files import disk_error
 from engine.loop import Loop, TrainerFactory
+from engine.preset import Preset, load_preset
 from engine.runs import Run, RunReader, RunStore
-
-if TYPE_CHECKING:
-    from engine.preset import Preset
 
 INTERRUPTED = 130  # the exit code after a checkpoint
 
@@ -54,7 +51,8 @@ def work(
     with run:
         try:
             run.set_status(controllable=control.listens, message="starting")
-            state = Loop(run, control, device, data_dir, trainer_factory).do()
+            loop = Loop(run, control, device, data_dir, trainer_factory)
+            state = loop.do()
             control.aborted = True  # too late for that: nothing may disturb the last words
         except KeyboardInterrupt:
             _end(run, "stopped", "aborted; the last checkpoint stays")
@@ -68,7 +66,7 @@ def work(
             if known is None or known is error:
                 raise
             raise known from error
-        _end(run, state, "")
+        _end(run, state, loop.remark)
     return state
 
 
@@ -96,16 +94,17 @@ def _end(run: Run, state: str, message: str) -> None:
 
 
 def train(
-    preset: Preset,
+    preset: Preset | str,
     runs_dir: str | os.PathLike[str] = "runs",
     device: str = "auto",
     data_dir: str | os.PathLike[str] | None = None,
 ) -> RunReader:
-    """Meta-train a preset in this process, and return the finished run. Blocking.
+    """Meta-train a preset (or the one of that name or path) in this process, and return the finished run. Blocking.
 
     Ctrl-C (in the main thread) finishes the truncation, checkpoints, and then raises KeyboardInterrupt; `lreg stop`
     from another terminal does the same.
     """
+    preset = preset if isinstance(preset, Preset) else load_preset(preset)
     check_inputs(preset, device, Path(data_dir) if data_dir is not None else None)
     run = RunStore(runs_dir).create(preset, argv=["engine.train"], device=device, data_dir=data_dir)
     with Control().listening() as control:

@@ -22,6 +22,8 @@ EVALUATE_EVERY = 10
 class FakeTrainer:
     """Draws random numbers and adds them up: its records show whether anything was lost, repeated or reordered."""
 
+    remark = "a remark"
+
     def __init__(self, preset, *, device, data_dir=None, init_phi=None, pause=0.0, fail_at=None, error=None):
         self.step, self.total = 0, TOTAL
         self.improved = False

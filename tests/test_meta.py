@@ -215,6 +215,17 @@ def test_a_learned_optimizer_that_only_diverges_is_a_clear_error():
         run(trainer(meta={"learning_rate": 1e3, "epochs": 200}, evaluation={"every": 300}))
 
 
+def test_a_run_that_learned_nothing_says_so():
+    broken = trainer(meta={"learning_rate": 1e3, "clip": "none", "optimizer": "sgd", "epochs": 3})
+    run(broken)
+    assert broken.counts["diverged"] > 0
+    assert "diverged" in broken.remark or "no evaluation beat" in broken.remark
+    meta = {"epochs": 6, "inner_steps": 100, "truncation": 10, "meta_batch": 1}
+    fine = trainer(task={"hidden": [20], "batch_size": 64}, optimizer={"hidden": 20}, meta=meta)
+    run(fine)
+    assert fine.remark == ""
+
+
 def test_result_sets_the_learned_optimizer_beside_tuned_baselines():
     one = trainer()
     run(one)

@@ -44,6 +44,13 @@ def test_l_infinity_ball():
     assert float(probes.sharpness(quadratic, tensor(0.0, 0.0), 0.1, norm="linf")) == pytest.approx(0.025, rel=1e-12)
 
 
+@pytest.mark.parametrize("radius", [-0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("probe", [probes.sharpness, probes.max_grad_norm, probes.surrogate_gap])
+def test_a_radius_that_is_none_is_refused(probe, radius):
+    with pytest.raises(ValueError, match="radius must be"):
+        probe(quadratic, tensor(1.0, 1.0), radius)
+
+
 def test_hard_case_that_one_step_and_a_single_start_miss():
     theta = tensor(0.0, 1.0)
     one_step = float(probes.surrogate_gap(quadratic, theta, 0.5)) + 0.5

@@ -122,12 +122,12 @@ def test_progress_of_the_result_is_written_when_it_changes_only(tmp_path, monkey
     messages, set_status = [], Run.set_status
 
     def noted(run, **changes):
-        messages.append(changes.get("message"))
+        messages.extend([changes["message"]] if "message" in changes else [])
         set_status(run, **changes)
 
     monkeypatch.setattr(Run, "set_status", noted)
     assert work(new_run(tmp_path), trainer_factory=Talkative) == "finished"
-    assert messages == ["starting", "", "result: the same", "measuring", ""]
+    assert messages == ["starting", "", "result: the same", "measuring", "a remark"]
 
 
 def test_results_with_long_names_that_begin_alike_are_all_kept(tmp_path):
@@ -359,3 +359,33 @@ def test_memory_that_does_not_suffice_is_one_line_of_advice(tmp_path, error):
     known = worker._known(error, tmp_path)
     assert isinstance(known, TrainingError)
     assert "lower meta.meta_batch" in str(known) and "\n" not in str(known)
+
+
+def test_a_run_whose_checkpoint_was_deleted_keeps_its_metrics(tmp_path):
+    """Starting over would throw the curves away; that is for the user to decide."""
+    run = new_run(tmp_path)
+    control = Control()
+
+    class Stopping(FakeTrainer):
+        def advance(self, tick=None):
+            control.stop = self.step >= 5
+            return super().advance(tick)
+
+    assert work(run, control=control, trainer_factory=Stopping) == "stopped"
+    before = (run.path / "metrics.jsonl").read_bytes()
+    assert before
+    (run.checkpoints / "last.safetensors").unlink()
+    with pytest.raises(RunError, match=r"last.safetensors: no such checkpoint.*start again with: lreg run"):
+        work(Run(run.path), trainer_factory=FakeTrainer)
+    assert (run.path / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_device_of_a_run_is_noted(tmp_path):
+    run = new_run(tmp_path)
+    work(run, trainer_factory=FakeTrainer)
+    assert RunReader(run.path).status().device == "cpu"
+
+
+def test_train_takes_a_name_or_a_path(tmp_path):
+    with pytest.raises(LregError, match="did you mean quickstart"):
+        worker.train("quikstart", runs_dir=tmp_path)
