@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 NOTHING = "–"
+PLUS_MINUS = " ± "
 STATE_STYLES = {
     "queued": "dim",
     "running": "green",
@@ -37,7 +38,12 @@ LABELS = {
     "update_norm": "update norm",
     "skipped": "skipped",
     "diverged": "diverged",
+    "meta_epoch": "meta-epoch",
+    "memory_bytes": "memory",
 }
+# counts: whole numbers, also where they come back as floats
+COUNTS = ("skipped", "diverged", "dropped_terms", "meta_epoch", "stage", "evaluated_steps")
+AT_RADIUS = ("sharpness", "max_grad_norm", "surrogate_gap")
 
 
 def clean(value: Any, limit: int = 500) -> str:
@@ -83,43 +89,52 @@ def state_text(state: str) -> Text:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A figure in few characters: 0.2341, 12.34, 1.2e-05, 60000."""
+    """A measured figure, always with as many digits: 0.2341, 12.34, 32.00, 1.200e-05. Integers stay whole: 60000."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    if value == int(value) and abs(value) < 1e6:
+    if value == 0 or (isinstance(value, int) and abs(value) < 1e6):
         return str(int(value))
     if not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.{max(digits - 2, 1)}e}"
-    return f"{value:.{digits}g}"
+        return f"{value:.{digits - 1}e}"
+    return f"{value:#.{digits}g}".rstrip(".")
+
+
+def setting(value: float | None, digits: int = 4) -> str:
+    """A number that somebody chose, as short as it was typed: 1, 0.1, 0.03162."""
+    return NOTHING if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
 
 
 def metric(name: str, value: float | None) -> str:
     """A figure in its metric's form."""
     if name.endswith("_bytes"):
         return size(value)
+    if name in COUNTS and value is not None and float(value).is_integer():
+        return number(int(value))
     return percent(value) if name.endswith("accuracy") else number(value)
 
 
-def label(name: str) -> str:
-    return LABELS.get(name, clean(name, 60).replace("_", " "))
+def label(name: str, radius: float | str | None = None) -> str:
+    """What people read for a metric; where one is known, with the radius that it was measured at."""
+    words = LABELS.get(name, clean(name, 60).replace("_", " "))
+    return f"{words} at {clean(radius, 12)}" if radius and name in AT_RADIUS else words
 
 
 def percent(share: float | None, digits: int = 1) -> str:
     return NOTHING if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}%"
 
 
-def interval(mean: dict[str, Any], as_percent: bool = False) -> str:
+def interval(mean: dict[str, Any], as_percent: bool = False, plus_minus: str = PLUS_MINUS) -> str:
     """Mean ± half-width of its confidence interval."""
     middle, half = mean.get("mean"), mean.get("ci95")
     if middle is None:
         return NOTHING
     if as_percent:
-        return f"{100 * middle:.1f}%" if half is None else f"{100 * middle:.1f} ± {100 * half:.1f}%"
+        return f"{100 * middle:.1f}%" if half is None else f"{100 * middle:.1f}{plus_minus}{100 * half:.1f}%"
     if middle and not 1e-4 <= abs(middle) < 1e4:
-        return number(middle, 3) if half is None else f"{number(middle, 3)} ± {number(half, 3)}"
+        return number(middle, 3) if half is None else f"{number(middle, 3)}{plus_minus}{number(half, 3)}"
     decimals = 2 - math.floor(math.log10(abs(middle))) if middle else 2
     shown = [f"{value:.{max(decimals, 0)}f}" for value in (middle, half) if value is not None]
-    return " ± ".join(shown)
+    return plus_minus.join(shown)
 
 
 def duration(seconds: float | None) -> str:

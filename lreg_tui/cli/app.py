@@ -52,6 +52,7 @@ def options(
 
 def main() -> None:
     wait_politely()
+    output.never_fail_to_encode()
     try:
         app()
     except LregError as error:

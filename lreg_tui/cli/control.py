@@ -20,7 +20,7 @@ from engine.status import LIVE
 from lreg_tui import launch, present
 from lreg_tui.cli import output, results
 from lreg_tui.cli.follow import Follower, end_event, print_quietly
-from lreg_tui.cli.options import AsJson, DataDir, PresetReference, RunReference, RunsDir, Sets
+from lreg_tui.cli.options import AsJson, DataDir, PresetReference, RunReference, RunsDir, Sets, find_run, whole_number
 
 Device = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps. Default: auto.")
@@ -35,7 +35,7 @@ def run(
     name: Annotated[
         str | None, typer.Option("--name", help="What the run is called. Default: the preset's name.")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Meta-seed. Default: the preset's.")] = None,
+    seed: Annotated[str | None, typer.Option("--seed", metavar="N", help="Meta-seed. Default: the preset's.")] = None,
     device: Device = None,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
@@ -48,8 +48,9 @@ def run(
     """
     from engine.preset import load_preset
 
+    meta_seed = None if seed is None else whole_number("--seed", seed, 0)
     checked = load_preset(preset, sets or ())
-    changes = {key: value for key, value in (("name", name), ("seed", seed)) if value is not None}
+    changes = {key: value for key, value in (("name", name), ("seed", meta_seed)) if value is not None}
     if changes:
         checked = checked.with_values(**changes)
     store = RunStore(runs_dir)
@@ -72,7 +73,7 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Go on with a run that was stopped, failed or crashed, from its last checkpoint."""
-    reader = RunStore(runs_dir).resolve(reference)
+    reader = find_run(reference, runs_dir)
     status = reader.status()
     if status.state == "finished":
         raise RunError(f"run {reader.id} is finished: nothing to resume")
@@ -114,7 +115,7 @@ def _in_the_foreground(
         output.say(f"run {reader.id}")
     with Control().listening() as control:
         before = time.time() if reader.checkpoints() else 0.0  # what a resumed run told before is not told again
-        follower = Follower(reader, as_json=as_json, since=before, notice=lambda: _stopping(control))
+        follower = Follower(reader, as_json=as_json, since=before, notice=lambda: _stopping(control), is_ours=True)
         follower.start()
         try:
             state = worker.work(started, device=device, data_dir=data_dir, control=control)
@@ -133,19 +134,20 @@ def _stopping(control: Control) -> str:
 def summarize(reader: RunReader, as_json: bool) -> None:
     """The last words on a run: its result, its id, and what can be done next."""
     status = reader.status()
-    table = results.table(reader) if status.state == "finished" else None
     if as_json:
         if status.state == "finished":
             output.emit({"event": "result", "rows": run_rows(reader)})
         output.emit(end_event(status, reader))
         return
     console = output.console()
-    if table is not None:
+    if status.state == "finished" and (table := results.table(reader, console)) is not None:
         console.print(table)
-    console.print(present.text(f"{status.state}: {reader.id}"))
+    console.print(present.text(f"{status.state}: {reader.id}"), soft_wrap=True)
+    if status.message and status.state not in (*LIVE, "crashed"):  # what a crashed one said last is out of date
+        console.print(present.text(status.message))
     console.print(present.text(str(reader.path), "dim"), soft_wrap=True)
     if status.state in ("stopped", "crashed"):
-        console.print(present.text(f"go on with: lreg resume {reader.id}"))
+        console.print(present.text(f"go on with: lreg resume {reader.id}"), soft_wrap=True)
 
 
 def stop(
@@ -155,7 +157,7 @@ def stop(
     as_json: AsJson = False,
 ) -> None:
     """Finish the truncation, write a checkpoint, and end the run's process."""
-    reader = RunStore(runs_dir).resolve(reference)
+    reader = find_run(reference, runs_dir)
     launch.request(reader, signal.SIGTERM, "stop")
     if wait:
         launch.wait_for(reader, ())
@@ -164,13 +166,13 @@ def stop(
 
 def pause(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
     """Let a run rest after this truncation; its process stays, with its memory."""
-    reader = RunStore(runs_dir).resolve(reference)
+    reader = find_run(reference, runs_dir)
     _ask(reader, signal.SIGUSR1, "pause", "paused", as_json)
 
 
 def continue_(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
     """End a pause."""
-    reader = RunStore(runs_dir).resolve(reference)
+    reader = find_run(reference, runs_dir)
     _ask(reader, signal.SIGUSR2, "continue", "running", as_json)
 
 
@@ -186,5 +188,5 @@ def _report(reader: RunReader, as_json: bool, note: str) -> None:
     if as_json:
         output.emit({"run": reader.id, "state": status.state, "step": status.step, "total": status.total})
     else:
-        at = f" at step {status.step}/{status.total}" if status.total else ""
+        at = f" at meta-step {status.step}/{status.total}" if status.total else ""
         print(present.clean(f"{reader.id}: {note or status.state}{at}"))

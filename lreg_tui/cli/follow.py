@@ -5,12 +5,14 @@ On a terminal it is redrawn in place; elsewhere a line is printed now and then; 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from engine.errors import LregError
 from engine.runs import RunReader
 from engine.status import LIVE, Status
 from lreg_tui import present
@@ -24,6 +26,7 @@ INTERVAL_S = 0.25
 LINE_EVERY_S = 10.0
 SAME_LINE_EVERY_S = 60.0
 MAIN_FIGURES = ("meta_loss", "validation_loss", "test_accuracy", "sharpness")
+NARROW = 72  # columns below which a terminal gets one figure a row
 COUNTS = ("skipped", "diverged", "inner_steps_per_s")
 
 
@@ -37,18 +40,22 @@ class Follower:
         as_json: bool = False,
         since: float = 0.0,
         notice: Callable[[], str] = lambda: "",
+        is_ours: bool = False,
     ) -> None:
-        """`since`: unix s before which records are old news; `notice`: a line to show below the figures."""
+        """`since`: unix s before which records are old news; `notice`: a line to show below the figures; `is_ours`:
+        this process is about to take the run, and what the run says of itself before that is out of date."""
         self.reader = reader
         self.as_json = as_json
         self.notice = notice
         self._since = since
         self._filter = since > 0
+        self._is_taken = not is_ours
         self._restarts = reader.restarts
         self._finish = threading.Event()
         self._thread: threading.Thread | None = None
         self._console: Console = output.console(stderr=as_json)
         self._live: Live | None = None
+        self._radius_known: tuple[float | None] | None = None
         self._last_line = (0.0, "", "")  # when a line was printed, the state then, the line
 
     def start(self) -> None:
@@ -74,7 +81,8 @@ class Follower:
             try:
                 while True:
                     over = is_over()  # before the last look, so that it sees everything
-                    show()
+                    if self.as_json or self._has_been_taken():
+                        show()
                     if over:
                         break
                     self._finish.wait(INTERVAL_S)
@@ -83,6 +91,18 @@ class Follower:
                     self._live.stop()
         except OSError:  # whoever was watching has gone; the run goes on
             output.close_stdout()
+
+    @property
+    def _radius(self) -> float | None:
+        if self._radius_known is None:
+            self._radius_known = (radius_of(self.reader),)
+        return self._radius_known[0]
+
+    def _has_been_taken(self) -> bool:
+        if not self._is_taken:
+            status = self.reader.recorded_status()
+            self._is_taken = status.pid == os.getpid() and status.state != "queued"
+        return self._is_taken
 
     def _show_records(self) -> None:
         records = self.reader.poll()
@@ -102,7 +122,7 @@ class Follower:
     def _show_frame(self) -> None:
         from rich.live import Live
 
-        frame = _frame(self.reader, self.reader.status(), self.notice())
+        frame = _frame(self.reader, self.reader.status(), self.notice(), self._radius, self._console.width)
         if self._live is None:
             self._live = Live(frame, console=self._console, auto_refresh=False)
             self._live.start()
@@ -116,39 +136,64 @@ class Follower:
         figures = self.reader.figures()
         parts = [present.clean(status.state, 40)]
         if status.total:
-            parts.append(f"step {status.step}/{status.total} ({present.progress(status.step, status.total)})")
-        if status.eta_s is not None:
-            parts.append(f"ETA {present.duration(status.eta_s)}")
-        parts += [f"{present.label(key)} {present.metric(key, figures[key])}" for key in MAIN_FIGURES if key in figures]
-        parts += [present.clean(status.message)] if status.message else []
+            parts.append(f"{_steps(status)} ({present.progress(status.step, status.total)})")
+        parts += [_eta(status)] if _eta(status) else []
+        parts += [
+            f"{present.label(key, self._radius)} {present.metric(key, figures[key])}"
+            for key in MAIN_FIGURES
+            if key in figures
+        ]
+        parts += [present.clean(status.message)] if status.message and status.state in LIVE else []
         line = "  ".join(parts)
         if line != before or time.monotonic() - printed >= SAME_LINE_EVERY_S:
             self._console.print(line, markup=False, soft_wrap=True)
             self._last_line = (time.monotonic(), status.state, line)
 
 
-def _frame(reader: RunReader, status: Status, notice: str) -> Group:
-    """What a terminal shows of a run: state, progress, figures, and a line of news."""
+def radius_of(reader: RunReader) -> float | None:
+    """The radius at which a run measures its sharpness while it trains; None where its preset cannot be read."""
+    try:
+        return reader.preset()["evaluation"]["radius"]
+    except LregError:
+        return None
+
+
+def _steps(status: Status) -> str:
+    return f"meta-step {status.step}/{status.total}" if status.total else "starting" if status.state in LIVE else ""
+
+
+def _eta(status: Status) -> str:
+    """How long it will take; of a run that has ended, or whose process is gone, nothing."""
+    return f"ETA {present.duration(status.eta_s)}" if status.eta_s is not None and status.state in LIVE else ""
+
+
+def _frame(reader: RunReader, status: Status, notice: str, radius: float | None, width: int) -> Group:
+    """What a terminal shows of a run: state, progress, figures, and a line of news while it lives."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
-    from rich.table import Table
     from rich.text import Text
 
-    head = Text.assemble(present.text(reader.id, "bold"), "  ", present.state_text(status.state))
-    bar = Table.grid(padding=(0, 2))
-    steps = f"{status.step}/{status.total}" if status.total else "starting"
-    eta = f"ETA {present.duration(status.eta_s)}" if status.eta_s is not None else ""
-    bar.add_row(ProgressBar(total=max(status.total, 1), completed=status.step, width=32), steps, eta)
-    figures = Table.grid(padding=(0, 2))
+    head = Text.assemble(present.text(reader.id, "bold"), "  ", present.state_text(status.state), overflow="fold")
+    is_narrow = width < NARROW
+    bar = ProgressBar(total=max(status.total, 1), completed=status.step, width=min(32, width))
+    words = [word for word in (_steps(status), _eta(status)) if word]
+    progress = output.grid(1 if is_narrow else 3)
+    if is_narrow:
+        progress.add_row(bar)
+        progress.add_row("  ".join(words))
+    else:
+        progress.add_row(bar, *words)
     shown = [
-        (present.label(key), present.metric(key, value))
+        (present.label(key, radius), present.metric(key, value))
         for key, value in ordered(reader.figures(), everything=False).items()
     ]
-    for row in range(0, len(shown), 2):
-        cells = [cell for name, value in shown[row : row + 2] for cell in (present.text(name, "dim"), Text(value))]
+    pairs = 1 if is_narrow else 2
+    figures = output.grid(2 * pairs)
+    for row in range(0, len(shown), pairs):
+        cells = [cell for name, value in shown[row : row + pairs] for cell in (present.text(name, "dim"), Text(value))]
         figures.add_row(*cells)
-    news = notice or status.message
-    return Group(head, bar, figures, *([present.text(news, "yellow" if notice else "dim")] if news else []))
+    news = (notice or status.message) if status.state in LIVE else ""
+    return Group(head, progress, figures, *([present.text(news, "yellow" if notice else "dim")] if news else []))
 
 
 def ordered(figures: dict[str, float | None], everything: bool = True) -> dict[str, float | None]:

@@ -11,10 +11,9 @@ from typing import Annotated
 import typer
 
 from engine.files import open_to_read
-from engine.runs import RunStore
 from engine.status import LIVE
 from lreg_tui import present
-from lreg_tui.cli.options import RunReference, RunsDir
+from lreg_tui.cli.options import RunReference, RunsDir, find_run, whole_number
 
 POLL_S = 0.3
 MOST_LINES = 1_000_000
@@ -24,14 +23,13 @@ LARGEST_TAIL = 2**26  # bytes of a log that are searched for its last lines
 def logs(
     reference: RunReference,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more until the run ends.")] = False,
-    lines: Annotated[
-        int, typer.Option("-n", "--lines", min=0, max=MOST_LINES, help="How many of the last lines.")
-    ] = 50,
+    lines: Annotated[str, typer.Option("-n", "--lines", metavar="N", help="How many of the last lines.")] = "50",
     runs_dir: RunsDir = None,
 ) -> None:
     """What a run's process said."""
-    reader = RunStore(runs_dir).resolve(reference)
-    offset = _print_tail(reader.log_path, lines)
+    count = whole_number("--lines", lines, 0, MOST_LINES)
+    reader = find_run(reference, runs_dir)
+    offset = _print_tail(reader.log_path, count)
     while follow:
         over = reader.state not in LIVE  # before the last look, so that it sees everything
         offset = _print_from(reader.log_path, offset)

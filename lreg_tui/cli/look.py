@@ -18,8 +18,8 @@ from engine.status import LIVE, STATES, Status
 from lreg_tui import present
 from lreg_tui.cli import output, results
 from lreg_tui.cli.control import summarize
-from lreg_tui.cli.follow import Follower, ordered
-from lreg_tui.cli.options import AsJson, RunReference, RunsDir
+from lreg_tui.cli.follow import Follower, ordered, radius_of
+from lreg_tui.cli.options import AsJson, RunReference, RunsDir, check_choice, find_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +33,8 @@ HEADINGS = {
     "test_accuracy": "test acc.",
     "validation_loss": "valid. loss",
 }
-GAP = 2  # between two columns
+STATE_NAMES = (*STATES, "crashed")
+LEAST_ROOM = 24  # columns for what stands behind a name, where they stand below each other
 EXIT_CODES = {"finished": 0, "stopped": 130}
 
 
@@ -69,24 +70,35 @@ class Listed:
         return math.inf if value is None else value
 
 
-def _one_of(allowed: tuple[str, ...]) -> Callable[[str | None], str | None]:
-    def check(value: str | None) -> str | None:
-        if value is not None and value not in allowed:
-            raise typer.BadParameter(f"found {show_value(value)}; allowed: {', '.join(allowed)}")
-        return value
+def _starting(words: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """Completion with some words."""
 
-    return check
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
 
 
 def runs(
     state: Annotated[
-        str | None, typer.Option("--state", callback=_one_of((*STATES, "crashed")), help="Only runs in this state.")
+        str | None,
+        typer.Option(
+            "--state",
+            metavar="STATE",
+            help=f"Only runs in this state: {', '.join(STATE_NAMES)}.",
+            autocompletion=_starting(STATE_NAMES),
+        ),
     ] = None,
-    sort: Annotated[str, typer.Option("--sort", callback=_one_of(SORTS), help=f"One of: {', '.join(SORTS)}.")] = "id",
+    sort: Annotated[
+        str,
+        typer.Option("--sort", metavar="KEY", help=f"One of: {', '.join(SORTS)}.", autocompletion=_starting(SORTS)),
+    ] = "id",
     runs_dir: RunsDir = None,
     as_json: AsJson = False,
 ) -> None:
     """List the runs."""
+    check_choice("--state", state, STATE_NAMES)
+    check_choice("--sort", sort, SORTS)
     store = RunStore(runs_dir)
     listed = [Listed.of(reader) for reader in store.list()]
     listed = sorted((item for item in listed if state in (None, item.state)), key=lambda item: item.sort_value(sort))
@@ -97,7 +109,8 @@ def runs(
         console = output.console()
         console.print(_run_table(listed, console.width))
     else:
-        output.say(f"no runs{f' in state {state}' if state else ''} in {store.root}")
+        missing = "" if store.root.is_dir() else ": no such folder"
+        output.say(f"no runs{f' in state {state}' if state else ''} in {store.root}{missing}")
 
 
 def _columns(item: Listed) -> dict[str, Text]:
@@ -126,7 +139,7 @@ def _run_table(listed: list[Listed], width: int) -> Table:
     table.add_column("id", overflow="fold")
     shown = []
     for heading in rows[0]:
-        needed = GAP + max(len(heading), *(len(row[heading]) for row in rows))
+        needed = output.GAP + max(len(heading), *(len(row[heading]) for row in rows))
         if needed <= left:
             left -= needed
             shown.append(heading)
@@ -138,7 +151,7 @@ def _run_table(listed: list[Listed], width: int) -> Table:
 
 def show(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
     """Everything about one run."""
-    reader = RunStore(runs_dir).resolve(reference)
+    reader = find_run(reference, runs_dir)
     status = reader.status()
     try:
         differences, problem = preset_differences(reader.preset()), ""
@@ -161,12 +174,14 @@ def show(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = Fa
         return
     console = output.console()
     _print_facts(console, reader, status)
-    _print_pairs(console, "preset (what is not the default)", differences, show_value)
+    _print_pairs(console, "preset (choices, and what is not the default)", differences, show_value)
     if problem:
         console.print(present.text(problem, "red"))
-    figures = {present.label(key): present.metric(key, value) for key, value in ordered(reader.figures()).items()}
+    radius = radius_of(reader)
+    latest = ordered(reader.figures())
+    figures = {present.label(key, radius): present.metric(key, value) for key, value in latest.items()}
     _print_pairs(console, "latest figures", figures, str)
-    table = results.table(reader)
+    table = results.table(reader, console)
     if table is not None:
         console.print("result", style="bold")
         console.print(table)
@@ -179,13 +194,13 @@ def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
     pairs = {
         "state": state,
         "message": status.message,
-        "progress": f"{present.progress(status.step, status.total)}, step {status.step} of {status.total}",
-        "ETA": present.duration(status.eta_s) if status.eta_s is not None else "",
+        "progress": f"{present.progress(status.step, status.total)}, meta-step {status.step} of {status.total}",
+        "ETA": present.duration(status.eta_s) if status.eta_s is not None and status.state in LIVE else "",
         "path": reader.path,
         "created": f"{facts.get('created', '')} ({present.age(reader.created)} ago)",
         "command": _command(facts.get("argv")),
         "seed": facts.get("seed", ""),
-        "device": facts.get("device", ""),
+        "device": status.device or facts.get("device", ""),
         "host": facts.get("host", ""),
         "versions": ", ".join(f"{key} {value}" for key, value in versions.items())
         if isinstance(versions, dict)
@@ -204,14 +219,18 @@ def _command(argv: Any) -> str:
 
 
 def _print_pairs(console: Console, heading: str, pairs: dict[str, Any], form: Callable[[Any], str]) -> None:
-    from rich.table import Table
-
     if not pairs:
         return
-    console.print(present.text(heading, "bold"))
-    table = Table.grid(padding=(0, 2))
-    for key, value in pairs.items():
-        table.add_row(present.text("  " + key, "dim"), present.text(form(value)))
+    console.print(present.text(heading, "bold"), soft_wrap=True)
+    rows = [(present.text("  " + key, "dim"), present.text(form(value))) for key, value in pairs.items()]
+    room = console.width - output.GAP - max(len(key) for key, _ in rows)
+    if room < min(LEAST_ROOM, max(len(value) for _, value in rows)):
+        for key, value in rows:
+            console.print(key + "  " + value, overflow="fold")
+        return
+    table = output.grid()
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
 
 
@@ -220,7 +239,7 @@ def watch(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = F
 
     The exit code is the run's: 0 finished, 130 stopped, 1 failed or crashed.
     """
-    reader = RunStore(runs_dir).resolve(reference)
+    reader = find_run(reference, runs_dir)
     try:
         status = Follower(reader, as_json=as_json).follow()
     except KeyboardInterrupt:

@@ -41,9 +41,7 @@ def doctor(runs_dir: RunsDir = None, data_dir: DataDir = None, as_json: AsJson =
         for finding in findings:
             output.emit(asdict(finding))
         return
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
+    table = output.grid(3)
     for finding in findings:
         mark = present.text("problem", "bold red") if finding.problem else present.text("ok", "green")
         table.add_row(mark, present.text(finding.what, "bold"), present.text(finding.found))

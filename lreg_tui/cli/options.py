@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from engine.runs import RunStore
+from engine.errors import RunError, SettingsError
+from engine.runs import RunReader, RunStore
+from engine.settings import Setting, show
 
 HARMLESS = re.compile(r"[\w.-]+", re.ASCII)  # what a shell may be given to complete
 
@@ -23,6 +25,38 @@ def complete_preset(incomplete: str) -> list[str]:
 
     files = [str(path) for path in sorted(Path().glob("*.toml"))]
     return [name for name in (*shipped(), *files) if name.startswith(incomplete) and HARMLESS.fullmatch(name)]
+
+
+def find_run(reference: str, runs_dir: Path | None) -> RunReader:
+    """The run that is meant. Raises RunError; of a folder without a run it says that this is what it is."""
+    try:
+        return RunStore(runs_dir).resolve(reference)
+    except RunError:
+        folder = Path(reference).expanduser() if reference.isprintable() and reference else None
+        if folder is None or len(reference) > 4000 or not folder.is_dir():
+            raise
+        runs = len(RunStore(folder).list())
+        hint = f"it holds {runs} run{'s' if runs > 1 else ''}: give it as --runs-dir" if runs else "no run.json there"
+        raise RunError(f"{show(reference)}: a folder, but no run ({hint})") from None
+
+
+def check_choice(option: str, value: str | None, choices: tuple[str, ...]) -> None:
+    """Raise SettingsError where an option's value is none of those allowed."""
+    if value is not None:
+        _check(Setting(option, ("str",), "", "", choices=choices), value)
+
+
+def whole_number(option: str, value: str, minimum: int, maximum: int | None = None) -> int:
+    """An option's value as an integer. Raises SettingsError."""
+    is_whole = re.fullmatch(r"[+-]?\d{1,40}", value, re.ASCII)
+    return _check(Setting(option, ("int",), 0, "", minimum=minimum, maximum=maximum), int(value) if is_whole else value)
+
+
+def _check(setting: Setting, value: Any) -> Any:
+    fit, problem = setting.check(value)
+    if problem is not None:
+        raise SettingsError([problem])
+    return fit
 
 
 RunReference = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -12,8 +13,30 @@ from lreg_tui import present
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 PIPE_WIDTH = 200  # without a terminal nothing is cut or wrapped to a screen
+GAP = 2  # between two columns
+PLAIN = {"±": "+-", "–": "-", "…": "...", "─": "-", "━": "-", "×": "x"}  # where an encoding has no such character
+
+
+def _in_plain_characters(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(PLAIN.get(character, "?") for character in lost), error.end
+
+
+codecs.register_error("lreg.plain", _in_plain_characters)
+
+
+def never_fail_to_encode() -> None:
+    """Let stdout and stderr replace what their encoding lacks: no figure is worth a run's exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)  # None where there is no stream, or an odd one
+        if reconfigure is not None:
+            with contextlib.suppress(OSError, ValueError, LookupError):
+                reconfigure(errors="lreg.plain")
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -22,6 +45,24 @@ def console(*, stderr: bool = False) -> Console:
     found = Console(stderr=stderr, highlight=False)
     if not found.is_terminal and "COLUMNS" not in os.environ:
         found.width = PIPE_WIDTH
+    return found
+
+
+def can_show(character: str, encoding: str) -> bool:
+    try:
+        character.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def grid(columns: int = 2) -> Table:
+    """Columns without lines. Names come first and are not broken; what follows is wrapped, never cut."""
+    from rich.table import Table
+
+    found = Table.grid(padding=(0, GAP))
+    for index in range(columns):
+        found.add_column(overflow="fold", no_wrap=index < columns - 1)
     return found
 
 

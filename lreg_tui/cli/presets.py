@@ -33,9 +33,7 @@ def presets(as_json: AsJson = False) -> None:
         for name, description in found.items():
             output.emit({"name": name, "description": description})
         return
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
+    table = output.grid()
     for name, description in found.items():
         table.add_row(present.text(name, "bold"), present.text(description))
     output.console().print(table)

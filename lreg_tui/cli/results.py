@@ -1,4 +1,4 @@
-"""The result table of a run."""
+"""The result table of a run, complete at every width: what does not fit side by side stands below each other."""
 
 from __future__ import annotations
 
@@ -7,46 +7,104 @@ from typing import TYPE_CHECKING, Any
 from engine import results
 from engine.runs import RunReader
 from lreg_tui import present
+from lreg_tui.cli import output
 
 if TYPE_CHECKING:
+    from rich.console import Console, Group
     from rich.table import Table
+    from rich.text import Text
+
+FIGURES = ("train_loss", "test_loss", "test_accuracy", "sharpness")
+HEADINGS = {"test_accuracy": "test\naccuracy", "learning_rate": "learning\nrate", "inner_step": "inner\nstep"}
+LAYOUTS = ((1, False), (1, True), (0, True))  # padding of a cell, tight intervals; the first that fits is taken
+UNBOUNDED = 10_000  # columns
 
 
-def table(reader: RunReader) -> Table | None:
+def table(reader: RunReader, console: Console) -> Table | Group | None:
     """Learned optimizer, untrained, and hand-designed optimizers side by side; None before they were measured."""
     rows = results.run_rows(reader)
-    return result_table(rows) if rows else None
+    return result_table(rows, console) if rows else None
 
 
-def result_table(rows: list[dict[str, Any]]) -> Table:
-    """Means over seeds with 95% confidence intervals."""
+def result_table(rows: list[dict[str, Any]], console: Console) -> Table | Group:
+    """Means over seeds with 95% confidence intervals, side by side where the console is wide enough."""
+    sign = "±" if output.can_show("±", console.encoding) else "+-"
+    for padding, tight in LAYOUTS:
+        found = _table(rows, padding, sign if tight else f" {sign} ", remark="\n" if tight else " ")
+        if console.measure(found, options=console.options.update(width=UNBOUNDED)).maximum <= console.width:
+            found.caption = _caption(rows, sign)
+            found.caption_justify = "left"
+            return found
+    return _blocks(rows, sign, console.width)
+
+
+def _table(rows: list[dict[str, Any]], padding: int, plus_minus: str, remark: str) -> Table:
+    """One row an optimizer. `remark`: what stands between its label and a remark on it."""
     from rich import box
     from rich.table import Table
 
-    radius = next((row["sharpness"]["radius"] for row in rows if row["sharpness"]["radius"]), None)
-    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    found.caption_justify = "left"
-    several = len({row["inner_step"] for row in rows}) > 1
-    found.add_column("optimizer", overflow="fold", min_width=11)
-    if several:
-        found.add_column("step", justify="right")
-    at_radius = f"sharpness\nat {present.clean(radius, 12)}" if radius else "sharpness"
-    for heading in ("learning\nrate", "train loss", "test loss", "test\naccuracy", at_radius):
-        found.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        label = present.text(row["label"])
-        if row["diverged"]:
-            label.append(f" ({row['diverged']} of {row['seeds']} diverged)", style="red")
-        found.add_row(
-            label,
-            *([str(row["inner_step"])] if several else []),
-            present.number(row["learning_rate"]) if row["learning_rate"] is not None else "",
-            present.interval(row["train_loss"]),
-            present.interval(row["test_loss"]),
-            present.interval(row["test_accuracy"], as_percent=True),
-            present.interval(row["sharpness"]),
-        )
-    at = "" if several else f"after {rows[0]['inner_step']} inner steps, "
-    seeds = max(row["seeds"] for row in rows)
-    found.caption = present.text(f"{at}{seeds} fresh optimizees each, mean ± 95% confidence interval", "dim")
+    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, padding), collapse_padding=True)
+    found.add_column("optimizer", no_wrap=True)
+    cells = [_cells(row, plus_minus, _has_several_marks(rows)) for row in rows]
+    for key in cells[0]:
+        heading = present.label(key, _radius(rows)).replace(" at ", "\nat ")
+        found.add_column(HEADINGS.get(key, heading), justify="right", no_wrap=True)
+    for row, values in zip(rows, cells, strict=True):
+        found.add_row(_label(row, remark), *values.values())
     return found
+
+
+def _blocks(rows: list[dict[str, Any]], sign: str, width: int) -> Group:
+    """One block an optimizer, one line a figure."""
+    from rich.console import Group
+    from rich.text import Text
+
+    several, radius = _has_several_marks(rows), _radius(rows)
+    cells = [_cells(row, f" {sign} ", several) for row in rows]
+    names = {key: f"  {present.label(key, radius)}" for key in cells[0]}
+    room = width - output.GAP - max(map(len, names.values()))
+    if any(len(value) > room for values in cells for value in values.values()):
+        cells = [_cells(row, sign, several) for row in rows]
+    parts: list[Any] = []
+    for row, values in zip(rows, cells, strict=True):
+        label = _label(row, " ")
+        if len(label) > width:
+            label = _label(row, "\n  ")
+        label.overflow = "fold"
+        figures = output.grid()
+        for key, value in values.items():
+            if value:
+                figures.add_row(present.text(names[key], "dim"), Text(value))
+        parts += [label, figures]
+    return Group(*parts, _caption(rows, sign))
+
+
+def _cells(row: dict[str, Any], plus_minus: str, several: bool) -> dict[str, str]:
+    """The figures of a row by name."""
+    rate = row["learning_rate"]
+    return {
+        **({"inner_step": str(row["inner_step"])} if several else {}),
+        "learning_rate": present.setting(rate) if rate is not None else "",
+        **{key: present.interval(row[key], key == "test_accuracy", plus_minus) for key in FIGURES},
+    }
+
+
+def _label(row: dict[str, Any], remark: str) -> Text:
+    label = present.text(row["label"])
+    if row["diverged"]:
+        label.append(f"{remark}({row['diverged']} of {row['seeds']} diverged)", style="red")
+    return label
+
+
+def _radius(rows: list[dict[str, Any]]) -> str | None:
+    return next((row["sharpness"]["radius"] for row in rows if row["sharpness"]["radius"]), None)
+
+
+def _has_several_marks(rows: list[dict[str, Any]]) -> bool:
+    return len({row["inner_step"] for row in rows}) > 1
+
+
+def _caption(rows: list[dict[str, Any]], sign: str) -> Text:
+    at = "" if _has_several_marks(rows) else f"after {rows[0]['inner_step']} inner steps, "
+    seeds = max(row["seeds"] for row in rows)
+    return present.text(f"{at}{seeds} fresh optimizees each, mean {sign} 95% confidence interval", "dim")

@@ -125,7 +125,7 @@ def test_detached_paused_continued_stopped(lreg, lreg_process, home):
     assert os.getsid(reader.status().pid) != os.getsid(0)  # no terminal's end reaches it
     try:
         eventually(lambda: _count(reader) > 3)
-        assert lreg("pause", "last").out.startswith(f"{reader.id}: paused at step")
+        assert lreg("pause", "last").out.startswith(f"{reader.id}: paused at meta-step")
         count = _count(reader)
         assert lreg("resume", "last").err.startswith(f"error: run {reader.id} is paused (process")
         assert [run["state"] for run in lreg("runs", "--json").lines] == ["paused"]
@@ -134,7 +134,7 @@ def test_detached_paused_continued_stopped(lreg, lreg_process, home):
         eventually(lambda: _count(reader) > count)
         worker = lreg_process("resume", "last")  # two processes on one run
         assert worker.wait(60) == 2 and "is running (process" in worker.stderr.read()
-        assert lreg("stop", "last").out.startswith(f"{reader.id}: stopped at step")
+        assert lreg("stop", "last").out.startswith(f"{reader.id}: stopped at meta-step")
     finally:
         if reader.state in ("running", "paused"):
             os.kill(reader.status().pid, signal.SIGKILL)
@@ -213,6 +213,7 @@ def test_a_second_ctrl_c_aborts(lreg_process, home):
     eventually(interrupted)
     assert process.wait(60) == 130
     assert the_run(home).state == "stopped" and the_run(home).status().message.startswith("aborted")
+    assert "the last checkpoint stays" in process.stdout.read()
 
 
 def test_a_stop_does_not_wait_for_an_evaluation(lreg_process, home):

@@ -243,7 +243,10 @@ class TestPresetCommands:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.23412, "0.2341"), (12.0, "12"), (1.2e-5, "1.20e-05"), (123456.7, "1.23e+05"), (None, "–"), (float("nan"), "–")],
+    [
+        *[(0.23412, "0.2341"), (32.0, "32.00"), (321.0, "321.0"), (1.2e-5, "1.200e-05"), (123456.7, "1.235e+05")],
+        *[(0.0, "0"), (12, "12"), (60000, "60000"), (1234.6, "1235"), (None, "–"), (float("nan"), "–")],
+    ],
 )
 def test_numbers(value, shown):
     assert present.number(value) == shown
