@@ -10,7 +10,7 @@ import torch
 
 from engine.errors import PresetError, TrainingError
 from engine.meta import MetaTrainer
-from engine.preset import from_mapping, merge
+from engine.preset import from_mapping, load_preset, merge
 
 TINY = {
     "name": "tiny",
@@ -179,6 +179,17 @@ def test_what_a_run_started_from_is_not_called_untrained():
     fresh = next(row for row in first.result(lambda text: None) if row["label"] == "simple (untrained)")
     losses = [row["seeds"][0]["marks"][-1]["train_loss"] for row in (rows["simple (untrained)"], fresh)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_the_released_codes_weights_learn_even_from_an_optimizer_that_climbs():
+    """Its first truncation weighs nothing, so an unroll that was ended there would never teach anything."""
+    changes = ["task.dataset=digits", "task.batch_size=32", "penalty.smooth.ascent_steps=1", "meta.epochs=2"]
+    one = MetaTrainer(load_preset("smooth-mlp-mnist", changes), device=CPU)
+    one.pending = ""
+    records = [one.advance()[0] for _ in range(6)]
+    assert records[-1]["meta_loss"] > 10 * math.log(10), "the untrained optimizer climbs, or this tests nothing"
+    assert records[0]["meta_grad_norm"] == 0 < records[-1]["meta_grad_norm"]
+    assert records[-1]["diverged"] == 0
 
 
 def test_the_learning_rate_falls_but_no_meta_step_is_wasted():
