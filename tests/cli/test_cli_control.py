@@ -203,6 +203,8 @@ def test_nobody_listening_does_not_stop_a_run(home, lreg_process):
 def test_a_second_ctrl_c_aborts(lreg_process, home):
     process = lreg_process("run", "tiny.toml", *LONG, "--set", "meta.truncation=4000", "--set", "meta.inner_steps=4000")
     eventually(lambda: RunStore(home / "runs").list() and _count(the_run(home)) == 1)  # the first evaluation is over
+    evaluated = the_run(home).status().heartbeat
+    eventually(lambda: the_run(home).status().heartbeat > evaluated + 1)  # and the truncation surely under way
 
     def interrupted() -> bool:  # one alone would wait for a truncation of 4,000 inner steps
         if the_run(home).state == "stopped":
