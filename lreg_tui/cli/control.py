@@ -123,7 +123,7 @@ def _in_the_foreground(
             state = "stopped"
         finally:
             follower.finish()
-            print_quietly(lambda: summarize(reader, as_json))
+            print_quietly(lambda: summarize(reader, as_json, reason_follows=True))
     return 0 if state == "finished" else worker.INTERRUPTED
 
 
@@ -131,8 +131,11 @@ def _stopping(control: Control) -> str:
     return "stopping after this truncation; Ctrl-C again aborts at once" if control.stop else ""
 
 
-def summarize(reader: RunReader, as_json: bool) -> None:
-    """The last words on a run: its result, its id, and what can be done next."""
+def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False) -> None:
+    """The last words on a run: its result, its id, and what can be done next.
+
+    With `reason_follows` a failure's reason is left to the error line that this process ends with.
+    """
     status = reader.status()
     if as_json:
         if status.state == "finished":
@@ -143,7 +146,8 @@ def summarize(reader: RunReader, as_json: bool) -> None:
     if status.state == "finished" and (table := results.table(reader, console)) is not None:
         console.print(table)
     console.print(present.text(f"{status.state}: {reader.id}"), soft_wrap=True)
-    if status.message and status.state not in (*LIVE, "crashed"):  # what a crashed one said last is out of date
+    silent = (*LIVE, "crashed", *(["failed"] if reason_follows else []))  # a crashed one's last words are out of date
+    if status.message and status.state not in silent:
         console.print(present.text(status.message))
     console.print(present.text(str(reader.path), "dim"), soft_wrap=True)
     if status.state in ("stopped", "crashed"):

@@ -170,6 +170,8 @@ def test_a_meta_loss_that_is_not_finite_fails_the_run(lreg, home):
     assert re.fullmatch(r"run \S+\nerror: [^\n]+\n", outcome.err), outcome.err
     assert outcome.lines[-1]["state"] == "failed" and the_run(home).status().message
     assert "Traceback" not in outcome.err
+    again = lreg("resume", "last")  # for people: the reason stands once, in the error line
+    assert again.code == 1 and again.err.count("not finite") == 1 and "not finite" not in again.out
 
 
 def test_a_full_disk_fails_the_run_in_one_line_and_loses_nothing(lreg, lreg_process, home):
