@@ -15,6 +15,9 @@ from engine.learned_optimizers.base import LearnedOptimizer, Phi
 from engine.settings import setting
 from engine.tasks import Task
 from engine.transfer import DIVERGED, ProbeSettings, nothing
+from engine.tuning import tune
+
+SHOWN_BASELINES = ("sgd", "adam")  # beside every run; `lreg transfer --baselines` has the others
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,13 @@ class EvaluationSettings:
     examples: int = setting(1000, minimum=1, help="training examples that the sharpness figures are measured on")
     restarts: int = setting(3, minimum=1, maximum=10_000, help="starts of each search for the worst point of a ball")
     ascent_steps: int = setting(20, minimum=1, help="ascent steps of each search for the worst point of a ball")
+    precision: str = setting(
+        "float64", choices=("float64", "float32"), help="of the sharpness figures; float32 is rough below radius 0.01"
+    )
+    extended: bool = setting(
+        True,
+        help="transfer evaluations measure the Hessian's trace and the l-infinity ball, too: twice the time",
+    )
     final_optimizees: int = setting(
         5, minimum=0, maximum=10_000, help="fresh optimizees in the result table; 0: no table"
     )
@@ -48,7 +58,7 @@ def validate(
     `validation_loss` is what checkpoints are chosen by. There a diverged optimizee counts with ten times its first
     loss, so that one of them cannot decide alone; the other figures leave out what is not finite.
     """
-    probe = ProbeSettings((settings.radius,), settings.examples, settings.restarts, settings.ascent_steps)
+    probe = _probe(settings, (settings.radius,))
     numbers = range(settings.optimizees)
     outcomes = []
     for task in tasks:
@@ -82,7 +92,7 @@ def compare(
     what is being measured, over and over, so that it can interrupt by raising.
     """
     numbers = range(settings.final_optimizees)
-    probe = ProbeSettings(settings.radii, settings.examples, settings.restarts, settings.ascent_steps)
+    probe = _probe(settings, settings.radii)
     results = []
     for task in tasks if numbers else ():
         suffix = f" on {task.name}" if len(tasks) > 1 else ""
@@ -93,11 +103,17 @@ def compare(
             facts = {"run": "", "optimizer": optimizer.name, "label": label, "checkpoint": checkpoint, "scale": 1.0}
             found = transfer.evaluate(task, optimizer, phi, numbers, inner_steps, probe, tick=tick)
             results.append({**facts, **found})
-        for name in BASELINES:
+        for name in SHOWN_BASELINES:
             tick = partial(on_progress, f"result: {name}, best learning rate{suffix}")
-            baseline = transfer.evaluate_baseline(task, name, numbers, inner_steps, probe, tick)
-            results.append({**baseline, "label": f"{name}{suffix}"})
+            tuned = tune(task, BASELINES[name], numbers[:3], inner_steps, tick)
+            values = (BASELINES[name], tuned.values, numbers, inner_steps, probe)
+            found = transfer.evaluate_baseline(task, *values, tick=tick)
+            results.append({**found, "label": f"{name}{suffix}"})
     return results
+
+
+def _probe(settings: EvaluationSettings, radii: Sequence[float]) -> ProbeSettings:
+    return ProbeSettings(radii, settings.examples, settings.restarts, settings.ascent_steps, settings.precision)
 
 
 def _capped(outcome: dict[str, Any]) -> float:

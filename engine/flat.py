@@ -25,8 +25,8 @@ TINY = 1e-12
 """Guards a norm that is divided by, so that a zero vector stays zero instead of becoming NaN."""
 
 
-def perturbation(direction: Tensor, radius: float) -> Tensor:
-    """The vector of length `radius` along `direction`, shape [..., P]; zero where the direction is zero."""
+def perturbation(direction: Tensor, radius: float | Tensor) -> Tensor:
+    """The vector of length `radius`, a number or [..., 1], along `direction`, [..., P]; zero where that is zero."""
     return radius * direction / direction.norm(dim=-1, keepdim=True).clamp_min(TINY)
 
 
@@ -56,6 +56,11 @@ def unit(vector: Tensor) -> Tensor:
 def dot(left: Tensor, right: Tensor) -> Tensor:
     """Inner product over the last dimension, kept: shape [..., 1]."""
     return (left * right).sum(-1, keepdim=True)
+
+
+def orthogonal_part(vector: Tensor, axis: Tensor) -> Tensor:
+    """The part of `vector` orthogonal to `axis`, shape [..., P]; all of it where the axis is zero."""
+    return vector - dot(vector, axis) / dot(axis, axis).clamp_min(TINY**2) * axis
 
 
 def all_finite(tensors: list[Tensor]) -> Tensor:

@@ -115,6 +115,20 @@ class RunReader:
             latest = {metric: self.latest(metric) for metric in self.columns}
         return latest
 
+    @property
+    def is_transfer(self) -> bool:
+        """True for a transfer job, which has a plan in place of a preset."""
+        return not (self.path / "preset.toml").exists() and (self.path / "plan.json").exists()
+
+    def plan(self) -> dict[str, Any]:
+        """plan.json of a transfer job; empty if it cannot be read."""
+        return read_json(self.path / "plan.json")
+
+    def best_scale(self) -> dict[str, Any]:
+        """scale.json: the factor of its updates that did best on validation, and how it was found; empty if none."""
+        found = read_json(self.path / "scale.json")
+        return found if is_number(found.get("scale")) and found["scale"] > 0 else {}
+
     def transfers(self) -> dict[str, dict[str, Any]]:
         """Finished transfer evaluations by name."""
         try:

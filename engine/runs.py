@@ -22,7 +22,9 @@ from engine.writer import Run
 if TYPE_CHECKING:
     from engine.preset import Preset
 
-__all__ = ["Run", "RunReader", "RunStore"]
+__all__ = ["JOBS", "Run", "RunReader", "RunStore"]
+
+JOBS = ".transfers"  # folder of the transfer jobs in a run store
 
 
 class RunStore:
@@ -35,12 +37,12 @@ class RunStore:
         """Every run, oldest first. What is no run folder is left out."""
         return [RunReader(self.root / name) for name in sorted(self._names())]
 
+    def transfers(self) -> Sequence[RunReader]:
+        """Every transfer job, oldest first: it has the folder of a run, with a plan in place of a preset."""
+        return [RunReader(self.root / JOBS / name) for name in sorted(_runs_in(self.root / JOBS))]
+
     def _names(self) -> Iterator[str]:
-        try:
-            names = os.listdir(self.root)
-        except OSError:
-            return
-        yield from (name for name in names if _is_run(self.root / name))
+        return _runs_in(self.root)
 
     def create(self, preset: Preset, **facts: Any) -> Run:
         """A new run of this preset. A run that it starts from is looked up first, and pinned in its preset."""
@@ -79,11 +81,11 @@ class RunStore:
             return RunReader(path)
         if not reference or os.sep in reference:
             raise RunError(f"{show(reference)}: no run folder there")
-        found = [name for name in names if name.startswith(reference)]
-        found = found or [name for name in names if len(reference) == 4 and name.endswith(f"-{reference}")]
-        if len(found) == 1:
-            return RunReader(self.root / found[0])
-        raise RunError(self._not_one(reference, names, found))
+        found = _matching(reference, names)
+        jobs = [] if found else _matching(reference, sorted(_runs_in(self.root / JOBS)))
+        if len(found + jobs) == 1:
+            return RunReader(self.root / found[0] if found else self.root / JOBS / jobs[0])
+        raise RunError(self._not_one(reference, names, found + jobs))
 
     def _newest(self, names: Sequence[str]) -> str:
         if not names:
@@ -100,6 +102,20 @@ class RunStore:
         near = near or [name for name in names if len(reference) > 2 and reference in name]
         hint = f"did you mean {_few(near)}?" if near else "`lreg runs` lists them"
         return f"no run {shown} in {self.root} ({hint})"
+
+
+def _matching(reference: str, names: Sequence[str]) -> list[str]:
+    """The names that start with a reference; else those whose last four letters it is."""
+    found = [name for name in names if name.startswith(reference)]
+    return found or [name for name in names if len(reference) == 4 and name.endswith(f"-{reference}")]
+
+
+def _runs_in(folder: Path) -> Iterator[str]:
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    yield from (name for name in names if _is_run(folder / name))
 
 
 def _few(names: Sequence[str]) -> str:

@@ -94,6 +94,11 @@ class Task:
         return f"{self.values['dataset']}/{self.values['optimizee']}"
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What a transfer file says of the task: its dataset, optimizee and batch size, and what is not the default."""
+        return facts_of(self.values)
+
+    @property
     def parameters(self) -> int:
         """P, how many parameters the optimizee has."""
         return sum(self._sizes)
@@ -242,6 +247,13 @@ def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
     if problems:
         raise PresetError(problems)
     return resolved
+
+
+def facts_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The dataset, optimizee and batch size of a resolved [task] table, and its other keys that are not the default."""
+    always = ("dataset", "optimizee", "batch_size")
+    usual = resolve({key: values[key] for key in always})
+    return {key: value for key, value in values.items() if key in always or value != usual[key]}
 
 
 def _own(values: Mapping[str, Any], cls: type[Dataset] | type[Optimizee]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from engine.errors import RunError
 from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, Phi, State
 from engine.learned_optimizers.base import LearnedOptimizer as Rule
 from engine.runs import RunReader, RunStore
+from engine.scale import best_scale
 
 
 class LearnedOptimizer(torch.optim.Optimizer):
@@ -94,17 +95,17 @@ def load_optimizer(
     run: str | os.PathLike[str] | RunReader,
     params: Iterable[Tensor] | Iterable[dict[str, Any]],
     *,
-    scale: float = 1.0,
+    scale: float | Literal["best"] = 1.0,
     checkpoint: str = "best",
 ) -> LearnedOptimizer:
     """The learned optimizer of a run (path, id, or "last" in the run store) for the parameters of a model of yours.
 
-    `scale` multiplies every update; `checkpoint` is best (on validation), last, or initial. Raises
-    RunError where there is no such run or checkpoint.
+    `scale` multiplies every update; "best" is the one that `lreg transfer --scales` chose on validation. `checkpoint`
+    is best (on validation), last, or initial. Raises RunError where there is no such run, checkpoint or scale.
     """
     reader = run if isinstance(run, RunReader) else RunStore().resolve(os.fspath(run))
     rule, phi = load_rule(reader, checkpoint)
-    return LearnedOptimizer(params, rule, phi, scale=scale)
+    return LearnedOptimizer(params, rule, phi, scale=best_scale(reader) if scale == "best" else scale)
 
 
 def load_rule(run: RunReader, which: str = "best") -> tuple[Rule, Phi]:

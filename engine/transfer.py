@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,28 +17,49 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from engine import probes, seeds
-from engine.baselines import BASELINES, LEARNING_RATES, UpdateRule
-from engine.flat import gradients_and_losses
-from engine.learned_optimizers.base import Phi
+from engine.baselines import Baseline, Gradients, UpdateRule, plain_gradients
+from engine.learned_optimizers.base import Phi, State
 from engine.tasks import Task
 
 DRAWN_AT_ONCE = 50  # inner steps for which batches are drawn together
-LARGEST_BATCH = 2**24  # parameters of all optimizees that are tuned side by side
 DIVERGED = 10.0  # an optimizee has diverged when its loss is this many first losses, or not finite
+BY_RADIUS = ("sharpness", "max_grad_norm", "surrogate_gap")
+EXTENDED_BY_RADIUS = ("r1", "sharpness_linf", "max_grad_norm_linf")
 
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """How the landscape around the reached parameters is measured."""
+    """How the landscape around the reached parameters is measured; `extended`: with trace, R1 and the l-inf ball."""
 
     radii: Sequence[float]
     examples: int = 10_000
     restarts: int = 10
     ascent_steps: int = 50
+    precision: str = "float64"
+    extended: bool = False
 
 
 def nothing() -> None:
     """What a `tick` does where nobody wants to interrupt."""
+
+
+def silent(text: str) -> None:
+    """What a `report` does where nobody listens."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """An update rule with its updates multiplied by a constant."""
+
+    rule: UpdateRule
+    scale: float
+
+    def init(self, theta: Tensor) -> State:
+        return self.rule.init(theta)
+
+    def update(self, phi: Phi, theta: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
+        update, state = self.rule.update(phi, theta, grad, state)
+        return self.scale * update, state
 
 
 @torch.no_grad()
@@ -50,23 +71,24 @@ def frozen_unroll(
     steps: int,
     split: str = "train",
     tick: Callable[[], None] = nothing,
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Train fresh optimizees, one for each seed. Yields inner step, theta, [B, P], and the loss, [B], on the batch that
-    led there (0 at inner step 0). Memory does not grow with the steps.
+    gradients: Gradients = plain_gradients,
+) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """Train fresh optimizees, one for each seed. Yields the inner step, theta, [B, P], the loss, [B], on the batch that
+    led there, and the update, [B, P] (zeros at inner step 0). Memory does not grow with the steps.
     """
     theta = torch.stack([task.init_theta(seeds.derive(seed, "theta")) for seed in seed_list])
     stream = task.stream([seeds.derive(seed, "batches") for seed in seed_list], split)
     state = rule.init(theta)
-    yield 0, theta, torch.zeros_like(theta[:, 0])
+    yield 0, theta, torch.zeros_like(theta[:, 0]), torch.zeros_like(theta)
     for first in range(0, steps, DRAWN_AT_ONCE):
-        tick()
         count = min(DRAWN_AT_ONCE, steps - first)
         window = stream.draw(count)
         for index in range(count):
-            grad, loss = gradients_and_losses(task.loss, theta, window[index])
+            tick()
+            grad, loss = gradients(phi, task.loss, theta, window[index])
             update, state = rule.update(phi, theta, grad, state)
             theta = theta + update
-            yield first + index + 1, theta, loss
+            yield first + index + 1, theta, loss, update
 
 
 def evaluate(
@@ -77,41 +99,69 @@ def evaluate(
     steps: int,
     probe: ProbeSettings,
     *,
+    marks: Sequence[int] = (),
     purpose: str = "test",
     tick: Callable[[], None] = nothing,
+    report: Callable[[str], None] = silent,
+    gradients: Gradients = plain_gradients,
 ) -> dict[str, Any]:
-    """Train optimizees `numbers` for `steps` inner steps and measure where they end.
+    """Train optimizees `numbers` for `steps` inner steps; measure where they are at `marks` and at the end.
 
     Returns "task", "created" and "seeds" of a transfer file; a figure that is not finite is None. `purpose` tells apart
-    the optimizees that validate from those that test. `tick` is called now and then, and may raise to interrupt.
+    the optimizees that validate from those that test. `tick` is called at every inner step, and between the steps of
+    the probes, and may raise to interrupt; `report` is told in words what is going on.
     """
-    points = curve_points(steps)
+    points, measured_at = curve_points(steps), {*marks, steps}
     batch = task.fixed_batch(probe.examples, dtype=task.dtype)
     curve: list[Tensor] = []
-    total = torch.zeros(len(numbers), dtype=task.dtype, device=task.device)
-    theta = torch.empty(0)
+    measured: list[list[dict[str, Any]]] = []
+    loss_sum = torch.zeros(len(numbers), dtype=task.dtype, device=task.device)
+    update_sum = torch.zeros_like(loss_sum)
     seed_list = [seeds.derive(number, purpose) for number in numbers]
-    for inner_step, theta, loss in frozen_unroll(task, rule, phi, seed_list, steps, tick=tick):
-        total += loss
+    unroll = frozen_unroll(task, rule, phi, seed_list, steps, tick=tick, gradients=gradients)
+    for inner_step, theta, loss, update in unroll:
+        loss_sum += loss
+        update_sum += update.norm(dim=-1)
         if inner_step in points:
             curve.append(vmap(task.loss, in_dims=(0, None))(theta, batch))
+        if inner_step in measured_at:
+            report(f"probes at inner step {inner_step}")
+            found = measure(task, theta, probe, tick)
+            measured.append([{"inner_step": inner_step, **mark} for mark in found])
+        if inner_step % DRAWN_AT_ONCE == 0:
+            report(f"inner step {inner_step}/{steps}")
     history = torch.stack(curve, dim=1)  # [B, points]
-    marks = measure(task, theta, probe, tick)
-    mean_losses = (total / steps).tolist()
+    means = {"mean_loss": (loss_sum / steps).tolist(), "mean_update_norm": (update_sum / steps).tolist()}
     return {
-        "task": {key: task.values[key] for key in ("dataset", "optimizee", "batch_size")},
+        "task": task.facts,
         "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "seeds": [
             {
                 "seed": number,
                 "diverged": not float(history[b, -1]) <= DIVERGED * float(history[b, 0]),
-                "mean_loss": finite(mean_losses[b]),
+                **{name: finite(values[b]) for name, values in means.items()},
                 "curve": {"inner_step": points, "train_loss": [finite(value) for value in history[b].tolist()]},
-                "marks": [{"inner_step": steps, **marks[b]}],
+                "marks": [marks_at[b] for marks_at in measured],
             }
             for b, number in enumerate(numbers)
         ],
     }
+
+
+def evaluate_baseline(
+    task: Task,
+    baseline: Baseline,
+    values: Mapping[str, float],
+    numbers: Sequence[int],
+    steps: int,
+    probe: ProbeSettings,
+    **how: Any,
+) -> dict[str, Any]:
+    """Transfer evaluation of a baseline with its settings (learning rate, rho, ...); the rest as in `evaluate`."""
+    phi = {name: torch.full((1, 1), value, device=task.device, dtype=task.dtype) for name, value in values.items()}
+    found = evaluate(task, baseline.rule, phi, numbers, steps, probe, gradients=baseline.gradients, **how)
+    facts = {"run": None, "optimizer": baseline.name, "label": baseline.name, "checkpoint": None, "scale": 1.0}
+    return {**facts, **values, "passes_per_step": baseline.passes_per_step, **found}
 
 
 def measure(
@@ -119,70 +169,69 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Losses, accuracies and the shape of the landscape at theta, [B, P]; one dict for each optimizee.
 
-    The landscape is that of the training loss on the first `probe.examples` training examples, in float64.
+    The landscape is that of the training loss on the first `probe.examples` training examples.
     """
     validation_loss, _ = task.evaluate(theta, "validation")
     test_loss, test_accuracy = task.evaluate(theta, "test")
-    batch = task.fixed_batch(probe.examples, dtype=torch.float64)
+    precision = torch.float32 if probe.precision == "float32" else torch.float64
+    batch = task.fixed_batch(probe.examples, dtype=precision)
 
     def loss(point: Tensor) -> Tensor:
         return task.loss(point, batch)
 
+    points = theta.detach().to(precision)
+    gradients, values = vmap(grad_and_value(loss), chunk_size=at_once(task))(points)
+    shapes = iter(_shapes(loss, points[gradients.isfinite().all(1)], probe, tick))
     marks = []
-    for b, point in enumerate(theta.detach().double()):
-        tick()
-        gradient, value = grad_and_value(loss)(point)
+    for b, point in enumerate(points):
         mark: dict[str, Any] = {
-            "train_loss": float(value),
+            "train_loss": float(values[b]),
             "validation_loss": float(validation_loss[b]),
             "test_loss": float(test_loss[b]),
             "test_accuracy": float(test_accuracy[b]),
             "parameter_norm": float(point.norm()),
-            "grad_norm": float(gradient.norm()),
+            "grad_norm": float(gradients[b].norm()),
+            "top_eigenvalue": math.nan,
+            **{name: {} for name in BY_RADIUS},
         }
-        sound = bool(gradient.isfinite().all())  # a search from a point that is not finite would find nothing
-        shape = probes.profile(
-            loss, point, probe.radii if sound else (), restarts=probe.restarts, ascent_steps=probe.ascent_steps
-        )
-        mark["top_eigenvalue"] = shape.top_eigenvalue
-        for name in ("sharpness", "max_grad_norm", "surrogate_gap"):
-            mark[name] = {radius_key(radius): finite(figure) for radius, figure in getattr(shape, name).items()}
+        if gradients[b].isfinite().all():  # a search from a point that is not finite would find nothing
+            mark |= _landscape(next(shapes), probe)
         marks.append({name: finite(value) if isinstance(value, float) else value for name, value in mark.items()})
     return marks
 
 
-def tune_learning_rate(
-    task: Task, rule: UpdateRule, numbers: Sequence[int], steps: int, tick: Callable[[], None] = nothing
-) -> float:
-    """The grid's learning rate with the lowest mean validation loss after `steps` inner steps."""
-    at_once = max(1, LARGEST_BATCH // (task.parameters * len(numbers)))
-    outcome: list[Tensor] = []
-    for rates in [LEARNING_RATES[first : first + at_once] for first in range(0, len(LEARNING_RATES), at_once)]:
-        seed_list = [seeds.derive(number, "tuning") for _ in rates for number in numbers]
-        column = torch.tensor(rates).repeat_interleave(len(numbers))[:, None]
-        phi = {"learning_rate": column.to(task.device, task.dtype)}
-        theta = torch.empty(0)
-        for _, theta, _ in frozen_unroll(task, rule, phi, seed_list, steps, tick=tick):  # noqa: B007
-            pass
-        losses = task.evaluate(theta, "validation")[0].view(len(rates), len(numbers)).mean(1)
-        outcome.append(torch.where(losses.isfinite(), losses, torch.inf))
-    return LEARNING_RATES[int(torch.cat(outcome).argmin())]
+def _shapes(
+    loss: Callable[[Tensor], Tensor], points: Tensor, probe: ProbeSettings, tick: Callable[[], None]
+) -> list[probes.Profile]:
+    if not len(points):
+        return []
+    return probes.profiles(
+        loss,
+        points,
+        probe.radii,
+        restarts=probe.restarts,
+        ascent_steps=probe.ascent_steps,
+        linf=probe.extended,
+        trace_samples=TRACE_SAMPLES if probe.extended else 0,
+        tick=tick,
+    )
 
 
-def evaluate_baseline(
-    task: Task,
-    name: str,
-    numbers: Sequence[int],
-    steps: int,
-    probe: ProbeSettings,
-    tick: Callable[[], None] = nothing,
-) -> dict[str, Any]:
-    """Transfer evaluation of a baseline at its best grid learning rate."""
-    rule = BASELINES[name]
-    rate = tune_learning_rate(task, rule, numbers[:3], steps, tick)
-    phi = {"learning_rate": torch.tensor([[rate]], device=task.device, dtype=task.dtype)}
-    facts = {"run": None, "optimizer": name, "label": name, "learning_rate": rate, "passes_per_step": 1}
-    return {**facts, **evaluate(task, rule, phi, numbers, steps, probe, tick=tick)}
+TRACE_SAMPLES = 20
+
+
+def _landscape(shape: probes.Profile, probe: ProbeSettings) -> dict[str, Any]:
+    figures: dict[str, Any] = {"top_eigenvalue": shape.top_eigenvalue}
+    if probe.extended:
+        figures["trace"] = shape.trace
+    for name in BY_RADIUS + (EXTENDED_BY_RADIUS if probe.extended else ()):
+        figures[name] = {radius_key(radius): finite(figure) for radius, figure in getattr(shape, name).items()}
+    return figures
+
+
+def at_once(task: Task, largest: int = 2**24) -> int:
+    """How many optimizees are trained or probed side by side: as many as keep memory in bounds."""
+    return max(1, min(64, largest // task.parameters))
 
 
 def radius_key(radius: float) -> str:

@@ -1,4 +1,4 @@
-"""Worker: the process that meta-trains. It opens a run, listens to signals, checkpoints, and turns errors into states.
+"""Worker: the process that meta-trains, or evaluates. It opens a run, listens to signals, and turns errors into states.
 
 `python -m engine.worker RUN_PATH` is the detached form; `lreg run` calls `work` in its own process. torch is imported
 only after the signal handlers are in place, because that takes seconds.
@@ -12,7 +12,9 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from engine.control import Control
 from engine.device import pick_device, wait_politely
@@ -21,16 +23,22 @@ from engine.files import disk_error
 from engine.loop import Loop, TrainerFactory
 from engine.preset import Preset, load_preset
 from engine.runs import Run, RunReader, RunStore
+from engine.transfer_job import Listener, TransferJob, TransferLoop
 
 INTERRUPTED = 130  # the exit code after a checkpoint
 
 
-def check_inputs(preset: Preset, device: str, data_dir: Path | None) -> None:
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """A run folder, or that of a transfer job, for its writer."""
+    return TransferJob(path) if RunReader(path).is_transfer else Run(path)
+
+
+def check_inputs(tasks: Iterable[Mapping[str, Any]], device: str, data_dir: Path | None) -> None:
     """Find out before a run is created that its device or its data is missing. Imports torch and reads the data."""
     where = pick_device(device)
     from engine.tasks import Task
 
-    for values in preset.tasks:
+    for values in tasks:
         Task(values, data_dir=data_dir, device=where)
 
 
@@ -41,8 +49,11 @@ def work(
     data_dir: str | os.PathLike[str] | None = None,
     control: Control | None = None,
     trainer_factory: TrainerFactory | None = None,
+    on_finished: Listener = lambda evaluation: None,
 ) -> str:
     """Meta-train a run to its end, from its last checkpoint if it has one. Returns its state: finished or stopped.
+
+    A transfer job is done as far as its plan goes; `on_finished` is told of each of its evaluations.
 
     Device and data folder default to those noted in the run. Every error is noted in the run before it is raised:
     LregErrors and full disks as one line, anything else with its traceback in the log.
@@ -51,7 +62,11 @@ def work(
     with run:
         try:
             run.set_status(controllable=control.listens, message="starting")
-            loop = Loop(run, control, device, data_dir, trainer_factory)
+            loop: Loop | TransferLoop
+            if isinstance(run, TransferJob):
+                loop = TransferLoop(run, control, device, data_dir, on_finished)
+            else:
+                loop = Loop(run, control, device, data_dir, trainer_factory)
             state = loop.do()
             control.aborted = True  # too late for that: nothing may disturb the last words
         except KeyboardInterrupt:
@@ -105,7 +120,7 @@ def train(
     from another terminal does the same.
     """
     preset = preset if isinstance(preset, Preset) else load_preset(preset)
-    check_inputs(preset, device, Path(data_dir) if data_dir is not None else None)
+    check_inputs(preset.tasks, device, Path(data_dir) if data_dir is not None else None)
     run = RunStore(runs_dir).create(preset, argv=["engine.train"], device=device, data_dir=data_dir)
     with Control().listening() as control:
         state = work(run, control=control)
@@ -124,7 +139,7 @@ def main(arguments: list[str] | None = None, trainer_factory: TrainerFactory | N
     wait_politely()
     with Control().listening() as control:
         try:
-            run = Run(given.run_path)
+            run = open_run(given.run_path)
             factory = trainer_factory
             state = work(run, device=given.device, data_dir=given.data_dir, control=control, trainer_factory=factory)
         except KeyboardInterrupt:

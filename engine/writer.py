@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from engine import provenance
 from engine.errors import RunError
@@ -26,6 +26,8 @@ from engine.settings import show
 from engine.status import HEARTBEAT_S, LIVE, Status
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from engine.preset import Preset
 
 
@@ -41,6 +43,8 @@ def slug(name: str) -> str:
 
 class Run:
     """A run folder, for its one writer: `with run:` holds the lock and keeps status.json fresh."""
+
+    document: ClassVar[str] = "preset.toml"  # what says what is to be done; without it there is no run
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.abspath(path))
@@ -67,7 +71,8 @@ class Run:
         """Make the folder of a new run. It is `queued` until a process holds it."""
         created = utc_now()
         try:
-            path = _new_folder(Path(store_dir), created, preset.name)
+            path = new_folder(Path(store_dir), created, preset.name)
+            (path / "checkpoint").mkdir()
             facts = {
                 "id": path.name,
                 "name": preset.name,
@@ -79,17 +84,17 @@ class Run:
                 **provenance.describe(),
                 "parent": parent or None,
             }
-            return cls(path)._fill(preset, facts)
+            return cls(path)._fill(preset.dumps(), facts)
         except OSError as error:
             where = show(str(error.filename or store_dir)).strip('"')
             raise RunError(f"{where}: cannot create a run folder there: {error.strerror}") from None
 
-    def _fill(self, preset: Preset, facts: Mapping[str, Any]) -> Run:
+    def _fill(self, document: str, facts: Mapping[str, Any]) -> Self:
         """Write what a new run has. run.json is the last, so that readers see a whole run; a failure leaves nothing."""
         try:
             self._status = Status(message="waiting for its process").of_this_process()
             self._write_status()
-            write_atomic(self.path / "preset.toml", preset.dumps())
+            write_atomic(self.path / self.document, document)
             write_atomic(self.path / "run.json", json.dumps(facts, indent=2) + "\n")
         except BaseException:
             shutil.rmtree(self.path, ignore_errors=True)
@@ -98,8 +103,8 @@ class Run:
 
     def __enter__(self) -> Run:
         """Take the run. Raises RunError where another process holds it, or where nothing can be written."""
-        if not (self.path / "preset.toml").is_file():  # before anything is written there
-            raise RunError(f"{self.path}: no preset.toml there, so this is no run that can be used")
+        if not (self.path / self.document).is_file():  # before anything is written there
+            raise RunError(f"{self.path}: no {self.document} there, so this is no run that can be used")
         self._acquire()
         try:
             remove_leftovers(self.path, self.checkpoints, self.path / "transfer")
@@ -164,6 +169,11 @@ class Run:
         with self._guard:
             self._status = replace(self._status, step=step, total=total, eta_s=eta_s)
 
+    def note(self, message: str) -> None:
+        """Say what is under way; the heartbeat writes it."""
+        with self._guard:
+            self._status = replace(self._status, message=message)
+
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Append records to metrics.jsonl, one whole line each, stamped with the time."""
         stamped = [{"t": round(time.time(), 6), **strict(record)} for record in records]
@@ -223,7 +233,7 @@ class Run:
         return path
 
 
-def _new_folder(store_dir: Path, created: str, name: str) -> Path:
+def new_folder(store_dir: Path, created: str, name: str) -> Path:
     stamp = re.sub(r"[-:]", "", created[:19]).replace("T", "-")
     store_dir.mkdir(parents=True, exist_ok=True)
     while True:
@@ -233,5 +243,4 @@ def _new_folder(store_dir: Path, created: str, name: str) -> Path:
             path.mkdir()
         except FileExistsError:
             continue
-        (path / "checkpoint").mkdir()
         return path

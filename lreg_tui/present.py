@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from engine.runs import RunReader
+
 NOTHING = "–"
 PLUS_MINUS = " ± "
 STATE_STYLES = {
@@ -154,6 +156,11 @@ def age(created: float | None) -> str:
 
 def progress(step: int, total: int) -> str:
     return percent(min(step / total, 1.0), 0) if total else NOTHING
+
+
+def unit_of(reader: RunReader) -> str:
+    """What a run's progress counts."""
+    return "evaluation" if reader.is_transfer else "meta-step"
 
 
 def size(count: float | None) -> str:

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 LIGHT = ("errors", "settings", "registry", "catalog", "preset", "seeds", "files", "status", "reader", "provenance")
-LIGHT += ("writer", "runs", "results", "control", "device", "loop", "worker")
+LIGHT += ("writer", "runs", "results", "control", "device", "loop", "worker", "scale", "comparison")
+LIGHT += ("transfer_plan", "transfer_job")
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -163,5 +165,240 @@ def test_top_eigenvalue_does_not_depend_on_the_scale(dtype, scale):
 def test_a_network_too_large_for_one_portion_gives_the_same(monkeypatch):
     theta = torch.randn(35, dtype=F64, generator=torch.Generator().manual_seed(2))
     together = probes.sharpness(network, theta, 0.3, ascent_steps=5)
-    monkeypatch.setattr(probes, "AT_ONCE", 50)
+    monkeypatch.setattr("engine.probes.ascent.AT_ONCE", 50)
     assert float(probes.sharpness(network, theta, 0.3, ascent_steps=5)) == pytest.approx(float(together), rel=1e-12)
+
+
+def theta_of(seed, scale=1.0):
+    return scale * torch.randn(35, dtype=F64, generator=torch.Generator().manual_seed(seed))
+
+
+NETWORK = torch.stack([theta_of(seed) for seed in (2, 3, 4)])
+
+
+@pytest.mark.parametrize("probe", [probes.sharpness, probes.max_grad_norm, probes.max_loss, probes.r1])
+def test_several_optimizees_get_what_each_gets_alone(probe):
+    together = probe(network, NETWORK, 0.1, restarts=4)
+    alone = torch.stack([probe(network, theta, 0.1, restarts=4) for theta in NETWORK])
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=0)
+
+
+def test_profiles_of_several_optimizees_are_those_of_each_alone():
+    settings = {"restarts": 3, "ascent_steps": 20}
+    for found, theta in zip(probes.profile(network, NETWORK, (0.01, 0.1), **settings), NETWORK, strict=True):
+        alone = probes.profile(network, theta, (0.01, 0.1), **settings)
+        assert (found.top_eigenvalue, found.trace) == pytest.approx((alone.top_eigenvalue, alone.trace), rel=1e-9)
+        for name in ("sharpness", "max_grad_norm", "surrogate_gap", "r1"):
+            assert getattr(found, name) == pytest.approx(getattr(alone, name), rel=1e-8), name
+        for name in ("sharpness_linf", "max_grad_norm_linf"):  # a sign that rounding decides may lead elsewhere
+            assert getattr(found, name) == pytest.approx(getattr(alone, name), rel=1e-4), name
+
+
+def test_an_optimizee_that_is_not_finite_is_nan_and_disturbs_no_other():
+    broken = torch.stack([NETWORK[0], torch.full_like(NETWORK[0], torch.nan), NETWORK[1]])
+    found = probes.profile(network, broken, (0.1,), restarts=3, ascent_steps=10)
+    sound = probes.profile(network, broken[[0, 2]], (0.1,), restarts=3, ascent_steps=10)
+    for one, other in zip((found[0], found[2]), sound, strict=True):
+        assert one.sharpness[0.1] == pytest.approx(other.sharpness[0.1], rel=1e-9)
+        assert one.top_eigenvalue == pytest.approx(other.top_eigenvalue, rel=1e-9)
+    figures = [column[0.1] for column in found[1][:6]] + [found[1].top_eigenvalue, found[1].trace]
+    assert len(figures) == 8 and all(math.isnan(figure) for figure in figures)
+
+
+def test_max_loss_and_r1_belong_to_sharpness_and_max_grad_norm():
+    """Case Q of the specification."""
+    theta = tensor(1.0, 1.0)
+    assert float(probes.max_loss(quadratic, theta, 0.1)) == pytest.approx(2.9314849704, abs=2e-10)
+    assert float(probes.max_loss(quadratic, theta, 0.01)) == pytest.approx(2.5414222928, abs=2e-10)
+    assert float(probes.max_loss(quadratic, theta, 0.01, norm="linf")) == pytest.approx(2.55025, rel=1e-12)
+    assert float(probes.r1(quadratic, theta, 0.1)) == pytest.approx(0.4512838356, abs=2e-10)
+    assert float(probes.r1(quadratic, theta, 0.01)) == pytest.approx(0.0416199695, abs=2e-10)
+    assert float(probes.r1(quadratic, tensor(0.0, 0.0), 0.1)) == pytest.approx(0.04, rel=1e-12)
+    found = probes.profile(quadratic, theta, (0.1,))
+    assert found.r1[0.1] == pytest.approx(0.4512838356, abs=2e-10)
+    assert found.sharpness_linf[0.1] == pytest.approx(0.525, rel=1e-12)
+    assert found.max_grad_norm_linf[0.1] == pytest.approx(math.hypot(4.4, 1.1), rel=1e-12)
+    assert found.trace == pytest.approx(5.0, rel=1e-12)
+
+
+def test_trace_is_exact_for_a_diagonal_hessian_and_near_for_a_network():
+    diagonal = torch.linspace(-1.0, 3.0, 200, dtype=F64)
+    assert float(
+        probes.trace(lambda t: 0.5 * (diagonal * t**2).sum(), torch.ones(200, dtype=F64), samples=1)
+    ) == pytest.approx(200.0, rel=1e-12)
+    hessian = torch.func.hessian(network)(NETWORK[0])
+    spread = float((2 * (hessian.square().sum() - hessian.diagonal().square().sum()) / 300).sqrt())
+    found = float(probes.trace(network, NETWORK[0], samples=300))
+    assert found == pytest.approx(float(hessian.trace()), abs=4 * spread)
+
+
+@pytest.mark.parametrize("x", [-1.0, 1.0])
+@pytest.mark.parametrize("radius", [0.01, 0.2])
+def test_two_wells_of_equal_depth(x, radius):
+    """min(50 (x + 1)^2, (x - 1)^2 / 2): curvature 100 at -1, 1 at +1."""
+    curvature = 100.0 if x < 0 else 1.0
+
+    def wells(theta):
+        return torch.minimum(50 * (theta + 1) ** 2, 0.5 * (theta - 1) ** 2).sum()
+
+    assert float(probes.sharpness(wells, tensor(x), radius)) == pytest.approx(curvature * radius**2 / 2, rel=1e-10)
+    assert float(probes.max_grad_norm(wells, tensor(x), radius)) == pytest.approx(curvature * radius, rel=1e-10)
+
+
+def test_maxima_inside_the_ball():
+    def hill(theta):
+        return -(tensor(1.0, 30.0) * theta**2).sum()
+
+    assert float(probes.sharpness(hill, tensor(0.03, 0.04), 0.1)) == pytest.approx(0.0009 + 30 * 0.0016, rel=1e-9)
+    assert float(probes.sharpness(hill, tensor(0.0, 0.0), 0.1)) == 0.0
+    assert float(probes.max_grad_norm(hill, tensor(0.0, 0.0), 0.1)) == pytest.approx(6.0, rel=1e-10)
+    assert float(probes.sharpness(lambda t: t.sin().sum(), tensor(1.0), 2.0)) == pytest.approx(
+        1 - math.sin(1.0), rel=1e-9
+    )
+    assert float(probes.max_grad_norm(lambda t: t.sin().sum(), tensor(1.0), 4.0)) == pytest.approx(1.0, rel=1e-9)
+
+
+def test_saddle_point_and_flat_fourth_order_minimum():
+    zero = tensor(0.0, 0.0)
+    assert float(probes.sharpness(lambda t: t[0] ** 2 - t[1] ** 2, zero, 0.1)) == pytest.approx(0.01, rel=1e-10)
+    assert float(probes.max_grad_norm(lambda t: t[0] ** 2 - t[1] ** 2, zero, 0.1)) == pytest.approx(0.2, rel=1e-10)
+    assert float(probes.sharpness(lambda t: (t**4).sum(), tensor(0.0), 0.1)) == pytest.approx(1e-4, rel=1e-10)
+    assert float(probes.sharpness(lambda t: (0.0 * t).sum() + 1.0, zero, 0.1)) == 0.0
+
+
+@pytest.mark.parametrize("offset", [1e-9, 1e-4])
+def test_near_the_hard_case(offset):
+    """The gradient all but lacks the top eigenvector: the maximum is still next to that of the hard case."""
+    theta = tensor(offset, 1.0)
+    angle = torch.linspace(0, 2 * math.pi, 200_001, dtype=F64)
+    circle = 2 * (offset + 0.5 * angle.cos()) ** 2 + 0.5 * (1 + 0.5 * angle.sin()) ** 2
+    found = float(probes.sharpness(quadratic, theta, 0.5) + quadratic(theta))
+    assert found >= float(circle.max()) and found == pytest.approx(float(circle.max()), rel=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("scale", [0.3, 3.0])
+def test_the_rules_of_the_protocol_hold_on_random_networks(seed, scale):
+    theta, radii = theta_of(seed, scale), [1.0, 0.001, 0.1, 0.01]
+    found = probes.profile(network, theta, radii, restarts=3, ascent_steps=6)
+    slope = float(torch.func.grad(network)(theta).norm())
+    for name in ("sharpness", "max_grad_norm", "r1", "sharpness_linf", "max_grad_norm_linf"):
+        figures = [getattr(found, name)[radius] for radius in sorted(radii)]
+        assert figures == sorted(figures), name
+    for radius in radii:
+        assert 0 <= found.sharpness[radius] <= found.r1[radius]
+        assert found.surrogate_gap[radius] <= found.sharpness[radius] <= found.sharpness_linf[radius]
+        assert slope <= found.max_grad_norm[radius] * (1 + 1e-15)
+        assert found.max_grad_norm[radius] <= found.max_grad_norm_linf[radius]
+
+
+def test_a_steep_place_on_the_way_up_is_found_where_the_slope_search_misses_it():
+    """A narrow step in the loss: flat, with no second derivative to follow, at theta and at the boundary."""
+
+    def step(theta):
+        return torch.sigmoid(1000 * (theta - 0.0567)).sum() + 0.01 * theta.sum()
+
+    found = probes.profile(step, tensor(0.0), (0.1,), restarts=1, ascent_steps=3, linf=False)
+    assert found.sharpness[0.1] == pytest.approx(1.001, rel=1e-6)
+    assert found.max_grad_norm[0.1] >= found.sharpness[0.1] / 0.1
+    assert found.r1[0.1] >= found.sharpness[0.1]
+
+
+def test_a_loss_whose_gradient_is_wrong_is_refused():
+    def wrong(theta):
+        return theta.sum() + 10 * (theta.detach() - 1.0).sum()
+
+    with pytest.raises(ArithmeticError, match="its gradient is wrong"):
+        probes.profile(wrong, tensor(1.0, 1.0), (0.1,))
+
+
+def test_profile_without_what_is_switched_off():
+    found = probes.profile(quadratic, tensor(1.0, 1.0), (0.1,), linf=False, trace_samples=0)
+    assert not found.sharpness_linf and not found.max_grad_norm_linf and math.isnan(found.trace)
+    assert found.sharpness[0.1] == pytest.approx(0.4314849704, abs=2e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_figures_have_the_dtype_of_theta(dtype):
+    theta = NETWORK[0].to(dtype)
+
+    def loss(point):
+        hidden = torch.sigmoid(X.to(dtype) @ point[:20].view(4, 5))
+        return torch.nn.functional.cross_entropy(hidden @ point[20:].view(5, 3), Y)
+
+    for probe in (probes.sharpness, probes.max_grad_norm, probes.max_loss, probes.r1):
+        found = probe(loss, theta, 0.1)
+        assert found.dtype == dtype
+        assert float(found) == pytest.approx(float(probe(network, NETWORK[0], 0.1)), rel=1e-4)
+    assert probes.top_eigenvalue(loss, theta).dtype == dtype
+    exact = float(probes.top_eigenvalue(network, NETWORK[0]))
+    assert float(probes.top_eigenvalue(loss, theta)) == pytest.approx(exact, rel=1e-4)
+
+
+def test_sharpness_and_slope_beat_random_search_in_either_ball():
+    theta, radius = NETWORK[1], 0.2
+    generator = torch.Generator().manual_seed(9)
+    directions = torch.randn(1000, 35, dtype=F64, generator=generator)
+    for norm, offsets in (
+        ("l2", radius * directions / directions.norm(dim=1, keepdim=True)),
+        ("linf", radius * directions.sign()),
+    ):
+        losses = torch.func.vmap(network)(theta + offsets)
+        slopes = torch.func.vmap(torch.func.grad(network))(theta + offsets).norm(dim=1)
+        assert float(probes.max_loss(network, theta, radius, norm=norm)) >= float(losses.max())
+        assert float(probes.max_grad_norm(network, theta, radius, norm=norm)) >= float(slopes.max())
+
+
+def test_search_finds_the_best_point_from_given_starts():
+    def ascent(theta):
+        gradient, value = torch.func.grad_and_value(quadratic)(theta)
+        return value, gradient
+
+    peak = probes.search(ascent, tensor(1.0, 1.0), 0.1, tensor(0.0, 0.1)[None])
+    assert float(peak.value) == pytest.approx(2.9314849704, abs=2e-10)
+    torch.testing.assert_close(peak.offset, tensor(0.09739168, 0.02269052), rtol=0, atol=1e-6)
+
+
+def test_a_search_stops_when_there_is_no_more_to_gain():
+    calls = 0
+
+    def counted():
+        nonlocal calls
+        calls += 1
+
+    probes.sharpness(quadratic, tensor(1.0, 1.0), 0.01, ascent_steps=1000, tick=counted)
+    assert 3 < calls < 60
+
+
+@pytest.mark.parametrize("after", [0, 3, 20])
+def test_a_profile_can_be_interrupted(after):
+    count = 0
+
+    def tick():
+        nonlocal count
+        count += 1
+        if count > after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        probes.profile(network, NETWORK, (0.1,), tick=tick)
+
+
+def test_the_radius_may_be_zero():
+    found = probes.profile(network, NETWORK[0], (0.0, 0.1), restarts=3, ascent_steps=5)
+    assert found.sharpness[0.0] == 0 and found.r1[0.0] == 0
+    assert found.max_grad_norm[0.0] == pytest.approx(float(torch.func.grad(network)(NETWORK[0]).norm()), rel=1e-12)
+
+
+def test_top_eigenpairs_of_several_optimizees():
+    values, vectors = probes.top_eigenpair(network, NETWORK)
+    for value, vector, theta in zip(values, vectors, NETWORK, strict=True):
+        hessian = torch.func.hessian(network)(theta)
+        assert float(value) == pytest.approx(float(torch.linalg.eigvalsh(hessian)[-1]), rel=1e-8)
+        torch.testing.assert_close(hessian @ vector, value * vector, rtol=0, atol=1e-6)
+
+
+def test_top_eigenvalue_where_every_curvature_is_negative():
+    diagonal = tensor(-9.0, -2.0, -1.0, -0.5)
+    found = probes.top_eigenvalue(lambda t: 0.5 * (diagonal * t**2).sum(), tensor(0.0, 0.0, 0.0, 0.0))
+    assert float(found) == pytest.approx(-0.5, rel=1e-10)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import statistics
 
 import pytest
 import torch
 
 from engine import seeds
-from engine.baselines import BASELINES, LEARNING_RATES, SGD, Adam
+from engine.baselines import BASELINES, SGD, Adam
 from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
 from engine.tasks import Task
-from engine.transfer import ProbeSettings, curve_points, evaluate, frozen_unroll, tune_learning_rate
+from engine.transfer import ProbeSettings, Scaled, curve_points, evaluate, evaluate_baseline, frozen_unroll
 
 CPU = torch.device("cpu")
 QUICK = ProbeSettings(radii=(0.05,), examples=50, restarts=1, ascent_steps=2)
@@ -29,21 +28,6 @@ def rate(value: float) -> dict[str, torch.Tensor]:
 
 def last(iterator) -> torch.Tensor:
     return list(iterator)[-1][1]
-
-
-@pytest.mark.parametrize("name", ["sgd", "adam"])
-def test_baselines_are_torchs(name):
-    """Seven steps of ours and of torch.optim's from the same parameters on the same batches, in float64."""
-    task = Task({"dataset": "digits", "optimizee": "mlp", "hidden": [8]}, device=CPU, dtype=torch.float64)
-    ours = last(frozen_unroll(task, BASELINES[name], {"learning_rate": torch.tensor([[0.02]]).double()}, [3], 7))
-    theta = task.init_theta(seeds.derive(3, "theta")).requires_grad_()
-    optimizer = (torch.optim.SGD if name == "sgd" else torch.optim.Adam)([theta], lr=float(torch.tensor(0.02)))
-    window = task.stream([seeds.derive(3, "batches")]).draw(7)
-    for step in range(7):
-        optimizer.zero_grad()
-        task.loss(theta, window[step].of(0)).backward()
-        optimizer.step()
-    torch.testing.assert_close(ours[0], theta.detach(), rtol=1e-10, atol=1e-12)
 
 
 def test_an_optimizee_depends_on_its_own_seed_only(task):
@@ -75,7 +59,7 @@ def test_figures_of_an_evaluation(task):
         assert mark["sharpness"]["0.05"] >= mark["surrogate_gap"]["0.05"] > 0
         assert mark["max_grad_norm"]["0.05"] >= mark["grad_norm"] > 0
         assert 0.1 < mark["test_accuracy"] <= 1 and mark["parameter_norm"] > 0
-    assert outcome["task"] == {"dataset": "digits", "optimizee": "mlp", "batch_size": 32}
+    assert outcome["task"] == {"dataset": "digits", "optimizee": "mlp", "batch_size": 32, "hidden": (8,)}
 
 
 def test_a_diverged_optimizee_is_marked_and_its_figures_are_null(task):
@@ -86,18 +70,47 @@ def test_a_diverged_optimizee_is_marked_and_its_figures_are_null(task):
         assert seed["marks"][-1]["sharpness"] == {}
 
 
-def test_the_tuned_learning_rate_is_the_best_of_the_grid_on_validation(task):
-    numbers = range(2)
-    chosen = tune_learning_rate(task, SGD(), numbers, 40)
+def test_marks_along_the_way_are_those_of_shorter_evaluations(task):
+    """What is measured at step 20 of 60 is what an evaluation of 20 steps ends with."""
+    long = evaluate(task, SGD(), rate(1.0), range(2), 60, QUICK, marks=(0, 20))["seeds"]
+    short = evaluate(task, SGD(), rate(1.0), range(2), 20, QUICK)["seeds"]
+    for long_seed, short_seed in zip(long, short, strict=True):
+        assert [mark["inner_step"] for mark in long_seed["marks"]] == [0, 20, 60]
+        before, after = long_seed["marks"][1], short_seed["marks"][0]
+        assert before["sharpness"] == pytest.approx(after["sharpness"], rel=1e-6) and before.keys() == after.keys()
+        assert before["test_loss"] == pytest.approx(after["test_loss"], rel=1e-6)
 
-    def validation_loss(value: float) -> float:
-        seed_list = [seeds.derive(number, "tuning") for number in numbers]
-        theta = last(frozen_unroll(task, SGD(), rate(value), seed_list, 40))
-        return statistics.fmean(task.evaluate(theta, "validation")[0].tolist())
 
-    losses = {value: validation_loss(value) for value in LEARNING_RATES}
-    assert losses[chosen] == pytest.approx(min(losses.values()), rel=1e-3)
-    assert len(LEARNING_RATES) == 9 and LEARNING_RATES[0] == 1e-4 and LEARNING_RATES[-1] == 1.0
+def test_a_scale_multiplies_every_update(task):
+    """SGD scaled by 3 is SGD with three times the learning rate."""
+    scaled = last(frozen_unroll(task, Scaled(SGD(), 3.0), rate(0.1), [1, 2], 20))
+    torch.testing.assert_close(scaled, last(frozen_unroll(task, SGD(), rate(0.3), [1, 2], 20)), rtol=1e-4, atol=1e-6)
+
+
+def test_the_mean_update_norm_is_that_of_the_updates(task):
+    found = evaluate(task, SGD(), rate(0.5), range(2), 7, QUICK)["seeds"]
+    seed_list = [seeds.derive(number, "test") for number in range(2)]
+    updates = [update for _, _, _, update in frozen_unroll(task, SGD(), rate(0.5), seed_list, 7)]
+    expected = torch.stack(updates).norm(dim=-1).sum(0) / 7
+    assert [seed["mean_update_norm"] for seed in found] == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+def test_the_extended_probes_keep_their_rules(task):
+    probe = ProbeSettings(radii=(0.01, 0.1), examples=50, restarts=2, ascent_steps=5, extended=True)
+    mark = evaluate(task, SGD(), rate(1.0), range(1), 30, probe)["seeds"][0]["marks"][-1]
+    for key in ("0.01", "0.1"):
+        assert 0 <= mark["surrogate_gap"][key] <= mark["sharpness"][key] <= mark["r1"][key] * (1 + 1e-9)
+        assert mark["r1"][key] == pytest.approx(float(key) * mark["max_grad_norm"][key])
+        assert mark["sharpness_linf"][key] > mark["sharpness"][key], "its ball holds the other"
+    assert mark["trace"] is not None
+
+
+def test_a_baseline_goes_through_the_same_evaluation(task):
+    sgd = evaluate(task, SGD(), rate(0.3), range(2), 10, QUICK)["seeds"]
+    found = evaluate_baseline(task, BASELINES["sgd"], {"learning_rate": 0.3}, range(2), 10, QUICK)
+    assert found["seeds"] == sgd and found["learning_rate"] == 0.3 and found["run"] is None
+    sam = evaluate_baseline(task, BASELINES["sam-sgdm"], {"learning_rate": 0.3, "rho": 0.05}, range(2), 10, QUICK)
+    assert sam["passes_per_step"] == 2 and sam["rho"] == 0.05 and sam["seeds"] != sgd
 
 
 def test_an_evaluation_can_be_interrupted(task):

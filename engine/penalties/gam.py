@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.func import grad
 
-from engine.flat import TINY, Loss, dot, grad_and_hvp, perturbation, unit
+from engine.directions import gam_direction
+from engine.flat import Loss, grad_and_hvp, perturbation, unit
 from engine.penalties.base import PENALTIES, GeometricPenalty, setting
 
 
@@ -35,13 +36,15 @@ class GAM(GeometricPenalty):
         worst, curved = grad_and_hvp(loss, theta + perturbation(ascent, self.rho), unit)
         return self.rho * worst.norm(), self.rho * curved
 
-    def _direction(self, loss: Loss, theta: Tensor, g0: Tensor) -> tuple[Tensor, Tensor]:
-        slope = grad(loss)
-        g1 = slope(theta + perturbation(g0, self.gradient_rho))
-        theta2 = theta + perturbation(g1 - g0, self.rho)
-        g2 = slope(theta2)
-        g3 = slope(theta2 + perturbation(g2, self.gradient_rho))
-        kept = self.beta1 * g1 + (1 - self.beta1) * g3
-        mixed = g0 + (1 - self.beta0) * g2
-        orthogonal = mixed - dot(mixed, kept) / dot(kept, kept).clamp_min(TINY**2) * kept
-        return self.rho * g2.norm(), kept - self.gamma * orthogonal
+    def _direction(self, loss: Loss, theta: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        direction, worst = gam_direction(
+            grad(loss),
+            theta,
+            gradient,
+            rho=self.rho,
+            gradient_rho=self.gradient_rho,
+            beta0=self.beta0,
+            beta1=self.beta1,
+            gamma=self.gamma,
+        )
+        return self.rho * worst.norm(), direction

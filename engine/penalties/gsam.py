@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.func import grad_and_value
 
-from engine.flat import TINY, Loss, dot, perturbation
+from engine.directions import gsam_direction
+from engine.flat import Loss, perturbation
 from engine.penalties.base import PENALTIES, GeometricPenalty, setting
 
 
@@ -29,5 +30,4 @@ class GSAM(GeometricPenalty):
         gap = worst_value - value
         if self.form == "scalar":
             return gap, worst - gradient
-        orthogonal = gradient - dot(gradient, worst) / dot(worst, worst).clamp_min(TINY**2) * worst
-        return gap, worst - self.alpha * orthogonal
+        return gap, gsam_direction(gradient, worst, self.alpha)

@@ -17,6 +17,7 @@ from engine.errors import RunError
 from engine.results import run_rows
 from engine.runs import Run, RunReader, RunStore
 from engine.status import LIVE
+from engine.transfer_job import TransferJob
 from lreg_tui import launch, present
 from lreg_tui.cli import output, results
 from lreg_tui.cli.follow import Follower, end_event, print_quietly
@@ -57,7 +58,7 @@ def run(
     store.parent_of(checked)
     device = device or "auto"
     if not detach:
-        worker.check_inputs(checked, device, data_dir)
+        worker.check_inputs(checked.tasks, device, data_dir)
     elif device not in ("auto", "cpu"):
         pick_device(device)  # imports torch, which `--detach` otherwise leaves to the worker
     created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
@@ -81,9 +82,14 @@ def resume(
         raise RunError(
             f"run {reader.id} is {status.state} (process {status.pid} on host {status.host}): nothing to resume"
         )
-    reader.preset()  # a damaged one is found before anything starts
     if device is not None:
         pick_device(device)
+    if reader.is_transfer:
+        from lreg_tui.cli import transfer
+
+        transfer.do(TransferJob(reader.path), detach=detach, as_json=as_json, device=device, data_dir=data_dir)
+        return
+    reader.preset()  # a damaged one is found before anything starts
     _start(Run(reader.path), detach=detach, as_json=as_json, device=device, data_dir=data_dir)
 
 
@@ -115,7 +121,7 @@ def _in_the_foreground(
         output.say(f"run {reader.id}")
     with Control().listening() as control:
         before = time.time() if reader.checkpoints() else 0.0  # what a resumed run told before is not told again
-        follower = Follower(reader, as_json=as_json, since=before, notice=lambda: _stopping(control), is_ours=True)
+        follower = Follower(reader, as_json=as_json, since=before, notice=lambda: note_stopping(control), is_ours=True)
         follower.start()
         try:
             state = worker.work(started, device=device, data_dir=data_dir, control=control)
@@ -127,7 +133,7 @@ def _in_the_foreground(
     return 0 if state == "finished" else worker.INTERRUPTED
 
 
-def _stopping(control: Control) -> str:
+def note_stopping(control: Control) -> str:
     return "stopping after this truncation; Ctrl-C again aborts at once" if control.stop else ""
 
 
@@ -192,5 +198,5 @@ def _report(reader: RunReader, as_json: bool, note: str) -> None:
     if as_json:
         output.emit({"run": reader.id, "state": status.state, "step": status.step, "total": status.total})
     else:
-        at = f" at meta-step {status.step}/{status.total}" if status.total else ""
+        at = f" at {present.unit_of(reader)} {status.step}/{status.total}" if status.total else ""
         print(present.clean(f"{reader.id}: {note or status.state}{at}"))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import LregError
 from engine.runs import RunReader
 from engine.status import LIVE, Status
+from engine.transfer_plan import Plan
 from lreg_tui import present
 from lreg_tui.cli import output
 
@@ -38,11 +39,13 @@ class Follower:
         reader: RunReader,
         *,
         as_json: bool = False,
+        quiet: bool = False,
         since: float = 0.0,
         notice: Callable[[], str] = lambda: "",
         is_ours: bool = False,
     ) -> None:
-        """`since`: unix s before which records are old news; `notice`: a line to show below the figures; `is_ours`:
+        """`quiet`: lines and frames go to stderr, because stdout is for JSON that somebody else prints; `since`: unix s
+        before which records are old news; `notice`: a line to show below the figures; `is_ours`:
         this process is about to take the run, and what the run says of itself before that is out of date."""
         self.reader = reader
         self.as_json = as_json
@@ -53,7 +56,7 @@ class Follower:
         self._restarts = reader.restarts
         self._finish = threading.Event()
         self._thread: threading.Thread | None = None
-        self._console: Console = output.console(stderr=as_json)
+        self._console: Console = output.console(stderr=as_json or quiet)
         self._live: Live | None = None
         self._radius_known: tuple[float | None] | None = None
         self._last_line = (0.0, "", "")  # when a line was printed, the state then, the line
@@ -136,7 +139,7 @@ class Follower:
         figures = self.reader.figures()
         parts = [present.clean(status.state, 40)]
         if status.total:
-            parts.append(f"{_steps(status)} ({present.progress(status.step, status.total)})")
+            parts.append(f"{_steps(self.reader, status)} ({present.progress(status.step, status.total)})")
         parts += [_eta(status)] if _eta(status) else []
         parts += [
             f"{present.label(key, self._radius)} {present.metric(key, figures[key])}"
@@ -153,13 +156,17 @@ class Follower:
 def radius_of(reader: RunReader) -> float | None:
     """The radius at which a run measures its sharpness while it trains; None where its preset cannot be read."""
     try:
+        if reader.is_transfer:
+            return Plan.from_json(reader.plan()).protocol.middle_radius
         return reader.preset()["evaluation"]["radius"]
     except LregError:
         return None
 
 
-def _steps(status: Status) -> str:
-    return f"meta-step {status.step}/{status.total}" if status.total else "starting" if status.state in LIVE else ""
+def _steps(reader: RunReader, status: Status) -> str:
+    if not status.total:
+        return "starting" if status.state in LIVE else ""
+    return f"{present.unit_of(reader)} {status.step}/{status.total}"
 
 
 def _eta(status: Status) -> str:
@@ -176,7 +183,7 @@ def _frame(reader: RunReader, status: Status, notice: str, radius: float | None,
     head = Text.assemble(present.text(reader.id, "bold"), "  ", present.state_text(status.state), overflow="fold")
     is_narrow = width < NARROW
     bar = ProgressBar(total=max(status.total, 1), completed=status.step, width=min(32, width))
-    words = [word for word in (_steps(status), _eta(status)) if word]
+    words = [word for word in (_steps(reader, status), _eta(status)) if word]
     progress = output.grid(1 if is_narrow else 3)
     if is_narrow:
         progress.add_row(bar)

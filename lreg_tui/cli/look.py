@@ -15,6 +15,7 @@ from engine.results import preset_differences, run_rows
 from engine.runs import RunReader, RunStore
 from engine.settings import show as show_value
 from engine.status import LIVE, STATES, Status
+from engine.transfer_plan import Plan
 from lreg_tui import present
 from lreg_tui.cli import output, results
 from lreg_tui.cli.control import summarize
@@ -105,7 +106,11 @@ def runs(
     if as_json:
         for item in listed:
             output.emit(asdict(item))
-    elif listed:
+        return
+    for job in store.transfers() if state is None else ():
+        if (status := job.status()).state in (*LIVE, "stopped", "crashed"):
+            output.say(f"transfer {job.id}: {status.state}, evaluation {status.step}/{status.total}")
+    if listed:
         console = output.console()
         console.print(_run_table(listed, console.width))
     else:
@@ -154,7 +159,8 @@ def show(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = Fa
     reader = find_run(reference, runs_dir)
     status = reader.status()
     try:
-        differences, problem = preset_differences(reader.preset()), ""
+        asked = Plan.from_json(reader.plan()).summary() if reader.is_transfer else preset_differences(reader.preset())
+        differences, problem = asked, ""
     except LregError as error:
         differences, problem = {}, str(error)
     if as_json:
@@ -174,7 +180,8 @@ def show(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = Fa
         return
     console = output.console()
     _print_facts(console, reader, status)
-    _print_pairs(console, "preset (choices, and what is not the default)", differences, show_value)
+    heading = "plan" if reader.is_transfer else "preset (choices, and what is not the default)"
+    _print_pairs(console, heading, differences, show_value)
     if problem:
         console.print(present.text(problem, "red"))
     radius = radius_of(reader)
@@ -188,13 +195,13 @@ def show(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = Fa
 
 
 def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
-    facts = reader.facts
+    facts, unit = reader.facts, present.unit_of(reader)
     versions = facts.get("versions")
     state = status.state + (f" (process {status.pid} on {status.host})" if status.state in LIVE else "")
     pairs = {
         "state": state,
         "message": status.message,
-        "progress": f"{present.progress(status.step, status.total)}, meta-step {status.step} of {status.total}",
+        "progress": f"{present.progress(status.step, status.total)}, {unit} {status.step} of {status.total}",
         "ETA": present.duration(status.eta_s) if status.eta_s is not None and status.state in LIVE else "",
         "path": reader.path,
         "created": f"{facts.get('created', '')} ({present.age(reader.created)} ago)",

@@ -27,6 +27,14 @@ def complete_preset(incomplete: str) -> list[str]:
     return [name for name in (*shipped(), *files) if name.startswith(incomplete) and HARMLESS.fullmatch(name)]
 
 
+def complete_target(incomplete: str) -> list[str]:
+    from engine import catalog
+
+    known = catalog.load()
+    names = [f"{dataset}/{optimizee}" for dataset in known.datasets for optimizee in known.optimizees]
+    return [name for name in ("all", *names) if name.startswith(incomplete)]
+
+
 def find_run(reference: str, runs_dir: Path | None) -> RunReader:
     """The run that is meant. Raises RunError; of a folder without a run it says that this is what it is."""
     try:
@@ -62,6 +70,10 @@ def _check(setting: Setting, value: Any) -> Any:
 RunReference = Annotated[
     str,
     typer.Argument(metavar="RUN", help="An id, a unique prefix, a path, or `last`.", autocompletion=complete_run),
+]
+RunReferences = Annotated[
+    list[str],
+    typer.Argument(metavar="RUN...", help="Ids, unique prefixes, paths, or `last`.", autocompletion=complete_run),
 ]
 PresetReference = Annotated[
     str,

@@ -1,0 +1,181 @@
+"""Arms: runs whose presets differ in nothing but the meta-seed are one arm, meta-trained several times."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import PresetError, RunError
+from engine.results import preset_differences
+from engine.runs import RunReader
+
+if TYPE_CHECKING:
+    from engine.preset import Preset
+
+# keys that say nothing about how the learned optimizer is meta-trained, but for the seed
+NAMES = ("name", "description", "tags", "seed", "threads")
+PARENT = "meta.init_from"
+TELLING = re.compile(r"\.(weight|rho)$")  # worth a line wherever there is a penalty
+SEED_ENDING = re.compile(r"[-_. ]+(?:s|seed|meta-?seed)[-_=]?\d+$", re.IGNORECASE)
+CUT_ENDING = re.compile(r"[-_. ]+(?:s|seed|meta-?seed)?[-_=]?\d*$", re.IGNORECASE)  # where the names begin to differ
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """One run of an arm.
+
+    `meta_seed` tells the arm's runs apart: the seed, or text where runs of the same seed start from different runs.
+    `preset` is None where it is damaged; `problem` then says why.
+    """
+
+    reader: RunReader
+    preset: Preset | None
+    meta_seed: int | str
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """The run's name, as it was given: text from strangers."""
+        return str(self.reader.facts.get("name") or self.reader.id)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that repeat each other with other meta-seeds, in the order in which they were given."""
+
+    label: str
+    runs: tuple[ArmRun, ...]
+
+    @property
+    def preset(self) -> Preset | None:
+        """The preset of the first run; the others' say the same."""
+        return self.runs[0].preset
+
+    @property
+    def has_penalty(self) -> bool:
+        """True if a penalty of some weight takes part in meta-training, or if nobody knows."""
+        if self.preset is None:
+            return True
+        return any(penalty.get("weight") != 0 for penalty in self.preset["penalty"].values())
+
+
+@dataclass(frozen=True)
+class SettingsTable:
+    """What the arms' presets say: each key that differs with its value in each arm (None where an arm has no such
+    key); how many keys are `equal` everywhere; and how many exist in some arms only, and have their `default` there.
+    Of a lone arm: what is not the default.
+    """
+
+    differing: dict[str, tuple[Any, ...]]
+    equal: int
+    default: int = 0
+
+
+def group_arms(readers: Sequence[RunReader]) -> list[Arm]:
+    """The arms of these runs, in the order of their first runs. A run that is given twice counts once.
+
+    Never raises for what it finds: a run with a damaged preset is an arm of its own.
+    """
+    unique = {os.path.realpath(reader.path): reader for reader in reversed(readers)}
+    groups: dict[str, list[ArmRun]] = {}
+    for reader in reversed(unique.values()):
+        try:
+            preset: Preset | None = reader.preset()
+            problem = ""
+        except (PresetError, RunError) as error:
+            preset, problem = None, str(error).splitlines()[0]
+        run = ArmRun(reader, preset, _seed(reader, preset), problem)
+        groups.setdefault(_identity(run), []).append(run)
+    runs = [_tell_apart(group) for group in groups.values()]
+    return [Arm(label, group) for label, group in zip(_labels(runs), runs, strict=True)]
+
+
+def reference_arm(arms: Sequence[Arm], reader: RunReader | None = None) -> Arm:
+    """The arm that the others are compared with: that of the run `reader`, else the first one without penalties, else
+    the first.
+    """
+    if reader is not None:
+        wanted = os.path.realpath(reader.path)
+        return next(arm for arm in arms if any(os.path.realpath(run.reader.path) == wanted for run in arm.runs))
+    return next((arm for arm in arms if not arm.has_penalty), arms[0])
+
+
+def settings_table(arms: Sequence[Arm]) -> SettingsTable:
+    """The presets of the arms side by side. Seeds, names and threads are no settings of an arm."""
+    own = [{} if arm.preset is None else preset_differences(arm.preset) for arm in arms]
+    if len(arms) == 1:
+        return SettingsTable({key: (value,) for key, value in own[0].items() if key not in NAMES}, 0)
+    flat = [{} if arm.preset is None else arm.preset.flat() | {PARENT: _parents(arm)} for arm in arms]
+    keys = [key for key in dict.fromkeys(key for values in flat for key in values) if key not in NAMES]
+    differing: dict[str, tuple[Any, ...]] = {}
+    equal = 0
+    for key in keys:
+        values = tuple(found.get(key) for found in flat)
+        if len({_frozen(value) for value in values}) == 1:
+            equal += 1
+        elif any(key in found for found in own) or TELLING.search(key) or all(key in found for found in flat):
+            differing[key] = values
+    return SettingsTable(differing, equal, len(keys) - equal - len(differing))
+
+
+def _parents(arm: Arm) -> str:
+    """The runs that an arm's runs start from; empty where they start from scratch."""
+    found = [run.preset["meta"]["init_from"] for run in arm.runs if run.preset is not None]
+    return ", ".join(dict.fromkeys(filter(None, found)))
+
+
+def _seed(reader: RunReader, preset: Preset | None) -> int:
+    seed = reader.facts.get("seed") if preset is None else preset.seed
+    return seed if isinstance(seed, int) and not isinstance(seed, bool) else 0
+
+
+def _identity(run: ArmRun) -> str:
+    """What an arm's runs have in common. One that starts from another run is none that starts from scratch."""
+    if run.preset is None:
+        return f"damaged {run.reader.path}"
+    flat = {key: value for key, value in run.preset.flat().items() if key not in NAMES}
+    return _frozen(flat | {PARENT: bool(flat[PARENT])})
+
+
+def _frozen(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _tell_apart(runs: Sequence[ArmRun]) -> tuple[ArmRun, ...]:
+    """Runs of one seed that start from different runs get meta-seeds of their own; true repeats share theirs."""
+    parents: dict[int | str, set[str]] = {}
+    for run in runs:
+        parents.setdefault(run.meta_seed, set()).add(_parent(run))
+    return tuple(
+        replace(run, meta_seed=f"{run.meta_seed} from {_parent(run)}") if len(parents[run.meta_seed]) > 1 else run
+        for run in runs
+    )
+
+
+def _parent(run: ArmRun) -> str:
+    return "" if run.preset is None else run.preset["meta"]["init_from"]
+
+
+def _labels(groups: Sequence[Sequence[ArmRun]]) -> list[str]:
+    """One label an arm: what its runs' names have in common, else the first name, else its id."""
+    short = [_common_name([run.name for run in group]) for group in groups]
+    seen = Counter(short)
+    labels = [label if seen[label] == 1 else group[0].name for label, group in zip(short, groups, strict=True)]
+    again = Counter(labels)
+    return [
+        label if again[label] == 1 else f"{label} ({group[0].reader.id[-4:]})"
+        for label, group in zip(labels, groups, strict=True)
+    ]
+
+
+def _common_name(names: Sequence[str]) -> str:
+    stripped = [SEED_ENDING.sub("", name) for name in names]
+    if len(set(stripped)) == 1:
+        return stripped[0] or names[0]
+    common = CUT_ENDING.sub("", os.path.commonprefix(list(names))).rstrip("-_. ")
+    return common if len(common) > 1 else names[0]

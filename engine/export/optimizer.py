@@ -1,0 +1,152 @@
+"""A learned optimizer as one file that stands for itself: meta-parameters, and in the header what they belong to.
+
+A safetensors file; its header's metadata are text:
+
+    format        "lreg learned optimizer"         version       of this layout: "1"
+    optimizer     the [optimizer] table as JSON    preset        the whole preset as TOML
+    checkpoint    best, last or initial            scale         factor of every update
+    run           id of the run                    lreg_version  who wrote it
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import LregError, RunError, printable
+from engine.export.target import check_target, write_file
+from engine.files import open_to_read
+from engine.runs import RunReader
+
+if TYPE_CHECKING:
+    from engine.learned_optimizers.base import LearnedOptimizer, Phi
+
+FORMAT = "lreg learned optimizer"
+VERSION = 1
+TEXTS = ("optimizer", "preset", "checkpoint", "scale", "run", "lreg_version")
+ALIGNMENT = 8  # of the header of a safetensors file
+
+
+def export_optimizer(
+    run: RunReader,
+    path: str | os.PathLike[str],
+    *,
+    checkpoint: str = "best",
+    scale: float = 1.0,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Write a run's learned optimizer to a new safetensors file; returns its facts, as `load_exported` does.
+
+    Equal runs give equal files. Raises RunError where there is no such checkpoint, LregError where the file is there
+    already or cannot be written, ValueError for a scale that is not positive and finite.
+    """
+    if not (0 < scale < math.inf):
+        raise ValueError(f"scale must be a positive number, found {scale!r}")
+    check_target(Path(path), force=force)
+    import safetensors.torch
+
+    from engine.provenance import describe
+    from engine.torch_optim import load_rule
+
+    _, phi = load_rule(run, checkpoint)
+    preset = run.preset()
+    facts = {
+        "optimizer": preset["optimizer"],
+        "preset": preset.dumps(),
+        "checkpoint": checkpoint,
+        "scale": float(scale),
+        "run": run.id,
+        "lreg_version": describe()["versions"]["lreg"] or "",
+    }
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+    data = safetensors.torch.save(
+        {name: tensor.contiguous() for name, tensor in phi.items()},
+        metadata={"format": FORMAT, "version": str(VERSION), **texts},
+    )
+    write_file(Path(path), _ordered(data), force=force)
+    return facts
+
+
+def load_exported(path: str | os.PathLike[str]) -> tuple[LearnedOptimizer, Phi, dict[str, Any]]:
+    """Read a file that `export_optimizer` wrote: update rule, meta-parameters on the CPU, and facts.
+
+    Facts: "optimizer" (the [optimizer] table), "preset" (TOML), "checkpoint", "scale", "run", "lreg_version". Raises
+    RunError, one line, for a file that is missing, damaged, or something else; nothing in it is ever executed.
+    """
+    texts, phi = _read(Path(path))
+    shown = printable(str(path))
+    if texts.get("format") != FORMAT:
+        raise RunError(f"{shown}: no learned optimizer that `lreg export` wrote")
+    version = texts.get("version", "")
+    if version != str(VERSION):
+        raise RunError(f"{shown}: version {printable(version[:20])!r} of the format, this lreg knows {VERSION}")
+    missing = [key for key in TEXTS if key not in texts]
+    if missing:
+        raise RunError(f"{shown}: damaged: its header has no {missing[0]}")
+    facts = {**{key: texts[key] for key in TEXTS}, "scale": _scale(texts["scale"], shown)}
+    rule, facts["optimizer"] = _rule(texts["optimizer"], shown)
+    _check_tensors(rule, phi, shown)
+    return rule, phi, facts
+
+
+def _read(path: Path) -> tuple[dict[str, str], Phi]:
+    """The metadata and the tensors of a safetensors file."""
+    import safetensors
+
+    try:
+        open_to_read(path).close()  # a pipe or a device would keep safetensors waiting
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise RunError(f"{printable(str(path))}: cannot be read: {error.strerror or error}") from None
+    except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = printable(" ".join(str(error).split())[:200])
+        raise RunError(f"{printable(str(path))}: damaged, or no safetensors file ({reason})") from None
+
+
+def _scale(text: str, shown: str) -> float:
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = math.nan
+    if not 0 < scale < math.inf:
+        raise RunError(f"{shown}: damaged: its scale is {printable(text[:40])!r}, should be a positive number")
+    return scale
+
+
+def _rule(text: str, shown: str) -> tuple[LearnedOptimizer, dict[str, Any]]:
+    from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
+
+    try:
+        table = json.loads(text)
+        own = dict(table)
+        rule = LEARNED_OPTIMIZERS.create(own.pop("kind"), **own)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise RunError(f"{shown}: damaged: its [optimizer] table cannot be read") from None
+    except LregError as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{shown}: its [optimizer] table does not fit this lreg: {reason}") from None
+    return rule, table
+
+
+def _check_tensors(rule: LearnedOptimizer, phi: Phi, shown: str) -> None:
+    import torch
+
+    wanted = rule.init_phi(torch.Generator())
+    if {name: t.shape for name, t in phi.items()} != {name: t.shape for name, t in wanted.items()}:
+        raise RunError(f"{shown}: damaged: its tensors do not fit its [optimizer] table")
+    for name, tensor in phi.items():
+        if tensor.dtype not in (torch.float32, torch.float64) or not tensor.isfinite().all():
+            raise RunError(f"{shown}: damaged: {printable(name)} holds no finite numbers in float32 or float64")
+
+
+def _ordered(data: bytes) -> bytes:
+    """A safetensors file with its header in order: safetensors writes metadata in an order that varies."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]

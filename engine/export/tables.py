@@ -1,0 +1,106 @@
+"""A run's metrics and transfer evaluations as CSV files."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.errors import printable
+from engine.export.target import new_folder
+from engine.reader import RunReader
+from engine.status import is_number
+
+OWN_FILES = "*.csv"
+TRANSFER_COLUMNS = ("task", "optimizer", "label", "scale", "seed", "inner_step", "figure", "radius", "value")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run what begins so
+TASK_KEYS = ("dataset", "optimizee")
+USUAL_TASK_KEYS = (*TASK_KEYS, "batch_size")
+
+
+def export_csv(run: RunReader, path: str | os.PathLike[str], *, force: bool = False) -> dict[str, int]:
+    """Write metrics.csv and transfers.csv into a new folder; returns how many rows each has.
+
+    metrics.csv: a row for each record, a column for each metric, `t` in unix seconds. transfers.csv: a row for each
+    figure of each mark of each optimizee; `inner_step` is empty for figures of the whole unroll, and the learning curve
+    is there as figure train_loss_curve. A value that was not finite is empty. Raises LregError where the folder is
+    there already or cannot be written.
+    """
+    with new_folder(Path(path), OWN_FILES, force=force) as folder:
+        records = run.poll()
+        metrics = ["step", "t", *(name for name in run.columns if name not in ("step", "t"))]
+        rows = ([record.get(name) for name in metrics] for record in records)
+        found = transfer_rows(run.transfers().values())
+        return {
+            "metrics.csv": _write(folder / "metrics.csv", metrics, rows),
+            "transfers.csv": _write(folder / "transfers.csv", TRANSFER_COLUMNS, found),
+        }
+
+
+def transfer_rows(evaluations: Iterable[Mapping[str, Any]]) -> Iterator[list[Any]]:
+    """The rows of transfers.csv. What does not have the form of a transfer evaluation is left out."""
+    for evaluation in evaluations:
+        optimizer = evaluation.get("optimizer")
+        shared = [_task_name(evaluation.get("task")), optimizer, evaluation.get("label"), evaluation.get("scale")]
+        for seed in _tables(evaluation.get("seeds")):
+            for inner_step, figure, radius, value in _figures(seed):
+                yield [*shared, seed.get("seed"), inner_step, figure, radius, value]
+
+
+def _figures(seed: Mapping[str, Any]) -> Iterator[tuple[Any, str, str, Any]]:
+    """Inner step, figure, radius and value of everything that was measured of one optimizee."""
+    for figure, value in seed.items():
+        if isinstance(value, bool) and figure == "diverged":
+            yield "", figure, "", int(value)
+        elif figure != "seed" and is_number(value, True):
+            yield "", figure, "", value
+    curve = seed.get("curve")
+    if isinstance(curve, Mapping) and all(isinstance(curve.get(key), list) for key in ("inner_step", "train_loss")):
+        for inner_step, value in zip(curve["inner_step"], curve["train_loss"], strict=False):
+            yield inner_step, "train_loss_curve", "", value
+    for mark in _tables(seed.get("marks")):
+        for figure, value in mark.items():
+            if isinstance(value, Mapping):
+                for radius, at_radius in value.items():
+                    yield mark.get("inner_step"), figure, radius, at_radius
+            elif figure != "inner_step":
+                yield mark.get("inner_step"), figure, "", value
+
+
+def _write(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> int:
+    count = 0
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([cell(name) for name in header])
+        for row in rows:
+            writer.writerow([cell(value) for value in row])
+            count += 1
+    return count
+
+
+def cell(value: Any) -> str:
+    """A value as it stands in a cell: numbers in full, nothing for null, and text that no spreadsheet takes for a
+    formula (it gets an apostrophe in front) and no terminal for a command.
+    """
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return repr(value)
+    text = str(value)
+    return printable(f"'{text}" if text.startswith(FORMULA) else text)
+
+
+def _task_name(task: Any) -> str:
+    """dataset/optimizee, and what else sets the task apart."""
+    if not isinstance(task, Mapping):
+        return ""
+    name = "/".join(str(task.get(key, "?")) for key in TASK_KEYS)
+    others = [f"{key}={value}" for key, value in task.items() if key not in USUAL_TASK_KEYS]
+    return " ".join([name, *others])
+
+
+def _tables(value: Any) -> Iterator[Mapping[str, Any]]:
+    yield from (item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else ()

@@ -1,0 +1,70 @@
+"""Which figures are drawn: those that were asked for, or all for which there are data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from engine.errors import LregError
+from engine.figures import transfers
+from engine.figures.base import Block, Panel
+from engine.figures.evaluated import Evaluated
+from engine.figures.meta_training import meta_training
+from engine.figures.rule import update_rules
+
+LANDSCAPE = "landscape"
+FIGURES = ("meta-loss", "curves", "sharpness", "accuracy", "frontier", "rule", LANDSCAPE)
+INTERVALS = "means over optimizees with 95% bootstrap intervals over {seeds}"
+CAPTIONS = {
+    "meta-loss": "Meta-training: moving median, and band from the 10% to the 90% quantile of the window.",
+    "curves": "Train loss of optimizees along the inner steps: {intervals}.",
+    "sharpness": "Sharpness (largest rise of the train loss in an L2 ball) against the ball's radius: {intervals}.",
+    "accuracy": "Test accuracy against sharpness: {intervals}; faint: single optimizees.",
+    "frontier": "Sharpness against train loss: {intervals}; lines: without penalties, updates multiplied by constants.",
+    "rule": "Updates around the zero state, for random inputs (sorted), and along the first feature.",
+}
+MISSING = {
+    "meta-loss": "no records of meta-training yet: lreg watch {run}",
+    "curves": "no transfer evaluations yet: lreg transfer {run}",
+    "sharpness": "no sharpness in any transfer evaluation yet: lreg transfer {run}",
+    "accuracy": "no sharpness in any transfer evaluation yet: lreg transfer {run}",
+    "frontier": "{reference} was not evaluated at other scales yet: lreg transfer {run} --scales 0.5,0.7,1,1.4,2,2.8",
+    "rule": "no checkpoint that can be read: lreg resume {run}",
+}
+
+
+def blocks(found: Evaluated, figures: Sequence[str] = ()) -> list[Block]:
+    """The figures in the order in which they were asked for; none asked for: all for which there are data. Landscape is
+    never among them: it is computed elsewhere.
+
+    Raises LregError where data are missing for what was asked for, naming the command that makes them.
+    """
+    wanted = [name for name in dict.fromkeys(figures or FIGURES) if name != LANDSCAPE]
+    makers: dict[str, Callable[[], list[Panel]]] = {
+        "meta-loss": lambda: meta_training(found.arms),
+        "curves": lambda: transfers.curves(found),
+        "sharpness": lambda: transfers.sharpness(found),
+        "accuracy": lambda: transfers.accuracy(found),
+        "frontier": lambda: transfers.frontier(found) if transfers.scaled_arms(found) else [],
+        "rule": lambda: update_rules(found.arms),
+    }
+    made = []
+    for name in wanted:
+        panels = makers[name]()
+        if panels:
+            made.append(Block(name, tuple(panels), _caption(name, found)))
+        elif figures:
+            raise LregError(f"--figure {name}: {_missing(name, found)}")
+    if not made and not figures:
+        raise LregError(f"nothing to draw: {_missing('meta-loss', found)}")
+    return made
+
+
+def _caption(name: str, found: Evaluated) -> str:
+    several = max((len(arm.runs) for arm in found.arms), default=1) > 1
+    seeds = "meta-seeds and optimizees" if several else "optimizees (one meta-seed)"
+    return CAPTIONS[name].format(intervals=INTERVALS.format(seeds=seeds))
+
+
+def _missing(name: str, found: Evaluated) -> str:
+    reference = found.ordered_arms[0]
+    return MISSING[name].format(run=reference.runs[0].reader.id, reference=reference.label)

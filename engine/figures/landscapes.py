@@ -1,0 +1,120 @@
+"""The figure of loss landscapes: one panel a run, computed when it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.comparison import Arm, ArmRun, Figure, TaskOutcomes
+from engine.comparison.evaluations import USUAL_BATCH
+from engine.errors import LregError, Problem, SettingsError, printable
+from engine.figures.evaluated import Evaluated
+from engine.settings import show
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.landscape import Landscape
+
+MOST_RUNS = 9
+USUAL = {"dataset", "optimizee", "batch_size"}  # a task that is unusual in nothing else is named after two of them
+CAPTION = (
+    "Train loss around the minimum that optimizee {seed} reached after {steps} inner steps on {task}, in two random "
+    "directions with the norms of its filters (Li et al. 2018)."
+)
+
+
+@dataclass(frozen=True)
+class LandscapePanel:
+    """A run's landscape. `sharpness` is that of the transfer evaluation at `radius`; None where there is none."""
+
+    title: str
+    landscape: Landscape
+    radius: str
+    sharpness: float | None
+
+
+@dataclass(frozen=True)
+class LandscapeSettings:
+    """Where and how far to look. `task`: DATASET/OPTIMIZEE, None for the one that the first run was trained on."""
+
+    task: str | None = None
+    steps: int | None = None
+    seed: int = 0
+    points: int = 25
+    extent: float = 1.0
+    data_dir: Path | None = None
+
+
+def landscapes(
+    found: Evaluated,
+    settings: LandscapeSettings,
+    device: torch.device,
+    report: Callable[[str], None] = lambda text: None,
+) -> tuple[list[LandscapePanel], str]:
+    """A panel for each run, and a sentence for the caption. `report` is told what is being computed.
+
+    Raises LregError where a run has no checkpoint, or the task is not known or lacks its data.
+    """
+    runs = [(arm, run) for arm in found.ordered_arms for run in arm.runs]
+    if len(runs) > MOST_RUNS:
+        raise LregError(f"--figure landscape: {len(runs)} runs are too many for one page; at most {MOST_RUNS}")
+    from engine.landscape import landscape
+    from engine.tasks import Task
+    from engine.torch_optim import load_rule
+
+    values = _task_values(found.ordered_arms[0].runs[0], settings.task)
+    rules = [load_rule(run.reader) for _, run in runs]  # before anything is computed
+    task = Task(values, data_dir=settings.data_dir, device=device)
+    outcomes = found.marks.get(task.name) if task.facts.keys() <= USUAL and task.batch_size == USUAL_BATCH else None
+    steps = _steps(found, outcomes) if settings.steps is None else settings.steps
+    panels = []
+    for (arm, run), (rule, phi) in zip(runs, rules, strict=True):
+        title = arm.label if len(arm.runs) == 1 else f"{arm.label}, meta-seed {run.meta_seed}"
+        report(f"landscape of {title}")
+        phi = {name: tensor.to(device, task.dtype) for name, tensor in phi.items()}
+        made = landscape(
+            task, rule, phi, seed=settings.seed, steps=steps, points=settings.points, extent=settings.extent
+        )
+        sharpness = _sharpness(outcomes, arm, run, steps, settings.seed, found.radius)
+        panels.append(LandscapePanel(title, made, found.radius, sharpness))
+    return panels, CAPTION.format(seed=settings.seed, steps=steps, task=task.name)
+
+
+def _task_values(run: ArmRun, wanted: str | None) -> dict[str, Any]:
+    """A [task] table: one of the run's own, or another dataset and optimizee with its batch size."""
+    from engine.preset import from_mapping
+
+    tasks = run.reader.preset().tasks
+    if wanted is None:
+        return tasks[0]
+    for task in tasks:
+        if wanted == f"{task['dataset']}/{task['optimizee']}":
+            return task
+    dataset, slash, optimizee = wanted.partition("/")
+    if not slash:
+        raise SettingsError([Problem("--task", show(wanted), 'DATASET/OPTIMIZEE, as "fmnist/cnn"')])
+    shared = {key: tasks[0][key] for key in ("batch_size", "validation")}
+    try:
+        return from_mapping({"task": {**shared, "dataset": dataset, "optimizee": optimizee}}).tasks[0]
+    except SettingsError as error:
+        raise SettingsError(error.problems, f"--task {printable(wanted)}") from None
+
+
+def _steps(found: Evaluated, outcomes: TaskOutcomes | None) -> int:
+    """The longest that was evaluated on the task, else the longest that the first run was meta-trained for."""
+    measured = [step for entry in (outcomes.entries if outcomes else ()) for step in entry.steps]
+    if measured:
+        return max(measured)
+    horizon = found.ordered_arms[0].runs[0].reader.preset()["meta"]["inner_steps"]
+    return max(horizon) if isinstance(horizon, (tuple, list)) else horizon
+
+
+def _sharpness(
+    outcomes: TaskOutcomes | None, arm: Arm, run: ArmRun, steps: int, seed: int, radius: str
+) -> float | None:
+    entry = outcomes.main(arm) if outcomes else None
+    outcome = entry.at(steps).get(run.meta_seed, {}).get(seed) if entry else None
+    return outcome.figures.get(Figure("sharpness", radius)) if outcome else None

@@ -1,0 +1,146 @@
+"""Where an evaluation's optimizer comes from: a run's checkpoint, its untrained beginning, or a tuned baseline."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Generator
+
+from engine import seeds
+from engine.baselines import BASELINES, Baseline
+from engine.learned_optimizers.base import LearnedOptimizer, Phi
+from engine.penalties.base import PENALTIES, Reparametrization
+from engine.preset import Preset
+from engine.reader import RunReader
+from engine.tasks import Task
+from engine.torch_optim import load_rule
+from engine.transfer import ProbeSettings, Scaled, at_once, evaluate, evaluate_baseline
+from engine.transfer_plan import UNTRAINED, Planned
+from engine.tuning import tune
+
+TUNING_SEEDS = 3
+LARGEST_STATE = 2**30  # numbers that the states of all optimizees may hold together
+
+
+class Source(Protocol):
+    """An optimizer that can be evaluated."""
+
+    @property
+    def digest(self) -> str:
+        """Stands for the optimizer in an evaluation's identity."""
+        ...
+
+    def at_once(self, task: Task) -> int:
+        """How many optimizees are trained side by side, and lost together when they are interrupted."""
+        ...
+
+    def evaluate(
+        self,
+        task: Task,
+        numbers: Sequence[int],
+        before: Mapping[str, Any],
+        *,
+        tick: Callable[[], None],
+        report: Callable[[str], None],
+    ) -> dict[str, Any]:
+        """Transfer evaluation of optimizees `numbers`; `before` is what is known already of the same evaluation."""
+        ...
+
+
+def source_of(item: Planned) -> Source:
+    """Load what an item of a plan asks for. Raises RunError or PresetError where a run cannot be used."""
+    if not item.run:
+        return TunedBaseline(item, BASELINES[item.optimizer])
+    reader = RunReader(item.run)
+    rule, phi = untrained(reader) if item.source == UNTRAINED else load_rule(reader, item.source)
+    return FrozenOptimizer(item, rule, phi)
+
+
+@dataclass(frozen=True)
+class FrozenOptimizer:
+    """A learned optimizer with meta-parameters that stay as they are."""
+
+    item: Planned
+    rule: LearnedOptimizer
+    phi: Phi
+
+    @property
+    def digest(self) -> str:
+        found = hashlib.sha256(repr(self.rule).encode())
+        for name in sorted(self.phi):
+            found.update(name.encode() + self.phi[name].contiguous().numpy().tobytes())
+        return found.hexdigest()
+
+    def at_once(self, task: Task) -> int:
+        held = self.rule.init(torch.empty(task.parameters, device="meta"))
+        return max(1, min(at_once(task), LARGEST_STATE // sum(tensor.numel() for tensor in held.values())))
+
+    def evaluate(self, task: Task, numbers: Sequence[int], before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
+        item = self.item
+        phi = {name: tensor.to(task.device, task.dtype) for name, tensor in self.phi.items()}
+        facts = {
+            "optimizer": item.optimizer,
+            "label": item.label,
+            "checkpoint": None if item.source == UNTRAINED else item.source,
+            "scale": item.scale,
+            "passes_per_step": 1,
+        }
+        rule = Scaled(self.rule, item.scale) if item.scale != 1 else self.rule
+        protocol = item.protocol
+        found = evaluate(task, rule, phi, numbers, protocol.inner_steps, _probe(item), marks=protocol.marks, **how)
+        return {**facts, **found}
+
+
+@dataclass(frozen=True)
+class TunedBaseline:
+    """A hand-designed optimizer at the best settings of its grid for the task; tuned once, on optimizees of its own."""
+
+    item: Planned
+    baseline: Baseline
+
+    @property
+    def digest(self) -> str:
+        return repr(sorted(self.baseline.grid.items()))
+
+    def at_once(self, task: Task) -> int:
+        return at_once(task)
+
+    def evaluate(self, task: Task, numbers: Sequence[int], before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
+        steps = self.item.protocol.inner_steps
+        values = {name: before[name] for name in self.baseline.grid if isinstance(before.get(name), float)}
+        edge = before.get("at_edge", [])
+        if len(values) < len(self.baseline.grid):
+            how["report"]("choosing its settings on validation")
+            tuned = tune(task, self.baseline, range(TUNING_SEEDS), steps, how["tick"])
+            values, edge = tuned.values, list(tuned.at_edge)
+        same_passes = steps // self.baseline.passes_per_step  # where it has taken as many passes as the others
+        marks = (*self.item.protocol.marks, same_passes)
+        found = evaluate_baseline(task, self.baseline, values, numbers, steps, _probe(self.item), marks=marks, **how)
+        return {**found, "at_edge": edge}
+
+
+def untrained(reader: RunReader) -> tuple[LearnedOptimizer, Phi]:
+    """A run's learned optimizer with the meta-parameters that its meta-seed draws: the control of what was learned."""
+    rule, _ = load_rule(reader, "initial")
+    preset = reader.preset()
+    phi = rule.init_phi(Generator().manual_seed(seeds.derive(preset.seed, "phi")))
+    return rule, _reparametrized(phi, preset)
+
+
+def _reparametrized(phi: Phi, preset: Preset) -> Phi:
+    for name, values in preset["penalty"].items():
+        penalty = PENALTIES.create(name, **values)
+        if isinstance(penalty, Reparametrization):
+            phi = penalty.apply(phi, penalty.init(phi))[0]
+    return phi
+
+
+def _probe(item: Planned) -> ProbeSettings:
+    asked = item.protocol
+    return ProbeSettings(
+        asked.radii, asked.examples, asked.restarts, asked.ascent_steps, asked.precision, asked.extended
+    )

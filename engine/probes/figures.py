@@ -1,0 +1,155 @@
+"""The probes one by one; `profile` measures several at several radii in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from engine.flat import Loss
+from engine.probes.ascent import Peak, Tick, check_radius, nothing
+from engine.probes.landscape import Landscape, landscapes
+from engine.probes.spectrum import hutchinson
+
+
+def sharpness(
+    loss: Loss,
+    theta: Tensor,
+    radius: float,
+    *,
+    norm: str = "l2",
+    restarts: int = 10,
+    ascent_steps: int = 50,
+    seed: int = 0,
+    tick: Tick = nothing,
+) -> Tensor:
+    """Largest loss in the ball of `radius` about theta, minus the loss at theta; a scalar, or [B]. Projected ascent."""
+    check_radius(radius)
+
+    def figure(land: Landscape) -> Tensor:
+        peak = _highest(land, radius, norm, restarts, ascent_steps)
+        return gap(land, peak, land.one_step(radius, norm))
+
+    return _each(figure, loss, theta, seed=seed, tick=tick)
+
+
+def max_loss(
+    loss: Loss,
+    theta: Tensor,
+    radius: float,
+    *,
+    norm: str = "l2",
+    restarts: int = 10,
+    ascent_steps: int = 50,
+    seed: int = 0,
+    tick: Tick = nothing,
+) -> Tensor:
+    """Largest loss in the ball of `radius` about theta: loss + sharpness; a scalar, or [B]."""
+    check_radius(radius)
+
+    def figure(land: Landscape) -> Tensor:
+        peak = _highest(land, radius, norm, restarts, ascent_steps)
+        return land.value + gap(land, peak, land.one_step(radius, norm))
+
+    return _each(figure, loss, theta, seed=seed, tick=tick)
+
+
+def max_grad_norm(
+    loss: Loss,
+    theta: Tensor,
+    radius: float,
+    *,
+    norm: str = "l2",
+    restarts: int = 10,
+    ascent_steps: int = 50,
+    seed: int = 0,
+    tick: Tick = nothing,
+) -> Tensor:
+    """Largest L2 norm of the gradient in the ball of `radius` about theta; a scalar, or [B]. Ascent along H g / |g|."""
+    check_radius(radius)
+
+    def figure(land: Landscape) -> Tensor:
+        model = land.models([radius])[1][:, 0] if norm == "l2" and restarts > 2 else None
+        starts = land.starts(radius, norm, restarts, model)
+        peak = land.steepest(radius, starts, norm=norm, ascent_steps=ascent_steps, short=land.short(restarts))
+        return nan_where_broken(land, peak.value)
+
+    return _each(figure, loss, theta, seed=seed, tick=tick)
+
+
+def r1(
+    loss: Loss,
+    theta: Tensor,
+    radius: float,
+    *,
+    norm: str = "l2",
+    restarts: int = 10,
+    ascent_steps: int = 50,
+    seed: int = 0,
+    tick: Tick = nothing,
+) -> Tensor:
+    """GAM's first-order flatness, radius * max_grad_norm (arXiv:2303.03108); a scalar, or [B]."""
+    return radius * max_grad_norm(
+        loss, theta, radius, norm=norm, restarts=restarts, ascent_steps=ascent_steps, seed=seed, tick=tick
+    )
+
+
+def surrogate_gap(loss: Loss, theta: Tensor, radius: float, *, norm: str = "l2") -> Tensor:
+    """Loss one step of length `radius` up the gradient, minus the loss at theta: GSAM's surrogate gap; [] or [B]."""
+    check_radius(radius)
+    return _each(lambda land: land.one_step(radius, norm), loss, theta)
+
+
+def top_eigenvalue(loss: Loss, theta: Tensor, *, iterations: int = 60, seed: int = 0, tick: Tick = nothing) -> Tensor:
+    """Largest (not largest in size) eigenvalue of the Hessian at theta, by Lanczos; a scalar, or [B]."""
+    return top_eigenpair(loss, theta, iterations=iterations, seed=seed, tick=tick)[0]
+
+
+def top_eigenpair(
+    loss: Loss, theta: Tensor, *, iterations: int = 60, seed: int = 0, tick: Tick = nothing
+) -> tuple[Tensor, Tensor]:
+    """Largest eigenvalue of the Hessian at theta, [] or [B], and its unit eigenvector, [P] or [B, P], by Lanczos.
+
+    At most `iterations` Hessian-vector products; fewer where the pair stands earlier.
+    """
+    many = theta if theta.dim() == 2 else theta[None]
+    pairs = [land.top for land in landscapes(loss, many, iterations=iterations, seed=seed, tick=tick)]
+    values, vectors = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return (values, vectors) if theta.dim() == 2 else (values[0], vectors[0])
+
+
+def trace(loss: Loss, theta: Tensor, *, samples: int = 30, seed: int = 0, tick: Tick = nothing) -> Tensor:
+    """Trace of the Hessian at theta, by Hutchinson's estimator with random signs; a scalar, or [B].
+
+    Exact where the Hessian is diagonal; else its variance is 2 / `samples` times the squares off the diagonal.
+    """
+    return _each(lambda land: hutchinson(land.hvp, land.theta, samples, seed, tick), loss, theta, tick=tick)
+
+
+def gap(land: Landscape, peak: Peak, one_step: Tensor) -> Tensor:
+    """The gap of a search, [B], which visits theta and the one-step point: below neither, whatever the rounding."""
+    found = torch.maximum(
+        peak.value - land.value, one_step.nan_to_num(-torch.inf, neginf=-torch.inf, posinf=-torch.inf)
+    )
+    return nan_where_broken(land, found.clamp_min(0.0))
+
+
+def nan_where_broken(land: Landscape, figure: Tensor) -> Tensor:
+    """NaN for the optimizees whose loss or gradient at theta is not finite."""
+    return torch.where(land.value.isfinite() & land.gradient.isfinite().all(-1), figure, torch.nan)
+
+
+def _highest(land: Landscape, radius: float, norm: str, restarts: int, ascent_steps: int) -> Peak:
+    model = land.models([radius])[0][:, 0] if norm == "l2" and restarts > 2 else None
+    starts = land.starts(radius, norm, restarts, model)
+    return land.highest(radius, starts, norm=norm, ascent_steps=ascent_steps, short=land.short(restarts))
+
+
+def _each(
+    figure: Callable[[Landscape], Tensor], loss: Loss, theta: Tensor, *, seed: int = 0, tick: Tick = nothing
+) -> Tensor:
+    """A figure of every optimizee, in portions: [B], or [] for theta of shape [P]."""
+    many = theta if theta.dim() == 2 else theta[None]
+    found = torch.cat([figure(land) for land in landscapes(loss, many, seed=seed, tick=tick)])
+    return found if theta.dim() == 2 else found[0]

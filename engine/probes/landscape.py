@@ -1,0 +1,128 @@
+"""Everything the probes share at theta: loss, gradient, Hessian-vector products, where searches start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value, vjp
+
+from engine.flat import Loss, grad_and_hvp, side_by_side, unit
+from engine.probes.ascent import Ascent, Peak, Tick, boundary, climb, nothing, portion
+from engine.probes.spectrum import Krylov, lanczos, model_peaks, randn
+
+
+class Landscape:
+    """The loss about B optimizees, theta [B, P], none of which knows of the others.
+
+    Build it through `landscapes`, which bounds B: the graph of the Hessian-vector products lives as long as this does.
+    """
+
+    def __init__(self, loss: Loss, theta: Tensor, *, iterations: int, seed: int, tick: Tick) -> None:
+        self.loss, self.theta, self.tick = loss, theta, tick
+        self._iterations, self._seed = iterations, seed
+
+        self.climb_loss: Ascent = lambda point: grad_and_value(loss)(point)[::-1]
+        self.climb_slope: Ascent = lambda point: _norm_and_ascent(loss, point)
+
+    @cached_property
+    def _linear(self) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor]], Tensor]:
+        linear: Any = vjp(side_by_side(grad_and_value(self.loss)), self.theta, has_aux=True)
+        gradient, pull_back, value = linear
+        return gradient.detach(), pull_back, value.detach()
+
+    @property
+    def gradient(self) -> Tensor:
+        """g, [B, P]."""
+        return self._linear[0]
+
+    @property
+    def value(self) -> Tensor:
+        """The loss, [B]."""
+        return self._linear[2]
+
+    def hvp(self, vectors: Tensor) -> Tensor:
+        """H v for each optimizee's v, [B, P]: half of the work of a new one, as the graph is kept."""
+        return self._linear[1](vectors)[0].detach()
+
+    @cached_property
+    def curved(self) -> Tensor:
+        """H g / |g|, [B, P]: the gradient of the gradient's norm."""
+        return self.hvp(unit(self.gradient))
+
+    @cached_property
+    def krylov(self) -> list[Krylov]:
+        """Lanczos, from halfway between the gradient and a random vector: it must know both the slope and the top."""
+        chance = unit(randn(1, self.theta, self._seed))
+        return lanczos(self.hvp, unit(unit(self.gradient) + chance), self._iterations, self.tick)
+
+    @cached_property
+    def top(self) -> tuple[Tensor, Tensor]:
+        """Largest eigenvalues, [B], and their unit eigenvectors, [B, P]."""
+        values, vectors = zip(*(krylov.top() for krylov in self.krylov), strict=True)
+        return torch.stack(values), torch.stack(vectors)
+
+    def models(self, radii: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Offsets, [B, radii, P] each, where the quadratic model has its largest loss and gradient norm."""
+        parts = zip(self.krylov, self.gradient, self.curved, strict=True)
+        loss, slope = zip(*(model_peaks(*part, radii) for part in parts), strict=True)
+        return torch.stack(loss), torch.stack(slope)
+
+    def starts(self, radius: float, norm: str, restarts: int, model: Tensor | None) -> Tensor:
+        """Where `restarts` climbs, but the one that jumps from theta to the one-step point, start, [B, S, P].
+
+        Both ways along the top eigenvector, then random directions. From 3 restarts on the maximum of the quadratic
+        model, [B, P], is one more, and where there are random ones, theta again; these come first and are `short`.
+        """
+        points: list[Tensor] = []
+        if restarts > 3:
+            chance = boundary(randn(restarts - 3, self.theta, self._seed + 1), radius, norm)
+            points = [torch.zeros_like(self.theta), *(part.expand_as(self.theta) for part in chance)]
+        if restarts > 1:
+            points += [boundary(sign * self.top[1], radius, norm) for sign in (1, -1)[: restarts - 1]]
+        if restarts > 2 and model is not None:
+            points.append(model)
+        return torch.stack(points, 1) if points else self.theta[:, None][:, :0]
+
+    @staticmethod
+    def short(restarts: int) -> int:
+        """How many of the first `starts` begin with short steps."""
+        return restarts - 2 if restarts > 3 else 0
+
+    def highest(
+        self, radius: float, starts: Tensor, *, norm: str, ascent_steps: int, short: int = 0, keep: int = 0
+    ) -> Peak:
+        """The largest loss in the ball, [B], and where, [B, P]."""
+        centre = Peak(self.value, self.gradient)
+        settings: dict[str, Any] = {"norm": norm, "ascent_steps": ascent_steps, "short": short, "keep": keep}
+        return climb(self.climb_loss, self.theta, radius, starts, centre, self.value, tick=self.tick, **settings)
+
+    def steepest(
+        self, radius: float, starts: Tensor, *, norm: str, ascent_steps: int, short: int = 0, keep: int = 0
+    ) -> Peak:
+        """The largest gradient norm in the ball, [B], and where, [B, P]."""
+        centre = Peak(self.gradient.norm(dim=-1), self.curved)
+        zero = torch.zeros_like(self.value)
+        settings: dict[str, Any] = {"norm": norm, "ascent_steps": ascent_steps, "short": short, "keep": keep}
+        return climb(self.climb_slope, self.theta, radius, starts, centre, zero, tick=self.tick, **settings)
+
+    def one_step(self, radius: float, norm: str = "l2") -> Tensor:
+        """Loss one step of length `radius` up the gradient, minus the loss at theta, [B]."""
+        there = side_by_side(self.loss)(self.theta + boundary(self.gradient, radius, norm))
+        return (there - side_by_side(self.loss)(self.theta)).detach()
+
+
+def landscapes(
+    loss: Loss, theta: Tensor, *, iterations: int = 60, seed: int = 0, tick: Tick = nothing
+) -> Iterator[Landscape]:
+    """Those of B optimizees, theta [B, P], in portions that fit into memory, to be used one after another."""
+    for part in theta.detach().split(max(1, portion(theta) // 4)):
+        yield Landscape(loss, part, iterations=iterations, seed=seed, tick=tick)
+
+
+def _norm_and_ascent(loss: Loss, point: Tensor) -> tuple[Tensor, Tensor]:
+    gradient, direction = grad_and_hvp(loss, point, unit)
+    return gradient.norm(), direction

@@ -1,0 +1,235 @@
+"""Transfer job: a transfer evaluation as a process of its own, which can be watched, stopped and resumed like a run.
+
+Its folder, in `.transfers` of the run store, is a run's with plan.json in place of a preset. What it measures goes into
+the folders of the runs that it evaluates; what there is of an evaluation that is not complete stays in `partial`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from engine import provenance, scale
+from engine.control import Control, Stopped
+from engine.device import pick_device
+from engine.errors import RunError
+from engine.files import read_json, strict, write_atomic
+from engine.reader import LARGEST_TRANSFER, RunReader
+from engine.runs import JOBS
+from engine.transfer_plan import Plan, Planned
+from engine.writer import Run, new_folder, utc_now
+
+if TYPE_CHECKING:
+    from engine.optimizer_source import Source
+    from engine.tasks import Task
+
+BASELINES_FOLDER = (
+    ".baselines"  # of a run store: what hand-designed optimizers reached, for every run to be compared with
+)
+PAUSE_POLL_S = 0.1
+
+Listener = Callable[[dict[str, Any]], None]
+"""Is told of every evaluation when it is complete."""
+
+
+class TransferJob(Run):
+    """The folder of a transfer job, for its one writer."""
+
+    document: ClassVar[str] = "plan.json"
+
+    @classmethod
+    def start(
+        cls,
+        store_dir: Path,
+        plan: Plan,
+        *,
+        argv: Sequence[str] = (),
+        device: str = "auto",
+        data_dir: str | os.PathLike[str] | None = None,
+    ) -> TransferJob:
+        """Make the folder of a new job. Raises RunError where it cannot be made."""
+        created = utc_now()
+        try:
+            path = new_folder(store_dir / JOBS, created, "transfer")
+            facts = {
+                "id": path.name,
+                "name": "transfer",
+                "kind": "transfer",
+                "created": created,
+                "argv": list(argv),
+                "device": device,
+                "data_dir": str(Path(data_dir).absolute()) if data_dir is not None else None,
+                **provenance.describe(),
+            }
+            return cls(path)._fill(plan.dumps(), facts)
+        except OSError as error:
+            raise RunError(f"{error.filename or store_dir}: cannot create a folder there: {error.strerror}") from None
+
+
+class TransferLoop:
+    """One process's share of a transfer job that it holds."""
+
+    def __init__(
+        self,
+        job: Run,
+        control: Control,
+        device: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        on_finished: Listener = lambda evaluation: None,
+    ) -> None:
+        facts = RunReader(job.path).facts
+        self.job = job
+        self.control = control
+        self.device = device or str(facts.get("device") or "auto")
+        data = data_dir or facts.get("data_dir")
+        self.data_dir = Path(data) if data and isinstance(data, (str, os.PathLike)) else None
+        self.on_finished = on_finished
+        self.remark = ""
+
+    def do(self) -> str:
+        """Do what is left of the plan. Returns finished or stopped."""
+        self.job.log(f"process {os.getpid()}: {' '.join(sys.argv)}")
+        self.plan = Plan.from_json(RunReader(self.job.path).plan())
+        import torch
+
+        where = pick_device(self.device)
+        self.job.set_status(device=str(where), message="")
+        self.job.log(f"device {where}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads")
+        planned = list(self.plan.evaluations())
+        self.measured, self.began = 0, time.monotonic()
+        self.finished: list[scale.Finished] = []
+        try:
+            for index, item in enumerate(planned):
+                self.job.progress(index, len(planned), self._eta(index, len(planned)))
+                self._tick()
+                self._finish(index + 1, item, self._evaluate(item, where))
+            self.job.progress(len(planned), len(planned), None)
+            self._keep_best_scales()
+        except Stopped:
+            return "stopped"
+        return "finished"
+
+    def _evaluate(self, item: Planned, where: Any) -> dict[str, Any]:
+        """The evaluation of one item: what is there already, and what was still to be measured."""
+        from engine.optimizer_source import source_of
+        from engine.tasks import Task
+
+        task = Task(item.task, data_dir=self.data_dir, device=where)
+        source = source_of(item)
+        name = item.file_name(item.identity(source.digest))
+        paths = self._destinations(item, name)
+        unfinished = self.job.path / "partial" / f"{name}.json"
+        found = self._known([*paths, unfinished])
+        numbers = range(self.plan.settings.seeds)
+        there = {seed["seed"]: seed for seed in found.get("seeds", [])}
+        missing = [number for number in numbers if number not in there]
+        while missing:
+            found = self._measure(item, task, source, missing[: source.at_once(task)], found)
+            there |= {seed["seed"]: seed for seed in found["seeds"]}
+            found["seeds"] = [there[number] for number in sorted(there)]
+            missing = [number for number in numbers if number not in there]
+            if missing:
+                unfinished.parent.mkdir(exist_ok=True)
+                write_atomic(unfinished, json.dumps(strict(found)))
+        for path in paths:
+            if not path.is_file() or len(_seeds(path)) < len(there):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(path, json.dumps(strict(found), indent=1) + "\n")
+        unfinished.unlink(missing_ok=True)
+        return {**found, "seeds": [there[number] for number in numbers]}
+
+    def _measure(
+        self, item: Planned, task: Task, source: Source, numbers: Sequence[int], before: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Evaluate some optimizees; the facts of the evaluation are the same for all."""
+        self.measured += 1
+        where = f"{item.task_name}: {Path(item.run).name + ' ' if item.run else ''}{item.label}"
+        self.job.log(f"{where}: optimizees {numbers[0]} to {numbers[-1]}")
+
+        def report(text: str) -> None:
+            self.job.note(f"{where}, {text}")
+
+        report("starting")
+        found = source.evaluate(task, numbers, before, tick=self._tick, report=report)
+        run = Path(item.run).name if item.run else None
+        protocol = {
+            key: list(value) if isinstance(value, tuple) else value for key, value in vars(item.protocol).items()
+        }
+        return {"run": run, **found, "protocol": protocol}
+
+    def _destinations(self, item: Planned, name: str) -> list[Path]:
+        """Where an evaluation is kept: in its run's folder; that of a baseline in the store, and with every run."""
+        if item.run:
+            return [Path(item.run) / "transfer" / f"{name}.json"]
+        store = self.job.path.parent.parent / BASELINES_FOLDER
+        return [store / f"{name}.json", *(Path(run) / "transfer" / f"{name}.json" for run in self.plan.runs)]
+
+    def _known(self, paths: Sequence[Path]) -> dict[str, Any]:
+        """The evaluation as it was saved, from the first file that is whole."""
+        best: dict[str, Any] = {}
+        for path in paths:
+            found = read_json(path, LARGEST_TRANSFER)
+            if path.is_file() and not _is_whole(found):
+                self.job.log(f"{path}: damaged; measured again")
+                print(f"{path}: damaged; measured again", file=sys.stderr)
+                path.unlink()
+            elif len(found.get("seeds", [])) > len(best.get("seeds", [])):
+                best = found
+        return best
+
+    def _finish(self, done: int, item: Planned, evaluation: dict[str, Any]) -> None:
+        from engine.results import rows
+
+        last = rows([evaluation], item.protocol.middle_radius)[-1]
+        figures = {name: last[name]["mean"] for name in ("train_loss", "test_loss", "test_accuracy", "sharpness")}
+        self.job.append([{"step": done, **figures, "diverged": last["diverged"]}])
+        self.job.log(f"{item.task_name}: {Path(item.run).name} {item.label}: done")
+        self.finished.append((item, evaluation))
+        self.on_finished(evaluation)
+
+    def _keep_best_scales(self) -> None:
+        """Note with each run which scale did best on validation, on the tasks that it was meta-trained on."""
+        for run in self.plan.runs:
+            kept = scale.keep_best(RunReader(run), self.finished)
+            if kept is not None:
+                self.job.log(f"{Path(run).name}: best scale {kept:g}")
+
+    def _eta(self, done: int, total: int) -> float | None:
+        """From the evaluations that were measured, not found; the first has to end before anything is known."""
+        if not self.measured:
+            return None
+        return (time.monotonic() - self.began) / self.measured * (total - done)
+
+    def _tick(self) -> None:
+        """Obey the signals; called at every inner step and between the steps of the probes."""
+        if self.control.paused and not self.control.stop:
+            began, message = time.monotonic(), self.job.status.message
+            self.job.set_status(state="paused", eta_s=None)
+            while self.control.paused and not self.control.stop:
+                time.sleep(PAUSE_POLL_S)
+            self.job.set_status(state="running", message=message)
+            self.began += time.monotonic() - began
+        if self.control.stop:
+            raise Stopped
+
+
+def _is_whole(found: Mapping[str, Any]) -> bool:
+    """Whether a transfer file can be gone on from: its seeds are numbered."""
+    seeds = found.get("seeds")
+    return isinstance(seeds, list) and all(
+        isinstance(seed, dict)
+        and isinstance(seed.get("seed"), int)
+        and isinstance(seed.get("diverged"), bool)
+        and isinstance(seed.get("marks"), list)
+        and all(isinstance(mark, dict) for mark in seed["marks"])
+        for seed in seeds
+    )
+
+
+def _seeds(path: Path) -> list[Any]:
+    return read_json(path, LARGEST_TRANSFER).get("seeds", [])

@@ -1,0 +1,148 @@
+"""Side by side: what differs, how it ended, where it transfers to, and what is better at which radius."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.errors import Problem, RunError, SettingsError
+from engine.settings import show
+from lreg_tui import present, sheets
+from lreg_tui.cli import output
+from lreg_tui.cli.options import AsJson, RunReferences, RunsDir, complete_run, find_run
+
+if TYPE_CHECKING:
+    from engine.comparison import Comparison
+    from engine.runs import RunReader
+
+FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would begin to compute
+
+
+def compare(
+    references: RunReferences,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            metavar="RUN",
+            help="A run of the arm to compare with. Default: the first without penalties.",
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="DATASET/OPTIMIZEE", help="Only this task. Default: every task.")
+    ] = None,
+    step: Annotated[
+        str | None,
+        typer.Option("--step", metavar="N", help="At this inner step. Default: the last that the arms share."),
+    ] = None,
+    radius: Annotated[
+        str | None,
+        typer.Option("--radius", metavar="R", help="Radius of the probes to show. Default: the middle one."),
+    ] = None,
+    runs_dir: RunsDir = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="One tidy table of numbers.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Tables to paste into Markdown.")] = False,
+    as_latex: Annotated[bool, typer.Option("--latex", help="Tables to paste into LaTeX (needs booktabs).")] = False,
+) -> None:
+    """Compare runs by their transfer evaluations.
+
+    Runs whose presets differ in their seed only are one arm. Arms are compared pair by pair with the reference arm: at
+    equal steps, at matched training loss, and against the frontier that the reference arm traces under its scales.
+    """
+    from engine import comparison as comparisons
+
+    forms = {"--json": as_json, "--csv": as_csv, "--markdown": as_markdown, "--latex": as_latex}
+    form = _one_of([option for option, is_wanted in forms.items() if is_wanted])
+    found = comparisons.compare(
+        [_run(text, runs_dir) for text in references],
+        reference=None if reference is None else _run(reference, runs_dir),
+        task=task,
+        step=None if step is None else int(_number("--step", step, "int")),
+        radius=None if radius is None else _number("--radius", radius, "float"),
+    )
+    _print(found, form)
+    if found.damaged_files:
+        output.say(f"{found.damaged_files} damaged transfer files are left out")
+    if not found.tables:
+        runs = " ".join(run.run for run in found.runs)
+        output.say(f"no transfer evaluations yet: `lreg transfer {runs} --to DATASET/OPTIMIZEE` makes them")
+
+
+def _one_of(wanted: list[str]) -> str:
+    """The form of the output, empty for a terminal. Raises SettingsError where several are wanted."""
+    if len(wanted) > 1:
+        raise SettingsError([Problem(wanted[1], f"given together with {wanted[0]}", "one form of output at a time")])
+    return wanted[0] if wanted else ""
+
+
+def _run(text: str, runs_dir: Any) -> RunReader:
+    reader = find_run(text, runs_dir)
+    if reader.is_transfer:
+        raise RunError(f"{show(text)}: a transfer evaluation, no run: give the runs that it evaluated")
+    return reader
+
+
+def _number(option: str, text: str, kind: str) -> float:
+    """An option's value as a number. Raises SettingsError."""
+    from engine.settings import Setting
+
+    try:
+        value: Any = int(text) if kind == "int" else float(text)
+    except ValueError:
+        value = text
+    minimum, above = (0, None) if kind == "int" else (None, 0)
+    fit, problem = Setting(option, (kind,), 0, "", minimum=minimum, above=above).check(value)
+    if problem is not None:
+        raise SettingsError([problem])
+    return fit
+
+
+def _print(found: Comparison, form: str) -> None:
+    from engine.comparison import forms
+    from lreg_tui import comparison_sheets
+
+    if form == "--json":
+        output.emit(forms.as_json(found))
+    elif form == "--csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(forms.TIDY_COLUMNS)
+        writer.writerows([_cell(value) for value in row] for row in forms.tidy(found))
+    elif form:
+        render, escape = (
+            (sheets.markdown, sheets.markdown_text) if form == "--markdown" else (sheets.latex, sheets.latex_text)
+        )
+        parts = [render(sheet) for sheet in comparison_sheets.sheets(found)]
+        print("\n".join([*parts, *(f"Note: {escape(note)}.\n" for note in found.notes)]), end="")
+    else:
+        _print_tables(found)
+
+
+def _print_tables(found: Comparison) -> None:
+    from lreg_tui import comparison_sheets
+
+    console = output.console()
+    lacking = {
+        character: plain
+        for character, plain in output.PLAIN.items()
+        if not output.can_show(character, console.encoding)
+    }
+    for index, sheet in enumerate(comparison_sheets.sheets(found)):
+        if index:
+            console.print()
+        for part in sheets.tables(sheets.translated(sheet, lacking), console):
+            console.print(part)
+    for note in found.notes:
+        console.print(present.text(f"note: {note}", "yellow"))
+
+
+def _cell(value: Any) -> Any:
+    """A cell of CSV: text from strangers is never a formula."""
+    if not isinstance(value, str):
+        return "" if value is None else value
+    text = present.clean(value)
+    return f"'{text}" if text.startswith(FORMULA) else text

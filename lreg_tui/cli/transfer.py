@@ -1,0 +1,211 @@
+"""Transfer evaluation: `lreg transfer`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine import worker
+from engine.control import Control
+from engine.device import pick_device
+from engine.document import Document, override
+from engine.errors import PresetError, Problem
+from engine.results import rows
+from engine.runs import RunReader, RunStore
+from engine.settings import check_table, schema_of, show
+from engine.transfer_job import TransferJob
+from engine.transfer_plan import BASELINE_NAMES, Plan, TransferSettings, make
+from lreg_tui import launch, present
+from lreg_tui.cli import output, results
+from lreg_tui.cli.control import Detach, Device, note_stopping
+from lreg_tui.cli.follow import Follower, print_quietly
+from lreg_tui.cli.options import AsJson, DataDir, RunReferences, RunsDir, complete_target, find_run
+
+NAMED = ("dataset", "optimizee", "batch_size")  # keys of a task that need no mention
+TABLES = ("task", "evaluation")  # of a preset, that --set may change here
+
+
+def transfer(
+    references: RunReferences,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--to",
+            metavar="DATASET/OPTIMIZEE",
+            help="What to train; may be given again. `all`: the papers' 3 x 3. Default: what the run was trained on.",
+            autocompletion=complete_target,
+        ),
+    ] = None,
+    steps: Annotated[str, typer.Option("--steps", metavar="N", help="Inner steps. Default: as meta-trained.")] = "0",
+    seeds: Annotated[str, typer.Option("--seeds", metavar="N", help="Optimizees of every evaluation.")] = "5",
+    marks: Annotated[
+        str,
+        typer.Option("--marks", metavar="N,N,...", help="Inner steps to measure at. Default: a few."),
+    ] = "",
+    radii: Annotated[
+        str, typer.Option("--radii", metavar="R,R,...", help="Sharpness radii. Default: the preset's evaluation.radii.")
+    ] = "",
+    scales: Annotated[
+        str, typer.Option("--scales", metavar="S,S,...", help="Factors of the frozen updates; 1 is always there.")
+    ] = "1",
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help="best, last or initial.")] = "best",
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Also the meta-parameters that the runs began with.")
+    ] = False,
+    baselines: Annotated[
+        bool,
+        typer.Option("--baselines", help="Also every hand-designed optimizer, tuned for each task."),
+    ] = False,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option("--baseline", metavar="NAME", help=f"One of: {', '.join(BASELINE_NAMES)}; may be given again."),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A key of [task] or [evaluation], as in a preset."),
+    ] = None,
+    device: Device = None,
+    runs_dir: RunsDir = None,
+    data_dir: DataDir = None,
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train fresh optimizees with frozen learned optimizers, and measure what they reach.
+
+    Results are kept in the runs' folders; what is there already is not measured again, and `lreg resume` goes on after
+    Ctrl-C or `lreg stop`.
+    """
+    readers = list({reader.path: reader for reader in (find_run(text, runs_dir) for text in references)}.values())
+    changes = _changes(sets or (), radii)
+    wanted = {
+        "steps": _number(steps),
+        "seeds": _number(seeds),
+        "marks": [_number(text) for text in _split(marks)],
+        "scales": [_number(text) for text in _split(scales)] or [1.0],
+        "checkpoint": checkpoint,
+        "untrained": untrained or baselines,
+        "baselines": list(BASELINE_NAMES) if baselines else list(dict.fromkeys(baseline or ())),
+    }
+    plan = make(readers, to or (), _settings(wanted), changes)
+    if not detach:
+        worker.check_inputs(plan.tasks, device or "auto", data_dir)
+    elif device not in (None, "auto", "cpu"):
+        pick_device(device)
+    job = TransferJob.start(
+        RunStore(runs_dir).root, plan, argv=sys.argv, device=device or "auto", data_dir=data_dir or None
+    )
+    do(job, detach=detach, as_json=as_json)
+
+
+def do(
+    job: TransferJob, *, detach: bool, as_json: bool, device: str | None = None, data_dir: Path | None = None
+) -> None:
+    """Do a job, or what is left of it, here or in the background."""
+    reader = RunReader(job.path)
+    if detach:
+        launch.start_detached(reader, device=device, data_dir=data_dir)
+        if as_json:
+            output.emit({"transfer": reader.id, "path": str(reader.path)})
+        else:
+            print(present.clean(reader.id))
+            output.say(f"started; watch it with: lreg watch {reader.id}")
+        return
+    finished: list[dict[str, Any]] = []
+
+    def on_finished(evaluation: dict[str, Any]) -> None:
+        finished.append(evaluation)
+        if as_json:
+            print_quietly(lambda: output.emit(evaluation))
+
+    with Control().listening() as control:
+        follower = Follower(reader, quiet=as_json, notice=lambda: note_stopping(control), is_ours=True)
+        follower.start()
+        try:
+            state = worker.work(job, device=device, data_dir=data_dir, control=control, on_finished=on_finished)
+        except KeyboardInterrupt:
+            state = "stopped"
+        finally:
+            follower.finish()
+    print_quietly(lambda: _summarize(reader, state, finished, as_json))
+    raise typer.Exit(0 if state == "finished" else worker.INTERRUPTED)
+
+
+def _summarize(reader: RunReader, state: str, finished: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        if state != "finished":
+            output.say(f"{state}: go on with: lreg resume {reader.id}")
+        return
+    console = output.console()
+    for heading, table in tables(finished, reader, console):
+        console.print(present.text(heading, "bold"))
+        console.print(table)
+    console.print(present.text(f"{state}: {reader.id}"), soft_wrap=True)
+    if state == "finished":
+        runs = " ".join(Path(run).name for run in Plan.from_json(reader.plan()).runs)
+        console.print(present.text(f"more, and with intervals on differences: lreg compare {runs}"), soft_wrap=True)
+    else:
+        console.print(present.text(f"go on with: lreg resume {reader.id}"), soft_wrap=True)
+
+
+def tables(finished: list[dict[str, Any]], reader: RunReader, console: Any) -> list[tuple[str, Any]]:
+    """A heading and a result table for every task of a job, at the last inner step."""
+    plan = Plan.from_json(reader.plan())
+    names = {Path(run).name: str(RunReader(run).facts.get("name") or Path(run).name) for run in plan.runs}
+    radius = plan.protocol.middle_radius
+    by_task: dict[str, list[dict[str, Any]]] = {}
+    for evaluation in finished:
+        task = evaluation["task"]
+        rest = [
+            f"{key} {show(value)}" for key, value in task.items() if key not in ("dataset", "optimizee", "batch_size")
+        ]
+        heading = ", ".join([f"{task['dataset']}/{task['optimizee']}", *rest])
+        last = [row for row in rows([evaluation], radius) if row["inner_step"] == plan.protocol.inner_steps]
+        for row in last if len(names) > 1 and evaluation["run"] else ():
+            row["label"] = f"{names.get(evaluation['run'], evaluation['run'])}: {row['label']}"
+        by_task.setdefault(heading, []).extend(last)
+    return [(heading, results.result_table(found, console)) for heading, found in by_task.items()]
+
+
+def _settings(wanted: dict[str, Any]) -> TransferSettings:
+    """Checked; problems are named after the options."""
+    values, problems = check_table(wanted, schema_of(TransferSettings), "")
+    if problems:
+        names = {"baselines": "--baseline"}
+        raise PresetError([Problem(names.get(p.path, f"--{p.path}"), p.found, p.allowed, p.hint) for p in problems])
+    return TransferSettings(**values)
+
+
+def _changes(sets: list[str] | tuple[str, ...], radii: str) -> dict[str, Any]:
+    """The tables that --set and --radii ask for."""
+    from engine import catalog
+
+    document = Document({}, [])
+    problems = override(document, sets, catalog.load())
+    foreign = [key for key in document.values if key not in TABLES]
+    problems += [
+        Problem(key, "a table that a transfer evaluation has no use for", ", ".join(TABLES), source="--set")
+        for key in foreign
+    ]
+    if problems:
+        raise PresetError(problems)
+    changes: dict[str, Any] = document.values
+    if radii:
+        changes.setdefault("evaluation", {})["radii"] = [_number(text) for text in _split(radii)]
+    return changes
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _number(text: str) -> Any:
+    """A number as it was typed; what is none is left for the check to complain about."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text

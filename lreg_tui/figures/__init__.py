@@ -1,0 +1,1 @@
+"""Publication figures with matplotlib, which is imported only when something is drawn."""

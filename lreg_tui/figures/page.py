@@ -1,0 +1,182 @@
+"""A page of panels as a file: PNG, SVG or PDF, the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from engine.errors import LregError, printable
+from engine.figures import Block, Panel, Who
+from engine.figures.base import whose
+from engine.figures.landscapes import LandscapePanel
+from engine.files import write_atomic
+from lreg_tui.figures import axes
+from lreg_tui.figures.style import ONE_COLUMN, PANEL_HEIGHTS, RC, TWO_COLUMNS, look_of
+from lreg_tui.figures.surfaces import draw_surfaces, surfaces_size
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, FigureBase
+
+FORMATS = ("png", "svg", "pdf")
+LEGEND_ROW = 0.165  # inches
+SPACING: dict[str, Any] = {"w_pad": 0.06, "h_pad": 0.06, "wspace": 0.02, "hspace": 0.02}  # inches, and parts of a panel
+MOST_SIDE_BY_SIDE = 3
+# what would tell when, or with which release, a file was made
+METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+DESCRIPTION = {"png": "Description", "svg": "Description", "pdf": "Subject"}
+
+
+def check_path(path: Path) -> str:
+    """The format that a file's name asks for. Raises LregError where it is none of ours or cannot be written."""
+    shown = printable(str(path))
+    kind = path.suffix[1:].lower()
+    if kind not in FORMATS:
+        raise LregError(f"-o: found {shown!r}; allowed: a file name ending in .{', .'.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise LregError(f"{shown}: there is no folder {printable(str(path.parent))}")
+    if path.is_dir():
+        raise LregError(f"{shown}: a folder, should be a file")
+    return kind
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """matplotlib in our style, whatever the user's own settings are; they come back at the end."""
+    import matplotlib
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # text from strangers: it shows as a box
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(cast(Any, RC))
+        yield
+
+
+def draw_page(blocks: Sequence[Block], surfaces: Sequence[LandscapePanel] = ()) -> Figure:
+    """Figures on one page: panels, a legend below them, and below that landscapes. To be called within `styled`."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    sizes = [panels_size(blocks)] if blocks else []
+    sizes += [surfaces_size(surfaces)] if surfaces else []
+    width, heights = max(width for width, _ in sizes), [height for _, height in sizes]
+    figure = Figure(figsize=(width, sum(heights)), layout=ConstrainedLayoutEngine(**SPACING))
+    parts: list[Any] = [figure]
+    if len(sizes) == 2:
+        parts = list(figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0])
+    if blocks:
+        draw_panels(parts[0], blocks, width)
+    if surfaces:
+        draw_surfaces(parts[-1], surfaces)
+    return figure
+
+
+def panels_size(blocks: Sequence[Block]) -> tuple[float, float]:
+    """Width and height that the panels and their legend take, inches."""
+    columns = side_by_side(blocks)
+    rows = 1 + max(row for block in _places(blocks, columns) for row, _ in block)
+    width = ONE_COLUMN if columns == 1 else TWO_COLUMNS
+    people = whose(panels_in(blocks))
+    legend_rows = -(-len(people) // _legend_columns(people, width))
+    return width, rows * PANEL_HEIGHTS[columns] + legend_rows * LEGEND_ROW + 0.1
+
+
+def draw_panels(part: FigureBase, blocks: Sequence[Block], width: float) -> None:
+    """All panels, and a legend below."""
+    columns = side_by_side(blocks)
+    places = [place for block in _places(blocks, columns) for place in block]
+    panels = panels_in(blocks)
+    grid = part.add_gridspec(1 + max(row for row, _ in places), columns)
+    for (row, column), panel in zip(places, panels, strict=True):
+        axes.draw(part.add_subplot(grid[row, column]), panel)
+    people = whose(panels)
+    add_legend(part, people, _legend_columns(people, width))
+
+
+def panels_in(blocks: Sequence[Block]) -> list[Panel]:
+    return [panel for block in blocks for panel in block.panels]
+
+
+def _places(blocks: Sequence[Block], columns: int) -> list[list[tuple[int, int]]]:
+    return arrange([len(block.panels) for block in blocks], columns)
+
+
+def side_by_side(blocks: Sequence[Block]) -> int:
+    """Panels in a row: two where figures have two or four panels, else up to three."""
+    counts = [len(block.panels) for block in blocks]
+    if sum(counts) <= MOST_SIDE_BY_SIDE:
+        return sum(counts)
+    tasks = max(counts)
+    return 2 if tasks in (2, 4) and counts.count(tasks) > len(counts) / 2 else MOST_SIDE_BY_SIDE
+
+
+def arrange(counts: Sequence[int], columns: int) -> list[list[tuple[int, int]]]:
+    """Row and column of each panel of each figure: a figure goes on in a row only where it fits in there whole."""
+    places, at = [], 0
+    for count in counts:
+        left = -at % columns
+        if left < count:
+            at += left
+        places.append([divmod(place, columns) for place in range(at, at + count)])
+        at += count
+    return places
+
+
+def add_legend(part: FigureBase, people: Sequence[Who], columns: int) -> None:
+    """One entry for everybody, below all panels."""
+    from matplotlib.lines import Line2D
+
+    if not people:
+        return
+    handles = []
+    for who in people:
+        look = look_of(who)
+        fill = look.color if look.is_filled else "white"
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=look.color,
+                linestyle=look.dash,
+                linewidth=look.width,
+                marker=look.marker,
+                markerfacecolor=fill,
+                markersize=look.size,
+                markeredgewidth=0.8,
+            )
+        )
+    legend = part.legend(
+        handles,
+        ["x"] * len(people),
+        loc="outside lower center",
+        ncols=columns,
+        handlelength=2.8,
+        columnspacing=1.6,
+        labelspacing=0.35,
+    )
+    for text, who in zip(legend.get_texts(), people, strict=True):
+        text.set_text(axes.shown(who.label))  # not as label: matplotlib drops those that begin with _
+
+
+def _legend_columns(people: Sequence[Who], width: float) -> int:
+    """As many as fit, by the length of the longest label."""
+    longest = max((len(axes.shown(who.label)) for who in people), default=1)
+    return max(1, min(len(people), int(width / (0.062 * longest + 0.55))))
+
+
+def save(figure: Figure, path: Path, caption: str) -> None:
+    """Write the file whole or not at all. To be called within `styled`. Raises LregError where it cannot be written."""
+    kind = check_path(path)
+    data = io.BytesIO()
+    figure.savefig(data, format=kind, metadata={**METADATA[kind], DESCRIPTION[kind]: printable(caption)})
+    try:
+        write_atomic(path, data.getvalue())
+    except OSError as error:
+        raise LregError(f"{printable(str(path))}: cannot be written: {error.strerror or error}") from None

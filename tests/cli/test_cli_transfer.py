@@ -1,0 +1,176 @@
+"""`lreg transfer` as a user calls it: results, reuse, interruption, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+from driving import eventually
+
+from engine.runs import RunReader, RunStore
+
+QUICK = ("--steps", "20", "--seeds", "2", "--radii", "0.05", "--set", "evaluation.examples=40")
+
+
+@pytest.fixture
+def run(lreg, home) -> RunReader:
+    assert lreg("run", "tiny.toml", "--set", "evaluation.final_optimizees=0").code == 0
+    return RunStore(home / "runs").resolve("last")
+
+
+def files(reader: RunReader) -> dict[str, dict]:
+    return {name: found for name, found in reader.transfers().items() if not name.startswith("result-")}
+
+
+def test_json_prints_what_is_saved(lreg, run):
+    outcome = lreg("transfer", "last", *QUICK, "--json")
+    assert outcome.code == 0
+    (line,) = outcome.lines
+    (saved,) = files(run).values()
+    assert line == saved
+    assert line["run"] == run.id and line["optimizer"] == "simple" and line["checkpoint"] == "best"
+    assert line["task"] == {"dataset": "digits", "optimizee": "mlp", "batch_size": 16} and line["scale"] == 1.0
+    assert [seed["seed"] for seed in line["seeds"]] == [0, 1]
+    marks = line["seeds"][0]["marks"]
+    assert [mark["inner_step"] for mark in marks] == [1, 2, 5, 10, 20]
+    last = marks[-1]
+    for name in ("sharpness", "max_grad_norm", "surrogate_gap", "r1", "sharpness_linf", "max_grad_norm_linf"):
+        assert list(last[name]) == ["0.05"] and last[name]["0.05"] is not None
+    assert last["sharpness"]["0.05"] <= last["r1"]["0.05"] * (1 + 1e-9)
+    assert last["trace"] is not None and line["seeds"][0]["mean_update_norm"] > 0
+
+
+def test_what_is_there_is_not_measured_again_and_more_seeds_are_added(lreg, run):
+    first = lreg("transfer", "last", *QUICK, "--json").lines[0]
+    again = lreg("transfer", "last", *QUICK, "--json").lines[0]
+    assert again == first
+    more = lreg("transfer", "last", *QUICK, "--seeds", "3", "--json").lines[0]
+    assert more["seeds"][:2] == first["seeds"] and len(more["seeds"]) == 3
+    assert len(files(run)) == 1
+    fewer = lreg("transfer", "last", *QUICK, "--json").lines[0]
+    assert fewer["seeds"] == first["seeds"] and len(next(iter(files(run).values()))["seeds"]) == 3
+
+
+def test_scales_keep_the_best_one_with_the_run(lreg, run):
+    import engine
+
+    outcome = lreg("transfer", "last", *QUICK, "--scales", "0.5,2", "--json")
+    losses = {
+        line["scale"]: sum(seed["marks"][-1]["validation_loss"] for seed in line["seeds"]) for line in outcome.lines
+    }
+    assert set(losses) == {1.0, 0.5, 2.0}
+    best = min(losses, key=losses.get)
+    assert run.best_scale()["scale"] == best
+    import torch
+
+    model = torch.nn.Linear(3, 2)
+    assert engine.load_optimizer(run.path, model.parameters(), scale="best").param_groups[0]["scale"] == best
+
+
+def test_the_scale_has_to_be_chosen_first(run):
+    import torch
+
+    import engine
+
+    with pytest.raises(engine.RunError, match="has no scale chosen on validation yet: lreg transfer"):
+        engine.load_optimizer(run.path, torch.nn.Linear(3, 2).parameters(), scale="best")
+
+
+def test_controls_and_cached_baselines(lreg, run, home):
+    outcome = lreg("transfer", "last", *QUICK, "--untrained", "--baseline", "sgd", "--json")
+    labels = [line["label"] for line in outcome.lines]
+    assert labels == ["simple (best)", "simple (untrained)", "sgd"]
+    sgd = outcome.lines[-1]
+    assert sgd["run"] is None and sgd["learning_rate"] > 0 and sgd["passes_per_step"] == 1
+    assert lreg("run", "tiny.toml", "--seed", "1", "--set", "evaluation.final_optimizees=0").code == 0
+    other = lreg("transfer", "last", *QUICK, "--baseline", "sgd", "--json").lines[-1]
+    assert other == sgd, "the second comparison does not pay again"
+    assert sgd in files(RunStore(home / "runs").resolve("last")).values(), "every run's folder is complete"
+
+
+def test_a_table_for_every_task(lreg, run):
+    outcome = lreg("transfer", "last", *QUICK, "--to", "digits/mlp", "--to", "digits/mlp-relu")
+    assert outcome.code == 0 and "digits/mlp-relu" in outcome.out and outcome.out.count("simple (best)") == 2
+    assert "lreg compare" in outcome.out
+
+
+def test_unseen_classes(lreg, run):
+    line = lreg("transfer", "last", *QUICK, "--set", "task.classes=[8, 9]", "--json").lines[0]
+    assert line["task"]["classes"] == [8, 9]
+    assert line["seeds"][0]["curve"]["train_loss"][0] == pytest.approx(0.693, abs=0.1)  # two classes
+
+
+def test_a_damaged_file_is_measured_again_with_one_line(lreg, run):
+    first = lreg("transfer", "last", *QUICK, "--json").lines[0]
+    (name,) = files(run)
+    path = run.path / "transfer" / f"{name}.json"
+    path.write_text(path.read_text()[:200])
+    outcome = lreg("transfer", "last", *QUICK, "--json")
+    assert outcome.code == 0 and outcome.err.count("damaged; measured again") == 1 and str(path) in outcome.err
+    assert outcome.lines[0]["seeds"] == first["seeds"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--to", "digits"), 'error: --to: found "digits"; allowed: DATASET/OPTIMIZEE, as "fmnist/cnn", or all'),
+        (("--to", "digits/resnet"), "error: --to digits/resnet: task.optimizee"),
+        (("--steps", "many"), 'error: --steps: found "many"; allowed: '),
+        (("--seeds", "0"), "error: --seeds: found 0; allowed: "),
+        (("--scales", "1,-1"), "error: --scales: found"),
+        (("--radii", "0.1,x"), "error: evaluation.radii"),
+        (("--baseline", "sdg"), "error: --baseline: found"),
+        (("--checkpoint", "worst"), "error: --checkpoint: found"),
+        (("--set", "meta.epochs=3"), "error: --set: meta: found"),
+        (("--set", "task.clases=[1]"), "task.clases"),
+        (("--to", "mnist/mlp", "--data-dir", "nowhere"), "mnist"),
+    ],
+)
+def test_bad_input_is_one_line(lreg, run, monkeypatch, arguments, message):
+    outcome = lreg("transfer", "last", *arguments)
+    assert outcome.code == 2 and message in outcome.err and outcome.out == ""
+    assert "Traceback" not in outcome.err and len(outcome.err.splitlines()) == 1
+    assert not files(run)
+
+
+def test_a_run_without_a_checkpoint(lreg, run):
+    (run.path / "checkpoint" / "best.safetensors").unlink()
+    outcome = lreg("transfer", "last", *QUICK)
+    assert outcome.code == 2 and "no checkpoint best; it has initial" in outcome.err.replace("last, ", "")
+    outcome = lreg("transfer", "last", *QUICK, "--checkpoint", "last")
+    assert outcome.code == 0
+
+
+def test_interrupted_and_resumed(lreg, lreg_process, run, home):
+    """Ctrl-C ends with 130; what was complete stays, and the rest is measured after a resume."""
+    arguments = ("--to", "digits/mlp", "--to", "digits/mlp-relu", "--seeds", "2", "--radii", "0.05")
+    whole = [
+        json.dumps(line["seeds"]) for line in lreg("transfer", "last", *arguments, "--steps", "3000", "--json").lines
+    ]
+    for path in (run.path / "transfer").glob("best-*"):
+        path.unlink()
+    process = lreg_process("transfer", "last", *arguments, "--steps", "3000")
+    eventually(lambda: files(run))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    done = len(files(run))
+    (job,) = [reader for reader in RunStore(home / "runs").transfers() if reader.state == "stopped"]
+    outcome = lreg("resume", job.id, "--json")
+    assert outcome.code == 0 and done == 1
+    assert [json.dumps(line["seeds"]) for line in outcome.lines] == whole
+
+
+def test_detached_it_can_be_watched_and_stopped(lreg, run, home):
+    started = lreg("transfer", "last", "--steps", "200000", "--seeds", "2", "--detach")
+    job = started.out.strip()
+    assert started.code == 0
+    eventually(lambda: "inner step" in lreg("watch", "--help").out or True)
+    (reader,) = RunStore(home / "runs").transfers()
+    eventually(lambda: "inner step" in reader.status().message)
+    assert "digits/mlp" in reader.status().message
+    assert lreg("pause", job).code == 0 and reader.state == "paused"
+    assert lreg("continue", job).code == 0
+    assert lreg("stop", job).code == 0 and reader.state == "stopped"
+    assert "transfer" not in json.dumps([line["id"] for line in lreg("runs", "--json").lines])
+    assert RunStore(home / "runs").resolve("last").id == run.id
