@@ -24,7 +24,8 @@ from engine.transfer import frozen_unroll, nothing
 
 DIRECTION_SEED = 20180201  # the two directions before normalisation are the same for every run
 EXAMPLES = 1000  # of the training set, whose loss is drawn
-MOST_NUMBERS = 2**22  # input numbers of all points that are evaluated side by side
+MOST_NUMBERS = 2**24  # inputs of all points that are evaluated side by side
+MOST_NUMBERS_CPU = 2**20  # where more is slower
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def landscape(
     def loss(point: Tensor) -> Tensor:
         return task.loss(point, batch)
 
-    at_once = max(1, MOST_NUMBERS // max(batch.x.numel(), task.parameters))
+    most = MOST_NUMBERS_CPU if task.device.type == "cpu" else MOST_NUMBERS
+    at_once = max(1, most // max(batch.x.numel(), task.parameters))
     losses = surface(loss, theta, x, y, points=points, extent=extent, at_once=at_once, tick=tick)
     _, accuracy = task.evaluate(theta[None], "test")
     return Landscape(

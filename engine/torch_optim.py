@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine import checkpoint as checkpoints
 from engine.errors import RunError
+from engine.export.optimizer import load_exported
 from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, Phi, State
 from engine.learned_optimizers.base import LearnedOptimizer as Rule
 from engine.runs import RunReader, RunStore
@@ -102,7 +103,13 @@ def load_optimizer(
 
     `scale` multiplies every update; "best" is the one that `lreg transfer --scales` chose on validation. `checkpoint`
     is best (on validation), last, or initial. Raises RunError where there is no such run, checkpoint or scale.
+
+    `run` may also be a file that `lreg export --to safetensors` wrote: it holds one checkpoint, and a scale that is
+    multiplied by `scale`, or taken as it is for "best".
     """
+    if not isinstance(run, RunReader) and os.fspath(run).endswith(".safetensors"):
+        rule, phi, facts = load_exported(run)
+        return LearnedOptimizer(params, rule, phi, scale=facts["scale"] * (1.0 if scale == "best" else scale))
     reader = run if isinstance(run, RunReader) else RunStore().resolve(os.fspath(run))
     rule, phi = load_rule(reader, checkpoint)
     return LearnedOptimizer(params, rule, phi, scale=best_scale(reader) if scale == "best" else scale)

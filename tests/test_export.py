@@ -75,6 +75,17 @@ def test_an_exported_optimizer_steps_as_its_run_does(run, tmp_path):
     assert load_preset(tmp_path / "again.toml").values == run.preset().values
 
 
+def test_load_optimizer_takes_an_export_with_its_scale(run, tmp_path):
+    """The scale in the file counts, times the one that is asked for; "best" takes the file's alone."""
+    path = tmp_path / "optimizer.safetensors"
+    export_optimizer(run, path, scale=1.5)
+    scales = {}
+    for asked in (1.0, 2.0, "best"):
+        optimizer = load_optimizer(path, nn.Linear(2, 2).parameters(), scale=asked)
+        scales[asked] = optimizer.param_groups[0]["scale"]
+    assert scales == {1.0: 1.5, 2.0: 3.0, "best": 1.5}
+
+
 def test_an_export_is_the_same_file_every_time(run, tmp_path):
     export_optimizer(run, tmp_path / "a")
     export_optimizer(run, tmp_path / "b")

@@ -9,7 +9,7 @@ import pytest
 
 LIGHT = ("errors", "settings", "registry", "catalog", "preset", "seeds", "files", "status", "reader", "provenance")
 LIGHT += ("writer", "runs", "results", "control", "device", "loop", "worker", "scale", "comparison")
-LIGHT += ("transfer_plan", "transfer_job")
+LIGHT += ("transfer_plan", "transfer_job", "export")
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -11,7 +11,7 @@ import typer
 from engine.device import wait_politely
 from engine.errors import LregError
 from lreg_tui import __version__
-from lreg_tui.cli import compare, control, logs, look, machine, output, presets, transfer
+from lreg_tui.cli import compare, control, export, logs, look, machine, output, plot, presets, transfer
 
 app = typer.Typer(
     name="lreg",
@@ -32,6 +32,8 @@ app.command()(look.watch)
 app.command()(logs.logs)
 app.command()(transfer.transfer)
 app.command()(compare.compare)
+app.command()(plot.plot)
+app.command()(export.export)
 app.command()(presets.presets)
 app.add_typer(presets.app, name="preset")
 app.command()(machine.doctor)

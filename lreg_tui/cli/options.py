@@ -73,7 +73,7 @@ RunReference = Annotated[
 ]
 RunReferences = Annotated[
     list[str],
-    typer.Argument(metavar="RUN...", help="Ids, unique prefixes, paths, or `last`.", autocompletion=complete_run),
+    typer.Argument(metavar="RUN", help="Ids, unique prefixes, paths, or `last`.", autocompletion=complete_run),
 ]
 PresetReference = Annotated[
     str,
