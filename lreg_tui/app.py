@@ -1,13 +1,48 @@
-"""The console."""
+"""The console, `lreg-tui`: screens, bindings and themes are wired here; what they do is in their own files."""
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lreg_tui import __version__
+
+if TYPE_CHECKING:
+    from lreg_tui.console import LregApp
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="lreg-tui", description="The console of lreg. Press ? in it for its keys.")
+    parser.add_argument("--runs-dir", metavar="DIR", type=Path, help="where runs live; else LREG_RUNS_DIR, else ./runs")
+    parser.add_argument("--data-dir", metavar="DIR", type=Path, help="where datasets lie; else LREG_DATA_DIR")
+    parser.add_argument("--slow-link", action="store_true", help="redraw seldom and animate nothing")
+    parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    parser.add_argument("--version", action="version", version=f"lreg-tui {__version__}")
+    return parser.parse_args(arguments)
+
+
+def make_app(given: argparse.Namespace) -> LregApp:
+    if given.slow_link:  # read by Textual when it is imported
+        os.environ.setdefault("TEXTUAL_FPS", "5")
+        os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+        os.environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
+    from engine.runs import RunStore
+    from lreg_tui.console import LregApp
+
+    return LregApp(RunStore(given.runs_dir), data_dir=given.data_dir, slow_link=given.slow_link)
 
 
 def main() -> int:
-    print("lreg-tui: the console is not there yet; use `lreg` (see `lreg --help`)", file=sys.stderr)
-    return 2
+    given = parse()
+    if not sys.stdout.isatty() or not sys.stdin.isatty():
+        print("error: lreg-tui needs a terminal; without one use `lreg` (see lreg --help)", file=sys.stderr)
+        return 2
+    app = make_app(given)
+    app.run(mouse=not given.no_mouse)
+    return app.return_code or 0
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import engine
@@ -63,6 +64,22 @@ def start_detached(
     )
 
 
+def start_helper(module: str, arguments: Sequence[str], said: Path) -> subprocess.Popen[bytes]:
+    """Start `python -m module` for this process, which waits for it or ends it; what it says goes into a file.
+
+    Raises RunError where it cannot be started.
+    """
+    code = f"import sys; sys.path = [*filter(None, sys.path)]; from {module} import main; sys.exit(main())"
+    command = [sys.executable, *(("-m", module) if sys.version_info >= (3, 11) else ("-c", code)), *arguments]
+    try:
+        with said.open("wb") as log:
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True, env=_environment()
+            )
+    except OSError as error:
+        raise RunError(f"{error.filename or said}: cannot start a helper: {error.strerror}") from None
+
+
 def _environment() -> dict[str, str]:
     """The child finds this very engine, and no file of the current folder in place of a library."""
     root = Path(engine.__file__).parent.parent
@@ -91,6 +108,15 @@ def _died(code: int, reader: RunReader, said_before: int) -> LregError:
     return (
         RunError(reason) if code == RunError.exit_code else TrainingError(f"run {reader.id}: its worker died: {reason}")
     )
+
+
+def output_of(command: list[str], limit_s: float) -> str:
+    """What a short command prints; empty where it fails or takes longer."""
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit_s, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode(errors="replace")
 
 
 def request(reader: RunReader, number: signal.Signals, purpose: str) -> Status:

@@ -11,21 +11,19 @@ import typer
 from engine import worker
 from engine.control import Control
 from engine.device import pick_device
-from engine.document import Document, override
-from engine.errors import PresetError, Problem
 from engine.results import rows
 from engine.runs import RunReader, RunStore
-from engine.settings import check_table, schema_of, show
+from engine.settings import show
 from engine.transfer_job import TransferJob
-from engine.transfer_plan import BASELINE_NAMES, Plan, TransferSettings, make
-from lreg_tui import launch, present
+from engine.transfer_plan import BASELINE_NAMES, Plan
+from lreg_tui import launch, present, transfer_request
 from lreg_tui.cli import output, results
 from lreg_tui.cli.control import Detach, Device, note_stopping
 from lreg_tui.cli.follow import Follower, print_quietly
 from lreg_tui.cli.options import AsJson, DataDir, RunReferences, RunsDir, complete_target, find_run
+from lreg_tui.transfer_request import TransferRequest
 
 NAMED = ("dataset", "optimizee", "batch_size")  # keys of a task that need no mention
-TABLES = ("task", "evaluation")  # of a preset, that --set may change here
 
 
 def transfer(
@@ -78,18 +76,20 @@ def transfer(
     Results are kept in the runs' folders; what is there already is not measured again, and `lreg resume` goes on after
     Ctrl-C or `lreg stop`.
     """
-    readers = list({reader.path: reader for reader in (find_run(text, runs_dir) for text in references)}.values())
-    changes = _changes(sets or (), radii)
-    wanted = {
-        "steps": _number(steps),
-        "seeds": _number(seeds),
-        "marks": [_number(text) for text in _split(marks)],
-        "scales": [_number(text) for text in _split(scales)] or [1.0],
-        "checkpoint": checkpoint,
-        "untrained": untrained or baselines,
-        "baselines": list(BASELINE_NAMES) if baselines else list(dict.fromkeys(baseline or ())),
-    }
-    plan = make(readers, to or (), _settings(wanted), changes)
+    readers = transfer_request.unique(find_run(text, runs_dir) for text in references)
+    request = TransferRequest(
+        to=tuple(to or ()),
+        steps=steps,
+        seeds=seeds,
+        marks=marks,
+        radii=radii,
+        scales=scales,
+        checkpoint=checkpoint,
+        untrained=untrained or baselines,
+        baselines=BASELINE_NAMES if baselines else tuple(baseline or ()),
+        sets=tuple(sets or ()),
+    )
+    plan = transfer_request.plan(readers, request)
     if not detach:
         worker.check_inputs(plan.tasks, device or "auto", data_dir)
     elif device not in (None, "auto", "cpu"):
@@ -167,45 +167,3 @@ def tables(finished: list[dict[str, Any]], reader: RunReader, console: Any) -> l
             row["label"] = f"{names.get(evaluation['run'], evaluation['run'])}: {row['label']}"
         by_task.setdefault(heading, []).extend(last)
     return [(heading, results.result_table(found, console)) for heading, found in by_task.items()]
-
-
-def _settings(wanted: dict[str, Any]) -> TransferSettings:
-    """Checked; problems are named after the options."""
-    values, problems = check_table(wanted, schema_of(TransferSettings), "")
-    if problems:
-        names = {"baselines": "--baseline"}
-        raise PresetError([Problem(names.get(p.path, f"--{p.path}"), p.found, p.allowed, p.hint) for p in problems])
-    return TransferSettings(**values)
-
-
-def _changes(sets: list[str] | tuple[str, ...], radii: str) -> dict[str, Any]:
-    """The tables that --set and --radii ask for."""
-    from engine import catalog
-
-    document = Document({}, [])
-    problems = override(document, sets, catalog.load())
-    foreign = [key for key in document.values if key not in TABLES]
-    problems += [
-        Problem(key, "a table that a transfer evaluation has no use for", ", ".join(TABLES), source="--set")
-        for key in foreign
-    ]
-    if problems:
-        raise PresetError(problems)
-    changes: dict[str, Any] = document.values
-    if radii:
-        changes.setdefault("evaluation", {})["radii"] = [_number(text) for text in _split(radii)]
-    return changes
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _number(text: str) -> Any:
-    """A number as it was typed; what is none is left for the check to complain about."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text

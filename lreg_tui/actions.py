@@ -1,0 +1,126 @@
+"""What can be done to a run: stop, pause, continue, resume, rename, tag, pin, delete.
+
+These wait for disks and processes, so the console calls them off its loop (screens/acting.py does, with keys and
+questions). Each takes a run's folder and returns a line to tell; what is the user's to mend is raised as LregError.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from engine import notes
+from engine.errors import RunError
+from engine.notes import LONGEST_NAME, MOST_TAGS, Notes
+from engine.runs import RunReader
+from engine.status import LIVE
+from lreg_tui import launch
+
+RESUMABLE = ("stopped", "failed", "crashed")
+
+
+def stop(path: Path) -> str:
+    """Ask a run to finish its truncation, write a checkpoint and end. Does not wait for that."""
+    reader = RunReader(path)
+    launch.request(reader, signal.SIGTERM, "stop")
+    return f"stopping {called(reader)}: it writes a checkpoint first"
+
+
+def pause_or_continue(path: Path) -> str:
+    """Ask a running run to rest, and one that rests to go on. Does not wait for that."""
+    reader = RunReader(path)
+    if reader.state == "paused":
+        launch.request(reader, signal.SIGUSR2, "continue")
+        return f"{called(reader)} goes on"
+    launch.request(reader, signal.SIGUSR1, "pause")
+    return f"pausing {called(reader)}; the same key lets it go on"
+
+
+def resume(path: Path, data_dir: Path | None = None) -> str:
+    """Start a process that goes on from the last checkpoint of a run, or with a transfer job; wait until it has it.
+
+    `data_dir`: where datasets lie, if not where the run was told to look for them.
+    """
+    reader = RunReader(path)
+    status = reader.status()
+    if status.state not in RESUMABLE:
+        raise RunError(f"run {reader.id} is {status.state}: nothing to resume")
+    if not reader.is_transfer:
+        reader.preset()  # a damaged one is found before anything starts
+    launch.start_detached(reader, data_dir=data_dir)
+    return f"{called(reader)} goes on"
+
+
+def delete(path: Path) -> str:
+    """Delete a run folder and all that is in it. Refuses one that a process is at."""
+    reader = RunReader(path)
+    shown = called(reader)
+    if path.is_symlink():
+        raise RunError(f"run {reader.id} is a link to {path.readlink()}: delete that, or the link, yourself")
+    if (state := reader.state) in LIVE:
+        raise RunError(f"run {reader.id} is {state}: stop it first")
+    if reader.is_held:
+        raise RunError(f"run {reader.id} is {state}, but a process still holds it: wait for its end")
+    try:
+        for name in ("run.json", "status.json"):  # without them it is no run: nobody takes half of one for a whole
+            (path / name).unlink(missing_ok=True)
+        shutil.rmtree(path)
+    except OSError as error:
+        raise RunError(f"{error.filename or path}: cannot be deleted: {error.strerror}") from None
+    return f"deleted {shown}"
+
+
+def rename(path: Path, name: str) -> str:
+    """Give a run another name; an empty one brings back its own. The folder and the id stay."""
+    name = name.strip()
+    if len(name) > LONGEST_NAME:
+        raise RunError(f"name: found {len(name)} characters; allowed: at most {LONGEST_NAME}")
+    _note(path, replace(notes.read(path), name=name))
+    return f"{path.name} is called {name}" if name else f"{path.name} has its own name again"
+
+
+def tags_after(known: Iterable[str], words: str) -> tuple[str, ...]:
+    """Tags with those of `words` added, and taken away where a word has a minus: "paper -draft".
+
+    Raises RunError where that makes too many, or one is too long.
+    """
+    tags = dict.fromkeys(known)
+    for word in words.split():
+        if len(word) > LONGEST_NAME:
+            raise RunError(f"tags: found one of {len(word)} characters; allowed: at most {LONGEST_NAME}")
+        if word.startswith("-"):
+            tags.pop(word[1:], None)
+        else:
+            tags[word] = None
+    if len(tags) > MOST_TAGS:
+        raise RunError(f"tags: found {len(tags)}; allowed: at most {MOST_TAGS}")
+    return tuple(tags)
+
+
+def tag(path: Path, words: str) -> str:
+    """Add and take away tags: "paper -draft". Those of its preset stay."""
+    remarks = notes.read(path)
+    tags = tags_after(remarks.tags, words)
+    _note(path, replace(remarks, tags=tags))
+    return f"tags of {path.name}: {', '.join(tags) or 'none'}"
+
+
+def pin(path: Path, pinned: bool) -> str:
+    """Keep a run at the top of lists, or no longer."""
+    _note(path, replace(notes.read(path), pinned=pinned))
+    return f"{path.name} is {'pinned' if pinned else 'no longer pinned'}"
+
+
+def called(reader: RunReader) -> str:
+    """What people call a run. From strangers: clean it before it is shown."""
+    return notes.read(reader.path).name or str(reader.facts.get("name") or reader.id)
+
+
+def _note(path: Path, remarks: Notes) -> None:
+    try:
+        notes.write(path, remarks)
+    except OSError as error:
+        raise RunError(f"{path / notes.FILE}: cannot be written: {error.strerror}") from None

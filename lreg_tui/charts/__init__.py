@@ -1,0 +1,1 @@
+"""What charts compute: decimation, ticks, smoothing, zoom. No widget in here, and numpy is imported late."""

@@ -1,0 +1,194 @@
+"""Axes: from values to places, ranges that end at round numbers, and ticks that show the original values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+Range = tuple[float, float]
+UNITS = ("", "percent", "bytes", "seconds")  # percent: values are shares of 1
+TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)  # s
+LARGEST = 1e300  # what is beyond counts as endless, so that differences stay finite
+SMALLEST = 1e-300  # no range is shorter
+LEAST_POWER, GREATEST_POWER = -323.0, 308.25  # of ten that a float can hold
+ENOUGH = 4  # powers of ten on a log axis that need no ticks between them
+LEAST, MOST = 1e-3, 1e4  # numbers outside are written with an exponent or a unit prefix
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Places between 0 and 1 for the values from `low` to `high`; on a log scale both are above 0."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @property
+    def ends(self) -> Range:
+        return (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
+
+    def place(self, value: float) -> float:
+        """NaN for a value that a log scale cannot show."""
+        if self.log and not value > 0:
+            return math.nan
+        low, high = self.ends
+        return ((math.log10(value) if self.log else value) - low) / (high - low)
+
+    def value(self, place: float) -> float:
+        low, high = self.ends
+        found = low + place * (high - low)
+        return 10.0**found if self.log else found
+
+    def edges(self, count: int) -> ndarray:
+        """The values at the borders of `count` stretches of one length, shape [count + 1]."""
+        import numpy
+
+        found = numpy.linspace(*self.ends, count + 1)
+        found = 10.0**found if self.log else found
+        found[0], found[-1] = self.low, self.high  # what lies on them must not be lost to rounding
+        return found
+
+    def cells(self, values: ndarray, count: int) -> ndarray:
+        """Which of `count` stretches, 0 at the low end, values lie in, as floats; log10 of values on a log scale."""
+        import numpy
+
+        low, high = self.ends
+        with numpy.errstate(over="ignore", invalid="ignore"):  # what is far outside may be endlessly far
+            found = numpy.floor((values - low) * (count / (high - low)))
+        return numpy.where((found == count) & (values <= high), count - 1, found)
+
+
+class Tick(NamedTuple):
+    value: float
+    label: str
+
+
+def nice_step(length: float) -> float:
+    """The least of 1, 2, 5, 10, 20, … (or 0.5, 0.2, …) that is not below `length`."""
+    if not SMALLEST < length < math.inf:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(length))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= length * (1 - 1e-9))
+
+
+def round_out(low: float, high: float, log: bool = False, parts: int = 10) -> Range:
+    """A range around the values whose ends are round, so that it seldom changes while values come in."""
+    if log:
+        return _log_range(low, high, parts)
+    largest = max(abs(low), abs(high))
+    if not high - low > max(1e-9 * largest, SMALLEST):
+        half = 0.1 * largest if largest > SMALLEST else 1.0
+        return low - half, high + half
+    step = nice_step((high - low) / parts)
+    ends = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    return ends if all(map(math.isfinite, ends)) else (low, high)
+
+
+def _log_range(low: float, high: float, parts: int) -> Range:
+    bottom, top = math.log10(low), math.log10(high)
+    if top - bottom < 1e-6:
+        bottom, top = bottom - 0.3, top + 0.3
+    step = nice_step((top - bottom) / parts)
+    bottom, top = math.floor(bottom / step + 1e-9) * step, math.ceil(top / step - 1e-9) * step
+    return power(bottom), power(top)
+
+
+def power(exponent: float) -> float:
+    """10 to the exponent, as near to it as floats above 0 go."""
+    return 10.0 ** min(max(exponent, LEAST_POWER), GREATEST_POWER)
+
+
+def ticks(scale: Scale, most: int, unit: str = "") -> list[Tick]:
+    """Up to about `most` round values within the scale, and how they are written."""
+    if most < 1:
+        return []
+    values = _log_values(scale, most) if scale.log else None
+    if values is None:
+        return _linear_ticks(scale, most, unit)
+    return [Tick(value, write(value, value, value, unit)) for value in values]
+
+
+def _linear_ticks(scale: Scale, most: int, unit: str) -> list[Tick]:
+    step = _step((scale.high - scale.low) / most, max(abs(scale.low), abs(scale.high)), unit)
+    first = math.ceil(scale.low / step - 1e-9)
+    last = math.floor(scale.high / step + 1e-9)
+    top = max(abs(first), abs(last)) * step
+    values = [number * step for number in range(first, min(last, first + 4 * most) + 1)]
+    return [Tick(value, write(value, step, top, unit)) for value in values]
+
+
+def _step(length: float, top: float, unit: str) -> float:
+    if unit == "seconds":
+        found = next((float(step) for step in TIME_STEPS if step >= length * (1 - 1e-9)), None)
+        return (found or nice_step(length / 86400) * 86400) if length > 0.5 else nice_step(length)
+    size = 1024.0 ** _prefix(top, 1024) if unit == "bytes" else 1.0
+    return nice_step(length / size) * size
+
+
+def _log_values(scale: Scale, most: int) -> list[float] | None:
+    """Powers of ten, with 2 and 5 times them where there is room; None where less than two values were found."""
+    low, high = (math.floor(end) for end in scale.ends)
+    exponents = [exponent for exponent in range(low, high + 2) if _within(power(exponent), scale)]
+    stride = -(-len(exponents) // most)
+    found = [power(exponent) for exponent in exponents if exponent % stride == 0]
+    for factors in ((1.0, 3.0), (1.0, 2.0, 5.0)) if len(found) < ENOUGH else ():
+        every = [factor * power(exponent) for exponent in range(low, high + 1) for factor in factors]
+        every = [value for value in every if _within(value, scale)]
+        found = every if len(found) < len(every) <= max(most, 3) else found
+    return found if len(found) >= 2 else None
+
+
+def _within(value: float, scale: Scale) -> bool:
+    return scale.low * (1 - 1e-9) <= value <= scale.high * (1 + 1e-9)
+
+
+def write(value: float, step: float, top: float, unit: str = "") -> str:
+    """A tick's label with the digits that tell it from its neighbour `step` away; `top` is the axis's largest value."""
+    if abs(value) < 1e-9 * abs(step):
+        return "0%" if unit == "percent" else "0"
+    if unit == "seconds":
+        return _clock(value, step)
+    if unit == "percent":
+        return f"{_plain(100 * value, 100 * step, 100 * top)}%"
+    if unit == "bytes":
+        prefix = _prefix(top, 1024)
+        size = 1024.0**prefix
+        return f"{_plain(value / size, step / size, top / size)} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[prefix]}"
+    return _plain(value, step, top)
+
+
+def _plain(value: float, step: float, top: float) -> str:
+    prefix = min(_prefix(value, 1000), 4)
+    if abs(top) >= MOST and abs(value) < 1e15 and step >= 0.01 * 1000.0**prefix:
+        size = 1000.0**prefix
+        return f"{round(value / size, _decimals(step / size)):.12g}{('', 'k', 'M', 'G', 'T')[prefix]}"
+    if abs(top) < LEAST or abs(value) >= 1e15:
+        digits = max(0, math.floor(math.log10(abs(value)) + 1e-9) - math.floor(math.log10(step) + 1e-9))
+        mantissa, _, exponent = f"{value:.{min(digits, 12)}e}".partition("e")
+        return f"{mantissa}e{int(exponent)}"
+    return f"{value:.{_decimals(step)}f}"
+
+
+def _decimals(step: float) -> int:
+    return min(12, max(0, -math.floor(math.log10(step) + 1e-9)))
+
+
+def _prefix(value: float, base: int) -> int:
+    """How many thousands, times thousands, … a value has: 0 for less than `base`, 1 for less than its square."""
+    return max(0, min(5, math.floor(math.log(abs(value)) / math.log(base) + 1e-9))) if value else 0
+
+
+def _clock(value: float, step: float) -> str:
+    """A time in the two units that its neighbours need: 45s, 5m, 1m30, 2h, 2h30, 3d, 1d12."""
+    if step < 1:
+        return f"{value:.{_decimals(step)}f}s"
+    sign, whole = "-" if value < 0 else "", round(abs(value))
+    for size, unit, smaller in ((86400, "d", 3600), (3600, "h", 60), (60, "m", 1)):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{sign}{whole // size}{unit}" + (f"{rest:02d}" if rest else "")
+    return f"{sign}{whole}s"

@@ -1,0 +1,196 @@
+"""Curve: a line made ready to be drawn, kept while records are appended, so that only these are looked at again."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from lreg_tui.charts import decimate, smoothing
+from lreg_tui.charts.axes import LARGEST, LEAST_POWER, Scale
+from lreg_tui.charts.decimate import Spans, Track
+from lreg_tui.charts.line import Line
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+CHECKED = 64  # records that are compared to tell appended data from other data
+
+
+class Curve:
+    """Arrays of a Line with x in order, gaps as NaN, and what was computed of them last time."""
+
+    def __init__(self, line: Line, by_time: bool = False) -> None:
+        self.line = line
+        self.by_time = by_time
+        self.latest: int | None = None  # index of the last finite value
+        self._load()
+
+    def take(self, line: Line, by_time: bool) -> bool:
+        """Go on with a newer state of the line; True if there is anything new to draw."""
+        old = self.line
+        self.line = line
+        look = (line.label, line.colour, line.marker, line.dim) != (old.label, old.colour, old.marker, old.dim)
+        same = by_time == self.by_time and line.errors is old.errors and line.began == old.began
+        if same and _continues(old, line):
+            if len(line.y) == len(old.y):
+                return look
+            self._append(len(old.y))
+        else:
+            self.by_time = by_time
+            self._load()
+        return True
+
+    def _load(self) -> None:
+        import numpy
+
+        source = self._source()
+        self.x, self.y = (numpy.asarray(part, dtype=float) for part in (source, self.line.y))
+        self.errors = None if self.line.errors is None else numpy.asarray(self.line.errors, dtype=float)
+        self._was_tidied = self._tidy(0)
+        self._tracks: dict[bool, Track] = {}  # y as it is, and what of it a log axis shows
+        self._smoothed: dict[tuple[float, bool], tuple[Track, smoothing.Carry]] = {}
+        self._left_out = 0
+        self._forget()
+
+    def _append(self, before: int) -> None:
+        import numpy
+
+        if self._was_tidied or len(self.x) != before:  # what is here is no longer what the source begins with
+            self._load()
+            return
+        self.x, self.y = (numpy.asarray(part, dtype=float) for part in (self._source(), self.line.y))
+        if self._tidy(before):
+            self._load()
+        self._forget()
+
+    def _source(self) -> ndarray:
+        """x of the records; none on a time axis where no times are known."""
+        import numpy
+
+        if not self.by_time:
+            return self.line.x
+        return numpy.empty(0) if self.line.times is None else self.line.times - self.line.began
+
+    def _tidy(self, start: int) -> bool:
+        """Put what strangers have written in order, looking at the records from `start` on; True if that was needed."""
+        import numpy
+
+        length = min(len(self.x), len(self.y))
+        self.x, self.y = self.x[:length], self.y[:length]
+        tail = self.x[max(start - 1, 0) :]
+        in_order = bool((numpy.abs(tail) <= LARGEST).all() and (tail[1:] >= tail[:-1]).all())
+        if not in_order:
+            kept = numpy.flatnonzero(numpy.abs(self.x) <= LARGEST)
+            kept = kept[numpy.argsort(self.x[kept], kind="stable")]
+            self.x, self.y = self.x[kept], self.y[kept]
+            self.errors = None if self.errors is None or len(self.errors) < length else self.errors[kept]
+        endless = bool((numpy.abs(self.y[start:]) > LARGEST).any())
+        if endless:
+            self.y = numpy.where(numpy.abs(self.y) > LARGEST, numpy.nan, self.y)
+        return not in_order or endless
+
+    def _forget(self) -> None:
+        self._spans: dict[tuple[Scale, int, bool, float], Spans] = {}
+        self.latest = _latest(self.y)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.latest is None
+
+    def values(self, log: bool) -> ndarray:
+        """y; on a log axis with gaps where it is not above 0."""
+        return self._track(log).values
+
+    def _track(self, log: bool) -> Track:
+        import numpy
+
+        track = self._tracks.setdefault(log, Track())
+        done = len(track.values)
+        if done == len(self.y):
+            return track
+        new = self.y[done:]
+        if log:
+            self._left_out += int(numpy.count_nonzero(new <= 0))
+        if log and self._left_out:
+            track.append(numpy.where(new > 0, new, numpy.nan))
+        else:
+            track.extend_to(self.y)
+        return track
+
+    def left_out(self, log: bool) -> int:
+        """How many values a log axis cannot show."""
+        return self._left_out if log and len(self.values(True)) else 0
+
+    def smooth(self, weight: float, log: bool) -> ndarray:
+        """The smoothed values; in the logarithm on a log axis."""
+        return self._smooth_track(weight, log).values
+
+    def _smooth_track(self, weight: float, log: bool) -> Track:
+        apply = smoothing.in_log_space if log else smoothing.exponential
+        track, carry = self._smoothed.get((weight, log), (Track(), (0.0, 0.0)))
+        done = len(track.values)
+        if done < len(self.y):
+            more, carry = apply(self.y[done:], weight, carry)
+            track.append(more)
+            self._smoothed = {(weight, log): (track, carry)}
+        return track
+
+    def spans(self, scale: Scale, columns: int, log_y: bool, weight: float = 0.0) -> Spans:
+        """What to draw in each column of the x axis, smoothed where `weight` is above 0."""
+        key = (scale, columns, log_y, weight)
+        if key not in self._spans:
+            track = self._smooth_track(weight, log_y) if weight else self._track(log_y)
+            self._spans = {known: found for known, found in self._spans.items() if known[0] == scale}
+            self._spans[key] = decimate.spans(self.x, track, scale.edges(columns), scale.log, log_y)
+        return self._spans[key]
+
+    def inside(self, scale: Scale) -> slice:
+        """The records within the x axis."""
+        import numpy
+
+        first, last = numpy.searchsorted(self.x, scale.low, "left"), numpy.searchsorted(self.x, scale.high, "right")
+        return slice(int(first), int(last))
+
+    def nearest(self, x: float, log: bool = False) -> int | None:
+        """Index of the record at or nearest to x, the last of several."""
+        import numpy
+
+        if not len(self.x):
+            return None
+        right = int(numpy.searchsorted(self.x, x, "right"))
+        around = [index for index in (right - 1, right) if 0 <= index < len(self.x)]
+        if log:
+            place = _exponent(x)
+            return min(around, key=lambda index: abs(_exponent(float(self.x[index])) - place))
+        return min(around, key=lambda index: abs(float(self.x[index]) - x))
+
+
+def _exponent(x: float) -> float:
+    """log10, and the least one where there is none."""
+    return math.log10(x) if x > 0 else LEAST_POWER
+
+
+def _latest(values: ndarray) -> int | None:
+    """Index of the last finite value."""
+    import numpy
+
+    for start in (max(len(values) - CHECKED, 0), 0):  # most often one of the last
+        found = numpy.flatnonzero(numpy.isfinite(values[start:]))
+        if len(found):
+            return start + int(found[-1])
+    return None
+
+
+def _continues(old: Line, new: Line) -> bool:
+    """True if the new arrays begin with the old ones. Told by some of their records, however many there are."""
+    import numpy
+
+    for before, now in ((old.x, new.x), (old.y, new.y), (old.times, new.times)):
+        if before is now:
+            continue
+        if before is None or now is None or not len(before) or len(now) < len(before):
+            return False
+        places = numpy.linspace(0, len(before) - 1, min(len(before), CHECKED)).astype(int)
+        if not numpy.array_equal(before[places], now[places], equal_nan=True):
+            return False
+    return len(new.x) == len(new.y)

@@ -1,0 +1,105 @@
+"""Frame: a grid of characters with a role for the colour of each, and where it differs from the frame before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lreg_tui.charts import canvas
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+BLANK, TITLE, FOCUSED, VALUE, QUIET, FAINT, GRID, CURSOR = range(8)
+"""Roles. Those of the series follow: `series(2)` is the third colour, `dimmed(2)` its raw values behind."""
+
+SERIES, DIMMED = 16, 48
+GRID_LINE = "┈"
+
+
+def series(colour: int) -> int:
+    return SERIES + colour
+
+
+def dimmed(colour: int) -> int:
+    return DIMMED + colour
+
+
+class Frame:
+    """Characters `chars` and roles `roles`, both [height, width]. A wide character is followed by an empty one."""
+
+    def __init__(self, width: int, height: int) -> None:
+        import numpy
+
+        self.width, self.height = width, height
+        self.chars = numpy.full((height, width), " ", dtype="<U1")
+        self.roles = numpy.zeros((height, width), dtype=numpy.uint8)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height, width."""
+        return self.height, self.width
+
+    def put(self, x: int, y: int, text: str, role: int) -> None:
+        """Write text; what lies outside is cut off."""
+        from rich.cells import cell_len
+
+        if not 0 <= y < self.height:
+            return
+        for character in text:
+            cells = cell_len(character)
+            if not cells:
+                continue
+            if x < 0 or x + cells > self.width:
+                break
+            self.chars[y, x], self.roles[y, x] = character, role
+            if cells == 2:
+                self.chars[y, x + 1], self.roles[y, x + 1] = "", role
+            x += cells
+
+    def fill(self, x: int, y: int, width: int, character: str, role: int) -> None:
+        """Repeat a narrow character."""
+        self.chars[y, x : x + width], self.roles[y, x : x + width] = character, role
+
+    def put_dots(self, x: int, y: int, dots: ndarray, role: int) -> None:
+        """Lay dots, bool [4 rows, 2 columns], upon what is there: joined with lines as bright, else over them."""
+        import numpy
+
+        found = canvas.codes(dots)
+        chars = self.chars[y : y + found.shape[0], x : x + found.shape[1]]
+        roles = self.roles[y : y + found.shape[0], x : x + found.shape[1]]
+        filled = found > 0
+        known = numpy.ascontiguousarray(chars).view(numpy.uint32).reshape(chars.shape)
+        is_braille = (known >= canvas.BLANK) & (known < canvas.BLANK + 256)
+        is_braille &= (roles >= DIMMED) == (role >= DIMMED)
+        below = numpy.where(is_braille, known - canvas.BLANK, 0)
+        joined = (canvas.BLANK + (found | below)).astype(numpy.uint32)
+        chars[filled] = joined.view("<U1").reshape(chars.shape)[filled]
+        roles[filled] = role
+
+    def changes(self, before: Frame) -> Iterator[tuple[int, int, int]]:
+        """Row, first column and end of what looks different, once per row that does."""
+        import numpy
+
+        other = (self.chars != before.chars) | ((self.roles != before.roles) & (self.chars != " "))
+        for row in numpy.flatnonzero(other.any(axis=1)).tolist():
+            columns = numpy.flatnonzero(other[row])
+            yield row, int(columns[0]), int(columns[-1]) + 1
+
+    def runs(self, row: int) -> Iterator[tuple[str, int]]:
+        """Text and role of each stretch of a row; blanks have no colour and join a stretch beside them."""
+        chars, roles = self.chars[row].tolist(), self.roles[row].tolist()
+        text: list[str] = []
+        current, is_blank = BLANK, True
+        for character, role in zip(chars, roles, strict=True):
+            if character != " ":
+                if role != current and not is_blank:
+                    yield "".join(text), current
+                    text = []
+                current, is_blank = role, False
+            text.append(character)
+        yield "".join(text), current
+
+    def text(self) -> str:
+        """All characters, for tests and for copying."""
+        return "\n".join("".join(line).rstrip() for line in self.chars.tolist())

@@ -1,0 +1,152 @@
+"""What lies in the plot: lines, points, intervals and markers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from lreg_tui.charts import canvas, frame
+from lreg_tui.charts.axes import LARGEST
+from lreg_tui.charts.curve import Curve
+from lreg_tui.themes import MARKERS, SERIES
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+    from lreg_tui.charts.picture import Picture, Sheet
+
+APART = 18  # columns from one marker of a line to its next
+FEW = 6  # columns for each record: with more room than that, every record is marked
+MOST_GLYPHS = 400  # points drawn as glyphs; more of them are dots
+
+
+def look(curve: Curve) -> tuple[str, int]:
+    """Glyph and role of a line."""
+    line = curve.line
+    marker = line.colour if line.marker is None else line.marker
+    colour = line.colour % len(SERIES)
+    return MARKERS[marker % len(MARKERS)], frame.dimmed(colour) if line.dim else frame.series(colour)
+
+
+def draw(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> None:
+    """Everything in the plot. The first line lies on top."""
+    shifts = _shifts(sheet, picture, curves)
+    for curve, shift in reversed(list(zip(curves, shifts, strict=True))):
+        _draw_bars(sheet, picture, curve, shift)
+    if not sheet.points_only:
+        behind_first = sorted(reversed(curves), key=lambda curve: not curve.line.dim)
+        if sheet.smoothing:
+            for curve in behind_first:
+                _draw_line(sheet, picture, curve, 0.0, frame.dimmed(curve.line.colour % len(SERIES)))
+        for curve in behind_first:
+            _draw_line(sheet, picture, curve, sheet.smoothing, look(curve)[1])
+    for number, (curve, shift) in enumerate(zip(curves, shifts, strict=True)):
+        _draw_markers(sheet, picture, curve, number, len(curves), shift)
+
+
+def ends(curve: Curve, part: slice, log: bool) -> tuple[ndarray, ndarray]:
+    """Lower and upper ends of the intervals of some records; of a log axis only what is above 0."""
+    import numpy
+
+    y = curve.values(log)[part]
+    if curve.errors is None or len(curve.errors) != len(curve.y):
+        return y, y
+    half = curve.errors[part]
+    half = numpy.where(numpy.abs(half) <= LARGEST, half, 0.0)  # none, or endless
+    low, high = y - half, y + half
+    return (numpy.where(low > 0, low, y), high) if log else (low, high)
+
+
+def _shifts(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> list[int]:
+    """Columns by which each curve's points are moved, so that intervals at one x stand beside each other."""
+    if not sheet.points_only or all(curve.errors is None for curve in curves):
+        return [0] * len(curves)
+    places = (picture.column_of(x) for curve in curves for x in curve.x[:MOST_GLYPHS].tolist())
+    columns = sorted({column for column in places if column is not None})
+    apart = min((after - before for before, after in pairwise(columns)), default=picture.width)
+    return [number - (len(curves) - 1) // 2 if apart > len(curves) else 0 for number in range(len(curves))]
+
+
+def _draw_line(sheet: Sheet, picture: Picture, curve: Curve, weight: float, role: int) -> None:
+    assert picture.x is not None and picture.y is not None
+    spans = curve.spans(picture.x, canvas.DOTS_ACROSS * picture.width, sheet.log_y, weight)
+    picture.frame.put_dots(picture.left, picture.top, canvas.dots_of(spans, picture.y, picture.height), role)
+
+
+def _draw_bars(sheet: Sheet, picture: Picture, curve: Curve, shift: int) -> None:
+    """Intervals, upright through their points."""
+    import numpy
+
+    assert picture.x is not None and picture.y is not None
+    part = curve.inside(picture.x)
+    if curve.errors is None or part.stop - part.start > MOST_GLYPHS:
+        return
+    columns = numpy.array([picture.column_of(x) or 0 for x in curve.x[part].tolist()], dtype=float)
+    low, high = ends(curve, part, sheet.log_y)
+    with numpy.errstate(invalid="ignore", divide="ignore"):
+        low, high = (numpy.log10(end) if sheet.log_y else end for end in (low, high))
+        low, high = (picture.y.cells(end, canvas.DOTS_DOWN * picture.height) for end in (low, high))
+    width = canvas.DOTS_ACROSS * picture.width
+    dots = canvas.bars((columns + shift - picture.left) * canvas.DOTS_ACROSS, low, high, width, picture.height)
+    picture.frame.put_dots(picture.left, picture.top, dots, frame.dimmed(curve.line.colour % len(SERIES)))
+
+
+def _draw_markers(sheet: Sheet, picture: Picture, curve: Curve, number: int, count: int, shift: int) -> None:
+    glyph, role = look(curve)
+    if sheet.points_only and len(curve.y) > MOST_GLYPHS:
+        _draw_dots(sheet, picture, curve, role)
+    elif sheet.points_only or _is_sparse(picture, curve):
+        for column, row in _places(sheet, picture, curve):
+            if picture.left <= column + shift:
+                picture.frame.put(column + shift, row, glyph, role)
+    elif count > 1:
+        for column, row in _along(sheet, picture, curve, number, count):
+            picture.frame.put(column, row, glyph, role)
+
+
+def _draw_dots(sheet: Sheet, picture: Picture, curve: Curve, role: int) -> None:
+    """One dot for each of very many points."""
+    import numpy
+
+    assert picture.x is not None and picture.y is not None
+    dots = numpy.zeros((canvas.DOTS_DOWN * picture.height, canvas.DOTS_ACROSS * picture.width), dtype=bool)
+    with numpy.errstate(invalid="ignore", divide="ignore"):
+        columns = picture.x.cells(numpy.log10(curve.x) if sheet.log_x else curve.x, dots.shape[1])
+        rows = picture.y.cells(numpy.log10(curve.y) if sheet.log_y else curve.y, dots.shape[0])
+        seen = (columns >= 0) & (columns < dots.shape[1]) & (rows >= 0) & (rows < dots.shape[0])
+    dots[dots.shape[0] - 1 - rows[seen].astype(int), columns[seen].astype(int)] = True
+    picture.frame.put_dots(picture.left, picture.top, dots, role)
+
+
+def _is_sparse(picture: Picture, curve: Curve) -> bool:
+    assert picture.x is not None
+    part = curve.inside(picture.x)
+    return (part.stop - part.start) * FEW <= picture.width
+
+
+def _places(sheet: Sheet, picture: Picture, curve: Curve) -> Iterator[tuple[int, int]]:
+    """Column and row of each record that is in sight."""
+    assert picture.x is not None
+    part = curve.inside(picture.x)
+    values = curve.smooth(sheet.smoothing, sheet.log_y) if sheet.smoothing and not sheet.points_only else curve.y
+    for x, y in zip(curve.x[part].tolist(), values[part].tolist(), strict=True):
+        column, row = picture.column_of(x), picture.row_of(y)
+        if column is not None and row is not None:
+            yield column, row
+
+
+def _along(sheet: Sheet, picture: Picture, curve: Curve, number: int, count: int) -> Iterator[tuple[int, int]]:
+    """A few places on a line, away from those of the other lines."""
+    import numpy
+
+    assert picture.x is not None and picture.y is not None
+    spans = curve.spans(picture.x, canvas.DOTS_ACROSS * picture.width, sheet.log_y, sheet.smoothing)
+    middle = picture.y.cells((spans.low + spans.high) / 2, picture.height)[:: canvas.DOTS_ACROSS]
+    seen = numpy.flatnonzero((middle >= 0) & (middle < picture.height))
+    if not len(seen):
+        return
+    apart = max(min(APART, picture.width // 2), count)
+    wanted = [column for column in seen.tolist() if column % apart == (number * apart) // count]
+    for column in wanted or [int(seen[len(seen) * (number + 1) // (count + 1)])]:
+        yield picture.left + column, picture.top + picture.height - 1 - int(middle[column])

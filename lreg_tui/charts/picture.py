@@ -1,0 +1,251 @@
+"""Picture: a whole chart as a frame. A pure function of what is to be shown, to be tested without a screen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from lreg_tui import present
+from lreg_tui.charts import cursor, frame, legend, marks
+from lreg_tui.charts.axes import Range, Scale, power, round_out, ticks
+from lreg_tui.charts.curve import Curve
+from lreg_tui.charts.frame import Frame
+from lreg_tui.charts.view import View, usable
+
+NARROWEST_TICKS = 8  # columns from one label of the x axis to the next
+LOWEST_WITH_LABELS = 5  # lines of a chart that has room for the labels of the x axis
+LEGEND_ROWS = ((24, 3), (14, 2), (8, 1))  # height of a chart from which the legend may take so many lines
+LONGEST_NAME = 6  # of an x axis, beside its labels; a longer one stands in the head
+BESIDE = 0.03  # share of a log axis that is left free beside the first and the last point
+NOTHING_YET = "no data yet"
+
+
+@dataclass
+class Sheet:
+    """What a chart shows: data and settings."""
+
+    width: int
+    height: int
+    curves: Sequence[Curve] = ()
+    title: str = ""
+    view: View = field(default_factory=View)
+    log_x: bool = False
+    log_y: bool = False
+    smoothing: float = 0.0
+    by_time: bool = False
+    points_only: bool = False
+    x_label: str = ""
+    unit: str = ""
+    show: Callable[[float], str] = present.number
+    cursor: float | None = None
+    focused: bool = False
+
+    @property
+    def x_name(self) -> str:
+        return "time" if self.by_time else self.x_label or "step"
+
+    def show_x(self, x: float) -> str:
+        if self.by_time:
+            return present.duration(x)
+        return f"{round(x):,}" if x == round(x) and not self.points_only else present.number(x)
+
+
+@dataclass
+class Picture:
+    """A frame and where in it the plot lies: `left` and `top` are its first column and line."""
+
+    frame: Frame
+    left: int = 0
+    top: int = 1
+    width: int = 0
+    height: int = 0
+    full_x: Range = (0.0, 1.0)
+    newest: float = 1.0
+    x: Scale | None = None  # None: there is nothing to see
+    y: Scale | None = None
+
+    def x_at(self, column: float) -> float | None:
+        """The value of the x axis in the middle of a column of the frame; None outside the plot."""
+        inside = self.x is not None and 0 <= column - self.left < self.width
+        return self.x.value((column - self.left + 0.5) / self.width) if inside and self.x else None
+
+    def column_of(self, x: float) -> int | None:
+        """The column of the frame that x lies in."""
+        place = self.x.place(x) if self.x else math.nan
+        return self.left + min(int(place * self.width), self.width - 1) if 0 <= place <= 1 else None
+
+    def row_of(self, y: float) -> int | None:
+        place = self.y.place(y) if self.y else math.nan
+        return self.top + self.height - 1 - min(int(place * self.height), self.height - 1) if 0 <= place <= 1 else None
+
+
+def paint(sheet: Sheet) -> Picture:
+    """Draw everything."""
+    picture = Picture(Frame(sheet.width, sheet.height))
+    filled = [curve for curve in sheet.curves if not curve.is_empty]
+    full = full_x(filled, sheet.log_x, sheet.points_only)
+    if full is not None:
+        picture.full_x, picture.newest = full
+        picture.x = Scale(*sheet.view.shown_x(*full, sheet.log_x), sheet.log_x)
+        picture.y = y_scale(sheet, filled, picture.x)
+    picture.top = _write_head(sheet, picture)
+    has_labels = sheet.height >= LOWEST_WITH_LABELS
+    picture.height = max(sheet.height - picture.top - has_labels, 0)
+    if picture.x is None or picture.y is None:
+        _say_nothing(sheet, picture)
+        return picture
+    if picture.height:
+        _write_axes(sheet, picture, has_labels)
+        marks.draw(sheet, picture, filled)
+        cursor.draw(sheet, picture, filled)
+        _write_left_out(sheet, picture, filled)
+    return picture
+
+
+def full_x(curves: Sequence[Curve], log: bool, exact: bool = False) -> tuple[Range, float] | None:
+    """The range of the x axis that holds all records, and the greatest x; None where there are none."""
+    found = [curve.x[curve.x.searchsorted(0.0, "right") :] if log else curve.x for curve in curves]
+    found = [x for x in found if len(x)]
+    if not found:
+        return None
+    low, high = float(min(x[0] for x in found)), float(max(x[-1] for x in found))
+    if exact and log and low < high:
+        bottom, top = math.log10(low), math.log10(high)
+        beyond = BESIDE * (top - bottom)
+        return (power(bottom - beyond), power(top + beyond)), high
+    return (low, high) if log and low < high else round_out(low, high, log, 20), high
+
+
+def y_scale(sheet: Sheet, curves: Sequence[Curve], x: Scale) -> Scale | None:
+    """The chosen range, or one around all that lies within the x axis; None where nothing can be shown."""
+    if (chosen := usable(sheet.view.y, sheet.log_y)) is not None:
+        return Scale(*chosen, sheet.log_y)
+    ranges = [found for curve in curves if (found := _seen(sheet, curve, x)) is not None]
+    if not ranges:
+        return None
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    return Scale(*round_out(low, high, sheet.log_y), sheet.log_y)
+
+
+def _seen(sheet: Sheet, curve: Curve, x: Scale) -> Range | None:
+    """Least and greatest value of a curve within the x axis."""
+    import numpy
+
+    if sheet.points_only:
+        low, high = marks.ends(curve, curve.inside(x), sheet.log_y)
+    else:
+        whole = curve.spans(x, 1, sheet.log_y)
+        low, high = (10.0**part if sheet.log_y else part for part in (whole.low, whole.high))
+    low, high = low[numpy.isfinite(low)], high[numpy.isfinite(high)]
+    return (float(low.min()), float(high.max())) if len(low) else None
+
+
+# -- text around the plot ----------------------------------------------------------------------------------------------
+
+
+def _write_head(sheet: Sheet, picture: Picture) -> int:
+    """Title, latest values, legend and settings; returns the line at which the plot begins."""
+    canvas, status = picture.frame, _status(sheet, picture)
+    title = legend.shorten(present.clean(sheet.title, 200), max(sheet.width - 2, 0))
+    canvas.put(0, 0, title, frame.FOCUSED if sheet.focused else frame.TITLE)
+    beside, below = _lay_out_legend(sheet, picture, legend.cell_len(title) + 2 * bool(title), _length(status))
+    used = _put_runs(canvas, legend.cell_len(title) + 2 * bool(title), 0, beside) + 2
+    for number, row in enumerate(below):
+        _put_runs(canvas, 0, 1 + number, row)
+    while status and used + _length(status) > sheet.width:
+        status.pop()
+    x = sheet.width - _length(status)
+    for text, role in status:
+        canvas.put(x, 0, text, role)
+        x += legend.cell_len(text) + 2
+    return 1 + len(below)
+
+
+def _lay_out_legend(sheet: Sheet, picture: Picture, left: int, right: int) -> tuple[legend.Runs, list[legend.Runs]]:
+    """The legend beside the title, where all of it fits between `left` and `right` columns, or below it."""
+    entries = cursor.entries(sheet, picture)
+    if len(entries) == 1:  # the title says what it is
+        return [(entries[0].value, frame.VALUE)], []
+    most = next((rows for height, rows in LEGEND_ROWS if sheet.height >= height), 0)
+    below = legend.lay_out(entries, sheet.width, most)
+    beside = legend.lay_out(entries, sheet.width - left - 2 - right, 1, whole=bool(below))
+    return (beside[0], []) if beside else ([], below)
+
+
+def _put_runs(canvas: Frame, x: int, y: int, runs: legend.Runs) -> int:
+    for text, role in runs:
+        canvas.put(x, y, text, role)
+        x += legend.cell_len(text)
+    return x
+
+
+def _length(status: legend.Runs) -> int:
+    return sum(legend.cell_len(text) + 2 for text, _ in status) - 2 if status else 0
+
+
+def _status(sheet: Sheet, picture: Picture) -> legend.Runs:
+    """What is not as usual, the most telling first."""
+    found: legend.Runs = []
+    if sheet.cursor is not None and picture.column_of(sheet.cursor) is not None:
+        found.append((f"{sheet.x_name} {sheet.show_x(sheet.cursor)}", frame.CURSOR))
+    if sheet.view.following:
+        found.append(("newest", frame.QUIET))
+    elif sheet.view.x is not None or sheet.view.y is not None:
+        found.append(("zoomed", frame.QUIET))
+    logs = [name for name, log in (("x", sheet.log_x), ("y", sheet.log_y)) if log]
+    if logs:
+        found.append(("log " + " ".join(logs), frame.QUIET))
+    if sheet.smoothing:
+        found.append((f"smooth {sheet.smoothing:g}", frame.QUIET))
+    if len(sheet.x_name) > LONGEST_NAME:
+        found.append((f"by {present.clean(sheet.x_name, 40)}", frame.QUIET))
+    return found
+
+
+def _say_nothing(sheet: Sheet, picture: Picture) -> None:
+    """One quiet line in place of the plot."""
+    some = any(not curve.is_empty for curve in sheet.curves)
+    records = any(len(curve.x) for curve in sheet.curves)
+    said = "nothing above 0 for a log axis" if some else "no finite values" if records else NOTHING_YET
+    y = picture.top + max(sheet.height - picture.top - 1, 0) // 2
+    picture.frame.put(max((sheet.width - len(said)) // 2, 0), min(y, sheet.height - 1), said, frame.QUIET)
+
+
+def _write_axes(sheet: Sheet, picture: Picture, has_labels: bool) -> None:
+    assert picture.x is not None and picture.y is not None
+    levels = ticks(picture.y, max(picture.height // 3, 2), sheet.unit)
+    name = len(sheet.x_name) if len(sheet.x_name) <= LONGEST_NAME else 0
+    picture.left = min(max([len(tick.label) for tick in levels] + [name]) + 1, sheet.width // 2)
+    picture.width = sheet.width - picture.left
+    for tick in levels:
+        if (row := picture.row_of(tick.value)) is not None:
+            picture.frame.put(0, row, tick.label.rjust(picture.left - 1), frame.QUIET)
+            picture.frame.fill(picture.left, row, picture.width, frame.GRID_LINE, frame.GRID)
+    if has_labels:
+        _write_x_labels(sheet, picture)
+
+
+def _write_x_labels(sheet: Sheet, picture: Picture) -> None:
+    assert picture.x is not None
+    row, free = sheet.height - 1, 0
+    if len(sheet.x_name) < picture.left:
+        picture.frame.put(0, row, sheet.x_name.rjust(picture.left - 1), frame.FAINT)
+        free = picture.left
+    for tick in ticks(picture.x, picture.width // NARROWEST_TICKS, "seconds" if sheet.by_time else ""):
+        column = picture.column_of(tick.value)
+        if column is None:
+            continue
+        start = min(max(column - len(tick.label) // 2, free), sheet.width - len(tick.label))
+        if start >= free:
+            picture.frame.put(start, row, tick.label, frame.QUIET)
+            free = start + len(tick.label) + 2
+
+
+def _write_left_out(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> None:
+    """Say in the corner how many values a log axis leaves out."""
+    count = sum(curve.left_out(sheet.log_y) for curve in curves)
+    if count:
+        said = f"{count:,} not above 0 left out"
+        if len(said) <= picture.width:
+            picture.frame.put(sheet.width - len(said), picture.top, said, frame.QUIET)

@@ -1,0 +1,133 @@
+"""LregApp: one feed, a stack of screens, and what is the same everywhere: keys, themes, notifications."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.notifications import SeverityLevel
+from textual.screen import Screen
+
+from engine.runs import RunStore
+from lreg_tui import present, session, themes
+from lreg_tui.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
+from lreg_tui.messages import RunEnded, RunsChanged, SeriesChanged
+
+SMALLEST = (60, 20)  # columns and lines below which a message stands in place of the screen
+
+
+class LregApp(App[None]):
+    """The console on one run store. It reads run folders and starts processes; quitting it touches no run."""
+
+    TITLE = "lreg"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark", "help", "help", key_display="?"),
+        Binding("n", "new_run", "new run"),
+        Binding("q", "quit", "quit"),
+    ]
+
+    def __init__(
+        self,
+        store: RunStore,
+        *,
+        data_dir: Path | None = None,
+        slow_link: bool = False,
+        session_path: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.store = store
+        self.data_dir = data_dir
+        self.slow_link = slow_link
+        self.session_path = session_path
+        self.remembered = session.load(session_path)
+        self.feed = Feed(store, self._tell, SLOW_INTERVAL_S if slow_link else INTERVAL_S)
+
+    def on_mount(self) -> None:
+        from lreg_tui.screens.dashboard import DashboardScreen
+
+        for theme in themes.THEMES:
+            self.register_theme(theme)
+        known = self.remembered.theme
+        self.theme = known if known in self.available_themes else themes.DEFAULT
+        self.push_screen(DashboardScreen())
+        self.call_after_refresh(self.feed.start)  # the first paint comes first
+
+    def on_unmount(self) -> None:
+        self.feed.stop()
+        self.remember()
+
+    def remember(self, screen: str = "", **values: object) -> None:
+        """Keep a screen's values (and the theme) for the next time."""
+        if screen:
+            self.remembered = self.remembered.with_view(screen, **values)
+        else:
+            session.save(session.Session(self.theme, self.remembered.views), self.session_path)
+
+    def row(self, run_id: str) -> RunRow | None:
+        return next((row for row in self.feed.rows if row.id == run_id), None)
+
+    def _tell(self, rows: tuple[RunRow, ...] | None, fresh: frozenset[str], ended: list[RunRow]) -> None:
+        """Called in the feed's thread: pass on what changed to the screen that is shown and those below it."""
+        for row in ended:
+            self.post_message(RunEnded(row))
+        for screen in self.screen_stack:
+            if rows is not None:
+                screen.post_message(RunsChanged(rows))
+            if fresh:
+                screen.post_message(SeriesChanged(fresh))
+
+    def on_run_ended(self, message: RunEnded) -> None:
+        row = message.row
+        severity: SeverityLevel = "information" if row.state in ("finished", "stopped") else "error"
+        reason = f": {present.clean(row.message, 120)}" if row.message else ""
+        self.notify(f"{present.clean(row.name, 60)} {row.state}{reason}", severity=severity, markup=False)
+
+    # -- going places ------------------------------------------------------------------------------------------------
+
+    def open_run(self, run_id: str) -> None:
+        if (row := self.row(run_id)) is not None and row.is_transfer:  # its screen is the one that can start them
+            self.open_transfer(())
+            return
+        from lreg_tui.screens.run import RunScreen
+
+        self.push_screen(RunScreen(run_id))
+
+    def open_compare(self, run_ids: Sequence[str]) -> None:
+        from lreg_tui.screens.compare import CompareScreen
+
+        self.push_screen(CompareScreen(tuple(run_ids)))
+
+    def open_transfer(self, run_ids: Sequence[str]) -> None:
+        from lreg_tui.screens.transfer import TransferScreen
+
+        self.push_screen(TransferScreen(tuple(run_ids)))
+
+    def open_editor(self, preset: str = "") -> None:
+        """The preset editor: on a shipped preset's name, a file's path, or to pick one first."""
+        from lreg_tui.screens.preset_editor import PresetEditorScreen
+
+        self.push_screen(PresetEditorScreen(preset))
+
+    def action_new_run(self) -> None:
+        self.open_editor()
+
+    async def action_quit(self) -> None:
+        """Quit, unless a screen has something to lose: it asks then, and quits itself. Runs go on either way."""
+        if not any(getattr(screen, "keeps_from_quitting", bool)() for screen in self.screen_stack):
+            self.exit()
+
+    def action_help(self) -> None:
+        from lreg_tui.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen))
+
+    def get_system_commands(self, screen: Screen[object]):  # type: ignore[no-untyped-def]
+        yield from super().get_system_commands(screen)
+        yield "New run", "Pick a preset, edit it, launch it", self.action_new_run
+        yield "Help", "The keys of this screen", self.action_help

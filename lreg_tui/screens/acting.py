@@ -1,0 +1,201 @@
+"""ActingScreen: a screen on which runs can be steered. It asks before what cannot be taken back, and tells what came.
+
+class RunScreen(ActingScreen):
+    def subjects(self) -> Sequence[RunRow]:  # the runs that a key is for
+        ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import work
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from engine.errors import LregError
+from lreg_tui import actions
+from lreg_tui.feed import RunRow
+from lreg_tui.present import clean
+from lreg_tui.threads import off_the_loop
+
+if TYPE_CHECKING:
+    from lreg_tui.console import LregApp
+
+LONGEST_SHOWN = 40
+GOES_TOO = "The folder goes, with checkpoints, metrics and transfer evaluations. There is no way back."
+FITTING: dict[str, Callable[[RunRow], bool]] = {  # which runs an action is for; its key is there only if there is one
+    "stop_run": lambda row: row.is_live,
+    "pause_run": lambda row: row.state in ("running", "paused"),
+    "resume_run": lambda row: row.state in actions.RESUMABLE,
+    "delete_run": lambda row: not row.is_live,
+    "transfer": lambda row: not row.is_transfer,
+}
+
+
+class ActingScreen(Screen[None]):
+    """Keys for stop, pause, continue, resume, rename, tag, pin, delete, copy id, transfer."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "stop_run", "stop", tooltip="finish the truncation, write a checkpoint, end"),
+        Binding("u", "pause_run", "pause", tooltip="pause, or continue"),
+        Binding("R", "resume_run", "resume", tooltip="go on from the last checkpoint"),
+        Binding("t", "transfer", "transfer", tooltip="transfer evaluation on other tasks"),
+        Binding("r", "rename_run", "rename", tooltip="give it another name; the id stays"),
+        Binding("g", "tag_run", "tag", tooltip="add tags, or take them away"),
+        Binding("p", "pin_run", "pin", tooltip="keep it at the top, or no longer"),
+        Binding("y", "copy_id", "copy id", tooltip="copy the id"),
+        Binding("D", "delete_run", "delete", tooltip="delete the run folder; asks first"),
+    ]
+
+    _could: tuple[bool, ...] = ()  # which of FITTING fitted when that was last looked at
+
+    @property
+    def lreg(self) -> LregApp:
+        return self.app  # type: ignore[return-value]
+
+    def subjects(self) -> Sequence[RunRow]:
+        """The runs that an action is for; for what goes with one run only, the first."""
+        raise NotImplementedError
+
+    def note_subjects(self) -> None:
+        """To be called when the subjects or their states may have changed: the footer shows what can be done now."""
+        can = tuple(self._can(action) for action in FITTING)
+        if can != self._could:
+            self._could = can
+            self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self._can(action) if action in FITTING else True
+
+    def _can(self, action: str) -> bool:
+        return any(map(FITTING[action], self.subjects()))
+
+    def after_deleting(self, run_ids: Sequence[str]) -> None:
+        """Called when runs have been deleted."""
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    @work(group="ask", exclusive=True)
+    async def action_stop_run(self) -> None:
+        rows = self._fitting("stop_run")
+        if rows and await self._agree(
+            f"Stop {named(rows)}?", "A checkpoint is written first; R goes on from it.", "stop"
+        ):
+            self.act(actions.stop, rows)
+
+    def action_pause_run(self) -> None:
+        self.act(actions.pause_or_continue, self._fitting("pause_run"))
+
+    def action_resume_run(self) -> None:
+        rows = self._fitting("resume_run")
+        if rows:
+            self.tell(f"resuming {named(rows)} …")
+            self.act(lambda path: actions.resume(path, self.lreg.data_dir), rows)
+
+    @work(group="ask", exclusive=True)
+    async def action_delete_run(self) -> None:
+        rows = self._fitting("delete_run")
+        if not rows:
+            return
+        note = "What it has measured stays with the runs." if all(row.is_transfer for row in rows) else GOES_TOO
+        if await self._agree(f"Delete {named(rows)}?", note, "delete"):
+            self.act(actions.delete, rows, then=lambda: self.after_deleting([row.id for row in rows]))
+
+    @work(group="ask", exclusive=True)
+    async def action_rename_run(self) -> None:
+        from lreg_tui.screens.prompt import PromptScreen
+
+        rows = self.subjects()[:1]
+        if not rows:
+            return
+        asked = PromptScreen("Name", rows[0].name, note=rows[0].id, check=too_long)
+        name = await self.app.push_screen_wait(asked)
+        if name is not None and name != rows[0].name:
+            self.act(lambda path: actions.rename(path, name), rows)
+
+    @work(group="ask", exclusive=True)
+    async def action_tag_run(self) -> None:
+        from lreg_tui.screens.prompt import PromptScreen
+
+        rows = self.subjects()
+        if not rows:
+            return
+        known = ", ".join(dict.fromkeys(tag for row in rows for tag in row.tags))
+        note = f"{named(rows)}: {known or 'no tags yet'}. Words are added, -words taken away."
+        words = await self.app.push_screen_wait(PromptScreen("Tags", note=note, check=wrong_tags))
+        if words:
+            self.act(lambda path: actions.tag(path, words), rows)
+
+    def action_pin_run(self) -> None:
+        rows = self.subjects()
+        pinned = not all(row.pinned for row in rows)
+        self.act(lambda path: actions.pin(path, pinned), rows, quietly=True)
+
+    def action_copy_id(self) -> None:
+        ids = [clean(row.id) for row in self.subjects()]
+        if ids:
+            self.app.copy_to_clipboard(" ".join(ids))
+            self.tell(f"copied {', '.join(ids)}")
+
+    def action_transfer(self) -> None:
+        ids = [row.id for row in self._fitting("transfer")]
+        if ids:
+            self.lreg.open_transfer(ids)
+
+    # -- how -----------------------------------------------------------------------------------------------------------
+
+    @work(group="act")
+    async def act(
+        self,
+        action: Callable[[Path], str],
+        rows: Sequence[RunRow],
+        then: Callable[[], None] | None = None,
+        quietly: bool = False,
+    ) -> None:
+        """Do something to runs, one after the other, and tell what came of it."""
+        done = 0
+        for row in rows:
+            try:
+                told = await off_the_loop(lambda path=row.path: action(path), "act")  # type: ignore[misc]
+            except LregError as error:
+                self.tell(str(error), "error")
+            else:
+                done += 1
+                if not quietly:
+                    self.tell(told)
+        self.lreg.feed.look_now()
+        if then is not None and done:
+            then()
+
+    def tell(self, message: str, severity: str = "information") -> None:
+        self.app.notify(clean(message, 300), severity=severity, markup=False)  # type: ignore[arg-type]
+
+    def _fitting(self, action: str) -> list[RunRow]:
+        return [row for row in self.subjects() if FITTING[action](row)]
+
+    async def _agree(self, question: str, note: str, yes: str) -> bool:
+        from lreg_tui.screens.confirm import ConfirmScreen
+
+        return await self.app.push_screen_wait(ConfirmScreen(question, note=note, yes=yes))
+
+
+def named(rows: Sequence[RunRow]) -> str:
+    """How runs are called in a question."""
+    names = [clean(row.name, LONGEST_SHOWN) + f" {clean(row.id[-4:])}" * row.is_transfer for row in rows]
+    return ", ".join(names) if len(names) < 4 else f"{len(names)} runs ({', '.join(names[:3])}, …)"
+
+
+def too_long(name: str) -> str:
+    limit = actions.LONGEST_NAME
+    return f"found {len(name)} characters; allowed: at most {limit}" if len(name) > limit else ""
+
+
+def wrong_tags(words: str) -> str:
+    try:
+        actions.tags_after((), words)
+    except LregError as error:
+        return str(error)
+    return ""

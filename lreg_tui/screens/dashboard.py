@@ -1,0 +1,295 @@
+"""DashboardScreen: the runs beside their curves, the log of the one under the cursor, and the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import Footer, Static
+
+from lreg_tui import filters, present
+from lreg_tui.feed import RunRow
+from lreg_tui.layout import METRICS, Layout
+from lreg_tui.messages import RunsChanged, SelectionChanged, SeriesChanged
+from lreg_tui.screens.acting import ActingScreen
+from lreg_tui.screens.dashboard_text import head, instead
+from lreg_tui.screens.filter_prompt import FilterPrompt, metrics_of, problem
+from lreg_tui.screens.pick import Choice, PickScreen
+from lreg_tui.widgets.chart import Chart
+from lreg_tui.widgets.log_tail import LogTail
+from lreg_tui.widgets.machine_panel import MachinePanel, in_brief
+from lreg_tui.widgets.metric_panel import MetricPanel
+from lreg_tui.widgets.panels import Panels
+from lreg_tui.widgets.run_notice import RunNotice
+from lreg_tui.widgets.run_table import MOST_OVERLAID, RunTable
+
+SETTLE_S = 0.12  # the cursor rests so long on a run before its metrics are read
+LEAST_COMPARED = 2
+LOG_LINES = 500
+PANEL_KEYS = "choose a panel for m and z (narrow screens show it); 4: the log"
+NAME = "dashboard"  # in what the console remembers
+ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
+
+
+class DashboardScreen(ActingScreen, inherit_bindings=False):
+    """What the console opens with."""
+
+    CSS_PATH = "dashboard.tcss"
+    ESCAPE_TO_MINIMIZE = False  # `back` does, and gives the focus back
+    HELP_TITLE = "Runs"
+    HELP_TEXT = f"Filter\n{filters.HELP}"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-medium"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
+    BINDINGS: ClassVar[list[BindingType]] = [  # in the order of the footer, of which narrow screens show the beginning
+        Binding("slash", "filter", "filter", key_display="/", tooltip="show some of the runs only"),
+        Binding("n", "app.new_run", "new", tooltip="pick a preset and start a run"),
+        Binding("c", "compare", "compare", tooltip=f"compare {LEAST_COMPARED} to {MOST_OVERLAID} marked runs"),
+        *(ACTIONS[name] for name in ("stop_run", "pause_run", "resume_run", "transfer")),
+        Binding("question_mark", "app.help", "help", key_display="?", tooltip="this list"),
+        Binding("tab", "next_panel(1)", "panel", tooltip="on to the next panel, with its own keys"),
+        Binding("shift+tab", "next_panel(-1)", "panel before", show=False),
+        Binding("z", "full_screen", "zoom", tooltip="the panel on the whole screen, and back"),
+        Binding("m", "metric", "metric", tooltip="another metric for the panel"),
+        Binding("o", "sort(1)", "sort", tooltip="sort by the next column"),
+        Binding("O", "sort(-1)", "reverse order", show=False),
+        *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
+        Binding("q", "app.quit", "quit", tooltip="leave the console; runs go on"),
+        *(Binding(str(place), f"show_panel({place})", PANEL_KEYS, show=False) for place in (1, 2, 3, 4)),
+        # before a chart's own: where it has no cursor to take away, its key leads back
+        Binding("escape", "back", "back: to the table, without marks, without filter", show=False, priority=True),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found = Layout()
+        self._title = Text()
+        self._waiting: Timer | None = None
+        self._has_looked = False  # the feed has told what there is
+
+    def compose(self) -> ComposeResult:
+        self._found = Layout.from_json(self.lreg.remembered.view(NAME))
+        with Horizontal(id="head"):
+            yield Static(id="title", markup=False)
+            yield Static(id="brief", markup=False)
+        with Container(id="body"):
+            with Vertical(id="runs"):
+                yield RunTable(id="table")
+                yield Static(id="instead", markup=False)
+                yield RunNotice(id="notice")
+            yield Panels(self._found.metrics, id="panels")
+            with Horizontal(id="foot"):
+                with Vertical(id="log", classes="panel"):
+                    yield Static("log", id="log-title", markup=False)
+                    yield LogTail(lines=LOG_LINES, short_times=True)
+                with Vertical(id="machine"):
+                    yield Static("machine", classes="title", markup=False)
+                    yield MachinePanel(self.lreg.store.root, slow=self.lreg.slow_link)
+        yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        self.table.sort_by(self._found.sort, self._found.reverse)
+        self._filter(self._found.filter)
+        self._choose_panel(self._found.panel)
+        self.table.focus()
+
+    @property
+    def table(self) -> RunTable:
+        return self.query_one(RunTable)
+
+    @property
+    def panels(self) -> Panels:
+        return self.query_one(Panels)
+
+    # -- what comes from the feed ------------------------------------------------------------------------------------
+
+    def on_runs_changed(self, message: RunsChanged) -> None:
+        self._has_looked = True
+        self.table.show_runs(message.rows)
+        self._show_state()
+
+    def on_series_changed(self, message: SeriesChanged) -> None:
+        if self.is_current or isinstance(self.app.screen, ModalScreen):
+            self.panels.update_from(self.lreg.feed)
+
+    def on_screen_resume(self) -> None:
+        self._follow()  # another screen may have followed other runs
+
+    def on_machine_panel_measured(self, message: MachinePanel.Measured) -> None:
+        self.query_one("#brief", Static).update(in_brief(message.load))
+
+    # -- what comes from the table -----------------------------------------------------------------------------------
+
+    def on_selection_changed(self, message: SelectionChanged) -> None:
+        self._settle()
+
+    def on_run_table_cursor_moved(self, message: RunTable.CursorMoved) -> None:
+        self._settle()
+
+    def on_run_table_opened(self, message: RunTable.Opened) -> None:
+        self.lreg.open_run(message.run_id)
+
+    def on_run_table_sort_changed(self, message: RunTable.SortChanged) -> None:
+        self._keep(sort=message.key, reverse=message.reverse)
+
+    def _settle(self) -> None:
+        """Metrics and log are read only of runs that the cursor rests on."""
+        self._show_state()
+        if self._waiting is not None:
+            self._waiting.stop()
+        self._waiting = self.set_timer(SETTLE_S, self._follow)
+
+    def _follow(self) -> None:
+        rows = self.table.runs.overlaid[:MOST_OVERLAID]
+        self.lreg.feed.follow({row.id: row.path for row in rows})
+        self.panels.show_runs([(row.id, present.clean(row.name, 60)) for row in rows])
+        self.panels.update_from(self.lreg.feed)
+        cursor = self.table.runs.cursor_row
+        self.query_one(LogTail).path = cursor.path / "log.txt" if cursor is not None else None
+        self.query_one("#log-title", Static).update(f"log  {present.clean(cursor.name, 60)}" if cursor else "log")
+
+    def _show_state(self) -> None:
+        """Head, notice and footer, as far as they have changed."""
+        runs, root = self.table.runs, str(self.lreg.store.root)
+        title = head(self.table, self._found.filter, root)
+        if title != self._title:
+            self._title = title
+            self.query_one("#title", Static).update(title)
+        self.query_one(RunNotice).show_run(runs.cursor_row)
+        self.set_class(not runs.shown, "-nothing")
+        if not runs.shown:
+            found = self._found.filter if not runs.is_empty else ""
+            self.query_one("#instead", Static).update(instead(root, self._has_looked, found))
+        self.note_subjects()
+
+    # -- actions on runs ---------------------------------------------------------------------------------------------
+
+    def subjects(self) -> Sequence[RunRow]:
+        return self.table.runs.selected
+
+    def after_deleting(self, run_ids: Sequence[str]) -> None:
+        self.table.clear_marks()
+
+    def action_compare(self) -> None:
+        runs = self.table.runs
+        ids = [row.id for row in runs.selected if not row.is_transfer] if runs.marked else []
+        if LEAST_COMPARED <= len(ids) <= MOST_OVERLAID:
+            self.lreg.open_compare(ids)
+        else:
+            wanted = f"mark {LEAST_COMPARED} to {MOST_OVERLAID} runs with space"
+            self.tell(f"to compare, {wanted}; marked: {len(ids)}", "warning")
+
+    # -- order and filter --------------------------------------------------------------------------------------------
+
+    def action_sort(self, direction: int) -> None:
+        if direction > 0:
+            self.table.next_sort()
+        else:
+            self.table.choose_sort(self.table.runs.sorted_by, not self.table.runs.reverse)
+
+    @work(group="ask", exclusive=True)
+    async def action_filter(self) -> None:
+        before = self._found.filter
+        text = await self.app.push_screen_wait(FilterPrompt(before, lambda: self.lreg.feed.rows, self._filter))
+        self._filter(before if text is None else text)
+        self._keep(filter=self._found.filter)
+
+    def _filter(self, text: str) -> None:
+        rows = self.lreg.feed.rows
+        if not problem(text, rows):
+            self._found = replace(self._found, filter=text.strip())
+            self.table.filter_by(filters.compile(text, metrics_of(rows)))
+            self._show_state()
+
+    def action_back(self) -> None:
+        """One step towards the plain table."""
+        if isinstance(self.focused, Chart) and self.focused.cursor_x is not None:
+            self.focused.action_clear_cursor()
+        elif self.maximized is not None:
+            self.action_full_screen()
+        elif self.focused is not self.table:
+            self.table.focus()
+        elif self.table.runs.marked:
+            self.table.clear_marks()
+        elif self._found.filter:
+            self._filter("")
+            self._keep(filter="")
+
+    # -- panels ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _places(self) -> list[Widget]:
+        return [*self.panels.all, self.query_one("#log")]
+
+    @property
+    def _panel(self) -> Widget:
+        """The panel that narrow screens show, and that `m` and `z` are for."""
+        return self._places[self._found.panel]
+
+    def _choose_panel(self, place: int) -> None:
+        self._found = replace(self._found, panel=place)
+        for number, panel in enumerate(self._places):
+            panel.set_class(number == place, "-chosen")
+        self.set_class(place == len(METRICS), "-log-chosen")
+        if self.maximized is not None:
+            self.maximized = self._panel
+        self._keep(panel=place)
+
+    def on_descendant_focus(self) -> None:
+        for number, panel in enumerate(self._places):
+            if self.focused is not None and panel in self.focused.ancestors and panel is not self._panel:
+                self._choose_panel(number)
+
+    def _focus_panel(self) -> None:
+        panel = self._panel
+        self.set_focus(panel.chart if isinstance(panel, MetricPanel) else self.query_one(LogTail))
+
+    def action_next_panel(self, direction: int) -> None:
+        """The focus goes from the table through the panels, and back to the table."""
+        place = 0 if self.focused is self.table else self._found.panel + 1
+        place = (place + direction) % (len(self._places) + 1)
+        if place:
+            self._choose_panel(place - 1)  # before it gets the focus: what is not displayed cannot have it
+            self._focus_panel()
+        else:
+            self.maximized = None
+            self.table.focus()
+
+    def action_show_panel(self, number: int) -> None:
+        self._choose_panel(number - 1)
+        if self.maximized is not None:
+            self._focus_panel()
+
+    def action_full_screen(self) -> None:
+        """The panel fills the screen and has the focus; again, and the table has it."""
+        if self.maximized is None:
+            self.maximized = self._panel
+            self._focus_panel()
+        else:
+            self.maximized = None
+            self.table.focus()
+
+    @work(group="ask", exclusive=True)
+    async def action_metric(self) -> None:
+        panel = self._panel if isinstance(self._panel, MetricPanel) else self.panels.all[0]
+        rows = self.table.runs.overlaid[:MOST_OVERLAID]
+        known = {name for row in rows for name in (*self.lreg.feed.metrics(row.id), *row.latest)}
+        names = sorted(known | set(METRICS), key=lambda name: (name not in present.LABELS, name))
+        choices = [Choice(name, present.label(name), name) for name in names]
+        chosen = await self.app.push_screen_wait(PickScreen("Metric", choices, panel.metric))
+        if chosen is not None:
+            panel.metric = chosen
+            panel.update_from(self.lreg.feed)
+            self._keep(metrics=self.panels.metrics)
+
+    def _keep(self, **values: object) -> None:
+        """For the next time."""
+        self.lreg.remember(NAME, **values)

@@ -1,0 +1,233 @@
+"""TransferScreen: choose what frozen learned optimizers are evaluated on, start it, watch it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Footer, Static
+
+from engine.errors import LregError
+from engine.runs import RunReader
+from engine.status import HELD, LIVE
+from engine.transfer_job import TransferJob
+from engine.transfer_plan import GRID, Plan
+from lreg_tui import actions, launch, present
+from lreg_tui.feed import RunRow
+from lreg_tui.messages import RunsChanged
+from lreg_tui.screens.acting import ActingScreen
+from lreg_tui.threads import off_the_loop
+from lreg_tui.transfer_check import Asked, Checked, check
+from lreg_tui.transfer_files import TransferFiles
+from lreg_tui.widgets.job_pane import JobPane
+from lreg_tui.widgets.pick_list import Choice
+from lreg_tui.widgets.request_form import RequestForm
+
+PATIENCE_S = 0.05
+WIDE = 120  # columns from which request and jobs stand side by side
+
+
+class TransferScreen(ActingScreen, inherit_bindings=False):
+    """Request and jobs. Leaving never stops a job."""
+
+    CSS_PATH = "transfer.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f5,ctrl+l", "start", "start", key_display="F5"),
+        Binding("f6", "switch", "request/jobs", key_display="F6"),
+        Binding("escape", "leave", "back"),
+    ]
+
+    def __init__(self, run_ids: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.given = tuple(run_ids)
+        self.checked: Checked | None = None
+        self._files = TransferFiles()
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="transfer-title", markup=False)
+        with Horizontal(id="transfer-panes"):
+            with Vertical(id="request"):
+                rows = [row for row in self._rows() if row.id in self.given and not row.is_transfer]
+                run_ids = [run_id for run_id in self.given if any(row.id == run_id for row in rows)]
+                yield RequestForm(run_ids, _own_targets(rows), self.lreg.remembered.view("transfer"))
+                with Vertical(id="request-words"):
+                    yield Static(id="request-help", markup=False)
+                    yield Static(id="request-summary", markup=False)
+                    yield Static(id="request-problem", markup=False)
+            yield JobPane()
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self._offer_runs()
+        self._offer_targets()
+        pane = self.query_one(JobPane)
+        pane.show_rows(self._rows())
+        self.query_one(RequestForm).action_leap(0)
+        given_jobs = [run_id for run_id in self.given if run_id in pane.rows]
+        if given_jobs:
+            pane.select(given_jobs[0])
+            self.action_switch()
+        self._say_title()
+        self._check()
+
+    def _rows(self) -> tuple[RunRow, ...]:
+        return self.lreg.feed.rows
+
+    def _say_title(self) -> None:
+        live = sum(row.is_live for row in self._rows() if row.is_transfer)
+        jobs = f"jobs ({live} live)" if live else "jobs"
+        parts: list[tuple[str, str]] = [("transfer evaluation   ", "bold")]
+        if self.size.width < WIDE:
+            on_jobs = self.has_class("-jobs")
+            chosen, other = "bold underline", "dim"
+            parts += [("request", other if on_jobs else chosen), ("  ", ""), (jobs, chosen if on_jobs else other)]
+        elif live:
+            parts += [(jobs, "dim")]
+        self.query_one("#transfer-title", Static).update(Text.assemble(*parts))
+
+    def on_resize(self) -> None:
+        self._say_title()
+
+    # -- what the form offers ----------------------------------------------------------------------------------------
+
+    def _offer_runs(self) -> None:
+        runs = [row for row in reversed(self._rows()) if not row.is_transfer]
+        choices = [Choice(row.id, row.name, f"{row.state} {row.task} {row.optimizer} {row.id}") for row in runs]
+        form = self.query_one(RequestForm)
+        form.offer("runs", choices)
+        first = next((row for row in runs if form.run_ids[:1] == (row.id,)), None)
+        form.own_targets = _own_targets([first] if first else [])
+
+    @work(group="targets")
+    async def _offer_targets(self) -> None:
+        from engine import catalog
+
+        try:
+            known = await off_the_loop(catalog.load)
+        except LregError as error:
+            self.tell(str(error), "error")
+            return
+        names = [f"{dataset}/{optimizee}" for dataset in known.datasets for optimizee in known.optimizees]
+        grid = Choice("all", help="the papers' 3 x 3 grid: nine targets")
+        choices = [grid, *(Choice(name, help="of the papers' grid" if name in GRID else "") for name in names)]
+        self.query_one(RequestForm).offer("targets", choices)
+
+    # -- checking while typing ---------------------------------------------------------------------------------------
+
+    @property
+    def asked(self) -> Asked:
+        form = self.query_one(RequestForm)
+        return Asked(form.run_ids, form.request, form.device)
+
+    def _readers(self, asked: Asked) -> list[RunReader]:
+        paths = {row.id: row.path for row in self._rows()}
+        return [RunReader(paths[run_id]) for run_id in asked.run_ids if run_id in paths]
+
+    @on(RequestForm.Changed)
+    def _form_changed(self) -> None:
+        form = self.query_one(RequestForm)
+        rows = {row.id: row for row in self._rows()}
+        own = _own_targets([rows[run_id] for run_id in form.run_ids[:1] if run_id in rows])
+        if own != form.own_targets and set(form.picked["targets"]) <= {*form.own_targets}:
+            form.own_targets = own
+            form.pick("targets", _own_targets([rows[run_id] for run_id in form.run_ids if run_id in rows]))
+        form.own_targets = own
+        self._check()
+
+    @on(RequestForm.Explained)
+    def _explain(self, event: RequestForm.Explained) -> None:
+        self.query_one("#request-help", Static).update(event.help)
+
+    @work(exclusive=True, group="check")
+    async def _check(self) -> None:
+        await asyncio.sleep(PATIENCE_S)  # another key cancels this
+        asked = self.asked
+        readers = self._readers(asked)
+        checked = await off_the_loop(lambda: check(asked, readers, self._files))
+        if asked == self.asked:  # the user may have typed on
+            self._show(checked)
+
+    def _show(self, checked: Checked) -> None:
+        self.checked = checked
+        if checked.plan is not None:
+            self.lreg.remember("transfer", **self.query_one(RequestForm).typed)
+        self.query_one(RequestForm).complain(checked.problems)
+        self.query_one("#request-problem", Static).update(present.clean(checked.problems.get("", ""), 300))
+        self.query_one("#request-summary", Static).update(checked.summary())
+
+    # -- the job under the cursor ------------------------------------------------------------------------------------
+
+    def subjects(self) -> Sequence[RunRow]:
+        selected = self.query_one(JobPane).selected
+        return [selected] if selected is not None else []
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what the job under the cursor can do has a key."""
+        states = {"stop_run": LIVE, "pause_run": HELD, "resume_run": actions.RESUMABLE}.get(action)
+        return states is None or any(row.state in states for row in self.subjects())
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def action_start(self) -> None:
+        self._start()
+
+    @work(exclusive=True, group="start")
+    async def _start(self) -> None:
+        """Make a job of what the form says, and start it. What is wrong is said where it stands."""
+        asked = self.asked
+        readers = self._readers(asked)
+        checked = await off_the_loop(lambda: check(asked, readers, self._files))
+        self._show(checked)
+        if checked.plan is None:
+            self.tell("not started: see the lines in the form", "error")
+            return
+        plan = checked.plan
+        self.tell("starting …")
+        try:
+            reader = await off_the_loop(lambda: self._launch(plan, asked.device))
+        except LregError as error:
+            self.tell(str(error), "error")
+            return
+        finally:
+            self.lreg.feed.look_now()
+        self.query_one(JobPane).select(reader.id)
+        if not self.has_class("-jobs"):
+            self.action_switch()
+
+    def _launch(self, plan: Plan, device: str) -> RunReader:
+        job = TransferJob.start(self.lreg.store.root, plan, argv=sys.argv, device=device, data_dir=self.lreg.data_dir)
+        reader = RunReader(job.path)
+        launch.start_detached(reader)
+        return reader
+
+    def action_switch(self) -> None:
+        """Between request and jobs."""
+        self.toggle_class("-jobs")
+        if self.has_class("-jobs"):
+            self.set_focus(self.query_one(JobPane).query_one("DataTable"))
+        else:
+            self.query_one(RequestForm).action_leap(0)
+        self._say_title()
+
+    def action_leave(self) -> None:
+        self.dismiss()
+
+    def on_runs_changed(self, message: RunsChanged) -> None:
+        self.query_one(JobPane).show_rows(message.rows)
+        self._offer_runs()
+        self._say_title()
+        if self.checked is None or (self.checked.plan is None and "runs" in self.checked.problems):
+            self._check()
+
+
+def _own_targets(rows: Sequence[RunRow]) -> tuple[str, ...]:
+    """What runs were meta-trained on, by name."""
+    return tuple(dict.fromkeys(name for row in rows for name in row.task.split("+") if name))

@@ -1,0 +1,31 @@
+"""Work that waits for a disk or a process, off the loop that answers keys."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+async def off_the_loop(work: Callable[[], Result], name: str = "work") -> Result:
+    """Do it in a thread and return what it gives, or raise what it raises.
+
+    The thread is a daemon: quitting does not wait for it, as it would for one of an executor or of a thread worker.
+    """
+    future: Future[Result] = Future()
+    future.set_running_or_notify_cancel()  # from here on nobody can cancel what the thread is about to finish
+
+    def do() -> None:
+        try:
+            result = work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=do, name=name, daemon=True).start()
+    return await asyncio.wrap_future(future)

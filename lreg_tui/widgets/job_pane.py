@@ -1,0 +1,193 @@
+"""JobPane: transfer jobs of the store, and what the one under the cursor has found so far.
+
+The screen around it is an ActingScreen: it steers the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import DataTable, Static
+from textual.widgets.data_table import RowDoesNotExist
+
+from lreg_tui import actions, present
+from lreg_tui.feed import RunRow
+from lreg_tui.sheets import Sheet
+from lreg_tui.threads import off_the_loop
+from lreg_tui.transfer_files import TransferFiles
+from lreg_tui.transfer_jobs import Job, read_job, read_results
+from lreg_tui.widgets.sheet_view import SheetView
+
+COLUMNS = ("state", "done", "ETA", "started", "what")
+BAR = 24  # columns of the progress bar
+
+
+class JobPane(Vertical):
+    """Newest job first. Keys act on the job under the cursor; leaving changes nothing for it."""
+
+    DEFAULT_CSS = """
+    JobPane { height: 1fr; padding: 0 1; }
+    JobPane DataTable {
+        height: auto; max-height: 35%; background: $background; overflow-x: hidden; scrollbar-size-vertical: 1;
+    }
+    JobPane #job-progress { height: auto; margin: 1 0; }
+    JobPane SheetView { height: 1fr; padding: 0; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "screen.stop_run", "stop", tooltip="finish what is at hand, and end"),
+        Binding("u", "screen.pause_run", "pause", tooltip="pause, or continue"),
+        Binding("R", "screen.resume_run", "resume", tooltip="go on with what is missing"),
+        Binding("c", "compare", "compare", tooltip="compare the job's runs"),
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.rows: dict[str, RunRow] = {}
+        self.jobs: dict[str, Job] = {}
+        self.results: dict[str, tuple[Sheet, ...]] = {}
+        self._wanted = ""  # the job to put the cursor on when it appears
+        self._files = TransferFiles()
+
+    def compose(self) -> ComposeResult:
+        yield DataTable(cursor_type="row", zebra_stripes=False, show_header=True, cell_padding=1)
+        yield Static(id="job-progress", markup=False)
+        yield SheetView("No transfer job yet. Fill in the request, and start it with F5.", id="job-results")
+
+    def on_mount(self) -> None:
+        table = self.query_one(DataTable)
+        for column in COLUMNS:
+            table.add_column(column, key=column)
+
+    # -- what is listed ----------------------------------------------------------------------------------------------
+
+    @property
+    def selected(self) -> RunRow | None:
+        table = self.query_one(DataTable)
+        if not table.row_count:
+            return None
+        key = table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
+        return self.rows.get(key or "")
+
+    def select(self, job_id: str) -> None:
+        """Put the cursor on a job, now or when it appears."""
+        self._wanted = job_id
+        if job_id in self.rows:
+            table = self.query_one(DataTable)
+            table.move_cursor(row=table.get_row_index(job_id))
+            self._wanted = ""
+
+    def show_rows(self, rows: Iterable[RunRow]) -> None:
+        """List these jobs, oldest given first; only cells that differ are drawn again."""
+        before, current = self.rows, self.selected
+        self.rows = {row.id: row for row in reversed(list(rows)) if row.is_transfer}
+        if list(self.rows) != list(before):
+            self._relist(current.id if current else "")
+        for job_id, row in self.rows.items():
+            if row != before.get(job_id):
+                self._write(row)
+                if row.step != getattr(before.get(job_id), "step", None):
+                    self.results.pop(job_id, None)  # there is more to show
+        if any(job_id not in self.jobs for job_id in self.rows):
+            self._read_plans()
+        if self._wanted:
+            self.select(self._wanted)
+        self._show_selected()
+
+    def _relist(self, current: str) -> None:
+        table = self.query_one(DataTable)
+        table.clear()
+        for row in self.rows.values():
+            table.add_row(*self._cells(row), key=row.id)
+        if current in self.rows:
+            table.move_cursor(row=table.get_row_index(current))
+
+    def _write(self, row: RunRow) -> None:
+        table = self.query_one(DataTable)
+        for column, cell in zip(COLUMNS, self._cells(row), strict=True):
+            try:
+                if table.get_cell(row.id, column) != cell:
+                    table.update_cell(row.id, column, cell, update_width=True)
+            except RowDoesNotExist:
+                return
+
+    def _cells(self, row: RunRow) -> list[Text]:
+        job = self.jobs.get(row.id)
+        return [
+            present.state_text(row.state),
+            Text(f"{row.step}/{row.total}" if row.total else present.NOTHING, justify="right"),
+            Text(present.duration(row.eta_s) if row.is_live else ""),
+            Text(f"{present.age(row.created)} ago"),
+            present.text(job.title if job else row.id),
+        ]
+
+    # -- the one under the cursor ------------------------------------------------------------------------------------
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        event.stop()
+        self._show_selected()
+
+    def _show_selected(self) -> None:
+        row = self.selected
+        job = self.jobs.get(row.id) if row else None
+        self.query_one("#job-progress", Static).update(_progress(row, job) if row else Text())
+        sheets = self.results.get(row.id) if row else ()
+        if row is not None and sheets is None and job is not None:
+            self._read_results(row.id, job)
+        else:
+            self.query_one(SheetView).show(sheets or (), empty=_nothing_yet(row))
+        self.refresh_bindings()
+
+    @work(exclusive=True, group="plans")
+    async def _read_plans(self) -> None:
+        """Read what jobs are to do, once for each."""
+        paths = {job_id: row.path for job_id, row in self.rows.items() if job_id not in self.jobs}
+        self.jobs |= await off_the_loop(lambda: {job_id: read_job(path) for job_id, path in paths.items()})
+        for job_id in paths:
+            if job_id in self.rows:
+                self._write(self.rows[job_id])
+        self._show_selected()
+
+    @work(exclusive=True, group="results")
+    async def _read_results(self, job_id: str, job: Job) -> None:
+        """Read what the runs of the job under the cursor hold of it."""
+        self.results[job_id] = await off_the_loop(lambda: read_results(job, self._files))
+        self._show_selected()
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self.selected is not None if action == "compare" else True
+
+    def action_compare(self) -> None:
+        row = self.selected
+        job = self.jobs.get(row.id) if row else None
+        if job is not None and job.run_ids:
+            self.app.open_compare(job.run_ids)  # type: ignore[attr-defined]
+
+
+def _nothing_yet(row: RunRow | None) -> str:
+    if row is None:
+        return "No transfer job yet. Fill in the request, and start it with F5."
+    return "No evaluation is complete yet." if row.is_live else "No evaluation was completed."
+
+
+def _progress(row: RunRow, job: Job | None) -> Text:
+    """How far a job is, and what it says."""
+    full = round(BAR * row.progress)
+    line = Text.assemble(
+        ("━" * full, "bold"), ("─" * (BAR - full), "dim"), f"  {present.progress(row.step, row.total)}"
+    )
+    if row.is_live and row.eta_s is not None:
+        line.append(f"  ETA {present.duration(row.eta_s)}")
+    if row.state == "finished":
+        line.append("  finished: c compares its runs", "bold")
+    elif row.state in actions.RESUMABLE:
+        line.append(f"  {row.state}: R resumes it", "bold")
+    words = job.problem if job and job.problem else row.message
+    return line.append(f"\n{present.clean(words, 300)}", "dim") if words else line

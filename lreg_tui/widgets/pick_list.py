@@ -1,0 +1,169 @@
+"""PickList: pick one thing or several from a list by keyboard; typing narrows the list down.
+
+chosen = await app.push_screen_wait(PickList("metric", [Choice("meta_loss", "meta-loss")], several=False))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList
+from textual.widgets.option_list import Option
+
+from lreg_tui import present
+
+LONGEST_LABEL = 44  # columns; help begins after it
+MARKS = {True: "[x] ", False: "[ ] "}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value, what it is called, and a few words on it. All may be text from strangers."""
+
+    value: str
+    label: str = ""
+    help: str = ""
+
+    @property
+    def name(self) -> str:
+        return present.clean(self.label or self.value, 120)
+
+
+class FilterInput(Input):
+    """Where typing goes. A space marks where several can be picked, and is a letter like any other elsewhere."""
+
+    def __init__(self, space_marks: bool) -> None:
+        super().__init__(placeholder="type to narrow down", compact=True)
+        self.space_marks = space_marks
+        self.cursor_blink = False  # nothing is sent while nothing changes
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        return not (self.space_marks and key == "space") and super().check_consume_key(key, character)
+
+
+class PickList(ModalScreen[tuple[str, ...] | None]):
+    """Returns the picked values (in the order in which they were picked), or None where the user has cancelled."""
+
+    DEFAULT_CSS = """
+    PickList { align: center middle; }
+    PickList > Vertical {
+        width: 90%; max-width: 96; height: auto; max-height: 90%;
+        background: $panel; border: round $primary; padding: 0 1;
+    }
+    PickList Input { border: none; height: 1; padding: 0; background: $surface; margin-bottom: 1; }
+    PickList OptionList {
+        height: auto; max-height: 30; border: none; padding: 0; background: $panel;
+        text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "cancel"),
+        Binding("up", "move(-1)", "up", show=False, priority=True),
+        Binding("down", "move(1)", "down", show=False, priority=True),
+        Binding("pageup", "move(-10)", "page up", show=False, priority=True),
+        Binding("pagedown", "move(10)", "page down", show=False, priority=True),
+        Binding("space", "mark", "mark", priority=True),
+        Binding("ctrl+a", "mark_all", "all", priority=True),
+        Binding("enter", "accept", "accept", priority=True),
+    ]
+
+    def __init__(
+        self, title: str, choices: Iterable[Choice], chosen: Sequence[str] = (), *, several: bool = False
+    ) -> None:
+        super().__init__()
+        self.heading = title
+        self.choices = list(choices)
+        self.several = several
+        self.chosen = [value for value in chosen if any(choice.value == value for choice in self.choices)]
+        self.shown = list(self.choices)
+
+    def compose(self) -> ComposeResult:
+        keys = "space marks, ctrl+a all, enter accepts" if self.several else "enter picks"
+        with Vertical() as box:
+            box.border_title = Text(present.clean(self.heading))
+            box.border_subtitle = f"{keys}, esc cancels"
+            yield FilterInput(self.several)
+            yield OptionList(markup=False, compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).can_focus = False  # typing always narrows down, arrows always move
+        self._show(self.chosen[0] if self.chosen else None)
+        self.query_one(Input).focus()
+
+    def _show(self, highlighted: str | None = None) -> None:
+        """List what fits the filter, with the highlight where it was."""
+        words = self.query_one(Input).value.lower().split()
+        texts = {choice.value: f"{choice.name} {choice.value} {choice.help}".lower() for choice in self.choices}
+        self.shown = [choice for choice in self.choices if all(word in texts[choice.value] for word in words)]
+        listed = self.query_one(OptionList)
+        listed.clear_options()
+        width = min(max((len(choice.name) for choice in self.choices), default=0), LONGEST_LABEL)
+        listed.add_options([Option(self._prompt(choice, width)) for choice in self.shown])
+        if self.shown:
+            values = [choice.value for choice in self.shown]
+            listed.highlighted = values.index(highlighted) if highlighted in values else 0
+
+    def _prompt(self, choice: Choice, width: int) -> Text:
+        is_chosen = choice.value in self.chosen
+        line = Text(no_wrap=True, overflow="ellipsis")
+        if self.several:
+            line.append(MARKS[is_chosen], "bold" if is_chosen else "dim")
+        line.append(choice.name.ljust(width), "bold" if is_chosen else "")
+        if choice.help:
+            line.append(f"  {present.clean(choice.help, 200)}", "dim")
+        return line
+
+    @property
+    def _current(self) -> Choice | None:
+        index = self.query_one(OptionList).highlighted
+        return self.shown[index] if index is not None and index < len(self.shown) else None
+
+    def on_input_changed(self) -> None:
+        current = self._current
+        self._show(current.value if current else None)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """A click."""
+        event.stop()
+        self.action_mark() if self.several else self.action_accept()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self.several if action in ("mark", "mark_all") else True  # else a space is part of a word
+
+    def action_move(self, by: int) -> None:
+        listed = self.query_one(OptionList)
+        if self.shown:
+            index = (listed.highlighted or 0) + by
+            step = abs(by) == 1  # single steps go round, pages stop at the ends
+            listed.highlighted = index % len(self.shown) if step else max(0, min(index, len(self.shown) - 1))
+
+    def action_mark(self) -> None:
+        if (choice := self._current) is not None:
+            self._mark([choice.value], choice.value not in self.chosen)
+            self._show(choice.value)
+
+    def action_mark_all(self) -> None:
+        """Mark all that are listed, or none of them where all are marked."""
+        values = [choice.value for choice in self.shown]
+        self._mark(values, not set(values) <= set(self.chosen))
+        self._show(self._current.value if self._current else None)
+
+    def _mark(self, values: Sequence[str], is_chosen: bool) -> None:
+        kept = [value for value in self.chosen if value not in values or is_chosen]
+        self.chosen = [*kept, *(value for value in values if is_chosen and value not in kept)]
+
+    def action_accept(self) -> None:
+        if self.several:
+            self.dismiss(tuple(self.chosen))
+        elif (choice := self._current) is not None:
+            self.dismiss((choice.value,))
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)

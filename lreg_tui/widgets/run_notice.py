@@ -1,0 +1,67 @@
+"""RunNotice: what there is to say about one run: why it failed with its last words, or what it is at."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual import work
+from textual.widgets import Static
+
+from lreg_tui import present
+from lreg_tui.feed import RunRow
+from lreg_tui.log_file import last_lines, with_short_time
+from lreg_tui.threads import off_the_loop
+
+LAST_WORDS = 3  # log lines of a run that has crashed or failed
+DEAD = ("crashed", "failed")
+
+
+class RunNotice(Static):
+    """Shows nothing about a run that is well and says nothing."""
+
+    DEFAULT_CSS = """
+    RunNotice {
+        height: auto; max-height: 5; display: none; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis;
+        color: $text-muted;
+        &.-dead { background: $error 12%; color: $text; border-left: thick $error; }
+    }
+    """
+
+    def __init__(self, *, offers: str = "R goes on from its last checkpoint", id: str | None = None) -> None:
+        """`offers`: what is said after the last words of a run that can be resumed."""
+        super().__init__("", markup=False, id=id)
+        self.offers = offers
+        self._row: RunRow | None = None
+        self._facts: tuple[object, ...] = ()
+
+    def show_run(self, row: RunRow | None) -> None:
+        dead = row is not None and row.state in DEAD
+        facts = () if row is None else (row.id, row.state, row.message, row.step if dead else 0)
+        if facts == self._facts:
+            return
+        self._row, self._facts = row, facts
+        self.set_class(dead, "-dead")
+        self._say("" if row is None or dead else present.clean(row.message, 160))
+        if dead:
+            self._say_why()
+
+    @work(group="notice", exclusive=True)
+    async def _say_why(self) -> None:
+        row = self._row
+        assert row is not None
+        lines = await off_the_loop(lambda: last_lines(row.path / "log.txt", LAST_WORDS), "notice")
+        if row is self._row:
+            self._say(self._epitaph(row, lines))
+
+    def _epitaph(self, row: RunRow, lines: tuple[str, ...]) -> Text:
+        unit = "evaluation" if row.is_transfer else "meta-step"
+        at = f" at {unit} {row.step} of {row.total}" if row.total else ""
+        reason = f": {present.clean(row.message, 200)}" if row.message and row.state == "failed" else ""
+        text = Text(f"{present.clean(row.name, 60)} {row.state}{at}{reason}", "bold")
+        text.append(f"  {self.offers}", "not bold")
+        for line in lines:
+            text.append(f"\n{with_short_time(line)}", "not bold dim")
+        return text
+
+    def _say(self, text: Text | str) -> None:
+        self.display = bool(text)
+        self.update(text)

@@ -1,0 +1,320 @@
+"""RunTable: every run on a line, live. Draws only the cells that change, so a thousand runs cost what is in view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.color import Color
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from lreg_tui import themes
+from lreg_tui.feed import RunRow
+from lreg_tui.messages import SelectionChanged
+from lreg_tui.run_list import RunList
+from lreg_tui.widgets.chart_canvas import visible
+from lreg_tui.widgets.run_columns import BY_KEY, NAME, Cell, Column, chosen, fit
+
+MOST_OVERLAID = len(themes.MARKERS)
+LEAD = 2  # characters before the first column: mark, pin
+WIDE = 110  # characters from which columns stand further apart
+LONGEST_NAME = 44
+AGES_EVERY_S = 20.0
+STYLES: tuple[str, ...] = ("heading", "sorted", "cursor", "muted", "transfer", "bar", "done", "rest", "pin")
+STYLES += ("running", "queued", "paused", "crashed", "failed", "stopped", "finished")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A cell of a line: where it begins, its width, what it shows, and whether it stands at the right."""
+
+    start: int
+    width: int
+    cell: Cell
+    right: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line below the heading, as it is drawn."""
+
+    cells: tuple[Placed, ...] = ()
+    has_cursor: bool = False
+
+
+class RunTable(ScrollView, can_focus=True):
+    """Runs sorted, filtered and marked (see RunList). Rows go down by `show_runs`."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "mark", "mark", tooltip="mark for overlay, compare, transfer and actions"),
+        Binding("enter", "open", "open", key_display="⏎", tooltip="everything about the run"),
+        Binding("up,k", "move(-1)", "up", show=False),
+        Binding("down,j", "move(1)", "down", show=False),
+        Binding("pageup", "page(-1)", "page up", show=False),
+        Binding("pagedown", "page(1)", "page down", show=False),
+        Binding("home", "go_to(0)", "first", show=False),
+        Binding("end,G", "go_to(-1)", "last", show=False),
+        Binding("asterisk", "mark_all", "mark all, or none", key_display="*", show=False),
+    ]
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"run-table--{name}" for name in STYLES}
+    DEFAULT_CSS = """
+    RunTable {
+        overflow-x: hidden; overflow-y: auto; scrollbar-size: 1 1; scrollbar-gutter: stable;
+        scrollbar-color: $foreground 25%; scrollbar-background: $background;
+        & > .run-table--heading { color: $text-muted; }
+        & > .run-table--sorted { color: $primary; text-style: bold; }
+        & > .run-table--cursor { background: $foreground 12%; }
+        &:focus > .run-table--cursor { background: $primary 30%; text-style: bold; }
+        & > .run-table--muted, & > .run-table--queued { color: $text-muted; }
+        & > .run-table--finished { color: $foreground 75%; }
+        & > .run-table--transfer { color: $foreground 75%; }
+        & > .run-table--pin { color: $accent; }
+        & > .run-table--bar, & > .run-table--running { color: $success; }
+        & > .run-table--done { color: $foreground 45%; }
+        & > .run-table--rest { color: $foreground 20%; }
+        & > .run-table--paused, & > .run-table--stopped { color: $warning; }
+        & > .run-table--failed, & > .run-table--crashed { color: $error; text-style: bold; }
+    }
+    """
+
+    @dataclass
+    class CursorMoved(Message):
+        """Another run is under the cursor, or none."""
+
+        run_id: str | None
+
+    @dataclass
+    class Opened(Message):
+        run_id: str
+
+    @dataclass
+    class SortChanged(Message):
+        """The user sorts by another column."""
+
+        key: str
+        reverse: bool
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.runs = RunList()
+        self.columns: tuple[Column, ...] = ()
+        self._widths: dict[str, int] = {}
+        self._drawn: dict[int, Line] = {}  # by line of the widget
+        self._told: tuple[tuple[str, ...], str | None] = ((), None)
+
+    def on_mount(self) -> None:
+        self.set_interval(AGES_EVERY_S, self.redraw_changed)
+
+    # -- data goes down, news comes up -------------------------------------------------------------------------------
+
+    def show_runs(self, rows: Sequence[RunRow]) -> None:
+        """Take over what is in the run store."""
+        self._change(lambda: self.runs.replace(rows))
+
+    def filter_by(self, predicate: Callable[[RunRow], bool]) -> None:
+        self._change(lambda: self.runs.filter_by(predicate))
+
+    def sort_by(self, key: str, reverse: bool = False) -> None:
+        if key in BY_KEY:
+            self._change(lambda: self.runs.sort_by(key, reverse))
+            self.refresh(Region(0, 0, self._room, 1))
+
+    def clear_marks(self) -> None:
+        self._change(self.runs.clear_marks)
+
+    def _change(self, change: Callable[[], None]) -> None:
+        """Change the list; keep a cursor that was in view in view; draw and tell what is different."""
+        before, offset = self.runs.cursor, self.scroll_offset.y
+        change()
+        self.virtual_size = Size(self._room, len(self.runs.shown) + 1)
+        if offset <= before < offset + self._page:
+            self._scroll_to_cursor()
+        self._lay_out()
+        self.redraw_changed()
+        self._tell()
+
+    def _tell(self) -> None:
+        ids, cursor = tuple(row.id for row in self.runs.selected), self.runs.cursor_id
+        told, self._told = self._told, (ids, cursor)
+        if cursor != told[1]:
+            self.post_message(self.CursorMoved(cursor))
+        if ids != told[0]:
+            self.post_message(SelectionChanged(ids))
+
+    # -- keys and mouse ----------------------------------------------------------------------------------------------
+
+    @property
+    def _room(self) -> int:
+        """Characters in a line."""
+        return self.scrollable_content_region.width
+
+    @property
+    def _page(self) -> int:
+        """Rows in view."""
+        return max(1, self.size.height - 1)
+
+    def move_to(self, place: int) -> None:
+        """Put the cursor on a row, by its place in the table."""
+        self._change(lambda: self.runs.move_to(place))
+        self._scroll_to_cursor()
+
+    def action_move(self, rows: int) -> None:
+        self.move_to(self.runs.cursor + rows)
+
+    def action_page(self, pages: int) -> None:
+        self.move_to(self.runs.cursor + pages * max(1, self._page - 1))
+
+    def action_go_to(self, place: int) -> None:
+        self.move_to(place if place >= 0 else len(self.runs.shown) - 1)
+
+    def action_mark(self) -> None:
+        self._change(self.runs.mark)
+
+    def action_mark_all(self) -> None:
+        self._change(self.runs.mark_all)
+
+    def action_open(self) -> None:
+        if self.runs.cursor_id is not None:
+            self.post_message(self.Opened(self.runs.cursor_id))
+
+    def choose_sort(self, key: str, reverse: bool) -> None:
+        """Sort as the user wants it."""
+        self.sort_by(key, reverse)
+        self.post_message(self.SortChanged(key, reverse))
+
+    def next_sort(self) -> None:
+        """Sort by the next column in view."""
+        keys = [column.key for column in self.columns]
+        place = keys.index(self.runs.sorted_by) + 1 if self.runs.sorted_by in keys else 0
+        self.choose_sort(keys[place % len(keys)], False)
+
+    def on_click(self, event: events.Click) -> None:
+        if event.y == 0:
+            for column, start in self._places():
+                if start <= event.x < start + self._widths[column.key]:
+                    self.choose_sort(column.key, column.key == self.runs.sorted_by and not self.runs.reverse)
+            return
+        place = event.y - 1 + self.scroll_offset.y
+        if place < len(self.runs.shown):
+            self.move_to(place)
+            if event.x < LEAD:
+                self.action_mark()
+            elif event.chain == 2:
+                self.action_open()
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        """Choose the columns that fit; the name takes what is left, as far as names are long."""
+        gap = 2 if self._room >= WIDE else 1
+        room = self._room - LEAD
+        columns = chosen(room, gap, self.runs.shown)
+        left = room - sum(column.width for column in columns) - gap * (len(columns) - 1)
+        longest = max((cell_len(row.name) + 7 * row.is_transfer for row in self.runs.shown), default=0)
+        more = min(left, max(0, min(longest, LONGEST_NAME) - BY_KEY[NAME].width))
+        widths = {column.key: column.width + more * (column.key == NAME) for column in columns}
+        if (widths, columns) != (self._widths, self.columns):
+            self.columns, self._widths = columns, widths
+            self._drawn.clear()
+            self.refresh()
+
+    def _places(self) -> Iterator[tuple[Column, int]]:
+        """Columns with where they begin."""
+        start = LEAD
+        for column in self.columns:
+            yield column, start
+            start += self._widths[column.key] + (2 if self._room >= WIDE else 1)
+
+    def on_resize(self) -> None:
+        self.virtual_size = Size(self._room, len(self.runs.shown) + 1)
+        self._lay_out()
+        self._scroll_to_cursor()
+
+    def _scroll_to_cursor(self) -> None:
+        cursor, offset = self.runs.cursor, self.scroll_offset.y
+        if cursor < offset:
+            self.scroll_to(y=cursor, animate=False, force=True)
+        elif cursor >= offset + self._page:
+            self.scroll_to(y=cursor - self._page + 1, animate=False, force=True)
+
+    def redraw_changed(self) -> None:
+        """Draw again the cells in view that show something else than before."""
+        for y in range(1, self.size.height):
+            before, now = self._drawn.get(y), self._line(y)
+            if before is None or before.has_cursor != now.has_cursor or len(before.cells) != len(now.cells):
+                self.refresh(Region(0, y, self._room, 1))
+                continue
+            for old, new in zip(before.cells, now.cells, strict=True):
+                if old != new:
+                    self.refresh(Region(new.start, y, new.width, 1))
+
+    def _line(self, y: int) -> Line:
+        place = y - 1 + self.scroll_offset.y
+        if not 0 <= place < len(self.runs.shown):
+            return Line()
+        row = self.runs.shown[place]
+        lead = Placed(0, LEAD, (self._mark(row), ("*" if row.pinned else " ", "pin")))
+        cells = (
+            Placed(start, self._widths[column.key], column.show(row), column.right) for column, start in self._places()
+        )
+        return Line((lead, *cells), place == self.runs.cursor)
+
+    def _mark(self, row: RunRow) -> tuple[str, str]:
+        """The marker that tells a run in the charts; a plus for marked ones that the charts leave out."""
+        place = self.runs.marked.get(row.id)
+        if place is None:
+            return (" ", "")
+        return (themes.MARKERS[place], f"series {place}") if 0 <= place < MOST_OVERLAID else ("+", "")
+
+    def render_line(self, y: int) -> Strip:
+        if y == 0:
+            return self._heading()
+        line = self._drawn[y] = self._line(y)
+        style = self.rich_style
+        if line.has_cursor:
+            style += self.get_component_rich_style("run-table--cursor")
+        segments, x = [], 0
+        for placed in line.cells:
+            segments.append(Segment(" " * (placed.start - x), style))
+            segments += self._segments(placed, style)
+            x = placed.start + placed.width
+        return Strip(segments).adjust_cell_length(self._room, style)
+
+    def _segments(self, placed: Placed, style: Style) -> Iterator[Segment]:
+        left = placed.width
+        for number, (text, kind) in enumerate(placed.cell, start=1):
+            shown = fit(text, left, placed.right) if number == len(placed.cell) else text
+            left -= cell_len(text)
+            yield Segment(shown, style + self._style_of(kind))
+
+    def _style_of(self, kind: str) -> Style:
+        if kind.startswith("series "):
+            colour = visible(Color.parse(themes.SERIES[int(kind[7:])]), self.background_colors[1])  # as the charts do
+            return Style(color=colour.rich_color)
+        if not kind:
+            return Style()
+        style = self.get_component_rich_style(f"run-table--{kind}")
+        return Style(color=style.color, bold=style.bold or None)  # the background is that of the line
+
+    def _heading(self) -> Strip:
+        style = self.rich_style + self._style_of("heading")
+        segments, x = [], 0
+        for column, start in self._places():
+            is_sorted, width = column.key == self.runs.sorted_by, self._widths[column.key]
+            arrow = ("▼" if self.runs.reverse else "▲") if is_sorted else ""
+            text = arrow + column.heading if column.right else column.heading + arrow
+            begin = start - column.right  # the arrow stands in the gap before
+            segments.append(Segment(" " * (begin - x), style))
+            shown = fit(text, width + column.right, column.right)
+            segments.append(Segment(shown, style + self._style_of("sorted" * is_sorted)))
+            x = start + width
+        return Strip(segments).adjust_cell_length(self._room, style)

@@ -1,0 +1,128 @@
+"""SheetView: sheets (tables of text) that scroll. What does not fit side by side stands below each other.
+
+view = SheetView()
+view.show(comparison_sheets.sheets(found), notes=found.notes)
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from rich.console import Console, RenderableType
+from rich.style import Style
+from textual import work
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from lreg_tui import comparison_sheets, present, sheets
+from lreg_tui.sheets import Entry, Sheet
+from lreg_tui.threads import off_the_loop
+
+BEST, BETTER, WORSE = "★", "✓", "✗"  # so that colour is never the only difference
+VERDICT = re.compile(r"\b(lower|higher)\b")
+RULE = re.compile("[─ ]*─[─ ]*")
+QUIET = Style(dim=True)
+NARROWEST = 20  # columns that a table is laid out for, however small the widget
+
+
+class SheetView(ScrollView, can_focus=True):
+    """Reads like paper: the titles, tables and remarks of several sheets, one below the other.
+
+    The best of a column and verdicts carry a mark beside their colour. Text from strangers stays plain.
+    """
+
+    DEFAULT_CSS = """
+    SheetView { padding: 0 1; overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
+    """
+
+    def __init__(self, empty: str = "", *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.sheets: Sequence[Sheet] = ()
+        self.notes: Sequence[str] = ()
+        self.empty = empty
+        self._lines: list[Strip] = []
+        self._width = 0  # that the lines are for
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda theme: self._lay_out())
+
+    def show(self, found: Iterable[Sheet], notes: Sequence[str] = (), empty: str | None = None) -> None:
+        """Show these sheets, and notes below them; without any: the text `empty`. Redraws where something differs."""
+        wanted = (list(found), list(notes), self.empty if empty is None else empty)
+        if wanted != (self.sheets, self.notes, self.empty):
+            self.sheets, self.notes, self.empty = wanted
+            self._lay_out()
+
+    @property
+    def text(self) -> str:
+        """What is shown, as text."""
+        return "\n".join(line.text.rstrip() for line in self._lines)
+
+    def on_resize(self) -> None:
+        if self.scrollable_content_region.width != self._width:
+            self._lay_out()
+
+    @work(exclusive=True, group="layout")
+    async def _lay_out(self) -> None:
+        """Turn the sheets into lines of the width at hand: for long ones too much work between two key presses."""
+        self._width = self.scrollable_content_region.width
+        width = max(self._width, NARROWEST)
+        found, notes, empty, colours = self.sheets, self.notes, self.empty, self._colours()
+        self._lines = await off_the_loop(lambda: lines_of(found, notes, empty, width, colours), "layout")
+        self.virtual_size = Size(self.size.width, len(self._lines))
+        self.refresh()
+
+    def _colours(self) -> Mapping[str, str]:
+        theme = self.app.current_theme
+        return {
+            "best": theme.accent or "",
+            "green": theme.success or "",
+            "red": theme.error or "",
+            "yellow": theme.warning or "",
+        }
+
+    def render_line(self, y: int) -> Strip:
+        line = int(self.scroll_offset.y) + y
+        width = self.size.width
+        strip = self._lines[line] if 0 <= line < len(self._lines) else Strip.blank(width)
+        return strip.crop_extend(0, width, None).apply_style(self.rich_style)
+
+
+def lines_of(
+    found: Sequence[Sheet], notes: Sequence[str], empty: str, width: int, colours: Mapping[str, str]
+) -> list[Strip]:
+    """Sheets, and notes below them, as lines; without any sheet: the text `empty`."""
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    parts: list[RenderableType] = []
+    for sheet in found:
+        parts += [present.text(""), *sheets.tables(marked(sheet, colours), console)]
+    parts += [present.text(""), *(present.text(f"note: {note}", colours["yellow"]) for note in notes)] if found else []
+    lines = [Strip(line) for part in parts[1:] for line in console.render_lines(part, pad=False)]
+    if not found:
+        lines = [Strip(line) for line in console.render_lines(present.text(empty, "dim"), pad=False)]
+    return [line.apply_style(QUIET) if RULE.fullmatch(line.text) else line for line in lines]
+
+
+def marked(sheet: Sheet, colours: Mapping[str, str]) -> Sheet:
+    """The sheet in the colours of a theme, with a mark at what is the best, better or worse."""
+    has_verdict = any(_is_verdict(entry) for _, entries in sheet.rows for entry in entries)
+    rows = [(label, [_marked(entry, colours) for entry in entries]) for label, entries in sheet.rows]
+    legend = [f"{BETTER} better, {WORSE} worse than the reference"] if has_verdict else []
+    return replace(sheet, rows=rows, remarks=[*sheet.remarks, *legend])
+
+
+def _is_verdict(entry: Entry) -> bool:
+    return entry.style in (comparison_sheets.BETTER, comparison_sheets.WORSE) and bool(VERDICT.search(entry.text))
+
+
+def _marked(entry: Entry, colours: Mapping[str, str]) -> Entry:
+    style = " ".join(colours.get(word, word) for word in entry.style.split())
+    if entry.best:
+        return Entry(f"{BEST} {entry.text}", True, colours["best"])
+    if _is_verdict(entry):
+        return Entry(f"{BETTER if entry.style == comparison_sheets.BETTER else WORSE} {entry.text}", style=style)
+    return replace(entry, style=style)

@@ -1,0 +1,123 @@
+"""What the tests of the console share. Import it as `tui.driving`: tests/cli has a `driving` of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from engine import notes, transfer_plan
+from engine.preset import from_mapping
+from engine.runs import Run, RunReader, RunStore
+from engine.transfer_job import TransferJob
+
+if TYPE_CHECKING:
+    from textual.pilot import Pilot
+
+    from lreg_tui.console import LregApp
+
+Value = TypeVar("Value")
+NOBODY = 2**22 + 1  # no process has this number
+
+
+def run(coroutine: Coroutine[Any, Any, Value]) -> Value:
+    """Do what a test describes as a coroutine."""
+    return asyncio.run(coroutine)
+
+
+def make_run(
+    root: Path,
+    name: str = "tiny",
+    *,
+    state: str = "finished",
+    step: int = 10,
+    total: int = 10,
+    records: Sequence[Mapping[str, Any]] | None = None,
+    latest: Mapping[str, float | None] | None = None,
+    age_s: float = 0.0,
+    log: str = "",
+    tags: Sequence[str] = (),
+    pinned: bool = False,
+    **tables: Any,
+) -> Run:
+    """A run folder in `root`, as a process leaves it. `crashed`: it says that it is running, and nobody is there.
+
+    Of `queued`, `running` and `paused` this process is the one that ought to hold it. `tables` are the preset's.
+    """
+    made = Run.create(root, from_mapping({"name": name, "task": {"dataset": "digits"}, **tables}))
+    made.append(curve(step) if records is None else records)
+    changes: dict[str, Any] = {"state": state, "step": step, "total": total, "message": ""}
+    if state == "crashed":
+        changes |= {"state": "running", "pid": NOBODY, "process_started": 1.0}
+    if latest is not None:
+        changes["latest"] = dict(latest)
+    made.set_status(**changes)
+    made._close_metrics()
+    if age_s:
+        change_json(made.path / "run.json", created=_utc(time.time() - age_s))
+    if log:
+        (made.path / "log.txt").write_text(log)
+    if tags or pinned:
+        notes.write(made.path, notes.Notes(tags=tuple(tags), pinned=pinned))
+    return made
+
+
+def curve(count: int) -> list[dict[str, float]]:
+    """Records of a run that gets better: the meta-loss halves every ten meta-steps."""
+    return [
+        {"step": step, "meta_loss": 2.0 * 0.5 ** (step / 10), "sharpness": 0.1 / (1 + step), "test_accuracy": 0.5}
+        for step in range(count)
+    ]
+
+
+def make_job(root: Path, runs: Sequence[Run], *, state: str = "finished", step: int = 2, total: int = 4) -> TransferJob:
+    """The folder of a transfer job on some runs, which get a checkpoint (an empty one: it is not to be read)."""
+    for made in runs:
+        (made.path / "checkpoint" / "best.safetensors").touch()
+    plan = transfer_plan.make([RunReader(made.path) for made in runs], (), transfer_plan.TransferSettings(seeds=1))
+    job = TransferJob.start(root, plan)
+    job.set_status(state=state, step=step, total=total, message="")
+    return job
+
+
+def make_store(root: Path) -> RunStore:
+    """Three runs: `alpha` has finished, `beta` is running (in this process's name), `gamma` has crashed."""
+    make_run(root, "alpha", age_s=7200)
+    make_run(root, "beta", state="running", step=4, total=20, age_s=3600, penalty={"sam": {"weight": 1.0}})
+    make_run(root, "gamma", state="crashed", step=7, total=20, age_s=60, log="loading\nout of memory\n")
+    return RunStore(root)
+
+
+def make_app(store: RunStore, folder: Path, **options: Any) -> LregApp:
+    """The console on a store; what it remembers is kept in `folder`, not in the user's."""
+    from lreg_tui.console import LregApp
+
+    return LregApp(store, session_path=folder / "console.json", **options)
+
+
+def change_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+async def until(pilot: Pilot[Any], condition: Callable[[], Value], limit_s: float = 20.0) -> Value:
+    """Let the console work until a condition holds; return what it gave."""
+    deadline = time.monotonic() + limit_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited too long"
+        await pilot.pause(0.01)
+    return found
+
+
+async def settle(pilot: Pilot[Any]) -> None:
+    """Let workers end and messages arrive."""
+    await pilot.pause()
+    await until(pilot, lambda: all(worker.is_finished for worker in pilot.app.workers))
+    await pilot.pause()
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,29 @@
+"""A console without its dashboard, for tests of single screens. Import it as `tui.hosting`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual import events
+from textual.screen import Screen
+
+from engine.runs import RunStore
+from lreg_tui import themes
+from lreg_tui.console import LregApp
+
+
+class Host(LregApp):
+    """The console's keys, feed and themes above an empty screen. What it remembers is kept in `folder`."""
+
+    CSS_PATH = str(Path(themes.__file__).with_name("app.tcss"))
+
+    def __init__(self, store: RunStore, folder: Path) -> None:
+        super().__init__(store, session_path=folder / "console.json")
+
+    def on_mount(self, event: events.Mount) -> None:
+        event.prevent_default()  # else the dashboard comes
+        for theme in themes.THEMES:
+            self.register_theme(theme)
+        self.theme = themes.DEFAULT
+        self.push_screen(Screen())
+        self.feed.start()

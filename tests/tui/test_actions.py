@@ -1,0 +1,183 @@
+"""Actions on runs, with a real process at the other end where one is needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tui.driving import make_job, make_run
+
+from engine import notes
+from engine.errors import LregError
+from engine.runs import RunReader
+from lreg_tui import actions, launch
+
+ROOT = Path(__file__).parent.parent.parent
+CHILD = """
+import sys, time
+from engine.control import Control
+from engine.runs import Run
+
+with Run(sys.argv[1]) as run, Control().listening() as control:
+    run.set_status(controllable=True)
+    while not control.stop:
+        wanted = "paused" if control.paused else "running"
+        if run.status.state != wanted:
+            run.set_status(state=wanted)
+        time.sleep(0.01)
+    run.set_status(state="stopped")
+"""
+
+
+def eventually(condition, limit_s: float = 30.0):
+    deadline = time.monotonic() + limit_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+    return found
+
+
+@pytest.fixture
+def work_on():
+    """Start a process that holds a run and obeys signals as a worker does; killed at the end, if it is still there."""
+    started = []
+
+    def start(path: Path) -> subprocess.Popen:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        started.append(subprocess.Popen([sys.executable, "-c", CHILD, str(path)], env=environment))
+        eventually(lambda: RunReader(path).recorded_status().controllable)
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_pause_continue_and_stop_reach_the_process(tmp_path, work_on):
+    made = make_run(tmp_path, "alpha", state="queued")
+    process = work_on(made.path)
+    reader = RunReader(made.path)
+    assert "pausing alpha" in actions.pause_or_continue(made.path)
+    eventually(lambda: reader.state == "paused")
+    assert "alpha goes on" in actions.pause_or_continue(made.path)
+    eventually(lambda: reader.state == "running")
+    assert "stopping alpha" in actions.stop(made.path)
+    process.wait(30)
+    assert reader.state == "stopped"
+
+
+def test_a_run_that_somebody_works_on_is_not_deleted_and_not_resumed(tmp_path, work_on):
+    made = make_run(tmp_path, "alpha", state="queued")
+    process = work_on(made.path)
+    for action, reason in ((actions.delete, "stop it first"), (actions.resume, "nothing to resume")):
+        with pytest.raises(LregError, match=f"is running: {reason}"):
+            action(made.path)
+    process.kill()
+    process.wait()
+    assert RunReader(made.path).state == "crashed"
+    actions.delete(made.path)
+    assert not made.path.exists()
+
+
+@pytest.mark.parametrize(("action", "purpose"), [(actions.stop, "stop"), (actions.pause_or_continue, "pause")])
+def test_what_has_ended_is_not_signalled(tmp_path, action, purpose):
+    made = make_run(tmp_path, "alpha", state="finished")
+    with pytest.raises(LregError, match=f"is finished: nothing to {purpose}"):
+        action(made.path)
+
+
+def test_resume_starts_a_worker_for_what_has_ended_early_only(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(launch, "start_detached", lambda reader, **options: started.append(reader.path))
+    for state in ("stopped", "failed", "crashed"):
+        made = make_run(tmp_path, "alpha", state=state)
+        assert "goes on" in actions.resume(made.path) and started[-1] == made.path
+    job = make_job(tmp_path, [made], state="stopped")
+    actions.resume(job.path)
+    assert started[-1] == job.path
+    with pytest.raises(LregError, match="is finished: nothing to resume"):
+        actions.resume(make_run(tmp_path, "beta").path)
+    assert len(started) == 4
+
+
+def test_a_damaged_preset_is_told_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "start_detached", lambda *_, **__: pytest.fail("started"))
+    made = make_run(tmp_path, "alpha", state="stopped")
+    (made.path / "preset.toml").write_text("[task]\ndataset = 'nothing'\n")
+    with pytest.raises(LregError, match="task.dataset"):
+        actions.resume(made.path)
+
+
+def test_delete_takes_the_folder_and_nothing_else(tmp_path):
+    gone, kept = make_run(tmp_path, "alpha"), make_run(tmp_path, "beta")
+    (gone.path / "mine.txt").write_text("left there by somebody")
+    before = sorted(tmp_path.rglob("*"))
+    assert actions.delete(gone.path) == "deleted alpha"
+    assert sorted(tmp_path.rglob("*")) == [path for path in before if gone.path not in (path, *path.parents)]
+    assert kept.path.is_dir()
+
+
+def test_delete_does_not_follow_links(tmp_path):
+    elsewhere = make_run(tmp_path / "elsewhere", "alpha").path
+    (tmp_path / "link").symlink_to(elsewhere)
+    with pytest.raises(LregError, match="is a link to"):
+        actions.delete(tmp_path / "link")
+    assert (elsewhere / "run.json").is_file()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").touch()
+    made = make_run(tmp_path, "beta")
+    (made.path / "transfer").symlink_to(outside)
+    actions.delete(made.path)
+    assert (outside / "precious").exists()
+
+
+def test_what_cannot_be_deleted_is_told(tmp_path, monkeypatch):
+    made = make_run(tmp_path, "alpha")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(actions.shutil, "rmtree", refuse)
+    with pytest.raises(LregError, match="cannot be deleted: Permission denied"):
+        actions.delete(made.path)
+
+
+def test_rename_keeps_the_id_and_an_empty_name_brings_back_its_own(tmp_path):
+    made = make_run(tmp_path, "alpha", tags=("paper",))
+    actions.rename(made.path, "  the one  ")
+    assert notes.read(made.path) == notes.Notes("the one", ("paper",))
+    assert actions.called(RunReader(made.path)) == "the one" and RunReader(made.path).id == made.id
+    actions.rename(made.path, "")
+    assert actions.called(RunReader(made.path)) == "alpha"
+    with pytest.raises(LregError, match="found 81 characters; allowed: at most 80"):
+        actions.rename(made.path, "x" * 81)
+
+
+def test_tags_are_added_and_taken_away(tmp_path):
+    made = make_run(tmp_path, "alpha", tags=("draft", "paper"))
+    actions.tag(made.path, "new -draft new -absent")
+    assert notes.read(made.path).tags == ("paper", "new")
+    assert actions.tag(made.path, "-paper -new").endswith("none")
+    with pytest.raises(LregError, match="found 51; allowed: at most 50"):
+        actions.tag(made.path, " ".join(f"t{number}" for number in range(51)))
+    with pytest.raises(LregError, match="81 characters"):
+        actions.tag(made.path, "x" * 81)
+
+
+def test_pin_keeps_the_other_notes(tmp_path):
+    made = make_run(tmp_path, "alpha", tags=("paper",))
+    actions.pin(made.path, True)
+    assert notes.read(made.path) == notes.Notes(tags=("paper",), pinned=True)
+    actions.pin(made.path, False)
+    assert not notes.read(made.path).pinned
+
+
+def test_notes_that_cannot_be_written_are_told(tmp_path):
+    with pytest.raises(LregError, match="notes.json: cannot be written: No such file"):
+        actions.pin(tmp_path / "gone", True)

@@ -1,0 +1,512 @@
+"""The compare screen: what is marked, what a key changes, what is copied and saved, and landscapes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from comparing import RADII, baseline, evaluation, make_run, mark
+from tui.driving import change_json, settle, until
+from tui.showing import show
+
+from engine import landscape_worker
+from engine.files import write_atomic
+from engine.landscape_worker import Where
+from engine.runs import Run, RunStore
+from lreg_tui import comparison_files, launch
+from lreg_tui.screens.compare import TABS, CompareScreen
+from lreg_tui.widgets.chart import Chart
+from lreg_tui.widgets.curves_pane import LEARNING, CurvesPane
+from lreg_tui.widgets.heat_map import HeatMap
+from lreg_tui.widgets.metric_panel import MetricPanel
+from lreg_tui.widgets.pick_list import PickList
+from lreg_tui.widgets.sheet_view import SheetView
+
+EVIL = "\x1b]0;owned\x07\x1b[31m[bold]red[/bold]\u202e"
+SAM = {"penalty": {"sam": {"weight": 2.0}}}
+
+
+def law(factor: float, scale: float = 1.0) -> Any:
+    """Sharpness is `factor` times the squared train loss, which falls as a power of the inner steps."""
+
+    def figures(seed: int, step: int) -> dict[str, Any]:
+        loss = 2 * (scale * step) ** -0.5 * (1 + 0.01 * seed)
+        return dict(mark(loss, factor * loss**2))
+
+    return figures
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A vanilla run (flatter: never) and one with a penalty, half as sharp at equal loss, on fmnist/mlp."""
+    vanilla, sam = make_run(tmp_path, "a-lo"), make_run(tmp_path, "b-sam", **SAM)
+    for scale in (0.5, 1, 2):
+        vanilla.write_transfer(f"x{scale}", evaluation(law(3.0, scale), steps=(10, 50, 100), scale=scale))
+    sam.write_transfer("best", evaluation(law(1.5), steps=(10, 50, 100)))
+    sam.write_transfer("sgd", baseline(law(2.0), steps=(50, 100)))
+    vanilla.append([{"step": step, "meta_loss": 1.0 / (1 + step)} for step in range(5)])
+    sam.append([{"step": step, "meta_loss": 2.0 / (1 + step), "test_accuracy": 0.5} for step in range(5)])
+    for made in (vanilla, sam):
+        made._close_metrics()
+    return [vanilla, sam]
+
+
+def shown(runs: list[Run], folder: Path, doing: Any, tab: str = "results", size: tuple[int, int] = (160, 50)) -> None:
+    """Open the screen on a tab and do something with it: `doing(pilot, screen)`."""
+
+    async def opened(pilot: Any, screen: CompareScreen) -> None:
+        await pilot.press(str(TABS.index(tab) + 1))
+        await until(pilot, lambda: screen.found is not None or screen.problem)
+        await settle(pilot)
+        await doing(pilot, screen)
+
+    show(RunStore(runs[0].path.parent), folder, lambda: CompareScreen([made.id for made in runs]), opened, size)
+
+
+def words(screen: CompareScreen) -> str:
+    """The text of the tab in sight."""
+    return screen.query_one(f"#tab-{screen.tab}", SheetView).text
+
+
+def line_of(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+async def pick(pilot: Any, key: str, typed: str) -> None:
+    """Open a list with a key and take what is typed."""
+    await pilot.press(key)
+    await until(pilot, lambda: isinstance(pilot.app.screen, PickList))
+    await pilot.press(*typed, "enter")
+    await settle(pilot)
+
+
+# -- tables ------------------------------------------------------------------------------------------------
+
+
+def test_the_best_of_every_column_is_marked(pair, tmp_path):
+    async def doing(pilot, screen):
+        text = words(screen)
+        marked = [
+            line.split()[0] + (line.split()[1] if "×" in line else "") for line in text.splitlines() if "★" in line
+        ]
+        # the smallest loss and with it the smallest sharpness is that of doubled updates: 3 / 4 against 1.5
+        assert marked == ["a-lo×2"]
+        best = line_of(text, "a-lo ×2")
+        assert best.count("★") == 7 and "fmnist/mlp after 100 inner steps" in text
+
+    shown(pair, tmp_path, doing, size=(200, 50))
+
+
+def test_another_reference_turns_the_verdicts_round(pair, tmp_path):
+    async def doing(pilot, screen):
+        text = words(screen)
+        assert "b-sam against a-lo, fmnist/mlp after 100 inner steps" in text
+        assert "✓ 0.500 lower" in line_of(text, "sharpness at 0.1 ratio") and "✗" not in text.split("✓ better")[0]
+        await pick(pilot, "r", "b-sam")
+        text = words(screen)
+        assert "a-lo against b-sam" in text and "✗ 2.00 higher" in line_of(text, "sharpness at 0.1 ratio")
+        assert "(reference)" in str(screen.query_one("#compare-title").render()).partition("b-sam")[2]
+
+    shown(pair, tmp_path, doing, "differences")
+
+
+def test_task_step_and_radius_are_chosen_by_keys(pair, tmp_path):
+    other = {"dataset": "mnist", "optimizee": "cnn", "batch_size": 128}
+    for made in pair:
+        made.write_transfer("other", evaluation(law(1.0), steps=(50,), task=other))
+
+    async def doing(pilot, screen):
+        assert "fmnist/mlp after" in words(screen) and "mnist/cnn after 50 inner" in words(screen)
+        assert "at 0.1" in words(screen) and "at 0.01" not in words(screen)
+        await pilot.press("left_square_bracket")
+        await settle(pilot)
+        assert "at 0.01" in words(screen) and "radius 0.01 of 0.01, 0.1" in where(screen)
+        await pilot.press("left_square_bracket", "left_square_bracket")
+        assert "radius 0.01" in where(screen), "there is no smaller one"
+        await pick(pilot, "t", "fmnist")
+        assert "mnist/cnn" not in words(screen) and "at 0.01" in words(screen), "the radius stays"
+        await pick(pilot, "i", "10")
+        assert "fmnist/mlp after 10 inner steps" in words(screen)
+        await pick(pilot, "t", "every")
+        assert "mnist/cnn" in words(screen)
+
+    shown(pair, tmp_path, doing)
+
+
+def where(screen: CompareScreen) -> str:
+    return str(screen.query_one("#compare-where").render())
+
+
+def test_settings_that_are_equal_are_folded(pair, tmp_path):
+    async def doing(pilot, screen):
+        text = words(screen)
+        assert (
+            "2.0" in line_of(text, "penalty.sam.weight") and "meta.epochs" not in text and "settings are equal" in text
+        )
+        await pilot.press("a")
+        await settle(pilot)
+        text = words(screen)
+        assert "meta.epochs" in text and "≠ penalty.sam.weight" in text and "≠ meta.epochs" not in text
+        await pilot.press("a")
+        await settle(pilot)
+        assert "meta.epochs" not in words(screen)
+
+    shown(pair, tmp_path, doing, "settings")
+
+
+def test_what_differs_from_the_reference_stands_out(pair, tmp_path):
+    async def doing(pilot, screen):
+        (sheet,) = screen.shown_sheets()
+        (entries,) = [entries for key, entries in sheet.rows if key == "penalty.sam.weight"]
+        assert [bool(entry.style) for entry in entries] == [False, True]
+
+    shown(pair, tmp_path, doing, "settings")
+
+
+def test_new_transfer_files_appear_by_themselves(pair, tmp_path):
+    async def doing(pilot, screen):
+        before = words(screen)
+        assert "adam" not in before
+        pair[0].write_transfer("adam", baseline(law(2.5), name="adam", steps=(50, 100)))
+        pair[0].set_status(message="something has changed in the store")
+        pilot.app.feed.look()
+        await until(pilot, lambda: "adam" in words(screen))
+
+    shown(pair, tmp_path, doing)
+
+
+def test_hostile_names_are_plain_and_damaged_files_are_counted(tmp_path):
+    runs = [make_run(tmp_path, "lo"), make_run(tmp_path, "evil", **SAM)]
+    change_json(runs[1].path / "run.json", name=EVIL)
+    for made in runs:
+        made.write_transfer("best", evaluation(law(1.0)))
+    (runs[0].path / "transfer" / "torn.json").write_text('{"run": "x", "seeds": [')
+    (runs[1].path / "preset.toml").write_text(f'name = "{EVIL}\n')
+
+    async def doing(pilot, screen):
+        for tab in TABS[1:4]:
+            screen.action_show_tab(tab)
+            await settle(pilot)
+            assert not {"\x1b", "\x07", "\u202e"} & set(words(screen))
+        assert "1 damaged transfer file is left out" in words(screen)
+        title = str(screen.query_one("#compare-title").render())
+        assert "[bold]red[/bold]" in title and "\x1b" not in title
+
+    shown(runs, tmp_path, doing)
+
+
+def test_without_transfers_it_says_so_and_t_starts_some(tmp_path, monkeypatch):
+    runs = [make_run(tmp_path, "a-lo"), make_run(tmp_path, "b-sam", **SAM)]
+
+    async def doing(pilot, screen):
+        asked: list[list[str]] = []
+        monkeypatch.setattr(pilot.app, "open_transfer", asked.append)
+        assert "No transfer evaluations of these runs yet" in where(screen)
+        assert "meta-training" in words(screen), "what is known is shown"
+        await pilot.press("t")
+        assert asked == [[made.id for made in runs]]
+
+    shown(runs, tmp_path, doing)
+
+
+def test_one_arm_says_that_there_is_nothing_to_tell_apart(tmp_path):
+    runs = [make_run(tmp_path, "lo", seed=seed) for seed in (0, 1)]
+    for made in runs:
+        made.write_transfer("best", evaluation(law(1.0)))
+
+    async def doing(pilot, screen):
+        assert "differ in nothing but their seed" in words(screen)
+        await pilot.press("3")
+        await settle(pilot)
+        assert "lo (seed 1)" in words(screen) and "6 of 2" in line_of(words(screen), "lo ")
+
+    shown(runs, tmp_path, doing, "differences")
+
+
+def test_a_step_that_is_not_there_any_more_is_told_and_the_comparison_stays(pair, tmp_path):
+    async def doing(pilot, screen):
+        before = words(screen)
+        screen.want(step=77)
+        await settle(pilot)
+        assert "found 77" in where(screen) and words(screen) == before and screen.wanted.step is None
+
+    shown(pair, tmp_path, doing)
+
+
+# -- copied and saved ------------------------------------------------------------------------------------------------
+
+
+def by_lreg(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    from lreg_tui.cli import app
+
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["lreg", *arguments])
+    with pytest.raises(SystemExit) as end:
+        app.main()
+    assert not end.value.code
+    return capsys.readouterr().out
+
+
+def test_saved_forms_are_those_of_the_command_line(pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {"c.md": "--markdown", "c.csv": "--csv", "c.tex": "--latex", "c.json": "--json"}
+
+    async def doing(pilot, screen):
+        await pilot.press("left_square_bracket")  # at another radius than the usual one
+        await pick(pilot, "r", "b-sam")
+        for name in names:
+            await save_as(pilot, name)
+
+    shown(pair, tmp_path, doing)
+    paths, reference = [str(made.path) for made in pair], str(pair[1].path)
+    for name, option in names.items():
+        expected = by_lreg(capsys, monkeypatch, "compare", *paths, "--reference", reference, "--radius", "0.01", option)
+        assert (tmp_path / name).read_text() == expected and len(expected) > 300, name
+
+
+async def save_as(pilot: Any, name: str) -> None:
+    """Type a name in place of the one that is offered."""
+    from textual.widgets import Input
+
+    await pilot.press("w")
+    await until(pilot, lambda: not isinstance(pilot.app.screen, CompareScreen))
+    pilot.app.screen.query_one(Input).value = name
+    await pilot.press("enter")
+    await pilot.pause()
+    if isinstance(pilot.app.screen, CompareScreen):
+        await settle(pilot)
+
+
+def test_a_file_that_is_there_is_replaced_only_when_told_to(pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("c.md").write_text("mine")
+
+    async def doing(pilot, screen):
+        await save_as(pilot, "c.doc")
+        assert not isinstance(pilot.app.screen, CompareScreen), "a form that there is not"
+        await pilot.press("escape")
+        await save_as(pilot, "c.md")
+        await pilot.press("n")
+        await settle(pilot)
+        assert Path("c.md").read_text() == "mine"
+        await save_as(pilot, "c.md")
+        await pilot.press("y")
+        await settle(pilot)
+        assert Path("c.md").read_text() == comparison_files.text(screen.found.comparison, "markdown")
+
+    shown(pair, tmp_path, doing)
+
+
+def test_what_is_in_sight_is_copied_as_markdown(pair, tmp_path):
+    async def doing(pilot, screen):
+        await pilot.press("y")
+        copied = pilot.app.clipboard
+        assert copied.startswith("### fmnist/mlp after 100 inner steps") and "| a\\-lo" not in copied
+        assert "**" in copied and "settings that differ" not in copied and "★" not in copied
+        await pilot.press("1", "y")
+        assert pilot.app.clipboard == comparison_files.text(screen.found.comparison, "markdown")
+
+    shown(pair, tmp_path, doing)
+
+
+class Child:
+    """A helper that has ended."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def wait(self) -> int:
+        return self.code
+
+
+def test_a_figure_is_drawn_by_lreg_plot(pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def plot(module: str, arguments: list[str], said: Path) -> Child:
+        from lreg_tui.cli import app
+
+        assert module == "lreg_tui.cli.app"
+        with monkeypatch.context() as patched, said.open("w") as log, contextlib.redirect_stderr(log):
+            patched.setattr(sys, "argv", ["lreg", *arguments])
+            with pytest.raises(SystemExit) as end:
+                app.main()
+        return Child(int(end.value.code or 0))
+
+    monkeypatch.setattr(launch, "start_helper", plot)
+
+    async def doing(pilot, screen):
+        await pick(pilot, "t", "fmnist")
+        await save_as(pilot, "sharpness.svg")
+        assert "<svg" in Path("sharpness.svg").read_text()
+        screen.found.wanted.paths[0].joinpath("transfer").rename(tmp_path / "gone")
+        screen.found.wanted.paths[1].joinpath("transfer").rename(tmp_path / "gone too")
+        await save_as(pilot, "none.svg")
+        messages = [notice.message for notice in pilot.app._notifications]
+        assert messages[-1].startswith("--task: found 'fmnist/mlp'") and not Path("none.svg").exists()
+
+    shown(pair, tmp_path, doing, "sharpness")
+
+
+# -- charts ------------------------------------------------------------------------------------------------
+
+
+def test_curves_overlay_the_runs_and_the_metric_is_picked_and_remembered(pair, tmp_path):
+    async def doing(pilot, screen):
+        pilot.app.feed.look()
+        await settle(pilot)
+        panel = screen.query_one(MetricPanel)
+        assert [line.label for line in panel.chart.lines] == ["a-lo", "b-sam"]
+        assert panel.chart.lines[1].y.tolist() == [2.0, 1.0, 2 / 3, 0.5, 0.4]
+        await pick(pilot, "m", "accuracy")
+        assert panel.metric == "test_accuracy" and panel.chart.has_focus
+        await pick(pilot, "m", "learning")
+        assert screen.query_one(CurvesPane).metric == LEARNING and not panel.display
+        assert pilot.app.remembered.view("compare") == {"tab": "curves", "metric": LEARNING}
+
+    shown(pair, tmp_path, doing, "curves")
+
+
+def test_sharpness_against_radius_has_a_point_for_each_with_its_interval(pair, tmp_path):
+    async def doing(pilot, screen):
+        chart = screen.query_one("#tab-sharpness", Chart)
+        lines = {line.label: line for line in chart.lines}
+        assert list(lines) == ["a-lo", "b-sam", "sgd"] and [line.dim for line in lines.values()] == [False, False, True]
+        losses = numpy.array([2 * 100**-0.5 * (1 + 0.01 * seed) for seed in range(3)])
+        assert lines["b-sam"].x.tolist() == [float(radius) for radius in RADII]
+        numpy.testing.assert_allclose(lines["b-sam"].y, [float(r) * (1.5 * losses**2).mean() for r in RADII])
+        assert (lines["b-sam"].errors > 0).all()
+
+    shown(pair, tmp_path, doing, "sharpness")
+
+
+# -- landscapes ------------------------------------------------------------------------------------------------
+
+
+def grid(middle: float) -> dict[str, Any]:
+    offsets = [-1.0, 0.0, 1.0]
+    losses = [[middle + a * a + b * b for a in offsets] for b in offsets]
+    losses[0][0] = None  # not finite
+    return {"offsets": offsets, "losses": losses, "train_loss": middle, "test_accuracy": 0.9}
+
+
+@pytest.fixture
+def maps(monkeypatch):
+    """What heat maps were told to show, by title."""
+    told: dict[str, dict[str, Any]] = {}
+
+    def show(self: HeatMap, values: Any, **options: Any) -> None:
+        told[options["title"].partition(":")[0]] = {"values": values, **options}
+
+    monkeypatch.setattr(HeatMap, "show", show)
+    return told
+
+
+def with_checkpoints(runs: list[Run]) -> None:
+    for index, made in enumerate(runs):
+        (made.path / "checkpoint" / "best.safetensors").write_bytes(bytes([index]))
+
+
+def test_landscapes_that_are_kept_are_shown_in_one_range_of_colours(pair, tmp_path, maps):
+    with_checkpoints(pair)
+    for made, middle in zip(pair, (0.5, 0.1), strict=True):
+        path = landscape_worker.cache_path(made.path, Where("fmnist/mlp", 100))
+        path.parent.mkdir()
+        write_atomic(path, json.dumps(grid(middle)))
+
+    async def doing(pilot, screen):
+        assert list(maps) == ["a-lo", "b-sam"] and numpy.isnan(maps["a-lo"]["values"][0, 0])
+        assert [shown["bounds"] for shown in maps.values()] == [(0.1, 2.5)] * 2 and maps["a-lo"]["log"]
+        assert "compute" not in {binding.description for _, binding, *_ in screen.active_bindings.values()}
+
+    shown(pair, tmp_path, doing, "landscape")
+
+
+def test_landscapes_are_computed_by_a_child_and_shown_as_they_come(pair, tmp_path, maps, monkeypatch):
+    with_checkpoints(pair)
+    asked: list[Any] = []
+
+    def start(module: str, arguments: list[str], said: Path) -> subprocess.Popen[bytes]:
+        asked.append((module, arguments))
+        lines = [json.dumps({"event": "computing", "run": str(pair[0].path)})]
+        lines += [json.dumps({"event": "landscape", "run": str(pair[0].path), **grid(0.5)})]
+        code = (
+            f"import sys; print({chr(10).join(lines)!r}, flush=True); sys.exit('error: mnist: the data are not there')"
+        )
+        with said.open("wb") as log:
+            return subprocess.Popen([sys.executable, "-S", "-c", code], stdout=log, stderr=log)
+
+    monkeypatch.setattr(launch, "start_helper", start)
+
+    async def doing(pilot, screen):
+        assert "is not computed yet: enter computes it" in str(screen.query_one("#landscape-words").render())
+        await pilot.press("enter")
+        await settle(pilot)
+        paths = [str(made.path) for made in pair]
+        assert asked == [("engine.landscape_worker", ["--task", "fmnist/mlp", "--steps", "100", *paths])]
+        assert list(maps) == ["a-lo"] and len(screen.query(HeatMap)) == 1
+        assert "error: mnist: the data are not there" in str(screen.query_one("#landscape-words").render())
+
+    shown(pair, tmp_path, doing, "landscape")
+
+
+def test_leaving_ends_the_computation(pair, tmp_path, monkeypatch):
+    with_checkpoints(pair)
+    children: list[subprocess.Popen[bytes]] = []
+
+    def start(module: str, arguments: list[str], said: Path) -> subprocess.Popen[bytes]:
+        said.touch()
+        children.append(subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE))
+        return children[-1]
+
+    monkeypatch.setattr(launch, "start_helper", start)
+
+    async def doing(pilot, screen):
+        await pilot.press("enter")
+        await until(pilot, lambda: "Computing" in str(screen.query_one("#landscape-words").render()))
+        await pilot.press("escape")
+        await until(pilot, lambda: children[0].poll() is not None)
+
+    shown(pair, tmp_path, doing, "landscape")
+    children[0].stdin.close()
+
+
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", '{"offsets": [0, 1], "losses": [[1, 2], [3, "x"]]}', '{"offsets": "ab"}']
+)
+def test_a_damaged_landscape_is_computed_again(tmp_path, damage):
+    made = make_run(tmp_path, "lo")
+    with_checkpoints([made])
+    path = landscape_worker.cache_path(made.path, Where("digits/mlp", 20))
+    path.parent.mkdir()
+    path.write_text(damage)
+    assert landscape_worker.read(made.path, Where("digits/mlp", 20)) == {}
+
+
+def test_another_checkpoint_task_or_length_has_another_landscape(tmp_path):
+    made = make_run(tmp_path, "lo")
+    assert landscape_worker.cache_path(made.path, Where("digits/mlp", 20)) is None
+    found = set()
+    for content in (b"1", b"2"):
+        (made.path / "checkpoint" / "best.safetensors").write_bytes(content)
+        found |= {
+            landscape_worker.cache_path(made.path, Where(*where)) for where in (("a/b", 1), ("a/c", 1), ("a/b", 2))
+        }
+    assert len(found) == 6
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+def test_every_tab_shows_something_at_every_size(pair, tmp_path, size):
+    async def doing(pilot, screen):
+        for number, tab in enumerate(TABS, 1):
+            await pilot.press(str(number))
+            await settle(pilot)
+            assert screen.tab == tab and screen.query_one(f"#tab-{tab}").region.height > size[1] // 2
+            assert "fmnist/mlp · after 100" in where(screen) or tab == "settings"
+
+    shown(pair, tmp_path, doing, size=size)

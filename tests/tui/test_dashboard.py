@@ -1,0 +1,555 @@
+"""The dashboard, driven by its keys on real run folders."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from textual.widgets import Input, Static
+from tui.driving import curve, make_app, make_job, make_run, make_store, run, settle, until
+
+from engine import notes
+from engine.runs import RunReader, RunStore
+from lreg_tui import actions, machine
+from lreg_tui.machine import Gpu, Load
+from lreg_tui.screens.confirm import ConfirmScreen
+from lreg_tui.screens.help import HelpScreen
+from lreg_tui.screens.pick import PickScreen
+from lreg_tui.screens.prompt import PromptScreen
+from lreg_tui.widgets.log_tail import LogTail
+from lreg_tui.widgets.machine_panel import MachinePanel, in_brief, rows_of
+from lreg_tui.widgets.run_notice import RunNotice
+from lreg_tui.widgets.run_table import RunTable
+
+MEASURE = machine.measure
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch):
+    """A machine whose load does not change."""
+    monkeypatch.setattr(machine, "measure", lambda runs: Load(0.5, 4, 2**30, 2**32))
+
+
+def drive(store, folder, steps, size=(80, 24), **options):
+    """Let a test act on the dashboard when it has shown every run."""
+
+    async def go():
+        app = make_app(store, folder, **options)
+        async with app.run_test(size=size) as pilot:
+            count = len(store.list()) + len(store.transfers())
+            await until(pilot, lambda: app.screen.query(RunTable) and len(app.feed.rows) == count)
+            await settle(pilot)
+            await steps(pilot, app)
+
+    run(go())
+
+
+def told(app) -> str:
+    return "\n".join(notification.message for notification in app._notifications)
+
+
+def shown(widget: Static) -> str:
+    return str(widget.render())
+
+
+def names(app) -> list[str]:
+    return [row.name for row in app.screen.query_one(RunTable).runs.shown]
+
+
+async def put_cursor_on(pilot, name: str) -> None:
+    table = pilot.app.screen.query_one(RunTable)
+    table.move_to([row.name for row in table.runs.shown].index(name))
+    await settle(pilot)
+
+
+def screen_text(app) -> str:
+    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+
+
+# -- what it shows ---------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_listed_with_their_states(tmp_path):
+    store = make_store(tmp_path / "runs")
+
+    async def steps(pilot, app):
+        assert names(app) == ["gamma", "beta", "alpha"]
+        text = screen_text(app)
+        assert "3 runs" in text and "1 running" in text and "1 crashed" in text
+        lines = [line for line in text.splitlines() if " beta" in line]
+        assert "running" in lines[0] and "20%" in lines[0]
+
+    drive(store, tmp_path, steps)
+
+
+def test_it_paints_and_answers_before_the_run_store_has_been_read(tmp_path, monkeypatch):
+    store, may_look = make_store(tmp_path / "runs"), threading.Event()
+    listed = store.list
+    monkeypatch.setattr(store, "list", lambda: may_look.wait(30) and listed())
+
+    async def go():
+        app = make_app(store, tmp_path)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "looking into" in screen_text(app))
+            await pilot.press("slash")
+            await until(pilot, lambda: isinstance(app.screen, PromptScreen))
+            await pilot.press("escape")
+            may_look.set()
+            await until(pilot, lambda: "gamma" in screen_text(app))
+
+    run(go())
+
+
+def test_an_empty_folder_tells_how_to_start_and_runs_appear_by_themselves(tmp_path):
+    async def steps(pilot, app):
+        text = screen_text(app)
+        assert "No runs yet" in text and "lreg run quickstart" in text and "pick a preset" in text
+        make_run(tmp_path / "runs", "newcomer")
+        await until(pilot, lambda: "newcomer" in screen_text(app))
+        assert "No runs yet" not in screen_text(app)
+
+    drive(RunStore(tmp_path / "runs"), tmp_path, steps)
+
+
+def test_a_crashed_run_shows_its_last_words_and_offers_to_resume(tmp_path, monkeypatch):
+    store, resumed = make_store(tmp_path / "runs"), []
+    monkeypatch.setattr(actions, "resume", lambda path, data_dir: resumed.append(path.name) or "gamma goes on")
+
+    async def steps(pilot, app):
+        await put_cursor_on(pilot, "gamma")
+        notice = app.screen.query_one(RunNotice)
+        await until(pilot, lambda: "out of memory" in shown(notice))
+        assert "gamma crashed at meta-step 7 of 20" in shown(notice) and "R goes on" in shown(notice)
+        await pilot.press("R")
+        await until(pilot, lambda: resumed)
+        assert resumed[0].endswith(store.list()[2].id[-4:]) and "gamma goes on" in told(app)
+        await put_cursor_on(pilot, "alpha")
+        assert not notice.display
+
+    drive(store, tmp_path, steps)
+
+
+def test_transfer_jobs_are_listed_with_their_evaluations(tmp_path):
+    made = make_run(tmp_path / "runs", "alpha")
+    make_job(tmp_path / "runs", [made], step=2, total=4)
+
+    async def steps(pilot, app):
+        (line,) = [line for line in screen_text(app).splitlines() if "↳ transfer" in line]
+        assert "2/4" in line
+        await put_cursor_on(pilot, "transfer")
+        assert app.screen.check_action("transfer", ()) is False  # it is none itself
+
+    drive(RunStore(tmp_path / "runs"), tmp_path, steps)
+
+
+def test_hostile_names_and_logs_are_plain(tmp_path):
+    hostile = "[red]\x1b]0;x\x07[/red]"
+    made = make_run(tmp_path / "runs", "evil", log=f"{hostile}\n", tags=("[b]",))
+    notes.write(made.path, notes.Notes(name=hostile))
+
+    async def steps(pilot, app):
+        text = screen_text(app)
+        assert "[red]�]0;x�[/red]" in text and "\x1b" not in text
+        await until(pilot, lambda: "[red][/red]" in screen_text(app))  # the log
+        await pilot.press("D")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        assert "[red]�" in screen_text(app)
+
+    drive(RunStore(tmp_path / "runs"), tmp_path, steps, size=(120, 40))
+
+
+def test_what_the_feed_tells_again_is_not_drawn_again(tmp_path):
+    store = make_store(tmp_path / "runs")
+
+    async def steps(pilot, app):
+        await until(pilot, lambda: app.screen.query_one(LogTail).lines)
+        await settle(pilot)
+        painted = []
+        display = app._display
+        app._display = lambda screen, renderable: painted.append(renderable) or display(screen, renderable)
+        app.screen.on_runs_changed(type("Again", (), {"rows": app.feed.rows}))
+        app.screen.query_one(MachinePanel).look()
+        app.screen.query_one(LogTail).look()
+        await settle(pilot)
+        assert [drawn for drawn in painted if drawn is not None] == []
+
+    drive(store, tmp_path, steps, size=(120, 40))
+
+
+# -- filter and order ------------------------------------------------------------------------------------------------
+
+
+def test_a_filter_works_while_it_is_typed_and_is_remembered(tmp_path):
+    store = make_store(tmp_path / "runs")
+
+    async def steps(pilot, app):
+        await pilot.press("slash", *"state:runn")
+        table = app.screen_stack[1].query_one(RunTable)
+        assert [row.name for row in table.runs.shown] == ["beta"]
+        await pilot.press("x")
+        assert "did you mean running?" in shown(app.screen.query_one("#note", Static))
+        assert [row.name for row in table.runs.shown] == ["beta"]  # the last one that meant something
+        await pilot.press("enter")
+        assert isinstance(app.screen, PromptScreen)  # a wrong one is not taken
+        await pilot.press("backspace", "enter")
+        await settle(pilot)
+        assert names(app) == ["beta"] and "/state:runn" in screen_text(app)
+
+    async def again(pilot, app):
+        assert names(app) == ["beta"]
+        await pilot.press("escape")
+        assert len(names(app)) == 3
+        await pilot.press("slash", *"nobody", "enter")
+        await settle(pilot)
+        assert "No run matches nobody" in screen_text(app)
+        await pilot.press("slash", *"x", "escape")
+        await settle(pilot)
+        assert "No run matches nobody" in screen_text(app)  # left as it was
+
+    drive(store, tmp_path, steps)
+    drive(store, tmp_path, again)
+
+
+def test_completion_takes_the_right_arrow_key(tmp_path):
+    async def steps(pilot, app):
+        await pilot.press("slash", *"pen")
+        await until(pilot, lambda: app.screen.query_one(Input)._suggestion == "penalty:")
+        await pilot.press("right", "s")
+        await until(pilot, lambda: app.screen.query_one(Input)._suggestion == "penalty:sam")
+
+    drive(make_store(tmp_path / "runs"), tmp_path, steps)
+
+
+def test_the_order_is_remembered(tmp_path):
+    store = make_store(tmp_path / "runs")
+
+    async def steps(pilot, app):
+        await pilot.press("o")  # after the last column comes the first
+        while app.screen.query_one(RunTable).runs.sorted_by != "name":
+            await pilot.press("o")
+        await pilot.press("O")
+        assert names(app) == ["gamma", "beta", "alpha"]
+
+    async def again(pilot, app):
+        assert app.screen.query_one(RunTable).runs.sorted_by == "name"
+        await pilot.press("O")
+        assert names(app) == ["alpha", "beta", "gamma"]
+
+    drive(store, tmp_path, steps)
+    drive(store, tmp_path, again)
+
+
+def test_a_damaged_memory_is_none(tmp_path):
+    (tmp_path / "console.json").write_text(
+        '{"views": {"dashboard": {"sort": 3, "filter": "state:nowhere", "metrics": [1], "panel": 99, "reverse": "x"}}}'
+    )
+
+    async def steps(pilot, app):
+        assert len(names(app)) == 3
+
+    drive(make_store(tmp_path / "runs"), tmp_path, steps)
+
+
+# -- panels ----------------------------------------------------------------------------------------------------------
+
+
+def test_marked_runs_are_overlaid_and_else_the_one_under_the_cursor(tmp_path):
+    store = make_store(tmp_path / "runs")
+
+    async def steps(pilot, app):
+        panels = app.screen.panels.all
+        assert [panel.metric for panel in panels] == ["meta_loss", "sharpness", "test_accuracy"]
+        await until(pilot, lambda: [label for _, label in panels[0].runs] == ["gamma"])
+        await until(pilot, lambda: len(panels[0].chart.lines) == 1)
+        assert list(panels[0].chart.lines[0].y) == [record["meta_loss"] for record in curve(7)]
+        await pilot.press("down", "space", "down", "space")
+        await until(pilot, lambda: [label for _, label in panels[2].runs] == ["beta", "alpha"])
+        await until(pilot, lambda: len(panels[2].chart.lines) == 2)
+        await pilot.press("escape")
+        await until(pilot, lambda: [label for _, label in panels[0].runs] == ["alpha"])
+
+    drive(store, tmp_path, steps, size=(200, 60))
+
+
+def test_at_most_six_runs_are_overlaid(tmp_path):
+    for number in range(8):
+        make_run(tmp_path / "runs", f"run{number}")
+
+    async def steps(pilot, app):
+        await pilot.press("asterisk")
+        await until(pilot, lambda: len(app.screen.panels.all[0].runs) == 6)
+
+    drive(RunStore(tmp_path / "runs"), tmp_path, steps)
+
+
+def test_another_metric_is_one_key_away_and_is_remembered(tmp_path):
+    store = make_store(tmp_path / "runs")
+
+    async def steps(pilot, app):
+        await pilot.press("2", "m")
+        await until(pilot, lambda: isinstance(app.screen, PickScreen))
+        await pilot.press(*"accur", "enter")
+        await settle(pilot)
+        assert app.screen.panels.metrics == ["meta_loss", "test_accuracy", "test_accuracy"]
+
+    async def again(pilot, app):
+        assert app.screen.panels.metrics == ["meta_loss", "test_accuracy", "test_accuracy"]
+
+    drive(store, tmp_path, steps)
+    drive(store, tmp_path, again)
+
+
+def displayed(app) -> list[str]:
+    """Metrics of the panels in view, and the log and the machine if they are."""
+    found = [panel.metric for panel in app.screen.panels.all if panel.region and panel.is_on_screen]
+    return [*found, *(name for name in ("log", "machine") if app.screen.query_one(f"#{name}").is_on_screen)]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((60, 20), ["meta_loss"]),
+        ((80, 24), ["meta_loss"]),
+        ((120, 28), ["meta_loss", "sharpness", "test_accuracy"]),
+        ((120, 40), ["meta_loss", "sharpness", "test_accuracy", "log", "machine"]),
+        ((200, 60), ["meta_loss", "sharpness", "test_accuracy", "log", "machine"]),
+    ],
+)
+def test_what_is_in_view_by_size(tmp_path, size, expected):
+    async def steps(pilot, app):
+        assert displayed(app) == expected
+        table = app.screen.query_one(RunTable)
+        assert table.region.height >= 6 and all(panel.region.height >= 8 for panel in app.screen.panels.all[:1])
+
+    drive(make_store(tmp_path / "runs"), tmp_path, steps, size=size)
+
+
+def test_tab_goes_through_the_panels_of_a_narrow_screen(tmp_path):
+    async def steps(pilot, app):
+        seen = []
+        for _ in range(5):
+            await pilot.press("tab")
+            await pilot.pause()
+            seen += displayed(app)
+        assert seen == ["meta_loss", "sharpness", "test_accuracy", "log", "log"]
+        assert app.focused is app.screen.query_one(RunTable)
+        await pilot.press("2")
+        await pilot.pause()
+        assert displayed(app) == ["sharpness"] and app.focused is app.screen.query_one(RunTable)
+
+    drive(make_store(tmp_path / "runs"), tmp_path, steps)
+
+
+def test_a_panel_fills_the_screen_and_gives_it_back(tmp_path):
+    async def steps(pilot, app):
+        await pilot.press("2", "z")
+        await pilot.pause()
+        panel = app.screen.panels.all[1]
+        assert panel.region.width == 80 and panel.region.height >= 20 and app.focused is panel.chart
+        await pilot.press("tab")
+        await pilot.pause()
+        assert app.screen.panels.all[2].region.height >= 20
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.focused is app.screen.query_one(RunTable) and app.screen.query_one(RunTable).region.height > 8
+
+    drive(make_store(tmp_path / "runs"), tmp_path, steps)
+
+
+def test_keys_are_answered_while_a_long_run_is_being_read(tmp_path, monkeypatch):
+    store, may_read = make_store(tmp_path / "runs"), threading.Event()
+    poll = RunReader.poll
+    monkeypatch.setattr(RunReader, "poll", lambda reader: may_read.wait(30) and poll(reader))
+
+    async def steps(pilot, app):
+        await pilot.press("down", "m")
+        await until(pilot, lambda: isinstance(app.screen, PickScreen))
+        await pilot.press("escape", "down")
+        assert app.screen.query_one(RunTable).runs.cursor_row.name == "alpha"
+        may_read.set()
+        await until(pilot, lambda: app.screen.panels.all[0].chart.lines)
+
+    drive(store, tmp_path, steps)
+
+
+def test_the_log_is_that_of_the_run_under_the_cursor(tmp_path):
+    store = make_store(tmp_path / "runs")
+    (store.list()[0].path / "log.txt").write_text("alpha speaks\n")
+
+    async def steps(pilot, app):
+        await put_cursor_on(pilot, "alpha")
+        await until(pilot, lambda: "alpha speaks" in screen_text(app))
+        await put_cursor_on(pilot, "gamma")
+        await until(pilot, lambda: "out of memory" in screen_text(app) and "alpha speaks" not in screen_text(app))
+
+    drive(store, tmp_path, steps, size=(120, 40))
+
+
+# -- actions ---------------------------------------------------------------------------------------------------------
+
+
+def test_deleting_asks_and_enter_alone_is_no(tmp_path):
+    store = make_store(tmp_path / "runs")
+
+    async def steps(pilot, app):
+        await put_cursor_on(pilot, "alpha")
+        for key in ("enter", "escape", "n"):
+            await pilot.press("D")
+            await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+            assert "Delete alpha?" in screen_text(app)
+            await pilot.press(key)
+            await settle(pilot)
+            assert len(store.list()) == 3
+        await pilot.press("D")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: names(app) == ["gamma", "beta"])
+        assert [reader.facts["name"] for reader in store.list()] == ["beta", "gamma"]
+
+    drive(store, tmp_path, steps)
+
+
+def test_live_runs_cannot_be_deleted_and_ended_ones_not_stopped(tmp_path):
+    store = make_store(tmp_path / "runs")
+
+    async def steps(pilot, app):
+        await put_cursor_on(pilot, "beta")
+        assert app.screen.check_action("delete_run", ()) is False and app.screen.check_action("stop_run", ())
+        await pilot.press("D")
+        await settle(pilot)
+        assert app.screen.query(RunTable) and len(store.list()) == 3
+        await put_cursor_on(pilot, "alpha")
+        assert app.screen.check_action("stop_run", ()) is False and app.screen.check_action("delete_run", ())
+        assert app.screen.check_action("resume_run", ()) is False
+
+    drive(store, tmp_path, steps)
+
+
+def test_stop_asks_and_an_error_is_told_in_a_line(tmp_path):
+    store = make_store(tmp_path / "runs")
+
+    async def steps(pilot, app):
+        await put_cursor_on(pilot, "beta")
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        assert "Stop beta?" in screen_text(app)
+        await pilot.press("y")  # this process holds it, which does not listen
+        await until(pilot, lambda: "does not listen to signals" in told(app))
+        assert app.screen.query(RunTable)
+
+    drive(store, tmp_path, steps)
+
+
+def test_rename_tag_and_pin(tmp_path):
+    store = make_store(tmp_path / "runs")
+    alpha = store.list()[0]
+
+    async def steps(pilot, app):
+        await put_cursor_on(pilot, "alpha")
+        await pilot.press("r", *"-2", "enter")
+        await until(pilot, lambda: "alpha-2" in names(app))
+        await pilot.press("g", *"paper night", "enter")
+        await until(pilot, lambda: notes.read(alpha.path).tags == ("paper", "night"))
+        await pilot.press("p")
+        await until(pilot, lambda: names(app)[0] == "alpha-2")
+        assert app.screen.query_one(RunTable).runs.cursor_row.name == "alpha-2"
+        await pilot.press("g", *"-paper", "enter")
+        await until(pilot, lambda: app.row(alpha.id).tags == ("night",))
+        await pilot.press("r")
+        app.screen.query_one(Input).value = "x" * 90
+        await pilot.press("enter")
+        assert "allowed: at most 80" in shown(app.screen.query_one("#note", Static))
+
+    drive(store, tmp_path, steps)
+    assert notes.read(alpha.path) == notes.Notes("alpha-2", ("night",), True)
+
+
+def test_actions_are_for_the_marked_runs(tmp_path):
+    for name in ("a", "b", "c"):
+        make_run(tmp_path / "runs", name)
+    store = RunStore(tmp_path / "runs")
+
+    async def steps(pilot, app):
+        await put_cursor_on(pilot, "a")
+        await pilot.press("space")
+        await put_cursor_on(pilot, "b")
+        await pilot.press("space")
+        await put_cursor_on(pilot, "c")
+        await pilot.press("D")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        assert "Delete a, b?" in screen_text(app)
+        await pilot.press("y")
+        await until(pilot, lambda: names(app) == ["c"])
+
+    drive(store, tmp_path, steps)
+
+
+def test_compare_wants_two_to_six_marked_runs(tmp_path):
+    store, opened = make_store(tmp_path / "runs"), []
+
+    async def steps(pilot, app):
+        app.open_compare = opened.append
+        await pilot.press("c")
+        await pilot.press("space", "c")
+        assert not opened and "mark 2 to 6 runs with space; marked: 1" in told(app)
+        await pilot.press("down", "space", "c")
+        assert [RunReader(store.root / run_id).facts["name"] for run_id in opened[0]] == ["gamma", "beta"]
+
+    drive(store, tmp_path, steps)
+
+
+def test_enter_opens_and_y_copies_the_id(tmp_path):
+    store, opened = make_store(tmp_path / "runs"), []
+
+    async def steps(pilot, app):
+        app.open_run = opened.append
+        await put_cursor_on(pilot, "alpha")
+        await pilot.press("enter", "y")
+        await settle(pilot)
+        assert opened == [store.list()[0].id] and app.clipboard == store.list()[0].id
+        app.open_transfer = opened.append
+        await pilot.press("t")
+        assert opened[-1] == [store.list()[0].id]
+
+    drive(store, tmp_path, steps)
+
+
+# -- everywhere ------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_key_and_the_filter_language(tmp_path):
+    async def steps(pilot, app):
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        text = app.screen._text().plain
+        for key, meaning in (
+            ("D", "delete the run folder"),
+            ("space", "mark for overlay"),
+            ("↑", "up"),
+            ("q", "leave the console"),
+        ):
+            assert any(key in line.split() and meaning in line for line in text.splitlines()), (key, meaning)
+        assert "meta_loss<0.5" in text and text.count("new run") <= 1
+        await pilot.press("question_mark")
+        await settle(pilot)
+        assert app.screen.query(RunTable)
+
+    drive(make_store(tmp_path / "runs"), tmp_path, steps)
+
+
+def test_without_a_gpu_its_lines_are_not_there():
+    load = Load(0.25, 8, 2**30, 2**32)
+    assert [label for label, _, _ in rows_of(load)] == ["CPU", "memory"]
+    assert in_brief(load) == "CPU 25%  mem 25%"
+
+
+def test_gpus_are_read_from_what_nvidia_smi_prints():
+    gpus = machine.parse_gpus("1024, 81920, 45, 61\n[N/A], 16384, [N/A], 33\nsome warning\n\n")
+    assert gpus == (Gpu(2**30, 80 * 2**30, 0.45, 61.0), Gpu(None, 2**34, None, 33.0))
+    labels = [label for label, _, _ in rows_of(Load(0.0, 1, 0, 1, gpus=gpus))]
+    assert labels == ["GPU 0", "", "GPU 1", "CPU", "memory"]
+
+
+def test_the_machine_is_measured(tmp_path):
+    load = MEASURE(tmp_path / "not there yet")
+    assert 0 < load.memory_used < load.memory_total and load.cores >= 1 and 0 < load.disk_free <= load.disk_total

@@ -1,0 +1,331 @@
+"""The screen of one run: what it shows of whole, dead, damaged and hostile run folders, and the keys of its tabs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input, Static
+from tui import driving, hosting
+
+from engine import catalog
+from engine.runs import Run, RunReader, RunStore
+from lreg_tui import launch
+from lreg_tui.screens.preset_editor import PresetEditorScreen
+from lreg_tui.screens.prompt import PromptScreen
+from lreg_tui.screens.run import RunScreen
+from lreg_tui.widgets.evaluation_table import EvaluationTable, MarksScreen
+from lreg_tui.widgets.log_tail import LogTail
+from lreg_tui.widgets.metric_grid import MetricGrid, ordered
+from lreg_tui.widgets.run_notice import RunNotice
+from lreg_tui.widgets.sheet_view import SheetView
+from lreg_tui.widgets.toml_area import TomlArea
+
+METRICS = ("meta_loss", "test_accuracy", "sharpness", "update_norm", "skipped", "sam_penalty", "memory_bytes")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _catalog() -> None:
+    catalog.load()
+
+
+def evaluation(label: str, accuracy: float, dataset: str = "fmnist") -> dict[str, Any]:
+    marks = [
+        {
+            "inner_step": step,
+            "train_loss": 1 / step,
+            "test_loss": 2 / step,
+            "test_accuracy": accuracy,
+            "sharpness": {"0.05": 0.01},
+        }
+        for step in (50, 100)
+    ]
+    seeds = [{"seed": seed, "diverged": False, "marks": marks} for seed in (0, 1)]
+    return {"label": label, "optimizer": "simple", "task": {"dataset": dataset, "optimizee": "mlp"}, "seeds": seeds}
+
+
+class Shown:
+    """The run's screen, and its keys."""
+
+    def __init__(self, pilot: Pilot[Any]) -> None:
+        self.pilot = pilot
+        self.app: Any = pilot.app
+
+    @property
+    def screen(self) -> RunScreen:
+        return next(screen for screen in self.app.screen_stack if isinstance(screen, RunScreen))
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    async def until(self, condition: Any) -> Any:
+        return await driving.until(self.pilot, condition)
+
+    def text(self, selector: str) -> str:
+        return str(self.screen.query_one(selector, Static).content)
+
+    @property
+    def metrics(self) -> list[str]:
+        return [panel.metric for panel in self.screen.query_one(MetricGrid).all if panel.display]
+
+
+@asynccontextmanager
+async def showing(run: Run, folder: Path, size: tuple[int, int] = (80, 24)) -> Any:
+    app = hosting.Host(RunStore(run.path.parent), folder)
+    async with app.run_test(size=size) as pilot:
+        shown = Shown(pilot)
+        await shown.until(lambda: app.feed.rows)
+        app.open_run(run.id)
+        await shown.until(lambda: app.screen.query("#tabs"))
+        await shown.until(lambda: shown.screen.files is not None)
+        yield shown
+
+
+def test_head_says_who_and_how_far(tmp_path: Path) -> None:
+    made = driving.make_run(tmp_path / "runs", "mine", state="running", step=5, total=20, tags=["paper"])
+
+    async def go() -> None:
+        async with showing(made, tmp_path) as shown:
+            head = shown.text("#head")
+            for part in ("mine", "running", "25%", "meta-step 5/20", made.id, "digits/mlp", "seed 0", "#paper"):
+                assert part in head
+            made.set_status(step=10)
+            shown.app.feed.look_now()
+            await shown.until(lambda: "meta-step 10/20" in shown.text("#head"))
+
+    driving.run(go())
+
+
+def test_every_metric_has_a_panel_page_by_page_and_alone(tmp_path: Path) -> None:
+    records = [{"step": step, **dict.fromkeys(METRICS, 1.0 + step)} for step in range(5)]
+    made = driving.make_run(tmp_path / "runs", records=records)
+    order = ordered(METRICS)
+    assert order[:4] == ["meta_loss", "test_accuracy", "sharpness", "sam_penalty"] and order[-1] == "skipped"
+
+    async def go() -> None:
+        async with showing(made, tmp_path) as shown:
+            await shown.until(lambda: shown.screen.query_one(MetricGrid).known)
+            await driving.settle(shown.pilot)
+            first = shown.metrics
+            assert first == order[: len(first)] and "1/" in shown.text("#tabs")
+            seen = list(first)
+            while len(seen) < len(order):
+                await shown.press("right_square_bracket")
+                seen += shown.metrics
+            assert seen == order
+            await shown.press("right_square_bracket", "tab", "z")
+            assert shown.metrics == [order[0]]
+            await shown.press("escape")
+            assert shown.metrics == first and isinstance(shown.app.screen, RunScreen)
+
+    driving.run(go())
+
+
+def test_new_records_reach_the_curves(tmp_path: Path) -> None:
+    made = driving.make_run(tmp_path / "runs", state="running", records=[{"step": 0, "meta_loss": 1.0}])
+
+    async def go() -> None:
+        async with showing(made, tmp_path) as shown:
+            grid = shown.screen.query_one(MetricGrid)
+            await shown.until(lambda: grid.known == ["meta_loss"])
+            made.append([{"step": 1, "meta_loss": 0.5, "sharpness": 0.1}])
+            shown.app.feed.look_now()
+            await shown.until(lambda: shown.metrics == ["meta_loss", "sharpness"])
+            await shown.until(lambda: list(grid.all[0].chart.lines[0].y) == [1.0, 0.5])
+
+    driving.run(go())
+
+
+def test_curves_that_another_screen_had_read_are_there_at_once(tmp_path: Path) -> None:
+    made = driving.make_run(tmp_path / "runs", records=[{"step": 0, "meta_loss": 1.0}])
+
+    async def go() -> None:
+        app = hosting.Host(RunStore(tmp_path / "runs"), tmp_path)
+        async with app.run_test() as pilot:
+            shown = Shown(pilot)
+            app.feed.follow({made.id: made.path})
+            await shown.until(lambda: app.feed.metrics(made.id) and app.feed.rows)
+            await driving.settle(pilot)
+            app.open_run(made.id)
+            await shown.until(lambda: app.screen.query("#tabs"))
+            await shown.until(lambda: shown.metrics == ["meta_loss"] and shown.screen.query_one(MetricGrid).known)
+            await shown.until(lambda: shown.screen.query_one(MetricGrid).all[0].chart.lines)
+
+    driving.run(go())
+
+
+def test_preset_is_shown_and_edited_as_a_new_one(tmp_path: Path) -> None:
+    made = driving.make_run(tmp_path / "runs", "mine", penalty={"sam": {"rho": 0.25}})
+
+    async def go() -> None:
+        async with showing(made, tmp_path) as shown:
+            await shown.press("2")
+            area = shown.screen.query_one("#preset", TomlArea)
+            await shown.until(lambda: "rho = 0.25" in area.text)
+            before = area.text
+            await shown.press("x", "delete")
+            assert area.text == before and not shown.screen.query_one("#preset-problem").display
+            await shown.press("e")
+            await shown.until(lambda: isinstance(shown.app.screen, PresetEditorScreen))
+            editor = shown.app.screen
+            await shown.until(lambda: editor.checked is not None)
+            assert editor.checked.preset.values == RunReader(made.path).preset().values
+            assert editor.draft is not None and editor.draft.file is None  # the run's own is not written over
+
+    driving.run(go())
+
+
+def test_log_is_searched(tmp_path: Path) -> None:
+    log = "".join(f"line {number} {'nan' if number % 50 == 3 else 'fine'}\n" for number in range(200))
+    made = driving.make_run(tmp_path / "runs", log=log)
+
+    async def go() -> None:
+        async with showing(made, tmp_path) as shown:
+            await shown.press("slash")
+            await shown.until(lambda: isinstance(shown.app.screen, PromptScreen))
+            tail = shown.screen.query_one(LogTail)
+            await shown.until(lambda: len(tail.lines) == 200)
+            shown.app.screen.query_one(Input).value = "NaN"
+            await shown.press("enter")
+            await shown.until(lambda: shown.app.screen is shown.screen)
+            assert shown.screen.tab == "log" and tail.searched == "NaN"
+            assert any("4 lines" in note.message for note in shown.app._notifications)
+
+    driving.run(go())
+
+
+def test_checkpoints_are_listed_with_step_and_size(tmp_path: Path) -> None:
+    made = driving.make_run(tmp_path / "runs")
+    (made.path / "checkpoint" / "best.safetensors").write_bytes(b"x" * 4096)
+    (made.path / "checkpoint" / "best.json").write_text('{"step": 274}')
+    (made.path / "checkpoint" / "last.safetensors").write_bytes(b"")
+    (made.path / "checkpoint" / "last.json").write_text('{"trainer": {"step": [1]}')
+
+    async def go() -> None:
+        async with showing(made, tmp_path) as shown:
+            await shown.press("4")
+            text = shown.screen.query_one(SheetView).text
+            best = next(line for line in text.splitlines() if line.startswith("best"))
+            assert best.split()[:4] == ["best", "274", "4.0", "KiB"]
+            assert any(line.split()[:2] == ["last", "–"] for line in text.splitlines())
+
+    driving.run(go())
+
+
+def test_transfers_are_listed_and_opened_with_all_their_marks(tmp_path: Path) -> None:
+    made = driving.make_run(tmp_path / "runs")
+    made.write_transfer("best-fmnist", evaluation("simple (best)", 0.75))
+    made.write_transfer("best-mnist", evaluation("[red]hostile[/]\x1b[31m", 0.5, "mnist"))
+    (made.path / "transfer" / "torn.json").write_text('{"seeds": [{"marks": [')
+
+    async def go() -> None:
+        async with showing(made, tmp_path, (120, 40)) as shown:
+            await shown.press("5")
+            table = shown.screen.query_one(EvaluationTable)
+            cells = [[str(cell) for cell in table.get_row_at(row)] for row in range(table.row_count)]
+            assert len(cells) == 2 and cells[0][:3] == ["simple (best)", "fmnist/mlp", "75.0 ± 0.0%"]
+            assert cells[1][0] == "[red]hostile[/]\N{REPLACEMENT CHARACTER}[31m"
+            await shown.press("enter")
+            await shown.until(lambda: isinstance(shown.app.screen, MarksScreen))
+            await shown.pilot.pause()
+            lines = shown.app.screen.query_one(SheetView).text.splitlines()
+            assert [line.split()[0] for line in lines if line[:1].isdigit()] == ["50", "100"]
+            await shown.press("escape")
+            made.write_transfer("best-cifar", evaluation("simple (best)", 0.25, "cifar10"))
+            (made.path / "notes.json").write_text('{"name": "renamed"}')  # a change that the feed tells
+            shown.app.feed.look_now()
+            await shown.until(lambda: table.row_count == 3)
+
+    driving.run(go())
+
+
+def test_a_crashed_run_says_why_first_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[RunReader] = []
+    monkeypatch.setattr(launch, "start_detached", lambda reader, **_: started.append(reader))
+    made = driving.make_run(tmp_path / "runs", state="crashed", step=7, total=20, log="loading\nout of memory\n")
+
+    async def go() -> None:
+        async with showing(made, tmp_path) as shown:
+            notice = shown.screen.query_one(RunNotice)
+            await shown.until(lambda: "out of memory" in str(notice.content))
+            assert "crashed at meta-step 7 of 20" in str(notice.content)
+            assert notice.region.y < shown.screen.query_one("#tabs").region.y
+            await shown.press("R")
+            await shown.until(lambda: started)
+            assert started[0].path == made.path
+
+    driving.run(go())
+
+
+def test_a_damaged_run_is_shown_as_such(tmp_path: Path) -> None:
+    made = driving.make_run(tmp_path / "runs", records=[])
+    (made.path / "preset.toml").write_text("[meta]\nepochs = 'x'\n\x1b]0;evil\x07")
+    (made.path / "log.txt").unlink(missing_ok=True)
+    shutil.rmtree(made.path / "checkpoint")
+    (made.path / "transfer").write_text("a file in place of a folder")
+
+    async def go() -> None:
+        async with showing(made, tmp_path) as shown:
+            assert shown.screen.query_one("#no-metrics").display
+            for key in "2345":
+                await shown.press(key)
+                assert "\x1b]0" not in shown.app.export_screenshot()
+            await shown.until(lambda: "no valid TOML" in shown.text("#preset-problem"))
+            assert shown.screen.query_one("#no-evaluations").display
+
+    driving.run(go())
+
+
+def test_a_run_that_goes_away_stays_in_view_as_gone(tmp_path: Path) -> None:
+    driving.make_run(tmp_path / "runs", "other")
+    made = driving.make_run(tmp_path / "runs", "mine")
+
+    async def go() -> None:
+        async with showing(made, tmp_path) as shown:
+            shutil.rmtree(made.path)
+            shown.app.feed.look_now()
+            await shown.until(lambda: "its folder is gone" in shown.text("#head"))
+            await shown.press("1", "2", "3", "4", "5", "escape")
+            await shown.until(lambda: not isinstance(shown.app.screen, RunScreen))
+
+    driving.run(go())
+
+
+def test_a_transfer_job_shows_its_plan(tmp_path: Path) -> None:
+    made = driving.make_run(tmp_path / "runs", "mine")
+    job = driving.make_job(tmp_path / "runs", [made])
+
+    async def go() -> None:
+        async with showing(made, tmp_path) as shown:
+            shown.app.pop_screen()
+            shown.app.open_run(job.id)
+            await shown.until(lambda: shown.app.screen.query("#tabs"))
+            area = shown.screen.query_one("#preset", TomlArea)
+            await shown.until(lambda: area.text)
+            assert json.loads(area.text)["runs"] == [str(made.path)]
+            assert shown.screen.check_action("edit", ()) is False
+
+    driving.run(go())
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 60)])
+def test_hostile_names_are_plain(tmp_path: Path, size: tuple[int, int]) -> None:
+    made = driving.make_run(tmp_path / "runs", "fine")
+    driving.change_json(made.path / "status.json", message="[bold]\x1b[2J[/bold]", device="\x1b[31m[red]")
+    (made.path / "notes.json").write_text(json.dumps({"name": "[blink]x\x1b[5m\u202e", "tags": ["[/]"]}))
+
+    async def go() -> None:
+        async with showing(made, tmp_path, size) as shown:
+            head = shown.text("#head")
+            assert "[blink]x" in head and "#[/]" in head
+            assert not any(mark in head for mark in ("\x1b", "\u202e"))
+            assert "\x1b" not in str(shown.screen.query_one(RunNotice).content)
+            await shown.press("1", "2", "3", "4", "5")
+
+    driving.run(go())

@@ -1,0 +1,319 @@
+"""The run table: order, marks and cursor, what it shows in which width, and how little it draws."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from textual.app import App
+from tui.driving import run
+
+from lreg_tui import themes
+from lreg_tui.feed import RunRow
+from lreg_tui.messages import SelectionChanged
+from lreg_tui.run_list import NO_CURVE, RunList
+from lreg_tui.widgets.run_columns import BAR, BY_KEY, chosen, fit
+from lreg_tui.widgets.run_table import RunTable
+
+NOW = time.time()
+
+
+def row(name: str, age_s: float = 0.0, **changes) -> RunRow:
+    made = RunRow(
+        id=f"id-{name}",
+        path=Path(f"runs/id-{name}"),
+        name=name,
+        state="finished",
+        step=10,
+        total=10,
+        eta_s=None,
+        created=NOW - age_s,
+        seed=0,
+        message="",
+        device="cpu",
+        latest={"meta_loss": 0.5},
+    )
+    return replace(made, **changes)
+
+
+ABC = [row("a", 300, latest={"meta_loss": 0.3}), row("b", 200, latest={"meta_loss": 0.1}), row("c", 100, latest={})]
+
+
+def names(runs: RunList) -> str:
+    return "".join(shown.name for shown in runs.shown)
+
+
+# -- order, marks and cursor -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "reverse", "expected"),
+    [
+        ("age", False, "cba"),
+        ("age", True, "abc"),
+        ("name", False, "abc"),
+        ("meta_loss", False, "bac"),
+        ("meta_loss", True, "abc"),  # what has none is last either way
+        ("state", False, "cba"),  # the newest first where nothing else decides
+    ],
+)
+def test_order(key, reverse, expected):
+    runs = RunList()
+    runs.replace(ABC)
+    runs.sort_by(key, reverse)
+    assert names(runs) == expected
+
+
+def test_live_runs_come_first_by_state_and_names_whatever_their_case():
+    runs = RunList()
+    runs.replace([row("b"), row("A", state="crashed"), row("c", state="running")])
+    runs.sort_by("state", False)
+    assert names(runs) == "cAb"
+    runs.sort_by("name", False)
+    assert names(runs) == "Abc"
+
+
+def test_pinned_runs_are_first_in_every_order():
+    runs = RunList()
+    runs.replace([*ABC, row("p", 1000, pinned=True, latest={})])
+    for reverse in (False, True):
+        runs.sort_by("meta_loss", reverse)
+        assert names(runs)[0] == "p"
+
+
+def test_the_cursor_stays_on_its_run_when_rows_move_come_and_go():
+    runs = RunList()
+    runs.replace(ABC)
+    runs.move_to(1)
+    assert runs.cursor_id == "id-b"
+    runs.sort_by("meta_loss", False)
+    assert runs.cursor == 0 and runs.cursor_id == "id-b"
+    runs.replace([*ABC, row("z", latest={"meta_loss": 0.01})])
+    assert runs.cursor == 1 and runs.cursor_id == "id-b"
+    runs.filter_by(lambda shown: shown.name != "b")
+    assert runs.cursor_id == "id-a"  # what took its place
+    runs.replace([])
+    assert runs.cursor_row is None and runs.selected == [] and runs.cursor_id is None
+    runs.replace(ABC)
+    assert runs.cursor_row is not None
+
+
+def test_marks_keep_their_order_and_wait_behind_a_filter():
+    runs = RunList()
+    runs.replace(ABC)
+    runs.sort_by("name", False)
+    for place in (2, 0):
+        runs.move_to(place)
+        runs.mark()
+    assert [shown.name for shown in runs.selected] == ["c", "a"]
+    runs.filter_by(lambda shown: shown.name != "c")
+    assert [shown.name for shown in runs.selected] == ["a"]
+    runs.filter_by(lambda shown: True)
+    assert [shown.name for shown in runs.selected] == ["c", "a"]
+    runs.replace(ABC[:2])  # c is deleted
+    assert [shown.name for shown in runs.selected] == ["a"]
+    runs.move_to(0)
+    runs.mark()
+    assert [shown.name for shown in runs.selected] == ["a"]  # no mark: the one under the cursor
+    runs.mark_all()
+    assert len(runs.selected) == 2
+    runs.mark_all()
+    assert not runs.marked
+
+
+def test_marked_transfer_jobs_have_no_curve_and_take_no_colour():
+    runs = RunList()
+    runs.replace([row("job", 1, is_transfer=True), row("a", 2), row("b", 3)])
+    assert [shown.name for shown in runs.overlaid] == ["job"]  # alone it shows its evaluations
+    runs.mark_all()
+    assert runs.marked == {"id-job": NO_CURVE, "id-a": 0, "id-b": 1}
+    assert [shown.name for shown in runs.overlaid] == ["a", "b"] and len(runs.selected) == 3
+
+
+# -- columns ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("room", "expected"), [(20, "name"), (45, "name state progress"), (46, "name state progress")])
+def test_the_most_telling_columns_stay(room, expected):
+    assert [column.key for column in chosen(room, 1)] == expected.split()
+
+
+def test_columns_keep_their_order_and_fit():
+    for room in range(20, 200):
+        columns = chosen(room, 1, ABC)
+        assert sum(column.width for column in columns) + len(columns) - 1 <= room
+        assert [column.key for column in columns] == [key for key in BY_KEY if BY_KEY[key] in columns]
+    assert "tags" not in [column.key for column in columns]  # no run has any
+    assert "tags" in [column.key for column in chosen(200, 1, [row("a", tags=("paper",))])]
+
+
+def cell(key: str, shown: RunRow) -> str:
+    return "".join(text for text, _ in BY_KEY[key].show(shown))
+
+
+def test_what_cells_show():
+    running = row("a", state="running", step=45, total=100, eta_s=200.0, latest={"meta_loss": 1.2e-7})
+    assert cell("progress", running).endswith(" 45%") and len(cell("progress", running)) == BAR + 5
+    assert cell("eta", running) == "3m 20s" and cell("eta", replace(running, state="crashed")) == ""
+    assert cell("meta_loss", running) == "1.20e-07"
+    assert cell("meta_loss", row("a", latest={"meta_loss": None})) == "–"
+    assert cell("test_accuracy", row("a", latest={"test_accuracy": 0.912})) == "91.2%"
+    job = row("transfer", id="20261121-1-transfer-ovpz", is_transfer=True, step=3, total=120, latest={})
+    assert cell("name", job) == "↳ transfer ovpz"
+    assert cell("progress", job).endswith(" 3/120") and len(cell("progress", job)) == BAR + 5
+    assert cell("progress", row("a", total=0)) == ""
+    assert cell("name", row("\x1b[31m[red]x\n")) == "�[31m[red]x "
+
+
+def test_fit_counts_columns_of_the_terminal():
+    assert fit("abc", 5) == "abc  " and fit("abc", 5, right=True) == "  abc"
+    assert fit("abcdef", 4) == "abc…" and fit("日本語", 5) == "日本…"
+
+
+# -- on the screen ---------------------------------------------------------------------------------------------------
+
+
+class Host(App):
+    CSS = "RunTable { height: 1fr; }"
+
+    def __init__(self):
+        super().__init__()
+        self.table = RunTable()
+        self.news = []
+
+    def compose(self):
+        yield self.table
+
+    def on_mount(self):
+        self.table.focus()
+
+    def on_selection_changed(self, message: SelectionChanged):
+        self.news.append(message.run_ids)
+
+    def on_run_table_opened(self, message):
+        self.news.append(f"open {message.run_id}")
+
+    def on_run_table_sort_changed(self, message):
+        self.news.append((message.key, message.reverse))
+
+
+def drive(steps, size=(80, 8)):
+    async def go():
+        app = Host()
+        async with app.run_test(size=size) as pilot:
+            await steps(pilot, app.table, app)
+
+    run(go())
+
+
+def text_of(table: RunTable) -> list[str]:
+    return [table.render_line(y).text for y in range(table.size.height)]
+
+
+def test_a_marked_run_wears_the_marker_of_its_curve():
+    async def steps(pilot, table, app):
+        table.show_runs([row(f"run{number}", number) for number in range(8)])
+        await pilot.press("down", "space", "up", "space")
+        await pilot.pause()
+        lines = text_of(table)
+        assert lines[2].startswith(themes.MARKERS[0]) and lines[1].startswith(themes.MARKERS[1])
+        assert app.news[-1] == ("id-run1", "id-run0")
+        await pilot.press("asterisk")
+        await pilot.pause()
+        assert len(app.news[-1]) == 8
+        await pilot.press("end")
+        await pilot.pause()
+        assert text_of(table)[-1].startswith("+ run7")  # the charts show six
+
+    drive(steps)
+
+
+def test_keys_move_the_cursor_and_open():
+    async def steps(pilot, table, app):
+        table.show_runs([row(f"run{number:02}", number) for number in range(50)])
+        for keys, expected in (("j", 1), ("down", 2), ("k", 1), ("end", 49), ("up", 48), ("home", 0), ("up", 0)):
+            await pilot.press(keys)
+            assert table.runs.cursor == expected
+        await pilot.press("pagedown")
+        assert table.runs.cursor == 6
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.news[-1] == "open id-run06"
+        assert any("run06" in line for line in text_of(table))
+
+    drive(steps)
+
+
+def test_mouse_puts_the_cursor_marks_and_sorts():
+    async def steps(pilot, table, app):
+        table.show_runs(ABC)
+        await pilot.pause()
+        await pilot.click(RunTable, offset=(5, 2))
+        assert table.runs.cursor_row.name == "b"
+        await pilot.click(RunTable, offset=(0, 3))
+        assert table.runs.marked == {"id-a": 0}
+        heading = text_of(table)[0]
+        await pilot.click(RunTable, offset=(heading.index("meta-loss"), 0))
+        assert app.news[-1] == ("meta_loss", False) and table.runs.shown[0].name == "b"
+        await pilot.click(RunTable, offset=(heading.index("meta-loss"), 0))
+        assert app.news[-1] == ("meta_loss", True) and "▼meta-loss" in text_of(table)[0]
+        await pilot.click(RunTable, offset=(5, 6))  # below the last run
+        await pilot.click(RunTable, offset=(5, 1), times=2)
+        assert app.news[-1] == "open id-a"
+
+    drive(steps)
+
+
+def test_only_cells_that_change_are_drawn():
+    async def steps(pilot, table, app):
+        rows = [row(f"run{number}", number, state="running", step=number) for number in range(5)]
+        table.show_runs(rows)
+        await pilot.pause()
+        text_of(table)
+        drawn = []
+        table.refresh = lambda *regions, **options: drawn.extend(regions) or table
+        table.show_runs(list(rows))
+        assert drawn == []
+        table.show_runs([*rows[:2], replace(rows[2], latest={"meta_loss": 0.25}), *rows[3:]])
+        (region,) = drawn
+        assert region.y == 3 and region.width == BY_KEY["meta_loss"].width
+
+    drive(steps)
+
+
+def test_a_thousand_runs_are_smooth():
+    rows = [row(f"run-{number:04}", number, state="running" if number % 5 else "failed") for number in range(1000)]
+
+    async def steps(pilot, table, app):
+        began = time.perf_counter()
+        table.show_runs(rows)
+        table.sort_by("meta_loss")
+        table.filter_by(lambda shown: shown.name.endswith("7"))
+        table.filter_by(lambda shown: True)
+        table.show_runs([replace(shown, step=3) for shown in rows])
+        assert time.perf_counter() - began < 1.0  # five rearrangements
+        began = time.perf_counter()
+        for _ in range(20):
+            table.action_move(1)
+            text_of(table)
+        assert (time.perf_counter() - began) / 20 < 0.1
+
+    drive(steps, size=(200, 60))
+
+
+def test_columns_follow_the_width():
+    async def steps(pilot, table, app):
+        table.show_runs([row("some-rather-long-name", state="running", eta_s=60.0)])
+        await pilot.pause()
+        assert "ETA" in text_of(table)[0] and "age" not in text_of(table)[0]
+        await pilot.resize_terminal(120, 8)
+        await pilot.pause()
+        assert "age" in text_of(table)[0] and "some-rather-long-name" in text_of(table)[1]
+        await pilot.resize_terminal(42, 8)
+        await pilot.pause()
+        assert text_of(table)[0].split() == ["name", "state", "progress"]
+        assert all(len(line) <= 42 for line in text_of(table))
+
+    drive(steps)
