@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -41,6 +42,7 @@ class TransferJob(Run):
     """The folder of a transfer job, for its one writer."""
 
     document: ClassVar[str] = "plan.json"
+    kept: ClassVar[str] = "what was measured"
 
     @classmethod
     def start(
@@ -94,7 +96,7 @@ class TransferLoop:
     def do(self) -> str:
         """Do what is left of the plan. Returns finished or stopped."""
         self.job.log(f"process {os.getpid()}: {' '.join(sys.argv)}")
-        self.plan = Plan.from_json(RunReader(self.job.path).plan())
+        self.plan = self._at_home(Plan.from_json(RunReader(self.job.path).plan()))
         import torch
 
         where = pick_device(self.device)
@@ -114,6 +116,16 @@ class TransferLoop:
             return "stopped"
         return "finished"
 
+    def _at_home(self, plan: Plan) -> Plan:
+        """The plan, with runs that are no longer where they were looked for in the run store that the job lies in."""
+        store = self.job.path.parent.parent
+        there = (store / Path(run).name for run in plan.runs)
+        moved = tuple(
+            run if Path(run).is_dir() or not path.is_dir() else str(path)
+            for run, path in zip(plan.runs, there, strict=True)
+        )
+        return replace(plan, runs=moved)
+
     def _evaluate(self, item: Planned, where: Any) -> dict[str, Any]:
         """The evaluation of one item: what is there already, and what was still to be measured."""
         from engine.optimizer_source import source_of
@@ -128,14 +140,16 @@ class TransferLoop:
         numbers = range(self.plan.settings.seeds)
         there = {seed["seed"]: seed for seed in found.get("seeds", [])}
         missing = [number for number in numbers if number not in there]
+        if missing and (prepared := source.prepare(task, found, tick=self._tick, report=self._reporter(item))):
+            found = {**found, **prepared, "seeds": list(there.values())}
+            self._keep(unfinished, found)
         while missing:
             found = self._measure(item, task, source, missing[: source.at_once(task)], found)
             there |= {seed["seed"]: seed for seed in found["seeds"]}
             found["seeds"] = [there[number] for number in sorted(there)]
             missing = [number for number in numbers if number not in there]
             if missing:
-                unfinished.parent.mkdir(exist_ok=True)
-                write_atomic(unfinished, json.dumps(strict(found)))
+                self._keep(unfinished, found)
         for path in paths:
             if not path.is_file() or len(_seeds(path)) < len(there):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,12 +162,8 @@ class TransferLoop:
     ) -> dict[str, Any]:
         """Evaluate some optimizees; the facts of the evaluation are the same for all."""
         self.measured += 1
-        where = f"{item.task_name}: {Path(item.run).name + ' ' if item.run else ''}{item.label}"
-        self.job.log(f"{where}: optimizees {numbers[0]} to {numbers[-1]}")
-
-        def report(text: str) -> None:
-            self.job.note(f"{where}, {text}")
-
+        report = self._reporter(item)
+        self.job.log(f"{_words(item)}: optimizees {numbers[0]} to {numbers[-1]}")
         report("starting")
         found = source.evaluate(task, numbers, before, tick=self._tick, report=report)
         run = Path(item.run).name if item.run else None
@@ -161,6 +171,13 @@ class TransferLoop:
             key: list(value) if isinstance(value, tuple) else value for key, value in vars(item.protocol).items()
         }
         return {"run": run, **found, "protocol": protocol}
+
+    def _reporter(self, item: Planned) -> Callable[[str], None]:
+        return lambda text: self.job.note(f"{_words(item)}, {text}")
+
+    def _keep(self, unfinished: Path, found: Mapping[str, Any]) -> None:
+        unfinished.parent.mkdir(exist_ok=True)
+        write_atomic(unfinished, json.dumps(strict(found)))
 
     def _destinations(self, item: Planned, name: str) -> list[Path]:
         """Where an evaluation is kept: in its run's folder; that of a baseline in the store, and with every run."""
@@ -178,8 +195,8 @@ class TransferLoop:
                 self.job.log(f"{path}: damaged; measured again")
                 print(f"{path}: damaged; measured again", file=sys.stderr)
                 path.unlink()
-            elif len(found.get("seeds", [])) > len(best.get("seeds", [])):
-                best = found
+            elif not best or len(found.get("seeds", [])) > len(best["seeds"]):
+                best = found  # of a baseline in `partial` perhaps its settings alone
         return best
 
     def _finish(self, done: int, item: Planned, evaluation: dict[str, Any]) -> None:
@@ -216,6 +233,11 @@ class TransferLoop:
             self.began += time.monotonic() - began
         if self.control.stop:
             raise Stopped
+
+
+def _words(item: Planned) -> str:
+    """What is being evaluated on what, for people."""
+    return f"{item.task_name}: {Path(item.run).name + ' ' if item.run else ''}{item.label}"
 
 
 def _is_whole(found: Mapping[str, Any]) -> bool:

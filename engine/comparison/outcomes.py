@@ -44,10 +44,23 @@ class Entry:
         return [steps[step][seed] for step in sorted(steps) if step <= last and seed in steps[step]]
 
     def add(self, meta_seed: int | str | None, facts: Facts, marks: Marks) -> None:
-        """Take an evaluation that is newer than those before; at its own inner steps it replaces them whole."""
+        """Take an evaluation that is newer than those before; at its own inner steps it replaces them whole.
+
+        At all inner steps where they are of other meta-parameters: the run has gone on since, and a checkpoint of
+        the same name is another learned optimizer.
+        """
+        if any(self._is_other(own[meta_seed], facts) for own in self.facts.values() if meta_seed in own):
+            del self.outcomes[meta_seed]
+            for own in self.facts.values():
+                own.pop(meta_seed, None)
+            self.facts = {step: own for step, own in self.facts.items() if own}
         for step, outcomes in marks.items():
             self.outcomes.setdefault(meta_seed, {})[step] = outcomes
             self.facts.setdefault(step, {})[meta_seed] = facts
+
+    @staticmethod
+    def _is_other(before: Facts, now: Facts) -> bool:
+        return bool(before.digest and now.digest) and before.digest != now.digest
 
 
 @dataclass

@@ -68,6 +68,11 @@ def test_scales_keep_the_best_one_with_the_run(lreg, run):
     assert engine.load_optimizer(run.path, model.parameters(), scale="best").param_groups[0]["scale"] == best
 
 
+def test_the_scale_of_another_checkpoint_is_not_the_runs(lreg, run):
+    assert lreg("transfer", "last", *QUICK, "--checkpoint", "last", "--scales", "0.5,2").code == 0
+    assert run.best_scale() == {}
+
+
 def test_the_scale_has_to_be_chosen_first(run):
     import torch
 
@@ -87,6 +92,46 @@ def test_controls_and_cached_baselines(lreg, run, home):
     other = lreg("transfer", "last", *QUICK, "--baseline", "sgd", "--json").lines[-1]
     assert other == sgd, "the second comparison does not pay again"
     assert sgd in files(RunStore(home / "runs").resolve("last")).values(), "every run's folder is complete"
+
+
+def test_the_untrained_control_needs_no_file(lreg, run):
+    (run.path / "checkpoint" / "initial.safetensors").unlink()
+    outcome = lreg("transfer", "last", *QUICK, "--untrained", "--json")
+    assert [line["label"] for line in outcome.lines] == ["simple (best)", "simple (untrained)"]
+
+
+def test_settings_that_were_chosen_are_kept_when_the_evaluation_is_interrupted(lreg, run, home, monkeypatch):
+    from engine import optimizer_source
+
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optimizer_source, "evaluate_baseline", interrupted)
+        assert lreg("transfer", "last", *QUICK, "--baseline", "sgd").code == 130
+    (job,) = RunStore(home / "runs").transfers()
+    with monkeypatch.context() as patch:
+        patch.setattr(optimizer_source, "tune", interrupted)
+        outcome = lreg("resume", job.id, "--json")
+    assert outcome.code == 0
+    sgd = outcome.lines[-1]
+    assert sgd["learning_rate"] > 0 and sgd["at_edge"] is not None and len(sgd["seeds"]) == 2
+    assert not list((job.path / "partial").iterdir())
+
+
+def test_a_run_store_that_was_moved_can_be_gone_on_with(lreg, run, home, monkeypatch):
+    from engine import optimizer_source
+
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optimizer_source, "evaluate", interrupted)
+        assert lreg("transfer", "last", *QUICK).code == 130
+    (home / "runs").rename(home / "moved")
+    (job,) = RunStore(home / "moved").transfers()
+    assert lreg("resume", str(job.path)).code == 0
+    assert files(RunReader(home / "moved" / run.id))
 
 
 def test_a_table_for_every_task(lreg, run):
