@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from engine import provenance, scale
 from engine.control import Control, Stopped
 from engine.device import pick_device
-from engine.errors import RunError
+from engine.errors import RunError, printable
 from engine.files import read_json, strict, write_atomic
 from engine.reader import LARGEST_TRANSFER, RunReader
 from engine.runs import JOBS
@@ -131,6 +131,7 @@ class TransferLoop:
         from engine.optimizer_source import source_of
         from engine.tasks import Task
 
+        _check_there(item)
         task = Task(item.task, data_dir=self.data_dir, device=where)
         source = source_of(item)
         name = item.file_name(item.identity(source.digest))
@@ -140,6 +141,8 @@ class TransferLoop:
         numbers = range(self.plan.settings.seeds)
         there = {seed["seed"]: seed for seed in found.get("seeds", [])}
         missing = [number for number in numbers if number not in there]
+        if missing:
+            _check_writable(paths)  # now, not when hours have been spent
         if missing and (prepared := source.prepare(task, found, tick=self._tick, report=self._reporter(item))):
             found = {**found, **prepared, "seeds": list(there.values())}
             self._keep(unfinished, found)
@@ -152,7 +155,7 @@ class TransferLoop:
                 self._keep(unfinished, found)
         for path in paths:
             if not path.is_file() or len(_seeds(path)) < len(there):
-                path.parent.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(exist_ok=True)  # a run that was deleted meanwhile is not made anew
                 write_atomic(path, json.dumps(strict(found), indent=1) + "\n")
         unfinished.unlink(missing_ok=True)
         return {**found, "seeds": [there[number] for number in numbers]}
@@ -193,7 +196,7 @@ class TransferLoop:
             found = read_json(path, LARGEST_TRANSFER)
             if path.is_file() and not _is_whole(found):
                 self.job.log(f"{path}: damaged; measured again")
-                print(f"{path}: damaged; measured again", file=sys.stderr)
+                print(f"{printable(str(path))}: damaged; measured again", file=sys.stderr)
                 path.unlink()
             elif not best or len(found.get("seeds", [])) > len(best["seeds"]):
                 best = found  # of a baseline in `partial` perhaps its settings alone
@@ -240,15 +243,33 @@ def _words(item: Planned) -> str:
     return f"{item.task_name}: {Path(item.run).name + ' ' if item.run else ''}{item.label}"
 
 
+def _check_there(item: Planned) -> None:
+    if item.run and not Path(item.run).is_dir():
+        raise RunError(f"{item.run}: no such run any more")
+
+
+def _check_writable(paths: Sequence[Path]) -> None:
+    """Raise RunError where results could not be kept."""
+    for path in paths:
+        folder = path.parent if path.parent.is_dir() else path.parent.parent
+        if not os.access(folder, os.W_OK):
+            raise RunError(f"{folder}: cannot be written, and results are kept there")
+
+
 def _is_whole(found: Mapping[str, Any]) -> bool:
-    """Whether a transfer file can be gone on from: its seeds are numbered."""
-    seeds = found.get("seeds")
+    """Whether a transfer file can be gone on from: it says what it is, and its seeds are numbered and measured."""
+    seeds, task = found.get("seeds"), found.get("task")
+    if seeds == []:  # of a baseline whose settings alone are known
+        return True
+    if not isinstance(task, dict) or not {"dataset", "optimizee"} <= task.keys():
+        return False
     return isinstance(seeds, list) and all(
         isinstance(seed, dict)
         and isinstance(seed.get("seed"), int)
         and isinstance(seed.get("diverged"), bool)
         and isinstance(seed.get("marks"), list)
-        and all(isinstance(mark, dict) for mark in seed["marks"])
+        and seed["marks"]
+        and all(isinstance(mark, dict) and isinstance(mark.get("inner_step"), int) for mark in seed["marks"])
         for seed in seeds
     )
 

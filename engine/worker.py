@@ -85,7 +85,6 @@ def work(
     return state
 
 
-_LARGE = {Run: "meta.meta_batch, meta.truncation", TransferJob: "evaluation.examples"}  # settings that take memory
 _OUT_OF_MEMORY = re.compile("OutOfMemoryError|can't allocate memory")  # torch's, on CUDA and on the CPU
 
 
@@ -97,7 +96,8 @@ def _known(error: Exception, run: Run) -> LregError | None:
         return disk_error(error, run.path, run.kept)
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"):
         reason = (str(error).splitlines() or ["out of memory"])[0].partition(". ")[0]
-        return TrainingError(f"{reason}; lower {_LARGE[type(run)]} or task.batch_size, or take another device")
+        large = "evaluation.examples" if isinstance(run, TransferJob) else "meta.meta_batch, meta.truncation"
+        return TrainingError(f"{reason}; lower {large} or task.batch_size, or take another device")
     return None
 
 

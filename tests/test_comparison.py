@@ -223,6 +223,24 @@ def test_the_newest_of_several_evaluations_counts(tmp_path):
     assert [row.figures[Figure("train_loss")].mean for row in table.rows] == [2.0]
 
 
+def test_radii_that_were_measured_at_another_time_stay(tmp_path):
+    """Unless the probes were made otherwise, or nobody knows whether the learned optimizer is the same."""
+    alike = {"inner_steps": 100, "examples": 1000, "restarts": 3, "ascent_steps": 20}
+    for digest, protocol, radii in (
+        ("one", alike, {"0.01", "0.1", "1"}),
+        ("one", {**alike, "restarts": 1}, {"1"}),
+        ("", alike, {"1"}),
+    ):
+        run = make_run(tmp_path, "lo")
+        run.write_transfer("a", evaluation(lambda seed, step: mark(2.0), digest=digest, protocol=alike))
+        facts = {"digest": digest, "protocol": protocol, "created": "2026-11-20T11:00:00Z"}
+        run.write_transfer("b", evaluation(lambda seed, step: {**mark(1.0), "sharpness": {"1": 0.5}}, **facts))
+        (table,) = compare(readers(run)).tables
+        figures = table.rows[0].figures
+        assert {figure.radius for figure in figures if figure.name == "sharpness"} == radii
+        assert figures[Figure("train_loss")].mean == 1.0 and figures[Figure("sharpness", "1")].mean == 0.5
+
+
 def test_a_checkpoint_that_has_changed_since_replaces_the_old_one_at_every_step(tmp_path):
     """A run is evaluated, goes on, and is evaluated again for fewer inner steps: the old figures are another's."""
     old = {"created": "2026-11-20T09:00:00Z", "steps": (100, 1000)}

@@ -68,6 +68,14 @@ class Facts:
     digest: str = ""  # of the meta-parameters; empty where it is not said
     update_rule: tuple[float | None, ...] = ()  # standard deviation, maximum and Lipschitz ratio around the zero state
 
+    def is_comparable(self, other: Facts) -> bool:
+        """Whether two evaluations are of one optimizer with one setting, and were probed alike."""
+        is_known = self.is_baseline or bool(self.digest)
+        mine, its = (
+            (facts.digest, facts.learning_rate, facts.rho, facts.alpha, facts.protocol) for facts in (self, other)
+        )
+        return is_known and mine == its
+
 
 def read_evaluation(found: Mapping[str, Any], copies: dict[tuple[Facts, int], Marks]) -> Iterator[tuple[Facts, Marks]]:
     """What an evaluation says and what it found, unless it is damaged. Baselines are copied into every run's folder:

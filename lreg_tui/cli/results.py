@@ -24,7 +24,7 @@ LAYOUTS = ((1, False), (1, True), (0, True))  # padding of a cell, tight interva
 UNBOUNDED = 10_000  # columns
 
 
-def table(reader: RunReader, console: Console) -> Table | Group | None:
+def table(reader: RunReader, console: Console) -> Group | None:
     """Learned optimizer, untrained, and hand-designed optimizers side by side; None before they were measured."""
     rows = results.run_rows(reader)
     return result_table(rows, console) if rows else None
@@ -41,15 +41,15 @@ def comparison_of(job: RunReader) -> str:
     return f"lreg compare {shlex.join(names)}"
 
 
-def result_table(rows: list[dict[str, Any]], console: Console) -> Table | Group:
+def result_table(rows: list[dict[str, Any]], console: Console) -> Group:
     """Means over seeds with 95% confidence intervals, side by side where the console is wide enough."""
+    from rich.console import Group
+
     sign = "±" if output.can_show("±", console.encoding) else "+-"
     for padding, tight in LAYOUTS:
         found = _table(rows, padding, sign if tight else f" {sign} ", remark="\n" if tight else " ")
         if console.measure(found, options=console.options.update(width=UNBOUNDED)).maximum <= console.width:
-            found.caption = _caption(rows, sign)
-            found.caption_justify = "left"
-            return found
+            return Group(found, _caption(rows, sign))  # Rich would wrap a caption of the table at the table's width
     return _blocks(rows, sign, console.width)
 
 

@@ -146,11 +146,11 @@ def test_without_transfers_the_command_that_makes_them_is_named(lreg, home):
 
 
 def test_damaged_files_are_counted_in_one_line(lreg, runs, home):
-    for name in ("a", "b"):
+    for name, words in (("a", "1 damaged transfer file is left out"), ("b", "2 damaged transfer files are left out")):
         (home / "runs" / runs[0] / "transfer" / f"{name}.json").write_text("{")
-    outcome = lreg("compare", *runs, "--json")
-    assert outcome.code == 0 and len(outcome.lines) == 1
-    assert outcome.err.splitlines() == ["2 damaged transfer files are left out"]
+        outcome = lreg("compare", *runs, "--json")
+        assert outcome.code == 0 and len(outcome.lines) == 1
+        assert outcome.err.splitlines() == [words]
 
 
 @pytest.mark.parametrize("form", [[], ["--json"], ["--csv"], ["--markdown"], ["--latex"]])
