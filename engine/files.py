@@ -122,6 +122,6 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def disk_error(error: OSError, folder: Path) -> TrainingError:
-    """What is said when a running run cannot write in its folder: one line, and the last checkpoint stays."""
-    return TrainingError(f"{error.filename or folder}: {error.strerror or error}; the last checkpoint is untouched")
+def disk_error(error: OSError, folder: Path, kept: str = "the last checkpoint") -> TrainingError:
+    """What is said when a running run cannot write in its folder: one line, and what is kept all the same."""
+    return TrainingError(f"{error.filename or folder}: {error.strerror or error}; {kept} is untouched")

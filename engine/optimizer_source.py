@@ -12,7 +12,7 @@ from torch import Generator
 
 from engine import seeds
 from engine.baselines import BASELINES, Baseline
-from engine.learned_optimizers.base import LearnedOptimizer, Phi
+from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi
 from engine.penalties.base import PENALTIES, Reparametrization
 from engine.preset import Preset
 from engine.reader import RunReader
@@ -21,8 +21,10 @@ from engine.torch_optim import load_rule
 from engine.transfer import ProbeSettings, Scaled, at_once, evaluate, evaluate_baseline
 from engine.transfer_plan import UNTRAINED, Planned
 from engine.tuning import tune
+from engine.update_rule import describe
 
 TUNING_SEEDS = 3
+UPDATE_RULE = ("std", "max", "lipschitz")
 LARGEST_STATE = 2**30  # numbers that the states of all optimizees may hold together
 
 
@@ -38,6 +40,12 @@ class Source(Protocol):
         """How many optimizees are trained side by side, and lost together when they are interrupted."""
         ...
 
+    def prepare(
+        self, task: Task, before: Mapping[str, Any], *, tick: Callable[[], None], report: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """What has to be found out before anything is evaluated; `before` is what is known of the evaluation."""
+        ...
+
     def evaluate(
         self,
         task: Task,
@@ -47,7 +55,7 @@ class Source(Protocol):
         tick: Callable[[], None],
         report: Callable[[str], None],
     ) -> dict[str, Any]:
-        """Transfer evaluation of optimizees `numbers`; `before` is what is known already of the same evaluation."""
+        """Transfer evaluation of optimizees `numbers`; `before` holds what `prepare` found."""
         ...
 
 
@@ -79,6 +87,14 @@ class FrozenOptimizer:
         held = self.rule.init(torch.empty(task.parameters, device="meta"))
         return max(1, min(at_once(task), LARGEST_STATE // sum(tensor.numel() for tensor in held.values())))
 
+    def _update_rule(self) -> dict[str, float | None]:
+        """Updates around the zero state, as one number each (method.md 6.5); they grow with the scale."""
+        view = describe(self.rule, self.phi)
+        return {name: None if view[name] is None else self.item.scale * view[name] for name in UPDATE_RULE}
+
+    def prepare(self, task: Task, before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
+        return {}
+
     def evaluate(self, task: Task, numbers: Sequence[int], before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
         item = self.item
         phi = {name: tensor.to(task.device, task.dtype) for name, tensor in self.phi.items()}
@@ -87,6 +103,8 @@ class FrozenOptimizer:
             "label": item.label,
             "checkpoint": None if item.source == UNTRAINED else item.source,
             "scale": item.scale,
+            "digest": self.digest[:16],
+            "update_rule": self._update_rule(),
             "passes_per_step": 1,
         }
         rule = Scaled(self.rule, item.scale) if item.scale != 1 else self.rule
@@ -109,24 +127,27 @@ class TunedBaseline:
     def at_once(self, task: Task) -> int:
         return at_once(task)
 
+    def prepare(self, task: Task, before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
+        if all(isinstance(before.get(name), float) for name in self.baseline.grid):
+            return {}
+        how["report"]("choosing its settings on validation")
+        tuned = tune(task, self.baseline, range(TUNING_SEEDS), self.item.protocol.inner_steps, how["tick"])
+        return {**tuned.values, "at_edge": list(tuned.at_edge)}
+
     def evaluate(self, task: Task, numbers: Sequence[int], before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
         steps = self.item.protocol.inner_steps
-        values = {name: before[name] for name in self.baseline.grid if isinstance(before.get(name), float)}
-        edge = before.get("at_edge", [])
-        if len(values) < len(self.baseline.grid):
-            how["report"]("choosing its settings on validation")
-            tuned = tune(task, self.baseline, range(TUNING_SEEDS), steps, how["tick"])
-            values, edge = tuned.values, list(tuned.at_edge)
+        values = {name: before[name] for name in self.baseline.grid}
         same_passes = steps // self.baseline.passes_per_step  # where it has taken as many passes as the others
         marks = (*self.item.protocol.marks, same_passes)
         found = evaluate_baseline(task, self.baseline, values, numbers, steps, _probe(self.item), marks=marks, **how)
-        return {**found, "at_edge": edge}
+        return {**found, "at_edge": before.get("at_edge", [])}
 
 
 def untrained(reader: RunReader) -> tuple[LearnedOptimizer, Phi]:
     """A run's learned optimizer with the meta-parameters that its meta-seed draws: the control of what was learned."""
-    rule, _ = load_rule(reader, "initial")
     preset = reader.preset()
+    own = dict(preset["optimizer"])
+    rule = LEARNED_OPTIMIZERS.create(own.pop("kind"), **own)
     phi = rule.init_phi(Generator().manual_seed(seeds.derive(preset.seed, "phi")))
     return rule, _reparametrized(phi, preset)
 

@@ -15,8 +15,9 @@ from typing import Any
 from engine.errors import RunError
 from engine.files import write_atomic
 from engine.reader import RunReader
-from engine.transfer_plan import UNTRAINED, Planned
+from engine.transfer_plan import Planned
 
+BEST = "best"
 Finished = tuple[Planned, Mapping[str, Any]]
 """An evaluation of a plan and what it gave."""
 
@@ -31,15 +32,16 @@ def best_scale(reader: RunReader) -> float:
 
 
 def keep_best(reader: RunReader, finished: Iterable[Finished]) -> float | None:
-    """Choose among the scales that were evaluated on the run's own tasks and write scale.json beside its preset.
+    """Choose among the scales of checkpoint best that were evaluated on the run's own tasks; write scale.json.
 
-    Returns the scale; None where not all of the run's tasks were evaluated at two scales, or every scale diverged.
+    Other checkpoints have other scales, and whoever loads the run's scale takes the best checkpoint with it. Returns
+    the scale; None where not all of the run's tasks were evaluated at two scales, or every scale diverged.
     """
     own = {(task["dataset"], task["optimizee"], task["classes"]) for task in reader.preset().tasks}
     losses: dict[float, dict[Any, float]] = {}
     for item, evaluation in finished:
         name = (item.task["dataset"], item.task["optimizee"], item.task["classes"])
-        if item.run == str(reader.path) and item.source != UNTRAINED and name in own:
+        if item.run == str(reader.path) and item.source == BEST and name in own:
             losses.setdefault(item.scale, {})[name] = _validation_loss(evaluation)
             facts = {"checkpoint": item.source, "inner_steps": item.protocol.inner_steps}
     means = {scale: statistics.fmean(by_task.values()) for scale, by_task in losses.items() if set(by_task) == own}

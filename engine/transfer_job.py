@@ -11,13 +11,14 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from engine import provenance, scale
 from engine.control import Control, Stopped
 from engine.device import pick_device
-from engine.errors import RunError
+from engine.errors import RunError, printable
 from engine.files import read_json, strict, write_atomic
 from engine.reader import LARGEST_TRANSFER, RunReader
 from engine.runs import JOBS
@@ -41,6 +42,7 @@ class TransferJob(Run):
     """The folder of a transfer job, for its one writer."""
 
     document: ClassVar[str] = "plan.json"
+    kept: ClassVar[str] = "what was measured"
 
     @classmethod
     def start(
@@ -94,7 +96,7 @@ class TransferLoop:
     def do(self) -> str:
         """Do what is left of the plan. Returns finished or stopped."""
         self.job.log(f"process {os.getpid()}: {' '.join(sys.argv)}")
-        self.plan = Plan.from_json(RunReader(self.job.path).plan())
+        self.plan = self._at_home(Plan.from_json(RunReader(self.job.path).plan()))
         import torch
 
         where = pick_device(self.device)
@@ -114,11 +116,22 @@ class TransferLoop:
             return "stopped"
         return "finished"
 
+    def _at_home(self, plan: Plan) -> Plan:
+        """The plan, with runs that are no longer where they were looked for in the run store that the job lies in."""
+        store = self.job.path.parent.parent
+        there = (store / Path(run).name for run in plan.runs)
+        moved = tuple(
+            run if Path(run).is_dir() or not path.is_dir() else str(path)
+            for run, path in zip(plan.runs, there, strict=True)
+        )
+        return replace(plan, runs=moved)
+
     def _evaluate(self, item: Planned, where: Any) -> dict[str, Any]:
         """The evaluation of one item: what is there already, and what was still to be measured."""
         from engine.optimizer_source import source_of
         from engine.tasks import Task
 
+        _check_there(item)
         task = Task(item.task, data_dir=self.data_dir, device=where)
         source = source_of(item)
         name = item.file_name(item.identity(source.digest))
@@ -128,17 +141,21 @@ class TransferLoop:
         numbers = range(self.plan.settings.seeds)
         there = {seed["seed"]: seed for seed in found.get("seeds", [])}
         missing = [number for number in numbers if number not in there]
+        if missing:
+            _check_writable(paths)  # now, not when hours have been spent
+        if missing and (prepared := source.prepare(task, found, tick=self._tick, report=self._reporter(item))):
+            found = {**found, **prepared, "seeds": list(there.values())}
+            self._keep(unfinished, found)
         while missing:
             found = self._measure(item, task, source, missing[: source.at_once(task)], found)
             there |= {seed["seed"]: seed for seed in found["seeds"]}
             found["seeds"] = [there[number] for number in sorted(there)]
             missing = [number for number in numbers if number not in there]
             if missing:
-                unfinished.parent.mkdir(exist_ok=True)
-                write_atomic(unfinished, json.dumps(strict(found)))
+                self._keep(unfinished, found)
         for path in paths:
             if not path.is_file() or len(_seeds(path)) < len(there):
-                path.parent.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(exist_ok=True)  # a run that was deleted meanwhile is not made anew
                 write_atomic(path, json.dumps(strict(found), indent=1) + "\n")
         unfinished.unlink(missing_ok=True)
         return {**found, "seeds": [there[number] for number in numbers]}
@@ -148,12 +165,8 @@ class TransferLoop:
     ) -> dict[str, Any]:
         """Evaluate some optimizees; the facts of the evaluation are the same for all."""
         self.measured += 1
-        where = f"{item.task_name}: {Path(item.run).name + ' ' if item.run else ''}{item.label}"
-        self.job.log(f"{where}: optimizees {numbers[0]} to {numbers[-1]}")
-
-        def report(text: str) -> None:
-            self.job.note(f"{where}, {text}")
-
+        report = self._reporter(item)
+        self.job.log(f"{_words(item)}: optimizees {numbers[0]} to {numbers[-1]}")
         report("starting")
         found = source.evaluate(task, numbers, before, tick=self._tick, report=report)
         run = Path(item.run).name if item.run else None
@@ -161,6 +174,13 @@ class TransferLoop:
             key: list(value) if isinstance(value, tuple) else value for key, value in vars(item.protocol).items()
         }
         return {"run": run, **found, "protocol": protocol}
+
+    def _reporter(self, item: Planned) -> Callable[[str], None]:
+        return lambda text: self.job.note(f"{_words(item)}, {text}")
+
+    def _keep(self, unfinished: Path, found: Mapping[str, Any]) -> None:
+        unfinished.parent.mkdir(exist_ok=True)
+        write_atomic(unfinished, json.dumps(strict(found)))
 
     def _destinations(self, item: Planned, name: str) -> list[Path]:
         """Where an evaluation is kept: in its run's folder; that of a baseline in the store, and with every run."""
@@ -176,10 +196,10 @@ class TransferLoop:
             found = read_json(path, LARGEST_TRANSFER)
             if path.is_file() and not _is_whole(found):
                 self.job.log(f"{path}: damaged; measured again")
-                print(f"{path}: damaged; measured again", file=sys.stderr)
+                print(f"{printable(str(path))}: damaged; measured again", file=sys.stderr)
                 path.unlink()
-            elif len(found.get("seeds", [])) > len(best.get("seeds", [])):
-                best = found
+            elif not best or len(found.get("seeds", [])) > len(best["seeds"]):
+                best = found  # of a baseline in `partial` perhaps its settings alone
         return best
 
     def _finish(self, done: int, item: Planned, evaluation: dict[str, Any]) -> None:
@@ -218,15 +238,38 @@ class TransferLoop:
             raise Stopped
 
 
+def _words(item: Planned) -> str:
+    """What is being evaluated on what, for people."""
+    return f"{item.task_name}: {Path(item.run).name + ' ' if item.run else ''}{item.label}"
+
+
+def _check_there(item: Planned) -> None:
+    if item.run and not Path(item.run).is_dir():
+        raise RunError(f"{item.run}: no such run any more")
+
+
+def _check_writable(paths: Sequence[Path]) -> None:
+    """Raise RunError where results could not be kept."""
+    for path in paths:
+        folder = path.parent if path.parent.is_dir() else path.parent.parent
+        if not os.access(folder, os.W_OK):
+            raise RunError(f"{folder}: cannot be written, and results are kept there")
+
+
 def _is_whole(found: Mapping[str, Any]) -> bool:
-    """Whether a transfer file can be gone on from: its seeds are numbered."""
-    seeds = found.get("seeds")
+    """Whether a transfer file can be gone on from: it says what it is, and its seeds are numbered and measured."""
+    seeds, task = found.get("seeds"), found.get("task")
+    if seeds == []:  # of a baseline whose settings alone are known
+        return True
+    if not isinstance(task, dict) or not {"dataset", "optimizee"} <= task.keys():
+        return False
     return isinstance(seeds, list) and all(
         isinstance(seed, dict)
         and isinstance(seed.get("seed"), int)
         and isinstance(seed.get("diverged"), bool)
         and isinstance(seed.get("marks"), list)
-        and all(isinstance(mark, dict) for mark in seed["marks"])
+        and seed["marks"]
+        and all(isinstance(mark, dict) and isinstance(mark.get("inner_step"), int) for mark in seed["marks"])
         for seed in seeds
     )
 

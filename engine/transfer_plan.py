@@ -190,7 +190,7 @@ def marks_within(steps: int, wanted: Sequence[int] = ()) -> tuple[int, ...]:
     if wanted:
         late = [mark for mark in wanted if mark > steps]
         if late:
-            raise PresetError([Problem("marks", show(late[0]), f"inner steps from 0 to {steps}")])
+            raise PresetError([Problem("--marks", show(late[0]), f"inner steps from 0 to {steps}")])
         return tuple(sorted({*wanted, steps}))
     points = {base * 10**power for power in range(len(str(steps))) for base in (1, 2, 5)}
     return tuple(sorted({point for point in points if steps <= 20 * point and point <= steps} | {steps}))

@@ -70,11 +70,11 @@ def work(
             state = loop.do()
             control.aborted = True  # too late for that: nothing may disturb the last words
         except KeyboardInterrupt:
-            _end(run, "stopped", "aborted; the last checkpoint stays")
+            _end(run, "stopped", f"aborted; {run.kept} stays")
             raise
         except Exception as error:
             control.aborted = True
-            known = _known(error, run.path)
+            known = _known(error, run)
             if known is None:
                 run.log(traceback.format_exc())
             _end(run, "failed", str(known or f"{type(error).__name__}: {error}"))
@@ -88,16 +88,16 @@ def work(
 _OUT_OF_MEMORY = re.compile("OutOfMemoryError|can't allocate memory")  # torch's, on CUDA and on the CPU
 
 
-def _known(error: Exception, folder: Path) -> LregError | None:
+def _known(error: Exception, run: Run) -> LregError | None:
     """The error as one for the user, or None if it is a bug of ours."""
     if isinstance(error, LregError):
         return error
     if isinstance(error, OSError):
-        return disk_error(error, folder)
+        return disk_error(error, run.path, run.kept)
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"):
         reason = (str(error).splitlines() or ["out of memory"])[0].partition(". ")[0]
-        advice = "lower meta.meta_batch, meta.truncation or task.batch_size, or take another device"
-        return TrainingError(f"{reason}; {advice}")
+        large = "evaluation.examples" if isinstance(run, TransferJob) else "meta.meta_batch, meta.truncation"
+        return TrainingError(f"{reason}; lower {large} or task.batch_size, or take another device")
     return None
 
 

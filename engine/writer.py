@@ -45,6 +45,7 @@ class Run:
     """A run folder, for its one writer: `with run:` holds the lock and keeps status.json fresh."""
 
     document: ClassVar[str] = "preset.toml"  # what says what is to be done; without it there is no run
+    kept: ClassVar[str] = "the last checkpoint"  # what an end before time does not take away
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.abspath(path))

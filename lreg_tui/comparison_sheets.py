@@ -27,6 +27,8 @@ def sheets(comparison: Comparison) -> Iterator[Sheet]:
     """What differs in the presets, how the runs ended, and for every task its table and the paired differences."""
     yield settings_sheet(comparison)
     yield runs_sheet(comparison)
+    if (rule := rule_sheet(comparison)).rows:
+        yield rule
     for table in comparison.tables:
         yield table_sheet(table, comparison.radius)
         effects = [effect for effect in comparison.effects if effect.task == table.task]
@@ -71,6 +73,19 @@ def runs_sheet(comparison: Comparison) -> Sheet:
         rows.append((f"{run.arm} (seed {run.meta_seed})", [state, steps, *map(Entry, numbers), Entry(run.run)]))
     reference = f"the reference arm is {comparison.reference.label}" if len(comparison.arms) > 1 else ""
     return Sheet("meta-training", "arm", columns, rows, [reference] if reference else [])
+
+
+def rule_sheet(comparison: Comparison) -> Sheet:
+    """The learned optimizers' updates around the zero state (Xiong & Hsieh, fig. 7, as numbers)."""
+    rows = {
+        row.label: [Entry(present.number(value, 3)) for value in row.update_rule.values()]
+        for table in comparison.tables
+        for row in table.rows
+        if row.update_rule and row.kind != "scaled"
+    }
+    columns = ["standard\ndeviation", "largest", "Lipschitz\nratio"]
+    remark = "updates at 1000 inputs from N(0, 0.1) around the zero state; a smooth rule has a small Lipschitz ratio"
+    return Sheet("update rule around the zero state", "arm", columns, list(rows.items()), [remark])
 
 
 def table_sheet(table: Table, radius: str | None) -> Sheet:

@@ -8,7 +8,7 @@ import math
 import pytest
 from comparing import RADII, TASK, baseline, evaluation, make_run, mark, readers
 
-from engine.comparison import NORMALISED, Figure, compare
+from engine.comparison import NORMALISED, Figure, collect, compare, group_arms
 from engine.comparison.forms import TIDY_COLUMNS, as_json, tidy
 from engine.errors import SettingsError
 
@@ -104,6 +104,19 @@ def test_a_lone_meta_seed_is_said(tmp_path):
     item = effect(found, "equal steps", "sharpness", "0.1")
     assert (item.interval.over, item.interval.meta_seeds, item.interval.n) == ("seeds", 1, 3)
     assert any("one meta-seed only: sam" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("meta_seeds", "said"), [(2, True), (5, False)])
+def test_few_meta_seeds_are_said(tmp_path, meta_seeds, said):
+    runs = [
+        make_run(tmp_path, name, seed=seed, **table)
+        for name, table in (("lo", {}), ("sam", SAM))
+        for seed in range(meta_seeds)
+    ]
+    for run in runs:
+        run.write_transfer("best", evaluation(law(1.0)))
+    notes = compare(readers(*runs)).notes
+    assert any("fewer than 5 meta-seeds: sam" in note for note in notes) == said
 
 
 def test_pairs_have_the_same_meta_seed_and_the_same_seed(tmp_path):
@@ -208,6 +221,37 @@ def test_the_newest_of_several_evaluations_counts(tmp_path):
         run.write_transfer(name, evaluation(lambda seed, step, loss=loss: mark(loss), created=created))
     (table,) = compare(readers(run)).tables
     assert [row.figures[Figure("train_loss")].mean for row in table.rows] == [2.0]
+
+
+def test_radii_that_were_measured_at_another_time_stay(tmp_path):
+    """Unless the probes were made otherwise, or nobody knows whether the learned optimizer is the same."""
+    alike = {"inner_steps": 100, "examples": 1000, "restarts": 3, "ascent_steps": 20}
+    for digest, protocol, radii in (
+        ("one", alike, {"0.01", "0.1", "1"}),
+        ("one", {**alike, "restarts": 1}, {"1"}),
+        ("", alike, {"1"}),
+    ):
+        run = make_run(tmp_path, "lo")
+        run.write_transfer("a", evaluation(lambda seed, step: mark(2.0), digest=digest, protocol=alike))
+        facts = {"digest": digest, "protocol": protocol, "created": "2026-11-20T11:00:00Z"}
+        run.write_transfer("b", evaluation(lambda seed, step: {**mark(1.0), "sharpness": {"1": 0.5}}, **facts))
+        (table,) = compare(readers(run)).tables
+        figures = table.rows[0].figures
+        assert {figure.radius for figure in figures if figure.name == "sharpness"} == radii
+        assert figures[Figure("train_loss")].mean == 1.0 and figures[Figure("sharpness", "1")].mean == 0.5
+
+
+def test_a_checkpoint_that_has_changed_since_replaces_the_old_one_at_every_step(tmp_path):
+    """A run is evaluated, goes on, and is evaluated again for fewer inner steps: the old figures are another's."""
+    old = {"created": "2026-11-20T09:00:00Z", "steps": (100, 1000)}
+    new = {"created": "2026-11-20T11:00:00Z", "steps": (50, 100)}
+    for digest, steps in (("one", {50, 100}), ("two", {50, 100, 1000})):
+        run = make_run(tmp_path, "lo")
+        run.write_transfer("a", evaluation(lambda seed, step: mark(2.0), digest="two", **old))
+        run.write_transfer("b", evaluation(lambda seed, step: mark(1.0), digest=digest, **new))
+        (task,) = collect(group_arms(readers(run)))[0].values()
+        (entry,) = task.trained.values()
+        assert entry.steps == steps and set(entry.outcomes[0]) == steps
 
 
 def test_best_is_what_an_arm_is_judged_by(tmp_path):

@@ -80,7 +80,7 @@ def test_a_file_that_is_no_preset(content, found):
 def test_a_preset_that_is_not_there(argument, found):
     os.mkfifo("pipe")
     (line,) = refused(argument)
-    assert f": found {found}" in line and "one of: lo-gam-smooth, " in line
+    assert f": found {found}" in line and "one of: flat-rnnprop-gam, " in line
 
 
 def test_a_near_miss_of_a_shipped_name():

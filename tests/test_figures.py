@@ -97,6 +97,15 @@ def mean_of_means(*groups) -> float:
     return math.fsum(math.fsum(group) / len(group) for group in groups) / len(groups)
 
 
+def test_the_caption_counts_meta_seeds_that_were_evaluated(readers):
+    (both,) = blocks(evaluated(group_arms(readers)), ["curves"])
+    for reader in (readers[2], readers[3]):
+        for file in (reader.path / "transfer").iterdir():
+            file.unlink()
+    (one,) = blocks(evaluated(group_arms(readers)), ["curves"])
+    assert "over meta-seeds and optimizees" in both.caption and "(one meta-seed)" in one.caption
+
+
 VANILLA = mean_of_means([level(0, k) for k in range(3)], [level(1, k) for k in range(3)])
 FLAT = 0.5 * mean_of_means([level(0, k) for k in range(3)], [level(1, k) for k in range(2)])  # without the diverged one
 

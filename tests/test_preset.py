@@ -17,6 +17,8 @@ from engine.settings import schema_of
 SHIPPED = (
     "lo", "lo-gam", "lo-gam-smooth", "lo-gsam", "lo-gsam-smooth", "lo-sam", "lo-sam-smooth", "lo-smooth", "quickstart",
     "rnnprop-mnist", "smooth-conv3-cifar10", "smooth-lenet-mnist", "smooth-mlp-mnist",
+    "flat-rnnprop", "flat-rnnprop-gam", "flat-rnnprop-gsam", "flat-rnnprop-sam",
+    "flat-simple", "flat-simple-gam", "flat-simple-gsam", "flat-simple-sam",
 )  # fmt: skip
 
 
@@ -298,6 +300,10 @@ def differences(name: str, parent: str) -> set[str]:
         ("lo-gsam", "lo", {"penalty.gsam"}),
         ("lo-gam", "lo", {"penalty.gam"}),
         ("lo-smooth", "lo", {"penalty.smooth"}),
+        ("flat-simple-sam", "flat-simple", {"penalty.sam"}),
+        ("flat-simple-gsam", "flat-simple", {"penalty.gsam"}),
+        ("flat-simple-gam", "flat-simple", {"penalty.gam"}),
+        ("flat-rnnprop-gam", "flat-rnnprop", {"penalty.gam", "meta.epochs", "meta.learning_rate"}),
         ("lo-sam-smooth", "lo-sam", {"penalty.smooth"}),
         ("lo-gsam-smooth", "lo-gsam", {"penalty.smooth"}),
         ("lo-gam-smooth", "lo-gam", {"penalty.smooth"}),

@@ -312,6 +312,55 @@ def test_a_loss_whose_gradient_is_wrong_is_refused():
         probes.profile(wrong, tensor(1.0, 1.0), (0.1,))
 
 
+def test_rounding_of_a_small_loss_in_float32_is_no_wrong_gradient():
+    """A network that has learnt its examples by heart: the loss is 1e-3, its rounding that of logits of 10."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(60, 10, generator=generator)
+    labels = (inputs @ torch.randn(10, 5, generator=generator)).argmax(1)
+
+    def loss(theta):
+        return torch.nn.functional.cross_entropy(
+            torch.relu(inputs @ theta[:80].view(10, 8)) @ theta[80:].view(8, 5), labels
+        )
+
+    theta = (0.5 * torch.randn(120, generator=generator)).requires_grad_()
+    optimizer = torch.optim.Adam([theta], 0.01)
+    for _ in range(1500):
+        optimizer.zero_grad()
+        loss(theta).backward()
+        optimizer.step()
+    radii = (0.0005, 0.001, 0.002, 0.01)
+    found = probes.profile(loss, theta.detach(), radii, restarts=3, ascent_steps=20)
+    assert 0 < float(loss(theta.detach())) < 2e-3
+    assert all(found.r1[radius] >= found.sharpness[radius] > 0 for radius in radii)
+
+
+def test_a_loss_may_decide_by_its_values():
+    """Python's `min` and `if`, which vmap refuses."""
+
+    def wells(theta):
+        return min(50 * (theta[0] + 1) ** 2, 0.5 * (theta[0] - 1) ** 2)
+
+    for x, curvature in ((-1.0, 100.0), (1.0, 1.0)):
+        theta = tensor(x)
+        assert float(probes.sharpness(wells, theta, radius=0.1)) == pytest.approx(curvature * 0.1**2 / 2)
+        assert float(probes.max_grad_norm(wells, theta, radius=0.1)) == pytest.approx(curvature * 0.1)
+        assert float(probes.top_eigenvalue(wells, theta)) == pytest.approx(curvature)
+
+
+@pytest.mark.parametrize("lowest", [0.0, -10.0])
+def test_a_top_eigenvalue_in_a_crowd(lowest):
+    """A thousand eigenvalues a thousandth apart, at a stationary point."""
+    diagonal = torch.cat([tensor(lowest), torch.linspace(0, 1, 999, dtype=F64)])
+
+    def loss(theta):
+        return 0.5 * (diagonal * theta**2).sum()
+
+    theta = torch.zeros(1000, dtype=F64)
+    assert float(probes.top_eigenvalue(loss, theta)) == pytest.approx(1.0, rel=1e-8)
+    assert float(probes.sharpness(loss, theta, radius=0.1)) == pytest.approx(0.005, rel=1e-8)
+
+
 def test_profile_without_what_is_switched_off():
     found = probes.profile(quadratic, tensor(1.0, 1.0), (0.1,), linf=False, trace_samples=0)
     assert not found.sharpness_linf and not found.max_grad_norm_linf and math.isnan(found.trace)

@@ -71,7 +71,7 @@ def test_marks_are_logarithmic_up_to_the_end(steps, marks):
 
 def test_wanted_marks(reader):
     assert marks_within(100, (30, 60)) == (30, 60, 100)
-    with pytest.raises(PresetError, match="marks: found 300; allowed: inner steps from 0 to 100"):
+    with pytest.raises(PresetError, match="--marks: found 300; allowed: inner steps from 0 to 100"):
         marks_within(100, (30, 300))
 
 

@@ -22,6 +22,7 @@ from engine.control import Control
 from engine.device import pick_device, wait_politely
 from engine.errors import LregError, RunError, TrainingError
 from engine.runs import Run, RunReader
+from engine.transfer_job import TransferJob
 from engine.worker import work
 
 
@@ -356,9 +357,10 @@ def test_idle_threads_wait_politely_unless_told_otherwise(monkeypatch):
     ],
 )
 def test_memory_that_does_not_suffice_is_one_line_of_advice(tmp_path, error):
-    known = worker._known(error, tmp_path)
+    known = worker._known(error, Run(tmp_path))
     assert isinstance(known, TrainingError)
     assert "lower meta.meta_batch" in str(known) and "\n" not in str(known)
+    assert "lower evaluation.examples or" in str(worker._known(error, TransferJob(tmp_path)))
 
 
 def test_a_run_whose_checkpoint_was_deleted_keeps_its_metrics(tmp_path):

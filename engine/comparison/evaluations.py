@@ -27,6 +27,7 @@ NORMALISED = "normalised_sharpness"  # 2 * sharpness / radius^2
 USUAL_BATCH = 128
 WHOLE = 2**53  # counts and seeds below it are exact
 PROTOCOL = ("examples", "restarts", "ascent_steps")
+UPDATE_RULE = ("std", "max", "lipschitz")
 
 
 class Figure(NamedTuple):
@@ -64,6 +65,16 @@ class Facts:
     rho: float | None = None
     alpha: float | None = None
     protocol: tuple[Any, ...] = ()  # examples, restarts, ascent steps of the probes
+    digest: str = ""  # of the meta-parameters; empty where it is not said
+    update_rule: tuple[float | None, ...] = ()  # standard deviation, maximum and Lipschitz ratio around the zero state
+
+    def is_comparable(self, other: Facts) -> bool:
+        """Whether two evaluations are of one optimizer with one setting, and were probed alike."""
+        is_known = self.is_baseline or bool(self.digest)
+        mine, its = (
+            (facts.digest, facts.learning_rate, facts.rho, facts.alpha, facts.protocol) for facts in (self, other)
+        )
+        return is_known and mine == its
 
 
 def read_evaluation(found: Mapping[str, Any], copies: dict[tuple[Facts, int], Marks]) -> Iterator[tuple[Facts, Marks]]:
@@ -89,7 +100,7 @@ def _facts(found: Mapping[str, Any]) -> Facts | None:
     optimizer = _text(found.get("optimizer")) or _text(found.get("label")) or "?"
     label, checkpoint = _text(found.get("label")) or optimizer, _text(found.get("checkpoint"))
     is_baseline = found.get("run") is None
-    protocol = found.get("protocol")
+    protocol, rule = found.get("protocol"), found.get("update_rule")
     return Facts(
         optimizer=optimizer,
         label=label,
@@ -104,6 +115,8 @@ def _facts(found: Mapping[str, Any]) -> Facts | None:
         rho=_number(found.get("rho")),
         alpha=_number(found.get("alpha")),
         protocol=tuple(_number(protocol.get(key)) for key in PROTOCOL) if isinstance(protocol, Mapping) else (),
+        digest=_text(found.get("digest")),
+        update_rule=tuple(_number(rule.get(name)) for name in UPDATE_RULE) if isinstance(rule, Mapping) else (),
     )
 
 

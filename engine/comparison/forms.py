@@ -25,7 +25,8 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
       penalty_shares: {name: share}, best_scale, problem;
     - `tables`: task, inner_step, rows: label, kind, arm, optimizer, checkpoint, scale, learning_rate, rho, alpha,
       inner_step, passes, meta_seeds, seeds, diverged, figures: {name: interval}, or {name: {radius: interval}}, where
-      an interval is {mean, low, high, n, over}, and best: names (and radii) in which the row is the best;
+      an interval is {mean, low, high, n, over}, update_rule: {std, max, lipschitz} around the zero state, and best:
+      names (and radii) in which the row is the best;
     - `paired`: task, inner_step, arm, reference, setting ("equal steps", "matched loss", "frontier"), figure, radius,
       kind ("difference": arm - reference, "ratio": arm / reference), mean, low, high, n (pairs), meta_seeds, over,
       outside, left_out, verdict, meta_seeds_match;
@@ -132,6 +133,7 @@ def _row(row: Row, best: list[list[str]]) -> dict[str, Any]:
         "seeds": row.seeds,
         "diverged": row.diverged,
         "figures": _figures(row.figures),
+        "update_rule": dict(row.update_rule),
         "best": best,
     }
 

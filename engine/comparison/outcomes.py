@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from engine.comparison.arms import Arm
 from engine.comparison.evaluations import Facts, Marks, Outcome, read_evaluation
@@ -44,10 +44,31 @@ class Entry:
         return [steps[step][seed] for step in sorted(steps) if step <= last and seed in steps[step]]
 
     def add(self, meta_seed: int | str | None, facts: Facts, marks: Marks) -> None:
-        """Take an evaluation that is newer than those before; at its own inner steps it replaces them whole."""
+        """Take an evaluation that is newer than those before; at its own inner steps it replaces them.
+
+        Figures that it lacks (at other radii, say) stay where they are of the same optimizer and optimizees and were
+        probed alike. Where they are of other meta-parameters, nothing stays at any inner step: the run has gone on
+        since, and a checkpoint of the same name is another learned optimizer.
+        """
+        if any(self._is_other(own[meta_seed], facts) for own in self.facts.values() if meta_seed in own):
+            del self.outcomes[meta_seed]
+            for own in self.facts.values():
+                own.pop(meta_seed, None)
+            self.facts = {step: own for step, own in self.facts.items() if own}
         for step, outcomes in marks.items():
-            self.outcomes.setdefault(meta_seed, {})[step] = outcomes
-            self.facts.setdefault(step, {})[meta_seed] = facts
+            own = self.facts.setdefault(step, {})
+            before = self.outcomes.setdefault(meta_seed, {}).get(step, {})
+            is_same = meta_seed in own and own[meta_seed].is_comparable(facts) and before.keys() == outcomes.keys()
+            self.outcomes[meta_seed][step] = _merged(before, outcomes) if is_same else outcomes
+            own[meta_seed] = facts
+
+    @staticmethod
+    def _is_other(before: Facts, now: Facts) -> bool:
+        return bool(before.digest and now.digest) and before.digest != now.digest
+
+
+def _merged(before: Mapping[int, Outcome], now: Mapping[int, Outcome]) -> dict[int, Outcome]:
+    return {seed: replace(new, figures={**before[seed].figures, **new.figures}) for seed, new in now.items()}
 
 
 @dataclass

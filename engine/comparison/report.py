@@ -17,6 +17,7 @@ from engine.runs import RunReader
 from engine.settings import did_you_mean, show
 
 SHARE = "_penalty_share"
+ENOUGH_META_SEEDS = 5  # simulated with as much variance between as within: 1 in 4 for 2 meta-seeds, 1 in 8 for 5
 LAST_PART = 10  # a penalty's share is averaged over the last tenth of the records
 
 
@@ -193,6 +194,12 @@ def _notes(
         notes.append(
             f"one meta-seed only: {', '.join(single)}; intervals are over optimizee seeds, and say nothing about other "
             "meta-seeds"
+        )
+    few = sorted({effect.arm for effect in first if 1 < effect.interval.meta_seeds < ENOUGH_META_SEEDS})
+    if few:
+        notes.append(
+            f"fewer than {ENOUGH_META_SEEDS} meta-seeds: {', '.join(few)}; bootstrap intervals over so few are too "
+            "narrow: where there is no difference, up to one verdict in four says that there is one"
         )
     unmatched = sorted({effect.arm for effect in first if not effect.meta_seeds_match})
     if unmatched:

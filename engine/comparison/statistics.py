@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 10_000
 SEED = 20261121  # of the resampling: the same table every time
-FEWEST_PAIRS = 3  # with fewer an interval means nothing
+FEWEST_PAIRS = 5  # with fewer an interval says nothing: at 3, one in four of no difference at all would be a verdict
 ROUNDING = 1e-12  # relative difference that comes from arithmetic alone
 META_SEEDS, SEEDS = "meta-seeds", "seeds"
 KEPT_PAIRS = 400  # up to so many, the weights of the resamples are kept for the next figure

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from engine.comparison.arms import Arm
-from engine.comparison.evaluations import NORMALISED, Facts, Figure, Outcome
+from engine.comparison.evaluations import NORMALISED, UPDATE_RULE, Facts, Figure, Outcome
 from engine.comparison.outcomes import Entry, TaskOutcomes
 from engine.comparison.paired import TRAIN_LOSS
 from engine.comparison.statistics import Cell, cell
+from engine.results import mean
 
 ARM, CHECKPOINT, SCALED, UNTRAINED, BASELINE, EQUAL_PASSES = (
     "arm",
@@ -44,6 +45,7 @@ class Row:
     seeds: int
     diverged: int
     figures: Mapping[Figure, Cell]
+    update_rule: Mapping[str, float | None] = field(default_factory=dict)  # means over meta-seeds
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,13 @@ def _row(entry: Entry, step: int, kind: str, label: str) -> Row | None:
         seeds=len(every),
         diverged=sum(outcome.diverged for outcome in every),
         figures={figure: cell(outcomes, figure) for figure in names},
+        update_rule=_update_rule(entry.facts.get(step, {}).values()),
     )
+
+
+def _update_rule(facts: Iterable[Facts]) -> dict[str, float | None]:
+    known = [one.update_rule for one in facts if one.update_rule]
+    return {name: mean(column).mean for name, column in zip(UPDATE_RULE, zip(*known, strict=True), strict=False)}
 
 
 def _at_equal_passes(entry: Entry, step: int, label: str) -> Row | None:

@@ -36,8 +36,6 @@ def check_target(path: Path, *, force: bool = False, own: str = "") -> None:
         raise TargetError(f"{shown}: there is no folder {printable(str(path.parent))}")
     if not os.path.lexists(path):
         return
-    if not force:
-        raise TargetError(f"{shown}: is there already; --force replaces it")
     if not own and path.is_dir():
         raise TargetError(f"{shown}: a folder, should be a file")
     if own and not (path.is_dir() and not path.is_symlink()):
@@ -46,6 +44,8 @@ def check_target(path: Path, *, force: bool = False, own: str = "") -> None:
         foreign = [entry.name for entry in os.scandir(path) if not fnmatch(entry.name, own)] if own else []
     if foreign:
         raise TargetError(f"{shown}: holds {printable(foreign[0])}, which is no export, so it is not replaced")
+    if not force:
+        raise TargetError(f"{shown}: is there already; --force replaces it")
 
 
 @contextlib.contextmanager

@@ -60,7 +60,7 @@ def blocks(found: Evaluated, figures: Sequence[str] = ()) -> list[Block]:
 
 
 def _caption(name: str, found: Evaluated) -> str:
-    several = max((len(arm.runs) for arm in found.arms), default=1) > 1
+    several = any(len(entry.outcomes) > 1 for task in found.marks.values() for entry in task.trained.values())
     seeds = "meta-seeds and optimizees" if several else "optimizees (one meta-seed)"
     return CAPTIONS[name].format(intervals=INTERVALS.format(seeds=seeds))
 

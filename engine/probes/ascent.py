@@ -120,17 +120,27 @@ def evaluate(
     """Figures, [N], and gradients, [N, P], at theta[owner] + offsets; where a figure is not finite: -inf and zeros."""
     if not len(owner):
         return theta.new_empty(0), torch.empty_like(offsets)
-    many = vmap(ascent, randomness="same")
     values, directions = [], []
     for rows in torch.arange(len(owner), device=theta.device).split(portion(theta)):
         tick()
         points = theta[owner[rows]] + offsets[rows]
-        # a lone point without vmap, which costs
-        value, direction = many(points) if len(rows) > 1 else (part[None] for part in ascent(points[0]))
+        value, direction = _at_each(ascent, points)
         sound = value.isfinite() & direction.isfinite().all(-1)
         values.append(torch.where(sound, value, -torch.inf))
         directions.append(torch.where(sound[:, None], direction, 0.0))
     return torch.cat(values).detach(), torch.cat(directions).detach()
+
+
+def _at_each(ascent: Ascent, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Figures, [N], and gradients, [N, P], at points, [N, P]; one by one where vmap would cost, or cannot be."""
+    if len(points) > 1:
+        try:
+            return vmap(ascent, randomness="same")(points)
+        except RuntimeError as error:
+            if not str(error).startswith("vmap"):
+                raise  # else the loss decides by its values: `if`, min(), float()
+    values, directions = zip(*map(ascent, points), strict=True)
+    return torch.stack(values), torch.stack(directions)
 
 
 def portion(theta: Tensor) -> int:

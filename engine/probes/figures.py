@@ -101,17 +101,20 @@ def surrogate_gap(loss: Loss, theta: Tensor, radius: float, *, norm: str = "l2")
     return _each(lambda land: land.one_step(radius, norm), loss, theta)
 
 
-def top_eigenvalue(loss: Loss, theta: Tensor, *, iterations: int = 60, seed: int = 0, tick: Tick = nothing) -> Tensor:
+def top_eigenvalue(
+    loss: Loss, theta: Tensor, *, iterations: int | None = None, seed: int = 0, tick: Tick = nothing
+) -> Tensor:
     """Largest (not largest in size) eigenvalue of the Hessian at theta, by Lanczos; a scalar, or [B]."""
     return top_eigenpair(loss, theta, iterations=iterations, seed=seed, tick=tick)[0]
 
 
 def top_eigenpair(
-    loss: Loss, theta: Tensor, *, iterations: int = 60, seed: int = 0, tick: Tick = nothing
+    loss: Loss, theta: Tensor, *, iterations: int | None = None, seed: int = 0, tick: Tick = nothing
 ) -> tuple[Tensor, Tensor]:
     """Largest eigenvalue of the Hessian at theta, [] or [B], and its unit eigenvector, [P] or [B, P], by Lanczos.
 
-    At most `iterations` Hessian-vector products; fewer where the pair stands earlier.
+    At most `iterations` Hessian-vector products, fewer where the pair stands earlier; by default 60, and 300 where
+    there are so few parameters that these cost nothing: a crowd of eigenvalues below the top takes many.
     """
     many = theta if theta.dim() == 2 else theta[None]
     pairs = [land.top for land in landscapes(loss, many, iterations=iterations, seed=seed, tick=tick)]

@@ -14,6 +14,9 @@ from engine.flat import Loss, grad_and_hvp, side_by_side, unit
 from engine.probes.ascent import Ascent, Peak, Tick, boundary, climb, nothing, portion
 from engine.probes.spectrum import Krylov, lanczos, model_peaks, randn
 
+ITERATIONS = 60
+FEW_PARAMETERS = 5000  # up to so many, Lanczos vectors cost nothing
+
 
 class Landscape:
     """The loss about B optimizees, theta [B, P], none of which knows of the others.
@@ -116,9 +119,14 @@ class Landscape:
 
 
 def landscapes(
-    loss: Loss, theta: Tensor, *, iterations: int = 60, seed: int = 0, tick: Tick = nothing
+    loss: Loss, theta: Tensor, *, iterations: int | None = None, seed: int = 0, tick: Tick = nothing
 ) -> Iterator[Landscape]:
-    """Those of B optimizees, theta [B, P], in portions that fit into memory, to be used one after another."""
+    """Those of B optimizees, theta [B, P], in portions that fit into memory, to be used one after another.
+
+    At most `iterations` Lanczos steps; by default `ITERATIONS`, and more where parameters are few.
+    """
+    if iterations is None:
+        iterations = ITERATIONS if theta.shape[-1] > FEW_PARAMETERS else 5 * ITERATIONS
     for part in theta.detach().split(max(1, portion(theta) // 4)):
         yield Landscape(loss, part, iterations=iterations, seed=seed, tick=tick)
 

@@ -15,6 +15,7 @@ from engine.flat import unit
 from engine.probes.ascent import Tick, nothing
 
 FEWEST = 10  # Lanczos steps before convergence is believed: a start may hardly hold the top eigenvector
+OFTEN = 60  # up to so many steps, convergence is looked for after each; later that would cost more than the steps
 
 HVP = Callable[[Tensor], Tensor]
 """B vectors, [B, P], to the Hessians of B optimizees times them."""
@@ -70,7 +71,8 @@ def lanczos(hvp: HVP, start: Tensor, iterations: int, tick: Tick = nothing) -> l
         for b in range(count):
             if b not in done:
                 krylov = Krylov(basis[:, b], alpha[:, b], beta[:, b])
-                if step == steps or exhausted[b] or (step >= FEWEST and _converged(krylov)):
+                looks = FEWEST <= step <= OFTEN or step % 10 == 0
+                if step == steps or exhausted[b] or (looks and _converged(krylov)):
                     done[b] = krylov
         if len(done) == count:
             break

@@ -146,7 +146,8 @@ def _steep_enough(
     gradient is at least sharpness / radius. Bisection finds the place, and the search goes on from there.
     """
     eps = torch.finfo(land.theta.dtype).eps
-    rounding = 64 * eps * torch.maximum(land.value.abs(), highest.value.abs())
+    # a cross-entropy is a difference of logits: however small it is, its rounding errors are those of numbers about 1
+    rounding = 64 * eps * torch.maximum(land.value.abs(), highest.value.abs()).clamp_min(1.0)
     lacks = sharpness - radius * steepest.value > rounding
     if not lacks.any():
         return steepest

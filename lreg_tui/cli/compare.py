@@ -12,7 +12,7 @@ from engine.errors import Problem, RunError, SettingsError
 from engine.settings import show
 from lreg_tui import present, sheets
 from lreg_tui.cli import output
-from lreg_tui.cli.options import AsJson, RunReferences, RunsDir, complete_run, find_run
+from lreg_tui.cli.options import AsJson, RunReferences, RunsDir, complete_run, complete_target, find_run
 
 if TYPE_CHECKING:
     from engine.comparison import Comparison
@@ -33,7 +33,13 @@ def compare(
         ),
     ] = None,
     task: Annotated[
-        str | None, typer.Option("--task", metavar="DATASET/OPTIMIZEE", help="Only this task. Default: every task.")
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="DATASET/OPTIMIZEE",
+            help="Only this task. Default: every task.",
+            autocompletion=complete_target,
+        ),
     ] = None,
     step: Annotated[
         str | None,
@@ -67,7 +73,7 @@ def compare(
     )
     _print(found, form)
     if found.damaged_files:
-        output.say(f"{found.damaged_files} damaged transfer files are left out")
+        output.say_damaged(found.damaged_files)
     if not found.tables:
         runs = " ".join(run.run for run in found.runs)
         output.say(f"no transfer evaluations yet: `lreg transfer {runs} --to DATASET/OPTIMIZEE` makes them")

@@ -21,7 +21,16 @@ from engine.transfer_job import TransferJob
 from lreg_tui import launch, present
 from lreg_tui.cli import output, results
 from lreg_tui.cli.follow import Follower, end_event, print_quietly
-from lreg_tui.cli.options import AsJson, DataDir, PresetReference, RunReference, RunsDir, Sets, find_run, whole_number
+from lreg_tui.cli.options import (
+    AsJson,
+    DataDir,
+    PresetReference,
+    RunOrJobReference,
+    RunsDir,
+    Sets,
+    find_run,
+    whole_number,
+)
 
 Device = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps. Default: auto.")
@@ -66,14 +75,17 @@ def run(
 
 
 def resume(
-    reference: RunReference,
+    reference: RunOrJobReference,
     device: Device = None,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     detach: Detach = False,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with a run that was stopped, failed or crashed, from its last checkpoint."""
+    """Go on with a run that was stopped, failed or crashed, from its last checkpoint.
+
+    Of a transfer evaluation, what is left is measured.
+    """
     reader = find_run(reference, runs_dir)
     status = reader.status()
     if status.state == "finished":
@@ -156,17 +168,22 @@ def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False)
     if status.message and status.state not in silent:
         console.print(present.text(status.message))
     console.print(present.text(str(reader.path), "dim"), soft_wrap=True)
+    if status.state == "finished" and reader.is_transfer and (seen := results.comparison_of(reader)):
+        console.print(present.text(f"its results: {seen}"), soft_wrap=True)
     if status.state in ("stopped", "crashed"):
         console.print(present.text(f"go on with: lreg resume {reader.id}"), soft_wrap=True)
 
 
 def stop(
-    reference: RunReference,
+    reference: RunOrJobReference,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the run has stopped.")] = True,
     runs_dir: RunsDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Finish the truncation, write a checkpoint, and end the run's process."""
+    """Finish the truncation, write a checkpoint, and end the run's process.
+
+    A transfer evaluation keeps what it has measured. `lreg resume` goes on with both.
+    """
     reader = find_run(reference, runs_dir)
     launch.request(reader, signal.SIGTERM, "stop")
     if wait:
@@ -174,13 +191,13 @@ def stop(
     _report(reader, as_json, "" if wait else "stopping")
 
 
-def pause(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
+def pause(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
     """Let a run rest after this truncation; its process stays, with its memory."""
     reader = find_run(reference, runs_dir)
     _ask(reader, signal.SIGUSR1, "pause", "paused", as_json)
 
 
-def continue_(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
+def continue_(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
     """End a pause."""
     reader = find_run(reference, runs_dir)
     _ask(reader, signal.SIGUSR2, "continue", "running", as_json)
@@ -189,7 +206,8 @@ def continue_(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson
 def _ask(reader: RunReader, number: signal.Signals, purpose: str, wanted: str, as_json: bool) -> None:
     launch.request(reader, number, purpose)
     status = launch.wait_for(reader, (wanted,), ANSWER_LIMIT_S)
-    late = f"asked to {purpose}; it will after this truncation" if status.state not in (wanted, "finished") else ""
+    when = "soon" if reader.is_transfer else "after this truncation"
+    late = f"asked to {purpose}; it will {when}" if status.state not in (wanted, "finished") else ""
     _report(reader, as_json, late if status.state in LIVE else "")
 
 

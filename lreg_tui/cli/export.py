@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from engine.reader import CHECKPOINTS, RunReader
 from engine.settings import Setting
 from lreg_tui import present
 from lreg_tui.cli import output
-from lreg_tui.cli.options import AsJson, RunReference, RunsDir, check_choice, find_run
+from lreg_tui.cli.options import AsJson, RunReference, RunsDir, check_choice, complete_checkpoint, find_run
 
 ENDINGS = {"safetensors": ".safetensors", "tensorboard": "-tensorboard", "csv": "-csv"}  # of the default path
 FORMS = tuple(ENDINGS)
@@ -38,7 +39,13 @@ def export(
         ),
     ] = None,
     checkpoint: Annotated[
-        str | None, typer.Option("--checkpoint", help=f"{', '.join(CHECKPOINTS)}. Default: best.")
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="NAME",
+            help=f"One of: {', '.join(CHECKPOINTS)}. Default: best.",
+            autocompletion=complete_checkpoint,
+        ),
     ] = None,
     scale: Annotated[
         str | None,
@@ -68,7 +75,7 @@ def export(
         output.emit({"run": reader.id, "to": to, "path": str(path.absolute()), **facts})
     else:
         print(present.clean(path, 4000))
-        output.say(_summary(to, facts))
+        output.say(_summary(to, path, facts))
 
 
 def _export(reader: RunReader, to: str, path: Path, checkpoint: str, scale: str, force: bool) -> dict[str, Any]:
@@ -100,9 +107,9 @@ def _scale(reader: RunReader, text: str) -> float:
     return float(fit)
 
 
-def _summary(to: str, facts: dict[str, Any]) -> str:
+def _summary(to: str, path: Path, facts: dict[str, Any]) -> str:
     if to == "csv":
         return ", ".join(f"{name}: {rows} rows" for name, rows in facts["rows"].items())
     if to == "tensorboard":
-        return f"{len(facts['values'])} metrics; look at them with: tensorboard --logdir, and this folder"
+        return f"{len(facts['values'])} metrics; look at them with: tensorboard --logdir {shlex.quote(str(path))}"
     return f"{facts['optimizer']['kind']}, checkpoint {facts['checkpoint']}, scale {present.setting(facts['scale'])}"

@@ -13,7 +13,7 @@ import typer
 from engine.files import open_to_read
 from engine.status import LIVE
 from lreg_tui import present
-from lreg_tui.cli.options import RunReference, RunsDir, find_run, whole_number
+from lreg_tui.cli.options import RunOrJobReference, RunsDir, find_run, whole_number
 
 POLL_S = 0.3
 MOST_LINES = 1_000_000
@@ -21,7 +21,7 @@ LARGEST_TAIL = 2**26  # bytes of a log that are searched for its last lines
 
 
 def logs(
-    reference: RunReference,
+    reference: RunOrJobReference,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more until the run ends.")] = False,
     lines: Annotated[str, typer.Option("-n", "--lines", metavar="N", help="How many of the last lines.")] = "50",
     runs_dir: RunsDir = None,

@@ -20,7 +20,7 @@ from lreg_tui import present
 from lreg_tui.cli import output, results
 from lreg_tui.cli.control import summarize
 from lreg_tui.cli.follow import Follower, ordered, radius_of
-from lreg_tui.cli.options import AsJson, RunReference, RunsDir, check_choice, find_run
+from lreg_tui.cli.options import AsJson, RunOrJobReference, RunsDir, check_choice, find_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,7 +108,7 @@ def runs(
             output.emit(asdict(item))
         return
     for job in store.transfers() if state is None else ():
-        if (status := job.status()).state in (*LIVE, "stopped", "crashed"):
+        if (status := job.status()).state != "finished":
             output.say(f"transfer {job.id}: {status.state}, evaluation {status.step}/{status.total}")
     if listed:
         console = output.console()
@@ -154,7 +154,7 @@ def _run_table(listed: list[Listed], width: int) -> Table:
     return table
 
 
-def show(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
+def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
     """Everything about one run."""
     reader = find_run(reference, runs_dir)
     status = reader.status()
@@ -241,7 +241,7 @@ def _print_pairs(console: Console, heading: str, pairs: dict[str, Any], form: Ca
     console.print(table)
 
 
-def watch(reference: RunReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
+def watch(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
     """Watch a run until it ends. Ctrl-C leaves it running.
 
     The exit code is the run's: 0 finished, 130 stopped, 1 failed or crashed.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from engine.errors import RunError, SettingsError
+from engine.reader import CHECKPOINTS
 from engine.runs import RunReader, RunStore
 from engine.settings import Setting, show
 
@@ -16,8 +18,19 @@ HARMLESS = re.compile(r"[\w.-]+", re.ASCII)  # what a shell may be given to comp
 
 
 def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
-    names = [reader.id for reader in RunStore(ctx.params.get("runs_dir")).list()]
-    return [name for name in ("last", *reversed(names)) if name.startswith(incomplete) and HARMLESS.fullmatch(name)]
+    return _starting(incomplete, RunStore(ctx.params.get("runs_dir")).list())
+
+
+def complete_run_or_job(ctx: typer.Context, incomplete: str) -> list[str]:
+    """A run, or a transfer job, which is looked at and controlled like one."""
+    store = RunStore(ctx.params.get("runs_dir"))
+    return _starting(incomplete, [*store.transfers(), *store.list()])
+
+
+def _starting(incomplete: str, readers: Sequence[RunReader]) -> list[str]:
+    """`last` and the ids, the newest first."""
+    names = ["last", *(reader.id for reader in reversed(readers))]
+    return [name for name in names if name.startswith(incomplete) and HARMLESS.fullmatch(name)]
 
 
 def complete_preset(incomplete: str) -> list[str]:
@@ -25,6 +38,10 @@ def complete_preset(incomplete: str) -> list[str]:
 
     files = [str(path) for path in sorted(Path().glob("*.toml"))]
     return [name for name in (*shipped(), *files) if name.startswith(incomplete) and HARMLESS.fullmatch(name)]
+
+
+def complete_checkpoint(incomplete: str) -> list[str]:
+    return [name for name in CHECKPOINTS if name.startswith(incomplete)]
 
 
 def complete_target(incomplete: str) -> list[str]:
@@ -70,6 +87,14 @@ def _check(setting: Setting, value: Any) -> Any:
 RunReference = Annotated[
     str,
     typer.Argument(metavar="RUN", help="An id, a unique prefix, a path, or `last`.", autocompletion=complete_run),
+]
+RunOrJobReference = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="An id (of a transfer evaluation, too), a unique prefix, a path, or `last`.",
+        autocompletion=complete_run_or_job,
+    ),
 ]
 RunReferences = Annotated[
     list[str],

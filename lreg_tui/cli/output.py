@@ -78,6 +78,11 @@ def say(text: str) -> None:
     print(present.clean(text), file=sys.stderr, flush=True)
 
 
+def say_damaged(files: int) -> None:
+    what = "1 damaged transfer file is" if files == 1 else f"{files} damaged transfer files are"
+    say(f"{what} left out")
+
+
 def complain(error: Exception) -> None:
     """An error for the user: each of its lines on a line of its own."""
     with contextlib.suppress(OSError):

@@ -91,7 +91,7 @@ def _blocks(
 ) -> list[Block]:
     found = evaluated(arms, task, step, radius)
     if found.damaged:
-        output.say(f"{found.damaged} damaged transfer files are left out")
+        output.say_damaged(found.damaged)
     return blocks(found, figures)
 
 

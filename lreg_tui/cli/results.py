@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import results
+from engine.errors import RunError
 from engine.runs import RunReader
+from engine.transfer_plan import Plan
 from lreg_tui import present
 from lreg_tui.cli import output
 
@@ -20,21 +24,32 @@ LAYOUTS = ((1, False), (1, True), (0, True))  # padding of a cell, tight interva
 UNBOUNDED = 10_000  # columns
 
 
-def table(reader: RunReader, console: Console) -> Table | Group | None:
+def table(reader: RunReader, console: Console) -> Group | None:
     """Learned optimizer, untrained, and hand-designed optimizers side by side; None before they were measured."""
     rows = results.run_rows(reader)
     return result_table(rows, console) if rows else None
 
 
-def result_table(rows: list[dict[str, Any]], console: Console) -> Table | Group:
+def comparison_of(job: RunReader) -> str:
+    """The command that shows what a transfer job found; empty where its plan cannot be read."""
+    try:
+        runs = [Path(run) for run in Plan.from_json(job.plan()).runs]
+    except RunError:
+        return ""
+    store = job.path.parent.parent
+    names = [run.name if run.parent == store or not run.is_dir() else str(run) for run in runs]
+    return f"lreg compare {shlex.join(names)}"
+
+
+def result_table(rows: list[dict[str, Any]], console: Console) -> Group:
     """Means over seeds with 95% confidence intervals, side by side where the console is wide enough."""
+    from rich.console import Group
+
     sign = "±" if output.can_show("±", console.encoding) else "+-"
     for padding, tight in LAYOUTS:
         found = _table(rows, padding, sign if tight else f" {sign} ", remark="\n" if tight else " ")
         if console.measure(found, options=console.options.update(width=UNBOUNDED)).maximum <= console.width:
-            found.caption = _caption(rows, sign)
-            found.caption_justify = "left"
-            return found
+            return Group(found, _caption(rows, sign))  # Rich would wrap a caption of the table at the table's width
     return _blocks(rows, sign, console.width)
 
 
@@ -45,7 +60,7 @@ def _table(rows: list[dict[str, Any]], padding: int, plus_minus: str, remark: st
 
     found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, padding), collapse_padding=True)
     found.add_column("optimizer", no_wrap=True)
-    cells = [_cells(row, plus_minus, _has_several_marks(rows)) for row in rows]
+    cells = _cells(rows, plus_minus)
     for key in cells[0]:
         heading = present.label(key, _radius(rows)).replace(" at ", "\nat ")
         found.add_column(HEADINGS.get(key, heading), justify="right", no_wrap=True)
@@ -59,12 +74,12 @@ def _blocks(rows: list[dict[str, Any]], sign: str, width: int) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    several, radius = _has_several_marks(rows), _radius(rows)
-    cells = [_cells(row, f" {sign} ", several) for row in rows]
+    radius = _radius(rows)
+    cells = _cells(rows, f" {sign} ")
     names = {key: f"  {present.label(key, radius)}" for key in cells[0]}
     room = width - output.GAP - max(map(len, names.values()))
     if any(len(value) > room for values in cells for value in values.values()):
-        cells = [_cells(row, sign, several) for row in rows]
+        cells = _cells(rows, sign)
     parts: list[Any] = []
     for row, values in zip(rows, cells, strict=True):
         label = _label(row, " ")
@@ -79,14 +94,18 @@ def _blocks(rows: list[dict[str, Any]], sign: str, width: int) -> Group:
     return Group(*parts, _caption(rows, sign))
 
 
-def _cells(row: dict[str, Any], plus_minus: str, several: bool) -> dict[str, str]:
-    """The figures of a row by name."""
-    rate = row["learning_rate"]
-    return {
-        **({"inner_step": str(row["inner_step"])} if several else {}),
-        "learning_rate": present.setting(rate) if rate is not None else "",
-        **{key: present.interval(row[key], key == "test_accuracy", plus_minus) for key in FIGURES},
-    }
+def _cells(rows: list[dict[str, Any]], plus_minus: str) -> list[dict[str, str]]:
+    """The figures of every row by name: inner steps where there are several, learning rates where there are any."""
+    has_rates = any(row["learning_rate"] is not None for row in rows)
+    steps, rates = _has_several_marks(rows), ["learning_rate"] if has_rates else []
+    return [
+        {
+            **({"inner_step": str(row["inner_step"])} if steps else {}),
+            **{key: "" if row[key] is None else present.setting(row[key]) for key in rates},
+            **{key: present.interval(row[key], key == "test_accuracy", plus_minus) for key in FIGURES},
+        }
+        for row in rows
+    ]
 
 
 def _label(row: dict[str, Any], remark: str) -> Text:

@@ -11,6 +11,7 @@ import typer
 from engine import worker
 from engine.control import Control
 from engine.device import pick_device
+from engine.reader import CHECKPOINTS
 from engine.results import rows
 from engine.runs import RunReader, RunStore
 from engine.settings import show
@@ -18,12 +19,24 @@ from engine.transfer_job import TransferJob
 from engine.transfer_plan import BASELINE_NAMES, Plan
 from lreg_tui import launch, present, transfer_request
 from lreg_tui.cli import output, results
-from lreg_tui.cli.control import Detach, Device, note_stopping
+from lreg_tui.cli.control import Detach, Device
 from lreg_tui.cli.follow import Follower, print_quietly
-from lreg_tui.cli.options import AsJson, DataDir, RunReferences, RunsDir, complete_target, find_run
+from lreg_tui.cli.options import (
+    AsJson,
+    DataDir,
+    RunReferences,
+    RunsDir,
+    complete_checkpoint,
+    complete_target,
+    find_run,
+)
 from lreg_tui.transfer_request import TransferRequest
 
 NAMED = ("dataset", "optimizee", "batch_size")  # keys of a task that need no mention
+
+
+def complete_baseline(incomplete: str) -> list[str]:
+    return [name for name in BASELINE_NAMES if name.startswith(incomplete)]
 
 
 def transfer(
@@ -33,15 +46,23 @@ def transfer(
         typer.Option(
             "--to",
             metavar="DATASET/OPTIMIZEE",
-            help="What to train; may be given again. `all`: the papers' 3 x 3. Default: what the run was trained on.",
+            help="What to train; may be given again. `all`: mnist, fmnist and cifar10, each with mlp, mlp-relu and "
+            "cnn. Default: what the first run was meta-trained on.",
             autocompletion=complete_target,
         ),
     ] = None,
-    steps: Annotated[str, typer.Option("--steps", metavar="N", help="Inner steps. Default: as meta-trained.")] = "0",
+    steps: Annotated[
+        str,
+        typer.Option("--steps", metavar="N", help="Inner steps. Default: as meta-trained.", show_default=False),
+    ] = "0",
     seeds: Annotated[str, typer.Option("--seeds", metavar="N", help="Optimizees of every evaluation.")] = "5",
     marks: Annotated[
         str,
-        typer.Option("--marks", metavar="N,N,...", help="Inner steps to measure at. Default: a few."),
+        typer.Option(
+            "--marks",
+            metavar="N,N,...",
+            help="Inner steps to measure at, beside the last. Default: of 1, 2, 5, 10, ... those in the last part.",
+        ),
     ] = "",
     radii: Annotated[
         str, typer.Option("--radii", metavar="R,R,...", help="Sharpness radii. Default: the preset's evaluation.radii.")
@@ -49,7 +70,15 @@ def transfer(
     scales: Annotated[
         str, typer.Option("--scales", metavar="S,S,...", help="Factors of the frozen updates; 1 is always there.")
     ] = "1",
-    checkpoint: Annotated[str, typer.Option("--checkpoint", help="best, last or initial.")] = "best",
+    checkpoint: Annotated[
+        str,
+        typer.Option(
+            "--checkpoint",
+            metavar="NAME",
+            help=f"Of the runs: {', '.join(CHECKPOINTS)}.",
+            autocompletion=complete_checkpoint,
+        ),
+    ] = "best",
     untrained: Annotated[
         bool, typer.Option("--untrained", help="Also the meta-parameters that the runs began with.")
     ] = False,
@@ -59,11 +88,18 @@ def transfer(
     ] = False,
     baseline: Annotated[
         list[str] | None,
-        typer.Option("--baseline", metavar="NAME", help=f"One of: {', '.join(BASELINE_NAMES)}; may be given again."),
+        typer.Option(
+            "--baseline",
+            metavar="NAME",
+            help=f"One of: {', '.join(BASELINE_NAMES)}; may be given again.",
+            autocompletion=complete_baseline,
+        ),
     ] = None,
     sets: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A key of [task] or [evaluation], as in a preset."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A key of [task] or [evaluation], as in a preset; may be given again."
+        ),
     ] = None,
     device: Device = None,
     runs_dir: RunsDir = None,
@@ -121,7 +157,7 @@ def do(
             print_quietly(lambda: output.emit(evaluation))
 
     with Control().listening() as control:
-        follower = Follower(reader, quiet=as_json, notice=lambda: note_stopping(control), is_ours=True)
+        follower = Follower(reader, quiet=as_json, notice=lambda: _note_stopping(control), is_ours=True)
         follower.start()
         try:
             state = worker.work(job, device=device, data_dir=data_dir, control=control, on_finished=on_finished)
@@ -131,6 +167,10 @@ def do(
             follower.finish()
     print_quietly(lambda: _summarize(reader, state, finished, as_json))
     raise typer.Exit(0 if state == "finished" else worker.INTERRUPTED)
+
+
+def _note_stopping(control: Control) -> str:
+    return "stopping; what was measured is kept; Ctrl-C again aborts at once" if control.stop else ""
 
 
 def _summarize(reader: RunReader, state: str, finished: list[dict[str, Any]], as_json: bool) -> None:
@@ -144,8 +184,7 @@ def _summarize(reader: RunReader, state: str, finished: list[dict[str, Any]], as
         console.print(table)
     console.print(present.text(f"{state}: {reader.id}"), soft_wrap=True)
     if state == "finished":
-        runs = " ".join(Path(run).name for run in Plan.from_json(reader.plan()).runs)
-        console.print(present.text(f"more, and with intervals on differences: lreg compare {runs}"), soft_wrap=True)
+        console.print(present.text(f"more, and with intervals: {results.comparison_of(reader)}"), soft_wrap=True)
     else:
         console.print(present.text(f"go on with: lreg resume {reader.id}"), soft_wrap=True)
 

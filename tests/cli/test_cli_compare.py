@@ -27,9 +27,11 @@ def law(factor: float, scale: float = 1.0):
 def runs(home):
     """A vanilla run under scales, one with a penalty and an awkward name, and a baseline."""
     vanilla, sam = make_run(home, "lo"), make_run(home, NAME, **SAM)
+    how = {"steps": (10, 50, 100), "seeds": range(5)}
     for scale in (0.5, 1, 2):
-        vanilla.write_transfer(f"x{scale}", evaluation(law(3.0, scale), steps=(10, 50, 100), scale=scale))
-    sam.write_transfer("best", evaluation(law(1.5), steps=(10, 50, 100)))
+        vanilla.write_transfer(f"x{scale}", evaluation(law(3.0, scale), **how, scale=scale))
+    rule = {"std": 0.02, "max": 0.08, "lipschitz": 0.4}
+    sam.write_transfer("best", evaluation(law(1.5), **how, update_rule=rule))
     sam.write_transfer("sgd", baseline(law(2.0), steps=(50, 100)))
     return [vanilla.id, sam.id]
 
@@ -43,7 +45,7 @@ def test_json_is_one_object_and_nothing_else(lreg, runs):
         for item in found["paired"]
         if (item["setting"], item["figure"], item["radius"]) == ("matched loss", "sharpness", "0.01")
     ]
-    assert item["mean"] == pytest.approx(0.5) and item["verdict"] == "lower" and item["n"] == 3
+    assert item["mean"] == pytest.approx(0.5) and item["verdict"] == "lower" and item["n"] == 5
     assert [row["label"] for row in found["tables"][0]["rows"]] == ["lo", NAME, "lo ×0.5", "lo ×2", "sgd"]
 
 
@@ -67,19 +69,20 @@ def test_csv_reads_back_as_the_numbers_of_the_json(lreg, runs):
 def test_markdown_rows_have_equally_many_cells(lreg, runs):
     text = lreg("compare", *runs, "--markdown").out
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 5  # settings, meta-training, task, paired, by radius
+    assert len(tables) == 6  # settings, meta-training, update rule, task, paired, by radius
     for table in tables:
         counts = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(counts) == 1
     assert r"sam\_50% \| \*firm\* \$x\$ \#1" in text
-    task = tables[2].splitlines()
+    assert "| 0.0200 | 0.0800 | 0.400 |" in tables[2]
+    task = tables[3].splitlines()
     assert all(line.count("**") >= 2 for line in task if line.startswith("| lo ×2"))
 
 
 def test_latex_escapes_what_latex_obeys(lreg, runs):
     text = lreg("compare", *runs, "--latex").out
     assert r"sam\_50\% \textbar{} *firm* \$x\$ \#1" in text
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 5
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 6
     assert not re.search(r"(?<!\\)[%_#]", text)
     for table in re.findall(r"\\midrule\n(.*?)\\bottomrule", text, re.S):
         assert len({len(re.findall(r"(?<!\\)&", line)) for line in table.splitlines()}) == 1
@@ -143,11 +146,11 @@ def test_without_transfers_the_command_that_makes_them_is_named(lreg, home):
 
 
 def test_damaged_files_are_counted_in_one_line(lreg, runs, home):
-    for name in ("a", "b"):
+    for name, words in (("a", "1 damaged transfer file is left out"), ("b", "2 damaged transfer files are left out")):
         (home / "runs" / runs[0] / "transfer" / f"{name}.json").write_text("{")
-    outcome = lreg("compare", *runs, "--json")
-    assert outcome.code == 0 and len(outcome.lines) == 1
-    assert outcome.err.splitlines() == ["2 damaged transfer files are left out"]
+        outcome = lreg("compare", *runs, "--json")
+        assert outcome.code == 0 and len(outcome.lines) == 1
+        assert outcome.err.splitlines() == [words]
 
 
 @pytest.mark.parametrize("form", [[], ["--json"], ["--csv"], ["--markdown"], ["--latex"]])

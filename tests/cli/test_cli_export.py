@@ -53,7 +53,7 @@ def test_json_says_what_was_exported(lreg, home, run):
         (("--to", "safetensors", "--scale", "much"), "a number > 0"),
         (("--to", "safetensors", "--scale", "best"), "lreg transfer"),
         (("--to", "csv", "-o", "nowhere/out"), "no folder"),
-        (("--to", "safetensors", "-o", "."), "is there already"),
+        (("--to", "safetensors", "-o", "."), "a folder, should be a file"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(lreg, home, run, options, word):

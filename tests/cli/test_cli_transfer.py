@@ -68,6 +68,11 @@ def test_scales_keep_the_best_one_with_the_run(lreg, run):
     assert engine.load_optimizer(run.path, model.parameters(), scale="best").param_groups[0]["scale"] == best
 
 
+def test_the_scale_of_another_checkpoint_is_not_the_runs(lreg, run):
+    assert lreg("transfer", "last", *QUICK, "--checkpoint", "last", "--scales", "0.5,2").code == 0
+    assert run.best_scale() == {}
+
+
 def test_the_scale_has_to_be_chosen_first(run):
     import torch
 
@@ -87,6 +92,46 @@ def test_controls_and_cached_baselines(lreg, run, home):
     other = lreg("transfer", "last", *QUICK, "--baseline", "sgd", "--json").lines[-1]
     assert other == sgd, "the second comparison does not pay again"
     assert sgd in files(RunStore(home / "runs").resolve("last")).values(), "every run's folder is complete"
+
+
+def test_the_untrained_control_needs_no_file(lreg, run):
+    (run.path / "checkpoint" / "initial.safetensors").unlink()
+    outcome = lreg("transfer", "last", *QUICK, "--untrained", "--json")
+    assert [line["label"] for line in outcome.lines] == ["simple (best)", "simple (untrained)"]
+
+
+def test_settings_that_were_chosen_are_kept_when_the_evaluation_is_interrupted(lreg, run, home, monkeypatch):
+    from engine import optimizer_source
+
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optimizer_source, "evaluate_baseline", interrupted)
+        assert lreg("transfer", "last", *QUICK, "--baseline", "sgd").code == 130
+    (job,) = RunStore(home / "runs").transfers()
+    with monkeypatch.context() as patch:
+        patch.setattr(optimizer_source, "tune", interrupted)
+        outcome = lreg("resume", job.id, "--json")
+    assert outcome.code == 0
+    sgd = outcome.lines[-1]
+    assert sgd["learning_rate"] > 0 and sgd["at_edge"] is not None and len(sgd["seeds"]) == 2
+    assert not list((job.path / "partial").iterdir())
+
+
+def test_a_run_store_that_was_moved_can_be_gone_on_with(lreg, run, home, monkeypatch):
+    from engine import optimizer_source
+
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optimizer_source, "evaluate", interrupted)
+        assert lreg("transfer", "last", *QUICK).code == 130
+    (home / "runs").rename(home / "moved")
+    (job,) = RunStore(home / "moved").transfers()
+    assert lreg("resume", str(job.path)).code == 0
+    assert files(RunReader(home / "moved" / run.id))
 
 
 def test_a_table_for_every_task(lreg, run):
@@ -118,6 +163,7 @@ def test_a_damaged_file_is_measured_again_with_one_line(lreg, run):
         (("--to", "digits/resnet"), "error: --to digits/resnet: task.optimizee"),
         (("--steps", "many"), 'error: --steps: found "many"; allowed: '),
         (("--seeds", "0"), "error: --seeds: found 0; allowed: "),
+        (("--marks", "5000"), "error: --marks: found 5000; allowed: inner steps from 0 to "),
         (("--scales", "1,-1"), "error: --scales: found"),
         (("--radii", "0.1,x"), "error: evaluation.radii"),
         (("--baseline", "sdg"), "error: --baseline: found"),
@@ -174,3 +220,86 @@ def test_detached_it_can_be_watched_and_stopped(lreg, run, home):
     assert lreg("stop", job).code == 0 and reader.state == "stopped"
     assert "transfer" not in json.dumps([line["id"] for line in lreg("runs", "--json").lines])
     assert RunStore(home / "runs").resolve("last").id == run.id
+
+
+def test_a_column_of_learning_rates_is_there_for_those_who_have_one(lreg, run):
+    assert "rate" not in lreg("transfer", "last", *QUICK).out
+    assert "rate" in lreg("transfer", "last", *QUICK, "--baseline", "sgd").out
+
+
+def test_the_command_for_more_names_runs_that_it_finds(lreg, run, home):
+    (home / "else where").mkdir()
+    moved = run.path.rename(home / "else where" / run.id)
+    outcome = lreg("transfer", "else where/" + run.id, *QUICK)
+    assert f"lreg compare '{moved}'" in outcome.out
+    (job,) = RunStore(home / "runs").transfers()
+    assert f"lreg compare '{moved}'" in lreg("watch", job.id).out
+
+
+def test_a_file_with_nothing_measured_in_it_is_measured_again(lreg, run):
+    lreg("transfer", "last", *QUICK)
+    (path,) = (run.path / "transfer").glob("best-*")
+    saved = json.loads(path.read_text())
+    for change in ({"task": None}, {"seeds": [{**saved["seeds"][0], "marks": []}]}):
+        path.write_text(json.dumps({**saved, **change}))
+        outcome = lreg("transfer", "last", *QUICK)
+        assert outcome.code == 0 and "damaged; measured again" in outcome.err
+        assert json.loads(path.read_text())["seeds"] == saved["seeds"]
+
+
+def test_a_run_that_is_gone_is_said_to_be_and_not_made_anew(lreg, run, home, monkeypatch):
+    import shutil
+
+    from engine import optimizer_source, transfer
+
+    def deleted(*arguments, **settings):
+        shutil.rmtree(run.path)
+        return transfer.evaluate(*arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optimizer_source, "evaluate", deleted)
+        outcome = lreg("transfer", "last", *QUICK)
+    assert outcome.code == 1 and "No such file or directory; what was measured is untouched" in outcome.err
+    assert not run.path.exists()
+    (job,) = RunStore(home / "runs").transfers()
+    outcome = lreg("resume", job.id)
+    assert outcome.code == 2 and f"error: {run.path}: no such run any more" in outcome.err
+    assert f"transfer {job.id}: failed" in lreg("runs").err, "it can be resumed where the run is brought back"
+
+
+def test_a_run_that_cannot_be_written_is_found_out_at_once(lreg, run, monkeypatch):
+    from engine import optimizer_source, transfer_job
+
+    monkeypatch.setattr(transfer_job.os, "access", lambda path, mode: False)  # nothing is forbidden to root
+    monkeypatch.setattr(optimizer_source, "evaluate", None)
+    outcome = lreg("transfer", "last", *QUICK)
+    assert outcome.code == 2 and f"error: {run.path}" in outcome.err and "results are kept there" in outcome.err
+
+
+def test_an_abort_speaks_of_measurements_not_of_checkpoints(lreg, run, home, monkeypatch):
+    from engine import optimizer_source
+
+    def aborted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(optimizer_source, "evaluate", aborted)
+    assert lreg("transfer", "last", *QUICK).code == 130
+    (job,) = RunStore(home / "runs").transfers()
+    assert job.status().message == "aborted; what was measured stays"
+
+
+def test_completion_knows_jobs_where_they_can_be_used(lreg, run, home, monkeypatch):
+    from typer.testing import CliRunner
+
+    from lreg_tui.cli.app import app
+
+    lreg("transfer", "last", *QUICK)
+    (job,) = RunStore(home / "runs").transfers()
+
+    def completed(words: str) -> list[str]:
+        environment = {"_LREG_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        return CliRunner().invoke(app, [], prog_name="lreg", env=environment).output.split()
+
+    assert completed("lreg watch ") == ["last", run.id, job.id]
+    assert completed("lreg transfer ") == ["last", run.id]
+    assert completed("lreg transfer last --baseline sgd") == ["sgd", "sgdm"]
