@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -61,6 +61,12 @@ class LregApp(App[None]):
         self.feed.stop()
         self.remember()
 
+    @property
+    def _background_screens(self) -> list[Screen[Any]]:
+        """None under a screen that covers all. Textual 8.2 draws that one again for each change on the one below it."""
+        covers_all = len(self._screen_stack) > 1 and self.screen.styles.background.a == 1
+        return [] if covers_all else super()._background_screens
+
     def remember(self, screen: str = "", **values: object) -> None:
         """Keep a screen's values (and the theme) for the next time."""
         if screen:
@@ -91,7 +97,7 @@ class LregApp(App[None]):
 
     def open_run(self, run_id: str) -> None:
         if (row := self.row(run_id)) is not None and row.is_transfer:  # its screen is the one that can start them
-            self.open_transfer(())
+            self.open_transfer((run_id,))
             return
         from lreg_tui.screens.run import RunScreen
 

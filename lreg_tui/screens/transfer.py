@@ -16,10 +16,9 @@ from textual.widgets import Footer, Static
 
 from engine.errors import LregError
 from engine.runs import RunReader
-from engine.status import HELD, LIVE
 from engine.transfer_job import TransferJob
 from engine.transfer_plan import GRID, Plan
-from lreg_tui import actions, launch, present
+from lreg_tui import launch, present
 from lreg_tui.feed import RunRow
 from lreg_tui.messages import RunsChanged
 from lreg_tui.screens.acting import ActingScreen
@@ -168,11 +167,6 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     def subjects(self) -> Sequence[RunRow]:
         selected = self.query_one(JobPane).selected
         return [selected] if selected is not None else []
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Only what the job under the cursor can do has a key."""
-        states = {"stop_run": LIVE, "pause_run": HELD, "resume_run": actions.RESUMABLE}.get(action)
-        return states is None or any(row.state in states for row in self.subjects())
 
     # -- keys --------------------------------------------------------------------------------------------------------
 

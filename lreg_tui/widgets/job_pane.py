@@ -44,6 +44,7 @@ class JobPane(Vertical):
         Binding("u", "screen.pause_run", "pause", tooltip="pause, or continue"),
         Binding("R", "screen.resume_run", "resume", tooltip="go on with what is missing"),
         Binding("c", "compare", "compare", tooltip="compare the job's runs"),
+        Binding("D", "screen.delete_run", "delete", tooltip="delete the job; what it has measured stays with the runs"),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:

@@ -125,7 +125,9 @@ class RequestForm(VerticalScroll, can_focus=False):
     RequestForm FieldRow.-current Label { color: $primary; text-style: bold; }
     RequestForm Input { width: 1fr; height: 1; border: none; padding: 0; background: $surface; }
     RequestForm Input:focus { background: $panel; }
-    RequestForm PickedValue { width: 1fr; height: 1; background: $surface; }
+    RequestForm PickedValue {
+        width: 1fr; height: 1; background: $surface; text-wrap: nowrap; text-overflow: ellipsis;
+    }
     RequestForm PickedValue:focus { background: $panel; text-style: bold; }
     RequestForm .problem { display: none; height: auto; padding-left: 14; color: $error; }
     RequestForm .-wrong .problem { display: block; }

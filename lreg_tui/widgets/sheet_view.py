@@ -70,6 +70,8 @@ class SheetView(ScrollView, can_focus=True):
     async def _lay_out(self) -> None:
         """Turn the sheets into lines of the width at hand: for long ones too much work between two key presses."""
         self._width = self.scrollable_content_region.width
+        if not self._width:  # not in sight yet; it will be resized then
+            return
         width = max(self._width, NARROWEST)
         found, notes, empty, colours = self.sheets, self.notes, self.empty, self._colours()
         self._lines = await off_the_loop(lambda: lines_of(found, notes, empty, width, colours), "layout")

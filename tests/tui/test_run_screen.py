@@ -304,7 +304,7 @@ def test_a_transfer_job_shows_its_plan(tmp_path: Path) -> None:
     async def go() -> None:
         async with showing(made, tmp_path) as shown:
             shown.app.pop_screen()
-            shown.app.open_run(job.id)
+            shown.app.push_screen(RunScreen(job.id))
             await shown.until(lambda: shown.app.screen.query("#tabs"))
             area = shown.screen.query_one("#preset", TomlArea)
             await shown.until(lambda: area.text)
