@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.events import Resize
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
@@ -15,6 +16,7 @@ from engine.runs import RunStore
 from lreg_tui import present, session, themes
 from lreg_tui.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
 from lreg_tui.messages import RunEnded, RunsChanged, SeriesChanged
+from lreg_tui.screens.too_small import TooSmallScreen
 
 SMALLEST = (60, 20)  # columns and lines below which a message stands in place of the screen
 
@@ -92,6 +94,14 @@ class LregApp(App[None]):
         severity: SeverityLevel = "information" if row.state in ("finished", "stopped") else "error"
         reason = f": {present.clean(row.message, 120)}" if row.message else ""
         self.notify(f"{present.clean(row.name, 60)} {row.state}{reason}", severity=severity, markup=False)
+
+    def on_resize(self, event: Resize) -> None:
+        """Below the smallest size a message hides the screen, which stays as it is."""
+        fits = event.size.width >= SMALLEST[0] and event.size.height >= SMALLEST[1]
+        if fits and isinstance(self.screen, TooSmallScreen):
+            self.pop_screen()
+        elif not fits and not isinstance(self.screen, TooSmallScreen):
+            self.push_screen(TooSmallScreen(*SMALLEST))
 
     # -- going places ------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from lreg_tui import launch, present
 from lreg_tui.feed import RunRow
 from lreg_tui.messages import RunsChanged
 from lreg_tui.screens.acting import ActingScreen
-from lreg_tui.threads import off_the_loop
+from lreg_tui.threads import off_the_loop, stop_if_gone
 from lreg_tui.transfer_check import Asked, Checked, check
 from lreg_tui.transfer_files import TransferFiles
 from lreg_tui.widgets.job_pane import JobPane
@@ -117,7 +117,8 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         names = [f"{dataset}/{optimizee}" for dataset in known.datasets for optimizee in known.optimizees]
         grid = Choice("all", help="the papers' 3 x 3 grid: nine targets")
         choices = [grid, *(Choice(name, help="of the papers' grid" if name in GRID else "") for name in names)]
-        self.query_one(RequestForm).offer("targets", choices)
+        if (form := self.query_one(RequestForm)).is_whole:
+            form.offer("targets", choices)
 
     # -- checking while typing ---------------------------------------------------------------------------------------
 
@@ -148,10 +149,14 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     @work(exclusive=True, group="check")
     async def _check(self) -> None:
         await asyncio.sleep(PATIENCE_S)  # another key cancels this
+        stop_if_gone()
+        if not self.query_one(RequestForm).is_whole:
+            return
         asked = self.asked
         readers = self._readers(asked)
         checked = await off_the_loop(lambda: check(asked, readers, self._files))
-        if asked == self.asked:  # the user may have typed on
+        form = self.query_one(RequestForm)
+        if form.is_whole and asked == self.asked:  # the user may have typed on, or be quitting
             self._show(checked)
 
     def _show(self, checked: Checked) -> None:

@@ -26,7 +26,7 @@ from engine import landscape_worker
 from engine.errors import LregError
 from engine.landscape_worker import Where
 from lreg_tui import launch, present
-from lreg_tui.threads import off_the_loop
+from lreg_tui.threads import off_the_loop, stop_if_gone
 from lreg_tui.widgets.heat_map import HeatMap
 
 NARROWEST_MAP = 36  # columns
@@ -210,6 +210,7 @@ class LandscapePane(VerticalScroll, can_focus=True):
                 break
             self._say(f"Computing {label or '…'}, {present.duration(time.monotonic() - began)} so far.")
             await asyncio.sleep(POLL_S)
+            stop_if_gone()
         errors = [line for line in lines if line.startswith("error: ")] or lines[-1:]
         given_up = code < 0
         self._say("" if code == 0 or given_up else errors[0] if errors else f"exit code {code}")

@@ -214,6 +214,11 @@ class RequestForm(VerticalScroll, can_focus=False):
     def _row(self, key: str) -> FieldRow:
         return self.query_one(f"#field-{key}", FieldRow)
 
+    @property
+    def is_whole(self) -> bool:
+        """False while the console is closing: fields go before the form does."""
+        return len(self.query(FieldRow)) == len(FIELDS)
+
     # -- what it is told ---------------------------------------------------------------------------------------------
 
     def offer(self, key: str, choices: Sequence[Choice]) -> None:
