@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.control import Control, Stopped
-from engine.device import pick_device
 from engine.errors import RunError
+from engine.held_run import HeldRun
 from engine.runs import Run, RunReader, RunStore
 from engine.writer import slug
 
 if TYPE_CHECKING:
     import torch
-
-PAUSE_POLL_S = 0.1
 
 
 class Trainer(Protocol):
@@ -44,8 +40,8 @@ class Trainer(Protocol):
 TrainerFactory = Callable[..., Any]
 
 
-class Loop:
-    """One process's share of a run that it holds."""
+class Loop(HeldRun):
+    """A run that is being meta-trained."""
 
     def __init__(
         self,
@@ -55,18 +51,12 @@ class Loop:
         data_dir: str | os.PathLike[str] | None,
         trainer_factory: TrainerFactory | None,
     ) -> None:
-        facts = RunReader(run.path).facts
-        self.run = run
-        self.control = control
-        self.device = device or str(facts.get("device") or "auto")
-        data = data_dir or facts.get("data_dir")
-        self.data_dir = Path(data) if data and isinstance(data, (str, os.PathLike)) else None
+        super().__init__(run, control, device, data_dir)
         self.trainer_factory = trainer_factory
-        self.remark = ""  # what should be said of a finished run
 
     def do(self) -> str:
         """Meta-train from the last checkpoint, if there is one, to the end. Returns finished or stopped."""
-        self.run.log(f"process {os.getpid()}: {' '.join(sys.argv)}")
+        self._log_start()
         trainer = self._trainer()
         self._start(trainer)
         self.run.set_status(message="")
@@ -104,10 +94,8 @@ class Loop:
         preset = RunReader(self.run.path).preset()
         if preset["threads"]:
             torch.set_num_threads(preset["threads"])
-        device = pick_device(self.device)
+        device = self._pick_device()
         self.checkpoint_every = preset["meta"]["checkpoint_every"]
-        self.run.set_status(device=str(device))
-        self.run.log(f"device {device}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads")
         init_phi = None
         if not checkpoint.exists(self.run.checkpoints, "last"):
             init_phi = _initial_phi(RunStore(self.run.path.parent).parent_of(preset))
@@ -171,24 +159,6 @@ class Loop:
         if text != self.run.status.message:
             self.run.set_status(message=text, eta_s=None)
         self._tick()
-
-    def _tick(self) -> None:
-        """Obey the signals. Called between units of work, and in evaluations many times a second."""
-        self._wait_while_paused()
-        if self.control.stop:
-            raise Stopped
-
-    def _wait_while_paused(self) -> None:
-        if not self.control.paused or self.control.stop:
-            return
-        began, message = time.monotonic(), self.run.status.message
-        self.run.set_status(state="paused", eta_s=None)
-        self.run.log("paused")
-        while self.control.paused and not self.control.stop:
-            time.sleep(PAUSE_POLL_S)  # ends early for no signal, but its handler runs
-        self.run.set_status(state="running", message=message)
-        self.run.log("continued")
-        self.began += time.monotonic() - began  # pauses are no work
 
     def _eta(self, trainer: Trainer) -> float | None:
         done = trainer.step - self.first_step

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from engine import provenance, scale
 from engine.control import Control, Stopped
-from engine.device import pick_device
 from engine.errors import RunError, printable
 from engine.files import read_json, strict, write_atomic
+from engine.held_run import HeldRun
 from engine.reader import LARGEST_TRANSFER, RunReader
 from engine.runs import JOBS
 from engine.transfer_plan import Plan, Planned
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 BASELINES_FOLDER = (
     ".baselines"  # of a run store: what hand-designed optimizers reached, for every run to be compared with
 )
-PAUSE_POLL_S = 0.1
 
 Listener = Callable[[dict[str, Any]], None]
 """Is told of every evaluation when it is complete."""
@@ -73,8 +72,8 @@ class TransferJob(Run):
             raise RunError(f"{error.filename or store_dir}: cannot create a folder there: {error.strerror}") from None
 
 
-class TransferLoop:
-    """One process's share of a transfer job that it holds."""
+class TransferLoop(HeldRun):
+    """A transfer job that is being done: what is left of its plan."""
 
     def __init__(
         self,
@@ -84,33 +83,24 @@ class TransferLoop:
         data_dir: str | os.PathLike[str] | None = None,
         on_finished: Listener = lambda evaluation: None,
     ) -> None:
-        facts = RunReader(job.path).facts
-        self.job = job
-        self.control = control
-        self.device = device or str(facts.get("device") or "auto")
-        data = data_dir or facts.get("data_dir")
-        self.data_dir = Path(data) if data and isinstance(data, (str, os.PathLike)) else None
+        super().__init__(job, control, device, data_dir)
         self.on_finished = on_finished
-        self.remark = ""
 
     def do(self) -> str:
         """Do what is left of the plan. Returns finished or stopped."""
-        self.job.log(f"process {os.getpid()}: {' '.join(sys.argv)}")
-        self.plan = self._at_home(Plan.from_json(RunReader(self.job.path).plan()))
-        import torch
-
-        where = pick_device(self.device)
-        self.job.set_status(device=str(where), message="")
-        self.job.log(f"device {where}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads")
+        self._log_start()
+        self.plan = self._at_home(Plan.from_json(RunReader(self.run.path).plan()))
+        where = self._pick_device()
+        self.run.set_status(message="")
         planned = list(self.plan.evaluations())
         self.measured, self.began = 0, time.monotonic()
         self.finished: list[scale.Finished] = []
         try:
             for index, item in enumerate(planned):
-                self.job.progress(index, len(planned), self._eta(index, len(planned)))
+                self.run.progress(index, len(planned), self._eta(index, len(planned)))
                 self._tick()
                 self._finish(index + 1, item, self._evaluate(item, where))
-            self.job.progress(len(planned), len(planned), None)
+            self.run.progress(len(planned), len(planned), None)
             self._keep_best_scales()
         except Stopped:
             return "stopped"
@@ -118,7 +108,7 @@ class TransferLoop:
 
     def _at_home(self, plan: Plan) -> Plan:
         """The plan, with runs that are no longer where they were looked for in the run store that the job lies in."""
-        store = self.job.path.parent.parent
+        store = self.run.path.parent.parent
         there = (store / Path(run).name for run in plan.runs)
         moved = tuple(
             run if Path(run).is_dir() or not path.is_dir() else str(path)
@@ -136,7 +126,7 @@ class TransferLoop:
         source = source_of(item)
         name = item.file_name(item.identity(source.digest))
         paths = self._destinations(item, name)
-        unfinished = self.job.path / "partial" / f"{name}.json"
+        unfinished = self.run.path / "partial" / f"{name}.json"
         found = self._known([*paths, unfinished])
         numbers = range(self.plan.settings.seeds)
         there = {seed["seed"]: seed for seed in found.get("seeds", [])}
@@ -166,7 +156,7 @@ class TransferLoop:
         """Evaluate some optimizees; the facts of the evaluation are the same for all."""
         self.measured += 1
         report = self._reporter(item)
-        self.job.log(f"{_words(item)}: optimizees {numbers[0]} to {numbers[-1]}")
+        self.run.log(f"{_words(item)}: optimizees {numbers[0]} to {numbers[-1]}")
         report("starting")
         found = source.evaluate(task, numbers, before, tick=self._tick, report=report)
         run = Path(item.run).name if item.run else None
@@ -176,7 +166,7 @@ class TransferLoop:
         return {"run": run, **found, "protocol": protocol}
 
     def _reporter(self, item: Planned) -> Callable[[str], None]:
-        return lambda text: self.job.note(f"{_words(item)}, {text}")
+        return lambda text: self.run.note(f"{_words(item)}, {text}")
 
     def _keep(self, unfinished: Path, found: Mapping[str, Any]) -> None:
         unfinished.parent.mkdir(exist_ok=True)
@@ -186,7 +176,7 @@ class TransferLoop:
         """Where an evaluation is kept: in its run's folder; that of a baseline in the store, and with every run."""
         if item.run:
             return [Path(item.run) / "transfer" / f"{name}.json"]
-        store = self.job.path.parent.parent / BASELINES_FOLDER
+        store = self.run.path.parent.parent / BASELINES_FOLDER
         return [store / f"{name}.json", *(Path(run) / "transfer" / f"{name}.json" for run in self.plan.runs)]
 
     def _known(self, paths: Sequence[Path]) -> dict[str, Any]:
@@ -195,7 +185,7 @@ class TransferLoop:
         for path in paths:
             found = read_json(path, LARGEST_TRANSFER)
             if path.is_file() and not _is_whole(found):
-                self.job.log(f"{path}: damaged; measured again")
+                self.run.log(f"{path}: damaged; measured again")
                 print(f"{printable(str(path))}: damaged; measured again", file=sys.stderr)
                 path.unlink()
             elif not best or len(found.get("seeds", [])) > len(best["seeds"]):
@@ -207,8 +197,8 @@ class TransferLoop:
 
         last = rows([evaluation], item.protocol.middle_radius)[-1]
         figures = {name: last[name]["mean"] for name in ("train_loss", "test_loss", "test_accuracy", "sharpness")}
-        self.job.append([{"step": done, **figures, "diverged": last["diverged"]}])
-        self.job.log(f"{item.task_name}: {Path(item.run).name} {item.label}: done")
+        self.run.append([{"step": done, **figures, "diverged": last["diverged"]}])
+        self.run.log(f"{item.task_name}: {Path(item.run).name} {item.label}: done")
         self.finished.append((item, evaluation))
         self.on_finished(evaluation)
 
@@ -217,25 +207,13 @@ class TransferLoop:
         for run in self.plan.runs:
             kept = scale.keep_best(RunReader(run), self.finished)
             if kept is not None:
-                self.job.log(f"{Path(run).name}: best scale {kept:g}")
+                self.run.log(f"{Path(run).name}: best scale {kept:g}")
 
     def _eta(self, done: int, total: int) -> float | None:
         """From the evaluations that were measured, not found; the first has to end before anything is known."""
         if not self.measured:
             return None
         return (time.monotonic() - self.began) / self.measured * (total - done)
-
-    def _tick(self) -> None:
-        """Obey the signals; called at every inner step and between the steps of the probes."""
-        if self.control.paused and not self.control.stop:
-            began, message = time.monotonic(), self.job.status.message
-            self.job.set_status(state="paused", eta_s=None)
-            while self.control.paused and not self.control.stop:
-                time.sleep(PAUSE_POLL_S)
-            self.job.set_status(state="running", message=message)
-            self.began += time.monotonic() - began
-        if self.control.stop:
-            raise Stopped
 
 
 def _words(item: Planned) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 LIGHT = ("errors", "settings", "registry", "catalog", "preset", "seeds", "files", "status", "reader", "provenance")
 LIGHT += ("writer", "runs", "results", "control", "device", "loop", "worker", "scale", "comparison")
-LIGHT += ("transfer_plan", "transfer_job", "export")
+LIGHT += ("transfer_plan", "transfer_job", "held_run", "export")
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -1,0 +1,68 @@
+"""What meta-training and transfer evaluation share: a run that is held, a device, and obedience to the signals."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.control import Control, Stopped
+from engine.device import pick_device
+from engine.runs import Run, RunReader
+
+if TYPE_CHECKING:
+    import torch
+
+PAUSE_POLL_S = 0.1
+
+
+class HeldRun:
+    """A run in the hands of this process. `do` brings it to finished or stopped."""
+
+    def __init__(
+        self, run: Run, control: Control, device: str | None = None, data_dir: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Device and data folder default to those noted in the run."""
+        facts = RunReader(run.path).facts
+        self.run = run
+        self.control = control
+        self.device = device or str(facts.get("device") or "auto")
+        data = data_dir or facts.get("data_dir")
+        self.data_dir = Path(data) if data and isinstance(data, (str, os.PathLike)) else None
+        self.remark = ""  # what should be said of a finished run
+        self.began = time.monotonic()
+
+    def do(self) -> str:
+        raise NotImplementedError
+
+    def _log_start(self) -> None:
+        self.run.log(f"process {os.getpid()}: {' '.join(sys.argv)}")
+
+    def _pick_device(self) -> torch.device:
+        """The device, noted in the run. Imports torch."""
+        import torch
+
+        device = pick_device(self.device)
+        self.run.set_status(device=str(device))
+        self.run.log(f"device {device}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads")
+        return device
+
+    def _tick(self) -> None:
+        """Obey the signals. Called between units of work, and in evaluations many times a second."""
+        self._wait_while_paused()
+        if self.control.stop:
+            raise Stopped
+
+    def _wait_while_paused(self) -> None:
+        if not self.control.paused or self.control.stop:
+            return
+        began, message = time.monotonic(), self.run.status.message
+        self.run.set_status(state="paused", eta_s=None)
+        self.run.log("paused")
+        while self.control.paused and not self.control.stop:
+            time.sleep(PAUSE_POLL_S)  # ends early for no signal, but its handler runs
+        self.run.set_status(state="running", message=message)
+        self.run.log("continued")
+        self.began += time.monotonic() - began  # pauses are no work
