@@ -1,0 +1,66 @@
+"""Kernels: a learned optimizer's network without autograd's graph, as fast as the machine allows.
+
+Which way is taken is decided here: `LREG_KERNELS` is auto (what is fastest and known to work), native (C++, CPU),
+recompute (plain PyTorch, little memory) or plain (autograd's graph through the truncation: the reference).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+
+import torch
+
+from engine.errors import LregError
+from engine.kernels.build import BuildError, library
+from engine.kernels.native import NativeTape, supports
+from engine.kernels.recompute import ALIVE, RecomputeTape
+from engine.kernels.tape import Tape
+from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
+
+WAYS = ("auto", "native", "recompute", "plain")
+LARGEST_GRAPH = 2**31  # bytes that a truncation's graph may take before it is computed anew instead
+
+MakeTape = Callable[[LearnedOptimizer, Phi, State, int], Tape]
+
+
+def chosen() -> str:
+    """LREG_KERNELS. Raises LregError where it names no way."""
+    way = os.environ.get("LREG_KERNELS", "auto") or "auto"
+    if way not in WAYS:
+        raise LregError(f"LREG_KERNELS: found {way!r}; allowed: {', '.join(WAYS)}")
+    return way
+
+
+def tape(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor, steps: int) -> Tape | None:
+    """A tape for a truncation of `steps` from `state` at theta, [B, P]; None: autograd's graph does as well."""
+    way = chosen()
+    if way in ("auto", "native") and supports(optimizer.network, theta.device, theta.dtype):
+        if not (problem := native_problem()):
+            return NativeTape(optimizer, phi, state, steps)
+        if way == "native":
+            raise LregError(f"LREG_KERNELS=native: {problem}")
+    graph = steps * ALIVE * sum(value.numel() * value.element_size() for value in state.values())
+    if way == "recompute" or (way == "auto" and graph > LARGEST_GRAPH):
+        return RecomputeTape(optimizer, phi, state, steps)
+    return None
+
+
+@functools.cache
+def native_problem() -> str:
+    """Why there are no CPU kernels; empty if there are."""
+    try:
+        library()
+    except BuildError as error:
+        return str(error)
+    return ""
+
+
+def describe(optimizer: LearnedOptimizer, device: torch.device, dtype: torch.dtype = torch.float32) -> str:
+    """What a log says of the way that is taken."""
+    way = chosen()
+    if way in ("auto", "native") and supports(optimizer.network, device, dtype):
+        problem = native_problem()
+        return f"plain PyTorch, because {problem}" if problem else "native"
+    return {"auto": "plain PyTorch", "native": "native"}.get(way, f"{way} PyTorch")
