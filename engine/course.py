@@ -1,7 +1,7 @@
 """Course: how the learned optimizer takes the inner steps of a truncation, and how slopes come back to phi.
 
-Two of them. `GraphCourse` keeps autograd's graph of the whole truncation: the reference, and the only one for the second
-order and for update penalties that want a graph. `TapeCourse` keeps a tape (`engine.kernels`): no graph at all.
+Two of them. `GraphCourse` keeps autograd's graph of the whole truncation: the reference, and the only one for the
+second order and for update penalties that want a graph. `TapeCourse` keeps a tape (`engine.kernels`): no graph at all.
 
 Shape letters: B optimizees, P parameters, T inner steps, F input features.
 """
@@ -22,16 +22,20 @@ from engine.penalties.base import AscentPenalty, InnerStep, UpdatePenalty
 class Contrast(NamedTuple):
     """An update penalty at one inner step: slopes of its value by the update and by the update at another input."""
 
-    index: int  # of the inner step in the truncation
+    inner_step: int  # counted from the truncation's first
     slope: Tensor  # [B, P]
     features: Tensor  # [B, P, F], the other input
     other_slope: Tensor  # [B, P]
 
 
+Source = Tensor | Contrast
+"""What is pulled back of an update penalty: its value, [B], with its graph; or its slopes."""
+
+
 class Entry(NamedTuple):
     """What an update penalty came to at one inner step, and what of it counts."""
 
-    source: Tensor | Contrast  # the value, [B], with its graph; or its slopes
+    source: Source
     cotangent: Tensor  # [B]
 
 
@@ -42,7 +46,7 @@ class Course(Protocol):
         """The update, [B, P], and the state to observe with next time."""
         ...
 
-    def penalty(self, penalty: UpdatePenalty, step: InnerStep, generator: Generator) -> tuple[Tensor, Tensor | Contrast]:
+    def penalty(self, penalty: UpdatePenalty, step: InnerStep, generator: Generator) -> tuple[Tensor, Source]:
         """The penalty's values, [B], at the last step, and what is pulled back of them."""
         ...
 
@@ -81,8 +85,12 @@ class GraphCourse:
         return pull_back(self.phi, thetas, cotangents)
 
     def pull_back_entries(self, entries: Sequence[Entry]) -> Phi:
-        counted = [torch.where(entry.cotangent != 0, entry.source, 0.0) for entry in entries]
-        return pull_back(self.phi, counted, [entry.cotangent for entry in entries])
+        values = [torch.where(entry.cotangent != 0, self._value(entry), 0.0) for entry in entries]
+        return pull_back(self.phi, values, [entry.cotangent for entry in entries])
+
+    def _value(self, entry: Entry) -> Tensor:
+        assert isinstance(entry.source, Tensor)
+        return entry.source
 
     def state(self, state: State) -> State:
         return {name: tensor.detach() for name, tensor in state.items()}
@@ -128,7 +136,7 @@ class TapeCourse:
         other_slopes: list[Tensor | None] = [None] * self._taken
         for entry in entries:
             contrast, cotangent = self._contrast(entry), entry.cotangent[:, None]
-            at, idle = contrast.index, cotangent == 0  # a slope that does not count may be anything
+            at, idle = contrast.inner_step, cotangent == 0  # a slope that does not count may be anything
             features[at] = contrast.features.masked_fill(idle[..., None], 0.0)
             slopes[at] = (cotangent * contrast.slope).masked_fill(idle, 0.0)
             other_slopes[at] = (cotangent * contrast.other_slope).masked_fill(idle, 0.0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
 
 import torch
 
@@ -16,13 +15,12 @@ from engine.errors import LregError
 from engine.kernels.build import BuildError, library
 from engine.kernels.native import NativeTape, supports
 from engine.kernels.recompute import ALIVE, RecomputeTape
+from engine.kernels.steps import NativeSteps, PlainSteps, Steps
 from engine.kernels.tape import Tape
 from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
 
 WAYS = ("auto", "native", "recompute", "plain")
 LARGEST_GRAPH = 2**31  # bytes that a truncation's graph may take before it is computed anew instead
-
-MakeTape = Callable[[LearnedOptimizer, Phi, State, int], Tape]
 
 
 def chosen() -> str:
@@ -35,16 +33,27 @@ def chosen() -> str:
 
 def tape(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor, steps: int) -> Tape | None:
     """A tape for a truncation of `steps` from `state` at theta, [B, P]; None: autograd's graph does as well."""
+    if _goes_native(optimizer, theta):
+        return NativeTape(optimizer, phi, state, steps)
     way = chosen()
-    if way in ("auto", "native") and supports(optimizer.network, theta.device, theta.dtype):
-        if not (problem := native_problem()):
-            return NativeTape(optimizer, phi, state, steps)
-        if way == "native":
-            raise LregError(f"LREG_KERNELS=native: {problem}")
     graph = steps * ALIVE * sum(value.numel() * value.element_size() for value in state.values())
     if way == "recompute" or (way == "auto" and graph > LARGEST_GRAPH):
         return RecomputeTape(optimizer, phi, state, steps)
     return None
+
+
+def steps(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> Steps:
+    """A frozen learned optimizer that goes on from `state` at theta, [..., P]."""
+    return (NativeSteps if _goes_native(optimizer, theta) else PlainSteps)(optimizer, phi, state)
+
+
+def _goes_native(optimizer: LearnedOptimizer, theta: torch.Tensor) -> bool:
+    way = chosen()
+    if way not in ("auto", "native") or not supports(optimizer.network, theta.device, theta.dtype):
+        return False
+    if (problem := native_problem()) and way == "native":
+        raise LregError(f"LREG_KERNELS=native: {problem}")
+    return not problem
 
 
 @functools.cache
@@ -57,10 +66,12 @@ def native_problem() -> str:
     return ""
 
 
-def describe(optimizer: LearnedOptimizer, device: torch.device, dtype: torch.dtype = torch.float32) -> str:
-    """What a log says of the way that is taken."""
+def describe(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
+    """What a log says of the way that is taken on a device for dm, rnnprop and simple. Compiles the kernels."""
     way = chosen()
-    if way in ("auto", "native") and supports(optimizer.network, device, dtype):
-        problem = native_problem()
-        return f"plain PyTorch, because {problem}" if problem else "native"
-    return {"auto": "plain PyTorch", "native": "native"}.get(way, f"{way} PyTorch")
+    if way in ("recompute", "plain"):
+        return f"{way} PyTorch, as LREG_KERNELS says"
+    if device.type != "cpu":
+        return "plain PyTorch"
+    problem = native_problem()
+    return f"plain PyTorch, because of the native ones: {problem}" if problem else "native"

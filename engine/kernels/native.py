@@ -168,4 +168,3 @@ class NativeTape:
     def close(self) -> None:
         """The truncation is done with: its memory may be used again."""
         give_back([self._features, self._updates, *self._states, *self._kept])
-

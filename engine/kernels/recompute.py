@@ -1,4 +1,4 @@
-"""A tape in plain PyTorch, for every learned optimizer and every device: memory for a block of coordinates at a time."""
+"""A tape in plain PyTorch, for every learned optimizer and device: memory for a block of coordinates at a time."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ class RecomputeTape:
     ) -> tuple[Phi, State]:
         phi = {name: tensor.clone().requires_grad_() for name, tensor in self.phi.items()}
         start = {
-            name: _cut(value, block).clone().requires_grad_() for name, value in self._kept[piece.start // PIECE].items()
+            name: _cut(value, block).clone().requires_grad_()
+            for name, value in self._kept[piece.start // PIECE].items()
         }
         units, outputs, cotangents = start, [], []
         with torch.enable_grad():
