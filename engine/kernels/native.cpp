@@ -10,12 +10,14 @@
 //
 // Gates are never written to memory in the forward pass. The backward pass computes them anew from the state at the
 // segment's start and the features, in cache.
-#include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <cstdlib>
+#include <cstring>
 #include <type_traits>
 #include <vector>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -40,27 +42,50 @@ template <typename T> using Vec = typename Simd<T>::V;
 
 // ---- elementary functions ------------------------------------------------------------------------------------------
 
-// expm1 by range reduction: x = n ln 2 + r, |r| <= ln 2 / 2; returns p = e^r - 1 and the factor 2^n.
-template <typename T> LREG_INLINE void reduced_expm1(Vec<T> x, Vec<T>& p, Vec<T>& power) {
+// A NaN in x passes through all of them. (The compiler makes two instructions of the comparison, so it is spelt out.)
+template <typename T> LREG_INLINE Vec<T> at_least(T limit, Vec<T> x) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_max_ps(_mm512_set1_ps(limit), (__m512)x);
+  else return (Vec<T>)_mm512_max_pd(_mm512_set1_pd(limit), (__m512d)x);
+#elif defined(__AVX__)
+  if constexpr (sizeof(T) == 4) return (Vec<T>)_mm256_max_ps(_mm256_set1_ps(limit), (__m256)x);
+  else return (Vec<T>)_mm256_max_pd(_mm256_set1_pd(limit), (__m256d)x);
+#else
+  return x < limit ? Vec<T>{} + limit : x;
+#endif
+}
+
+template <typename T> LREG_INLINE Vec<T> at_most(T limit, Vec<T> x) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_min_ps(_mm512_set1_ps(limit), (__m512)x);
+  else return (Vec<T>)_mm512_min_pd(_mm512_set1_pd(limit), (__m512d)x);
+#elif defined(__AVX__)
+  if constexpr (sizeof(T) == 4) return (Vec<T>)_mm256_min_ps(_mm256_set1_ps(limit), (__m256)x);
+  else return (Vec<T>)_mm256_min_pd(_mm256_set1_pd(limit), (__m256d)x);
+#else
+  return x > limit ? Vec<T>{} + limit : x;
+#endif
+}
+
+template <typename T> constexpr T LARGEST_EXPONENT = sizeof(T) == 4 ? T(87) : T(708);
+
+// For |x| <= LARGEST_EXPONENT: e^x = power (1 + p), by x = n ln 2 + r with |r| <= ln 2 / 2, power = 2^n, p = e^r - 1.
+template <typename T> LREG_INLINE void split_exp(Vec<T> x, Vec<T>& p, Vec<T>& power) {
   using S = Simd<T>;
   constexpr bool single = sizeof(T) == 4;
-  const T limit = single ? T(87.0) : T(708.0);
-  x = x < -limit ? Vec<T>{} - limit : x;  // NaN passes through
-  x = x > limit ? Vec<T>{} + limit : x;
   const T shift = single ? T(12582912.0) : T(6755399441055744.0);  // 1.5 * 2^(mantissa bits): rounds to an integer
   Vec<T> n = x * T(1.44269504088896340736) + shift;
   typename S::I bits = (typename S::I)n;
   n -= shift;
-  Vec<T> r = x - n * (single ? T(0.693145751953125) : T(6.93147180369123816490e-01));
-  r -= n * (single ? T(1.42860682030941723212e-6) : T(1.90821492927058770002e-10));
-  Vec<T> q;
-  if (single) {  // Taylor: the remainder r^8 / 8! is below 6e-9
-    q = r * T(1.0 / 5040) + T(1.0 / 720);
-    q = q * r + T(1.0 / 120);
-    q = q * r + T(1.0 / 24);
-    q = q * r + T(1.0 / 6);
+  Vec<T> r, q;
+  if constexpr (single) {  // Chebyshev: p is off by less than 8e-9
+    r = x - n * T(0.693147180559945309417);
+    q = r * T(0.0013933650354413984) + T(0.008363180121712041);
+    q = q * r + T(0.04166646491457779);
+    q = q * r + T(0.16666576975794942);
     q = q * r + T(0.5);
-  } else {
+  } else {  // Taylor: the remainder r^14 / 14! is below 5e-18
+    r = x - n * T(6.93147180369123816490e-01) - n * T(1.90821492927058770002e-10);
     q = r * T(1.0 / 6227020800.0) + T(1.0 / 479001600.0);
     q = q * r + T(1.0 / 39916800.0);
     q = q * r + T(1.0 / 3628800.0);
@@ -73,33 +98,32 @@ template <typename T> LREG_INLINE void reduced_expm1(Vec<T> x, Vec<T>& p, Vec<T>
     q = q * r + T(1.0 / 6.0);
     q = q * r + T(0.5);
   }
-  p = q * r * r + r;
+  p = q * (r * r) + r;
   constexpr int mantissa = single ? 23 : 52;
   constexpr typename S::Int bias = single ? 127 : 1023;
-  bits = (bits + bias) << mantissa;  // the low bits of n + shift hold n
-  power = (Vec<T>)bits;
+  power = (Vec<T>)((bits + bias) << mantissa);  // the low bits of n + shift hold n
 }
 
 template <typename T> LREG_INLINE Vec<T> sigmoid(Vec<T> x) {
   Vec<T> p, power;
-  reduced_expm1<T>(-x, p, power);
-  return T(1) / (T(1) + (power * p + power));
+  split_exp<T>(at_most<T>(LARGEST_EXPONENT<T>, at_least<T>(-LARGEST_EXPONENT<T>, -x)), p, power);
+  return T(1) / (power * p + (power + T(1)));
 }
 
-// tanh x = -m / (2 + m) with m = expm1(-2 |x|): no cancellation, so tiny x keep their relative precision.
-template <typename T> LREG_INLINE Vec<T> tanh_of(Vec<T> x) {
-  Vec<T> size = x < T(0) ? -x : x;
+// e^x - 1 for x <= 0, without cancellation near 0.
+template <typename T> LREG_INLINE Vec<T> expm1_below(Vec<T> x) {
   Vec<T> p, power;
-  reduced_expm1<T>(T(-2) * size, p, power);
-  Vec<T> m = power * p + (power - T(1));
-  Vec<T> result = -m / (T(2) + m);
-  return x < T(0) ? -result : result;
-}
-
-template <typename T> LREG_INLINE Vec<T> expm1_of(Vec<T> x) {
-  Vec<T> p, power;
-  reduced_expm1<T>(x, p, power);
+  split_exp<T>(at_least<T>(-LARGEST_EXPONENT<T>, x), p, power);
   return power * p + (power - T(1));
+}
+
+// tanh x = -m / (2 + m) with m = expm1(-2 |x|): tiny x keep their relative precision.
+template <typename T> LREG_INLINE Vec<T> tanh_of(Vec<T> x) {
+  using I = typename Simd<T>::I;
+  constexpr typename Simd<T>::Int sign_bit = typename Simd<T>::Int(1) << (8 * sizeof(T) - 1);
+  const I sign = (I)x & sign_bit;
+  Vec<T> m = expm1_below<T>(T(-2) * (Vec<T>)((I)x & ~sign_bit));
+  return (Vec<T>)((I)(m / (T(2) + m)) ^ sign ^ sign_bit);
 }
 
 template <typename T> LREG_INLINE Vec<T> load(const T* from) { return *(const Vec<T>*)from; }
@@ -241,7 +265,7 @@ template <typename T> void pre_layer(const Shape& s, const Weights<T>& w, const 
   affine<T>(s.hidden, features, s.features, w.pre_weight, w.pre_bias, out);
   for (int i = 0; i < s.hidden * L; i += W) {
     Vec<T> x = load<T>(out + i);
-    store<T>(out + i, x > T(0) ? x : expm1_of<T>(x));
+    store<T>(out + i, x > T(0) ? x : expm1_below<T>(at_most<T>(T(0), x)));
   }
 }
 
@@ -322,11 +346,19 @@ template <typename T> void rnn_slopes(int H, T* kept, const Kept& at, const T* d
 
 // ---- weight gradients ----------------------------------------------------------------------------------------------
 
-template <typename T> LREG_INLINE T sum_of(Vec<T> x) {
-  T total = 0;
-  for (int i = 0; i < Simd<T>::WIDTH; ++i) total += x[i];
-  return total;
+// Sum of the lanes, halving: a vector of N numbers is added as two of N / 2.
+template <typename T, int BYTES> LREG_INLINE T sum_of_lanes(const T* lanes) {
+  if constexpr (BYTES == sizeof(T)) {
+    return *lanes;
+  } else {
+    typedef T Half __attribute__((vector_size(BYTES / 2), may_alias, aligned(sizeof(T))));
+    constexpr int count = BYTES / 2 / sizeof(T);
+    Half sum = *(const Half*)lanes + *(const Half*)(lanes + count);
+    return sum_of_lanes<T, BYTES / 2>((const T*)&sum);
+  }
 }
+
+template <typename T> LREG_INLINE T sum_of(Vec<T> x) { return sum_of_lanes<T, VECTOR_BYTES>((const T*)&x); }
 
 // out[c * rows + r] += sum over entries and lanes of slopes[e][r] * x[e][c], for R rows and C columns from r0, c0.
 template <typename T, int R, int C>
@@ -409,7 +441,7 @@ void forward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, 
 #pragma omp parallel num_threads(threads)
   {
     Buffer<T> in(s.features * L), entered(H * L), raw(3 * L);
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic, 4)
     for (int64_t tile = 0; tile < tiles; ++tile) {
       gather<T>(features, tile * L, coordinates, s.features, in.data);
       const T* x = in.data;
@@ -556,7 +588,7 @@ void backward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates,
   const Tile<T> tile{s, w, scale, Kept(s)};
   const int entry_size = tile.entry_rows() * L;
   const int pieces = s.kind == LSTM ? 2 : 1;
-#pragma omp parallel for schedule(static) num_threads(threads)
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
   for (int group = 0; group < groups; ++group) {
     T* mine = gradients + group * gradient_size;
     std::memset(mine, 0, gradient_size * sizeof(T));
@@ -650,7 +682,7 @@ void ascent(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, c
     T *dh = slopes.data, *dc = dh + s.layers * H * L, *dx = dc + s.layers * H * L, *center = dx + H * L;
     T *moved = center + F * L, *uphill = moved + F * L, *wanted = uphill + F * L, *found = wanted + L, *du = found + L;
     Entry<T> e = tile.place(memory.data);
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic, 4)
     for (int64_t number = 0; number < tiles; ++number) {
       gather<T>(features, number * L, coordinates, F, center);
       gather<T>(offset, number * L, coordinates, F, moved);
