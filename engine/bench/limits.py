@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.bench.works import Piece
 from engine.learned_optimizers.base import Network
+from engine.penalties.smooth import Smooth
 
 GEMM_SIZES = {"cpu": (512, 1024, 2048), "other": (2048, 4096, 8192)}
 COPY_BYTES = {"cpu": 2**27, "other": 2**30}  # far beyond any cache
@@ -90,7 +90,7 @@ def _input_flops(network: Network) -> int:
     return 2 * (before + gates * hidden * (entered + (network.layers - 1) * hidden) + hidden)
 
 
-def flops(network: Network, work: str, ascent_steps: int = 0) -> int:
+def flops(network: Network, work: str) -> int:
     """FLOPs of a coordinate-step of a piece of work.
 
     frozen: one forward pass. meta-train: three (forward, slopes of inputs and of weights). With the smoothness penalty
@@ -101,7 +101,7 @@ def flops(network: Network, work: str, ascent_steps: int = 0) -> int:
     if work == "frozen":
         return once
     if work == "meta-train-smooth":
-        return 3 * once + (2 * ascent_steps + 3) * _input_flops(network)
+        return 3 * once + (2 * Smooth().ascent_steps + 3) * _input_flops(network)
     return 3 * once
 
 
@@ -120,7 +120,6 @@ def moved_bytes(network: Network, work: str) -> int:
     return ITEM * numbers
 
 
-def least_seconds(piece: Piece, network: Network, coordinate_steps: int, limits: Limits, ascent_steps: int = 0) -> float:
+def least_seconds(work: str, network: Network, coordinate_steps: int, limits: Limits) -> float:
     """The time below which no float32 program of this device does the network's part of the work."""
-    counted = flops(network, piece.work, ascent_steps) * coordinate_steps
-    return limits.seconds(counted, moved_bytes(network, piece.work) * coordinate_steps)
+    return limits.seconds(flops(network, work) * coordinate_steps, moved_bytes(network, work) * coordinate_steps)

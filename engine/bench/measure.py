@@ -30,42 +30,39 @@ class Bench:
     limits: Limits
     quick: bool = False
     by_name: bool = False  # the works were asked for one by one: none is too long
-    _pilots: dict[str, needs.Pilot] = field(default_factory=dict)
+    _tasks: dict[str, tuple[RandomTask, needs.Pilot]] = field(default_factory=dict)
 
     def measure(self, piece: Piece) -> dict[str, Any]:
         """The figures of a piece of work, or its name and, under "skipped", why it is left out."""
         facts = {**piece.facts, "device": str(self.device)}
-        place = self._scene(Piece(piece.work, piece.optimizer, piece.optimizee, 1))
-        one = self._pilot(place)
         begin = time.perf_counter()
         way = kernels.describe(self.device)  # compiles what has not been compiled on this machine
         compile_s = time.perf_counter() - begin
-        wanted = needs.estimated(place, self.limits, one, piece.meta_batch)
-        free = needs.free_memory(self.device)
+        task, one = self._task(piece.optimizee)
+        wanted, free = needs.estimated(piece, task, self.limits, one), needs.free_memory(self.device)
         if reason := wanted.problem(free, self.by_name):
             return {**facts, "skipped": reason}
-        if piece.meta_batch > 1:
-            place = self._scene(piece)
         missing = wanted.eager_problem(free)
+        place = scene(piece, task)
         ours, eager, shown = self._times(place, with_eager=not missing)
         shown["compile_s"] += compile_s
+        figures = self._figures(place, ours, eager, one)
+        agreement = check.agreement(piece, self.device)
         return {
             **facts,
-            **self._figures(place, ours, eager, one),
+            **figures,
             "kernels": way,
             **shown,
+            **agreement,
             **({"eager_skipped": missing} if missing else {}),
-            **check.agreement(piece, self.device),
         }
 
-    def _scene(self, piece: Piece) -> Scene:
-        return scene(piece, RandomTask(piece.optimizee, device=self.device))
-
-    def _pilot(self, place: Scene) -> needs.Pilot:
-        name = place.piece.optimizee
-        if name not in self._pilots:
-            self._pilots[name] = needs.pilot(place)
-        return self._pilots[name]
+    def _task(self, optimizee: str) -> tuple[RandomTask, needs.Pilot]:
+        if optimizee not in self._tasks:
+            self._tasks.clear()  # one optimizee's batches at a time
+            task = RandomTask(optimizee, device=self.device)
+            self._tasks[optimizee] = task, needs.pilot(task)
+        return self._tasks[optimizee]
 
     def _times(self, place: Scene, *, with_eager: bool) -> tuple[float, float | None, dict[str, Any]]:
         """Seconds of a truncation, ours and the reference's for all its optimizees, and what the runs showed besides.
@@ -94,8 +91,7 @@ class Bench:
         network = place.optimizer.network
         assert network is not None
         coordinate_steps = place.coordinates * place.steps
-        ascents = [penalty.ascent_steps for penalty in place.objective.update.values()]  # type: ignore[attr-defined]
-        least = least_seconds(place.piece, network, coordinate_steps, self.limits, *ascents)
+        least = least_seconds(place.piece.work, network, coordinate_steps, self.limits)
         return {
             "ms_per_inner_step": 1e3 * ours / place.steps,
             "eager_ms_per_inner_step": None if eager is None else 1e3 * eager / place.steps,

@@ -6,26 +6,31 @@ from dataclasses import dataclass
 
 import psutil
 import torch
+from torch import Tensor
 
 from engine import kernels
 from engine.bench.limits import ITEM, Limits, flops, timed
-from engine.bench.scene import Scene
+from engine.bench.scene import DISTINCT_BATCHES, RandomTask, learned_optimizer
+from engine.bench.works import TRUNCATION, Piece
 from engine.flat import gradients_and_losses
 from engine.kernels.recompute import ALIVE, GRAPH_BYTES
+from engine.learned_optimizers.base import Network
 
 PATIENCE_S = 100.0  # longer only where it was asked for by name
 EAGER_SHARE, OUR_SHARE = 0.08, 0.3  # of the limit, roughly
 KEPT_STATES = 8  # of the optimizer, along a truncation, besides features and slopes
 USABLE = 0.85  # of the memory that is free
+LONG_S = 1.0
 RUNS = 3  # a warm-up and two measurements
 
 
 @dataclass(frozen=True)
 class Pilot:
-    """One gradient of one optimizee: seconds, and bytes that autograd keeps for it."""
+    """One gradient of one optimizee: seconds, bytes that autograd keeps for it, and those of its batch."""
 
     seconds: float
     kept_bytes: int
+    batch_bytes: int
 
 
 @dataclass(frozen=True)
@@ -64,54 +69,58 @@ def free_memory(device: torch.device) -> float:
     return USABLE * psutil.virtual_memory().available
 
 
-def pilot(scene: Scene) -> Pilot:
-    """Take one gradient of the first optimizee, twice."""
-    theta, batch = scene.carry.theta[:1], type(scene.window[0])(*(part[:1] for part in scene.window[0]))
-    kept = 0
+def pilot(task: RandomTask) -> Pilot:
+    """Take one gradient of one optimizee, and another one where the first was so short that starting weighs."""
+    theta, batch = task.init_theta(0)[None], task.stream([0]).batches[0]
+    kept: dict[int, int] = {}  # bytes by place: one tensor may be kept by several functions
 
-    def count(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal kept
-        kept += tensor.numel() * tensor.element_size()
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        gradients_and_losses(scene.task.loss, theta, batch)
-    return Pilot(timed(lambda: gradients_and_losses(scene.task.loss, theta, batch), scene.task.device), kept)
+        seconds = timed(lambda: gradients_and_losses(task.loss, theta, batch), task.device)
+    if seconds < LONG_S:
+        seconds = timed(lambda: gradients_and_losses(task.loss, theta, batch), task.device)
+    return Pilot(seconds, sum(kept.values()), batch.x.numel() * batch.x.element_size())
 
 
-def estimated(scene: Scene, limits: Limits, one: Pilot, meta_batch: int) -> Needs:
-    """What a truncation of the work of a scene with one optimizee takes with `meta_batch`: ours and the reference's."""
-    optimizer, work, steps = scene.optimizer, scene.piece.work, scene.steps
-    network = optimizer.network
+def estimated(piece: Piece, task: RandomTask, limits: Limits, one: Pilot) -> Needs:
+    """What a truncation of a piece of work takes, ours and the reference's."""
+    network = learned_optimizer(piece).network
     assert network is not None
-    alone = scene.task.parameters  # coordinates of one optimizee: the reference takes them one by one
-    everyone = alone * meta_batch
-    ascents = [penalty.ascent_steps for penalty in scene.objective.update.values()]  # type: ignore[attr-defined]
-    once = flops(network, work, *ascents) / limits.flops_per_s
-    passes = 2 if work == "meta-train-sam" else 1
-    optimizee = one.seconds * meta_batch * steps
-    eager_passes = 1 if work == "frozen" else 1 + passes  # the last backward goes through the optimizee again
-    state, item = len(network.units) * network.hidden, scene.carry.theta.element_size()
-    if work == "frozen":
-        numbers, eager_numbers = 4.0 * state + 10, 4.0 * state + 10
-    else:
-        inputs = (network.features + 1) * (2 if ascents else 1)
-        numbers = steps * (inputs + 4.0) + _state_numbers(scene, everyone, state)
-        eager_numbers = steps * ALIVE * state * (3.0 if ascents else 1.0)
-    batches = sum(batch.x.numel() * item for batch in {id(batch): batch for batch in scene.window}.values())
+    everyone = task.parameters * piece.meta_batch  # coordinates
+    once = flops(network, piece.work) / limits.flops_per_s * TRUNCATION
+    passes = 2 if piece.work == "meta-train-sam" else 1
+    eager_passes = 1 if piece.work == "frozen" else 1 + passes  # the last backward goes through the optimizee again
+    optimizees = one.seconds * TRUNCATION * piece.meta_batch
+    graphs = 1 if piece.work == "frozen" else passes * TRUNCATION  # of one optimizee, alive at once in the reference
+    numbers, eager_numbers = _numbers(piece, network, everyone, task.device)
+    beside = (one.kept_bytes + DISTINCT_BATCHES * one.batch_bytes) * piece.meta_batch
     return Needs(
-        once * everyone * steps / OUR_SHARE + optimizee * passes,
-        once * everyone * steps / EAGER_SHARE + optimizee * eager_passes,
-        item * everyone * numbers + (one.kept_bytes + batches) * meta_batch,
-        item * alone * eager_numbers + one.kept_bytes * (1 if work == "frozen" else passes * steps) + batches,
+        once * everyone / OUR_SHARE + optimizees * passes,
+        once * everyone / EAGER_SHARE + optimizees * eager_passes,
+        ITEM * everyone * numbers + beside,
+        ITEM * task.parameters * eager_numbers + one.kept_bytes * graphs,
     )
 
 
-def _state_numbers(scene: Scene, coordinates: int, state: int) -> float:
-    """Numbers kept by coordinate for the state, by the way that the kernels take."""
-    graph = float(scene.steps * ALIVE * state)
-    way = kernels.describe(scene.task.device)
+def _numbers(piece: Piece, network: Network, coordinates: int, device: torch.device) -> tuple[float, float]:
+    """Numbers kept by coordinate, by the way that the kernels take and by the reference."""
+    state = len(network.units) * network.hidden
+    if piece.work == "frozen":
+        return 4.0 * state + 10, 4.0 * state + 10
+    smooth = piece.work == "meta-train-smooth"
+    graph = float(TRUNCATION * ALIVE * state)
+    beside = TRUNCATION * ((network.features + 1) * (2 if smooth else 1) + 4.0)  # features, slopes, theta
+    return beside + _state_numbers(graph, state, coordinates, device), graph * (3 if smooth else 1)
+
+
+def _state_numbers(graph: float, state: int, coordinates: int, device: torch.device) -> float:
+    way = kernels.describe(device)
     if not way.startswith(("plain", "recompute")):
         return min(float(KEPT_STATES * state), graph)
-    anew = way.startswith("recompute") or (kernels.chosen() == "auto" and ITEM * coordinates * graph > kernels.LARGEST_GRAPH)
+    too_large = kernels.chosen() == "auto" and ITEM * coordinates * graph > kernels.LARGEST_GRAPH
+    anew = way.startswith("recompute") or too_large  # block by block
     return min(graph, 4.0 * state + GRAPH_BYTES / (ITEM * coordinates)) if anew else graph

@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from engine.bench.scene import Scene
+from engine.bench.scene import Scene, smoothness
 from engine.flat import perturbation
 from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
+from engine.penalties.sam import SAM
+from engine.penalties.smooth import Smooth
 from engine.tasks import Batch
 
 Units = list[tuple[Tensor, ...]]
@@ -36,7 +38,8 @@ class EagerNetwork(nn.Module):
         self.entrance = nn.Linear(network.features, hidden, **like) if network.entrance else None
         sizes = [hidden if network.entrance else network.features] + [hidden] * (network.layers - 1)
         self.cells = nn.ModuleList(
-            nn.LSTMCell(size, hidden, **like) if lstm else nn.RNNCell(size, hidden, bias=False, **like) for size in sizes
+            nn.LSTMCell(size, hidden, **like) if lstm else nn.RNNCell(size, hidden, bias=False, **like)
+            for size in sizes
         )
         self.head = nn.Linear(hidden, 1, bias=lstm, **like)
         with torch.no_grad():
@@ -96,28 +99,27 @@ def meta_gradient(scene: Scene, place: int, starts: Sequence[Tensor] | None = No
     for index in range(scene.steps):
         features = walk.observe(theta)
         update, after = net(features, units)
-        for penalty in scene.objective.update.values():
-            given = starts[index] if starts is not None else None
-            offset = penalty.start_of_ascent(scene.optimizer, features, generator) if given is None else given  # type: ignore[attr-defined]
-            total = total + penalty.weight * smoothness(net, penalty, features, units, offset)
+        for penalty in smoothness(scene.piece).values():
+            offset = penalty.start_of_ascent(scene.optimizer, features, generator) if starts is None else starts[index]
+            total = total + penalty.weight * change_at_worst(net, penalty, features, units, offset)
         units = after
         theta = theta + update
         loss = walk.loss(theta, index)
         total = total + loss
         (walk.grad,) = torch.autograd.grad(loss, theta, retain_graph=True)
-        for geometric in scene.objective.geometric.values():
-            worst = theta + perturbation(walk.grad, geometric.rho)  # type: ignore[attr-defined]
-            total = total + geometric.weight * walk.loss(worst, index)
+        for sam in scene.objective.geometric.values():
+            assert isinstance(sam, SAM)
+            total = total + sam.weight * walk.loss(theta + perturbation(walk.grad, sam.rho), index)
         losses.append(loss.detach())
     total.backward()
     return net.gradient(), losses
 
 
-def smoothness(net: EagerNetwork, penalty: object, features: Tensor, units: Units, offset: Tensor) -> Tensor:
+def change_at_worst(net: EagerNetwork, penalty: Smooth, features: Tensor, units: Units, offset: Tensor) -> Tensor:
     """The smoothness penalty, shape [], as the released code computes it: the clean update anew in every ascent step."""
-    epsilon, length = penalty.epsilon, penalty.step_size * penalty.epsilon  # type: ignore[attr-defined]
+    epsilon, length = penalty.epsilon, penalty.step_size * penalty.epsilon
     fixed = [tuple(part.detach() for part in layer) for layer in units]
-    for _ in range(penalty.ascent_steps):  # type: ignore[attr-defined]
+    for _ in range(penalty.ascent_steps):
         point = (features + offset).requires_grad_()
         change = ((net(features, fixed)[0] - net(point, fixed)[0]) ** 2).sum()
         (slope,) = torch.autograd.grad(change, point)

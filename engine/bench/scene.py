@@ -16,7 +16,9 @@ from engine import seeds
 from engine.bench.works import BATCH_SIZE, CLASSES, INPUT_SHAPES, TRUNCATION, Piece
 from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi
 from engine.optimizees.base import OPTIMIZEES
-from engine.penalties.base import GeometricPenalty, UpdatePenalty, get
+from engine.penalties.base import GeometricPenalty
+from engine.penalties.sam import SAM
+from engine.penalties.smooth import Smooth
 from engine.tasks import Batch, Task
 from engine.unroll import Carry, Objective, begin
 
@@ -119,27 +121,32 @@ class Scene:
 
     def ascent_starts(self) -> list[Tensor]:
         """The starts of the smoothness penalty's ascent that `generator` leads to, T tensors [B, P, F]."""
-        (penalty,) = self.objective.update.values()
+        (penalty,) = smoothness(self.piece).values()
         features, _ = self.optimizer.observe(self.carry.theta, self.carry.grad, self.carry.state)
         generator = self.generator()
-        return [penalty.start_of_ascent(self.optimizer, features, generator) for _ in self.window]  # type: ignore[attr-defined]
+        return [penalty.start_of_ascent(self.optimizer, features, generator) for _ in self.window]
+
+
+def learned_optimizer(piece: Piece) -> LearnedOptimizer:
+    """The piece's learned optimizer with its default settings."""
+    scale = OUTPUT_SCALES.get(piece.optimizer)
+    return LEARNED_OPTIMIZERS.create(piece.optimizer, **({"output_scale": scale} if scale else {}))
+
+
+def smoothness(piece: Piece) -> dict[str, Smooth]:
+    """The piece's smoothness penalty by name, if it has one."""
+    return {"smooth": Smooth(weight=SMOOTH_WEIGHT)} if piece.work == "meta-train-smooth" else {}
 
 
 def scene(piece: Piece, task: RandomTask, steps: int = TRUNCATION) -> Scene:
-    """Learned optimizer with its default settings, fresh; optimizees at their starts; batches on the task's device."""
-    scale = OUTPUT_SCALES.get(piece.optimizer)
-    optimizer = LEARNED_OPTIMIZERS.create(piece.optimizer, **({"output_scale": scale} if scale else {}))
-    geometric: dict[str, GeometricPenalty] = {}
-    update: dict[str, UpdatePenalty] = {}
-    if piece.work == "meta-train-sam":
-        geometric["sam"] = get("sam")  # type: ignore[assignment]
-    if piece.work == "meta-train-smooth":
-        update["smooth"] = get("smooth", weight=SMOOTH_WEIGHT)  # type: ignore[assignment]
-    objective = Objective(task.loss, optimizer, geometric, update, divergence_cap=torch.inf)
+    """A fresh learned optimizer, optimizees at their starts, and batches, all on the task's device."""
+    optimizer = learned_optimizer(piece)
+    geometric: dict[str, GeometricPenalty] = {"sam": SAM()} if piece.work == "meta-train-sam" else {}
+    objective = Objective(task.loss, optimizer, geometric, {**smoothness(piece)}, divergence_cap=torch.inf)
     numbers = list(range(SEED, SEED + piece.meta_batch))
     theta = torch.stack([task.init_theta(seeds.derive(number, "theta")) for number in numbers])
     stream = task.stream([seeds.derive(number, "batches") for number in numbers])  # as frozen_unroll derives them
-    first = stream.batches[-1]
     fresh = optimizer.init_phi(Generator().manual_seed(SEED))
     phi = {name: tensor.to(task.device, task.dtype).requires_grad_() for name, tensor in fresh.items()}
-    return Scene(piece, task, objective, phi, begin(objective, theta, first), stream.draw(steps), numbers)
+    carry = begin(objective, theta, stream.batches[-1])
+    return Scene(piece, task, objective, phi, carry, stream.draw(steps), numbers)

@@ -28,7 +28,11 @@ class BuildError(Exception):
 @functools.cache
 def library() -> ctypes.CDLL:
     """The compiled kernels. Raises BuildError where they cannot be built or loaded."""
-    return _load(built())
+    path = built()
+    if not _loads(path):  # damaged
+        path.unlink(missing_ok=True)
+        path = built()
+    return _load(path)
 
 
 def built() -> Path:
