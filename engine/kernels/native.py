@@ -13,7 +13,7 @@ from engine.kernels.tape import Ascent, Side
 from engine.learned_optimizers.base import LearnedOptimizer, Network, Phi, State
 
 GROUPS = 64  # of coordinates, summed apart: the sums do not depend on the number of threads
-PIECE_BYTES = 5 * 2**17  # what the pull-back of a piece of the truncation may take of a core's cache
+PIECE_BYTES = 3 * 2**19  # what the pull-back of a piece of the truncation may take of a core's cache
 LONGEST_PIECE = 32
 MOST_LAYERS = 8  # of native.cpp
 _ARRAYS_KEPT = 64
@@ -101,11 +101,13 @@ class NativeTape:
         self._piece = max(2, min(LONGEST_PIECE, PIECE_BYTES // self._step_bytes()))
         self._features = net.array(steps, net.coordinates, net.network.features)
         self._updates = net.array(steps, net.coordinates)
-        pieces = -(-steps // self._piece)
-        self._states = [net.array(net.tiles, net.rows, net.lanes) for _ in range(pieces + 2)]
-        self._now, self._kept = net.pack(state), [self._states.pop() for _ in range(pieces)]
-        self._before = self._now
+        self._states = [self._empty_state() for _ in range(2)]  # of the last step and the one before, in turns
+        self._now = self._before = net.pack(state)
+        self._kept: list[Tensor] = []  # at the start of every piece
         self._taken = 0
+
+    def _empty_state(self) -> Tensor:
+        return self._net.array(self._net.tiles, self._net.rows, self._net.lanes)
 
     def _step_bytes(self) -> int:
         """What one step of one tile keeps while it is pulled back."""
@@ -118,7 +120,7 @@ class NativeTape:
         kept = self._features[index]
         kept.copy_(features.reshape(kept.shape))
         if index % self._piece == 0:
-            self._kept[index // self._piece].copy_(self._now)
+            self._kept.append(self._now if index == 0 else self._empty_state().copy_(self._now))
         self._before, after = self._now, self._states[index % 2]
         net.forward(kept, self._before, after, self._updates[index])
         self._now = after

@@ -14,9 +14,9 @@ from engine.kernels.tape import Ascent, Side
 from engine.learned_optimizers.base import LearnedOptimizer, Network, Phi, State
 
 PROGRAMS = 128  # that pull back: a fixed number, because each adds up its own gradients
-FORWARD_BLOCK, BACKWARD_BLOCK, ASCENT_BLOCK = 64, 64, 32  # coordinates
-FORWARD_WARPS, BACKWARD_WARPS, ASCENT_WARPS = 4, 8, 4
-MOST_FEATURES, MOST_UNITS, MOST_LAYERS = 8, 32, 8
+BLOCK = 32  # coordinates of a program: with more, its tiles do not fit into the registers
+WARPS = {"forward": 4, "backward": 8, "ascent": 8}
+MOST_FEATURES, MOST_UNITS, MOST_LAYERS = 8, 32, 4
 PADDED_FEATURES = 16  # the least that a product of tiles takes
 LARGEST_LINE = 2**34  # bytes of the states of a truncation; more are computed anew, piece by piece
 
@@ -108,7 +108,7 @@ class TritonNetwork:
     def forward(self, features: Tensor, before: Tensor, after: Tensor, update: Tensor) -> None:
         """One step: features [N, F] and the packed state `before` to `after` and `update`, [N]."""
         tensors = (self.weights, features, before, after, update)
-        self._call("forward", self._blocks(FORWARD_BLOCK), FORWARD_BLOCK, FORWARD_WARPS, *tensors, *self._numbers)
+        self._call("forward", self._blocks, *tensors, *self._numbers)
 
     def backward(
         self, features: Tensor, states: tuple[Tensor, Tensor], slope: Tensor, slopes: tuple[Tensor, Tensor],
@@ -117,7 +117,7 @@ class TritonNetwork:
         """One step pulled back: slopes of the state after, and where those of the state before go; see the kernel."""
         tensors = (self.weights, features, *states, slope, *slopes, through, partial)
         numbers = (*self._numbers, self.size, alone)
-        self._call("backward", partial.shape[0], BACKWARD_BLOCK, BACKWARD_WARPS, *tensors, *numbers)
+        self._call("backward", partial.shape[0], *tensors, *numbers)
 
     def ascend(self, center: Tensor, before: Tensor, clean: Tensor, offset: Tensor, ascent: Ascent) -> list[Tensor]:
         """The features found, [N, F], and the update there, [N]."""
@@ -125,27 +125,28 @@ class TritonNetwork:
         free = self.network.features if ascent.free is None else ascent.free
         tensors = (self.weights, center, before, clean, offset, found, there)
         numbers = (*self._numbers, float(ascent.epsilon), float(ascent.length), ascent.steps, free)
-        self._call("ascent", self._blocks(ASCENT_BLOCK), ASCENT_BLOCK, ASCENT_WARPS, *tensors, *numbers)
+        self._call("ascent", self._blocks, *tensors, *numbers)
         return [found, there]
 
     @property
     def programs(self) -> int:
         """How many pull back, each with sums of its own."""
-        return min(PROGRAMS, self._blocks(BACKWARD_BLOCK))
+        return min(PROGRAMS, self._blocks)
 
     @property
     def _numbers(self) -> tuple[int, float]:
         return self.coordinates, self.network.scale
 
-    def _blocks(self, block: int) -> int:
-        return -(-self.coordinates // block)
+    @property
+    def _blocks(self) -> int:
+        return -(-self.coordinates // BLOCK)
 
-    def _call(self, name: str, programs: int, block: int, warps: int, *arguments: object) -> None:
+    def _call(self, name: str, programs: int, *arguments: object) -> None:
         from engine.kernels import triton_lstm  # Triton is loaded late: not every machine has it
 
+        kernel, options = getattr(triton_lstm, name), {"num_warps": WARPS[name], "num_stages": 1}
         with torch.cuda.device_of(self.weights):
-            kernel = getattr(triton_lstm, name)[(programs,)]
-            kernel(*arguments, **self._sizes, BLOCK=block, num_warps=warps, num_stages=1)
+            kernel[(programs,)](*arguments, **self._sizes, BLOCK=BLOCK, **options, enable_fp_fusion=True)
 
 
 def _by_gate(name: str, tensor: Tensor) -> Tensor:
