@@ -1,8 +1,8 @@
 """Kernels: a learned optimizer's network without autograd's graph, as fast as the machine allows.
 
-Which way is taken is decided here: `LREG_KERNELS` is auto (what is fastest and known to work), native (C++, CPU), triton
-(CUDA; off unless asked for, because it has never run on a GPU), recompute (plain PyTorch, little memory) or plain
-(autograd's graph through the truncation: the reference).
+Which way is taken is decided here: `LREG_KERNELS` is auto (what is fastest and known to work), native (C++, CPU),
+triton (CUDA; off unless asked for, because it has never run on a GPU), recompute (plain PyTorch, little memory) or
+plain (autograd's graph through the truncation: the reference).
 """
 
 from __future__ import annotations
