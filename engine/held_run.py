@@ -44,9 +44,12 @@ class HeldRun:
         """The device, noted in the run. Imports torch."""
         import torch
 
+        from engine import kernels
+
         device = pick_device(self.device)
         self.run.set_status(device=str(device))
         self.run.log(f"device {device}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads")
+        self.run.log(f"kernels {kernels.describe(device)}")
         return device
 
     def _tick(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from engine.course import Entry
 from engine.penalties.base import Penalty
 
 
@@ -16,8 +17,7 @@ class Ledger:
 
     values: list[Tensor] = field(default_factory=list)  # [B], unweighted
     counted: list[Tensor] = field(default_factory=list)  # [B]
-    outputs: list[Tensor] = field(default_factory=list)  # [B], with their graph to phi
-    cotangents: list[Tensor] = field(default_factory=list)  # [B], of the outputs
+    entries: list[Entry] = field(default_factory=list)  # of an update penalty
     squares: list[Tensor] = field(default_factory=list)  # [2]: of the penalty's and of the loss's cotangents
 
     def add_geometric(self, value: Tensor, counts: Tensor, weighted: Tensor, gradient: Tensor, factor: float) -> None:
@@ -27,12 +27,11 @@ class Ledger:
         squares = [torch.where(counts, (slope**2).sum(-1), 0.0).sum() for slope in (weighted, gradient)]
         self.squares.append(factor**2 * torch.stack(squares))
 
-    def add_update(self, value: Tensor, counts: Tensor, weight: float) -> None:
-        """Book an update penalty: its value, [B], with its graph, and what it weighs in the meta-objective."""
-        self.values.append(value.detach())
+    def add_update(self, value: Tensor, counts: Tensor, entry: Entry) -> None:
+        """Book an update penalty: its value, [B], and what is pulled back of it."""
+        self.values.append(value)
         self.counted.append(counts)
-        self.outputs.append(torch.where(counts, value, 0.0))
-        self.cotangents.append(counts.to(value.dtype) * weight)
+        self.entries.append(entry)
 
     def figures(self, name: str) -> dict[str, Tensor]:
         """The mean value, and for a geometric penalty its share: the norm of its cotangents over the loss's.

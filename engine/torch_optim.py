@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from engine import checkpoint as checkpoints
+from engine import kernels
 from engine.errors import RunError
 from engine.export.optimizer import load_exported
+from engine.kernels import Steps
 from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, Phi, State
 from engine.learned_optimizers.base import LearnedOptimizer as Rule
 from engine.runs import RunReader, RunStore
@@ -36,6 +38,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
         self._built = False
         self._rule = rule
         self._phi = phi
+        self._steps: Steps | None = None  # holds the state between steps, in an order of its own
         super().__init__(params, {"scale": scale})
         self._built = True
         devices = {str(parameter.device) for parameter in self._parameters()}
@@ -43,7 +46,19 @@ class LearnedOptimizer(torch.optim.Optimizer):
             raise ValueError(f"all parameters must be on one device, found {', '.join(sorted(devices))}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_rule": self._rule, "_phi": self._phi, "_built": True}
+        self._settle()
+        return {**super().__getstate__(), "_rule": self._rule, "_phi": self._phi, "_built": True, "_steps": None}
+
+    def state_dict(self) -> dict[str, Any]:
+        """As in torch."""
+        self._settle()
+        return super().state_dict()
+
+    def _settle(self) -> None:
+        """Bring `self.state` up to date; the next step starts from there."""
+        if self._steps is not None:
+            self.state[self._parameters()[0]] = self._steps.state()
+        self._steps = None
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in torch, but only before training: the flat vector cannot grow afterwards."""
@@ -62,12 +77,14 @@ class LearnedOptimizer(torch.optim.Optimizer):
         parameters = self._parameters()
         first = parameters[0]
         dtype = _precision(first)
-        phi = self._phi = {name: tensor.to(first.device, dtype) for name, tensor in self._phi.items()}
         grad = torch.cat([_flat_grad(parameter, dtype) for parameter in parameters])  # [P]
         theta = torch.cat([parameter.detach().reshape(-1).to(dtype) for parameter in parameters])
-        held: State = self.state[first] or self._rule.init(theta)
-        update, state = self._rule.update(phi, theta, grad, held)
-        self.state[first] = state
+        if self._steps is None:
+            self._phi = {name: tensor.to(first.device, dtype) for name, tensor in self._phi.items()}
+            held: State = self.state[first] or self._rule.init(theta)
+            self.state[first] = held
+            self._steps = kernels.steps(self._rule, self._phi, held, theta)
+        update = self._steps(theta, grad)
         scales = [group["scale"] for group in self.param_groups for _ in group["params"]]
         pieces = update.split([parameter.numel() for parameter in parameters])
         for parameter, piece, scale in zip(parameters, pieces, scales, strict=True):
@@ -82,6 +99,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
         wanted = self._rule.init(torch.empty(size, device="meta"))  # shapes only
         if held and {name: t.shape for name, t in held.items()} != {name: t.shape for name, t in wanted.items()}:
             raise ValueError("the optimizer state does not fit: it belongs to another model or learned optimizer")
+        self._steps = None
         super().load_state_dict(state_dict)
         if held:  # torch casts it to the parameter's type, and half precision would be too little
             first = self._parameters()[0]

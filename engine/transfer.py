@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
-from engine import probes, seeds
+from engine import kernels, probes, seeds
 from engine.baselines import Baseline, Gradients, UpdateRule, plain_gradients
-from engine.learned_optimizers.base import Phi, State
+from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
 from engine.tasks import Task
 
 DRAWN_AT_ONCE = 50  # inner steps for which batches are drawn together
@@ -62,6 +62,16 @@ class Scaled:
         return self.scale * update, state
 
 
+def _steps(rule: UpdateRule, phi: Phi, theta: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """What turns theta and a direction, [B, P], into the update, from the rule's initial state on."""
+    if isinstance(rule, Scaled):
+        unscaled = _steps(rule.rule, phi, theta)
+        return lambda theta, grad: rule.scale * unscaled(theta, grad)
+    if isinstance(rule, LearnedOptimizer):
+        return kernels.steps(rule, phi, rule.init(theta), theta)
+    return kernels.PlainSteps(rule, phi, rule.init(theta))
+
+
 @torch.no_grad()
 def frozen_unroll(
     task: Task,
@@ -78,7 +88,7 @@ def frozen_unroll(
     """
     theta = torch.stack([task.init_theta(seeds.derive(seed, "theta")) for seed in seed_list])
     stream = task.stream([seeds.derive(seed, "batches") for seed in seed_list], split)
-    state = rule.init(theta)
+    step = _steps(rule, phi, theta)
     yield 0, theta, torch.zeros_like(theta[:, 0]), torch.zeros_like(theta)
     for first in range(0, steps, DRAWN_AT_ONCE):
         count = min(DRAWN_AT_ONCE, steps - first)
@@ -86,7 +96,7 @@ def frozen_unroll(
         for index in range(count):
             tick()
             grad, loss = gradients(phi, task.loss, theta, window[index])
-            update, state = rule.update(phi, theta, grad, state)
+            update = step(theta, grad)
             theta = theta + update
             yield first + index + 1, theta, loss, update
 

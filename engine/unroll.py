@@ -1,9 +1,9 @@
 """Unroll: one truncation of inner steps, and its meta-gradient by cotangent injection.
 
 Every term of the meta-objective that depends on the optimizee only through theta_t is a value and a gradient g_t at
-theta_t. With g_t held constant, sum_t <g_t, theta_t(phi)> has the meta-gradient of the objective: so the graph holds
-only the learned optimizer, and the gradients g_t are handed to autograd as the cotangents of theta_t. In the second-
-order mode theta_t keeps its graph through the optimizee's gradients as well; the cotangents are the same.
+theta_t. With g_t held constant, sum_t <g_t, theta_t(phi)> has the meta-gradient of the objective: so only the learned
+optimizer is differentiated, with the gradients g_t as the cotangents of theta_t. A course does that (engine.course). In
+the second-order mode theta_t keeps its graph through the optimizee's gradients as well; the cotangents are the same.
 
 Shapes: B optimizees, P parameters, T inner steps of the truncation.
 """
@@ -12,16 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor
 from torch.func import grad_and_value
 
+from engine import kernels
+from engine.course import Course, Entry, GraphCourse, TapeCourse, pull_back
 from engine.flat import Batch, BatchLoss, gradients_and_losses, side_by_side
 from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
 from engine.ledger import Ledger, divisor, usable
-from engine.penalties.base import GeometricPenalty, InnerStep, ParameterPenalty, Penalty, UpdatePenalty
+from engine.penalties.base import AscentPenalty, GeometricPenalty, InnerStep, ParameterPenalty, Penalty, UpdatePenalty
 
 
 class Window(Protocol):
@@ -121,18 +124,31 @@ def truncation(
     inner step included if all is finite; then it rests. A penalty that is not finite is left out and counted in
     `dropped_terms`.
     """
-    walk = _Walk(objective, phi, carry, generator)
+    walk = _Walk(objective, phi, carry, generator, len(factors))
     for index, factor in enumerate(factors):
         walk.inner_step(window[index], scoring[index] if scoring is not None else None, factor)
-    return walk.meta_gradient(), walk.carry_on()
+    found = walk.meta_gradient(), walk.carry_on()
+    walk.course.close()
+    return found
+
+
+def _course(objective: Objective, phi: Phi, carry: Carry, steps: int) -> Course:
+    """A tape where one is of use, and enough; else autograd's graph."""
+    enough = all(isinstance(penalty, AscentPenalty) for penalty in objective.update.values())
+    if enough and not objective.second_order:
+        tape = kernels.tape(objective.optimizer, phi, carry.state, carry.theta, steps)
+        if tape is not None:
+            return TapeCourse(objective.optimizer, tape)
+    return GraphCourse(objective.optimizer, phi)
 
 
 class _Walk:
     """One truncation under way."""
 
-    def __init__(self, objective: Objective, phi: Phi, carry: Carry, generator: Generator) -> None:
+    def __init__(self, objective: Objective, phi: Phi, carry: Carry, generator: Generator, steps: int) -> None:
         self.objective = objective
         self.phi = phi
+        self.course = _course(objective, phi, carry, steps)
         self.generator = generator
         self.slope_and_value = side_by_side(grad_and_value(objective.loss))  # differentiable, for the second order
         self.penalty_at = {
@@ -145,7 +161,7 @@ class _Walk:
         self.thetas: list[Tensor] = []
         self.losses: list[Tensor] = []
         self.update_norms: list[Tensor] = []
-        self.moving: list[Tensor] = []
+        self.moving: list[Tensor] = []  # [B], whether the optimizee had not diverged
         self.loss_cotangents: list[Tensor] = []
         self.penalty_cotangents: list[Tensor] = []  # of all geometric penalties together
         self.dropped = torch.zeros_like(carry.first_loss)
@@ -188,7 +204,7 @@ class _Walk:
             grad, theta = grad * scaling, theta / scaling
         features, observed = optimizer.observe(theta, grad, self.state)
         features = features.masked_fill(resting[..., None], 0.0)
-        update, self.state = optimizer.step(self.phi, features, observed)
+        update, self.state = self.course.step(features, observed)
         moved = (update if scaling is None else update * scaling).masked_fill(resting, 0.0)
         self.theta = self.theta + moved
         self.update_norms.append(moved.detach().norm(dim=-1))
@@ -238,9 +254,11 @@ class _Walk:
         for name, penalty in self.objective.update.items():
             if not self._started(penalty):
                 continue
-            value = penalty.value(self.objective.optimizer, self.phi, step, self.generator)
-            taken = usable(penalty, loss, counts & value.detach().isfinite())
-            self.ledger[name].add_update(value / divisor(penalty, loss, taken), taken, share * penalty.weight)
+            value, source = self.course.penalty(penalty, step, self.generator)
+            taken = usable(penalty, loss, counts & value.isfinite())
+            divided_by = divisor(penalty, loss, taken)
+            entry = Entry(source, share * penalty.weight * taken.to(value.dtype) / divided_by)
+            self.ledger[name].add_update(value / divided_by, taken, entry)
             if penalty.weight:
                 self.dropped = self.dropped + (counts & ~taken)
 
@@ -259,43 +277,41 @@ class _Walk:
         terms = self._penalty_terms(figures["meta_loss"])
         pressed = any(penalty.weight for penalty in self.objective.geometric.values())
         if terms:  # the loss by itself, because shares are measured against it
-            total = self._pull_back(self.thetas, self.loss_cotangents, keep=True)
+            total = self._pull_back(self.loss_cotangents)
             plain = norm(total)
             for name, term in terms.items():
-                gradient = self._pull_back(*term, keep=True)
+                gradient = term()
                 figures[f"{name}_penalty_share"] = norm(gradient) / plain
                 total = _sum(total, gradient)
             if pressed:
-                total = _sum(total, self._pull_back(self.thetas, self.penalty_cotangents))
+                total = _sum(total, self._pull_back(self.penalty_cotangents))
         else:
             both = zip(self.loss_cotangents, self.penalty_cotangents, strict=True) if pressed else ()
-            total = self._pull_back(self.thetas, [a + b for a, b in both] or self.loss_cotangents)
+            total = self._pull_back([a + b for a, b in both] or self.loss_cotangents)
         for name, ledger in self.ledger.items():
             figures |= ledger.figures(name)
         return MetaGradient(total, figures, losses)
 
-    def _penalty_terms(self, meta_loss: Tensor) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
-        """Outputs and their cotangents, by penalty that depends on phi directly and weighs something."""
-        terms = {}
+    def _penalty_terms(self, meta_loss: Tensor) -> dict[str, Callable[[], Phi]]:
+        """What gives the gradient of each penalty that depends on phi directly and weighs something."""
+        terms: dict[str, Callable[[], Phi]] = {}
         for name, penalty in self.objective.update.items():
-            ledger = self.ledger[name]
-            if penalty.weight and ledger.outputs:
-                terms[name] = (ledger.outputs, ledger.cotangents)
+            if penalty.weight and self.ledger[name].entries:
+                terms[name] = partial(self.course.pull_back_entries, self.ledger[name].entries)
         last = self.start.inner_step + len(self.factors) - 1
         for name, parameter_penalty in self.objective.parameter.items():
             value = parameter_penalty.value(self.phi)
             value = value / meta_loss if parameter_penalty.relative else value
             self.ledger[name] = Ledger([value.detach()], [torch.ones_like(value, dtype=torch.bool)])
             if parameter_penalty.weight and last >= parameter_penalty.start:
-                terms[name] = ([value], [torch.full_like(value, parameter_penalty.weight)])
+                terms[name] = partial(pull_back, self.phi, [value], [torch.full_like(value, parameter_penalty.weight)])
         return terms
 
-    def _pull_back(self, outputs: list[Tensor], cotangents: list[Tensor], *, keep: bool = False) -> Phi:
-        """The gradient by phi of the outputs' inner product with the cotangents; `keep` the graph for another one."""
-        gradients = torch.autograd.grad(
-            outputs, list(self.phi.values()), cotangents, retain_graph=keep, materialize_grads=True
-        )
-        return dict(zip(self.phi, gradients, strict=True))
+    def _pull_back(self, cotangents: list[Tensor]) -> Phi:
+        """The gradient by phi of what depends on it through theta."""
+        scaling = self.start.scaling
+        moves = [moving[:, None] if scaling is None else scaling * moving[:, None] for moving in self.moving]
+        return self.course.pull_back(self.thetas, cotangents, moves)
 
     def _meta_loss(self, losses: Tensor) -> Tensor:
         """Mean loss over the truncation and the optimizees, with the truncation's weights unless they are all zero.
@@ -309,7 +325,7 @@ class _Walk:
     def carry_on(self) -> Carry:
         return Carry(
             theta=self.theta.detach(),
-            state={name: tensor.detach() for name, tensor in self.state.items()},
+            state=self.course.state(self.state),
             grad=self.grad.detach(),
             first_loss=self.first_loss,
             alive=self.alive,
@@ -333,7 +349,8 @@ def _penalty_at(penalty: GeometricPenalty, loss: BatchLoss) -> Callable[..., tup
 
 def _sound(gradient: Tensor, loss: Tensor) -> Tensor:
     """Whether gradient, [B, P], and loss, [B], are finite: [B]."""
-    return gradient.detach().isfinite().all(-1) & loss.detach().isfinite()
+    largest = torch.linalg.vector_norm(gradient.detach(), torch.inf, dim=-1)  # one pass; infinite or NaN if one is
+    return largest.isfinite() & loss.detach().isfinite()
 
 
 def _sum(one: Phi, other: Phi) -> Phi:

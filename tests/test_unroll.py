@@ -14,6 +14,13 @@ from engine.unroll import Objective, begin, truncation, weights
 F64 = torch.float64
 
 
+@pytest.fixture(autouse=True, params=["auto", "recompute", "plain"])
+def way(request, monkeypatch) -> str:
+    """Everything here holds whichever kernels are used."""
+    monkeypatch.setenv("LREG_KERNELS", request.param)
+    return request.param
+
+
 class ScaledGradient(LearnedOptimizer):
     """u = -phi g."""
 

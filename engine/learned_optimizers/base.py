@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -26,6 +26,39 @@ State = dict[str, Tensor]
 """Optimizer state by name: each of shape [..., P, ·] or [..., P], and `time`, shape []."""
 
 
+@dataclass(frozen=True)
+class Network:
+    """What `step` computes, for kernels that know recurrent networks; `step` itself is the reference.
+
+    An entrance (linear, then ELU), `layers` cells of `hidden` units, a linear head h -> u, and the update scale * u, or
+    scale * tanh(u) where it is squashed. Weights and state are those of `CoordinatewiseLSTM` and `Simple` by name.
+    """
+
+    cell: Literal["lstm", "rnn"]  # rnn: one tanh layer without biases
+    features: int
+    hidden: int
+    layers: int
+    scale: float
+    entrance: bool = False
+    squashed: bool = False
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names in phi in the order of the kernels; "" where there is none."""
+        if self.cell == "rnn":
+            return ("rnn.input", "rnn.hidden", "", "head.weight", "")
+        before = ("pre.weight", "pre.bias") if self.entrance else ()
+        cells = (f"lstm{layer}.{part}" for layer in range(self.layers) for part in ("input", "hidden", "bias"))
+        return (*before, *cells, "head.weight", "head.bias")
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Names in the optimizer state, [..., P, H] each, in the order of the kernels."""
+        if self.cell == "rnn":
+            return ("rnn.h",)
+        return tuple(f"lstm{layer}.{part}" for layer in range(self.layers) for part in ("h", "c"))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LearnedOptimizer:
     """A coordinate-wise network that turns gradients into updates."""
@@ -36,6 +69,11 @@ class LearnedOptimizer:
 
     hidden: int = setting(20, minimum=1, maximum=1024, help="hidden units for each coordinate")
     theta_input: bool = setting(False, help="show the network the parameter itself as one more input")
+
+    @property
+    def network(self) -> Network | None:
+        """What `step` computes, where a fused kernel may compute it; None: `step` alone knows."""
+        return None
 
     def init_phi(self, generator: Generator) -> Phi:
         """Fresh meta-parameters in float32 on the CPU, so that every device starts from the same numbers."""

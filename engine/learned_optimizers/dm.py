@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Generator, Tensor
 
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, CoordinatewiseLSTM, Phi, State
+from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, CoordinatewiseLSTM, Network, Phi, State
 from engine.settings import setting
 
 
@@ -21,6 +21,10 @@ class DM(CoordinatewiseLSTM):
         10.0, above=0.0, maximum=80.0, help="p of the log-sign preprocessing: threshold exp(-p)"
     )
     output_scale: float = setting(0.01, above=0.0, help="factor of the update")
+
+    @property
+    def network(self) -> Network:
+        return Network("lstm", 2 + self.theta_input, self.hidden, self.layers, self.output_scale)
 
     def init_phi(self, generator: Generator) -> Phi:
         return self.lstm_phi(2 + self.theta_input, generator)

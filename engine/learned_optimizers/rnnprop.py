@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, CoordinatewiseLSTM, Phi, State, uniform
+from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, CoordinatewiseLSTM, Network, Phi, State, uniform
 from engine.settings import setting
 
 _STABILIZER = 1e-8  # the authors' constant in g / (sqrt(nu) + 1e-8)
@@ -26,6 +26,11 @@ class RNNProp(CoordinatewiseLSTM):
     beta1: float = setting(0.95, minimum=0.0, maximum=0.9999, help="decay of the gradient's mean")
     beta2: float = setting(0.95, minimum=0.0, maximum=0.9999, help="decay of the gradient's square")
     output_scale: float = setting(0.1, above=0.0, help="largest size of an update")
+
+    @property
+    def network(self) -> Network:
+        inputs = 2 + self.theta_input
+        return Network("lstm", inputs, self.hidden, self.layers, -self.output_scale, entrance=True, squashed=True)
 
     def init_phi(self, generator: Generator) -> Phi:
         inputs = 2 + self.theta_input

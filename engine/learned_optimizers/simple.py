@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Generator, Tensor
 
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State, uniform
+from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Network, Phi, State, uniform
 from engine.settings import setting
 
 _FLOOR = 1e-5  # the released code's constant in g / sqrt(mean(g^2) + 1e-5)
@@ -24,6 +24,10 @@ class Simple(LearnedOptimizer):
     gradient_features: ClassVar[int] = 1
 
     output_scale: float = setting(1.0, above=0.0, help="factor of the update")
+
+    @property
+    def network(self) -> Network:
+        return Network("rnn", 1 + self.theta_input, self.hidden, 1, self.output_scale)
 
     def init_phi(self, generator: Generator) -> Phi:
         bound = 1 / math.sqrt(self.hidden)

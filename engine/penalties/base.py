@@ -15,12 +15,16 @@ from torch import Generator, Tensor
 from torch.func import grad_and_value
 
 from engine.flat import Loss
+from engine.kernels.recompute import ascend
+from engine.kernels.tape import Ascent
 from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
 from engine.registry import Registry
 from engine.settings import setting
 
 __all__ = [
     "PENALTIES",
+    "Ascent",
+    "AscentPenalty",
     "GeometricPenalty",
     "InnerStep",
     "Loss",
@@ -70,6 +74,38 @@ class UpdatePenalty(Penalty):
     def value(self, optimizer: LearnedOptimizer, phi: Phi, step: InnerStep, generator: Generator) -> Tensor:
         """Return the penalty of each optimizee, shape [B], differentiable by phi."""
         raise NotImplementedError
+
+
+class AscentPenalty(UpdatePenalty):
+    """An update penalty on how far the update can be moved by a perturbation of its input, found by sign ascent.
+
+    The optimizer state is held fixed, and both updates carry the gradient to phi; the perturbation is a constant. Of
+    this form no graph through the truncation is needed, and kernels know its ascent.
+    """
+
+    def start_of_ascent(self, optimizer: LearnedOptimizer, features: Tensor, generator: Generator) -> Tensor:
+        """The perturbation to start from, [B, P, F]."""
+        raise NotImplementedError
+
+    def ascent(self, optimizer: LearnedOptimizer) -> Ascent:
+        """The box, the steps, and how many features may move."""
+        raise NotImplementedError
+
+    def change(self, update: Tensor, other: Tensor) -> Tensor:
+        """The penalty, [B], of the update and of that at the perturbed input, [B, P]; differentiable by both."""
+        raise NotImplementedError
+
+    def value(self, optimizer: LearnedOptimizer, phi: Phi, step: InnerStep, generator: Generator) -> Tensor:
+        worst = self.worst_features(optimizer, phi, step, generator)
+        return self.change(step.update, optimizer.step(phi, worst, step.state)[0])
+
+    def worst_features(self, optimizer: LearnedOptimizer, phi: Phi, step: InnerStep, generator: Generator) -> Tensor:
+        """The perturbed input with the largest change of the update that the ascent finds, shape [B, P, F]."""
+        constant = {name: tensor.detach() for name, tensor in phi.items()}
+        state = {name: tensor.detach() for name, tensor in step.state.items()}
+        center, clean = step.features.detach(), step.update.detach()
+        start = self.start_of_ascent(optimizer, center, generator)
+        return ascend(optimizer, constant, center, state, clean, start, self.ascent(optimizer))
 
 
 class ParameterPenalty(Penalty):

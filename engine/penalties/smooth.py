@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from engine.learned_optimizers.base import LearnedOptimizer, Phi
-from engine.penalties.base import PENALTIES, InnerStep, UpdatePenalty, setting
+from engine.learned_optimizers.base import LearnedOptimizer
+from engine.penalties.base import PENALTIES, Ascent, AscentPenalty, setting
 
 
 @PENALTIES.register("smooth")
-class Smooth(UpdatePenalty):
+class Smooth(AscentPenalty):
     """Largest squared change of the update in an L∞ ball about the input (Xiong & Hsieh, ECCV 2022, eqs. 3-7).
 
     R(φ) = max over s' in B∞(s, ε) of ‖u(s) − u(s')‖², the optimizer state held fixed, found by projected sign ascent
@@ -28,27 +28,17 @@ class Smooth(UpdatePenalty):
         "features", choices=("features", "gradient"), help="every input feature, or those of the current gradient only"
     )
 
-    def value(self, optimizer: LearnedOptimizer, phi: Phi, step: InnerStep, generator: Generator) -> Tensor:
-        worst = self.worst_features(optimizer, phi, step, generator)
-        change = (step.update - optimizer.step(phi, worst, step.state)[0]) ** 2  # [B, P]
-        return change.mean(-1) if self.distance == "mean" else change.sum(-1)
-
-    def worst_features(self, optimizer: LearnedOptimizer, phi: Phi, step: InnerStep, generator: Generator) -> Tensor:
-        """The perturbed input with the largest change of the update that the ascent finds, shape [B, P, F]."""
-        constant = {name: tensor.detach() for name, tensor in phi.items()}
-        state = {name: tensor.detach() for name, tensor in step.state.items()}
-        center, clean = step.features.detach(), step.update.detach()
-        free = torch.ones_like(center[..., :1].expand_as(center))
+    def start_of_ascent(self, optimizer: LearnedOptimizer, features: Tensor, generator: Generator) -> Tensor:
+        noise = torch.randn(features.shape, generator=generator, dtype=features.dtype, device=features.device)
+        offset = noise.mul_(self.noise).clamp_(-self.epsilon, self.epsilon)
         if self.perturb == "gradient":
-            free = free.clone()
-            free[..., optimizer.gradient_features :] = 0.0
-        start = torch.randn(center.shape, generator=generator, dtype=center.dtype, device=center.device)
-        offset = (self.noise * start).clamp(-self.epsilon, self.epsilon) * free
-        for _ in range(self.ascent_steps):
-            point = (center + offset).requires_grad_()
-            with torch.enable_grad():
-                change = ((clean - optimizer.step(constant, point, state)[0]) ** 2).sum()
-            (ascent,) = torch.autograd.grad(change, point)
-            offset = offset + self.step_size * self.epsilon * ascent.sign() * free
-            offset = offset.clamp(-self.epsilon, self.epsilon)
-        return center + offset
+            offset[..., optimizer.gradient_features :] = 0.0
+        return offset
+
+    def ascent(self, optimizer: LearnedOptimizer) -> Ascent:
+        free = optimizer.gradient_features if self.perturb == "gradient" else None
+        return Ascent(self.epsilon, self.step_size * self.epsilon, self.ascent_steps, free)
+
+    def change(self, update: Tensor, other: Tensor) -> Tensor:
+        squares = (update - other) ** 2  # [B, P]
+        return squares.mean(-1) if self.distance == "mean" else squares.sum(-1)

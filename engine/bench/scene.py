@@ -1,0 +1,152 @@
+"""Scene: everything a piece of work needs, made of random numbers: a dataset's shapes, without its files.
+
+Shape letters: B optimizees, P parameters of one, N = B P coordinates, T inner steps, D examples in a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from engine import seeds
+from engine.bench.works import BATCH_SIZE, CLASSES, INPUT_SHAPES, TRUNCATION, Piece
+from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi
+from engine.optimizees.base import OPTIMIZEES
+from engine.penalties.base import GeometricPenalty
+from engine.penalties.sam import SAM
+from engine.penalties.smooth import Smooth
+from engine.tasks import Batch, Task
+from engine.unroll import Carry, Objective, begin
+
+DISTINCT_BATCHES = 2  # taken in turn: twenty of them for 64 optimizees would be gigabytes
+OUTPUT_SCALES = {"simple": 0.01}  # an untrained one moves too far for anything but a divergence
+SMOOTH_WEIGHT = 1e6  # a fresh optimizer is so smooth that otherwise nobody would see a mistake in the penalty's slopes
+SEED = 1
+
+
+class RandomTask(Task):
+    """A task whose examples are random numbers; its optimizee and its loss are the real ones."""
+
+    def __init__(
+        self,
+        optimizee: str,
+        *,
+        input_shape: tuple[int, int, int] | None = None,
+        batch_size: int = BATCH_SIZE,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        **settings: Any,
+    ) -> None:
+        """`settings` are the optimizee's own. Nothing is read from disk."""
+        self.device, self.dtype, self.batch_size = device, dtype, batch_size
+        self.input_shape = input_shape or INPUT_SHAPES[optimizee]
+        self.classes = CLASSES
+        self.optimizee = OPTIMIZEES.create(optimizee, **settings)
+        with torch.device("meta"):
+            self.module = self.optimizee.build(self.input_shape, self.classes)
+        self._names = [name for name, _ in self.module.named_parameters()]
+        self._shapes = [parameter.shape for parameter in self.module.parameters()]
+        self._sizes = [shape.numel() for shape in self._shapes]
+        self._starts: dict[int, Tensor] = {}
+        self._streams: dict[tuple[int, ...], RandomStream] = {}
+
+    def init_theta(self, seed: int) -> Tensor:
+        """Initial parameters, [P]: drawn once for each seed, because drawing is not what is measured."""
+        if seed not in self._starts:
+            self._starts[seed] = super().init_theta(seed)
+        return self._starts[seed]
+
+    def stream(self, seed_list: Sequence[int], split: str = "train") -> RandomStream:  # type: ignore[override]
+        """Batches for one optimizee per seed, made once."""
+        key = tuple(seed_list)
+        if key not in self._streams:
+            self._streams[key] = RandomStream(self, seed_list)
+        return self._streams[key]
+
+
+class RandomStream:
+    """A few batches for B optimizees, made once and taken in turn, so that drawing them takes no time."""
+
+    def __init__(self, task: RandomTask, seed_list: Sequence[int]) -> None:
+        numbers = range(DISTINCT_BATCHES)
+        self.batches = [_random_batch(task, [seeds.derive(seed, number) for seed in seed_list]) for number in numbers]
+
+    def draw(self, steps: int) -> list[Batch]:
+        """The batches of the next inner steps."""
+        return [self.batches[index % len(self.batches)] for index in range(steps)]
+
+
+def _random_batch(task: RandomTask, seed_list: Sequence[int]) -> Batch:
+    """x [B, D, C, H, W] standard normal, y [B, D]; for one seed the same numbers on every device."""
+    images, labels = [], []
+    for seed in seed_list:
+        generator = Generator().manual_seed(seed)
+        images.append(torch.randn(task.batch_size, *task.input_shape, generator=generator, dtype=torch.float64))
+        labels.append(torch.randint(task.classes, (task.batch_size,), generator=generator))
+    x = torch.stack([image.to(task.dtype) for image in images]).to(task.device)
+    return Batch(x, torch.stack(labels).to(task.device), x.new_empty(len(x), task.batch_size, 0))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What both ways, ours and plain PyTorch, start from."""
+
+    piece: Piece
+    task: RandomTask
+    objective: Objective
+    phi: Phi  # requires gradients
+    carry: Carry  # at inner step 0
+    window: list[Batch]  # T of them
+    numbers: list[int]  # of the optimizees: their seeds
+
+    @property
+    def optimizer(self) -> LearnedOptimizer:
+        return self.objective.optimizer
+
+    @property
+    def steps(self) -> int:
+        return len(self.window)
+
+    @property
+    def coordinates(self) -> int:
+        return self.carry.theta.numel()
+
+    def generator(self) -> Generator:
+        """Fresh random numbers for the smoothness penalty, the same every time."""
+        return Generator(self.task.device).manual_seed(SEED)
+
+    def ascent_starts(self) -> list[Tensor]:
+        """The starts of the smoothness penalty's ascent that `generator` leads to, T tensors [B, P, F]."""
+        (penalty,) = smoothness(self.piece).values()
+        features, _ = self.optimizer.observe(self.carry.theta, self.carry.grad, self.carry.state)
+        generator = self.generator()
+        return [penalty.start_of_ascent(self.optimizer, features, generator) for _ in self.window]
+
+
+def learned_optimizer(piece: Piece) -> LearnedOptimizer:
+    """The piece's learned optimizer with its default settings."""
+    scale = OUTPUT_SCALES.get(piece.optimizer)
+    return LEARNED_OPTIMIZERS.create(piece.optimizer, **({"output_scale": scale} if scale else {}))
+
+
+def smoothness(piece: Piece) -> dict[str, Smooth]:
+    """The piece's smoothness penalty by name, if it has one."""
+    return {"smooth": Smooth(weight=SMOOTH_WEIGHT)} if piece.work == "meta-train-smooth" else {}
+
+
+def scene(piece: Piece, task: RandomTask, steps: int = TRUNCATION) -> Scene:
+    """A fresh learned optimizer, optimizees at their starts, and batches, all on the task's device."""
+    optimizer = learned_optimizer(piece)
+    geometric: dict[str, GeometricPenalty] = {"sam": SAM()} if piece.work == "meta-train-sam" else {}
+    objective = Objective(task.loss, optimizer, geometric, {**smoothness(piece)}, divergence_cap=torch.inf)
+    numbers = list(range(SEED, SEED + piece.meta_batch))
+    theta = torch.stack([task.init_theta(seeds.derive(number, "theta")) for number in numbers])
+    stream = task.stream([seeds.derive(number, "batches") for number in numbers])  # as frozen_unroll derives them
+    fresh = optimizer.init_phi(Generator().manual_seed(SEED))
+    phi = {name: tensor.to(task.device, task.dtype).requires_grad_() for name, tensor in fresh.items()}
+    carry = begin(objective, theta, stream.batches[-1])
+    return Scene(piece, task, objective, phi, carry, stream.draw(steps), numbers)

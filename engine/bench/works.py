@@ -1,0 +1,89 @@
+"""The pieces of work that the bench knows, by name: WORK/OPTIMIZER/OPTIMIZEE/B. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from engine.errors import LregError, printable, shortened
+from engine.settings import did_you_mean
+
+WORKS = ("meta-train", "meta-train-smooth", "meta-train-sam", "frozen")
+OPTIMIZERS = ("dm", "rnnprop", "simple")
+OPTIMIZEES = ("mlp", "conv3", "resnet18")
+META_BATCHES = (1, 8, 64)
+LARGEST_META_BATCH = 4096
+TRUNCATION = 20
+BATCH_SIZE = 128
+INPUT_SHAPES = {"mlp": (1, 28, 28), "conv3": (3, 32, 32), "resnet18": (3, 32, 32)}  # MNIST's; CIFAR-10's
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece of work: a truncation of 20 inner steps, batch 128, float32."""
+
+    work: str
+    optimizer: str
+    optimizee: str
+    meta_batch: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.work}/{self.optimizer}/{self.optimizee}/{self.meta_batch}"
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What every line of the bench starts with."""
+        names = {"work": self.work, "optimizer": self.optimizer, "optimizee": self.optimizee}
+        return {**names, "meta_batch": self.meta_batch}
+
+
+def piece(text: str) -> Piece:
+    """The piece of work that is meant, "meta-train/dm/mlp/1". Raises LregError that says what is allowed."""
+    words = text.split("/")
+    if len(words) != 4:
+        raise _refused(text, "WORK/OPTIMIZER/OPTIMIZEE/B, such as meta-train/dm/mlp/1", "")
+    for what, word, allowed in zip(
+        ("the work", "the optimizer", "the optimizee"), words, (WORKS, OPTIMIZERS, OPTIMIZEES), strict=False
+    ):
+        if word not in allowed:
+            raise _refused(word, f"{what} is one of {', '.join(allowed)}", did_you_mean(word, allowed))
+    number = words[3]
+    if not re.fullmatch(r"[0-9]{1,9}", number, re.ASCII) or not 1 <= int(number) <= LARGEST_META_BATCH:
+        raise _refused(number, f"the meta-batch is a whole number from 1 to {LARGEST_META_BATCH}", "")
+    return Piece(words[0], words[1], words[2], int(number))
+
+
+def _refused(found: str, allowed: str, hint: str) -> LregError:
+    text = f"--only: found {printable(shortened(found))!r}; allowed: {allowed}"
+    return LregError(f"{text} ({hint})" if hint else text)
+
+
+def everything() -> list[Piece]:
+    """Every work with every optimizer, optimizee and meta-batch."""
+    return [
+        Piece(work, optimizer, optimizee, meta_batch)
+        for optimizee in OPTIMIZEES
+        for meta_batch in META_BATCHES
+        for work in WORKS
+        for optimizer in OPTIMIZERS
+    ]
+
+
+def usual(on_gpu: bool) -> list[Piece]:
+    """What says most in about two minutes: on two CPU cores, or on a GPU."""
+    names = [
+        *(f"meta-train/{optimizer}/mlp/1" for optimizer in OPTIMIZERS),
+        *(f"frozen/{optimizer}/mlp/1" for optimizer in OPTIMIZERS),
+        "meta-train-sam/dm/mlp/1",
+        "meta-train-smooth/dm/mlp/1",
+        "meta-train-smooth/simple/mlp/1",
+        "meta-train/dm/conv3/1",
+        "meta-train/dm/mlp/8",
+        "frozen/dm/mlp/8",
+    ]
+    if on_gpu:
+        names += ["meta-train/dm/mlp/64", "meta-train-smooth/dm/mlp/64", "meta-train/rnnprop/conv3/64"]
+        names += ["frozen/dm/mlp/64", "meta-train/dm/resnet18/1", "frozen/dm/resnet18/1"]
+    return [piece(name) for name in names]

@@ -1,0 +1,85 @@
+"""Kernels: a learned optimizer's network without autograd's graph, as fast as the machine allows.
+
+Which way is taken is decided here: `LREG_KERNELS` is auto (what is fastest and known to work), native (C++, CPU),
+triton (CUDA; off unless asked for, because it has never run on a GPU), recompute (plain PyTorch, little memory) or
+plain (autograd's graph through the truncation: the reference).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import torch
+
+from engine.errors import LregError
+from engine.kernels import triton_tape
+from engine.kernels.build import BuildError, library
+from engine.kernels.native import NativeTape, supports
+from engine.kernels.recompute import ALIVE, RecomputeTape
+from engine.kernels.steps import NativeSteps, PlainSteps, Steps
+from engine.kernels.tape import Tape
+from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
+
+WAYS = ("auto", "native", "triton", "recompute", "plain")
+LARGEST_GRAPH = 2**31  # bytes that a truncation's graph may take before it is computed anew instead
+
+
+def chosen() -> str:
+    """LREG_KERNELS. Raises LregError where it names no way."""
+    way = os.environ.get("LREG_KERNELS", "auto") or "auto"
+    if way not in WAYS:
+        raise LregError(f"LREG_KERNELS: found {way!r}; allowed: {', '.join(WAYS)}")
+    return way
+
+
+def tape(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor, steps: int) -> Tape | None:
+    """A tape for a truncation of `steps` from `state` at theta, [B, P]; None: autograd's graph does as well."""
+    if _goes_native(optimizer, theta):
+        return NativeTape(optimizer, phi, state, steps)
+    way = chosen()
+    if way == "triton":
+        if not triton_tape.supports(optimizer.network, theta.device, theta.dtype):
+            raise LregError(
+                "LREG_KERNELS=triton: only for dm and rnnprop of up to 32 units on a CUDA device, in float32"
+            )
+        return triton_tape.TritonTape(optimizer, phi, state, steps)
+    graph = steps * ALIVE * sum(value.numel() * value.element_size() for value in state.values())
+    if way == "recompute" or (way == "auto" and graph > LARGEST_GRAPH):
+        return RecomputeTape(optimizer, phi, state, steps)
+    return None
+
+
+def steps(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> Steps:
+    """A frozen learned optimizer that goes on from `state` at theta, [..., P]."""
+    return (NativeSteps if _goes_native(optimizer, theta) else PlainSteps)(optimizer, phi, state)
+
+
+def _goes_native(optimizer: LearnedOptimizer, theta: torch.Tensor) -> bool:
+    way = chosen()
+    if way not in ("auto", "native") or not supports(optimizer.network, theta.device, theta.dtype):
+        return False
+    if (problem := native_problem()) and way == "native":
+        raise LregError(f"LREG_KERNELS=native: {problem}")
+    return not problem
+
+
+@functools.cache
+def native_problem() -> str:
+    """Why there are no CPU kernels; empty if there are."""
+    try:
+        library()
+    except BuildError as error:
+        return str(error)
+    return ""
+
+
+def describe(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
+    """What a log says of the way that is taken on a device for dm, rnnprop and simple. Compiles the kernels."""
+    way = chosen()
+    if way in ("recompute", "plain", "triton"):
+        return f"{way}, as LREG_KERNELS says"
+    if device.type != "cpu":
+        return "plain PyTorch"
+    problem = native_problem()
+    return f"plain PyTorch, because of the native ones: {problem}" if problem else "native"

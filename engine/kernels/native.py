@@ -1,0 +1,191 @@
+"""A tape on the CPU kernels of native.cpp."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from engine.kernels.build import library
+from engine.kernels.tape import Ascent, Side
+from engine.learned_optimizers.base import LearnedOptimizer, Network, Phi, State
+
+GROUPS = 64  # of coordinates, summed apart: the sums do not depend on the number of threads
+PIECE_BYTES = 7 * 2**17  # what the pull-back of a piece of the truncation may take of a core's cache
+LONGEST_PIECE = 32
+MOST_LAYERS = 8  # of native.cpp
+BYTES_KEPT = 2**29  # of arrays between two truncations
+
+
+def supports(network: Network | None, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the kernels know this network, on this device, in this precision."""
+    known = network is not None and network.layers <= MOST_LAYERS
+    return known and device.type == "cpu" and dtype in (torch.float32, torch.float64)
+
+
+class NativeNetwork:
+    """A learned optimizer's network with its meta-parameters, on a number of coordinates, as the kernels take it."""
+
+    def __init__(self, optimizer: LearnedOptimizer, phi: Phi, coordinates: int) -> None:
+        network = optimizer.network
+        assert network is not None
+        self.network = network
+        self.coordinates = coordinates
+        self.phi = {name: tensor.detach().contiguous() for name, tensor in phi.items()}
+        self.dtype = next(iter(self.phi.values())).dtype
+        double = self.dtype == torch.float64
+        self._number = ctypes.c_double if double else ctypes.c_float
+        self._suffix = "double" if double else "float"
+        self.lanes = library().lreg_lanes(8 if double else 4)
+        self.tiles = -(-coordinates // self.lanes)
+        self.rows = len(network.units) * network.hidden
+        lstm, flags = network.cell == "lstm", (network.entrance, network.layers, network.hidden, network.squashed)
+        self._shape = (ctypes.c_int64 * 6)(0 if lstm else 1, network.features, *map(int, flags))
+        pointers = [self.phi[name].data_ptr() if name else None for name in network.weights]
+        self._weights = (ctypes.c_void_p * len(pointers))(*pointers)
+
+    def call(self, function: str, *arguments: object) -> None:
+        """Call a kernel of the network: see `_run`."""
+        start = (self._shape, self._number(self.network.scale), self._weights, ctypes.c_int64(self.coordinates))
+        self._run(function, *start, *arguments)
+
+    def _run(self, function: str, *arguments: object) -> None:
+        """Tensors go as pointers, floats in the network's precision; then the number of threads."""
+        kernel = getattr(library(), f"lreg_{function}_{self._suffix}")
+        kernel(*(self._argument(value) for value in arguments), ctypes.c_int(torch.get_num_threads()))
+
+    def _argument(self, value: object) -> object:
+        if isinstance(value, Tensor):
+            return ctypes.c_void_p(value.data_ptr())
+        return self._number(value) if isinstance(value, float) else ctypes.c_void_p(0) if value is None else value
+
+    def pack(self, state: State) -> Tensor:
+        """The units of an optimizer state, [..., P, H] each, as the kernels' tiles."""
+        packed = self.array(self.tiles, self.rows, self.lanes)
+        self._repack("pack", [state[name].contiguous() for name in self.network.units], packed)
+        return packed
+
+    def unpack(self, packed: Tensor, shape: Sequence[int]) -> State:
+        """The other way round; `shape` is [..., P]."""
+        hidden = self.network.hidden
+        units = {name: torch.empty(*shape, hidden, dtype=self.dtype) for name in self.network.units}
+        self._repack("unpack", list(units.values()), packed)
+        return units
+
+    def _repack(self, function: str, units: list[Tensor], packed: Tensor) -> None:
+        parts = (ctypes.c_void_p * len(units))(*(tensor.data_ptr() for tensor in units))
+        sizes = (ctypes.c_int(len(units)), ctypes.c_int(self.network.hidden), ctypes.c_int64(self.coordinates))
+        self._run(function, parts, *sizes, packed)
+
+    def forward(self, features: Tensor, before: Tensor, after: Tensor, update: Tensor) -> None:
+        """One step: features [N, F] and the packed state `before` to `after` and `update`, [N]."""
+        self.call("forward", features, before, after, update)
+
+    def array(self, *shape: int) -> Tensor:
+        """Memory that holds anything; used over and over, because fresh pages cost more than what is done with them."""
+        key = (self.dtype, shape)
+        return _ARRAYS[key].pop() if _ARRAYS.get(key) else torch.empty(shape, dtype=self.dtype)
+
+
+_ARRAYS: dict[tuple[torch.dtype, tuple[int, ...]], list[Tensor]] = {}
+
+
+def give_back(arrays: Sequence[Tensor]) -> None:
+    """Keep arrays that nobody uses any more for the next truncation of the same shape; not more than a bound."""
+    held = sum(array.nbytes for kept in _ARRAYS.values() for array in kept)
+    for array in arrays:
+        held += array.nbytes
+        if held > BYTES_KEPT:
+            forget_arrays()
+            return
+        _ARRAYS.setdefault((array.dtype, tuple(array.shape)), []).append(array)
+
+
+def forget_arrays() -> None:
+    """Give the kept arrays back to the system."""
+    _ARRAYS.clear()
+
+
+class NativeTape:
+    """One truncation on the CPU kernels. Features of all steps are kept, the state every few steps."""
+
+    def __init__(self, optimizer: LearnedOptimizer, phi: Phi, state: State, steps: int) -> None:
+        self._shape = next(iter(state[name] for name in optimizer.network.units)).shape[:-1]  # type: ignore[union-attr]
+        self._net = net = NativeNetwork(optimizer, phi, self._shape.numel())
+        self._piece = max(2, min(LONGEST_PIECE, PIECE_BYTES // self._step_bytes()))
+        self._features = net.array(steps, net.coordinates, net.network.features)
+        self._updates = net.array(steps, net.coordinates)
+        self._states = [self._empty_state() for _ in range(2)]  # of the last step and the one before, in turns
+        self._now = self._before = net.pack(state)
+        self._kept: list[Tensor] = []  # at the start of every piece
+        self._taken = 0
+
+    def _empty_state(self) -> Tensor:
+        return self._net.array(self._net.tiles, self._net.rows, self._net.lanes)
+
+    def _step_bytes(self) -> int:
+        """What one step of one tile keeps while it is pulled back."""
+        network = self._net.network
+        numbers = 7 * network.layers * network.hidden + network.hidden + network.features + 1
+        return numbers * self._net.lanes * self._net.phi["head.weight"].element_size()
+
+    def step(self, features: Tensor, observed: State) -> Tensor:
+        net, index = self._net, self._taken
+        kept = self._features[index]
+        kept.copy_(features.reshape(kept.shape))
+        if index % self._piece == 0:
+            self._kept.append(self._now if index == 0 else self._empty_state().copy_(self._now))
+        self._before, after = self._now, self._states[index % 2]
+        net.forward(kept, self._before, after, self._updates[index])
+        self._now = after
+        self._taken += 1
+        return self._updates[index].view(self._shape)
+
+    def ascend(self, offset: Tensor, ascent: Ascent) -> tuple[Tensor, Tensor]:
+        features, clean = self._features[self._taken - 1], self._updates[self._taken - 1]
+        moved = offset.detach().contiguous().clone()
+        there = torch.empty_like(clean)
+        free = self._net.network.features if ascent.free is None else ascent.free
+        box = (float(ascent.epsilon), float(ascent.length), ctypes.c_int(ascent.steps), ctypes.c_int(free))
+        self._net.call("ascent", features, self._before, clean, *box, moved, there)
+        return features.view(moved.shape) + moved, there.view(self._shape)
+
+    def state(self) -> State:
+        return self._net.unpack(self._now, self._shape)
+
+    def pull_back(self, slopes: list[Tensor], side: Side | None = None) -> Phi:
+        net, names = self._net, self._net.network.weights
+        sizes = [net.phi[name].numel() if name else 0 for name in names]
+        starts = [sum(sizes[:index]) if name else -1 for index, name in enumerate(names)]
+        offsets = (ctypes.c_int64 * len(names))(*starts)
+        sums = net.array(GROUPS, sum(sizes))
+        total = torch.zeros(sum(sizes), dtype=torch.float64)
+        carried = self._empty_state().zero_()  # slopes of the state
+        stacked = net.array(len(slopes), net.coordinates)
+        torch.stack([slope.reshape(-1) for slope in slopes], out=stacked)
+        beside = self._side(side) if side is not None else None
+        last = (ctypes.c_int(GROUPS), sums, offsets, ctypes.c_int64(sum(sizes)))
+        for first in reversed(range(0, len(slopes), self._piece)):
+            steps = ctypes.c_int(min(self._piece, len(slopes) - first))
+            main = (self._features[first], self._kept[first // self._piece], stacked[first], carried)
+            other = (beside[0][first], beside[1][first]) if beside is not None else (None, None)
+            net.call("backward", steps, *main, *other, *last)
+            total += sums.sum(0, dtype=torch.float64)
+        give_back([sums, carried, stacked])
+        parts = total.to(net.dtype).split(sizes)
+        found = {name: part for name, part in zip(names, parts, strict=True) if name}
+        return {name: found[name].view_as(tensor) for name, tensor in net.phi.items()}
+
+    def _side(self, side: Side) -> tuple[Tensor, Tensor]:
+        features, slopes = torch.zeros_like(self._features), torch.zeros_like(self._updates)
+        for index, (elsewhere, slope) in enumerate(zip(side.features, side.slopes, strict=True)):
+            if elsewhere is not None and slope is not None:
+                features[index], slopes[index] = elsewhere.reshape(features[index].shape), slope.reshape(-1)
+        return features, slopes
+
+    def close(self) -> None:
+        """The truncation is done with: its memory may be used again."""
+        arrays = [self._features, self._updates, self._now, *self._states, *self._kept]
+        give_back(list({array.data_ptr(): array for array in arrays}.values()))

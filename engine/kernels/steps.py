@@ -1,0 +1,71 @@
+"""A frozen learned optimizer taking inner steps: nothing is kept but its state."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from engine.kernels.native import NativeNetwork
+from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
+
+
+class Steps(Protocol):
+    """One optimizee, or several side by side, under way."""
+
+    def __call__(self, theta: Tensor, grad: Tensor) -> Tensor:
+        """The update, [..., P], to add to theta."""
+        ...
+
+    def state(self) -> State:
+        """The optimizer state, shapes of `LearnedOptimizer.init`."""
+        ...
+
+
+class Updates(Protocol):
+    """What takes an inner step: a learned optimizer, or a baseline."""
+
+    def update(self, phi: Phi, theta: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]: ...
+
+
+class PlainSteps:
+    """`update` and its state, in plain PyTorch, on any device."""
+
+    def __init__(self, optimizer: Updates, phi: Phi, state: State) -> None:
+        self._optimizer = optimizer
+        self._phi = phi
+        self._state = state
+
+    @torch.no_grad()
+    def __call__(self, theta: Tensor, grad: Tensor) -> Tensor:
+        update, self._state = self._optimizer.update(self._phi, theta, grad, self._state)
+        return update
+
+    def state(self) -> State:
+        return self._state
+
+
+class NativeSteps:
+    """The CPU kernels. The network's units stay in the kernels' order from step to step."""
+
+    def __init__(self, optimizer: LearnedOptimizer, phi: Phi, state: State) -> None:
+        assert optimizer.network is not None
+        units = optimizer.network.units
+        self._optimizer = optimizer
+        self._shape = state[units[0]].shape[:-1]
+        self._net = NativeNetwork(optimizer, phi, self._shape.numel())
+        self._now = self._net.pack(state)
+        self._next = torch.empty_like(self._now)
+        self._moments = {name: tensor for name, tensor in state.items() if name not in units}
+
+    @torch.no_grad()
+    def __call__(self, theta: Tensor, grad: Tensor) -> Tensor:
+        features, self._moments = self._optimizer.observe(theta, grad, self._moments)
+        update = torch.empty(self._shape, dtype=self._now.dtype)
+        self._net.forward(features.contiguous(), self._now, self._next, update)
+        self._now, self._next = self._next, self._now
+        return update
+
+    def state(self) -> State:
+        return self._moments | self._net.unpack(self._now, self._shape)

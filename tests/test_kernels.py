@@ -1,0 +1,284 @@
+"""Kernels against plain autograd: the same updates, the same slopes, in far less time and memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine import kernels
+from engine.errors import LregError
+from engine.kernels import build
+from engine.kernels.native import NativeTape
+from engine.kernels.recompute import RecomputeTape, ascend
+from engine.kernels.steps import NativeSteps, PlainSteps
+from engine.kernels.tape import Ascent, Side
+from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State
+
+F64 = torch.float64
+MEMBERS = {
+    "dm": LEARNED_OPTIMIZERS.create("dm"),
+    "dm, one layer of 3 units": LEARNED_OPTIMIZERS.create("dm", hidden=3, layers=1),
+    "dm, three layers, theta": LEARNED_OPTIMIZERS.create("dm", hidden=7, layers=3, theta_input=True),
+    "rnnprop": LEARNED_OPTIMIZERS.create("rnnprop"),
+    "rnnprop, theta": LEARNED_OPTIMIZERS.create("rnnprop", hidden=5, theta_input=True),
+    "simple": LEARNED_OPTIMIZERS.create("simple"),
+    "simple, 6 units, theta": LEARNED_OPTIMIZERS.create("simple", hidden=6, theta_input=True),
+}
+native = pytest.mark.skipif(bool(kernels.native_problem()), reason=f"no CPU kernels: {kernels.native_problem()}")
+TAPES = [pytest.param(NativeTape, id="native", marks=native), pytest.param(RecomputeTape, id="recompute")]
+
+
+def make_phi(optimizer: LearnedOptimizer, dtype: torch.dtype = F64) -> Phi:
+    generator = torch.Generator().manual_seed(3)
+    phi = optimizer.init_phi(generator)
+    biased = {name: tensor + 0.1 * torch.randn(tensor.shape, generator=generator) for name, tensor in phi.items()}
+    return {name: tensor.to(dtype) for name, tensor in biased.items()}
+
+
+class Trial:
+    """A truncation of random gradients: what plain autograd makes of it."""
+
+    def __init__(
+        self, optimizer: LearnedOptimizer, optimizees: int = 2, parameters: int = 101, steps: int = 21
+    ) -> None:
+        generator = torch.Generator().manual_seed(1)
+
+        def noise(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=F64)
+
+        self.optimizer = optimizer
+        self.phi = make_phi(optimizer)
+        self.steps = steps
+        self.theta = noise(optimizees, parameters)
+        self.grads = [noise(optimizees, parameters) * 10 ** (3 * noise(optimizees, 1)) for _ in range(steps)]
+        self.start = self._start(noise)
+        self.slopes = [noise(optimizees, parameters) for _ in range(steps)]
+        features = optimizer.observe(self.theta, self.grads[0], self.start)[0]
+        self.side = Side(
+            [noise(*features.shape) if index % 3 else None for index in range(steps)],
+            [noise(optimizees, parameters) if index % 3 else None for index in range(steps)],
+        )
+
+    def _start(self, noise) -> State:
+        """A state in the middle of an unroll."""
+        state = self.optimizer.init(self.theta)
+        units = self.optimizer.network.units
+        return {name: 0.5 * noise(*value.shape) if name in units else value for name, value in state.items()}
+
+    def run(self, tape) -> list[Tensor]:
+        state, updates = self.start, []
+        for grad in self.grads:
+            features, state = self.optimizer.observe(self.theta, grad, state)
+            updates.append(tape.step(features, state).clone())
+        return updates
+
+    def plain(self, with_side: bool) -> tuple[list[Tensor], Phi, State]:
+        phi = {name: tensor.clone().requires_grad_() for name, tensor in self.phi.items()}
+        state, updates, outputs, slopes = self.start, [], [], []
+        for index, grad in enumerate(self.grads):
+            features, seen = self.optimizer.observe(self.theta, grad, state)
+            update, state = self.optimizer.step(phi, features, seen)
+            updates.append(update)
+            outputs.append(update)
+            slopes.append(self.slopes[index])
+            if with_side and self.side.features[index] is not None:
+                outputs.append(self.optimizer.step(phi, self.side.features[index], seen)[0])
+                slopes.append(self.side.slopes[index])
+        found = torch.autograd.grad(outputs, list(phi.values()), slopes)
+        return updates, dict(zip(phi, found, strict=True)), state
+
+
+@pytest.mark.parametrize("with_side", [False, True], ids=["", "side"])
+@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("tape_class", TAPES)
+def test_updates_slopes_and_state_equal_plain_autograd(tape_class, name, with_side):
+    trial = Trial(MEMBERS[name])
+    tape = tape_class(trial.optimizer, trial.phi, trial.start, trial.steps)
+    updates = trial.run(tape)
+    expected, gradient, state = trial.plain(with_side)
+    for ours, theirs in zip(updates, expected, strict=True):
+        torch.testing.assert_close(ours, theirs.detach(), rtol=1e-12, atol=1e-15)
+    found = tape.pull_back(trial.slopes, trial.side if with_side else None)
+    assert found.keys() == gradient.keys()
+    for key in gradient:
+        error = (found[key] - gradient[key]).norm() / gradient[key].norm()
+        assert error < 1e-12, f"{key}: relative error {error:.1e}"
+    for key, value in tape.state().items():
+        torch.testing.assert_close(value, state[key].detach(), rtol=1e-12, atol=1e-15)
+    assert set(tape.state()) == set(trial.optimizer.network.units)
+
+
+@pytest.mark.parametrize("free", [None, 1], ids=["all features", "the first feature"])
+@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("tape_class", TAPES)
+def test_the_ascent_ends_where_autograd_ends(tape_class, name, free):
+    trial = Trial(MEMBERS[name], steps=3)
+    tape = tape_class(trial.optimizer, trial.phi, trial.start, trial.steps)
+    state = trial.start
+    for grad in trial.grads:
+        features, observed = trial.optimizer.observe(trial.theta, grad, state)
+        clean = tape.step(features, observed).clone()
+        _, state = trial.optimizer.step(trial.phi, features, observed)
+    # after the last step: about its features, with the state from before it
+    offset = torch.full_like(features, 0.05)
+    if free:
+        offset[..., free:] = 0.0
+    how = Ascent(1.0, 0.2, 10, free)
+    worst, there = tape.ascend(offset, how)
+    expected = ascend(trial.optimizer, trial.phi, features, observed, clean, offset, how)
+    torch.testing.assert_close(worst, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(there, trial.optimizer.step(trial.phi, expected, observed)[0], rtol=1e-9, atol=1e-13)
+    assert free is None or torch.equal(worst[..., free:], features[..., free:])
+
+
+@native
+def test_the_slopes_do_not_depend_on_the_number_of_threads():
+    trial = Trial(MEMBERS["dm"], parameters=3000)
+    found = []
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            tape = NativeTape(trial.optimizer, trial.phi, trial.start, trial.steps)
+            trial.run(tape)
+            found.append(tape.pull_back(trial.slopes))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+
+
+@native
+@pytest.mark.parametrize("name", ["dm", "rnnprop", "simple"])
+def test_single_precision_is_as_good_as_plain_single_precision(name):
+    trial = Trial(MEMBERS[name], parameters=2000)
+    _, exact, _ = trial.plain(with_side=False)
+    single = {key: tensor.float() for key, tensor in trial.phi.items()}
+    errors = []
+    for tape_class in (NativeTape, RecomputeTape):
+        start = {key: value.float() for key, value in trial.start.items()}
+        tape = tape_class(trial.optimizer, single, start, trial.steps)
+        state = start
+        for grad in trial.grads:
+            features, state = trial.optimizer.observe(trial.theta.float(), grad.float(), state)
+            tape.step(features, state)
+        found = tape.pull_back([slope.float() for slope in trial.slopes])
+        errors.append(max(float((found[key] - exact[key]).norm() / exact[key].norm()) for key in exact))
+    ours, plain = errors
+    assert ours < 3 * plain + 1e-6
+
+
+@native
+def test_small_and_extreme_inputs_keep_their_precision():
+    """`simple` is odd and without biases: the update of a tiny input is tiny, and right to the last digits."""
+    optimizer = MEMBERS["simple"]
+    phi = make_phi(optimizer, torch.float32)
+    features = torch.tensor([0.0, 1e-30, -1e-20, 1e-6, -3e-3, 40.0, -1e30, torch.inf]).view(1, -1, 1)
+    state = optimizer.init(torch.zeros(1, features.shape[1]))
+    ours = NativeTape(optimizer, phi, state, 1).step(features, state)[0]
+    exact = optimizer.step({key: value.double() for key, value in phi.items()}, features.double(), state_of(state))[0][
+        0
+    ]
+    assert ours[0] == 0
+    torch.testing.assert_close(ours[:-1].double(), exact[:-1], rtol=1e-5, atol=0.0)
+    broken = features.clone()
+    broken[0, 3] = torch.nan
+    update = NativeTape(optimizer, phi, state, 1).step(broken, state)[0]
+    assert update.isnan().tolist() == [False] * 3 + [True] + [False] * 4
+
+
+def state_of(state: State) -> State:
+    return {key: value.double() for key, value in state.items()}
+
+
+@native
+@pytest.mark.parametrize("name", MEMBERS)
+def test_frozen_steps_equal_plain_ones_and_hand_their_state_over(name):
+    trial = Trial(MEMBERS[name])
+    plain = PlainSteps(trial.optimizer, trial.phi, trial.start)
+    ours = NativeSteps(trial.optimizer, trial.phi, trial.start)
+    for index, grad in enumerate(trial.grads):
+        if index == 10:  # from one to the other
+            ours, plain = (
+                NativeSteps(trial.optimizer, trial.phi, plain.state()),
+                PlainSteps(trial.optimizer, trial.phi, ours.state()),
+            )
+        torch.testing.assert_close(ours(trial.theta, grad), plain(trial.theta, grad), rtol=1e-11, atol=1e-15)
+
+
+MEMORY = """
+import resource, torch
+from engine.kernels.{module} import {tape} as Tape
+from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
+optimizer = LEARNED_OPTIMIZERS.create("dm")
+theta = torch.zeros(1, 15_910)
+state = optimizer.init(theta)
+phi = optimizer.init_phi(torch.Generator())
+tape = Tape(optimizer, phi, state, 200)
+for _ in range(200):
+    tape.step(torch.zeros(1, 15_910, 2), state)
+tape.pull_back([theta] * 200)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@native
+def test_a_truncation_of_200_steps_fits_in_two_gigabytes():
+    code = MEMORY.format(module="native", tape="NativeTape")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 2.0  # GiB, torch itself included; autograd's graph would take 15
+
+
+def test_an_unknown_way_is_an_error(monkeypatch):
+    monkeypatch.setenv("LREG_KERNELS", "fast")
+    with pytest.raises(LregError, match="LREG_KERNELS: found 'fast'; allowed: auto, native"):
+        kernels.chosen()
+
+
+def test_without_a_compiler_there_is_a_reason_and_a_fallback(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.delenv("LREG_KERNELS", raising=False)
+    build.library.cache_clear()
+    kernels.native_problem.cache_clear()
+    optimizer = MEMBERS["dm"]
+    theta = torch.zeros(1, 4)
+    try:
+        assert "no C++ compiler found (no-such-compiler)" in kernels.describe(torch.device("cpu"))
+        assert kernels.tape(optimizer, make_phi(optimizer), optimizer.init(theta), theta, 5) is None
+        monkeypatch.setenv("LREG_KERNELS", "native")
+        with pytest.raises(LregError, match="no C\\+\\+ compiler"):
+            kernels.tape(optimizer, make_phi(optimizer), optimizer.init(theta), theta, 5)
+    finally:
+        monkeypatch.undo()
+        build.library.cache_clear()
+        kernels.native_problem.cache_clear()
+
+
+@native
+def test_kernels_are_compiled_once_and_a_damaged_library_is_compiled_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "folder", lambda: tmp_path / "kernels")
+    path = build.built()
+    first = path.stat().st_mtime_ns
+    assert build.built() == path and path.stat().st_mtime_ns == first
+    assert [child.name for child in path.parent.iterdir()] == [path.name]  # no scratch is left
+    path.unlink()  # it is loaded: never write into it
+    path.write_bytes(b"not a library")
+    build.library.cache_clear()
+    try:
+        assert build.library().lreg_version() == 1
+    finally:
+        build.library.cache_clear()
+
+
+def test_a_graph_too_large_is_computed_anew(monkeypatch):
+    monkeypatch.setenv("LREG_KERNELS", "auto")
+    monkeypatch.setattr(kernels, "native_problem", lambda: "switched off")
+    monkeypatch.setattr(kernels, "LARGEST_GRAPH", 10**6)
+    optimizer = MEMBERS["dm"]
+    small, large = torch.zeros(1, 4), torch.zeros(1, 4000)
+    assert kernels.tape(optimizer, make_phi(optimizer), optimizer.init(small), small, 5) is None
+    tape = kernels.tape(optimizer, make_phi(optimizer), optimizer.init(large), large, 5)
+    assert isinstance(tape, RecomputeTape)
