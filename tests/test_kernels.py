@@ -17,6 +17,8 @@ from engine.kernels.recompute import RecomputeTape, ascend
 from engine.kernels.steps import NativeSteps, PlainSteps
 from engine.kernels.tape import Ascent, Side
 from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State
+from engine.meta import MetaTrainer
+from engine.preset import from_mapping
 
 F64 = torch.float64
 MEMBERS = {
@@ -230,6 +232,35 @@ def test_a_truncation_of_200_steps_fits_in_two_gigabytes():
     code = MEMORY.format(module="native", tape="NativeTape")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 2.0  # GiB, torch itself included; autograd's graph would take 15
+
+
+@native
+def test_meta_training_learns_the_same_with_every_way(monkeypatch):
+    """Ten meta-steps in single precision: rounding is all that may differ."""
+    preset = from_mapping(
+        {
+            "name": "same",
+            "task": {"dataset": "digits"},
+            "optimizer": {"kind": "dm", "hidden": 8},
+            "meta": {"epochs": 2, "inner_steps": 30, "truncation": 10, "meta_batch": 2},
+            "penalty": {"smooth": {"ascent_steps": 4, "weight": 10.0}, "gsam": {"weight": 2.0}},
+            "evaluation": {"every": 2, "optimizees": 1, "examples": 50},
+        }
+    )
+    found = {}
+    for way in ("native", "recompute", "plain"):
+        monkeypatch.setenv("LREG_KERNELS", way)
+        trainer = MetaTrainer(preset, device=torch.device("cpu"))
+        records = []
+        while not trainer.finished:
+            records += trainer.advance()
+        found[way] = records
+    for way in ("native", "recompute"):
+        for ours, plain in zip(found[way], found["plain"], strict=True):
+            for metric in ("meta_loss", "meta_grad_norm", "smooth_penalty", "validation_loss", "sharpness"):
+                assert (metric in ours) == (metric in plain)
+                if metric in ours:
+                    assert ours[metric] == pytest.approx(plain[metric], rel=2e-3), f"{way}: {metric}"
 
 
 def test_an_unknown_way_is_an_error(monkeypatch):
