@@ -211,6 +211,14 @@ def test_frozen_steps_equal_plain_ones_and_hand_their_state_over(name):
         torch.testing.assert_close(ours(trial.theta, grad), plain(trial.theta, grad), rtol=1e-11, atol=1e-15)
 
 
+def test_meta_parameters_of_another_precision_are_refused():
+    optimizer = MEMBERS["dm"]
+    theta = torch.zeros(1, 5, dtype=F64)
+    step = kernels.steps(optimizer, make_phi(optimizer, torch.float32), optimizer.init(theta), theta)
+    with pytest.raises(RuntimeError, match="dtype"):
+        step(theta, theta)
+
+
 MEMORY = """
 import resource, torch
 from engine.kernels.{module} import {tape} as Tape

@@ -35,7 +35,7 @@ def chosen() -> str:
 
 def tape(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor, steps: int) -> Tape | None:
     """A tape for a truncation of `steps` from `state` at theta, [B, P]; None: autograd's graph does as well."""
-    if _goes_native(optimizer, theta):
+    if _goes_native(optimizer, phi, theta):
         return NativeTape(optimizer, phi, state, steps)
     way = chosen()
     if way == "triton":
@@ -52,13 +52,15 @@ def tape(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tenso
 
 def steps(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> Steps:
     """A frozen learned optimizer that goes on from `state` at theta, [..., P]."""
-    return (NativeSteps if _goes_native(optimizer, theta) else PlainSteps)(optimizer, phi, state)
+    return (NativeSteps if _goes_native(optimizer, phi, theta) else PlainSteps)(optimizer, phi, state)
 
 
-def _goes_native(optimizer: LearnedOptimizer, theta: torch.Tensor) -> bool:
+def _goes_native(optimizer: LearnedOptimizer, phi: Phi, theta: torch.Tensor) -> bool:
     way = chosen()
     if way not in ("auto", "native") or not supports(optimizer.network, theta.device, theta.dtype):
         return False
+    if any(tensor.dtype != theta.dtype or tensor.device != theta.device for tensor in phi.values()):
+        return False  # plain PyTorch says what is wrong with that
     if (problem := native_problem()) and way == "native":
         raise LregError(f"LREG_KERNELS=native: {problem}")
     return not problem
