@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
 
@@ -30,6 +32,8 @@ MEMBERS = {
     "simple": LEARNED_OPTIMIZERS.create("simple"),
     "simple, 6 units, theta": LEARNED_OPTIMIZERS.create("simple", hidden=6, theta_input=True),
 }
+if kernels.native_problem() and os.environ.get("LREG_REQUIRE_KERNELS"):
+    pytest.fail(f"no CPU kernels: {kernels.native_problem()}")
 native = pytest.mark.skipif(bool(kernels.native_problem()), reason=f"no CPU kernels: {kernels.native_problem()}")
 TAPES = [pytest.param(NativeTape, id="native", marks=native), pytest.param(RecomputeTape, id="recompute")]
 
@@ -283,7 +287,7 @@ def test_without_a_compiler_there_is_a_reason_and_a_fallback(monkeypatch):
     build.library.cache_clear()
     kernels.native_problem.cache_clear()
     optimizer = MEMBERS["dm"]
-    theta = torch.zeros(1, 4)
+    theta = torch.zeros(1, 4, dtype=F64)
     try:
         assert "no C++ compiler found (no-such-compiler)" in kernels.describe(torch.device("cpu"))
         assert kernels.tape(optimizer, make_phi(optimizer), optimizer.init(theta), theta, 5) is None
@@ -296,20 +300,74 @@ def test_without_a_compiler_there_is_a_reason_and_a_fallback(monkeypatch):
         kernels.native_problem.cache_clear()
 
 
-@native
-def test_kernels_are_compiled_once_and_a_damaged_library_is_compiled_again(tmp_path, monkeypatch):
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A cache of compiled kernels for one test."""
     monkeypatch.setattr(build, "folder", lambda: tmp_path / "kernels")
-    path = build.built()
-    first = path.stat().st_mtime_ns
-    assert build.built() == path and path.stat().st_mtime_ns == first
-    assert [child.name for child in path.parent.iterdir()] == [path.name]  # no scratch is left
-    path.unlink()  # it is loaded: never write into it
-    path.write_bytes(b"not a library")
     build.library.cache_clear()
-    try:
-        assert build.library().lreg_version() == 1
-    finally:
-        build.library.cache_clear()
+    yield tmp_path / "kernels"
+    build.library.cache_clear()
+
+
+@native
+def test_kernels_are_compiled_once_and_a_torn_library_is_compiled_again(own_cache):
+    assert build.library().lreg_version() == build.VERSION
+    (path,) = own_cache.glob("*.so")
+    first = path.stat().st_mtime_ns
+    build.library.cache_clear()
+    build.library()
+    assert path.stat().st_mtime_ns == first
+    assert len(list(own_cache.iterdir())) == 2  # it and its seal; no scratch is left
+    whole = path.read_bytes()
+    path.unlink()  # it is loaded: never write into it
+    path.write_bytes(whole[: len(whole) // 2])  # loading this would end the process
+    build.library.cache_clear()
+    assert build.library().lreg_version() == build.VERSION and path.read_bytes() == whole
+
+
+@native
+def test_a_cache_that_cannot_be_written_is_done_without(own_cache):
+    own_cache.write_text("no folder")
+    assert build.library().lreg_version() == build.VERSION
+
+
+@native
+def test_the_compilers_command_may_have_several_words(own_cache, monkeypatch):
+    monkeypatch.setenv("CXX", f"{shlex.join(['env', *build._compiler()])}")
+    assert build.library().lreg_version() == build.VERSION
+
+
+class Trebled(LEARNED_OPTIMIZERS["dm"]):
+    """A member's subclass with another update: `network` still describes the member's."""
+
+    def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
+        update, state = super().step(phi, features, state)
+        return 3 * update, state
+
+
+def test_a_subclass_with_another_step_is_not_computed_as_its_parent():
+    optimizer = Trebled()
+    phi, theta = make_phi(optimizer), torch.zeros(1, 7, dtype=F64)
+    state = optimizer.init(theta)
+    assert LEARNED_OPTIMIZERS.create("dm").trusted_network is not None and optimizer.trusted_network is None
+    grad = torch.ones_like(theta)
+    update = kernels.steps(optimizer, phi, state, theta)(theta, grad)
+    torch.testing.assert_close(update, optimizer.update(phi, theta, grad, state)[0])
+
+
+@native
+def test_a_tape_that_is_closed_twice_gives_its_memory_back_once():
+    trial = Trial(MEMBERS["dm"])
+    tape = NativeTape(trial.optimizer, trial.phi, trial.start, trial.steps)
+    trial.run(tape)
+    tape.close()
+    tape.close()
+    one, other = (NativeTape(trial.optimizer, trial.phi, trial.start, trial.steps) for _ in range(2))
+    updates = trial.run(one), trial.run(other)
+    assert one._features.data_ptr() != other._features.data_ptr()
+    assert all(torch.equal(*pair) for pair in zip(*updates, strict=True))
+    with pytest.raises((TypeError, RuntimeError, IndexError)):
+        tape.step(torch.zeros(2, 101, 2, dtype=F64), trial.start)
 
 
 def test_a_graph_too_large_is_computed_anew(monkeypatch):
@@ -317,7 +375,7 @@ def test_a_graph_too_large_is_computed_anew(monkeypatch):
     monkeypatch.setattr(kernels, "native_problem", lambda: "switched off")
     monkeypatch.setattr(kernels, "LARGEST_GRAPH", 10**6)
     optimizer = MEMBERS["dm"]
-    small, large = torch.zeros(1, 4), torch.zeros(1, 4000)
+    small, large = torch.zeros(1, 4, dtype=F64), torch.zeros(1, 4000, dtype=F64)
     assert kernels.tape(optimizer, make_phi(optimizer), optimizer.init(small), small, 5) is None
     tape = kernels.tape(optimizer, make_phi(optimizer), optimizer.init(large), large, 5)
     assert isinstance(tape, RecomputeTape)
