@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +131,7 @@ def chart_lines(panel: Panel | None, compared: Comparison, paths: Sequence[Path]
     import numpy
 
     numbers = {label: places[0] for label, places in numbers_of(compared, paths).items()}
-    lines = []
+    lines, behind = [], count(len(paths))  # those count kind by kind: two of them may have one number
     for line in panel.lines:
         is_arm = line.who.kind == "arm"
         low, high = numpy.asarray(line.low, dtype=float), numpy.asarray(line.high, dtype=float)
@@ -139,7 +140,7 @@ def chart_lines(panel: Panel | None, compared: Comparison, paths: Sequence[Path]
                 present.clean(line.who.label, 60),
                 numpy.asarray(line.x, dtype=float),
                 numpy.asarray(line.y, dtype=float),
-                colour=numbers[line.who.label] if is_arm else len(paths) + line.who.number,
+                colour=numbers[line.who.label] if is_arm else next(behind),
                 dim=not is_arm,
                 errors=(high - low) / 2,
             )

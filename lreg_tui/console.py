@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.terminal_theme import TerminalTheme
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.events import Resize
@@ -46,6 +47,7 @@ class LregApp(App[None]):
         Binding("n", "new_run", "new run"),
         Binding("q", "quit", "quit"),
     ]
+    _ansi: tuple[str, TerminalTheme] | None = None  # of which theme, and its colours
 
     def __init__(
         self,
@@ -84,6 +86,13 @@ class LregApp(App[None]):
         covers_all = len(self._screen_stack) > 1 and self.screen.styles.background.a == 1
         return [] if covers_all else super()._background_screens
 
+    @property
+    def ansi_theme(self) -> TerminalTheme:
+        """A red that text asks for is the theme's: one that colour-blind people can tell, where it is made for them."""
+        if self._ansi is None or self._ansi[0] != self.theme:
+            self._ansi = self.theme, themes.terminal_theme(self.current_theme.to_color_system().generate())
+        return self._ansi[1]
+
     def get_line_filters(self) -> Sequence[LineFilter]:
         return [*super().get_line_filters(), *self._own_filters]
 
@@ -110,7 +119,8 @@ class LregApp(App[None]):
     def on_run_ended(self, message: RunEnded) -> None:
         row = message.row
         severity: SeverityLevel = "information" if row.state in ("finished", "stopped") else "error"
-        reason = f": {present.clean(row.message, 120)}" if row.message else ""
+        says_why = row.state == "failed" and row.message  # else a message is what it was at
+        reason = f": {present.clean(row.message, 120)}" if says_why else ""
         self.notify(f"{present.clean(row.name, 60)} {row.state}{reason}", severity=severity, markup=False)
 
     def on_resize(self, event: Resize) -> None:

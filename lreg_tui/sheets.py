@@ -112,7 +112,8 @@ def tables(sheet: Sheet, console: Console) -> Iterator[RenderableType]:
     room = max(max(map(len, labels)), 1)
     if room + sum(GAP + _width(sheet, index) for index in range(len(sheet.columns))) > console.width:
         room = min(room, max(int(console.width * MOST_OF_LABEL), 8))
-    for part in _parts(sheet, console.width - room):
+    for number, part in enumerate(_parts(sheet, console.width - room)):
+        yield from [present.text("")] if number else []
         yield _table(sheet, part, room)
     for remark in sheet.remarks:
         yield Padding(present.text(remark, "dim"), (0, 0, 0, 2), expand=False)

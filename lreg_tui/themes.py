@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from rich.terminal_theme import TerminalTheme
+from textual.color import Color
 from textual.theme import Theme
 
 SERIES = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00")
@@ -11,6 +15,18 @@ MARKERS = ("●", "▲", "■", "◆", "✚", "▼")
 """Their marks in legends, so that colour is never the only difference."""
 
 DEFAULT = "lreg-dark"
+
+
+def _scroll_bars(bar: str, track: str) -> dict[str, str]:
+    """Quiet ones: a grey bar on the background."""
+    tracks = (
+        "scrollbar-background",
+        "scrollbar-background-hover",
+        "scrollbar-background-active",
+        "scrollbar-corner-color",
+    )
+    return {"scrollbar": bar, **dict.fromkeys(tracks, track)}
+
 
 THEMES = (
     Theme(
@@ -26,6 +42,7 @@ THEMES = (
         panel="#1e252d",
         foreground="#d8dee6",
         dark=True,
+        variables=_scroll_bars("#42464b", "#101418"),
     ),
     Theme(
         name="lreg-light",
@@ -40,6 +57,7 @@ THEMES = (
         panel="#e6e6e0",
         foreground="#20242a",
         dark=False,
+        variables=_scroll_bars("#c4c5c5", "#fbfbf9"),
     ),
     Theme(  # black, white and two hues that every kind of colour vision tells apart
         name="lreg-colour-blind",
@@ -54,5 +72,15 @@ THEMES = (
         panel="#1a1a1a",
         foreground="#ffffff",
         dark=True,
+        variables=_scroll_bars("#404040", "#000000"),
     ),
 )
+
+ANSI = ("surface", "error", "success", "warning", "primary", "secondary", "primary", "foreground")
+"""What a theme has in place of black, red, green, yellow, blue, magenta, cyan and white."""
+
+
+def terminal_theme(variables: Mapping[str, str]) -> TerminalTheme:
+    """The colours of a theme (its CSS variables) for texts that name colours as terminals do."""
+    colours = {name: Color.parse(variables[name]).rgb for name in {*ANSI, "background"}}
+    return TerminalTheme(colours["background"], colours["foreground"], [colours[name] for name in ANSI])

@@ -206,6 +206,14 @@ def test_a_diverged_row_is_never_the_best(tmp_path):
     assert table.best(Figure("train_loss")) == {0}
 
 
+def test_of_equal_rows_none_is_the_best(tmp_path):
+    runs = [make_run(tmp_path, "lo"), make_run(tmp_path, "sam", **SAM)]
+    for run in runs:
+        run.write_transfer("best", evaluation(lambda seed, step: mark(1.0)))
+    (table,) = compare(readers(*runs)).tables
+    assert table.best(Figure("train_loss")) == frozenset()
+
+
 def test_untrained_optimizers_that_differ_have_a_row_each(tmp_path):
     runs = [make_run(tmp_path, "lo"), make_run(tmp_path, "sam", **SAM)]
     for run, loss in zip(runs, (1.0, 2.0), strict=True):

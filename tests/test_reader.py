@@ -162,3 +162,16 @@ def test_records_are_not_kept_and_the_table_has_them_all(tmp_path):
     rows = (tmp_path / "csv" / "metrics.csv").read_text().splitlines()
     assert counts["metrics.csv"] == 300 and rows[0].split(",")[:2] == ["step", "t"]
     assert "late" in rows[0] and len({row.count(",") for row in rows}) == 1
+
+
+def test_columns_may_be_kept_of_some_metrics_only(tmp_path):
+    write(
+        tmp_path,
+        [b'{"step": 0, "loss": 1, "norm": 2}', b'{"step": 1, "loss": 1, "norm": true}', b'{"step": 2, "norm": 8}'],
+    )
+    reader = RunReader(tmp_path, wanted=lambda metric: metric == "norm")
+    assert reader.poll() == 3
+    assert list(reader.columns) == ["norm"] and list(reader.series("norm")[1]) == [2.0, 8.0]
+    write(tmp_path, [b'{"step": 5, "loss": 1.0, "norm": 3.0}'])
+    reader.poll()
+    assert list(reader.columns) == ["norm"] and list(reader.series("norm")[0]) == [5.0]

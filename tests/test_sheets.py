@@ -71,3 +71,9 @@ def test_latex_and_markdown_show_text_as_it_stands(text):
     for character in "&%$#_{}":
         undone = undone.replace(f"\\{character}", character)
     assert undone.replace("{[}", "[").replace("{]}", "]").count(text) == 3
+
+
+def test_parts_that_stand_below_each_other_are_apart():
+    lines = [line.rstrip() for line in printed(SHEET, 40).splitlines()]
+    headings = [number for number, line in enumerate(lines) if line.startswith("optimizer")]
+    assert len(headings) > 1 and not lines[headings[1] - 1], lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from lreg_tui.charts import frame
 GAP = 3  # columns between entries
 SHORTEST = 8  # columns that a label needs to be told from others
 USUAL_VALUE = 6  # columns of most values: room is kept, so that legends do not jump while values change
+
+BETWEEN_WORDS = " -_./"  # of a label
 
 Runs = list[tuple[str, int]]
 
@@ -34,11 +37,21 @@ def lay_out(entries: Sequence[Entry], width: int, rows: int, whole: bool = False
         across = -(-len(entries) // used)
         room = (width + GAP) // across - GAP - 2 - 1 - value
         if room >= longest or (used == rows and room >= SHORTEST and not whole):
-            label = min(room, longest)
-            return [_row(entries[start : start + across], label, value) for start in range(0, len(entries), across)]
+            shown = entries if room >= longest else told_apart(entries)
+            label = min(room, max(cell_len(entry.label) for entry in shown))
+            return [_row(shown[start : start + across], label, value) for start in range(0, len(shown), across)]
     if not whole and (2 + value + GAP) * len(entries) - GAP <= width:
         return [_row(entries, 0, value)]
     return []
+
+
+def told_apart(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The entries without the words that all labels begin with, else all that is left where room is short."""
+    common = os.path.commonprefix([entry.label for entry in entries])
+    words = max(common.rfind(between) + 1 for between in BETWEEN_WORDS)
+    if len(entries) < 2 or words < 2:
+        return entries
+    return [entry._replace(label="…" + entry.label[words:]) for entry in entries]
 
 
 def width_of(row: Runs) -> int:

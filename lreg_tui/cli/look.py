@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,58 +16,19 @@ from engine.settings import show as show_value
 from engine.status import LIVE, STATES, Status
 from engine.transfer_plan import Plan
 from lreg_tui import present
+from lreg_tui.actions import called
 from lreg_tui.cli import output, results
 from lreg_tui.cli.control import summarize
 from lreg_tui.cli.follow import Follower, ordered, radius_of
+from lreg_tui.cli.listing import SORTS, Listed, run_table
 from lreg_tui.cli.options import AsJson, RunOrJobReference, RunsDir, check_choice, find_run
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-FIGURES = ("meta_loss", "validation_loss", "test_accuracy", "sharpness")
-SORTS = ("id", "name", "state", "progress", "eta", "age", *FIGURES)
-HEADINGS = {
-    **{key: present.label(key) for key in FIGURES},
-    "test_accuracy": "test acc.",
-    "validation_loss": "valid. loss",
-}
 STATE_NAMES = (*STATES, "crashed")
 LEAST_ROOM = 24  # columns for what stands behind a name, where they stand below each other
 EXIT_CODES = {"finished": 0, "stopped": 130}
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One run as the list shows it."""
-
-    id: str
-    name: str
-    state: str
-    step: int
-    total: int
-    eta_s: float | None
-    created: float | None
-    figures: dict[str, float | None]
-
-    @classmethod
-    def of(cls, reader: RunReader) -> Listed:
-        status, facts = reader.status(), reader.facts
-        name, created = str(facts.get("name") or reader.id), reader.created
-        figures = {key: status.latest.get(key) for key in FIGURES}
-        return cls(reader.id, name, status.state, status.step, status.total, status.eta_s, created, figures)
-
-    def sort_value(self, key: str) -> Any:
-        if key in ("id", "name", "state"):
-            return getattr(self, key)
-        value = {
-            "progress": self.step / self.total if self.total else 0.0,
-            "eta": self.eta_s,
-            "age": None if self.created is None else -self.created,
-            **self.figures,
-        }[key]
-        return math.inf if value is None else value
 
 
 def _starting(words: tuple[str, ...]) -> Callable[[str], list[str]]:
@@ -112,46 +72,10 @@ def runs(
             output.say(f"transfer {job.id}: {status.state}, evaluation {status.step}/{status.total}")
     if listed:
         console = output.console()
-        console.print(_run_table(listed, console.width))
+        console.print(run_table(listed, console.width))
     else:
         missing = "" if store.root.is_dir() else ": no such folder"
         output.say(f"no runs{f' in state {state}' if state else ''} in {store.root}{missing}")
-
-
-def _columns(item: Listed) -> dict[str, Text]:
-    """The cells of a run by column heading, the most telling first."""
-    from rich.text import Text
-
-    return {
-        "state": present.state_text(item.state),
-        "done": Text(present.progress(item.step, item.total)),
-        "age": Text(present.age(item.created)),
-        "ETA": Text(present.duration(item.eta_s) if item.state in LIVE else ""),
-        **{HEADINGS[key]: Text(present.metric(key, item.figures[key])) for key in FIGURES},
-        "name": present.text(item.name),
-    }
-
-
-def _run_table(listed: list[Listed], width: int) -> Table:
-    """As many columns as fit; the id is never cut, because it is there to be copied."""
-    from rich import box
-    from rich.table import Table
-
-    ids = [present.text(item.id) for item in listed]
-    rows = [_columns(item) for item in listed]
-    left = width - max(len(text) for text in ids)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    table.add_column("id", overflow="fold")
-    shown = []
-    for heading in rows[0]:
-        needed = output.GAP + max(len(heading), *(len(row[heading]) for row in rows))
-        if needed <= left:
-            left -= needed
-            shown.append(heading)
-            table.add_column(heading, no_wrap=True, justify="left" if heading in ("state", "name") else "right")
-    for text, row in zip(ids, rows, strict=True):
-        table.add_row(text, *(row[heading] for heading in shown))
-    return table
 
 
 def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
@@ -167,6 +91,7 @@ def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson
         output.emit(
             {
                 "id": reader.id,
+                "name": called(reader),
                 "path": str(reader.path),
                 "run": reader.facts,
                 "status": asdict(status),
@@ -199,6 +124,7 @@ def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
     versions = facts.get("versions")
     state = status.state + (f" (process {status.pid} on {status.host})" if status.state in LIVE else "")
     pairs = {
+        "name": called(reader),
         "state": state,
         "message": status.message,
         "progress": f"{present.progress(status.step, status.total)}, {unit} {status.step} of {status.total}",

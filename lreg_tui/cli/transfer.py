@@ -18,6 +18,7 @@ from engine.settings import show
 from engine.transfer_job import TransferJob
 from engine.transfer_plan import BASELINE_NAMES, Plan
 from lreg_tui import launch, present, transfer_request
+from lreg_tui.actions import called
 from lreg_tui.cli import output, results
 from lreg_tui.cli.control import Detach, Device
 from lreg_tui.cli.follow import Follower, print_quietly
@@ -192,7 +193,7 @@ def _summarize(reader: RunReader, state: str, finished: list[dict[str, Any]], as
 def tables(finished: list[dict[str, Any]], reader: RunReader, console: Any) -> list[tuple[str, Any]]:
     """A heading and a result table for every task of a job, at the last inner step."""
     plan = Plan.from_json(reader.plan())
-    names = {Path(run).name: str(RunReader(run).facts.get("name") or Path(run).name) for run in plan.runs}
+    names = {Path(run).name: called(RunReader(run)) for run in plan.runs}
     radius = plan.protocol.middle_radius
     by_task: dict[str, list[dict[str, Any]]] = {}
     for evaluation in finished:

@@ -33,6 +33,8 @@ FITTING: dict[str, Callable[[RunRow], bool]] = {  # which runs an action is for;
     "resume_run": lambda row: row.state in actions.RESUMABLE,
     "delete_run": lambda row: not row.is_live,
     "transfer": lambda row: not row.is_transfer,
+    "compare": lambda row: not row.is_transfer,
+    **dict.fromkeys(("rename_run", "tag_run", "pin_run", "copy_id"), lambda row: True),
 }
 
 
@@ -51,7 +53,8 @@ class ActingScreen(Screen[None]):
         Binding("D", "delete_run", "delete", tooltip="delete the run folder; asks first"),
     ]
 
-    _could: tuple[bool, ...] = ()  # which of FITTING fitted when that was last looked at
+    CHANGING: ClassVar[Sequence[str]] = tuple(FITTING)  # actions that are for some runs, or at some times only
+    _could: tuple[bool | None, ...] = ()  # which of them there were when that was last looked at
 
     @property
     def lreg(self) -> LregApp:
@@ -63,7 +66,7 @@ class ActingScreen(Screen[None]):
 
     def note_subjects(self) -> None:
         """To be called when the subjects or their states may have changed: the footer shows what can be done now."""
-        can = tuple(self._can(action) for action in FITTING)
+        can = tuple(self.check_action(action, ()) for action in self.CHANGING)
         if can != self._could:
             self._could = can
             self.refresh_bindings()

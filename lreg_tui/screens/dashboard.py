@@ -19,7 +19,7 @@ from lreg_tui import filters, present
 from lreg_tui.feed import RunRow
 from lreg_tui.layout import Layout
 from lreg_tui.messages import RunsChanged, SelectionChanged, SeriesChanged
-from lreg_tui.screens.acting import ActingScreen
+from lreg_tui.screens.acting import FITTING, ActingScreen
 from lreg_tui.screens.dashboard_text import head, instead
 from lreg_tui.screens.filter_prompt import FilterPrompt, metrics_of, problem
 from lreg_tui.screens.panelled import PanelledScreen
@@ -38,6 +38,7 @@ LOG_LINES = 500
 PANEL_KEYS = "choose a panel for m and z (narrow screens show it); 4: the log"
 BACK = "to the table, then without marks, then without filter"
 NAME = "dashboard"  # in what the console remembers
+FOR_RUNS = ("sort", "metric", "full_screen", "next_panel", "show_panel")  # actions with no use where none is shown
 ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
 
 
@@ -73,6 +74,8 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         # before a chart's own: where it has no cursor to take away, its key leads back
         Binding("escape", "back", "back", show=False, priority=True, tooltip=BACK),
     ]
+
+    CHANGING = (*FITTING, *FOR_RUNS, "edit", "filter")
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,9 +181,13 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         self.table.clear_marks()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        runs = self.table.runs
         if action == "edit":
-            row = self.table.runs.cursor_row
-            return row is not None and not row.is_transfer
+            return runs.cursor_row is not None and not runs.cursor_row.is_transfer
+        if action in FOR_RUNS:
+            return bool(runs.shown) or self.maximized is not None
+        if action == "filter":
+            return bool(self._found.filter) or not runs.is_empty or not self._has_looked
         return super().check_action(action, parameters)
 
     def action_edit(self) -> None:

@@ -19,15 +19,16 @@ CALM = ("finished", "stopped")  # states that the head does not count
 
 
 def head(table: RunTable, filter: str, root: str) -> Text:
-    """What there is, in a line: how many runs in which states, marks, filter, an order that no heading shows, where."""
+    """What there is, in a line that may be cut: how many runs, filter, marks, states, hidden order, where."""
     runs = table.runs
     counts = Counter(row.state for row in runs.shown)
-    parts = [f"{len(runs.shown)} run{'s' * (len(runs.shown) != 1)}"]
-    parts += [f"{counts[state]} {state}" for state in STATE_ORDER if counts[state] and state not in CALM]
-    parts += [marks(list(runs.marked.values()))] if runs.marked else []
-    text = Text("lreg  ", "bold", no_wrap=True, overflow="ellipsis").append("  ".join(parts), "not bold")
+    text = Text("lreg  ", "bold", no_wrap=True, overflow="ellipsis")
+    text.append(f"{len(runs.shown)} run{'s' * (len(runs.shown) != 1)}", "not bold")
     text.append(f"  /{present.clean(filter, 60)}" if filter else "", "bold")
-    if table.columns and runs.sorted_by not in [column.key for column in table.columns]:
+    parts = [marks(list(runs.marked.values()))] if runs.marked else []
+    parts += [f"{counts[state]} {state}" for state in STATE_ORDER if counts[state] and state not in CALM]
+    text.append("".join(f"  {part}" for part in parts), "not bold")
+    if len(runs.shown) > 1 and table.columns and runs.sorted_by not in [column.key for column in table.columns]:
         text.append(f"  {'▼' if runs.reverse else '▲'}{BY_KEY[runs.sorted_by].heading}", "not bold")
     return text.append(f"  {present.clean(root, 80)}", "not bold dim")
 

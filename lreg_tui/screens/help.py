@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -16,7 +18,11 @@ from textual.widgets import Static
 
 OURS = "lreg_tui"  # what Textual's own widgets do with keys is no help
 PALETTE = "command_palette"  # but for this one
+WIDTH = 84  # of the whole, where there is room
+FRAME = 5  # columns of it: border, padding, scroll bar
+NARROWEST = 20  # columns that text is wrapped to
 KEY_WIDTH = 14
+COLUMN_GAP = re.compile(r"(?<=\S) {2,}")
 MOVES = {
     "down,j": "scroll_down",
     "up,k": "scroll_up",
@@ -41,7 +47,7 @@ class HelpScreen(ModalScreen[None]):
         align: center middle;
         background: $background 60%;
         & > VerticalScroll {
-            width: 84; max-width: 100%; height: auto; max-height: 96%; background: $panel; padding: 0 1;
+            width: 84; max-width: 100%; height: auto; max-height: 100%; background: $panel; padding: 0 1;
             border: round $primary; border-title-color: $primary; border-subtitle-color: $text-muted;
             scrollbar-size: 1 1;
         }
@@ -55,11 +61,23 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll() as page:
-            page.border_title, page.border_subtitle = "Keys", "↑ ↓ PgUp PgDn Home End   esc: close"
-            yield Static(self._text(), markup=False)
+            page.border_title = "Keys"
+            yield Static(markup=False)
 
     def on_mount(self) -> None:
-        self.query_one(VerticalScroll).focus()
+        page = self.query_one(VerticalScroll)
+        page.focus()
+        for what in ("scroll_y", "virtual_size"):  # the page's own height follows that of the text
+            self.watch(page, what, lambda: self.call_after_refresh(self._say_whether_more))
+
+    def on_resize(self) -> None:
+        self.query_one(Static).update(self._text())
+
+    def _say_whether_more(self) -> None:
+        page = self.query_one(VerticalScroll)
+        below = page.max_scroll_y - page.scroll_offset.y
+        more = f"{below} more line{'s' * (below != 1)} ↓ PgDn End   " if below > 0 else ""
+        page.border_subtitle = f"{more}esc closes"
 
     def action_move(self, how: str) -> None:
         getattr(self.query_one(VerticalScroll), how)(animate=False)
@@ -70,18 +88,25 @@ class HelpScreen(ModalScreen[None]):
     def _text(self) -> Text:
         colours = self.app.theme_variables
         heading, key = f"bold {colours['primary']}", f"bold {colours['accent']}"
+        width = max(min(WIDTH, self.app.size.width) - FRAME, NARROWEST)
         text = Text()
         for title, keys in groups(self.explained):
             text.append(f"{title}\n", heading)
             for meaning, shown in keys.items():
-                text.append(f"  {' '.join(shown):<{KEY_WIDTH}}", key)
-                text.append(f"{meaning}\n")
+                head = f"  {' '.join(shown):<{KEY_WIDTH}}"
+                text.append(head, key)
+                text.append(f"{hung(meaning, len(head), width)}\n")
             text.append("\n")
-        explanation = getattr(self.explained, "HELP_TEXT", "")
-        for number, line in enumerate(explanation.splitlines()):
-            text.append(f"{line}\n", heading if number == 0 else "")
+        for number, line in enumerate(getattr(self.explained, "HELP_TEXT", "").splitlines()):
+            column = next((gap.end() for gap in COLUMN_GAP.finditer(line)), 0)
+            text.append(f"{line[:column]}{hung(line[column:], column, width)}\n", "" if number else heading)
         text.rstrip()
         return text
+
+
+def hung(text: str, indent: int, width: int) -> str:
+    """Text that begins at a column, in lines that all begin there and end within so many columns."""
+    return f"\n{' ' * indent}".join(textwrap.wrap(text, max(width - indent, NARROWEST)))
 
 
 def groups(screen: Screen[object]) -> Iterator[tuple[str, Keys]]:
@@ -104,6 +129,8 @@ def groups(screen: Screen[object]) -> Iterator[tuple[str, Keys]]:
             kinds.add(type(widget))
             same = {binding.key for binding in _own(widget) if (binding.key, _bare(binding.action)) in shown}
             yield from _group(widget, same)
+    if screen.is_modal:  # of what lies below it, only such keys reach it
+        taken |= {binding.key for _, binding in screen.app._bindings if not binding.priority}
     yield from _group(screen.app, taken, "Everywhere")
 
 

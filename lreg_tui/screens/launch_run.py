@@ -25,6 +25,7 @@ from engine.settings import schema_of
 from lreg_tui import launch
 from lreg_tui.present import clean, clean_block, setting
 from lreg_tui.preset_edit import typed
+from lreg_tui.screens.ending import Ending
 from lreg_tui.threads import off_the_loop
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.line_input import LineInput
@@ -50,7 +51,7 @@ HELP = {
 }
 
 
-class LaunchScreen(ModalScreen[str | None]):
+class LaunchScreen(Ending, ModalScreen[str | None]):
     """Ends with the id of the run that was started, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -146,7 +147,7 @@ class LaunchScreen(ModalScreen[str | None]):
             self.is_starting = False
             self._say(str(error), is_wrong=True)
         else:
-            self.dismiss(run_id)
+            self.end(run_id)
 
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -19,6 +19,7 @@ from lreg_tui.feed import RunRow
 from lreg_tui.messages import RunsChanged, SeriesChanged
 from lreg_tui.present import clean
 from lreg_tui.screens.acting import ActingScreen
+from lreg_tui.screens.ending import Ending
 from lreg_tui.threads import off_the_loop
 from lreg_tui.widgets.chart import Chart
 from lreg_tui.widgets.evaluation_table import EvaluationTable
@@ -35,7 +36,7 @@ FOCUSED = {"preset": "#preset", "log": "#tab-log", "checkpoints": "#tab-checkpoi
 ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
 
 
-class RunScreen(ActingScreen, inherit_bindings=False):
+class RunScreen(Ending, ActingScreen, inherit_bindings=False):
     """One run. Its folder may be damaged, or go away while it is shown: the screen says so and stays."""
 
     CSS_PATH = "run.tcss"
@@ -95,7 +96,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         return [self.row] if self.row is not None else []
 
     def after_deleting(self, run_ids: Sequence[str]) -> None:
-        self.dismiss()
+        self.end()
 
     # -- what comes from the feed --------------------------------------------------------------------------------------
 
@@ -141,8 +142,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         self.refresh_bindings()
 
     def _show_tabs(self) -> None:
-        line = Text()
-        grid, files = self.query_one(MetricGrid), self.files
+        line, grid, files = Text(), self.query_one(MetricGrid), self.files
         counts = {"curves": f"{grid.page + 1}/{grid.pages}" if grid.pages > 1 and self.tab == "curves" else ""}
         if files is not None:
             counts |= {"checkpoints": str(len(files.checkpoints.rows)), "transfers": str(len(files.evaluations))}

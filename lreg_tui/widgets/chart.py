@@ -47,7 +47,7 @@ class Chart(PointedChart, can_focus=True):
         Binding("0,home", "reset", "all", key_display="0", tooltip="everything in view"),
         Binding("f,end", "follow", "newest", key_display="f", tooltip="the newest points, and follow them"),
         Binding("l", "toggle_log", "log", tooltip="a logarithmic y axis, or a linear one"),
-        Binding("x", "cycle_axis", "x axis", tooltip="steps, logarithmic steps, or wall time"),
+        Binding("x", "cycle_axis", "axis", tooltip="the x axis: steps, logarithmic steps, or wall time"),
         Binding("s", "cycle_smoothing", "smooth", tooltip="smooth more, or not at all"),
     ]
 

@@ -19,6 +19,7 @@ from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.line import Line
 from lreg_tui.charts.picture import NOTHING_YET, Picture, Sheet, paint
 from lreg_tui.charts.view import View
+from lreg_tui.contrast import contrast
 from lreg_tui.themes import SERIES
 
 FAINT = 0.45  # share of its colour that a raw curve keeps behind the smoothed one
@@ -232,15 +233,5 @@ class ChartCanvas(Widget):
 def visible(colour: Color, background: Color) -> Color:
     """The colour, moved away from the background until it stands out."""
     towards = Color(0, 0, 0) if background.brightness > 0.5 else Color(255, 255, 255)
-    for share in (0.0, 0.15, 0.3, 0.45, 0.6):
-        found = colour.blend(towards, share)
-        bright, dark = sorted((_luminance(found), _luminance(background)), reverse=True)
-        if (bright + 0.05) / (dark + 0.05) >= CONTRAST:
-            break
-    return found
-
-
-def _luminance(colour: Color) -> float:
-    """Relative luminance as WCAG 2 defines it, 0 to 1."""
-    parts = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour.normalized)
-    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
+    found = (colour.blend(towards, share) for share in (0.0, 0.15, 0.3, 0.45))
+    return next((one for one in found if contrast(one, background) >= CONTRAST), colour.blend(towards, 0.6))

@@ -24,7 +24,7 @@ class EvaluationTable(DataTable[Text]):
     """Figures at the last inner step. What it shows may have been written by strangers."""
 
     HELP_TITLE = "Transfers"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "all marks", key_display="enter")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "all marks", key_display="⏎")]
     DEFAULT_CSS = """
     EvaluationTable { height: 1fr; background: $background; scrollbar-size: 1 1; }
     """

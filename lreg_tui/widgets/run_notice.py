@@ -13,6 +13,7 @@ from lreg_tui.threads import off_the_loop
 
 LAST_WORDS = 3  # log lines of a run that has crashed or failed
 DEAD = ("crashed", "failed")
+LONGEST_NAME = 24  # so that a narrow line has room for the rest; the whole name is beside it
 
 
 class RunNotice(Static):
@@ -26,7 +27,7 @@ class RunNotice(Static):
     }
     """
 
-    def __init__(self, *, offers: str = "R goes on from its last checkpoint", id: str | None = None) -> None:
+    def __init__(self, *, offers: str = "R resumes it", id: str | None = None) -> None:
         """`offers`: what is said after the last words of a run that can be resumed."""
         super().__init__("", markup=False, id=id)
         self.offers = offers
@@ -53,9 +54,10 @@ class RunNotice(Static):
     def _epitaph(self, row: RunRow, lines: tuple[str, ...]) -> Text:
         unit = "evaluation" if row.is_transfer else "meta-step"
         at = f" at {unit} {row.step} of {row.total}" if row.total else ""
-        reason = f": {present.clean(row.message, 200)}" if row.message and row.state == "failed" else ""
-        text = Text(f"{present.clean(row.name, 60)} {row.state}{at}{reason}", "bold")
-        text.append(f"  {self.offers}", "not bold")
+        text = Text(f"{present.clean(row.name, LONGEST_NAME)} {row.state}{at}", "bold")
+        text.append(f"  {self.offers}", "not bold")  # before what may be long
+        if row.message and row.state == "failed":
+            text.append(f"  {present.clean(row.message, 200)}")
         for line in lines:
             text.append(f"\n{with_short_time(line)}", "not bold dim")
         return text

@@ -46,14 +46,12 @@ class RunTable(ScrollView, can_focus=True):
     DEFAULT_CSS = """
     RunTable {
         overflow-x: hidden; overflow-y: auto; scrollbar-size: 1 1; scrollbar-gutter: stable;
-        scrollbar-color: $foreground 25%; scrollbar-background: $background;
         & > .run-table--heading { color: $text-muted; }
         & > .run-table--sorted { color: $primary; text-style: bold; }
         & > .run-table--cursor { background: $foreground 12%; }
         &:focus > .run-table--cursor { background: $primary 30%; text-style: bold; }
         & > .run-table--muted, & > .run-table--queued { color: $text-muted; }
-        & > .run-table--finished { color: $foreground 75%; }
-        & > .run-table--transfer { color: $foreground 75%; }
+        & > .run-table--finished, & > .run-table--transfer { color: $foreground 75%; }
         & > .run-table--pin { color: $accent; }
         & > .run-table--bar, & > .run-table--running { color: $success; }
         & > .run-table--done { color: $foreground 45%; }
@@ -126,6 +124,10 @@ class RunTable(ScrollView, can_focus=True):
             self.post_message(self.CursorMoved(cursor))
         if ids != told[0]:
             self.post_message(SelectionChanged(ids))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """An empty table has no keys."""
+        return bool(self.runs.shown) if action in ("mark", "mark_all", "open") else True
 
     # -- keys and mouse ----------------------------------------------------------------------------------------------
 
@@ -210,10 +212,9 @@ class RunTable(ScrollView, can_focus=True):
 
     def _scroll_to_cursor(self) -> None:
         cursor, offset = self.runs.cursor, self.scroll_offset.y
-        if cursor < offset:
-            self.scroll_to(y=cursor, animate=False, force=True)
-        elif cursor >= offset + self._page:
-            self.scroll_to(y=cursor - self._page + 1, animate=False, force=True)
+        wanted = min(max(offset, cursor - self._page + 1), cursor)
+        if wanted != offset:
+            self.scroll_to(y=wanted, animate=False, force=True)
 
     def redraw_changed(self) -> None:
         """Draw again the cells in view that show something else than before."""

@@ -14,6 +14,7 @@ import pytest
 from driving import TINY, eventually
 from rich.console import Console
 
+from engine import notes
 from engine.runs import Run, RunReader, RunStore
 from engine.status import Status
 from lreg_tui import present
@@ -239,3 +240,9 @@ def test_counts_stay_whole_and_figures_keep_their_digits(made):
     figures = {key: present.metric(key, value) for key, value in reader.figures().items()}
     assert figures == {"meta_loss": "32.00", "sharpness": "0.5000", "inner_steps_per_s": "321.0", "skipped": "3"}
     assert present.setting(0.1) == "0.1" and present.setting(1.0) == "1"
+
+
+def test_a_run_has_the_name_that_it_was_given_later(lreg, made):
+    notes.write(made.path, notes.Notes(name="renamed"))
+    assert "renamed" in lreg("runs").out and "renamed" in lreg("show", made.id).out
+    assert json.loads(lreg("runs", "--json").out)["name"] == "renamed"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from textual.events import Key
 from textual.keys import KEY_NAME_REPLACEMENTS
 from textual.pilot import Pilot
+from textual.screen import Screen
 
 from engine import notes, transfer_plan
 from engine.preset import from_mapping
@@ -113,15 +114,18 @@ async def until(pilot: Pilot[Any], condition: Callable[[], Value], limit_s: floa
     """Let the console work until a condition holds; return what it gave."""
     deadline = time.monotonic() + limit_s
     while not (found := condition()):
+        _check(pilot)
         assert time.monotonic() < deadline, "waited too long"
         await pilot.pause(0.01)
     return found
 
 
 async def settle(pilot: Pilot[Any]) -> None:
-    """Let workers end and messages arrive."""
+    """Let workers end, messages arrive, and the screen be drawn."""
     await calm(pilot)
     await until(pilot, lambda: all(worker.is_finished for worker in pilot.app.workers))
+    await calm(pilot)
+    await until(pilot, lambda: _is_drawn(pilot.app.screen))
     await calm(pilot)
 
 
@@ -129,10 +133,23 @@ async def calm(pilot: Pilot[Any]) -> None:
     """Let messages be handled until there are no more. Textual waits for an idle processor, which takes far longer."""
     rounds, deadline = 0, time.monotonic() + LIMIT_S
     while rounds < CALM_ROUNDS:
+        _check(pilot)
         assert time.monotonic() < deadline, "messages without end"
         await pilot.pause(0)
         nodes = [pilot.app, *pilot.app.screen.walk_children(with_self=True)]
         rounds = 0 if any(node.message_queue_size for node in nodes) else rounds + 1
+
+
+def _is_drawn(screen: Screen[Any]) -> bool:
+    """Textual draws by a timer, up to a sixtieth of a second after the messages that ask for it."""
+    due = (screen._layout_required, screen._scroll_required, screen._repaint_required, screen._dirty_widgets)
+    return not any(due)
+
+
+def _check(pilot: Pilot[Any]) -> None:
+    """Raise what has ended the console: it would keep and print one picture after another of what still comes."""
+    if pilot.app._exception is not None:
+        raise pilot.app._exception
 
 
 class Quick(Pilot[Any]):

@@ -421,13 +421,12 @@ def test_another_theme_has_other_colours():
 def test_lines_stand_out_from_every_background(theme: Any):
     from textual.color import Color
 
-    from lreg_tui.widgets.chart_canvas import CONTRAST, _luminance, visible
+    from lreg_tui.contrast import contrast
+    from lreg_tui.widgets.chart_canvas import CONTRAST, visible
 
     background = Color.parse(theme.background)
     for colour in themes.SERIES:
-        found = visible(Color.parse(colour), background)
-        bright, dark = sorted((_luminance(found), _luminance(background)), reverse=True)
-        assert (bright + 0.05) / (dark + 0.05) >= CONTRAST
+        assert contrast(visible(Color.parse(colour), background), background) >= CONTRAST
 
 
 def test_without_colours_runs_are_told_apart_by_their_marks(monkeypatch: pytest.MonkeyPatch):

@@ -612,3 +612,13 @@ def test_no_numbers_and_no_view_break_a_chart(seed):
         view = view.zoom_x(found.x.value(rng.random()), 0.5, found.full_x, log_x).pan_x(0.3, found.full_x, log_x)
         view = view.zoom_y(found.y.value(rng.random()), 2.0, (found.y.low, found.y.high), log_y)
         view = view.follow(found.full_x, log_x) if rng.random() < 0.3 else view
+
+
+def test_labels_that_begin_alike_keep_what_tells_them_apart():
+    names = ("simple-vanilla-s0", "simple-gsam-low-s0", "simple-sam-low-s0")
+    entries = [legend.Entry("●", name, "0.1234", 0) for name in names]
+    narrow = "".join(text for row in legend.lay_out(entries, 46, 2) for text, _ in row)
+    assert all(part in narrow for part in ("…vanilla", "…gsam-l", "…sam-lo")) and "simple" not in narrow
+    assert "simple-gsam-low-s0" in "".join(text for row in legend.lay_out(entries, 200, 1) for text, _ in row)
+    alone = legend.lay_out(entries[:1], 20, 1)
+    assert "simple" in "".join(text for row in alone for text, _ in row)

@@ -65,7 +65,7 @@ async def choose(pilot: Pilot[Any], app: LregApp, words: str) -> None:
 DASHBOARD = (
     *("Filter", "Sort", "Reverse order", "Metric", "Zoom", "Panel", "Panel 1", "Panel 4", "Back"),
     *("Stop", "Pause", "Rename", "Tag", "Pin", "Copy id", "Transfer", "Compare"),
-    *("Table: Mark", "Table: Mark all", "Table: Open", "Chart: Smooth", "Chart: X axis", "Chart: Log"),
+    *("Table: Mark", "Table: Mark all", "Table: Open", "Chart: Smooth", "Chart: Axis", "Chart: Log"),
 )
 
 
@@ -114,7 +114,7 @@ def test_an_action_of_another_widget_goes_to_the_chosen_panel(tmp_path):
         await pilot.press("2")
         chosen, other = app.screen.panels.all[1].chart, app.screen.panels.all[0].chart
         before = chosen.log_x, chosen.x_axis
-        await choose(pilot, app, "x axis")
+        await choose(pilot, app, "chart: axis")
         await until(pilot, lambda: (chosen.log_x, chosen.x_axis) != before)
         assert chosen.has_focus and isinstance(other, Chart) and not other.has_focus
 

@@ -494,6 +494,18 @@ def test_curves_overlay_the_runs_and_the_metric_is_picked_and_remembered(pair, t
     shown(pair, tmp_path, doing, "curves")
 
 
+def test_every_line_has_a_marker_of_its_own(pair, tmp_path):
+    untrained = {"label": "simple (untrained)", "checkpoint": "initial"}
+    pair[0].write_transfer("start", evaluation(law(9.0), steps=(10, 50, 100), seeds=range(5), **untrained))
+
+    async def doing(pilot, screen):
+        lines = screen.query_one("#tab-sharpness", Chart).lines
+        assert [line.label for line in lines if line.dim] == ["untrained", "sgd"]
+        assert len({line.colour for line in lines}) == len(lines)
+
+    shown(pair, tmp_path, doing, "sharpness")
+
+
 def test_sharpness_against_radius_has_a_point_for_each_with_its_interval(pair, tmp_path):
     async def doing(pilot, screen):
         chart = screen.query_one("#tab-sharpness", Chart)

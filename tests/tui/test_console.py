@@ -142,3 +142,19 @@ def test_a_real_terminal_can_shrink_and_grow(tmp_path):
         terminal.shows("needs 60 x 20")
         terminal.press("q")
         terminal.until(terminal.has_ended)
+
+
+@pytest.mark.parametrize("theme", [theme.name for theme in themes.THEMES])
+def test_a_colour_that_text_names_is_the_themes(tmp_path, theme):
+    async def scene() -> None:
+        app = driving.make_app(RunStore(tmp_path / "runs"), tmp_path)
+        async with app.run_test() as pilot:
+            app.theme = theme
+            await driving.settle(pilot)
+            colours = [Color.parse(app.theme_variables[name]).rgb for name in ("success", "error", "warning")]
+            segments = [Segment("x", Style.parse(name)) for name in ("green", "bold red", "yellow")]
+            for line_filter in app.get_line_filters():
+                segments = line_filter.apply(segments, Color(0, 0, 0))
+            assert [tuple(segment.style.color.triplet) for segment in segments] == colours
+
+    driving.run(scene())

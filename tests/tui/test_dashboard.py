@@ -16,8 +16,9 @@ from lreg_tui.screens.confirm import ConfirmScreen
 from lreg_tui.screens.help import HelpScreen
 from lreg_tui.screens.prompt import PromptScreen
 from lreg_tui.widgets.log_tail import LogTail
-from lreg_tui.widgets.machine_panel import in_brief, rows_of
+from lreg_tui.widgets.machine_panel import MachinePanel, in_brief, rows_of
 from lreg_tui.widgets.pick_list import PickList
+from lreg_tui.widgets.run_columns import COLUMNS
 from lreg_tui.widgets.run_notice import RunNotice
 from lreg_tui.widgets.run_table import RunTable
 
@@ -105,13 +106,47 @@ def test_it_paints_and_answers_before_the_run_store_has_been_read(tmp_path, monk
 
 def test_an_empty_folder_tells_how_to_start_and_runs_appear_by_themselves(tmp_path):
     async def steps(pilot, app):
-        text = screen_text(app)
-        assert "No runs yet" in text and "lreg run quickstart" in text and "pick a preset" in text
+        text = await until(pilot, lambda: "No runs yet" in screen_text(app) and screen_text(app))
+        assert "lreg run quickstart" in text and "pick a preset" in text
         make_run(tmp_path / "runs", "newcomer")
         await until(pilot, lambda: "newcomer" in screen_text(app))
         assert "No runs yet" not in screen_text(app)
 
     drive(RunStore(tmp_path / "runs"), tmp_path, steps)
+
+
+def footer(app) -> str:
+    return screen_text(app).splitlines()[-1]
+
+
+def test_an_empty_folder_offers_what_can_be_done_there(tmp_path):
+    async def steps(pilot, app):
+        await until(pilot, lambda: "No runs yet" in screen_text(app))
+        await until(pilot, lambda: footer(app).split() == ["n", "new", "q", "quit", "?", "help"])
+        assert "age" not in screen_text(app).splitlines()[0]
+        await pilot.press("z", "tab", "o", "slash", "space", "enter")
+        assert len(app.screen_stack) == 2 and app.screen.maximized is None
+        make_run(tmp_path / "runs", "newcomer")
+        await until(pilot, lambda: "space mark" in footer(app) and "/ filter" in footer(app))
+
+    drive(RunStore(tmp_path / "runs"), tmp_path, steps)
+
+
+def test_a_transfer_job_under_the_cursor_has_no_preset_to_edit(tmp_path):
+    made = make_run(tmp_path / "runs", "alpha")
+    make_job(tmp_path / "runs", [made])
+
+    async def steps(pilot, app):
+        table = app.screen.table
+        table.move_to([row.is_transfer for row in table.runs.shown].index(False))
+        await pilot.press("space")
+        await settle(pilot)
+        assert "e edit" in footer(app)
+        table.move_to([row.is_transfer for row in table.runs.shown].index(True))
+        await settle(pilot)
+        assert "e edit" not in footer(app)
+
+    drive(RunStore(tmp_path / "runs"), tmp_path, steps, size=(120, 24))
 
 
 def test_a_crashed_run_shows_its_last_words_and_offers_to_resume(tmp_path, monkeypatch):
@@ -122,7 +157,7 @@ def test_a_crashed_run_shows_its_last_words_and_offers_to_resume(tmp_path, monke
         await put_cursor_on(pilot, "gamma")
         notice = app.screen.query_one(RunNotice)
         await until(pilot, lambda: "out of memory" in shown(notice))
-        assert "gamma crashed at meta-step 7 of 20" in shown(notice) and "R goes on" in shown(notice)
+        assert "gamma crashed at meta-step 7 of 20" in shown(notice) and "R resumes it" in shown(notice)
         await pilot.press("R")
         await until(pilot, lambda: resumed)
         assert resumed[0].endswith(store.list()[2].id[-4:]) and "gamma goes on" in told(app)
@@ -166,6 +201,10 @@ def test_what_the_feed_tells_again_is_not_drawn_again(tmp_path):
 
     async def steps(pilot, app):
         await until(pilot, lambda: app.screen.query_one(LogTail).lines)
+        await until(pilot, lambda: all(panel.chart.lines for panel in app.screen.panels.all))
+        await until(pilot, lambda: app.screen.query_one(MachinePanel)._rows)
+        app.feed.stop()
+        await until(pilot, lambda: not app.feed._thread.is_alive())
         await settle(pilot)
         painted = []
         display = app._display
@@ -181,30 +220,36 @@ def test_what_the_feed_tells_again_is_not_drawn_again(tmp_path):
 # -- filter and order ------------------------------------------------------------------------------------------------
 
 
+async def filter_with(pilot, words: str, *then: str) -> None:
+    """Type a filter, and press other keys then."""
+    await pilot.press("slash")
+    await until(pilot, lambda: isinstance(pilot.app.screen, PromptScreen) and isinstance(pilot.app.focused, Input))
+    await pilot.press(*words, *then)
+
+
 def test_a_filter_works_while_it_is_typed_and_is_remembered(tmp_path):
     store = make_store(tmp_path / "runs")
 
     async def steps(pilot, app):
-        await pilot.press("slash", *"state:runn")
+        await filter_with(pilot, "state:runn")
         table = app.screen_stack[1].query_one(RunTable)
-        assert [row.name for row in table.runs.shown] == ["beta"]
+        await until(pilot, lambda: [row.name for row in table.runs.shown] == ["beta"])
         await pilot.press("x")
-        assert "did you mean running?" in shown(app.screen.query_one("#note", Static))
+        await until(pilot, lambda: "did you mean running?" in shown(app.screen.query_one("#note", Static)))
         assert [row.name for row in table.runs.shown] == ["beta"]  # the last one that meant something
         await pilot.press("enter")
         assert isinstance(app.screen, PromptScreen)  # a wrong one is not taken
         await pilot.press("backspace", "enter")
-        await settle(pilot)
-        assert names(app) == ["beta"] and "/state:runn" in screen_text(app)
+        await until(pilot, lambda: not isinstance(app.screen, PromptScreen))
+        await until(pilot, lambda: names(app) == ["beta"] and "/state:runn" in screen_text(app))
 
     async def again(pilot, app):
         assert names(app) == ["beta"]
         await pilot.press("escape")
-        assert len(names(app)) == 3
-        await pilot.press("slash", *"nobody", "enter")
-        await settle(pilot)
-        assert "No run matches nobody" in screen_text(app)
-        await pilot.press("slash", *"x", "escape")
+        await until(pilot, lambda: len(names(app)) == 3)
+        await filter_with(pilot, "nobody", "enter")
+        await until(pilot, lambda: "No run matches nobody" in screen_text(app))
+        await filter_with(pilot, "x", "escape")
         await settle(pilot)
         assert "No run matches nobody" in screen_text(app)  # left as it was
 
@@ -227,8 +272,9 @@ def test_the_order_is_remembered(tmp_path):
 
     async def steps(pilot, app):
         await pilot.press("o")  # after the last column comes the first
-        while app.screen.query_one(RunTable).runs.sorted_by != "name":
-            await pilot.press("o")
+        for _ in range(len(COLUMNS)):
+            if app.screen.query_one(RunTable).runs.sorted_by != "name":
+                await pilot.press("o")
         await pilot.press("O")
         assert names(app) == ["gamma", "beta", "alpha"]
 

@@ -110,3 +110,42 @@ def test_a_question_has_its_keys_in_the_footer_and_a_frame(tmp_path):
         assert any("╭" in line for line in lines) and any("╰" in line for line in lines)
 
     on_dashboard(tmp_path, doing)
+
+
+def test_that_the_list_goes_on_is_said_until_its_end(tmp_path):
+    async def doing(pilot, app):
+        await open_help(pilot)
+        assert "more lines ↓" in in_view(pilot).splitlines()[-1]
+        await pilot.press("end")
+        await settle(pilot)
+        last = in_view(pilot).splitlines()[-1]
+        assert "more line" not in last and "esc closes" in last
+
+    on_dashboard(tmp_path, doing)
+
+
+def test_what_is_long_goes_on_below_itself(tmp_path):
+    async def doing(pilot, app):
+        await open_help(pilot)
+        lines = app.screen._text().plain.splitlines()
+        assert max(map(len, lines)) <= 60 - 5
+        begun = next(number for number, line in enumerate(lines) if "state:running,paused" in line)
+        column = lines[begun].index("one of several")
+        assert lines[begun + 1].strip() and lines[begun + 1][:column].isspace() and lines[begun + 1][column] != " "
+
+    on_dashboard(tmp_path, doing, size=(60, 20))
+
+
+def test_a_dialog_lists_no_keys_that_it_keeps_away(tmp_path):
+    async def doing(pilot, app):
+        app.push_screen(ConfirmScreen("Delete alpha?"))
+        await settle(pilot)
+        found = dict(groups(app.screen))
+        keys = [key for shown in found["Everywhere"].values() for key in shown]
+        assert "F1" in keys and not {"q", "n", "?"} & set(keys)
+        await pilot.press("f1")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        await settle(pilot)
+        assert "esc closes" in in_view(pilot) and "more line" not in in_view(pilot)
+
+    on_dashboard(tmp_path, doing)

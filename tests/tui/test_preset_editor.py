@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from engine.runs import RunReader, RunStore
 from lreg_tui import launch
 from lreg_tui.screens.confirm import ConfirmScreen
 from lreg_tui.screens.difference import DifferenceScreen
+from lreg_tui.screens.help import HelpScreen
 from lreg_tui.screens.launch_run import LaunchScreen
 from lreg_tui.screens.pick_preset import PickPresetScreen
 from lreg_tui.screens.preset_editor import PresetEditorScreen
@@ -393,6 +395,26 @@ def test_a_launch_that_fails_says_why_and_keeps_the_edit(tmp_path: Path, monkeyp
             await driving.until(editor.pilot, lambda: "cuda:7 is not on this machine" in str(line.content))
             await editor.press("escape")
             assert editor.app.screen is editor.screen and "seed = 5" in editor.screen.area.text
+
+    driving.run(go())
+
+
+def test_a_run_that_has_started_waits_for_the_help_to_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_start = threading.Event()
+    monkeypatch.setattr(launch, "start_detached", lambda reader, **_: may_start.wait(30))
+
+    async def go() -> None:
+        async with editing(tmp_path) as editor:
+            await editor.press("ctrl+l")
+            dialog = await editor.shown(LaunchScreen)
+            await editor.press("enter", "f1")
+            await editor.shown(HelpScreen)
+            may_start.set()
+            await driving.until(editor.pilot, lambda: dialog._result is not None)
+            assert isinstance(editor.app.screen, HelpScreen)
+            await editor.press("escape")
+            await driving.until(editor.pilot, lambda: not isinstance(editor.app.screen, (HelpScreen, LaunchScreen)))
+            assert dialog not in editor.app.screen_stack
 
     driving.run(go())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from textual.app import App, ComposeResult
-from tui.driving import make_run, run, settle
+from tui.driving import change_json, make_run, run, settle
 
 from engine.runs import RunStore
 from lreg_tui.feed import Feed, RunRow
@@ -51,3 +51,15 @@ def test_a_run_that_goes_away_at_once_leaves_nothing(rows):
 def test_the_last_of_several_runs_is_told_of(rows):
     text = said("one", None, "two", rows=rows)
     assert "two crashed" in text and "killed" in text and "out of memory" not in text
+
+
+def test_what_can_be_done_is_in_view_on_a_narrow_screen(tmp_path):
+    make_run(tmp_path, "a-name-that-is-long-" * 3, state="crashed", step=300_000, total=1_000_000, records=())
+    make_run(tmp_path, "short", state="failed", records=())
+    change_json(next(tmp_path.glob("*short*")) / "status.json", message="no memory " * 30)
+    feed = Feed(RunStore(tmp_path), lambda *_: None)
+    feed.look()
+    rows = {row.name: row for row in feed.rows}
+    for name in rows:
+        first = said(name, rows=rows).splitlines()[0]
+        assert "R resumes it" in first[:77], first

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from textual.widgets import Input, TextArea
+from textual.widgets import Input, Static, TextArea
 from tui import pictures, scenery
 from tui.driving import Quick, make_app, run, settle, until
 
@@ -101,11 +101,11 @@ async def dashboard(pilot: Any, app: Any) -> None:
 async def crashed(pilot: Any, app: Any) -> None:
     await put_cursor_on(pilot, "gam-smooth")
     await until(pilot, lambda: app.screen.query_one("#notice").display)
-    await until(pilot, lambda: all(chart.lines[0].label == "gam-smooth" for chart in charts(app)))
+    await until(pilot, lambda: all(chart.lines and chart.lines[0].label == "gam-smooth" for chart in charts(app)))
 
 
 async def empty(pilot: Any, app: Any) -> None:
-    await until(pilot, lambda: app.screen.has_class("-nothing"))
+    await until(pilot, lambda: "No runs yet" in str(app.screen.query_one("#instead", Static).render()))
 
 
 async def compare(pilot: Any, app: Any, tab: str = "results") -> None:
