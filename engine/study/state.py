@@ -1,0 +1,107 @@
+"""State of a study: read from the folders of its runs and transfer jobs, never remembered. Whoever looks sees the same.
+
+A cell's state is that of its run, or "missing". So a scheduler that was killed goes on where its runs are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import RunError
+from engine.files import read_json
+from engine.reader import RunReader
+from engine.results import mean
+from engine.study.plan import Cell, Point, StudyPlan
+
+STUDIES = ".studies"  # folder of the studies in a run store
+TRIALS = "trials.json"  # of a study with a search: the points asked for so far, arm by arm
+MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class CellState:
+    """A cell and where its run is."""
+
+    cell: Cell
+    run: RunReader
+    state: str  # a run's state, or missing
+    value: float | None  # of the metric that winners are picked by; None while there is none
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A point of an arm over all meta-seeds."""
+
+    arm: str
+    point: Point
+    cells: tuple[CellState, ...]
+
+    @property
+    def value(self) -> float | None:
+        """Mean of the metric over the meta-seeds; None until every run has finished."""
+        values = [cell.value for cell in self.cells if cell.state == "finished" and cell.value is not None]
+        return mean(values).mean if len(values) == len(self.cells) else None
+
+
+def plan_of(folder: Path) -> StudyPlan:
+    """The plan in a study's folder. Raises RunError where there is none."""
+    return StudyPlan.from_json(read_json(folder / "study.json", 2**24))
+
+
+def trials_of(folder: Path) -> dict[str, list[Point]]:
+    """The points that a search has asked for so far, by arm."""
+    found = read_json(folder / TRIALS, 2**24)
+    return {arm: [dict(point) for point in points] for arm, points in found.items() if isinstance(points, list)}
+
+
+def cells(plan: StudyPlan, folder: Path) -> list[Cell]:
+    """The cells there are so far: the grid, or what the search has asked for."""
+    if plan.search is None:
+        return plan.grid()
+    asked = trials_of(folder)
+    return [cell for arm in plan.arms for cell in plan.cells_of(arm, asked.get(arm.name, []) if arm.axes else [{}])]
+
+
+def look(plan: StudyPlan, folder: Path) -> list[CellState]:
+    """Where every cell's run is. The run store is the folder that the study's lies in."""
+    store = folder.parent.parent
+    return [_cell_state(cell, RunReader(store / cell.run_id(plan.stamp)), plan.pick.metric) for cell in cells(plan, folder)]
+
+
+def _cell_state(cell: Cell, run: RunReader, metric: str) -> CellState:
+    there = (run.path / "run.json").is_file()
+    state = run.state if there else MISSING
+    return CellState(cell, run, state, picked_value(run, metric) if there else None)
+
+
+def picked_value(run: RunReader, metric: str) -> float | None:
+    """The figure by which a run is judged: the newest of a metric, or the best of one ("best_validation_loss")."""
+    from engine.results import best_of  # S2: add there, or compute here from the metrics
+
+    return best_of(run, metric)
+
+
+def candidates(states: Iterable[CellState]) -> list[Candidate]:
+    """The cells grouped by arm and point, in order."""
+    groups: dict[str, list[CellState]] = {}
+    for state in states:
+        key = json.dumps([state.cell.arm, state.cell.point], sort_keys=True, default=list)
+        groups.setdefault(key, []).append(state)
+    return [Candidate(group[0].cell.arm, group[0].cell.point, tuple(group)) for group in groups.values()]
+
+
+def winners(found: Sequence[Candidate]) -> dict[str, Candidate]:
+    """The best candidate of every arm: the least mean value on validation. An arm without a finished one has none."""
+    best: dict[str, Candidate] = {}
+    for candidate in found:
+        value = candidate.value
+        if value is None:
+            continue
+        other = best[candidate.arm].value if candidate.arm in best else None
+        if other is None or value < other:
+            best[candidate.arm] = candidate
+    return best
