@@ -1,7 +1,7 @@
 """Limits: what the machine can do, measured, and what a piece of work takes of it, counted.
 
-FLOPs and bytes are those of the learned optimizer's network alone, by coordinate-step: the least that any program needs.
-What a kernel computes twice to save memory is not counted, nor is the optimizee.
+FLOPs and bytes are those of the learned optimizer's network alone, by coordinate-step: the least that any program
+needs. What a kernel computes twice to save memory is not counted, nor is the optimizee.
 """
 
 from __future__ import annotations

@@ -54,3 +54,11 @@ def _resets() -> bool:
 def _resident(name: str) -> int:
     found = re.search(rf"^{name}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
+
+
+def process_peak_bytes() -> int:
+    """The most that this process ever had in memory."""
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # bytes there, KiB elsewhere

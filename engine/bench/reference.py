@@ -1,8 +1,8 @@
 """The reference: the same work as people write it in plain eager PyTorch, one optimizee at a time.
 
-torch's own cells (nn.LSTMCell, nn.RNNCell), autograd through everything: theta keeps its graph to the learned optimizer,
-the losses along the truncation are added up, and `.backward()` goes once through all of it. The gradient that feeds
-the learned optimizer is detached, as everywhere in learning to learn. Kept for the bench, and to check the kernels.
+torch's own cells (nn.LSTMCell, nn.RNNCell), autograd through everything: theta keeps its graph to the learned
+optimizer, the losses along the truncation are added up, and `.backward()` goes once through all of it. The gradient
+that feeds the learned optimizer is detached. Kept for the bench, and to check the kernels.
 
 Shape letters: P parameters, F input features, H hidden units, T inner steps.
 """
@@ -33,25 +33,28 @@ class EagerNetwork(nn.Module):
         network = optimizer.network
         assert network is not None
         self.network = network
-        like = {"device": phi["head.weight"].device, "dtype": phi["head.weight"].dtype}
+        device, dtype = phi["head.weight"].device, phi["head.weight"].dtype
         lstm, hidden = network.cell == "lstm", network.hidden
-        self.entrance = nn.Linear(network.features, hidden, **like) if network.entrance else None
+        self.entrance = nn.Linear(network.features, hidden, device=device, dtype=dtype) if network.entrance else None
         sizes = [hidden if network.entrance else network.features] + [hidden] * (network.layers - 1)
-        self.cells = nn.ModuleList(
-            nn.LSTMCell(size, hidden, **like) if lstm else nn.RNNCell(size, hidden, bias=False, **like)
+        self.cells: list[nn.LSTMCell | nn.RNNCell] = [
+            nn.LSTMCell(size, hidden, device=device, dtype=dtype)
+            if lstm
+            else nn.RNNCell(size, hidden, bias=False, device=device, dtype=dtype)
             for size in sizes
-        )
-        self.head = nn.Linear(hidden, 1, bias=lstm, **like)
+        ]
+        self._registered = nn.ModuleList(self.cells)
+        self.head = nn.Linear(hidden, 1, bias=lstm, device=device, dtype=dtype)
         with torch.no_grad():
             for name, parameter in self.mapped().items():
                 parameter.copy_(phi[name].T if phi[name].ndim == 2 else phi[name])
             for cell in self.cells:
-                if lstm:
+                if isinstance(cell, nn.LSTMCell):
                     cell.bias_hh.zero_()  # ours has one bias for each gate
 
     def mapped(self) -> dict[str, Tensor]:
         """Our meta-parameters' names, and the parameters that are theirs (matrices transposed)."""
-        found = {"head.weight": self.head.weight}
+        found: dict[str, Tensor] = {"head.weight": self.head.weight}
         if self.network.cell == "rnn":
             (cell,) = self.cells
             return {**found, "rnn.input": cell.weight_ih, "rnn.hidden": cell.weight_hh}
@@ -116,7 +119,7 @@ def meta_gradient(scene: Scene, place: int, starts: Sequence[Tensor] | None = No
 
 
 def change_at_worst(net: EagerNetwork, penalty: Smooth, features: Tensor, units: Units, offset: Tensor) -> Tensor:
-    """The smoothness penalty, shape [], as the released code computes it: the clean update anew in every ascent step."""
+    """The smoothness penalty, [], as the released code computes it: the clean update anew in every ascent step."""
     epsilon, length = penalty.epsilon, penalty.step_size * penalty.epsilon
     fixed = [tuple(part.detach() for part in layer) for layer in units]
     for _ in range(penalty.ascent_steps):

@@ -27,8 +27,8 @@ def meta_gradient(place: Scene) -> Phi:
 def frozen(place: Scene) -> Tensor:
     """theta, [B, P], where the frozen learned optimizer takes the optimizees."""
     theta = place.carry.theta
-    for _, theta, _, _ in frozen_unroll(place.task, place.optimizer, place.phi, place.numbers, place.steps):
-        pass
+    for step in frozen_unroll(place.task, place.optimizer, place.phi, place.numbers, place.steps):
+        theta = step[1]
     return theta
 
 

@@ -1,4 +1,4 @@
-"""Scene: everything a piece of work needs, made of random numbers: the shapes are a dataset's, its files are not needed.
+"""Scene: everything a piece of work needs, made of random numbers: a dataset's shapes, without its files.
 
 Shape letters: B optimizees, P parameters of one, N = B P coordinates, T inner steps, D examples in a batch.
 """

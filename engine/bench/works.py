@@ -1,4 +1,4 @@
-"""The pieces of work that the bench knows, by name: WORK/OPTIMIZER/OPTIMIZEE/B. No torch here: names are checked first."""
+"""The pieces of work that the bench knows, by name: WORK/OPTIMIZER/OPTIMIZEE/B. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Kernels: a learned optimizer's network without autograd's graph, as fast as the machine allows.
 
 Which way is taken is decided here: `LREG_KERNELS` is auto (what is fastest and known to work), native (C++, CPU),
-recompute (plain PyTorch, little memory) or plain (autograd's graph through the truncation: the reference).
+triton (CUDA; off unless asked for, because it has never run on a GPU), recompute (plain PyTorch, little memory) or
+plain (autograd's graph through the truncation: the reference).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import torch
 
 from engine.errors import LregError
+from engine.kernels import triton_tape
 from engine.kernels.build import BuildError, library
 from engine.kernels.native import NativeTape, supports
 from engine.kernels.recompute import ALIVE, RecomputeTape
@@ -19,7 +21,7 @@ from engine.kernels.steps import NativeSteps, PlainSteps, Steps
 from engine.kernels.tape import Tape
 from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
 
-WAYS = ("auto", "native", "recompute", "plain")
+WAYS = ("auto", "native", "triton", "recompute", "plain")
 LARGEST_GRAPH = 2**31  # bytes that a truncation's graph may take before it is computed anew instead
 
 
@@ -36,6 +38,12 @@ def tape(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tenso
     if _goes_native(optimizer, theta):
         return NativeTape(optimizer, phi, state, steps)
     way = chosen()
+    if way == "triton":
+        if not triton_tape.supports(optimizer.network, theta.device, theta.dtype):
+            raise LregError(
+                "LREG_KERNELS=triton: only for dm and rnnprop of up to 32 units on a CUDA device, in float32"
+            )
+        return triton_tape.TritonTape(optimizer, phi, state, steps)
     graph = steps * ALIVE * sum(value.numel() * value.element_size() for value in state.values())
     if way == "recompute" or (way == "auto" and graph > LARGEST_GRAPH):
         return RecomputeTape(optimizer, phi, state, steps)
@@ -69,8 +77,8 @@ def native_problem() -> str:
 def describe(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
     """What a log says of the way that is taken on a device for dm, rnnprop and simple. Compiles the kernels."""
     way = chosen()
-    if way in ("recompute", "plain"):
-        return f"{way} PyTorch, as LREG_KERNELS says"
+    if way in ("recompute", "plain", "triton"):
+        return f"{way}, as LREG_KERNELS says"
     if device.type != "cpu":
         return "plain PyTorch"
     problem = native_problem()

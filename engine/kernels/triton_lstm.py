@@ -230,10 +230,9 @@ def ascent(
         if SQUASHED:
             du = du * (1.0 - squashed * squashed)
         uphill = uphill_of(du, first, kept, cells, weights, FP, HP, LAYERS, ENTRANCE)
-        sign = tl.where(uphill > 0, 1.0, tl.where(uphill < 0, -1.0, 0.0))
-        stepped = moved + length * sign.to(moved.dtype)
-        stepped = tl.where(stepped > limit, limit, tl.where(stepped < -limit, -limit, stepped))
-        moved = tl.where(moves, stepped, moved)
+        sign = tl.where(moves & (uphill > 0), 1.0, tl.where(moves & (uphill < 0), -1.0, 0.0))
+        moved += length * sign.to(moved.dtype)
+        moved = tl.where(moved > limit, limit, tl.where(moved < -limit, -limit, moved))  # NaN stays
     store_unit(found, center + moved, 0, row, coordinates, F, FP)
     last, entry, rest = run(center + moved, known, cells, weights, FP, HP, LAYERS, ENTRANCE)
     if SQUASHED:

@@ -14,7 +14,7 @@ from engine.kernels.tape import Ascent, Side
 from engine.learned_optimizers.base import LearnedOptimizer, Network, Phi, State
 
 PROGRAMS = 128  # that pull back: a fixed number, because each adds up its own gradients
-BLOCK = 32  # coordinates of a program: with more, its tiles do not fit into the registers
+BLOCK = 32  # coordinates: with more, not even the forward step of 20 units fits into the registers
 WARPS = {"forward": 4, "backward": 8, "ascent": 8}
 MOST_FEATURES, MOST_UNITS, MOST_LAYERS = 8, 32, 4
 PADDED_FEATURES = 16  # the least that a product of tiles takes

@@ -11,7 +11,7 @@ import typer
 from engine.device import wait_politely
 from engine.errors import LregError
 from lreg_tui import __version__
-from lreg_tui.cli import compare, control, export, logs, look, machine, output, plot, presets, transfer
+from lreg_tui.cli import bench, compare, control, export, logs, look, machine, output, plot, presets, transfer
 
 app = typer.Typer(
     name="lreg",
@@ -37,6 +37,7 @@ app.command()(export.export)
 app.command()(presets.presets)
 app.add_typer(presets.app, name="preset")
 app.command()(machine.doctor)
+app.command()(bench.bench)
 
 
 def _print_version(wanted: bool) -> None:

@@ -70,7 +70,7 @@ def _devices() -> list[Finding]:
         import torch
     except Exception as error:  # whatever a broken installation raises is what is to be told
         return [Finding("torch", f"cannot be imported: {error}", problem=True)]
-    findings = [Finding("threads", f"{torch.get_num_threads()} CPU threads used by torch")]
+    findings = [Finding("threads", f"{torch.get_num_threads()} CPU threads used by torch"), *_speed()]
     if not torch.cuda.is_available():
         return [*findings, Finding("GPU", "none that CUDA can use; runs use the CPU")]
     for index in range(torch.cuda.device_count()):
@@ -79,6 +79,20 @@ def _devices() -> list[Finding]:
         memory = f"{present.size(free)} of {present.size(total)} free"
         findings.append(Finding(f"cuda:{index}", f"{facts.name}, {memory}, CUDA {torch.version.cuda}"))
     return findings
+
+
+def _speed() -> list[Finding]:
+    """Whether the CPU kernels work, and whether something else is in their way. Compiles them at first use."""
+    import torch
+
+    from engine import kernels
+    from engine.bench import busy
+
+    way, look = kernels.describe(torch.device("cpu")), busy.look()
+    return [
+        Finding("CPU kernels", way, problem="because" in way),
+        Finding("speed", f"{look.summary} (lreg bench measures more)", problem=look.fewer_are_faster),
+    ]
 
 
 def _processor() -> list[Finding]:
