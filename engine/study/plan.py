@@ -9,19 +9,24 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from engine.errors import RunError
+from engine.document import Document, put
+from engine.errors import PresetError, RunError
 from engine.preset import Preset
+from engine.settings import setting
 from engine.writer import slug
 
 Point = dict[str, Any]
 """A value for each axis, by key path ("penalty.sam.rho")."""
 
 SPEAKING = ("name", "description", "tags", "threads")  # keys that change no figure
+PICKED_BY: tuple[str, ...] = ("best_validation_loss", "validation_loss")
+PICKED_BY += ("best_validation_mean_loss", "validation_mean_loss")
+SAMPLERS = ("tpe", "random")
+LONGEST_NAME = 80  # of a preset
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,8 @@ class Axis:
 
     key: str
     values: tuple[Any, ...] = ()
-    low: float = math.nan
-    high: float = math.nan
+    low: float | None = None
+    high: float | None = None
     log: bool = True
     integer: bool = False
 
@@ -54,16 +59,16 @@ class ArmPlan:
 class Pick:
     """How the best point of an arm is chosen: a metric of validation, mean over the meta-seeds; less is better."""
 
-    metric: str = "best_validation_loss"
+    metric: str = setting("best_validation_loss", choices=PICKED_BY, help="metric by which winners are picked")
 
 
 @dataclass(frozen=True)
 class Search:
     """Points asked for one after another instead of a grid, by Optuna."""
 
-    sampler: str = "tpe"
-    trials: int = 20
-    seed: int = 0
+    sampler: str = setting("tpe", choices=SAMPLERS, help="how the next point is chosen")
+    trials: int = setting(20, minimum=1, maximum=10_000, help="points for each arm with axes")
+    seed: int = setting(0, minimum=0, maximum=2**53, help="of what is random in the search")
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,9 @@ class TransferRequest:
 
     of: str = "winners"  # or all
     to: tuple[str, ...] = ()
-    settings: dict[str, Any] = field(default_factory=dict, hash=False)  # TransferSettings: steps, seeds, checkpoint, ...
+    settings: dict[str, Any] = field(
+        default_factory=dict, hash=False
+    )  # TransferSettings: steps, seeds, checkpoint, ...
     evaluation: dict[str, Any] = field(default_factory=dict, hash=False)  # over the [evaluation] table
     scales: tuple[float, ...] = ()  # beside 1, for the reference arm: its scale frontier
     untrained: bool = True  # for the reference arm
@@ -125,14 +132,22 @@ class StudyPlan:
         return [cell for arm in self.arms for cell in self.cells_of(arm, arm.grid())]
 
     def _preset(self, arm: ArmPlan, point: Point, seed: int) -> Preset:
+        from engine import catalog as catalogs
         from engine.preset import from_mapping
 
-        name = f"{self.name}-{arm.name}" + "".join(f"-{key.split('.')[-1]}{value}" for key, value in point.items())
-        values = json.loads(json.dumps(arm.preset, default=list))
-        for key, value in point.items():
-            _put(values, key, value)
-        tags = dict.fromkeys([*values.get("tags", ()), f"study:{self.name}"])
-        return from_mapping({**values, "name": f"{name}-s{seed}", "seed": seed, "tags": list(tags)}, self.name)
+        catalog = catalogs.load()
+        values = {**arm.preset, "task": _lone(arm.preset.get("task", {}))}
+        document = Document(json.loads(json.dumps(values, default=list)), [])
+        problems = put(document, point.items(), "", catalog)
+        if problems:
+            raise PresetError(problems, self.name)
+        tags = dict.fromkeys([*document.values.get("tags", ()), f"study:{self.name}"])
+        own = {"name": self._run_name(arm, point, seed), "seed": seed, "tags": list(tags)}
+        return from_mapping({**document.values, **own}, self.name, catalog=catalog)
+
+    def _run_name(self, arm: ArmPlan, point: Point, seed: int) -> str:
+        name, ending = "-".join([self.name, arm.name, *(_word(*item) for item in point.items())]), f"-s{seed}"
+        return name[: LONGEST_NAME - len(ending)] + ending
 
     def dumps(self) -> str:
         return json.dumps(asdict(self), indent=1, default=list) + "\n"
@@ -162,14 +177,15 @@ class StudyPlan:
             raise RunError(f"study.json: no study ({error})") from None
 
 
-def _put(tables: dict[str, Any], key: str, value: Any) -> None:
-    *path, last = key.split(".")
-    node: Any = tables
-    for part in path:
-        node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-        if isinstance(node, list) and len(node) == 1:
-            node = node[0]  # a lone task
-    node[last] = value
+def _lone(tasks: Any) -> Any:
+    """A task distribution of one as that one, as people write it, so that key paths are the same."""
+    return tasks[0] if isinstance(tasks, (list, tuple)) and len(tasks) == 1 else tasks
+
+
+def _word(key: str, value: Any) -> str:
+    """A coordinate of a point as part of a name: "rho0.05"."""
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    return key.split(".")[-1] + "+".join(f"{part:.4g}" if isinstance(part, float) else str(part) for part in parts)
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:

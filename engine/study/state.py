@@ -9,15 +9,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from engine.errors import RunError
 from engine.files import read_json
 from engine.reader import RunReader
-from engine.results import mean
+from engine.results import best_of, mean
 from engine.study.plan import Cell, Point, StudyPlan
+from engine.writer import is_complete
 
-STUDIES = ".studies"  # folder of the studies in a run store
 TRIALS = "trials.json"  # of a study with a search: the points asked for so far, arm by arm
 MISSING = "missing"
 
@@ -29,7 +27,7 @@ class CellState:
     cell: Cell
     run: RunReader
     state: str  # a run's state, or missing
-    value: float | None  # of the metric that winners are picked by; None while there is none
+    value: float | None  # of the metric that winners are picked by; None until the run has finished
 
 
 @dataclass(frozen=True)
@@ -66,23 +64,46 @@ def cells(plan: StudyPlan, folder: Path) -> list[Cell]:
     return [cell for arm in plan.arms for cell in plan.cells_of(arm, asked.get(arm.name, []) if arm.axes else [{}])]
 
 
+class Looker:
+    """Looks at a study again and again: what cannot change is kept between two looks."""
+
+    def __init__(self, plan: StudyPlan, folder: Path) -> None:
+        """The run store is the folder that the study's lies in."""
+        self.plan = plan
+        self.folder = folder
+        self.store = folder.parent.parent
+        self._cells: dict[str, list[tuple[Cell, RunReader]]] = {}  # of the points asked for so far
+        self._values: dict[Path, float | None] = {}  # of the runs that have finished
+
+    def look(self) -> list[CellState]:
+        """Where every cell's run is."""
+        return [self._state(cell, run) for cell, run in self._found()]
+
+    def _found(self) -> list[tuple[Cell, RunReader]]:
+        asked = "" if self.plan.search is None else json.dumps(trials_of(self.folder), sort_keys=True)
+        if asked not in self._cells:
+            found = {cell.run_id(self.plan.stamp): cell for cell in cells(self.plan, self.folder)}  # each run once
+            self._cells = {asked: [(cell, RunReader(self.store / run_id)) for run_id, cell in found.items()]}
+        return self._cells[asked]
+
+    def _state(self, cell: Cell, run: RunReader) -> CellState:
+        if run.path in self._values and is_complete(run.path):  # what has finished stays so, unless it is deleted
+            return CellState(cell, run, "finished", self._values[run.path])
+        self._values.pop(run.path, None)
+        state = state_of(run)
+        if state == "finished":
+            self._values[run.path] = best_of(run, self.plan.pick.metric)
+        return CellState(cell, run, state, self._values.get(run.path))
+
+
 def look(plan: StudyPlan, folder: Path) -> list[CellState]:
-    """Where every cell's run is. The run store is the folder that the study's lies in."""
-    store = folder.parent.parent
-    return [_cell_state(cell, RunReader(store / cell.run_id(plan.stamp)), plan.pick.metric) for cell in cells(plan, folder)]
+    """Where every cell's run is, for whoever looks once."""
+    return Looker(plan, folder).look()
 
 
-def _cell_state(cell: Cell, run: RunReader, metric: str) -> CellState:
-    there = (run.path / "run.json").is_file()
-    state = run.state if there else MISSING
-    return CellState(cell, run, state, picked_value(run, metric) if there else None)
-
-
-def picked_value(run: RunReader, metric: str) -> float | None:
-    """The figure by which a run is judged: the newest of a metric, or the best of one ("best_validation_loss")."""
-    from engine.results import best_of  # S2: add there, or compute here from the metrics
-
-    return best_of(run, metric)
+def state_of(run: RunReader) -> str:
+    """A run's state, or missing: where there is no folder, or one that was never completed."""
+    return run.state if is_complete(run.path) else MISSING
 
 
 def candidates(states: Iterable[CellState]) -> list[Candidate]:
