@@ -1,6 +1,6 @@
 """Notes on a run: the name that people gave it later, tags, and whether it is pinned. A file beside the run's own.
 
-The only file in a run folder that is not its process's: whoever looks at the run writes it, whole.
+Like scale.json and landscape/, it is written not by the run's process but by whoever looks at the run: whole each time.
 """
 
 from __future__ import annotations

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import tomli_w
-
 from engine import catalog as catalogs
 from engine import document as documents
+from engine import toml_text
 from engine.catalog import Catalog
 from engine.document import find, merge, shipped
 from engine.errors import PresetError, Problem
@@ -69,7 +68,7 @@ class Preset:
 
     def dumps(self) -> str:
         """TOML that gives this very preset when it is loaded again."""
-        return tomli_w.dumps(_plain(self.values))
+        return toml_text.dumps(_plain(self.values))
 
 
 def load_preset(

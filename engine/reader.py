@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from array import array
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from engine.columns import Column, Columns, Stamps
 from engine.errors import RunError
 from engine.files import is_locked, open_to_read, read_json, read_limited
 from engine.status import Status, is_number
@@ -23,23 +24,16 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = ("best", "last", "initial")
 LARGEST_TRANSFER = 2**26  # bytes
-PIECE = 2**22  # bytes of metrics read at a time; a line as long is no record
+PIECE = 2**17  # bytes of metrics read at a time
+LONGEST = 2**22  # bytes; a longer line is no record
 TAIL = 64  # bytes before the read position that must still be there, else the metrics file was rewritten
-
-
-@dataclass
-class Column:
-    """One metric: step, wall time (unix s) and value of each of its records; null values are NaN."""
-
-    steps: array[float] = field(default_factory=lambda: array("d"))
-    times: array[float] = field(default_factory=lambda: array("d"))
-    values: array[float] = field(default_factory=lambda: array("d"))
+DECODER = json.JSONDecoder()
 
 
 class RunReader:
     """A run folder, for whoever looks: never writes, never raises for what it finds.
 
-    One reader belongs to one thread at a time.
+    One reader belongs to one thread at a time; others may look at its `columns` meanwhile.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -47,7 +41,7 @@ class RunReader:
         self.id = self.path.name
         self.restarts = 0
         self.bad_lines = 0
-        self.columns: dict[str, Column] = {}
+        self.columns = Columns()
         self._offset = 0
         self._tail = b""  # the last bytes before the offset
 
@@ -148,30 +142,42 @@ class RunReader:
         paths = {name: self.path / "checkpoint" / f"{name}.safetensors" for name in CHECKPOINTS}
         return {name: path for name, path in paths.items() if path.is_file()}
 
-    def poll(self) -> list[dict[str, Any]]:
-        """Read what metrics.jsonl has gained, return the new records.
+    def poll(self) -> int:
+        """Read what metrics.jsonl has gained into `columns`; return how many records that were."""
+        return sum(map(len, self.pieces()))
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Poll, and yield the new records one by one: they are not kept."""
+        for piece in self.pieces():
+            yield from piece
+
+    def pieces(self) -> Iterator[list[dict[str, Any]]]:
+        """Poll in steps of a few milliseconds, between which a caller may rest, or leave the rest for the next time.
 
         A torn last line waits for its rest, bad lines are counted in `bad_lines`. If a resume has rewritten the file,
-        reading starts over from its beginning: `restarts` goes up, and all its records are returned.
+        reading starts over from its beginning: `restarts` goes up, and all its records are new.
         """
-        records: list[dict[str, Any]] = []
         try:
             with open_to_read(self.path / "metrics.jsonl") as file:
                 if not self._is_the_same(file):
                     self._start_over()
-                file.seek(self._offset)
-                while whole := self._whole_lines(file.read(PIECE)):
-                    records += [record for line in whole.split(b"\n") if line and (record := self._record(line))]
+                while whole := self._whole_lines(file):
+                    records = self._records(whole)
+                    self.columns.add(records)
                     self._offset += len(whole)
                     self._tail = (self._tail + whole)[-TAIL:]
-                    file.seek(self._offset)
+                    yield records
         except OSError:
             pass
-        return records
 
-    def _whole_lines(self, data: bytes) -> bytes:
-        """The data up to its last line end; all of it where a line is so long that it must be passed over in pieces."""
-        return data if len(data) == PIECE and b"\n" not in data else data[: data.rfind(b"\n") + 1]
+    def _whole_lines(self, file: IO[bytes]) -> bytes:
+        """The next lines that have ended; of one that is too long a part, as it must be passed over."""
+        for size in (PIECE, LONGEST):
+            file.seek(self._offset)
+            data = file.read(size)
+            if (end := data.rfind(b"\n") + 1) or len(data) < size:
+                return data[:end]
+        return data
 
     def _is_the_same(self, file: IO[bytes]) -> bool:
         file.seek(self._offset - len(self._tail))
@@ -180,41 +186,51 @@ class RunReader:
     def _start_over(self) -> None:
         self.restarts += 1
         self.bad_lines = 0
-        self.columns = {}
+        self.columns = Columns()
         self._offset = 0
         self._tail = b""
 
-    def _record(self, line: bytes) -> dict[str, Any] | None:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        if not isinstance(record, dict) or not is_number(record.get("step")):
-            self.bad_lines += 1
-            return None
-        step, when = record["step"], record.get("t")
-        for metric, value in record.items():
-            if metric in ("step", "t") or not is_number(value, True):
-                continue
-            column = self.columns.setdefault(metric, Column())
-            column.steps.append(step)
-            column.times.append(when if when is not None and is_number(when) else math.nan)
-            column.values.append(math.nan if value is None else value)
-        return record
+    def _records(self, lines: bytes) -> list[dict[str, Any]]:
+        records = [_parse(line) for line in _split(lines) if line]
+        good = [record for record in records if isinstance(record, dict) and is_number(record.get("step"))]
+        self.bad_lines += len(records) - len(good)
+        return good
 
-    def series(self, metric: str) -> tuple[array[float], array[float]]:
-        """Steps and values of a metric as far as they were polled: copies, which numpy takes as they are."""
-        column = self.columns.get(metric, Column())
-        return column.steps[:], column.values[:]
+    def series(self, metric: str) -> tuple[Sequence[float], Sequence[float]]:
+        """Steps and values of a metric as far as they were polled. They stay as they are; numpy takes them uncopied."""
+        column = self.columns.get(metric, Column(Stamps(1)))
+        return column.steps, column.values
 
     def latest(self, metric: str) -> float | None:
         """The newest value of a metric as far as it was polled; None if there is none, or it was not finite."""
         values = self.columns[metric].values if metric in self.columns else ()
-        return values[-1] if values and math.isfinite(values[-1]) else None
+        return values[-1] if len(values) and math.isfinite(values[-1]) else None
 
 
 def _unix(created: Any) -> float | None:
     try:
         return datetime.fromisoformat(created.replace("Z", "+00:00")).timestamp()
     except (AttributeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _split(lines: bytes) -> list[str] | list[bytes]:
+    try:
+        return lines.decode().split("\n")
+    except UnicodeDecodeError:
+        return lines.split(b"\n")
+
+
+def _parse(line: str | bytes) -> Any:
+    """What json.loads makes of the bytes of a line, most often in half of its time; None where they are no JSON."""
+    try:
+        if isinstance(line, str):
+            found, end = DECODER.raw_decode(line)
+            if end == len(line):
+                return found
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return json.loads(line if isinstance(line, bytes) else line.encode())
+    except (ValueError, RecursionError):
         return None

@@ -358,4 +358,5 @@ def _penalty_at(penalty: GeometricPenalty, loss: BatchLoss) -> Callable[..., tup
 
 def _sound(gradient: Tensor, loss: Tensor) -> Tensor:
     """Whether gradient, [B, P], and loss, [B], are finite: [B]."""
-    return gradient.detach().isfinite().all(-1) & loss.detach().isfinite()
+    largest = torch.linalg.vector_norm(gradient.detach(), torch.inf, dim=-1)  # one pass; infinite or NaN if one is
+    return largest.isfinite() & loss.detach().isfinite()

@@ -25,7 +25,7 @@ RESUMABLE = ("stopped", "failed", "crashed")
 def stop(path: Path) -> str:
     """Ask a run to finish its truncation, write a checkpoint and end. Does not wait for that."""
     reader = RunReader(path)
-    launch.request(reader, signal.SIGTERM, "stop")
+    _signal(reader, signal.SIGTERM, "stop")
     return f"stopping {called(reader)}: it writes a checkpoint first"
 
 
@@ -33,9 +33,9 @@ def pause_or_continue(path: Path) -> str:
     """Ask a running run to rest, and one that rests to go on. Does not wait for that."""
     reader = RunReader(path)
     if reader.state == "paused":
-        launch.request(reader, signal.SIGUSR2, "continue")
+        _signal(reader, signal.SIGUSR2, "continue")
         return f"{called(reader)} goes on"
-    launch.request(reader, signal.SIGUSR1, "pause")
+    _signal(reader, signal.SIGUSR1, "pause")
     return f"pausing {called(reader)}; the same key lets it go on"
 
 
@@ -47,7 +47,7 @@ def resume(path: Path, data_dir: Path | None = None) -> str:
     reader = RunReader(path)
     status = reader.status()
     if status.state not in RESUMABLE:
-        raise RunError(f"run {reader.id} is {status.state}: nothing to resume")
+        raise RunError(f"{called(reader)} is {status.state}: nothing to resume")
     if not reader.is_transfer:
         reader.preset()  # a damaged one is found before anything starts
     launch.start_detached(reader, data_dir=data_dir)
@@ -59,11 +59,11 @@ def delete(path: Path) -> str:
     reader = RunReader(path)
     shown = called(reader)
     if path.is_symlink():
-        raise RunError(f"run {reader.id} is a link to {path.readlink()}: delete that, or the link, yourself")
+        raise RunError(f"{shown} is a link to {path.readlink()}: delete that, or the link, yourself")
     if (state := reader.state) in LIVE:
-        raise RunError(f"run {reader.id} is {state}: stop it first")
+        raise RunError(f"{shown} is {state}: stop it first")
     if reader.is_held:
-        raise RunError(f"run {reader.id} is {state}, but a process still holds it: wait for its end")
+        raise RunError(f"{shown} is {state}, but a process still holds it: wait for its end")
     try:
         for name in ("run.json", "status.json"):  # without them it is no run: nobody takes half of one for a whole
             (path / name).unlink(missing_ok=True)
@@ -75,11 +75,11 @@ def delete(path: Path) -> str:
 
 def rename(path: Path, name: str) -> str:
     """Give a run another name; an empty one brings back its own. The folder and the id stay."""
-    name = name.strip()
+    name, before = name.strip(), called(RunReader(path))
     if len(name) > LONGEST_NAME:
         raise RunError(f"name: found {len(name)} characters; allowed: at most {LONGEST_NAME}")
     _note(path, replace(notes.read(path), name=name))
-    return f"{path.name} is called {name}" if name else f"{path.name} has its own name again"
+    return f"{before} is now called {called(RunReader(path))}"
 
 
 def tags_after(known: Iterable[str], words: str) -> tuple[str, ...]:
@@ -105,18 +105,25 @@ def tag(path: Path, words: str) -> str:
     remarks = notes.read(path)
     tags = tags_after(remarks.tags, words)
     _note(path, replace(remarks, tags=tags))
-    return f"tags of {path.name}: {', '.join(tags) or 'none'}"
+    return f"tags of {called(RunReader(path))}: {', '.join(tags) or 'none'}"
 
 
 def pin(path: Path, pinned: bool) -> str:
     """Keep a run at the top of lists, or no longer."""
     _note(path, replace(notes.read(path), pinned=pinned))
-    return f"{path.name} is {'pinned' if pinned else 'no longer pinned'}"
+    return f"{called(RunReader(path))} is {'pinned' if pinned else 'no longer pinned'}"
 
 
 def called(reader: RunReader) -> str:
     """What people call a run. From strangers: clean it before it is shown."""
     return notes.read(reader.path).name or str(reader.facts.get("name") or reader.id)
+
+
+def _signal(reader: RunReader, number: signal.Signals, purpose: str) -> None:
+    try:
+        launch.request(reader, number, purpose)
+    except RunError as error:  # it speaks of the run by its id, as the command line does
+        raise RunError(str(error).replace(f"run {reader.id}", called(reader), 1)) from None
 
 
 def _note(path: Path, remarks: Notes) -> None:

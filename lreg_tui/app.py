@@ -13,6 +13,8 @@ from lreg_tui import __version__
 if TYPE_CHECKING:
     from lreg_tui.console import LregApp
 
+INCAPABLE = ("dumb", "unknown")  # terminals that only print line after line
+
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="lreg-tui", description="The console of lreg. Press ? in it for its keys.")
@@ -40,7 +42,15 @@ def main() -> int:
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         print("error: lreg-tui needs a terminal; without one use `lreg` (see lreg --help)", file=sys.stderr)
         return 2
+    if (terminal := os.environ.get("TERM", "")) in INCAPABLE:
+        print(
+            f"error: lreg-tui needs a terminal that it can draw on, and TERM is {terminal}; use `lreg`", file=sys.stderr
+        )
+        return 2
     app = make_app(given)
+    if app.store.root.exists() and not app.store.root.is_dir():
+        print(f"error: {str(app.store.root)!r}: not a folder: runs cannot live there", file=sys.stderr)
+        return 2
     app.run(mouse=not given.no_mouse)
     return app.return_code or 0
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine import notes
 from engine.settings import show
 from lreg_tui import comparison_sheets, present
 from lreg_tui.charts.line import Line
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST = 6  # runs side by side
 DIFFERS = "bold yellow"
+STAR = "★ best mean; 4 says what is clear"
 
 Stamp = tuple[tuple[str, int, int], ...]
 
@@ -59,19 +61,19 @@ class Found:
 
 
 def stamp_of(paths: Sequence[Path]) -> Stamp:
-    """Changes whenever a transfer file of these runs does."""
+    """Changes whenever a transfer file of these runs does, or what people call them."""
     found = []
     for path in paths:
         try:
-            entries = list(os.scandir(path / "transfer"))
+            files = [path / notes.FILE, *(Path(entry.path) for entry in os.scandir(path / "transfer"))]
         except OSError:
-            continue
-        for entry in entries:
+            files = [path / notes.FILE]
+        for file in files:
             try:
-                status = entry.stat()
-            except OSError:  # replaced at this moment: the next look finds it
+                status = file.stat()
+            except OSError:  # not there, or replaced at this moment: the next look finds it
                 continue
-            found.append((entry.path, status.st_mtime_ns, status.st_size))
+            found.append((str(file), status.st_mtime_ns, status.st_size))
     return tuple(sorted(found))
 
 
@@ -115,13 +117,19 @@ def _panels(compared: Comparison, step: int | None) -> tuple[Panel | None, Panel
     return sharpness, curves
 
 
-def chart_lines(panel: Panel | None, compared: Comparison) -> list[Line]:
-    """The lines of a panel for a chart: arms in their colours, controls and baselines dim behind them."""
+def numbers_of(compared: Comparison, paths: Sequence[Path]) -> dict[str, tuple[int, ...]]:
+    """Which of the runs each arm has, by its label: colours and markers go by the order of the runs."""
+    places = {path: place for place, path in enumerate(paths)}
+    return {arm.label: tuple(sorted(places[run.reader.path] for run in arm.runs)) for arm in compared.arms}
+
+
+def chart_lines(panel: Panel | None, compared: Comparison, paths: Sequence[Path]) -> list[Line]:
+    """The lines of a panel for a chart: arms in the colours of their first runs, controls and baselines dim behind."""
     if panel is None:
         return []
     import numpy
 
-    numbers = {arm.label: index for index, arm in enumerate(compared.arms)}
+    numbers = {label: places[0] for label, places in numbers_of(compared, paths).items()}
     lines = []
     for line in panel.lines:
         is_arm = line.who.kind == "arm"
@@ -131,7 +139,7 @@ def chart_lines(panel: Panel | None, compared: Comparison) -> list[Line]:
                 present.clean(line.who.label, 60),
                 numpy.asarray(line.x, dtype=float),
                 numpy.asarray(line.y, dtype=float),
-                colour=numbers[line.who.label] if is_arm else len(numbers) + line.who.number,
+                colour=numbers[line.who.label] if is_arm else len(paths) + line.who.number,
                 dim=not is_arm,
                 errors=(high - low) / 2,
             )
@@ -165,10 +173,23 @@ def _shown(value: Any) -> str:
 
 
 def result_sheets(compared: Comparison) -> Iterator[Sheet]:
-    """For every task its table, then how meta-training ended."""
+    """For every task its table, then how meta-training ended. Of a lone arm nothing is marked as the best."""
     for table in compared.tables:
-        yield comparison_sheets.table_sheet(table, compared.radius)
+        sheet = comparison_sheets.table_sheet(table, compared.radius)
+        yield sheet if len(compared.arms) > 1 else _unmarked(sheet)
     yield comparison_sheets.runs_sheet(compared)
+
+
+def _unmarked(sheet: Sheet) -> Sheet:
+    return replace(
+        sheet, rows=[(label, [replace(entry, best=False) for entry in entries]) for label, entries in sheet.rows]
+    )
+
+
+def with_legend(sheet: Sheet) -> Sheet:
+    """The sheet with a line that says what its star means, where it has one."""
+    has_star = any(entry.best for _, entries in sheet.rows for entry in entries)
+    return replace(sheet, remarks=[*sheet.remarks, STAR]) if has_star else sheet
 
 
 def difference_sheets(compared: Comparison) -> Iterator[Sheet]:
@@ -182,6 +203,12 @@ def difference_sheets(compared: Comparison) -> Iterator[Sheet]:
             )
         if any(effect.figure.name in comparison_sheets.BY_RADIUS for effect in effects):
             yield comparison_sheets.radius_sheet(effects)
+
+
+def without_results(compared: Comparison, tables: Sequence[Table]) -> list[str]:
+    """Labels of the arms that have no row in these tables."""
+    there = {row.arm for table in tables for row in table.rows if row.kind == "arm"}
+    return [arm.label for arm in compared.arms if arm.label not in there]
 
 
 def landscape_of(compared: Comparison) -> tuple[str, int] | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.events import Resize
+from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
@@ -16,9 +17,20 @@ from engine.runs import RunStore
 from lreg_tui import present, session, themes
 from lreg_tui.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
 from lreg_tui.messages import RunEnded, RunsChanged, SeriesChanged
+from lreg_tui.no_color import NoColour
 from lreg_tui.screens.too_small import TooSmallScreen
 
+if TYPE_CHECKING:
+    from textual.command import Provider
+
 SMALLEST = (60, 20)  # columns and lines below which a message stands in place of the screen
+
+
+def key_commands() -> type[Provider]:
+    """What the palette offers beside Textual's own commands: imported when it is opened."""
+    from lreg_tui.commands import KeyCommands
+
+    return KeyCommands
 
 
 class LregApp(App[None]):
@@ -27,8 +39,10 @@ class LregApp(App[None]):
     TITLE = "lreg"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
+    COMMANDS = App.COMMANDS | {key_commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "help", key_display="?"),
+        Binding("f1", "help", "help", key_display="F1", show=False, priority=True),  # also where a ? is a letter
         Binding("n", "new_run", "new run"),
         Binding("q", "quit", "quit"),
     ]
@@ -47,15 +61,16 @@ class LregApp(App[None]):
         self.slow_link = slow_link
         self.session_path = session_path
         self.remembered = session.load(session_path)
+        for theme in themes.THEMES:
+            self.register_theme(theme)
+        known = self.remembered.theme  # taken up before the styles are made, which are made once then
+        self.theme = known if known in self.available_themes else themes.DEFAULT
         self.feed = Feed(store, self._tell, SLOW_INTERVAL_S if slow_link else INTERVAL_S)
+        self._own_filters = [NoColour()] if self.no_color else []
 
     def on_mount(self) -> None:
         from lreg_tui.screens.dashboard import DashboardScreen
 
-        for theme in themes.THEMES:
-            self.register_theme(theme)
-        known = self.remembered.theme
-        self.theme = known if known in self.available_themes else themes.DEFAULT
         self.push_screen(DashboardScreen())
         self.call_after_refresh(self.feed.start)  # the first paint comes first
 
@@ -68,6 +83,9 @@ class LregApp(App[None]):
         """None under a screen that covers all. Textual 8.2 draws that one again for each change on the one below it."""
         covers_all = len(self._screen_stack) > 1 and self.screen.styles.background.a == 1
         return [] if covers_all else super()._background_screens
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), *self._own_filters]
 
     def remember(self, screen: str = "", **values: object) -> None:
         """Keep a screen's values (and the theme) for the next time."""
@@ -113,10 +131,11 @@ class LregApp(App[None]):
 
         self.push_screen(RunScreen(run_id))
 
-    def open_compare(self, run_ids: Sequence[str]) -> None:
+    def open_compare(self, run_ids: Sequence[str], **where: Any) -> None:
+        """`where`: the tab to begin with, task and inner step."""
         from lreg_tui.screens.compare import CompareScreen
 
-        self.push_screen(CompareScreen(tuple(run_ids)))
+        self.push_screen(CompareScreen(tuple(run_ids), **where))
 
     def open_transfer(self, run_ids: Sequence[str]) -> None:
         from lreg_tui.screens.transfer import TransferScreen

@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine import notes
 from engine.errors import LregError
 from engine.notes import Notes
 from engine.runs import RunReader, RunStore
 from engine.status import LIVE
-
-if TYPE_CHECKING:
-    from numpy import ndarray
+from lreg_tui.followed import Followed, Series
 
 INTERVAL_S = 1.0
 SLOW_INTERVAL_S = 3.0  # --slow-link
-PATIENCE_S = 0.03  # how long the console waits for a run that is being read before it goes on without
 
 
 @dataclass(frozen=True)
@@ -60,23 +56,6 @@ class RunRow:
         return min(1.0, self.step / self.total) if self.total else 0.0
 
 
-@dataclass(frozen=True)
-class Series:
-    """One metric of a run: meta-steps, wall times (unix s) and values, float64 arrays of one length; gaps are NaN."""
-
-    steps: ndarray
-    times: ndarray
-    values: ndarray
-
-
-@dataclass
-class _Followed:
-    """A run whose metrics are read; `busy` is held while they are, which may be seconds for a long run."""
-
-    reader: RunReader
-    busy: threading.Lock = field(default_factory=threading.Lock)
-
-
 @dataclass
 class _Known:
     """What is remembered of a run between two looks."""
@@ -106,9 +85,7 @@ class Feed:
         self.rows: tuple[RunRow, ...] = ()
         self._tell = tell
         self._known: dict[Path, _Known] = {}
-        self._followed: dict[str, _Followed] = {}
-        self._series: dict[tuple[str, str], Series] = {}
-        self._guard = threading.Lock()
+        self._followed = Followed()
         self._stop = threading.Event()
         self._nudge = threading.Event()
         self._thread: threading.Thread | None = None
@@ -128,84 +105,37 @@ class Feed:
 
     def follow(self, paths: Mapping[str, Path]) -> None:
         """Read the metrics of these runs (id to folder) and of no others."""
-        with self._guard:
-            self._followed = {
-                run_id: self._followed.get(run_id) or _Followed(RunReader(path)) for run_id, path in paths.items()
-            }
-            self._series = {key: series for key, series in self._series.items() if key[0] in self._followed}
+        self._followed.follow(paths)
         self._nudge.set()
 
     def metrics(self, run_id: str) -> list[str]:
         """Names of the metrics that a followed run has so far."""
-        with self._at_hand(run_id) as reader:
-            return sorted(reader.columns) if reader is not None else []
-
-    def began(self, run_id: str) -> float | None:
-        """Wall time (unix s) of a followed run's first record, from which its time axis counts."""
-        with self._at_hand(run_id) as reader:
-            times = [column.times[0] for column in reader.columns.values() if column.times] if reader else []
-        return min(times, default=None)
+        return self._followed.metrics(run_id)
 
     def series(self, run_id: str, metric: str) -> Series | None:
-        """A metric of a followed run as it stood at the last look; None if it has none, or none was read yet."""
-        import numpy
-
-        with self._at_hand(run_id) as reader:
-            known = self._series.get((run_id, metric))
-            if reader is None:
-                return known
-            column = reader.columns.get(metric)
-            if column is None:
-                return None
-            if known is None or len(known.values) != len(column.values):
-                arrays = (numpy.array(part, dtype=float) for part in (column.steps, column.times, column.values))
-                known = self._series[run_id, metric] = Series(*arrays)
-            return known
-
-    @contextmanager
-    def _at_hand(self, run_id: str) -> Iterator[RunReader | None]:
-        """A followed run's reader; None while a long run is being read, whose end is told."""
-        with self._guard:
-            followed = self._followed.get(run_id)
-        if followed is None or not followed.busy.acquire(timeout=PATIENCE_S):
-            yield None
-            return
-        try:
-            yield followed.reader
-        finally:
-            followed.busy.release()
+        """A metric of a followed run as far as it is read: the same object while nothing was added."""
+        return self._followed.series(run_id, metric)
 
     def _loop(self) -> None:
-        while not self._stop.is_set():
-            self.look()
-            self._nudge.wait(self.interval)
+        while True:
             self._nudge.clear()
+            if self._stop.is_set():
+                return
+            if not self.look():
+                self._nudge.wait(self.interval)
 
-    def look(self) -> None:
-        """One look at the store and at the followed runs."""
+    def look(self) -> bool:
+        """One look at the store and at the followed runs. True if there is more to be read of one of these."""
         rows = tuple(self._scan())
         changed = rows != self.rows
         before = {row.path: row for row in self.rows}
         ended = [row for row in rows if not row.is_live and row.path in before and before[row.path].is_live]
         self.rows = rows
-        fresh = self._poll()
+        fresh, is_behind = self._followed.poll(self.interval, self._nudge.is_set)
         if changed or fresh or self._first:
             self._first = False
             self._tell(rows if changed or not before else None, fresh, ended)
-
-    def _poll(self) -> frozenset[str]:
-        with self._guard:
-            followed = dict(self._followed)
-        fresh = set()
-        for run_id, item in followed.items():
-            reader = item.reader
-            with item.busy:
-                restarts = reader.restarts
-                if reader.poll() or reader.restarts != restarts:
-                    fresh.add(run_id)
-                    if reader.restarts != restarts:
-                        self._series = {key: value for key, value in self._series.items() if key[0] != run_id}
-        return frozenset(fresh)
+        return is_behind
 
     def _scan(self) -> Iterable[RunRow]:
         readers = [*self.store.list(), *self.store.transfers()]

@@ -60,6 +60,7 @@ MORE_METRICS = (
 )
 _COMPARISON = re.compile(r"([A-Za-z][\w-]*)(<=|>=|!=|<|>|=)(.*)", re.DOTALL)
 _FIELD = re.compile(r"([A-Za-z]\w*):(.*)", re.DOTALL)
+_WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+", re.ASCII)
 HELP = """\
 Words look in name and id; all terms must hold; a minus before a term turns it round.
@@ -89,11 +90,22 @@ def compile(text: str, metrics: Collection[str] = ()) -> Predicate:
     return lambda row: all(predicate(row) for predicate in predicates)
 
 
+def understood(text: str, metrics: Collection[str] = ()) -> str:
+    """The filter without the terms that mean nothing, or nothing yet: it can be used while it is typed."""
+    kept = []
+    for word in _WORD.findall(text):
+        try:
+            compile(word, metrics)
+        except FilterError:
+            continue
+        kept.append(word)
+    return " ".join(kept)
+
+
 def split(text: str) -> list[Term]:
     """The terms of a filter. Raises FilterError for a quote that is not closed, or a minus before nothing."""
     terms = []
-    for found in re.finditer(r'(?:[^\s"]|"[^"]*"?)+', text):
-        word = found[0]
+    for word in _WORD.findall(text):
         if word.count('"') % 2:
             raise _error(show(word), 'a closing "')
         negated = word.startswith("-") and not _is_number(word)
@@ -128,10 +140,10 @@ def _word(text: str) -> Predicate:
 def _field(name: str, value: str) -> Predicate:
     if name not in FIELDS:
         raise _error(show(f"{name}:"), ", ".join(f"{field}:" for field in FIELDS), did_you_mean(name, FIELDS))
-    words = [word for word in value.split(",") if word]
-    if not words:
+    values = [word for word in value.split(",") if word]
+    if not values:
         raise _error(f"{name}: without a value", FIELDS[name])
-    predicates = [_one_of(name, word) for word in words]
+    predicates = [_one_of(name, word) for word in values]
     return lambda row: any(predicate(row) for predicate in predicates)
 
 
@@ -161,13 +173,13 @@ def _among(name: str, wanted: str) -> Predicate:
     pattern = _literal(wanted)
 
     def holds(row: RunRow) -> bool:
-        words = [word.lower() for word in _words(row, name)]
-        return any(fnmatchcase(word, pattern) for word in words) or (wanted == NONE and not words)
+        found = [word.lower() for word in words(row, name)]
+        return any(fnmatchcase(word, pattern) for word in found) or (wanted == NONE and not found)
 
     return holds
 
 
-def _words(row: RunRow, name: str) -> Iterable[str]:
+def words(row: RunRow, name: str) -> Iterable[str]:
     """The words that a field of a run consists of."""
     if name == "task":
         tasks = row.task.split("+") if row.task else []
@@ -225,34 +237,3 @@ def _is_number(text: str) -> bool:
 
 def _error(found: str, allowed: str, hint: str = "") -> FilterError:
     return FilterError(printable(f"found {found}; allowed: {allowed}" + (f" ({hint})" if hint else "")))
-
-
-# -- completion ------------------------------------------------------------------------------------------------------
-
-
-def complete(text: str, rows: Iterable[RunRow]) -> str:
-    """The text with its last word completed: a field, or a value that runs have. Just the text, if nothing fits."""
-    start = max(text.rfind(" "), text.rfind("-", 0, text.rfind(" ") + 2)) + 1
-    word = text[start:]
-    name, colon, value = word.partition(":")
-    if not word or '"' in word:
-        return text
-    if not colon:
-        words = [*(f"{field}:" for field in FIELDS), *(f"{metric}<" for metric in (*COUNTED, *LABELS))]
-        return text[:start] + _first(words, word)
-    value = value.rpartition(",")[2]
-    return text[: len(text) - len(value)] + _first(_values(name.lower(), rows), value)
-
-
-def _values(name: str, rows: Iterable[RunRow]) -> list[str]:
-    if name == "state":
-        return list(STATE_NAMES)
-    if name == "is":
-        return list(KINDS)
-    if name not in ("task", "optimizer", "penalty", "tag"):
-        return []
-    return sorted({word for row in rows for word in _words(row, name) if word.isprintable() and " " not in word})
-
-
-def _first(words: Iterable[str], start: str) -> str:
-    return next((word for word in words if word.lower().startswith(start.lower())), start) if start else start

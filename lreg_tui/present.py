@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NOTHING = "–"
 PLUS_MINUS = " ± "
+MILLION = 1e6  # from here on figures have an exponent
 STATE_STYLES = {
     "queued": "dim",
     "running": "green",
@@ -91,13 +92,18 @@ def state_text(state: str) -> Text:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A measured figure, always with as many digits: 0.2341, 12.34, 32.00, 1.200e-05. Integers stay whole: 60000."""
+    """A measured figure, always with as many digits: 0.2341, 12.34, 32.00, 1.200e-05. Integers stay whole: 60000.
+
+    Whole digits before the point are never dropped below a million: 12345.6 is 12346.
+    """
     if value is None or not math.isfinite(value):
         return NOTHING
-    if value == 0 or (isinstance(value, int) and abs(value) < 1e6):
+    if value == 0 or (isinstance(value, int) and abs(value) < MILLION):
         return str(int(value))
-    if not 1e-3 <= abs(value) < 1e5:
+    if not 1e-3 <= abs(value) < MILLION - 0.5:  # which would be rounded to a million
         return f"{value:.{digits - 1}e}"
+    if abs(value) >= 10**digits - 0.5:
+        return f"{value:.0f}"
     return f"{value:#.{digits}g}".rstrip(".")
 
 
@@ -132,7 +138,7 @@ def interval(mean: dict[str, Any], as_percent: bool = False, plus_minus: str = P
         return NOTHING
     if as_percent:
         return f"{100 * middle:.1f}%" if half is None else f"{100 * middle:.1f}{plus_minus}{100 * half:.1f}%"
-    if middle and not 1e-4 <= abs(middle) < 1e4:
+    if middle and not 1e-4 <= abs(middle) < MILLION:
         return number(middle, 3) if half is None else f"{number(middle, 3)}{plus_minus}{number(half, 3)}"
     decimals = 2 - math.floor(math.log10(abs(middle))) if middle else 2
     shown = [f"{value:.{max(decimals, 0)}f}" for value in (middle, half) if value is not None]

@@ -24,6 +24,7 @@ from engine.settings import Setting, schema_of, show
 from lreg_tui import present
 from lreg_tui.preset_file import is_of_run, label_of, parent_of
 from lreg_tui.toml_edit import EditError, at, parse, toml_of
+from lreg_tui.typed import number
 
 HERE = "here"  # who says what stands in the text itself
 
@@ -196,14 +197,5 @@ def _spelt(text: str, words_only: bool, may_be_list: bool) -> Any:
     inner = text.removeprefix("[").removesuffix("]")
     if may_be_list and (words_only or "," in inner):
         items = [item.strip() for item in inner.split(",") if item.strip()]
-        return [item.strip("\"'") if words_only else _number(item) for item in items]
-    return _number(text)
-
-
-def _number(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text
+        return [item.strip("\"'") if words_only else number(item) for item in items]
+    return number(text)

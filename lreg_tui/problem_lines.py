@@ -36,9 +36,9 @@ def content(problem: Problem) -> Content:
 
 
 def title(draft: Draft, is_unsaved: bool, checked: Checked | None) -> Content:
-    """What is edited, where it comes from or lives, whether it is saved, and whether it is right."""
+    """What is edited, whether it is saved, whether it is right, and where it comes from or lives."""
     where = f"from {draft.taken_from}" if draft.file is None else str(draft.file)
-    parts = [(clean(draft.title, 40), "bold"), (f"  {clean(where, 100)}", MUTED)]
+    parts = [(clean(draft.title, 40), "bold")]
     parts += [("  ● not saved", "$accent")] if is_unsaved else []
     count = len(checked.problems) if checked is not None else 0
     if checked is None:
@@ -47,6 +47,7 @@ def title(draft: Draft, is_unsaved: bool, checked: Checked | None) -> Content:
         parts.append((f"  ✗ {count} problem{'s' if count > 1 else ''}", "$error bold"))
     else:
         parts.append(("  ✓ valid", "$success"))
+    parts.append((f"  {clean(where, 100)}", MUTED))  # last: narrow screens cut it off
     return Content.assemble(*parts)
 
 

@@ -23,6 +23,7 @@ class RunList:
         self.marked: dict[str, int] = {}  # ids that are marked and shown, with the numbers of their curves
         self._every_mark: dict[str, None] = {}
         self._rows: Sequence[RunRow] = ()
+        self._wanted = ""  # the run to put the cursor on when it appears
         self._predicate: Callable[[RunRow], bool] = lambda row: True
 
     @property
@@ -67,6 +68,12 @@ class RunList:
         if self.shown:
             self.cursor = max(0, min(place, len(self.shown) - 1))
             self.cursor_id = self.shown[self.cursor].id
+            self._wanted = ""
+
+    def select(self, run_id: str) -> None:
+        """Put the cursor on a run, now or when it appears."""
+        self._wanted = run_id
+        self._arrange()
 
     def mark(self) -> None:
         """Mark the run under the cursor, or no longer."""
@@ -78,8 +85,9 @@ class RunList:
             self._number_marks()
 
     def mark_all(self) -> None:
-        """Mark every run that is shown; none, if all are."""
-        everything = dict.fromkeys(row.id for row in self.shown)
+        """Mark every run that is shown; none, if all are. Transfer jobs only where nothing else is shown."""
+        runs = [row for row in self.shown if not row.is_transfer]
+        everything = dict.fromkeys(row.id for row in runs or self.shown)
         self._every_mark = {} if everything.keys() <= self._every_mark.keys() else {**self._every_mark, **everything}
         self._number_marks()
 
@@ -95,6 +103,9 @@ class RunList:
         there = sorted((row for row in rows if key(row) is not None), key=key, reverse=self.reverse)
         self.shown = sorted((*there, *missing), key=lambda row: not row.pinned)
         places = {row.id: place for place, row in enumerate(self.shown)}
+        if any(row.id == self._wanted for row in self._rows):
+            self.cursor_id = self._wanted if self._wanted in places else self.cursor_id
+            self._wanted = ""  # also where a filter hides it: later the cursor would leap
         self.cursor = places.get(self.cursor_id or "", min(self.cursor, max(0, len(self.shown) - 1)))
         self.cursor_id = self.cursor_row.id if self.cursor_row is not None else None
         self._number_marks()

@@ -6,15 +6,19 @@ Both become plans here, so that both mean and refuse the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from engine.document import Document, override
-from engine.errors import PresetError, Problem, SettingsError
+from engine.errors import LregError, PresetError, Problem, SettingsError
 from engine.runs import RunReader
 from engine.settings import check_table, schema_of, show
 from engine.transfer_plan import Plan, TransferSettings, make
+from lreg_tui.toml_edit import toml_of
+from lreg_tui.transfer_files import plan_of
+from lreg_tui.typed import number
 
 TABLES = ("task", "evaluation")  # of a preset, that --set may change here
 
@@ -41,13 +45,62 @@ def plan(readers: Sequence[RunReader], request: TransferRequest) -> Plan:
     return make(readers, request.to, settings_of(request), changes)
 
 
+def asked_by(job: RunReader, paths: Mapping[str, Path]) -> tuple[list[RunReader], TransferRequest, str]:
+    """Runs, request and device that a transfer job was started with, of the runs that are there (`paths` by id).
+
+    Raises RunError where its plan cannot be read.
+    """
+    known = plan_of(job)
+    readers = [RunReader(paths[name]) for name in (Path(run).name for run in known.runs) if name in paths]
+    return readers, request_of(known, readers), str(job.facts.get("device") or "auto")
+
+
+def request_of(known: Plan, readers: Sequence[RunReader]) -> TransferRequest:
+    """The request that asks for a plan once more; `readers` are those of its runs that are still there.
+
+    What the runs' presets say by themselves is left out. Reads them.
+    """
+    settings, protocol = known.settings, known.protocol
+    targets = tuple(dict.fromkeys(f"{task['dataset']}/{task['optimizee']}" for task in known.tasks))
+    asked = TransferRequest(
+        to=targets,
+        steps=str(protocol.inner_steps),
+        seeds=str(settings.seeds),
+        marks=", ".join(map(str, settings.marks)),
+        scales=", ".join(f"{scale:g}" for scale in settings.scales),
+        checkpoint=settings.checkpoint,
+        untrained=settings.untrained,
+        baselines=settings.baselines,
+    )
+    try:
+        own = [f"{task['dataset']}/{task['optimizee']}" for task in readers[0].preset().tasks] if readers else []
+        asked = replace(asked, to=() if set(own) == set(targets) else targets)
+        usual = plan(readers, asked) if readers else known
+    except LregError:  # a checkpoint or a preset is not there any more: the form says so
+        return asked
+    radii = "" if usual.protocol.radii == protocol.radii else ", ".join(f"{radius:g}" for radius in protocol.radii)
+    return replace(asked, radii=radii, sets=tuple(_differing(known, usual)))
+
+
+def _differing(known: Plan, usual: Plan) -> Iterator[str]:
+    """The --set texts that make the tasks and probes of one plan of those of another, as far as there are any."""
+    for key in ("examples", "restarts", "ascent_steps", "precision", "extended"):
+        if (value := getattr(known.protocol, key)) != getattr(usual.protocol, key):
+            yield f"evaluation.{key}={toml_of(value)}"
+    for key in known.tasks[0] if len(known.tasks) == len(usual.tasks) else ():
+        values = [task.get(key) for task in known.tasks]
+        is_one = values[0] is not None and all(value == values[0] for value in values)
+        if is_one and values != [task.get(key) for task in usual.tasks]:
+            yield f"task.{key}={toml_of(values[0])}"
+
+
 def settings_of(request: TransferRequest) -> TransferSettings:
     """Checked; problems are named after the options. Raises PresetError."""
     wanted = {
-        "steps": _number(request.steps),
-        "seeds": _number(request.seeds),
-        "marks": [_number(text) for text in _split(request.marks)],
-        "scales": [_number(text) for text in _split(request.scales)] or [1.0],
+        "steps": number(request.steps),
+        "seeds": number(request.seeds),
+        "marks": [number(text) for text in _split(request.marks)],
+        "scales": [number(text) for text in _split(request.scales)] or [1.0],
         "checkpoint": request.checkpoint,
         "untrained": request.untrained,
         "baselines": list(dict.fromkeys(request.baselines)),
@@ -74,7 +127,7 @@ def changes_of(request: TransferRequest) -> Mapping[str, Any]:
         raise PresetError(problems)
     changes: dict[str, Any] = document.values
     if request.radii:
-        changes.setdefault("evaluation", {})["radii"] = [_number(text) for text in _split(request.radii)]
+        changes.setdefault("evaluation", {})["radii"] = [number(text) for text in _split(request.radii)]
     return changes
 
 
@@ -91,13 +144,3 @@ def unique(readers: Iterable[RunReader]) -> list[RunReader]:
 
 def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _number(text: str) -> Any:
-    """A number as it was typed; what is none is left for the check to complain about."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from comparing import make_run, readers
 
+from engine import notes
 from engine.comparison import group_arms, reference_arm, settings_table
 
 SAM = {"penalty": {"sam": {"weight": 2.0}}}
@@ -99,3 +100,22 @@ def test_of_a_lone_arm_what_is_not_the_default_is_listed(tmp_path):
     found = settings_table(arms_of(make_run(tmp_path, "a", seed=3, meta={"epochs": 7})))
     assert found.differing["meta.epochs"] == (7,) and "seed" not in found.differing
     assert "meta.truncation" not in found.differing
+
+
+def test_arms_keep_their_order_when_a_run_is_given_again(tmp_path):
+    runs = [make_run(tmp_path, "a"), make_run(tmp_path, "b", **SAM), make_run(tmp_path, "c", penalty={"gsam": {}})]
+    assert [arm.label for arm in arms_of(*runs, runs[0])] == ["a", "b", "c"]
+
+
+def test_an_arm_is_called_by_the_name_that_was_given_later(tmp_path):
+    runs = [make_run(tmp_path, "a"), make_run(tmp_path, "b", **SAM)]
+    notes.write(runs[0].path, notes.Notes(name="plain"))
+    assert [arm.label for arm in arms_of(*runs)] == ["plain", "b"]
+
+
+def test_the_reference_is_one_that_was_evaluated(tmp_path):
+    arms = arms_of(make_run(tmp_path, "a"), make_run(tmp_path, "b", **SAM), make_run(tmp_path, "c", meta={"epochs": 7}))
+    assert reference_arm(arms, evaluated={"b", "c"}).label == "c"
+    assert reference_arm(arms, evaluated={"b"}).label == "b"
+    assert reference_arm(arms, evaluated=()).label == "a"
+    assert reference_arm(arms, arms[0].runs[0].reader, evaluated={"b"}).label == "a", "as wanted"

@@ -249,6 +249,13 @@ def test_what_is_dumped_is_loaded_again_exactly():
         assert from_mapping(preset.values).values == preset.values
 
 
+def test_lists_are_dumped_on_one_line_where_they_fit():
+    text = load_preset("quickstart").dumps()
+    assert "hidden = [20]" in text and "radii = [0.01, 0.05]" in text and "classes = []" in text
+    long = from_mapping({"tags": ["a tag of some length"] * 10, "task": {"hidden": [1, 2]}}).dumps()
+    assert "hidden = [1, 2]" in long and max(map(len, long.splitlines())) <= 120
+
+
 def test_flat_lists_every_key_by_the_path_that_set_takes():
     preset = load_preset("lo-sam")
     flat = preset.flat()

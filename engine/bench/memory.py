@@ -17,7 +17,7 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
     """Bytes that a call takes beyond what was taken before it; None where this cannot be told (macOS)."""
-    native._ARRAYS.clear()  # what it keeps for the next truncation would not be counted
+    native.forget_arrays()  # what it keeps for the next truncation would not be counted
     gc.collect()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -57,7 +57,9 @@ def _resident(name: str) -> int:
 
 
 def process_peak_bytes() -> int:
-    """The most that this process ever had in memory."""
+    """The most that this process had in memory; on Linux since `peak_bytes` was called last."""
+    if sys.platform == "linux":
+        return _resident("VmHWM")  # ru_maxrss there begins with the parent's
     import resource
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

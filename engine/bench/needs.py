@@ -35,18 +35,19 @@ class Pilot:
 
 @dataclass(frozen=True)
 class Needs:
-    """Estimates for one truncation, ours and the reference's."""
+    """Estimates for one truncation: ours, and the reference's with one optimizee."""
 
-    seconds: float  # ours
+    seconds: float
     eager_seconds: float
-    memory: float  # bytes, ours
+    memory: float  # bytes
     eager_memory: float
 
     def problem(self, free: float, by_name: bool) -> str:
         """Why the work is left out; empty where it is not."""
         if self.memory > free:
             return f"needs about {gigabytes(self.memory)} of memory, {gigabytes(free)} are free"
-        if not by_name and (total := RUNS * (self.seconds + self.eager_seconds)) > PATIENCE_S:
+        eager_seconds = 0.0 if self.eager_problem(free) else self.eager_seconds
+        if not by_name and (total := RUNS * (self.seconds + eager_seconds)) > PATIENCE_S:
             return f"would take about {total / 60:.0f} min on this device: ask for it with --only"
         return ""
 
@@ -87,20 +88,20 @@ def pilot(task: RandomTask) -> Pilot:
 
 
 def estimated(piece: Piece, task: RandomTask, limits: Limits, one: Pilot) -> Needs:
-    """What a truncation of a piece of work takes, ours and the reference's."""
+    """What a truncation of a piece of work takes, and the reference's of one of its optimizees."""
     network = learned_optimizer(piece).network
     assert network is not None
     everyone = task.parameters * piece.meta_batch  # coordinates
     once = flops(network, piece.work) / limits.flops_per_s * TRUNCATION
     passes = 2 if piece.work == "meta-train-sam" else 1
     eager_passes = 1 if piece.work == "frozen" else 1 + passes  # the last backward goes through the optimizee again
-    optimizees = one.seconds * TRUNCATION * piece.meta_batch
+    optimizee = one.seconds * TRUNCATION
     graphs = 1 if piece.work == "frozen" else passes * TRUNCATION  # of one optimizee, alive at once in the reference
     numbers, eager_numbers = _numbers(piece, network, everyone, task.device)
     beside = (one.kept_bytes + DISTINCT_BATCHES * one.batch_bytes) * piece.meta_batch
     return Needs(
-        once * everyone / OUR_SHARE + optimizees * passes,
-        once * everyone / EAGER_SHARE + optimizees * eager_passes,
+        once * everyone / OUR_SHARE + optimizee * passes * piece.meta_batch,
+        once * task.parameters / EAGER_SHARE + optimizee * eager_passes,
         ITEM * everyone * numbers + beside,
         ITEM * task.parameters * eager_numbers + one.kept_bytes * graphs,
     )

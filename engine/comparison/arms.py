@@ -6,10 +6,12 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from engine import notes
 from engine.errors import PresetError, RunError
 from engine.results import preset_differences
 from engine.runs import RunReader
@@ -38,10 +40,10 @@ class ArmRun:
     meta_seed: int | str
     problem: str = ""
 
-    @property
+    @cached_property
     def name(self) -> str:
-        """The run's name, as it was given: text from strangers."""
-        return str(self.reader.facts.get("name") or self.reader.id)
+        """The run's name, the one given later if there is one: text from strangers."""
+        return notes.read(self.reader.path).name or str(self.reader.facts.get("name") or self.reader.id)
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,11 @@ def group_arms(readers: Sequence[RunReader]) -> list[Arm]:
 
     Never raises for what it finds: a run with a damaged preset is an arm of its own.
     """
-    unique = {os.path.realpath(reader.path): reader for reader in reversed(readers)}
+    unique: dict[str, RunReader] = {}
+    for reader in readers:
+        unique.setdefault(os.path.realpath(reader.path), reader)
     groups: dict[str, list[ArmRun]] = {}
-    for reader in reversed(unique.values()):
+    for reader in unique.values():
         try:
             preset: Preset | None = reader.preset()
             problem = ""
@@ -95,14 +99,17 @@ def group_arms(readers: Sequence[RunReader]) -> list[Arm]:
     return [Arm(label, group) for label, group in zip(_labels(runs), runs, strict=True)]
 
 
-def reference_arm(arms: Sequence[Arm], reader: RunReader | None = None) -> Arm:
+def reference_arm(
+    arms: Sequence[Arm], reader: RunReader | None = None, evaluated: Collection[str] | None = None
+) -> Arm:
     """The arm that the others are compared with: that of the run `reader`, else the first one without penalties, else
-    the first.
+    the first. Of these, those whose labels are in `evaluated` (None: all) come before those without any evaluation.
     """
     if reader is not None:
         wanted = os.path.realpath(reader.path)
         return next(arm for arm in arms if any(os.path.realpath(run.reader.path) == wanted for run in arm.runs))
-    return next((arm for arm in arms if not arm.has_penalty), arms[0])
+    known = [arm for arm in arms if evaluated is None or arm.label in evaluated] or arms
+    return next((arm for arm in known if not arm.has_penalty), known[0])
 
 
 def settings_table(arms: Sequence[Arm]) -> SettingsTable:

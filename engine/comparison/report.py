@@ -68,16 +68,16 @@ def compare(
 ) -> Comparison:
     """Compare runs by their transfer evaluations.
 
-    `reference`: a run of the arm that the others are compared with (default: the first without penalties). `task`:
-    "dataset/optimizee", only that one. `step`: at that inner step (default: the last that the arms have in common, task
-    by task). `radius`: the one to show (default: the middle one). Raises SettingsError where a task, step or radius was
-    not measured.
+    `reference`: a run of the arm that the others are compared with (default: the first without penalties, of those that
+    were evaluated). `task`: "dataset/optimizee", only that one. `step`: at that inner step (default: the last that the
+    arms have in common, task by task). `radius`: the one to show (default: the middle one). Raises SettingsError where
+    a task, step or radius was not measured.
     """
     arms = group_arms([*readers, *([reference] if reference is not None else [])])
-    chosen = reference_arm(arms, reference)
     every, damaged = collect(arms)
     tasks = _wanted_tasks(every, task)
     steps = _wanted_steps(tasks, arms, step)
+    chosen = reference_arm(arms, reference, _evaluated(tasks, steps, arms))
     radii = radii_of(tasks)
     tables = [table(found, steps[found.name], arms) for found in tasks if found.name in steps]
     others = [arm for arm in arms if arm is not chosen]
@@ -148,6 +148,17 @@ def _wanted_steps(tasks: Iterable[TaskOutcomes], arms: Sequence[Arm], wanted: in
     if not found:
         _refuse("--step", wanted, map(str, sorted(set().union(*there.values()))))
     return found
+
+
+def _evaluated(tasks: Iterable[TaskOutcomes], steps: dict[str, int], arms: Sequence[Arm]) -> set[str]:
+    """Labels of the arms of which some table has a row."""
+    shown = [(task, steps[task.name]) for task in tasks if task.name in steps]
+    return {
+        arm.label
+        for task, step in shown
+        for arm in arms
+        if (entry := task.main(arm)) is not None and step in entry.steps
+    }
 
 
 def _wanted_radius(radii: Sequence[str], wanted: float | None) -> str | None:

@@ -30,8 +30,9 @@ def export_csv(run: RunReader, path: str | os.PathLike[str], *, force: bool = Fa
     there already or cannot be written.
     """
     with new_folder(Path(path), OWN_FILES, force=force) as folder:
-        records = run.poll()
-        metrics = ["step", "t", *(name for name in run.columns if name not in ("step", "t"))]
+        run.poll()
+        metrics = ["step", "t", *run.columns]
+        records = RunReader(run.path).records()  # read once more, now that all columns are known
         rows = ([record.get(name) for name in metrics] for record in records)
         found = transfer_rows(run.transfers().values())
         return {

@@ -21,12 +21,13 @@
 
 namespace {
 
+// Vectors side by side, and the blocks of sums in registers: by how many of them there are (32, or 16).
 #if defined(__AVX512F__)
-constexpr int VECTOR_BYTES = 64, VECS = 4;
+constexpr int VECTOR_BYTES = 64, VECS = 4, ROWS_AT_ONCE = 6, COLUMNS_AT_ONCE = 4;
 #elif defined(__AVX__)
-constexpr int VECTOR_BYTES = 32, VECS = 2;
+constexpr int VECTOR_BYTES = 32, VECS = 2, ROWS_AT_ONCE = 4, COLUMNS_AT_ONCE = 2;
 #else
-constexpr int VECTOR_BYTES = 16, VECS = 2;
+constexpr int VECTOR_BYTES = 16, VECS = 2, ROWS_AT_ONCE = 4, COLUMNS_AT_ONCE = 2;
 #endif
 
 template <typename T> struct Simd {
@@ -378,20 +379,23 @@ LREG_INLINE void contract_block(const T* const* slopes, const T* const* x, int e
     for (int c = 0; c < C; ++c) out[(c0 + c) * rows + r0 + r] += sum_of<T>(sums[r][c]);
 }
 
+template <typename T, int R>
+void contract_rows(const T* const* slopes, int& r, int rows, const T* const* x, int columns, int entries, T* out) {
+  for (; r + R <= rows; r += R) {
+    int c = 0;
+    for (; c + COLUMNS_AT_ONCE <= columns; c += COLUMNS_AT_ONCE) contract_block<T, R, COLUMNS_AT_ONCE>(slopes, x, entries, r, c, rows, out);
+    for (; c + 2 <= columns; c += 2) contract_block<T, R, 2>(slopes, x, entries, r, c, rows, out);
+    for (; c < columns; ++c) contract_block<T, R, 1>(slopes, x, entries, r, c, rows, out);
+  }
+}
+
+// All rows and columns, in blocks whose sums fill the registers.
 template <typename T>
 void contract(const T* const* slopes, int rows, const T* const* x, int columns, int entries, T* out) {
   int r = 0;
-  auto down = [&](auto row_count) {
-    constexpr int R = decltype(row_count)::value;
-    for (; r + R <= rows; r += R) {
-      int c = 0;
-      for (; c + 5 <= columns; c += 5) contract_block<T, R, 5>(slopes, x, entries, r, c, rows, out);
-      for (; c + 2 <= columns; c += 2) contract_block<T, R, 2>(slopes, x, entries, r, c, rows, out);
-      for (; c < columns; ++c) contract_block<T, R, 1>(slopes, x, entries, r, c, rows, out);
-    }
-  };
-  down(std::integral_constant<int, 4>{});
-  down(std::integral_constant<int, 1>{});
+  contract_rows<T, ROWS_AT_ONCE>(slopes, r, rows, x, columns, entries, out);
+  contract_rows<T, 2>(slopes, r, rows, x, columns, entries, out);
+  contract_rows<T, 1>(slopes, r, rows, x, columns, entries, out);
 }
 
 template <typename T> void sum_rows(const T* const* slopes, int rows, int entries, T* out) {
@@ -710,6 +714,22 @@ void ascent(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, c
   }
 }
 
+// Units [N][H] of each part of the state to tiles, and back.
+template <typename T, bool PACK>
+void repack(T* const* parts, int count, int H, int64_t coordinates, T* tiles, int threads) {
+  constexpr int L = Simd<T>::LANES;
+  const int64_t number = (coordinates + L - 1) / L;
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t tile = 0; tile < number; ++tile)
+    for (int part = 0; part < count; ++part) {
+      T* rows = tiles + (tile * count + part) * H * L;
+      if (PACK)
+        gather<T>(parts[part], tile * L, coordinates, H, rows);
+      else
+        scatter<T>(rows, tile * L, coordinates, H, parts[part]);
+    }
+}
+
 }  // namespace
 
 // ---- C interface ---------------------------------------------------------------------------------------------------
@@ -736,6 +756,16 @@ void ascent(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, c
               free, offset, update, threads);                                                                          \
   }
 
+#define LREG_EXPORT_REPACK(T, name)                                                                                    \
+  extern "C" void lreg_pack_##name(T* const* parts, int count, int hidden, int64_t n, T* tiles, int threads) {         \
+    repack<T, true>(parts, count, hidden, n, tiles, threads);                                                          \
+  }                                                                                                                    \
+  extern "C" void lreg_unpack_##name(T* const* parts, int count, int hidden, int64_t n, T* tiles, int threads) {       \
+    repack<T, false>(parts, count, hidden, n, tiles, threads);                                                         \
+  }
+
+LREG_EXPORT_REPACK(float, float)
+LREG_EXPORT_REPACK(double, double)
 LREG_EXPORT(float, float)
 LREG_EXPORT(double, double)
 

@@ -13,10 +13,10 @@ from engine.kernels.tape import Ascent, Side
 from engine.learned_optimizers.base import LearnedOptimizer, Network, Phi, State
 
 GROUPS = 64  # of coordinates, summed apart: the sums do not depend on the number of threads
-PIECE_BYTES = 3 * 2**19  # what the pull-back of a piece of the truncation may take of a core's cache
+PIECE_BYTES = 7 * 2**17  # what the pull-back of a piece of the truncation may take of a core's cache
 LONGEST_PIECE = 32
 MOST_LAYERS = 8  # of native.cpp
-_ARRAYS_KEPT = 64
+BYTES_KEPT = 2**29  # of arrays between two truncations
 
 
 def supports(network: Network | None, device: torch.device, dtype: torch.dtype) -> bool:
@@ -47,10 +47,14 @@ class NativeNetwork:
         self._weights = (ctypes.c_void_p * len(pointers))(*pointers)
 
     def call(self, function: str, *arguments: object) -> None:
-        """Call a kernel: tensors go as pointers, floats in the network's precision; then the number of threads."""
-        run = getattr(library(), f"lreg_{function}_{self._suffix}")
+        """Call a kernel of the network: see `_run`."""
         start = (self._shape, self._number(self.network.scale), self._weights, ctypes.c_int64(self.coordinates))
-        run(*start, *(self._argument(value) for value in arguments), ctypes.c_int(torch.get_num_threads()))
+        self._run(function, *start, *arguments)
+
+    def _run(self, function: str, *arguments: object) -> None:
+        """Tensors go as pointers, floats in the network's precision; then the number of threads."""
+        kernel = getattr(library(), f"lreg_{function}_{self._suffix}")
+        kernel(*(self._argument(value) for value in arguments), ctypes.c_int(torch.get_num_threads()))
 
     def _argument(self, value: object) -> object:
         if isinstance(value, Tensor):
@@ -59,17 +63,21 @@ class NativeNetwork:
 
     def pack(self, state: State) -> Tensor:
         """The units of an optimizer state, [..., P, H] each, as the kernels' tiles."""
-        units = [state[name].reshape(-1, self.network.hidden) for name in self.network.units]
-        packed = torch.zeros(self.tiles, self.lanes, self.rows, dtype=self.dtype)
-        packed.view(-1, self.rows)[: self.coordinates] = torch.cat(units, dim=1)
-        return packed.transpose(1, 2).contiguous()
+        packed = self.array(self.tiles, self.rows, self.lanes)
+        self._repack("pack", [state[name].contiguous() for name in self.network.units], packed)
+        return packed
 
     def unpack(self, packed: Tensor, shape: Sequence[int]) -> State:
         """The other way round; `shape` is [..., P]."""
         hidden = self.network.hidden
-        flat = packed.transpose(1, 2).reshape(-1, self.rows)[: self.coordinates]
-        parts = zip(self.network.units, flat.split(hidden, dim=1), strict=True)
-        return {name: part.reshape(*shape, hidden) for name, part in parts}
+        units = {name: torch.empty(*shape, hidden, dtype=self.dtype) for name in self.network.units}
+        self._repack("unpack", list(units.values()), packed)
+        return units
+
+    def _repack(self, function: str, units: list[Tensor], packed: Tensor) -> None:
+        parts = (ctypes.c_void_p * len(units))(*(tensor.data_ptr() for tensor in units))
+        sizes = (ctypes.c_int(len(units)), ctypes.c_int(self.network.hidden), ctypes.c_int64(self.coordinates))
+        self._run(function, parts, *sizes, packed)
 
     def forward(self, features: Tensor, before: Tensor, after: Tensor, update: Tensor) -> None:
         """One step: features [N, F] and the packed state `before` to `after` and `update`, [N]."""
@@ -85,11 +93,19 @@ _ARRAYS: dict[tuple[torch.dtype, tuple[int, ...]], list[Tensor]] = {}
 
 
 def give_back(arrays: Sequence[Tensor]) -> None:
-    """Keep arrays that nobody uses any more for the next truncation of the same shape."""
+    """Keep arrays that nobody uses any more for the next truncation of the same shape; not more than a bound."""
+    held = sum(array.nbytes for kept in _ARRAYS.values() for array in kept)
     for array in arrays:
-        if sum(map(len, _ARRAYS.values())) >= _ARRAYS_KEPT:
-            _ARRAYS.clear()
+        held += array.nbytes
+        if held > BYTES_KEPT:
+            forget_arrays()
+            return
         _ARRAYS.setdefault((array.dtype, tuple(array.shape)), []).append(array)
+
+
+def forget_arrays() -> None:
+    """Give the kept arrays back to the system."""
+    _ARRAYS.clear()
 
 
 class NativeTape:
@@ -144,10 +160,11 @@ class NativeTape:
         sizes = [net.phi[name].numel() if name else 0 for name in names]
         starts = [sum(sizes[:index]) if name else -1 for index, name in enumerate(names)]
         offsets = (ctypes.c_int64 * len(names))(*starts)
-        sums = torch.empty(GROUPS, sum(sizes), dtype=net.dtype)
+        sums = net.array(GROUPS, sum(sizes))
         total = torch.zeros(sum(sizes), dtype=torch.float64)
-        carried = torch.zeros(net.tiles, net.rows, net.lanes, dtype=net.dtype)  # slopes of the state
-        stacked = torch.stack([slope.reshape(-1) for slope in slopes])
+        carried = self._empty_state().zero_()  # slopes of the state
+        stacked = net.array(len(slopes), net.coordinates)
+        torch.stack([slope.reshape(-1) for slope in slopes], out=stacked)
         beside = self._side(side) if side is not None else None
         last = (ctypes.c_int(GROUPS), sums, offsets, ctypes.c_int64(sum(sizes)))
         for first in reversed(range(0, len(slopes), self._piece)):
@@ -156,6 +173,7 @@ class NativeTape:
             other = (beside[0][first], beside[1][first]) if beside is not None else (None, None)
             net.call("backward", steps, *main, *other, *last)
             total += sums.sum(0, dtype=torch.float64)
+        give_back([sums, carried, stacked])
         parts = total.to(net.dtype).split(sizes)
         found = {name: part for name, part in zip(names, parts, strict=True) if name}
         return {name: found[name].view_as(tensor) for name, tensor in net.phi.items()}
@@ -169,4 +187,5 @@ class NativeTape:
 
     def close(self) -> None:
         """The truncation is done with: its memory may be used again."""
-        give_back([self._features, self._updates, *self._states, *self._kept])
+        arrays = [self._features, self._updates, self._now, *self._states, *self._kept]
+        give_back(list({array.data_ptr(): array for array in arrays}.values()))

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 from lreg_tui.charts import decimate, smoothing
 from lreg_tui.charts.axes import LARGEST, LEAST_POWER, Scale
 from lreg_tui.charts.decimate import Spans, Track
+from lreg_tui.charts.growing import Elapsed
 from lreg_tui.charts.line import Line
 
 if TYPE_CHECKING:
     from numpy import ndarray
 
+PART = 2**16  # records looked at in one go
 CHECKED = 64  # records that are compared to tell appended data from other data
 
 
 class Curve:
-    """Arrays of a Line with x in order, gaps as NaN, and what was computed of them last time."""
+    """Arrays of a Line with x in order, gaps as NaN, and what was computed of them last time. y may be float32."""
 
     def __init__(self, line: Line, by_time: bool = False) -> None:
         self.line = line
@@ -30,7 +32,7 @@ class Curve:
         old = self.line
         self.line = line
         look = (line.label, line.colour, line.marker, line.dim) != (old.label, old.colour, old.marker, old.dim)
-        same = by_time == self.by_time and line.errors is old.errors and line.began == old.began
+        same = by_time == self.by_time and line.errors is old.errors
         if same and _continues(old, line):
             if len(line.y) == len(old.y):
                 return look
@@ -43,8 +45,7 @@ class Curve:
     def _load(self) -> None:
         import numpy
 
-        source = self._source()
-        self.x, self.y = (numpy.asarray(part, dtype=float) for part in (source, self.line.y))
+        self.x, self.y = _floats(self._source()), _floats(self.line.y)
         self.errors = None if self.line.errors is None else numpy.asarray(self.line.errors, dtype=float)
         self._was_tidied = self._tidy(0)
         self._tracks: dict[bool, Track] = {}  # y as it is, and what of it a log axis shows
@@ -53,12 +54,10 @@ class Curve:
         self._forget()
 
     def _append(self, before: int) -> None:
-        import numpy
-
         if self._was_tidied or len(self.x) != before:  # what is here is no longer what the source begins with
             self._load()
             return
-        self.x, self.y = (numpy.asarray(part, dtype=float) for part in (self._source(), self.line.y))
+        self.x, self.y = _floats(self._source()), _floats(self.line.y)
         if self._tidy(before):
             self._load()
         self._forget()
@@ -69,7 +68,10 @@ class Curve:
 
         if not self.by_time:
             return self.line.x
-        return numpy.empty(0) if self.line.times is None else self.line.times - self.line.began
+        times = self.line.times
+        if times is None:
+            return numpy.empty(0)
+        return times.first(len(self.line.y)) if isinstance(times, Elapsed) else times
 
     def _tidy(self, start: int) -> bool:
         """Put what strangers have written in order, looking at the records from `start` on; True if that was needed."""
@@ -78,15 +80,16 @@ class Curve:
         length = min(len(self.x), len(self.y))
         self.x, self.y = self.x[:length], self.y[:length]
         tail = self.x[max(start - 1, 0) :]
-        in_order = bool((numpy.abs(tail) <= LARGEST).all() and (tail[1:] >= tail[:-1]).all())
+        in_order = not len(tail) or bool(-LARGEST <= tail.min() and tail.max() <= LARGEST and _never_falls(tail))
         if not in_order:
             kept = numpy.flatnonzero(numpy.abs(self.x) <= LARGEST)
             kept = kept[numpy.argsort(self.x[kept], kind="stable")]
             self.x, self.y = self.x[kept], self.y[kept]
             self.errors = None if self.errors is None or len(self.errors) < length else self.errors[kept]
-        endless = bool((numpy.abs(self.y[start:]) > LARGEST).any())
+        endless = _is_endless(self.y[start:])
         if endless:
-            self.y = numpy.where(numpy.abs(self.y) > LARGEST, numpy.nan, self.y)
+            y = self.y.astype(float)
+            self.y = numpy.where(numpy.abs(y) > LARGEST, numpy.nan, y)
         return not in_order or endless
 
     def _forget(self) -> None:
@@ -112,7 +115,7 @@ class Curve:
         if log:
             self._left_out += int(numpy.count_nonzero(new <= 0))
         if log and self._left_out:
-            track.append(numpy.where(new > 0, new, numpy.nan))
+            track.append(len(new), lambda room: numpy.copyto(room, numpy.where(new > 0, new, numpy.nan)))
         else:
             track.extend_to(self.y)
         return track
@@ -130,9 +133,11 @@ class Curve:
         track, carry = self._smoothed.get((weight, log), (Track(), (0.0, 0.0)))
         done = len(track.values)
         if done < len(self.y):
-            more, carry = apply(self.y[done:], weight, carry)
-            track.append(more)
-            self._smoothed = {(weight, log): (track, carry)}
+            self._smoothed = {}  # before there is another
+            carries = [carry]
+            new = self.y[done:]
+            track.append(len(new), lambda room: carries.append(apply(new, weight, carry, room)[1]))
+            self._smoothed = {(weight, log): (track, carries[-1])}
         return track
 
     def spans(self, scale: Scale, columns: int, log_y: bool, weight: float = 0.0) -> Spans:
@@ -165,6 +170,28 @@ class Curve:
         return min(around, key=lambda index: abs(float(self.x[index]) - x))
 
 
+def _floats(values: ndarray) -> ndarray:
+    import numpy
+
+    values = numpy.asarray(values)
+    return values if values.dtype in (numpy.float32, numpy.float64) else values.astype(float)
+
+
+def _never_falls(values: ndarray) -> bool:
+    """Looked at in parts: there may be very many."""
+    parts = (values[start : start + PART + 1] for start in range(0, len(values), PART))
+    return all((part[1:] >= part[:-1]).all() for part in parts)
+
+
+def _is_endless(values: ndarray) -> bool:
+    """True if a value is too large to be drawn. Needs no memory for as many truth values."""
+    import numpy
+
+    if not len(values):
+        return False
+    return bool(float(numpy.fmax.reduce(values)) > LARGEST or float(numpy.fmin.reduce(values)) < -LARGEST)
+
+
 def _exponent(x: float) -> float:
     """log10, and the least one where there is none."""
     return math.log10(x) if x > 0 else LEAST_POWER
@@ -188,7 +215,9 @@ def _continues(old: Line, new: Line) -> bool:
     for before, now in ((old.x, new.x), (old.y, new.y), (old.times, new.times)):
         if before is now:
             continue
-        if before is None or now is None or not len(before) or len(now) < len(before):
+        if not isinstance(before, numpy.ndarray) or not isinstance(now, numpy.ndarray):
+            return False
+        if not len(before) or len(now) < len(before):
             return False
         places = numpy.linspace(0, len(before) - 1, min(len(before), CHECKED)).astype(int)
         if not numpy.array_equal(before[places], now[places], equal_nan=True):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
+
+from lreg_tui.charts.growing import Growing
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -35,8 +38,8 @@ class Track:
         import numpy
 
         self.values = numpy.empty(0)
-        self._low, self._high = numpy.empty(0), numpy.empty(0)  # of each full block
-        self._buffer = self.values  # with room for more, once something was appended
+        self._low, self._high = Growing(), Growing()  # of each full block
+        self._own: Growing | None = None  # what the values are in, once something was appended
         if values is not None:
             self.extend_to(values)
 
@@ -44,22 +47,19 @@ class Track:
         """Take an array that begins with the present one. Only what is new in it is read."""
         import numpy
 
-        known, full = len(self._low), len(values) // BLOCK
+        known, full = len(self._low.values), len(values) // BLOCK
         blocks = values[known * BLOCK : full * BLOCK].reshape(-1, BLOCK)
-        self._low = numpy.concatenate((self._low, numpy.fmin.reduce(blocks, axis=1)))
-        self._high = numpy.concatenate((self._high, numpy.fmax.reduce(blocks, axis=1)))
+        numpy.fmin.reduce(blocks, axis=1, out=self._low.grow(full - known))
+        numpy.fmax.reduce(blocks, axis=1, out=self._high.grow(full - known))
         self.values = values
 
-    def append(self, values: ndarray) -> None:
-        """Copy values behind the present ones, most often without moving these."""
-        import numpy
-
-        done, length = len(self.values), len(self.values) + len(values)
-        if length > len(self._buffer) or self.values.base is not self._buffer:
-            self._buffer = numpy.empty(length + length // 4 if done else length)
-            self._buffer[:done] = self.values
-        self._buffer[done:length] = values
-        self.extend_to(self._buffer[:length])
+    def append(self, count: int, fill: Callable[[ndarray], object]) -> None:
+        """Add so many values, which `fill` writes into the array that it gets."""
+        if self._own is None:
+            self._own = Growing()
+            self._own.grow(len(self.values))[:] = self.values
+        fill(self._own.grow(count))
+        self.extend_to(self._own.values)
 
     def extremes(self, cuts: ndarray) -> tuple[ndarray, ndarray]:
         """Least and greatest finite value between each two cuts, shape [W + 1]; NaN where there is none, [W] each."""
@@ -72,7 +72,7 @@ class Track:
         import numpy
 
         starts, stops = -(-cuts[:-1] // BLOCK), cuts[1:] // BLOCK
-        low, high = _reduced(self._low, self._high, starts, stops)
+        low, high = _reduced(self._low.values, self._high.values, starts, stops)
         for first, last in ((cuts[:-1], starts * BLOCK), (stops * BLOCK, cuts[1:])):
             places = numpy.maximum(first, cuts[:-1])[:, None] + numpy.arange(BLOCK)
             inside = places < numpy.minimum(last, cuts[1:])[:, None]
@@ -122,7 +122,8 @@ def _at_borders(x: ndarray, y: ndarray, edges: ndarray, cuts: ndarray, log_x: bo
     found = numpy.full(len(edges), numpy.nan)
     places = [x[right - 1], edges[between], x[right]]
     before, here, after = (numpy.log10(place) if log_x else place for place in places)
-    start, end = (numpy.log10(y[index]) if log_y else y[index] for index in (right - 1, right))
+    ends = (y[index].astype(float) for index in (right - 1, right))
+    start, end = (numpy.log10(value) if log_y else value for value in ends)
     found[between] = start + (end - start) * ((here - before) / (after - before))
     for border, record in ((0, cuts[0]), (-1, cuts[-1] - 1)):  # the first and the last record may lie on a border
         if 0 <= record < len(x) and x[record] == edges[border]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,19 +15,29 @@ BLOCK = 64  # values that are summed by one row of a matrix
 CHUNK = 2**15  # values worked on at a time: they stay in the cache
 
 Carry = tuple[float, float]
+START: Carry = (0.0, 0.0)
 
 
-def exponential(values: ndarray, weight: float, carry: Carry = (0.0, 0.0)) -> tuple[ndarray, Carry]:
+def exponential(
+    values: ndarray, weight: float, carry: Carry = START, out: ndarray | None = None
+) -> tuple[ndarray, Carry]:
     """Weighted means of all values so far, shape as `values`, and what the next call needs to go on from there.
 
+    `out` takes the means, where it is given.
     s_t = Σ_j w^(t-j) v_j / Σ_j w^(t-j) over the finite v_j, j ≤ t: no bias to 0 at the start. A gap stays a gap.
     """
+    return _by_chunks(lambda chunk: chunk, values, weight, carry, out)
+
+
+def _by_chunks(
+    prepare: Callable[[ndarray], ndarray], values: ndarray, weight: float, carry: Carry, out: ndarray | None
+) -> tuple[ndarray, Carry]:
     import numpy
 
-    smoothed = numpy.empty(len(values))
+    smoothed = numpy.empty(len(values)) if out is None else out
     for start in range(0, len(values), CHUNK):
         chunk = slice(start, start + CHUNK)
-        smoothed[chunk], carry = _chunk(values[chunk], weight, carry)
+        smoothed[chunk], carry = _chunk(prepare(values[chunk].astype(float)), weight, carry)
     return smoothed, carry
 
 
@@ -42,13 +53,14 @@ def _chunk(values: ndarray, weight: float, carry: Carry) -> tuple[ndarray, Carry
         return numpy.where(known, total / share, numpy.nan), (above, below)
 
 
-def in_log_space(values: ndarray, weight: float, carry: Carry = (0.0, 0.0)) -> tuple[ndarray, Carry]:
+def in_log_space(
+    values: ndarray, weight: float, carry: Carry = START, out: ndarray | None = None
+) -> tuple[ndarray, Carry]:
     """As `exponential`, with the mean of the logarithms: what a straight line on a log axis needs. 0 and less: gaps."""
     import numpy
 
     with numpy.errstate(invalid="ignore", divide="ignore"):
-        logs = numpy.log(values)
-    smoothed, carry = exponential(logs, weight, carry)
+        smoothed, carry = _by_chunks(numpy.log, values, weight, carry, out)
     return numpy.exp(smoothed, out=smoothed), carry
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.errors import Problem, RunError, SettingsError
 from engine.settings import show
-from lreg_tui import present, sheets
+from lreg_tui import comparison_files, present, sheets
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, RunReferences, RunsDir, complete_run, complete_target, find_run
 
 if TYPE_CHECKING:
     from engine.comparison import Comparison
     from engine.runs import RunReader
-
-FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would begin to compute
 
 
 def compare(
@@ -28,7 +24,7 @@ def compare(
         typer.Option(
             "--reference",
             metavar="RUN",
-            help="A run of the arm to compare with. Default: the first without penalties.",
+            help="A run of the arm to compare with. Default: the first evaluated one without penalties.",
             autocompletion=complete_run,
         ),
     ] = None,
@@ -109,21 +105,8 @@ def _number(option: str, text: str, kind: str) -> float:
 
 
 def _print(found: Comparison, form: str) -> None:
-    from engine.comparison import forms
-    from lreg_tui import comparison_sheets
-
-    if form == "--json":
-        output.emit(forms.as_json(found))
-    elif form == "--csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(forms.TIDY_COLUMNS)
-        writer.writerows([_cell(value) for value in row] for row in forms.tidy(found))
-    elif form:
-        render, escape = (
-            (sheets.markdown, sheets.markdown_text) if form == "--markdown" else (sheets.latex, sheets.latex_text)
-        )
-        parts = [render(sheet) for sheet in comparison_sheets.sheets(found)]
-        print("\n".join([*parts, *(f"Note: {escape(note)}.\n" for note in found.notes)]), end="")
+    if form:
+        print(comparison_files.text(found, form.removeprefix("--")), end="")
     else:
         _print_tables(found)
 
@@ -144,11 +127,3 @@ def _print_tables(found: Comparison) -> None:
             console.print(part)
     for note in found.notes:
         console.print(present.text(f"note: {note}", "yellow"))
-
-
-def _cell(value: Any) -> Any:
-    """A cell of CSV: text from strangers is never a formula."""
-    if not isinstance(value, str):
-        return "" if value is None else value
-    text = present.clean(value)
-    return f"'{text}" if text.startswith(FORMULA) else text

@@ -108,19 +108,19 @@ class Follower:
         return self._is_taken
 
     def _show_records(self) -> None:
-        records = self.reader.poll()
-        if self.reader.restarts != self._restarts:  # a resume rewrote the file: only what is newer than what was shown
-            self._restarts = self.reader.restarts
-            self._filter = True
-        seen = self._since
-        for record in records:
+        seen, is_first = self._since, True
+        for record in self.reader.records():
+            if is_first and self.reader.restarts != self._restarts:  # a resume rewrote the file: only what is newer
+                self._restarts = self.reader.restarts
+                self._filter = True
+            is_first = False
             when = record.get("t")
             if not isinstance(when, (int, float)):
                 when = seen
             if not self._filter or when > seen:
                 output.emit({**record, "event": "record"})
             self._since = max(self._since, when)
-        self._filter = self._filter and not records
+        self._filter = self._filter and is_first
 
     def _show_frame(self) -> None:
         from rich.live import Live

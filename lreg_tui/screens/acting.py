@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lreg_tui.console import LregApp
 
 LONGEST_SHOWN = 40
+MOST_COMPARED = 6
 GOES_TOO = "The folder goes, with checkpoints, metrics and transfer evaluations. There is no way back."
 FITTING: dict[str, Callable[[RunRow], bool]] = {  # which runs an action is for; its key is there only if there is one
     "stop_run": lambda row: row.is_live,
@@ -39,14 +40,14 @@ class ActingScreen(Screen[None]):
     """Keys for stop, pause, continue, resume, rename, tag, pin, delete, copy id, transfer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "stop_run", "stop", tooltip="finish the truncation, write a checkpoint, end"),
-        Binding("u", "pause_run", "pause", tooltip="pause, or continue"),
+        Binding("s", "stop_run", "stop", tooltip="finish the truncation, write a checkpoint, and end"),
+        Binding("u", "pause_run", "pause", tooltip="pause the run, or continue it"),
         Binding("R", "resume_run", "resume", tooltip="go on from the last checkpoint"),
-        Binding("t", "transfer", "transfer", tooltip="transfer evaluation on other tasks"),
+        Binding("t", "transfer", "transfer", tooltip="evaluate the learned optimizer on other tasks"),
         Binding("r", "rename_run", "rename", tooltip="give it another name; the id stays"),
         Binding("g", "tag_run", "tag", tooltip="add tags, or take them away"),
         Binding("p", "pin_run", "pin", tooltip="keep it at the top, or no longer"),
-        Binding("y", "copy_id", "copy id", tooltip="copy the id"),
+        Binding("y", "copy_id", "copy id", tooltip="copy the id to the clipboard"),
         Binding("D", "delete_run", "delete", tooltip="delete the run folder; asks first"),
     ]
 
@@ -144,6 +145,23 @@ class ActingScreen(Screen[None]):
         ids = [row.id for row in self._fitting("transfer")]
         if ids:
             self.lreg.open_transfer(ids)
+
+    def action_compare(self) -> None:
+        self.compare_with_others()
+
+    @work(group="ask", exclusive=True)
+    async def compare_with_others(self) -> None:
+        """Compare the subjects with runs that are picked now."""
+        from lreg_tui.widgets.pick_list import Choice, PickList
+
+        own = [row.id for row in self.subjects() if not row.is_transfer]
+        others = [row for row in reversed(self.lreg.feed.rows) if not row.is_transfer and row.id not in own]
+        choices = [Choice(row.id, row.name, f"{row.state} {row.task} {row.optimizer} {row.id}") for row in others]
+        picked = await self.app.push_screen_wait(PickList("compare with", choices, several=True)) if own else None
+        if picked and len(own) + len(picked) > MOST_COMPARED:
+            self.tell(f"found {len(own) + len(picked)} runs to compare; allowed: {MOST_COMPARED} at most", "warning")
+        elif picked:
+            self.lreg.open_compare([*own, *picked])
 
     # -- how -----------------------------------------------------------------------------------------------------------
 

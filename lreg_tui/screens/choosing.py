@@ -28,12 +28,12 @@ class ChoosingScreen(SavingScreen):
     """`wanted` is what is asked for, `found` what it came to, `problem` why it came to nothing."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("t", "pick_task", "task"),
-        Binding("r", "pick_reference", "reference"),
-        Binding("i", "pick_step", "step", tooltip="inner step"),
-        Binding("left_square_bracket", "change_radius(-1)", "radius", key_display="[", group=RADIUS_KEYS),
-        Binding("right_square_bracket", "change_radius(1)", "radius", key_display="]", group=RADIUS_KEYS),
-        Binding("T", "transfer", "transfer", show=False, tooltip="start transfer evaluations of these runs"),
+        Binding("t", "pick_task", "task", tooltip="compare on another task"),
+        Binding("r", "pick_reference", "reference", tooltip="the arm that the others are compared with"),
+        Binding("i", "pick_step", "step", tooltip="compare at another inner step"),
+        Binding("left_square_bracket", "change_radius(-1)", "smaller radius", key_display="[", group=RADIUS_KEYS),
+        Binding("right_square_bracket", "change_radius(1)", "larger radius", key_display="]", group=RADIUS_KEYS),
+        Binding("T", "transfer", "transfer", tooltip="start transfer evaluations of these runs"),
     ]
 
     def __init__(self) -> None:
@@ -84,7 +84,12 @@ class ChoosingScreen(SavingScreen):
             self.problem = ""
         except LregError as error:
             self.problem = str(error).splitlines()[0]
-            self.wanted = self.found.wanted if self.found is not None and wanted == self.wanted else self.wanted
+            if self.found is None and (
+                wanted.task or wanted.step is not None
+            ):  # asked for by whoever opened the screen
+                self.wanted, self._due = replace(self.wanted, task=None, step=None), True
+            elif self.found is not None and wanted == self.wanted:
+                self.wanted = self.found.wanted
         return True
 
     # -- keys --------------------------------------------------------------------------------------------------------

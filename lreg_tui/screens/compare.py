@@ -10,17 +10,19 @@ from rich.style import Style
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import ContentSwitcher, Footer, Static
+from textual.widgets import ContentSwitcher, Static
 
 from engine.landscape_worker import Where
 from lreg_tui import comparing, present, themes
 from lreg_tui.comparing import Wanted
 from lreg_tui.feed import RunRow
 from lreg_tui.messages import RunsChanged, SeriesChanged
-from lreg_tui.screens.choosing import EVERY, ChoosingScreen
+from lreg_tui.screens import compare_text
+from lreg_tui.screens.choosing import ChoosingScreen
 from lreg_tui.sheets import Sheet
 from lreg_tui.widgets.chart import Chart
 from lreg_tui.widgets.curves_pane import USUAL, CurvesPane
+from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.landscape_pane import LandscapePane, Subject
 from lreg_tui.widgets.sheet_view import SheetView
 
@@ -34,9 +36,6 @@ SHEETS: dict[str, Callable[[Comparison, bool], Iterable[Sheet]]] = {
     "differences": lambda compared, _: comparing.difference_sheets(compared),
 }
 PLOTS = {"curves": ("meta-loss",), "results": ("accuracy",), "sharpness": ("sharpness",), "landscape": ("landscape",)}
-NO_TRANSFERS = "No transfer evaluations of these runs yet: t starts some."
-ONE_RUN = "One run only: mark more on the dashboard, and compare them."
-ONE_ARM = "One arm only: these runs differ in nothing but their seed."
 
 
 class CompareScreen(ChoosingScreen):
@@ -44,15 +43,21 @@ class CompareScreen(ChoosingScreen):
 
     CSS_PATH = "compare.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *[Binding(str(number), f"show_tab('{tab}')", tab, show=False) for number, tab in enumerate(TABS, 1)],
-        Binding("a", "all_settings", "all settings"),
-        Binding("escape", "leave", "back"),
+        *[
+            Binding(str(number), f"show_tab('{tab}')", tab, show=False, tooltip=f"show the {tab}")
+            for number, tab in enumerate(TABS, 1)
+        ],
+        Binding("a", "all_settings", "all settings", tooltip="settings that are the same as well, or only differences"),
+        Binding("escape", "leave", "back", tooltip="to the screen before"),
     ]
 
-    def __init__(self, run_ids: Sequence[str]) -> None:
+    def __init__(self, run_ids: Sequence[str], *, tab: str = "", task: str | None = None, step: int | None = None):
+        """`tab` to begin with (else the one of the last time), on a `task` and at an inner `step` if they are there."""
         super().__init__()
         self.run_ids = tuple(dict.fromkeys(run_ids))
         self.everything = False
+        self.tab_at_first = tab
+        self.wanted = Wanted((), task=task, step=step)
 
     def compose(self) -> ComposeResult:
         remembered = self.lreg.remembered.view("compare")
@@ -66,12 +71,12 @@ class CompareScreen(ChoosingScreen):
             yield Chart(points_only=True, log_x=True, log_y=True, x_label="radius", id="tab-sharpness")
             yield LandscapePane(data_dir=self.lreg.data_dir, id="tab-landscape")
         yield Static(id="compare-where", markup=False)
-        yield Footer(show_command_palette=False)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
-        self.wanted = Wanted(tuple(row.path for row in self.rows))
+        self.wanted = replace(self.wanted, paths=tuple(row.path for row in self.rows))
         self._follow()
-        tab = self.lreg.remembered.view("compare").get("tab")
+        tab = self.tab_at_first or self.lreg.remembered.view("compare").get("tab")
         self.action_show_tab(tab if tab in TABS else TABS[0])
         self.show()
         if len(self.run_ids) > comparing.MOST:
@@ -117,7 +122,7 @@ class CompareScreen(ChoosingScreen):
 
     def show(self) -> None:
         """Bring title, tabs, what is in sight, and the line below up to date; other tabs when they are opened."""
-        self.query_one("#compare-title", Static).update(self._title())
+        self.query_one("#compare-title", Static).update(compare_text.head(self.found))
         self.query_one("#compare-tabs", Static).update(self._tabs())
         self.query_one("#compare-where", Static).update(self._where())
         if self.tab in SHEETS:
@@ -129,17 +134,6 @@ class CompareScreen(ChoosingScreen):
         elif self.found is not None and self.tab == "landscape":
             self._show_landscape()
         self.refresh_bindings()
-
-    def _title(self) -> Text:
-        line = Text("compare  ", "bold", no_wrap=True, overflow="ellipsis")
-        arms = self.found.comparison.arms if self.found else ()
-        for index, arm in enumerate(arms):
-            line.append(f" {themes.MARKERS[index % 6]} ", themes.SERIES[index % 6])
-            line.append(present.clean(arm.label, 40), "not bold")
-            remarks = [f"{len(arm.runs)} seeds"] if len(arm.runs) > 1 else []
-            remarks += ["reference"] if self.found and len(arms) > 1 and arm is self.found.comparison.reference else []
-            line.append(f" ({', '.join(remarks)}) " if remarks else " ", "dim not bold")
-        return line
 
     def _tabs(self) -> Text:
         line = Text()
@@ -155,16 +149,7 @@ class CompareScreen(ChoosingScreen):
             return present.text(self.problem, "bold red")
         if self.found is None:
             return Text("comparing …")
-        if self.tab == "settings":
-            return Text()
-        compared = self.found.comparison
-        if not compared.tables:
-            return Text(NO_TRANSFERS)
-        tables = [table for table in compared.tables if self.tab in SHEETS or table.task == self.found.chart_task]
-        steps = ", ".join(map(str, sorted({table.inner_step for table in tables})))
-        task = tables[0].task if len(tables) == 1 else f"{EVERY} ({len(tables)})"
-        radius = f"radius {compared.radius} of {', '.join(compared.radii)}" if compared.radius else ""
-        return present.text(" · ".join(filter(None, [task, f"after {steps} inner steps", radius])))
+        return Text() if self.tab == "settings" else compare_text.where(self.found, self.tab)
 
     def shown_sheets(self) -> list[Sheet]:
         make = SHEETS.get(self.tab)
@@ -175,25 +160,24 @@ class CompareScreen(ChoosingScreen):
             return
         compared = self.found.comparison
         notes = [] if self.tab == "settings" else comparing.notes_of(compared)
-        alone = ONE_ARM if len(compared.runs) > 1 else ONE_RUN
-        empty = alone if compared.tables else NO_TRANSFERS
-        self.query_one(f"#tab-{self.tab}", SheetView).show(self.shown_sheets(), notes, empty)
+        found = [comparing.with_legend(sheet) for sheet in self.shown_sheets()]
+        self.query_one(f"#tab-{self.tab}", SheetView).show(found, notes, compare_text.why_empty(self.found))
 
     def _show_charts(self) -> None:
         assert self.found is not None
         compared, task = self.found.comparison, self.found.chart_task
         if self.tab == "curves":
-            lines = comparing.chart_lines(self.found.curves, compared)
+            lines = comparing.chart_lines(self.found.curves, compared, self.found.wanted.paths)
             self.query_one(CurvesPane).show_learning(task, lines)
             return
         chart = self.query_one("#tab-sharpness", Chart)
         chart.title = f"sharpness on {present.clean(task, 60)}" if task else "sharpness"
-        chart.lines = comparing.chart_lines(self.found.sharpness, compared)
+        chart.lines = comparing.chart_lines(self.found.sharpness, compared, self.found.wanted.paths)
 
     def _show_landscape(self) -> None:
         assert self.found is not None
         where = comparing.landscape_of(self.found.comparison)
-        subjects = [Subject(row.path, row.name) for row in self.rows]
+        subjects = [Subject(row.path, row.name, marker) for row, marker in zip(self.rows, themes.MARKERS, strict=False)]
         self.query_one(LandscapePane).aim(subjects, None if where is None else Where(*where))
 
     def plotted(self) -> Sequence[str]:

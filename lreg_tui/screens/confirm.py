@@ -11,6 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from lreg_tui.present import clean, clean_block
+from lreg_tui.widgets.key_footer import KeyFooter
 
 
 class ConfirmScreen(ModalScreen[bool]):
@@ -27,7 +28,7 @@ class ConfirmScreen(ModalScreen[bool]):
         background: $background 60%;
         & > Vertical {
             width: 64; max-width: 90%; height: auto;
-            padding: 1 2; background: $panel;
+            padding: 1 2; background: $panel; border: round $warning;
         }
         .note { color: $text-muted; margin-top: 1; }
         Horizontal { height: 1; margin-top: 1; align-horizontal: right; }
@@ -50,6 +51,7 @@ class ConfirmScreen(ModalScreen[bool]):
             with Horizontal():
                 yield Button(f"y  {self.yes}", id="yes", compact=True, variant="error")
                 yield Button(f"n  {self.no}", id="no", compact=True)
+        yield KeyFooter()  # in place of that of the screen below
 
     def on_mount(self) -> None:
         self.query_one("#no").focus()

@@ -13,38 +13,38 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.timer import Timer
-from textual.widget import Widget
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from lreg_tui import filters, present
 from lreg_tui.feed import RunRow
-from lreg_tui.layout import METRICS, Layout
+from lreg_tui.layout import Layout
 from lreg_tui.messages import RunsChanged, SelectionChanged, SeriesChanged
 from lreg_tui.screens.acting import ActingScreen
 from lreg_tui.screens.dashboard_text import head, instead
 from lreg_tui.screens.filter_prompt import FilterPrompt, metrics_of, problem
-from lreg_tui.screens.pick import Choice, PickScreen
+from lreg_tui.screens.panelled import PanelledScreen
 from lreg_tui.widgets.chart import Chart
+from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.machine_panel import MachinePanel, in_brief
-from lreg_tui.widgets.metric_panel import MetricPanel
 from lreg_tui.widgets.panels import Panels
+from lreg_tui.widgets.run_lines import MOST_OVERLAID
 from lreg_tui.widgets.run_notice import RunNotice
-from lreg_tui.widgets.run_table import MOST_OVERLAID, RunTable
+from lreg_tui.widgets.run_table import RunTable
 
 SETTLE_S = 0.12  # the cursor rests so long on a run before its metrics are read
 LEAST_COMPARED = 2
 LOG_LINES = 500
 PANEL_KEYS = "choose a panel for m and z (narrow screens show it); 4: the log"
+BACK = "to the table, then without marks, then without filter"
 NAME = "dashboard"  # in what the console remembers
 ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
 
 
-class DashboardScreen(ActingScreen, inherit_bindings=False):
+class DashboardScreen(PanelledScreen, inherit_bindings=False):
     """What the console opens with."""
 
     CSS_PATH = "dashboard.tcss"
-    ESCAPE_TO_MINIMIZE = False  # `back` does, and gives the focus back
     HELP_TITLE = "Runs"
     HELP_TEXT = f"Filter\n{filters.HELP}"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-medium"), (160, "-wide")]
@@ -52,20 +52,26 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
     BINDINGS: ClassVar[list[BindingType]] = [  # in the order of the footer, of which narrow screens show the beginning
         Binding("slash", "filter", "filter", key_display="/", tooltip="show some of the runs only"),
         Binding("n", "app.new_run", "new", tooltip="pick a preset and start a run"),
-        Binding("c", "compare", "compare", tooltip=f"compare {LEAST_COMPARED} to {MOST_OVERLAID} marked runs"),
+        Binding(
+            "c",
+            "compare",
+            "compare",
+            tooltip=f"compare the marked runs, {LEAST_COMPARED} to {MOST_OVERLAID}, or pick some",
+        ),
         *(ACTIONS[name] for name in ("stop_run", "pause_run", "resume_run", "transfer")),
+        Binding("e", "edit", "edit", tooltip="a new run from the preset of the one under the cursor, edited"),
         Binding("question_mark", "app.help", "help", key_display="?", tooltip="this list"),
         Binding("tab", "next_panel(1)", "panel", tooltip="on to the next panel, with its own keys"),
-        Binding("shift+tab", "next_panel(-1)", "panel before", show=False),
+        Binding("shift+tab", "next_panel(-1)", "panel before", show=False, tooltip="back to the panel before"),
         Binding("z", "full_screen", "zoom", tooltip="the panel on the whole screen, and back"),
         Binding("m", "metric", "metric", tooltip="another metric for the panel"),
         Binding("o", "sort(1)", "sort", tooltip="sort by the next column"),
-        Binding("O", "sort(-1)", "reverse order", show=False),
+        Binding("O", "sort(-1)", "reverse order", show=False, tooltip="the same column, the other way round"),
         *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
         Binding("q", "app.quit", "quit", tooltip="leave the console; runs go on"),
-        *(Binding(str(place), f"show_panel({place})", PANEL_KEYS, show=False) for place in (1, 2, 3, 4)),
+        *(Binding(key, f"show_panel({key})", f"panel {key}", show=False, tooltip=PANEL_KEYS) for key in "1234"),
         # before a chart's own: where it has no cursor to take away, its key leads back
-        Binding("escape", "back", "back: to the table, without marks, without filter", show=False, priority=True),
+        Binding("escape", "back", "back", show=False, priority=True, tooltip=BACK),
     ]
 
     def __init__(self) -> None:
@@ -93,21 +99,13 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
                 with Vertical(id="machine"):
                     yield Static("machine", classes="title", markup=False)
                     yield MachinePanel(self.lreg.store.root, slow=self.lreg.slow_link)
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self.table.sort_by(self._found.sort, self._found.reverse)
         self._filter(self._found.filter)
-        self._choose_panel(self._found.panel)
+        self.choose_panel(self._found.panel)
         self.table.focus()
-
-    @property
-    def table(self) -> RunTable:
-        return self.query_one(RunTable)
-
-    @property
-    def panels(self) -> Panels:
-        return self.query_one(Panels)
 
     # -- what comes from the feed ------------------------------------------------------------------------------------
 
@@ -138,7 +136,7 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         self.lreg.open_run(message.run_id)
 
     def on_run_table_sort_changed(self, message: RunTable.SortChanged) -> None:
-        self._keep(sort=message.key, reverse=message.reverse)
+        self.keep(sort=message.key, reverse=message.reverse)
 
     def _settle(self) -> None:
         """Metrics and log are read only of runs that the cursor rests on."""
@@ -150,7 +148,8 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
     def _follow(self) -> None:
         rows = self.table.runs.overlaid[:MOST_OVERLAID]
         self.lreg.feed.follow({row.id: row.path for row in rows})
-        self.panels.show_runs([(row.id, present.clean(row.name, 60)) for row in rows])
+        labels = [(row.id, present.clean(row.name, 60)) for row in rows]
+        self.panels.show_runs(labels, are_jobs=any(row.is_transfer for row in rows))
         self.panels.update_from(self.lreg.feed)
         cursor = self.table.runs.cursor_row
         self.query_one(LogTail).path = cursor.path / "log.txt" if cursor is not None else None
@@ -178,10 +177,21 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
     def after_deleting(self, run_ids: Sequence[str]) -> None:
         self.table.clear_marks()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "edit":
+            row = self.table.runs.cursor_row
+            return row is not None and not row.is_transfer
+        return super().check_action(action, parameters)
+
+    def action_edit(self) -> None:
+        if (row := self.table.runs.cursor_row) is not None and not row.is_transfer:
+            self.lreg.open_editor(str(row.path / "preset.toml"))
+
     def action_compare(self) -> None:
-        runs = self.table.runs
-        ids = [row.id for row in runs.selected if not row.is_transfer] if runs.marked else []
-        if LEAST_COMPARED <= len(ids) <= MOST_OVERLAID:
+        ids = [row.id for row in self.subjects() if not row.is_transfer]
+        if len(ids) == 1:
+            self.compare_with_others()
+        elif LEAST_COMPARED <= len(ids) <= MOST_OVERLAID:
             self.lreg.open_compare(ids)
         else:
             wanted = f"mark {LEAST_COMPARED} to {MOST_OVERLAID} runs with space"
@@ -200,7 +210,7 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         before = self._found.filter
         text = await self.app.push_screen_wait(FilterPrompt(before, lambda: self.lreg.feed.rows, self._filter))
         self._filter(before if text is None else text)
-        self._keep(filter=self._found.filter)
+        self.keep(filter=self._found.filter)
 
     def _filter(self, text: str) -> None:
         rows = self.lreg.feed.rows
@@ -221,75 +231,8 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
             self.table.clear_marks()
         elif self._found.filter:
             self._filter("")
-            self._keep(filter="")
+            self.keep(filter="")
 
-    # -- panels ------------------------------------------------------------------------------------------------------
-
-    @property
-    def _places(self) -> list[Widget]:
-        return [*self.panels.all, self.query_one("#log")]
-
-    @property
-    def _panel(self) -> Widget:
-        """The panel that narrow screens show, and that `m` and `z` are for."""
-        return self._places[self._found.panel]
-
-    def _choose_panel(self, place: int) -> None:
-        self._found = replace(self._found, panel=place)
-        for number, panel in enumerate(self._places):
-            panel.set_class(number == place, "-chosen")
-        self.set_class(place == len(METRICS), "-log-chosen")
-        if self.maximized is not None:
-            self.maximized = self._panel
-        self._keep(panel=place)
-
-    def on_descendant_focus(self) -> None:
-        for number, panel in enumerate(self._places):
-            if self.focused is not None and panel in self.focused.ancestors and panel is not self._panel:
-                self._choose_panel(number)
-
-    def _focus_panel(self) -> None:
-        panel = self._panel
-        self.set_focus(panel.chart if isinstance(panel, MetricPanel) else self.query_one(LogTail))
-
-    def action_next_panel(self, direction: int) -> None:
-        """The focus goes from the table through the panels, and back to the table."""
-        place = 0 if self.focused is self.table else self._found.panel + 1
-        place = (place + direction) % (len(self._places) + 1)
-        if place:
-            self._choose_panel(place - 1)  # before it gets the focus: what is not displayed cannot have it
-            self._focus_panel()
-        else:
-            self.maximized = None
-            self.table.focus()
-
-    def action_show_panel(self, number: int) -> None:
-        self._choose_panel(number - 1)
-        if self.maximized is not None:
-            self._focus_panel()
-
-    def action_full_screen(self) -> None:
-        """The panel fills the screen and has the focus; again, and the table has it."""
-        if self.maximized is None:
-            self.maximized = self._panel
-            self._focus_panel()
-        else:
-            self.maximized = None
-            self.table.focus()
-
-    @work(group="ask", exclusive=True)
-    async def action_metric(self) -> None:
-        panel = self._panel if isinstance(self._panel, MetricPanel) else self.panels.all[0]
-        rows = self.table.runs.overlaid[:MOST_OVERLAID]
-        known = {name for row in rows for name in (*self.lreg.feed.metrics(row.id), *row.latest)}
-        names = sorted(known | set(METRICS), key=lambda name: (name not in present.LABELS, name))
-        choices = [Choice(name, present.label(name), name) for name in names]
-        chosen = await self.app.push_screen_wait(PickScreen("Metric", choices, panel.metric))
-        if chosen is not None:
-            panel.metric = chosen
-            panel.update_from(self.lreg.feed)
-            self._keep(metrics=self.panels.metrics)
-
-    def _keep(self, **values: object) -> None:
+    def keep(self, **values: object) -> None:
         """For the next time."""
         self.lreg.remember(NAME, **values)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 from rich.text import Text
 
+from engine.runs import RunStore
 from lreg_tui import present
+from lreg_tui.run_list import NO_CURVE
 from lreg_tui.widgets.run_columns import BY_KEY, STATE_ORDER
 from lreg_tui.widgets.run_table import RunTable
 
@@ -19,7 +24,7 @@ def head(table: RunTable, filter: str, root: str) -> Text:
     counts = Counter(row.state for row in runs.shown)
     parts = [f"{len(runs.shown)} run{'s' * (len(runs.shown) != 1)}"]
     parts += [f"{counts[state]} {state}" for state in STATE_ORDER if counts[state] and state not in CALM]
-    parts += [f"{len(runs.marked)} marked"] if runs.marked else []
+    parts += [marks(list(runs.marked.values()))] if runs.marked else []
     text = Text("lreg  ", "bold", no_wrap=True, overflow="ellipsis").append("  ".join(parts), "not bold")
     text.append(f"  /{present.clean(filter, 60)}" if filter else "", "bold")
     if table.columns and runs.sorted_by not in [column.key for column in table.columns]:
@@ -27,13 +32,24 @@ def head(table: RunTable, filter: str, root: str) -> Text:
     return text.append(f"  {present.clean(root, 80)}", "not bold dim")
 
 
+def marks(numbers: Sequence[int]) -> str:
+    """How many runs are marked, by the numbers of their curves; transfer jobs, which have none, are counted apart."""
+    jobs = numbers.count(NO_CURVE)
+    counted = [f"{len(numbers) - jobs} marked"] if jobs < len(numbers) else []
+    counted += [f"{jobs} transfer{'s' * (jobs != 1)}" + " marked" * (not counted)] if jobs else []
+    return " + ".join(counted)
+
+
 def instead(root: str, has_looked: bool, filter: str) -> Text:
     """What stands in place of runs: `filter` has left none, or else there are none."""
-    root = present.clean(root, 200)
+    shown = present.clean(root, 200)
     if not has_looked:
-        return Text(f"looking into {root} …", "dim")
+        return Text(f"looking into {shown} …", "dim")
     if filter:
         return Text(f"No run matches {present.clean(filter)}\n\n/ changes the filter, esc takes it away")
-    text = Text(f"No runs yet in {root}\n\n")
+    new = "" if Path(root).is_dir() else ", which will be created"
+    text = Text(f"No runs yet in {shown}{new}\n\n")
     text.append("n", "bold").append("   pick a preset and start a run: quickstart takes about a minute\n\n")
-    return text.append("Runs that are started elsewhere appear by themselves:\n\n    lreg run quickstart")
+    text.append("Runs that are started elsewhere appear by themselves:\n    lreg run quickstart --detach")
+    is_usual = RunStore().root == Path(root).absolute()
+    return text.append("" if is_usual else f" --runs-dir {present.clean(shlex.quote(root))}")

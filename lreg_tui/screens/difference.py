@@ -11,13 +11,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from engine.catalog import Catalog
 from lreg_tui.present import NOTHING, clean
 from lreg_tui.preset_edit import Checked, check, shown
 from lreg_tui.preset_file import ABSENT, Draft, changed_settings, on_disk, unified
 from lreg_tui.widgets.form_lines import MUTED
+from lreg_tui.widgets.key_footer import KeyFooter
 
 MOST_LINES = 2000
 STYLES = {"+": "$success", "-": "$error", "@": "$primary"}
@@ -60,7 +61,7 @@ class DifferenceScreen(ModalScreen[None]):
             yield Static(id="heading", markup=False)
             with VerticalScroll():
                 yield Static(id="difference", markup=False)
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self._show()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from textual.suggester import Suggester
+from textual.widgets import Input
 
-from lreg_tui import filters
+from lreg_tui import filter_completion, filters
 from lreg_tui.feed import RunRow
 from lreg_tui.screens.prompt import PromptScreen
 
@@ -14,17 +15,22 @@ NOTE = f"words, or {' '.join(f'{name}:' for name in filters.FIELDS)} meta_loss<0
 
 
 class FilterPrompt(PromptScreen):
-    """Ends with a filter that `filters.compile` takes, or with None."""
+    """Ends with a filter that `filters.compile` takes, or with None. `changed` is told what can be used meanwhile."""
 
     def __init__(self, value: str, rows: Callable[[], Sequence[RunRow]], changed: Callable[[str], None]) -> None:
         super().__init__(
-            "Filter",
-            value,
-            note=NOTE,
-            check=lambda text: problem(text, rows()),
-            changed=changed,
-            suggester=FilterSuggester(rows),
+            "Filter", value, note=NOTE, check=lambda text: problem(text, rows()), suggester=FilterSuggester(rows)
         )
+        self._rows = rows
+        self._tell = changed
+        self._told = settled(value, rows())
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Its base shows what is wrong. A filter that left something stays while what is typed means nothing."""
+        rows = self._rows()
+        if not problem(event.value, rows) or not any(map(filters.compile(self._told, metrics_of(rows)), rows)):
+            self._told = settled(event.value, rows)
+            self._tell(self._told)
 
 
 def metrics_of(rows: Sequence[RunRow]) -> set[str]:
@@ -40,6 +46,15 @@ def problem(text: str, rows: Sequence[RunRow]) -> str:
     return ""
 
 
+def settled(text: str, rows: Sequence[RunRow]) -> str:
+    """A filter that is being typed, without what is not whole yet: `state:`, or `sta` where no run is called so."""
+    metrics = metrics_of(rows)
+    kept = filters.understood(text, metrics)
+    before, _, last = kept.rpartition(" ")
+    begins_field = text.endswith(last) and filter_completion.complete(last, ()) != last
+    return before if begins_field and not any(map(filters.compile(kept, metrics), rows)) else kept
+
+
 class FilterSuggester(Suggester):
     """Completes the last word of a filter with fields, and with what runs have."""
 
@@ -48,4 +63,4 @@ class FilterSuggester(Suggester):
         self.rows = rows
 
     async def get_suggestion(self, value: str) -> str | None:
-        return filters.complete(value, self.rows())
+        return filter_completion.complete(value, self.rows())

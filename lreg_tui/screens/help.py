@@ -1,4 +1,4 @@
-"""HelpScreen: every key of the screen below it, by what it belongs to, and what else that screen explains."""
+"""HelpScreen: what keys do now: those of what has the focus, of the screen, of the rest of it, of everywhere."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.binding import Binding, BindingsMap, BindingType
+from textual.containers import VerticalScroll
 from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
-HIDDEN_OWNERS = ("Footer", "ToastRack", "Tooltip", "ScrollBar")
+OURS = "lreg_tui"  # what Textual's own widgets do with keys is no help
+PALETTE = "command_palette"  # but for this one
 KEY_WIDTH = 14
+MOVES = {
+    "down,j": "scroll_down",
+    "up,k": "scroll_up",
+    "pagedown,space": "scroll_page_down",
+    "pageup": "scroll_page_up",
+    "home,g": "scroll_home",
+    "end,G": "scroll_end",
+}
 Keys = dict[str, list[str]]
 """What can be done, and by which keys."""
 
@@ -23,13 +32,19 @@ Keys = dict[str, list[str]]
 class HelpScreen(ModalScreen[None]):
     """Groups are named by `HELP_TITLE` of their classes; a screen's `HELP_TEXT` follows them."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "leave", "close", key_display="esc")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q", "leave", "close", key_display="esc"),
+        *(Binding(keys, f"move('{how}')", show=False, priority=True) for keys, how in MOVES.items()),
+    ]
     DEFAULT_CSS = """
     HelpScreen {
         align: center middle;
         background: $background 60%;
-        & > Vertical { width: 84; max-width: 96%; height: auto; max-height: 92%; background: $panel; padding: 1 2; }
-        VerticalScroll { height: auto; scrollbar-size: 1 1; }
+        & > VerticalScroll {
+            width: 84; max-width: 100%; height: auto; max-height: 96%; background: $panel; padding: 0 1;
+            border: round $primary; border-title-color: $primary; border-subtitle-color: $text-muted;
+            scrollbar-size: 1 1;
+        }
         Static { height: auto; }
     }
     """
@@ -39,11 +54,15 @@ class HelpScreen(ModalScreen[None]):
         self.explained = explained
 
     def compose(self) -> ComposeResult:
-        with Vertical(), VerticalScroll():
+        with VerticalScroll() as page:
+            page.border_title, page.border_subtitle = "Keys", "↑ ↓ PgUp PgDn Home End   esc: close"
             yield Static(self._text(), markup=False)
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).focus()
+
+    def action_move(self, how: str) -> None:
+        getattr(self.query_one(VerticalScroll), how)(animate=False)
 
     def action_leave(self) -> None:
         self.dismiss(None)
@@ -66,36 +85,55 @@ class HelpScreen(ModalScreen[None]):
 
 
 def groups(screen: Screen[object]) -> Iterator[tuple[str, Keys]]:
-    """Titles and keys: the screen's own, its widgets' kind by kind, those of everywhere. A key is listed once."""
-    seen: set[type[DOMNode]] = set()
-    own = list(getattr(screen, "_bindings", ()))
-    taken = {(binding.key, _bare(binding.action)) for _, binding in own}
-    if keys := _keys(screen, set()):
-        yield _title(screen), keys
-    for widget in screen.walk_children():
-        kind = type(widget)
-        if kind in seen or kind.__name__ in HIDDEN_OWNERS or not (isinstance(widget, Widget) and widget.can_focus):
-            continue
-        seen.add(kind)
-        if keys := _keys(widget, taken):
-            yield _title(widget), keys
-    if keys := _keys(screen.app, taken):
-        yield "Everywhere", keys
+    """Titles and keys: of what has the focus and what it is in, of the screen, of what else is there, of everywhere.
+
+    A key that means something else to what comes before is left out; but for what else is there: it has no focus yet.
+    """
+    focused = screen.focused.ancestors_with_self if screen.focused is not None else []
+    near = [node for node in focused if isinstance(node, Widget) and not isinstance(node, Screen)]
+    taken = {binding.key for _, binding in screen._bindings if binding.priority}  # before whatever has the focus
+    for widget in near:
+        yield from _group(widget, taken)
+        taken |= {binding.key for binding in _own(widget)}
+    yield from _group(screen, taken - {binding.key for _, binding in screen._bindings if binding.priority})
+    taken |= {binding.key for _, binding in screen._bindings}
+    shown = {(binding.key, _bare(binding.action)) for node in (*near, screen) for binding in _own(node)}
+    kinds: set[type[DOMNode]] = {type(widget) for widget in near}
+    for widget in sorted(screen.walk_children(Widget), key=lambda widget: not _is_in_view(widget, screen)):
+        if type(widget) not in kinds:
+            kinds.add(type(widget))
+            same = {binding.key for binding in _own(widget) if (binding.key, _bare(binding.action)) in shown}
+            yield from _group(widget, same)
+    yield from _group(screen.app, taken, "Everywhere")
 
 
-def _keys(node: DOMNode, without: set[tuple[str, str]]) -> Keys:
+def _is_in_view(widget: Widget, screen: Screen[object]) -> bool:
+    family = widget.ancestors_with_self
+    is_covered = screen.maximized is not None and screen.maximized not in family
+    return not is_covered and all(node.display for node in family if isinstance(node, Widget))
+
+
+def _group(node: DOMNode, without: set[str], title: str = "") -> Iterator[tuple[str, Keys]]:
+    """The keys of a screen or widget, by what they do; nothing where there are none."""
     found: Keys = {}
-    for _, binding in node._bindings:
+    for binding in _own(node):
         meaning = binding.tooltip or binding.description
-        if binding.system or not meaning or (binding.key, _bare(binding.action)) in without:
-            continue
-        if binding.action.startswith(("scroll_", "page_")):  # what every scrolling widget of Textual has
-            continue
         shown = node.app.get_key_display(binding)
-        keys = found.setdefault(meaning, [])
-        if shown not in keys:
-            keys.append(shown)
-    return found
+        if meaning and binding.key not in without and shown not in found.setdefault(meaning, []):
+            found[meaning].append(shown)
+    keys = {meaning: keys for meaning, keys in found.items() if keys}
+    if keys:
+        yield title or title_of(node), keys
+
+
+def _own(node: DOMNode) -> list[Binding]:
+    """What classes of the console have keys for; of the app's, the palette as well."""
+    ours = [kind for kind in type(node).__mro__ if kind.__module__.startswith(OURS)]
+    maps = [BindingsMap(kind.__dict__.get("BINDINGS", ())) for kind in ours]
+    declared = {(key, binding.action) for known in maps for key, binding in known}
+    return [
+        binding for key, binding in node._bindings if (key, binding.action) in declared or binding.action == PALETTE
+    ]
 
 
 def _bare(action: str) -> str:
@@ -103,7 +141,7 @@ def _bare(action: str) -> str:
     return action.removeprefix("app.").removeprefix("screen.")
 
 
-def _title(node: DOMNode) -> str:
+def title_of(node: DOMNode) -> str:
     """What people call a screen or widget."""
     name = type(node).__name__.removesuffix("Screen")
     words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()

@@ -16,7 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.suggester import SuggestFromList
-from textual.widgets import Footer, Input, Label, Static
+from textual.widgets import Input, Label, Static
 
 from engine.errors import LregError
 from engine.preset import Preset, PresetSettings
@@ -26,6 +26,8 @@ from lreg_tui import launch
 from lreg_tui.present import clean, clean_block, setting
 from lreg_tui.preset_edit import typed
 from lreg_tui.threads import off_the_loop
+from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.line_input import LineInput
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,4})?")
 DEVICES = "auto, cpu, cuda, cuda:N, mps"
@@ -52,9 +54,9 @@ class LaunchScreen(ModalScreen[str | None]):
     """Ends with the id of the run that was started, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,ctrl+l,f5", "launch", "launch", key_display="enter", priority=True),
-        Binding("down", "app.focus_next", show=False),
-        Binding("up", "app.focus_previous", show=False),
+        Binding("enter,ctrl+l,f5", "launch", "launch", key_display="⏎"),
+        Binding("down", "app.focus_next", show=False, priority=True),  # keys that follow go where this one leads
+        Binding("up", "app.focus_previous", show=False, priority=True),
         Binding("escape", "leave", "back"),
     ]
     DEFAULT_CSS = """
@@ -90,13 +92,11 @@ class LaunchScreen(ModalScreen[str | None]):
                 with Horizontal():
                     yield Label(key, markup=False)
                     suggester = SuggestFromList(["auto", "cpu", "cuda", "cuda:0", "mps"]) if key == "device" else None
-                    yield Input(clean(value), id=key, compact=True, suggester=suggester)
+                    yield LineInput(clean(value), id=key, suggester=suggester)
             yield Static("", id="message", markup=False)
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
-        for field in self.query(Input):
-            field.cursor_blink = False
         self._judge()
 
     def problem(self) -> str:
@@ -129,6 +129,7 @@ class LaunchScreen(ModalScreen[str | None]):
         line.set_class(is_wrong, "-wrong")
         line.update(clean(message, 600))
 
+    @on(Input.Submitted)
     def action_launch(self) -> None:
         if self.is_starting or self.problem():
             self.app.bell()

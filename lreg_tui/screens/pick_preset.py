@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Input, OptionList, Static
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine import document as documents
@@ -24,6 +24,8 @@ from lreg_tui.present import age, clean
 from lreg_tui.preset_file import on_disk
 from lreg_tui.threads import off_the_loop
 from lreg_tui.widgets.form_lines import MUTED
+from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.line_input import ListFilter
 from lreg_tui.widgets.pick_list import Choice
 from lreg_tui.widgets.toml_area import TomlArea
 
@@ -50,12 +52,7 @@ class PickPresetScreen(ModalScreen[str | None]):
 
     CSS_PATH = "pick_preset.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "pick", "take it", key_display="enter", priority=True),
         Binding("escape", "leave", "back"),
-        Binding("up", "move(-1)", show=False, priority=True),
-        Binding("down", "move(1)", show=False, priority=True),
-        Binding("pageup", "move(-10)", show=False, priority=True),
-        Binding("pagedown", "move(10)", show=False, priority=True),
     ]
 
     def __init__(self, rows: Sequence[RunRow] = (), folder: Path | None = None) -> None:
@@ -64,23 +61,22 @@ class PickPresetScreen(ModalScreen[str | None]):
         self.folder = folder or Path()
         self.offers: list[Offer] = []
         self.shown: list[Offer] = []
+        self._words = ""  # that these fit
 
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static("New run: which preset?", id="heading", markup=False)
-            yield Input(placeholder="type to narrow down", compact=True)
+            yield ListFilter()
             with Horizontal():
                 yield OptionList(markup=False, compact=True)
                 yield TomlArea(read_only=True)
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self.query_one(OptionList).can_focus = False
         area = self.query_one(TomlArea)
         area.can_focus, area.show_cursor = False, False
-        field = self.query_one(Input)
-        field.cursor_blink = False
-        field.focus()
+        self.query_one(ListFilter).focus()
         self._load()
 
     @work(group="offers", exclusive=True)
@@ -92,8 +88,13 @@ class PickPresetScreen(ModalScreen[str | None]):
         self.query_one(TomlArea).display = self.size.width >= 110
 
     @on(Input.Changed)
+    def _narrow(self) -> None:
+        if self.query_one(ListFilter).value != self._words:
+            self._list()
+
     def _list(self) -> None:
-        words = self.query_one(Input).value.lower().split()
+        self._words = self.query_one(ListFilter).value
+        words = self._words.lower().split()
         fitting = [
             offer
             for offer in self.offers
@@ -127,12 +128,17 @@ class PickPresetScreen(ModalScreen[str | None]):
         self.query_one(TomlArea).load_text(text if text is not None else "# cannot be read")
 
     def action_move(self, by: int) -> None:
+        self._narrow()  # keys may come before the news of what was typed
         listed = self.query_one(OptionList)
         for _ in range(abs(by)):
             listed.action_cursor_up() if by < 0 else listed.action_cursor_down()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return not action.startswith("mark")
+
     @on(OptionList.OptionSelected)
-    def action_pick(self) -> None:
+    def action_accept(self) -> None:
+        self._narrow()
         if self.current is not None:
             self.dismiss(self.current.reference)
 

@@ -2,66 +2,66 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.widgets import Footer, OptionList, Static
+from textual.widgets import OptionList, Static
 
-from engine import catalog as catalogs
-from engine.catalog import Catalog
 from engine.errors import LregError, Problem
-from lreg_tui import preset_file, problem_lines, toml_edit
-from lreg_tui.preset_edit import HERE, Checked, Table, check, tables_of
+from lreg_tui import problem_lines, toml_edit
+from lreg_tui.preset_edit import HERE
 from lreg_tui.screens.difference import DifferenceScreen, differences
 from lreg_tui.screens.launch_run import LaunchScreen
-from lreg_tui.screens.pick_preset import PickPresetScreen, run_choices
-from lreg_tui.screens.preset_saving import PresetSavingScreen
+from lreg_tui.screens.panelled import PanelledScreen
+from lreg_tui.screens.pick_preset import run_choices
+from lreg_tui.screens.preset_checking import PresetCheckingScreen
 from lreg_tui.threads import off_the_loop
 from lreg_tui.toml_lines import line_of
+from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.pick_list import Choice
 from lreg_tui.widgets.preset_form import PresetForm
 from lreg_tui.widgets.problem_list import ProblemList
 from lreg_tui.widgets.toml_area import TomlArea
 
-if TYPE_CHECKING:
-    from lreg_tui.console import LregApp
-
-TYPING_PAUSE_S = 0.2  # a text is checked when nothing was typed for this long
 NAME = "preset_editor"  # in what the console remembers
 WIDE = 120  # columns from which form and TOML stand side by side
 
 
-class PresetEditorScreen(PresetSavingScreen):
+class PresetEditorScreen(PresetCheckingScreen):
     """Opens on a shipped preset's name or a file's path; without one it asks. The TomlArea's text is the preset."""
 
     CSS_PATH = "preset_editor.tcss"
     HELP_TITLE = "Preset"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+l,f5", "launch", "launch", priority=True),
-        Binding("ctrl+s", "save", "save", priority=True),
-        Binding("ctrl+t", "other_view", "form/TOML", priority=True),
-        Binding("ctrl+r", "difference", "changes", priority=True, tooltip="since it was saved, since it was taken"),
-        Binding("escape", "leave", "back"),
-        Binding("f8", "next_problem", "next problem", priority=True),
-        Binding("ctrl+o", "save_as", "save as", priority=True),
+        Binding("ctrl+l,f5", "launch", "launch", priority=True, tooltip="start a run with these settings"),
+        Binding("ctrl+s", "save", "save", priority=True, tooltip="write the preset to its file"),
+        Binding("ctrl+t", "other_view", "form/TOML", priority=True, tooltip="the same preset in the other view"),
+        Binding(
+            "ctrl+r",
+            "difference",
+            "changes",
+            priority=True,
+            tooltip="what differs from the file, and from where it began",
+        ),
+        Binding("escape", "leave", "back", tooltip="leave the editor; asks before edits are lost"),
+        Binding("f8", "next_problem", "next problem", priority=True, tooltip="go where the next problem is"),
+        Binding("ctrl+o", "save_as", "save as", priority=True, tooltip="write the preset to another file"),
         Binding("delete,backspace", "in_form('reset')", "reset", key_display="del", tooltip="take a key out again"),
-        Binding("a", "in_form('add_penalty')", "add penalty"),
-        Binding("o", "in_form('only_here')", "only set", tooltip="only what the text says itself, and what is wrong"),
-        Binding("n", "pick", "another preset"),
+        Binding("a", "in_form('add_penalty')", "add penalty", tooltip="add a penalty's table to the preset"),
+        Binding(
+            "o", "in_form('only_here')", "only set", tooltip="list only what the text says itself, and what is wrong"
+        ),
+        Binding("n", "pick", "another preset", tooltip="begin with another preset"),
         Binding("q", "app.quit", show=False),
     ]
 
     def __init__(self, preset: str = "") -> None:
         super().__init__()
         self.reference = preset
-        self.checked: Checked | None = None
-        self.catalog: Catalog | None = None
 
     def compose(self) -> ComposeResult:
         yield Static(id="title", markup=False)
@@ -69,7 +69,7 @@ class PresetEditorScreen(PresetSavingScreen):
             yield PresetForm(id="form")
             yield TomlArea(id="toml")
         yield ProblemList(id="problems")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self.set_class(self.lreg.remembered.view(NAME).get("toml") is True, "-toml")
@@ -77,103 +77,12 @@ class PresetEditorScreen(PresetSavingScreen):
         fresh = Choice("", "a fresh learned optimizer")
         self.form.offers = {"meta.init_from": [fresh, *run_choices(self.lreg.feed.rows)]}
         if self.reference:
-            self._open(self.reference)
+            self.open(self.reference)
         else:
             self.action_pick()
 
-    @property
-    def lreg(self) -> LregApp:
-        return self.app  # type: ignore[return-value]
-
-    @property
-    def listed(self) -> ProblemList:
-        return self.query_one(ProblemList)
-
-    @property
-    def form(self) -> PresetForm:
-        return self.query_one(PresetForm)
-
     def on_resize(self) -> None:
         self.set_class(self.size.width >= WIDE, "-wide")
-
-    # -- opening and checking ------------------------------------------------------------------------------------------
-
-    @work(group="ask", exclusive=True)
-    async def action_pick(self) -> None:
-        if not await self._may_go("Take another preset?"):
-            return
-        reference = await self.app.push_screen_wait(PickPresetScreen(self.lreg.feed.rows))
-        if reference is not None:
-            self._open(reference)
-        elif self.draft is None:
-            self.dismiss()
-
-    @work(group="open", exclusive=True)
-    async def _open(self, reference: str) -> None:
-        try:
-            draft = await off_the_loop(lambda: preset_file.take_up(reference), "preset")
-        except LregError as error:
-            self._tell(str(error), "error")
-            if self.draft is None:
-                self.action_pick()
-            return
-        self.draft, self.checked = draft, None
-        self.area.load_text(draft.text)
-        self.kept = self.area.text
-        self._title()
-        try:
-            self.catalog = await off_the_loop(catalogs.load, "catalog")
-        except LregError as error:
-            self._tell(str(error), "error")
-            return
-        self._check(0.0)
-
-    @on(TomlArea.Changed)
-    def _typed(self) -> None:
-        if self.draft is not None:
-            self._title()
-            self._check(TYPING_PAUSE_S)
-
-    @work(group="check", exclusive=True)
-    async def _check(self, pause: float) -> None:
-        await asyncio.sleep(pause)
-        await self._check_now()
-
-    async def _check_now(self) -> Checked | None:
-        """Check the text as it is now, and show what came of it."""
-        if self.catalog is None or self.draft is None:
-            return None
-        catalog, text, place = self.catalog, self.area.text, self.draft.place
-        if self.checked is None or (self.checked.text, self.checked.place) != (text, place):
-            checked, tables = await off_the_loop(lambda: _check(text, place, catalog), "check")
-            self.checked = checked
-            self._show(checked, tables, catalog)
-        return self.checked
-
-    def _show(self, checked: Checked, tables: Sequence[Table], catalog: Catalog) -> None:
-        if checked.parses:
-            penalties = checked.document.values.get("penalty")
-            known = penalties if isinstance(penalties, dict) else {}
-            self.form.show(tables, [name for name in catalog.penalties if name not in known])
-        lines = [problem_lines.place_of(problem, checked.text) for problem in checked.problems]
-        self.area.wrong_lines = frozenset(line for line in lines if line is not None)
-        had_problems = bool(self.listed.problems)
-        if checked.problems != self.listed.problems:
-            self.listed.show(checked.problems)
-        if had_problems != bool(checked.problems):
-            self.refresh_bindings()
-        self._title()
-
-    def _title(self) -> None:
-        """Name, where it comes from, whether it is saved, whether it is right."""
-        if self.draft is None:
-            return
-        title = problem_lines.title(self.draft, self.is_unsaved, self.checked)
-        self.query_one("#title", Static).update(title)
-
-    def saved(self) -> None:
-        self._title()
-        self._check(0.0)
 
     # -- changing ------------------------------------------------------------------------------------------------------
 
@@ -203,7 +112,7 @@ class PresetEditorScreen(PresetSavingScreen):
         except LregError as error:
             self._tell(str(error), "error")
             return False
-        self._check(0.0)
+        self.check_soon(0.0)
         return True
 
     # -- looking -------------------------------------------------------------------------------------------------------
@@ -248,7 +157,7 @@ class PresetEditorScreen(PresetSavingScreen):
 
     @work(group="ask", exclusive=True)
     async def action_difference(self) -> None:
-        draft, checked, catalog = self.draft, await self._check_now(), self.catalog
+        draft, checked, catalog = self.draft, await self.check_now(), self.catalog
         if draft is None or checked is None or catalog is None:
             return
         found = await off_the_loop(lambda: differences(draft, checked, catalog), "difference")
@@ -258,7 +167,7 @@ class PresetEditorScreen(PresetSavingScreen):
 
     @work(group="ask", exclusive=True)
     async def action_launch(self) -> None:
-        checked = await self._check_now()
+        checked = await self.check_now()
         if checked is None:
             self._tell("the settings are still being read", "warning")
         elif checked.preset is None:
@@ -274,12 +183,8 @@ class PresetEditorScreen(PresetSavingScreen):
 
     def _launched(self, run_id: str) -> None:
         self._tell(f"started {run_id}")
-        self.lreg.feed.look_now()
         while len(self.app.screen_stack) > 2:  # the dashboard is above the blank screen that Textual begins with
             self.app.pop_screen()
-
-
-def _check(text: str, place: Path, catalog: Catalog) -> tuple[Checked, Sequence[Table]]:
-    """What a text says, and as a form. Reads files: not for the loop."""
-    checked = check(text, place, catalog)
-    return checked, tables_of(checked, catalog)
+        if isinstance(below := self.app.screen, PanelledScreen):
+            below.table.select(run_id)
+        self.lreg.feed.look_now()

@@ -13,6 +13,7 @@ from textual.suggester import Suggester
 from textual.widgets import Input, Label, Static
 
 from lreg_tui.present import clean
+from lreg_tui.widgets.line_input import LineInput
 
 
 class PromptScreen(ModalScreen[str | None]):
@@ -58,7 +59,7 @@ class PromptScreen(ModalScreen[str | None]):
         with Vertical():
             with Horizontal():
                 yield Label(clean(self.prompt, 40), markup=False)
-                yield Input(clean(self.value), suggester=self.suggester, select_on_focus=False, compact=True)
+                yield LineInput(clean(self.value), suggester=self.suggester, select_on_focus=False)
             yield Static("", id="note", markup=False)
 
     def on_mount(self) -> None:

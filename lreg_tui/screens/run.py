@@ -11,7 +11,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import ContentSwitcher, Footer, Static
+from textual.widgets import ContentSwitcher, Static
 
 from engine.runs import RunReader
 from lreg_tui import run_files
@@ -22,12 +22,13 @@ from lreg_tui.screens.acting import ActingScreen
 from lreg_tui.threads import off_the_loop
 from lreg_tui.widgets.chart import Chart
 from lreg_tui.widgets.evaluation_table import EvaluationTable
+from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.metric_grid import MetricGrid
+from lreg_tui.widgets.preset_text import PresetText
 from lreg_tui.widgets.run_head import RunHead
 from lreg_tui.widgets.run_notice import RunNotice
 from lreg_tui.widgets.sheet_view import SheetView
-from lreg_tui.widgets.toml_area import TomlArea
 
 TABS = ("curves", "preset", "log", "checkpoints", "transfers")
 FOCUSED = {"preset": "#preset", "log": "#tab-log", "checkpoints": "#tab-checkpoints", "transfers": "#evaluations"}
@@ -42,14 +43,18 @@ class RunScreen(ActingScreen, inherit_bindings=False):
     HELP_TITLE = "Run"
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        *[Binding(str(number), f"show_tab('{tab}')", tab, show=False) for number, tab in enumerate(TABS, 1)],
+        *[
+            Binding(str(number), f"show_tab('{tab}')", tab, show=False, tooltip=f"show the {tab}")
+            for number, tab in enumerate(TABS, 1)
+        ],
         Binding("right_square_bracket,pagedown", "turn(1)", "next page", key_display="]"),
         Binding("left_square_bracket,pageup", "turn(-1)", "page before", key_display="[", show=False),
         Binding("z", "zoom", "zoom", tooltip="one panel on the whole screen, and back"),
-        Binding("slash", "search", "search", key_display="/", tooltip="search the log"),
+        Binding("slash", "search", "search", key_display="/", tooltip="search the log, or the preset"),
         Binding("e", "edit", "edit preset", tooltip="a new run from this preset, edited"),
         *(ACTIONS[name] for name in ("stop_run", "pause_run", "resume_run", "transfer")),
-        Binding("escape", "back", "back", priority=True),
+        Binding("c", "compare", "compare", tooltip="compare the run with others, to be picked"),
+        Binding("escape", "back", "back", priority=True, tooltip="to the screen before"),
         *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
     ]
 
@@ -73,16 +78,15 @@ class RunScreen(ActingScreen, inherit_bindings=False):
                 yield Static("no metrics yet", id="no-metrics", markup=False)
             with Vertical(id="tab-preset"):
                 yield Static(id="preset-problem", markup=False)
-                yield TomlArea(read_only=True, id="preset")
+                yield PresetText(id="preset")
             yield LogTail(lines=10_000, id="tab-log")
             yield SheetView("no checkpoint yet", id="tab-checkpoints")
             with Vertical(id="tab-transfers"):
                 yield EvaluationTable(id="evaluations")
                 yield Static("no transfer evaluation yet: t asks for one", id="no-evaluations", markup=False)
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
-        self.query_one("#preset", TomlArea).show_cursor = False
         self._look(self.lreg.feed.rows)
         if self.row is None:
             self._read_preset()
@@ -132,7 +136,8 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self.set_focus(None)
             self._show_curves()
         else:
-            self.query_one(FOCUSED[tab]).focus()
+            wanted = self.query_one(FOCUSED[tab])
+            self.set_focus(wanted if wanted.display else None)  # what there is nothing of has no keys
         self.refresh_bindings()
 
     def _show_tabs(self) -> None:
@@ -159,13 +164,16 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         self.query_one("#no-metrics").display = not grid.known
         self._show_tabs()
 
+    def on_metric_grid_paged(self) -> None:
+        self._show_tabs()
+
     # -- files ---------------------------------------------------------------------------------------------------------
 
     @work(group="preset", exclusive=True)
     async def _read_preset(self) -> None:
         path = self.row.path if self.row is not None else self.lreg.store.root / self.run_id
         text, problem = await off_the_loop(lambda: run_files.preset_of(RunReader(path)), "preset")
-        area = self.query_one("#preset", TomlArea)
+        area = self.query_one(PresetText)
         if text != area.text:
             area.load_text(text)
         line = self.query_one("#preset-problem", Static)
@@ -188,7 +196,9 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self.query_one(SheetView).show([found.checkpoints] if found.checkpoints.rows else [])
             table = self.query_one(EvaluationTable)
             table.show_evaluations(found.evaluations)
-            table.display = bool(found.evaluations)
+            had_focus, table.display = self.focused is None and self.tab == "transfers", bool(found.evaluations)
+            if had_focus and table.display:
+                table.focus()
             self.query_one("#no-evaluations").display = not found.evaluations
             self._show_tabs()
 
@@ -203,7 +213,6 @@ class RunScreen(ActingScreen, inherit_bindings=False):
 
     def action_turn(self, by: int) -> None:
         self.query_one(MetricGrid).turn(by)
-        self._show_tabs()
 
     def action_zoom(self) -> None:
         self.query_one(MetricGrid).zoom()
@@ -218,11 +227,13 @@ class RunScreen(ActingScreen, inherit_bindings=False):
     async def action_search(self) -> None:
         from lreg_tui.screens.prompt import PromptScreen
 
-        self.action_show_tab("log")
-        tail = self.query_one(LogTail)
-        wanted = await self.app.push_screen_wait(PromptScreen("Search", tail.searched, note="any part of a line"))
+        if self.tab != "preset":
+            self.action_show_tab("log")
+        preset, log = self.query_one(PresetText), self.query_one(LogTail)
+        page: PresetText | LogTail = preset if self.tab == "preset" else log
+        wanted = await self.app.push_screen_wait(PromptScreen("Search", page.searched, note="any part of a line"))
         if wanted is not None:
-            count = tail.find(wanted)
+            count = page.find(wanted)
             if wanted:
                 self.tell(f"{count} line{'s' if count != 1 else ''}; n and N go on" if count else "not found")
 

@@ -12,7 +12,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from engine.errors import LregError
 from engine.runs import RunReader
@@ -25,9 +25,11 @@ from lreg_tui.screens.acting import ActingScreen
 from lreg_tui.threads import off_the_loop, stop_if_gone
 from lreg_tui.transfer_check import Asked, Checked, check
 from lreg_tui.transfer_files import TransferFiles
+from lreg_tui.transfer_request import asked_by
 from lreg_tui.widgets.job_pane import JobPane
+from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.pick_list import Choice
-from lreg_tui.widgets.request_form import RequestForm
+from lreg_tui.widgets.request_form import RequestForm, own_targets
 
 PATIENCE_S = 0.05
 WIDE = 120  # columns from which request and jobs stand side by side
@@ -39,9 +41,11 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     CSS_PATH = "transfer.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f5,ctrl+l", "start", "start", key_display="F5"),
-        Binding("f6", "switch", "request/jobs", key_display="F6"),
-        Binding("escape", "leave", "back"),
+        Binding(
+            "f5,ctrl+l", "start", "start", key_display="F5", tooltip="start the evaluations that the form asks for"
+        ),
+        Binding("f6", "switch", "request/jobs", key_display="F6", tooltip="between the form and the jobs"),
+        Binding("escape", "leave", "back", tooltip="to the screen before; jobs go on"),
     ]
 
     def __init__(self, run_ids: Sequence[str] = ()) -> None:
@@ -49,6 +53,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         self.given = tuple(run_ids)
         self.checked: Checked | None = None
         self._files = TransferFiles()
+        self._filled: dict[str, str] = {}  # what a job had the form say, which nobody has typed
 
     def compose(self) -> ComposeResult:
         yield Static(id="transfer-title", markup=False)
@@ -56,13 +61,13 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
             with Vertical(id="request"):
                 rows = [row for row in self._rows() if row.id in self.given and not row.is_transfer]
                 run_ids = [run_id for run_id in self.given if any(row.id == run_id for row in rows)]
-                yield RequestForm(run_ids, _own_targets(rows), self.lreg.remembered.view("transfer"))
+                yield RequestForm(run_ids, own_targets(rows), self.lreg.remembered.view("transfer"))
                 with Vertical(id="request-words"):
                     yield Static(id="request-help", markup=False)
                     yield Static(id="request-summary", markup=False)
                     yield Static(id="request-problem", markup=False)
             yield JobPane()
-        yield Footer(show_command_palette=False)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self._offer_runs()
@@ -73,9 +78,11 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         given_jobs = [run_id for run_id in self.given if run_id in pane.rows]
         if given_jobs:
             pane.select(given_jobs[0])
+            self._take_up(pane.rows[given_jobs[0]])
             self.action_switch()
+        else:
+            self._check()
         self._say_title()
-        self._check()
 
     def _rows(self) -> tuple[RunRow, ...]:
         return self.lreg.feed.rows
@@ -103,7 +110,24 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         form = self.query_one(RequestForm)
         form.offer("runs", choices)
         first = next((row for row in runs if form.run_ids[:1] == (row.id,)), None)
-        form.own_targets = _own_targets([first] if first else [])
+        form.own_targets = own_targets([first] if first else [])
+
+    @work(group="take up", exclusive=True)
+    async def _take_up(self, job: RunRow) -> None:
+        """Ask in the form for what a job was asked for."""
+        paths = {row.id: row.path for row in self._rows() if not row.is_transfer}
+        try:
+            readers, request, device = await off_the_loop(lambda: asked_by(RunReader(job.path), paths))
+        except LregError as error:
+            self.tell(str(error), "error")
+            self._check()
+            return
+        run_ids = [reader.id for reader in readers]
+        first = [row for row in self._rows() if row.id in run_ids[:1]]
+        form = self.query_one(RequestForm)
+        if form.is_whole:
+            form.fill(run_ids, own_targets(first), request, device)
+            self._filled = form.typed
 
     @work(group="targets")
     async def _offer_targets(self) -> None:
@@ -135,10 +159,10 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     def _form_changed(self) -> None:
         form = self.query_one(RequestForm)
         rows = {row.id: row for row in self._rows()}
-        own = _own_targets([rows[run_id] for run_id in form.run_ids[:1] if run_id in rows])
+        own = own_targets([rows[run_id] for run_id in form.run_ids[:1] if run_id in rows])
         if own != form.own_targets and set(form.picked["targets"]) <= {*form.own_targets}:
             form.own_targets = own
-            form.pick("targets", _own_targets([rows[run_id] for run_id in form.run_ids if run_id in rows]))
+            form.pick("targets", own_targets([rows[run_id] for run_id in form.run_ids if run_id in rows]))
         form.own_targets = own
         self._check()
 
@@ -161,25 +185,21 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
 
     def _show(self, checked: Checked) -> None:
         self.checked = checked
-        if checked.plan is not None:
-            self.lreg.remember("transfer", **self.query_one(RequestForm).typed)
+        typed = self.query_one(RequestForm).typed
+        if checked.plan is not None and typed != self._filled:
+            self.lreg.remember("transfer", **typed)
         self.query_one(RequestForm).complain(checked.problems)
         self.query_one("#request-problem", Static).update(present.clean(checked.problems.get("", ""), 300))
         self.query_one("#request-summary", Static).update(checked.summary())
 
-    # -- the job under the cursor ------------------------------------------------------------------------------------
+    # -- keys --------------------------------------------------------------------------------------------------------
 
     def subjects(self) -> Sequence[RunRow]:
         selected = self.query_one(JobPane).selected
         return [selected] if selected is not None else []
 
-    # -- keys --------------------------------------------------------------------------------------------------------
-
-    def action_start(self) -> None:
-        self._start()
-
     @work(exclusive=True, group="start")
-    async def _start(self) -> None:
+    async def action_start(self) -> None:
         """Make a job of what the form says, and start it. What is wrong is said where it stands."""
         asked = self.asked
         readers = self._readers(asked)
@@ -225,8 +245,3 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         self._say_title()
         if self.checked is None or (self.checked.plan is None and "runs" in self.checked.problems):
             self._check()
-
-
-def _own_targets(rows: Sequence[RunRow]) -> tuple[str, ...]:
-    """What runs were meta-trained on, by name."""
-    return tuple(dict.fromkeys(name for row in rows for name in row.task.split("+") if name))

@@ -11,28 +11,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.widget import Widget
 
 from lreg_tui.charts import cursor, smoothing
-from lreg_tui.charts.axes import Range
 from lreg_tui.charts.line import Line
 from lreg_tui.charts.view import View
-from lreg_tui.widgets.chart_canvas import ChartCanvas
+from lreg_tui.widgets.pointed_chart import PointedChart
 
 __all__ = ["Chart", "Line"]
 
-ZOOM = 0.6  # length of the axis after one step of zooming in
 PAN = 0.15  # share of the axis that one step moves
 JUMP = 10  # columns of a fast move of the cursor
 ZOOM_KEYS = Binding.Group("zoom", compact=True)
 CURSOR_KEYS = Binding.Group("cursor", compact=True)
 
 
-class Chart(ChartCanvas, can_focus=True):
-    """A chart with keys and mouse: the wheel zooms, dragging pans, double click shows all, hovering points."""
+class Chart(PointedChart, can_focus=True):
+    """A chart with keys and mouse."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("plus,equals_sign", "zoom_x(True)", "zoom in", key_display="+", group=ZOOM_KEYS),
@@ -48,27 +44,12 @@ class Chart(ChartCanvas, can_focus=True):
         Binding("less_than_sign", f"move_cursor({-JUMP})", "cursor far left", show=False, key_display="<"),
         Binding("greater_than_sign", f"move_cursor({JUMP})", "cursor far right", show=False, key_display=">"),
         Binding("escape", "clear_cursor", "no cursor", show=False),
-        Binding("0,home", "reset", "all", key_display="0"),
-        Binding("f,end", "follow", "newest", key_display="f"),
-        Binding("l", "toggle_log", "log"),
-        Binding("x", "cycle_axis", "x axis"),
-        Binding("s", "cycle_smoothing", "smooth"),
+        Binding("0,home", "reset", "all", key_display="0", tooltip="everything in view"),
+        Binding("f,end", "follow", "newest", key_display="f", tooltip="the newest points, and follow them"),
+        Binding("l", "toggle_log", "log", tooltip="a logarithmic y axis, or a linear one"),
+        Binding("x", "cycle_axis", "x axis", tooltip="steps, logarithmic steps, or wall time"),
+        Binding("s", "cycle_smoothing", "smooth", tooltip="smooth more, or not at all"),
     ]
-
-    @dataclass
-    class CursorMoved(Message):
-        """The user has moved the cursor (None: taken it away): set `cursor_x` of charts with the same `x_axis`."""
-
-        chart: Chart
-        x: float | None
-        x_axis: str
-
-        def can_replace(self, message: Message) -> bool:
-            return isinstance(message, Chart.CursorMoved) and message.chart is self.chart
-
-        @property
-        def control(self) -> Chart:
-            return self.chart
 
     @dataclass
     class SettingsChanged(Message):
@@ -80,9 +61,6 @@ class Chart(ChartCanvas, can_focus=True):
         def control(self) -> Chart:
             return self.chart
 
-    _drag: tuple[int, int, View] | None = None  # where the button was pressed, and the view at that time
-    _is_hovering = False  # the cursor goes when the pointer leaves
-
     # -- zoom and pan --------------------------------------------------------------------------------------------------
 
     def action_zoom_x(self, closer: bool) -> None:
@@ -92,10 +70,6 @@ class Chart(ChartCanvas, can_focus=True):
             at = self.cursor_x
             is_seen = at is not None and picture.column_of(at) is not None
             self._zoom_x(at if is_seen and at is not None else picture.x.value(0.5), closer)
-
-    def _zoom_x(self, at: float, closer: bool) -> None:
-        shown = self._shown_view()
-        self.view = shown.zoom_x(at, ZOOM if closer else 1 / ZOOM, self.picture.full_x, self.log_x)
 
     def action_pan_x(self, direction: int) -> None:
         self.view = self._shown_view().pan_x(direction * PAN, self.picture.full_x, self.log_x)
@@ -109,25 +83,12 @@ class Chart(ChartCanvas, can_focus=True):
         if picture.y is not None:
             self._zoom_y(picture.y.value(0.5), closer)
 
-    def _zoom_y(self, at: float, closer: bool) -> None:
-        if (now := self._shown_y()) is not None:
-            self.view = self.view.zoom_y(at, ZOOM if closer else 1 / ZOOM, now, self.log_y)
-
     def action_reset(self) -> None:
         self.view = View()
 
     def action_follow(self) -> None:
         if self.picture.x is not None:
             self.view = self.view.follow(self.picture.full_x, self.log_x)
-
-    def _shown_view(self) -> View:
-        """The view with the range that a following one has at the moment."""
-        x = self.picture.x
-        return View((x.low, x.high), self.view.y) if self.view.following and x is not None else self.view
-
-    def _shown_y(self) -> Range | None:
-        y = self.picture.y
-        return None if y is None else (y.low, y.high)
 
     # -- settings ------------------------------------------------------------------------------------------------------
 
@@ -176,89 +137,8 @@ class Chart(ChartCanvas, can_focus=True):
             self._move_cursor(found)
             self._bring_into_view(found)
 
-    def _record_near(self, x: float) -> float | None:
-        return None if self.picture.x is None else cursor.record_near(self.curves, self.picture.x, x)
-
     def _bring_into_view(self, x: float) -> None:
         scale = self.picture.x
         if scale is not None and self.view.x is not None and not 0 <= (place := scale.place(x)) <= 1:
             share = place - 1 + PAN if place > 1 else place - PAN
             self.view = self._shown_view().pan_x(share, self.picture.full_x, self.log_x)
-
-    def _move_cursor(self, x: float | None) -> None:
-        if x != self.cursor_x:
-            self.cursor_x = x
-            self.post_message(self.CursorMoved(self, x, self.x_axis))
-
-    # -- mouse ---------------------------------------------------------------------------------------------------------
-
-    def on_mouse_move(self, event: events.MouseMove) -> None:
-        if self._drag is not None:
-            self._pan_by_drag(event)
-        elif not getattr(self.app, "slow_link", False):  # there every move would be sent; clicks are
-            self._point_at(event)
-            self._is_hovering = True
-
-    def _point_at(self, event: events.MouseEvent) -> None:
-        x = self._x_under(event)
-        if x is not None:
-            self._move_cursor(self._record_near(x))
-
-    def _x_under(self, event: events.MouseEvent) -> float | None:
-        offset = event.get_content_offset(self)
-        return None if offset is None else self.picture.x_at(offset.x)
-
-    def on_leave(self, _: events.Leave) -> None:
-        if self._is_hovering:
-            self._is_hovering = False
-            self._move_cursor(None)
-
-    def on_mouse_down(self, event: events.MouseDown) -> None:
-        if event.button == 1:
-            self._drag = (event.screen_x, event.screen_y, self._shown_view())
-            self.capture_mouse()
-
-    def on_mouse_up(self, _: events.MouseUp) -> None:
-        self._drag = None
-        self.release_mouse()
-
-    def _pan_by_drag(self, event: events.MouseMove) -> None:
-        picture = self.picture
-        if self._drag is None or not picture.width or not picture.height:
-            return
-        x, y, view = self._drag
-        across, down = event.screen_x - x, event.screen_y - y
-        moved = view.pan_x(-across / picture.width, picture.full_x, self.log_x) if across else view
-        if view.y is not None and down:  # an axis that the data set goes back there by itself
-            moved = moved.pan_y(down / picture.height, view.y, self.log_y)
-        self.view = moved
-
-    def on_click(self, event: events.Click) -> None:
-        if event.chain == 2:
-            self.action_reset()
-        elif event.button == 1:
-            self._point_at(event)
-            self._is_hovering = False
-
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        self._wheel(event, closer=True)
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        self._wheel(event, closer=False)
-
-    def _wheel(self, event: events.MouseEvent, closer: bool) -> None:
-        """Zoom at the pointer, with ctrl or shift on the y axis. On a page that scrolls: only a focused chart."""
-        on_page = any(isinstance(node, Widget) and node.max_scroll_y > 0 for node in self.ancestors)
-        if on_page and not self.has_focus:
-            return
-        event.stop()
-        event.prevent_default()
-        x, offset = self._x_under(event), event.get_content_offset(self)
-        picture = self.picture
-        if x is None or offset is None or picture.y is None:
-            return
-        if event.ctrl or event.shift:
-            place = (picture.top + picture.height - offset.y - 0.5) / picture.height
-            self._zoom_y(picture.y.value(place), closer)
-        else:
-            self._zoom_x(x, closer)

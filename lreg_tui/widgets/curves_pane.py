@@ -25,11 +25,12 @@ LEARNING = "learning curves"  # stands for them among the metrics
 class CurvesPane(Container):
     """`metric` is the one shown."""
 
+    HELP_TITLE = "Curves"
     DEFAULT_CSS = """
     CurvesPane { padding: 0 1; }
     CurvesPane > * { height: 1fr; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("m", "pick_metric", "metric")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("m", "pick_metric", "metric", tooltip="another metric")]
 
     @dataclass
     class Picked(Message):

@@ -26,6 +26,9 @@ from lreg_tui.widgets.sheet_view import SheetView
 
 COLUMNS = ("state", "done", "ETA", "started", "what")
 BAR = 24  # columns of the progress bar
+NO_JOB = "No transfer job yet. Fill in the request, and start it with F5."
+READING = "reading …"
+DAMAGED = Text("damaged plan", "red")
 
 
 class JobPane(Vertical):
@@ -41,7 +44,7 @@ class JobPane(Vertical):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "screen.stop_run", "stop", tooltip="finish what is at hand, and end"),
-        Binding("u", "screen.pause_run", "pause", tooltip="pause, or continue"),
+        Binding("u", "screen.pause_run", "pause", tooltip="pause the job, or continue it"),
         Binding("R", "screen.resume_run", "resume", tooltip="go on with what is missing"),
         Binding("c", "compare", "compare", tooltip="compare the job's runs"),
         Binding("D", "screen.delete_run", "delete", tooltip="delete the job; what it has measured stays with the runs"),
@@ -51,14 +54,15 @@ class JobPane(Vertical):
         super().__init__(id=id)
         self.rows: dict[str, RunRow] = {}
         self.jobs: dict[str, Job] = {}
-        self.results: dict[str, tuple[Sheet, ...]] = {}
+        self.results: dict[str, tuple[int, tuple[Sheet, ...]]] = {}  # at how many evaluations, and what was found
+        self._reading: set[str] = set()  # what is being read, so that a slow disk is asked once
         self._wanted = ""  # the job to put the cursor on when it appears
         self._files = TransferFiles()
 
     def compose(self) -> ComposeResult:
         yield DataTable(cursor_type="row", zebra_stripes=False, show_header=True, cell_padding=1)
         yield Static(id="job-progress", markup=False)
-        yield SheetView("No transfer job yet. Fill in the request, and start it with F5.", id="job-results")
+        yield SheetView(NO_JOB, id="job-results")
 
     def on_mount(self) -> None:
         table = self.query_one(DataTable)
@@ -92,10 +96,7 @@ class JobPane(Vertical):
         for job_id, row in self.rows.items():
             if row != before.get(job_id):
                 self._write(row)
-                if row.step != getattr(before.get(job_id), "step", None):
-                    self.results.pop(job_id, None)  # there is more to show
-        if any(job_id not in self.jobs for job_id in self.rows):
-            self._read_plans()
+        self._read_plans()
         if self._wanted:
             self.select(self._wanted)
         self._show_selected()
@@ -124,7 +125,7 @@ class JobPane(Vertical):
             Text(f"{row.step}/{row.total}" if row.total else present.NOTHING, justify="right"),
             Text(present.duration(row.eta_s) if row.is_live else ""),
             Text(f"{present.age(row.created)} ago"),
-            present.text(job.title if job else row.id),
+            Text(READING, "dim") if job is None else DAMAGED if job.problem else present.text(job.title),
         ]
 
     # -- the one under the cursor ------------------------------------------------------------------------------------
@@ -137,27 +138,39 @@ class JobPane(Vertical):
         row = self.selected
         job = self.jobs.get(row.id) if row else None
         self.query_one("#job-progress", Static).update(_progress(row, job) if row else Text())
-        sheets = self.results.get(row.id) if row else ()
-        if row is not None and sheets is None and job is not None:
-            self._read_results(row.id, job)
-        else:
-            self.query_one(SheetView).show(sheets or (), empty=_nothing_yet(row))
+        step, sheets = self.results.get(row.id, (None, None)) if row else (None, None)
+        self.query_one(SheetView).show(sheets or (), empty=_nothing_yet(row, job, sheets is not None))
+        if row is not None and job is not None and not job.problem and step != row.step:
+            self._read_results(row, job)
         self.refresh_bindings()
 
-    @work(exclusive=True, group="plans")
+    @work(group="plans")
     async def _read_plans(self) -> None:
         """Read what jobs are to do, once for each."""
-        paths = {job_id: row.path for job_id, row in self.rows.items() if job_id not in self.jobs}
-        self.jobs |= await off_the_loop(lambda: {job_id: read_job(path) for job_id, path in paths.items()})
+        paths = {job_id: row.path for job_id, row in self.rows.items() if job_id not in {*self.jobs, *self._reading}}
+        if not paths:
+            return
+        self._reading |= {*paths}
+        try:
+            self.jobs |= await off_the_loop(lambda: {job_id: read_job(path) for job_id, path in paths.items()})
+        finally:
+            self._reading -= {*paths}
         for job_id in paths:
             if job_id in self.rows:
                 self._write(self.rows[job_id])
         self._show_selected()
 
-    @work(exclusive=True, group="results")
-    async def _read_results(self, job_id: str, job: Job) -> None:
-        """Read what the runs of the job under the cursor hold of it."""
-        self.results[job_id] = await off_the_loop(lambda: read_results(job, self._files))
+    @work(group="results")
+    async def _read_results(self, row: RunRow, job: Job) -> None:
+        """Read what the runs of a job hold of it. There may be more by then: it is looked at again."""
+        key = f"results {row.id}"
+        if key in self._reading:
+            return
+        self._reading.add(key)
+        try:
+            self.results[row.id] = row.step, await off_the_loop(lambda: read_results(job, self._files))
+        finally:
+            self._reading.discard(key)
         self._show_selected()
 
     # -- keys --------------------------------------------------------------------------------------------------------
@@ -169,12 +182,17 @@ class JobPane(Vertical):
         row = self.selected
         job = self.jobs.get(row.id) if row else None
         if job is not None and job.run_ids:
-            self.app.open_compare(job.run_ids)  # type: ignore[attr-defined]
+            task = job.tasks[0] if len(job.tasks) == 1 else None
+            self.app.open_compare(job.run_ids, tab="results", task=task, step=job.inner_steps)  # type: ignore[attr-defined]
 
 
-def _nothing_yet(row: RunRow | None) -> str:
+def _nothing_yet(row: RunRow | None, job: Job | None, is_read: bool) -> str:
     if row is None:
-        return "No transfer job yet. Fill in the request, and start it with F5."
+        return NO_JOB
+    if job is not None and job.problem:
+        return present.clean(job.problem, 300)
+    if job is None or not is_read:
+        return READING
     return "No evaluation is complete yet." if row.is_live else "No evaluation was completed."
 
 

@@ -37,23 +37,25 @@ POLL_S = 0.5
 
 @dataclass(frozen=True)
 class Subject:
-    """A run whose surroundings are looked at, and what it is called."""
+    """A run whose surroundings are looked at, what it is called, and the marker that it has in charts."""
 
     path: Path
     label: str
+    marker: str = ""
 
 
 class LandscapePane(VerticalScroll, can_focus=True):
     """Heat maps with one range of colours for all, so that they can be compared."""
 
+    HELP_TITLE = "Landscape"
     DEFAULT_CSS = """
     LandscapePane { padding: 0 1; scrollbar-size-vertical: 1; }
     LandscapePane #landscape-words { height: auto; max-height: 2; color: $text-muted; margin-bottom: 1; }
     LandscapePane Grid { height: auto; grid-gutter: 1 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "compute", "compute"),
-        Binding("backspace", "give_up", "give up"),
+        Binding("enter", "compute", "compute", tooltip="compute the slices of the landscape"),
+        Binding("backspace", "give_up", "give up", tooltip="stop computing them"),
     ]
 
     def __init__(self, *, data_dir: Path | None = None, id: str | None = None) -> None:
@@ -63,6 +65,7 @@ class LandscapePane(VerticalScroll, can_focus=True):
         self.where: Where | None = None
         self.found: dict[Path, Mapping[str, Any]] = {}
         self._child: subprocess.Popen[bytes] | None = None
+        self._drawing = asyncio.Lock()
 
     def compose(self) -> ComposeResult:
         yield Static(id="landscape-words", markup=False)
@@ -84,21 +87,26 @@ class LandscapePane(VerticalScroll, can_focus=True):
     @work(exclusive=True, group="recall")
     async def _recall(self) -> None:
         """Show what is kept in the runs' folders."""
-        where, paths = self.where, [subject.path for subject in self.subjects]
+        kept, where, paths = self.found, self.where, [subject.path for subject in self.subjects]
         if where is not None:
-            self.found = await off_the_loop(
+            kept |= await off_the_loop(
                 lambda: {path: found for path in paths if (found := landscape_worker.read(path, where))}
             )
         await self._draw()
         self._say("")
 
     async def _draw(self) -> None:
-        """A map for each run, in one range of colours."""
+        """A map for each run, in one range of colours. What is recalled and what is computed take turns."""
+        async with self._drawing:
+            await self._draw_maps()
+
+    async def _draw_maps(self) -> None:
         import numpy
 
-        shown = [subject for subject in self.subjects if subject.path in self.found]
+        found = self.found
+        shown = [subject for subject in self.subjects if subject.path in found]
         grids = {
-            subject.path: numpy.array(self.found[subject.path]["losses"], dtype=float)  # None: NaN
+            subject.path: numpy.array(found[subject.path]["losses"], dtype=float)  # None: NaN
             for subject in shown
         }
         values = [grid[numpy.isfinite(grid)] for grid in grids.values()]
@@ -113,17 +121,10 @@ class LandscapePane(VerticalScroll, can_focus=True):
         self._arrange(len(shown))
         is_log = bounds is not None and bounds[0] > 0
         for subject, heat in zip(shown, page.query(HeatMap), strict=True):
-            self._show_map(heat, subject, grids[subject.path], bounds, is_log)
-
-    def _show_map(
-        self, heat: HeatMap, subject: Subject, grid: Any, bounds: tuple[float, float] | None, is_log: bool
-    ) -> None:
-        found = self.found[subject.path]
-        offsets = found["offsets"]
-        ends = (float(offsets[0]), float(offsets[-1]))
-        loss, accuracy = (_number(found.get(key)) for key in ("train_loss", "test_accuracy"))
-        title = f"{present.clean(subject.label, 40)}: {present.number(loss, 3)}, {present.percent(accuracy)}"
-        heat.show(grid, x=ends, y=ends, bounds=bounds, log=is_log, title=title)
+            offsets = found[subject.path]["offsets"]
+            ends = (float(offsets[0]), float(offsets[-1]))
+            title = _title(subject, found[subject.path])
+            heat.show(grids[subject.path], x=ends, y=ends, bounds=bounds, log=is_log, title=title)
 
     def on_resize(self) -> None:
         self._arrange(len(self.query(HeatMap)))
@@ -194,7 +195,7 @@ class LandscapePane(VerticalScroll, can_focus=True):
 
     async def _follow(self, child: subprocess.Popen[bytes], said: Path, labels: Mapping[Path, str]) -> None:
         """Show what the computation says, as it comes, until it ends."""
-        began, done, label = time.monotonic(), 0, ""
+        began, done, label, kept = time.monotonic(), 0, "", self.found
         while True:
             code = child.poll()  # before the look at what it said, so that it is all there
             lines = (await off_the_loop(said.read_text)).splitlines()
@@ -204,8 +205,9 @@ class LandscapePane(VerticalScroll, can_focus=True):
                 if event.get("event") == "computing":
                     label = labels.get(Path(str(event.get("run"))), "")
                 elif landscape_worker.is_landscape(event):
-                    self.found[Path(str(event.get("run")))] = event
-                    await self._draw()
+                    kept[Path(str(event.get("run")))] = event
+                    if kept is self.found:  # else other runs, or another place, are looked at meanwhile
+                        await self._draw()
             if code is not None:
                 break
             self._say(f"Computing {label or '…'}, {present.duration(time.monotonic() - began)} so far.")
@@ -214,6 +216,12 @@ class LandscapePane(VerticalScroll, can_focus=True):
         errors = [line for line in lines if line.startswith("error: ")] or lines[-1:]
         given_up = code < 0
         self._say("" if code == 0 or given_up else errors[0] if errors else f"exit code {code}")
+
+
+def _title(subject: Subject, found: Mapping[str, Any]) -> str:
+    loss, accuracy = (_number(found.get(key)) for key in ("train_loss", "test_accuracy"))
+    name = f"{subject.marker} {present.clean(subject.label, 40)}".strip()
+    return f"{name}: {present.number(loss, 3)}, {present.percent(accuracy)}"
 
 
 def _event(line: str) -> dict[str, Any]:

@@ -32,11 +32,12 @@ _TIME = re.compile(r"\d\d:\d\d:\d\d ")
 class LogTail(ScrollView, can_focus=True):
     """The last lines of the log at `path`, followed while the end is in view."""
 
+    HELP_TITLE = "Log"
     ALLOW_SELECT = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("end,G", "follow", "newest", show=False),
-        Binding("n", "go_to_match(-1)", "older match"),
-        Binding("N", "go_to_match(1)", "newer match"),
+        Binding("end,G", "follow", "newest", show=False, tooltip="the end of the log, and follow it"),
+        Binding("n", "go_to_match(-1)", "older match", tooltip="the match before, towards the beginning"),
+        Binding("N", "go_to_match(1)", "newer match", tooltip="the next match, towards the end"),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {"log-tail--time", "log-tail--match", "log-tail--error"}
     DEFAULT_CSS = """

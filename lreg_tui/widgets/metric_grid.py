@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from textual.message import Message
+
 from lreg_tui.feed import Feed
 from lreg_tui.widgets.metric_panel import MetricPanel
 from lreg_tui.widgets.panels import Panels
@@ -33,6 +35,9 @@ class MetricGrid(Panels):
     MetricGrid > MetricPanel:focus-within { background: $panel; }
     """
 
+    class Paged(Message):
+        """Another page, or another number of pages."""
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__([FIRST[0]], id=id)  # more are mounted when there are metrics and room for them
         self.known: list[str] = []
@@ -40,6 +45,7 @@ class MetricGrid(Panels):
         self.is_zoomed = False
         self._run: tuple[str, str] | None = None
         self._feed: Feed | None = None
+        self._paged = (0, 1)  # page and pages when they were last told
 
     def on_resize(self) -> None:
         self._lay_out()
@@ -81,7 +87,7 @@ class MetricGrid(Panels):
         self.page = min(self.page, self.pages - 1)
         wanted = self.known[self.page * self.per_page :][: self.per_page]
         rows = -(-len(wanted) // across) if wanted else 1
-        self.styles.grid_size_columns = min(across, max(1, len(wanted)))
+        self.styles.grid_size_columns = max(1, -(-len(wanted) // rows))  # five are three above two
         self.styles.grid_size_rows = min(down, rows)
         self._mount(len(wanted) - len(self.all))
         for index, panel in enumerate(self.all):
@@ -89,6 +95,9 @@ class MetricGrid(Panels):
             if index < len(wanted) and panel.metric != wanted[index]:
                 panel.metric = wanted[index]
         self._update()
+        if (self.page, self.pages) != self._paged:
+            self._paged = self.page, self.pages
+            self.post_message(self.Paged())
 
     def _mount(self, count: int) -> None:
         """That many panels more."""

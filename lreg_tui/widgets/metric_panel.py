@@ -19,7 +19,7 @@ from textual.reactive import var
 from lreg_tui import present
 from lreg_tui.charts.line import Line
 from lreg_tui.charts.view import View
-from lreg_tui.feed import Series
+from lreg_tui.followed import Series
 from lreg_tui.widgets.chart import Chart
 
 LOGARITHMIC = ("loss", "sharpness", "norm", "eigenvalue", "trace", "gap")  # last words of metrics over several decades
@@ -32,8 +32,6 @@ class Source(Protocol):
     """What a panel reads: the feed."""
 
     def series(self, run_id: str, metric: str) -> Series | None: ...
-
-    def began(self, run_id: str) -> float | None: ...
 
 
 class MetricPanel(Vertical):
@@ -109,8 +107,7 @@ class MetricPanel(Vertical):
         colour = self.colours.get(run_id, place)
         if series is None:  # in the legend only
             return Line(label, numpy.empty(0), numpy.empty(0), colour)
-        began = self._source.began(run_id) if self._source is not None else None
-        return Line(label, series.steps, series.values, colour, times=series.times, began=began or 0.0)
+        return Line(label, series.steps, series.values, colour, times=series.times)
 
 
 def is_logarithmic(metric: str) -> bool:

@@ -1,4 +1,4 @@
-"""Panels: the metrics of the selected runs beside each other, with one cursor and one kind of x axis."""
+"""Panels: the metrics of the selected runs beside each other, with one cursor and one x axis."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from textual.containers import Container
 
 from lreg_tui.widgets.chart import Chart
 from lreg_tui.widgets.metric_panel import MetricPanel, Source
+from lreg_tui.widgets.pointed_chart import PointedChart
 
 
 class Panels(Container):
@@ -25,16 +26,18 @@ class Panels(Container):
     def metrics(self) -> list[str]:
         return [panel.metric for panel in self.all]
 
-    def show_runs(self, runs: Sequence[tuple[str, str]]) -> None:
-        """Ids and labels; the order is that of the colours."""
+    def show_runs(self, runs: Sequence[tuple[str, str]], *, are_jobs: bool = False) -> None:
+        """Ids and labels; the order is that of the colours. Evaluations of transfer jobs are no curves, but points."""
         for panel in self.all:
             panel.runs = tuple(runs)
+            panel.chart.points_only = are_jobs
+            panel.chart.x_label = "evaluation" if are_jobs else ""
 
     def update_from(self, feed: Source) -> None:
         for panel in self.all:
             panel.update_from(feed)
 
-    def _others(self, chart: Chart) -> Iterator[Chart]:
+    def _others(self, chart: PointedChart) -> Iterator[Chart]:
         return (panel.chart for panel in self.all if panel.chart is not chart)
 
     def on_chart_cursor_moved(self, message: Chart.CursorMoved) -> None:
@@ -44,4 +47,4 @@ class Panels(Container):
 
     def on_chart_settings_changed(self, message: Chart.SettingsChanged) -> None:
         for chart in self._others(message.chart):
-            chart.x_axis = message.chart.x_axis
+            chart.x_axis, chart.log_x = message.chart.x_axis, message.chart.log_x

@@ -18,6 +18,7 @@ from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from lreg_tui import present
+from lreg_tui.widgets.line_input import ListFilter
 
 LONGEST_LABEL = 44  # columns; help begins after it
 MARKS = {True: "[x] ", False: "[ ] "}
@@ -36,18 +37,6 @@ class Choice:
         return present.clean(self.label or self.value, 120)
 
 
-class FilterInput(Input):
-    """Where typing goes. A space marks where several can be picked, and is a letter like any other elsewhere."""
-
-    def __init__(self, space_marks: bool) -> None:
-        super().__init__(placeholder="type to narrow down", compact=True)
-        self.space_marks = space_marks
-        self.cursor_blink = False  # nothing is sent while nothing changes
-
-    def check_consume_key(self, key: str, character: str | None) -> bool:
-        return not (self.space_marks and key == "space") and super().check_consume_key(key, character)
-
-
 class PickList(ModalScreen[tuple[str, ...] | None]):
     """Returns the picked values (in the order in which they were picked), or None where the user has cancelled."""
 
@@ -63,16 +52,7 @@ class PickList(ModalScreen[tuple[str, ...] | None]):
         text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "cancel", "cancel"),
-        Binding("up", "move(-1)", "up", show=False, priority=True),
-        Binding("down", "move(1)", "down", show=False, priority=True),
-        Binding("pageup", "move(-10)", "page up", show=False, priority=True),
-        Binding("pagedown", "move(10)", "page down", show=False, priority=True),
-        Binding("space", "mark", "mark", priority=True),
-        Binding("ctrl+a", "mark_all", "all", priority=True),
-        Binding("enter", "accept", "accept", priority=True),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel")]
 
     def __init__(
         self, title: str, choices: Iterable[Choice], chosen: Sequence[str] = (), *, several: bool = False
@@ -83,13 +63,14 @@ class PickList(ModalScreen[tuple[str, ...] | None]):
         self.several = several
         self.chosen = [value for value in chosen if any(choice.value == value for choice in self.choices)]
         self.shown = list(self.choices)
+        self._words = ""  # that these fit
 
     def compose(self) -> ComposeResult:
         keys = "space marks, ctrl+a all, enter accepts" if self.several else "enter picks"
         with Vertical() as box:
             box.border_title = Text(present.clean(self.heading))
             box.border_subtitle = f"{keys}, esc cancels"
-            yield FilterInput(self.several)
+            yield ListFilter(self.several)
             yield OptionList(markup=False, compact=True)
 
     def on_mount(self) -> None:
@@ -99,7 +80,8 @@ class PickList(ModalScreen[tuple[str, ...] | None]):
 
     def _show(self, highlighted: str | None = None) -> None:
         """List what fits the filter, with the highlight where it was."""
-        words = self.query_one(Input).value.lower().split()
+        self._words = self.query_one(Input).value
+        words = self._words.lower().split()
         texts = {choice.value: f"{choice.name} {choice.value} {choice.help}".lower() for choice in self.choices}
         self.shown = [choice for choice in self.choices if all(word in texts[choice.value] for word in words)]
         listed = self.query_one(OptionList)
@@ -126,8 +108,13 @@ class PickList(ModalScreen[tuple[str, ...] | None]):
         return self.shown[index] if index is not None and index < len(self.shown) else None
 
     def on_input_changed(self) -> None:
-        current = self._current
-        self._show(current.value if current else None)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """List what fits now: keys may come before the news of what was typed."""
+        if self.query_one(Input).value != self._words:
+            current = self._current
+            self._show(current.value if current else None)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """A click."""
@@ -138,6 +125,7 @@ class PickList(ModalScreen[tuple[str, ...] | None]):
         return self.several if action in ("mark", "mark_all") else True  # else a space is part of a word
 
     def action_move(self, by: int) -> None:
+        self._catch_up()
         listed = self.query_one(OptionList)
         if self.shown:
             index = (listed.highlighted or 0) + by
@@ -145,12 +133,14 @@ class PickList(ModalScreen[tuple[str, ...] | None]):
             listed.highlighted = index % len(self.shown) if step else max(0, min(index, len(self.shown) - 1))
 
     def action_mark(self) -> None:
+        self._catch_up()
         if (choice := self._current) is not None:
             self._mark([choice.value], choice.value not in self.chosen)
             self._show(choice.value)
 
     def action_mark_all(self) -> None:
         """Mark all that are listed, or none of them where all are marked."""
+        self._catch_up()
         values = [choice.value for choice in self.shown]
         self._mark(values, not set(values) <= set(self.chosen))
         self._show(self._current.value if self._current else None)
@@ -160,6 +150,7 @@ class PickList(ModalScreen[tuple[str, ...] | None]):
         self.chosen = [*kept, *(value for value in values if is_chosen and value not in kept)]
 
     def action_accept(self) -> None:
+        self._catch_up()
         if self.several:
             self.dismiss(tuple(self.chosen))
         elif (choice := self._current) is not None:

@@ -18,17 +18,15 @@ from textual.content import Content
 from textual.geometry import Offset
 from textual.message import Message
 from textual.widgets import Input, OptionList, Static
-from textual.widgets.option_list import Option
 
-from lreg_tui.preset_edit import HERE, Row, Table, shown
+from lreg_tui.preset_edit import Row, Table
 from lreg_tui.toml_edit import toml_of
 from lreg_tui.widgets import form_lines
-from lreg_tui.widgets.form_lines import MARK_WIDTH, MUTED, NAME_WIDTH
+from lreg_tui.widgets.form_lines import ADD, MARK_WIDTH, MUTED, NAME_WIDTH
 from lreg_tui.widgets.form_parts import FilterInput, SettingList
 from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.value_input import ValueInput, without_path
 
-ADD = "add:penalty"
 LOADING = "reading the settings …"
 
 
@@ -60,7 +58,9 @@ class PresetForm(Vertical):
     }
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "filter", "filter", key_display="/")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "filter", key_display="/", tooltip="list the settings with these words")
+    ]
 
     @dataclass
     class ValueSet(Message):
@@ -86,16 +86,12 @@ class PresetForm(Vertical):
         self.offers: Mapping[str, Sequence[Choice]] = {}  # what can be picked for settings whose choices are not known
         self.only_here = False
         self._rows: dict[str, Row] = {}
-        self._shown: list[tuple[str, Content, bool]] = []
 
     def compose(self) -> ComposeResult:
-        yield FilterInput(placeholder="words of a key, its help or its value", compact=True)
-        yield SettingList(markup=False)
+        yield FilterInput(placeholder="words of a key, its help or its value")
+        yield SettingList()
         yield Static(LOADING, id="about", markup=False)
         yield ValueInput()
-
-    def on_mount(self) -> None:
-        self.query_one(FilterInput).cursor_blink = False
 
     @property
     def listed(self) -> SettingList:
@@ -114,62 +110,22 @@ class PresetForm(Vertical):
 
     def highlight(self, path: str) -> None:
         """Go to a setting, or to the table that it would be in."""
-        ids = [identity for identity, _, _ in self._shown]
-        for wanted in (path, f"table:{path}", f"table:{path.rpartition('.')[0]}"):
-            if wanted in ids:
-                index = ids.index(wanted)
-                is_passed_over = self._shown[index][2]  # a heading: the setting below it
-                self.listed.highlighted = min(index + is_passed_over, len(ids) - 1)
-                return
+        self.listed.go_to(path)
 
     def _list(self) -> None:
         if self.tables is None:
             return
-        lines = list(self._lines())
-        listed = self.listed
-        if [line[::2] for line in lines] == [line[::2] for line in self._shown]:
-            for index, (new, old) in enumerate(zip(lines, self._shown, strict=True)):
-                if not new[1].is_same(old[1]):
-                    listed.replace_option_prompt_at_index(index, new[1])
-            self._shown = lines
-        else:
-            current, before = self.current, listed.scroll_offset
-            self._shown = lines
-            listed.set_options([Option(prompt, identity, disabled) for identity, prompt, disabled in lines])
-            ids = [identity for identity, _, _ in lines]
-            usual = next((index for index, identity in enumerate(ids) if identity in self._rows), None)
-            listed.scroll_to(y=before.y, animate=False, immediate=True)
-            listed.highlighted = ids.index(current) if current in ids else usual
-        self._explain()
-
-    def _lines(self) -> Iterable[tuple[str, Content, bool]]:
-        """Identity, content and whether the cursor passes over it, of every line that fits the filter."""
         words = self.query_one(FilterInput).value.lower().split()
-        for table in self.tables or ():
-            rows = [row for row in table.rows if self._fits(row, table, words)]
-            if rows or (table.is_penalty and not words and (not self.only_here or table.origin)):
-                yield f"table:{table.path}", form_lines.heading(table), not table.is_penalty
-                yield from ((row.path, form_lines.line(row, self.size.width), False) for row in rows)
-            if table.path == self._last_before_meta() and not words and self.penalties and not self.only_here:
-                yield ADD, Content.styled("  + add a penalty", MUTED), False
-
-    def _last_before_meta(self) -> str:
-        paths = [table.path for table in self.tables or ()]
-        return paths[paths.index("meta") - 1] if "meta" in paths[1:] else ""
-
-    def _fits(self, row: Row, table: Table, words: Sequence[str]) -> bool:
-        if self.only_here and row.origin != HERE and row.problem is None:
-            return False
-        text = f"{row.path} {table.path or 'preset'} {row.setting.help} {shown(row.value)}".lower()
-        return all(word in text for word in words)
+        lines = form_lines.lines(self.tables, self.size.width, words, self.only_here, bool(self.penalties))
+        self.listed.show(list(lines))
+        self._explain()
 
     # -- the line under the cursor -------------------------------------------------------------------------------------
 
     @property
     def current(self) -> str:
-        """The identity of the line under the cursor: a setting's path, table:PATH, or ADD."""
-        index = self.listed.highlighted
-        return self._shown[index][0] if index is not None and index < len(self._shown) else ""
+        """The line under the cursor: a setting's path, table:PATH, or ADD."""
+        return self.listed.current
 
     @on(OptionList.OptionHighlighted)
     def _explain(self, event: OptionList.OptionHighlighted | None = None) -> None:

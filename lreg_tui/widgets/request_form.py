@@ -10,108 +10,25 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.events import DescendantFocus
 from textual.message import Message
-from textual.reactive import reactive
-from textual.widgets import Input, Label, Static
+from textual.widgets import Input
 
 from engine.reader import CHECKPOINTS
 from engine.transfer_plan import BASELINE_NAMES
 from lreg_tui import present
+from lreg_tui.feed import RunRow
 from lreg_tui.transfer_request import TransferRequest
 from lreg_tui.widgets.pick_list import Choice, PickList
+from lreg_tui.widgets.request_fields import FIELDS, REMEMBERED, Field, FieldRow, PickedValue
 
-
-@dataclass(frozen=True)
-class Field:
-    """A line of the form. `empty` stands where nothing is chosen or typed."""
-
-    key: str
-    label: str
-    help: str
-    kind: str = "text"  # text, pick (several of a list), pick one, or toggle
-    empty: str = ""
-    value: str = ""
-
-
-FIELDS = (
-    Field("runs", "runs", "Whose frozen learned optimizers are evaluated.", "pick", "none: enter picks some"),
-    Field(
-        "targets",
-        "targets",
-        "What fresh optimizees are trained on; more than one is fine. `all` is the papers' 3 x 3.",
-        "pick",
-        "as the first run was meta-trained",
-    ),
-    Field("steps", "inner steps", "How long each optimizee is trained.", empty="as meta-trained"),
-    Field("seeds", "seeds", "Optimizees of every evaluation. Seed k is the same start for everybody.", value="5"),
-    Field("radii", "radii", "Sharpness radii, as 0.01, 0.05, 0.1.", empty="as in the preset"),
-    Field("scales", "scales", "Factors of the updates, as 0.5, 0.7, 1, 1.4, 2, 2.8; 1 is always there.", value="1"),
-    Field("marks", "measure at", "Inner steps at which is measured beside the last, as 50, 100, 200.", empty="a few"),
-    Field("checkpoint", "checkpoint", "Which checkpoint of the runs.", "pick one", value="best"),
-    Field("untrained", "untrained", "Also the meta-parameters that the runs began with: the control.", "toggle"),
-    Field("baselines", "baselines", "Hand-designed optimizers, tuned for every task; kept for later.", "pick", "none"),
-    Field(
-        "sets",
-        "also set",
-        "Keys of [task] or [evaluation], as evaluation.examples=500 task.classes=[8,9].",
-        empty="nothing",
-    ),
-    Field("device", "device", "auto, cpu, cuda, cuda:N or mps.", empty="auto"),
-)
-REMEMBERED = ("steps", "seeds", "radii", "scales", "marks", "device")
 NEXT_KEY = re.compile(r"\s+(?=[\w.]+\s*=)")  # between "task.classes=[8, 9]" and the next key
 CHECKPOINT_HELP = {
     "best": "lowest validation loss",
     "last": "end of meta-training",
     "initial": "before any meta-step",
 }
-
-
-class PickedValue(Static, can_focus=True):
-    """A value that a key opens a list for, or turns over."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "press", "choose"),
-        Binding("space", "press", "choose", show=False),
-    ]
-
-    @dataclass
-    class Pressed(Message):
-        value: PickedValue
-
-    def action_press(self) -> None:
-        self.post_message(self.Pressed(self))
-
-    def on_click(self) -> None:
-        self.action_press()
-
-
-class FieldRow(Vertical):
-    """Label and value side by side, and below them what is wrong with the value."""
-
-    problem: reactive[str] = reactive("", init=False)
-
-    def __init__(self, field: Field) -> None:
-        super().__init__(id=f"field-{field.key}")
-        self.field = field
-
-    def compose(self) -> ComposeResult:
-        with Horizontal():
-            yield Label(self.field.label, markup=False)
-            if self.field.kind == "text":
-                typed = Input(self.field.value, placeholder=self.field.empty, compact=True)
-                typed.cursor_blink = False  # nothing is sent while nothing changes
-                yield typed
-            else:
-                yield PickedValue(markup=False)
-        yield Static(classes="problem", markup=False)
-
-    def watch_problem(self) -> None:
-        shown = self.query_one(".problem", Static)
-        shown.update(present.clean(self.problem, 300))
-        self.set_class(bool(self.problem), "-wrong")
 
 
 class RequestForm(VerticalScroll, can_focus=False):
@@ -232,6 +149,23 @@ class RequestForm(VerticalScroll, can_focus=False):
             self._write_picked()
             self.post_message(self.Changed(self))
 
+    def fill(self, run_ids: Sequence[str], own_targets: Sequence[str], request: TransferRequest, device: str) -> None:
+        """Say what a request says. `own_targets`: what its first run was meta-trained on."""
+        self.own_targets = tuple(own_targets)
+        self.picked |= {
+            "runs": tuple(run_ids),
+            "targets": request.to or self.own_targets,
+            "checkpoint": (request.checkpoint,),
+            "untrained": ("yes",) if request.untrained else (),
+            "baselines": request.baselines,
+        }
+        values = {"steps": request.steps, "seeds": request.seeds, "radii": request.radii, "scales": request.scales}
+        values |= {"marks": request.marks, "sets": " ".join(request.sets), "device": device}
+        for key, value in values.items():
+            self._row(key).query_one(Input).value = value
+        self._write_picked()
+        self.post_message(self.Changed(self))
+
     def complain(self, problems: Mapping[str, str]) -> None:
         """Show what is wrong, field by field, and nothing elsewhere."""
         for field in FIELDS:
@@ -286,3 +220,8 @@ class RequestForm(VerticalScroll, can_focus=False):
         self.app.push_screen(
             PickList(field.label, self.choices[field.key], self.picked[field.key], several=several), take
         )
+
+
+def own_targets(rows: Sequence[RunRow]) -> tuple[str, ...]:
+    """What runs were meta-trained on, by name."""
+    return tuple(dict.fromkeys(name for row in rows for name in row.task.split("+") if name))

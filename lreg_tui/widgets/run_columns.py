@@ -20,6 +20,7 @@ STATE_ORDER = ("running", "queued", "paused", "crashed", "failed", "stopped", "f
 BAR = 6  # characters of a progress bar
 NAME = "name"
 LEAST_RANK = 8  # columns from this rank on stand back
+LONGEST_NAME = 44
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,13 @@ class Column:
     right: bool = False
 
 
-def fit(text: str, width: int, right: bool = False) -> str:
-    """Text in so many columns of the terminal, with an ellipsis where it was cut."""
+def fit(text: str, width: int, right: bool = False, ends: bool = False) -> str:
+    """Text in so many columns of the terminal. An ellipsis shows where it was cut: in its middle, to keep `ends`."""
     long = cell_len(text)
     if long > width:
-        return set_cell_size(text, max(0, width - 1)) + "…" if width else ""
+        end = (width - 1) * 2 // 5 if ends else 0
+        kept = set_cell_size(text[::-1], end)[::-1] if end > 0 else ""
+        return set_cell_size(text, max(0, width - 1 - end)) + "…" + kept if width else ""
     return " " * (width - long) + text if right else text + " " * (width - long)
 
 
@@ -136,17 +139,26 @@ COLUMNS = (
 BY_KEY = {column.key: column for column in COLUMNS}
 
 
+def longest_name(rows: Sequence[RunRow]) -> int:
+    """Columns that the names of these rows need, within reason."""
+    return min(LONGEST_NAME, max((cell_len(row.name) + 7 * row.is_transfer for row in rows), default=0))
+
+
 def chosen(room: int, gap: int, rows: Sequence[RunRow] = ()) -> tuple[Column, ...]:
     """The columns that fit into so many characters, in their order; the name is always there.
 
-    Those that stand back are left out where the rows have nothing to show in them.
+    Those that stand back are left out where the rows have nothing to show in them, and where names need the room.
     """
     left = room + gap
+    wish = longest_name(rows) - BY_KEY[NAME].width
     kept: set[str] = set()
     useful = (column for column in COLUMNS if column.rank < LEAST_RANK or any(map(column.sort, rows)))
     for column in sorted(useful, key=lambda column: column.rank):
-        left -= column.width + gap
-        if left < 0 and kept:
+        if column.rank >= LEAST_RANK and wish > 0:
+            left, wish = left - wish, 0
+        if left >= column.width + gap or not kept:
+            left -= column.width + gap
+            kept.add(column.key)
+        elif column.rank < LEAST_RANK:
             break
-        kept.add(column.key)
     return tuple(column for column in COLUMNS if column.key in kept)

@@ -41,13 +41,11 @@ class RunNotice(Static):
         self._row, self._facts = row, facts
         self.set_class(dead, "-dead")
         self._say("" if row is None or dead else present.clean(row.message, 160))
-        if dead:
-            self._say_why()
+        if row is not None and dead:
+            self._say_why(row)
 
     @work(group="notice", exclusive=True)
-    async def _say_why(self) -> None:
-        row = self._row
-        assert row is not None
+    async def _say_why(self, row: RunRow) -> None:
         lines = await off_the_loop(lambda: last_lines(row.path / "log.txt", LAST_WORDS), "notice")
         if row is self._row:
             self._say(self._epitaph(row, lines))

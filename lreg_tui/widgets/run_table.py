@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.cells import cell_len
-from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
@@ -22,38 +20,17 @@ from lreg_tui.feed import RunRow
 from lreg_tui.messages import SelectionChanged
 from lreg_tui.run_list import RunList
 from lreg_tui.widgets.chart_canvas import visible
-from lreg_tui.widgets.run_columns import BY_KEY, NAME, Cell, Column, chosen, fit
+from lreg_tui.widgets.run_columns import BY_KEY, Column
+from lreg_tui.widgets.run_lines import LEAD, Grid, Line, drawn
 
-MOST_OVERLAID = len(themes.MARKERS)
-LEAD = 2  # characters before the first column: mark, pin
-WIDE = 110  # characters from which columns stand further apart
-LONGEST_NAME = 44
 AGES_EVERY_S = 20.0
-STYLES: tuple[str, ...] = ("heading", "sorted", "cursor", "muted", "transfer", "bar", "done", "rest", "pin")
-STYLES += ("running", "queued", "paused", "crashed", "failed", "stopped", "finished")
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A cell of a line: where it begins, its width, what it shows, and whether it stands at the right."""
-
-    start: int
-    width: int
-    cell: Cell
-    right: bool = False
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line below the heading, as it is drawn."""
-
-    cells: tuple[Placed, ...] = ()
-    has_cursor: bool = False
+STYLES = "heading sorted cursor muted transfer bar done rest pin running queued paused crashed failed stopped finished"
 
 
 class RunTable(ScrollView, can_focus=True):
     """Runs sorted, filtered and marked (see RunList). Rows go down by `show_runs`."""
 
+    HELP_TITLE = "Table"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "mark", tooltip="mark for overlay, compare, transfer and actions"),
         Binding("enter", "open", "open", key_display="⏎", tooltip="everything about the run"),
@@ -63,9 +40,9 @@ class RunTable(ScrollView, can_focus=True):
         Binding("pagedown", "page(1)", "page down", show=False),
         Binding("home", "go_to(0)", "first", show=False),
         Binding("end,G", "go_to(-1)", "last", show=False),
-        Binding("asterisk", "mark_all", "mark all, or none", key_display="*", show=False),
+        Binding("asterisk", "mark_all", "mark all", key_display="*", show=False, tooltip="every run, or none"),
     ]
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"run-table--{name}" for name in STYLES}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"run-table--{name}" for name in STYLES.split()}
     DEFAULT_CSS = """
     RunTable {
         overflow-x: hidden; overflow-y: auto; scrollbar-size: 1 1; scrollbar-gutter: stable;
@@ -106,8 +83,7 @@ class RunTable(ScrollView, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.runs = RunList()
-        self.columns: tuple[Column, ...] = ()
-        self._widths: dict[str, int] = {}
+        self._grid = Grid()
         self._drawn: dict[int, Line] = {}  # by line of the widget
         self._told: tuple[tuple[str, ...], str | None] = ((), None)
 
@@ -120,6 +96,10 @@ class RunTable(ScrollView, can_focus=True):
         """Take over what is in the run store."""
         self._change(lambda: self.runs.replace(rows))
 
+    def select(self, run_id: str) -> None:
+        """Put the cursor on a run, now or when it appears."""
+        self._change(lambda: self.runs.select(run_id), leaps=True)
+
     def filter_by(self, predicate: Callable[[RunRow], bool]) -> None:
         self._change(lambda: self.runs.filter_by(predicate))
 
@@ -128,15 +108,12 @@ class RunTable(ScrollView, can_focus=True):
             self._change(lambda: self.runs.sort_by(key, reverse))
             self.refresh(Region(0, 0, self._room, 1))
 
-    def clear_marks(self) -> None:
-        self._change(self.runs.clear_marks)
-
-    def _change(self, change: Callable[[], None]) -> None:
-        """Change the list; keep a cursor that was in view in view; draw and tell what is different."""
+    def _change(self, change: Callable[[], None], leaps: bool = False) -> None:
+        """Change the list; a cursor that was in view, or `leaps`, is in view then; draw and tell what is different."""
         before, offset = self.runs.cursor, self.scroll_offset.y
         change()
         self.virtual_size = Size(self._room, len(self.runs.shown) + 1)
-        if offset <= before < offset + self._page:
+        if leaps or offset <= before < offset + self._page:
             self._scroll_to_cursor()
         self._lay_out()
         self.redraw_changed()
@@ -164,8 +141,7 @@ class RunTable(ScrollView, can_focus=True):
 
     def move_to(self, place: int) -> None:
         """Put the cursor on a row, by its place in the table."""
-        self._change(lambda: self.runs.move_to(place))
-        self._scroll_to_cursor()
+        self._change(lambda: self.runs.move_to(place), leaps=True)
 
     def action_move(self, rows: int) -> None:
         self.move_to(self.runs.cursor + rows)
@@ -175,6 +151,9 @@ class RunTable(ScrollView, can_focus=True):
 
     def action_go_to(self, place: int) -> None:
         self.move_to(place if place >= 0 else len(self.runs.shown) - 1)
+
+    def clear_marks(self) -> None:
+        self._change(self.runs.clear_marks)
 
     def action_mark(self) -> None:
         self._change(self.runs.mark)
@@ -199,9 +178,8 @@ class RunTable(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         if event.y == 0:
-            for column, start in self._places():
-                if start <= event.x < start + self._widths[column.key]:
-                    self.choose_sort(column.key, column.key == self.runs.sorted_by and not self.runs.reverse)
+            if (column := self._grid.column_at(event.x)) is not None:
+                self.choose_sort(column.key, column.key == self.runs.sorted_by and not self.runs.reverse)
             return
         place = event.y - 1 + self.scroll_offset.y
         if place < len(self.runs.shown):
@@ -213,26 +191,17 @@ class RunTable(ScrollView, can_focus=True):
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns in view."""
+        return self._grid.columns
+
     def _lay_out(self) -> None:
-        """Choose the columns that fit; the name takes what is left, as far as names are long."""
-        gap = 2 if self._room >= WIDE else 1
-        room = self._room - LEAD
-        columns = chosen(room, gap, self.runs.shown)
-        left = room - sum(column.width for column in columns) - gap * (len(columns) - 1)
-        longest = max((cell_len(row.name) + 7 * row.is_transfer for row in self.runs.shown), default=0)
-        more = min(left, max(0, min(longest, LONGEST_NAME) - BY_KEY[NAME].width))
-        widths = {column.key: column.width + more * (column.key == NAME) for column in columns}
-        if (widths, columns) != (self._widths, self.columns):
-            self.columns, self._widths = columns, widths
+        grid = Grid.of(self.runs.shown, self._room)
+        if grid != self._grid:
+            self._grid = grid
             self._drawn.clear()
             self.refresh()
-
-    def _places(self) -> Iterator[tuple[Column, int]]:
-        """Columns with where they begin."""
-        start = LEAD
-        for column in self.columns:
-            yield column, start
-            start += self._widths[column.key] + (2 if self._room >= WIDE else 1)
 
     def on_resize(self) -> None:
         self.virtual_size = Size(self._room, len(self.runs.shown) + 1)
@@ -258,43 +227,17 @@ class RunTable(ScrollView, can_focus=True):
                     self.refresh(Region(new.start, y, new.width, 1))
 
     def _line(self, y: int) -> Line:
-        place = y - 1 + self.scroll_offset.y
-        if not 0 <= place < len(self.runs.shown):
-            return Line()
-        row = self.runs.shown[place]
-        lead = Placed(0, LEAD, (self._mark(row), ("*" if row.pinned else " ", "pin")))
-        cells = (
-            Placed(start, self._widths[column.key], column.show(row), column.right) for column, start in self._places()
-        )
-        return Line((lead, *cells), place == self.runs.cursor)
-
-    def _mark(self, row: RunRow) -> tuple[str, str]:
-        """The marker that tells a run in the charts; a plus for marked ones that the charts leave out."""
-        place = self.runs.marked.get(row.id)
-        if place is None:
-            return (" ", "")
-        return (themes.MARKERS[place], f"series {place}") if 0 <= place < MOST_OVERLAID else ("+", "")
+        return self._grid.line(self.runs, y - 1 + self.scroll_offset.y)
 
     def render_line(self, y: int) -> Strip:
         if y == 0:
-            return self._heading()
-        line = self._drawn[y] = self._line(y)
+            line = self._grid.heading(self.runs.sorted_by, self.runs.reverse)
+        else:
+            line = self._drawn[y] = self._line(y)
         style = self.rich_style
         if line.has_cursor:
             style += self.get_component_rich_style("run-table--cursor")
-        segments, x = [], 0
-        for placed in line.cells:
-            segments.append(Segment(" " * (placed.start - x), style))
-            segments += self._segments(placed, style)
-            x = placed.start + placed.width
-        return Strip(segments).adjust_cell_length(self._room, style)
-
-    def _segments(self, placed: Placed, style: Style) -> Iterator[Segment]:
-        left = placed.width
-        for number, (text, kind) in enumerate(placed.cell, start=1):
-            shown = fit(text, left, placed.right) if number == len(placed.cell) else text
-            left -= cell_len(text)
-            yield Segment(shown, style + self._style_of(kind))
+        return drawn(line, self._room, style, self._style_of)
 
     def _style_of(self, kind: str) -> Style:
         if kind.startswith("series "):
@@ -304,17 +247,3 @@ class RunTable(ScrollView, can_focus=True):
             return Style()
         style = self.get_component_rich_style(f"run-table--{kind}")
         return Style(color=style.color, bold=style.bold or None)  # the background is that of the line
-
-    def _heading(self) -> Strip:
-        style = self.rich_style + self._style_of("heading")
-        segments, x = [], 0
-        for column, start in self._places():
-            is_sorted, width = column.key == self.runs.sorted_by, self._widths[column.key]
-            arrow = ("▼" if self.runs.reverse else "▲") if is_sorted else ""
-            text = arrow + column.heading if column.right else column.heading + arrow
-            begin = start - column.right  # the arrow stands in the gap before
-            segments.append(Segment(" " * (begin - x), style))
-            shown = fit(text, width + column.right, column.right)
-            segments.append(Segment(shown, style + self._style_of("sorted" * is_sorted)))
-            x = start + width
-        return Strip(segments).adjust_cell_length(self._room, style)

@@ -9,17 +9,17 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.geometry import Offset
 from textual.message import Message
-from textual.widgets import Input
 
 from engine.errors import Problem
 from lreg_tui.preset_edit import Row, shown, typed
+from lreg_tui.widgets.line_input import LineInput
 
 
-class ValueInput(Input):
+class ValueInput(LineInput):
     """Hidden until it is opened on a row. A value that does not fit is not given."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,up,down", "give", "set", key_display="enter"),
+        Binding("enter,up,down", "give", "set", key_display="⏎"),
         Binding("escape", "leave", "cancel"),
     ]
     DEFAULT_CSS = """
@@ -49,9 +49,8 @@ class ValueInput(Input):
         by_key: bool = True
 
     def __init__(self) -> None:
-        super().__init__(compact=True, select_on_focus=True)
+        super().__init__(select_on_focus=True)
         self.row: Row | None = None
-        self.cursor_blink = False  # nothing is sent while nothing changes
 
     def open(self, row: Row, place: Offset, width: int) -> None:
         self.row = row

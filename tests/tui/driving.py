@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import unicodedata
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from textual.events import Key
+from textual.keys import KEY_NAME_REPLACEMENTS
+from textual.pilot import Pilot
 
 from engine import notes, transfer_plan
 from engine.preset import from_mapping
@@ -16,12 +21,13 @@ from engine.runs import Run, RunReader, RunStore
 from engine.transfer_job import TransferJob
 
 if TYPE_CHECKING:
-    from textual.pilot import Pilot
-
     from lreg_tui.console import LregApp
 
 Value = TypeVar("Value")
 NOBODY = 2**22 + 1  # no process has this number
+LIMIT_S = 20.0
+CALM_ROUNDS = 2  # without a message: a widget may have sent one to a widget that was asked before it
+PRINTABLE = " !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
 
 def run(coroutine: Coroutine[Any, Any, Value]) -> Value:
@@ -103,7 +109,7 @@ def change_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-async def until(pilot: Pilot[Any], condition: Callable[[], Value], limit_s: float = 20.0) -> Value:
+async def until(pilot: Pilot[Any], condition: Callable[[], Value], limit_s: float = LIMIT_S) -> Value:
     """Let the console work until a condition holds; return what it gave."""
     deadline = time.monotonic() + limit_s
     while not (found := condition()):
@@ -114,9 +120,40 @@ async def until(pilot: Pilot[Any], condition: Callable[[], Value], limit_s: floa
 
 async def settle(pilot: Pilot[Any]) -> None:
     """Let workers end and messages arrive."""
-    await pilot.pause()
+    await calm(pilot)
     await until(pilot, lambda: all(worker.is_finished for worker in pilot.app.workers))
-    await pilot.pause()
+    await calm(pilot)
+
+
+async def calm(pilot: Pilot[Any]) -> None:
+    """Let messages be handled until there are no more. Textual waits for an idle processor, which takes far longer."""
+    rounds, deadline = 0, time.monotonic() + LIMIT_S
+    while rounds < CALM_ROUNDS:
+        assert time.monotonic() < deadline, "messages without end"
+        await pilot.pause(0)
+        nodes = [pilot.app, *pilot.app.screen.walk_children(with_self=True)]
+        rounds = 0 if any(node.message_queue_size for node in nodes) else rounds + 1
+
+
+class Quick(Pilot[Any]):
+    """Presses keys as fast as they are handled."""
+
+    async def press(self, *keys: str) -> None:
+        for key in keys:
+            self.app.post_message(key_event(key))
+            await calm(self)
+
+
+def key_event(key: str) -> Key:
+    """What a terminal tells of a key: a character, or a name such as "escape" or "slash"."""
+    if len(key) == 1:
+        return Key(key if key.isalnum() else _name_of(key), key)
+    return Key(key, next((character for character in PRINTABLE if _name_of(character) == key), None))
+
+
+def _name_of(character: str) -> str:
+    name = unicodedata.name(character).lower().replace("-", "_").replace(" ", "_")
+    return KEY_NAME_REPLACEMENTS.get(name, name)
 
 
 def _utc(seconds: float) -> str:

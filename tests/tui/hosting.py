@@ -22,8 +22,5 @@ class Host(LregApp):
 
     def on_mount(self, event: events.Mount) -> None:
         event.prevent_default()  # else the dashboard comes
-        for theme in themes.THEMES:
-            self.register_theme(theme)
-        self.theme = themes.DEFAULT
         self.push_screen(Screen())
         self.feed.start()

@@ -8,7 +8,7 @@ from typing import Any
 
 from textual.pilot import Pilot
 from textual.screen import Screen
-from tui.driving import run, settle
+from tui.driving import Quick, run, settle
 from tui.hosting import Host
 
 from engine.runs import RunStore
@@ -33,6 +33,6 @@ def show(
             screen = make()
             await app.push_screen(screen)
             await settle(pilot)
-            await doing(pilot, screen)
+            await doing(Quick(app), screen)
 
     run(scene())

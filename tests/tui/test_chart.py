@@ -17,14 +17,16 @@ from textual.pilot import Pilot
 from tui.driving import run
 
 from lreg_tui import themes
+from lreg_tui.charts.growing import Elapsed
 from lreg_tui.charts.line import Line
 from lreg_tui.charts.view import View
-from lreg_tui.feed import Series
+from lreg_tui.followed import Series
 from lreg_tui.themes import MARKERS
 from lreg_tui.widgets.chart import Chart
 from lreg_tui.widgets.chart_canvas import ChartCanvas
 from lreg_tui.widgets.heat_map import HeatMap
 from lreg_tui.widgets.metric_panel import MetricPanel
+from lreg_tui.widgets.panels import Panels
 
 STEPS = np.arange(1001.0)
 
@@ -438,6 +440,30 @@ def test_without_colours_runs_are_told_apart_by_their_marks(monkeypatch: pytest.
     with_chart(check, lines=[line(f"r{k}", np.full(500, float(k)), colour=k) for k in range(3)])
 
 
+# -- panels ------------------------------------------------------------------------------------------------------------
+
+
+def test_panels_share_the_x_axis_and_each_keeps_its_own_y_axis():
+    async def drive() -> None:
+        panels, source = Panels(["meta_loss", "test_accuracy"]), Source()
+        for metric in panels.metrics:
+            source.put("a", metric, [4, 2, 1])
+        async with shown(panels) as pilot:
+            panels.show_runs([("a", "alpha")])
+            panels.update_from(source)
+            first, second = (panel.chart for panel in panels.all)
+            first.focus()
+            for axis in (("step", True), ("time", False), ("step", False)):
+                await pilot.press("x")
+                await pilot.pause()
+                assert (first.x_axis, first.log_x) == (second.x_axis, second.log_x) == axis
+            await pilot.press("l")
+            await pilot.pause()
+            assert not first.log_y and not second.log_y
+
+    run(drive())
+
+
 # -- metric panels -----------------------------------------------------------------------------------------------------
 
 
@@ -449,13 +475,10 @@ class Source:
 
     def put(self, run_id: str, metric: str, values: Any) -> None:
         count = np.arange(float(len(values)))
-        self.known[run_id, metric] = Series(count, 1e9 + 60 * count, np.asarray(values, dtype=float))
+        self.known[run_id, metric] = Series(count, Elapsed(1e9 + 60 * count, 1e9 - 60), np.asarray(values, dtype=float))
 
     def series(self, run_id: str, metric: str) -> Series | None:
         return self.known.get((run_id, metric))
-
-    def began(self, run_id: str) -> float | None:
-        return 1e9 - 60
 
 
 def with_panel(check: Callable[[MetricPanel, Source, Pilot[None]], Any], metric: str = "meta_loss") -> None:

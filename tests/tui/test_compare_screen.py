@@ -20,7 +20,7 @@ from engine import landscape_worker
 from engine.files import write_atomic
 from engine.landscape_worker import Where
 from engine.runs import Run, RunStore
-from lreg_tui import comparison_files, launch
+from lreg_tui import actions, comparison_files, launch
 from lreg_tui.screens.compare import TABS, CompareScreen
 from lreg_tui.widgets.chart import Chart
 from lreg_tui.widgets.curves_pane import LEARNING, CurvesPane
@@ -103,8 +103,11 @@ def test_the_best_of_every_column_is_marked(pair, tmp_path):
     async def doing(pilot, screen):
         text = words(screen)
         marked = [
-            line.split()[0] + (line.split()[1] if "×" in line else "") for line in text.splitlines() if "★" in line
+            line.split()[0] + (line.split()[1] if "×" in line else "")
+            for line in text.splitlines()
+            if "★" in line and "best mean" not in line
         ]
+        assert "★ best mean; 4 says what is clear" in text
         # the smallest loss is that of doubled updates; with it they are as sharp as b-sam but for rounding
         assert marked in (["a-lo×2"], ["b-sam", "a-lo×2"])
         best = line_of(text, "a-lo ×2")
@@ -210,7 +213,7 @@ def test_hostile_names_are_plain_and_damaged_files_are_counted(tmp_path):
     shown(runs, tmp_path, doing)
 
 
-def test_without_transfers_it_says_so_and_t_starts_some(tmp_path, monkeypatch):
+def test_without_transfers_it_says_so_and_offers_some(tmp_path, monkeypatch):
     runs = [make_run(tmp_path, "a-lo"), make_run(tmp_path, "b-sam", **SAM)]
 
     async def doing(pilot, screen):
@@ -218,8 +221,12 @@ def test_without_transfers_it_says_so_and_t_starts_some(tmp_path, monkeypatch):
         monkeypatch.setattr(pilot.app, "open_transfer", asked.append)
         assert "No transfer evaluations of these runs yet" in where(screen)
         assert "meta-training" in words(screen), "what is known is shown"
-        await pilot.press("t")
+        await pilot.press("T")
         assert asked == [[made.id for made in runs]]
+        footer = {
+            binding.key: binding.description for _, binding, *_ in screen.active_bindings.values() if binding.show
+        }
+        assert footer["T"] == "transfer"
 
     shown(runs, tmp_path, doing)
 
@@ -235,6 +242,115 @@ def test_one_arm_says_that_there_is_nothing_to_tell_apart(tmp_path):
         assert "lo (seed 1)" in words(screen) and "6 of 2" in line_of(words(screen), "lo ")
 
     shown(runs, tmp_path, doing, "differences")
+
+
+@pytest.mark.parametrize(("seeds", "expected"), [((0, 1), "(2 seeds)"), ((0, 0), "(2 runs)")])
+def test_runs_that_repeat_a_seed_are_not_called_seeds(tmp_path, seeds, expected):
+    runs = [make_run(tmp_path, f"lo-{number}", seed=seed) for number, seed in enumerate(seeds)]
+
+    async def doing(pilot, screen):
+        assert expected in str(screen.query_one("#compare-title", Static).content)
+
+    shown(runs, tmp_path, doing, "curves")
+
+
+def test_a_run_without_results_is_told_and_is_no_reference_by_itself(pair, tmp_path):
+    lacking = make_run(tmp_path, "long", description="without a penalty, and marked first", meta={"epochs": 7})
+
+    async def doing(pilot, screen):
+        assert screen.found.comparison.reference.label == "a-lo" and "b-sam against a-lo" in words(screen)
+        for tab in ("results", "differences", "sharpness"):
+            await turn_to(pilot, screen, tab)
+            assert "long: no evaluation yet, T starts one" in where(screen), tab
+        await turn_to(pilot, screen, "differences")
+        await pick(pilot, "r", "long")
+        assert words(screen) == "long has no evaluation yet: r picks another reference, T starts one."
+
+    shown([lacking, *pair], tmp_path, doing, "differences")
+
+
+def test_a_lone_evaluated_run_is_not_called_one_arm(tmp_path):
+    runs = [make_run(tmp_path, "a-lo"), make_run(tmp_path, "b-sam", **SAM)]
+    runs[1].write_transfer("best", evaluation(law(1.0)))
+
+    async def doing(pilot, screen):
+        assert words(screen) == "Only b-sam has an evaluation yet: T starts one of a-lo."
+
+    shown(runs, tmp_path, doing, "differences")
+
+
+def test_a_run_keeps_its_marker_and_colour_whatever_the_reference(pair, tmp_path, maps):
+    repeat = make_run(tmp_path, "a-lo", seed=1)
+    repeat.write_transfer("best", evaluation(law(3.0), steps=(10, 50, 100), seeds=range(5)))
+    with_checkpoints(pair)
+    for made in pair:
+        path = landscape_worker.cache_path(made.path, Where("fmnist/mlp", 100))
+        path.parent.mkdir()
+        write_atomic(path, json.dumps(grid(0.5)))
+
+    async def check(pilot, screen):
+        title = str(screen.query_one("#compare-title").render()).split()
+        assert [word for word in title if word in ("●", "▲■", "b-sam", "a-lo")] == ["●", "b-sam", "▲■", "a-lo"]
+        await turn_to(pilot, screen, "sharpness")
+        chart = screen.query_one("#tab-sharpness", Chart)
+        assert {line.label: line.colour for line in chart.lines if not line.dim} == {"b-sam": 0, "a-lo": 1}
+        await turn_to(pilot, screen, "landscape")
+        assert list(maps) == ["● b-sam", "▲ a-lo"]
+        await turn_to(pilot, screen, "curves")
+        pilot.app.feed.look()
+        await settle(pilot)
+        lines = screen.query_one(MetricPanel).chart.lines
+        assert [(line.label, line.colour) for line in lines] == [("b-sam", 0), ("a-lo", 1), ("a-lo", 2)]
+        await turn_to(pilot, screen, "results")
+
+    async def doing(pilot, screen):
+        await check(pilot, screen)
+        for reference in ("b-sam", "a-lo"):
+            await pick(pilot, "r", reference)
+            assert screen.found.comparison.reference.label == reference
+            await check(pilot, screen)
+
+    shown([pair[1], pair[0], repeat], tmp_path, doing)
+
+
+def test_of_one_run_nothing_is_the_best(pair, tmp_path):
+    async def doing(pilot, screen):
+        assert "a-lo ×2" in words(screen) and "★" not in words(screen)
+
+    shown(pair[:1], tmp_path, doing)
+
+
+def test_a_rename_reaches_the_comparison(pair, tmp_path):
+    async def doing(pilot, screen):
+        assert line_of(words(screen), "a-lo ×2")
+        actions.rename(pair[0].path, "plain")
+        pilot.app.feed.look()
+        await until(pilot, lambda: "plain ×2" in words(screen) and "a-lo ×2" not in words(screen))
+        assert "● plain" in str(screen.query_one("#compare-title").render())
+
+    shown(pair, tmp_path, doing)
+
+
+def test_it_opens_where_a_job_has_evaluated(pair, tmp_path):
+    other = {"dataset": "mnist", "optimizee": "cnn", "batch_size": 128}
+    pair[0].write_transfer("other", evaluation(law(1.0), steps=(50,), task=other))
+
+    async def opened(pilot, screen):
+        await until(pilot, lambda: screen.found is not None)
+        await until(pilot, lambda: words(screen))
+        assert screen.tab == "results" and "fmnist/mlp after 10 inner steps" in words(screen)
+        assert "mnist/cnn" not in words(screen)
+
+    ids = [made.id for made in pair]
+    there = RunStore(pair[0].path.parent)
+    show(there, tmp_path, lambda: CompareScreen(ids, tab="results", task="fmnist/mlp", step=10), opened, (160, 50))
+
+    async def elsewhere(pilot, screen):
+        await until(pilot, lambda: screen.found is not None)
+        await until(pilot, lambda: words(screen))
+        assert "fmnist/mlp after 100 inner steps" in words(screen) and not screen.problem
+
+    show(there, tmp_path, lambda: CompareScreen(ids, tab="results", task="fmnist/mlp", step=77), elsewhere, (160, 50))
 
 
 def test_a_step_that_is_not_there_any_more_is_told_and_the_comparison_stays(pair, tmp_path):
@@ -426,8 +542,8 @@ def test_landscapes_that_are_kept_are_shown_in_one_range_of_colours(pair, tmp_pa
         write_atomic(path, json.dumps(grid(middle)))
 
     async def doing(pilot, screen):
-        assert list(maps) == ["a-lo", "b-sam"] and numpy.isnan(maps["a-lo"]["values"][0, 0])
-        assert [shown["bounds"] for shown in maps.values()] == [(0.1, 2.5)] * 2 and maps["a-lo"]["log"]
+        assert list(maps) == ["● a-lo", "▲ b-sam"] and numpy.isnan(maps["● a-lo"]["values"][0, 0])
+        assert [shown["bounds"] for shown in maps.values()] == [(0.1, 2.5)] * 2 and maps["● a-lo"]["log"]
         assert "compute" not in {binding.description for _, binding, *_ in screen.active_bindings.values()}
 
     shown(pair, tmp_path, doing, "landscape")
@@ -455,7 +571,7 @@ def test_landscapes_are_computed_by_a_child_and_shown_as_they_come(pair, tmp_pat
         await settle(pilot)
         paths = [str(made.path) for made in pair]
         assert asked == [("engine.landscape_worker", ["--task", "fmnist/mlp", "--steps", "100", *paths])]
-        assert list(maps) == ["a-lo"] and len(screen.query(HeatMap)) == 1
+        assert list(maps) == ["● a-lo"] and len(screen.query(HeatMap)) == 1
         assert "error: mnist: the data are not there" in str(screen.query_one("#landscape-words").render())
 
     shown(pair, tmp_path, doing, "landscape")

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
 from tui import driving
+from tui.driving import Quick
+from tui.terminal import COLOUR, Terminal
 
 from engine.runs import RunStore
+from lreg_tui import session, themes
 from lreg_tui.console import SMALLEST, LregApp
+from lreg_tui.no_color import NoColour
 from lreg_tui.screens.dashboard import DashboardScreen
+from lreg_tui.screens.prompt import PromptScreen
 from lreg_tui.screens.too_small import TooSmallScreen
 
 
@@ -23,3 +32,113 @@ def test_a_terminal_that_is_too_small_says_so_until_it_is_not(tmp_path):
             assert "60 x 20" in app.screen.wanted and len(app.screen_stack) == 3
 
     driving.run(scene())
+
+
+def test_what_was_typed_is_still_there_when_the_terminal_grows_again(tmp_path):
+    store = driving.make_store(tmp_path / "runs")
+
+    async def scene() -> None:
+        app = driving.make_app(store, tmp_path)
+        async with app.run_test(size=(80, 24)):
+            pilot = Quick(app)
+            await driving.until(pilot, lambda: len(app.feed.rows) == 3)
+            await pilot.press("slash", *"state:")
+            await pilot.resize_terminal(30, 5)
+            await driving.calm(pilot)
+            assert "60 x 20" in "".join(strip.text for strip in app.screen._compositor.render_strips())
+            await pilot.press("x", "escape", "n", "D")
+            assert isinstance(app.screen, TooSmallScreen)
+            await pilot.resize_terminal(80, 24)
+            await driving.calm(pilot)
+            assert isinstance(app.screen, PromptScreen) and app.screen.query_one("Input").value == "state:"
+            await pilot.press("escape")
+
+    driving.run(scene())
+
+
+@pytest.mark.parametrize(("theme", "expected"), [("lreg-light", "lreg-light"), ("no such", themes.DEFAULT)])
+def test_the_theme_is_that_of_the_last_time(tmp_path, theme, expected):
+    session.save(session.Session(theme), tmp_path / "console.json")
+
+    async def scene() -> None:
+        app = driving.make_app(RunStore(tmp_path / "runs"), tmp_path)
+        async with app.run_test():
+            await driving.settle(Quick(app))
+            wanted = Color.parse(app.available_themes[expected].background)
+            assert app.theme == expected and app.screen.styles.background == wanted
+            app.theme = "lreg-colour-blind"
+            await driving.settle(Quick(app))
+            assert app.screen.styles.background == Color(0, 0, 0)
+        assert session.load(tmp_path / "console.json").theme == "lreg-colour-blind"
+
+    driving.run(scene())
+
+
+# -- without colours -------------------------------------------------------------------------------------------------
+
+
+def test_with_no_color_no_colour_is_sent_and_curves_are_told_apart(tmp_path):
+    driving.make_store(tmp_path / "runs")
+    with Terminal(tmp_path / "runs", tmp_path, environment={"NO_COLOR": "1"}) as terminal:
+        terminal.shows("gamma", "beta", "alpha")
+        terminal.press(" ", "\x1b[B", " ")
+        terminal.shows("● gamma", "▲ beta", "step 0")
+        plot = [line[8:] for line in terminal.text.splitlines() if "┈" in line or "⠤" in line]
+        assert any("●" in line for line in plot) and any("▲" in line for line in plot)
+        terminal.press("?")
+        terminal.shows("show some of the runs only")
+        terminal.press("?", "n")
+        terminal.shows("which preset?", "quickstart")
+        terminal.press("\r")
+        terminal.shows("valid")
+        assert COLOUR.findall(terminal.sent) == []
+        assert b"\x1b[1;7m" in terminal.sent  # where the cursor is
+
+
+def test_colours_are_sent_where_nobody_forbids_it(tmp_path):
+    driving.make_store(tmp_path / "runs")
+    for environment in ({}, {"TEXTUAL_COLOR_SYSTEM": "standard"}):
+        with Terminal(tmp_path / "runs", tmp_path, environment=environment) as terminal:
+            terminal.shows("gamma", "beta", "alpha", "crashed")
+            assert COLOUR.findall(terminal.sent)
+            assert (b"38;2;" in terminal.sent) is not bool(environment)
+
+
+@pytest.mark.parametrize(
+    ("style", "expected"),
+    [
+        (Style(color="#d8dee6", bgcolor="#101418"), Style()),
+        (Style(color="#d8dee6", bgcolor="#161b21", bold=True), Style(bold=True)),
+        (Style(color="#d8dee6", bgcolor="#254456"), Style(reverse=True)),  # a cursor
+        (Style(color="#254456", reverse=True), Style(reverse=True)),  # a scroll bar
+        (Style(color="#3a4048", bgcolor="#101418"), Style(dim=True)),
+        (Style(color="#d55e00", bgcolor="#101418", underline=True), Style(underline=True)),
+        (Style(meta={"@click": "app.quit"}), Style(meta={"@click": "app.quit"})),
+    ],
+)
+def test_what_colours_said_is_said_by_other_means(style, expected):
+    (segment,) = NoColour().apply([Segment("text", style)], Color.parse("#101418"))
+    assert segment.style == expected and segment.text == "text"
+
+
+# -- terminals -------------------------------------------------------------------------------------------------------
+
+
+def test_a_terminal_that_cannot_draw_is_told_so(tmp_path):
+    with Terminal(tmp_path / "runs", tmp_path, environment={"TERM": "dumb"}) as terminal:
+        terminal.shows("error: lreg-tui needs a terminal that it can draw on")
+        terminal.until(terminal.has_ended)
+
+
+def test_a_real_terminal_can_shrink_and_grow(tmp_path):
+    driving.make_store(tmp_path / "runs")
+    with Terminal(tmp_path / "runs", tmp_path) as terminal:
+        terminal.shows("gamma", "meta-loss")
+        terminal.resize(50, 15)
+        terminal.shows("lreg needs 60 x 20; runs go on meanwhile")
+        terminal.resize(80, 24)
+        terminal.shows("gamma", "crashed", "meta-loss", "filter")
+        terminal.resize(20, 5)
+        terminal.shows("needs 60 x 20")
+        terminal.press("q")
+        terminal.until(terminal.has_ended)

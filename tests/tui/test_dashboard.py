@@ -6,18 +6,18 @@ import threading
 
 import pytest
 from textual.widgets import Input, Static
-from tui.driving import curve, make_app, make_job, make_run, make_store, run, settle, until
+from tui.driving import Quick, curve, make_app, make_job, make_run, make_store, run, settle, until
 
 from engine import notes
 from engine.runs import RunReader, RunStore
-from lreg_tui import actions, machine
+from lreg_tui import actions, console, machine
 from lreg_tui.machine import Gpu, Load
 from lreg_tui.screens.confirm import ConfirmScreen
 from lreg_tui.screens.help import HelpScreen
-from lreg_tui.screens.pick import PickScreen
 from lreg_tui.screens.prompt import PromptScreen
 from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.machine_panel import in_brief, rows_of
+from lreg_tui.widgets.pick_list import PickList
 from lreg_tui.widgets.run_notice import RunNotice
 from lreg_tui.widgets.run_table import RunTable
 
@@ -26,8 +26,9 @@ MEASURE = machine.measure
 
 @pytest.fixture(autouse=True)
 def quiet_machine(monkeypatch):
-    """A machine whose load does not change."""
+    """A machine whose load does not change, and a console that looks at its runs often."""
     monkeypatch.setattr(machine, "measure", lambda runs: Load(0.5, 4, 2**30, 2**32))
+    monkeypatch.setattr(console, "INTERVAL_S", 0.1)
 
 
 def drive(store, folder, steps, size=(80, 24), **options):
@@ -35,7 +36,8 @@ def drive(store, folder, steps, size=(80, 24), **options):
 
     async def go():
         app = make_app(store, folder, **options)
-        async with app.run_test(size=size) as pilot:
+        async with app.run_test(size=size):
+            pilot = Quick(app)
             count = len(store.list()) + len(store.transfers())
             await until(pilot, lambda: app.screen.query(RunTable) and len(app.feed.rows) == count)
             await settle(pilot)
@@ -89,7 +91,8 @@ def test_it_paints_and_answers_before_the_run_store_has_been_read(tmp_path, monk
 
     async def go():
         app = make_app(store, tmp_path)
-        async with app.run_test(size=(80, 24)) as pilot:
+        async with app.run_test(size=(80, 24)):
+            pilot = Quick(app)
             await until(pilot, lambda: "looking into" in screen_text(app))
             await pilot.press("slash")
             await until(pilot, lambda: isinstance(app.screen, PromptScreen))
@@ -286,7 +289,7 @@ def test_another_metric_is_one_key_away_and_is_remembered(tmp_path):
 
     async def steps(pilot, app):
         await pilot.press("2", "m")
-        await until(pilot, lambda: isinstance(app.screen, PickScreen))
+        await until(pilot, lambda: isinstance(app.screen, PickList))
         await pilot.press(*"accur", "enter")
         await settle(pilot)
         assert app.screen.panels.metrics == ["meta_loss", "test_accuracy", "test_accuracy"]
@@ -304,23 +307,24 @@ def displayed(app) -> list[str]:
     return [*found, *(name for name in ("log", "machine") if app.screen.query_one(f"#{name}").is_on_screen)]
 
 
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [
-        ((60, 20), ["meta_loss"]),
-        ((80, 24), ["meta_loss"]),
-        ((120, 28), ["meta_loss", "sharpness", "test_accuracy"]),
-        ((120, 40), ["meta_loss", "sharpness", "test_accuracy", "log", "machine"]),
-        ((200, 60), ["meta_loss", "sharpness", "test_accuracy", "log", "machine"]),
-    ],
-)
-def test_what_is_in_view_by_size(tmp_path, size, expected):
-    async def steps(pilot, app):
-        assert displayed(app) == expected
-        table = app.screen.query_one(RunTable)
-        assert table.region.height >= 6 and all(panel.region.height >= 8 for panel in app.screen.panels.all[:1])
+VIEWS = {
+    (60, 20): ["meta_loss"],
+    (200, 60): ["meta_loss", "sharpness", "test_accuracy", "log", "machine"],
+    (80, 24): ["meta_loss"],
+    (120, 28): ["meta_loss", "sharpness", "test_accuracy"],
+    (120, 40): ["meta_loss", "sharpness", "test_accuracy", "log", "machine"],
+}
 
-    drive(make_store(tmp_path / "runs"), tmp_path, steps, size=size)
+
+def test_what_is_in_view_follows_the_size(tmp_path):
+    async def steps(pilot, app):
+        table = app.screen.query_one(RunTable)
+        for size, expected in VIEWS.items():
+            await pilot.resize_terminal(*size)
+            await until(pilot, lambda expected=expected: displayed(app) == expected)
+            assert table.region.height >= 6 and all(panel.region.height >= 8 for panel in app.screen.panels.all[:1])
+
+    drive(make_store(tmp_path / "runs"), tmp_path, steps)
 
 
 def test_tab_goes_through_the_panels_of_a_narrow_screen(tmp_path):
@@ -362,7 +366,7 @@ def test_keys_are_answered_while_a_long_run_is_being_read(tmp_path, monkeypatch)
 
     async def steps(pilot, app):
         await pilot.press("down", "m")
-        await until(pilot, lambda: isinstance(app.screen, PickScreen))
+        await until(pilot, lambda: isinstance(app.screen, PickList))
         await pilot.press("escape", "down")
         assert app.screen.query_one(RunTable).runs.cursor_row.name == "alpha"
         may_read.set()
@@ -483,15 +487,14 @@ def test_actions_are_for_the_marked_runs(tmp_path):
     drive(store, tmp_path, steps)
 
 
-def test_compare_wants_two_to_six_marked_runs(tmp_path):
+def test_compare_wants_two_runs_at_least(tmp_path):
     store, opened = make_store(tmp_path / "runs"), []
 
     async def steps(pilot, app):
         app.open_compare = opened.append
-        await pilot.press("c")
         await pilot.press("space", "c")
-        assert not opened and "mark 2 to 6 runs with space; marked: 1" in told(app)
-        await pilot.press("down", "space", "c")
+        assert isinstance(app.screen, PickList) and not opened  # with which others?
+        await pilot.press("escape", "down", "space", "c")
         assert [RunReader(store.root / run_id).facts["name"] for run_id in opened[0]] == ["gamma", "beta"]
 
     drive(store, tmp_path, steps)

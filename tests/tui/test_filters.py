@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lreg_tui import filters
+from lreg_tui import filter_completion, filters
 from lreg_tui.feed import RunRow
+from lreg_tui.screens.filter_prompt import settled
 
 ALPHA = RunRow(
     id="20261101-120000-alpha-k3f9",
@@ -214,4 +215,26 @@ def test_the_help_names_every_field():
     ],
 )
 def test_completion(text, expected):
-    assert filters.complete(text, [ALPHA, BETA, JOB]) == expected
+    assert filter_completion.complete(text, [ALPHA, BETA, JOB]) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ("alpha", "alpha"),
+        ("sta", ""),  # of state: perhaps, and no run is called so
+        ("bet", "bet"),
+        ("xyz", "xyz"),  # no field begins like that: nothing is found
+        ("state:", ""),
+        ("foo:bar", ""),
+        ("state:finished foo:bar", "state:finished"),
+        ("state:finished meta_loss<", "state:finished"),
+        ("state:finished sta", "state:finished"),
+        ('foo:bar -tag:paper "be', "-tag:paper"),
+        ("state:run", "state:run"),
+        ("sta ", "sta"),  # a blank ends the word
+    ],
+)
+def test_while_a_filter_is_typed_what_is_whole_of_it_holds(text, expected):
+    assert settled(text, [ALPHA, BETA, JOB]) == expected

@@ -15,6 +15,7 @@ from lreg_tui import preset_edit, preset_file, toml_edit
 from lreg_tui.preset_edit import HERE, Checked, check, tables_of, typed
 from lreg_tui.toml_edit import EditError, add_table, remove, set_value
 from lreg_tui.toml_lines import line_of
+from lreg_tui.typed import number
 
 CATALOG = catalogs.load()
 COMMENTED = """\
@@ -278,3 +279,8 @@ def test_bytes_that_are_no_text_are_not_taken_up(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_bytes(b"name = '\xff'")
     with pytest.raises(PresetError, match="UTF-8"):
         preset_file.take_up(str(tmp_path / "mine.toml"))
+
+
+@pytest.mark.parametrize(("text", "meant"), [("3", 3), ("3.0", 3.0), ("1e3", 1e3), ("-.5", -0.5), ("three", "three")])
+def test_a_typed_number_is_what_it_looks_like(text, meant):
+    assert number(text) == meant and type(number(text)) is type(meant)

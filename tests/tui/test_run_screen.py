@@ -22,6 +22,7 @@ from lreg_tui.screens.run import RunScreen
 from lreg_tui.widgets.evaluation_table import EvaluationTable, MarksScreen
 from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.metric_grid import MetricGrid, ordered
+from lreg_tui.widgets.preset_text import PresetText
 from lreg_tui.widgets.run_notice import RunNotice
 from lreg_tui.widgets.sheet_view import SheetView
 from lreg_tui.widgets.toml_area import TomlArea
@@ -200,6 +201,32 @@ def test_log_is_searched(tmp_path: Path) -> None:
     driving.run(go())
 
 
+def test_preset_is_searched_where_it_is_shown(tmp_path: Path) -> None:
+    made = driving.make_run(tmp_path / "runs", "mine", penalty={"sam": {"rho": 0.25}, "gsam": {"rho": 0.5}})
+
+    async def go() -> None:
+        async with showing(made, tmp_path) as shown:
+            await shown.press("2")
+            area = shown.screen.query_one(PresetText)
+            await shown.until(lambda: "rho = 0.25" in area.text)
+            await shown.press("slash")
+            await shown.until(lambda: isinstance(shown.app.screen, PromptScreen))
+            shown.app.screen.query_one(Input).value = "RHO ="
+            await shown.press("enter")
+            await shown.until(lambda: shown.app.screen is shown.screen)
+            lines = area.text.splitlines()
+            places = [number for number, line in enumerate(lines) if "rho =" in line]
+            assert shown.screen.tab == "preset" and len(places) == 2 and area.selected_text == "rho ="
+            seen = [area.selection.start[0]]
+            for key in ("n", "n", "N"):
+                await shown.press(key)
+                seen.append(area.selection.start[0])
+            assert seen == [places[0], places[1], places[0], places[1]]
+            assert any("2 lines" in note.message for note in shown.app._notifications)
+
+    driving.run(go())
+
+
 def test_checkpoints_are_listed_with_step_and_size(tmp_path: Path) -> None:
     made = driving.make_run(tmp_path / "runs")
     (made.path / "checkpoint" / "best.safetensors").write_bytes(b"x" * 4096)
@@ -241,6 +268,21 @@ def test_transfers_are_listed_and_opened_with_all_their_marks(tmp_path: Path) ->
             (made.path / "notes.json").write_text('{"name": "renamed"}')  # a change that the feed tells
             shown.app.feed.look_now()
             await shown.until(lambda: table.row_count == 3)
+
+    driving.run(go())
+
+
+def test_a_tab_without_evaluations_has_no_keys_until_there_are_some(tmp_path: Path) -> None:
+    made = driving.make_run(tmp_path / "runs")
+
+    async def go() -> None:
+        async with showing(made, tmp_path) as shown:
+            await shown.press("5")
+            assert "enter" not in shown.screen.active_bindings
+            made.write_transfer("best-fmnist", evaluation("simple (best)", 0.75))
+            made.set_status(message="something new")
+            shown.app.feed.look_now()
+            await shown.until(lambda: "enter" in shown.screen.active_bindings)
 
     driving.run(go())
 

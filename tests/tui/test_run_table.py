@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from textual.app import App
 from tui.driving import run
 
@@ -15,6 +16,7 @@ from lreg_tui.feed import RunRow
 from lreg_tui.messages import SelectionChanged
 from lreg_tui.run_list import NO_CURVE, RunList
 from lreg_tui.widgets.run_columns import BAR, BY_KEY, chosen, fit
+from lreg_tui.widgets.run_lines import Grid
 from lreg_tui.widgets.run_table import RunTable
 
 NOW = time.time()
@@ -127,7 +129,8 @@ def test_marked_transfer_jobs_have_no_curve_and_take_no_colour():
     runs = RunList()
     runs.replace([row("job", 1, is_transfer=True), row("a", 2), row("b", 3)])
     assert [shown.name for shown in runs.overlaid] == ["job"]  # alone it shows its evaluations
-    runs.mark_all()
+    runs.mark()
+    runs.mark_all()  # every run: jobs cannot be compared
     assert runs.marked == {"id-job": NO_CURVE, "id-a": 0, "id-b": 1}
     assert [shown.name for shown in runs.overlaid] == ["a", "b"] and len(runs.selected) == 3
 
@@ -147,6 +150,20 @@ def test_columns_keep_their_order_and_fit():
         assert [column.key for column in columns] == [key for key in BY_KEY if BY_KEY[key] in columns]
     assert "tags" not in [column.key for column in columns]  # no run has any
     assert "tags" in [column.key for column in chosen(200, 1, [row("a", tags=("paper",))])]
+
+
+def test_names_get_the_room_that_they_need_before_columns_that_tell_less():
+    long, short = row("x" * 40, penalties=("sam",), seed=1), row("a", penalties=("sam",), seed=1)
+    assert {"penalty", "seed"} <= {column.key for column in chosen(110, 1, [short])}
+    grid = Grid.of([long], 120)
+    assert dict(zip((column.key for column in grid.columns), grid.widths, strict=True))["name"] == 40
+    assert "penalty" not in [column.key for column in chosen(110, 1, [long])]
+
+
+def test_a_column_that_is_too_wide_leaves_its_room_to_the_next():
+    rows = [row("a", task="mnist/mlp", penalties=("sam",))]
+    room = next(room for room in range(60, 200) if "task" in [column.key for column in chosen(room, 1, rows)])
+    assert [column.key for column in chosen(room - 1, 1, rows)][-1] == "penalty"
 
 
 def cell(key: str, shown: RunRow) -> str:
@@ -170,6 +187,47 @@ def test_what_cells_show():
 def test_fit_counts_columns_of_the_terminal():
     assert fit("abc", 5) == "abc  " and fit("abc", 5, right=True) == "  abc"
     assert fit("abcdef", 4) == "abc…" and fit("日本語", 5) == "日本…"
+
+
+def test_a_name_is_cut_in_its_middle():
+    assert fit("simple-gam-high-s0", 14, ends=True) == "simple-g…gh-s0"
+    assert fit("simple-gam-high-s0", 14, ends=True) != fit("simple-gam-high-s1", 14, ends=True)
+    assert (
+        fit("abcdef", 1, ends=True) == "…" and fit("abcdef", 0, ends=True) == "" and fit("abc", 3, ends=True) == "abc"
+    )
+    assert all(cell_len(fit("日本語の名前です", width, ends=True)) == width for width in range(1, 16))
+
+
+def test_a_run_is_selected_when_it_appears_whatever_the_order():
+    runs = RunList()
+    runs.replace(ABC)
+    runs.sort_by("meta_loss", False)
+    runs.select("id-new")
+    assert runs.cursor_id == "id-c"
+    runs.replace([*ABC, row("new", latest={})])
+    assert runs.cursor_id == "id-new"
+    runs.replace([*ABC, row("new", latest={"meta_loss": 0.0})])
+    assert runs.cursor == 0 and runs.cursor_id == "id-new"
+
+
+def test_a_run_that_a_filter_hides_does_not_take_the_cursor_later():
+    runs = RunList()
+    runs.replace(ABC)
+    runs.filter_by(lambda shown: shown.name in "abc")
+    runs.select("id-new")
+    runs.replace([*ABC, row("new")])
+    runs.move_to(1)
+    runs.filter_by(lambda shown: True)
+    assert runs.cursor_id == "id-b"
+
+
+def test_the_cursor_that_somebody_has_moved_meanwhile_stays():
+    runs = RunList()
+    runs.replace(ABC)
+    runs.select("id-new")
+    runs.move_to(2)
+    runs.replace([*ABC, row("new")])
+    assert runs.cursor_id == "id-a"
 
 
 # -- on the screen ---------------------------------------------------------------------------------------------------

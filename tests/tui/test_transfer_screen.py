@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from tui.showing import show
 
 from engine.errors import RunError
 from engine.runs import RunReader, RunStore
+from engine.transfer_job import TransferJob
 from engine.transfer_plan import GRID, Plan
 from lreg_tui import launch
 from lreg_tui.screens.transfer import TransferScreen
@@ -27,7 +29,8 @@ from lreg_tui.transfer_files import facts_of
 from lreg_tui.transfer_request import TransferRequest, plan
 from lreg_tui.widgets.job_pane import JobPane
 from lreg_tui.widgets.pick_list import Choice, PickList
-from lreg_tui.widgets.request_form import FieldRow, RequestForm
+from lreg_tui.widgets.request_fields import FieldRow
+from lreg_tui.widgets.request_form import RequestForm
 from lreg_tui.widgets.sheet_view import SheetView
 
 EVIL = "\x1b]0;owned\x07[bold]x[/bold]\u202e"
@@ -151,6 +154,47 @@ def test_the_runs_own_tasks_are_preselected_with_all_their_keys(tmp_path):
     shown(RunStore(tmp_path / "runs"), tmp_path, [made.id], doing)
 
 
+def test_a_job_is_asked_for_again_as_it_was(store, tmp_path):
+    request = TransferRequest(
+        ("digits/mlp", "digits/mlp-relu"), "70", "3", "10, 20", "0.05, 0.3", "1, 2.5", "last", True, ("sgd", "adam"),
+        ("evaluation.examples=50", "task.classes=[8, 9]"),
+    )  # fmt: skip
+    known = plan([RunReader(reader.path) for reader in reversed(store.list())], request)
+    job = TransferJob.start(store.root, known, device="cpu")
+
+    async def doing(pilot, screen):
+        await until(pilot, lambda: screen.checked is not None and screen.checked.plan is not None)
+        assert screen.checked.plan == known and screen.asked.device == "cpu"
+        assert screen.has_class("-jobs") and problems(screen) == {}
+        assert screen.lreg.remembered.view("transfer").get("steps") is None  # nobody has typed it
+
+    shown(store, tmp_path, [job.id], doing)
+
+
+def test_a_job_on_the_runs_own_tasks_is_asked_for_again_without_naming_them(tmp_path):
+    made = make_run(tmp_path / "runs", "lo", task={"dataset": "digits", "optimizee": "mlp", "hidden": [7]})
+    (made.path / "checkpoint" / "best.safetensors").touch()
+    job = make_job(tmp_path / "runs", [made])
+
+    async def doing(pilot, screen):
+        await until(pilot, lambda: screen.checked is not None and screen.checked.plan is not None)
+        assert screen.checked.plan.tasks[0]["hidden"] == (7,) and screen.query_one(RequestForm).request.sets == ()
+
+    shown(RunStore(tmp_path / "runs"), tmp_path, [job.id], doing)
+
+
+def test_of_a_job_whose_run_is_gone_the_rest_is_asked_for(store, tmp_path):
+    first, second = (RunReader(reader.path) for reader in store.list())
+    job = TransferJob.start(store.root, plan([first, second], TransferRequest(steps="70", seeds="3")))
+    shutil.rmtree(first.path)
+
+    async def doing(pilot, screen):
+        await until(pilot, lambda: screen.checked is not None and screen.checked.plan is not None)
+        assert screen.checked.plan.runs == (str(second.path),) and screen.checked.plan.protocol.inner_steps == 70
+
+    shown(store, tmp_path, [job.id], doing)
+
+
 def test_keys_in_one_burst_go_where_the_first_of_them_leads(store, tmp_path):
     async def doing(pilot, screen):
         for key in ("down", "down", "2", "0", "down", "backspace", "7", "up", "up", "enter"):
@@ -263,9 +307,10 @@ def test_a_started_job_is_watched_and_its_results_fill_in(store, tmp_path, monke
         assert "digits/mlp after 100 inner steps" in words and "75.0" in words
         assert "finished: c compares" in text_of(screen, "#job-progress")
         compared = []
-        monkeypatch.setattr(pilot.app, "open_compare", compared.append)
+        monkeypatch.setattr(pilot.app, "open_compare", lambda ids, **where: compared.append((ids, where)))
         await pilot.press("c")
-        assert compared == [(store.list()[0].id,)]
+        where = {"tab": "results", "task": "digits/mlp", "step": 100}
+        assert compared == [((store.list()[0].id,), where)], "at what the job has evaluated"
 
     shown(store, tmp_path, ids(store)[:1], doing)
 

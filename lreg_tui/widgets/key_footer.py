@@ -1,0 +1,130 @@
+"""KeyFooter: the keys of the moment on one line, as many as fit whole, and at its end always the one that helps.
+
+Textual's own footer makes a widget of every key, lays all of them out again whenever the focus moves, and cuts the last
+one wherever the line ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.style import Style
+from rich.text import Text
+from textual.screen import ActiveBinding, Screen
+from textual.widget import Widget
+
+GAP = 2  # columns between two items
+
+
+@dataclass(frozen=True)
+class Item:
+    """Keys (how they are called, and how they are shown), and a word on what they do."""
+
+    keys: tuple[tuple[str, str], ...]
+    words: str
+    enabled: bool = True
+
+    @property
+    def width(self) -> int:
+        return cell_len("".join(shown for _, shown in self.keys)) + 1 + cell_len(self.words)
+
+
+HELP = Item((("question_mark", "?"),), "help")
+HELP_ANYWHERE = Item((("f1", "F1"),), "help")  # where a ? is a letter, and where a modal screen hides the app
+
+
+class KeyFooter(Widget):
+    """The line at the bottom of a screen. A click on an item is as good as its key."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"key-footer--key", "key-footer--words", "key-footer--off"}
+    ALLOW_SELECT = False
+    DEFAULT_CSS = """
+    KeyFooter {
+        dock: bottom; height: 1; padding: 0 1;
+        color: $footer-foreground; background: $footer-background;
+        & > .key-footer--key { color: $footer-key-foreground; text-style: bold; }
+        & > .key-footer--words { color: $footer-description-foreground; }
+        & > .key-footer--off { color: $footer-description-foreground; text-style: dim; }
+    }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.items: tuple[Item, ...] = ()
+        self.help = HELP_ANYWHERE
+
+    def on_mount(self) -> None:
+        self.screen.bindings_updated_signal.subscribe(self, self._look)  # which comes when the screen is whole
+
+    def _look(self, screen: Screen[object]) -> None:
+        """Draw again, if there is something else to draw."""
+        if screen is not self.screen or not self.is_attached:
+            return
+        found = tuple(items_of(screen)), help_of(screen)
+        if found != (self.items, self.help):
+            self.items, self.help = found
+            self.refresh()
+
+    def render(self) -> Text:
+        room = self.content_size.width
+        text = Text(no_wrap=True, end="")
+        for item in fitting(self.items, room - self.help.width - GAP):
+            self._write(text, item)
+            text.append(" " * GAP)
+        text.append(" " * (room - text.cell_len - self.help.width))
+        self._write(text, self.help)
+        return text
+
+    def _write(self, text: Text, item: Item) -> None:
+        key_style = self._look_of("key" if item.enabled else "off")
+        for key, shown in item.keys:
+            text.append(shown, key_style + _click(key))
+        text.append(f" {item.words}", self._look_of("words") + _click(item.keys[0][0]))
+
+    def _look_of(self, part: str) -> Style:
+        found = self.get_component_rich_style(f"key-footer--{part}")
+        return Style(color=found.color, bold=found.bold, dim=found.dim)
+
+
+def _click(key: str) -> Style:
+    return Style(meta={"@click": f"app.simulate_key({key!r})"})
+
+
+def items_of(screen: Screen[object]) -> Iterator[Item]:
+    """What there is to show, in the order of the bindings: of what has the focus, of the screen, of the app."""
+    actions: dict[str, ActiveBinding] = {}
+    for active in screen.active_bindings.values():
+        if active.binding.show and active.binding.description and not _helps(active):
+            actions.setdefault(active.binding.action, active)
+    for group, members in groupby(actions.values(), key=lambda active: active.binding.group):
+        found = list(members)
+        keys = [(active.binding.key, screen.app.get_key_display(active.binding)) for active in found]
+        if group is not None:
+            yield Item(tuple(keys), group.description, any(active.enabled for active in found))
+        else:
+            for key, active in zip(keys, found, strict=True):
+                yield Item((key,), active.binding.description, active.enabled)
+
+
+def _helps(active: ActiveBinding) -> bool:
+    return active.binding.action.removeprefix("app.") == "help"
+
+
+def help_of(screen: Screen[object]) -> Item:
+    """The key that shows the others."""
+    focused = screen.focused
+    is_letter = focused is not None and focused.check_consume_key("question_mark", "?")
+    return HELP if not is_letter and "question_mark" in screen.active_bindings else HELP_ANYWHERE
+
+
+def fitting(items: Sequence[Item], room: int) -> Iterator[Item]:
+    """The first ones, as many as fit whole into so many columns with the gaps between them."""
+    for number, item in enumerate(items):
+        room -= item.width + GAP * (number > 0)
+        if room < 0:
+            return
+        yield item

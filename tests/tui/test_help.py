@@ -1,0 +1,112 @@
+"""Help: what keys do where the focus is, nearest first, and that all of it can be read on a small terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from textual.containers import VerticalScroll
+from tui.driving import Quick, make_app, make_store, run, settle, until
+
+from lreg_tui.screens.confirm import ConfirmScreen
+from lreg_tui.screens.help import HelpScreen, groups
+from lreg_tui.widgets.chart import Chart
+
+
+def on_dashboard(folder: Any, doing: Any, size: tuple[int, int] = (80, 24)) -> None:
+    async def go() -> None:
+        app = make_app(make_store(folder / "runs"), folder)
+        async with app.run_test(size=size):
+            pilot = Quick(app)
+            await until(pilot, lambda: len(app.feed.rows) == 3)
+            await settle(pilot)
+            await doing(pilot, app)
+
+    run(go())
+
+
+async def open_help(pilot: Any) -> VerticalScroll:
+    await pilot.press("question_mark")
+    await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen))
+    await settle(pilot)
+    return pilot.app.screen.query_one(VerticalScroll)
+
+
+def in_view(pilot: Any) -> str:
+    return "\n".join(strip.text for strip in pilot.app.screen._compositor.render_strips())
+
+
+@pytest.mark.parametrize("key", ["end", "G"])
+def test_the_last_line_can_be_reached(tmp_path, key):
+    async def doing(pilot, app):
+        page = await open_help(pilot)
+        lines = app.screen._text().plain.splitlines()
+        assert len(lines) > 24 and lines[0].strip() in in_view(pilot) and lines[-1] not in in_view(pilot)
+        await pilot.press(key)
+        await settle(pilot)
+        assert lines[-1].strip() in in_view(pilot)
+        await pilot.press("home")
+        await settle(pilot)
+        assert page.scroll_offset.y == 0
+
+    on_dashboard(tmp_path, doing)
+
+
+def test_keys_scroll_by_a_line_and_by_a_page(tmp_path):
+    async def doing(pilot, app):
+        page = await open_help(pilot)
+        places = []
+        for key in ("j", "j", "k", "pagedown", "pageup", "space", "home"):
+            await pilot.press(key)
+            await settle(pilot)
+            places.append(page.scroll_offset.y)
+        assert places[:3] == [1, 2, 1] and places[3] > 10 and places[4] == places[3] - (places[5] - places[4])
+        assert places[-1] == 0
+        await pilot.press("escape")
+        await settle(pilot)
+        assert not isinstance(app.screen, HelpScreen)
+
+    on_dashboard(tmp_path, doing)
+
+
+def test_what_has_the_focus_comes_first_and_hides_what_its_keys_meant(tmp_path):
+    async def doing(pilot, app):
+        titles = [title for title, _ in groups(app.screen)]
+        assert titles[:2] == ["Table", "Runs"] and titles[-1] == "Everywhere"
+        assert "finish the truncation, write a checkpoint, and end" in dict(groups(app.screen))["Runs"]
+        await pilot.press("z")
+        await settle(pilot)
+        assert isinstance(app.screen.focused, Chart)
+        found = list(groups(app.screen))
+        chart, runs = found[0][1], dict(found)["Runs"]
+        assert any("s" in keys for keys in chart.values()), "smoothing"
+        assert not any("s" in keys for keys in runs.values()), "s does not stop a run there"
+        assert any("/" in keys for keys in runs.values()) and found[1][0] == "Runs"
+
+    on_dashboard(tmp_path, doing)
+
+
+def test_keys_that_textual_brings_are_left_out_but_for_the_palette(tmp_path):
+    async def doing(pilot, app):
+        app.open_editor("quickstart")
+        await until(pilot, lambda: getattr(app.screen, "checked", None) is not None)
+        for key in ("ctrl+t", ""):
+            await pilot.press(*filter(None, [key]))
+            await settle(pilot)
+            meanings = {meaning.lower() for _, keys in groups(app.screen) for meaning in keys}
+            for foreign in ("focus next", "copy selected text", "cursor left", "cut", "delete left", "undo", "paste"):
+                assert foreign not in meanings, foreign
+            assert "open the command palette" in meanings
+
+    on_dashboard(tmp_path, doing)
+
+
+def test_a_question_has_its_keys_in_the_footer_and_a_frame(tmp_path):
+    async def doing(pilot, app):
+        app.push_screen(ConfirmScreen("Delete alpha?"))
+        await settle(pilot)
+        lines = in_view(pilot).splitlines()
+        assert "y yes" in lines[-1] and "n no" in lines[-1] and "filter" not in lines[-1], lines[-1]
+        assert any("╭" in line for line in lines) and any("╰" in line for line in lines)
+
+    on_dashboard(tmp_path, doing)

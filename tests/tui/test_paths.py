@@ -1,0 +1,160 @@
+"""Ways from one screen to another with a run in hand: edit its preset, compare it, launch one and find it selected."""
+
+from __future__ import annotations
+
+import pytest
+from textual.widgets import Input
+from tui.driving import Quick, calm, make_app, make_job, make_run, run, settle, until
+from tui.showing import show
+
+from engine import catalog
+from engine.runs import RunReader, RunStore
+from lreg_tui import console, launch, machine
+from lreg_tui.machine import Load
+from lreg_tui.screens.compare import CompareScreen
+from lreg_tui.screens.dashboard import DashboardScreen
+from lreg_tui.screens.help import HelpScreen
+from lreg_tui.screens.pick_preset import PickPresetScreen
+from lreg_tui.screens.preset_editor import PresetEditorScreen
+from lreg_tui.screens.run import RunScreen
+from lreg_tui.widgets.pick_list import PickList
+from lreg_tui.widgets.run_table import RunTable
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch, tmp_path):
+    catalog.load()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(machine, "measure", lambda runs: Load(0.5, 4, 2**30, 2**32))
+    monkeypatch.setattr(console, "INTERVAL_S", 0.1)
+
+
+@pytest.fixture
+def store(tmp_path) -> RunStore:
+    made = [make_run(tmp_path / "runs", name, age_s=age) for name, age in (("alpha", 300.0), ("beta", 200.0))]
+    make_job(tmp_path / "runs", made)
+    return RunStore(tmp_path / "runs")
+
+
+def drive(store, folder, steps, size=(80, 24)):
+    async def go():
+        app = make_app(store, folder)
+        async with app.run_test(size=size):
+            pilot = Quick(app)
+            await until(pilot, lambda: app.screen.query(RunTable) and len(app.feed.rows) == 3)
+            await settle(pilot)
+            await steps(pilot, app)
+
+    run(go())
+
+
+def shown(app) -> str:
+    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+
+
+async def put_cursor_on(pilot, name: str) -> None:
+    table = pilot.app.screen.query_one(RunTable)
+    table.move_to([row.name for row in table.runs.shown].index(name))
+    await settle(pilot)
+
+
+def test_e_edits_the_preset_of_the_run_under_the_cursor(store, tmp_path):
+    async def steps(pilot, app):
+        await put_cursor_on(pilot, "transfer")
+        await pilot.press("e")
+        assert isinstance(app.screen, DashboardScreen)  # a job has no preset
+        await put_cursor_on(pilot, "alpha")
+        await pilot.press("e")
+        editor = await until(pilot, lambda: app.screen if isinstance(app.screen, PresetEditorScreen) else None)
+        await until(pilot, lambda: editor.checked is not None)
+        assert editor.checked.preset.name == "alpha"
+
+    drive(store, tmp_path, steps)
+
+
+def test_c_with_one_run_asks_what_to_compare_it_with(store, tmp_path):
+    async def steps(pilot, app):
+        await put_cursor_on(pilot, "alpha")
+        await pilot.press("c")
+        asked = await until(pilot, lambda: app.screen if isinstance(app.screen, PickList) else None)
+        assert [choice.label for choice in asked.choices] == ["beta"]
+        await pilot.press("space", "enter")
+        compare = await until(pilot, lambda: app.screen if isinstance(app.screen, CompareScreen) else None)
+        assert [run_id.split("-")[2] for run_id in compare.run_ids] == ["alpha", "beta"]
+        await settle(pilot)
+
+    drive(store, tmp_path, steps)
+
+
+def test_c_on_the_run_screen_compares_it_with_picked_ones(store, tmp_path):
+    async def doing(pilot, screen):
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(pilot.app.screen, PickList))
+        await pilot.press("space", "enter")
+        compare = await until(pilot, lambda: pilot.app.screen if isinstance(pilot.app.screen, CompareScreen) else None)
+        assert compare.run_ids[0] == screen.run_id and len(compare.run_ids) == 2
+        await settle(pilot)
+
+    show(store, tmp_path, lambda: RunScreen(store.list()[0].id), doing)
+
+
+def test_a_launched_run_is_under_the_cursor_whatever_the_order(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "start_detached", lambda reader, **options: None)
+
+    async def steps(pilot, app):
+        table = app.screen.query_one(RunTable)
+        table.sort_by("name", True)
+        await put_cursor_on(pilot, "transfer")
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, PickPresetScreen) and app.screen.shown)
+        await pilot.press(*"quickstart", "enter")
+        await until(pilot, lambda: isinstance(app.screen, PresetEditorScreen) and app.screen.checked is not None)
+        await pilot.press("ctrl+l")
+        name = await until(pilot, lambda: next(iter(app.screen.query("#name").results(Input)), None))
+        name.value = "mine"
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, DashboardScreen) and len(app.feed.rows) == 4)
+        await until(pilot, lambda: table.runs.cursor_row.name == "mine")
+        assert table.runs.cursor == 1  # t, m, b, a
+        await settle(pilot)
+
+    drive(store, tmp_path, steps)
+    assert len(store.list()) == 3 and any(RunReader(run.path).facts["name"] == "mine" for run in store.list())
+
+
+def test_f1_helps_where_a_question_mark_is_a_letter(store, tmp_path):
+    async def steps(pilot, app):
+        await pilot.press("n")
+        picker = await until(pilot, lambda: app.screen if isinstance(app.screen, PickPresetScreen) else None)
+        await pilot.press("question_mark")  # settle would wait for the end of what asks
+        assert app.screen is picker and picker.query_one(Input).value == "?"
+        assert shown(app).rstrip().endswith("F1 help")
+        await pilot.press("f1")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+
+    drive(store, tmp_path, steps)
+
+
+def test_a_term_that_is_not_whole_leaves_the_table_as_it_was(store, tmp_path):
+    async def steps(pilot, app):
+        table = app.screen.query_one(RunTable)
+        await pilot.press("slash")
+        await until(pilot, lambda: app.screen.query(Input))
+
+        async def left_by(text: str) -> list[str]:
+            app.screen.query_one(Input).value = text
+            await calm(pilot)
+            return [row.name for row in table.runs.shown]
+
+        for text in ("name:alpha", "name:alpha sta", "name:alpha state:", "name:alpha foo:bar"):
+            assert await left_by(text) == ["alpha"]
+        assert await left_by("name:alpha foo") == []  # a word, which is in no name
+        for text in ("name:alpha foo:", "state:runx"):
+            assert await left_by(text) == ["alpha"]
+        assert await left_by("foo") == []
+        assert len(await left_by("foo:bar")) == 3
+        await pilot.press("escape")
+        await settle(pilot)
+        assert len(table.runs.shown) == 3
+
+    drive(store, tmp_path, steps)

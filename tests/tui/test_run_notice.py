@@ -1,0 +1,53 @@
+"""RunNotice: what is said of a run, and what happens when the run goes while its log is read."""
+
+from __future__ import annotations
+
+import pytest
+from textual.app import App, ComposeResult
+from tui.driving import make_run, run, settle
+
+from engine.runs import RunStore
+from lreg_tui.feed import Feed, RunRow
+from lreg_tui.widgets.run_notice import RunNotice
+
+
+class Host(App[None]):
+    def compose(self) -> ComposeResult:
+        yield RunNotice()
+
+
+@pytest.fixture
+def rows(tmp_path) -> dict[str, RunRow]:
+    make_run(tmp_path, "one", state="crashed", log="loading\nout of memory\n")
+    make_run(tmp_path, "two", state="crashed", log="killed\n")
+    feed = Feed(RunStore(tmp_path), lambda *_: None)
+    feed.look()
+    return {row.name: row for row in feed.rows}
+
+
+def said(*names: str | None, rows: dict[str, RunRow]) -> str:
+    """What is in view when runs have been shown one after the other, faster than a log is read."""
+
+    async def go() -> str:
+        async with Host().run_test() as pilot:
+            notice = pilot.app.query_one(RunNotice)
+            for name in names:
+                notice.show_run(rows[name] if name else None)
+            await settle(pilot)
+            return str(notice.render()) if notice.display else ""
+
+    return run(go())
+
+
+def test_a_crashed_run_has_its_last_words(rows):
+    text = said("one", rows=rows)
+    assert "one crashed at meta-step 10 of 10" in text and "out of memory" in text
+
+
+def test_a_run_that_goes_away_at_once_leaves_nothing(rows):
+    assert said("one", None, rows=rows) == ""
+
+
+def test_the_last_of_several_runs_is_told_of(rows):
+    text = said("one", None, "two", rows=rows)
+    assert "two crashed" in text and "killed" in text and "out of memory" not in text
