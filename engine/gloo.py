@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -101,5 +102,5 @@ class GlooTeam(Team):
             with contextlib.suppress(RuntimeError):  # the store may be gone as well
                 if self._store.check(["reason"]):
                     raise TrainingError(self._store.get("reason").decode(errors="replace")) from None
-            reason = (str(error).splitlines() or [""])[0][:200]
+            reason = re.sub(r"^\[\S*\] ", "", (str(error).splitlines() or [""])[0]).partition(". ")[0][:200]
             raise PeerLost(f"another process of this run is gone ({reason})") from error

@@ -143,7 +143,7 @@ def died(code: int, reader: RunReader, said_before: int) -> LregError:
     except OSError:
         lines = []
     reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    reason = " / ".join(reasons or lines[-3:]) or f"exit code {code}"
+    reason = " / ".join(dict.fromkeys(reasons) or lines[-3:]) or f"exit code {code}"
     return (
         RunError(reason) if code == RunError.exit_code else TrainingError(f"run {reader.id}: its worker died: {reason}")
     )

@@ -18,7 +18,7 @@ from engine.document import Document
 from engine.errors import PresetError, Problem
 from engine.preset import Preset, from_mapping
 from engine.settings import did_you_mean, show
-from engine.study.axes import ends, leaves
+from engine.study.axes import ends, flat
 from engine.study.plan import ArmPlan, Axis, Point, StudyPlan
 
 MOST_CELLS = 10_000
@@ -45,7 +45,7 @@ def resolve(wish: Wish, folder: Path, source: str, catalog: Catalog) -> tuple[Ar
     places = {marker for marker, _ in wish.layers}
     problems = []
     for marker, table in wish.layers:
-        pairs = list(leaves(table))
+        pairs = list(flat(table).items())
         problems += [
             Problem(f"{marker}.{path}", "a key that the study gives itself", OWN_KEYS[path], source=source)
             for path, _ in pairs

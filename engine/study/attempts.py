@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from engine.reader import RunReader
@@ -22,12 +22,19 @@ LEFT = "left"  # stopped by a person while this scheduler was at work, who will 
 class Attempts:
     """What one scheduler has tried. What came before it is in the run folders; a new scheduler tries anew."""
 
-    def __init__(self, retry_failed: bool = False, forgiven: Collection[Path] = ()) -> None:
-        """`forgiven`: runs that the scheduler before this one has asked to stop, and that are about to."""
+    def __init__(
+        self,
+        retry_failed: bool = False,
+        forgiven: Collection[Path] = (),
+        why: Callable[[RunReader], str] = lambda run: "",
+    ) -> None:
+        """`forgiven`: runs that the scheduler before this one has asked to stop, and that are about to; `why`: what is
+        known of a worker that is gone."""
         self.began = time.time()
         self.retry_failed = retry_failed
         self.reasons: dict[Path, str] = {}  # why a run is not tried again
         self._forgiven = set(forgiven)
+        self._why = why
         self._tries: dict[Path, tuple[int, int]] = {}  # how often it was started, and the step from which
 
     def verdict(self, run: RunReader, state: str, pending: Collection[Path]) -> str:
@@ -61,7 +68,7 @@ class Attempts:
     def _unless_hopeless(self, run: RunReader) -> str:
         count, step = self._tries.get(run.path, (0, -1))
         if count >= MOST_TRIES and run.recorded_status().step <= step:
-            self.give_up(run, f"its process ended {count} times at step {step}")
+            self.give_up(run, f"its process ended {count} times at step {step}: {self._why(run) or 'see its log'}")
             return FAILED
         return START
 

@@ -33,30 +33,30 @@ def leaves(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
             yield here, value
 
 
-def nested(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with every dotted key taken apart, so that --set finds it; of two that clash, one stays as it is."""
-    tree: dict[str, Any] = {}
-    for path, value in leaves(table):
-        *parts, last = path.split(".")
-        node: Any = tree
-        for part in parts:
-            node = node.setdefault(part, {}) if isinstance(node, dict) else None
-        if isinstance(node, dict):
-            node[last] = value
-        else:
-            tree[path] = value
-    return tree
+def flat(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of nested or dotted tables by their full path, the last word last; parts of a range come together."""
+    found: dict[str, Any] = {}
+    for dotted, value in leaves(table):
+        path = dotted.removesuffix(".")
+        before = found.pop(path, None)
+        together = isinstance(value, Mapping) and isinstance(before, Mapping)
+        found[path] = {**before, **value} if together else value
+    return found
 
 
 def taken_apart(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A study file's tables, with the dotted keys of `set` and `axes` taken apart, those of its arms as well."""
+    """A study file's tables, `set` and `axes` by full paths, those of its arms as well: so --set has the last word."""
 
     def apart(table: Any) -> Any:
         if not isinstance(table, Mapping):
             return table
         return {
-            key: nested(found) if key in KEYED and isinstance(found, Mapping) else found for key, found in table.items()
+            key: whole(found) if key in KEYED and isinstance(found, Mapping) else found for key, found in table.items()
         }
+
+    def whole(table: Mapping[str, Any]) -> Any:
+        # An empty table takes away what is there: --set must not write into it, so "penalty" is "penalty." here.
+        return {key if value != {} or "." in key else f"{key}.": value for key, value in flat(table).items()}
 
     arms = values.get("arm")
     return apart({**values, "arm": [apart(arm) for arm in arms]} if isinstance(arms, list) else values)
@@ -65,7 +65,7 @@ def taken_apart(values: Mapping[str, Any]) -> dict[str, Any]:
 def read_axes(table: Mapping[str, Any], path: str, searched: bool) -> tuple[list[Axis], list[Problem]]:
     """The axes of a table, and what is wrong with them. `searched`: a range is one to search in, without points."""
     axes, problems = [], []
-    for key, found in leaves(table):
+    for key, found in flat(table).items():
         axis, wrong = read_axis(key, found, f"{path}.{key}", searched)
         problems += wrong
         if axis is not None:

@@ -63,7 +63,7 @@ class ReportSettings:
 def shipped_studies() -> dict[str, Path]:
     """The studies in the installed package, by name."""
     folder = Path(str(importlib.resources.files("presets"))) / "studies"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem)}
 
 
 def find_study(name_or_path: str | os.PathLike[str]) -> Path:

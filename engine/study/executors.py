@@ -135,14 +135,19 @@ def of(schedule: Schedule, folder: Path, presets: Iterable[Mapping[str, Any]], d
 
 def local(devices: str, jobs: int, threads: int, presets: Iterable[Mapping[str, Any]], data_dir: Path | None) -> Local:
     """The executor on this machine. 0 and auto: one run on each GPU; without one, as many as the cores keep busy."""
-    found = tuple(dict.fromkeys(name.strip() for name in devices.split(",") if name.strip())) or ("auto",)
-    there = ["cpu"] if found == ("cpu",) else inputs.devices(found)
+    found = names(devices)
+    there = found if found == ["cpu"] else inputs.devices(found)
     if not jobs and there != ["cpu"]:
         jobs = len(there)
     if not jobs:
         wanted = max((preset.get("threads", 0) for preset in presets), default=0)
         jobs = max(1, cores() // (threads or wanted or THREADS))
     return Local(there, jobs, threads, data_dir)
+
+
+def names(devices: str) -> list[str]:
+    """The devices of a list as it is typed: cuda:0,cuda:1."""
+    return list(dict.fromkeys(name.strip() for name in devices.split(",") if name.strip())) or ["auto"]
 
 
 def cores() -> int:

@@ -22,9 +22,9 @@ def devices(wanted: Iterable[str]) -> list[str]:
     return spawn.ask(MODULE, json.dumps({"devices": list(wanted)})).split()
 
 
-def check(tasks: Iterable[Mapping[str, Any]], data_dir: Path | None) -> None:
-    """Find out before anything starts whether the data of these tasks is there. Raises LregError."""
-    question = {"tasks": list(tasks), "data_dir": str(data_dir) if data_dir else None}
+def check(tasks: Iterable[Mapping[str, Any]], data_dir: Path | None, devices: Iterable[str] = ()) -> None:
+    """Find out before anything starts whether the data of these tasks and these devices are there. Raises LregError."""
+    question = {"devices": list(devices), "tasks": list(tasks), "data_dir": str(data_dir) if data_dir else None}
     spawn.ask(MODULE, json.dumps(question, default=list))
 
 
@@ -34,17 +34,19 @@ def _answer(question: Mapping[str, Any]) -> str:
     from engine.device import pick_device
     from engine.worker import check_inputs
 
-    if "tasks" in question:
-        data_dir = question["data_dir"]
-        tasks = [{key: tuple(v) if isinstance(v, list) else v for key, v in task.items()} for task in question["tasks"]]
-        check_inputs(tasks, "cpu", Path(data_dir) if data_dir else None)
-        return ""
     found: list[str] = []
     for name in question["devices"]:
         device = str(pick_device(name))
         every = name == "auto" and device == "cuda"
         found += [f"cuda:{number}" for number in range(torch.cuda.device_count())] if every else [device]
+    data_dir = question.get("data_dir")
+    tasks = [_tuples(task) for task in question.get("tasks", ())]
+    check_inputs(tasks, "cpu", Path(data_dir) if data_dir else None)
     return "\n".join(dict.fromkeys(found))
+
+
+def _tuples(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
 def main() -> int:

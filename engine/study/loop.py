@@ -10,7 +10,6 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +25,20 @@ from engine.study.attempts import Attempts
 from engine.study.executors import Executor
 from engine.study.job import Schedule
 from engine.study.plan import StudyPlan
-from engine.study.snapshot import Piece, Snapshot, Watcher, live
+from engine.study.snapshot import Piece, Watcher, live
 from engine.study.state import CellState, plan_of
+from engine.study.telling import Listener, Look, Teller, nothing, words
 from engine.transfer_job import TransferJob
+
+__all__ = ["Draw", "Listener", "Look", "StudyLoop", "nothing", "words"]
 
 REST_S = 0.3
 ASK_AGAIN_S = 3.0  # a worker that has just started does not listen yet
 STOPPING = "stopping"  # a file that is there while workers are asked to stop
 
 
-@dataclass(frozen=True)
-class Look:
-    """What the scheduler sees: for the display. `changed`: the pieces whose state is another than at the last look."""
-
-    snapshot: Snapshot
-    changed: list[Piece]
-    eta_s: float | None
-    message: str
-    reasons: dict[Path, str]  # of the runs that are not tried again
-
-
-Listener = Callable[[Look], None]
 Draw = Callable[..., Any]
 """Draws the report's figures; the engine itself has no plotting."""
-
-
-def nothing(look: Look) -> None:
-    """Listen to nothing."""
 
 
 class StudyLoop(HeldRun):
@@ -95,16 +81,15 @@ class StudyLoop(HeldRun):
         presets = [arm.preset for arm in self.plan.arms]
         self.executor: Executor = self._executor or executors.of(schedule, self.folder, presets, self.data_dir)
         self.exhausted: set[str] = set()
-        self.states: dict[Path, str] = {}
         self.verdicts: dict[Path, str] = {}
         self.pending: set[Path] = set()
         self.seen = self.watcher.look()
-        was_stopping = (self.folder / STOPPING).exists()
-        forgiven = [run.path for run in live(self.seen.pieces)] if was_stopping else []
+        was_stopping = (self.folder / STOPPING).exists()  # and was killed: its workers may stop only now
         (self.folder / STOPPING).unlink(missing_ok=True)
-        self.attempts = Attempts(schedule.retry_failed, forgiven)
-        self.first_done = self.seen.done
+        forgiven = [piece.run.path for piece in self.seen.pieces] if was_stopping else []
+        self.attempts = Attempts(schedule.retry_failed, forgiven, self.executor.why)
         self.began = time.monotonic()
+        self.teller = Teller(self.run, self.on_look, self.seen.done, lambda: time.monotonic() - self.began)
 
     def _is_done(self) -> bool:
         """One round: look, and start what can be started. True when there is nothing left to wait for."""
@@ -113,14 +98,19 @@ class StudyLoop(HeldRun):
         self.seen = self.watcher.look(self._is_over, self.exhausted)
         pieces = self.seen.pieces
         self.verdicts = {piece.run.path: self._verdict(piece) for piece in pieces}
-        self._tell(self.seen)
+        self.teller.tell(self.seen, self.verdicts.values(), self.attempts.reasons)
         waiting = [piece for piece in pieces if self.verdicts[piece.run.path] == attempts.START]
         busy = [piece.run for piece in pieces if self.verdicts[piece.run.path] == attempts.BUSY]
         slots = self.executor.slots(busy) if waiting or self.plan.search else []
         if len(slots) > len(waiting) and self._ask(len(slots) - len(waiting)):
             return False
         self._start(list(zip(waiting, slots, strict=False)))
-        return not busy and not waiting
+        return not busy and not waiting and not self._awaits_points()
+
+    def _awaits_points(self) -> bool:
+        """Whether a search will ask for more, when the executor is in reach again; not if a person holds it up."""
+        has_all = len(self.watcher.asked_out(self.exhausted)) == len(self.plan.arms)
+        return not has_all and attempts.LEFT not in self.verdicts.values()
 
     def _is_over(self, cell: CellState) -> bool:
         """Whether nothing more will come of a cell in this scheduler's life."""
@@ -146,7 +136,6 @@ class StudyLoop(HeldRun):
                 self._make(piece, device)
             except LregError as error:
                 self.attempts.give_up(piece.run, str(error))
-                self.run.log(f"{words(piece)}: {error}")
                 continue
             self.attempts.started(piece.run)
             starts.append((piece.run, device))
@@ -161,40 +150,6 @@ class StudyLoop(HeldRun):
             self.store.create(piece.cell.preset, run_id=piece.run.id, **facts)
         else:
             TransferJob.start(self.store.root, piece.transfer.plan(), job_id=piece.run.id, **facts)
-
-    # -- what is said ------------------------------------------------------------------------------------------------
-
-    def _tell(self, seen: Snapshot) -> None:
-        """Note in the folder, and tell whoever listens, how far the study is."""
-        now = {piece.run.path: piece.state for piece in seen.pieces}
-        changed = [piece for piece in seen.pieces if self.states.get(piece.run.path) != piece.state]
-        if self.states:
-            for piece in changed:
-                self.run.log(f"{words(piece)}: {piece.state}")
-        if changed or not self.states:
-            counts = {name: seen.counts[name] for name in ("finished", "running", "failed")}
-            self.run.append([{"step": seen.counts["finished"], **counts}])
-        self.states = now
-        eta, message = self._eta(seen), self._message(seen)
-        self.run.progress(seen.counts["finished"], seen.total, eta)
-        self.run.note(message)
-        self.on_look(Look(seen, changed, eta, message, self.attempts.reasons))
-
-    def _message(self, seen: Snapshot) -> str:
-        finished = sum(cell.state == "finished" for cell in seen.cells)
-        parts = [f"{finished} of {len(seen.cells)} runs"]
-        if seen.transfers:
-            ended = sum(transfer.state == "finished" for transfer in seen.transfers)
-            parts.append(f"{ended} of {len(seen.transfers)} transfers")
-        counts = {"failed for good": attempts.FAILED, "stopped by hand": attempts.LEFT}
-        told = {text: sum(found == verdict for found in self.verdicts.values()) for text, verdict in counts.items()}
-        running = len(live(seen.pieces))
-        return ", ".join([*parts, f"{running} running", *(f"{n} {text}" for text, n in told.items() if n)])
-
-    def _eta(self, seen: Snapshot) -> float | None:
-        """As if every piece took as long as those of which something was done in this scheduler's life."""
-        gained = seen.done - self.first_done
-        return (time.monotonic() - self.began) / gained * max(0.0, seen.total - seen.done) if gained > 0 else None
 
     # -- signals -----------------------------------------------------------------------------------------------------
 
@@ -222,13 +177,12 @@ class StudyLoop(HeldRun):
             left = [piece.run for piece in self.seen.pieces if self._lives(piece)]
             if not left:
                 break
-            self.run.note(f"stopping: {len(left)} workers write their checkpoints")
             if time.monotonic() - asked >= ASK_AGAIN_S:
                 asked = time.monotonic()
                 self.executor.stop(left)
-            self.on_look(Look(self.seen, [], None, self.run.status.message, self.attempts.reasons))
+            self.teller.say(self.seen, f"stopping: {len(left)} workers write their checkpoints")
             time.sleep(REST_S)
-        self._tell(self.seen)
+        self.teller.tell(self.seen, self.verdicts.values(), self.attempts.reasons)
         (self.folder / STOPPING).unlink(missing_ok=True)
 
     def _lives(self, piece: Piece) -> bool:
@@ -238,13 +192,16 @@ class StudyLoop(HeldRun):
 
     def _conclude(self) -> str:
         """Write the report, and say how the study has ended."""
+        for path, reason in self.attempts.reasons.items():
+            self.run.log(f"{path.name}: given up: {reason}")
         self.run.set_status(message="report", eta_s=None)
         report = self._report()
         left = [path.name for path, verdict in self.verdicts.items() if verdict == attempts.LEFT]
         failed = [path.name for path, verdict in self.verdicts.items() if verdict == attempts.FAILED]
         state, self.remark = "finished", f"report: {report}"
         if failed:
-            state, said = "failed", f"failed for good: {_few(failed)}; lreg logs RUN says why"
+            reasons = "".join(f"; {path.name}: {reason}" for path, reason in list(self.attempts.reasons.items())[:1])
+            state, said = "failed", f"failed for good: {_few(failed)}{reasons}; lreg logs RUN says more"
         elif left:
             state, said = "stopped", f"stopped by hand: {_few(left)}; lreg resume {self.run.id} goes on with them"
         else:
@@ -256,14 +213,6 @@ class StudyLoop(HeldRun):
         from engine.study.report import write_report
 
         return write_report(self.plan, self.folder, self.draw)
-
-
-def words(piece: Piece) -> str:
-    """Which run or transfer it is, for people."""
-    if not isinstance(piece, CellState):
-        return piece.transfer.words
-    point = "".join(f" {key.split('.')[-1]}={value}" for key, value in piece.cell.point.items())
-    return f"{piece.cell.arm}{point} seed {piece.cell.seed}"
 
 
 def _sent(run: RunReader, number: signal.Signals, purpose: str) -> bool:

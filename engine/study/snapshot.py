@@ -68,7 +68,7 @@ class Watcher:
         cells = self._looker.look()
         found = candidates(cells)
         open_arms = {cell.cell.arm for cell in cells if not is_over(cell)}
-        complete = [arm for arm in self._asked(exhausted) if arm not in open_arms]
+        complete = [arm for arm in self.asked_out(exhausted) if arm not in open_arms]
         best = winners([candidate for candidate in found if candidate.arm in complete])
         transfers = [
             TransferState(transfer, run, self._transfer_state(run))
@@ -76,7 +76,7 @@ class Watcher:
         ]
         return Snapshot(self.plan, cells, transfers, found, best, self._total(len(cells), len(transfers)))
 
-    def _asked(self, exhausted: Collection[str]) -> list[str]:
+    def asked_out(self, exhausted: Collection[str]) -> list[str]:
         """The arms to which no more points will come."""
         if self.plan.search is None:
             return [arm.name for arm in self.plan.arms]

@@ -15,11 +15,12 @@ from engine.control import Control
 from engine.errors import RunError
 from engine.runs import RunReader, RunStore
 from engine.status import LIVE
+from engine.study.executors import names
 from engine.study.job import Schedule, StudyJob, new_stamp, unfinished
 from engine.study.plan import StudyPlan
 from engine.study.snapshot import Snapshot, Watcher
 from lreg_tui import launch, present, study_worker
-from lreg_tui.cli import output
+from lreg_tui.cli import output, slurm_options
 from lreg_tui.cli.control import Detach
 from lreg_tui.cli.follow import print_quietly
 from lreg_tui.cli.options import AsJson, DataDir, RunsDir, check_choice, complete_study, whole_number
@@ -49,6 +50,13 @@ def study(
     executor: Annotated[
         str, typer.Option("--executor", metavar="NAME", help=f"Where the runs compute: {', '.join(EXECUTORS)}.")
     ] = "local",
+    slurm_partition: slurm_options.Partition = "",
+    slurm_time: slurm_options.Time = "",
+    slurm_gpus: slurm_options.Gpus = "",
+    slurm_cpus: slurm_options.Cpus = "",
+    slurm_mem: slurm_options.Memory = "",
+    slurm_array: slurm_options.Array = "",
+    slurm_setup: slurm_options.Setup = None,
     new: Annotated[bool, typer.Option("--new", help="Begin anew, even if this study is there unfinished.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try runs again that have failed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what there is to do, and do nothing.")] = False,
@@ -66,7 +74,17 @@ def study(
 
     check_choice("--executor", executor, EXECUTORS)
     at_once, each = whole_number("--jobs", jobs, 0, 10_000), whole_number("--threads", threads, 0, 4096)
-    schedule = Schedule(executor, at_once, devices, each, retry_failed)
+    slurm = slurm_options.checked(
+        executor,
+        partition=slurm_partition,
+        time=slurm_time,
+        gpus=slurm_gpus,
+        cpus=slurm_cpus,
+        mem=slurm_mem,
+        array=slurm_array,
+        setup=slurm_setup,
+    )
+    schedule = Schedule(executor, at_once, devices, each, retry_failed, slurm)
     store = RunStore(runs_dir)
     plan = load_study(reference, sets or (), new_stamp(store))
     found, has_changed = (None, False) if new else unfinished(store, plan)
@@ -78,7 +96,7 @@ def study(
 
         if has_changed:
             output.say(f"there is an unfinished study {plan.name} with another plan; this is a new one")
-        inputs.check(transfers.tasks(plan), data_dir)
+        inputs.check(transfers.tasks(plan), data_dir, names(devices) if executor == "local" else ())
         job = StudyJob.start(store.root, plan, argv=sys.argv, data_dir=data_dir)
     else:
         _check_free(found)

@@ -83,7 +83,9 @@ class Display:
         head.overflow = "fold"
         notice = self.notice()
         news = [present.text(notice, "yellow")] if notice else []
-        parts = [head, bar, present.text(look.message + eta), cells_table(seen, self._console.width), *_running(seen)]
+        progress = output.grid(2)
+        progress.add_row(bar, present.text(look.message + eta))
+        parts = [head, progress, cells_table(seen, self._console.width), *_running(seen)]
         return Group(*parts, *news)
 
     def _show_line(self, look: Look) -> None:
