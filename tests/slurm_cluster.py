@@ -74,6 +74,7 @@ def cluster(cpus: int = 2) -> Iterator[Path]:
         for command in _daemons(folder):
             stack.enter_context(_daemon(command, folder))
             _wait_for(folder, command[0])
+        stack.callback(subprocess.run, ["scancel", "--quiet", "--full", "--signal=KILL", f"--user={os.getuid()}"])
         yield folder
 
 

@@ -230,6 +230,7 @@ def test_wrapped_prose_begins_no_list():
     for sign in ("-", "+", "1.", "#", ">", "2)"):
         lines = markdown.paragraph(f"{words} aaaa {sign} b").splitlines()
         assert not [line for line in lines[1:] if line.startswith(sign)]
+    assert "`meta.epochs = 3`" in markdown.paragraph(f"{words} aaa `meta.epochs = 3` word")
 
 
 @pytest.mark.parametrize(

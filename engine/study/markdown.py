@@ -12,6 +12,7 @@ from engine.errors import printable, shortened
 
 SPECIAL = re.compile(r"([\\`*\[\]<>|~$&]|(?<!\w)[_#]|_(?!\w))")  # an underscore within a word is one
 BLOCK = re.compile(r"(?:[-+*=]|#+|>|\d+[.)])(?:\s|$)")
+CODE = re.compile(r"`[^`]*`")
 WIDTH = 100
 NOTHING = "–"
 LONGEST = 1000
@@ -57,7 +58,8 @@ def bullets(lines: Iterable[str]) -> str:
 
 def _wrapped(text: str, indent: str, first: str = "") -> str:
     wrapper = textwrap.TextWrapper(WIDTH, first, indent, break_long_words=False, break_on_hyphens=False)
-    found = wrapper.wrap(text)
+    whole = CODE.sub(lambda match: match[0].replace(" ", "\0"), text)  # code is not broken
+    found = [line.replace("\0", " ") for line in wrapper.wrap(whole)]
     joined = found[:1]
     for line in found[1:]:
         if BLOCK.match(line.strip()):  # at the beginning of a line it would be a list, a quotation or a heading

@@ -23,7 +23,15 @@ from lreg_tui import launch, present, study_worker
 from lreg_tui.cli import output, slurm_options
 from lreg_tui.cli.control import Detach
 from lreg_tui.cli.follow import print_quietly
-from lreg_tui.cli.options import AsJson, DataDir, RunsDir, check_choice, complete_study, whole_number
+from lreg_tui.cli.options import (
+    AsJson,
+    DataDir,
+    RunsDir,
+    check_choice,
+    complete_study,
+    find_run,
+    whole_number,
+)
 from lreg_tui.cli.study_display import Display, cells_list, event, winners_rows, winners_table
 
 EXECUTORS = ("local", "slurm")
@@ -60,6 +68,9 @@ def study(
     new: Annotated[bool, typer.Option("--new", help="Begin anew, even if this study is there unfinished.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try runs again that have failed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what there is to do, and do nothing.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write the report of a study's id, of what is there by now; run nothing.")
+    ] = False,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     detach: Detach = False,
@@ -72,6 +83,9 @@ def study(
     """
     from engine.study.document import load_study
 
+    if report:
+        _write_report(find_run(reference, runs_dir), as_json)
+        return
     check_choice("--executor", executor, EXECUTORS)
     at_once, each = whole_number("--jobs", jobs, 0, 10_000), whole_number("--threads", threads, 0, 4096)
     slurm = slurm_options.checked(
@@ -104,6 +118,19 @@ def study(
         job = StudyJob(found.path)
     schedule.write(job.path)
     _do(job, detach=detach, as_json=as_json, data_dir=data_dir)
+
+
+def _write_report(reader: RunReader, as_json: bool) -> None:
+    from engine.study.report import write_report
+    from engine.study.state import plan_of
+
+    if not reader.is_study:
+        raise RunError(f"{reader.path}: no study; --report wants a study's id or folder (`lreg runs` lists them)")
+    path = write_report(plan_of(reader.path), reader.path, study_worker.draw)
+    if as_json:
+        output.emit({"study": reader.id, "report": str(path)})
+    else:
+        print(present.clean(str(path)))
 
 
 def resume(reader: RunReader, *, device: str | None, detach: bool, as_json: bool, data_dir: Path | None) -> None:
