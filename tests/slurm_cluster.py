@@ -74,8 +74,18 @@ def cluster(cpus: int = 2) -> Iterator[Path]:
         for command in _daemons(folder):
             stack.enter_context(_daemon(command, folder))
             _wait_for(folder, command[0])
-        stack.callback(subprocess.run, ["scancel", "--quiet", "--full", "--signal=KILL", f"--user={os.getuid()}"])
+        stack.callback(_end_jobs)
         yield folder
+
+
+def _end_jobs() -> None:
+    """Daemons that end leave the processes of their jobs alone."""
+    user = f"--user={os.getuid()}"
+    subprocess.run(["scancel", "--quiet", "--state=PENDING", user])
+    subprocess.run(["scancel", "--quiet", "--full", "--signal=KILL", user])
+    deadline = time.monotonic() + START_LIMIT_S
+    while subprocess.run(["squeue", "--noheader"], capture_output=True).stdout and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _find() -> None:

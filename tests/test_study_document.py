@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from engine.catalog import load as load_catalog
-from engine.errors import LregError
+from engine.errors import LregError, RunError
 from engine.preset import load_preset, shipped
 from engine.study.axes import grid
 from engine.study.document import StudyError, load_study, shipped_studies
@@ -435,3 +435,22 @@ def test_reading_a_study_needs_no_torch():
 def test_every_shipped_preset_is_a_fine_base(read):
     for name in ("lo", "flat-simple", "smooth-conv3-cifar10"):
         assert read(f'preset = "{name}"').grid()[0].preset["meta"] == load_preset(name)["meta"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stamp": "../../elsewhere"},
+        {"seeds": "none"},
+        {"pick": 3},
+        {"arms": [{"name": "a", "preset": [], "axes": []}]},
+        {"arms": [{"name": "a", "preset": {}, "axes": [{"key": 3}]}]},
+    ],
+)
+def test_a_study_from_a_stranger_is_refused_in_one_line(change):
+    """study.json is data: a stamp becomes part of folders' names, and must not lead out of the run store."""
+    plan = load_study("smoke", (), "20261121-000000")
+    document = json.loads(plan.dumps())
+    assert StudyPlan.from_json(document) == plan
+    with pytest.raises(RunError, match=r"^study\.json: no study \(.+\)$"):
+        StudyPlan.from_json({**document, **change})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -156,11 +157,10 @@ class StudyPlan:
     def from_json(cls, values: Mapping[str, Any]) -> StudyPlan:
         """Raises RunError where that is no study."""
         try:
-            arms = tuple(
-                ArmPlan(arm["name"], arm["preset"], tuple(Axis(**_tuples(axis)) for axis in arm["axes"]))
-                for arm in values["arms"]
-            )
+            arms = tuple(map(_arm, values["arms"]))
             search, transfer = values.get("search"), values.get("transfer")
+            if not re.fullmatch(r"[\w-]{1,64}", str(values["stamp"]), re.ASCII):  # it becomes part of folders' names
+                raise ValueError("no stamp")
             return cls(
                 name=str(values["name"]),
                 stamp=str(values["stamp"]),
@@ -175,6 +175,17 @@ class StudyPlan:
             )
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise RunError(f"study.json: no study ({error})") from None
+
+
+def _arm(values: Mapping[str, Any]) -> ArmPlan:
+    """An arm as the file has it. Raises what `from_json` understands."""
+    axes = tuple(Axis(**_tuples(axis)) for axis in values["axes"])
+    sound = isinstance(values["preset"], dict) and all(
+        isinstance(axis.key, str) and isinstance(axis.values, tuple) for axis in axes
+    )
+    if not sound:
+        raise TypeError("an arm has a preset, a table, and axes, each with a key and a list of values")
+    return ArmPlan(str(values["name"]), values["preset"], axes)
 
 
 def _lone(tasks: Any) -> Any:
