@@ -135,7 +135,7 @@ def resumed(run: RunReader) -> int:
     return run.log_path.read_text().count("resumed at step") if run.log_path.exists() else 0
 
 
-def test_a_run_that_gets_no_further_within_its_time_fails(slurm, tmp_path):
+def test_a_run_that_gets_no_further_within_its_time_fails(tmp_path):
     run = RunReader(Run.create(tmp_path, three().grid()[0].preset).path)
     code = f"from engine.study.slurm_task import compute; print(compute({str(run.path)!r}, 'cpu', None, 1))"
     child = subprocess.Popen([sys.executable, "-c", code], env=spawn.environment())

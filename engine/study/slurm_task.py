@@ -26,14 +26,16 @@ TOO_SHORT = "its Slurm job's time was up before it got any further: --slurm-time
 
 
 def compute(path: str, device: str, data_dir: str | None, threads: int) -> int:
-    """Do a run or a transfer job as far as this job's time goes. Returns its worker's exit code."""
+    """Do a run or a transfer job as far as this job's time goes. Returns its worker's exit code; or exits with it."""
     reader = RunReader(path)
     task = _Task(reader, spawn.worker_command(reader, device=device, data_dir=Path(data_dir) if data_dir else None))
-    before = reader.recorded_status().step
+    before = _reached(reader)
     code = task.wait(threads)
-    if code != INTERRUPTED or task.asked is None:  # it has ended by itself, or a person has stopped it
+    if code not in (0, INTERRUPTED):
+        sys.exit(code if code > 0 else 128 - code)  # so that Slurm says that the job has failed
+    if code == 0 or task.asked is None:  # it is finished, or a person has stopped it
         return code
-    if task.asked == WARNING and reader.recorded_status().step <= before:
+    if task.asked == WARNING and _reached(reader) == before:
         _give_up(reader)  # it would be the same again, for ever
     elif _job_state() == "RUNNING":  # else it is being cancelled, or is queued again already
         _queue_again()
@@ -65,6 +67,12 @@ class _Task:
         self.asked = number
         if self._child is not None:
             self._child.terminate()
+
+
+def _reached(reader: RunReader) -> tuple[int, list[tuple[str, int]]]:
+    """How far a run is; a transfer job notes the parts of an evaluation, too."""
+    parts = sorted((path.name, path.stat().st_mtime_ns) for path in (reader.path / "partial").glob("*.json"))
+    return reader.recorded_status().step, parts
 
 
 def _job() -> str:
