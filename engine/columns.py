@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import mmap
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from engine.status import is_number
@@ -111,7 +111,14 @@ class Column:
 
 
 class Columns(dict[str, Column]):
-    """Metric to column."""
+    """Metric to column. `wanted` says which metrics are kept; without it all are."""
+
+    def __init__(self, wanted: Callable[[str], bool] | None = None) -> None:
+        super().__init__()
+        self.wanted = wanted
+
+    def _is_kept(self, key: str) -> bool:
+        return self.wanted is None or key in STAMPS or self.wanted(key)
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Add records, each with a step that is a number; what is no number in them is left out."""
@@ -126,7 +133,7 @@ class Columns(dict[str, Column]):
         """Add records that have the same keys."""
         if not records:
             return
-        found = {key: _plain([record[key] for record in records]) for key in records[0]}
+        found = {key: _plain([record[key] for record in records]) for key in filter(self._is_kept, records[0])}
         if any(values is None for values in found.values()):
             for record in records:
                 self._add_checked(record)
@@ -138,7 +145,11 @@ class Columns(dict[str, Column]):
     def _add_checked(self, record: Mapping[str, Any]) -> None:
         when = record.get("t")
         time = when if when is not None and is_number(when) else math.nan
-        metrics = ((key, value) for key, value in record.items() if key not in STAMPS and is_number(value, True))
+        metrics = (
+            (key, value)
+            for key, value in record.items()
+            if key not in STAMPS and self._is_kept(key) and is_number(value, True)
+        )
         values = {key: array("d", [math.nan if value is None else value]) for key, value in metrics}
         self._extend(array("d", [record["step"]]), array("d", [time]), values)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -36,12 +36,13 @@ class RunReader:
     One reader belongs to one thread at a time; others may look at its `columns` meanwhile.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, wanted: Callable[[str], bool] | None = None) -> None:
+        """`wanted`: which metrics `columns` keeps, for whoever needs few of a long run; without it all."""
         self.path = Path(os.path.abspath(path))
         self.id = self.path.name
         self.restarts = 0
         self.bad_lines = 0
-        self.columns = Columns()
+        self.columns = Columns(wanted)
         self._offset = 0
         self._tail = b""  # the last bytes before the offset
 
@@ -186,7 +187,7 @@ class RunReader:
     def _start_over(self) -> None:
         self.restarts += 1
         self.bad_lines = 0
-        self.columns = Columns()
+        self.columns = Columns(self.columns.wanted)
         self._offset = 0
         self._tail = b""
 

@@ -39,6 +39,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
         self._rule = rule
         self._phi = phi
         self._steps: Steps | None = None  # holds the state between steps, in an order of its own
+        self._goes_on: tuple[torch.device, torch.dtype] | None = None  # on what
         super().__init__(params, {"scale": scale})
         self._built = True
         devices = {str(parameter.device) for parameter in self._parameters()}
@@ -49,15 +50,21 @@ class LearnedOptimizer(torch.optim.Optimizer):
         self._settle()
         return {**super().__getstate__(), "_rule": self._rule, "_phi": self._phi, "_built": True, "_steps": None}
 
-    def state_dict(self) -> dict[str, Any]:
-        """As in torch."""
+    @property
+    def state(self) -> Any:
+        """As in torch. Between steps the kernels hold it in an order of their own; it is up to date when asked for."""
         self._settle()
-        return super().state_dict()
+        return self.__dict__["state"]
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        self._steps = None
+        self.__dict__["state"] = value
 
     def _settle(self) -> None:
-        """Bring `self.state` up to date; the next step starts from there."""
+        """Bring the state up to date; the next step starts from there."""
         if self._steps is not None:
-            self.state[self._parameters()[0]] = self._steps.state()
+            self.__dict__["state"][self._parameters()[0]] = self._steps.state()
         self._steps = None
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -79,11 +86,12 @@ class LearnedOptimizer(torch.optim.Optimizer):
         dtype = _precision(first)
         grad = torch.cat([_flat_grad(parameter, dtype) for parameter in parameters])  # [P]
         theta = torch.cat([parameter.detach().reshape(-1).to(dtype) for parameter in parameters])
-        if self._steps is None:
-            self._phi = {name: tensor.to(first.device, dtype) for name, tensor in self._phi.items()}
+        if self._steps is None or self._goes_on != (theta.device, dtype):  # the model may have been moved meanwhile
             held: State = self.state[first] or self._rule.init(theta)
-            self.state[first] = held
+            held = self.state[first] = {name: tensor.to(theta) for name, tensor in held.items()}
+            self._phi = {name: tensor.to(theta) for name, tensor in self._phi.items()}
             self._steps = kernels.steps(self._rule, self._phi, held, theta)
+            self._goes_on = (theta.device, dtype)
         update = self._steps(theta, grad)
         scales = [group["scale"] for group in self.param_groups for _ in group["params"]]
         pieces = update.split([parameter.numel() for parameter in parameters])

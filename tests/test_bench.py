@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
 
-from engine.bench import busy, check, limits, memory, needs, scaling, works
+from engine.bench import busy, check, limits, memory, needs, runs, scaling, works
 from engine.bench.measure import Bench
 from engine.bench.scene import RandomTask, learned_optimizer, scene
 from engine.errors import LregError
@@ -103,7 +104,10 @@ class TestPieces:
 class TestMeasure:
     def test_a_line_has_the_contracts_keys_and_adds_up(self):
         line = Bench(CPU, FAST, quick=True).measure(works.piece("meta-train/simple/mlp/1"))
-        assert line["coordinates"] == 15910 and line["truncation"] == 20
+        named = {"work": "meta-train", "optimizer": "simple", "optimizee": "mlp", "meta_batch": 1, "device": "cpu"}
+        assert {key: line[key] for key in named} == named
+        assert line["coordinates"] == 15910 and line["truncation"] == 20 and line["memory_bytes"] != 0
+        assert line["max_error_float32"] <= line["error_bound_float32"] == 2e-3
         assert line["max_error"] <= line["error_bound"] and line["checked_in"] == "float64"
         assert line["ratio_to_eager"] == pytest.approx(line["eager_ms_per_inner_step"] / line["ms_per_inner_step"])
         assert line["coordinate_steps_per_s"] == pytest.approx(15910 * line["inner_steps_per_s"])
@@ -199,3 +203,21 @@ def test_memory_is_measured_in_a_process_of_its_own(monkeypatch):
     monkeypatch.setenv("LREG_KERNELS", "nonsense")
     with pytest.raises(LregError, match="nonsense"):
         list(scaling.memory(CPU))
+
+
+def test_a_gradient_that_is_no_number_is_an_error_wherever_it_stands():
+    assert math.isnan(check.largest([1e-16, math.nan, 1e-3]))
+    assert check.largest([1e-16, 1e-3]) == 1e-3
+
+
+def test_wrong_numbers_in_single_precision_alone_are_found(monkeypatch):
+    """The kernels' float and double forms are compiled apart, and the float one is what is timed."""
+    plain = runs.meta_gradient
+
+    def twice_in_float32(place):
+        found = plain(place)
+        return {name: 2 * tensor if tensor.dtype == torch.float32 else tensor for name, tensor in found.items()}
+
+    monkeypatch.setattr(runs, "meta_gradient", twice_in_float32)
+    found = check.agreement(works.piece("meta-train/simple/mlp/1"), CPU)
+    assert found["max_error"] < found["error_bound"] and found["max_error_float32"] > 0.5

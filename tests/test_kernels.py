@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
 
@@ -17,6 +19,8 @@ from engine.kernels.recompute import RecomputeTape, ascend
 from engine.kernels.steps import NativeSteps, PlainSteps
 from engine.kernels.tape import Ascent, Side
 from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State
+from engine.meta import MetaTrainer
+from engine.preset import from_mapping
 
 F64 = torch.float64
 MEMBERS = {
@@ -28,6 +32,8 @@ MEMBERS = {
     "simple": LEARNED_OPTIMIZERS.create("simple"),
     "simple, 6 units, theta": LEARNED_OPTIMIZERS.create("simple", hidden=6, theta_input=True),
 }
+if kernels.native_problem() and os.environ.get("LREG_REQUIRE_KERNELS"):
+    pytest.fail(f"no CPU kernels: {kernels.native_problem()}")
 native = pytest.mark.skipif(bool(kernels.native_problem()), reason=f"no CPU kernels: {kernels.native_problem()}")
 TAPES = [pytest.param(NativeTape, id="native", marks=native), pytest.param(RecomputeTape, id="recompute")]
 
@@ -209,6 +215,14 @@ def test_frozen_steps_equal_plain_ones_and_hand_their_state_over(name):
         torch.testing.assert_close(ours(trial.theta, grad), plain(trial.theta, grad), rtol=1e-11, atol=1e-15)
 
 
+def test_meta_parameters_of_another_precision_are_refused():
+    optimizer = MEMBERS["dm"]
+    theta = torch.zeros(1, 5, dtype=F64)
+    step = kernels.steps(optimizer, make_phi(optimizer, torch.float32), optimizer.init(theta), theta)
+    with pytest.raises(RuntimeError, match="dtype"):
+        step(theta, theta)
+
+
 MEMORY = """
 import resource, torch
 from engine.kernels.{module} import {tape} as Tape
@@ -232,6 +246,35 @@ def test_a_truncation_of_200_steps_fits_in_two_gigabytes():
     assert float(done.stdout) < 2.0  # GiB, torch itself included; autograd's graph would take 15
 
 
+@native
+def test_meta_training_learns_the_same_with_every_way(monkeypatch):
+    """Ten meta-steps in single precision: rounding is all that may differ."""
+    preset = from_mapping(
+        {
+            "name": "same",
+            "task": {"dataset": "digits"},
+            "optimizer": {"kind": "dm", "hidden": 8},
+            "meta": {"epochs": 2, "inner_steps": 30, "truncation": 10, "meta_batch": 2},
+            "penalty": {"smooth": {"ascent_steps": 4, "weight": 10.0}, "gsam": {"weight": 2.0}},
+            "evaluation": {"every": 2, "optimizees": 1, "examples": 50},
+        }
+    )
+    found = {}
+    for way in ("native", "recompute", "plain"):
+        monkeypatch.setenv("LREG_KERNELS", way)
+        trainer = MetaTrainer(preset, device=torch.device("cpu"))
+        records = []
+        while not trainer.finished:
+            records += trainer.advance()
+        found[way] = records
+    for way in ("native", "recompute"):
+        for ours, plain in zip(found[way], found["plain"], strict=True):
+            for metric in ("meta_loss", "meta_grad_norm", "smooth_penalty", "validation_loss", "sharpness"):
+                assert (metric in ours) == (metric in plain)
+                if metric in ours:
+                    assert ours[metric] == pytest.approx(plain[metric], rel=2e-3), f"{way}: {metric}"
+
+
 def test_an_unknown_way_is_an_error(monkeypatch):
     monkeypatch.setenv("LREG_KERNELS", "fast")
     with pytest.raises(LregError, match="LREG_KERNELS: found 'fast'; allowed: auto, native"):
@@ -244,7 +287,7 @@ def test_without_a_compiler_there_is_a_reason_and_a_fallback(monkeypatch):
     build.library.cache_clear()
     kernels.native_problem.cache_clear()
     optimizer = MEMBERS["dm"]
-    theta = torch.zeros(1, 4)
+    theta = torch.zeros(1, 4, dtype=F64)
     try:
         assert "no C++ compiler found (no-such-compiler)" in kernels.describe(torch.device("cpu"))
         assert kernels.tape(optimizer, make_phi(optimizer), optimizer.init(theta), theta, 5) is None
@@ -257,20 +300,74 @@ def test_without_a_compiler_there_is_a_reason_and_a_fallback(monkeypatch):
         kernels.native_problem.cache_clear()
 
 
-@native
-def test_kernels_are_compiled_once_and_a_damaged_library_is_compiled_again(tmp_path, monkeypatch):
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A cache of compiled kernels for one test."""
     monkeypatch.setattr(build, "folder", lambda: tmp_path / "kernels")
-    path = build.built()
-    first = path.stat().st_mtime_ns
-    assert build.built() == path and path.stat().st_mtime_ns == first
-    assert [child.name for child in path.parent.iterdir()] == [path.name]  # no scratch is left
-    path.unlink()  # it is loaded: never write into it
-    path.write_bytes(b"not a library")
     build.library.cache_clear()
-    try:
-        assert build.library().lreg_version() == 1
-    finally:
-        build.library.cache_clear()
+    yield tmp_path / "kernels"
+    build.library.cache_clear()
+
+
+@native
+def test_kernels_are_compiled_once_and_a_torn_library_is_compiled_again(own_cache):
+    assert build.library().lreg_version() == build.VERSION
+    (path,) = own_cache.glob("*.so")
+    first = path.stat().st_mtime_ns
+    build.library.cache_clear()
+    build.library()
+    assert path.stat().st_mtime_ns == first
+    assert len(list(own_cache.iterdir())) == 2  # it and its seal; no scratch is left
+    whole = path.read_bytes()
+    path.unlink()  # it is loaded: never write into it
+    path.write_bytes(whole[: len(whole) // 2])  # loading this would end the process
+    build.library.cache_clear()
+    assert build.library().lreg_version() == build.VERSION and path.read_bytes() == whole
+
+
+@native
+def test_a_cache_that_cannot_be_written_is_done_without(own_cache):
+    own_cache.write_text("no folder")
+    assert build.library().lreg_version() == build.VERSION
+
+
+@native
+def test_the_compilers_command_may_have_several_words(own_cache, monkeypatch):
+    monkeypatch.setenv("CXX", f"{shlex.join(['env', *build._compiler()])}")
+    assert build.library().lreg_version() == build.VERSION
+
+
+class Trebled(LEARNED_OPTIMIZERS["dm"]):
+    """A member's subclass with another update: `network` still describes the member's."""
+
+    def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
+        update, state = super().step(phi, features, state)
+        return 3 * update, state
+
+
+def test_a_subclass_with_another_step_is_not_computed_as_its_parent():
+    optimizer = Trebled()
+    phi, theta = make_phi(optimizer), torch.zeros(1, 7, dtype=F64)
+    state = optimizer.init(theta)
+    assert LEARNED_OPTIMIZERS.create("dm").trusted_network is not None and optimizer.trusted_network is None
+    grad = torch.ones_like(theta)
+    update = kernels.steps(optimizer, phi, state, theta)(theta, grad)
+    torch.testing.assert_close(update, optimizer.update(phi, theta, grad, state)[0])
+
+
+@native
+def test_a_tape_that_is_closed_twice_gives_its_memory_back_once():
+    trial = Trial(MEMBERS["dm"])
+    tape = NativeTape(trial.optimizer, trial.phi, trial.start, trial.steps)
+    trial.run(tape)
+    tape.close()
+    tape.close()
+    one, other = (NativeTape(trial.optimizer, trial.phi, trial.start, trial.steps) for _ in range(2))
+    updates = trial.run(one), trial.run(other)
+    assert one._features.data_ptr() != other._features.data_ptr()
+    assert all(torch.equal(*pair) for pair in zip(*updates, strict=True))
+    with pytest.raises((TypeError, RuntimeError, IndexError)):
+        tape.step(torch.zeros(2, 101, 2, dtype=F64), trial.start)
 
 
 def test_a_graph_too_large_is_computed_anew(monkeypatch):
@@ -278,7 +375,7 @@ def test_a_graph_too_large_is_computed_anew(monkeypatch):
     monkeypatch.setattr(kernels, "native_problem", lambda: "switched off")
     monkeypatch.setattr(kernels, "LARGEST_GRAPH", 10**6)
     optimizer = MEMBERS["dm"]
-    small, large = torch.zeros(1, 4), torch.zeros(1, 4000)
+    small, large = torch.zeros(1, 4, dtype=F64), torch.zeros(1, 4000, dtype=F64)
     assert kernels.tape(optimizer, make_phi(optimizer), optimizer.init(small), small, 5) is None
     tape = kernels.tape(optimizer, make_phi(optimizer), optimizer.init(large), large, 5)
     assert isinstance(tape, RecomputeTape)

@@ -187,3 +187,30 @@ def test_the_state_of_another_model_is_refused():
     one.step()
     with pytest.raises(ValueError, match="does not fit"):
         other.load_state_dict(one.state_dict())
+
+
+@pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float64), (torch.float64, torch.float32)], ids=str)
+def test_a_model_may_change_its_type_in_the_middle(kind, dtypes):
+    rule, phi = make(kind)
+    model = small_model().to(dtypes[0])
+    optimizer = LearnedOptimizer(model.parameters(), rule, phi)
+    train(model, optimizer, 3)
+    model.to(dtypes[1])
+    train(model, optimizer, 3, first=3)
+    straight = small_model().double()
+    reference = LearnedOptimizer(straight.parameters(), rule, phi)
+    train(straight, reference, 6)
+    for ours, exact in zip(model.parameters(), straight.parameters(), strict=True):
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-3, atol=1e-4)
+
+
+def test_the_state_can_be_looked_at_between_steps():
+    rule, phi = make("rnnprop")
+    model = small_model()
+    optimizer = LearnedOptimizer(model.parameters(), rule, phi)
+    train(model, optimizer, 3)
+    held = optimizer.state[next(model.parameters())]
+    assert held["time"] == 3 and held["lstm0.h"].abs().sum() > 0
+    train(model, optimizer, 1, first=3)
+    assert optimizer.state[next(model.parameters())]["time"] == 4

@@ -104,7 +104,7 @@ def meta_gradient(scene: Scene, place: int, starts: Sequence[Tensor] | None = No
         update, after = net(features, units)
         for penalty in smoothness(scene.piece).values():
             offset = penalty.start_of_ascent(scene.optimizer, features, generator) if starts is None else starts[index]
-            total = total + penalty.weight * change_at_worst(net, penalty, features, units, offset)
+            total = total + penalty.weight * change_at_worst(net, penalty, features, units, offset, update)
         units = after
         theta = theta + update
         loss = walk.loss(theta, index)
@@ -118,7 +118,9 @@ def meta_gradient(scene: Scene, place: int, starts: Sequence[Tensor] | None = No
     return net.gradient(), losses
 
 
-def change_at_worst(net: EagerNetwork, penalty: Smooth, features: Tensor, units: Units, offset: Tensor) -> Tensor:
+def change_at_worst(
+    net: EagerNetwork, penalty: Smooth, features: Tensor, units: Units, offset: Tensor, update: Tensor
+) -> Tensor:
     """The smoothness penalty, [], as the released code computes it: the clean update anew in every ascent step."""
     epsilon, length = penalty.epsilon, penalty.step_size * penalty.epsilon
     fixed = [tuple(part.detach() for part in layer) for layer in units]
@@ -127,7 +129,7 @@ def change_at_worst(net: EagerNetwork, penalty: Smooth, features: Tensor, units:
         change = ((net(features, fixed)[0] - net(point, fixed)[0]) ** 2).sum()
         (slope,) = torch.autograd.grad(change, point)
         offset = (offset + length * slope.sign()).clamp(-epsilon, epsilon)
-    return ((net(features, units)[0] - net(features + offset, units)[0]) ** 2).mean()
+    return ((update - net(features + offset, units)[0]) ** 2).mean()
 
 
 @torch.no_grad()

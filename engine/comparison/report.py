@@ -101,7 +101,7 @@ def compare(
 
 def run_figures(arm: Arm, run: ArmRun) -> RunFigures:
     """The final figures of one run; what is not known is None."""
-    reader = RunReader(run.reader.path)  # one of its own: whoever gave the other may be following its metrics
+    reader = RunReader(run.reader.path, wanted=_tells_the_end)  # not the given one: it may be following the metrics
     reader.poll()
     status, latest = reader.status(), reader.figures()
     losses = reader.series("validation_loss")[1]
@@ -121,6 +121,11 @@ def run_figures(arm: Arm, run: ArmRun) -> RunFigures:
         best_scale=reader.best_scale().get("scale"),
         problem=run.problem,
     )
+
+
+def _tells_the_end(metric: str) -> bool:
+    """True for the metrics that are read here: runs are long, and have many."""
+    return metric in ("validation_loss", "diverged") or metric.endswith(SHARE)
 
 
 def _late_mean(reader: RunReader, metric: str) -> float | None:

@@ -59,7 +59,8 @@ class Table:
 
     def best(self, figure: Figure) -> frozenset[int]:
         """Which rows have the best mean: never one of which a seed diverged, nor an untrained one, which may be flat
-        because it has not moved. None where a figure is neither good nor bad, or with fewer than two rows.
+        because it has not moved. None where a figure is neither good nor bad, with fewer than two rows, or if all are
+        equal.
         """
         sign = (figure.name in LOWER_IS_BETTER) - (figure.name in HIGHER_IS_BETTER)
         means = {
@@ -70,7 +71,7 @@ class Table:
             and (found := row.figures.get(figure)) is not None
             and found.mean is not None
         }
-        if not sign or len(means) < 2:
+        if not sign or len(set(means.values())) < 2:
             return frozenset()
         lowest = min(means.values())
         return frozenset(index for index, value in means.items() if value == lowest)

@@ -35,15 +35,17 @@ def chosen() -> str:
 
 def tape(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor, steps: int) -> Tape | None:
     """A tape for a truncation of `steps` from `state` at theta, [B, P]; None: autograd's graph does as well."""
-    if _goes_native(optimizer, theta):
+    if _goes_native(optimizer, phi, state, theta):
         return NativeTape(optimizer, phi, state, steps)
     way = chosen()
     if way == "triton":
-        if not triton_tape.supports(optimizer.network, theta.device, theta.dtype):
+        if not triton_tape.supports(optimizer.trusted_network, theta.device, theta.dtype):
             raise LregError(
                 "LREG_KERNELS=triton: only for dm and rnnprop of up to 32 units on a CUDA device, in float32"
             )
         return triton_tape.TritonTape(optimizer, phi, state, steps)
+    if not optimizer.coordinatewise:
+        return None
     graph = steps * ALIVE * sum(value.numel() * value.element_size() for value in state.values())
     if way == "recompute" or (way == "auto" and graph > LARGEST_GRAPH):
         return RecomputeTape(optimizer, phi, state, steps)
@@ -52,13 +54,16 @@ def tape(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tenso
 
 def steps(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> Steps:
     """A frozen learned optimizer that goes on from `state` at theta, [..., P]."""
-    return (NativeSteps if _goes_native(optimizer, theta) else PlainSteps)(optimizer, phi, state)
+    return (NativeSteps if _goes_native(optimizer, phi, state, theta) else PlainSteps)(optimizer, phi, state)
 
 
-def _goes_native(optimizer: LearnedOptimizer, theta: torch.Tensor) -> bool:
-    way = chosen()
-    if way not in ("auto", "native") or not supports(optimizer.network, theta.device, theta.dtype):
+def _goes_native(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> bool:
+    way, network = chosen(), optimizer.trusted_network
+    if way not in ("auto", "native") or network is None or not supports(network, theta.device, theta.dtype):
         return False
+    tensors = (*phi.values(), *(state[name] for name in network.units))
+    if any(tensor.dtype != theta.dtype or tensor.device != theta.device for tensor in tensors):
+        return False  # plain PyTorch says what is wrong with that
     if (problem := native_problem()) and way == "native":
         raise LregError(f"LREG_KERNELS=native: {problem}")
     return not problem

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
 SOURCE = Path(__file__).with_name("native.cpp")
+VERSION = 1  # of lreg_version in it
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 VARIANTS = (("-march=native", "-fopenmp"), ("-fopenmp",), ("-march=native",), ("-mcpu=native",), ())
@@ -28,20 +32,16 @@ class BuildError(Exception):
 @functools.cache
 def library() -> ctypes.CDLL:
     """The compiled kernels. Raises BuildError where they cannot be built or loaded."""
-    path = built()
-    if not _loads(path):  # damaged
-        path.unlink(missing_ok=True)
-        path = built()
-    return _load(path)
-
-
-def built() -> Path:
-    """The shared library of this source for this machine, compiled now if it is not there. Raises BuildError."""
     compiler = _compiler()
-    path = folder() / f"lreg-{_fingerprint(compiler)}.so"
-    if not path.exists():
-        _compile(compiler, path)
-    return path
+    name = f"lreg-{_fingerprint(compiler)}.so"
+    try:
+        return _kept(compiler, folder() / name)
+    except BuildError as error:
+        if "compile them" in str(error):  # no place is to blame
+            raise
+    scratch = Path(tempfile.mkdtemp(prefix="lreg-kernels-"))  # a cache that cannot be written, or executed from
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    return _kept(compiler, scratch / name)
 
 
 def folder() -> Path:
@@ -49,25 +49,59 @@ def folder() -> Path:
     return user_cache_path("lreg") / "kernels"
 
 
-def _compiler() -> str:
-    wanted = os.environ.get("CXX", "").split()[:1] or COMPILERS
-    for name in wanted:
-        if found := shutil.which(name):
-            return found
-    raise BuildError(f"no C++ compiler found ({', '.join(wanted)})")
-
-
-def _fingerprint(compiler: str) -> str:
-    """Another source, compiler or processor is another library: homes are shared between machines."""
-    parts = [SOURCE.read_bytes(), compiler.encode(), _first_line([compiler, "--version"]), _processor()]
-    return hashlib.sha256(b"\0".join([*parts, " ".join(FLAGS).encode()])).hexdigest()[:16]
-
-
-def _first_line(command: list[str]) -> bytes:
+def _kept(compiler: Sequence[str], path: Path) -> ctypes.CDLL:
+    """The library at a path; compiled now if it is not there, or not what was written there."""
     try:
-        return subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE_S).stdout.partition(b"\n")[0]
-    except (OSError, subprocess.SubprocessError) as error:
-        raise BuildError(f"{command[0]}: {error}") from None
+        if not _is_whole(path):
+            _compile(compiler, path)
+        return _load(path)
+    except OSError as error:
+        raise BuildError(f"{error.filename or path}: {error.strerror}") from None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is what was compiled: loading a torn one would end the process."""
+    try:
+        return _digest(path.read_bytes()) == _seal(path).read_text()
+    except (OSError, ValueError):
+        return False
+
+
+def _seal(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _compiler() -> list[str]:
+    """The command of the compiler: $CXX, with what words it has, else the first that is there."""
+    given = os.environ.get("CXX", "")
+    for command in [[given], shlex.split(given)] if given else [[name] for name in COMPILERS]:
+        if command and (found := shutil.which(command[0])):
+            return [found, *command[1:]]
+    raise BuildError(f"no C++ compiler found ({given or ', '.join(COMPILERS)})")
+
+
+def _fingerprint(compiler: Sequence[str]) -> str:
+    """Another source, compiler or processor is another library: homes are shared between machines."""
+    parts = [SOURCE.read_bytes(), " ".join(compiler).encode(), _version(compiler), _processor()]
+    return _digest(b"\0".join([*parts, " ".join(FLAGS).encode()]))[:16]
+
+
+def _version(compiler: Sequence[str]) -> bytes:
+    return _run([*compiler, "--version"]).stdout.partition(b"\n")[0]
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+    """Run the compiler. Raises BuildError where it cannot be, or takes too long."""
+    try:
+        return subprocess.run(command, capture_output=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"{command[0]} does not compile them within {PATIENCE_S} s") from None
+    except OSError as error:
+        raise BuildError(f"{command[0]} does not compile them: {error.strerror}") from None
 
 
 def _processor() -> bytes:
@@ -79,34 +113,36 @@ def _processor() -> bytes:
     return b"\n".join(sorted({line for line in lines if line.startswith((b"flags", b"Features", b"model name"))}))
 
 
-def _compile(compiler: str, path: Path) -> None:
-    """Try the variants in turn; the first that compiles and loads is kept. Raises BuildError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as scratch:
-            target = Path(scratch) / "lreg.so"
-            for variant in VARIANTS:
-                command = [compiler, *FLAGS, *variant, "-o", str(target), str(SOURCE)]
-                done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL)
-                if done.returncode == 0 and _loads(target):
-                    os.replace(target, path)
-                    return
-    except (OSError, subprocess.SubprocessError) as error:
-        raise BuildError(f"cannot compile into {path.parent}: {error}") from None
+def _compile(compiler: Sequence[str], path: Path) -> None:
+    """Try the variants in turn; the first that compiles is kept. Raises BuildError, and OSError of the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as scratch:
+        target = Path(scratch) / path.name
+        for variant in VARIANTS:
+            done = _run([*compiler, *FLAGS, *variant, "-o", str(target), str(SOURCE)])
+            if done.returncode == 0:
+                _keep(target, path)
+                return
     reason = done.stderr.decode(errors="replace").strip().partition("\n")[0][:200]
-    raise BuildError(f"{compiler} does not compile them: {reason or 'the result cannot be loaded'}")
+    raise BuildError(f"{compiler[0]} does not compile them: {reason or f'exit code {done.returncode}'}")
 
 
-def _loads(path: Path) -> bool:
-    try:
-        _load(path)
-    except BuildError:
-        return False
-    return True
+def _keep(target: Path, path: Path) -> None:
+    """Move a library to its place, safely on the disk, and its seal after it."""
+    with open(target, "rb+") as file:
+        digest = _digest(file.read())
+        os.fsync(file.fileno())
+    seal = _seal(target)
+    seal.write_text(digest)
+    os.replace(target, path)
+    os.replace(seal, _seal(path))
 
 
 def _load(path: Path) -> ctypes.CDLL:
     try:
-        return ctypes.CDLL(str(path))
-    except OSError as error:
+        found = ctypes.CDLL(str(path))
+        if found.lreg_version() == VERSION:
+            return found
+    except (OSError, AttributeError) as error:
         raise BuildError(f"{path}: {error}") from None
+    raise BuildError(f"{path}: kernels of another version")

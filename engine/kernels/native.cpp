@@ -700,7 +700,7 @@ void ascent(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, c
         if (k == iterations) break;
         for (int v = 0; v < VECS; ++v) store<T>(du + v * W, T(2) * (load<T>(found + v * W) - load<T>(wanted + v * W)));
         tile.pull(e, du, dh, dc, true, dx, uphill);
-        for (int i = 0; i < free * L; i += W) {
+        for (int i = 0; i < (free < F ? free : F) * L; i += W) {
           Vec<T> up = load<T>(uphill + i), zero = {};
           Vec<T> step = up > T(0) ? zero + length : (up < T(0) ? zero - length : zero);
           Vec<T> at = load<T>(moved + i) + step;

@@ -58,8 +58,15 @@ class NativeNetwork:
 
     def _argument(self, value: object) -> object:
         if isinstance(value, Tensor):
-            return ctypes.c_void_p(value.data_ptr())
+            return ctypes.c_void_p(self._checked(value).data_ptr())
         return self._number(value) if isinstance(value, float) else ctypes.c_void_p(0) if value is None else value
+
+    def _checked(self, tensor: Tensor) -> Tensor:
+        """The tensor, if a kernel can read it. Raises TypeError: its numbers would be taken for others."""
+        if tensor.dtype != self.dtype or tensor.device.type != "cpu" or not tensor.is_contiguous():
+            found = f"{tensor.dtype} on {tensor.device}" + ("" if tensor.is_contiguous() else ", not contiguous")
+            raise TypeError(f"the kernels of this network take contiguous {self.dtype} on the CPU, found {found}")
+        return tensor
 
     def pack(self, state: State) -> Tensor:
         """The units of an optimizer state, [..., P, H] each, as the kernels' tiles."""
@@ -75,7 +82,7 @@ class NativeNetwork:
         return units
 
     def _repack(self, function: str, units: list[Tensor], packed: Tensor) -> None:
-        parts = (ctypes.c_void_p * len(units))(*(tensor.data_ptr() for tensor in units))
+        parts = (ctypes.c_void_p * len(units))(*(self._checked(tensor).data_ptr() for tensor in units))
         sizes = (ctypes.c_int(len(units)), ctypes.c_int(self.network.hidden), ctypes.c_int64(self.coordinates))
         self._run(function, parts, *sizes, packed)
 
@@ -85,8 +92,10 @@ class NativeNetwork:
 
     def array(self, *shape: int) -> Tensor:
         """Memory that holds anything; used over and over, because fresh pages cost more than what is done with them."""
-        key = (self.dtype, shape)
-        return _ARRAYS[key].pop() if _ARRAYS.get(key) else torch.empty(shape, dtype=self.dtype)
+        try:
+            return _ARRAYS[self.dtype, shape].pop()
+        except (KeyError, IndexError):
+            return torch.empty(shape, dtype=self.dtype)
 
 
 _ARRAYS: dict[tuple[torch.dtype, tuple[int, ...]], list[Tensor]] = {}
@@ -186,6 +195,8 @@ class NativeTape:
         return features, slopes
 
     def close(self) -> None:
-        """The truncation is done with: its memory may be used again."""
+        """The truncation is done with: its memory, that of its updates too, may be used again."""
         arrays = [self._features, self._updates, self._now, *self._states, *self._kept]
-        give_back(list({array.data_ptr(): array for array in arrays}.values()))
+        give_back(list({array.data_ptr(): array for array in arrays if array.numel()}.values()))
+        self._features = self._updates = self._now = self._before = torch.empty(0, dtype=self._net.dtype)
+        self._states, self._kept = [], []

@@ -64,6 +64,9 @@ class LearnedOptimizer:
     """A coordinate-wise network that turns gradients into updates."""
 
     name: ClassVar[str]
+    coordinatewise: ClassVar[bool] = False
+    """Whether `step` treats every coordinate by itself, `observe` reads no state that `step` writes, and the state is
+    numbers of shapes [..., P, ·] and [..., P], and `time`: so that a truncation can be computed anew by blocks."""
     gradient_features: ClassVar[int]
     """How many of the features, the first ones, are made of the current gradient alone."""
 
@@ -74,6 +77,17 @@ class LearnedOptimizer:
     def network(self) -> Network | None:
         """What `step` computes, where a fused kernel may compute it; None: `step` alone knows."""
         return None
+
+    @property
+    def trusted_network(self) -> Network | None:
+        """`network`, unless a subclass has changed the mathematics that it describes and not said so."""
+        line = type(self).__mro__
+
+        def giver(name: str) -> int:
+            return next((place for place, cls in enumerate(line) if name in vars(cls)), len(line))
+
+        changed = min(map(giver, ("step", "lstm_step", "lstm_state", "init")))
+        return self.network if giver("network") <= changed else None
 
     def init_phi(self, generator: Generator) -> Phi:
         """Fresh meta-parameters in float32 on the CPU, so that every device starts from the same numbers."""
@@ -112,6 +126,8 @@ def uniform(shape: tuple[int, ...], bound: float, generator: Generator) -> Tenso
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CoordinatewiseLSTM(LearnedOptimizer):
     """What the LSTM members share: a stack of cells and a linear head. A member gives features and the output map."""
+
+    coordinatewise: ClassVar[bool] = True
 
     layers: int = setting(2, minimum=1, maximum=8, help="LSTM layers")
 

@@ -21,6 +21,7 @@ class Simple(LearnedOptimizer):
     matter.
     """
 
+    coordinatewise: ClassVar[bool] = True
     gradient_features: ClassVar[int] = 1
 
     output_scale: float = setting(1.0, above=0.0, help="factor of the update")

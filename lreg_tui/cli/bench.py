@@ -138,9 +138,14 @@ def _name(row: dict[str, Any]) -> str:
 
 def _refuse_errors(rows: Iterable[dict[str, Any]]) -> None:
     """Raise TrainingError where a result is not the reference's."""
-    wrong = [row for row in rows if "max_error" in row and not row["max_error"] <= row["error_bound"]]
+    wrong = [
+        f"{_name(row)} ({row[f'max_error{kind}']:.1e})"
+        for row in rows
+        for kind in ("", "_float32")
+        if "max_error" in row and not row[f"max_error{kind}"] <= row[f"error_bound{kind}"]
+    ]
     if wrong:
-        names = ", ".join(f"{_name(row)} ({row['max_error']:.1e})" for row in wrong)
+        names = ", ".join(wrong)
         raise TrainingError(f"not the reference's numbers: {names}; LREG_KERNELS=plain does without kernels")
 
 

@@ -157,7 +157,8 @@ class ActingScreen(Screen[None]):
         own = [row.id for row in self.subjects() if not row.is_transfer]
         others = [row for row in reversed(self.lreg.feed.rows) if not row.is_transfer and row.id not in own]
         choices = [Choice(row.id, row.name, f"{row.state} {row.task} {row.optimizer} {row.id}") for row in others]
-        picked = await self.app.push_screen_wait(PickList("compare with", choices, several=True)) if own else None
+        asked = PickList("compare with", choices, several=True, never_none=True)
+        picked = await self.app.push_screen_wait(asked) if own else None
         if picked and len(own) + len(picked) > MOST_COMPARED:
             self.tell(f"found {len(own) + len(picked)} runs to compare; allowed: {MOST_COMPARED} at most", "warning")
         elif picked:

@@ -55,9 +55,17 @@ class PickList(ModalScreen[tuple[str, ...] | None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel")]
 
     def __init__(
-        self, title: str, choices: Iterable[Choice], chosen: Sequence[str] = (), *, several: bool = False
+        self,
+        title: str,
+        choices: Iterable[Choice],
+        chosen: Sequence[str] = (),
+        *,
+        several: bool = False,
+        never_none: bool = False,
     ) -> None:
+        """`never_none`: where nothing is marked, what is under the cursor is picked."""
         super().__init__()
+        self.never_none = never_none
         self.heading = title
         self.choices = list(choices)
         self.several = several
@@ -151,7 +159,7 @@ class PickList(ModalScreen[tuple[str, ...] | None]):
 
     def action_accept(self) -> None:
         self._catch_up()
-        if self.several:
+        if self.several and (self.chosen or not self.never_none):
             self.dismiss(tuple(self.chosen))
         elif (choice := self._current) is not None:
             self.dismiss((choice.value,))

@@ -90,7 +90,7 @@ def test_c_on_the_run_screen_compares_it_with_picked_ones(store, tmp_path):
     async def doing(pilot, screen):
         await pilot.press("c")
         await until(pilot, lambda: isinstance(pilot.app.screen, PickList))
-        await pilot.press("space", "enter")
+        await pilot.press("enter")  # none is marked: the one under the cursor
         compare = await until(pilot, lambda: pilot.app.screen if isinstance(pilot.app.screen, CompareScreen) else None)
         assert compare.run_ids[0] == screen.run_id and len(compare.run_ids) == 2
         await settle(pilot)
