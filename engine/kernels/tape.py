@@ -36,7 +36,7 @@ class Tape(Protocol):
     """One truncation, from its first inner step to its last. All tensors are constants."""
 
     def step(self, features: Tensor, observed: State) -> Tensor:
-        """The update, [B, P], for features [B, P, F] and the state that `observe` gave with them. Valid until `close`."""
+        """The update, [B, P], for features [B, P, F] and the state `observe` gave with them. Valid until `close`."""
         ...
 
     def ascend(self, offset: Tensor, ascent: Ascent) -> tuple[Tensor, Tensor]:
