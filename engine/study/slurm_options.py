@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from engine.settings import show
 
 NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 LARGEST = 1_000_000
+SETUP = "LREG_SLURM_SETUP"  # variable of the environment
 _ALLOWED = {
     "partition": "names of partitions, as gpu or short,long",
     "time": "a time limit as Slurm has it: MINUTES, HH:MM:SS, D-HH, D-HH:MM",
@@ -22,7 +24,6 @@ _ALLOWED = {
     "cpus": f"an integer >= 1 and <= {LARGEST}",
     "mem": "an amount of memory, as 8G or 4000M",
     "array": f"an integer >= 1 and <= {LARGEST}",
-    "setup": "a line of shell",
 }
 _FORMS = {
     "partition": r"[\w.+-]+(,[\w.+-]+)*",
@@ -48,7 +49,6 @@ class Options:
     cpus: str = ""  # default: as many as a run has threads
     mem: str = ""
     array: str = ""  # how many jobs of an array run at once
-    setup: tuple[str, ...] = ()  # lines of shell that every job begins with: module load, export
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Options:
@@ -59,11 +59,11 @@ class Options:
                 problems.append(Problem(f"--slurm-{key}", show(value), _ALLOWED[key]))
         if problems:
             raise SettingsError(problems)
-        return cls(**{**values, "setup": tuple(values.get("setup", ()))})
+        return cls(**values)
 
     def kept(self) -> dict[str, Any]:
         """As the study's schedule keeps it."""
-        return {key: list(value) if key == "setup" else value for key, value in asdict(self).items() if value}
+        return {key: value for key, value in asdict(self).items() if value}
 
     @property
     def minutes(self) -> int | None:
@@ -73,6 +73,19 @@ class Options:
     @property
     def wants_gpus(self) -> bool:
         return bool(self.gpus) and int(self.gpus.rpartition(":")[2]) > 0
+
+
+def setup_lines() -> list[str]:
+    """Lines of shell that every job begins with: module load, export.
+
+    They come from this process's environment and are never kept in a study's folder: whoever resumes a folder that a
+    stranger has made must not run the stranger's commands. Raises SettingsError for what would be a line of Slurm's.
+    """
+    lines = os.environ.get(SETUP, "").splitlines()
+    wrong = [line for line in lines if line.lstrip().startswith("#SBATCH") or "\0" in line]
+    if wrong:
+        raise SettingsError([Problem("--slurm-setup", show(wrong[0]), "a line of shell, no option of Slurm's")])
+    return lines
 
 
 def check_there() -> None:
@@ -85,9 +98,6 @@ def check_there() -> None:
 
 
 def _fits(key: str, value: Any) -> bool:
-    if key == "setup":
-        lines = value if isinstance(value, Sequence) and not isinstance(value, str) else [None]
-        return all(isinstance(line, str) and "\n" not in line and "\0" not in line for line in lines)
     if not isinstance(value, str):
         return False
     if key == "time":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -24,17 +25,26 @@ Cpus = Annotated[str, _option("cpus", "N", "CPUs of each run. Default: its threa
 Memory = Annotated[str, _option("mem", "SIZE", "Memory of each run, as 8G.")]
 Array = Annotated[str, _option("array", "N", "How many jobs of an array run at once. Default: as many as fit.")]
 Setup = Annotated[
-    list[str] | None, _option("setup", "LINE", "Shell that jobs begin with, as 'module load cuda'; may be given again.")
+    list[str] | None,
+    _option(
+        "setup", "LINE", "Shell that jobs begin with; may be given again, and is to be, when the study is resumed."
+    ),
 ]
 
 
-def checked(executor: str, **options: Any) -> dict[str, Any]:
-    """The options as a study's schedule keeps them. Raises LregError; so nothing is made where Slurm is missing."""
+def checked(executor: str, setup: list[str] | None = None, **options: Any) -> dict[str, Any]:
+    """The options as a study's schedule keeps them. Raises LregError; so nothing is made where Slurm is missing.
+
+    The lines of `setup` are not kept there: they go into the environment, for this scheduler and no other.
+    """
     from engine.study import slurm_options
 
+    if setup:
+        os.environ[slurm_options.SETUP] = "\n".join(setup)
     given = {name: value for name, value in options.items() if value}
     if executor == "slurm":
         kept = slurm_options.Options.of(given).kept()
+        slurm_options.setup_lines()
         slurm_options.check_there()
         return kept
     if given:
