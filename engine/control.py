@@ -19,7 +19,9 @@ class Stopped(Exception):
 class Control:
     """What the signals have asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_abort: bool = True) -> None:
+        """`may_abort`: a second SIGINT does; not where torchrun passes on what the terminal has sent already."""
+        self.may_abort = may_abort
         self.stop = False
         self.aborted = False
         self.paused = False
@@ -45,7 +47,7 @@ class Control:
                 signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self.stop and number == signal.SIGINT and not self.aborted:
+        if self.stop and number == signal.SIGINT and self.may_abort and not self.aborted:
             self.aborted = True  # once: the third must not disturb the last words
             raise KeyboardInterrupt
         self.stop = True

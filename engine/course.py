@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from engine.kernels.tape import Side, Tape
 from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
-from engine.penalties.base import AscentPenalty, InnerStep, UpdatePenalty
+from engine.penalties.base import AscentPenalty, InnerStep, Randomness, UpdatePenalty
 
 
 class Contrast(NamedTuple):
@@ -46,7 +46,7 @@ class Course(Protocol):
         """The update, [B, P], and the state to observe with next time."""
         ...
 
-    def penalty(self, penalty: UpdatePenalty, step: InnerStep, generator: Generator) -> tuple[Tensor, Source]:
+    def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Source]:
         """The penalty's values, [B], at the last step, and what is pulled back of them."""
         ...
 
@@ -77,8 +77,8 @@ class GraphCourse:
     def step(self, features: Tensor, observed: State) -> tuple[Tensor, State]:
         return self.optimizer.step(self.phi, features, observed)
 
-    def penalty(self, penalty: UpdatePenalty, step: InnerStep, generator: Generator) -> tuple[Tensor, Tensor]:
-        value = penalty.value(self.optimizer, self.phi, step, generator)
+    def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Tensor]:
+        value = penalty.value(self.optimizer, self.phi, step, randomness)
         return value.detach(), value
 
     def pull_back(self, thetas: list[Tensor], cotangents: list[Tensor], moves: list[Tensor]) -> Phi:
@@ -111,9 +111,9 @@ class TapeCourse:
         self._taken += 1
         return self.tape.step(features, observed), observed
 
-    def penalty(self, penalty: UpdatePenalty, step: InnerStep, generator: Generator) -> tuple[Tensor, Contrast]:
+    def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Contrast]:
         assert isinstance(penalty, AscentPenalty)
-        start = penalty.start_of_ascent(self.optimizer, step.features, generator)
+        start = penalty.start_of_ascent(self.optimizer, step.features, randomness)
         features, other = self.tape.ascend(start, penalty.ascent(self.optimizer))
         update, other = step.update.clone().requires_grad_(), other.requires_grad_()
         with torch.enable_grad():

@@ -46,7 +46,7 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
     """The file of a preset: a path that exists, else a shipped preset's name."""
     text = os.fspath(name_or_path)
     path = Path(text)
-    if _is_file(path):
+    if is_file(path):
         return path
     presets = shipped()
     if text.removesuffix(".toml") in presets:
@@ -59,7 +59,7 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
 
 def read(path: Path, source: str, catalog: Catalog, below: tuple[Path, ...] = ()) -> Document:
     """Parse a file and what it extends; tables merge key by key, everything else is replaced."""
-    values = _parse(path, source)
+    values = parse(path, source)
     if "extends" not in values:
         return Document(values, [(source, values)])
     try:
@@ -89,14 +89,11 @@ def override(document: Document, texts: Iterable[str], catalog: Catalog) -> list
 
     Returns what is wrong with them.
     """
-    before = copy.deepcopy(document.values)
-    said: dict[str, Any] = {}
+    pairs: list[tuple[str, Any]] = []
     problems = []
     for text in texts:
         path, equals, raw = text.partition("=")
-        keys = [key.strip() for key in path.split(".")]
-        if keys[:2] == ["task", "0"] and not isinstance(document.values.get("task"), list):
-            del keys[1]  # a lone task is the first one
+        keys, value = [key.strip() for key in path.split(".")], None
         if not equals or not all(keys):
             problem: Problem | None = Problem("", show(text), "key.path=value", "as in --set meta.epochs=5")
         elif keys == ["extends"]:
@@ -105,22 +102,42 @@ def override(document: Document, texts: Iterable[str], catalog: Catalog) -> list
             )
         else:
             value, problem = _value(path.strip(), raw)
-            problem = problem or _assign(document.values, keys, value)
-        if problem is not None:
-            problems.append(dataclasses.replace(problem, source="--set"))
+        if problem is None:
+            pairs.append((".".join(keys), value))
         else:
-            _assign(said, keys, value)
+            problems.append(dataclasses.replace(problem, source="--set"))
+    return problems + put(document, pairs, "--set", catalog)
+
+
+def put(document: Document, pairs: Iterable[tuple[str, Any]], source: str, catalog: Catalog) -> list[Problem]:
+    """Set values at key paths, in place, as a layer of that source over the others. Returns what is wrong with them.
+
+    A lone task is the first one: "task.0.dataset" is its "task.dataset".
+    """
+    before = copy.deepcopy(document.values)
+    said: dict[str, Any] = {}
+    problems = []
+    for path, value in pairs:
+        keys = path.split(".")
+        if keys[:2] == ["task", "0"] and not isinstance(document.values.get("task"), list):
+            del keys[1]
+        problem = _assign(document.values, keys, copy.deepcopy(value))
+        if problem is None:
+            _assign(said, keys, copy.deepcopy(value))
+        else:
+            problems.append(dataclasses.replace(problem, source=source))
     _leave_behind(before, document.values, said, catalog)
-    document.layers.insert(0, ("--set", said))
+    document.layers.insert(0, (source, said))
     return problems
 
 
-def _parse(path: Path, source: str) -> dict[str, Any]:
+def parse(path: Path, source: str) -> dict[str, Any]:
+    """The tables of a TOML file. Raises PresetError where it is none that can be read."""
     try:
         with open(path, "rb") as file:
             content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
-            raise PresetError([Problem("", "more than a megabyte", "a preset, in TOML")], source)
+            raise PresetError([Problem("", "more than a megabyte", "a preset or study, in TOML")], source)
         values = tomli.loads(content.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
         match values.get("task"):
             case [dict(lone)]:
@@ -143,7 +160,7 @@ def _parent(extends: Any, path: Path, below: tuple[Path, ...]) -> Path:
         raise PresetError([Problem("", show(extends), "a string: a file's path or a shipped preset's name")])
     beside, presets = path.parent / extends, shipped()
     name = extends.removesuffix(".toml")
-    if _is_file(beside):
+    if is_file(beside):
         parent = beside
     elif name in presets:
         parent = presets[name]
@@ -230,7 +247,8 @@ def _at(tables: Any, path: str) -> Any:
     return tables
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """True for an ordinary file, whatever the path may be."""
     try:
         return path.is_file()
     except (OSError, ValueError):  # too long for a path, or holds a null character

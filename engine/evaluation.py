@@ -12,6 +12,7 @@ from typing import Any
 from engine import transfer
 from engine.baselines import BASELINES
 from engine.learned_optimizers.base import LearnedOptimizer, Phi
+from engine.parallel import ALONE, Team, dealt_back
 from engine.settings import setting
 from engine.tasks import Task
 from engine.transfer import DIVERGED, ProbeSettings, nothing
@@ -52,18 +53,28 @@ def validate(
     inner_steps: int,
     settings: EvaluationSettings,
     tick: Callable[[], None] = nothing,
+    team: Team = ALONE,
 ) -> dict[str, float | None]:
     """Figures of a frozen learned optimizer on held-out optimizees, the same ones every time; means over them.
+
+    A team shares the optimizees out, and all of its processes get the figures.
 
     `validation_loss` is what checkpoints are chosen by. There a diverged optimizee counts with ten times its first
     loss, so that one of them cannot decide alone; the other figures leave out what is not finite.
     """
     probe = _probe(settings, (settings.radius,))
-    numbers = range(settings.optimizees)
-    outcomes = []
-    for task in tasks:
-        found = transfer.evaluate(task, optimizer, phi, numbers, inner_steps, probe, purpose="validation", tick=tick)
-        outcomes += found["seeds"]
+    everyone = [(index, number) for index in range(len(tasks)) for number in range(settings.optimizees)]
+    mine = team.share(everyone)
+
+    def part() -> list[dict[str, Any]]:
+        found = []
+        for index, task in enumerate(tasks):
+            if numbers := [number for own, number in mine if own == index]:
+                how = (numbers, inner_steps, probe)
+                found += transfer.evaluate(task, optimizer, phi, *how, purpose="validation", tick=tick)["seeds"]
+        return found
+
+    outcomes = dealt_back(team.do(part))
     marks = [outcome["marks"][-1] for outcome in outcomes]
     radius = transfer.radius_key(settings.radius)
     figures = {
@@ -85,6 +96,7 @@ def compare(
     inner_steps: int,
     settings: EvaluationSettings,
     on_progress: Callable[[str], None],
+    team: Team = ALONE,
 ) -> list[dict[str, Any]]:
     """The result of a run on its own tasks: transfer evaluations of `phis`, by role, and of tuned SGD and Adam.
 
@@ -93,23 +105,26 @@ def compare(
     """
     numbers = range(settings.final_optimizees)
     probe = _probe(settings, settings.radii)
-    results = []
+
+    def of_phi(task: Task, suffix: str, which: str) -> dict[str, Any]:
+        label = f"{optimizer.name} ({which}){suffix}"
+        tick = partial(on_progress, f"result: {label}")
+        checkpoint = {"best": "best", "start": "initial"}.get(which, None if "start" in phis else "initial")
+        facts = {"run": "", "optimizer": optimizer.name, "label": label, "checkpoint": checkpoint, "scale": 1.0}
+        return {**facts, **transfer.evaluate(task, optimizer, phis[which], numbers, inner_steps, probe, tick=tick)}
+
+    def of_baseline(task: Task, suffix: str, name: str) -> dict[str, Any]:
+        tick = partial(on_progress, f"result: {name}, best learning rate{suffix}")
+        tuned = tune(task, BASELINES[name], numbers[:3], inner_steps, tick)
+        values = (BASELINES[name], tuned.values, numbers, inner_steps, probe)
+        return {**transfer.evaluate_baseline(task, *values, tick=tick), "label": f"{name}{suffix}"}
+
+    works: list[Callable[[], dict[str, Any]]] = []
     for task in tasks if numbers else ():
         suffix = f" on {task.name}" if len(tasks) > 1 else ""
-        for which, phi in phis.items():
-            label = f"{optimizer.name} ({which}){suffix}"
-            tick = partial(on_progress, f"result: {label}")
-            checkpoint = {"best": "best", "start": "initial"}.get(which, None if "start" in phis else "initial")
-            facts = {"run": "", "optimizer": optimizer.name, "label": label, "checkpoint": checkpoint, "scale": 1.0}
-            found = transfer.evaluate(task, optimizer, phi, numbers, inner_steps, probe, tick=tick)
-            results.append({**facts, **found})
-        for name in SHOWN_BASELINES:
-            tick = partial(on_progress, f"result: {name}, best learning rate{suffix}")
-            tuned = tune(task, BASELINES[name], numbers[:3], inner_steps, tick)
-            values = (BASELINES[name], tuned.values, numbers, inner_steps, probe)
-            found = transfer.evaluate_baseline(task, *values, tick=tick)
-            results.append({**found, "label": f"{name}{suffix}"})
-    return results
+        works += [partial(of_phi, task, suffix, which) for which in phis]
+        works += [partial(of_baseline, task, suffix, name) for name in SHOWN_BASELINES]
+    return dealt_back(team.do(lambda: [work() for work in team.share(works)]))
 
 
 def _probe(settings: EvaluationSettings, radii: Sequence[float]) -> ProbeSettings:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from engine.control import Control, Stopped
 from engine.device import pick_device
+from engine.parallel import ALONE, device_here
 from engine.runs import Run, RunReader
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class HeldRun:
         self.device = device or str(facts.get("device") or "auto")
         data = data_dir or facts.get("data_dir")
         self.data_dir = Path(data) if data and isinstance(data, (str, os.PathLike)) else None
+        self.team = ALONE
         self.remark = ""  # what should be said of a finished run
         self.began = time.monotonic()
 
@@ -46,16 +48,16 @@ class HeldRun:
 
         from engine import kernels
 
-        device = pick_device(self.device)
+        device = pick_device(device_here(self.device))
         self.run.set_status(device=str(device))
         self.run.log(f"device {device}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads")
         self.run.log(f"kernels {kernels.describe(device)}")
         return device
 
     def _tick(self) -> None:
-        """Obey the signals. Called between units of work, and in evaluations many times a second."""
+        """Obey the signals. Called between pieces of work, and in evaluations many times a second."""
         self._wait_while_paused()
-        if self.control.stop:
+        if self.team.stopping(self.control.stop):
             raise Stopped
 
     def _wait_while_paused(self) -> None:

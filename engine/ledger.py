@@ -33,19 +33,23 @@ class Ledger:
         self.counted.append(counts)
         self.entries.append(entry)
 
-    def figures(self, name: str) -> dict[str, Tensor]:
-        """The mean value, and for a geometric penalty its share: the norm of its cotangents over the loss's.
+    def sums(self, name: str) -> dict[str, Tensor]:
+        """Sum and number of the values, [2]; of a geometric penalty also the squares whose ratio is that of its share.
 
-        NaN where no entry counted.
+        The share is the norm of the penalty's cotangents over the loss's.
         """
         if not self.values:
             return {}
         values, counted = torch.stack(self.values), torch.stack(self.counted)
-        figures = {f"{name}_penalty": torch.where(counted, values, 0.0).sum() / counted.sum()}
+        sums = {f"{name}_penalty": pair(torch.where(counted, values, 0.0).sum(), counted.sum())}
         if self.squares:
-            ours, losses = torch.stack(self.squares).sum(0)
-            figures[f"{name}_penalty_share"] = (ours / losses).sqrt()
-        return figures
+            sums[f"{name}_penalty_share"] = torch.stack(self.squares).sum(0)
+        return sums
+
+
+def pair(total: Tensor, number: Tensor | int) -> Tensor:
+    """A sum and what it is to be divided by, [2]."""
+    return torch.stack([total, torch.as_tensor(number, dtype=total.dtype, device=total.device)])
 
 
 def usable(penalty: Penalty, loss: Tensor, counts: Tensor) -> Tensor:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.control import Control, Stopped
 from engine.errors import RunError
 from engine.held_run import HeldRun
+from engine.parallel import join
 from engine.runs import Run, RunReader, RunStore
 from engine.writer import slug
 
@@ -41,7 +43,7 @@ TrainerFactory = Callable[..., Any]
 
 
 class Loop(HeldRun):
-    """A run that is being meta-trained."""
+    """A run that is being meta-trained, perhaps by several processes: then each goes through this loop."""
 
     def __init__(
         self,
@@ -64,25 +66,29 @@ class Loop(HeldRun):
         try:
             self._train(trainer)
             self._measure(trainer)
-            self.remark = trainer.remark
+            self.remark, state = trainer.remark, "finished"
         except Stopped:  # what was under way has changed nothing yet, and is done again after a resume
             self._save(trainer)
-            return "stopped"
-        return "finished"
+            state = "stopped"
+        self.team.leave()
+        return state
 
     def _train(self, trainer: Trainer) -> None:
-        """The loop: look at the signals, do a unit of work, write its records, checkpoint now and then."""
+        """The loop: look at the signals, checkpoint now and then, do a unit of work, write its records."""
         saved = time.monotonic()
         while not trainer.finished:
-            self._tick()
+            self._wait_while_paused()
+            stop, due = self.team.any(self.control.stop, time.monotonic() - saved >= self.checkpoint_every)
+            if due:
+                self._save(trainer)
+                saved = time.monotonic()
+            if stop:
+                raise Stopped
             self.run.append(trainer.advance(self._tick))
             self.run.progress(trainer.step, trainer.total, self._eta(trainer))
             if trainer.improved:
                 self._save_frozen(trainer, "best")
                 self.run.log(f"step {trainer.step}: checkpoint best written")
-            if time.monotonic() - saved >= self.checkpoint_every:
-                self._save(trainer)
-                saved = time.monotonic()
         self._save(trainer)
 
     def _trainer(self) -> Trainer:
@@ -94,15 +100,16 @@ class Loop(HeldRun):
         preset = RunReader(self.run.path).preset()
         if preset["threads"]:
             torch.set_num_threads(preset["threads"])
+        self.team = join()
         device = self._pick_device()
         self.checkpoint_every = preset["meta"]["checkpoint_every"]
         init_phi = None
-        if not checkpoint.exists(self.run.checkpoints, "last"):
+        if not self.team.rank and not checkpoint.exists(self.run.checkpoints, "last"):
             init_phi = _initial_phi(RunStore(self.run.path.parent).parent_of(preset))
         if self.trainer_factory is None:
             from engine.meta import MetaTrainer
 
-            self.trainer_factory = MetaTrainer
+            self.trainer_factory = partial(MetaTrainer, team=self.team)
         trainer: Trainer = self.trainer_factory(preset, device=device, data_dir=self.data_dir, init_phi=init_phi)
         return trainer
 
@@ -110,7 +117,9 @@ class Loop(HeldRun):
         """Go back to the last checkpoint, with the metrics as they were then; or write the first one."""
         from engine import checkpoint
 
-        if checkpoint.exists(self.run.checkpoints, "last"):
+        if self.team.rank:
+            trainer.load_state_dict(*self.team.from_first(({}, {})))
+        elif checkpoint.exists(self.run.checkpoints, "last"):
             tensors, values = checkpoint.load(self.run.checkpoints, "last")
             try:
                 trainer.load_state_dict(tensors, values["trainer"])
@@ -120,6 +129,7 @@ class Loop(HeldRun):
                 raise RunError(f"{where}: does not fit this version or preset ({_line(error)})") from error
             self.run.truncate_metrics(size)
             self.run.log(f"resumed at step {trainer.step}")
+            self.team.from_first((tensors, values["trainer"]))
         elif self.run.sync_metrics():  # the first checkpoint is written before the first record
             where = checkpoint.path_of(self.run.checkpoints, "last")
             again = f"start again with: lreg run {self.run.path / 'preset.toml'}"
@@ -129,6 +139,7 @@ class Loop(HeldRun):
         else:
             self._save_frozen(trainer, "initial")
             self._save(trainer)
+            self.team.from_first(trainer.state_dict())
         self.run.progress(trainer.step, trainer.total, None)
 
     def _save(self, trainer: Trainer) -> None:
@@ -137,12 +148,15 @@ class Loop(HeldRun):
 
         size = self.run.sync_metrics()
         tensors, values = trainer.state_dict()
+        if self.team.rank:
+            return
         checkpoint.save(self.run.checkpoints, "last", tensors, {"trainer": values, "metrics_size": size})
 
     def _save_frozen(self, trainer: Trainer, which: str) -> None:
         from engine import checkpoint
 
-        checkpoint.save(self.run.checkpoints, which, *trainer.frozen_state(which))
+        if not self.team.rank:
+            checkpoint.save(self.run.checkpoints, which, *trainer.frozen_state(which))
 
     def _measure(self, trainer: Trainer) -> None:
         """The final comparison. A stop leaves it to the next resume."""

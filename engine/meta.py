@@ -6,6 +6,7 @@ evaluation) and between two of them its whole state fits in a checkpoint, from w
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import time
@@ -25,12 +26,14 @@ from engine.evaluation import EvaluationSettings
 from engine.flat import all_finite
 from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, Phi
 from engine.meta_epoch import MetaEpoch, prefixed, under
+from engine.parallel import ALONE, Team, check_processes
 from engine.penalties.base import PENALTIES, GeometricPenalty, ParameterPenalty, Reparametrization, UpdatePenalty
 from engine.preset import Preset
 from engine.settings import setting
+from engine.tally import norm
 from engine.tasks import Task
 from engine.transfer import nothing
-from engine.unroll import Objective, norm, weights
+from engine.unroll import Objective, weights
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,23 @@ class MetaTrainer:
     """Meta-trains one preset's learned optimizer."""
 
     def __init__(
-        self, preset: Preset, *, device: torch.device, data_dir: Path | None = None, init_phi: Phi | None = None
+        self,
+        preset: Preset,
+        *,
+        device: torch.device,
+        data_dir: Path | None = None,
+        init_phi: Phi | None = None,
+        team: Team = ALONE,
     ) -> None:
-        """Load the data and draw phi, or take `init_phi`. Raises PresetError or DataError where that cannot be done."""
+        """Load the data and draw phi, or take `init_phi`. Raises PresetError or DataError where that cannot be done.
+
+        In a `team` every process has a trainer, and all of them go through the same calls.
+        """
         self.preset = preset
+        self.team = team
         self.device = device
         self.settings = MetaSettings(**preset["meta"])
+        check_processes(preset, team.size)
         self.evaluation = EvaluationSettings(**preset["evaluation"])
         self.tasks = [Task(values, data_dir=data_dir, device=device) for values in preset.tasks]
         own = dict(preset["optimizer"])
@@ -115,7 +129,6 @@ class MetaTrainer:
         self.phi = {name: tensor.to(device, copy=True).requires_grad_() for name, tensor in chosen.items()}
         self.memory = {name: penalty.init(self.phi) for name, penalty in self.reparametrizations.items()}
         self.meta_optimizer = self._make_meta_optimizer()
-        self.generator = Generator(device).manual_seed(seeds.derive(preset.seed, "penalties"))
         stages = self.settings.inner_steps
         self.curriculum = Curriculum(stages if isinstance(stages, tuple) else (stages,))
         self.epoch: MetaEpoch | None = None  # the optimizees under way
@@ -182,7 +195,7 @@ class MetaTrainer:
         if self.settings.init_from:
             phis["start"] = self.initial
         horizon = self.curriculum.inner_steps
-        return evaluation.compare(self.tasks, self.optimizer, phis, horizon, self.evaluation, on_progress)
+        return evaluation.compare(self.tasks, self.optimizer, phis, horizon, self.evaluation, on_progress, self.team)
 
     # -- one meta-step -----------------------------------------------------------------------------------------------
 
@@ -192,15 +205,14 @@ class MetaTrainer:
             torch.cuda.reset_peak_memory_stats(self.device)
         self.epoch = epoch = self.epoch or self._new_epoch().begin(self.settings.meta_batch)
         learning_rate = self._learning_rate(epoch)
-        alive, coordinates = epoch.alive(), epoch.coordinates
         used, figures = self._reparametrize()
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in used.items()}
         factors = self._factors(epoch)
-        gradient, found = epoch.truncation(leaves, factors, self.generator)
+        gradient, found = epoch.truncation(leaves, factors)
         figures |= found
         self._pull_back(used, gradient, figures)
-        self.counts["diverged"] += alive - epoch.alive()
-        self.counts["dropped_terms"] += int(figures.pop("dropped_terms"))
+        for name in ("diverged", "dropped_terms"):
+            self.counts[name] += int(figures.pop(name))
         counted = figures.pop("counted_terms")  # none: every optimizee broke at once, and nothing was learned
         grad_norm = norm(gradient)
         sound = all_finite([*gradient.values(), figures["meta_loss"]]) & (counted > 0)
@@ -210,7 +222,7 @@ class MetaTrainer:
         # a penalty that nowhere counted has no figure
         record = {name: value for name, value in record.items() if "_penalty" not in name or math.isfinite(value)}
         record |= {"meta_grad_norm": float(grad_norm), "learning_rate": learning_rate, **self.counts}
-        record |= self._speed(len(factors), coordinates, time.perf_counter() - began)
+        record |= self._speed(len(factors), epoch.coordinates, time.perf_counter() - began)
         self._end_meta_epoch_if_due(epoch)
         return record
 
@@ -296,11 +308,12 @@ class MetaTrainer:
             seed=self.preset.seed,
             number=self.meta_epoch,
             random_scaling=self.settings.random_scaling,
+            team=self.team,
         )
 
     def _end_meta_epoch_if_due(self, epoch: MetaEpoch) -> None:
         """The end: all inner steps taken, or every optimizee diverged."""
-        survived = epoch.alive() > 0
+        survived = epoch.survivors > 0
         if survived and epoch.inner_step < self.curriculum.inner_steps:
             return
         self.epoch = None
@@ -319,7 +332,9 @@ class MetaTrainer:
     def _evaluate(self, tick: Callable[[], None]) -> dict[str, Any]:
         inner_steps = self.curriculum.evaluated_steps
         frozen = self._frozen()
-        figures = evaluation.validate(self.tasks, self.optimizer, frozen, inner_steps, self.evaluation, tick)
+        self._compare()
+        how = (inner_steps, self.evaluation, tick, self.team)
+        figures = evaluation.validate(self.tasks, self.optimizer, frozen, *how)
         loss = figures["validation_loss"]
         assert loss is not None
         kind, self.pending = self.pending, ""
@@ -360,21 +375,21 @@ class MetaTrainer:
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that meta-training goes on from: tensors by name, and values that JSON can hold."""
+        """Everything that meta-training goes on from: tensors by name, and values that JSON can hold.
+
+        In a team it is whole at rank 0 only, and can be gone on from by any number of processes.
+        """
         tensors = {
             **prefixed("phi", self._raw()),
             **prefixed("frozen", self._frozen()),
             **prefixed("best", self.best),
             **prefixed("best_raw", self.best_raw),
             **prefixed("initial", self.initial),
-            "generator": self.generator.get_state(),
         }
         for name in self.reparametrizations:
             tensors |= prefixed(f"memory/{name}", self.memory[name])
             tensors |= prefixed(f"best_memory/{name}", self.best_memory[name])
-        for index, state in self.meta_optimizer.state_dict()["state"].items():
-            held = {key: value.clone() for key, value in state.items() if isinstance(value, Tensor)}
-            tensors |= prefixed(f"meta_optimizer/{index}", held)
+        tensors |= self._moments()
         epoch_tensors, epoch_facts = self.epoch.state() if self.epoch else ({}, [])
         tensors |= prefixed("epoch", epoch_tensors)
         values = {
@@ -388,6 +403,29 @@ class MetaTrainer:
             "epoch": epoch_facts,
         }
         return tensors, values
+
+    def _moments(self) -> dict[str, Tensor]:
+        """The tensors of the meta-optimizer."""
+        found: dict[str, Tensor] = {}
+        for index, state in self.meta_optimizer.state_dict()["state"].items():
+            held = {key: value.clone() for key, value in state.items() if isinstance(value, Tensor)}
+            found |= prefixed(f"meta_optimizer/{index}", held)
+        return found
+
+    def _compare(self) -> None:
+        """Raise TrainingError where the processes of a team do not have the same bits, as they should."""
+        if self.team.size == 1:
+            return
+        digest = hashlib.sha256()
+        for _, tensor in sorted({**self._raw(), **self._moments()}.items()):
+            digest.update(tensor.cpu().numpy().tobytes())
+        everyone = self.team.gather(digest.hexdigest())
+        others = [str(rank) for rank, theirs in enumerate(everyone) if theirs != everyone[0]]
+        if others:
+            raise TrainingError(
+                f"after meta-step {self.step} the meta-parameters of process {', '.join(others)} are not those of "
+                "process 0: are machine, torch and version of lreg the same everywhere?"
+            )
 
     def load_state_dict(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Go on from a state of the same preset. Raises KeyError, ValueError or RuntimeError where it does not fit."""
@@ -403,7 +441,6 @@ class MetaTrainer:
         self.initial = under("initial", moved)
         self.memory = {name: under(f"memory/{name}", moved) for name in self.reparametrizations}
         self.best_memory = {name: under(f"best_memory/{name}", moved) for name in self.reparametrizations}
-        self.generator.set_state(tensors["generator"].cpu())
         packed = self.meta_optimizer.state_dict()
         held = {index: under(f"meta_optimizer/{index}", tensors) for index in range(len(self.phi))}
         packed["state"] = {index: state for index, state in held.items() if state}

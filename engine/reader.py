@@ -115,6 +115,11 @@ class RunReader:
         """True for a transfer job, which has a plan in place of a preset."""
         return not (self.path / "preset.toml").exists() and (self.path / "plan.json").exists()
 
+    @property
+    def is_study(self) -> bool:
+        """True for a study, which has a plan of many runs in place of a preset."""
+        return not (self.path / "preset.toml").exists() and (self.path / "study.json").exists()
+
     def plan(self) -> dict[str, Any]:
         """plan.json of a transfer job; empty if it cannot be read."""
         return read_json(self.path / "plan.json")

@@ -42,6 +42,15 @@ def mean(values: Iterable[float | None]) -> Mean:
     return Mean(average, t_quantile(n - 1) * math.sqrt(variance / n), n)
 
 
+def best_of(reader: RunReader, metric: str) -> float | None:
+    """The newest value of a metric of meta-training, or the least of all ("best_validation_loss"); None if none."""
+    name = metric.removeprefix("best_")
+    fresh = RunReader(reader.path)  # what it reads is let go again: a study has hundreds of runs
+    fresh.poll()
+    values = [value for value in fresh.series(name)[1] if math.isfinite(value)]
+    return min(values, default=None) if name != metric else fresh.latest(name)
+
+
 def t_quantile(degrees_of_freedom: int) -> float:
     """The two-sided 95% quantile of Student's t distribution."""
     from scipy.special import stdtrit

@@ -22,9 +22,10 @@ from engine.writer import Run
 if TYPE_CHECKING:
     from engine.preset import Preset
 
-__all__ = ["JOBS", "Run", "RunReader", "RunStore"]
+__all__ = ["JOBS", "STUDIES", "Run", "RunReader", "RunStore"]
 
 JOBS = ".transfers"  # folder of the transfer jobs in a run store
+STUDIES = ".studies"  # ... and of the studies
 
 
 class RunStore:
@@ -40,6 +41,10 @@ class RunStore:
     def transfers(self) -> Sequence[RunReader]:
         """Every transfer job, oldest first: it has the folder of a run, with a plan in place of a preset."""
         return [RunReader(self.root / JOBS / name) for name in sorted(_runs_in(self.root / JOBS))]
+
+    def studies(self) -> Sequence[RunReader]:
+        """Every study, oldest first: it has the folder of a run, with a plan of many runs in place of a preset."""
+        return [RunReader(self.root / STUDIES / name) for name in sorted(_runs_in(self.root / STUDIES))]
 
     def _names(self) -> Iterator[str]:
         return _runs_in(self.root)
@@ -82,10 +87,15 @@ class RunStore:
         if not reference or os.sep in reference:
             raise RunError(f"{show(reference)}: no run folder there")
         found = _matching(reference, names)
-        jobs = [] if found else _matching(reference, sorted(_runs_in(self.root / JOBS)))
-        if len(found + jobs) == 1:
-            return RunReader(self.root / found[0] if found else self.root / JOBS / jobs[0])
-        raise RunError(self._not_one(reference, names, found + jobs))
+        paths = [self.root / name for name in found] or self._others(reference)
+        if len(paths) == 1:
+            return RunReader(paths[0])
+        raise RunError(self._not_one(reference, names, [path.name for path in paths]))
+
+    def _others(self, reference: str) -> Sequence[Path]:
+        """The transfer jobs and studies that are meant by a reference."""
+        folders = [self.root / JOBS, self.root / STUDIES]
+        return [folder / name for folder in folders for name in _matching(reference, sorted(_runs_in(folder)))]
 
     def _newest(self, names: Sequence[str]) -> str:
         if not names:

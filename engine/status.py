@@ -43,6 +43,7 @@ class Status:
     total: int = 0
     eta_s: float | None = None
     message: str = ""
+    processes: int = 1  # that share the run; `pid` is the one that holds it
     device: str = ""  # what the run computes on, once that is known: cpu, cuda:0
     latest: dict[str, float | None] = field(default_factory=dict)
 
@@ -84,7 +85,7 @@ class Status:
 def _fits(key: str, value: Any, default: Status) -> bool:
     if key == "eta_s":
         return is_number(value, True)
-    if key in ("pid", "step", "total"):
+    if key in ("pid", "step", "total", "processes"):
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
     if key in ("process_started", "heartbeat"):
         return is_number(value)

@@ -23,7 +23,7 @@ from engine.held_run import HeldRun
 from engine.reader import LARGEST_TRANSFER, RunReader
 from engine.runs import JOBS
 from engine.transfer_plan import Plan, Planned
-from engine.writer import Run, new_folder, utc_now
+from engine.writer import Run, folder_of, is_complete, new_folder, stamp_of, utc_now
 
 if TYPE_CHECKING:
     from engine.optimizer_source import Source
@@ -52,11 +52,17 @@ class TransferJob(Run):
         argv: Sequence[str] = (),
         device: str = "auto",
         data_dir: str | os.PathLike[str] | None = None,
+        job_id: str = "",
     ) -> TransferJob:
-        """Make the folder of a new job. Raises RunError where it cannot be made."""
-        created = utc_now()
+        """Make the folder of a new job. Raises RunError where it cannot be made.
+
+        With a `job_id`, the job of that id if it is there; one that was never completed is made anew.
+        """
+        created, folder = utc_now(), store_dir / JOBS
         try:
-            path = new_folder(store_dir / JOBS, created, "transfer")
+            path = folder_of(folder, job_id) if job_id else new_folder(folder, stamp_of(created), "transfer")
+            if is_complete(path):
+                return cls(path)
             facts = {
                 "id": path.name,
                 "name": "transfer",

@@ -110,11 +110,12 @@ class Plan:
     tasks: tuple[dict[str, Any], ...]
     protocol: Protocol
     settings: TransferSettings
+    baselines_alone: bool = False  # the runs are only told of them, and evaluated elsewhere
 
     def evaluations(self) -> Iterator[Planned]:
         """Task by task; the baselines of a task come last."""
         for task in self.tasks:
-            for run, kind in zip(self.runs, self.optimizers, strict=True):
+            for run, kind in zip(self.runs, self.optimizers, strict=True) if not self.baselines_alone else ():
                 for scale in sorted({1.0, *self.settings.scales}, key=lambda value: (value != 1, value)):
                     yield Planned(task, self.protocol, run, kind, self.settings.checkpoint, scale)
                 if self.settings.untrained:
@@ -145,6 +146,7 @@ class Plan:
                 tasks=tuple({key: _tuple(value) for key, value in task.items()} for task in values["tasks"]),
                 protocol=Protocol.from_json(values["protocol"]),
                 settings=TransferSettings(**settings),
+                baselines_alone=values.get("baselines_alone") is True,
             )
             list(plan.evaluations())
             return plan

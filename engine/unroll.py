@@ -12,19 +12,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.func import grad_and_value
 
 from engine import kernels
-from engine.course import Course, Entry, GraphCourse, TapeCourse, pull_back
+from engine.course import Course, Entry, GraphCourse, TapeCourse
 from engine.flat import Batch, BatchLoss, gradients_and_losses, side_by_side
 from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
-from engine.ledger import Ledger, divisor, usable
-from engine.penalties.base import AscentPenalty, GeometricPenalty, InnerStep, ParameterPenalty, Penalty, UpdatePenalty
+from engine.ledger import Ledger, divisor, pair, usable
+from engine.penalties.base import (
+    AscentPenalty,
+    GeometricPenalty,
+    InnerStep,
+    ParameterPenalty,
+    Penalty,
+    Randomness,
+    UpdatePenalty,
+)
+from engine.tally import GEOMETRIC, LOSS, Tally
 
 
 class Window(Protocol):
@@ -112,7 +120,7 @@ def truncation(
     carry: Carry,
     window: Window,
     factors: Sequence[float],
-    generator: Generator,
+    randomness: Randomness,
     *,
     scoring: Window | None = None,
 ) -> tuple[MetaGradient, Carry]:
@@ -124,11 +132,27 @@ def truncation(
     inner step included if all is finite; then it rests. A penalty that is not finite is left out and counted in
     `dropped_terms`.
     """
-    walk = _Walk(objective, phi, carry, generator, len(factors))
+    tally, losses, carry = walk(objective, phi, carry, window, factors, randomness, scoring=scoring)
+    return MetaGradient(*tally.meta_gradient(objective, phi, carry.inner_step - 1), losses), carry
+
+
+def walk(
+    objective: Objective,
+    phi: Phi,
+    carry: Carry,
+    window: Window,
+    factors: Sequence[float],
+    randomness: Randomness,
+    *,
+    scoring: Window | None = None,
+) -> tuple[Tally, Tensor, Carry]:
+    """`truncation` for a part of the optimizees: what adds up over all of them, and their losses, [T, B]."""
+    under_way = _Walk(objective, phi, carry, randomness, len(factors))
     for index, factor in enumerate(factors):
-        walk.inner_step(window[index], scoring[index] if scoring is not None else None, factor)
-    found = walk.meta_gradient(), walk.carry_on()
-    walk.course.close()
+        under_way.inner_step(window[index], scoring[index] if scoring is not None else None, factor)
+    losses = torch.stack(under_way.losses)
+    found = under_way.tally(losses), losses, under_way.carry_on()
+    under_way.course.close()
     return found
 
 
@@ -145,11 +169,11 @@ def _course(objective: Objective, phi: Phi, carry: Carry, steps: int) -> Course:
 class _Walk:
     """One truncation under way."""
 
-    def __init__(self, objective: Objective, phi: Phi, carry: Carry, generator: Generator, steps: int) -> None:
+    def __init__(self, objective: Objective, phi: Phi, carry: Carry, randomness: Randomness, steps: int) -> None:
         self.objective = objective
         self.phi = phi
         self.course = _course(objective, phi, carry, steps)
-        self.generator = generator
+        self.randomness = randomness
         self.slope_and_value = side_by_side(grad_and_value(objective.loss))  # differentiable, for the second order
         self.penalty_at = {
             name: side_by_side(_penalty_at(penalty, objective.loss)) for name, penalty in objective.geometric.items()
@@ -254,7 +278,7 @@ class _Walk:
         for name, penalty in self.objective.update.items():
             if not self._started(penalty):
                 continue
-            value, source = self.course.penalty(penalty, step, self.generator)
+            value, source = self.course.penalty(penalty, step, self.randomness)
             taken = usable(penalty, loss, counts & value.isfinite())
             divided_by = divisor(penalty, loss, taken)
             entry = Entry(source, share * penalty.weight * taken.to(value.dtype) / divided_by)
@@ -265,47 +289,36 @@ class _Walk:
     def _started(self, penalty: Penalty) -> bool:
         return self.start.inner_step + len(self.factors) >= penalty.start
 
-    def meta_gradient(self) -> MetaGradient:
-        """Pull the cotangents back to phi, and add up the figures of the truncation."""
-        losses, moving = torch.stack(self.losses), torch.stack(self.moving)  # [T, B]
-        figures = {
+    def tally(self, losses: Tensor) -> Tally:
+        """Pull the cotangents back to phi, and add up the figures of the truncation, losses [T, B] among them."""
+        moving = torch.stack(self.moving)  # [T, B]
+        update_norms = torch.where(moving, torch.stack(self.update_norms), 0.0)
+        sums = {
             "meta_loss": self._meta_loss(losses),
-            "update_norm": torch.where(moving, torch.stack(self.update_norms), 0.0).sum() / moving.sum(),
-            "dropped_terms": self.dropped.sum(),
-            "counted_terms": self.counted.sum(),
+            "update_norm": pair(update_norms.sum(), moving.sum()),
+            "dropped_terms": pair(self.dropped.sum(), 0),
+            "counted_terms": pair(self.counted.sum(), 0),
         }
-        terms = self._penalty_terms(figures["meta_loss"])
-        pressed = any(penalty.weight for penalty in self.objective.geometric.values())
-        if terms:  # the loss by itself, because shares are measured against it
-            total = self._pull_back(self.loss_cotangents)
-            plain = norm(total)
-            for name, term in terms.items():
-                gradient = term()
-                figures[f"{name}_penalty_share"] = norm(gradient) / plain
-                total = _sum(total, gradient)
-            if pressed:
-                total = _sum(total, self._pull_back(self.penalty_cotangents))
-        else:
-            both = zip(self.loss_cotangents, self.penalty_cotangents, strict=True) if pressed else ()
-            total = self._pull_back([a + b for a, b in both] or self.loss_cotangents)
         for name, ledger in self.ledger.items():
-            figures |= ledger.figures(name)
-        return MetaGradient(total, figures, losses)
+            sums |= ledger.sums(name)
+        return Tally(len(self.first_loss), self._gradients(), sums)
 
-    def _penalty_terms(self, meta_loss: Tensor) -> dict[str, Callable[[], Phi]]:
-        """What gives the gradient of each penalty that depends on phi directly and weighs something."""
-        terms: dict[str, Callable[[], Phi]] = {}
-        for name, penalty in self.objective.update.items():
-            if penalty.weight and self.ledger[name].entries:
-                terms[name] = partial(self.course.pull_back_entries, self.ledger[name].entries)
+    def _gradients(self) -> dict[str, Phi]:
+        """The meta-gradient in parts: the loss by itself where shares are measured against it."""
+        pressed = any(penalty.weight for penalty in self.objective.geometric.values())
         last = self.start.inner_step + len(self.factors) - 1
-        for name, parameter_penalty in self.objective.parameter.items():
-            value = parameter_penalty.value(self.phi)
-            value = value / meta_loss if parameter_penalty.relative else value
-            self.ledger[name] = Ledger([value.detach()], [torch.ones_like(value, dtype=torch.bool)])
-            if parameter_penalty.weight and last >= parameter_penalty.start:
-                terms[name] = partial(pull_back, self.phi, [value], [torch.full_like(value, parameter_penalty.weight)])
-        return terms
+        entries = {
+            name: self.ledger[name].entries
+            for name, penalty in self.objective.update.items()
+            if penalty.weight and self.ledger[name].entries
+        }
+        parameter = self.objective.parameter.values()
+        if entries or any(penalty.weight and last >= penalty.start for penalty in parameter):
+            gradients = {LOSS: self._pull_back(self.loss_cotangents)}
+            gradients |= {name: self.course.pull_back_entries(entries[name]) for name in entries}
+            return gradients | ({GEOMETRIC: self._pull_back(self.penalty_cotangents)} if pressed else {})
+        both = zip(self.loss_cotangents, self.penalty_cotangents, strict=True) if pressed else ()
+        return {LOSS: self._pull_back([a + b for a, b in both] or self.loss_cotangents)}
 
     def _pull_back(self, cotangents: list[Tensor]) -> Phi:
         """The gradient by phi of what depends on it through theta."""
@@ -314,13 +327,14 @@ class _Walk:
         return self.course.pull_back(self.thetas, cotangents, moves)
 
     def _meta_loss(self, losses: Tensor) -> Tensor:
-        """Mean loss over the truncation and the optimizees, with the truncation's weights unless they are all zero.
+        """The sum of losses and weights whose ratio is the mean loss over the truncation and the optimizees.
 
+        The weights are the truncation's unless they are all zero.
         An optimizee whose very first loss is not finite has no loss to speak of and is left out.
         """
         factors = losses.new_tensor(self.factors if any(self.factors) else [1.0] * len(losses))
         began = self.first_loss.isfinite()
-        return torch.where(began, factors @ losses, 0.0).sum() / (began.sum() * factors.sum())
+        return pair(torch.where(began, factors @ losses, 0.0).sum(), began.sum() * factors.sum())
 
     def carry_on(self) -> Carry:
         return Carry(
@@ -335,11 +349,6 @@ class _Walk:
         )
 
 
-def norm(phi: Phi) -> Tensor:
-    """The norm of meta-parameters, or of their gradient, all together."""
-    return torch.stack([tensor.norm() for tensor in phi.values()]).norm()
-
-
 def _penalty_at(penalty: GeometricPenalty, loss: BatchLoss) -> Callable[..., tuple[Tensor, Tensor]]:
     def at(theta: Tensor, batch: Batch, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         return penalty.at(lambda point: loss(point, batch), theta, value, gradient)
@@ -351,7 +360,3 @@ def _sound(gradient: Tensor, loss: Tensor) -> Tensor:
     """Whether gradient, [B, P], and loss, [B], are finite: [B]."""
     largest = torch.linalg.vector_norm(gradient.detach(), torch.inf, dim=-1)  # one pass; infinite or NaN if one is
     return largest.isfinite() & loss.detach().isfinite()
-
-
-def _sum(one: Phi, other: Phi) -> Phi:
-    return {name: one[name] + other[name] for name in one}

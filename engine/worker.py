@@ -1,7 +1,8 @@
 """Worker: the process that meta-trains, or evaluates. It opens a run, listens to signals, and turns errors into states.
 
-`python -m engine.worker RUN_PATH` is the detached form; `lreg run` calls `work` in its own process. torch is imported
-only after the signal handlers are in place, because that takes seconds.
+`python -m engine.worker RUN_PATH` is the detached form, and torchrun starts several of them for one run; `lreg run`
+calls `work` in its own process. torch is imported only after the signal handlers are in place, because that takes
+seconds.
 """
 
 from __future__ import annotations
@@ -12,25 +13,40 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine import parallel
 from engine.control import Control
 from engine.device import pick_device, wait_politely
-from engine.errors import LregError, TrainingError
+from engine.errors import LregError, RunError, TrainingError
 from engine.files import disk_error
+from engine.held_run import HeldRun
 from engine.loop import Loop, TrainerFactory
+from engine.parallel import Onlooker, PeerLost
 from engine.preset import Preset, load_preset
 from engine.runs import Run, RunReader, RunStore
+from engine.study.job import StudyJob
+from engine.study.loop import StudyLoop
 from engine.transfer_job import Listener, TransferJob, TransferLoop
 
 INTERRUPTED = 130  # the exit code after a checkpoint
+EXIT_CODES = {"finished": 0, "failed": 1, "stopped": INTERRUPTED}
+
+LoopFactory = Callable[[Run, Control, "str | os.PathLike[str] | None"], HeldRun]
+"""Makes what is done with a run, of the run, the signals and the data folder."""
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
-    """A run folder, or that of a transfer job, for its writer."""
-    return TransferJob(path) if RunReader(path).is_transfer else Run(path)
+    """A run folder, or that of a transfer job or a study, for its writer; or for a process that writes nothing."""
+    reader = RunReader(path)
+    if parallel.size() > 1:
+        if reader.is_transfer or reader.is_study:
+            raise RunError(f"{path}: no run; several processes can share nothing else")
+        if parallel.rank():
+            return Onlooker(path)
+    return (TransferJob if reader.is_transfer else StudyJob if reader.is_study else Run)(path)
 
 
 def check_inputs(tasks: Iterable[Mapping[str, Any]], device: str, data_dir: Path | None) -> None:
@@ -50,20 +66,26 @@ def work(
     control: Control | None = None,
     trainer_factory: TrainerFactory | None = None,
     on_finished: Listener = lambda evaluation: None,
+    make_loop: LoopFactory | None = None,
 ) -> str:
     """Meta-train a run to its end, from its last checkpoint if it has one. Returns its state: finished or stopped.
 
-    A transfer job is done as far as its plan goes; `on_finished` is told of each of its evaluations.
+    A transfer job is done as far as its plan goes; `on_finished` is told of each of its evaluations. A study may also
+    end as failed: some of its runs did. `make_loop`: what to do with the run in place of the usual.
 
     Device and data folder default to those noted in the run. Every error is noted in the run before it is raised:
     LregErrors and full disks as one line, anything else with its traceback in the log.
     """
     control = control or Control()
+    loop: HeldRun | None = None
     with run:
         try:
-            run.set_status(controllable=control.listens, message="starting")
-            loop: Loop | TransferLoop
-            if isinstance(run, TransferJob):
+            run.set_status(controllable=control.listens, message="starting", processes=parallel.size())
+            if make_loop is not None:
+                loop = make_loop(run, control, data_dir)
+            elif isinstance(run, StudyJob):
+                loop = StudyLoop(run, control, data_dir)
+            elif isinstance(run, TransferJob):
                 loop = TransferLoop(run, control, device, data_dir, on_finished)
             else:
                 loop = Loop(run, control, device, data_dir, trainer_factory)
@@ -77,7 +99,13 @@ def work(
             known = _known(error, run)
             if known is None:
                 run.log(traceback.format_exc())
-            _end(run, "failed", str(known or f"{type(error).__name__}: {error}"))
+            message = str(known or f"{type(error).__name__}: {error}")
+            if isinstance(error, PeerLost) or (known is None and parallel.may_restart()):
+                _break_off(run, message)
+            else:
+                _end(run, "failed", message)
+                if loop is not None:
+                    loop.team.explain(message)
             if known is None or known is error:
                 raise
             raise known from error
@@ -108,6 +136,20 @@ def _end(run: Run, state: str, message: str) -> None:
         run.set_status(state=state, message=line, eta_s=None)
 
 
+def _break_off(run: Run, message: str) -> None:
+    """The run may go on in another process: readers see that this one is gone."""
+    line = " / ".join(message.splitlines())
+    run.log(f"broken off at step {run.status.step}: {line}")
+    with contextlib.suppress(OSError):
+        run.set_status(message=line, eta_s=None)
+
+
+def _outcome(path: Path) -> int | None:
+    """The exit code of a process that torchrun starts anew for a run that has ended in the meantime."""
+    state = RunReader(path).recorded_status().state
+    return {"finished": 0, "stopped": 0, "failed": 1}.get(state) if parallel.restarted() else None
+
+
 def train(
     preset: Preset | str,
     runs_dir: str | os.PathLike[str] = "runs",
@@ -129,7 +171,11 @@ def train(
     return RunReader(run.path)
 
 
-def main(arguments: list[str] | None = None, trainer_factory: TrainerFactory | None = None) -> int:
+def main(
+    arguments: list[str] | None = None,
+    trainer_factory: TrainerFactory | None = None,
+    make_loop: LoopFactory | None = None,
+) -> int:
     """The detached worker. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m engine.worker", description="Meta-train a run that exists.")
     parser.add_argument("run_path", type=Path)
@@ -137,11 +183,19 @@ def main(arguments: list[str] | None = None, trainer_factory: TrainerFactory | N
     parser.add_argument("--data-dir", type=Path)
     given = parser.parse_args(arguments)
     wait_politely()
-    with Control().listening() as control:
+    if (outcome := _outcome(given.run_path)) is not None:
+        return outcome
+    with Control(may_abort=not parallel.launched()).listening() as control:
         try:
             run = open_run(given.run_path)
-            factory = trainer_factory
-            state = work(run, device=given.device, data_dir=given.data_dir, control=control, trainer_factory=factory)
+            state = work(
+                run,
+                device=given.device,
+                data_dir=given.data_dir,
+                control=control,
+                trainer_factory=trainer_factory,
+                make_loop=make_loop,
+            )
         except KeyboardInterrupt:
             return INTERRUPTED
         except LregError as error:
@@ -150,7 +204,7 @@ def main(arguments: list[str] | None = None, trainer_factory: TrainerFactory | N
         except Exception as error:
             print(f"error: {type(error).__name__}: {error} (a bug; its traceback is in the log)", file=sys.stderr)
             return 1
-    return 0 if state == "finished" else INTERRUPTED
+    return 0 if parallel.launched() and state == "stopped" else EXIT_CODES[state]  # else torchrun starts it again
 
 
 if __name__ == "__main__":

@@ -68,12 +68,19 @@ class Run:
         device: str = "auto",
         data_dir: str | os.PathLike[str] | None = None,
         parent: str = "",
+        run_id: str = "",
     ) -> Run:
-        """Make the folder of a new run. It is `queued` until a process holds it."""
+        """Make the folder of a new run. It is `queued` until a process holds it.
+
+        With a `run_id`, the run of that id if it is there; one that was never completed is made anew.
+        """
         created = utc_now()
         try:
-            path = new_folder(Path(store_dir), created, preset.name)
-            (path / "checkpoint").mkdir()
+            store, stamp = Path(store_dir), stamp_of(created)
+            path = folder_of(store, run_id) if run_id else new_folder(store, stamp, preset.name)
+            if is_complete(path):
+                return cls(path)
+            (path / "checkpoint").mkdir(exist_ok=True)
             facts = {
                 "id": path.name,
                 "name": preset.name,
@@ -110,6 +117,8 @@ class Run:
         try:
             remove_leftovers(self.path, self.checkpoints, self.path / "transfer")
             before = RunReader(self.path).recorded_status()  # whoever held it last may have gone on until now
+            if before.state == "finished":  # perhaps while this process was starting
+                raise RunError(f"run {self.id} is finished: nothing to resume")
             self._status = replace(before.of_this_process(), state="running", eta_s=None, message="")
             self._write_status()
         except BaseException as error:
@@ -234,8 +243,25 @@ class Run:
         return path
 
 
-def new_folder(store_dir: Path, created: str, name: str) -> Path:
-    stamp = re.sub(r"[-:]", "", created[:19]).replace("T", "-")
+def folder_of(store_dir: Path, run_id: str) -> Path:
+    """The folder of that name, which may be there already."""
+    path = store_dir.absolute() / run_id
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def is_complete(path: Path) -> bool:
+    """Whether a run's folder was made to its end: run.json is the last that is written."""
+    return (path / "run.json").is_file()
+
+
+def stamp_of(created: str) -> str:
+    """A time in UTC as ids begin: 20261120-211500."""
+    return re.sub(r"[-:]", "", created[:19]).replace("T", "-")
+
+
+def new_folder(store_dir: Path, stamp: str, name: str) -> Path:
+    """A folder that nobody else has: of the same second and name there may be many."""
     store_dir.mkdir(parents=True, exist_ok=True)
     while True:
         letters = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(4))

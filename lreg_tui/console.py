@@ -118,6 +118,8 @@ class LregApp(App[None]):
 
     def on_run_ended(self, message: RunEnded) -> None:
         row = message.row
+        if row.state == "finished" and any(tag.startswith("study:") for tag in row.tags):
+            return  # one of hundreds
         severity: SeverityLevel = "information" if row.state in ("finished", "stopped") else "error"
         says_why = row.state == "failed" and row.message  # else a message is what it was at
         reason = f": {present.clean(row.message, 120)}" if says_why else ""
@@ -152,11 +154,25 @@ class LregApp(App[None]):
 
         self.push_screen(TransferScreen(tuple(run_ids)))
 
+    def open_studies(self) -> None:
+        from lreg_tui.screens.studies import StudiesScreen
+
+        self.push_screen(StudiesScreen())
+
+    def open_study(self, path: Path) -> None:
+        """A study, by its folder."""
+        from lreg_tui.screens.study import StudyScreen
+
+        self.push_screen(StudyScreen(path))
+
     def open_editor(self, preset: str = "") -> None:
         """The preset editor: on a shipped preset's name, a file's path, or to pick one first."""
         from lreg_tui.screens.preset_editor import PresetEditorScreen
 
         self.push_screen(PresetEditorScreen(preset))
+
+    def action_studies(self) -> None:
+        self.open_studies()
 
     def action_new_run(self) -> None:
         self.open_editor()
@@ -175,4 +191,5 @@ class LregApp(App[None]):
     def get_system_commands(self, screen: Screen[object]):  # type: ignore[no-untyped-def]
         yield from super().get_system_commands(screen)
         yield "New run", "Pick a preset, edit it, launch it", self.action_new_run
+        yield "Studies", "Many runs as one: their grid, their reports; start one", self.open_studies
         yield "Help", "The keys of this screen", self.action_help

@@ -166,6 +166,8 @@ def progress(step: int, total: int) -> str:
 
 def unit_of(reader: RunReader) -> str:
     """What a run's progress counts."""
+    if reader.is_study:
+        return "run or transfer"
     return "evaluation" if reader.is_transfer else "meta-step"
 
 

@@ -9,6 +9,7 @@ import pytest
 
 LIGHT = ("errors", "settings", "registry", "catalog", "preset", "seeds", "files", "status", "reader", "provenance")
 LIGHT += ("writer", "runs", "results", "control", "device", "loop", "worker", "scale", "comparison")
+LIGHT += ("parallel", "spawn", "study.document", "study.loop", "study.report", "study.state")
 LIGHT += ("transfer_plan", "transfer_job", "held_run", "export")
 
 

@@ -7,6 +7,7 @@ alone, and a *reparametrization* changes them on their way into the learned opti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -30,10 +31,15 @@ __all__ = [
     "Loss",
     "ParameterPenalty",
     "Penalty",
+    "Randomness",
     "Reparametrization",
     "UpdatePenalty",
+    "normal",
     "setting",
 ]
+
+Randomness = Generator | Sequence[Generator]
+"""Where random numbers come from: a generator for each optimizee, so that its numbers are its own; or one for all."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,9 +75,12 @@ class InnerStep(NamedTuple):
 
 
 class UpdatePenalty(Penalty):
-    """A penalty on the learned optimizer's update function, taken at every inner step."""
+    """A penalty on the learned optimizer's update function, taken at every inner step.
 
-    def value(self, optimizer: LearnedOptimizer, phi: Phi, step: InnerStep, generator: Generator) -> Tensor:
+    Random numbers are drawn with `normal`: then they do not depend on who else is in the meta-batch.
+    """
+
+    def value(self, optimizer: LearnedOptimizer, phi: Phi, step: InnerStep, randomness: Randomness) -> Tensor:
         """Return the penalty of each optimizee, shape [B], differentiable by phi."""
         raise NotImplementedError
 
@@ -83,7 +92,7 @@ class AscentPenalty(UpdatePenalty):
     this form no graph through the truncation is needed, and kernels know its ascent.
     """
 
-    def start_of_ascent(self, optimizer: LearnedOptimizer, features: Tensor, generator: Generator) -> Tensor:
+    def start_of_ascent(self, optimizer: LearnedOptimizer, features: Tensor, randomness: Randomness) -> Tensor:
         """The perturbation to start from, [B, P, F]."""
         raise NotImplementedError
 
@@ -95,16 +104,16 @@ class AscentPenalty(UpdatePenalty):
         """The penalty, [B], of the update and of that at the perturbed input, [B, P]; differentiable by both."""
         raise NotImplementedError
 
-    def value(self, optimizer: LearnedOptimizer, phi: Phi, step: InnerStep, generator: Generator) -> Tensor:
-        worst = self.worst_features(optimizer, phi, step, generator)
+    def value(self, optimizer: LearnedOptimizer, phi: Phi, step: InnerStep, randomness: Randomness) -> Tensor:
+        worst = self.worst_features(optimizer, phi, step, randomness)
         return self.change(step.update, optimizer.step(phi, worst, step.state)[0])
 
-    def worst_features(self, optimizer: LearnedOptimizer, phi: Phi, step: InnerStep, generator: Generator) -> Tensor:
+    def worst_features(self, optimizer: LearnedOptimizer, phi: Phi, step: InnerStep, randomness: Randomness) -> Tensor:
         """The perturbed input with the largest change of the update that the ascent finds, shape [B, P, F]."""
         constant = {name: tensor.detach() for name, tensor in phi.items()}
         state = {name: tensor.detach() for name, tensor in step.state.items()}
         center, clean = step.features.detach(), step.update.detach()
-        start = self.start_of_ascent(optimizer, center, generator)
+        start = self.start_of_ascent(optimizer, center, randomness)
         return ascend(optimizer, constant, center, state, clean, start, self.ascent(optimizer))
 
 
@@ -129,6 +138,16 @@ class Reparametrization(Penalty):
 
 
 PENALTIES: Registry[Penalty] = Registry("penalty", "engine.penalties")
+
+
+def normal(like: Tensor, randomness: Randomness) -> Tensor:
+    """Standard normal numbers of the shape, [B, ...], and kind of `like`."""
+    if isinstance(randomness, Generator):
+        return torch.randn(like.shape, generator=randomness, dtype=like.dtype, device=like.device)
+    numbers = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    for own, generator in zip(numbers, randomness, strict=True):
+        own.normal_(generator=generator)
+    return numbers
 
 
 def get(name: str, **settings: Any) -> Penalty:

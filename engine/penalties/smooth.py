@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from engine.learned_optimizers.base import LearnedOptimizer
-from engine.penalties.base import PENALTIES, Ascent, AscentPenalty, setting
+from engine.penalties.base import PENALTIES, Ascent, AscentPenalty, Randomness, normal, setting
 
 
 @PENALTIES.register("smooth")
@@ -28,9 +27,8 @@ class Smooth(AscentPenalty):
         "features", choices=("features", "gradient"), help="every input feature, or those of the current gradient only"
     )
 
-    def start_of_ascent(self, optimizer: LearnedOptimizer, features: Tensor, generator: Generator) -> Tensor:
-        noise = torch.randn(features.shape, generator=generator, dtype=features.dtype, device=features.device)
-        offset = noise.mul_(self.noise).clamp_(-self.epsilon, self.epsilon)
+    def start_of_ascent(self, optimizer: LearnedOptimizer, features: Tensor, randomness: Randomness) -> Tensor:
+        offset = normal(features, randomness).mul_(self.noise).clamp_(-self.epsilon, self.epsilon)
         if self.perturb == "gradient":
             offset[..., optimizer.gradient_features :] = 0.0
         return offset

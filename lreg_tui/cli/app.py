@@ -11,7 +11,7 @@ import typer
 from engine.device import wait_politely
 from engine.errors import LregError
 from lreg_tui import __version__
-from lreg_tui.cli import bench, compare, control, export, logs, look, machine, output, plot, presets, transfer
+from lreg_tui.cli import bench, compare, control, export, logs, look, machine, output, plot, presets, study, transfer
 
 app = typer.Typer(
     name="lreg",
@@ -31,6 +31,7 @@ app.command()(look.show)
 app.command()(look.watch)
 app.command()(logs.logs)
 app.command()(transfer.transfer)
+app.command()(study.study)
 app.command()(compare.compare)
 app.command()(plot.plot)
 app.command()(export.export)

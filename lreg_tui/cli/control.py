@@ -14,12 +14,13 @@ from engine import worker
 from engine.control import Control
 from engine.device import pick_device
 from engine.errors import RunError
+from engine.parallel import check_processes
 from engine.results import run_rows
 from engine.runs import Run, RunReader, RunStore
 from engine.status import LIVE
 from engine.transfer_job import TransferJob
 from lreg_tui import launch, present
-from lreg_tui.cli import output, results
+from lreg_tui.cli import output, results, several
 from lreg_tui.cli.follow import Follower, end_event, print_quietly
 from lreg_tui.cli.options import (
     AsJson,
@@ -36,6 +37,15 @@ Device = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps. Default: auto.")
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="Return at once; the run outlives this terminal.")]
+Processes = Annotated[
+    str | None,
+    typer.Option(
+        "--nproc",
+        metavar="N",
+        help="Processes of this machine that share the meta-batch, a GPU each where there are some; 0: make the run's "
+        "folder only. Default: 1; of resume: as many as before.",
+    ),
+]
 ANSWER_LIMIT_S = 60.0  # how long pause and continue wait for the unit of work at hand
 
 
@@ -49,12 +59,14 @@ def run(
     device: Device = None,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
+    nproc: Processes = None,
     detach: Detach = False,
     as_json: AsJson = False,
 ) -> None:
     """Meta-train a preset.
 
-    Ctrl-C finishes the truncation, writes a checkpoint and exits with 130; `lreg resume` goes on from there.
+    Ctrl-C finishes the truncation, writes a checkpoint and exits with 130; `lreg resume` goes on from there. On several
+    machines: make the run with --nproc 0, then start `torchrun ... -m engine.worker RUN_PATH` on each.
     """
     from engine.preset import load_preset
 
@@ -63,15 +75,17 @@ def run(
     changes = {key: value for key, value in (("name", name), ("seed", meta_seed)) if value is not None}
     if changes:
         checked = checked.with_values(**changes)
+    processes = 1 if nproc is None else whole_number("--nproc", nproc, 0)
+    check_processes(checked, processes)
     store = RunStore(runs_dir)
     store.parent_of(checked)
     device = device or "auto"
-    if not detach:
+    if not detach and processes:
         worker.check_inputs(checked.tasks, device, data_dir)
     elif device not in ("auto", "cpu"):
         pick_device(device)  # imports torch, which `--detach` otherwise leaves to the worker
     created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
-    _start(created, detach=detach, as_json=as_json)
+    _start(created, processes=processes, detach=detach, as_json=as_json)
 
 
 def resume(
@@ -79,12 +93,13 @@ def resume(
     device: Device = None,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
+    nproc: Processes = None,
     detach: Detach = False,
     as_json: AsJson = False,
 ) -> None:
     """Go on with a run that was stopped, failed or crashed, from its last checkpoint.
 
-    Of a transfer evaluation, what is left is measured.
+    Of a transfer evaluation, what is left is measured; of a study, what is left is done, and what failed tried again.
     """
     reader = find_run(reference, runs_dir)
     status = reader.status()
@@ -96,25 +111,46 @@ def resume(
         )
     if device is not None:
         pick_device(device)
+    if nproc is not None and (reader.is_transfer or reader.is_study):
+        raise RunError(f"--nproc: {reader.id} is no run; several processes can share nothing else")
+    if reader.is_study:
+        from lreg_tui.cli import study
+
+        study.resume(reader, device=device, detach=detach, as_json=as_json, data_dir=data_dir)
+        return
     if reader.is_transfer:
         from lreg_tui.cli import transfer
 
         transfer.do(TransferJob(reader.path), detach=detach, as_json=as_json, device=device, data_dir=data_dir)
         return
-    reader.preset()  # a damaged one is found before anything starts
-    _start(Run(reader.path), detach=detach, as_json=as_json, device=device, data_dir=data_dir)
+    preset = reader.preset()  # a damaged one is found before anything starts
+    before = max(1, min(status.processes, preset["meta"]["meta_batch"]))
+    processes = before if nproc is None else whole_number("--nproc", nproc, 1)
+    check_processes(preset, processes)
+    _start(Run(reader.path), processes=processes, detach=detach, as_json=as_json, device=device, data_dir=data_dir)
 
 
 def _start(
-    started: Run, *, detach: bool, as_json: bool, device: str | None = None, data_dir: Path | None = None
+    started: Run,
+    *,
+    processes: int,
+    detach: bool,
+    as_json: bool,
+    device: str | None = None,
+    data_dir: Path | None = None,
 ) -> None:
     reader = RunReader(started.path)
-    if detach:
+    if processes == 0:
+        several.leave_to_torchrun(started, as_json)
+        return
+    if detach or processes > 1:
         try:
-            launch.start_detached(reader, device=device, data_dir=data_dir)
+            child = launch.start_detached(reader, device=device, data_dir=data_dir, processes=processes)
         except KeyboardInterrupt:
             output.say(f"run {reader.id} may go on without you; see it with: lreg watch {reader.id}")
             raise
+        if not detach:
+            raise typer.Exit(several.follow(child, reader, as_json))
         if as_json:
             output.emit({"run": reader.id, "path": str(reader.path)})
         else:
@@ -182,7 +218,7 @@ def stop(
 ) -> None:
     """Finish the truncation, write a checkpoint, and end the run's process.
 
-    A transfer evaluation keeps what it has measured. `lreg resume` goes on with both.
+    A transfer evaluation keeps what it has measured; a study stops all its runs. `lreg resume` goes on with each.
     """
     reader = find_run(reference, runs_dir)
     launch.request(reader, signal.SIGTERM, "stop")

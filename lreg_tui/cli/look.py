@@ -14,6 +14,8 @@ from engine.results import preset_differences, run_rows
 from engine.runs import RunReader, RunStore
 from engine.settings import show as show_value
 from engine.status import LIVE, STATES, Status
+from engine.study.snapshot import summary
+from engine.study.state import plan_of
 from engine.transfer_plan import Plan
 from lreg_tui import present
 from lreg_tui.actions import called
@@ -70,6 +72,10 @@ def runs(
     for job in store.transfers() if state is None else ():
         if (status := job.status()).state != "finished":
             output.say(f"transfer {job.id}: {status.state}, evaluation {status.step}/{status.total}")
+    for study in store.studies() if state is None else ():
+        if (status := study.status()).state != "finished":
+            message = f", {status.message}" if status.message else ""
+            output.say(f"study {study.id}: {status.state}{message}")
     if listed:
         console = output.console()
         console.print(run_table(listed, console.width))
@@ -83,8 +89,7 @@ def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson
     reader = find_run(reference, runs_dir)
     status = reader.status()
     try:
-        asked = Plan.from_json(reader.plan()).summary() if reader.is_transfer else preset_differences(reader.preset())
-        differences, problem = asked, ""
+        differences, problem = _asked(reader), ""
     except LregError as error:
         differences, problem = {}, str(error)
     if as_json:
@@ -105,7 +110,8 @@ def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson
         return
     console = output.console()
     _print_facts(console, reader, status)
-    heading = "plan" if reader.is_transfer else "preset (choices, and what is not the default)"
+    is_plan = reader.is_transfer or reader.is_study
+    heading = "plan" if is_plan else "preset (choices, and what is not the default)"
     _print_pairs(console, heading, differences, show_value)
     if problem:
         console.print(present.text(problem, "red"))
@@ -117,6 +123,13 @@ def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson
     if table is not None:
         console.print("result", style="bold")
         console.print(table)
+
+
+def _asked(reader: RunReader) -> dict[str, Any]:
+    """What a run, transfer job or study is to do, by key. Raises LregError where that cannot be read."""
+    if reader.is_study:
+        return summary(plan_of(reader.path))
+    return Plan.from_json(reader.plan()).summary() if reader.is_transfer else preset_differences(reader.preset())
 
 
 def _print_facts(console: Console, reader: RunReader, status: Status) -> None:

@@ -22,9 +22,9 @@ def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_run_or_job(ctx: typer.Context, incomplete: str) -> list[str]:
-    """A run, or a transfer job, which is looked at and controlled like one."""
+    """A run, or a transfer job or study, which is looked at and controlled like one."""
     store = RunStore(ctx.params.get("runs_dir"))
-    return _starting(incomplete, [*store.transfers(), *store.list()])
+    return _starting(incomplete, [*store.studies(), *store.transfers(), *store.list()])
 
 
 def _starting(incomplete: str, readers: Sequence[RunReader]) -> list[str]:
@@ -38,6 +38,13 @@ def complete_preset(incomplete: str) -> list[str]:
 
     files = [str(path) for path in sorted(Path().glob("*.toml"))]
     return [name for name in (*shipped(), *files) if name.startswith(incomplete) and HARMLESS.fullmatch(name)]
+
+
+def complete_study(incomplete: str) -> list[str]:
+    from engine.study.document import shipped_studies
+
+    files = [str(path) for path in sorted(Path().glob("*.toml"))]
+    return [name for name in (*shipped_studies(), *files) if name.startswith(incomplete) and HARMLESS.fullmatch(name)]
 
 
 def complete_checkpoint(incomplete: str) -> list[str]:
@@ -92,7 +99,7 @@ RunOrJobReference = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
-        help="An id (of a transfer evaluation, too), a unique prefix, a path, or `last`.",
+        help="An id (of a transfer evaluation or a study, too), a unique prefix, a path, or `last`.",
         autocompletion=complete_run_or_job,
     ),
 ]

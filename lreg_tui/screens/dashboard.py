@@ -61,6 +61,7 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         ),
         *(ACTIONS[name] for name in ("stop_run", "pause_run", "resume_run", "transfer")),
         Binding("e", "edit", "edit", tooltip="a new run from the preset of the one under the cursor, edited"),
+        Binding("S", "app.studies", "studies", tooltip="studies: many runs as one, with a report"),
         Binding("question_mark", "app.help", "help", key_display="?", tooltip="this list"),
         Binding("tab", "next_panel(1)", "panel", tooltip="on to the next panel, with its own keys"),
         Binding("shift+tab", "next_panel(-1)", "panel before", show=False, tooltip="back to the panel before"),

@@ -1,0 +1,127 @@
+"""Claims that are decided over meta-seeds, by how meta-training went: the sweep of rho, and the stability of smooth."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from engine.comparison import Figure, Interval
+from engine.comparison.paired import RATIO
+from engine.comparison.statistics import META_SEEDS
+from engine.reader import RunReader
+from engine.results import CONFIDENCE
+from engine.settings import show
+from engine.study.claims import BETTER, NOT_FOUND, RULE, TOO_FEW, WORSE, Claim, Finding, Question, measured, shown_as
+from engine.study.evidence import Evidence
+from engine.study.plan import ArmPlan
+from engine.study.state import Candidate
+
+BALANCED = 0.01  # the rho that the paper is said to have found balanced
+NEAR = 1.5  # a rho within this factor of it stands for it
+FEWEST = 3  # meta-seeds, for a standard deviation
+
+
+def radius_sweep(found: Evidence) -> Claim:
+    """C7: sharpness at the end of meta-training, where every candidate has it, not only the winners."""
+    rule = (
+        "sharpness at the last evaluation of meta-training, where every candidate has it: that of rho near 0.01 over "
+        f"that of the smallest and of the greatest rho, paired by meta-seed, its 95% interval below 1; {RULE}"
+    )
+    missing = "no arm sweeps rho with a value near 0.01 between others"
+    question = Question(
+        "C7", "a small rho misses, a large one spans minima; 0.01 is balanced", "a summary of the paper", rule, missing
+    )
+    return question.decided(
+        finding for arm in found.plan.arms for axis in arm.axes for finding in _sweep(found, arm, axis.key)
+    )
+
+
+def _sweep(found: Evidence, arm: ArmPlan, key: str) -> Iterator[Finding]:
+    """The comparisons along an axis, for each point of the other axes."""
+    if not key.endswith(".rho"):
+        return
+    groups: dict[str, dict[float, Candidate]] = {}
+    for candidate in found.candidates_of(arm.name):
+        others = ", ".join(f"{name} = {show(value)}" for name, value in candidate.point.items() if name != key)
+        groups.setdefault(others, {})[float(candidate.point[key])] = candidate
+    for others, along in groups.items():
+        near = [rho for rho in along if rho and max(rho / BALANCED, BALANCED / rho) <= NEAR]
+        inner = [rho for rho in near if min(along) < rho < max(along)]
+        if inner:
+            middle = min(inner, key=lambda rho: abs(math.log(rho / BALANCED)))
+            row = ", ".join(filter(None, [arm.name, others]))
+            for words, end in (("smallest", min(along)), ("greatest", max(along))):
+                yield _flatter(along[middle], along[end], row, f"rho {middle:g} against {words}, {end:g}")
+
+
+def _flatter(one: Candidate, other: Candidate, row: str, column: str) -> Finding:
+    sharpness = Figure("sharpness")
+    ours, theirs = (_at_the_end(candidate, "sharpness") for candidate in (one, other))
+    both = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
+    logs = [[math.log(a) - math.log(b)] for a, b in both if a > 0 and b > 0]
+    finding = measured(logs, sharpness, row, column, kind=RATIO)
+    return Finding(**{**vars(finding), "arms": (one.arm,), "setting": "end of meta-training"})
+
+
+def _at_the_end(candidate: Candidate, metric: str) -> dict[int, float]:
+    """The newest value of a metric by meta-seed, of the runs that have finished."""
+    found = {}
+    for cell in candidate.cells:
+        value = _latest(cell.run).get(metric) if cell.state == "finished" else None
+        if value is not None:
+            found[cell.cell.seed] = value
+    return found
+
+
+def _latest(run: RunReader) -> Mapping[str, Any]:
+    return RunReader(run.path).figures()
+
+
+def stability(found: Evidence) -> Claim:
+    """C8: the spread over meta-seeds, and how many unrolls diverged."""
+    rule = (
+        "each arm with smooth against the same arm without: variance over meta-seeds of the metric that winners are "
+        "picked by (F interval of its ratio below 1), and diverged unrolls in meta-training (paired by meta-seed, 95% "
+        f"interval below 0; left out where none diverged); {RULE}"
+    )
+    missing = "no arm with smooth beside the same arm without it"
+    source = "a summary of the paper; Xiong and Hsieh"
+    question = Question("C8", "smoothing stabilises meta-training", source, rule, missing)
+    return question.decided(
+        itertools.chain.from_iterable(_calmer(found, smooth, plain) for smooth, plain in found.smoothed())
+    )
+
+
+def _calmer(found: Evidence, smooth: str, plain: str) -> Iterator[Finding]:
+    ours, theirs = found.winners[smooth], found.winners[plain]
+    row = f"{smooth} against {plain}"
+    values = [[cell.value for cell in candidate.cells if cell.value is not None] for candidate in (ours, theirs)]
+    yield _spread(values[0], values[1], row, (smooth, plain))
+    lost, theirs_lost = (_at_the_end(candidate, "diverged") for candidate in (ours, theirs))
+    both = [(lost[seed], theirs_lost[seed]) for seed in lost if seed in theirs_lost]
+    if any(a or b for a, b in both):
+        finding = measured([[a - b] for a, b in both], Figure("diverged"), row, "diverged unrolls")
+        yield Finding(**{**vars(finding), "arms": (smooth, plain), "setting": "end of meta-training"})
+
+
+def _spread(ours: list[float], theirs: list[float], row: str, arms: tuple[str, str]) -> Finding:
+    """The ratio of two variances over meta-seeds, with its F interval (of normally distributed values)."""
+    from scipy.special import fdtri
+
+    figure = Figure("variance over meta-seeds")
+    few = Finding(row, "variance", TOO_FEW, "", arms, setting="meta-seeds", figure=figure)
+    if min(len(ours), len(theirs)) < FEWEST:
+        return few
+    mine, its = statistics.variance(ours), statistics.variance(theirs)
+    if min(mine, its) <= 0:
+        return few
+    ratio, tail = mine / its, (1 - CONFIDENCE) / 2
+    quantiles = [float(fdtri(len(ours) - 1, len(theirs) - 1, share)) for share in (tail, 1 - tail)]
+    n, low, high = min(len(ours), len(theirs)), ratio / quantiles[1], ratio / quantiles[0]
+    interval = Interval(ratio, low, high, n, n, META_SEEDS)
+    word = BETTER if high < 1 else WORSE if low > 1 else NOT_FOUND
+    shown = shown_as(figure, RATIO, interval)
+    return Finding(row, "variance", word, shown, arms, "", None, "meta-seeds", figure, RATIO, interval)

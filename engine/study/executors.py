@@ -1,0 +1,178 @@
+"""Executors: where a study's runs and transfer jobs compute. `Local`: on this machine, as detached workers.
+
+An executor remembers nothing that matters: the state of the runs is in their folders.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engine import spawn
+from engine.errors import LregError
+from engine.reader import RunReader
+from engine.status import LIVE
+from engine.study import inputs
+
+if TYPE_CHECKING:
+    from engine.study.job import Schedule
+
+THREADS = 2  # of a run on the CPU, where neither the study nor its presets say
+
+Start = tuple[RunReader, str]
+"""A run whose folder is made, and the device that `slots` gave for it."""
+
+
+class Executor(Protocol):
+    """What a scheduler needs to know of the place where its runs compute."""
+
+    def slots(self, busy: Sequence[RunReader]) -> list[str]:
+        """The device of every run that may be started now, beside the busy ones: live, or handed over (`pending`)."""
+        ...
+
+    def start(self, starts: Sequence[Start]) -> None:
+        """Hand runs over, all those that can be started now together. Returns at once. Raises LregError."""
+        ...
+
+    def pending(self) -> set[Path]:
+        """Paths of the runs that were handed over (by a scheduler before this one, too) and that no worker holds yet.
+
+        Whatever their folders say, they are not to be started again.
+        """
+        ...
+
+    def why(self, reader: RunReader) -> str:
+        """What is known of a run that was handed over and is gone; empty: nothing."""
+        ...
+
+    def stop(self, readers: Iterable[RunReader]) -> None:
+        """Ask the workers of live runs to write a checkpoint and end, take back what is pending. Returns at once.
+
+        May be called again while they are at it.
+        """
+        ...
+
+
+class Local:
+    """This machine: as many detached workers at once as it has room for.
+
+    Workers outlive their scheduler. The next one finds them in the run folders and counts them.
+    """
+
+    def __init__(self, devices: Sequence[str], jobs: int, threads: int = 0, data_dir: Path | None = None) -> None:
+        """`jobs` at once, on the devices in turn; `threads` for each whose preset does not say, 0: a fair share."""
+        self.devices = tuple(devices)
+        self.jobs = jobs
+        self.threads = threads or max(1, cores() // jobs)
+        self.data_dir = data_dir
+        self._children: dict[Path, tuple[subprocess.Popen[bytes], str, int]] = {}  # device, size of the log before
+        self._reasons: dict[Path, str] = {}
+
+    def slots(self, busy: Sequence[RunReader]) -> list[str]:
+        """Free places, the least loaded devices first; none where memory is short."""
+        self._reap()
+        load = Counter({device: 0 for device in self.devices})
+        for reader in busy:
+            child = self._children.get(reader.path)
+            device = child[1] if child else reader.recorded_status().device
+            load[device if device in load else self.devices[0]] += 1
+        found: list[str] = []
+        room = _room(busy) if busy else self.jobs  # one at a time goes always
+        for _ in range(min(self.jobs - len(busy), room)):
+            found.append(min(self.devices, key=lambda device: load[device]))
+            load[found[-1]] += 1
+        return found
+
+    def start(self, starts: Sequence[Start]) -> None:
+        for reader, device in starts:
+            before = spawn.log_size(reader)
+            child = spawn.start_worker(reader, device=device, data_dir=self.data_dir, threads=self.threads)
+            self._children[reader.path] = (child, device, before)
+            self._reasons.pop(reader.path, None)
+
+    def pending(self) -> set[Path]:
+        self._reap()
+        return {path for path, (child, _, _) in self._children.items() if not spawn.holds(child, RunReader(path))}
+
+    def why(self, reader: RunReader) -> str:
+        return self._reasons.get(reader.path, "")
+
+    def stop(self, readers: Iterable[RunReader]) -> None:
+        waiting = self.pending()
+        for reader in readers:
+            if reader.path in waiting:
+                self._children[reader.path][0].terminate()
+            elif reader.recorded_status().state in LIVE:
+                with contextlib.suppress(LregError):  # it has ended by itself, or computes on another host
+                    spawn.request(reader, signal.SIGTERM, "stop")
+
+    def _reap(self) -> None:
+        """Forget the children that have died, so that nothing is left of them; note what they said."""
+        for path, (child, _, before) in list(self._children.items()):
+            if (code := child.poll()) is not None:
+                del self._children[path]
+                reader = RunReader(path)
+                if code and not spawn.holds(child, reader):
+                    self._reasons[path] = str(spawn.died(code, reader, before))
+
+
+def of(schedule: Schedule, folder: Path, presets: Iterable[Mapping[str, Any]], data_dir: Path | None) -> Executor:
+    """The executor that a study's schedule names. Raises LregError where there is none, or a device is not there."""
+    if schedule.executor == "slurm":
+        from engine.study import slurm
+
+        return slurm.executor(schedule, folder, data_dir)
+    if schedule.executor != "local":
+        raise LregError(f"--executor: found {schedule.executor!r}; allowed: local, slurm")
+    return local(schedule.devices, schedule.jobs, schedule.threads, presets, data_dir)
+
+
+def local(devices: str, jobs: int, threads: int, presets: Iterable[Mapping[str, Any]], data_dir: Path | None) -> Local:
+    """The executor on this machine. 0 and auto: one run on each GPU; without one, as many as the cores keep busy."""
+    found = names(devices)
+    there = found if found == ["cpu"] else inputs.devices(found)
+    if not jobs and there != ["cpu"]:
+        jobs = len(there)
+    if not jobs:
+        wanted = max((preset.get("threads", 0) for preset in presets), default=0)
+        jobs = max(1, cores() // (threads or wanted or THREADS))
+    return Local(there, jobs, threads, data_dir)
+
+
+def names(devices: str) -> list[str]:
+    """The devices of a list as it is typed: cuda:0,cuda:1."""
+    return list(dict.fromkeys(name.strip() for name in devices.split(",") if name.strip())) or ["auto"]
+
+
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _room(busy: Sequence[RunReader]) -> int:
+    """How many more runs fit into this machine's memory, if each takes as much as the biggest of the busy ones does.
+
+    Those that have just begun are still to grow to that size.
+    """
+    import psutil
+
+    taken = [_resident(reader.recorded_status().pid) for reader in busy]
+    biggest = max(taken, default=0)
+    free = psutil.virtual_memory().available - sum(biggest - size for size in taken)
+    return max(0, int(free // biggest)) if biggest else len(busy) + cores()
+
+
+def _resident(pid: int) -> int:
+    """Bytes of a process of this host; 0 where it is not known."""
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss) if pid else 0
+    except (psutil.Error, ValueError, OverflowError):
+        return 0

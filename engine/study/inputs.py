@@ -1,0 +1,63 @@
+"""Asked in a process of its own: which devices there are, and whether a study's data is there.
+
+A scheduler lives for days beside its runs, and should not hold torch all the while.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine import spawn
+from engine.errors import LregError
+
+MODULE = "engine.study.inputs"
+
+
+def devices(wanted: Iterable[str]) -> list[str]:
+    """The devices that are meant: auto is every GPU, else the CPU. Raises LregError where one is not there."""
+    return spawn.ask(MODULE, json.dumps({"devices": list(wanted)})).split()
+
+
+def check(tasks: Iterable[Mapping[str, Any]], data_dir: Path | None, devices: Iterable[str] = ()) -> None:
+    """Find out before anything starts whether the data of these tasks and these devices are there. Raises LregError."""
+    question = {"devices": list(devices), "tasks": list(tasks), "data_dir": str(data_dir) if data_dir else None}
+    spawn.ask(MODULE, json.dumps(question, default=list))
+
+
+def _answer(question: Mapping[str, Any]) -> str:
+    import torch
+
+    from engine.device import pick_device
+    from engine.worker import check_inputs
+
+    found: list[str] = []
+    for name in question["devices"]:
+        device = str(pick_device(name))
+        every = name == "auto" and device == "cuda"
+        found += [f"cuda:{number}" for number in range(torch.cuda.device_count())] if every else [device]
+    data_dir = question.get("data_dir")
+    tasks = [_tuples(task) for task in question.get("tasks", ())]
+    check_inputs(tasks, "cpu", Path(data_dir) if data_dir else None)
+    return "\n".join(dict.fromkeys(found))
+
+
+def _tuples(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
+def main() -> int:
+    try:
+        print(_answer(json.load(sys.stdin)))
+    except LregError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Study job: a study's folder, in `.studies` of the run store: a run's, with study.json in place of a preset."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, ClassVar
+
+from engine import provenance
+from engine.errors import RunError
+from engine.files import read_json, write_atomic
+from engine.reader import RunReader
+from engine.runs import STUDIES, RunStore
+from engine.study.plan import StudyPlan
+from engine.study.state import plan_of
+from engine.writer import Run, new_folder, utc_now
+
+SCHEDULE = "schedule.json"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a study's runs are given out, as it was asked for last. Nothing here changes a figure but `threads`."""
+
+    executor: str = "local"
+    jobs: int = 0  # at once; 0: as many as there are GPUs, or as the cores keep busy
+    devices: str = "auto"
+    threads: int = 0
+    retry_failed: bool = False
+    slurm: dict[str, Any] = field(default_factory=dict, hash=False)  # options of that executor
+
+    def write(self, folder: Path) -> None:
+        write_atomic(folder / SCHEDULE, json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def of(cls, folder: Path) -> Schedule:
+        """What is noted in a study's folder, as far as it fits."""
+        found, default = read_json(folder / SCHEDULE), cls()
+        names = [item.name for item in fields(cls)]
+        fitting = {name: found[name] for name in names if type(found.get(name)) is type(getattr(default, name))}
+        return cls(**fitting)
+
+
+class StudyJob(Run):
+    """The folder of a study, for its one scheduler."""
+
+    document: ClassVar[str] = "study.json"
+    kept: ClassVar[str] = "what its runs have done"
+
+    @classmethod
+    def start(
+        cls,
+        store_dir: Path,
+        plan: StudyPlan,
+        *,
+        argv: Sequence[str] = (),
+        data_dir: str | os.PathLike[str] | None = None,
+    ) -> StudyJob:
+        """Make the folder of a new study. Raises RunError where it cannot be made."""
+        try:
+            path = new_folder(store_dir / STUDIES, plan.stamp, plan.name)
+            facts = {
+                "id": path.name,
+                "name": plan.name,
+                "kind": "study",
+                "created": utc_now(),
+                "argv": list(argv),
+                "data_dir": str(Path(data_dir).absolute()) if data_dir is not None else None,
+                **provenance.describe(),
+            }
+            return cls(path)._fill(plan.dumps(), facts)
+        except OSError as error:
+            raise RunError(f"{error.filename or store_dir}: cannot create a folder there: {error.strerror}") from None
+
+
+def new_stamp(store: RunStore) -> str:
+    """When a study is started, as its runs' ids begin: a second in which no other study of the store was started."""
+    now = datetime.now(timezone.utc)
+    taken = {reader.id[:15] for reader in store.studies()}
+    while (stamp := f"{now:%Y%m%d-%H%M%S}") in taken:
+        now += timedelta(seconds=1)
+    return stamp
+
+
+def unfinished(store: RunStore, plan: StudyPlan) -> tuple[RunReader | None, bool]:
+    """The newest study of this very plan that has not finished; and whether there is one of its name, but another plan.
+
+    A study whose runs failed for good is unfinished: they can be tried again.
+    """
+    others = False
+    for reader in reversed(store.studies()):
+        try:
+            found = plan_of(reader.path)
+        except RunError:
+            continue
+        if found.name != plan.name or reader.state == "finished":
+            continue
+        if replace(found, stamp=plan.stamp).dumps() == _as_kept(plan):
+            return reader, others
+        others = True
+    return None, others
+
+
+def _as_kept(plan: StudyPlan) -> str:
+    """The plan as it looks when it comes out of a folder, where tuples have become lists and back."""
+    return StudyPlan.from_json(json.loads(plan.dumps())).dumps()

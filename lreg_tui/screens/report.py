@@ -1,0 +1,99 @@
+"""ReportScreen: the report of a study as plain text, and where it lies, so that its figures can be opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Static, TextArea
+
+from engine.files import read_limited
+from lreg_tui.present import clean, clean_block
+from lreg_tui.threads import off_the_loop
+from lreg_tui.widgets.key_footer import KeyFooter
+
+LARGEST = 2**22  # bytes
+
+
+class ReportText(TextArea):
+    """Text to read: arrow keys scroll, the mouse selects."""
+
+    HELP_TITLE = "Text"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "scroll_up", "up", show=False),
+        Binding("down,j", "scroll_down", "down", show=False),
+        Binding("left", "scroll_left", "left", show=False),
+        Binding("right", "scroll_right", "right", show=False),
+        Binding("pageup", "page_up", "page up", show=False),
+        Binding("pagedown,space", "page_down", "page down", show=False),
+        Binding("home,g", "scroll_home", "beginning", show=False),
+        Binding("end,G", "scroll_end", "end", show=False),
+    ]
+    DEFAULT_CSS = """
+    ReportText {
+        border: none; padding: 0 1; background: $background; scrollbar-size: 1 1;
+        &:focus { border: none; }
+    }
+    """
+
+    def __init__(self) -> None:
+        super().__init__("reading …", read_only=True, soft_wrap=False, show_line_numbers=False, compact=True)
+        self.show_cursor = False
+        self.highlight_cursor_line = False
+
+
+class ReportScreen(Screen[None]):
+    """The file may have been written by strangers, and is only read."""
+
+    HELP_TITLE = "Report"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("w", "wrap", "wrap", tooltip="long lines in one piece, or wrapped"),
+        Binding("y", "copy_path", "copy path", tooltip="copy where the report lies to the clipboard"),
+        Binding("escape", "leave", "back", tooltip="to the screen before"),
+    ]
+    DEFAULT_CSS = """
+    ReportScreen {
+        #where { height: 1; padding: 0 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }
+        ReportText { height: 1fr; }
+    }
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def compose(self) -> ComposeResult:
+        yield Static(clean(self.path), id="where", markup=False)
+        yield ReportText()
+        yield KeyFooter()
+
+    def on_mount(self) -> None:
+        self.query_one(ReportText).focus()
+        self._read()
+
+    @work(group="report")
+    async def _read(self) -> None:
+        text = await off_the_loop(lambda: text_of(self.path), "report")
+        self.query_one(ReportText).load_text(text)
+
+    def action_wrap(self) -> None:
+        area = self.query_one(ReportText)
+        area.soft_wrap = not area.soft_wrap
+
+    def action_copy_path(self) -> None:
+        self.app.copy_to_clipboard(clean(self.path))
+        self.app.notify(f"copied {clean(self.path, 200)}", markup=False)
+
+    def action_leave(self) -> None:
+        self.dismiss()
+
+
+def text_of(path: Path) -> str:
+    try:
+        return clean_block(read_limited(path, LARGEST).decode(errors="replace"))
+    except OSError as error:
+        return f"{clean(path)}: cannot be read: {clean(error.strerror or error)}"

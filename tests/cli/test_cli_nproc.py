@@ -1,0 +1,76 @@
+"""`lreg run --nproc`: one run on several processes, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from driving import eventually, records
+
+from engine.runs import RunReader, RunStore
+
+SMALL = ("--set", "meta.meta_batch=2", "--set", "evaluation.final_optimizees=0")
+
+
+def the_run(home: Path) -> RunReader:
+    (reader,) = RunStore(home / "runs").list()
+    return reader
+
+
+def test_two_processes_tell_the_story_of_one(lreg, home):
+    told = lreg("run", "tiny.toml", *SMALL, "--nproc", "2", "--json")
+    assert told.code == 0 and told.lines[0]["event"] == "run" and told.lines[-1]["state"] == "finished"
+    reader = the_run(home)
+    assert reader.status().processes == 2
+    written = [json.loads(line) for line in (reader.path / "metrics.jsonl").read_text().splitlines()]
+    assert [line for line in told.lines if line["event"] == "record"] == [{**r, "event": "record"} for r in written]
+    two = records(reader.path)
+    assert lreg("run", str(reader.path / "preset.toml"), "--runs-dir", "alone").code == 0
+    (alone,) = RunStore(home / "alone").list()
+    for own, other in zip(two, records(alone.path), strict=True):
+        assert own == pytest.approx(other, rel=1e-3, abs=1e-6)
+
+
+def test_ctrl_c_stops_all_processes_and_resume_takes_as_many_again(lreg, lreg_process, home):
+    long = ("--set", "meta.epochs=2000", "--set", "evaluation.every=2000")
+    process = lreg_process("run", "tiny.toml", *SMALL, *long, "--nproc", "2", "--json")
+    line = eventually(lambda: process.stdout.readline() if '"step": 3' in process.stdout.readline() else "")
+    assert line
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    reader = the_run(home)
+    assert process.returncode == 130 and reader.state == "stopped"
+    before = len(records(reader.path))
+    assert lreg("resume", "last", "--detach").code == 0
+    eventually(lambda: len(records(reader.path)) > before + 3)
+    assert reader.status().processes == 2
+    assert lreg("stop", "last").code == 0 and reader.state == "stopped"
+
+
+def test_nproc_0_leaves_the_run_to_a_torchrun_of_the_users(lreg, home):
+    made = lreg("run", "tiny.toml", *SMALL, "--nproc", "0")
+    reader = the_run(home)
+    assert made.code == 0 and made.out.strip() == reader.id and reader.state == "stopped"
+    words = shlex.split(made.err.partition("with: ")[2])
+    assert words[0] == "torchrun" and words[-3:] == ["-m", "engine.worker", str(reader.path)]
+    own = {"NODES": "1", "N": "2", "HOST:29400": "localhost:0"}
+    command = [sys.executable, "-m", "torch.distributed.run", *(own.get(word, word) for word in words[1:])]
+    root = str(Path(__file__).parent.parent.parent)
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert reader.state == "finished" and reader.status().processes == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [("3", "meta.meta_batch: found 2; allowed: 3 or more"), ("-1", "--nproc"), ("two", "--nproc")],
+)
+def test_a_number_of_processes_that_cannot_be_is_refused(lreg, home, number, said):
+    outcome = lreg("run", "tiny.toml", *SMALL, "--nproc", number)
+    assert outcome.code == 2 and said in outcome.err and not (home / "runs").exists()

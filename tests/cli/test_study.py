@@ -1,0 +1,113 @@
+"""`lreg study` as a user calls it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from driving import eventually
+
+from engine.runs import RunStore
+
+STUDY = """
+name = "pair"
+seeds = [0]
+preset = "tiny.toml"
+[set]
+"evaluation.final_optimizees" = 0
+"meta.epochs" = 1
+[[arm]]
+name = "plain"
+[[arm]]
+name = "fast"
+axes = { "meta.learning_rate" = [1e-2] }
+[transfer]
+to = ["digits/mlp"]
+steps = 10
+seeds = 1
+untrained = false
+evaluation = { examples = 20, restarts = 1, ascent_steps = 1 }
+"""
+LOCAL = ("--devices", "cpu", "--jobs", "2")
+
+
+@pytest.fixture
+def pair(home):
+    (home / "pair.toml").write_text(STUDY)
+    return home
+
+
+def test_from_the_file_to_the_winners(lreg, pair):
+    planned = lreg("study", "pair.toml", "--dry-run", "--json")
+    assert planned.code == 0 and not (pair / "runs").exists()
+    assert [(line["arm"], line["seed"], line["state"]) for line in planned.lines] == [
+        ("plain", 0, "missing"),
+        ("fast", 0, "missing"),
+    ]
+    done = lreg("study", "pair.toml", *LOCAL, "--json")
+    assert done.code == 0, done.err
+    first, *changes, end = done.lines
+    assert first["event"] == "study" and end["event"] == "end" and end["state"] == "finished"
+    finished = [line for line in changes if line["state"] == "finished"]
+    assert [line["event"] for line in finished].count("cell") == 2
+    assert [line["event"] for line in finished].count("transfer") == 2
+    assert all(line["value"] > 0 for line in finished if line["event"] == "cell")
+    winners = {row["arm"]: row for row in end["winners"]}
+    assert winners["fast"]["point"] == {"meta.learning_rate": 0.01} and winners["plain"]["n"] == 1
+    assert json.loads((pair / "runs" / ".studies" / first["id"] / "status.json").read_text())["state"] == "finished"
+    assert end["report"].endswith("report/report.md")
+
+    store = RunStore(pair / "runs")
+    assert {reader.id for reader in store.list()} == {line["run"] for line in changes if line["event"] == "cell"}
+    shown = lreg("show", first["id"], "--json").lines[0]
+    assert shown["preset"]["arm fast"] == "meta.learning_rate: 0.01" and shown["status"]["step"] == 4
+    assert first["id"] not in lreg("runs").err
+    again = lreg("resume", first["id"])
+    assert again.code == 2 and "is finished: nothing to resume" in again.err
+
+
+def test_a_detached_study_is_stopped_with_its_runs_and_goes_on_where_it_was(lreg, pair):
+    longer = ("--set", "set.meta.epochs=4000", "--set", "transfer.steps=5")
+    started = lreg("study", "pair.toml", *LOCAL, *longer, "--detach", "--json")
+    assert started.code == 0, started.err
+    name = started.lines[0]["study"]
+    store = RunStore(pair / "runs")
+    (study,) = store.studies()
+    try:
+        assert study.id == name
+        eventually(lambda: [run.state for run in store.list()] == ["running"] * 2)
+        second = lreg("study", "pair.toml", *LOCAL, *longer)
+        assert second.code == 2 and f"study {name} is running (process" in second.err
+        assert f"study {name}: running" in lreg("runs").err
+        eventually(lambda: all(run.recorded_status().step for run in store.list()))
+    finally:
+        assert lreg("stop", name).code == 0
+    assert study.state == "stopped" and [run.state for run in store.list()] == ["stopped"] * 2
+    there = lreg("study", "pair.toml", *longer, "--dry-run")
+    assert f"2 runs of {name}, 2 of them there already" in there.err
+    changed = lreg("study", "pair.toml", "--dry-run")
+    assert "of a new study, 0 of them there already" in changed.err
+    resumed = lreg("resume", name, "--detach")
+    assert resumed.code == 0, resumed.err
+    try:
+        steps = [run.recorded_status().step for run in store.list()]
+        eventually(lambda: all(run.recorded_status().step > n for run, n in zip(store.list(), steps, strict=True)))
+        assert len(store.list()) == 2
+    finally:
+        lreg("stop", name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("pair.toml", "--executor", "cloud"), '--executor: found "cloud"; allowed: one of: local, slurm'),
+        (("pair.toml", "--jobs", "many"), '--jobs: found "many"'),
+        (("pair.toml", "--set", "seeds=[]"), "--set: seeds: found []"),
+        (("nowhere.toml",), "no such file and no shipped study of that name"),
+        (("pair.toml", "--devices", "cuda:77"), "--device: cuda:77 is not on this machine"),
+    ],
+)
+def test_bad_input_is_one_line_and_starts_nothing(lreg, pair, arguments, said):
+    outcome = lreg("study", *arguments)
+    assert outcome.code == 2 and said in outcome.err and "Traceback" not in outcome.err
+    assert not (pair / "runs").exists()
