@@ -24,13 +24,13 @@ from engine.flat import Batch, BatchLoss, gradients_and_losses, side_by_side
 from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
 from engine.ledger import Ledger, divisor, pair, usable
 from engine.penalties.base import (
-    AscentPenalty,
     GeometricPenalty,
     InnerStep,
     ParameterPenalty,
     Penalty,
     Randomness,
     UpdatePenalty,
+    is_plain_ascent,
 )
 from engine.tally import GEOMETRIC, LOSS, Tally
 
@@ -158,7 +158,7 @@ def walk(
 
 def _course(objective: Objective, phi: Phi, carry: Carry, steps: int) -> Course:
     """A tape where one is of use, and enough; else autograd's graph."""
-    enough = all(isinstance(penalty, AscentPenalty) for penalty in objective.update.values())
+    enough = all(map(is_plain_ascent, objective.update.values()))
     if enough and not objective.second_order:
         tape = kernels.tape(objective.optimizer, phi, carry.state, carry.theta, steps)
         if tape is not None:

@@ -456,3 +456,20 @@ def test_side_by_side_equals_one_by_one():
     for b in range(4):
         alone = grad(network_loss)(theta[b], tuple(part[b] for part in batch))
         torch.testing.assert_close(together[b], alone, rtol=1e-12, atol=1e-14)
+
+
+def test_a_subclass_of_smooth_with_another_value_is_taken_at_its_word(way):
+    class Doubled(type(get("smooth"))):
+        def value(self, optimizer, phi, step, randomness):
+            return 2 * super().value(optimizer, phi, step, randomness)
+
+    optimizer = LEARNED_OPTIMIZERS.create("simple", hidden=3)
+    batches = make_batches(3, 2, seed=5)
+    found = []
+    for penalty in (get("smooth", weight=1e4), Doubled(weight=1e4)):
+        objective = Objective(network_loss, optimizer, update={"smooth": penalty})
+        carry = begin(objective, make_theta(2), batches[0])
+        generator = torch.Generator().manual_seed(3)
+        meta, _ = truncation(objective, make_phi(optimizer), carry, batches, [1.0] * 3, generator)
+        found.append(meta.figures["smooth_penalty"])
+    assert found[1] == pytest.approx(2 * found[0])

@@ -117,6 +117,16 @@ class AscentPenalty(UpdatePenalty):
         return ascend(optimizer, constant, center, state, clean, start, self.ascent(optimizer))
 
 
+def is_plain_ascent(penalty: UpdatePenalty) -> bool:
+    """Whether a penalty is all that `AscentPenalty` says: no subclass computes its value in another way."""
+    kind = type(penalty)
+    return (
+        issubclass(kind, AscentPenalty)
+        and kind.value is AscentPenalty.value
+        and kind.worst_features is AscentPenalty.worst_features
+    )
+
+
 class ParameterPenalty(Penalty):
     """A penalty on the meta-parameters alone, taken once for each meta-step."""
 
