@@ -224,7 +224,8 @@ def test_meta_parameters_of_another_precision_are_refused():
 
 
 MEMORY = """
-import resource, torch
+import torch
+from engine.bench.memory import process_peak_bytes
 from engine.kernels.{module} import {tape} as Tape
 from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
 optimizer = LEARNED_OPTIMIZERS.create("dm")
@@ -235,7 +236,7 @@ tape = Tape(optimizer, phi, state, 200)
 for _ in range(200):
     tape.step(torch.zeros(1, 15_910, 2), state)
 tape.pull_back([theta] * 200)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+print(process_peak_bytes() / 2**30)
 """
 
 

@@ -109,6 +109,7 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         self.table.sort_by(self._found.sort, self._found.reverse)
         self._filter(self._found.filter)
         self.choose_panel(self._found.panel)
+        self.watch(self.table, "virtual_size", lambda: self.call_next(self._show_state), init=False)  # its columns
         self.table.focus()
 
     # -- what comes from the feed ------------------------------------------------------------------------------------

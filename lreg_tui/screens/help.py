@@ -68,10 +68,13 @@ class HelpScreen(ModalScreen[None]):
         page = self.query_one(VerticalScroll)
         page.focus()
         for what in ("scroll_y", "virtual_size"):  # the page's own height follows that of the text
-            self.watch(page, what, lambda: self.call_after_refresh(self._say_whether_more))
+            self.watch(page, what, self._look_at_place)
 
     def on_resize(self) -> None:
         self.query_one(Static).update(self._text())
+
+    def _look_at_place(self) -> None:
+        self.call_after_refresh(self._say_whether_more)
 
     def _say_whether_more(self) -> None:
         page = self.query_one(VerticalScroll)

@@ -17,6 +17,7 @@ from engine.errors import LregError
 from engine.runs import STUDIES, RunStore
 from lreg_tui import study_start
 from lreg_tui.present import clean, clean_block
+from lreg_tui.screens.ending import Ending
 from lreg_tui.study_start import Offer
 from lreg_tui.threads import off_the_loop
 from lreg_tui.widgets.key_footer import KeyFooter
@@ -27,7 +28,7 @@ LONGEST_NAME = 40
 HELP = {"name": "what the study is called; its runs are called after it", "jobs": "runs at once; 0: as many as fit"}
 
 
-class LaunchStudyScreen(ModalScreen[Path | None]):
+class LaunchStudyScreen(Ending, ModalScreen[Path | None]):
     """Ends with the folder of the study that was started, or None. It stays until a process has it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -116,7 +117,7 @@ class LaunchStudyScreen(ModalScreen[Path | None]):
             return
         if was_there:
             self.app.notify(f"going on with {clean(study_id, 200)}", markup=False)
-        self.dismiss(self.store.root / STUDIES / study_id)
+        self.end(self.store.root / STUDIES / study_id)
 
     def action_leave(self) -> None:
         self.dismiss(None)

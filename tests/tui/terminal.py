@@ -54,6 +54,7 @@ class Terminal:
             with contextlib.suppress(OSError):
                 fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
                 os.chdir(folder)
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a terminal, also where the tests run under nohup
                 os.execve(sys.executable, command, variables)
             os._exit(127)
 

@@ -153,7 +153,7 @@ def test_stop_resume_crash_and_resume(runs, tmp_path):
             await shown(pilot, reader, "crashed")
             notice = app.screen.query_one(RunNotice)
             await until(pilot, lambda: "R resumes it" in str(notice.render()) and "crashed at" in str(notice.render()))
-            assert "checkpoint" in str(notice.render())  # of its log
+            assert "resumed at step" in str(notice.render())  # of its log
             await until(pilot, lambda: any("crashed" in told.message for told in app._notifications))
             with (reader.path / "metrics.jsonl").open("a") as file:
                 file.write('{"t": 1795264623.6, "step": 99999, "meta_lo')
