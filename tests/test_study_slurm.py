@@ -30,7 +30,7 @@ from engine.study.slurm_task import TOO_SHORT
 from engine.study.state import look
 from engine.worker import work
 
-META = {"epochs": 250, "checkpoint_every": 5.0}
+META = {"epochs": 1000, "checkpoint_every": 5.0}  # long enough to be disturbed on a fast machine
 
 
 @pytest.fixture(scope="module")
