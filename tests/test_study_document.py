@@ -12,9 +12,12 @@ import pytest
 from engine.catalog import load as load_catalog
 from engine.errors import LregError, RunError
 from engine.preset import load_preset, shipped
+from engine.reader import RunReader
+from engine.runs import RunStore
 from engine.study.axes import grid
 from engine.study.document import StudyError, load_study, shipped_studies
 from engine.study.plan import StudyPlan
+from engine.transfer_plan import TransferSettings, make
 
 STAMP = "20261121-120000"
 FULL = """
@@ -397,6 +400,16 @@ def test_the_arms_of_the_papers():
         found = {key: set(preset.get("penalty", {})) for key, preset in arms.items()}
         assert found == {key: {key} - {"none"} for key in ("none", "smooth", "l2", "orthogonal", "spectral")}
         assert {preset["task"]["optimizee"] for preset in arms.values()} == {"conv3"}
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if "xh" in name])
+def test_xiong_and_hsieh_test_on_the_task_of_meta_training_augmentation_and_dropout_included(name, tmp_path):
+    plan = load_study(name, stamp=STAMP)
+    run = RunStore(tmp_path).create(plan.grid()[0].preset)
+    (run.checkpoints / "best.safetensors").touch()
+    (task,) = make([RunReader(run.path)], plan.transfer.to, TransferSettings()).tasks
+    assert task == RunReader(run.path).preset().tasks[0]
+    assert task.get("augment") or task.get("dropout")
 
 
 def test_the_control_of_the_meta_loss_is_that_loss_times_a_factor():
