@@ -149,6 +149,18 @@ def test_what_a_constant_factor_does_too_is_no_flatness(tmp_path):
         assert decided(study)["K1"].verdict == verdict
 
 
+def test_the_scale_frontier_of_another_learned_optimizer_says_nothing(tmp_path):
+    """dm-smooth is as flat as dm: that both lie below the frontier of simple is no work of the penalty."""
+    dm = {"optimizer": {"kind": "dm"}}
+    arms = [plain("none"), plain("dm", **dm), plain("dm-smooth", **dm, penalty={"smooth": {}}), sam("control", rho=0.0)]
+    levels = {"none": Level(), **dict.fromkeys(("dm", "dm-smooth", "control"), Level(sharpness=0.5))}
+    study = Study(tmp_path, arms, {name: {MLP: level} for name, level in levels.items()}, changes=XH).finish()
+    for seed, run in enumerate(study.runs_of("none")):
+        for scale, loss in ((0.5, 0.7), (2.0, 0.4)):
+            study.put(run, evaluation(MLP, Level(loss=loss), seed, scale=scale))
+    assert decided(study)["K1"].verdict == NOT_TESTED
+
+
 def test_a_re_weighted_meta_loss_is_a_control_of_its_own(tmp_path):
     levels = {"none": Level(), "sam": Level(0.92, sharpness=0.8), "reweighted": Level(0.92, sharpness=0.8)}
     arms = [plain(), sam(), sam("reweighted", rho=0.0)]
@@ -201,6 +213,14 @@ def test_the_numbers_of_table_1_stand_beside_ours(tmp_path):
     assert numbers["smooth"].mean == pytest.approx(72.2)  # 72 and the mean of 0, 0.1, ... 0.4
     assert numbers["smooth"].remark == "ours after 100 steps"
     assert (numbers["l2"].mean, numbers["l2"].remark) == (None, "not evaluated")
+
+
+def test_what_diverged_is_said_beside_the_numbers_of_table_1(tmp_path):
+    study = xh_study(tmp_path, none=0.69)
+    run = study.runs_of("none")[0]
+    study.put(run, evaluation("cifar10/conv3", Level(diverged=True), created="2026-11-21T10:00:00Z"))
+    number = table_1(gather(study.plan, study.folder))[0]
+    assert (number.n, number.remark) == (4, "ours after 100 steps; 5 of 25 optimizees diverged and are left out")
 
 
 def test_the_claims_of_xiong_and_hsieh(tmp_path):

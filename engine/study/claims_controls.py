@@ -20,18 +20,20 @@ def claims(found: Evidence) -> list[Claim]:
 def scale(found: Evidence) -> Claim:
     """A penalty may do no more than change the size of the updates."""
     rule = (
-        "sharpness at the arm's own train loss, against the lowest point of the curve that the reference arm traces "
-        f"when its updates are multiplied by constants: ratio's 95% interval below 1; {RULE}"
+        "sharpness at the arm's own train loss, against the lowest point of the curve that the reference arm, of the "
+        "same learned optimizer, traces when its updates are multiplied by constants: ratio's 95% interval below 1; "
+        f"{RULE}"
     )
-    missing = "the reference arm was evaluated at fewer than two scales besides 1, or there is no arm with a penalty"
+    missing = "the reference arm was evaluated at fewer than two scales besides 1, or no arm of its kind has a penalty"
     question = Question("K1", "penalties do more than a constant factor of the updates", OURS, rule, missing)
-    sharpness = Figure("sharpness", found.radius)
+    sharpness, reference = Figure("sharpness", found.radius), found.plan.reference
+    pressed = [arm for arm in found.arms if not found.is_plain(arm) and not found.is_neutral(arm)]
+    alike = [arm for arm in pressed if found.kind(arm) == found.kind(reference)]  # else the kind makes the difference
     return question.decided(
         judged(effect, task, arm)
         for task in found.tasks
-        for arm in found.arms
-        if not found.is_plain(arm)
-        and (effect := found.effect(task, arm, found.plan.reference, FRONTIER, sharpness)) is not None
+        for arm in alike
+        if (effect := found.effect(task, arm, reference, FRONTIER, sharpness)) is not None
     )
 
 

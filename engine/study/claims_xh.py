@@ -79,8 +79,10 @@ def table_1(found: Evidence) -> list[Number]:
         spread = (
             math.sqrt(sum((v - middle) ** 2 for v in values) / (len(values) - 1)) if middle and values[1:] else None
         )
-        remark = "" if step == TABLE_1_STEP else f"ours after {step} steps"
-        numbers.append(Number(regulariser or "none", paper, arm, middle, spread, len(values), remark))
+        remarks = [] if step == TABLE_1_STEP else [f"ours after {step} steps"]
+        every = [outcome.diverged for seeds in entry.at(step).values() for outcome in seeds.values()]
+        remarks += [f"{sum(every)} of {len(every)} optimizees diverged and are left out"] if any(every) else []
+        numbers.append(Number(regulariser or "none", paper, arm, middle, spread, len(values), "; ".join(remarks)))
     return numbers
 
 
