@@ -249,6 +249,17 @@ def test_what_has_ended_stays_so(tmp_path):
     assert again.verdict(other, "queued", ()) == BUSY
 
 
+@pytest.mark.parametrize(("state", "verdict"), [("failed", FAILED), ("stopped", LEFT)])
+def test_the_clock_of_a_runs_host_may_be_behind(tmp_path, state, verdict):
+    """Else what fails at once would be started again for as long as the clocks differ."""
+    run = run_in(tmp_path, state)
+    tried = Attempts(retry_failed=True)
+    for minutes, expected in ((9, START), (8, verdict)):
+        (run.path / "status.json").write_text(json.dumps({"state": state, "heartbeat": time.time() - 60 * minutes}))
+        assert tried.verdict(run, state, ()) == expected
+        tried.started(run)
+
+
 # -- slots ------------------------------------------
 
 

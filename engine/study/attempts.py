@@ -35,10 +35,13 @@ class Attempts:
         self.reasons: dict[Path, str] = {}  # why a run is not tried again
         self._forgiven = set(forgiven)
         self._why = why
+        self._first_seen: dict[Path, float] = {}  # heartbeats, by the clocks of the runs' hosts
         self._tries: dict[Path, tuple[int, int]] = {}  # how often it was started, and the step from which
 
     def verdict(self, run: RunReader, state: str, pending: Collection[Path]) -> str:
         """What to do about a run in this state; `pending` must have been looked up before the state."""
+        if run.path not in self._first_seen:
+            self._first_seen[run.path] = run.recorded_status().heartbeat
         if run.path in pending:
             return BUSY
         if run.path in self.reasons:
@@ -73,5 +76,9 @@ class Attempts:
         return START
 
     def _in_my_time(self, run: RunReader) -> bool:
-        """Whether the run was last written to since this scheduler began."""
-        return run.recorded_status().heartbeat >= self.began
+        """Whether the run was last written to since this scheduler began.
+
+        Also where the clock of the run's host is behind this one's: else what fails at once would be started for ever.
+        """
+        heartbeat = run.recorded_status().heartbeat
+        return heartbeat >= self.began or heartbeat != self._first_seen.get(run.path, heartbeat)
