@@ -98,14 +98,19 @@ class Run:
             raise RunError(f"{where}: cannot create a run folder there: {error.strerror}") from None
 
     def _fill(self, document: str, facts: Mapping[str, Any]) -> Self:
-        """Write what a new run has. run.json is the last, so that readers see a whole run; a failure leaves nothing."""
+        """Write what a new run has. run.json is the last, so that readers see a whole run; a failure leaves nothing.
+
+        But what was in the folder before stays: a run may have lost nothing but its run.json.
+        """
+        is_new = not any(path.is_file() for path in self.path.rglob("*"))
         try:
             self._status = Status(message="waiting for its process").of_this_process()
             self._write_status()
             write_atomic(self.path / self.document, document)
             write_atomic(self.path / "run.json", json.dumps(facts, indent=2) + "\n")
         except BaseException:
-            shutil.rmtree(self.path, ignore_errors=True)
+            if is_new:
+                shutil.rmtree(self.path, ignore_errors=True)
             raise
         return self
 

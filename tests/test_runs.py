@@ -335,6 +335,20 @@ def test_a_disk_that_fills_up_leaves_no_half_made_run(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_fills_up_takes_nothing_from_a_run_whose_facts_are_lost(run, monkeypatch):
+    """A study makes a run without a run.json anew, checkpoint and all."""
+    (run.path / "run.json").unlink()
+    (run.checkpoints / "last.safetensors").write_text("hours of work")
+
+    def full(path, data, **options):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("engine.writer.write_atomic", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        Run.create(run.path.parent, preset(), run_id=run.id)
+    assert (run.checkpoints / "last.safetensors").read_text() == "hours of work"
+
+
 def test_what_was_written_since_is_not_forgotten(run):
     """Another process may have gone on with the run between the look at it and the lock."""
     late = Run(run.path)
