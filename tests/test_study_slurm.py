@@ -19,8 +19,9 @@ from engine.control import Control
 from engine.errors import LregError, SettingsError
 from engine.reader import RunReader
 from engine.runs import Run, RunStore
+from engine.study import slurm as slurm_executor
 from engine.study import slurm_options
-from engine.study.job import StudyJob
+from engine.study.job import Schedule, StudyJob
 from engine.study.loop import Look, StudyLoop
 from engine.study.plan import StudyPlan
 from engine.study.slurm import Slurm
@@ -50,6 +51,12 @@ def closed(slurm):
     yield
     ask("scancel", "--quiet", "--partition=low")
     ask("scontrol", "update", "PartitionName=low", "State=UP")
+
+
+def test_a_folder_whose_name_would_be_a_line_of_the_script_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm_executor, "check_there", lambda: None)
+    with pytest.raises(LregError, match=r"x\\ntouch pwned #: found a line break"):
+        slurm_executor.executor(Schedule("slurm"), tmp_path / "x\ntouch pwned #", None)
 
 
 class Scheduler(StudyLoop):

@@ -39,12 +39,21 @@ def executor(schedule: Schedule, folder: Path, data_dir: Path | None) -> Slurm:
     """The executor of a study's schedule. Raises LregError where options do not fit, or something is missing."""
     options = Options.of(schedule.slurm)
     check_there()
+    _check_name(folder)
     device = schedule.devices
     if device not in ("auto", "cpu", "cuda"):
         raise LregError(f"--devices: found {printable(device)}; allowed with --executor slurm: auto, cpu, cuda")
     if device == "auto" and options.wants_gpus:
         device = "cuda"  # and no run that falls back to the CPU
     return Slurm(options, folder, jobs=schedule.jobs, device=device, threads=schedule.threads, data_dir=data_dir)
+
+
+def _check_name(folder: Path) -> None:
+    """Raise LregError where a study's path would not stay on one line of the job's script: its rest would be run."""
+    if not str(folder).isprintable():
+        raise LregError(
+            f"{printable(str(folder))}: found a line break or the like in its name; allowed: none for Slurm"
+        )
 
 
 class Slurm:
