@@ -17,6 +17,7 @@ from engine.runs import RunStore
 from engine.study.axes import grid
 from engine.study.document import StudyError, load_study, shipped_studies
 from engine.study.plan import StudyPlan
+from engine.study.state import plan_of
 from engine.transfer_plan import TransferSettings, make
 
 STAMP = "20261121-120000"
@@ -467,3 +468,19 @@ def test_a_study_from_a_stranger_is_refused_in_one_line(change):
     assert StudyPlan.from_json(document) == plan
     with pytest.raises(RunError, match=r"^study\.json: no study \(.+\)$"):
         StudyPlan.from_json({**document, **change})
+
+
+def test_a_study_from_a_stranger_that_asks_for_any_number_of_runs_is_refused_before_they_are_made(tmp_path):
+    document = json.loads(load_study("smoke", (), "20261121-000000").dumps())
+    many = [{"key": f"meta.{name}", "values": list(range(1000))} for name in ("epochs", "meta_batch", "truncation")]
+    document["arms"][0]["axes"] = many
+    (tmp_path / "study.json").write_text(json.dumps(document))
+    with pytest.raises(RunError, match=r"^study\.json: found \d+ runs; allowed: at most 10000$") as refused:
+        plan_of(tmp_path)
+    assert "2000000006 runs" in str(refused.value)
+    document["search"] = {"trials": 5}
+    (tmp_path / "study.json").write_text(json.dumps(document))
+    assert plan_of(tmp_path).search
+    (tmp_path / "trials.json").write_text(json.dumps({"none": [{}] * 6000}))
+    with pytest.raises(RunError, match="found 12000 runs"):
+        plan_of(tmp_path)

@@ -6,13 +6,16 @@ A cell's state is that of its run, or "missing". So a scheduler that was killed 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.errors import RunError
 from engine.files import read_json
 from engine.reader import RunReader
 from engine.results import best_of, mean
+from engine.study.arms import MOST_CELLS
 from engine.study.plan import Cell, Point, StudyPlan
 from engine.writer import is_complete
 
@@ -46,8 +49,19 @@ class Candidate:
 
 
 def plan_of(folder: Path) -> StudyPlan:
-    """The plan in a study's folder. Raises RunError where there is none."""
-    return StudyPlan.from_json(read_json(folder / "study.json", 2**24))
+    """The plan in a study's folder. Raises RunError where there is none, or where it asks for too many runs."""
+    plan = StudyPlan.from_json(read_json(folder / "study.json", 2**24))
+    if plan.search is None:
+        check_count(sum(math.prod(len(axis.values) for axis in arm.axes) for arm in plan.arms) * len(plan.seeds))
+    else:
+        check_count(sum(map(len, trials_of(folder).values())) * len(plan.seeds))
+    return plan
+
+
+def check_count(cells: int) -> None:
+    """Raise RunError before they are made: a file from strangers may ask for any number."""
+    if cells > MOST_CELLS:
+        raise RunError(f"study.json: found {cells} runs; allowed: at most {MOST_CELLS}")
 
 
 def trials_of(folder: Path) -> dict[str, list[Point]]:
