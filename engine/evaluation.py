@@ -59,8 +59,9 @@ def validate(
 
     A team shares the optimizees out, and all of its processes get the figures.
 
-    `validation_loss` is what checkpoints are chosen by. There a diverged optimizee counts with ten times its first
-    loss, so that one of them cannot decide alone; the other figures leave out what is not finite.
+    `validation_loss` is what checkpoints are chosen by, and like `validation_mean_loss` what a study can pick winners
+    by. There a diverged optimizee counts with ten times its first loss, so that one of them cannot decide alone; the
+    other figures leave out what is not finite.
     """
     probe = _probe(settings, (settings.radius,))
     everyone = [(index, number) for index in range(len(tasks)) for number in range(settings.optimizees)]
@@ -77,9 +78,9 @@ def validate(
     outcomes = dealt_back(team.do(part))
     marks = [outcome["marks"][-1] for outcome in outcomes]
     radius = transfer.radius_key(settings.radius)
-    figures = {
-        "validation_loss": statistics.fmean(_capped(outcome) for outcome in outcomes),
-        "validation_mean_loss": _mean([outcome["mean_loss"] for outcome in outcomes]),
+    figures: dict[str, float | None] = {
+        "validation_loss": statistics.fmean(_capped(item, item["marks"][-1]["validation_loss"]) for item in outcomes),
+        "validation_mean_loss": statistics.fmean(_capped(item, item["mean_loss"]) for item in outcomes),
         "validation_diverged": float(sum(outcome["diverged"] for outcome in outcomes)),
     }
     for name in ("train_loss", "test_loss", "test_accuracy", "top_eigenvalue", "parameter_norm"):
@@ -131,9 +132,8 @@ def _probe(settings: EvaluationSettings, radii: Sequence[float]) -> ProbeSetting
     return ProbeSettings(radii, settings.examples, settings.restarts, settings.ascent_steps, settings.precision)
 
 
-def _capped(outcome: dict[str, Any]) -> float:
+def _capped(outcome: dict[str, Any], loss: float | None) -> float:
     first = outcome["curve"]["train_loss"][0]
-    loss = outcome["marks"][-1]["validation_loss"]
     cap = DIVERGED * first if first is not None else math.inf
     return min(loss, cap) if loss is not None else cap
 

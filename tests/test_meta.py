@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from engine import evaluation
 from engine.errors import PresetError, TrainingError
 from engine.meta import MetaTrainer
 from engine.preset import from_mapping, load_preset, merge
@@ -262,3 +263,19 @@ def test_meta_training_runs_on_the_gpu():
     records = run(one)
     assert all(math.isfinite(record["meta_loss"]) for record in records if "meta_loss" in record)
     assert all(tensor.is_cuda for tensor in one.phi.values())
+
+
+@pytest.mark.parametrize("name", ["validation_loss", "validation_mean_loss"])
+def test_what_winners_are_picked_by_counts_what_diverged(monkeypatch, name):
+    """Else an optimizer that breaks most optimizees could win by those that it leaves."""
+
+    def outcome(loss: float | None) -> dict:
+        figures = ("train_loss", "test_loss", "test_accuracy", "top_eigenvalue", "parameter_norm", "validation_loss")
+        ball = {figure: {} for figure in ("sharpness", "max_grad_norm", "surrogate_gap")}
+        mark = {**dict.fromkeys(figures, loss), **ball}
+        return {"curve": {"train_loss": [2.0]}, "mean_loss": loss, "marks": [mark], "diverged": loss is None}
+
+    monkeypatch.setattr(evaluation.transfer, "evaluate", lambda *_, **__: {"seeds": [outcome(0.1), outcome(None)]})
+    settings = evaluation.EvaluationSettings(optimizees=2)
+    figures = evaluation.validate([None], None, {}, 10, settings)
+    assert figures[name] == pytest.approx((0.1 + 20.0) / 2) and figures["train_loss"] == 0.1
