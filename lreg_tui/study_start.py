@@ -1,4 +1,4 @@
-"""Starting studies from the console: what can be picked, how long it may take, the start itself, and going on with one.
+"""Starting studies from the console: how long one may take, the start itself, and going on with one.
 
 These wait for disks and processes: not for the console's loop.
 """
@@ -8,16 +8,12 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tomli
-
-from engine import document as documents
 from engine.errors import LregError, RunError
-from engine.files import read_limited
 from engine.runs import RunReader, RunStore
 from engine.status import LIVE
 from engine.study.job import Schedule, StudyJob, new_stamp, unfinished
@@ -25,18 +21,6 @@ from engine.study.plan import ArmPlan, StudyPlan
 from lreg_tui import actions, launch
 from lreg_tui.feed import RunRow
 from lreg_tui.present import duration
-
-TABLES = ("arm", "axes", "transfer", "search", "pick")  # one of which a study has, and no preset
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A study that can be started; `reference` is what `lreg study` is given. It may have been written by strangers."""
-
-    group: str
-    reference: str
-    name: str
-    about: str
 
 
 @dataclass(frozen=True)
@@ -56,25 +40,6 @@ class Size:
             return "no run here tells how long that takes"
         without = f", without {', '.join(self.unknown)}" if self.unknown else ""
         return f"about {duration(self.seconds)} of meta-training, one run at a time, as fast as the runs here{without}"
-
-
-def offers(folder: Path) -> Iterator[Offer]:
-    """The shipped studies, small ones first, and those in a folder."""
-    from engine.study.document import shipped_studies
-
-    for name, path in sorted(shipped_studies().items(), key=lambda item: (item[0] != "smoke", item[0])):
-        yield Offer("shipped", name, name, str((_values(path) or {}).get("description", "")))
-    for path in sorted(folder.glob("*.toml")):
-        values = _values(path)
-        if path.name != "pyproject.toml" and values is not None and any(table in values for table in TABLES):
-            yield Offer("in this folder", str(path), path.name, str(values.get("description", "")))
-
-
-def _values(path: Path) -> dict[str, Any] | None:
-    try:
-        return tomli.loads(read_limited(path, documents.LARGEST_FILE).decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        return None
 
 
 def size_of(reference: str, rows: Sequence[RunRow]) -> Size:

@@ -16,9 +16,9 @@ from textual.widgets import Input, Label, Static
 from engine.errors import LregError
 from engine.runs import STUDIES, RunStore
 from lreg_tui import study_start
+from lreg_tui.offers import Offer
 from lreg_tui.present import clean, clean_block
 from lreg_tui.screens.ending import Ending
-from lreg_tui.study_start import Offer
 from lreg_tui.threads import off_the_loop
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.line_input import LineInput
