@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.errors import LregError, RunError
 from engine.runs import RunReader, RunStore
@@ -40,6 +40,13 @@ class Size:
             return "no run here tells how long that takes"
         without = f", without {', '.join(self.unknown)}" if self.unknown else ""
         return f"about {duration(self.seconds)} of meta-training, one run at a time, as fast as the runs here{without}"
+
+
+class Started(NamedTuple):
+    """A study that a process has; `was_there`: unfinished, so that it goes on."""
+
+    path: Path
+    was_there: bool
 
 
 def size_of(reference: str, rows: Sequence[RunRow]) -> Size:
@@ -89,10 +96,10 @@ def _inner_steps(meta: Mapping[str, Any]) -> float:
     return float(meta["epochs"] * meta["meta_batch"] * sum(stages) / len(stages))
 
 
-def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path | None) -> tuple[str, bool]:
+def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path | None) -> Started:
     """As `lreg study --detach` does it: go on with this study if it is there unfinished, else begin it.
 
-    Returns its id, and whether it was there. Raises LregError with the reason.
+    Raises LregError with the reason.
     """
     from engine.study import inputs, transfers
     from engine.study.document import load_study
@@ -108,7 +115,7 @@ def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path 
         job = StudyJob(found.path)
     Schedule(jobs=jobs).write(job.path)
     _launch(job.path, data_dir)
-    return job.path.name, found is not None
+    return Started(job.path, was_there=found is not None)
 
 
 def resume(path: Path, data_dir: Path | None = None) -> str:
