@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.errors import LregError, RunError
 from engine.runs import RunReader, RunStore
 from engine.status import LIVE
-from engine.study.job import Schedule, StudyJob, new_stamp, unfinished
+from engine.study.job import Schedule, new_stamp, unfinished
 from engine.study.plan import ArmPlan, StudyPlan
+from engine.study.start import go_on, take_up
 from lreg_tui import actions, launch
 from lreg_tui.feed import RunRow
 from lreg_tui.present import duration
@@ -101,19 +101,13 @@ def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path 
 
     Raises LregError with the reason.
     """
-    from engine.study import inputs, transfers
     from engine.study.document import load_study
 
     plan = load_study(reference, [f"name={json.dumps(name)}"] if name else (), new_stamp(store))
     found, _ = unfinished(store, plan)
-    if found is None:
-        inputs.check(transfers.tasks(plan), data_dir)
-        job = StudyJob.start(store.root, plan, argv=sys.argv, data_dir=data_dir)
-    elif (state := found.state) in LIVE:
+    if found is not None and (state := found.state) in LIVE:
         raise RunError(f"study {found.id} is {state}")
-    else:
-        job = StudyJob(found.path)
-    Schedule(jobs=jobs).write(job.path)
+    job = take_up(store, plan, found, Schedule(jobs=jobs), data_dir)
     _launch(job.path, data_dir)
     return Started(job.path, was_there=found is not None)
 
@@ -123,7 +117,7 @@ def resume(path: Path, data_dir: Path | None = None) -> str:
     reader = RunReader(path)
     if (state := reader.state) not in actions.RESUMABLE:
         raise RunError(f"{actions.called(reader)} is {state}: nothing to resume")
-    replace(Schedule.of(path), retry_failed=True).write(path)
+    go_on(path)
     _launch(path, data_dir)
     return f"{actions.called(reader)} goes on"
 
