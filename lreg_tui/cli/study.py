@@ -19,11 +19,11 @@ from engine.study.snapshot import Snapshot, Watcher
 from engine.study.start import go_on, take_up
 from lreg_tui import launch, present, study_worker
 from lreg_tui.cli import output, slurm_options
-from lreg_tui.cli.control import Detach
 from lreg_tui.cli.follow import print_quietly
 from lreg_tui.cli.options import (
     AsJson,
     DataDir,
+    Detach,
     RunsDir,
     check_choice,
     complete_study,
@@ -142,11 +142,7 @@ def _do(job: StudyJob, *, detach: bool, as_json: bool, data_dir: Path | None) ->
     reader = RunReader(job.path)
     if detach:
         launch.start_detached(reader, data_dir=data_dir, module=study_worker.MODULE)
-        if as_json:
-            output.emit({"study": reader.id, "path": str(reader.path)})
-        else:
-            print(present.clean(reader.id))
-            output.say(f"started; watch it with: lreg watch {reader.id}")
+        output.tell_started("study", reader, as_json)
         return
     if as_json:
         output.emit({"event": "study", "id": reader.id, "path": str(reader.path)})
