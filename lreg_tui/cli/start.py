@@ -18,7 +18,7 @@ from engine.runs import Run, RunReader, RunStore
 from engine.status import LIVE
 from engine.transfer_job import TransferJob
 from lreg_tui import launch
-from lreg_tui.cli import output, several
+from lreg_tui.cli import output, several, study, transfer
 from lreg_tui.cli.follow import Follower, print_quietly
 from lreg_tui.cli.options import (
     AsJson,
@@ -110,13 +110,9 @@ def resume(
     if nproc is not None and (reader.is_transfer or reader.is_study):
         raise RunError(f"--nproc: {reader.id} is no run; several processes can share nothing else")
     if reader.is_study:
-        from lreg_tui.cli import study
-
         study.resume(reader, device=device, detach=detach, as_json=as_json, data_dir=data_dir)
         return
     if reader.is_transfer:
-        from lreg_tui.cli import transfer
-
         transfer.do(TransferJob(reader.path), detach=detach, as_json=as_json, device=device, data_dir=data_dir)
         return
     preset = reader.preset()  # a damaged one is found before anything starts
