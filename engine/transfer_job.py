@@ -15,15 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from engine import provenance, scale
+from engine import scale
 from engine.control import Control, Stopped
 from engine.errors import RunError, printable
 from engine.files import read_json, strict, write_atomic
 from engine.held_run import HeldRun
+from engine.job import Job
 from engine.reader import LARGEST_TRANSFER, RunReader
 from engine.runs import JOBS
 from engine.transfer_plan import Plan, Planned
-from engine.writer import Run, folder_of, is_complete, new_folder, stamp_of, utc_now
+from engine.writer import Run
 
 if TYPE_CHECKING:
     from engine.optimizer_source import Source
@@ -37,9 +38,11 @@ Listener = Callable[[dict[str, Any]], None]
 """Is told of every evaluation when it is complete."""
 
 
-class TransferJob(Run):
+class TransferJob(Job):
     """The folder of a transfer job, for its one writer."""
 
+    kind: ClassVar[str] = "transfer"
+    home: ClassVar[str] = JOBS
     document: ClassVar[str] = "plan.json"
     kept: ClassVar[str] = "what was measured"
 
@@ -58,24 +61,9 @@ class TransferJob(Run):
 
         With a `job_id`, the job of that id if it is there; one that was never completed is made anew.
         """
-        created, folder = utc_now(), store_dir / JOBS
-        try:
-            path = folder_of(folder, job_id) if job_id else new_folder(folder, stamp_of(created), "transfer")
-            if is_complete(path):
-                return cls(path)
-            facts = {
-                "id": path.name,
-                "name": "transfer",
-                "kind": "transfer",
-                "created": created,
-                "argv": list(argv),
-                "device": device,
-                "data_dir": str(Path(data_dir).absolute()) if data_dir is not None else None,
-                **provenance.describe(),
-            }
-            return cls(path)._fill(plan.dumps(), facts)
-        except OSError as error:
-            raise RunError(f"{error.filename or store_dir}: cannot create a folder there: {error.strerror}") from None
+        return cls._make(
+            store_dir, "transfer", plan.dumps(), job_id=job_id, argv=argv, data_dir=data_dir, device=device
+        )
 
 
 class TransferLoop(HeldRun):

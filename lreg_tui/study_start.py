@@ -1,4 +1,4 @@
-"""Starting studies from the console: what can be picked, how long it may take, the start itself, and going on with one.
+"""Starting studies from the console: how long one may take, the start itself, and going on with one.
 
 These wait for disks and processes: not for the console's loop.
 """
@@ -7,36 +7,20 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import tomli
-
-from engine import document as documents
 from engine.errors import LregError, RunError
-from engine.files import read_limited
 from engine.runs import RunReader, RunStore
 from engine.status import LIVE
-from engine.study.job import Schedule, StudyJob, new_stamp, unfinished
+from engine.study.job import Schedule, new_stamp, unfinished
 from engine.study.plan import ArmPlan, StudyPlan
+from engine.study.start import go_on, take_up
 from lreg_tui import actions, launch
 from lreg_tui.feed import RunRow
 from lreg_tui.present import duration
-
-TABLES = ("arm", "axes", "transfer", "search", "pick")  # one of which a study has, and no preset
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A study that can be started; `reference` is what `lreg study` is given. It may have been written by strangers."""
-
-    group: str
-    reference: str
-    name: str
-    about: str
 
 
 @dataclass(frozen=True)
@@ -58,23 +42,11 @@ class Size:
         return f"about {duration(self.seconds)} of meta-training, one run at a time, as fast as the runs here{without}"
 
 
-def offers(folder: Path) -> Iterator[Offer]:
-    """The shipped studies, small ones first, and those in a folder."""
-    from engine.study.document import shipped_studies
+class Started(NamedTuple):
+    """A study that a process has; `was_there`: unfinished, so that it goes on."""
 
-    for name, path in sorted(shipped_studies().items(), key=lambda item: (item[0] != "smoke", item[0])):
-        yield Offer("shipped", name, name, str((_values(path) or {}).get("description", "")))
-    for path in sorted(folder.glob("*.toml")):
-        values = _values(path)
-        if path.name != "pyproject.toml" and values is not None and any(table in values for table in TABLES):
-            yield Offer("in this folder", str(path), path.name, str(values.get("description", "")))
-
-
-def _values(path: Path) -> dict[str, Any] | None:
-    try:
-        return tomli.loads(read_limited(path, documents.LARGEST_FILE).decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        return None
+    path: Path
+    was_there: bool
 
 
 def size_of(reference: str, rows: Sequence[RunRow]) -> Size:
@@ -124,26 +96,20 @@ def _inner_steps(meta: Mapping[str, Any]) -> float:
     return float(meta["epochs"] * meta["meta_batch"] * sum(stages) / len(stages))
 
 
-def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path | None) -> tuple[str, bool]:
+def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path | None) -> Started:
     """As `lreg study --detach` does it: go on with this study if it is there unfinished, else begin it.
 
-    Returns its id, and whether it was there. Raises LregError with the reason.
+    Raises LregError with the reason.
     """
-    from engine.study import inputs, transfers
     from engine.study.document import load_study
 
     plan = load_study(reference, [f"name={json.dumps(name)}"] if name else (), new_stamp(store))
     found, _ = unfinished(store, plan)
-    if found is None:
-        inputs.check(transfers.tasks(plan), data_dir)
-        job = StudyJob.start(store.root, plan, argv=sys.argv, data_dir=data_dir)
-    elif (state := found.state) in LIVE:
+    if found is not None and (state := found.state) in LIVE:
         raise RunError(f"study {found.id} is {state}")
-    else:
-        job = StudyJob(found.path)
-    Schedule(jobs=jobs).write(job.path)
+    job = take_up(store, plan, found, Schedule(jobs=jobs), data_dir)
     _launch(job.path, data_dir)
-    return job.path.name, found is not None
+    return Started(job.path, was_there=found is not None)
 
 
 def resume(path: Path, data_dir: Path | None = None) -> str:
@@ -151,7 +117,7 @@ def resume(path: Path, data_dir: Path | None = None) -> str:
     reader = RunReader(path)
     if (state := reader.state) not in actions.RESUMABLE:
         raise RunError(f"{actions.called(reader)} is {state}: nothing to resume")
-    replace(Schedule.of(path), retry_failed=True).write(path)
+    go_on(path)
     _launch(path, data_dir)
     return f"{actions.called(reader)} goes on"
 

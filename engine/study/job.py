@@ -10,14 +10,13 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, ClassVar
 
-from engine import provenance
 from engine.errors import RunError
 from engine.files import read_json, write_atomic
+from engine.job import Job
 from engine.reader import RunReader
 from engine.runs import STUDIES, RunStore
 from engine.study.plan import StudyPlan
 from engine.study.state import plan_of
-from engine.writer import Run, new_folder, utc_now
 
 SCHEDULE = "schedule.json"
 
@@ -45,9 +44,11 @@ class Schedule:
         return cls(**fitting)
 
 
-class StudyJob(Run):
+class StudyJob(Job):
     """The folder of a study, for its one scheduler."""
 
+    kind: ClassVar[str] = "study"
+    home: ClassVar[str] = STUDIES
     document: ClassVar[str] = "study.json"
     kept: ClassVar[str] = "what its runs have done"
 
@@ -61,20 +62,7 @@ class StudyJob(Run):
         data_dir: str | os.PathLike[str] | None = None,
     ) -> StudyJob:
         """Make the folder of a new study. Raises RunError where it cannot be made."""
-        try:
-            path = new_folder(store_dir / STUDIES, plan.stamp, plan.name)
-            facts = {
-                "id": path.name,
-                "name": plan.name,
-                "kind": "study",
-                "created": utc_now(),
-                "argv": list(argv),
-                "data_dir": str(Path(data_dir).absolute()) if data_dir is not None else None,
-                **provenance.describe(),
-            }
-            return cls(path)._fill(plan.dumps(), facts)
-        except OSError as error:
-            raise RunError(f"{error.filename or store_dir}: cannot create a folder there: {error.strerror}") from None
+        return cls._make(store_dir, plan.name, plan.dumps(), stamp=plan.stamp, argv=argv, data_dir=data_dir)
 
 
 def new_stamp(store: RunStore) -> str:

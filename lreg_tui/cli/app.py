@@ -11,7 +11,21 @@ import typer
 from engine.device import wait_politely
 from engine.errors import LregError
 from lreg_tui import __version__
-from lreg_tui.cli import bench, compare, control, export, logs, look, machine, output, plot, presets, study, transfer
+from lreg_tui.cli import (
+    bench,
+    compare,
+    control,
+    export,
+    logs,
+    look,
+    machine,
+    output,
+    plot,
+    presets,
+    start,
+    study,
+    transfer,
+)
 
 app = typer.Typer(
     name="lreg",
@@ -21,8 +35,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(control.run)
-app.command()(control.resume)
+app.command()(start.run)
+app.command()(start.resume)
 app.command()(control.stop)
 app.command()(control.pause)
 app.command("continue")(control.continue_)

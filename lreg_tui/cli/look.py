@@ -20,10 +20,10 @@ from engine.transfer_plan import Plan
 from lreg_tui import present
 from lreg_tui.actions import called
 from lreg_tui.cli import output, results
-from lreg_tui.cli.control import summarize
 from lreg_tui.cli.follow import Follower, ordered, radius_of
 from lreg_tui.cli.listing import SORTS, Listed, run_table
 from lreg_tui.cli.options import AsJson, RunOrJobReference, RunsDir, check_choice, find_run
+from lreg_tui.cli.summary import summarize
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -124,3 +124,7 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the preset; may be given again."),
 ]
+Device = Annotated[
+    str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps. Default: auto.")
+]
+Detach = Annotated[bool, typer.Option("--detach", help="Return at once; the run outlives this terminal.")]

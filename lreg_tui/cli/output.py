@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from engine.runs import RunReader
+
 PIPE_WIDTH = 200  # without a terminal nothing is cut or wrapped to a screen
 GAP = 2  # between two columns
 PLAIN = {"±": "+-", "–": "-", "…": "...", "─": "-", "━": "-", "×": "x"}  # where an encoding has no such character
@@ -76,6 +78,15 @@ def emit(value: dict[str, Any]) -> None:
 def say(text: str) -> None:
     """A line for people on stderr."""
     print(present.clean(text), file=sys.stderr, flush=True)
+
+
+def tell_started(kind: str, reader: RunReader, as_json: bool) -> None:
+    """What was started in the background: a run, a transfer, a study."""
+    if as_json:
+        emit({kind: reader.id, "path": str(reader.path)})
+    else:
+        print(present.clean(reader.id))
+        say(f"started; watch it with: lreg watch {reader.id}")
 
 
 def say_damaged(files: int) -> None:

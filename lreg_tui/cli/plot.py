@@ -15,8 +15,16 @@ from engine.figures.landscapes import LandscapePanel, LandscapeSettings, landsca
 from engine.settings import Setting
 from lreg_tui import present
 from lreg_tui.cli import output
-from lreg_tui.cli.control import Device
-from lreg_tui.cli.options import DataDir, RunReferences, RunsDir, check_choice, complete_target, find_run, whole_number
+from lreg_tui.cli.options import (
+    DataDir,
+    Device,
+    RunReferences,
+    RunsDir,
+    check_choice,
+    complete_target,
+    find_run,
+    whole_number,
+)
 from lreg_tui.figures import page
 
 

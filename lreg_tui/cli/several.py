@@ -14,6 +14,7 @@ from engine.runs import Run, RunReader
 from lreg_tui import launch, present
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import Follower, print_quietly
+from lreg_tui.cli.summary import note_stopping, summarize
 
 
 def follow(torchrun: subprocess.Popen[bytes], reader: RunReader, as_json: bool) -> int:
@@ -21,8 +22,6 @@ def follow(torchrun: subprocess.Popen[bytes], reader: RunReader, as_json: bool) 
 
     Ctrl-C asks the run to stop; a second one ends its processes at once.
     """
-    from lreg_tui.cli.control import note_stopping, summarize
-
     if as_json:
         output.emit({"event": "run", "id": reader.id, "path": str(reader.path)})
         output.say(f"run {reader.id}")

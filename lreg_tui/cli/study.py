@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -15,17 +13,17 @@ from engine.control import Control
 from engine.errors import RunError
 from engine.runs import RunReader, RunStore
 from engine.status import LIVE
-from engine.study.executors import names
 from engine.study.job import Schedule, StudyJob, new_stamp, unfinished
 from engine.study.plan import StudyPlan
 from engine.study.snapshot import Snapshot, Watcher
+from engine.study.start import go_on, take_up
 from lreg_tui import launch, present, study_worker
 from lreg_tui.cli import output, slurm_options
-from lreg_tui.cli.control import Detach
 from lreg_tui.cli.follow import print_quietly
 from lreg_tui.cli.options import (
     AsJson,
     DataDir,
+    Detach,
     RunsDir,
     check_choice,
     complete_study,
@@ -105,18 +103,12 @@ def study(
     if dry_run:
         _print_dry_run(plan, found, store, as_json)
         return
-    if found is None:
-        from engine.study import inputs, transfers
-
-        if has_changed:
-            output.say(f"there is an unfinished study {plan.name} with another plan; this is a new one")
-        inputs.check(transfers.tasks(plan), data_dir, names(devices) if executor == "local" else ())
-        job = StudyJob.start(store.root, plan, argv=sys.argv, data_dir=data_dir)
-    else:
+    if found is not None:
         _check_free(found)
         output.say(f"going on with {found.id} (--new begins anew)")
-        job = StudyJob(found.path)
-    schedule.write(job.path)
+    elif has_changed:
+        output.say(f"there is an unfinished study {plan.name} with another plan; this is a new one")
+    job = take_up(store, plan, found, schedule, data_dir)
     _do(job, detach=detach, as_json=as_json, data_dir=data_dir)
 
 
@@ -135,10 +127,7 @@ def _write_report(reader: RunReader, as_json: bool) -> None:
 
 def resume(reader: RunReader, *, device: str | None, detach: bool, as_json: bool, data_dir: Path | None) -> None:
     """Go on with a study as it was scheduled last; what failed is tried again."""
-    schedule = replace(Schedule.of(reader.path), retry_failed=True)
-    schedule = replace(schedule, devices=device) if device else schedule
-    schedule.write(reader.path)
-    _do(StudyJob(reader.path), detach=detach, as_json=as_json, data_dir=data_dir)
+    _do(go_on(reader.path, device or ""), detach=detach, as_json=as_json, data_dir=data_dir)
 
 
 def _check_free(reader: RunReader) -> None:
@@ -153,11 +142,7 @@ def _do(job: StudyJob, *, detach: bool, as_json: bool, data_dir: Path | None) ->
     reader = RunReader(job.path)
     if detach:
         launch.start_detached(reader, data_dir=data_dir, module=study_worker.MODULE)
-        if as_json:
-            output.emit({"study": reader.id, "path": str(reader.path)})
-        else:
-            print(present.clean(reader.id))
-            output.say(f"started; watch it with: lreg watch {reader.id}")
+        output.tell_started("study", reader, as_json)
         return
     if as_json:
         output.emit({"event": "study", "id": reader.id, "path": str(reader.path)})

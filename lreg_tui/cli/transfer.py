@@ -20,11 +20,12 @@ from engine.transfer_plan import BASELINE_NAMES, Plan
 from lreg_tui import launch, present, transfer_request
 from lreg_tui.actions import called
 from lreg_tui.cli import output, results
-from lreg_tui.cli.control import Detach, Device
 from lreg_tui.cli.follow import Follower, print_quietly
 from lreg_tui.cli.options import (
     AsJson,
     DataDir,
+    Detach,
+    Device,
     RunReferences,
     RunsDir,
     complete_checkpoint,
@@ -144,11 +145,7 @@ def do(
     reader = RunReader(job.path)
     if detach:
         launch.start_detached(reader, device=device, data_dir=data_dir)
-        if as_json:
-            output.emit({"transfer": reader.id, "path": str(reader.path)})
-        else:
-            print(present.clean(reader.id))
-            output.say(f"started; watch it with: lreg watch {reader.id}")
+        output.tell_started("transfer", reader, as_json)
         return
     finished: list[dict[str, Any]] = []
 

@@ -52,9 +52,9 @@ class PresetCheckingScreen(PresetSavingScreen):
     async def action_pick(self) -> None:
         if not await self._may_go("Take another preset?"):
             return
-        reference = await self.app.push_screen_wait(PickPresetScreen(self.lreg.feed.rows))
-        if reference is not None:
-            self.open(reference)
+        offer = await self.app.push_screen_wait(PickPresetScreen(self.lreg.feed.rows))
+        if offer is not None:
+            self.open(offer.reference)
         elif self.draft is None:
             self.dismiss()
 

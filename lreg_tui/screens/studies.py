@@ -175,9 +175,11 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
             return
         started = await self.app.push_screen_wait(LaunchStudyScreen(offer, self.lreg.store, self.lreg.data_dir))
         if started is not None:
-            self._wanted = started.name
+            if started.was_there:
+                self.app.notify(f"going on with {clean(started.path.name, 200)}", markup=False)
+            self._wanted = started.path.name
             self._looked()
-            self.lreg.open_study(started)
+            self.lreg.open_study(started.path)
 
     def action_leave(self) -> None:
         self.dismiss()

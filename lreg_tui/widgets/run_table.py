@@ -10,27 +10,27 @@ from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.color import Color
-from textual.geometry import Region, Size
+from textual.geometry import Region
 from textual.message import Message
-from textual.scroll_view import ScrollView
-from textual.strip import Strip
 
 from lreg_tui import themes
 from lreg_tui.feed import RunRow
 from lreg_tui.messages import SelectionChanged
 from lreg_tui.run_list import RunList
 from lreg_tui.widgets.chart_canvas import visible
+from lreg_tui.widgets.line_table import LineTable
 from lreg_tui.widgets.run_columns import BY_KEY, Column
-from lreg_tui.widgets.run_lines import LEAD, Grid, Line, drawn
+from lreg_tui.widgets.run_lines import LEAD, Grid, Line
 
 AGES_EVERY_S = 20.0
 STYLES = "heading sorted cursor muted transfer bar done rest pin running queued paused crashed failed stopped finished"
 
 
-class RunTable(ScrollView, can_focus=True):
+class RunTable(LineTable):
     """Runs sorted, filtered and marked (see RunList). Rows go down by `show_runs`."""
 
     HELP_TITLE = "Table"
+    PREFIX = "run-table"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "mark", tooltip="mark for overlay, compare, transfer and actions"),
         Binding("enter", "open", "open", key_display="⏎", tooltip="everything about the run"),
@@ -45,7 +45,6 @@ class RunTable(ScrollView, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"run-table--{name}" for name in STYLES.split()}
     DEFAULT_CSS = """
     RunTable {
-        overflow-x: hidden; overflow-y: auto; scrollbar-size: 1 1; scrollbar-gutter: stable;
         & > .run-table--heading { color: $text-muted; }
         & > .run-table--sorted { color: $primary; text-style: bold; }
         & > .run-table--cursor { background: $foreground 12%; }
@@ -82,7 +81,6 @@ class RunTable(ScrollView, can_focus=True):
         super().__init__(id=id)
         self.runs = RunList()
         self._grid = Grid()
-        self._drawn: dict[int, Line] = {}  # by line of the widget
         self._told: tuple[tuple[str, ...], str | None] = ((), None)
 
     def on_mount(self) -> None:
@@ -110,7 +108,7 @@ class RunTable(ScrollView, can_focus=True):
         """Change the list; a cursor that was in view, or `leaps`, is in view then; draw and tell what is different."""
         before, offset = self.runs.cursor, self.scroll_offset.y
         change()
-        self.virtual_size = Size(self._room, len(self.runs.shown) + 1)
+        self._fit()
         if leaps or offset <= before < offset + self._page:
             self._scroll_to_cursor()
         self._lay_out()
@@ -132,27 +130,18 @@ class RunTable(ScrollView, can_focus=True):
     # -- keys and mouse ----------------------------------------------------------------------------------------------
 
     @property
-    def _room(self) -> int:
-        """Characters in a line."""
-        return self.scrollable_content_region.width
+    def count(self) -> int:
+        return len(self.runs.shown)
 
     @property
-    def _page(self) -> int:
-        """Rows in view."""
-        return max(1, self.size.height - 1)
+    def cursor(self) -> int:
+        return self.runs.cursor
 
     def move_to(self, place: int) -> None:
-        """Put the cursor on a row, by its place in the table."""
         self._change(lambda: self.runs.move_to(place), leaps=True)
 
     def action_move(self, rows: int) -> None:
         self.move_to(self.runs.cursor + rows)
-
-    def action_page(self, pages: int) -> None:
-        self.move_to(self.runs.cursor + pages * max(1, self._page - 1))
-
-    def action_go_to(self, place: int) -> None:
-        self.move_to(place if place >= 0 else len(self.runs.shown) - 1)
 
     def clear_marks(self) -> None:
         self._change(self.runs.clear_marks)
@@ -202,49 +191,21 @@ class RunTable(ScrollView, can_focus=True):
         grid = Grid.of(self.runs.shown, self._room)
         if grid != self._grid:
             self._grid = grid
-            self._drawn.clear()
-            self.refresh()
+            self._draw_all()
 
     def on_resize(self) -> None:
-        self.virtual_size = Size(self._room, len(self.runs.shown) + 1)
+        self._fit()
         self._lay_out()
         self._scroll_to_cursor()
 
-    def _scroll_to_cursor(self) -> None:
-        cursor, offset = self.runs.cursor, self.scroll_offset.y
-        wanted = min(max(offset, cursor - self._page + 1), cursor)
-        if wanted != offset:
-            self.scroll_to(y=wanted, animate=False, force=True)
+    def heading(self) -> Line:
+        return self._grid.heading(self.runs.sorted_by, self.runs.reverse)
 
-    def redraw_changed(self) -> None:
-        """Draw again the cells in view that show something else than before."""
-        for y in range(1, self.size.height):
-            before, now = self._drawn.get(y), self._line(y)
-            if before is None or before.has_cursor != now.has_cursor or len(before.cells) != len(now.cells):
-                self.refresh(Region(0, y, self._room, 1))
-                continue
-            for old, new in zip(before.cells, now.cells, strict=True):
-                if old != new:
-                    self.refresh(Region(new.start, y, new.width, 1))
+    def line(self, place: int) -> Line:
+        return self._grid.line(self.runs, place)
 
-    def _line(self, y: int) -> Line:
-        return self._grid.line(self.runs, y - 1 + self.scroll_offset.y)
-
-    def render_line(self, y: int) -> Strip:
-        if y == 0:
-            line = self._grid.heading(self.runs.sorted_by, self.runs.reverse)
-        else:
-            line = self._drawn[y] = self._line(y)
-        style = self.rich_style
-        if line.has_cursor:
-            style += self.get_component_rich_style("run-table--cursor")
-        return drawn(line, self._room, style, self._style_of)
-
-    def _style_of(self, kind: str) -> Style:
+    def style_of(self, kind: str) -> Style:
         if kind.startswith("series "):
             colour = visible(Color.parse(themes.SERIES[int(kind[7:])]), self.background_colors[1])  # as the charts do
             return Style(color=colour.rich_color)
-        if not kind:
-            return Style()
-        style = self.get_component_rich_style(f"run-table--{kind}")
-        return Style(color=style.color, bold=style.bold or None)  # the background is that of the line
+        return super().style_of(kind) if kind else Style()

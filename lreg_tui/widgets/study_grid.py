@@ -9,15 +9,13 @@ from typing import ClassVar
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region, Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
-from textual.strip import Strip
 
 from lreg_tui import themes
 from lreg_tui.study_rows import GridCell, GridRow, StudyLook
 from lreg_tui.widgets import study_scale
-from lreg_tui.widgets.run_lines import Line, drawn
+from lreg_tui.widgets.line_table import LineTable
+from lreg_tui.widgets.run_lines import Line
 from lreg_tui.widgets.study_cells import Columns, Shown
 
 MOST_MARKED = len(themes.MARKERS)
@@ -25,10 +23,11 @@ STYLES = "heading cursor muted arm winner best rank mark queued missing running 
 KINDS = frozenset(STYLES.split())
 
 
-class StudyGrid(ScrollView, can_focus=True):
+class StudyGrid(LineTable):
     """Rows are points of arms, columns are meta-seeds. A StudyLook goes down by `show`."""
 
     HELP_TITLE = "Grid"
+    PREFIX = "study-grid"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "open", key_display="⏎", tooltip="everything about the run under the cursor"),
         Binding("space", "mark", "mark", tooltip="mark the run, to compare it with others"),
@@ -47,7 +46,6 @@ class StudyGrid(ScrollView, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"study-grid--{name}" for name in KINDS}
     DEFAULT_CSS = """
     StudyGrid {
-        overflow-x: hidden; overflow-y: auto; scrollbar-size: 1 1; scrollbar-gutter: stable;
         scrollbar-color: $foreground 25%; scrollbar-background: $background;
         & > .study-grid--heading, & > .study-grid--missing, & > .study-grid--queued { color: $text-muted; }
         & > .study-grid--muted { color: $text-muted; }
@@ -80,7 +78,6 @@ class StudyGrid(ScrollView, can_focus=True):
         self.columns = Columns()
         self._is_search = False
         self._first = 0  # of the seeds in view
-        self._drawn: dict[int, Line] = {}  # by line of the widget
         self._told: tuple[object, ...] = ()
 
     # -- data goes down, news comes up -------------------------------------------------------------------------------
@@ -108,7 +105,7 @@ class StudyGrid(ScrollView, can_focus=True):
         """After a change: a cursor that was in view, or `leaps`, is in view; draw and tell what is different."""
         self.row = max(0, min(self.row, len(self.rows) - 1))
         self.seed = max(0, min(self.seed, len(self.seeds) - 1))
-        self.virtual_size = Size(self._room, len(self.rows) + 1)
+        self._fit()
         self._lay_out()
         if leaps:
             self._scroll_to_cursor()
@@ -121,28 +118,20 @@ class StudyGrid(ScrollView, can_focus=True):
     # -- keys and mouse ----------------------------------------------------------------------------------------------
 
     @property
-    def _room(self) -> int:
-        """Characters in a line."""
-        return self.scrollable_content_region.width
+    def count(self) -> int:
+        return len(self.rows)
 
     @property
-    def _page(self) -> int:
-        """Rows in view."""
-        return max(1, self.size.height - 1)
+    def cursor(self) -> int:
+        return self.row
 
-    def move_to(self, row: int, seed: int) -> None:
-        """Put the cursor on a cell, by its place."""
-        self.row, self.seed = row, seed
+    def move_to(self, place: int, seed: int | None = None) -> None:
+        """Put the cursor on a row, and where a seed is given, on its cell; both by their place."""
+        self.row, self.seed = place, self.seed if seed is None else seed
         self._change(leaps=True)
 
     def action_move(self, rows: int, seeds: int) -> None:
         self.move_to(self.row + rows, self.seed + seeds)
-
-    def action_page(self, pages: int) -> None:
-        self.move_to(self.row + pages * max(1, self._page - 1), self.seed)
-
-    def action_go_to(self, row: int) -> None:
-        self.move_to(row if row >= 0 else len(self.rows) - 1, self.seed)
 
     def action_open(self) -> None:
         if self.current is not None:
@@ -173,7 +162,7 @@ class StudyGrid(ScrollView, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         row, seed = event.y - 1 + self.scroll_offset.y, self.columns.seed_at(event.x)
         if event.y > 0 and row < len(self.rows):
-            self.move_to(row, self.seed if seed is None else seed)
+            self.move_to(row, seed)
             if event.chain == 2 and seed is not None:
                 self.action_open()
 
@@ -187,8 +176,7 @@ class StudyGrid(ScrollView, can_focus=True):
         self._first = found.first
         if found != self.columns:
             self.columns = found
-            self._drawn.clear()
-            self.refresh()
+            self._draw_all()
 
     def _columns(self, first: int) -> Columns:
         options = {"is_search": self._is_search, "plain": self.app.no_color}
@@ -197,45 +185,19 @@ class StudyGrid(ScrollView, can_focus=True):
     def on_resize(self) -> None:
         self._change(leaps=True)
 
-    def _scroll_to_cursor(self) -> None:
-        offset = self.scroll_offset.y
-        if self.row < offset:
-            self.scroll_to(y=self.row, animate=False, force=True)
-        elif self.row >= offset + self._page:
-            self.scroll_to(y=self.row - self._page + 1, animate=False, force=True)
+    def heading(self) -> Line:
+        return self.columns.heading(self.seeds)
 
-    def redraw_changed(self) -> None:
-        """Draw again the cells in view that show something else than before."""
-        shown = self._shown()
-        for y in range(1, self.size.height):
-            before, now = self._drawn.get(y), self.columns.line(self.rows, y - 1 + shown.top, shown)
-            if before is None or before.has_cursor != now.has_cursor or len(before.cells) != len(now.cells):
-                self.refresh(Region(0, y, self._room, 1))
-                continue
-            for old, new in zip(before.cells, now.cells, strict=True):
-                if old != new:
-                    self.refresh(Region(new.start, y, new.width, 1))
+    def line(self, place: int) -> Line:
+        return self.columns.line(self.rows, place, self._shown())
 
     def _shown(self) -> Shown:
         signs = dict(zip(self.marked, themes.MARKERS, strict=False))
         marked = {run_id: signs.get(run_id, "+") for run_id in self.marked}
         return Shown(self.row, self.seed, marked, self.scroll_offset.y)
 
-    def render_line(self, y: int) -> Strip:
-        if y == 0:
-            line = self.columns.heading(self.seeds)
-        else:
-            line = self._drawn[y] = self.columns.line(self.rows, y - 1 + self.scroll_offset.y, self._shown())
-        style = self.rich_style
-        if line.has_cursor:
-            style += self.get_component_rich_style("study-grid--cursor")
-        return drawn(line, self._room, style, self._style_of)
-
-    def _style_of(self, kind: str) -> Style:
+    def style_of(self, kind: str) -> Style:
         if kind.startswith("heat "):
             _, step, *cursor = kind.split()
             return study_scale.style(int(step)) + Style(bold=bool(cursor) or None)
-        if kind not in KINDS:
-            return Style()
-        style = self.get_component_rich_style(f"study-grid--{kind}")
-        return Style(color=style.color, bold=style.bold or None)  # the background is that of the line
+        return super().style_of(kind) if kind in KINDS else Style()

@@ -495,6 +495,8 @@ def test_a_study_file_is_weighed_named_and_started(tmp_path, monkeypatch):
         await pilot.press("enter")
         shown = await until(pilot, lambda: isinstance(pilot.app.screen, StudyScreen) and pilot.app.screen, 60)
         assert shown.path == started.path and Schedule.of(started.path).jobs == 3
+        told = f"going on with {started.id}"
+        await until(pilot, lambda: told in [note.message for note in pilot.app._notifications])
         os.kill(RunReader(started.path).status().pid, signal.SIGKILL)  # its report would take a while
 
     listed(store, tmp_path, doing)

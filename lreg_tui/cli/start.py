@@ -1,0 +1,169 @@
+"""Start runs, and go on with them: run, resume."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine import worker
+from engine.control import Control
+from engine.device import pick_device
+from engine.errors import RunError
+from engine.parallel import check_processes
+from engine.runs import Run, RunReader, RunStore
+from engine.status import LIVE
+from engine.transfer_job import TransferJob
+from lreg_tui import launch
+from lreg_tui.cli import output, several, study, transfer
+from lreg_tui.cli.follow import Follower, print_quietly
+from lreg_tui.cli.options import (
+    AsJson,
+    DataDir,
+    Detach,
+    Device,
+    PresetReference,
+    RunOrJobReference,
+    RunsDir,
+    Sets,
+    find_run,
+    whole_number,
+)
+from lreg_tui.cli.summary import note_stopping, summarize
+
+Processes = Annotated[
+    str | None,
+    typer.Option(
+        "--nproc",
+        metavar="N",
+        help="Processes of this machine that share the meta-batch, a GPU each where there are some; 0: make the run's "
+        "folder only. Default: 1; of resume: as many as before.",
+    ),
+]
+
+
+def run(
+    preset: PresetReference,
+    sets: Sets = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What the run is called. Default: the preset's name.")
+    ] = None,
+    seed: Annotated[str | None, typer.Option("--seed", metavar="N", help="Meta-seed. Default: the preset's.")] = None,
+    device: Device = None,
+    runs_dir: RunsDir = None,
+    data_dir: DataDir = None,
+    nproc: Processes = None,
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """Meta-train a preset.
+
+    Ctrl-C finishes the truncation, writes a checkpoint and exits with 130; `lreg resume` goes on from there. On several
+    machines: make the run with --nproc 0, then start `torchrun ... -m engine.worker RUN_PATH` on each.
+    """
+    from engine.preset import load_preset
+
+    meta_seed = None if seed is None else whole_number("--seed", seed, 0)
+    checked = load_preset(preset, sets or ())
+    changes = {key: value for key, value in (("name", name), ("seed", meta_seed)) if value is not None}
+    if changes:
+        checked = checked.with_values(**changes)
+    processes = 1 if nproc is None else whole_number("--nproc", nproc, 0)
+    check_processes(checked, processes)
+    store = RunStore(runs_dir)
+    store.parent_of(checked)
+    device = device or "auto"
+    if not detach and processes:
+        worker.check_inputs(checked.tasks, device, data_dir)
+    elif device not in ("auto", "cpu"):
+        pick_device(device)  # imports torch, which `--detach` otherwise leaves to the worker
+    created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
+    _start(created, processes=processes, detach=detach, as_json=as_json)
+
+
+def resume(
+    reference: RunOrJobReference,
+    device: Device = None,
+    runs_dir: RunsDir = None,
+    data_dir: DataDir = None,
+    nproc: Processes = None,
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a run that was stopped, failed or crashed, from its last checkpoint.
+
+    Of a transfer evaluation, what is left is measured; of a study, what is left is done, and what failed tried again.
+    """
+    reader = find_run(reference, runs_dir)
+    status = reader.status()
+    if status.state == "finished":
+        raise RunError(f"run {reader.id} is finished: nothing to resume")
+    if status.state in LIVE:
+        raise RunError(
+            f"run {reader.id} is {status.state} (process {status.pid} on host {status.host}): nothing to resume"
+        )
+    if device is not None:
+        pick_device(device)
+    if nproc is not None and (reader.is_transfer or reader.is_study):
+        raise RunError(f"--nproc: {reader.id} is no run; several processes can share nothing else")
+    if reader.is_study:
+        study.resume(reader, device=device, detach=detach, as_json=as_json, data_dir=data_dir)
+        return
+    if reader.is_transfer:
+        transfer.do(TransferJob(reader.path), detach=detach, as_json=as_json, device=device, data_dir=data_dir)
+        return
+    preset = reader.preset()  # a damaged one is found before anything starts
+    before = max(1, min(status.processes, preset["meta"]["meta_batch"]))
+    processes = before if nproc is None else whole_number("--nproc", nproc, 1)
+    check_processes(preset, processes)
+    _start(Run(reader.path), processes=processes, detach=detach, as_json=as_json, device=device, data_dir=data_dir)
+
+
+def _start(
+    started: Run,
+    *,
+    processes: int,
+    detach: bool,
+    as_json: bool,
+    device: str | None = None,
+    data_dir: Path | None = None,
+) -> None:
+    reader = RunReader(started.path)
+    if processes == 0:
+        several.leave_to_torchrun(started, as_json)
+        return
+    if detach or processes > 1:
+        try:
+            child = launch.start_detached(reader, device=device, data_dir=data_dir, processes=processes)
+        except KeyboardInterrupt:
+            output.say(f"run {reader.id} may go on without you; see it with: lreg watch {reader.id}")
+            raise
+        if not detach:
+            raise typer.Exit(several.follow(child, reader, as_json))
+        output.tell_started("run", reader, as_json)
+        return
+    raise typer.Exit(_in_the_foreground(started, reader, as_json, device, data_dir))
+
+
+def _in_the_foreground(
+    started: Run, reader: RunReader, as_json: bool, device: str | None, data_dir: Path | None
+) -> int:
+    """Meta-train in this process, with the display in a thread beside it. Returns the exit code."""
+    if as_json:
+        output.emit({"event": "run", "id": reader.id, "path": str(reader.path)})
+        output.say(f"run {reader.id}")
+    with Control().listening() as control:
+        before = time.time() if reader.checkpoints() else 0.0  # what a resumed run told before is not told again
+        follower = Follower(reader, as_json=as_json, since=before, notice=lambda: note_stopping(control), is_ours=True)
+        follower.start()
+        try:
+            state = worker.work(started, device=device, data_dir=data_dir, control=control)
+        except KeyboardInterrupt:
+            state = "stopped"
+        finally:
+            follower.finish()
+            print_quietly(lambda: summarize(reader, as_json, reason_follows=True))
+    return 0 if state == "finished" else worker.INTERRUPTED

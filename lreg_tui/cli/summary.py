@@ -1,0 +1,40 @@
+"""What a terminal is told of a run that is stopping, and at its end."""
+
+from __future__ import annotations
+
+from engine.control import Control
+from engine.results import run_rows
+from engine.runs import RunReader
+from engine.status import LIVE
+from lreg_tui import present
+from lreg_tui.cli import output, results
+from lreg_tui.cli.follow import end_event
+
+
+def note_stopping(control: Control) -> str:
+    return "stopping after this truncation; Ctrl-C again aborts at once" if control.stop else ""
+
+
+def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False) -> None:
+    """The last words on a run: its result, its id, and what can be done next.
+
+    With `reason_follows` a failure's reason is left to the error line that this process ends with.
+    """
+    status = reader.status()
+    if as_json:
+        if status.state == "finished":
+            output.emit({"event": "result", "rows": run_rows(reader)})
+        output.emit(end_event(status, reader))
+        return
+    console = output.console()
+    if status.state == "finished" and (table := results.table(reader, console)) is not None:
+        console.print(table)
+    console.print(present.text(f"{status.state}: {reader.id}"), soft_wrap=True)
+    silent = (*LIVE, "crashed", *(["failed"] if reason_follows else []))  # a crashed one's last words are out of date
+    if status.message and status.state not in silent:
+        console.print(present.text(status.message))
+    console.print(present.text(str(reader.path), "dim"), soft_wrap=True)
+    if status.state == "finished" and reader.is_transfer and (seen := results.comparison_of(reader)):
+        console.print(present.text(f"its results: {seen}"), soft_wrap=True)
+    if status.state in ("stopped", "crashed"):
+        console.print(present.text(f"go on with: lreg resume {reader.id}"), soft_wrap=True)
