@@ -50,7 +50,7 @@ def instead(root: str, has_looked: bool, filter: str) -> Text:
         return Text(f"No run matches {present.clean(filter)}\n\n/ changes the filter, esc takes it away")
     new = "" if Path(root).is_dir() else ", which will be created"
     text = Text(f"No runs yet in {shown}{new}\n\n")
-    text.append("n", "bold").append("   pick a preset and start a run: quickstart takes about a minute\n\n")
+    text.append("n", "bold").append("   pick a preset and start a run: quickstart takes about twenty seconds\n\n")
     text.append("Runs that are started elsewhere appear by themselves:\n    lreg run quickstart --detach")
     is_usual = RunStore().root == Path(root).absolute()
     return text.append("" if is_usual else f" --runs-dir {present.clean(shlex.quote(root))}")
