@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 #include <vector>
 #if defined(__AVX__)
 #include <immintrin.h>
@@ -21,13 +22,13 @@
 
 namespace {
 
-// Vectors side by side, and the blocks of sums in registers: by how many of them there are (32, or 16).
+// Vectors side by side, and how many sums fill the registers: by how many of them there are (32, or 16).
 #if defined(__AVX512F__)
-constexpr int VECTOR_BYTES = 64, VECS = 4, ROWS_AT_ONCE = 6, COLUMNS_AT_ONCE = 4;
+constexpr int VECTOR_BYTES = 64, VECS = 4, SUMS_AT_ONCE = 20;
 #elif defined(__AVX__)
-constexpr int VECTOR_BYTES = 32, VECS = 2, ROWS_AT_ONCE = 4, COLUMNS_AT_ONCE = 2;
+constexpr int VECTOR_BYTES = 32, VECS = 2, SUMS_AT_ONCE = 10;
 #else
-constexpr int VECTOR_BYTES = 16, VECS = 2, ROWS_AT_ONCE = 4, COLUMNS_AT_ONCE = 2;
+constexpr int VECTOR_BYTES = 16, VECS = 2, SUMS_AT_ONCE = 10;
 #endif
 
 template <typename T> struct Simd {
@@ -70,23 +71,25 @@ template <typename T> LREG_INLINE Vec<T> at_most(T limit, Vec<T> x) {
 
 template <typename T> constexpr T LARGEST_EXPONENT = sizeof(T) == 4 ? T(87) : T(708);
 
-// For |x| <= LARGEST_EXPONENT: e^x = power (1 + p), by x = n ln 2 + r with |r| <= ln 2 / 2, power = 2^n, p = e^r - 1.
-template <typename T> LREG_INLINE void split_exp(Vec<T> x, Vec<T>& p, Vec<T>& power) {
+// For |SIGN x| <= LARGEST_EXPONENT: e^(SIGN x) = power (1 + p), by SIGN x = n ln 2 + r with |r| <= ln 2 / 2, power = 2^n,
+// p = e^r - 1.
+template <typename T, int SIGN> LREG_INLINE void split_exp(Vec<T> x, Vec<T>& p, Vec<T>& power) {
   using S = Simd<T>;
   constexpr bool single = sizeof(T) == 4;
-  const T shift = single ? T(12582912.0) : T(6755399441055744.0);  // 1.5 * 2^(mantissa bits): rounds to an integer
-  Vec<T> n = x * T(1.44269504088896340736) + shift;
+  // 1.5 * 2^(mantissa bits) rounds to an integer; with the exponent's bias the low bits are those of 2^n.
+  constexpr T shift = single ? T(12582912.0 + 127) : T(6755399441055744.0 + 1023);
+  Vec<T> n = x * T(SIGN * 1.44269504088896340736) + shift;
   typename S::I bits = (typename S::I)n;
   n -= shift;
   Vec<T> r, q;
   if constexpr (single) {  // Chebyshev: p is off by less than 8e-9
-    r = x - n * T(0.693147180559945309417);
+    r = T(SIGN) * x - n * T(0.693147180559945309417);
     q = r * T(0.0013933650354413984) + T(0.008363180121712041);
     q = q * r + T(0.04166646491457779);
     q = q * r + T(0.16666576975794942);
     q = q * r + T(0.5);
   } else {  // Taylor: the remainder r^14 / 14! is below 5e-18
-    r = x - n * T(6.93147180369123816490e-01) - n * T(1.90821492927058770002e-10);
+    r = T(SIGN) * x - n * T(6.93147180369123816490e-01) - n * T(1.90821492927058770002e-10);
     q = r * T(1.0 / 6227020800.0) + T(1.0 / 479001600.0);
     q = q * r + T(1.0 / 39916800.0);
     q = q * r + T(1.0 / 3628800.0);
@@ -100,21 +103,19 @@ template <typename T> LREG_INLINE void split_exp(Vec<T> x, Vec<T>& p, Vec<T>& po
     q = q * r + T(0.5);
   }
   p = q * (r * r) + r;
-  constexpr int mantissa = single ? 23 : 52;
-  constexpr typename S::Int bias = single ? 127 : 1023;
-  power = (Vec<T>)((bits + bias) << mantissa);  // the low bits of n + shift hold n
+  power = (Vec<T>)(bits << (single ? 23 : 52));
 }
 
 template <typename T> LREG_INLINE Vec<T> sigmoid(Vec<T> x) {
   Vec<T> p, power;
-  split_exp<T>(at_most<T>(LARGEST_EXPONENT<T>, at_least<T>(-LARGEST_EXPONENT<T>, -x)), p, power);
+  split_exp<T, -1>(at_most<T>(LARGEST_EXPONENT<T>, at_least<T>(-LARGEST_EXPONENT<T>, x)), p, power);
   return T(1) / (power * p + (power + T(1)));
 }
 
 // e^x - 1 for x <= 0, without cancellation near 0.
 template <typename T> LREG_INLINE Vec<T> expm1_below(Vec<T> x) {
   Vec<T> p, power;
-  split_exp<T>(at_least<T>(-LARGEST_EXPONENT<T>, x), p, power);
+  split_exp<T, 1>(at_least<T>(-LARGEST_EXPONENT<T>, x), p, power);
   return power * p + (power - T(1));
 }
 
@@ -157,6 +158,47 @@ LREG_INLINE int state_rows(const Shape& s) { return (s.kind == LSTM ? 2 : 1) * s
 LREG_INLINE int fan_in(const Shape& s, int layer) { return layer == 0 && !s.pre ? s.features : s.hidden; }
 LREG_INLINE int gates_of(const Shape& s) { return s.kind == LSTM ? 4 : 1; }
 
+// The meta-parameters in the order in which the kernels read them: the four gates of a unit side by side for the way
+// forward, [k][unit][gate], and every matrix turned over, [row][k], for the way back.
+template <typename T> struct Packed : Weights<T> {
+  std::vector<T> memory;
+  T *input_back[8] = {}, *hidden_back[8] = {}, *pre_back = nullptr;
+
+  Packed(const Shape& s, const Weights<T>& plain, bool backward) : Weights<T>(plain) {
+    const int H = s.hidden, G = gates_of(s);
+    size_t size = s.features * H;
+    for (int l = 0; l < s.layers; ++l) size += 2 * (fan_in(s, l) + H) * G * H + G * H;
+    memory.resize(size);
+    T* next = memory.data();
+    auto by_unit = [&](T*& matrix, int count) {
+      T* to = next;
+      for (int k = 0; k < count; ++k)
+        for (int unit = 0; unit < H; ++unit)
+          for (int g = 0; g < G; ++g) *next++ = matrix[k * G * H + g * H + unit];
+      matrix = to;
+    };
+    auto turned = [&](const T* matrix, int count, int rows) {
+      T* to = next;
+      for (int r = 0; r < rows; ++r)
+        for (int k = 0; k < count; ++k) *next++ = matrix[k * rows + r];
+      return to;
+    };
+    if (backward) {
+      if (s.pre) pre_back = turned(this->pre_weight, s.features, H);
+      for (int l = 0; l < s.layers; ++l) {
+        input_back[l] = turned(this->input[l], fan_in(s, l), G * H);
+        hidden_back[l] = turned(this->hidden[l], H, G * H);
+      }
+    }
+    if (s.kind != LSTM) return;
+    for (int l = 0; l < s.layers; ++l) {
+      by_unit(this->input[l], fan_in(s, l));
+      by_unit(this->hidden[l], H);
+      by_unit(this->bias[l], 1);
+    }
+  }
+};
+
 // What the backward pass keeps of one step of one layer, in rows of LANES: gates (then their slopes), c, tanh(c), h.
 struct Kept {
   int gates, cell, squashed, out, rows;
@@ -170,100 +212,102 @@ struct Kept {
   }
 };
 
-// sums[g][v] += W[k][g * stride + unit] * x[k] for k < count: the heart of the forward pass.
-template <typename T, int G>
-LREG_INLINE void accumulate(Vec<T> (&sums)[G][VECS], const T* weights, int columns, int stride, int unit, const T* x, int count) {
+// sums[r][v] += W[k][r] x[k] for k < count: the heart of every pass. W is [count][columns]: what is read together lies
+// together.
+template <typename T, int R>
+LREG_INLINE void accumulate(Vec<T> (&sums)[R][VECS], const T* weights, int columns, const T* x, int count) {
   constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
   for (int k = 0; k < count; ++k) {
     Vec<T> in[VECS];
     for (int v = 0; v < VECS; ++v) in[v] = load<T>(x + k * L + v * W);
-    for (int g = 0; g < G; ++g) {
-      const T w = weights[k * columns + g * stride + unit];
-      for (int v = 0; v < VECS; ++v) sums[g][v] += w * in[v];
+    for (int r = 0; r < R; ++r) {
+      const T w = weights[k * columns + r];
+      for (int v = 0; v < VECS; ++v) sums[r][v] += w * in[v];
     }
   }
 }
 
-// One LSTM layer for a tile. `base` (4H rows) replaces bias + W_hidden h where it is known already. KEEP: write what
-// the backward pass needs to `kept`; else h and c go to `h_out`, `c_out` (which must not be h).
-template <typename T, bool KEEP>
-void lstm_layer(int H, const T* x, int inputs, const T* h, const T* c, const T* base, const T* w_input, const T* w_hidden,
-                const T* bias, T* h_out, T* c_out, T* kept, const Kept& at) {
-  constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
-  for (int unit = 0; unit < H; ++unit) {
-    Vec<T> sums[4][VECS];
-    for (int g = 0; g < 4; ++g)
-      for (int v = 0; v < VECS; ++v)
-        sums[g][v] = base ? load<T>(base + (g * H + unit) * L + v * W) : Vec<T>{} + bias[g * H + unit];
-    accumulate<T, 4>(sums, w_input, 4 * H, H, unit, x, inputs);
-    if (!base) accumulate<T, 4>(sums, w_hidden, 4 * H, H, unit, h, H);
-    for (int v = 0; v < VECS; ++v) {
-      Vec<T> enter = sigmoid<T>(sums[0][v]), forget = sigmoid<T>(sums[1][v]);
-      Vec<T> cell = tanh_of<T>(sums[2][v]), leave = sigmoid<T>(sums[3][v]);
-      Vec<T> next = forget * load<T>(c + unit * L + v * W) + enter * cell;
-      Vec<T> squashed = tanh_of<T>(next);
-      Vec<T> out = leave * squashed;
-      if (KEEP) {
-        T* here = kept + unit * L + v * W;
-        store<T>(here + (at.gates + 0 * H) * L, enter);
-        store<T>(here + (at.gates + 1 * H) * L, forget);
-        store<T>(here + (at.gates + 2 * H) * L, cell);
-        store<T>(here + (at.gates + 3 * H) * L, leave);
-        store<T>(here + at.cell * L, next);
-        store<T>(here + at.squashed * L, squashed);
-        store<T>(here + at.out * L, out);
-      } else {
-        store<T>(h_out + unit * L + v * W, out);
-        store<T>(c_out + unit * L + v * W, next);
-      }
-    }
-  }
-}
+enum From { ZERO, NUMBERS, ROWS };  // what sums start from: nothing, a number for each row, rows of LANES
 
-template <typename T>
-void rnn_layer(int H, const T* x, int inputs, const T* h, const T* base, const T* w_input, const T* w_hidden, T* h_out) {
-  constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
-  int unit = 0;
-  auto rows = [&](auto count) {  // several units at once keep the multipliers busy
-    constexpr int G = decltype(count)::value;
-    for (; unit + G <= H; unit += G) {
-      Vec<T> sums[G][VECS];
-      for (int g = 0; g < G; ++g)
-        for (int v = 0; v < VECS; ++v) sums[g][v] = base ? load<T>(base + (unit + g) * L + v * W) : Vec<T>{};
-      accumulate<T, G>(sums, w_input, H, 1, unit, x, inputs);
-      if (!base) accumulate<T, G>(sums, w_hidden, H, 1, unit, h, H);
-      for (int g = 0; g < G; ++g)
-        for (int v = 0; v < VECS; ++v) store<T>(h_out + (unit + g) * L + v * W, tanh_of<T>(sums[g][v]));
-    }
-  };
-  rows(std::integral_constant<int, 4>{});
-  rows(std::integral_constant<int, 1>{});
-}
-
-// out[r] = bias[r] + sum_k W[k][r] x[k] for r < rows: what does not change along an ascent.
-template <typename T>
-void affine(int rows, const T* x, int count, const T* weights, const T* bias, T* out) {
+// out[r] = start[r] + sum_k W1[k][r] x1[k] + sum_k W2[k][r] x2[k] for r < rows.
+template <typename T, From FROM>
+void affine(int rows, const T* start, T* out, const T* w1, const T* x1, int count1, const T* w2 = nullptr,
+            const T* x2 = nullptr, int count2 = 0) {
   constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
   int row = 0;
-  auto some = [&](auto number) {
-    constexpr int G = decltype(number)::value;
-    for (; row + G <= rows; row += G) {
-      Vec<T> sums[G][VECS];
-      for (int g = 0; g < G; ++g)
-        for (int v = 0; v < VECS; ++v) sums[g][v] = bias ? Vec<T>{} + bias[row + g] : Vec<T>{};
-      accumulate<T, G>(sums, weights, rows, 1, row, x, count);
-      for (int g = 0; g < G; ++g)
-        for (int v = 0; v < VECS; ++v) store<T>(out + (row + g) * L + v * W, sums[g][v]);
+  auto blocks = [&](auto number) {
+    constexpr int R = decltype(number)::value;
+    for (; row + R <= rows; row += R) {
+      Vec<T> sums[R][VECS];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < VECS; ++v)
+          sums[r][v] = FROM == ROWS ? load<T>(start + (row + r) * L + v * W)
+                                    : FROM == NUMBERS ? Vec<T>{} + start[row + r] : Vec<T>{};
+      accumulate<T, R>(sums, w1 + row, rows, x1, count1);
+      accumulate<T, R>(sums, w2 + row, rows, x2, count2);
+      for (int r = 0; r < R; ++r)
+        for (int v = 0; v < VECS; ++v) store<T>(out + (row + r) * L + v * W, sums[r][v]);
     }
   };
-  some(std::integral_constant<int, 4>{});
-  some(std::integral_constant<int, 1>{});
+  blocks(std::integral_constant<int, SUMS_AT_ONCE / VECS>{});
+  blocks(std::integral_constant<int, 2>{});
+  blocks(std::integral_constant<int, 1>{});
+}
+
+// The sums that enter a layer's gates (RNN: its units), G H rows. base: bias + W_hidden h where it is known already.
+template <typename T>
+LREG_INLINE void enter_layer(int rows, int H, const T* x, int inputs, const T* h, const T* base, const T* w_input,
+                             const T* w_hidden, const T* bias, T* sums) {
+  if (base) affine<T, ROWS>(rows, base, sums, w_input, x, inputs);
+  else if (bias) affine<T, NUMBERS>(rows, bias, sums, w_input, x, inputs, w_hidden, h, H);
+  else affine<T, ZERO>(rows, nullptr, sums, w_input, x, inputs, w_hidden, h, H);
+}
+
+// One LSTM layer for a tile, from the sums that enter its gates, [unit][gate] rows. Two passes: each is short enough for
+// the processor to overlap many units. KEEP: the gates, H rows each, and tanh(c) are kept as well. Else h, c and what
+// they become are numbers in memory, so those of the next tile, `soon` numbers on, are sent for meanwhile.
+template <typename T, bool KEEP>
+void lstm_units(int H, T* sums, const T* c, T* gates, T* c_out, T* squashed_out, T* h_out, int soon = 0) {
+  constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
+  T *enters = gates, *forgets = enters + H * L, *cells = forgets + H * L, *leaves = KEEP ? cells + H * L : sums;
+  for (int unit = 0; unit < H; ++unit)
+    for (int i = 0; i < L; i += W) {
+      if (!KEEP) {
+        const int64_t ahead = soon + unit * L + i;
+        __builtin_prefetch(c + ahead - H * L);  // h lies before c
+        __builtin_prefetch(c + ahead);
+        __builtin_prefetch(h_out + ahead, 1);
+        __builtin_prefetch(c_out + ahead, 1);
+      }
+      const T* sum = sums + 4 * unit * L + i;
+      const int at = unit * L + i;
+      Vec<T> enter = sigmoid<T>(load<T>(sum)), forget = sigmoid<T>(load<T>(sum + L));
+      Vec<T> cell = tanh_of<T>(load<T>(sum + 2 * L)), leave = sigmoid<T>(load<T>(sum + 3 * L));
+      store<T>(c_out + at, forget * load<T>(c + at) + enter * cell);
+      store<T>(leaves + at, leave);  // not KEEP: in place of sums that have been read
+      if (KEEP) {
+        store<T>(enters + at, enter);
+        store<T>(forgets + at, forget);
+        store<T>(cells + at, cell);
+      }
+    }
+  for (int i = 0; i < H * L; i += W) {
+    Vec<T> squashed = tanh_of<T>(load<T>(c_out + i));
+    if (KEEP) store<T>(squashed_out + i, squashed);
+    store<T>(h_out + i, load<T>(leaves + i) * squashed);
+  }
+}
+
+template <typename T> void rnn_units(int H, const T* sums, T* h_out) {
+  for (int i = 0; i < H * Simd<T>::LANES; i += Simd<T>::WIDTH) store<T>(h_out + i, tanh_of<T>(load<T>(sums + i)));
 }
 
 // The layer before the network: ELU(W f + b), H rows.
 template <typename T> void pre_layer(const Shape& s, const Weights<T>& w, const T* features, T* out) {
   constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
-  affine<T>(s.hidden, features, s.features, w.pre_weight, w.pre_bias, out);
+  affine<T, NUMBERS>(s.hidden, w.pre_bias, out, w.pre_weight, features, s.features);
   for (int i = 0; i < s.hidden * L; i += W) {
     Vec<T> x = load<T>(out + i);
     store<T>(out + i, x > T(0) ? x : expm1_below<T>(at_most<T>(T(0), x)));
@@ -289,34 +333,6 @@ template <typename T> LREG_INLINE void output(const Shape& s, T scale, T* raw, T
     store<T>(update + i, scale * squashed);
     store<T>(slope + i, s.output == TANH ? scale * (T(1) - squashed * squashed) : Vec<T>{} + scale);
   }
-}
-
-// dx[k] = sum_r W[k][r] slope[r], for k < count and r < rows.
-template <typename T>
-void pull_to_inputs(const T* weights, int count, int rows, const T* slopes, T* dx, bool add) {
-  constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
-  int k = 0;
-  auto some = [&](auto number) {
-    constexpr int G = decltype(number)::value;
-    for (; k + G <= count; k += G) {
-      Vec<T> sums[G][VECS] = {};
-      for (int r = 0; r < rows; ++r) {
-        Vec<T> in[VECS];
-        for (int v = 0; v < VECS; ++v) in[v] = load<T>(slopes + r * L + v * W);
-        for (int g = 0; g < G; ++g) {
-          const T w_gr = weights[(k + g) * rows + r];
-          for (int v = 0; v < VECS; ++v) sums[g][v] += w_gr * in[v];
-        }
-      }
-      for (int g = 0; g < G; ++g)
-        for (int v = 0; v < VECS; ++v) {
-          T* to = dx + (k + g) * L + v * W;
-          store<T>(to, add ? load<T>(to) + sums[g][v] : sums[g][v]);
-        }
-    }
-  };
-  some(std::integral_constant<int, 5>{});
-  some(std::integral_constant<int, 1>{});
 }
 
 // From the slope of h (rows dh) and of c (rows dc) to those of the gates, in place of the gates, and of the c before.
@@ -361,50 +377,104 @@ template <typename T, int BYTES> LREG_INLINE T sum_of_lanes(const T* lanes) {
 
 template <typename T> LREG_INLINE T sum_of(Vec<T> x) { return sum_of_lanes<T, VECTOR_BYTES>((const T*)&x); }
 
-// out[c * rows + r] += sum over entries and lanes of slopes[e][r] * x[e][c], for R rows and C columns from r0, c0.
-template <typename T, int R, int C>
-LREG_INLINE void contract_block(const T* const* slopes, const T* const* x, int entries, int r0, int c0, int rows, T* out) {
-  constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
-  Vec<T> sums[R][C] = {};
-  for (int e = 0; e < entries; ++e)
-    for (int v = 0; v < VECS; ++v) {
-      Vec<T> d[R];
-      for (int r = 0; r < R; ++r) d[r] = load<T>(slopes[e] + (r0 + r) * L + v * W);
-      for (int c = 0; c < C; ++c) {
-        Vec<T> in = load<T>(x[e] + (c0 + c) * L + v * W);
-        for (int r = 0; r < R; ++r) sums[r][c] += d[r] * in;
-      }
-    }
-  for (int r = 0; r < R; ++r)
-    for (int c = 0; c < C; ++c) out[(c0 + c) * rows + r0 + r] += sum_of<T>(sums[r][c]);
+// The lanes of a or b, counted through both.
+template <typename T, int... I> LREG_INLINE Vec<T> pick(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, I...);
+#else
+  return __builtin_shuffle(a, b, typename Simd<T>::I{I...});
+#endif
 }
 
-template <typename T, int R>
-void contract_rows(const T* const* slopes, int& r, int rows, const T* const* x, int columns, int entries, T* out) {
-  for (; r + R <= rows; r += R) {
-    int c = 0;
-    for (; c + COLUMNS_AT_ONCE <= columns; c += COLUMNS_AT_ONCE) contract_block<T, R, COLUMNS_AT_ONCE>(slopes, x, entries, r, c, rows, out);
-    for (; c + 2 <= columns; c += 2) contract_block<T, R, 2>(slopes, x, entries, r, c, rows, out);
-    for (; c < columns; ++c) contract_block<T, R, 1>(slopes, x, entries, r, c, rows, out);
+// Of two rows STEP apart: what the upper and what the lower one is after the exchange.
+template <int STEP, int... I> constexpr auto upper(std::integer_sequence<int, I...>) {
+  return std::integer_sequence<int, ((I & STEP) ? (int)sizeof...(I) + I - STEP : I)...>{};
+}
+template <int STEP, int... I> constexpr auto lower(std::integer_sequence<int, I...>) {
+  return std::integer_sequence<int, ((I & STEP) ? (int)sizeof...(I) + I : I + STEP)...>{};
+}
+
+// A square of WIDTH vectors turned over, by exchanging ever larger blocks across the diagonal.
+template <typename T, int STEP = 1> LREG_INLINE void turn_square(Vec<T> (&rows)[Simd<T>::WIDTH]) {
+  constexpr int W = Simd<T>::WIDTH;
+  using Lanes = std::make_integer_sequence<int, W>;
+  if constexpr (STEP < W) {
+    for (int i = 0; i < W; ++i)
+      if (!(i & STEP)) {
+        Vec<T> a = rows[i], b = rows[i + STEP];
+        rows[i] = pick<T>(a, b, upper<STEP>(Lanes{}));
+        rows[i + STEP] = pick<T>(a, b, lower<STEP>(Lanes{}));
+      }
+    turn_square<T, 2 * STEP>(rows);
   }
+}
+
+template <typename T> constexpr int whole_vectors(int rows) {
+  return (rows + Simd<T>::WIDTH - 1) / Simd<T>::WIDTH * Simd<T>::WIDTH;
+}
+
+// `rows` rows of LANES to LANES rows of whole vectors, filled up with zeros.
+template <typename T> void turn(const T* from, int rows, T* to) {
+  constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
+  const int stride = whole_vectors<T>(rows);
+  for (int row = 0; row < rows; row += W)
+    for (int lane = 0; lane < L; lane += W) {
+      Vec<T> square[W];
+      for (int i = 0; i < W; ++i) square[i] = row + i < rows ? load<T>(from + (row + i) * L + lane) : Vec<T>{};
+      turn_square<T>(square);
+      for (int i = 0; i < W; ++i) store<T>(to + (lane + i) * stride + row, square[i]);
+    }
+}
+
+// out[c][r] += sum over the lanes of turned[lane][r] x[c][lane], for V vectors of r and C columns.
+template <typename T, int V, int C>
+LREG_INLINE void contract_block(const T* turned, int stride, const T* x, T* out) {
+  constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
+  Vec<T> sums[C][V] = {};
+  for (int lane = 0; lane < L; ++lane) {
+    Vec<T> slope[V];
+    for (int v = 0; v < V; ++v) slope[v] = load<T>(turned + lane * stride + v * W);
+    for (int c = 0; c < C; ++c)
+      for (int v = 0; v < V; ++v) sums[c][v] += x[c * L + lane] * slope[v];
+  }
+  for (int c = 0; c < C; ++c)
+    for (int v = 0; v < V; ++v) store<T>(out + c * stride + v * W, load<T>(out + c * stride + v * W) + sums[c][v]);
+}
+
+template <typename T, int V, int C>
+LREG_INLINE void contract_columns(const T* turned, int stride, const T* x, int& c, int columns, T* out) {
+  for (; c + C <= columns; c += C) contract_block<T, V, C>(turned, stride, x + c * Simd<T>::LANES, out + c * stride);
 }
 
 // All rows and columns, in blocks whose sums fill the registers.
 template <typename T>
-void contract(const T* const* slopes, int rows, const T* const* x, int columns, int entries, T* out) {
-  int r = 0;
-  contract_rows<T, ROWS_AT_ONCE>(slopes, r, rows, x, columns, entries, out);
-  contract_rows<T, 2>(slopes, r, rows, x, columns, entries, out);
-  contract_rows<T, 1>(slopes, r, rows, x, columns, entries, out);
+void contract(const T* turned, int rows, const T* x, int columns, T* out) {
+  constexpr int W = Simd<T>::WIDTH;
+  const int stride = whole_vectors<T>(rows);
+  int row = 0;
+  auto some = [&](auto number) {
+    constexpr int V = decltype(number)::value, C = SUMS_AT_ONCE / V;
+    for (; row + V * W <= stride; row += V * W) {
+      int c = 0;
+      contract_columns<T, V, C>(turned + row, stride, x, c, columns, out + row);
+      contract_columns<T, V, 2>(turned + row, stride, x, c, columns, out + row);
+      contract_columns<T, V, 1>(turned + row, stride, x, c, columns, out + row);
+    }
+  };
+  some(std::integral_constant<int, 5>{});
+  some(std::integral_constant<int, 2>{});
+  some(std::integral_constant<int, 1>{});
 }
 
-template <typename T> void sum_rows(const T* const* slopes, int rows, int entries, T* out) {
-  constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
-  for (int r = 0; r < rows; ++r) {
-    Vec<T> sum = {};
-    for (int e = 0; e < entries; ++e)
-      for (int v = 0; v < VECS; ++v) sum += load<T>(slopes[e] + r * L + v * W);
-    out[r] += sum_of<T>(sum);
+// out[r] += sum over the lanes.
+template <typename T> void sum_lanes(const T* turned, int rows, T* out) {
+  constexpr int W = Simd<T>::WIDTH;
+  const int stride = whole_vectors<T>(rows);
+  for (int row = 0; row < stride; row += W) {
+    Vec<T> sums[4] = {};
+    for (int lane = 0; lane < Simd<T>::LANES; lane += 4)
+      for (int i = 0; i < 4; ++i) sums[i] += load<T>(turned + (lane + i) * stride + row);
+    store<T>(out + row, load<T>(out + row) + ((sums[0] + sums[1]) + (sums[2] + sums[3])));
   }
 }
 
@@ -441,27 +511,25 @@ void forward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, 
   constexpr int L = Simd<T>::LANES;
   const int H = s.hidden, rows = state_rows(s);
   const int64_t tiles = (coordinates + L - 1) / L;
-  const Kept at(s);
+  const Packed<T> p(s, w, false);
 #pragma omp parallel num_threads(threads)
   {
-    Buffer<T> in(s.features * L), entered(H * L), raw(3 * L);
+    Buffer<T> in(s.features * L), entered(H * L), sums(gates_of(s) * H * L), raw(3 * L);
 #pragma omp for schedule(dynamic, 4)
     for (int64_t tile = 0; tile < tiles; ++tile) {
       gather<T>(features, tile * L, coordinates, s.features, in.data);
       const T* x = in.data;
       if (s.pre) { pre_layer<T>(s, w, x, entered.data); x = entered.data; }
       for (int l = 0; l < s.layers; ++l) {
-        if (s.kind == LSTM) {
-          const T* h = state + (tile * rows + l * 2 * H) * L;
-          T* out = next + (tile * rows + l * 2 * H) * L;
-          lstm_layer<T, false>(H, x, fan_in(s, l), h, h + H * L, nullptr, w.input[l], w.hidden[l], w.bias[l], out,
-                               out + H * L, nullptr, at);
-          x = out;
-        } else {
-          T* out = next + (tile * rows + l * H) * L;
-          rnn_layer<T>(H, x, fan_in(s, l), state + (tile * rows + l * H) * L, nullptr, w.input[l], w.hidden[l], out);
-          x = out;
-        }
+        const int units = (s.kind == LSTM ? 2 : 1) * H;  // rows of the state
+        const T* h = state + (tile * rows + l * units) * L;
+        T* out = next + (tile * rows + l * units) * L;
+        enter_layer<T>(gates_of(s) * H, H, x, fan_in(s, l), h, nullptr, p.input[l], p.hidden[l], p.bias[l], sums.data);
+        if (s.kind == LSTM)
+          lstm_units<T, false>(H, sums.data, h + H * L, nullptr, out + H * L, nullptr, out, rows * L);
+        else
+          rnn_units<T>(H, sums.data, out);
+        x = out;
       }
       head<T>(s, w, x, raw.data);
       output<T>(s, scale, raw.data, raw.data + L, raw.data + 2 * L);
@@ -482,7 +550,7 @@ template <typename T> struct Entry {
 
 template <typename T> struct Tile {
   const Shape& s;
-  const Weights<T>& w;
+  const Packed<T>& w;
   T scale;
   Kept at;
 
@@ -518,18 +586,21 @@ template <typename T> struct Tile {
   }
 
   // Run the step, keep what its backward pass needs. base: per layer, 4H (RNN: H) rows of bias + W_hidden h, or null.
-  void run(const Entry<T>& e, const T* base, T* update) const {
+  // sums: as many rows of scratch.
+  void run(const Entry<T>& e, const T* base, T* sums, T* update) const {
     constexpr int L = Simd<T>::LANES;
     const int H = s.hidden;
     if (s.pre) pre_layer<T>(s, w, e.in, e.entered);
     for (int l = 0; l < s.layers; ++l) {
       T* kept = layer(e, l);
       const T* known = base ? base + (int64_t)l * gates_of(s) * H * L : nullptr;
+      enter_layer<T>(gates_of(s) * H, H, input_of(e, l), fan_in(s, l), e.before[l], known, w.input[l], w.hidden[l],
+                     w.bias[l], sums);
       if (s.kind == LSTM)
-        lstm_layer<T, true>(H, input_of(e, l), fan_in(s, l), e.before[l], e.cells[l], known, w.input[l], w.hidden[l],
-                            w.bias[l], nullptr, nullptr, kept, at);
+        lstm_units<T, true>(H, sums, e.cells[l], kept + at.gates * L, kept + at.cell * L, kept + at.squashed * L,
+                            kept + at.out * L);
       else
-        rnn_layer<T>(H, input_of(e, l), fan_in(s, l), e.before[l], known, w.input[l], w.hidden[l], kept + at.out * L);
+        rnn_units<T>(H, sums, kept + at.out * L);
     }
     T raw[L] __attribute__((aligned(64)));
     head<T>(s, w, layer(e, s.layers - 1) + at.out * L, raw);
@@ -557,14 +628,14 @@ template <typename T> struct Tile {
       else
         rnn_slopes<T>(H, kept, at, dh);
       const T* slopes = kept + at.gates * L;
-      if (l || s.pre || dfeatures) pull_to_inputs<T>(w.input[l], fan_in(s, l), G * H, slopes, l || s.pre ? dx : dfeatures, false);
+      if (l || s.pre || dfeatures) affine<T, ZERO>(fan_in(s, l), nullptr, l || s.pre ? dx : dfeatures, w.input_back[l], slopes, G * H);
     }
     if (s.pre) {
       for (int i = 0; i < H * L; i += W) {
         Vec<T> y = load<T>(e.entered + i), d = load<T>(dx + i);
         store<T>(dx + i, y > T(0) ? d : d * (y + T(1)));
       }
-      if (dfeatures) pull_to_inputs<T>(w.pre_weight, s.features, H, dx, dfeatures, false);
+      if (dfeatures) affine<T, ZERO>(s.features, nullptr, dfeatures, w.pre_back, dx, H);
     }
   }
 
@@ -572,8 +643,83 @@ template <typename T> struct Tile {
   void pull_to_state(const Entry<T>& e, T* dh_all, bool add) const {
     constexpr int L = Simd<T>::LANES;
     const int H = s.hidden;
-    for (int l = 0; l < s.layers; ++l)
-      pull_to_inputs<T>(w.hidden[l], H, gates_of(s) * H, layer(e, l) + at.gates * L, dh_all + l * H * L, add);
+    for (int l = 0; l < s.layers; ++l) {
+      T *dh = dh_all + l * H * L, *slopes = layer(e, l) + at.gates * L;
+      if (add) affine<T, ROWS>(H, dh, dh, w.hidden_back[l], slopes, gates_of(s) * H);
+      else affine<T, ZERO>(H, nullptr, dh, w.hidden_back[l], slopes, gates_of(s) * H);
+    }
+  }
+};
+
+// The gradient by the meta-parameters of some tiles: matrices [column][whole vectors of rows], the head's by lanes.
+template <typename T> struct Sums {
+  const Shape& s;
+  Buffer<T> memory;
+  T *input[8], *hidden[8], *bias[8], *pre_weight, *pre_bias, *head_weight, *head_bias;
+
+  static size_t gate_rows(const Shape& s) { return whole_vectors<T>(gates_of(s) * s.hidden); }
+  static size_t size(const Shape& s) {
+    size_t columns = 0;
+    for (int l = 0; l < s.layers; ++l) columns += fan_in(s, l) + s.hidden + 1;
+    return columns * gate_rows(s) + (s.features + 1) * whole_vectors<T>(s.hidden) + (s.hidden + 1) * Simd<T>::WIDTH;
+  }
+
+  explicit Sums(const Shape& s) : s(s), memory(size(s)) {
+    std::memset(memory.data, 0, size(s) * sizeof(T));
+    T* next = memory.data;
+    auto take = [&](size_t count) { T* here = next; next += count; return here; };
+    for (int l = 0; l < s.layers; ++l) {
+      input[l] = take(fan_in(s, l) * gate_rows(s));
+      hidden[l] = take(s.hidden * gate_rows(s));
+      bias[l] = take(gate_rows(s));
+    }
+    pre_weight = take(s.features * whole_vectors<T>(s.hidden));
+    pre_bias = take(whole_vectors<T>(s.hidden));
+    head_weight = take(s.hidden * Simd<T>::WIDTH);
+    head_bias = take(Simd<T>::WIDTH);
+  }
+
+  // A step that has just been pulled back; dx: slopes of the layer before, if there is one.
+  void add(const Tile<T>& tile, const Entry<T>& e, const T* dx, T* turned) const {
+    constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
+    const int H = s.hidden, rows = gates_of(s) * H;
+    for (int l = 0; l < s.layers; ++l) {
+      turn<T>(tile.layer(e, l) + tile.at.gates * L, rows, turned);
+      contract<T>(turned, rows, tile.input_of(e, l), fan_in(s, l), input[l]);
+      contract<T>(turned, rows, e.before[l], H, hidden[l]);
+      if (s.kind == LSTM) sum_lanes<T>(turned, rows, bias[l]);
+    }
+    if (s.pre) {
+      turn<T>(dx, H, turned);
+      contract<T>(turned, H, e.in, s.features, pre_weight);
+      sum_lanes<T>(turned, H, pre_bias);
+    }
+    const T* out = tile.layer(e, s.layers - 1) + tile.at.out * L;
+    for (int k = 0; k <= H; ++k) {
+      Vec<T> sum = load<T>(head_weight + k * W);  // head_bias lies behind
+      for (int v = 0; v < VECS; ++v) {
+        Vec<T> slope = load<T>(e.output + v * W);
+        sum += k < H ? slope * load<T>(out + k * L + v * W) : slope;
+      }
+      store<T>(head_weight + k * W, sum);
+    }
+  }
+
+  void put(const Weights<T>& grad) const {
+    const int H = s.hidden, rows = gates_of(s) * H;
+    auto matrix = [](const T* from, int columns, int rows, T* to) {
+      if (to)
+        for (int c = 0; c < columns; ++c) std::memcpy(to + c * rows, from + c * whole_vectors<T>(rows), rows * sizeof(T));
+    };
+    for (int l = 0; l < s.layers; ++l) {
+      matrix(input[l], fan_in(s, l), rows, grad.input[l]);
+      matrix(hidden[l], H, rows, grad.hidden[l]);
+      matrix(bias[l], 1, rows, grad.bias[l]);
+    }
+    matrix(pre_weight, s.features, H, grad.pre_weight);
+    matrix(pre_bias, 1, H, grad.pre_bias);
+    for (int k = 0; k < H; ++k) grad.head_weight[k] = sum_of<T>(load<T>(head_weight + k * Simd<T>::WIDTH));
+    if (grad.head_bias) grad.head_bias[0] = sum_of<T>(load<T>(head_bias));
   }
 };
 
@@ -589,7 +735,8 @@ void backward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates,
   constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
   const int H = s.hidden, G = gates_of(s), rows = state_rows(s), entries = branch ? 2 * steps : steps;
   const int64_t tiles = (coordinates + L - 1) / L;
-  const Tile<T> tile{s, w, scale, Kept(s)};
+  const Packed<T> packed(s, w, true);
+  const Tile<T> tile{s, packed, scale, Kept(s)};
   const int entry_size = tile.entry_rows() * L;
   const int pieces = s.kind == LSTM ? 2 : 1;
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
@@ -600,12 +747,12 @@ void backward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates,
     int count = (s.pre ? 2 : 0) + 3 * (int)s.layers + 2;
     for (int i = 0; i < count; ++i) pointers[i] = offsets[i] < 0 ? nullptr : mine + offsets[i];
     Weights<T> grad(s, pointers);
-    Buffer<T> memory((size_t)entries * entry_size), slopes((4 * s.layers * H + 3 * H + 4) * L);
+    Sums<T> sums(s);
+    Buffer<T> memory((size_t)entries * entry_size), slopes((4 * s.layers * H + H + 1) * L), turned(whole_vectors<T>(G * H) * L), scratch(G * H * L);
+    T* sum_rows = scratch.data;
     T *dh = slopes.data, *dc = dh + s.layers * H * L, *side_dh = dc + s.layers * H * L, *side_dc = side_dh + s.layers * H * L;
     T *dx = side_dc + s.layers * H * L, *line = dx + H * L;
-    Buffer<T> entering(s.pre ? (size_t)entries * H * L : 1);  // slopes of the layer before
     std::vector<Entry<T>> entry(entries);
-    std::vector<const T*> left(entries), right(entries), ones(entries);
     for (int e = 0; e < entries; ++e) entry[e] = tile.place(memory.data + (int64_t)e * entry_size);
     const int64_t from = tiles * group / groups, to = tiles * (group + 1) / groups;
     for (int64_t number = from; number < to; ++number) {
@@ -618,56 +765,35 @@ void backward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates,
       for (int t = 0; t < steps; ++t) {
         if (t) tile.after(entry[t], entry[t - 1]); else tile.start(entry[t], start);
         gather<T>(features + (int64_t)t * coordinates * s.features, number * L, coordinates, s.features, entry[t].in);
-        tile.run(entry[t], nullptr, line);
+        tile.run(entry[t], nullptr, sum_rows, line);
         if (branch) {
           Entry<T>& side = entry[steps + t];
           if (t) tile.after(side, entry[t - 1]); else tile.start(side, start);
           gather<T>(branch + (int64_t)t * coordinates * s.features, number * L, coordinates, s.features, side.in);
-          tile.run(side, nullptr, line);
+          tile.run(side, nullptr, sum_rows, line);
         }
       }
       for (int t = steps - 1; t >= 0; --t) {
         gather<T>(du + (int64_t)t * coordinates, number * L, coordinates, 1, line);
         tile.pull(entry[t], line, dh, dc, false, dx, nullptr);
-        if (s.pre) std::memcpy(entering.data + (int64_t)t * H * L, dx, H * L * sizeof(T));
         tile.pull_to_state(entry[t], dh, false);
+        sums.add(tile, entry[t], dx, turned.data);
         if (branch) {
           const Entry<T>& side = entry[steps + t];
           gather<T>(branch_du + (int64_t)t * coordinates, number * L, coordinates, 1, line);
           tile.pull(side, line, side_dh, side_dc, true, dx, nullptr);
-          if (s.pre) std::memcpy(entering.data + (int64_t)(steps + t) * H * L, dx, H * L * sizeof(T));
           tile.pull_to_state(side, dh, true);
           if (s.kind == LSTM)
             for (int i = 0; i < s.layers * H * L; i += W) store<T>(dc + i, load<T>(dc + i) + load<T>(side_dc + i));
+          sums.add(tile, side, dx, turned.data);
         }
       }
       for (int l = 0; l < s.layers; ++l) {
         std::memcpy(carried + l * pieces * H * L, dh + l * H * L, H * L * sizeof(T));
         if (s.kind == LSTM) std::memcpy(carried + (l * 2 + 1) * H * L, dc + l * H * L, H * L * sizeof(T));
-        for (int e = 0; e < entries; ++e) {
-          left[e] = tile.layer(entry[e], l) + tile.at.gates * L;
-          right[e] = tile.input_of(entry[e], l);
-        }
-        contract<T>(left.data(), G * H, right.data(), fan_in(s, l), entries, grad.input[l]);
-        for (int e = 0; e < entries; ++e) right[e] = entry[e].before[l];
-        contract<T>(left.data(), G * H, right.data(), H, entries, grad.hidden[l]);
-        if (grad.bias[l]) sum_rows<T>(left.data(), G * H, entries, grad.bias[l]);
-      }
-      for (int e = 0; e < entries; ++e) {
-        left[e] = entry[e].output;
-        right[e] = tile.layer(entry[e], s.layers - 1) + tile.at.out * L;
-      }
-      contract<T>(left.data(), 1, right.data(), H, entries, grad.head_weight);
-      if (grad.head_bias) sum_rows<T>(left.data(), 1, entries, grad.head_bias);
-      if (s.pre) {
-        for (int e = 0; e < entries; ++e) {
-          left[e] = entering.data + (int64_t)e * H * L;
-          right[e] = entry[e].in;
-        }
-        contract<T>(left.data(), H, right.data(), s.features, entries, grad.pre_weight);
-        sum_rows<T>(left.data(), H, entries, grad.pre_bias);
       }
     }
+    sums.put(grad);
   }
 }
 
@@ -679,10 +805,11 @@ void ascent(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, c
   constexpr int L = Simd<T>::LANES, W = Simd<T>::WIDTH;
   const int H = s.hidden, G = gates_of(s), F = s.features, rows = state_rows(s);
   const int64_t tiles = (coordinates + L - 1) / L;
-  const Tile<T> tile{s, w, scale, Kept(s)};
+  const Packed<T> packed(s, w, true);
+  const Tile<T> tile{s, packed, scale, Kept(s)};
 #pragma omp parallel num_threads(threads)
   {
-    Buffer<T> memory(tile.entry_rows() * L), base(s.layers * G * H * L), slopes((2 * s.layers * H + H + 3 * F + 4) * L);
+    Buffer<T> memory(tile.entry_rows() * L), base(s.layers * G * H * L), sums(G * H * L), slopes((2 * s.layers * H + H + 3 * F + 4) * L);
     T *dh = slopes.data, *dc = dh + s.layers * H * L, *dx = dc + s.layers * H * L, *center = dx + H * L;
     T *moved = center + F * L, *uphill = moved + F * L, *wanted = uphill + F * L, *found = wanted + L, *du = found + L;
     Entry<T> e = tile.place(memory.data);
@@ -693,10 +820,11 @@ void ascent(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, c
       gather<T>(clean, number * L, coordinates, 1, wanted);
       tile.start(e, state + number * rows * L);
       for (int l = 0; l < s.layers; ++l)
-        affine<T>(G * H, e.before[l], H, w.hidden[l], w.bias[l], base.data + (int64_t)l * G * H * L);
+        enter_layer<T>(G * H, H, nullptr, 0, e.before[l], nullptr, packed.input[l], packed.hidden[l], packed.bias[l],
+                       base.data + (int64_t)l * G * H * L);
       for (int k = 0; k <= iterations; ++k) {
         for (int i = 0; i < F * L; i += W) store<T>(e.in + i, load<T>(center + i) + load<T>(moved + i));
-        tile.run(e, base.data, found);
+        tile.run(e, base.data, sums.data, found);
         if (k == iterations) break;
         for (int v = 0; v < VECS; ++v) store<T>(du + v * W, T(2) * (load<T>(found + v * W) - load<T>(wanted + v * W)));
         tile.pull(e, du, dh, dc, true, dx, uphill);

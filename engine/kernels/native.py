@@ -126,7 +126,7 @@ class NativeTape:
         self._piece = max(2, min(LONGEST_PIECE, PIECE_BYTES // self._step_bytes()))
         self._features = net.array(steps, net.coordinates, net.network.features)
         self._updates = net.array(steps, net.coordinates)
-        self._states = [self._empty_state() for _ in range(2)]  # of the last step and the one before, in turns
+        self._states = [self._empty_state()] * 2  # of the last step and the one before, in turns
         self._now = self._before = net.pack(state)
         self._kept: list[Tensor] = []  # at the start of every piece
         self._taken = 0
@@ -144,11 +144,11 @@ class NativeTape:
         net, index = self._net, self._taken
         kept = self._features[index]
         kept.copy_(features.reshape(kept.shape))
-        if index % self._piece == 0:
-            self._kept.append(self._now if index == 0 else self._empty_state().copy_(self._now))
-        self._before, after = self._now, self._states[index % 2]
-        net.forward(kept, self._before, after, self._updates[index])
-        self._now = after
+        if index % self._piece == 0:  # the state is kept; another array takes its turns
+            self._kept.append(self._now)
+            self._states[(index + 1) % 2] = self._empty_state()
+        self._before, self._now = self._now, self._states[index % 2]
+        net.forward(kept, self._before, self._now, self._updates[index])
         self._taken += 1
         return self._updates[index].view(self._shape)
 
