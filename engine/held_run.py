@@ -46,12 +46,13 @@ class HeldRun:
         """The device, noted in the run. Imports torch."""
         import torch
 
-        from engine import kernels
+        from engine import kernels, recording
 
         device = pick_device(device_here(self.device))
         self.run.set_status(device=str(device))
         self.run.log(f"device {device}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads")
-        self.run.log(f"kernels {kernels.describe(device)}")
+        recorded = ", truncations recorded as CUDA graphs" if recording.chosen(device) is not recording.walk else ""
+        self.run.log(f"kernels {kernels.describe(device)}{recorded}")
         return device
 
     def _tick(self) -> None:

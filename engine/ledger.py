@@ -49,7 +49,8 @@ class Ledger:
 
 def pair(total: Tensor, number: Tensor | int) -> Tensor:
     """A sum and what it is to be divided by, [2]."""
-    return torch.stack([total, torch.as_tensor(number, dtype=total.dtype, device=total.device)])
+    # filled in on the device: a number that comes from the host is waited for
+    return torch.stack([total, number.to(total) if isinstance(number, Tensor) else torch.full_like(total, number)])
 
 
 def usable(penalty: Penalty, loss: Tensor, counts: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import psutil
 import torch
 from torch import Generator, Tensor
 
-from engine import evaluation, seeds
+from engine import evaluation, recording, seeds
 from engine.curriculum import Curriculum
 from engine.errors import PresetError, Problem, TrainingError
 from engine.evaluation import EvaluationSettings
@@ -103,6 +103,7 @@ class MetaTrainer:
         self.preset = preset
         self.team = team
         self.device = device
+        self.walk = recording.chosen(device)
         self.settings = MetaSettings(**preset["meta"])
         check_processes(preset, team.size)
         self.evaluation = EvaluationSettings(**preset["evaluation"])
@@ -309,6 +310,7 @@ class MetaTrainer:
             number=self.meta_epoch,
             random_scaling=self.settings.random_scaling,
             team=self.team,
+            walk=self.walk,
         )
 
     def _end_meta_epoch_if_due(self, epoch: MetaEpoch) -> None:

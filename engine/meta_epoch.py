@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from engine import seeds
 from engine.learned_optimizers.base import Phi
 from engine.parallel import ALONE, Team
+from engine.recording import Walk
 from engine.tally import COUNTS, Tally
 from engine.tasks import Stream, Task
 from engine.unroll import Carry, Objective, begin, walk
@@ -44,6 +45,7 @@ class MetaEpoch:
         number: int,
         random_scaling: float = 0.0,
         team: Team = ALONE,
+        walk: Walk = walk,
     ) -> None:
         """An epoch without optimizees: `begin` draws them, `load_state` takes up those of a checkpoint."""
         self.tasks = tasks
@@ -52,6 +54,7 @@ class MetaEpoch:
         self.number = number
         self.random_scaling = random_scaling
         self.team = team
+        self.walk = walk
         self.places: dict[int, list[int]] = {}  # in the meta-batch, by the index of their task, of all processes
         self.groups: list[Group] = []
         self.survivors = 0  # optimizees that the last truncation left undiverged, of all processes
@@ -123,7 +126,7 @@ class MetaEpoch:
         scoring = group.scoring.draw(len(factors)) if group.scoring else None
         objective = self.objectives[group.task_index]
         randomness = self._randomness(group) if objective.update else ()
-        tally, _, group.carry = walk(objective, phi, group.carry, window, factors, randomness, scoring=scoring)
+        tally, _, group.carry = self.walk(objective, phi, group.carry, window, factors, randomness, scoring=scoring)
         return tally
 
     def _randomness(self, group: Group) -> list[Generator]:

@@ -211,6 +211,14 @@ class Window:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def numbers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All that one window of a stream and another differ in."""
+        return self.indices, self._augmentation, self._noise
+
+    def with_numbers(self, indices: Tensor, augmentation: Tensor, noise: Tensor) -> Window:
+        """The window of the same stream with other numbers."""
+        return Window(self._task, self._examples, indices, augmentation, noise)
+
     def __getitem__(self, step: int) -> Batch:
         indices = self.indices[step]
         numbers = self._augmentation[step].flatten(0, 1)

@@ -10,6 +10,7 @@ Shapes: B optimizees, P parameters, T inner steps of the truncation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
@@ -266,8 +267,8 @@ class _Walk:
             value, slope = self.penalty_at[name](self.theta.detach(), batch, loss, gradient)
             taken = usable(penalty, loss, counts & _sound(slope, value))
             divided_by = divisor(penalty, loss, taken)
-            weight = torch.as_tensor(penalty.weight / divided_by, dtype=loss.dtype, device=loss.device)
-            weighted = (weight[..., None] * slope.detach()).masked_fill(~taken[:, None], 0.0)
+            weight = torch.full_like(loss, penalty.weight) / divided_by
+            weighted = (weight[:, None] * slope.detach()).masked_fill(~taken[:, None], 0.0)
             self.ledger[name].add_geometric(value.detach() / divided_by, taken, weighted, gradient, factor)
             if penalty.weight:
                 slopes = slopes + weighted
@@ -332,9 +333,10 @@ class _Walk:
         The weights are the truncation's unless they are all zero.
         An optimizee whose very first loss is not finite has no loss to speak of and is left out.
         """
-        factors = losses.new_tensor(self.factors if any(self.factors) else [1.0] * len(losses))
+        factors = self.factors if any(self.factors) else [1.0] * len(losses)
+        weighted = torch.stack([factor * loss for factor, loss in zip(factors, losses, strict=True)]).sum(0)
         began = self.first_loss.isfinite()
-        return pair(torch.where(began, factors @ losses, 0.0).sum(), began.sum() * factors.sum())
+        return pair(torch.where(began, weighted, 0.0).sum(), began.sum() * math.fsum(factors))
 
     def carry_on(self) -> Carry:
         return Carry(

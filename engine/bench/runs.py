@@ -8,7 +8,6 @@ from engine.bench import reference
 from engine.bench.scene import Scene
 from engine.learned_optimizers.base import Phi
 from engine.transfer import frozen_unroll
-from engine.unroll import truncation
 
 
 def run(place: Scene) -> Phi | Tensor:
@@ -20,8 +19,9 @@ def run(place: Scene) -> Phi | Tensor:
 
 def meta_gradient(place: Scene) -> Phi:
     """The meta-gradient, a mean over the optimizees."""
-    factors = [1.0] * place.steps
-    return truncation(place.objective, place.phi, place.carry, place.window, factors, place.generator())[0].gradient
+    given = (place.objective, place.phi, place.carry, place.window, [1.0] * place.steps, place.generator())
+    tally, _, carry = place.walk(*given)
+    return tally.meta_gradient(place.objective, place.phi, carry.inner_step - 1)[0]
 
 
 def frozen(place: Scene) -> Tensor:

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from engine import seeds
+from engine import recording, seeds
 from engine.bench.works import BATCH_SIZE, CLASSES, INPUT_SHAPES, TRUNCATION, Piece
 from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi
 from engine.optimizees.base import OPTIMIZEES
 from engine.penalties.base import GeometricPenalty
 from engine.penalties.sam import SAM
 from engine.penalties.smooth import Smooth
+from engine.recording import Walk
 from engine.tasks import Batch, Task
 from engine.unroll import Carry, Objective, begin
 
@@ -102,6 +103,7 @@ class Scene:
     carry: Carry  # at inner step 0
     window: list[Batch]  # T of them
     numbers: list[int]  # of the optimizees: their seeds
+    walk: Walk  # how its truncations are walked
 
     @property
     def optimizer(self) -> LearnedOptimizer:
@@ -149,4 +151,4 @@ def scene(piece: Piece, task: RandomTask, steps: int = TRUNCATION) -> Scene:
     fresh = optimizer.init_phi(Generator().manual_seed(SEED))
     phi = {name: tensor.to(task.device, task.dtype).requires_grad_() for name, tensor in fresh.items()}
     carry = begin(objective, theta, stream.batches[-1])
-    return Scene(piece, task, objective, phi, carry, stream.draw(steps), numbers)
+    return Scene(piece, task, objective, phi, carry, stream.draw(steps), numbers, recording.chosen(task.device))

@@ -1,0 +1,134 @@
+"""Recorded truncations. A recorder that does the work again stands in for CUDA graphs where there is no GPU."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from engine import meta, recording
+from engine.errors import LregError
+from engine.preset import from_mapping, merge
+from engine.recording import MOST_RECORDINGS, CudaGraphs, RecordedWalk, tensors_of
+
+TINY = {
+    "task": {"dataset": "digits", "optimizee": "mlp", "hidden": [4], "batch_size": 16},
+    "optimizer": {"kind": "dm", "hidden": 5},
+    "meta": {"epochs": 3, "inner_steps": 20, "truncation": 5, "meta_batch": 2},
+    "evaluation": {"every": 100, "optimizees": 1, "final_optimizees": 1},
+}
+CPU = torch.device("cpu")
+
+
+class Again:
+    """Does recorded work again whenever it is replayed, and puts the results where the first ones were."""
+
+    def __init__(self):
+        self.records = self.replays = 0
+
+    def record(self, work):
+        self.records += 1
+        results = work()
+
+        def replay():
+            self.replays += 1
+            for first, now in zip(list(tensors_of(results)), list(tensors_of(work())), strict=True):
+                first.detach().copy_(now.detach())
+
+        return results, replay
+
+
+def records_of(values, walk=None, device=CPU):
+    trainer = meta.MetaTrainer(from_mapping(copy.deepcopy(values)), device=device)
+    if walk is not None:
+        trainer.walk = walk
+    found = []
+    while not trainer.finished:
+        found += trainer.advance()
+    keep = ("meta_loss", "meta_grad_norm", "sam_penalty", "diverged", "update_norm", "validation_loss", "step")
+    return [{name: record[name] for name in keep if name in record} for record in found], trainer.phi
+
+
+SAM = {"penalty": {"sam": {"weight": 1.0, "rho": 0.05}}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"meta": {"loss_batch": "same"}},
+        {"meta": {"loss_batch": "validation"}},
+        {"meta": {"weights": "linear"}},
+        {"meta": {"weights": "xh_code"}},
+        {"meta": {"truncation": 8}},
+        {"meta": {"random_scaling": 1.0}},
+        {"meta": {"second_order": True}},
+        SAM,
+        merge(SAM, {"penalty": {"sam": {"start": 7}}}),
+        merge(SAM, {"penalty": {"sam": {"relative": True}}}),
+        {"penalty": {"smooth": {"weight": 10.0}}},
+        {"task": [TINY["task"], {**TINY["task"], "hidden": [3]}]},
+        {"optimizer": {"kind": "rnnprop", "hidden": 5, "output_scale": 100.0}},
+    ],
+    ids=str,
+)
+def test_recorded_meta_training_is_the_same(changes):
+    values = {**merge(TINY, changes), **({"task": changes["task"]} if "task" in changes else {})}
+    recorder = Again()
+    found, phi = records_of(values, RecordedWalk(recorder))
+    expected, plain = records_of(values)
+    assert found == expected
+    assert all(torch.equal(phi[name], plain[name]) for name in plain)
+    assert (recorder.replays > 0) == ("penalty" not in changes or "smooth" not in changes["penalty"])
+
+
+def test_a_recording_is_replayed_for_all_truncations_like_it():
+    recorder = Again()
+    records_of(TINY, RecordedWalk(recorder))
+    # 12 truncations: the first of an unroll and the later ones are two kinds, each done once plainly and recorded once
+    assert (recorder.records, recorder.replays) == (2, 10)
+
+
+def test_weights_that_never_come_again_leave_no_recordings_behind():
+    recorder, values = Again(), merge(TINY, {"meta": {"weights": "xh_code", "inner_steps": 5 * (MOST_RECORDINGS + 3)}})
+    walk = RecordedWalk(recorder)
+    assert records_of(values, walk)[0] == records_of(values)[0]
+    assert recorder.records <= MOST_RECORDINGS
+
+
+def test_results_of_a_replay_outlive_the_next_one():
+    trainer = meta.MetaTrainer(from_mapping(TINY), device=CPU)
+    walk, trainer.pending = RecordedWalk(Again()), ""
+    epoch = trainer._new_epoch().begin(2)
+    group, objective = epoch.groups[0], trainer.objectives[0]
+    carry, found = group.carry, []
+    for _ in range(4):
+        tally, losses, carry = walk(objective, trainer.phi, carry, group.stream.draw(5), [1.0] * 5, ())
+        found.append((list(tensors_of([tally, losses, carry])), [t.clone() for t in tensors_of([tally, losses, carry])]))
+    assert all(torch.equal(one, copied) for pair in found for one, copied in zip(*pair, strict=True))
+    assert (carry.inner_step, carry.truncations) == (20, 4)
+
+
+def test_only_asked_for_and_only_on_a_gpu(monkeypatch):
+    monkeypatch.delenv("LREG_GRAPHS", raising=False)
+    assert recording.chosen(torch.device("cuda")) is recording.walk
+    monkeypatch.setenv("LREG_GRAPHS", "1")
+    assert recording.chosen(CPU) is recording.walk
+    assert isinstance(recording.chosen(torch.device("cuda")), RecordedWalk)
+    monkeypatch.setenv("LREG_GRAPHS", "yes")
+    with pytest.raises(LregError, match=r"LREG_GRAPHS: found 'yes'; allowed: 0, 1"):
+        recording.chosen(CPU)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kernels", ["plain", "recompute", "triton"])
+@pytest.mark.parametrize("changes", [{}, SAM], ids=str)
+def test_cuda_graphs(kernels, changes, monkeypatch):
+    monkeypatch.setenv("LREG_KERNELS", kernels)
+    cuda = torch.device("cuda")
+    found, _ = records_of(merge(TINY, changes), RecordedWalk(CudaGraphs()), cuda)
+    expected, _ = records_of(merge(TINY, changes), device=cuda)
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
