@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,15 +11,12 @@ from engine.errors import LregError
 from engine.reader import RunReader
 from engine.runs import RunStore
 from engine.status import LIVE
-from engine.study.arms import MOST_CELLS
-from engine.study.snapshot import Watcher
-from engine.study.state import plan_of, trials_of
+from engine.study.snapshot import DAMAGE, Watcher, check_trials, watcher_of
 from lreg_tui.feed import RunRow
 from lreg_tui.study_rows import StudyLook, look_at
 
 IDLE_S = 10.0  # the runs of a study that nobody schedules are counted again after so long
 REPORT = Path("report", "report.md")
-DAMAGE = (LregError, TypeError, ValueError, LookupError, AttributeError, RecursionError)  # what damaged files lead to
 
 
 class Watched:
@@ -34,8 +30,8 @@ class Watched:
         row = row_of(self.reader)
         report = (self.reader.path / REPORT).is_file()
         try:
-            watcher = self._watcher = self._watcher or _watcher(self.reader.path)
-            _check_trials(watcher)
+            watcher = self._watcher = self._watcher or watcher_of(self.reader.path)
+            check_trials(watcher)
             return look_at(watcher.look(), row, report)
         except DAMAGE as error:
             said = str(error).splitlines()[0] if isinstance(error, LregError) else f"damaged ({type(error).__name__})"
@@ -86,22 +82,3 @@ def row_of(reader: RunReader) -> RunRow:
         device="",
         latest={},
     )
-
-
-def _watcher(path: Path) -> Watcher:
-    plan = plan_of(path)
-    if plan.search is None:
-        points = sum(math.prod(len(axis.values) for axis in arm.axes) for arm in plan.arms)
-        _check_count(points * len(plan.seeds))
-    return Watcher(plan, path)
-
-
-def _check_trials(watcher: Watcher) -> None:
-    if watcher.plan.search is not None:
-        _check_count(sum(map(len, trials_of(watcher.folder).values())) * len(watcher.plan.seeds))
-
-
-def _check_count(cells: int) -> None:
-    """Before they are made: a file from strangers may ask for any number."""
-    if cells > MOST_CELLS:
-        raise LregError(f"found {cells} runs; allowed: at most {MOST_CELLS}")
