@@ -92,7 +92,7 @@ class RunStore:
         paths = [self.root / name for name in found] or self._others(reference)
         if len(paths) == 1:
             return RunReader(paths[0])
-        raise RunError(self._not_one(reference, names, [path.name for path in paths]))
+        raise RunError(self._not_one(reference, [*sorted(_runs_in(self.root / STUDIES)), *names], paths))
 
     def _others(self, reference: str) -> Sequence[Path]:
         """The transfer jobs and studies that are meant by a reference.
@@ -111,10 +111,11 @@ class RunStore:
         same_second = [name for name in dated if name[:15] == dated[-1][:15]]
         return max(same_second, key=lambda name: (str(RunReader(self.root / name).facts.get("created")), name))
 
-    def _not_one(self, reference: str, names: Sequence[str], found: Sequence[str]) -> str:
+    def _not_one(self, reference: str, names: Sequence[str], found: Sequence[Path]) -> str:
         shown = show(reference)
         if found:
-            return f"{shown} could be any of {len(found)} runs: {_few(found)}"
+            kind = "studies" if all(path.parent.name == STUDIES for path in found) else "runs"
+            return f"{shown} could be any of {len(found)} {kind}: {_few([path.name for path in found])}"
         near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
         near = near or [name for name in names if len(reference) > 2 and reference in name]
         hint = f"did you mean {_few(near)}?" if near else "`lreg runs` lists them"

@@ -20,13 +20,14 @@ from engine.document import Document
 from engine.errors import PresetError, Problem, SettingsError
 from engine.settings import check_table, did_you_mean, schema_of, setting, show, unknown_key
 from engine.study import search
-from engine.study.arms import MOST_CELLS, Wish, check_cells, first_plain, resolve
+from engine.study.arms import MOST_CELLS, Wish, check_cells, first_plain, named, numbered, resolve
 from engine.study.axes import KEYED, read_axes, taken_apart
 from engine.study.plan import PICKED_BY, ArmPlan, Axis, Pick, Search, StudyPlan
 from engine.study.transfer_table import read_transfer
 from engine.writer import slug
 
 TABLES = ("set", "axes", "arm", "search", "pick", "transfer", "report")
+OF_PRESETS = ("task", "optimizer", "meta", "penalty", "evaluation", "extends", "threads")
 LONGEST = 40  # of a study's or an arm's name: both are part of the names of runs
 
 
@@ -75,22 +76,25 @@ def find_study(name_or_path: str | os.PathLike[str]) -> Path:
     if name in studies:
         return studies[name]
     allowed = "a TOML file, or one of: " + ", ".join(studies)
-    problem = Problem("", "no such file and no shipped study of that name", allowed, did_you_mean(name, studies))
+    hint = f"that is a preset: lreg run {name}" if name in documents.shipped() else did_you_mean(name, studies)
+    problem = Problem("", "no such file and no shipped study of that name", allowed, hint)
     raise StudyError([problem], show(text)[1:-1] or '""')
 
 
 def load_study(name_or_path: str | os.PathLike[str], overrides: Iterable[str] = (), stamp: str = "") -> StudyPlan:
     """Read, resolve and check a study by file path or shipped name, and the preset of every one of its runs.
 
-    `overrides` are "key.path=value" texts: seeds=[0], set.meta.epochs=5, transfer.steps=100. `stamp` is when the study
-    is started, as run ids begin. Raises StudyError with every problem; LregError where a search lacks Optuna.
+    `overrides` are "key.path=value" texts: seeds=[0], set.meta.epochs=5, arm.NAME.preset="lo", transfer.steps=100.
+    `stamp` is when the study is started, as run ids begin. Raises StudyError with every problem; LregError where a
+    search lacks Optuna.
     """
     path, source = find_study(name_or_path), os.fspath(name_or_path)
     catalog = catalogs.load()
     try:
-        document = Document(taken_apart(documents.parse(path, source)), [])
+        document = Document(taken_apart(_parsed(path, source)), [])
         document.layers.append((source, document.values))
-        problems = documents.override(document, overrides, catalog)
+        problems = documents.override(document, [numbered(text, document.values) for text in overrides], catalog)
+        problems = [named(problem, document.values) for problem in problems]
         reader = _Reader(document, source, path, catalog, problems)
         plan = reader.plan(stamp)
     except PresetError as error:
@@ -102,6 +106,13 @@ def load_study(name_or_path: str | os.PathLike[str], overrides: Iterable[str] = 
     if plan.search is not None:
         search.require()
     return plan
+
+
+def _parsed(path: Path, source: str) -> dict[str, Any]:
+    values = documents.parse(path, source)
+    if values.keys() & set(OF_PRESETS) and not values.keys() & set(TABLES):
+        raise PresetError([Problem("", "a preset", "a study", f"lreg run {source} does one run of it")], source)
+    return values
 
 
 @dataclass
@@ -165,10 +176,7 @@ class _Reader:
 
     def attributed(self, problem: Problem) -> Problem:
         """A problem of the study's own, with who says what stands there: the file, or --set."""
-        arms, path = self.document.values.get("arm"), problem.path
-        for index, arm in enumerate(arms if isinstance(arms, list) else ()):
-            start = f"arm.{arm.get('name')}." if isinstance(arm, Mapping) else path
-            path = path.replace(start, f"arm.{index}.", 1) if path.startswith(start) else path
+        path = numbered(problem.path, self.document.values)
         said_by = self.document.source_of(path) if problem.source == self.source else ""
         return dataclasses.replace(problem, source=said_by or problem.source)
 
@@ -180,7 +188,10 @@ class _Reader:
         own = {key: value for key, value in found.items() if key not in tables}
         values, problems = check_table({key: own[key] for key in own if key in known}, schema, path)
         self.add(problems)
-        self.add(unknown_key(f"{path}.{key}" if path else key, known) for key in own if key not in known)
+        for key in (key for key in own if key not in known):
+            problem = unknown_key(f"{path}.{key}" if path else key, known)
+            belongs = f"keys of the preset go under set: set.{key}" if not path and key in OF_PRESETS else problem.hint
+            self.add([dataclasses.replace(problem, hint=belongs)])
         return values
 
     def section(self, name: str, found: Any = None, path: str = "") -> Mapping[str, Any]:

@@ -36,7 +36,7 @@ def _answer(question: Mapping[str, Any]) -> str:
 
     found: list[str] = []
     for name in question["devices"]:
-        device = str(pick_device(name))
+        device = str(pick_device(name, "--devices"))
         every = name == "auto" and device == "cuda"
         found += [f"cuda:{number}" for number in range(torch.cuda.device_count())] if every else [device]
     data_dir = question.get("data_dir")

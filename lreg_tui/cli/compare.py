@@ -30,7 +30,7 @@ def compare(
         typer.Option(
             "--reference",
             metavar="RUN",
-            help="A run of the arm to compare with. Default: a study's own; else the first evaluated without penalties.",
+            help="A run of the arm to compare with. Default: a study's own, else the first one without penalties.",
             autocompletion=complete_run,
         ),
     ] = None,

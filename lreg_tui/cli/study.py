@@ -14,11 +14,13 @@ from engine import worker
 from engine.control import Control
 from engine.errors import RunError
 from engine.runs import RunReader, RunStore
+from engine.settings import show
 from engine.status import LIVE
 from engine.study.executors import names
-from engine.study.job import Schedule, StudyJob, new_stamp, unfinished
+from engine.study.job import Schedule, StudyJob, finished, new_stamp, unfinished
 from engine.study.plan import StudyPlan
 from engine.study.snapshot import Snapshot, Watcher
+from engine.study.state import plan_of
 from lreg_tui import launch, present, study_worker
 from lreg_tui.cli import output, slurm_options
 from lreg_tui.cli.control import Detach
@@ -84,7 +86,7 @@ def study(
     from engine.study.document import load_study
 
     if report:
-        _write_report(find_run(reference, runs_dir), as_json)
+        _write_report(_started(reference, runs_dir), as_json)
         return
     check_choice("--executor", executor, EXECUTORS)
     at_once, each = whole_number("--jobs", jobs, 0, 10_000), whole_number("--threads", threads, 0, 4096)
@@ -102,30 +104,57 @@ def study(
     store = RunStore(runs_dir)
     plan = load_study(reference, sets or (), new_stamp(store))
     found, has_changed = (None, False) if new else unfinished(store, plan)
+    done = finished(store, plan) if not new and found is None else None
     if dry_run:
-        _print_dry_run(plan, found, store, as_json)
+        _print_dry_run(plan, found or done, store, as_json)
         return
+    if done is not None:
+        output.say(f"{done.id} has finished, none of its runs failed: nothing to do (--new begins anew)")
+        _tell_id(done, detach=detach, as_json=as_json)
+        if not detach:
+            _summarize(done, "finished", Watcher(plan_of(done.path), done.path).look(), as_json)
+        return
+    if found is not None:
+        _check_free(found)
+    _check_inputs(plan, schedule, data_dir, found)
     if found is None:
-        from engine.study import inputs, transfers
-
         if has_changed:
             output.say(f"there is an unfinished study {plan.name} with another plan; this is a new one")
-        inputs.check(transfers.tasks(plan), data_dir, names(devices) if executor == "local" else ())
         job = StudyJob.start(store.root, plan, argv=sys.argv, data_dir=data_dir)
     else:
-        _check_free(found)
         output.say(f"going on with {found.id} (--new begins anew)")
         job = StudyJob(found.path)
     schedule.write(job.path)
     _do(job, detach=detach, as_json=as_json, data_dir=data_dir)
 
 
+def _check_inputs(plan: StudyPlan, schedule: Schedule, data_dir: Path | None, found: RunReader | None) -> None:
+    """Find out before anything starts, or goes on, whether data and devices are there. Raises LregError."""
+    from engine.study import inputs, transfers
+
+    noted = found.facts.get("data_dir") if found is not None else None
+    there = data_dir or (Path(noted) if isinstance(noted, str) else None)
+    inputs.check(transfers.tasks(plan), there, names(schedule.devices) if schedule.executor == "local" else ())
+
+
+def _started(reference: str, runs_dir: Path | None) -> RunReader:
+    """The study that is meant. Raises RunError."""
+    wanted = "--report wants the id, name or folder of a study that was started"
+    if Path(reference).is_file():
+        raise RunError(f"{show(reference)}: a file; {wanted}")
+    try:
+        reader = find_run(reference, runs_dir)
+    except RunError as error:
+        newest = [known.id for known in RunStore(runs_dir).studies()][-3:]
+        raise RunError(f"{error}; the newest studies: {', '.join(newest)}" if newest else str(error)) from None
+    if not reader.is_study:
+        raise RunError(f"{reader.path}: no study; {wanted}")
+    return reader
+
+
 def _write_report(reader: RunReader, as_json: bool) -> None:
     from engine.study.report import write_report
-    from engine.study.state import plan_of
 
-    if not reader.is_study:
-        raise RunError(f"{reader.path}: no study; --report wants a study's id or folder (`lreg runs` lists them)")
     path = write_report(plan_of(reader.path), reader.path, study_worker.draw)
     if as_json:
         output.emit({"study": reader.id, "report": str(path)})
@@ -137,6 +166,7 @@ def resume(reader: RunReader, *, device: str | None, detach: bool, as_json: bool
     """Go on with a study as it was scheduled last; what failed is tried again."""
     schedule = replace(Schedule.of(reader.path), retry_failed=True)
     schedule = replace(schedule, devices=device) if device else schedule
+    _check_inputs(plan_of(reader.path), schedule, data_dir, reader)
     schedule.write(reader.path)
     _do(StudyJob(reader.path), detach=detach, as_json=as_json, data_dir=data_dir)
 
@@ -153,14 +183,11 @@ def _do(job: StudyJob, *, detach: bool, as_json: bool, data_dir: Path | None) ->
     reader = RunReader(job.path)
     if detach:
         launch.start_detached(reader, data_dir=data_dir, module=study_worker.MODULE)
-        if as_json:
-            output.emit({"study": reader.id, "path": str(reader.path)})
-        else:
-            print(present.clean(reader.id))
+        _tell_id(reader, detach=True, as_json=as_json)
+        if not as_json:
             output.say(f"started; watch it with: lreg watch {reader.id}")
         return
-    if as_json:
-        output.emit({"event": "study", "id": reader.id, "path": str(reader.path)})
+    _tell_id(reader, detach=False, as_json=as_json)
     output.say(f"study {reader.id}")
     with Control().listening() as control:
         display = Display(reader, as_json=as_json, notice=lambda: _note_stopping(control))
@@ -175,6 +202,18 @@ def _do(job: StudyJob, *, detach: bool, as_json: bool, data_dir: Path | None) ->
     seen = display.last.snapshot if display.last else None
     print_quietly(lambda: _summarize(reader, state, seen, as_json))
     raise typer.Exit(worker.EXIT_CODES[state])
+
+
+def _tell_id(reader: RunReader, *, detach: bool, as_json: bool) -> None:
+    """What is first on stdout: for programs, and of a study in the background for people, too."""
+    if as_json:
+        output.emit(
+            {"study": reader.id, "path": str(reader.path)}
+            if detach
+            else {"event": "study", "id": reader.id, "path": str(reader.path)}
+        )
+    elif detach:
+        print(present.clean(reader.id))
 
 
 def _note_stopping(control: Control) -> str:
@@ -206,7 +245,6 @@ def _summarize(reader: RunReader, state: str, seen: Snapshot | None, as_json: bo
 def _print_dry_run(plan: StudyPlan, found: RunReader | None, store: RunStore, as_json: bool) -> None:
     """The runs there will be, and what is there of them."""
     from engine.runs import STUDIES
-    from engine.study.state import plan_of
 
     folder = found.path if found else store.root / STUDIES / plan.name  # of a new one nothing is there
     seen = Watcher(plan_of(found.path) if found else plan, folder).look()
