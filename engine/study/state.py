@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.errors import RunError
 from engine.files import read_json
 from engine.reader import RunReader
 from engine.results import best_of, mean
@@ -47,7 +48,10 @@ class Candidate:
 
 def plan_of(folder: Path) -> StudyPlan:
     """The plan in a study's folder. Raises RunError where there is none."""
-    return StudyPlan.from_json(read_json(folder / "study.json", 2**24))
+    found = read_json(folder / "study.json", 2**24)
+    if not found:
+        raise RunError("study.json: missing or damaged, so this is no study that can be used")
+    return StudyPlan.from_json(found)
 
 
 def trials_of(folder: Path) -> dict[str, list[Point]]:

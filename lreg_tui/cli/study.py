@@ -255,7 +255,7 @@ def _print_dry_run(plan: StudyPlan, found: RunReader | None, store: RunStore, as
     output.console().print(cells_list(seen))
     where = f"of {found.id}" if found else "of a new study"
     there = sum(cell.state != "missing" for cell in seen.cells)
-    search = "; a search asks for its points as it goes" if plan.search else ""
-    output.say(f"{len(seen.cells)} runs {where}, {there} of them there already; {seen.total} runs and transfers in all")
-    if search:
-        output.say(search.removeprefix("; "))
+    runs = f"{len(seen.cells)} run{'s' * (len(seen.cells) != 1)}"
+    output.say(f"{runs} {where}, {there} of them there already; {seen.total} runs and transfers in all")
+    if plan.search:
+        output.say("a search asks for its points as it goes")
