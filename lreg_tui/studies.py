@@ -11,7 +11,8 @@ from engine.errors import LregError
 from engine.reader import RunReader
 from engine.runs import RunStore
 from engine.status import LIVE
-from engine.study.snapshot import DAMAGE, Watcher, check_trials, watcher_of
+from engine.study.snapshot import DAMAGE, Watcher
+from engine.study.state import plan_of
 from lreg_tui.feed import RunRow
 from lreg_tui.study_rows import StudyLook, look_at
 
@@ -30,8 +31,7 @@ class Watched:
         row = row_of(self.reader)
         report = (self.reader.path / REPORT).is_file()
         try:
-            watcher = self._watcher = self._watcher or watcher_of(self.reader.path)
-            check_trials(watcher)
+            watcher = self._watcher = self._watcher or Watcher(plan_of(self.reader.path), self.reader.path)
             return look_at(watcher.look(), row, report)
         except DAMAGE as error:
             said = str(error).splitlines()[0] if isinstance(error, LregError) else f"damaged ({type(error).__name__})"

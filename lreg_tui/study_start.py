@@ -60,7 +60,7 @@ class Size:
 
 def offers(folder: Path) -> Iterator[Offer]:
     """The shipped studies, small ones first, and those in a folder."""
-    from engine.study.document import shipped_studies
+    from engine.study.sources import shipped_studies
 
     for name, path in sorted(shipped_studies().items(), key=lambda item: (item[0] != "smoke", item[0])):
         yield Offer("shipped", name, name, str((_values(path) or {}).get("description", "")))

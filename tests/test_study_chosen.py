@@ -9,6 +9,7 @@ from engine.errors import RunError
 from engine.reader import RunReader
 from engine.runs import RunStore
 from engine.study.chosen import transferred_runs, winner_runs
+from engine.study.job import StudyJob
 from engine.study.plan import Axis, TransferRequest
 
 RHO = Axis("penalty.sam.rho", values=(0.01, 0.1))
@@ -44,6 +45,7 @@ def test_winners_that_were_transferred_the_reference_first(tmp_path):
 
 def test_before_that_one_line_says_how_far_it_is(tmp_path):
     found = small(tmp_path)
+    StudyJob(found.folder).set_status(state="stopped", message="by\nhand")
     study = RunReader(found.folder)
     with pytest.raises(RunError, match=f"^study {study.id}: no arm of it has a winner yet [^\n]*$"):
         transferred_runs(study)

@@ -13,8 +13,9 @@ from engine.catalog import load as load_catalog
 from engine.errors import LregError, RunError
 from engine.preset import load_preset, shipped
 from engine.study.axes import grid
-from engine.study.document import StudyError, load_study, shipped_studies
+from engine.study.document import load_study
 from engine.study.plan import StudyPlan
+from engine.study.sources import StudyError, shipped_studies
 
 STAMP = "20261121-120000"
 FULL = """

@@ -295,7 +295,7 @@ def test_by_default_as_many_as_the_cores_keep_busy(monkeypatch):
     four = executors.local("cpu", 0, 4, [{"threads": 1}], None)
     assert (four.jobs, four.threads) == (2, 4)
     assert executors.local("cpu", 3, 0, [], None).threads == 2
-    with pytest.raises(LregError, match="--device: cuda:99 is not on this machine"):
+    with pytest.raises(LregError, match="--devices: cuda:99 is not on this machine"):
         executors.local("cuda:99", 0, 0, [], None)
 
 

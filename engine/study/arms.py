@@ -19,9 +19,8 @@ from engine.errors import PresetError, Problem
 from engine.preset import Preset, from_mapping
 from engine.settings import did_you_mean, show
 from engine.study.axes import ends, flat
-from engine.study.plan import ArmPlan, Axis, Point, StudyPlan
+from engine.study.plan import MOST_CELLS, ArmPlan, Axis, Point, StudyPlan
 
-MOST_CELLS = 10_000
 OWN_KEYS = {"seed": "seeds = [...]", "name": "no name: runs are called after study, arm and point"}
 
 

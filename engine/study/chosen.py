@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.errors import LregError, RunError
+from engine.errors import LregError, RunError, printable, shortened
 from engine.reader import RunReader
-from engine.study.snapshot import DAMAGE, Snapshot, check_trials, watcher_of
-from engine.study.state import winners
+from engine.study.snapshot import DAMAGE, Snapshot, Watcher
+from engine.study.state import plan_of, winners
 
 
 def winner_runs(study: RunReader) -> dict[str, list[RunReader]]:
@@ -31,7 +31,7 @@ def transferred_runs(study: RunReader) -> list[RunReader]:
     found = [run for run in winning if run.transfers()]
     if not found:
         status = study.status()
-        message = f", {status.message}" if status.message else ""
+        message = f", {shortened(printable(status.message))}" if status.message else ""
         lacks = "none of its winners has been transferred yet" if winning else "no arm of it has a winner yet"
         raise RunError(f"study {study.id}: {lacks} ({status.state}{message})")
     return found
@@ -39,9 +39,7 @@ def transferred_runs(study: RunReader) -> list[RunReader]:
 
 def _look(folder: Path) -> Snapshot:
     try:
-        watcher = watcher_of(folder)
-        check_trials(watcher)
-        return watcher.look()
+        return Watcher(plan_of(folder), folder).look()
     except DAMAGE as error:
         said = str(error).splitlines()[0] if isinstance(error, LregError) else f"damaged ({type(error).__name__})"
         raise RunError(f"{folder / 'study.json'}: {said.removeprefix('study.json: ')}") from None

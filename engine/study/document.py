@@ -6,7 +6,6 @@ What it resolves to is a StudyPlan, with the preset of every arm in it. Without 
 from __future__ import annotations
 
 import dataclasses
-import importlib.resources
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,22 +16,17 @@ from engine import catalog as catalogs
 from engine import document as documents
 from engine.catalog import Catalog
 from engine.document import Document
-from engine.errors import PresetError, Problem, SettingsError
+from engine.errors import PresetError, Problem
 from engine.settings import check_table, did_you_mean, schema_of, setting, show, unknown_key
 from engine.study import search
-from engine.study.arms import MOST_CELLS, Wish, check_cells, first_plain, named, numbered, resolve
+from engine.study.arms import Wish, check_cells, first_plain, named, numbered, resolve
 from engine.study.axes import KEYED, read_axes, taken_apart
-from engine.study.plan import PICKED_BY, ArmPlan, Axis, Pick, Search, StudyPlan
+from engine.study.plan import MOST_CELLS, PICKED_BY, ArmPlan, Axis, Pick, Search, StudyPlan
+from engine.study.sources import OF_PRESETS, TABLES, StudyError, find_study, parsed
 from engine.study.transfer_table import read_transfer
 from engine.writer import slug
 
-TABLES = ("set", "axes", "arm", "search", "pick", "transfer", "report")
-OF_PRESETS = ("task", "optimizer", "meta", "penalty", "evaluation", "extends", "threads")
 LONGEST = 40  # of a study's or an arm's name: both are part of the names of runs
-
-
-class StudyError(SettingsError):
-    """A study that cannot be used; `source` names the file."""
 
 
 @dataclass(frozen=True)
@@ -61,26 +55,6 @@ class ReportSettings:
     paper: str = setting("", choices=("", "lr", "xh"), help="whose claims or numbers the report looks at; empty: none")
 
 
-def shipped_studies() -> dict[str, Path]:
-    """The studies in the installed package, by name."""
-    folder = Path(str(importlib.resources.files("presets"))) / "studies"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem)}
-
-
-def find_study(name_or_path: str | os.PathLike[str]) -> Path:
-    """The file of a study: a path that exists, else a shipped study's name. Raises StudyError."""
-    text = os.fspath(name_or_path)
-    studies, name = shipped_studies(), text.removesuffix(".toml")
-    if documents.is_file(Path(text)):
-        return Path(text)
-    if name in studies:
-        return studies[name]
-    allowed = "a TOML file, or one of: " + ", ".join(studies)
-    hint = f"that is a preset: lreg run {name}" if name in documents.shipped() else did_you_mean(name, studies)
-    problem = Problem("", "no such file and no shipped study of that name", allowed, hint)
-    raise StudyError([problem], show(text)[1:-1] or '""')
-
-
 def load_study(name_or_path: str | os.PathLike[str], overrides: Iterable[str] = (), stamp: str = "") -> StudyPlan:
     """Read, resolve and check a study by file path or shipped name, and the preset of every one of its runs.
 
@@ -91,7 +65,7 @@ def load_study(name_or_path: str | os.PathLike[str], overrides: Iterable[str] = 
     path, source = find_study(name_or_path), os.fspath(name_or_path)
     catalog = catalogs.load()
     try:
-        document = Document(taken_apart(_parsed(path, source)), [])
+        document = Document(taken_apart(parsed(path, source)), [])
         document.layers.append((source, document.values))
         problems = documents.override(document, [numbered(text, document.values) for text in overrides], catalog)
         problems = [named(problem, document.values) for problem in problems]
@@ -106,13 +80,6 @@ def load_study(name_or_path: str | os.PathLike[str], overrides: Iterable[str] = 
     if plan.search is not None:
         search.require()
     return plan
-
-
-def _parsed(path: Path, source: str) -> dict[str, Any]:
-    values = documents.parse(path, source)
-    if values.keys() & set(OF_PRESETS) and not values.keys() & set(TABLES):
-        raise PresetError([Problem("", "a preset", "a study", f"lreg run {source} does one run of it")], source)
-    return values
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,9 +12,8 @@ from typing import Any
 from engine.errors import LregError
 from engine.reader import RunReader
 from engine.status import LIVE
-from engine.study.arms import MOST_CELLS
 from engine.study.plan import Axis, StudyPlan
-from engine.study.state import Candidate, CellState, Looker, candidates, plan_of, state_of, trials_of, winners
+from engine.study.state import Candidate, CellState, Looker, candidates, state_of, trials_of, winners
 from engine.study.transfers import TransferState, expected, wanted
 
 ENDED = ("finished", "failed")
@@ -103,27 +101,6 @@ class Watcher:
             points = searched * self.plan.search.trials + len(self.plan.arms) - searched
             cells = max(cells, points * len(self.plan.seeds))
         return cells + max(transfers, expected(self.plan, cells))
-
-
-def watcher_of(folder: Path) -> Watcher:
-    """A watcher of a folder that may be a stranger's; it may be damaged in any way: see DAMAGE."""
-    plan = plan_of(folder)
-    if plan.search is None:
-        points = sum(math.prod(len(axis.values) for axis in arm.axes) for arm in plan.arms)
-        _check_count(points * len(plan.seeds))
-    return Watcher(plan, folder)
-
-
-def check_trials(watcher: Watcher) -> None:
-    """Raise LregError where a search has asked for more runs than a study may have; to be called before a look."""
-    if watcher.plan.search is not None:
-        _check_count(sum(map(len, trials_of(watcher.folder).values())) * len(watcher.plan.seeds))
-
-
-def _check_count(cells: int) -> None:
-    """Before they are made: a file from strangers may ask for any number."""
-    if cells > MOST_CELLS:
-        raise LregError(f"found {cells} runs; allowed: at most {MOST_CELLS}")
 
 
 def _share(piece: Piece) -> float:

@@ -14,7 +14,7 @@ from engine.errors import RunError
 from engine.files import read_json
 from engine.reader import RunReader
 from engine.results import best_of, mean
-from engine.study.plan import Cell, Point, StudyPlan
+from engine.study.plan import MOST_CELLS, Cell, Point, StudyPlan
 from engine.writer import is_complete
 
 TRIALS = "trials.json"  # of a study with a search: the points asked for so far, arm by arm
@@ -61,10 +61,12 @@ def trials_of(folder: Path) -> dict[str, list[Point]]:
 
 
 def cells(plan: StudyPlan, folder: Path) -> list[Cell]:
-    """The cells there are so far: the grid, or what the search has asked for."""
+    """The cells there are so far: the grid, or what the search has asked for. Raises RunError for too many."""
     if plan.search is None:
         return plan.grid()
     asked = trials_of(folder)
+    if (runs := sum(map(len, asked.values())) * len(plan.seeds)) > MOST_CELLS:
+        raise RunError(f"{TRIALS}: found {runs} runs; allowed: at most {MOST_CELLS}")
     return [cell for arm in plan.arms for cell in plan.cells_of(arm, asked.get(arm.name, []) if arm.axes else [{}])]
 
 

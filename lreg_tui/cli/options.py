@@ -46,7 +46,7 @@ def complete_preset(incomplete: str) -> list[str]:
 
 
 def complete_study(incomplete: str) -> list[str]:
-    from engine.study.document import shipped_studies
+    from engine.study.sources import shipped_studies
 
     files = [str(path) for path in sorted(Path().glob("*.toml"))]
     return [name for name in (*shipped_studies(), *files) if name.startswith(incomplete) and HARMLESS.fullmatch(name)]

@@ -12,6 +12,7 @@ import typer
 
 from engine import worker
 from engine.control import Control
+from engine.document import is_file
 from engine.errors import RunError
 from engine.runs import RunReader, RunStore
 from engine.settings import show
@@ -19,7 +20,7 @@ from engine.status import LIVE
 from engine.study.executors import names
 from engine.study.job import Schedule, StudyJob, finished, new_stamp, unfinished
 from engine.study.plan import StudyPlan
-from engine.study.snapshot import Snapshot, Watcher
+from engine.study.snapshot import Watcher
 from engine.study.state import plan_of
 from lreg_tui import launch, present, study_worker
 from lreg_tui.cli import output, slurm_options
@@ -34,7 +35,7 @@ from lreg_tui.cli.options import (
     find_run,
     whole_number,
 )
-from lreg_tui.cli.study_display import Display, cells_list, event, winners_rows, winners_table
+from lreg_tui.cli.study_display import Display, print_plan, summarize
 
 EXECUTORS = ("local", "slurm")
 
@@ -106,13 +107,13 @@ def study(
     found, has_changed = (None, False) if new else unfinished(store, plan)
     done = finished(store, plan) if not new and found is None else None
     if dry_run:
-        _print_dry_run(plan, found or done, store, as_json)
+        print_plan(plan, found or done, store, as_json=as_json)
         return
     if done is not None:
         output.say(f"{done.id} has finished, none of its runs failed: nothing to do (--new begins anew)")
         _tell_id(done, detach=detach, as_json=as_json)
         if not detach:
-            _summarize(done, "finished", Watcher(plan_of(done.path), done.path).look(), as_json)
+            summarize(done, "finished", Watcher(plan_of(done.path), done.path).look(), as_json)
         return
     if found is not None:
         _check_free(found)
@@ -140,7 +141,7 @@ def _check_inputs(plan: StudyPlan, schedule: Schedule, data_dir: Path | None, fo
 def _started(reference: str, runs_dir: Path | None) -> RunReader:
     """The study that is meant. Raises RunError."""
     wanted = "--report wants the id, name or folder of a study that was started"
-    if Path(reference).is_file():
+    if is_file(Path(reference)):
         raise RunError(f"{show(reference)}: a file; {wanted}")
     try:
         reader = find_run(reference, runs_dir)
@@ -200,7 +201,7 @@ def _do(job: StudyJob, *, detach: bool, as_json: bool, data_dir: Path | None) ->
         finally:
             display.close()
     seen = display.last.snapshot if display.last else None
-    print_quietly(lambda: _summarize(reader, state, seen, as_json))
+    print_quietly(lambda: summarize(reader, state, seen, as_json))
     raise typer.Exit(worker.EXIT_CODES[state])
 
 
@@ -218,44 +219,3 @@ def _tell_id(reader: RunReader, *, detach: bool, as_json: bool) -> None:
 
 def _note_stopping(control: Control) -> str:
     return "stopping: every run writes a checkpoint; Ctrl-C again leaves them alone with it" if control.stop else ""
-
-
-def _summarize(reader: RunReader, state: str, seen: Snapshot | None, as_json: bool) -> None:
-    """The last words on a study: the winners, where the report is, and what can be done next."""
-    status = reader.status()
-    report = reader.path / "report" / "report.md"
-    shown = str(report) if report.is_file() else None
-    if as_json:
-        rows = winners_rows(seen) if seen else []
-        end = {"event": "end", "id": reader.id, "state": state, "message": status.message}
-        output.emit({**end, "winners": rows, "report": shown})
-        return
-    console = output.console()
-    if seen is not None and seen.winners:
-        console.print(winners_table(seen))
-    console.print(present.text(f"{state}: {reader.id}"), soft_wrap=True)
-    if status.message:
-        console.print(present.text(status.message), soft_wrap=True)
-    elif shown:
-        console.print(present.text(f"report: {shown}"), soft_wrap=True)
-    if state != "finished":
-        console.print(present.text(f"go on with: lreg resume {reader.id}"), soft_wrap=True)
-
-
-def _print_dry_run(plan: StudyPlan, found: RunReader | None, store: RunStore, as_json: bool) -> None:
-    """The runs there will be, and what is there of them."""
-    from engine.runs import STUDIES
-
-    folder = found.path if found else store.root / STUDIES / plan.name  # of a new one nothing is there
-    seen = Watcher(plan_of(found.path) if found else plan, folder).look()
-    if as_json:
-        for cell in seen.cells:
-            output.emit(event(cell))
-        return
-    output.console().print(cells_list(seen))
-    where = f"of {found.id}" if found else "of a new study"
-    there = sum(cell.state != "missing" for cell in seen.cells)
-    runs = f"{len(seen.cells)} run{'s' * (len(seen.cells) != 1)}"
-    output.say(f"{runs} {where}, {there} of them there already; {seen.total} runs and transfers in all")
-    if plan.search:
-        output.say("a search asks for its points as it goes")

@@ -149,3 +149,22 @@ def test_bad_input_is_one_line_and_starts_nothing(lreg, pair, arguments, said):
     outcome = lreg("study", *arguments)
     assert outcome.code == 2 and said in outcome.err and len(outcome.err.splitlines()) == 1
     assert not (pair / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seeds": list(range(20_000))}, {"pick": {"metric": ["x"]}}, {"transfer": {"settings": 5}}, {"arms": 5}],
+)
+def test_a_damaged_study_is_told_in_one_line_whatever_is_wanted(lreg, pair, changes):
+    begun = StudyJob.start(pair / "runs", load_study("pair.toml", (), "20261120-211500"))
+    begun.set_status(state="stopped", message="")
+    path = begun.path / "study.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    for command in (
+        ("study", "pair", "--report"),
+        ("resume", "pair"),
+        ("compare", "pair"),
+        ("export", "pair", "--to", "csv"),
+    ):
+        outcome = lreg(*command)
+        assert outcome.code == 2 and len(outcome.err.splitlines()) == 1 and "study.json: " in outcome.err

@@ -332,10 +332,14 @@ def test_hostile_plans_are_told_not_obeyed(begun, tmp_path):
         {"arms": [{"name": "x", "preset": {}, "axes": [{"key": "a", "values": 5}]}]},
         {"pick": {"metric": ["x"]}},
         {"seeds": list(range(20_000))},
+        {"transfer": {"to": [5]}},
+        {"transfer": {"settings": 5}},
+        {"search": {"sampler": "tpe", "trials": 10**9, "seed": 0}},
     ]
     for changes in plans:
         change_plan(path, **{**json.loads(plan.dumps()), **changes})
-        assert "\n" not in Watched(path).look().problem
+        problem = Watched(path).look().problem
+        assert "\n" not in problem and "(TypeError)" not in problem
     change_plan(path, **{**json.loads(plan.dumps()), **plans[0]})
     assert "allowed: at most 10000" in Watched(path).look().problem
 
