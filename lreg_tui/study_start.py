@@ -20,8 +20,10 @@ from engine.errors import LregError, RunError
 from engine.files import read_limited
 from engine.runs import RunReader, RunStore
 from engine.status import LIVE
+from engine.study import inputs
 from engine.study.job import Schedule, StudyJob, new_stamp, unfinished
 from engine.study.plan import ArmPlan, StudyPlan
+from engine.study.state import plan_of
 from lreg_tui import actions, launch
 from lreg_tui.feed import RunRow
 from lreg_tui.present import duration
@@ -129,19 +131,16 @@ def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path 
 
     Returns its id, and whether it was there. Raises LregError with the reason.
     """
-    from engine.study import inputs, transfers
     from engine.study.document import load_study
 
     plan = load_study(reference, [f"name={json.dumps(name)}"] if name else (), new_stamp(store))
     found, _ = unfinished(store, plan)
-    if found is None:
-        inputs.check(transfers.tasks(plan), data_dir)
-        job = StudyJob.start(store.root, plan, argv=sys.argv, data_dir=data_dir)
-    elif (state := found.state) in LIVE:
+    if found is not None and (state := found.state) in LIVE:
         raise RunError(f"study {found.id} is {state}")
-    else:
-        job = StudyJob(found.path)
-    Schedule(jobs=jobs).write(job.path)
+    schedule = Schedule(jobs=jobs)
+    inputs.check_study(plan, schedule, data_dir, found)
+    job = StudyJob(found.path) if found else StudyJob.start(store.root, plan, argv=sys.argv, data_dir=data_dir)
+    schedule.write(job.path)
     _launch(job.path, data_dir)
     return job.path.name, found is not None
 
@@ -151,7 +150,9 @@ def resume(path: Path, data_dir: Path | None = None) -> str:
     reader = RunReader(path)
     if (state := reader.state) not in actions.RESUMABLE:
         raise RunError(f"{actions.called(reader)} is {state}: nothing to resume")
-    replace(Schedule.of(path), retry_failed=True).write(path)
+    schedule = replace(Schedule.of(path), retry_failed=True)
+    inputs.check_study(plan_of(path), schedule, data_dir, reader)
+    schedule.write(path)
     _launch(path, data_dir)
     return f"{actions.called(reader)} goes on"
 

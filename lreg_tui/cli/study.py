@@ -17,9 +17,8 @@ from engine.errors import RunError
 from engine.runs import RunReader, RunStore
 from engine.settings import show
 from engine.status import LIVE
-from engine.study.executors import names
+from engine.study import inputs
 from engine.study.job import Schedule, StudyJob, finished, new_stamp, unfinished
-from engine.study.plan import StudyPlan
 from engine.study.snapshot import Watcher
 from engine.study.state import plan_of
 from lreg_tui import launch, present, study_worker
@@ -117,7 +116,7 @@ def study(
         return
     if found is not None:
         _check_free(found)
-    _check_inputs(plan, schedule, data_dir, found)
+    inputs.check_study(plan, schedule, data_dir, found)  # before anything starts, or goes on
     if found is None:
         if has_changed:
             output.say(f"there is an unfinished study {plan.name} with another plan; this is a new one")
@@ -127,15 +126,6 @@ def study(
         job = StudyJob(found.path)
     schedule.write(job.path)
     _do(job, detach=detach, as_json=as_json, data_dir=data_dir)
-
-
-def _check_inputs(plan: StudyPlan, schedule: Schedule, data_dir: Path | None, found: RunReader | None) -> None:
-    """Find out before anything starts, or goes on, whether data and devices are there. Raises LregError."""
-    from engine.study import inputs, transfers
-
-    noted = found.facts.get("data_dir") if found is not None else None
-    there = data_dir or (Path(noted) if isinstance(noted, str) else None)
-    inputs.check(transfers.tasks(plan), there, names(schedule.devices) if schedule.executor == "local" else ())
 
 
 def _started(reference: str, runs_dir: Path | None) -> RunReader:
@@ -167,7 +157,7 @@ def resume(reader: RunReader, *, device: str | None, detach: bool, as_json: bool
     """Go on with a study as it was scheduled last; what failed is tried again."""
     schedule = replace(Schedule.of(reader.path), retry_failed=True)
     schedule = replace(schedule, devices=device) if device else schedule
-    _check_inputs(plan_of(reader.path), schedule, data_dir, reader)
+    inputs.check_study(plan_of(reader.path), schedule, data_dir, reader)
     schedule.write(reader.path)
     _do(StudyJob(reader.path), detach=detach, as_json=as_json, data_dir=data_dir)
 
