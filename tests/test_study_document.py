@@ -15,8 +15,9 @@ from engine.preset import load_preset, shipped
 from engine.reader import RunReader
 from engine.runs import RunStore
 from engine.study.axes import grid
-from engine.study.document import StudyError, load_study, shipped_studies
+from engine.study.document import load_study
 from engine.study.plan import StudyPlan
+from engine.study.sources import StudyError, shipped_studies
 from engine.study.state import plan_of
 from engine.transfer_plan import TransferSettings, make
 
@@ -145,6 +146,8 @@ def test_overrides_reach_every_key(read):
     assert plan.seeds == (0, 1) and len(plan.grid()) == 2 * (1 + 5)
     assert {cell.preset["meta"]["epochs"] for cell in plan.grid()} == {5}
     assert plan.transfer.settings["steps"] == 60 and plan.transfer.evaluation == {"examples": 9}
+    arms = '[[arm]]\nname = "a.b"\n[[arm]]\nname = "c"\n'
+    assert read(arms, "arm.a.b.preset=lo-sam", "arm.c.set.penalty.gam.rho=0.1").arms[1].preset["penalty"]["gam"]
 
 
 def test_a_preset_beside_the_study_goes_before_a_shipped_one(read, folder):
