@@ -18,7 +18,7 @@ from engine.study.axes import grid
 from engine.study.document import load_study
 from engine.study.plan import StudyPlan
 from engine.study.sources import StudyError, shipped_studies
-from engine.study.state import plan_of
+from engine.study.state import cells, plan_of
 from engine.transfer_plan import TransferSettings, make
 
 STAMP = "20261121-120000"
@@ -485,5 +485,5 @@ def test_a_study_from_a_stranger_that_asks_for_any_number_of_runs_is_refused_bef
     (tmp_path / "study.json").write_text(json.dumps(document))
     assert plan_of(tmp_path).search
     (tmp_path / "trials.json").write_text(json.dumps({"none": [{}] * 6000}))
-    with pytest.raises(RunError, match="found 12000 runs"):
-        plan_of(tmp_path)
+    with pytest.raises(RunError, match=r"^trials\.json: found 12000 runs"):
+        cells(plan_of(tmp_path), tmp_path)
