@@ -23,10 +23,10 @@ def wait_politely() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # GNU's runtime, torch's on Linux: some ten microseconds
 
 
-def pick_device(text: str) -> torch.device:
-    """The device meant by auto, cpu, cuda, cuda:N or mps. Raises LregError when it is not there."""
+def pick_device(text: str, option: str = "--device") -> torch.device:
+    """The device meant by auto, cpu, cuda, cuda:N or mps. Raises LregError, naming the option, when it is not there."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", text):
-        raise LregError(f"--device: found {text!r}; allowed: auto, cpu, cuda, cuda:N, mps")
+        raise LregError(f"{option}: found {text!r}; allowed: auto, cpu, cuda, cuda:N, mps")
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -36,5 +36,5 @@ def pick_device(text: str) -> torch.device:
         return torch.device("cuda" if gpus else "cpu")
     if (text.startswith("cuda") and index >= gpus) or (text == "mps" and not has_mps):
         there = ["cpu", *(f"cuda:{number}" for number in range(gpus)), *(["mps"] if has_mps else [])]
-        raise LregError(f"--device: {text} is not on this machine; there is: {', '.join(there)}")
+        raise LregError(f"{option}: {text} is not on this machine; there is: {', '.join(there)}")
     return torch.device(text)

@@ -26,6 +26,7 @@ __all__ = ["JOBS", "STUDIES", "Run", "RunReader", "RunStore"]
 
 JOBS = ".transfers"  # folder of the transfer jobs in a run store
 STUDIES = ".studies"  # ... and of the studies
+STAMP, ENDING = len("20261120-211500-"), len("-k3f9")  # around the name in an id
 
 
 class RunStore:
@@ -72,7 +73,8 @@ class RunStore:
             raise PresetError([problem], preset.source) from None
 
     def resolve(self, reference: str) -> RunReader:
-        """The run that is meant by an id, a unique prefix, a path, its last four letters, or `last`.
+        """The run that is meant by an id, a unique prefix, a path, its last four letters, or `last`; a transfer job or
+        study likewise, a study by its name, too.
 
         Raises RunError that lists the candidates or near misses.
         """
@@ -90,12 +92,17 @@ class RunStore:
         paths = [self.root / name for name in found] or self._others(reference)
         if len(paths) == 1:
             return RunReader(paths[0])
-        raise RunError(self._not_one(reference, names, [path.name for path in paths]))
+        raise RunError(self._not_one(reference, [*sorted(_runs_in(self.root / STUDIES)), *names], paths))
 
     def _others(self, reference: str) -> Sequence[Path]:
-        """The transfer jobs and studies that are meant by a reference."""
+        """The transfer jobs and studies that are meant by a reference.
+
+        A study's runs begin as it does, so no prefix of its id is its own: its name will do.
+        """
         folders = [self.root / JOBS, self.root / STUDIES]
-        return [folder / name for folder in folders for name in _matching(reference, sorted(_runs_in(folder)))]
+        found = [folder / name for folder in folders for name in _matching(reference, sorted(_runs_in(folder)))]
+        studies = sorted(_runs_in(self.root / STUDIES))
+        return found or [self.root / STUDIES / name for name in studies if name[STAMP:-ENDING] == reference]
 
     def _newest(self, names: Sequence[str]) -> str:
         if not names:
@@ -104,10 +111,11 @@ class RunStore:
         same_second = [name for name in dated if name[:15] == dated[-1][:15]]
         return max(same_second, key=lambda name: (str(RunReader(self.root / name).facts.get("created")), name))
 
-    def _not_one(self, reference: str, names: Sequence[str], found: Sequence[str]) -> str:
+    def _not_one(self, reference: str, names: Sequence[str], found: Sequence[Path]) -> str:
         shown = show(reference)
         if found:
-            return f"{shown} could be any of {len(found)} runs: {_few(found)}"
+            kind = "studies" if all(path.parent.name == STUDIES for path in found) else "runs"
+            return f"{shown} could be any of {len(found)} {kind}: {_few([path.name for path in found])}"
         near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
         near = near or [name for name in names if len(reference) > 2 and reference in name]
         hint = f"did you mean {_few(near)}?" if near else "`lreg runs` lists them"

@@ -47,7 +47,7 @@ def presets(folder: Path, rows: Sequence[RunRow]) -> Iterator[Offer]:
 
 def studies(folder: Path) -> Iterator[Offer]:
     """The shipped studies, small ones first, and those in a folder."""
-    from engine.study.document import shipped_studies
+    from engine.study.sources import shipped_studies
 
     for offer in _files(shipped_studies(), "smoke", folder):
         values = _values(offer.path) or {}

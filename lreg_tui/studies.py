@@ -11,14 +11,13 @@ from engine.errors import LregError
 from engine.reader import RunReader
 from engine.runs import RunStore
 from engine.status import LIVE
-from engine.study.snapshot import Watcher
-from engine.study.state import check_count, plan_of, trials_of
+from engine.study.snapshot import DAMAGE, Watcher
+from engine.study.state import plan_of
 from lreg_tui.feed import RunRow
 from lreg_tui.study_rows import StudyLook, look_at
 
 IDLE_S = 10.0  # the runs of a study that nobody schedules are counted again after so long
 REPORT = Path("report", "report.md")
-DAMAGE = (LregError, TypeError, ValueError, LookupError, AttributeError, RecursionError)  # what damaged files lead to
 
 
 class Watched:
@@ -33,7 +32,6 @@ class Watched:
         report = (self.reader.path / REPORT).is_file()
         try:
             watcher = self._watcher = self._watcher or Watcher(plan_of(self.reader.path), self.reader.path)
-            _check_trials(watcher)
             return look_at(watcher.look(), row, report)
         except DAMAGE as error:
             said = str(error).splitlines()[0] if isinstance(error, LregError) else f"damaged ({type(error).__name__})"
@@ -84,9 +82,3 @@ def row_of(reader: RunReader) -> RunRow:
         device="",
         latest={},
     )
-
-
-def _check_trials(watcher: Watcher) -> None:
-    """A search asks for more while it is looked at; what there is at first, `plan_of` has counted."""
-    if watcher.plan.search is not None:
-        check_count(sum(map(len, trials_of(watcher.folder).values())) * len(watcher.plan.seeds))

@@ -117,7 +117,7 @@ def resume(path: Path, data_dir: Path | None = None) -> str:
     reader = RunReader(path)
     if (state := reader.state) not in actions.RESUMABLE:
         raise RunError(f"{actions.called(reader)} is {state}: nothing to resume")
-    go_on(path)
+    go_on(path, data_dir=data_dir)
     _launch(path, data_dir)
     return f"{actions.called(reader)} goes on"
 

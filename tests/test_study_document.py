@@ -15,9 +15,10 @@ from engine.preset import load_preset, shipped
 from engine.reader import RunReader
 from engine.runs import RunStore
 from engine.study.axes import grid
-from engine.study.document import StudyError, load_study, shipped_studies
+from engine.study.document import load_study
 from engine.study.plan import StudyPlan
-from engine.study.state import plan_of
+from engine.study.sources import StudyError, shipped_studies
+from engine.study.state import cells, plan_of
 from engine.transfer_plan import TransferSettings, make
 
 STAMP = "20261121-120000"
@@ -145,6 +146,8 @@ def test_overrides_reach_every_key(read):
     assert plan.seeds == (0, 1) and len(plan.grid()) == 2 * (1 + 5)
     assert {cell.preset["meta"]["epochs"] for cell in plan.grid()} == {5}
     assert plan.transfer.settings["steps"] == 60 and plan.transfer.evaluation == {"examples": 9}
+    arms = '[[arm]]\nname = "a.b"\n[[arm]]\nname = "c"\n'
+    assert read(arms, "arm.a.b.preset=lo-sam", "arm.c.set.penalty.gam.rho=0.1").arms[1].preset["penalty"]["gam"]
 
 
 def test_a_preset_beside_the_study_goes_before_a_shipped_one(read, folder):
@@ -482,5 +485,5 @@ def test_a_study_from_a_stranger_that_asks_for_any_number_of_runs_is_refused_bef
     (tmp_path / "study.json").write_text(json.dumps(document))
     assert plan_of(tmp_path).search
     (tmp_path / "trials.json").write_text(json.dumps({"none": [{}] * 6000}))
-    with pytest.raises(RunError, match="found 12000 runs"):
-        plan_of(tmp_path)
+    with pytest.raises(RunError, match=r"^trials\.json: found 12000 runs"):
+        cells(plan_of(tmp_path), tmp_path)

@@ -306,7 +306,7 @@ def test_by_default_as_many_as_the_cores_keep_busy(monkeypatch):
     four = executors.local("cpu", 0, 4, [{"threads": 1}], None)
     assert (four.jobs, four.threads) == (2, 4)
     assert executors.local("cpu", 3, 0, [], None).threads == 2
-    with pytest.raises(LregError, match="--device: cuda:99 is not on this machine"):
+    with pytest.raises(LregError, match="--devices: cuda:99 is not on this machine"):
         executors.local("cuda:99", 0, 0, [], None)
 
 
@@ -396,6 +396,23 @@ def test_a_stop_is_one_of_all_workers_and_what_they_had_done_is_kept(tmp_path, m
     assert [reader.state for reader in readers] == ["stopped", "stopped"]
     assert all("last" in reader.checkpoints() and records(reader.path) for reader in readers)
     assert not (started.path / loop.STOPPING).exists()
+
+
+def test_an_abort_waits_for_no_worker_but_leaves_none_that_was_not_asked(tmp_path):
+    arms = (arm("long", meta={"epochs": 4000}), arm("other", meta={"epochs": 4001}))
+    started = job(tmp_path, study("long", seeds=(0,), arms=arms, reference="long"))
+
+    def on_look(seen: Look) -> None:
+        if min(cell.run.recorded_status().step for cell in seen.snapshot.cells) > 0:
+            raise KeyboardInterrupt  # as a second Ctrl-C does, just after the first
+
+    with pytest.raises(KeyboardInterrupt):
+        schedule(started, on_look=on_look)
+    readers, deadline = RunStore(tmp_path).list(), time.monotonic() + 30
+    while any(reader.is_held for reader in readers):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert [reader.state for reader in readers] == ["stopped", "stopped"]
 
 
 def test_the_environment_gives_a_worker_its_share_of_the_cores():

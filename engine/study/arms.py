@@ -19,9 +19,8 @@ from engine.errors import PresetError, Problem
 from engine.preset import Preset, from_mapping
 from engine.settings import did_you_mean, show
 from engine.study.axes import ends, flat
-from engine.study.plan import ArmPlan, Axis, Point, StudyPlan
+from engine.study.plan import MOST_CELLS, ArmPlan, Axis, Point, StudyPlan
 
-MOST_CELLS = 10_000
 OWN_KEYS = {"seed": "seeds = [...]", "name": "no name: runs are called after study, arm and point"}
 
 
@@ -34,6 +33,31 @@ class Wish:
     preset_from: str  # the key that names it
     layers: tuple[tuple[str, Mapping[str, Any]], ...]
     axes: tuple[tuple[str, Axis], ...]  # with the key path where each stands
+
+
+def numbered(path: str, values: Mapping[str, Any]) -> str:
+    """A key path of a study file in which an arm goes by its name, with the arm's number instead."""
+    for index, name in enumerate(_names(values)):
+        if name and path.startswith(f"arm.{name}."):
+            return f"arm.{index}." + path.removeprefix(f"arm.{name}.")
+    return path
+
+
+def named(problem: Problem, values: Mapping[str, Any]) -> Problem:
+    """A problem with an override; where it is of an arm that is not there, the arms are named."""
+    _, is_missing, missing = problem.found.partition("no arm.")
+    names = [name for name in _names(values) if name]
+    if not is_missing or not names:
+        return problem
+    allowed = "an arm: " + ", ".join(names)
+    return dataclasses.replace(problem, allowed=allowed, hint=did_you_mean(missing, names))
+
+
+def _names(values: Mapping[str, Any]) -> list[str]:
+    """What the arms of a study file are called, in order; empty for what has no name."""
+    arms = values.get("arm")
+    names = [arm.get("name") if isinstance(arm, Mapping) else "" for arm in (arms if isinstance(arms, list) else ())]
+    return [name if isinstance(name, str) else "" for name in names]
 
 
 def resolve(wish: Wish, folder: Path, source: str, catalog: Catalog) -> tuple[ArmPlan | None, list[Problem]]:

@@ -6,7 +6,6 @@ What it resolves to is a StudyPlan, with the preset of every arm in it. Without 
 from __future__ import annotations
 
 import dataclasses
-import importlib.resources
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,21 +16,17 @@ from engine import catalog as catalogs
 from engine import document as documents
 from engine.catalog import Catalog
 from engine.document import Document
-from engine.errors import PresetError, Problem, SettingsError
+from engine.errors import PresetError, Problem
 from engine.settings import check_table, did_you_mean, schema_of, setting, show, unknown_key
 from engine.study import search
-from engine.study.arms import MOST_CELLS, Wish, check_cells, first_plain, resolve
+from engine.study.arms import Wish, check_cells, first_plain, named, numbered, resolve
 from engine.study.axes import KEYED, read_axes, taken_apart
-from engine.study.plan import PICKED_BY, ArmPlan, Axis, Pick, Search, StudyPlan
+from engine.study.plan import MOST_CELLS, PICKED_BY, ArmPlan, Axis, Pick, Search, StudyPlan
+from engine.study.sources import OF_PRESETS, TABLES, StudyError, find_study, parsed
 from engine.study.transfer_table import read_transfer
 from engine.writer import slug
 
-TABLES = ("set", "axes", "arm", "search", "pick", "transfer", "report")
 LONGEST = 40  # of a study's or an arm's name: both are part of the names of runs
-
-
-class StudyError(SettingsError):
-    """A study that cannot be used; `source` names the file."""
 
 
 @dataclass(frozen=True)
@@ -60,37 +55,20 @@ class ReportSettings:
     paper: str = setting("", choices=("", "lr", "xh"), help="whose claims or numbers the report looks at; empty: none")
 
 
-def shipped_studies() -> dict[str, Path]:
-    """The studies in the installed package, by name."""
-    folder = Path(str(importlib.resources.files("presets"))) / "studies"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem)}
-
-
-def find_study(name_or_path: str | os.PathLike[str]) -> Path:
-    """The file of a study: a path that exists, else a shipped study's name. Raises StudyError."""
-    text = os.fspath(name_or_path)
-    studies, name = shipped_studies(), text.removesuffix(".toml")
-    if documents.is_file(Path(text)):
-        return Path(text)
-    if name in studies:
-        return studies[name]
-    allowed = "a TOML file, or one of: " + ", ".join(studies)
-    problem = Problem("", "no such file and no shipped study of that name", allowed, did_you_mean(name, studies))
-    raise StudyError([problem], show(text)[1:-1] or '""')
-
-
 def load_study(name_or_path: str | os.PathLike[str], overrides: Iterable[str] = (), stamp: str = "") -> StudyPlan:
     """Read, resolve and check a study by file path or shipped name, and the preset of every one of its runs.
 
-    `overrides` are "key.path=value" texts: seeds=[0], set.meta.epochs=5, transfer.steps=100. `stamp` is when the study
-    is started, as run ids begin. Raises StudyError with every problem; LregError where a search lacks Optuna.
+    `overrides` are "key.path=value" texts: seeds=[0], set.meta.epochs=5, arm.NAME.preset="lo", transfer.steps=100.
+    `stamp` is when the study is started, as run ids begin. Raises StudyError with every problem; LregError where a
+    search lacks Optuna.
     """
     path, source = find_study(name_or_path), os.fspath(name_or_path)
     catalog = catalogs.load()
     try:
-        document = Document(taken_apart(documents.parse(path, source)), [])
+        document = Document(taken_apart(parsed(path, source)), [])
         document.layers.append((source, document.values))
-        problems = documents.override(document, overrides, catalog)
+        problems = documents.override(document, [numbered(text, document.values) for text in overrides], catalog)
+        problems = [named(problem, document.values) for problem in problems]
         reader = _Reader(document, source, path, catalog, problems)
         plan = reader.plan(stamp)
     except PresetError as error:
@@ -165,10 +143,7 @@ class _Reader:
 
     def attributed(self, problem: Problem) -> Problem:
         """A problem of the study's own, with who says what stands there: the file, or --set."""
-        arms, path = self.document.values.get("arm"), problem.path
-        for index, arm in enumerate(arms if isinstance(arms, list) else ()):
-            start = f"arm.{arm.get('name')}." if isinstance(arm, Mapping) else path
-            path = path.replace(start, f"arm.{index}.", 1) if path.startswith(start) else path
+        path = numbered(problem.path, self.document.values)
         said_by = self.document.source_of(path) if problem.source == self.source else ""
         return dataclasses.replace(problem, source=said_by or problem.source)
 
@@ -180,7 +155,10 @@ class _Reader:
         own = {key: value for key, value in found.items() if key not in tables}
         values, problems = check_table({key: own[key] for key in own if key in known}, schema, path)
         self.add(problems)
-        self.add(unknown_key(f"{path}.{key}" if path else key, known) for key in own if key not in known)
+        for key in (key for key in own if key not in known):
+            problem = unknown_key(f"{path}.{key}" if path else key, known)
+            belongs = f"keys of the preset go under set: set.{key}" if not path and key in OF_PRESETS else problem.hint
+            self.add([dataclasses.replace(problem, hint=belongs)])
         return values
 
     def section(self, name: str, found: Any = None, path: str = "") -> Mapping[str, Any]:

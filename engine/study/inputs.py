@@ -9,10 +9,15 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine import spawn
 from engine.errors import LregError
+
+if TYPE_CHECKING:
+    from engine.reader import RunReader
+    from engine.study.job import Schedule
+    from engine.study.plan import StudyPlan
 
 MODULE = "engine.study.inputs"
 
@@ -28,6 +33,16 @@ def check(tasks: Iterable[Mapping[str, Any]], data_dir: Path | None, devices: It
     spawn.ask(MODULE, json.dumps(question, default=list))
 
 
+def check_study(plan: StudyPlan, schedule: Schedule, data_dir: Path | None, begun: RunReader | None = None) -> None:
+    """The same of everything that a study needs; of one that was `begun`, in the data folder that it was given."""
+    from engine.study.executors import names
+    from engine.study.transfers import tasks
+
+    noted = begun.facts.get("data_dir") if begun is not None else None
+    there = data_dir or (Path(noted) if isinstance(noted, str) else None)
+    check(tasks(plan), there, names(schedule.devices) if schedule.executor == "local" else ())
+
+
 def _answer(question: Mapping[str, Any]) -> str:
     import torch
 
@@ -36,7 +51,7 @@ def _answer(question: Mapping[str, Any]) -> str:
 
     found: list[str] = []
     for name in question["devices"]:
-        device = str(pick_device(name))
+        device = str(pick_device(name, "--devices"))
         every = name == "auto" and device == "cuda"
         found += [f"cuda:{number}" for number in range(torch.cuda.device_count())] if every else [device]
     data_dir = question.get("data_dir")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -87,10 +88,23 @@ def unfinished(store: RunStore, plan: StudyPlan) -> tuple[RunReader | None, bool
             continue
         if found.name != plan.name or reader.state == "finished":
             continue
-        if replace(found, stamp=plan.stamp).dumps() == _as_kept(plan):
+        if _is_same(found, plan):
             return reader, others
         others = True
     return None, others
+
+
+def finished(store: RunStore, plan: StudyPlan) -> RunReader | None:
+    """The newest study of this very plan that has finished."""
+    for reader in reversed(store.studies()):
+        with contextlib.suppress(RunError):
+            if reader.state == "finished" and _is_same(plan_of(reader.path), plan):
+                return reader
+    return None
+
+
+def _is_same(found: StudyPlan, plan: StudyPlan) -> bool:
+    return replace(found, stamp=plan.stamp).dumps() == _as_kept(plan)
 
 
 def _as_kept(plan: StudyPlan) -> str:

@@ -67,6 +67,15 @@ class StudyLoop(HeldRun):
         self._log_start()
         self._prepare()
         try:
+            return self._see_through()
+        except KeyboardInterrupt:  # a second Ctrl-C does not wait for the workers; the first may not have reached them
+            (self.folder / STOPPING).touch()
+            if left := self._left():
+                self.executor.stop(left)
+            raise
+
+    def _see_through(self) -> str:
+        try:
             while not self._is_done():
                 self._rest()
         except Stopped:
@@ -172,9 +181,7 @@ class StudyLoop(HeldRun):
         (self.folder / STOPPING).touch()
         asked = -ASK_AGAIN_S
         while True:
-            self.pending = self.executor.pending()
-            self.seen = self.watcher.look(self._is_over, self.exhausted)
-            left = [piece.run for piece in self.seen.pieces if self._lives(piece)]
+            left = self._left()
             if not left:
                 break
             if time.monotonic() - asked >= ASK_AGAIN_S:
@@ -185,8 +192,11 @@ class StudyLoop(HeldRun):
         self.teller.tell(self.seen, self.verdicts.values(), self.attempts.reasons)
         (self.folder / STOPPING).unlink(missing_ok=True)
 
-    def _lives(self, piece: Piece) -> bool:
-        return piece.run.path in self.pending or piece.state in HELD
+    def _left(self) -> list[RunReader]:
+        """What workers still hold, or were handed, by a new look."""
+        self.pending = self.executor.pending()
+        self.seen = self.watcher.look(self._is_over, self.exhausted)
+        return [piece.run for piece in self.seen.pieces if piece.run.path in self.pending or piece.state in HELD]
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ from typing import Any
 from engine.document import Document, put
 from engine.errors import PresetError, RunError
 from engine.preset import Preset
-from engine.settings import setting
+from engine.settings import check_table, schema_of, setting
 from engine.writer import slug
 
 Point = dict[str, Any]
@@ -28,6 +29,7 @@ PICKED_BY: tuple[str, ...] = ("best_validation_loss", "validation_loss")
 PICKED_BY += ("best_validation_mean_loss", "validation_mean_loss")
 SAMPLERS = ("tpe", "random")
 LONGEST_NAME = 80  # of a preset
+MOST_CELLS = 10_000
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,12 @@ class StudyPlan:
             for seed in self.seeds:
                 yield Cell(arm.name, point, seed, self._preset(arm, point, seed))
 
+    @property
+    def least_cells(self) -> int:
+        """How many runs there are; of a search, those of what it does not search."""
+        points = (math.prod(len(axis.values) for axis in arm.axes) for arm in self.arms)
+        return len(self.seeds) * (len(self.arms) if self.search is not None else sum(points))
+
     def grid(self) -> list[Cell]:
         """Every cell of a study without a search, arm by arm."""
         return [cell for arm in self.arms for cell in self.cells_of(arm, arm.grid())]
@@ -159,9 +167,10 @@ class StudyPlan:
         try:
             arms = tuple(map(_arm, values["arms"]))
             search, transfer = values.get("search"), values.get("transfer")
+            _check_tables(pick=(values["pick"], Pick), search=(search or {}, Search))
             if not re.fullmatch(r"[\w-]{1,64}", str(values["stamp"]), re.ASCII):  # it becomes part of folders' names
                 raise ValueError("no stamp")
-            return cls(
+            found = cls(
                 name=str(values["name"]),
                 stamp=str(values["stamp"]),
                 seeds=tuple(map(int, values["seeds"])),
@@ -170,11 +179,32 @@ class StudyPlan:
                 description=str(values.get("description", "")),
                 pick=Pick(**values["pick"]),
                 search=Search(**search) if search else None,
-                transfer=TransferRequest(**_tuples(transfer)) if transfer else None,
+                transfer=_transfer(_tuples(transfer)) if transfer else None,
                 report=dict(values.get("report", {})),
             )
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise RunError(f"study.json: no study ({error})") from None
+        if (cells := found.least_cells) > MOST_CELLS:  # before they are made: strangers may ask for any number
+            raise RunError(f"study.json: found {cells} runs; allowed: at most {MOST_CELLS}")
+        return found
+
+
+def _check_tables(**tables: tuple[Any, type]) -> None:
+    """Raises ValueError where one does not fit its schema."""
+    for name, (values, schema) in tables.items():
+        _, problems = check_table(dict(values), schema_of(schema), name)
+        if problems:
+            raise ValueError(str(problems[0]))
+
+
+def _transfer(values: Mapping[str, Any]) -> TransferRequest:
+    """Raises what `from_json` understands."""
+    found = TransferRequest(**values)
+    texts = (found.of, *found.to, *found.baselines)
+    tables = (found.settings, found.evaluation)
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(table, dict) for table in tables):
+        raise TypeError("transfer: targets and baselines are texts, settings and evaluation tables")
+    return found
 
 
 def _arm(values: Mapping[str, Any]) -> ArmPlan:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from engine.errors import LregError
 from engine.reader import RunReader
 from engine.status import LIVE
 from engine.study.plan import Axis, StudyPlan
@@ -16,6 +17,7 @@ from engine.study.state import Candidate, CellState, Looker, candidates, state_o
 from engine.study.transfers import TransferState, expected, wanted
 
 ENDED = ("finished", "failed")
+DAMAGE = (LregError, TypeError, ValueError, LookupError, AttributeError, RecursionError)  # what damaged files lead to
 
 Piece = CellState | TransferState
 """A run of a study, or one of its transfer jobs."""

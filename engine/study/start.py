@@ -8,10 +8,10 @@ from pathlib import Path
 
 from engine.reader import RunReader
 from engine.runs import RunStore
-from engine.study import inputs, transfers
-from engine.study.executors import names
+from engine.study import inputs
 from engine.study.job import Schedule, StudyJob
 from engine.study.plan import StudyPlan
+from engine.study.state import plan_of
 
 
 def take_up(
@@ -19,20 +19,21 @@ def take_up(
 ) -> StudyJob:
     """Go on with `found`, where this study is there unfinished; else make its folder.
 
-    Raises LregError where the data of a new one, or a device of this machine that it is to have, is not there.
+    Raises LregError where its data, or a device of this machine that it is to have, is not there.
     """
-    if found is not None:
-        job = StudyJob(found.path)
-    else:
-        devices = names(schedule.devices) if schedule.executor == "local" else ()
-        inputs.check(transfers.tasks(plan), data_dir, devices)
-        job = StudyJob.start(store.root, plan, argv=sys.argv, data_dir=data_dir)
+    inputs.check_study(plan, schedule, data_dir, found)
+    job = StudyJob(found.path) if found else StudyJob.start(store.root, plan, argv=sys.argv, data_dir=data_dir)
     schedule.write(job.path)
     return job
 
 
-def go_on(path: Path, devices: str = "") -> StudyJob:
-    """Go on with a study as it was scheduled last, on other devices if told so; what has failed is tried again."""
+def go_on(path: Path, devices: str = "", data_dir: Path | None = None) -> StudyJob:
+    """Go on with a study as it was scheduled last, on other devices if told so; what has failed is tried again.
+
+    Raises LregError as `take_up` does.
+    """
     schedule = replace(Schedule.of(path), retry_failed=True)
-    (replace(schedule, devices=devices) if devices else schedule).write(path)
+    schedule = replace(schedule, devices=devices) if devices else schedule
+    inputs.check_study(plan_of(path), schedule, data_dir, RunReader(path))
+    schedule.write(path)
     return StudyJob(path)

@@ -6,7 +6,6 @@ A cell's state is that of its run, or "missing". So a scheduler that was killed 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,7 @@ from engine.errors import RunError
 from engine.files import read_json
 from engine.reader import RunReader
 from engine.results import best_of, mean
-from engine.study.arms import MOST_CELLS
-from engine.study.plan import Cell, Point, StudyPlan
+from engine.study.plan import MOST_CELLS, Cell, Point, StudyPlan
 from engine.writer import is_complete
 
 TRIALS = "trials.json"  # of a study with a search: the points asked for so far, arm by arm
@@ -49,19 +47,11 @@ class Candidate:
 
 
 def plan_of(folder: Path) -> StudyPlan:
-    """The plan in a study's folder. Raises RunError where there is none, or where it asks for too many runs."""
-    plan = StudyPlan.from_json(read_json(folder / "study.json", 2**24))
-    if plan.search is None:
-        check_count(sum(math.prod(len(axis.values) for axis in arm.axes) for arm in plan.arms) * len(plan.seeds))
-    else:
-        check_count(sum(map(len, trials_of(folder).values())) * len(plan.seeds))
-    return plan
-
-
-def check_count(cells: int) -> None:
-    """Raise RunError before they are made: a file from strangers may ask for any number."""
-    if cells > MOST_CELLS:
-        raise RunError(f"study.json: found {cells} runs; allowed: at most {MOST_CELLS}")
+    """The plan in a study's folder. Raises RunError where there is none."""
+    found = read_json(folder / "study.json", 2**24)
+    if not found:
+        raise RunError("study.json: missing or damaged, so this is no study that can be used")
+    return StudyPlan.from_json(found)
 
 
 def trials_of(folder: Path) -> dict[str, list[Point]]:
@@ -71,10 +61,12 @@ def trials_of(folder: Path) -> dict[str, list[Point]]:
 
 
 def cells(plan: StudyPlan, folder: Path) -> list[Cell]:
-    """The cells there are so far: the grid, or what the search has asked for."""
+    """The cells there are so far: the grid, or what the search has asked for. Raises RunError for too many."""
     if plan.search is None:
         return plan.grid()
     asked = trials_of(folder)
+    if (runs := sum(map(len, asked.values())) * len(plan.seeds)) > MOST_CELLS:
+        raise RunError(f"{TRIALS}: found {runs} runs; allowed: at most {MOST_CELLS}")
     return [cell for arm in plan.arms for cell in plan.cells_of(arm, asked.get(arm.name, []) if arm.axes else [{}])]
 
 

@@ -6,25 +6,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.errors import Problem, RunError, SettingsError
-from engine.settings import show
+from engine.errors import Problem, SettingsError
 from lreg_tui import comparison_files, present, sheets
 from lreg_tui.cli import output
-from lreg_tui.cli.options import AsJson, RunReferences, RunsDir, complete_run, complete_target, find_run
+from lreg_tui.cli.options import (
+    AsJson,
+    RunOrStudyReferences,
+    RunsDir,
+    complete_run,
+    complete_target,
+    find_one_run,
+    find_runs,
+)
 
 if TYPE_CHECKING:
     from engine.comparison import Comparison
-    from engine.runs import RunReader
 
 
 def compare(
-    references: RunReferences,
+    references: RunOrStudyReferences,
     reference: Annotated[
         str | None,
         typer.Option(
             "--reference",
             metavar="RUN",
-            help="A run of the arm to compare with. Default: the first evaluated one without penalties.",
+            help="A run of the arm to compare with. Default: a study's own, else the first one without penalties.",
             autocompletion=complete_run,
         ),
     ] = None,
@@ -60,9 +66,10 @@ def compare(
 
     forms = {"--json": as_json, "--csv": as_csv, "--markdown": as_markdown, "--latex": as_latex}
     form = _one_of([option for option, is_wanted in forms.items() if is_wanted])
+    readers, of_study = find_runs(references, runs_dir)
     found = comparisons.compare(
-        [_run(text, runs_dir) for text in references],
-        reference=None if reference is None else _run(reference, runs_dir),
+        readers,
+        reference=of_study if reference is None else find_one_run(reference, runs_dir),
         task=task,
         step=None if step is None else int(_number("--step", step, "int")),
         radius=None if radius is None else _number("--radius", radius, "float"),
@@ -80,13 +87,6 @@ def _one_of(wanted: list[str]) -> str:
     if len(wanted) > 1:
         raise SettingsError([Problem(wanted[1], f"given together with {wanted[0]}", "one form of output at a time")])
     return wanted[0] if wanted else ""
-
-
-def _run(text: str, runs_dir: Any) -> RunReader:
-    reader = find_run(text, runs_dir)
-    if reader.is_transfer:
-        raise RunError(f"{show(text)}: a transfer evaluation, no run: give the runs that it evaluated")
-    return reader
 
 
 def _number(option: str, text: str, kind: str) -> float:

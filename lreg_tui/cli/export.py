@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.errors import LregError, RunError, SettingsError
+from engine.errors import LregError, SettingsError
 from engine.reader import CHECKPOINTS, RunReader
 from engine.settings import Setting
 from lreg_tui import present
 from lreg_tui.cli import output
-from lreg_tui.cli.options import AsJson, RunReference, RunsDir, check_choice, complete_checkpoint, find_run
+from lreg_tui.cli.options import AsJson, RunReference, RunsDir, check_choice, complete_checkpoint, find_one_run
 
 ENDINGS = {"safetensors": ".safetensors", "tensorboard": "-tensorboard", "csv": "-csv"}  # of the default path
 FORMS = tuple(ENDINGS)
@@ -66,9 +66,7 @@ def export(
     for option, value in (("--checkpoint", checkpoint), ("--scale", scale)):
         if value is not None and to != "safetensors":
             raise LregError(f"{option}: {OPTIMIZER_ONLY}, found --to {to}")
-    reader = find_run(reference, runs_dir)
-    if reader.is_transfer:
-        raise RunError(f"{reader.id}: a transfer evaluation, should be one of the runs that it evaluated")
+    reader = find_one_run(reference, runs_dir)
     path = target or Path(f"{reader.id}{ENDINGS[to]}")
     facts = _export(reader, to, path, checkpoint or "best", scale or "1", force)
     if as_json:

@@ -27,6 +27,11 @@ def complete_run_or_job(ctx: typer.Context, incomplete: str) -> list[str]:
     return _starting(incomplete, [*store.studies(), *store.transfers(), *store.list()])
 
 
+def complete_run_or_study(ctx: typer.Context, incomplete: str) -> list[str]:
+    store = RunStore(ctx.params.get("runs_dir"))
+    return _starting(incomplete, [*store.studies(), *store.list()])
+
+
 def _starting(incomplete: str, readers: Sequence[RunReader]) -> list[str]:
     """`last` and the ids, the newest first."""
     names = ["last", *(reader.id for reader in reversed(readers))]
@@ -41,7 +46,7 @@ def complete_preset(incomplete: str) -> list[str]:
 
 
 def complete_study(incomplete: str) -> list[str]:
-    from engine.study.document import shipped_studies
+    from engine.study.sources import shipped_studies
 
     files = [str(path) for path in sorted(Path().glob("*.toml"))]
     return [name for name in (*shipped_studies(), *files) if name.startswith(incomplete) and HARMLESS.fullmatch(name)]
@@ -70,6 +75,43 @@ def find_run(reference: str, runs_dir: Path | None) -> RunReader:
         runs = len(RunStore(folder).list())
         hint = f"it holds {runs} run{'s' if runs > 1 else ''}: give it as --runs-dir" if runs else "no run.json there"
         raise RunError(f"{show(reference)}: a folder, but no run ({hint})") from None
+
+
+def find_runs(references: Sequence[str], runs_dir: Path | None) -> tuple[list[RunReader], RunReader | None]:
+    """The runs that are meant; a study stands for those runs of its winners that were transferred.
+
+    With them a run of the arm that the others are compared with, where there is a study to say so. Raises RunError.
+    """
+    runs: list[RunReader] = []
+    reference = None
+    for text in references:
+        reader = find_run(text, runs_dir)
+        if reader.is_transfer:
+            raise RunError(f"{show(text)}: a transfer evaluation, no run: give the runs that it evaluated")
+        if reader.is_study:
+            from engine.study.chosen import transferred_runs
+
+            own = transferred_runs(reader)
+            runs += own
+            reference = reference or own[0]
+        else:
+            runs.append(reader)
+    return runs, reference
+
+
+def find_one_run(reference: str, runs_dir: Path | None) -> RunReader:
+    """The run that is meant, where nothing else will do. Raises RunError; of a study it names its winners' runs."""
+    reader = find_run(reference, runs_dir)
+    if reader.is_transfer:
+        raise RunError(f"{reader.id}: a transfer evaluation, should be one of the runs that it evaluated")
+    if reader.is_study:
+        from engine.study.chosen import winner_runs
+
+        winners = winner_runs(reader)
+        found = "; ".join(f"{arm}: {', '.join(run.id for run in runs)}" for arm, runs in winners.items())
+        named = f"one of its winners' runs: {found}" if found else "a run; no arm of it has a winner yet"
+        raise RunError(f"{reader.id}: a study, should be {named}")
+    return reader
 
 
 def check_choice(option: str, value: str | None, choices: tuple[str, ...]) -> None:
@@ -106,6 +148,14 @@ RunOrJobReference = Annotated[
 RunReferences = Annotated[
     list[str],
     typer.Argument(metavar="RUN", help="Ids, unique prefixes, paths, or `last`.", autocompletion=complete_run),
+]
+RunOrStudyReferences = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN",
+        help="Ids, unique prefixes, paths, or `last`; a study (or its name) stands for its winners' runs.",
+        autocompletion=complete_run_or_study,
+    ),
 ]
 PresetReference = Annotated[
     str,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.comparison import Arm, group_arms
-from engine.errors import RunError, SettingsError
+from engine.errors import SettingsError
 from engine.figures import FIGURES, LANDSCAPE, Block, blocks, evaluated
 from engine.figures.landscapes import LandscapePanel, LandscapeSettings, landscapes
 from engine.settings import Setting
@@ -18,11 +18,11 @@ from lreg_tui.cli import output
 from lreg_tui.cli.options import (
     DataDir,
     Device,
-    RunReferences,
+    RunOrStudyReferences,
     RunsDir,
     check_choice,
     complete_target,
-    find_run,
+    find_runs,
     whole_number,
 )
 from lreg_tui.figures import page
@@ -33,7 +33,7 @@ def complete_figure(incomplete: str) -> list[str]:
 
 
 def plot(
-    references: RunReferences,
+    references: RunOrStudyReferences,
     target: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Ends in .png, .svg or .pdf.")],
     figure: Annotated[
         list[str] | None,
@@ -74,10 +74,7 @@ def plot(
         check_choice("--figure", name, FIGURES)
     inner_step = None if step is None else whole_number("--step", step, 0)
     at_radius = None if radius is None else _radius(radius)
-    readers = [find_run(text, runs_dir) for text in references]
-    for reader in readers:
-        if reader.is_transfer:
-            raise RunError(f"{reader.id}: a transfer evaluation, should be the runs that it evaluated")
+    readers, _ = find_runs(references, runs_dir)
     arms = group_arms(readers)
     found = [] if figures == (LANDSCAPE,) else _blocks(arms, figures, task, inner_step, at_radius)
     sentences = [block.caption for block in found]

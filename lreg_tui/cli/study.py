@@ -10,13 +10,15 @@ import typer
 
 from engine import worker
 from engine.control import Control
+from engine.document import is_file
 from engine.errors import RunError
 from engine.runs import RunReader, RunStore
+from engine.settings import show
 from engine.status import LIVE
-from engine.study.job import Schedule, StudyJob, new_stamp, unfinished
-from engine.study.plan import StudyPlan
-from engine.study.snapshot import Snapshot, Watcher
+from engine.study.job import Schedule, StudyJob, finished, new_stamp, unfinished
+from engine.study.snapshot import Watcher
 from engine.study.start import go_on, take_up
+from engine.study.state import plan_of
 from lreg_tui import launch, present, study_worker
 from lreg_tui.cli import output, slurm_options
 from lreg_tui.cli.follow import print_quietly
@@ -30,7 +32,7 @@ from lreg_tui.cli.options import (
     find_run,
     whole_number,
 )
-from lreg_tui.cli.study_display import Display, cells_list, event, winners_rows, winners_table
+from lreg_tui.cli.study_display import Display, print_plan, summarize
 
 EXECUTORS = ("local", "slurm")
 
@@ -82,7 +84,7 @@ def study(
     from engine.study.document import load_study
 
     if report:
-        _write_report(find_run(reference, runs_dir), as_json)
+        _write_report(_started(reference, runs_dir), as_json)
         return
     check_choice("--executor", executor, EXECUTORS)
     at_once, each = whole_number("--jobs", jobs, 0, 10_000), whole_number("--threads", threads, 0, 4096)
@@ -100,24 +102,44 @@ def study(
     store = RunStore(runs_dir)
     plan = load_study(reference, sets or (), new_stamp(store))
     found, has_changed = (None, False) if new else unfinished(store, plan)
+    done = finished(store, plan) if not new and found is None else None
     if dry_run:
-        _print_dry_run(plan, found, store, as_json)
+        print_plan(plan, found or done, store, as_json=as_json)
+        return
+    if done is not None:
+        output.say(f"{done.id} has finished, none of its runs failed: nothing to do (--new begins anew)")
+        _tell_id(done, detach=detach, as_json=as_json)
+        if not detach:
+            summarize(done, "finished", Watcher(plan_of(done.path), done.path).look(), as_json)
         return
     if found is not None:
         _check_free(found)
+    job = take_up(store, plan, found, schedule, data_dir)
+    if found is not None:
         output.say(f"going on with {found.id} (--new begins anew)")
     elif has_changed:
         output.say(f"there is an unfinished study {plan.name} with another plan; this is a new one")
-    job = take_up(store, plan, found, schedule, data_dir)
     _do(job, detach=detach, as_json=as_json, data_dir=data_dir)
+
+
+def _started(reference: str, runs_dir: Path | None) -> RunReader:
+    """The study that is meant. Raises RunError."""
+    wanted = "--report wants the id, name or folder of a study that was started"
+    if is_file(Path(reference)):
+        raise RunError(f"{show(reference)}: a file; {wanted}")
+    try:
+        reader = find_run(reference, runs_dir)
+    except RunError as error:
+        newest = [known.id for known in RunStore(runs_dir).studies()][-3:]
+        raise RunError(f"{error}; the newest studies: {', '.join(newest)}" if newest else str(error)) from None
+    if not reader.is_study:
+        raise RunError(f"{reader.path}: no study; {wanted}")
+    return reader
 
 
 def _write_report(reader: RunReader, as_json: bool) -> None:
     from engine.study.report import write_report
-    from engine.study.state import plan_of
 
-    if not reader.is_study:
-        raise RunError(f"{reader.path}: no study; --report wants a study's id or folder (`lreg runs` lists them)")
     path = write_report(plan_of(reader.path), reader.path, study_worker.draw)
     if as_json:
         output.emit({"study": reader.id, "report": str(path)})
@@ -127,7 +149,7 @@ def _write_report(reader: RunReader, as_json: bool) -> None:
 
 def resume(reader: RunReader, *, device: str | None, detach: bool, as_json: bool, data_dir: Path | None) -> None:
     """Go on with a study as it was scheduled last; what failed is tried again."""
-    _do(go_on(reader.path, device or ""), detach=detach, as_json=as_json, data_dir=data_dir)
+    _do(go_on(reader.path, device or "", data_dir), detach=detach, as_json=as_json, data_dir=data_dir)
 
 
 def _check_free(reader: RunReader) -> None:
@@ -144,8 +166,7 @@ def _do(job: StudyJob, *, detach: bool, as_json: bool, data_dir: Path | None) ->
         launch.start_detached(reader, data_dir=data_dir, module=study_worker.MODULE)
         output.tell_started("study", reader, as_json)
         return
-    if as_json:
-        output.emit({"event": "study", "id": reader.id, "path": str(reader.path)})
+    _tell_id(reader, detach=False, as_json=as_json)
     output.say(f"study {reader.id}")
     with Control().listening() as control:
         display = Display(reader, as_json=as_json, notice=lambda: _note_stopping(control))
@@ -158,51 +179,21 @@ def _do(job: StudyJob, *, detach: bool, as_json: bool, data_dir: Path | None) ->
         finally:
             display.close()
     seen = display.last.snapshot if display.last else None
-    print_quietly(lambda: _summarize(reader, state, seen, as_json))
+    print_quietly(lambda: summarize(reader, state, seen, as_json))
     raise typer.Exit(worker.EXIT_CODES[state])
+
+
+def _tell_id(reader: RunReader, *, detach: bool, as_json: bool) -> None:
+    """What is first on stdout: for programs, and of a study in the background for people, too."""
+    if as_json:
+        output.emit(
+            {"study": reader.id, "path": str(reader.path)}
+            if detach
+            else {"event": "study", "id": reader.id, "path": str(reader.path)}
+        )
+    elif detach:
+        print(present.clean(reader.id))
 
 
 def _note_stopping(control: Control) -> str:
     return "stopping: every run writes a checkpoint; Ctrl-C again leaves them alone with it" if control.stop else ""
-
-
-def _summarize(reader: RunReader, state: str, seen: Snapshot | None, as_json: bool) -> None:
-    """The last words on a study: the winners, where the report is, and what can be done next."""
-    status = reader.status()
-    report = reader.path / "report" / "report.md"
-    shown = str(report) if report.is_file() else None
-    if as_json:
-        rows = winners_rows(seen) if seen else []
-        end = {"event": "end", "id": reader.id, "state": state, "message": status.message}
-        output.emit({**end, "winners": rows, "report": shown})
-        return
-    console = output.console()
-    if seen is not None and seen.winners:
-        console.print(winners_table(seen))
-    console.print(present.text(f"{state}: {reader.id}"), soft_wrap=True)
-    if status.message:
-        console.print(present.text(status.message), soft_wrap=True)
-    elif shown:
-        console.print(present.text(f"report: {shown}"), soft_wrap=True)
-    if state != "finished":
-        console.print(present.text(f"go on with: lreg resume {reader.id}"), soft_wrap=True)
-
-
-def _print_dry_run(plan: StudyPlan, found: RunReader | None, store: RunStore, as_json: bool) -> None:
-    """The runs there will be, and what is there of them."""
-    from engine.runs import STUDIES
-    from engine.study.state import plan_of
-
-    folder = found.path if found else store.root / STUDIES / plan.name  # of a new one nothing is there
-    seen = Watcher(plan_of(found.path) if found else plan, folder).look()
-    if as_json:
-        for cell in seen.cells:
-            output.emit(event(cell))
-        return
-    output.console().print(cells_list(seen))
-    where = f"of {found.id}" if found else "of a new study"
-    there = sum(cell.state != "missing" for cell in seen.cells)
-    search = "; a search asks for its points as it goes" if plan.search else ""
-    output.say(f"{len(seen.cells)} runs {where}, {there} of them there already; {seen.total} runs and transfers in all")
-    if search:
-        output.say(search.removeprefix("; "))

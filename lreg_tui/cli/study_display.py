@@ -1,6 +1,7 @@
 """A study while its scheduler works in this process: cells by state, what is running, how long it will take.
 
 On a terminal it is redrawn in place; elsewhere a line is printed now and then; with `--json` every change is a line.
+Before it what there is to do (`--dry-run`), after it the last words.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from engine.reader import RunReader
 from engine.results import mean
+from engine.runs import STUDIES, RunStore
 from engine.status import LIVE
 from engine.study.loop import Look, words
-from engine.study.snapshot import Piece, Snapshot
-from engine.study.state import CellState
+from engine.study.plan import StudyPlan
+from engine.study.snapshot import Piece, Snapshot, Watcher
+from engine.study.state import CellState, plan_of
 from lreg_tui import present
 from lreg_tui.cli import output
 
@@ -181,3 +184,42 @@ def cells_list(seen: Snapshot) -> Table:
         where = [present.text(cell.cell.arm), present.text(point), present.text(cell.cell.seed)]
         table.add_row(*where, present.state_text(cell.state), present.text(cell.run.id))
     return table
+
+
+def summarize(reader: RunReader, state: str, seen: Snapshot | None, as_json: bool) -> None:
+    """The last words on a study: the winners, where the report is, and what can be done next."""
+    status = reader.status()
+    report = reader.path / "report" / "report.md"
+    shown = str(report) if report.is_file() else None
+    if as_json:
+        rows = winners_rows(seen) if seen else []
+        end = {"event": "end", "id": reader.id, "state": state, "message": status.message}
+        output.emit({**end, "winners": rows, "report": shown})
+        return
+    console = output.console()
+    if seen is not None and seen.winners:
+        console.print(winners_table(seen))
+    console.print(present.text(f"{state}: {reader.id}"), soft_wrap=True)
+    if status.message:
+        console.print(present.text(status.message), soft_wrap=True)
+    elif shown:
+        console.print(present.text(f"report: {shown}"), soft_wrap=True)
+    if state != "finished":
+        console.print(present.text(f"go on with: lreg resume {reader.id}"), soft_wrap=True)
+
+
+def print_plan(plan: StudyPlan, found: RunReader | None, store: RunStore, *, as_json: bool) -> None:
+    """The runs there will be, and what is there of them."""
+    folder = found.path if found else store.root / STUDIES / plan.name  # of a new one nothing is there
+    seen = Watcher(plan_of(found.path) if found else plan, folder).look()
+    if as_json:
+        for cell in seen.cells:
+            output.emit(event(cell))
+        return
+    output.console().print(cells_list(seen))
+    where = f"of {found.id}" if found else "of a new study"
+    there = sum(cell.state != "missing" for cell in seen.cells)
+    runs = f"{len(seen.cells)} run{'s' * (len(seen.cells) != 1)}"
+    output.say(f"{runs} {where}, {there} of them there already; {seen.total} runs and transfers in all")
+    if plan.search:
+        output.say("a search asks for its points as it goes")

@@ -30,7 +30,7 @@ from lreg_tui.cli.options import (
     RunsDir,
     complete_checkpoint,
     complete_target,
-    find_run,
+    find_one_run,
 )
 from lreg_tui.transfer_request import TransferRequest
 
@@ -114,7 +114,7 @@ def transfer(
     Results are kept in the runs' folders; what is there already is not measured again, and `lreg resume` goes on after
     Ctrl-C or `lreg stop`.
     """
-    readers = transfer_request.unique(find_run(text, runs_dir) for text in references)
+    readers = transfer_request.unique(find_one_run(text, runs_dir) for text in references)
     request = TransferRequest(
         to=tuple(to or ()),
         steps=steps,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +20,9 @@ from lreg_tui.threads import off_the_loop
 from lreg_tui.widgets.key_footer import KeyFooter
 
 LARGEST = 2**22  # bytes
+AS_IT_IS = re.compile(r"\s*$|[|#]|!?\[[^]]*\]\([^)]*\)$")  # a line that is no prose: a table's, a heading, a picture
+ITEM = re.compile(r"\s*[-*] ")
+LEAST = 20  # characters of a line of prose
 
 
 class ReportText(TextArea):
@@ -65,6 +71,7 @@ class ReportScreen(Screen[None]):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
+        self._text = "reading …"
 
     def compose(self) -> ComposeResult:
         yield Static(clean(self.path), id="where", markup=False)
@@ -77,8 +84,20 @@ class ReportScreen(Screen[None]):
 
     @work(group="report")
     async def _read(self) -> None:
-        text = await off_the_loop(lambda: text_of(self.path), "report")
-        self.query_one(ReportText).load_text(text)
+        self._text = await off_the_loop(lambda: text_of(self.path), "report")
+        self._show()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show)
+
+    def _show(self) -> None:
+        """The text in lines of the screen's width; it stays about where it was."""
+        area = self.query_one(ReportText)
+        text = reflowed(self._text, max(LEAST, area.scrollable_content_region.width - 1))
+        if text != area.text:
+            at = area.scroll_offset.y / max(1, area.document.line_count)
+            area.load_text(text)
+            area.scroll_to(y=round(at * area.document.line_count), animate=False)
 
     def action_wrap(self) -> None:
         area = self.query_one(ReportText)
@@ -97,3 +116,32 @@ def text_of(path: Path) -> str:
         return clean_block(read_limited(path, LARGEST).decode(errors="replace"))
     except OSError as error:
         return f"{clean(path)}: cannot be read: {clean(error.strerror or error)}"
+
+
+def reflowed(text: str, width: int) -> str:
+    """Prose, whatever the lines that it was written in, in lines of this width; tables and headings as they are."""
+    return "\n".join(line for block in _blocks(text) for line in _laid_out(block, width))
+
+
+def _blocks(text: str) -> Iterator[list[str]]:
+    """Paragraphs and items of lists; every other line alone."""
+    prose: list[str] = []
+    for line in text.splitlines():
+        is_prose = not AS_IT_IS.match(line)
+        if prose and (not is_prose or ITEM.match(line)):
+            yield prose
+            prose = []
+        if is_prose:
+            prose.append(line)
+        else:
+            yield [line]
+    if prose:
+        yield prose
+
+
+def _laid_out(block: list[str], width: int) -> list[str]:
+    if AS_IT_IS.match(block[0]):
+        return block
+    indent = "  " if ITEM.match(block[0]) else ""
+    joined = " ".join(line.strip() for line in block)
+    return textwrap.wrap(joined, width, subsequent_indent=indent, break_on_hyphens=False)

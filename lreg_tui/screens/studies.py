@@ -21,8 +21,10 @@ from lreg_tui.study_rows import StudyLook
 from lreg_tui.threads import off_the_loop
 from lreg_tui.widgets.key_footer import KeyFooter
 
-COLUMNS = ("study", "state", "runs", "running", "failed", "missing", "ETA", "started", "done")
-NAME = 21  # columns, at most
+COLUMNS = ("study", "state", "done", "runs", "running", "failed", "ETA", "age", "to come")
+WIDE = 90  # columns of a terminal from which the last of them fits, too
+RIGHT = COLUMNS[2:]
+NAME = 19  # characters, at most
 NOTHING = "No study yet. n picks one and starts it; so does lreg study on the command line."
 RUNNING, FAILED = ("running", "paused", "queued"), ("failed", "crashed")
 
@@ -42,8 +44,11 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
     StudiesScreen {
         #title { height: 1; padding: 0 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }
         DataTable {
-            height: 1fr; margin-top: 1; padding: 0 1; background: $background;
+            height: 1fr; margin-top: 1; background: $background; background-tint: transparent;
             overflow-x: hidden; scrollbar-size: 1 1;
+            &:focus { background-tint: transparent; }
+            & > .datatable--header { background: $background; color: $text-muted; text-style: none; }
+            & > .datatable--cursor, &:focus > .datatable--cursor { background: $primary 30%; text-style: none; }
         }
         #instead { display: none; height: 1fr; padding: 1 2; color: $text-muted; }
         &.-nothing DataTable { display: none; }
@@ -56,22 +61,37 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
         super().__init__()
         self._list: StudyList | None = None
         self._is_looking = False
+        self.columns: Sequence[str] = ()
         self._wanted = ""  # the study to put the cursor on when it appears
 
     def compose(self) -> ComposeResult:
         yield Static("studies", id="title", markup=False)
-        yield DataTable[Text](cursor_type="row", cell_padding=1)
+        yield DataTable[Text](cursor_type="row", cell_padding=1, cursor_foreground_priority="renderable")
         yield Static("looking …", id="instead", markup=False)
         yield Static(id="said", markup=False)
         yield KeyFooter()
 
     def on_mount(self) -> None:
         self._list = StudyList(self.lreg.store)
-        for column in COLUMNS:
-            self.table.add_column(column, key=column)
+        self._lay_out()
         self.add_class("-nothing")
         self.set_interval(self.lreg.feed.interval, self.look)
         self.look()
+
+    def on_resize(self) -> None:
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """The columns that fit."""
+        columns = COLUMNS if self.size.width >= WIDE else COLUMNS[:-1]
+        if columns != self.columns:
+            self.columns = columns
+            self._wanted = self.selected.id if self.selected is not None else self._wanted
+            self.table.clear(columns=True)
+            for column in columns:
+                self.table.add_column(Text(column, justify="right" if column in RIGHT else "left"), key=column)
+            if self.rows:
+                self._show()
 
     @property
     def table(self) -> DataTable[Text]:
@@ -120,14 +140,16 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
             current = self._wanted or (self.selected.id if self.selected is not None else "")
             table.clear()
             for row in self.rows:
-                table.add_row(*cells(row, self._list.looks.get(row.id)), key=row.id)
+                found = cells(row, self._list.looks.get(row.id))
+                table.add_row(*(found[column] for column in self.columns), key=row.id)
             if current in ids:
                 table.move_cursor(row=ids.index(current))
                 self._wanted = ""
         for row in self.rows:
-            for column, cell in zip(COLUMNS, cells(row, self._list.looks.get(row.id)), strict=True):
-                if table.get_cell(row.id, column) != cell:
-                    table.update_cell(row.id, column, cell, update_width=True)
+            found = cells(row, self._list.looks.get(row.id))
+            for column in self.columns:
+                if table.get_cell(row.id, column) != found[column]:
+                    table.update_cell(row.id, column, found[column], update_width=True)
         if self.has_class("-nothing") and ids:
             table.focus()
         self.set_class(not ids, "-nothing")
@@ -185,7 +207,7 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
         self.dismiss()
 
 
-def cells(row: RunRow, look: StudyLook | None) -> list[Text]:
+def cells(row: RunRow, look: StudyLook | None) -> dict[str, Text]:
     """What a study shows in each column. Its runs may not be counted yet."""
     state = Text("damaged", "bold red") if look is not None and look.problem else present.state_text(row.state)
     known = look is not None and not look.problem
@@ -195,14 +217,17 @@ def cells(row: RunRow, look: StudyLook | None) -> list[Text]:
         found = sum(counts.get(state, 0) for state in states)
         return Text(str(found) if known else "", style if found else "dim", justify="right")
 
-    return [
-        Text(clean(row.name, NAME), "bold"),
-        state,
-        Text(f"{counts.get('finished', 0)}/{len(look.cells)}" if look is not None and known else "", justify="right"),
-        count(*RUNNING, style="green"),
-        count(*FAILED, style="bold red"),
-        count("missing"),
-        Text(present.duration(row.eta_s) if row.eta_s is not None else "", justify="right"),
-        Text(f"{present.age(row.created)} ago"),
-        Text(present.percent(look.progress, 0) if look is not None and known else "", justify="right"),
-    ]
+    right = {
+        "done": present.percent(look.progress, 0) if look is not None and known else "",
+        "runs": f"{counts.get('finished', 0)}/{len(look.cells)}" if look is not None and known else "",
+        "ETA": present.duration(row.eta_s) if row.eta_s is not None else "",
+        "age": present.age(row.created),
+    }
+    return {
+        "study": Text(clean(row.name, NAME), "bold"),
+        "state": state,
+        "running": count(*RUNNING, style="green"),
+        "failed": count(*FAILED, style="bold red"),
+        "to come": count("missing"),
+        **{column: Text(words, justify="right") for column, words in right.items()},
+    }

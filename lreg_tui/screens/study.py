@@ -32,6 +32,7 @@ HIGH = 40  # lines from which the log is there at first
 class StudyScreen(SteeringScreen, inherit_bindings=False):
     """One study. Its folder may be damaged, or go away while it is shown: the screen says so and stays."""
 
+    AUTO_FOCUS = ""  # the grid gets it once there is one: until then none of its keys is offered
     CSS_PATH = "study.tcss"
     HELP_TITLE = "Study"
     HELP_TEXT = study_text.HELP
@@ -42,8 +43,8 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
         Binding("l", "log", "log", tooltip="the end of the study's log, or without it"),
         Binding("o", "report", "report", tooltip="the report, as far as it is written"),
         *STEERING,
-        Binding("y", "copy_id", "copy id", tooltip="copy the study's id to the clipboard"),
         Binding("escape", "back", "back", tooltip="without marks, then to the screen before; the study goes on"),
+        Binding("y", "copy_id", "copy id", tooltip="copy the study's id to the clipboard"),
     ]
 
     def __init__(self, path: Path) -> None:
@@ -69,7 +70,6 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     def on_mount(self) -> None:
         self.set_class(self.size.height >= HIGH, "-log")
         self.add_class("-nothing")
-        self.grid.focus()
         self.set_interval(self.lreg.feed.interval, self.look)
         self.look()
 
@@ -104,6 +104,10 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
         look = self.found
         self.set_class(bool(look.problem), "-problem")
         self.set_class(not look.rows, "-nothing")
+        if look.problem and self.focused is self.grid:
+            self.set_focus(None)
+        elif not look.problem and self.focused is None:
+            self.grid.focus()
         self._say("problem", clean(look.problem, 300))
         self._say("instead", "" if look.problem else "no runs yet: the search has asked for nothing so far")
         self._say("head", study_text.head(look))
@@ -128,7 +132,7 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     def _say_legend(self) -> None:
         if self.found is not None:
             scale = self.grid.columns.scale
-            self._say("legend", study_text.legend(self.found, scale, self.app.no_color))
+            self._say("legend", study_text.legend(self.found, scale, self.app.no_color, self.size.width - 2))
 
     def _say(self, where: str, what: object) -> None:
         """Only what is different is drawn again."""
@@ -143,6 +147,8 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
             return self.found is not None and self.found.has_report
         if action == "transfers":
             return bool(self._jobs())
+        if action in ("compare", "resume_run") and self.found is not None and self.found.problem:
+            return False
         return super().check_action(action, parameters)
 
     def on_study_grid_opened(self, message: StudyGrid.Opened) -> None:

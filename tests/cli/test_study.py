@@ -7,7 +7,11 @@ import json
 import pytest
 from driving import eventually
 
+from engine.errors import DataError
 from engine.runs import RunStore
+from engine.study import inputs
+from engine.study.document import load_study
+from engine.study.job import StudyJob
 
 STUDY = """
 name = "pair"
@@ -65,6 +69,30 @@ def test_from_the_file_to_the_winners(lreg, pair):
     again = lreg("resume", first["id"])
     assert again.code == 2 and "is finished: nothing to resume" in again.err
 
+    for option in ((), ("--retry-failed",)):
+        again = lreg("study", "pair.toml", *option, *LOCAL, "--json")
+        assert again.code == 0 and "nothing to do (--new begins anew)" in again.err
+        assert again.lines == [first, end]
+    assert lreg("study", "pair.toml", "--detach").out == first["id"] + "\n"
+    assert len(store.list()) == 2 and len(store.studies()) == 1
+    assert "2 of them there already" in lreg("study", "pair.toml", "--dry-run").err
+    assert "0 of them there already" in lreg("study", "pair.toml", "--dry-run", "--new").err
+
+
+def test_going_on_without_the_data_is_told_before_anything_starts(lreg, pair, monkeypatch):
+    """A shell that lacks LREG_DATA_DIR must not fail every run that is left."""
+    begun = StudyJob.start(pair / "runs", load_study("pair.toml", (), "20261120-211500"))
+    begun.set_status(state="stopped", message="")
+
+    def missing(*_):
+        raise DataError("digits: not there")
+
+    monkeypatch.setattr(inputs, "check", missing)
+    for command in (("study", "pair.toml"), ("resume", begun.id)):
+        outcome = lreg(*command)
+        assert outcome.code == 2 and outcome.err == "error: digits: not there\n"
+    assert not RunStore(pair / "runs").list() and RunStore(pair / "runs").resolve("pair").state == "stopped"
+
 
 def test_a_detached_study_is_stopped_with_its_runs_and_goes_on_where_it_was(lreg, pair):
     longer = ("--set", "set.meta.epochs=4000", "--set", "transfer.steps=5")
@@ -103,11 +131,40 @@ def test_a_detached_study_is_stopped_with_its_runs_and_goes_on_where_it_was(lreg
         (("pair.toml", "--executor", "cloud"), '--executor: found "cloud"; allowed: one of: local, slurm'),
         (("pair.toml", "--jobs", "many"), '--jobs: found "many"'),
         (("pair.toml", "--set", "seeds=[]"), "--set: seeds: found []"),
+        (
+            ("pair.toml", "--set", "arm.fsat.preset=lo"),
+            "allowed: an arm: plain, fast (did you mean fast?)",
+        ),
+        (("pair.toml", "--set", "meta.epochs=3"), "(keys of the preset go under set: set.meta)"),
         (("nowhere.toml",), "no such file and no shipped study of that name"),
-        (("pair.toml", "--devices", "cuda:77"), "--device: cuda:77 is not on this machine"),
+        (("tiny.toml",), "tiny.toml: found a preset; allowed: a study (lreg run tiny.toml does one run of it)"),
+        (("quickstart",), "(that is a preset: lreg run quickstart)"),
+        (("pair.toml", "--report"), '"pair.toml": a file; --report wants the id, name or folder of a study'),
+        (("pair", "--report"), 'no run "pair" in'),
+        (("pair.toml", "--devices", "gpu"), "--devices: found 'gpu'; allowed: auto, cpu"),
+        (("pair.toml", "--devices", "cuda:77"), "--devices: cuda:77 is not on this machine"),
     ],
 )
 def test_bad_input_is_one_line_and_starts_nothing(lreg, pair, arguments, said):
     outcome = lreg("study", *arguments)
-    assert outcome.code == 2 and said in outcome.err and "Traceback" not in outcome.err
+    assert outcome.code == 2 and said in outcome.err and len(outcome.err.splitlines()) == 1
     assert not (pair / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seeds": list(range(20_000))}, {"pick": {"metric": ["x"]}}, {"transfer": {"settings": 5}}, {"arms": 5}],
+)
+def test_a_damaged_study_is_told_in_one_line_whatever_is_wanted(lreg, pair, changes):
+    begun = StudyJob.start(pair / "runs", load_study("pair.toml", (), "20261120-211500"))
+    begun.set_status(state="stopped", message="")
+    path = begun.path / "study.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    for command in (
+        ("study", "pair", "--report"),
+        ("resume", "pair"),
+        ("compare", "pair"),
+        ("export", "pair", "--to", "csv"),
+    ):
+        outcome = lreg(*command)
+        assert outcome.code == 2 and len(outcome.err.splitlines()) == 1 and "study.json: " in outcome.err

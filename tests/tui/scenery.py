@@ -59,7 +59,7 @@ def fill(root: Path) -> None:
         made.write_transfer("sgd", baseline(_law(2.0), steps=(50, 100), seeds=range(5)))
     job = make_job(root, [vanilla, sam], state="running", step=7, total=18)
     change_json(job.path / "status.json", eta_s=340.0, heartbeat=NOW * 2)
-    _date(job.path, "20260314-145500-transfer-k2m7", 5 * MINUTE)
+    date(job.path, "20260314-145500-transfer-k2m7", 5 * MINUTE)
 
 
 def _run(
@@ -74,10 +74,10 @@ def _run(
             path.write_text(json.dumps({"step": 60 * number}) if suffix == "json" else "x" * 20_000)
             os.utime(path, (NOW, NOW - age_s / (1 + number)))
     stamp = datetime.fromtimestamp(NOW - age_s, timezone.utc)
-    return Run(_date(made.path, f"{stamp:%Y%m%d-%H%M%S}-{name}-a1b2", age_s))
+    return Run(date(made.path, f"{stamp:%Y%m%d-%H%M%S}-{name}-a1b2", age_s))
 
 
-def _date(path: Path, run_id: str, age_s: float) -> Path:
+def date(path: Path, run_id: str, age_s: float) -> Path:
     """Give a run folder an id and a time of its making that are always the same."""
     created = datetime.fromtimestamp(NOW - age_s, timezone.utc).isoformat().replace("+00:00", "Z")
     change_json(path / "run.json", id=run_id, created=created)

@@ -7,11 +7,12 @@ After a change that is meant, accept the new pictures and look at them in the di
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.widgets import Input, Static, TextArea
-from tui import pictures, scenery
+from tui import pictures, scenery, study_scenery
 from tui.driving import Quick, make_app, run, settle, until
 
 from engine import catalog
@@ -19,8 +20,13 @@ from engine.runs import RunStore
 from lreg_tui.screens.compare import CompareScreen
 from lreg_tui.screens.dashboard import DashboardScreen
 from lreg_tui.screens.help import HelpScreen
+from lreg_tui.screens.launch_study import LaunchStudyScreen
+from lreg_tui.screens.pick_study import PickStudyScreen
 from lreg_tui.screens.preset_editor import PresetEditorScreen
+from lreg_tui.screens.report import ReportScreen, ReportText
 from lreg_tui.screens.run import RunScreen
+from lreg_tui.screens.studies import StudiesScreen
+from lreg_tui.screens.study import StudyScreen
 from lreg_tui.screens.transfer import TransferScreen
 from lreg_tui.widgets.chart import Chart
 from lreg_tui.widgets.log_tail import LogTail
@@ -44,7 +50,13 @@ def full(store) -> RunStore:
     return store
 
 
-def picture(store: RunStore, folder: Any, size: tuple[int, int], scene: Any) -> str:
+@pytest.fixture
+def studied(store) -> RunStore:
+    study_scenery.fill(store.root.absolute())
+    return store
+
+
+def picture(store: RunStore, folder: Any, size: tuple[int, int], scene: Any, start: str = "vanilla") -> str:
     """A picture of what `scene(pilot, app)` brings about."""
 
     async def go() -> str:
@@ -55,8 +67,8 @@ def picture(store: RunStore, folder: Any, size: tuple[int, int], scene: Any) -> 
             await until(pilot, lambda: len(app.feed.rows) == count and isinstance(app.screen, DashboardScreen))
             await until(pilot, lambda: not count or app.screen.query_one(LogTail).path)  # the cursor rests on a run
             await settle(pilot)
-            if count:
-                await put_cursor_on(pilot, "vanilla")
+            if count and start:
+                await put_cursor_on(pilot, start)
                 await overlaid(pilot, 1)
             await scene(pilot, app)
             await settle(pilot)
@@ -153,6 +165,61 @@ async def help_screen(pilot: Any, app: Any) -> None:
     await until(pilot, lambda: isinstance(app.screen, HelpScreen))
 
 
+async def study(pilot: Any, app: Any, name: str = "rho-sweep") -> Any:
+    app.open_study(study_scenery.study_folder(app.store.root, name))
+    screen = await until(pilot, lambda: app.screen if isinstance(app.screen, StudyScreen) else None)
+    await until(pilot, lambda: screen.found is not None)
+    await until(pilot, lambda: screen.query_one(LogTail).lines or not screen.has_class("-log"))
+    await pilot.press("down", "down", "right")
+    return screen
+
+
+async def marked(pilot: Any, app: Any) -> None:
+    """The row of a winner marked, the cursor on a run that has failed."""
+    await study(pilot, app)
+    await pilot.press("asterisk", "down")
+
+
+async def searching(pilot: Any, app: Any) -> None:
+    await study(pilot, app, "rates")
+
+
+async def damaged(pilot: Any, app: Any) -> None:
+    await study(pilot, app, "from-the-cluster")
+
+
+async def studies(pilot: Any, app: Any) -> Any:
+    await pilot.press("S")
+    screen = await until(pilot, lambda: app.screen if isinstance(app.screen, StudiesScreen) else None)
+    await until(pilot, lambda: len(screen._list.looks) == len(app.store.studies()))
+    return screen
+
+
+async def report(pilot: Any, app: Any) -> None:
+    found = study_scenery.study_folder(app.store.root, "paper-lr-small") / "report" / "report.md"
+    app.push_screen(ReportScreen(found))
+    await settle(pilot)
+    await until(pilot, lambda: app.screen.query_one(ReportText).text.startswith("#"))
+
+
+async def picking(pilot: Any, app: Any) -> Any:
+    """Opened by hand: what `n` starts waits for its end, and would not settle."""
+    Path("digits-sam.toml").write_text(study_scenery.FILE)
+    await studies(pilot, app)
+    screen = PickStudyScreen(app.feed.rows)
+    app.push_screen(screen)
+    await until(pilot, lambda: screen.shown)
+    await pilot.press("up")
+    await until(pilot, lambda: "digits-sam.toml" in screen.sizes)
+    return screen
+
+
+async def launching(pilot: Any, app: Any) -> None:
+    offer = (await picking(pilot, app)).current
+    await pilot.press("escape")
+    app.push_screen(LaunchStudyScreen(offer, app.store))
+
+
 SCENES = {
     "dashboard": dashboard,
     "compare": compare,
@@ -160,6 +227,18 @@ SCENES = {
     "run": run_screen,
     "transfer": transfer,
     "help": help_screen,
+}
+STUDIES = {
+    "study": study,
+    "studies": studies,
+    "report": report,
+    "pick-study": picking,
+    "launch-study": launching,
+}
+MORE_STUDIES = {
+    "study-marked-120x40": (marked, (120, 40)),
+    "study-search-80x24": (searching, (80, 24)),
+    "study-damaged-80x24": (damaged, (80, 24)),
 }
 MORE = {
     "crashed-80x24": (crashed, (80, 24)),
@@ -186,9 +265,22 @@ def test_other_views_look_as_accepted(full, tmp_path, name):
     pictures.check(name, picture(full, tmp_path, size, scene), tmp_path)
 
 
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_screen_of_studies_looks_as_accepted(studied, tmp_path, name, size):
+    svg = picture(studied, tmp_path, size, STUDIES[name], start="")
+    pictures.check(f"{name}-{size[0]}x{size[1]}", svg, tmp_path)
+
+
+@pytest.mark.parametrize("name", MORE_STUDIES)
+def test_other_views_of_studies_look_as_accepted(studied, tmp_path, name):
+    scene, size = MORE_STUDIES[name]
+    pictures.check(name, picture(studied, tmp_path, size, scene, start=""), tmp_path)
+
+
 def test_every_accepted_picture_is_still_compared():
-    sized = [f"{name}-{columns}x{lines}" for name in (*SCENES, "empty") for columns, lines in SIZES]
-    assert sorted(path.stem for path in pictures.FOLDER.iterdir()) == sorted([*sized, *MORE])
+    sized = [f"{name}-{columns}x{lines}" for name in (*SCENES, *STUDIES, "empty") for columns, lines in SIZES]
+    assert sorted(path.stem for path in pictures.FOLDER.iterdir()) == sorted([*sized, *MORE, *MORE_STUDIES])
 
 
 # -- the comparing itself --------------------------------------------------------------------------------------------

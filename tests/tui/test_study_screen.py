@@ -31,7 +31,7 @@ from lreg_tui.screens.compare import CompareScreen
 from lreg_tui.screens.confirm import ConfirmScreen
 from lreg_tui.screens.launch_study import LaunchStudyScreen
 from lreg_tui.screens.pick_study import PickStudyScreen
-from lreg_tui.screens.report import ReportScreen, ReportText
+from lreg_tui.screens.report import ReportScreen, ReportText, reflowed
 from lreg_tui.screens.run import RunScreen
 from lreg_tui.screens.studies import StudiesScreen
 from lreg_tui.screens.study import StudyScreen
@@ -124,7 +124,7 @@ def test_the_grid_tells_results_states_and_winners(begun, tmp_path):
             "        learning_rate 0.01     ▸ 30%       ·",
         ]
         assert "4 of 6 runs; 1 running" in said(screen, "head") and "stopped" in said(screen, "head")
-        assert "plain   seed 0   finished   best validation loss 0.40000   ★ winner of its arm" in said(screen, "cell")
+        assert "plain   seed 0   ★ winner of its arm\nfinished   best validation loss 0.40000" in said(screen, "cell")
         assert all(words in said(screen, "legend") for words in ("0.3 ", "★ winner", "▸ running", "· to come"))
 
     opened(begun, tmp_path, doing)
@@ -276,6 +276,24 @@ def test_the_log_the_report_and_the_transfers_of_an_arm(tmp_path):
     opened((store, plan, started.path), tmp_path, doing)
 
 
+def test_prose_of_a_report_fits_the_screen_and_tables_stay_whole():
+    heading, table = f"# {'Heading ' * 10}", f"| {'a table ' * 20} |"
+    prose = "Words that were wrapped at a hundred columns,\nand are wrapped again at forty."
+    items = "- an item in a line\n  that goes on and on and on\n- another one"
+    assert reflowed("\n".join([heading, "", prose, "", table, table, items, ""]), 40).splitlines() == [
+        heading,
+        "",
+        "Words that were wrapped at a hundred",
+        "columns, and are wrapped again at forty.",
+        "",
+        table,
+        table,
+        "- an item in a line that goes on and on",
+        "  and on",
+        "- another one",
+    ]
+
+
 DAMAGED = {
     "nothing": "{}",
     "torn": '{"name": "x", "stamp"',
@@ -293,6 +311,8 @@ def test_a_damaged_study_says_so_in_one_line(begun, tmp_path, text):
         assert screen.query_one("#problem").display and not screen.grid.display
         await pilot.press("down", "enter", "space", "c", "t", "o", "asterisk")
         assert pilot.app.screen is screen
+        offered = {binding.binding.action for binding in screen.active_bindings.values() if binding.enabled}
+        assert not {"open", "mark", "compare", "resume_run"} & offered
 
     opened(begun, tmp_path, doing)
 
@@ -312,10 +332,14 @@ def test_hostile_plans_are_told_not_obeyed(begun, tmp_path):
         {"arms": [{"name": "x", "preset": {}, "axes": [{"key": "a", "values": 5}]}]},
         {"pick": {"metric": ["x"]}},
         {"seeds": list(range(20_000))},
+        {"transfer": {"to": [5]}},
+        {"transfer": {"settings": 5}},
+        {"search": {"sampler": "tpe", "trials": 10**9, "seed": 0}},
     ]
     for changes in plans:
         change_plan(path, **{**json.loads(plan.dumps()), **changes})
-        assert "\n" not in Watched(path).look().problem
+        problem = Watched(path).look().problem
+        assert "\n" not in problem and "(TypeError)" not in problem
     change_plan(path, **{**json.loads(plan.dumps()), **plans[0]})
     assert "allowed: at most 10000" in Watched(path).look().problem
 
@@ -368,12 +392,32 @@ def test_the_list_counts_runs_and_opens_a_study(begun, tmp_path):
 
     async def doing(pilot, screen):
         broken, tiny = rows_of(screen)
-        assert tiny[:6] == ["tiny", "stopped", "4/6", "1", "0", "1"]
+        assert [tiny[place] for place in (0, 1, 3, 4, 5, 8)] == ["tiny", "stopped", "4/6", "1", "0", "1"]
         assert broken[:3] == ["broken", "damaged", ""] and said(screen, "said").count("study.json") == 1
         await pilot.press("down", "enter")
         assert isinstance(pilot.app.screen, StudyScreen) and pilot.app.screen.path == path
 
     listed(store, tmp_path, doing)
+
+
+@pytest.mark.parametrize(("width", "last"), [(80, "age"), (90, "to come")])
+def test_the_columns_of_the_list_fit_whole(begun, tmp_path, width, last):
+    store, plan, _ = begun
+    long = job(store.root, replace(plan, name="a-name-as-long-as-they-come", stamp="20261120-220000"))
+    long.set_status(state="finished", message="")
+    change_json(long.path / "status.json", state="running", eta_s=86_000.0)
+
+    async def doing(pilot, screen):
+        table = screen.query_one(DataTable)
+        assert str(table.ordered_columns[-1].label) == last
+        assert sum(column.get_render_width(table) for column in table.ordered_columns) <= width
+        await pilot.press("down")
+        await pilot.resize_terminal(170 - width, 24)
+        await settle(pilot)
+        assert len(rows_of(screen)) == 2 and screen.selected.name == "tiny"
+        assert (str(table.ordered_columns[-1].label) == "to come") == (width == 80)
+
+    listed(store, tmp_path, doing, size=(width, 24))
 
 
 def test_a_store_without_studies_says_how_to_start_one(tmp_path):

@@ -1,0 +1,79 @@
+"""`lreg study smoke`, the shipped study, with everything real: its processes, its runs, its transfers, its report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from engine.results import mean
+from engine.runs import RunStore
+
+ARMS, TASKS = ("none", "smooth", "gsam"), ("digits/mlp", "digits/mlp-relu")
+
+
+@pytest.mark.timeout(900)  # about two minutes on two idle cores
+def test_the_smoke_study_from_nothing_to_its_report(lreg_process, lreg, home):
+    process = lreg_process("study", "smoke", "--devices", "cpu", "--jobs", "2", "--json")
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    first, *_, end = map(json.loads, out.splitlines())
+    assert end["state"] == "finished" and end["id"] == first["id"]
+
+    store, report = RunStore(home / "runs"), Path(end["report"])
+    runs, jobs = store.list(), store.transfers()
+    assert len(runs) == 2 * 4 and len(jobs) == 2 * 3 + 2
+    assert {piece.state for piece in (*runs, *jobs, *store.studies())} == {"finished"}
+
+    text = report.read_text()
+    assert "**Finished**: 8 runs, 8 transfer jobs." in text
+    assert [line for line in text.splitlines() if line.startswith("| K")], "the controls have their verdicts"
+    named = set(re.findall(r"\]\(([\w.-]+)\)", text))
+    assert named == {path.name for path in report.parent.iterdir()} - {report.name} and len(named) == 11
+    assert all((report.parent / name).stat().st_size > 200 for name in named)
+
+    winners_are_those_of_least_validation_loss(report.parent, end["winners"], store)
+    figures_are_those_of_the_transfers(report.parent, end["winners"], store)
+
+    compared = lreg("compare", "smoke", "--json").lines[0]
+    assert [arm["runs"] for arm in compared["arms"]] == [row["runs"] for row in end["winners"]]
+    assert lreg("study", "smoke", "--json").lines == [first, end]
+
+
+def table(folder: Path, name: str) -> list[dict[str, str]]:
+    with open(folder / name, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def winners_are_those_of_least_validation_loss(folder: Path, winners: list[dict], store: RunStore) -> None:
+    """By what the runs themselves have recorded."""
+    assert [row["arm"] for row in winners] == list(ARMS)
+    for row in table(folder, "runs.csv"):
+        run = store.resolve(row["run"])
+        run.poll()
+        assert float(row["value"]) == min(run.series("validation_loss")[1])
+    rows = table(folder, "candidates.csv")
+    for told in winners:
+        best = min((row for row in rows if row["arm"] == told["arm"]), key=lambda row: float(row["mean"]))
+        assert best["winner"] == "1" and best["runs"].split() == told["runs"]
+        assert json.loads(best["point"]) == told["point"]
+
+
+def figures_are_those_of_the_transfers(folder: Path, winners: list[dict], store: RunStore) -> None:
+    """The accuracy of every winner on every task, from the files of its runs."""
+    rows = table(folder, "results.csv")
+    for arm, runs in ((row["arm"], row["runs"]) for row in winners):
+        for task in TASKS:
+            wanted = {"task": task, "inner_step": "120", "optimizer": arm, "figure": "test_accuracy"}
+            (row,) = [row for row in rows if wanted.items() <= row.items()]
+            seeds = [accuracy(store, run, f"best-{task.replace('/', '-')}-120-") for run in runs]
+            assert float(row["mean"]) == pytest.approx(mean(seeds).mean)
+
+
+def accuracy(store: RunStore, run: str, name: str) -> float | None:
+    """The mean over the optimizees of the transfer file that begins so."""
+    (found,) = [evaluation for key, evaluation in store.resolve(run).transfers().items() if key.startswith(name)]
+    return mean([seed["marks"][-1]["test_accuracy"] for seed in found["seeds"]]).mean
