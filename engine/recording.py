@@ -1,9 +1,9 @@
 """Recording: a truncation's work recorded once as a CUDA graph, then replayed: no Python and no launch per inner step.
 
 Everything that a truncation does on the device follows from the tensors it starts from, so a recording has copies of
-those, into which the next truncation's are put before it is replayed. What Python decides by (the weights of the losses,
-when penalties start) is the recording's key. LREG_GRAPHS=1 asks for it; off by default, because it has never run on a
-GPU. Update penalties draw random numbers as they go: their truncations are not recorded.
+those, into which the next truncation's are put before it is replayed. What Python decides by (the weights of the
+losses, when penalties start) is the recording's key. LREG_GRAPHS=1 asks for it; off by default, because it has never
+run on a GPU. Update penalties draw random numbers as they go: their truncations are not recorded.
 """
 
 from __future__ import annotations

@@ -6,9 +6,15 @@ import copy
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from engine import meta, recording
+from engine import kernels, meta, recording, unroll
 from engine.errors import LregError
+from engine.learned_optimizers.dm import DM
+from engine.learned_optimizers.rnnprop import RNNProp
+from engine.penalties.base import GeometricPenalty
 from engine.preset import from_mapping, merge
 from engine.recording import MOST_RECORDINGS, CudaGraphs, RecordedWalk, tensors_of
 
@@ -105,7 +111,9 @@ def test_results_of_a_replay_outlive_the_next_one():
     carry, found = group.carry, []
     for _ in range(4):
         tally, losses, carry = walk(objective, trainer.phi, carry, group.stream.draw(5), [1.0] * 5, ())
-        found.append((list(tensors_of([tally, losses, carry])), [t.clone() for t in tensors_of([tally, losses, carry])]))
+        found.append(
+            (list(tensors_of([tally, losses, carry])), [t.clone() for t in tensors_of([tally, losses, carry])])
+        )
     assert all(torch.equal(one, copied) for pair in found for one, copied in zip(*pair, strict=True))
     assert (carry.inner_step, carry.truncations) == (20, 4)
 
@@ -119,6 +127,71 @@ def test_only_asked_for_and_only_on_a_gpu(monkeypatch):
     monkeypatch.setenv("LREG_GRAPHS", "yes")
     with pytest.raises(LregError, match=r"LREG_GRAPHS: found 'yes'; allowed: 0, 1"):
         recording.chosen(CPU)
+
+
+class HostTensors(TorchDispatchMode):
+    """Notes every operation with a tensor on the CPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        devices = {leaf.device.type for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)}
+        if "cpu" in devices:
+            self.found.append(str(func))
+        return out
+
+
+class StandInTape:
+    """Steps in plain PyTorch and no gradient: autograd wants a real GPU."""
+
+    def __init__(self, optimizer, phi, state):
+        self.optimizer, self.phi, self.now = optimizer, {name: t.detach() for name, t in phi.items()}, state
+
+    def step(self, features, observed):
+        update, self.now = self.optimizer.step(self.phi, features, {**self.now, **observed})
+        return update
+
+    def state(self):
+        return self.now
+
+    def pull_back(self, slopes, side=None):
+        return {name: torch.zeros_like(t) * slopes[0].sum() for name, t in self.phi.items()}
+
+    def close(self):
+        pass
+
+
+class Bowl(GeometricPenalty):
+    def at(self, loss, theta, value, gradient):
+        return value + 1.0, gradient * 2.0
+
+
+@pytest.mark.parametrize("optimizer", [DM(), RNNProp()], ids=["dm", "rnnprop"])
+@pytest.mark.parametrize("loss_batch", ["next", "same", "validation"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_truncation_neither_waits_for_the_gpu_nor_gets_anything_from_the_host(
+    optimizer, loss_batch, relative, monkeypatch
+):
+    """On tensors without numbers of a GPU that need not be there: to look at one of them raises."""
+    monkeypatch.setattr(kernels, "tape", lambda optimizer, phi, state, theta, steps: StandInTape(optimizer, phi, state))
+    monkeypatch.setattr(unroll, "gradients_and_losses", lambda loss, theta, batch: (theta * 2.0, theta.sum(-1)))
+    sizes = {name: tensor.shape for name, tensor in optimizer.init_phi(torch.Generator().manual_seed(1)).items()}
+    penalty = Bowl(weight=0.5, relative=relative)
+    objective = unroll.Objective(torch.sum, optimizer, {"bowl": penalty}, loss_batch=loss_batch)
+    monkeypatch.setattr(unroll, "side_by_side", lambda function: lambda theta, batch, *rest: function(theta, 0, *rest))
+    with FakeTensorMode(), HostTensors() as host:
+        phi = {name: torch.zeros(size, device="cuda") for name, size in sizes.items()}
+        theta = torch.zeros(3, 50, device="cuda")
+        carry = unroll.begin(objective, theta, () if loss_batch == "next" else None)
+        tally, losses, carry = unroll.walk(objective, phi, carry, [()] * 4, [1.0] * 4, (), scoring=[()] * 4)
+        gradient, figures = tally.meta_gradient(objective, phi, 3)
+        assert host.found == []
+        assert {part.device.type for part in tree_leaves((gradient, figures, losses))} == {"cuda"}
+        theta.new_tensor([1.0])
+        assert host.found  # a number from the host is noticed
 
 
 @pytest.mark.gpu
