@@ -68,7 +68,7 @@ def build() -> Catalog:
     from engine.datasets.base import DATASETS
     from engine.evaluation import EvaluationSettings
     from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
-    from engine.meta import MetaSettings
+    from engine.meta_settings import MetaSettings
     from engine.optimizees.base import OPTIMIZEES
     from engine.penalties.base import PENALTIES
     from engine.settings import schema_of

@@ -6,12 +6,10 @@ evaluation) and between two of them its whole state fits in a checkpoint, from w
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,64 +19,20 @@ from torch import Generator, Tensor
 
 from engine import evaluation, recording, seeds
 from engine.curriculum import Curriculum
-from engine.errors import PresetError, Problem, TrainingError
+from engine.errors import TrainingError
 from engine.evaluation import EvaluationSettings
 from engine.flat import all_finite
 from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, Phi
 from engine.meta_epoch import MetaEpoch, prefixed, under
+from engine.meta_parameters import MetaParameters
+from engine.meta_settings import MetaSettings
 from engine.parallel import ALONE, Team, check_processes
 from engine.penalties.base import PENALTIES, GeometricPenalty, ParameterPenalty, Reparametrization, UpdatePenalty
 from engine.preset import Preset
-from engine.settings import setting
 from engine.tally import norm
 from engine.tasks import Task
 from engine.transfer import nothing
 from engine.unroll import Objective, weights
-
-
-@dataclass(frozen=True)
-class MetaSettings:
-    """The [meta] table."""
-
-    epochs: int = setting(100, minimum=0, help="meta-epochs; one is meta_batch optimizees trained from scratch")
-    inner_steps: int | tuple[int, ...] = setting(
-        100, minimum=1, maximum=10**7, help="inner steps of an unroll; a growing list is a curriculum"
-    )
-    truncation: int = setting(20, minimum=1, help="inner steps between two meta-steps; longer is less short-sighted")
-    weights: str = setting(
-        "uniform",
-        choices=("uniform", "linear", "decayed", "final", "xh_code"),
-        help="how the losses along a truncation add up to the meta-loss",
-    )
-    weights_decay: float = setting(0.9, above=0.0, maximum=1.0, help="factor per inner step of weights = decayed")
-    loss_batch: str = setting(
-        "next",
-        choices=("next", "same", "validation"),
-        help="batch that scores new parameters: the next gradient's (free), the last gradient's, or a held-out one",
-    )
-    meta_batch: int = setting(1, minimum=1, maximum=100_000, help="optimizees that are trained side by side")
-    init_from: str = setting("", help="run whose learned optimizer to start from; empty: a fresh one")
-    optimizer: str = setting("adam", choices=("adam", "sgd"), help="what takes the meta-step")
-    learning_rate: float = setting(1e-3, above=0.0, maximum=1e3, help="learning rate of the meta-step")
-    momentum: float = setting(0.0, minimum=0.0, maximum=1.0, help="momentum of optimizer = sgd")
-    schedule: str = setting(
-        "constant", choices=("constant", "linear", "cosine"), help="learning rate over the meta-epochs, down to zero"
-    )
-    clip: str = setting("norm", choices=("norm", "value", "none"), help="how the meta-gradient is clipped")
-    clip_at: float = setting(1.0, above=0.0, help="largest norm, or largest value, of the meta-gradient")
-    second_order: bool = setting(False, help="differentiate through the optimizee's gradient as well (for study)")
-    random_scaling: float = setting(
-        0.0, minimum=0.0, maximum=10.0, help="r: every coordinate is scaled by exp(U(-r, r)) while meta-training"
-    )
-    divergence_cap: float = setting(10.0, above=1.0, help="an unroll ends when its loss passes this many first losses")
-    max_skipped: float = setting(
-        0.05,
-        minimum=0.0,
-        maximum=1.0,
-        help="share of meta-steps that may be skipped as not finite before the run fails",
-    )
-    checkpoint_every: float = setting(20.0, above=0.0, help="seconds between two checkpoints")
-
 
 SKIPS_FORGIVEN = 20  # meta-steps before the share of skipped ones is judged
 DIVERGED_IN_A_ROW = 100  # meta-epochs that no optimizee survives before the run fails; fewer where it has fewer in all
@@ -111,7 +65,7 @@ class MetaTrainer:
         own = dict(preset["optimizer"])
         self.optimizer = LEARNED_OPTIMIZERS.create(own.pop("kind"), **own)
         penalties = {name: PENALTIES.create(name, **values) for name, values in preset["penalty"].items()}
-        self.reparametrizations = _of_kind(penalties, Reparametrization)
+        reparametrizations = _of_kind(penalties, Reparametrization)
         self.objectives = [
             Objective(
                 loss=task.loss,
@@ -126,10 +80,7 @@ class MetaTrainer:
             for task in self.tasks
         ]
         fresh = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(preset.seed, "phi")))
-        chosen = _fitting(init_phi, fresh) if init_phi is not None else fresh
-        self.phi = {name: tensor.to(device, copy=True).requires_grad_() for name, tensor in chosen.items()}
-        self.memory = {name: penalty.init(self.phi) for name, penalty in self.reparametrizations.items()}
-        self.meta_optimizer = self._make_meta_optimizer()
+        self.parameters = MetaParameters(self.settings, reparametrizations, fresh, device, init_phi)
         stages = self.settings.inner_steps
         self.curriculum = Curriculum(stages if isinstance(stages, tuple) else (stages,))
         self.epoch: MetaEpoch | None = None  # the optimizees under way
@@ -139,15 +90,13 @@ class MetaTrainer:
         self.counts = {"skipped": 0, "diverged": 0, "dropped_terms": 0}
         self.broken_epochs = 0  # meta-epochs in a row that no optimizee survived
         self.improved = False
-        self.initial = self._frozen()
-        self.untrained = self.initial
-        if init_phi is not None:
-            fresh = {name: tensor.to(device) for name, tensor in fresh.items()}
-            self.untrained = self._freeze(fresh, {n: p.init(fresh) for n, p in self.reparametrizations.items()})
-        self.best, self.best_raw, self.best_memory = self.initial, self._raw(), self.memory
         self.best_step = 0
 
     # -- what the worker sees ----------------------------------------------------------------------------------------
+
+    @property
+    def phi(self) -> Phi:
+        return self.parameters.phi
 
     @property
     def finished(self) -> bool:
@@ -182,7 +131,8 @@ class MetaTrainer:
 
     def frozen_state(self, which: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The learned optimizer alone, for use: best on validation, as it is now ("last"), or untrained ("initial")."""
-        phi = {"best": self.best, "initial": self.initial, "last": self._frozen()}[which]
+        own = self.parameters
+        phi = {"best": own.best, "initial": own.initial, "last": own.frozen()}[which]
         facts = {
             "optimizer": self.preset["optimizer"],
             "checkpoint": which,
@@ -192,9 +142,9 @@ class MetaTrainer:
 
     def result(self, on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
         """The final comparison, on optimizees never seen: best and untrained learned optimizer, tuned SGD and Adam."""
-        phis = {"best": self.best, "untrained": self.untrained}
+        phis = {"best": self.parameters.best, "untrained": self.parameters.untrained}
         if self.settings.init_from:
-            phis["start"] = self.initial
+            phis["start"] = self.parameters.initial
         horizon = self.curriculum.inner_steps
         return evaluation.compare(self.tasks, self.optimizer, phis, horizon, self.evaluation, on_progress, self.team)
 
@@ -206,12 +156,12 @@ class MetaTrainer:
             torch.cuda.reset_peak_memory_stats(self.device)
         self.epoch = epoch = self.epoch or self._new_epoch().begin(self.settings.meta_batch)
         learning_rate = self._learning_rate(epoch)
-        used, figures = self._reparametrize()
+        used, figures = self.parameters.reparametrize()
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in used.items()}
         factors = self._factors(epoch)
         gradient, found = epoch.truncation(leaves, factors)
-        figures |= found
-        self._pull_back(used, gradient, figures)
+        gradient, shares = self.parameters.pull_back(used, gradient)
+        figures |= found | shares
         for name in ("diverged", "dropped_terms"):
             self.counts[name] += int(figures.pop(name))
         counted = figures.pop("counted_terms")  # none: every optimizee broke at once, and nothing was learned
@@ -233,28 +183,6 @@ class MetaTrainer:
         steps = min(settings.truncation, self.curriculum.inner_steps - epoch.inner_step)
         return weights(settings.weights, steps, decay=settings.weights_decay, first=epoch.inner_step)
 
-    def _reparametrize(self) -> tuple[Phi, dict[str, Tensor]]:
-        """phi as the learned optimizer is to use it, with its graph to phi, and the figures of what changed it."""
-        used, figures = dict(self.phi), {}
-        for name, penalty in self.reparametrizations.items():
-            used, moved, figures[f"{name}_penalty"] = penalty.apply(used, self.memory[name])
-            self.memory = {**self.memory, name: moved}
-        return used, figures
-
-    def _pull_back(self, used: Phi, gradient: Phi, figures: dict[str, Tensor]) -> None:
-        """From the gradient by the meta-parameters in use to that by phi, in place."""
-        if not self.reparametrizations:
-            return
-        names = list(used)
-        through = torch.autograd.grad(
-            [used[name] for name in names], list(self.phi.values()), [gradient[name] for name in names]
-        )
-        moved = dict(zip(names, through, strict=True))
-        change = norm({name: moved[name] - gradient[name] for name in names}) / norm(gradient)
-        for name in self.reparametrizations:
-            figures[f"{name}_penalty_share"] = change
-        gradient.update(moved)
-
     def _take_meta_step(self, gradient: Phi, sound: Tensor, learning_rate: float) -> None:
         """Clip and step. A meta-gradient that is not sound is skipped and counted; too many of them are an error."""
         self.step += 1
@@ -267,15 +195,7 @@ class MetaTrainer:
                     "lower meta.learning_rate, meta.truncation or the penalties' weights"
                 )
             return
-        for name, tensor in self.phi.items():
-            tensor.grad = gradient[name]
-        if self.settings.clip == "norm":
-            torch.nn.utils.clip_grad_norm_(list(self.phi.values()), self.settings.clip_at)
-        elif self.settings.clip == "value":
-            torch.nn.utils.clip_grad_value_(list(self.phi.values()), self.settings.clip_at)
-        self.meta_optimizer.param_groups[0]["lr"] = learning_rate
-        self.meta_optimizer.step()
-        if not bool(all_finite(list(self.phi.values()))):
+        if not self.parameters.step(gradient, learning_rate):
             raise TrainingError(
                 f"the meta-parameters are not finite after meta-step {self.step}: lower meta.learning_rate "
                 f"(it is {self.settings.learning_rate:g})"
@@ -333,10 +253,9 @@ class MetaTrainer:
 
     def _evaluate(self, tick: Callable[[], None]) -> dict[str, Any]:
         inner_steps = self.curriculum.evaluated_steps
-        frozen = self._frozen()
         self._compare()
         how = (inner_steps, self.evaluation, tick, self.team)
-        figures = evaluation.validate(self.tasks, self.optimizer, frozen, *how)
+        figures = evaluation.validate(self.tasks, self.optimizer, self.parameters.frozen(), *how)
         loss = figures["validation_loss"]
         assert loss is not None
         kind, self.pending = self.pending, ""
@@ -348,31 +267,12 @@ class MetaTrainer:
             verdict = self.curriculum.judge(loss)
             self.improved = verdict == "improved"
             if verdict == "next stage":
-                self._go_back_to_best()
+                self.parameters.go_back_to_best()
                 self.pending = "baseline"
         if self.improved:
-            self.best, self.best_raw, self.best_memory = frozen, self._raw(), self.memory
+            self.parameters.keep_as_best()
             self.best_step = self.step
         return {**record, "evaluated_steps": inner_steps, **figures}
-
-    def _go_back_to_best(self) -> None:
-        """Take the best meta-parameters back; the meta-optimizer keeps its moments."""
-        with torch.no_grad():
-            for name, tensor in self.phi.items():
-                tensor.copy_(self.best_raw[name])
-        self.memory = self.best_memory
-
-    def _raw(self) -> Phi:
-        return {name: tensor.detach().clone() for name, tensor in self.phi.items()}
-
-    def _frozen(self) -> Phi:
-        """phi as it is used when frozen: reparametrizations applied, their memory left as it is."""
-        return self._freeze(self._raw(), self.memory)
-
-    def _freeze(self, phi: Phi, memory: dict[str, dict[str, Tensor]]) -> Phi:
-        for name, penalty in self.reparametrizations.items():
-            phi = penalty.apply(phi, memory[name])[0]
-        return {name: tensor.detach() for name, tensor in phi.items()}
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
@@ -381,19 +281,8 @@ class MetaTrainer:
 
         In a team it is whole at rank 0 only, and can be gone on from by any number of processes.
         """
-        tensors = {
-            **prefixed("phi", self._raw()),
-            **prefixed("frozen", self._frozen()),
-            **prefixed("best", self.best),
-            **prefixed("best_raw", self.best_raw),
-            **prefixed("initial", self.initial),
-        }
-        for name in self.reparametrizations:
-            tensors |= prefixed(f"memory/{name}", self.memory[name])
-            tensors |= prefixed(f"best_memory/{name}", self.best_memory[name])
-        tensors |= self._moments()
         epoch_tensors, epoch_facts = self.epoch.state() if self.epoch else ({}, [])
-        tensors |= prefixed("epoch", epoch_tensors)
+        tensors = self.parameters.state() | prefixed("epoch", epoch_tensors)
         values = {
             "step": self.step,
             "meta_epoch": self.meta_epoch,
@@ -406,22 +295,11 @@ class MetaTrainer:
         }
         return tensors, values
 
-    def _moments(self) -> dict[str, Tensor]:
-        """The tensors of the meta-optimizer."""
-        found: dict[str, Tensor] = {}
-        for index, state in self.meta_optimizer.state_dict()["state"].items():
-            held = {key: value.clone() for key, value in state.items() if isinstance(value, Tensor)}
-            found |= prefixed(f"meta_optimizer/{index}", held)
-        return found
-
     def _compare(self) -> None:
         """Raise TrainingError where the processes of a team do not have the same bits, as they should."""
         if self.team.size == 1:
             return
-        digest = hashlib.sha256()
-        for _, tensor in sorted({**self._raw(), **self._moments()}.items()):
-            digest.update(tensor.cpu().numpy().tobytes())
-        everyone = self.team.gather(digest.hexdigest())
+        everyone = self.team.gather(self.parameters.digest())
         others = [str(rank) for rank, theirs in enumerate(everyone) if theirs != everyone[0]]
         if others:
             raise TrainingError(
@@ -435,36 +313,9 @@ class MetaTrainer:
         self.pending, self.counts = values["pending"], dict(values["counts"])
         self.broken_epochs, self.best_step = values["broken_epochs"], values["best_step"]
         self.curriculum = Curriculum.from_json(values["curriculum"])
-        moved = {name: tensor.to(self.device) for name, tensor in tensors.items()}
-        with torch.no_grad():
-            for name, tensor in self.phi.items():
-                tensor.copy_(moved[f"phi/{name}"])
-        self.best, self.best_raw = under("best", moved), under("best_raw", moved)
-        self.initial = under("initial", moved)
-        self.memory = {name: under(f"memory/{name}", moved) for name in self.reparametrizations}
-        self.best_memory = {name: under(f"best_memory/{name}", moved) for name in self.reparametrizations}
-        packed = self.meta_optimizer.state_dict()
-        held = {index: under(f"meta_optimizer/{index}", tensors) for index in range(len(self.phi))}
-        packed["state"] = {index: state for index, state in held.items() if state}
-        self.meta_optimizer.load_state_dict(packed)
-        self.epoch = self._new_epoch().load_state(under("epoch", moved), values["epoch"]) if values["epoch"] else None
-
-    def _make_meta_optimizer(self) -> torch.optim.Optimizer:
-        parameters, rate = list(self.phi.values()), self.settings.learning_rate
-        if self.settings.optimizer == "sgd":
-            return torch.optim.SGD(parameters, lr=rate, momentum=self.settings.momentum)
-        return torch.optim.Adam(parameters, lr=rate)
-
-
-def _fitting(phi: Phi, fresh: Phi) -> Phi:
-    """Another run's meta-parameters, if they have the names and shapes of ours."""
-    ours = {name: list(tensor.shape) for name, tensor in fresh.items()}
-    theirs = {name: list(tensor.shape) for name, tensor in phi.items()}
-    if ours != theirs:
-        different = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-        found = f"a learned optimizer that differs in {', '.join(different)}"
-        raise PresetError([Problem("meta.init_from", found, "a run with the same [optimizer] table")])
-    return phi
+        self.parameters.load_state(tensors)
+        moved = {name: tensor.to(self.device) for name, tensor in under("epoch", tensors).items()}
+        self.epoch = self._new_epoch().load_state(moved, values["epoch"]) if values["epoch"] else None
 
 
 def _of_kind(penalties: dict[str, Any], kind: type) -> dict[str, Any]:

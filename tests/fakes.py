@@ -11,7 +11,7 @@ import torch
 from engine.catalog import Catalog
 from engine.errors import TrainingError
 from engine.evaluation import EvaluationSettings
-from engine.meta import MetaSettings
+from engine.meta_settings import MetaSettings
 from engine.preset import Preset, from_mapping
 from engine.settings import Setting, schema_of
 

@@ -84,7 +84,7 @@ def trainer(team: Team, case: str, dtype: torch.dtype = F64, **changes) -> meta.
         one = meta.MetaTrainer(preset, device=torch.device("cpu"), init_phi=phi, team=team)
     finally:
         meta.Task = of_engine
-    one.untrained = one.initial  # in this precision
+    one.parameters.untrained = one.parameters.initial  # in this precision
     return one
 
 
