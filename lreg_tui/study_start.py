@@ -141,7 +141,7 @@ def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path 
         raise RunError(f"study {found.id} is {state}")
     else:
         job = StudyJob(found.path)
-    Schedule(jobs=jobs).write(job.path)
+    job.set_schedule(Schedule(jobs=jobs))
     _launch(job.path, data_dir)
     return job.path.name, found is not None
 
@@ -151,7 +151,7 @@ def resume(path: Path, data_dir: Path | None = None) -> str:
     reader = RunReader(path)
     if (state := reader.state) not in actions.RESUMABLE:
         raise RunError(f"{actions.called(reader)} is {state}: nothing to resume")
-    replace(Schedule.of(path), retry_failed=True).write(path)
+    StudyJob(path).set_schedule(replace(Schedule.of(path), retry_failed=True))
     _launch(path, data_dir)
     return f"{actions.called(reader)} goes on"
 

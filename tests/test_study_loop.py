@@ -201,6 +201,34 @@ def test_a_second_scheduler_says_who_has_the_study(tmp_path):
         schedule(started, AtOnce())
 
 
+def test_the_schedule_of_a_study_that_is_at_work_is_left_alone(tmp_path):
+    """Else it would be resumed, one day, by the schedule of somebody who was refused."""
+    started = job(tmp_path, study(), jobs=3)
+    other = StudyJob(started.path)
+    with StudyJob(started.path), pytest.raises(RunError, match=f"is being written by process {os.getpid()} on host"):
+        other.set_schedule(Schedule(jobs=7))
+    assert Schedule.of(started.path).jobs == 3
+    other.set_schedule(Schedule(jobs=7))
+    assert Schedule.of(started.path).jobs == 7
+
+
+def test_whoever_goes_on_takes_as_many_threads_as_the_first(tmp_path, monkeypatch):
+    """Sums are rounded otherwise on more threads: the same study would end with other figures on another machine."""
+    monkeypatch.setattr(executors, "cores", lambda: 6)
+    started = job(tmp_path, study())
+    at_once = Control()
+    at_once.stop = True
+    assert schedule(started, control=at_once) == "stopped"
+    assert Schedule.of(started.path).threads == 3
+    monkeypatch.setattr(executors, "cores", lambda: 64)
+    started.set_schedule(Schedule(devices="cpu", jobs=2, retry_failed=True))
+    noted = Schedule.of(started.path)
+    assert (noted.threads, noted.retry_failed) == (3, True)
+    assert executors.of(noted, started.path, [], None).threads == 3
+    started.set_schedule(Schedule(devices="cpu", threads=8))
+    assert Schedule.of(started.path).threads == 8, "as it is asked for"
+
+
 # -- what is tried again ------------------------------------------
 
 

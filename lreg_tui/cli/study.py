@@ -53,7 +53,7 @@ def study(
         str, typer.Option("--devices", metavar="D,D,...", help="cpu, cuda:0,cuda:1, or auto: every GPU, else the CPU.")
     ] = "auto",
     threads: Annotated[
-        str, typer.Option("--threads", metavar="N", help="CPU threads of each run. Default: a fair share of the cores.")
+        str, typer.Option("--threads", metavar="N", help="CPU threads of each run. Default: as before; at first a fair share.")
     ] = "0",
     executor: Annotated[
         str, typer.Option("--executor", metavar="NAME", help=f"Where the runs compute: {', '.join(EXECUTORS)}.")
@@ -116,7 +116,7 @@ def study(
         _check_free(found)
         output.say(f"going on with {found.id} (--new begins anew)")
         job = StudyJob(found.path)
-    schedule.write(job.path)
+    job.set_schedule(schedule)
     _do(job, detach=detach, as_json=as_json, data_dir=data_dir)
 
 
@@ -137,8 +137,9 @@ def resume(reader: RunReader, *, device: str | None, detach: bool, as_json: bool
     """Go on with a study as it was scheduled last; what failed is tried again."""
     schedule = replace(Schedule.of(reader.path), retry_failed=True)
     schedule = replace(schedule, devices=device) if device else schedule
-    schedule.write(reader.path)
-    _do(StudyJob(reader.path), detach=detach, as_json=as_json, data_dir=data_dir)
+    job = StudyJob(reader.path)
+    job.set_schedule(schedule)
+    _do(job, detach=detach, as_json=as_json, data_dir=data_dir)
 
 
 def _check_free(reader: RunReader) -> None:
