@@ -28,8 +28,8 @@ def radius_sweep(found: Evidence) -> Claim:
     """C7: sharpness at the end of meta-training, where every candidate has it, not only the winners."""
     rule = (
         "sharpness at the last evaluation of meta-training over as many inner steps as all of the axis reached: "
-        "that of rho near 0.01 over that of the smallest and of the greatest rho, paired by meta-seed, its 95% interval "
-        f"below 1; {RULE}"
+        "that of rho near 0.01 over that of the smallest and of the greatest rho, paired by meta-seed, its 95% "
+        f"interval below 1; {RULE}"
     )
     missing = "no arm sweeps rho with a value near 0.01 between others"
     question = Question(
@@ -56,7 +56,9 @@ def _sweep(found: Evidence, arm: ArmPlan, key: str) -> Iterator[Finding]:
             row = ", ".join(filter(None, [arm.name, others]))
             sharpness = dict(zip(along, _of_each(along.values(), "sharpness"), strict=True))
             for words, end in (("smallest", min(along)), ("greatest", max(along))):
-                yield _flatter(sharpness[middle], sharpness[end], arm.name, row, f"rho {middle:g} against {words}, {end:g}")
+                yield _flatter(
+                    sharpness[middle], sharpness[end], arm.name, row, f"rho {middle:g} against {words}, {end:g}"
+                )
 
 
 def _flatter(ours: Mapping[int, float], theirs: Mapping[int, float], arm: str, row: str, column: str) -> Finding:

@@ -90,7 +90,7 @@ class Looker:
         self._values: dict[Path, dict[float, float | None]] = {}  # of the runs that have finished
 
     def look(self) -> list[CellState]:
-        """Where every cell's run is. Values are those over as many inner steps as all finished runs of the arm reached."""
+        """Where every cell's run is; values are over as many inner steps as all finished runs of its arm reached."""
         states = [(cell, run, self._state(run)) for cell, run in self._found()]
         horizons: dict[str, float | None] = {}
         for arm in {cell.arm for cell, _, _ in states}:
