@@ -83,11 +83,11 @@ def test_the_sweep_of_rho_is_decided_where_all_of_the_axis_were_evaluated(tmp_pa
 
 
 def test_so_is_the_spread_over_meta_seeds(tmp_path):
-    """The further one gets, the further apart the losses are: that is no sign of instability."""
+    """Losses over more steps may well be further apart: that is no sign of instability."""
 
     def of(cell: Cell) -> Evaluations:
         own = 0.3 + 0.01 * cell.seed
-        return [(200, own)] if cell.arm == "none" else [(200, own), (500, 1 + 0.5 * cell.seed)]
+        return [(200, own)] if cell.arm == "none" else [(200, own), (500, 0.01 + 0.05 * cell.seed)]
 
     arms = [plain(), plain("smooth", penalty={"smooth": {}})]
     made = with_records(tmp_path, arms, of, "validation_loss", report={"paper": "lr"})
