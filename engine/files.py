@@ -13,7 +13,9 @@ import json
 import math
 import os
 import stat
+import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +23,7 @@ from typing import IO, Any
 from engine.errors import TrainingError
 
 LARGEST = 2**20  # bytes of a file that is read whole; what is larger was not written by us
+CLOCK_S = 60.0  # how long a comparison of two clocks is good for
 DEEPEST = 32  # tables and lists inside each other; recursion must not end a reader
 
 
@@ -108,6 +111,38 @@ def remove_leftovers(*folders: Path) -> None:
             for path in folder.glob(".*.tmp"):
                 with contextlib.suppress(OSError):
                     path.unlink()
+
+
+def file_system_age(path: Path) -> float:
+    """Seconds since a file in a folder was written, by the clock of its file system: hosts' own clocks differ.
+
+    That clock is read from a nameless file that is written beside the folder; where that cannot be, this host's has to
+    do. Infinite for a file that is not there.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return math.inf
+    return time.time() + _clock_ahead(path.parent.parent, found.st_dev) - found.st_mtime
+
+
+_clocks: dict[int, tuple[float, float]] = {}  # by device: when it was looked at, and by how much it is ahead of ours
+
+
+def _clock_ahead(folder: Path, device: int) -> float:
+    """Seconds by which the clock of a file system is ahead of this host's. Asked once a minute."""
+    looked_at, ahead = _clocks.get(device, (-math.inf, 0.0))
+    if time.monotonic() - looked_at > CLOCK_S:
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"?")
+                file.flush()
+                os.fsync(file.fileno())  # over a network the server says when that was
+                ahead = os.fstat(file.fileno()).st_mtime - time.time()
+        except OSError:
+            ahead = 0.0
+        _clocks[device] = time.monotonic(), ahead
+    return ahead
 
 
 def is_locked(path: Path) -> bool:

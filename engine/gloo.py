@@ -16,30 +16,34 @@ from torch import Tensor
 from engine.control import Stopped
 from engine.errors import TrainingError
 from engine.parallel import PeerLost, Team
+from engine.team_watch import TeamWatch
+from engine.writer import Run
 
 T = TypeVar("T")
 
-PATIENCE = datetime.timedelta(days=30)  # a pause is no failure; a process that has died is noticed by its connection
+# a pause is no failure; one that died is noticed by its connection, one that hangs by TeamWatch
+PATIENCE = datetime.timedelta(days=30)
 ASK_EVERY_S = 0.2  # how often a process in an evaluation looks whether another was asked to stop
 
 
 class GlooTeam(Team):
     """A team of several processes. Every method but `share`, `stopping` and `explain` is to be called by all."""
 
-    def __init__(self, store: dist.Store, rank: int, size: int, *, attempt: int = 0) -> None:
+    def __init__(self, store: dist.Store, rank: int, size: int, *, attempt: int = 0, run: Run | None = None) -> None:
         """Meet the others through a store that all of them reach; every attempt of torchrun's has a part of its own.
 
-        Raises PeerLost where they do not come.
+        `run`: where the process of rank 0 says whom it waits for. Raises PeerLost where they do not come.
         """
         self.rank, self.size = rank, size
         self._store = dist.PrefixStore(f"lreg/{attempt}", store)
         self._asked_at = 0.0
         with self._talking():
             dist.init_process_group("gloo", store=self._store, rank=rank, world_size=size, timeout=PATIENCE)
+            self._watch = TeamWatch(self._store, rank, size, run)
 
     def add_up(self, values: Tensor) -> Tensor:
         summed = values.detach().to("cpu", copy=True)
-        with self._talking():
+        with self._meeting():
             dist.all_reduce(summed)
         return summed.to(values.device)
 
@@ -48,19 +52,19 @@ class GlooTeam(Team):
 
     def gather(self, found: T) -> list[T]:
         everything: list[Any] = [None] * self.size
-        with self._talking():
+        with self._meeting():
             dist.all_gather_object(everything, found)
         return everything
 
     def collect(self, found: T) -> list[T]:
         everything: list[Any] | None = [None] * self.size if self.rank == 0 else None
-        with self._talking():
+        with self._meeting():
             dist.gather_object(found, everything)
         return everything or []
 
     def from_first(self, found: T) -> T:
         held: list[Any] = [found if self.rank == 0 else None]
-        with self._talking():
+        with self._meeting():
             dist.broadcast_object_list(held)
         return held[0]
 
@@ -90,9 +94,16 @@ class GlooTeam(Team):
                 self._store.set("reason", f"process {self.rank}: {reason}")
 
     def leave(self) -> None:
-        with self._talking():
+        with self._meeting():
             dist.barrier()
+        self._watch.end()
         dist.destroy_process_group()
+
+    @contextlib.contextmanager
+    def _meeting(self) -> Iterator[None]:
+        """Around what all do together; so each waits for the others."""
+        with self._talking(), self._watch.meeting():
+            yield
 
     @contextlib.contextmanager
     def _talking(self) -> Iterator[None]:

@@ -100,7 +100,7 @@ class Loop(HeldRun):
         preset = RunReader(self.run.path).preset()
         if preset["threads"]:
             torch.set_num_threads(preset["threads"])
-        self.team = join()
+        self.team = join(self.run)
         device = self._pick_device()
         self.checkpoint_every = preset["meta"]["checkpoint_every"]
         init_phi = None

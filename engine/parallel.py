@@ -150,8 +150,11 @@ def dealt_back(parts: Sequence[Sequence[T]]) -> list[T]:
     return [parts[item % len(parts)][item // len(parts)] for item in range(sum(map(len, parts)))]
 
 
-def join() -> Team:
-    """Meet the processes that torchrun has started with this one. Alone, where it has not. Raises PeerLost."""
+def join(run: Run | None = None) -> Team:
+    """Meet the processes that torchrun has started with this one. Alone, where it has not. Raises PeerLost.
+
+    `run`: where it is said whom rank 0 waits for.
+    """
     if not launched():
         return ALONE
     import torch.distributed as dist
@@ -160,7 +163,7 @@ def join() -> Team:
 
     with _killable():
         store, own, everyone = next(dist.rendezvous("env://"))
-        return GlooTeam(store, own, everyone, attempt=_number("TORCHELASTIC_RESTART_COUNT"))
+        return GlooTeam(store, own, everyone, attempt=_number("TORCHELASTIC_RESTART_COUNT"), run=run)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from engine.columns import Column, Columns, Stamps
 from engine.errors import RunError
-from engine.files import is_locked, open_to_read, read_json, read_limited
+from engine.files import file_system_age, is_locked, open_to_read, read_json, read_limited
 from engine.status import Status, is_number
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ DECODER = json.JSONDecoder()
 
 
 class RunReader:
-    """A run folder, for whoever looks: never writes, never raises for what it finds.
+    """A run folder, for whoever looks: writes nothing there, never raises for what it finds.
 
     One reader belongs to one thread at a time; others may look at its `columns` meanwhile.
     """
@@ -82,7 +82,10 @@ class RunReader:
     def status(self) -> Status:
         """status.json, with the state `crashed` derived where it speaks of a process that is gone."""
         status = self.recorded_status()
-        gone = status.process_is_gone or (status.is_silent and not self.is_held)
+        if status.is_of_this_host:
+            gone = status.process_is_gone or (status.is_silent and not self.is_held)
+        else:
+            gone = status.is_lost(file_system_age(self.path / "status.json"))
         return replace(status, state="crashed") if gone else status
 
     @property

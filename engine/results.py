@@ -42,13 +42,37 @@ def mean(values: Iterable[float | None]) -> Mean:
     return Mean(average, t_quantile(n - 1) * math.sqrt(variance / n), n)
 
 
-def best_of(reader: RunReader, metric: str) -> float | None:
-    """The newest value of a metric of meta-training, or the least of all ("best_validation_loss"); None if none."""
+def by_horizon(reader: RunReader, metric: str) -> dict[float, float | None]:
+    """A metric of the evaluations of meta-training, by how many inner steps they took (0 where that is not said).
+
+    Of each length the newest value, or the least of all ("best_validation_loss"); None where the newest is not finite.
+    """
     name = metric.removeprefix("best_")
     fresh = RunReader(reader.path)  # what it reads is let go again: a study has hundreds of runs
-    fresh.poll()
-    values = [value for value in fresh.series(name)[1] if math.isfinite(value)]
-    return min(values, default=None) if name != metric else fresh.latest(name)
+    found: dict[float, Any] = {}
+    for record in fresh.records():
+        if name in record:
+            steps, value = _number(record.get("evaluated_steps")) or 0, _number(record[name])
+            if name == metric:
+                found[steps] = value
+            elif value is not None:
+                found[steps] = min(value, found.get(steps, value))
+    return found
+
+
+def common_horizon(runs: Iterable[Mapping[float, Any]]) -> float | None:
+    """The greatest number of inner steps over which all runs were evaluated, as `by_horizon` has them; None if none.
+
+    A curriculum evaluates over longer and longer unrolls, and how far a run gets is its own affair: what it reached on
+    few steps says nothing beside what another reached on many.
+    """
+    reached = [set(run) for run in runs if run]
+    return max(set.intersection(*reached), default=None) if reached else None
+
+
+def at_horizon(run: Mapping[float, float | None], horizon: float | None) -> float | None:
+    """A run's value at a common horizon; where there is none, at its own longest."""
+    return run.get(max(run) if horizon is None else horizon) if run else None
 
 
 def t_quantile(degrees_of_freedom: int) -> float:

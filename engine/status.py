@@ -15,6 +15,7 @@ HELD = ("running", "paused")  # ... and hold the run's lock
 HEARTBEAT_S = 1.0
 SILENT_AFTER_S = 10.0  # without a heartbeat, a process of this host must show that it holds the lock
 LOST_AFTER_S = 120.0  # without a heartbeat, a process on another host counts as gone
+LARGEST_SKEW_S = 86400.0  # between the clocks of two hosts; an older heartbeat is that of a copy
 START_TOLERANCE_S = 2.0  # process start times are known to the clock tick
 
 
@@ -68,13 +69,17 @@ class Status:
 
     @property
     def process_is_gone(self) -> bool:
-        """True if there ought to be a process, and it no longer exists, or nothing is known of it."""
-        if self.state not in LIVE:
+        """True if there ought to be a process of this host, and it no longer exists, or nothing is known of it."""
+        if self.state not in LIVE or not self.is_of_this_host:
             return False
-        if not self.is_of_this_host:
-            return time.time() - self.heartbeat > LOST_AFTER_S
         started = process_started(self.pid)
         return started is None or abs(started - self.process_started) > START_TOLERANCE_S
+
+    def is_lost(self, silent_s: float) -> bool:
+        """True if there ought to be a process on another host, and nothing was written for so many seconds."""
+        if self.state not in LIVE or self.is_of_this_host:
+            return False
+        return silent_s > LOST_AFTER_S or time.time() - self.heartbeat > LARGEST_SKEW_S
 
     @property
     def is_silent(self) -> bool:

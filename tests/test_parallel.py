@@ -305,6 +305,34 @@ def test_a_run_of_two_processes_is_stopped_and_goes_on_with_one(tmp_path):
     assert steps(reader) == list(range(1, 201)) and reader.recorded_status().processes == 1
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no such signal here")
+def test_a_process_that_hangs_is_named_and_lets_a_stop_through(tmp_path):
+    """It keeps its connections, so the others would wait for it for ever, and hear no signal while they do."""
+    reader, torchrun = start(tmp_path, 2, meta={"epochs": 150}, evaluation={"every": 150, "final_optimizees": 0})
+    try:
+        eventually(lambda: len(steps(reader)) >= 10)
+        hanging = process_of(torchrun, 1)
+        hanging.suspend()
+        eventually(lambda: reader.status().message == "waiting for process 1")
+        eventually(lambda: "no sign of life from process 1" in reader.log_path.read_text())
+        before = len(steps(reader))
+        hanging.resume()
+        eventually(lambda: len(steps(reader)) > before)
+        eventually(lambda: reader.status().message == "")
+        hanging.suspend()
+        eventually(lambda: reader.status().message == "waiting for process 1")
+        spawn.request(reader, signal.SIGTERM, "stop")
+        assert torchrun.wait(60) == 0, "else torchrun would begin anew"
+        assert not hanging.is_running() or hanging.status() == psutil.STATUS_ZOMBIE
+    finally:
+        parallel.end_at_once(torchrun.pid)
+        torchrun.wait()
+    assert reader.state == "stopped" and "process 1 did not come" in reader.status().message
+    assert 0 < len(steps(reader)) < 300
+    assert work(Run(reader.path)) == "finished"
+    assert steps(reader) == list(range(1, 301))
+
+
 def test_an_error_of_the_user_is_said_once_and_not_tried_again(tmp_path):
     reader, torchrun = start(tmp_path, 2, optimizer={"output_scale": 1e30}, meta={"divergence_cap": 1.01, "epochs": 20})
     try:

@@ -15,6 +15,7 @@ import time
 import pytest
 from fakes import preset
 
+from engine import files
 from engine import reader as readers
 from engine.errors import PresetError, RunError
 from engine.files import write_atomic
@@ -192,11 +193,34 @@ def test_the_pid_of_another_process_is_no_sign_of_life(run):
     assert RunReader(run.path).state == "crashed"
 
 
-@pytest.mark.parametrize(("silent_s", "state"), [(5.0, "running"), (600.0, "crashed")])
-def test_a_run_on_another_host_is_judged_by_its_heartbeat(run, silent_s, state):
-    status = {"state": "running", "pid": 1, "host": "elsewhere", "heartbeat": time.time() - silent_s}
+def on_another_host(run, heartbeat: float, written: float) -> RunReader:
+    status = {"state": "running", "pid": 1, "host": "elsewhere", "heartbeat": heartbeat}
     (run.path / "status.json").write_text(json.dumps(status))
-    assert RunReader(run.path).state == state
+    os.utime(run.path / "status.json", (written, written))
+    return RunReader(run.path)
+
+
+@pytest.mark.parametrize(("silent_s", "state"), [(5.0, "running"), (600.0, "crashed")])
+@pytest.mark.parametrize("skew_s", [-1000.0, 0.0, 1000.0])
+def test_a_run_on_another_host_is_judged_by_when_it_was_written(run, silent_s, state, skew_s):
+    """And not by that host's clock: a difference of two minutes would make a live run crashed."""
+    now = time.time()
+    assert on_another_host(run, now + skew_s - silent_s, now - silent_s).state == state
+
+
+@pytest.mark.parametrize(("silent_s", "state"), [(5.0, "running"), (600.0, "crashed")])
+@pytest.mark.parametrize("skew_s", [-1000.0, 1000.0])
+def test_nor_by_this_hosts_clock(run, silent_s, state, skew_s, monkeypatch):
+    """The file system of a server has a clock of its own."""
+    real = time.time
+    monkeypatch.setattr(files, "_clocks", {})
+    monkeypatch.setattr(time, "time", lambda: real() + skew_s)
+    assert on_another_host(run, real() - silent_s, real() - silent_s).state == state
+    assert not [path for path in run.path.parent.iterdir() if path != run.path], "nothing is left there"
+
+
+def test_a_copy_from_another_host_is_no_live_run(run):
+    assert on_another_host(run, time.time() - 1e6, time.time()).state == "crashed"
 
 
 def test_the_heartbeat_beats_while_the_run_is_held(run):

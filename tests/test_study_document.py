@@ -428,6 +428,34 @@ def test_the_control_of_the_meta_loss_is_that_loss_times_a_factor():
     }
 
 
+def points(name: str, arm: str) -> list[tuple[float, ...]]:
+    """The values along each axis of an arm."""
+    axes = next(found.axes for found in load_study(name).arms if found.name == arm)
+    return [axis.values for axis in sorted(axes, key=lambda axis: axis.key)]
+
+
+def test_penalties_are_swept_as_the_method_has_it_with_smooth_as_without():
+    for name, arm in (("paper-lr", "smooth"), ("paper-xh-mnist", "smooth"), ("paper-xh-mnist", "dm-smooth")):
+        assert points(name, arm) == [(0.01, 0.1, 1.0, 10.0), (0.1, 1.0, 10.0, 100.0)], "Xiong and Hsieh's grid"
+    assert points("paper-xh-table1", "smooth") == points("paper-lr", "smooth")
+    for kind in ("sam", "gsam", "gam"):
+        assert points("paper-lr", f"{kind}-smooth") == points("paper-lr", kind)
+        assert points("paper-lr", kind)[1:] in ([], [(1.0, 10.0, 100.0)])
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "smoke"])
+def test_the_papers_studies_have_what_their_controls_need(name):
+    """A frontier of six scales, the untrained optimizer, and normalised gradient descent."""
+    transfer = load_study(name).transfer
+    assert {1.0, *transfer.scales} == {0.5, 0.7, 1.0, 1.4, 2.0, 2.8}
+    assert transfer.untrained and "ngdm" in transfer.baselines
+
+
+def test_the_meta_loss_alone_is_multiplied_as_by_every_weight_of_gsam_and_gam():
+    arms = [arm.preset["penalty"] for arm in load_study("paper-lr").arms if arm.name.startswith("reweighted")]
+    assert {penalty["sam"]["weight"] for penalty in arms if penalty["sam"]["rho"] == 0} == {1.0, 10.0, 100.0}
+
+
 def test_arms_differ_in_their_penalties_only():
     for name in SHIPPED:
         arms = load_study(name).arms

@@ -22,7 +22,7 @@ from engine.errors import LregError, RunError
 from engine.reader import RunReader
 from engine.runs import Run, RunStore
 from engine.status import HELD
-from engine.study import executors, loop
+from engine.study import executors, loop, memory
 from engine.study.attempts import BUSY, FAILED, FINISHED, LEFT, MOST_TRIES, START, Attempts
 from engine.study.executors import Local
 from engine.study.job import Schedule, StudyJob, new_stamp, unfinished
@@ -201,6 +201,34 @@ def test_a_second_scheduler_says_who_has_the_study(tmp_path):
         schedule(started, AtOnce())
 
 
+def test_the_schedule_of_a_study_that_is_at_work_is_left_alone(tmp_path):
+    """Else it would be resumed, one day, by the schedule of somebody who was refused."""
+    started = job(tmp_path, study(), jobs=3)
+    other = StudyJob(started.path)
+    with StudyJob(started.path), pytest.raises(RunError, match=f"is being written by process {os.getpid()} on host"):
+        other.set_schedule(Schedule(jobs=7))
+    assert Schedule.of(started.path).jobs == 3
+    other.set_schedule(Schedule(jobs=7))
+    assert Schedule.of(started.path).jobs == 7
+
+
+def test_whoever_goes_on_takes_as_many_threads_as_the_first(tmp_path, monkeypatch):
+    """Sums are rounded otherwise on more threads: the same study would end with other figures on another machine."""
+    monkeypatch.setattr(executors, "cores", lambda: 6)
+    started = job(tmp_path, study())
+    at_once = Control()
+    at_once.stop = True
+    assert schedule(started, control=at_once) == "stopped"
+    assert Schedule.of(started.path).threads == 3
+    monkeypatch.setattr(executors, "cores", lambda: 64)
+    started.set_schedule(Schedule(devices="cpu", jobs=2, retry_failed=True))
+    noted = Schedule.of(started.path)
+    assert (noted.threads, noted.retry_failed) == (3, True)
+    assert executors.of(noted, started.path, [], None).threads == 3
+    started.set_schedule(Schedule(devices="cpu", threads=8))
+    assert Schedule.of(started.path).threads == 8, "as it is asked for"
+
+
 # -- what is tried again ------------------------------------------
 
 
@@ -263,40 +291,86 @@ def test_the_clock_of_a_runs_host_may_be_behind(tmp_path, state, verdict):
 # -- slots ------------------------------------------
 
 
-def busy_on(tmp_path: Path, *devices: str) -> list[RunReader]:
+def busy_on(tmp_path: Path, *devices: str, memory_bytes: float | None = 1.0) -> list[RunReader]:
     readers = []
     for number, device in enumerate(devices):
         path = tmp_path / f"busy-{number}"
-        path.mkdir()
-        (path / "status.json").write_text(json.dumps({"state": "running", "pid": os.getpid(), "device": device}))
+        path.mkdir(exist_ok=True)
+        status = {"state": "running", "pid": os.getpid(), "device": device, "latest": {"memory_bytes": memory_bytes}}
+        (path / "status.json").write_text(json.dumps(status))
         readers.append(RunReader(path))
     return readers
 
 
 def test_free_devices_are_filled_evenly(tmp_path):
     local = Local(["cuda:0", "cuda:1"], jobs=4)
-    assert sorted(local.slots([])) == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
     assert local.slots(busy_on(tmp_path, "cuda:0", "cuda:0")) == ["cuda:1", "cuda:1"]
-    assert Local(["cpu"], jobs=1).slots(busy_on(tmp_path / "..", "cpu")) == []
+    assert sorted(local.slots([])) == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"], "by now it is known how large one is"
+    assert Local(["cpu"], jobs=1).slots(busy_on(tmp_path, "cpu")) == []
 
 
 def test_no_run_is_started_that_memory_has_no_room_for(tmp_path, monkeypatch):
-    import psutil
-
     readers = busy_on(tmp_path, "cpu")
-    mine = psutil.Process().memory_info().rss
-
-    def left(share: float):
-        total = psutil.virtual_memory()._replace(available=int(share * mine))
-        monkeypatch.setattr(psutil, "virtual_memory", lambda: total)
-
-    real = psutil.virtual_memory
-    left(0.8)
+    mine = memory.resident(os.getpid())
+    monkeypatch.setattr(memory, "free", lambda: int(0.8 * mine))
     assert Local(["cpu"], jobs=8).slots(readers) == []
-    assert len(Local(["cpu"], jobs=8).slots([])) == 8, "one at a time goes always"
-    monkeypatch.setattr(psutil, "virtual_memory", real)
-    left(2.5)
-    assert len(Local(["cpu"], jobs=8).slots(readers)) == 2
+    monkeypatch.setattr(memory, "free", lambda: int(2.5 * mine))
+    local = Local(["cpu"], jobs=8)
+    assert len(local.slots(readers)) == 2
+    assert len(local.slots([])) == 2, "with none busy, as many as fit, and not all eight"
+    monkeypatch.setattr(memory, "free", lambda: 0)
+    assert len(local.slots([])) == 1, "one at a time goes always"
+    monkeypatch.setattr(memory, "free", lambda: 50 * mine)
+    assert len(Local(["cpu"], jobs=8).slots(busy_on(tmp_path, "cpu", memory_bytes=20 * mine))) == 1, "as it has said"
+    assert len(Local(["cuda:0"], jobs=8).slots(busy_on(tmp_path, "cuda:0", memory_bytes=20 * mine))) == 7, "of the GPU"
+
+
+def test_the_first_run_is_alone_until_it_has_said_how_large_it_is(tmp_path, monkeypatch):
+    """Eight at once would fill the memory before any of them could be looked at."""
+    sleeping = subprocess.Popen(["sleep", "600"])
+    monkeypatch.setattr(executors.spawn, "start_worker", lambda *_, **__: sleeping)
+    (tmp_path / "told").mkdir()
+    told = busy_on(tmp_path / "told", "cpu")
+    (silent,) = busy_on(tmp_path, "cpu", memory_bytes=None)
+    try:
+        local = Local(["cpu"], jobs=8)
+        assert local.slots([]) == ["cpu"]
+        local.start([(silent, "cpu")])
+        assert local.slots([silent]) == []
+        assert len(local.slots(told)) == 7 == len(local.slots([silent]))
+        late = Local(["cpu"], jobs=8)
+        late.start([(silent, "cpu")])
+        assert late.slots([silent]) == []
+        monkeypatch.setattr(executors, "SETTLE_S", 0.0)  # a transfer, or a first step that takes minutes
+        assert len(late.slots([silent])) == 7
+    finally:
+        sleeping.kill()
+        sleeping.wait()
+
+
+@pytest.mark.parametrize(
+    ("line", "files"),
+    [
+        ("0::/outer/inner", {"outer/memory.max": 1000, "outer/memory.current": 700, "outer/inner/memory.max": "max"}),
+        ("0::/of/the/host", {"memory.max": 1000, "memory.current": 700}),
+        (
+            "4:cpu,memory:/inner",
+            {"memory/inner/memory.limit_in_bytes": 1000, "memory/inner/memory.usage_in_bytes": 700},
+        ),
+    ],
+)
+def test_a_containers_memory_limit_counts(tmp_path, monkeypatch, line, files):
+    own = tmp_path / "self-cgroup"
+    own.write_text(f"9:name=systemd:/\n{line}\n")
+    monkeypatch.setattr(memory, "OWN_CGROUPS", own)
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    for name, value in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{value}\n")
+    assert memory.free() == 300
+    limited = (tmp_path / next(iter(files))).parent
+    (limited / "memory.stat").write_text("anon 600\ninactive_file 50\ntotal_inactive_file 50\n")
+    assert memory.free() == 350, "files in the cache make room"
 
 
 def test_by_default_as_many_as_the_cores_keep_busy(monkeypatch):

@@ -46,6 +46,8 @@ class Entry:
     def add(self, meta_seed: int | str | None, facts: Facts, marks: Marks) -> None:
         """Take an evaluation that is newer than those before; at its own inner steps it replaces them.
 
+        But one of fewer optimizees replaces none of more: a quick look by hand takes nothing from a study.
+
         Figures that it lacks (at other radii, say) stay where they are of the same optimizer and optimizees and were
         probed alike. Where they are of other meta-parameters, nothing stays at any inner step: the run has gone on
         since, and a checkpoint of the same name is another learned optimizer.
@@ -58,6 +60,8 @@ class Entry:
         for step, outcomes in marks.items():
             own = self.facts.setdefault(step, {})
             before = self.outcomes.setdefault(meta_seed, {}).get(step, {})
+            if len(outcomes) < len(before):
+                continue
             is_same = meta_seed in own and own[meta_seed].is_comparable(facts) and before.keys() == outcomes.keys()
             self.outcomes[meta_seed][step] = _merged(before, outcomes) if is_same else outcomes
             own[meta_seed] = facts

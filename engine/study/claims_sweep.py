@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from engine.comparison import Figure, Interval
 from engine.comparison.paired import RATIO
 from engine.comparison.statistics import META_SEEDS
 from engine.reader import RunReader
-from engine.results import CONFIDENCE
+from engine.results import CONFIDENCE, at_horizon, by_horizon, common_horizon
 from engine.settings import show
 from engine.study.claims import BETTER, NOT_FOUND, RULE, TOO_FEW, WORSE, Claim, Finding, Question, measured, shown_as
 from engine.study.evidence import Evidence
@@ -27,8 +27,9 @@ FEWEST = 3  # meta-seeds, for a standard deviation
 def radius_sweep(found: Evidence) -> Claim:
     """C7: sharpness at the end of meta-training, where every candidate has it, not only the winners."""
     rule = (
-        "sharpness at the last evaluation of meta-training, where every candidate has it: that of rho near 0.01 over "
-        f"that of the smallest and of the greatest rho, paired by meta-seed, its 95% interval below 1; {RULE}"
+        "sharpness at the last evaluation of meta-training over as many inner steps as all of the axis reached: "
+        "that of rho near 0.01 over that of the smallest and of the greatest rho, paired by meta-seed, its 95% "
+        f"interval below 1; {RULE}"
     )
     missing = "no arm sweeps rho with a value near 0.01 between others"
     question = Question(
@@ -53,17 +54,29 @@ def _sweep(found: Evidence, arm: ArmPlan, key: str) -> Iterator[Finding]:
         if inner:
             middle = min(inner, key=lambda rho: abs(math.log(rho / BALANCED)))
             row = ", ".join(filter(None, [arm.name, others]))
+            sharpness = dict(zip(along, _of_each(along.values(), "sharpness"), strict=True))
             for words, end in (("smallest", min(along)), ("greatest", max(along))):
-                yield _flatter(along[middle], along[end], row, f"rho {middle:g} against {words}, {end:g}")
+                yield _flatter(
+                    sharpness[middle], sharpness[end], arm.name, row, f"rho {middle:g} against {words}, {end:g}"
+                )
 
 
-def _flatter(one: Candidate, other: Candidate, row: str, column: str) -> Finding:
-    sharpness = Figure("sharpness")
-    ours, theirs = (_at_the_end(candidate, "sharpness") for candidate in (one, other))
+def _flatter(ours: Mapping[int, float], theirs: Mapping[int, float], arm: str, row: str, column: str) -> Finding:
     both = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
     logs = [[math.log(a) - math.log(b)] for a, b in both if a > 0 and b > 0]
-    finding = measured(logs, sharpness, row, column, kind=RATIO)
-    return Finding(**{**vars(finding), "arms": (one.arm,), "setting": "end of meta-training"})
+    finding = measured(logs, Figure("sharpness"), row, column, kind=RATIO)
+    return Finding(**{**vars(finding), "arms": (arm,), "setting": "end of meta-training"})
+
+
+def _of_each(candidates: Iterable[Candidate], metric: str) -> list[dict[int, float]]:
+    """A metric of each candidate by meta-seed, of the runs that have finished: as far as all of them were evaluated."""
+    read = [
+        {cell.cell.seed: by_horizon(cell.run, metric) for cell in candidate.cells if cell.state == "finished"}
+        for candidate in candidates
+    ]
+    horizon = common_horizon(run for candidate in read for run in candidate.values())
+    at = [{seed: at_horizon(run, horizon) for seed, run in candidate.items()} for candidate in read]
+    return [{seed: value for seed, value in candidate.items() if value is not None} for candidate in at]
 
 
 def _at_the_end(candidate: Candidate, metric: str) -> dict[int, float]:
@@ -98,7 +111,7 @@ def stability(found: Evidence) -> Claim:
 def _calmer(found: Evidence, smooth: str, plain: str) -> Iterator[Finding]:
     ours, theirs = found.winners[smooth], found.winners[plain]
     row = f"{smooth} against {plain}"
-    values = [[cell.value for cell in candidate.cells if cell.value is not None] for candidate in (ours, theirs)]
+    values = [list(by_seed.values()) for by_seed in _of_each((ours, theirs), found.plan.pick.metric)]
     yield _spread(values[0], values[1], row, (smooth, plain))
     lost, theirs_lost = (_at_the_end(candidate, "diverged") for candidate in (ours, theirs))
     both = [(lost[seed], theirs_lost[seed]) for seed in lost if seed in theirs_lost]

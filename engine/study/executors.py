@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,13 +18,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engine import spawn
 from engine.errors import LregError
 from engine.reader import RunReader
-from engine.status import LIVE
-from engine.study import inputs
+from engine.status import HELD, LIVE, Status
+from engine.study import inputs, memory
 
 if TYPE_CHECKING:
     from engine.study.job import Schedule
 
 THREADS = 2  # of a run on the CPU, where neither the study nor its presets say
+MEMORY = "memory_bytes"  # of a run's metrics
+SETTLE_S = 10.0  # after a start, before a run that has not said how large it is counts as large as it is by then
 
 Start = tuple[RunReader, str]
 """A run whose folder is made, and the device that `slots` gave for it."""
@@ -73,6 +76,8 @@ class Local:
         self.data_dir = data_dir
         self._children: dict[Path, tuple[subprocess.Popen[bytes], str, int]] = {}  # device, size of the log before
         self._reasons: dict[Path, str] = {}
+        self._largest = 0  # bytes that a run has said it takes
+        self._started_at = -SETTLE_S
 
     def slots(self, busy: Sequence[RunReader]) -> list[str]:
         """Free places, the least loaded devices first; none where memory is short."""
@@ -83,13 +88,34 @@ class Local:
             device = child[1] if child else reader.recorded_status().device
             load[device if device in load else self.devices[0]] += 1
         found: list[str] = []
-        room = _room(busy) if busy else self.jobs  # one at a time goes always
-        for _ in range(min(self.jobs - len(busy), room)):
+        for _ in range(min(self.jobs - len(busy), self._room(busy))):
             found.append(min(self.devices, key=lambda device: load[device]))
             load[found[-1]] += 1
         return found
 
+    def _room(self, busy: Sequence[RunReader]) -> int:
+        """How many more runs fit into memory, if each takes as much as the biggest that was seen so far.
+
+        Those that have just begun are still to grow to that size. Before any has said how large it is, runs are
+        started one by one. One at a time goes always.
+        """
+        statuses = [reader.recorded_status() for reader in busy]
+        taken = [memory.resident(self._pid(reader, status)) for reader, status in zip(busy, statuses, strict=True)]
+        if has_settled := time.monotonic() - self._started_at >= SETTLE_S:
+            self._largest = max([self._largest, *taken])
+        self._largest = max([self._largest, *map(_reported, statuses, taken)])
+        if not self._largest:
+            return 0 if busy and not has_settled else 1
+        free = memory.free() - sum(self._largest - size for size in taken if size < self._largest)
+        return max(0 if busy else 1, int(free // self._largest))
+
+    def _pid(self, reader: RunReader, status: Status) -> int:
+        """The process of a run; before it has taken it, the status names whoever made the folder."""
+        child = self._children.get(reader.path)
+        return child[0].pid if child else status.pid if status.state in HELD and status.is_of_this_host else 0
+
     def start(self, starts: Sequence[Start]) -> None:
+        self._started_at = time.monotonic()
         for reader, device in starts:
             before = spawn.log_size(reader)
             child = spawn.start_worker(reader, device=device, data_dir=self.data_dir, threads=self.threads)
@@ -155,24 +181,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _room(busy: Sequence[RunReader]) -> int:
-    """How many more runs fit into this machine's memory, if each takes as much as the biggest of the busy ones does.
-
-    Those that have just begun are still to grow to that size.
-    """
-    import psutil
-
-    taken = [_resident(reader.recorded_status().pid) for reader in busy]
-    biggest = max(taken, default=0)
-    free = psutil.virtual_memory().available - sum(biggest - size for size in taken)
-    return max(0, int(free // biggest)) if biggest else len(busy) + cores()
-
-
-def _resident(pid: int) -> int:
-    """Bytes of a process of this host; 0 where it is not known."""
-    import psutil
-
-    try:
-        return int(psutil.Process(pid).memory_info().rss) if pid else 0
-    except (psutil.Error, ValueError, OverflowError):
-        return 0
+def _reported(status: Status, resident: int) -> int:
+    """Bytes of a run that has said how large it is; 0 of one that has not. On a GPU it says what it takes there."""
+    said = int(status.latest.get(MEMORY) or 0)
+    return max(said, resident) if said and status.device == "cpu" else resident if said else 0

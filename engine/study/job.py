@@ -65,6 +65,21 @@ class StudyJob(Job):
         """Make the folder of a new study. Raises RunError where it cannot be made."""
         return cls._make(store_dir, plan.name, plan.dumps(), stamp=plan.stamp, argv=argv, data_dir=data_dir)
 
+    def set_schedule(self, schedule: Schedule) -> None:
+        """Note how its runs are to be given out, for the scheduler that is started next.
+
+        Threads that were noted before stay, where none are asked for: their number is in how sums are rounded. Raises
+        RunError where a scheduler is at work, which has taken its own schedule, or where nothing can be written.
+        """
+        self._acquire()
+        try:
+            threads = schedule.threads or Schedule.of(self.path).threads
+            replace(schedule, threads=threads).write(self.path)
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot write there: {error.strerror}") from None
+        finally:
+            self._lock.release()
+
 
 def new_stamp(store: RunStore) -> str:
     """When a study is started, as its runs' ids begin: a second in which no other study of the store was started."""

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,9 @@ class StudyLoop(HeldRun):
         self.watcher = Watcher(self.plan, self.folder)
         presets = [arm.preset for arm in self.plan.arms]
         self.executor: Executor = self._executor or executors.of(schedule, self.folder, presets, self.data_dir)
+        if isinstance(self.executor, executors.Local) and not schedule.threads:
+            # of another number sums are rounded otherwise: whoever goes on, on whatever machine, takes the same
+            replace(schedule, threads=self.executor.threads).write(self.folder)
         self.exhausted: set[str] = set()
         self.verdicts: dict[Path, str] = {}
         self.pending: set[Path] = set()

@@ -23,7 +23,7 @@ def take_up(
     """
     inputs.check_study(plan, schedule, data_dir, found)
     job = StudyJob(found.path) if found else StudyJob.start(store.root, plan, argv=sys.argv, data_dir=data_dir)
-    schedule.write(job.path)
+    job.set_schedule(schedule)
     return job
 
 
@@ -35,5 +35,6 @@ def go_on(path: Path, devices: str = "", data_dir: Path | None = None) -> StudyJ
     schedule = replace(Schedule.of(path), retry_failed=True)
     schedule = replace(schedule, devices=devices) if devices else schedule
     inputs.check_study(plan_of(path), schedule, data_dir, RunReader(path))
-    schedule.write(path)
-    return StudyJob(path)
+    job = StudyJob(path)
+    job.set_schedule(schedule)
+    return job

@@ -13,7 +13,7 @@ from pathlib import Path
 from engine.errors import RunError
 from engine.files import read_json
 from engine.reader import RunReader
-from engine.results import best_of, mean
+from engine.results import at_horizon, by_horizon, common_horizon, mean
 from engine.study.plan import MOST_CELLS, Cell, Point, StudyPlan
 from engine.writer import is_complete
 
@@ -28,7 +28,7 @@ class CellState:
     cell: Cell
     run: RunReader
     state: str  # a run's state, or missing
-    value: float | None  # of the metric that winners are picked by; None until the run has finished
+    value: float | None  # of the metric that winners are picked by, see Looker; None until the run has finished
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,19 @@ class Looker:
         self.folder = folder
         self.store = folder.parent.parent
         self._cells: dict[str, list[tuple[Cell, RunReader]]] = {}  # of the points asked for so far
-        self._values: dict[Path, float | None] = {}  # of the runs that have finished
+        self._values: dict[Path, dict[float, float | None]] = {}  # of the runs that have finished
 
     def look(self) -> list[CellState]:
-        """Where every cell's run is."""
-        return [self._state(cell, run) for cell, run in self._found()]
+        """Where every cell's run is; values are over as many inner steps as all finished runs of its arm reached."""
+        states = [(cell, run, self._state(run)) for cell, run in self._found()]
+        horizons: dict[str, float | None] = {}
+        for arm in {cell.arm for cell, _, _ in states}:
+            reached = [self._values.get(run.path, {}) for cell, run, _ in states if cell.arm == arm]
+            horizons[arm] = common_horizon(reached)
+        return [
+            CellState(cell, run, state, at_horizon(self._values.get(run.path, {}), horizons[cell.arm]))
+            for cell, run, state in states
+        ]
 
     def _found(self) -> list[tuple[Cell, RunReader]]:
         asked = "" if self.plan.search is None else json.dumps(trials_of(self.folder), sort_keys=True)
@@ -92,14 +100,14 @@ class Looker:
             self._cells = {asked: [(cell, RunReader(self.store / run_id)) for run_id, cell in found.items()]}
         return self._cells[asked]
 
-    def _state(self, cell: Cell, run: RunReader) -> CellState:
+    def _state(self, run: RunReader) -> str:
         if run.path in self._values and is_complete(run.path):  # what has finished stays so, unless it is deleted
-            return CellState(cell, run, "finished", self._values[run.path])
+            return "finished"
         self._values.pop(run.path, None)
         state = state_of(run)
         if state == "finished":
-            self._values[run.path] = best_of(run, self.plan.pick.metric)
-        return CellState(cell, run, state, self._values.get(run.path))
+            self._values[run.path] = by_horizon(run, self.plan.pick.metric)
+        return state
 
 
 def look(plan: StudyPlan, folder: Path) -> list[CellState]:

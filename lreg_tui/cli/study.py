@@ -53,7 +53,8 @@ def study(
         str, typer.Option("--devices", metavar="D,D,...", help="cpu, cuda:0,cuda:1, or auto: every GPU, else the CPU.")
     ] = "auto",
     threads: Annotated[
-        str, typer.Option("--threads", metavar="N", help="CPU threads of each run. Default: a fair share of the cores.")
+        str,
+        typer.Option("--threads", metavar="N", help="CPU threads of each run. Default: as before, else a fair share."),
     ] = "0",
     executor: Annotated[
         str, typer.Option("--executor", metavar="NAME", help=f"Where the runs compute: {', '.join(EXECUTORS)}.")
