@@ -1,0 +1,60 @@
+"""Twins: what an arm with smooth is compared with, equal in every other penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.settings import show
+from engine.study.state import Candidate
+
+SMOOTH = "smooth"
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A candidate whose penalties have the values that those of `arm`'s winner have beside smooth.
+
+    `label` is its arm, with the point where it is not that arm's winner.
+    """
+
+    arm: str
+    label: str
+    candidate: Candidate
+
+
+def twins(winners: Mapping[str, Candidate], candidates: Sequence[Candidate]) -> dict[str, Twin | None]:
+    """For every arm whose winner has smooth; None where no finished candidate is its twin.
+
+    Of several, the one that is its own arm's winner, else the best on validation.
+    """
+    found: dict[str, Twin | None] = {}
+    for arm, winner in winners.items():
+        penalties = weighing(winner)
+        if SMOOTH in penalties:
+            wanted = {name: values for name, values in penalties.items() if name != SMOOTH}
+            alike = [
+                item
+                for item in candidates
+                if item.value is not None and weighing(item) == wanted and _kind(item) == _kind(winner)
+            ]
+            best = min(alike, key=lambda item: (item is not winners.get(item.arm), item.value), default=None)
+            found[arm] = None if best is None else Twin(arm, _label(best, winners), best)
+    return found
+
+
+def weighing(candidate: Candidate) -> dict[str, Mapping[str, Any]]:
+    """The penalties that weigh something."""
+    found = candidate.cells[0].cell.preset.values.get("penalty", {})
+    return {name: values for name, values in found.items() if values.get("weight") != 0}
+
+
+def _kind(candidate: Candidate) -> Any:
+    return candidate.cells[0].cell.preset.values.get("optimizer", {}).get("kind")
+
+
+def _label(candidate: Candidate, winners: Mapping[str, Candidate]) -> str:
+    if candidate is winners.get(candidate.arm):
+        return candidate.arm
+    return f"{candidate.arm} ({', '.join(f'{key} = {show(value)}' for key, value in candidate.point.items())})"
