@@ -253,6 +253,14 @@ def test_smoothing_is_compared_with_the_candidate_of_equal_penalties(tmp_path, r
     assert {item.column for item in longer.findings} == rows
 
 
+def test_of_two_twins_the_one_with_the_same_other_settings_is_taken(tmp_path):
+    """That of another length of meta-training comes first in the study, and is better on validation."""
+    arms = [plain("longer", meta={"epochs": 9}), plain(), plain("smooth", penalty={"smooth": {}})]
+    levels = {arm.name: {MLP: Level()} for arm in arms}
+    claim = decided(Study(tmp_path, arms, levels, lambda cell: 0.1 * (cell.arm != "longer"), changes=XH).finish())["X2"]
+    assert {item.column for item in claim.findings} == {"smooth against none"}
+
+
 def test_a_twin_that_was_not_evaluated_is_named(tmp_path):
     arms = [plain(), sam("sam", RHOS), plain("both", penalty={"sam": {"rho": 0.3}, "smooth": {}})]
     levels = {"none": {MLP: Level()}, "both": {MLP: Level()}}
@@ -411,6 +419,14 @@ def test_the_claims_of_xiong_and_hsieh(tmp_path):
     assert found["X5"].verdict == SUPPORTED
     worse = decided(xh_study(tmp_path / "worse", none=0.72, smooth=0.69, l2=0.70, orthogonal=0.5))
     assert [worse[name].verdict for name in ("X2", "X3", "X5")] == [CONTRADICTED, MIXED, CONTRADICTED]
+
+
+def test_where_most_diverged_the_survivors_are_not_above_chance(tmp_path):
+    study = xh_study(tmp_path, none=0.69, orthogonal=0.5)
+    for seed, run in enumerate(study.runs_of("orthogonal")[:4]):
+        study.put(run, evaluation("cifar10/conv3", Level(diverged=True), seed, created=LATER))
+    claim = decided(study)["X5"]
+    assert (claim.verdict, "20 of 25 diverged" in claim.reason) == (SUPPORTED, True)
 
 
 def test_that_no_mark_lies_beyond_the_horizon_is_the_reason(tmp_path):

@@ -98,6 +98,7 @@ def test_an_unfinished_study_gets_a_report_of_what_is_there(tmp_path):
     assert "**Not finished**" in text
     assert "Winners that may still change, as runs of these arms have not ended: `sam`." in text
     assert "| provisional winner |" in text
+    assert "| `sam` so far |" in text
     assert re.search(r"\| C1 +\| \*\*mixed\*\* so far +\|", text) and re.search(
         r"\| K3 +\| \*\*not tested\*\* +\|", text
     )

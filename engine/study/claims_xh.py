@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from engine.comparison import Figure, Interval
-from engine.comparison.paired import EQUAL_STEPS, RATIO
+from engine.comparison.paired import EQUAL_STEPS, MOST, RATIO
 from engine.comparison.statistics import FEWEST_META_SEEDS
 from engine.figures.evaluated import estimate
 from engine.results import mean
@@ -172,7 +172,7 @@ def hand_designed(found: Evidence) -> Claim:
 
 def collapse(found: Evidence) -> Claim:
     rule = (
-        "mean test accuracy at most 11%, where chance is 10%, or every optimizee diverged: supported if so everywhere, "
+        "mean test accuracy at most 11%, where chance is 10%, or most optimizees diverged: supported if so everywhere, "
         "mixed if somewhere, else contradicted"
     )
     missing = "no arm with the orthogonal penalty was evaluated"
@@ -194,9 +194,11 @@ def _at_chance(found: Evidence, task: str, arm: str) -> Finding:
     assert entry is not None
     outcomes = entry.at(step)
     value, n = estimate(outcomes, TEST_ACCURACY), len(outcomes)
-    word = AT_CHANCE if value is None or value[0] <= CHANCE else ABOVE_CHANCE
+    lost = [outcome.diverged for seeds in outcomes.values() for outcome in seeds.values()]
+    is_lost = value is None or sum(lost) > MOST * len(lost)
+    word = AT_CHANCE if is_lost or value is not None and value[0] <= CHANCE else ABOVE_CHANCE
     word = word if n >= FEWEST_META_SEEDS else TOO_FEW_META_SEEDS
-    shown = "all diverged" if value is None else f"{100 * value[0]:.2f}%"
+    shown = f"{sum(lost)} of {len(lost)} diverged" if is_lost or value is None else f"{100 * value[0]:.2f}%"
     interval = Interval(*value, n=n, meta_seeds=n, over="") if value else None
     facts = ((arm,), task, step, EQUAL_STEPS, TEST_ACCURACY)
     return Finding(task, arm, word, shown, *facts, interval=interval)

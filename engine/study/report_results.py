@@ -49,7 +49,8 @@ def in_short(found: Evidence) -> Iterator[str]:
     for arm in found.arms:
         if arm != reference:
             cells = [_counted(found, arm, *how) for how in columns.values()]
-            rows.append([code(arm), *cells])
+            open_ = found.waiting & {arm, reference}
+            rows.append([code(arm) + (" so far" if open_ else ""), *cells])
     where = f"{count(len(found.tasks), 'task')}: {', '.join(map(code, found.tasks))}"
     yield paragraph(
         f"Each arm's winner against the reference arm {code(reference)}, over {where}. Each comparison by itself, not "
