@@ -69,6 +69,17 @@ def test_an_arm_that_diverged_more_often_is_worse_whatever_its_survivors_reach(t
     assert not lost or found["C1"].verdict == CONTRADICTED
 
 
+def test_an_arm_of_which_nothing_is_left_to_measure_is_worse(tmp_path):
+    """Its figures were not finite, so they are not in its evaluations."""
+    study = two_arms(tmp_path, Level(), Level(accuracy=0.95)).finish()
+    for seed, run in enumerate(study.runs_of("sam")):
+        lost = evaluation(MLP, Level(diverged=True), seed, created=LATER)
+        for optimizee in lost["seeds"]:
+            optimizee["marks"] = [{"inner_step": mark["inner_step"]} for mark in optimizee["marks"]]
+        study.put(run, lost)
+    assert {item.row: item.word for item in decided(study)["C1"].findings} == {MLP: WORSE, RELU: BETTER}
+
+
 def test_that_the_reference_diverged_makes_an_arm_better_but_not_flatter(tmp_path):
     study = two_arms(tmp_path, Level(accuracy=0.9, sharpness=1.0)).finish()
     for seed, run in enumerate(study.runs_of("none")):

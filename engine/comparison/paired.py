@@ -167,11 +167,13 @@ def _order(seed: int | str | None) -> tuple[bool, int, str]:
 
 
 def _figures(groups: Iterable[Mapping[int, Pair]]) -> list[Figure]:
-    """The figures that are compared: those that both have."""
+    """The figures that are compared: those that both have, or one of them where the other diverged."""
     there: set[Figure] = set()
     for group in groups:
         for pair in group.values():
             there |= pair.reference.figures.keys() & pair.arm.figures.keys()
+            there |= pair.reference.figures.keys() if pair.arm.diverged else set()
+            there |= pair.arm.figures.keys() if pair.reference.diverged else set()
     plain = [Figure(name) for name in DIFFERENCES]
     radii = sorted({figure.radius for figure in there if figure.radius}, key=float)
     return [
