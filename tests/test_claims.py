@@ -277,7 +277,7 @@ def test_a_twin_that_was_not_evaluated_is_named(tmp_path):
     levels = {"none": {MLP: Level()}, "both": {MLP: Level()}}
     study = Study(tmp_path, arms, levels, lambda cell: cell.point.get("penalty.sam.rho", 0.2), changes=XH).finish()
     reason = decided(study)["X2"].reason
-    assert "both (that without smooth, sam (penalty.sam.rho = 0.3), is no winner and was not evaluated)" in reason
+    assert "both (its twin, sam (penalty.sam.rho = 0.3), was not evaluated)" in reason
 
 
 def test_explicit_penalties_are_met_at_equal_passes(tmp_path):

@@ -1,7 +1,7 @@
 """Means over seeds, and t-intervals of paired differences: over meta-seeds wherever there are several.
 
-A percentile bootstrap over so few meta-seeds is too narrow (where nothing differs, one verdict in three at 2 of them,
-one in eight at 5); Student's t keeps its 5%.
+A percentile bootstrap over so few meta-seeds is too narrow (where nothing differs, one verdict in three or four at 2 of
+them, one in seven at 5); Student's t keeps its 5%.
 """
 
 from __future__ import annotations

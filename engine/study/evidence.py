@@ -102,12 +102,8 @@ class Evidence:
         for arm, twin in self.twins.items():
             if twin is None:
                 found.append(f"{arm} (no finished candidate without smooth has its other penalties)")
-            elif (
-                twin.label in self.others
-                and not any(self.was_evaluated(task, twin.label) for task in wanted)
-                and wanted
-            ):
-                found.append(f"{arm} (that without smooth, {twin.label}, is no winner and was not evaluated)")
+            elif wanted and not any(self.was_evaluated(task, twin.label) for task in wanted):
+                found.append(f"{arm} (its twin, {twin.label}, was not evaluated)")
         return found
 
     def was_evaluated(self, task: str, arm: str) -> bool:

@@ -184,7 +184,8 @@ def _tuned(trainer: Trainer) -> str:
         return ""
     values = {"learning rate": facts.learning_rate, "rho": facts.rho, "alpha": facts.alpha}
     chosen = ", ".join(f"{name} {value:g}" for name, value in values.items() if value is not None)
-    return f"{code(trainer.label)} {chosen}"
+    elsewhere = facts.tuned_at is not None and facts.tuned_at != trainer.step
+    return f"{code(trainer.label)} {chosen}" + (f" (for {facts.tuned_at} steps)" if elsewhere else "")
 
 
 def _effect_rows(found: Evidence, task: str, step: int, arm: str) -> Iterator[list[str]]:
