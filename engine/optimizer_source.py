@@ -115,14 +115,24 @@ class FrozenOptimizer:
 
 @dataclass(frozen=True)
 class TunedBaseline:
-    """A hand-designed optimizer at the best settings of its grid for the task; tuned once, on optimizees of its own."""
+    """A hand-designed optimizer at the best settings of its grid for the task; tuned once, on optimizees of its own.
+
+    One that takes several passes a step is tuned for the step at which it has taken as many as the others: there it is
+    compared with them.
+    """
 
     item: Planned
     baseline: Baseline
 
     @property
     def digest(self) -> str:
-        return repr(sorted(self.baseline.grid.items()))
+        several = self.baseline.passes_per_step > 1  # settings were once chosen at the last step: those are others
+        return repr(sorted(self.baseline.grid.items())) + (", tuned at equal passes" if several else "")
+
+    @property
+    def same_passes(self) -> int:
+        """The inner step at which it has taken as many passes as the others at their last."""
+        return max(1, self.item.protocol.inner_steps // self.baseline.passes_per_step)
 
     def at_once(self, task: Task) -> int:
         return at_once(task)
@@ -131,16 +141,15 @@ class TunedBaseline:
         if all(isinstance(before.get(name), float) for name in self.baseline.grid):
             return {}
         how["report"]("choosing its settings on validation")
-        tuned = tune(task, self.baseline, range(TUNING_SEEDS), self.item.protocol.inner_steps, how["tick"])
+        tuned = tune(task, self.baseline, range(TUNING_SEEDS), self.same_passes, how["tick"])
         return {**tuned.values, "at_edge": list(tuned.at_edge)}
 
     def evaluate(self, task: Task, numbers: Sequence[int], before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
         steps = self.item.protocol.inner_steps
         values = {name: before[name] for name in self.baseline.grid}
-        same_passes = steps // self.baseline.passes_per_step  # where it has taken as many passes as the others
-        marks = (*self.item.protocol.marks, same_passes)
+        marks = (*self.item.protocol.marks, self.same_passes)
         found = evaluate_baseline(task, self.baseline, values, numbers, steps, _probe(self.item), marks=marks, **how)
-        return {**found, "at_edge": before.get("at_edge", [])}
+        return {**found, "at_edge": before.get("at_edge", []), "tuned_at": self.same_passes}
 
 
 def untrained(reader: RunReader) -> tuple[LearnedOptimizer, Phi]:

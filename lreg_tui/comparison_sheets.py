@@ -172,6 +172,8 @@ def _effect(effect: Effect) -> Entry:
     counts = f"\nn = {interval.n}" if effect.outside or effect.left_out else ""
     if interval.mean is None:
         return Entry(f"{effect.verdict}{counts}", style="dim")
+    if interval.low is None:
+        return Entry(f"{middle} {effect.verdict}{counts}", style="dim")
     return Entry(f"{middle} {effect.verdict}\n({low} to {high}){counts}", style=_style(effect))
 
 
@@ -202,11 +204,12 @@ def _difference(figure: Figure) -> str:
 
 
 def _pairs(effects: Sequence[Effect]) -> list[str]:
-    """What was paired and resampled, and how many pairs a setting has lost."""
+    """What was paired, what the intervals are over, and how many pairs a setting has lost."""
     intervals = [effect.interval for effect in effects if effect.setting == effects[0].setting]
     pairs, meta_seeds = max(interval.n for interval in intervals), max(interval.meta_seeds for interval in intervals)
-    over = f"{meta_seeds} meta-seeds, then optimizee seeds" if meta_seeds > 1 else "optimizee seeds of one meta-seed"
-    remarks = [f"{pairs} pairs, 95% bootstrap interval over {over}"]
+    runs = "optimizee seeds of one meta-seed: of these very runs, and no others"
+    over = f"the means of {meta_seeds} meta-seeds" if meta_seeds > 1 else runs
+    remarks = [f"{pairs} pairs, 95% t-interval over {over}"]
     for setting in SETTINGS:
         lost = max((effect.outside for effect in effects if effect.setting == setting), default=0)
         if lost:

@@ -148,6 +148,15 @@ def test_diverged_seeds_take_no_part_and_are_counted(tmp_path):
     assert (item.interval.n, item.left_out) == (2, 1)
     ours = found.tables[0].rows[1]
     assert (ours.diverged, ours.seeds, ours.figures[Figure("train_loss")].mean) == (1, 3, 51.0)
+    assert not any("diverged" in note for note in found.notes)  # one of three is no clear difference
+
+
+def test_that_an_arm_diverged_more_often_is_noted(tmp_path):
+    vanilla, sam = make_run(tmp_path, "lo"), make_run(tmp_path, "sam", **SAM)
+    for run, diverged in ((vanilla, ()), (sam, (0, 1))):
+        run.write_transfer("best", evaluation(lambda seed, step: mark(1.0), diverged=diverged))
+    notes = compare(readers(vanilla, sam)).notes
+    assert any("clearly more optimizees diverged than with lo: sam on fmnist/mlp" in note for note in notes)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Bootstrap intervals and crossings with known answers."""
+"""Intervals and crossings with known answers, and how often verdicts are wrong where nothing differs."""
 
 from __future__ import annotations
 
@@ -9,48 +9,95 @@ import pytest
 
 from engine.comparison.curves import at_first_crossing, crossings
 from engine.comparison.evaluations import Figure, Outcome
-from engine.comparison.statistics import Cell, Interval, bootstrap, cell, verdict
+from engine.comparison.statistics import Cell, Interval, cell, holm, t_interval, verdict
 from engine.results import t_quantile
 
 
 def test_equal_pairs_have_an_interval_without_width():
-    found = bootstrap([[0.1] * 3, [0.1] * 5])
-    assert (found.low, found.high, found.n, found.meta_seeds) == (found.mean, found.mean, 8, 2)
-    assert found.mean == pytest.approx(0.1, abs=1e-15)
+    found = t_interval(by_seed([[0.1] * 3, [0.1] * 5]))
+    assert (found.n, found.meta_seeds) == (8, 2) and found.p < 1e-9
+    assert (found.low, found.mean, found.high) == pytest.approx((0.1, 0.1, 0.1), abs=1e-12)
 
 
-def test_more_seeds_within_a_meta_seed_do_not_narrow_the_interval():
-    """Two meta-seeds at 0 and 1: a quarter of the resamples has one of them twice, so the interval is [0, 1]."""
-    for seeds in (1, 100):
-        found = bootstrap([[0.0] * seeds, [1.0] * seeds])
-        assert (found.mean, found.low, found.over) == (0.5, 0.0, "meta-seeds")
-        assert found.high == pytest.approx(1.0, abs=1e-12)
+def test_the_interval_is_over_the_means_of_meta_seeds():
+    """Means 0, 1, 2: 1 ± t(2) * 1 / sqrt(3), however many optimizees each has; n of one does not weigh more."""
+    for counts in ((1, 1, 1), (100, 100, 100), (1, 9, 3)):
+        found = t_interval(by_seed([[float(value)] * count for value, count in enumerate(counts)]))
+        half = t_quantile(2) / math.sqrt(3)
+        assert (found.mean, found.low, found.high) == pytest.approx((1.0, 1 - half, 1 + half))
+        assert (found.over, found.meta_seeds, found.n) == ("meta-seeds", 3, sum(counts))
 
 
-def test_the_meta_seed_is_the_unit_of_the_mean():
-    assert bootstrap([[0.0] * 9, [1.0]]).mean == 0.5
+def test_of_one_meta_seed_the_interval_is_over_its_optimizees():
+    values = np.random.default_rng(1).normal(3.0, 2.0, 100)
+    found = t_interval({0: {}, 1: dict(enumerate(values.tolist()))})
+    half = t_quantile(99) * values.std(ddof=1) / 10
+    assert (found.over, found.meta_seeds, found.n) == ("seeds", 1, 100)
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half))
 
 
-def test_seeds_within_a_meta_seed_are_resampled_as_well():
-    """Both meta-seeds have the same mean; the spread within is what is left. Var = (1/2) (1/100) = 0.005."""
-    found = bootstrap([[-1.0, 1.0] * 50, [-1.0, 1.0] * 50])
-    assert found.mean == 0.0
-    assert found.high - found.low == pytest.approx(2 * 1.96 * math.sqrt(0.005), rel=0.05)
+def test_against_one_opponent_the_wider_of_two_intervals_counts():
+    """Rows differ by 0.1, columns by 1: over two meta-seeds it is 12.7 * 0.05, over three optimizees 4.3 / 1.7."""
+    rows = by_seed([[0.0, 1.0, 2.0], [0.1, 1.1, 2.1]])
+    wide, narrow = t_interval(rows, one_opponent=True), t_interval(rows)
+    assert (narrow.high - narrow.mean, narrow.over) == (pytest.approx(t_quantile(1) * 0.05), "meta-seeds")
+    assert (wide.high - wide.mean, wide.over) == (pytest.approx(t_quantile(2) / math.sqrt(3)), "meta-seeds and seeds")
+    assert narrow.p < 0.05 < wide.p
+    alone = t_interval(by_seed([[0.0, 1.0, 2.0]]), one_opponent=True)
+    assert (alone.high - alone.mean, alone.over) == (pytest.approx(t_quantile(2) / math.sqrt(3)), "seeds")
 
 
-@pytest.mark.parametrize("n", [100, 1000])  # weights that are kept, and weights that come in portions
-def test_one_meta_seed_resamples_its_seeds(n):
-    values = np.random.default_rng(1).normal(3.0, 2.0, n)
-    found = bootstrap([[], values.tolist()])
-    spread = 1.96 * values.std() / math.sqrt(n)
-    assert (found.over, found.meta_seeds, found.n) == ("seeds", 1, n)
-    assert found.mean == pytest.approx(values.mean())
-    assert (found.low, found.high) == pytest.approx((values.mean() - spread, values.mean() + spread), abs=0.08 * spread)
-    assert found == bootstrap([values.tolist()])
+def test_without_a_spread_there_is_no_interval():
+    assert t_interval(by_seed([[], []])) == Interval(None, None, None, 0, 0, "seeds")
+    assert t_interval(by_seed([[0.5]])) == Interval(0.5, None, None, 1, 1, "seeds")
+    assert t_interval(by_seed([[0.5], [0.7]]), one_opponent=True).low is None  # one optimizee: nothing of others
 
 
-def test_no_pairs_no_interval():
-    assert bootstrap([[], []]) == Interval(None, None, None, 0, 0, "seeds")
+def test_p_values_and_intervals_agree():
+    rng = np.random.default_rng(3)
+    for one_opponent in (False, True):
+        for _ in range(200):
+            found = t_interval(by_seed(rng.normal(0.6, 1.0, (4, 5)).tolist()), one_opponent=one_opponent)
+            assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+
+
+TRIALS = 3000  # the standard error of a share of 5% is 0.4%
+
+
+@pytest.mark.parametrize("between", [1.0, 3.0])
+@pytest.mark.parametrize("meta_seeds", [2, 3, 5])
+def test_where_nothing_differs_verdicts_are_as_rare_as_they_say(meta_seeds, between):
+    """Paired by meta-seed. A hierarchical bootstrap says lower or higher in up to 35% (2), 23% (3), 17% (5)."""
+    rng = np.random.default_rng([meta_seeds, int(between)])
+    own = rng.normal(0.0, math.sqrt(2 * between), (TRIALS, meta_seeds, 1))
+    pairs = own + rng.normal(0.0, math.sqrt(2), (TRIALS, meta_seeds, 5))
+    assert 0.035 < false_verdicts(pairs, one_opponent=False) < 0.065
+
+
+@pytest.mark.parametrize("between", [1.0, 3.0])
+@pytest.mark.parametrize("meta_seeds", [2, 3, 5])
+def test_one_opponent_is_no_more_than_its_own_optimizees(meta_seeds, between):
+    """A baseline has five optimizees, whatever the number of meta-seeds that each of them is paired with."""
+    rng = np.random.default_rng([meta_seeds, int(between), 1])
+    own = rng.normal(0.0, math.sqrt(between), (TRIALS, meta_seeds, 1)) + rng.normal(0.0, 1.0, (TRIALS, meta_seeds, 5))
+    baseline = rng.normal(0.0, math.sqrt(between), (TRIALS, 1, 5)) + rng.normal(0.0, 1.0, (TRIALS, 1, 5))
+    assert false_verdicts(own - baseline, one_opponent=True) < 0.07
+
+
+def false_verdicts(trials: np.ndarray, one_opponent: bool) -> float:
+    """Share of the trials, each [meta-seeds, optimizees], that say lower or higher."""
+    words = [verdict(t_interval(by_seed(pairs), one_opponent=one_opponent), 0.0) for pairs in trials.tolist()]
+    return sum(word in ("lower", "higher") for word in words) / len(words)
+
+
+def by_seed(groups: list[list[float]]) -> dict[int, dict[int, float]]:
+    return {meta_seed: dict(enumerate(group)) for meta_seed, group in enumerate(groups)}
+
+
+def test_holm_corrects_for_the_number_of_tests():
+    """0.01 * 4, then 0.02 * 3, then 0.03 * 2, never less than the one before."""
+    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
 
 
 @pytest.mark.parametrize(

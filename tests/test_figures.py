@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -18,6 +19,7 @@ from engine.landscape import Landscape
 from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
 from engine.preset import from_mapping
 from engine.reader import RunReader
+from engine.results import t_quantile
 from engine.update_rule import describe
 from engine.writer import Run
 from lreg_tui.figures import page
@@ -103,7 +105,7 @@ def test_the_caption_counts_meta_seeds_that_were_evaluated(readers):
         for file in (reader.path / "transfer").iterdir():
             file.unlink()
     (one,) = blocks(evaluated(group_arms(readers)), ["curves"])
-    assert "over meta-seeds and optimizees" in both.caption and "(one meta-seed)" in one.caption
+    assert "over meta-seeds (of two: from the one to the other)" in both.caption and "(one meta-seed)" in one.caption
 
 
 VANILLA = mean_of_means([level(0, k) for k in range(3)], [level(1, k) for k in range(3)])
@@ -120,8 +122,12 @@ def test_learning_curves_are_means_over_meta_seeds_and_optimizees(readers):
     assert lines["flat"].y == pytest.approx([2 * FLAT, FLAT, 0.1 * FLAT])
     for line in panel.lines:
         assert all(low < y < high for low, y, high in zip(line.low, line.y, line.high, strict=True))
-    least, most = level(0, 0), level(1, 2)
-    assert least <= lines["vanilla"].low[1] and lines["vanilla"].high[1] <= most
+    means = [math.fsum(level(seed, k) for k in range(3)) / 3 for seed in (0, 1)]
+    assert (lines["vanilla"].low[1], lines["vanilla"].high[1]) == pytest.approx((min(means), max(means)))
+    levels = [level(0, k) for k in range(3)]
+    half = t_quantile(2) * statistics.stdev(levels) / math.sqrt(3)
+    alone = by_label(panel_of(readers[:1], "curves").lines)["vanilla"]
+    assert (alone.y[1] - alone.low[1], alone.high[1] - alone.y[1]) == pytest.approx((half, half))
 
 
 def test_sharpness_is_drawn_against_every_radius(readers):

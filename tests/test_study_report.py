@@ -98,6 +98,11 @@ def test_an_unfinished_study_gets_a_report_of_what_is_there(tmp_path):
     assert "**Not finished**" in text
     assert "Winners that may still change, as runs of these arms have not ended: `sam`." in text
     assert "| provisional winner |" in text
+    assert "| `sam` so far |" in text
+    assert re.search(r"\| C1 +\| \*\*mixed\*\* so far +\|", text) and re.search(
+        r"\| K3 +\| \*\*not tested\*\* +\|", text
+    )
+    assert "The study has not finished: runs or transfers of `sam` are still open." in text
 
 
 def test_a_candidate_with_a_failed_run_cannot_win(tmp_path):

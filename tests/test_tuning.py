@@ -9,11 +9,13 @@ import statistics
 import pytest
 import torch
 
-from engine import seeds, tuning
+from engine import optimizer_source, seeds, tuning
 from engine.baselines import BASELINES, LEARNING_RATES
+from engine.optimizer_source import TunedBaseline, source_of
 from engine.tasks import Task
 from engine.transfer import frozen_unroll
-from engine.tuning import tune, validation_losses
+from engine.transfer_plan import Planned, Protocol
+from engine.tuning import Tuned, tune, validation_losses
 
 NUMBERS = range(2)
 
@@ -58,6 +60,24 @@ def test_one_setting_after_the_other(task):
     tuned = tune(task, baseline, NUMBERS, 80)
     assert tuned.values == expected == {"learning_rate": 0.3, "rho": 0.02, "alpha": 0.0}
     assert tuned.at_edge == ("rho", "alpha")
+
+
+@pytest.mark.parametrize(("name", "step"), [("sgd", 12), ("sam-sgdm", 6), ("gam-sgdm", 3)])
+def test_settings_are_chosen_for_the_step_at_which_a_baseline_is_compared(task, monkeypatch, name, step):
+    """That is where it has had as many passes as the others at their last: after 12 steps of SAM it would have 24."""
+    steps = []
+
+    def tuned(task, baseline, numbers, inner_steps, tick):
+        steps.append(inner_steps)
+        return Tuned(dict(baseline.default), ())
+
+    monkeypatch.setattr(optimizer_source, "tune", tuned)
+    source = source_of(Planned({}, Protocol(12, (0.05,), 20, 1, 1, "float32", False, ()), optimizer=name))
+    assert isinstance(source, TunedBaseline)
+    chosen = source.prepare(task, {}, tick=lambda: None, report=lambda text: None)
+    found = source.evaluate(task, [0], chosen, tick=lambda: None, report=lambda text: None)
+    assert (steps, found["tuned_at"]) == ([step], step)
+    assert [mark["inner_step"] for mark in found["seeds"][0]["marks"]] == sorted({step, 12})
 
 
 def test_a_best_value_at_an_end_of_the_grid_is_told(task):

@@ -8,9 +8,9 @@ from __future__ import annotations
 from engine.comparison.arms import Arm, ArmRun, SettingsTable, group_arms, reference_arm, settings_table
 from engine.comparison.evaluations import NORMALISED, Figure, Outcome
 from engine.comparison.outcomes import Entry, TaskOutcomes, collect, radii_of
-from engine.comparison.paired import Effect, effects
+from engine.comparison.paired import Effect, effects, effects_against
 from engine.comparison.report import Comparison, RunFigures, compare, run_figures
-from engine.comparison.statistics import Cell, Interval, bootstrap, cell, verdict
+from engine.comparison.statistics import Cell, Interval, cell, holm, t_interval, verdict
 from engine.comparison.tables import Row, Table, last_common_step, table
 
 __all__ = [
@@ -29,17 +29,19 @@ __all__ = [
     "SettingsTable",
     "Table",
     "TaskOutcomes",
-    "bootstrap",
     "cell",
     "collect",
     "compare",
     "effects",
+    "effects_against",
     "group_arms",
+    "holm",
     "last_common_step",
     "radii_of",
     "reference_arm",
     "run_figures",
     "settings_table",
+    "t_interval",
     "table",
     "verdict",
 ]

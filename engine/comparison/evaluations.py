@@ -64,6 +64,7 @@ class Facts:
     learning_rate: float | None = None
     rho: float | None = None
     alpha: float | None = None
+    tuned_at: int | None = None  # the inner step for which a baseline's settings were chosen, where it is said
     protocol: tuple[Any, ...] = ()  # examples, restarts, ascent steps of the probes
     digest: str = ""  # of the meta-parameters; empty where it is not said
     update_rule: tuple[float | None, ...] = ()  # standard deviation, maximum and Lipschitz ratio around the zero state
@@ -114,6 +115,7 @@ def _facts(found: Mapping[str, Any]) -> Facts | None:
         learning_rate=_number(found.get("learning_rate")),
         rho=_number(found.get("rho")),
         alpha=_number(found.get("alpha")),
+        tuned_at=_whole(found.get("tuned_at")),
         protocol=tuple(_number(protocol.get(key)) for key in PROTOCOL) if isinstance(protocol, Mapping) else (),
         digest=_text(found.get("digest")),
         update_rule=tuple(_number(rule.get(name)) for name in UPDATE_RULE) if isinstance(rule, Mapping) else (),

@@ -29,7 +29,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
       names (and radii) in which the row is the best;
     - `paired`: task, inner_step, arm, reference, setting ("equal steps", "matched loss", "frontier"), figure, radius,
       kind ("difference": arm - reference, "ratio": arm / reference), mean, low, high, n (pairs), meta_seeds, over,
-      outside, left_out, verdict, meta_seeds_match;
+      p (of a two-sided t-test), outside, left_out, verdict, meta_seeds_match;
     - `notes`, `damaged_files`.
     """
     return {

@@ -2,30 +2,30 @@
 frontier that the reference arm traces under scaling.
 
 A pair is one optimizee seed (the same start, the same batches) under two learned optimizers of the same meta-seed.
-Where the arms have no meta-seed in common, they are paired in their order.
+Where the arms have no meta-seed in common, they are paired in their order. A baseline has no meta-seeds, and is paired
+with each of the arm's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from engine.comparison.arms import Arm
-from engine.comparison.curves import Point, at_first_crossing, crossings
-from engine.comparison.evaluations import Figure, Outcome
+from engine.comparison.evaluations import Figure
 from engine.comparison.outcomes import Entry, TaskOutcomes
-from engine.comparison.statistics import ROUNDING, Interval, bootstrap, verdict
+from engine.comparison.readings import EQUAL_STEPS, FRONTIER, MATCHED_LOSS, METHODS, TRAIN_LOSS, Outside, Pair
+from engine.comparison.statistics import ROUNDING, Interval, Values, t_interval, verdict
 
-EQUAL_STEPS, MATCHED_LOSS, FRONTIER = "equal steps", "matched loss", "frontier"
 SETTINGS = (EQUAL_STEPS, MATCHED_LOSS, FRONTIER)
 DIFFERENCE, RATIO = "difference", "ratio"
 DIFFERENCES = ("test_accuracy", "train_loss", "test_loss", "top_eigenvalue")
 RATIOS = ("sharpness", "max_grad_norm")  # at every radius
+MOST = 0.5  # of the optimizees
 FEWEST_SCALES = 2  # besides 1: with fewer there is no frontier to speak of
-TRAIN_LOSS = Figure("train_loss")
 
-Values = tuple[float, float]  # of the reference, of the arm
+MetaSeed = int | str | None
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Effect:
     against the lowest point of the frontier (of accuracy: the highest) at the arm's train loss. Of the pairs,
     `outside` are those of which one curve or the frontier does not reach that loss; `left_out` those that diverged, or
     whose figure is missing (of a ratio: not positive). `verdict`: lower, higher, unclear, or too few pairs.
-    `meta_seeds_match`: False where meta-seeds were paired in their order.
+    `meta_seeds_match`: False where meta-seeds were paired in their order. `divergence`: arm - reference in the share of
+    optimizees that diverged, over all pairs. `values`: the differences, of a ratio their logarithms.
     """
 
     task: str
@@ -52,47 +53,87 @@ class Effect:
     left_out: int
     verdict: str
     meta_seeds_match: bool
+    divergence: Interval
+    values: Values = field(repr=False, compare=False)
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One optimizee seed under both: where it ends, its way there, and the reference's other scales."""
-
-    reference: Outcome
-    arm: Outcome
-    reference_path: list[Outcome]
-    arm_path: list[Outcome]
-    scaled: list[Outcome]  # the reference under its scales, ascending, 1 among them
+Groups = dict[MetaSeed, dict[int, Pair]]
+"""By the arm's meta-seed and the optimizee seed."""
 
 
-class Outside(Exception):
-    """One of a pair does not reach the train loss at which the two are compared."""
+def more_diverged(effect: Effect) -> int:
+    """1 where clearly more optimizees diverged under the arm than under its reference, -1 where clearly fewer, else 0.
+
+    Clearly: the interval says so, or over half of all, however much meta-seeds differ. The other optimizees then say
+    little: only those were measured that went well.
+    """
+    more = effect.divergence
+    if more.mean is None or more.low is None or more.high is None:
+        return 0
+    return int(more.low > 0 or more.mean > MOST) - int(more.high < 0 or more.mean < -MOST)
 
 
 def effects(task: TaskOutcomes, step: int, arm: Arm, reference: Arm) -> list[Effect]:
     """Every figure in every setting; none where one of the arms was not evaluated at that inner step."""
     ours, theirs = task.main(arm), task.main(reference)
-    if ours is None or theirs is None or not ours.at(step) or not theirs.at(step):
+    if ours is None or theirs is None:
         return []
-    scaled = {scale: entry for scale, entry in task.scaled(reference).items() if entry.at(step)}
-    groups, match = _pairs(theirs, ours, list(scaled.values()), step)
+    scaled = [entry for entry in task.scaled(reference).values() if entry.at(step)]
     settings = [setting for setting in SETTINGS if setting != FRONTIER or len(scaled) > FEWEST_SCALES]
-    found = []
+    names = (task.name, arm.label, reference.label)
+    return list(_effects(names, _Side(ours, step), _Side(theirs, step), settings, scaled))
+
+
+def effects_against(
+    task: TaskOutcomes, step: int, arm: Arm, name: str, entry: Entry, entry_step: int | None = None
+) -> list[Effect]:
+    """The same against a baseline, or an untrained learned optimizer, at an inner step of its own if need be."""
+    ours = task.main(arm)
+    if ours is None:
+        return []
+    theirs = _Side(entry, step if entry_step is None else entry_step)
+    return list(_effects((task.name, arm.label, name), _Side(ours, step), theirs, (EQUAL_STEPS, MATCHED_LOSS), ()))
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of two that are compared, and the inner step at which it is looked at."""
+
+    entry: Entry
+    step: int
+
+
+def _effects(
+    names: tuple[str, str, str], ours: _Side, theirs: _Side, settings: Iterable[str], scaled: Sequence[Entry]
+) -> Iterator[Effect]:
+    """`names`: of the task, the arm and the reference."""
+    groups, match = _pairs(theirs, ours, scaled)
+    task, arm, reference = names
+    one_opponent = theirs.entry.arm is None
+    lost = {key: {n: float(p.arm.diverged) - p.reference.diverged for n, p in g.items()} for key, g in groups.items()}
+    divergence = t_interval(lost, one_opponent=one_opponent)
     for setting in settings:
-        for figure in _figures(groups):
+        for figure in _figures(groups.values()):
             if setting == EQUAL_STEPS or figure != TRAIN_LOSS:
-                effect = Effect(
-                    task.name,
-                    step,
-                    arm.label,
-                    reference.label,
+                kind = RATIO if figure.name in RATIOS else DIFFERENCE
+                values, outside, left_out = _values(groups, setting, figure, kind)
+                interval = t_interval(values, one_opponent=one_opponent)
+                yield Effect(
+                    task,
+                    ours.step,
+                    arm,
+                    reference,
                     setting,
                     figure,
-                    *_effect(groups, setting, figure),
+                    kind,
+                    exponential(interval) if kind == RATIO else interval,
+                    outside,
+                    left_out,
+                    verdict(interval, nothing=0.0),
                     match,
+                    divergence,
+                    values,
                 )
-                found.append(effect)
-    return found
 
 
 def has_frontier(task: TaskOutcomes, step: int, reference: Arm) -> bool:
@@ -100,26 +141,24 @@ def has_frontier(task: TaskOutcomes, step: int, reference: Arm) -> bool:
     return sum(bool(entry.at(step)) for entry in task.scaled(reference).values()) > FEWEST_SCALES
 
 
-def _pairs(reference: Entry, arm: Entry, scaled: list[Entry], step: int) -> tuple[list[list[Pair]], bool]:
-    """The pairs of every pair of meta-seeds, and whether these are the same."""
-    theirs, ours = reference.at(step), arm.at(step)
-    shared = [(seed, seed) for seed in theirs if seed in ours]
-    in_order = zip(sorted(theirs, key=_order), sorted(ours, key=_order), strict=False)
-    groups = []
+def _pairs(theirs: _Side, ours: _Side, scaled: Sequence[Entry]) -> tuple[Groups, bool]:
+    """The pairs of every pair of meta-seeds, by the arm's, and whether these are the same."""
+    reference, arm = theirs.entry.at(theirs.step), ours.entry.at(ours.step)
+    shared = [(seed if seed in reference else None, seed) for seed in arm if seed in reference or None in reference]
+    in_order = zip(sorted(reference, key=_order), sorted(arm, key=_order), strict=False)
+    groups: Groups = {}
     for their_seed, our_seed in shared or in_order:
-        groups.append(
-            [
-                Pair(
-                    theirs[their_seed][seed],
-                    ours[our_seed][seed],
-                    reference.path(their_seed, seed, step),
-                    arm.path(our_seed, seed, step),
-                    [there[seed] for entry in scaled if seed in (there := entry.at(step).get(their_seed, {}))],
-                )
-                for seed in theirs[their_seed]
-                if seed in ours[our_seed]
-            ]
-        )
+        groups[our_seed] = {
+            seed: Pair(
+                reference[their_seed][seed],
+                arm[our_seed][seed],
+                theirs.entry.path(their_seed, seed, theirs.step),
+                ours.entry.path(our_seed, seed, ours.step),
+                [there[seed] for entry in scaled if seed in (there := entry.at(theirs.step).get(their_seed, {}))],
+            )
+            for seed in reference[their_seed]
+            if seed in arm[our_seed]
+        }
     return groups, bool(shared)
 
 
@@ -127,12 +166,14 @@ def _order(seed: int | str | None) -> tuple[bool, int, str]:
     return isinstance(seed, str), seed if isinstance(seed, int) else 0, str(seed)
 
 
-def _figures(groups: Iterable[Iterable[Pair]]) -> list[Figure]:
-    """The figures that are compared: those that both have."""
+def _figures(groups: Iterable[Mapping[int, Pair]]) -> list[Figure]:
+    """The figures that are compared: those that both have, or one of them where the other diverged."""
     there: set[Figure] = set()
     for group in groups:
-        for pair in group:
+        for pair in group.values():
             there |= pair.reference.figures.keys() & pair.arm.figures.keys()
+            there |= pair.reference.figures.keys() if pair.arm.diverged else set()
+            there |= pair.arm.figures.keys() if pair.reference.diverged else set()
     plain = [Figure(name) for name in DIFFERENCES]
     radii = sorted({figure.radius for figure in there if figure.radius}, key=float)
     return [
@@ -140,14 +181,13 @@ def _figures(groups: Iterable[Iterable[Pair]]) -> list[Figure]:
     ]
 
 
-def _effect(groups: list[list[Pair]], setting: str, figure: Figure) -> tuple[str, Interval, int, int, str]:
-    """Kind, interval, pairs outside, pairs left out, verdict."""
-    kind = RATIO if figure.name in RATIOS else DIFFERENCE
+def _values(groups: Groups, setting: str, figure: Figure, kind: str) -> tuple[Values, int, int]:
+    """The differences; how many pairs are outside; and how many are left out."""
     outside = left_out = 0
-    values: list[list[float]] = []
-    for group in groups:
-        values.append([])
-        for pair in group:
+    values: dict[MetaSeed, dict[int, float]] = {}
+    for meta_seed, group in groups.items():
+        own = values.setdefault(meta_seed, {})
+        for seed, pair in group.items():
             try:
                 found = None if pair.reference.diverged or pair.arm.diverged else METHODS[setting](pair, figure)
             except Outside:
@@ -156,10 +196,8 @@ def _effect(groups: list[list[Pair]], setting: str, figure: Figure) -> tuple[str
             if found is None or (kind == RATIO and min(found) <= 0):
                 left_out += 1
             else:
-                values[-1].append(_difference(*found, kind))
-    interval = bootstrap(values)
-    word = verdict(interval, nothing=0.0)
-    return kind, _exponential(interval) if kind == RATIO else interval, outside, left_out, word
+                own[seed] = _difference(*found, kind)
+    return values, outside, left_out
 
 
 def _difference(theirs: float, ours: float, kind: str) -> float:
@@ -168,48 +206,9 @@ def _difference(theirs: float, ours: float, kind: str) -> float:
     return math.log(ours) - math.log(theirs) if kind == RATIO else ours - theirs
 
 
-def _exponential(interval: Interval) -> Interval:
+def exponential(interval: Interval) -> Interval:
+    """Of logarithms of ratios, the ratios."""
     mean, low, high = (
         None if value is None else math.exp(min(value, 700.0)) for value in (interval.mean, interval.low, interval.high)
     )
     return replace(interval, mean=mean, low=low, high=high)
-
-
-def _at_equal_steps(pair: Pair, figure: Figure) -> Values | None:
-    theirs, ours = pair.reference.figures.get(figure), pair.arm.figures.get(figure)
-    return None if theirs is None or ours is None else (theirs, ours)
-
-
-def _at_matched_loss(pair: Pair, figure: Figure) -> Values | None:
-    ends = _at_equal_steps(pair, TRAIN_LOSS)
-    curves = [_polyline(path, figure) for path in (pair.reference_path, pair.arm_path)]
-    if ends is None or min(ends) <= 0 or not all(curves):
-        return None
-    theirs, ours = (at_first_crossing(curve, max(ends)) for curve in curves)
-    if theirs is None or ours is None:
-        raise Outside
-    return theirs, ours
-
-
-def _at_frontier(pair: Pair, figure: Figure) -> Values | None:
-    loss, ours = pair.arm.figures.get(TRAIN_LOSS, 0.0), pair.arm.figures.get(figure)
-    line = _polyline([outcome for outcome in pair.scaled if not outcome.diverged], figure)
-    if loss <= 0 or ours is None or len(line) < 2:
-        return None
-    passed = list(crossings(line, loss))
-    if not passed:
-        raise Outside
-    return max(passed) if figure.name == "test_accuracy" else min(passed), ours
-
-
-METHODS: Mapping[str, Callable[[Pair, Figure], Values | None]] = {
-    EQUAL_STEPS: _at_equal_steps,
-    MATCHED_LOSS: _at_matched_loss,
-    FRONTIER: _at_frontier,
-}
-
-
-def _polyline(outcomes: Iterable[Outcome], figure: Figure) -> list[Point]:
-    """Train loss and figure of those outcomes that have both."""
-    points = ((outcome.figures.get(TRAIN_LOSS), outcome.figures.get(figure)) for outcome in outcomes)
-    return [(loss, value) for loss, value in points if loss is not None and loss > 0 and value is not None]

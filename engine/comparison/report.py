@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.comparison.arms import Arm, ArmRun, SettingsTable, group_arms, reference_arm, settings_table
 from engine.comparison.outcomes import TaskOutcomes, collect, radii_of
-from engine.comparison.paired import EQUAL_STEPS, Effect, effects, has_frontier
+from engine.comparison.paired import EQUAL_STEPS, Effect, effects, has_frontier, more_diverged
 from engine.comparison.tables import Table, last_common_step, table
 from engine.errors import Problem, SettingsError
 from engine.results import mean
@@ -17,7 +17,7 @@ from engine.runs import RunReader
 from engine.settings import did_you_mean, show
 
 SHARE = "_penalty_share"
-ENOUGH_META_SEEDS = 5  # simulated with as much variance between as within: 1 in 4 for 2 meta-seeds, 1 in 8 for 5
+ENOUGH_META_SEEDS = 5  # with fewer, t-intervals are so wide that little but large differences is found
 LAST_PART = 10  # a penalty's share is averaged over the last tenth of the records
 
 
@@ -208,14 +208,20 @@ def _notes(
     single = sorted({effect.arm for effect in first if effect.interval.meta_seeds == 1})
     if single:
         notes.append(
-            f"one meta-seed only: {', '.join(single)}; intervals are over optimizee seeds, and say nothing about other "
-            "meta-seeds"
+            f"one meta-seed only: {', '.join(single)}; intervals are over optimizee seeds: they compare these very "
+            "runs, and say nothing about meta-training once more"
         )
     few = sorted({effect.arm for effect in first if 1 < effect.interval.meta_seeds < ENOUGH_META_SEEDS})
     if few:
         notes.append(
-            f"fewer than {ENOUGH_META_SEEDS} meta-seeds: {', '.join(few)}; bootstrap intervals over so few are too "
-            "narrow: where there is no difference, up to one verdict in four says that there is one"
+            f"fewer than {ENOUGH_META_SEEDS} meta-seeds: {', '.join(few)}; t-intervals over so few are wide: unclear "
+            "says little about whether there is a difference"
+        )
+    lost = sorted({f"{effect.arm} on {effect.task}" for effect in first if more_diverged(effect) > 0})
+    if lost:
+        notes.append(
+            f"clearly more optimizees diverged than with {reference.label}: {', '.join(lost)}; the pairs are of the "
+            "others alone"
         )
     unmatched = sorted({effect.arm for effect in first if not effect.meta_seeds_match})
     if unmatched:

@@ -1,25 +1,25 @@
-"""Means over seeds and bootstrap intervals of paired differences. The meta-seed is the unit of resampling."""
+"""Means over seeds, and t-intervals of paired differences: over meta-seeds wherever there are several.
+
+A percentile bootstrap over so few meta-seeds is too narrow (where nothing differs, one verdict in three or four at 2 of
+them, one in seven at 5); Student's t keeps its 5%.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.comparison.evaluations import Figure, Outcome
-from engine.results import CONFIDENCE, mean
+from engine.results import mean
 
-if TYPE_CHECKING:
-    from numpy import ndarray
-
-RESAMPLES = 10_000
-SEED = 20261121  # of the resampling: the same table every time
-FEWEST_PAIRS = 5  # with fewer an interval says nothing: at 3, one in four of no difference at all would be a verdict
+FEWEST_PAIRS = 5  # of one or two meta-seeds: with fewer an interval rests on next to nothing
+FEWEST_META_SEEDS = 3  # for the spread over meta-trainings to be seen at all
 ROUNDING = 1e-12  # relative difference that comes from arithmetic alone
-META_SEEDS, SEEDS = "meta-seeds", "seeds"
-KEPT_PAIRS = 400  # up to so many, the weights of the resamples are kept for the next figure
+META_SEEDS, SEEDS, BOTH = "meta-seeds", "seeds", "meta-seeds and seeds"
+Values = Mapping[Any, Mapping[int, float]]
+"""By meta-seed and optimizee seed."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over n pairs with its 95% bootstrap interval (None where there are no pairs).
+    """A mean over n pairs with its 95% t-interval (None where there is nothing to tell a spread by).
 
-    `over` says what was resampled: meta-seeds and the optimizee seeds within, or, with one meta-seed, these alone.
+    `over` says what the interval is over: the means of meta-seeds; optimizee seeds, where there is one meta-seed, so
+    that it says nothing about others; or the wider of both, against a baseline. `p`: of the two-sided t-test.
     """
 
     mean: float | None
@@ -45,6 +46,7 @@ class Interval:
     n: int
     meta_seeds: int
     over: str
+    p: float | None = None
 
 
 def cell(outcomes: Mapping[Any, Mapping[int, Outcome]], figure: Figure) -> Cell:
@@ -59,69 +61,61 @@ def cell(outcomes: Mapping[Any, Mapping[int, Outcome]], figure: Figure) -> Cell:
     return Cell(found.mean, found.ci95, found.n, META_SEEDS if several else SEEDS)
 
 
-def bootstrap(groups: Sequence[Sequence[float]]) -> Interval:
-    """The mean over meta-seeds of the means over their pairs, with a hierarchical percentile bootstrap interval.
+def t_interval(values: Values, *, one_opponent: bool = False) -> Interval:
+    """The mean over meta-seeds of the means over their optimizees, with its 95% t-interval.
 
-    `groups`: the paired values of each meta-seed. Meta-seeds are drawn with replacement, then pairs within each of
-    those drawn.
+    Over the means of meta-seeds; of one meta-seed, over its optimizees. `one_opponent`: differences from an optimizer
+    that has no meta-seeds. How it did on an optimizee is then part of the difference of every meta-seed, so the
+    interval is the wider of those over the means of meta-seeds and over the means of optimizees.
     """
-    groups = [group for group in groups if group]
-    counts = tuple(len(group) for group in groups)
-    over = META_SEEDS if len(groups) > 1 else SEEDS
+    groups = [dict(group) for group in values.values() if group]
+    by_meta_seed = [_average(group.values()) for group in groups]
+    optimizees = dict.fromkeys(seed for group in groups for seed in group)
+    by_optimizee = [_average(group[seed] for group in groups if seed in group) for seed in optimizees]
+    several = len(groups) > 1
+    over = (BOTH if one_opponent else META_SEEDS) if several else SEEDS
+    units = ([by_meta_seed] if several else []) + ([by_optimizee] if one_opponent or not several else [])
+    pairs = sum(map(len, groups))
     if not groups:
         return Interval(None, None, None, 0, 0, over)
-    import numpy as np
-
-    middle = math.fsum(math.fsum(group) / len(group) for group in groups) / len(groups)
-    values = np.concatenate([np.asarray(group, dtype=np.float64) for group in groups]) - middle
-    means = np.concatenate([weights @ values for weights in _weights(counts)])
-    tail = (1 - CONFIDENCE) / 2
-    noise = ROUNDING * max(abs(value) for group in groups for value in group)
-    ends = [middle + float(end) for end in np.quantile(means, [tail, 1 - tail])]
-    low, high = (0.0 if abs(end) <= noise else end for end in ends)  # no verdict comes from rounding
-    return Interval(middle, low, high, sum(counts), len(groups), over)
+    middle = _average(by_meta_seed)
+    if min(map(len, units)) < 2:
+        return Interval(middle, None, None, pairs, len(groups), over)
+    noise = ROUNDING * max(abs(value) for group in groups for value in group.values())
+    half = max(mean(unit).ci95 or 0.0 for unit in units)
+    low, high = (0.0 if abs(end) <= noise else end for end in (middle - half, middle + half))  # not from rounding
+    p = max(_p_value(middle, unit) for unit in units) if abs(middle) > noise else 1.0
+    return Interval(middle, low, high, pairs, len(groups), over, p)
 
 
-def _weights(counts: tuple[int, ...]) -> Iterator[ndarray]:
-    """The weight of every pair in every resample, [resamples, pairs], in portions that fit into memory."""
-    import numpy as np
-
-    pairs = sum(counts)
-    if pairs <= KEPT_PAIRS:
-        yield _kept_weights(counts)
-        return
-    rng = np.random.default_rng(SEED)
-    portion = max(1, RESAMPLES * KEPT_PAIRS // pairs)
-    for first in range(0, RESAMPLES, portion):
-        yield _draw(counts, min(portion, RESAMPLES - first), rng)
+def _average(values: Iterable[float]) -> float:
+    there = list(values)
+    return math.fsum(there) / len(there)
 
 
-@lru_cache(maxsize=8)
-def _kept_weights(counts: tuple[int, ...]) -> ndarray:
-    import numpy as np
+def _p_value(middle: float, unit: Sequence[float]) -> float:
+    """Of no difference, two-sided."""
+    from scipy.special import stdtr
 
-    return _draw(counts, RESAMPLES, np.random.default_rng(SEED))
+    average, n = _average(unit), len(unit)
+    error = math.sqrt(math.fsum((value - average) ** 2 for value in unit) / (n - 1) / n)
+    return 2 * float(stdtr(n - 1, -abs(middle) / error)) if error else 0.0
 
 
-def _draw(counts: tuple[int, ...], resamples: int, rng: Any) -> ndarray:
-    import numpy as np
-
-    groups, pairs = len(counts), sum(counts)
-    offsets = np.cumsum([0, *counts[:-1]])
-    drawn = rng.integers(0, groups, size=(resamples, groups))  # the meta-seed in every place of every resample
-    weights = np.zeros(resamples * pairs)
-    for place in range(groups):
-        for group, count in enumerate(counts):
-            rows = np.flatnonzero(drawn[:, place] == group)
-            within = rng.integers(0, count, size=(len(rows), count))
-            positions = (rows[:, None] * pairs + offsets[group] + within).ravel()
-            weights += np.bincount(positions, minlength=len(weights)) / (groups * count)
-    return weights.reshape(resamples, pairs)
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of several tests, corrected for their number (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected
 
 
 def verdict(interval: Interval, nothing: float) -> str:
     """lower, higher, unclear (the interval includes `nothing`, the value of no difference) or too few pairs."""
-    if interval.low is None or interval.high is None or interval.n < FEWEST_PAIRS:
+    is_thin = interval.n < FEWEST_PAIRS and interval.meta_seeds < FEWEST_META_SEEDS
+    if interval.low is None or interval.high is None or is_thin:
         return "too few pairs"
     if interval.high < nothing:
         return "lower"

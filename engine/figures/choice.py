@@ -13,7 +13,7 @@ from engine.figures.rule import update_rules
 
 LANDSCAPE = "landscape"
 FIGURES = ("meta-loss", "curves", "sharpness", "accuracy", "frontier", "rule", LANDSCAPE)
-INTERVALS = "means over optimizees with 95% bootstrap intervals over {seeds}"
+INTERVALS = "means over optimizees with 95% t-intervals over {seeds}"
 CAPTIONS = {
     "meta-loss": "Meta-training: moving median, and band from the 10% to the 90% quantile of the window.",
     "curves": "Train loss of optimizees along the inner steps: {intervals}.",
@@ -60,9 +60,10 @@ def blocks(found: Evaluated, figures: Sequence[str] = ()) -> list[Block]:
 
 
 def _caption(name: str, found: Evaluated) -> str:
-    several = any(len(entry.outcomes) > 1 for task in found.marks.values() for entry in task.trained.values())
-    seeds = "meta-seeds and optimizees" if several else "optimizees (one meta-seed)"
-    return CAPTIONS[name].format(intervals=INTERVALS.format(seeds=seeds))
+    counts = {len(entry.outcomes) for task in found.marks.values() for entry in task.trained.values()}
+    over = "meta-seeds" if max(counts, default=1) > 1 else "optimizees (one meta-seed)"
+    over += " (of two: from the one to the other)" if 2 in counts else ""
+    return CAPTIONS[name].format(intervals=INTERVALS.format(seeds=over))
 
 
 def _missing(name: str, found: Evaluated) -> str:

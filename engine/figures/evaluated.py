@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.comparison import Arm, ArmRun, Entry, Figure, Outcome, TaskOutcomes, bootstrap, collect, radii_of
+from engine.comparison import Arm, ArmRun, Entry, Figure, Outcome, TaskOutcomes, collect, radii_of, t_interval
 from engine.errors import LregError, printable
 from engine.figures.base import ARM, BASELINE, KINDS, UNTRAINED, Who, in_order
 from engine.reader import RunReader
@@ -15,7 +15,7 @@ from engine.reader import RunReader
 MOST_TASKS = 9
 TRAIN_LOSS = Figure("train_loss")
 Estimate = tuple[float, float, float]
-"""A mean over meta-seeds of the means over their optimizees, and the ends of its 95% bootstrap interval."""
+"""A mean over meta-seeds of the means over their optimizees, and the ends of its 95% t-interval (of one: itself)."""
 Outcomes = Mapping[Any, Mapping[int, Outcome]]
 """By meta-seed and optimizee seed."""
 
@@ -154,11 +154,28 @@ def _baseline_labels(found: Evaluated) -> list[str]:
 
 def estimate(outcomes: Outcomes, figure: Figure) -> Estimate | None:
     """Of the optimizees that did not diverge; None where nothing was measured."""
-    groups = [
-        [outcome.figures[figure] for outcome in seeds.values() if not outcome.diverged and figure in outcome.figures]
-        for seeds in outcomes.values()
-    ]
-    interval = bootstrap(groups)
-    if interval.mean is None or interval.low is None or interval.high is None:
+    interval = t_interval(_values(outcomes, figure))
+    if interval.mean is None:
         return None
+    if interval.low is None or interval.high is None:
+        return interval.mean, interval.mean, interval.mean
     return interval.mean, interval.low, interval.high
+
+
+def drawn(outcomes: Outcomes, figure: Figure) -> Estimate | None:
+    """The same for a figure. Of two meta-seeds, whose t-interval is 13 standard errors and would hide everything, the
+    means of both in place of its ends.
+    """
+    means = [math.fsum(own.values()) / len(own) for own in _values(outcomes, figure).values() if own]
+    return (sum(means) / 2, min(means), max(means)) if len(means) == 2 else estimate(outcomes, figure)
+
+
+def _values(outcomes: Outcomes, figure: Figure) -> dict[Any, dict[int, float]]:
+    return {
+        meta_seed: {
+            seed: outcome.figures[figure]
+            for seed, outcome in seeds.items()
+            if not outcome.diverged and figure in outcome.figures
+        }
+        for meta_seed, seeds in outcomes.items()
+    }

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from engine.comparison import Arm, Entry, Figure, TaskOutcomes, last_common_step, radii_of
 from engine.figures.base import ARM, Axis, Line, Panel, Point, Who
-from engine.figures.evaluated import TRAIN_LOSS, Estimate, Evaluated, Outcomes, estimate, everybody
+from engine.figures.evaluated import TRAIN_LOSS, Estimate, Evaluated, Outcomes, drawn, everybody
 
 TEST_ACCURACY = Figure("test_accuracy")
 
@@ -33,7 +33,7 @@ def _curve(who: Who, entry: Entry) -> Line | None:
         for steps in entry.outcomes.values()
     ]
     steps = sorted(step for step in set.intersection(*whole) if step > 0)  # no place for 0 on a logarithmic axis
-    points = {float(step): value for step in steps if (value := estimate(entry.at(step), TRAIN_LOSS)) is not None}
+    points = {float(step): value for step in steps if (value := drawn(entry.at(step), TRAIN_LOSS)) is not None}
     return _line(who, points, bars=False)
 
 
@@ -52,9 +52,7 @@ def sharpness(found: Evaluated) -> list[Panel]:
         for who, entry in everybody(found, task).items():
             radii = radii_of([task])
             at = {
-                float(r): value
-                for r in radii
-                if (value := estimate(entry.at(step), Figure("sharpness", r))) is not None
+                float(r): value for r in radii if (value := drawn(entry.at(step), Figure("sharpness", r))) is not None
             }
             positive = {radius: value for radius, value in at.items() if value[0] > 0}
             line = _line(who, positive, bars=True)
@@ -109,7 +107,7 @@ def scaled_arms(found: Evaluated) -> dict[Who, Arm]:
 def _frontier_line(who: Who, arm: Arm, task: TaskOutcomes, step: int, figure: Figure) -> Line | None:
     points: dict[float, tuple[Estimate, Estimate]] = {}
     for scale, entry in task.scaled(arm).items():
-        x, y = (estimate(entry.at(step), wanted) for wanted in (TRAIN_LOSS, figure))
+        x, y = (drawn(entry.at(step), wanted) for wanted in (TRAIN_LOSS, figure))
         if x is not None and y is not None and x[0] > 0 and y[0] > 0:
             points[scale] = x, y
     if len(points) < 2:
@@ -128,7 +126,7 @@ def _scatter(
         points = []
         for who, entry in everybody(found, task).items():
             at = entry.at(step)
-            middle = [estimate(at, figure) for figure in figures]
+            middle = [drawn(at, figure) for figure in figures]
             shown = all(
                 m is not None and (m[0] > 0 or axis.scale != "log") for m, axis in zip(middle, (x, y), strict=True)
             )

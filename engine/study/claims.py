@@ -1,51 +1,49 @@
-"""Claims: what papers say, what would decide it, and what a study has found. Every rule is written beside its verdict.
-
-A claim rests on findings: single comparisons with an interval. An interval that includes no difference is "not found",
-neither for nor against.
-"""
+"""Claims: what papers say, what would decide it, and what a study has found. Each rule stands beside its verdict."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from engine.comparison import Effect, Entry, Figure, Interval, Outcome, bootstrap, verdict
-from engine.comparison.paired import DIFFERENCE, RATIO
-from engine.comparison.tables import HIGHER_IS_BETTER
+from engine.comparison.statistics import FEWEST_META_SEEDS
 from engine.study import markdown
+from engine.study.findings import (
+    BETTER,
+    NOT_FOUND,
+    TOO_FEW,
+    TOO_FEW_META_SEEDS,
+    UNTESTED,
+    WORSE,
+    Finding,
+    corrected,
+)
 
 if TYPE_CHECKING:
     from engine.study.evidence import Evidence
 
-SUPPORTED, NOT_SUPPORTED, MIXED, NOT_TESTED = "supported", "not supported", "mixed", "not tested"
-BETTER, WORSE, NOT_FOUND, TOO_FEW = "better", "worse", "not found", "too few pairs"
-WORDS = {"unclear": NOT_FOUND, TOO_FEW: TOO_FEW}
-RULE = "supported: better in all comparisons; mixed: in some; not supported: in none"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One comparison. `row` and `column`: its place in the claim's table. `arms`: whose runs it rests on."""
-
-    row: str
-    column: str
-    word: str
-    shown: str = ""
-    arms: tuple[str, ...] = ()
-    task: str = ""
-    inner_step: int | None = None
-    setting: str = ""
-    figure: Figure | None = None
-    kind: str = DIFFERENCE
-    interval: Interval | None = None
+SUPPORTED, MIXED, NOT_TESTED = "supported", "mixed", "not tested"
+NOT_SUPPORTED = "not supported"  # no evidence for it
+CONTRADICTED = "contradicted"  # evidence against it
+WORDS = (BETTER, WORSE, NOT_FOUND, *UNTESTED)
+VERDICTS = (
+    "Verdicts, where a rule does not say otherwise. **Supported**: better in all comparisons, and none is missing; "
+    "**mixed**: better in some; **contradicted**: worse in some, better in none; **not supported**: neither was found, "
+    "so there is no evidence. A comparison is better or worse if its interval excludes no difference even after a Holm "
+    "correction for the number of the claim's comparisons (figures shown are not corrected), and if it has at least "
+    f"{FEWEST_META_SEEDS} meta-seeds. Where clearly more optimizees diverged under an arm than under its reference "
+    "(interval above 0, or over half of all) it is worse, whatever the others reached; where clearly fewer did, it is "
+    "better in accuracy and loss."
+)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim with its verdict. `source`: who makes it, and where it is read. `reason`: how the rule came out."""
+    """A claim with its verdict. `source`: who makes it, and where it is read. `reason`: how the rule came out.
+
+    `wants`: the arms that it is about. `waiting`: those of the arms it rests on of which something has not ended.
+    """
 
     name: str
     text: str
@@ -54,41 +52,62 @@ class Claim:
     verdict: str
     reason: str
     findings: tuple[Finding, ...] = ()
+    wants: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
 
     @property
     def counts(self) -> str:
         """How many comparisons came out how, short."""
         counts = Counter(finding.word for finding in self.findings)
-        return ", ".join(f"{counts[word]} {word}" for word in (BETTER, WORSE, NOT_FOUND, TOO_FEW) if counts[word])
+        return ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])
+
+    @property
+    def arms(self) -> set[str]:
+        """Whose runs it rests on, or would."""
+        return {*self.wants, *(arm for finding in self.findings for arm in finding.arms)}
 
 
 @dataclass(frozen=True)
 class Question:
-    """A claim before it is decided. `missing`: why there may be nothing to decide it by."""
+    """A claim before it is decided. `missing`: why there may be nothing to decide it by. `wants`: the arms that it is
+    about. `lacks`: what is not there of them, in words; then it is never wholly supported.
+    """
 
     name: str
     text: str
     source: str
     rule: str
     missing: str
+    wants: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
 
     def decided(self, findings: Iterable[Finding], remark: str = "") -> Claim:
-        """By counting: better in all comparisons, in some, in none. Those with too few pairs do not count."""
-        found = tuple(findings)
-        counts = Counter(finding.word for finding in found)
-        tested = len(found) - counts[TOO_FEW]
-        if not found:
-            return self._claim(NOT_TESTED, self.missing)
-        if not tested:
-            return self._claim(NOT_TESTED, said(found), found)
-        word = SUPPORTED if counts[BETTER] == tested else MIXED if counts[BETTER] else NOT_SUPPORTED
-        return self._claim(word, "; ".join(filter(None, [said(found), remark])), found)
+        """By counting: better in all comparisons, in some, in none; worse in some."""
+        found = corrected(tuple(findings))
+        words = Counter(finding.word for finding in found if finding.word not in UNTESTED)
+        if not words:
+            return self.because(NOT_TESTED, said(found) or self.missing, found)
+        if words[BETTER]:
+            word = SUPPORTED if words[BETTER] == words.total() else MIXED
+        else:
+            word = CONTRADICTED if words[WORSE] else NOT_SUPPORTED
+        return self.because(word, "; ".join(filter(None, [said(found), remark])), found)
 
-    def because(self, word: str, reason: str, findings: Iterable[Finding] = ()) -> Claim:
-        return self._claim(word, reason, tuple(findings))
+    def because(self, word: str, reason: str, findings: Sequence[Finding] = ()) -> Claim:
+        """A verdict with its reason; no more than mixed where something is missing, which the reason names."""
+        absent = [*self.lacks, *_untested(findings)] if word != NOT_TESTED else list(self.lacks)
+        word = MIXED if word == SUPPORTED and absent else word
+        whole = "; ".join(filter(None, [reason, f"missing: {', '.join(absent)}" if absent else ""]))
+        return Claim(self.name, self.text, self.source, self.rule, word, whole, tuple(findings), self.wants)
 
-    def _claim(self, word: str, reason: str, findings: tuple[Finding, ...] = ()) -> Claim:
-        return Claim(self.name, self.text, self.source, self.rule, word, reason, findings)
+
+def _untested(findings: Sequence[Finding]) -> list[str]:
+    """The arms of which some comparison could not be made."""
+    lost: dict[str, Counter[str]] = {}
+    for item in findings:
+        if item.word in UNTESTED:
+            lost.setdefault(item.arms[0], Counter())[item.word] += 1
+    return [f"{arm} ({word} in {n})" for arm, words in lost.items() for word, n in words.items()]
 
 
 def claims(evidence: Evidence) -> dict[str, list[Claim]]:
@@ -102,118 +121,19 @@ def claims(evidence: Evidence) -> dict[str, list[Claim]]:
     if paper == "xh":
         found["Claims of Learning to Learn with Smooth Regularization (ECCV 2022)"] = claims_xh.claims(evidence)
     found["Controls"] = claims_controls.claims(evidence)
-    return found
+    return {title: [_marked(claim, evidence) for claim in own] for title, own in found.items()}
+
+
+def _marked(claim: Claim, evidence: Evidence) -> Claim:
+    """With the arms of which something may still come."""
+    return replace(claim, waiting=tuple(arm for arm in evidence.planned if arm in evidence.waiting & claim.arms))
 
 
 def said(findings: Sequence[Finding]) -> str:
     """How the comparisons came out, in one line."""
     counts = Counter(finding.word for finding in findings)
     parts = [f"{word} in {counts[word]}" for word in (BETTER, WORSE, NOT_FOUND) if counts[word]]
-    few = f"{counts[TOO_FEW]} with too few pairs" if counts[TOO_FEW] else ""
-    tested = len(findings) - counts[TOO_FEW]
+    tested = sum(counts[word] for word in (BETTER, WORSE, NOT_FOUND))
     whole = f"{', '.join(parts)} of {markdown.count(tested, 'comparison')}" if parts else ""
-    return "; ".join(filter(None, [whole, few]))
-
-
-def judged(effect: Effect, row: str, column: str) -> Finding:
-    """An effect of an arm against its reference as a finding."""
-    return Finding(
-        row,
-        column,
-        word_for(effect.verdict, effect.figure),
-        shown_as(effect.figure, effect.kind, effect.interval),
-        (effect.arm, effect.reference),
-        effect.task,
-        effect.inner_step,
-        effect.setting,
-        effect.figure,
-        effect.kind,
-        effect.interval,
-    )
-
-
-def measured(
-    groups: Sequence[Sequence[float]], figure: Figure, row: str, column: str, *, kind: str = DIFFERENCE
-) -> Finding:
-    """A finding from paired differences by meta-seed; of a ratio, from the logarithms."""
-    interval = bootstrap(groups)
-    word = verdict(interval, nothing=0.0)
-    if kind == RATIO:
-        ends = (interval.mean, interval.low, interval.high)
-        mean, low, high = (None if end is None else math.exp(min(end, 700.0)) for end in ends)
-        interval = replace(interval, mean=mean, low=low, high=high)
-    shown = shown_as(figure, kind, interval)
-    return Finding(row, column, word_for(word, figure), shown, figure=figure, kind=kind, interval=interval)
-
-
-def word_for(verdict: str, figure: Figure) -> str:
-    """Lower or higher as better or worse."""
-    good = "higher" if figure.name in HIGHER_IS_BETTER else "lower"
-    return WORDS.get(verdict) or (BETTER if verdict == good else WORSE)
-
-
-def shown_as(figure: Figure, kind: str, interval: Interval) -> str:
-    """The middle of an interval, short: a ratio as x0.81, accuracy in points."""
-    if interval.mean is None:
-        return ""
-    if kind == RATIO:
-        return f"x{markdown.number(interval.mean)}"
-    if figure.name in HIGHER_IS_BETTER:
-        return f"{100 * interval.mean:+.2f}"
-    return ("+" if interval.mean > 0 else "") + markdown.number(interval.mean)
-
-
-def pairs(
-    one: Mapping[int | str | None, Mapping[int, Outcome]],
-    other: Mapping[int | str | None, Mapping[int, Outcome]],
-    value: Callable[[Outcome, Outcome], float | None],
-) -> list[list[float]]:
-    """The differences of two optimizers by meta-seed, where the same optimizee went well under both.
-
-    A hand-designed optimizer has no meta-seeds (None), and is paired with each.
-    """
-    groups = []
-    for meta_seed, seeds in one.items():
-        others = other.get(meta_seed, other.get(None, {}))
-        both = [(ours, others[seed]) for seed, ours in seeds.items() if seed in others]
-        found = [value(*pair) for pair in both if not any(outcome.diverged for outcome in pair)]
-        groups.append([difference for difference in found if difference is not None])
-    return groups
-
-
-def difference(figure: Figure) -> Callable[[Outcome, Outcome], float | None]:
-    """One - other in a figure."""
-
-    def of(one: Outcome, other: Outcome) -> float | None:
-        mine, its = one.figures.get(figure), other.figures.get(figure)
-        return None if mine is None or its is None else mine - its
-
-    return of
-
-
-def log_ratio(figure: Figure) -> Callable[[Outcome, Outcome], float | None]:
-    """log(one / other) in a figure that is positive."""
-
-    def of(one: Outcome, other: Outcome) -> float | None:
-        mine, its = one.figures.get(figure, 0.0), other.figures.get(figure, 0.0)
-        return math.log(mine) - math.log(its) if mine > 0 and its > 0 else None
-
-    return of
-
-
-def middle(entry: Entry, step: int, figure: Figure) -> float | None:
-    """The mean of a figure over meta-seeds and optimizees that did not diverge."""
-    values = [
-        outcome.figures[figure]
-        for seeds in entry.at(step).values()
-        for outcome in seeds.values()
-        if not outcome.diverged and figure in outcome.figures
-    ]
-    return math.fsum(values) / len(values) if values else None
-
-
-def spearman(one: Sequence[float], other: Sequence[float]) -> float:
-    """The rank correlation of two lists without ties."""
-    ranks = [[sorted(values).index(value) for value in values] for values in (one, other)]
-    n = len(one)
-    return 1 - 6 * sum((a - b) ** 2 for a, b in zip(*ranks, strict=True)) / (n * (n * n - 1))
+    few = [f"{counts[word]} with {word}" for word in (TOO_FEW, TOO_FEW_META_SEEDS) if counts[word]]
+    return "; ".join(filter(None, [whole, *few]))

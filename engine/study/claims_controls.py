@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.comparison import Entry, Figure
+from engine.comparison import Figure
 from engine.comparison.paired import EQUAL_STEPS, FRONTIER, MATCHED_LOSS
-from engine.study.claims import BETTER, RULE, Claim, Finding, Question, difference, judged, measured, pairs
+from engine.study.claims import Claim, Question
 from engine.study.evidence import TEST_ACCURACY, TRAIN_LOSS, Evidence
+from engine.study.findings import Finding, judged
 
 OURS = "ours"
 NORMALISED_DESCENT = "ngdm"
@@ -21,14 +22,14 @@ def scale(found: Evidence) -> Claim:
     """A penalty may do no more than change the size of the updates."""
     rule = (
         "sharpness at the arm's own train loss, against the lowest point of the curve that the reference arm, of the "
-        "same learned optimizer, traces when its updates are multiplied by constants: ratio's 95% interval below 1; "
-        f"{RULE}"
+        "same learned optimizer, traces when its updates are multiplied by constants: ratio's 95% interval below 1"
     )
     missing = "the reference arm was evaluated at fewer than two scales besides 1, or no arm of its kind has a penalty"
-    question = Question("K1", "penalties do more than a constant factor of the updates", OURS, rule, missing)
     sharpness, reference = Figure("sharpness", found.radius), found.plan.reference
-    pressed = [arm for arm in found.arms if not found.is_plain(arm) and not found.is_neutral(arm)]
+    pressed = [arm for arm in found.planned if not found.is_plain(arm) and not found.is_neutral(arm)]
     alike = [arm for arm in pressed if found.kind(arm) == found.kind(reference)]  # else the kind makes the difference
+    wants, text = (*alike, reference), "penalties do more than a constant factor of the updates"
+    question = Question("K1", text, OURS, rule, missing, wants, tuple(found.lacking(wants, found.tasks)))
     return question.decided(
         judged(effect, task, arm)
         for task in found.tasks
@@ -40,20 +41,26 @@ def scale(found: Evidence) -> Claim:
 def reweighting(found: Evidence) -> Claim:
     """A penalty also multiplies the meta-loss."""
     rule = (
-        "sharpness at matched train loss and test accuracy at equal steps, against an arm whose penalty has a ball of "
-        f"radius 0, which is the loss once more; {RULE}"
+        "sharpness at matched train loss (ratio's 95% interval below 1) and test accuracy at equal steps (difference's "
+        "above 0), against an arm whose penalty has as much weight but a ball of radius 0, which is the loss once more"
     )
     missing = "no arm whose penalty has rho = 0 and the weight of the others, or none beside it"
-    question = Question("K2", "penalties do more than re-weight the meta-loss", OURS, rule, missing)
-    return question.decided(_against_neutral(found))
+    neutral = next((arm for arm in found.planned if found.is_neutral(arm)), None)
+    alike = [] if neutral is None else [arm for arm in found.regularised if _weights(found, arm, neutral)]
+    wants = (*alike, neutral) if neutral is not None and alike else ()
+    lacks = tuple(found.lacking(wants, found.tasks))
+    text = "penalties do more than re-weight the meta-loss"
+    question = Question("K2", text, OURS, rule, missing, wants, lacks)
+    return question.decided(_against_neutral(found, neutral, alike) if neutral is not None else ())
 
 
-def _against_neutral(found: Evidence) -> Iterator[Finding]:
-    neutral = next((arm for arm in found.arms if found.is_neutral(arm)), None)
-    if neutral is None:
-        return
-    names = set(found.penalties(neutral))
-    alike = [arm for arm in found.regularised if set(found.penalties(arm)) == names]
+def _weights(found: Evidence, arm: str, other: str) -> bool:
+    """Whether two arms have the same penalties with the same weights."""
+    one, two = ({n: values.get("weight") for n, values in found.penalties(name).items()} for name in (arm, other))
+    return one == two
+
+
+def _against_neutral(found: Evidence, neutral: str, alike: list[str]) -> Iterator[Finding]:
     settings = {
         "sharpness": (MATCHED_LOSS, Figure("sharpness", found.radius)),
         "accuracy": (EQUAL_STEPS, TEST_ACCURACY),
@@ -70,31 +77,22 @@ def untrained(found: Evidence) -> Claim:
     """An optimizer that cannot train is not worth regularising."""
     rule = (
         "train loss of the reference arm at equal steps, against its own fresh meta-parameters and against tuned "
-        f"normalised gradient descent ({NORMALISED_DESCENT}): paired difference's 95% interval below 0, or the other "
-        f"diverged in most optimizees and the arm in none; {RULE}"
+        f"normalised gradient descent ({NORMALISED_DESCENT}; the wider interval of that over meta-seeds and that over "
+        "optimizees): paired difference's 95% interval below 0"
     )
     missing = f"neither the untrained learned optimizer nor {NORMALISED_DESCENT} was evaluated"
-    question = Question("K3", "meta-training is worth it at all", OURS, rule, missing)
+    wants = (found.plan.reference,)
+    lacks = tuple(found.lacking(wants, found.tasks))
+    question = Question("K3", "meta-training is worth it at all", OURS, rule, missing, wants, lacks)
     return question.decided(finding for task in found.tasks for finding in _against_fresh(found, task))
 
 
 def _against_fresh(found: Evidence, task: str) -> Iterator[Finding]:
-    reference = found.plan.reference
-    outcomes, step = found.tasks[task], found.last(task)
-    ours = outcomes.main(found.arms[reference]) if reference in found.arms else None
+    reference, outcomes = found.plan.reference, found.tasks[task]
     others = {"untrained": outcomes.untrained.get(reference)}
     others[NORMALISED_DESCENT] = outcomes.baselines.get(NORMALISED_DESCENT)
     for name, entry in others.items():
-        if ours is None or entry is None or not ours.at(step) or not entry.at(step):
-            continue
-        finding = measured(pairs(ours.at(step), entry.at(step), difference(TRAIN_LOSS)), TRAIN_LOSS, task, name)
-        facts = {"arms": (reference, name), "task": task, "inner_step": step, "setting": EQUAL_STEPS}
-        if _diverged(entry, step) > 0.5 and not _diverged(ours, step):
-            facts |= {"word": BETTER, "shown": f"it diverged in {100 * _diverged(entry, step):.0f}%"}
-        yield Finding(**{**vars(finding), **facts})
-
-
-def _diverged(entry: Entry, step: int) -> float:
-    """Share of the optimizees."""
-    every = [outcome.diverged for seeds in entry.at(step).values() for outcome in seeds.values()]
-    return sum(every) / len(every)
+        if entry is not None:
+            effect = found.effect_against(task, reference, name, entry, EQUAL_STEPS, TRAIN_LOSS)
+            if effect is not None:
+                yield judged(effect, task, name)

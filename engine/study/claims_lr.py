@@ -7,37 +7,34 @@ as in the project's method; its abstract makes C1, C2, C3 and C9, summaries of i
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from engine.comparison import Effect, Figure
-from engine.comparison.paired import EQUAL_STEPS, MATCHED_LOSS, RATIO
-from engine.study import claims_sweep
-from engine.study.claims import (
-    BETTER,
-    MIXED,
-    NOT_FOUND,
-    NOT_SUPPORTED,
-    NOT_TESTED,
-    RULE,
-    SUPPORTED,
-    TOO_FEW,
-    WORSE,
-    Claim,
-    Finding,
-    Question,
-    difference,
-    judged,
-    log_ratio,
-    measured,
-    middle,
-    pairs,
-    spearman,
-)
+from engine.comparison import Effect, Figure, t_interval, verdict
+from engine.comparison.paired import EQUAL_STEPS, MATCHED_LOSS, RATIO, exponential
+from engine.comparison.statistics import FEWEST_META_SEEDS
+from engine.study import claims_explicit, claims_sweep
+from engine.study.claims import CONTRADICTED, MIXED, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Claim, Question, said
 from engine.study.evidence import TEST_ACCURACY, Evidence
+from engine.study.findings import (
+    BETTER,
+    NOT_FOUND,
+    TOO_FEW,
+    TOO_FEW_META_SEEDS,
+    UNTESTED,
+    WORSE,
+    Finding,
+    corrected,
+    judged,
+    middle,
+    outlived,
+    shown_as,
+    spearman,
+    word_for,
+    word_of,
+)
 from engine.transfer_plan import GRID
 
 DIRECT, SUMMARY = "the paper's abstract", "a summary of the paper"
-EXPLICIT = ("sam-", "gsam-", "gam-")  # baselines with a penalty of their own
 NO_ARMS = "no arm with a geometric penalty was evaluated on a task together with its arm without one"
 HARD = ("cifar10/cnn", "cifar10/conv3")
 
@@ -48,26 +45,31 @@ def claims(found: Evidence) -> list[Claim]:
         *(make(found) for make in makers),
         claims_sweep.radius_sweep(found),
         claims_sweep.stability(found),
-        explicit(found),
+        claims_explicit.explicit(found),
     ]
 
 
+def _question(
+    found: Evidence, name: str, text: str, source: str, rule: str, tasks: Iterable[str], missing: str = NO_ARMS
+) -> Question:
+    """About the regularised arms and those that they are compared with, on some tasks."""
+    arms = found.regularised
+    wants = tuple(dict.fromkeys([*arms, *map(found.plain_of, arms)]))
+    return Question(name, text, source, rule, missing, wants, tuple(found.lacking(wants, tasks)))
+
+
 def accuracy(found: Evidence) -> Claim:
-    rule = f"paired difference of test accuracy at equal steps, its 95% interval above 0; {RULE}"
-    question = Question(
-        "C1", "regularised learned optimizers beat unregularised ones in test accuracy", DIRECT, rule, NO_ARMS
-    )
-    return question.decided(_accuracies(found, found.tasks))
+    rule = "paired difference of test accuracy at equal steps, its 95% interval above 0"
+    text = "regularised learned optimizers beat unregularised ones in test accuracy"
+    return _question(found, "C1", text, DIRECT, rule, found.tasks).decided(_accuracies(found, found.tasks))
 
 
 def flatness(found: Evidence) -> Claim:
     rule = (
         "ratio of sharpness and of the largest gradient norm within the ball at matched train loss, its 95% interval "
-        f"below 1; {RULE}"
+        "below 1"
     )
-    question = Question(
-        "C2", "without a regulariser at test time they still find flatter minima", DIRECT, rule, NO_ARMS
-    )
+    text = "without a regulariser at test time they still find flatter minima"
     figures = {"sharpness": "sharpness", "max_grad_norm": "max gradient norm"}
     findings = [
         judged(effect, f"{task}, {words}", arm)
@@ -75,12 +77,12 @@ def flatness(found: Evidence) -> Claim:
         for name, words in figures.items()
         for arm, effect in _effects(found, task, MATCHED_LOSS, Figure(name, found.radius))
     ]
+    question = _question(found, "C2", text, DIRECT, rule, found.tasks)
     return question.decided(findings, f"radius {found.radius}" if found.radius else "")
 
 
 def transfer(found: Evidence) -> Claim:
-    rule = f"C1's accuracy and C2's sharpness on every task but that of meta-training; {RULE}"
-    question = Question("C3", "the effect transfers across data sets and networks", DIRECT, rule, NO_ARMS)
+    rule = "C1's accuracy and C2's sharpness on every task but that of meta-training"
     unseen = [task for task in found.tasks if task.partition(" ")[0] not in found.meta_trained_on()]
     findings = [
         *(_renamed(finding, "accuracy") for finding in _accuracies(found, unseen)),
@@ -92,16 +94,17 @@ def transfer(found: Evidence) -> Claim:
     ]
     missing = [name for name in GRID if name not in {finding.task.partition(" ")[0] for finding in findings}]
     missing = [name for name in missing if name not in found.meta_trained_on()]
+    question = _question(found, "C3", "the effect transfers across data sets and networks", DIRECT, rule, unseen)
     return question.decided(findings, f"of the paper's grid not tested: {', '.join(missing)}" if missing else "")
 
 
 def radii(found: Evidence) -> Claim:
     rule = (
         "where sharpness at matched train loss is lower at some radius, it is lower at all (better), at some only (not "
-        f"found), or higher at another (worse); {RULE}"
+        "found), or higher at another (worse)"
     )
     missing = "no arm is flatter than its arm without a penalty at any radius, so there is nothing that could hold"
-    question = Question("C4", "the effect holds over all radii", SUMMARY, rule, missing)
+    question = _question(found, "C4", "the effect holds over all radii", SUMMARY, rule, found.tasks, missing)
     if len(found.radii) < 2:
         return question.because(NOT_TESTED, "sharpness was measured at fewer than two radii")
     agreement = _rank_agreement(found)
@@ -117,14 +120,21 @@ def radii(found: Evidence) -> Claim:
 
 
 def _over_radii(found: Evidence, task: str, arm: str) -> Finding | None:
-    plain = found.plain_of(arm)
-    effects = [found.effect(task, arm, plain, MATCHED_LOSS, Figure("sharpness", radius)) for radius in found.radii]
-    words = [effect.verdict for effect in effects if effect is not None and effect.verdict != TOO_FEW]
-    if len(words) < 2 or "lower" not in words:
+    plain, figures = found.plain_of(arm), [Figure("sharpness", radius) for radius in found.radii]
+    effects = [found.effect(task, arm, plain, MATCHED_LOSS, figure) for figure in figures]
+    words = [(word_of(effect), effect.interval.p) for effect in effects if effect is not None]
+    there = [(word, p) for word, p in words if word not in UNTESTED]
+    flatter = sum(word == BETTER for word, _ in there)
+    where = ((arm, plain), task, found.last(task), MATCHED_LOSS, Figure("sharpness"))
+    if words and not there:
+        return Finding(task, arm, words[0][0], "", *where)
+    if len(there) < 2 or not flatter:
         return None
-    word = WORSE if "higher" in words else BETTER if words.count("lower") == len(words) else NOT_FOUND
-    shown = f"{words.count('lower')} of {len(words)}"
-    return Finding(task, arm, word, shown, (arm, plain), task, found.last(task), MATCHED_LOSS, Figure("sharpness"))
+    sharper = [p for word, p in there if word == WORSE and p is not None]
+    word = WORSE if sharper else BETTER if flatter == len(there) else NOT_FOUND
+    # all radii are as sure as the least sure of them; one where it is sharper is enough against
+    p = min(sharper) if sharper else max(p for _, p in there if p is not None)
+    return Finding(task, arm, word, f"{flatter} of {len(there)}", *where, p=p)
 
 
 def _rank_agreement(found: Evidence) -> float | None:
@@ -142,94 +152,65 @@ def _rank_agreement(found: Evidence) -> float | None:
 
 def sharp_landscapes(found: Evidence) -> Claim:
     rule = (
-        "mlp-relu against mlp on each data set: the effect's 95% interval (accuracy at equal steps; sharpness ratio at "
-        f"matched train loss) lies wholly on the better side of the other's; {RULE}"
+        "mlp-relu against mlp on each data set: the effect of the one less that of the other, paired by meta-seed "
+        "(accuracy at equal steps, its 95% interval above 0; sharpness ratio at matched train loss, below 1)"
     )
     missing = "no data set on which both mlp and mlp-relu were evaluated"
-    question = Question("C5", "the advantage is largest on sharp landscapes such as MLP-ReLU", SUMMARY, rule, missing)
+    pairs = {task: task.replace("/mlp", "/mlp-relu") for task in found.tasks if task.partition(" ")[0].endswith("/mlp")}
+    pairs = {task: sharp for task, sharp in pairs.items() if sharp in found.tasks}
     settings = {"accuracy": (EQUAL_STEPS, TEST_ACCURACY)}
     settings |= {"sharpness": (MATCHED_LOSS, Figure("sharpness", found.radius))} if found.radius else {}
     findings = []
-    for task in found.tasks:
-        sharp = task.replace("/mlp", "/mlp-relu")
-        if task.partition(" ")[0].endswith("/mlp") and sharp in found.tasks:
-            for words, how in settings.items():
-                there = dict(_effects(found, sharp, *how))
-                both = [(arm, there[arm], effect) for arm, effect in _effects(found, task, *how) if arm in there]
-                findings += [_larger(*item, f"{task.partition('/')[0]}, {words}") for item in both]
-    return question.decided(findings)
+    for task, sharp in pairs.items():
+        for words, how in settings.items():
+            there = dict(_effects(found, sharp, *how))
+            both = [(arm, there[arm], effect) for arm, effect in _effects(found, task, *how) if arm in there]
+            findings += [_larger(*item, f"{task.partition('/')[0]}, {words}") for item in both]
+    text = "the advantage is largest on sharp landscapes such as MLP-ReLU"
+    return _question(found, "C5", text, SUMMARY, rule, [*pairs, *pairs.values()], missing).decided(findings)
 
 
 def _larger(arm: str, sharp: Effect, usual: Effect, row: str) -> Finding:
     """Whether the effect on the sharp landscape is better than on the usual one."""
-    finding = judged(sharp, row, arm)
-    sign = 1 if sharp.figure == TEST_ACCURACY else -1
-    ends = [sign * end for effect in (sharp, usual) for end in _ends(effect)]
-    few = TOO_FEW in (sharp.verdict, usual.verdict) or len(ends) < 4
-    if few:
-        word = TOO_FEW
+    there = [(seed, sharp.values[seed], usual.values.get(seed)) for seed in sharp.values]
+    means = {seed: {0: _mean(ours) - _mean(theirs)} for seed, ours, theirs in there if ours and theirs}
+    interval = t_interval(means)
+    if sharp.divergence.meta_seeds < FEWEST_META_SEEDS:
+        word = TOO_FEW_META_SEEDS
+    elif outlived(sharp) == WORSE:
+        word = WORSE
     else:
-        word = BETTER if min(ends[:2]) > max(ends[2:]) else WORSE if max(ends[:2]) < min(ends[2:]) else NOT_FOUND
-    shown = f"{judged(usual, row, arm).shown} to {finding.shown}"
-    return Finding(row, arm, word, shown, finding.arms, sharp.task, sharp.inner_step, sharp.setting, sharp.figure)
+        word = TOO_FEW if outlived(usual) == WORSE else word_for(verdict(interval, nothing=0.0), sharp.figure)
+    shown = " to ".join(shown_as(sharp.figure, sharp.kind, effect.interval) for effect in (usual, sharp))
+    interval = exponential(interval) if sharp.kind == RATIO else interval
+    where = ((sharp.arm, sharp.reference), sharp.task, sharp.inner_step, sharp.setting, sharp.figure, sharp.kind)
+    return Finding(row, arm, word, shown, *where, interval, None if outlived(sharp) else interval.p)
 
 
-def _ends(effect: Effect) -> list[float]:
-    return [end for end in (effect.interval.low, effect.interval.high) if end is not None]
+def _mean(values: Mapping[int, float]) -> float:
+    return sum(values.values()) / len(values)
 
 
 def hard_task(found: Evidence) -> Claim:
     rule = (
-        "on CIFAR-10 with a CNN, accuracy at equal steps: supported if neither all arms are better nor all worse, and "
-        "gam is not better; not supported if all are better or all worse; else mixed"
+        "on CIFAR-10 with a CNN, accuracy at equal steps: supported if gam is worse and not every arm is; contradicted "
+        "if every arm is better; not supported if nothing was found; else mixed"
     )
     tasks = [task for task in found.tasks if task.partition(" ")[0] in HARD]
-    missing = f"{' or '.join(HARD)} was not evaluated"
-    question = Question("C6", "inconclusive on CIFAR-10 with a CNN; GAM fails there", SUMMARY, rule, missing)
-    findings = list(_accuracies(found, tasks))
-    words = {finding.word for finding in findings if finding.word != TOO_FEW}
-    claim = question.decided(findings)
+    text, missing = "inconclusive on CIFAR-10 with a CNN; GAM fails there", f"{' or '.join(HARD)} was not evaluated"
+    question = _question(found, "C6", text, SUMMARY, rule, tasks, missing)
+    findings = corrected(tuple(_accuracies(found, tasks)))
+    words = {item.word for item in findings} - set(UNTESTED)
+    gam = {item.word for item in findings if "gam" in found.penalties(item.column)} - set(UNTESTED)
     if not words:
-        return claim
-    gam = any(finding.word == BETTER and "gam" in found.penalties(finding.column) for finding in findings)
-    word = NOT_SUPPORTED if words in ({BETTER}, {WORSE}) else MIXED if gam else SUPPORTED
-    return question.because(word, claim.reason, findings)
-
-
-def explicit(found: Evidence) -> Claim:
-    rule = (
-        "test accuracy and sharpness against the hand-designed optimizer with an explicit SAM, GSAM or GAM (the one of "
-        f"least validation loss on the task), both after as many forward/backward passes; {RULE}"
-    )
-    missing = "no baseline with an explicit penalty was measured where it has had as many passes"
-    question = Question("C9", "they reduce the need for explicit regularisers", DIRECT, rule, missing)
-    return question.decided(finding for task in found.tasks for finding in _against_explicit(found, task))
-
-
-def _against_explicit(found: Evidence, task: str) -> Iterator[Finding]:
-    step, outcomes = found.last(task), found.tasks[task]
-    candidates = []
-    for name, entry in outcomes.baselines.items():
-        at = step // entry.facts_at(step).passes_per_step
-        loss = middle(entry, at, Figure("validation_loss"))
-        if name.startswith(EXPLICIT) and loss is not None:
-            candidates.append((loss, name, entry.at(at)))
-    if not candidates:
-        return
-    _, name, theirs = min(candidates, key=lambda item: item[:2])
-    for arm in found.regularised:
-        main = outcomes.main(found.arms[arm])
-        if main is None or not main.at(step):
-            continue
-        ours, sharpness = main.at(step), Figure("sharpness", found.radius)
-        both = [
-            measured(pairs(ours, theirs, difference(TEST_ACCURACY)), TEST_ACCURACY, f"{task}, accuracy", arm),
-            measured(pairs(ours, theirs, log_ratio(sharpness)), sharpness, f"{task}, sharpness", arm, kind=RATIO),
-        ]
-        for item in both:
-            yield Finding(
-                **{**vars(item), "arms": (arm, name), "task": task, "inner_step": step, "setting": "equal passes"}
-            )
+        return question.decided(findings)
+    if words == {BETTER}:
+        word = CONTRADICTED
+    elif words == {NOT_FOUND}:
+        word = NOT_SUPPORTED
+    else:
+        word = SUPPORTED if gam == {WORSE} and words != {WORSE} else MIXED
+    return question.because(word, said(findings) + ("" if gam else "; no arm with gam among them"), findings)
 
 
 def _effects(found: Evidence, task: str, setting: str, figure: Figure) -> Iterator[tuple[str, Effect]]:

@@ -6,36 +6,46 @@ import itertools
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from engine.comparison import Figure, Interval
-from engine.comparison.paired import RATIO
-from engine.comparison.statistics import META_SEEDS
+from engine.comparison.paired import DIFFERENCE, RATIO
+from engine.comparison.statistics import FEWEST_META_SEEDS, META_SEEDS
 from engine.reader import RunReader
 from engine.results import CONFIDENCE, at_horizon, by_horizon, common_horizon
 from engine.settings import show
-from engine.study.claims import BETTER, NOT_FOUND, RULE, TOO_FEW, WORSE, Claim, Finding, Question, measured, shown_as
+from engine.study.claims import Claim, Question
 from engine.study.evidence import Evidence
+from engine.study.findings import (
+    BETTER,
+    NOT_FOUND,
+    TOO_FEW_META_SEEDS,
+    WORSE,
+    Finding,
+    log_ratios,
+    measured,
+    shown_as,
+)
 from engine.study.plan import ArmPlan
 from engine.study.state import Candidate
+from engine.study.twins import Twin
 
 BALANCED = 0.01  # the rho that the paper is said to have found balanced
+BySeed = dict[int | str | None, float]
 NEAR = 1.5  # a rho within this factor of it stands for it
-FEWEST = 3  # meta-seeds, for a standard deviation
 
 
 def radius_sweep(found: Evidence) -> Claim:
     """C7: sharpness at the end of meta-training, where every candidate has it, not only the winners."""
     rule = (
-        "sharpness at the last evaluation of meta-training over as many inner steps as all of the axis reached: "
-        "that of rho near 0.01 over that of the smallest and of the greatest rho, paired by meta-seed, its 95% "
-        f"interval below 1; {RULE}"
+        "sharpness at the last evaluation of meta-training over as many inner steps as all of the axis reached: that "
+        "of rho near 0.01 over that of the smallest and of the greatest rho, paired by meta-seed, its 95% interval "
+        "below 1"
     )
     missing = "no arm sweeps rho with a value near 0.01 between others"
-    question = Question(
-        "C7", "a small rho misses, a large one spans minima; 0.01 is balanced", "a summary of the paper", rule, missing
-    )
-    return question.decided(
+    text, source = "a small rho misses, a large one spans minima; 0.01 is balanced", "a summary of the paper"
+    return Question("C7", text, source, rule, missing).decided(
         finding for arm in found.plan.arms for axis in arm.axes for finding in _sweep(found, arm, axis.key)
     )
 
@@ -61,14 +71,12 @@ def _sweep(found: Evidence, arm: ArmPlan, key: str) -> Iterator[Finding]:
                 )
 
 
-def _flatter(ours: Mapping[int, float], theirs: Mapping[int, float], arm: str, row: str, column: str) -> Finding:
-    both = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
-    logs = [[math.log(a) - math.log(b)] for a, b in both if a > 0 and b > 0]
-    finding = measured(logs, Figure("sharpness"), row, column, kind=RATIO)
-    return Finding(**{**vars(finding), "arms": (arm,), "setting": "end of meta-training"})
+def _flatter(ours: BySeed, theirs: BySeed, arm: str, row: str, column: str) -> Finding:
+    finding = measured(log_ratios(ours, theirs), Figure("sharpness"), row, column, RATIO)
+    return replace(finding, arms=(arm,), setting="end of meta-training")
 
 
-def _of_each(candidates: Iterable[Candidate], metric: str) -> list[dict[int, float]]:
+def _of_each(candidates: Iterable[Candidate], metric: str) -> list[BySeed]:
     """A metric of each candidate by meta-seed, of the runs that have finished: as far as all of them were evaluated."""
     read = [
         {cell.cell.seed: by_horizon(cell.run, metric) for cell in candidate.cells if cell.state == "finished"}
@@ -79,9 +87,9 @@ def _of_each(candidates: Iterable[Candidate], metric: str) -> list[dict[int, flo
     return [{seed: value for seed, value in candidate.items() if value is not None} for candidate in at]
 
 
-def _at_the_end(candidate: Candidate, metric: str) -> dict[int, float]:
+def _at_the_end(candidate: Candidate, metric: str) -> BySeed:
     """The newest value of a metric by meta-seed, of the runs that have finished."""
-    found = {}
+    found: BySeed = {}
     for cell in candidate.cells:
         value = _latest(cell.run).get(metric) if cell.state == "finished" else None
         if value is not None:
@@ -96,37 +104,37 @@ def _latest(run: RunReader) -> Mapping[str, Any]:
 def stability(found: Evidence) -> Claim:
     """C8: the spread over meta-seeds, and how many unrolls diverged."""
     rule = (
-        "each arm with smooth against the same arm without: variance over meta-seeds of the metric that winners are "
-        "picked by (F interval of its ratio below 1), and diverged unrolls in meta-training (paired by meta-seed, 95% "
-        f"interval below 0; left out where none diverged); {RULE}"
+        "each arm with smooth against its twin, the candidate without smooth whose other penalties have the same "
+        "values: variance over meta-seeds of the metric that winners are picked by (F interval of its ratio below 1), "
+        "and diverged unrolls in meta-training (paired by meta-seed, 95% interval below 0; left out where none did)"
     )
-    missing = "no arm with smooth beside the same arm without it"
-    source = "a summary of the paper; Xiong and Hsieh"
-    question = Question("C8", "smoothing stabilises meta-training", source, rule, missing)
-    return question.decided(
-        itertools.chain.from_iterable(_calmer(found, smooth, plain) for smooth, plain in found.smoothed())
-    )
+    source, missing = "a summary of the paper; Xiong and Hsieh", "no arm with smooth beside the same arm without it"
+    wants = tuple(found.smoothed)
+    lacks = (*found.lacking(wants), *found.without_twin())
+    question = Question("C8", "smoothing stabilises meta-training", source, rule, missing, wants, lacks)
+    pairs = [twin for twin in found.twins.values() if twin is not None]
+    return question.decided(itertools.chain.from_iterable(_calmer(found, twin) for twin in pairs))
 
 
-def _calmer(found: Evidence, smooth: str, plain: str) -> Iterator[Finding]:
-    ours, theirs = found.winners[smooth], found.winners[plain]
-    row = f"{smooth} against {plain}"
+def _calmer(found: Evidence, twin: Twin) -> Iterator[Finding]:
+    ours, theirs = found.winners[twin.arm], twin.candidate
+    row, arms = f"{twin.arm} against {twin.label}", (twin.arm, twin.label)
     values = [list(by_seed.values()) for by_seed in _of_each((ours, theirs), found.plan.pick.metric)]
-    yield _spread(values[0], values[1], row, (smooth, plain))
+    yield _spread(values[0], values[1], row, arms)
     lost, theirs_lost = (_at_the_end(candidate, "diverged") for candidate in (ours, theirs))
-    both = [(lost[seed], theirs_lost[seed]) for seed in lost if seed in theirs_lost]
-    if any(a or b for a, b in both):
-        finding = measured([[a - b] for a, b in both], Figure("diverged"), row, "diverged unrolls")
-        yield Finding(**{**vars(finding), "arms": (smooth, plain), "setting": "end of meta-training"})
+    both = {seed: lost[seed] - theirs_lost[seed] for seed in lost if seed in theirs_lost}
+    if any(lost[seed] or theirs_lost[seed] for seed in both):
+        finding = measured(both, Figure("diverged"), row, "diverged unrolls", DIFFERENCE)
+        yield replace(finding, arms=arms, setting="end of meta-training")
 
 
 def _spread(ours: list[float], theirs: list[float], row: str, arms: tuple[str, str]) -> Finding:
     """The ratio of two variances over meta-seeds, with its F interval (of normally distributed values)."""
-    from scipy.special import fdtri
+    from scipy.special import fdtr, fdtri
 
     figure = Figure("variance over meta-seeds")
-    few = Finding(row, "variance", TOO_FEW, "", arms, setting="meta-seeds", figure=figure)
-    if min(len(ours), len(theirs)) < FEWEST:
+    few = Finding(row, "variance", TOO_FEW_META_SEEDS, "", arms, setting="meta-seeds", figure=figure)
+    if min(len(ours), len(theirs)) < FEWEST_META_SEEDS:
         return few
     mine, its = statistics.variance(ours), statistics.variance(theirs)
     if min(mine, its) <= 0:
@@ -134,7 +142,8 @@ def _spread(ours: list[float], theirs: list[float], row: str, arms: tuple[str, s
     ratio, tail = mine / its, (1 - CONFIDENCE) / 2
     quantiles = [float(fdtri(len(ours) - 1, len(theirs) - 1, share)) for share in (tail, 1 - tail)]
     n, low, high = min(len(ours), len(theirs)), ratio / quantiles[1], ratio / quantiles[0]
-    interval = Interval(ratio, low, high, n, n, META_SEEDS)
+    below = float(fdtr(len(ours) - 1, len(theirs) - 1, ratio))
+    interval = Interval(ratio, low, high, n, n, META_SEEDS, 2 * min(below, 1 - below))
     word = BETTER if high < 1 else WORSE if low > 1 else NOT_FOUND
     shown = shown_as(figure, RATIO, interval)
-    return Finding(row, "variance", word, shown, arms, "", None, "meta-seeds", figure, RATIO, interval)
+    return Finding(row, "variance", word, shown, arms, "", None, "meta-seeds", figure, RATIO, interval, interval.p)

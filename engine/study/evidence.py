@@ -5,7 +5,7 @@ The comparisons are those of `lreg compare` (engine.comparison), on the winners'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from engine.comparison import (
     Effect,
     Entry,
     Figure,
-    Outcome,
     TaskOutcomes,
     collect,
     effects,
+    effects_against,
     last_common_step,
     radii_of,
 )
@@ -27,37 +27,11 @@ from engine.errors import PresetError, RunError
 from engine.study.plan import StudyPlan
 from engine.study.snapshot import ENDED, Snapshot, Watcher
 from engine.study.state import Candidate, CellState, winners
+from engine.study.transfers import TransferState
+from engine.study.twins import Twin, twins
 
 TEST_ACCURACY, TRAIN_LOSS, TOP_EIGENVALUE = Figure("test_accuracy"), Figure("train_loss"), Figure("top_eigenvalue")
 Penalties = Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """What has trained optimizees on a task: an arm as it is, one that is scaled or untrained, or a baseline.
-
-    `step`: where it is looked at; of a baseline at equal passes fewer than the others' steps. `arm` is empty for a
-    baseline.
-    """
-
-    label: str
-    kind: str
-    arm: str
-    entry: Entry
-    step: int
-
-    @property
-    def outcomes(self) -> dict[int | str | None, dict[int, Outcome]]:
-        return self.entry.at(self.step)
-
-    @property
-    def every(self) -> list[Outcome]:
-        """The optimizees of all meta-seeds."""
-        return [outcome for seeds in self.outcomes.values() for outcome in seeds.values()]
-
-    @property
-    def diverged(self) -> int:
-        return sum(outcome.diverged for outcome in self.every)
 
 
 @dataclass
@@ -66,7 +40,7 @@ class Evidence:
 
     `arms` are those of the study that have a winner, with the winner's finished runs. `steps` are the inner steps shown
     of each task, ascending; the last is the one that claims are decided at. `radius` is the one to show where only one
-    is shown.
+    is shown. `twins` are by arm with smooth; `others` are those of them that are no winners, by label.
     """
 
     plan: StudyPlan
@@ -79,6 +53,8 @@ class Evidence:
     radii: tuple[str, ...]
     radius: str | None
     damaged: int
+    twins: dict[str, Twin | None] = field(default_factory=dict)
+    others: dict[str, Arm] = field(default_factory=dict)
     _effects: dict[tuple[str, int, str, str], list[Effect]] = field(default_factory=dict)
 
     @property
@@ -99,6 +75,41 @@ class Evidence:
         """Arms whose winner may still change: some run of theirs has not ended."""
         waiting = {cell.cell.arm for cell in self.seen.cells if cell.state not in ENDED}
         return [arm for arm in self.winners if arm in waiting]
+
+    @property
+    def waiting(self) -> set[str]:
+        """Arms of which some run or transfer has not ended; the baselines' transfers are the reference arm's."""
+        return {
+            piece.transfer.arm if isinstance(piece, TransferState) else piece.cell.arm for piece in self.open_pieces
+        }
+
+    def lacking(self, arms: Iterable[str], tasks: Iterable[str] = ()) -> list[str]:
+        """What is not there of some arms, in words: winners, and evaluations on tasks."""
+        found = []
+        wanted = list(tasks)
+        for arm in dict.fromkeys(arms):
+            unseen = [task for task in wanted if not self.was_evaluated(task, arm)]
+            if arm not in self.winners:
+                found.append(f"{arm} ({'no winner yet' if arm in self.waiting else 'failed: no winner'})")
+            elif unseen:
+                where = f" on {', '.join(unseen)}" if len(unseen) < len(wanted) else ""
+                found.append(f"{arm} (not evaluated{where})")
+        return found
+
+    def without_twin(self, tasks: Iterable[str] = ()) -> list[str]:
+        """The arms with smooth that cannot be compared with the same arm without it, in words; `tasks`: on these."""
+        wanted, found = list(tasks), []
+        for arm, twin in self.twins.items():
+            if twin is None:
+                found.append(f"{arm} (no finished candidate without smooth has its other penalties)")
+            elif wanted and not any(self.was_evaluated(task, twin.label) for task in wanted):
+                found.append(f"{arm} (its twin, {twin.label}, was not evaluated)")
+        return found
+
+    def was_evaluated(self, task: str, arm: str) -> bool:
+        mine = self.arm(arm)
+        entry = None if mine is None else self.tasks[task].main(mine)
+        return entry is not None and bool(entry.at(self.last(task)))
 
     def cells_of(self, arm: str) -> list[CellState]:
         return [cell for cell in self.seen.cells if cell.cell.arm == arm]
@@ -133,30 +144,27 @@ class Evidence:
 
     @property
     def regularised(self) -> list[str]:
-        """The arms with a geometric penalty, which has a sharpness radius."""
-        return [arm for arm in self.arms if any(values.get("rho") for values in self.penalties(arm).values())]
+        """The planned arms with a geometric penalty, which has a sharpness radius."""
+        return [arm for arm in self.planned if any(values.get("rho") for values in self.penalties(arm).values())]
+
+    @property
+    def planned(self) -> list[str]:
+        """All arms of the study, with a winner or without."""
+        return [arm.name for arm in self.plan.arms]
 
     def plain_of(self, arm: str) -> str:
         """The arm to compare a regularised one with: that of the same learned optimizer without a penalty."""
-        same = [other for other in self.arms if self.is_plain(other) and self.kind(other) == self.kind(arm)]
+        same = [other for other in self.planned if self.is_plain(other) and self.kind(other) == self.kind(arm)]
         return self.plan.reference if self.plan.reference in same or not same else same[0]
 
-    def smoothed(self) -> Iterator[tuple[str, str]]:
-        """The arms with smooth, each with the arm that has the same penalties but smooth."""
-        for arm in self.arms:
-            rest = set(self.penalties(arm)) - {"smooth"}
-            if "smooth" in self.penalties(arm):
-                twins = [
-                    other
-                    for other in self.arms
-                    if set(self.penalties(other)) == rest
-                    and self.kind(other) == self.kind(arm)
-                    and self.is_neutral(other) == (bool(rest) and all(self._rho_is_0(arm, name) for name in rest))
-                ]
-                yield from ((arm, twin) for twin in twins[:1])
+    @property
+    def smoothed(self) -> list[str]:
+        """The planned arms with smooth."""
+        return [arm for arm in self.planned if "smooth" in self.penalties(arm)]
 
-    def _rho_is_0(self, arm: str, penalty: str) -> bool:
-        return self.penalties(arm)[penalty].get("rho") == 0
+    def arm(self, label: str) -> Arm | None:
+        """A winner, or a twin of one."""
+        return self.arms.get(label) or self.others.get(label)
 
     def meta_trained_on(self) -> set[str]:
         """Names of the tasks of the reference arm's meta-training."""
@@ -171,19 +179,29 @@ class Evidence:
 
     def effects(self, task: str, arm: str, reference: str, step: int | None = None) -> list[Effect]:
         """An arm against another on a task; none where one of the two was not evaluated there."""
-        if arm == reference or arm not in self.arms or reference not in self.arms or task not in self.tasks:
+        mine, its = self.arm(arm), self.arm(reference)
+        if arm == reference or mine is None or its is None or task not in self.tasks:
             return []
         at = self.last(task) if step is None else step
         key = (task, at, arm, reference)
         if key not in self._effects:
-            self._effects[key] = effects(self.tasks[task], at, self.arms[arm], self.arms[reference])
+            self._effects[key] = effects(self.tasks[task], at, mine, its)
         return self._effects[key]
 
     def effect(
         self, task: str, arm: str, reference: str, setting: str, figure: Figure, step: int | None = None
     ) -> Effect | None:
-        found = self.effects(task, arm, reference, step)
-        return next((effect for effect in found if effect.setting == setting and effect.figure == figure), None)
+        return _only(self.effects(task, arm, reference, step), setting, figure)
+
+    def effect_against(
+        self, task: str, arm: str, name: str, entry: Entry, setting: str, figure: Figure, entry_step: int | None = None
+    ) -> Effect | None:
+        """An arm against a baseline, or its untrained beginning; `entry_step`: where that is looked at."""
+        mine = self.arms.get(arm)
+        if mine is None:
+            return None
+        found = effects_against(self.tasks[task], self.last(task), mine, name, entry, entry_step)
+        return _only(found, setting, figure)
 
     def every_effect(self) -> Iterator[Effect]:
         """Every arm against the reference arm, task by task, at every inner step shown."""
@@ -192,28 +210,13 @@ class Evidence:
                 for arm in self.arms:
                     yield from self.effects(task, arm, self.plan.reference, step)
 
-    def trainers(self, task: str, step: int) -> list[Trainer]:
-        """Everybody who was measured at an inner step: arms, scaled ones, untrained ones, baselines."""
-        outcomes, arms = self.tasks[task], list(self.arms.values())
-        mains = [(arm.label, outcomes.main(arm)) for arm in arms]
-        found = [Trainer(label, "arm", label, entry, step) for label, entry in mains if entry is not None]
-        found += [
-            Trainer(f"{arm.label} x{scale:g}", "scaled", arm.label, entry, step)
-            for arm in arms
-            for scale, entry in outcomes.scaled(arm).items()
-            if scale != 1
-        ]
-        fresh = outcomes.untrained.items()
-        found += [Trainer(f"{label} (untrained)", "untrained", label, entry, step) for label, entry in fresh]
-        for name, entry in outcomes.baselines.items():
-            passes = entry.facts_at(step).passes_per_step
-            found.append(Trainer(name, "baseline", "", entry, step))
-            if passes > 1:
-                found.append(Trainer(f"{name} at equal passes", "equal passes", "", entry, step // passes))
-        return [trainer for trainer in found if trainer.outcomes]
-
     def run_ids(self, arm: str) -> list[str]:
-        return [run.reader.id for run in self.arms[arm].runs] if arm in self.arms else []
+        found = self.arm(arm)
+        return [run.reader.id for run in found.runs] if found is not None else []
+
+
+def _only(found: Iterable[Effect], setting: str, figure: Figure) -> Effect | None:
+    return next((effect for effect in found if effect.setting == setting and effect.figure == figure), None)
 
 
 def gather(plan: StudyPlan, folder: Path) -> Evidence:
@@ -222,13 +225,16 @@ def gather(plan: StudyPlan, folder: Path) -> Evidence:
     best = {**winners(seen.candidates), **seen.winners}
     best = {arm.name: best[arm.name] for arm in plan.arms if arm.name in best}
     arms = {name: Arm(name, tuple(map(_run, candidate.cells))) for name, candidate in best.items()}
-    tasks, damaged = collect(list(arms.values()))
+    pairs = twins(best, seen.candidates)
+    more = {twin.label: twin.candidate for twin in pairs.values() if twin is not None and twin.label not in arms}
+    others = {label: Arm(label, tuple(map(_run, candidate.cells))) for label, candidate in more.items()}
+    tasks, damaged = collect([*arms.values(), *others.values()])
     steps = {name: _steps(plan, task, list(arms.values())) for name, task in tasks.items()}
     tasks = {name: task for name, task in tasks.items() if steps[name]}
     radii = radii_of(tasks.values())
     radius = radii[len(radii) // 2] if radii else None
     steps = {name: steps[name] for name in tasks}
-    return Evidence(plan, folder, seen, best, arms, tasks, steps, tuple(radii), radius, damaged)
+    return Evidence(plan, folder, seen, best, arms, tasks, steps, tuple(radii), radius, damaged, pairs, others)
 
 
 def _run(cell: CellState) -> ArmRun:

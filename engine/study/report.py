@@ -22,8 +22,9 @@ Draw = Callable[[Block, Path], None]
 """Draws one figure into a file; the engine itself has no plotting. May raise LregError."""
 
 INTRODUCTION = (
-    "Intervals are 95%: of means and of differences, hierarchical bootstrap intervals over meta-seeds, then over the "
-    "optimizees (starts and batches) of each; of candidates, t-intervals over meta-seeds. A comparison whose interval "
+    "Intervals are 95% t-intervals over the means of meta-seeds; differences are paired by meta-seed and optimizee "
+    "(start and batches). With one meta-seed they are over optimizees; against a hand-designed optimizer, which "
+    "has no meta-seeds, the wider of both. A comparison whose interval "
     'includes no difference is "not found": neither an effect nor its absence was shown. Every figure is also in the '
     "CSV files beside this one, with the runs that it comes from."
 )
@@ -81,6 +82,7 @@ def _sections(
     yield markdown.paragraph(INTRODUCTION)
     yield from report_results.in_short(found)
     yield from report_results.numbers(found)
+    yield from report_results.rules(groups)
     for title, own in groups.items():
         yield from report_results.claims(title, own)
     yield "## What weakens the conclusions\n"

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from engine.comparison import Effect, Figure
 from engine.comparison.paired import EQUAL_STEPS, FRONTIER, MATCHED_LOSS, RATIO
+from engine.comparison.statistics import FEWEST_META_SEEDS
 from engine.figures import Block
 from engine.figures.evaluated import estimate
 from engine.study import claims_xh, markdown
-from engine.study.claims import BETTER, NOT_FOUND, TOO_FEW, WORSE, Claim, Finding, word_for
-from engine.study.evidence import TEST_ACCURACY, TOP_EIGENVALUE, TRAIN_LOSS, Evidence, Trainer
+from engine.study.claims import VERDICTS, WORDS, Claim
+from engine.study.evidence import TEST_ACCURACY, TOP_EIGENVALUE, TRAIN_LOSS, Evidence
+from engine.study.findings import NOT_FOUND, TOO_FEW_META_SEEDS, Finding, word_of
 from engine.study.markdown import NOTHING, bullets, code, count, paragraph, table, text
+from engine.study.trainers import Trainer, trainers
 
 SETTINGS = {
     EQUAL_STEPS: "at equal steps",
@@ -32,6 +35,12 @@ def in_short(found: Evidence) -> Iterator[str]:
     if reference not in found.arms:
         yield f"The reference arm {code(reference)} has no winner, so the others cannot be compared with it yet.\n"
         return
+    if len(found.plan.seeds) < FEWEST_META_SEEDS:
+        yield paragraph(
+            f"{count(len(found.plan.seeds), 'meta-seed')}: too few to call any arm better or worse than the reference "
+            f"{code(reference)}; that takes {FEWEST_META_SEEDS}. The differences stand under Results."
+        )
+        return
     sharpness = Figure("sharpness", found.radius)
     columns = {"test accuracy, equal steps": (EQUAL_STEPS, TEST_ACCURACY)}
     if found.radius:
@@ -40,16 +49,20 @@ def in_short(found: Evidence) -> Iterator[str]:
     for arm in found.arms:
         if arm != reference:
             cells = [_counted(found, arm, *how) for how in columns.values()]
-            rows.append([code(arm), *cells])
+            open_ = found.waiting & {arm, reference}
+            rows.append([code(arm) + (" so far" if open_ else ""), *cells])
     where = f"{count(len(found.tasks), 'task')}: {', '.join(map(code, found.tasks))}"
-    yield paragraph(f"Each arm's winner against the reference arm {code(reference)}, over {where}.")
+    yield paragraph(
+        f"Each arm's winner against the reference arm {code(reference)}, over {where}. Each comparison by itself, not "
+        "corrected for their number."
+    )
     yield table(["arm", *columns], rows, left=1 + len(columns))
 
 
 def _counted(found: Evidence, arm: str, setting: str, figure: Figure) -> str:
     effects = [found.effect(task, arm, found.plan.reference, setting, figure) for task in found.tasks]
-    words = Counter(word_for(effect.verdict, figure) for effect in effects if effect is not None)
-    return ", ".join(f"{word} {words[word]}" for word in (BETTER, WORSE, NOT_FOUND, TOO_FEW) if words[word]) or NOTHING
+    words = Counter(word_of(effect) for effect in effects if effect is not None)
+    return ", ".join(f"{word} {words[word]}" for word in WORDS if words[word]) or NOTHING
 
 
 def numbers(found: Evidence) -> Iterator[str]:
@@ -74,20 +87,39 @@ def numbers(found: Evidence) -> Iterator[str]:
 def claims(title: str, own: Sequence[Claim]) -> Iterator[str]:
     """The claims' table, and below it each claim's rule and what it rests on."""
     yield f"## {title}\n"
-    rows = [[claim.name, f"**{claim.verdict}**", claim.text, claim.counts or NOTHING] for claim in own]
+    rows = [[claim.name, _verdict(claim), claim.text, claim.counts or NOTHING] for claim in own]
     yield table(["id", "verdict", "claim", "comparisons"], rows, left=4)
     for claim in own:
         yield f"### {claim.name}: {claim.text}\n"
         lines = [f"Source: {claim.source}.", f"Rule: {claim.rule}."]
-        yield bullets([*lines, f"Verdict: **{claim.verdict}** ({text(claim.reason)})."])
+        yield bullets([*lines, f"Verdict: {_verdict(claim)} ({text(claim.reason)}).", *_open(claim)])
         if claim.findings:
             yield _matrix(claim.findings)
+
+
+def _verdict(claim: Claim) -> str:
+    return f"**{claim.verdict}**" + (" so far" if claim.waiting else "")
+
+
+def _open(claim: Claim) -> Iterator[str]:
+    if claim.waiting:
+        yield f"The study has not finished: runs or transfers of {', '.join(map(code, claim.waiting))} are still open."
+
+
+def rules(groups: Mapping[str, Sequence[Claim]]) -> Iterator[str]:
+    """How verdicts are made, once."""
+    if any(groups.values()):
+        yield paragraph(VERDICTS)
 
 
 def _matrix(findings: Sequence[Finding]) -> str:
     rows = list(dict.fromkeys(item.row for item in findings))
     columns = list(dict.fromkeys(item.column for item in findings))
-    cells = {(item.row, item.column): " ".join(filter(None, [item.shown, item.word])) for item in findings}
+    alike = {item.word for item in findings} == {TOO_FEW_META_SEEDS}  # then the verdict says so once
+    cells = {
+        (item.row, item.column): " ".join(filter(None, [item.shown, "" if alike else item.word])) or NOTHING
+        for item in findings
+    }
     shown = [[text(row), *(text(cells.get((row, column), NOTHING)) for column in columns)] for row in rows]
     return table(["", *map(text, columns)], shown)
 
@@ -108,15 +140,15 @@ def results(found: Evidence, drawn: Mapping[str, Block]) -> Iterator[str]:
 
 def _task(found: Evidence, task: str, step: int, whole: bool) -> Iterator[str]:
     """The tables of a task; before its last inner step only what the arms reached."""
-    trainers = [trainer for trainer in found.trainers(task, step) if whole or trainer.kind == "arm"]
+    shown = [trainer for trainer in trainers(found, task, step) if whole or trainer.kind == "arm"]
     headings = ["optimizer", "test accuracy, %", "train loss", "test loss", "optimizees", "diverged"]
-    yield table(headings, [_plain_row(trainer) for trainer in trainers])
+    yield table(headings, [_plain_row(trainer) for trainer in shown])
     if found.radii:
-        measured = [trainer for trainer in trainers if _shown(trainer, Figure("sharpness", found.radius)) != NOTHING]
+        measured = [trainer for trainer in shown if _shown(trainer, Figure("sharpness", found.radius)) != NOTHING]
         figures = [Figure("sharpness", radius) for radius in found.radii] + [TOP_EIGENVALUE]
         rows = [[text(item.label), *(_shown(item, figure) for figure in figures)] for item in measured]
         yield table(["optimizer", *(f"sharpness at {radius}" for radius in found.radii), "top eigenvalue"], rows)
-    if tuned := list(filter(None, map(_tuned, trainers))):
+    if tuned := list(filter(None, map(_tuned, shown))):
         yield paragraph(f"Tuned on validation loss: {'; '.join(tuned)}.")
     rows = [row for arm in found.arms for row in _effect_rows(found, task, step, arm)]
     if rows:
@@ -152,7 +184,8 @@ def _tuned(trainer: Trainer) -> str:
         return ""
     values = {"learning rate": facts.learning_rate, "rho": facts.rho, "alpha": facts.alpha}
     chosen = ", ".join(f"{name} {value:g}" for name, value in values.items() if value is not None)
-    return f"{code(trainer.label)} {chosen}"
+    elsewhere = facts.tuned_at is not None and facts.tuned_at != trainer.step
+    return f"{code(trainer.label)} {chosen}" + (f" (for {facts.tuned_at} steps)" if elsewhere else "")
 
 
 def _effect_rows(found: Evidence, task: str, step: int, arm: str) -> Iterator[list[str]]:
@@ -172,11 +205,14 @@ def _effect(effect: Effect | None) -> str:
         return NOTHING
     interval = effect.interval
     word = NOT_FOUND if effect.verdict == "unclear" else effect.verdict
+    word = word if interval.meta_seeds >= FEWEST_META_SEEDS or interval.low is None else ""
     if interval.mean is None:
         return word
     lost = effect.outside + effect.left_out
     pairs = f", {count(interval.n, 'pair')}" if lost else ""
     ends = (interval.mean, interval.low, interval.high)
     if effect.figure == TEST_ACCURACY:
-        return f"{markdown.percent(*ends, sign=True)} {word}{pairs}"
-    return f"{markdown.interval(*ends, sign=effect.kind != RATIO)} {word}{pairs}"
+        shown = markdown.percent(*ends, sign=True)
+    else:
+        shown = markdown.interval(*ends, sign=effect.kind != RATIO)
+    return " ".join(filter(None, [shown, word])) + pairs

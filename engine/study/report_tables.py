@@ -14,7 +14,8 @@ from engine.reader import RunReader
 from engine.results import mean
 from engine.study import claims_xh, cost
 from engine.study.claims import Claim
-from engine.study.evidence import Evidence, Trainer
+from engine.study.evidence import Evidence
+from engine.study.trainers import Trainer, trainers
 
 Row = Sequence[Any]
 RUNS = (
@@ -23,9 +24,9 @@ RUNS = (
 CANDIDATES = "arm point picked_by mean ci95 n meta_seeds winner runs"
 RESULTS = "task inner_step optimizer kind figure radius mean low high meta_seeds optimizees diverged passes scale "
 RESULTS += "learning_rate rho alpha runs"
-PAIRED = "task inner_step arm reference setting figure radius kind mean low high pairs meta_seeds outside left_out "
-PAIRED += "verdict runs reference_runs"
-CLAIMS = "claim verdict row column word task inner_step arms setting figure radius kind mean low high n runs"
+PAIRED = "task inner_step arm reference setting figure radius kind mean low high p pairs meta_seeds outside "
+PAIRED += "left_out verdict runs reference_runs"
+CLAIMS = "claim verdict open row column word task inner_step arms setting figure radius kind mean low high n p runs"
 NUMBERS = "regulariser paper_mean paper_spread arm mean standard_deviation n remark runs"
 
 
@@ -89,10 +90,10 @@ def candidates(found: Evidence) -> Iterator[Row]:
 
 
 def results(found: Evidence) -> Iterator[Row]:
-    """Means over meta-seeds of the means over their optimizees, with hierarchical bootstrap intervals."""
+    """Means over meta-seeds of the means over their optimizees, with t-intervals over meta-seeds."""
     for task, steps in found.steps.items():
         for step in steps:
-            for trainer in found.trainers(task, step):
+            for trainer in trainers(found, task, step):
                 yield from _results(found, task, trainer)
 
 
@@ -122,6 +123,7 @@ def paired(found: Evidence) -> Iterator[Row]:
             interval.mean,
             interval.low,
             interval.high,
+            interval.p,
             interval.n,
             interval.meta_seeds,
             effect.outside,
@@ -134,15 +136,16 @@ def paired(found: Evidence) -> Iterator[Row]:
 
 def rests_on(found: Evidence, claim: Claim) -> Iterator[Row]:
     """The comparisons that a claim rests on; one line without, where there are none."""
+    waiting = " ".join(claim.waiting)  # the arms of which something is still open
     for item in claim.findings:
         figure = item.figure or (None, None)
         interval = item.interval
         numbers = (interval.mean, interval.low, interval.high, interval.n) if interval is not None else (None,) * 4
         where = (item.row, item.column, item.word, item.task, item.inner_step, " ".join(item.arms), item.setting)
         ids = " ".join(run for arm in item.arms for run in found.run_ids(arm))
-        yield claim.name, claim.verdict, *where, *figure, item.kind, *numbers, ids
+        yield claim.name, claim.verdict, waiting, *where, *figure, item.kind, *numbers, item.p, ids
     if not claim.findings:
-        yield claim.name, claim.verdict, *[None] * (len(CLAIMS.split()) - 2)
+        yield claim.name, claim.verdict, waiting, *[None] * (len(CLAIMS.split()) - 3)
 
 
 def _number(found: Evidence, item: claims_xh.Number) -> Row:

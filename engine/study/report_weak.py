@@ -8,12 +8,15 @@ from collections.abc import Iterable, Iterator
 from engine.comparison.outcomes import TaskOutcomes
 from engine.comparison.paired import EQUAL_STEPS, MATCHED_LOSS, has_frontier
 from engine.comparison.report import ENOUGH_META_SEEDS
+from engine.comparison.statistics import FEWEST_META_SEEDS
 from engine.results import mean
 from engine.settings import show
 from engine.status import is_number
-from engine.study.claims import TOO_FEW, Claim
+from engine.study.claims import Claim
 from engine.study.evidence import Evidence
+from engine.study.findings import UNTESTED
 from engine.study.markdown import code, count, text
+from engine.study.trainers import trainers
 from engine.transfer_plan import GRID
 
 MOST_NAMED = 6
@@ -69,20 +72,25 @@ def _searched(found: Evidence) -> Iterator[str]:
 def _seeds(found: Evidence) -> Iterator[str]:
     seeds = len(found.plan.seeds)
     if seeds == 1:
-        yield "One meta-seed: intervals are over optimizees, and say nothing about other meta-trainings of an arm."
-    elif seeds < ENOUGH_META_SEEDS:
         yield (
-            f"{seeds} meta-seeds, fewer than {ENOUGH_META_SEEDS}: bootstrap intervals over so few are too narrow; "
-            "where there is no difference, up to one comparison in four comes out as one."
+            "One meta-seed: intervals are over optimizees. They compare these very runs, and say nothing about "
+            "meta-training once more, so claims are not tested."
+        )
+    elif seeds < ENOUGH_META_SEEDS:
+        untested = ", and claims are not tested" if seeds < FEWEST_META_SEEDS else ""
+        yield (
+            f"{seeds} meta-seeds, fewer than {ENOUGH_META_SEEDS}: t-intervals over so few are wide{untested}. What is "
+            "not found may well be there."
         )
 
 
 def _chance(claims: Iterable[Claim]) -> Iterator[str]:
-    tested = sum(item.word != TOO_FEW for claim in claims for item in claim.findings)
+    tested = sum(item.word not in UNTESTED for claim in claims for item in claim.findings)
     if tested >= 20:
         yield (
-            f"{tested} comparisons are counted above, none corrected for their number: where nothing differs, one in "
-            "forty comes out better by chance alone, more with few meta-seeds."
+            f"{tested} comparisons are counted in claims. Each claim is corrected for its own (Holm), not for the "
+            "others'; the tables by arm and by task are not corrected: where nothing differs, one comparison in forty "
+            "comes out better by chance alone."
         )
 
 
@@ -130,7 +138,7 @@ def _diverged(found: Evidence) -> Iterator[str]:
     lost = [
         f"{code(trainer.label)} {trainer.diverged} of {len(trainer.every)} on {code(task)}"
         for task in found.tasks
-        for trainer in found.trainers(task, found.last(task))
+        for trainer in trainers(found, task, found.last(task))
         if trainer.kind == "arm" and trainer.diverged
     ]
     if lost:
@@ -198,7 +206,7 @@ def _pairs(found: Evidence) -> Iterator[str]:
 def _protocols(found: Evidence) -> Iterator[str]:
     for task in found.tasks:
         step = found.last(task)
-        known = {item.entry.facts_at(step).protocol for item in found.trainers(task, step)}
+        known = {item.entry.facts_at(step).protocol for item in trainers(found, task, step)}
         if len(known) > 1:
             yield f"On {code(task)} the probes were not made alike (examples, restarts, ascent steps differ)."
 
