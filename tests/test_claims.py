@@ -375,6 +375,23 @@ def test_a_re_weighted_meta_loss_is_a_control_of_its_own(tmp_path):
     assert found["K2"].verdict == NOT_SUPPORTED
 
 
+def test_an_arm_is_held_against_the_control_that_weighs_as_much(tmp_path):
+    """Whatever its penalties are called; one of another weight, or with a smoothness penalty, has no control here."""
+    arms = [
+        plain(),
+        plain("gsam", penalty={"gsam": {"weight": 2.0}}),
+        plain("gsam-high", penalty={"gsam": {"weight": 6.0}}),
+        plain("gsam-smooth", penalty={"gsam": {"weight": 2.0}, "smooth": {}}),
+        sam("reweighted", rho=0.0),
+        sam("reweighted-3", rho=0.0, weight=2.0),
+    ]
+    levels = {
+        name: {MLP: Level()} for name in ("none", "gsam", "gsam-high", "gsam-smooth", "reweighted", "reweighted-3")
+    }
+    study = Study(tmp_path, arms, levels, changes=LR).finish()
+    assert {finding.arms for finding in decided(study)["K2"].findings} == {("gsam", "reweighted-3")}
+
+
 def test_meta_training_is_compared_with_fresh_meta_parameters(tmp_path):
     study = two_arms(tmp_path, Level()).finish()
     assert decided(study)["K3"].verdict == NOT_TESTED

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from engine.comparison import Figure
 from engine.comparison.paired import EQUAL_STEPS, FRONTIER, MATCHED_LOSS
@@ -45,29 +46,35 @@ def reweighting(found: Evidence) -> Claim:
         "above 0), against an arm whose penalty has as much weight but a ball of radius 0, which is the loss once more"
     )
     missing = "no arm whose penalty has rho = 0 and the weight of the others, or none beside it"
-    neutral = next((arm for arm in found.planned if found.is_neutral(arm)), None)
-    alike = [] if neutral is None else [arm for arm in found.regularised if _weights(found, arm, neutral)]
-    wants = (*alike, neutral) if neutral is not None and alike else ()
+    beside = {arm: neutral for arm in found.regularised if (neutral := _neutral_of(found, arm)) is not None}
+    wants = tuple(dict.fromkeys((*beside, *beside.values())))
     lacks = tuple(found.lacking(wants, found.tasks))
     text = "penalties do more than re-weight the meta-loss"
     question = Question("K2", text, OURS, rule, missing, wants, lacks)
-    return question.decided(_against_neutral(found, neutral, alike) if neutral is not None else ())
+    return question.decided(_against_neutral(found, beside))
 
 
-def _weights(found: Evidence, arm: str, other: str) -> bool:
-    """Whether two arms have the same penalties with the same weights."""
-    one, two = ({n: values.get("weight") for n, values in found.penalties(name).items()} for name in (arm, other))
-    return one == two
+def _neutral_of(found: Evidence, arm: str) -> str | None:
+    """The arm that re-weights the loss as much as this one's penalties with a ball do, and is the same otherwise."""
+    neutral = (other for other in found.planned if found.is_neutral(other))
+    return next((other for other in neutral if _weights(found, other) == _weights(found, arm)), None)
 
 
-def _against_neutral(found: Evidence, neutral: str, alike: list[str]) -> Iterator[Finding]:
+def _weights(found: Evidence, arm: str) -> tuple[str, float, dict[str, Any]]:
+    penalties = found.penalties(arm)
+    balls = {name for name, values in penalties.items() if "rho" in values}
+    rest = {name: values for name, values in penalties.items() if name not in balls}
+    return found.kind(arm), sum(float(penalties[name].get("weight", 1.0)) for name in balls), rest
+
+
+def _against_neutral(found: Evidence, beside: Mapping[str, str]) -> Iterator[Finding]:
     settings = {
         "sharpness": (MATCHED_LOSS, Figure("sharpness", found.radius)),
         "accuracy": (EQUAL_STEPS, TEST_ACCURACY),
     }
     for task in found.tasks:
         for words, how in settings.items():
-            for arm in alike:
+            for arm, neutral in beside.items():
                 effect = found.effect(task, arm, neutral, *how)
                 if effect is not None:
                     yield judged(effect, f"{task}, {words}", arm)
