@@ -336,7 +336,8 @@ class _Walk:
         factors = self.factors if any(self.factors) else [1.0] * len(losses)
         weighted = torch.stack([factor * loss for factor, loss in zip(factors, losses, strict=True)]).sum(0)
         began = self.first_loss.isfinite()
-        return pair(torch.where(began, weighted, 0.0).sum(), began.sum() * math.fsum(factors))
+        number = began.to(losses.dtype).sum()  # a count times a float would be rounded to float32
+        return pair(torch.where(began, weighted, 0.0).sum(), number * math.fsum(factors))
 
     def carry_on(self) -> Carry:
         return Carry(

@@ -297,6 +297,16 @@ def test_penalty_share_is_the_ratio_of_gradient_norms():
     assert float(meta.figures["sam_penalty"]) == pytest.approx(float(meta.figures["meta_loss"]), rel=1e-12)
 
 
+def test_the_meta_loss_is_the_weighted_mean_in_double_precision():
+    objective = Objective(network_loss, LEARNED_OPTIMIZERS.create("simple"))
+    first, *batches = make_batches(4, 3, seed=2)
+    factors = weights("decayed", 3)
+    carry = begin(objective, make_theta(3), first)
+    meta, _ = truncation(objective, make_phi(objective.optimizer), carry, batches, factors, torch.Generator())
+    expected = (torch.tensor(factors, dtype=torch.float64) @ meta.losses).mean() / sum(factors)
+    assert float(meta.figures["meta_loss"]) == pytest.approx(float(expected), rel=1e-14)
+
+
 def test_random_scaling_is_training_in_scaled_coordinates():
     """theta = c z: the unroll on L(theta) with scaling c walks c times the unroll on z -> L(c z)."""
     optimizer = LEARNED_OPTIMIZERS.create("simple")

@@ -111,8 +111,10 @@ class LearnedOptimizer:
         return self.step(phi, features, state)
 
     def with_theta(self, features: list[Tensor], theta: Tensor) -> Tensor:
-        """Stack features, [..., P] each, into [..., P, F], theta last where it is an input."""
-        # a view: stacking along the last dimension costs ten times as much
+        """Stack features, [..., P] each, into [..., P, F], theta last where it is an input.
+
+        A view that is not contiguous: stacking along the last dimension costs ten times as much. So `reshape` it.
+        """
         return torch.stack([*features, theta] if self.theta_input else features).movedim(0, -1)
 
 
