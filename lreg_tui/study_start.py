@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from engine.errors import LregError, RunError
 from engine.runs import RunReader, RunStore
 from engine.status import LIVE
-from engine.study.job import Schedule, new_stamp, unfinished
+from engine.study.job import Schedule, finished, new_stamp, unfinished
 from engine.study.plan import ArmPlan, StudyPlan
 from engine.study.start import go_on, take_up
 from lreg_tui import actions, launch
@@ -99,7 +99,7 @@ def _inner_steps(meta: Mapping[str, Any]) -> float:
 def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path | None) -> Started:
     """As `lreg study --detach` does it: go on with this study if it is there unfinished, else begin it.
 
-    Raises LregError with the reason.
+    Raises LregError with the reason; one that has finished is not done again unasked.
     """
     from engine.study.document import load_study
 
@@ -107,6 +107,8 @@ def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path 
     found, _ = unfinished(store, plan)
     if found is not None and (state := found.state) in LIVE:
         raise RunError(f"study {found.id} is {state}")
+    if found is None and (done := finished(store, plan)) is not None:
+        raise RunError(f"{done.id} has finished, none of its runs failed: nothing to do (another name begins anew)")
     job = take_up(store, plan, found, Schedule(jobs=jobs), data_dir)
     _launch(job.path, data_dir)
     return Started(job.path, was_there=found is not None)

@@ -19,6 +19,7 @@ from tui.driving import NOBODY, calm, change_json, settle, until
 from tui.showing import show
 
 from engine import catalog
+from engine.errors import RunError
 from engine.preset import load_preset
 from engine.runs import RunReader, RunStore
 from engine.study.document import load_study
@@ -37,7 +38,7 @@ from lreg_tui.screens.studies import StudiesScreen
 from lreg_tui.screens.study import StudyScreen
 from lreg_tui.screens.transfer import TransferScreen
 from lreg_tui.studies import Watched
-from lreg_tui.study_start import size_of
+from lreg_tui.study_start import size_of, start
 from lreg_tui.widgets.log_tail import LogTail
 
 ROOT = Path(__file__).parent.parent.parent
@@ -544,6 +545,18 @@ def test_a_study_file_is_weighed_named_and_started(tmp_path, monkeypatch):
         os.kill(RunReader(started.path).status().pid, signal.SIGKILL)  # its report would take a while
 
     listed(store, tmp_path, doing)
+
+
+def test_a_study_that_has_finished_is_not_done_again_unasked(tmp_path, monkeypatch):
+    """As on the command line: its runs may have taken days."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(STUDY)
+    store = RunStore(tmp_path / "runs")
+    done = StudyJob.start(store.root, load_study("mine.toml", ['name="other"'], STAMP))
+    done.set_status(state="finished", message="")
+    with pytest.raises(RunError, match=f"{done.id} has finished.*another name begins anew"):
+        start("mine.toml", store, "other", 0, None)
+    assert [reader.id for reader in store.studies()] == [done.id]
 
 
 def test_what_is_wrong_with_a_study_file_is_told_and_nothing_is_made(tmp_path, monkeypatch):
