@@ -34,8 +34,6 @@ from lreg_tui.cli.options import (
 )
 from lreg_tui.transfer_request import TransferRequest
 
-NAMED = ("dataset", "optimizee", "batch_size")  # keys of a task that need no mention
-
 
 def complete_baseline(incomplete: str) -> list[str]:
     return [name for name in BASELINE_NAMES if name.startswith(incomplete)]

@@ -18,7 +18,6 @@ from lreg_tui.widgets.line_table import LineTable
 from lreg_tui.widgets.run_lines import Line
 from lreg_tui.widgets.study_cells import Columns, Shown
 
-MOST_MARKED = len(themes.MARKERS)
 STYLES = "heading cursor muted arm winner best rank mark queued missing running paused stopped failed crashed finished"
 KINDS = frozenset(STYLES.split())
 
