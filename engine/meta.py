@@ -313,7 +313,7 @@ class MetaTrainer:
         self.pending, self.counts = values["pending"], dict(values["counts"])
         self.broken_epochs, self.best_step = values["broken_epochs"], values["best_step"]
         self.curriculum = Curriculum.from_json(values["curriculum"])
-        self.parameters.load_state(tensors)
+        self.parameters.load_state({name: tensor for name, tensor in tensors.items() if not name.startswith("epoch/")})
         moved = {name: tensor.to(self.device) for name, tensor in under("epoch", tensors).items()}
         self.epoch = self._new_epoch().load_state(moved, values["epoch"]) if values["epoch"] else None
 

@@ -64,7 +64,8 @@ class RecordedWalk:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._recordings: dict[Hashable, _Recording | None] = {}
+        self._seen: set[Hashable] = set()
+        self._recordings: dict[Hashable, _Recording] = {}
 
     def __call__(
         self,
@@ -79,15 +80,12 @@ class RecordedWalk:
     ) -> tuple[Tally, Tensor, Carry]:
         starts = [phi, carry, window, scoring]
         key = (id(objective), *_decisions(objective, carry, factors), *_shapes(starts))
-        if objective.update or (key not in self._recordings and len(self._recordings) == MOST_RECORDINGS):
-            return walk(objective, phi, carry, window, factors, randomness, scoring=scoring)
         if key not in self._recordings:
-            self._recordings[key] = None
-            return walk(objective, phi, carry, window, factors, randomness, scoring=scoring)
-        recording = self._recordings[key]
-        if recording is None:
-            recording = self._recordings[key] = _Recording(self._recorder, objective, starts, factors)
-        return recording.replay(starts, carry, len(factors))
+            if objective.update or key not in self._seen or len(self._recordings) == MOST_RECORDINGS:
+                self._seen.add(key)
+                return walk(objective, phi, carry, window, factors, randomness, scoring=scoring)
+            self._recordings[key] = _Recording(self._recorder, objective, starts, factors)
+        return self._recordings[key].replay(starts, carry, len(factors))
 
 
 class _Recording:

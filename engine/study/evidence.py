@@ -28,7 +28,7 @@ from engine.study.plan import StudyPlan
 from engine.study.snapshot import ENDED, Snapshot, Watcher
 from engine.study.state import Candidate, CellState, winners
 from engine.study.transfers import TransferState
-from engine.study.twins import Twin, twins
+from engine.study.twins import SMOOTH, Twin, twins
 
 TEST_ACCURACY, TRAIN_LOSS, TOP_EIGENVALUE = Figure("test_accuracy"), Figure("train_loss"), Figure("top_eigenvalue")
 Penalties = Mapping[str, Mapping[str, Any]]
@@ -160,7 +160,7 @@ class Evidence:
     @property
     def smoothed(self) -> list[str]:
         """The planned arms with smooth."""
-        return [arm for arm in self.planned if "smooth" in self.penalties(arm)]
+        return [arm for arm in self.planned if SMOOTH in self.penalties(arm)]
 
     def arm(self, label: str) -> Arm | None:
         """A winner, or a twin of one."""
