@@ -480,10 +480,39 @@ template <typename T> void sum_lanes(const T* turned, int rows, T* out) {
 
 // ---- tiles ---------------------------------------------------------------------------------------------------------
 
+// Memory that a thread has used before: fresh pages cost more than much of what is done with them.
+struct Spare {
+  static constexpr size_t MOST = size_t(1) << 26;  // bytes of a thread; the rest goes back
+  std::vector<std::pair<size_t, void*>> blocks;
+  size_t held = 0;
+
+  void* take(size_t bytes) {
+    for (auto& block : blocks)
+      if (block.first == bytes) {
+        void* found = block.second;
+        block = blocks.back();
+        blocks.pop_back();
+        held -= bytes;
+        return found;
+      }
+    return std::aligned_alloc(64, bytes);
+  }
+  void give(void* data, size_t bytes) {
+    if (held + bytes > MOST) return std::free(data);
+    blocks.push_back({bytes, data});
+    held += bytes;
+  }
+  ~Spare() {
+    for (auto& block : blocks) std::free(block.second);
+  }
+};
+thread_local Spare spare;
+
 template <typename T> struct Buffer {  // uninitialised, aligned
+  size_t bytes;
   T* data;
-  explicit Buffer(size_t count) : data((T*)std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64)) {}
-  ~Buffer() { std::free(data); }
+  explicit Buffer(size_t count) : bytes((count * sizeof(T) + 63) / 64 * 64), data((T*)spare.take(bytes)) {}
+  ~Buffer() { spare.give(data, bytes); }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 };
