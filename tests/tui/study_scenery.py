@@ -49,10 +49,10 @@ Does a penalty on the landscape lead learned optimizers to flatter minima? A sma
 
 **Finished**: 4 runs, 6 transfer jobs.
 
-Intervals are 95%: of means and of differences, hierarchical bootstrap intervals over meta-seeds,
-then over the optimizees (starts and batches) of each; of candidates, t-intervals over meta-seeds. A
-comparison whose interval includes no difference is "not found": neither an effect nor its absence
-was shown. Every figure is also in the CSV files beside this one, with the runs that it comes from.
+Intervals are 95% t-intervals over the means of meta-seeds; differences are paired by meta-seed and
+optimizee (start and batches). A comparison whose interval includes no difference is "not found":
+neither an effect nor its absence was shown. Every figure is also in the CSV files beside this one,
+with the runs that it comes from.
 
 ## In short
 
@@ -67,15 +67,15 @@ better 1, too few pairs 1       | not found 2                 |
 
 ## Controls
 
-| id  | verdict        | claim                                                   | comparisons |
-| --- | -------------- | ------------------------------------------------------- | ----------- |
-| K1  | **mixed**      | penalties do more than a constant factor of the updates | 2 not found |
-| K2  | **not tested** | penalties do more than re-weight the meta-loss          | –           |
+| id  | verdict           | claim                                                   | comparisons |
+| --- | ----------------- | ------------------------------------------------------- | ----------- |
+| K1  | **not supported** | penalties do more than a constant factor of the updates | 2 not found |
+| K2  | **not tested**    | penalties do more than re-weight the meta-loss          | –           |
 
 ## What weakens the conclusions
 
-- 2 meta-seeds, fewer than 5: bootstrap intervals over so few are too narrow; where there is no
-  difference, up to one comparison in four comes out as one.
+- 4 meta-seeds, fewer than 5: t-intervals over so few are wide. What is "not found" may well be
+  there.
 - No re-weighting control (an arm whose penalty has rho = 0): a penalty also multiplies the
   meta-loss.
 """
