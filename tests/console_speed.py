@@ -48,7 +48,7 @@ def first_paint(folder: Path, count: int = 1000) -> dict[str, float]:
     painted, listed = [], []
     for _ in range(5):
         with console(runs) as terminal:
-            painted.append(terminal.until("compare"))
+            painted.append(terminal.until("help"))
             listed.append(terminal.until(" saved "))
             time.sleep(1.0)
             torch = terminal.has_torch()
