@@ -38,8 +38,9 @@ class Terminal:
         columns: int = 80,
         lines: int = 24,
         environment: Mapping[str, str] | None = None,
+        nohup: bool = False,
     ) -> None:
-        """`folder` is where it runs, and where it keeps what it remembers."""
+        """`folder` is where it runs, and where it keeps what it remembers. `nohup`: it ignores a hang-up's signal."""
         self.sent = b""  # everything that came from the process
         self._given = ""  # of which this begins in the middle of a character or of a code
         self._columns, self._lines = columns, lines
@@ -54,7 +55,8 @@ class Terminal:
             with contextlib.suppress(OSError):
                 fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
                 os.chdir(folder)
-                signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a terminal, also where the tests run under nohup
+                # as in a terminal, also where the tests run under nohup
+                signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
                 os.execve(sys.executable, command, variables)
             os._exit(127)
 

@@ -91,6 +91,14 @@ def test_a_run_outlives_the_console_that_started_it(runs, tmp_path):
         assert worker.is_running()
 
 
+def test_a_console_that_ignores_the_signal_ends_with_its_terminal_all_the_same(tmp_path):
+    """Under nohup, or without a terminal that controls it: it would read an end of file for ever, at full load."""
+    with Terminal(tmp_path / "runs", tmp_path, nohup=True) as terminal:
+        terminal.shows("quickstart")
+        terminal.hang_up()
+        terminal.until(terminal.has_ended, 20.0)
+
+
 async def shown(pilot: Any, reader: RunReader, *states: str) -> None:
     """Until the console says that the run is in one of these states."""
     await until(pilot, lambda: getattr(pilot.app.row(reader.id), "state", "") in states, LIMIT_S)
