@@ -42,7 +42,7 @@ def drawing(terminal: Terminal, share: float) -> None:
     terminal.shows("No runs yet")
     for turn in range(2 + int(8 * share)):
         already = len(terminal.sent)
-        terminal.resize(90 + 10 * (turn % 2), 30)
+        terminal.resize(190 + 10 * (turn % 2), 60)
         terminal.until(lambda already=already: len(terminal.sent) > already)
 
 
@@ -50,7 +50,7 @@ def unread(terminal: Terminal, share: float) -> None:
     """When the terminal takes no more and the pictures queue up, until the console itself waits."""
     terminal.shows("No runs yet")
     for turn in range(5 + int(60 * share)):
-        terminal.resize(90 + 10 * (turn % 2), 30)
+        terminal.resize(190 + 10 * (turn % 2), 60)
         time.sleep(0.02)
 
 
