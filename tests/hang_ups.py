@@ -70,9 +70,9 @@ def quitting_unread(terminal: Terminal, share: float) -> None:
 
 
 def stopped(terminal: Terminal, share: float) -> None:
-    """As by ctrl+z. One that its terminal does not control is woken by nobody, and cannot end."""
+    """By its shell. One that its terminal does not control is woken by nobody, and cannot end."""
     terminal.shows("No runs yet")
-    os.kill(terminal.pid, signal.SIGTSTP)
+    os.kill(terminal.pid, signal.SIGSTOP)
     process = psutil.Process(terminal.pid)
     terminal.until(lambda: process.status() == psutil.STATUS_STOPPED)
 
