@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lreg_tui import __version__
+from lreg_tui import __version__, terminal
 
 if TYPE_CHECKING:
     from lreg_tui.console import LregApp
@@ -39,14 +39,13 @@ def make_app(given: argparse.Namespace) -> LregApp:
 
 def main() -> int:
     given = parse()
-    if not sys.stdout.isatty() or not sys.stdin.isatty():
+    if not all(map(os.isatty, terminal.INPUT_AND_OUTPUT)):
         print("error: lreg-tui needs a terminal; without one use `lreg` (see lreg --help)", file=sys.stderr)
         return 2
-    if (terminal := os.environ.get("TERM", "")) in INCAPABLE:
-        print(
-            f"error: lreg-tui needs a terminal that it can draw on, and TERM is {terminal}; use `lreg`", file=sys.stderr
-        )
+    if (kind := os.environ.get("TERM", "")) in INCAPABLE:
+        print(f"error: lreg-tui needs a terminal that it can draw on, and TERM is {kind}; use `lreg`", file=sys.stderr)
         return 2
+    terminal.end_with_it()
     app = make_app(given)
     if app.store.root.exists() and not app.store.root.is_dir():
         print(f"error: {str(app.store.root)!r}: not a folder: runs cannot live there", file=sys.stderr)

@@ -20,12 +20,10 @@ from lreg_tui.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
 from lreg_tui.messages import RunEnded, RunsChanged, SeriesChanged
 from lreg_tui.no_color import NoColour
 from lreg_tui.screens.too_small import TooSmallScreen
-from lreg_tui.terminal import has_hung_up
 
 if TYPE_CHECKING:
     from textual.command import Provider
 
-HANG_UP_S = 2.0  # between two looks whether the terminal is still there
 SMALLEST = (60, 20)  # columns and lines below which a message stands in place of the screen
 
 
@@ -77,13 +75,6 @@ class LregApp(App[None]):
 
         self.push_screen(DashboardScreen())
         self.call_after_refresh(self.feed.start)  # the first paint comes first
-        if not self.is_headless:
-            self.set_interval(HANG_UP_S, self._end_without_terminal)
-
-    def _end_without_terminal(self) -> None:
-        """Most are ended by a signal then; those that ignore it, under nohup, would read an end of file for ever."""
-        if has_hung_up():
-            self.exit(return_code=1)
 
     def on_unmount(self) -> None:
         self.feed.stop()

@@ -12,6 +12,7 @@ from pathlib import Path
 from engine import spawn
 from engine.errors import RunError
 from engine.spawn import POLL_S, request, start_detached, wait_for
+from lreg_tui.terminal import HELPERS
 
 __all__ = ["POLL_S", "output_of", "request", "start_detached", "start_helper", "wait_for"]
 
@@ -19,16 +20,19 @@ __all__ = ["POLL_S", "output_of", "request", "start_detached", "start_helper", "
 def start_helper(module: str, arguments: Sequence[str], said: Path) -> subprocess.Popen[bytes]:
     """Start `python -m module` for this process, which waits for it or ends it; what it says goes into a file.
 
+    Without its terminal this process ends, and the helper with it.
     Raises RunError where it cannot be started.
     """
     command = [*spawn.python_module(module), *arguments]
     try:
         with said.open("wb") as log:
-            return subprocess.Popen(
+            helper = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True, env=spawn.environment()
             )
     except OSError as error:
         raise RunError(f"{error.filename or said}: cannot start a helper: {error.strerror}") from None
+    HELPERS.add(helper)
+    return helper
 
 
 def output_of(command: list[str], limit_s: float) -> str:

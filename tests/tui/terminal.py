@@ -14,7 +14,7 @@ import sys
 import termios
 import time
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,25 +38,33 @@ class Terminal:
         columns: int = 80,
         lines: int = 24,
         environment: Mapping[str, str] | None = None,
-        nohup: bool = False,
+        hang_up: str = "signal",
+        program: Sequence[str] = ("-m", "lreg_tui.app"),
     ) -> None:
-        """`folder` is where it runs, and where it keeps what it remembers. `nohup`: it ignores a hang-up's signal."""
+        """`folder` is where it runs, and where it keeps what it remembers. `program`: Python's, where it is another.
+
+        `hang_up`, what one does to it: "signal", as in most terminals; "ignored", as under nohup; "untold", where the
+        terminal does not control the process and the signal is for others.
+        """
         self.sent = b""  # everything that came from the process
         self._given = ""  # of which this begins in the middle of a character or of a code
         self._columns, self._lines = columns, lines
         self._screen = [[" "] * columns for _ in range(lines)]
         self._place = (0, 0)  # line and column of the cursor
-        command = [sys.executable, "-m", "lreg_tui.app", "--runs-dir", str(runs), *options]
+        command = [sys.executable, *program, "--runs-dir", str(runs), *options]
         plain = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TEXTUAL_COLOR_SYSTEM")}
         variables = {**plain, "TERM": "xterm-256color", "COLORTERM": "truecolor", "PYTHONPATH": str(ROOT)}
         variables |= {"XDG_STATE_HOME": str(folder), **(environment or {})}
-        self.pid, self._terminal = pty.fork()
+        self.pid, self.main_end = pty.fork()
         if not self.pid:
             with contextlib.suppress(OSError):
                 fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
                 os.chdir(folder)
-                # as in a terminal, also where the tests run under nohup
-                signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+                if hang_up == "untold":
+                    fcntl.ioctl(0, termios.TIOCNOTTY)  # sends the signal once
+                if hang_up != "ignored":  # also where the tests run under nohup
+                    signal.signal(signal.SIGHUP, signal.SIG_DFL)
                 os.execve(sys.executable, command, variables)
             os._exit(127)
 
@@ -76,12 +84,12 @@ class Terminal:
 
     def press(self, *keys: str) -> None:
         for key in keys:
-            os.write(self._terminal, key.encode())
+            os.write(self.main_end, key.encode())
 
     def resize(self, columns: int, lines: int) -> None:
         self._columns, self._lines = columns, lines
         self._screen = [[" "] * columns for _ in range(lines)]
-        fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        fcntl.ioctl(self.main_end, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         os.kill(self.pid, signal.SIGWINCH)
 
     def until(self, condition: Callable[[], Value], limit_s: float = LIMIT_S) -> Value:
@@ -100,9 +108,9 @@ class Terminal:
 
     def hang_up(self) -> None:
         """Close the terminal, as a connection that is lost does."""
-        if self._terminal >= 0:
-            os.close(self._terminal)
-            self._terminal = -1
+        if self.main_end >= 0:
+            os.close(self.main_end)
+            self.main_end = -1
 
     def _reap(self, how: int) -> bool:
         if os.waitpid(self.pid, how)[0]:
@@ -110,10 +118,10 @@ class Terminal:
         return not self.pid
 
     def _read(self) -> None:
-        if self._terminal < 0 or not select.select([self._terminal], [], [], 0.02)[0]:
+        if self.main_end < 0 or not select.select([self.main_end], [], [], 0.02)[0]:
             return
         try:
-            data = os.read(self._terminal, 2**16)
+            data = os.read(self.main_end, 2**16)
         except OSError:  # the process has closed its end
             return
         self.sent += data

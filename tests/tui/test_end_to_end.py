@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from cli.driving import TINY
+from hang_ups import CASES, LIMIT_S, seconds_to_end, starting, unread
 from tui.driving import Quick, make_app, run, settle, until
 from tui.terminal import Terminal
 
@@ -22,7 +23,7 @@ from lreg_tui.screens.confirm import ConfirmScreen
 from lreg_tui.widgets.run_notice import RunNotice
 
 ENDLESS = TINY.replace("epochs = 3", "epochs = 100000").replace("every = 1", "every = 50")
-LIMIT_S = 60.0
+LONG_S = 60.0
 
 
 @pytest.fixture
@@ -73,12 +74,16 @@ def goes_on(reader: RunReader, terminal: Terminal) -> None:
 
 
 def test_a_run_outlives_the_console_that_started_it(runs, tmp_path):
-    """By a lost connection and by q; and what comes after both finds it, with its curve."""
+    """By a lost connection, told by the signal or not, and by q; and what comes after finds it, with its curve."""
     with Terminal(runs, tmp_path) as terminal:
         reader = launch_from_menu(terminal, runs)
         terminal.shows("running", "meta-loss", "step 0")
         worker = worker_of(reader)
         assert worker.ppid() == terminal.pid  # it could have gone with it
+        terminal.hang_up()
+        terminal.until(terminal.has_ended)
+    with Terminal(runs, tmp_path, hang_up="ignored") as terminal:
+        terminal.shows("tiny", "running", "step 0")
         terminal.hang_up()
         terminal.until(terminal.has_ended)
     with Terminal(runs, tmp_path) as terminal:
@@ -91,17 +96,38 @@ def test_a_run_outlives_the_console_that_started_it(runs, tmp_path):
         assert worker.is_running()
 
 
-def test_a_console_that_ignores_the_signal_ends_with_its_terminal_all_the_same(tmp_path):
-    """Under nohup, or without a terminal that controls it: it would read an end of file for ever, at full load."""
-    with Terminal(tmp_path / "runs", tmp_path, nohup=True) as terminal:
-        terminal.shows("quickstart")
+@pytest.mark.parametrize(
+    ("way", "moment"),
+    [(way, moment) for way, moment in CASES if way == "ignored" or moment in (starting, unread)],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_a_console_ends_with_its_terminal_whatever_it_is_at(tmp_path, way, moment):
+    assert seconds_to_end(tmp_path, way, moment, 0.3) < LIMIT_S
+
+
+def test_what_works_for_the_console_only_ends_with_the_terminal_too(tmp_path):
+    code = (
+        "from pathlib import Path; from lreg_tui import launch, terminal; terminal.end_with_it()\n"
+        f"helper = launch.start_helper('timeit', ['import time; time.sleep(60)'], Path({str(tmp_path / 'said')!r}))\n"
+        "print('helper', helper.pid, '.', flush=True); helper.wait()"
+    )
+    with Terminal(tmp_path / "runs", tmp_path, hang_up="ignored", program=("-c", code)) as terminal:
+        terminal.shows("helper", ".")
+        helper = psutil.Process(int(terminal.text.split()[1]))
         terminal.hang_up()
-        terminal.until(terminal.has_ended, 20.0)
+        terminal.until(terminal.has_ended)
+        terminal.until(lambda: has_ended(helper), LIMIT_S)
+
+
+def has_ended(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_ZOMBIE  # where nobody takes in orphans
+    return True
 
 
 async def shown(pilot: Any, reader: RunReader, *states: str) -> None:
     """Until the console says that the run is in one of these states."""
-    await until(pilot, lambda: getattr(pilot.app.row(reader.id), "state", "") in states, LIMIT_S)
+    await until(pilot, lambda: getattr(pilot.app.row(reader.id), "state", "") in states, LONG_S)
     await settle(pilot)
 
 
@@ -116,7 +142,7 @@ async def curve(pilot: Any, more_than: int = 0) -> int:
         lines = pilot.app.screen.panels.all[0].chart.lines
         return len(lines[0].y) if lines else 0
 
-    return await until(pilot, lambda: records() if records() > more_than else 0, LIMIT_S)
+    return await until(pilot, lambda: records() if records() > more_than else 0, LONG_S)
 
 
 async def stop(pilot: Any, reader: RunReader) -> None:
