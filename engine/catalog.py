@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -119,9 +118,8 @@ def _installed() -> Catalog:
 def _ask_child() -> Catalog:
     """Build it in a process that may import torch, and looks for modules in the very folders that this one does."""
     root = str(Path(__file__).parent.parent)
-    code = (  # this very engine, whatever comes first among the folders
-        "import sys; sys.path[:] = sys.argv[1:]; import engine; del sys.path[0]; from engine import catalog; catalog.main()"
-    )
+    code = "import sys; sys.path[:] = sys.argv[1:]; import engine; del sys.path[0]; "  # this very one
+    code += "from engine import catalog; catalog.main()"
     child = subprocess.run(
         [sys.executable, "-c", code, root, *(sys.path if root in sys.path else [root, *sys.path])],
         capture_output=True,

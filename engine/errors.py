@@ -23,6 +23,12 @@ class RunError(LregError):
     """A run folder is missing, damaged, unwritable, or busy."""
 
 
+class DiskFull(RunError):
+    """A run folder that cannot be written for want of room."""
+
+    exit_code = 1
+
+
 class TrainingError(LregError):
     """Meta-training cannot go on: not finite too often, disk full, and so on."""
 

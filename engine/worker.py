@@ -21,7 +21,6 @@ from engine import parallel
 from engine.control import Control
 from engine.device import pick_device, wait_politely
 from engine.errors import LregError, RunError, TrainingError
-from engine.files import disk_error
 from engine.held_run import HeldRun
 from engine.loop import Loop, TrainerFactory
 from engine.parallel import Onlooker, PeerLost
@@ -121,7 +120,7 @@ def _known(error: Exception, run: Run) -> LregError | None:
     if isinstance(error, LregError):
         return error
     if isinstance(error, OSError):
-        return disk_error(error, run.path, run.kept)
+        return run.lost(error)
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"):
         reason = (str(error).splitlines() or ["out of memory"])[0].partition(". ")[0]
         large = "evaluation.examples" if isinstance(run, TransferJob) else "meta.meta_batch, meta.truncation"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.control import Control
 from engine.results import run_rows
 from engine.runs import RunReader
@@ -15,16 +17,21 @@ def note_stopping(control: Control) -> str:
     return "stopping after this truncation; Ctrl-C again aborts at once" if control.stop else ""
 
 
-def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False) -> None:
+def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False, has_failed: bool = False) -> None:
     """The last words on a run: its result, its id, and what can be done next.
 
-    With `reason_follows` a failure's reason is left to the error line that this process ends with.
+    With `reason_follows` a failure's reason is left to the error line that this process ends with. `has_failed`: it
+    ended with an error, whatever the folder says, where that could perhaps not be written any more.
     """
     status = reader.status()
+    if not reader.is_there or (has_failed and status.state in LIVE):
+        status = replace(status, state="failed", message="")
     if as_json:
         if status.state == "finished":
             output.emit({"event": "result", "rows": run_rows(reader)})
         output.emit(end_event(status, reader))
+        return
+    if not reader.is_there:
         return
     console = output.console()
     if status.state == "finished" and (table := results.table(reader, console)) is not None:
