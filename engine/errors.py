@@ -23,8 +23,8 @@ class RunError(LregError):
     """A run folder is missing, damaged, unwritable, or busy."""
 
 
-class DiskFull(RunError):
-    """A run folder that cannot be written for want of room."""
+class StorageError(RunError):
+    """A run folder that was deleted or moved while it was looked at, or has no room: nobody's bad input."""
 
     exit_code = 1
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from engine.errors import DiskFull, RunError
+from engine.errors import RunError, StorageError
 
 LARGEST = 2**20  # bytes of a file that is read whole; what is larger was not written by us
 CLOCK_S = 60.0  # how long a comparison of two clocks is good for
@@ -255,5 +255,5 @@ def is_locked(path: Path) -> bool:
 
 def refused(error: OSError, message: str) -> RunError:
     """The error of a folder that cannot be written: `message`, and why not. A full disk is nobody's bad input."""
-    kind = DiskFull if error.errno in NO_ROOM else RunError
+    kind = StorageError if error.errno in NO_ROOM else RunError
     return kind(f"{message}: {error.strerror or error}")

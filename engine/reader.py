@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from engine.columns import Column, Columns, Stamps
-from engine.errors import RunError, printable
+from engine.errors import RunError, StorageError, printable
 from engine.files import file_system_age, is_locked, is_own_file, open_to_read, read_json, read_limited
 from engine.status import Status, is_number
 
@@ -99,9 +99,9 @@ class RunReader:
         return any((self.path / name).is_file() for name in ("run.json", "status.json", "preset.toml"))
 
     def check_there(self) -> None:
-        """Raise RunError where there is nothing of the run any more."""
+        """Raise StorageError where there is nothing of the run any more."""
         if not self.is_there:
-            raise RunError(f"run {self.id}: no longer in {self.path.parent}: deleted, moved, or its disk is gone")
+            raise StorageError(f"run {self.id}: no longer in {self.path.parent}: deleted, moved, or its disk is gone")
 
     @property
     def state(self) -> str:

@@ -129,6 +129,8 @@ def _known(error: Exception, run: Run) -> LregError | None:
 
 
 def _end(run: Run, state: str, message: str) -> None:
+    if run.is_gone:
+        return
     line = " / ".join(message.splitlines())
     run.log(f"{state} at step {run.status.step}" + (f": {line}" if line else ""))
     with contextlib.suppress(OSError):  # on a full disk readers see that the process is gone
@@ -137,6 +139,8 @@ def _end(run: Run, state: str, message: str) -> None:
 
 def _break_off(run: Run, message: str) -> None:
     """The run may go on in another process: readers see that this one is gone."""
+    if run.is_gone:
+        return
     line = " / ".join(message.splitlines())
     run.log(f"broken off at step {run.status.step}: {line}")
     with contextlib.suppress(OSError):

@@ -190,16 +190,21 @@ class Run:
         """What lies at the run's path: another folder there has another identity."""
         try:
             there = self.path.stat()
+            (self.path / self.document).stat()  # goes first where a folder is being deleted: nothing is put there again
         except OSError:
             return None
         return there.st_dev, there.st_ino
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):
-            self.is_gone = self._folder_there() != self._folder
+            self._look()
             with contextlib.suppress(OSError):  # a full disk is reported by the writing that matters
                 if not self.is_gone:
                     self._write_status(durable=False)
+
+    def _look(self) -> None:
+        """Notice where the folder that is held is no longer at its place."""
+        self.is_gone = self.is_gone or (self._folder is not None and self._folder_there() != self._folder)
 
     def check_there(self) -> None:
         """Raise TrainingError once the run's folder was deleted or moved: what is done from then on is lost."""
@@ -208,8 +213,8 @@ class Run:
 
     def lost(self, error: OSError | None = None) -> TrainingError:
         """Why a held run cannot go on where `error` came of writing: one line, which says what is kept all the same."""
-        if self._folder is not None and self._folder_there() != self._folder:
-            self.is_gone = True
+        self._look()
+        if self.is_gone:
             return TrainingError(f"{self.path}: deleted or moved while its process was at work, which is over")
         if error is None:
             return TrainingError(f"{self.path}: cannot be written")
@@ -265,7 +270,12 @@ class Run:
             self._status = replace(self._status, latest={**self._status.latest, **figures})
 
     def sync_metrics(self) -> int:
-        """Bring metrics.jsonl safely to the disk; return its size, for the checkpoint that is written next."""
+        """Bring metrics.jsonl safely to the disk; return its size, for the checkpoint that is written next.
+
+        Raises TrainingError where the run's folder is no longer at its place: nothing is put into another.
+        """
+        self._look()
+        self.check_there()
         if self._metrics is not None:
             os.fsync(self._metrics.fileno())
         try:

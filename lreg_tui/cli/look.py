@@ -192,7 +192,6 @@ def watch(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJso
     except KeyboardInterrupt:
         output.say(f"run {reader.id} goes on without you")
         raise typer.Exit(130) from None
-    if not as_json:
-        reader.check_there()
     summarize(reader, as_json)
+    reader.check_there()
     raise typer.Exit(EXIT_CODES.get(status.state, 1))

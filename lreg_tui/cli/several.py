@@ -38,6 +38,7 @@ def follow(torchrun: subprocess.Popen[bytes], reader: RunReader, as_json: bool) 
         finally:
             follower.finish()
             print_quietly(lambda: summarize(reader, as_json, reason_follows=True))
+    reader.check_there()
     status = reader.status()
     if status.state in ("failed", "crashed") and not control.aborted:
         raise TrainingError(f"run {reader.id} has {status.state}: {present.clean(status.message)}")

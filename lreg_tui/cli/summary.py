@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from engine.control import Control
@@ -24,7 +25,7 @@ def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False,
     ended with an error, whatever the folder says, where that could perhaps not be written any more.
     """
     status = reader.status()
-    if not reader.is_there or (has_failed and status.state in LIVE):
+    if not reader.is_there or (has_failed and status.state in LIVE and status.pid == os.getpid()):
         status = replace(status, state="failed", message="")
     if as_json:
         if status.state == "finished":
@@ -43,5 +44,5 @@ def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False,
     console.print(present.text(str(reader.path), "dim"), soft_wrap=True)
     if status.state == "finished" and reader.is_transfer and (seen := results.comparison_of(reader)):
         console.print(present.text(f"its results: {seen}"), soft_wrap=True)
-    if status.state in ("stopped", "crashed"):
+    if status.state in ("stopped", "crashed") and not has_failed:
         console.print(present.text(f"go on with: lreg resume {reader.id}"), soft_wrap=True)
