@@ -168,7 +168,7 @@ def train(
     check_inputs(preset.tasks, device, Path(data_dir) if data_dir is not None else None)
     run = RunStore(runs_dir).create(preset, argv=["engine.train"], device=device, data_dir=data_dir)
     with Control().listening() as control:
-        state = work(run, control=control)
+        state = work(run, data_dir=data_dir, control=control)
     if state == "stopped":
         raise KeyboardInterrupt(f"run {run.id} was stopped; `lreg resume {run.id}` goes on")
     return RunReader(run.path)

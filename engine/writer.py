@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from engine import provenance
-from engine.errors import RunError, TrainingError
+from engine.errors import RunError, TrainingError, printable
 from engine.files import (
     NO_ROOM,
     is_own_file,
@@ -36,7 +36,6 @@ from engine.files import (
     write_in_place,
 )
 from engine.reader import RunReader
-from engine.settings import show
 from engine.status import HEARTBEAT_S, LIVE, Status
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ class Run:
             }
             return cls(path)._fill(preset.dumps(), facts)
         except OSError as error:
-            where = show(str(error.filename or store_dir)).strip('"')
+            where = printable(str(error.filename or store_dir))
             raise refused(error, f"{where}: cannot create a run folder there") from None
 
     def _fill(self, document: str, facts: Mapping[str, Any]) -> Self:

@@ -82,7 +82,7 @@ def run(
     elif device not in ("auto", "cpu"):
         pick_device(device)  # imports torch, which `--detach` otherwise leaves to the worker
     created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
-    _start(created, processes=processes, detach=detach, as_json=as_json)
+    _start(created, processes=processes, detach=detach, as_json=as_json, data_dir=data_dir)
 
 
 def resume(
