@@ -87,6 +87,7 @@ class TransferLoop(HeldRun):
         self._log_start()
         self.plan = self._at_home(Plan.from_json(RunReader(self.run.path).plan()))
         _check_runs(self.plan)
+        _check_inside(self._folders())
         where = self._pick_device()
         self.run.set_status(message="")
         planned = list(self.plan.evaluations())
@@ -121,7 +122,6 @@ class TransferLoop(HeldRun):
         source = source_of(item)
         name = item.file_name(item.identity(source.digest))
         paths = self._destinations(item, name)
-        _check_inside(paths)
         unfinished = self.run.path / "partial" / f"{name}.json"
         found = self._known([*paths, unfinished])
         numbers = range(self.plan.settings.seeds)
@@ -172,10 +172,12 @@ class TransferLoop(HeldRun):
         """Where an evaluation is kept: in its run's folder; that of a baseline in the store, and with every run."""
         if item.run:
             return [Path(item.run) / "transfer" / f"{name}.json"]
-        everywhere = [self.store / BASELINES_FOLDER] if self.store else []
-        return [
-            folder / f"{name}.json" for folder in (*everywhere, *(Path(run) / "transfer" for run in self.plan.runs))
-        ]
+        return [folder / f"{name}.json" for folder in self._folders()]
+
+    def _folders(self) -> list[Path]:
+        """Where results are kept: the store's folder for baselines, if the job lies in a store, and each run's."""
+        shared = [self.store / BASELINES_FOLDER] if self.store else []
+        return [*shared, *(Path(run) / "transfer" for run in self.plan.runs)]
 
     def _known(self, paths: Sequence[Path]) -> dict[str, Any]:
         """The evaluation as it was saved, from the first file that is whole."""
@@ -231,11 +233,11 @@ def _check_runs(plan: Plan) -> None:
             raise RunError(f"{run}: a folder, but no run, and results are kept in runs only")
 
 
-def _check_inside(paths: Sequence[Path]) -> None:
+def _check_inside(folders: Sequence[Path]) -> None:
     """Raise RunError where results would be kept through a link."""
-    for path in paths:
+    for folder in folders:
         try:
-            refuse_links(path.parent, path.parent.parent)
+            refuse_links(folder, folder.parent)
         except OSError as error:
             raise RunError(f"{error.filename}: {error.strerror}") from None
 
