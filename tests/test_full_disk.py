@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import threading
 from functools import partial
@@ -12,10 +13,12 @@ import pytest
 from fakes import TOTAL, FakeTrainer, preset
 
 from engine import catalog as catalogs
+from engine import spawn
 from engine.control import Control
 from engine.errors import RunError, TrainingError
 from engine.runs import Run, RunReader
 from engine.worker import work
+from lreg_tui.cli.summary import summarize
 
 ROOM = 2**18  # bytes of the small disk
 
@@ -141,3 +144,19 @@ def test_a_paused_run_whose_folder_is_deleted_ends(tmp_path):
     thread.start()
     thread.join(20)
     assert not thread.is_alive() and "deleted or moved" in caught[0]
+
+
+def test_a_run_that_is_gone_has_not_crashed_and_is_not_to_be_resumed(tmp_path, capsys):
+    run = Run.create(tmp_path / "runs", preset())
+    reader = RunReader(run.path)
+    with run:
+        run.set_status(controllable=True)
+        shutil.rmtree(run.path)
+        with pytest.raises(RunError, match="no longer in") as caught:
+            spawn.request(reader, signal.SIGTERM, "stop")
+    assert caught.value.exit_code == 1 and "resume" not in str(caught.value)
+    summarize(reader, as_json=False)
+    assert capsys.readouterr().out == ""
+    summarize(reader, as_json=True)
+    assert json.loads(capsys.readouterr().out)["state"] == "failed"
+    assert not run.path.exists()
