@@ -1,8 +1,9 @@
 """Catalog: every setting of every section and member, as plain data.
 
 Settings are declared beside the mathematics, in files that import torch, which takes seconds. The catalog lists them
-once (in a child process where this one has no torch) and answers from a cache afterwards, so that checking a preset,
-shell completion and the console never wait for torch. The cache is keyed by the engine's files: it cannot be stale.
+once in a child process and answers from a cache afterwards, so that checking a preset, shell completion and the console
+never wait for torch. The cache is keyed by the engine's files, and holds what these alone bring: it cannot be stale.
+A process that has torch lists them itself, with the members that it has registered itself, and caches nothing.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_path
 
+from engine import registry
 from engine.errors import LregError, printable
+from engine.files import write_atomic
 from engine.settings import Setting
 
 Schema = tuple[Setting, ...]
@@ -84,35 +86,42 @@ def build() -> Catalog:
     )
 
 
-@cache
 def load() -> Catalog:
-    """The catalog, the cheapest way: cached on disk, else built here if torch is loaded, else by a child process."""
-    path = user_cache_path("lreg") / f"catalog-{_fingerprint()}.json"
-    try:
-        return Catalog.from_json(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        pass  # absent, or damaged: built again below
-    catalog = build() if "torch" in sys.modules else _ask_child()
-    temporary = path.with_suffix(f".{os.getpid()}")
-    try:
+    """The catalog, the cheapest way: listed here if torch is loaded, else cached on disk, else by a child process."""
+    return _listed(registry.registered()) if "torch" in sys.modules else _installed()
+
+
+@lru_cache(maxsize=1)
+def _listed(registered: int) -> Catalog:
+    """What this process knows, after so many registrations."""
+    return build()
+
+
+@cache
+def _installed() -> Catalog:
+    """What the engine's own files bring, and nothing that a process has added or changed."""
+    fingerprint = _fingerprint()
+    path = user_cache_path("lreg") / f"catalog-{fingerprint}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return Catalog.from_json(json.loads(path.read_text()))  # absent, or damaged: built again below
+    catalog = _ask_child()
+    if _fingerprint() != fingerprint:  # the files were changed meanwhile, so nobody knows which of them it saw
+        return catalog
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(catalog.to_json()))
-        os.replace(temporary, path)
+        write_atomic(path, json.dumps(catalog.to_json()), durable=False)
         for stale in sorted(path.parent.glob("catalog-*.json"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
             stale.unlink()
-    except OSError:  # a cache that cannot be written costs time, nothing else
-        with contextlib.suppress(OSError):
-            temporary.unlink()
     return catalog
 
 
 def _ask_child() -> Catalog:
     """Build it in a process that may import torch, and looks for modules in the very folders that this one does."""
     root = str(Path(__file__).parent.parent)
-    folders = sys.path if root in sys.path else [root, *sys.path]
-    code = "import sys; sys.path[:] = sys.argv[1:]; from engine import catalog; catalog.main()"
+    code = "import sys; sys.path[:] = sys.argv[1:]; import engine; del sys.path[0]; "  # this very one
+    code += "from engine import catalog; catalog.main()"
     child = subprocess.run(
-        [sys.executable, "-c", code, *folders],
+        [sys.executable, "-c", code, root, *(sys.path if root in sys.path else [root, *sys.path])],
         capture_output=True,
         encoding="utf-8",
         errors="replace",
@@ -128,9 +137,9 @@ def _ask_child() -> Catalog:
 
 
 def _fingerprint() -> str:
-    """Changes whenever a file of the engine does. By content: times may be those of a reproducible build."""
+    """Changes whenever a file of the engine or Python does. By content: times may be those of a reproducible build."""
     folder = Path(__file__).parent
-    digest = hashlib.sha256(str(folder).encode(errors="surrogateescape"))
+    digest = hashlib.sha256(f"{folder}\n{sys.version}".encode(errors="surrogateescape"))
     for path in sorted(folder.rglob("*.py")):
         with contextlib.suppress(OSError):  # an editor's lock, or just deleted
             content = path.read_bytes()

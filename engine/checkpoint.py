@@ -17,7 +17,7 @@ import safetensors.torch
 from torch import Tensor
 
 from engine.errors import RunError
-from engine.files import strict, write_atomic
+from engine.files import make_folder, open_to_read, strict, write_atomic
 from engine.reader import CHECKPOINTS
 
 HEADER_KEY = "lreg"
@@ -26,7 +26,7 @@ HEADER_KEY = "lreg"
 def save(folder: Path, name: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
     """Replace the checkpoint `name`. Values must be JSON (tuples come back as lists); not finite floats are kept."""
     own = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     data = safetensors.torch.save(own, metadata={HEADER_KEY: json.dumps(values)})
     write_atomic(path_of(folder, name), data)
     write_atomic(folder / f"{name}.json", json.dumps(strict(values), indent=1) + "\n")
@@ -35,8 +35,12 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], values: Mapping
 def load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (on the CPU) and values of a checkpoint. Raises RunError when it is missing or damaged."""
     path = path_of(folder, name)
-    if not path.is_file():
-        raise RunError(f"{path}: no such checkpoint; the run stopped before it was written")
+    try:
+        open_to_read(path, below=folder.parent).close()
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such checkpoint; the run stopped before it was written") from None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             values = json.loads(file.metadata()[HEADER_KEY])
@@ -62,7 +66,7 @@ def load_frozen(run_path: str | os.PathLike[str], which: str = "best") -> dict[s
 
 
 def exists(folder: Path, name: str) -> bool:
-    return path_of(folder, name).is_file()
+    return os.path.lexists(path_of(folder, name))
 
 
 def path_of(folder: Path, name: str) -> Path:

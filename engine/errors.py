@@ -23,6 +23,12 @@ class RunError(LregError):
     """A run folder is missing, damaged, unwritable, or busy."""
 
 
+class StorageError(RunError):
+    """A run folder that was deleted or moved while it was looked at, or has no room: nobody's bad input."""
+
+    exit_code = 1
+
+
 class TrainingError(LregError):
     """Meta-training cannot go on: not finite too often, disk full, and so on."""
 

@@ -25,13 +25,12 @@ class HeldRun:
     def __init__(
         self, run: Run, control: Control, device: str | None = None, data_dir: str | os.PathLike[str] | None = None
     ) -> None:
-        """Device and data folder default to those noted in the run."""
+        """The device defaults to the one noted in the run; the data folder never does: the run may be a stranger's."""
         facts = RunReader(run.path).facts
         self.run = run
         self.control = control
         self.device = device or str(facts.get("device") or "auto")
-        data = data_dir or facts.get("data_dir")
-        self.data_dir = Path(data) if data and isinstance(data, (str, os.PathLike)) else None
+        self.data_dir = Path(data_dir) if data_dir else None
         self.team = ALONE
         self.remark = ""  # what should be said of a finished run
         self.began = time.monotonic()
@@ -41,6 +40,8 @@ class HeldRun:
 
     def _log_start(self) -> None:
         self.run.log(f"process {os.getpid()}: {' '.join(sys.argv)}")
+        if noted := RunReader(self.run.path).other_data(self.data_dir):
+            self.run.log(noted)
 
     def _pick_device(self) -> torch.device:
         """The device, noted in the run. Imports torch."""
@@ -57,6 +58,7 @@ class HeldRun:
 
     def _tick(self) -> None:
         """Obey the signals. Called between pieces of work, and in evaluations many times a second."""
+        self.run.check_there()
         self._wait_while_paused()
         if self.team.stopping(self.control.stop):
             raise Stopped
@@ -68,6 +70,7 @@ class HeldRun:
         self.run.set_status(state="paused", eta_s=None)
         self.run.log("paused")
         while self.control.paused and not self.control.stop:
+            self.run.check_there()
             time.sleep(PAUSE_POLL_S)  # ends early for no signal, but its handler runs
         self.run.set_status(state="running", message=message)
         self.run.log("continued")

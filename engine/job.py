@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from engine import provenance
-from engine.errors import RunError
+from engine.files import make_folder, refused
 from engine.writer import Run, folder_of, is_complete, new_folder, stamp_of, utc_now
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Job(Run):
         """
         created, folder = utc_now(), store_dir / cls.home
         try:
+            store_dir.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             path = folder_of(folder, job_id) if job_id else new_folder(folder, stamp or stamp_of(created), name)
             if is_complete(path):
                 return cls(path)
@@ -55,4 +57,4 @@ class Job(Run):
             }
             return cls(path)._fill(document, every)
         except OSError as error:
-            raise RunError(f"{error.filename or store_dir}: cannot create a folder there: {error.strerror}") from None
+            raise refused(error, f"{error.filename or store_dir}: cannot create a folder there") from None

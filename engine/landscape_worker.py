@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.device import pick_device, wait_politely
 from engine.errors import LregError
-from engine.files import read_json, read_limited, strict, write_atomic
+from engine.files import make_folder, read_json, read_limited, strict, write_atomic
 from engine.runs import RunReader
 from engine.status import is_number
 from engine.writer import slug
@@ -40,7 +40,7 @@ class Where:
 def cache_path(run_path: Path, where: Where) -> Path | None:
     """Where a run's landscape is kept; another checkpoint has another. None for a run without a checkpoint."""
     try:
-        checkpoint = read_limited(run_path / "checkpoint" / "best.safetensors", LARGEST_CHECKPOINT)
+        checkpoint = read_limited(run_path / "checkpoint" / "best.safetensors", LARGEST_CHECKPOINT, run_path)
     except OSError:
         return None
     decisive = json.dumps(asdict(where), sort_keys=True).encode() + hashlib.sha256(checkpoint).digest()
@@ -51,7 +51,7 @@ def cache_path(run_path: Path, where: Where) -> Path | None:
 def read(run_path: Path, where: Where) -> dict[str, Any]:
     """A landscape that was kept: offsets, losses (rows of numbers or None), train_loss, test_accuracy; else empty."""
     path = cache_path(run_path, where)
-    found = read_json(path) if path is not None else {}
+    found = read_json(path, below=run_path) if path is not None else {}
     return found if is_landscape(found) else {}
 
 
@@ -80,7 +80,7 @@ def compute(run_path: Path, where: Where, device: Any, data_dir: Path | None) ->
     path = cache_path(run_path, where)
     try:
         if path is not None:
-            path.parent.mkdir(exist_ok=True)
+            make_folder(path.parent)
             write_atomic(path, json.dumps(found) + "\n", durable=False)
     except OSError as error:
         print(f"{path}: not kept: {error.strerror}", file=sys.stderr, flush=True)

@@ -39,7 +39,7 @@ class Notes:
 
 
 def read(run_path: Path) -> Notes:
-    return Notes.from_json(read_json(run_path / FILE))
+    return Notes.from_json(read_json(run_path / FILE, below=run_path))
 
 
 def write(run_path: Path, notes: Notes) -> None:

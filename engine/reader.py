@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from engine.columns import Column, Columns, Stamps
-from engine.errors import RunError
-from engine.files import file_system_age, is_locked, open_to_read, read_json, read_limited
+from engine.errors import RunError, StorageError, printable
+from engine.files import file_system_age, is_locked, is_own_file, open_to_read, read_json, read_limited
 from engine.status import Status, is_number
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ class RunReader:
     @property
     def facts(self) -> dict[str, Any]:
         """run.json: id, name, created, argv, seed, device, versions, host, git, parent."""
-        return read_json(self.path / "run.json")
+        return read_json(self.path / "run.json", below=self.path)
 
     @property
     def preset_text(self) -> str:
         """preset.toml as text; empty if it cannot be read."""
         try:
-            return read_limited(self.path / "preset.toml").decode(errors="replace")
+            return read_limited(self.path / "preset.toml", below=self.path).decode(errors="replace")
         except OSError:
             return ""
 
@@ -68,7 +68,7 @@ class RunReader:
 
         path = self.path / "preset.toml"
         try:
-            read_limited(path)
+            read_limited(path, below=self.path)
         except FileNotFoundError:
             raise RunError(f"{path}: missing, so this is no run that can be used") from None
         except OSError as error:
@@ -77,7 +77,7 @@ class RunReader:
 
     def recorded_status(self) -> Status:
         """status.json as it stands there."""
-        return Status.from_json(read_json(self.path / "status.json"))
+        return Status.from_json(read_json(self.path / "status.json", below=self.path))
 
     def status(self) -> Status:
         """status.json, with the state `crashed` derived where it speaks of a process that is gone."""
@@ -94,8 +94,28 @@ class RunReader:
         return is_locked(self.path / ".lock")
 
     @property
+    def is_there(self) -> bool:
+        """False once there is nothing of a run any more: its folder was deleted or moved."""
+        return any((self.path / name).is_file() for name in ("run.json", "status.json", "preset.toml"))
+
+    def check_there(self) -> None:
+        """Raise StorageError where there is nothing of the run any more."""
+        if not self.is_there:
+            raise StorageError(f"run {self.id}: no longer in {self.path.parent}: deleted, moved, or its disk is gone")
+
+    @property
     def state(self) -> str:
         return self.status().state
+
+    def other_data(self, data_dir: Path | None) -> str:
+        """What to say where the run was made with data in another folder than is looked into now: `data_dir`, else the
+        user's own. Empty where it was not. A run may be a stranger's, so that its note is told and not obeyed."""
+        from engine.datasets.folder import data_folder
+
+        noted = self.facts.get("data_dir")
+        if not isinstance(noted, str) or not noted or os.path.abspath(data_folder(data_dir)) == noted:
+            return ""
+        return f"the run was made with data in {printable(noted)}: --data-dir or LREG_DATA_DIR says where it is now"
 
     @property
     def created(self) -> float | None:
@@ -125,26 +145,27 @@ class RunReader:
 
     def plan(self) -> dict[str, Any]:
         """plan.json of a transfer job; empty if it cannot be read."""
-        return read_json(self.path / "plan.json")
+        return read_json(self.path / "plan.json", below=self.path)
 
     def best_scale(self) -> dict[str, Any]:
         """scale.json: the factor of its updates that did best on validation, and how it was found; empty if none."""
-        found = read_json(self.path / "scale.json")
+        found = read_json(self.path / "scale.json", below=self.path)
         return found if is_number(found.get("scale")) and found["scale"] > 0 else {}
 
     def transfers(self) -> dict[str, dict[str, Any]]:
         """Finished transfer evaluations by name."""
+        folder = self.path / "transfer"
         try:
-            names = sorted(os.listdir(self.path / "transfer"))
+            names = sorted(os.listdir(folder))
         except OSError:
             return {}
-        paths = [self.path / "transfer" / name for name in names if name.endswith(".json") and name[0] != "."]
-        return {path.stem: evaluation for path in paths if (evaluation := read_json(path, LARGEST_TRANSFER))}
+        paths = [folder / name for name in names if name.endswith(".json") and name[0] != "."]
+        return {path.stem: found for path in paths if (found := read_json(path, LARGEST_TRANSFER, self.path))}
 
     def checkpoints(self) -> dict[str, Path]:
         """Checkpoints that are there, by name."""
         paths = {name: self.path / "checkpoint" / f"{name}.safetensors" for name in CHECKPOINTS}
-        return {name: path for name, path in paths.items() if path.is_file()}
+        return {name: path for name, path in paths.items() if is_own_file(path, self.path)}
 
     def poll(self) -> int:
         """Read what metrics.jsonl has gained into `columns`; return how many records that were."""
@@ -162,7 +183,7 @@ class RunReader:
         reading starts over from its beginning: `restarts` goes up, and all its records are new.
         """
         try:
-            with open_to_read(self.path / "metrics.jsonl") as file:
+            with open_to_read(self.path / "metrics.jsonl", self.path) as file:
                 if not self._is_the_same(file):
                     self._start_over()
                 while whole := self._whole_lines(file):

@@ -18,6 +18,14 @@ T = TypeVar("T")
 Member = TypeVar("Member", bound=type)
 
 
+_registrations = 0
+
+
+def registered() -> int:
+    """How many classes this process has registered so far: what was listed before the last of them is out of date."""
+    return _registrations
+
+
 class Registry(Generic[T]):
     """The members of one family (`concept`, as in "penalty"), one file each, in `package`."""
 
@@ -37,6 +45,8 @@ class Registry(Generic[T]):
                 raise ValueError(f"two {self.concept} classes are registered as {name!r}")
             cls.name = name  # type: ignore[attr-defined]
             self._members[name] = cls
+            global _registrations
+            _registrations += 1
             return cls
 
         return decorate

@@ -41,11 +41,16 @@ class RunStore:
 
     def transfers(self) -> Sequence[RunReader]:
         """Every transfer job, oldest first: it has the folder of a run, with a plan in place of a preset."""
-        return [RunReader(self.root / JOBS / name) for name in sorted(_runs_in(self.root / JOBS))]
+        return [RunReader(self.root / JOBS / name) for name in self._jobs(JOBS)]
 
     def studies(self) -> Sequence[RunReader]:
         """Every study, oldest first: it has the folder of a run, with a plan of many runs in place of a preset."""
-        return [RunReader(self.root / STUDIES / name) for name in sorted(_runs_in(self.root / STUDIES))]
+        return [RunReader(self.root / STUDIES / name) for name in self._jobs(STUDIES)]
+
+    def _jobs(self, home: str) -> Sequence[str]:
+        """The names of the transfer jobs, or studies; a link in place of their folder leads to those of another."""
+        folder = self.root / home
+        return [] if folder.is_symlink() else sorted(_runs_in(folder))
 
     def _names(self) -> Iterator[str]:
         return _runs_in(self.root)
@@ -84,7 +89,7 @@ class RunStore:
         if reference in names:
             return RunReader(self.root / reference)
         path = Path(os.path.expanduser(reference))  # which leaves ~nobody as it stands
-        if reference and _is_run(path):
+        if reference and is_run(path):
             return RunReader(path)
         if not reference or os.sep in reference:
             raise RunError(f"{show(reference)}: no run folder there")
@@ -92,16 +97,15 @@ class RunStore:
         paths = [self.root / name for name in found] or self._others(reference)
         if len(paths) == 1:
             return RunReader(paths[0])
-        raise RunError(self._not_one(reference, [*sorted(_runs_in(self.root / STUDIES)), *names], paths))
+        raise RunError(self._not_one(reference, [*self._jobs(STUDIES), *names], paths))
 
     def _others(self, reference: str) -> Sequence[Path]:
         """The transfer jobs and studies that are meant by a reference.
 
         A study's runs begin as it does, so no prefix of its id is its own: its name will do.
         """
-        folders = [self.root / JOBS, self.root / STUDIES]
-        found = [folder / name for folder in folders for name in _matching(reference, sorted(_runs_in(folder)))]
-        studies = sorted(_runs_in(self.root / STUDIES))
+        homes, studies = (JOBS, STUDIES), self._jobs(STUDIES)
+        found = [self.root / home / name for home in homes for name in _matching(reference, self._jobs(home))]
         return found or [self.root / STUDIES / name for name in studies if name[STAMP:-ENDING] == reference]
 
     def _newest(self, names: Sequence[str]) -> str:
@@ -133,7 +137,7 @@ def _runs_in(folder: Path) -> Iterator[str]:
         names = os.listdir(folder)
     except OSError:
         return
-    yield from (name for name in names if _is_run(folder / name))
+    yield from (name for name in names if is_run(folder / name))
 
 
 def _few(names: Sequence[str]) -> str:
@@ -141,7 +145,8 @@ def _few(names: Sequence[str]) -> str:
     return f"{shown}, ..." if len(names) > 5 else shown
 
 
-def _is_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
+    """Whether a folder is that of a run, transfer job or study."""
     try:
         return (path / "run.json").is_file() or ((path / "status.json").is_file() and (path / "preset.toml").is_file())
     except (OSError, ValueError):

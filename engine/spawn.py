@@ -12,7 +12,7 @@ from pathlib import Path
 import engine
 from engine import parallel
 from engine.errors import LregError, RunError, TrainingError
-from engine.files import open_to_append, open_to_read
+from engine.files import open_to_append, open_to_read, refused
 from engine.runs import RunReader
 from engine.status import LIVE, Status
 
@@ -52,7 +52,7 @@ def start_worker(
                 env=environment(threads),
             )
     except OSError as error:
-        raise RunError(f"{error.filename or reader.path}: cannot start a worker: {error.strerror}") from None
+        raise refused(error, f"{error.filename or reader.path}: cannot start a worker") from None
 
 
 def start_detached(
@@ -137,7 +137,7 @@ def log_size(reader: RunReader) -> int:
 def died(code: int, reader: RunReader, said_before: int) -> LregError:
     """Why a worker died that never took its run: what it has added to the log, which was so long before."""
     try:
-        with open_to_read(reader.log_path) as log:
+        with open_to_read(reader.log_path, reader.path) as log:
             log.seek(said_before)
             lines = log.read().decode(errors="replace").splitlines()
     except OSError:
@@ -151,6 +151,7 @@ def died(code: int, reader: RunReader, said_before: int) -> LregError:
 
 def request(reader: RunReader, number: signal.Signals, purpose: str) -> Status:
     """Send a signal to a run's process, after making sure that it is that process. Returns the status before."""
+    reader.check_there()
     status = reader.status()
     if status.state == "crashed":
         raise RunError(f"run {reader.id} has crashed: nothing to {purpose} (`lreg resume {reader.id}` goes on)")
@@ -162,13 +163,25 @@ def request(reader: RunReader, number: signal.Signals, purpose: str) -> Status:
         raise RunError(
             f"run {reader.id} does not listen to signals (process {status.pid}): {purpose} it where it was started"
         )
-    if not reader.is_held:  # the process may be alive and well, and writing another folder
+    if not _is_held_by(reader, status.pid):  # the process may be alive and well, and writing another folder
         raise RunError(f"run {reader.id} is not held by process {status.pid}: a copy of a run? nothing to {purpose}")
     try:
         os.kill(status.pid, number)
     except OSError as error:
         raise RunError(f"run {reader.id}: process {status.pid} cannot be reached: {error.strerror}") from None
     return status
+
+
+def _is_held_by(reader: RunReader, pid: int) -> bool:
+    """Whether it is this very process that holds the run: what a stranger's status says of it may be made up."""
+    import psutil
+
+    try:
+        names = [file.path for file in psutil.Process(pid).open_files()]
+        held = (reader.path / ".lock").stat()
+        return reader.is_held and any(os.path.samestat(os.stat(name), held) for name in names if name.endswith(".lock"))
+    except (psutil.Error, OSError):
+        return False
 
 
 def wait_for(reader: RunReader, states: tuple[str, ...], limit_s: float | None = None) -> Status:

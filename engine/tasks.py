@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
-from engine.datasets.base import DATASETS, Dataset, RawData, data_folder
+from engine.datasets.base import DATASETS, Dataset, RawData
+from engine.datasets.folder import data_folder
 from engine.errors import PresetError, Problem, RunError
 from engine.optimizees.base import OPTIMIZEES, Optimizee
 from engine.settings import check_table, schema_of, setting, show

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from engine import scale
 from engine.control import Control, Stopped
 from engine.errors import RunError, printable
-from engine.files import read_json, strict, write_atomic
+from engine.files import make_folder, read_json, refuse_links, strict, write_atomic
 from engine.held_run import HeldRun
 from engine.job import Job
 from engine.reader import LARGEST_TRANSFER, RunReader
-from engine.runs import JOBS
+from engine.runs import JOBS, is_run
 from engine.transfer_plan import Plan, Planned
-from engine.writer import Run
+from engine.writer import Run, is_complete
 
 if TYPE_CHECKING:
     from engine.optimizer_source import Source
@@ -79,11 +79,15 @@ class TransferLoop(HeldRun):
     ) -> None:
         super().__init__(job, control, device, data_dir)
         self.on_finished = on_finished
+        home = job.path.parent  # a job that lies elsewhere belongs to no run store
+        self.store = home.parent if home.name == JOBS else None
 
     def do(self) -> str:
         """Do what is left of the plan. Returns finished or stopped."""
         self._log_start()
         self.plan = self._at_home(Plan.from_json(RunReader(self.run.path).plan()))
+        _check_runs(self.plan)
+        _check_inside(self._folders())
         where = self._pick_device()
         self.run.set_status(message="")
         planned = list(self.plan.evaluations())
@@ -101,14 +105,12 @@ class TransferLoop(HeldRun):
         return "finished"
 
     def _at_home(self, plan: Plan) -> Plan:
-        """The plan, with runs that are no longer where they were looked for in the run store that the job lies in."""
-        store = self.run.path.parent.parent
-        there = (store / Path(run).name for run in plan.runs)
-        moved = tuple(
-            run if Path(run).is_dir() or not path.is_dir() else str(path)
-            for run, path in zip(plan.runs, there, strict=True)
-        )
-        return replace(plan, runs=moved)
+        """The plan, with its runs in the run store that the job lies in, which may be a copy, where they are there."""
+        if self.store is None:
+            return plan
+        there = [self.store / Path(run).name for run in plan.runs]
+        moved = (str(path) if is_complete(path) else run for run, path in zip(plan.runs, there, strict=True))
+        return replace(plan, runs=tuple(moved))
 
     def _evaluate(self, item: Planned, where: Any) -> dict[str, Any]:
         """The evaluation of one item: what is there already, and what was still to be measured."""
@@ -139,7 +141,7 @@ class TransferLoop(HeldRun):
                 self._keep(unfinished, found)
         for path in paths:
             if not path.is_file() or len(_seeds(path)) < len(there):
-                path.parent.mkdir(exist_ok=True)  # a run that was deleted meanwhile is not made anew
+                make_folder(path.parent)  # a run that was deleted meanwhile is not made anew
                 write_atomic(path, json.dumps(strict(found), indent=1) + "\n")
         unfinished.unlink(missing_ok=True)
         return {**found, "seeds": [there[number] for number in numbers]}
@@ -163,21 +165,25 @@ class TransferLoop(HeldRun):
         return lambda text: self.run.note(f"{_words(item)}, {text}")
 
     def _keep(self, unfinished: Path, found: Mapping[str, Any]) -> None:
-        unfinished.parent.mkdir(exist_ok=True)
+        make_folder(unfinished.parent)
         write_atomic(unfinished, json.dumps(strict(found)))
 
     def _destinations(self, item: Planned, name: str) -> list[Path]:
         """Where an evaluation is kept: in its run's folder; that of a baseline in the store, and with every run."""
         if item.run:
             return [Path(item.run) / "transfer" / f"{name}.json"]
-        store = self.run.path.parent.parent / BASELINES_FOLDER
-        return [store / f"{name}.json", *(Path(run) / "transfer" / f"{name}.json" for run in self.plan.runs)]
+        return [folder / f"{name}.json" for folder in self._folders()]
+
+    def _folders(self) -> list[Path]:
+        """Where results are kept: the store's folder for baselines, if the job lies in a store, and each run's."""
+        shared = [self.store / BASELINES_FOLDER] if self.store else []
+        return [*shared, *(Path(run) / "transfer" for run in self.plan.runs)]
 
     def _known(self, paths: Sequence[Path]) -> dict[str, Any]:
         """The evaluation as it was saved, from the first file that is whole."""
         best: dict[str, Any] = {}
         for path in paths:
-            found = read_json(path, LARGEST_TRANSFER)
+            found = read_json(path, LARGEST_TRANSFER, path.parent.parent)
             if path.is_file() and not _is_whole(found):
                 self.run.log(f"{path}: damaged; measured again")
                 print(f"{printable(str(path))}: damaged; measured again", file=sys.stderr)
@@ -220,6 +226,22 @@ def _check_there(item: Planned) -> None:
         raise RunError(f"{item.run}: no such run any more")
 
 
+def _check_runs(plan: Plan) -> None:
+    """Raise RunError where a folder that results would be kept in is no run's: the plan may be a stranger's."""
+    for run in plan.runs:
+        if Path(run).is_dir() and not is_run(Path(run)):
+            raise RunError(f"{run}: a folder, but no run, and results are kept in runs only")
+
+
+def _check_inside(folders: Sequence[Path]) -> None:
+    """Raise RunError where results would be kept through a link."""
+    for folder in folders:
+        try:
+            refuse_links(folder, folder.parent)
+        except OSError as error:
+            raise RunError(f"{error.filename}: {error.strerror}") from None
+
+
 def _check_writable(paths: Sequence[Path]) -> None:
     """Raise RunError where results could not be kept."""
     for path in paths:
@@ -247,4 +269,4 @@ def _is_whole(found: Mapping[str, Any]) -> bool:
 
 
 def _seeds(path: Path) -> list[Any]:
-    return read_json(path, LARGEST_TRANSFER).get("seeds", [])
+    return read_json(path, LARGEST_TRANSFER, path.parent.parent).get("seeds", [])

@@ -21,7 +21,6 @@ from engine import parallel
 from engine.control import Control
 from engine.device import pick_device, wait_politely
 from engine.errors import LregError, RunError, TrainingError
-from engine.files import disk_error
 from engine.held_run import HeldRun
 from engine.loop import Loop, TrainerFactory
 from engine.parallel import Onlooker, PeerLost
@@ -121,7 +120,7 @@ def _known(error: Exception, run: Run) -> LregError | None:
     if isinstance(error, LregError):
         return error
     if isinstance(error, OSError):
-        return disk_error(error, run.path, run.kept)
+        return run.lost(error)
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"):
         reason = (str(error).splitlines() or ["out of memory"])[0].partition(". ")[0]
         large = "evaluation.examples" if isinstance(run, TransferJob) else "meta.meta_batch, meta.truncation"
@@ -130,6 +129,8 @@ def _known(error: Exception, run: Run) -> LregError | None:
 
 
 def _end(run: Run, state: str, message: str) -> None:
+    if run.is_gone:
+        return
     line = " / ".join(message.splitlines())
     run.log(f"{state} at step {run.status.step}" + (f": {line}" if line else ""))
     with contextlib.suppress(OSError):  # on a full disk readers see that the process is gone
@@ -138,6 +139,8 @@ def _end(run: Run, state: str, message: str) -> None:
 
 def _break_off(run: Run, message: str) -> None:
     """The run may go on in another process: readers see that this one is gone."""
+    if run.is_gone:
+        return
     line = " / ".join(message.splitlines())
     run.log(f"broken off at step {run.status.step}: {line}")
     with contextlib.suppress(OSError):
@@ -165,7 +168,7 @@ def train(
     check_inputs(preset.tasks, device, Path(data_dir) if data_dir is not None else None)
     run = RunStore(runs_dir).create(preset, argv=["engine.train"], device=device, data_dir=data_dir)
     with Control().listening() as control:
-        state = work(run, control=control)
+        state = work(run, data_dir=data_dir, control=control)
     if state == "stopped":
         raise KeyboardInterrupt(f"run {run.id} was stopped; `lreg resume {run.id}` goes on")
     return RunReader(run.path)

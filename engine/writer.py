@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -19,16 +20,32 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from engine import provenance
-from engine.errors import RunError
-from engine.files import open_to_append, open_to_read, remove_leftovers, strict, write_atomic
+from engine.errors import RunError, TrainingError, printable
+from engine.files import (
+    NO_ROOM,
+    is_own_file,
+    lock,
+    make_folder,
+    open_to_append,
+    open_to_read,
+    refuse_links,
+    refused,
+    remove_leftovers,
+    strict,
+    write_atomic,
+    write_in_place,
+)
 from engine.reader import RunReader
-from engine.settings import show
 from engine.status import HEARTBEAT_S, LIVE, Status
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from engine.preset import Preset
+
+
+FOLDERS = ("checkpoint", "transfer", "partial")  # of a run or job, which its process writes into
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 def utc_now() -> str:
@@ -56,7 +73,9 @@ class Run:
         self._ended = threading.Event()
         self._heart: threading.Thread | None = None
         self._metrics: IO[bytes] | None = None
-        self._lock: Any = None
+        self._lock: IO[bytes] | None = None
+        self._folder: tuple[int, int] | None = None  # the one that is held, whatever lies at its path by now
+        self.is_gone = False  # noticed by the heartbeat: the folder that is held was deleted or moved
 
     @classmethod
     def create(
@@ -80,7 +99,6 @@ class Run:
             path = folder_of(store, run_id) if run_id else new_folder(store, stamp, preset.name)
             if is_complete(path):
                 return cls(path)
-            (path / "checkpoint").mkdir(exist_ok=True)
             facts = {
                 "id": path.name,
                 "name": preset.name,
@@ -94,8 +112,8 @@ class Run:
             }
             return cls(path)._fill(preset.dumps(), facts)
         except OSError as error:
-            where = show(str(error.filename or store_dir)).strip('"')
-            raise RunError(f"{where}: cannot create a run folder there: {error.strerror}") from None
+            where = printable(str(error.filename or store_dir))
+            raise refused(error, f"{where}: cannot create a run folder there") from None
 
     def _fill(self, document: str, facts: Mapping[str, Any]) -> Self:
         """Write what a new run has. run.json is the last, so that readers see a whole run; a failure leaves nothing.
@@ -104,6 +122,8 @@ class Run:
         """
         is_new = not any(path.is_file() for path in self.path.rglob("*"))
         try:
+            if self.document == Run.document:
+                make_folder(self.checkpoints)
             self._status = Status(message="waiting for its process").of_this_process()
             self._write_status()
             write_atomic(self.path / self.document, document)
@@ -116,20 +136,23 @@ class Run:
 
     def __enter__(self) -> Run:
         """Take the run. Raises RunError where another process holds it, or where nothing can be written."""
-        if not (self.path / self.document).is_file():  # before anything is written there
+        if not is_own_file(self.path / self.document, self.path):  # before anything is written there
             raise RunError(f"{self.path}: no {self.document} there, so this is no run that can be used")
         self._acquire()
         try:
-            remove_leftovers(self.path, self.checkpoints, self.path / "transfer")
+            for name in FOLDERS:
+                refuse_links(self.path / name, self.path)
+            self.is_gone, self._folder = False, self._folder_there()
+            remove_leftovers(self.path, *(self.path / name for name in FOLDERS))
             before = RunReader(self.path).recorded_status()  # whoever held it last may have gone on until now
             if before.state == "finished":  # perhaps while this process was starting
                 raise RunError(f"run {self.id} is finished: nothing to resume")
             self._status = replace(before.of_this_process(), state="running", eta_s=None, message="")
             self._write_status()
         except BaseException as error:
-            self._lock.release()
+            self._release()
             if isinstance(error, OSError):
-                raise RunError(f"{self.path}: cannot write there: {error.strerror}") from None
+                raise refused(error, f"{error.filename or self.path}: cannot write there") from None
             raise
         self._ended.clear()
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -141,35 +164,78 @@ class Run:
         if self._heart is not None:
             self._heart.join()
         self._close_metrics()
-        self._lock.release()
+        self._release()
 
     def _acquire(self) -> None:
-        from filelock import FileLock, Timeout
-
         before = RunReader(self.path).status()
         patience = 0.0 if before.state in LIVE else 5.0  # one that says it has ended may still be closing
-        self._lock = FileLock(self.path / ".lock")
         try:
-            self._lock.acquire(timeout=patience)
-        except Timeout:
+            self._lock = lock(self.path / ".lock", patience)
+        except BlockingIOError:
             writer = RunReader(self.path).status()
             who = f"process {writer.pid} on host {writer.host}"
             raise RunError(f"run {self.id} is being written by {who}") from None
         except OSError as error:
-            raise RunError(f"{self.path}: cannot write there: {error.strerror}") from None
-        except NotImplementedError:
-            raise RunError(f"{self.path}: its file system knows no locks; take another --runs-dir") from None
+            if error.errno in NO_LOCKS:
+                raise RunError(f"{self.path}: its file system knows no locks; take another --runs-dir") from None
+            raise refused(error, f"{error.filename or self.path}: cannot write there") from None
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _folder_there(self) -> tuple[int, int] | None:
+        """What lies at the run's path: another folder there has another identity."""
+        try:
+            there = self.path.stat()
+            (self.path / self.document).stat()  # goes first where a folder is being deleted: nothing is put there again
+        except OSError:
+            return None
+        return there.st_dev, there.st_ino
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):
+            self._look()
             with contextlib.suppress(OSError):  # a full disk is reported by the writing that matters
-                self._write_status(durable=False)
+                if not self.is_gone:
+                    self._write_status(durable=False)
+
+    def _look(self) -> None:
+        """Notice where the folder that is held is no longer at its place."""
+        self.is_gone = self.is_gone or (self._folder is not None and self._folder_there() != self._folder)
+
+    def check_there(self) -> None:
+        """Raise TrainingError once the run's folder was deleted or moved: what is done from then on is lost."""
+        if self.is_gone:
+            raise self.lost()
+
+    def lost(self, error: OSError | None = None) -> TrainingError:
+        """Why a held run cannot go on where `error` came of writing: one line, which says what is kept all the same."""
+        self._look()
+        if self.is_gone:
+            return TrainingError(f"{self.path}: deleted or moved while its process was at work, which is over")
+        if error is None:
+            return TrainingError(f"{self.path}: cannot be written")
+        return TrainingError(f"{error.filename or self.path}: {error.strerror or error}; {self.kept_words}")
+
+    @property
+    def kept_words(self) -> str:
+        """What an end before time has not taken away."""
+        if self.document == Run.document and not RunReader(self.path).checkpoints().keys() & {"last"}:
+            return "no checkpoint was written yet"
+        return f"{self.kept} is untouched"
 
     def _write_status(self, durable: bool = True, **changes: Any) -> None:
         with self._guard:
             self._status = replace(self._status, heartbeat=time.time(), **changes)
-            text = json.dumps(strict(asdict(self._status)), indent=2)
-            write_atomic(self.path / "status.json", text + "\n", durable=durable)
+            text = json.dumps(strict(asdict(self._status)), indent=2) + "\n"
+            path = self.path / "status.json"
+            try:
+                write_atomic(path, text, durable=durable)
+            except OSError as error:
+                if error.errno not in NO_ROOM or not write_in_place(path, text):
+                    raise
 
     @property
     def status(self) -> Status:
@@ -203,7 +269,12 @@ class Run:
             self._status = replace(self._status, latest={**self._status.latest, **figures})
 
     def sync_metrics(self) -> int:
-        """Bring metrics.jsonl safely to the disk; return its size, for the checkpoint that is written next."""
+        """Bring metrics.jsonl safely to the disk; return its size, for the checkpoint that is written next.
+
+        Raises TrainingError where the run's folder is no longer at its place: nothing is put into another.
+        """
+        self._look()
+        self.check_there()
         if self._metrics is not None:
             os.fsync(self._metrics.fileno())
         try:
@@ -219,7 +290,7 @@ class Run:
         self._close_metrics()
         path = self.path / "metrics.jsonl"
         try:
-            with open_to_read(path) as file:
+            with open_to_read(path, self.path) as file:
                 data = file.read()
         except FileNotFoundError:
             return
@@ -243,7 +314,7 @@ class Run:
     def write_transfer(self, name: str, evaluation: Mapping[str, Any]) -> Path:
         """Save one finished transfer evaluation."""
         path = self.path / "transfer" / f"{slug(name)}.json"
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         write_atomic(path, json.dumps(strict(evaluation), indent=1) + "\n")
         return path
 

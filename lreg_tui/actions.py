@@ -42,7 +42,7 @@ def pause_or_continue(path: Path) -> str:
 def resume(path: Path, data_dir: Path | None = None) -> str:
     """Start a process that goes on from the last checkpoint of a run, or with a transfer job; wait until it has it.
 
-    `data_dir`: where datasets lie, if not where the run was told to look for them.
+    `data_dir`: where datasets lie, if not in the user's own folder.
     """
     reader = RunReader(path)
     status = reader.status()
@@ -51,7 +51,8 @@ def resume(path: Path, data_dir: Path | None = None) -> str:
     if not reader.is_transfer:
         reader.preset()  # a damaged one is found before anything starts
     launch.start_detached(reader, data_dir=data_dir)
-    return f"{called(reader)} goes on"
+    remark = reader.other_data(data_dir)
+    return f"{called(reader)} goes on" + (f"; {remark}" if remark else "")
 
 
 def delete(path: Path) -> str:

@@ -54,7 +54,7 @@ class LogFile:
         """What is there now; None if that is what was there before. A log that cannot be read is an empty one."""
         before, self._gone = (self._inode, self._offset), 0
         try:
-            with open_to_read(self.path) as log:
+            with open_to_read(self.path, self.path.parent) as log:
                 self._read(log.fileno())
         except OSError:
             self._start_over(0, 0)

@@ -59,7 +59,7 @@ def checkpoints(reader: RunReader) -> Sheet:
         except OSError:
             continue
         cells = [
-            _step(read_json(path.with_suffix(".json"), 2**26)),
+            _step(read_json(path.with_suffix(".json"), 2**26, path.parent.parent)),
             present.size(facts.st_size + _size(path.with_suffix(".json"))),
             f"{present.age(facts.st_mtime)} ago",
         ]

@@ -77,7 +77,7 @@ class TransferFiles:
         stamp = (status.st_mtime_ns, status.st_size)
         known = self._known.get(path)
         if known is None or known[0] != stamp:
-            known = self._known[path] = stamp, _seen(read_json(path, LARGEST_TRANSFER))
+            known = self._known[path] = stamp, _seen(read_json(path, LARGEST_TRANSFER, path.parent.parent))
         yield known[1]
 
 

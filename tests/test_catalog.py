@@ -30,19 +30,20 @@ def built() -> Catalog:
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache folder; `load` forgets what it knew."""
+def cache(tmp_path, monkeypatch, built):
+    """An empty cache folder; a process without torch, which forgets what it knew; a child that answers at once."""
     monkeypatch.setattr(catalogs, "user_cache_path", lambda name: tmp_path / "cache" / name)
-    catalogs.load.cache_clear()
+    monkeypatch.setattr(catalogs, "_ask_child", lambda: built)
+    monkeypatch.delitem(sys.modules, "torch")
+    catalogs._installed.cache_clear()
     yield tmp_path / "cache" / "lreg"
-    catalogs.load.cache_clear()
+    catalogs._installed.cache_clear()
 
 
-def no_building(monkeypatch):
+def no_asking(monkeypatch):
     def fail():
         raise AssertionError("the cache should have answered")
 
-    monkeypatch.setattr(catalogs, "build", fail)
     monkeypatch.setattr(catalogs, "_ask_child", fail)
 
 
@@ -62,9 +63,9 @@ def test_what_picks_members(built):
 def test_it_is_built_once_and_then_read(cache, built, monkeypatch):
     assert catalogs.load() == built
     assert [path.suffix for path in cache.iterdir()] == [".json"]
-    no_building(monkeypatch)
+    no_asking(monkeypatch)
     assert catalogs.load() is catalogs.load()
-    catalogs.load.cache_clear()
+    catalogs._installed.cache_clear()
     assert catalogs.load() == built
 
 
@@ -74,7 +75,7 @@ def test_a_damaged_cache_is_built_again(cache, built, damage):
     (file,) = cache.iterdir()
     for content in (damage.encode(errors="surrogateescape"), file.read_bytes()[:-100]):
         file.write_bytes(content)
-        catalogs.load.cache_clear()
+        catalogs._installed.cache_clear()
         assert catalogs.load() == built
         assert Catalog.from_json(json.loads(file.read_text())) == built
 
@@ -93,6 +94,40 @@ def test_a_full_disk_leaves_nothing_half_written(cache, built, monkeypatch):
     assert list(cache.iterdir()) == []
 
 
+OWN_MEMBER = """
+import torch
+from engine import catalog, load_preset
+from engine.penalties.base import PENALTIES, GeometricPenalty
+
+before = catalog.load()
+
+@PENALTIES.register("of_a_script")
+class OfAScript(GeometricPenalty):
+    def at(self, loss, theta, value, gradient):
+        return value, gradient
+
+assert "of_a_script" not in before.penalties and "of_a_script" in catalog.load().penalties
+assert "of_a_script" in load_preset("quickstart", ["penalty.of_a_script.weight=1"])["penalty"]
+del PENALTIES._members["sam"]
+"""
+
+
+def test_what_a_script_registers_or_takes_away_counts_in_its_process_alone(tmp_path):
+    """Whoever asks next, with the same cache, hears of what is installed: so a check and a run agree."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    for code, seen in ((OWN_MEMBER, ""), ("from engine.catalog import load; print(*load().penalties)", "sam")):
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "of_a_script" not in done.stdout and seen in done.stdout.split() + [""]
+
+
+def test_files_that_change_while_they_are_listed_are_not_cached(cache, built, monkeypatch):
+    names = iter("ab")
+    monkeypatch.setattr(catalogs, "_fingerprint", lambda: next(names))
+    assert catalogs.load() == built
+    assert not cache.exists()
+
+
 def test_any_change_of_an_engine_file_changes_the_fingerprint(tmp_path, monkeypatch):
     copy = tmp_path / "engine"
     shutil.copytree(ROOT / "engine", copy, ignore=shutil.ignore_patterns("__pycache__"))
@@ -108,6 +143,10 @@ def test_any_change_of_an_engine_file_changes_the_fingerprint(tmp_path, monkeypa
     (copy / "penalties" / "new.py").rename(copy / "penalties" / "newer.py")
     seen.add(catalogs._fingerprint())
     assert len(seen) == 4
+    monkeypatch.setattr(sys, "version", "3.99.0")
+    assert catalogs._fingerprint() not in seen
+    monkeypatch.undo()
+    monkeypatch.setattr(catalogs, "__file__", str(copy / "catalog.py"))
     (copy / ".#lock.py").symlink_to("nobody@nowhere")  # as an editor leaves it
     (copy / "notes.txt").write_text("")
     assert catalogs._fingerprint() in seen
@@ -167,7 +206,7 @@ def test_only_a_few_cached_catalogs_are_kept(cache):
         old = cache / f"catalog-{number:016x}.json"
         old.write_text("{}")
         os.utime(old, (number, number))
-    catalogs.load.cache_clear()
+    catalogs._installed.cache_clear()
     catalogs.load()
     kept = sorted(path.name for path in cache.glob("catalog-*.json"))
     assert len(kept) == catalogs.KEPT and f"catalog-{19:016x}.json" in kept and f"catalog-{0:016x}.json" not in kept

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from engine.datasets import digits, files
-from engine.datasets.base import DATASETS, PADDING, RawData, crop_and_flip, data_folder
+from engine.datasets.base import DATASETS, PADDING, RawData, crop_and_flip
+from engine.datasets.folder import data_folder
 from engine.errors import DataError
 
 DOWNLOADED = ("cifar10", "cifar100", "fmnist", "mnist")

@@ -5,14 +5,12 @@ Images stay uint8 on the device (CIFAR-10: 184 MB instead of 737); a batch becom
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import torch
-from platformdirs import user_cache_path
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -90,14 +88,6 @@ class AugmentedDataset(Dataset):
 
 
 DATASETS = Registry[Dataset]("dataset", "engine.datasets")
-
-
-def data_folder(data_dir: Path | None = None) -> Path:
-    """Where datasets lie: the folder given, else $LREG_DATA_DIR, else one in the user's cache."""
-    if data_dir is not None:
-        return Path(data_dir)
-    given = os.environ.get("LREG_DATA_DIR", "")
-    return Path(given).expanduser() if given else user_cache_path("lreg") / "data"
 
 
 def crop_and_flip(images: Tensor, numbers: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def total(folders: Iterable[Path]) -> Cost:
 def cost_of(folder: Path) -> Cost:
     """What a run or a transfer job has cost, pauses left out. A process that was killed counts up to its last line."""
     try:
-        lines = read_limited(folder / "log.txt", LARGEST).decode(errors="replace").splitlines()
+        lines = read_limited(folder / "log.txt", LARGEST, folder).decode(errors="replace").splitlines()
     except OSError:
         return Cost()
     found, spell = Cost(), _Spell()

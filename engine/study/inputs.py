@@ -15,7 +15,6 @@ from engine import spawn
 from engine.errors import LregError
 
 if TYPE_CHECKING:
-    from engine.reader import RunReader
     from engine.study.job import Schedule
     from engine.study.plan import StudyPlan
 
@@ -33,14 +32,12 @@ def check(tasks: Iterable[Mapping[str, Any]], data_dir: Path | None, devices: It
     spawn.ask(MODULE, json.dumps(question, default=list))
 
 
-def check_study(plan: StudyPlan, schedule: Schedule, data_dir: Path | None, begun: RunReader | None = None) -> None:
-    """The same of everything that a study needs; of one that was `begun`, in the data folder that it was given."""
+def check_study(plan: StudyPlan, schedule: Schedule, data_dir: Path | None) -> None:
+    """The same of everything that a study needs."""
     from engine.study.executors import names
     from engine.study.transfers import tasks
 
-    noted = begun.facts.get("data_dir") if begun is not None else None
-    there = data_dir or (Path(noted) if isinstance(noted, str) else None)
-    check(tasks(plan), there, names(schedule.devices) if schedule.executor == "local" else ())
+    check(tasks(plan), data_dir, names(schedule.devices) if schedule.executor == "local" else ())
 
 
 def _answer(question: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from engine.errors import RunError
-from engine.files import read_json, write_atomic
+from engine.files import read_json, refused, write_atomic
 from engine.job import Job
 from engine.reader import RunReader
 from engine.runs import STUDIES, RunStore
@@ -39,7 +39,7 @@ class Schedule:
     @classmethod
     def of(cls, folder: Path) -> Schedule:
         """What is noted in a study's folder, as far as it fits."""
-        found, default = read_json(folder / SCHEDULE), cls()
+        found, default = read_json(folder / SCHEDULE, below=folder), cls()
         names = [item.name for item in fields(cls)]
         fitting = {name: found[name] for name in names if type(found.get(name)) is type(getattr(default, name))}
         return cls(**fitting)
@@ -76,9 +76,9 @@ class StudyJob(Job):
             threads = schedule.threads or Schedule.of(self.path).threads
             replace(schedule, threads=threads).write(self.path)
         except OSError as error:
-            raise RunError(f"{self.path}: cannot write there: {error.strerror}") from None
+            raise refused(error, f"{error.filename or self.path}: cannot write there") from None
         finally:
-            self._lock.release()
+            self._release()
 
 
 def new_stamp(store: RunStore) -> str:

@@ -16,10 +16,11 @@ from typing import Any
 
 from engine import spawn
 from engine.control import Control, Stopped
-from engine.errors import LregError
+from engine.errors import LregError, RunError
+from engine.files import write_atomic
 from engine.held_run import HeldRun
 from engine.reader import RunReader
-from engine.runs import Run, RunStore
+from engine.runs import STUDIES, Run, RunStore
 from engine.status import HELD
 from engine.study import attempts, executors, trials
 from engine.study.attempts import Attempts
@@ -70,7 +71,7 @@ class StudyLoop(HeldRun):
         try:
             return self._see_through()
         except KeyboardInterrupt:  # a second Ctrl-C does not wait for the workers; the first may not have reached them
-            (self.folder / STOPPING).touch()
+            write_atomic(self.folder / STOPPING, "")
             if left := self._left():
                 self.executor.stop(left)
             raise
@@ -85,6 +86,8 @@ class StudyLoop(HeldRun):
         return self._conclude()
 
     def _prepare(self) -> None:
+        if self.folder.parent.name != STUDIES:  # of a run store, which its runs are made in
+            raise RunError(f"{self.folder}: a study goes on in the folder {STUDIES} of a run store only: copy it there")
         self.plan: StudyPlan = plan_of(self.folder)
         schedule = Schedule.of(self.folder)
         self.watcher = Watcher(self.plan, self.folder)
@@ -182,7 +185,7 @@ class StudyLoop(HeldRun):
 
     def _stop_workers(self) -> None:
         """Let every worker of the study write its checkpoint and end."""
-        (self.folder / STOPPING).touch()
+        write_atomic(self.folder / STOPPING, "")
         asked = -ASK_AGAIN_S
         while True:
             left = self._left()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.errors import LregError, RunError
 from engine.figures import Block
-from engine.files import remove_leftovers, write_atomic
+from engine.files import make_folder, remove_leftovers, write_atomic
 from engine.study import markdown, report_design, report_figures, report_results, report_tables, report_weak
 from engine.study.claims import Claim, claims
 from engine.study.evidence import Evidence, gather
@@ -38,7 +38,7 @@ def write_report(plan: StudyPlan, folder: Path, draw: Draw | None = None) -> Pat
     found = gather(plan, folder)
     target = folder / FOLDER
     try:
-        target.mkdir(exist_ok=True)
+        make_folder(target)
         remove_leftovers(target)
         groups = claims(found)
         written = list(_write_tables(found, target, groups.values()))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import LregError, printable
-from engine.files import read_json, write_atomic
+from engine.files import make_folder, read_json, write_atomic
 
 FOLDER = "slurm"  # in the study's
 ENDED = (
@@ -63,7 +63,7 @@ class Queue:
     def note(self, runs: Sequence[Path]) -> str:
         """Keep which runs the jobs of an array that is about to be handed over are for. Returns the jobs' name."""
         name = secrets.token_hex(4)
-        self.folder.mkdir(exist_ok=True)
+        make_folder(self.folder)
         relative = [os.path.relpath(path, self.study) for path in runs]  # the folder may have another name elsewhere
         write_atomic(self.folder / f"{name}.json", json.dumps({"runs": relative}, indent=1) + "\n")
         return f"{self.study.name}.{name}"
@@ -86,7 +86,7 @@ class Queue:
         if study != self.study.name:
             return []
         if token not in self._runs:
-            relative = read_json(self.folder / f"{os.path.basename(token)}.json").get("runs", [])
+            relative = read_json(self.folder / f"{os.path.basename(token)}.json", below=self.study).get("runs", [])
             self._runs[token] = [Path(os.path.normpath(self.study / path)) for path in relative]
         return self._runs[token]
 

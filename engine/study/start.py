@@ -21,7 +21,7 @@ def take_up(
 
     Raises LregError where its data, or a device of this machine that it is to have, is not there.
     """
-    inputs.check_study(plan, schedule, data_dir, found)
+    inputs.check_study(plan, schedule, data_dir)
     job = StudyJob(found.path) if found else StudyJob.start(store.root, plan, argv=sys.argv, data_dir=data_dir)
     job.set_schedule(schedule)
     return job
@@ -34,7 +34,7 @@ def go_on(path: Path, devices: str = "", data_dir: Path | None = None) -> StudyJ
     """
     schedule = replace(Schedule.of(path), retry_failed=True)
     schedule = replace(schedule, devices=devices) if devices else schedule
-    inputs.check_study(plan_of(path), schedule, data_dir, RunReader(path))
+    inputs.check_study(plan_of(path), schedule, data_dir)
     job = StudyJob(path)
     job.set_schedule(schedule)
     return job

@@ -48,7 +48,7 @@ class Candidate:
 
 def plan_of(folder: Path) -> StudyPlan:
     """The plan in a study's folder. Raises RunError where there is none."""
-    found = read_json(folder / "study.json", 2**24)
+    found = read_json(folder / "study.json", 2**24, folder)
     if not found:
         raise RunError("study.json: missing or damaged, so this is no study that can be used")
     return StudyPlan.from_json(found)
@@ -56,7 +56,7 @@ def plan_of(folder: Path) -> StudyPlan:
 
 def trials_of(folder: Path) -> dict[str, list[Point]]:
     """The points that a search has asked for so far, by arm."""
-    found = read_json(folder / TRIALS, 2**24)
+    found = read_json(folder / TRIALS, 2**24, folder)
     return {arm: [dict(point) for point in points] for arm, points in found.items() if isinstance(points, list)}
 
 

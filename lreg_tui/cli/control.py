@@ -54,6 +54,7 @@ def _ask(reader: RunReader, number: signal.Signals, purpose: str, wanted: str, a
 
 
 def _report(reader: RunReader, as_json: bool, note: str) -> None:
+    reader.check_there()
     status = reader.status()
     if as_json:
         output.emit({"run": reader.id, "state": status.state, "step": status.step, "total": status.total})

@@ -84,7 +84,7 @@ class Follower:
             try:
                 while True:
                     over = is_over()  # before the last look, so that it sees everything
-                    if self.as_json or self._has_been_taken():
+                    if self.as_json or (self._has_been_taken() and self.reader.is_there):
                         show()
                     if over:
                         break

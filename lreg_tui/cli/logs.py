@@ -34,6 +34,7 @@ def logs(
         over = reader.state not in LIVE  # before the last look, so that it sees everything
         offset = _print_from(reader.log_path, offset)
         if over:
+            reader.check_there()
             return
         time.sleep(POLL_S)
 
@@ -41,7 +42,7 @@ def logs(
 def _print_tail(path: Path, lines: int) -> int:
     """Print the last whole lines of a log; return where they end."""
     try:
-        with open_to_read(path) as log:
+        with open_to_read(path, path.parent) as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - LARGEST_TAIL))
             tail = deque(log, maxlen=lines + 1)
             end = log.tell()
@@ -55,7 +56,7 @@ def _print_tail(path: Path, lines: int) -> int:
 
 def _print_from(path: Path, offset: int) -> int:
     try:
-        with open_to_read(path) as log:
+        with open_to_read(path, path.parent) as log:
             log.seek(offset)
             data = log.read()
     except OSError:

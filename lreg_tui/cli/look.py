@@ -147,6 +147,7 @@ def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
         "command": _command(facts.get("argv")),
         "seed": facts.get("seed", ""),
         "device": status.device or facts.get("device", ""),
+        "data": facts.get("data_dir") or "",
         "host": facts.get("host", ""),
         "versions": ", ".join(f"{key} {value}" for key, value in versions.items())
         if isinstance(versions, dict)
@@ -192,4 +193,5 @@ def watch(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJso
         output.say(f"run {reader.id} goes on without you")
         raise typer.Exit(130) from None
     summarize(reader, as_json)
+    reader.check_there()
     raise typer.Exit(EXIT_CODES.get(status.state, 1))

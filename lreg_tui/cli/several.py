@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 from engine import parallel, worker
 from engine.control import Control
@@ -37,6 +38,7 @@ def follow(torchrun: subprocess.Popen[bytes], reader: RunReader, as_json: bool) 
         finally:
             follower.finish()
             print_quietly(lambda: summarize(reader, as_json, reason_follows=True))
+    reader.check_there()
     status = reader.status()
     if status.state in ("failed", "crashed") and not control.aborted:
         raise TrainingError(f"run {reader.id} has {status.state}: {present.clean(status.message)}")
@@ -55,7 +57,7 @@ def _wait(torchrun: subprocess.Popen[bytes], reader: RunReader, control: Control
         time.sleep(launch.POLL_S)
 
 
-def leave_to_torchrun(created: Run, as_json: bool) -> None:
+def leave_to_torchrun(created: Run, as_json: bool, data_dir: Path | None = None) -> None:
     """Make a run that waits for a torchrun of the user's."""
     with created:
         created.set_status(state="stopped", message="waiting for torchrun")
@@ -65,4 +67,5 @@ def leave_to_torchrun(created: Run, as_json: bool) -> None:
     print(present.clean(created.id))
     command = ["torchrun", "--nnodes", "NODES", "--nproc-per-node", "N", "--max-restarts", str(parallel.RESTARTS)]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "HOST:29400", "-m", "engine.worker", str(created.path)]
+    command += ["--data-dir", str(data_dir.absolute())] if data_dir else []
     output.say("start it on each machine with: " + shlex.join(command))

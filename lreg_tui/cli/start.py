@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -81,7 +82,7 @@ def run(
     elif device not in ("auto", "cpu"):
         pick_device(device)  # imports torch, which `--detach` otherwise leaves to the worker
     created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
-    _start(created, processes=processes, detach=detach, as_json=as_json)
+    _start(created, processes=processes, detach=detach, as_json=as_json, data_dir=data_dir)
 
 
 def resume(
@@ -107,6 +108,8 @@ def resume(
         )
     if device is not None:
         pick_device(device)
+    if data := reader.other_data(data_dir):
+        output.say(data)
     if nproc is not None and (reader.is_transfer or reader.is_study):
         raise RunError(f"--nproc: {reader.id} is no run; several processes can share nothing else")
     if reader.is_study:
@@ -116,7 +119,8 @@ def resume(
         transfer.do(TransferJob(reader.path), detach=detach, as_json=as_json, device=device, data_dir=data_dir)
         return
     preset = reader.preset()  # a damaged one is found before anything starts
-    before = max(1, min(status.processes, preset["meta"]["meta_batch"]))
+    cores = os.cpu_count() or 1  # a stranger's run may speak of any number
+    before = max(1, min(status.processes, preset["meta"]["meta_batch"], cores))
     processes = before if nproc is None else whole_number("--nproc", nproc, 1)
     check_processes(preset, processes)
     _start(Run(reader.path), processes=processes, detach=detach, as_json=as_json, device=device, data_dir=data_dir)
@@ -133,7 +137,7 @@ def _start(
 ) -> None:
     reader = RunReader(started.path)
     if processes == 0:
-        several.leave_to_torchrun(started, as_json)
+        several.leave_to_torchrun(started, as_json, data_dir)
         return
     if detach or processes > 1:
         try:
@@ -159,11 +163,12 @@ def _in_the_foreground(
         before = time.time() if reader.checkpoints() else 0.0  # what a resumed run told before is not told again
         follower = Follower(reader, as_json=as_json, since=before, notice=lambda: note_stopping(control), is_ours=True)
         follower.start()
+        has_failed = True
         try:
-            state = worker.work(started, device=device, data_dir=data_dir, control=control)
+            state, has_failed = worker.work(started, device=device, data_dir=data_dir, control=control), False
         except KeyboardInterrupt:
-            state = "stopped"
+            state, has_failed = "stopped", False
         finally:
             follower.finish()
-            print_quietly(lambda: summarize(reader, as_json, reason_follows=True))
+            print_quietly(lambda: summarize(reader, as_json, reason_follows=True, has_failed=has_failed))
     return 0 if state == "finished" else worker.INTERRUPTED

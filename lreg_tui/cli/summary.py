@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+
 from engine.control import Control
 from engine.results import run_rows
 from engine.runs import RunReader
@@ -15,16 +18,21 @@ def note_stopping(control: Control) -> str:
     return "stopping after this truncation; Ctrl-C again aborts at once" if control.stop else ""
 
 
-def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False) -> None:
+def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False, has_failed: bool = False) -> None:
     """The last words on a run: its result, its id, and what can be done next.
 
-    With `reason_follows` a failure's reason is left to the error line that this process ends with.
+    With `reason_follows` a failure's reason is left to the error line that this process ends with. `has_failed`: it
+    ended with an error, whatever the folder says, where that could perhaps not be written any more.
     """
     status = reader.status()
+    if not reader.is_there or (has_failed and status.state in LIVE and status.pid == os.getpid()):
+        status = replace(status, state="failed", message="")
     if as_json:
         if status.state == "finished":
             output.emit({"event": "result", "rows": run_rows(reader)})
         output.emit(end_event(status, reader))
+        return
+    if not reader.is_there:
         return
     console = output.console()
     if status.state == "finished" and (table := results.table(reader, console)) is not None:
@@ -36,5 +44,5 @@ def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False)
     console.print(present.text(str(reader.path), "dim"), soft_wrap=True)
     if status.state == "finished" and reader.is_transfer and (seen := results.comparison_of(reader)):
         console.print(present.text(f"its results: {seen}"), soft_wrap=True)
-    if status.state in ("stopped", "crashed"):
+    if status.state in ("stopped", "crashed") and not has_failed:
         console.print(present.text(f"go on with: lreg resume {reader.id}"), soft_wrap=True)

@@ -133,7 +133,7 @@ def transfer(
     job = TransferJob.start(
         RunStore(runs_dir).root, plan, argv=sys.argv, device=device or "auto", data_dir=data_dir or None
     )
-    do(job, detach=detach, as_json=as_json)
+    do(job, detach=detach, as_json=as_json, data_dir=data_dir)
 
 
 def do(

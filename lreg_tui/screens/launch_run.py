@@ -79,7 +79,7 @@ def start(preset: Preset, store: RunStore, name: str, seed: int, device: str, da
     if device not in ("auto", "cpu"):
         check_device(device)
     created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
-    launch.start_detached(RunReader(created.path))
+    launch.start_detached(RunReader(created.path), data_dir=data_dir)
     return created.id
 
 

@@ -113,7 +113,7 @@ class ReportScreen(Screen[None]):
 
 def text_of(path: Path) -> str:
     try:
-        return clean_block(read_limited(path, LARGEST).decode(errors="replace"))
+        return clean_block(read_limited(path, LARGEST, path.parent.parent).decode(errors="replace"))
     except OSError as error:
         return f"{clean(path)}: cannot be read: {clean(error.strerror or error)}"
 

@@ -224,7 +224,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     def _launch(self, plan: Plan, device: str) -> RunReader:
         job = TransferJob.start(self.lreg.store.root, plan, argv=sys.argv, device=device, data_dir=self.lreg.data_dir)
         reader = RunReader(job.path)
-        launch.start_detached(reader)
+        launch.start_detached(reader, data_dir=self.lreg.data_dir)
         return reader
 
     def action_switch(self) -> None:
