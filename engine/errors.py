@@ -23,6 +23,13 @@ class RunError(LregError):
     """A run folder is missing, damaged, unwritable, or busy."""
 
 
+class ArgumentError(LregError, ValueError, TypeError):
+    """A wrong argument of a public function, in one line: which one, what was found, what is allowed.
+
+    Python's own names for this catch it too.
+    """
+
+
 class TrainingError(LregError):
     """Meta-training cannot go on: not finite too often, disk full, and so on."""
 
