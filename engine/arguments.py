@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
-from collections.abc import Iterable, Mapping
-from typing import Any
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 from engine.errors import ArgumentError, Problem, printable, shortened
 from engine.settings import Setting, did_you_mean, show
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 def bound(signature: inspect.Signature, given: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call by name, defaults filled in. Raises ArgumentError for an unknown name, with a near one."""
+    """The arguments of a call by name, defaults filled in. An unknown name is an ArgumentError with a near one."""
     for name in named:
         if name not in signature.parameters:
             known = list(signature.parameters)
@@ -25,6 +30,38 @@ def bound(signature: inspect.Signature, given: tuple[Any, ...], named: Mapping[s
         raise ArgumentError(str(error)) from None
     arguments.apply_defaults()
     return arguments.arguments
+
+
+def named(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: an unknown argument of the function is told with the one that was probably meant."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*given: P.args, **by_name: P.kwargs) -> R:
+        return function(**bound(signature, given, by_name))  # type: ignore[call-arg]
+
+    return call
+
+
+def path(name: str, value: Any) -> str:
+    """A file's or folder's path as text."""
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
+    if not isinstance(text, str):
+        raise refusal(name, "a path, as text or pathlib.Path", kind(value))
+    return text
+
+
+def texts(name: str, values: Any) -> list[str]:
+    """A list of texts; one alone would be taken letter by letter."""
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise refusal(
+            name, "a list of texts", show(values), f"write [{show(values)}]" if isinstance(values, str) else ""
+        )
+    items = list(values)
+    for i, item in enumerate(items):
+        if not isinstance(item, str):
+            raise refusal(f"{name}[{i}]", "a text", kind(item))
+    return items
 
 
 def checked(setting: Setting, value: Any) -> Any:

@@ -20,6 +20,11 @@ from engine.flat import Loss
 
 DTYPES = (torch.float32, torch.float64)
 VALUE_DIFFERS, GRADIENT_DIFFERS = 1e-4, 1e-2  # relative: more than rounding that no two calls share, as on a GPU
+LOOKS = 8  # at a loss that draws random numbers
+
+Evaluation = tuple[Tensor, Tensor]
+"""A loss, [], and its gradient, [P], at a point."""
+
 _FUNCTIONAL = "write it with torch.func.functional_call(model, parameters, inputs), parameters cut out of theta"
 _ADVICE = (
     (
@@ -49,10 +54,8 @@ _ADVICE = (
 
 
 def is_transformed(theta: Any) -> bool:
-    """Whether this is a call within the caller's own vmap, grad or compilation, where no value can be looked at."""
-    return torch.compiler.is_compiling() or (
-        isinstance(theta, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(theta)
-    )
+    """Whether this is a call within the caller's own vmap or grad, where no value can be looked at."""
+    return isinstance(theta, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(theta)
 
 
 def check_theta(theta: Any) -> Tensor:
@@ -84,7 +87,7 @@ def first_finite(points: Tensor) -> int:
     return int(points.isfinite().all(-1).int().argmax())
 
 
-def value_and_grad_once(loss: Loss, point: Tensor) -> tuple[Tensor, Tensor]:
+def value_and_grad_once(loss: Loss, point: Tensor) -> Evaluation:
     """The loss, [], and its gradient, [P], at a point, [P], by plain autograd, the result looked at.
 
     Not by torch.func, where a loss that writes theta into a module would leave that unusable.
@@ -109,8 +112,28 @@ def value_and_grad_once(loss: Loss, point: Tensor) -> tuple[Tensor, Tensor]:
     return value.detach(), gradient.detach()
 
 
-def check_repeats(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> None:
-    """Two evaluations, each a value and a gradient, at the same point agree but for rounding."""
+def random_state(point: Tensor) -> Tensor:
+    """That of the generator from which a loss at this point draws unless it has one of its own."""
+    return torch.cuda.get_rng_state(point.device) if point.is_cuda else torch.get_rng_state()
+
+
+def check_repeats(loss: Loss, point: Tensor, one: Evaluation, other: Evaluation, state: Tensor) -> None:
+    """Two evaluations at the same point, [P], agree but for rounding; `state` is the generator's between them.
+
+    A loss that draws random numbers is looked at more often and at another point: a mask may come twice, and at 0 or
+    at a minimum none is seen.
+    """
+    _check_alike(one, other)
+    if not torch.equal(state, random_state(point)):
+        moved = point + 0.01 * (1 + point.abs())
+        one = value_and_grad_once(loss, moved)
+        for _ in range(LOOKS):
+            _check_alike(one, value_and_grad_once(loss, moved))
+
+
+def _check_alike(one: Evaluation, other: Evaluation) -> None:
+    if all(map(torch.equal, one, other)):
+        return
     for name, relative, *parts in zip(("loss", "gradient"), (VALUE_DIFFERS, GRADIENT_DIFFERS), one, other, strict=True):
         first, second = (part.double().nan_to_num(0.0, 0.0, 0.0) for part in parts)
         rounding = 100 * torch.finfo(parts[0].dtype).eps
@@ -121,6 +144,21 @@ def check_repeats(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> N
                 f"loss must be the same function at every call, found two calls at the same theta with a {name} of "
                 f"{figures}: fix its batch outside of it, switch dropout off (model.eval()), seed what is random"
             )
+
+
+def with_graph(loss: Loss) -> Loss:
+    """The loss, given a graph where it wants one even where nobody else does: one that takes gradients itself."""
+
+    def call(theta: Tensor) -> Tensor:
+        try:
+            return loss(theta)
+        except RuntimeError as error:
+            if "does not require grad" not in str(error) or theta.requires_grad or is_transformed(theta):
+                raise
+        with torch.enable_grad():
+            return loss(theta.clone().requires_grad_()).detach()
+
+    return call
 
 
 @contextmanager
@@ -142,11 +180,17 @@ def own_loss() -> Iterator[None]:
 
 def _check_value(value: Any) -> None:
     if not isinstance(value, Tensor):
-        hint = "return the loss alone" if isinstance(value, tuple) else "no float(...) or .item() in it"
-        raise refusal("loss", "a function to a scalar tensor", f"that it returns {kind(value)}", hint)
+        hints = {tuple: "return the loss alone", type(None): "is a return missing?"}
+        raise _wrong_value(
+            "a scalar tensor", kind(value), hints.get(type(value), "no float(...) or .item() on the way")
+        )
     if value.shape != ():
         hint = "return loss.mean() or loss.sum()" if value.numel() > 1 else "return loss.squeeze()"
-        raise refusal("loss", "a function to a scalar, shape []", f"that it returns shape {list(value.shape)}", hint)
-    if not value.is_floating_point():
-        precision = str(value.dtype).removeprefix("torch.")
-        raise refusal("loss", "a function to a real floating-point scalar", f"that it returns {precision}")
+        raise _wrong_value("a scalar, shape []", f"shape {list(value.shape)}", hint)
+    if value.dtype not in DTYPES:
+        hint = "compute it outside of autocast, in theta's precision" if value.is_floating_point() else "a real number"
+        raise _wrong_value("float32 or float64", str(value.dtype).removeprefix("torch."), hint)
+
+
+def _wrong_value(allowed: str, found: str, hint: str) -> ArgumentError:
+    return ArgumentError(f"loss must return {allowed}, found {found} ({hint})")

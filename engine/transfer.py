@@ -19,7 +19,7 @@ from torch.func import grad_and_value, vmap
 from engine import kernels, seeds
 from engine.baselines import Baseline, Gradients, UpdateRule, plain_gradients
 from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
-from engine.probes.summary import Profile, measure
+from engine.probes.summary import Profile, profile_each
 from engine.tasks import Task
 
 DRAWN_AT_ONCE = 50  # inner steps for which batches are drawn together
@@ -216,7 +216,7 @@ def _shapes(
 ) -> list[Profile]:
     if not len(points):
         return []
-    return measure(
+    return profile_each(
         loss,
         points,
         probe.radii,

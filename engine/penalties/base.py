@@ -27,6 +27,7 @@ from engine.loss_contract import (
     first_finite,
     is_transformed,
     own_loss,
+    random_state,
     value_and_grad_once,
 )
 from engine.registry import Registry
@@ -77,8 +78,11 @@ class GeometricPenalty(Penalty):
         ArgumentError, a ValueError, for a theta or a loss that does not fit, and where `start` is not 0: here are no
         inner steps to count.
         """
-        if is_transformed(theta):
+        if torch.compiler.is_compiling():
             return self._at(loss, theta)[:2]
+        if is_transformed(theta):
+            with own_loss():
+                return self._at(loss, theta)[:2]
         if self.start:
             allowed = "0 outside of meta-training, which alone counts inner steps"
             raise refusal(f"{self.name}.start", allowed, str(self.start))
@@ -86,9 +90,10 @@ class GeometricPenalty(Penalty):
         points = theta if theta.dim() == 2 else theta[None]
         tried = first_finite(points)
         with own_loss():
-            once = value_and_grad_once(loss, points[tried])
+            once, state = value_and_grad_once(loss, points[tried]), random_state(points)
             penalty, slope, value, gradient = as_far_as_possible(lambda point: self._at(loss, point))(points)
-        check_repeats(once, (value[tried], gradient[tried]))
+            check_repeats(loss, points[tried], once, (value[tried], gradient[tried]), state)
+        penalty, slope = penalty.detach(), slope.detach()
         return (penalty, slope) if theta.dim() == 2 else (penalty[0], slope[0])
 
     def _at(self, loss: Loss, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

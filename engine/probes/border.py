@@ -16,7 +16,9 @@ from engine.loss_contract import (
     first_finite,
     is_transformed,
     own_loss,
+    random_state,
     value_and_grad_once,
+    with_graph,
 )
 from engine.settings import Setting
 
@@ -46,11 +48,12 @@ def public(probe: Callable[P, R]) -> Callable[P, R]:
     @wraps(probe)
     def call(*given: Any, **named: Any) -> Any:
         arguments = check_settings(bound(signature, given, named))
-        loss = check_loss(arguments["loss"])
+        loss = arguments["loss"] = with_graph(check_loss(arguments["loss"]))
         theta = arguments["theta"] = checked_point(arguments["theta"])
         with own_loss():
             point = theta[first_finite(theta)] if theta.dim() == 2 else theta
-            check_repeats(value_and_grad_once(loss, point), value_and_grad_once(loss, point))
+            once, state = value_and_grad_once(loss, point), random_state(point)
+            check_repeats(loss, point, once, value_and_grad_once(loss, point), state)
             return probe(**arguments)  # type: ignore[call-arg]
 
     return call
@@ -70,5 +73,5 @@ def check_settings(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def checked_point(theta: Any) -> Any:
     if is_transformed(theta):
-        raise refusal("theta", "a plain tensor", "one inside vmap, grad or torch.compile", "pass [B, P] for B points")
+        raise refusal("theta", "a plain tensor", "one inside vmap or grad", "pass [B, P] for B points")
     return check_theta(theta)

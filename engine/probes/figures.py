@@ -68,9 +68,7 @@ def max_grad_norm(
     tick: Tick = nothing,
 ) -> Tensor:
     """Largest L2 norm of the gradient in the ball of `radius` about theta; a scalar, or [B]. Ascent along H g / |g|."""
-    return _each(
-        lambda land: _steepest(land, radius, norm, restarts, ascent_steps), loss, theta, seed=seed, tick=tick
-    )
+    return _each(lambda land: _steepest(land, radius, norm, restarts, ascent_steps), loss, theta, seed=seed, tick=tick)
 
 
 @public

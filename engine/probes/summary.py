@@ -56,8 +56,9 @@ def profiles(
     seed: int = 0,
     tick: Tick = nothing,
 ) -> list[Profile]:
-    """The probes of every optimizee, theta [B, P], or [P] for one. No `linf`: those dicts stay empty; no `trace_samples`: NaN.
+    """The probes of every optimizee, theta [B, P], or [P] for one.
 
+    No `linf`: those dicts stay empty; no `trace_samples`: NaN.
     What holds in exact arithmetic holds: no figure falls as the radius grows, 0 <= surrogate_gap <= sharpness <= r1
     (but where one step leads down), max_grad_norm is never below the gradient's norm at theta, and nothing in the
     l-infinity ball is below the same in the L2 ball inside it. The l-infinity searches start from theta, the smaller
@@ -68,7 +69,7 @@ def profiles(
     Raises ArgumentError for an argument or a loss that does not fit, ArithmeticError for a loss that rises faster than
     its gradient allows.
     """
-    return measure(
+    return profile_each(
         loss,
         theta if theta.dim() == 2 else theta[None],
         radii,
@@ -82,7 +83,7 @@ def profiles(
     )
 
 
-def measure(
+def profile_each(
     loss: Loss,
     theta: Tensor,
     radii: Sequence[float],
@@ -95,7 +96,7 @@ def measure(
     iterations: int = 60,
     seed: int = 0,
 ) -> list[Profile]:
-    """`profiles` of theta [B, P] without a look at the arguments: for a loss and settings that are known to be sound."""
+    """`profiles` of theta [B, P] without a look at the arguments: for a loss and settings known to be sound."""
     found = []
     for land in landscapes(loss, theta, iterations=iterations, seed=seed, tick=tick):
         found += _measure(land, sorted(radii), restarts, ascent_steps, trace_samples, linf)
