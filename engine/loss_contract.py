@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value
+from torch.func import grad, grad_and_value, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.arguments import kind, refusal
 from engine.errors import ArgumentError, printable, shortened
-from engine.flat import Loss
+from engine.flat import Loss, grad_and_hvp
 
 DTYPES = (torch.float32, torch.float64)
 VALUE_DIFFERS, GRADIENT_DIFFERS = 1e-4, 1e-2  # relative: more than rounding that no two calls share, as on a GPU
@@ -144,6 +144,42 @@ def _check_alike(one: Evaluation, other: Evaluation) -> None:
                 f"loss must be the same function at every call, found two calls at the same theta with a {name} of "
                 f"{figures}: fix its batch outside of it, switch dropout off (model.eval()), seed what is random"
             )
+
+
+def for_many(loss: Loss, points: Tensor) -> Loss:
+    """The loss at points, [B, P], such that vmap refuses it where its second derivatives under vmap are wrong.
+
+    As those of BatchNorm by the batch's own statistics, in silence. Compared at two points with each alone.
+    """
+    if len(points) == 1:
+        return loss
+    pair, vector = points[:2], torch.ones_like(points[:2])
+    try:
+        alone = torch.stack([grad_and_hvp(loss, point, vector[0])[1] for point in pair])
+        products = [
+            vjp(vmap(grad(loss)), pair)[1](vector)[0],
+            vmap(lambda at: grad_and_hvp(loss, at, vector[0])[1])(pair),
+        ]
+    except RuntimeError:  # nobody is misled by what is refused
+        return loss
+    bound = GRADIENT_DIFFERS * alone.norm() + 1e3 * torch.finfo(alone.dtype).eps
+    if all(bool((product - alone).nan_to_num(0.0, 0.0, 0.0).norm() <= bound) for product in products):
+        return loss
+
+    def call(theta: Tensor) -> Tensor:
+        if _is_batched(theta):
+            raise RuntimeError("vmap: the second derivatives of this loss would be wrong")
+        return loss(theta)
+
+    return call
+
+
+def _is_batched(tensor: Tensor) -> bool:
+    while is_transformed(tensor):
+        if torch._C._functorch.is_batchedtensor(tensor):
+            return True
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return False
 
 
 def with_graph(loss: Loss) -> Loss:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ from engine.loss_contract import (
     check_repeats,
     check_theta,
     first_finite,
+    for_many,
     is_transformed,
     own_loss,
     random_state,
@@ -91,7 +93,7 @@ class GeometricPenalty(Penalty):
         tried = first_finite(points)
         with own_loss():
             once, state = value_and_grad_once(loss, points[tried]), random_state(points)
-            penalty, slope, value, gradient = as_far_as_possible(lambda point: self._at(loss, point))(points)
+            penalty, slope, value, gradient = as_far_as_possible(partial(self._at, for_many(loss, points)))(points)
             check_repeats(loss, points[tried], once, (value[tried], gradient[tried]), state)
         penalty, slope = penalty.detach(), slope.detach()
         return (penalty, slope) if theta.dim() == 2 else (penalty[0], slope[0])

@@ -14,6 +14,7 @@ from engine.loss_contract import (
     check_repeats,
     check_theta,
     first_finite,
+    for_many,
     is_transformed,
     own_loss,
     random_state,
@@ -48,12 +49,13 @@ def public(probe: Callable[P, R]) -> Callable[P, R]:
     @wraps(probe)
     def call(*given: Any, **named: Any) -> Any:
         arguments = check_settings(bound(signature, given, named))
-        loss = arguments["loss"] = with_graph(check_loss(arguments["loss"]))
+        loss = with_graph(check_loss(arguments["loss"]))
         theta = arguments["theta"] = checked_point(arguments["theta"])
         with own_loss():
             point = theta[first_finite(theta)] if theta.dim() == 2 else theta
             once, state = value_and_grad_once(loss, point), random_state(point)
             check_repeats(loss, point, once, value_and_grad_once(loss, point), state)
+            arguments["loss"] = for_many(loss, theta if theta.dim() == 2 else theta[None])
             return probe(**arguments)  # type: ignore[call-arg]
 
     return call
