@@ -29,6 +29,13 @@ class StorageError(RunError):
     exit_code = 1
 
 
+class ArgumentError(LregError, ValueError, TypeError):
+    """A wrong argument of a public function, in one line: which one, what was found, what is allowed.
+
+    Python's own names for this catch it too.
+    """
+
+
 class TrainingError(LregError):
     """Meta-training cannot go on: not finite too often, disk full, and so on."""
 

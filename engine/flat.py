@@ -82,6 +82,28 @@ def side_by_side(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def as_far_as_possible(function: Callable[..., Any]) -> Callable[[Tensor], Any]:
+    """`side_by_side` for any function of theta, [B, P] in the result: one by one where vmap cannot.
+
+    As where a loss decides by its values (`if`, min(), float()) or draws random numbers. vmap is asked once.
+    """
+    many: Callable[..., Any] | None = vmap(function)
+
+    def call(theta: Tensor) -> Any:
+        nonlocal many
+        if many is not None and len(theta) > 1:
+            try:
+                return many(theta)
+            except RuntimeError:  # if it is none of vmap's, it comes again
+                many = None
+        parts = [function(point) for point in theta]
+        if isinstance(parts[0], Tensor):
+            return torch.stack(parts)
+        return tuple(torch.stack(part) for part in zip(*parts, strict=True))
+
+    return call
+
+
 def _map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     """Apply a function to a tensor, or to the tensors of a (named) tuple."""
     if isinstance(value, Tensor):

@@ -14,6 +14,8 @@ from typing import Any
 from engine import catalog as catalogs
 from engine import document as documents
 from engine import toml_text
+from engine.arguments import named, texts
+from engine.arguments import path as path_text
 from engine.catalog import Catalog
 from engine.document import find, merge, shipped
 from engine.errors import PresetError, Problem
@@ -71,15 +73,17 @@ class Preset:
         return toml_text.dumps(_plain(self.values))
 
 
+@named
 def load_preset(
     name_or_path: str | os.PathLike[str], overrides: Iterable[str] = (), *, catalog: Catalog | None = None
 ) -> Preset:
     """Load and check a preset by file path or by the name of a shipped one.
 
-    `overrides` are "key.path=value" texts as for `--set`. Raises PresetError with every problem.
+    `overrides` are "key.path=value" texts as for `--set`. Raises PresetError with every problem, ArgumentError for
+    arguments of another type.
     """
-    path = find(name_or_path)
-    source = os.fspath(name_or_path)
+    source = path_text("name_or_path", name_or_path)
+    path, overrides = find(source), texts("overrides", overrides)
     catalog = catalog or catalogs.load()
     try:
         document = documents.read(path, source, catalog)

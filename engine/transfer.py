@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
-from engine import kernels, probes, seeds
+from engine import kernels, seeds
 from engine.baselines import Baseline, Gradients, UpdateRule, plain_gradients
 from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
+from engine.probes.summary import Profile, profile_each
 from engine.tasks import Task
 
 DRAWN_AT_ONCE = 50  # inner steps for which batches are drawn together
@@ -212,10 +213,10 @@ def measure(
 
 def _shapes(
     loss: Callable[[Tensor], Tensor], points: Tensor, probe: ProbeSettings, tick: Callable[[], None]
-) -> list[probes.Profile]:
+) -> list[Profile]:
     if not len(points):
         return []
-    return probes.profiles(
+    return profile_each(
         loss,
         points,
         probe.radii,
@@ -230,7 +231,7 @@ def _shapes(
 TRACE_SAMPLES = 20
 
 
-def _landscape(shape: probes.Profile, probe: ProbeSettings) -> dict[str, Any]:
+def _landscape(shape: Profile, probe: ProbeSettings) -> dict[str, Any]:
     figures: dict[str, Any] = {"top_eigenvalue": shape.top_eigenvalue}
     if probe.extended:
         figures["trace"] = shape.trace

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from engine import parallel
+from engine.arguments import kind, named, refusal
+from engine.arguments import path as path_text
 from engine.control import Control
 from engine.device import pick_device, wait_politely
 from engine.errors import LregError, RunError, TrainingError
@@ -26,6 +28,7 @@ from engine.loop import Loop, TrainerFactory
 from engine.parallel import Onlooker, PeerLost
 from engine.preset import Preset, load_preset
 from engine.runs import Run, RunReader, RunStore
+from engine.settings import show
 from engine.study.job import StudyJob
 from engine.study.loop import StudyLoop
 from engine.transfer_job import Listener, TransferJob, TransferLoop
@@ -153,8 +156,9 @@ def _outcome(path: Path) -> int | None:
     return {"finished": 0, "stopped": 0, "failed": 1}.get(state) if parallel.restarted() else None
 
 
+@named
 def train(
-    preset: Preset | str,
+    preset: Preset | str | os.PathLike[str],
     runs_dir: str | os.PathLike[str] = "runs",
     device: str = "auto",
     data_dir: str | os.PathLike[str] | None = None,
@@ -162,9 +166,15 @@ def train(
     """Meta-train a preset (or the one of that name or path) in this process, and return the finished run. Blocking.
 
     Ctrl-C (in the main thread) finishes the truncation, checkpoints, and then raises KeyboardInterrupt; `lreg stop`
-    from another terminal does the same.
+    from another terminal does the same. Raises LregError before a run is made where an argument does not fit.
     """
-    preset = preset if isinstance(preset, Preset) else load_preset(preset)
+    preset = preset if isinstance(preset, Preset) else load_preset(path_text("preset", preset))
+    runs_dir = _folder("runs_dir", runs_dir)
+    data_dir = None if data_dir is None else _folder("data_dir", data_dir)
+    device = str(device) if type(device).__name__ == "device" else device  # torch's own
+    if not isinstance(device, str):
+        raise refusal("device", "a text: auto, cpu, cuda, cuda:N, mps", kind(device))
+    pick_device(device, "device")
     check_inputs(preset.tasks, device, Path(data_dir) if data_dir is not None else None)
     run = RunStore(runs_dir).create(preset, argv=["engine.train"], device=device, data_dir=data_dir)
     with Control().listening() as control:
@@ -172,6 +182,13 @@ def train(
     if state == "stopped":
         raise KeyboardInterrupt(f"run {run.id} was stopped; `lreg resume {run.id}` goes on")
     return RunReader(run.path)
+
+
+def _folder(name: str, value: str | os.PathLike[str]) -> str:
+    text = path_text(name, value)
+    if "\0" in text:
+        raise refusal(name, "a path without null characters", show(text))
+    return text
 
 
 def main(

@@ -9,7 +9,7 @@ import torch
 from torch.func import vmap
 
 import engine
-from engine.errors import SettingsError
+from engine.errors import LregError, SettingsError
 from engine.flat import grad_and_hvp
 from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer
 from engine.penalties.base import PENALTIES, GeometricPenalty, InnerStep, ParameterPenalty, UpdatePenalty, get
@@ -113,6 +113,19 @@ def test_exponential_loss():
         assert (float(value), float(gradient)) == pytest.approx((expected, expected), rel=1e-12)
 
 
+KINKS = {
+    "norm": lambda theta: theta.norm(),
+    "norm and slope": lambda theta: theta.norm() + theta.sum(),
+    "group lasso": lambda theta: theta[:2].norm() + ((theta - 1) ** 2).sum(),
+    "power 1.5": lambda theta: theta.abs().pow(1.5).sum() + theta[0],
+    "abs": lambda theta: theta.abs().sum(),
+    "relu": lambda theta: theta.relu().sum(),
+    "max": lambda theta: theta.max(),
+    "deviation": lambda theta: theta.std(),
+    "flat": lambda theta: (0 * theta).sum() + 1,
+}
+
+
 @pytest.mark.parametrize(("name", "form"), FORMS)
 class TestEveryGeometricPenalty:
     def test_is_zero_not_nan_at_a_stationary_point(self, name, form):
@@ -143,6 +156,45 @@ class TestEveryGeometricPenalty:
         given = penalty.at(quadratic, theta, quadratic(theta), tensor(4.0, -2.0))
         for ours, theirs in zip(given, penalty.value_and_grad(quadratic, theta), strict=True):
             assert torch.equal(ours, theirs)
+
+    def test_many_points_get_what_each_gets_alone(self, name, form):
+        theta = torch.randn(3, 4, dtype=F64, generator=torch.Generator().manual_seed(0))
+
+        def loss(point):
+            return (point.sin() * point).sum()
+
+        values, slopes = make(name, form, rho=0.1).value_and_grad(loss, theta)
+        assert values.shape == (3,) and slopes.shape == (3, 4)
+        for value, slope, point in zip(values, slopes, theta, strict=True):
+            torch.testing.assert_close((value, slope), make(name, form, rho=0.1).value_and_grad(loss, point))
+
+    def test_weight_and_relative_count(self, name, form):
+        """Of 1/2 (4 + 1) = 2.5, the loss at (1, 1)."""
+        value, slope = make(name, form).value_and_grad(quadratic, tensor(1.0, 1.0))
+        weighted = make(name, form, weight=3.0, relative=True).value_and_grad(quadratic, tensor(1.0, 1.0))
+        torch.testing.assert_close(weighted, (3 / 2.5 * value, 3 / 2.5 * slope))
+        nothing = make(name, form, weight=0.0).value_and_grad(quadratic, tensor(1.0, 1.0))
+        assert nothing[0] == 0 and not nothing[1].any()
+        assert make(name, form, relative=True).value_and_grad(quadratic, tensor(0.0, 0.0))[0].isnan()
+
+    def test_refuses_to_count_inner_steps_where_there_are_none(self, name, form):
+        with pytest.raises(LregError, match="start"):
+            make(name, form, start=3).value_and_grad(quadratic, tensor(1.0, 1.0))
+
+    @pytest.mark.parametrize("kink", KINKS.values(), ids=KINKS)
+    def test_is_finite_where_the_loss_is_not_smooth(self, name, form, kink):
+        value, slope = make(name, form, rho=0.1).value_and_grad(kink, tensor(0.0, 0.0, 0.0))
+        assert value.isfinite() and slope.isfinite().all()
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.1])
+def test_gam_of_a_norm(rho):
+    """At 0 torch's gradient is 0: no direction to go, so R = 0. Elsewhere the gradient has norm 1: R = rho, flat."""
+    norm = KINKS["norm"]
+    value, slope = get("gam", rho=rho).value_and_grad(norm, tensor(0.0, 0.0))
+    assert value == 0 and not slope.any()
+    value, slope = get("gam", rho=rho).value_and_grad(norm, tensor(3.0, 4.0))
+    assert float(value) == pytest.approx(rho) and slope.norm() < 1e-12
 
 
 def test_gsam_direction_properties():

@@ -9,16 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 from torch.func import grad_and_value
 
-from engine.flat import Loss
+from engine.arguments import plain, refusal
+from engine.flat import Loss, as_far_as_possible
 from engine.kernels.recompute import ascend
 from engine.kernels.tape import Ascent
 from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
+from engine.loss_contract import (
+    check_loss,
+    check_repeats,
+    check_theta,
+    first_finite,
+    for_many,
+    is_transformed,
+    own_loss,
+    random_state,
+    value_and_grad_once,
+)
 from engine.registry import Registry
 from engine.settings import setting
 
@@ -44,7 +57,10 @@ Randomness = Generator | Sequence[Generator]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Penalty:
-    """What every penalty has. With weight 0 it is still computed and logged, and changes nothing, bit for bit."""
+    """What every penalty has. With weight 0 it is still computed and logged, and changes nothing, bit for bit.
+
+    All three belong to the meta-objective, which applies them: what a member computes is R alone.
+    """
 
     name: ClassVar[str]
 
@@ -54,15 +70,48 @@ class Penalty:
 
 
 class GeometricPenalty(Penalty):
-    """A penalty on the loss landscape at theta. A member implements one of the two methods."""
+    """A penalty on the loss landscape at theta. A member implements `at`."""
 
     def value_and_grad(self, loss: Loss, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the penalty R, shape [], and its gradient, shape [P], at theta, shape [P]."""
+        """Return weight * R, shape [], and its gradient, [P], for your own loss, theta [P] to a scalar, at theta, [P].
+
+        For theta of shape [B, P] those of B points, [B] and [B, P]; over the loss, held constant, if `relative`; NaN
+        where the loss is not finite, or not positive and divided by. Both are constants of theta's dtype. Raises
+        ArgumentError, a ValueError, for a theta or a loss that does not fit, and where `start` is not 0: here are no
+        inner steps to count.
+        """
+        if torch.compiler.is_compiling():
+            return self._at(loss, theta)[:2]
+        if is_transformed(theta):
+            with own_loss():
+                return self._at(loss, theta)[:2]
+        if self.start:
+            allowed = "0 outside of meta-training, which alone counts inner steps"
+            raise refusal(f"{self.name}.start", allowed, str(self.start))
+        loss, theta = check_loss(loss), check_theta(theta)
+        points = theta if theta.dim() == 2 else theta[None]
+        tried = first_finite(points)
+        with own_loss():
+            once, state = value_and_grad_once(loss, points[tried]), random_state(points)
+            penalty, slope, value, gradient = as_far_as_possible(partial(self._at, for_many(loss, points)))(points)
+            check_repeats(loss, points[tried], once, (value[tried], gradient[tried]), state)
+        penalty, slope = penalty.detach(), slope.detach()
+        return (penalty, slope) if theta.dim() == 2 else (penalty[0], slope[0])
+
+    def _at(self, loss: Loss, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `value_and_grad` returns, and the loss and its gradient, at one point."""
         gradient, value = grad_and_value(loss)(theta)
-        return self.at(loss, theta, value, gradient)
+        penalty, slope = self.at(loss, theta, value, gradient)
+        sound = value.isfinite() & penalty.isfinite()
+        divisor = torch.where(value > 0, value, torch.nan) if self.relative else 1.0
+        factor = torch.where(sound, self.weight, torch.nan) / divisor
+        return factor * penalty, factor * slope, value, gradient
 
     def at(self, loss: Loss, theta: Tensor, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """The same where the loss's value, [], and gradient, [P], at theta are known already: saves a pass."""
+        """R alone, [], and its gradient, [P], where the loss's value, [], and gradient, [P], at theta are known.
+
+        This is what meta-training calls at each inner step, within vmap: it looks at no number.
+        """
         return self.value_and_grad(loss, theta)
 
 
@@ -162,7 +211,7 @@ def normal(like: Tensor, randomness: Randomness) -> Tensor:
 
 def get(name: str, **settings: Any) -> Penalty:
     """A penalty by name, its settings checked: `get("sam", rho=0.05)`. Raises SettingsError that names the field."""
-    return PENALTIES.create(name, **settings)
+    return PENALTIES.create(name, **{key: plain(value) for key, value in settings.items()})
 
 
 def is_matrix(name: str, tensor: Tensor) -> bool:

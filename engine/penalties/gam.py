@@ -15,7 +15,7 @@ class GAM(GeometricPenalty):
     """First-order flatness, one ascent step on the gradient norm (Zhang et al. 2023, arXiv:2303.03108).
 
     R(θ) = ρ ‖∇L(θ + δ)‖₂,  δ = ρ f / ‖f‖₂,  f = ∇‖∇L(θ)‖₂ = H g / ‖g‖₂, with δ a constant for differentiation, so that
-    ∇R = ρ H(θ + δ) g(θ + δ) / ‖g(θ + δ)‖₂.
+    ∇R = ρ H(θ + δ) g(θ + δ) / ‖g(θ + δ)‖₂. Where the loss has a gradient but no curvature, as ‖θ‖₂ at 0, H counts as 0.
     With form = "direction" the gradient is the released accelerated update (four gradients, no Hessian); the value is
     ρ times the gradient norm at its own perturbed point.
     """
@@ -32,9 +32,9 @@ class GAM(GeometricPenalty):
     def at(self, loss: Loss, theta: Tensor, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         if self.form == "direction":
             return self._direction(loss, theta, gradient)
-        _, ascent = grad_and_hvp(loss, theta, unit(gradient))
+        ascent = _defined(grad_and_hvp(loss, theta, unit(gradient))[1])
         worst, curved = grad_and_hvp(loss, theta + perturbation(ascent, self.rho), unit)
-        return self.rho * worst.norm(), self.rho * curved
+        return self.rho * worst.norm(), self.rho * _defined(curved)
 
     def _direction(self, loss: Loss, theta: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         direction, worst = gam_direction(
@@ -48,3 +48,8 @@ class GAM(GeometricPenalty):
             gamma=self.gamma,
         )
         return self.rho * worst.norm(), direction
+
+
+def _defined(curved: Tensor) -> Tensor:
+    """H v, zero where it does not exist. If the gradient does not exist either, the penalty's value says so: NaN."""
+    return curved.nan_to_num(0.0, 0.0, 0.0)

@@ -6,6 +6,10 @@ fixed full batch: at a small radius the gap is a millionth of the loss. Every se
 visited, the centre included, so a gap is never negative and never below the one-step gap. What is not finite at theta
 is NaN.
 
+The loss is the same function at every call (one fixed batch, no dropout) and differentiable by `torch.func`; attention
+takes its math backend meanwhile. Every argument, theta and this contract are checked once for each call, with two more
+evaluations; what does not fit is an ArgumentError, a ValueError, of one line. The loss's own exceptions pass unchanged.
+
 Norm l2 or linf is that of the ball; the gradient norm is always the L2 norm. `tick` is called between computations and
 may raise to interrupt.
 """

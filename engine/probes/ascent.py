@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
-from engine.flat import project, unit
+from engine.arguments import kind, refusal
+from engine.flat import as_far_as_possible, project, unit
+from engine.probes.border import check_settings, checked_point
 
 AT_ONCE = 2**22  # parameters of all points that are computed together
 POINTS = 16  # and points: of a small network the activations weigh most
@@ -54,10 +55,13 @@ def search(
 
     A climb jumps to the boundary point along the ascent, which is a maximum's own fixed point where that lies on the
     boundary; where a jump would lose, it takes ever shorter steps from its best point, which also finds maxima inside.
-    It ends when a step promises no more than rounding, or after 1.5 `ascent_steps`. Raises ValueError for a radius
-    that is none.
+    It ends when a step promises no more than rounding, or after 1.5 `ascent_steps`. Raises
+    ArgumentError, a ValueError, for an argument that does not fit.
     """
-    value, direction = ascent(theta)
+    check_settings({"radius": radius, "norm": norm, "ascent_steps": ascent_steps, "tick": tick})
+    radius, theta = float(radius), checked_point(theta)
+    _check_starts(theta, starts)
+    value, direction = _checked_ascent(ascent, theta)
     starts = torch.cat([torch.zeros_like(theta)[None], starts])
     peak = climb(
         ascent,
@@ -72,6 +76,24 @@ def search(
         short=len(starts),
     )
     return Peak(peak.value[0], peak.offset[0])
+
+
+def _check_starts(theta: Tensor, starts: Any) -> None:
+    if theta.dim() != 1:
+        raise refusal("theta", "of shape [P]", f"shape {list(theta.shape)}", "a search is about one point")
+    if not isinstance(starts, Tensor) or starts.shape[1:] != theta.shape or starts.dtype != theta.dtype:
+        raise refusal("starts", f"a tensor of shape [S, {len(theta)}] and {theta.dtype}", kind(starts))
+
+
+def _checked_ascent(ascent: Any, theta: Tensor) -> tuple[Tensor, Tensor]:
+    if not callable(ascent):
+        raise refusal("ascent", "a function of theta, [P]", kind(ascent))
+    found = ascent(theta)
+    parts = found if isinstance(found, tuple) else (found,)
+    if [getattr(part, "shape", None) for part in parts] != [(), theta.shape]:
+        shapes = ", ".join(kind(part) for part in parts)
+        raise refusal("ascent", "a function to a figure, [], and its gradient, [P]", f"that it returns {shapes}")
+    return found
 
 
 def climb(
@@ -94,12 +116,12 @@ def climb(
     `tolerance` of what the best point has above `base`, [B]. The first `short` starts begin with short steps, so
     that they do not jump over what is near. After the first step the best `keep` climbs of an optimizee go on; 0: all.
     """
-    check_radius(radius)
     if radius == 0:
         return Peak(centre.value, torch.zeros_like(theta))
     limit = ascent_steps + ascent_steps // 2
     best = Peak(torch.where(centre.value.isfinite(), centre.value, -torch.inf), torch.zeros_like(theta))
-    front = _front(ascent, theta, starts, centre, short, tick)
+    ascents = as_far_as_possible(ascent)
+    front = _front(ascents, theta, starts, centre, short, tick)
     for taken in range(limit):
         best = _better(best, front)
         front = front.take(_promising(front, best.value[front.owner], limit - taken))
@@ -110,37 +132,28 @@ def climb(
         front, trial, promise = front.take(worth), trial[worth], promise[worth]
         if not len(trial):
             break
-        front.move(trial, *evaluate(ascent, theta, front.owner, trial, tick), promise)
+        front.move(trial, *evaluate(ascents, theta, front.owner, trial, tick), promise)
     return _better(best, front)
 
 
 def evaluate(
-    ascent: Ascent, theta: Tensor, owner: Tensor, offsets: Tensor, tick: Tick = nothing
+    ascents: Ascent, theta: Tensor, owner: Tensor, offsets: Tensor, tick: Tick = nothing
 ) -> tuple[Tensor, Tensor]:
-    """Figures, [N], and gradients, [N, P], at theta[owner] + offsets; where a figure is not finite: -inf and zeros."""
+    """Figures, [N], and gradients, [N, P], at theta[owner] + offsets; where a figure is not finite: -inf and zeros.
+
+    `ascents` does for many points, [N, P], what an `Ascent` does for one.
+    """
     if not len(owner):
         return theta.new_empty(0), torch.empty_like(offsets)
     values, directions = [], []
     for rows in torch.arange(len(owner), device=theta.device).split(portion(theta)):
         tick()
         points = theta[owner[rows]] + offsets[rows]
-        value, direction = _at_each(ascent, points)
+        value, direction = ascents(points)
         sound = value.isfinite() & direction.isfinite().all(-1)
         values.append(torch.where(sound, value, -torch.inf))
         directions.append(torch.where(sound[:, None], direction, 0.0))
     return torch.cat(values).detach(), torch.cat(directions).detach()
-
-
-def _at_each(ascent: Ascent, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Figures, [N], and gradients, [N, P], at points, [N, P]; one by one where vmap would cost, or cannot be."""
-    if len(points) > 1:
-        try:
-            return vmap(ascent, randomness="same")(points)
-        except RuntimeError as error:
-            if not str(error).startswith("vmap"):
-                raise  # else the loss decides by its values: `if`, min(), float()
-    values, directions = zip(*map(ascent, points), strict=True)
-    return torch.stack(values), torch.stack(directions)
 
 
 def portion(theta: Tensor) -> int:
@@ -151,11 +164,6 @@ def portion(theta: Tensor) -> int:
 def boundary(direction: Tensor, radius: float, norm: str) -> Tensor:
     """The point of the ball that is furthest along `direction`, shape [..., P]; 0 where that is 0."""
     return radius * (direction.sign() if norm == "linf" else unit(direction))
-
-
-def check_radius(radius: float) -> None:
-    if not 0 <= radius < float("inf"):
-        raise ValueError(f"radius must be a number >= 0, found {radius!r}")
 
 
 def tolerance(dtype: torch.dtype) -> float:
@@ -204,11 +212,11 @@ class _Front:
         self.value = torch.where(higher, value, self.value)
 
 
-def _front(ascent: Ascent, theta: Tensor, starts: Tensor, centre: Peak, short: int, tick: Tick) -> _Front:
+def _front(ascents: Ascent, theta: Tensor, starts: Tensor, centre: Peak, short: int, tick: Tick) -> _Front:
     """All climbs at their starts, theta the first of each optimizee: its jump is the one-step point."""
     count, each, size = starts.shape
     owner = torch.arange(count, device=theta.device).repeat_interleave(each)
-    value, direction = evaluate(ascent, theta, owner, starts.reshape(-1, size), tick)
+    value, direction = evaluate(ascents, theta, owner, starts.reshape(-1, size), tick)
     sound = centre.value.isfinite() & centre.offset.isfinite().all(-1)
     centre = Peak(torch.where(sound, centre.value, -torch.inf), torch.where(sound[:, None], centre.offset, 0.0))
     value = torch.cat([centre.value[:, None], value.view(count, each)], 1).flatten()

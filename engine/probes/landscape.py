@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vjp
 
-from engine.flat import Loss, grad_and_hvp, side_by_side, unit
+from engine.flat import Loss, as_far_as_possible, grad_and_hvp, unit
 from engine.probes.ascent import Ascent, Peak, Tick, boundary, climb, nothing, portion
-from engine.probes.spectrum import Krylov, lanczos, model_peaks, randn
+from engine.probes.spectrum import Krylov, hutchinson, lanczos, model_peaks, randn
 
 ITERATIONS = 60
 FEW_PARAMETERS = 5000  # up to so many, Lanczos vectors cost nothing
@@ -33,7 +33,7 @@ class Landscape:
 
     @cached_property
     def _linear(self) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor]], Tensor]:
-        linear: Any = vjp(side_by_side(grad_and_value(self.loss)), self.theta, has_aux=True)
+        linear: Any = vjp(as_far_as_possible(grad_and_value(self.loss)), self.theta, has_aux=True)
         gradient, pull_back, value = linear
         return gradient.detach(), pull_back, value.detach()
 
@@ -46,6 +46,11 @@ class Landscape:
     def value(self) -> Tensor:
         """The loss, [B]."""
         return self._linear[2]
+
+    def nan_where_broken(self, figure: Tensor) -> Tensor:
+        """A figure, [B] or [B, ...], NaN for the optimizees whose loss or gradient at theta is not finite."""
+        sound = self.value.isfinite() & self.gradient.isfinite().all(-1)
+        return torch.where(sound.view(-1, *[1] * (figure.dim() - 1)), figure, torch.nan)
 
     def hvp(self, vectors: Tensor) -> Tensor:
         """H v for each optimizee's v, [B, P]: half of the work of a new one, as the graph is kept."""
@@ -64,9 +69,19 @@ class Landscape:
 
     @cached_property
     def top(self) -> tuple[Tensor, Tensor]:
-        """Largest eigenvalues, [B], and their unit eigenvectors, [B, P]."""
+        """Largest eigenvalues, [B], and unit eigenvectors, [B, P], to start from: some vector where it is NaN."""
         values, vectors = zip(*(krylov.top() for krylov in self.krylov), strict=True)
         return torch.stack(values), torch.stack(vectors)
+
+    @property
+    def eigenpair(self) -> tuple[Tensor, Tensor]:
+        """Largest eigenvalues, [B], and their unit eigenvectors, [B, P]; NaN where something is not finite."""
+        values, vectors = self.nan_where_broken(self.top[0]), self.top[1]
+        return values, torch.where(values.isfinite()[:, None], vectors, torch.nan)
+
+    def trace(self, samples: int) -> Tensor:
+        """The Hessian's trace, [B], by so many random vectors."""
+        return self.nan_where_broken(hutchinson(self.hvp, self.theta, samples, self._seed, self.tick))
 
     def models(self, radii: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Offsets, [B, radii, P] each, where the quadratic model has its largest loss and gradient norm."""
@@ -114,8 +129,9 @@ class Landscape:
 
     def one_step(self, radius: float, norm: str = "l2") -> Tensor:
         """Loss one step of length `radius` up the gradient, minus the loss at theta, [B]."""
-        there = side_by_side(self.loss)(self.theta + boundary(self.gradient, radius, norm))
-        return (there - side_by_side(self.loss)(self.theta)).detach()
+        loss = as_far_as_possible(self.loss)
+        there = loss(self.theta + boundary(self.gradient, radius, norm))
+        return self.nan_where_broken((there - loss(self.theta)).detach())
 
 
 def landscapes(

@@ -142,7 +142,7 @@ def ball_maximum(matrix: Tensor, slope: Tensor, radii: Sequence[float]) -> Tenso
 def randn(count: int, theta: Tensor, seed: int) -> Tensor:
     """Normal numbers, [count, P], the same on every device."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, theta.shape[-1], generator=generator, dtype=torch.float64).to(theta)
+    return torch.randn(count, theta.shape[-1], generator=generator, dtype=torch.float64, device="cpu").to(theta)
 
 
 def _converged(krylov: Krylov) -> bool:

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.func import grad_and_value
 
 from engine.flat import Loss
-from engine.probes.ascent import Peak, Tick, check_radius, nothing
-from engine.probes.figures import gap, nan_where_broken
+from engine.probes.ascent import Peak, Tick, nothing
+from engine.probes.border import public
+from engine.probes.figures import gap
 from engine.probes.landscape import Landscape, landscapes
-from engine.probes.spectrum import hutchinson
 
 BISECTIONS = 60  # of a segment: down to neighbouring numbers
 KEPT_LINF = 1  # climbs of the l-infinity ball that go on after their first step
@@ -38,10 +38,11 @@ class Profile(NamedTuple):
 
 def profile(loss: Loss, theta: Tensor, radii: Sequence[float], **settings: Any) -> Any:
     """The probes about theta: a `Profile` for shape [P], a list of them for shape [B, P]. Settings as in `profiles`."""
-    found = profiles(loss, theta if theta.dim() == 2 else theta[None], radii, **settings)
+    found = profiles(loss, theta, radii, **settings)
     return found if theta.dim() == 2 else found[0]
 
 
+@public
 def profiles(
     loss: Loss,
     theta: Tensor,
@@ -55,8 +56,9 @@ def profiles(
     seed: int = 0,
     tick: Tick = nothing,
 ) -> list[Profile]:
-    """The probes of every optimizee, theta [B, P]. No `linf`: those dicts stay empty; no `trace_samples`: NaN.
+    """The probes of every optimizee, theta [B, P], or [P] for one.
 
+    No `linf`: those dicts stay empty; no `trace_samples`: NaN.
     What holds in exact arithmetic holds: no figure falls as the radius grows, 0 <= surrogate_gap <= sharpness <= r1
     (but where one step leads down), max_grad_norm is never below the gradient's norm at theta, and nothing in the
     l-infinity ball is below the same in the L2 ball inside it. The l-infinity searches start from theta, the smaller
@@ -64,21 +66,48 @@ def profiles(
     seldom ends, so that these figures are lower bounds, good for comparison only. An l-infinity ball takes `sharpness`
     for a thorough search.
 
-    Raises ValueError for a radius that is none, ArithmeticError for a loss that rises faster than its gradient allows.
+    Raises ArgumentError for an argument or a loss that does not fit, ArithmeticError for a loss that rises faster than
+    its gradient allows.
     """
-    for radius in radii:
-        check_radius(radius)
+    return profile_each(
+        loss,
+        theta if theta.dim() == 2 else theta[None],
+        radii,
+        restarts=restarts,
+        ascent_steps=ascent_steps,
+        iterations=iterations,
+        trace_samples=trace_samples,
+        linf=linf,
+        seed=seed,
+        tick=tick,
+    )
+
+
+def profile_each(
+    loss: Loss,
+    theta: Tensor,
+    radii: Sequence[float],
+    *,
+    restarts: int,
+    ascent_steps: int,
+    trace_samples: int,
+    linf: bool,
+    tick: Tick,
+    iterations: int = 60,
+    seed: int = 0,
+) -> list[Profile]:
+    """`profiles` of theta [B, P] without a look at the arguments: for a loss and settings known to be sound."""
     found = []
     for land in landscapes(loss, theta, iterations=iterations, seed=seed, tick=tick):
-        found += _measure(land, sorted(radii), restarts, ascent_steps, trace_samples, linf, seed)
+        found += _measure(land, sorted(radii), restarts, ascent_steps, trace_samples, linf)
     return found
 
 
 def _measure(
-    land: Landscape, radii: list[float], restarts: int, ascent_steps: int, samples: int, linf: bool, seed: int
+    land: Landscape, radii: list[float], restarts: int, ascent_steps: int, samples: int, linf: bool
 ) -> list[Profile]:
-    top = land.top[0].tolist()
-    trace = hutchinson(land.hvp, land.theta, samples, seed, land.tick).tolist() if samples else [torch.nan] * len(top)
+    top = land.eigenpair[0].tolist()
+    trace = land.trace(samples).tolist() if samples else [torch.nan] * len(top)
     figures = [Profile({}, {}, {}, {}, {}, {}, *last) for last in zip(top, trace, strict=True)]
     model = land.models(radii) if radii and restarts > 2 else (None, None)
     inner: tuple[float, Peak, Peak] | None = None
@@ -93,7 +122,7 @@ def _measure(
         inner = (radius, highest, steepest)
         columns = {
             "sharpness": sharpness,
-            "max_grad_norm": nan_where_broken(land, steepest.value),
+            "max_grad_norm": land.nan_where_broken(steepest.value),
             "surrogate_gap": one_step,
             "r1": torch.maximum(radius * steepest.value, sharpness),  # equal to rounding where the loss is linear
         }
@@ -101,7 +130,7 @@ def _measure(
             starts_linf = (peak.offset[:, None] for peak in (highest, steepest))
             inner_linf = _peaks(land, radius, inner_linf, *starts_linf, ascent_steps=ascent_steps, norm="linf")
             columns["sharpness_linf"] = gap(land, inner_linf[1], sharpness)
-            columns["max_grad_norm_linf"] = nan_where_broken(land, inner_linf[2].value)
+            columns["max_grad_norm_linf"] = land.nan_where_broken(inner_linf[2].value)
         for name, column in columns.items():
             for own, value in zip(figures, column.tolist(), strict=True):
                 getattr(own, name)[radius] = value
