@@ -54,10 +54,14 @@ def read_limited(path: Path, limit: int = LARGEST) -> bytes:
     return data
 
 
-def read_json(path: Path, limit: int = LARGEST) -> dict[str, Any]:
-    """A JSON object from a file, as `strict` has it; empty when the file is missing, damaged or something else."""
+def read_json(path: Path, limit: int = LARGEST, *, as_it_is: bool = False) -> dict[str, Any]:
+    """A JSON object from a file, as `strict` has it; empty when the file is missing, damaged or something else.
+
+    `as_it_is`: numbers that are not finite stay, for who checks every value.
+    """
     try:
-        value = strict(json.loads(read_limited(path, limit)))
+        found = json.loads(read_limited(path, limit))
+        value = found if as_it_is else strict(found)
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -97,7 +97,7 @@ def number(value: float | None, digits: int = 4) -> str:
     Whole digits before the point are never dropped below a million: 12345.6 is 12346.
     """
     if value is None or not math.isfinite(value):
-        return NOTHING
+        return not_finite(value)
     if value == 0 or (isinstance(value, int) and abs(value) < MILLION):
         return str(int(value))
     if not 1e-3 <= abs(value) < MILLION - 0.5:  # which would be rounded to a million
@@ -107,6 +107,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:#.{digits}g}".rstrip(".")
 
 
+def not_finite(value: float | None) -> str:
+    """nan, inf or -inf: a figure is never silent on a divergence. A dash for what is not known."""
+    return NOTHING if value is None else f"{value:g}"
+
+
 def setting(value: float | None, digits: int = 4) -> str:
     """A number that somebody chose, as short as it was typed: 1, 0.1, 0.03162."""
     return NOTHING if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
@@ -114,9 +119,11 @@ def setting(value: float | None, digits: int = 4) -> str:
 
 def metric(name: str, value: float | None) -> str:
     """A figure in its metric's form."""
+    if value is None or not math.isfinite(value):
+        return not_finite(value)
     if name.endswith("_bytes"):
         return size(value)
-    if name in COUNTS and value is not None and float(value).is_integer():
+    if name in COUNTS and float(value).is_integer():
         return number(int(value))
     return percent(value) if name.endswith("accuracy") else number(value)
 
@@ -128,7 +135,9 @@ def label(name: str, radius: float | str | None = None) -> str:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    return NOTHING if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}%"
+    if share is None or not math.isfinite(share):
+        return not_finite(share)
+    return f"{100 * share:.{digits}f}%" if abs(share) < MILLION else f"{number(100 * share)}%"
 
 
 def interval(mean: dict[str, Any], as_percent: bool = False, plus_minus: str = PLUS_MINUS) -> str:
@@ -174,8 +183,10 @@ def unit_of(reader: RunReader) -> str:
 def size(count: float | None) -> str:
     """Bytes as people say them."""
     if count is None or not math.isfinite(count):
-        return NOTHING
+        return not_finite(count)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if unit == "TiB" and abs(count) >= MILLION:
+            return f"{number(count)} {unit}"
         if abs(count) < 1024 or unit == "TiB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
