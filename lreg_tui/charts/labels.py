@@ -37,7 +37,7 @@ def _write_x_labels(sheet: Sheet, picture: Picture) -> None:
     if len(sheet.x_name) < picture.left:
         picture.frame.put(0, row, sheet.x_name.rjust(picture.left - 1), frame.FAINT)
         free = picture.left
-    for tick in ticks(picture.x, picture.width // NARROWEST_TICKS, "seconds" if sheet.by_time else ""):
+    for tick in ticks(picture.x, picture.width // NARROWEST_TICKS, sheet.x_unit):
         column = picture.column_of(tick.value)
         if column is None:
             continue
