@@ -150,9 +150,7 @@ class Columns(dict[str, Column]):
     def _add_checked(self, record: Mapping[str, Any]) -> None:
         when = record.get("t")
         time = when if when is not None and is_number(when) else math.nan
-        metrics = {
-            key: as_figure(value) for key, value in record.items() if key not in STAMPS and self._is_kept(key)
-        }
+        metrics = {key: as_figure(value) for key, value in record.items() if key not in STAMPS and self._is_kept(key)}
         values = {key: array("d", [value]) for key, value in metrics.items() if value is not None}
         self._extend(array("d", [record["step"]]), array("d", [time]), values)
 

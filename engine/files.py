@@ -24,6 +24,7 @@ from engine.errors import TrainingError
 
 LARGEST = 2**20  # bytes of a file that is read whole; what is larger was not written by us
 CLOCK_S = 60.0  # how long a comparison of two clocks is good for
+STEM = 40  # characters of a file's name in that of its temporary one, which must not be too long
 DEEPEST = 32  # tables and lists inside each other; recursion must not end a reader
 
 
@@ -81,8 +82,11 @@ def strict(value: Any, depth: int = 0) -> Any:
 
 
 def write_atomic(path: Path, data: str | bytes, *, durable: bool = True) -> None:
-    """Replace a file whole: readers see the old one or the new one, and a failure leaves the old one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    """Replace a file whole: readers see the old one or the new one, and a failure leaves the old one.
+
+    Raises OSError, with the name of the file that was to be written.
+    """
+    temporary = path.with_name(f".{path.name[:STEM]}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -90,9 +94,11 @@ def write_atomic(path: Path, data: str | bytes, *, durable: bool = True) -> None
             if durable:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None  # nobody has asked for the temporary one
         raise
     if durable:
         _sync_folder(path.parent)

@@ -14,7 +14,7 @@ from lreg_tui.present import clean
 
 LARGEST_READ = 2**18  # bytes: what a log has gained beyond that is passed over
 LONGEST_LINE = 2000
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|.)?")
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|.)?")
 
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT(\d\d:\d\d:\d\d)Z ")
@@ -22,7 +22,7 @@ STAMP = re.compile(r"\d{4}-\d\d-\d\dT(\d\d:\d\d:\d\d)Z ")
 
 def plain(line: str) -> str:
     """A line as text: no escape codes, tabs as spaces, and of a line that was written over only what was left of it."""
-    without = _ESCAPES.sub("", line.rstrip("\r\n"))
+    without = ESCAPES.sub("", line.rstrip("\r\n"))
     return clean(without.rpartition("\r")[2].expandtabs(), LONGEST_LINE)
 
 

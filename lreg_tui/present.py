@@ -57,6 +57,12 @@ def clean(value: Any, limit: int = 500) -> str:
     return "".join(_harmless(character) for character in text)
 
 
+def without_controls(text: str) -> str:
+    """Text of any number of lines without what a terminal obeys, of any length."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(character for character in lines if character in "\n\t" or not _is_obeyed(character))
+
+
 def clean_block(value: Any) -> str:
     """Text from strangers that may have several lines."""
     return "\n".join(clean(line, 4000) for line in str(value).splitlines())

@@ -108,9 +108,7 @@ def paint(sheet: Sheet) -> Picture:
     return picture
 
 
-def full_x(
-    curves: Sequence[Curve], log: bool, exact: bool = False, unit: str = "count"
-) -> tuple[Range, float] | None:
+def full_x(curves: Sequence[Curve], log: bool, exact: bool = False, unit: str = "count") -> tuple[Range, float] | None:
     """The range of the x axis that holds all records, and the greatest x; None where there are none."""
     found = [curve.x[curve.x.searchsorted(0.0, "right") :] if log else curve.x for curve in curves]
     found = [x for x in found if len(x)]
