@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 import unicodedata
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -169,6 +170,11 @@ def duration(seconds: float | None) -> str:
         if whole >= size:
             return f"{whole // size}{unit} {whole % size // smaller_size}{smaller}"
     return f"{whole}s"
+
+
+def local_time(unix_s: float) -> str:
+    """A moment by the clock of whoever reads it, with its zone: 2026-11-21 13:02:50 CET."""
+    return clean(f"{datetime.fromtimestamp(unix_s).astimezone():%Y-%m-%d %H:%M:%S %Z}", 60)
 
 
 def age(created: float | None) -> str:

@@ -228,6 +228,6 @@ def test_short_times_leave_out_the_date(tmp_path):
         tail.short_times = True
         tail.watch_path()
         await settle(pilot)
-        assert text_of(tail)[:2] == ["12:02:50 device cpu", "no time"]
+        assert text_of(tail)[:2] == ["12:02:50 UTC device cpu", "no time"]
 
     drive(tmp_path / "log.txt", steps)
