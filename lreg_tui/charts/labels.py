@@ -53,4 +53,5 @@ def write_left_out(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> N
     if count:
         said = f"{count:,} not above 0 left out"
         if len(said) <= picture.width:
-            picture.frame.put(sheet.width - len(said), picture.top, said, frame.QUIET)
+            line = picture.top + any(len(curve.breaks) for curve in curves)  # marks of these are on the edge
+            picture.frame.put(sheet.width - len(said), line, said, frame.QUIET)
