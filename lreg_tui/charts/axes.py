@@ -15,7 +15,7 @@ BOUNDS: dict[str, Range] = {"": (-math.inf, math.inf), "percent": (0.0, 1.0)}  #
 TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)  # s
 LARGEST = 1e300  # what is beyond counts as endless, so that differences stay finite
 SMALLEST = 1e-300  # no range is shorter
-LEAST_POWER, GREATEST_POWER = -323.0, 308.25  # of ten that a float can hold
+LEAST_POWER, GREATEST_POWER = -323.3, 308.25  # of ten that a float can hold
 ENOUGH = 4  # powers of ten on a log axis that need no ticks between them
 LEAST, MOST = 1e-3, 1e4  # numbers outside are written with an exponent or a unit prefix
 
@@ -111,7 +111,8 @@ def _log_range(low: float, high: float, parts: int) -> Range:
         bottom, top = bottom - 0.3, top + 0.3
     step = nice_step((top - bottom) / parts)
     bottom, top = math.floor(bottom / step + 1e-9) * step, math.ceil(top / step - 1e-9) * step
-    return power(bottom), power(top)
+    least, most = power(bottom), power(top)
+    return (least, most) if least < most else (least, 10 * least)  # at the least that a float can hold
 
 
 def power(exponent: float) -> float:
