@@ -586,7 +586,7 @@ def with_map(check: Callable[[HeatMap, Pilot[None]], Any]) -> None:
 def test_a_heat_map_shows_its_title_scale_and_the_value_under_the_pointer():
     async def check(heat: HeatMap, pilot: Pilot[None]) -> None:
         text = screen_text(pilot)
-        assert "[b]slice" in text and text.rstrip().split("\n")[-1].split() == ["0", "▀" * 24, "2"]
+        assert "[b]slice" in text and text.rstrip().split("\n")[-1].split() == ["0", "▀" * 24, "2", "±1"]
         await pilot.hover(heat, offset=(0, 1))
         await pilot.pause()
         assert "2.000" in screen_text(pilot).split("\n")[0]  # the corner of the bowl
