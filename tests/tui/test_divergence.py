@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tui.driving import make_run, run, settle
 from tui.driving import make_app as app_of
+from tui.driving import make_run, run, settle
 
 from engine.comparison import group_arms
 from engine.figures.meta_training import meta_training

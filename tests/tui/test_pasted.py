@@ -42,7 +42,9 @@ def test_a_burst_of_text_is_no_typing():
     assert events_of(text, takes_text=True)[0][0] == "Paste"
 
 
-@pytest.mark.parametrize("keys", ["j" * 200, "\x1b[A" * 50, "\x1b[<35;10;10M" * 50, "n\x1b\x1b", "\x1bOP", "jkjkjk" * 20])
+@pytest.mark.parametrize(
+    "keys", ["j" * 200, "\x1b[A" * 50, "\x1b[<35;10;10M" * 50, "n\x1b\x1b", "\x1bOP", "jkjkjk" * 20]
+)
 def test_keys_that_come_at_once_are_keys(keys):
     assert "Paste" not in {kind for kind, _ in events_of(keys)}
 
