@@ -48,7 +48,8 @@ def test_a_preset_that_cannot_be_saved_is_told_in_one_line(tmp_path, name):
 
 @pytest.mark.parametrize(("name", "reason"), [
     ("missing/a.md", "no such folder"), ("a.doc", "allowed"), ("a\nb.md", "control characters"),
-    ("folder.md", "a folder"), ("\x1b[2J.md", "control characters"), ("", "allowed"), ("~nobody-of-that-name/a.md", "no such folder"),
+    ("folder.md", "a folder"), ("\x1b[2J.md", "control characters"), ("", "allowed"),
+    ("~nobody-of-that-name/a.md", "no such folder"),
 ])  # fmt: skip
 def test_a_name_that_cannot_be_saved_under_is_refused_while_it_is_typed(tmp_path, monkeypatch, name, reason):
     monkeypatch.chdir(tmp_path)
