@@ -12,13 +12,13 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from engine.status import is_number
+from engine.status import as_figure, is_number
 
 STAMPS = ("step", "t")  # what a record says of itself; every other number in it is a metric
 PLAIN = {float, int, type(None)}  # exact types of the values that need no closer look: True is an int as well
 LEAST_ROOM = 64  # values
-MAPPED = 2**16  # bytes from which memory is mapped: it is not taken before it is filled
 GREATEST = 1e308  # see is_number
+MAPPED = 2**16  # bytes from which memory is mapped: it is not taken before it is filled
 STRETCH = 2**12  # values widened at a time, so that other threads come to their turn
 
 
@@ -87,6 +87,8 @@ class Stamps:
 class Column:
     """One metric: step, wall time (unix s) and value of each of its records, as memoryviews; null values are NaN.
 
+    A value may be NaN or infinite: so it is where training diverged. Steps and known times are finite.
+
     Values have 64 or 32 bits; the numbers are those of the file either way.
     """
 
@@ -121,7 +123,7 @@ class Columns(dict[str, Column]):
         return self.wanted is None or key in STAMPS or self.wanted(key)
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Add records, each with a step that is a number; what is no number in them is left out."""
+        """Add records, each with a step that is a finite number; what is no number in them is left out."""
         start = 0
         for place, record in enumerate(records):  # records of one kind come in long rows
             if record.keys() != records[start].keys():
@@ -133,7 +135,10 @@ class Columns(dict[str, Column]):
         """Add records that have the same keys."""
         if not records:
             return
-        found = {key: _plain([record[key] for record in records]) for key in filter(self._is_kept, records[0])}
+        found = {
+            key: _plain([record[key] for record in records], only_finite=key in STAMPS)
+            for key in filter(self._is_kept, records[0])
+        }
         if any(values is None for values in found.values()):
             for record in records:
                 self._add_checked(record)
@@ -145,12 +150,8 @@ class Columns(dict[str, Column]):
     def _add_checked(self, record: Mapping[str, Any]) -> None:
         when = record.get("t")
         time = when if when is not None and is_number(when) else math.nan
-        metrics = (
-            (key, value)
-            for key, value in record.items()
-            if key not in STAMPS and self._is_kept(key) and is_number(value, True)
-        )
-        values = {key: array("d", [math.nan if value is None else value]) for key, value in metrics}
+        metrics = {key: as_figure(value) for key, value in record.items() if key not in STAMPS and self._is_kept(key)}
+        values = {key: array("d", [value]) for key, value in metrics.items() if value is not None}
         self._extend(array("d", [record["step"]]), array("d", [time]), values)
 
     def _extend(self, steps: array[float], times: array[float], values: Mapping[str, array[float]]) -> None:
@@ -181,18 +182,17 @@ def _own(columns: Sequence[Column]) -> Stamps:
     return stamps
 
 
-def _plain(values: list[Any]) -> array[float] | None:
-    """Values as floats, null as NaN; None where one of them is neither number nor null, or may be no finite one."""
+def _plain(values: list[Any], only_finite: bool) -> array[float] | None:
+    """Values as floats, null as NaN; None where one of them needs a closer look: it may be no number, or too large."""
     kinds = set(map(type, values))
     if not kinds <= PLAIN:
         return None
     has_nulls = type(None) in kinds
     try:
-        if not sum(map(abs, filter(None, values) if has_nulls else values)) < GREATEST:
-            return None
-    except OverflowError:
+        found = array("d", [math.nan if value is None else value for value in values] if has_nulls else values)
+    except OverflowError:  # a whole number beyond all floats
         return None
-    return array("d", [math.nan if value is None else value for value in values] if has_nulls else values)
+    return found if not only_finite or sum(map(abs, filter(None, values))) < GREATEST else None
 
 
 def _room(code: Literal["d", "f"], count: int) -> memoryview[float]:

@@ -26,6 +26,7 @@ from engine.errors import RunError, StorageError
 LARGEST = 2**20  # bytes of a file that is read whole; what is larger was not written by us
 CLOCK_S = 60.0  # how long a comparison of two clocks is good for
 LOCK_POLL_S = 0.05
+STEM = 40  # characters of a file's name in that of its temporary one, which must not be too long
 DEEPEST = 32  # tables and lists inside each other; recursion must not end a reader
 
 
@@ -104,10 +105,16 @@ def read_limited(path: Path, limit: int = LARGEST, below: Path | None = None) ->
     return data
 
 
-def read_json(path: Path, limit: int = LARGEST, below: Path | None = None) -> dict[str, Any]:
-    """A JSON object from a file, as `strict` has it; empty when the file is missing, damaged or something else."""
+def read_json(
+    path: Path, limit: int = LARGEST, below: Path | None = None, *, as_it_is: bool = False
+) -> dict[str, Any]:
+    """A JSON object from a file, as `strict` has it; empty when the file is missing, damaged or something else.
+
+    `as_it_is`: numbers that are not finite stay, for who checks every value.
+    """
     try:
-        value = strict(json.loads(read_limited(path, limit, below)))
+        value = json.loads(read_limited(path, limit, below))
+        value = value if as_it_is else strict(value)
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -129,9 +136,9 @@ def strict(value: Any, depth: int = 0) -> Any:
 def write_atomic(path: Path, data: str | bytes, *, durable: bool = True) -> None:
     """Replace a file whole: readers see the old one or the new one, and a failure leaves the old one.
 
-    An OSError names `path`, and no file that nobody has heard of.
+    Raises OSError, with the name of the file that was to be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = path.with_name(f".{path.name[:STEM]}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with os.fdopen(_new(temporary), "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -143,7 +150,7 @@ def write_atomic(path: Path, data: str | bytes, *, durable: bool = True) -> None
         with contextlib.suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
-            error.filename, error.filename2 = str(path), None
+            error.filename, error.filename2 = str(path), None  # nobody has asked for the temporary one
         raise
     if durable:
         _sync_folder(path.parent)

@@ -77,7 +77,7 @@ class RunReader:
 
     def recorded_status(self) -> Status:
         """status.json as it stands there."""
-        return Status.from_json(read_json(self.path / "status.json", below=self.path))
+        return Status.from_json(read_json(self.path / "status.json", below=self.path, as_it_is=True))
 
     def status(self) -> Status:
         """status.json, with the state `crashed` derived where it speaks of a process that is gone."""
@@ -126,11 +126,14 @@ class RunReader:
     def log_path(self) -> Path:
         return self.path / "log.txt"
 
-    def figures(self) -> dict[str, float | None]:
-        """The newest value of every metric: as the status tells, else from the metrics themselves."""
+    def figures(self) -> dict[str, float]:
+        """The newest value of every metric: as the status tells, else from the metrics themselves.
+
+        NaN or infinite where that is what it was.
+        """
         if not (latest := self.recorded_status().latest):
             self.poll()
-            latest = {metric: self.latest(metric) for metric in self.columns}
+            latest = {metric: column.values[-1] for metric, column in self.columns.items() if len(column)}
         return latest
 
     @property

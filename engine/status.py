@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -32,7 +33,10 @@ def process_started(pid: int) -> float | None:
 
 @dataclass(frozen=True)
 class Status:
-    """status.json. `latest` holds the newest value of every metric, so that lists of runs need not read metrics."""
+    """status.json. `latest` holds the newest value of every metric, so that lists of runs need not read metrics.
+
+    A value that is not finite, with which training has diverged, is null in the file and NaN here.
+    """
 
     state: str = "queued"
     pid: int = 0
@@ -46,15 +50,15 @@ class Status:
     message: str = ""
     processes: int = 1  # that share the run; `pid` is the one that holds it
     device: str = ""  # what the run computes on, once that is known: cpu, cuda:0
-    latest: dict[str, float | None] = field(default_factory=dict)
+    latest: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Status:
         """Take what fits; leave unknown keys and wrong types."""
         default = cls()
         fitting = {key: value for key, value in values.items() if _fits(key, value, default)}
-        latest = fitting.get("latest", {})
-        fitting["latest"] = {str(key): value for key, value in latest.items() if is_number(value, True)}
+        latest = {str(key): as_figure(value) for key, value in fitting.get("latest", {}).items()}
+        fitting["latest"] = {key: value for key, value in latest.items() if value is not None}
         return cls(**fitting)
 
     def of_this_process(self) -> Status:
@@ -102,3 +106,16 @@ def is_number(value: Any, allow_none: bool = False) -> bool:
     if value is None:
         return allow_none
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e308
+
+
+def as_figure(value: Any) -> float | None:
+    """A recorded value as a number, which may be NaN (so null is read) or infinite; None for what is no number."""
+    if value is None or value != value:
+        return math.nan  # always this one: values that are compared by identity first are equal then
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        float(value)
+    except OverflowError:  # a whole number that no float can hold
+        return None
+    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import os
 import sys
 from pathlib import Path
@@ -37,6 +38,19 @@ def make_app(given: argparse.Namespace) -> LregApp:
     return LregApp(RunStore(given.runs_dir), data_dir=given.data_dir, slow_link=given.slow_link)
 
 
+def foreign_encoding() -> str | None:
+    """What the terminal is written in, where that is not UTF-8: escape codes would be drawn, and lines not."""
+    for stream in (sys.__stdout__, sys.__stderr__):  # the second is what Textual writes to
+        name = getattr(stream, "encoding", None) or "unknown"
+        try:
+            is_utf8 = codecs.lookup(name).name == "utf-8"
+        except LookupError:
+            is_utf8 = False
+        if not is_utf8:
+            return name
+    return None
+
+
 def main() -> int:
     given = parse()
     if not all(map(os.isatty, terminal.INPUT_AND_OUTPUT)):
@@ -45,11 +59,21 @@ def main() -> int:
     if (kind := os.environ.get("TERM", "")) in INCAPABLE:
         print(f"error: lreg-tui needs a terminal that it can draw on, and TERM is {kind}; use `lreg`", file=sys.stderr)
         return 2
+    if (encoding := foreign_encoding()) is not None:
+        print(
+            f"error: lreg-tui draws with characters of UTF-8, and the terminal's encoding is {encoding}; set LC_ALL or "
+            "PYTHONIOENCODING to one of UTF-8, such as LC_ALL=C.UTF-8, or use `lreg`",
+            file=sys.stderr,
+        )
+        return 2
     terminal.end_with_it()
     app = make_app(given)
     if app.store.root.exists() and not app.store.root.is_dir():
         print(f"error: {str(app.store.root)!r}: not a folder: runs cannot live there", file=sys.stderr)
         return 2
+    from lreg_tui import pasted
+
+    pasted.install(app.takes_text)
     app.run(mouse=not given.no_mouse)
     return app.return_code or 0
 

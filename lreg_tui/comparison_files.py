@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import LregError
+from engine.errors import LregError, printable
 from engine.files import strict, write_atomic
 from lreg_tui import comparison_sheets, present, sheets
 
@@ -43,7 +43,7 @@ def save(compared: Comparison, path: Path) -> None:
     try:
         write_atomic(path, text(compared, FORMS[path.suffix.lower()]))
     except OSError as error:
-        raise LregError(f"{error.filename or path}: cannot be written: {error.strerror}") from None
+        raise LregError(f"{printable(str(path))}: cannot be written: {error.strerror or error}") from None
 
 
 def _cell(value: Any) -> Any:

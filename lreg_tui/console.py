@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rich.terminal_theme import TerminalTheme
 from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.events import Resize
+from textual.events import Event, Paste, Resize
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
@@ -47,6 +47,7 @@ class LregApp(App[None]):
         Binding("n", "new_run", "new run"),
         Binding("q", "quit", "quit"),
     ]
+    _has_told_of_pastes = False
     _ansi: tuple[str, TerminalTheme] | None = None  # of which theme, and its colours
 
     def __init__(
@@ -124,6 +125,28 @@ class LregApp(App[None]):
         says_why = row.state == "failed" and row.message  # else a message is what it was at
         reason = f": {present.clean(row.message, 120)}" if says_why else ""
         self.notify(f"{present.clean(row.name, 60)} {row.state}{reason}", severity=severity, markup=False)
+
+    async def on_event(self, event: Event) -> None:
+        """What is pasted goes into the text field in focus, without what is no text; elsewhere it does nothing."""
+        if isinstance(event, Paste) and not event.is_forwarded:
+            from textual.widgets import Input
+
+            if not self.takes_text():
+                if event.text and not self._has_told_of_pastes:
+                    self._has_told_of_pastes = True
+                    self.notify("what is pasted goes into text fields only", severity="warning", markup=False)
+                return
+            event.text = present.without_controls(event.text)
+            if isinstance(self.focused, Input):
+                event.text = " ".join(event.text.split("\n")).replace("\t", " ").strip()
+        await super().on_event(event)
+
+    def takes_text(self) -> bool:
+        """Whether a text field has the focus."""
+        from textual.widgets import Input, TextArea
+
+        focused = self.focused if self._screen_stack else None
+        return isinstance(focused, Input) or (isinstance(focused, TextArea) and not focused.read_only)
 
     def on_resize(self, event: Resize) -> None:
         """Below the smallest size a message hides the screen, which stays as it is."""

@@ -7,28 +7,49 @@ import re
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 from engine.files import open_to_read
+from lreg_tui import present
 from lreg_tui.present import clean
 
 LARGEST_READ = 2**18  # bytes: what a log has gained beyond that is passed over
 LONGEST_LINE = 2000
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|.)?")
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|.)?")
 
 
-STAMP = re.compile(r"\d{4}-\d\d-\d\dT(\d\d:\d\d:\d\d)Z ")
+STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)Z ")  # as it is written: in UTC
+LOCAL_STAMP = re.compile(r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d \S+ ")  # as it is shown
 
 
 def plain(line: str) -> str:
     """A line as text: no escape codes, tabs as spaces, and of a line that was written over only what was left of it."""
-    without = _ESCAPES.sub("", line.rstrip("\r\n"))
+    without = ESCAPES.sub("", line.rstrip("\r\n"))
     return clean(without.rpartition("\r")[2].expandtabs(), LONGEST_LINE)
 
 
+def with_local_time(line: str) -> str:
+    """A line whose time stamp is by the reader's clock, with its zone."""
+    if (stamp := STAMP.match(line)) is None:
+        return line
+    local = _local(stamp[1])
+    return f"{local} {line[stamp.end() :]}" if local else line
+
+
+@lru_cache(maxsize=2**14)  # logs of so many lines are looked at again and again
+def _local(written: str) -> str:
+    try:
+        return present.local_time(datetime.fromisoformat(f"{written}+00:00").timestamp())
+    except (ValueError, OverflowError, OSError):  # a stranger's: no such time
+        return ""
+
+
 def with_short_time(line: str) -> str:
-    """A line whose time stamp is but the time."""
-    return STAMP.sub(r"\1 ", line)
+    """As `with_local_time`, without the date."""
+    local = with_local_time(line)
+    return local if local == line else local.partition(" ")[2]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 import unicodedata
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ def clean(value: Any, limit: int = 500) -> str:
     return "".join(_harmless(character) for character in text)
 
 
+def without_controls(text: str) -> str:
+    """Text of any number of lines without what a terminal obeys, of any length."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(character for character in lines if character in "\n\t" or not _is_obeyed(character))
+
+
 def clean_block(value: Any) -> str:
     """Text from strangers that may have several lines."""
     return "\n".join(clean(line, 4000) for line in str(value).splitlines())
@@ -97,7 +104,7 @@ def number(value: float | None, digits: int = 4) -> str:
     Whole digits before the point are never dropped below a million: 12345.6 is 12346.
     """
     if value is None or not math.isfinite(value):
-        return NOTHING
+        return not_finite(value)
     if value == 0 or (isinstance(value, int) and abs(value) < MILLION):
         return str(int(value))
     if not 1e-3 <= abs(value) < MILLION - 0.5:  # which would be rounded to a million
@@ -107,6 +114,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:#.{digits}g}".rstrip(".")
 
 
+def not_finite(value: float | None) -> str:
+    """nan, inf or -inf: a figure is never silent on a divergence. A dash for what is not known."""
+    return NOTHING if value is None else f"{value:g}"
+
+
 def setting(value: float | None, digits: int = 4) -> str:
     """A number that somebody chose, as short as it was typed: 1, 0.1, 0.03162."""
     return NOTHING if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
@@ -114,9 +126,11 @@ def setting(value: float | None, digits: int = 4) -> str:
 
 def metric(name: str, value: float | None) -> str:
     """A figure in its metric's form."""
+    if value is None or not math.isfinite(value):
+        return not_finite(value)
     if name.endswith("_bytes"):
         return size(value)
-    if name in COUNTS and value is not None and float(value).is_integer():
+    if name in COUNTS and float(value).is_integer():
         return number(int(value))
     return percent(value) if name.endswith("accuracy") else number(value)
 
@@ -128,7 +142,9 @@ def label(name: str, radius: float | str | None = None) -> str:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    return NOTHING if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}%"
+    if share is None or not math.isfinite(share):
+        return not_finite(share)
+    return f"{100 * share:.{digits}f}%" if abs(share) < MILLION else f"{number(100 * share)}%"
 
 
 def interval(mean: dict[str, Any], as_percent: bool = False, plus_minus: str = PLUS_MINUS) -> str:
@@ -156,6 +172,11 @@ def duration(seconds: float | None) -> str:
     return f"{whole}s"
 
 
+def local_time(unix_s: float) -> str:
+    """A moment by the clock of whoever reads it, with its zone: 2026-11-21 13:02:50 CET."""
+    return clean(f"{datetime.fromtimestamp(unix_s).astimezone():%Y-%m-%d %H:%M:%S %Z}", 60)
+
+
 def age(created: float | None) -> str:
     return NOTHING if created is None else duration(max(0.0, time.time() - created)).split(" ")[0]
 
@@ -174,8 +195,10 @@ def unit_of(reader: RunReader) -> str:
 def size(count: float | None) -> str:
     """Bytes as people say them."""
     if count is None or not math.isfinite(count):
-        return NOTHING
+        return not_finite(count)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if unit == "TiB" and abs(count) >= MILLION:
+            return f"{number(count)} {unit}"
         if abs(count) < 1024 or unit == "TiB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024

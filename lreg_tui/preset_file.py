@@ -13,7 +13,7 @@ from typing import Any
 
 from engine import document as documents
 from engine.document import shipped
-from engine.errors import LregError, PresetError, Problem
+from engine.errors import LregError, PresetError, Problem, printable
 from engine.files import read_limited, write_atomic
 from engine.preset import Preset
 from engine.writer import slug
@@ -69,7 +69,8 @@ def _shipped_paths() -> frozenset[Path]:
 
 def is_of_run(path: Path) -> bool:
     """True for the preset of a run folder, which its process writes and nobody else."""
-    return path.name == "preset.toml" and any((path.parent / name).exists() for name in ("run.json", "status.json"))
+    is_beside_run = any(os.path.exists(path.parent / name) for name in ("run.json", "status.json"))
+    return path.name == "preset.toml" and is_beside_run
 
 
 def label_of(path: Path) -> str:
@@ -130,24 +131,24 @@ def refusal(path: Path) -> str:
     """Why nothing may be saved at a path; empty if it may."""
     if not path.name.strip(". ") or not path.name.isprintable():
         return "not a file's name"
-    if path.is_dir():
+    if os.path.isdir(path):  # which is never an error: names may be too long, or in folders that are closed to us
         return "a folder"
     if is_shipped(path):
         return "a shipped preset: save under another name"
     if is_of_run(path):
         return "a run's own preset: save under another name"
-    return "" if path.parent.is_dir() else "no such folder"
+    return "" if os.path.isdir(path.parent) else "no such folder"
 
 
 def save(text: str, path: Path) -> None:
     """Replace or make a preset's file, whole. Raises LregError where it cannot be written, or must not be."""
     reason = refusal(path)
     if reason:
-        raise LregError(f"{path}: {reason}")
+        raise LregError(f"{printable(str(path))}: {reason}")
     try:
         write_atomic(path, text)
     except OSError as error:
-        raise LregError(f"{path}: cannot be written: {error.strerror}") from None
+        raise LregError(f"{printable(str(path))}: cannot be written: {error.strerror or error}") from None
 
 
 def on_disk(path: Path | None) -> str | None:

@@ -70,7 +70,7 @@ def _seconds(plan: StudyPlan, rows: Sequence[RunRow]) -> tuple[float | None, tup
     """Time of computing, from the inner steps per second of the newest run of the same kind; arms without one."""
     rates = {}
     for row in rows:
-        if rate := row.latest.get("inner_steps_per_s"):
+        if (rate := row.latest.get("inner_steps_per_s")) and math.isfinite(rate):
             rates[row.task, row.optimizer, frozenset(row.penalties)] = rate
     known, unknown = [], []
     for arm in plan.arms:

@@ -69,9 +69,14 @@ def plain(lines: list[bytes]) -> tuple[dict[str, list[tuple[float, float, float]
         time = record.get("t")
         time = time if time is not None and is_number(time) else math.nan
         for key, value in record.items():
-            if key not in ("step", "t") and is_number(value, True):
+            if key not in ("step", "t") and (value is None or is_figure(value)):
                 found.setdefault(key, []).append((record["step"], time, math.nan if value is None else value))
     return found, bad
+
+
+def is_figure(value: object) -> bool:
+    """A number, be it finite or not, that a float can hold."""
+    return isinstance(value, float) or (isinstance(value, int) and value is not True and abs(value) < 2**1023)
 
 
 def of(columns: Columns) -> dict[str, list[tuple[float, float, float]]]:

@@ -32,13 +32,13 @@ def check_target(path: Path, *, force: bool = False, own: str = "") -> None:
     folder by a folder if there is nothing else in it: nobody loses a folder of theirs by a slip of the hand.
     """
     shown = printable(str(path))
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise TargetError(f"{shown}: there is no folder {printable(str(path.parent))}")
     if not os.path.lexists(path):
         return
-    if not own and path.is_dir():
+    if not own and os.path.isdir(path):
         raise TargetError(f"{shown}: a folder, should be a file")
-    if own and not (path.is_dir() and not path.is_symlink()):
+    if own and not (os.path.isdir(path) and not path.is_symlink()):
         raise TargetError(f"{shown}: no folder, so it is not replaced by one")
     with _named(path):
         foreign = [entry.name for entry in os.scandir(path) if not fnmatch(entry.name, own)] if own else []

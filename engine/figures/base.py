@@ -35,7 +35,8 @@ class Axis:
 class Line:
     """A line through (x, y), with a band from low to high around it, or bars where `bars`.
 
-    `notes`: a word at each point, or nothing.
+    `notes`: a word at each point, or nothing. `breaks`: where a value could not be drawn, and the value: not finite,
+    or about as large as floats go. y is NaN where there is nothing else.
     """
 
     who: Who
@@ -45,6 +46,7 @@ class Line:
     high: tuple[float, ...]
     bars: bool = False
     notes: tuple[str, ...] = ()
+    breaks: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)

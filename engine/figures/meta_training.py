@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from engine.comparison import Arm
 from engine.figures.base import ARM, Axis, Line, Panel, Who, in_order, scale_for
@@ -13,6 +14,7 @@ WINDOWS = 20  # the smoothing window is one of so many parts of a line
 LEAST_POINTS = 100  # a line with fewer is not smoothed
 MOST_POINTS = 400  # of a line; more cannot be seen
 TAILS = (0.1, 0.9)
+LARGEST = 1e300  # what is beyond cannot be drawn: differences would not be finite
 
 
 def meta_training(arms: Sequence[Arm]) -> list[Panel]:
@@ -24,33 +26,53 @@ def meta_training(arms: Sequence[Arm]) -> list[Panel]:
         found = [(Who(ARM, number, arm.label), _values(arm, metric)) for number, arm in enumerate(in_order(arms))]
         lines = tuple(smoothed(who, steps, values) for who, (steps, values) in found if steps)
         if lines:
-            scale = scale_for([value for line in lines for value in (*line.low, *line.high)])
+            ends = [end for line in lines for end in (*line.low, *line.high) if math.isfinite(end)]
+            scale = scale_for(ends)
             panels.append(Panel("meta-training", Axis("meta-step"), Axis(metric, scale), lines))
     return panels
 
 
 def _values(arm: Arm, metric: str) -> tuple[list[float], list[float]]:
-    """Steps and finite values of all runs of an arm, in the order of the steps."""
+    """Steps and values of all runs of an arm, in the order of the steps."""
     pairs = [
         (step, value)
         for run in arm.runs
         for step, value in zip(*run.reader.series(metric), strict=True)
-        if math.isfinite(value) and math.isfinite(step)
+        if math.isfinite(step)
     ]
-    pairs.sort()
+    pairs.sort(key=lambda pair: pair[0])
     return [step for step, _ in pairs], [value for _, value in pairs]
 
 
 def smoothed(who: Who, steps: Sequence[float], values: Sequence[float]) -> Line:
-    """The line through the medians of a moving window; below 100 steps the window is one step wide."""
+    """The line through the medians of a moving window; below 100 steps the window is one step wide.
+
+    It has a gap at steps none of whose values can be drawn.
+    """
     import numpy as np
 
-    x, y = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    places = np.unique(x)
-    half = (places[-1] - places[0]) / WINDOWS / 2 if len(places) >= LEAST_POINTS else 0.0
-    if len(places) > MOST_POINTS:
-        places = places[np.linspace(0, len(places) - 1, MOST_POINTS).round().astype(int)]
+    every, told = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    is_drawn = np.abs(told) <= LARGEST
+    x, y, broken = every[is_drawn], told[is_drawn], np.unique(every[~is_drawn])
+    breaks = tuple((place, float(told[~is_drawn & (every == place)][0])) for place in _few(broken).tolist())
+    gaps = np.setdiff1d(broken, x)
+    places = _few(np.unique(x))
+    if not len(places):
+        nothing = (math.nan,) * len(breaks)
+        return Line(who, tuple(place for place, _ in breaks), nothing, nothing, nothing, breaks=breaks)
+    half = (places[-1] - places[0]) / WINDOWS / 2 if len(np.unique(x)) >= LEAST_POINTS else 0.0
     first, last = np.searchsorted(x, places - half, "left"), np.searchsorted(x, places + half, "right")
     quantiles = [np.quantile(y[a:b], (0.5, *TAILS)) for a, b in zip(first, last, strict=True)]
-    middle, low, high = (tuple(map(float, part)) for part in zip(*quantiles, strict=True))
-    return Line(who, tuple(map(float, places)), middle, low, high)
+    gone = np.full((len(gaps), 3), np.nan)
+    order = np.argsort(np.concatenate((places, gaps)), kind="stable")
+    middle, low, high = (tuple(map(float, part)) for part in np.concatenate((quantiles, gone))[order].T)
+    return Line(who, tuple(np.concatenate((places, gaps))[order].tolist()), middle, low, high, breaks=breaks)
+
+
+def _few(places: Any) -> Any:
+    """So many of them, from the first to the last, as can be seen."""
+    import numpy as np
+
+    if len(places) <= MOST_POINTS:
+        return places
+    return places[np.linspace(0, len(places) - 1, MOST_POINTS).round().astype(int)]

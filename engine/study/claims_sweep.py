@@ -92,7 +92,7 @@ def _at_the_end(candidate: Candidate, metric: str) -> BySeed:
     found: BySeed = {}
     for cell in candidate.cells:
         value = _latest(cell.run).get(metric) if cell.state == "finished" else None
-        if value is not None:
+        if value is not None and math.isfinite(value):
             found[cell.cell.seed] = value
     return found
 

@@ -6,6 +6,7 @@ An executor remembers nothing that matters: the state of the runs is in their fo
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -183,5 +184,6 @@ def cores() -> int:
 
 def _reported(status: Status, resident: int) -> int:
     """Bytes of a run that has said how large it is; 0 of one that has not. On a GPU it says what it takes there."""
-    said = int(status.latest.get(MEMORY) or 0)
+    figure = status.latest.get(MEMORY, 0)
+    said = int(figure) if math.isfinite(figure) else 0
     return max(said, resident) if said and status.device == "cpu" else resident if said else 0

@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 Range = tuple[float, float]
-UNITS = ("", "percent", "bytes", "seconds")  # percent: values are shares of 1
+UNITS = ("", "percent", "bytes", "seconds", "count")  # percent: values are shares of 1; count: whole numbers
+BOUNDS: dict[str, Range] = {"": (-math.inf, math.inf), "percent": (0.0, 1.0)}  # within which values are; others: from 0
 TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)  # s
 LARGEST = 1e300  # what is beyond counts as endless, so that differences stay finite
 SMALLEST = 1e-300  # no range is shorter
-LEAST_POWER, GREATEST_POWER = -323.0, 308.25  # of ten that a float can hold
+LEAST_POWER, GREATEST_POWER = -323.3, 308.25  # of ten that a float can hold
 ENOUGH = 4  # powers of ten on a log axis that need no ticks between them
 LEAST, MOST = 1e-3, 1e4  # numbers outside are written with an exponent or a unit prefix
 
@@ -75,17 +76,33 @@ def nice_step(length: float) -> float:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= length * (1 - 1e-9))
 
 
-def round_out(low: float, high: float, log: bool = False, parts: int = 10) -> Range:
-    """A range around the values whose ends are round, so that it seldom changes while values come in."""
+def round_out(low: float, high: float, log: bool = False, parts: int = 10, unit: str = "") -> Range:
+    """A range around the values whose ends are round, so that it seldom changes while values come in.
+
+    It does not leave what a unit allows, unless values do: no share above 100%, no count below 0.
+    """
+    least, most = BOUNDS.get(unit, (0.0, math.inf))
     if log:
-        return _log_range(low, high, parts)
+        bottom, top = _log_range(low, high, parts)
+        return bottom, min(top, most) if high <= most else top
     largest = max(abs(low), abs(high))
     if not high - low > max(1e-9 * largest, SMALLEST):
-        half = 0.1 * largest if largest > SMALLEST else 1.0
-        return low - half, high + half
-    step = nice_step((high - low) / parts)
-    ends = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+        found = _around(low, high, unit)
+    else:
+        step = nice_step((high - low) / parts)
+        found = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    ends = max(found[0], least) if low >= least else found[0], min(found[1], most) if high <= most else found[1]
     return ends if all(map(math.isfinite, ends)) else (low, high)
+
+
+def _around(low: float, high: float, unit: str) -> Range:
+    """A narrow range around what is but one value."""
+    largest = max(abs(low), abs(high))
+    if unit in ("count", "bytes", "seconds"):
+        half = max(math.floor(0.1 * largest), 1.0)
+    else:
+        half = 0.1 * largest if largest > SMALLEST else 0.1
+    return low - half, high + half
 
 
 def _log_range(low: float, high: float, parts: int) -> Range:
@@ -94,7 +111,8 @@ def _log_range(low: float, high: float, parts: int) -> Range:
         bottom, top = bottom - 0.3, top + 0.3
     step = nice_step((top - bottom) / parts)
     bottom, top = math.floor(bottom / step + 1e-9) * step, math.ceil(top / step - 1e-9) * step
-    return power(bottom), power(top)
+    least, most = power(bottom), power(top)
+    return (least, most) if least < most else (least, 10 * least)  # at the least that a float can hold
 
 
 def power(exponent: float) -> float:
@@ -113,6 +131,7 @@ def ticks(scale: Scale, most: int, unit: str = "") -> list[Tick]:
 
 
 def _linear_ticks(scale: Scale, most: int, unit: str) -> list[Tick]:
+    unit = unit if unit != "count" or scale.high - scale.low >= 1 else ""
     step = _step((scale.high - scale.low) / most, max(abs(scale.low), abs(scale.high)), unit)
     first = math.ceil(scale.low / step - 1e-9)
     last = math.floor(scale.high / step + 1e-9)
@@ -126,7 +145,8 @@ def _step(length: float, top: float, unit: str) -> float:
         found = next((float(step) for step in TIME_STEPS if step >= length * (1 - 1e-9)), None)
         return (found or nice_step(length / 86400) * 86400) if length > 0.5 else nice_step(length)
     size = 1024.0 ** _prefix(top, 1024) if unit == "bytes" else 1.0
-    return nice_step(length / size) * size
+    step = nice_step(length / size) * size
+    return max(step, 1.0) if unit == "count" else step
 
 
 def _log_values(scale: Scale, most: int) -> list[float] | None:

@@ -21,10 +21,16 @@ SLACK = 0.01  # of the axis: how far beyond its last record a line still has a v
 
 
 def record_near(curves: Sequence[Curve], scale: Scale, x: float) -> float | None:
-    """x of the record of all lines that is nearest on the screen."""
-    places = [float(curve.x[index]) for curve in curves if (index := curve.nearest(x, scale.log)) is not None]
+    """x of the record of all lines that is nearest on the screen; one within the axis, if there is any."""
+    places = []
+    for curve in curves:
+        if (index := curve.nearest(x, scale.log)) is not None:
+            part = curve.inside(scale)
+            index = max(part.start, min(index, part.stop - 1)) if part.start < part.stop else index
+            places.append(float(curve.x[index]))
     places = [place for place in places if not scale.log or place > 0]
-    return min(places, key=lambda place: abs(scale.place(place) - scale.place(x))) if places else None
+    outside = {place: not scale.low <= place <= scale.high for place in places}
+    return min(places, key=lambda place: (outside[place], abs(scale.place(place) - scale.place(x))), default=None)
 
 
 def record_beside(curves: Sequence[Curve], x: float, right: bool) -> float | None:
@@ -50,13 +56,13 @@ def draw(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> None:
     for curve in reversed(curves):
         index = record_at(sheet, picture, curve)
         if index is not None:
-            place = picture.column_of(float(curve.x[index])), picture.row_of(value_of(sheet, curve, index))
+            place = picture.column_of(float(curve.x[index])), picture.row_of(value_of(sheet, curve, index)[0])
             if place[0] is not None and place[1] is not None:
                 picture.frame.put(place[0], place[1], *look(curve))
 
 
 def record_at(sheet: Sheet, picture: Picture, curve: Curve) -> int | None:
-    """Index of the record whose value is told: the one nearest to the cursor, or without a cursor the last finite."""
+    """Index of the record whose value is told: the one nearest to the cursor, or without a cursor the last."""
     if sheet.cursor is None or curve.latest is None or picture.x is None:
         return curve.latest
     index = curve.nearest(sheet.cursor, sheet.log_x)
@@ -66,10 +72,13 @@ def record_at(sheet: Sheet, picture: Picture, curve: Curve) -> int | None:
     return index if is_within and not math.isnan(place) else None
 
 
-def value_of(sheet: Sheet, curve: Curve, index: int) -> float:
-    """A record's value, smoothed if lines are."""
-    smoothed = sheet.smoothing and not sheet.points_only
-    return float((curve.smooth(sheet.smoothing, sheet.log_y) if smoothed else curve.y)[index])
+def value_of(sheet: Sheet, curve: Curve, index: int) -> tuple[float, bool]:
+    """A record's value, and whether it is a smoothed one: so it is where lines are, unless there is a gap in them."""
+    if sheet.smoothing and not sheet.points_only:
+        smoothed = float(curve.smooth(sheet.smoothing, sheet.log_y)[index])
+        if math.isfinite(smoothed):
+            return smoothed, True
+    return float(curve.told[index]), False
 
 
 def entries(sheet: Sheet, picture: Picture) -> list[Entry]:
@@ -79,8 +88,7 @@ def entries(sheet: Sheet, picture: Picture) -> list[Entry]:
         label, value = present.clean(curve.line.label, LABEL_LENGTH), ""
         if sheet.cursor is not None or not sheet.points_only:
             index = record_at(sheet, picture, curve)
-            number = math.nan if index is None else value_of(sheet, curve, index)
-            approx = "≈" if sheet.smoothing and not sheet.points_only and math.isfinite(number) else ""
-            value = approx + sheet.show(number)
+            number, smoothed = (None, False) if index is None else value_of(sheet, curve, index)
+            value = "≈" * smoothed + (present.NOTHING if number is None else sheet.show(number))
         found.append(Entry(look(curve)[0], label, value, look(curve)[1]))
     return found

@@ -19,12 +19,16 @@ CHECKED = 64  # records that are compared to tell appended data from other data
 
 
 class Curve:
-    """Arrays of a Line with x in order, gaps as NaN, and what was computed of them last time. y may be float32."""
+    """Arrays of a Line with x in order, and what was computed of them last time. They may be float32.
+
+    `told` are the values as they were recorded, `y` those that can be drawn: what is not finite, or about as large as
+    floats go, is a gap in it. `breaks` are the places of these gaps.
+    """
 
     def __init__(self, line: Line, by_time: bool = False) -> None:
         self.line = line
         self.by_time = by_time
-        self.latest: int | None = None  # index of the last finite value
+        self.latest: int | None = None  # index of the last record
         self._load()
 
     def take(self, line: Line, by_time: bool) -> bool:
@@ -47,6 +51,7 @@ class Curve:
 
         self.x, self.y = _floats(self._source()), _floats(self.line.y)
         self.errors = None if self.line.errors is None else numpy.asarray(self.line.errors, dtype=float)
+        self.breaks = numpy.empty(0, dtype=int)
         self._was_tidied = self._tidy(0)
         self._tracks: dict[bool, Track] = {}  # y as it is, and what of it a log axis shows
         self._smoothed: dict[tuple[float, bool], tuple[Track, smoothing.Carry]] = {}
@@ -86,19 +91,23 @@ class Curve:
             kept = kept[numpy.argsort(self.x[kept], kind="stable")]
             self.x, self.y = self.x[kept], self.y[kept]
             self.errors = None if self.errors is None or len(self.errors) < length else self.errors[kept]
-        endless = _is_endless(self.y[start:])
-        if endless:
-            y = self.y.astype(float)
-            self.y = numpy.where(numpy.abs(y) > LARGEST, numpy.nan, y)
-        return not in_order or endless
+        self.told = self.y
+        breaks = _breaks(self.y[start:])
+        self.breaks = numpy.concatenate((self.breaks[: self.breaks.searchsorted(start)], breaks + start))
+        is_endless = bool(len(breaks)) and not numpy.isnan(self.y[breaks + start]).all()
+        if is_endless:
+            self.y = self.y.astype(float)
+            self.y[self.breaks] = numpy.nan
+        return not in_order or is_endless
 
     def _forget(self) -> None:
         self._spans: dict[tuple[Scale, int, bool, float], Spans] = {}
-        self.latest = _latest(self.y)
+        self.latest = len(self.y) - 1 if len(self.y) else None
 
     @property
     def is_empty(self) -> bool:
-        return self.latest is None
+        """True if there is nothing that can be drawn."""
+        return len(self.breaks) == len(self.y)
 
     def values(self, log: bool) -> ndarray:
         """y; on a log axis with gaps where it is not above 0."""
@@ -183,29 +192,21 @@ def _never_falls(values: ndarray) -> bool:
     return all((part[1:] >= part[:-1]).all() for part in parts)
 
 
-def _is_endless(values: ndarray) -> bool:
-    """True if a value is too large to be drawn. Needs no memory for as many truth values."""
+def _breaks(values: ndarray) -> ndarray:
+    """Places of the values that cannot be drawn. Looked at in parts: there may be very many values."""
     import numpy
 
-    if not len(values):
-        return False
-    return bool(float(numpy.fmax.reduce(values)) > LARGEST or float(numpy.fmin.reduce(values)) < -LARGEST)
+    found = [numpy.empty(0, dtype=int)]
+    for start in range(0, len(values), PART):
+        part = values[start : start + PART]
+        if not (-LARGEST <= float(part.min()) and float(part.max()) <= LARGEST):  # false for NaN as well
+            found.append(start + numpy.flatnonzero(~(numpy.abs(part.astype(float)) <= LARGEST)))
+    return numpy.concatenate(found)
 
 
 def _exponent(x: float) -> float:
     """log10, and the least one where there is none."""
     return math.log10(x) if x > 0 else LEAST_POWER
-
-
-def _latest(values: ndarray) -> int | None:
-    """Index of the last finite value."""
-    import numpy
-
-    for start in (max(len(values) - CHECKED, 0), 0):  # most often one of the last
-        found = numpy.flatnonzero(numpy.isfinite(values[start:]))
-        if len(found):
-            return start + int(found[-1])
-    return None
 
 
 def _continues(old: Line, new: Line) -> bool:

@@ -37,7 +37,7 @@ def _write_x_labels(sheet: Sheet, picture: Picture) -> None:
     if len(sheet.x_name) < picture.left:
         picture.frame.put(0, row, sheet.x_name.rjust(picture.left - 1), frame.FAINT)
         free = picture.left
-    for tick in ticks(picture.x, picture.width // NARROWEST_TICKS, "seconds" if sheet.by_time else ""):
+    for tick in ticks(picture.x, picture.width // NARROWEST_TICKS, sheet.x_unit):
         column = picture.column_of(tick.value)
         if column is None:
             continue
@@ -53,4 +53,5 @@ def write_left_out(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> N
     if count:
         said = f"{count:,} not above 0 left out"
         if len(said) <= picture.width:
-            picture.frame.put(sheet.width - len(said), picture.top, said, frame.QUIET)
+            line = picture.top + any(len(curve.breaks) for curve in curves)  # marks of these are on the edge
+            picture.frame.put(sheet.width - len(said), line, said, frame.QUIET)

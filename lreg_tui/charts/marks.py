@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lreg_tui.charts import canvas, frame
-from lreg_tui.charts.axes import LARGEST
+from lreg_tui.charts.axes import LARGEST, Scale
 from lreg_tui.charts.curve import Curve
 from lreg_tui.themes import MARKERS, SERIES
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 APART = 18  # columns from one marker of a line to its next
 FEW = 6  # columns for each record: with more room than that, every record is marked
+ABOVE, BELOW, NOWHERE = "↑", "↓", "×"  # on the edge: a value beyond all axes, or none at all
 MOST_GLYPHS = 400  # points drawn as glyphs; more of them are dots
 
 
@@ -43,6 +44,8 @@ def draw(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> None:
             _draw_line(sheet, picture, curve, sheet.smoothing, look(curve)[1])
     for number, (curve, shift) in enumerate(zip(curves, shifts, strict=True)):
         _draw_markers(sheet, picture, curve, number, len(curves), shift)
+    for curve in reversed(curves):
+        _draw_breaks(sheet, picture, curve)
 
 
 def ends(curve: Curve, part: slice, log: bool) -> tuple[ndarray, ndarray]:
@@ -70,8 +73,36 @@ def _shifts(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> list[int
 
 def _draw_line(sheet: Sheet, picture: Picture, curve: Curve, weight: float, role: int) -> None:
     assert picture.x is not None and picture.y is not None
-    spans = curve.spans(picture.x, canvas.DOTS_ACROSS * picture.width, sheet.log_y, weight)
-    picture.frame.put_dots(picture.left, picture.top, canvas.dots_of(spans, picture.y, picture.height), role)
+    columns = canvas.DOTS_ACROSS * picture.width
+    dots = canvas.dots_of(curve.spans(picture.x, columns, sheet.log_y, weight), picture.y, picture.height)
+    dots[:, _columns_of(curve.x[curve.breaks], picture.x, columns)] = False  # a gap, however many records lie there
+    picture.frame.put_dots(picture.left, picture.top, dots, role)
+
+
+def _columns_of(places: ndarray, x: Scale, columns: int) -> list[int]:
+    """Which of so many columns have any of these places in them."""
+    import numpy
+
+    with numpy.errstate(invalid="ignore", divide="ignore"):
+        found = x.cells(numpy.log10(places) if x.log else places.astype(float), columns)
+        return numpy.unique(found[(found >= 0) & (found < columns)]).astype(int).tolist()
+
+
+def _draw_breaks(sheet: Sheet, picture: Picture, curve: Curve) -> None:
+    """On the edge of the plot: where a value was endless, too low for a log axis, or none at all."""
+    import numpy
+
+    assert picture.x is not None
+    places, values, role = curve.x[curve.breaks], curve.told[curve.breaks], look(curve)[1]
+    below = [places[values < 0]]
+    if curve.left_out(sheet.log_y):
+        part = curve.inside(picture.x)
+        below.append(curve.x[part][curve.y[part] <= 0])
+    bottom = picture.top + picture.height - 1
+    edges = ((numpy.concatenate(below), BELOW, bottom), (places[values > 0], ABOVE, picture.top))
+    for where, glyph, row in (*edges, (places[numpy.isnan(values)], NOWHERE, bottom)):
+        for column in _columns_of(where, picture.x, picture.width):
+            picture.frame.put(picture.left + column, row, glyph, role)
 
 
 def _draw_bars(sheet: Sheet, picture: Picture, curve: Curve, shift: int) -> None:

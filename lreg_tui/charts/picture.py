@@ -17,6 +17,7 @@ LOWEST_WITH_LABELS = 5  # lines of a chart that has room for the labels of the x
 LEGEND_ROWS = ((24, 3), (14, 2), (8, 1))  # height of a chart from which the legend may take so many lines
 BESIDE = 0.03  # share of a log axis that is left free beside the first and the last point
 NOTHING_YET = "no data yet"
+EVALUATION = "evaluation"  # label of an x axis that counts them
 
 
 @dataclass
@@ -42,6 +43,12 @@ class Sheet:
     @property
     def x_name(self) -> str:
         return "time" if self.by_time else self.x_label or "step"
+
+    @property
+    def x_unit(self) -> str:
+        if self.by_time:
+            return "seconds"
+        return "" if self.points_only and self.x_label != EVALUATION else "count"
 
     def show_x(self, x: float) -> str:
         if self.by_time:
@@ -82,7 +89,7 @@ def paint(sheet: Sheet) -> Picture:
     """Draw everything."""
     picture = Picture(Frame(sheet.width, sheet.height))
     filled = [curve for curve in sheet.curves if not curve.is_empty]
-    full = full_x(filled, sheet.log_x, sheet.points_only)
+    full = full_x(filled, sheet.log_x, sheet.points_only, sheet.x_unit)
     if full is not None:
         picture.full_x, picture.newest = full
         picture.x = Scale(*sheet.view.shown_x(*full, sheet.log_x), sheet.log_x)
@@ -101,7 +108,7 @@ def paint(sheet: Sheet) -> Picture:
     return picture
 
 
-def full_x(curves: Sequence[Curve], log: bool, exact: bool = False) -> tuple[Range, float] | None:
+def full_x(curves: Sequence[Curve], log: bool, exact: bool = False, unit: str = "count") -> tuple[Range, float] | None:
     """The range of the x axis that holds all records, and the greatest x; None where there are none."""
     found = [curve.x[curve.x.searchsorted(0.0, "right") :] if log else curve.x for curve in curves]
     found = [x for x in found if len(x)]
@@ -112,7 +119,7 @@ def full_x(curves: Sequence[Curve], log: bool, exact: bool = False) -> tuple[Ran
         bottom, top = math.log10(low), math.log10(high)
         beyond = BESIDE * (top - bottom)
         return (power(bottom - beyond), power(top + beyond)), high
-    return (low, high) if log and low < high else round_out(low, high, log, 20), high
+    return (low, high) if log and low < high else round_out(low, high, log, 20, unit), high
 
 
 def y_scale(sheet: Sheet, curves: Sequence[Curve], x: Scale) -> Scale | None:
@@ -123,7 +130,7 @@ def y_scale(sheet: Sheet, curves: Sequence[Curve], x: Scale) -> Scale | None:
     if not ranges:
         return None
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-    return Scale(*round_out(low, high, sheet.log_y), sheet.log_y)
+    return Scale(*round_out(low, high, sheet.log_y, unit=sheet.unit), sheet.log_y)
 
 
 def _seen(sheet: Sheet, curve: Curve, x: Scale) -> Range | None:
@@ -187,6 +194,8 @@ def _status(sheet: Sheet, picture: Picture) -> legend.Runs:
     found: legend.Runs = []
     if sheet.cursor is not None and picture.column_of(sheet.cursor) is not None:
         found.append((f"{sheet.x_name} {sheet.show_x(sheet.cursor)}", frame.CURSOR))
+    if breaks := _breaks(sheet.curves):
+        found.append((breaks, frame.VALUE))
     if sheet.view.following:
         found.append(("newest", frame.QUIET))
     elif sheet.view.x is not None or sheet.view.y is not None:
@@ -199,6 +208,14 @@ def _status(sheet: Sheet, picture: Picture) -> legend.Runs:
     if len(sheet.x_name) > labels.LONGEST_NAME:
         found.append((f"by {present.clean(sheet.x_name, 40)}", frame.QUIET))
     return found
+
+
+def _breaks(curves: Sequence[Curve]) -> str:
+    """How many values there are that cannot be drawn, in words: where training diverged it is said, to its end."""
+    values = [value for curve in curves for value in curve.told[curve.breaks].tolist()]
+    counts = {"nan": sum(map(math.isnan, values)), "inf": sum(map(math.isinf, values))}
+    counts["too large"] = len(values) - sum(counts.values())
+    return " ".join(f"{count:,} {word}" for word, count in counts.items() if count)
 
 
 def _say_nothing(sheet: Sheet, picture: Picture) -> None:

@@ -203,7 +203,7 @@ def _frame(reader: RunReader, status: Status, notice: str, radius: float | None,
     return Group(head, progress, figures, *([present.text(news, "yellow" if notice else "dim")] if news else []))
 
 
-def ordered(figures: dict[str, float | None], everything: bool = True) -> dict[str, float | None]:
+def ordered(figures: dict[str, float], everything: bool = True) -> dict[str, float]:
     """First the figures that people steer by: the main ones, the penalties with their shares, the counts."""
     penalties = sorted(key for key in figures if key.endswith(("_penalty", "_penalty_share")))
     first = {key: figures[key] for key in (*MAIN_FIGURES, *penalties, *COUNTS) if key in figures}

@@ -54,7 +54,7 @@ class Listed:
             "age": None if self.created is None else -self.created,
             **self.figures,
         }[key]
-        return math.inf if value is None else value
+        return value if value is not None and math.isfinite(value) else math.inf  # what diverged comes last
 
 
 def _columns(item: Listed) -> dict[str, Text]:
@@ -66,9 +66,14 @@ def _columns(item: Listed) -> dict[str, Text]:
         "done": Text(present.progress(item.step, item.total)),
         "age": Text(present.age(item.created)),
         "ETA": Text(present.duration(item.eta_s) if item.state in LIVE else ""),
-        **{HEADINGS[key]: Text(present.metric(key, item.figures[key])) for key in FIGURES},
+        **{HEADINGS[key]: _figure(key, item.figures[key]) for key in FIGURES},
         "name": present.text(item.name),
     }
+
+
+def _figure(name: str, value: float | None) -> Text:
+    is_lost = value is not None and not math.isfinite(value)
+    return present.text(present.metric(name, value), "bold red" if is_lost else "")
 
 
 def run_table(listed: list[Listed], width: int) -> Table:

@@ -14,6 +14,7 @@ from engine.files import open_to_read
 from engine.status import LIVE
 from lreg_tui import present
 from lreg_tui.cli.options import RunOrJobReference, RunsDir, find_run, whole_number
+from lreg_tui.log_file import with_local_time
 
 POLL_S = 0.3
 MOST_LINES = 1_000_000
@@ -26,7 +27,7 @@ def logs(
     lines: Annotated[str, typer.Option("-n", "--lines", metavar="N", help="How many of the last lines.")] = "50",
     runs_dir: RunsDir = None,
 ) -> None:
-    """What a run's process said."""
+    """What a run's process said, with times by this machine's clock."""
     count = whole_number("--lines", lines, 0, MOST_LINES)
     reader = find_run(reference, runs_dir)
     offset = _print_tail(reader.log_path, count)
@@ -68,4 +69,5 @@ def _print_from(path: Path, offset: int) -> int:
 
 def _print_log(data: bytes) -> None:
     if data:
-        print(present.clean_block(data.decode(errors="replace")), flush=True)
+        lines = present.clean_block(data.decode(errors="replace")).split("\n")
+        print("\n".join(map(with_local_time, lines)), flush=True)

@@ -143,7 +143,7 @@ def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
         "progress": f"{present.progress(status.step, status.total)}, {unit} {status.step} of {status.total}",
         "ETA": present.duration(status.eta_s) if status.eta_s is not None and status.state in LIVE else "",
         "path": reader.path,
-        "created": f"{facts.get('created', '')} ({present.age(reader.created)} ago)",
+        "created": _created(reader),
         "command": _command(facts.get("argv")),
         "seed": facts.get("seed", ""),
         "device": status.device or facts.get("device", ""),
@@ -157,6 +157,12 @@ def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
         "checkpoints": ", ".join(reader.checkpoints()),
     }
     _print_pairs(console, reader.id, {key: value for key, value in pairs.items() if value != ""}, str)
+
+
+def _created(reader: RunReader) -> str:
+    if reader.created is None:
+        return str(reader.facts.get("created", ""))
+    return f"{present.local_time(reader.created)} ({present.age(reader.created)} ago)"
 
 
 def _command(argv: Any) -> str:

@@ -53,6 +53,22 @@ def _draw_line(axes: Axes, line: Line, opacity: float) -> None:
         axes.fill_between(line.x, line.low, line.high, color=look.color, alpha=opacity, linewidth=0, zorder=2)
     for x, y, note in zip(line.x, line.y, line.notes, strict=False):
         _write_note(axes, x, y, note)
+    _mark_breaks(axes, line, look)
+
+
+def _mark_breaks(axes: Axes, line: Line, look: Look) -> None:
+    """On the edge of the axes: where a value could not be drawn, with a word at the first of each kind."""
+    kinds: dict[tuple[str, str, float], list[float]] = {}  # word, marker and height
+    for x, value in line.breaks:
+        word = "too large" if math.isfinite(value) else f"{value:g}"
+        kind = (word, "x", 0.0) if math.isnan(value) else (word, "^", 1.0) if value > 0 else (word, "v", 0.0)
+        kinds.setdefault(kind, []).append(x)
+    along_x = axes.get_xaxis_transform()
+    style: dict[str, Any] = {"linestyle": "none", "markersize": 3, "color": look.color, "clip_on": False, "zorder": 6}
+    for (word, marker, edge), places in kinds.items():
+        axes.plot(places, [edge] * len(places), transform=along_x, marker=marker, **style)
+        beside: dict[str, Any] = {"xycoords": along_x, "textcoords": "offset points", "fontsize": SMALL}
+        axes.annotate(word, (places[0], edge), (3, -7 if edge else 3), color=look.color, zorder=7, **beside)
 
 
 def _write_note(axes: Axes, x: float, y: float, note: str) -> None:

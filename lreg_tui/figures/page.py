@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,9 +41,9 @@ def check_path(path: Path) -> str:
     kind = path.suffix[1:].lower()
     if kind not in FORMATS:
         raise LregError(f"-o: found {shown!r}; allowed: a file name ending in .{', .'.join(FORMATS)}")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise LregError(f"{shown}: there is no folder {printable(str(path.parent))}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise LregError(f"{shown}: a folder, should be a file")
     return kind
 

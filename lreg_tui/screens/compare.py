@@ -168,9 +168,10 @@ class CompareScreen(ChoosingScreen):
         compared, task = self.found.comparison, self.found.chart_task
         if self.tab == "curves":
             lines = comparing.chart_lines(self.found.curves, compared, self.found.wanted.paths)
-            self.query_one(CurvesPane).show_learning(task, lines)
+            self.query_one(CurvesPane).show_learning(task, lines, self.found.wanted.paths)
             return
         chart = self.query_one("#tab-sharpness", Chart)
+        chart.about = task, self.found.wanted.paths
         chart.title = f"sharpness on {present.clean(task, 60)}" if task else "sharpness"
         chart.lines = comparing.chart_lines(self.found.sharpness, compared, self.found.wanted.paths)
 

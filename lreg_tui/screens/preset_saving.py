@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from textual import work
@@ -61,7 +62,7 @@ class PresetSavingScreen(Screen[None]):
         if name is None:
             return
         path = preset_file.target(name)
-        if not path.exists() or await self._agree(f"{path.name} is there already. Overwrite it?", "overwrite"):
+        if not os.path.lexists(path) or await self._agree(f"{path.name} is there already. Overwrite it?", "overwrite"):
             text = preset_file.moved(self.area.text, draft.place, path)
             await self._write(Draft(draft.text, path, path, draft.taken_from), text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,9 +67,9 @@ class SavingScreen(Screen[None]):
         name = await self.app.push_screen_wait(PromptScreen("Save as", "comparison.md", note=note, check=wrong_name))
         if name is None:
             return
-        path = Path(name.strip()).expanduser()
+        path = target(name)
         question = f"Replace {present.clean(path)}?"
-        if path.exists() and not await self.app.push_screen_wait(ConfirmScreen(question, yes="replace")):
+        if os.path.lexists(path) and not await self.app.push_screen_wait(ConfirmScreen(question, yes="replace")):
             return
         try:
             if path.suffix.lower() in FIGURES:
@@ -106,9 +107,16 @@ def draw(arguments: Sequence[str]) -> None:
 
 def wrong_name(name: str) -> str:
     """What is wrong with the name of a file to save to; empty if nothing is."""
-    path = Path(name.strip()).expanduser()
+    path = target(name)
     if path.suffix.lower() not in ENDINGS:
         return f"found {path.name!r}; allowed: a name that ends in {', '.join(ENDINGS)}"
-    if path.is_dir():
+    if not str(path).isprintable():
+        return f"found {str(path)!r}; allowed: a name without control characters"
+    if os.path.isdir(path):  # which is never an error: names may be too long, or in folders that are closed to us
         return f"{path}: a folder"
-    return "" if path.parent.is_dir() else f"{path.parent}: no such folder"
+    return "" if os.path.isdir(path.parent) else f"{path.parent}: no such folder"
+
+
+def target(name: str) -> Path:
+    """The file that somebody means by a name."""
+    return Path(os.path.expanduser(name.strip()))  # of a user who is not known, as it stands

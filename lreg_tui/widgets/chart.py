@@ -127,7 +127,9 @@ class Chart(PointedChart, can_focus=True):
         column = picture.column_of(self.cursor_x) if self.cursor_x is not None else None
         if column is None or self.cursor_x is None:
             last = min(picture.newest, picture.x.high)
-            self._move_cursor(self._record_near(last if columns < 0 else picture.x.low))
+            found = self._record_near(last if columns < 0 else picture.x.low)
+            self._move_cursor(found)
+            self._bring_into_view(found)
             return
         place = (column - picture.left + 0.5 + columns) / picture.width
         found = self._record_near(picture.x.value(place))
@@ -137,8 +139,10 @@ class Chart(PointedChart, can_focus=True):
             self._move_cursor(found)
             self._bring_into_view(found)
 
-    def _bring_into_view(self, x: float) -> None:
+    def _bring_into_view(self, x: float | None) -> None:
         scale = self.picture.x
-        if scale is not None and self.view.x is not None and not 0 <= (place := scale.place(x)) <= 1:
+        if x is None or scale is None or self.view.x is None:
+            return
+        if not 0 <= (place := scale.place(x)) <= 1:
             share = place - 1 + PAN if place > 1 else place - PAN
             self.view = self._shown_view().pan_x(share, self.picture.full_x, self.log_x)

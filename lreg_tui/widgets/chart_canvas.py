@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from rich.segment import Segment
 from rich.style import Style
@@ -40,6 +40,7 @@ class ChartCanvas(Widget):
     smoothing: var[float] = var(0.0, init=False)  # share of the past in each smoothed value, 0 to below 1
     cursor_x: var[float | None] = var(None, init=False)
     view: var[View] = var(View(), init=False)
+    about: var[Hashable] = var(None, init=False)  # what is shown, whatever the state: zoom and cursor belong to it
     points_only: var[bool] = var(False, init=False)
     x_label: var[str] = var("", init=False)  # "" for meta-steps
     unit: var[str] = var("", init=False)  # of the ticks of y, one of charts.axes.UNITS
@@ -92,6 +93,10 @@ class ChartCanvas(Widget):
             self.curves.append(curve)
         if changed or self.curves != before:
             self.redraw()
+
+    def watch_about(self) -> None:
+        self.view = View()
+        self.cursor_x = None
 
     def watch_x_axis(self) -> None:
         self.cursor_x = None

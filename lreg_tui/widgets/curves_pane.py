@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -70,8 +71,9 @@ class CurvesPane(Container):
             panel.runs = labels
         panel.update_from(feed)
 
-    def show_learning(self, task: str, lines: Sequence[Line]) -> None:
-        """The learning curves on a task."""
+    def show_learning(self, task: str, lines: Sequence[Line], paths: Sequence[Path]) -> None:
+        """The learning curves of runs on a task."""
+        self.learning.about = task, *paths
         self.learning.title = f"train loss on {present.clean(task, 60)}" if task else "train loss of optimizees"
         self.learning.lines = lines
 

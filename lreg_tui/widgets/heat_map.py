@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 UNIT: Range = (-1.0, 1.0)
-SCALE_WIDTH = 24
+SCALE_WIDTH, LEAST_SCALE = 24, 8  # columns of the colours
 CONTOUR = 0.3  # how far contour lines go from the colour towards black
 
 
@@ -96,7 +96,7 @@ class HeatMap(Widget):
             return [line.adjust_cell_length(width, self._style()) for line in lines[:height]]
         across, down = heat.size_of(width, 2 * (height - 2), self._x, self._y)
         self._shares = heat.shares(self._values, across, down, self._bounds, self._log)
-        rows = [self._head(width), *self._plot(self._shares), self._scale()]
+        rows = [self._head(width), *self._plot(self._shares), self._scale(width)]
         return [row.adjust_cell_length(width, self._style()) for row in rows]
 
     def _plot(self, shares: ndarray) -> list[Strip]:
@@ -115,15 +115,20 @@ class HeatMap(Widget):
         gap = " " * max(width - cell_len(title) - cell_len(pointed), 0)
         return Strip.join([self._text(title, bold=True), self._text(gap + pointed)])
 
-    def _scale(self) -> Strip:
-        """The colours between their least and greatest value."""
+    def _scale(self, width: int) -> Strip:
+        """All the colours between their least and greatest value, as wide as there is room; then how far the map goes.
+
+        What there is no room for is left out whole.
+        """
         import numpy
 
-        low, high = (f" {present.setting(end, 3)} " for end in self._bounds)
-        across = numpy.linspace(0, 1, SCALE_WIDTH)[None].repeat(2, axis=0)
-        (colours,) = self._plot(across)
-        ends = " (log)" if self._log else ""
-        return Strip.join([self._text(low.lstrip(), quiet=True), colours, self._text(high + ends.strip(), quiet=True)])
+        low, high = (present.setting(end, 3) for end in self._bounds)
+        after = [f" {high}", " log" if self._log else "", f"   {_extent(self._x, self._y)}"]
+        while len(after) > 1 and len(low) + 1 + LEAST_SCALE + sum(map(len, after)) > width:
+            after.pop()
+        room = max(min(SCALE_WIDTH, width - len(low) - 1 - sum(map(len, after))), 1)
+        (colours,) = self._plot(numpy.linspace(0, 1, room)[None].repeat(2, axis=0))
+        return Strip.join([self._text(f"{low} ", quiet=True), colours, self._text("".join(after), quiet=True)])
 
     def _text(self, text: str, bold: bool = False, quiet: bool = False) -> Strip:
         _, _, background, foreground = self.colors
@@ -172,3 +177,12 @@ class HeatMap(Widget):
         value = float(self._values[round(places[1]), round(places[0])])
         x, y = (low + share * (high - low) for share, (low, high) in ((right, self._x), (up, self._y)))
         return f"{x:+.2f} {y:+.2f}  {present.number(value)}"
+
+
+def _extent(x: Range, y: Range) -> str:
+    """How far a map goes from its middle, along its two directions."""
+    across, up = (
+        f"±{present.setting(high, 3)}" if low == -high else f"{present.setting(low, 3)}…{present.setting(high, 3)}"
+        for low, high in (x, y)
+    )
+    return across if across == up else f"{across} × {up}"

@@ -22,11 +22,10 @@ from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
-from lreg_tui.log_file import STAMP, LogFile, Look, with_short_time
+from lreg_tui.log_file import LOCAL_STAMP, LogFile, Look, with_local_time, with_short_time
 from lreg_tui.threads import off_the_loop
 
 LOOK_EVERY_S = 0.5
-_TIME = re.compile(r"\d\d:\d\d:\d\d ")
 
 
 class LogTail(ScrollView, can_focus=True):
@@ -62,7 +61,7 @@ class LogTail(ScrollView, can_focus=True):
         id: str | None = None,
         classes: str | None = None,
     ) -> None:
-        """`short_times`: of a time stamp only the time is shown."""
+        """`short_times`: of a time stamp only the time is shown, and its zone."""
         super().__init__(id=id, classes=classes)
         self.most_lines = lines
         self.short_times = short_times
@@ -117,7 +116,8 @@ class LogTail(ScrollView, can_focus=True):
     def _show(self, found: Look) -> None:
         follows = self.follows or self._shown is not self._log or found.gone >= len(self.lines)
         self._shown = self._log
-        self.lines = [with_short_time(line) for line in found.lines] if self.short_times else found.lines
+        shown = with_short_time if self.short_times else with_local_time
+        self.lines = [shown(line) for line in found.lines]
         self._match = max(-1, self._match - found.gone)
         self.virtual_size = Size(max(map(cell_len, self.lines), default=0), len(self.lines))
         if follows:
@@ -170,7 +170,7 @@ class LogTail(ScrollView, can_focus=True):
         line = self.lines[number]
         text = Text(line, no_wrap=True, end="")
         text.stylize(self.rich_style)
-        stamp = (_TIME if self.short_times else STAMP).match(line)
+        stamp = LOCAL_STAMP.match(line)
         if stamp:
             text.stylize(self.get_component_rich_style("log-tail--time"), 0, stamp.end())
         if line[stamp.end() if stamp else 0 :].startswith(("error:", "Traceback")):

@@ -18,7 +18,6 @@ from textual.reactive import var
 
 from lreg_tui import present
 from lreg_tui.charts.line import Line
-from lreg_tui.charts.view import View
 from lreg_tui.followed import Series
 from lreg_tui.widgets.chart import Chart
 
@@ -61,28 +60,34 @@ class MetricPanel(Vertical):
         self._source: Source | None = None
         self.chart = Chart()
         self._name_chart()
+        self._aim_chart()
 
     def compose(self) -> ComposeResult:
         yield self.chart
 
     def watch_metric(self) -> None:
         self._name_chart()
+        self._aim_chart()
         self._update()
 
     def watch_runs(self) -> None:
+        self._aim_chart()
         self._update()
 
     def watch_colours(self) -> None:
         self._update()
 
+    def _aim_chart(self) -> None:
+        self.chart.about = self.metric, *(run_id for run_id, _ in self.runs)
+
     def _name_chart(self) -> None:
-        """Title, units and axes as the metric wants them; the whole of it."""
+        """Title, units and axes as the metric wants them."""
         self.chart.title = present.label(self.metric)
         self.chart.show = partial(present.metric, self.metric)
         is_share, is_size = self.metric.endswith("accuracy"), self.metric.endswith("_bytes")
-        self.chart.unit = "percent" if is_share else "bytes" if is_size else ""
+        is_count = self.metric in present.COUNTS
+        self.chart.unit = "percent" if is_share else "bytes" if is_size else "count" if is_count else ""
         self.chart.log_y = is_logarithmic(self.metric)
-        self.chart.view = View()
         self.chart.smoothing = NOISY.get(self.metric, 0.0)
 
     def update_from(self, source: Source) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from textual.app import ComposeResult
 from textual.containers import Container
 
+from lreg_tui.charts.picture import EVALUATION
 from lreg_tui.widgets.chart import Chart
 from lreg_tui.widgets.metric_panel import MetricPanel, Source
 from lreg_tui.widgets.pointed_chart import PointedChart
@@ -31,7 +32,7 @@ class Panels(Container):
         for panel in self.all:
             panel.runs = tuple(runs)
             panel.chart.points_only = are_jobs
-            panel.chart.x_label = "evaluation" if are_jobs else ""
+            panel.chart.x_label = EVALUATION if are_jobs else ""
 
     def update_from(self, feed: Source) -> None:
         for panel in self.all:

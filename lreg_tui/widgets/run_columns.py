@@ -82,7 +82,8 @@ def _metric(name: str) -> Callable[[RunRow], Cell]:
         value = row.latest.get(name)
         if value is None and row.is_transfer and name not in row.latest:
             return (("", ""),)
-        return ((number(name, value), "" if value is not None else "muted"),)
+        kind = "muted" if value is None else "" if math.isfinite(value) else "failed"
+        return ((number(name, value), kind),)
 
     return show
 

@@ -586,7 +586,7 @@ def with_map(check: Callable[[HeatMap, Pilot[None]], Any]) -> None:
 def test_a_heat_map_shows_its_title_scale_and_the_value_under_the_pointer():
     async def check(heat: HeatMap, pilot: Pilot[None]) -> None:
         text = screen_text(pilot)
-        assert "[b]slice" in text and text.rstrip().split("\n")[-1].split() == ["0", "▀" * 24, "2"]
+        assert "[b]slice" in text and text.rstrip().split("\n")[-1].split() == ["0", "▀" * 24, "2", "±1"]
         await pilot.hover(heat, offset=(0, 1))
         await pilot.pause()
         assert "2.000" in screen_text(pilot).split("\n")[0]  # the corner of the bowl
@@ -628,3 +628,65 @@ def test_a_heat_map_without_colours_has_shades(monkeypatch: pytest.MonkeyPatch):
         assert plot[0][0] == "█" and plot[len(plot) // 2][len(plot) - 1] == "·" and "▀" not in "".join(plot)
 
     with_map(check)
+
+
+class Recorded:
+    """What a panel reads: the same curve of every run."""
+
+    def series(self, run_id: str, metric: str) -> Series:
+        return Series(STEPS, Elapsed(STEPS, 0.0), np.sin(STEPS))
+
+
+def test_a_zoom_belongs_to_the_runs_and_the_metric_that_it_was_made_for():
+    async def steps() -> None:
+        panel = MetricPanel("meta_loss", [("a", "a")])
+        async with shown(panel) as pilot:
+            panel.update_from(Recorded())
+            panel.chart.focus()
+            zoomed = ("plus", "plus", "full_stop", "shift+up")
+            for change in ({"runs": (("b", "b"),)}, {"metric": "sharpness"}, {"runs": (("b", "b"), ("c", "c"))}):
+                await pilot.press(*zoomed)
+                assert panel.chart.view != View() and panel.chart.cursor_x is not None
+                for name, value in change.items():
+                    setattr(panel, name, value)
+                assert panel.chart.view == View() and panel.chart.cursor_x is None
+            await pilot.press(*zoomed)
+            panel.runs = (("b", "renamed"), ("c", "c"))  # the same runs
+            panel.update_from(Recorded())
+            assert panel.chart.view != View()
+
+    run(steps())
+
+
+@pytest.mark.parametrize("first", ["comma", "full_stop", "less_than_sign", "greater_than_sign"])
+@pytest.mark.parametrize("spread", [1, 97])
+@pytest.mark.parametrize("log_x", [False, True])
+def test_the_cursor_is_always_in_the_window(first, spread, log_x):
+    async def steps() -> None:
+        x = np.concatenate((STEPS[:600:spread], [990.0, 1000.0])) + 1
+        chart = Chart(log_x=log_x)
+        chart.lines = [Line("run", x, np.sin(x))]
+        async with shown(chart) as pilot:
+            chart.focus()
+            await pilot.press(*["plus"] * 6)
+            for key in (first, *["comma", "less_than_sign", "full_stop", "greater_than_sign", "left", first] * 2):
+                await pilot.press(key)
+                if key != "left":
+                    assert chart.cursor_x is not None and chart.picture.column_of(chart.cursor_x) is not None
+
+    run(steps())
+
+
+@pytest.mark.parametrize("size", [(80, 24), (36, 11), (30, 11), (200, 60), (12, 5)])
+def test_the_scale_of_a_heat_map_is_whole_at_every_size(size):
+    async def steps() -> None:
+        heat = HeatMap("slice")
+        async with shown(heat, size=size) as pilot:
+            heat.show(np.outer(STEPS[:20] + 1.2345e-5, STEPS[:20] + 1), x=(-0.5, 0.5), y=(-0.5, 0.5), log=True)
+            await pilot.pause()
+            (scale,) = [row for row in screen_text(pilot).split("\n") if row.startswith("1.23e-05")]
+            assert len(scale.rstrip()) <= size[0]
+            if size[0] >= 36:  # the narrowest map that landscapes are shown on
+                assert scale.split()[-4:] == ["▀" * scale.count("▀"), "380", "log", "±0.5"]
+
+    run(steps())

@@ -455,7 +455,7 @@ def test_the_cursor_tells_the_values_of_the_nearest_records():
 
 
 def test_the_title_tells_the_last_value():
-    assert "meta-loss  0.2500" in picture(line([1, 0.5, 0.25, np.nan]), title="meta-loss").frame.text()
+    assert "meta-loss  nan" in picture(line([1, 0.5, 0.25, np.nan]), title="meta-loss").frame.text()
 
 
 def test_a_time_axis_shows_times_and_lines_without_them_are_left_out():

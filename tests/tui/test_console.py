@@ -158,3 +158,11 @@ def test_a_colour_that_text_names_is_the_themes(tmp_path, theme):
             assert [tuple(segment.style.color.triplet) for segment in segments] == colours
 
     driving.run(scene())
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252:replace", "iso8859-15"])
+def test_a_terminal_that_is_not_of_utf8_is_told_so_and_not_touched(tmp_path, encoding):
+    with Terminal(tmp_path, tmp_path, environment={"PYTHONIOENCODING": encoding}) as terminal:
+        terminal.until(terminal.has_ended)
+        assert terminal.sent.count(b"\n") == 1 and b"\x1b" not in terminal.sent
+        assert terminal.sent.startswith(b"error: ") and b"UTF-8" in terminal.sent

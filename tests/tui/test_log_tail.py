@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 from textual.app import App
-from tui.driving import run, settle, until
+from tui.driving import change_json, make_run, run, settle, until
 
 from lreg_tui import log_file
 from lreg_tui.log_file import LogFile, last_lines, plain
@@ -228,6 +229,40 @@ def test_short_times_leave_out_the_date(tmp_path):
         tail.short_times = True
         tail.watch_path()
         await settle(pilot)
-        assert text_of(tail)[:2] == ["12:02:50 device cpu", "no time"]
+        assert text_of(tail)[:2] == ["12:02:50 UTC device cpu", "no time"]
 
     drive(tmp_path / "log.txt", steps)
+
+
+@pytest.fixture
+def berlin(monkeypatch):
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    log_file._local.cache_clear()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+    log_file._local.cache_clear()
+
+
+@pytest.mark.parametrize(("written", "shown"), [
+    ("2026-07-14T14:40:00Z device", "2026-07-14 16:40:00 CEST device"),
+    ("2026-01-14T23:40:00Z device", "2026-01-15 00:40:00 CET device"),
+    ("2026-99-14T14:40:00Z device", "2026-99-14T14:40:00Z device"),
+    ("9999-12-31T23:59:59Z x", "9999-12-31T23:59:59Z x"),
+    ("no time", "no time"), ("", ""), ("at 2026-01-14T23:40:00Z device", "at 2026-01-14T23:40:00Z device"),
+])  # fmt: skip
+def test_times_are_by_the_readers_clock_with_its_zone(berlin, written, shown):
+    assert log_file.with_local_time(written) == shown
+
+
+def test_the_command_line_tells_times_by_the_readers_clock(berlin, tmp_path, capsys):
+    from lreg_tui.cli.logs import logs
+    from lreg_tui.cli.look import show
+
+    made = make_run(tmp_path, log="2026-07-14T14:40:00Z device cpu\nno time\n")
+    change_json(made.path / "run.json", created="2026-07-14T14:40:00.123456Z")
+    logs(str(made.path), lines="10")
+    assert capsys.readouterr().out == "2026-07-14 16:40:00 CEST device cpu\nno time\n"
+    show(str(made.path))
+    assert "2026-07-14 16:40:00 CEST" in capsys.readouterr().out
