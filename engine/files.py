@@ -39,16 +39,24 @@ def open_to_append(path: Path) -> IO[bytes]:
 
 def _regular(path: Path, flags: int) -> int:
     handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or (not found.st_size and _is_made_up(handle)):
         os.close(handle)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return handle
 
 
+def _is_made_up(handle: int) -> bool:
+    """Whether the kernel writes what is read there: /proc/kmsg passes for a regular file, and keeps its readers."""
+    with contextlib.suppress(OSError):  # a system without /proc has no such files
+        return os.readlink(f"/proc/self/fd/{handle}").startswith(("/proc/", "/sys/"))
+    return False
+
+
 def read_limited(path: Path, limit: int = LARGEST) -> bytes:
     """The whole of a regular file. Raises OSError for everything else, and for one that is too large."""
     with open_to_read(path) as file:
-        data = file.read(limit + 1)
+        data = file.read(limit + 1) or b""  # None: nothing is there yet
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
     return data

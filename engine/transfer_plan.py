@@ -15,7 +15,7 @@ from typing import Any
 from engine.errors import PresetError, Problem, RunError
 from engine.preset import Preset, from_mapping
 from engine.reader import CHECKPOINTS, RunReader
-from engine.settings import setting, show
+from engine.settings import Typed, setting, show
 from engine.writer import slug
 
 GRID = [
@@ -65,6 +65,7 @@ class Protocol:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Protocol:
         fields: dict[str, Any] = {key: _tuple(value) for key, value in values.items()}
+        fields["radii"] = tuple(Typed(radius) if isinstance(radius, str) else radius for radius in fields["radii"])
         return cls(**fields)
 
 
@@ -133,7 +134,11 @@ class Plan:
         }
 
     def dumps(self) -> str:
-        return json.dumps(asdict(self), indent=1) + "\n"
+        """As JSON; radii that were typed in a form of their own are text there."""
+        values = asdict(self)
+        radii = values["protocol"]["radii"]
+        values["protocol"]["radii"] = [radius.text if isinstance(radius, Typed) else radius for radius in radii]
+        return json.dumps(values, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Plan:
@@ -214,7 +219,7 @@ def _target(name: str, preset: Preset, changes: Mapping[str, Any]) -> dict[str, 
     try:
         return from_mapping({"task": table}).tasks[0]
     except PresetError as error:
-        raise PresetError(error.problems, f"--to {name}") from None
+        raise PresetError(error.problems, f"--to {name}", error.more) from None
 
 
 def _has_checkpoint(reader: RunReader, which: str) -> None:

@@ -7,6 +7,11 @@ seconds.
 
 from __future__ import annotations
 
+from engine import interrupts
+
+if __name__ == "__main__":
+    interrupts.hold()  # what follows takes a while
+
 import argparse
 import contextlib
 import os
@@ -31,7 +36,7 @@ from engine.study.job import StudyJob
 from engine.study.loop import StudyLoop
 from engine.transfer_job import Listener, TransferJob, TransferLoop
 
-INTERRUPTED = 130  # the exit code after a checkpoint
+INTERRUPTED = interrupts.CODE  # the exit code after a checkpoint
 EXIT_CODES = {"finished": 0, "failed": 1, "stopped": INTERRUPTED}
 
 LoopFactory = Callable[[Run, Control, "str | os.PathLike[str] | None"], HeldRun]
@@ -81,6 +86,8 @@ def work(
     with run:
         try:
             run.set_status(controllable=control.listens, message="starting", processes=parallel.size())
+            if control.remark:
+                run.log(control.remark)
             if make_loop is not None:
                 loop = make_loop(run, control, data_dir)
             elif isinstance(run, StudyJob):

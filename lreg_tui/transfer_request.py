@@ -78,7 +78,7 @@ def request_of(known: Plan, readers: Sequence[RunReader]) -> TransferRequest:
         usual = plan(readers, asked) if readers else known
     except LregError:  # a checkpoint or a preset is not there any more: the form says so
         return asked
-    radii = "" if usual.protocol.radii == protocol.radii else ", ".join(f"{radius:g}" for radius in protocol.radii)
+    radii = "" if usual.protocol.radii == protocol.radii else ", ".join(map(str, protocol.radii))
     return replace(asked, radii=radii, sets=tuple(_differing(known, usual)))
 
 
