@@ -6,7 +6,8 @@ that ends as a traceback, or is swallowed.
 
 from __future__ import annotations
 
-import _signal  # what signal is made of: an import of signal itself takes as long as what is to be guarded
+# what signal is made of: an import of signal itself takes as long as what is to be guarded
+import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
@@ -30,6 +31,11 @@ def hold() -> None:
 def let_raise() -> None:
     """From now on SIGINT raises KeyboardInterrupt, where that can be caught: not in an import, which ends at once."""
     _handle(_raise)
+
+
+def release() -> None:
+    """Leave SIGINT to Python again, as asyncio wants it."""
+    _handle(_signal.default_int_handler)
 
 
 def _handle(handler: object) -> None:

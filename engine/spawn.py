@@ -18,7 +18,7 @@ from engine.status import LIVE, Status
 
 WORKER = "engine.worker"
 START_LIMIT_S = 60.0
-ASK_LIMIT_S = 120.0  # importing torch on a busy machine takes its time
+ASK_LIMIT_S = 900.0  # importing torch on a busy machine takes its time, and so does a download of data
 POLL_S = 0.05
 
 

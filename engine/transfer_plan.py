@@ -23,6 +23,7 @@ GRID = [
 ]
 """`--to all`: the papers' 3 x 3 grid."""
 UNTRAINED = "untrained"
+MOST_STEPS = 10**7  # inner steps
 BASELINE_NAMES: tuple[str, ...] = ("sgd", "sgdm", "adam", "amsgrad", "rmsprop", "ngdm")
 BASELINE_NAMES += ("sam-sgdm", "gsam-sgdm", "gam-sgdm", "sam-adam", "gsam-adam", "gam-adam")
 
@@ -31,7 +32,9 @@ BASELINE_NAMES += ("sam-sgdm", "gsam-sgdm", "gam-sgdm", "sam-adam", "gsam-adam",
 class TransferSettings:
     """What a transfer evaluation can be asked for beside its tasks; the probes are those of the [evaluation] table."""
 
-    steps: int = setting(0, minimum=0, maximum=10**7, help="inner steps; 0: as long as the last stage was meta-trained")
+    steps: int = setting(
+        0, minimum=0, maximum=MOST_STEPS, help="inner steps; 0: as long as the last stage was meta-trained"
+    )
     seeds: int = setting(5, minimum=1, maximum=10_000, help="optimizees, numbered 0, 1, ...")
     scales: tuple[float, ...] = setting((1.0,), above=0.0, maximum=1e6, help="factors of the frozen updates")
     marks: tuple[int, ...] = setting(

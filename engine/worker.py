@@ -54,13 +54,30 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     return (TransferJob if reader.is_transfer else StudyJob if reader.is_study else Run)(path)
 
 
-def check_inputs(tasks: Iterable[Mapping[str, Any]], device: str, data_dir: Path | None) -> None:
-    """Find out before a run is created that its device or its data is missing. Imports torch and reads the data."""
-    where = pick_device(device)
+def check_inputs(
+    tasks: Iterable[Mapping[str, Any]],
+    device: str,
+    data_dir: Path | None,
+    *,
+    optimizer: Mapping[str, Any] | None = None,
+    start: Path | None = None,
+    option: str = "--device",
+) -> None:
+    """Find out before a run is created that its device or its data is missing. Imports torch and reads the data.
+
+    `start`: the run whose learned optimizer it starts from, which is to fit the [optimizer] table. `option`: what names
+    the device. Raises LregError.
+    """
+    where = pick_device(device, option)
     from engine.tasks import Task
 
     for values in tasks:
         Task(values, data_dir=data_dir, device=where)
+    if optimizer is not None and start is not None:
+        from engine.checkpoint import load_frozen
+        from engine.meta_parameters import check_start
+
+        check_start(optimizer, load_frozen(start))
 
 
 def work(

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+from engine import interrupts
 from lreg_tui import __version__
 
+TYPE_CHECKING = False  # as little as can be is imported before the signals are taken care of
 if TYPE_CHECKING:
+    import argparse
+    from typing import NoReturn
+
     from lreg_tui.console import LregApp
 
 INCAPABLE = ("dumb", "unknown")  # terminals that only print line after line
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="lreg-tui", description="The console of lreg. Press ? in it for its keys.")
+    import argparse
+    from pathlib import Path
+
+    from engine.errors import printable
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            super().error(printable(message))
+
+    parser = Parser(prog="lreg-tui", description="The console of lreg. Press ? in it for its keys.")
     parser.add_argument("--runs-dir", metavar="DIR", type=Path, help="where runs live; else LREG_RUNS_DIR, else ./runs")
     parser.add_argument("--data-dir", metavar="DIR", type=Path, help="where datasets lie; else LREG_DATA_DIR")
     parser.add_argument("--slow-link", action="store_true", help="redraw seldom and animate nothing")
@@ -38,6 +49,15 @@ def make_app(given: argparse.Namespace) -> LregApp:
 
 
 def main() -> int:
+    interrupts.hold()
+    from lreg_tui.streams import guarded
+
+    return guarded(_main)
+
+
+def _main() -> int:
+    from engine.errors import printable
+
     given = parse()
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         print("error: lreg-tui needs a terminal; without one use `lreg` (see lreg --help)", file=sys.stderr)
@@ -49,9 +69,15 @@ def main() -> int:
         return 2
     app = make_app(given)
     if app.store.root.exists() and not app.store.root.is_dir():
-        print(f"error: {str(app.store.root)!r}: not a folder: runs cannot live there", file=sys.stderr)
+        print(f"error: {printable(str(app.store.root))}: not a folder: runs cannot live there", file=sys.stderr)
         return 2
-    app.run(mouse=not given.no_mouse)
+    interrupts.release()
+    try:
+        app.run(mouse=not given.no_mouse)
+    except KeyboardInterrupt:
+        return interrupts.CODE
+    finally:
+        interrupts.hold()
     return app.return_code or 0
 
 

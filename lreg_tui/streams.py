@@ -52,6 +52,8 @@ def guarded(command: Callable[[], int]) -> int:
         code = command()
     except OutputLost:
         code = 0
+    except SystemExit as end:  # of a help text, or of shell completion
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     with suppress(OutputLost):
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -81,7 +83,7 @@ def _text(stream: _Stream, old: TextIO | None) -> TextIO:
         return io.TextIOWrapper(io.BufferedWriter(stream), encoding="utf-8", line_buffering=True)
     buffer = stream if old.write_through else io.BufferedWriter(stream)
     return io.TextIOWrapper(
-        buffer,  # type: ignore[arg-type]
+        buffer,
         encoding=old.encoding,
         errors=old.errors,
         line_buffering=old.line_buffering,

@@ -87,8 +87,6 @@ def main() -> int:
         return interrupts.CODE
     except USAGE_ERROR as error:
         return _tell_usage(error)
-    except SystemExit as end:  # of shell completion
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:
         interrupts.hold()
 
