@@ -17,7 +17,7 @@ import safetensors.torch
 from torch import Tensor
 
 from engine.errors import RunError
-from engine.files import strict, write_atomic
+from engine.files import open_to_read, strict, write_atomic
 from engine.reader import CHECKPOINTS
 
 HEADER_KEY = "lreg"
@@ -38,6 +38,7 @@ def load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise RunError(f"{path}: no such checkpoint; the run stopped before it was written")
     try:
+        open_to_read(path).close()  # nothing that would keep safetensors waiting
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             values = json.loads(file.metadata()[HEADER_KEY])
             tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -29,7 +29,7 @@ DEEPEST = 32  # tables and lists inside each other; recursion must not end a rea
 
 def open_to_read(path: Path) -> IO[bytes]:
     """Open a regular file. Raises OSError for everything else."""
-    return os.fdopen(_regular(path, os.O_RDONLY), "rb")
+    return open(path, "rb", opener=_regular)
 
 
 def open_to_append(path: Path) -> IO[bytes]:
@@ -37,7 +37,7 @@ def open_to_append(path: Path) -> IO[bytes]:
     return os.fdopen(_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW), "ab")
 
 
-def _regular(path: Path, flags: int) -> int:
+def _regular(path: str | Path, flags: int) -> int:
     handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     found = os.fstat(handle)
     if not stat.S_ISREG(found.st_mode) or (not found.st_size and _is_made_up(handle)):

@@ -40,7 +40,7 @@ def release() -> None:
 
 def _handle(handler: object) -> None:
     try:
-        if _signal.getsignal(_signal.SIGINT) in (_signal.default_int_handler, _end, _raise):
+        if _signal.getsignal(_signal.SIGINT) is not _signal.SIG_IGN:
             _signal.signal(_signal.SIGINT, handler)
     except ValueError:  # only the main thread can
         pass

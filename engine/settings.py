@@ -262,6 +262,8 @@ def show(value: Any) -> str:
     """A found value as it would stand in TOML, on one line, cut to a readable length."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Typed):
+        return show(float(value))
     if isinstance(value, Mapping):
         return "a table"
     if isinstance(value, (list, tuple)):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import os
-import sys
 
-from engine import interrupts
-from lreg_tui import __version__
-
-TYPE_CHECKING = False  # as little as can be is imported before the signals are taken care of
+TYPE_CHECKING = False  # nothing is imported before the signals are taken care of
 if TYPE_CHECKING:
     import argparse
     from typing import NoReturn
@@ -23,6 +20,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     from pathlib import Path
 
     from engine.errors import printable
+    from lreg_tui import __version__
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
@@ -49,6 +47,10 @@ def make_app(given: argparse.Namespace) -> LregApp:
 
 
 def main() -> int:
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))  # until engine.interrupts is there
+    from engine import interrupts
+
     interrupts.hold()
     from lreg_tui.streams import guarded
 
@@ -56,6 +58,9 @@ def main() -> int:
 
 
 def _main() -> int:
+    import sys
+
+    from engine import interrupts
     from engine.errors import printable
 
     given = parse()
@@ -82,4 +87,4 @@ def _main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,13 +1,16 @@
-"""The command `lreg`, from the first moment on: signals and streams are taken care of before anything else is read."""
+"""The command `lreg`, from its first moment on: signals and streams are taken care of before anything else is read."""
 
-from __future__ import annotations
-
-import sys
-
-from engine import interrupts
+import _signal  # type: ignore[import-not-found]
+import os
 
 
 def main() -> None:
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))  # until engine.interrupts is there
+    import sys
+
+    from engine import interrupts
+
     interrupts.hold()
     from lreg_tui.streams import guarded
 

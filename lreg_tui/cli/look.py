@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.errors import LregError
+from engine.errors import LregError, printable
 from engine.results import preset_differences, run_rows
 from engine.runs import RunReader, RunStore
 from engine.settings import show as show_value
@@ -86,7 +86,7 @@ def runs(
     else:
         missing = "" if store.root.is_dir() else ": no such folder"
         wanted = f" in state {' or '.join(states)}" if states else ""
-        output.say(f"no runs{wanted} in {store.root}{missing}")
+        output.say(f"no runs{wanted} in {printable(str(store.root))}{missing}")
 
 
 def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
