@@ -201,6 +201,7 @@ def main(
     make_loop: LoopFactory | None = None,
 ) -> int:
     """The detached worker. Returns the exit code."""
+    interrupts.hold()
     parser = argparse.ArgumentParser(prog="python -m engine.worker", description="Meta-train a run that exists.")
     parser.add_argument("run_path", type=Path)
     parser.add_argument("--device")

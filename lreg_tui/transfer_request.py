@@ -97,16 +97,17 @@ def _differing(known: Plan, usual: Plan) -> Iterator[str]:
 def settings_of(request: TransferRequest) -> TransferSettings:
     """Checked; problems are named after the options. Raises PresetError.
 
-    Of several numbers of steps the largest counts, and the others are marks: one unroll passes them all.
+    Of several numbers of steps the largest counts, and the others are marks: one unroll passes them all. So do the
+    optimizees of the largest of several numbers of seeds hold all others.
     """
-    steps, marks = _numbers(request.steps), _numbers(request.marks)
+    steps, marks, seeds = (_numbers(text) for text in (request.steps, request.marks, request.seeds))
     if len(steps) > 1 and all(isinstance(count, int) and 0 < count < MOST_STEPS for count in steps):
         last = max(steps)
         marks = [*(marks or marks_within(last)), *(count for count in steps if count != last)]
         steps = [last]
     wanted = {
         "steps": steps[0] if len(steps) == 1 else steps,
-        "seeds": number(request.seeds),
+        "seeds": max(seeds) if seeds and all(isinstance(count, int) for count in seeds) else request.seeds,
         "marks": marks,
         "scales": _numbers(request.scales) or [1.0],
         "checkpoint": request.checkpoint,

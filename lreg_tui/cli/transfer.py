@@ -60,7 +60,12 @@ def transfer(
             help="Inner steps. Default: as meta-trained. Several: as many as the most, measured at the others, too.",
         ),
     ] = None,
-    seeds: Annotated[str, typer.Option("--seeds", metavar="N", help="Optimizees of every evaluation.")] = "5",
+    seeds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--seeds", metavar="N", help="Optimizees of every evaluation; of several numbers the largest. Default: 5."
+        ),
+    ] = None,
     marks: Annotated[
         list[str] | None,
         typer.Option(
@@ -123,7 +128,7 @@ def transfer(
     request = TransferRequest(
         to=tuple(to or ()),
         steps=",".join(steps or ["0"]),
-        seeds=seeds,
+        seeds=",".join(seeds or ["5"]),
         marks=",".join(marks or ()),
         radii=",".join(radii or ()),
         scales=",".join(scales or ["1"]),
