@@ -10,7 +10,10 @@ SMALL = ("--set", "evaluation.examples=40", "--set", "evaluation.final_optimizee
 
 def test_lists_of_a_transfer_add_up_and_radii_are_called_as_they_were_typed(lreg, home):
     assert lreg("run", "tiny.toml", *SMALL).code == 0
-    scales, counts = ("--scales", "0.5", "--scales", "2"), ("--steps", "8", "--steps", "4", "--seeds", "1", "--seeds", "2")
+    scales, counts = (
+        ("--scales", "0.5", "--scales", "2"),
+        ("--steps", "8", "--steps", "4", "--seeds", "1", "--seeds", "2"),
+    )
     found = lreg("transfer", "last", *RADII, *scales, *counts, "--marks", "2", "--marks", "3", "--json").lines
     assert [line["scale"] for line in found] == [1.0, 0.5, 2.0]
     for line in found:
