@@ -367,8 +367,8 @@ def test_launching_makes_a_real_run_and_goes_back(tmp_path: Path, monkeypatch: p
             dialog.query_one("#seed", Input).value = "7"
             dialog.query_one("#device", Input).value = "cpu"
             await editor.press("enter")
-            await driving.until(editor.pilot, lambda: len(editor.app.screen_stack) == 2)
-            assert any("started" in note for note in editor.told)
+            await driving.until(editor.pilot, lambda: any("started" in note for note in editor.told))
+            assert len(editor.app.screen_stack) == 2
 
     driving.run(go())
     (reader,) = started
