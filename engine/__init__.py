@@ -10,10 +10,10 @@ Names are loaded on first use, so that `import engine` is cheap and torch is imp
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing takes longer to import than all that is needed here
 if TYPE_CHECKING:
+    from typing import Any
+
     from engine import penalties, probes
     from engine.errors import LregError, PresetError, RunError
     from engine.preset import Preset, load_preset
@@ -51,6 +51,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in ("penalties", "probes"):

@@ -29,13 +29,16 @@ class Control:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Control]:
-        """Handle the signals inside this block. Only the main thread can; elsewhere nothing happens."""
-        if threading.current_thread() is not threading.main_thread():
+        """Handle the signals inside this block. Only the main thread can; elsewhere nothing happens.
+
+        A signal that the process was started to ignore stays ignored: SIGHUP under nohup, SIGINT in a script's job in
+        the background, where Ctrl-C is for what is in front.
+        """
+        if self.listens or threading.current_thread() is not threading.main_thread():
             yield self
             return
-        stopping = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: a closed terminal must not matter
-            stopping.append(signal.SIGHUP)
+        stopping = [signal.SIGTERM]
+        stopping += [number for number in (signal.SIGINT, signal.SIGHUP) if not _is_ignored(number)]
         handlers = {**dict.fromkeys(stopping, self._stop), signal.SIGUSR1: self._pause, signal.SIGUSR2: self._continue}
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         self.listens = True
@@ -45,6 +48,13 @@ class Control:
             self.listens = False
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    @property
+    def remark(self) -> str:
+        """What should be said of the signals where something is unusual about them."""
+        if not _is_ignored(signal.SIGINT):
+            return ""
+        return "SIGINT (Ctrl-C) is ignored, as it was when this process was started; SIGTERM and `lreg stop` stop it"
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.stop and number == signal.SIGINT and self.may_abort and not self.aborted:
@@ -57,3 +67,7 @@ class Control:
 
     def _continue(self, number: int, frame: FrameType | None) -> None:
         self.paused = False
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN

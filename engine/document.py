@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import errno
 import importlib.resources
 import os
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,8 @@ import tomli
 
 from engine.catalog import Catalog
 from engine.errors import PresetError, Problem
-from engine.settings import did_you_mean, show
+from engine.files import read_limited
+from engine.settings import Typed, did_you_mean, show
 
 LARGEST_FILE = 1 << 20  # bytes; whoever names a checkpoint by mistake should not wait for its end
 LONGEST_CHAIN = 20  # of presets that extend each other
@@ -134,17 +136,17 @@ def put(document: Document, pairs: Iterable[tuple[str, Any]], source: str, catal
 def parse(path: Path, source: str) -> dict[str, Any]:
     """The tables of a TOML file. Raises PresetError where it is none that can be read."""
     try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-        if len(content) > LARGEST_FILE:
-            raise PresetError([Problem("", "more than a megabyte", "a preset or study, in TOML")], source)
-        values = tomli.loads(content.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
+        content = read_limited(path, LARGEST_FILE)
+        # some editors begin a file with a byte order mark
+        values = tomli.loads(content.decode("utf-8-sig"), parse_float=Typed)
         match values.get("task"):
             case [dict(lone)]:
                 values["task"] = lone
         return values
     except OSError as error:
-        problem = Problem("", error.strerror or str(error), "a readable file")
+        is_large = error.errno == errno.EFBIG
+        found, allowed = ("more than a megabyte", "a preset or study, in TOML") if is_large else ("", "a readable file")
+        problem = Problem("", found or error.strerror or str(error), allowed)
     except UnicodeDecodeError:
         problem = Problem("", "bytes that are not UTF-8", "a TOML file in UTF-8")
     except (tomli.TOMLDecodeError, RecursionError) as error:
@@ -198,7 +200,7 @@ def _leave_behind(before: Mapping[str, Any], after: dict[str, Any], said: Mappin
 def _value(path: str, raw: str) -> tuple[Any, Problem | None]:
     """The value of an override: TOML, or a string where it is none."""
     try:
-        parsed = tomli.loads(f"value = {raw}")
+        parsed = tomli.loads(f"value = {raw}", parse_float=Typed)
         if list(parsed) != ["value"]:
             raise ValueError("more than a value")
         return parsed["value"], None

@@ -6,13 +6,24 @@ Anything that is not an `LregError` is a bug of ours and keeps its traceback.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+MOST_PROBLEMS = 40  # that are told at once
+LONGEST_SOURCE = 400  # characters of a file's path in front of a problem
 
 
 class LregError(Exception):
-    """Bad input or a failed run. The command line prints it and exits with `exit_code`."""
+    """Bad input or a failed run. The command line prints it and exits with `exit_code`.
+
+    Every argument is one line, whatever a user's or a stranger's words in it hold: what would break it, or do harm to
+    a terminal, is escaped.
+    """
 
     exit_code = 2
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(map(printable, lines)))
 
 
 class DataError(LregError):
@@ -63,17 +74,18 @@ class Problem:
 
 
 class SettingsError(LregError):
-    """Settings that do not fit their schema: every problem at once, each on a line of its own."""
+    """Settings that do not fit their schema: the problems at once, each on a line of its own.
 
-    def __init__(self, problems: list[Problem], source: str = "") -> None:
-        self.problems = [dataclasses.replace(problem, source=problem.source or source) for problem in problems]
+    `problems` are the first `MOST_PROBLEMS`, `more` is the number of the rest, which nobody would read.
+    """
+
+    def __init__(self, problems: Sequence[Problem], source: str = "", more: int = 0) -> None:
+        first = problems[:MOST_PROBLEMS]
+        self.problems = [dataclasses.replace(problem, source=problem.source or source) for problem in first]
+        self.more = more + len(problems) - len(first)
         self.source = source
-        super().__init__(
-            "\n".join(
-                f"{printable(problem.source)}: {problem}" if problem.source else str(problem)
-                for problem in self.problems
-            )
-        )
+        lines = [f"{shortened(p.source, LONGEST_SOURCE)}: {p}" if p.source else str(p) for p in self.problems]
+        super().__init__(*lines, *([f"and {self.more} more problems"] if self.more else []))
 
 
 class PresetError(SettingsError):

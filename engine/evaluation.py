@@ -27,9 +27,14 @@ class EvaluationSettings:
 
     every: int = setting(10, minimum=1, help="meta-epochs between two evaluations")
     optimizees: int = setting(4, minimum=1, maximum=10_000, help="held-out optimizees in every evaluation")
-    radius: float = setting(0.05, above=0.0, help="radius of the sharpness figures recorded while meta-training")
+    radius: float = setting(
+        0.05, above=0.0, as_typed=True, help="radius of the sharpness figures recorded while meta-training"
+    )
     radii: tuple[float, ...] = setting(
-        (0.001, 0.005, 0.01, 0.05, 0.1), above=0.0, help="radii of the sharpness figures of transfer evaluations"
+        (0.001, 0.005, 0.01, 0.05, 0.1),
+        above=0.0,
+        as_typed=True,
+        help="radii of the sharpness figures of transfer evaluations",
     )
     examples: int = setting(1000, minimum=1, help="training examples that the sharpness figures are measured on")
     restarts: int = setting(3, minimum=1, maximum=10_000, help="starts of each search for the worst point of a ball")

@@ -64,10 +64,18 @@ def _regular(path: Path, flags: int) -> int:
         if flags & os.O_NOFOLLOW and path.is_symlink():
             raise OSError(errno.ELOOP, IS_LINK, str(path)) from None
         raise
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    facts = os.fstat(handle)
+    if not stat.S_ISREG(facts.st_mode) or (not facts.st_size and _is_made_up(handle)):
         os.close(handle)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return handle
+
+
+def _is_made_up(handle: int) -> bool:
+    """Whether the kernel writes what is read there: /proc/kmsg passes for a regular file, and keeps its readers."""
+    with contextlib.suppress(OSError):  # a system without /proc has no such files
+        return os.readlink(f"/proc/self/fd/{handle}").startswith(("/proc/", "/sys/"))
+    return False
 
 
 def refuse_links(path: Path, below: Path) -> None:
@@ -105,9 +113,7 @@ def read_limited(path: Path, limit: int = LARGEST, below: Path | None = None) ->
     return data
 
 
-def read_json(
-    path: Path, limit: int = LARGEST, below: Path | None = None, *, as_it_is: bool = False
-) -> dict[str, Any]:
+def read_json(path: Path, limit: int = LARGEST, below: Path | None = None, *, as_it_is: bool = False) -> dict[str, Any]:
     """A JSON object from a file, as `strict` has it; empty when the file is missing, damaged or something else.
 
     `as_it_is`: numbers that are not finite stay, for who checks every value.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.errors import PresetError, Problem
 from engine.flat import all_finite
-from engine.learned_optimizers.base import Phi
+from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, Phi
 from engine.meta_epoch import prefixed, under
 from engine.meta_settings import MetaSettings
 from engine.penalties.base import Reparametrization
@@ -171,3 +172,10 @@ def _fitting(phi: Phi, fresh: Phi) -> Phi:
         found = f"a learned optimizer that differs in {', '.join(different)}"
         raise PresetError([Problem("meta.init_from", found, "a run with the same [optimizer] table")])
     return phi
+
+
+def check_start(optimizer: Mapping[str, Any], init_phi: Phi) -> None:
+    """Raise PresetError where meta-parameters are none of the learned optimizer of that [optimizer] table."""
+    own = dict(optimizer)
+    rule = LEARNED_OPTIMIZERS.create(own.pop("kind"), **own)
+    _fitting(init_phi, rule.init_phi(torch.Generator()))

@@ -18,7 +18,7 @@ from engine.arguments import named, texts
 from engine.arguments import path as path_text
 from engine.catalog import Catalog
 from engine.document import find, merge, shipped
-from engine.errors import PresetError, Problem
+from engine.errors import MOST_PROBLEMS, PresetError, Problem
 from engine.settings import UNKNOWN, Setting, check_table, did_you_mean, schema_of, setting, show
 
 __all__ = ["TABLES", "Preset", "defaults", "find", "from_mapping", "load_preset", "merge", "shipped"]
@@ -140,7 +140,7 @@ class _Checker:
         values, problems = check_table(found, schema, path)
         known = [item.name for item in schema] + (["extends"] if not path else [])
         for problem in problems:
-            if problem.found == UNKNOWN:
+            if problem.found == UNKNOWN and len(self.problems) < MOST_PROBLEMS:
                 problem = self._unknown(problem.path.removeprefix(f"{path}."), path, known)
             self.problems.append(problem)
         return values
@@ -195,7 +195,9 @@ class _Checker:
         for name, settings in found.items():
             path = f"penalty.{name}"
             if name not in members:
-                self.problems.append(self._unknown(str(name), "penalty", list(members)))
+                is_told = len(self.problems) < MOST_PROBLEMS
+                unknown = self._unknown(str(name), "penalty", list(members)) if is_told else Problem(path, UNKNOWN, "")
+                self.problems.append(unknown)
             elif isinstance(settings, Mapping):
                 values[name] = self.table(settings, path, members[name])
             else:

@@ -121,12 +121,18 @@ def _rows_of(evaluation: Mapping[str, Any], radius: float | None) -> list[dict[s
 
 def _figures(marks: Sequence[Mapping[str, Any]], step: int, radius: float | None) -> dict[str, Any]:
     key = _radius_key(marks, radius)
-    sharpness = [_number(_table(mark.get("sharpness")).get(key or "")) for mark in marks]
+    sharpness = [_number(_at(_table(mark.get("sharpness")), key)) for mark in marks]
     return {
         "inner_step": step,
         **{name: asdict(mean(_number(mark.get(name)) for mark in marks)) for name in FIGURES},
         "sharpness": {**asdict(mean(sharpness)), "radius": key},
     }
+
+
+def _at(table: Mapping[str, Any], key: str | None) -> Any:
+    """What a table has for a radius, in whatever form that was typed."""
+    radius = _float(key or "")
+    return next((table[other] for other in table if other == key or _float(other) == radius is not None), None)
 
 
 def _radius_key(marks: Sequence[Mapping[str, Any]], radius: float | None) -> str | None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import Problem, printable, shortened
+from engine.errors import MOST_PROBLEMS, Problem, printable, shortened
 
 _SCALARS: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "str"}
 _WORDS = {
@@ -28,7 +28,22 @@ _WORDS = {
     "str[]": "a list of strings",
 }
 UNKNOWN = "an unknown key"
+LONGEST_WORD = 200  # characters of what may be a slip of the pen
 LARGEST = 2**63 - 1  # of TOML's integers, and of what they end in
+
+
+class Typed(float):
+    """A number that knows how it was written, as "1e-5" or "0.010": where it names something, it is called so."""
+
+    text: str
+
+    def __new__(cls, text: str | float) -> Typed:
+        number = super().__new__(cls, text)
+        number.text = str(text)
+        return number
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,7 @@ class Setting:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     allow_empty: bool = False
+    as_typed: bool = False  # numbers keep the form in which they were written
 
     def describe(self) -> str:
         """What is allowed, in words: "a number >= 0", "one of: sgd, adam"."""
@@ -83,6 +99,8 @@ class Setting:
         if is_list != isinstance(value, (list, tuple)):
             return None
         items = [_scalar(item, kind.removesuffix("[]")) for item in (value if is_list else [value])]
+        if not self.as_typed:
+            items = [float(item) if isinstance(item, Typed) else item for item in items]
         if any(item is None or not self._within(item) for item in items) or not (items or self.allow_empty):
             return None
         return tuple(items) if is_list else items[0]
@@ -177,10 +195,14 @@ def setting(
     maximum: float | None = None,
     choices: Iterable[str] = (),
     allow_empty: bool = False,
+    as_typed: bool = False,
 ) -> Any:
-    """A dataclass field that is a preset key. Bounds: minimum and maximum inclusive, `above` exclusive."""
+    """A dataclass field that is a preset key. Bounds: minimum and maximum inclusive, `above` exclusive.
+
+    `as_typed`: its numbers keep the form in which they were written, as `Typed`.
+    """
     extra = {"help": help, "minimum": minimum, "above": above, "maximum": maximum}
-    metadata = {**extra, "choices": tuple(choices), "allow_empty": allow_empty}
+    metadata = {**extra, "choices": tuple(choices), "allow_empty": allow_empty, "as_typed": as_typed}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -219,7 +241,8 @@ def check_table(
         values[name] = value
     for key in table:
         if key not in known:
-            problems.append(unknown_key(f"{prefix}{key}", known))
+            is_told = len(problems) < MOST_PROBLEMS  # of the rest nobody sees more than their number
+            problems.append(unknown_key(f"{prefix}{key}", known) if is_told else Problem(f"{prefix}{key}", UNKNOWN, ""))
     return values, problems
 
 
@@ -229,6 +252,8 @@ def unknown_key(path: str, known: Iterable[str]) -> Problem:
 
 
 def did_you_mean(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str:
+    if len(word) > LONGEST_WORD:
+        return ""
     near = difflib.get_close_matches(word.lower(), list(candidates), n=1, cutoff=cutoff)
     return f"did you mean {near[0]}?" if near else ""
 
@@ -237,6 +262,8 @@ def show(value: Any) -> str:
     """A found value as it would stand in TOML, on one line, cut to a readable length."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Typed):
+        return show(float(value))
     if isinstance(value, Mapping):
         return "a table"
     if isinstance(value, (list, tuple)):

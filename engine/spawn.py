@@ -18,7 +18,7 @@ from engine.status import LIVE, Status
 
 WORKER = "engine.worker"
 START_LIMIT_S = 60.0
-ASK_LIMIT_S = 120.0  # importing torch on a busy machine takes its time
+ASK_LIMIT_S = 900.0  # importing torch on a busy machine takes its time, and so does a download of data
 POLL_S = 0.05
 
 
@@ -96,7 +96,8 @@ def python_module(module: str) -> list[str]:
     """`python -m module`, which never takes a file of the current folder in place of a library."""
     if sys.version_info >= (3, 11):  # before, PYTHONSAFEPATH does nothing, and -m looks into the current folder first
         return [sys.executable, "-m", module]
-    code = f"import sys; sys.path = [*filter(None, sys.path)]; from {module} import main; sys.exit(main())"
+    code = "import sys; sys.path = [*filter(None, sys.path)]; from engine import interrupts; interrupts.hold(); "
+    code += f"from {module} import main; sys.exit(main())"
     return [sys.executable, "-c", code]
 
 
@@ -215,5 +216,5 @@ def ask(module: str, question: str) -> str:
     said = done.stderr.decode(errors="replace").splitlines()
     if done.returncode:
         reasons = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
-        raise RunError("\n".join(reasons) or f"{module}: {said[-1] if said else f'exit code {done.returncode}'}")
+        raise RunError(*(reasons or [f"{module}: {said[-1] if said else f'exit code {done.returncode}'}"]))
     return done.stdout.decode(errors="replace")

@@ -20,6 +20,7 @@ from engine import kernels, seeds
 from engine.baselines import Baseline, Gradients, UpdateRule, plain_gradients
 from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
 from engine.probes.summary import Profile, profile_each
+from engine.settings import Typed
 from engine.tasks import Task
 
 DRAWN_AT_ONCE = 50  # inner steps for which batches are drawn together
@@ -246,8 +247,8 @@ def at_once(task: Task, largest: int = 2**24) -> int:
 
 
 def radius_key(radius: float) -> str:
-    """A radius as the key of a figure, as people type it: "0.01", "1"."""
-    return f"{radius:.12g}"
+    """A radius as the key of a figure: as it was typed, or as people type it: "0.01", "1"."""
+    return radius.text if isinstance(radius, Typed) else f"{radius:.12g}"
 
 
 def curve_points(steps: int) -> list[int]:

@@ -242,6 +242,11 @@ def _check_inside(folders: Sequence[Path]) -> None:
             raise RunError(f"{error.filename}: {error.strerror}") from None
 
 
+def check_writable(plan: Plan) -> None:
+    """Raise RunError where what a plan measures could not be kept in its runs' folders."""
+    _check_writable([Path(run) / "transfer" / "x" for run in plan.runs])
+
+
 def _check_writable(paths: Sequence[Path]) -> None:
     """Raise RunError where results could not be kept."""
     for path in paths:

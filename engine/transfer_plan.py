@@ -15,7 +15,7 @@ from typing import Any
 from engine.errors import PresetError, Problem, RunError
 from engine.preset import Preset, from_mapping
 from engine.reader import CHECKPOINTS, RunReader
-from engine.settings import setting, show
+from engine.settings import Typed, setting, show
 from engine.writer import slug
 
 GRID = [
@@ -23,6 +23,7 @@ GRID = [
 ]
 """`--to all`: the papers' 3 x 3 grid."""
 UNTRAINED = "untrained"
+MOST_STEPS = 10**7  # inner steps
 BASELINE_NAMES: tuple[str, ...] = ("sgd", "sgdm", "adam", "amsgrad", "rmsprop", "ngdm")
 BASELINE_NAMES += ("sam-sgdm", "gsam-sgdm", "gam-sgdm", "sam-adam", "gsam-adam", "gam-adam")
 
@@ -31,7 +32,9 @@ BASELINE_NAMES += ("sam-sgdm", "gsam-sgdm", "gam-sgdm", "sam-adam", "gsam-adam",
 class TransferSettings:
     """What a transfer evaluation can be asked for beside its tasks; the probes are those of the [evaluation] table."""
 
-    steps: int = setting(0, minimum=0, maximum=10**7, help="inner steps; 0: as long as the last stage was meta-trained")
+    steps: int = setting(
+        0, minimum=0, maximum=MOST_STEPS, help="inner steps; 0: as long as the last stage was meta-trained"
+    )
     seeds: int = setting(5, minimum=1, maximum=10_000, help="optimizees, numbered 0, 1, ...")
     scales: tuple[float, ...] = setting((1.0,), above=0.0, maximum=1e6, help="factors of the frozen updates")
     marks: tuple[int, ...] = setting(
@@ -65,6 +68,7 @@ class Protocol:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Protocol:
         fields: dict[str, Any] = {key: _tuple(value) for key, value in values.items()}
+        fields["radii"] = tuple(Typed(radius) if isinstance(radius, str) else radius for radius in fields["radii"])
         return cls(**fields)
 
 
@@ -133,7 +137,11 @@ class Plan:
         }
 
     def dumps(self) -> str:
-        return json.dumps(asdict(self), indent=1) + "\n"
+        """As JSON; radii that were typed in a form of their own are text there."""
+        values = asdict(self)
+        radii = values["protocol"]["radii"]
+        values["protocol"]["radii"] = [radius.text if isinstance(radius, Typed) else radius for radius in radii]
+        return json.dumps(values, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Plan:
@@ -214,7 +222,7 @@ def _target(name: str, preset: Preset, changes: Mapping[str, Any]) -> dict[str, 
     try:
         return from_mapping({"task": table}).tasks[0]
     except PresetError as error:
-        raise PresetError(error.problems, f"--to {name}") from None
+        raise PresetError(error.problems, f"--to {name}", error.more) from None
 
 
 def _has_checkpoint(reader: RunReader, which: str) -> None:

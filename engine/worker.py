@@ -7,6 +7,11 @@ seconds.
 
 from __future__ import annotations
 
+from engine import interrupts
+
+if __name__ == "__main__":
+    interrupts.hold()  # what follows takes a while
+
 import argparse
 import contextlib
 import os
@@ -33,7 +38,7 @@ from engine.study.job import StudyJob
 from engine.study.loop import StudyLoop
 from engine.transfer_job import Listener, TransferJob, TransferLoop
 
-INTERRUPTED = 130  # the exit code after a checkpoint
+INTERRUPTED = interrupts.CODE  # the exit code after a checkpoint
 EXIT_CODES = {"finished": 0, "failed": 1, "stopped": INTERRUPTED}
 
 LoopFactory = Callable[[Run, Control, "str | os.PathLike[str] | None"], HeldRun]
@@ -51,13 +56,30 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     return (TransferJob if reader.is_transfer else StudyJob if reader.is_study else Run)(path)
 
 
-def check_inputs(tasks: Iterable[Mapping[str, Any]], device: str, data_dir: Path | None) -> None:
-    """Find out before a run is created that its device or its data is missing. Imports torch and reads the data."""
-    where = pick_device(device)
+def check_inputs(
+    tasks: Iterable[Mapping[str, Any]],
+    device: str,
+    data_dir: Path | None,
+    *,
+    optimizer: Mapping[str, Any] | None = None,
+    start: Path | None = None,
+    option: str = "--device",
+) -> None:
+    """Find out before a run is created that its device or its data is missing. Imports torch and reads the data.
+
+    `start`: the run whose learned optimizer it starts from, which is to fit the [optimizer] table. `option`: what names
+    the device. Raises LregError.
+    """
+    where = pick_device(device, option)
     from engine.tasks import Task
 
     for values in tasks:
         Task(values, data_dir=data_dir, device=where)
+    if optimizer is not None and start is not None:
+        from engine.checkpoint import load_frozen
+        from engine.meta_parameters import check_start
+
+        check_start(optimizer, load_frozen(start))
 
 
 def work(
@@ -83,6 +105,8 @@ def work(
     with run:
         try:
             run.set_status(controllable=control.listens, message="starting", processes=parallel.size())
+            if control.remark:
+                run.log(control.remark)
             if make_loop is not None:
                 loop = make_loop(run, control, data_dir)
             elif isinstance(run, StudyJob):
@@ -197,6 +221,7 @@ def main(
     make_loop: LoopFactory | None = None,
 ) -> int:
     """The detached worker. Returns the exit code."""
+    interrupts.hold()
     parser = argparse.ArgumentParser(prog="python -m engine.worker", description="Meta-train a run that exists.")
     parser.add_argument("run_path", type=Path)
     parser.add_argument("--device")

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
-import codecs
+import _signal  # type: ignore[import-not-found]
 import os
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lreg_tui import __version__, terminal
-
+TYPE_CHECKING = False  # nothing is imported before the signals are taken care of
 if TYPE_CHECKING:
+    import argparse
+    from typing import NoReturn
+
     from lreg_tui.console import LregApp
 
 INCAPABLE = ("dumb", "unknown")  # terminals that only print line after line
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="lreg-tui", description="The console of lreg. Press ? in it for its keys.")
+    import argparse
+    from pathlib import Path
+
+    from engine.errors import printable
+    from lreg_tui import __version__
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            super().error(printable(message))
+
+    parser = Parser(prog="lreg-tui", description="The console of lreg. Press ? in it for its keys.")
     parser.add_argument("--runs-dir", metavar="DIR", type=Path, help="where runs live; else LREG_RUNS_DIR, else ./runs")
     parser.add_argument("--data-dir", metavar="DIR", type=Path, help="where datasets lie; else LREG_DATA_DIR")
     parser.add_argument("--slow-link", action="store_true", help="redraw seldom and animate nothing")
@@ -40,6 +48,9 @@ def make_app(given: argparse.Namespace) -> LregApp:
 
 def foreign_encoding() -> str | None:
     """What the terminal is written in, where that is not UTF-8: escape codes would be drawn, and lines not."""
+    import codecs
+    import sys
+
     for stream in (sys.__stdout__, sys.__stderr__):  # the second is what Textual writes to
         name = getattr(stream, "encoding", None) or "unknown"
         try:
@@ -52,6 +63,23 @@ def foreign_encoding() -> str | None:
 
 
 def main() -> int:
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))  # until engine.interrupts is there
+    from engine import interrupts
+
+    interrupts.hold()
+    from lreg_tui.streams import guarded
+
+    return guarded(_main)
+
+
+def _main() -> int:
+    import sys
+
+    from engine import interrupts
+    from engine.errors import printable
+    from lreg_tui import terminal
+
     given = parse()
     if not all(map(os.isatty, terminal.INPUT_AND_OUTPUT)):
         print("error: lreg-tui needs a terminal; without one use `lreg` (see lreg --help)", file=sys.stderr)
@@ -69,14 +97,20 @@ def main() -> int:
     terminal.end_with_it()
     app = make_app(given)
     if app.store.root.exists() and not app.store.root.is_dir():
-        print(f"error: {str(app.store.root)!r}: not a folder: runs cannot live there", file=sys.stderr)
+        print(f"error: {printable(str(app.store.root))}: not a folder: runs cannot live there", file=sys.stderr)
         return 2
     from lreg_tui import pasted
 
     pasted.install(app.takes_text)
-    app.run(mouse=not given.no_mouse)
+    interrupts.release()
+    try:
+        app.run(mouse=not given.no_mouse)
+    except KeyboardInterrupt:
+        return interrupts.CODE
+    finally:
+        interrupts.hold()
     return app.return_code or 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

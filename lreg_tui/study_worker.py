@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from engine import interrupts
+
+if __name__ == "__main__":
+    interrupts.hold()  # what follows takes a while
+
 import os
 import sys
 from typing import Any
@@ -30,5 +35,9 @@ def make_loop(
     return StudyLoop(run, control, data_dir, draw=draw, on_look=on_look)
 
 
+def main() -> int:
+    return worker.main(make_loop=make_loop)
+
+
 if __name__ == "__main__":
-    sys.exit(worker.main(make_loop=make_loop))
+    sys.exit(main())

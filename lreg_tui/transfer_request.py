@@ -15,7 +15,7 @@ from engine.document import Document, override
 from engine.errors import LregError, PresetError, Problem, SettingsError
 from engine.runs import RunReader
 from engine.settings import check_table, schema_of, show
-from engine.transfer_plan import Plan, TransferSettings, make
+from engine.transfer_plan import MOST_STEPS, Plan, TransferSettings, make, marks_within
 from lreg_tui.toml_edit import toml_of
 from lreg_tui.transfer_files import plan_of
 from lreg_tui.typed import number
@@ -78,7 +78,7 @@ def request_of(known: Plan, readers: Sequence[RunReader]) -> TransferRequest:
         usual = plan(readers, asked) if readers else known
     except LregError:  # a checkpoint or a preset is not there any more: the form says so
         return asked
-    radii = "" if usual.protocol.radii == protocol.radii else ", ".join(f"{radius:g}" for radius in protocol.radii)
+    radii = "" if usual.protocol.radii == protocol.radii else ", ".join(map(str, protocol.radii))
     return replace(asked, radii=radii, sets=tuple(_differing(known, usual)))
 
 
@@ -95,12 +95,21 @@ def _differing(known: Plan, usual: Plan) -> Iterator[str]:
 
 
 def settings_of(request: TransferRequest) -> TransferSettings:
-    """Checked; problems are named after the options. Raises PresetError."""
+    """Checked; problems are named after the options. Raises PresetError.
+
+    Of several numbers of steps the largest counts, and the others are marks: one unroll passes them all. So do the
+    optimizees of the largest of several numbers of seeds hold all others.
+    """
+    steps, marks, seeds = (_numbers(text) for text in (request.steps, request.marks, request.seeds))
+    if len(steps) > 1 and all(isinstance(count, int) and 0 < count < MOST_STEPS for count in steps):
+        last = max(steps)
+        marks = [*(marks or marks_within(last)), *(count for count in steps if count != last)]
+        steps = [last]
     wanted = {
-        "steps": number(request.steps),
-        "seeds": number(request.seeds),
-        "marks": [number(text) for text in _split(request.marks)],
-        "scales": [number(text) for text in _split(request.scales)] or [1.0],
+        "steps": steps[0] if len(steps) == 1 else steps,
+        "seeds": max(seeds) if seeds and all(isinstance(count, int) for count in seeds) else request.seeds,
+        "marks": marks,
+        "scales": _numbers(request.scales) or [1.0],
         "checkpoint": request.checkpoint,
         "untrained": request.untrained,
         "baselines": list(dict.fromkeys(request.baselines)),
@@ -127,7 +136,7 @@ def changes_of(request: TransferRequest) -> Mapping[str, Any]:
         raise PresetError(problems)
     changes: dict[str, Any] = document.values
     if request.radii:
-        changes.setdefault("evaluation", {})["radii"] = [number(text) for text in _split(request.radii)]
+        changes.setdefault("evaluation", {})["radii"] = _numbers(request.radii)
     return changes
 
 
@@ -142,5 +151,5 @@ def unique(readers: Iterable[RunReader]) -> list[RunReader]:
     return list({reader.path: reader for reader in readers}.values())
 
 
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _numbers(text: str) -> list[Any]:
+    return [number(part.strip()) for part in text.split(",") if part.strip()]

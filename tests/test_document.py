@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,9 @@ def refused(name: str | os.PathLike[str], *sets: str) -> list[str]:
     """The lines of the error: each names its source, what was found and what is allowed, and harms no terminal."""
     with pytest.raises(PresetError) as caught:
         load_preset(name, sets)
-    lines = str(caught.value).splitlines()
-    assert len(lines) == len(caught.value.problems)
-    assert all(line.isprintable() and ": found " in line and "; allowed: " in line for line in lines), lines
+    lines, more = str(caught.value).splitlines(), caught.value.more
+    assert len(lines) == len(caught.value.problems) + bool(more)
+    assert all(line.isprintable() and ": found " in line and "; allowed: " in line for line in lines if not more), lines
     return lines
 
 
@@ -98,7 +99,7 @@ def test_a_file_that_may_not_be_read():
 
 
 def test_a_file_that_cannot_be_read(monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise OSError(5, "Input/output error")
 
     write("broken.toml", "")
@@ -291,3 +292,39 @@ def test_all_bad_overrides_at_once_with_the_files_own_problems():
     assert [line.split(": found")[0] for line in lines] == [
         "--set", "--set: meta.epochs.y", "--set: seed", "base.toml: sede", "--set: meta.epochs"
     ]  # fmt: skip
+
+
+# -- of strangers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["/proc/kmsg", "/dev/zero", "/proc/self/mem", "pipe.toml", "."])
+def test_nothing_but_a_file_is_opened_and_nothing_waits(target):
+    os.mkfifo("pipe.toml")
+    write("child.toml", f'extends = "{target}"')
+    (line,) = refused("child.toml")
+    assert "not a regular file" in line or "no ordinary file" in line or "a folder" in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(f"key{number} = 1" for number in range(20_000)),
+        "[meta]\n" + "\n".join(f"epoch{number} = 1" for number in range(20_000)),
+        "\n".join(f"[penalty.sma{number}]" for number in range(20_000)),
+        "\n".join("[[task]]\ndataset = 'minst'" for _ in range(20_000)),
+        "x" * 500_000 + " = 1",
+    ],
+)
+def test_many_mistakes_are_counted_not_told(text):
+    write("many.toml", text)
+    began = time.process_time()
+    lines = refused("many.toml")
+    assert time.process_time() - began < 5
+    assert len(lines) <= 50 and sum(map(len, lines)) < 50_000
+    assert len(lines) == 1 or lines[-1] == "and 19960 more problems"
+
+
+def test_many_overrides_are_counted_not_told():
+    write("fine.toml", "")
+    lines = refused("fine.toml", *(f"meta.key{number}=1" for number in range(2000)))
+    assert lines[-1] == "and 1960 more problems" and len(lines) == 41

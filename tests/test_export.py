@@ -195,6 +195,18 @@ def test_event_files_come_back_with_steps_and_times(run, tmp_path):
     assert b"hidden = 3" in text.tensor_proto.string_val[0]
 
 
+def test_a_step_has_one_value_in_event_files(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = Run.create(tmp_path / "runs", from_mapping({"name": "small"}))
+    with run:
+        run.append([{"step": 2, "meta_epoch": 1, "meta_loss": 3.0}, {"step": 2, "meta_epoch": 1, "test_loss": 2.0}])
+        run.append([{"step": 4, "meta_epoch": 2}, {"step": 2, "meta_epoch": 5}])
+    assert export_tensorboard(RunReader(run.path), tmp_path / "events")["meta_epoch"] == 2
+    events = accumulator.EventAccumulator(str(tmp_path / "events"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("meta_epoch")] == [(2, 5.0), (4, 2.0)]
+
+
 def test_without_tensorboard_it_says_how_to_get_it(run, tmp_path, monkeypatch):
     import sys
 

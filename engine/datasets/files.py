@@ -21,8 +21,10 @@ from filelock import FileLock
 
 from engine.datasets.base import RawData
 from engine.errors import DataError
+from engine.files import open_to_read
 
 DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer
+LARGEST = 2**30  # bytes of a file that is read whole
 MNIST_SIZES = (
     ("train-images-idx3-ubyte", 47_040_016),
     ("train-labels-idx1-ubyte", 60_008),
@@ -85,6 +87,8 @@ def _check(name: str, file: DataFile, path: Path) -> None:
         size = path.stat().st_size
         if file.size is not None and size != file.size:
             found, expected = f"{size} bytes", f"{file.size} bytes"
+        elif size > LARGEST:
+            found, expected = f"{size} bytes", f"at most {LARGEST} bytes"
         else:
             found, expected = f"MD5 {_md5(path)}", f"MD5 {file.md5}"
     except OSError as error:
@@ -96,7 +100,7 @@ def _check(name: str, file: DataFile, path: Path) -> None:
 
 def _md5(path: Path) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as stream:
+    with open_to_read(path) as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

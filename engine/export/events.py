@@ -41,14 +41,17 @@ def export_tensorboard(run: RunReader, path: str | os.PathLike[str], *, force: b
 
 
 def _write_column(writer: Any, tag: str, column: Column, began: float) -> int:
-    written, when = 0, began
+    """One value for each step, the last that was recorded of it: an evaluation repeats what it belongs to."""
+    newest: dict[int, tuple[float, float]] = {}
+    when = began
     for step, time, value in zip(column.steps, column.times, column.values, strict=True):
-        if not (step.is_integer() and abs(step) < LARGEST_STEP):
-            continue
         when = time if math.isfinite(time) else when
-        writer.add_scalar(tag, value, int(step), walltime=when)
-        written += 1
-    return written
+        if step.is_integer() and abs(step) < LARGEST_STEP:
+            newest[int(step)] = value, when
+    for step in sorted(newest):
+        value, when = newest[step]
+        writer.add_scalar(tag, value, step, walltime=when)
+    return len(newest)
 
 
 def _write_preset(writer: Any, run: RunReader, began: float) -> None:

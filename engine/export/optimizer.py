@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FORMAT = "lreg learned optimizer"
 VERSION = 1
 TEXTS = ("optimizer", "preset", "checkpoint", "scale", "run", "lreg_version")
+LARGEST = 2**30  # bytes of a file that is read whole
 ALIGNMENT = 8  # of the header of a safetensors file
 
 
@@ -97,9 +98,12 @@ def _read(path: Path) -> tuple[dict[str, str], Phi]:
     import safetensors
 
     try:
-        open_to_read(path).close()  # a pipe or a device would keep safetensors waiting
-        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        with open_to_read(path) as file:  # a pipe or a device would keep safetensors waiting
+            size = os.fstat(file.fileno()).st_size
+        if size > LARGEST:
+            raise RunError(f"{printable(str(path))}: {size} bytes, more than a learned optimizer has ({LARGEST})")
+        with safetensors.safe_open(path, framework="pt", device="cpu") as whole:
+            return whole.metadata() or {}, {key: whole.get_tensor(key) for key in whole.keys()}  # noqa: SIM118
     except OSError as error:
         raise RunError(f"{printable(str(path))}: cannot be read: {error.strerror or error}") from None
     except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:

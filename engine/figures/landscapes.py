@@ -100,7 +100,7 @@ def _task_values(run: ArmRun, wanted: str | None) -> dict[str, Any]:
     try:
         return from_mapping({"task": {**shared, "dataset": dataset, "optimizee": optimizee}}).tasks[0]
     except SettingsError as error:
-        raise SettingsError(error.problems, f"--task {printable(wanted)}") from None
+        raise SettingsError(error.problems, f"--task {printable(wanted)}", error.more) from None
 
 
 def _steps(found: Evaluated, outcomes: TaskOutcomes | None) -> int:

@@ -16,7 +16,7 @@ from engine import catalog as catalogs
 from engine import document as documents
 from engine.catalog import Catalog
 from engine.document import Document
-from engine.errors import PresetError, Problem
+from engine.errors import MOST_PROBLEMS, PresetError, Problem
 from engine.settings import check_table, did_you_mean, schema_of, setting, show, unknown_key
 from engine.study import search
 from engine.study.arms import Wish, check_cells, first_plain, named, numbered, resolve
@@ -26,6 +26,7 @@ from engine.study.sources import OF_PRESETS, TABLES, StudyError, find_study, par
 from engine.study.transfer_table import read_transfer
 from engine.writer import slug
 
+MOST_ARMS = 1000
 LONGEST = 40  # of a study's or an arm's name: both are part of the names of runs
 
 
@@ -72,7 +73,7 @@ def load_study(name_or_path: str | os.PathLike[str], overrides: Iterable[str] = 
         reader = _Reader(document, source, path, catalog, problems)
         plan = reader.plan(stamp)
     except PresetError as error:
-        raise StudyError(error.problems, source) from None
+        raise StudyError(error.problems, source, error.more) from None
     except RecursionError:
         raise StudyError([Problem("", "tables nested too deeply", "two or three levels")], source) from None
     if reader.problems or plan is None:
@@ -125,10 +126,14 @@ class _Reader:
     def arms(self, wishes: Sequence[Wish]) -> tuple[ArmPlan, ...]:
         """Those arms that are fine."""
         named = [wish for wish in wishes if wish.preset is not None]  # else that is a problem already
-        resolved = [resolve(wish, self.path.parent, self.source, self.catalog) for wish in named]
-        for _, found in resolved:
+        arms = []
+        for wish in named:
+            arm, found = resolve(wish, self.path.parent, self.source, self.catalog)
             self.problems += found
-        return tuple(arm for arm, _ in resolved if arm is not None)
+            arms += [arm] if arm is not None else []
+            if len(self.problems) > MOST_PROBLEMS:  # the rest would not be told
+                break
+        return tuple(arms)
 
     def check_whole(self, plan: StudyPlan, wishes: Sequence[Wish]) -> None:
         """What concerns the cells of those arms that are fine by themselves."""
@@ -203,11 +208,16 @@ class _Reader:
         if not isinstance(found, list) or not found or not all(isinstance(arm, Mapping) for arm in found):
             self.add([Problem("arm", show(found), "tables: [[arm]]")])
             return []
+        if len(found) > MOST_ARMS:
+            self.add([Problem("arm", f"{len(found)} arms", f"at most {MOST_ARMS} in a study")])
+            return []
         common = self.axes(self.section("axes"), "axes")
         wishes = [self.wish(arm, index, top["preset"], common) for index, arm in enumerate(found)]
-        slugs = [slug(wish.name) for wish in wishes]
+        slugs: set[str] = set()
         for index, wish in enumerate(wishes):
-            if slugs[index] in slugs[:index]:
+            before = len(slugs)
+            slugs.add(slug(wish.name))
+            if len(slugs) == before:
                 self.add([Problem(f"arm.{index}.name", show(wish.name), "a name of its own")])
         return wishes
 

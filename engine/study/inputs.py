@@ -15,6 +15,8 @@ from engine import spawn
 from engine.errors import LregError
 
 if TYPE_CHECKING:
+    from engine.preset import Preset
+    from engine.reader import RunReader
     from engine.study.job import Schedule
     from engine.study.plan import StudyPlan
 
@@ -29,6 +31,18 @@ def devices(wanted: Iterable[str]) -> list[str]:
 def check(tasks: Iterable[Mapping[str, Any]], data_dir: Path | None, devices: Iterable[str] = ()) -> None:
     """Find out before anything starts whether the data of these tasks and these devices are there. Raises LregError."""
     question = {"devices": list(devices), "tasks": list(tasks), "data_dir": str(data_dir) if data_dir else None}
+    spawn.ask(MODULE, json.dumps(question, default=list))
+
+
+def check_run(preset: Preset, device: str, data_dir: Path | None, parent: RunReader | None) -> None:
+    """The same of a run that is to be started on a device, perhaps from a parent's learned optimizer."""
+    question = {
+        "tasks": preset.tasks,
+        "device": device,
+        "data_dir": str(data_dir) if data_dir else None,
+        "optimizer": preset["optimizer"],
+        "start": str(parent.path) if parent is not None else None,
+    }
     spawn.ask(MODULE, json.dumps(question, default=list))
 
 
@@ -47,13 +61,20 @@ def _answer(question: Mapping[str, Any]) -> str:
     from engine.worker import check_inputs
 
     found: list[str] = []
-    for name in question["devices"]:
+    for name in question.get("devices", ()):
         device = str(pick_device(name, "--devices"))
         every = name == "auto" and device == "cuda"
         found += [f"cuda:{number}" for number in range(torch.cuda.device_count())] if every else [device]
     data_dir = question.get("data_dir")
     tasks = [_tuples(task) for task in question.get("tasks", ())]
-    check_inputs(tasks, "cpu", Path(data_dir) if data_dir else None)
+    start, optimizer = question.get("start"), question.get("optimizer")
+    check_inputs(
+        tasks,
+        question.get("device", "cpu"),
+        Path(data_dir) if data_dir else None,
+        optimizer=_tuples(optimizer) if optimizer else None,
+        start=Path(start) if start else None,
+    )
     return "\n".join(dict.fromkeys(found))
 
 

@@ -80,7 +80,7 @@ class Follower:
         show = (
             self._show_records if self.as_json else self._show_frame if self._console.is_terminal else self._show_line
         )
-        try:
+        with suppress(OSError):  # whoever was watching has gone; the run goes on
             try:
                 while True:
                     over = is_over()  # before the last look, so that it sees everything
@@ -92,8 +92,6 @@ class Follower:
             finally:
                 if self._live is not None:
                     self._live.stop()
-        except OSError:  # whoever was watching has gone; the run goes on
-            output.close_stdout()
 
     @property
     def _radius(self) -> float | None:
@@ -218,7 +216,4 @@ def end_event(status: Status, reader: RunReader) -> dict[str, Any]:
 def print_quietly(action: Callable[[], None]) -> None:
     """Print a last word; if nobody listens any more, that is no error of the run."""
     with suppress(OSError):
-        try:
-            action()
-        except BrokenPipeError:
-            output.close_stdout()
+        action()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.errors import LregError
+from engine.errors import LregError, printable
 from engine.results import preset_differences, run_rows
 from engine.runs import RunReader, RunStore
 from engine.settings import show as show_value
@@ -44,11 +44,11 @@ def _starting(words: tuple[str, ...]) -> Callable[[str], list[str]]:
 
 def runs(
     state: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--state",
             metavar="STATE",
-            help=f"Only runs in this state: {', '.join(STATE_NAMES)}.",
+            help=f"Only runs in this state: {', '.join(STATE_NAMES)}; may be given again.",
             autocompletion=_starting(STATE_NAMES),
         ),
     ] = None,
@@ -60,19 +60,23 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """List the runs."""
-    check_choice("--state", state, STATE_NAMES)
+    states = tuple(dict.fromkeys(state or ()))
+    for name in states:
+        check_choice("--state", name, STATE_NAMES)
     check_choice("--sort", sort, SORTS)
     store = RunStore(runs_dir)
     listed = [Listed.of(reader) for reader in store.list()]
-    listed = sorted((item for item in listed if state in (None, item.state)), key=lambda item: item.sort_value(sort))
+    listed = sorted(
+        (item for item in listed if not states or item.state in states), key=lambda item: item.sort_value(sort)
+    )
     if as_json:
         for item in listed:
             output.emit(asdict(item))
         return
-    for job in store.transfers() if state is None else ():
+    for job in () if states else store.transfers():
         if (status := job.status()).state != "finished":
             output.say(f"transfer {job.id}: {status.state}, evaluation {status.step}/{status.total}")
-    for study in store.studies() if state is None else ():
+    for study in () if states else store.studies():
         if (status := study.status()).state != "finished":
             message = f", {status.message}" if status.message else ""
             output.say(f"study {study.id}: {status.state}{message}")
@@ -81,7 +85,8 @@ def runs(
         console.print(run_table(listed, console.width))
     else:
         missing = "" if store.root.is_dir() else ": no such folder"
-        output.say(f"no runs{f' in state {state}' if state else ''} in {store.root}{missing}")
+        wanted = f" in state {' or '.join(states)}" if states else ""
+        output.say(f"no runs{wanted} in {printable(str(store.root))}{missing}")
 
 
 def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:

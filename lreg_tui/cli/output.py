@@ -96,14 +96,5 @@ def say_damaged(files: int) -> None:
 
 def complain(error: Exception) -> None:
     """An error for the user: each of its lines on a line of its own."""
-    with contextlib.suppress(OSError):
-        for line in str(error).splitlines() or [type(error).__name__]:
-            print(f"error: {present.clean(line, 2000)}", file=sys.stderr, flush=True)
-
-
-def close_stdout() -> None:
-    """Nobody reads stdout any more: let what is still printed vanish, without a complaint at exit."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+    for line in str(error).splitlines() or [type(error).__name__]:
+        print(f"error: {present.clean(line, 2000)}", file=sys.stderr, flush=True)

@@ -10,10 +10,12 @@ import typer
 
 from engine import preset as engine_preset
 from engine.errors import LregError, PresetError, Problem
+from engine.files import read_limited, write_atomic
 from engine.preset import Preset, load_preset
 from engine.settings import Setting, schema_of, show
 from lreg_tui import present
 from lreg_tui.cli import output
+from lreg_tui.cli.once import Command
 from lreg_tui.cli.options import AsJson, PresetReference, Sets, complete_preset
 
 app = typer.Typer(help="Check, show and make presets.", no_args_is_help=True, rich_markup_mode=None)
@@ -26,7 +28,7 @@ def presets(as_json: AsJson = False) -> None:
     found = {}
     for name, path in engine_preset.shipped().items():
         try:
-            found[name] = str(tomli.loads(path.read_text(encoding="utf-8")).get("description", ""))
+            found[name] = str(tomli.loads(read_limited(path).decode()).get("description", ""))
         except (OSError, ValueError):
             found[name] = "cannot be read"
     if as_json:
@@ -39,7 +41,7 @@ def presets(as_json: AsJson = False) -> None:
     output.console().print(table)
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     files: Annotated[
         list[str],
@@ -52,28 +54,29 @@ def check(
     good = True
     for file in files:
         problems: list[dict[str, str]] = []
+        more = 0
         try:
             load_preset(file, sets or ())
         except PresetError as error:
-            problems = [{"source": error.source, **vars(problem)} for problem in error.problems]
+            problems, more = [{"source": error.source, **vars(problem)} for problem in error.problems], error.more
             if not as_json:
                 output.complain(error)
         good = good and not problems
         if as_json:
-            output.emit({"preset": file, "ok": not problems, "problems": problems})
+            output.emit({"preset": file, "ok": not problems, "problems": problems, **({"more": more} if more else {})})
         elif not problems:
             print(f"{present.clean(file)}: ok")
     if not good:
         raise typer.Exit(2)
 
 
-@app.command("show")
+@app.command("show", cls=Command)
 def show_preset(preset: PresetReference, sets: Sets = None) -> None:
     """Print a preset with every key, as a run would use it."""
     print(present.clean_toml(load_preset(preset, sets or ()).dumps()), end="")
 
 
-@app.command()
+@app.command(cls=Command)
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new preset; NAME.toml is written here.")],
     source: Annotated[
@@ -92,11 +95,12 @@ def new(
     if extended.resolve() == file.resolve():
         raise PresetError([Problem("--from", show(source), "another preset than the new one")], "preset new")
     text = _child(parent, extended.stem if is_shipped else os.path.relpath(extended))
+    if os.path.lexists(file) and not force:
+        raise LregError(f"{file}: exists already (--force overwrites it)")
+    if os.path.lexists(file) and not file.is_file():
+        raise LregError(f"{file}: no ordinary file, so it is not overwritten")
     try:
-        with open(file, "w" if force else "x", encoding="utf-8") as out:
-            out.write(text)
-    except FileExistsError:
-        raise LregError(f"{file}: exists already (--force overwrites it)") from None
+        write_atomic(file.resolve(), text)
     except OSError as error:
         raise LregError(f"{file}: cannot be written: {error.strerror}") from None
     print(f"{file}: extends {present.clean(source)}; run it with: lreg run {file}")

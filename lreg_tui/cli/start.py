@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +13,13 @@ import typer
 
 from engine import worker
 from engine.control import Control
-from engine.device import pick_device
 from engine.errors import RunError
+from engine.held_run import HeldRun
 from engine.parallel import check_processes
 from engine.runs import Run, RunReader, RunStore
 from engine.status import LIVE
 from engine.transfer_job import TransferJob
+from engine.transfer_plan import Plan
 from lreg_tui import launch
 from lreg_tui.cli import output, several, study, transfer
 from lreg_tui.cli.follow import Follower, print_quietly
@@ -33,7 +35,7 @@ from lreg_tui.cli.options import (
     find_run,
     whole_number,
 )
-from lreg_tui.cli.summary import note_stopping, summarize
+from lreg_tui.cli.summary import note_deaf, note_stopping, summarize
 
 Processes = Annotated[
     str | None,
@@ -75,14 +77,14 @@ def run(
     processes = 1 if nproc is None else whole_number("--nproc", nproc, 0)
     check_processes(checked, processes)
     store = RunStore(runs_dir)
-    store.parent_of(checked)
     device = device or "auto"
-    if not detach and processes:
-        worker.check_inputs(checked.tasks, device, data_dir)
-    elif device not in ("auto", "cpu"):
-        pick_device(device)  # imports torch, which `--detach` otherwise leaves to the worker
-    created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
-    _start(created, processes=processes, detach=detach, as_json=as_json, data_dir=data_dir)
+    start = parent.path if (parent := store.parent_of(checked)) else None
+    tasks = checked.tasks if processes else ()  # without processes it is meant for other machines
+    worker.check_inputs(tasks, device, data_dir, optimizer=checked["optimizer"], start=start)
+    control = Control()
+    with control.listening() if processes == 1 and not detach else nullcontext():  # from here on there is a run to stop
+        created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
+        _start(created, processes=processes, detach=detach, as_json=as_json, data_dir=data_dir, control=control)
 
 
 def resume(
@@ -106,8 +108,6 @@ def resume(
         raise RunError(
             f"run {reader.id} is {status.state} (process {status.pid} on host {status.host}): nothing to resume"
         )
-    if device is not None:
-        pick_device(device)
     if data := reader.other_data(data_dir):
         output.say(data)
     if nproc is not None and (reader.is_transfer or reader.is_study):
@@ -116,14 +116,19 @@ def resume(
         study.resume(reader, device=device, detach=detach, as_json=as_json, data_dir=data_dir)
         return
     if reader.is_transfer:
-        transfer.do(TransferJob(reader.path), detach=detach, as_json=as_json, device=device, data_dir=data_dir)
+        held = HeldRun(job := TransferJob(reader.path), Control(), device, data_dir)
+        worker.check_inputs(Plan.from_json(reader.plan()).tasks, held.device, held.data_dir)
+        transfer.do(job, detach=detach, as_json=as_json, device=device, data_dir=data_dir)
         return
     preset = reader.preset()  # a damaged one is found before anything starts
     cores = os.cpu_count() or 1  # a stranger's run may speak of any number
     before = max(1, min(status.processes, preset["meta"]["meta_batch"], cores))
     processes = before if nproc is None else whole_number("--nproc", nproc, 1)
     check_processes(preset, processes)
-    _start(Run(reader.path), processes=processes, detach=detach, as_json=as_json, device=device, data_dir=data_dir)
+    run = Run(reader.path)
+    held = HeldRun(run, Control(), device, data_dir)
+    worker.check_inputs(preset.tasks, held.device, held.data_dir)
+    _start(run, processes=processes, detach=detach, as_json=as_json, device=device, data_dir=data_dir)
 
 
 def _start(
@@ -134,6 +139,7 @@ def _start(
     as_json: bool,
     device: str | None = None,
     data_dir: Path | None = None,
+    control: Control | None = None,
 ) -> None:
     reader = RunReader(started.path)
     if processes == 0:
@@ -149,17 +155,18 @@ def _start(
             raise typer.Exit(several.follow(child, reader, as_json))
         output.tell_started("run", reader, as_json)
         return
-    raise typer.Exit(_in_the_foreground(started, reader, as_json, device, data_dir))
+    raise typer.Exit(_in_the_foreground(started, reader, as_json, device, data_dir, control or Control()))
 
 
 def _in_the_foreground(
-    started: Run, reader: RunReader, as_json: bool, device: str | None, data_dir: Path | None
+    started: Run, reader: RunReader, as_json: bool, device: str | None, data_dir: Path | None, control: Control
 ) -> int:
     """Meta-train in this process, with the display in a thread beside it. Returns the exit code."""
     if as_json:
         output.emit({"event": "run", "id": reader.id, "path": str(reader.path)})
         output.say(f"run {reader.id}")
-    with Control().listening() as control:
+    note_deaf(control)
+    with control.listening():
         before = time.time() if reader.checkpoints() else 0.0  # what a resumed run told before is not told again
         follower = Follower(reader, as_json=as_json, since=before, notice=lambda: note_stopping(control), is_ours=True)
         follower.start()

@@ -33,6 +33,7 @@ from lreg_tui.cli.options import (
     whole_number,
 )
 from lreg_tui.cli.study_display import Display, print_plan, summarize
+from lreg_tui.cli.summary import note_deaf
 
 EXECUTORS = ("local", "slurm")
 
@@ -50,8 +51,9 @@ def study(
         str, typer.Option("--jobs", metavar="N", help="How many runs at once. Default: as many as fit.")
     ] = "0",
     devices: Annotated[
-        str, typer.Option("--devices", metavar="D,D,...", help="cpu, cuda:0,cuda:1, or auto: every GPU, else the CPU.")
-    ] = "auto",
+        list[str] | None,
+        typer.Option("--devices", metavar="D,D,...", help="cpu, cuda:0,cuda:1, or auto: every GPU, else the CPU."),
+    ] = None,
     threads: Annotated[
         str,
         typer.Option("--threads", metavar="N", help="CPU threads of each run. Default: as before, else a fair share."),
@@ -99,7 +101,7 @@ def study(
         array=slurm_array,
         setup=slurm_setup,
     )
-    schedule = Schedule(executor, at_once, devices, each, retry_failed, slurm)
+    schedule = Schedule(executor, at_once, ",".join(devices or ["auto"]), each, retry_failed, slurm)
     store = RunStore(runs_dir)
     plan = load_study(reference, sets or (), new_stamp(store))
     found, has_changed = (None, False) if new else unfinished(store, plan)
@@ -115,11 +117,11 @@ def study(
         return
     if found is not None:
         _check_free(found)
-    job = take_up(store, plan, found, schedule, data_dir)
     if found is not None:
         output.say(f"going on with {found.id} (--new begins anew)")
     elif has_changed:
         output.say(f"there is an unfinished study {plan.name} with another plan; this is a new one")
+    job = take_up(store, plan, found, schedule, data_dir)
     _do(job, detach=detach, as_json=as_json, data_dir=data_dir)
 
 
@@ -169,7 +171,9 @@ def _do(job: StudyJob, *, detach: bool, as_json: bool, data_dir: Path | None) ->
         return
     _tell_id(reader, detach=False, as_json=as_json)
     output.say(f"study {reader.id}")
-    with Control().listening() as control:
+    control = Control()
+    note_deaf(control)
+    with control.listening():
         display = Display(reader, as_json=as_json, notice=lambda: _note_stopping(control))
 
         loop = partial(study_worker.make_loop, on_look=lambda look: print_quietly(lambda: display.show(look)))

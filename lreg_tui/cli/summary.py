@@ -18,6 +18,12 @@ def note_stopping(control: Control) -> str:
     return "stopping after this truncation; Ctrl-C again aborts at once" if control.stop else ""
 
 
+def note_deaf(control: Control) -> None:
+    """Say so where Ctrl-C does not reach this process."""
+    if control.remark:
+        output.say(control.remark)
+
+
 def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False, has_failed: bool = False) -> None:
     """The last words on a run: its result, its id, and what can be done next.
 

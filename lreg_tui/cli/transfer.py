@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +11,11 @@ import typer
 
 from engine import worker
 from engine.control import Control
-from engine.device import pick_device
 from engine.reader import CHECKPOINTS
 from engine.results import rows
 from engine.runs import RunReader, RunStore
 from engine.settings import show
-from engine.transfer_job import TransferJob
+from engine.transfer_job import TransferJob, check_writable
 from engine.transfer_plan import BASELINE_NAMES, Plan
 from lreg_tui import launch, present, transfer_request
 from lreg_tui.actions import called
@@ -32,6 +32,7 @@ from lreg_tui.cli.options import (
     complete_target,
     find_one_run,
 )
+from lreg_tui.cli.summary import note_deaf
 from lreg_tui.transfer_request import TransferRequest
 
 
@@ -52,24 +53,35 @@ def transfer(
         ),
     ] = None,
     steps: Annotated[
-        str,
-        typer.Option("--steps", metavar="N", help="Inner steps. Default: as meta-trained.", show_default=False),
-    ] = "0",
-    seeds: Annotated[str, typer.Option("--seeds", metavar="N", help="Optimizees of every evaluation.")] = "5",
+        list[str] | None,
+        typer.Option(
+            "--steps",
+            metavar="N",
+            help="Inner steps. Default: as meta-trained. Several: as many as the most, measured at the others, too.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--seeds", metavar="N", help="Optimizees of every evaluation; of several numbers the largest. Default: 5."
+        ),
+    ] = None,
     marks: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             "--marks",
             metavar="N,N,...",
             help="Inner steps to measure at, beside the last. Default: of 1, 2, 5, 10, ... those in the last part.",
         ),
-    ] = "",
+    ] = None,
     radii: Annotated[
-        str, typer.Option("--radii", metavar="R,R,...", help="Sharpness radii. Default: the preset's evaluation.radii.")
-    ] = "",
+        list[str] | None,
+        typer.Option("--radii", metavar="R,R,...", help="Sharpness radii. Default: the preset's evaluation.radii."),
+    ] = None,
     scales: Annotated[
-        str, typer.Option("--scales", metavar="S,S,...", help="Factors of the frozen updates; 1 is always there.")
-    ] = "1",
+        list[str] | None,
+        typer.Option("--scales", metavar="S,S,...", help="Factors of the frozen updates; 1 is always there."),
+    ] = None,
     checkpoint: Annotated[
         str,
         typer.Option(
@@ -115,29 +127,35 @@ def transfer(
     readers = transfer_request.unique(find_one_run(text, runs_dir) for text in references)
     request = TransferRequest(
         to=tuple(to or ()),
-        steps=steps,
-        seeds=seeds,
-        marks=marks,
-        radii=radii,
-        scales=scales,
+        steps=",".join(steps or ["0"]),
+        seeds=",".join(seeds or ["5"]),
+        marks=",".join(marks or ()),
+        radii=",".join(radii or ()),
+        scales=",".join(scales or ["1"]),
         checkpoint=checkpoint,
         untrained=untrained or baselines,
         baselines=BASELINE_NAMES if baselines else tuple(baseline or ()),
         sets=tuple(sets or ()),
     )
     plan = transfer_request.plan(readers, request)
-    if not detach:
-        worker.check_inputs(plan.tasks, device or "auto", data_dir)
-    elif device not in (None, "auto", "cpu"):
-        pick_device(device)
-    job = TransferJob.start(
-        RunStore(runs_dir).root, plan, argv=sys.argv, device=device or "auto", data_dir=data_dir or None
-    )
-    do(job, detach=detach, as_json=as_json, data_dir=data_dir)
+    check_writable(plan)
+    worker.check_inputs(plan.tasks, device or "auto", data_dir)
+    control = Control()
+    with nullcontext() if detach else control.listening():  # from here on there is something to stop
+        job = TransferJob.start(
+            RunStore(runs_dir).root, plan, argv=sys.argv, device=device or "auto", data_dir=data_dir or None
+        )
+        do(job, detach=detach, as_json=as_json, data_dir=data_dir, control=control)
 
 
 def do(
-    job: TransferJob, *, detach: bool, as_json: bool, device: str | None = None, data_dir: Path | None = None
+    job: TransferJob,
+    *,
+    detach: bool,
+    as_json: bool,
+    device: str | None = None,
+    data_dir: Path | None = None,
+    control: Control | None = None,
 ) -> None:
     """Do a job, or what is left of it, here or in the background."""
     reader = RunReader(job.path)
@@ -152,7 +170,9 @@ def do(
         if as_json:
             print_quietly(lambda: output.emit(evaluation))
 
-    with Control().listening() as control:
+    control = control or Control()
+    note_deaf(control)
+    with control.listening():
         follower = Follower(reader, quiet=as_json, notice=lambda: _note_stopping(control), is_ours=True)
         follower.start()
         try:

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from engine.errors import LregError
 from engine.preset import Preset, PresetSettings
 from engine.runs import RunReader, RunStore
 from engine.settings import schema_of
+from engine.study import inputs
 from lreg_tui import launch
 from lreg_tui.present import clean, clean_block, setting
 from lreg_tui.preset_edit import typed
@@ -18,18 +18,6 @@ from lreg_tui.screens.launching import Field, LaunchingScreen
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,4})?")
 DEVICES = "auto, cpu, cuda, cuda:N, mps"
-DEVICE_LIMIT_S = 60.0
-ASK_DEVICE = """
-import sys
-sys.path[:] = sys.argv[2:]
-from engine.device import pick_device
-from engine.errors import LregError
-try:
-    pick_device(sys.argv[1])
-    print("ok")
-except LregError as error:
-    print(error)
-"""
 
 
 class LaunchScreen(LaunchingScreen[str]):
@@ -75,19 +63,10 @@ def start(preset: Preset, store: RunStore, name: str, seed: int, device: str, da
     Raises LregError with the reason. Waits for disks and processes: not for the loop.
     """
     checked = preset.with_values(name=name, seed=seed)
-    store.parent_of(checked)
-    if device not in ("auto", "cpu"):
-        check_device(device)
+    inputs.check_run(checked, device, data_dir, store.parent_of(checked))
     created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
     launch.start_detached(RunReader(created.path), data_dir=data_dir)
     return created.id
-
-
-def check_device(device: str) -> None:
-    """Raise LregError where a device is not on this machine. A child asks torch: it does not come into the console."""
-    asked = launch.output_of([sys.executable, "-c", ASK_DEVICE, device, *sys.path], DEVICE_LIMIT_S).strip()
-    if asked not in ("", "ok"):  # without an answer the run's own process will tell
-        raise LregError(asked)
 
 
 def summary(preset: Preset) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,12 +32,16 @@ def lreg(home, monkeypatch, capfd):
 
     def call(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["lreg", *arguments])
+        monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+        interrupt = signal.getsignal(signal.SIGINT)
         capfd.readouterr()
         try:
             app.main()
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        finally:
+            signal.signal(signal.SIGINT, interrupt)
         captured = capfd.readouterr()
         return Outcome(code, captured.out, captured.err)
 

@@ -72,9 +72,46 @@ def test_bad_options(lreg, home):
 def test_data_that_is_missing_is_found_before_a_run_is_made(lreg, home, monkeypatch):
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
-    outcome = lreg("run", "tiny.toml", "--set", "task.dataset=mnist", "--data-dir", "empty")
-    refused(outcome, "mnist", "LREG_DATA_DIR")
+    for detach in ((), ("--detach",)):
+        outcome = lreg("run", "tiny.toml", "--set", "task.dataset=mnist", "--data-dir", "empty", *detach)
+        refused(outcome, "mnist", "LREG_DATA_DIR")
     assert not (home / "runs").exists()
+
+
+def test_what_cannot_be_done_does_not_go_to_the_background(lreg, home):
+    assert lreg("run", "tiny.toml", "--set", "meta.epochs=0", "--set", "evaluation.final_optimizees=0").code == 0
+    before = sorted((home / "runs").iterdir())
+    refused(lreg("run", "tiny.toml", "--set", "task.classes=[1,77]", "--detach"), "task.classes", "0 to 9")
+    other = ("--set", "meta.init_from=last", "--set", "optimizer.kind=dm")
+    refused(lreg("run", "tiny.toml", *other, "--detach"), "meta.init_from", "the same [optimizer] table")
+    for checkpoint in (before[0] / "checkpoint").iterdir():
+        checkpoint.unlink()
+    refused(lreg("run", "tiny.toml", "--set", "meta.init_from=last", "--detach"), "no such checkpoint")
+    refused(lreg("transfer", "last", "--detach"), "no checkpoint")
+    assert sorted((home / "runs").iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "last", "--runs-dir", "no\nwhere\x1b[31m"),
+        ("run", "tiny.toml", "--runs-dir", "tiny.toml/\n\x1b[31m"),
+        ("show", "a\nb\x1b[31m"),
+        ("preset", "check", "a\nb\x1b[31m.toml"),
+        ("study", "a\nb\x1b[31m.toml"),
+        ("runs", "--sort", "a\nb\x1b[31m"),
+        ("export", "last", "--to", "csv", "-o", "a\nb\x1b[31m/c"),
+    ],
+)
+def test_one_line_whatever_is_in_it(lreg, home, arguments):
+    outcome = lreg(*arguments)
+    refused(outcome)
+    assert len(outcome.err.splitlines()) == 1 and "\x1b" not in outcome.err
+
+
+def test_what_is_no_option_does_no_harm_either(lreg, home):
+    outcome = lreg("runs", "--x\n\x1b[31m", "y\n\x1b[31m")
+    assert outcome.code == 2 and "\x1b" not in outcome.err and len(outcome.err.splitlines()) == 4
 
 
 def test_a_runs_folder_that_cannot_be_written(lreg, home):

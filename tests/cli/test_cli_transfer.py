@@ -292,7 +292,7 @@ def test_an_abort_speaks_of_measurements_not_of_checkpoints(lreg, run, home, mon
 def test_completion_knows_jobs_where_they_can_be_used(lreg, run, home, monkeypatch):
     from typer.testing import CliRunner
 
-    from lreg_tui.cli.app import app
+    from lreg_tui.cli.commands import app
 
     lreg("transfer", "last", *QUICK)
     (job,) = RunStore(home / "runs").transfers()

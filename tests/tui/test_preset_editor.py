@@ -367,8 +367,8 @@ def test_launching_makes_a_real_run_and_goes_back(tmp_path: Path, monkeypatch: p
             dialog.query_one("#seed", Input).value = "7"
             dialog.query_one("#device", Input).value = "cpu"
             await editor.press("enter")
-            await driving.until(editor.pilot, lambda: len(editor.app.screen_stack) == 2)
-            assert any("started" in note for note in editor.told)
+            await driving.until(editor.pilot, lambda: any("started" in note for note in editor.told))
+            assert len(editor.app.screen_stack) == 2
 
     driving.run(go())
     (reader,) = started
@@ -419,17 +419,7 @@ def test_a_run_that_has_started_waits_for_the_help_to_be_read(tmp_path: Path, mo
     driving.run(go())
 
 
-def test_a_device_that_is_not_there_is_told_before_a_run_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-
-    def answer(command: list[str], limit_s: float) -> str:
-        asked.append(command[3])
-        return "--device: cuda:7 is not on this machine; there is: cpu\n"
-
-    monkeypatch.setattr(launch, "output_of", answer)
-
+def test_a_device_that_is_not_there_is_told_before_a_run_is_made(tmp_path: Path) -> None:
     async def go() -> None:
         async with editing(tmp_path) as editor:
             await editor.press("ctrl+l")
@@ -440,7 +430,7 @@ def test_a_device_that_is_not_there_is_told_before_a_run_is_made(
             await driving.until(editor.pilot, lambda: "cuda:7 is not on this machine" in str(line.content))
 
     driving.run(go())
-    assert asked == ["cuda:7"] and not (tmp_path / "runs").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_presets_to_begin_with_are_the_shipped_ones_those_of_the_folder_and_those_of_runs(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""The commands of `lreg` are registered here, and errors become exit codes."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from engine import interrupts
+from engine.errors import LregError, printable
+from lreg_tui import __version__
+from lreg_tui.cli import (
+    bench,
+    compare,
+    control,
+    export,
+    logs,
+    look,
+    machine,
+    output,
+    plot,
+    presets,
+    start,
+    study,
+    transfer,
+)
+from lreg_tui.cli.once import Command
+
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]  # click's; typer has it under changing names
+
+
+app = typer.Typer(
+    name="lreg",
+    help="Meta-train learned optimizers that seek flat minima, and look at the runs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(cls=Command)(start.run)
+app.command(cls=Command)(start.resume)
+app.command(cls=Command)(control.stop)
+app.command(cls=Command)(control.pause)
+app.command("continue", cls=Command)(control.continue_)
+app.command(cls=Command)(look.runs)
+app.command(cls=Command)(look.show)
+app.command(cls=Command)(look.watch)
+app.command(cls=Command)(logs.logs)
+app.command(cls=Command)(transfer.transfer)
+app.command(cls=Command)(study.study)
+app.command(cls=Command)(compare.compare)
+app.command(cls=Command)(plot.plot)
+app.command(cls=Command)(export.export)
+app.command(cls=Command)(presets.presets)
+app.add_typer(presets.app, name="preset")
+app.command(cls=Command)(machine.doctor)
+app.command(cls=Command)(bench.bench)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"lreg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> int:
+    """Do what the command line says. Returns the exit code."""
+    interrupts.let_raise()
+    try:
+        code = app(standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except LregError as error:
+        output.complain(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return interrupts.CODE
+    except USAGE_ERROR as error:
+        return _tell_usage(error)
+    finally:
+        interrupts.hold()
+
+
+def _tell_usage(error: Any) -> int:
+    """How a command is used; what was typed does no harm to the terminal."""
+    said, message = io.StringIO(), error.format_message()
+    error.show(file=said)
+    is_help = error.ctx is not None and message == error.ctx.get_help()  # of a command that was given nothing
+    text = said.getvalue() if is_help else said.getvalue().replace(message, printable(message))
+    print(text, end="", file=sys.stderr, flush=True)
+    return error.exit_code

@@ -1,0 +1,82 @@
+"""Standard output that is full, closed, or read by nobody any more: one line or none, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from driving import TINY
+
+ROOT = str(Path(__file__).parent.parent.parent)
+FULL = b"error: standard output: No space left on device\n"
+CLOSED = b"error: standard output: Bad file descriptor\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("streams")
+    (folder / "tiny.toml").write_text(TINY)
+    shell(folder, "$LREG run tiny.toml 2>/dev/null >/dev/null")
+    return folder
+
+
+def shell(folder: Path, line: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("LREG_") and key != "COLUMNS"}
+    environment |= {"PYTHONPATH": ROOT, "LREG": f"{sys.executable} -m lreg_tui.cli.app", **variables}
+    return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "runs",
+        "runs --json",
+        "show last",
+        "logs last",
+        "compare last",
+        "preset show lo",
+        "--help",
+        "--version",
+        "watch last",
+    ],
+)
+def test_a_full_disk(folder, arguments):
+    done = shell(folder, f"$LREG {arguments} >/dev/full")
+    assert (done.returncode, done.stderr.count(FULL)) == (1, 1)
+    assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr
+
+
+def test_a_full_disk_of_completion_and_the_console(folder):
+    done = shell(folder, "$LREG >/dev/full", _LREG_COMPLETE="source_bash", **{"_LREG_TUI.CLI.APP_COMPLETE": ""})
+    assert b"Traceback" not in done.stderr
+    done = shell(folder, f"{sys.executable} -m lreg_tui.app --version >/dev/full")
+    assert (done.returncode, done.stderr) == (1, FULL)
+
+
+def test_a_closed_output(folder):
+    done = shell(folder, "$LREG presets >&-")
+    assert (done.returncode, done.stderr) == (1, CLOSED)
+    done = shell(folder, "$LREG runs --state failed >&- <&-")  # which prints nothing there
+    assert done.returncode == 0 and b"standard output" not in done.stderr
+
+
+def test_errors_that_nobody_can_be_told(folder):
+    for line in ("$LREG show nobody 2>/dev/full", "$LREG show nobody 2>&-", "$LREG runs --sort x 2>/dev/full"):
+        done = shell(folder, line)
+        assert (done.returncode, done.stdout, done.stderr) == (2, b"", b"")
+    assert shell(folder, "$LREG runs --state failed 2>/dev/full").returncode == 0
+
+
+@pytest.mark.parametrize("arguments", ["show last", "presets", "--help", "runs --json", "preset show lo"])
+def test_a_reader_that_has_seen_enough(folder, arguments):
+    done = shell(folder, f"$LREG {arguments} | true; exit ${{PIPESTATUS[0]}}", PYTHONUNBUFFERED="1")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_run_whose_output_is_lost_is_done_all_the_same(folder):
+    done = shell(folder, "$LREG run tiny.toml >/dev/full")
+    assert (done.returncode, done.stderr) == (1, FULL)
+    assert b"finished" in shell(folder, "$LREG show last").stdout
