@@ -75,7 +75,7 @@ def look(shares: Sequence[Share], parameters: Iterable[Tensor], *, mean_square: 
     facts = [float(bool(broken)), float(any(peaks)), 0.0]
     meshes = _meshes(parameters)
     if not meshes:
-        known = None if broken or not mean_square else _mean_square(shares)
+        known = None if broken or not mean_square or not shares else _mean_square(shares)
         return Look(broken, not facts[1], known)
     if mean_square and not broken:
         facts[2] = sum(_sum_of_squares(share) for share in held if not is_distributed(share.parameter))

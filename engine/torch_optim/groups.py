@@ -48,18 +48,16 @@ def factors(group: Mapping[str, Any]) -> tuple[float, float]:
             raise ValueError(f"unknown key {_shown(key)} in a parameter group ({hint})")
     lr, decay, scale = (_value(group, name) for name in VALUES)
     if not math.isfinite(lr * scale) or not math.isfinite(lr * decay):
-        raise ValueError(f"lr times scale, and lr times weight_decay, must be finite, found {lr:g}, {scale:g}, {decay:g}")
+        raise ValueError(f"lr * scale and lr * weight_decay must be finite, found lr {lr:g}, {scale:g} and {decay:g}")
     return lr * scale, lr * decay
 
 
 def checked(group: dict[str, Any], record: str) -> None:
     """Refuse a new group with unknown keys or values; its NumPy numbers become Python's."""
     if unknown := sorted(map(str, group.keys() - _TORCHS - _SCHEDULERS - {RECORD, *VALUES})):
+        problem = f"unknown key {_shown(unknown[0])} in a parameter group; allowed: {', '.join(('params', *VALUES))}"
         hint = _meant(unknown[0], cutoff=0.6)
-        allowed = ", ".join(("params", *VALUES))
-        raise ValueError(
-            f"unknown key {_shown(unknown[0])} in a parameter group; allowed: {allowed}" + (f" ({hint})" if hint else "")
-        )
+        raise ValueError(f"{problem} ({hint})" if hint else problem)
     if group.get(RECORD, record) != record:
         raise ValueError(f"{RECORD} of a parameter group must be left to the optimizer")
     for name in VALUES:

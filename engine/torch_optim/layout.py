@@ -1,8 +1,8 @@
 """How a parameter and its optimizer state lie in memory.
 
-A parameter is taken as a row of real numbers in the order of its memory, of its local shard where it is a DTensor. The
-state of name s has the parameter's shape and one more dimension where a coordinate has K numbers: [*shape, K]. In memory
-these are K rows, each in the parameter's order: what the kernels read.
+A parameter is taken as a row of real numbers in the order of its memory; where it is a DTensor, its local shard is. A
+part of the state has the parameter's shape and one more dimension where a coordinate has K numbers: [*shape, K]. In
+memory these are K rows, each in the parameter's order: what the kernels read.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Row:
     def in_order(self, tensor: Tensor) -> Tensor:
         """A tensor of the same shape as a row in this order, copied only if it lies in another."""
         if not _same_strides(tensor.shape, tensor.stride(), self.strides) or tensor.is_neg():
-            tensor = torch.empty_strided(self.shape, self.strides, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+            ordered = torch.empty_strided(self.shape, self.strides, dtype=tensor.dtype, device=tensor.device)
+            tensor = ordered.copy_(tensor)
         return tensor.as_strided((tensor.numel(),), (1,))
 
     def empty_state(self, tail: Sequence[int], dtype: torch.dtype) -> Tensor:

@@ -23,6 +23,8 @@ def checked(
 
     Raises ValueError, one line, for the state of another optimizer, network or model.
     """
+    if not isinstance(given.get("state"), Mapping) or not isinstance(given.get("param_groups"), Sequence):
+        raise ValueError("this is no state_dict of an optimizer: it has no state, or no param_groups")
     saved = [dict(group) for group in given["param_groups"]]
     if [len(group["params"]) for group in saved] != [len(group["params"]) for group in present]:
         raise ValueError("the optimizer state does not fit: its parameter groups are others in number or size")
@@ -72,9 +74,13 @@ def _bare(name: object) -> str:
 
 def _of_old_form(state: Mapping[Any, Any], keys: Sequence[Any], parameters: Sequence[Tensor], tails: Tails) -> Any:
     """State as it once was, all of it under the first parameter, [P, ...], shared out."""
-    held = state.get(keys[0]) if keys else None
+    held: Any = state.get(keys[0]) if keys else None
     sizes = [shape_of(parameter).numel() for parameter in parameters]
-    whole = held and held.keys() == tails.keys() and all(isinstance(part, Tensor) for part in held.values())
+    whole = (
+        isinstance(held, Mapping)
+        and held.keys() == tails.keys()
+        and all(isinstance(part, Tensor) for part in held.values())
+    )
     if not whole or any(held[name].shape != (sum(sizes), *tail) for name, tail in tails.items() if tail is not None):
         return state
     shared: dict[Any, dict[str, Tensor]] = {key: {} for key in keys}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable
@@ -23,11 +24,13 @@ Nonfinite = Literal["skip", "raise"]
 
 
 class LearnedOptimizer(torch.optim.Optimizer):
-    """Trains parameters with a frozen learned optimizer: theta <- theta - lr weight_decay theta + lr scale u(theta, grad).
+    """Trains parameters with a frozen learned optimizer.
+
+    theta <- theta - lr * weight_decay * theta + lr * scale * u(theta, gradient)
 
     A group has a learning rate `lr` (1: the updates as they were meta-trained; schedulers of torch move it),
-    `weight_decay` (decoupled, as AdamW's; the update is that of the parameters before the decay) and `scale`, a constant
-    factor of the updates. They are checked at every step.
+    `weight_decay` (decoupled, as AdamW's; the update u is that of the parameters before they decay) and `scale`, a
+    constant factor of the updates. They are checked at every step.
 
     Parameters without a gradient are left alone, and so is their state: passing them or not makes no difference. All
     others are one vector, as in meta-training: `simple` divides by the root mean square of all their gradients, and
@@ -70,16 +73,17 @@ class LearnedOptimizer(torch.optim.Optimizer):
         self.nonfinite: Nonfinite = nonfinite
         self.skipped_steps = 0
         self._rule = rule
+        self._phi_given = phi
         self._phi = {name: tensor.detach() for name, tensor in phi.items()}
         self._phis: dict[tuple[torch.device, torch.dtype], Phi] = {}
         self._tails = tails(rule)
         self._record = _record(rule, self._phi)
         values = {"lr": lr, "weight_decay": weight_decay, "scale": scale}
         groups.checked(values, self._record)
-        super().__init__(params, {**values, groups.RECORD: self._record})  # type: ignore[arg-type]
+        super().__init__(params, {**values, groups.RECORD: self._record})
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("nonfinite", "skipped_steps", "_rule", "_phi", "_tails", "_record")
+        own = ("nonfinite", "skipped_steps", "_rule", "_phi", "_phi_given", "_tails", "_record")
         return {**super().__getstate__(), **{name: self.__dict__[name] for name in own}, "_phis": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -91,6 +95,9 @@ class LearnedOptimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in torch, at any time: new coordinates start with fresh state."""
         if isinstance(param_group, dict) and "params" in param_group:
+            for name, value in (("rule", self._rule), ("phi", self._phi_given)):
+                if param_group.get(name) is value:  # ZeroRedundancyOptimizer notes the arguments in every group
+                    del param_group[name]
             groups.checked(param_group, self._record)
             given = param_group["params"]
             if not isinstance(given, (Tensor, set)):
@@ -111,19 +118,21 @@ class LearnedOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._take_step()
+        if problem := self._take_step():
+            advice = "such steps are counted in skipped_steps; nonfinite='raise' raises an error"
+            warnings.warn(f"{problem}: the step is left out ({advice})", RuntimeWarning, stacklevel=3)
         return loss
 
     @torch._disable_dynamo
     @torch.no_grad()
-    def _take_step(self) -> None:
+    def _take_step(self) -> str:
+        """Returns what to warn of."""
         self._check_whole()
         shares = self._shares()
         wanted = self._rule.trusted_scope == "mean_square"
         seen = look(shares, (p for _, p, _ in self._labelled()), mean_square=wanted)
         if seen.broken:
-            self._pass_over(seen.broken)
-            return
+            return self._pass_over(seen.broken)
         rest = seen.zero and not any(share.factor or self.state.get(share.parameter) for share in shares)
         self._bring_state(shares)
         if not rest:  # so torch.distributed.checkpoint asks for state before the first step: it is made, nothing moves
@@ -131,6 +140,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
             for share in shares:
                 if share.row.home is not None:
                     share.row.home.copy_(share.row.flat.view(share.row.shape))
+        return ""
 
     def _shares(self) -> list[Share]:
         """The parameters that have gradients, each once."""
@@ -147,14 +157,13 @@ class LearnedOptimizer(torch.optim.Optimizer):
             shares[parameter] = Share(parameter, label, row, local_gradient(parameter, row), *values[place])
         return list(shares.values())
 
-    def _pass_over(self, label: str) -> None:
+    def _pass_over(self, label: str) -> str:
+        """Leave out a step. Returns what to warn of: the first time only."""
         problem = f"the gradient of {label} is not finite"
         if self.nonfinite == "raise":
             raise RuntimeError(f"{problem}; nothing was changed")
-        if not self.skipped_steps:
-            advice = "such steps are counted in skipped_steps; nonfinite='raise' raises an error"
-            warnings.warn(f"{problem}: the step is left out ({advice})", RuntimeWarning, stacklevel=5)
         self.skipped_steps += 1
+        return problem if self.skipped_steps == 1 else ""
 
     def _bring_state(self, shares: list[Share]) -> None:
         """State for all, checked for all before it is changed for one."""
@@ -192,7 +201,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
         return self._phis[device, dtype]
 
     def state_dict(self) -> dict[str, Any]:
-        """As in torch: the state is the optimizer's own, not a copy. Raises RuntimeError where a group was taken away."""
+        """As in torch: the state is the optimizer's own, no copy. Raises RuntimeError where a group was taken away."""
         self._check_whole()
         return super().state_dict()
 
@@ -235,8 +244,12 @@ class LearnedOptimizer(torch.optim.Optimizer):
 
 
 def _record(rule: Rule, phi: Phi) -> str:
-    """What the learned optimizer is known by in a state: its kind, and a digest of its settings and meta-parameters."""
-    digest = hashlib.sha256(repr(rule).encode())
+    """What the learned optimizer is known by in a state: its kind, a digest of its settings and meta-parameters."""
+    chosen = {item.name: getattr(rule, item.name) for item in dataclasses.fields(rule)}
+    usual = {item.name: item.default for item in dataclasses.fields(rule)}  # left out: there may be new ones one day
+    digest = hashlib.sha256(
+        repr(sorted((name, value) for name, value in chosen.items() if value != usual[name])).encode()
+    )
     for name in sorted(phi):
         values = local(phi[name]).to("cpu", torch.float64).contiguous()
         digest.update(f"{name}{list(values.shape)}".encode() + values.numpy().tobytes())

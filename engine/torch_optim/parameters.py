@@ -6,6 +6,7 @@ import sys
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from engine.learned_optimizers.base import LearnedOptimizer
 from engine.torch_optim.layout import is_distributed
@@ -15,6 +16,8 @@ _ZERO = "torch.distributed.optim.zero_redundancy_optimizer"
 
 def check_parameter(parameter: Tensor, label: str, rule: LearnedOptimizer) -> None:
     """Raise TypeError, one line, for a tensor whose numbers cannot be reached, ValueError for a shard of FSDP1."""
+    if is_lazy(parameter):
+        return  # it has no numbers yet, and gets no gradient before it has some
     _check_kind(parameter, label)
     if is_distributed(parameter) and any(placement.is_partial() for placement in parameter.placements):  # type: ignore[attr-defined]
         raise TypeError(f"{label} is a DTensor of partial sums; a learned optimizer takes sharded or replicated ones")
@@ -29,7 +32,8 @@ def check_gradient(parameter: Tensor, label: str) -> None:
     assert grad is not None
     what = f"the gradient of {label}"
     if grad.layout != torch.strided:
-        raise TypeError(f"{what} is {str(grad.layout).removeprefix('torch.')}; a learned optimizer takes dense gradients")
+        layout = str(grad.layout).removeprefix("torch.")
+        raise TypeError(f"{what} is {layout}; a learned optimizer takes dense gradients")
     _check_kind(grad, what)
     if is_distributed(grad) != is_distributed(parameter):
         raise TypeError(f"{what} is a {type(grad).__name__}, the parameter a {type(parameter).__name__}")
@@ -42,7 +46,8 @@ def check_caller(rule: LearnedOptimizer) -> None:
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_globals.get("__name__") == _ZERO:
-            raise ValueError(f"ZeroRedundancyOptimizer hands out the parameters, {_whole(rule)}; take fully_shard (FSDP2)")
+            problem = f"ZeroRedundancyOptimizer hands out the parameters, {_whole(rule)}"
+            raise ValueError(f"{problem}; take fully_shard (FSDP2)")
         frame = frame.f_back  # type: ignore[assignment]
 
 
@@ -61,4 +66,6 @@ def _check_kind(tensor: Tensor, what: str) -> None:
         found = "nested" if tensor.is_nested else "quantized" if tensor.is_quantized else found
         raise TypeError(f"{what} is a {found} tensor; a learned optimizer takes dense tensors and DTensors of such")
     if tensor.is_conj() or tensor.is_neg():
-        raise TypeError(f"{what} is a conjugate or negated view; give it memory of its own by resolve_conj, resolve_neg")
+        raise TypeError(
+            f"{what} is a conjugate or negated view; resolve_conj or resolve_neg gives it numbers of its own"
+        )

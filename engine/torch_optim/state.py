@@ -76,6 +76,8 @@ def adopted(loaded: Loaded, tails: Tails, parameter: Tensor) -> State:
 
 def misfit(state: Mapping[str, Any], tails: Tails, parameter: Tensor) -> str:
     """Why a state is not that of a parameter; empty if it is."""
+    if not isinstance(state, Mapping):
+        return f"it is no table but {type(state).__name__}"
     if state.keys() != tails.keys():
         return f"it holds {', '.join(sorted(map(str, state)))[:100]}, should be {', '.join(sorted(tails))[:100]}"
     for name, tail in tails.items():
