@@ -1,4 +1,4 @@
-"""What users hand to the learned optimizer: groups and their values, parameters of every kind, gradients of every kind."""
+"""What users hand to the learned optimizer: groups and their values, parameters and gradients of every kind."""
 
 from __future__ import annotations
 
