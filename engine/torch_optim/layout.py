@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -38,6 +38,8 @@ def is_distributed(tensor: object) -> bool:
 
 def local(tensor: Tensor) -> Tensor:
     """This process's part, without any class of its own; complex numbers as two real ones each."""
+    if type(tensor) is Tensor and not tensor.requires_grad and not tensor.is_complex():
+        return tensor  # most often; the rest takes time for every part of every state
     part: Any = tensor.detach()
     part = part.to_local() if is_distributed(part) else part
     if type(part) is not Tensor:
@@ -64,6 +66,9 @@ class Row:
     shape: torch.Size
     strides: tuple[int, ...]  # that lead from the shape to places in the row
     home: Tensor | None  # where a copy has to be brought back to
+    state_strides: dict[tuple[int, ...], tuple[int, ...]] = field(
+        default_factory=dict
+    )  # by tail, once they are asked for
 
     @classmethod
     def of(cls, parameter: Tensor) -> Row:
@@ -87,9 +92,10 @@ class Row:
 
     def fits(self, state: Tensor, dtype: torch.dtype) -> bool:
         """Whether a part of the state, of the right shape, lies as `empty_state` would."""
+        if state.dtype != dtype or state.device != self.flat.device:
+            return False
         strides = self._state_strides(state.shape[len(self.shape) :])
-        placed = state.dtype == dtype and state.device == self.flat.device
-        return placed and _same_strides(state.shape, state.stride(), strides)
+        return state.stride() == strides or _same_strides(state.shape, state.stride(), strides)
 
     def rows(self, state: Tensor) -> Tensor:
         """A part of the state that fits as rows [K, n], or [n] where a coordinate has one number without dimension."""
@@ -97,8 +103,11 @@ class Row:
         return state.as_strided((math.prod(tail), size), (size, 1)) if tail else state.as_strided((size,), (1,))
 
     def _state_strides(self, tail: Sequence[int]) -> tuple[int, ...]:
-        size = self.flat.numel()
-        return (*self.strides, *(size * math.prod(tail[place + 1 :]) for place in range(len(tail))))
+        tail = tuple(tail)
+        if tail not in self.state_strides:
+            inner = (self.flat.numel() * math.prod(tail[place + 1 :]) for place in range(len(tail)))
+            self.state_strides[tail] = (*self.strides, *inner)
+        return self.state_strides[tail]
 
 
 def is_dense(tensor: Tensor) -> bool:

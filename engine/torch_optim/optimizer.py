@@ -77,13 +77,14 @@ class LearnedOptimizer(torch.optim.Optimizer):
         self._phi = {name: tensor.detach() for name, tensor in phi.items()}
         self._phis: dict[tuple[torch.device, torch.dtype], Phi] = {}
         self._tails = tails(rule)
+        self._scope = rule.trusted_scope
         self._record = _record(rule, self._phi)
         values = {"lr": lr, "weight_decay": weight_decay, "scale": scale}
         groups.checked(values, self._record)
         super().__init__(params, {**values, groups.RECORD: self._record})
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("nonfinite", "skipped_steps", "_rule", "_phi", "_phi_given", "_tails", "_record")
+        own = ("nonfinite", "skipped_steps", "_rule", "_phi", "_phi_given", "_tails", "_scope", "_record")
         return {**super().__getstate__(), **{name: self.__dict__[name] for name in own}, "_phis": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -129,7 +130,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
         """Returns what to warn of."""
         self._check_whole()
         shares = self._shares()
-        wanted = self._rule.trusted_scope == "mean_square"
+        wanted = self._scope == "mean_square"
         seen = look(shares, (p for _, p, _ in self._labelled()), mean_square=wanted)
         if seen.broken:
             return self._pass_over(seen.broken)
@@ -181,7 +182,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
     def _move(self, shares: list[Share], seen: Look) -> None:
         """One step of all, block by block."""
         moved: dict[Tensor, dict[str, Tensor]] = {}
-        size = None if self._rule.trusted_scope == "all" else block_size
+        size = None if self._scope == "all" else block_size
         for block in blocks.of(self._rule, shares, self.state, self._tails, size):
             phi = self._phi_on(block.device, block.dtype)
             square = None if seen.mean_square is None else blocks.as_mean(seen.mean_square, block)

@@ -58,7 +58,7 @@ def _whole(rule: LearnedOptimizer) -> str:
 def _check_kind(tensor: Tensor, what: str) -> None:
     """Raise TypeError unless it is plain memory, or a DTensor of plain memory."""
     if is_distributed(tensor):
-        tensor = tensor._local_tensor  # type: ignore[attr-defined]
+        tensor = tensor.detach().to_local()  # type: ignore[attr-defined]
     kind = type(tensor)
     dispatches = getattr(kind, "__torch_dispatch__", None) is not getattr(Tensor, "__torch_dispatch__", None)
     if dispatches or tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
