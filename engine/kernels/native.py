@@ -87,7 +87,7 @@ class NativeNetwork:
         self._run(function, parts, *sizes, packed)
 
     def forward(self, features: Tensor, before: Tensor, after: Tensor, update: Tensor) -> None:
-        """One step: features [N, F] and the packed state `before` to `after` and `update`, [N]."""
+        """One step: features [N, F] and the packed state `before` to `after`, or in place, and `update`, [N]."""
         self.call("forward", features, before, after, update)
 
     def advance(self, features: Tensor, pieces: Sequence[Sequence[Tensor]], update: Tensor) -> None:
