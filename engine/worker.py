@@ -201,8 +201,14 @@ def train(
     pick_device(device, "device")
     check_inputs(preset.tasks, device, Path(data_dir) if data_dir is not None else None)
     run = RunStore(runs_dir).create(preset, argv=["engine.train"], device=device, data_dir=data_dir)
-    with Control().listening() as control:
-        state = work(run, data_dir=data_dir, control=control)
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        with Control().listening() as control:
+            state = work(run, data_dir=data_dir, control=control)
+    finally:
+        torch.set_num_threads(threads)  # a preset may have its own number, which is not the caller's
     if state == "stopped":
         raise KeyboardInterrupt(f"run {run.id} was stopped; `lreg resume {run.id}` goes on")
     return RunReader(run.path)

@@ -80,7 +80,7 @@ class TestLimits:
 class TestPieces:
     def test_names_are_read_back(self):
         assert [works.piece(piece.name) for piece in works.everything()] == works.everything()
-        assert len(works.everything()) == 4 * 3 * 3 * 3
+        assert len(works.everything()) == 4 * 3 * 3 * 3 + 3 * 3
         assert set(works.usual(on_gpu=False)) < set(works.usual(on_gpu=True)) < set(works.everything())
 
     @pytest.mark.parametrize(
@@ -92,6 +92,7 @@ class TestPieces:
             ("frozen/dm/cnn/1", ("mlp, conv3, resnet18",)),
             ("frozen/dm/mlp/0", ("1 to 4096",)),
             ("frozen/dm/mlp/\u0661", ("1 to 4096",)),
+            ("step/dm/mlp/2", ("meta-batch 1",)),
             ("\x1b[2J", ("allowed",)),
         ],
     )
@@ -112,6 +113,21 @@ class TestMeasure:
         assert line["ratio_to_eager"] == pytest.approx(line["eager_ms_per_inner_step"] / line["ms_per_inner_step"])
         assert line["coordinate_steps_per_s"] == pytest.approx(15910 * line["inner_steps_per_s"])
         assert 0 < line["share_of_limit"] < 1 and line["compile_s"] >= 0
+
+    @pytest.mark.parametrize("optimizer", works.OPTIMIZERS)
+    def test_a_step_in_users_code_stands_beside_adams(self, optimizer):
+        line = Bench(CPU, FAST, quick=True).measure(works.piece(f"step/{optimizer}/mlp/1"))
+        usual = Bench(CPU, FAST, quick=True).measure(works.piece("frozen/simple/mlp/1"))
+        assert line.keys() - {"rounds"} >= usual.keys() - {"rounds", "optimizee_share"}
+        assert line["work"] == "step" and line["coordinates"] == 15910
+        assert line["ratio_to_adam"] == pytest.approx(line["ms_per_inner_step"] / line["adam_ms_per_inner_step"])
+        assert line["max_error"] <= line["error_bound"] and line["max_error_float32"] <= line["error_bound_float32"]
+        assert line["state_bytes_per_parameter"] == {"simple": 80, "dm": 320, "rnnprop": 328}[optimizer]
+
+    def test_wrong_numbers_of_a_step_are_found(self, monkeypatch):
+        monkeypatch.setattr("engine.torch_optim.gradients.LARGEST", {torch.float32: 0.1, torch.float64: 0.1})
+        line = Bench(CPU, FAST, quick=True).measure(works.piece("step/rnnprop/mlp/1"))
+        assert line["max_error"] > 1e-3
 
     def test_the_references_time_counts_once_for_every_optimizee(self, monkeypatch):
         """Every truncation takes a second by this clock, ours of three optimizees and the reference's of one."""

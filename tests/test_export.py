@@ -86,6 +86,24 @@ def test_load_optimizer_takes_an_export_with_its_scale(run, tmp_path):
     assert scales == {1.0: 1.5, 2.0: 3.0, "best": 1.5}
 
 
+@pytest.mark.parametrize("asked", ["last", "initial", "nonsense"])
+def test_an_export_holds_one_checkpoint(run, tmp_path, asked):
+    path = tmp_path / "optimizer.safetensors"
+    export_optimizer(run, path)
+    load_optimizer(path, nn.Linear(2, 2).parameters(), checkpoint="best")
+    with pytest.raises(RunError, match=f"checkpoint 'best' alone, found '{asked}'"):
+        load_optimizer(path, nn.Linear(2, 2).parameters(), checkpoint=asked)
+
+
+@pytest.mark.parametrize("scale", [True, "bset", 0, None])
+def test_a_scale_that_is_none_is_refused_also_for_an_export(run, tmp_path, scale):
+    path = tmp_path / "optimizer.safetensors"
+    export_optimizer(run, path, scale=1.5)
+    for source in (run, path):
+        with pytest.raises(ValueError, match="scale must be a positive number"):
+            load_optimizer(source, nn.Linear(2, 2).parameters(), scale=scale)
+
+
 def test_an_export_is_the_same_file_every_time(run, tmp_path):
     export_optimizer(run, tmp_path / "a")
     export_optimizer(run, tmp_path / "b")

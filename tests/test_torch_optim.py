@@ -130,30 +130,6 @@ def test_scalars_empty_tensors_and_half_precision_are_parameters_too():
     assert parameters[0] != 1.0 and parameters[2].dtype == torch.bfloat16 and (parameters[2] != 1.0).all()
 
 
-def test_learning_rate_schedulers_of_torch_leave_a_learned_optimizer_be():
-    rule, phi = make()
-    optimizer = LearnedOptimizer([nn.Parameter(torch.ones(2))], rule, phi)
-    assert "lr" not in optimizer.param_groups[0]
-
-
-@pytest.mark.parametrize("scale", [0.0, -1.0, float("inf"), float("nan")])
-def test_a_bad_scale_is_refused(scale):
-    rule, phi = make()
-    with pytest.raises(ValueError, match="scale must be a positive number"):
-        LearnedOptimizer([nn.Parameter(torch.ones(2))], rule, phi, scale=scale)
-
-
-def test_no_group_joins_after_the_first_step():
-    rule, phi = make()
-    parameter = nn.Parameter(torch.ones(2))
-    optimizer = LearnedOptimizer([parameter], rule, phi)
-    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(3))], "scale": 2.0})
-    parameter.grad = torch.ones(2)
-    optimizer.step()
-    with pytest.raises(RuntimeError, match="no new parameters"):
-        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))]})
-
-
 def test_an_unknown_run_is_a_clear_error(tmp_path, monkeypatch):
     import engine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,12 +25,17 @@ def agreement(piece: Piece, device: torch.device) -> dict[str, Any]:
     bound of that precision. Of meta-training the meta-gradient is compared; of a frozen optimizer, how far it took the
     optimizees.
     """
+    return agreement_of(lambda dtype: _error(piece, device, dtype), device)
+
+
+def agreement_of(error: Callable[[torch.dtype], float], device: torch.device) -> dict[str, Any]:
+    """The same of an error that can be measured in a precision."""
     dtype = torch.float64
     if device.type == "mps" or kernels.describe(device, torch.float64) != kernels.describe(device):
         dtype = torch.float32
-    timed = _error(piece, device, torch.float32)
+    timed = error(torch.float32)
     return {
-        "max_error": timed if dtype == torch.float32 else _error(piece, device, dtype),
+        "max_error": timed if dtype == torch.float32 else error(dtype),
         "error_bound": BOUNDS[dtype],
         "checked_in": str(dtype).removeprefix("torch."),
         "max_error_float32": timed,
@@ -48,7 +54,7 @@ def largest_error(place: Scene) -> float:
     if place.piece.work == "frozen":
         start, found = place.carry.theta, runs.frozen(place)
         there = torch.stack([reference.frozen(place, index) for index in range(place.piece.meta_batch)])
-        return _relative(found - start, there - start)
+        return relative(found - start, there - start)
     starts = place.ascent_starts() if place.objective.update else None
     gradients = []
     for index in range(place.piece.meta_batch):
@@ -56,7 +62,7 @@ def largest_error(place: Scene) -> float:
         gradients.append(reference.meta_gradient(place, index, own)[0])
     ours = runs.meta_gradient(place)
     means = {name: torch.stack([gradient[name] for gradient in gradients]).mean(0) for name in gradients[0]}
-    return largest([_relative(ours[name], means[name]) for name in means])
+    return largest([relative(ours[name], means[name]) for name in means])
 
 
 def largest(errors: list[float]) -> float:
@@ -64,6 +70,7 @@ def largest(errors: list[float]) -> float:
     return float(torch.tensor(errors, dtype=torch.float64).max())
 
 
-def _relative(found: Tensor, wanted: Tensor) -> float:
+def relative(found: Tensor, wanted: Tensor) -> float:
+    """The largest difference, as a share of the largest number wanted."""
     difference, scale = (found - wanted).abs().max(), wanted.abs().max()
     return float(difference / scale) if scale > 0 else float(difference)

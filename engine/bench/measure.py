@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from engine import kernels
-from engine.bench import check, needs
+from engine.bench import check, needs, step
 from engine.bench.limits import Limits, least_seconds, timed
 from engine.bench.memory import peak_bytes
 from engine.bench.runs import run, run_eager
 from engine.bench.scene import RandomTask, Scene, scene
-from engine.bench.works import Piece
+from engine.bench.works import STEP, Piece
 
 BUDGET_S = 8.0  # for the measurements of a piece of work, after the warm-up
 MOST_ROUNDS, FEWEST_ROUNDS = 15, 2
@@ -36,6 +36,11 @@ class Bench:
     def measure(self, piece: Piece) -> dict[str, Any]:
         """The figures of a piece of work, or its name and, under "skipped", why it is left out."""
         facts = {**piece.facts, "device": str(self.device)}
+        if piece.work == STEP:
+            return {
+                **facts,
+                **step.measured(piece, RandomTask(piece.optimizee, device=self.device), self.limits, quick=self.quick),
+            }
         begin = time.perf_counter()
         way = kernels.describe(self.device)  # compiles what has not been compiled on this machine
         compile_s = time.perf_counter() - begin

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from engine.errors import LregError, printable, shortened
 from engine.settings import did_you_mean
 
-WORKS = ("meta-train", "meta-train-smooth", "meta-train-sam", "frozen")
+WORKS = ("meta-train", "meta-train-smooth", "meta-train-sam", "frozen")  # truncations
+STEP = "step"  # one of engine.LearnedOptimizer on a model's parameters, gradients given
 OPTIMIZERS = ("dm", "rnnprop", "simple")
 OPTIMIZEES = ("mlp", "conv3", "resnet18")
 META_BATCHES = (1, 8, 64)
@@ -21,7 +22,7 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Piece:
-    """One piece of work: a truncation of 20 inner steps, batch 128, float32."""
+    """One piece of work: a truncation of 20 inner steps, batch 128, float32; or one step of a user's optimizer."""
 
     work: str
     optimizer: str
@@ -45,13 +46,15 @@ def piece(text: str) -> Piece:
     if len(words) != 4:
         raise _refused(text, "WORK/OPTIMIZER/OPTIMIZEE/B, such as meta-train/dm/mlp/1", "")
     for what, word, allowed in zip(
-        ("the work", "the optimizer", "the optimizee"), words, (WORKS, OPTIMIZERS, OPTIMIZEES), strict=False
+        ("the work", "the optimizer", "the optimizee"), words, ((*WORKS, STEP), OPTIMIZERS, OPTIMIZEES), strict=False
     ):
         if word not in allowed:
             raise _refused(word, f"{what} is one of {', '.join(allowed)}", did_you_mean(word, allowed))
     number = words[3]
     if not re.fullmatch(r"[0-9]{1,9}", number, re.ASCII) or not 1 <= int(number) <= LARGEST_META_BATCH:
         raise _refused(number, f"the meta-batch is a whole number from 1 to {LARGEST_META_BATCH}", "")
+    if words[0] == STEP and int(number) != 1:
+        raise _refused(text, f"{STEP} has the meta-batch 1", "")
     return Piece(words[0], words[1], words[2], int(number))
 
 
@@ -62,13 +65,14 @@ def _refused(found: str, allowed: str, hint: str) -> LregError:
 
 def everything() -> list[Piece]:
     """Every work with every optimizer, optimizee and meta-batch."""
-    return [
+    truncations = [
         Piece(work, optimizer, optimizee, meta_batch)
         for optimizee in OPTIMIZEES
         for meta_batch in META_BATCHES
         for work in WORKS
         for optimizer in OPTIMIZERS
     ]
+    return truncations + [Piece(STEP, optimizer, optimizee, 1) for optimizee in OPTIMIZEES for optimizer in OPTIMIZERS]
 
 
 def usual(on_gpu: bool) -> list[Piece]:
@@ -82,6 +86,8 @@ def usual(on_gpu: bool) -> list[Piece]:
         "meta-train/dm/conv3/1",
         "meta-train/dm/mlp/8",
         "frozen/dm/mlp/8",
+        f"{STEP}/dm/conv3/1",
+        f"{STEP}/simple/resnet18/1",
     ]
     if on_gpu:
         names += ["meta-train/dm/mlp/64", "meta-train-smooth/dm/mlp/64", "meta-train/rnnprop/conv3/64"]

@@ -44,13 +44,14 @@ def export_optimizer(
     Equal runs give equal files. Raises RunError where there is no such checkpoint, LregError where the file is there
     already or cannot be written, ValueError for a scale that is not positive and finite.
     """
-    if not (0 < scale < math.inf):
-        raise ValueError(f"scale must be a positive number, found {scale!r}")
     check_target(Path(path), force=force)
     import safetensors.torch
 
     from engine.provenance import describe
     from engine.torch_optim import load_rule
+    from engine.torch_optim.groups import number
+
+    scale = number("scale", scale)
 
     _, phi = load_rule(run, checkpoint)
     preset = run.preset()
@@ -58,7 +59,7 @@ def export_optimizer(
         "optimizer": preset["optimizer"],
         "preset": preset.dumps(),
         "checkpoint": checkpoint,
-        "scale": float(scale),
+        "scale": scale,
         "run": run.id,
         "lreg_version": describe()["versions"]["lreg"] or "",
     }

@@ -58,12 +58,18 @@ def steps(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tens
 
 
 def _goes_native(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> bool:
-    way, network = chosen(), optimizer.trusted_network
-    if way not in ("auto", "native") or network is None or not supports(network, theta.device, theta.dtype):
-        return False
-    tensors = (*phi.values(), *(state[name] for name in network.units))
+    network = optimizer.trusted_network
+    tensors = (*phi.values(), *(state[name] for name in (network.units if network else ())))
     if any(tensor.dtype != theta.dtype or tensor.device != theta.device for tensor in tensors):
         return False  # plain PyTorch says what is wrong with that
+    return goes_native(optimizer, theta.device, theta.dtype)
+
+
+def goes_native(optimizer: LearnedOptimizer, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the CPU kernels take the network's steps. Raises LregError where LREG_KERNELS asks for them in vain."""
+    way, network = chosen(), optimizer.trusted_network
+    if way not in ("auto", "native") or not supports(network, device, dtype):
+        return False
     if (problem := native_problem()) and way == "native":
         raise LregError(f"LREG_KERNELS=native: {problem}")
     return not problem

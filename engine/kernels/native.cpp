@@ -8,6 +8,8 @@
 //   state    [tiles][rows][LANES]    hidden units h, then cells c, layer by layer: a row is one unit of LANES coordinates
 //   features [steps][N][F], update [steps][N]    as PyTorch has them
 //
+// `advance` alone takes state and features as rows of all coordinates, [rows][N], and copies them to tiles in cache.
+//
 // Gates are never written to memory in the forward pass. The backward pass computes them anew from the state at the
 // segment's start and the features, in cache.
 #include <cstdint>
@@ -534,35 +536,108 @@ template <typename T> LREG_INLINE void scatter(const T* rows, int64_t first, int
     for (int lane = 0; lane < there; ++lane) to[(first + lane) * features + f] = rows[f * L + lane];
 }
 
+// What a thread needs to take a tile forward.
+template <typename T> struct Scratch {
+  Buffer<T> in, entered, sums, raw;
+  explicit Scratch(const Shape& s)
+      : in(s.features * Simd<T>::LANES), entered(s.hidden * Simd<T>::LANES),
+        sums(gates_of(s) * s.hidden * Simd<T>::LANES), raw(3 * Simd<T>::LANES) {}
+};
+
+// One step of a tile from the features in `scratch.in`: state, rows of LANES, to next, which may be the same memory: a
+// layer's state is read before it is written. Returns the update, LANES numbers.
+template <typename T>
+LREG_INLINE const T* forward_tile(const Shape& s, T scale, const Packed<T>& p, Scratch<T>& scratch, const T* state, T* next,
+                                  int soon) {
+  constexpr int L = Simd<T>::LANES;
+  const int H = s.hidden, units = (s.kind == LSTM ? 2 : 1) * H;  // rows of a layer's state
+  const T* x = scratch.in.data;
+  if (s.pre) { pre_layer<T>(s, p, x, scratch.entered.data); x = scratch.entered.data; }
+  for (int l = 0; l < s.layers; ++l) {
+    const T* h = state + l * units * L;
+    T* out = next + l * units * L;
+    T* sums = scratch.sums.data;
+    enter_layer<T>(gates_of(s) * H, H, x, fan_in(s, l), h, nullptr, p.input[l], p.hidden[l], p.bias[l], sums);
+    if (s.kind == LSTM)
+      lstm_units<T, false>(H, sums, h + H * L, nullptr, out + H * L, nullptr, out, soon);
+    else
+      rnn_units<T>(H, sums, out);
+    x = out;
+  }
+  T* raw = scratch.raw.data;
+  head<T>(s, p, x, raw);
+  output<T>(s, scale, raw, raw + L, raw + 2 * L);
+  return raw + L;
+}
+
 template <typename T>
 void forward(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, const T* features, const T* state, T* next,
              T* update, int threads) {
   constexpr int L = Simd<T>::LANES;
-  const int H = s.hidden, rows = state_rows(s);
+  const int rows = state_rows(s);
   const int64_t tiles = (coordinates + L - 1) / L;
   const Packed<T> p(s, w, false);
 #pragma omp parallel num_threads(threads)
   {
-    Buffer<T> in(s.features * L), entered(H * L), sums(gates_of(s) * H * L), raw(3 * L);
+    Scratch<T> scratch(s);
 #pragma omp for schedule(dynamic, 4)
     for (int64_t tile = 0; tile < tiles; ++tile) {
-      gather<T>(features, tile * L, coordinates, s.features, in.data);
-      const T* x = in.data;
-      if (s.pre) { pre_layer<T>(s, w, x, entered.data); x = entered.data; }
-      for (int l = 0; l < s.layers; ++l) {
-        const int units = (s.kind == LSTM ? 2 : 1) * H;  // rows of the state
-        const T* h = state + (tile * rows + l * units) * L;
-        T* out = next + (tile * rows + l * units) * L;
-        enter_layer<T>(gates_of(s) * H, H, x, fan_in(s, l), h, nullptr, p.input[l], p.hidden[l], p.bias[l], sums.data);
-        if (s.kind == LSTM)
-          lstm_units<T, false>(H, sums.data, h + H * L, nullptr, out + H * L, nullptr, out, rows * L);
-        else
-          rnn_units<T>(H, sums.data, out);
-        x = out;
+      gather<T>(features, tile * L, coordinates, s.features, scratch.in.data);
+      const int64_t at = tile * rows * L;
+      const T* moved = forward_tile<T>(s, scale, p, scratch, state + at, next + at, rows * L);
+      scatter<T>(moved, tile * L, coordinates, 1, update);
+    }
+  }
+}
+
+// A piece of the coordinates whose state lies in rows: part u (h or c of a layer) is H rows at parts[u], strides[u] apart.
+template <typename T> struct Piece {
+  int64_t size;
+  T* const* parts;
+  const int64_t* strides;
+};
+
+// One step in place. features are F rows and update is one, of all pieces one after another, `coordinates` numbers each.
+// A thread takes CHUNK coordinates at a time: long enough pieces of rows to be read at memory's speed, and in cache.
+template <typename T>
+void advance(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, int64_t count, const int64_t* sizes,
+             T* const* parts, const int64_t* strides, const T* features, T* update, int threads) {
+  constexpr int L = Simd<T>::LANES, TILES = 512 / L, CHUNK = TILES * L;
+  const int H = s.hidden, rows = state_rows(s), number = rows / H;
+  struct Chunk { Piece<T> piece; int64_t first, column; };
+  std::vector<Chunk> chunks;
+  int64_t column = 0;
+  for (int64_t i = 0; i < count; column += sizes[i++])
+    for (int64_t first = 0; first < sizes[i]; first += CHUNK)
+      chunks.push_back({{sizes[i], parts + i * number, strides + i * number}, first, column + first});
+  const Packed<T> p(s, w, false);
+#pragma omp parallel num_threads(threads)
+  {
+    Scratch<T> scratch(s);
+    Buffer<T> state((size_t)TILES * rows * L);
+    std::memset(state.data, 0, (size_t)TILES * rows * L * sizeof(T));  // lanes beyond a piece's end compute something
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t c = 0; c < (int64_t)chunks.size(); ++c) {
+      const Chunk& chunk = chunks[c];
+      const int64_t size = chunk.piece.size - chunk.first < CHUNK ? chunk.piece.size - chunk.first : CHUNK;
+      auto each = [&](auto copy) {  // a row's part in a tile: LANES numbers there, as many as there are here
+        for (int row = 0; row < rows; ++row) {
+          T* there = chunk.piece.parts[row / H] + (row % H) * chunk.piece.strides[row / H] + chunk.first;
+          for (int64_t at = 0; at < size; at += L)
+            copy(state.data + (at * rows + row * L), there + at, (int)(size - at < L ? size - at : L));
+        }
+      };
+      each([](T* here, const T* there, int n) { std::memcpy(here, there, n * sizeof(T)); });
+      for (int64_t at = 0; at < size; at += L) {
+        const int lanes = (int)(size - at < L ? size - at : L);
+        for (int f = 0; f < s.features; ++f) {
+          std::memcpy(scratch.in.data + f * L, features + f * coordinates + chunk.column + at, lanes * sizeof(T));
+          for (int lane = lanes; lane < L; ++lane) scratch.in.data[f * L + lane] = T(0);
+        }
+        T* tile = state.data + at * rows;
+        std::memcpy(update + chunk.column + at, forward_tile<T>(s, scale, p, scratch, tile, tile, 0), lanes * sizeof(T));
       }
-      head<T>(s, w, x, raw.data);
-      output<T>(s, scale, raw.data, raw.data + L, raw.data + 2 * L);
-      scatter<T>(raw.data + L, tile * L, coordinates, 1, update);
+      each([](const T* here, T* there, int n) { std::memcpy(there, here, n * sizeof(T)); });
     }
   }
 }
@@ -896,6 +971,13 @@ void repack(T* const* parts, int count, int H, int64_t coordinates, T* tiles, in
                                       const T* features, const T* state, T* next, T* update, int threads) {            \
     const Shape s = *(const Shape*)shape;                                                                              \
     forward<T>(s, scale, Weights<T>(s, weights), coordinates, features, state, next, update, threads);                 \
+  }                                                                                                                    \
+  extern "C" void lreg_advance_##name(const int64_t* shape, T scale, T* const* weights, int64_t coordinates,          \
+                                      int64_t count, const int64_t* sizes, T* const* parts, const int64_t* strides,    \
+                                      const T* features, T* update, int threads) {                                     \
+    const Shape s = *(const Shape*)shape;                                                                              \
+    advance<T>(s, scale, Weights<T>(s, weights), coordinates, count, sizes, parts, strides, features, update,          \
+               threads);                                                                                               \
   }                                                                                                                    \
   extern "C" void lreg_backward_##name(const int64_t* shape, T scale, T* const* weights, int64_t coordinates,         \
                                        int steps, const T* features, const T* state, const T* du, T* dstate,           \

@@ -87,8 +87,21 @@ class NativeNetwork:
         self._run(function, parts, *sizes, packed)
 
     def forward(self, features: Tensor, before: Tensor, after: Tensor, update: Tensor) -> None:
-        """One step: features [N, F] and the packed state `before` to `after` and `update`, [N]."""
+        """One step: features [N, F] and the packed state `before` to `after`, or in place, and `update`, [N]."""
         self.call("forward", features, before, after, update)
+
+    def advance(self, features: Tensor, pieces: Sequence[Sequence[Tensor]], update: Tensor) -> None:
+        """One step in place: features [F, N], update [N], N coordinates in pieces one after another.
+
+        Of each piece the state's parts in the order of the network's units, [H, n] each, with rows of any stride.
+        """
+        parts = [part for piece in pieces for part in piece]
+        if any(part.dtype != self.dtype or part.device.type != "cpu" or part.stride(1) != 1 for part in parts):
+            raise TypeError(f"the kernels of this network take rows of {self.dtype} on the CPU")
+        sizes = (ctypes.c_int64 * len(pieces))(*(piece[0].shape[1] for piece in pieces))
+        pointers = (ctypes.c_void_p * len(parts))(*(part.data_ptr() for part in parts))
+        strides = (ctypes.c_int64 * len(parts))(*(part.stride(0) for part in parts))
+        self.call("advance", ctypes.c_int64(len(pieces)), sizes, pointers, strides, features, update)
 
     def array(self, *shape: int) -> Tensor:
         """Memory that holds anything; used over and over, because fresh pages cost more than what is done with them."""

@@ -56,15 +56,13 @@ class NativeSteps:
         self._shape = state[units[0]].shape[:-1]
         self._net = NativeNetwork(optimizer, phi, self._shape.numel())
         self._now = self._net.pack(state)
-        self._next = torch.empty_like(self._now)
         self._moments = {name: tensor for name, tensor in state.items() if name not in units}
 
     @torch.no_grad()
     def __call__(self, theta: Tensor, grad: Tensor) -> Tensor:
         features, self._moments = self._optimizer.observe(theta, grad, self._moments)
         update = torch.empty(self._shape, dtype=self._now.dtype)
-        self._net.forward(features.contiguous(), self._now, self._next, update)
-        self._now, self._next = self._next, self._now
+        self._net.forward(features.contiguous(), self._now, self._now, update)
         return update
 
     def state(self) -> State:

@@ -22,6 +22,8 @@ from engine.settings import setting
 Phi = dict[str, Tensor]
 """Meta-parameters by name."""
 
+Scope = Literal["coordinate", "mean_square", "all"]
+
 State = dict[str, Tensor]
 """Optimizer state by name: each of shape [..., P, ·] or [..., P], and `time`, shape []."""
 
@@ -67,6 +69,10 @@ class LearnedOptimizer:
     coordinatewise: ClassVar[bool] = False
     """Whether `step` treats every coordinate by itself, `observe` reads no state that `step` writes, and the state is
     numbers of shapes [..., P, ·] and [..., P], and `time`: so that a truncation can be computed anew by blocks."""
+    scope: ClassVar[Scope] = "all"
+    """What `observe` takes from other coordinates: nothing ("coordinate"), the mean of their squared gradients
+    ("mean_square", see `observe_part`), or anything ("all"). Unless it is "all", and if `coordinatewise`, steps can be
+    taken by blocks of coordinates, in little memory."""
     gradient_features: ClassVar[int]
     """How many of the features, the first ones, are made of the current gradient alone."""
 
@@ -81,13 +87,19 @@ class LearnedOptimizer:
     @property
     def trusted_network(self) -> Network | None:
         """`network`, unless a subclass has changed the mathematics that it describes and not said so."""
+        changed = min(map(self._giver, ("step", "lstm_step", "lstm_state", "init")))
+        return self.network if self._giver("network") <= changed else None
+
+    @property
+    def trusted_scope(self) -> Scope:
+        """`scope`, unless a subclass has changed `observe` or `step` and not said so; "all" where `step` may mix."""
+        changed = min(map(self._giver, ("observe", "observe_part", "with_theta", "update", "step", "lstm_step")))
+        return self.scope if self.coordinatewise and self._giver("scope") <= changed else "all"
+
+    def _giver(self, name: str) -> int:
+        """How far up in the classes' order an attribute is defined."""
         line = type(self).__mro__
-
-        def giver(name: str) -> int:
-            return next((place for place, cls in enumerate(line) if name in vars(cls)), len(line))
-
-        changed = min(map(giver, ("step", "lstm_step", "lstm_state", "init")))
-        return self.network if giver("network") <= changed else None
+        return next((place for place, cls in enumerate(line) if name in vars(cls)), len(line))
 
     def init_phi(self, generator: Generator) -> Phi:
         """Fresh meta-parameters in float32 on the CPU, so that every device starts from the same numbers."""
@@ -100,6 +112,10 @@ class LearnedOptimizer:
     def observe(self, theta: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
         """Return the input features, shape [..., P, F], and the state with its moments moved on."""
         raise NotImplementedError
+
+    def observe_part(self, theta: Tensor, grad: Tensor, state: State, mean_square: Tensor) -> tuple[Tensor, State]:
+        """`observe` for some of the coordinates, where `mean_square`, shape [1], is that of all gradients."""
+        return self.observe(theta, grad, state)
 
     def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
         """Return the update, shape [..., P], and the state with its hidden units moved on."""

@@ -7,14 +7,18 @@ from typing import ClassVar
 
 from torch import Generator, Tensor
 
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, CoordinatewiseLSTM, Network, Phi, State
+from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, CoordinatewiseLSTM, Network, Phi, Scope, State
 from engine.settings import setting
 
 
 @LEARNED_OPTIMIZERS.register("dm")
 class DM(CoordinatewiseLSTM):
-    """Two-layer LSTM on the log and sign of the gradient (Andrychowicz et al. 2016, arXiv:1606.04474)."""
+    """Two-layer LSTM on the log and sign of the gradient (Andrychowicz et al. 2016, arXiv:1606.04474).
 
+    It has biases: where gradients are zero, updates are not, and parameters drift.
+    """
+
+    scope: ClassVar[Scope] = "coordinate"
     gradient_features: ClassVar[int] = 2
 
     preprocess: float = setting(

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, CoordinatewiseLSTM, Network, Phi, State, uniform
+from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, CoordinatewiseLSTM, Network, Phi, Scope, State, uniform
 from engine.settings import setting
 
 _STABILIZER = 1e-8  # the authors' constant in g / (sqrt(nu) + 1e-8)
@@ -19,8 +19,10 @@ class RNNProp(CoordinatewiseLSTM):
     """Two-layer LSTM on Adam's quantities (Lv, Jiang & Li 2017, arXiv:1703.03633).
 
     s = √(ν / (1 − β₂ᵗ)) + 1e-8; features g / s and m̂ / s, then linear + ELU; u = −scale · tanh(head).
+    It has biases: where gradients are zero, updates are not, and parameters drift.
     """
 
+    scope: ClassVar[Scope] = "coordinate"
     gradient_features: ClassVar[int] = 1
 
     beta1: float = setting(0.95, minimum=0.0, maximum=0.9999, help="decay of the gradient's mean")

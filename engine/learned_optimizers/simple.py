@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Generator, Tensor
 
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Network, Phi, State, uniform
+from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Network, Phi, Scope, State, uniform
 from engine.settings import setting
 
 _FLOOR = 1e-5  # the released code's constant in g / sqrt(mean(g^2) + 1e-5)
@@ -17,11 +17,12 @@ _FLOOR = 1e-5  # the released code's constant in g / sqrt(mean(g^2) + 1e-5)
 class Simple(LearnedOptimizer):
     """One-layer tanh RNN on g / √(mean g² + 1e-5), the mean over all coordinates (network of Xiong & Hsieh's code).
 
-    Odd and free of biases: a zero gradient and a zero state give exactly no update; the gradient's scale does not
-    matter.
+    Odd and free of biases: a zero gradient and a zero state give exactly no update. Well above 3e-3, the root of the
+    floor, the gradient's root mean square does not matter; near it and below it does: updates fade with the gradient.
     """
 
     coordinatewise: ClassVar[bool] = True
+    scope: ClassVar[Scope] = "mean_square"
     gradient_features: ClassVar[int] = 1
 
     output_scale: float = setting(1.0, above=0.0, help="factor of the update")
@@ -42,7 +43,10 @@ class Simple(LearnedOptimizer):
         return {"rnn.h": theta.new_zeros(*theta.shape, self.hidden)}
 
     def observe(self, theta: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
-        normalised = grad / ((grad**2).mean(-1, keepdim=True) + _FLOOR).sqrt()
+        return self.observe_part(theta, grad, state, (grad**2).mean(-1, keepdim=True))
+
+    def observe_part(self, theta: Tensor, grad: Tensor, state: State, mean_square: Tensor) -> tuple[Tensor, State]:
+        normalised = grad / (mean_square + _FLOOR).sqrt()
         return self.with_theta([normalised], theta), state
 
     def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:

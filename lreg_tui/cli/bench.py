@@ -159,6 +159,15 @@ def _print_tables(rows: list[dict[str, Any]]) -> None:
         for key, what in (("skipped", "left out"), ("eager_skipped", "no comparison")):
             if key in row:
                 console.print(present.text(f"{_name(row)}: {what}: {row[key]}", "dim"))
+        if "ratio_to_adam" in row:
+            console.print(present.text(_beside_adam(row), "dim"))
+
+
+def _beside_adam(row: dict[str, Any]) -> str:
+    """What a step takes: time as a multiple of Adam's, memory by parameter."""
+    times, most, later = (row[key] for key in ("ratio_to_adam", "bytes_per_parameter", "extra_bytes_per_parameter"))
+    memory = "" if most is None else f", at most {most:.0f} bytes a parameter, {later:.0f} beyond the state later on"
+    return f"{_name(row)}: {times:.1f} times as long as Adam's step{memory}"
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

@@ -237,9 +237,17 @@ def test_init_from_another_run(lreg, trained, home):
 
 
 def test_engine_train_from_python(trained, home):
+    import torch
+
     import engine
     from engine.worker import train
 
-    reader = train(engine.load_preset("tiny.toml"), runs_dir="runs")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)  # the preset has one of its own
+        reader = train(engine.load_preset("tiny.toml"), runs_dir="runs")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
     assert reader.state == "finished" and reader.id == the_run(home).id
     assert records(reader.path) == records(RunStore(trained[0]).resolve("last").path)
