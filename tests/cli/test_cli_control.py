@@ -73,8 +73,8 @@ def test_a_run_for_people_ends_with_its_table_and_id(lreg, home):
         assert word in outcome.out
 
 
-def test_ctrl_c_checkpoints_exits_130_and_resumes(lreg, lreg_process, home):
-    process = lreg_process("run", "tiny.toml", *LONG)
+def test_ctrl_c_checkpoints_exits_130_and_resumes(lreg, lreg_forked, home):
+    process = lreg_forked("run", "tiny.toml", *LONG)
     eventually(lambda: RunStore(home / "runs").list() and the_run(home).figures().get("meta_loss"))
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
@@ -84,7 +84,7 @@ def test_ctrl_c_checkpoints_exits_130_and_resumes(lreg, lreg_process, home):
     steps = [record["step"] for record in records(reader.path)]
     assert steps == list(range(len(steps)))
 
-    process = lreg_process("resume", "last", "--json")
+    process = lreg_forked("resume", "last", "--json")
     first = json.loads(eventually(lambda: process.stdout.readline()))
     assert first["event"] == "run"
     record = json.loads(eventually(lambda: process.stdout.readline()))
@@ -93,20 +93,20 @@ def test_ctrl_c_checkpoints_exits_130_and_resumes(lreg, lreg_process, home):
     assert process.wait(120) == 130
 
 
-def test_killed_and_resumed_gives_the_uninterrupted_metrics_bit_for_bit(lreg, lreg_process, home):
+def test_killed_and_resumed_gives_the_uninterrupted_metrics_bit_for_bit(lreg, lreg_forked, home):
     """With a penalty, a curriculum and evaluations on the way."""
     settings = ["--set", "meta.epochs=16", "--set", "evaluation.every=4", "--set", "meta.checkpoint_every=0.05"]
     settings += ["--set", "meta.meta_batch=2", "--set", "penalty.sam.weight=0.5", "--set", "penalty.smooth.weight=0.1"]
     settings += ["--set", "evaluation.final_optimizees=0"]  # no result: only metrics are compared
     assert lreg("run", "tiny.toml", *settings, "--runs-dir", "whole").code == 0
     whole = records(RunStore(home / "whole").resolve("last").path)
-    process = lreg_process("run", "tiny.toml", *settings)
+    process = lreg_forked("run", "tiny.toml", *settings)
     for target in (len(whole) // 4, len(whole) // 2):
         eventually(lambda target=target: RunStore(home / "runs").list() and _count(the_run(home)) >= target)  # noqa: B023
         process.kill()
         process.communicate()
         assert the_run(home).state == "crashed"
-        process = lreg_process("resume", "last")
+        process = lreg_forked("resume", "last")
     assert process.wait(120) == 0
     assert records(the_run(home).path) == whole
 
@@ -154,8 +154,8 @@ def test_a_detached_worker_that_cannot_start_says_why(lreg, trained, home):
     assert outcome.code == 2 and outcome.err.startswith("error: ") and "cannot write there" in outcome.err
 
 
-def test_a_crashed_run_says_so_and_what_to_do(lreg, lreg_process, home):
-    process = lreg_process("run", "tiny.toml", *LONG)
+def test_a_crashed_run_says_so_and_what_to_do(lreg, lreg_forked, home):
+    process = lreg_forked("run", "tiny.toml", *LONG)
     eventually(lambda: RunStore(home / "runs").list() and _count(the_run(home)) > 1)
     process.kill()
     process.communicate()
@@ -194,16 +194,16 @@ def test_a_full_disk_fails_the_run_in_one_line_and_loses_nothing(lreg, lreg_proc
     assert records(reader.path) == records(metrics.parent)
 
 
-def test_nobody_listening_does_not_stop_a_run(home, lreg_process):
-    process = lreg_process("run", "tiny.toml", "--json")
+def test_nobody_listening_does_not_stop_a_run(home, lreg_forked):
+    process = lreg_forked("run", "tiny.toml", "--json")
     process.stdout.readline()
     process.stdout.close()
     assert process.wait(120) == 0, process.stderr.read()
     assert the_run(home).state == "finished" and "Traceback" not in process.stderr.read()
 
 
-def test_a_second_ctrl_c_aborts(lreg_process, home):
-    process = lreg_process("run", "tiny.toml", *LONG, "--set", "meta.truncation=4000", "--set", "meta.inner_steps=4000")
+def test_a_second_ctrl_c_aborts(lreg_forked, home):
+    process = lreg_forked("run", "tiny.toml", *LONG, "--set", "meta.truncation=4000", "--set", "meta.inner_steps=4000")
     eventually(lambda: RunStore(home / "runs").list() and _count(the_run(home)) == 1)  # the first evaluation is over
     evaluated = the_run(home).status().heartbeat
     eventually(lambda: the_run(home).status().heartbeat > evaluated + 1)  # and the truncation surely under way
@@ -220,8 +220,8 @@ def test_a_second_ctrl_c_aborts(lreg_process, home):
     assert "the last checkpoint stays" in process.stdout.read()
 
 
-def test_a_stop_does_not_wait_for_an_evaluation(lreg_process, home):
-    process = lreg_process("run", "tiny.toml", *LONG, "--set", "meta.inner_steps=2000000")
+def test_a_stop_does_not_wait_for_an_evaluation(lreg_forked, home):
+    process = lreg_forked("run", "tiny.toml", *LONG, "--set", "meta.inner_steps=2000000")
     eventually(lambda: RunStore(home / "runs").list() and "last" in the_run(home).checkpoints())
     process.send_signal(signal.SIGTERM)  # in the first evaluation, which takes minutes
     assert process.wait(30) == 130
