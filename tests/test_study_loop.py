@@ -488,7 +488,7 @@ def test_an_abort_waits_for_no_worker_but_leaves_none_that_was_not_asked(tmp_pat
 
     with pytest.raises(KeyboardInterrupt):
         schedule(started, on_look=on_look)
-    readers, deadline = RunStore(tmp_path).list(), time.monotonic() + 30
+    readers, deadline = RunStore(tmp_path).list(), time.monotonic() + 240
     while any(reader.is_held for reader in readers):
         assert time.monotonic() < deadline
         time.sleep(0.02)

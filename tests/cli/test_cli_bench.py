@@ -82,7 +82,7 @@ def test_an_interruption_ends_it(lreg_process):
         if line.startswith("1/1"):
             break
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) == 130
+    assert process.wait(timeout=240) == 130
     assert "Traceback" not in process.stderr.read()
 
 

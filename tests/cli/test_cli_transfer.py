@@ -22,7 +22,7 @@ def trained(tmp_path_factory) -> Path:
     """The run store of a run that has finished."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.toml").write_text(TINY)
-    train(load_preset(str(folder / "tiny.toml"), {"evaluation": {"final_optimizees": 0}}), folder / "runs", "cpu")
+    train(load_preset(str(folder / "tiny.toml"), ["evaluation.final_optimizees=0"]), folder / "runs", "cpu")
     return folder / "runs"
 
 
@@ -212,7 +212,7 @@ def test_interrupted_and_resumed(lreg, lreg_forked, run, home):
     process = lreg_forked("transfer", "last", *arguments, "--steps", "1000")
     eventually(lambda: files(run))
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(240) == 130
     done = len(files(run))
     (job,) = [reader for reader in RunStore(home / "runs").transfers() if reader.state == "stopped"]
     outcome = lreg("resume", job.id, "--json")
