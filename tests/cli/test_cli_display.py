@@ -195,7 +195,7 @@ def test_a_resumed_run_begins_with_its_new_state(lreg, lreg_process, home):
     process = lreg_process("resume", "last")
     line = eventually(lambda: process.stdout.readline())
     process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=120)
+    rest, _ = process.communicate(timeout=240)
     assert line.startswith("running") and "crashed" not in rest and process.returncode == 130
 
 
