@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+import zygote as forking
 
 from engine.device import wait_politely
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import zygote as forking  # noqa: E402
 
 MOST_AT_ONCE = 8  # processes of pytest; each takes half a gigabyte, and of the tests some are long
 

@@ -306,7 +306,9 @@ def test_without_a_compiler_there_is_a_reason_and_a_fallback(monkeypatch):
 def own_cache(tmp_path, monkeypatch):
     """A cache of compiled kernels for one test."""
     monkeypatch.setattr(build, "folder", lambda: tmp_path / "kernels")
-    monkeypatch.setattr(build, "FLAGS", [{"-O3": "-O0"}.get(flag, flag) for flag in build.FLAGS])  # compiled in a second
+    monkeypatch.setattr(
+        build, "FLAGS", [{"-O3": "-O0"}.get(flag, flag) for flag in build.FLAGS]
+    )  # compiled in a second
     build.library.cache_clear()
     yield tmp_path / "kernels"
     build.library.cache_clear()

@@ -309,7 +309,9 @@ def test_a_run_of_two_processes_is_stopped_and_goes_on_with_one(tmp_path, forked
 def test_a_process_that_hangs_is_named_and_lets_a_stop_through(tmp_path, forked, monkeypatch):
     """It keeps its connections, so the others would wait for it for ever, and hear no signal while they do."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    reader, torchrun = start(tmp_path, 2, "impatient", meta={"epochs": 100}, evaluation={"every": 100, "final_optimizees": 0})
+    reader, torchrun = start(
+        tmp_path, 2, "impatient", meta={"epochs": 100}, evaluation={"every": 100, "final_optimizees": 0}
+    )
     try:
         eventually(lambda: len(steps(reader)) >= 10)
         hanging = process_of(torchrun, 1)

@@ -31,9 +31,10 @@ import pytest
 
 ADDRESS = "LREG_TEST_ZYGOTE"  # the environment variable with the socket's path
 PRELOAD = (
-    *("torch", "torch.distributed.run", "matplotlib.figure", "engine.meta", "engine.gloo", "engine.worker"),
-    *("engine.optimizer_source", "engine.tuning", "engine.study.inputs", "engine.study.report", "engine.figures.base"),
-    *("engine.kernels", "lreg_tui.cli.app", "lreg_tui.study_worker"),
+    *("torch", "torch._dynamo", "torch.distributed.run", "matplotlib.figure"),
+    *("engine.meta", "engine.gloo", "engine.worker", "engine.optimizer_source", "engine.tuning", "engine.kernels"),
+    *("engine.study.inputs", "engine.study.report", "engine.figures.base"),
+    *("lreg_tui.cli.app", "lreg_tui.study_worker"),
 )
 LENGTH = 8  # bytes of a message's length
 ROOT = Path(__file__).parent.parent
@@ -48,7 +49,11 @@ def zygote() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="lreg-zygote-") as folder:  # short, as a socket's path must be
         address = f"{folder}/socket"
         search = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
-        environment = {**os.environ, "PYTHONPATH": search}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": search,
+            "OPENBLAS_NUM_THREADS": "1",
+        }  # no threads: they are not forked
         command = [sys.executable, __file__, address]
         child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, env=environment)
         try:
