@@ -11,7 +11,7 @@ from engine.preset import from_mapping
 TINY = {
     "task": {"dataset": "digits", "optimizee": "mlp", "batch_size": 16},
     "optimizer": {"kind": "simple"},
-    "meta": {"epochs": 2, "inner_steps": 60, "truncation": 30},
+    "meta": {"epochs": 2, "inner_steps": 20, "truncation": 10},
     "evaluation": {
         "every": 1,
         "optimizees": 2,

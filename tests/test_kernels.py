@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -305,6 +306,9 @@ def test_without_a_compiler_there_is_a_reason_and_a_fallback(monkeypatch):
 def own_cache(tmp_path, monkeypatch):
     """A cache of compiled kernels for one test."""
     monkeypatch.setattr(build, "folder", lambda: tmp_path / "kernels")
+    monkeypatch.setattr(
+        build, "FLAGS", [{"-O3": "-O0"}.get(flag, flag) for flag in build.FLAGS]
+    )  # compiled in a second
     build.library.cache_clear()
     yield tmp_path / "kernels"
     build.library.cache_clear()
@@ -318,12 +322,27 @@ def test_kernels_are_compiled_once_and_a_torn_library_is_compiled_again(own_cach
     build.library.cache_clear()
     build.library()
     assert path.stat().st_mtime_ns == first
-    assert len(list(own_cache.iterdir())) == 2  # it and its seal; no scratch is left
+    left = {file.suffix for file in own_cache.iterdir()} - {".lock"}
+    assert left == {".so", ".sha256"}, "it and its seal; no scratch is left"
     whole = path.read_bytes()
     path.unlink()  # it is loaded: never write into it
     path.write_bytes(whole[: len(whole) // 2])  # loading this would end the process
     build.library.cache_clear()
     assert build.library().lreg_version() == build.VERSION and path.read_bytes() == whole
+
+
+@native
+def test_of_many_that_want_the_kernels_at_once_one_compiles_them(own_cache, monkeypatch):
+    compile_them, compiled = build._compile, []
+
+    def counted(*arguments):
+        compiled.append(arguments)
+        compile_them(*arguments)
+
+    monkeypatch.setattr(build, "_compile", counted)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: build._kept(build._compiler(), own_cache / "lreg-test.so"), range(4)))
+    assert len(compiled) == 1
 
 
 @native

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import zygote as forking
 from fakes import FakeTrainer
 from studying import STAMP, arm, job, records, study, transfers
 
@@ -388,11 +389,10 @@ def test_by_default_as_many_as_the_cores_keep_busy(monkeypatch):
 
 
 def real_plan() -> StudyPlan:
-    """Runs of some seconds, so that there is something to kill on a fast machine, too."""
+    """Runs of a second or two, so that there is something to kill on a fast machine, too."""
     rates = {"plain": 1e-3, "fast": 1e-2}
     arms = tuple(
-        arm(name, meta={"epochs": 500, "learning_rate": rate}, evaluation={"every": 250})
-        for name, rate in rates.items()
+        arm(name, meta={"epochs": 60, "learning_rate": rate}, evaluation={"every": 30}) for name, rate in rates.items()
     )
     return study("real", seeds=(0,), arms=arms, transfer=transfers(baselines=("sgd",)))
 
@@ -409,11 +409,12 @@ def outcome(store: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> dict[str, object]:
+def undisturbed(tmp_path_factory, zygote) -> dict[str, object]:
     """What the study leaves that nothing happens to."""
     store = tmp_path_factory.mktemp("undisturbed")
     started = job(store, real_plan())
-    assert schedule(started) == "finished"
+    with forking.in_use(zygote):
+        assert schedule(started) == "finished"
     return outcome(store)
 
 
@@ -426,7 +427,7 @@ def test_a_study_ends_with_its_transfers(undisturbed):
 
 
 @pytest.mark.parametrize("seed", [0])
-def test_killed_over_and_over_it_ends_with_the_same_results(tmp_path, undisturbed, seed):
+def test_killed_over_and_over_it_ends_with_the_same_results(tmp_path, undisturbed, forked, seed):
     chance = random.Random(seed)
     started = job(tmp_path, real_plan())
     reader = RunReader(started.path)
@@ -434,17 +435,22 @@ def test_killed_over_and_over_it_ends_with_the_same_results(tmp_path, undisturbe
     while reader.state != "finished" and ran < 20 and (ran < 4 or killed < 3):
         ran += 1
         scheduler = spawn.start_worker(reader)
-        try:
-            scheduler.wait(chance.uniform(1.0, 6.0))
-        except subprocess.TimeoutExpired:
-            scheduler.kill()
-            scheduler.wait()
+        enough = written(tmp_path) + chance.randint(0, 6_000)  # bytes of metrics: some twenty records
+        while scheduler.poll() is None and written(tmp_path) < enough:
+            time.sleep(0.01)
+        scheduler.kill()
+        scheduler.wait()
         if chance.random() < 0.8:
             killed += kill_workers(tmp_path)
     assert killed > 2, "else this is no test"
     if reader.state != "finished":
         assert schedule(started) == "finished"
     assert outcome(tmp_path) == undisturbed
+
+
+def written(store: Path) -> int:
+    """Bytes that the runs of a store have recorded."""
+    return sum(path.stat().st_size for path in store.glob("*/metrics.jsonl"))
 
 
 def kill_workers(store: Path) -> int:
@@ -456,7 +462,7 @@ def kill_workers(store: Path) -> int:
     return len(alive)
 
 
-def test_a_stop_is_one_of_all_workers_and_what_they_had_done_is_kept(tmp_path, monkeypatch):
+def test_a_stop_is_one_of_all_workers_and_what_they_had_done_is_kept(tmp_path, forked):
     arms = (arm("long", meta={"epochs": 2000}), arm("other", meta={"epochs": 2001}))
     started = job(tmp_path, study("long", seeds=(0,), arms=arms, reference="long"))
     control = Control()
@@ -472,7 +478,7 @@ def test_a_stop_is_one_of_all_workers_and_what_they_had_done_is_kept(tmp_path, m
     assert not (started.path / loop.STOPPING).exists()
 
 
-def test_an_abort_waits_for_no_worker_but_leaves_none_that_was_not_asked(tmp_path):
+def test_an_abort_waits_for_no_worker_but_leaves_none_that_was_not_asked(tmp_path, forked):
     arms = (arm("long", meta={"epochs": 4000}), arm("other", meta={"epochs": 4001}))
     started = job(tmp_path, study("long", seeds=(0,), arms=arms, reference="long"))
 
@@ -482,7 +488,7 @@ def test_an_abort_waits_for_no_worker_but_leaves_none_that_was_not_asked(tmp_pat
 
     with pytest.raises(KeyboardInterrupt):
         schedule(started, on_look=on_look)
-    readers, deadline = RunStore(tmp_path).list(), time.monotonic() + 30
+    readers, deadline = RunStore(tmp_path).list(), time.monotonic() + 240
     while any(reader.is_held for reader in readers):
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from filelock import FileLock
 from platformdirs import user_cache_path
 
 SOURCE = Path(__file__).with_name("native.cpp")
@@ -53,8 +54,13 @@ def _kept(compiler: Sequence[str], path: Path) -> ctypes.CDLL:
     """The library at a path; compiled now if it is not there, or not what was written there."""
     try:
         if not _is_whole(path):
-            _compile(compiler, path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):  # of many processes one compiles
+                if not _is_whole(path):
+                    _compile(compiler, path)
         return _load(path)
+    except NotImplementedError as error:  # a file system without locks
+        raise BuildError(f"{path}: {error}") from None
     except OSError as error:
         raise BuildError(f"{error.filename or path}: {error.strerror}") from None
 
@@ -115,7 +121,6 @@ def _processor() -> bytes:
 
 def _compile(compiler: Sequence[str], path: Path) -> None:
     """Try the variants in turn; the first that compiles is kept. Raises BuildError, and OSError of the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as scratch:
         target = Path(scratch) / path.name
         for variant in VARIANTS:

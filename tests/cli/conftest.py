@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import zygote  # noqa: E402
 from driving import TINY, Outcome  # noqa: E402
 
 
@@ -51,6 +53,19 @@ def lreg(home, monkeypatch, capfd):
 @pytest.fixture
 def lreg_process(home):
     """Start `lreg` in a process of its own; whatever is left of it is killed at the end."""
+    with _processes(home, subprocess.Popen) as start:
+        yield start
+
+
+@pytest.fixture
+def lreg_forked(home, forked):
+    """The same from a process that has imported torch, for tests of what happens after that."""
+    with _processes(home, zygote.Forked) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def _processes(home, popen):
     started: list[subprocess.Popen] = []
 
     def start(*arguments: str, **options) -> subprocess.Popen:
@@ -58,7 +73,7 @@ def lreg_process(home):
         root = str(Path(__file__).parent.parent.parent)
         environment = {**os.environ, "PYTHONPATH": root, **options.pop("env", {})}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, cwd=home, env=environment, **{**pipes, **options}))
+        started.append(popen(command, cwd=home, env=environment, **{**pipes, **options}))
         return started[-1]
 
     yield start

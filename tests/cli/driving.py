@@ -46,7 +46,7 @@ class Outcome:
         return [json.loads(line, parse_constant=forbidden) for line in self.out.splitlines()]
 
 
-def eventually(condition, limit_s: float = 60.0):
+def eventually(condition, limit_s: float = 240.0):
     """Wait until a condition holds; return what it gave."""
     deadline = time.monotonic() + limit_s
     while not (found := condition()):

@@ -76,13 +76,13 @@ def test_bad_input_is_one_clear_error(lreg, arguments, words):
     assert all(word in outcome.err for word in words) and "\x1b" not in outcome.err
 
 
-def test_an_interruption_ends_it(lreg_process):
-    process = lreg_process("bench", "--device", "cpu", "--json", "--only", "meta-train-smooth/dm/mlp/1")
+def test_an_interruption_ends_it(lreg_forked):
+    process = lreg_forked("bench", "--device", "cpu", "--json", "--only", "meta-train-smooth/dm/mlp/1")
     for line in process.stderr:
         if line.startswith("1/1"):
             break
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) == 130
+    assert process.wait(timeout=240) == 130
     assert "Traceback" not in process.stderr.read()
 
 

@@ -180,6 +180,6 @@ def test_a_transfer_job_is_no_run(lreg, runs, home):
 def test_a_terminal_without_special_characters_has_complete_tables(lreg_process, runs):
     environment = {"PYTHONIOENCODING": "ascii", "COLUMNS": "80"}
     process = lreg_process("compare", *runs, env=environment)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert " +- " in out and max(map(len, out.splitlines())) <= 80

@@ -73,41 +73,41 @@ def test_a_run_for_people_ends_with_its_table_and_id(lreg, home):
         assert word in outcome.out
 
 
-def test_ctrl_c_checkpoints_exits_130_and_resumes(lreg, lreg_process, home):
-    process = lreg_process("run", "tiny.toml", *LONG)
+def test_ctrl_c_checkpoints_exits_130_and_resumes(lreg, lreg_forked, home):
+    process = lreg_forked("run", "tiny.toml", *LONG)
     eventually(lambda: RunStore(home / "runs").list() and the_run(home).figures().get("meta_loss"))
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 130, err
     reader = the_run(home)
     assert reader.state == "stopped" and f"lreg resume {reader.id}" in out and "Traceback" not in err
     steps = [record["step"] for record in records(reader.path)]
     assert steps == list(range(len(steps)))
 
-    process = lreg_process("resume", "last", "--json")
+    process = lreg_forked("resume", "last", "--json")
     first = json.loads(eventually(lambda: process.stdout.readline()))
     assert first["event"] == "run"
     record = json.loads(eventually(lambda: process.stdout.readline()))
     assert record["step"] == steps[-1] + 1  # only what is new
     process.send_signal(signal.SIGTERM)
-    assert process.wait(120) == 130
+    assert process.wait(240) == 130
 
 
-def test_killed_and_resumed_gives_the_uninterrupted_metrics_bit_for_bit(lreg, lreg_process, home):
+def test_killed_and_resumed_gives_the_uninterrupted_metrics_bit_for_bit(lreg, lreg_forked, home):
     """With a penalty, a curriculum and evaluations on the way."""
     settings = ["--set", "meta.epochs=16", "--set", "evaluation.every=4", "--set", "meta.checkpoint_every=0.05"]
     settings += ["--set", "meta.meta_batch=2", "--set", "penalty.sam.weight=0.5", "--set", "penalty.smooth.weight=0.1"]
     settings += ["--set", "evaluation.final_optimizees=0"]  # no result: only metrics are compared
     assert lreg("run", "tiny.toml", *settings, "--runs-dir", "whole").code == 0
     whole = records(RunStore(home / "whole").resolve("last").path)
-    process = lreg_process("run", "tiny.toml", *settings)
+    process = lreg_forked("run", "tiny.toml", *settings)
     for target in (len(whole) // 4, len(whole) // 2):
         eventually(lambda target=target: RunStore(home / "runs").list() and _count(the_run(home)) >= target)  # noqa: B023
         process.kill()
         process.communicate()
         assert the_run(home).state == "crashed"
-        process = lreg_process("resume", "last")
-    assert process.wait(120) == 0
+        process = lreg_forked("resume", "last")
+    assert process.wait(240) == 0
     assert records(the_run(home).path) == whole
 
 
@@ -133,7 +133,7 @@ def test_detached_paused_continued_stopped(lreg, lreg_process, home):
         assert lreg("continue", "last", "--json").lines[0]["state"] == "running"
         eventually(lambda: _count(reader) > count)
         worker = lreg_process("resume", "last")  # two processes on one run
-        assert worker.wait(60) == 2 and "is running (process" in worker.stderr.read()
+        assert worker.wait(240) == 2 and "is running (process" in worker.stderr.read()
         assert lreg("stop", "last").out.startswith(f"{reader.id}: stopped at meta-step")
     finally:
         if reader.state in ("running", "paused"):
@@ -154,8 +154,8 @@ def test_a_detached_worker_that_cannot_start_says_why(lreg, trained, home):
     assert outcome.code == 2 and outcome.err.startswith("error: ") and "cannot write there" in outcome.err
 
 
-def test_a_crashed_run_says_so_and_what_to_do(lreg, lreg_process, home):
-    process = lreg_process("run", "tiny.toml", *LONG)
+def test_a_crashed_run_says_so_and_what_to_do(lreg, lreg_forked, home):
+    process = lreg_forked("run", "tiny.toml", *LONG)
     eventually(lambda: RunStore(home / "runs").list() and _count(the_run(home)) > 1)
     process.kill()
     process.communicate()
@@ -185,7 +185,7 @@ def test_a_full_disk_fails_the_run_in_one_line_and_loses_nothing(lreg, lreg_proc
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     process = lreg_process("run", "tiny.toml", *settings, preexec_fn=small_disk)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=240)
     reader = the_run(home)
     assert process.returncode == 1 and err.startswith("error: ") and len(err.splitlines()) == 1, err
     assert "File too large" in err and reader.state == "failed"
@@ -194,16 +194,16 @@ def test_a_full_disk_fails_the_run_in_one_line_and_loses_nothing(lreg, lreg_proc
     assert records(reader.path) == records(metrics.parent)
 
 
-def test_nobody_listening_does_not_stop_a_run(home, lreg_process):
-    process = lreg_process("run", "tiny.toml", "--json")
+def test_nobody_listening_does_not_stop_a_run(home, lreg_forked):
+    process = lreg_forked("run", "tiny.toml", "--json")
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(120) == 0, process.stderr.read()
+    assert process.wait(240) == 0, process.stderr.read()
     assert the_run(home).state == "finished" and "Traceback" not in process.stderr.read()
 
 
-def test_a_second_ctrl_c_aborts(lreg_process, home):
-    process = lreg_process("run", "tiny.toml", *LONG, "--set", "meta.truncation=4000", "--set", "meta.inner_steps=4000")
+def test_a_second_ctrl_c_aborts(lreg_forked, home):
+    process = lreg_forked("run", "tiny.toml", *LONG, "--set", "meta.truncation=4000", "--set", "meta.inner_steps=4000")
     eventually(lambda: RunStore(home / "runs").list() and _count(the_run(home)) == 1)  # the first evaluation is over
     evaluated = the_run(home).status().heartbeat
     eventually(lambda: the_run(home).status().heartbeat > evaluated + 1)  # and the truncation surely under way
@@ -215,16 +215,16 @@ def test_a_second_ctrl_c_aborts(lreg_process, home):
         return False
 
     eventually(interrupted)
-    assert process.wait(60) == 130
+    assert process.wait(240) == 130
     assert the_run(home).state == "stopped" and the_run(home).status().message.startswith("aborted")
     assert "the last checkpoint stays" in process.stdout.read()
 
 
-def test_a_stop_does_not_wait_for_an_evaluation(lreg_process, home):
-    process = lreg_process("run", "tiny.toml", *LONG, "--set", "meta.inner_steps=2000000")
+def test_a_stop_does_not_wait_for_an_evaluation(lreg_forked, home):
+    process = lreg_forked("run", "tiny.toml", *LONG, "--set", "meta.inner_steps=2000000")
     eventually(lambda: RunStore(home / "runs").list() and "last" in the_run(home).checkpoints())
     process.send_signal(signal.SIGTERM)  # in the first evaluation, which takes minutes
-    assert process.wait(30) == 130
+    assert process.wait(240) == 130
     assert the_run(home).state == "stopped" and _count(the_run(home)) == 0
 
 

@@ -186,16 +186,16 @@ def test_the_last_frame_says_nothing_of_what_was_under_way(made):
     assert "evaluating" not in shown and "stopping" not in shown and "ETA" not in shown
 
 
-def test_a_resumed_run_begins_with_its_new_state(lreg, lreg_process, home):
-    process = lreg_process("run", "tiny.toml", *LONG)
+def test_a_resumed_run_begins_with_its_new_state(lreg, lreg_forked, home):
+    process = lreg_forked("run", "tiny.toml", *LONG)
     eventually(lambda: RunStore(home / "runs").list() and "last" in RunStore(home / "runs").list()[0].checkpoints())
     process.kill()
     process.communicate()
     assert RunStore(home / "runs").resolve("last").state == "crashed"
-    process = lreg_process("resume", "last")
+    process = lreg_forked("resume", "last")
     line = eventually(lambda: process.stdout.readline())
     process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=120)
+    rest, _ = process.communicate(timeout=240)
     assert line.startswith("running") and "crashed" not in rest and process.returncode == 130
 
 

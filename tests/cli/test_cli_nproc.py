@@ -23,7 +23,7 @@ def the_run(home: Path) -> RunReader:
     return reader
 
 
-def test_two_processes_tell_the_story_of_one(lreg, home):
+def test_two_processes_tell_the_story_of_one(forked, lreg, home):
     told = lreg("run", "tiny.toml", *SMALL, "--nproc", "2", "--json")
     assert told.code == 0 and told.lines[0]["event"] == "run" and told.lines[-1]["state"] == "finished"
     reader = the_run(home)
@@ -43,7 +43,7 @@ def test_ctrl_c_stops_all_processes_and_resume_takes_as_many_again(lreg, lreg_pr
     line = eventually(lambda: process.stdout.readline() if '"step": 3' in process.stdout.readline() else "")
     assert line
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     reader = the_run(home)
     assert process.returncode == 130 and reader.state == "stopped"
     before = len(records(reader.path))

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
-from driving import eventually
+from driving import TINY, eventually
 
+from engine.preset import load_preset
 from engine.runs import RunReader, RunStore
+from engine.worker import train
 
 QUICK = ("--steps", "20", "--seeds", "2", "--radii", "0.05", "--set", "evaluation.examples=40")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """The run store of a run that has finished."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.toml").write_text(TINY)
+    train(load_preset(str(folder / "tiny.toml"), ["evaluation.final_optimizees=0"]), folder / "runs", "cpu")
+    return folder / "runs"
+
+
 @pytest.fixture
-def run(lreg, home) -> RunReader:
-    assert lreg("run", "tiny.toml", "--set", "evaluation.final_optimizees=0").code == 0
+def run(trained, home) -> RunReader:
+    shutil.copytree(trained, home / "runs")
     return RunStore(home / "runs").resolve("last")
 
 
@@ -189,18 +202,18 @@ def test_a_run_without_a_checkpoint(lreg, run):
     assert outcome.code == 0
 
 
-def test_interrupted_and_resumed(lreg, lreg_process, run, home):
+def test_interrupted_and_resumed(lreg, lreg_forked, run, home):
     """Ctrl-C ends with 130; what was complete stays, and the rest is measured after a resume."""
     arguments = ("--to", "digits/mlp", "--to", "digits/mlp-relu", "--seeds", "2", "--radii", "0.05")
     whole = [
-        json.dumps(line["seeds"]) for line in lreg("transfer", "last", *arguments, "--steps", "3000", "--json").lines
+        json.dumps(line["seeds"]) for line in lreg("transfer", "last", *arguments, "--steps", "1000", "--json").lines
     ]
     for path in (run.path / "transfer").glob("best-*"):
         path.unlink()
-    process = lreg_process("transfer", "last", *arguments, "--steps", "3000")
+    process = lreg_forked("transfer", "last", *arguments, "--steps", "1000")
     eventually(lambda: files(run))
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(240) == 130
     done = len(files(run))
     (job,) = [reader for reader in RunStore(home / "runs").transfers() if reader.state == "stopped"]
     outcome = lreg("resume", job.id, "--json")
@@ -208,7 +221,7 @@ def test_interrupted_and_resumed(lreg, lreg_process, run, home):
     assert [json.dumps(line["seeds"]) for line in outcome.lines] == whole
 
 
-def test_detached_it_can_be_watched_and_stopped(lreg, run, home):
+def test_detached_it_can_be_watched_and_stopped(forked, lreg, run, home):
     started = lreg("transfer", "last", "--steps", "200000", "--seeds", "2", "--detach")
     job = started.out.strip()
     assert started.code == 0
@@ -249,8 +262,6 @@ def test_a_file_with_nothing_measured_in_it_is_measured_again(lreg, run):
 
 
 def test_a_run_that_is_gone_is_said_to_be_and_not_made_anew(lreg, run, home, monkeypatch):
-    import shutil
-
     from engine import optimizer_source, transfer
 
     def deleted(*arguments, **settings):

@@ -41,7 +41,7 @@ def pair(home):
     return home
 
 
-def test_from_the_file_to_the_winners(lreg, pair):
+def test_from_the_file_to_the_winners(forked, lreg, pair):
     planned = lreg("study", "pair.toml", "--dry-run", "--json")
     assert planned.code == 0 and not (pair / "runs").exists()
     assert [(line["arm"], line["seed"], line["state"]) for line in planned.lines] == [
@@ -94,7 +94,7 @@ def test_going_on_without_the_data_is_told_before_anything_starts(lreg, pair, mo
     assert not RunStore(pair / "runs").list() and RunStore(pair / "runs").resolve("pair").state == "stopped"
 
 
-def test_a_detached_study_is_stopped_with_its_runs_and_goes_on_where_it_was(lreg, pair):
+def test_a_detached_study_is_stopped_with_its_runs_and_goes_on_where_it_was(forked, lreg, pair):
     longer = ("--set", "set.meta.epochs=4000", "--set", "transfer.steps=5")
     started = lreg("study", "pair.toml", *LOCAL, *longer, "--detach", "--json")
     assert started.code == 0, started.err
@@ -145,7 +145,7 @@ def test_a_detached_study_is_stopped_with_its_runs_and_goes_on_where_it_was(lreg
         (("pair.toml", "--devices", "cuda:77"), "--devices: cuda:77 is not on this machine"),
     ],
 )
-def test_bad_input_is_one_line_and_starts_nothing(lreg, pair, arguments, said):
+def test_bad_input_is_one_line_and_starts_nothing(forked, lreg, pair, arguments, said):
     outcome = lreg("study", *arguments)
     assert outcome.code == 2 and said in outcome.err and len(outcome.err.splitlines()) == 1
     assert not (pair / "runs").exists()

@@ -1,4 +1,7 @@
-"""`lreg study smoke`, the shipped study, with everything real: its processes, its runs, its transfers, its report."""
+"""`lreg study smoke`, the shipped study with fewer steps, from nothing to its report.
+
+All else is real: its processes, its runs, its transfers, its report.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,19 @@ from engine.results import mean
 from engine.runs import RunStore
 
 ARMS, TASKS = ("none", "smooth", "gsam"), ("digits/mlp", "digits/mlp-relu")
+STEPS = "40"
+FEWER = {
+    **{"set.meta.epochs": 2, "set.meta.inner_steps": 20, "set.meta.truncation": 10, "set.evaluation.every": 1},
+    **{"set.evaluation.examples": 60, "set.evaluation.ascent_steps": 2, "set.evaluation.restarts": 1},
+    **{"transfer.steps": STEPS, "transfer.marks": [20]},
+}
+SMOKE = ("study", "smoke", *(word for key, value in FEWER.items() for word in ("--set", f"{key}={value}")), "--json")
 
 
-@pytest.mark.timeout(900)  # about two minutes on two idle cores
-def test_the_smoke_study_from_nothing_to_its_report(lreg_process, lreg, home):
-    process = lreg_process("study", "smoke", "--devices", "cpu", "--jobs", "2", "--json")
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    first, *_, end = map(json.loads, out.splitlines())
+def test_the_smoke_study_from_nothing_to_its_report(forked, lreg, home):
+    done = lreg(*SMOKE, "--devices", "cpu", "--jobs", "2")
+    assert done.code == 0, done.err
+    first, *_, end = done.lines
     assert end["state"] == "finished" and end["id"] == first["id"]
 
     store, report = RunStore(home / "runs"), Path(end["report"])
@@ -40,7 +48,7 @@ def test_the_smoke_study_from_nothing_to_its_report(lreg_process, lreg, home):
 
     compared = lreg("compare", "smoke", "--json").lines[0]
     assert [arm["runs"] for arm in compared["arms"]] == [row["runs"] for row in end["winners"]]
-    assert lreg("study", "smoke", "--json").lines == [first, end]
+    assert lreg(*SMOKE).lines == [first, end]
 
 
 def table(folder: Path, name: str) -> list[dict[str, str]]:
@@ -67,9 +75,9 @@ def figures_are_those_of_the_transfers(folder: Path, winners: list[dict], store:
     rows = table(folder, "results.csv")
     for arm, runs in ((row["arm"], row["runs"]) for row in winners):
         for task in TASKS:
-            wanted = {"task": task, "inner_step": "120", "optimizer": arm, "figure": "test_accuracy"}
+            wanted = {"task": task, "inner_step": STEPS, "optimizer": arm, "figure": "test_accuracy"}
             (row,) = [row for row in rows if wanted.items() <= row.items()]
-            seeds = [accuracy(store, run, f"best-{task.replace('/', '-')}-120-") for run in runs]
+            seeds = [accuracy(store, run, f"best-{task.replace('/', '-')}-{STEPS}-") for run in runs]
             assert float(row["mean"]) == pytest.approx(mean(seeds).mean)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 NOBODY = 2**22 + 1  # no process has this number
-LIMIT_S = 20.0
+LIMIT_S = 120.0
 CALM_ROUNDS = 2  # without a message: a widget may have sent one to a widget that was asked before it
 PRINTABLE = " !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 

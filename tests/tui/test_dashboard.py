@@ -88,7 +88,7 @@ def test_runs_are_listed_with_their_states(tmp_path):
 def test_it_paints_and_answers_before_the_run_store_has_been_read(tmp_path, monkeypatch):
     store, may_look = make_store(tmp_path / "runs"), threading.Event()
     listed = store.list
-    monkeypatch.setattr(store, "list", lambda: may_look.wait(30) and listed())
+    monkeypatch.setattr(store, "list", lambda: may_look.wait(240) and listed())
 
     async def go():
         app = make_app(store, tmp_path)
@@ -411,7 +411,7 @@ def test_a_panel_fills_the_screen_and_gives_it_back(tmp_path):
 def test_keys_are_answered_while_a_long_run_is_being_read(tmp_path, monkeypatch):
     store, may_read = make_store(tmp_path / "runs"), threading.Event()
     poll = RunReader.poll
-    monkeypatch.setattr(RunReader, "poll", lambda reader: may_read.wait(30) and poll(reader))
+    monkeypatch.setattr(RunReader, "poll", lambda reader: may_read.wait(240) and poll(reader))
 
     async def steps(pilot, app):
         await pilot.press("down", "m")

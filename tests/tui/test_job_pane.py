@@ -49,7 +49,7 @@ def test_until_all_is_read_it_says_so(tmp_path, monkeypatch, slow):
 
     def wait(*given: Any) -> Any:
         reads.append(given)
-        may_read.wait(20)
+        may_read.wait(240)
         return real(*given)
 
     monkeypatch.setattr(job_pane, slow, wait)

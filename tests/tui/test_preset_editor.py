@@ -401,7 +401,7 @@ def test_a_launch_that_fails_says_why_and_keeps_the_edit(tmp_path: Path, monkeyp
 
 def test_a_run_that_has_started_waits_for_the_help_to_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     may_start = threading.Event()
-    monkeypatch.setattr(launch, "start_detached", lambda reader, **_: may_start.wait(30))
+    monkeypatch.setattr(launch, "start_detached", lambda reader, **_: may_start.wait(240))
 
     async def go() -> None:
         async with editing(tmp_path) as editor:

@@ -472,7 +472,7 @@ def test_pause_and_stop_reach_the_scheduler_and_stop_asks_first(begun, tmp_path,
         await state(pilot, screen, "stopped")
 
     opened(begun, tmp_path, doing)
-    assert process.wait(30) == 0
+    assert process.wait(240) == 0
 
 
 def over(tmp_path: Path, state: str) -> tuple[RunStore, StudyPlan, Path]:
@@ -493,7 +493,7 @@ def test_resuming_starts_a_scheduler_that_tries_again_what_failed(tmp_path):
 
     async def doing(pilot, screen):
         await pilot.press("R")
-        await until(pilot, lambda: ended(path), limit_s=60)
+        await until(pilot, lambda: ended(path), limit_s=240)
         await look(pilot, screen)
         assert screen.found.row.state == "finished", RunReader(path).log_path.read_text()
         assert Schedule.of(path).retry_failed and Schedule.of(path).jobs == 2
