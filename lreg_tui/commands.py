@@ -11,12 +11,13 @@ from typing import Any
 
 from textual.actions import parse
 from textual.binding import Binding
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.widget import Widget
 
+from lreg_tui.screens.ending import Ending
 from lreg_tui.screens.help import title_of
 
 OURS = "lreg_tui"
@@ -39,6 +40,13 @@ class Command:
         if isinstance(self.node, Widget) and self.node.can_focus and not isinstance(self.node, Screen):
             self.node.focus()
         await self.node.app.run_action(self.action, self.node)
+
+
+class Palette(Ending, CommandPalette):
+    """Textual's own, which can be left twice in a row as well."""
+
+    def __init__(self) -> None:
+        super().__init__(id="--command-palette")  # by which Textual knows whether it is open
 
 
 class KeyCommands(Provider):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.terminal_theme import TerminalTheme
-from textual.app import App
+from textual import work
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.filter import LineFilter
@@ -17,15 +18,19 @@ from textual.screen import Screen
 from engine.runs import RunStore
 from lreg_tui import present, session, themes
 from lreg_tui.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
+from lreg_tui.key_order import KeysInOrder
 from lreg_tui.messages import RunEnded, RunsChanged, SeriesChanged
 from lreg_tui.no_color import NoColour
 from lreg_tui.screens.too_small import TooSmallScreen
 from lreg_tui.terminal import has_hung_up
+from lreg_tui.threads import off_the_loop
+from lreg_tui.trash import Trash
 
 if TYPE_CHECKING:
     from textual.command import Provider
 
 HANG_UP_S = 2.0  # between two looks whether the terminal is still there
+FEWEST_SCREENS = 2
 SMALLEST = (60, 20)  # columns and lines below which a message stands in place of the screen
 
 
@@ -36,13 +41,13 @@ def key_commands() -> type[Provider]:
     return KeyCommands
 
 
-class LregApp(App[None]):
+class LregApp(KeysInOrder):
     """The console on one run store. It reads run folders and starts processes; quitting it touches no run."""
 
     TITLE = "lreg"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
-    COMMANDS = App.COMMANDS | {key_commands}
+    COMMANDS = KeysInOrder.COMMANDS | {key_commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "help", key_display="?"),
         Binding("f1", "help", "help", key_display="F1", show=False, priority=True),  # also where a ? is a letter
@@ -69,6 +74,8 @@ class LregApp(App[None]):
             self.register_theme(theme)
         known = self.remembered.theme  # taken up before the styles are made, which are made once then
         self.theme = known if known in self.available_themes else themes.DEFAULT
+        self.trash = Trash(store.root)
+        self.under_way: set[tuple[str, Path]] = set()  # what is being done to runs: its name, and the run's folder
         self.feed = Feed(store, self._tell, SLOW_INTERVAL_S if slow_link else INTERVAL_S)
         self._own_filters = [NoColour()] if self.no_color else []
 
@@ -77,6 +84,7 @@ class LregApp(App[None]):
 
         self.push_screen(DashboardScreen())
         self.call_after_refresh(self.feed.start)  # the first paint comes first
+        self._take_over_trash()
         if not self.is_headless:
             self.set_interval(HANG_UP_S, self._end_without_terminal)
 
@@ -85,8 +93,16 @@ class LregApp(App[None]):
         if has_hung_up():
             self.exit(return_code=1)
 
+    @work(group="trash")
+    async def _take_over_trash(self) -> None:
+        if count := await off_the_loop(self.trash.take_over, "trash"):
+            runs = f"{count} run{'s' * (count != 1)}"
+            self.notify(f"{runs} deleted in a console that was killed: U brings back what went last", markup=False)
+            self.screen.refresh_bindings()
+
     def on_unmount(self) -> None:
         self.feed.stop()
+        self.trash.empty()
         self.remember()
 
     @property
@@ -138,9 +154,13 @@ class LregApp(App[None]):
         """Below the smallest size a message hides the screen, which stays as it is."""
         fits = event.size.width >= SMALLEST[0] and event.size.height >= SMALLEST[1]
         if fits and isinstance(self.screen, TooSmallScreen):
-            self.pop_screen()
+            self.screen.dismiss()
         elif not fits and not isinstance(self.screen, TooSmallScreen):
             self.push_screen(TooSmallScreen(*SMALLEST))
+
+    def pop_screen(self) -> AwaitComplete:
+        """The dashboard stays, whoever asks: below it is nothing but the blank screen that Textual begins with."""
+        return super().pop_screen() if len(self.screen_stack) > FEWEST_SCREENS else AwaitComplete()
 
     # -- going places ------------------------------------------------------------------------------------------------
 
@@ -185,6 +205,12 @@ class LregApp(App[None]):
 
     def action_new_run(self) -> None:
         self.open_editor()
+
+    def action_command_palette(self) -> None:
+        from lreg_tui.commands import Palette
+
+        if not Palette.is_open(self):
+            self.push_screen(Palette())
 
     async def action_quit(self) -> None:
         """Quit, unless a screen has something to lose: it asks then, and quits itself. Runs go on either way."""

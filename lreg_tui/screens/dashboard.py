@@ -59,7 +59,7 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
             "compare",
             tooltip=f"compare the marked runs, {LEAST_COMPARED} to {MOST_OVERLAID}, or pick some",
         ),
-        *(ACTIONS[name] for name in ("stop_run", "pause_run", "resume_run", "transfer")),
+        *(ACTIONS[name] for name in ("undo", "stop_run", "pause_run", "continue_run", "resume_run", "transfer")),
         Binding("e", "edit", "edit", tooltip="a new run from the preset of the one under the cursor, edited"),
         Binding("S", "app.studies", "studies", tooltip="studies: many runs as one, with a report"),
         Binding("question_mark", "app.help", "help", key_display="?", tooltip="this list"),
@@ -181,6 +181,9 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
 
     def after_deleting(self, run_ids: Sequence[str]) -> None:
         self.table.clear_marks()
+
+    def after_undoing(self, run_ids: Sequence[str]) -> None:
+        self.table.select(run_ids[0])
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         runs = self.table.runs

@@ -16,6 +16,8 @@ from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
+from lreg_tui.screens.ending import Ending
+
 OURS = "lreg_tui"  # what Textual's own widgets do with keys is no help
 PALETTE = "command_palette"  # but for this one
 WIDTH = 84  # of the whole, where there is room
@@ -35,7 +37,7 @@ Keys = dict[str, list[str]]
 """What can be done, and by which keys."""
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Ending, ModalScreen[None]):
     """Groups are named by `HELP_TITLE` of their classes; a screen's `HELP_TEXT` follows them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

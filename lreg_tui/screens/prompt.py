@@ -13,10 +13,11 @@ from textual.suggester import Suggester
 from textual.widgets import Input, Label, Static
 
 from lreg_tui.present import clean
+from lreg_tui.screens.ending import Ending
 from lreg_tui.widgets.line_input import LineInput
 
 
-class PromptScreen(ModalScreen[str | None]):
+class PromptScreen(Ending, ModalScreen[str | None]):
     """Ends with the text, or with None when it was left by escape. It takes the bottom lines; the rest stays in view.
 
     `check` returns what is wrong with a text, or ""; `changed` is told every text that is right. `note` and `value` may

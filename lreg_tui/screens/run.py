@@ -19,7 +19,6 @@ from lreg_tui.feed import RunRow
 from lreg_tui.messages import RunsChanged, SeriesChanged
 from lreg_tui.present import clean
 from lreg_tui.screens.acting import ActingScreen
-from lreg_tui.screens.ending import Ending
 from lreg_tui.threads import off_the_loop
 from lreg_tui.widgets.chart import Chart
 from lreg_tui.widgets.evaluation_table import EvaluationTable
@@ -36,7 +35,7 @@ FOCUSED = {"preset": "#preset", "log": "#tab-log", "checkpoints": "#tab-checkpoi
 ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
 
 
-class RunScreen(Ending, ActingScreen, inherit_bindings=False):
+class RunScreen(ActingScreen, inherit_bindings=False):
     """One run. Its folder may be damaged, or go away while it is shown: the screen says so and stays."""
 
     CSS_PATH = "run.tcss"
@@ -53,7 +52,7 @@ class RunScreen(Ending, ActingScreen, inherit_bindings=False):
         Binding("z", "zoom", "zoom", tooltip="one panel on the whole screen, and back"),
         Binding("slash", "search", "search", key_display="/", tooltip="search the log, or the preset"),
         Binding("e", "edit", "edit preset", tooltip="a new run from this preset, edited"),
-        *(ACTIONS[name] for name in ("stop_run", "pause_run", "resume_run", "transfer")),
+        *(ACTIONS[name] for name in ("stop_run", "pause_run", "continue_run", "resume_run", "transfer")),
         Binding("c", "compare", "compare", tooltip="compare the run with others, to be picked"),
         Binding("escape", "back", "back", priority=True, tooltip="to the screen before"),
         *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
@@ -96,7 +95,7 @@ class RunScreen(Ending, ActingScreen, inherit_bindings=False):
         return [self.row] if self.row is not None else []
 
     def after_deleting(self, run_ids: Sequence[str]) -> None:
-        self.end()
+        self.dismiss()
 
     # -- what comes from the feed --------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from lreg_tui import present
+from lreg_tui.screens.ending import Ending
 from lreg_tui.widgets.line_input import ListFilter
 
 LONGEST_LABEL = 44  # columns; help begins after it
@@ -37,7 +38,7 @@ class Choice:
         return present.clean(self.label or self.value, 120)
 
 
-class PickList(ModalScreen[tuple[str, ...] | None]):
+class PickList(Ending, ModalScreen[tuple[str, ...] | None]):
     """Returns the picked values (in the order in which they were picked), or None where the user has cancelled."""
 
     DEFAULT_CSS = """
