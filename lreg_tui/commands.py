@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from textual.actions import parse
+from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
@@ -19,6 +20,7 @@ from textual.widget import Widget
 
 from lreg_tui.screens.ending import Ending
 from lreg_tui.screens.help import title_of
+from lreg_tui.widgets.key_footer import KeyFooter
 
 OURS = "lreg_tui"
 MOVES = ("move", "page", "go_to", "leap", "pan_x", "pan_y", "move_cursor")  # nobody looks these up by name
@@ -47,6 +49,10 @@ class Palette(Ending, CommandPalette):
 
     def __init__(self) -> None:
         super().__init__(id="--command-palette")  # by which Textual knows whether it is open
+
+    def compose(self) -> ComposeResult:
+        yield from super().compose()
+        yield KeyFooter()  # in place of that of the screen below, whose keys are letters here
 
 
 class KeyCommands(Provider):

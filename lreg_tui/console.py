@@ -209,7 +209,7 @@ class LregApp(KeysInOrder):
     def action_command_palette(self) -> None:
         from lreg_tui.commands import Palette
 
-        if not Palette.is_open(self):
+        if not isinstance(self.screen, Palette):
             self.push_screen(Palette())
 
     async def action_quit(self) -> None:

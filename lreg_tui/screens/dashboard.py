@@ -19,7 +19,7 @@ from lreg_tui import filters, present
 from lreg_tui.feed import RunRow
 from lreg_tui.layout import Layout
 from lreg_tui.messages import RunsChanged, SelectionChanged, SeriesChanged
-from lreg_tui.screens.acting import FITTING, ActingScreen
+from lreg_tui.screens.acting import ActingScreen
 from lreg_tui.screens.dashboard_text import head, instead
 from lreg_tui.screens.filter_prompt import FilterPrompt, metrics_of, problem
 from lreg_tui.screens.panelled import PanelledScreen
@@ -76,7 +76,7 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         Binding("escape", "back", "back", show=False, priority=True, tooltip=BACK),
     ]
 
-    CHANGING = (*FITTING, *FOR_RUNS, "edit", "filter")
+    CHANGING = (*ActingScreen.CHANGING, *FOR_RUNS, "edit", "filter")
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,8 +115,8 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
     # -- what comes from the feed ------------------------------------------------------------------------------------
 
     def on_runs_changed(self, message: RunsChanged) -> None:
-        self._has_looked = True
-        self.table.show_runs(message.rows)
+        self._has_looked = self.lreg.feed.is_whole
+        self.table.show_runs(message.rows, self._has_looked)
         self._show_state()
 
     def on_series_changed(self, message: SeriesChanged) -> None:

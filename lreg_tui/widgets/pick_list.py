@@ -19,6 +19,7 @@ from textual.widgets.option_list import Option
 
 from lreg_tui import present
 from lreg_tui.screens.ending import Ending
+from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.line_input import ListFilter
 
 LONGEST_LABEL = 44  # columns; help begins after it
@@ -81,6 +82,7 @@ class PickList(Ending, ModalScreen[tuple[str, ...] | None]):
             box.border_subtitle = f"{keys}, esc cancels"
             yield ListFilter(self.several)
             yield OptionList(markup=False, compact=True)
+        yield KeyFooter()  # in place of that of the screen below
 
     def on_mount(self) -> None:
         self.query_one(OptionList).can_focus = False  # typing always narrows down, arrows always move

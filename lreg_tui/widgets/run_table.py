@@ -84,13 +84,13 @@ class RunTable(LineTable):
         self._told: tuple[tuple[str, ...], str | None] = ((), None)
 
     def on_mount(self) -> None:
-        self.set_interval(AGES_EVERY_S, self.redraw_changed)
+        self.set_interval(AGES_EVERY_S, lambda: self._change(self.runs.arrange))
 
     # -- data goes down, news comes up -------------------------------------------------------------------------------
 
-    def show_runs(self, rows: Sequence[RunRow]) -> None:
-        """Take over what is in the run store."""
-        self._change(lambda: self.runs.replace(rows))
+    def show_runs(self, rows: Sequence[RunRow], is_whole: bool = True) -> None:
+        """Take over what is in the run store, or as much of it as is read by now."""
+        self._change(lambda: self.runs.replace(rows, is_whole))
 
     def select(self, run_id: str) -> None:
         """Put the cursor on a run, now or when it appears."""
