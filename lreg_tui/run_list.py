@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from lreg_tui.feed import RunRow
@@ -16,6 +17,7 @@ class RunList:
 
     def __init__(self) -> None:
         self.shown: list[RunRow] = []  # what the filter leaves, in order
+        self.states: Counter[str] = Counter()  # how many runs are in each state, of those shown
         self.sorted_by = NEWEST_FIRST
         self.reverse = False
         self.cursor = 0  # place in `shown`
@@ -107,7 +109,8 @@ class RunList:
         key = BY_KEY[self.sorted_by].sort
         missing = [row for row in rows if key(row) is None]
         there = sorted((row for row in rows if key(row) is not None), key=key, reverse=self.reverse)
-        self.shown = sorted((*there, *missing), key=lambda row: not row.pinned)
+        self.shown = sorted((*there, *missing), key=lambda row: not row.pinned)  # another list each time
+        self.states = Counter(row.state for row in self.shown)
         places = {row.id: place for place, row in enumerate(self.shown)}
         if self.cursor_id is not None and self.cursor_id not in places:
             after, above = before[self.cursor :], reversed(before[: self.cursor])

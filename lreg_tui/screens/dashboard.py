@@ -127,7 +127,7 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         self._follow()  # another screen may have followed other runs
 
     def on_machine_panel_measured(self, message: MachinePanel.Measured) -> None:
-        self.query_one("#brief", Static).update(in_brief(message.load))
+        self.query_one("#brief", Static).update(in_brief(message.load))  # its width is that of the text
 
     # -- what comes from the table -----------------------------------------------------------------------------------
 
@@ -158,7 +158,8 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         self.panels.update_from(self.lreg.feed)
         cursor = self.table.runs.cursor_row
         self.query_one(LogTail).path = cursor.path / "log.txt" if cursor is not None else None
-        self.query_one("#log-title", Static).update(f"log  {present.clean(cursor.name, 60)}" if cursor else "log")
+        words = f"log  {present.clean(cursor.name, 60)}" if cursor else "log"
+        self.query_one("#log-title", Static).update(words, layout=False)
 
     def _show_state(self) -> None:
         """Head, notice and footer, as far as they have changed."""
@@ -166,7 +167,7 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         title = head(self.table, self._found.filter, root)
         if title != self._title:
             self._title = title
-            self.query_one("#title", Static).update(title)
+            self.query_one("#title", Static).update(title, layout=False)
         self.query_one(RunNotice).show_run(runs.cursor_row)
         self.set_class(not runs.shown, "-nothing")
         if not runs.shown:
