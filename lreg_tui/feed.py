@@ -5,6 +5,7 @@ Run folders are read here and nowhere else in the console's loop, so that a slow
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -148,6 +149,7 @@ class Feed:
         self._tell = tell
         self._known: dict[Path, _Known] = {}
         self._followed = Followed()
+        self._is_due = False  # the store is to be looked at now
         self._stop = threading.Event()
         self._nudge = threading.Event()
         self._thread: threading.Thread | None = None
@@ -163,6 +165,7 @@ class Feed:
 
     def look_now(self) -> None:
         """Do not wait for the next turn: something was started, stopped or deleted."""
+        self._is_due = True
         self._nudge.set()
 
     def follow(self, paths: Mapping[str, Path]) -> None:
@@ -179,25 +182,31 @@ class Feed:
         return self._followed.series(run_id, metric)
 
     def _loop(self) -> None:
+        looked = -math.inf
         while True:
             self._nudge.clear()
             if self._stop.is_set():
                 return
-            if not self.look():
-                self._nudge.wait(self.interval)
+            if is_due := self._is_due or time.monotonic() - looked >= self.interval:
+                self._is_due, looked = False, time.monotonic()
+            if not self.look(is_due):
+                self._nudge.wait(max(0.0, looked + self.interval - time.monotonic()))
 
-    def look(self) -> bool:
-        """One look at the store and at the followed runs. True if there is more to be read of one of these."""
-        rows = self._scan()
-        changed = rows != self.rows or not self.is_whole
+    def look(self, at_store: bool = True) -> bool:
+        """One look at the followed runs, and before that at the store. True if there is more to be read of a run.
+
+        The store is left out where only other runs are followed, as at each step of a cursor: it may be large.
+        """
+        rows = self._scan() if at_store else self.rows
+        changed = rows != self.rows or (at_store and not self.is_whole)
         before = {row.path: row for row in self.rows}
         ended = [row for row in rows if not row.is_live and row.path in before and before[row.path].is_live]
-        self.rows, self.is_whole = rows, True
+        self.rows, self.is_whole = rows, self.is_whole or at_store
         fresh, is_behind = self._followed.poll(self.interval, self._nudge.is_set)
         if changed or fresh or self._first:
             self._first = False
             self._tell(rows if changed or not before else None, fresh, ended)
-        return self._read_figures() or is_behind
+        return (at_store and self._read_figures()) or is_behind
 
     def _scan(self) -> tuple[RunRow, ...]:
         """Every row, oldest first. Of many new runs the newest are told before the others are read."""
