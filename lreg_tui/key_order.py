@@ -16,7 +16,6 @@ from textual.app import App
 from textual.events import Event, Key, Paste
 from textual.worker import WorkerState
 
-LOOK_AGAIN_S = 0.001
 PATIENCE_S = 0.5  # a key waits no longer for a screen that is never at rest
 
 
@@ -43,7 +42,8 @@ class KeysInOrder(App[None]):
             await super().on_event(self._typed.popleft())
             self._patience_ends = time.monotonic() + PATIENCE_S
         if self._typed:
-            asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self.call_later, self._take_turn)
+            self.call_later(self._take_turn)
+            await asyncio.sleep(0)  # let the others do what is waited for
 
     @property
     def _is_at_rest(self) -> bool:
