@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,6 +32,7 @@ from lreg_tui.trash import Trash
 if TYPE_CHECKING:
     from textual.command import Provider
 
+WARM_UP_S = 1.5  # after the start
 HANG_UP_S = 2.0  # between two looks whether the terminal is still there
 FEWEST_SCREENS = 2
 SMALLEST = (60, 20)  # columns and lines below which a message stands in place of the screen
@@ -87,11 +91,18 @@ class LregApp(KeysInOrder):
         self._take_over_trash()
         if not self.is_headless:
             self.set_interval(HANG_UP_S, self._end_without_terminal)
+            self.set_timer(WARM_UP_S, self._warm_up)
 
     def _end_without_terminal(self) -> None:
         """Most are ended by a signal then; those that ignore it, under nohup, would read an end of file for ever."""
         if has_hung_up():
             self.exit(return_code=1)
+
+    @work(group="warm up")
+    async def _warm_up(self) -> None:
+        """Import what the first key most often asks for while nobody waits: half of the time that opening takes."""
+        for screen in ("run", "help", "preset_editor"):
+            await off_the_loop(partial(import_module, f"lreg_tui.screens.{screen}"), "warm up")
 
     @work(group="trash")
     async def _take_over_trash(self) -> None:
@@ -126,7 +137,11 @@ class LregApp(KeysInOrder):
         if screen:
             self.remembered = self.remembered.with_view(screen, **values)
         else:
-            session.save(session.Session(self.theme, self.remembered.views), self.session_path)
+            session.save(replace(self.remembered, theme=self.theme), self.session_path)
+
+    def remember_here(self, screen: str, **values: object) -> None:
+        """Keep a screen's values for the next time with this run store."""
+        self.remembered = self.remembered.with_view_of(self.store.root, screen, **values)
 
     def row(self, run_id: str) -> RunRow | None:
         return next((row for row in self.feed.rows if row.id == run_id), None)

@@ -38,6 +38,7 @@ LOG_LINES = 500
 PANEL_KEYS = "choose a panel for m and z (narrow screens show it); 4: the log"
 BACK = "to the table, then without marks, then without filter"
 NAME = "dashboard"  # in what the console remembers
+OF_STORE = ("filter", "sort", "reverse")  # ... for each run store apart
 FOR_RUNS = ("sort", "metric", "full_screen", "next_panel", "show_panel")  # actions with no use where none is shown
 ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
 
@@ -86,7 +87,9 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         self._has_looked = False  # the feed has told what there is
 
     def compose(self) -> ComposeResult:
-        self._found = Layout.from_json(self.lreg.remembered.view(NAME))
+        remembered, store = self.lreg.remembered, self.lreg.store.root
+        everywhere = {key: value for key, value in remembered.view(NAME).items() if key not in OF_STORE}
+        self._found = Layout.from_json({**everywhere, **remembered.view_of(store, NAME)})
         with Horizontal(id="head"):
             yield Static(id="title", markup=False)
             yield Static(id="brief", markup=False)
@@ -247,5 +250,8 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
             self.keep(filter="")
 
     def keep(self, **values: object) -> None:
-        """For the next time."""
-        self.lreg.remember(NAME, **values)
+        """For the next time: what fits these runs, with this run store; else wherever the console is."""
+        here = {key: value for key, value in values.items() if key in OF_STORE}
+        if here:
+            self.lreg.remember_here(NAME, **here)
+        self.lreg.remember(NAME, **{key: value for key, value in values.items() if key not in OF_STORE})

@@ -30,6 +30,7 @@ from lreg_tui.widgets.run_head import RunHead
 from lreg_tui.widgets.run_notice import RunNotice
 from lreg_tui.widgets.sheet_view import SheetView
 
+AGES_EVERY_S = 20.0
 TABS = ("curves", "preset", "log", "checkpoints", "transfers")
 FOCUSED = {"preset": "#preset", "log": "#tab-log", "checkpoints": "#tab-checkpoints", "transfers": "#evaluations"}
 ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
@@ -90,6 +91,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         self._look(self.lreg.feed.rows)
         if self.row is None:
             self._read_preset()
+        self.set_interval(AGES_EVERY_S, self._show_checkpoints)
 
     def subjects(self) -> Sequence[RunRow]:
         return [self.row] if self.row is not None else []
@@ -144,7 +146,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         line, grid, files = Text(), self.query_one(MetricGrid), self.files
         counts = {"curves": f"{grid.page + 1}/{grid.pages}" if grid.pages > 1 and self.tab == "curves" else ""}
         if files is not None:
-            counts |= {"checkpoints": str(len(files.checkpoints.rows)), "transfers": str(len(files.evaluations))}
+            counts |= {"checkpoints": str(len(files.checkpoints)), "transfers": str(len(files.evaluations))}
         for number, tab in enumerate(TABS, 1):
             click = Style(meta={"@click": f"screen.show_tab('{tab}')"})
             style = Style(bold=True, underline=True) if tab == self.tab else Style(dim=True)
@@ -192,7 +194,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self._is_reading = False
         if found is not before:
             self.files = found
-            self.query_one(SheetView).show([found.checkpoints] if found.checkpoints.rows else [])
+            self._show_checkpoints()
             table = self.query_one(EvaluationTable)
             table.show_evaluations(found.evaluations)
             had_focus, table.display = self.focused is None and self.tab == "transfers", bool(found.evaluations)
@@ -201,13 +203,20 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self.query_one("#no-evaluations").display = not found.evaluations
             self._show_tabs()
 
+    def _show_checkpoints(self) -> None:
+        """Again now and then: ages grow, also of what does not change."""
+        if self.files is not None:
+            found = self.files.checkpoints
+            self.query_one(SheetView).show([run_files.checkpoints_sheet(found)] if found else [])
+
     # -- keys ----------------------------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "edit":
             return self.row is not None and not self.row.is_transfer
         if action in ("turn", "zoom"):
-            return self.tab == "curves" and (action == "zoom" or self.query_one(MetricGrid).pages > 1)
+            grid = self.query_one(MetricGrid)
+            return self.tab == "curves" and (bool(grid.known) if action == "zoom" else grid.pages > 1)
         return super().check_action(action, parameters)
 
     def action_turn(self, by: int) -> None:
