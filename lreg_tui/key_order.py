@@ -52,4 +52,5 @@ class KeysInOrder(App[None]):
         nodes = (self, *screen.walk_children(with_self=True))
         is_waiting = any(node.message_queue_size for node in nodes)
         is_starting = any(worker.state is WorkerState.PENDING for worker in self.workers)
-        return screen.is_mounted and not is_waiting and not is_starting
+        lacks_focus = screen.AUTO_FOCUS != "" and screen.focused is None and bool(screen.focus_chain)
+        return screen.is_mounted and not (is_waiting or is_starting or lacks_focus)

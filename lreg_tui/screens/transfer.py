@@ -227,14 +227,14 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         self.tell("starting …")
         try:
             same = await off_the_loop(lambda: same_of([*self._started, *live], plan))
-            reader = same or await off_the_loop(lambda: self._launch(plan, asked.device))
+            if same is not None:
+                self.tell(f"{same.id} is at just this already", "warning")
+            reader: RunReader = same or await off_the_loop(lambda: self._launch(plan, asked.device))
         except LregError as error:
             self.tell(str(error), "error")
             return
         finally:
             self.lreg.feed.look_now()
-        if same is not None:
-            self.tell(f"{same.id} is at just this already", "warning")
         self._started.append(reader)
         self.query_one(JobPane).select(reader.id)
         if not self.has_class("-jobs"):
