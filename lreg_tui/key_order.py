@@ -50,7 +50,9 @@ class KeysInOrder(App[None]):
         """True if the screen stands, and no message and no worker is on its way."""
         screen = self.screen
         nodes = (self, *screen.walk_children(with_self=True))
-        is_waiting = any(node.message_queue_size for node in nodes)
+        is_waiting = any(
+            node.message_queue_size or node._pending_message for node in nodes
+        )  # the next one is taken out
         is_starting = any(worker.state is WorkerState.PENDING for worker in self.workers)
         lacks_focus = screen.AUTO_FOCUS != "" and screen.focused is None and bool(screen.focus_chain)
         return screen.is_mounted and not (is_waiting or is_starting or lacks_focus)

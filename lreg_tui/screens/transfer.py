@@ -229,7 +229,9 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
             same = await off_the_loop(lambda: same_of([*self._started, *live], plan))
             if same is not None:
                 self.tell(f"{same.id} is at just this already", "warning")
-            reader: RunReader = same or await off_the_loop(lambda: self._launch(plan, asked.device))
+                reader = same
+            else:
+                reader = await off_the_loop(lambda: self._launch(plan, asked.device))
         except LregError as error:
             self.tell(str(error), "error")
             return
