@@ -173,6 +173,8 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
             self.query_one("#title", Static).update(title, layout=False)
         self.query_one(RunNotice).show_run(runs.cursor_row)
         self.set_class(not runs.shown, "-nothing")
+        if runs.shown and self.focused is None:  # a table that is not in sight has lost it
+            self.call_after_refresh(self.table.focus)
         if not runs.shown:
             found = self._found.filter if not runs.is_empty else ""
             self.query_one("#instead", Static).update(instead(root, self._has_looked, found))
@@ -237,11 +239,12 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
 
     def action_back(self) -> None:
         """One step towards the plain table."""
+        runs = self.table.runs
         if isinstance(self.focused, Chart) and self.focused.cursor_x is not None:
             self.focused.action_clear_cursor()
         elif self.maximized is not None:
             self.action_full_screen()
-        elif self.focused is not self.table:
+        elif self.focused is not self.table and runs.shown:
             self.table.focus()
         elif self.table.runs.marked:
             self.table.clear_marks()

@@ -95,7 +95,7 @@ def stands(app: App[Any]) -> bool:
         "n enter",
         "e ctrl+r",
     ]
-    + ["enter slash", "t f6", "t enter", "S n", "enter question_mark", "n enter ctrl+o"],
+    + ["t f6", "t enter", "S n", "enter question_mark", "n enter ctrl+o"],
 )
 def test_every_screen_can_be_left_again_and_again(tmp_path, opened):
     async def steps(pilot, app):
