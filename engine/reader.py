@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -120,7 +120,7 @@ class RunReader:
     @property
     def created(self) -> float | None:
         """When the run was created, unix s."""
-        return _unix(self.facts.get("created"))
+        return created_of(self.facts)
 
     @property
     def log_path(self) -> Path:
@@ -235,7 +235,9 @@ class RunReader:
         return values[-1] if len(values) and math.isfinite(values[-1]) else None
 
 
-def _unix(created: Any) -> float | None:
+def created_of(facts: Mapping[str, Any]) -> float | None:
+    """When the run of these facts was created, unix s."""
+    created: Any = facts.get("created")
     try:
         return datetime.fromisoformat(created.replace("Z", "+00:00")).timestamp()
     except (AttributeError, ValueError, OverflowError, OSError):

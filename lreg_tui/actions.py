@@ -1,4 +1,4 @@
-"""What can be done to a run: stop, pause, continue, resume, rename, tag, pin, delete.
+"""What can be done to a run: stop, pause, continue, resume, rename, tag, pin. For deleting it there is a trash.
 
 These wait for disks and processes, so the console calls them off its loop (screens/acting.py does, with keys and
 questions). Each takes a run's folder and returns a line to tell; what is the user's to mend is raised as LregError.
@@ -6,7 +6,7 @@ questions). Each takes a run's folder and returns a line to tell; what is the us
 
 from __future__ import annotations
 
-import shutil
+import re
 import signal
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,9 +16,9 @@ from engine import notes
 from engine.errors import RunError
 from engine.notes import LONGEST_NAME, MOST_TAGS, Notes
 from engine.runs import RunReader
-from engine.status import LIVE
 from lreg_tui import launch
 
+BETWEEN_TAGS = re.compile(r"[\s,;]+")
 RESUMABLE = ("stopped", "failed", "crashed")
 
 
@@ -29,14 +29,18 @@ def stop(path: Path) -> str:
     return f"stopping {called(reader)}: it writes a checkpoint first"
 
 
-def pause_or_continue(path: Path) -> str:
-    """Ask a running run to rest, and one that rests to go on. Does not wait for that."""
+def pause(path: Path) -> str:
+    """Ask a running run to rest. Does not wait for that."""
     reader = RunReader(path)
-    if reader.state == "paused":
-        _signal(reader, signal.SIGUSR2, "continue")
-        return f"{called(reader)} goes on"
     _signal(reader, signal.SIGUSR1, "pause")
     return f"pausing {called(reader)}; the same key lets it go on"
+
+
+def go_on(path: Path) -> str:
+    """Ask a run that rests to continue. Does not wait for that."""
+    reader = RunReader(path)
+    _signal(reader, signal.SIGUSR2, "continue")
+    return f"{called(reader)} goes on"
 
 
 def resume(path: Path, data_dir: Path | None = None) -> str:
@@ -55,25 +59,6 @@ def resume(path: Path, data_dir: Path | None = None) -> str:
     return f"{called(reader)} goes on" + (f"; {remark}" if remark else "")
 
 
-def delete(path: Path) -> str:
-    """Delete a run folder and all that is in it. Refuses one that a process is at."""
-    reader = RunReader(path)
-    shown = called(reader)
-    if path.is_symlink():
-        raise RunError(f"{shown} is a link to {path.readlink()}: delete that, or the link, yourself")
-    if (state := reader.state) in LIVE:
-        raise RunError(f"{shown} is {state}: stop it first")
-    if reader.is_held:
-        raise RunError(f"{shown} is {state}, but a process still holds it: wait for its end")
-    try:
-        for name in ("run.json", "status.json"):  # without them it is no run: nobody takes half of one for a whole
-            (path / name).unlink(missing_ok=True)
-        shutil.rmtree(path)
-    except OSError as error:
-        raise RunError(f"{error.filename or path}: cannot be deleted: {error.strerror}") from None
-    return f"deleted {shown}"
-
-
 def rename(path: Path, name: str) -> str:
     """Give a run another name; an empty one brings back its own. The folder and the id stay."""
     name, before = name.strip(), called(RunReader(path))
@@ -84,12 +69,12 @@ def rename(path: Path, name: str) -> str:
 
 
 def tags_after(known: Iterable[str], words: str) -> tuple[str, ...]:
-    """Tags with those of `words` added, and taken away where a word has a minus: "paper -draft".
+    """Tags with those of `words` added, and taken away where a word has a minus: "paper -draft", "paper, baseline".
 
     Raises RunError where that makes too many, or one is too long.
     """
     tags = dict.fromkeys(known)
-    for word in words.split():
+    for word in filter(None, BETWEEN_TAGS.split(words)):
         if len(word) > LONGEST_NAME:
             raise RunError(f"tags: found one of {len(word)} characters; allowed: at most {LONGEST_NAME}")
         if word.startswith("-"):

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from textual.actions import parse
+from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.widget import Widget
 
+from lreg_tui.screens.ending import Ending
 from lreg_tui.screens.help import title_of
+from lreg_tui.widgets.key_footer import KeyFooter
 
 OURS = "lreg_tui"
 MOVES = ("move", "page", "go_to", "leap", "pan_x", "pan_y", "move_cursor")  # nobody looks these up by name
@@ -39,6 +42,17 @@ class Command:
         if isinstance(self.node, Widget) and self.node.can_focus and not isinstance(self.node, Screen):
             self.node.focus()
         await self.node.app.run_action(self.action, self.node)
+
+
+class Palette(Ending, CommandPalette):
+    """Textual's own, which can be left twice in a row as well."""
+
+    def __init__(self) -> None:
+        super().__init__(id="--command-palette")  # by which Textual knows whether it is open
+
+    def compose(self) -> ComposeResult:
+        yield from super().compose()
+        yield KeyFooter()  # in place of that of the screen below, whose keys are letters here
 
 
 class KeyCommands(Provider):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.terminal_theme import TerminalTheme
-from textual.app import App
+from textual import work
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.events import Event, Paste, Resize
 from textual.filter import LineFilter
@@ -17,13 +21,18 @@ from textual.screen import Screen
 from engine.runs import RunStore
 from lreg_tui import present, session, themes
 from lreg_tui.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
+from lreg_tui.key_order import KeysInOrder
 from lreg_tui.messages import RunEnded, RunsChanged, SeriesChanged
 from lreg_tui.no_color import NoColour
 from lreg_tui.screens.too_small import TooSmallScreen
+from lreg_tui.threads import off_the_loop
+from lreg_tui.trash import Trash
 
 if TYPE_CHECKING:
     from textual.command import Provider
 
+WARM_UP_S = 1.5  # after the start
+FEWEST_SCREENS = 2
 SMALLEST = (60, 20)  # columns and lines below which a message stands in place of the screen
 
 
@@ -34,13 +43,13 @@ def key_commands() -> type[Provider]:
     return KeyCommands
 
 
-class LregApp(App[None]):
+class LregApp(KeysInOrder):
     """The console on one run store. It reads run folders and starts processes; quitting it touches no run."""
 
     TITLE = "lreg"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
-    COMMANDS = App.COMMANDS | {key_commands}
+    COMMANDS = KeysInOrder.COMMANDS | {key_commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "help", key_display="?"),
         Binding("f1", "help", "help", key_display="F1", show=False, priority=True),  # also where a ? is a letter
@@ -68,6 +77,8 @@ class LregApp(App[None]):
             self.register_theme(theme)
         known = self.remembered.theme  # taken up before the styles are made, which are made once then
         self.theme = known if known in self.available_themes else themes.DEFAULT
+        self.trash = Trash(store.root)
+        self.under_way: set[tuple[str, Path]] = set()  # what is being done to runs: its name, and the run's folder
         self.feed = Feed(store, self._tell, SLOW_INTERVAL_S if slow_link else INTERVAL_S)
         self._own_filters = [NoColour()] if self.no_color else []
 
@@ -76,9 +87,26 @@ class LregApp(App[None]):
 
         self.push_screen(DashboardScreen())
         self.call_after_refresh(self.feed.start)  # the first paint comes first
+        self._take_over_trash()
+        if not self.is_headless:
+            self.set_timer(WARM_UP_S, self._warm_up)
+
+    @work(group="warm up")
+    async def _warm_up(self) -> None:
+        """Import what the first key most often asks for while nobody waits: half of the time that opening takes."""
+        for screen in ("run", "help", "preset_editor"):
+            await off_the_loop(partial(import_module, f"lreg_tui.screens.{screen}"), "warm up")
+
+    @work(group="trash")
+    async def _take_over_trash(self) -> None:
+        if count := await off_the_loop(self.trash.take_over, "trash"):
+            runs = f"{count} run{'s' * (count != 1)}"
+            self.notify(f"{runs} deleted in a console that was killed: U brings back what went last", markup=False)
+            self.screen.refresh_bindings()
 
     def on_unmount(self) -> None:
         self.feed.stop()
+        self.trash.empty()
         self.remember()
 
     @property
@@ -102,7 +130,11 @@ class LregApp(App[None]):
         if screen:
             self.remembered = self.remembered.with_view(screen, **values)
         else:
-            session.save(session.Session(self.theme, self.remembered.views), self.session_path)
+            session.save(replace(self.remembered, theme=self.theme), self.session_path)
+
+    def remember_here(self, screen: str, **values: object) -> None:
+        """Keep a screen's values for the next time with this run store."""
+        self.remembered = self.remembered.with_view_of(self.store.root, screen, **values)
 
     def row(self, run_id: str) -> RunRow | None:
         return next((row for row in self.feed.rows if row.id == run_id), None)
@@ -126,9 +158,9 @@ class LregApp(App[None]):
         reason = f": {present.clean(row.message, 120)}" if says_why else ""
         self.notify(f"{present.clean(row.name, 60)} {row.state}{reason}", severity=severity, markup=False)
 
-    async def on_event(self, event: Event) -> None:
+    async def act_on(self, event: Event) -> None:
         """What is pasted goes into the text field in focus, without what is no text; elsewhere it does nothing."""
-        if isinstance(event, Paste) and not event.is_forwarded:
+        if isinstance(event, Paste):
             from textual.widgets import Input
 
             if not self.takes_text():
@@ -139,7 +171,7 @@ class LregApp(App[None]):
             event.text = present.without_controls(event.text)
             if isinstance(self.focused, Input):
                 event.text = " ".join(event.text.split("\n")).replace("\t", " ").strip()
-        await super().on_event(event)
+        await super().act_on(event)
 
     def takes_text(self) -> bool:
         """Whether a text field has the focus."""
@@ -152,9 +184,13 @@ class LregApp(App[None]):
         """Below the smallest size a message hides the screen, which stays as it is."""
         fits = event.size.width >= SMALLEST[0] and event.size.height >= SMALLEST[1]
         if fits and isinstance(self.screen, TooSmallScreen):
-            self.pop_screen()
+            self.screen.dismiss()
         elif not fits and not isinstance(self.screen, TooSmallScreen):
             self.push_screen(TooSmallScreen(*SMALLEST))
+
+    def pop_screen(self) -> AwaitComplete:
+        """The dashboard stays, whoever asks: below it is nothing but the blank screen that Textual begins with."""
+        return super().pop_screen() if len(self.screen_stack) > FEWEST_SCREENS else AwaitComplete()
 
     # -- going places ------------------------------------------------------------------------------------------------
 
@@ -199,6 +235,12 @@ class LregApp(App[None]):
 
     def action_new_run(self) -> None:
         self.open_editor()
+
+    def action_command_palette(self) -> None:
+        from lreg_tui.commands import Palette
+
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette())
 
     async def action_quit(self) -> None:
         """Quit, unless a screen has something to lose: it asks then, and quits itself. Runs go on either way."""

@@ -5,9 +5,11 @@ Run folders are read here and nowhere else in the console's loop, so that a slow
 
 from __future__ import annotations
 
+import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,16 @@ from typing import Any
 from engine import notes
 from engine.errors import LregError
 from engine.notes import Notes
+from engine.reader import created_of
 from engine.runs import RunReader, RunStore
-from engine.status import LIVE
-from lreg_tui.followed import Followed, Series
+from engine.status import LIVE, Status
+from lreg_tui.followed import REST_S, Followed, Series
 
 INTERVAL_S = 1.0
 SLOW_INTERVAL_S = 3.0  # --slow-link
+SCREENFUL = 60  # runs that are told as soon as they are read
+SLICE_S = 0.3  # between two times that those are told that are read by then
+NO_FILE = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -56,15 +62,71 @@ class RunRow:
         return min(1.0, self.step / self.total) if self.total else 0.0
 
 
-@dataclass
 class _Known:
-    """What is remembered of a run between two looks."""
+    """What is remembered of a run between two looks. run.json and preset.toml never change, and are read once."""
 
-    reader: RunReader
-    facts: dict[str, Any]
-    chosen: dict[str, Any]  # task, optimizer, penalties and tags of its preset, which never change
-    stamp: tuple[Any, ...] = ()
-    row: RunRow | None = None
+    def __init__(self, reader: RunReader) -> None:
+        self.reader = reader
+        self.facts = reader.facts
+        self.is_transfer = reader.is_transfer
+        self.chosen = {} if self.is_transfer else _chosen(reader)
+        self.stamp: tuple[Any, ...] = ()
+        self.row: RunRow | None = None
+        self.figures: dict[str, float] = {}  # from the metrics, where the status tells of none
+        self.figures_stamp: tuple[int, int, int] = NO_FILE  # of the metrics that they are from
+        self.metrics: RunReader | None = None  # while they are being read
+
+    def look(self) -> RunRow:
+        """The run's row; files are read again only when they have changed, or while a process may die."""
+        stamp = (_stamp(self.reader.path / "status.json"), _stamp(self.reader.path / notes.FILE))
+        if self.row is not None and stamp == self.stamp and not self.row.is_live:
+            return self.row
+        self.stamp = stamp
+        self.row = self._make_row(self.reader.status(), notes.read(self.reader.path))
+        return self.row
+
+    def _make_row(self, status: Status, remarks: Notes) -> RunRow:
+        facts, chosen, seed = self.facts, self.chosen, self.facts.get("seed")
+        return RunRow(
+            id=self.reader.id,
+            path=self.reader.path,
+            name=remarks.name or str(facts.get("name") or self.reader.id),
+            state=status.state,
+            step=status.step,
+            total=status.total,
+            eta_s=status.eta_s,
+            created=created_of(facts),
+            seed=seed if isinstance(seed, int) else None,
+            message=status.message,
+            device=status.device,
+            latest=dict(status.latest) or self.figures,
+            task=chosen.get("task", ""),
+            optimizer=chosen.get("optimizer", ""),
+            penalties=chosen.get("penalties", ()),
+            tags=tuple(dict.fromkeys((*chosen.get("tags", ()), *remarks.tags))),
+            pinned=remarks.pinned,
+            is_transfer=self.is_transfer,
+        )
+
+    def read_figures(self, is_enough: Callable[[], bool]) -> bool:
+        """Of a run that has ended and whose status has none, take the newest figures from its metrics, as curves do.
+
+        True if that has changed the row, or has still to be gone on with.
+        """
+        row = self.row
+        if row is None or row.is_live or row.is_transfer or row.latest is not self.figures:
+            return False
+        stamp = _stamp(row.path / "metrics.jsonl")
+        if stamp == self.figures_stamp:
+            return False
+        self.metrics = self.metrics or RunReader(row.path)
+        for _ in self.metrics.pieces():
+            if is_enough():
+                return True
+            time.sleep(REST_S)
+        self.figures, self.figures_stamp = self.metrics.figures(), stamp
+        self.metrics, self.row = None, replace(row, latest=self.figures)
+        return True
 
 
 class Feed:
@@ -83,9 +145,11 @@ class Feed:
         self.store = store
         self.interval = interval
         self.rows: tuple[RunRow, ...] = ()
+        self.is_whole = False  # every run is in them
         self._tell = tell
         self._known: dict[Path, _Known] = {}
         self._followed = Followed()
+        self._is_due = False  # the store is to be looked at now
         self._stop = threading.Event()
         self._nudge = threading.Event()
         self._thread: threading.Thread | None = None
@@ -101,6 +165,7 @@ class Feed:
 
     def look_now(self) -> None:
         """Do not wait for the next turn: something was started, stopped or deleted."""
+        self._is_due = True
         self._nudge.set()
 
     def follow(self, paths: Mapping[str, Path]) -> None:
@@ -117,89 +182,64 @@ class Feed:
         return self._followed.series(run_id, metric)
 
     def _loop(self) -> None:
+        looked = -math.inf
         while True:
             self._nudge.clear()
             if self._stop.is_set():
                 return
-            if not self.look():
-                self._nudge.wait(self.interval)
+            if is_due := self._is_due or time.monotonic() - looked >= self.interval:
+                self._is_due, looked = False, time.monotonic()
+            if not self.look(is_due):
+                self._nudge.wait(max(0.0, looked + self.interval - time.monotonic()))
 
-    def look(self) -> bool:
-        """One look at the store and at the followed runs. True if there is more to be read of one of these."""
-        rows = tuple(self._scan())
-        changed = rows != self.rows
+    def look(self, at_store: bool = True) -> bool:
+        """One look at the followed runs, and before that at the store. True if there is more to be read of a run.
+
+        The store is left out where only other runs are followed, as at each step of a cursor: it may be large.
+        """
+        rows = self._scan() if at_store else self.rows
+        changed = rows != self.rows or (at_store and not self.is_whole)
         before = {row.path: row for row in self.rows}
         ended = [row for row in rows if not row.is_live and row.path in before and before[row.path].is_live]
-        self.rows = rows
+        self.rows, self.is_whole = rows, self.is_whole or at_store
         fresh, is_behind = self._followed.poll(self.interval, self._nudge.is_set)
         if changed or fresh or self._first:
             self._first = False
             self._tell(rows if changed or not before else None, fresh, ended)
-        return is_behind
+        return (at_store and self._read_figures()) or is_behind
 
-    def _scan(self) -> Iterable[RunRow]:
-        readers = [*self.store.list(), *self.store.transfers()]
-        paths = {reader.path for reader in readers}
-        self._known = {path: known for path, known in self._known.items() if path in paths}
-        for reader in readers:
-            known = self._known.get(reader.path)
-            if known is None:
-                known = self._known[reader.path] = _Known(reader, reader.facts, _chosen(reader))
-            yield self._row(known)
+    def _scan(self) -> tuple[RunRow, ...]:
+        """Every row, oldest first. Of many new runs the newest are told before the others are read."""
+        readers = {reader.path: reader for reader in (*self.store.list(), *self.store.transfers())}
+        self._known = {path: known for path, known in self._known.items() if path in readers}
+        new = [reader for path, reader in readers.items() if path not in self._known]
+        self._meet(sorted(new, key=lambda reader: reader.id, reverse=True), list(readers))
+        return tuple(self._known[path].look() for path in readers)
 
-    def _row(self, known: _Known) -> RunRow:
-        """A run's row; files are read again only when they have changed, or while a process may die."""
-        stamp = (_stamp(known.reader.path / "status.json"), _stamp(known.reader.path / notes.FILE))
-        if known.row is not None and stamp == known.stamp and not known.row.is_live:
-            return known.row
-        status, remarks = known.reader.status(), notes.read(known.reader.path)
-        latest = dict(status.latest)
-        row = _make_row(known, remarks)
-        known.row = replace(
-            row,
-            state=status.state,
-            step=status.step,
-            total=status.total,
-            eta_s=status.eta_s,
-            message=status.message,
-            device=status.device,
-            latest=latest,
-        )
-        known.stamp = stamp
-        return known.row
+    def _meet(self, new: Sequence[RunReader], paths: Sequence[Path]) -> None:
+        """Read runs that were not there before, the newest first, and tell in between what is known by then."""
+        told = time.monotonic() - SLICE_S  # the first ones at once
+        for number, reader in enumerate(new):
+            if number >= SCREENFUL and time.monotonic() - told > SLICE_S and not self._stop.is_set():
+                rows = [self._known[path].row for path in paths if path in self._known]
+                self.rows, self.is_whole = tuple(row for row in rows if row is not None), False
+                fresh, _ = self._followed.poll(SLICE_S / 4, self._nudge.is_set)
+                self._tell(self.rows, fresh, [])
+                told = time.monotonic()
+            known = self._known[reader.path] = _Known(reader)
+            known.look()
 
-
-def _make_row(known: _Known, remarks: Notes) -> RunRow:
-    facts, chosen, reader = known.facts, known.chosen, known.reader
-    seed = facts.get("seed")
-    return RunRow(
-        id=reader.id,
-        path=reader.path,
-        name=remarks.name or str(facts.get("name") or reader.id),
-        state="",
-        step=0,
-        total=0,
-        eta_s=None,
-        created=reader.created,
-        seed=seed if isinstance(seed, int) else None,
-        message="",
-        device="",
-        latest={},
-        task=chosen.get("task", ""),
-        optimizer=chosen.get("optimizer", ""),
-        penalties=chosen.get("penalties", ()),
-        tags=tuple(dict.fromkeys((*chosen.get("tags", ()), *remarks.tags))),
-        pinned=remarks.pinned,
-        is_transfer=reader.is_transfer,
-    )
+    def _read_figures(self) -> bool:
+        """Read for about so long; True if there is more, or something to be told."""
+        until = time.monotonic() + self.interval
+        is_enough = lambda: time.monotonic() > until or self._nudge.is_set()  # noqa: E731
+        return any([known.read_figures(is_enough) for known in self._known.values() if not is_enough()])
 
 
 def _chosen(reader: RunReader) -> dict[str, Any]:
     """What a run's preset picks, read without checking it: the catalog may not be there yet."""
     import tomli
 
-    if reader.is_transfer:
-        return {}
     try:
         values = tomli.loads(reader.preset_text)
         tasks = values.get("task", {})
@@ -220,5 +260,5 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     try:
         found = os.stat(path)
     except OSError:
-        return (0, 0, 0)
+        return NO_FILE
     return (found.st_mtime_ns, found.st_size, found.st_ino)

@@ -65,7 +65,7 @@ _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+", re.ASCII)
 HELP = """\
 Words look in name and id; all terms must hold; a minus before a term turns it round.
 state:running,paused   one of several; fields: {fields}
-name:"my run"          quotes keep blanks together; * stands for anything
+name:"my run" lo*      quotes keep blanks together; * stands for anything: lo* begins with lo
 penalty:sam tag:paper task:mnist optimizer:dm seed:0 -state:failed
 meta_loss<0.5 test_accuracy>=90% step>100 progress>=50% age<2d eta<1h30m
 is:live is:pinned is:transfer penalty:none""".format(fields=", ".join(FIELDS))
@@ -130,8 +130,8 @@ def _term(text: str, metrics: Collection[str]) -> Predicate:
 
 
 def _word(text: str) -> Predicate:
-    wanted = text.lower()
-    return lambda row: wanted in row.name.lower() or wanted in row.id.lower()
+    pattern = _pattern(text)
+    return lambda row: fnmatchcase(row.name.lower(), pattern) or fnmatchcase(row.id.lower(), pattern)
 
 
 # -- field:value -----------------------------------------------------------------------------------------------------
@@ -164,7 +164,8 @@ def _one_of(name: str, value: str) -> Predicate:
             raise _error(f"seed:{printable(value)}", "a whole number")
         return lambda row: row.seed == int(value)
     if name in ("name", "id", "device", "message"):
-        return lambda row: fnmatchcase(str(getattr(row, name)).lower(), f"*{_literal(wanted)}*")
+        pattern = _pattern(value) if name in ("name", "id") else f"*{_literal(wanted)}*"
+        return lambda row: fnmatchcase(str(getattr(row, name)).lower(), pattern)
     return _among(name, wanted)
 
 
@@ -187,6 +188,12 @@ def words(row: RunRow, name: str) -> Iterable[str]:
     if name == "optimizer":
         return [row.optimizer] if row.optimizer else []
     return row.penalties if name == "penalty" else row.tags
+
+
+def _pattern(text: str) -> str:
+    """What a whole name has to be: with * as it says, else what the text is any part of."""
+    literal = _literal(text.lower())
+    return literal if "*" in text else f"*{literal}*"
 
 
 def _literal(text: str) -> str:

@@ -42,30 +42,45 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """Its meta-step and size in words, and when it was written, unix s."""
+
+    name: str
+    step: str
+    size: str
+    written: float
+
+
+@dataclass(frozen=True)
 class Files:
     """What was read of the run folder, and the stamp of when."""
 
     stamp: tuple[object, ...]
-    checkpoints: Sheet
+    checkpoints: Sequence[Checkpoint]
     evaluations: Sequence[Evaluation]
 
 
-def checkpoints(reader: RunReader) -> Sheet:
-    """Name, meta-step, size and age of each checkpoint."""
+def checkpoints(reader: RunReader) -> list[Checkpoint]:
     found = []
     for name, path in reader.checkpoints().items():
         try:
             facts = path.stat()
         except OSError:
             continue
-        cells = [
-            _step(read_json(path.with_suffix(".json"), 2**26, path.parent.parent)),
-            present.size(facts.st_size + _size(path.with_suffix(".json"))),
-            f"{present.age(facts.st_mtime)} ago",
-        ]
-        found.append((name, [Entry(cell) for cell in cells]))
-    remarks = [f"{name}: {WHAT[name]}" for name, _ in found]
-    return Sheet("", "checkpoint", ("meta-step", "size", "written"), found, remarks)
+        step = _step(read_json(path.with_suffix(".json"), 2**26, path.parent.parent))
+        size = present.size(facts.st_size + _size(path.with_suffix(".json")))
+        found.append(Checkpoint(name, step, size, facts.st_mtime))
+    return found
+
+
+def checkpoints_sheet(found: Sequence[Checkpoint]) -> Sheet:
+    """Name, meta-step, size and age of each checkpoint."""
+    ages = [f"{present.age(item.written)} ago" for item in found]
+    rows = [
+        (item.name, [Entry(item.step), Entry(item.size), Entry(age)]) for item, age in zip(found, ages, strict=True)
+    ]
+    remarks = [f"{item.name}: {WHAT[item.name]}" for item in found]
+    return Sheet("", "checkpoint", ("meta-step", "size", "written"), rows, remarks)
 
 
 def _step(facts: Mapping[str, Any]) -> str:

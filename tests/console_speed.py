@@ -59,6 +59,34 @@ def first_paint(folder: Path, count: int = 1000) -> dict[str, float]:
     }
 
 
+def many_runs(folder: Path, count: int = 1000) -> dict[str, float]:
+    """CPU that a key takes with many saved runs, at 160x48; opening and help also the first time."""
+    runs, found = folder / "runs", {}
+    make_saved(runs, count)
+    with console(runs, 160, 48) as terminal:
+        terminal.until(" saved ")
+        time.sleep(6.0)
+        began = terminal.cpu
+        time.sleep(5.0)
+        idle = (terminal.cpu - began) / 5.0
+
+        def cost(key: str, times: int, seconds: float) -> float:
+            used = terminal.cpu
+            for _ in range(times):
+                terminal.press(key)
+                time.sleep(seconds)
+            return 1000 * max(0.0, (terminal.cpu - used) / times - idle * seconds)
+
+        found["idle, CPU ms a second"] = 1000 * idle
+        found["a step of the cursor, CPU ms"] = cost("\x1b[B", 40, 0.5)
+        for key, word in (("?", "help"), ("\r", "opening a run")):
+            for when in ("first", "second"):
+                found[f"{word}, {when} time, CPU ms"] = cost(key, 1, 3.0)
+                terminal.press(ESCAPE)
+                time.sleep(2.0)
+    return found
+
+
 def long_run(folder: Path, records: int, metrics: int, narrow: Sequence[str] = FLOAT32) -> dict[str, float]:
     """Memory and answers while a long run is read, and afterwards while three runs are written."""
     runs = folder / "runs"
@@ -169,7 +197,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=1_000_000, help="of the long run")
     parser.add_argument("--metrics", type=int, nargs="+", default=[1, 10], help="of the long run, 1 to 10")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long bytes are counted")
-    parser.add_argument("--only", choices=("paint", "long", "link"), help="one part of it")
+    parser.add_argument("--only", choices=("paint", "many", "long", "link"), help="one part of it")
     parser.add_argument("--wide", action="store_true", help="a long run all of whose values need 64 bits")
     given = parser.parse_args()
     found: dict[str, dict[str, float]] = {"machine": {"load": os.getloadavg()[0], "cores": os.cpu_count() or 0}}
@@ -185,6 +213,8 @@ def main() -> None:
 def parts(given: argparse.Namespace) -> Iterator[tuple[str, Callable[[Path], dict[str, float]]]]:
     if given.only in (None, "paint"):
         yield "start", first_paint
+    if given.only in (None, "many"):
+        yield "1,000 runs", many_runs
     if given.only in (None, "link"):
         yield "link", partial(link, seconds=given.seconds)
     for metrics in given.metrics if given.only in (None, "long") else ():

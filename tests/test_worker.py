@@ -250,7 +250,7 @@ def test_a_second_process_on_a_run_is_refused_and_harms_nothing(tmp_path, whole,
     [
         (TrainingError("meta-loss is not finite"), TrainingError, "meta-loss is not finite"),
         (OSError(errno.ENOSPC, "No space left on device"), TrainingError, "No space left on device"),
-        (LregError("bad\ninput"), LregError, "bad / input"),
+        (LregError("bad\ninput"), LregError, r"bad\ninput"),
         (ZeroDivisionError("ours"), ZeroDivisionError, "ZeroDivisionError: ours"),
     ],
 )

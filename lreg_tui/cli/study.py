@@ -117,11 +117,11 @@ def study(
         return
     if found is not None:
         _check_free(found)
+    job = take_up(store, plan, found, schedule, data_dir)
     if found is not None:
         output.say(f"going on with {found.id} (--new begins anew)")
     elif has_changed:
         output.say(f"there is an unfinished study {plan.name} with another plan; this is a new one")
-    job = take_up(store, plan, found, schedule, data_dir)
     _do(job, detach=detach, as_json=as_json, data_dir=data_dir)
 
 

@@ -19,6 +19,7 @@ from engine.errors import LregError
 from lreg_tui import actions
 from lreg_tui.feed import RunRow
 from lreg_tui.present import clean
+from lreg_tui.screens.ending import Ending
 from lreg_tui.threads import off_the_loop
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
 LONGEST_SHOWN = 40
 MOST_COMPARED = 6
-GOES_TOO = "The folder goes, with checkpoints, metrics and transfer evaluations. There is no way back."
+GOES_TOO = "The folder goes, with checkpoints, metrics and transfer evaluations."
+UNTIL = "U brings it back until the console ends; then it is gone for good."
 FITTING: dict[str, Callable[[RunRow], bool]] = {  # which runs an action is for; its key is there only if there is one
     "stop_run": lambda row: row.is_live,
-    "pause_run": lambda row: row.state in ("running", "paused"),
+    "pause_run": lambda row: row.state == "running",
+    "continue_run": lambda row: row.state == "paused",
     "resume_run": lambda row: row.state in actions.RESUMABLE,
     "delete_run": lambda row: not row.is_live,
     "transfer": lambda row: not row.is_transfer,
@@ -38,12 +41,13 @@ FITTING: dict[str, Callable[[RunRow], bool]] = {  # which runs an action is for;
 }
 
 
-class ActingScreen(Screen[None]):
+class ActingScreen(Ending, Screen[None]):
     """Keys for stop, pause, continue, resume, rename, tag, pin, delete, copy id, transfer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "stop_run", "stop", tooltip="finish the truncation, write a checkpoint, and end"),
-        Binding("u", "pause_run", "pause", tooltip="pause the run, or continue it"),
+        Binding("u", "pause_run", "pause", tooltip="pause the run: the same key lets it go on"),
+        Binding("u", "continue_run", "continue", tooltip="let the paused run go on"),
         Binding("R", "resume_run", "resume", tooltip="go on from the last checkpoint"),
         Binding("t", "transfer", "transfer", tooltip="evaluate the learned optimizer on other tasks"),
         Binding("r", "rename_run", "rename", tooltip="give it another name; the id stays"),
@@ -51,9 +55,10 @@ class ActingScreen(Screen[None]):
         Binding("p", "pin_run", "pin", tooltip="keep it at the top, or no longer"),
         Binding("y", "copy_id", "copy id", tooltip="copy the id to the clipboard"),
         Binding("D", "delete_run", "delete", tooltip="delete the run folder; asks first"),
+        Binding("U,ctrl+z", "undo", "undo delete", key_display="U", tooltip="bring the run deleted last back"),
     ]
 
-    CHANGING: ClassVar[Sequence[str]] = tuple(FITTING)  # actions that are for some runs, or at some times only
+    CHANGING: ClassVar[Sequence[str]] = (*FITTING, "undo")  # actions that are for some runs, or at some times only
     _could: tuple[bool | None, ...] = ()  # which of them there were when that was last looked at
 
     @property
@@ -72,6 +77,8 @@ class ActingScreen(Screen[None]):
             self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "undo":
+            return not self.lreg.trash.is_empty
         return self._can(action) if action in FITTING else True
 
     def _can(self, action: str) -> bool:
@@ -79,6 +86,9 @@ class ActingScreen(Screen[None]):
 
     def after_deleting(self, run_ids: Sequence[str]) -> None:
         """Called when runs have been deleted."""
+
+    def after_undoing(self, run_ids: Sequence[str]) -> None:
+        """Called when deleted runs are back."""
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -88,16 +98,18 @@ class ActingScreen(Screen[None]):
         if rows and await self._agree(
             f"Stop {named(rows)}?", "A checkpoint is written first; R goes on from it.", "stop"
         ):
-            self.act(actions.stop, rows)
+            self.act("stop", actions.stop, rows)
 
     def action_pause_run(self) -> None:
-        self.act(actions.pause_or_continue, self._fitting("pause_run"))
+        self.act("pause", actions.pause, self._fitting("pause_run"))
+
+    def action_continue_run(self) -> None:
+        self.act("continue", actions.go_on, self._fitting("continue_run"))
 
     def action_resume_run(self) -> None:
         rows = self._fitting("resume_run")
         if rows:
-            self.tell(f"resuming {named(rows)} …")
-            self.act(lambda path: actions.resume(path, self.lreg.data_dir), rows)
+            self.act("resume", lambda path: actions.resume(path, self.lreg.data_dir), rows, "resuming")
 
     @work(group="ask", exclusive=True)
     async def action_delete_run(self) -> None:
@@ -105,8 +117,23 @@ class ActingScreen(Screen[None]):
         if not rows:
             return
         note = "What it has measured stays with the runs." if all(row.is_transfer for row in rows) else GOES_TOO
-        if await self._agree(f"Delete {named(rows)}?", note, "delete"):
-            self.act(actions.delete, rows, then=lambda: self.after_deleting([row.id for row in rows]))
+        if await self._agree(f"Delete {named(rows)}?", f"{note} {UNTIL}", "delete"):
+            trash = self.lreg.trash
+            number = trash.begin()
+            ids = [row.id for row in rows]
+            self.act("delete", lambda path: trash.put(path, number), rows, then=lambda: self.after_deleting(ids))
+
+    @work(group="undo", exclusive=True)
+    async def action_undo(self) -> None:
+        try:
+            back = await off_the_loop(self.lreg.trash.undo, "undo")
+        except LregError as error:
+            self.tell(str(error), "error")
+            return
+        if back:
+            self.tell(f"back again: {', '.join(path.name for path in back)}")
+            self.after_undoing([path.name for path in back])
+        self.lreg.feed.look_now()
 
     @work(group="ask", exclusive=True)
     async def action_rename_run(self) -> None:
@@ -118,7 +145,7 @@ class ActingScreen(Screen[None]):
         asked = PromptScreen("Name", rows[0].name, note=rows[0].id, check=too_long)
         name = await self.app.push_screen_wait(asked)
         if name is not None and name != rows[0].name:
-            self.act(lambda path: actions.rename(path, name), rows)
+            self.act("rename", lambda path: actions.rename(path, name), rows)
 
     @work(group="ask", exclusive=True)
     async def action_tag_run(self) -> None:
@@ -131,12 +158,12 @@ class ActingScreen(Screen[None]):
         note = f"{named(rows)}: {known or 'no tags yet'}. Words are added, -words taken away."
         words = await self.app.push_screen_wait(PromptScreen("Tags", note=note, check=wrong_tags))
         if words:
-            self.act(lambda path: actions.tag(path, words), rows)
+            self.act("tag", lambda path: actions.tag(path, words), rows)
 
     def action_pin_run(self) -> None:
         rows = self.subjects()
         pinned = not all(row.pinned for row in rows)
-        self.act(lambda path: actions.pin(path, pinned), rows, quietly=True)
+        self.act("pin", lambda path: actions.pin(path, pinned), rows, quietly=True)
 
     def action_copy_id(self) -> None:
         ids = [clean(row.id) for row in self.subjects()]
@@ -169,15 +196,35 @@ class ActingScreen(Screen[None]):
 
     # -- how -----------------------------------------------------------------------------------------------------------
 
-    @work(group="act")
-    async def act(
+    def act(
         self,
+        name: str,
         action: Callable[[Path], str],
         rows: Sequence[RunRow],
+        begins: str = "",
         then: Callable[[], None] | None = None,
         quietly: bool = False,
     ) -> None:
-        """Do something to runs, one after the other, and tell what came of it."""
+        """Do something to runs, one after the other, and tell what came of it; also when this screen is left meanwhile.
+
+        What is under way already, by `name`, is not begun again. `begins`: what is told first, of what takes long.
+        """
+        under_way = self.lreg.under_way
+        due = [row for row in rows if (name, row.path) not in under_way]
+        if due:
+            under_way |= {(name, row.path) for row in due}
+            if begins:
+                self.tell(f"{begins} {named(due)} …")
+            self.lreg.run_worker(self._act(name, action, due, then, quietly), group="act")
+
+    async def _act(
+        self,
+        name: str,
+        action: Callable[[Path], str],
+        rows: Sequence[RunRow],
+        then: Callable[[], None] | None,
+        quietly: bool,
+    ) -> None:
         done = 0
         for row in rows:
             try:
@@ -188,6 +235,8 @@ class ActingScreen(Screen[None]):
                 done += 1
                 if not quietly:
                     self.tell(told)
+            finally:
+                self.lreg.under_way.discard((name, row.path))
         self.lreg.feed.look_now()
         if then is not None and done:
             then()

@@ -11,10 +11,11 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from lreg_tui.present import clean, clean_block
+from lreg_tui.screens.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
 
 
-class ConfirmScreen(ModalScreen[bool]):
+class ConfirmScreen(Ending, ModalScreen[bool]):
     """Ends with True for yes. `question` and `note` may have been written by strangers."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

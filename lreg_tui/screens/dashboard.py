@@ -19,7 +19,7 @@ from lreg_tui import filters, present
 from lreg_tui.feed import RunRow
 from lreg_tui.layout import Layout
 from lreg_tui.messages import RunsChanged, SelectionChanged, SeriesChanged
-from lreg_tui.screens.acting import FITTING, ActingScreen
+from lreg_tui.screens.acting import ActingScreen
 from lreg_tui.screens.dashboard_text import head, instead
 from lreg_tui.screens.filter_prompt import FilterPrompt, metrics_of, problem
 from lreg_tui.screens.panelled import PanelledScreen
@@ -38,6 +38,7 @@ LOG_LINES = 500
 PANEL_KEYS = "choose a panel for m and z (narrow screens show it); 4: the log"
 BACK = "to the table, then without marks, then without filter"
 NAME = "dashboard"  # in what the console remembers
+OF_STORE = ("filter", "sort", "reverse")  # ... for each run store apart
 FOR_RUNS = ("sort", "metric", "full_screen", "next_panel", "show_panel")  # actions with no use where none is shown
 ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
 
@@ -59,7 +60,7 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
             "compare",
             tooltip=f"compare the marked runs, {LEAST_COMPARED} to {MOST_OVERLAID}, or pick some",
         ),
-        *(ACTIONS[name] for name in ("stop_run", "pause_run", "resume_run", "transfer")),
+        *(ACTIONS[name] for name in ("undo", "stop_run", "pause_run", "continue_run", "resume_run", "transfer")),
         Binding("e", "edit", "edit", tooltip="a new run from the preset of the one under the cursor, edited"),
         Binding("S", "app.studies", "studies", tooltip="studies: many runs as one, with a report"),
         Binding("question_mark", "app.help", "help", key_display="?", tooltip="this list"),
@@ -76,7 +77,7 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         Binding("escape", "back", "back", show=False, priority=True, tooltip=BACK),
     ]
 
-    CHANGING = (*FITTING, *FOR_RUNS, "edit", "filter")
+    CHANGING = (*ActingScreen.CHANGING, *FOR_RUNS, "edit", "filter")
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +87,9 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         self._has_looked = False  # the feed has told what there is
 
     def compose(self) -> ComposeResult:
-        self._found = Layout.from_json(self.lreg.remembered.view(NAME))
+        remembered, store = self.lreg.remembered, self.lreg.store.root
+        everywhere = {key: value for key, value in remembered.view(NAME).items() if key not in OF_STORE}
+        self._found = Layout.from_json({**everywhere, **remembered.view_of(store, NAME)})
         with Horizontal(id="head"):
             yield Static(id="title", markup=False)
             yield Static(id="brief", markup=False)
@@ -115,8 +118,8 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
     # -- what comes from the feed ------------------------------------------------------------------------------------
 
     def on_runs_changed(self, message: RunsChanged) -> None:
-        self._has_looked = True
-        self.table.show_runs(message.rows)
+        self._has_looked = self.lreg.feed.is_whole
+        self.table.show_runs(message.rows, self._has_looked)
         self._show_state()
 
     def on_series_changed(self, message: SeriesChanged) -> None:
@@ -127,7 +130,7 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         self._follow()  # another screen may have followed other runs
 
     def on_machine_panel_measured(self, message: MachinePanel.Measured) -> None:
-        self.query_one("#brief", Static).update(in_brief(message.load))
+        self.query_one("#brief", Static).update(in_brief(message.load))  # its width is that of the text
 
     # -- what comes from the table -----------------------------------------------------------------------------------
 
@@ -158,7 +161,8 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         self.panels.update_from(self.lreg.feed)
         cursor = self.table.runs.cursor_row
         self.query_one(LogTail).path = cursor.path / "log.txt" if cursor is not None else None
-        self.query_one("#log-title", Static).update(f"log  {present.clean(cursor.name, 60)}" if cursor else "log")
+        words = f"log  {present.clean(cursor.name, 60)}" if cursor else "log"
+        self.query_one("#log-title", Static).update(words, layout=False)
 
     def _show_state(self) -> None:
         """Head, notice and footer, as far as they have changed."""
@@ -166,9 +170,11 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         title = head(self.table, self._found.filter, root)
         if title != self._title:
             self._title = title
-            self.query_one("#title", Static).update(title)
+            self.query_one("#title", Static).update(title, layout=False)
         self.query_one(RunNotice).show_run(runs.cursor_row)
         self.set_class(not runs.shown, "-nothing")
+        if runs.shown and self.focused is None:  # a table that is not in sight has lost it
+            self.call_after_refresh(self.table.focus)
         if not runs.shown:
             found = self._found.filter if not runs.is_empty else ""
             self.query_one("#instead", Static).update(instead(root, self._has_looked, found))
@@ -181,6 +187,9 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
 
     def after_deleting(self, run_ids: Sequence[str]) -> None:
         self.table.clear_marks()
+
+    def after_undoing(self, run_ids: Sequence[str]) -> None:
+        self.table.select(run_ids[0])
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         runs = self.table.runs
@@ -230,11 +239,12 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
 
     def action_back(self) -> None:
         """One step towards the plain table."""
+        runs = self.table.runs
         if isinstance(self.focused, Chart) and self.focused.cursor_x is not None:
             self.focused.action_clear_cursor()
         elif self.maximized is not None:
             self.action_full_screen()
-        elif self.focused is not self.table:
+        elif self.focused is not self.table and runs.shown:
             self.table.focus()
         elif self.table.runs.marked:
             self.table.clear_marks()
@@ -243,5 +253,8 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
             self.keep(filter="")
 
     def keep(self, **values: object) -> None:
-        """For the next time."""
-        self.lreg.remember(NAME, **values)
+        """For the next time: what fits these runs, with this run store; else wherever the console is."""
+        here = {key: value for key, value in values.items() if key in OF_STORE}
+        if here:
+            self.lreg.remember_here(NAME, **here)
+        self.lreg.remember(NAME, **{key: value for key, value in values.items() if key not in OF_STORE})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ CALM = ("finished", "stopped")  # states that the head does not count
 def head(table: RunTable, filter: str, root: str) -> Text:
     """What there is, in a line that may be cut: how many runs, filter, marks, states, hidden order, where."""
     runs = table.runs
-    counts = Counter(row.state for row in runs.shown)
+    counts = runs.states
     text = Text("lreg  ", "bold", no_wrap=True, overflow="ellipsis")
     text.append(f"{len(runs.shown)} run{'s' * (len(runs.shown) != 1)}", "not bold")
     text.append(f"  /{present.clean(filter, 60)}" if filter else "", "bold")

@@ -17,6 +17,7 @@ from engine.catalog import Catalog
 from lreg_tui.present import NOTHING, clean
 from lreg_tui.preset_edit import Checked, check, shown
 from lreg_tui.preset_file import ABSENT, Draft, changed_settings, on_disk, unified
+from lreg_tui.screens.ending import Ending
 from lreg_tui.widgets.form_lines import MUTED
 from lreg_tui.widgets.key_footer import KeyFooter
 
@@ -33,7 +34,7 @@ class Difference:
     lines: Sequence[str]
 
 
-class DifferenceScreen(ModalScreen[None]):
+class DifferenceScreen(Ending, ModalScreen[None]):
     """One difference at a time; tab goes to the next. All text in it may have been written by strangers."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

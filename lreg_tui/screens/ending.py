@@ -1,24 +1,33 @@
-"""Ending: for screens whose work ends by itself, while another screen may lie above them."""
+"""Ending: for every screen that can be left."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
+from textual.await_complete import AwaitComplete
 from textual.screen import Screen
 
+if TYPE_CHECKING:
+    Base = Screen[Any]
+else:
+    Base = object
 
-class Ending:
-    """A screen's `end` is its `dismiss`, but waits until it is on top: Textual takes away whatever lies there."""
+
+class Ending(Base):
+    """A screen's `dismiss` takes away this screen and no other, however often and whenever it is called.
+
+    Textual takes away whatever lies on top. One that has others above it, as its work has ended by itself, waits until
+    these are gone; one that is gone already does nothing.
+    """
 
     _result: tuple[Any] | None = None  # that it waits with
 
-    def end(self, result: Any = None) -> None:
-        screen = cast("Screen[Any]", self)
-        if screen.is_active:
-            screen.dismiss(result)
-        else:
-            self._result = (result,)
+    def dismiss(self, result: Any = None) -> AwaitComplete:
+        if self.is_active:
+            return super().dismiss(result)
+        self._result = (result,)
+        return AwaitComplete()
 
     def on_screen_resume(self) -> None:
         if self._result is not None:
-            cast("Screen[Any]", self).dismiss(*self._result)
+            self.dismiss(*self._result)

@@ -16,6 +16,8 @@ from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
+from lreg_tui.screens.ending import Ending
+
 OURS = "lreg_tui"  # what Textual's own widgets do with keys is no help
 PALETTE = "command_palette"  # but for this one
 WIDTH = 84  # of the whole, where there is room
@@ -35,7 +37,7 @@ Keys = dict[str, list[str]]
 """What can be done, and by which keys."""
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Ending, ModalScreen[None]):
     """Groups are named by `HELP_TITLE` of their classes; a screen's `HELP_TEXT` follows them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -45,7 +47,7 @@ class HelpScreen(ModalScreen[None]):
     DEFAULT_CSS = """
     HelpScreen {
         align: center middle;
-        background: $background 60%;
+        background: $background;  /* what lies below would be drawn again each time */
         & > VerticalScroll {
             width: 84; max-width: 100%; height: auto; max-height: 100%; background: $panel; padding: 0 1;
             border: round $primary; border-title-color: $primary; border-subtitle-color: $text-muted;
@@ -58,11 +60,12 @@ class HelpScreen(ModalScreen[None]):
     def __init__(self, explained: Screen[object]) -> None:
         super().__init__()
         self.explained = explained
+        self._laid_out_for = 0  # columns
 
     def compose(self) -> ComposeResult:
         with VerticalScroll() as page:
             page.border_title = "Keys"
-            yield Static(markup=False)
+            yield Static(self._text(), markup=False)
 
     def on_mount(self) -> None:
         page = self.query_one(VerticalScroll)
@@ -71,7 +74,8 @@ class HelpScreen(ModalScreen[None]):
             self.watch(page, what, self._look_at_place)
 
     def on_resize(self) -> None:
-        self.query_one(Static).update(self._text())
+        if self._width() != self._laid_out_for:
+            self.query_one(Static).update(self._text())
 
     def _look_at_place(self) -> None:
         self.call_after_refresh(self._say_whether_more)
@@ -80,7 +84,8 @@ class HelpScreen(ModalScreen[None]):
         page = self.query_one(VerticalScroll)
         below = page.max_scroll_y - page.scroll_offset.y
         more = f"{below} more line{'s' * (below != 1)} ↓ PgDn End   " if below > 0 else ""
-        page.border_subtitle = f"{more}esc closes"
+        if page.border_subtitle != (subtitle := f"{more}esc closes"):
+            page.border_subtitle = subtitle
 
     def action_move(self, how: str) -> None:
         getattr(self.query_one(VerticalScroll), how)(animate=False)
@@ -88,10 +93,13 @@ class HelpScreen(ModalScreen[None]):
     def action_leave(self) -> None:
         self.dismiss(None)
 
+    def _width(self) -> int:
+        return max(min(WIDTH, self.app.size.width) - FRAME, NARROWEST)
+
     def _text(self) -> Text:
         colours = self.app.theme_variables
         heading, key = f"bold {colours['primary']}", f"bold {colours['accent']}"
-        width = max(min(WIDTH, self.app.size.width) - FRAME, NARROWEST)
+        width = self._laid_out_for = self._width()
         text = Text()
         for title, keys in groups(self.explained):
             text.append(f"{title}\n", heading)

@@ -129,7 +129,7 @@ class LaunchingScreen(Ending, ModalScreen["Started | None"], Generic[Started]):
             self.is_starting = False
             self._say(str(error), is_wrong=True)
         else:
-            self.end(started)
+            self.dismiss(started)
 
     def action_leave(self) -> None:
         self.dismiss(None)

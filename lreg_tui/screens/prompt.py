@@ -13,17 +13,22 @@ from textual.suggester import Suggester
 from textual.widgets import Input, Label, Static
 
 from lreg_tui.present import clean
+from lreg_tui.screens.ending import Ending
+from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.line_input import LineInput
 
 
-class PromptScreen(ModalScreen[str | None]):
+class PromptScreen(Ending, ModalScreen[str | None]):
     """Ends with the text, or with None when it was left by escape. It takes the bottom lines; the rest stays in view.
 
     `check` returns what is wrong with a text, or ""; `changed` is told every text that is right. `note` and `value` may
     have been written by strangers.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "cancel")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "done", key_display="⏎"),
+        Binding("escape", "leave", "cancel"),
+    ]
     DEFAULT_CSS = """
     PromptScreen {
         align: left bottom;
@@ -61,6 +66,7 @@ class PromptScreen(ModalScreen[str | None]):
                 yield Label(clean(self.prompt, 40), markup=False)
                 yield LineInput(clean(self.value), suggester=self.suggester, select_on_focus=False)
             yield Static("", id="note", markup=False)
+        yield KeyFooter()  # in place of that of the screen below, whose keys are letters here
 
     def on_mount(self) -> None:
         self._judge(self.query_one(Input).value)
@@ -69,16 +75,20 @@ class PromptScreen(ModalScreen[str | None]):
         if not self._judge(event.value) and self.changed is not None:
             self.changed(event.value)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        if not self._judge(event.value):
-            self.dismiss(event.value)
+    def on_input_submitted(self) -> None:
+        self.action_submit()
+
+    def action_submit(self) -> None:
+        text = self.query_one(Input).value
+        if not self._judge(text):
+            self.dismiss(text)
 
     def _judge(self, text: str) -> str:
         """Show what is wrong with a text, or else the note."""
         wrong = self.check(text) if self.check is not None else ""
         line = self.query_one("#note", Static)
         line.set_class(bool(wrong), "-wrong")
-        line.update(clean(wrong or self.note or "enter: done   esc: cancel"))
+        line.update(clean(wrong or self.note))
         return wrong
 
     def action_leave(self) -> None:

@@ -16,6 +16,7 @@ from textual.widgets import Static, TextArea
 
 from engine.files import read_limited
 from lreg_tui.present import clean, clean_block
+from lreg_tui.screens.ending import Ending
 from lreg_tui.threads import off_the_loop
 from lreg_tui.widgets.key_footer import KeyFooter
 
@@ -52,7 +53,7 @@ class ReportText(TextArea):
         self.highlight_cursor_line = False
 
 
-class ReportScreen(Screen[None]):
+class ReportScreen(Ending, Screen[None]):
     """The file may have been written by strangers, and is only read."""
 
     HELP_TITLE = "Report"

@@ -19,7 +19,6 @@ from lreg_tui.feed import RunRow
 from lreg_tui.messages import RunsChanged, SeriesChanged
 from lreg_tui.present import clean
 from lreg_tui.screens.acting import ActingScreen
-from lreg_tui.screens.ending import Ending
 from lreg_tui.threads import off_the_loop
 from lreg_tui.widgets.chart import Chart
 from lreg_tui.widgets.evaluation_table import EvaluationTable
@@ -31,12 +30,13 @@ from lreg_tui.widgets.run_head import RunHead
 from lreg_tui.widgets.run_notice import RunNotice
 from lreg_tui.widgets.sheet_view import SheetView
 
+AGES_EVERY_S = 20.0
 TABS = ("curves", "preset", "log", "checkpoints", "transfers")
 FOCUSED = {"preset": "#preset", "log": "#tab-log", "checkpoints": "#tab-checkpoints", "transfers": "#evaluations"}
 ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
 
 
-class RunScreen(Ending, ActingScreen, inherit_bindings=False):
+class RunScreen(ActingScreen, inherit_bindings=False):
     """One run. Its folder may be damaged, or go away while it is shown: the screen says so and stays."""
 
     CSS_PATH = "run.tcss"
@@ -53,7 +53,7 @@ class RunScreen(Ending, ActingScreen, inherit_bindings=False):
         Binding("z", "zoom", "zoom", tooltip="one panel on the whole screen, and back"),
         Binding("slash", "search", "search", key_display="/", tooltip="search the log, or the preset"),
         Binding("e", "edit", "edit preset", tooltip="a new run from this preset, edited"),
-        *(ACTIONS[name] for name in ("stop_run", "pause_run", "resume_run", "transfer")),
+        *(ACTIONS[name] for name in ("stop_run", "pause_run", "continue_run", "resume_run", "transfer")),
         Binding("c", "compare", "compare", tooltip="compare the run with others, to be picked"),
         Binding("escape", "back", "back", priority=True, tooltip="to the screen before"),
         *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
@@ -91,12 +91,13 @@ class RunScreen(Ending, ActingScreen, inherit_bindings=False):
         self._look(self.lreg.feed.rows)
         if self.row is None:
             self._read_preset()
+        self.set_interval(AGES_EVERY_S, self._show_checkpoints)
 
     def subjects(self) -> Sequence[RunRow]:
         return [self.row] if self.row is not None else []
 
     def after_deleting(self, run_ids: Sequence[str]) -> None:
-        self.end()
+        self.dismiss()
 
     # -- what comes from the feed --------------------------------------------------------------------------------------
 
@@ -145,7 +146,7 @@ class RunScreen(Ending, ActingScreen, inherit_bindings=False):
         line, grid, files = Text(), self.query_one(MetricGrid), self.files
         counts = {"curves": f"{grid.page + 1}/{grid.pages}" if grid.pages > 1 and self.tab == "curves" else ""}
         if files is not None:
-            counts |= {"checkpoints": str(len(files.checkpoints.rows)), "transfers": str(len(files.evaluations))}
+            counts |= {"checkpoints": str(len(files.checkpoints)), "transfers": str(len(files.evaluations))}
         for number, tab in enumerate(TABS, 1):
             click = Style(meta={"@click": f"screen.show_tab('{tab}')"})
             style = Style(bold=True, underline=True) if tab == self.tab else Style(dim=True)
@@ -193,7 +194,7 @@ class RunScreen(Ending, ActingScreen, inherit_bindings=False):
             self._is_reading = False
         if found is not before:
             self.files = found
-            self.query_one(SheetView).show([found.checkpoints] if found.checkpoints.rows else [])
+            self._show_checkpoints()
             table = self.query_one(EvaluationTable)
             table.show_evaluations(found.evaluations)
             had_focus, table.display = self.focused is None and self.tab == "transfers", bool(found.evaluations)
@@ -202,13 +203,20 @@ class RunScreen(Ending, ActingScreen, inherit_bindings=False):
             self.query_one("#no-evaluations").display = not found.evaluations
             self._show_tabs()
 
+    def _show_checkpoints(self) -> None:
+        """Again now and then: ages grow, also of what does not change."""
+        if self.files is not None:
+            found = self.files.checkpoints
+            self.query_one(SheetView).show([run_files.checkpoints_sheet(found)] if found else [])
+
     # -- keys ----------------------------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "edit":
             return self.row is not None and not self.row.is_transfer
         if action in ("turn", "zoom"):
-            return self.tab == "curves" and (action == "zoom" or self.query_one(MetricGrid).pages > 1)
+            grid = self.query_one(MetricGrid)
+            return self.tab == "curves" and (bool(grid.known) if action == "zoom" else grid.pages > 1)
         return super().check_action(action, parameters)
 
     def action_turn(self, by: int) -> None:

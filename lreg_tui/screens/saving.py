@@ -15,6 +15,7 @@ from textual.screen import Screen
 from engine.errors import LregError
 from lreg_tui import comparison_files, launch, present, sheets
 from lreg_tui.comparing import Found
+from lreg_tui.screens.ending import Ending
 from lreg_tui.sheets import Sheet
 from lreg_tui.threads import off_the_loop
 
@@ -25,7 +26,7 @@ FIGURES = (".png", ".svg", ".pdf")
 ENDINGS = (*comparison_files.FORMS, *FIGURES)
 
 
-class SavingScreen(Screen[None]):
+class SavingScreen(Ending, Screen[None]):
     """`found` is the comparison; `plotted` the figures that `lreg plot` draws for what is in sight (none: all)."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -13,7 +13,8 @@ from lreg_tui.screens.acting import ActingScreen
 
 STEERING = (
     Binding("s", "stop_run", "stop", tooltip="stop the study: every run writes a checkpoint and ends"),
-    Binding("p,u", "pause_run", "pause", tooltip="pause the study and its runs, or continue it"),
+    Binding("p,u", "pause_run", "pause", tooltip="pause the study and its runs: the same key lets it go on"),
+    Binding("p,u", "continue_run", "continue", tooltip="let the paused study go on"),
     Binding("R", "resume_run", "resume", tooltip="go on with what is left; what has failed is tried again"),
 )
 STOPS = "Every run of it writes a checkpoint and ends; R goes on with them."
@@ -33,13 +34,16 @@ class SteeringScreen(ActingScreen, inherit_bindings=False):
     async def action_stop_run(self) -> None:
         rows = self._fitting("stop_run")
         if rows and await self._agree(f"Stop {clean(rows[0].name, 40)} and all its runs?", STOPS, "stop"):
-            self.act(actions.stop, rows, self._looked)
+            self.act("stop", actions.stop, rows, then=self._looked)
 
     def action_pause_run(self) -> None:
-        self.act(actions.pause_or_continue, self._fitting("pause_run"), self._looked)
+        self.act("pause", actions.pause, self._fitting("pause_run"), then=self._looked)
+
+    def action_continue_run(self) -> None:
+        self.act("continue", actions.go_on, self._fitting("continue_run"), then=self._looked)
 
     def action_resume_run(self) -> None:
         rows = self._fitting("resume_run")
         if rows:
-            self.tell(f"going on with {clean(rows[0].name, 40)} …")
-            self.act(lambda path: study_start.resume(path, self.lreg.data_dir), rows, self._looked)
+            resume = lambda path: study_start.resume(path, self.lreg.data_dir)  # noqa: E731
+            self.act("resume", resume, rows, "going on with", self._looked)

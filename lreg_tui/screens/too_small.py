@@ -9,8 +9,10 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from lreg_tui.screens.ending import Ending
 
-class TooSmallScreen(ModalScreen[None]):
+
+class TooSmallScreen(Ending, ModalScreen[None]):
     """Says how large the terminal has to be; goes away by itself when it is."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "app.quit", "quit", show=False)]

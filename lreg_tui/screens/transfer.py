@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -16,6 +17,7 @@ from textual.widgets import Static
 
 from engine.errors import LregError
 from engine.runs import RunReader
+from engine.status import LIVE
 from engine.transfer_job import TransferJob
 from engine.transfer_plan import GRID, Plan
 from lreg_tui import launch, present
@@ -53,6 +55,8 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         self.given = tuple(run_ids)
         self.checked: Checked | None = None
         self._files = TransferFiles()
+        self._is_starting = False
+        self._started: list[RunReader] = []  # jobs, of which the feed may not know yet
         self._filled: dict[str, str] = {}  # what a job had the form say, which nobody has typed
 
     def compose(self) -> ComposeResult:
@@ -198,8 +202,19 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         selected = self.query_one(JobPane).selected
         return [selected] if selected is not None else []
 
-    @work(exclusive=True, group="start")
-    async def action_start(self) -> None:
+    def action_start(self) -> None:
+        if not self._is_starting:
+            self._is_starting = True
+            self._start()
+
+    @work(group="start")
+    async def _start(self) -> None:
+        try:
+            await self._start_asked()
+        finally:
+            self._is_starting = False
+
+    async def _start_asked(self) -> None:
         """Make a job of what the form says, and start it. What is wrong is said where it stands."""
         asked = self.asked
         readers = self._readers(asked)
@@ -208,15 +223,21 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         if checked.plan is None:
             self.tell("not started: see the lines in the form", "error")
             return
-        plan = checked.plan
+        plan, live = checked.plan, [RunReader(row.path) for row in self._rows() if row.is_transfer and row.is_live]
         self.tell("starting …")
         try:
-            reader = await off_the_loop(lambda: self._launch(plan, asked.device))
+            same = await off_the_loop(lambda: same_of([*self._started, *live], plan))
+            if same is not None:
+                self.tell(f"{same.id} is at just this already", "warning")
+                reader = same
+            else:
+                reader = await off_the_loop(lambda: self._launch(plan, asked.device))
         except LregError as error:
             self.tell(str(error), "error")
             return
         finally:
             self.lreg.feed.look_now()
+        self._started.append(reader)
         self.query_one(JobPane).select(reader.id)
         if not self.has_class("-jobs"):
             self.action_switch()
@@ -245,3 +266,9 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         self._say_title()
         if self.checked is None or (self.checked.plan is None and "runs" in self.checked.problems):
             self._check()
+
+
+def same_of(jobs: Iterable[RunReader], plan: Plan) -> RunReader | None:
+    """The one of these jobs that is at just this plan. Reads files: not for the loop."""
+    wanted = json.loads(plan.dumps())
+    return next((job for job in jobs if job.state in LIVE and job.plan() == wanted), None)

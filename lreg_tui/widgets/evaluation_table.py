@@ -14,6 +14,7 @@ from textual.widgets import DataTable
 
 from lreg_tui import present
 from lreg_tui.run_files import FIGURES, Evaluation, figures, marks_sheet
+from lreg_tui.screens.ending import Ending
 from lreg_tui.widgets.sheet_view import SheetView
 
 COLUMNS = ("optimizer", "task", "test accuracy", "test loss", "train loss", "sharpness", "inner steps", "seeds")
@@ -70,7 +71,7 @@ def _cells(evaluation: Evaluation) -> list[Text]:
     ]
 
 
-class MarksScreen(ModalScreen[None]):
+class MarksScreen(Ending, ModalScreen[None]):
     """One evaluation with all its marks."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "leave", "back", key_display="esc")]

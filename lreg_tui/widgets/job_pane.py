@@ -25,6 +25,7 @@ from lreg_tui.transfer_jobs import Job, read_job, read_results
 from lreg_tui.widgets.sheet_view import SheetView
 
 COLUMNS = ("state", "done", "ETA", "started", "what")
+AGES_EVERY_S = 20.0
 BAR = 24  # columns of the progress bar
 NO_JOB = "No transfer job yet. Fill in the request, and start it with F5."
 READING = "reading …"
@@ -44,10 +45,12 @@ class JobPane(Vertical):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "screen.stop_run", "stop", tooltip="finish what is at hand, and end"),
-        Binding("u", "screen.pause_run", "pause", tooltip="pause the job, or continue it"),
+        Binding("u", "screen.pause_run", "pause", tooltip="pause the job: the same key lets it go on"),
+        Binding("u", "screen.continue_run", "continue", tooltip="let the paused job go on"),
         Binding("R", "screen.resume_run", "resume", tooltip="go on with what is missing"),
         Binding("c", "compare", "compare", tooltip="compare the job's runs"),
         Binding("D", "screen.delete_run", "delete", tooltip="delete the job; what it has measured stays with the runs"),
+        Binding("U,ctrl+z", "screen.undo", "undo delete", key_display="U", tooltip="bring the job deleted last back"),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -68,6 +71,7 @@ class JobPane(Vertical):
         table = self.query_one(DataTable)
         for column in COLUMNS:
             table.add_column(column, key=column)
+        self.set_interval(AGES_EVERY_S, self._write_all)
 
     # -- what is listed ----------------------------------------------------------------------------------------------
 
@@ -108,6 +112,11 @@ class JobPane(Vertical):
             table.add_row(*self._cells(row), key=row.id)
         if current in self.rows:
             table.move_cursor(row=table.get_row_index(current))
+
+    def _write_all(self) -> None:
+        """Ages grow, also of jobs of which nothing new is told."""
+        for row in self.rows.values():
+            self._write(row)
 
     def _write(self, row: RunRow) -> None:
         table = self.query_one(DataTable)

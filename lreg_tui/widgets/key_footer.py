@@ -14,6 +14,7 @@ from typing import ClassVar
 from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
+from textual.keys import key_to_character
 from textual.screen import ActiveBinding, Screen
 from textual.widget import Widget
 
@@ -98,7 +99,7 @@ def items_of(screen: Screen[object]) -> Iterator[Item]:
     """What there is to show, in the order of the bindings: of what has the focus, of the screen, of the app."""
     actions: dict[str, ActiveBinding] = {}
     for active in screen.active_bindings.values():
-        if active.binding.show and active.binding.description and not _helps(active):
+        if active.binding.show and active.binding.description and not (_helps(active) or _is_typed(active, screen)):
             actions.setdefault(active.binding.action, active)
     for group, members in groupby(actions.values(), key=lambda active: active.binding.group):
         found = list(members)
@@ -112,6 +113,14 @@ def items_of(screen: Screen[object]) -> Iterator[Item]:
 
 def _helps(active: ActiveBinding) -> bool:
     return active.binding.action.removeprefix("app.") == "help"
+
+
+def _is_typed(active: ActiveBinding, screen: Screen[object]) -> bool:
+    """True of a key that what has the focus takes for text."""
+    key, focused = active.binding.key, screen.focused
+    if focused is None or active.binding.priority:
+        return False
+    return focused.check_consume_key(key, key_to_character(key))
 
 
 def help_of(screen: Screen[object]) -> Item:

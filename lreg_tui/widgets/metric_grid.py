@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from textual.events import Resize
+from textual.geometry import Size
 from textual.message import Message
 
 from lreg_tui.feed import Feed
@@ -46,17 +48,20 @@ class MetricGrid(Panels):
         self._run: tuple[str, str] | None = None
         self._feed: Feed | None = None
         self._paged = (0, 1)  # page and pages when they were last told
+        self._room = Size()  # when it was last in sight
 
-    def on_resize(self) -> None:
-        self._lay_out()
+    def on_resize(self, event: Resize) -> None:
+        if event.size:  # it has none behind another tab
+            self._room = event.size
+            self._lay_out()
 
     @property
     def shape(self) -> tuple[int, int]:
         """Panels across and down."""
         if self.is_zoomed:
             return 1, 1
-        across = max(1, min(MOST_ACROSS, self.size.width // LEAST_WIDTH))
-        return across, max(1, min(MOST_DOWN, self.size.height // LEAST_HEIGHT))
+        across = max(1, min(MOST_ACROSS, self._room.width // LEAST_WIDTH))
+        return across, max(1, min(MOST_DOWN, self._room.height // LEAST_HEIGHT))
 
     @property
     def per_page(self) -> int:

@@ -18,6 +18,8 @@ from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from lreg_tui import present
+from lreg_tui.screens.ending import Ending
+from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.line_input import ListFilter
 
 LONGEST_LABEL = 44  # columns; help begins after it
@@ -37,7 +39,7 @@ class Choice:
         return present.clean(self.label or self.value, 120)
 
 
-class PickList(ModalScreen[tuple[str, ...] | None]):
+class PickList(Ending, ModalScreen[tuple[str, ...] | None]):
     """Returns the picked values (in the order in which they were picked), or None where the user has cancelled."""
 
     DEFAULT_CSS = """
@@ -80,6 +82,7 @@ class PickList(ModalScreen[tuple[str, ...] | None]):
             box.border_subtitle = f"{keys}, esc cancels"
             yield ListFilter(self.several)
             yield OptionList(markup=False, compact=True)
+        yield KeyFooter()  # in place of that of the screen below
 
     def on_mount(self) -> None:
         self.query_one(OptionList).can_focus = False  # typing always narrows down, arrows always move

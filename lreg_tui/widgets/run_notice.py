@@ -63,5 +63,6 @@ class RunNotice(Static):
         return text
 
     def _say(self, text: Text | str) -> None:
-        self.display = bool(text)
-        self.update(text)
+        if text or self.display:  # else there is nothing, as before
+            self.display = bool(text)
+            self.update(text)

@@ -81,16 +81,17 @@ class RunTable(LineTable):
         super().__init__(id=id)
         self.runs = RunList()
         self._grid = Grid()
+        self._laid_out: tuple[Sequence[RunRow], int] = ((), 0)  # the runs and the room that it is for
         self._told: tuple[tuple[str, ...], str | None] = ((), None)
 
     def on_mount(self) -> None:
-        self.set_interval(AGES_EVERY_S, self.redraw_changed)
+        self.set_interval(AGES_EVERY_S, lambda: self._change(self.runs.arrange))
 
     # -- data goes down, news comes up -------------------------------------------------------------------------------
 
-    def show_runs(self, rows: Sequence[RunRow]) -> None:
-        """Take over what is in the run store."""
-        self._change(lambda: self.runs.replace(rows))
+    def show_runs(self, rows: Sequence[RunRow], is_whole: bool = True) -> None:
+        """Take over what is in the run store, or as much of it as is read by now."""
+        self._change(lambda: self.runs.replace(rows, is_whole))
 
     def select(self, run_id: str) -> None:
         """Put the cursor on a run, now or when it appears."""
@@ -138,7 +139,15 @@ class RunTable(LineTable):
         return self.runs.cursor
 
     def move_to(self, place: int) -> None:
-        self._change(lambda: self.runs.move_to(place), leaps=True)
+        """Only the two lines are drawn again between which the cursor moves: nothing else is different."""
+        before = self.runs.cursor
+        self.runs.move_to(place)
+        self._scroll_to_cursor()
+        for place in (before, self.runs.cursor):
+            y = place + 1 - self.scroll_offset.y
+            if 0 < y < self.size.height:
+                self.refresh(Region(0, y, self._room, 1))
+        self._tell()
 
     def action_move(self, rows: int) -> None:
         self.move_to(self.runs.cursor + rows)
@@ -188,6 +197,9 @@ class RunTable(LineTable):
         return self._grid.columns
 
     def _lay_out(self) -> None:
+        if self.runs.shown is self._laid_out[0] and self._room == self._laid_out[1]:
+            return  # which looks at every run
+        self._laid_out = self.runs.shown, self._room
         grid = Grid.of(self.runs.shown, self._room)
         if grid != self._grid:
             self._grid = grid

@@ -198,7 +198,8 @@ def test_nobody_listening_does_not_stop_a_run(home, lreg_forked):
     process = lreg_forked("run", "tiny.toml", "--json")
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(240) == 0, process.stderr.read()
+    code = process.wait(240)
+    assert code == 0, process.stderr.read()
     assert the_run(home).state == "finished" and "Traceback" not in process.stderr.read()
 
 

@@ -15,6 +15,7 @@ from engine import notes
 from engine.errors import LregError
 from engine.runs import RunReader
 from lreg_tui import actions, launch
+from lreg_tui.trash import Trash
 
 ROOT = Path(__file__).parent.parent.parent
 CHILD = """
@@ -62,9 +63,9 @@ def test_pause_continue_and_stop_reach_the_process(tmp_path, work_on):
     made = make_run(tmp_path, "alpha", state="queued")
     process = work_on(made.path)
     reader = RunReader(made.path)
-    assert "pausing alpha" in actions.pause_or_continue(made.path)
+    assert "pausing alpha" in actions.pause(made.path)
     eventually(lambda: reader.state == "paused")
-    assert "alpha goes on" in actions.pause_or_continue(made.path)
+    assert "alpha goes on" in actions.go_on(made.path)
     eventually(lambda: reader.state == "running")
     assert "stopping alpha" in actions.stop(made.path)
     process.wait(240)
@@ -74,17 +75,21 @@ def test_pause_continue_and_stop_reach_the_process(tmp_path, work_on):
 def test_a_run_that_somebody_works_on_is_not_deleted_and_not_resumed(tmp_path, work_on):
     made = make_run(tmp_path, "alpha", state="queued")
     process = work_on(made.path)
-    for action, reason in ((actions.delete, "stop it first"), (actions.resume, "nothing to resume")):
+    trash = Trash(tmp_path)
+    delete = lambda path: trash.put(path, trash.begin())  # noqa: E731
+    for action, reason in ((delete, "stop it first"), (actions.resume, "nothing to resume")):
         with pytest.raises(LregError, match=f"is running: {reason}"):
             action(made.path)
     process.kill()
     process.wait()
     assert RunReader(made.path).state == "crashed"
-    actions.delete(made.path)
-    assert not made.path.exists()
+    delete(made.path)
+    assert not made.path.exists() and trash.undo() == [made.path]
 
 
-@pytest.mark.parametrize(("action", "purpose"), [(actions.stop, "stop"), (actions.pause_or_continue, "pause")])
+@pytest.mark.parametrize(
+    ("action", "purpose"), [(actions.stop, "stop"), (actions.pause, "pause"), (actions.go_on, "continue")]
+)
 def test_what_has_ended_is_not_signalled(tmp_path, action, purpose):
     made = make_run(tmp_path, "alpha", state="finished")
     with pytest.raises(LregError, match=f"is finished: nothing to {purpose}"):
@@ -111,41 +116,6 @@ def test_a_damaged_preset_is_told_before_anything_starts(tmp_path, monkeypatch):
     (made.path / "preset.toml").write_text("[task]\ndataset = 'nothing'\n")
     with pytest.raises(LregError, match="task.dataset"):
         actions.resume(made.path)
-
-
-def test_delete_takes_the_folder_and_nothing_else(tmp_path):
-    gone, kept = make_run(tmp_path, "alpha"), make_run(tmp_path, "beta")
-    (gone.path / "mine.txt").write_text("left there by somebody")
-    before = sorted(tmp_path.rglob("*"))
-    assert actions.delete(gone.path) == "deleted alpha"
-    assert sorted(tmp_path.rglob("*")) == [path for path in before if gone.path not in (path, *path.parents)]
-    assert kept.path.is_dir()
-
-
-def test_delete_does_not_follow_links(tmp_path):
-    elsewhere = make_run(tmp_path / "elsewhere", "alpha").path
-    (tmp_path / "link").symlink_to(elsewhere)
-    with pytest.raises(LregError, match="is a link to"):
-        actions.delete(tmp_path / "link")
-    assert (elsewhere / "run.json").is_file()
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "precious").touch()
-    made = make_run(tmp_path, "beta")
-    (made.path / "transfer").symlink_to(outside)
-    actions.delete(made.path)
-    assert (outside / "precious").exists()
-
-
-def test_what_cannot_be_deleted_is_told(tmp_path, monkeypatch):
-    made = make_run(tmp_path, "alpha")
-
-    def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(actions.shutil, "rmtree", refuse)
-    with pytest.raises(LregError, match="cannot be deleted: Permission denied"):
-        actions.delete(made.path)
 
 
 def test_rename_keeps_the_id_and_an_empty_name_brings_back_its_own(tmp_path):

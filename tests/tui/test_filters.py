@@ -70,6 +70,12 @@ def found(text: str) -> str:
         ("ALPHA ONE", "a"),
         ("20261102", "b"),
         ("[x]?", "b"),
+        ("al*", "a"),
+        ("lph*", ""),  # no name begins so
+        ("*one", "a"),
+        ("*LPHA*", "a"),
+        ("20261102*", "b"),
+        ("name:pha*", ""),
         ("zzzz alpha", ""),
         ('"Alpha one"', "a"),
         ('"one Alpha"', ""),
