@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -43,7 +44,11 @@ class Typed(float):
         return number
 
     def __str__(self) -> str:
-        return self.text
+        """As it was written, where that is a number in TOML, too: not .5 and 5."""
+        return self.text if _TOML_NUMBER.fullmatch(self.text) else float.__repr__(self)
+
+
+_TOML_NUMBER = re.compile(r"[+-]?(0|[1-9](_?\d)*)(\.\d(_?\d)*)?([eE][+-]?\d(_?\d)*)?|[+-]?(inf|nan)")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from engine.study.loop import StudyLoop
 from engine.transfer_job import TransferLoop, _check_runs
 from engine.transfer_plan import Plan, Protocol, TransferSettings
 from engine.worker import work
-from lreg_tui import actions
+from lreg_tui.trash import Trash
 
 
 @pytest.fixture(autouse=True)
@@ -220,5 +220,7 @@ def test_no_signal_reaches_a_process_that_does_not_hold_the_run(run, tmp_path):
 def test_a_delete_takes_links_and_not_what_they_lead_to(run, outside):
     for name in ("checkpoint", "transfer", "log.txt"):
         put_link(run.path / name, outside)
-    actions.delete(run.path)
+    trash = Trash(run.path.parent)
+    trash.put(run.path, trash.begin())
+    trash.empty()
     assert not run.path.exists()

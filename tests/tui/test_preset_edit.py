@@ -211,7 +211,7 @@ FLAG = Setting("x", ("bool",), False, "")
         (STEPS, "100, 200,500", "[100, 200, 500]"),
         (STEPS, "[1_000, 2_000]", "[1_000, 2_000]"),
         (RADII, "0.1", "[0.1]"),
-        (RADII, "0.1, 1e-2", "[0.1, 0.01]"),
+        (RADII, "0.1, 1e-2, .5", "[0.1, 1e-2, 0.5]"),
         (TAGS, "paper, first try", '["paper", "first try"]'),
         (TAGS, "", "[]"),
         (WORD, "10", '"10"'),
@@ -283,4 +283,4 @@ def test_bytes_that_are_no_text_are_not_taken_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "meant"), [("3", 3), ("3.0", 3.0), ("1e3", 1e3), ("-.5", -0.5), ("three", "three")])
 def test_a_typed_number_is_what_it_looks_like(text, meant):
-    assert number(text) == meant and type(number(text)) is type(meant)
+    assert number(text) == meant and isinstance(number(text), type(meant))
