@@ -322,9 +322,12 @@ def test_batch_norm_in_training_mode_is_refused_and_in_evaluation_mode_measured(
     measure(*of_model(model))
 
 
-def test_batch_norm_by_the_batchs_statistics_is_measured_for_many_points_as_for_one():
+@pytest.mark.parametrize(
+    "layer", [nn.BatchNorm1d(4, track_running_stats=False), nn.LayerNorm(4)], ids=["batch norm", "layer norm"]
+)
+def test_normalisation_by_statistics_is_measured_for_many_points_as_for_one(layer):
     """Under torch.func.vmap its second derivatives are wrong, and nobody says so."""
-    loss, theta = of_model(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)))
+    loss, theta = of_model(nn.Sequential(nn.Linear(4, 4), layer, nn.Linear(4, 2)))
     points = torch.stack([theta, 1.3 * theta])
     hessians = [torch.autograd.functional.hessian(loss, point) for point in points]
     tops = torch.stack([torch.linalg.eigvalsh(hessian)[-1] for hessian in hessians])
