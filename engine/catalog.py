@@ -22,7 +22,7 @@ from platformdirs import user_cache_path
 
 from engine import registry
 from engine.errors import LregError, printable
-from engine.files import write_atomic
+from engine.files import read_limited, write_atomic
 from engine.settings import Setting
 
 Schema = tuple[Setting, ...]
@@ -103,7 +103,7 @@ def _installed() -> Catalog:
     fingerprint = _fingerprint()
     path = user_cache_path("lreg") / f"catalog-{fingerprint}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return Catalog.from_json(json.loads(path.read_text()))  # absent, or damaged: built again below
+        return Catalog.from_json(json.loads(read_limited(path)))  # absent, or damaged: built again below
     catalog = _ask_child()
     if _fingerprint() != fingerprint:  # the files were changed meanwhile, so nobody knows which of them it saw
         return catalog

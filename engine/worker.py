@@ -144,10 +144,10 @@ _OUT_OF_MEMORY = re.compile("OutOfMemoryError|can't allocate memory")  # torch's
 
 def _known(error: Exception, run: Run) -> LregError | None:
     """The error as one for the user, or None if it is a bug of ours."""
-    if isinstance(error, LregError):
-        return error
     if isinstance(error, OSError):
         return run.lost(error)
+    if isinstance(error, LregError):
+        return run.lost() if run.look_there() else error  # it may be of a file that was deleted with the rest
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"):
         reason = (str(error).splitlines() or ["out of memory"])[0].partition(". ")[0]
         large = "evaluation.examples" if isinstance(run, TransferJob) else "meta.meta_batch, meta.truncation"

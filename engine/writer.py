@@ -187,23 +187,20 @@ class Run:
 
     def _folder_there(self) -> tuple[int, int] | None:
         """What lies at the run's path: another folder there has another identity."""
-        try:
-            there = self.path.stat()
-            (self.path / self.document).stat()  # goes first where a folder is being deleted: nothing is put there again
-        except OSError:
-            return None
-        return there.st_dev, there.st_ino
+        # its document goes first where a folder is being deleted: nothing is put there again
+        return _identity(self.path) if os.path.exists(self.path / self.document) else None
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):
-            self._look()
+            self.look_there()
             with contextlib.suppress(OSError):  # a full disk is reported by the writing that matters
                 if not self.is_gone:
                     self._write_status(durable=False)
 
-    def _look(self) -> None:
-        """Notice where the folder that is held is no longer at its place."""
+    def look_there(self) -> bool:
+        """Notice where the folder that is held is no longer at its place; return whether it is gone."""
         self.is_gone = self.is_gone or (self._folder is not None and self._folder_there() != self._folder)
+        return self.is_gone
 
     def check_there(self) -> None:
         """Raise TrainingError once the run's folder was deleted or moved: what is done from then on is lost."""
@@ -212,9 +209,9 @@ class Run:
 
     def lost(self, error: OSError | None = None) -> TrainingError:
         """Why a held run cannot go on where `error` came of writing: one line, which says what is kept all the same."""
-        self._look()
-        if self.is_gone:
-            return TrainingError(f"{self.path}: deleted or moved while its process was at work, which is over")
+        if self.look_there():
+            gone = self.path / self.document if self._folder == _identity(self.path) else self.path
+            return TrainingError(f"{gone}: deleted or moved while its process was at work, which is over")
         if error is None:
             return TrainingError(f"{self.path}: cannot be written")
         return TrainingError(f"{error.filename or self.path}: {error.strerror or error}; {self.kept_words}")
@@ -273,14 +270,18 @@ class Run:
 
         Raises TrainingError where the run's folder is no longer at its place: nothing is put into another.
         """
-        self._look()
+        self.look_there()
         self.check_there()
         if self._metrics is not None:
             os.fsync(self._metrics.fileno())
         try:
-            return (self.path / "metrics.jsonl").stat().st_size
+            there = (self.path / "metrics.jsonl").stat()
         except FileNotFoundError:
+            self._close_metrics()  # what comes next is not lost with it
             return 0
+        if self._metrics is not None and not os.path.samestat(there, os.fstat(self._metrics.fileno())):
+            self._close_metrics()
+        return there.st_size
 
     def truncate_metrics(self, size: int) -> None:
         """Drop the records written after the checkpoint that noted this size, and a torn last line.
@@ -317,6 +318,15 @@ class Run:
         make_folder(path.parent)
         write_atomic(path, json.dumps(strict(evaluation), indent=1) + "\n")
         return path
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a folder from another one at its place; None if nothing is there."""
+    try:
+        there = path.stat()
+    except OSError:
+        return None
+    return there.st_dev, there.st_ino
 
 
 def folder_of(store_dir: Path, run_id: str) -> Path:

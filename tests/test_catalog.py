@@ -80,6 +80,16 @@ def test_a_damaged_cache_is_built_again(cache, built, damage):
         assert Catalog.from_json(json.loads(file.read_text())) == built
 
 
+def test_a_pipe_in_place_of_the_cache_is_not_waited_for(cache, built):
+    catalogs.load()
+    (file,) = cache.iterdir()
+    file.unlink()
+    os.mkfifo(file)
+    catalogs._installed.cache_clear()
+    assert catalogs.load() == built
+    assert Catalog.from_json(json.loads(file.read_text())) == built
+
+
 def test_a_cache_that_cannot_be_written_costs_time_only(cache, built, tmp_path):
     (tmp_path / "cache").write_text("a file in its place")
     assert catalogs.load() == built

@@ -127,6 +127,39 @@ def test_a_folder_that_is_gone_ends_the_run_and_is_not_made_anew(tmp_path, way):
         assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
 
 
+def test_a_folder_that_is_gone_while_the_run_starts_is_said_to_be(tmp_path):
+    run = Run.create(tmp_path / "runs", preset())
+
+    def trainer(*_, **__):
+        shutil.rmtree(run.path)
+        return RunReader(run.path).preset()
+
+    with pytest.raises(TrainingError, match=f"^{run.path}: deleted or moved"):
+        work(run, trainer_factory=trainer)
+
+
+def test_a_run_that_has_lost_only_its_preset_does_not_speak_of_its_folder(tmp_path):
+    run = Run.create(tmp_path / "runs", preset(meta={"checkpoint_every": 1e-6}))
+    with pytest.raises(TrainingError, match="preset.toml: deleted or moved"):
+        work(run, trainer_factory=partial(Meanwhile, happens=(run.path / "preset.toml").unlink))
+
+
+@pytest.mark.parametrize("way", ["deleted", "replaced"])
+def test_metrics_that_are_gone_are_recorded_anew_from_the_next_checkpoint_on(tmp_path, way):
+    run = Run.create(tmp_path / "runs", preset(meta={"checkpoint_every": 1e-6}))
+    path = run.path / "metrics.jsonl"
+
+    def away() -> None:
+        text = path.read_text()
+        path.unlink()
+        if way == "replaced":
+            path.write_text(text)
+
+    assert work(run, trainer_factory=partial(Meanwhile, happens=away)) == "finished"
+    assert steps(run)[-1] == TOTAL and (way == "deleted" or steps(run)[0] == 0)
+    assert RunReader(run.path).poll() > 0
+
+
 def test_a_paused_run_whose_folder_is_deleted_ends(tmp_path):
     run, control, caught = Run.create(tmp_path / "runs", preset()), Control(), []
 

@@ -231,6 +231,23 @@ def test_a_loss_that_differs_from_call_to_call_is_refused(measure, loss):
     refused("same function at every call", measure, loss, THETA)
 
 
+@pytest.mark.parametrize("period", range(2, 8))
+@every
+def test_a_cycle_of_batches_is_noticed_also_for_many_points(measure, period):
+    batches = itertools.cycle(range(period))
+    both = torch.stack([THETA, -THETA])
+    refused("same function at every call", measure, lambda theta: squares(theta) * (1 + next(batches)), both)
+
+
+@pytest.mark.parametrize("name", ["sam", "gsam"])
+def test_a_penalty_of_many_points_costs_three_gradients_of_one_more(name):
+    """That they agree with one point alone, which has been evaluated twice, is seen in nothing else."""
+    calls = []
+    points = torch.stack([THETA] * 8)
+    penalties.get(name).value_and_grad(lambda theta: (calls.append(theta), squares(theta))[1], points)
+    assert len(calls) <= 5
+
+
 def test_a_random_loss_is_refused_also_where_its_value_does_not_show_it():
     """At 0 neither the value nor the gradient of a masked quadratic tell the mask."""
     refused("same function at every call", probes.trace, lambda theta: squares(F.dropout(theta)), torch.zeros(3))
@@ -305,9 +322,12 @@ def test_batch_norm_in_training_mode_is_refused_and_in_evaluation_mode_measured(
     measure(*of_model(model))
 
 
-def test_batch_norm_by_the_batchs_statistics_is_measured_for_many_points_as_for_one():
+@pytest.mark.parametrize(
+    "layer", [nn.BatchNorm1d(4, track_running_stats=False), nn.LayerNorm(4)], ids=["batch norm", "layer norm"]
+)
+def test_normalisation_by_statistics_is_measured_for_many_points_as_for_one(layer):
     """Under torch.func.vmap its second derivatives are wrong, and nobody says so."""
-    loss, theta = of_model(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)))
+    loss, theta = of_model(nn.Sequential(nn.Linear(4, 4), layer, nn.Linear(4, 2)))
     points = torch.stack([theta, 1.3 * theta])
     hessians = [torch.autograd.functional.hessian(loss, point) for point in points]
     tops = torch.stack([torch.linalg.eigvalsh(hessian)[-1] for hessian in hessians])
@@ -383,8 +403,9 @@ class Square(torch.autograd.Function):
         (lambda theta: torch.utils.checkpoint.checkpoint(squares, theta, use_reentrant=False), "checkpointing"),
         (lambda theta: squares(theta) * float(theta.detach().numpy()[0]), "tensor operations"),
         (lambda theta: (theta.sum().backward(), squares(theta))[1], "backward"),
+        (lambda theta: (loss := squares(theta), loss.backward())[0], "backward"),
     ],
-    ids=["function", "checkpoint", "numpy", "backward"],
+    ids=["function", "checkpoint", "numpy", "backward", "backward of itself"],
 )
 def test_what_torch_func_cannot_differentiate_is_told_in_a_line(loss, advice):
     for measure in EVERY.values():
@@ -403,6 +424,7 @@ def test_what_torch_func_cannot_differentiate_is_told_in_a_line(loss, advice):
         lambda theta: -squares(theta) - math.inf,
         lambda theta: (-theta).sqrt().sum(),
         lambda theta: (0 * theta).square().sum().sqrt(),  # only the gradient
+        lambda theta: 1e200 * squares(theta),  # only the norm of the gradient: it has no direction either
     ],
     ids=itertools.count(),
 )

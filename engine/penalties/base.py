@@ -22,11 +22,11 @@ from engine.kernels.recompute import ascend
 from engine.kernels.tape import Ascent
 from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
 from engine.loss_contract import (
+    agree,
     check_loss,
     check_repeats,
     check_theta,
     first_finite,
-    for_many,
     is_transformed,
     own_loss,
     random_state,
@@ -76,9 +76,9 @@ class GeometricPenalty(Penalty):
         """Return weight * R, shape [], and its gradient, [P], for your own loss, theta [P] to a scalar, at theta, [P].
 
         For theta of shape [B, P] those of B points, [B] and [B, P]; over the loss, held constant, if `relative`; NaN
-        where the loss is not finite, or not positive and divided by. Both are constants of theta's dtype. Raises
-        ArgumentError, a ValueError, for a theta or a loss that does not fit, and where `start` is not 0: here are no
-        inner steps to count.
+        where the loss or its gradient's norm is not finite, or the loss not positive and divided by. Both are constants
+        of theta's dtype. Raises ArgumentError, a ValueError, for a theta or a loss that does not fit, and where `start`
+        is not 0: here are no inner steps to count.
         """
         if torch.compiler.is_compiling():
             return self._at(loss, theta)[:2]
@@ -93,16 +93,27 @@ class GeometricPenalty(Penalty):
         tried = first_finite(points)
         with own_loss():
             once, state = value_and_grad_once(loss, points[tried]), random_state(points)
-            penalty, slope, value, gradient = as_far_as_possible(partial(self._at, for_many(loss, points)))(points)
-            check_repeats(loss, points[tried], once, (value[tried], gradient[tried]), state)
-        penalty, slope = penalty.detach(), slope.detach()
-        return (penalty, slope) if theta.dim() == 2 else (penalty[0], slope[0])
+            alone = self._at(loss, points[tried])
+            check_repeats(loss, points[tried], once, alone[2:], state)
+            penalty, slope = alone[:2] if theta.dim() == 1 else self._at_each(loss, theta, tried, alone[1])
+        return penalty.detach(), slope.detach()
+
+    def _at_each(self, loss: Loss, points: Tensor, tried: int, alone: Tensor) -> list[Tensor]:
+        """What `value_and_grad` returns at points, [B, P], where its gradient at one of them, [P], is known.
+
+        One by one where vmap gets that wrong, as it does the second derivatives of a BatchNorm by the batch.
+        """
+        at = partial(self._at, loss)
+        found = as_far_as_possible(at)(points)
+        if not agree(found[1][tried], alone):
+            found = [torch.stack(part) for part in zip(*map(at, points), strict=True)]
+        return list(found[:2])
 
     def _at(self, loss: Loss, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What `value_and_grad` returns, and the loss and its gradient, at one point."""
         gradient, value = grad_and_value(loss)(theta)
         penalty, slope = self.at(loss, theta, value, gradient)
-        sound = value.isfinite() & penalty.isfinite()
+        sound = value.isfinite() & gradient.norm().isfinite() & penalty.isfinite()
         divisor = torch.where(value > 0, value, torch.nan) if self.relative else 1.0
         factor = torch.where(sound, self.weight, torch.nan) / divisor
         return factor * penalty, factor * slope, value, gradient

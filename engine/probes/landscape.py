@@ -48,8 +48,8 @@ class Landscape:
         return self._linear[2]
 
     def nan_where_broken(self, figure: Tensor) -> Tensor:
-        """A figure, [B] or [B, ...], NaN for the optimizees whose loss or gradient at theta is not finite."""
-        sound = self.value.isfinite() & self.gradient.isfinite().all(-1)
+        """A figure, [B] or [B, ...], NaN for the optimizees whose loss or gradient's norm at theta is not finite."""
+        sound = self.value.isfinite() & self.gradient.norm(dim=-1).isfinite()
         return torch.where(sound.view(-1, *[1] * (figure.dim() - 1)), figure, torch.nan)
 
     def hvp(self, vectors: Tensor) -> Tensor:
