@@ -105,9 +105,7 @@ def read_limited(path: Path, limit: int = LARGEST, below: Path | None = None) ->
     return data
 
 
-def read_json(
-    path: Path, limit: int = LARGEST, below: Path | None = None, *, as_it_is: bool = False
-) -> dict[str, Any]:
+def read_json(path: Path, limit: int = LARGEST, below: Path | None = None, *, as_it_is: bool = False) -> dict[str, Any]:
     """A JSON object from a file, as `strict` has it; empty when the file is missing, damaged or something else.
 
     `as_it_is`: numbers that are not finite stay, for who checks every value.
