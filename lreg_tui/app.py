@@ -62,6 +62,22 @@ def foreign_encoding() -> str | None:
     return None
 
 
+def unfit() -> str | None:
+    """Why the console cannot be drawn here."""
+    if not all(map(os.isatty, (0, 1))):
+        return "lreg-tui needs a terminal; without one use `lreg` (see lreg --help)"
+    if not os.isatty(2):
+        return "lreg-tui draws on its standard error, which is not the terminal; run it without 2>"
+    if (kind := os.environ.get("TERM", "")) in INCAPABLE:
+        return f"lreg-tui needs a terminal that it can draw on, and TERM is {kind}; use `lreg`"
+    if (encoding := foreign_encoding()) is not None:
+        return (
+            f"lreg-tui draws with characters of UTF-8, and the terminal's encoding is {encoding}; set LC_ALL or "
+            "PYTHONIOENCODING to one of UTF-8, such as LC_ALL=C.UTF-8, or use `lreg`"
+        )
+    return None
+
+
 def main() -> int:
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))  # until engine.interrupts is there
@@ -81,18 +97,10 @@ def _main() -> int:
     from lreg_tui import terminal
 
     given = parse()
-    if not all(map(os.isatty, terminal.INPUT_AND_OUTPUT)):
-        print("error: lreg-tui needs a terminal; without one use `lreg` (see lreg --help)", file=sys.stderr)
-        return 2
-    if (kind := os.environ.get("TERM", "")) in INCAPABLE:
-        print(f"error: lreg-tui needs a terminal that it can draw on, and TERM is {kind}; use `lreg`", file=sys.stderr)
-        return 2
-    if (encoding := foreign_encoding()) is not None:
-        print(
-            f"error: lreg-tui draws with characters of UTF-8, and the terminal's encoding is {encoding}; set LC_ALL or "
-            "PYTHONIOENCODING to one of UTF-8, such as LC_ALL=C.UTF-8, or use `lreg`",
-            file=sys.stderr,
-        )
+    if (reason := unfit()) is not None:
+        print(f"error: {reason}", file=sys.stderr)
+        if os.isatty(1) and not os.isatty(2):  # where whoever has typed it looks
+            print(f"error: {reason}")
         return 2
     terminal.end_with_it()
     app = make_app(given)
@@ -102,11 +110,9 @@ def _main() -> int:
     from lreg_tui import pasted
 
     pasted.install(app.takes_text)
-    interrupts.release()
+    terminal.end_when_told(app)
     try:
         app.run(mouse=not given.no_mouse)
-    except KeyboardInterrupt:
-        return interrupts.CODE
     finally:
         interrupts.hold()
     return app.return_code or 0

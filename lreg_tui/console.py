@@ -19,7 +19,7 @@ from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
 from engine.runs import RunStore
-from lreg_tui import present, session, themes
+from lreg_tui import present, session, terminal, themes
 from lreg_tui.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
 from lreg_tui.key_order import KeysInOrder
 from lreg_tui.messages import RunEnded, RunsChanged, SeriesChanged
@@ -85,6 +85,8 @@ class LregApp(KeysInOrder):
     def on_mount(self) -> None:
         from lreg_tui.screens.dashboard import DashboardScreen
 
+        if not self.is_headless:
+            terminal.stop_when_told(self)
         self.push_screen(DashboardScreen())
         self.call_after_refresh(self.feed.start)  # the first paint comes first
         self._take_over_trash()

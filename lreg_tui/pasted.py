@@ -81,7 +81,8 @@ class PasteParser(XTermParser):
         letters = [character for character in ESCAPES.sub("", data) if character.isprintable()]
         is_text = len(letters) >= LEAST_BURST and len(set(letters)) >= LEAST_DISTINCT
         goes_on = now < self._burst_until and bool(letters)
-        if not (is_text or goes_on) or (self._takes_text() and "\x1b" not in data):  # into a field it goes as typed
+        acts = "\x1b" in data or "\r" in data.rstrip("\r")  # it would leave the field, and the rest be keys
+        if not (is_text or goes_on) or (self._takes_text() and not acts):  # into a field it goes as typed
             return False
         self._burst_until = now + BURST_S
         return True

@@ -174,7 +174,8 @@ def duration(seconds: float | None) -> str:
 
 def local_time(unix_s: float) -> str:
     """A moment by the clock of whoever reads it, with its zone: 2026-11-21 13:02:50 CET."""
-    return clean(f"{datetime.fromtimestamp(unix_s).astimezone():%Y-%m-%d %H:%M:%S %Z}", 60)
+    moment = datetime.fromtimestamp(unix_s).astimezone()
+    return clean(f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname() or moment.strftime('%z')}", 60)  # of some TZ, no name
 
 
 def age(created: float | None) -> str:

@@ -75,7 +75,8 @@ def _draw_line(sheet: Sheet, picture: Picture, curve: Curve, weight: float, role
     assert picture.x is not None and picture.y is not None
     columns = canvas.DOTS_ACROSS * picture.width
     dots = canvas.dots_of(curve.spans(picture.x, columns, sheet.log_y, weight), picture.y, picture.height)
-    dots[:, _columns_of(curve.x[curve.breaks], picture.x, columns)] = False  # a gap, however many records lie there
+    breaks = _columns_of(curve.x[curve.breaks], picture.x, columns)
+    dots[:, sorted(set(breaks) - {column + 1 for column in breaks})] = False  # where a gap begins, not all that follows
     picture.frame.put_dots(picture.left, picture.top, dots, role)
 
 

@@ -212,9 +212,14 @@ def _status(sheet: Sheet, picture: Picture) -> legend.Runs:
 
 def _breaks(curves: Sequence[Curve]) -> str:
     """How many values there are that cannot be drawn, in words: where training diverged it is said, to its end."""
-    values = [value for curve in curves for value in curve.told[curve.breaks].tolist()]
-    counts = {"nan": sum(map(math.isnan, values)), "inf": sum(map(math.isinf, values))}
-    counts["too large"] = len(values) - sum(counts.values())
+    import numpy
+
+    if not curves:
+        return ""
+    values = numpy.concatenate([curve.told[curve.breaks] for curve in curves])
+    are = {"nan": numpy.isnan(values), "inf": numpy.isposinf(values), "-inf": numpy.isneginf(values)}
+    are["too large"] = numpy.isfinite(values)
+    counts = {word: int(numpy.count_nonzero(places)) for word, places in are.items()}
     return " ".join(f"{count:,} {word}" for word, count in counts.items() if count)
 
 

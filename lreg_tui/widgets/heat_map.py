@@ -21,6 +21,7 @@ from textual.widget import Widget
 from lreg_tui import present
 from lreg_tui.charts import heat, legend
 from lreg_tui.charts.axes import Range
+from lreg_tui.charts.picture import NOTHING_YET
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -41,6 +42,7 @@ class HeatMap(Widget):
         self.title = title
         self._values: ndarray | None = None
         self._x, self._y, self._bounds, self._log, self._levels = UNIT, UNIT, UNIT, False, 6
+        self._instead = NOTHING_YET  # of a map
         self._pointed: tuple[int, int] | None = None  # pixel under the pointer
         self._strips: list[Strip] = []
         self._drawn_at: tuple[int, int] = (0, 0)
@@ -68,6 +70,7 @@ class HeatMap(Widget):
         found = numpy.asarray(values, dtype=float)
         own = heat.span(found, log) if found.ndim == 2 else None
         self._values = None if own is None else found
+        self._instead = "no finite values" if own is None and found.size else NOTHING_YET
         usable = bounds if bounds is not None and (not log or bounds[0] > 0) else None
         self._bounds = usable or own or UNIT
         self._x, self._y, self._log, self._levels = x, y, log, max(levels, 1)
@@ -92,7 +95,7 @@ class HeatMap(Widget):
         self._shares = None
         if self._values is None or height < 3:
             lines = [self._text(legend.shorten(present.clean(self.title), width), bold=True)] + [Strip([])] * height
-            lines[max(height // 2, 1)] = self._text("no data yet".center(width), quiet=True)
+            lines[max(height // 2, 1)] = self._text(self._instead.center(width), quiet=True)
             return [line.adjust_cell_length(width, self._style()) for line in lines[:height]]
         across, down = heat.size_of(width, 2 * (height - 2), self._x, self._y)
         self._shares = heat.shares(self._values, across, down, self._bounds, self._log)

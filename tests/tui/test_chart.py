@@ -594,6 +594,15 @@ def test_a_heat_map_shows_its_title_scale_and_the_value_under_the_pointer():
     with_map(check)
 
 
+def test_a_map_of_what_diverged_everywhere_says_so():
+    async def check(heat: HeatMap, pilot: Pilot[None]) -> None:
+        heat.show(np.full((9, 9), np.nan))
+        await pilot.pause()
+        assert "no finite values" in screen_text(pilot)
+
+    with_map(check)
+
+
 def test_maps_with_the_same_bounds_have_the_same_colours():
     async def check(heat: HeatMap, pilot: Pilot[None]) -> None:
         def corner() -> Any:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import termios
+
+import psutil
 import pytest
+from hang_ups import unread
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
@@ -17,6 +24,8 @@ from lreg_tui.no_color import NoColour
 from lreg_tui.screens.dashboard import DashboardScreen
 from lreg_tui.screens.prompt import PromptScreen
 from lreg_tui.screens.too_small import TooSmallScreen
+
+ALTERNATE_SCREEN = b"\x1b[?1049h"
 
 
 def test_a_terminal_that_is_too_small_says_so_until_it_is_not(tmp_path):
@@ -128,6 +137,65 @@ def test_a_terminal_that_cannot_draw_is_told_so(tmp_path):
     with Terminal(tmp_path / "runs", tmp_path, environment={"TERM": "dumb"}) as terminal:
         terminal.shows("error: lreg-tui needs a terminal that it can draw on")
         terminal.until(terminal.has_ended)
+
+
+@pytest.mark.parametrize("descriptor", [0, 1, 2])
+def test_without_a_terminal_it_says_so(tmp_path, descriptor):
+    code = f"import os, sys; os.dup2(os.open('elsewhere', os.O_RDWR | os.O_CREAT), {descriptor})\n"
+    code += "from lreg_tui import app; sys.exit(app.main())"
+    with Terminal(tmp_path / "runs", tmp_path, program=("-c", code)) as terminal:
+        terminal.shows("error: lreg-tui")  # also with 2>file, on which Textual would draw
+        terminal.until(terminal.has_ended)
+        assert b"\x1b" not in terminal.sent
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("is_early", [True, False])
+def test_told_to_end_it_leaves_the_terminal_as_it_was(tmp_path, number, is_early):
+    with Terminal(tmp_path / "runs", tmp_path) as terminal:
+        before = termios.tcgetattr(terminal.main_end)
+        terminal.until(lambda: ALTERNATE_SCREEN in terminal.sent)
+        if not is_early:
+            terminal.shows("No runs yet")
+        os.kill(terminal.pid, number)
+        terminal.until(lambda: b"\x1b[?1006l" in terminal.sent and terminal.has_ended())
+        assert modes(terminal) == set() and termios.tcgetattr(terminal.main_end) == before
+        assert b"Traceback" not in terminal.sent
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_told_to_end_it_ends_also_where_the_terminal_takes_no_more(tmp_path, number):
+    with Terminal(tmp_path / "runs", tmp_path) as terminal:
+        unread(terminal, 0.3)
+        os.kill(terminal.pid, number)
+        assert psutil.Process(terminal.pid).wait(10) == 128 + number
+        terminal.pid = 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTSTP, signal.SIGSTOP])
+def test_stopped_and_continued_it_goes_on_and_leaves_the_terminal_as_it_was(tmp_path, number):
+    with Terminal(tmp_path / "runs", tmp_path) as terminal:
+        before = termios.tcgetattr(terminal.main_end)
+        terminal.shows("No runs yet")
+        process = psutil.Process(terminal.pid)
+        for _ in range(3):
+            os.kill(terminal.pid, number)
+            terminal.until(lambda: process.status() == psutil.STATUS_STOPPED)
+            if number == signal.SIGTSTP:
+                terminal.until(lambda: modes(terminal) == set())
+            already = terminal.sent.count(ALTERNATE_SCREEN)
+            os.kill(terminal.pid, signal.SIGCONT)
+            terminal.until(lambda already=already: terminal.sent.count(ALTERNATE_SCREEN) > already)
+            terminal.shows("No runs yet")
+        terminal.press("q")
+        terminal.until(terminal.has_ended)
+        assert modes(terminal) == set() and termios.tcgetattr(terminal.main_end) == before
+
+
+def modes(terminal: Terminal) -> set[bytes]:
+    """The private modes that are set, without those that terminals begin with."""
+    last = dict(re.findall(rb"\x1b\[\?(\d+)([hl])", terminal.sent))
+    return {mode for mode, how in last.items() if how == b"h"} - {b"7", b"25"}
 
 
 def test_a_real_terminal_can_shrink_and_grow(tmp_path):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
+from tui.terminal import Terminal
 
-from lreg_tui import app
 from lreg_tui.run_list import NO_CURVE
 from lreg_tui.screens.dashboard_text import instead, marks
 
@@ -39,11 +37,9 @@ def test_marks_that_cannot_be_compared_are_counted_apart():
     assert marks([NO_CURVE, NO_CURVE]) == "2 transfers marked"
 
 
-def test_a_file_in_place_of_the_folder_ends_it_at_once(tmp_path, monkeypatch, capsys):
+def test_a_file_in_place_of_the_folder_ends_it_at_once(tmp_path):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(sys, "argv", ["lreg-tui", "--runs-dir", str(tmp_path / "file")])
-    monkeypatch.setenv("TERM", "xterm")
-    for stream in (sys.stdin, sys.stdout):
-        monkeypatch.setattr(stream, "isatty", lambda: True)
-    assert app.main() == 2
-    assert capsys.readouterr().err == f"error: '{tmp_path / 'file'}': not a folder: runs cannot live there\n"
+    with Terminal(tmp_path / "file", tmp_path, columns=300) as terminal:
+        terminal.shows(f"error: '{tmp_path / 'file'}': not a folder: runs cannot live there")
+        terminal.until(terminal.has_ended)
+        assert b"\x1b" not in terminal.sent

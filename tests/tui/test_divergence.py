@@ -52,7 +52,7 @@ def test_the_last_value_of_a_file_is_the_one_that_is_told(tmp_path, written, wor
 
 
 @pytest.mark.parametrize(("value", "glyph", "word"), [
-    (math.nan, "×", "1 nan"), (math.inf, "↑", "1 inf"), (-math.inf, "↓", "1 inf"), (1e308, "↑", "1 too large"),
+    (math.nan, "×", "1 nan"), (math.inf, "↑", "1 inf"), (-math.inf, "↓", "1 -inf"), (1e308, "↑", "1 too large"),
 ])  # fmt: skip
 @pytest.mark.parametrize("smoothing", [0.0, 0.9])
 @pytest.mark.parametrize("count", [60, 5000])
@@ -67,6 +67,21 @@ def test_one_value_among_many_leaves_a_gap_a_mark_and_a_word(value, glyph, word,
     assert [number for number, row in enumerate(rows) if glyph in row] == [edge] and rows[edge].index(glyph) == column
     (level,) = [row for row in rows if sum(character in BRAILLE for character in row) > 10]
     assert level[column] != level[column - 4] == level[column + 4] in BRAILLE
+
+
+@pytest.mark.parametrize(("count", "every"), [(20000, 20), (300, 3)])
+def test_gaps_everywhere_hide_no_curve(count, every):
+    y = np.sin(np.arange(count) * 9 / count) + 2
+    y[::every] = math.nan
+    found = picture(y, smoothing=0.0)
+    columns = zip(*(row[found.left :].ljust(found.width) for row in found.frame.text().split("\n")[1:-1]), strict=True)
+    drawn = sum(any(character in BRAILLE for character in column) for column in columns)
+    assert drawn > 0.9 * found.width and f"{count // every:,} nan" in found.frame.text()
+
+
+def test_each_kind_of_divergence_is_counted():
+    values = [1.0, math.nan, math.nan, math.inf, -math.inf, 1e308, -1e308, 2.0]
+    assert "2 nan 1 inf 1 -inf 2 too large" in picture(values).frame.text().splitlines()[0]
 
 
 def test_a_gap_neither_spreads_nor_hides_in_a_smoothed_line():

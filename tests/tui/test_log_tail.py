@@ -256,6 +256,12 @@ def test_times_are_by_the_readers_clock_with_its_zone(berlin, written, shown):
     assert log_file.with_local_time(written) == shown
 
 
+def test_a_zone_without_a_name_is_told_by_its_distance(berlin, monkeypatch):
+    monkeypatch.setenv("TZ", ":/dev/null")
+    time.tzset()
+    assert log_file.with_local_time("2026-07-14T14:40:00Z device") == "2026-07-14 14:40:00 +0000 device"
+
+
 def test_the_command_line_tells_times_by_the_readers_clock(berlin, tmp_path, capsys):
     from lreg_tui.cli.logs import logs
     from lreg_tui.cli.look import show

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from textual import events
 from textual.widgets import Input, TextArea
 from tui.driving import make_app, make_store, run, settle, until
 from tui.terminal import Terminal
 
-from lreg_tui.pasted import PasteParser
+from lreg_tui.pasted import BURST_S, PasteParser
 
 START, END = "\x1b[200~", "\x1b[201~"
 HOSTILE = "drop\x1bq\x1b[31mred\x1b[A\x1bOP\x07\x03\x9b1m\r\nD\ny"
@@ -52,6 +54,11 @@ def test_keys_that_come_at_once_are_keys(keys):
 def test_what_is_typed_ahead_into_a_field_stays_keys():
     typed = "a rather long name with many letters\r"
     assert events_of(typed, takes_text=True)[-1] == ("Key", "enter")
+
+
+def test_lines_pasted_into_a_field_do_not_leave_it():
+    text = "a rather long name\rq and a second line\r"
+    assert events_of(text, takes_text=True) == [("Paste", "a rather long name\nq and a second line\n")]
 
 
 def test_outside_a_field_nothing_happens_and_it_is_told_once(tmp_path):
@@ -107,5 +114,6 @@ def test_the_console_of_a_terminal_goes_on_after_a_paste(tmp_path, marked):
         terminal.press(f"{START}{text}{END}" if marked else text)
         terminal.shows("text fields only")
         assert not terminal.has_ended()
+        time.sleep(2 * BURST_S)  # what comes sooner belongs to the paste
         terminal.press("q")
         terminal.until(terminal.has_ended)
