@@ -597,6 +597,13 @@ template <typename T> struct Piece {
   const int64_t* strides;
 };
 
+// A row's part in a tile; of fixed size, so no call, in all tiles but the last of a piece.
+template <typename T> LREG_INLINE void copy_lanes(T* to, const T* from, int lanes) {
+  constexpr int L = Simd<T>::LANES;
+  if (lanes == L) std::memcpy(to, from, L * sizeof(T));
+  else std::memcpy(to, from, lanes * sizeof(T));
+}
+
 // One step in place. features are F rows and update is one, of all pieces one after another, `coordinates` numbers each.
 // A thread takes CHUNK coordinates at a time: long enough pieces of rows to be read at memory's speed, and in cache.
 template <typename T>
@@ -620,24 +627,24 @@ void advance(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, 
     for (int64_t c = 0; c < (int64_t)chunks.size(); ++c) {
       const Chunk& chunk = chunks[c];
       const int64_t size = chunk.piece.size - chunk.first < CHUNK ? chunk.piece.size - chunk.first : CHUNK;
-      auto each = [&](auto copy) {  // a row's part in a tile: LANES numbers there, as many as there are here
+      auto each = [&](auto copy) {
         for (int row = 0; row < rows; ++row) {
           T* there = chunk.piece.parts[row / H] + (row % H) * chunk.piece.strides[row / H] + chunk.first;
           for (int64_t at = 0; at < size; at += L)
             copy(state.data + (at * rows + row * L), there + at, (int)(size - at < L ? size - at : L));
         }
       };
-      each([](T* here, const T* there, int n) { std::memcpy(here, there, n * sizeof(T)); });
+      each([](T* here, const T* there, int lanes) { copy_lanes(here, there, lanes); });
       for (int64_t at = 0; at < size; at += L) {
         const int lanes = (int)(size - at < L ? size - at : L);
         for (int f = 0; f < s.features; ++f) {
-          std::memcpy(scratch.in.data + f * L, features + f * coordinates + chunk.column + at, lanes * sizeof(T));
+          copy_lanes(scratch.in.data + f * L, features + f * coordinates + chunk.column + at, lanes);
           for (int lane = lanes; lane < L; ++lane) scratch.in.data[f * L + lane] = T(0);
         }
         T* tile = state.data + at * rows;
-        std::memcpy(update + chunk.column + at, forward_tile<T>(s, scale, p, scratch, tile, tile, 0), lanes * sizeof(T));
+        copy_lanes(update + chunk.column + at, forward_tile<T>(s, scale, p, scratch, tile, tile, 0), lanes);
       }
-      each([](const T* here, T* there, int n) { std::memcpy(there, here, n * sizeof(T)); });
+      each([](const T* here, T* there, int lanes) { copy_lanes(there, here, lanes); });
     }
   }
 }
