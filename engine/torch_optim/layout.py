@@ -58,7 +58,7 @@ def precision(parameter: Tensor) -> torch.dtype:
     return torch.float64 if parameter.dtype in (torch.float64, torch.complex128) else torch.float32
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """A parameter's part in this process as a row of numbers."""
 
@@ -66,9 +66,7 @@ class Row:
     shape: torch.Size
     strides: tuple[int, ...]  # that lead from the shape to places in the row
     home: Tensor | None  # where a copy has to be brought back to
-    state_strides: dict[tuple[int, ...], tuple[int, ...]] = field(
-        default_factory=dict
-    )  # by tail, once they are asked for
+    state_strides: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)  # by tail, once asked for
 
     @classmethod
     def of(cls, parameter: Tensor) -> Row:
