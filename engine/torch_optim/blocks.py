@@ -47,7 +47,8 @@ class Block:
     def apply(self, theta: Tensor, update: Tensor) -> None:
         """Move the parameters: `theta` is where they were, `update` is used up."""
         sizes = [len(piece.flat) for piece in self.pieces]
-        for piece, before, part in zip(self.pieces, theta.split(sizes), update.split(sizes), strict=True):
+        starts, parts = theta.split_with_sizes(sizes), update.split_with_sizes(sizes)
+        for piece, before, part in zip(self.pieces, starts, parts, strict=True):
             factor, decay = piece.share.factor, piece.share.decay
             if factor != 1:
                 part.mul_(factor)

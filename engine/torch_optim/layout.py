@@ -90,10 +90,9 @@ class Row:
 
     def fits(self, state: Tensor, dtype: torch.dtype) -> bool:
         """Whether a part of the state, of the right shape, lies as `empty_state` would."""
-        if state.dtype != dtype or state.device != self.flat.device:
+        if state.dtype != dtype or state.device != self.flat.device or state.is_inference():
             return False
-        strides = self._state_strides(state.shape[len(self.shape) :])
-        return state.stride() == strides or _same_strides(state.shape, state.stride(), strides)
+        return _same_strides(state.shape, state.stride(), self._state_strides(state.shape[len(self.shape) :]))
 
     def rows(self, state: Tensor) -> Tensor:
         """A part of the state that fits as rows [K, n], or [n] where a coordinate has one number without dimension."""
@@ -123,6 +122,6 @@ def is_dense(tensor: Tensor) -> bool:
 
 
 def _same_strides(shape: Sequence[int], strides: Sequence[int], others: Sequence[int]) -> bool:
-    if 0 in shape:
+    if strides == others or 0 in shape:
         return True
     return all(size == 1 or a == b for size, a, b in zip(shape, strides, others, strict=True))
