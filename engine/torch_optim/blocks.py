@@ -46,7 +46,7 @@ class Block:
 
     def apply(self, theta: Tensor, update: Tensor) -> None:
         """Move the parameters: `theta` is where they were, `update` is used up."""
-        sizes = [len(piece.flat) for piece in self.pieces]
+        sizes = [piece.flat.numel() for piece in self.pieces]
         starts, parts = theta.split_with_sizes(sizes), update.split_with_sizes(sizes)
         for piece, before, part in zip(self.pieces, starts, parts, strict=True):
             factor, decay = piece.share.factor, piece.share.decay
@@ -85,7 +85,7 @@ def _cut(
     for share in shares:
         state = states[share.parameter]
         rows = {name: share.row.rows(local(state[name])) for name, tail in tails.items() if tail is not None}
-        first, size = 0, len(share.grad)
+        first, size = 0, share.grad.numel()
         while first < size:
             after = size if room is None else min(size, first + room)
             if after - first < size:

@@ -44,7 +44,8 @@ class Share:
 
     def gradient(self, first: int, after: int) -> Tensor:
         """Part of the gradient in the precision of the step."""
-        part = self.grad[first:after].to(self.dtype)
+        part = self.grad if after - first == self.grad.numel() else self.grad[first:after]
+        part = part.to(self.dtype)
         return part if self.limit is None else part.clamp(-self.limit, self.limit)
 
 
@@ -103,13 +104,13 @@ def _mean_square(shares: Sequence[Share]) -> float | Tensor:
     kinds = {(share.grad.device, share.dtype) for share in shares}
     if len(kinds) > 1:
         return sum(map(_sum_of_squares, shares)) / max(1, sum(share.coordinates for share in shares))
-    squares = torch.cat([share.gradient(0, len(share.grad)) for share in shares])
+    squares = torch.cat([share.gradient(0, share.grad.numel()) for share in shares])
     return squares.mul_(squares).mean(-1, keepdim=True)
 
 
 def _sum_of_squares(share: Share) -> float:
     """In this process, in double precision, in pieces that take little memory."""
-    pieces = (share.gradient(first, first + 2**20).double() for first in range(0, len(share.grad), 2**20))
+    pieces = (share.gradient(first, first + 2**20).double() for first in range(0, share.grad.numel(), 2**20))
     return float(sum(torch.dot(piece, piece).item() for piece in pieces))
 
 

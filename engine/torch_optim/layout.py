@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from engine.learned_optimizers.base import LearnedOptimizer
 
@@ -32,6 +33,8 @@ def tails(rule: LearnedOptimizer) -> Tails:
 
 def is_distributed(tensor: object) -> bool:
     """Whether it is a DTensor: of those there are none before their module is loaded."""
+    if type(tensor) is Tensor or type(tensor) is Parameter:
+        return False
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
 
