@@ -44,13 +44,22 @@ def test_a_bad_value_is_refused_wherever_it_comes_from(name, value):
     assert (parameter == 1).all() and not optimizer.state and len(optimizer.param_groups) == 1
 
 
-@pytest.mark.parametrize("value", [0.5, 1, np.float32(0.5), np.int64(2), torch.tensor(0.5)], ids=repr)
+@pytest.mark.parametrize("value", [0.5, 1, np.float32(0.5), np.int64(2), np.array(0.5), torch.tensor(0.5)], ids=repr)
 def test_every_kind_of_number_is_one(value):
     parameter, optimizer = one(lr=value, scale=value, weight_decay=value)
     optimizer.step()
     optimizer.param_groups[0]["lr"] = value
     optimizer.step()
     assert (parameter != 1).all()
+
+
+def test_values_whose_product_is_not_finite_are_refused_at_once():
+    with pytest.raises(ValueError, match="lr"):
+        one(lr=1e300, scale=1e300)
+    _, optimizer = one(lr=1e300)
+    with pytest.raises(ValueError, match="lr"):
+        optimizer.add_param_group({"params": [PARAMETER(torch.ones(3))], "weight_decay": 1e300})
+    assert len(optimizer.param_groups) == 1
 
 
 @pytest.mark.parametrize("key", ["scael", "LR", "momentum", "betas", "\x1b[2J", 3])
@@ -262,10 +271,66 @@ def test_tensors_without_numbers_of_their_own_are_refused_in_one_line():
         with pytest.raises(TypeError, match="parameter 1 is a") as error:
             LearnedOptimizer([PARAMETER(torch.ones(1)), tensor], *make())
         assert "\n" not in str(error.value)
+    for tensor in (torch.ones(1).expand(3), torch.ones(2, dtype=torch.int32), torch.ones(2).to(torch.float8_e5m2)):
+        with pytest.raises(TypeError, match="parameter 0 is"):
+            LearnedOptimizer([tensor], *make())
     meta = PARAMETER(torch.ones(2, device="meta"))
     meta.grad = torch.ones(2, device="meta")
     with pytest.raises(RuntimeError, match="meta"):
         LearnedOptimizer([meta], *make()).step()
+
+
+def test_a_frozen_parameter_may_be_of_any_kind():
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    kinds = (
+        torch.ones(2, dtype=torch.uint8),
+        torch.ones(2).to(torch.float8_e5m2),
+        TwoTensor(torch.ones(2), torch.ones(2)),
+    )
+    frozen = [PARAMETER(tensor, requires_grad=False) for tensor in kinds]
+    parameter, alone = one()
+    alone.step()
+    beside = PARAMETER(torch.ones(2))
+    beside.grad = torch.ones(2)
+    optimizer = LearnedOptimizer([*frozen, beside], *make())
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert torch.equal(parameter, beside) and list(optimizer.state) == [beside]
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (3, 4), (2, 3), (4, 3, 1)], ids=str)
+def test_a_gradient_left_from_another_shape_is_refused_before_anything_moves(shape):
+    first, second = PARAMETER(torch.ones(2)), PARAMETER(torch.ones(4, 3))
+    optimizer = LearnedOptimizer([first, second], *make())
+    first.grad, second.grad = torch.ones(2), torch.ones(4, 3)
+    second.data = torch.ones(shape)
+    with pytest.raises(TypeError, match="parameter 1 has the shape"):
+        optimizer.step()
+    assert (first == 1).all() and not optimizer.state
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_in_inference_mode_is_a_step(kind):
+    (parameter, optimizer), (other, usual) = one(kind), one(kind)
+    with torch.inference_mode():
+        optimizer.step()
+    usual.step()
+    for each in (optimizer, usual):
+        each.step()
+    assert torch.equal(parameter, other)
+
+
+@pytest.mark.parametrize("size", [0, 1e-30, 1e-8, 1e3, 9e14])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+def test_the_size_of_finite_gradients_leaves_no_step_out(size, dtype):
+    parameter = PARAMETER(torch.ones(1000, dtype=dtype))
+    optimizer = LearnedOptimizer([parameter], *make("rnnprop"), lr=100.0)
+    bounds = torch.finfo(dtype)
+    parameter.grad = torch.full_like(parameter, min(max(size, bounds.tiny / 8), bounds.max))  # the least is subnormal
+    optimizer.step()
+    assert optimizer.skipped_steps == 0 and parameter.isfinite().all() and optimizer.state[parameter]["time"] == 1
+    assert (parameter != 1).all() or size < 1e-8
 
 
 def test_a_sparse_gradient_is_refused_before_anything_moves():

@@ -314,7 +314,9 @@ class TestForeignState:
             self.refused(optimizer, other.state_dict(), "another optimizer")
             other.step()
             self.refused(optimizer, other.state_dict(), "another optimizer")
-        self.refused(optimizer, {}, "no state_dict")
+        groups = [None, "a", [1], [{}], [{"params": 1}], ["params"]]
+        for nonsense in ({}, None, [], "x", *({"state": {}, "param_groups": value} for value in groups)):
+            self.refused(optimizer, nonsense, "no state_dict")
 
     @pytest.mark.parametrize("shape", [(6,), (3, 2), (2, 3, 1), (7,)], ids=str)
     def test_of_another_model_of_the_same_size(self, shape):

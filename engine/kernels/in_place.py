@@ -47,7 +47,7 @@ def step_in_place(
         update, state = optimizer.step(phi, features, state)
         _write_back(pieces, state)
         return update, {name: state[name] for name in scalars}
-    network = optimizer.network
+    network = optimizer.trusted_network
     assert network is not None
     state = {name: _joined(pieces, name) for name in pieces[0] if name not in network.units} | scalars
     features, state = _observed(optimizer, theta, grad, state, mean_square)
@@ -78,5 +78,5 @@ def _write_back(pieces: Sequence[Mapping[str, Tensor]], state: State) -> None:
     for name in pieces[0]:
         if name in state:
             rows = [piece[name] for piece in pieces]
-            shares = state[name].split([row.shape[-1] for row in rows])
+            shares = state[name].split_with_sizes([row.shape[-1] for row in rows])
             torch._foreach_copy_(rows, [share if share.dim() == 1 else share.T for share in shares])

@@ -8,7 +8,7 @@
 //   state    [tiles][rows][LANES]    hidden units h, then cells c, layer by layer: a row is one unit of LANES coordinates
 //   features [steps][N][F], update [steps][N]    as PyTorch has them
 //
-// `advance` alone takes state and features as rows of all coordinates, [rows][N], and copies them to tiles in cache.
+// `advance` alone takes state and features as rows of all coordinates, [rows][N], and copies them to a tile in cache.
 //
 // Gates are never written to memory in the forward pass. The backward pass computes them anew from the state at the
 // segment's start and the features, in cache.
@@ -597,8 +597,15 @@ template <typename T> struct Piece {
   const int64_t* strides;
 };
 
+// A row's part in a tile; of fixed size, so no call, in all tiles but the last of a piece.
+template <typename T> LREG_INLINE void copy_lanes(T* to, const T* from, int lanes) {
+  constexpr int L = Simd<T>::LANES;
+  if (lanes == L) std::memcpy(to, from, L * sizeof(T));
+  else std::memcpy(to, from, lanes * sizeof(T));
+}
+
 // One step in place. features are F rows and update is one, of all pieces one after another, `coordinates` numbers each.
-// A thread takes CHUNK coordinates at a time: long enough pieces of rows to be read at memory's speed, and in cache.
+// A thread takes CHUNK coordinates at a time, a tile of them after another; the rows of the next are fetched meanwhile.
 template <typename T>
 void advance(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, int64_t count, const int64_t* sizes,
              T* const* parts, const int64_t* strides, const T* features, T* update, int threads) {
@@ -614,30 +621,29 @@ void advance(const Shape& s, T scale, const Weights<T>& w, int64_t coordinates, 
 #pragma omp parallel num_threads(threads)
   {
     Scratch<T> scratch(s);
-    Buffer<T> state((size_t)TILES * rows * L);
-    std::memset(state.data, 0, (size_t)TILES * rows * L * sizeof(T));  // lanes beyond a piece's end compute something
+    Buffer<T> tile((size_t)rows * L);
+    std::memset(tile.data, 0, (size_t)rows * L * sizeof(T));  // lanes beyond a piece's end compute something
+    std::vector<T*> row(rows);
 #pragma omp for schedule(dynamic, 1)
     for (int64_t c = 0; c < (int64_t)chunks.size(); ++c) {
       const Chunk& chunk = chunks[c];
       const int64_t size = chunk.piece.size - chunk.first < CHUNK ? chunk.piece.size - chunk.first : CHUNK;
-      auto each = [&](auto copy) {  // a row's part in a tile: LANES numbers there, as many as there are here
-        for (int row = 0; row < rows; ++row) {
-          T* there = chunk.piece.parts[row / H] + (row % H) * chunk.piece.strides[row / H] + chunk.first;
-          for (int64_t at = 0; at < size; at += L)
-            copy(state.data + (at * rows + row * L), there + at, (int)(size - at < L ? size - at : L));
-        }
-      };
-      each([](T* here, const T* there, int n) { std::memcpy(here, there, n * sizeof(T)); });
+      for (int r = 0; r < rows; ++r)
+        row[r] = chunk.piece.parts[r / H] + (r % H) * chunk.piece.strides[r / H] + chunk.first;
       for (int64_t at = 0; at < size; at += L) {
         const int lanes = (int)(size - at < L ? size - at : L);
+        for (int r = 0; r < rows; ++r) {
+          copy_lanes(tile.data + r * L, row[r] + at, lanes);
+          for (int line = 0; line < L; line += 64 / (int)sizeof(T)) __builtin_prefetch(row[r] + at + L + line, 1);
+        }
         for (int f = 0; f < s.features; ++f) {
-          std::memcpy(scratch.in.data + f * L, features + f * coordinates + chunk.column + at, lanes * sizeof(T));
+          copy_lanes(scratch.in.data + f * L, features + f * coordinates + chunk.column + at, lanes);
           for (int lane = lanes; lane < L; ++lane) scratch.in.data[f * L + lane] = T(0);
         }
-        T* tile = state.data + at * rows;
-        std::memcpy(update + chunk.column + at, forward_tile<T>(s, scale, p, scratch, tile, tile, 0), lanes * sizeof(T));
+        const T* moved = forward_tile<T>(s, scale, p, scratch, tile.data, tile.data, 0);
+        copy_lanes(update + chunk.column + at, moved, lanes);
+        for (int r = 0; r < rows; ++r) copy_lanes(row[r] + at, tile.data + r * L, lanes);
       }
-      each([](const T* here, T* there, int n) { std::memcpy(there, here, n * sizeof(T)); });
     }
   }
 }

@@ -29,7 +29,7 @@ class NativeNetwork:
     """A learned optimizer's network with its meta-parameters, on a number of coordinates, as the kernels take it."""
 
     def __init__(self, optimizer: LearnedOptimizer, phi: Phi, coordinates: int) -> None:
-        network = optimizer.network
+        network = optimizer.trusted_network
         assert network is not None
         self.network = network
         self.coordinates = coordinates

@@ -9,6 +9,7 @@ shown, no meta-parameters) followed by `step` (the network); penalties on the up
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -84,7 +85,7 @@ class LearnedOptimizer:
         """What `step` computes, where a fused kernel may compute it; None: `step` alone knows."""
         return None
 
-    @property
+    @functools.cached_property
     def trusted_network(self) -> Network | None:
         """`network`, unless a subclass has changed the mathematics that it describes and not said so."""
         changed = min(map(self._giver, ("step", "lstm_step", "lstm_state", "init")))

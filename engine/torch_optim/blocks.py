@@ -15,18 +15,14 @@ from engine.torch_optim.layout import Tails, local
 Size = Callable[[LearnedOptimizer, torch.device, torch.dtype], int]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Piece:
-    """Coordinates `first` to `after` of a parameter."""
+    """Some coordinates of a parameter, [n]."""
 
     share: Share
-    first: int
-    after: int
+    flat: Tensor
+    grad: Tensor
     state: State
-
-    @property
-    def flat(self) -> Tensor:
-        return self.share.row.flat[self.first : self.after]
 
 
 @dataclass
@@ -46,21 +42,22 @@ class Block:
         return _joined([piece.flat.to(self.dtype) for piece in self.pieces])
 
     def gradient(self) -> Tensor:
-        return _joined([piece.share.gradient(piece.first, piece.after) for piece in self.pieces])
+        return _joined([piece.grad for piece in self.pieces])
 
     def apply(self, theta: Tensor, update: Tensor) -> None:
         """Move the parameters: `theta` is where they were, `update` is used up."""
-        sizes = [piece.after - piece.first for piece in self.pieces]
-        for piece, before, part in zip(self.pieces, theta.split(sizes), update.split(sizes), strict=True):
-            share, flat = piece.share, piece.flat
-            if share.factor != 1:
-                part.mul_(share.factor)
-            if flat.dtype == self.dtype:
-                if share.decay:
-                    flat.mul_(1 - share.decay)
-                flat.add_(part)
+        sizes = [piece.flat.numel() for piece in self.pieces]
+        starts, parts = theta.split_with_sizes(sizes), update.split_with_sizes(sizes)
+        for piece, before, part in zip(self.pieces, starts, parts, strict=True):
+            factor, decay = piece.share.factor, piece.share.decay
+            if factor != 1:
+                part.mul_(factor)
+            if piece.flat.dtype == self.dtype:
+                if decay:
+                    piece.flat.mul_(1 - decay)
+                piece.flat.add_(part)
             else:  # half precision is rounded once
-                flat.copy_(part.add_(before, alpha=1 - share.decay))
+                piece.flat.copy_(part.add_(before, alpha=1 - decay))
 
 
 def of(
@@ -88,10 +85,14 @@ def _cut(
     for share in shares:
         state = states[share.parameter]
         rows = {name: share.row.rows(local(state[name])) for name, tail in tails.items() if tail is not None}
-        first, size = 0, len(share.grad)
+        first, size = 0, share.grad.numel()
         while first < size:
             after = size if room is None else min(size, first + room)
-            block.pieces.append(Piece(share, first, after, {name: row[..., first:after] for name, row in rows.items()}))
+            if after - first < size:
+                part = {name: row[..., first:after] for name, row in rows.items()}
+            else:
+                part = rows
+            block.pieces.append(Piece(share, share.row.flat[first:after], share.gradient(first, after), part))
             room = None if room is None else room - (after - first)
             first = after
             if room == 0:

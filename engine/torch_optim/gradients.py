@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +26,11 @@ class Share:
     grad: Tensor  # [n], in the row's order, in its own type
     factor: float  # of the update
     decay: float  # of the parameter
-    peak: float = 0.0  # largest size of a gradient here
+    peak: float = 0.0  # no less than the largest size of a gradient here
     scalars: tuple[float, ...] = ()  # what the state shares among the coordinates
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return precision(self.parameter)
+    def __post_init__(self) -> None:
+        self.dtype = precision(self.parameter)
 
     @property
     def limit(self) -> float | None:
@@ -44,7 +44,8 @@ class Share:
 
     def gradient(self, first: int, after: int) -> Tensor:
         """Part of the gradient in the precision of the step."""
-        part = self.grad[first:after].to(self.dtype)
+        part = self.grad if after - first == self.grad.numel() else self.grad[first:after]
+        part = part.to(self.dtype)
         return part if self.limit is None else part.clamp(-self.limit, self.limit)
 
 
@@ -68,11 +69,9 @@ class Look:
 def look(shares: Sequence[Share], parameters: Iterable[Tensor], *, mean_square: bool) -> Look:
     """Note every share's peak; find out whether gradients are finite, and what their mean square is if asked for."""
     held = [share for share in shares if share.grad.numel()]
-    peaks = _on_host([torch.linalg.vector_norm(share.grad, torch.inf) for share in held])
-    for share, peak in zip(held, peaks, strict=True):
-        share.peak = peak
+    _note_peaks(held)
     broken = next((share.label for share in held if not share.peak < torch.inf), "")
-    facts = [float(bool(broken)), float(any(peaks)), 0.0]
+    facts = [float(bool(broken)), float(any(share.peak for share in held)), 0.0]
     meshes = _meshes(parameters)
     if not meshes:
         known = None if broken or not mean_square or not shares else _mean_square(shares)
@@ -89,23 +88,29 @@ def look(shares: Sequence[Share], parameters: Iterable[Tensor], *, mean_square: 
     return Look(broken, not facts[1], facts[2] / coordinates if mean_square else None)
 
 
+def _note_peaks(shares: Sequence[Share]) -> None:
+    """A sum of squares is a bound, and fast; the largest size itself is looked for where the bound does not do."""
+    squares = _on_host([torch.dot(share.grad, share.grad) for share in shares])
+    for share, square in zip(shares, squares, strict=True):
+        share.peak = math.sqrt(square)
+    unsure = [share for share in shares if not 0 < share.peak <= LARGEST[share.dtype]]
+    peaks = _on_host([torch.linalg.vector_norm(share.grad, torch.inf) for share in unsure])
+    for share, peak in zip(unsure, peaks, strict=True):
+        share.peak = peak
+
+
 def _mean_square(shares: Sequence[Share]) -> float | Tensor:
     """As meta-training has it, over one row of all squares, if they are of one kind."""
     kinds = {(share.grad.device, share.dtype) for share in shares}
     if len(kinds) > 1:
         return sum(map(_sum_of_squares, shares)) / max(1, sum(share.coordinates for share in shares))
-    device, dtype = kinds.pop()
-    sizes = [share.grad.numel() for share in shares]
-    squares = torch.empty(sum(sizes), dtype=dtype, device=device)
-    for share, place in zip(shares, squares.split(sizes), strict=True):
-        part = share.gradient(0, len(share.grad))
-        torch.mul(part, part, out=place)
-    return squares.mean(-1, keepdim=True)
+    squares = torch.cat([share.gradient(0, share.grad.numel()) for share in shares])
+    return squares.mul_(squares).mean(-1, keepdim=True)
 
 
 def _sum_of_squares(share: Share) -> float:
     """In this process, in double precision, in pieces that take little memory."""
-    pieces = (share.gradient(first, first + 2**20).double() for first in range(0, len(share.grad), 2**20))
+    pieces = (share.gradient(first, first + 2**20).double() for first in range(0, share.grad.numel(), 2**20))
     return float(sum(torch.dot(piece, piece).item() for piece in pieces))
 
 

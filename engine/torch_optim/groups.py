@@ -8,6 +8,7 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from engine.errors import printable, shortened
@@ -23,9 +24,10 @@ VALUES = ("lr", "weight_decay", "scale")
 def number(name: str, value: Any) -> float:
     """The value as a float. Raises ValueError, one line, where it is none that `name` may have.
 
-    Numbers of Python and NumPy and tensors of shape [] are fine; truth values are no numbers.
+    Numbers of Python, and NumPy arrays and tensors of shape [] are fine; truth values are no numbers.
     """
-    plain = value.item() if isinstance(value, torch.Tensor) and not value.dim() and not value.is_meta else value
+    scalar = isinstance(value, (torch.Tensor, np.ndarray)) and not value.ndim
+    plain = value.item() if scalar and not getattr(value, "is_meta", False) else value
     fits = isinstance(plain, numbers.Real) and not isinstance(plain, bool)
     try:
         found = float(plain) if fits else math.nan

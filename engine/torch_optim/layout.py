@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from engine.learned_optimizers.base import LearnedOptimizer
 
@@ -32,6 +33,8 @@ def tails(rule: LearnedOptimizer) -> Tails:
 
 def is_distributed(tensor: object) -> bool:
     """Whether it is a DTensor: of those there are none before their module is loaded."""
+    if type(tensor) is Tensor or type(tensor) is Parameter:
+        return False
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
 
@@ -58,7 +61,7 @@ def precision(parameter: Tensor) -> torch.dtype:
     return torch.float64 if parameter.dtype in (torch.float64, torch.complex128) else torch.float32
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """A parameter's part in this process as a row of numbers."""
 
@@ -66,9 +69,7 @@ class Row:
     shape: torch.Size
     strides: tuple[int, ...]  # that lead from the shape to places in the row
     home: Tensor | None  # where a copy has to be brought back to
-    state_strides: dict[tuple[int, ...], tuple[int, ...]] = field(
-        default_factory=dict
-    )  # by tail, once they are asked for
+    state_strides: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)  # by tail, once asked for
 
     @classmethod
     def of(cls, parameter: Tensor) -> Row:
@@ -92,10 +93,9 @@ class Row:
 
     def fits(self, state: Tensor, dtype: torch.dtype) -> bool:
         """Whether a part of the state, of the right shape, lies as `empty_state` would."""
-        if state.dtype != dtype or state.device != self.flat.device:
+        if state.dtype != dtype or state.device != self.flat.device or state.is_inference():
             return False
-        strides = self._state_strides(state.shape[len(self.shape) :])
-        return state.stride() == strides or _same_strides(state.shape, state.stride(), strides)
+        return _same_strides(state.shape, state.stride(), self._state_strides(state.shape[len(self.shape) :]))
 
     def rows(self, state: Tensor) -> Tensor:
         """A part of the state that fits as rows [K, n], or [n] where a coordinate has one number without dimension."""
@@ -125,6 +125,6 @@ def is_dense(tensor: Tensor) -> bool:
 
 
 def _same_strides(shape: Sequence[int], strides: Sequence[int], others: Sequence[int]) -> bool:
-    if 0 in shape:
+    if strides == others or 0 in shape:
         return True
     return all(size == 1 or a == b for size, a, b in zip(shape, strides, others, strict=True))

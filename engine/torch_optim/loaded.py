@@ -23,8 +23,7 @@ def checked(
 
     Raises ValueError, one line, for the state of another optimizer, network or model.
     """
-    if not isinstance(given.get("state"), Mapping) or not isinstance(given.get("param_groups"), Sequence):
-        raise ValueError("this is no state_dict of an optimizer: it has no state, or no param_groups")
+    check_form(given)
     saved = [dict(group) for group in given["param_groups"]]
     if [len(group["params"]) for group in saved] != [len(group["params"]) for group in present]:
         raise ValueError("the optimizer state does not fit: its parameter groups are others in number or size")
@@ -48,6 +47,16 @@ def checked(
         "state": {key: Loaded(dict(held)) if key in known else held for key, held in state.items()},
         "param_groups": saved,
     }
+
+
+def check_form(given: Any) -> None:
+    """Raise ValueError, one line, for what no optimizer has written."""
+    held = given if isinstance(given, Mapping) else {}
+    saved = held.get("param_groups")
+    if not isinstance(held.get("state"), Mapping) or not isinstance(saved, (list, tuple)):
+        raise ValueError("this is no state_dict of an optimizer: it has no state, or no param_groups")
+    if not all(isinstance(group, Mapping) and isinstance(group.get("params"), (list, tuple)) for group in saved):
+        raise ValueError("this is no state_dict of an optimizer: a parameter group has no params")
 
 
 def _check_group(saved: Mapping[str, Any], present: Mapping[str, Any], record: str) -> None:

@@ -100,6 +100,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
                 if param_group.get(name) is value:  # ZeroRedundancyOptimizer notes the arguments in every group
                     del param_group[name]
             groups.checked(param_group, self._record)
+            groups.factors({**self.defaults, **param_group})
             given = param_group["params"]
             if not isinstance(given, (Tensor, set)):
                 param_group["params"] = given = list(given)
@@ -215,6 +216,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
         def take(optimizer: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
             return loaded.checked(given, self.param_groups, self.defaults, self._tails)
 
+        loaded.check_form(state_dict)
         last = self.register_load_state_dict_pre_hook(take)  # after every other: what they give is what counts
         try:
             super().load_state_dict(state_dict)

@@ -6,7 +6,7 @@ import sys
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import Parameter, is_lazy
 
 from engine.learned_optimizers.base import LearnedOptimizer
 from engine.torch_optim.layout import is_distributed
@@ -15,10 +15,16 @@ _ZERO = "torch.distributed.optim.zero_redundancy_optimizer"
 
 
 def check_parameter(parameter: Tensor, label: str, rule: LearnedOptimizer) -> None:
-    """Raise TypeError, one line, for a tensor whose numbers cannot be reached, ValueError for a shard of FSDP1."""
-    if is_lazy(parameter):
-        return  # it has no numbers yet, and gets no gradient before it has some
+    """Raise TypeError, one line, for a tensor whose numbers cannot be reached, ValueError for a shard of FSDP1.
+
+    A parameter that gets no gradient, be it lazy or frozen, may be of any kind: quantized weights, integers.
+    """
+    frozen = isinstance(parameter, Parameter) and not parameter.requires_grad
+    if is_lazy(parameter) or (frozen and parameter.grad is None):
+        return
     _check_kind(parameter, label)
+    if any(size > 1 and not stride for size, stride in zip(parameter.shape, parameter.stride(), strict=True)):
+        raise TypeError(f"{label} is an expanded tensor: clone() gives it numbers of its own")
     if is_distributed(parameter) and any(placement.is_partial() for placement in parameter.placements):  # type: ignore[attr-defined]
         raise TypeError(f"{label} is a DTensor of partial sums; a learned optimizer takes sharded or replicated ones")
     sharded = getattr(parameter, "_is_flat_param", False) or getattr(parameter, "_fsdp_flattened", False)
@@ -35,6 +41,8 @@ def check_gradient(parameter: Tensor, label: str) -> None:
         layout = str(grad.layout).removeprefix("torch.")
         raise TypeError(f"{what} is {layout}; a learned optimizer takes dense gradients")
     _check_kind(grad, what)
+    if grad.shape != parameter.shape:
+        raise TypeError(f"{what} has the shape {list(grad.shape)}, the parameter {list(parameter.shape)}")
     if is_distributed(grad) != is_distributed(parameter):
         raise TypeError(f"{what} is a {type(grad).__name__}, the parameter a {type(parameter).__name__}")
 
@@ -65,6 +73,9 @@ def _check_kind(tensor: Tensor, what: str) -> None:
         found = kind.__name__ if dispatches else str(tensor.layout).removeprefix("torch.")
         found = "nested" if tensor.is_nested else "quantized" if tensor.is_quantized else found
         raise TypeError(f"{what} is a {found} tensor; a learned optimizer takes dense tensors and DTensors of such")
+    if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.itemsize < 2:
+        found = str(tensor.dtype).removeprefix("torch.")
+        raise TypeError(f"{what} is of {found}; a learned optimizer takes real and complex numbers of 16 bits and more")
     if tensor.is_conj() or tensor.is_neg():
         raise TypeError(
             f"{what} is a conjugate or negated view; resolve_conj or resolve_neg gives it numbers of its own"

@@ -52,7 +52,7 @@ def brought_in_order(state: State, tails: Tails, parameter: Tensor, row: Row, la
     for name, tail in tails.items():
         part = state[name]
         if tail is None:
-            ordered[name] = part.to("cpu", dtype)
+            ordered[name] = part.to("cpu", dtype, copy=part.is_inference())
         elif row.fits(here := local(part), dtype):
             ordered[name] = part
         else:
