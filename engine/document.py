@@ -175,7 +175,19 @@ def _parent(extends: Any, path: Path, below: tuple[Path, ...]) -> Path:
         raise PresetError([Problem("", "a circle of presets", "a preset that does not extend this one", hint)])
     if len(below) >= LONGEST_CHAIN:
         raise PresetError([Problem("", "too long a chain of presets", f"at most {LONGEST_CHAIN} of them")])
+    if sum(map(_size, (parent, path, *below))) > LARGEST_FILE:
+        raise PresetError(
+            [Problem("", "a chain of presets of more than a megabyte", "at most a megabyte in all of them")]
+        )
     return parent
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; of one that has gone none: who reads it will tell."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _leave_behind(before: Mapping[str, Any], after: dict[str, Any], said: Mapping[str, Any], catalog: Catalog) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 # what signal is made of: an import of signal itself takes as long as what is to be guarded
 import _signal  # type: ignore[import-not-found]
+import atexit
 import os
 import sys
 
@@ -36,6 +37,13 @@ def let_raise() -> None:
 def release() -> None:
     """Leave SIGINT to Python again, as asyncio wants it."""
     _handle(_signal.default_int_handler)
+
+
+@atexit.register  # early, so that it is called late: threads have ended, and what is left is Python's own end
+def _leave_the_end_alone() -> None:
+    """Python hands SIGINT back to the system before it takes itself apart: that would be the end of what is done."""
+    if _signal.getsignal(_signal.SIGINT) is _end:
+        _handle(_signal.SIG_IGN)
 
 
 def _handle(handler: object) -> None:

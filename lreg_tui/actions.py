@@ -52,8 +52,7 @@ def resume(path: Path, data_dir: Path | None = None) -> str:
     status = reader.status()
     if status.state not in RESUMABLE:
         raise RunError(f"{called(reader)} is {status.state}: nothing to resume")
-    if not reader.is_transfer:
-        reader.preset()  # a damaged one is found before anything starts
+    launch.check_resumed(reader, data_dir)
     launch.start_detached(reader, data_dir=data_dir)
     remark = reader.other_data(data_dir)
     return f"{called(reader)} goes on" + (f"; {remark}" if remark else "")

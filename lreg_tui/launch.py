@@ -10,11 +10,40 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine import spawn
-from engine.errors import RunError
+from engine.errors import LregError, RunError
+from engine.reader import RunReader
 from engine.spawn import POLL_S, request, start_detached, wait_for
+from engine.study import inputs
+from engine.transfer_job import check_writable
+from engine.transfer_plan import Plan
 from lreg_tui.terminal import HELPERS
 
-__all__ = ["POLL_S", "output_of", "request", "start_detached", "start_helper", "wait_for"]
+__all__ = [
+    "POLL_S",
+    "check_resumed",
+    "check_transfer",
+    "output_of",
+    "request",
+    "start_detached",
+    "start_helper",
+    "wait_for",
+]
+
+
+def check_transfer(plan: Plan, device: str, data_dir: Path | None) -> None:
+    """Raise LregError where a transfer cannot do its work here: before there is a folder of it."""
+    check_writable(plan)
+    inputs.check_run(plan.tasks, device, data_dir)
+
+
+def check_resumed(reader: RunReader, data_dir: Path | None) -> None:
+    """Raise LregError where a run or transfer is damaged, or its data or device is not there any more."""
+    tasks = Plan.from_json(reader.plan()).tasks if reader.is_transfer else reader.preset().tasks
+    try:
+        inputs.check_run(tasks, str(reader.facts.get("device") or "auto"), data_dir)
+    except LregError as error:
+        remark = reader.other_data(data_dir)
+        raise RunError(*str(error).splitlines(), *([remark] if remark else [])) from None
 
 
 def start_helper(module: str, arguments: Sequence[str], said: Path) -> subprocess.Popen[bytes]:

@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_read(monkeypatch):
         raise OSError(5, "Input/output error")
 
     write("broken.toml", "")
-    monkeypatch.setattr("builtins.open", fail)
+    monkeypatch.setattr("os.open", fail)
     assert refused("broken.toml") == ["broken.toml: found Input/output error; allowed: a readable file"]
 
 
@@ -142,6 +142,15 @@ def test_a_circle_and_an_endless_chain():
     write("1200.toml", "")
     assert "extends: found too long a chain" in refused("0.toml")[0]
     assert load_preset("1190.toml").name == "1190"
+
+
+def test_a_chain_is_bounded_as_a_file_is():
+    for index in range(5):
+        write(f"{index}.toml", f"extends = '{index + 1}.toml'\n" + "# \n" * 80_000)
+    write("5.toml", "")
+    (line,) = refused("0.toml")
+    assert "extends: found a chain of presets of more than a megabyte; allowed: at most a megabyte in all" in line
+    assert load_preset("3.toml").name == "3"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -515,3 +516,26 @@ def test_a_study_from_a_stranger_that_asks_for_any_number_of_runs_is_refused_bef
     (tmp_path / "trials.json").write_text(json.dumps({"none": [{}] * 6000}))
     with pytest.raises(RunError, match=r"^trials\.json: found 12000 runs"):
         cells(plan_of(tmp_path), tmp_path)
+
+
+UNKNOWN_KEYS = "\n".join(f"z{number} = 1" for number in range(100))
+UNKNOWN_AXES = ", ".join(f'"meta.z{number}" = [1, 2]' for number in range(20_000))
+UNKNOWN_TARGETS = [f"x{number}/y" for number in range(60_000)]
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("\n".join(f"[[arm]]\nname = 'a{number}'\n{UNKNOWN_KEYS}" for number in range(300)), "and 29960 more problems"),
+        (f"axes = {{ {UNKNOWN_AXES} }}", "and 19960 more problems"),
+        (f"[transfer]\nto = {UNKNOWN_TARGETS}", "study.toml: transfer.to: found 60000 targets; allowed: at most 1000"),
+    ],
+)
+def test_many_mistakes_are_counted_not_told(folder, text, last):
+    (folder / "study.toml").write_text(f'preset = "base.toml"\n{text}')
+    began = time.process_time()
+    with pytest.raises(StudyError) as refused:
+        load_study(folder / "study.toml")
+    assert time.process_time() - began < 5
+    *rest, told = str(refused.value).splitlines()
+    assert told.endswith(last) and len(rest) in (0, 40)

@@ -15,7 +15,7 @@ import tomli
 from engine import document as documents
 from engine.catalog import Catalog
 from engine.document import Document
-from engine.errors import PresetError, Problem
+from engine.errors import MOST_PROBLEMS, PresetError, Problem
 from engine.preset import Preset, from_mapping
 from engine.settings import did_you_mean, show
 from engine.study.axes import ends, flat
@@ -81,7 +81,7 @@ def resolve(wish: Wish, folder: Path, source: str, catalog: Catalog) -> tuple[Ar
         preset = from_mapping(document.values, catalog=catalog)
     except PresetError as error:
         return None, problems + [_said(item, document, places, source) for item in error.problems]
-    problems += [_missing_axis(wish, path, axis, preset, source) for path, axis in wish.axes if _lacks(preset, axis)]
+    problems += _missing_axes(wish, preset, source)
     if problems:
         return None, problems
     return ArmPlan(wish.name, tomli.loads(preset.dumps()), tuple(axis for _, axis in wish.axes)), []
@@ -120,17 +120,18 @@ def _said(problem: Problem, document: Document, places: set[str], source: str) -
     return dataclasses.replace(problem, source=said_by or (document.layers[-1][0] if document.layers else source))
 
 
-def _lacks(preset: Preset, axis: Axis) -> bool:
-    return axis.key not in preset.flat()
-
-
-def _missing_axis(wish: Wish, path: str, axis: Axis, preset: Preset, source: str) -> Problem:
+def _missing_axes(wish: Wish, preset: Preset, source: str) -> list[Problem]:
     keys = preset.flat()
-    table = axis.key.rsplit(".", 1)[0] + "."
-    near = [key for key in keys if key.startswith(table)]
-    allowed = ", ".join(near) if near else "a key of its preset, as meta.epochs"
     found = f'a key that the preset of arm "{wish.name}" does not have'
-    return Problem(path, found, allowed, did_you_mean(axis.key, keys, 0.8), source)
+    problems: list[Problem] = []
+    for path, axis in wish.axes:
+        if axis.key in keys:
+            continue
+        table = axis.key.rsplit(".", 1)[0] + "."
+        allowed = ", ".join(key for key in keys if key.startswith(table)) or "a key of its preset, as meta.epochs"
+        hint = did_you_mean(axis.key, keys, 0.8) if len(problems) < MOST_PROBLEMS else ""  # of the rest nobody sees any
+        problems.append(Problem(path, found, allowed, hint, source))
+    return problems
 
 
 def check_cells(plan: StudyPlan, places: Mapping[tuple[str, str], str], source: str) -> list[Problem]:

@@ -17,7 +17,7 @@ from engine import document as documents
 from engine.catalog import Catalog
 from engine.document import Document
 from engine.errors import MOST_PROBLEMS, PresetError, Problem
-from engine.settings import check_table, did_you_mean, schema_of, setting, show, unknown_key
+from engine.settings import UNKNOWN, check_table, did_you_mean, schema_of, setting, show, unknown_key
 from engine.study import search
 from engine.study.arms import Wish, check_cells, first_plain, named, numbered, resolve
 from engine.study.axes import KEYED, read_axes, taken_apart
@@ -77,7 +77,9 @@ def load_study(name_or_path: str | os.PathLike[str], overrides: Iterable[str] = 
     except RecursionError:
         raise StudyError([Problem("", "tables nested too deeply", "two or three levels")], source) from None
     if reader.problems or plan is None:
-        raise StudyError(list(dict.fromkeys(map(reader.attributed, reader.problems))), source)
+        found = list(dict.fromkeys(reader.problems))
+        told = list(map(reader.attributed, found[:MOST_PROBLEMS]))
+        raise StudyError(told, source, len(found) - len(told))
     if plan.search is not None:
         search.require()
     return plan
@@ -161,7 +163,9 @@ class _Reader:
         values, problems = check_table({key: own[key] for key in own if key in known}, schema, path)
         self.add(problems)
         for key in (key for key in own if key not in known):
-            problem = unknown_key(f"{path}.{key}" if path else key, known)
+            where = f"{path}.{key}" if path else key
+            is_told = len(self.problems) < MOST_PROBLEMS  # of the rest nobody sees more than their number
+            problem = unknown_key(where, known) if is_told else Problem(where, UNKNOWN, "")
             belongs = f"keys of the preset go under set: set.{key}" if not path and key in OF_PRESETS else problem.hint
             self.add([dataclasses.replace(problem, hint=belongs)])
         return values

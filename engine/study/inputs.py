@@ -1,6 +1,6 @@
-"""Asked in a process of its own: which devices there are, and whether a study's data is there.
+"""Asked in a process of its own: which devices there are, and whether the data of a study, run or transfer is there.
 
-A scheduler lives for days beside its runs, and should not hold torch all the while.
+A scheduler lives for days beside its runs, and the console too: they should not hold torch all the while.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from engine import spawn
 from engine.errors import LregError
 
 if TYPE_CHECKING:
-    from engine.preset import Preset
     from engine.reader import RunReader
     from engine.study.job import Schedule
     from engine.study.plan import StudyPlan
@@ -34,13 +33,19 @@ def check(tasks: Iterable[Mapping[str, Any]], data_dir: Path | None, devices: It
     spawn.ask(MODULE, json.dumps(question, default=list))
 
 
-def check_run(preset: Preset, device: str, data_dir: Path | None, parent: RunReader | None) -> None:
-    """The same of a run that is to be started on a device, perhaps from a parent's learned optimizer."""
+def check_run(
+    tasks: Iterable[Mapping[str, Any]],
+    device: str,
+    data_dir: Path | None,
+    optimizer: Mapping[str, Any] | None = None,
+    parent: RunReader | None = None,
+) -> None:
+    """The same of what one process is to do on a device. `optimizer`: the table of a run, which may have a parent."""
     question = {
-        "tasks": preset.tasks,
+        "tasks": list(tasks),
         "device": device,
         "data_dir": str(data_dir) if data_dir else None,
-        "optimizer": preset["optimizer"],
+        "optimizer": optimizer,
         "start": str(parent.path) if parent is not None else None,
     }
     spawn.ask(MODULE, json.dumps(question, default=list))

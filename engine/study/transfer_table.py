@@ -15,6 +15,7 @@ from engine.study.plan import ArmPlan, TransferRequest
 from engine.transfer_plan import BASELINE_NAMES, GRID, TransferSettings, marks_within
 
 OF = ("winners", "all")
+MOST_TARGETS = 1000
 PASSED_ON = ("steps", "seeds", "checkpoint", "marks")  # to TransferSettings as they are
 
 
@@ -61,6 +62,8 @@ def read_transfer(
 
 
 def _targets(names: Sequence[str], catalog: Catalog) -> list[Problem]:
+    if len(names) > MOST_TARGETS:
+        return [Problem("transfer.to", f"{len(names)} targets", f"at most {MOST_TARGETS}")]
     problems = []
     for name in dict.fromkeys(names):
         dataset, slash, optimizee = name.partition("/")

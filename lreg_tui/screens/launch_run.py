@@ -63,7 +63,7 @@ def start(preset: Preset, store: RunStore, name: str, seed: int, device: str, da
     Raises LregError with the reason. Waits for disks and processes: not for the loop.
     """
     checked = preset.with_values(name=name, seed=seed)
-    inputs.check_run(checked, device, data_dir, store.parent_of(checked))
+    inputs.check_run(checked.tasks, device, data_dir, checked["optimizer"], store.parent_of(checked))
     created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
     launch.start_detached(RunReader(created.path), data_dir=data_dir)
     return created.id

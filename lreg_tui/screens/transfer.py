@@ -243,6 +243,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
             self.action_switch()
 
     def _launch(self, plan: Plan, device: str) -> RunReader:
+        launch.check_transfer(plan, device, self.lreg.data_dir)
         job = TransferJob.start(self.lreg.store.root, plan, argv=sys.argv, device=device, data_dir=self.lreg.data_dir)
         reader = RunReader(job.path)
         launch.start_detached(reader, data_dir=self.lreg.data_dir)

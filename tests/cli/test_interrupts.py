@@ -123,3 +123,18 @@ except KeyboardInterrupt:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env={**os.environ, "PYTHONPATH": ROOT})
     assert (done.returncode, done.stdout, done.stderr) == (0, b"cleaned up\n", b"")
+
+
+def test_what_is_done_is_done_though_python_takes_its_time_to_end():
+    code = """
+import os, signal
+from engine import interrupts
+interrupts.hold()
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGINT):
+        kill(pid, number)
+late = Late()
+print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env={**os.environ, "PYTHONPATH": ROOT})
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"done\n", b"")

@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from tui.driving import make_job, make_run
+from tui.driving import change_json, make_job, make_run
 
 from engine import notes
 from engine.errors import LregError
 from engine.runs import RunReader
+from engine.study import inputs
+from engine.worker import check_inputs
 from lreg_tui import actions, launch
 from lreg_tui.trash import Trash
 
@@ -96,9 +98,16 @@ def test_what_has_ended_is_not_signalled(tmp_path, action, purpose):
         action(made.path)
 
 
-def test_resume_starts_a_worker_for_what_has_ended_early_only(tmp_path, monkeypatch):
-    started = []
-    monkeypatch.setattr(launch, "start_detached", lambda reader, **options: started.append(reader.path))
+@pytest.fixture
+def started(monkeypatch):
+    """Folders of what would have been started. Data and devices are looked at in this process."""
+    paths: list[Path] = []
+    monkeypatch.setattr(launch, "start_detached", lambda reader, **options: paths.append(reader.path))
+    monkeypatch.setattr(inputs, "check_run", check_inputs)
+    return paths
+
+
+def test_resume_starts_a_worker_for_what_has_ended_early_only(tmp_path, started):
     for state in ("stopped", "failed", "crashed"):
         made = make_run(tmp_path, "alpha", state=state)
         assert "goes on" in actions.resume(made.path) and started[-1] == made.path
@@ -110,12 +119,25 @@ def test_resume_starts_a_worker_for_what_has_ended_early_only(tmp_path, monkeypa
     assert len(started) == 4
 
 
-def test_a_damaged_preset_is_told_before_anything_starts(tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "start_detached", lambda *_, **__: pytest.fail("started"))
+def test_a_damaged_preset_is_told_before_anything_starts(tmp_path, started):
     made = make_run(tmp_path, "alpha", state="stopped")
     (made.path / "preset.toml").write_text("[task]\ndataset = 'nothing'\n")
     with pytest.raises(LregError, match="task.dataset"):
         actions.resume(made.path)
+    assert not started
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_starts(tmp_path, started):
+    made = make_run(tmp_path, "alpha", state="stopped")
+    job = make_job(tmp_path, [made], state="stopped")
+    for path in (made.path, job.path):
+        change_json(path / "run.json", device="cuda:99", data_dir="/elsewhere")
+        status = (path / "status.json").read_bytes()
+        with pytest.raises(
+            LregError, match=r"cuda:99 is not on this machine[^\n]*\n[^\n]*made with data in /elsewhere"
+        ):
+            actions.resume(path)
+        assert not started and (path / "status.json").read_bytes() == status
 
 
 def test_rename_keeps_the_id_and_an_empty_name_brings_back_its_own(tmp_path):

@@ -21,8 +21,10 @@ from tui.showing import show
 
 from engine.errors import RunError
 from engine.runs import RunReader, RunStore
+from engine.study import inputs
 from engine.transfer_job import TransferJob
 from engine.transfer_plan import GRID, Plan
+from engine.worker import check_inputs
 from lreg_tui import launch
 from lreg_tui.screens.transfer import TransferScreen
 from lreg_tui.transfer_files import facts_of
@@ -34,6 +36,12 @@ from lreg_tui.widgets.request_form import RequestForm
 from lreg_tui.widgets.sheet_view import SheetView
 
 EVIL = "\x1b]0;owned\x07[bold]x[/bold]\u202e"
+
+
+@pytest.fixture(autouse=True)
+def no_process(monkeypatch):
+    """Data and devices are looked at in this process, without one of its own."""
+    monkeypatch.setattr(inputs, "check_run", check_inputs)
 
 
 @pytest.fixture
@@ -271,6 +279,19 @@ def test_a_start_that_fails_is_one_line_and_keeps_the_form(store, tmp_path, monk
         await settle(pilot)
         assert [notice.message for notice in pilot.app._notifications][-1] == "mnist: the data are not there"
         assert not screen.has_class("-jobs") and screen.query_one(RequestForm).request.steps == "77"
+
+    shown(store, tmp_path, ids(store)[:1], doing)
+
+
+def test_without_its_device_there_is_not_even_a_job(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "start_detached", lambda *_, **__: pytest.fail("started"))
+
+    async def doing(pilot, screen):
+        await type_into(pilot, "device", "cuda:99")
+        await pilot.press("f5")
+        await settle(pilot)
+        assert "cuda:99 is not on this machine" in [notice.message for notice in pilot.app._notifications][-1]
+        assert not store.transfers() and not screen.has_class("-jobs")
 
     shown(store, tmp_path, ids(store)[:1], doing)
 
