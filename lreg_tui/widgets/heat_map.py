@@ -70,7 +70,10 @@ class HeatMap(Widget):
         found = numpy.asarray(values, dtype=float)
         own = heat.span(found, log) if found.ndim == 2 else None
         self._values = None if own is None else found
-        self._instead = "no finite values" if own is None and found.size else NOTHING_YET
+        if found.ndim == 2 and found.size:
+            self._instead = "nothing above 0 for a log scale" if numpy.isfinite(found).any() else "no finite values"
+        else:
+            self._instead = NOTHING_YET
         usable = bounds if bounds is not None and (not log or bounds[0] > 0) else None
         self._bounds = usable or own or UNIT
         self._x, self._y, self._log, self._levels = x, y, log, max(levels, 1)

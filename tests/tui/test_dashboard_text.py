@@ -40,6 +40,6 @@ def test_marks_that_cannot_be_compared_are_counted_apart():
 def test_a_file_in_place_of_the_folder_ends_it_at_once(tmp_path):
     (tmp_path / "file").touch()
     with Terminal(tmp_path / "file", tmp_path, columns=300) as terminal:
-        terminal.shows(f"error: '{tmp_path / 'file'}': not a folder: runs cannot live there")
+        terminal.shows(f"error: {tmp_path / 'file'}: not a folder: runs cannot live there")
         terminal.until(terminal.has_ended)
         assert b"\x1b" not in terminal.sent
