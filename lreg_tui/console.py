@@ -190,6 +190,15 @@ class LregApp(KeysInOrder):
         elif not fits and not isinstance(self.screen, TooSmallScreen):
             self.push_screen(TooSmallScreen(*SMALLEST))
 
+    def push_screen(self, screen: Any, *arguments: Any, **options: Any) -> Any:
+        """The screen has the classes of the size from the start: else Textual makes the styles twice."""
+        if isinstance(screen, Screen):
+            width, height = self.size
+            for size, breakpoints in ((width, screen.HORIZONTAL_BREAKPOINTS), (height, screen.VERTICAL_BREAKPOINTS)):
+                fitting = sorted(item for item in breakpoints or () if item[0] <= size)
+                screen.add_class(*(name for _, name in fitting[-1:]))
+        return super().push_screen(screen, *arguments, **options)
+
     def pop_screen(self) -> AwaitComplete:
         """The dashboard stays, whoever asks: below it is nothing but the blank screen that Textual begins with."""
         return super().pop_screen() if len(self.screen_stack) > FEWEST_SCREENS else AwaitComplete()

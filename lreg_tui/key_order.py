@@ -16,7 +16,7 @@ from textual.app import App
 from textual.events import Event, Key, Paste
 from textual.worker import WorkerState
 
-PATIENCE_S = 0.5  # a key waits no longer for a screen that is never at rest
+PATIENCE_S = 2.0  # a key waits no longer for a screen that is never at rest; a busy machine may take half of it
 
 
 class KeysInOrder(App[None]):
@@ -54,9 +54,6 @@ class KeysInOrder(App[None]):
         """True if the screen stands, and no message and no worker is on its way."""
         screen = self.screen
         nodes = (self, *screen.walk_children(with_self=True))
-        is_waiting = any(
-            node.message_queue_size or node._pending_message for node in nodes
-        )  # the next one is taken out
+        is_waiting = any(node.message_queue_size or node._pending_message for node in nodes)  # the next is taken out
         is_starting = any(worker.state is WorkerState.PENDING for worker in self.workers)
-        lacks_focus = screen.AUTO_FOCUS != "" and screen.focused is None and bool(screen.focus_chain)
-        return screen.is_mounted and not (is_waiting or is_starting or lacks_focus)
+        return screen.is_mounted and not (is_waiting or is_starting)

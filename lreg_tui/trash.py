@@ -104,9 +104,10 @@ class Trash:
         self._open()
         count, numbers = 0, []
         for deletion in sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()):
-            numbers.append(self.begin())
-            os.rename(deletion, self._folder / f"{numbers[-1]:06d}")
-            count += sum(1 for _ in _runs_in(self._folder / f"{numbers[-1]:06d}"))
+            if runs := sum(1 for _ in _runs_in(deletion)):  # none where that has been undone
+                count += runs
+                numbers.append(self.begin())
+                os.rename(deletion, self._folder / f"{numbers[-1]:06d}")
         self._deletions[:0] = numbers  # before what has been deleted since
         shutil.rmtree(folder, ignore_errors=True)
         return count

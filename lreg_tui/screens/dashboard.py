@@ -173,7 +173,7 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
             self.query_one("#title", Static).update(title, layout=False)
         self.query_one(RunNotice).show_run(runs.cursor_row)
         self.set_class(not runs.shown, "-nothing")
-        if runs.shown and self.focused is None:  # a table that is not in sight has lost it
+        if runs.shown and self.focused is None and self.app.app_focus:  # a table that is not in sight has lost it
             self.call_after_refresh(self.table.focus)
         if not runs.shown:
             found = self._found.filter if not runs.is_empty else ""

@@ -78,8 +78,10 @@ class PanelledScreen(ActingScreen):
             self.table.focus()
 
     def action_show_panel(self, number: int) -> None:
+        """The focus goes along where a panel has it: the one before may not be in view any more."""
+        had_focus = self.focused is not None and self.focused is not self.table
         self.choose_panel(number - 1)
-        if self.maximized is not None:
+        if had_focus:
             self.focus_panel()
 
     def action_full_screen(self) -> None:

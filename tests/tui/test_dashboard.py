@@ -260,6 +260,30 @@ def test_a_filter_works_while_it_is_typed_and_is_remembered(tmp_path):
     drive(store, tmp_path, again)
 
 
+def test_a_filter_and_an_order_stay_with_the_run_store_that_they_were_chosen_for(tmp_path):
+    first, second = (make_store(tmp_path / name) for name in ("runs", "others"))
+
+    async def choose(pilot, app):
+        await filter_with(pilot, "beta", "enter")
+        await pilot.press("O", "m", "down", "enter")
+        await until(pilot, lambda: names(app) == ["beta"])
+
+    async def elsewhere(pilot, app):
+        assert names(app) == ["gamma", "beta", "alpha"]
+        await filter_with(pilot, "alpha", "enter")
+
+    async def again(pilot, app):
+        assert names(app) == ["beta"]
+        await pilot.press("escape")
+        assert names(app) == ["alpha", "beta", "gamma"]
+
+    async def there(pilot, app):
+        assert names(app) == ["alpha"]
+
+    for store, steps in ((first, choose), (second, elsewhere), (first, again), (second, there)):
+        drive(store, tmp_path, steps)
+
+
 def test_completion_takes_the_right_arrow_key(tmp_path):
     async def steps(pilot, app):
         await pilot.press("slash", *"pen")
@@ -392,6 +416,19 @@ def test_tab_goes_through_the_panels_of_a_narrow_screen(tmp_path):
     drive(make_store(tmp_path / "runs"), tmp_path, steps)
 
 
+def test_the_focus_goes_along_to_the_panel_that_a_number_chooses(tmp_path):
+    async def steps(pilot, app):
+        await pilot.press("tab", "2")
+        assert displayed(app) == ["sharpness"] and app.focused is app.screen.panels.all[1].chart
+        await pilot.press("4")
+        assert displayed(app) == ["log"] and app.focused is app.screen.query_one(LogTail)
+        await pilot.press("escape", "down", "1")
+        table = app.screen.query_one(RunTable)
+        assert app.focused is table and table.runs.cursor == 1
+
+    drive(make_store(tmp_path / "runs"), tmp_path, steps)
+
+
 def test_a_panel_fills_the_screen_and_gives_it_back(tmp_path):
     async def steps(pilot, app):
         await pilot.press("2", "z")
@@ -459,6 +496,38 @@ def test_deleting_asks_and_enter_alone_is_no(tmp_path):
         assert [reader.facts["name"] for reader in store.list()] == ["beta", "gamma"]
 
     drive(store, tmp_path, steps)
+
+
+async def delete(pilot, count: int) -> None:
+    await pilot.press("D", "y")
+    await until(pilot, lambda: len(names(pilot.app)) == count)
+
+
+def test_after_a_delete_the_cursor_is_where_it_was_and_undo_brings_each_back(tmp_path):
+    made = [make_run(tmp_path / "runs", f"run {number}", age_s=60 * number) for number in range(8)]
+
+    async def steps(pilot, app):
+        runs = app.screen.query_one(RunTable).runs
+        await pilot.press("down", "down", "down")
+        for count, name in ((7, "run 4"), (6, "run 5")):
+            await delete(pilot, count)
+            assert runs.cursor == 3 and runs.cursor_row.name == name
+        await pilot.press("end")
+        await delete(pilot, 5)
+        assert runs.cursor == 4 and runs.cursor_row.name == "run 6"
+        for count, name in ((6, "run 7"), (7, "run 4"), (8, "run 3")):
+            await pilot.press("U")
+            await until(pilot, lambda count=count, name=name: (len(names(app)), runs.cursor_row.name) == (count, name))
+        await pilot.press("home", "space", "down", "down", "space")
+        await delete(pilot, 6)
+        assert names(app)[:2] == ["run 1", "run 3"] and not runs.marked
+        await pilot.press("U")
+        await until(pilot, lambda: names(app) == [f"run {number}" for number in range(8)])
+        assert "U" not in app.screen.active_bindings
+        await delete(pilot, 7)
+
+    drive(RunStore(tmp_path / "runs"), tmp_path, steps)
+    assert sum(run.path.exists() for run in made) == 7 and not (tmp_path / "runs" / ".trash").exists()
 
 
 def test_live_runs_cannot_be_deleted_and_ended_ones_not_stopped(tmp_path):

@@ -12,6 +12,8 @@ from tui.driving import make_run
 
 from engine import reader as readers
 from engine.runs import Run, RunStore
+from lreg_tui import feed as feeds
+from lreg_tui import filters
 from lreg_tui.feed import Feed, RunRow
 from lreg_tui.followed import Followed
 
@@ -145,3 +147,39 @@ def test_a_run_whose_folder_goes_is_no_error(run, tmp_path):
     while feed.look():
         pass
     assert len(values(feed, run)) == 400 and feed.metrics("gone") == []
+
+
+def test_of_many_runs_the_newest_are_told_first_and_each_is_read_once(tmp_path, monkeypatch):
+    runs = tmp_path / "runs"
+    made = sorted((make_run(runs, f"run {number}") for number in range(9)), key=lambda run: run.id)
+    monkeypatch.setattr(feeds, "SCREENFUL", 3)
+    monkeypatch.setattr(feeds, "SLICE_S", 0.0)
+    reads: list[Path] = []
+    read = readers.read_json
+    monkeypatch.setattr(readers, "read_json", lambda path, **how: reads.append(path) or read(path, **how))
+    feed, told = make_feed(made[0])
+    assert not feed.is_whole
+    feed.look()
+    shown = [[row.id for row in rows or ()] for rows, _, _ in told]
+    every = [run.id for run in made]
+    assert shown[0] == every[-3:] and shown[-1] == every and len(shown) > 3 and feed.is_whole
+    assert all(more == every[-len(more) :] for more in shown) and shown == sorted(shown, key=len)
+    assert sorted(path for path in reads if path.name == "run.json") == [run.path / "run.json" for run in made]
+
+
+def test_figures_that_the_status_lacks_are_those_of_the_curves(tmp_path):
+    lost = make_run(tmp_path / "runs", "lost", state="failed", records=records(0, 4), latest={})
+    make_run(tmp_path / "runs", "known", latest={"meta_loss": 9.0}, records=records(0, 4))
+    make_run(tmp_path / "runs", "empty", records=[], latest={})
+    feed, told = make_feed(lost)
+    while feed.look():
+        pass
+    latest = {row.name: dict(row.latest) for row in feed.rows}
+    assert latest == {"lost": {"meta_loss": 1.0, "sharpness": 0.5}, "known": {"meta_loss": 9.0}, "empty": {}}
+    assert told[-1][0] == feed.rows
+    below = filters.compile("meta_loss<2")
+    assert [row.name for row in feed.rows if below(row)] == ["lost"]
+    add(lost, 4, 2)
+    while feed.look():
+        pass
+    assert {row.name: row.latest.get("meta_loss") for row in feed.rows}["lost"] == 5 / 3

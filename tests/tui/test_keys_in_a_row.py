@@ -15,7 +15,7 @@ from textual.events import Paste
 from tui import driving
 from tui.driving import Quick, key_event
 
-from lreg_tui import actions, launch
+from lreg_tui import actions, key_order, launch
 from lreg_tui.console import LregApp
 from lreg_tui.screens.confirm import ConfirmScreen
 from lreg_tui.screens.dashboard import DashboardScreen
@@ -38,6 +38,7 @@ def started(monkeypatch, tmp_path) -> list[Any]:
     """What processes would have been started for."""
     runs: list[Any] = []
     monkeypatch.setattr(launch, "start_detached", lambda reader, **how: runs.append(reader.path))
+    monkeypatch.setattr(key_order, "PATIENCE_S", driving.LIMIT_S)  # no key acts before its turn on a busy machine
     monkeypatch.chdir(tmp_path)
     return runs
 
@@ -95,7 +96,7 @@ def stands(app: App[Any]) -> bool:
         "n enter",
         "e ctrl+r",
     ]
-    + ["t f6", "t enter", "S n", "enter question_mark", "n enter ctrl+o"],
+    + ["t f6", "t enter", "S n", "enter question_mark", "enter slash", "n enter ctrl+o"],
 )
 def test_every_screen_can_be_left_again_and_again(tmp_path, opened):
     async def steps(pilot, app):
@@ -141,6 +142,15 @@ def test_what_is_typed_goes_to_the_field_that_the_key_before_it_opens(tmp_path):
         await rest(app)
         assert isinstance(app.screen, PromptScreen) and app.screen.query_one("Input").value.endswith("pasted")
         assert len(list((tmp_path / "runs").glob("*/run.json"))) == 3
+
+    drive(tmp_path, steps)
+
+
+def test_keys_do_not_wait_for_a_focus_that_nothing_has(tmp_path):
+    async def steps(pilot, app):
+        app.set_focus(None)
+        await burst(pilot, ["n", "escape", "question_mark", "escape"])
+        assert len(app.screen_stack) == 2
 
     drive(tmp_path, steps)
 

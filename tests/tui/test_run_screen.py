@@ -128,6 +128,33 @@ def test_every_metric_has_a_panel_page_by_page_and_alone(tmp_path: Path) -> None
     driving.run(go())
 
 
+def test_the_number_of_pages_is_right_after_another_tab_and_another_size(tmp_path: Path) -> None:
+    records = [{"step": step, **dict.fromkeys(METRICS, 1.0 + step)} for step in range(5)]
+    made = driving.make_run(tmp_path / "runs", records=records)
+
+    async def go() -> None:
+        async with showing(made, tmp_path) as shown:
+            pages = lambda count: shown.until(lambda: f"curves 1/{count}" in shown.text("#tabs"))  # noqa: E731
+            await pages(2)
+            await shown.press("2")
+            await driving.settle(shown.pilot)
+            await shown.press("1")
+            await pages(2)
+            await shown.press("3")
+            await shown.pilot.resize_terminal(60, 20)
+            await shown.press("1")
+            await pages(7)
+            await shown.pilot.resize_terminal(80, 24)
+            await pages(2)
+            await shown.press("z", "2", "1")
+            await pages(7)
+            await shown.pilot.resize_terminal(200, 60)
+            await shown.press("escape")
+            await shown.until(lambda: shown.metrics == ordered(METRICS) and "/" not in shown.text("#tabs"))
+
+    driving.run(go())
+
+
 def test_new_records_reach_the_curves(tmp_path: Path) -> None:
     made = driving.make_run(tmp_path / "runs", state="running", records=[{"step": 0, "meta_loss": 1.0}])
 

@@ -16,7 +16,7 @@ import pytest
 from textual import events
 from textual.app import App
 from textual.widgets import DataTable, Input
-from tui.driving import change_json, make_job, make_run, run, settle, until
+from tui.driving import change_json, key_event, make_job, make_run, run, settle, until
 from tui.showing import show
 
 from engine.errors import RunError
@@ -332,6 +332,41 @@ def test_a_started_job_is_watched_and_its_results_fill_in(store, tmp_path, monke
         await pilot.press("c")
         where = {"tab": "results", "task": "digits/mlp", "step": 100}
         assert compared == [((store.list()[0].id,), where)], "at what the job has evaluated"
+
+    shown(store, tmp_path, ids(store)[:1], doing)
+
+
+def test_the_same_job_does_not_start_twice_while_it_runs(store, tmp_path, monkeypatch):
+    alive = {"pid": os.getpid(), "process_started": psutil.Process().create_time()}
+    monkeypatch.setattr(
+        launch,
+        "start_detached",
+        lambda reader, **options: change_json(reader.path / "status.json", state="running", **alive),
+    )
+
+    async def doing(pilot, screen):
+        await type_into(pilot, "steps", "100")
+        for _ in range(2):
+            pilot.app.post_message(key_event("f5"))
+        await settle(pilot)
+        (job,) = store.transfers()
+        await pilot.press("f6", "f5")
+        await settle(pilot)
+        assert [reader.id for reader in store.transfers()] == [job.id]
+        assert f"{job.id} is at just this already" in [note.message for note in pilot.app._notifications]
+        if not screen.has_class("-jobs"):
+            await pilot.press("f6")
+        await pilot.press("f6")
+        await type_into(pilot, "steps", "200")
+        await pilot.press("f5")
+        await settle(pilot)
+        assert len(store.transfers()) == 2  # another one does
+        change_json(job.path / "status.json", state="finished", step=1, total=1)
+        await pilot.press("f6")
+        await type_into(pilot, "steps", "100")
+        await pilot.press("f5")
+        await settle(pilot)
+        assert len(store.transfers()) == 3  # and the same, when it has ended
 
     shown(store, tmp_path, ids(store)[:1], doing)
 

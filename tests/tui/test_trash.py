@@ -111,3 +111,12 @@ def test_the_trash_of_a_killed_console_is_taken_over_and_that_of_a_live_one_is_n
     assert new.take_over() == 2 and new.take_over() == 0
     assert new.undo() == [second.path] and new.undo() == [first.path] and new.undo() == []
     assert living.undo() == [third.path]
+
+
+def test_what_was_brought_back_before_a_console_was_killed_is_nothing_to_undo(tmp_path):
+    made = make_run(tmp_path, "alpha")
+    killed, new = Trash(tmp_path), Trash(tmp_path)
+    delete(killed, made.path)
+    killed.undo()
+    killed._folder.joinpath(LOCK).unlink()
+    assert new.take_over() == 0 and new.is_empty

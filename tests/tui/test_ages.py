@@ -1,0 +1,63 @@
+"""Ages grow in what is on the screen, also of runs, jobs and checkpoints of which nothing changes."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from textual.widgets import DataTable
+from tui.driving import Quick, make_app, make_job, make_run, run, until
+
+from engine.runs import RunStore
+from lreg_tui.screens import run as run_screen
+from lreg_tui.screens.run import RunScreen
+from lreg_tui.screens.transfer import TransferScreen
+from lreg_tui.widgets import job_pane, run_table
+from lreg_tui.widgets.sheet_view import SheetView
+
+HOURS = 5 * 3600
+
+
+def text(app) -> str:
+    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Call it, and it is five hours later."""
+    for module in (run_screen, job_pane, run_table):
+        monkeypatch.setattr(module, "AGES_EVERY_S", 0.05)
+    now = time.time
+    return lambda: monkeypatch.setattr(time, "time", lambda: now() + HOURS)
+
+
+def test_of_runs_jobs_and_checkpoints(tmp_path, later):
+    made = make_run(tmp_path / "runs", "alpha")
+    make_job(tmp_path / "runs", [made])
+
+    async def go() -> None:
+        app = make_app(RunStore(tmp_path / "runs"), tmp_path)
+        async with app.run_test(size=(120, 40)):
+            pilot = Quick(app)
+            await until(pilot, lambda: len(app.feed.rows) == 2)
+            app.feed.stop()
+            dashboard = app.screen
+            app.open_run(made.id)
+            await until(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.files)
+            checkpoints = app.screen.query_one("#tab-checkpoints", SheetView)
+            await pilot.press("4")
+            await until(pilot, lambda: "ago" in checkpoints.text)
+            app.open_transfer((made.id,))
+            await until(pilot, lambda: isinstance(app.screen, TransferScreen))
+            await pilot.press("f6")
+            table = app.screen.query_one(DataTable)
+            jobs = lambda: " ".join(str(cell) for row in table.rows for cell in table.get_row(row))  # noqa: E731
+            await until(pilot, lambda: table.row_count == 1)
+            assert "5h" not in jobs() and "5h" not in checkpoints.text
+            later()
+            await until(pilot, lambda: "5h ago" in jobs() and "5h ago" in checkpoints.text)
+            for _ in range(4):
+                await pilot.press("escape")
+            await until(pilot, lambda: app.screen is dashboard and text(app).count(" 5h ") == 2)
+
+    run(go())
