@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from typing import Any
 
     from engine import penalties, probes
-    from engine.errors import LregError, PresetError, RunError
-    from engine.preset import Preset, load_preset
-    from engine.runs import RunReader, RunStore
-    from engine.torch_optim import LearnedOptimizer, load_optimizer
+    from engine.base.errors import LregError, PresetError, RunError
+    from engine.export.torch_optim import LearnedOptimizer, load_optimizer
+    from engine.presets.preset import Preset, load_preset
+    from engine.runs.store import RunReader, RunStore
     from engine.worker import train
 
 _HOMES = {
-    "LearnedOptimizer": "engine.torch_optim",
-    "LregError": "engine.errors",
-    "Preset": "engine.preset",
-    "PresetError": "engine.errors",
-    "RunError": "engine.errors",
-    "RunReader": "engine.runs",
-    "RunStore": "engine.runs",
-    "load_optimizer": "engine.torch_optim",
-    "load_preset": "engine.preset",
+    "LearnedOptimizer": "engine.export.torch_optim",
+    "LregError": "engine.base.errors",
+    "Preset": "engine.presets.preset",
+    "PresetError": "engine.base.errors",
+    "RunError": "engine.base.errors",
+    "RunReader": "engine.runs.store",
+    "RunStore": "engine.runs.store",
+    "load_optimizer": "engine.export.torch_optim",
+    "load_preset": "engine.presets.preset",
     "train": "engine.worker",
 }
 

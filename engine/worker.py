@@ -7,7 +7,7 @@ seconds.
 
 from __future__ import annotations
 
-from engine import interrupts
+from engine.base import interrupts
 
 if __name__ == "__main__":
     interrupts.hold()  # what follows takes a while
@@ -18,68 +18,30 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from engine import parallel
-from engine.arguments import kind, named, refusal
-from engine.arguments import path as path_text
-from engine.control import Control
-from engine.device import pick_device, wait_politely
-from engine.errors import LregError, RunError, TrainingError
-from engine.held_run import HeldRun
-from engine.loop import Loop, TrainerFactory
-from engine.parallel import Onlooker, PeerLost
-from engine.preset import Preset, load_preset
-from engine.runs import Run, RunReader, RunStore
-from engine.settings import show
-from engine.study.job import StudyJob
-from engine.study.loop import StudyLoop
-from engine.transfer_job import Listener, TransferJob, TransferLoop
-
-INTERRUPTED = interrupts.CODE  # the exit code after a checkpoint
-EXIT_CODES = {"finished": 0, "failed": 1, "stopped": INTERRUPTED}
+from engine.base.arguments import kind, named, refusal
+from engine.base.arguments import path as path_text
+from engine.base.control import Control
+from engine.base.device import pick_device, wait_politely
+from engine.base.errors import LregError, TrainingError
+from engine.base.settings import show
+from engine.base.status import EXIT_CODES, INTERRUPTED
+from engine.distributed import parallel
+from engine.distributed.parallel import PeerLost
+from engine.jobs.inputs import check_inputs
+from engine.jobs.job_runner import HeldRun
+from engine.jobs.meta_training_job import Loop, TrainerFactory
+from engine.jobs.open_run import open_run
+from engine.jobs.transfer_job import Listener, TransferJob, TransferLoop
+from engine.presets.preset import Preset, load_preset
+from engine.runs.store import Run, RunReader, RunStore
+from engine.study.schedule.job import StudyJob
+from engine.study.schedule.loop import StudyLoop
 
 LoopFactory = Callable[[Run, Control, "str | os.PathLike[str] | None"], HeldRun]
 """Makes what is done with a run, of the run, the signals and the data folder."""
-
-
-def open_run(path: str | os.PathLike[str]) -> Run:
-    """A run folder, or that of a transfer job or a study, for its writer; or for a process that writes nothing."""
-    reader = RunReader(path)
-    if parallel.size() > 1:
-        if reader.is_transfer or reader.is_study:
-            raise RunError(f"{path}: no run; several processes can share nothing else")
-        if parallel.rank():
-            return Onlooker(path)
-    return (TransferJob if reader.is_transfer else StudyJob if reader.is_study else Run)(path)
-
-
-def check_inputs(
-    tasks: Iterable[Mapping[str, Any]],
-    device: str,
-    data_dir: Path | None,
-    *,
-    optimizer: Mapping[str, Any] | None = None,
-    start: Path | None = None,
-    option: str = "--device",
-) -> None:
-    """Find out before a run is created that its device or its data is missing. Imports torch and reads the data.
-
-    `start`: the run whose learned optimizer it starts from, which is to fit the [optimizer] table. `option`: what names
-    the device. Raises LregError.
-    """
-    where = pick_device(device, option)
-    from engine.tasks import Task
-
-    for values in tasks:
-        Task(values, data_dir=data_dir, device=where)
-    if optimizer is not None and start is not None:
-        from engine.checkpoint import load_frozen
-        from engine.meta_parameters import check_start
-
-        check_start(optimizer, load_frozen(start))
 
 
 def work(

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from engine import notes
-from engine.errors import RunError
-from engine.notes import LONGEST_NAME, MOST_TAGS, Notes
-from engine.runs import RunReader
+from engine.base.errors import RunError
+from engine.runs import notes
+from engine.runs.notes import LONGEST_NAME, MOST_TAGS, Notes
+from engine.runs.store import RunReader
 from lreg_tui import launch
 
 BETWEEN_TAGS = re.compile(r"[\s,;]+")

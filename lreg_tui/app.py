@@ -19,7 +19,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     import argparse
     from pathlib import Path
 
-    from engine.errors import printable
+    from engine.base.errors import printable
     from lreg_tui import __version__
 
     class Parser(argparse.ArgumentParser):
@@ -40,7 +40,7 @@ def make_app(given: argparse.Namespace) -> LregApp:
         os.environ.setdefault("TEXTUAL_FPS", "5")
         os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
         os.environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
-    from engine.runs import RunStore
+    from engine.runs.store import RunStore
     from lreg_tui.console import LregApp
 
     return LregApp(RunStore(given.runs_dir), data_dir=given.data_dir, slow_link=given.slow_link)
@@ -80,8 +80,8 @@ def unfit() -> str | None:
 
 def main() -> int:
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))  # until engine.interrupts is there
-    from engine import interrupts
+        _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))  # until engine.base.interrupts is there
+    from engine.base import interrupts
 
     interrupts.hold()
     from lreg_tui.streams import guarded
@@ -92,8 +92,8 @@ def main() -> int:
 def _main() -> int:
     import sys
 
-    from engine import interrupts
-    from engine.errors import printable
+    from engine.base import interrupts
+    from engine.base.errors import printable
     from lreg_tui import terminal
 
     given = parse()

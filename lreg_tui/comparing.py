@@ -9,8 +9,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import notes
-from engine.settings import show
+from engine.base.settings import show
+from engine.runs import notes
 from lreg_tui import comparison_sheets, present
 from lreg_tui.charts.line import Line
 from lreg_tui.sheets import Entry, Sheet
@@ -81,7 +81,7 @@ def stamp_of(paths: Sequence[Path]) -> Stamp:
 def look(wanted: Wanted) -> Found:
     """Compare. Takes a few tenths of a second. Raises LregError where what is wanted was not measured."""
     from engine import comparison as comparisons
-    from engine.runs import RunReader
+    from engine.runs.store import RunReader
 
     stamp = stamp_of(wanted.paths)  # before reading: what is written meanwhile makes it look again
     reference = RunReader(wanted.reference) if wanted.reference is not None else None

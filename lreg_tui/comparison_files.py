@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import LregError, printable
-from engine.files import strict, write_atomic
+from engine.base.errors import LregError, printable
+from engine.base.files import strict, write_atomic
 from lreg_tui import comparison_sheets, present, sheets
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from engine.settings import show
+from engine.base.settings import show
 from lreg_tui import present
 from lreg_tui.sheets import Entry, Sheet
 

@@ -18,7 +18,7 @@ from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
-from engine.runs import RunStore
+from engine.runs.store import RunStore
 from lreg_tui import present, session, terminal, themes
 from lreg_tui.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
 from lreg_tui.key_order import KeysInOrder

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from engine import notes
-from engine.errors import LregError
-from engine.notes import Notes
-from engine.reader import created_of
-from engine.runs import RunReader, RunStore
-from engine.status import LIVE, Status
+from engine.base.errors import LregError
+from engine.base.status import LIVE, Status
+from engine.runs import notes
+from engine.runs.notes import Notes
+from engine.runs.reader import created_of
+from engine.runs.store import RunReader, RunStore
 from lreg_tui.followed import REST_S, Followed, Series
 
 INTERVAL_S = 1.0

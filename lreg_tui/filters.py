@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from engine.errors import LregError, printable
-from engine.settings import did_you_mean, show
-from engine.status import STATES
+from engine.base.errors import LregError, printable
+from engine.base.settings import did_you_mean, show
+from engine.base.status import STATES
 from lreg_tui.feed import RunRow
 from lreg_tui.present import LABELS
 

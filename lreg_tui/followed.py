@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from engine.columns import Column, Stamps
-from engine.runs import RunReader
+from engine.runs.columns import Column, Stamps
+from engine.runs.store import RunReader
 from lreg_tui.charts.growing import Elapsed
 
 if TYPE_CHECKING:

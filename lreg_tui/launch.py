@@ -1,4 +1,4 @@
-"""Processes: those that this one waits for; detached workers and signals are in engine.spawn.
+"""Processes: those that this one waits for; detached workers and signals are in engine.jobs.spawn.
 
 Nothing else here has subprocess.
 """
@@ -9,13 +9,13 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine import spawn
-from engine.errors import LregError, RunError
-from engine.reader import RunReader
-from engine.spawn import POLL_S, request, start_detached, wait_for
-from engine.study import inputs
-from engine.transfer_job import check_writable
-from engine.transfer_plan import Plan
+from engine.base.errors import LregError, RunError
+from engine.evaluation.transfer_plan import Plan
+from engine.jobs import spawn
+from engine.jobs.spawn import POLL_S, request, start_detached, wait_for
+from engine.jobs.transfer_job import check_writable
+from engine.runs.reader import RunReader
+from engine.study.schedule import inputs
 from lreg_tui.terminal import HELPERS
 
 __all__ = [

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
-from engine.files import open_to_read
+from engine.base.files import open_to_read
 from lreg_tui import present
 from lreg_tui.present import clean
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import tomli
 
-from engine import document as documents
-from engine.files import read_limited
+from engine.base.files import read_limited
+from engine.presets import document as documents
 from lreg_tui.present import age
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def presets(folder: Path, rows: Sequence[RunRow]) -> Iterator[Offer]:
 
 def studies(folder: Path) -> Iterator[Offer]:
     """The shipped studies, small ones first, and those in a folder."""
-    from engine.study.sources import shipped_studies
+    from engine.study.plan.sources import shipped_studies
 
     for offer in _files(shipped_studies(), "smoke", folder):
         values = _values(offer.path) or {}

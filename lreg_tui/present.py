@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from engine.runs import RunReader
+    from engine.runs.store import RunReader
 
 NOTHING = "–"
 PLUS_MINUS = " ± "

@@ -15,12 +15,12 @@ from typing import Any
 import tomli
 import tomli_w
 
-from engine import document as documents
-from engine.catalog import Catalog
-from engine.document import Document
-from engine.errors import PresetError, Problem
-from engine.preset import Preset, PresetSettings, from_mapping
-from engine.settings import Setting, schema_of, show
+from engine.base.errors import PresetError, Problem
+from engine.base.settings import Setting, schema_of, show
+from engine.presets import document as documents
+from engine.presets.catalog import Catalog
+from engine.presets.document import Document
+from engine.presets.preset import Preset, PresetSettings, from_mapping
 from lreg_tui import present
 from lreg_tui.preset_file import is_of_run, label_of, parent_of
 from lreg_tui.toml_edit import EditError, at, parse, toml_of

@@ -11,12 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from engine import document as documents
-from engine.document import shipped
-from engine.errors import LregError, PresetError, Problem, printable
-from engine.files import read_limited, write_atomic
-from engine.preset import Preset
-from engine.writer import slug
+from engine.base.errors import LregError, PresetError, Problem, printable
+from engine.base.files import read_limited, write_atomic
+from engine.presets import document as documents
+from engine.presets.document import shipped
+from engine.presets.preset import Preset
+from engine.runs.writer import slug
 from lreg_tui.toml_edit import EditError, parse, set_value, toml_of
 
 LARGEST, LONGEST_LINE = 200_000, 5_000  # characters of what can be edited: more would hold up every key press

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from textual.content import Content
 
-from engine.errors import Problem
+from engine.base.errors import Problem
 from lreg_tui.present import clean
 from lreg_tui.preset_edit import HERE, Checked
 from lreg_tui.preset_file import Draft, label_of

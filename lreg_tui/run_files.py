@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import LregError
-from engine.files import read_json
-from engine.reader import CHECKPOINTS, RunReader
-from engine.results import rows
+from engine.base.errors import LregError
+from engine.base.files import read_json
+from engine.runs.reader import CHECKPOINTS, RunReader
+from engine.runs.results import rows
 from lreg_tui import present
 from lreg_tui.preset_file import LARGEST, LONGEST_LINE
 from lreg_tui.sheets import Entry, Sheet

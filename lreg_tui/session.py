@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from engine.files import read_json, write_atomic
+from engine.base.files import read_json, write_atomic
 
 MOST_STORES = 100  # that are remembered
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
 
-from engine.errors import printable
+from engine.base.errors import printable
 
 
 class OutputLost(OSError):

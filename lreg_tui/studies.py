@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.errors import LregError
-from engine.reader import RunReader
-from engine.runs import RunStore
-from engine.status import LIVE
-from engine.study.snapshot import DAMAGE, Watcher
-from engine.study.state import plan_of
+from engine.base.errors import LregError
+from engine.base.status import LIVE
+from engine.runs.reader import RunReader
+from engine.runs.store import RunStore
+from engine.study.plan.snapshot import DAMAGE, Watcher
+from engine.study.plan.state import plan_of
 from lreg_tui.feed import RunRow
 from lreg_tui.study_rows import StudyLook, look_at
 

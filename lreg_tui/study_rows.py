@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.results import Mean, mean
-from engine.status import LIVE
-from engine.study.plan import Point
-from engine.study.snapshot import ENDED, Snapshot
-from engine.study.state import MISSING, Candidate, CellState, winners
+from engine.base.status import LIVE
+from engine.runs.results import Mean, mean
+from engine.study.plan.plan import Point
+from engine.study.plan.snapshot import ENDED, Snapshot
+from engine.study.plan.state import MISSING, Candidate, CellState, winners
 from lreg_tui.feed import RunRow
 from lreg_tui.present import setting
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.errors import LregError, RunError
-from engine.runs import RunReader, RunStore
-from engine.status import LIVE
-from engine.study.job import Schedule, finished, new_stamp, unfinished
-from engine.study.plan import ArmPlan, StudyPlan
-from engine.study.start import go_on, take_up
+from engine.base.errors import LregError, RunError
+from engine.base.status import LIVE
+from engine.runs.store import RunReader, RunStore
+from engine.study.plan.plan import ArmPlan, StudyPlan
+from engine.study.schedule.job import Schedule, finished, new_stamp, unfinished
+from engine.study.schedule.start import go_on, take_up
 from lreg_tui import actions, launch
 from lreg_tui.feed import RunRow
 from lreg_tui.present import duration
@@ -51,8 +51,8 @@ class Started(NamedTuple):
 
 def size_of(reference: str, rows: Sequence[RunRow]) -> Size:
     """What a study asks for; `rows`: runs that tell how fast its own may be. Raises LregError with what is wrong."""
-    from engine.study.document import load_study
-    from engine.study.transfers import expected
+    from engine.study.plan.document import load_study
+    from engine.study.plan.transfers import expected
 
     plan = load_study(reference)
     runs = sum(_points(plan, arm) for arm in plan.arms) * len(plan.seeds)
@@ -101,7 +101,7 @@ def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path 
 
     Raises LregError with the reason; one that has finished is not done again unasked.
     """
-    from engine.study.document import load_study
+    from engine.study.plan.document import load_study
 
     plan = load_study(reference, [f"name={json.dumps(name)}"] if name else (), new_stamp(store))
     found, _ = unfinished(store, plan)

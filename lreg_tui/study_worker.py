@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine import interrupts
+from engine.base import interrupts
 
 if __name__ == "__main__":
     interrupts.hold()  # what follows takes a while
@@ -12,9 +12,9 @@ import sys
 from typing import Any
 
 from engine import worker
-from engine.control import Control
-from engine.runs import Run
-from engine.study.loop import Listener, StudyLoop, nothing
+from engine.base.control import Control
+from engine.runs.store import Run
+from engine.study.schedule.loop import Listener, StudyLoop, nothing
 
 MODULE = "lreg_tui.study_worker"
 

@@ -15,8 +15,8 @@ from typing import Any
 import tomli
 import tomli_w
 
-from engine.errors import LregError
-from engine.settings import show
+from engine.base.errors import LregError
+from engine.base.settings import show
 from lreg_tui.toml_lines import COMMENTED_KEY, Key, end_of_keys, of_path, sections_of
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from rich.text import Text
 
-from engine.errors import LregError, Problem, RunError, SettingsError
-from engine.runs import RunReader
-from engine.transfer_plan import Plan
+from engine.base.errors import LregError, Problem, RunError, SettingsError
+from engine.evaluation.transfer_plan import Plan
+from engine.runs.store import RunReader
 from lreg_tui import present, transfer_request
 from lreg_tui.transfer_files import TransferFiles
 from lreg_tui.transfer_request import TransferRequest

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import LregError, RunError
-from engine.files import read_json
-from engine.preset import from_mapping
-from engine.reader import LARGEST_TRANSFER, RunReader
-from engine.results import rows
-from engine.settings import check_table, schema_of
-from engine.transfer_plan import Plan, Planned, TransferSettings
+from engine.base.errors import LregError, RunError
+from engine.base.files import read_json
+from engine.base.settings import check_table, schema_of
+from engine.evaluation.transfer_plan import Plan, Planned, TransferSettings
+from engine.presets.preset import from_mapping
+from engine.runs.reader import LARGEST_TRANSFER, RunReader
+from engine.runs.results import rows
 
 ALWAYS = ("dataset", "optimizee", "batch_size")  # keys of a task that a transfer file always names
 

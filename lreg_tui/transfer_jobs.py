@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.errors import LregError
-from engine.runs import RunReader
-from engine.transfer_plan import Plan, Planned
+from engine.base.errors import LregError
+from engine.evaluation.transfer_plan import Plan, Planned
+from engine.runs.store import RunReader
 from lreg_tui import actions, present
 from lreg_tui.sheets import Entry, Sheet
 from lreg_tui.transfer_files import Seen, TransferFiles, plan_of

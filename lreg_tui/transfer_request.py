@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.document import Document, override
-from engine.errors import LregError, PresetError, Problem, SettingsError
-from engine.runs import RunReader
-from engine.settings import check_table, schema_of, show
-from engine.transfer_plan import MOST_STEPS, Plan, TransferSettings, make, marks_within
+from engine.base.errors import LregError, PresetError, Problem, SettingsError
+from engine.base.settings import check_table, schema_of, show
+from engine.evaluation.transfer_plan import MOST_STEPS, Plan, TransferSettings, make, marks_within
+from engine.presets.document import Document, override
+from engine.runs.store import RunReader
 from lreg_tui.toml_edit import toml_of
 from lreg_tui.transfer_files import plan_of
 from lreg_tui.typed import number
@@ -123,7 +123,7 @@ def settings_of(request: TransferRequest) -> TransferSettings:
 
 def changes_of(request: TransferRequest) -> Mapping[str, Any]:
     """The tables that --set and --radii ask for. Raises PresetError."""
-    from engine import catalog
+    from engine.presets import catalog
 
     document = Document({}, [])
     problems = override(document, request.sets, catalog.load())

@@ -15,11 +15,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.errors import RunError
-from engine.files import is_locked
-from engine.reader import RunReader
-from engine.runs import JOBS
-from engine.status import LIVE
+from engine.base.errors import RunError
+from engine.base.files import is_locked
+from engine.base.status import LIVE
+from engine.runs.reader import RunReader
+from engine.runs.store import JOBS
 from lreg_tui.actions import called
 
 FOLDER = ".trash"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.settings import Typed
+from engine.base.settings import Typed
 
 
 def number(text: str) -> Any:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.preset import from_mapping
-from engine.runs import Run
+from engine.presets.preset import from_mapping
+from engine.runs.store import Run
 
 TASK = {"dataset": "fmnist", "optimizee": "mlp", "batch_size": 128}
 RADII = ("0.01", "0.1")
@@ -75,6 +75,6 @@ def baseline(figures: Figures, name: str = "sgd", **facts: Any) -> dict[str, Any
 
 
 def readers(*runs: Run) -> list:
-    from engine.runs import RunReader
+    from engine.runs.store import RunReader
 
     return [RunReader(run.path) for run in runs]

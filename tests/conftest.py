@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import zygote as forking
 
-from engine.device import wait_politely
+from engine.base.device import wait_politely
 
 MOST_AT_ONCE = 8  # processes of pytest; each takes half a gigabyte, and of the tests some are long
 

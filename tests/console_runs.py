@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from engine.preset import from_mapping
-from engine.runs import Run
+from engine.presets.preset import from_mapping
+from engine.runs.store import Run
 
 METRICS: tuple[str, ...] = (
     "meta_loss",

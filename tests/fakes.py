@@ -8,12 +8,12 @@ import time
 
 import torch
 
-from engine.catalog import Catalog
-from engine.errors import TrainingError
-from engine.evaluation import EvaluationSettings
-from engine.meta_settings import MetaSettings
-from engine.preset import Preset, from_mapping
-from engine.settings import Setting, schema_of
+from engine.base.errors import TrainingError
+from engine.base.settings import Setting, schema_of
+from engine.presets.catalog import Catalog
+from engine.presets.evaluation_settings import EvaluationSettings
+from engine.presets.meta_settings import MetaSettings
+from engine.presets.preset import Preset, from_mapping
 
 TOTAL = 40
 EVALUATE_EVERY = 10

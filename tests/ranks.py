@@ -16,7 +16,8 @@ class Ranks:
 
     def __init__(self, size: int) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "torch.distributed", "engine.meta", "engine.gloo"])
+        modules = ["torch", "torch.distributed", "engine.meta_training.trainer", "engine.distributed.gloo"]
+        context.set_forkserver_preload(modules)
         self.pipes: list[Connection] = []
         self.processes = []
         for rank in range(size):
@@ -49,7 +50,7 @@ def _serve(rank: int, pipe: Connection) -> None:
     import torch
     import torch.distributed as dist
 
-    from engine.gloo import GlooTeam
+    from engine.distributed.gloo import GlooTeam
 
     torch.set_num_threads(1)
     while True:

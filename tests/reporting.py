@@ -10,8 +10,8 @@ from typing import Any
 
 import studying
 
-from engine.study.job import StudyJob
-from engine.study.plan import ArmPlan, Axis, Cell, StudyPlan, TransferRequest
+from engine.study.plan.plan import ArmPlan, Axis, Cell, StudyPlan, TransferRequest
+from engine.study.schedule.job import StudyJob
 
 RADII = ("0.01", "0.05", "0.1")
 STEPS = (50, 100)
@@ -135,7 +135,7 @@ class Study:
         return self
 
     def transfer(self) -> None:
-        from engine.study.snapshot import Watcher
+        from engine.study.plan.snapshot import Watcher
 
         for item in Watcher(self.plan, self.folder).look().transfers:
             item.run.path.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import pytest
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.datasets.base import DATASETS, Dataset, RawData
+from engine.tasks.datasets.base import DATASETS, Dataset, RawData
 
 BY_FILES = tuple(name for name in DATASETS.names() if name != "digits")
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engine.preset import from_mapping
-from engine.study.job import Schedule, StudyJob
-from engine.study.plan import ArmPlan, Axis, StudyPlan, TransferRequest
+from engine.presets.preset import from_mapping
+from engine.study.plan.plan import ArmPlan, Axis, StudyPlan, TransferRequest
+from engine.study.schedule.job import Schedule, StudyJob
 
 STAMP = "20261120-211500"
 TINY: dict[str, Any] = {

@@ -8,10 +8,10 @@ import math
 import pytest
 import torch
 
+from engine.base.errors import LregError
 from engine.bench import busy, check, limits, memory, needs, runs, scaling, works
 from engine.bench.measure import Bench
 from engine.bench.scene import RandomTask, learned_optimizer, scene
-from engine.errors import LregError
 from engine.kernels.recompute import RecomputeTape
 
 CPU = torch.device("cpu")
@@ -125,7 +125,7 @@ class TestMeasure:
         assert line["state_bytes_per_parameter"] == {"simple": 80, "dm": 320, "rnnprop": 328}[optimizer]
 
     def test_wrong_numbers_of_a_step_are_found(self, monkeypatch):
-        monkeypatch.setattr("engine.torch_optim.gradients.LARGEST", {torch.float32: 0.1, torch.float64: 0.1})
+        monkeypatch.setattr("engine.export.torch_optim.gradients.LARGEST", {torch.float32: 0.1, torch.float64: 0.1})
         line = Bench(CPU, FAST, quick=True).measure(works.piece("step/rnnprop/mlp/1"))
         assert line["max_error"] > 1e-3
 

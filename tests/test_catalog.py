@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from engine import catalog as catalogs
-from engine.catalog import Catalog
-from engine.errors import LregError
+from engine.base.errors import LregError
+from engine.presets import catalog as catalogs
+from engine.presets.catalog import Catalog
 
 ROOT = Path(__file__).parent.parent
 ASK = (
-    "from pathlib import Path; from engine import catalog\n"
+    "from pathlib import Path; from engine.presets import catalog\n"
     "catalog.user_cache_path = lambda name: Path({cache!r})\n"
     "found = catalog.load(); import sys\n"
     "print(len(found.penalties), 'torch' in sys.modules)"
@@ -125,7 +125,7 @@ del PENALTIES._members["sam"]
 def test_what_a_script_registers_or_takes_away_counts_in_its_process_alone(tmp_path):
     """Whoever asks next, with the same cache, hears of what is installed: so a check and a run agree."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
-    for code, seen in ((OWN_MEMBER, ""), ("from engine.catalog import load; print(*load().penalties)", "sam")):
+    for code, seen in ((OWN_MEMBER, ""), ("from engine.presets.catalog import load; print(*load().penalties)", "sam")):
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "of_a_script" not in done.stdout and seen in done.stdout.split() + [""]

@@ -10,8 +10,8 @@ import sys
 import pytest
 import torch
 
-from engine import checkpoint
-from engine.errors import RunError
+from engine.base.errors import RunError
+from engine.runs import checkpoint
 
 TENSORS = {
     "phi": torch.arange(6, dtype=torch.float64).reshape(2, 3) / 7,
@@ -77,7 +77,7 @@ def test_a_missing_checkpoint_is_named(tmp_path):
 FILL = """
 import resource, sys, torch
 from pathlib import Path
-from engine import checkpoint
+from engine.runs.store import checkpoint
 folder = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from reporting import MLP, RELU, Level, Study, baseline, evaluation, plain, sam, untrained
 
-from engine.study.claims import CONTRADICTED, MIXED, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Claim, Question, claims
-from engine.study.claims_xh import table_1
-from engine.study.evidence import gather
-from engine.study.findings import BETTER, NOT_FOUND, WORSE, Finding, spearman
-from engine.study.plan import Axis
+from engine.study.plan.plan import Axis
+from engine.study.report.claim import CONTRADICTED, MIXED, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Claim, Question
+from engine.study.report.claims import claims
+from engine.study.report.evidence import gather
+from engine.study.report.findings import BETTER, NOT_FOUND, WORSE, Finding, spearman
+from engine.study.report.papers.xh import table_1
 
 LR, XH = {"report": {"paper": "lr"}}, {"report": {"paper": "xh"}}
 

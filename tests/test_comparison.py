@@ -8,9 +8,9 @@ import math
 import pytest
 from comparing import RADII, TASK, baseline, evaluation, make_run, mark, readers
 
+from engine.base.errors import SettingsError
 from engine.comparison import NORMALISED, Figure, collect, compare, group_arms
 from engine.comparison.forms import TIDY_COLUMNS, as_json, tidy
-from engine.errors import SettingsError
 
 SAM = {"penalty": {"sam": {"weight": 2.0}}}
 STEPS = (10, 30, 100)
@@ -163,7 +163,7 @@ def test_that_an_arm_diverged_more_often_is_noted(tmp_path):
 def full(tmp_path):
     """One task with everything: two arms, scales, untrained, baselines of one and of two passes a step."""
     runs = two_arms(tmp_path, 1.5)
-    from engine.runs import Run
+    from engine.runs.store import Run
 
     for reader in runs:
         run = Run(reader.path)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from comparing import make_run, readers
 
-from engine import notes
 from engine.comparison import group_arms, reference_arm, settings_table
+from engine.runs import notes
 
 SAM = {"penalty": {"sam": {"weight": 2.0}}}
 

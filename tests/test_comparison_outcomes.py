@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from reporting import MLP, SEEDS, Level, Study, evaluation, plain, sam
 
-from engine.study.evidence import TEST_ACCURACY, gather
+from engine.study.report.evidence import TEST_ACCURACY, gather
 
 LATER = "2026-11-21T10:00:00Z"
 

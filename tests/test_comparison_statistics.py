@@ -10,7 +10,7 @@ import pytest
 from engine.comparison.curves import at_first_crossing, crossings
 from engine.comparison.evaluations import Figure, Outcome
 from engine.comparison.statistics import Cell, Interval, cell, holm, t_interval, verdict
-from engine.results import t_quantile
+from engine.runs.results import t_quantile
 
 
 def test_equal_pairs_have_an_interval_without_width():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 
-from engine.curriculum import Curriculum
+from engine.meta_training.curriculum import Curriculum
 
 
 def judged(curriculum: Curriculum, *losses: float) -> list[str]:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.datasets import digits, files
-from engine.datasets.base import DATASETS, PADDING, RawData, crop_and_flip
-from engine.datasets.folder import data_folder
-from engine.errors import DataError
+from engine.base.errors import DataError
+from engine.tasks.datasets import digits, files
+from engine.tasks.datasets.base import DATASETS, PADDING, RawData, crop_and_flip
+from engine.tasks.datasets.folder import data_folder
 
 DOWNLOADED = ("cifar10", "cifar100", "fmnist", "mnist")
 FIRST_FILE = {
@@ -169,7 +169,7 @@ def tiny_mnist(tmp_path, monkeypatch):
         write_idx(raw, images, np.arange(count, dtype=np.uint8), prefix)
     sizes = tuple((name, (raw / name).stat().st_size) for name, _ in files.MNIST_SIZES)
     monkeypatch.setattr(files, "MNIST_SIZES", sizes)
-    monkeypatch.setattr("engine.datasets.mnist.MD5", tuple(md5_of(raw / name) for name, _ in sizes))
+    monkeypatch.setattr("engine.tasks.datasets.mnist.MD5", tuple(md5_of(raw / name) for name, _ in sizes))
     return tmp_path
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import PresetError
-from engine.preset import find, load_preset, merge, shipped
+from engine.base.errors import PresetError
+from engine.presets.preset import find, load_preset, merge, shipped
 
 
 @pytest.fixture(autouse=True)

@@ -12,15 +12,15 @@ import torch
 from fakes import preset
 from torch import nn
 
-from engine import checkpoint as checkpoints
-from engine.errors import LregError, RunError
+from engine.base.errors import LregError, RunError
 from engine.export import export_csv, export_optimizer, export_tensorboard, load_exported
 from engine.export.tables import cell
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
-from engine.preset import from_mapping
-from engine.reader import RunReader
-from engine.torch_optim import LearnedOptimizer, load_optimizer
-from engine.writer import Run
+from engine.export.torch_optim import LearnedOptimizer, load_optimizer
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+from engine.presets.preset import from_mapping
+from engine.runs import checkpoint as checkpoints
+from engine.runs.reader import RunReader
+from engine.runs.writer import Run
 
 HOSTILE = "=HYPERLINK(1)"
 
@@ -70,7 +70,7 @@ def test_an_exported_optimizer_steps_as_its_run_does(run, tmp_path):
     assert found == facts
     assert (found["run"], found["checkpoint"], found["optimizer"]["hidden"]) == (run.id, "best", 3)
     (tmp_path / "again.toml").write_text(found["preset"])
-    from engine.preset import load_preset
+    from engine.presets.preset import load_preset
 
     assert load_preset(tmp_path / "again.toml").values == run.preset().values
 

@@ -9,19 +9,19 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import torch
 
-from engine import checkpoint as checkpoints
+from engine.base.errors import LregError
 from engine.comparison import group_arms
-from engine.errors import LregError
+from engine.evaluation.landscape import Landscape
+from engine.evaluation.update_rule import describe
 from engine.figures import blocks, evaluated
 from engine.figures.landscapes import LandscapePanel, LandscapeSettings, landscapes
 from engine.figures.meta_training import smoothed
-from engine.landscape import Landscape
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
-from engine.preset import from_mapping
-from engine.reader import RunReader
-from engine.results import t_quantile
-from engine.update_rule import describe
-from engine.writer import Run
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+from engine.presets.preset import from_mapping
+from engine.runs import checkpoint as checkpoints
+from engine.runs.reader import RunReader
+from engine.runs.results import t_quantile
+from engine.runs.writer import Run
 from lreg_tui.figures import page
 from lreg_tui.figures.axes import plain
 from lreg_tui.figures.surfaces import shared_levels

@@ -12,11 +12,11 @@ from functools import partial
 import pytest
 from fakes import TOTAL, FakeTrainer, preset
 
-from engine import catalog as catalogs
-from engine import spawn
-from engine.control import Control
-from engine.errors import RunError, TrainingError
-from engine.runs import Run, RunReader
+from engine.base.control import Control
+from engine.base.errors import RunError, TrainingError
+from engine.jobs import spawn
+from engine.presets import catalog as catalogs
+from engine.runs.store import Run, RunReader
 from engine.worker import work
 from lreg_tui.cli.summary import summarize
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.meta import MetaTrainer
-from engine.preset import from_mapping
+from engine.meta_training.trainer import MetaTrainer
+from engine.presets.preset import from_mapping
 
 TINY = {
     "task": {"dataset": "digits", "optimizee": "mlp", "batch_size": 16},

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from engine import kernels
-from engine.errors import LregError
+from engine.base.errors import LregError
 from engine.kernels import build
 from engine.kernels.native import NativeTape
 from engine.kernels.recompute import RecomputeTape, ascend
 from engine.kernels.steps import NativeSteps, PlainSteps
 from engine.kernels.tape import Ascent, Side
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State
-from engine.meta import MetaTrainer
-from engine.preset import from_mapping
+from engine.meta_training.trainer import MetaTrainer
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State
+from engine.presets.preset import from_mapping
 
 F64 = torch.float64
 MEMBERS = {
@@ -228,7 +228,7 @@ MEMORY = """
 import torch
 from engine.bench.memory import process_peak_bytes
 from engine.kernels.{module} import {tape} as Tape
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 optimizer = LEARNED_OPTIMIZERS.create("dm")
 theta = torch.zeros(1, 15_910)
 state = optimizer.init(theta)

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from engine import landscape as landscapes
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
-from engine.tasks import Task
-from engine.transfer import ProbeSettings, evaluate
+from engine.evaluation import landscape as landscapes
+from engine.evaluation.transfer import ProbeSettings, evaluate
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+from engine.tasks.task import Task
 
 CPU = torch.device("cpu")
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from comparing import make_run
 
-from engine import checkpoint as checkpoints
-from engine import landscape_worker
-from engine.landscape_worker import Where
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
+from engine.jobs import landscape_worker
+from engine.jobs.landscape_worker import Where
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+from engine.runs import checkpoint as checkpoints
 
 WHERE = Where("digits/mlp", 3, points=3)
 ARGUMENTS = ("--task", WHERE.task, "--steps", "3", "--points", "3", "--device", "cpu")

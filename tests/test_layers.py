@@ -7,10 +7,19 @@ import sys
 
 import pytest
 
-LIGHT = ("errors", "settings", "registry", "catalog", "preset", "seeds", "files", "status", "reader", "provenance")
-LIGHT += ("writer", "runs", "results", "control", "device", "loop", "worker", "scale", "comparison")
-LIGHT += ("parallel", "spawn", "study.document", "study.loop", "study.report", "study.state")
-LIGHT += ("transfer_plan", "transfer_job", "held_run", "export")
+LIGHT = ("base.errors", "base.settings", "base.registry", "base.seeds", "base.files", "base.status", "base.control")
+LIGHT += ("base.device", "presets.catalog", "presets.preset", "runs.reader", "runs.provenance", "runs.writer")
+LIGHT += ("runs.store", "runs.results", "distributed.parallel", "evaluation.scale", "evaluation.transfer_plan")
+LIGHT += (
+    "comparison",
+    "export",
+    "jobs.meta_training_job",
+    "jobs.transfer_job",
+    "jobs.spawn",
+    "jobs.job_runner",
+    "worker",
+)
+LIGHT += ("study.plan.document", "study.plan.state", "study.report.report", "study.schedule.loop")
 
 
 def loaded_after(statement: str) -> set[str]:

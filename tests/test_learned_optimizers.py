@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
-from engine.learned_optimizers.dm import log_sign
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+from engine.optimizers.learned.dm import log_sign
 
 F64 = torch.float64
 KINDS = LEARNED_OPTIMIZERS.names()

@@ -13,18 +13,19 @@ import pytest
 from comparing import make_run
 from fakes import FakeTrainer, preset
 
-from engine import catalog as catalogs
-from engine import checkpoint, landscape_worker, notes, spawn
-from engine.control import Control
-from engine.errors import LregError, RunError
-from engine.held_run import HeldRun
-from engine.notes import Notes
-from engine.runs import JOBS, Run, RunReader, RunStore
-from engine.status import process_started
-from engine.study.job import StudyJob
-from engine.study.loop import StudyLoop
-from engine.transfer_job import TransferLoop, _check_runs
-from engine.transfer_plan import Plan, Protocol, TransferSettings
+from engine.base.control import Control
+from engine.base.errors import LregError, RunError
+from engine.base.status import process_started
+from engine.evaluation.transfer_plan import Plan, Protocol, TransferSettings
+from engine.jobs import landscape_worker, spawn
+from engine.jobs.job_runner import HeldRun
+from engine.jobs.transfer_job import TransferLoop, _check_runs
+from engine.presets import catalog as catalogs
+from engine.runs import checkpoint, notes
+from engine.runs.notes import Notes
+from engine.runs.store import JOBS, Run, RunReader, RunStore
+from engine.study.schedule.job import StudyJob
+from engine.study.schedule.loop import StudyLoop
 from engine.worker import work
 from lreg_tui.trash import Trash
 
@@ -113,7 +114,7 @@ def test_a_second_name_of_a_file_elsewhere_is_not_written_to(run, outside):
 
 def test_a_planted_temporary_file_is_not_followed(run, outside, monkeypatch):
     monkeypatch.setattr(os, "getpid", lambda: 7)
-    monkeypatch.setattr("engine.files.threading.get_ident", lambda: 8)
+    monkeypatch.setattr("engine.base.files.threading.get_ident", lambda: 8)
     (run.path / ".notes.json.7-8.tmp").symlink_to(outside / "secret")
     notes.write(run.path, Notes(name="mine"))
     assert notes.read(run.path).name == "mine" and not (run.path / "notes.json").is_symlink()
@@ -133,7 +134,7 @@ def test_a_landscape_is_not_kept_through_a_link(tmp_path, outside, capsys, monke
     monkeypatch.undo()
     import torch
 
-    from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
+    from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 
     made = make_run(tmp_path, "small", optimizer={"kind": "simple"}, task={"dataset": "digits", "hidden": [2]})
     phi = LEARNED_OPTIMIZERS.create("simple").init_phi(torch.Generator().manual_seed(0))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import engine
 from engine import penalties, probes
-from engine.errors import LregError
+from engine.base.errors import LregError
 
 F64 = torch.float64
 THETA = torch.tensor([1.0, 2.0, 3.0], dtype=F64)

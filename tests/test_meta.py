@@ -8,10 +8,10 @@ import math
 import pytest
 import torch
 
-from engine import evaluation
-from engine.errors import PresetError, TrainingError
-from engine.meta import MetaTrainer
-from engine.preset import from_mapping, load_preset, merge
+from engine.base.errors import PresetError, TrainingError
+from engine.meta_training import validation as evaluation
+from engine.meta_training.trainer import MetaTrainer
+from engine.presets.preset import from_mapping, load_preset, merge
 
 TINY = {
     "name": "tiny",

@@ -9,10 +9,10 @@ from torch import nn
 from torch.func import functional_call, grad, grad_and_value, jvp, vjp, vmap
 from torch.nn import functional as F
 
-from engine.flat import grad_and_hvp
-from engine.optimizees.base import OPTIMIZEES, dropped
-from engine.optimizees.resnet18 import BatchNorm, ResNet18
-from engine.settings import schema_of
+from engine.base.flat import grad_and_hvp
+from engine.base.settings import schema_of
+from engine.tasks.optimizees.base import OPTIMIZEES, dropped
+from engine.tasks.optimizees.resnet18 import BatchNorm, ResNet18
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 EXAMPLES = 3

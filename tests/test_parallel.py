@@ -15,14 +15,16 @@ import test_meta
 import torch
 from ranks import Ranks
 
-from engine import meta, parallel, spawn
-from engine.control import Stopped
-from engine.errors import PresetError, TrainingError
-from engine.parallel import ALONE, Team, dealt_back
+from engine.base.control import Stopped
+from engine.base.errors import PresetError, TrainingError
+from engine.distributed import parallel
+from engine.distributed.parallel import ALONE, Team, dealt_back
+from engine.jobs import spawn
+from engine.meta_training import trainer as meta
 from engine.penalties.base import get, normal
-from engine.preset import from_mapping, merge
-from engine.runs import Run, RunReader, RunStore
-from engine.tasks import Task
+from engine.presets.preset import from_mapping, merge
+from engine.runs.store import Run, RunReader, RunStore
+from engine.tasks.task import Task
 from engine.worker import work
 
 F64 = torch.float64

@@ -9,9 +9,9 @@ import torch
 from torch.func import vmap
 
 import engine
-from engine.errors import LregError, SettingsError
-from engine.flat import grad_and_hvp
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer
+from engine.base.errors import LregError, SettingsError
+from engine.base.flat import grad_and_hvp
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer
 from engine.penalties.base import PENALTIES, GeometricPenalty, InnerStep, ParameterPenalty, UpdatePenalty, get
 
 F64 = torch.float64

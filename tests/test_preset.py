@@ -9,10 +9,10 @@ import pytest
 import torch
 from stand_ins import put_digits_in_their_place
 
-from engine.errors import PresetError
-from engine.meta import MetaTrainer
-from engine.preset import TABLES, Preset, PresetSettings, defaults, from_mapping, load_preset, shipped
-from engine.settings import schema_of
+from engine.base.errors import PresetError
+from engine.base.settings import schema_of
+from engine.meta_training.trainer import MetaTrainer
+from engine.presets.preset import TABLES, Preset, PresetSettings, defaults, from_mapping, load_preset, shipped
 
 SHIPPED = (
     "lo", "lo-gam", "lo-gam-smooth", "lo-gsam", "lo-gsam-smooth", "lo-sam", "lo-sam-smooth", "lo-smooth", "quickstart",

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from engine import reader as readers
-from engine.columns import Columns
+from engine.base.status import is_number
 from engine.export.tables import export_csv
-from engine.reader import RunReader
-from engine.status import is_number
+from engine.runs import reader as readers
+from engine.runs.columns import Columns
+from engine.runs.reader import RunReader
 
 ODD = [
     b'{"step": 1, "a": NaN, "b": -Infinity, "c": 1e999, "d": 1.5e308, "e": -0.0, "f": null}',

@@ -10,13 +10,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from engine import kernels, meta, recording, unroll
-from engine.errors import LregError
-from engine.learned_optimizers.dm import DM
-from engine.learned_optimizers.rnnprop import RNNProp
+from engine import kernels
+from engine.base.errors import LregError
+from engine.meta_training import recording, unroll
+from engine.meta_training import trainer as meta
+from engine.meta_training.recording import MOST_RECORDINGS, CudaGraphs, RecordedWalk, tensors_of
+from engine.optimizers.learned.dm import DM
+from engine.optimizers.learned.rnnprop import RNNProp
 from engine.penalties.base import GeometricPenalty
-from engine.preset import from_mapping, merge
-from engine.recording import MOST_RECORDINGS, CudaGraphs, RecordedWalk, tensors_of
+from engine.presets.preset import from_mapping, merge
 
 TINY = {
     "task": {"dataset": "digits", "optimizee": "mlp", "hidden": [4], "batch_size": 16},

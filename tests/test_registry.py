@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import catalog as catalogs
-from engine.datasets.base import DATASETS
-from engine.errors import PresetError, SettingsError
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
-from engine.meta import MetaTrainer
-from engine.optimizees.base import OPTIMIZEES
+from engine.base.errors import PresetError, SettingsError
+from engine.base.registry import Registry
+from engine.base.settings import schema_of
+from engine.meta_training.trainer import MetaTrainer
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 from engine.penalties import base as penalties
 from engine.penalties.base import PENALTIES
-from engine.preset import load_preset
-from engine.registry import Registry
-from engine.settings import schema_of
-from engine.tasks import TaskSettings
+from engine.presets import catalog as catalogs
+from engine.presets.preset import load_preset
+from engine.tasks.datasets.base import DATASETS
+from engine.tasks.optimizees.base import OPTIMIZEES
+from engine.tasks.task import TaskSettings
 
 MEMBER = """
-from engine.settings import setting
+from engine.base.settings import setting
 from {package}.base import THINGS
 
 @THINGS.register("{name}")
@@ -56,7 +56,9 @@ def things(tmp_path, monkeypatch, request):
     folder = tmp_path / package
     folder.mkdir()
     (folder / "__init__.py").write_text("")
-    (folder / "base.py").write_text(f"from engine.registry import Registry\nTHINGS = Registry('thing', {package!r})\n")
+    (folder / "base.py").write_text(
+        f"from engine.base.registry import Registry\nTHINGS = Registry('thing', {package!r})\n"
+    )
     for name in ("first", "second"):
         (folder / f"{name}.py").write_text(MEMBER.format(package=package, name=name))
     monkeypatch.syspath_prepend(tmp_path)
@@ -182,8 +184,9 @@ def test_a_new_file_in_the_folder_reaches_the_command_line(tmp_path):
     (tmp_path / "engine" / "penalties" / "again.py").write_text(PENALTY)
     (tmp_path / "mine.toml").write_text("[penalty.again]\n")
     code = (
-        "from engine import catalog; catalog.user_cache_path = lambda name: __import__('pathlib').Path('cache')\n"
-        "from engine.preset import load_preset; import sys\n"
+        "from pathlib import Path; from engine.presets import catalog\n"
+        "catalog.user_cache_path = lambda name: Path('cache')\n"
+        "from engine.presets.preset import load_preset; import sys\n"
         "print(load_preset('mine.toml', ['penalty.again.factor=4'])['penalty']['again']['factor'])\n"
         "assert 'torch' not in sys.modules"
     )

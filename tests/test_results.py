@@ -7,7 +7,7 @@ import math
 import pytest
 from fakes import FakeTrainer, preset
 
-from engine.results import Mean, mean, rows
+from engine.runs.results import Mean, mean, rows
 
 
 def test_the_interval_is_students(tmp_path):

@@ -15,16 +15,16 @@ import time
 import pytest
 from fakes import preset
 
-from engine import files
-from engine import reader as readers
-from engine.errors import PresetError, RunError
-from engine.files import write_atomic
-from engine.runs import Run, RunReader, RunStore
-from engine.writer import slug
+from engine.base import files
+from engine.base.errors import PresetError, RunError
+from engine.base.files import write_atomic
+from engine.runs import reader as readers
+from engine.runs.store import Run, RunReader, RunStore
+from engine.runs.writer import slug
 
 HOLD = """
 import sys, time
-from engine.runs import Run
+from engine.runs.store import Run
 with Run(sys.argv[1]) as run:
     run.append([{"step": 1, "meta_loss": 0.5}])
     run.progress(1, 10, 9.0)
@@ -355,7 +355,7 @@ def test_a_disk_that_fills_up_leaves_no_half_made_run(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device", str(path))
         write_atomic(path, data, **options)
 
-    monkeypatch.setattr("engine.writer.write_atomic", full)
+    monkeypatch.setattr("engine.runs.writer.write_atomic", full)
     with pytest.raises(RunError, match="cannot create a run folder there: No space left on device"):
         Run.create(tmp_path, preset())
     assert list(tmp_path.iterdir()) == []
@@ -369,7 +369,7 @@ def test_a_disk_that_fills_up_takes_nothing_from_a_run_whose_facts_are_lost(run,
     def full(path, data, **options):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("engine.writer.write_atomic", full)
+    monkeypatch.setattr("engine.runs.writer.write_atomic", full)
     with pytest.raises(RunError, match="No space left on device"):
         Run.create(run.path.parent, preset(), run_id=run.id)
     assert (run.checkpoints / "last.safetensors").read_text() == "hours of work"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.seeds import derive
+from engine.base.seeds import derive
 
 
 def test_seeds_never_change():

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from engine.errors import Problem, SettingsError
-from engine.settings import Setting, check_table, did_you_mean, schema_of, setting, show
+from engine.base.errors import Problem, SettingsError
+from engine.base.settings import Setting, check_table, did_you_mean, schema_of, setting, show
 
 
 @dataclass(frozen=True)

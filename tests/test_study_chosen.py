@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from reporting import MLP, Level, Study, evaluation, plain, sam
 
-from engine.errors import RunError
-from engine.reader import RunReader
-from engine.runs import RunStore
-from engine.study.chosen import transferred_runs, winner_runs
-from engine.study.job import StudyJob
-from engine.study.plan import Axis, TransferRequest
+from engine.base.errors import RunError
+from engine.runs.reader import RunReader
+from engine.runs.store import RunStore
+from engine.study.plan.chosen import transferred_runs, winner_runs
+from engine.study.plan.plan import Axis, TransferRequest
+from engine.study.schedule.job import StudyJob
 
 RHO = Axis("penalty.sam.rho", values=(0.01, 0.1))
 

@@ -10,17 +10,17 @@ import time
 
 import pytest
 
-from engine.catalog import load as load_catalog
-from engine.errors import LregError, RunError
-from engine.preset import load_preset, shipped
-from engine.reader import RunReader
-from engine.runs import RunStore
-from engine.study.axes import grid
-from engine.study.document import load_study
-from engine.study.plan import StudyPlan
-from engine.study.sources import StudyError, shipped_studies
-from engine.study.state import cells, plan_of
-from engine.transfer_plan import TransferSettings, make
+from engine.base.errors import LregError, RunError
+from engine.evaluation.transfer_plan import TransferSettings, make
+from engine.presets.catalog import load as load_catalog
+from engine.presets.preset import load_preset, shipped
+from engine.runs.reader import RunReader
+from engine.runs.store import RunStore
+from engine.study.plan.axes import grid
+from engine.study.plan.document import load_study
+from engine.study.plan.plan import StudyPlan
+from engine.study.plan.sources import StudyError, shipped_studies
+from engine.study.plan.state import cells, plan_of
 
 STAMP = "20261121-120000"
 FULL = """

@@ -10,12 +10,13 @@ import pytest
 from reporting import Study, plain, sam
 from studying import RATES, arm
 
-from engine.reader import RunReader
-from engine.results import by_horizon, common_horizon
-from engine.study.claims import NOT_FOUND, SUPPORTED, claims
-from engine.study.evidence import gather
-from engine.study.plan import Axis, Cell
-from engine.study.snapshot import Watcher
+from engine.runs.reader import RunReader
+from engine.runs.results import by_horizon, common_horizon
+from engine.study.plan.plan import Axis, Cell
+from engine.study.plan.snapshot import Watcher
+from engine.study.report.claim import SUPPORTED
+from engine.study.report.claims import NOT_FOUND, claims
+from engine.study.report.evidence import gather
 
 RHO = "penalty.sam.rho"
 Evaluations = list[tuple[int, float]]  # inner steps, value

@@ -17,20 +17,20 @@ import zygote as forking
 from fakes import FakeTrainer
 from studying import STAMP, arm, job, records, study, transfers
 
-from engine import spawn
-from engine.control import Control
-from engine.errors import LregError, RunError
-from engine.reader import RunReader
-from engine.runs import Run, RunStore
-from engine.status import HELD
-from engine.study import executors, loop, memory
-from engine.study.attempts import BUSY, FAILED, FINISHED, LEFT, MOST_TRIES, START, Attempts
-from engine.study.executors import Local
-from engine.study.job import Schedule, StudyJob, new_stamp, unfinished
-from engine.study.loop import Look, StudyLoop
-from engine.study.plan import Axis, Search, StudyPlan
-from engine.study.snapshot import Watcher
-from engine.study.state import look, trials_of
+from engine.base.control import Control
+from engine.base.errors import LregError, RunError
+from engine.base.status import HELD
+from engine.jobs import spawn
+from engine.runs.reader import RunReader
+from engine.runs.store import Run, RunStore
+from engine.study.plan.attempts import BUSY, FAILED, FINISHED, LEFT, MOST_TRIES, START, Attempts
+from engine.study.plan.plan import Axis, Search, StudyPlan
+from engine.study.plan.snapshot import Watcher
+from engine.study.plan.state import look, trials_of
+from engine.study.schedule import executors, loop, memory
+from engine.study.schedule.executors import Local
+from engine.study.schedule.job import Schedule, StudyJob, new_stamp, unfinished
+from engine.study.schedule.loop import Look, StudyLoop
 from engine.worker import work
 
 # -- the policy: with runs that are done at once, in this process ------------------------------------------

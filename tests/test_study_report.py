@@ -9,11 +9,11 @@ import pytest
 from reporting import LOG, MLP, RELU, Level, Study, baseline, evaluation, plain, sam, untrained
 from studying import RATES
 
-from engine.errors import LregError, RunError
-from engine.study import markdown
-from engine.study.cost import cost_of
-from engine.study.plan import Axis, Search, TransferRequest
-from engine.study.report import write_report
+from engine.base.errors import LregError, RunError
+from engine.study.plan.cost import cost_of
+from engine.study.plan.plan import Axis, Search, TransferRequest
+from engine.study.report import markdown
+from engine.study.report.report import write_report
 from lreg_tui.study_worker import draw
 
 LR = {"report": {"paper": "lr"}}

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from engine.preset import load_preset
-from engine.study.plan import ArmPlan, Axis, Point, Search, StudyPlan
-from engine.study.search import next_points
+from engine.presets.preset import load_preset
+from engine.study.plan.plan import ArmPlan, Axis, Point, Search, StudyPlan
+from engine.study.plan.search import next_points
 
 pytest.importorskip("optuna", reason="the extra `study` is not installed")
 

@@ -14,21 +14,21 @@ import pytest
 from slurm_cluster import NoCluster, cluster
 from studying import arm, job, records, study
 
-from engine import spawn
-from engine.control import Control
-from engine.errors import LregError, SettingsError
-from engine.reader import RunReader
-from engine.runs import Run, RunStore
-from engine.study import slurm as slurm_executor
-from engine.study import slurm_options
-from engine.study.job import Schedule, StudyJob
-from engine.study.loop import Look, StudyLoop
-from engine.study.plan import StudyPlan
-from engine.study.slurm import Slurm
-from engine.study.slurm_options import Options
-from engine.study.slurm_queue import NoAnswer, Queue, ask
-from engine.study.slurm_task import TOO_SHORT
-from engine.study.state import look
+from engine.base.control import Control
+from engine.base.errors import LregError, SettingsError
+from engine.jobs import spawn
+from engine.runs.reader import RunReader
+from engine.runs.store import Run, RunStore
+from engine.study.plan.plan import StudyPlan
+from engine.study.plan.state import look
+from engine.study.schedule import slurm as slurm_executor
+from engine.study.schedule import slurm_options
+from engine.study.schedule.job import Schedule, StudyJob
+from engine.study.schedule.loop import Look, StudyLoop
+from engine.study.schedule.slurm import Slurm
+from engine.study.schedule.slurm_options import Options
+from engine.study.schedule.slurm_queue import NoAnswer, Queue, ask
+from engine.study.schedule.slurm_task import TOO_SHORT
 from engine.worker import work
 
 META = {"epochs": 1000, "checkpoint_every": 5.0}  # long enough to be disturbed on a fast machine
@@ -144,7 +144,7 @@ def resumed(run: RunReader) -> int:
 
 def test_a_run_that_gets_no_further_within_its_time_fails(tmp_path):
     run = RunReader(Run.create(tmp_path, three().grid()[0].preset).path)
-    code = f"from engine.study.slurm_task import compute; print(compute({str(run.path)!r}, 'cpu', None, 1))"
+    code = f"from engine.study.schedule.slurm_task import compute; print(compute({str(run.path)!r}, 'cpu', None, 1))"
     child = subprocess.Popen([sys.executable, "-c", code], env=spawn.environment())
     try:
         eventually(lambda: run.recorded_status().state == "running")  # torch is yet to be imported

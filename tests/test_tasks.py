@@ -10,11 +10,11 @@ from stand_ins import BY_FILES, put_digits_in_their_place
 from torch.func import grad, grad_and_value, vmap
 from torch.nn import functional as F
 
-from engine.datasets.base import DATASETS, RawData
-from engine.errors import DataError, PresetError, RunError
-from engine.flat import gradients_and_losses
-from engine.optimizees.base import OPTIMIZEES
-from engine.tasks import Batch, Task, resolve
+from engine.base.errors import DataError, PresetError, RunError
+from engine.base.flat import gradients_and_losses
+from engine.tasks.datasets.base import DATASETS, RawData
+from engine.tasks.optimizees.base import OPTIMIZEES
+from engine.tasks.task import Batch, Task, resolve
 
 CPU = torch.device("cpu")
 

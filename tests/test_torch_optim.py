@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from engine.errors import RunError
-from engine.flat import gradients_and_losses
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
-from engine.tasks import Task
-from engine.torch_optim import LearnedOptimizer
+from engine.base.errors import RunError
+from engine.base.flat import gradients_and_losses
+from engine.export.torch_optim import LearnedOptimizer
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+from engine.tasks.task import Task
 
 CPU = torch.device("cpu")
 

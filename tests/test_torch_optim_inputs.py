@@ -12,9 +12,9 @@ from test_torch_optim import make, small_model, train
 from torch import nn
 
 from engine.bench.memory import peak_bytes
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
-from engine.learned_optimizers.rnnprop import RNNProp
-from engine.torch_optim import LearnedOptimizer
+from engine.export.torch_optim import LearnedOptimizer
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+from engine.optimizers.learned.rnnprop import RNNProp
 
 KINDS = LEARNED_OPTIMIZERS.names()
 PARAMETER = nn.Parameter

@@ -13,8 +13,8 @@ from torch import nn
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import SWALR, AveragedModel
 
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
-from engine.torch_optim import LearnedOptimizer
+from engine.export.torch_optim import LearnedOptimizer
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 
 KINDS = LEARNED_OPTIMIZERS.names()
 FORMS = [{}, {"flatten_optimizer_state_dict": True}, {"full_state_dict": True}, {"cpu_offload": True}]

@@ -7,11 +7,11 @@ import json
 import pytest
 import torch
 
-from engine import seeds
-from engine.baselines import BASELINES, SGD, Adam
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
-from engine.tasks import Task
-from engine.transfer import ProbeSettings, Scaled, curve_points, evaluate, evaluate_baseline, frozen_unroll
+from engine.base import seeds
+from engine.evaluation.transfer import ProbeSettings, Scaled, curve_points, evaluate, evaluate_baseline, frozen_unroll
+from engine.optimizers.baselines import BASELINES, SGD, Adam
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+from engine.tasks.task import Task
 
 CPU = torch.device("cpu")
 QUICK = ProbeSettings(radii=(0.05,), examples=50, restarts=1, ascent_steps=2)

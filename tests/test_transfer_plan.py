@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from engine.baselines import BASELINES
-from engine.errors import LregError, PresetError, RunError
-from engine.preset import from_mapping
-from engine.runs import Run, RunReader
-from engine.transfer_plan import BASELINE_NAMES, GRID, Plan, TransferSettings, make, marks_within
+from engine.base.errors import LregError, PresetError, RunError
+from engine.evaluation.transfer_plan import BASELINE_NAMES, GRID, Plan, TransferSettings, make, marks_within
+from engine.optimizers.baselines import BASELINES
+from engine.presets.preset import from_mapping
+from engine.runs.store import Run, RunReader
 
 TABLES = {
     "task": {"dataset": "digits", "optimizee": "mlp", "batch_size": 16},

@@ -21,10 +21,10 @@ from engine.kernels import triton_tape
 from engine.kernels.recompute import RecomputeTape
 from engine.kernels.tape import Ascent, Side, Tape
 from engine.kernels.triton_tape import TritonTape, supports
-from engine.learned_optimizers.base import LearnedOptimizer, Network, Phi, State
-from engine.learned_optimizers.dm import DM
-from engine.learned_optimizers.rnnprop import RNNProp
-from engine.learned_optimizers.simple import Simple
+from engine.optimizers.learned.base import LearnedOptimizer, Network, Phi, State
+from engine.optimizers.learned.dm import DM
+from engine.optimizers.learned.rnnprop import RNNProp
+from engine.optimizers.learned.simple import Simple
 
 BOUND = {torch.float64: 1e-13, torch.float32: 1e-5}  # of errors relative to the largest entry, in the interpreter
 BOUND_CUDA = 1e-4  # likewise, in float32 with the device's exp and division: a few units in the last place each

@@ -9,13 +9,14 @@ import statistics
 import pytest
 import torch
 
-from engine import optimizer_source, seeds, tuning
-from engine.baselines import BASELINES, LEARNING_RATES
-from engine.optimizer_source import TunedBaseline, source_of
-from engine.tasks import Task
-from engine.transfer import frozen_unroll
-from engine.transfer_plan import Planned, Protocol
-from engine.tuning import Tuned, tune, validation_losses
+from engine.base import seeds
+from engine.evaluation import optimizer_source, tuning
+from engine.evaluation.optimizer_source import TunedBaseline, source_of
+from engine.evaluation.transfer import frozen_unroll
+from engine.evaluation.transfer_plan import Planned, Protocol
+from engine.evaluation.tuning import Tuned, tune, validation_losses
+from engine.optimizers.baselines import BASELINES, LEARNING_RATES
+from engine.tasks.task import Task
 
 NUMBERS = range(2)
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State
+from engine.meta_training.objective import Objective
+from engine.meta_training.unroll import begin, truncation, weights
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State
 from engine.penalties.base import InnerStep, get
-from engine.unroll import Objective, begin, truncation, weights
 
 F64 = torch.float64
 

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer
-from engine.update_rule import describe
+from engine.evaluation.update_rule import describe
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer
 
 
 class Linear(LearnedOptimizer):
@@ -96,7 +96,7 @@ def test_the_same_seed_gives_the_same_points():
 
 
 def test_pairs_in_portions_are_all_pairs(monkeypatch):
-    from engine import update_rule
+    from engine.evaluation import update_rule
 
     whole = describe(*simple(1), points=300)["lipschitz"]
     monkeypatch.setattr(update_rule, "PAIRS_AT_ONCE", 700)

@@ -15,13 +15,14 @@ import pytest
 from fakes import TOTAL, FakeTrainer, preset
 from zygote import Forked
 
-from engine import catalog as catalogs
-from engine import checkpoint, worker
-from engine.control import Control
-from engine.device import pick_device, wait_politely
-from engine.errors import LregError, RunError, TrainingError
-from engine.runs import Run, RunReader
-from engine.transfer_job import TransferJob
+from engine import worker
+from engine.base.control import Control
+from engine.base.device import pick_device, wait_politely
+from engine.base.errors import LregError, RunError, TrainingError
+from engine.jobs.transfer_job import TransferJob
+from engine.presets import catalog as catalogs
+from engine.runs import checkpoint
+from engine.runs.store import Run, RunReader
 from engine.worker import work
 
 

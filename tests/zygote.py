@@ -32,8 +32,15 @@ import pytest
 ADDRESS = "LREG_TEST_ZYGOTE"  # the environment variable with the socket's path
 PRELOAD = (
     *("torch", "torch._dynamo", "torch.distributed.run", "matplotlib.figure"),
-    *("engine.meta", "engine.gloo", "engine.worker", "engine.optimizer_source", "engine.tuning", "engine.kernels"),
-    *("engine.study.inputs", "engine.study.report", "engine.figures.base"),
+    *(
+        "engine.meta_training.trainer",
+        "engine.distributed.gloo",
+        "engine.worker",
+        "engine.evaluation.optimizer_source",
+        "engine.evaluation.tuning",
+        "engine.kernels",
+    ),
+    *("engine.study.schedule.inputs", "engine.study.report.report", "engine.figures.base"),
     *("lreg_tui.cli.app", "lreg_tui.study_worker"),
 )
 LENGTH = 8  # bytes of a message's length
@@ -171,7 +178,7 @@ def run(args: Sequence[str], *, input: Any = None, capture_output: bool = False,
 @contextlib.contextmanager
 def in_use(address: str) -> Iterator[None]:
     """What the engine starts meanwhile is forked."""
-    from engine import spawn
+    from engine.jobs import spawn
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(ADDRESS, address)
@@ -266,7 +273,7 @@ def _run(args: Sequence[str], env: dict[str, str]) -> None:
     """`python -m MODULE ...`, or `python -c CODE ...`."""
     import torch
 
-    from engine import spawn
+    from engine.jobs import spawn
 
     spawn.subprocess = FORKING  # what it starts is forked as well
     if threads := int(env.get("OMP_NUM_THREADS") or 0):
@@ -291,7 +298,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 
 if __name__ == "__main__":
-    from engine.device import wait_politely
+    from engine.base.device import wait_politely
 
     wait_politely()
     for module in PRELOAD:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.learned_optimizers.base import Network
+from engine.optimizers.learned.base import Network
 from engine.penalties.smooth import Smooth
 
 GEMM_SIZES = {"cpu": (512, 1024, 2048), "other": (2048, 4096, 8192)}

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from engine import kernels
+from engine.base.flat import gradients_and_losses
 from engine.bench.limits import ITEM, Limits, flops, timed
 from engine.bench.scene import DISTINCT_BATCHES, RandomTask, learned_optimizer
 from engine.bench.works import TRUNCATION, Piece
-from engine.flat import gradients_and_losses
 from engine.kernels.recompute import ALIVE, GRAPH_BYTES
-from engine.learned_optimizers.base import Network
+from engine.optimizers.learned.base import Network
 
 PATIENCE_S = 100.0  # longer only where it was asked for by name
 EAGER_SHARE, OUR_SHARE = 0.08, 0.3  # of the limit, roughly

@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from engine.base.flat import perturbation
 from engine.bench.scene import Scene, smoothness
-from engine.flat import perturbation
-from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
 from engine.penalties.sam import SAM
 from engine.penalties.smooth import Smooth
-from engine.tasks import Batch
+from engine.tasks.task import Batch
 
 Units = list[tuple[Tensor, ...]]
 """(h, c) of each LSTM layer, or (h,) of the tanh layer: [P, H]."""

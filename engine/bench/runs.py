@@ -6,8 +6,8 @@ from torch import Tensor
 
 from engine.bench import reference
 from engine.bench.scene import Scene
-from engine.learned_optimizers.base import Phi
-from engine.transfer import frozen_unroll
+from engine.evaluation.transfer import frozen_unroll
+from engine.optimizers.learned.base import Phi
 
 
 def run(place: Scene) -> Phi | Tensor:

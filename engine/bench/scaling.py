@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
+from engine.base.errors import LregError, printable
 from engine.bench.limits import timed
 from engine.bench.memory import peak_bytes, process_peak_bytes
 from engine.bench.runs import run
 from engine.bench.scene import RandomTask, Scene, scene
 from engine.bench.works import TRUNCATION, Piece
-from engine.errors import LregError, printable
 
 AXES = ("coordinates", "steps", "meta_batch")
 FACTORS = (1, 2, 4, 8)

@@ -12,16 +12,18 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from engine import recording, seeds
+from engine.base import seeds
 from engine.bench.works import BATCH_SIZE, CLASSES, INPUT_SHAPES, TRUNCATION, Piece
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi
-from engine.optimizees.base import OPTIMIZEES
+from engine.meta_training import recording
+from engine.meta_training.objective import Objective
+from engine.meta_training.recording import Walk
+from engine.meta_training.unroll import Carry, begin
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi
 from engine.penalties.base import GeometricPenalty
 from engine.penalties.sam import SAM
 from engine.penalties.smooth import Smooth
-from engine.recording import Walk
-from engine.tasks import Batch, Task
-from engine.unroll import Carry, Objective, begin
+from engine.tasks.optimizees.base import OPTIMIZEES
+from engine.tasks.task import Batch, Task
 
 DISTINCT_BATCHES = 2  # taken in turn: twenty of them for 64 optimizees would be gigabytes
 OUTPUT_SCALES = {"simple": 0.01}  # an untrained one moves too far for anything but a divergence

@@ -17,9 +17,9 @@ from engine.bench.needs import free_memory, gigabytes
 from engine.bench.reference import EagerNetwork
 from engine.bench.scene import SEED, RandomTask, learned_optimizer
 from engine.bench.works import Piece
-from engine.learned_optimizers.base import LearnedOptimizer as Rule
-from engine.learned_optimizers.base import Phi
-from engine.torch_optim import LearnedOptimizer
+from engine.export.torch_optim import LearnedOptimizer
+from engine.optimizers.learned.base import LearnedOptimizer as Rule
+from engine.optimizers.learned.base import Phi
 
 SECONDS, MOST_ROUNDS = 4.0, 15
 CHECKED_STEPS = 5

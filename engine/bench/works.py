@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from engine.errors import LregError, printable, shortened
-from engine.settings import did_you_mean
+from engine.base.errors import LregError, printable, shortened
+from engine.base.settings import did_you_mean
 
 WORKS = ("meta-train", "meta-train-smooth", "meta-train-sam", "frozen")  # truncations
 STEP = "step"  # one of engine.LearnedOptimizer on a model's parameters, gradients given

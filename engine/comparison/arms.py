@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from engine import notes
-from engine.errors import PresetError, RunError
-from engine.results import preset_differences
-from engine.runs import RunReader
+from engine.base.errors import PresetError, RunError
+from engine.runs import notes
+from engine.runs.results import preset_differences
+from engine.runs.store import RunReader
 
 if TYPE_CHECKING:
-    from engine.preset import Preset
+    from engine.presets.preset import Preset
 
 # keys that say nothing about how the learned optimizer is meta-trained, but for the seed
 NAMES = ("name", "description", "tags", "seed", "threads")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from engine.results import CHECKPOINT_ORDER, LARGEST
-from engine.settings import show
-from engine.status import is_number
+from engine.base.settings import show
+from engine.base.status import is_number
+from engine.runs.results import CHECKPOINT_ORDER, LARGEST
 
 PLAIN = (
     "train_loss",

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from engine.comparison.arms import Arm
 from engine.comparison.evaluations import Facts, Marks, Outcome, read_evaluation
-from engine.results import CHECKPOINT_ORDER
-from engine.runs import RunReader
+from engine.runs.results import CHECKPOINT_ORDER
+from engine.runs.store import RunReader
 
 
 @dataclass

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.base.errors import Problem, SettingsError
+from engine.base.settings import did_you_mean, show
 from engine.comparison.arms import Arm, ArmRun, SettingsTable, group_arms, reference_arm, settings_table
 from engine.comparison.outcomes import TaskOutcomes, collect, radii_of
 from engine.comparison.paired import EQUAL_STEPS, Effect, effects, has_frontier, more_diverged
 from engine.comparison.tables import Table, last_common_step, table
-from engine.errors import Problem, SettingsError
-from engine.results import mean
-from engine.runs import RunReader
-from engine.settings import did_you_mean, show
+from engine.runs.results import mean
+from engine.runs.store import RunReader
 
 SHARE = "_penalty_share"
 ENOUGH_META_SEEDS = 5  # with fewer, t-intervals are so wide that little but large differences is found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.comparison.evaluations import Figure, Outcome
-from engine.results import mean
+from engine.runs.results import mean
 
 FEWEST_PAIRS = 5  # of one or two meta-seeds: with fewer an interval rests on next to nothing
 FEWEST_META_SEEDS = 3  # for the spread over meta-trainings to be seen at all

@@ -12,7 +12,7 @@ from engine.comparison.evaluations import NORMALISED, UPDATE_RULE, Facts, Figure
 from engine.comparison.outcomes import Entry, TaskOutcomes
 from engine.comparison.paired import TRAIN_LOSS
 from engine.comparison.statistics import Cell, cell
-from engine.results import mean
+from engine.runs.results import mean
 
 ARM, CHECKPOINT, SCALED, UNTRAINED, BASELINE, EQUAL_PASSES = (
     "arm",

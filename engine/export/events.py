@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.errors import LregError, printable, shortened
+from engine.base.errors import LregError, printable, shortened
 from engine.export.target import check_target, new_folder
-from engine.reader import Column, RunReader
+from engine.runs.reader import Column, RunReader
 
 OWN_FILES = "events.out.tfevents.*"
 PIP = "pip install tensorboard"

@@ -16,13 +16,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import LregError, RunError, printable
+from engine.base.errors import LregError, RunError, printable
+from engine.base.files import open_to_read
 from engine.export.target import check_target, write_file
-from engine.files import open_to_read
-from engine.runs import RunReader
+from engine.runs.store import RunReader
 
 if TYPE_CHECKING:
-    from engine.learned_optimizers.base import LearnedOptimizer, Phi
+    from engine.optimizers.learned.base import LearnedOptimizer, Phi
 
 FORMAT = "lreg learned optimizer"
 VERSION = 1
@@ -47,9 +47,9 @@ def export_optimizer(
     check_target(Path(path), force=force)
     import safetensors.torch
 
-    from engine.provenance import describe
-    from engine.torch_optim import load_rule
-    from engine.torch_optim.groups import number
+    from engine.evaluation.frozen import load_rule
+    from engine.export.torch_optim.groups import number
+    from engine.runs.provenance import describe
 
     scale = number("scale", scale)
 
@@ -123,7 +123,7 @@ def _scale(text: str, shown: str) -> float:
 
 
 def _rule(text: str, shown: str) -> tuple[LearnedOptimizer, dict[str, Any]]:
-    from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
+    from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 
     try:
         table = json.loads(text)

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.errors import printable
+from engine.base.errors import printable
+from engine.base.status import is_number
 from engine.export.target import new_folder
-from engine.reader import RunReader
-from engine.status import is_number
+from engine.runs.reader import RunReader
 
 OWN_FILES = "*.csv"
 TRANSFER_COLUMNS = ("task", "optimizer", "label", "scale", "seed", "inner_step", "figure", "radius", "value")

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-from engine.errors import LregError, printable
-from engine.files import write_atomic
+from engine.base.errors import LregError, printable
+from engine.base.files import write_atomic
 
 
 class TargetError(LregError):

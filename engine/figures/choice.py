@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from engine.errors import LregError
+from engine.base.errors import LregError
 from engine.figures import transfers
 from engine.figures.base import Block, Panel
 from engine.figures.evaluated import Evaluated

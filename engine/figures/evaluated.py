@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.base.errors import LregError, printable
 from engine.comparison import Arm, ArmRun, Entry, Figure, Outcome, TaskOutcomes, collect, radii_of, t_interval
-from engine.errors import LregError, printable
 from engine.figures.base import ARM, BASELINE, KINDS, UNTRAINED, Who, in_order
-from engine.reader import RunReader
+from engine.runs.reader import RunReader
 
 MOST_TASKS = 9
 TRAIN_LOSS = Figure("train_loss")

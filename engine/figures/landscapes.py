@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.base.errors import LregError, Problem, SettingsError, printable
+from engine.base.settings import show
 from engine.comparison import Arm, ArmRun, Figure, TaskOutcomes
 from engine.comparison.evaluations import USUAL_BATCH
-from engine.errors import LregError, Problem, SettingsError, printable
 from engine.figures.evaluated import Evaluated
-from engine.settings import show
 
 if TYPE_CHECKING:
     import torch
 
-    from engine.landscape import Landscape
+    from engine.evaluation.landscape import Landscape
 
 MOST_RUNS = 9
 USUAL = {"dataset", "optimizee", "batch_size"}  # a task that is unusual in nothing else is named after two of them
@@ -61,9 +61,9 @@ def landscapes(
     runs = [(arm, run) for arm in found.ordered_arms for run in arm.runs]
     if len(runs) > MOST_RUNS:
         raise LregError(f"--figure landscape: {len(runs)} runs are too many for one page; at most {MOST_RUNS}")
-    from engine.landscape import landscape
-    from engine.tasks import Task
-    from engine.torch_optim import load_rule
+    from engine.evaluation.frozen import load_rule
+    from engine.evaluation.landscape import landscape
+    from engine.tasks.task import Task
 
     values = _task_values(found.ordered_arms[0].runs[0], settings.task)
     rules = [load_rule(run.reader) for _, run in runs]  # before anything is computed
@@ -85,7 +85,7 @@ def landscapes(
 
 def _task_values(run: ArmRun, wanted: str | None) -> dict[str, Any]:
     """A [task] table: one of the run's own, or another dataset and optimizee with its batch size."""
-    from engine.preset import from_mapping
+    from engine.presets.preset import from_mapping
 
     tasks = run.reader.preset().tasks
     if wanted is None:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engine.base.errors import LregError
 from engine.comparison import Arm
-from engine.errors import LregError
 from engine.figures.base import ARM, Axis, Line, Panel, Who, in_order
 
 CURVES = {  # key of `describe`, x, title, label of x
@@ -33,8 +33,8 @@ def update_rules(arms: Sequence[Arm], checkpoint: str = "best") -> list[Panel]:
 
 
 def _described(arm: Arm, checkpoint: str) -> list[dict[str, Any]]:
-    from engine.torch_optim import load_rule
-    from engine.update_rule import describe
+    from engine.evaluation.frozen import load_rule
+    from engine.evaluation.update_rule import describe
 
     found = []
     for run in arm.runs:

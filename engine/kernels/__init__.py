@@ -12,14 +12,14 @@ import os
 
 import torch
 
-from engine.errors import LregError
+from engine.base.errors import LregError
 from engine.kernels import triton_tape
 from engine.kernels.build import BuildError, library
 from engine.kernels.native import NativeTape, supports
 from engine.kernels.recompute import ALIVE, RecomputeTape
 from engine.kernels.steps import NativeSteps, PlainSteps, Steps
 from engine.kernels.tape import Tape
-from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
 
 WAYS = ("auto", "native", "triton", "recompute", "plain")
 LARGEST_GRAPH = 2**31  # bytes that a truncation's graph may take before it is computed anew instead

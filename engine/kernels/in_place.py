@@ -13,7 +13,7 @@ from torch import Tensor
 
 from engine import kernels
 from engine.kernels.native import NativeNetwork
-from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
 
 NATIVE_BLOCK = 2**17  # coordinates: enough for two threads, and small beside a model
 PLAIN_BLOCK = 2**15  # plain PyTorch takes some hundred numbers for each coordinate while it steps

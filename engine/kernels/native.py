@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine.kernels.build import library
 from engine.kernels.tape import Ascent, Side
-from engine.learned_optimizers.base import LearnedOptimizer, Network, Phi, State
+from engine.optimizers.learned.base import LearnedOptimizer, Network, Phi, State
 
 GROUPS = 64  # of coordinates, summed apart: the sums do not depend on the number of threads
 PIECE_BYTES = 7 * 2**17  # what the pull-back of a piece of the truncation may take of a core's cache

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from engine.kernels.tape import Ascent, Side
-from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
 
 PIECE = 20  # inner steps between two kept states: the graph of so many steps is alive at once
 GRAPH_BYTES = 2**28  # of that graph, by which coordinates are cut into blocks

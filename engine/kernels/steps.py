@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.kernels.native import NativeNetwork
-from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
 
 
 class Steps(Protocol):

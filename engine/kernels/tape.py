@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from engine.learned_optimizers.base import Phi, State
+from engine.optimizers.learned.base import Phi, State
 
 
 class Ascent(NamedTuple):

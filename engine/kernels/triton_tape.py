@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.kernels.tape import Ascent, Side
-from engine.learned_optimizers.base import LearnedOptimizer, Network, Phi, State
+from engine.optimizers.learned.base import LearnedOptimizer, Network, Phi, State
 
 PROGRAMS = 128  # that pull back: a fixed number, because each adds up its own gradients
 BLOCK = 32  # coordinates: with more, not even the forward step of 20 units fits into the registers

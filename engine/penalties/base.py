@@ -16,12 +16,9 @@ import torch
 from torch import Generator, Tensor
 from torch.func import grad_and_value
 
-from engine.arguments import plain, refusal
-from engine.flat import Loss, as_far_as_possible
-from engine.kernels.recompute import ascend
-from engine.kernels.tape import Ascent
-from engine.learned_optimizers.base import LearnedOptimizer, Phi, State
-from engine.loss_contract import (
+from engine.base.arguments import plain, refusal
+from engine.base.flat import Loss, as_far_as_possible
+from engine.base.loss_contract import (
     agree,
     check_loss,
     check_repeats,
@@ -32,8 +29,11 @@ from engine.loss_contract import (
     random_state,
     value_and_grad_once,
 )
-from engine.registry import Registry
-from engine.settings import setting
+from engine.base.registry import Registry
+from engine.base.settings import setting
+from engine.kernels.recompute import ascend
+from engine.kernels.tape import Ascent
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
 
 __all__ = [
     "PENALTIES",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.func import grad
 
-from engine.directions import gam_direction
-from engine.flat import Loss, grad_and_hvp, perturbation, unit
+from engine.base.directions import gam_direction
+from engine.base.flat import Loss, grad_and_hvp, perturbation, unit
 from engine.penalties.base import PENALTIES, GeometricPenalty, setting
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engine.learned_optimizers.base import Phi
+from engine.optimizers.learned.base import Phi
 from engine.penalties.base import PENALTIES, ParameterPenalty, as_matrices, zero_like_loss
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.func import grad_and_value
 
-from engine.flat import Loss, perturbation
+from engine.base.flat import Loss, perturbation
 from engine.penalties.base import PENALTIES, GeometricPenalty, setting
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from engine.learned_optimizers.base import LearnedOptimizer
+from engine.optimizers.learned.base import LearnedOptimizer
 from engine.penalties.base import PENALTIES, Ascent, AscentPenalty, Randomness, normal, setting
 
 

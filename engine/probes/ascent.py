@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from engine.arguments import kind, refusal
-from engine.flat import as_far_as_possible, project, unit
+from engine.base.arguments import kind, refusal
+from engine.base.flat import as_far_as_possible, project, unit
 from engine.probes.border import check_settings, checked_point
 
 AT_ONCE = 2**22  # parameters of all points that are computed together

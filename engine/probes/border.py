@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from engine.arguments import bound, checked, checked_list, kind, refusal
-from engine.loss_contract import (
+from engine.base.arguments import bound, checked, checked_list, kind, refusal
+from engine.base.loss_contract import (
     check_loss,
     check_repeats,
     check_theta,
@@ -21,7 +21,7 @@ from engine.loss_contract import (
     value_and_grad_once,
     with_graph,
 )
-from engine.settings import Setting
+from engine.base.settings import Setting
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from engine.flat import Loss
+from engine.base.flat import Loss
 from engine.probes.ascent import Peak, Tick, nothing
 from engine.probes.border import public
 from engine.probes.landscape import Landscape, landscapes

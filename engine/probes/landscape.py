@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vjp
 
-from engine.flat import Loss, as_far_as_possible, grad_and_hvp, unit
+from engine.base.flat import Loss, as_far_as_possible, grad_and_hvp, unit
 from engine.probes.ascent import Ascent, Peak, Tick, boundary, climb, nothing, portion
 from engine.probes.spectrum import Krylov, hutchinson, lanczos, model_peaks, randn
 

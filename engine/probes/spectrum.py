@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.flat import unit
+from engine.base.flat import unit
 from engine.probes.ascent import Tick, nothing
 
 FEWEST = 10  # Lanczos steps before convergence is believed: a start may hardly hold the top eigenvector

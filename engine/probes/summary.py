@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
-from engine.flat import Loss
+from engine.base.flat import Loss
 from engine.probes.ascent import Peak, Tick, nothing
 from engine.probes.border import public
 from engine.probes.figures import gap

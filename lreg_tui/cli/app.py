@@ -6,10 +6,10 @@ import os
 
 def main() -> None:
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))  # until engine.interrupts is there
+        _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))  # until engine.base.interrupts is there
     import sys
 
-    from engine import interrupts
+    from engine.base import interrupts
 
     interrupts.hold()
     from lreg_tui.streams import guarded
@@ -18,7 +18,7 @@ def main() -> None:
 
 
 def _main() -> int:
-    from engine.device import wait_politely
+    from engine.base.device import wait_politely
     from lreg_tui.cli import commands, output
 
     wait_politely()

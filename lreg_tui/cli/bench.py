@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine.base.device import pick_device
+from engine.base.errors import LregError, TrainingError
 from engine.bench import works
-from engine.device import pick_device
-from engine.errors import LregError, TrainingError
 from lreg_tui import present
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, whole_number

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from engine import interrupts
-from engine.errors import LregError, printable
+from engine.base import interrupts
+from engine.base.errors import LregError, printable
 from lreg_tui import __version__
 from lreg_tui.cli import (
     bench,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.errors import Problem, SettingsError
+from engine.base.errors import Problem, SettingsError
 from lreg_tui import comparison_files, present, sheets
 from lreg_tui.cli import output
 from lreg_tui.cli.options import (
@@ -91,7 +91,7 @@ def _one_of(wanted: list[str]) -> str:
 
 def _number(option: str, text: str, kind: str) -> float:
     """An option's value as a number. Raises SettingsError."""
-    from engine.settings import Setting
+    from engine.base.settings import Setting
 
     try:
         value: Any = int(text) if kind == "int" else float(text)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from engine.runs import RunReader
-from engine.status import LIVE
+from engine.base.status import LIVE
+from engine.runs.store import RunReader
 from lreg_tui import launch, present
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, RunOrJobReference, RunsDir, find_run

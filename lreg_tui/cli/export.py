@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.errors import LregError, SettingsError
-from engine.reader import CHECKPOINTS, RunReader
-from engine.settings import Setting
+from engine.base.errors import LregError, SettingsError
+from engine.base.settings import Setting
+from engine.runs.reader import CHECKPOINTS, RunReader
 from lreg_tui import present
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, RunReference, RunsDir, check_choice, complete_checkpoint, find_one_run
@@ -92,7 +92,7 @@ def _export(reader: RunReader, to: str, path: Path, checkpoint: str, scale: str,
 def _scale(reader: RunReader, text: str) -> float:
     """The factor that is meant. Raises SettingsError or RunError."""
     if text == "best":
-        from engine.scale import best_scale
+        from engine.evaluation.scale import best_scale
 
         return best_scale(reader)
     try:

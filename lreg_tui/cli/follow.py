@@ -12,10 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import LregError
-from engine.runs import RunReader
-from engine.status import LIVE, Status
-from engine.transfer_plan import Plan
+from engine.base.errors import LregError
+from engine.base.status import LIVE, Status
+from engine.evaluation.transfer_plan import Plan
+from engine.runs.store import RunReader
 from lreg_tui import present
 from lreg_tui.cli import output
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.runs import RunReader
-from engine.status import LIVE
+from engine.base.status import LIVE
+from engine.runs.store import RunReader
 from lreg_tui import present
 from lreg_tui.actions import called
 from lreg_tui.cli import output

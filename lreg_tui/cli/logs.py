@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from engine.files import open_to_read
-from engine.status import LIVE
+from engine.base.files import open_to_read
+from engine.base.status import LIVE
 from lreg_tui import present
 from lreg_tui.cli.options import RunOrJobReference, RunsDir, find_run, whole_number
 from lreg_tui.log_file import with_local_time

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.errors import LregError, printable
-from engine.results import preset_differences, run_rows
-from engine.runs import RunReader, RunStore
-from engine.settings import show as show_value
-from engine.status import LIVE, STATES, Status
-from engine.study.snapshot import summary
-from engine.study.state import plan_of
-from engine.transfer_plan import Plan
+from engine.base.errors import LregError, printable
+from engine.base.settings import show as show_value
+from engine.base.status import LIVE, STATES, Status
+from engine.evaluation.transfer_plan import Plan
+from engine.runs.results import preset_differences, run_rows
+from engine.runs.store import RunReader, RunStore
+from engine.study.plan.snapshot import summary
+from engine.study.plan.state import plan_of
 from lreg_tui import present
 from lreg_tui.actions import called
 from lreg_tui.cli import output, results

@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from engine.runs import RunStore
+from engine.runs.store import RunStore
 from lreg_tui import __version__, present
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, DataDir, RunsDir

@@ -6,7 +6,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from engine.errors import Problem, SettingsError
+from engine.base.errors import Problem, SettingsError
 
 
 class Command(TyperCommand):

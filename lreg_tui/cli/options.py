@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.errors import RunError, SettingsError
-from engine.reader import CHECKPOINTS
-from engine.runs import RunReader, RunStore
-from engine.settings import Setting, show
+from engine.base.errors import RunError, SettingsError
+from engine.base.settings import Setting, show
+from engine.runs.reader import CHECKPOINTS
+from engine.runs.store import RunReader, RunStore
 
 HARMLESS = re.compile(r"[\w.-]+", re.ASCII)  # what a shell may be given to complete
 
@@ -39,14 +39,14 @@ def _starting(incomplete: str, readers: Sequence[RunReader]) -> list[str]:
 
 
 def complete_preset(incomplete: str) -> list[str]:
-    from engine.preset import shipped
+    from engine.presets.preset import shipped
 
     files = [str(path) for path in sorted(Path().glob("*.toml"))]
     return [name for name in (*shipped(), *files) if name.startswith(incomplete) and HARMLESS.fullmatch(name)]
 
 
 def complete_study(incomplete: str) -> list[str]:
-    from engine.study.sources import shipped_studies
+    from engine.study.plan.sources import shipped_studies
 
     files = [str(path) for path in sorted(Path().glob("*.toml"))]
     return [name for name in (*shipped_studies(), *files) if name.startswith(incomplete) and HARMLESS.fullmatch(name)]
@@ -57,7 +57,7 @@ def complete_checkpoint(incomplete: str) -> list[str]:
 
 
 def complete_target(incomplete: str) -> list[str]:
-    from engine import catalog
+    from engine.presets import catalog
 
     known = catalog.load()
     names = [f"{dataset}/{optimizee}" for dataset in known.datasets for optimizee in known.optimizees]
@@ -89,7 +89,7 @@ def find_runs(references: Sequence[str], runs_dir: Path | None) -> tuple[list[Ru
         if reader.is_transfer:
             raise RunError(f"{show(text)}: a transfer evaluation, no run: give the runs that it evaluated")
         if reader.is_study:
-            from engine.study.chosen import transferred_runs
+            from engine.study.plan.chosen import transferred_runs
 
             own = transferred_runs(reader)
             runs += own
@@ -105,7 +105,7 @@ def find_one_run(reference: str, runs_dir: Path | None) -> RunReader:
     if reader.is_transfer:
         raise RunError(f"{reader.id}: a transfer evaluation, should be one of the runs that it evaluated")
     if reader.is_study:
-        from engine.study.chosen import winner_runs
+        from engine.study.plan.chosen import winner_runs
 
         winners = winner_runs(reader)
         found = "; ".join(f"{arm}: {', '.join(run.id for run in runs)}" for arm, runs in winners.items())

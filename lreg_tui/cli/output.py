@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from engine.runs import RunReader
+    from engine.runs.store import RunReader
 
 PIPE_WIDTH = 200  # without a terminal nothing is cut or wrapped to a screen
 GAP = 2  # between two columns
@@ -70,7 +70,7 @@ def grid(columns: int = 2) -> Table:
 
 def emit(value: dict[str, Any]) -> None:
     """One line of JSON on stdout, at once."""
-    from engine.files import strict
+    from engine.base.files import strict
 
     print(json.dumps(strict(value), allow_nan=False), flush=True)
 

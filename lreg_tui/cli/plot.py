@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from engine.base.errors import SettingsError
+from engine.base.settings import Setting
 from engine.comparison import Arm, group_arms
-from engine.errors import SettingsError
 from engine.figures import FIGURES, LANDSCAPE, Block, blocks, evaluated
 from engine.figures.landscapes import LandscapePanel, LandscapeSettings, landscapes
-from engine.settings import Setting
 from lreg_tui import present
 from lreg_tui.cli import output
 from lreg_tui.cli.options import (
@@ -101,7 +101,7 @@ def _blocks(
 
 
 def _device(text: str | None) -> Any:
-    from engine.device import pick_device
+    from engine.base.device import pick_device
 
     return pick_device(text or "auto")
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from engine import preset as engine_preset
-from engine.errors import LregError, PresetError, Problem
-from engine.files import read_limited, write_atomic
-from engine.preset import Preset, load_preset
-from engine.settings import Setting, schema_of, show
+from engine.base.errors import LregError, PresetError, Problem
+from engine.base.files import read_limited, write_atomic
+from engine.base.settings import Setting, schema_of, show
+from engine.presets import preset as engine_preset
+from engine.presets.preset import Preset, load_preset
 from lreg_tui import present
 from lreg_tui.cli import output
 from lreg_tui.cli.once import Command
@@ -133,8 +133,8 @@ def _child(parent: Preset, extends: str) -> str:
 
 def _helps(preset: Preset) -> dict[str, str]:
     """One line of help for every key of a preset, by its path."""
-    from engine import catalog as catalogs
-    from engine.preset import PresetSettings
+    from engine.presets import catalog as catalogs
+    from engine.presets.preset import PresetSettings
 
     catalog = catalogs.load()
     schemas: dict[str, tuple[Setting, ...]] = {"": schema_of(PresetSettings)}

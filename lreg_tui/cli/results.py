@@ -6,10 +6,10 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import results
-from engine.errors import RunError
-from engine.runs import RunReader
-from engine.transfer_plan import Plan
+from engine.base.errors import RunError
+from engine.evaluation.transfer_plan import Plan
+from engine.runs import results
+from engine.runs.store import RunReader
 from lreg_tui import present
 from lreg_tui.cli import output
 

@@ -8,10 +8,11 @@ import subprocess
 import time
 from pathlib import Path
 
-from engine import parallel, worker
-from engine.control import Control
-from engine.errors import LregError, TrainingError
-from engine.runs import Run, RunReader
+from engine import worker
+from engine.base.control import Control
+from engine.base.errors import LregError, TrainingError
+from engine.distributed import parallel
+from engine.runs.store import Run, RunReader
 from lreg_tui import launch, present
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import Follower, print_quietly

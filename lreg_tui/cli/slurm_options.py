@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.errors import LregError
+from engine.base.errors import LregError
 
 
 def _option(name: str, metavar: str, text: str) -> Any:
@@ -37,7 +37,7 @@ def checked(executor: str, setup: list[str] | None = None, **options: Any) -> di
 
     The lines of `setup` are not kept there: they go into the environment, for this scheduler and no other.
     """
-    from engine.study import slurm_options
+    from engine.study.schedule import slurm_options
 
     if setup:
         os.environ[slurm_options.SETUP] = "\n".join(setup)

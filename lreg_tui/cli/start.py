@@ -12,14 +12,14 @@ from typing import Annotated
 import typer
 
 from engine import worker
-from engine.control import Control
-from engine.errors import RunError
-from engine.held_run import HeldRun
-from engine.parallel import check_processes
-from engine.runs import Run, RunReader, RunStore
-from engine.status import LIVE
-from engine.transfer_job import TransferJob
-from engine.transfer_plan import Plan
+from engine.base.control import Control
+from engine.base.errors import RunError
+from engine.base.status import LIVE
+from engine.distributed.parallel import check_processes
+from engine.evaluation.transfer_plan import Plan
+from engine.jobs.job_runner import HeldRun
+from engine.jobs.transfer_job import TransferJob
+from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui import launch
 from lreg_tui.cli import output, several, study, transfer
 from lreg_tui.cli.follow import Follower, print_quietly
@@ -67,7 +67,7 @@ def run(
     Ctrl-C finishes the truncation, writes a checkpoint and exits with 130; `lreg resume` goes on from there. On several
     machines: make the run with --nproc 0, then start `torchrun ... -m engine.worker RUN_PATH` on each.
     """
-    from engine.preset import load_preset
+    from engine.presets.preset import load_preset
 
     meta_seed = None if seed is None else whole_number("--seed", seed, 0)
     checked = load_preset(preset, sets or ())

@@ -9,16 +9,16 @@ from typing import Annotated
 import typer
 
 from engine import worker
-from engine.control import Control
-from engine.document import is_file
-from engine.errors import RunError
-from engine.runs import RunReader, RunStore
-from engine.settings import show
-from engine.status import LIVE
-from engine.study.job import Schedule, StudyJob, finished, new_stamp, unfinished
-from engine.study.snapshot import Watcher
-from engine.study.start import go_on, take_up
-from engine.study.state import plan_of
+from engine.base.control import Control
+from engine.base.errors import RunError
+from engine.base.settings import show
+from engine.base.status import LIVE
+from engine.presets.document import is_file
+from engine.runs.store import RunReader, RunStore
+from engine.study.plan.snapshot import Watcher
+from engine.study.plan.state import plan_of
+from engine.study.schedule.job import Schedule, StudyJob, finished, new_stamp, unfinished
+from engine.study.schedule.start import go_on, take_up
 from lreg_tui import launch, present, study_worker
 from lreg_tui.cli import output, slurm_options
 from lreg_tui.cli.follow import print_quietly
@@ -84,7 +84,7 @@ def study(
     Given again, it goes on with what is unfinished; finished runs are never repeated. Ctrl-C stops all its runs, each
     with a checkpoint.
     """
-    from engine.study.document import load_study
+    from engine.study.plan.document import load_study
 
     if report:
         _write_report(_started(reference, runs_dir), as_json)
@@ -141,7 +141,7 @@ def _started(reference: str, runs_dir: Path | None) -> RunReader:
 
 
 def _write_report(reader: RunReader, as_json: bool) -> None:
-    from engine.study.report import write_report
+    from engine.study.report.report import write_report
 
     path = write_report(plan_of(reader.path), reader.path, study_worker.draw)
     if as_json:

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.reader import RunReader
-from engine.results import mean
-from engine.runs import STUDIES, RunStore
-from engine.status import LIVE
-from engine.study.loop import Look, words
-from engine.study.plan import StudyPlan
-from engine.study.snapshot import Piece, Snapshot, Watcher
-from engine.study.state import CellState, plan_of
+from engine.base.status import LIVE
+from engine.runs.reader import RunReader
+from engine.runs.results import mean
+from engine.runs.store import STUDIES, RunStore
+from engine.study.plan.plan import StudyPlan
+from engine.study.plan.snapshot import Piece, Snapshot, Watcher
+from engine.study.plan.state import CellState, plan_of
+from engine.study.schedule.loop import Look, words
 from lreg_tui import present
 from lreg_tui.cli import output
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from engine.control import Control
-from engine.results import run_rows
-from engine.runs import RunReader
-from engine.status import LIVE
+from engine.base.control import Control
+from engine.base.status import LIVE
+from engine.runs.results import run_rows
+from engine.runs.store import RunReader
 from lreg_tui import present
 from lreg_tui.cli import output, results
 from lreg_tui.cli.follow import end_event

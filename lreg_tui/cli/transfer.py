@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from engine import worker
-from engine.control import Control
-from engine.reader import CHECKPOINTS
-from engine.results import rows
-from engine.runs import RunReader, RunStore
-from engine.settings import show
-from engine.transfer_job import TransferJob, check_writable
-from engine.transfer_plan import BASELINE_NAMES, Plan
+from engine.base.control import Control
+from engine.base.settings import show
+from engine.evaluation.transfer_plan import BASELINE_NAMES, Plan
+from engine.jobs.transfer_job import TransferJob, check_writable
+from engine.runs.reader import CHECKPOINTS
+from engine.runs.results import rows
+from engine.runs.store import RunReader, RunStore
 from lreg_tui import launch, present, transfer_request
 from lreg_tui.actions import called
 from lreg_tui.cli import output, results

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from engine.errors import LregError, printable
+from engine.base.errors import LregError, printable
+from engine.base.files import write_atomic
 from engine.figures import Block, Panel, Who
 from engine.figures.base import whose
 from engine.figures.landscapes import LandscapePanel
-from engine.files import write_atomic
 from lreg_tui.figures import axes
 from lreg_tui.figures.style import ONE_COLUMN, PANEL_HEIGHTS, RC, TWO_COLUMNS, look_of
 from lreg_tui.figures.surfaces import draw_surfaces, surfaces_size

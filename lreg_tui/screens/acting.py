@@ -15,7 +15,7 @@ from textual import work
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from engine.errors import LregError
+from engine.base.errors import LregError
 from lreg_tui import actions
 from lreg_tui.feed import RunRow
 from lreg_tui.present import clean

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from textual import work
 from textual.binding import Binding, BindingType
 
-from engine.errors import LregError
+from engine.base.errors import LregError
 from lreg_tui import comparing
 from lreg_tui.comparing import Wanted
 from lreg_tui.feed import RunRow

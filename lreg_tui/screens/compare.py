@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import ContentSwitcher, Static
 
-from engine.landscape_worker import Where
+from engine.jobs.landscape_worker import Where
 from lreg_tui import comparing, present, themes
 from lreg_tui.comparing import Wanted
 from lreg_tui.feed import RunRow

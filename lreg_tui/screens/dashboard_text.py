@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from engine.runs import RunStore
+from engine.runs.store import RunStore
 from lreg_tui import present
 from lreg_tui.run_list import NO_CURVE
 from lreg_tui.widgets.run_columns import BY_KEY, STATE_ORDER

@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.catalog import Catalog
+from engine.presets.catalog import Catalog
 from lreg_tui.present import NOTHING, clean
 from lreg_tui.preset_edit import Checked, check, shown
 from lreg_tui.preset_file import ABSENT, Draft, changed_settings, on_disk, unified

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from engine.preset import Preset, PresetSettings
-from engine.runs import RunReader, RunStore
-from engine.settings import schema_of
-from engine.study import inputs
+from engine.base.settings import schema_of
+from engine.presets.preset import Preset, PresetSettings
+from engine.runs.store import RunReader, RunStore
+from engine.study.schedule import inputs
 from lreg_tui import launch
 from lreg_tui.present import clean, clean_block, setting
 from lreg_tui.preset_edit import typed

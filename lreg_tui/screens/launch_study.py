@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from engine.runs import RunStore
+from engine.runs.store import RunStore
 from lreg_tui import study_start
 from lreg_tui.offers import Offer
 from lreg_tui.present import clean

@@ -17,7 +17,7 @@ from textual.screen import ModalScreen
 from textual.suggester import SuggestFromList
 from textual.widgets import Input, Label, Static
 
-from engine.errors import LregError
+from engine.base.errors import LregError
 from lreg_tui.present import clean_block
 from lreg_tui.screens.ending import Ending
 from lreg_tui.threads import off_the_loop

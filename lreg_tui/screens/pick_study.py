@@ -9,7 +9,7 @@ from rich.text import Text
 from textual import work
 from textual.widgets import Static
 
-from engine.errors import LregError
+from engine.base.errors import LregError
 from lreg_tui import offers, study_start
 from lreg_tui.feed import RunRow
 from lreg_tui.offers import Offer

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from textual import on, work
 from textual.widgets import Static
 
-from engine import catalog as catalogs
-from engine.catalog import Catalog
-from engine.errors import LregError
+from engine.base.errors import LregError
+from engine.presets import catalog as catalogs
+from engine.presets.catalog import Catalog
 from lreg_tui import preset_file, problem_lines
 from lreg_tui.preset_edit import Checked, Table, check, tables_of
 from lreg_tui.screens.pick_preset import PickPresetScreen

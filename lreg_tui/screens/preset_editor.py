@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widgets import OptionList, Static
 
-from engine.errors import LregError, Problem
+from engine.base.errors import LregError, Problem
 from lreg_tui import problem_lines, toml_edit
 from lreg_tui.preset_edit import HERE
 from lreg_tui.screens.difference import DifferenceScreen, differences

@@ -8,7 +8,7 @@ from pathlib import Path
 from textual import work
 from textual.screen import Screen
 
-from engine.errors import LregError
+from engine.base.errors import LregError
 from lreg_tui import preset_file
 from lreg_tui.present import clean
 from lreg_tui.preset_file import Draft

@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Static, TextArea
 
-from engine.files import read_limited
+from engine.base.files import read_limited
 from lreg_tui.present import clean, clean_block
 from lreg_tui.screens.ending import Ending
 from lreg_tui.threads import off_the_loop

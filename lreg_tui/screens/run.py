@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Static
 
-from engine.runs import RunReader
+from engine.runs.store import RunReader
 from lreg_tui import run_files
 from lreg_tui.feed import RunRow
 from lreg_tui.messages import RunsChanged, SeriesChanged

@@ -12,7 +12,7 @@ from textual import work
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from engine.errors import LregError
+from engine.base.errors import LregError
 from lreg_tui import comparison_files, launch, present, sheets
 from lreg_tui.comparing import Found
 from lreg_tui.screens.ending import Ending

@@ -15,11 +15,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
-from engine.errors import LregError
-from engine.runs import RunReader
-from engine.status import LIVE
-from engine.transfer_job import TransferJob
-from engine.transfer_plan import GRID, Plan
+from engine.base.errors import LregError
+from engine.base.status import LIVE
+from engine.evaluation.transfer_plan import GRID, Plan
+from engine.jobs.transfer_job import TransferJob
+from engine.runs.store import RunReader
 from lreg_tui import launch, present
 from lreg_tui.feed import RunRow
 from lreg_tui.messages import RunsChanged
@@ -135,7 +135,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
 
     @work(group="targets")
     async def _offer_targets(self) -> None:
-        from engine import catalog
+        from engine.presets import catalog
 
         try:
             known = await off_the_loop(catalog.load)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from textual.content import Content
 
-from engine.settings import Setting, show
+from engine.base.settings import Setting, show
 from lreg_tui import present
 from lreg_tui.preset_edit import HERE, Row, Table, shown
 

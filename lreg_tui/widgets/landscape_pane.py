@@ -22,9 +22,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Grid, VerticalScroll
 from textual.widgets import Static
 
-from engine import landscape_worker
-from engine.errors import LregError
-from engine.landscape_worker import Where
+from engine.base.errors import LregError
+from engine.jobs import landscape_worker
+from engine.jobs.landscape_worker import Where
 from lreg_tui import launch, present
 from lreg_tui.threads import off_the_loop, stop_if_gone
 from lreg_tui.widgets.heat_map import HeatMap
@@ -181,7 +181,7 @@ class LandscapePane(VerticalScroll, can_focus=True):
             said = Path(folder) / "said"
             arguments += [str(subject.path) for subject in subjects]
             try:
-                child = self._child = launch.start_helper("engine.landscape_worker", arguments, said)
+                child = self._child = launch.start_helper("engine.jobs.landscape_worker", arguments, said)
             except LregError as error:
                 self._say(str(error))
                 return

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from engine.errors import Problem
+from engine.base.errors import Problem
 from lreg_tui import problem_lines
 
 

@@ -15,8 +15,8 @@ from textual.events import DescendantFocus
 from textual.message import Message
 from textual.widgets import Input
 
-from engine.reader import CHECKPOINTS
-from engine.transfer_plan import BASELINE_NAMES
+from engine.evaluation.transfer_plan import BASELINE_NAMES
+from engine.runs.reader import CHECKPOINTS
 from lreg_tui import present
 from lreg_tui.feed import RunRow
 from lreg_tui.transfer_request import TransferRequest

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Offset
 from textual.message import Message
 
-from engine.errors import Problem
+from engine.base.errors import Problem
 from lreg_tui.preset_edit import Row, shown, typed
 from lreg_tui.widgets.line_input import LineInput
 

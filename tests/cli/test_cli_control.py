@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from driving import TINY, eventually, records
 
-from engine.runs import RunReader, RunStore
+from engine.runs.store import RunReader, RunStore
 
 LONG = ("--set", "meta.epochs=2000", "--set", "evaluation.every=2000", "--set", "meta.checkpoint_every=0.1")
 

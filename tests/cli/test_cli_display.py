@@ -14,9 +14,9 @@ import pytest
 from driving import TINY, eventually
 from rich.console import Console
 
-from engine import notes
-from engine.runs import Run, RunReader, RunStore
-from engine.status import Status
+from engine.base.status import Status
+from engine.runs import notes
+from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui import present
 from lreg_tui.cli import follow, results
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine import checkpoint as checkpoints
-from engine.learned_optimizers.base import LEARNED_OPTIMIZERS
-from engine.preset import from_mapping
-from engine.writer import Run
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+from engine.presets.preset import from_mapping
+from engine.runs import checkpoint as checkpoints
+from engine.runs.writer import Run
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from engine.preset import load_preset
-from engine.runs import Run
+from engine.presets.preset import load_preset
+from engine.runs.store import Run
 from lreg_tui import present
 
 EVIL = "\x1b]0;owned\x07\x1b[31m[bold]red[/bold]\u202e\r\n"

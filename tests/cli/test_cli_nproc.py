@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from driving import eventually, records
 
-from engine.runs import RunReader, RunStore
+from engine.runs.store import RunReader, RunStore
 
 SMALL = ("--set", "meta.meta_batch=2", "--set", "evaluation.final_optimizees=0")
 

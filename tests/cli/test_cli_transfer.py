@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from driving import TINY, eventually
 
-from engine.preset import load_preset
-from engine.runs import RunReader, RunStore
+from engine.presets.preset import load_preset
+from engine.runs.store import RunReader, RunStore
 from engine.worker import train
 
 QUICK = ("--steps", "20", "--seeds", "2", "--radii", "0.05", "--set", "evaluation.examples=40")
@@ -114,7 +114,7 @@ def test_the_untrained_control_needs_no_file(lreg, run):
 
 
 def test_settings_that_were_chosen_are_kept_when_the_evaluation_is_interrupted(lreg, run, home, monkeypatch):
-    from engine import optimizer_source
+    from engine.evaluation import optimizer_source
 
     def interrupted(*arguments, **settings):
         raise KeyboardInterrupt
@@ -133,7 +133,7 @@ def test_settings_that_were_chosen_are_kept_when_the_evaluation_is_interrupted(l
 
 
 def test_a_run_store_that_was_moved_can_be_gone_on_with(lreg, run, home, monkeypatch):
-    from engine import optimizer_source
+    from engine.evaluation import optimizer_source
 
     def interrupted(*arguments, **settings):
         raise KeyboardInterrupt
@@ -262,7 +262,7 @@ def test_a_file_with_nothing_measured_in_it_is_measured_again(lreg, run):
 
 
 def test_a_run_that_is_gone_is_said_to_be_and_not_made_anew(lreg, run, home, monkeypatch):
-    from engine import optimizer_source, transfer
+    from engine.evaluation import optimizer_source, transfer
 
     def deleted(*arguments, **settings):
         shutil.rmtree(run.path)
@@ -280,7 +280,8 @@ def test_a_run_that_is_gone_is_said_to_be_and_not_made_anew(lreg, run, home, mon
 
 
 def test_a_run_that_cannot_be_written_is_found_out_at_once(lreg, run, monkeypatch):
-    from engine import optimizer_source, transfer_job
+    from engine.evaluation import optimizer_source
+    from engine.jobs import transfer_job
 
     monkeypatch.setattr(transfer_job.os, "access", lambda path, mode: False)  # nothing is forbidden to root
     monkeypatch.setattr(optimizer_source, "evaluate", None)
@@ -289,7 +290,7 @@ def test_a_run_that_cannot_be_written_is_found_out_at_once(lreg, run, monkeypatc
 
 
 def test_an_abort_speaks_of_measurements_not_of_checkpoints(lreg, run, home, monkeypatch):
-    from engine import optimizer_source
+    from engine.evaluation import optimizer_source
 
     def aborted(*arguments, **settings):
         raise KeyboardInterrupt

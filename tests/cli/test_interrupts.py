@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from driving import eventually
 
-from engine.runs import RunStore
+from engine.runs.store import RunStore
 
 ROOT = str(Path(__file__).parent.parent.parent)
 BEGUN = """
 import os, sys
-from engine import interrupts
+from engine.base import interrupts
 
 def hold(before=interrupts.hold):
     before()
@@ -94,7 +94,7 @@ def test_ignored_from_the_beginning_is_ignored_to_the_end(started, home):
 def test_a_lost_interrupt_ends_the_process_all_the_same():
     code = """
 import os, signal
-from engine import interrupts
+from engine.base import interrupts
 interrupts.hold()
 interrupts.let_raise()
 class Dying:
@@ -112,7 +112,7 @@ print("goes on")
 def test_one_that_can_be_caught_is_raised():
     code = """
 import os, signal
-from engine import interrupts
+from engine.base import interrupts
 interrupts.hold()
 interrupts.let_raise()
 try:
@@ -128,7 +128,7 @@ except KeyboardInterrupt:
 def test_what_is_done_is_done_though_python_takes_its_time_to_end():
     code = """
 import os, signal
-from engine import interrupts
+from engine.base import interrupts
 interrupts.hold()
 class Late:
     def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGINT):

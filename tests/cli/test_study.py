@@ -7,11 +7,11 @@ import json
 import pytest
 from driving import eventually
 
-from engine.errors import DataError
-from engine.runs import RunStore
-from engine.study import inputs
-from engine.study.document import load_study
-from engine.study.job import StudyJob
+from engine.base.errors import DataError
+from engine.runs.store import RunStore
+from engine.study.plan.document import load_study
+from engine.study.schedule import inputs
+from engine.study.schedule.job import StudyJob
 
 STUDY = """
 name = "pair"

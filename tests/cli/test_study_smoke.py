@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.results import mean
-from engine.runs import RunStore
+from engine.runs.results import mean
+from engine.runs.store import RunStore
 
 ARMS, TASKS = ("none", "smooth", "gsam"), ("digits/mlp", "digits/mlp-relu")
 STEPS = "40"

@@ -16,10 +16,11 @@ from textual.keys import KEY_NAME_REPLACEMENTS
 from textual.pilot import Pilot
 from textual.screen import Screen
 
-from engine import notes, transfer_plan
-from engine.preset import from_mapping
-from engine.runs import Run, RunReader, RunStore
-from engine.transfer_job import TransferJob
+from engine.evaluation import transfer_plan
+from engine.jobs.transfer_job import TransferJob
+from engine.presets.preset import from_mapping
+from engine.runs import notes
+from engine.runs.store import Run, RunReader, RunStore
 
 if TYPE_CHECKING:
     from lreg_tui.console import LregApp

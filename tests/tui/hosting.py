@@ -7,7 +7,7 @@ from pathlib import Path
 from textual import events
 from textual.screen import Screen
 
-from engine.runs import RunStore
+from engine.runs.store import RunStore
 from lreg_tui import themes
 from lreg_tui.console import LregApp
 

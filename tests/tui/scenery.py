@@ -14,7 +14,7 @@ import pytest
 from comparing import baseline, evaluation, mark
 from tui.driving import change_json, make_job, make_run
 
-from engine.runs import Run, RunStore
+from engine.runs.store import Run, RunStore
 from lreg_tui import filters, machine, present
 from lreg_tui.machine import Gpu, Load
 

@@ -11,7 +11,7 @@ from textual.screen import Screen
 from tui.driving import Quick, run, settle
 from tui.hosting import Host
 
-from engine.runs import RunStore
+from engine.runs.store import RunStore
 
 
 def show(

@@ -13,10 +13,10 @@ from studying import arm, transfers
 from tui.driving import NOBODY, change_json
 from tui.scenery import HOUR, MINUTE, NOW, date
 
-from engine.runs import RunStore
-from engine.study.job import StudyJob
-from engine.study.plan import ArmPlan, Axis, Cell, Search, StudyPlan
-from engine.study.snapshot import Watcher
+from engine.runs.store import RunStore
+from engine.study.plan.plan import ArmPlan, Axis, Cell, Search, StudyPlan
+from engine.study.plan.snapshot import Watcher
+from engine.study.schedule.job import StudyJob
 
 RHO = Axis("penalty.sam.rho", values=(0.01, 0.05, 0.1))
 WEIGHT = Axis("penalty.gsam.weight", values=(0.5, 2.0))

@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 from tui.driving import change_json, make_job, make_run
 
-from engine import notes
-from engine.errors import LregError
-from engine.runs import RunReader
-from engine.study import inputs
-from engine.worker import check_inputs
+from engine.base.errors import LregError
+from engine.jobs.inputs import check_inputs
+from engine.runs import notes
+from engine.runs.store import RunReader
+from engine.study.schedule import inputs
 from lreg_tui import actions, launch
 from lreg_tui.trash import Trash
 
 ROOT = Path(__file__).parent.parent.parent
 CHILD = """
 import sys, time
-from engine.control import Control
-from engine.runs import Run
+from engine.base.control import Control
+from engine.runs.store import Run
 
 with Run(sys.argv[1]) as run, Control().listening() as control:
     run.set_status(controllable=True)

@@ -8,7 +8,7 @@ import pytest
 from textual.widgets import DataTable
 from tui.driving import Quick, make_app, make_job, make_run, run, until
 
-from engine.runs import RunStore
+from engine.runs.store import RunStore
 from lreg_tui.screens import run as run_screen
 from lreg_tui.screens.run import RunScreen
 from lreg_tui.screens.transfer import TransferScreen

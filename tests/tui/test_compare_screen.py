@@ -16,10 +16,10 @@ from textual.widgets import Input, Static
 from tui.driving import change_json, settle, until
 from tui.showing import show
 
-from engine import landscape_worker
-from engine.files import write_atomic
-from engine.landscape_worker import Where
-from engine.runs import Run, RunStore
+from engine.base.files import write_atomic
+from engine.jobs import landscape_worker
+from engine.jobs.landscape_worker import Where
+from engine.runs.store import Run, RunStore
 from lreg_tui import actions, comparison_files, launch
 from lreg_tui.screens.compare import TABS, CompareScreen
 from lreg_tui.widgets.chart import Chart
@@ -582,7 +582,7 @@ def test_landscapes_are_computed_by_a_child_and_shown_as_they_come(pair, tmp_pat
         await pilot.press("enter")
         await settle(pilot)
         paths = [str(made.path) for made in pair]
-        assert asked == [("engine.landscape_worker", ["--task", "fmnist/mlp", "--steps", "100", *paths])]
+        assert asked == [("engine.jobs.landscape_worker", ["--task", "fmnist/mlp", "--steps", "100", *paths])]
         assert list(maps) == ["● a-lo"] and len(screen.query(HeatMap)) == 1
         assert "error: mnist: the data are not there" in str(screen.query_one("#landscape-words").render())
 

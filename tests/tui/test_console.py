@@ -17,7 +17,7 @@ from tui import driving
 from tui.driving import Quick
 from tui.terminal import COLOUR, Terminal
 
-from engine.runs import RunStore
+from engine.runs.store import RunStore
 from lreg_tui import session, themes
 from lreg_tui.console import SMALLEST, LregApp
 from lreg_tui.no_color import NoColour

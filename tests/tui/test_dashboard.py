@@ -8,8 +8,8 @@ import pytest
 from textual.widgets import Input, Static
 from tui.driving import Quick, curve, make_app, make_job, make_run, make_store, run, settle, until
 
-from engine import notes
-from engine.runs import RunReader, RunStore
+from engine.runs import notes
+from engine.runs.store import RunReader, RunStore
 from lreg_tui import actions, console, machine
 from lreg_tui.machine import Gpu, Load
 from lreg_tui.screens.confirm import ConfirmScreen

@@ -13,8 +13,8 @@ from tui.driving import make_run, run, settle
 
 from engine.comparison import group_arms
 from engine.figures.meta_training import meta_training
-from engine.reader import RunReader
-from engine.runs import RunStore
+from engine.runs.reader import RunReader
+from engine.runs.store import RunStore
 from lreg_tui.charts import canvas
 from lreg_tui.charts.axes import Scale, round_out, ticks
 from lreg_tui.charts.curve import Curve

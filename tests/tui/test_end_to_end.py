@@ -17,7 +17,7 @@ from hang_ups import CASES, LIMIT_S, seconds_to_end, starting, unread
 from tui.driving import Quick, make_app, run, settle, until
 from tui.terminal import Terminal
 
-from engine.runs import RunReader, RunStore
+from engine.runs.store import RunReader, RunStore
 from lreg_tui import launch
 from lreg_tui.screens.confirm import ConfirmScreen
 from lreg_tui.widgets.run_notice import RunNotice
@@ -154,7 +154,7 @@ async def stop(pilot: Any, reader: RunReader) -> None:
 
 def started(runs: Path) -> RunReader:
     """A run that `lreg run --detach` has started elsewhere."""
-    from engine.preset import load_preset
+    from engine.presets.preset import load_preset
 
     made = RunStore(runs).create(load_preset("tiny.toml"))
     reader = RunReader(made.path)

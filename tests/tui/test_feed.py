@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tui.driving import make_run
 
-from engine import reader as readers
-from engine.runs import Run, RunStore
+from engine.runs import reader as readers
+from engine.runs.store import Run, RunStore
 from lreg_tui import feed as feeds
 from lreg_tui import filters
 from lreg_tui.feed import Feed, RunRow

@@ -10,7 +10,7 @@ from textual.app import App, ComposeResult
 from textual.widgets import DataTable
 from tui.driving import Quick, make_app, make_job, make_run, run, settle, until
 
-from engine.runs import RunStore
+from engine.runs.store import RunStore
 from lreg_tui.feed import Feed, RunRow
 from lreg_tui.widgets import job_pane
 from lreg_tui.widgets.job_pane import JobPane

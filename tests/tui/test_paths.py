@@ -7,8 +7,8 @@ from textual.widgets import Input
 from tui.driving import Quick, calm, make_app, make_job, make_run, run, settle, until
 from tui.showing import show
 
-from engine import catalog
-from engine.runs import RunReader, RunStore
+from engine.presets import catalog
+from engine.runs.store import RunReader, RunStore
 from lreg_tui import console, launch, machine
 from lreg_tui.machine import Load
 from lreg_tui.screens.compare import CompareScreen

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import tomli
 
-from engine import catalog as catalogs
-from engine.errors import LregError, PresetError
-from engine.preset import load_preset, shipped
-from engine.settings import Setting
+from engine.base.errors import LregError, PresetError
+from engine.base.settings import Setting
+from engine.presets import catalog as catalogs
+from engine.presets.preset import load_preset, shipped
 from lreg_tui import preset_edit, preset_file, toml_edit
 from lreg_tui.preset_edit import HERE, Checked, check, tables_of, typed
 from lreg_tui.toml_edit import EditError, add_table, remove, set_value

@@ -16,10 +16,10 @@ from textual.widgets import Input, OptionList, Static
 from tui import driving, hosting
 
 import lreg_tui
-from engine import catalog
-from engine.errors import RunError
-from engine.preset import shipped
-from engine.runs import RunReader, RunStore
+from engine.base.errors import RunError
+from engine.presets import catalog
+from engine.presets.preset import shipped
+from engine.runs.store import RunReader, RunStore
 from lreg_tui import launch
 from lreg_tui.screens.confirm import ConfirmScreen
 from lreg_tui.screens.difference import DifferenceScreen

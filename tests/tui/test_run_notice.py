@@ -6,7 +6,7 @@ import pytest
 from textual.app import App, ComposeResult
 from tui.driving import change_json, make_run, run, settle
 
-from engine.runs import RunStore
+from engine.runs.store import RunStore
 from lreg_tui.feed import Feed, RunRow
 from lreg_tui.widgets.run_notice import RunNotice
 

@@ -13,8 +13,8 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 from tui import driving, hosting
 
-from engine import catalog
-from engine.runs import Run, RunReader, RunStore
+from engine.presets import catalog
+from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui import launch
 from lreg_tui.screens.preset_editor import PresetEditorScreen
 from lreg_tui.screens.prompt import PromptScreen

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import LregError
+from engine.base.errors import LregError
+from engine.base.files import write_atomic
 from engine.export.target import TargetError, check_target
-from engine.files import write_atomic
 from lreg_tui import preset_file
 from lreg_tui.figures import page
 from lreg_tui.screens.saving import wrong_name

@@ -15,8 +15,8 @@ from textual.widgets import Input, Static, TextArea
 from tui import pictures, scenery, study_scenery
 from tui.driving import Quick, make_app, run, settle, until
 
-from engine import catalog
-from engine.runs import RunStore
+from engine.presets import catalog
+from engine.runs.store import RunStore
 from lreg_tui.screens.compare import CompareScreen
 from lreg_tui.screens.dashboard import DashboardScreen
 from lreg_tui.screens.help import HelpScreen

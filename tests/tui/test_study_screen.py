@@ -18,15 +18,15 @@ from textual.widgets import DataTable, Input, Static
 from tui.driving import NOBODY, calm, change_json, settle, until
 from tui.showing import show
 
-from engine import catalog
-from engine.errors import RunError
-from engine.preset import load_preset
-from engine.runs import RunReader, RunStore
-from engine.study.document import load_study
-from engine.study.job import Schedule, StudyJob
-from engine.study.plan import Axis, Cell, Search, StudyPlan
-from engine.study.snapshot import Watcher
-from engine.transfer_job import TransferJob
+from engine.base.errors import RunError
+from engine.jobs.transfer_job import TransferJob
+from engine.presets import catalog
+from engine.presets.preset import load_preset
+from engine.runs.store import RunReader, RunStore
+from engine.study.plan.document import load_study
+from engine.study.plan.plan import Axis, Cell, Search, StudyPlan
+from engine.study.plan.snapshot import Watcher
+from engine.study.schedule.job import Schedule, StudyJob
 from lreg_tui.feed import Feed
 from lreg_tui.screens.compare import CompareScreen
 from lreg_tui.screens.confirm import ConfirmScreen
@@ -45,8 +45,8 @@ ROOT = Path(__file__).parent.parent.parent
 EVIL = "\x1b]0;owned\x07[bold]x[/bold]\u202e"
 HOLD = """
 import sys, time
-from engine.control import Control
-from engine.study.job import StudyJob
+from engine.base.control import Control
+from engine.study.schedule.job import StudyJob
 
 with StudyJob(sys.argv[1]) as job, Control().listening() as control:
     job.set_status(state="running", controllable=True)

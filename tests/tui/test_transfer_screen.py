@@ -19,12 +19,12 @@ from textual.widgets import DataTable, Input
 from tui.driving import change_json, key_event, make_job, make_run, run, settle, until
 from tui.showing import show
 
-from engine.errors import RunError
-from engine.runs import RunReader, RunStore
-from engine.study import inputs
-from engine.transfer_job import TransferJob
-from engine.transfer_plan import GRID, Plan
-from engine.worker import check_inputs
+from engine.base.errors import RunError
+from engine.evaluation.transfer_plan import GRID, Plan
+from engine.jobs.inputs import check_inputs
+from engine.jobs.transfer_job import TransferJob
+from engine.runs.store import RunReader, RunStore
+from engine.study.schedule import inputs
 from lreg_tui import launch
 from lreg_tui.screens.transfer import TransferScreen
 from lreg_tui.transfer_files import facts_of

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tui.driving import make_job, make_run
 
-from engine.errors import LregError
-from engine.runs import RunStore
+from engine.base.errors import LregError
+from engine.runs.store import RunStore
 from lreg_tui.trash import FOLDER, LOCK, Trash
 
 

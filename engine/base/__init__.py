@@ -1,0 +1,1 @@
+"""Base: errors, seeds, flat vectors, devices, settings, registries, files, signals: what everything stands on."""

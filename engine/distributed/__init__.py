@@ -1,0 +1,1 @@
+"""Distributed: one run on many processes."""

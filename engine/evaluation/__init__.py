@@ -1,0 +1,1 @@
+"""Evaluation: frozen optimizers on fresh optimizees, baselines tuned, landscapes."""

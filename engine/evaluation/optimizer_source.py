@@ -1,0 +1,176 @@
+"""Where an evaluation's optimizer comes from: a run's checkpoint, its untrained beginning, or a tuned baseline."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Generator
+
+from engine.base import seeds
+from engine.evaluation.frozen import load_rule
+from engine.evaluation.transfer import ProbeSettings, Scaled, at_once, evaluate, evaluate_baseline
+from engine.evaluation.transfer_plan import UNTRAINED, Planned
+from engine.evaluation.tuning import tune
+from engine.evaluation.update_rule import describe
+from engine.optimizers.baselines import BASELINES, Baseline
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi
+from engine.penalties.base import PENALTIES, Reparametrization
+from engine.presets.preset import Preset
+from engine.runs.reader import RunReader
+from engine.tasks.task import Task
+
+TUNING_SEEDS = 3
+UPDATE_RULE = ("std", "max", "lipschitz")
+LARGEST_STATE = 2**30  # numbers that the states of all optimizees may hold together
+
+
+class Source(Protocol):
+    """An optimizer that can be evaluated."""
+
+    @property
+    def digest(self) -> str:
+        """Stands for the optimizer in an evaluation's identity."""
+        ...
+
+    def at_once(self, task: Task) -> int:
+        """How many optimizees are trained side by side, and lost together when they are interrupted."""
+        ...
+
+    def prepare(
+        self, task: Task, before: Mapping[str, Any], *, tick: Callable[[], None], report: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """What has to be found out before anything is evaluated; `before` is what is known of the evaluation."""
+        ...
+
+    def evaluate(
+        self,
+        task: Task,
+        numbers: Sequence[int],
+        before: Mapping[str, Any],
+        *,
+        tick: Callable[[], None],
+        report: Callable[[str], None],
+    ) -> dict[str, Any]:
+        """Transfer evaluation of optimizees `numbers`; `before` holds what `prepare` found."""
+        ...
+
+
+def source_of(item: Planned) -> Source:
+    """Load what an item of a plan asks for. Raises RunError or PresetError where a run cannot be used."""
+    if not item.run:
+        return TunedBaseline(item, BASELINES[item.optimizer])
+    reader = RunReader(item.run)
+    rule, phi = untrained(reader) if item.source == UNTRAINED else load_rule(reader, item.source)
+    return FrozenOptimizer(item, rule, phi)
+
+
+@dataclass(frozen=True)
+class FrozenOptimizer:
+    """A learned optimizer with meta-parameters that stay as they are."""
+
+    item: Planned
+    rule: LearnedOptimizer
+    phi: Phi
+
+    @property
+    def digest(self) -> str:
+        found = hashlib.sha256(repr(self.rule).encode())
+        for name in sorted(self.phi):
+            found.update(name.encode() + self.phi[name].contiguous().numpy().tobytes())
+        return found.hexdigest()
+
+    def at_once(self, task: Task) -> int:
+        held = self.rule.init(torch.empty(task.parameters, device="meta"))
+        return max(1, min(at_once(task), LARGEST_STATE // sum(tensor.numel() for tensor in held.values())))
+
+    def _update_rule(self) -> dict[str, float | None]:
+        """Updates around the zero state, as one number each (method.md 6.5); they grow with the scale."""
+        view = describe(self.rule, self.phi)
+        return {name: None if view[name] is None else self.item.scale * view[name] for name in UPDATE_RULE}
+
+    def prepare(self, task: Task, before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
+        return {}
+
+    def evaluate(self, task: Task, numbers: Sequence[int], before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
+        item = self.item
+        phi = {name: tensor.to(task.device, task.dtype) for name, tensor in self.phi.items()}
+        facts = {
+            "optimizer": item.optimizer,
+            "label": item.label,
+            "checkpoint": None if item.source == UNTRAINED else item.source,
+            "scale": item.scale,
+            "digest": self.digest[:16],
+            "update_rule": self._update_rule(),
+            "passes_per_step": 1,
+        }
+        rule = Scaled(self.rule, item.scale) if item.scale != 1 else self.rule
+        protocol = item.protocol
+        found = evaluate(task, rule, phi, numbers, protocol.inner_steps, _probe(item), marks=protocol.marks, **how)
+        return {**facts, **found}
+
+
+@dataclass(frozen=True)
+class TunedBaseline:
+    """A hand-designed optimizer at the best settings of its grid for the task; tuned once, on optimizees of its own.
+
+    One that takes several passes a step is tuned for the step at which it has taken as many as the others: there it is
+    compared with them.
+    """
+
+    item: Planned
+    baseline: Baseline
+
+    @property
+    def digest(self) -> str:
+        several = self.baseline.passes_per_step > 1  # settings were once chosen at the last step: those are others
+        return repr(sorted(self.baseline.grid.items())) + (", tuned at equal passes" if several else "")
+
+    @property
+    def same_passes(self) -> int:
+        """The inner step at which it has taken as many passes as the others at their last."""
+        return max(1, self.item.protocol.inner_steps // self.baseline.passes_per_step)
+
+    def at_once(self, task: Task) -> int:
+        return at_once(task)
+
+    def prepare(self, task: Task, before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
+        if all(isinstance(before.get(name), float) for name in self.baseline.grid):
+            return {}
+        how["report"]("choosing its settings on validation")
+        tuned = tune(task, self.baseline, range(TUNING_SEEDS), self.same_passes, how["tick"])
+        return {**tuned.values, "at_edge": list(tuned.at_edge)}
+
+    def evaluate(self, task: Task, numbers: Sequence[int], before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
+        steps = self.item.protocol.inner_steps
+        values = {name: before[name] for name in self.baseline.grid}
+        marks = (*self.item.protocol.marks, self.same_passes)
+        found = evaluate_baseline(task, self.baseline, values, numbers, steps, _probe(self.item), marks=marks, **how)
+        return {**found, "at_edge": before.get("at_edge", []), "tuned_at": self.same_passes}
+
+
+def untrained(reader: RunReader) -> tuple[LearnedOptimizer, Phi]:
+    """A run's learned optimizer with the meta-parameters that its meta-seed draws: the control of what was learned."""
+    preset = reader.preset()
+    own = dict(preset["optimizer"])
+    rule = LEARNED_OPTIMIZERS.create(own.pop("kind"), **own)
+    phi = rule.init_phi(Generator().manual_seed(seeds.derive(preset.seed, "phi")))
+    return rule, _reparametrized(phi, preset)
+
+
+def _reparametrized(phi: Phi, preset: Preset) -> Phi:
+    for name, values in preset["penalty"].items():
+        penalty = PENALTIES.create(name, **values)
+        if isinstance(penalty, Reparametrization):
+            phi = penalty.apply(phi, penalty.init(phi))[0]
+    return phi
+
+
+def _probe(item: Planned) -> ProbeSettings:
+    asked = item.protocol
+    return ProbeSettings(
+        asked.radii, asked.examples, asked.restarts, asked.ascent_steps, asked.precision, asked.extended
+    )

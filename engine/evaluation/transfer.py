@@ -1,0 +1,263 @@
+"""Transfer evaluation: a frozen optimizer trains fresh optimizees, and what it reached is measured.
+
+Learned optimizers and baselines go through the same code. Optimizee k starts from the same parameters and sees the same
+batches under every optimizer, whatever the run, so that results can be compared in pairs.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value, vmap
+
+from engine import kernels
+from engine.base import seeds
+from engine.base.settings import Typed
+from engine.optimizers.baselines import Baseline, Gradients, UpdateRule, plain_gradients
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
+from engine.probes.summary import Profile, profile_each
+from engine.tasks.task import Task
+
+DRAWN_AT_ONCE = 50  # inner steps for which batches are drawn together
+DIVERGED = 10.0  # an optimizee has diverged when its loss is this many first losses, or not finite
+BY_RADIUS = ("sharpness", "max_grad_norm", "surrogate_gap")
+EXTENDED_BY_RADIUS = ("r1", "sharpness_linf", "max_grad_norm_linf")
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How the landscape around the reached parameters is measured; `extended`: with trace, R1 and the l-inf ball."""
+
+    radii: Sequence[float]
+    examples: int = 10_000
+    restarts: int = 10
+    ascent_steps: int = 50
+    precision: str = "float64"
+    extended: bool = False
+
+
+def nothing() -> None:
+    """What a `tick` does where nobody wants to interrupt."""
+
+
+def silent(text: str) -> None:
+    """What a `report` does where nobody listens."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """An update rule with its updates multiplied by a constant."""
+
+    rule: UpdateRule
+    scale: float
+
+    def init(self, theta: Tensor) -> State:
+        return self.rule.init(theta)
+
+    def update(self, phi: Phi, theta: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
+        update, state = self.rule.update(phi, theta, grad, state)
+        return self.scale * update, state
+
+
+def _steps(rule: UpdateRule, phi: Phi, theta: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """What turns theta and a direction, [B, P], into the update, from the rule's initial state on."""
+    if isinstance(rule, Scaled):
+        unscaled = _steps(rule.rule, phi, theta)
+        return lambda theta, grad: rule.scale * unscaled(theta, grad)
+    if isinstance(rule, LearnedOptimizer):
+        return kernels.steps(rule, phi, rule.init(theta), theta)
+    return kernels.PlainSteps(rule, phi, rule.init(theta))
+
+
+@torch.no_grad()
+def frozen_unroll(
+    task: Task,
+    rule: UpdateRule,
+    phi: Phi,
+    seed_list: Sequence[int],
+    steps: int,
+    split: str = "train",
+    tick: Callable[[], None] = nothing,
+    gradients: Gradients = plain_gradients,
+) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """Train fresh optimizees, one for each seed. Yields the inner step, theta, [B, P], the loss, [B], on the batch that
+    led there, and the update, [B, P] (zeros at inner step 0). Memory does not grow with the steps.
+    """
+    theta = torch.stack([task.init_theta(seeds.derive(seed, "theta")) for seed in seed_list])
+    stream = task.stream([seeds.derive(seed, "batches") for seed in seed_list], split)
+    step = _steps(rule, phi, theta)
+    yield 0, theta, torch.zeros_like(theta[:, 0]), torch.zeros_like(theta)
+    for first in range(0, steps, DRAWN_AT_ONCE):
+        count = min(DRAWN_AT_ONCE, steps - first)
+        window = stream.draw(count)
+        for index in range(count):
+            tick()
+            grad, loss = gradients(phi, task.loss, theta, window[index])
+            update = step(theta, grad)
+            theta = theta + update
+            yield first + index + 1, theta, loss, update
+
+
+def evaluate(
+    task: Task,
+    rule: UpdateRule,
+    phi: Phi,
+    numbers: Sequence[int],
+    steps: int,
+    probe: ProbeSettings,
+    *,
+    marks: Sequence[int] = (),
+    purpose: str = "test",
+    tick: Callable[[], None] = nothing,
+    report: Callable[[str], None] = silent,
+    gradients: Gradients = plain_gradients,
+) -> dict[str, Any]:
+    """Train optimizees `numbers` for `steps` inner steps; measure where they are at `marks` and at the end.
+
+    Returns "task", "created" and "seeds" of a transfer file; a figure that is not finite is None. `purpose` tells apart
+    the optimizees that validate from those that test. `tick` is called at every inner step, and between the steps of
+    the probes, and may raise to interrupt; `report` is told in words what is going on.
+    """
+    points, measured_at = curve_points(steps), {*marks, steps}
+    batch = task.fixed_batch(probe.examples, dtype=task.dtype)
+    curve: list[Tensor] = []
+    measured: list[list[dict[str, Any]]] = []
+    loss_sum = torch.zeros(len(numbers), dtype=task.dtype, device=task.device)
+    update_sum = torch.zeros_like(loss_sum)
+    seed_list = [seeds.derive(number, purpose) for number in numbers]
+    unroll = frozen_unroll(task, rule, phi, seed_list, steps, tick=tick, gradients=gradients)
+    for inner_step, theta, loss, update in unroll:
+        loss_sum += loss
+        update_sum += update.norm(dim=-1)
+        if inner_step in points:
+            curve.append(vmap(task.loss, in_dims=(0, None))(theta, batch))
+        if inner_step in measured_at:
+            report(f"probes at inner step {inner_step}")
+            found = measure(task, theta, probe, tick)
+            measured.append([{"inner_step": inner_step, **mark} for mark in found])
+        if inner_step % DRAWN_AT_ONCE == 0:
+            report(f"inner step {inner_step}/{steps}")
+    history = torch.stack(curve, dim=1)  # [B, points]
+    means = {"mean_loss": (loss_sum / steps).tolist(), "mean_update_norm": (update_sum / steps).tolist()}
+    return {
+        "task": task.facts,
+        "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "seeds": [
+            {
+                "seed": number,
+                "diverged": not float(history[b, -1]) <= DIVERGED * float(history[b, 0]),
+                **{name: finite(values[b]) for name, values in means.items()},
+                "curve": {"inner_step": points, "train_loss": [finite(value) for value in history[b].tolist()]},
+                "marks": [marks_at[b] for marks_at in measured],
+            }
+            for b, number in enumerate(numbers)
+        ],
+    }
+
+
+def evaluate_baseline(
+    task: Task,
+    baseline: Baseline,
+    values: Mapping[str, float],
+    numbers: Sequence[int],
+    steps: int,
+    probe: ProbeSettings,
+    **how: Any,
+) -> dict[str, Any]:
+    """Transfer evaluation of a baseline with its settings (learning rate, rho, ...); the rest as in `evaluate`."""
+    phi = {name: torch.full((1, 1), value, device=task.device, dtype=task.dtype) for name, value in values.items()}
+    found = evaluate(task, baseline.rule, phi, numbers, steps, probe, gradients=baseline.gradients, **how)
+    facts = {"run": None, "optimizer": baseline.name, "label": baseline.name, "checkpoint": None, "scale": 1.0}
+    return {**facts, **values, "passes_per_step": baseline.passes_per_step, **found}
+
+
+def measure(
+    task: Task, theta: Tensor, probe: ProbeSettings, tick: Callable[[], None] = nothing
+) -> list[dict[str, Any]]:
+    """Losses, accuracies and the shape of the landscape at theta, [B, P]; one dict for each optimizee.
+
+    The landscape is that of the training loss on the first `probe.examples` training examples.
+    """
+    validation_loss, _ = task.evaluate(theta, "validation")
+    test_loss, test_accuracy = task.evaluate(theta, "test")
+    precision = torch.float32 if probe.precision == "float32" else torch.float64
+    batch = task.fixed_batch(probe.examples, dtype=precision)
+
+    def loss(point: Tensor) -> Tensor:
+        return task.loss(point, batch)
+
+    points = theta.detach().to(precision)
+    gradients, values = vmap(grad_and_value(loss), chunk_size=at_once(task))(points)
+    shapes = iter(_shapes(loss, points[gradients.isfinite().all(1)], probe, tick))
+    marks = []
+    for b, point in enumerate(points):
+        mark: dict[str, Any] = {
+            "train_loss": float(values[b]),
+            "validation_loss": float(validation_loss[b]),
+            "test_loss": float(test_loss[b]),
+            "test_accuracy": float(test_accuracy[b]),
+            "parameter_norm": float(point.norm()),
+            "grad_norm": float(gradients[b].norm()),
+            "top_eigenvalue": math.nan,
+            **{name: {} for name in BY_RADIUS},
+        }
+        if gradients[b].isfinite().all():  # a search from a point that is not finite would find nothing
+            mark |= _landscape(next(shapes), probe)
+        marks.append({name: finite(value) if isinstance(value, float) else value for name, value in mark.items()})
+    return marks
+
+
+def _shapes(
+    loss: Callable[[Tensor], Tensor], points: Tensor, probe: ProbeSettings, tick: Callable[[], None]
+) -> list[Profile]:
+    if not len(points):
+        return []
+    return profile_each(
+        loss,
+        points,
+        probe.radii,
+        restarts=probe.restarts,
+        ascent_steps=probe.ascent_steps,
+        linf=probe.extended,
+        trace_samples=TRACE_SAMPLES if probe.extended else 0,
+        tick=tick,
+    )
+
+
+TRACE_SAMPLES = 20
+
+
+def _landscape(shape: Profile, probe: ProbeSettings) -> dict[str, Any]:
+    figures: dict[str, Any] = {"top_eigenvalue": shape.top_eigenvalue}
+    if probe.extended:
+        figures["trace"] = shape.trace
+    for name in BY_RADIUS + (EXTENDED_BY_RADIUS if probe.extended else ()):
+        figures[name] = {radius_key(radius): finite(figure) for radius, figure in getattr(shape, name).items()}
+    return figures
+
+
+def at_once(task: Task, largest: int = 2**24) -> int:
+    """How many optimizees are trained or probed side by side: as many as keep memory in bounds."""
+    return max(1, min(64, largest // task.parameters))
+
+
+def radius_key(radius: float) -> str:
+    """A radius as the key of a figure: as it was typed, or as people type it: "0.01", "1"."""
+    return radius.text if isinstance(radius, Typed) else f"{radius:.12g}"
+
+
+def curve_points(steps: int) -> list[int]:
+    """Where a learning curve is recorded: 0, 1, 2, 5, 10, 20, 50, ... and the last inner step."""
+    points = {base * 10**power for power in range(len(str(steps))) for base in (1, 2, 5)}
+    return sorted(point for point in points | {0, steps} if point <= steps)
+
+
+def finite(value: float) -> float | None:
+    """The value, or None (null in JSON) where it is not finite."""
+    return value if math.isfinite(value) else None

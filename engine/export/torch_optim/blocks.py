@@ -1,0 +1,113 @@
+"""Blocks of coordinates: what a step takes at once, made of pieces of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from engine.export.torch_optim.gradients import Share
+from engine.export.torch_optim.layout import Tails, local
+from engine.optimizers.learned.base import LearnedOptimizer, State
+
+Size = Callable[[LearnedOptimizer, torch.device, torch.dtype], int]
+
+
+@dataclass
+class Piece:
+    """Some coordinates of a parameter, [n]."""
+
+    share: Share
+    flat: Tensor
+    grad: Tensor
+    state: State
+
+
+@dataclass
+class Block:
+    """Pieces of one device and precision, at one point of time of the learned optimizer."""
+
+    device: torch.device
+    dtype: torch.dtype
+    pieces: list[Piece] = field(default_factory=list)
+
+    @property
+    def state(self) -> list[State]:
+        return [piece.state for piece in self.pieces]
+
+    def theta(self) -> Tensor:
+        """[N]; the parameter's own memory where the block is one piece in full precision."""
+        return _joined([piece.flat.to(self.dtype) for piece in self.pieces])
+
+    def gradient(self) -> Tensor:
+        return _joined([piece.grad for piece in self.pieces])
+
+    def apply(self, theta: Tensor, update: Tensor) -> None:
+        """Move the parameters: `theta` is where they were, `update` is used up."""
+        sizes = [piece.flat.numel() for piece in self.pieces]
+        starts, parts = theta.split_with_sizes(sizes), update.split_with_sizes(sizes)
+        for piece, before, part in zip(self.pieces, starts, parts, strict=True):
+            factor, decay = piece.share.factor, piece.share.decay
+            if factor != 1:
+                part.mul_(factor)
+            if piece.flat.dtype == self.dtype:
+                if decay:
+                    piece.flat.mul_(1 - decay)
+                piece.flat.add_(part)
+            else:  # half precision is rounded once
+                piece.flat.copy_(part.add_(before, alpha=1 - decay))
+
+
+def of(
+    rule: LearnedOptimizer, shares: Sequence[Share], states: Mapping[Tensor, State], tails: Tails, size: Size | None
+) -> Iterator[Block]:
+    """All coordinates of all shares in blocks; `size` None: in one, for an optimizer that looks at all of them.
+
+    Raises RuntimeError where one is not enough for such an optimizer.
+    """
+    kinds: dict[tuple[torch.device, torch.dtype, tuple[float, ...]], list[Share]] = {}
+    for share in shares:
+        if share.grad.numel():
+            kinds.setdefault((share.row.flat.device, share.dtype, share.scalars), []).append(share)
+    if size is None and len(kinds) > 1:
+        raise RuntimeError(f"{rule.name} looks at all coordinates: they must be of one device, type and age")
+    for (device, dtype, _), alike in kinds.items():
+        most = None if size is None else size(rule, device, dtype)
+        yield from _cut(Block(device, dtype), alike, states, tails, most)
+
+
+def _cut(
+    block: Block, shares: Sequence[Share], states: Mapping[Tensor, State], tails: Tails, most: int | None
+) -> Iterator[Block]:
+    room = most
+    for share in shares:
+        state = states[share.parameter]
+        rows = {name: share.row.rows(local(state[name])) for name, tail in tails.items() if tail is not None}
+        first, size = 0, share.grad.numel()
+        while first < size:
+            after = size if room is None else min(size, first + room)
+            if after - first < size:
+                part = {name: row[..., first:after] for name, row in rows.items()}
+            else:
+                part = rows
+            block.pieces.append(Piece(share, share.row.flat[first:after], share.gradient(first, after), part))
+            room = None if room is None else room - (after - first)
+            first = after
+            if room == 0:
+                yield block
+                block, room = Block(block.device, block.dtype), most
+    if block.pieces:
+        yield block
+
+
+def as_mean(mean_square: float | Tensor, block: Block) -> Tensor:
+    """The mean square of all gradients, [1], for a block."""
+    if isinstance(mean_square, Tensor):
+        return mean_square.to(block.device, block.dtype)
+    return torch.tensor([mean_square], dtype=block.dtype, device=block.device)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))

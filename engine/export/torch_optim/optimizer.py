@@ -1,0 +1,259 @@
+"""The `torch.optim.Optimizer` itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from engine.export.torch_optim import blocks, groups, loaded
+from engine.export.torch_optim.gradients import Look, Share, local_gradient, look
+from engine.export.torch_optim.layout import Row, local, tails
+from engine.export.torch_optim.parameters import check_caller, check_gradient, check_parameter
+from engine.export.torch_optim.state import Loaded, adopted, brought_in_order, fresh
+from engine.kernels.in_place import block_size, step_in_place
+from engine.optimizers.learned.base import LearnedOptimizer as Rule
+from engine.optimizers.learned.base import Phi
+
+Nonfinite = Literal["skip", "raise"]
+
+
+class LearnedOptimizer(torch.optim.Optimizer):
+    """Trains parameters with a frozen learned optimizer.
+
+    theta <- theta - lr * weight_decay * theta + lr * scale * u(theta, gradient)
+
+    A group has a learning rate `lr` (1: the updates as they were meta-trained; schedulers of torch move it),
+    `weight_decay` (decoupled, as AdamW's; the update u is that of the parameters before they decay) and `scale`, a
+    constant factor of the updates. They are checked at every step.
+
+    Parameters without a gradient are left alone, and so is their state: passing them or not makes no difference. All
+    others are one vector, as in meta-training: `simple` divides by the root mean square of all their gradients, and
+    that only above a floor, so gradients below some 3e-3 give smaller updates. `dm` and `rnnprop` have biases: where a
+    gradient is zero, but not None, the parameter drifts.
+
+    A step with a gradient that is not finite changes nothing: it raises RuntimeError (`nonfinite="raise"`), or is left
+    out, counted in `skipped_steps`, and warned of once ("skip"). Gradients beyond 1e15 (1e140 in double precision) are
+    taken for that.
+
+    State is kept for each parameter and belongs to it: of the parameter's shape, and one more dimension where a
+    coordinate has several numbers. It is in float32 at least, also for half precision. `state_dict` copies nothing, as
+    in torch, and `load_state_dict` refuses what another learned optimizer or model has written. A step takes memory for
+    a block of coordinates, and for one number a parameter with `simple`.
+
+    DTensors (fully_shard, tensor parallelism) are taken shard by shard. Other tensor subclasses are refused, and so
+    are, for `simple`, shards that do not say so: FullyShardedDataParallel, ZeroRedundancyOptimizer. `step` is left out
+    by torch.compile.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]],
+        rule: Rule,
+        phi: Phi,
+        *,
+        lr: float = 1.0,
+        weight_decay: float = 0.0,
+        scale: float = 1.0,
+        nonfinite: Nonfinite = "skip",
+    ) -> None:
+        """`phi` are the meta-parameters to use.
+
+        Raises ValueError for numbers that are not finite, negative, or a scale of 0; for unknown keys of a group; for
+        another word for `nonfinite`. TypeError for a parameter that cannot be taken.
+        """
+        if nonfinite not in get_args(Nonfinite):
+            raise ValueError(f"nonfinite must be one of {', '.join(get_args(Nonfinite))}, found {nonfinite!r}")
+        check_caller(rule)
+        self.nonfinite: Nonfinite = nonfinite
+        self.skipped_steps = 0
+        self._rule = rule
+        self._phi_given = phi
+        self._phi = {name: tensor.detach() for name, tensor in phi.items()}
+        self._phis: dict[tuple[torch.device, torch.dtype], Phi] = {}
+        self._tails = tails(rule)
+        self._scope = rule.trusted_scope
+        self._record = _record(rule, self._phi)
+        values = {"lr": lr, "weight_decay": weight_decay, "scale": scale}
+        groups.checked(values, self._record)
+        super().__init__(params, {**values, groups.RECORD: self._record})
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("nonfinite", "skipped_steps", "_rule", "_phi", "_phi_given", "_tails", "_scope", "_record")
+        return {**super().__getstate__(), **{name: self.__dict__[name] for name in own}, "_phis": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for parameter, held in self.state.items():
+            if isinstance(held, Loaded):
+                self.state[parameter] = adopted(held, self._tails, parameter)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As in torch, at any time: new coordinates start with fresh state."""
+        if isinstance(param_group, dict) and "params" in param_group:
+            for name, value in (("rule", self._rule), ("phi", self._phi_given)):
+                if param_group.get(name) is value:  # ZeroRedundancyOptimizer notes the arguments in every group
+                    del param_group[name]
+            groups.checked(param_group, self._record)
+            groups.factors({**self.defaults, **param_group})
+            given = param_group["params"]
+            if not isinstance(given, (Tensor, set)):
+                param_group["params"] = given = list(given)
+            for place, entry in enumerate([given] if isinstance(given, Tensor) else given):
+                tensor = entry[1] if isinstance(entry, tuple) else entry
+                if isinstance(tensor, Tensor):
+                    check_parameter(tensor, f"parameter {self._count() + place}", self._rule)
+        super().add_param_group(param_group)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step from the gradients in place; returns what `closure`, if any, returns.
+
+        Raises ValueError for a group's values, TypeError and RuntimeError for parameters, gradients and state that
+        cannot be taken, all before anything is changed.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        if problem := self._take_step():
+            advice = "such steps are counted in skipped_steps; nonfinite='raise' raises an error"
+            warnings.warn(f"{problem}: the step is left out ({advice})", RuntimeWarning, stacklevel=3)
+        return loss
+
+    @torch._disable_dynamo
+    @torch.no_grad()
+    def _take_step(self) -> str:
+        """Returns what to warn of."""
+        self._check_whole()
+        shares = self._shares()
+        wanted = self._scope == "mean_square"
+        seen = look(shares, (p for _, p, _ in self._labelled()), mean_square=wanted)
+        if seen.broken:
+            return self._pass_over(seen.broken)
+        rest = seen.zero and not any(share.factor or self.state.get(share.parameter) for share in shares)
+        self._bring_state(shares)
+        if not rest:  # so torch.distributed.checkpoint asks for state before the first step: it is made, nothing moves
+            self._move(shares, seen)
+            for share in shares:
+                if share.row.home is not None:
+                    share.row.home.copy_(share.row.flat.view(share.row.shape))
+        return ""
+
+    def _shares(self) -> list[Share]:
+        """The parameters that have gradients, each once."""
+        values = [groups.factors(group) for group in self.param_groups]
+        shares: dict[Tensor, Share] = {}
+        for label, parameter, place in self._labelled():
+            if parameter.grad is None or parameter in shares:
+                continue
+            check_parameter(parameter, label, self._rule)
+            check_gradient(parameter, label)
+            if parameter.is_meta:
+                raise RuntimeError(f"{label} is on the meta device: it has no numbers")
+            row = Row.of(parameter)
+            shares[parameter] = Share(parameter, label, row, local_gradient(parameter, row), *values[place])
+        return list(shares.values())
+
+    def _pass_over(self, label: str) -> str:
+        """Leave out a step. Returns what to warn of: the first time only."""
+        problem = f"the gradient of {label} is not finite"
+        if self.nonfinite == "raise":
+            raise RuntimeError(f"{problem}; nothing was changed")
+        self.skipped_steps += 1
+        return problem if self.skipped_steps == 1 else ""
+
+    def _bring_state(self, shares: list[Share]) -> None:
+        """State for all, checked for all before it is changed for one."""
+        ordered = {
+            share.parameter: brought_in_order(held, self._tails, share.parameter, share.row, share.label)
+            for share in shares
+            if (held := self.state.get(share.parameter))
+        }
+        for share in shares:
+            state = ordered.get(share.parameter)
+            state = fresh(self._rule, self._tails, share.parameter, share.row) if state is None else state
+            self.state[share.parameter] = state
+            share.scalars = tuple(state[name].item() for name, tail in self._tails.items() if tail is None)
+
+    def _move(self, shares: list[Share], seen: Look) -> None:
+        """One step of all, block by block."""
+        moved: dict[Tensor, dict[str, Tensor]] = {}
+        size = None if self._scope == "all" else block_size
+        for block in blocks.of(self._rule, shares, self.state, self._tails, size):
+            phi = self._phi_on(block.device, block.dtype)
+            square = None if seen.mean_square is None else blocks.as_mean(seen.mean_square, block)
+            theta, grad = block.theta(), block.gradient()
+            held = self.state[block.pieces[0].share.parameter]
+            scalars = {name: held[name] for name, tail in self._tails.items() if tail is None}
+            update, scalars = step_in_place(self._rule, phi, theta, grad, block.state, scalars, square)
+            block.apply(theta, update)
+            moved |= {piece.share.parameter: scalars for piece in block.pieces}
+        for parameter, scalars in moved.items():
+            for name, value in scalars.items():
+                self.state[parameter][name].copy_(value)
+
+    def _phi_on(self, device: torch.device, dtype: torch.dtype) -> Phi:
+        if (device, dtype) not in self._phis:
+            self._phis[device, dtype] = {name: tensor.to(device, dtype) for name, tensor in self._phi.items()}
+        return self._phis[device, dtype]
+
+    def state_dict(self) -> dict[str, Any]:
+        """As in torch: the state is the optimizer's own, no copy. Raises RuntimeError where a group was taken away."""
+        self._check_whole()
+        return super().state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As in torch, hooks included; the state is copied.
+
+        Raises ValueError, before anything is changed, for what another optimizer or another model has written.
+        """
+
+        def take(optimizer: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
+            return loaded.checked(given, self.param_groups, self.defaults, self._tails)
+
+        loaded.check_form(state_dict)
+        last = self.register_load_state_dict_pre_hook(take)  # after every other: what they give is what counts
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            last.remove()
+
+    def _check_whole(self) -> None:
+        """Raise RuntimeError where parameters that have state are in no group any more."""
+        present = {id(parameter) for _, parameter, _ in self._labelled()}
+        if any(isinstance(key, Tensor) and id(key) not in present for key, held in self.state.items() if held):
+            advice = "set lr=0 to rest, or make a new optimizer"
+            raise RuntimeError(f"a parameter group that was in training has been taken away or replaced: {advice}")
+        if not self.param_groups:
+            raise RuntimeError("the optimizer has no parameter groups any more")
+
+    def _count(self) -> int:
+        return sum(len(group["params"]) for group in self.param_groups)
+
+    def _labelled(self) -> list[tuple[str, Tensor, int]]:
+        """Every parameter with what to call it and the place of its group."""
+        found: list[tuple[str, Tensor, int]] = []
+        for place, group in enumerate(self.param_groups):
+            names = group.get("param_names") or []
+            for index, parameter in enumerate(group["params"]):
+                name = f" ({names[index]})" if index < len(names) else ""
+                found.append((f"parameter {len(found)}{name}", parameter, place))
+        return found
+
+
+def _record(rule: Rule, phi: Phi) -> str:
+    """What the learned optimizer is known by in a state: its kind, a digest of its settings and meta-parameters."""
+    chosen = {item.name: getattr(rule, item.name) for item in dataclasses.fields(rule)}
+    usual = {item.name: item.default for item in dataclasses.fields(rule)}  # left out: there may be new ones one day
+    digest = hashlib.sha256(
+        repr(sorted((name, value) for name, value in chosen.items() if value != usual[name])).encode()
+    )
+    for name in sorted(phi):
+        values = local(phi[name]).to("cpu", torch.float64).contiguous()
+        digest.update(f"{name}{list(values.shape)}".encode() + values.numpy().tobytes())
+    return f"{getattr(rule, 'name', type(rule).__name__)} {digest.hexdigest()[:16]}"

@@ -1,0 +1,82 @@
+"""Which parameters and gradients a learned optimizer can take, said before anything is touched."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import Parameter, is_lazy
+
+from engine.export.torch_optim.layout import is_distributed
+from engine.optimizers.learned.base import LearnedOptimizer
+
+_ZERO = "torch.distributed.optim.zero_redundancy_optimizer"
+
+
+def check_parameter(parameter: Tensor, label: str, rule: LearnedOptimizer) -> None:
+    """Raise TypeError, one line, for a tensor whose numbers cannot be reached, ValueError for a shard of FSDP1.
+
+    A parameter that gets no gradient, be it lazy or frozen, may be of any kind: quantized weights, integers.
+    """
+    frozen = isinstance(parameter, Parameter) and not parameter.requires_grad
+    if is_lazy(parameter) or (frozen and parameter.grad is None):
+        return
+    _check_kind(parameter, label)
+    if any(size > 1 and not stride for size, stride in zip(parameter.shape, parameter.stride(), strict=True)):
+        raise TypeError(f"{label} is an expanded tensor: clone() gives it numbers of its own")
+    if is_distributed(parameter) and any(placement.is_partial() for placement in parameter.placements):  # type: ignore[attr-defined]
+        raise TypeError(f"{label} is a DTensor of partial sums; a learned optimizer takes sharded or replicated ones")
+    sharded = getattr(parameter, "_is_flat_param", False) or getattr(parameter, "_fsdp_flattened", False)
+    if sharded and rule.trusted_scope != "coordinate":
+        raise ValueError(f"{label} is a shard of FullyShardedDataParallel, {_whole(rule)}; take fully_shard (FSDP2)")
+
+
+def check_gradient(parameter: Tensor, label: str) -> None:
+    """Raise TypeError, one line, for a gradient that cannot be taken as numbers in the parameter's place."""
+    grad = parameter.grad
+    assert grad is not None
+    what = f"the gradient of {label}"
+    if grad.layout != torch.strided:
+        layout = str(grad.layout).removeprefix("torch.")
+        raise TypeError(f"{what} is {layout}; a learned optimizer takes dense gradients")
+    _check_kind(grad, what)
+    if grad.shape != parameter.shape:
+        raise TypeError(f"{what} has the shape {list(grad.shape)}, the parameter {list(parameter.shape)}")
+    if is_distributed(grad) != is_distributed(parameter):
+        raise TypeError(f"{what} is a {type(grad).__name__}, the parameter a {type(parameter).__name__}")
+
+
+def check_caller(rule: LearnedOptimizer) -> None:
+    """Raise ValueError where ZeroRedundancyOptimizer gives a share of the parameters to a rule that needs them all."""
+    if rule.trusted_scope == "coordinate" or _ZERO not in sys.modules:
+        return
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == _ZERO:
+            problem = f"ZeroRedundancyOptimizer hands out the parameters, {_whole(rule)}"
+            raise ValueError(f"{problem}; take fully_shard (FSDP2)")
+        frame = frame.f_back  # type: ignore[assignment]
+
+
+def _whole(rule: LearnedOptimizer) -> str:
+    return f"but {rule.name} looks at the gradients of all parameters together"
+
+
+def _check_kind(tensor: Tensor, what: str) -> None:
+    """Raise TypeError unless it is plain memory, or a DTensor of plain memory."""
+    if is_distributed(tensor):
+        tensor = tensor.detach().to_local()  # type: ignore[attr-defined]
+    kind = type(tensor)
+    dispatches = getattr(kind, "__torch_dispatch__", None) is not getattr(Tensor, "__torch_dispatch__", None)
+    if dispatches or tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
+        found = kind.__name__ if dispatches else str(tensor.layout).removeprefix("torch.")
+        found = "nested" if tensor.is_nested else "quantized" if tensor.is_quantized else found
+        raise TypeError(f"{what} is a {found} tensor; a learned optimizer takes dense tensors and DTensors of such")
+    if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.itemsize < 2:
+        found = str(tensor.dtype).removeprefix("torch.")
+        raise TypeError(f"{what} is of {found}; a learned optimizer takes real and complex numbers of 16 bits and more")
+    if tensor.is_conj() or tensor.is_neg():
+        raise TypeError(
+            f"{what} is a conjugate or negated view; resolve_conj or resolve_neg gives it numbers of its own"
+        )

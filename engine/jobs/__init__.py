@@ -1,0 +1,1 @@
+"""Jobs: what runs in a process of its own, how it is started and obeys signals."""

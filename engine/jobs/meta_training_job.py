@@ -1,0 +1,193 @@
+"""The loop of meta-training: signals, units of work, records, checkpoints, and at last the result."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engine.base.control import Control, Stopped
+from engine.base.errors import RunError
+from engine.distributed.rendezvous import join
+from engine.jobs.job_runner import HeldRun
+from engine.runs.store import Run, RunReader, RunStore
+from engine.runs.writer import slug
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Trainer(Protocol):
+    """What the worker drives: engine.meta_training.trainer.MetaTrainer."""
+
+    improved: bool
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def remark(self) -> str: ...
+    def advance(self, tick: Callable[[], None]) -> list[dict[str, Any]]: ...
+    def state_dict(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]: ...
+    def load_state_dict(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None: ...
+    def frozen_state(self, which: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]: ...
+    def result(self, on_progress: Callable[[str], None]) -> list[dict[str, Any]]: ...
+
+
+TrainerFactory = Callable[..., Any]
+
+
+class Loop(HeldRun):
+    """A run that is being meta-trained, perhaps by several processes: then each goes through this loop."""
+
+    def __init__(
+        self,
+        run: Run,
+        control: Control,
+        device: str | None,
+        data_dir: str | os.PathLike[str] | None,
+        trainer_factory: TrainerFactory | None,
+    ) -> None:
+        super().__init__(run, control, device, data_dir)
+        self.trainer_factory = trainer_factory
+
+    def do(self) -> str:
+        """Meta-train from the last checkpoint, if there is one, to the end. Returns finished or stopped."""
+        self._log_start()
+        trainer = self._trainer()
+        self._start(trainer)
+        self.run.set_status(message="")
+        self.began, self.first_step = time.monotonic(), trainer.step
+        try:
+            self._train(trainer)
+            self._measure(trainer)
+            self.remark, state = trainer.remark, "finished"
+        except Stopped:  # what was under way has changed nothing yet, and is done again after a resume
+            self._save(trainer)
+            state = "stopped"
+        self.team.leave()
+        return state
+
+    def _train(self, trainer: Trainer) -> None:
+        """The loop: look at the signals, checkpoint now and then, do a unit of work, write its records."""
+        saved = time.monotonic()
+        while not trainer.finished:
+            self._wait_while_paused()
+            stop, due = self.team.any(self.control.stop, time.monotonic() - saved >= self.checkpoint_every)
+            if due:
+                self._save(trainer)
+                saved = time.monotonic()
+            if stop:
+                raise Stopped
+            self.run.append(trainer.advance(self._tick))
+            self.run.progress(trainer.step, trainer.total, self._eta(trainer))
+            if trainer.improved:
+                self._save_frozen(trainer, "best")
+                self.run.log(f"step {trainer.step}: checkpoint best written")
+        self._save(trainer)
+
+    def _trainer(self) -> Trainer:
+        """Build the trainer. Here torch is imported, and first of all: the preset's check is cheaper after it."""
+        import torch
+
+        from engine.runs import checkpoint
+
+        preset = RunReader(self.run.path).preset()
+        if preset["threads"]:
+            torch.set_num_threads(preset["threads"])
+        self.team = join(self.run)
+        device = self._pick_device()
+        self.checkpoint_every = preset["meta"]["checkpoint_every"]
+        init_phi = None
+        if not self.team.rank and not checkpoint.exists(self.run.checkpoints, "last"):
+            init_phi = _initial_phi(RunStore(self.run.path.parent).parent_of(preset))
+        if self.trainer_factory is None:
+            from engine.meta_training.trainer import MetaTrainer
+
+            self.trainer_factory = partial(MetaTrainer, team=self.team)
+        trainer: Trainer = self.trainer_factory(preset, device=device, data_dir=self.data_dir, init_phi=init_phi)
+        return trainer
+
+    def _start(self, trainer: Trainer) -> None:
+        """Go back to the last checkpoint, with the metrics as they were then; or write the first one."""
+        from engine.runs import checkpoint
+
+        if self.team.rank:
+            trainer.load_state_dict(*self.team.from_first(({}, {})))
+        elif checkpoint.exists(self.run.checkpoints, "last"):
+            tensors, values = checkpoint.load(self.run.checkpoints, "last")
+            try:
+                trainer.load_state_dict(tensors, values["trainer"])
+                size = int(values["metrics_size"])
+            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                where = checkpoint.path_of(self.run.checkpoints, "last")
+                raise RunError(f"{where}: does not fit this version or preset ({_line(error)})") from error
+            self.run.truncate_metrics(size)
+            self.run.log(f"resumed at step {trainer.step}")
+            self.team.from_first((tensors, values["trainer"]))
+        elif self.run.sync_metrics():  # the first checkpoint is written before the first record
+            where = checkpoint.path_of(self.run.checkpoints, "last")
+            again = f"start again with: lreg run {self.run.path / 'preset.toml'}"
+            raise RunError(
+                f"{where}: no such checkpoint, though the run has metrics; they are left as they are; {again}"
+            )
+        else:
+            self._save_frozen(trainer, "initial")
+            self._save(trainer)
+            self.team.from_first(trainer.state_dict())
+        self.run.progress(trainer.step, trainer.total, None)
+
+    def _save(self, trainer: Trainer) -> None:
+        """Write the checkpoint `last`, which notes how long metrics.jsonl was."""
+        from engine.runs import checkpoint
+
+        size = self.run.sync_metrics()
+        tensors, values = trainer.state_dict()
+        if self.team.rank:
+            return
+        checkpoint.save(self.run.checkpoints, "last", tensors, {"trainer": values, "metrics_size": size})
+
+    def _save_frozen(self, trainer: Trainer, which: str) -> None:
+        from engine.runs import checkpoint
+
+        if not self.team.rank:
+            checkpoint.save(self.run.checkpoints, which, *trainer.frozen_state(which))
+
+    def _measure(self, trainer: Trainer) -> None:
+        """The final comparison. A stop leaves it to the next resume."""
+        evaluations = trainer.result(self._on_progress)
+        names: list[str] = []
+        for evaluation in evaluations:
+            owner = None if evaluation.get("run", "") is None else self.run.id  # baselines belong to no run
+            name = slug(f"result-{evaluation.get('label') or evaluation.get('optimizer')}")
+            names.append(name)
+            repeats = names.count(name)  # tasks that differ only in their settings, or late in a long name
+            self.run.write_transfer(f"{name[:40]}-{repeats}" if repeats > 1 else name, {**evaluation, "run": owner})
+
+    def _on_progress(self, text: str) -> None:
+        if text != self.run.status.message:
+            self.run.set_status(message=text, eta_s=None)
+        self._tick()
+
+    def _eta(self, trainer: Trainer) -> float | None:
+        done = trainer.step - self.first_step
+        if done <= 0:
+            return None
+        return max(0.0, (time.monotonic() - self.began) / done * (trainer.total - trainer.step))
+
+
+def _initial_phi(parent: RunReader | None) -> Any:
+    if parent is None:
+        return None
+    from engine.runs import checkpoint
+
+    return checkpoint.load_frozen(parent.path)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

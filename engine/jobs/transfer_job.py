@@ -1,0 +1,277 @@
+"""Transfer job: a transfer evaluation as a process of its own, which can be watched, stopped and resumed like a run.
+
+Its folder, in `.transfers` of the run store, is a run's with plan.json in place of a preset. What it measures goes into
+the folders of the runs that it evaluates; what there is of an evaluation that is not complete stays in `partial`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from engine.base.control import Control, Stopped
+from engine.base.errors import RunError, printable
+from engine.base.files import make_folder, read_json, refuse_links, strict, write_atomic
+from engine.evaluation import scale
+from engine.evaluation.transfer_plan import Plan, Planned
+from engine.jobs.job import Job
+from engine.jobs.job_runner import HeldRun
+from engine.runs.reader import LARGEST_TRANSFER, RunReader
+from engine.runs.store import JOBS, is_run
+from engine.runs.writer import Run, is_complete
+
+if TYPE_CHECKING:
+    from engine.evaluation.optimizer_source import Source
+    from engine.tasks.task import Task
+
+BASELINES_FOLDER = (
+    ".baselines"  # of a run store: what hand-designed optimizers reached, for every run to be compared with
+)
+
+Listener = Callable[[dict[str, Any]], None]
+"""Is told of every evaluation when it is complete."""
+
+
+class TransferJob(Job):
+    """The folder of a transfer job, for its one writer."""
+
+    kind: ClassVar[str] = "transfer"
+    home: ClassVar[str] = JOBS
+    document: ClassVar[str] = "plan.json"
+    kept: ClassVar[str] = "what was measured"
+
+    @classmethod
+    def start(
+        cls,
+        store_dir: Path,
+        plan: Plan,
+        *,
+        argv: Sequence[str] = (),
+        device: str = "auto",
+        data_dir: str | os.PathLike[str] | None = None,
+        job_id: str = "",
+    ) -> TransferJob:
+        """Make the folder of a new job. Raises RunError where it cannot be made.
+
+        With a `job_id`, the job of that id if it is there; one that was never completed is made anew.
+        """
+        return cls._make(
+            store_dir, "transfer", plan.dumps(), job_id=job_id, argv=argv, data_dir=data_dir, device=device
+        )
+
+
+class TransferLoop(HeldRun):
+    """A transfer job that is being done: what is left of its plan."""
+
+    def __init__(
+        self,
+        job: Run,
+        control: Control,
+        device: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        on_finished: Listener = lambda evaluation: None,
+    ) -> None:
+        super().__init__(job, control, device, data_dir)
+        self.on_finished = on_finished
+        home = job.path.parent  # a job that lies elsewhere belongs to no run store
+        self.store = home.parent if home.name == JOBS else None
+
+    def do(self) -> str:
+        """Do what is left of the plan. Returns finished or stopped."""
+        self._log_start()
+        self.plan = self._at_home(Plan.from_json(RunReader(self.run.path).plan()))
+        _check_runs(self.plan)
+        _check_inside(self._folders())
+        where = self._pick_device()
+        self.run.set_status(message="")
+        planned = list(self.plan.evaluations())
+        self.measured, self.began = 0, time.monotonic()
+        self.finished: list[scale.Finished] = []
+        try:
+            for index, item in enumerate(planned):
+                self.run.progress(index, len(planned), self._eta(index, len(planned)))
+                self._tick()
+                self._finish(index + 1, item, self._evaluate(item, where))
+            self.run.progress(len(planned), len(planned), None)
+            self._keep_best_scales()
+        except Stopped:
+            return "stopped"
+        return "finished"
+
+    def _at_home(self, plan: Plan) -> Plan:
+        """The plan, with its runs in the run store that the job lies in, which may be a copy, where they are there."""
+        if self.store is None:
+            return plan
+        there = [self.store / Path(run).name for run in plan.runs]
+        moved = (str(path) if is_complete(path) else run for run, path in zip(plan.runs, there, strict=True))
+        return replace(plan, runs=tuple(moved))
+
+    def _evaluate(self, item: Planned, where: Any) -> dict[str, Any]:
+        """The evaluation of one item: what is there already, and what was still to be measured."""
+        from engine.evaluation.optimizer_source import source_of
+        from engine.tasks.task import Task
+
+        _check_there(item)
+        task = Task(item.task, data_dir=self.data_dir, device=where)
+        source = source_of(item)
+        name = item.file_name(item.identity(source.digest))
+        paths = self._destinations(item, name)
+        unfinished = self.run.path / "partial" / f"{name}.json"
+        found = self._known([*paths, unfinished])
+        numbers = range(self.plan.settings.seeds)
+        there = {seed["seed"]: seed for seed in found.get("seeds", [])}
+        missing = [number for number in numbers if number not in there]
+        if missing:
+            _check_writable(paths)  # now, not when hours have been spent
+        if missing and (prepared := source.prepare(task, found, tick=self._tick, report=self._reporter(item))):
+            found = {**found, **prepared, "seeds": list(there.values())}
+            self._keep(unfinished, found)
+        while missing:
+            found = self._measure(item, task, source, missing[: source.at_once(task)], found)
+            there |= {seed["seed"]: seed for seed in found["seeds"]}
+            found["seeds"] = [there[number] for number in sorted(there)]
+            missing = [number for number in numbers if number not in there]
+            if missing:
+                self._keep(unfinished, found)
+        for path in paths:
+            if not path.is_file() or len(_seeds(path)) < len(there):
+                make_folder(path.parent)  # a run that was deleted meanwhile is not made anew
+                write_atomic(path, json.dumps(strict(found), indent=1) + "\n")
+        unfinished.unlink(missing_ok=True)
+        return {**found, "seeds": [there[number] for number in numbers]}
+
+    def _measure(
+        self, item: Planned, task: Task, source: Source, numbers: Sequence[int], before: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Evaluate some optimizees; the facts of the evaluation are the same for all."""
+        self.measured += 1
+        report = self._reporter(item)
+        self.run.log(f"{_words(item)}: optimizees {numbers[0]} to {numbers[-1]}")
+        report("starting")
+        found = source.evaluate(task, numbers, before, tick=self._tick, report=report)
+        run = Path(item.run).name if item.run else None
+        protocol = {
+            key: list(value) if isinstance(value, tuple) else value for key, value in vars(item.protocol).items()
+        }
+        return {"run": run, **found, "protocol": protocol}
+
+    def _reporter(self, item: Planned) -> Callable[[str], None]:
+        return lambda text: self.run.note(f"{_words(item)}, {text}")
+
+    def _keep(self, unfinished: Path, found: Mapping[str, Any]) -> None:
+        make_folder(unfinished.parent)
+        write_atomic(unfinished, json.dumps(strict(found)))
+
+    def _destinations(self, item: Planned, name: str) -> list[Path]:
+        """Where an evaluation is kept: in its run's folder; that of a baseline in the store, and with every run."""
+        if item.run:
+            return [Path(item.run) / "transfer" / f"{name}.json"]
+        return [folder / f"{name}.json" for folder in self._folders()]
+
+    def _folders(self) -> list[Path]:
+        """Where results are kept: the store's folder for baselines, if the job lies in a store, and each run's."""
+        shared = [self.store / BASELINES_FOLDER] if self.store else []
+        return [*shared, *(Path(run) / "transfer" for run in self.plan.runs)]
+
+    def _known(self, paths: Sequence[Path]) -> dict[str, Any]:
+        """The evaluation as it was saved, from the first file that is whole."""
+        best: dict[str, Any] = {}
+        for path in paths:
+            found = read_json(path, LARGEST_TRANSFER, path.parent.parent)
+            if path.is_file() and not _is_whole(found):
+                self.run.log(f"{path}: damaged; measured again")
+                print(f"{printable(str(path))}: damaged; measured again", file=sys.stderr)
+                path.unlink()
+            elif not best or len(found.get("seeds", [])) > len(best["seeds"]):
+                best = found  # of a baseline in `partial` perhaps its settings alone
+        return best
+
+    def _finish(self, done: int, item: Planned, evaluation: dict[str, Any]) -> None:
+        from engine.runs.results import rows
+
+        last = rows([evaluation], item.protocol.middle_radius)[-1]
+        figures = {name: last[name]["mean"] for name in ("train_loss", "test_loss", "test_accuracy", "sharpness")}
+        self.run.append([{"step": done, **figures, "diverged": last["diverged"]}])
+        self.run.log(f"{item.task_name}: {Path(item.run).name} {item.label}: done")
+        self.finished.append((item, evaluation))
+        self.on_finished(evaluation)
+
+    def _keep_best_scales(self) -> None:
+        """Note with each run which scale did best on validation, on the tasks that it was meta-trained on."""
+        for run in self.plan.runs:
+            kept = scale.keep_best(RunReader(run), self.finished)
+            if kept is not None:
+                self.run.log(f"{Path(run).name}: best scale {kept:g}")
+
+    def _eta(self, done: int, total: int) -> float | None:
+        """From the evaluations that were measured, not found; the first has to end before anything is known."""
+        if not self.measured:
+            return None
+        return (time.monotonic() - self.began) / self.measured * (total - done)
+
+
+def _words(item: Planned) -> str:
+    """What is being evaluated on what, for people."""
+    return f"{item.task_name}: {Path(item.run).name + ' ' if item.run else ''}{item.label}"
+
+
+def _check_there(item: Planned) -> None:
+    if item.run and not Path(item.run).is_dir():
+        raise RunError(f"{item.run}: no such run any more")
+
+
+def _check_runs(plan: Plan) -> None:
+    """Raise RunError where a folder that results would be kept in is no run's: the plan may be a stranger's."""
+    for run in plan.runs:
+        if Path(run).is_dir() and not is_run(Path(run)):
+            raise RunError(f"{run}: a folder, but no run, and results are kept in runs only")
+
+
+def _check_inside(folders: Sequence[Path]) -> None:
+    """Raise RunError where results would be kept through a link."""
+    for folder in folders:
+        try:
+            refuse_links(folder, folder.parent)
+        except OSError as error:
+            raise RunError(f"{error.filename}: {error.strerror}") from None
+
+
+def check_writable(plan: Plan) -> None:
+    """Raise RunError where what a plan measures could not be kept in its runs' folders."""
+    _check_writable([Path(run) / "transfer" / "x" for run in plan.runs])
+
+
+def _check_writable(paths: Sequence[Path]) -> None:
+    """Raise RunError where results could not be kept."""
+    for path in paths:
+        folder = path.parent if path.parent.is_dir() else path.parent.parent
+        if not os.access(folder, os.W_OK):
+            raise RunError(f"{folder}: cannot be written, and results are kept there")
+
+
+def _is_whole(found: Mapping[str, Any]) -> bool:
+    """Whether a transfer file can be gone on from: it says what it is, and its seeds are numbered and measured."""
+    seeds, task = found.get("seeds"), found.get("task")
+    if seeds == []:  # of a baseline whose settings alone are known
+        return True
+    if not isinstance(task, dict) or not {"dataset", "optimizee"} <= task.keys():
+        return False
+    return isinstance(seeds, list) and all(
+        isinstance(seed, dict)
+        and isinstance(seed.get("seed"), int)
+        and isinstance(seed.get("diverged"), bool)
+        and isinstance(seed.get("marks"), list)
+        and seed["marks"]
+        and all(isinstance(mark, dict) and isinstance(mark.get("inner_step"), int) for mark in seed["marks"])
+        for seed in seeds
+    )
+
+
+def _seeds(path: Path) -> list[Any]:
+    return read_json(path, LARGEST_TRANSFER, path.parent.parent).get("seeds", [])

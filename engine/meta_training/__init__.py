@@ -1,0 +1,1 @@
+"""Meta-training: unroll, meta-gradient, meta-step, curriculum, validation."""

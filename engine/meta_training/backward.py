@@ -1,0 +1,159 @@
+"""Course: how the learned optimizer takes the inner steps of a truncation, and how slopes come back to phi.
+
+Two of them. `GraphCourse` keeps autograd's graph of the whole truncation: the reference, and the only one for the
+second order and for update penalties that want a graph. `TapeCourse` keeps a tape (`engine.kernels`): no graph at all.
+
+Shape letters: B optimizees, P parameters, T inner steps, F input features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from engine.kernels.tape import Side, Tape
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
+from engine.penalties.base import AscentPenalty, InnerStep, Randomness, UpdatePenalty
+
+
+class Contrast(NamedTuple):
+    """An update penalty at one inner step: slopes of its value by the update and by the update at another input."""
+
+    inner_step: int  # counted from the truncation's first
+    slope: Tensor  # [B, P]
+    features: Tensor  # [B, P, F], the other input
+    other_slope: Tensor  # [B, P]
+
+
+Source = Tensor | Contrast
+"""What is pulled back of an update penalty: its value, [B], with its graph; or its slopes."""
+
+
+class Entry(NamedTuple):
+    """What an update penalty came to at one inner step, and what of it counts."""
+
+    source: Source
+    cotangent: Tensor  # [B]
+
+
+class Course(Protocol):
+    """One truncation, from its first inner step to its last."""
+
+    def step(self, features: Tensor, observed: State) -> tuple[Tensor, State]:
+        """The update, [B, P], and the state to observe with next time."""
+        ...
+
+    def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Source]:
+        """The penalty's values, [B], at the last step, and what is pulled back of them."""
+        ...
+
+    def pull_back(self, thetas: list[Tensor], cotangents: list[Tensor], moves: list[Tensor]) -> Phi:
+        """The gradient by phi of sum_t <cotangents_t, thetas_t>; moves_t, [B, P], is d theta_t / d update_t."""
+        ...
+
+    def pull_back_entries(self, entries: Sequence[Entry]) -> Phi:
+        """The gradient by phi of an update penalty's entries."""
+        ...
+
+    def state(self, state: State) -> State:
+        """The optimizer state to carry on with, constants."""
+        ...
+
+    def close(self) -> None:
+        """The truncation is done with."""
+        ...
+
+
+class GraphCourse:
+    """Plain autograd."""
+
+    def __init__(self, optimizer: LearnedOptimizer, phi: Phi) -> None:
+        self.optimizer = optimizer
+        self.phi = phi
+
+    def step(self, features: Tensor, observed: State) -> tuple[Tensor, State]:
+        return self.optimizer.step(self.phi, features, observed)
+
+    def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Tensor]:
+        value = penalty.value(self.optimizer, self.phi, step, randomness)
+        return value.detach(), value
+
+    def pull_back(self, thetas: list[Tensor], cotangents: list[Tensor], moves: list[Tensor]) -> Phi:
+        return pull_back(self.phi, thetas, cotangents)
+
+    def pull_back_entries(self, entries: Sequence[Entry]) -> Phi:
+        values = [torch.where(entry.cotangent != 0, self._value(entry), 0.0) for entry in entries]
+        return pull_back(self.phi, values, [entry.cotangent for entry in entries])
+
+    def _value(self, entry: Entry) -> Tensor:
+        assert isinstance(entry.source, Tensor)
+        return entry.source
+
+    def state(self, state: State) -> State:
+        return {name: tensor.detach() for name, tensor in state.items()}
+
+    def close(self) -> None:
+        """Nothing to do: the graph goes with its tensors."""
+
+
+class TapeCourse:
+    """A tape. Needs the first order, and update penalties that are `AscentPenalty`."""
+
+    def __init__(self, optimizer: LearnedOptimizer, tape: Tape) -> None:
+        self.optimizer = optimizer
+        self.tape = tape
+        self._taken = 0
+
+    def step(self, features: Tensor, observed: State) -> tuple[Tensor, State]:
+        self._taken += 1
+        return self.tape.step(features, observed), observed
+
+    def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Contrast]:
+        assert isinstance(penalty, AscentPenalty)
+        start = penalty.start_of_ascent(self.optimizer, step.features, randomness)
+        features, other = self.tape.ascend(start, penalty.ascent(self.optimizer))
+        update, other = step.update.clone().requires_grad_(), other.requires_grad_()
+        with torch.enable_grad():
+            value = penalty.change(update, other)
+        slope, other_slope = torch.autograd.grad(value.sum(), (update, other))
+        return value.detach(), Contrast(self._taken - 1, slope, features, other_slope)
+
+    def pull_back(self, thetas: list[Tensor], cotangents: list[Tensor], moves: list[Tensor]) -> Phi:
+        """theta_t = theta_0 + the moved updates before it, so an update's slope is the sum of all later cotangents."""
+        slopes, later = [], torch.zeros_like(cotangents[0])
+        for cotangent, move in zip(reversed(cotangents), reversed(moves), strict=True):
+            later = later + cotangent
+            slopes.append(later * move)
+        return self.tape.pull_back(slopes[::-1])
+
+    def pull_back_entries(self, entries: Sequence[Entry]) -> Phi:
+        zeros = torch.zeros_like(self._contrast(entries[0]).slope)
+        slopes: list[Tensor] = [zeros] * self._taken
+        features: list[Tensor | None] = [None] * self._taken
+        other_slopes: list[Tensor | None] = [None] * self._taken
+        for entry in entries:
+            contrast, cotangent = self._contrast(entry), entry.cotangent[:, None]
+            at, idle = contrast.inner_step, cotangent == 0  # a slope that does not count may be anything
+            features[at] = contrast.features.masked_fill(idle[..., None], 0.0)
+            slopes[at] = (cotangent * contrast.slope).masked_fill(idle, 0.0)
+            other_slopes[at] = (cotangent * contrast.other_slope).masked_fill(idle, 0.0)
+        return self.tape.pull_back(slopes, Side(features, other_slopes))
+
+    def _contrast(self, entry: Entry) -> Contrast:
+        assert isinstance(entry.source, Contrast)
+        return entry.source
+
+    def state(self, state: State) -> State:
+        return {name: tensor.detach() for name, tensor in state.items()} | self.tape.state()
+
+    def close(self) -> None:
+        self.tape.close()
+
+
+def pull_back(phi: Phi, outputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Phi:
+    """The gradient by phi of the outputs' inner product with the cotangents; the graph stays for another one."""
+    found = torch.autograd.grad(outputs, list(phi.values()), cotangents, retain_graph=True, materialize_grads=True)
+    return dict(zip(phi, found, strict=True))

@@ -1,0 +1,325 @@
+"""Meta-training: phi takes a meta-step after every truncation, and is judged on held-out optimizees now and then.
+
+`MetaTrainer` is a state machine: each `advance()` does one unit of work (a truncation with its meta-step, or an
+evaluation) and between two of them its whole state fits in a checkpoint, from which it goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Generator, Tensor
+
+from engine.base import seeds
+from engine.base.errors import TrainingError
+from engine.base.flat import all_finite
+from engine.distributed.parallel import ALONE, Team, check_processes
+from engine.evaluation.transfer import nothing
+from engine.meta_training import recording
+from engine.meta_training import validation as evaluation
+from engine.meta_training.curriculum import Curriculum
+from engine.meta_training.meta_epoch import MetaEpoch, prefixed, under
+from engine.meta_training.meta_parameters import MetaParameters
+from engine.meta_training.objective import Objective
+from engine.meta_training.partial_gradient import norm
+from engine.meta_training.unroll import weights
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, Phi
+from engine.penalties.base import PENALTIES, GeometricPenalty, ParameterPenalty, Reparametrization, UpdatePenalty
+from engine.presets.evaluation_settings import EvaluationSettings
+from engine.presets.meta_settings import MetaSettings
+from engine.presets.preset import Preset
+from engine.tasks.task import Task
+
+SKIPS_FORGIVEN = 20  # meta-steps before the share of skipped ones is judged
+DIVERGED_IN_A_ROW = 100  # meta-epochs that no optimizee survives before the run fails; fewer where it has fewer in all
+
+
+class MetaTrainer:
+    """Meta-trains one preset's learned optimizer."""
+
+    def __init__(
+        self,
+        preset: Preset,
+        *,
+        device: torch.device,
+        data_dir: Path | None = None,
+        init_phi: Phi | None = None,
+        team: Team = ALONE,
+    ) -> None:
+        """Load the data and draw phi, or take `init_phi`. Raises PresetError or DataError where that cannot be done.
+
+        In a `team` every process has a trainer, and all of them go through the same calls.
+        """
+        self.preset = preset
+        self.team = team
+        self.device = device
+        self.walk = recording.chosen(device)
+        self.settings = MetaSettings(**preset["meta"])
+        check_processes(preset, team.size)
+        self.evaluation = EvaluationSettings(**preset["evaluation"])
+        self.tasks = [Task(values, data_dir=data_dir, device=device) for values in preset.tasks]
+        own = dict(preset["optimizer"])
+        self.optimizer = LEARNED_OPTIMIZERS.create(own.pop("kind"), **own)
+        penalties = {name: PENALTIES.create(name, **values) for name, values in preset["penalty"].items()}
+        reparametrizations = _of_kind(penalties, Reparametrization)
+        self.objectives = [
+            Objective(
+                loss=task.loss,
+                optimizer=self.optimizer,
+                geometric=_of_kind(penalties, GeometricPenalty),
+                update=_of_kind(penalties, UpdatePenalty),
+                parameter=_of_kind(penalties, ParameterPenalty),
+                loss_batch=self.settings.loss_batch,
+                second_order=self.settings.second_order,
+                divergence_cap=self.settings.divergence_cap,
+            )
+            for task in self.tasks
+        ]
+        fresh = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(preset.seed, "phi")))
+        self.parameters = MetaParameters(self.settings, reparametrizations, fresh, device, init_phi)
+        stages = self.settings.inner_steps
+        self.curriculum = Curriculum(stages if isinstance(stages, tuple) else (stages,))
+        self.epoch: MetaEpoch | None = None  # the optimizees under way
+        self.step = 0
+        self.meta_epoch = 0
+        self.pending = "baseline"  # an evaluation that comes next: "baseline", "evaluation", or ""
+        self.counts = {"skipped": 0, "diverged": 0, "dropped_terms": 0}
+        self.broken_epochs = 0  # meta-epochs in a row that no optimizee survived
+        self.improved = False
+        self.best_step = 0
+
+    # -- what the worker sees ----------------------------------------------------------------------------------------
+
+    @property
+    def phi(self) -> Phi:
+        return self.parameters.phi
+
+    @property
+    def finished(self) -> bool:
+        trained = self.curriculum.ended or self.meta_epoch >= self.settings.epochs
+        return trained and self.epoch is None and not self.pending
+
+    @property
+    def total(self) -> int:
+        """Meta-steps of the whole run, as far as one can say: a curriculum may lengthen or end it."""
+        per_epoch = math.ceil(self.curriculum.inner_steps / self.settings.truncation)
+        if self.curriculum.ended:
+            return self.step
+        left = (self.settings.epochs - self.meta_epoch) * per_epoch
+        return self.step + left - (self.epoch.truncations if self.epoch else 0)
+
+    @property
+    def remark(self) -> str:
+        """What should be said of the finished run, if anything."""
+        if self.broken_epochs and self.broken_epochs == self.meta_epoch:
+            return "every optimizee diverged in every meta-epoch: nothing was learned"
+        if self.meta_epoch and self.best_step == 0:
+            return "no evaluation beat what meta-training started from: best is the start"
+        return ""
+
+    def advance(self, tick: Callable[[], None] = nothing) -> list[dict[str, Any]]:
+        """Do one unit of work and return its records. Raises TrainingError when it makes no sense to go on.
+
+        `tick` is called now and then in an evaluation, and may raise: nothing is changed before that is complete.
+        """
+        self.improved = False
+        return [self._evaluate(tick) if self.pending else self._meta_step()]
+
+    def frozen_state(self, which: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The learned optimizer alone, for use: best on validation, as it is now ("last"), or untrained ("initial")."""
+        own = self.parameters
+        phi = {"best": own.best, "initial": own.initial, "last": own.frozen()}[which]
+        facts = {
+            "optimizer": self.preset["optimizer"],
+            "checkpoint": which,
+            "step": {"best": self.best_step, "initial": 0, "last": self.step}[which],
+        }
+        return prefixed("frozen", phi), facts
+
+    def result(self, on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
+        """The final comparison, on optimizees never seen: best and untrained learned optimizer, tuned SGD and Adam."""
+        phis = {"best": self.parameters.best, "untrained": self.parameters.untrained}
+        if self.settings.init_from:
+            phis["start"] = self.parameters.initial
+        horizon = self.curriculum.inner_steps
+        return evaluation.compare(self.tasks, self.optimizer, phis, horizon, self.evaluation, on_progress, self.team)
+
+    # -- one meta-step -----------------------------------------------------------------------------------------------
+
+    def _meta_step(self) -> dict[str, Any]:
+        began = time.perf_counter()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self.epoch = epoch = self.epoch or self._new_epoch().begin(self.settings.meta_batch)
+        learning_rate = self._learning_rate(epoch)
+        used, figures = self.parameters.reparametrize()
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in used.items()}
+        factors = self._factors(epoch)
+        gradient, found = epoch.truncation(leaves, factors)
+        gradient, shares = self.parameters.pull_back(used, gradient)
+        figures |= found | shares
+        for name in ("diverged", "dropped_terms"):
+            self.counts[name] += int(figures.pop(name))
+        counted = figures.pop("counted_terms")  # none: every optimizee broke at once, and nothing was learned
+        grad_norm = norm(gradient)
+        sound = all_finite([*gradient.values(), figures["meta_loss"]]) & (counted > 0)
+        self._take_meta_step(gradient, sound, learning_rate)
+        record: dict[str, Any] = {"step": self.step, "meta_epoch": self.meta_epoch}
+        record |= {name: float(figure) for name, figure in figures.items()}
+        # a penalty that nowhere counted has no figure
+        record = {name: value for name, value in record.items() if "_penalty" not in name or math.isfinite(value)}
+        record |= {"meta_grad_norm": float(grad_norm), "learning_rate": learning_rate, **self.counts}
+        record |= self._speed(len(factors), epoch.coordinates, time.perf_counter() - began)
+        self._end_meta_epoch_if_due(epoch)
+        return record
+
+    def _factors(self, epoch: MetaEpoch) -> list[float]:
+        """The weights of the losses along the next truncation; the last one of an unroll may be shorter."""
+        settings = self.settings
+        steps = min(settings.truncation, self.curriculum.inner_steps - epoch.inner_step)
+        return weights(settings.weights, steps, decay=settings.weights_decay, first=epoch.inner_step)
+
+    def _take_meta_step(self, gradient: Phi, sound: Tensor, learning_rate: float) -> None:
+        """Clip and step. A meta-gradient that is not sound is skipped and counted; too many of them are an error."""
+        self.step += 1
+        if not bool(sound):
+            self.counts["skipped"] += 1
+            if self.step >= SKIPS_FORGIVEN and self.counts["skipped"] > self.settings.max_skipped * self.step:
+                raise TrainingError(
+                    f"the meta-gradient was not finite, or every unroll broke at once, in {self.counts['skipped']} of "
+                    f"{self.step} meta-steps (meta.max_skipped = {self.settings.max_skipped:g}): "
+                    "lower meta.learning_rate, meta.truncation or the penalties' weights"
+                )
+            return
+        if not self.parameters.step(gradient, learning_rate):
+            raise TrainingError(
+                f"the meta-parameters are not finite after meta-step {self.step}: lower meta.learning_rate "
+                f"(it is {self.settings.learning_rate:g})"
+            )
+
+    def _learning_rate(self, epoch: MetaEpoch) -> float:
+        progress = (self.meta_epoch + epoch.inner_step / self.curriculum.inner_steps) / self.settings.epochs
+        factor = {
+            "constant": 1.0,
+            "linear": 1 - progress,
+            "cosine": (1 + math.cos(math.pi * progress)) / 2,
+        }[self.settings.schedule]
+        return self.settings.learning_rate * factor
+
+    def _speed(self, steps: int, coordinates: int, seconds: float) -> dict[str, float]:
+        inner_steps = steps * self.settings.meta_batch
+        on_gpu = self.device.type == "cuda"
+        memory = (
+            torch.cuda.max_memory_allocated(self.device) if on_gpu else psutil.Process(os.getpid()).memory_info().rss
+        )
+        return {
+            "inner_steps_per_s": inner_steps / seconds,
+            "coordinate_steps_per_s": coordinates * steps / seconds,
+            "memory_bytes": memory,
+        }
+
+    def _new_epoch(self) -> MetaEpoch:
+        return MetaEpoch(
+            self.tasks,
+            self.objectives,
+            seed=self.preset.seed,
+            number=self.meta_epoch,
+            random_scaling=self.settings.random_scaling,
+            team=self.team,
+            walk=self.walk,
+        )
+
+    def _end_meta_epoch_if_due(self, epoch: MetaEpoch) -> None:
+        """The end: all inner steps taken, or every optimizee diverged."""
+        survived = epoch.survivors > 0
+        if survived and epoch.inner_step < self.curriculum.inner_steps:
+            return
+        self.epoch = None
+        self.broken_epochs = 0 if survived else self.broken_epochs + 1
+        if self.broken_epochs >= max(SKIPS_FORGIVEN, min(DIVERGED_IN_A_ROW, self.settings.epochs)):
+            raise TrainingError(
+                f"every optimizee diverged in each of the last {self.broken_epochs} meta-epochs: lower "
+                "meta.learning_rate or optimizer.output_scale, or try another seed"
+            )
+        self.meta_epoch += 1
+        if self.meta_epoch % self.evaluation.every == 0 or self.meta_epoch >= self.settings.epochs:
+            self.pending = "evaluation"
+
+    # -- evaluation --------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, tick: Callable[[], None]) -> dict[str, Any]:
+        inner_steps = self.curriculum.evaluated_steps
+        self._compare()
+        how = (inner_steps, self.evaluation, tick, self.team)
+        figures = evaluation.validate(self.tasks, self.optimizer, self.parameters.frozen(), *how)
+        loss = figures["validation_loss"]
+        assert loss is not None
+        kind, self.pending = self.pending, ""
+        record = {"step": self.step, "meta_epoch": self.meta_epoch, "stage": self.curriculum.stage}
+        if kind == "baseline":
+            self.curriculum.baseline(loss)
+            self.improved = self.step == 0
+        else:
+            verdict = self.curriculum.judge(loss)
+            self.improved = verdict == "improved"
+            if verdict == "next stage":
+                self.parameters.go_back_to_best()
+                self.pending = "baseline"
+        if self.improved:
+            self.parameters.keep_as_best()
+            self.best_step = self.step
+        return {**record, "evaluated_steps": inner_steps, **figures}
+
+    # -- checkpoints -------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that meta-training goes on from: tensors by name, and values that JSON can hold.
+
+        In a team it is whole at rank 0 only, and can be gone on from by any number of processes.
+        """
+        epoch_tensors, epoch_facts = self.epoch.state() if self.epoch else ({}, [])
+        tensors = self.parameters.state() | prefixed("epoch", epoch_tensors)
+        values = {
+            "step": self.step,
+            "meta_epoch": self.meta_epoch,
+            "pending": self.pending,
+            "counts": self.counts,
+            "broken_epochs": self.broken_epochs,
+            "best_step": self.best_step,
+            "curriculum": self.curriculum.to_json(),
+            "epoch": epoch_facts,
+        }
+        return tensors, values
+
+    def _compare(self) -> None:
+        """Raise TrainingError where the processes of a team do not have the same bits, as they should."""
+        if self.team.size == 1:
+            return
+        everyone = self.team.gather(self.parameters.digest())
+        others = [str(rank) for rank, theirs in enumerate(everyone) if theirs != everyone[0]]
+        if others:
+            raise TrainingError(
+                f"after meta-step {self.step} the meta-parameters of process {', '.join(others)} are not those of "
+                "process 0: are machine, torch and version of lreg the same everywhere?"
+            )
+
+    def load_state_dict(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Go on from a state of the same preset. Raises KeyError, ValueError or RuntimeError where it does not fit."""
+        self.step, self.meta_epoch = values["step"], values["meta_epoch"]
+        self.pending, self.counts = values["pending"], dict(values["counts"])
+        self.broken_epochs, self.best_step = values["broken_epochs"], values["best_step"]
+        self.curriculum = Curriculum.from_json(values["curriculum"])
+        self.parameters.load_state({name: tensor for name, tensor in tensors.items() if not name.startswith("epoch/")})
+        moved = {name: tensor.to(self.device) for name, tensor in under("epoch", tensors).items()}
+        self.epoch = self._new_epoch().load_state(moved, values["epoch"]) if values["epoch"] else None
+
+
+def _of_kind(penalties: dict[str, Any], kind: type) -> dict[str, Any]:
+    return {name: penalty for name, penalty in penalties.items() if isinstance(penalty, kind)}

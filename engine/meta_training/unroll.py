@@ -1,0 +1,360 @@
+"""Unroll: one truncation of inner steps, and its meta-gradient by cotangent injection.
+
+Every term of the meta-objective that depends on the optimizee only through theta_t is a value and a gradient g_t at
+theta_t. With g_t held constant, sum_t <g_t, theta_t(phi)> has the meta-gradient of the objective: so only the learned
+optimizer is differentiated, with the gradients g_t as the cotangents of theta_t (`engine.meta_training.backward`). In
+the second-order mode theta_t keeps its graph through the optimizee's gradients as well; the cotangents are the same.
+
+Shapes: B optimizees, P parameters, T inner steps of the truncation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value
+
+from engine import kernels
+from engine.base.flat import Batch, BatchLoss, gradients_and_losses, side_by_side
+from engine.meta_training.backward import Course, Entry, GraphCourse, TapeCourse
+from engine.meta_training.objective import Objective
+from engine.meta_training.partial_gradient import GEOMETRIC, LOSS, Tally
+from engine.meta_training.penalty_terms import Ledger, divisor, pair, usable
+from engine.optimizers.learned.base import Phi, State
+from engine.penalties.base import (
+    GeometricPenalty,
+    InnerStep,
+    Penalty,
+    Randomness,
+    is_plain_ascent,
+)
+
+
+class Window(Protocol):
+    """The batches of one truncation; each holds a leading dimension [B]."""
+
+    def __getitem__(self, inner_step: int) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class Carry:
+    """What goes from one truncation to the next: constants."""
+
+    theta: Tensor  # [B, P]
+    state: State
+    grad: Tensor  # [B, P], at theta, on the batch that feeds the next inner step (loss_batch = next)
+    first_loss: Tensor  # [B], infinite until it is known
+    alive: Tensor  # [B], False from where the unroll diverged
+    inner_step: int = 0
+    truncations: int = 0
+    scaling: Tensor | None = None  # [B, P], random coordinate scaling
+
+
+class MetaGradient(NamedTuple):
+    """The meta-gradient and what the truncation showed. Figures are tensors: nothing waits for the device."""
+
+    gradient: Phi
+    figures: dict[str, Tensor]
+    losses: Tensor  # [T, B], not above the divergence cap
+
+
+def weights(scheme: str, steps: int, *, decay: float = 0.9, first: int = 0) -> list[float]:
+    """The factors w_j of the losses along a truncation of `steps` inner steps (method: weights w_t).
+
+    uniform 1; linear j / sum(1..T); decayed decay^(T - j); final 1 for the last; xh_code: for all of the truncation the
+    number of its `first` inner step, k T in truncation k.
+    """
+    places = range(1, steps + 1)
+    if scheme == "uniform":
+        return [1.0] * steps
+    if scheme == "linear":
+        return [2.0 * place / (steps * (steps + 1)) for place in places]
+    if scheme == "decayed":
+        return [decay ** (steps - place) for place in places]
+    if scheme == "final":
+        return [float(place == steps) for place in places]
+    if scheme == "xh_code":
+        return [float(first)] * steps
+    raise ValueError(f"unknown weights {scheme!r}")
+
+
+def begin(objective: Objective, theta: Tensor, batch: Batch | None = None, *, scaling: Tensor | None = None) -> Carry:
+    """The carry at inner step 0 for parameters [B, P]; `batch` gives the first gradient (loss_batch = next)."""
+    theta = theta.detach()
+    carry = Carry(
+        theta=theta,
+        state=objective.optimizer.init(theta),
+        grad=torch.zeros_like(theta),
+        first_loss=torch.full_like(theta[:, 0], torch.inf),
+        alive=torch.ones_like(theta[:, 0], dtype=torch.bool),
+        scaling=scaling,
+    )
+    if batch is None:
+        return carry
+    grad, loss = gradients_and_losses(objective.loss, theta, batch)
+    return replace(carry, grad=grad, first_loss=loss, alive=_sound(grad, loss))
+
+
+def truncation(
+    objective: Objective,
+    phi: Phi,
+    carry: Carry,
+    window: Window,
+    factors: Sequence[float],
+    randomness: Randomness,
+    *,
+    scoring: Window | None = None,
+) -> tuple[MetaGradient, Carry]:
+    """Take len(factors) inner steps from `carry`; return the meta-gradient, averaged over the optimizees, and the
+    next carry.
+
+    `window` feeds the inner steps, `scoring` holds the batches of loss_batch = validation. phi's tensors must require
+    gradients. An optimizee's terms count until it diverges (loss or gradient not finite, or loss above the cap), that
+    inner step included if all is finite; then it rests. A penalty that is not finite is left out and counted in
+    `dropped_terms`.
+    """
+    tally, losses, carry = walk(objective, phi, carry, window, factors, randomness, scoring=scoring)
+    return MetaGradient(*tally.meta_gradient(objective, phi, carry.inner_step - 1), losses), carry
+
+
+def walk(
+    objective: Objective,
+    phi: Phi,
+    carry: Carry,
+    window: Window,
+    factors: Sequence[float],
+    randomness: Randomness,
+    *,
+    scoring: Window | None = None,
+) -> tuple[Tally, Tensor, Carry]:
+    """`truncation` for a part of the optimizees: what adds up over all of them, and their losses, [T, B]."""
+    under_way = _Walk(objective, phi, carry, randomness, len(factors))
+    for index, factor in enumerate(factors):
+        under_way.inner_step(window[index], scoring[index] if scoring is not None else None, factor)
+    losses = torch.stack(under_way.losses)
+    found = under_way.tally(losses), losses, under_way.carry_on()
+    under_way.course.close()
+    return found
+
+
+def _course(objective: Objective, phi: Phi, carry: Carry, steps: int) -> Course:
+    """A tape where one is of use, and enough; else autograd's graph."""
+    enough = all(map(is_plain_ascent, objective.update.values()))
+    if enough and not objective.second_order:
+        tape = kernels.tape(objective.optimizer, phi, carry.state, carry.theta, steps)
+        if tape is not None:
+            return TapeCourse(objective.optimizer, tape)
+    return GraphCourse(objective.optimizer, phi)
+
+
+class _Walk:
+    """One truncation under way."""
+
+    def __init__(self, objective: Objective, phi: Phi, carry: Carry, randomness: Randomness, steps: int) -> None:
+        self.objective = objective
+        self.phi = phi
+        self.course = _course(objective, phi, carry, steps)
+        self.randomness = randomness
+        self.slope_and_value = side_by_side(grad_and_value(objective.loss))  # differentiable, for the second order
+        self.penalty_at = {
+            name: side_by_side(_penalty_at(penalty, objective.loss)) for name, penalty in objective.geometric.items()
+        }
+        self.start = carry
+        self.theta, self.state, self.grad = carry.theta, carry.state, carry.grad
+        self.first_loss, self.alive = carry.first_loss, carry.alive
+        self.factors: list[float] = []
+        self.thetas: list[Tensor] = []
+        self.losses: list[Tensor] = []
+        self.update_norms: list[Tensor] = []
+        self.moving: list[Tensor] = []  # [B], whether the optimizee had not diverged
+        self.loss_cotangents: list[Tensor] = []
+        self.penalty_cotangents: list[Tensor] = []  # of all geometric penalties together
+        self.dropped = torch.zeros_like(carry.first_loss)
+        self.counted = torch.zeros_like(carry.first_loss)
+        self.ledger = {name: Ledger() for name in (*objective.geometric, *objective.update)}
+
+    def inner_step(self, batch: Batch, scoring: Batch | None, factor: float) -> None:
+        objective = self.objective
+        if objective.loss_batch != "next":
+            self.grad, loss = self._slope(self.theta, batch)
+            self.alive = self.alive & _sound(self.grad, loss)  # before anything broken gets into the optimizer state
+            if self.start.inner_step + len(self.factors) == 0:
+                self.first_loss = loss.detach()
+        step = self._update()
+        scored_on = scoring if objective.loss_batch == "validation" else batch
+        gradient, loss = self._slope(self.theta, scored_on)
+        if objective.loss_batch == "next":
+            self.grad = gradient
+        self._score(gradient.detach(), loss.detach(), scored_on, factor, step)
+
+    def _slope(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Gradient [B, P] and loss [B]: constants, but for the second-order mode."""
+        if not self.objective.second_order:
+            return gradients_and_losses(self.objective.loss, theta, batch)
+        theta = theta.clone()
+        gradient, loss = self.slope_and_value(theta, batch)
+        broken = ~_sound(gradient, loss)
+        if theta.requires_grad:  # a zero cotangent times an infinite derivative would be NaN
+            theta.register_hook(lambda cotangent: cotangent.masked_fill(broken[:, None], 0.0))
+        return gradient, loss
+
+    def _update(self) -> InnerStep:
+        """Move theta by one update of the learned optimizer; a diverged optimizee rests."""
+        optimizer, scaling = self.objective.optimizer, self.start.scaling
+        resting = _known(~self.alive)
+        grad, theta = _blank(self.grad, resting), self.theta
+        if not self.objective.second_order:
+            theta = theta.detach()
+        if scaling is not None:  # the learned optimizer trains z where theta = scaling * z
+            grad, theta = grad * scaling, theta / scaling
+        features, observed = optimizer.observe(theta, grad, self.state)
+        features = _blank(features, resting)
+        update, self.state = self.course.step(features, observed)
+        moved = _blank(update if scaling is None else update * scaling, resting)
+        self.theta = self.theta + moved
+        self.update_norms.append(moved.detach().norm(dim=-1))
+        self.moving.append(self.alive)
+        return InnerStep(features, observed, update)
+
+    def _score(self, gradient: Tensor, loss: Tensor, batch: Batch, factor: float, step: InnerStep) -> None:
+        """Book this inner step's terms: cotangents for the new theta, weighted values of the update penalties."""
+        optimizees = len(loss)
+        sound = _sound(gradient, loss)
+        counts = self.alive & sound
+        self.counted = self.counted + counts
+        self.thetas.append(self.theta)
+        self.loss_cotangents.append(_blank(factor / optimizees * gradient, _known(~counts)))
+        if factor and self.objective.geometric:
+            slopes = self._geometric_slopes(gradient, loss, batch, factor, counts)
+            self.penalty_cotangents.append(factor / optimizees * slopes)
+        elif self.objective.geometric:
+            self.penalty_cotangents.append(torch.zeros_like(gradient))
+        if factor:
+            self._book_update_penalties(loss, step, factor / optimizees, counts)
+        self.factors.append(factor)
+        cap = self.objective.divergence_cap * self.first_loss
+        self.losses.append(torch.where(self.alive & (loss <= cap), loss, cap))
+        self.alive = counts & (loss <= cap)
+        if self.objective.second_order:  # inf or NaN must not stay in a graph that is differentiated through
+            self.theta = self.theta.masked_fill(~self.alive[:, None], 0.0)
+
+    def _geometric_slopes(self, gradient: Tensor, loss: Tensor, batch: Batch, factor: float, counts: Tensor) -> Tensor:
+        """The weighted sum of the geometric penalties' gradients at theta, [B, P]."""
+        slopes = torch.zeros_like(gradient)
+        for name, penalty in self.objective.geometric.items():
+            if not self._started(penalty):
+                continue
+            value, slope = self.penalty_at[name](self.theta.detach(), batch, loss, gradient)
+            taken = usable(penalty, loss, counts & _sound(slope, value))
+            divided_by = divisor(penalty, loss, taken)
+            weight = torch.full_like(loss, penalty.weight) / divided_by
+            weighted = (weight[:, None] * slope.detach()).masked_fill(~taken[:, None], 0.0)
+            self.ledger[name].add_geometric(value.detach() / divided_by, taken, weighted, gradient, factor)
+            if penalty.weight:
+                slopes = slopes + weighted
+                self.dropped = self.dropped + (counts & ~taken)
+        return slopes
+
+    def _book_update_penalties(self, loss: Tensor, step: InnerStep, share: float, counts: Tensor) -> None:
+        for name, penalty in self.objective.update.items():
+            if not self._started(penalty):
+                continue
+            value, source = self.course.penalty(penalty, step, self.randomness)
+            taken = usable(penalty, loss, counts & value.isfinite())
+            divided_by = divisor(penalty, loss, taken)
+            entry = Entry(source, share * penalty.weight * taken.to(value.dtype) / divided_by)
+            self.ledger[name].add_update(value / divided_by, taken, entry)
+            if penalty.weight:
+                self.dropped = self.dropped + (counts & ~taken)
+
+    def _started(self, penalty: Penalty) -> bool:
+        return self.start.inner_step + len(self.factors) >= penalty.start
+
+    def tally(self, losses: Tensor) -> Tally:
+        """Pull the cotangents back to phi, and add up the figures of the truncation, losses [T, B] among them."""
+        moving = torch.stack(self.moving)  # [T, B]
+        update_norms = torch.where(moving, torch.stack(self.update_norms), 0.0)
+        sums = {
+            "meta_loss": self._meta_loss(losses),
+            "update_norm": pair(update_norms.sum(), moving.sum()),
+            "dropped_terms": pair(self.dropped.sum(), 0),
+            "counted_terms": pair(self.counted.sum(), 0),
+        }
+        for name, ledger in self.ledger.items():
+            sums |= ledger.sums(name)
+        return Tally(len(self.first_loss), self._gradients(), sums)
+
+    def _gradients(self) -> dict[str, Phi]:
+        """The meta-gradient in parts: the loss by itself where shares are measured against it."""
+        pressed = any(penalty.weight for penalty in self.objective.geometric.values())
+        last = self.start.inner_step + len(self.factors) - 1
+        entries = {
+            name: self.ledger[name].entries
+            for name, penalty in self.objective.update.items()
+            if penalty.weight and self.ledger[name].entries
+        }
+        parameter = self.objective.parameter.values()
+        if entries or any(penalty.weight and last >= penalty.start for penalty in parameter):
+            gradients = {LOSS: self._pull_back(self.loss_cotangents)}
+            gradients |= {name: self.course.pull_back_entries(entries[name]) for name in entries}
+            return gradients | ({GEOMETRIC: self._pull_back(self.penalty_cotangents)} if pressed else {})
+        both = zip(self.loss_cotangents, self.penalty_cotangents, strict=True) if pressed else ()
+        return {LOSS: self._pull_back([a + b for a, b in both] or self.loss_cotangents)}
+
+    def _pull_back(self, cotangents: list[Tensor]) -> Phi:
+        """The gradient by phi of what depends on it through theta."""
+        scaling = self.start.scaling
+        moves = [moving[:, None] if scaling is None else scaling * moving[:, None] for moving in self.moving]
+        return self.course.pull_back(self.thetas, cotangents, moves)
+
+    def _meta_loss(self, losses: Tensor) -> Tensor:
+        """The sum of losses and weights whose ratio is the mean loss over the truncation and the optimizees.
+
+        The weights are the truncation's unless they are all zero.
+        An optimizee whose very first loss is not finite has no loss to speak of and is left out.
+        """
+        factors = self.factors if any(self.factors) else [1.0] * len(losses)
+        weighted = torch.stack([factor * loss for factor, loss in zip(factors, losses, strict=True)]).sum(0)
+        began = self.first_loss.isfinite()
+        number = began.to(losses.dtype).sum()  # a count times a float would be rounded to float32
+        return pair(torch.where(began, weighted, 0.0).sum(), number * math.fsum(factors))
+
+    def carry_on(self) -> Carry:
+        return Carry(
+            theta=self.theta.detach(),
+            state=self.course.state(self.state),
+            grad=self.grad.detach(),
+            first_loss=self.first_loss,
+            alive=self.alive,
+            inner_step=self.start.inner_step + len(self.factors),
+            truncations=self.start.truncations + 1,
+            scaling=self.start.scaling,
+        )
+
+
+def _penalty_at(penalty: GeometricPenalty, loss: BatchLoss) -> Callable[..., tuple[Tensor, Tensor]]:
+    def at(theta: Tensor, batch: Batch, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        return penalty.at(lambda point: loss(point, batch), theta, value, gradient)
+
+    return at
+
+
+def _sound(gradient: Tensor, loss: Tensor) -> Tensor:
+    """Whether gradient, [B, P], and loss, [B], are finite: [B]."""
+    nothing = (gradient.detach() * 0.0).sum(-1)  # NaN if one of them is not; several times faster than isfinite
+    return (nothing + loss.detach()).isfinite()
+
+
+def _known(mask: Tensor) -> Tensor | None:
+    """The mask, [B]; None where it is known to mask nothing: on the CPU, where to look costs no wait."""
+    return None if mask.device.type == "cpu" and not mask.any() else mask
+
+
+def _blank(tensor: Tensor, mask: Tensor | None) -> Tensor:
+    """The tensor, [B, ...], with zeros for the masked optimizees."""
+    return tensor if mask is None else tensor.masked_fill(mask.view(-1, *(1,) * (tensor.dim() - 1)), 0.0)

@@ -1,0 +1,1 @@
+"""Optimizers: learned ones, one file each in `learned`, and hand-designed baselines."""

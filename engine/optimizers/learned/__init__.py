@@ -1,0 +1,1 @@
+"""Learned optimizers, one file each."""

@@ -1,0 +1,1 @@
+"""Presets: TOML, layers and --set, the schema of every table, checking."""

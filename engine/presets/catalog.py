@@ -1,0 +1,155 @@
+"""Catalog: every setting of every section and member, as plain data.
+
+Settings are declared beside the mathematics, in files that import torch, which takes seconds. The catalog lists them
+once in a child process and answers from a cache afterwards, so that checking a preset, shell completion and the console
+never wait for torch. The cache is keyed by the engine's files, and holds what these alone bring: it cannot be stale.
+A process that has torch lists them itself, with the members that it has registered itself, and caches nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+
+from engine.base import registry
+from engine.base.errors import LregError, printable
+from engine.base.files import read_limited, write_atomic
+from engine.base.settings import Setting
+
+Schema = tuple[Setting, ...]
+KEPT = 8  # cached catalogs: several installations share the folder
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Schemas by section ("task", "meta", "evaluation") and by member of each family."""
+
+    sections: dict[str, Schema]
+    datasets: dict[str, Schema]
+    optimizees: dict[str, Schema]
+    learned_optimizers: dict[str, Schema]
+    penalties: dict[str, Schema]
+
+    def selectors(self, table: str) -> list[tuple[str, str, dict[str, Schema]]]:
+        """The keys of a table that pick a member: key, default, and the members' schemas."""
+        if table == "optimizer":
+            return [("kind", "dm", self.learned_optimizers)]
+        if table != "task":
+            return []
+        usual = {item.name: item.default for item in self.sections["task"]}
+        families = {"dataset": self.datasets, "optimizee": self.optimizees}
+        return [(key, usual[key], members) for key, members in families.items()]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            family: {name: [item.to_json() for item in schema] for name, schema in schemas.items()}
+            for family, schemas in vars(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Catalog:
+        return cls(
+            **{
+                family: {name: tuple(Setting.from_json(item) for item in schema) for name, schema in schemas.items()}
+                for family, schemas in values.items()
+            }
+        )
+
+
+def build() -> Catalog:
+    """List every setting by importing the engine; takes seconds when torch is not loaded yet."""
+    from engine.base.settings import schema_of
+    from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+    from engine.penalties.base import PENALTIES
+    from engine.presets.evaluation_settings import EvaluationSettings
+    from engine.presets.meta_settings import MetaSettings
+    from engine.tasks.datasets.base import DATASETS
+    from engine.tasks.optimizees.base import OPTIMIZEES
+    from engine.tasks.task import TaskSettings
+
+    sections = {"task": TaskSettings, "meta": MetaSettings, "evaluation": EvaluationSettings}
+    return Catalog(
+        sections={name: schema_of(cls) for name, cls in sections.items()},
+        datasets=DATASETS.schemas(),
+        optimizees=OPTIMIZEES.schemas(),
+        learned_optimizers=LEARNED_OPTIMIZERS.schemas(),
+        penalties=PENALTIES.schemas(),
+    )
+
+
+def load() -> Catalog:
+    """The catalog, the cheapest way: listed here if torch is loaded, else cached on disk, else by a child process."""
+    return _listed(registry.registered()) if "torch" in sys.modules else _installed()
+
+
+@lru_cache(maxsize=1)
+def _listed(registered: int) -> Catalog:
+    """What this process knows, after so many registrations."""
+    return build()
+
+
+@cache
+def _installed() -> Catalog:
+    """What the engine's own files bring, and nothing that a process has added or changed."""
+    fingerprint = _fingerprint()
+    path = user_cache_path("lreg") / f"catalog-{fingerprint}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return Catalog.from_json(json.loads(read_limited(path)))  # absent, or damaged: built again below
+    catalog = _ask_child()
+    if _fingerprint() != fingerprint:  # the files were changed meanwhile, so nobody knows which of them it saw
+        return catalog
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(catalog.to_json()), durable=False)
+        for stale in sorted(path.parent.glob("catalog-*.json"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
+            stale.unlink()
+    return catalog
+
+
+def _ask_child() -> Catalog:
+    """Build it in a process that may import torch, and looks for modules in the very folders that this one does."""
+    root = str(Path(__file__).parents[2])
+    code = "import sys; sys.path[:] = sys.argv[1:]; import engine; del sys.path[0]; "  # this very one
+    code += "from engine.presets import catalog; catalog.main()"
+    child = subprocess.run(
+        [sys.executable, "-c", code, root, *(sys.path if root in sys.path else [root, *sys.path])],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+    )
+    said = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
+    try:
+        if child.returncode == 0:
+            return Catalog.from_json(json.loads(child.stdout.splitlines()[-1]))
+    except (ValueError, IndexError):
+        said = ["it printed something else than its settings"]
+    raise LregError(f"the engine cannot be loaded: {printable(said[0])} (python -m engine.presets.catalog says more)")
+
+
+def _fingerprint() -> str:
+    """Changes whenever a file of the engine or Python does. By content: times may be those of a reproducible build."""
+    folder = Path(__file__).parents[1]
+    digest = hashlib.sha256(f"{folder}\n{sys.version}".encode(errors="surrogateescape"))
+    for path in sorted(folder.rglob("*.py")):
+        with contextlib.suppress(OSError):  # an editor's lock, or just deleted
+            content = path.read_bytes()
+            digest.update(f"\n{path.relative_to(folder)} {len(content)}\n".encode(errors="surrogateescape") + content)
+    return digest.hexdigest()[:16]
+
+
+def main() -> None:
+    print(json.dumps(build().to_json()))
+
+
+if __name__ == "__main__":
+    main()

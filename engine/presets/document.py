@@ -1,0 +1,281 @@
+"""Document: what a preset's files and `--set` say together, before anybody checks it.
+
+It remembers which of them says what, so that a problem can be reported where it stands.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import errno
+import importlib.resources
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli
+
+from engine.base.errors import PresetError, Problem
+from engine.base.files import read_limited
+from engine.base.settings import Typed, did_you_mean, show
+from engine.presets.catalog import Catalog
+
+LARGEST_FILE = 1 << 20  # bytes; whoever names a checkpoint by mistake should not wait for its end
+LONGEST_CHAIN = 20  # of presets that extend each other
+
+
+@dataclass
+class Document:
+    """Merged tables, and the layers that they come from: the source and tables of each, the last word first."""
+
+    values: dict[str, Any]
+    layers: list[tuple[str, Mapping[str, Any]]]
+
+    def source_of(self, path: str) -> str:
+        """Who says what stands at a key path; "" for what nobody says."""
+        return next((source for source, said in self.layers if _at(said, path) is not None), "")
+
+
+def shipped() -> dict[str, Path]:
+    """The presets in the installed package, by name."""
+    folder = Path(str(importlib.resources.files("presets")))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def find(name_or_path: str | os.PathLike[str]) -> Path:
+    """The file of a preset: a path that exists, else a shipped preset's name."""
+    text = os.fspath(name_or_path)
+    path = Path(text)
+    if is_file(path):
+        return path
+    presets = shipped()
+    if text.removesuffix(".toml") in presets:
+        return presets[text.removesuffix(".toml")]
+    allowed = "a TOML file, or one of: " + ", ".join(presets)
+    raise PresetError(
+        [Problem("", _instead(path), allowed, did_you_mean(path.stem, presets))], show(text)[1:-1] or '""'
+    )
+
+
+def read(path: Path, source: str, catalog: Catalog, below: tuple[Path, ...] = ()) -> Document:
+    """Parse a file and what it extends; tables merge key by key, everything else is replaced."""
+    values = parse(path, source)
+    if "extends" not in values:
+        return Document(values, [(source, values)])
+    try:
+        parent = _parent(values.pop("extends"), path, below)
+    except PresetError as error:
+        raise PresetError([dataclasses.replace(error.problems[0], path="extends", source="")], source) from None
+    base = read(parent, str(parent), catalog, (*below, path.resolve()))
+    base.values.pop("name", None)  # a child is called after its own file unless it says otherwise
+    merged = merge(base.values, values)
+    _leave_behind(base.values, merged, values, catalog)
+    return Document(merged, [(source, values), *base.layers])
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Deep merge of nested tables; lists and scalars of `over` replace those of `base`."""
+    merged = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = (
+            merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else copy.deepcopy(value)
+        )
+    return merged
+
+
+def override(document: Document, texts: Iterable[str], catalog: Catalog) -> list[Problem]:
+    """Apply "a.b=value" texts, in place: a TOML value, or a bare word as a string. Of several tasks: "task.0.dataset".
+
+    Returns what is wrong with them.
+    """
+    pairs: list[tuple[str, Any]] = []
+    problems = []
+    for text in texts:
+        path, equals, raw = text.partition("=")
+        keys, value = [key.strip() for key in path.split(".")], None
+        if not equals or not all(keys):
+            problem: Problem | None = Problem("", show(text), "key.path=value", "as in --set meta.epochs=5")
+        elif keys == ["extends"]:
+            problem = Problem(
+                "extends", "an override", "extends in a file", "lreg preset new NAME --from PRESET makes one"
+            )
+        else:
+            value, problem = _value(path.strip(), raw)
+        if problem is None:
+            pairs.append((".".join(keys), value))
+        else:
+            problems.append(dataclasses.replace(problem, source="--set"))
+    return problems + put(document, pairs, "--set", catalog)
+
+
+def put(document: Document, pairs: Iterable[tuple[str, Any]], source: str, catalog: Catalog) -> list[Problem]:
+    """Set values at key paths, in place, as a layer of that source over the others. Returns what is wrong with them.
+
+    A lone task is the first one: "task.0.dataset" is its "task.dataset".
+    """
+    before = copy.deepcopy(document.values)
+    said: dict[str, Any] = {}
+    problems = []
+    for path, value in pairs:
+        keys = path.split(".")
+        if keys[:2] == ["task", "0"] and not isinstance(document.values.get("task"), list):
+            del keys[1]
+        problem = _assign(document.values, keys, copy.deepcopy(value))
+        if problem is None:
+            _assign(said, keys, copy.deepcopy(value))
+        else:
+            problems.append(dataclasses.replace(problem, source=source))
+    _leave_behind(before, document.values, said, catalog)
+    document.layers.insert(0, (source, said))
+    return problems
+
+
+def parse(path: Path, source: str) -> dict[str, Any]:
+    """The tables of a TOML file. Raises PresetError where it is none that can be read."""
+    try:
+        content = read_limited(path, LARGEST_FILE)
+        # some editors begin a file with a byte order mark
+        values = tomli.loads(content.decode("utf-8-sig"), parse_float=Typed)
+        match values.get("task"):
+            case [dict(lone)]:
+                values["task"] = lone
+        return values
+    except OSError as error:
+        is_large = error.errno == errno.EFBIG
+        found, allowed = ("more than a megabyte", "a preset or study, in TOML") if is_large else ("", "a readable file")
+        problem = Problem("", found or error.strerror or str(error), allowed)
+    except UnicodeDecodeError:
+        problem = Problem("", "bytes that are not UTF-8", "a TOML file in UTF-8")
+    except (tomli.TOMLDecodeError, RecursionError) as error:
+        problem = Problem("", f"no valid TOML: {error}", "TOML")
+    except ValueError:  # Python refuses to read it
+        problem = Problem("", "no valid TOML: a number of thousands of digits", "TOML")
+    raise PresetError([problem], source)
+
+
+def _parent(extends: Any, path: Path, below: tuple[Path, ...]) -> Path:
+    """The file that `extends` names: one beside this one, else a shipped preset."""
+    if not isinstance(extends, str):
+        raise PresetError([Problem("", show(extends), "a string: a file's path or a shipped preset's name")])
+    beside, presets = path.parent / extends, shipped()
+    name = extends.removesuffix(".toml")
+    if is_file(beside):
+        parent = beside
+    elif name in presets:
+        parent = presets[name]
+    else:
+        allowed = "a TOML file beside this one, or one of: " + ", ".join(presets)
+        found = f"{show(extends)}, {_instead(beside)}"
+        raise PresetError([Problem("", found, allowed, did_you_mean(Path(extends).stem, presets))])
+    if parent.resolve() in (*below, path.resolve()):
+        hint = f'extends = "{name}" is the shipped one' if name in presets and extends != name else ""
+        raise PresetError([Problem("", "a circle of presets", "a preset that does not extend this one", hint)])
+    if len(below) >= LONGEST_CHAIN:
+        raise PresetError([Problem("", "too long a chain of presets", f"at most {LONGEST_CHAIN} of them")])
+    if sum(map(_size, (parent, path, *below))) > LARGEST_FILE:
+        raise PresetError(
+            [Problem("", "a chain of presets of more than a megabyte", "at most a megabyte in all of them")]
+        )
+    return parent
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; of one that has gone none: who reads it will tell."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _leave_behind(before: Mapping[str, Any], after: dict[str, Any], said: Mapping[str, Any], catalog: Catalog) -> None:
+    """A table of `after` that now picks another member does not inherit the settings that only the old member has.
+
+    So `--set optimizer.kind=simple` works on a preset that gives the number of LSTM layers. What `said` gives stays.
+    """
+    tasks = after.get("task")
+    tables = [f"task.{index}" for index in range(len(tasks))] if isinstance(tasks, list) else ["task"]
+    for path in ["optimizer", *tables]:
+        old, new, given = _at(before, path), _at(after, path), _at(said, path)
+        if not all(isinstance(table, Mapping) for table in (old, new, given)):
+            continue
+        for selector, default, members in catalog.selectors(path.split(".")[0]):
+            was, now = old.get(selector, default), new.get(selector, default)
+            if was != now and all(isinstance(kind, str) and kind in members for kind in (was, now)):
+                gone = {item.name for item in members[was]} - {item.name for item in members[now]}
+                for key in gone - set(given):
+                    new.pop(key, None)
+
+
+def _value(path: str, raw: str) -> tuple[Any, Problem | None]:
+    """The value of an override: TOML, or a string where it is none."""
+    try:
+        parsed = tomli.loads(f"value = {raw}", parse_float=Typed)
+        if list(parsed) != ["value"]:
+            raise ValueError("more than a value")
+        return parsed["value"], None
+    except (ValueError, RecursionError) as error:
+        if raw.strip()[:1] in ("[", "{", '"', "'"):
+            reason = str(error).split(" (at ")[0]  # the place would be one in a line that nobody wrote
+            return None, Problem(path, show(raw.strip()), "a TOML value", reason[:1].lower() + reason[1:])
+    return raw.strip(), None
+
+
+def _assign(tables: dict[str, Any], keys: list[str], value: Any) -> Problem | None:
+    """Put a value at a key path, making tables on the way."""
+    node: Any = tables
+    for position, key in enumerate(keys):
+        slot = _slot(node, key)
+        if slot is None:
+            here, path = ".".join(keys[:position]), ".".join(keys)
+            if isinstance(node, list) and node:
+                return Problem(path, f"no {here}.{key}", f"{here}.0 to {here}.{len(node) - 1}")
+            return Problem(path, f"no table at {here}, but {show(node)}", "the path of a key")
+        node, place = slot
+        if position == len(keys) - 1:
+            node[place] = value
+        else:
+            node = node.setdefault(place, {}) if isinstance(node, dict) else node[place]
+    return None
+
+
+def _slot(node: Any, key: str) -> tuple[Any, Any] | None:
+    """Where `key` stands in a table or list: the container and the place in it."""
+    if isinstance(node, list):
+        if key.isdecimal() and len(key) < 6 and int(key) < len(node):
+            return node, int(key)
+        return None
+    return (node, key) if isinstance(node, dict) else None
+
+
+def _at(tables: Any, path: str) -> Any:
+    """What stands at a key path, or None."""
+    for key in path.split("."):
+        slot = _slot(tables, key)
+        if slot is None:
+            return None
+        node, place = slot
+        tables = node.get(place) if isinstance(node, dict) else node[place]
+    return tables
+
+
+def is_file(path: Path) -> bool:
+    """True for an ordinary file, whatever the path may be."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for a path, or holds a null character
+        return False
+
+
+def _instead(path: Path) -> str:
+    """What is there in place of a preset's file."""
+    try:
+        if path.is_dir():
+            return "a folder"
+        if path.exists():
+            return "no ordinary file"
+    except (OSError, ValueError):
+        pass
+    return "no such file and no shipped preset of that name"

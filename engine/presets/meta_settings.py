@@ -1,0 +1,51 @@
+"""The [meta] table of a preset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.base.settings import setting
+
+
+@dataclass(frozen=True)
+class MetaSettings:
+    """The [meta] table."""
+
+    epochs: int = setting(100, minimum=0, help="meta-epochs; one is meta_batch optimizees trained from scratch")
+    inner_steps: int | tuple[int, ...] = setting(
+        100, minimum=1, maximum=10**7, help="inner steps of an unroll; a growing list is a curriculum"
+    )
+    truncation: int = setting(20, minimum=1, help="inner steps between two meta-steps; longer is less short-sighted")
+    weights: str = setting(
+        "uniform",
+        choices=("uniform", "linear", "decayed", "final", "xh_code"),
+        help="how the losses along a truncation add up to the meta-loss",
+    )
+    weights_decay: float = setting(0.9, above=0.0, maximum=1.0, help="factor per inner step of weights = decayed")
+    loss_batch: str = setting(
+        "next",
+        choices=("next", "same", "validation"),
+        help="batch that scores new parameters: the next gradient's (free), the last gradient's, or a held-out one",
+    )
+    meta_batch: int = setting(1, minimum=1, maximum=100_000, help="optimizees that are trained side by side")
+    init_from: str = setting("", help="run whose learned optimizer to start from; empty: a fresh one")
+    optimizer: str = setting("adam", choices=("adam", "sgd"), help="what takes the meta-step")
+    learning_rate: float = setting(1e-3, above=0.0, maximum=1e3, help="learning rate of the meta-step")
+    momentum: float = setting(0.0, minimum=0.0, maximum=1.0, help="momentum of optimizer = sgd")
+    schedule: str = setting(
+        "constant", choices=("constant", "linear", "cosine"), help="learning rate over the meta-epochs, down to zero"
+    )
+    clip: str = setting("norm", choices=("norm", "value", "none"), help="how the meta-gradient is clipped")
+    clip_at: float = setting(1.0, above=0.0, help="largest norm, or largest value, of the meta-gradient")
+    second_order: bool = setting(False, help="differentiate through the optimizee's gradient as well (for study)")
+    random_scaling: float = setting(
+        0.0, minimum=0.0, maximum=10.0, help="r: every coordinate is scaled by exp(U(-r, r)) while meta-training"
+    )
+    divergence_cap: float = setting(10.0, above=1.0, help="an unroll ends when its loss passes this many first losses")
+    max_skipped: float = setting(
+        0.05,
+        minimum=0.0,
+        maximum=1.0,
+        help="share of meta-steps that may be skipped as not finite before the run fails",
+    )
+    checkpoint_every: float = setting(20.0, above=0.0, help="seconds between two checkpoints")

@@ -1,0 +1,303 @@
+"""Preset: the complete description of a run, read from TOML and checked against the catalog.
+
+A preset may extend another, every key has a default, `--set a.b=value` overrides, and all problems come at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.base import toml_text
+from engine.base.arguments import named, texts
+from engine.base.arguments import path as path_text
+from engine.base.errors import MOST_PROBLEMS, PresetError, Problem
+from engine.base.settings import UNKNOWN, Setting, check_table, did_you_mean, schema_of, setting, show
+from engine.presets import catalog as catalogs
+from engine.presets import document as documents
+from engine.presets.catalog import Catalog
+from engine.presets.document import find, merge, shipped
+
+__all__ = ["TABLES", "Preset", "defaults", "find", "from_mapping", "load_preset", "merge", "shipped"]
+
+TABLES = ("task", "optimizer", "meta", "penalty", "evaluation")
+
+
+@dataclass(frozen=True)
+class PresetSettings:
+    """The keys at the top of a preset."""
+
+    name: str = setting("", help="what the run is called; empty: the file's name")
+    description: str = setting("", help="one line on what the preset is for")
+    tags: tuple[str, ...] = setting((), help="words to find the run by", allow_empty=True)
+    seed: int = setting(0, minimum=0, maximum=2**53, help="meta-seed: everything random derives from it")
+    threads: int = setting(0, minimum=0, maximum=4096, help="CPU threads of the run; 0: what torch chooses")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A checked preset. `values` holds every key with its value, nested as in TOML; `source` is for messages."""
+
+    values: dict[str, Any]
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.values["name"]
+
+    @property
+    def seed(self) -> int:
+        return self.values["seed"]
+
+    @property
+    def tasks(self) -> list[dict[str, Any]]:
+        """One table per task of the distribution."""
+        return self.values["task"]
+
+    def __getitem__(self, table: str) -> Any:
+        return self.values[table]
+
+    def flat(self) -> dict[str, Any]:
+        """Every key by its path ("penalty.sam.rho"), for comparing presets."""
+        return dict(_flatten(self.values))
+
+    def with_values(self, **top: Any) -> Preset:
+        """A copy with other keys at the top (name, seed); they are checked."""
+        return from_mapping({**self.values, **top}, self.source)
+
+    def dumps(self) -> str:
+        """TOML that gives this very preset when it is loaded again."""
+        return toml_text.dumps(_plain(self.values))
+
+
+@named
+def load_preset(
+    name_or_path: str | os.PathLike[str], overrides: Iterable[str] = (), *, catalog: Catalog | None = None
+) -> Preset:
+    """Load and check a preset by file path or by the name of a shipped one.
+
+    `overrides` are "key.path=value" texts as for `--set`. Raises PresetError with every problem, ArgumentError for
+    arguments of another type.
+    """
+    source = path_text("name_or_path", name_or_path)
+    path, overrides = find(source), texts("overrides", overrides)
+    catalog = catalog or catalogs.load()
+    try:
+        document = documents.read(path, source, catalog)
+        problems = documents.override(document, overrides, catalog)
+        if document.values.get("name", "") == "":
+            document.values["name"] = path.stem
+        values, found = _check(document.values, catalog)
+    except RecursionError:
+        raise PresetError([Problem("", "tables nested too deeply", "two or three levels")], source) from None
+    problems += [dataclasses.replace(problem, source=document.source_of(problem.path)) for problem in found]
+    if problems:
+        raise PresetError(problems, source)
+    return Preset(values, source)
+
+
+def from_mapping(document: Mapping[str, Any], source: str = "", *, catalog: Catalog | None = None) -> Preset:
+    """Check a nested mapping as a preset and fill in the defaults. Raises PresetError with every problem."""
+    values, problems = _check(document, catalog or catalogs.load())
+    if problems:
+        raise PresetError(problems, source)
+    return Preset(values, source)
+
+
+def defaults(catalog: Catalog | None = None) -> Preset:
+    return from_mapping({"name": "default"}, catalog=catalog)
+
+
+def _check(document: Mapping[str, Any], catalog: Catalog) -> tuple[dict[str, Any], list[Problem]]:
+    """Every key with its value (None for one that does not fit), and every problem."""
+    checker = _Checker(catalog)
+    checker = _Checker(catalog)
+    if "extends" in document:
+        checker.problems.append(Problem("extends", "a preset to extend", "extends in a file; here tables stand alone"))
+    top = {key: value for key, value in document.items() if key not in (*TABLES, "extends")}
+    values = checker.table(top, "", schema_of(PresetSettings))
+    values["name"] = "unnamed" if values["name"] == "" else values["name"]
+    values["task"] = checker.tasks(document.get("task", {}))
+    values["optimizer"] = checker.with_members(checker.section(document, "optimizer"), "optimizer", "optimizer")
+    for section in ("meta", "evaluation"):
+        values[section] = checker.table(checker.section(document, section), section, catalog.sections[section])
+    values["penalty"] = checker.penalties(document.get("penalty", {}))
+    return values, checker.problems + _rules(values)
+
+
+@dataclass
+class _Checker:
+    """Checks the tables of one preset and collects what is wrong with them."""
+
+    catalog: Catalog
+    problems: list[Problem] = field(default_factory=list)
+
+    def table(self, found: Mapping[str, Any], path: str, schema: Iterable[Setting]) -> dict[str, Any]:
+        schema = list(schema)
+        values, problems = check_table(found, schema, path)
+        known = [item.name for item in schema] + (["extends"] if not path else [])
+        for problem in problems:
+            if problem.found == UNKNOWN and len(self.problems) < MOST_PROBLEMS:
+                problem = self._unknown(problem.path.removeprefix(f"{path}."), path, known)
+            self.problems.append(problem)
+        return values
+
+    def section(self, document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+        found = document.get(name, {})
+        if isinstance(found, Mapping):
+            return found
+        self.problems.append(Problem(name, show(found), f"a table: [{name}]", self._picked(name, found)))
+        return {}
+
+    def tasks(self, found: Any) -> list[dict[str, Any]]:
+        if isinstance(found, Mapping):
+            found = [found]
+        if isinstance(found, (list, tuple)) and found and all(isinstance(item, Mapping) for item in found):
+            paths = ["task"] if len(found) == 1 else [f"task.{index}" for index in range(len(found))]
+            return [self.with_members(item, path, "task") for path, item in zip(paths, found, strict=True)]
+        hint = self._picked("task", found)
+        self.problems.append(Problem("task", show(found), "a table [task], or several [[task]]", hint))
+        return []
+
+    def with_members(self, found: Mapping[str, Any], path: str, section: str) -> dict[str, Any]:
+        """A table that picks members: its keys are the section's own, and those of every member that it picks.
+
+        Where a pick is wrong already, the settings of all that could have been meant are fine.
+        """
+        schema = {item.name: item for item in self.catalog.sections.get(section, ())}
+        others: dict[str, tuple[str, str]] = {}
+        for key, default, members in self.catalog.selectors(section):
+            pick = schema.get(key) or Setting(key, ("str",), default, "which one")
+            schema[key] = dataclasses.replace(pick, choices=tuple(members))
+            chosen = found.get(key, default)
+            known = isinstance(chosen, str) and chosen in members
+            for kind in [chosen] if known else members:
+                schema |= {item.name: item for item in members[kind]}
+            for name in {item.name for kind in members if known for item in members[kind]}:
+                owners = [kind for kind in members if name in {item.name for item in members[kind]}]
+                others[name] = f'a key that {key} = "{chosen}" does not have', f"it is one of {_either(owners)}"
+        foreign = [key for key in found if key in others and key not in schema]
+        self.problems += [
+            Problem(f"{path}.{key}", others[key][0], ", ".join(schema), others[key][1]) for key in foreign
+        ]
+        return self.table({key: found[key] for key in found if key not in foreign}, path, schema.values())
+
+    def penalties(self, found: Any) -> dict[str, Any]:
+        members = self.catalog.penalties
+        if not isinstance(found, Mapping):
+            hint = self._picked("penalty", found)
+            self.problems.append(Problem("penalty", show(found), "tables, as [penalty.sam]; none: no penalty", hint))
+            return {}
+        values: dict[str, Any] = {}
+        for name, settings in found.items():
+            path = f"penalty.{name}"
+            if name not in members:
+                is_told = len(self.problems) < MOST_PROBLEMS
+                unknown = self._unknown(str(name), "penalty", list(members)) if is_told else Problem(path, UNKNOWN, "")
+                self.problems.append(unknown)
+            elif isinstance(settings, Mapping):
+                values[name] = self.table(settings, path, members[name])
+            else:
+                hint = f"{path}.weight = 0 makes it count nothing" if settings is False else f"as {path}.weight = 1"
+                self.problems.append(Problem(path, show(settings), f"a table: [{path}]", hint))
+        return values
+
+    def _unknown(self, key: str, table: str, known: list[str]) -> Problem:
+        """A key that its table does not know; the hint is a near miss, or where it belongs."""
+        allowed = ", ".join(known) + ("" if table else "; tables: " + ", ".join(TABLES))
+        here = known if table else [*known, *TABLES]
+        hint = did_you_mean(key, here, 0.85)
+        for word, home in self._homes().items() if not hint else ():
+            if word == key.lower():
+                hint = f"did you mean {_either(home)}?"
+        return Problem(f"{table}.{key}" if table else key, UNKNOWN, allowed, hint or did_you_mean(key, here))
+
+    def _homes(self) -> dict[str, list[str]]:
+        """Every key there is, with the paths where it may stand."""
+        catalog = self.catalog
+        homes: dict[str, list[str]] = {table: [f"[{table}]"] for table in TABLES}
+        for key in ("extends", *(item.name for item in schema_of(PresetSettings))):
+            homes[key] = [f"{key} before the first table"]
+        homes["kind"] = ["optimizer.kind"]
+        families = [(name, [schema]) for name, schema in catalog.sections.items()]
+        families += [("task", list((catalog.datasets | catalog.optimizees).values()))]
+        families += [("optimizer", list(catalog.learned_optimizers.values()))]
+        families += [(f"penalty.{name}", [schema]) for name, schema in catalog.penalties.items()]
+        for table, schemas in families:
+            for key in {item.name for schema in schemas for item in schema}:
+                homes.setdefault(key, []).append(f"{table}.{key}")
+        for name in catalog.penalties:
+            homes.setdefault(name, []).append(f"[penalty.{name}]")
+        return homes
+
+    def _picked(self, table: str, found: Any) -> str:
+        """A member's name where a table should be: say how it is picked."""
+        families = [(f"{table}.{key} = {show(found)}", members) for key, _, members in self.catalog.selectors(table)]
+        families += [(f"[penalty.{found}]", self.catalog.penalties)] if table == "penalty" else []
+        homes = [home for home, members in families if isinstance(found, str) and found in members]
+        return f"did you mean {homes[0]}?" if homes else ""
+
+
+def _either(words: list[str]) -> str:
+    """a, b or c; of many the first and how many more."""
+    if len(words) > 4:
+        return f"{', '.join(words[:3])} or {len(words) - 3} more"
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _rules(values: Mapping[str, Any]) -> list[Problem]:
+    """What concerns more than one value, as far as these fit by themselves (else they are None)."""
+    problems = []
+    name, meta, radii = values["name"], values["meta"], values["evaluation"]["radii"]
+    if name is not None and (len(name) > 80 or not name.isprintable() or not name.strip()):
+        problems.append(Problem("name", show(name), "at most 80 printable characters, not only spaces"))
+    if meta["inner_steps"] is not None:
+        problems += _length_rules(values)
+    if radii is not None and len({f"{radius:g}" for radius in radii}) < len(radii):
+        problems.append(Problem("evaluation.radii", show(radii), "different radii"))
+    for index, task in enumerate(values["task"]):
+        path = "task" if len(values["task"]) == 1 else f"task.{index}"
+        if task["classes"] and (len(set(task["classes"])) < max(2, len(task["classes"]))):
+            problems.append(Problem(f"{path}.classes", show(task["classes"]), "two or more different classes"))
+    return problems
+
+
+def _length_rules(values: Mapping[str, Any]) -> list[Problem]:
+    """What must fit the length of an unroll."""
+    problems = []
+    steps, truncation = values["meta"]["inner_steps"], values["meta"]["truncation"]
+    stages = steps if isinstance(steps, tuple) else (steps,)
+    if any(later <= earlier for earlier, later in zip(stages, stages[1:], strict=False)):
+        problems.append(Problem("meta.inner_steps", show(stages), "a growing list: the curriculum's stages"))
+    if truncation is not None and truncation > min(stages):
+        which = "the shortest of meta.inner_steps" if len(stages) > 1 else "which is meta.inner_steps"
+        problems.append(Problem("meta.truncation", show(truncation), f"at most {min(stages)}, {which}"))
+    for name, penalty in values["penalty"].items():
+        if penalty["start"] is not None and penalty["start"] >= max(stages):
+            allowed = f"below {max(stages)}, the length of an unroll (meta.inner_steps)"
+            problems.append(Problem(f"penalty.{name}.start", show(penalty["start"]), allowed, "it would never count"))
+    return problems
+
+
+def _flatten(values: Any, path: str = "") -> Iterable[tuple[str, Any]]:
+    tables = values.items() if isinstance(values, Mapping) else enumerate(values)
+    for key, value in tables:
+        here = f"{path}.{key}" if path else str(key)
+        is_tasks = path == "" and key == "task"
+        if isinstance(value, Mapping) or is_tasks:
+            yield from _flatten(value[0] if is_tasks and len(value) == 1 else value, here)
+        else:
+            yield here, value
+
+
+def _plain(values: Any) -> Any:
+    """Tuples as lists, and a lone task as a plain [task] table, as people write them."""
+    if isinstance(values, Mapping):
+        return {
+            key: _plain(value[0] if key == "task" and isinstance(value, list) and len(value) == 1 else value)
+            for key, value in values.items()
+        }
+    return [_plain(item) for item in values] if isinstance(values, (list, tuple)) else values

@@ -1,0 +1,153 @@
+"""Run folder: the only channel between a training process and whoever looks at it.
+
+`Run` writes, and holds the folder's lock while it does; `RunReader` reads and has no writing method; `RunStore` finds
+runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.base.errors import PresetError, Problem, RunError
+from engine.base.settings import show
+from engine.runs.reader import RunReader
+from engine.runs.writer import Run
+
+if TYPE_CHECKING:
+    from engine.presets.preset import Preset
+
+__all__ = ["JOBS", "STUDIES", "Run", "RunReader", "RunStore"]
+
+JOBS = ".transfers"  # folder of the transfer jobs in a run store
+STUDIES = ".studies"  # ... and of the studies
+STAMP, ENDING = len("20261120-211500-"), len("-k3f9")  # around the name in an id
+
+
+class RunStore:
+    """All run folders of one folder: the argument, else $LREG_RUNS_DIR, else ./runs."""
+
+    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+        self.root = Path(os.path.abspath(os.path.expanduser(root or os.environ.get("LREG_RUNS_DIR") or "runs")))
+
+    def list(self) -> list[RunReader]:
+        """Every run, oldest first. What is no run folder is left out."""
+        return [RunReader(self.root / name) for name in sorted(self._names())]
+
+    def transfers(self) -> Sequence[RunReader]:
+        """Every transfer job, oldest first: it has the folder of a run, with a plan in place of a preset."""
+        return [RunReader(self.root / JOBS / name) for name in self._jobs(JOBS)]
+
+    def studies(self) -> Sequence[RunReader]:
+        """Every study, oldest first: it has the folder of a run, with a plan of many runs in place of a preset."""
+        return [RunReader(self.root / STUDIES / name) for name in self._jobs(STUDIES)]
+
+    def _jobs(self, home: str) -> Sequence[str]:
+        """The names of the transfer jobs, or studies; a link in place of their folder leads to those of another."""
+        folder = self.root / home
+        return [] if folder.is_symlink() else sorted(_runs_in(folder))
+
+    def _names(self) -> Iterator[str]:
+        return _runs_in(self.root)
+
+    def create(self, preset: Preset, **facts: Any) -> Run:
+        """A new run of this preset. A run that it starts from is looked up first, and pinned in its preset."""
+        reference = preset["meta"]["init_from"]
+        if not reference:
+            return Run.create(self.root, preset, **facts)
+        parent = self.parent_of(preset)
+        assert parent is not None
+        pinned = parent.id if parent.path.parent == self.root else str(parent.path)
+        meta = {**preset["meta"], "init_from": pinned}
+        return Run.create(self.root, replace(preset, values={**preset.values, "meta": meta}), parent=parent.id, **facts)
+
+    def parent_of(self, preset: Preset) -> RunReader | None:
+        """The run whose learned optimizer a preset starts from. Raises PresetError when it is not there."""
+        reference = preset["meta"]["init_from"]
+        if not reference:
+            return None
+        try:
+            return self.resolve(reference)
+        except RunError as error:
+            problem = Problem("meta.init_from", show(reference), f"a run with a checkpoint; {error}")
+            raise PresetError([problem], preset.source) from None
+
+    def resolve(self, reference: str) -> RunReader:
+        """The run that is meant by an id, a unique prefix, a path, its last four letters, or `last`; a transfer job or
+        study likewise, a study by its name, too.
+
+        Raises RunError that lists the candidates or near misses.
+        """
+        names = sorted(self._names())
+        if reference == "last":
+            return RunReader(self.root / self._newest(names))
+        if reference in names:
+            return RunReader(self.root / reference)
+        path = Path(os.path.expanduser(reference))  # which leaves ~nobody as it stands
+        if reference and is_run(path):
+            return RunReader(path)
+        if not reference or os.sep in reference:
+            raise RunError(f"{show(reference)}: no run folder there")
+        found = _matching(reference, names)
+        paths = [self.root / name for name in found] or self._others(reference)
+        if len(paths) == 1:
+            return RunReader(paths[0])
+        raise RunError(self._not_one(reference, [*self._jobs(STUDIES), *names], paths))
+
+    def _others(self, reference: str) -> Sequence[Path]:
+        """The transfer jobs and studies that are meant by a reference.
+
+        A study's runs begin as it does, so no prefix of its id is its own: its name will do.
+        """
+        homes, studies = (JOBS, STUDIES), self._jobs(STUDIES)
+        found = [self.root / home / name for home in homes for name in _matching(reference, self._jobs(home))]
+        return found or [self.root / STUDIES / name for name in studies if name[STAMP:-ENDING] == reference]
+
+    def _newest(self, names: Sequence[str]) -> str:
+        if not names:
+            raise RunError(f"no runs in {self.root}")
+        dated = [name for name in names if re.match(r"\d{8}-\d{6}-", name)] or names
+        same_second = [name for name in dated if name[:15] == dated[-1][:15]]
+        return max(same_second, key=lambda name: (str(RunReader(self.root / name).facts.get("created")), name))
+
+    def _not_one(self, reference: str, names: Sequence[str], found: Sequence[Path]) -> str:
+        shown = show(reference)
+        if found:
+            kind = "studies" if all(path.parent.name == STUDIES for path in found) else "runs"
+            return f"{shown} could be any of {len(found)} {kind}: {_few([path.name for path in found])}"
+        near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
+        near = near or [name for name in names if len(reference) > 2 and reference in name]
+        hint = f"did you mean {_few(near)}?" if near else "`lreg runs` lists them"
+        return f"no run {shown} in {self.root} ({hint})"
+
+
+def _matching(reference: str, names: Sequence[str]) -> list[str]:
+    """The names that start with a reference; else those whose last four letters it is."""
+    found = [name for name in names if name.startswith(reference)]
+    return found or [name for name in names if len(reference) == 4 and name.endswith(f"-{reference}")]
+
+
+def _runs_in(folder: Path) -> Iterator[str]:
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    yield from (name for name in names if is_run(folder / name))
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(show(name).strip('"') for name in names[:5])
+    return f"{shown}, ..." if len(names) > 5 else shown
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is that of a run, transfer job or study."""
+    try:
+        return (path / "run.json").is_file() or ((path / "status.json").is_file() and (path / "preset.toml").is_file())
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,84 @@
+"""Attempts: which of a study's runs are to be started, and which are left as they are."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from engine.base.status import HELD
+from engine.runs.reader import RunReader
+
+MOST_TRIES = 3  # of a run that crashes again and again without getting any further
+
+START = "start"
+BUSY = "busy"
+FINISHED = "finished"
+FAILED = "failed"  # for good
+LEFT = "left"  # stopped by a person while this scheduler was at work, who will have had a reason
+
+
+class Attempts:
+    """What one scheduler has tried. What came before it is in the run folders; a new scheduler tries anew."""
+
+    def __init__(
+        self,
+        retry_failed: bool = False,
+        forgiven: Collection[Path] = (),
+        why: Callable[[RunReader], str] = lambda run: "",
+    ) -> None:
+        """`forgiven`: runs that the scheduler before this one has asked to stop, and that are about to; `why`: what is
+        known of a worker that is gone."""
+        self.began = time.time()
+        self.retry_failed = retry_failed
+        self.reasons: dict[Path, str] = {}  # why a run is not tried again
+        self._forgiven = set(forgiven)
+        self._why = why
+        self._first_seen: dict[Path, float] = {}  # heartbeats, by the clocks of the runs' hosts
+        self._tries: dict[Path, tuple[int, int]] = {}  # how often it was started, and the step from which
+
+    def verdict(self, run: RunReader, state: str, pending: Collection[Path]) -> str:
+        """What to do about a run in this state; `pending` must have been looked up before the state."""
+        if run.path not in self._first_seen:
+            self._first_seen[run.path] = run.recorded_status().heartbeat
+        if run.path in pending:
+            return BUSY
+        if run.path in self.reasons:
+            return FAILED
+        if state in HELD:
+            return BUSY
+        if state == "finished":
+            return FINISHED
+        if state == "queued":  # made by this process: its worker died before it took it
+            return self._unless_hopeless(run) if run.recorded_status().pid == os.getpid() else BUSY
+        if state == "failed":
+            return START if self.retry_failed and not self._in_my_time(run) else FAILED
+        if state == "stopped" and self._in_my_time(run) and run.path not in self._forgiven:
+            return LEFT
+        return self._unless_hopeless(run)
+
+    def started(self, run: RunReader) -> None:
+        """Count a start."""
+        self._forgiven.discard(run.path)
+        step = run.recorded_status().step
+        count, before = self._tries.get(run.path, (0, -1))
+        self._tries[run.path] = (count + 1 if step <= before else 1, step)
+
+    def give_up(self, run: RunReader, reason: str) -> None:
+        self.reasons[run.path] = reason
+
+    def _unless_hopeless(self, run: RunReader) -> str:
+        count, step = self._tries.get(run.path, (0, -1))
+        if count >= MOST_TRIES and run.recorded_status().step <= step:
+            self.give_up(run, f"its process ended {count} times at step {step}: {self._why(run) or 'see its log'}")
+            return FAILED
+        return START
+
+    def _in_my_time(self, run: RunReader) -> bool:
+        """Whether the run was last written to since this scheduler began.
+
+        Also where the clock of the run's host is behind this one's: else what fails at once would be started for ever.
+        """
+        heartbeat = run.recorded_status().heartbeat
+        return heartbeat >= self.began or heartbeat != self._first_seen.get(run.path, heartbeat)

@@ -1,0 +1,233 @@
+"""Study plan: everything that a study is, resolved and checked, as its folder keeps it. Without torch.
+
+A study file names arms, axes and seeds (`engine.study.plan.document` reads it). The plan holds the presets themselves,
+so a study goes on as it began, whatever happens to the files that it was made of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from engine.base.errors import PresetError, RunError
+from engine.base.settings import check_table, schema_of, setting
+from engine.presets.document import Document, put
+from engine.presets.preset import Preset
+from engine.runs.writer import slug
+
+Point = dict[str, Any]
+"""A value for each axis, by key path ("penalty.sam.rho")."""
+
+SPEAKING = ("name", "description", "tags", "threads")  # keys that change no figure
+PICKED_BY: tuple[str, ...] = ("best_validation_loss", "validation_loss")
+PICKED_BY += ("best_validation_mean_loss", "validation_mean_loss")
+SAMPLERS = ("tpe", "random")
+LONGEST_NAME = 80  # of a preset
+MOST_CELLS = 10_000
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A preset key and what is tried for it: values; or, for a search, a range."""
+
+    key: str
+    values: tuple[Any, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    log: bool = True
+    integer: bool = False
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """An arm: the values of its preset, and its axes."""
+
+    name: str
+    preset: dict[str, Any] = field(hash=False)
+    axes: tuple[Axis, ...] = ()
+
+    def grid(self) -> list[Point]:
+        """Every point; one without axes."""
+        keys = [axis.key for axis in self.axes]
+        return [dict(zip(keys, values, strict=True)) for values in itertools.product(*(a.values for a in self.axes))]
+
+
+@dataclass(frozen=True)
+class Pick:
+    """How the best point of an arm is chosen: a metric of validation, mean over the meta-seeds; less is better."""
+
+    metric: str = setting("best_validation_loss", choices=PICKED_BY, help="metric by which winners are picked")
+
+
+@dataclass(frozen=True)
+class Search:
+    """Points asked for one after another instead of a grid, by Optuna."""
+
+    sampler: str = setting("tpe", choices=SAMPLERS, help="how the next point is chosen")
+    trials: int = setting(20, minimum=1, maximum=10_000, help="points for each arm with axes")
+    seed: int = setting(0, minimum=0, maximum=2**53, help="of what is random in the search")
+
+
+@dataclass(frozen=True)
+class TransferRequest:
+    """The transfer evaluations: keys of `lreg transfer`, and which runs get them."""
+
+    of: str = "winners"  # or all
+    to: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(
+        default_factory=dict, hash=False
+    )  # TransferSettings: steps, seeds, checkpoint, ...
+    evaluation: dict[str, Any] = field(default_factory=dict, hash=False)  # over the [evaluation] table
+    scales: tuple[float, ...] = ()  # beside 1, for the reference arm: its scale frontier
+    untrained: bool = True  # for the reference arm
+    baselines: tuple[str, ...] = ()  # once for the study
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study."""
+
+    arm: str
+    point: Point = field(hash=False)
+    seed: int
+    preset: Preset = field(hash=False)
+
+    @property
+    def identity(self) -> str:
+        """A hash of what decides the run's figures: equal cells are one run."""
+        decisive = {key: value for key, value in self.preset.values.items() if key not in SPEAKING}
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=list).encode()).hexdigest()[:8]
+
+    def run_id(self, stamp: str) -> str:
+        """The name of the run's folder: the same whenever the study asks for it, so no cell is ever run twice."""
+        return f"{stamp}-{slug(self.preset.name)}-{self.identity}"
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A resolved study. `stamp` is when it was started, as run ids begin ("20261120-211500")."""
+
+    name: str
+    stamp: str
+    seeds: tuple[int, ...]
+    arms: tuple[ArmPlan, ...]
+    reference: str  # the arm that the others are compared with
+    description: str = ""
+    pick: Pick = Pick()
+    search: Search | None = None
+    transfer: TransferRequest | None = None
+    report: dict[str, Any] = field(default_factory=dict, hash=False)  # what the report shows beside the usual
+
+    def cells_of(self, arm: ArmPlan, points: Sequence[Point]) -> Iterator[Cell]:
+        """The runs of an arm at these points, one for each meta-seed. Raises PresetError where a point does not fit."""
+        for point in points:
+            for seed in self.seeds:
+                yield Cell(arm.name, point, seed, self._preset(arm, point, seed))
+
+    @property
+    def least_cells(self) -> int:
+        """How many runs there are; of a search, those of what it does not search."""
+        points = (math.prod(len(axis.values) for axis in arm.axes) for arm in self.arms)
+        return len(self.seeds) * (len(self.arms) if self.search is not None else sum(points))
+
+    def grid(self) -> list[Cell]:
+        """Every cell of a study without a search, arm by arm."""
+        return [cell for arm in self.arms for cell in self.cells_of(arm, arm.grid())]
+
+    def _preset(self, arm: ArmPlan, point: Point, seed: int) -> Preset:
+        from engine.presets import catalog as catalogs
+        from engine.presets.preset import from_mapping
+
+        catalog = catalogs.load()
+        values = {**arm.preset, "task": _lone(arm.preset.get("task", {}))}
+        document = Document(json.loads(json.dumps(values, default=list)), [])
+        problems = put(document, point.items(), "", catalog)
+        if problems:
+            raise PresetError(problems, self.name)
+        tags = dict.fromkeys([*document.values.get("tags", ()), f"study:{self.name}"])
+        own = {"name": self._run_name(arm, point, seed), "seed": seed, "tags": list(tags)}
+        return from_mapping({**document.values, **own}, self.name, catalog=catalog)
+
+    def _run_name(self, arm: ArmPlan, point: Point, seed: int) -> str:
+        name, ending = "-".join([self.name, arm.name, *(_word(*item) for item in point.items())]), f"-s{seed}"
+        return name[: LONGEST_NAME - len(ending)] + ending
+
+    def dumps(self) -> str:
+        return json.dumps(asdict(self), indent=1, default=list) + "\n"
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> StudyPlan:
+        """Raises RunError where that is no study."""
+        try:
+            arms = tuple(map(_arm, values["arms"]))
+            search, transfer = values.get("search"), values.get("transfer")
+            _check_tables(pick=(values["pick"], Pick), search=(search or {}, Search))
+            if not re.fullmatch(r"[\w-]{1,64}", str(values["stamp"]), re.ASCII):  # it becomes part of folders' names
+                raise ValueError("no stamp")
+            found = cls(
+                name=str(values["name"]),
+                stamp=str(values["stamp"]),
+                seeds=tuple(map(int, values["seeds"])),
+                arms=arms,
+                reference=str(values["reference"]),
+                description=str(values.get("description", "")),
+                pick=Pick(**values["pick"]),
+                search=Search(**search) if search else None,
+                transfer=_transfer(_tuples(transfer)) if transfer else None,
+                report=dict(values.get("report", {})),
+            )
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(f"study.json: no study ({error})") from None
+        if (cells := found.least_cells) > MOST_CELLS:  # before they are made: strangers may ask for any number
+            raise RunError(f"study.json: found {cells} runs; allowed: at most {MOST_CELLS}")
+        return found
+
+
+def _check_tables(**tables: tuple[Any, type]) -> None:
+    """Raises ValueError where one does not fit its schema."""
+    for name, (values, schema) in tables.items():
+        _, problems = check_table(dict(values), schema_of(schema), name)
+        if problems:
+            raise ValueError(str(problems[0]))
+
+
+def _transfer(values: Mapping[str, Any]) -> TransferRequest:
+    """Raises what `from_json` understands."""
+    found = TransferRequest(**values)
+    texts = (found.of, *found.to, *found.baselines)
+    tables = (found.settings, found.evaluation)
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(table, dict) for table in tables):
+        raise TypeError("transfer: targets and baselines are texts, settings and evaluation tables")
+    return found
+
+
+def _arm(values: Mapping[str, Any]) -> ArmPlan:
+    """An arm as the file has it. Raises what `from_json` understands."""
+    axes = tuple(Axis(**_tuples(axis)) for axis in values["axes"])
+    sound = isinstance(values["preset"], dict) and all(
+        isinstance(axis.key, str) and isinstance(axis.values, tuple) for axis in axes
+    )
+    if not sound:
+        raise TypeError("an arm has a preset, a table, and axes, each with a key and a list of values")
+    return ArmPlan(str(values["name"]), values["preset"], axes)
+
+
+def _lone(tasks: Any) -> Any:
+    """A task distribution of one as that one, as people write it, so that key paths are the same."""
+    return tasks[0] if isinstance(tasks, (list, tuple)) and len(tasks) == 1 else tasks
+
+
+def _word(key: str, value: Any) -> str:
+    """A coordinate of a point as part of a name: "rho0.05"."""
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    return key.split(".")[-1] + "+".join(f"{part:.4g}" if isinstance(part, float) else str(part) for part in parts)
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

@@ -1,0 +1,1 @@
+"""Report of a study: evidence, claims and their verdicts, tables, figures."""

@@ -1,0 +1,105 @@
+"""Asked in a process of its own: which devices there are, and whether the data of a study, run or transfer is there.
+
+A scheduler lives for days beside its runs, and the console too: they should not hold torch all the while.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.base.errors import LregError
+from engine.jobs import spawn
+
+if TYPE_CHECKING:
+    from engine.runs.reader import RunReader
+    from engine.study.plan.plan import StudyPlan
+    from engine.study.schedule.job import Schedule
+
+MODULE = "engine.study.schedule.inputs"
+
+
+def devices(wanted: Iterable[str]) -> list[str]:
+    """The devices that are meant: auto is every GPU, else the CPU. Raises LregError where one is not there."""
+    return spawn.ask(MODULE, json.dumps({"devices": list(wanted)})).split()
+
+
+def device_names(devices: str) -> list[str]:
+    """The devices of a list as it is typed: cuda:0,cuda:1."""
+    return list(dict.fromkeys(name.strip() for name in devices.split(",") if name.strip())) or ["auto"]
+
+
+def check(tasks: Iterable[Mapping[str, Any]], data_dir: Path | None, devices: Iterable[str] = ()) -> None:
+    """Find out before anything starts whether the data of these tasks and these devices are there. Raises LregError."""
+    question = {"devices": list(devices), "tasks": list(tasks), "data_dir": str(data_dir) if data_dir else None}
+    spawn.ask(MODULE, json.dumps(question, default=list))
+
+
+def check_run(
+    tasks: Iterable[Mapping[str, Any]],
+    device: str,
+    data_dir: Path | None,
+    optimizer: Mapping[str, Any] | None = None,
+    parent: RunReader | None = None,
+) -> None:
+    """The same of what one process is to do on a device. `optimizer`: the table of a run, which may have a parent."""
+    question = {
+        "tasks": list(tasks),
+        "device": device,
+        "data_dir": str(data_dir) if data_dir else None,
+        "optimizer": optimizer,
+        "start": str(parent.path) if parent is not None else None,
+    }
+    spawn.ask(MODULE, json.dumps(question, default=list))
+
+
+def check_study(plan: StudyPlan, schedule: Schedule, data_dir: Path | None) -> None:
+    """The same of everything that a study needs."""
+    from engine.study.plan.transfers import tasks
+
+    check(tasks(plan), data_dir, device_names(schedule.devices) if schedule.executor == "local" else ())
+
+
+def _answer(question: Mapping[str, Any]) -> str:
+    import torch
+
+    from engine.base.device import pick_device
+    from engine.jobs.inputs import check_inputs
+
+    found: list[str] = []
+    for name in question.get("devices", ()):
+        device = str(pick_device(name, "--devices"))
+        every = name == "auto" and device == "cuda"
+        found += [f"cuda:{number}" for number in range(torch.cuda.device_count())] if every else [device]
+    data_dir = question.get("data_dir")
+    tasks = [_tuples(task) for task in question.get("tasks", ())]
+    start, optimizer = question.get("start"), question.get("optimizer")
+    check_inputs(
+        tasks,
+        question.get("device", "cpu"),
+        Path(data_dir) if data_dir else None,
+        optimizer=_tuples(optimizer) if optimizer else None,
+        start=Path(start) if start else None,
+    )
+    return "\n".join(dict.fromkeys(found))
+
+
+def _tuples(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
+def main() -> int:
+    try:
+        print(_answer(json.load(sys.stdin)))
+    except LregError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

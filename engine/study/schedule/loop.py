@@ -1,0 +1,244 @@
+"""The loop of a study: look, start what can be started, wait; at last the report.
+
+The scheduler keeps nothing in memory that matters: whoever kills it, the next one reads the folders and goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine.base.control import Control, Stopped
+from engine.base.errors import LregError, RunError
+from engine.base.files import write_atomic
+from engine.base.status import HELD
+from engine.jobs import spawn
+from engine.jobs.job_runner import HeldRun
+from engine.jobs.transfer_job import TransferJob
+from engine.runs.reader import RunReader
+from engine.runs.store import STUDIES, Run, RunStore
+from engine.study.plan import attempts
+from engine.study.plan.attempts import Attempts
+from engine.study.plan.plan import StudyPlan
+from engine.study.plan.snapshot import Piece, Watcher, live
+from engine.study.plan.state import CellState, plan_of
+from engine.study.schedule import executors, trials
+from engine.study.schedule.executor import Executor
+from engine.study.schedule.job import Schedule
+from engine.study.schedule.telling import Listener, Look, Teller, nothing, words
+
+__all__ = ["Draw", "Listener", "Look", "StudyLoop", "nothing", "words"]
+
+REST_S = 0.3
+ASK_AGAIN_S = 3.0  # a worker that has just started does not listen yet
+STOPPING = "stopping"  # a file that is there while workers are asked to stop
+
+
+Draw = Callable[..., Any]
+"""Draws the report's figures; the engine itself has no plotting."""
+
+
+class StudyLoop(HeldRun):
+    """A study in the hands of its scheduler."""
+
+    def __init__(
+        self,
+        run: Run,
+        control: Control,
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        draw: Draw | None = None,
+        on_look: Listener = nothing,
+        executor: Executor | None = None,
+    ) -> None:
+        """`executor`: in place of the one that the study's schedule names."""
+        super().__init__(run, control, None, data_dir)
+        self.draw = draw
+        self.on_look = on_look
+        self.folder = run.path
+        self.store = RunStore(run.path.parent.parent)
+        self._executor = executor
+
+    def do(self) -> str:
+        """Do what is left of the study. Returns finished, stopped, or failed: some run failed for good."""
+        self._log_start()
+        self._prepare()
+        try:
+            return self._see_through()
+        except KeyboardInterrupt:  # a second Ctrl-C does not wait for the workers; the first may not have reached them
+            write_atomic(self.folder / STOPPING, "")
+            if left := self._left():
+                self.executor.stop(left)
+            raise
+
+    def _see_through(self) -> str:
+        try:
+            while not self._is_done():
+                self._rest()
+        except Stopped:
+            self._stop_workers()
+            return "stopped"
+        return self._conclude()
+
+    def _prepare(self) -> None:
+        if self.folder.parent.name != STUDIES:  # of a run store, which its runs are made in
+            raise RunError(f"{self.folder}: a study goes on in the folder {STUDIES} of a run store only: copy it there")
+        self.plan: StudyPlan = plan_of(self.folder)
+        schedule = Schedule.of(self.folder)
+        self.watcher = Watcher(self.plan, self.folder)
+        presets = [arm.preset for arm in self.plan.arms]
+        self.executor: Executor = self._executor or executors.of(schedule, self.folder, presets, self.data_dir)
+        if isinstance(self.executor, executors.Local) and not schedule.threads:
+            # of another number sums are rounded otherwise: whoever goes on, on whatever machine, takes the same
+            replace(schedule, threads=self.executor.threads).write(self.folder)
+        self.exhausted: set[str] = set()
+        self.verdicts: dict[Path, str] = {}
+        self.pending: set[Path] = set()
+        self.seen = self.watcher.look()
+        was_stopping = (self.folder / STOPPING).exists()  # and was killed: its workers may stop only now
+        (self.folder / STOPPING).unlink(missing_ok=True)
+        forgiven = [piece.run.path for piece in self.seen.pieces] if was_stopping else []
+        self.attempts = Attempts(schedule.retry_failed, forgiven, self.executor.why)
+        self.began = time.monotonic()
+        self.teller = Teller(self.run, self.on_look, self.seen.done, lambda: time.monotonic() - self.began)
+
+    def _is_done(self) -> bool:
+        """One round: look, and start what can be started. True when there is nothing left to wait for."""
+        self._tick()
+        self.pending = self.executor.pending()  # before the look, so that a worker is seen in one of the two
+        self.seen = self.watcher.look(self._is_over, self.exhausted)
+        pieces = self.seen.pieces
+        self.verdicts = {piece.run.path: self._verdict(piece) for piece in pieces}
+        self.teller.tell(self.seen, self.verdicts.values(), self.attempts.reasons)
+        waiting = [piece for piece in pieces if self.verdicts[piece.run.path] == attempts.START]
+        busy = [piece.run for piece in pieces if self.verdicts[piece.run.path] == attempts.BUSY]
+        slots = self.executor.slots(busy) if waiting or self.plan.search else []
+        if len(slots) > len(waiting) and self._ask(len(slots) - len(waiting)):
+            return False
+        self._start(list(zip(waiting, slots, strict=False)))
+        return not busy and not waiting and not self._awaits_points()
+
+    def _awaits_points(self) -> bool:
+        """Whether a search will ask for more, when the executor is in reach again; not if a person holds it up."""
+        has_all = len(self.watcher.asked_out(self.exhausted)) == len(self.plan.arms)
+        return not has_all and attempts.LEFT not in self.verdicts.values()
+
+    def _is_over(self, cell: CellState) -> bool:
+        """Whether nothing more will come of a cell in this scheduler's life."""
+        return self._verdict(cell) in (attempts.FINISHED, attempts.FAILED)
+
+    def _verdict(self, piece: Piece) -> str:
+        return self.attempts.verdict(piece.run, piece.state, self.pending)
+
+    def _ask(self, room: int) -> bool:
+        """Ask the search for more points, if there is one. True if some came, or an arm has turned out complete."""
+        if self.plan.search is None:
+            return False
+        came, exhausted = trials.ask(self.plan, self.folder, self.seen.candidates, self._is_over, room)
+        new = set(exhausted) - self.exhausted
+        self.exhausted |= new
+        return bool(came or new)
+
+    def _start(self, chosen: list[tuple[Piece, str]]) -> None:
+        """Make the folders of those that have none, and hand all over together."""
+        starts = []
+        for piece, device in chosen:
+            try:
+                self._make(piece, device)
+            except LregError as error:
+                self.attempts.give_up(piece.run, str(error))
+                continue
+            self.attempts.started(piece.run)
+            starts.append((piece.run, device))
+        if starts:
+            self.executor.start(starts)
+
+    def _make(self, piece: Piece, device: str) -> None:
+        facts: dict[str, Any] = {"argv": ["lreg", "study", self.plan.name], "device": device, "data_dir": self.data_dir}
+        if piece.state != "missing":
+            return
+        if isinstance(piece, CellState):
+            self.store.create(piece.cell.preset, run_id=piece.run.id, **facts)
+        else:
+            TransferJob.start(self.store.root, piece.transfer.plan(), job_id=piece.run.id, **facts)
+
+    # -- signals -----------------------------------------------------------------------------------------------------
+
+    def _rest(self) -> None:
+        self._tick()
+        time.sleep(REST_S)
+
+    def _wait_while_paused(self) -> None:
+        """A pause is one of the workers, too; those that were paused before stay so."""
+        if not self.control.paused or self.control.stop:
+            return
+        running = [run for run in live(self.seen.pieces) if run.state == "running"]
+        asked = [run for run in running if _sent(run, signal.SIGUSR1, "pause")]
+        super()._wait_while_paused()
+        for run in asked:
+            _sent(run, signal.SIGUSR2, "continue")
+
+    def _stop_workers(self) -> None:
+        """Let every worker of the study write its checkpoint and end."""
+        write_atomic(self.folder / STOPPING, "")
+        asked = -ASK_AGAIN_S
+        while True:
+            left = self._left()
+            if not left:
+                break
+            if time.monotonic() - asked >= ASK_AGAIN_S:
+                asked = time.monotonic()
+                self.executor.stop(left)
+            self.teller.say(self.seen, f"stopping: {len(left)} workers write their checkpoints")
+            time.sleep(REST_S)
+        self.teller.tell(self.seen, self.verdicts.values(), self.attempts.reasons)
+        (self.folder / STOPPING).unlink(missing_ok=True)
+
+    def _left(self) -> list[RunReader]:
+        """What workers still hold, or were handed, by a new look."""
+        self.pending = self.executor.pending()
+        self.seen = self.watcher.look(self._is_over, self.exhausted)
+        return [piece.run for piece in self.seen.pieces if piece.run.path in self.pending or piece.state in HELD]
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _conclude(self) -> str:
+        """Write the report, and say how the study has ended."""
+        for path, reason in self.attempts.reasons.items():
+            self.run.log(f"{path.name}: given up: {reason}")
+        self.run.set_status(message="report", eta_s=None)
+        report = self._report()
+        left = [path.name for path, verdict in self.verdicts.items() if verdict == attempts.LEFT]
+        failed = [path.name for path, verdict in self.verdicts.items() if verdict == attempts.FAILED]
+        state, self.remark = "finished", f"report: {report}"
+        if failed:
+            reasons = "".join(f"; {path.name}: {reason}" for path, reason in list(self.attempts.reasons.items())[:1])
+            state, said = "failed", f"failed for good: {_few(failed)}{reasons}; lreg logs RUN says more"
+        elif left:
+            state, said = "stopped", f"stopped by hand: {_few(left)}; lreg resume {self.run.id} goes on with them"
+        else:
+            return state
+        self.remark = f"{said}; {self.remark}"
+        return state
+
+    def _report(self) -> Path:
+        from engine.study.report.report import write_report
+
+        return write_report(self.plan, self.folder, self.draw)
+
+
+def _sent(run: RunReader, number: signal.Signals, purpose: str) -> bool:
+    with suppress(LregError):  # it has ended, or computes on another host
+        spawn.request(run, number, purpose)
+        return True
+    return False
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,234 @@
+"""Slurm: a study's runs as array jobs of a cluster, handed over through submitit. Needs a shared file system.
+
+What is known of the runs is in their folders; what is queued, Slurm tells (`engine.study.schedule.slurm_queue`).
+Nothing that matters is kept here, so a scheduler may be killed at any moment, and its jobs go on without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shlex
+import signal
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.base.errors import LregError, printable
+from engine.base.status import LIVE
+from engine.jobs import spawn
+from engine.runs.reader import RunReader
+from engine.runs.writer import Run
+from engine.study.schedule import executor as executors
+from engine.study.schedule import slurm_queue, slurm_task
+from engine.study.schedule.slurm_options import Options, check_there, setup_lines
+from engine.study.schedule.slurm_queue import TAKEN, Job, NoAnswer, Queue
+
+if TYPE_CHECKING:
+    from engine.study.schedule.job import Schedule
+
+MOST = 1000  # jobs at once, as many as an array may have where the cluster does not say otherwise
+WARN_S = 120  # before a job's time is up its worker is asked to write a checkpoint
+LOOK_EVERY_S = (1.0, 15.0)  # at least and at most between two looks at the queue; more often while things change
+AGAIN_S = 60.0  # until jobs that Slurm did not take are handed over again
+
+
+def executor(schedule: Schedule, folder: Path, data_dir: Path | None) -> Slurm:
+    """The executor of a study's schedule. Raises LregError where options do not fit, or something is missing."""
+    options = Options.of(schedule.slurm)
+    check_there()
+    _check_name(folder)
+    device = schedule.devices
+    if device not in ("auto", "cpu", "cuda"):
+        raise LregError(f"--devices: found {printable(device)}; allowed with --executor slurm: auto, cpu, cuda")
+    if device == "auto" and options.wants_gpus:
+        device = "cuda"  # and no run that falls back to the CPU
+    return Slurm(options, folder, jobs=schedule.jobs, device=device, threads=schedule.threads, data_dir=data_dir)
+
+
+def _check_name(folder: Path) -> None:
+    """Raise LregError where a study's path would not stay on one line of the job's script: its rest would be run."""
+    if not str(folder).isprintable():
+        raise LregError(
+            f"{printable(str(folder))}: found a line break or the like in its name; allowed: none for Slurm"
+        )
+
+
+class Slurm:
+    """A cluster: everything that can be started is handed over at once, and Slurm does it when there is room."""
+
+    def __init__(
+        self,
+        options: Options,
+        folder: Path,
+        *,
+        jobs: int = 0,
+        device: str = "auto",
+        threads: int = 0,
+        data_dir: Path | None = None,
+    ) -> None:
+        """`folder`: the study's; `jobs`: how many to hand over at most, 0: as many as an array takes."""
+        self.options = options
+        self.study = folder
+        self.most = min(jobs or MOST, MOST)
+        self.device = device
+        self.cpus = int(options.cpus or threads or executors.THREADS)
+        self.threads = threads or self.cpus
+        self.data_dir = data_dir
+        self.queue = Queue(folder)
+        self._jobs: dict[Path, Job] = {}
+        self._over: list[Path] = []  # to be handed over
+        self._has_taken = False  # any of what this scheduler handed over
+        self._answers = True
+        self._looked = self._changed = -LOOK_EVERY_S[1]
+        self._again_at = 0.0
+
+    def slots(self, busy: Sequence[RunReader]) -> list[str]:
+        """None while Slurm does not answer, or has not taken what it was given."""
+        return [self.device] * (self.most - len(busy)) if self._answers and not self._over else []
+
+    def start(self, starts: Sequence[executors.Start]) -> None:
+        """Hand runs over, as one array. What Slurm does not take is handed over again later; but not the first time."""
+        self._over += [reader.path for reader, _ in starts]
+        self._hand_over()
+
+    def pending(self) -> set[Path]:
+        """Runs whose jobs have not ended, or are still to be handed over, and that are not finished."""
+        self._look()
+        self._over = [path for path in self._over if path not in self._jobs or self._jobs[path].has_ended]
+        if self._over and self._answers and time.monotonic() >= self._again_at:
+            self._hand_over()
+        queued = [path for path, job in self._jobs.items() if not job.has_ended]
+        return {path for path in (*self._over, *queued) if RunReader(path).recorded_status().state != "finished"}
+
+    def why(self, reader: RunReader) -> str:
+        job = self._jobs.get(reader.path)
+        return f"Slurm job {job.id}: {job.state}; its output is in {self.queue.folder}" if job else ""
+
+    def stop(self, readers: Iterable[RunReader]) -> None:
+        wanted = {reader.path: reader for reader in readers}
+        self._over = [path for path in self._over if path not in wanted]
+        self._look(now=True)
+        jobs = {path: job for path, job in self._jobs.items() if path in wanted and job.id and not job.has_ended}
+        with self._unless_silent():
+            slurm_queue.cancel(job for job in jobs.values() if job.is_waiting)
+            slurm_queue.ask_to_end(job for job in jobs.values() if not job.is_waiting and not job.is_ending)
+        for path, reader in wanted.items():  # workers that an executor on this machine has started
+            if path not in jobs and reader.recorded_status().state in LIVE:
+                with contextlib.suppress(LregError):
+                    spawn.request(reader, signal.SIGTERM, "stop")
+        self._changed = time.monotonic()
+
+    # -- what Slurm says ---------------------------------------------------------------------------------------------
+
+    def _look(self, now: bool = False) -> None:
+        """Ask for the queue if it is time to; the longer nothing has changed, the less often."""
+        since = time.monotonic() - self._changed
+        if not now and time.monotonic() - self._looked < min(max(since / 4, LOOK_EVERY_S[0]), LOOK_EVERY_S[1]):
+            return
+        found = self._jobs
+        with self._unless_silent():
+            found = self.queue.jobs()
+        self._looked = time.monotonic()
+        if found != self._jobs:
+            self._changed = self._looked
+            self._over += [path for path, job in found.items() if self._is_taken_away(path, job)]
+        self._jobs = found
+
+    def _is_taken_away(self, path: Path, job: Job) -> bool:
+        """Whether Slurm has just ended a job, whose run has stopped with a checkpoint and is to go on in another."""
+        before = self._jobs.get(path)
+        was_there = before is not None and not before.has_ended
+        return was_there and job.state in TAKEN and RunReader(path).recorded_status().state == "stopped"
+
+    @contextlib.contextmanager
+    def _unless_silent(self) -> Iterator[None]:
+        """While Slurm does not answer, what it said last holds: nothing is started twice. At first it must answer."""
+        try:
+            yield
+        except NoAnswer as error:
+            if self._looked < 0:
+                raise
+            if self._answers:
+                Run(self.study).log(f"Slurm does not answer, it is asked again: {error}")
+            self._answers = False
+        else:
+            self._answers = True
+
+    # -- what Slurm is given -----------------------------------------------------------------------------------------
+
+    def _hand_over(self) -> None:
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        try:
+            self._submit(self._over)
+        except (OSError, FailedJobError, FailedSubmissionError) as error:
+            reason = _reason(error)
+            if not self._has_taken:
+                self._over = []
+                raise LregError(f"Slurm does not take the jobs: {reason}") from None
+            Run(self.study).log(f"Slurm does not take {len(self._over)} jobs, they are handed over again: {reason}")
+            self._again_at = time.monotonic() + AGAIN_S
+            return
+        self._has_taken = True
+        self._jobs |= {path: Job("", "PENDING") for path in self._over}  # should Slurm not answer now
+        self._over = []
+        self._look(now=True)
+
+    def _submit(self, runs: Sequence[Path]) -> None:
+        from submitit import SlurmExecutor
+
+        name = self.queue.note(runs)
+        with _outside_of_jobs(), contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it raises
+            slurm = SlurmExecutor(self.queue.folder)
+            slurm.update_parameters(**self._parameters(name, len(runs)))
+            data_dir = str(self.data_dir.absolute()) if self.data_dir else None
+            tasks = [(str(path), self.device, data_dir, self.threads) for path in runs]
+            slurm.map_array(slurm_task.compute, *zip(*tasks, strict=True))
+
+    def _parameters(self, name: str, jobs: int) -> dict[str, Any]:
+        """For submitit; what is None stays out of the script."""
+        options, minutes = self.options, self.options.minutes
+        warn_s = min(WARN_S, minutes * 60 // 4) if minutes else WARN_S
+        warning = slurm_task.WARNING.name.removeprefix("SIG")
+        return {
+            "job_name": name,
+            "partition": options.partition or None,
+            "time": minutes,
+            "gpus_per_node": options.gpus or None,
+            "cpus_per_task": self.cpus,
+            "mem": options.mem or None,
+            "array_parallelism": int(options.array or jobs),
+            "setup": [*setup_lines(), *_finding_this_engine()],
+            "srun_args": [f"--cpus-per-task={self.cpus}"],  # since 22.05 srun does not take it from the job
+            "wckey": None,
+            "additional_parameters": {"requeue": True, "signal": f"{warning}@{warn_s}", "chdir": self.queue.folder},
+        }
+
+
+def _finding_this_engine() -> list[str]:
+    """Lines of shell after which Python finds this very engine, and no file of the current folder for a library."""
+    root = Path(__file__).parents[3]
+    installed = root.name.endswith("-packages")
+    path = [] if installed else [f"export PYTHONPATH={shlex.quote(str(root))}${{PYTHONPATH:+:$PYTHONPATH}}"]
+    return ["export PYTHONSAFEPATH=1", *path]
+
+
+@contextlib.contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """A scheduler that is a Slurm job itself: what it was given is not for the jobs that it hands over."""
+    inside = "SLURM_JOB_ID" in os.environ
+    mine = [name for name in os.environ if inside and name.startswith(("SLURM_", "SLURMD_", "SRUN_"))]
+    hidden = {name: os.environ.pop(name) for name in mine if name != "SLURM_CONF"}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _reason(error: Exception) -> str:
+    """The last line of what sbatch said."""
+    lines = [line.strip() for line in str(error).splitlines() if "error:" in line] or str(error).splitlines()[-1:]
+    return printable(lines[-1] if lines else type(error).__name__)

@@ -1,0 +1,125 @@
+"""Slurm's queue: the jobs of one study, and which run each of them is for.
+
+Before jobs are handed over, a file in the study's folder names their runs, and the jobs are called after that file. So
+whoever is killed when, the next scheduler knows what is queued from the names of the jobs. Job ids are kept nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.base.errors import LregError, printable
+from engine.base.files import make_folder, read_json, write_atomic
+
+FOLDER = "slurm"  # in the study's
+ENDED = (
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+    *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
+)
+TAKEN = ("PREEMPTED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL")  # ended, though neither the run nor a person wanted that
+LISTED = ("--noheader", "--array", "--states=all", "--format=%F|%K|%T|%j")
+ANSWER_LIMIT_S = 60.0
+
+
+class NoAnswer(LregError):
+    """Slurm does not answer, or refuses."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of the queue, as Slurm names it: 12, or 12_3 in an array."""
+
+    id: str
+    state: str
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def is_ending(self) -> bool:
+        return self.state == "COMPLETING"
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.state == "PENDING"
+
+
+class Queue:
+    """The jobs of a study, handed over by any of its schedulers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.study = folder
+        self.folder = folder / FOLDER
+        self._runs: dict[str, list[Path]] = {}  # by the name of the file
+
+    def note(self, runs: Sequence[Path]) -> str:
+        """Keep which runs the jobs of an array that is about to be handed over are for. Returns the jobs' name."""
+        name = secrets.token_hex(4)
+        make_folder(self.folder)
+        relative = [os.path.relpath(path, self.study) for path in runs]  # the folder may have another name elsewhere
+        write_atomic(self.folder / f"{name}.json", json.dumps({"runs": relative}, indent=1) + "\n")
+        return f"{self.study.name}.{name}"
+
+    def jobs(self) -> dict[Path, Job]:
+        """For every run that Slurm still knows a job of: the one that has not ended, else the last. Raises NoAnswer."""
+        found: dict[Path, Job] = {}
+        for line in ask("squeue", *LISTED, f"--user={os.getuid()}"):
+            number, index, state, name = line.split("|", 3)
+            runs = self._runs_of(name)
+            if index.isdigit():
+                job, run = Job(f"{number}_{index}", state), runs[int(index) : int(index) + 1]
+            else:  # no array; or what is left of one that was cancelled, which is no job
+                job, run = Job(number, state), runs if len(runs) == 1 else []
+            found |= {path: job for path in run if _counts_more(job, found.get(path))}
+        return found
+
+    def _runs_of(self, name: str) -> list[Path]:
+        study, _, token = name.strip().rpartition(".")
+        if study != self.study.name:
+            return []
+        if token not in self._runs:
+            relative = read_json(self.folder / f"{os.path.basename(token)}.json", below=self.study).get("runs", [])
+            self._runs[token] = [Path(os.path.normpath(self.study / path)) for path in relative]
+        return self._runs[token]
+
+
+def _counts_more(job: Job, other: Job | None) -> bool:
+    if other is None or job.has_ended != other.has_ended:
+        return other is None or other.has_ended
+    return int(job.id.partition("_")[0]) > int(other.id.partition("_")[0])
+
+
+def cancel(jobs: Iterable[Job]) -> None:
+    """Take back those that have not begun. No filter by state: with one, 22.05 cancels whole arrays."""
+    if ids := [job.id for job in jobs]:
+        ask("scancel", "--quiet", *ids)
+
+
+def ask_to_end(jobs: Iterable[Job]) -> None:
+    """Let the workers of running jobs write a checkpoint and end; Slurm keeps that they are not to be queued again."""
+    if ids := [job.id for job in jobs]:
+        with contextlib.suppress(NoAnswer):  # one of them has ended just now
+            ask("scontrol", "update", f"JobId={','.join(ids)}", "Requeue=0")
+        ask("scancel", "--quiet", "--signal=TERM", *ids)
+
+
+def ask(*command: str) -> list[str]:
+    """What a command of Slurm prints, by line. Raises NoAnswer."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=ANSWER_LIMIT_S)
+    except FileNotFoundError:
+        raise NoAnswer(f"--executor slurm: there is no {command[0]} on this machine") from None
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NoAnswer(f"{command[0]}: no answer ({type(error).__name__})") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise NoAnswer(printable(said[-1] if said else f"{command[0]}: exit code {done.returncode}"))
+    return done.stdout.splitlines()

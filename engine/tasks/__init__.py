@@ -1,0 +1,1 @@
+"""Tasks: datasets and optimizees, as batches and a loss of flat parameters."""

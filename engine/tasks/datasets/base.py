@@ -1,0 +1,117 @@
+"""Dataset: images and labels as raw bytes, how they become inputs, and the registry of the members.
+
+Images stay uint8 on the device (CIFAR-10: 184 MB instead of 737); a batch becomes floats when it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.base.registry import Registry
+from engine.base.settings import setting
+
+PADDING = 4  # pixels around an image that is cropped at random, as everywhere for CIFAR
+
+
+class RawData(NamedTuple):
+    """A dataset as it is stored: images uint8 [N, C, H, W], labels int64 [N]."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+    def to(self, device: torch.device) -> RawData:
+        return RawData(*(tensor.to(device) for tensor in self))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """Images of `classes` kinds. A member states its constants and how it is read; the rest is here.
+
+    `mean` and `std` are those of the training images, per channel, with pixels scaled to 0..1.
+    """
+
+    name: ClassVar[str]
+    classes: ClassVar[int]
+    input_shape: ClassVar[tuple[int, int, int]]  # C, H, W
+    mean: ClassVar[tuple[float, ...]]
+    std: ClassVar[tuple[float, ...]]
+    brightest: ClassVar[int] = 255  # the largest pixel value
+
+    normalize: str = setting(
+        "standard",
+        choices=("standard", "unit"),
+        help="standard: zero mean, unit variance per channel; unit: 0 to 1",
+    )
+
+    def read(self, folder: Path) -> RawData:
+        """Read the whole dataset from a data folder, on the CPU. Raises DataError where that fails."""
+        raise NotImplementedError
+
+    def to_input(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        """Turn uint8 images, shape [..., C, H, W], into an optimizee's input of the same shape."""
+        if self.normalize == "unit":
+            return images.to(dtype).mul_(1 / self.brightest)
+        shift, scale = _affine(self.mean, self.std, self.brightest, dtype, images.device)
+        return torch.addcmul(shift, images.to(dtype), scale)
+
+    @property
+    def augmentation_size(self) -> int:
+        """Uniform random numbers per example that `augmented` needs; 0: training images stay as they are."""
+        return 0
+
+    def augmented(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """Vary training images, uint8 [M, C, H, W], by numbers in [0, 1), shape [M, augmentation_size]."""
+        return images
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AugmentedDataset(Dataset):
+    """A dataset whose training images may be cropped and flipped at random."""
+
+    augment: bool = setting(False, help="random crops (padding 4) and horizontal flips of training images")
+
+    @property
+    def augmentation_size(self) -> int:
+        return 3 if self.augment else 0
+
+    def augmented(self, images: Tensor, numbers: Tensor) -> Tensor:
+        return crop_and_flip(images, numbers)
+
+
+DATASETS = Registry[Dataset]("dataset", "engine.tasks.datasets")
+
+
+def crop_and_flip(images: Tensor, numbers: Tensor) -> Tensor:
+    """Crop each image out of itself padded with black, and flip every second one, on average.
+
+    images: [M, C, H, W]; numbers in [0, 1): [M, 3], for the row, the column and the flip.
+    """
+    channels, height, width = images.shape[1:]
+    padded = F.pad(images, (PADDING,) * 4)
+    corner = (numbers[:, :2] * (2 * PADDING + 1)).long()  # [M, 2]
+    rows = corner[:, :1] + torch.arange(height, device=images.device)  # [M, H]
+    columns = torch.arange(width, device=images.device).expand(len(images), width)
+    columns = torch.where(numbers[:, 2:] < 0.5, columns, width - 1 - columns) + corner[:, 1:2]  # [M, W]
+    example = torch.arange(len(images), device=images.device)[:, None, None, None]
+    channel = torch.arange(channels, device=images.device)[:, None, None]
+    return padded[example, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+@lru_cache(maxsize=64)
+def _affine(
+    mean: tuple[float, ...], std: tuple[float, ...], brightest: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Shift and scale, shape [C, 1, 1], with which pixels of 0..brightest become standardised."""
+    m = torch.tensor(mean, dtype=torch.float64)
+    s = torch.tensor(std, dtype=torch.float64)
+    shift, scale = -m / s, 1 / (brightest * s)
+    return shift.to(device, dtype)[:, None, None], scale.to(device, dtype)[:, None, None]

@@ -1,0 +1,1 @@
+"""Optimizees: the networks that a learned optimizer trains, one file each."""

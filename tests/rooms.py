@@ -1,0 +1,130 @@
+"""Rooms: which files import which, what is wrong with that, and a picture of it.
+
+The order of the rooms stands in pyproject.toml, from the ground up: a file imports only from rooms below its own, or
+from its own room, and nowhere in a circle. Every import counts, also one in a function or for the type checker.
+`python tests/rooms.py` draws docs/rooms.svg.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import Path
+
+import tomli
+
+ROOT = Path(__file__).parents[1]
+PICTURE = ROOT / "docs" / "rooms.svg"
+PACKAGES = ("engine", "lreg_tui")
+
+Imports = dict[str, set[str]]
+"""The modules that each module imports."""
+
+
+def order() -> list[str]:
+    """The engine's rooms from the ground up, dotted below `engine`."""
+    return tomli.loads((ROOT / "pyproject.toml").read_text())["tool"]["lreg"]["rooms"]
+
+
+def sources(root: Path = ROOT) -> dict[str, str]:
+    """The source of every module, by its dotted name."""
+    names = {}
+    for path in sorted(file for package in PACKAGES for file in (root / package).rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text()
+    return names
+
+
+def imports(modules: Mapping[str, str]) -> Imports:
+    """Every import of one of the modules by another, wherever it stands in the file.
+
+    A package's `__init__` counts only where a name of its own is taken from it.
+    """
+    return {name: set(_imported(name, source, modules)) - {name} for name, source in modules.items()}
+
+
+def _imported(name: str, source: str, modules: Mapping[str, str]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(name, node, modules)
+            for alias in node.names:
+                if f"{base}.{alias.name}" in modules:
+                    yield f"{base}.{alias.name}"
+                elif base in modules:
+                    yield base
+
+
+def _absolute(name: str, node: ast.ImportFrom, modules: Mapping[str, str]) -> str:
+    """The module that a `from` names; a relative one counts from the package of the file."""
+    if not node.level:
+        return node.module or ""
+    is_package = any(other.startswith(f"{name}.") for other in modules)
+    parts = name.split(".")
+    package = parts[: len(parts) - node.level + is_package]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def room_of(module: str, rooms: list[str]) -> str | None:
+    """The innermost room that a module of the engine lies in; None for what lies in none."""
+    inside = [room for room in rooms if f"{module}.".startswith(f"engine.{room}.")]
+    return max(inside, key=len, default=None)
+
+
+def upward(graph: Imports, rooms: list[str]) -> list[str]:
+    """Imports of a room by one below it, of a file in no room by one in a room, and of the console by the engine."""
+    wrong = []
+    for module, imported in sorted(graph.items()):
+        room = room_of(module, rooms)
+        for other in sorted(imported):
+            above = room_of(other, rooms)
+            if room is not None and (above is None or rooms.index(above) > rooms.index(room)):
+                wrong.append(f"{module} (room {room}) imports {other} ({f'room {above}' if above else 'no room'})")
+            elif module.startswith("engine") and other.startswith("lreg_tui"):
+                wrong.append(f"{module} imports {other}")
+    return wrong
+
+
+def circles(graph: Imports) -> list[list[str]]:
+    """Modules that import each other, directly or through others: one sorted list for each knot of them."""
+    reach = {module: _reachable(module, graph) for module in graph}
+    knots = {frozenset(other for other in reach[m] if m in reach[other]) for m in graph if m in reach[m]}
+    return sorted(sorted(knot) for knot in knots)
+
+
+def _reachable(module: str, graph: Imports) -> set[str]:
+    reached: set[str] = set()
+    front = [module]
+    while front:
+        new = graph.get(front.pop(), set()) - reached
+        reached |= new
+        front += new
+    return reached
+
+
+def draw() -> str:
+    """The rooms as floors of a house, with what they are for, and how many files and lines they hold."""
+    rooms, modules = order(), sources()
+    height, width = 34, 860
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height * len(rooms) + 16}" '
+        'font-family="sans-serif" font-size="13">'
+    ]
+    for floor, room in enumerate(reversed(rooms)):
+        inside = [source for name, source in modules.items() if room_of(name, rooms) == room]
+        summary = (ast.get_docstring(ast.parse(modules[f"engine.{room}"])) or "").partition("\n")[0]
+        y = 8 + floor * height
+        size = f"{len(inside)} files, {sum(source.count(chr(10)) for source in inside)} lines"
+        lines += [
+            f'<rect x="8" y="{y}" width="{width - 16}" height="{height - 4}" rx="3" fill="#eef3f8" stroke="#7a94b0"/>',
+            f'<text x="18" y="{y + 20}" font-weight="bold">{escape(room)}</text>',
+            f'<text x="150" y="{y + 20}">{escape(summary)}</text>',
+            f'<text x="{width - 20}" y="{y + 20}" text-anchor="end" fill="#556">{size}</text>',
+        ]
+    return "\n".join([*lines, "</svg>", ""])
+
+
+if __name__ == "__main__":
+    PICTURE.write_text(draw())

@@ -1,0 +1,84 @@
+"""What imports what: rooms stand on each other, nothing runs in a circle, the engine knows no terminal."""
+
+from __future__ import annotations
+
+import pytest
+import rooms
+
+ORDER = ["ground", "first.left", "first.right"]
+
+
+def graph(**files: str) -> rooms.Imports:
+    """The imports of some made-up modules of the engine; __ in a name stands for a dot."""
+    modules = {name.replace("__", "."): source for name, source in files.items()}
+    return rooms.imports(modules)
+
+
+@pytest.fixture(scope="module")
+def ours() -> rooms.Imports:
+    return rooms.imports(rooms.sources())
+
+
+def test_no_import_leads_upwards(ours):
+    assert rooms.upward(ours, rooms.order()) == []
+
+
+def test_no_imports_run_in_a_circle(ours):
+    assert rooms.circles(ours) == []
+
+
+def test_every_file_of_the_engine_lies_in_a_room(ours):
+    outside = {"engine", "engine.study", "engine.worker"}
+    assert {name for name in ours if name.startswith("engine") and not rooms.room_of(name, rooms.order())} == outside
+
+
+def test_the_picture_in_the_docs_is_that_of_the_code():
+    """`python tests/rooms.py` draws it again; line numbers may differ a little."""
+    names = [line for line in rooms.draw().splitlines() if "font-weight" in line]
+    assert names == [line for line in rooms.PICTURE.read_text().splitlines() if "font-weight" in line]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from engine.first.left import b",
+        "from engine.first.left.b import name",
+        "import engine.first.left.b as other",
+        "def later():\n    from engine.first.left.b import name",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from engine.first.left.b import Name",
+        "from ..first.left import b",
+        "try:\n    from ..first.left.b import name\nexcept ImportError:\n    pass",
+    ],
+)
+def test_a_planted_import_upwards_is_seen(source):
+    planted = graph(engine="", engine__ground="", engine__ground__a=source, engine__first__left__b="")
+    assert rooms.upward(planted, ORDER) == [
+        "engine.ground.a (room ground) imports engine.first.left.b (room first.left)"
+    ]
+
+
+def test_a_room_imports_nothing_that_lies_in_no_room_and_the_engine_no_console():
+    planted = graph(engine__ground__a="import engine.worker\nimport lreg_tui.app", engine__worker="", lreg_tui__app="")
+    assert len(rooms.upward(planted, ORDER)) == 2
+
+
+def test_imports_downwards_and_within_a_room_are_fine():
+    planted = graph(
+        engine__ground__a="",
+        engine__ground__b="from engine.ground.a import x",
+        engine__first__right__c="from engine.ground import a, b\nfrom . import d",
+        engine__first__right__d="",
+        engine__first__right="",
+    )
+    assert rooms.upward(planted, ORDER) == [] and rooms.circles(planted) == []
+
+
+@pytest.mark.parametrize("last", ["import engine.ground.a", "def f():\n    from engine.ground import a"])
+def test_a_planted_circle_is_seen(last):
+    planted = graph(
+        engine__ground__a="from engine.ground.b import x",
+        engine__ground__b="from engine.ground.c import x",
+        engine__ground__c=last,
+        engine__ground__d="from engine.ground.a import x",
+    )
+    assert rooms.circles(planted) == [["engine.ground.a", "engine.ground.b", "engine.ground.c"]]
