@@ -20,8 +20,8 @@ from textual.screen import Screen
 
 from engine.runs.store import RunStore
 from lreg_tui import present, session, terminal, themes
+from lreg_tui.console_base import ConsoleBase
 from lreg_tui.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
-from lreg_tui.key_order import KeysInOrder
 from lreg_tui.messages import RunEnded, RunsChanged, SeriesChanged
 from lreg_tui.no_color import NoColour
 from lreg_tui.screens.too_small import TooSmallScreen
@@ -43,13 +43,13 @@ def key_commands() -> type[Provider]:
     return KeyCommands
 
 
-class LregApp(KeysInOrder):
+class LregApp(ConsoleBase):
     """The console on one run store. It reads run folders and starts processes; quitting it touches no run."""
 
     TITLE = "lreg"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
-    COMMANDS = KeysInOrder.COMMANDS | {key_commands}
+    COMMANDS = ConsoleBase.COMMANDS | {key_commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "help", key_display="?"),
         Binding("f1", "help", "help", key_display="F1", show=False, priority=True),  # also where a ? is a letter
@@ -78,7 +78,7 @@ class LregApp(KeysInOrder):
         known = self.remembered.theme  # taken up before the styles are made, which are made once then
         self.theme = known if known in self.available_themes else themes.DEFAULT
         self.trash = Trash(store.root)
-        self.under_way: set[tuple[str, Path]] = set()  # what is being done to runs: its name, and the run's folder
+        self.under_way = set()
         self.feed = Feed(store, self._tell, SLOW_INTERVAL_S if slow_link else INTERVAL_S)
         self._own_filters = [NoColour()] if self.no_color else []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from lreg_tui import present
 from lreg_tui.charts import frame
@@ -12,9 +11,7 @@ from lreg_tui.charts.axes import Scale
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.legend import Entry
 from lreg_tui.charts.marks import look
-
-if TYPE_CHECKING:
-    from lreg_tui.charts.picture import Picture, Sheet
+from lreg_tui.charts.plot import Picture, Sheet
 
 LABEL_LENGTH = 60
 SLACK = 0.01  # of the axis: how far beyond its last record a line still has a value

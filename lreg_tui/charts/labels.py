@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from lreg_tui.charts import frame
 from lreg_tui.charts.axes import ticks
 from lreg_tui.charts.curve import Curve
-
-if TYPE_CHECKING:
-    from lreg_tui.charts.picture import Picture, Sheet
+from lreg_tui.charts.plot import Picture, Sheet
 
 NARROWEST_TICKS = 8  # columns from one label of the x axis to the next
 LONGEST_NAME = 6  # of an x axis, beside its labels; a longer one stands in the head

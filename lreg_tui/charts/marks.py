@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from lreg_tui.charts import canvas, frame
 from lreg_tui.charts.axes import LARGEST, Scale
 from lreg_tui.charts.curve import Curve
+from lreg_tui.charts.plot import Picture, Sheet
 from lreg_tui.themes import MARKERS, SERIES
 
 if TYPE_CHECKING:
     from numpy import ndarray
-
-    from lreg_tui.charts.picture import Picture, Sheet
 
 APART = 18  # columns from one marker of a line to its next
 FEW = 6  # columns for each record: with more room than that, every record is marked

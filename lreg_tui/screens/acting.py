@@ -23,7 +23,7 @@ from lreg_tui.screens.ending import Ending
 from lreg_tui.threads import off_the_loop
 
 if TYPE_CHECKING:
-    from lreg_tui.console import LregApp
+    from lreg_tui.console_base import ConsoleBase
 
 LONGEST_SHOWN = 40
 MOST_COMPARED = 6
@@ -62,7 +62,7 @@ class ActingScreen(Ending, Screen[None]):
     _could: tuple[bool | None, ...] = ()  # which of them there were when that was last looked at
 
     @property
-    def lreg(self) -> LregApp:
+    def lreg(self) -> ConsoleBase:
         return self.app  # type: ignore[return-value]
 
     def subjects(self) -> Sequence[RunRow]:

@@ -23,7 +23,7 @@ from lreg_tui.widgets.problem_list import ProblemList
 from lreg_tui.widgets.toml_area import TomlArea
 
 if TYPE_CHECKING:
-    from lreg_tui.console import LregApp
+    from lreg_tui.console_base import ConsoleBase
 
 TYPING_PAUSE_S = 0.2  # a text is checked when nothing was typed for this long
 
@@ -37,7 +37,7 @@ class PresetCheckingScreen(PresetSavingScreen):
         self.catalog: Catalog | None = None
 
     @property
-    def lreg(self) -> LregApp:
+    def lreg(self) -> ConsoleBase:
         return self.app  # type: ignore[return-value]
 
     @property

@@ -20,7 +20,7 @@ from lreg_tui.sheets import Sheet
 from lreg_tui.threads import off_the_loop
 
 if TYPE_CHECKING:
-    from lreg_tui.console import LregApp
+    from lreg_tui.console_base import ConsoleBase
 
 FIGURES = (".png", ".svg", ".pdf")
 ENDINGS = (*comparison_files.FORMS, *FIGURES)
@@ -36,7 +36,7 @@ class SavingScreen(Ending, Screen[None]):
     found: Found | None = None
 
     @property
-    def lreg(self) -> LregApp:
+    def lreg(self) -> ConsoleBase:
         return self.app  # type: ignore[return-value]
 
     def shown_sheets(self) -> Sequence[Sheet]:

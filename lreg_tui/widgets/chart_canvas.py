@@ -17,7 +17,8 @@ from lreg_tui import present
 from lreg_tui.charts import frame
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.line import Line
-from lreg_tui.charts.picture import NOTHING_YET, Picture, Sheet, paint
+from lreg_tui.charts.picture import NOTHING_YET, paint
+from lreg_tui.charts.plot import Picture, Sheet
 from lreg_tui.charts.view import View
 from lreg_tui.contrast import contrast
 from lreg_tui.themes import SERIES

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from textual.app import ComposeResult
 from textual.containers import Container
 
-from lreg_tui.charts.picture import EVALUATION
+from lreg_tui.charts.plot import EVALUATION
 from lreg_tui.widgets.chart import Chart
 from lreg_tui.widgets.metric_panel import MetricPanel, Source
 from lreg_tui.widgets.pointed_chart import PointedChart

@@ -16,7 +16,8 @@ from lreg_tui.charts.decimate import Track
 from lreg_tui.charts.frame import Frame
 from lreg_tui.charts.legend import Entry
 from lreg_tui.charts.line import Line
-from lreg_tui.charts.picture import Picture, Sheet, paint
+from lreg_tui.charts.picture import paint
+from lreg_tui.charts.plot import Picture, Sheet
 from lreg_tui.charts.view import View, kept, panned, zoomed
 from lreg_tui.themes import MARKERS
 

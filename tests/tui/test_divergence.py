@@ -19,7 +19,8 @@ from lreg_tui.charts import canvas
 from lreg_tui.charts.axes import Scale, round_out, ticks
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.line import Line
-from lreg_tui.charts.picture import Picture, Sheet, paint
+from lreg_tui.charts.picture import paint
+from lreg_tui.charts.plot import Picture, Sheet
 from lreg_tui.cli.listing import Listed, run_table
 from lreg_tui.figures import axes, page
 from lreg_tui.widgets.run_columns import BY_KEY, Cell
