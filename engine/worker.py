@@ -31,8 +31,8 @@ from engine.base.status import EXIT_CODES, INTERRUPTED
 from engine.distributed import parallel
 from engine.distributed.parallel import PeerLost
 from engine.jobs.inputs import check_inputs
-from engine.jobs.job_runner import HeldRun
-from engine.jobs.meta_training_job import Loop, TrainerFactory
+from engine.jobs.job_runner import JobRunner
+from engine.jobs.meta_training_job import MetaTrainingJob, TrainerFactory
 from engine.jobs.open_run import open_run
 from engine.jobs.transfer_job import Listener, TransferJob, TransferLoop
 from engine.presets.preset import Preset, load_preset
@@ -40,7 +40,7 @@ from engine.runs.store import Run, RunReader, RunStore
 from engine.study.schedule.job import StudyJob
 from engine.study.schedule.loop import StudyLoop
 
-LoopFactory = Callable[[Run, Control, "str | os.PathLike[str] | None"], HeldRun]
+LoopFactory = Callable[[Run, Control, "str | os.PathLike[str] | None"], JobRunner]
 """Makes what is done with a run, of the run, the signals and the data folder."""
 
 
@@ -63,7 +63,7 @@ def work(
     LregErrors and full disks as one line, anything else with its traceback in the log.
     """
     control = control or Control()
-    loop: HeldRun | None = None
+    loop: JobRunner | None = None
     with run:
         try:
             run.set_status(controllable=control.listens, message="starting", processes=parallel.size())
@@ -76,7 +76,7 @@ def work(
             elif isinstance(run, TransferJob):
                 loop = TransferLoop(run, control, device, data_dir, on_finished)
             else:
-                loop = Loop(run, control, device, data_dir, trainer_factory)
+                loop = MetaTrainingJob(run, control, device, data_dir, trainer_factory)
             state = loop.do()
             control.aborted = True  # too late for that: nothing may disturb the last words
         except KeyboardInterrupt:

@@ -50,7 +50,7 @@ def _serve(rank: int, pipe: Connection) -> None:
     import torch
     import torch.distributed as dist
 
-    from engine.distributed.gloo import GlooTeam
+    from engine.distributed.gloo import GlooProcessGroup
 
     torch.set_num_threads(1)
     while True:
@@ -59,7 +59,7 @@ def _serve(rank: int, pipe: Connection) -> None:
         except EOFError:
             return
         try:
-            team = GlooTeam(dist.FileStore(meeting, size), rank, size)
+            team = GlooProcessGroup(dist.FileStore(meeting, size), rank, size)
             answer = function(team, *arguments)
             team.leave()
             _send(pipe, (False, answer))

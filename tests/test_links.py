@@ -18,7 +18,7 @@ from engine.base.errors import LregError, RunError
 from engine.base.status import process_started
 from engine.evaluation.transfer_plan import Plan, Protocol, TransferSettings
 from engine.jobs import landscape_worker, spawn
-from engine.jobs.job_runner import HeldRun
+from engine.jobs.job_runner import JobRunner
 from engine.jobs.transfer_job import TransferLoop, _check_runs
 from engine.presets import catalog as catalogs
 from engine.runs import checkpoint, notes
@@ -189,7 +189,7 @@ def test_a_study_goes_on_in_a_run_store_only(tmp_path):
 def test_the_data_folder_of_a_run_is_told_and_not_looked_into(run, tmp_path, monkeypatch):
     facts = json.loads((run.path / "run.json").read_text())
     (run.path / "run.json").write_text(json.dumps({**facts, "data_dir": str(tmp_path / "theirs")}))
-    assert HeldRun(Run(run.path), Control()).data_dir is None
+    assert JobRunner(Run(run.path), Control()).data_dir is None
     monkeypatch.setenv("LREG_DATA_DIR", str(tmp_path / "mine"))
     reader = RunReader(run.path)
     assert str(tmp_path / "theirs") in reader.other_data(None)

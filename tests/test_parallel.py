@@ -18,7 +18,7 @@ from ranks import Ranks
 from engine.base.control import Stopped
 from engine.base.errors import PresetError, TrainingError
 from engine.distributed import parallel
-from engine.distributed.parallel import ALONE, Team, dealt_back
+from engine.distributed.parallel import ALONE, ProcessGroup, dealt_back
 from engine.jobs import spawn
 from engine.meta_training import trainer as meta
 from engine.penalties.base import get, normal
@@ -74,7 +74,7 @@ def together(ranks, tmp_path):
     )
 
 
-def trainer(team: Team, case: str, dtype: torch.dtype = F64, **changes) -> meta.MetaTrainer:
+def trainer(team: ProcessGroup, case: str, dtype: torch.dtype = F64, **changes) -> meta.MetaTrainer:
     """The case's trainer in a precision of its own, with meta-gradients that are not clipped."""
     usual = {"meta": {"meta_batch": 5, "clip": "none"}, "evaluation": {"optimizees": 3}}
     document = functools.reduce(merge, (test_meta.TINY, usual, CASES[case], changes))
@@ -97,7 +97,7 @@ def unit(one: meta.MetaTrainer) -> tuple[dict, torch.Tensor | None]:
     return record, torch.cat(grads).clone() if "meta_loss" in record else None
 
 
-def whole(team: Team, case: str) -> list[tuple[dict, torch.Tensor | None]]:
+def whole(team: ProcessGroup, case: str) -> list[tuple[dict, torch.Tensor | None]]:
     one, found = trainer(team, case), []
     while not one.finished:
         found.append(unit(one))
@@ -123,7 +123,7 @@ def test_a_run_on_several_processes_is_the_run_on_one(together, case):
                 assert other is None or (own - other).norm() <= 1e-12 * other.norm()
 
 
-def one_by_one(team: Team, case: str, states: list) -> list[torch.Tensor | None]:
+def one_by_one(team: ProcessGroup, case: str, states: list) -> list[torch.Tensor | None]:
     """The meta-gradient from each state."""
     one, found = trainer(team, case, torch.float32), []
     for tensors, values in states:
@@ -144,7 +144,7 @@ def test_meta_gradients_in_float32_differ_by_rounding_only(together, case):
                 assert other is None or (own - other).norm() <= 1e-6 * other.norm()
 
 
-def some(team: Team, case: str, state: tuple | None, units: int) -> tuple[list[dict], tuple]:
+def some(team: ProcessGroup, case: str, state: tuple | None, units: int) -> tuple[list[dict], tuple]:
     """So many units of work from a state: their records, and the state after them."""
     one = trainer(team, case)
     if state is not None:
@@ -166,7 +166,7 @@ def test_any_number_of_processes_goes_on_from_the_checkpoint_of_any_other(togeth
     assert_same(first + second + third, expected, 1e-9)
 
 
-def drift(team: Team, rank: int) -> str:
+def drift(team: ProcessGroup, rank: int) -> str:
     one = trainer(team, "penalties")
     one.advance()
     if team.rank == rank:
@@ -185,7 +185,7 @@ def test_processes_that_drift_apart_are_noticed_by_all(together):
         assert said.startswith("after meta-step 4 the meta-parameters of process 1 are not those of process 0")
 
 
-def stop_in_an_evaluation(team: Team) -> tuple[bool, str, int]:
+def stop_in_an_evaluation(team: ProcessGroup) -> tuple[bool, str, int]:
     one = trainer(team, "penalties")
 
     def tick() -> None:
@@ -203,7 +203,7 @@ def test_a_stop_of_one_in_an_evaluation_stops_all_and_changes_nothing(together):
     assert together(3, stop_in_an_evaluation) == [(True, "baseline", 0)] * 3
 
 
-def result(team: Team) -> list[tuple]:
+def result(team: ProcessGroup) -> list[tuple]:
     rows = trainer(team, "several tasks").result(lambda text: None)
     return [(row["label"], row["seeds"][1]["marks"][-1]["test_loss"]) for row in rows]
 

@@ -14,7 +14,7 @@ from engine import kernels
 from engine.base.errors import LregError
 from engine.meta_training import recording, unroll
 from engine.meta_training import trainer as meta
-from engine.meta_training.recording import MOST_RECORDINGS, CudaGraphs, RecordedWalk, tensors_of
+from engine.meta_training.recording import MOST_RECORDINGS, CudaGraphs, RecordedTruncations, tensors_of
 from engine.optimizers.learned.dm import DM
 from engine.optimizers.learned.rnnprop import RNNProp
 from engine.penalties.base import GeometricPenalty
@@ -47,10 +47,10 @@ class Again:
         return results, replay
 
 
-def records_of(values, walk=None, device=CPU):
+def records_of(values, run_truncation=None, device=CPU):
     trainer = meta.MetaTrainer(from_mapping(copy.deepcopy(values)), device=device)
-    if walk is not None:
-        trainer.walk = walk
+    if run_truncation is not None:
+        trainer.run_truncation = run_truncation
     found = []
     while not trainer.finished:
         found += trainer.advance()
@@ -84,7 +84,7 @@ SAM = {"penalty": {"sam": {"weight": 1.0, "rho": 0.05}}}
 def test_recorded_meta_training_is_the_same(changes):
     values = {**merge(TINY, changes), **({"task": changes["task"]} if "task" in changes else {})}
     recorder = Again()
-    found, phi = records_of(values, RecordedWalk(recorder))
+    found, phi = records_of(values, RecordedTruncations(recorder))
     expected, plain = records_of(values)
     assert found == expected
     assert all(torch.equal(phi[name], plain[name]) for name in plain)
@@ -93,28 +93,28 @@ def test_recorded_meta_training_is_the_same(changes):
 
 def test_a_recording_is_replayed_for_all_truncations_like_it():
     recorder = Again()
-    records_of(TINY, RecordedWalk(recorder))
+    records_of(TINY, RecordedTruncations(recorder))
     # 12 truncations: the first of an unroll and the later ones are two kinds, each done once plainly and recorded once
     assert (recorder.records, recorder.replays) == (2, 10)
 
 
 def test_weights_that_never_come_again_leave_no_recordings_behind():
     recorder, values = Again(), merge(TINY, {"meta": {"weights": "xh_code", "inner_steps": 5 * (MOST_RECORDINGS + 3)}})
-    walk = RecordedWalk(recorder)
-    assert records_of(values, walk)[0] == records_of(values)[0]
+    run_truncation = RecordedTruncations(recorder)
+    assert records_of(values, run_truncation)[0] == records_of(values)[0]
     assert recorder.records <= MOST_RECORDINGS
 
 
 def test_results_of_a_replay_outlive_the_next_one():
     trainer = meta.MetaTrainer(from_mapping(TINY), device=CPU)
-    walk, trainer.pending = RecordedWalk(Again()), ""
+    run_truncation, trainer.pending = RecordedTruncations(Again()), ""
     epoch = trainer._new_epoch().begin(2)
     group, objective = epoch.groups[0], trainer.objectives[0]
     carry, found = group.carry, []
     for _ in range(4):
-        tally, losses, carry = walk(objective, trainer.phi, carry, group.stream.draw(5), [1.0] * 5, ())
+        partial, losses, carry = run_truncation(objective, trainer.phi, carry, group.stream.draw(5), [1.0] * 5, ())
         found.append(
-            (list(tensors_of([tally, losses, carry])), [t.clone() for t in tensors_of([tally, losses, carry])])
+            (list(tensors_of([partial, losses, carry])), [t.clone() for t in tensors_of([partial, losses, carry])])
         )
     assert all(torch.equal(one, copied) for pair in found for one, copied in zip(*pair, strict=True))
     assert (carry.inner_step, carry.truncations) == (20, 4)
@@ -122,10 +122,10 @@ def test_results_of_a_replay_outlive_the_next_one():
 
 def test_only_asked_for_and_only_on_a_gpu(monkeypatch):
     monkeypatch.delenv("LREG_GRAPHS", raising=False)
-    assert recording.chosen(torch.device("cuda")) is recording.walk
+    assert recording.chosen(torch.device("cuda")) is recording.run_truncation
     monkeypatch.setenv("LREG_GRAPHS", "1")
-    assert recording.chosen(CPU) is recording.walk
-    assert isinstance(recording.chosen(torch.device("cuda")), RecordedWalk)
+    assert recording.chosen(CPU) is recording.run_truncation
+    assert isinstance(recording.chosen(torch.device("cuda")), RecordedTruncations)
     monkeypatch.setenv("LREG_GRAPHS", "yes")
     with pytest.raises(LregError, match=r"LREG_GRAPHS: found 'yes'; allowed: 0, 1"):
         recording.chosen(CPU)
@@ -188,8 +188,8 @@ def test_a_truncation_neither_waits_for_the_gpu_nor_gets_anything_from_the_host(
         phi = {name: torch.zeros(size, device="cuda") for name, size in sizes.items()}
         theta = torch.zeros(3, 50, device="cuda")
         carry = unroll.begin(objective, theta, () if loss_batch == "next" else None)
-        tally, losses, carry = unroll.walk(objective, phi, carry, [()] * 4, [1.0] * 4, (), scoring=[()] * 4)
-        gradient, figures = tally.meta_gradient(objective, phi, 3)
+        partial, losses, carry = unroll.run_truncation(objective, phi, carry, [()] * 4, [1.0] * 4, (), scoring=[()] * 4)
+        gradient, figures = partial.meta_gradient(objective, phi, 3)
         assert host.found == []
         assert {part.device.type for part in tree_leaves((gradient, figures, losses))} == {"cuda"}
         theta.new_tensor([1.0])
@@ -203,7 +203,7 @@ def test_a_truncation_neither_waits_for_the_gpu_nor_gets_anything_from_the_host(
 def test_cuda_graphs(kernels, changes, monkeypatch):
     monkeypatch.setenv("LREG_KERNELS", kernels)
     cuda = torch.device("cuda")
-    found, _ = records_of(merge(TINY, changes), RecordedWalk(CudaGraphs()), cuda)
+    found, _ = records_of(merge(TINY, changes), RecordedTruncations(CudaGraphs()), cuda)
     expected, _ = records_of(merge(TINY, changes), device=cuda)
     for one, other in zip(found, expected, strict=True):
         assert one == pytest.approx(other, rel=1e-4)

@@ -20,8 +20,8 @@ def run(place: Scene) -> Phi | Tensor:
 def meta_gradient(place: Scene) -> Phi:
     """The meta-gradient, a mean over the optimizees."""
     given = (place.objective, place.phi, place.carry, place.window, [1.0] * place.steps, place.generator())
-    tally, _, carry = place.walk(*given)
-    return tally.meta_gradient(place.objective, place.phi, carry.inner_step - 1)[0]
+    partial, _, carry = place.run_truncation(*given)
+    return partial.meta_gradient(place.objective, place.phi, carry.inner_step - 1)[0]
 
 
 def frozen(place: Scene) -> Tensor:

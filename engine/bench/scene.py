@@ -16,8 +16,8 @@ from engine.base import seeds
 from engine.bench.works import BATCH_SIZE, CLASSES, INPUT_SHAPES, TRUNCATION, Piece
 from engine.meta_training import recording
 from engine.meta_training.objective import Objective
-from engine.meta_training.recording import Walk
-from engine.meta_training.unroll import Carry, begin
+from engine.meta_training.recording import RunTruncation
+from engine.meta_training.unroll import UnrollState, begin
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi
 from engine.penalties.base import GeometricPenalty
 from engine.penalties.sam import SAM
@@ -102,10 +102,10 @@ class Scene:
     task: RandomTask
     objective: Objective
     phi: Phi  # requires gradients
-    carry: Carry  # at inner step 0
+    carry: UnrollState  # at inner step 0
     window: list[Batch]  # T of them
     numbers: list[int]  # of the optimizees: their seeds
-    walk: Walk  # how its truncations are walked
+    run_truncation: RunTruncation  # how its truncations are walked
 
     @property
     def optimizer(self) -> LearnedOptimizer:

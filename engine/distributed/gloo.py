@@ -15,18 +15,18 @@ from torch import Tensor
 
 from engine.base.control import Stopped
 from engine.base.errors import TrainingError
-from engine.distributed.parallel import PeerLost, Team
-from engine.distributed.watchdog import TeamWatch
+from engine.distributed.parallel import PeerLost, ProcessGroup
+from engine.distributed.watchdog import Watchdog
 from engine.runs.writer import Run
 
 T = TypeVar("T")
 
-# a pause is no failure; one that died is noticed by its connection, one that hangs by TeamWatch
+# a pause is no failure; one that died is noticed by its connection, one that hangs by Watchdog
 PATIENCE = datetime.timedelta(days=30)
 ASK_EVERY_S = 0.2  # how often a process in an evaluation looks whether another was asked to stop
 
 
-class GlooTeam(Team):
+class GlooProcessGroup(ProcessGroup):
     """A team of several processes. Every method but `share`, `stopping` and `explain` is to be called by all."""
 
     def __init__(self, store: dist.Store, rank: int, size: int, *, attempt: int = 0, run: Run | None = None) -> None:
@@ -39,7 +39,7 @@ class GlooTeam(Team):
         self._asked_at = 0.0
         with self._talking():
             dist.init_process_group("gloo", store=self._store, rank=rank, world_size=size, timeout=PATIENCE)
-            self._watch = TeamWatch(self._store, rank, size, run)
+            self._watch = Watchdog(self._store, rank, size, run)
 
     def add_up(self, values: Tensor) -> Tensor:
         summed = values.detach().to("cpu", copy=True)

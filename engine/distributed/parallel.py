@@ -98,7 +98,7 @@ def end_at_once(pid: int) -> None:
                 one.kill()
 
 
-class Team:
+class ProcessGroup:
     """The processes of a run, as one of them sees the others. This class is that of a process by itself."""
 
     rank = 0
@@ -143,9 +143,9 @@ class Team:
         """All is done, here and elsewhere."""
 
 
-ALONE = Team()
+ALONE = ProcessGroup()
 
 
 def dealt_back(parts: Sequence[Sequence[T]]) -> list[T]:
-    """What came of the items that `Team.share` dealt out, from all processes, in the order of the items."""
+    """What came of the items that `ProcessGroup.share` dealt out, from all processes, in the order of the items."""
     return [parts[item % len(parts)][item // len(parts)] for item in range(sum(map(len, parts)))]

@@ -7,11 +7,11 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from engine.distributed.parallel import ALONE, Team, launched, rank, restart_count
+from engine.distributed.parallel import ALONE, ProcessGroup, launched, rank, restart_count
 from engine.runs.writer import Run
 
 
-def join(run: Run | None = None) -> Team:
+def join(run: Run | None = None) -> ProcessGroup:
     """Meet the processes that torchrun has started with this one. Alone, where it has not. Raises PeerLost.
 
     `run`: where it is said whom rank 0 waits for.
@@ -20,11 +20,11 @@ def join(run: Run | None = None) -> Team:
         return ALONE
     import torch.distributed as dist
 
-    from engine.distributed.gloo import GlooTeam
+    from engine.distributed.gloo import GlooProcessGroup
 
     with _killable():
         store, own, everyone = next(dist.rendezvous("env://"))
-        return GlooTeam(store, own, everyone, attempt=restart_count(), run=run)
+        return GlooProcessGroup(store, own, everyone, attempt=restart_count(), run=run)
 
 
 @contextlib.contextmanager

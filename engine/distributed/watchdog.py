@@ -31,7 +31,7 @@ BUSY_S = 60.0  # and through one that is at work: it ought to have come by then
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class TeamWatch:
+class Watchdog:
     """One process's part in the watch, in a thread. `met` is how many meetings of the team it has come to."""
 
     def __init__(self, store: dist.Store, rank: int, size: int, run: Run | None = None) -> None:
@@ -87,7 +87,7 @@ class TeamWatch:
         if select.select([self._ear], [], [], BEAT_S)[0] and set(self._ear.recv(64)) & set(STOPS):
             self._asked_at = self._asked_at or time.monotonic()
             with contextlib.suppress(RuntimeError):
-                self._store.set("stop", "asked")  # for those that are in an evaluation, see GlooTeam.stopping
+                self._store.set("stop", "asked")  # for those that are in an evaluation, see GlooProcessGroup.stopping
 
     def _look(self, run: Run) -> None:
         now, since = time.monotonic(), self._since

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PAUSE_POLL_S = 0.1
 
 
-class HeldRun:
+class JobRunner:
     """A run in the hands of this process. `do` brings it to finished or stopped."""
 
     def __init__(
@@ -53,7 +53,8 @@ class HeldRun:
         device = pick_device(device_here(self.device))
         self.run.set_status(device=str(device))
         self.run.log(f"device {device}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads")
-        recorded = ", truncations recorded as CUDA graphs" if recording.chosen(device) is not recording.walk else ""
+        is_recorded = recording.chosen(device) is not recording.run_truncation
+        recorded = ", truncations recorded as CUDA graphs" if is_recorded else ""
         self.run.log(f"kernels {kernels.describe(device)}{recorded}")
         return device
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engine.base.control import Control, Stopped
 from engine.base.errors import RunError
 from engine.distributed.rendezvous import join
-from engine.jobs.job_runner import HeldRun
+from engine.jobs.job_runner import JobRunner
 from engine.runs.store import Run, RunReader, RunStore
 from engine.runs.writer import slug
 
@@ -42,7 +42,7 @@ class Trainer(Protocol):
 TrainerFactory = Callable[..., Any]
 
 
-class Loop(HeldRun):
+class MetaTrainingJob(JobRunner):
     """A run that is being meta-trained, perhaps by several processes: then each goes through this loop."""
 
     def __init__(

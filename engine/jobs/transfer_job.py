@@ -21,7 +21,7 @@ from engine.base.files import make_folder, read_json, refuse_links, strict, writ
 from engine.evaluation import scale
 from engine.evaluation.transfer_plan import Plan, Planned
 from engine.jobs.job import Job
-from engine.jobs.job_runner import HeldRun
+from engine.jobs.job_runner import JobRunner
 from engine.runs.reader import LARGEST_TRANSFER, RunReader
 from engine.runs.store import JOBS, is_run
 from engine.runs.writer import Run, is_complete
@@ -66,7 +66,7 @@ class TransferJob(Job):
         )
 
 
-class TransferLoop(HeldRun):
+class TransferLoop(JobRunner):
     """A transfer job that is being done: what is left of its plan."""
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Course: how the learned optimizer takes the inner steps of a truncation, and how slopes come back to phi.
+"""Backward: how the learned optimizer takes the inner steps of a truncation, and how slopes come back to phi.
 
-Two of them. `GraphCourse` keeps autograd's graph of the whole truncation: the reference, and the only one for the
-second order and for update penalties that want a graph. `TapeCourse` keeps a tape (`engine.kernels`): no graph at all.
+`AutogradBackward` keeps autograd's graph of the whole truncation: the reference, and the only one for the second
+order and for update penalties that want a graph. `TapeBackward` keeps a tape (`engine.kernels`): no graph at all.
 
 Shape letters: B optimizees, P parameters, T inner steps, F input features.
 """
@@ -39,7 +39,7 @@ class Entry(NamedTuple):
     cotangent: Tensor  # [B]
 
 
-class Course(Protocol):
+class Backward(Protocol):
     """One truncation, from its first inner step to its last."""
 
     def step(self, features: Tensor, observed: State) -> tuple[Tensor, State]:
@@ -67,7 +67,7 @@ class Course(Protocol):
         ...
 
 
-class GraphCourse:
+class AutogradBackward:
     """Plain autograd."""
 
     def __init__(self, optimizer: LearnedOptimizer, phi: Phi) -> None:
@@ -99,7 +99,7 @@ class GraphCourse:
         """Nothing to do: the graph goes with its tensors."""
 
 
-class TapeCourse:
+class TapeBackward:
     """A tape. Needs the first order, and update penalties that are `AscentPenalty`."""
 
     def __init__(self, optimizer: LearnedOptimizer, tape: Tape) -> None:

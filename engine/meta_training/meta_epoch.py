@@ -14,11 +14,11 @@ import torch
 from torch import Generator, Tensor
 
 from engine.base import seeds
-from engine.distributed.parallel import ALONE, Team
+from engine.distributed.parallel import ALONE, ProcessGroup
 from engine.meta_training.objective import Objective
-from engine.meta_training.partial_gradient import COUNTS, Tally
-from engine.meta_training.recording import Walk
-from engine.meta_training.unroll import Carry, begin, walk
+from engine.meta_training.partial_gradient import COUNTS, PartialGradient
+from engine.meta_training.recording import RunTruncation
+from engine.meta_training.unroll import UnrollState, begin, run_truncation
 from engine.optimizers.learned.base import Phi
 from engine.tasks.task import Stream, Task
 
@@ -31,7 +31,7 @@ class Group:
     members: list[int]  # their places in the meta-batch: those of this process
     stream: Stream
     scoring: Stream | None  # batches of loss_batch = validation
-    carry: Carry
+    carry: UnrollState
 
 
 class MetaEpoch:
@@ -45,8 +45,8 @@ class MetaEpoch:
         seed: int,
         number: int,
         random_scaling: float = 0.0,
-        team: Team = ALONE,
-        walk: Walk = walk,
+        team: ProcessGroup = ALONE,
+        run_truncation: RunTruncation = run_truncation,
     ) -> None:
         """An epoch without optimizees: `begin` draws them, `load_state` takes up those of a checkpoint."""
         self.tasks = tasks
@@ -55,7 +55,7 @@ class MetaEpoch:
         self.number = number
         self.random_scaling = random_scaling
         self.team = team
-        self.walk = walk
+        self.run_truncation = run_truncation
         self.places: dict[int, list[int]] = {}  # in the meta-batch, by the index of their task, of all processes
         self.groups: list[Group] = []
         self.survivors = 0  # optimizees that the last truncation left undiverged, of all processes
@@ -104,31 +104,35 @@ class MetaEpoch:
         gradient: Phi = {name: torch.zeros_like(tensor) for name, tensor in phi.items()}
         figures: list[tuple[float, dict[str, Tensor]]] = []
         meta_batch = sum(len(places) for places in self.places.values())
-        for task_index, tally in found.items():
-            part, shown = tally.meta_gradient(self.objectives[task_index], phi, self.inner_step - 1)
-            share = tally.optimizees / meta_batch
+        for task_index, partial in found.items():
+            part, shown = partial.meta_gradient(self.objectives[task_index], phi, self.inner_step - 1)
+            share = partial.optimizees / meta_batch
             gradient = {name: gradient[name] + share * part[name] for name in gradient}
             figures.append((share, shown))
         return gradient, {**_together(figures), "diverged": counts[0] - counts[1]}
 
-    def _added_up(self, found: Mapping[int, Tally], counts: Tensor, phi: Phi) -> tuple[dict[int, Tally], Tensor]:
-        """The tallies of all processes, one for every task, and their counts."""
-        nothing, packed = Tally(0, {}, {}), [counts]
+    def _added_up(
+        self, found: Mapping[int, PartialGradient], counts: Tensor, phi: Phi
+    ) -> tuple[dict[int, PartialGradient], Tensor]:
+        """The partial gradients of all processes, one for every task, and their counts."""
+        nothing, packed = PartialGradient(0, {}, {}), [counts]
         for task_index in self.places:
             packed.append(found.get(task_index, nothing).pack(self.objectives[task_index], phi))
         counts, *sums = self.team.add_up(torch.cat(packed)).split([len(part) for part in packed])
-        tallies = {}
+        partials = {}
         for (task_index, places), summed in zip(self.places.items(), sums, strict=True):
-            tallies[task_index] = Tally.unpack(summed, len(places), self.objectives[task_index], phi)
-        return tallies, counts
+            partials[task_index] = PartialGradient.unpack(summed, len(places), self.objectives[task_index], phi)
+        return partials, counts
 
-    def _advance(self, group: Group, phi: Phi, factors: Sequence[float]) -> Tally:
+    def _advance(self, group: Group, phi: Phi, factors: Sequence[float]) -> PartialGradient:
         window = group.stream.draw(len(factors))
         scoring = group.scoring.draw(len(factors)) if group.scoring else None
         objective = self.objectives[group.task_index]
         randomness = self._randomness(group) if objective.update else ()
-        tally, _, group.carry = self.walk(objective, phi, group.carry, window, factors, randomness, scoring=scoring)
-        return tally
+        partial, _, group.carry = self.run_truncation(
+            objective, phi, group.carry, window, factors, randomness, scoring=scoring
+        )
+        return partial
 
     def _randomness(self, group: Group) -> list[Generator]:
         """Random numbers for the penalties in the next truncation, for each optimizee its own."""
@@ -194,7 +198,7 @@ class MetaEpoch:
         stream.load_state(tensors["stream"])
         if scoring is not None:
             scoring.load_state(tensors["scoring"])
-        carry = Carry(
+        carry = UnrollState(
             theta=tensors["theta"],
             state=under("state", tensors),
             grad=tensors["grad"],

@@ -1,7 +1,7 @@
-"""Tally: what some optimizees of a task came to along a truncation, in a form that adds up over all of them.
+"""PartialGradient: what some optimizees of a task contribute to a meta-gradient, in a form that adds up.
 
-Where the optimizees of a task are shared out among processes, each has a tally of its own. Only when they are added up
-is there a meta-gradient: shares and relative penalties compare what belongs to all optimizees.
+Where the optimizees of a task are shared out among processes, each has a partial gradient of its own. Only their sum is
+the meta-gradient: shares and relative penalties compare what belongs to all optimizees.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ COUNTS = ("dropped_terms", "counted_terms")
 
 
 @dataclass
-class Tally:
-    """What `optimizees` optimizees came to."""
+class PartialGradient:
+    """What `optimizees` optimizees contribute."""
 
     optimizees: int
     gradients: dict[str, Phi]  # by what they are of (LOSS, an update penalty, GEOMETRIC): means over the optimizees
@@ -36,8 +36,8 @@ class Tally:
         return torch.cat(gradients + [_block(self.sums.get(name), 2) for name in _figures(objective)])
 
     @classmethod
-    def unpack(cls, packed: Tensor, optimizees: int, objective: Objective, phi: Phi) -> Tally:
-        """The other way round, from what all tallies of `optimizees` optimizees add up to."""
+    def unpack(cls, packed: Tensor, optimizees: int, objective: Objective, phi: Phi) -> PartialGradient:
+        """The other way round, from what all of `optimizees` optimizees add up to."""
         sizes = [tensor.numel() for tensor in phi.values()]
         slots, figures = _slots(objective), _figures(objective)
         blocks = packed.split([1 + sum(sizes)] * len(slots) + [3] * len(figures))

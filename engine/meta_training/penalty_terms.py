@@ -1,4 +1,4 @@
-"""Ledger: what one penalty came to along a truncation, and what of it goes back to phi."""
+"""PenaltyTerms: the values of one penalty along a truncation, and what of them goes back to phi."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine.penalties.base import Penalty
 
 
 @dataclass
-class Ledger:
+class PenaltyTerms:
     """The entries of one penalty, one for each inner step at which it was taken. Shape letters: B optimizees."""
 
     values: list[Tensor] = field(default_factory=list)  # [B], unweighted

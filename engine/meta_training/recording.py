@@ -18,16 +18,16 @@ from torch import Tensor
 
 from engine.base.errors import LregError
 from engine.meta_training.objective import Objective
-from engine.meta_training.partial_gradient import Tally
-from engine.meta_training.unroll import Carry, Window, walk
+from engine.meta_training.partial_gradient import PartialGradient
+from engine.meta_training.unroll import Batches, UnrollState, run_truncation
 from engine.optimizers.learned.base import Phi
 from engine.penalties.base import Randomness
 
 MOST_RECORDINGS = 8  # of one meta-training; each holds a truncation's memory
 
 T = TypeVar("T")
-Walk = Callable[..., tuple[Tally, Tensor, Carry]]
-"""`engine.meta_training.unroll.walk`, or what does the same."""
+RunTruncation = Callable[..., tuple[PartialGradient, Tensor, UnrollState]]
+"""`engine.meta_training.unroll.run_truncation`, or what does the same."""
 
 
 class Recorder(Protocol):
@@ -52,16 +52,16 @@ class CudaGraphs:
         return results, graph.replay
 
 
-def chosen(device: torch.device) -> Walk:
+def chosen(device: torch.device) -> RunTruncation:
     """How truncations are walked on a device, by LREG_GRAPHS. Raises LregError where it says neither 0 nor 1."""
     way = os.environ.get("LREG_GRAPHS", "") or "0"
     if way not in ("0", "1"):
         raise LregError(f"LREG_GRAPHS: found {way!r}; allowed: 0, 1")
-    return RecordedWalk(CudaGraphs()) if way == "1" and device.type == "cuda" else walk
+    return RecordedTruncations(CudaGraphs()) if way == "1" and device.type == "cuda" else run_truncation
 
 
-class RecordedWalk:
-    """`walk`, recorded when it comes for the second time: the first one is done as ever, and compiles the kernels."""
+class RecordedTruncations:
+    """`run_truncation`, recorded when it comes for the second time: the first compiles the kernels."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -72,19 +72,19 @@ class RecordedWalk:
         self,
         objective: Objective,
         phi: Phi,
-        carry: Carry,
-        window: Window,
+        carry: UnrollState,
+        window: Batches,
         factors: Sequence[float],
         randomness: Randomness,
         *,
-        scoring: Window | None = None,
-    ) -> tuple[Tally, Tensor, Carry]:
+        scoring: Batches | None = None,
+    ) -> tuple[PartialGradient, Tensor, UnrollState]:
         starts = [phi, carry, window, scoring]
         key = (id(objective), *_decisions(objective, carry, factors), *_shapes(starts))
         if key not in self._recordings:
             if objective.update or key not in self._seen or len(self._recordings) == MOST_RECORDINGS:
                 self._seen.add(key)
-                return walk(objective, phi, carry, window, factors, randomness, scoring=scoring)
+                return run_truncation(objective, phi, carry, window, factors, randomness, scoring=scoring)
             self._recordings[key] = _Recording(self._recorder, objective, starts, factors)
         return self._recordings[key].replay(starts, carry, len(factors))
 
@@ -97,20 +97,20 @@ class _Recording:
         self._starts = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors_of(starts)]
         phi, carry, window, scoring = with_tensors(starts, iter(self._starts))
         self._results, self._again = recorder.record(
-            lambda: walk(objective, phi, carry, window, factors, (), scoring=scoring)
+            lambda: run_truncation(objective, phi, carry, window, factors, (), scoring=scoring)
         )
 
-    def replay(self, starts: list[Any], carry: Carry, steps: int) -> tuple[Tally, Tensor, Carry]:
+    def replay(self, starts: list[Any], carry: UnrollState, steps: int) -> tuple[PartialGradient, Tensor, UnrollState]:
         for mine, given in zip(self._starts, tensors_of(starts), strict=True):
             mine.detach().copy_(given.detach())
         self._again()
         own = iter([tensor.clone() for tensor in tensors_of(self._results)])
-        tally, losses, after = with_tensors(self._results, own)
+        partial, losses, after = with_tensors(self._results, own)
         counts = {"inner_step": carry.inner_step + steps, "truncations": carry.truncations + 1}
-        return tally, losses, dataclasses.replace(after, **counts)
+        return partial, losses, dataclasses.replace(after, **counts)
 
 
-def _decisions(objective: Objective, carry: Carry, factors: Sequence[float]) -> Iterator[Hashable]:
+def _decisions(objective: Objective, carry: UnrollState, factors: Sequence[float]) -> Iterator[Hashable]:
     """What Python code in a truncation goes by."""
     yield tuple(factors)
     yield carry.inner_step == 0

@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 from engine.base import seeds
 from engine.base.errors import TrainingError
 from engine.base.flat import all_finite
-from engine.distributed.parallel import ALONE, Team, check_processes
+from engine.distributed.parallel import ALONE, ProcessGroup, check_processes
 from engine.evaluation.transfer import nothing
 from engine.meta_training import recording
 from engine.meta_training import validation as evaluation
@@ -51,7 +51,7 @@ class MetaTrainer:
         device: torch.device,
         data_dir: Path | None = None,
         init_phi: Phi | None = None,
-        team: Team = ALONE,
+        team: ProcessGroup = ALONE,
     ) -> None:
         """Load the data and draw phi, or take `init_phi`. Raises PresetError or DataError where that cannot be done.
 
@@ -60,7 +60,7 @@ class MetaTrainer:
         self.preset = preset
         self.team = team
         self.device = device
-        self.walk = recording.chosen(device)
+        self.run_truncation = recording.chosen(device)
         self.settings = MetaSettings(**preset["meta"])
         check_processes(preset, team.size)
         self.evaluation = EvaluationSettings(**preset["evaluation"])
@@ -233,7 +233,7 @@ class MetaTrainer:
             number=self.meta_epoch,
             random_scaling=self.settings.random_scaling,
             team=self.team,
-            walk=self.walk,
+            run_truncation=self.run_truncation,
         )
 
     def _end_meta_epoch_if_due(self, epoch: MetaEpoch) -> None:

@@ -21,10 +21,10 @@ from torch.func import grad_and_value
 
 from engine import kernels
 from engine.base.flat import Batch, BatchLoss, gradients_and_losses, side_by_side
-from engine.meta_training.backward import Course, Entry, GraphCourse, TapeCourse
+from engine.meta_training.backward import AutogradBackward, Backward, Entry, TapeBackward
 from engine.meta_training.objective import Objective
-from engine.meta_training.partial_gradient import GEOMETRIC, LOSS, Tally
-from engine.meta_training.penalty_terms import Ledger, divisor, pair, usable
+from engine.meta_training.partial_gradient import GEOMETRIC, LOSS, PartialGradient
+from engine.meta_training.penalty_terms import PenaltyTerms, divisor, pair, usable
 from engine.optimizers.learned.base import Phi, State
 from engine.penalties.base import (
     GeometricPenalty,
@@ -35,14 +35,14 @@ from engine.penalties.base import (
 )
 
 
-class Window(Protocol):
+class Batches(Protocol):
     """The batches of one truncation; each holds a leading dimension [B]."""
 
     def __getitem__(self, inner_step: int) -> Batch: ...
 
 
 @dataclass(frozen=True)
-class Carry:
+class UnrollState:
     """What goes from one truncation to the next: constants."""
 
     theta: Tensor  # [B, P]
@@ -83,10 +83,12 @@ def weights(scheme: str, steps: int, *, decay: float = 0.9, first: int = 0) -> l
     raise ValueError(f"unknown weights {scheme!r}")
 
 
-def begin(objective: Objective, theta: Tensor, batch: Batch | None = None, *, scaling: Tensor | None = None) -> Carry:
+def begin(
+    objective: Objective, theta: Tensor, batch: Batch | None = None, *, scaling: Tensor | None = None
+) -> UnrollState:
     """The carry at inner step 0 for parameters [B, P]; `batch` gives the first gradient (loss_batch = next)."""
     theta = theta.detach()
-    carry = Carry(
+    carry = UnrollState(
         theta=theta,
         state=objective.optimizer.init(theta),
         grad=torch.zeros_like(theta),
@@ -103,13 +105,13 @@ def begin(objective: Objective, theta: Tensor, batch: Batch | None = None, *, sc
 def truncation(
     objective: Objective,
     phi: Phi,
-    carry: Carry,
-    window: Window,
+    carry: UnrollState,
+    window: Batches,
     factors: Sequence[float],
     randomness: Randomness,
     *,
-    scoring: Window | None = None,
-) -> tuple[MetaGradient, Carry]:
+    scoring: Batches | None = None,
+) -> tuple[MetaGradient, UnrollState]:
     """Take len(factors) inner steps from `carry`; return the meta-gradient, averaged over the optimizees, and the
     next carry.
 
@@ -118,47 +120,47 @@ def truncation(
     inner step included if all is finite; then it rests. A penalty that is not finite is left out and counted in
     `dropped_terms`.
     """
-    tally, losses, carry = walk(objective, phi, carry, window, factors, randomness, scoring=scoring)
-    return MetaGradient(*tally.meta_gradient(objective, phi, carry.inner_step - 1), losses), carry
+    partial, losses, carry = run_truncation(objective, phi, carry, window, factors, randomness, scoring=scoring)
+    return MetaGradient(*partial.meta_gradient(objective, phi, carry.inner_step - 1), losses), carry
 
 
-def walk(
+def run_truncation(
     objective: Objective,
     phi: Phi,
-    carry: Carry,
-    window: Window,
+    carry: UnrollState,
+    window: Batches,
     factors: Sequence[float],
     randomness: Randomness,
     *,
-    scoring: Window | None = None,
-) -> tuple[Tally, Tensor, Carry]:
+    scoring: Batches | None = None,
+) -> tuple[PartialGradient, Tensor, UnrollState]:
     """`truncation` for a part of the optimizees: what adds up over all of them, and their losses, [T, B]."""
-    under_way = _Walk(objective, phi, carry, randomness, len(factors))
+    under_way = Truncation(objective, phi, carry, randomness, len(factors))
     for index, factor in enumerate(factors):
         under_way.inner_step(window[index], scoring[index] if scoring is not None else None, factor)
     losses = torch.stack(under_way.losses)
-    found = under_way.tally(losses), losses, under_way.carry_on()
-    under_way.course.close()
+    found = under_way.partial(losses), losses, under_way.carry_on()
+    under_way.backward.close()
     return found
 
 
-def _course(objective: Objective, phi: Phi, carry: Carry, steps: int) -> Course:
+def _backward(objective: Objective, phi: Phi, carry: UnrollState, steps: int) -> Backward:
     """A tape where one is of use, and enough; else autograd's graph."""
     enough = all(map(is_plain_ascent, objective.update.values()))
     if enough and not objective.second_order:
         tape = kernels.tape(objective.optimizer, phi, carry.state, carry.theta, steps)
         if tape is not None:
-            return TapeCourse(objective.optimizer, tape)
-    return GraphCourse(objective.optimizer, phi)
+            return TapeBackward(objective.optimizer, tape)
+    return AutogradBackward(objective.optimizer, phi)
 
 
-class _Walk:
+class Truncation:
     """One truncation under way."""
 
-    def __init__(self, objective: Objective, phi: Phi, carry: Carry, randomness: Randomness, steps: int) -> None:
+    def __init__(self, objective: Objective, phi: Phi, carry: UnrollState, randomness: Randomness, steps: int) -> None:
         self.objective = objective
         self.phi = phi
-        self.course = _course(objective, phi, carry, steps)
+        self.backward = _backward(objective, phi, carry, steps)
         self.randomness = randomness
         self.slope_and_value = side_by_side(grad_and_value(objective.loss))  # differentiable, for the second order
         self.penalty_at = {
@@ -176,7 +178,7 @@ class _Walk:
         self.penalty_cotangents: list[Tensor] = []  # of all geometric penalties together
         self.dropped = torch.zeros_like(carry.first_loss)
         self.counted = torch.zeros_like(carry.first_loss)
-        self.ledger = {name: Ledger() for name in (*objective.geometric, *objective.update)}
+        self.penalty_terms = {name: PenaltyTerms() for name in (*objective.geometric, *objective.update)}
 
     def inner_step(self, batch: Batch, scoring: Batch | None, factor: float) -> None:
         objective = self.objective
@@ -214,7 +216,7 @@ class _Walk:
             grad, theta = grad * scaling, theta / scaling
         features, observed = optimizer.observe(theta, grad, self.state)
         features = _blank(features, resting)
-        update, self.state = self.course.step(features, observed)
+        update, self.state = self.backward.step(features, observed)
         moved = _blank(update if scaling is None else update * scaling, resting)
         self.theta = self.theta + moved
         self.update_norms.append(moved.detach().norm(dim=-1))
@@ -254,7 +256,7 @@ class _Walk:
             divided_by = divisor(penalty, loss, taken)
             weight = torch.full_like(loss, penalty.weight) / divided_by
             weighted = (weight[:, None] * slope.detach()).masked_fill(~taken[:, None], 0.0)
-            self.ledger[name].add_geometric(value.detach() / divided_by, taken, weighted, gradient, factor)
+            self.penalty_terms[name].add_geometric(value.detach() / divided_by, taken, weighted, gradient, factor)
             if penalty.weight:
                 slopes = slopes + weighted
                 self.dropped = self.dropped + (counts & ~taken)
@@ -264,18 +266,18 @@ class _Walk:
         for name, penalty in self.objective.update.items():
             if not self._started(penalty):
                 continue
-            value, source = self.course.penalty(penalty, step, self.randomness)
+            value, source = self.backward.penalty(penalty, step, self.randomness)
             taken = usable(penalty, loss, counts & value.isfinite())
             divided_by = divisor(penalty, loss, taken)
             entry = Entry(source, share * penalty.weight * taken.to(value.dtype) / divided_by)
-            self.ledger[name].add_update(value / divided_by, taken, entry)
+            self.penalty_terms[name].add_update(value / divided_by, taken, entry)
             if penalty.weight:
                 self.dropped = self.dropped + (counts & ~taken)
 
     def _started(self, penalty: Penalty) -> bool:
         return self.start.inner_step + len(self.factors) >= penalty.start
 
-    def tally(self, losses: Tensor) -> Tally:
+    def partial(self, losses: Tensor) -> PartialGradient:
         """Pull the cotangents back to phi, and add up the figures of the truncation, losses [T, B] among them."""
         moving = torch.stack(self.moving)  # [T, B]
         update_norms = torch.where(moving, torch.stack(self.update_norms), 0.0)
@@ -285,23 +287,23 @@ class _Walk:
             "dropped_terms": pair(self.dropped.sum(), 0),
             "counted_terms": pair(self.counted.sum(), 0),
         }
-        for name, ledger in self.ledger.items():
-            sums |= ledger.sums(name)
-        return Tally(len(self.first_loss), self._gradients(), sums)
+        for name, penalty_terms in self.penalty_terms.items():
+            sums |= penalty_terms.sums(name)
+        return PartialGradient(len(self.first_loss), self._gradients(), sums)
 
     def _gradients(self) -> dict[str, Phi]:
         """The meta-gradient in parts: the loss by itself where shares are measured against it."""
         pressed = any(penalty.weight for penalty in self.objective.geometric.values())
         last = self.start.inner_step + len(self.factors) - 1
         entries = {
-            name: self.ledger[name].entries
+            name: self.penalty_terms[name].entries
             for name, penalty in self.objective.update.items()
-            if penalty.weight and self.ledger[name].entries
+            if penalty.weight and self.penalty_terms[name].entries
         }
         parameter = self.objective.parameter.values()
         if entries or any(penalty.weight and last >= penalty.start for penalty in parameter):
             gradients = {LOSS: self._pull_back(self.loss_cotangents)}
-            gradients |= {name: self.course.pull_back_entries(entries[name]) for name in entries}
+            gradients |= {name: self.backward.pull_back_entries(entries[name]) for name in entries}
             return gradients | ({GEOMETRIC: self._pull_back(self.penalty_cotangents)} if pressed else {})
         both = zip(self.loss_cotangents, self.penalty_cotangents, strict=True) if pressed else ()
         return {LOSS: self._pull_back([a + b for a, b in both] or self.loss_cotangents)}
@@ -310,7 +312,7 @@ class _Walk:
         """The gradient by phi of what depends on it through theta."""
         scaling = self.start.scaling
         moves = [moving[:, None] if scaling is None else scaling * moving[:, None] for moving in self.moving]
-        return self.course.pull_back(self.thetas, cotangents, moves)
+        return self.backward.pull_back(self.thetas, cotangents, moves)
 
     def _meta_loss(self, losses: Tensor) -> Tensor:
         """The sum of losses and weights whose ratio is the mean loss over the truncation and the optimizees.
@@ -324,10 +326,10 @@ class _Walk:
         number = began.to(losses.dtype).sum()  # a count times a float would be rounded to float32
         return pair(torch.where(began, weighted, 0.0).sum(), number * math.fsum(factors))
 
-    def carry_on(self) -> Carry:
-        return Carry(
+    def carry_on(self) -> UnrollState:
+        return UnrollState(
             theta=self.theta.detach(),
-            state=self.course.state(self.state),
+            state=self.backward.state(self.state),
             grad=self.grad.detach(),
             first_loss=self.first_loss,
             alive=self.alive,

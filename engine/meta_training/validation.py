@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from engine.distributed.parallel import ALONE, Team, dealt_back
+from engine.distributed.parallel import ALONE, ProcessGroup, dealt_back
 from engine.evaluation import transfer
 from engine.evaluation.transfer import DIVERGED, ProbeSettings, nothing
 from engine.evaluation.tuning import tune
@@ -27,7 +27,7 @@ def validate(
     inner_steps: int,
     settings: EvaluationSettings,
     tick: Callable[[], None] = nothing,
-    team: Team = ALONE,
+    team: ProcessGroup = ALONE,
 ) -> dict[str, float | None]:
     """Figures of a frozen learned optimizer on held-out optimizees, the same ones every time; means over them.
 
@@ -71,7 +71,7 @@ def compare(
     inner_steps: int,
     settings: EvaluationSettings,
     on_progress: Callable[[str], None],
-    team: Team = ALONE,
+    team: ProcessGroup = ALONE,
 ) -> list[dict[str, Any]]:
     """The result of a run on its own tasks: transfer evaluations of `phis`, by role, and of tuned SGD and Adam.
 

@@ -171,7 +171,7 @@ class Stream:
         self._augmentation_size = task.dataset.augmentation_size if training else 0
         self._noise_size = task.optimizee.noise_size if training else 0
 
-    def draw(self, steps: int) -> Window:
+    def draw(self, steps: int) -> Batches:
         """Draw the batches of the next inner steps. (On the CPU drawing 20 and 20 equals drawing 40.)"""
         task, order = self._task, self._examples.order
         width = 1 + self._augmentation_size + self._noise_size
@@ -181,7 +181,7 @@ class Stream:
         )
         indices = order[(numbers[..., 0] * len(order)).long()]
         augmentation, noise = numbers[..., 1:].split([self._augmentation_size, self._noise_size], dim=-1)
-        return Window(task, self._examples, indices, augmentation, noise.to(task.dtype))
+        return Batches(task, self._examples, indices, augmentation, noise.to(task.dtype))
 
     def state(self) -> Tensor:
         """The generators' states: uint8 [B, n], on the CPU."""
@@ -199,7 +199,7 @@ class Stream:
             generator.set_state(row.cpu().clone())
 
 
-class Window:
+class Batches:
     """The batches of some inner steps. `window[j]` makes those of step j: x [B, D, C, H, W], y [B, D], noise."""
 
     def __init__(self, task: Task, examples: _Examples, indices: Tensor, augmentation: Tensor, noise: Tensor) -> None:
@@ -216,9 +216,9 @@ class Window:
         """All that one window of a stream and another differ in."""
         return self.indices, self._augmentation, self._noise
 
-    def with_numbers(self, indices: Tensor, augmentation: Tensor, noise: Tensor) -> Window:
+    def with_numbers(self, indices: Tensor, augmentation: Tensor, noise: Tensor) -> Batches:
         """The window of the same stream with other numbers."""
-        return Window(self._task, self._examples, indices, augmentation, noise)
+        return Batches(self._task, self._examples, indices, augmentation, noise)
 
     def __getitem__(self, step: int) -> Batch:
         indices = self.indices[step]

@@ -54,7 +54,7 @@ class Curve:
         self.breaks = numpy.empty(0, dtype=int)
         self._was_tidied = self._tidy(0)
         self._tracks: dict[bool, Track] = {}  # y as it is, and what of it a log axis shows
-        self._smoothed: dict[tuple[float, bool], tuple[Track, smoothing.Carry]] = {}
+        self._smoothed: dict[tuple[float, bool], tuple[Track, smoothing.UnrollState]] = {}
         self._left_out = 0
         self._forget()
 

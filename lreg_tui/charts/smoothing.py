@@ -14,13 +14,13 @@ STEPS = (0.0, 0.6, 0.9, 0.99, 0.999)
 BLOCK = 64  # values that are summed by one row of a matrix
 CHUNK = 2**15  # values worked on at a time: they stay in the cache
 
-Carry = tuple[float, float]
-START: Carry = (0.0, 0.0)
+UnrollState = tuple[float, float]
+START: UnrollState = (0.0, 0.0)
 
 
 def exponential(
-    values: ndarray, weight: float, carry: Carry = START, out: ndarray | None = None
-) -> tuple[ndarray, Carry]:
+    values: ndarray, weight: float, carry: UnrollState = START, out: ndarray | None = None
+) -> tuple[ndarray, UnrollState]:
     """Weighted means of all values so far, shape as `values`, and what the next call needs to go on from there.
 
     `out` takes the means, where it is given.
@@ -30,8 +30,8 @@ def exponential(
 
 
 def _by_chunks(
-    prepare: Callable[[ndarray], ndarray], values: ndarray, weight: float, carry: Carry, out: ndarray | None
-) -> tuple[ndarray, Carry]:
+    prepare: Callable[[ndarray], ndarray], values: ndarray, weight: float, carry: UnrollState, out: ndarray | None
+) -> tuple[ndarray, UnrollState]:
     import numpy
 
     smoothed = numpy.empty(len(values)) if out is None else out
@@ -41,7 +41,7 @@ def _by_chunks(
     return smoothed, carry
 
 
-def _chunk(values: ndarray, weight: float, carry: Carry) -> tuple[ndarray, Carry]:
+def _chunk(values: ndarray, weight: float, carry: UnrollState) -> tuple[ndarray, UnrollState]:
     import numpy
 
     known = numpy.isfinite(values)
@@ -54,8 +54,8 @@ def _chunk(values: ndarray, weight: float, carry: Carry) -> tuple[ndarray, Carry
 
 
 def in_log_space(
-    values: ndarray, weight: float, carry: Carry = START, out: ndarray | None = None
-) -> tuple[ndarray, Carry]:
+    values: ndarray, weight: float, carry: UnrollState = START, out: ndarray | None = None
+) -> tuple[ndarray, UnrollState]:
     """As `exponential`, with the mean of the logarithms: what a straight line on a log axis needs. 0 and less: gaps."""
     import numpy
 

@@ -17,7 +17,7 @@ from engine.base.errors import RunError
 from engine.base.status import LIVE
 from engine.distributed.parallel import check_processes
 from engine.evaluation.transfer_plan import Plan
-from engine.jobs.job_runner import HeldRun
+from engine.jobs.job_runner import JobRunner
 from engine.jobs.transfer_job import TransferJob
 from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui import launch
@@ -116,7 +116,7 @@ def resume(
         study.resume(reader, device=device, detach=detach, as_json=as_json, data_dir=data_dir)
         return
     if reader.is_transfer:
-        held = HeldRun(job := TransferJob(reader.path), Control(), device, data_dir)
+        held = JobRunner(job := TransferJob(reader.path), Control(), device, data_dir)
         worker.check_inputs(Plan.from_json(reader.plan()).tasks, held.device, held.data_dir)
         transfer.do(job, detach=detach, as_json=as_json, device=device, data_dir=data_dir)
         return
@@ -126,7 +126,7 @@ def resume(
     processes = before if nproc is None else whole_number("--nproc", nproc, 1)
     check_processes(preset, processes)
     run = Run(reader.path)
-    held = HeldRun(run, Control(), device, data_dir)
+    held = JobRunner(run, Control(), device, data_dir)
     worker.check_inputs(preset.tasks, held.device, held.data_dir)
     _start(run, processes=processes, detach=detach, as_json=as_json, device=device, data_dir=data_dir)
 

@@ -25,7 +25,7 @@ OWN_KEYS = {"seed": "seeds = [...]", "name": "no name: runs are called after stu
 
 
 @dataclass(frozen=True)
-class Wish:
+class ArmRequest:
     """An arm as the file has it. `layers`: what is set over the preset, by where it stands, the last word last."""
 
     name: str
@@ -60,7 +60,7 @@ def _names(values: Mapping[str, Any]) -> list[str]:
     return [name if isinstance(name, str) else "" for name in names]
 
 
-def resolve(wish: Wish, folder: Path, source: str, catalog: Catalog) -> tuple[ArmPlan | None, list[Problem]]:
+def resolve(wish: ArmRequest, folder: Path, source: str, catalog: Catalog) -> tuple[ArmPlan | None, list[Problem]]:
     """The arm with its whole preset, checked; or what is wrong with it. `folder` is that of the study file."""
     try:
         document = _base(wish, folder, catalog)
@@ -87,7 +87,7 @@ def resolve(wish: Wish, folder: Path, source: str, catalog: Catalog) -> tuple[Ar
     return ArmPlan(wish.name, tomli.loads(preset.dumps()), tuple(axis for _, axis in wish.axes)), []
 
 
-def _base(wish: Wish, folder: Path, catalog: Catalog) -> Document:
+def _base(wish: ArmRequest, folder: Path, catalog: Catalog) -> Document:
     """The tables of the arm's preset file: one beside the study, else a shipped one. Raises PresetError."""
     if not wish.preset:
         return Document({"name": "default"}, [])
@@ -120,7 +120,7 @@ def _said(problem: Problem, document: Document, places: set[str], source: str) -
     return dataclasses.replace(problem, source=said_by or (document.layers[-1][0] if document.layers else source))
 
 
-def _missing_axes(wish: Wish, preset: Preset, source: str) -> list[Problem]:
+def _missing_axes(wish: ArmRequest, preset: Preset, source: str) -> list[Problem]:
     keys = preset.flat()
     found = f'a key that the preset of arm "{wish.name}" does not have'
     problems: list[Problem] = []

@@ -20,7 +20,7 @@ from engine.presets.catalog import Catalog
 from engine.presets.document import Document
 from engine.runs.writer import slug
 from engine.study.plan import search
-from engine.study.plan.arms import Wish, check_cells, first_plain, named, numbered, resolve
+from engine.study.plan.arms import ArmRequest, check_cells, first_plain, named, numbered, resolve
 from engine.study.plan.axes import KEYED, read_axes, taken_apart
 from engine.study.plan.plan import MOST_CELLS, PICKED_BY, ArmPlan, Axis, Pick, Search, StudyPlan
 from engine.study.plan.sources import OF_PRESETS, TABLES, StudyError, find_study, parsed
@@ -125,7 +125,7 @@ class _Reader:
         self.check_whole(plan, wishes)
         return plan
 
-    def arms(self, wishes: Sequence[Wish]) -> tuple[ArmPlan, ...]:
+    def arms(self, wishes: Sequence[ArmRequest]) -> tuple[ArmPlan, ...]:
         """Those arms that are fine."""
         named = [wish for wish in wishes if wish.preset is not None]  # else that is a problem already
         arms = []
@@ -137,7 +137,7 @@ class _Reader:
                 break
         return tuple(arms)
 
-    def check_whole(self, plan: StudyPlan, wishes: Sequence[Wish]) -> None:
+    def check_whole(self, plan: StudyPlan, wishes: Sequence[ArmRequest]) -> None:
         """What concerns the cells of those arms that are fine by themselves."""
         places = {(wish.name, axis.key): place for wish in wishes for place, axis in wish.axes}
         self.problems += check_cells(plan, places, self.source)
@@ -205,7 +205,7 @@ class _Reader:
             return None
         return self.table(found, "pick", schema_of(Pick))
 
-    def wishes(self, top: Mapping[str, Any]) -> list[Wish]:
+    def wishes(self, top: Mapping[str, Any]) -> list[ArmRequest]:
         """The arms as the file has them; one with the base preset where it has none."""
         lone = slug(Path(top["preset"] or "base").stem)[:LONGEST]
         found = self.document.values.get("arm", [{"name": lone}])
@@ -225,7 +225,9 @@ class _Reader:
                 self.add([Problem(f"arm.{index}.name", show(wish.name), "a name of its own")])
         return wishes
 
-    def wish(self, arm: Mapping[str, Any], index: int, base: str | None, common: Sequence[tuple[str, Axis]]) -> Wish:
+    def wish(
+        self, arm: Mapping[str, Any], index: int, base: str | None, common: Sequence[tuple[str, Axis]]
+    ) -> ArmRequest:
         own = self.table(arm, f"arm.{index}", schema_of(ArmSettings), KEYED)
         name = self.checked_name(own["name"], f"arm.{index}.name")
         place = f"arm.{name or index}"
@@ -237,14 +239,14 @@ class _Reader:
         own_axes = self.axes(self.section("axes", arm.get("axes", {}), f"{place}.axes"), f"{place}.axes")
         axes |= {axis.key: (where, axis) for where, axis in own_axes}
         preset, preset_from = (base, "preset") if own["preset"] == "" else (own["preset"], f"{place}.preset")
-        return Wish(name, preset, preset_from, tuple(layers), tuple(axes.values()))
+        return ArmRequest(name, preset, preset_from, tuple(layers), tuple(axes.values()))
 
     def axes(self, found: Mapping[str, Any], path: str) -> list[tuple[str, Axis]]:
         axes, problems = read_axes(found, path, self.search is not None)
         self.add(problems)
         return [(f"{path}.{axis.key}", axis) for axis in axes]
 
-    def reference(self, name: Any, wishes: Sequence[Wish]) -> str:
+    def reference(self, name: Any, wishes: Sequence[ArmRequest]) -> str:
         names = [wish.name for wish in wishes]
         if name and name not in names:
             self.add([Problem("reference", show(name), "an arm: " + ", ".join(names), did_you_mean(name, names))])

@@ -14,7 +14,7 @@ SMOOTH = "smooth"
 
 
 @dataclass(frozen=True)
-class Twin:
+class SmoothAblation:
     """A candidate whose penalties have the values that those of `arm`'s winner have beside smooth.
 
     `label` is its arm, with the point where it is not that arm's winner.
@@ -25,12 +25,12 @@ class Twin:
     candidate: Candidate
 
 
-def twins(winners: Mapping[str, Candidate], candidates: Sequence[Candidate]) -> dict[str, Twin | None]:
+def twins(winners: Mapping[str, Candidate], candidates: Sequence[Candidate]) -> dict[str, SmoothAblation | None]:
     """For every arm whose winner has smooth; None where no finished candidate is its twin.
 
     Of several, one that is its own arm's winner; the one with the fewest other settings of its own; the best.
     """
-    found: dict[str, Twin | None] = {}
+    found: dict[str, SmoothAblation | None] = {}
     for arm, winner in winners.items():
         penalties = weighing(winner)
         if SMOOTH in penalties:
@@ -45,7 +45,7 @@ def twins(winners: Mapping[str, Candidate], candidates: Sequence[Candidate]) -> 
                 key=lambda item: (item is not winners.get(item.arm), _differing(item, winner), item.value),
                 default=None,
             )
-            found[arm] = None if best is None else Twin(arm, _label(best, winners), best)
+            found[arm] = None if best is None else SmoothAblation(arm, _label(best, winners), best)
     return found
 
 

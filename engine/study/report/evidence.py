@@ -28,7 +28,7 @@ from engine.study.plan.plan import StudyPlan
 from engine.study.plan.snapshot import ENDED, Snapshot, Watcher
 from engine.study.plan.state import Candidate, CellState, winners
 from engine.study.plan.transfers import TransferState
-from engine.study.plan.twins import SMOOTH, Twin, twins
+from engine.study.plan.twins import SMOOTH, SmoothAblation, twins
 
 TEST_ACCURACY, TRAIN_LOSS, TOP_EIGENVALUE = Figure("test_accuracy"), Figure("train_loss"), Figure("top_eigenvalue")
 Penalties = Mapping[str, Mapping[str, Any]]
@@ -53,7 +53,7 @@ class Evidence:
     radii: tuple[str, ...]
     radius: str | None
     damaged: int
-    twins: dict[str, Twin | None] = field(default_factory=dict)
+    twins: dict[str, SmoothAblation | None] = field(default_factory=dict)
     others: dict[str, Arm] = field(default_factory=dict)
     _effects: dict[tuple[str, int, str, str], list[Effect]] = field(default_factory=dict)
 

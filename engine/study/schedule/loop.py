@@ -19,7 +19,7 @@ from engine.base.errors import LregError, RunError
 from engine.base.files import write_atomic
 from engine.base.status import HELD
 from engine.jobs import spawn
-from engine.jobs.job_runner import HeldRun
+from engine.jobs.job_runner import JobRunner
 from engine.jobs.transfer_job import TransferJob
 from engine.runs.reader import RunReader
 from engine.runs.store import STUDIES, Run, RunStore
@@ -31,7 +31,7 @@ from engine.study.plan.state import CellState, plan_of
 from engine.study.schedule import executors, trials
 from engine.study.schedule.executor import Executor
 from engine.study.schedule.job import Schedule
-from engine.study.schedule.telling import Listener, Look, Teller, nothing, words
+from engine.study.schedule.telling import Listener, Look, ProgressReporter, nothing, words
 
 __all__ = ["Draw", "Listener", "Look", "StudyLoop", "nothing", "words"]
 
@@ -44,7 +44,7 @@ Draw = Callable[..., Any]
 """Draws the report's figures; the engine itself has no plotting."""
 
 
-class StudyLoop(HeldRun):
+class StudyLoop(JobRunner):
     """A study in the hands of its scheduler."""
 
     def __init__(
@@ -106,7 +106,7 @@ class StudyLoop(HeldRun):
         forgiven = [piece.run.path for piece in self.seen.pieces] if was_stopping else []
         self.attempts = Attempts(schedule.retry_failed, forgiven, self.executor.why)
         self.began = time.monotonic()
-        self.teller = Teller(self.run, self.on_look, self.seen.done, lambda: time.monotonic() - self.began)
+        self.teller = ProgressReporter(self.run, self.on_look, self.seen.done, lambda: time.monotonic() - self.began)
 
     def _is_done(self) -> bool:
         """One round: look, and start what can be started. True when there is nothing left to wait for."""

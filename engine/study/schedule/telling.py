@@ -30,7 +30,7 @@ def nothing(look: Look) -> None:
     """Listen to nothing."""
 
 
-class Teller:
+class ProgressReporter:
     """Notes in the study's folder, and tells a listener, what has changed and how far the study is."""
 
     def __init__(self, run: Run, on_look: Listener, first_done: float, worked_s: Callable[[], float]) -> None:

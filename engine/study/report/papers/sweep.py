@@ -17,7 +17,7 @@ from engine.runs.reader import RunReader
 from engine.runs.results import CONFIDENCE, at_horizon, by_horizon, common_horizon
 from engine.study.plan.plan import ArmPlan
 from engine.study.plan.state import Candidate
-from engine.study.plan.twins import Twin
+from engine.study.plan.twins import SmoothAblation
 from engine.study.report.claim import Claim, Question
 from engine.study.report.evidence import Evidence
 from engine.study.report.findings import (
@@ -116,7 +116,7 @@ def stability(found: Evidence) -> Claim:
     return question.decided(itertools.chain.from_iterable(_calmer(found, twin) for twin in pairs))
 
 
-def _calmer(found: Evidence, twin: Twin) -> Iterator[Finding]:
+def _calmer(found: Evidence, twin: SmoothAblation) -> Iterator[Finding]:
     ours, theirs = found.winners[twin.arm], twin.candidate
     row, arms = f"{twin.arm} against {twin.label}", (twin.arm, twin.label)
     values = [list(by_seed.values()) for by_seed in _of_each((ours, theirs), found.plan.pick.metric)]

@@ -11,7 +11,7 @@ from engine.comparison.paired import EQUAL_STEPS, MOST, RATIO
 from engine.comparison.statistics import FEWEST_META_SEEDS
 from engine.figures.evaluated import estimate
 from engine.runs.results import mean
-from engine.study.plan.twins import Twin
+from engine.study.plan.twins import SmoothAblation
 from engine.study.report.claim import CONTRADICTED, MIXED, NOT_TESTED, SUPPORTED, Claim, Question, said
 from engine.study.report.evidence import TEST_ACCURACY, Evidence
 from engine.study.report.findings import TOO_FEW_META_SEEDS, Finding, judged, log_ratios, measured
@@ -105,7 +105,7 @@ def _smoothing_question(found: Evidence, name: str, text: str, source: str, rule
     return Question(name, text, source, rule, missing, wants, lacks)
 
 
-def _marks(found: Evidence) -> list[tuple[Twin, str, int, int]]:
+def _marks(found: Evidence) -> list[tuple[SmoothAblation, str, int, int]]:
     """Where an arm with smooth and its twin were both measured: the twin, task, inner step, and the arm's horizon."""
     marks = []
     for twin in filter(None, found.twins.values()):
