@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tui.driving import make_app as app_of
-from tui.driving import make_run, run, settle
+from tui.driving import make_run, run, until
 
 from engine.comparison import group_arms
 from engine.figures.meta_training import meta_training
@@ -162,8 +162,7 @@ def test_tables_say_it(tmp_path, written, word):
     async def steps() -> None:
         app = app_of(RunStore(tmp_path), tmp_path)
         async with app.run_test(size=(120, 40)) as pilot:
-            await settle(pilot)
-            (row,) = app.feed.rows
+            (row,) = await until(pilot, lambda: app.feed.rows)
             assert text_of(BY_KEY["meta_loss"].show(row)) == word
 
     run(steps())
