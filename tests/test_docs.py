@@ -259,7 +259,7 @@ def test_what_extending_shows_can_be_meta_trained_with(tmp_path):
     settings += ["evaluation.final_optimizees=0", "evaluation.optimizees=1", "evaluation.examples=50"]
     train = f"engine.train(engine.load_preset('lo', {settings!r}), runs_dir={str(tmp_path)!r}, device='cpu')"
     code = [*blocks(ROOT / "docs" / "extending.md", "python"), "import engine", f"run = {train}"]
-    code += ["print(run.state(), run.figures()['gradient_norm_penalty'])"]
+    code += ["print(run.state, run.figures()['gradient_norm_penalty'])"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(code)], capture_output=True, text=True, env=environment, cwd=ROOT
