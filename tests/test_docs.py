@@ -78,6 +78,13 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(linked), f"{page.name}: {target}: no such heading"
 
 
+def test_what_the_code_cites_is_there():
+    for path in itertools.chain(*((ROOT / package).rglob("*.py") for package in ("engine", "lreg_tui", "tests"))):
+        for page, _, anchor in re.findall(r"(docs/[\w-]+\.md)(#([\w-]+))?", path.read_text(encoding="utf-8")):
+            assert (ROOT / page).exists(), f"{path.name}: no {page}"
+            assert not anchor or anchor in anchors(ROOT / page), f"{path.name}: no {page}#{anchor}"
+
+
 def test_every_page_is_reached_from_the_readme():
     reached, waiting = set(), [ROOT / "README.md"]
     while waiting:
