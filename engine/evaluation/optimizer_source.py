@@ -88,7 +88,10 @@ class FrozenOptimizer:
         return max(1, min(at_once(task), LARGEST_STATE // sum(tensor.numel() for tensor in held.values())))
 
     def _update_rule(self) -> dict[str, float | None]:
-        """Updates around the zero state, as one number each (method.md 6.5); they grow with the scale."""
+        """Updates around the zero state, as one number each: docs/method.md#the-update-rule-near-zero.
+
+        They grow with the scale.
+        """
         view = describe(self.rule, self.phi)
         return {name: None if view[name] is None else self.item.scale * view[name] for name in UPDATE_RULE}
 

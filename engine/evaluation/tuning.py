@@ -1,4 +1,4 @@
-"""Tuning of baselines: grid search on the validation loss, again for every task (method.md 7).
+"""Tuning of baselines: grid search on the validation loss, again for every task (docs/method.md#baselines).
 
 Learned optimizers are never tuned on the task they are tested on, so a tuned baseline is a strong opponent.
 """

@@ -22,7 +22,9 @@ PAIRS_AT_ONCE = 2**20
 def describe(
     rule: LearnedOptimizer, phi: Phi, *, points: int = 1000, seed: int = 0, spread: float = 0.1
 ) -> dict[str, Any]:
-    """Updates at random inputs about the zero state, in float64 on the CPU, as values for JSON (method.md 6.5).
+    """Updates at random inputs about the zero state, in float64 on the CPU, as values for JSON.
+
+    Why: docs/method.md#the-update-rule-near-zero.
 
     The zero state: the features that `rule` observes at theta = 0 with gradient 0 before the first step, and its
     initial optimizer state. The features made of the current gradient get independent normal noise. The paper's

@@ -64,7 +64,7 @@ class MetaGradient(NamedTuple):
 
 
 def weights(scheme: str, steps: int, *, decay: float = 0.9, first: int = 0) -> list[float]:
-    """The factors w_j of the losses along a truncation of `steps` inner steps (method: weights w_t).
+    """The factors w_j of the losses along a truncation of `steps` inner steps (docs/method.md#meta-objective).
 
     uniform 1; linear j / sum(1..T); decayed decay^(T - j); final 1 for the last; xh_code: for all of the truncation the
     number of its `first` inner step, k T in truncation k.

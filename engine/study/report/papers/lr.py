@@ -1,7 +1,7 @@
 """The claims of "Learning Regularizers" (arXiv:2510.08968), and how a study decides them.
 
 The paper's figures are not public as numbers, so only the direction of each claim is looked at. C1 to C9 are numbered
-as in the project's method; its abstract makes C1, C2, C3 and C9, summaries of it report the others.
+as in docs/method.md#claims; its abstract makes C1, C2, C3 and C9, summaries of it report the others.
 """
 
 from __future__ import annotations
