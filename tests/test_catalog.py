@@ -106,7 +106,8 @@ def test_a_full_disk_leaves_nothing_half_written(cache, built, monkeypatch):
 
 OWN_MEMBER = """
 import torch
-from engine import catalog, load_preset
+from engine import load_preset
+from engine.presets import catalog
 from engine.penalties.base import PENALTIES, GeometricPenalty
 
 before = catalog.load()

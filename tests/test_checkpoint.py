@@ -77,7 +77,7 @@ def test_a_missing_checkpoint_is_named(tmp_path):
 FILL = """
 import resource, sys, torch
 from pathlib import Path
-from engine.runs.store import checkpoint
+from engine.runs import checkpoint
 folder = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
