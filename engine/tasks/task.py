@@ -22,7 +22,7 @@ from engine.base.errors import PresetError, Problem, RunError
 from engine.base.settings import check_table, schema_of, setting, show
 from engine.tasks.datasets.base import DATASETS, Dataset, RawData
 from engine.tasks.datasets.folder import data_folder
-from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee, check_module
+from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee, check_module, write_out_norms
 
 SPLITS = ("train", "validation", "test")
 SPLIT_SEED = 20240802  # the split never depends on a run's seed; never change it: results depend on it
@@ -90,6 +90,7 @@ class Task:
         with torch.device("meta"):  # the module is a shape: its parameters always come from theta
             self.module = self.optimizee.build(self.input_shape, self.classes)
         check_module(self.module)
+        write_out_norms(self.module)
         parameters = list(self.module.parameters())
         self._shapes = [parameter.shape for parameter in parameters]
         self._sizes = [shape.numel() for shape in self._shapes]

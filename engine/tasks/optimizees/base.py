@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -115,6 +116,28 @@ def check_module(module: nn.Module) -> None:
             raise not_an_optimizee(f"{where} dropout {rate:g}", allowed)
     if not any(parameter.numel() for parameter in module.parameters()):
         raise not_an_optimizee("a module without parameters", "one or more")
+
+
+def write_out_norms(module: nn.Module) -> None:
+    """Give batch and instance norms by the batch's own statistics a second derivative under vmap: `normalised`."""
+    for layer in module.modules():
+        if type(layer).forward in (nn.modules.batchnorm._BatchNorm.forward, nn.InstanceNorm1d.forward):
+            layer.forward = partial(normalised, layer)  # type: ignore[method-assign]
+
+
+def normalised(layer: Any, x: Tensor) -> Tensor:
+    """Batch or instance norm of x, shape [D, C, ...], by its own statistics, in a form that GAM and Hessians can use.
+
+    torch's kernel has no second derivative under vmap: it is refused there, or wrong in silence.
+    """
+    instance = isinstance(layer, nn.modules.instancenorm._InstanceNorm)
+    over = tuple(dim for dim in range(x.dim()) if dim > 1 or (dim == 0 and not instance))
+    centered = x - x.mean(over, keepdim=True)
+    scale = (centered.square().mean(over, keepdim=True) + layer.eps).rsqrt()
+    if layer.weight is None:
+        return centered * scale
+    channels = (-1, *[1] * (x.dim() - 2))
+    return centered * (scale * layer.weight.view(channels)) + layer.bias.view(channels)
 
 
 def not_an_optimizee(found: str, allowed: str) -> PresetError:
