@@ -358,6 +358,16 @@ def test_dtype_and_theta_are_checked():
             loss(wrong)
 
 
+def test_model_and_data_may_come_from_inference_mode():
+    with torch.inference_mode():
+        model, x = made("norms"), X.clone()
+        inside, theta = engine.flat_loss(model, lambda model: F.cross_entropy(model(x)[:, :3], Y), dtype=F64)
+        top = probes.top_eigenvalue(inside, theta)
+    outside, theta = engine.flat_loss(model, lambda model: F.cross_entropy(model(x)[:, :3], Y), dtype=F64)
+    assert torch.equal(probes.top_eigenvalue(outside, theta), top)
+    assert not theta.is_inference() and outside(theta) == engine.flat_loss(made("norms"), entropy, dtype=F64)[0](theta)
+
+
 def test_parametrizations_of_the_users_own_stay_on():
     class Positive(nn.Module):
         def forward(self, weight):

@@ -206,14 +206,17 @@ def _form(tensor: Tensor) -> str:
 
 def _try(loss: Loss, theta: Tensor, trained: list[nn.Parameter]) -> None:
     """One call, looked at: a scalar that depends on theta, and on the parameters of the model itself in no way."""
+    inputs = [theta.clone().requires_grad_(), *trained]
     with own_loss(), torch.enable_grad():
-        point = theta.clone().requires_grad_()
-        value = loss(point)
-        check_value(value)
-        inputs = [point, *trained]
-        gradient, *others = (
-            torch.autograd.grad(value, inputs, allow_unused=True) if value.requires_grad else [None] * len(inputs)
-        )
+        try:
+            value = loss(inputs[0])
+            check_value(value)
+            gradients = torch.autograd.grad(value, inputs, allow_unused=True) if value.requires_grad else [None]
+        except RuntimeError as error:
+            if "nference tensor" in str(error):
+                return  # its data was made in inference mode: torch.func alone can differentiate it
+            raise
+    gradient, *others = gradients
     if any(other is not None for other in others):
         raise ArgumentError("fn must use the model that it is given, found one that uses the original's parameters")
     if gradient is None:

@@ -122,7 +122,7 @@ def write_out_norms(module: nn.Module) -> None:
     """Give batch and instance norms by the batch's own statistics a second derivative under vmap: `normalised`."""
     for layer in module.modules():
         if type(layer).forward in (nn.modules.batchnorm._BatchNorm.forward, nn.InstanceNorm1d.forward):
-            layer.forward = partial(normalised, layer)  # type: ignore[method-assign]
+            layer.forward = partial(normalised, layer)
 
 
 def normalised(layer: Any, x: Tensor) -> Tensor:
