@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from engine import penalties, probes
     from engine.base.errors import LregError, PresetError, RunError
+    from engine.base.flat_loss import flat_loss
     from engine.export.torch_optim import LearnedOptimizer, load_optimizer
     from engine.presets.preset import Preset, load_preset
     from engine.runs.store import RunReader, RunStore
@@ -29,6 +30,7 @@ _HOMES = {
     "RunError": "engine.base.errors",
     "RunReader": "engine.runs.store",
     "RunStore": "engine.runs.store",
+    "flat_loss": "engine.base.flat_loss",
     "load_optimizer": "engine.export.torch_optim",
     "load_preset": "engine.presets.preset",
     "train": "engine.worker",
@@ -42,6 +44,7 @@ __all__ = [
     "RunError",
     "RunReader",
     "RunStore",
+    "flat_loss",
     "load_optimizer",
     "load_preset",
     "penalties",

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Loss = Callable[[Tensor], Tensor]
 """theta, shape [P], to a scalar."""
@@ -43,9 +44,10 @@ def grad_and_hvp(loss: Loss, theta: Tensor, vector: Callable[[Tensor], Tensor] |
 
     Reverse over reverse: two passes, one graph, exact wherever the loss is twice differentiable.
     """
-    gradient, pull_back = vjp(grad(loss), theta)[:2]
-    constant = vector(gradient.detach()) if callable(vector) else vector
-    return gradient, pull_back(constant)[0]
+    with sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivative
+        gradient, pull_back = vjp(grad(loss), theta)[:2]
+        constant = vector(gradient.detach()) if callable(vector) else vector
+        return gradient, pull_back(constant)[0]
 
 
 def unit(vector: Tensor) -> Tensor:

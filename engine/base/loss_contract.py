@@ -25,7 +25,7 @@ LOOKS = 8  # at a loss that draws random numbers
 Evaluation = tuple[Tensor, Tensor]
 """A loss, [], and its gradient, [P], at a point."""
 
-_FUNCTIONAL = "write it with torch.func.functional_call(model, parameters, inputs), parameters cut out of theta"
+_FUNCTIONAL = "make it with engine.flat_loss(model, lambda model: ...), or torch.func.functional_call"
 _ADVICE = (
     (
         "mutate a captured Tensor",
@@ -47,6 +47,10 @@ _ADVICE = (
     (
         r"doesn't have storage|Can't call numpy\(\)|data pointer|invalid python storage",
         "it reads theta's numbers with numpy() or the like: keep to tensor operations",
+    ),
+    (
+        "same dtype|same type|scalar type|should be the same|must have the type|Found dtype",
+        "tensors of different dtypes meet in it: convert what it captures to theta's, as x.double() for float64",
     ),
     (r"escaped\?|INTERNAL ASSERT.*functorch|functorch.*INTERNAL ASSERT", f"it keeps theta in a module: {_FUNCTIONAL}"),
     ("functorch|torch[.]func", f"torch.func cannot differentiate it: {_FUNCTIONAL}"),
@@ -96,7 +100,7 @@ def value_and_grad_once(loss: Loss, point: Tensor) -> Evaluation:
         theta = point.clone().requires_grad_()
         try:
             value = loss(theta)
-            _check_value(value)
+            check_value(value)
             gradient = torch.autograd.grad(value, theta, allow_unused=True)[0] if value.requires_grad else None
         except RuntimeError as error:
             if "nference tensor" not in str(error):
@@ -226,7 +230,7 @@ def own_loss() -> Iterator[None]:
             raise
 
 
-def _check_value(value: Any) -> None:
+def check_value(value: Any) -> None:
     if not isinstance(value, Tensor):
         hints = {tuple: "return the loss alone", type(None): "is a return missing?"}
         raise _wrong_value(

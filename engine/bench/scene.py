@@ -49,11 +49,7 @@ class RandomTask(Task):
         self.input_shape = input_shape or INPUT_SHAPES[optimizee]
         self.classes = CLASSES
         self.optimizee = OPTIMIZEES.create(optimizee, **settings)
-        with torch.device("meta"):
-            self.module = self.optimizee.build(self.input_shape, self.classes)
-        self._names = [name for name, _ in self.module.named_parameters()]
-        self._shapes = [parameter.shape for parameter in self.module.parameters()]
-        self._sizes = [shape.numel() for shape in self._shapes]
+        self._build()
         self._starts: dict[int, Tensor] = {}
         self._streams: dict[tuple[int, ...], RandomStream] = {}
 

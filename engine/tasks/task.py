@@ -22,7 +22,7 @@ from engine.base.errors import PresetError, Problem, RunError
 from engine.base.settings import check_table, schema_of, setting, show
 from engine.tasks.datasets.base import DATASETS, Dataset, RawData
 from engine.tasks.datasets.folder import data_folder
-from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee
+from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee, check_module, write_out_norms
 
 SPLITS = ("train", "validation", "test")
 SPLIT_SEED = 20240802  # the split never depends on a run's seed; never change it: results depend on it
@@ -84,11 +84,19 @@ class Task:
             split: _Examples(images, _renumbered(labels, kept), order)
             for split, images, labels, order in _split(data, kept, self.values["validation"])
         }
+        self._build()
+
+    def _build(self) -> None:
         with torch.device("meta"):  # the module is a shape: its parameters always come from theta
             self.module = self.optimizee.build(self.input_shape, self.classes)
-        self._names = [name for name, _ in self.module.named_parameters()]
-        self._shapes = [parameter.shape for parameter in self.module.parameters()]
+        check_module(self.module)
+        write_out_norms(self.module)
+        parameters = list(self.module.parameters())
+        self._shapes = [parameter.shape for parameter in parameters]
         self._sizes = [shape.numel() for shape in self._shapes]
+        order = {id(parameter): index for index, parameter in enumerate(parameters)}
+        every_name = self.module.named_parameters(remove_duplicate=False)  # one that layers share has several
+        self._names = [(name, order[id(parameter)]) for name, parameter in every_name]
 
     @property
     def name(self) -> str:
@@ -115,9 +123,9 @@ class Task:
 
     def logits(self, theta: Tensor, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """The optimizee's outputs, shape [D, classes], for theta, shape [P], and x, shape [D, C, H, W]."""
-        pieces = zip(self._names, theta.split(self._sizes), self._shapes, strict=True)
-        parameters = {name: piece.view(shape) for name, piece, shape in pieces}
-        # no optimizee shares parameters between layers, and looking for that costs as much as a small network
+        pieces = [piece.view(shape) for piece, shape in zip(theta.split(self._sizes), self._shapes, strict=True)]
+        parameters = {name: pieces[index] for name, index in self._names}
+        # every name is there, and looking for shared ones again costs as much as a small network
         return functional_call(self.module, parameters, (x, noise), tie_weights=False)
 
     def loss(self, theta: Tensor, batch: Batch) -> Tensor:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from engine.base.errors import PresetError, Problem, shortened
 from engine.base.registry import Registry
 from engine.base.settings import setting
 
 INITS = ("normal", "uniform")
 INIT_HELP = "start of the parameters; normal: N(0, 0.01^2); uniform: U(-1, 1)/sqrt(fan-in), as PyTorch does"
 NORMAL_STD = 0.01
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+SHIFTS = ("bias", "beta", "shift")  # what is added in a normalisation layer; all else is a scale
+DROPPING = (nn.modules.dropout._DropoutNd, nn.MultiheadAttention)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -22,8 +29,9 @@ class Optimizee:
     """Builds a network for a dataset and draws where its training starts.
 
     The network's forward is `forward(x [D, C, H, W], noise [D, K] or None) -> logits [D, classes]`, a pure function of
-    its inputs and parameters: no buffers, no global random numbers. Dropout masks are made from `noise`, uniform in
-    [0, 1), so that a clean and a perturbed pass share one mask. None or K = 0 is evaluation mode.
+    its inputs and parameters: no buffers, no global random numbers; layers may share parameters. Dropout masks are made
+    from `noise`, uniform in [0, 1), so that a clean and a perturbed pass share one mask. None or K = 0 is evaluation
+    mode.
     """
 
     name: ClassVar[str]
@@ -42,25 +50,98 @@ class Optimizee:
     def init_theta(self, module: nn.Module, generator: torch.Generator) -> Tensor:
         """Draw initial parameters, shape [P], in the order of `module.named_parameters()`.
 
-        With a generator of the CPU every device starts from equal numbers. Scales and shifts of normalisation layers
-        start at 1 and 0.
+        One that layers share is drawn once, by the first. With a generator of the CPU every device starts from equal
+        numbers. Scales and shifts of normalisation layers start at 1 and 0.
         """
-        pieces = []
+        pieces: dict[int, Tensor] = {}
         for layer in module.modules():
             for key, parameter in layer.named_parameters(recurse=False):
-                if isinstance(layer, nn.modules.batchnorm._NormBase):
-                    values = torch.full(parameter.shape, float(key == "weight"))
+                if id(parameter) in pieces:
+                    continue
+                if is_norm(layer):
+                    values = torch.full(parameter.shape, float(key not in SHIFTS))
                 elif self.init == "normal":
                     values = NORMAL_STD * torch.randn(parameter.shape, generator=generator)
                 else:
                     values = self.draw(layer, key, generator)
-                pieces.append(values.flatten())
-        return torch.cat(pieces)
+                pieces[id(parameter)] = values.flatten()
+        return torch.cat(list(pieces.values()))
 
     def draw(self, layer: nn.Module, key: str, generator: torch.Generator) -> Tensor:
-        """Draw one parameter of a linear or convolution layer for init = uniform: PyTorch's own distribution."""
+        """Draw one of a layer's own parameters for init = uniform: PyTorch's own distribution.
+
+        Of layers that are neither linear nor a convolution, what their `reset_parameters` draws.
+        """
+        if not isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+            return _reset(layer, generator).get_parameter(key).detach()
         bound = 1 / math.sqrt(layer.get_parameter("weight")[0].numel())  # fan-in: inputs of one output
         return bound * (2 * torch.rand(layer.get_parameter(key).shape, generator=generator) - 1)
+
+
+def is_norm(layer: nn.Module) -> bool:
+    """Whether this is a normalisation layer, also one of the user's own, whose class says so."""
+    return isinstance(layer, NORMS) or "norm" in type(layer).__name__.lower()
+
+
+def _reset(layer: nn.Module, generator: torch.Generator) -> nn.Module:
+    """A copy of a layer with parameters drawn as its class does; the global generator is left alone."""
+    copy: Any = deepcopy(layer).to_empty(device="cpu")
+    reset = getattr(copy, "reset_parameters", None) or getattr(copy, "_reset_parameters", None)
+    if reset is None:
+        name = type(layer).__name__
+        raise not_an_optimizee(f"a layer {name} with parameters and no start", f"{name}.reset_parameters()")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        reset()
+    return copy
+
+
+def check_module(module: nn.Module) -> None:
+    """Raise PresetError unless the module is a pure function of its inputs and parameters."""
+    for name, layer in module.named_modules():
+        where = f"a {type(layer).__name__}{f' ({shortened(name)})' if name else ''} with"
+        if layer._buffers and (held := [key for key, buffer in layer._buffers.items() if buffer is not None]):
+            allowed = "no buffers: batch norm with track_running_stats=False, constants made in forward"
+            raise not_an_optimizee(f"{where} buffer {shortened(held[0])}", allowed)
+        if any(map(is_lazy, layer.parameters(recurse=False))):
+            raise not_an_optimizee(f"{where} lazy parameters", "layers that know their sizes")
+        if getattr(layer, "max_norm", None) is not None and isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
+            raise not_an_optimizee(f"{where} max_norm", "no max_norm, which changes parameters in the forward pass")
+        if isinstance(layer, (nn.RNNBase, nn.LSTMCell, nn.GRUCell)):
+            allowed = "the recurrence written out with nn.Linear or nn.RNNCell, which torch.func.vmap can do"
+            raise not_an_optimizee(f"{where} a kernel of its own", allowed)
+        rate = getattr(layer, "p" if isinstance(layer, nn.modules.dropout._DropoutNd) else "dropout", 0)
+        if isinstance(layer, DROPPING) and rate > 0:
+            allowed = "dropout 0 there: masks are made from the noise that forward gets, so that two passes share them"
+            raise not_an_optimizee(f"{where} dropout {rate:g}", allowed)
+    if not any(parameter.numel() for parameter in module.parameters()):
+        raise not_an_optimizee("a module without parameters", "one or more")
+
+
+def write_out_norms(module: nn.Module) -> None:
+    """Give batch and instance norms by the batch's own statistics a second derivative under vmap: `normalised`."""
+    for layer in module.modules():
+        if type(layer).forward in (nn.modules.batchnorm._BatchNorm.forward, nn.InstanceNorm1d.forward):
+            layer.forward = partial(normalised, layer)
+
+
+def normalised(layer: Any, x: Tensor) -> Tensor:
+    """Batch or instance norm of x, shape [D, C, ...], by its own statistics, in a form that GAM and Hessians can use.
+
+    torch's kernel has no second derivative under vmap: it is refused there, or wrong in silence.
+    """
+    instance = isinstance(layer, nn.modules.instancenorm._InstanceNorm)
+    over = tuple(dim for dim in range(x.dim()) if dim > 1 or (dim == 0 and not instance))
+    centered = x - x.mean(over, keepdim=True)
+    scale = (centered.square().mean(over, keepdim=True) + layer.eps).rsqrt()
+    if layer.weight is None:
+        return centered * scale
+    channels = (-1, *[1] * (x.dim() - 2))
+    return centered * (scale * layer.weight.view(channels)) + layer.bias.view(channels)
+
+
+def not_an_optimizee(found: str, allowed: str) -> PresetError:
+    return PresetError([Problem("task.optimizee", found, allowed)])
 
 
 OPTIMIZEES = Registry[Optimizee]("optimizee", "engine.tasks.optimizees")

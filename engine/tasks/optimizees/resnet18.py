@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee
+from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee, normalised
 
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # channels, stride of the first of two blocks
 
@@ -27,9 +27,7 @@ class BatchNorm(nn.BatchNorm2d):
         super().__init__(channels, track_running_stats=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        centered = x - x.mean((0, 2, 3), keepdim=True)
-        scale = (centered.square().mean((0, 2, 3), keepdim=True) + self.eps).rsqrt()
-        return centered * (scale * self.weight[:, None, None]) + self.bias[:, None, None]
+        return normalised(self, x)
 
 
 class Block(nn.Module):
