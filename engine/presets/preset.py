@@ -183,7 +183,10 @@ class _Checker:
         self.problems += [
             Problem(f"{path}.{key}", others[key][0], ", ".join(schema), others[key][1]) for key in foreign
         ]
-        return self.table({key: found[key] for key in found if key not in foreign}, path, schema.values())
+        values = self.table({key: found[key] for key in found if key not in foreign}, path, schema.values())
+        unnamed = [item for item in schema.values() if item.is_path and values[item.name] == ""]
+        self.problems += [Problem(f"{path}.{item.name}", '""', f"{item.help}") for item in unnamed]
+        return values
 
     def penalties(self, found: Any) -> dict[str, Any]:
         members = self.catalog.penalties

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
@@ -73,22 +73,36 @@ class Task:
         self.dtype = dtype
         self.batch_size: int = self.values["batch_size"]
         dataset_class, optimizee_class = DATASETS[self.values["dataset"]], OPTIMIZEES[self.values["optimizee"]]
-        self.dataset = dataset_class(**_own(self.values, dataset_class))
+        dataset = dataset_class(**_own(self.values, dataset_class))
+        data = _load(dataset, data_folder(data_dir), self.device)
+        self.dataset = dataset.described_by(data)
         self.optimizee = optimizee_class(**_own(self.values, optimizee_class))
         kept = _kept_classes(self.values["classes"], self.dataset)
         self.classes = len(kept)
         self.input_shape = self.dataset.input_shape
 
-        data = _load(self.values["dataset"], data_folder(data_dir), self.device)
         self._examples = {
             split: _Examples(images, _renumbered(labels, kept), order)
             for split, images, labels, order in _split(data, kept, self.values["validation"])
         }
-        with torch.device("meta"):  # the module is a shape: its parameters always come from theta
-            self.module = self.optimizee.build(self.input_shape, self.classes)
+        self.module = self._build()
         self._names = [name for name, _ in self.module.named_parameters()]
         self._shapes = [parameter.shape for parameter in self.module.parameters()]
         self._sizes = [shape.numel() for shape in self._shapes]
+
+    def _build(self) -> nn.Module:
+        """The optimizee's module, a shape: its parameters always come from theta. Tries whether inputs pass through."""
+        try:
+            with torch.device("meta"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # layers without parameters: where inputs do not pass, an error says so
+                module = self.optimizee.build(self.input_shape, self.classes)
+                module(torch.zeros(2, *self.input_shape))
+        except (RuntimeError, ValueError, ZeroDivisionError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            shape = "x".join(map(str, self.input_shape))
+            allowed = f"an optimizee for inputs of {shape} (channels x height x width)"
+            raise PresetError([Problem("task.optimizee", show(self.values["optimizee"]), allowed, reason)]) from error
+        return module
 
     @property
     def name(self) -> str:
@@ -231,7 +245,7 @@ class Batches:
 class _Examples:
     """A split: its examples are `images[order]`, and nothing is copied for it."""
 
-    images: Tensor  # uint8 [N, C, H, W]
+    images: Tensor  # uint8 or float32 [N, C, H, W]
     labels: Tensor  # int64 [N], renumbered; -1 for classes that are not used
     order: Tensor  # int64 [n]
 
@@ -269,10 +283,15 @@ def _own(values: Mapping[str, Any], cls: type[Dataset] | type[Optimizee]) -> dic
     return {item.name: values[item.name] for item in schema_of(cls)}
 
 
-@cache
-def _load(name: str, folder: Path, device: torch.device) -> RawData:
+_in_memory: dict[tuple[object, ...], RawData] = {}
+
+
+def _load(dataset: Dataset, folder: Path, device: torch.device) -> RawData:
     """A dataset in memory, once per process."""
-    return DATASETS[name]().read(folder).to(device)
+    key = (dataset.name, dataset.source, folder, device)
+    if key not in _in_memory:
+        _in_memory[key] = dataset.read(folder).to(device)
+    return _in_memory[key]
 
 
 def _kept_classes(classes: Sequence[int], dataset: Dataset) -> tuple[int, ...]:
