@@ -36,6 +36,7 @@ from engine.jobs.meta_training_job import MetaTrainingJob, TrainerFactory
 from engine.jobs.open_run import open_run
 from engine.jobs.transfer_job import Listener, TransferJob, TransferLoop
 from engine.presets.preset import Preset, load_preset
+from engine.runs.provenance import plugin_remark
 from engine.runs.store import Run, RunReader, RunStore
 from engine.study.schedule.job import StudyJob
 from engine.study.schedule.loop import StudyLoop
@@ -213,6 +214,8 @@ def main(
             return INTERRUPTED
         except LregError as error:
             print(f"error: {error}", file=sys.stderr)
+            if remark := plugin_remark(RunReader(given.run_path).facts):
+                print(remark, file=sys.stderr)
             return error.exit_code
         except Exception as error:
             print(f"error: {type(error).__name__}: {error} (a bug; its traceback is in the log)", file=sys.stderr)

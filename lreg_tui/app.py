@@ -81,6 +81,9 @@ def unfit() -> str | None:
 def main() -> int:
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))  # until engine.base.interrupts is there
+    from lreg_tui.shadows import refuse_a_hidden_engine
+
+    refuse_a_hidden_engine()
     from engine.base import interrupts
 
     interrupts.hold()

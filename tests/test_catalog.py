@@ -107,8 +107,8 @@ def test_a_full_disk_leaves_nothing_half_written(cache, built, monkeypatch):
 OWN_MEMBER = """
 import torch
 from engine import load_preset
-from engine.presets import catalog
 from engine.penalties.base import PENALTIES, GeometricPenalty
+from engine.presets import catalog
 
 before = catalog.load()
 

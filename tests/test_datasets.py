@@ -80,7 +80,7 @@ def test_a_damaged_digits_file_is_a_clear_error(content, tmp_path, monkeypatch):
         DATASETS.create("digits").read(tmp_path)
 
 
-@pytest.mark.parametrize("name", DATASETS.names())
+@pytest.mark.parametrize("name", ["digits", *DOWNLOADED])
 def test_every_dataset_states_its_constants(name):
     cls = DATASETS[name]
     assert cls.classes >= 2 and len(cls.input_shape) == 3

@@ -100,7 +100,7 @@ def test_the_allowed_keys_are_listed():
         ),
         ("[task]\noptimizee = 'resnet18'\nhidden = [20]", "(it is one of mlp, mlp-relu or mlp-xh)"),
         ("[task]\ndataset = 'mnist'\naugment = true", 'dataset = "mnist" does not have'),
-        ("[task]\naugment = true", "(it is one of cifar10 or cifar100)"),
+        ("[task]\naugment = true", "(it is one of cifar10, cifar100 or folder)"),
         ("[[task]]\n[[task]]\ndropout = 0.1", 'task.1.dropout: found a key that optimizee = "mlp" does not have'),
         ("[optimizer]\nkind = 'simple'\nlayers = 2", '(it is one of dm or rnnprop)'),
         ("[optimizer]\npreprocess = 2\nkind = 'rnnprop'", 'optimizer.preprocess: found a key that kind = "rnnprop"'),

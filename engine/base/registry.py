@@ -1,4 +1,4 @@
-"""Registry: name -> class. Members are found by importing every file of a folder on the first look-up.
+"""Registry: name -> class. Members are found by importing every file of a folder and the plug-ins on the first look-up.
 
 So a new penalty, learned optimizer, optimizee or dataset is one new file with one registered class.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
+from engine.base import plugins
 from engine.base.errors import Problem, SettingsError
 from engine.base.settings import Setting, check_table, did_you_mean, schema_of, show
 
@@ -76,8 +77,11 @@ class Registry(Generic[T]):
         return cls(**values)
 
     def _load(self) -> None:
-        if self._complete:
-            return
+        if not self._complete:
+            self._load_own()
+        plugins.load()
+
+    def _load_own(self) -> None:
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")

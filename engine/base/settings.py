@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import re
 import types
 import typing
@@ -65,6 +66,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     allow_empty: bool = False
     as_typed: bool = False  # numbers keep the form in which they were written
+    is_path: bool = False  # of a file or folder that must be named; a relative one is made absolute
 
     def describe(self) -> str:
         """What is allowed, in words: "a number >= 0", "one of: sgd, adam"."""
@@ -95,7 +97,7 @@ class Setting:
         for kind in self.types:
             fit = self._as(kind, value)
             if fit is not None:
-                return fit, None
+                return (_absolute(fit) if self.is_path else fit), None
         return None, Problem(self.name, show(value), self.describe(), self._hint(value))
 
     def _as(self, kind: str, value: Any) -> Any:
@@ -145,6 +147,14 @@ class Setting:
             or (self.above is not None and item <= self.above)
             or (self.maximum is not None and item > self.maximum)
         )
+
+
+def _absolute(path: str) -> str:
+    """A path from the root on, by the working folder of whoever wrote it; "" names nothing and stays."""
+    try:
+        return os.path.abspath(os.path.expanduser(path)) if path else path
+    except OSError:  # the working folder is gone
+        return path
 
 
 def _frozen(value: Any) -> Any:
@@ -201,13 +211,16 @@ def setting(
     choices: Iterable[str] = (),
     allow_empty: bool = False,
     as_typed: bool = False,
+    is_path: bool = False,
 ) -> Any:
     """A dataclass field that is a preset key. Bounds: minimum and maximum inclusive, `above` exclusive.
 
-    `as_typed`: its numbers keep the form in which they were written, as `Typed`.
+    `as_typed`: its numbers keep the form in which they were written, as `Typed`. `is_path`: it names a file or folder,
+    and has to; a relative path is taken from the working folder, and kept absolute.
     """
     extra = {"help": help, "minimum": minimum, "above": above, "maximum": maximum}
     metadata = {**extra, "choices": tuple(choices), "allow_empty": allow_empty, "as_typed": as_typed}
+    metadata["is_path"] = is_path
     return dataclasses.field(default=default, metadata=metadata)
 
 

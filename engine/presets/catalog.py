@@ -20,12 +20,13 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from engine.base import registry
+from engine.base import plugins, registry
 from engine.base.errors import LregError, printable
 from engine.base.files import read_limited, write_atomic
 from engine.base.settings import Setting
 
 Schema = tuple[Setting, ...]
+REFUSAL = "error: "  # begins what the child says of a plug-in that cannot be loaded
 KEPT = 8  # cached catalogs: several installations share the folder
 
 
@@ -87,8 +88,30 @@ def build() -> Catalog:
 
 
 def load() -> Catalog:
-    """The catalog, the cheapest way: listed here if torch is loaded, else cached on disk, else by a child process."""
-    return _listed(registry.registered()) if "torch" in sys.modules else _installed()
+    """The catalog, the cheapest way: listed here if torch is loaded, else cached on disk, else by a child process.
+
+    What plug-ins bring is never cached on disk. Raises LregError where one cannot be loaded.
+    """
+    if "torch" in sys.modules:
+        plugins.load()
+        return _listed(registry.registered())
+    used = tuple((plugin.name, plugin.sha256()) for plugin in plugins.in_use())
+    return _with_plugins(used) if used else _installed()
+
+
+def added() -> dict[str, list[str]]:
+    """The members that plug-ins bring, by their family."""
+    if not plugins.in_use():
+        return {}
+    ours, all_of_them = vars(_installed()), vars(load())
+    added = {family: sorted(set(all_of_them[family]) - set(ours[family])) for family in ours}
+    return {family: names for family, names in added.items() if names}
+
+
+@lru_cache(maxsize=1)
+def _with_plugins(used: tuple[tuple[str, str], ...]) -> Catalog:
+    """What the engine and the plug-ins of these names and hashes bring."""
+    return _ask_child(with_plugins=True)
 
 
 @lru_cache(maxsize=1)
@@ -115,11 +138,11 @@ def _installed() -> Catalog:
     return catalog
 
 
-def _ask_child() -> Catalog:
+def _ask_child(with_plugins: bool = False) -> Catalog:
     """Build it in a process that may import torch, and looks for modules in the very folders that this one does."""
     root = str(Path(__file__).parents[2])
     code = "import sys; sys.path[:] = sys.argv[1:]; import engine; del sys.path[0]; "  # this very one
-    code += "from engine.presets import catalog; catalog.main()"
+    code += f"from engine.presets import catalog; catalog.main({with_plugins})"
     child = subprocess.run(
         [sys.executable, "-c", code, root, *(sys.path if root in sys.path else [root, *sys.path])],
         capture_output=True,
@@ -127,6 +150,8 @@ def _ask_child() -> Catalog:
         errors="replace",
         stdin=subprocess.DEVNULL,
     )
+    if child.returncode == LregError.exit_code and child.stderr.startswith(REFUSAL):
+        raise LregError(child.stderr.removeprefix(REFUSAL).strip())
     said = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
     try:
         if child.returncode == 0:
@@ -147,8 +172,15 @@ def _fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def main() -> None:
-    print(json.dumps(build().to_json()))
+def main(with_plugins: bool = True) -> None:
+    if not with_plugins:
+        plugins.switch_off()
+    try:
+        text = json.dumps(build().to_json())
+    except LregError as error:
+        print(f"{REFUSAL}{error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import errno
-import importlib.resources
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from engine.base.files import read_limited
 from engine.base.settings import Typed, did_you_mean, show
 from engine.presets.catalog import Catalog
 
+FOLDER = Path(__file__).parents[2] / "presets"  # beside this very engine, whatever else is called presets
 LARGEST_FILE = 1 << 20  # bytes; whoever names a checkpoint by mistake should not wait for its end
 LONGEST_CHAIN = 20  # of presets that extend each other
 
@@ -40,8 +40,7 @@ class Document:
 
 def shipped() -> dict[str, Path]:
     """The presets in the installed package, by name."""
-    folder = Path(str(importlib.resources.files("presets")))
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
 
 
 def find(name_or_path: str | os.PathLike[str]) -> Path:

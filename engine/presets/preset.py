@@ -169,11 +169,13 @@ class _Checker:
         """
         schema = {item.name: item for item in self.catalog.sections.get(section, ())}
         others: dict[str, tuple[str, str]] = {}
+        picked: list[Setting] = []
         for key, default, members in self.catalog.selectors(section):
             pick = schema.get(key) or Setting(key, ("str",), default, "which one")
             schema[key] = dataclasses.replace(pick, choices=tuple(members))
             chosen = found.get(key, default)
             known = isinstance(chosen, str) and chosen in members
+            picked += members[chosen] if known else ()
             for kind in [chosen] if known else members:
                 schema |= {item.name: item for item in members[kind]}
             for name in {item.name for kind in members if known for item in members[kind]}:
@@ -183,7 +185,10 @@ class _Checker:
         self.problems += [
             Problem(f"{path}.{key}", others[key][0], ", ".join(schema), others[key][1]) for key in foreign
         ]
-        return self.table({key: found[key] for key in found if key not in foreign}, path, schema.values())
+        values = self.table({key: found[key] for key in found if key not in foreign}, path, schema.values())
+        needed = [item for item in picked if item.is_path and values[item.name] == ""]
+        self.problems += [Problem(f"{path}.{item.name}", '""', item.help) for item in needed]
+        return values
 
     def penalties(self, found: Any) -> dict[str, Any]:
         members = self.catalog.penalties

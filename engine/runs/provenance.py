@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Mapping
 from typing import Any
+
+from engine.base import plugins
+from engine.base.errors import printable
 
 
 def describe() -> dict[str, Any]:
-    """Facts of this process: versions, host, platform, git."""
+    """Facts of this process: versions, host, platform, git, plug-ins."""
     import platform
 
     return {
@@ -16,7 +20,16 @@ def describe() -> dict[str, Any]:
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "git": _git_revision(),
+        "plugins": [plugin.facts() for plugin in plugins.in_use()],
     }
+
+
+def plugin_remark(facts: Mapping[str, Any]) -> str:
+    """What differs between the plug-ins that a run.json records and those in use now; "" for nothing."""
+    missing, changed = plugins.changes(facts.get("plugins"))
+    remarks = [f"it used the plug-in {name}, which is not in use now (give it as --plugin)" for name in missing]
+    remarks += [f"its plug-in {name} was another one before" for name in changed]
+    return printable("; ".join(remarks))
 
 
 def _versions() -> dict[str, str | None]:

@@ -5,11 +5,12 @@ Shape letters: B optimizees, P parameters of one, T inner steps, D examples in a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,13 +74,14 @@ class Task:
         self.dtype = dtype
         self.batch_size: int = self.values["batch_size"]
         dataset_class, optimizee_class = DATASETS[self.values["dataset"]], OPTIMIZEES[self.values["optimizee"]]
-        self.dataset = dataset_class(**_own(self.values, dataset_class))
+        dataset = dataset_class(**_own(self.values, dataset_class))
+        data = _load(dataset, data_folder(data_dir), self.device)
+        self.dataset = dataset.described_by(data)
         self.optimizee = optimizee_class(**_own(self.values, optimizee_class))
         kept = _kept_classes(self.values["classes"], self.dataset)
         self.classes = len(kept)
         self.input_shape = self.dataset.input_shape
 
-        data = _load(self.values["dataset"], data_folder(data_dir), self.device)
         self._examples = {
             split: _Examples(images, _renumbered(labels, kept), order)
             for split, images, labels, order in _split(data, kept, self.values["validation"])
@@ -87,7 +89,8 @@ class Task:
         self._build()
 
     def _build(self) -> None:
-        with torch.device("meta"):  # the module is a shape: its parameters always come from theta
+        """Make the optimizee's module, and note the parameters that it takes from theta."""
+        with self._fitting_inputs(), torch.device("meta"):  # a shape: its parameters always come from theta
             self.module = self.optimizee.build(self.input_shape, self.classes)
         check_module(self.module)
         write_out_norms(self.module)
@@ -97,6 +100,21 @@ class Task:
         order = {id(parameter): index for index, parameter in enumerate(parameters)}
         every_name = self.module.named_parameters(remove_duplicate=False)  # one that layers share has several
         self._names = [(name, order[id(parameter)]) for name, parameter in every_name]
+        with self._fitting_inputs(), torch.device("meta"):
+            self.logits(torch.empty(self.parameters), torch.empty(2, *self.input_shape))
+
+    @contextlib.contextmanager
+    def _fitting_inputs(self) -> Iterator[None]:
+        """Raise PresetError where the optimizee takes no inputs of the dataset's shape."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # layers without parameters: where inputs do not pass, an error says so
+                yield
+        except (RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            shape = "x".join(map(str, self.input_shape))
+            allowed = f"an optimizee for inputs of {shape} (channels x height x width)"
+            raise PresetError([Problem("task.optimizee", show(self.values["optimizee"]), allowed, reason)]) from error
 
     @property
     def name(self) -> str:
@@ -239,7 +257,7 @@ class Batches:
 class _Examples:
     """A split: its examples are `images[order]`, and nothing is copied for it."""
 
-    images: Tensor  # uint8 [N, C, H, W]
+    images: Tensor  # uint8 or float32 [N, C, H, W]
     labels: Tensor  # int64 [N], renumbered; -1 for classes that are not used
     order: Tensor  # int64 [n]
 
@@ -277,10 +295,15 @@ def _own(values: Mapping[str, Any], cls: type[Dataset] | type[Optimizee]) -> dic
     return {item.name: values[item.name] for item in schema_of(cls)}
 
 
-@cache
-def _load(name: str, folder: Path, device: torch.device) -> RawData:
+_in_memory: dict[tuple[object, ...], RawData] = {}
+
+
+def _load(dataset: Dataset, folder: Path, device: torch.device) -> RawData:
     """A dataset in memory, once per process."""
-    return DATASETS[name]().read(folder).to(device)
+    key = (dataset.name, dataset.source, folder, device)
+    if key not in _in_memory:
+        _in_memory[key] = dataset.read(folder).to(device)
+    return _in_memory[key]
 
 
 def _kept_classes(classes: Sequence[int], dataset: Dataset) -> tuple[int, ...]:

@@ -9,6 +9,9 @@ def main() -> None:
         _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))  # until engine.base.interrupts is there
     import sys
 
+    from lreg_tui.shadows import refuse_a_hidden_engine
+
+    refuse_a_hidden_engine()
     from engine.base import interrupts
 
     interrupts.hold()

@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from engine.base.errors import LregError
 from engine.runs.store import RunStore
 from lreg_tui import __version__, present
 from lreg_tui.cli import output
@@ -36,7 +37,7 @@ class Finding:
 
 def doctor(runs_dir: RunsDir = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """What is installed, and where data, runs and GPU are."""
-    findings = [*_software(), *_devices(), *_processor(), *_data(data_dir), *_folders(runs_dir)]
+    findings = [*_software(), *_devices(), *_processor(), *_data(data_dir), *_folders(runs_dir), *_plugins()]
     if as_json:
         for finding in findings:
             output.emit(asdict(finding))
@@ -120,6 +121,24 @@ def _data(data_dir: Path | None) -> list[Finding]:
         Finding("data folder", f"{folder}{' (no such folder)' if wrong else ''}", problem=wrong),
         Finding("datasets", ", ".join(there) + note),
     ]
+
+
+def _plugins() -> list[Finding]:
+    """Those in use, with the beginning of their hash, after trying whether they can be loaded."""
+    from engine.base import plugins
+    from engine.presets import catalog
+
+    findings = []
+    for plugin in plugins.in_use():
+        try:
+            plugin.load()
+            findings.append(Finding("plug-in", f"{plugin.name} ({plugin.origin}), sha256 {plugin.sha256()[:12]}"))
+        except LregError as error:
+            findings.append(Finding("plug-in", str(error), problem=True))
+    if findings and not any(finding.problem for finding in findings):
+        brought = [f"{family}: {', '.join(names)}" for family, names in catalog.added().items()]
+        findings.append(Finding("of plug-ins", "; ".join(brought) or "no members"))
+    return findings
 
 
 def _folders(runs_dir: Path | None) -> list[Finding]:

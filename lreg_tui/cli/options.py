@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from engine.base import plugins
 from engine.base.errors import RunError, SettingsError
 from engine.base.settings import Setting, show
 from engine.runs.reader import CHECKPOINTS
@@ -133,6 +134,12 @@ def _check(setting: Setting, value: Any) -> Any:
     return fit
 
 
+def _use_plugins(names: list[str] | None) -> list[str] | None:
+    """Before anything is looked up: the command itself need not know of them."""
+    plugins.use(names or ())
+    return names
+
+
 RunReference = Annotated[
     str,
     typer.Argument(metavar="RUN", help="An id, a unique prefix, a path, or `last`.", autocompletion=complete_run),
@@ -173,6 +180,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, and 
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the preset; may be given again."),
+]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE_OR_MODULE",
+        help="Python code of yours with more datasets, optimizees, learned optimizers or penalties, beside what is "
+        "installed and named in $LREG_PLUGINS; may be given again.",
+        callback=_use_plugins,
+    ),
 ]
 Device = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps. Default: auto.")

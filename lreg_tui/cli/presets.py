@@ -11,18 +11,19 @@ import typer
 from engine.base.errors import LregError, PresetError, Problem
 from engine.base.files import read_limited, write_atomic
 from engine.base.settings import Setting, schema_of, show
+from engine.presets import catalog as catalogs
 from engine.presets import preset as engine_preset
 from engine.presets.preset import Preset, load_preset
 from lreg_tui import present
 from lreg_tui.cli import output
 from lreg_tui.cli.once import Command
-from lreg_tui.cli.options import AsJson, PresetReference, Sets, complete_preset
+from lreg_tui.cli.options import AsJson, Plugins, PresetReference, Sets, complete_preset
 
 app = typer.Typer(help="Check, show and make presets.", no_args_is_help=True, rich_markup_mode=None)
 
 
-def presets(as_json: AsJson = False) -> None:
-    """List the shipped presets."""
+def presets(plugin: Plugins = None, as_json: AsJson = False) -> None:
+    """List the shipped presets, and what plug-ins bring."""
     import tomli
 
     found = {}
@@ -34,10 +35,15 @@ def presets(as_json: AsJson = False) -> None:
     if as_json:
         for name, description in found.items():
             output.emit({"name": name, "description": description})
+        for family, names in catalogs.added().items():
+            for name in names:
+                output.emit({"plugin_member": name, "family": family})
         return
     table = output.grid()
     for name, description in found.items():
         table.add_row(present.text(name, "bold"), present.text(description))
+    for family, names in catalogs.added().items():
+        table.add_row(present.text(f"{family.replace('_', ' ')} of plug-ins", "bold"), present.text(", ".join(names)))
     output.console().print(table)
 
 
@@ -48,6 +54,7 @@ def check(
         typer.Argument(metavar="FILE...", help="Paths or names of presets.", autocompletion=complete_preset),
     ],
     sets: Sets = None,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Say "ok", or everything that is wrong (exit code 2)."""
@@ -71,7 +78,7 @@ def check(
 
 
 @app.command("show", cls=Command)
-def show_preset(preset: PresetReference, sets: Sets = None) -> None:
+def show_preset(preset: PresetReference, sets: Sets = None, plugin: Plugins = None) -> None:
     """Print a preset with every key, as a run would use it."""
     print(present.clean_toml(load_preset(preset, sets or ()).dumps()), end="")
 
@@ -83,6 +90,7 @@ def new(
         str, typer.Option("--from", metavar="PRESET", help="What it extends.", autocompletion=complete_preset)
     ],
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there.")] = False,
+    plugin: Plugins = None,
 ) -> None:
     """Write NAME.toml, which extends another preset, with every key to change as a comment."""
     bare = name.removesuffix(".toml")
@@ -133,7 +141,6 @@ def _child(parent: Preset, extends: str) -> str:
 
 def _helps(preset: Preset) -> dict[str, str]:
     """One line of help for every key of a preset, by its path."""
-    from engine.presets import catalog as catalogs
     from engine.presets.preset import PresetSettings
 
     catalog = catalogs.load()

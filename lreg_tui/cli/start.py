@@ -19,6 +19,7 @@ from engine.distributed.parallel import check_processes
 from engine.evaluation.transfer_plan import Plan
 from engine.jobs.job_runner import JobRunner
 from engine.jobs.transfer_job import TransferJob
+from engine.runs.provenance import plugin_remark
 from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui import launch
 from lreg_tui.cli import output, several, study, transfer
@@ -28,6 +29,7 @@ from lreg_tui.cli.options import (
     DataDir,
     Detach,
     Device,
+    Plugins,
     PresetReference,
     RunOrJobReference,
     RunsDir,
@@ -59,6 +61,7 @@ def run(
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     nproc: Processes = None,
+    plugin: Plugins = None,
     detach: Detach = False,
     as_json: AsJson = False,
 ) -> None:
@@ -93,6 +96,7 @@ def resume(
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     nproc: Processes = None,
+    plugin: Plugins = None,
     detach: Detach = False,
     as_json: AsJson = False,
 ) -> None:
@@ -108,6 +112,8 @@ def resume(
         raise RunError(
             f"run {reader.id} is {status.state} (process {status.pid} on host {status.host}): nothing to resume"
         )
+    if remark := plugin_remark(reader.facts):
+        output.say(f"run {reader.id}: {remark}")
     if data := reader.other_data(data_dir):
         output.say(data)
     if nproc is not None and (reader.is_transfer or reader.is_study):

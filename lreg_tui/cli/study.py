@@ -26,6 +26,7 @@ from lreg_tui.cli.options import (
     AsJson,
     DataDir,
     Detach,
+    Plugins,
     RunsDir,
     check_choice,
     complete_study,
@@ -77,6 +78,7 @@ def study(
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     detach: Detach = False,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a study: many runs, their transfer evaluations, and a report.

@@ -26,6 +26,7 @@ from lreg_tui.cli.options import (
     DataDir,
     Detach,
     Device,
+    Plugins,
     RunReferences,
     RunsDir,
     complete_checkpoint,
@@ -117,6 +118,7 @@ def transfer(
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     detach: Detach = False,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Train fresh optimizees with frozen learned optimizers, and measure what they reach.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ class StudyError(SettingsError):
 
 def shipped_studies() -> dict[str, Path]:
     """The studies in the installed package, by name."""
-    folder = Path(str(importlib.resources.files("presets"))) / "studies"
+    folder = documents.FOLDER / "studies"
     return {path.stem: path for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem)}
 
 

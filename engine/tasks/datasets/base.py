@@ -5,6 +5,7 @@ Images stay uint8 on the device (CIFAR-10: 184 MB instead of 737); a batch becom
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +22,7 @@ PADDING = 4  # pixels around an image that is cropped at random, as everywhere f
 
 
 class RawData(NamedTuple):
-    """A dataset as it is stored: images uint8 [N, C, H, W], labels int64 [N]."""
+    """A dataset as it is stored: images uint8 (a user's own: or float32) [N, C, H, W], labels int64 [N]."""
 
     train_images: Tensor
     train_labels: Tensor
@@ -32,19 +33,24 @@ class RawData(NamedTuple):
         return RawData(*(tensor.to(device) for tensor in self))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Dataset:
-    """Images of `classes` kinds. A member states its constants and how it is read; the rest is here.
+class Description:
+    """What networks and their inputs need to know of a dataset. A member's class states it, or its data tell it.
 
     `mean` and `std` are those of the training images, per channel, with pixels scaled to 0..1.
     """
 
+    classes: int
+    input_shape: tuple[int, int, int]  # C, H, W
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    brightest: int = 255  # the largest pixel value
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset(Description):
+    """Images of `classes` kinds. A member states its constants and how it is read; the rest is here."""
+
     name: ClassVar[str]
-    classes: ClassVar[int]
-    input_shape: ClassVar[tuple[int, int, int]]  # C, H, W
-    mean: ClassVar[tuple[float, ...]]
-    std: ClassVar[tuple[float, ...]]
-    brightest: ClassVar[int] = 255  # the largest pixel value
 
     normalize: str = setting(
         "standard",
@@ -55,6 +61,15 @@ class Dataset:
     def read(self, folder: Path) -> RawData:
         """Read the whole dataset from a data folder, on the CPU. Raises DataError where that fails."""
         raise NotImplementedError
+
+    def described_by(self, data: RawData) -> Dataset:
+        """The dataset with its description, where only the data that were read tell it."""
+        return self
+
+    @property
+    def source(self) -> tuple[Hashable, ...]:
+        """What decides, beside the data folder, what `read` gives: what was read for it is kept in memory."""
+        return ()
 
     def to_input(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         """Turn uint8 images, shape [..., C, H, W], into an optimizee's input of the same shape."""

@@ -1,0 +1,86 @@
+"""What datasets of a user's own share: a path, a test part where they have none, a description found in the data."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.base.errors import DataError, PresetError, Problem
+from engine.base.settings import setting
+from engine.tasks.datasets.base import Dataset, RawData
+
+LARGEST = 2**33  # bytes in memory
+TEST_SEED = 20261129  # the test part never depends on a run's seed; never change it: results depend on it
+CHUNK = 4096  # examples whose statistics are taken at once
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OwnDataset(Dataset):
+    """Examples of the user's. Classes, shape and statistics are known when they have been read."""
+
+    path: str = setting("", is_path=True, help="path of the data")
+    test: float = setting(
+        0.2, above=0.0, maximum=0.9, help="part held out for testing, where the data have no test part"
+    )
+
+    classes: int = 0
+    input_shape: tuple[int, int, int] = (0, 0, 0)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    brightest: int = 1  # mean and std are of the numbers as they are
+    span: tuple[float, float] = (0.0, 255.0)  # of the training examples, which normalize = "unit" makes 0 to 1
+
+    @property
+    def source(self) -> tuple[Hashable, ...]:
+        """What `read` goes by, and the file's size and time: it may be replaced while this process lives."""
+        try:
+            facts = os.stat(self.path)
+        except (OSError, ValueError):  # reading tells what is wrong with it
+            return (self.path,)
+        return (self.path, self.test, facts.st_size, facts.st_mtime_ns)
+
+    def described_by(self, data: RawData) -> OwnDataset:
+        x = data.train_images
+        mean = sum(chunk.double().sum((0, 2, 3)) for chunk in x.split(CHUNK)) / (x.numel() // x.shape[1])  # [C]
+        squares = sum((chunk.double() - mean[:, None, None]).square().sum((0, 2, 3)) for chunk in x.split(CHUNK))
+        std = (squares / (x.numel() // x.shape[1])).sqrt()
+        std[std == 0] = 1  # a feature that is the same everywhere says nothing, and must not be divided by nothing
+        return dataclasses.replace(
+            self,
+            classes=1 + int(torch.cat([data.train_labels, data.test_labels]).max()),
+            input_shape=(x.shape[1], x.shape[2], x.shape[3]),
+            mean=tuple(mean.tolist()),
+            std=tuple(std.tolist()),
+            span=(float(x.min()), float(x.max())) if x.is_floating_point() else (0.0, 255.0),
+        )
+
+    def to_input(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        if self.normalize == "standard":
+            return super().to_input(images, dtype)
+        low, high = self.span
+        return (images.to(dtype) - low) / (high - low or 1.0)
+
+    def error(self, found: str, allowed: str) -> DataError:
+        """What is wrong with the data, as one line."""
+        return DataError(f"{self.name}: {self.path}: found {found}; allowed: {allowed}")
+
+    def named_path(self) -> str:
+        """The path. Raises PresetError where none is given."""
+        if not self.path:
+            raise PresetError([Problem("task.path", '""', "the path of the data")])
+        return self.path
+
+    def split_off(self, x: Tensor, y: Tensor) -> RawData:
+        """Hold out a part of x [N, C, H, W] and y [N] for testing: at random, but always the same."""
+        held_out = round(self.test * len(x))
+        if not 0 < held_out < len(x):
+            found = f"no {'training' if held_out else 'test'} examples (test = {self.test:g} of {len(x)} examples)"
+            raise PresetError([Problem("task.test", found, "a part that leaves examples on both sides")])
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(TEST_SEED))
+        test, train = order[:held_out], order[held_out:]
+        return RawData(x[train], y[train], x[test], y[test])

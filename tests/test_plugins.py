@@ -1,0 +1,184 @@
+"""Members from outside the package: in a file that is named, or in a package that is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.presets import catalog as catalogs
+from engine.runs.store import RunReader
+
+ROOT = Path(__file__).parent.parent
+MEMBERS = '''
+import torch
+from engine.base.settings import setting
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+from engine.optimizers.learned.simple import Simple
+from engine.penalties.base import PENALTIES, GeometricPenalty
+from engine.tasks.datasets.base import DATASETS, Dataset, RawData
+from engine.tasks.optimizees.base import OPTIMIZEES
+from engine.tasks.optimizees.mlp import MLP
+
+
+@PENALTIES.register("squared-loss")
+class SquaredLoss(GeometricPenalty):
+    """The square of the loss."""
+
+    power: float = setting(2.0, minimum=1.0, help="of the loss")
+
+    def at(self, loss, theta, value, gradient):
+        return value**2, 2 * value * gradient
+
+
+@DATASETS.register("blobs")
+class Blobs(Dataset):
+    """Two clouds of points."""
+
+    classes = 2
+    input_shape = (1, 2, 2)
+    mean = (0.5,)
+    std = (0.25,)
+
+    def read(self, folder):
+        y = torch.arange(200) % 2
+        x = (torch.randint(0, 100, (200, 1, 2, 2)) + 100 * y[:, None, None, None]).to(torch.uint8)
+        return RawData(x[:150], y[:150], x[150:], y[150:])
+
+
+@OPTIMIZEES.register("mlp-tanh")
+class TanhMLP(MLP):
+    """A perceptron by another name."""
+
+
+@LEARNED_OPTIMIZERS.register("simple-again")
+class SimpleAgain(Simple):
+    """A learned optimizer by another name."""
+'''
+PRESET = """
+extends = "quickstart"
+[task]
+dataset = "blobs"
+optimizee = "mlp-tanh"
+[optimizer]
+kind = "simple-again"
+[penalty.squared-loss]
+[meta]
+epochs = 1
+inner_steps = 20
+[evaluation]
+examples = 20
+"""
+
+
+def lreg(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own, with a cache and a working folder of its own."""
+    paths = os.pathsep.join(filter(None, [environment.pop("PYTHONPATH", ""), str(ROOT)]))
+    own = {"PYTHONPATH": paths, "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    code = "import sys; sys.argv[0] = 'lreg'; from lreg_tui.cli.app import main; sys.exit(main())"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env={**os.environ, **own, **environment},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "mine.py").write_text(MEMBERS)
+    (folder / "mine.toml").write_text(PRESET)
+    return folder
+
+
+def install(site: Path) -> str:
+    """A distribution as pip lays it out, with one package and an entry point. Returns the PYTHONPATH that has it."""
+    (site / "my_members").mkdir(parents=True)
+    (site / "my_members" / "__init__.py").write_text(MEMBERS)
+    (site / "my_members-1.0.dist-info").mkdir()
+    (site / "my_members-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: my-members\nVersion: 1.0\n"
+    )
+    (site / "my_members-1.0.dist-info" / "entry_points.txt").write_text("[lreg.plugins]\nmine = my_members\n")
+    return str(site)
+
+
+def test_a_run_with_members_of_a_file_and_its_resumption(folder):
+    """All four kinds at once; the run notes the file; without it resume says what is missing, with it nothing is."""
+    done = lreg(folder, "run", "mine.toml", "--plugin", "mine.py", "--runs-dir", "runs", "--detach")
+    assert done.returncode == 0, done.stderr
+    (path,) = (folder / "runs").glob("2*-mine-*")
+    assert lreg(folder, "watch", "last", "--runs-dir", "runs").returncode == 0
+    reader = RunReader(path)
+    assert reader.status().state == "finished", reader.status()
+    (noted,) = reader.facts["plugins"]
+    assert noted["name"] == str(folder / "mine.py") and len(noted["sha256"]) == 64
+    facts = json.loads((path / "status.json").read_text())
+    (path / "status.json").write_text(json.dumps({**facts, "state": "stopped"}))
+
+    without = lreg(folder, "resume", "last", "--runs-dir", "runs")
+    assert without.returncode == 2 and "Traceback" not in without.stderr
+    assert f"it used the plug-in {folder / 'mine.py'}, which is not in use now" in without.stderr
+    again = lreg(folder, "resume", "last", "--runs-dir", "runs", LREG_PLUGINS="mine.py")
+    assert again.returncode == 0 and "plug-in" not in again.stderr, again.stderr
+
+
+def test_members_of_an_installed_package_are_everywhere(folder, tmp_path):
+    site = install(tmp_path)
+    check = lreg(folder, "preset", "check", "mine.toml", PYTHONPATH=site)
+    assert (check.returncode, check.stdout) == (0, "mine.toml: ok\n"), check.stderr
+    listed = [json.loads(line) for line in lreg(folder, "presets", "--json", PYTHONPATH=site).stdout.splitlines()]
+    assert {"plugin_member": "squared-loss", "family": "penalties"} in listed
+    assert len([item for item in listed if "plugin_member" in item]) == 4
+    doctor = [json.loads(line) for line in lreg(folder, "doctor", "--json", PYTHONPATH=site).stdout.splitlines()]
+    (plugin,) = [item for item in doctor if item["what"] == "plug-in"]
+    assert "my_members (installed: mine)" in plugin["found"] and not plugin["problem"]
+    completion = {"_LREG_COMPLETE": "complete_bash", "COMP_WORDS": "lreg transfer x --to blobs/", "COMP_CWORD": "4"}
+    complete = lreg(folder, PYTHONPATH=site, **completion)
+    assert "blobs/mlp-tanh" in complete.stdout
+    wrong = lreg(folder, "preset", "check", "mine.toml", "--set", "penalty.squared-loss.power=0", PYTHONPATH=site)
+    assert wrong.returncode == 2 and "penalty.squared-loss.power: found 0; allowed: a number >= 1" in wrong.stderr
+
+
+def test_what_a_plugin_brings_is_not_kept_for_who_has_none(folder):
+    assert lreg(folder, "preset", "check", "mine.toml", "--plugin", "mine.py").returncode == 0
+    assert lreg(folder, "presets", "--plugin", "mine.py").returncode == 0
+    without = lreg(folder, "preset", "check", "mine.toml")
+    assert without.returncode == 2 and 'task.dataset: found "blobs"' in without.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("nowhere.py", None, "no such file"),
+        ("no_such_module", None, "No module named 'no_such_module'"),
+        ("not a module", None, "a Python file, or a module's name"),
+        ("broken.py", "1 +", "SyntaxError"),
+        ("raises.py", "raise OSError('a\\nb')", "OSError: a b"),
+        ("twice.py", MEMBERS.replace("squared-loss", "sam"), "two penalty classes are registered as 'sam'"),
+    ],
+)
+def test_a_plugin_that_cannot_be_loaded_is_one_line(name, content, words, folder):
+    if content is not None:
+        (folder / name).write_text(content)
+    done = lreg(folder, "preset", "check", "quickstart", "--plugin", name)
+    assert done.returncode == 2 and words in done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_the_console_asks_the_same_catalog(folder, monkeypatch):
+    """It has no torch, so a child lists the members; a file that is edited is asked again."""
+    monkeypatch.setenv("LREG_PLUGINS", str(folder / "mine.py"))
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert [item.name for item in catalogs.load().penalties["squared-loss"]][-1] == "power"
+    assert catalogs.added()["datasets"] == ["blobs"]
+    (folder / "mine.py").write_text(MEMBERS.replace("blobs", "clouds"))
+    assert "clouds" in catalogs.load().datasets
+    (folder / "mine.py").write_text(MEMBERS)
