@@ -475,7 +475,7 @@ def test_arms_differ_in_their_penalties_only():
 def test_reading_a_study_needs_no_torch():
     load_catalog()  # else a child process builds it, which takes seconds
     code = (
-        "import sys; from engine.study import document, search; document.load_study('smoke'); "
+        "import sys; from engine.study.plan import document, search; document.load_study('smoke'); "
         "print(*sorted({'torch', 'numpy', 'optuna'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
