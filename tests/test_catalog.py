@@ -106,8 +106,9 @@ def test_a_full_disk_leaves_nothing_half_written(cache, built, monkeypatch):
 
 OWN_MEMBER = """
 import torch
-from engine import catalog, load_preset
+from engine import load_preset
 from engine.penalties.base import PENALTIES, GeometricPenalty
+from engine.presets import catalog
 
 before = catalog.load()
 
