@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -363,8 +364,11 @@ def test_too_many_runs(refused):
 def test_what_is_not_there(folder):
     with pytest.raises(StudyError, match="^smkoe: found no such file and no shipped study.*did you mean smoke"):
         load_study("smkoe")
-    with pytest.raises(StudyError, match="no such file"):
+    with pytest.raises(StudyError, match="found a folder; allowed: a TOML file"):
         load_study(folder)
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(StudyError, match="found no ordinary file"):
+        load_study(folder / "pipe")
 
 
 def test_text_that_would_harm_a_terminal(refused):

@@ -53,9 +53,8 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
     if text.removesuffix(".toml") in presets:
         return presets[text.removesuffix(".toml")]
     allowed = "a TOML file, or one of: " + ", ".join(presets)
-    raise PresetError(
-        [Problem("", _instead(path), allowed, did_you_mean(path.stem, presets))], show(text)[1:-1] or '""'
-    )
+    problem = Problem("", instead_of_file(path, "preset"), allowed, did_you_mean(path.stem, presets))
+    raise PresetError([problem], show(text)[1:-1] or '""')
 
 
 def read(path: Path, source: str, catalog: Catalog, below: tuple[Path, ...] = ()) -> Document:
@@ -167,7 +166,7 @@ def _parent(extends: Any, path: Path, below: tuple[Path, ...]) -> Path:
         parent = presets[name]
     else:
         allowed = "a TOML file beside this one, or one of: " + ", ".join(presets)
-        found = f"{show(extends)}, {_instead(beside)}"
+        found = f"{show(extends)}, {instead_of_file(beside, 'preset')}"
         raise PresetError([Problem("", found, allowed, did_you_mean(Path(extends).stem, presets))])
     if parent.resolve() in (*below, path.resolve()):
         hint = f'extends = "{name}" is the shipped one' if name in presets and extends != name else ""
@@ -268,8 +267,8 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def _instead(path: Path) -> str:
-    """What is there in place of a preset's file."""
+def instead_of_file(path: Path, kind: str) -> str:
+    """What is there in place of the file of a preset or a study."""
     try:
         if path.is_dir():
             return "a folder"
@@ -277,4 +276,4 @@ def _instead(path: Path) -> str:
             return "no ordinary file"
     except (OSError, ValueError):
         pass
-    return "no such file and no shipped preset of that name"
+    return f"no such file and no shipped {kind} of that name"

@@ -42,7 +42,8 @@ class Listed:
     def of(cls, reader: RunReader) -> Listed:
         status = reader.status()
         name, created = called(reader), reader.created
-        figures = {key: status.latest.get(key) for key in FIGURES}
+        latest = status.latest or reader.figures()  # of the metrics themselves, where a status tells none
+        figures = {key: latest.get(key) for key in FIGURES}
         return cls(reader.id, name, status.state, status.step, status.total, status.eta_s, created, figures)
 
     def sort_value(self, key: str) -> Any:

@@ -57,6 +57,13 @@ def test_runs_are_listed(lreg, runs):
     assert good["figures"]["meta_loss"] == 0.25 and (good["step"], good["total"]) == (3, 4)
 
 
+def test_figures_that_a_status_lacks_are_listed_from_the_metrics(lreg, runs):
+    told = json.loads((runs[0].path / "status.json").read_text())
+    (runs[0].path / "status.json").write_text(json.dumps({**told, "latest": {}}))
+    good = next(run for run in lreg("runs", "--json").lines if run["id"] == runs[0].id)
+    assert (good["figures"]["meta_loss"], good["figures"]["test_accuracy"]) == (0.25, 0.5)
+
+
 def test_runs_are_filtered_and_sorted(lreg, runs):
     assert [run["id"] for run in lreg("runs", "--json", "--state", "failed").lines] == [runs[1].id]
     for sort in ("name", "state", "progress", "eta", "age", "meta_loss", "validation_loss", "test_accuracy"):

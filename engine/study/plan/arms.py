@@ -100,9 +100,8 @@ def _base(wish: ArmRequest, folder: Path, catalog: Catalog) -> Document:
     else:
         allowed = "a TOML file beside the study, or one of: " + ", ".join(presets)
         hint = did_you_mean(Path(wish.preset).stem, presets)
-        raise PresetError(
-            [Problem(wish.preset_from, f"{show(wish.preset)}, no such file or shipped preset", allowed, hint)]
-        )
+        found = f"{show(wish.preset)}, {documents.instead_of_file(beside, 'preset')}"
+        raise PresetError([Problem(wish.preset_from, found, allowed, hint)])
     document = documents.read(path, wish.preset, catalog)
     document.values.setdefault("name", path.stem)
     return document

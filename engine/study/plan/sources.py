@@ -34,7 +34,7 @@ def find_study(name_or_path: str | os.PathLike[str]) -> Path:
         return studies[name]
     allowed = "a TOML file, or one of: " + ", ".join(studies)
     hint = f"that is a preset: lreg run {name}" if name in documents.shipped() else did_you_mean(name, studies)
-    problem = Problem("", "no such file and no shipped study of that name", allowed, hint)
+    problem = Problem("", documents.instead_of_file(Path(text), "study"), allowed, hint)
     raise StudyError([problem], show(text)[1:-1] or '""')
 
 
