@@ -217,8 +217,8 @@ ITERATOR = itertools.cycle([1.0, 2.0])
 @pytest.mark.parametrize(
     "loss",
     [
-        lambda theta: (X[torch.randint(8, (2,)), :3] @ theta).square().mean(),
-        lambda theta: (X[torch.randint(8, (2,), generator=GENERATOR), :3] @ theta).square().mean(),
+        lambda theta: (X[torch.randint(8, (64,)), :3] @ theta).square().mean(),
+        lambda theta: (X[torch.randint(8, (64,), generator=GENERATOR), :3] @ theta).square().mean(),
         lambda theta: squares(F.dropout(theta)),
         lambda theta: squares(theta * torch.bernoulli(theta.sigmoid())),
         lambda theta: squares(theta) + 0.01 * torch.randn((), dtype=F64),

@@ -20,7 +20,7 @@ from engine.base.flat import Loss, grad_and_hvp
 
 DTYPES = (torch.float32, torch.float64)
 VALUE_DIFFERS, GRADIENT_DIFFERS = 1e-4, 1e-2  # relative: more than rounding that no two calls share, as on a GPU
-LOOKS = 8  # at a loss that draws random numbers
+LOOKS = 64  # at a loss that draws random numbers
 
 Evaluation = tuple[Tensor, Tensor]
 """A loss, [], and its gradient, [P], at a point."""
