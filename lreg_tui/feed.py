@@ -67,19 +67,24 @@ class _Known:
 
     def __init__(self, reader: RunReader) -> None:
         self.reader = reader
-        self.facts = reader.facts
-        self.is_transfer = reader.is_transfer
-        self.chosen = {} if self.is_transfer else _chosen(reader)
+        self._read_document()
         self.stamp: tuple[Any, ...] = ()
         self.row: RunRow | None = None
         self.figures: dict[str, float] = {}  # from the metrics, where the status tells of none
         self.figures_stamp: tuple[int, int, int] = NO_FILE  # of the metrics that they are from
         self.metrics: RunReader | None = None  # while they are being read
 
+    def _read_document(self) -> None:
+        self.facts = self.reader.facts
+        self.is_transfer = self.reader.is_transfer
+        self.chosen = {} if self.is_transfer else _chosen(self.reader)
+
     def look(self) -> RunRow:
         """The run's row; files are read again only when they have changed, or while a process may die."""
         stamp = (_stamp(self.reader.path / "status.json"), _stamp(self.reader.path / notes.FILE))
-        if self.row is not None and stamp == self.stamp and not self.row.is_live:
+        if not self.facts:  # of a run that is being made run.json comes last
+            self._read_document()
+        elif self.row is not None and stamp == self.stamp and not self.row.is_live:
             return self.row
         self.stamp = stamp
         self.row = self._make_row(self.reader.status(), notes.read(self.reader.path))

@@ -11,10 +11,10 @@ import pytest
 from tui.driving import make_run
 
 from engine.runs import reader as readers
-from engine.runs.store import Run, RunStore
+from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui import feed as feeds
 from lreg_tui import filters
-from lreg_tui.feed import Feed, RunRow
+from lreg_tui.feed import Feed, RunRow, _Known
 from lreg_tui.followed import Followed
 
 Told = list[tuple["tuple[RunRow, ...] | None", frozenset[str], list[RunRow]]]
@@ -183,3 +183,14 @@ def test_figures_that_the_status_lacks_are_those_of_the_curves(tmp_path):
     while feed.look():
         pass
     assert {row.name: row.latest.get("meta_loss") for row in feed.rows}["lost"] == 5 / 3
+
+
+def test_a_run_that_is_looked_at_while_it_is_made_has_its_name_afterwards(tmp_path):
+    run = make_run(tmp_path, "mine")
+    facts = (run.path / "run.json").read_text()
+    (run.path / "run.json").unlink()
+    known = _Known(RunReader(run.path))
+    assert known.look().name == run.id
+    (run.path / "run.json").write_text(facts)
+    row = known.look()
+    assert row.name == "mine" and row.created
