@@ -18,8 +18,8 @@ from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.widget import Widget
 
-from lreg_tui.screens.ending import Ending
 from lreg_tui.screens.help import title_of
+from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
 
 OURS = "lreg_tui"

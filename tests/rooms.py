@@ -87,6 +87,19 @@ def upward(graph: Imports, rooms: list[str]) -> list[str]:
     return wrong
 
 
+def between_folders(graph: Imports) -> Imports:
+    """Which folder imports which: a package's sub-folders by name, what lies flat in it by the file's own."""
+    folders = {module: _folder(module) for module in graph}
+    merged: Imports = {folder: set() for folder in folders.values()}
+    for module, imported in graph.items():
+        merged[folders[module]] |= {_folder(other) for other in imported} - {folders[module]}
+    return merged
+
+
+def _folder(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
 def circles(graph: Imports) -> list[list[str]]:
     """Modules that import each other, directly or through others: one sorted list for each knot of them."""
     reach = {module: _reachable(module, graph) for module in graph}

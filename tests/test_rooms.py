@@ -27,6 +27,22 @@ def test_no_imports_run_in_a_circle(ours):
     assert rooms.circles(ours) == []
 
 
+def test_no_folders_import_each_other_in_a_circle(ours):
+    assert rooms.circles(rooms.between_folders(ours)) == []
+
+
+def test_a_planted_circle_of_folders_is_seen():
+    files = {
+        "lreg_tui.low.a": "from lreg_tui.high import c",
+        "lreg_tui.low.b": "",
+        "lreg_tui.high.c": "",
+        "lreg_tui.d": "",
+    }
+    planted = rooms.imports(files | {"lreg_tui.high.d": "def f():\n    from lreg_tui.low.b import x"})
+    assert rooms.circles(planted) == []
+    assert rooms.circles(rooms.between_folders(planted)) == [["lreg_tui.high", "lreg_tui.low"]]
+
+
 def test_every_file_of_the_engine_lies_in_a_room(ours):
     outside = {"engine", "engine.study", "engine.worker"}
     assert {name for name in ours if name.startswith("engine") and not rooms.room_of(name, rooms.order())} == outside

@@ -51,9 +51,9 @@ class Plugin:
     def sha256(self) -> str:
         """Of the contents of its files; "" where there are none."""
         digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files()]
-        return (
-            digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest() * bool(digests)
-        )
+        if len(digests) < 2:
+            return "".join(digests)
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def facts(self) -> dict[str, str]:
         """What a run's run.json says of it."""

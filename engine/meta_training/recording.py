@@ -19,7 +19,7 @@ from torch import Tensor
 from engine.base.errors import LregError
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
-from engine.meta_training.unroll import Batches, UnrollState, run_truncation
+from engine.meta_training.unroll import BatchSequence, UnrollState, run_truncation
 from engine.optimizers.learned.base import Phi
 from engine.penalties.base import Randomness
 
@@ -73,11 +73,11 @@ class RecordedTruncations:
         objective: Objective,
         phi: Phi,
         carry: UnrollState,
-        window: Batches,
+        window: BatchSequence,
         factors: Sequence[float],
         randomness: Randomness,
         *,
-        scoring: Batches | None = None,
+        scoring: BatchSequence | None = None,
     ) -> tuple[PartialGradient, Tensor, UnrollState]:
         starts = [phi, carry, window, scoring]
         key = (id(objective), *_decisions(objective, carry, factors), *_shapes(starts))

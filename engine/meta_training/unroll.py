@@ -35,7 +35,7 @@ from engine.penalties.base import (
 )
 
 
-class Batches(Protocol):
+class BatchSequence(Protocol):
     """The batches of one truncation; each holds a leading dimension [B]."""
 
     def __getitem__(self, inner_step: int) -> Batch: ...
@@ -106,11 +106,11 @@ def truncation(
     objective: Objective,
     phi: Phi,
     carry: UnrollState,
-    window: Batches,
+    window: BatchSequence,
     factors: Sequence[float],
     randomness: Randomness,
     *,
-    scoring: Batches | None = None,
+    scoring: BatchSequence | None = None,
 ) -> tuple[MetaGradient, UnrollState]:
     """Take len(factors) inner steps from `carry`; return the meta-gradient, averaged over the optimizees, and the
     next carry.
@@ -128,11 +128,11 @@ def run_truncation(
     objective: Objective,
     phi: Phi,
     carry: UnrollState,
-    window: Batches,
+    window: BatchSequence,
     factors: Sequence[float],
     randomness: Randomness,
     *,
-    scoring: Batches | None = None,
+    scoring: BatchSequence | None = None,
 ) -> tuple[PartialGradient, Tensor, UnrollState]:
     """`truncation` for a part of the optimizees: what adds up over all of them, and their losses, [T, B]."""
     under_way = Truncation(objective, phi, carry, randomness, len(factors))

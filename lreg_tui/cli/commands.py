@@ -26,7 +26,7 @@ from lreg_tui.cli import (
     study,
     transfer,
 )
-from lreg_tui.cli.once import Command
+from lreg_tui.cli.once import SingleValueCommand
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]  # click's; typer has it under changing names
 
@@ -39,24 +39,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(cls=Command)(start.run)
-app.command(cls=Command)(start.resume)
-app.command(cls=Command)(control.stop)
-app.command(cls=Command)(control.pause)
-app.command("continue", cls=Command)(control.continue_)
-app.command(cls=Command)(look.runs)
-app.command(cls=Command)(look.show)
-app.command(cls=Command)(look.watch)
-app.command(cls=Command)(logs.logs)
-app.command(cls=Command)(transfer.transfer)
-app.command(cls=Command)(study.study)
-app.command(cls=Command)(compare.compare)
-app.command(cls=Command)(plot.plot)
-app.command(cls=Command)(export.export)
-app.command(cls=Command)(presets.presets)
+app.command(cls=SingleValueCommand)(start.run)
+app.command(cls=SingleValueCommand)(start.resume)
+app.command(cls=SingleValueCommand)(control.stop)
+app.command(cls=SingleValueCommand)(control.pause)
+app.command("continue", cls=SingleValueCommand)(control.continue_)
+app.command(cls=SingleValueCommand)(look.runs)
+app.command(cls=SingleValueCommand)(look.show)
+app.command(cls=SingleValueCommand)(look.watch)
+app.command(cls=SingleValueCommand)(logs.logs)
+app.command(cls=SingleValueCommand)(transfer.transfer)
+app.command(cls=SingleValueCommand)(study.study)
+app.command(cls=SingleValueCommand)(compare.compare)
+app.command(cls=SingleValueCommand)(plot.plot)
+app.command(cls=SingleValueCommand)(export.export)
+app.command(cls=SingleValueCommand)(presets.presets)
 app.add_typer(presets.app, name="preset")
-app.command(cls=Command)(machine.doctor)
-app.command(cls=Command)(bench.bench)
+app.command(cls=SingleValueCommand)(machine.doctor)
+app.command(cls=SingleValueCommand)(bench.bench)
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,7 +9,7 @@ from typer.core import TyperCommand
 from engine.base.errors import Problem, SettingsError
 
 
-class Command(TyperCommand):
+class SingleValueCommand(TyperCommand):
     """A command that refuses an option that has one value where it is given more than once."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

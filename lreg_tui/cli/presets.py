@@ -16,7 +16,7 @@ from engine.presets import preset as engine_preset
 from engine.presets.preset import Preset, load_preset
 from lreg_tui import present
 from lreg_tui.cli import output
-from lreg_tui.cli.once import Command
+from lreg_tui.cli.once import SingleValueCommand
 from lreg_tui.cli.options import AsJson, Plugins, PresetReference, Sets, complete_preset
 
 app = typer.Typer(help="Check, show and make presets.", no_args_is_help=True, rich_markup_mode=None)
@@ -47,7 +47,7 @@ def presets(plugin: Plugins = None, as_json: AsJson = False) -> None:
     output.console().print(table)
 
 
-@app.command(cls=Command)
+@app.command(cls=SingleValueCommand)
 def check(
     files: Annotated[
         list[str],
@@ -77,13 +77,13 @@ def check(
         raise typer.Exit(2)
 
 
-@app.command("show", cls=Command)
+@app.command("show", cls=SingleValueCommand)
 def show_preset(preset: PresetReference, sets: Sets = None, plugin: Plugins = None) -> None:
     """Print a preset with every key, as a run would use it."""
     print(present.clean_toml(load_preset(preset, sets or ()).dumps()), end="")
 
 
-@app.command(cls=Command)
+@app.command(cls=SingleValueCommand)
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new preset; NAME.toml is written here.")],
     source: Annotated[

@@ -19,8 +19,8 @@ from engine.base.errors import LregError
 from lreg_tui import actions
 from lreg_tui.feed import RunRow
 from lreg_tui.present import clean
-from lreg_tui.screens.ending import Ending
 from lreg_tui.threads import off_the_loop
+from lreg_tui.widgets.ending import Ending
 
 if TYPE_CHECKING:
     from lreg_tui.console_base import ConsoleBase

@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from lreg_tui.present import clean, clean_block
-from lreg_tui.screens.ending import Ending
+from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
 
 

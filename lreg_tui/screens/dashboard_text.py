@@ -10,8 +10,8 @@ from rich.text import Text
 
 from engine.runs.store import RunStore
 from lreg_tui import present
-from lreg_tui.run_list import NO_CURVE
 from lreg_tui.widgets.run_columns import BY_KEY, STATE_ORDER
+from lreg_tui.widgets.run_list import NO_CURVE
 from lreg_tui.widgets.run_table import RunTable
 
 CALM = ("finished", "stopped")  # states that the head does not count

@@ -17,7 +17,7 @@ from engine.presets.catalog import Catalog
 from lreg_tui.present import NOTHING, clean
 from lreg_tui.preset_edit import Checked, check, shown
 from lreg_tui.preset_file import ABSENT, Draft, changed_settings, on_disk, unified
-from lreg_tui.screens.ending import Ending
+from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.form_lines import MUTED
 from lreg_tui.widgets.key_footer import KeyFooter
 

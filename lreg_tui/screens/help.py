@@ -16,7 +16,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from lreg_tui.screens.ending import Ending
+from lreg_tui.widgets.ending import Ending
 
 OURS = "lreg_tui"  # what Textual's own widgets do with keys is no help
 PALETTE = "command_palette"  # but for this one

@@ -19,8 +19,8 @@ from textual.widgets import Input, Label, Static
 
 from engine.base.errors import LregError
 from lreg_tui.present import clean_block
-from lreg_tui.screens.ending import Ending
 from lreg_tui.threads import off_the_loop
+from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.line_input import LineInput
 

@@ -19,8 +19,8 @@ from textual.widgets.option_list import Option
 from lreg_tui.feed import RunRow
 from lreg_tui.offers import Offer
 from lreg_tui.present import clean
-from lreg_tui.screens.ending import Ending
 from lreg_tui.threads import off_the_loop
+from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.form_lines import MUTED
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.line_input import ListFilter

@@ -13,11 +13,12 @@ from textual.widgets import Static
 from engine.base.errors import LregError
 from engine.presets import catalog as catalogs
 from engine.presets.catalog import Catalog
-from lreg_tui import preset_file, problem_lines
+from lreg_tui import preset_file
 from lreg_tui.preset_edit import Checked, Table, check, tables_of
 from lreg_tui.screens.pick_preset import PickPresetScreen
 from lreg_tui.screens.preset_saving import PresetSavingScreen
 from lreg_tui.threads import off_the_loop
+from lreg_tui.widgets import problem_lines
 from lreg_tui.widgets.preset_form import PresetForm
 from lreg_tui.widgets.problem_list import ProblemList
 from lreg_tui.widgets.toml_area import TomlArea

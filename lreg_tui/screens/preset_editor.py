@@ -12,7 +12,7 @@ from textual.containers import Horizontal
 from textual.widgets import OptionList, Static
 
 from engine.base.errors import LregError, Problem
-from lreg_tui import problem_lines, toml_edit
+from lreg_tui import toml_edit
 from lreg_tui.preset_edit import HERE
 from lreg_tui.screens.difference import DifferenceScreen, differences
 from lreg_tui.screens.launch_run import LaunchScreen
@@ -21,6 +21,7 @@ from lreg_tui.screens.pick_preset import run_choices
 from lreg_tui.screens.preset_checking import PresetCheckingScreen
 from lreg_tui.threads import off_the_loop
 from lreg_tui.toml_lines import line_of
+from lreg_tui.widgets import problem_lines
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.pick_list import Choice
 from lreg_tui.widgets.preset_form import PresetForm

@@ -13,9 +13,9 @@ from lreg_tui import preset_file
 from lreg_tui.present import clean
 from lreg_tui.preset_file import Draft
 from lreg_tui.screens.confirm import ConfirmScreen
-from lreg_tui.screens.ending import Ending
 from lreg_tui.screens.prompt import PromptScreen
 from lreg_tui.threads import off_the_loop
+from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.toml_area import TomlArea
 
 

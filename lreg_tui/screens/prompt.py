@@ -13,7 +13,7 @@ from textual.suggester import Suggester
 from textual.widgets import Input, Label, Static
 
 from lreg_tui.present import clean
-from lreg_tui.screens.ending import Ending
+from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.line_input import LineInput
 

@@ -16,8 +16,8 @@ from textual.widgets import Static, TextArea
 
 from engine.base.files import read_limited
 from lreg_tui.present import clean, clean_block
-from lreg_tui.screens.ending import Ending
 from lreg_tui.threads import off_the_loop
+from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
 
 LARGEST = 2**22  # bytes

@@ -15,9 +15,9 @@ from textual.screen import Screen
 from engine.base.errors import LregError
 from lreg_tui import comparison_files, launch, present, sheets
 from lreg_tui.comparing import Found
-from lreg_tui.screens.ending import Ending
 from lreg_tui.sheets import Sheet
 from lreg_tui.threads import off_the_loop
+from lreg_tui.widgets.ending import Ending
 
 if TYPE_CHECKING:
     from lreg_tui.console_base import ConsoleBase

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from lreg_tui.screens.ending import Ending
+from lreg_tui.widgets.ending import Ending
 
 
 class TooSmallScreen(Ending, ModalScreen[None]):

@@ -14,7 +14,7 @@ from textual.widgets import DataTable
 
 from lreg_tui import present
 from lreg_tui.run_files import FIGURES, Evaluation, figures, marks_sheet
-from lreg_tui.screens.ending import Ending
+from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.sheet_view import SheetView
 
 COLUMNS = ("optimizer", "task", "test accuracy", "test loss", "train loss", "sharpness", "inner steps", "seeds")

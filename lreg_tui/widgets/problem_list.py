@@ -8,7 +8,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from engine.base.errors import Problem
-from lreg_tui import problem_lines
+from lreg_tui.widgets import problem_lines
 
 
 class ProblemList(OptionList):

@@ -12,8 +12,8 @@ from textual.strip import Strip
 
 from lreg_tui import themes
 from lreg_tui.feed import RunRow
-from lreg_tui.run_list import RunList
 from lreg_tui.widgets.run_columns import BY_KEY, NAME, Cell, Column, chosen, fit, longest_name
+from lreg_tui.widgets.run_list import RunList
 
 MOST_OVERLAID = len(themes.MARKERS)
 LEAD = 2  # characters before the first column: mark, pin

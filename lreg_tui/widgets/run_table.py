@@ -16,11 +16,11 @@ from textual.message import Message
 from lreg_tui import themes
 from lreg_tui.feed import RunRow
 from lreg_tui.messages import SelectionChanged
-from lreg_tui.run_list import RunList
 from lreg_tui.widgets.chart_canvas import visible
 from lreg_tui.widgets.line_table import LineTable
 from lreg_tui.widgets.run_columns import BY_KEY, Column
 from lreg_tui.widgets.run_lines import LEAD, Grid, Line
+from lreg_tui.widgets.run_list import RunList
 
 AGES_EVERY_S = 20.0
 STYLES = "heading sorted cursor muted transfer bar done rest pin running queued paused crashed failed stopped finished"

@@ -14,9 +14,9 @@ from tui.driving import run
 from lreg_tui import themes
 from lreg_tui.feed import RunRow
 from lreg_tui.messages import SelectionChanged
-from lreg_tui.run_list import NO_CURVE, RunList
 from lreg_tui.widgets.run_columns import BAR, BY_KEY, chosen, fit
 from lreg_tui.widgets.run_lines import Grid
+from lreg_tui.widgets.run_list import NO_CURVE, RunList
 from lreg_tui.widgets.run_table import RunTable
 
 NOW = time.time()

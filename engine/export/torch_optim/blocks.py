@@ -16,7 +16,7 @@ Size = Callable[[LearnedOptimizer, torch.device, torch.dtype], int]
 
 
 @dataclass
-class Piece:
+class BlockPiece:
     """Some coordinates of a parameter, [n]."""
 
     share: Share
@@ -26,12 +26,12 @@ class Piece:
 
 
 @dataclass
-class Block:
+class CoordinateBlock:
     """Pieces of one device and precision, at one point of time of the learned optimizer."""
 
     device: torch.device
     dtype: torch.dtype
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: list[BlockPiece] = field(default_factory=list)
 
     @property
     def state(self) -> list[State]:
@@ -62,7 +62,7 @@ class Block:
 
 def of(
     rule: LearnedOptimizer, shares: Sequence[Share], states: Mapping[Tensor, State], tails: Tails, size: Size | None
-) -> Iterator[Block]:
+) -> Iterator[CoordinateBlock]:
     """All coordinates of all shares in blocks; `size` None: in one, for an optimizer that looks at all of them.
 
     Raises RuntimeError where one is not enough for such an optimizer.
@@ -75,12 +75,12 @@ def of(
         raise RuntimeError(f"{rule.name} looks at all coordinates: they must be of one device, type and age")
     for (device, dtype, _), alike in kinds.items():
         most = None if size is None else size(rule, device, dtype)
-        yield from _cut(Block(device, dtype), alike, states, tails, most)
+        yield from _cut(CoordinateBlock(device, dtype), alike, states, tails, most)
 
 
 def _cut(
-    block: Block, shares: Sequence[Share], states: Mapping[Tensor, State], tails: Tails, most: int | None
-) -> Iterator[Block]:
+    block: CoordinateBlock, shares: Sequence[Share], states: Mapping[Tensor, State], tails: Tails, most: int | None
+) -> Iterator[CoordinateBlock]:
     room = most
     for share in shares:
         state = states[share.parameter]
@@ -92,17 +92,17 @@ def _cut(
                 part = {name: row[..., first:after] for name, row in rows.items()}
             else:
                 part = rows
-            block.pieces.append(Piece(share, share.row.flat[first:after], share.gradient(first, after), part))
+            block.pieces.append(BlockPiece(share, share.row.flat[first:after], share.gradient(first, after), part))
             room = None if room is None else room - (after - first)
             first = after
             if room == 0:
                 yield block
-                block, room = Block(block.device, block.dtype), most
+                block, room = CoordinateBlock(block.device, block.dtype), most
     if block.pieces:
         yield block
 
 
-def as_mean(mean_square: float | Tensor, block: Block) -> Tensor:
+def as_mean(mean_square: float | Tensor, block: CoordinateBlock) -> Tensor:
     """The mean square of all gradients, [1], for a block."""
     if isinstance(mean_square, Tensor):
         return mean_square.to(block.device, block.dtype)

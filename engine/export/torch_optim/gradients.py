@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.export.torch_optim.layout import Row, is_distributed, local, precision, shape_of
+from engine.export.torch_optim.layout import CoordinateRow, is_distributed, local, precision, shape_of
 
 LARGEST = {torch.float32: 1e15, torch.float64: 1e140}
 """Gradients beyond are taken for this: the squares of some hundred millions of them still have a finite sum."""
@@ -22,7 +22,7 @@ class Share:
 
     parameter: Tensor
     label: str
-    row: Row
+    row: CoordinateRow
     grad: Tensor  # [n], in the row's order, in its own type
     factor: float  # of the update
     decay: float  # of the parameter
@@ -49,7 +49,7 @@ class Share:
         return part if self.limit is None else part.clamp(-self.limit, self.limit)
 
 
-def local_gradient(parameter: Tensor, row: Row) -> Tensor:
+def local_gradient(parameter: Tensor, row: CoordinateRow) -> Tensor:
     """A parameter's gradient as a row, sharded as the parameter is."""
     grad: Any = parameter.grad
     if is_distributed(parameter) and grad.placements != parameter.placements:  # type: ignore[attr-defined]
@@ -58,7 +58,7 @@ def local_gradient(parameter: Tensor, row: Row) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Look:
+class GradientSummary:
     """Of all gradients, in all processes."""
 
     broken: str  # label of a parameter whose gradient is not finite; empty if there is none
@@ -66,7 +66,7 @@ class Look:
     mean_square: float | Tensor | None  # a tensor, [1], where one process has it all
 
 
-def look(shares: Sequence[Share], parameters: Iterable[Tensor], *, mean_square: bool) -> Look:
+def summarized(shares: Sequence[Share], parameters: Iterable[Tensor], *, mean_square: bool) -> GradientSummary:
     """Note every share's peak; find out whether gradients are finite, and what their mean square is if asked for."""
     held = [share for share in shares if share.grad.numel()]
     _note_peaks(held)
@@ -75,7 +75,7 @@ def look(shares: Sequence[Share], parameters: Iterable[Tensor], *, mean_square: 
     meshes = _meshes(parameters)
     if not meshes:
         known = None if broken or not mean_square or not shares else _mean_square(shares)
-        return Look(broken, not facts[1], known)
+        return GradientSummary(broken, not facts[1], known)
     if mean_square and not broken:
         facts[2] = sum(_sum_of_squares(share) for share in held if not is_distributed(share.parameter))
     for key, (mesh, placements) in meshes.items():
@@ -85,7 +85,7 @@ def look(shares: Sequence[Share], parameters: Iterable[Tensor], *, mean_square: 
         facts = [facts[0] + sums[0], facts[1] + sums[1], facts[2] + sums[2]]
     broken = broken or ("a parameter in another process" if facts[0] else "")
     coordinates = max(1, sum(share.coordinates for share in shares))
-    return Look(broken, not facts[1], facts[2] / coordinates if mean_square else None)
+    return GradientSummary(broken, not facts[1], facts[2] / coordinates if mean_square else None)
 
 
 def _note_peaks(shares: Sequence[Share]) -> None:

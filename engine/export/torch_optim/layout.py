@@ -62,7 +62,7 @@ def precision(parameter: Tensor) -> torch.dtype:
 
 
 @dataclass
-class Row:
+class CoordinateRow:
     """A parameter's part in this process as a row of numbers."""
 
     flat: Tensor  # [n], writable: the parameter itself, or where its memory has gaps a copy
@@ -72,7 +72,7 @@ class Row:
     state_strides: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)  # by tail, once asked for
 
     @classmethod
-    def of(cls, parameter: Tensor) -> Row:
+    def of(cls, parameter: Tensor) -> CoordinateRow:
         part = local(parameter)
         if is_dense(part):
             return cls(part.as_strided((part.numel(),), (1,)), part.shape, part.stride(), None)

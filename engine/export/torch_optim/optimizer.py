@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from engine.export.torch_optim import blocks, groups, loaded
-from engine.export.torch_optim.gradients import Look, Share, local_gradient, look
-from engine.export.torch_optim.layout import Row, local, tails
+from engine.export.torch_optim.gradients import GradientSummary, Share, local_gradient, summarized
+from engine.export.torch_optim.layout import CoordinateRow, local, tails
 from engine.export.torch_optim.parameters import check_caller, check_gradient, check_parameter
 from engine.export.torch_optim.state import Loaded, adopted, brought_in_order, fresh
 from engine.kernels.in_place import block_size, step_in_place
@@ -132,7 +132,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
         self._check_whole()
         shares = self._shares()
         wanted = self._scope == "mean_square"
-        seen = look(shares, (p for _, p, _ in self._labelled()), mean_square=wanted)
+        seen = summarized(shares, (p for _, p, _ in self._labelled()), mean_square=wanted)
         if seen.broken:
             return self._pass_over(seen.broken)
         rest = seen.zero and not any(share.factor or self.state.get(share.parameter) for share in shares)
@@ -155,7 +155,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
             check_gradient(parameter, label)
             if parameter.is_meta:
                 raise RuntimeError(f"{label} is on the meta device: it has no numbers")
-            row = Row.of(parameter)
+            row = CoordinateRow.of(parameter)
             shares[parameter] = Share(parameter, label, row, local_gradient(parameter, row), *values[place])
         return list(shares.values())
 
@@ -180,7 +180,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
             self.state[share.parameter] = state
             share.scalars = tuple(state[name].item() for name, tail in self._tails.items() if tail is None)
 
-    def _move(self, shares: list[Share], seen: Look) -> None:
+    def _move(self, shares: list[Share], seen: GradientSummary) -> None:
         """One step of all, block by block."""
         moved: dict[Tensor, dict[str, Tensor]] = {}
         size = None if self._scope == "all" else block_size

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.export.torch_optim.layout import Row, Tails, is_distributed, local, precision, shape_of
+from engine.export.torch_optim.layout import CoordinateRow, Tails, is_distributed, local, precision, shape_of
 from engine.optimizers.learned.base import LearnedOptimizer, State
 
 BLOCK = 2**15  # coordinates whose fresh state is made at once
@@ -23,7 +23,7 @@ class Loaded:
     state: State
 
 
-def fresh(rule: LearnedOptimizer, tails: Tails, parameter: Tensor, row: Row) -> State:
+def fresh(rule: LearnedOptimizer, tails: Tails, parameter: Tensor, row: CoordinateRow) -> State:
     """The state before a parameter's first step."""
     dtype, size = precision(parameter), row.flat.numel()
     parts = {name: row.empty_state(tail, dtype) for name, tail in tails.items() if tail is not None}
@@ -40,7 +40,7 @@ def fresh(rule: LearnedOptimizer, tails: Tails, parameter: Tensor, row: Row) -> 
     }
 
 
-def brought_in_order(state: State, tails: Tails, parameter: Tensor, row: Row, label: str) -> State:
+def brought_in_order(state: State, tails: Tails, parameter: Tensor, row: CoordinateRow, label: str) -> State:
     """A parameter's state where and as its next step needs it: the model may have been moved or cast meanwhile.
 
     Raises RuntimeError where the state is not the parameter's.
@@ -62,7 +62,7 @@ def brought_in_order(state: State, tails: Tails, parameter: Tensor, row: Row, la
 
 def adopted(loaded: Loaded, tails: Tails, parameter: Tensor) -> State:
     """A copy of a loaded state, placed and sharded as the parameter is."""
-    row, dtype = Row.of(parameter), precision(parameter)
+    row, dtype = CoordinateRow.of(parameter), precision(parameter)
     if not loaded.state:
         return {}
     parts = {name: _sharded_as(parameter, loaded.state[name]) for name, tail in tails.items() if tail is not None}
