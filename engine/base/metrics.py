@@ -1,0 +1,168 @@
+"""Metric: a recorded number, with its unit, which way is better, and how the values of several optimizees add up.
+
+Names in files are text; here, and nowhere else, a name is taken apart: `metric("test_accuracy")` is the accuracy that
+a task measures, on the test split. Without torch: readers of runs use it as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+SPLITS = ("train", "validation", "test")
+UNITS = ("", "share", "bytes", "count")  # share: 0 to 1, read as percent
+DIRECTIONS = ("lower", "higher", "")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number by name. `better`: "lower", "higher", or "" where neither is."""
+
+    name: str
+    label: str = ""  # what people read
+    unit: str = ""  # one of UNITS
+    better: str = ""
+    split: str = ""  # of a task's own metric: where it was measured
+    kind: str = ""  # "task", "penalty" (its value), "share" (a penalty's gradient over the loss's), "landscape", ""
+    adds_up: str = "mean"  # over optimizees: "mean", "sum", or "root_mean_square"
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise ValueError(f"metric {self.name}: unit {self.unit!r}; allowed: {', '.join(map(repr, UNITS))}")
+        if self.better not in DIRECTIONS:
+            allowed = ", ".join(map(repr, DIRECTIONS))
+            raise ValueError(f"metric {self.name}: better {self.better!r}; allowed: {allowed}")
+
+    @property
+    def words(self) -> str:
+        """What people read."""
+        return self.label or self.name.replace("_", " ")
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, -1 where lower is, 0 where neither."""
+        return (self.better == "higher") - (self.better == "lower")
+
+    def best(self, values: Iterable[float]) -> float:
+        """The best of some values; the least where no direction is better. Raises ValueError where there is none."""
+        return max(values) if self.better == "higher" else min(values)
+
+    def worst(self, values: Iterable[float]) -> float:
+        """The worst of some values; the largest where no direction is better."""
+        return min(values) if self.better == "higher" else max(values)
+
+    def on(self, split: str) -> Metric:
+        """A task's metric as it is recorded for a split: accuracy on "test" is "test_accuracy"."""
+        return replace(self, name=f"{split}_{self.name}", label=f"{split} {self.words}", split=split)
+
+    def to_json(self) -> dict[str, str]:
+        return {key: value for key, value in asdict(self).items() if value and key != "name"}
+
+
+def _by_name(*metrics: Metric) -> dict[str, Metric]:
+    return {metric.name: metric for metric in metrics}
+
+
+TASK_METRICS: Mapping[str, Metric] = _by_name(
+    Metric("loss", better="lower", kind="task"),
+    Metric("accuracy", unit="share", better="higher", kind="task"),
+    Metric("error", unit="share", better="lower", kind="task"),
+    Metric("perplexity", better="lower", kind="task"),
+    Metric("bits_per_character", "bits per character", better="lower", kind="task"),
+)
+"""What is known of metrics that tasks measure; a task says the same of others (`Task.measured`)."""
+
+_OTHERS: Mapping[str, Metric] = _by_name(
+    Metric("meta_loss", "meta-loss", better="lower"),
+    Metric("validation_mean_loss", "mean validation loss", better="lower"),
+    Metric("validation_diverged", "diverged in validation", "count", "lower"),
+    Metric("sharpness", better="lower", kind="landscape"),
+    Metric("normalised_sharpness", "normalised sharpness", better="lower", kind="landscape"),
+    Metric("sharpness_linf", "l-infinity sharpness", better="lower", kind="landscape"),
+    Metric("r1", "R1", better="lower", kind="landscape"),
+    Metric("max_grad_norm", "max gradient norm", better="lower", kind="landscape"),
+    Metric("max_grad_norm_linf", "max gradient norm, l-infinity", better="lower", kind="landscape"),
+    Metric("surrogate_gap", "surrogate gap", better="lower", kind="landscape"),
+    Metric("top_eigenvalue", "top eigenvalue", better="lower", kind="landscape"),
+    Metric("trace", better="lower", kind="landscape"),
+    Metric("grad_norm", "gradient norm"),
+    Metric("parameter_norm", "parameter norm"),
+    Metric("meta_grad_norm", "meta-gradient norm"),
+    Metric("update_norm", "update norm"),
+    Metric("skipped", unit="count", better="lower", adds_up="sum"),
+    Metric("diverged", unit="count", better="lower", adds_up="sum"),
+    Metric("dropped_terms", "dropped terms", "count", "lower", adds_up="sum"),
+    Metric("counted_terms", "counted terms", "count", adds_up="sum"),
+    Metric("meta_epoch", "meta-epoch", "count"),
+    Metric("step", unit="count"),
+    Metric("stage", unit="count"),
+    Metric("evaluated_steps", "evaluated steps", "count"),
+    Metric("inner_step", "inner step", "count"),
+    Metric("learning_rate", "learning rate"),
+    Metric("inner_steps_per_s", "inner steps per s", better="higher"),
+    Metric("coordinate_steps_per_s", "coordinate-steps per s", better="higher"),
+    Metric("memory_bytes", "memory", "bytes", "lower"),
+)
+AT_RADIUS = ("sharpness", "max_grad_norm", "surrogate_gap", "r1", "sharpness_linf", "max_grad_norm_linf")
+"""What is measured at a radius; a transfer file has a table by radius of each."""
+
+_PENALTY, _SHARE = "_penalty", "_penalty_share"
+
+
+def penalty_value(penalty: str) -> Metric:
+    """The value of a penalty, unweighted."""
+    return Metric(f"{penalty}{_PENALTY}", f"{penalty} penalty", better="lower", kind="penalty")
+
+
+def penalty_share(penalty: str) -> Metric:
+    """The norm of what a penalty adds to the meta-gradient, over that of the loss."""
+    metric = Metric(f"{penalty}{_SHARE}", f"{penalty} penalty share", kind="share")
+    return replace(metric, adds_up="root_mean_square")
+
+
+def metric(name: str, measured: Mapping[str, Metric] = TASK_METRICS) -> Metric:
+    """The metric that a file calls `name`; of one that is not known just the name. `measured`: a task's own metrics."""
+    if name in _OTHERS:
+        return _OTHERS[name]
+    split, _, rest = name.partition("_")
+    if split in SPLITS and rest:
+        known = measured.get(rest) or TASK_METRICS.get(rest)
+        if known:
+            return known.on(split)
+        if split != "train":
+            return Metric(name, kind="task", split=split)
+    if name.endswith(_SHARE):
+        return penalty_share(name[: -len(_SHARE)])
+    return penalty_value(name[: -len(_PENALTY)]) if name.endswith(_PENALTY) else Metric(name)
+
+
+def is_known(name: str) -> bool:
+    """Whether lreg itself records a metric of this name."""
+    return bool(metric(name).label or metric(name).kind or name in _OTHERS)
+
+
+def result_metrics(names: Iterable[str], measured: Mapping[str, Metric] = TASK_METRICS) -> tuple[Metric, ...]:
+    """The columns of a result table, of the names that its evaluations have: train loss, test loss, what else the
+    task measures on the test split, sharpness."""
+    names = tuple(dict.fromkeys(names))
+    others = (name for name in names if metric(name, measured).split == "test" and name != "test_loss")
+    columns = ("train_loss", "test_loss", *others, "sharpness")
+    return tuple(metric(name, measured) for name in columns)
+
+
+def headline(names: Iterable[str], measured: Mapping[str, Metric] = TASK_METRICS) -> Metric:
+    """What a task is judged by: its first metric on the test split that is not the loss, else the test loss."""
+    return (*result_metrics(names, measured)[2:-1], metric("test_loss"))[0]
+
+
+def from_json(values: Any) -> dict[str, Metric]:
+    """A task's own metrics from a file of strangers; what does not fit is left out."""
+    metrics = {}
+    for name, facts in values.items() if isinstance(values, Mapping) else ():
+        if isinstance(name, str) and isinstance(facts, Mapping):
+            texts = {key: str(facts.get(key, ""))[:60] for key in ("label", "unit", "better")}
+            unit = texts["unit"] if texts["unit"] in UNITS else ""
+            better = texts["better"] if texts["better"] in DIRECTIONS else ""
+            metrics[name[:60]] = Metric(name[:60], texts["label"], unit, better, kind="task")
+    return metrics
