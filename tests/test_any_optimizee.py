@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from engine.tasks.task import Task
 from torch import nn
 from torch.func import grad_and_value, vmap
 from torch.nn import functional as F
@@ -14,7 +15,6 @@ from engine import penalties
 from engine.base.errors import PresetError
 from engine.base.flat import grad_and_hvp, gradients_and_losses
 from engine.tasks.optimizees.base import INITS, OPTIMIZEES, Optimizee
-from engine.tasks.task import Task
 
 CPU, F64 = torch.device("cpu"), torch.float64
 META = torch.device("meta")

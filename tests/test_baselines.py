@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from engine.tasks.task import Task
 
 from engine.base import seeds
 from engine.base.flat import side_by_side
 from engine.evaluation.transfer import frozen_unroll
 from engine.optimizers.baselines import BASELINES, GAMGradients, gsam_gradients, plain_gradients, sam_gradients
 from engine.penalties.base import get
-from engine.tasks.task import Task
 
 F64 = torch.float64
 SHARPNESS_AWARE = [name for name, baseline in BASELINES.items() if baseline.passes_per_step > 1]

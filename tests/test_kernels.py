@@ -16,10 +16,11 @@ from engine import kernels
 from engine.base.errors import LregError
 from engine.kernels import build
 from engine.kernels.native import NativeTape
-from engine.kernels.recompute import RecomputeTape, ascend
+from engine.kernels.recompute import RecomputeTape
 from engine.kernels.steps import NativeSteps, PlainSteps
-from engine.kernels.tape import Ascent, Side
+from engine.kernels.tape import Side
 from engine.meta_training.trainer import MetaTrainer
+from engine.optimizers.box_ascent import BoxAscent, ascend
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State
 from engine.presets.preset import from_mapping
 
@@ -134,7 +135,7 @@ def test_the_ascent_ends_where_autograd_ends(tape_class, name, free):
     offset = torch.full_like(features, 0.05)
     if free:
         offset[..., free:] = 0.0
-    how = Ascent(1.0, 0.2, 10, free)
+    how = BoxAscent(1.0, 0.2, 10, free)
     worst, there = tape.ascend(offset, how)
     expected = ascend(trial.optimizer, trial.phi, features, observed, clean, offset, how)
     torch.testing.assert_close(worst, expected, rtol=1e-12, atol=1e-12)

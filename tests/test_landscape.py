@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
+from engine.tasks.task import Task
 
 from engine.evaluation import landscape as landscapes
 from engine.evaluation.transfer import ProbeSettings, evaluate
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
-from engine.tasks.task import Task
 
 CPU = torch.device("cpu")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from engine.tasks.task import Task
 from PIL import Image
 from safetensors.numpy import save_file
 
 from engine.base.errors import DataError, PresetError
 from engine.presets.preset import load_preset
-from engine.tasks.task import Task
 
 N = 60
 LABELS = np.arange(N) % 3

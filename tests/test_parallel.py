@@ -13,6 +13,7 @@ import psutil
 import pytest
 import test_meta
 import torch
+from engine.tasks.task import Task
 from ranks import Ranks
 
 from engine.base.control import Stopped
@@ -24,7 +25,6 @@ from engine.meta_training import trainer as meta
 from engine.penalties.base import get, normal
 from engine.presets.preset import from_mapping, merge
 from engine.runs.store import Run, RunReader, RunStore
-from engine.tasks.task import Task
 from engine.worker import work
 
 F64 = torch.float64

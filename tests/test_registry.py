@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from engine.tasks.task import TaskSettings
 
 from engine.base.errors import PresetError, SettingsError
 from engine.base.registry import Registry
@@ -20,7 +21,6 @@ from engine.presets import catalog as catalogs
 from engine.presets.preset import load_preset
 from engine.tasks.datasets.base import DATASETS
 from engine.tasks.optimizees.base import OPTIMIZEES
-from engine.tasks.task import TaskSettings
 
 MEMBER = """
 from engine.base.settings import setting

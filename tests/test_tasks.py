@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from engine.tasks.task import Batch, Task, resolve
 from stand_ins import BY_FILES, put_digits_in_their_place
 from torch.func import grad, grad_and_value, vmap
 from torch.nn import functional as F
@@ -14,7 +15,6 @@ from engine.base.errors import DataError, PresetError, RunError
 from engine.base.flat import gradients_and_losses
 from engine.tasks.datasets.base import DATASETS, RawData
 from engine.tasks.optimizees.base import OPTIMIZEES
-from engine.tasks.task import Batch, Task, resolve
 
 CPU = torch.device("cpu")
 

@@ -7,13 +7,13 @@ import io
 
 import pytest
 import torch
+from engine.tasks.task import Task
 from torch import nn
 
 from engine.base.errors import RunError
 from engine.base.flat import gradients_and_losses
 from engine.export.torch_optim import LearnedOptimizer
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
-from engine.tasks.task import Task
 
 CPU = torch.device("cpu")
 

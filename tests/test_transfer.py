@@ -6,12 +6,12 @@ import json
 
 import pytest
 import torch
+from engine.tasks.task import Task
 
 from engine.base import seeds
 from engine.evaluation.transfer import ProbeSettings, Scaled, curve_points, evaluate, evaluate_baseline, frozen_unroll
 from engine.optimizers.baselines import BASELINES, SGD, Adam
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
-from engine.tasks.task import Task
 
 CPU = torch.device("cpu")
 QUICK = ProbeSettings(radii=(0.05,), examples=50, restarts=1, ascent_steps=2)

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from engine.kernels import triton_tape
 from engine.kernels.recompute import RecomputeTape
-from engine.kernels.tape import Ascent, Side, Tape
+from engine.kernels.tape import Side, Tape
 from engine.kernels.triton_tape import TritonTape, supports
+from engine.optimizers.box_ascent import BoxAscent
 from engine.optimizers.learned.base import LearnedOptimizer, Network, Phi, State
 from engine.optimizers.learned.dm import DM
 from engine.optimizers.learned.rnnprop import RNNProp
@@ -94,7 +95,7 @@ def ascents(optimizer: LearnedOptimizer, free: int | None) -> float:
     tapes = [kind(optimizer, phi, state, 1) for kind in (TritonTape, RecomputeTape)]
     for tape in tapes:
         tape.step(features, state)
-    found, expected = (tape.ascend(0.1 * offset, Ascent(0.3, 0.07, 5, free)) for tape in tapes)
+    found, expected = (tape.ascend(0.1 * offset, BoxAscent(0.3, 0.07, 5, free)) for tape in tapes)
     assert not torch.equal(expected[0], features + 0.1 * offset)
     return error([*found], [*expected])
 
@@ -214,7 +215,7 @@ def test_the_ascent_on_cuda(optimizer):
     tapes = [kind(optimizer, phi, state, 1) for kind in (TritonTape, RecomputeTape)]
     for tape in tapes:
         tape.step(features, state)
-    (found, there), (expected, _) = (tape.ascend(0.05 * offset, Ascent(1.0, 0.2, 10)) for tape in tapes)
+    (found, there), (expected, _) = (tape.ascend(0.05 * offset, BoxAscent(1.0, 0.2, 10)) for tape in tapes)
     assert ((found - expected).abs().amax(-1) < 1e-4).float().mean() > 0.99
     assert error([there], [optimizer.step(phi, found, state)[0]]) < BOUND_CUDA
 

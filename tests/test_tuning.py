@@ -8,6 +8,7 @@ import statistics
 
 import pytest
 import torch
+from engine.tasks.task import Task
 
 from engine.base import seeds
 from engine.evaluation import optimizer_source, tuning
@@ -16,7 +17,6 @@ from engine.evaluation.transfer import frozen_unroll
 from engine.evaluation.transfer_plan import Planned, Protocol
 from engine.evaluation.tuning import Tuned, tune, validation_losses
 from engine.optimizers.baselines import BASELINES, LEARNING_RATES
-from engine.tasks.task import Task
 
 NUMBERS = range(2)
 

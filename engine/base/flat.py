@@ -5,7 +5,7 @@ Everything here composes with `torch.func.vmap`, so one optimizee is written and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ Loss = Callable[[Tensor], Tensor]
 """theta, shape [P], to a scalar."""
 
 Batch = Any
-"""A tensor, or a (named) tuple of tensors: one optimizee's examples; with a leading [B] those of B optimizees."""
+"""A tensor, or tuples and dicts of tensors: one optimizee's examples; with a leading [B] those of B optimizees."""
 
 BatchLoss = Callable[[Tensor, Batch], Tensor]
 """theta, shape [P], and one optimizee's batch to a scalar."""
@@ -77,9 +77,8 @@ def side_by_side(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(theta: Tensor, *rest: Any) -> Any:
         if theta.shape[0] != 1:
             return many(theta, *rest)
-        return _map(
-            lambda tensor: tensor[None], function(theta[0], *(_map(lambda part: part[0], item) for item in rest))
-        )
+        result = function(theta[0], *(tree_map(lambda part: part[0], item) for item in rest))
+        return tree_map(lambda tensor: tensor[None], result)
 
     return call
 
@@ -106,12 +105,14 @@ def as_far_as_possible(function: Callable[..., Any]) -> Callable[[Tensor], Any]:
     return call
 
 
-def _map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """Apply a function to a tensor, or to the tensors of a (named) tuple."""
+def tree_map(function: Callable[..., Tensor], value: Any, *others: Any) -> Any:
+    """Apply a function to a tensor, or to the tensors of tuples (named or not), lists and dicts; of several alike."""
     if isinstance(value, Tensor):
-        return function(value)
-    parts = [_map(function, part) for part in value]
-    return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+        return function(value, *others)
+    if isinstance(value, dict):
+        return {key: tree_map(function, part, *(other[key] for other in others)) for key, part in value.items()}
+    parts = [tree_map(function, *alike) for alike in zip(value, *others, strict=True)]
+    return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
 
 
 def gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -124,3 +125,14 @@ def gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[
         losses = side_by_side(loss)(theta, batch)
         (gradients,) = torch.autograd.grad(losses.sum(), theta)
     return gradients, losses.detach()
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with "prefix/" before every name."""
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with "prefix/", without it."""
+    start = f"{prefix}/"
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

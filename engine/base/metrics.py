@@ -156,6 +156,12 @@ def headline(names: Iterable[str], measured: Mapping[str, Metric] = TASK_METRICS
     return (*result_metrics(names, measured)[2:-1], metric("test_loss"))[0]
 
 
+def own_metrics(measured: Iterable[Metric]) -> dict[str, Any]:
+    """{"metrics": ...} for a file, of those that are known to nobody but their task; {} where there are none."""
+    own = {metric.name: metric.to_json() for metric in measured if metric != TASK_METRICS.get(metric.name)}
+    return {"metrics": own} if own else {}
+
+
 def from_json(values: Any) -> dict[str, Metric]:
     """A task's own metrics from a file of strangers; what does not fit is left out."""
     metrics = {}

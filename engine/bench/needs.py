@@ -72,7 +72,7 @@ def free_memory(device: torch.device) -> float:
 
 def pilot(task: RandomTask) -> Pilot:
     """Take one gradient of one optimizee, and another one where the first was so short that starting weighs."""
-    theta, batch = task.init_theta(0)[None], task.stream([0]).batches[0]
+    theta, batch = task.init_theta(0)[None], task.batches([0]).batches[0]
     kept: dict[int, int] = {}  # bytes by place: one tensor may be kept by several functions
 
     def count(tensor: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from engine.bench.scene import Scene, smoothness
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
 from engine.penalties.sam import SAM
 from engine.penalties.smooth import Smooth
-from engine.tasks.task import Batch
+from engine.tasks.supervised import ExampleBatch
 
 Units = list[tuple[Tensor, ...]]
 """(h, c) of each LSTM layer, or (h,) of the tanh layer: [P, H]."""
@@ -152,7 +152,7 @@ class _Walk:
 
     def __init__(self, scene: Scene, place: int) -> None:
         self.task, self.optimizer = scene.task, scene.optimizer
-        self.batch_at: Callable[[int], Batch] = lambda index: scene.window[index].of(place)
+        self.batch_at: Callable[[int], ExampleBatch] = lambda index: scene.window[index].of(place)
         self.theta = scene.carry.theta[place]
         self.grad = scene.carry.grad[place]
         self.state: State = self.optimizer.init(self.theta)  # only its moments are used

@@ -22,8 +22,10 @@ from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer,
 from engine.penalties.base import GeometricPenalty
 from engine.penalties.sam import SAM
 from engine.penalties.smooth import Smooth
+from engine.tasks.criteria import CrossEntropy
 from engine.tasks.optimizees.base import OPTIMIZEES
-from engine.tasks.task import Batch, Task
+from engine.tasks.supervised import ExampleBatch
+from engine.tasks.table import DatasetTask
 
 DISTINCT_BATCHES = 2  # taken in turn: twenty of them for 64 optimizees would be gigabytes
 OUTPUT_SCALES = {"simple": 0.01}  # an untrained one moves too far for anything but a divergence
@@ -31,7 +33,7 @@ SMOOTH_WEIGHT = 1e6  # a fresh optimizer is so smooth that otherwise nobody woul
 SEED = 1
 
 
-class RandomTask(Task):
+class RandomTask(DatasetTask):
     """A task whose examples are random numbers; its optimizee and its loss are the real ones."""
 
     def __init__(
@@ -48,8 +50,9 @@ class RandomTask(Task):
         self.device, self.dtype, self.batch_size = device, dtype, batch_size
         self.input_shape = input_shape or INPUT_SHAPES[optimizee]
         self.classes = CLASSES
+        self.criterion = CrossEntropy()
         self.optimizee = OPTIMIZEES.create(optimizee, **settings)
-        self._build()
+        self.build(self.input_shape, CLASSES)
         self._starts: dict[int, Tensor] = {}
         self._streams: dict[tuple[int, ...], RandomStream] = {}
 
@@ -59,11 +62,14 @@ class RandomTask(Task):
             self._starts[seed] = super().init_theta(seed)
         return self._starts[seed]
 
-    def stream(self, seed_list: Sequence[int], split: str = "train") -> RandomStream:  # type: ignore[override]
+    def _example_inputs(self, input_shape: tuple[int, ...]) -> Tensor:
+        return torch.zeros(2, *input_shape, dtype=self.dtype)
+
+    def batches(self, seeds: Sequence[int], split: str = "train") -> RandomStream:  # type: ignore[override]
         """Batches for one optimizee per seed, made once."""
-        key = tuple(seed_list)
+        key = tuple(seeds)
         if key not in self._streams:
-            self._streams[key] = RandomStream(self, seed_list)
+            self._streams[key] = RandomStream(self, seeds)
         return self._streams[key]
 
 
@@ -74,12 +80,12 @@ class RandomStream:
         numbers = range(DISTINCT_BATCHES)
         self.batches = [_random_batch(task, [seeds.derive(seed, number) for seed in seed_list]) for number in numbers]
 
-    def draw(self, steps: int) -> list[Batch]:
+    def draw(self, steps: int) -> list[ExampleBatch]:
         """The batches of the next inner steps."""
         return [self.batches[index % len(self.batches)] for index in range(steps)]
 
 
-def _random_batch(task: RandomTask, seed_list: Sequence[int]) -> Batch:
+def _random_batch(task: RandomTask, seed_list: Sequence[int]) -> ExampleBatch:
     """x [B, D, C, H, W] standard normal, y [B, D]; for one seed the same numbers on every device."""
     images, labels = [], []
     for seed in seed_list:
@@ -87,7 +93,7 @@ def _random_batch(task: RandomTask, seed_list: Sequence[int]) -> Batch:
         images.append(torch.randn(task.batch_size, *task.input_shape, generator=generator, dtype=torch.float64))
         labels.append(torch.randint(task.classes, (task.batch_size,), generator=generator))
     x = torch.stack([image.to(task.dtype) for image in images]).to(task.device)
-    return Batch(x, torch.stack(labels).to(task.device), x.new_empty(len(x), task.batch_size, 0))
+    return ExampleBatch(x, torch.stack(labels).to(task.device), x.new_empty(len(x), task.batch_size, 0))
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class Scene:
     objective: Objective
     phi: Phi  # requires gradients
     carry: UnrollState  # at inner step 0
-    window: list[Batch]  # T of them
+    window: list[ExampleBatch]  # T of them
     numbers: list[int]  # of the optimizees: their seeds
     run_truncation: RunTruncation  # how its truncations are walked
 
@@ -145,7 +151,7 @@ def scene(piece: Piece, task: RandomTask, steps: int = TRUNCATION) -> Scene:
     objective = Objective(task.loss, optimizer, geometric, {**smoothness(piece)}, divergence_cap=torch.inf)
     numbers = list(range(SEED, SEED + piece.meta_batch))
     theta = torch.stack([task.init_theta(seeds.derive(number, "theta")) for number in numbers])
-    stream = task.stream([seeds.derive(number, "batches") for number in numbers])  # as frozen_unroll derives them
+    stream = task.batches([seeds.derive(number, "batches") for number in numbers])  # as frozen_unroll derives them
     fresh = optimizer.init_phi(Generator().manual_seed(SEED))
     phi = {name: tensor.to(task.device, task.dtype).requires_grad_() for name, tensor in fresh.items()}
     carry = begin(objective, theta, stream.batches[-1])

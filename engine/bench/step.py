@@ -1,4 +1,4 @@
-"""Measure one step of `engine.LearnedOptimizer` on a model's parameters, beside one of Adam on the same."""
+"""Measure one step of `engine.LoadedOptimizer` on a model's parameters, beside one of Adam on the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engine.bench.needs import free_memory, gigabytes
 from engine.bench.reference import EagerNetwork
 from engine.bench.scene import SEED, RandomTask, learned_optimizer
 from engine.bench.works import Piece
-from engine.export.torch_optim import LearnedOptimizer
+from engine.export.torch_optim import LoadedOptimizer
 from engine.optimizers.learned.base import LearnedOptimizer as Rule
 from engine.optimizers.learned.base import Phi
 
@@ -44,7 +44,7 @@ def measured(piece: Piece, task: RandomTask, limits: Limits, *, quick: bool) -> 
         return {"skipped": f"needs about {gigabytes(wanted)} of memory, {gigabytes(free)} are free"}
     phi = rule.init_phi(Generator().manual_seed(SEED))
     parameters = _parameters(task)
-    optimizer = LearnedOptimizer(parameters, rule, phi)
+    optimizer = LoadedOptimizer(parameters, rule, phi)
     adam = torch.optim.Adam(_parameters(task))
     compile_s = timed(lambda: kernels.describe(device), device)
     memory = peak_bytes(optimizer.step, device)
@@ -110,7 +110,7 @@ def largest_error(rule: Rule, phi: Phi, device: torch.device, dtype: torch.dtype
     shapes = [(40, 64), (40,), (3, 5, 3, 3), (1,)]
     starts = [torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype) for shape in shapes]
     parameters = [nn.Parameter(start.clone()) for start in starts]
-    optimizer = LearnedOptimizer(parameters, rule, phi)
+    optimizer = LoadedOptimizer(parameters, rule, phi)
     theta = begin = _flat(starts)
     network, state = EagerNetwork(rule, phi), rule.init(theta)
     units = network.start(len(theta))

@@ -16,11 +16,10 @@ from torch import Generator, Tensor
 from torch.func import vmap
 
 from engine.base import seeds
-from engine.base.flat import TINY, Loss
-from engine.evaluation.transfer import frozen_unroll, nothing
-from engine.optimizers.baselines import UpdateRule
-from engine.optimizers.learned.base import Phi
-from engine.tasks.task import Task
+from engine.base.flat import TINY, Batch, Loss
+from engine.evaluation.frozen_unroll import frozen_unroll, nothing
+from engine.optimizers.learned.base import LearnedOptimizer, Phi
+from engine.tasks.base import Task
 
 DIRECTION_SEED = 20180201  # the two directions before normalisation are the same for every run
 EXAMPLES = 1000  # of the training set, whose loss is drawn
@@ -38,12 +37,12 @@ class Landscape:
     offsets: tuple[float, ...]
     losses: tuple[tuple[float, ...], ...]
     train_loss: float
-    test_accuracy: float
+    test: dict[str, float]  # the task's metrics on the test split, by name
 
 
 def landscape(
     task: Task,
-    rule: UpdateRule,
+    optimizer: LearnedOptimizer,
     phi: Phi,
     *,
     seed: int = 0,
@@ -58,32 +57,41 @@ def landscape(
     The slice has `points` x `points` points and reaches `extent` to both sides, in lengths of theta's filters. Raises
     ValueError for fewer than two points, or an extent that is not positive and finite.
     """
-    theta = reached(task, rule, phi, seed, steps, tick)
-    x, y = (filter_normalised(direction, theta, shapes_of(task)) for direction in random_directions(theta))
+    theta = reached(task, optimizer, phi, seed, steps, tick)
+    x, y = (
+        filter_normalised(direction, theta, list(task.layout.shapes.values())) for direction in random_directions(theta)
+    )
     batch = task.fixed_batch(examples, dtype=task.dtype)
 
     def loss(point: Tensor) -> Tensor:
         return task.loss(point, batch)
 
     most = MOST_NUMBERS_CPU if task.device.type == "cpu" else MOST_NUMBERS
-    at_once = max(1, most // max(batch.x.numel(), task.parameters))
+    at_once = max(1, most // max(numbers_in(batch), task.parameters))
     losses = surface(loss, theta, x, y, points=points, extent=extent, at_once=at_once, tick=tick)
-    _, accuracy = task.evaluate(theta[None], "test")
+    test = task.metrics_of_each(theta[None], "test")
     return Landscape(
         tuple(offsets(points, extent).tolist()),
         tuple(tuple(value if math.isfinite(value) else math.nan for value in row) for row in losses.tolist()),
         float(loss(theta)),
-        float(accuracy[0]),
+        {name: float(values[0]) for name, values in test.items()},
     )
 
 
+def numbers_in(batch: Batch) -> int:
+    """How many numbers the tensors of a batch hold."""
+    if isinstance(batch, Tensor):
+        return batch.numel()
+    return sum(map(numbers_in, batch.values() if isinstance(batch, dict) else batch))
+
+
 def reached(
-    task: Task, rule: UpdateRule, phi: Phi, seed: int, steps: int, tick: Callable[[], None] = nothing
+    task: Task, optimizer: LearnedOptimizer, phi: Phi, seed: int, steps: int, tick: Callable[[], None] = nothing
 ) -> Tensor:
     """Theta, [P], of transfer optimizee `seed` after `steps` inner steps."""
     theta = task.init_theta(0)
-    for item in frozen_unroll(task, rule, phi, [seeds.derive(seed, "test")], steps, tick=tick):
-        theta = item[1][0]
+    for after in frozen_unroll(task, optimizer, phi, [seeds.derive(seed, "test")], steps, tick=tick):
+        theta = after.theta[0]
     return theta
 
 
@@ -94,9 +102,9 @@ def random_directions(theta: Tensor, seed: int = DIRECTION_SEED) -> tuple[Tensor
     return x, y
 
 
-def filter_normalised(direction: Tensor, theta: Tensor, shapes: Sequence[torch.Size]) -> Tensor:
+def filter_normalised(direction: Tensor, theta: Tensor, shapes: Sequence[tuple[int, ...]]) -> Tensor:
     """The direction, [P], with every filter as long as that filter of theta, [P]; zero for biases and other vectors."""
-    sizes = [shape.numel() for shape in shapes]
+    sizes = [math.prod(shape) for shape in shapes]
     pieces = []
     for piece, at, shape in zip(direction.split(sizes), theta.split(sizes), shapes, strict=True):
         if len(shape) < 2:
@@ -106,11 +114,6 @@ def filter_normalised(direction: Tensor, theta: Tensor, shapes: Sequence[torch.S
         length = filters.norm(dim=1, keepdim=True).clamp_min(TINY)
         pieces.append((filters * (wanted.norm(dim=1, keepdim=True) / length)).flatten())
     return torch.cat(pieces)
-
-
-def shapes_of(task: Task) -> list[torch.Size]:
-    """The shapes of the optimizee's parameters, in the order in which theta holds them."""
-    return [parameter.shape for parameter in task.module.parameters()]
 
 
 @torch.no_grad()

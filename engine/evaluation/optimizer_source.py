@@ -11,17 +11,17 @@ import torch
 from torch import Generator
 
 from engine.base import seeds
-from engine.evaluation.frozen import load_rule
-from engine.evaluation.transfer import ProbeSettings, Scaled, at_once, evaluate, evaluate_baseline
+from engine.evaluation.frozen import load_learned_optimizer
+from engine.evaluation.transfer import ProbeSettings, at_once, evaluate, evaluate_baseline
 from engine.evaluation.transfer_plan import UNTRAINED, Planned
 from engine.evaluation.tuning import tune
 from engine.evaluation.update_rule import describe
 from engine.optimizers.baselines import BASELINES, Baseline
-from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, from_table
 from engine.penalties.base import PENALTIES, Reparametrization
 from engine.presets.preset import Preset
 from engine.runs.reader import RunReader
-from engine.tasks.task import Task
+from engine.tasks.base import Task
 
 TUNING_SEEDS = 3
 UPDATE_RULE = ("std", "max", "lipschitz")
@@ -64,8 +64,8 @@ def source_of(item: Planned) -> Source:
     if not item.run:
         return TunedBaseline(item, BASELINES[item.optimizer])
     reader = RunReader(item.run)
-    rule, phi = untrained(reader) if item.source == UNTRAINED else load_rule(reader, item.source)
-    return FrozenOptimizer(item, rule, phi)
+    optimizer, phi = untrained(reader) if item.source == UNTRAINED else load_learned_optimizer(reader, item.source)
+    return FrozenOptimizer(item, optimizer, phi)
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,18 @@ class FrozenOptimizer:
     """A learned optimizer with meta-parameters that stay as they are."""
 
     item: Planned
-    rule: LearnedOptimizer
+    optimizer: LearnedOptimizer
     phi: Phi
 
     @property
     def digest(self) -> str:
-        found = hashlib.sha256(repr(self.rule).encode())
+        digest = hashlib.sha256(repr(self.optimizer).encode())
         for name in sorted(self.phi):
-            found.update(name.encode() + self.phi[name].contiguous().numpy().tobytes())
-        return found.hexdigest()
+            digest.update(name.encode() + self.phi[name].contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def at_once(self, task: Task) -> int:
-        held = self.rule.init(torch.empty(task.parameters, device="meta"))
+        held = self.optimizer.init(torch.empty(task.parameters, device="meta"), task.layout)
         return max(1, min(at_once(task), LARGEST_STATE // sum(tensor.numel() for tensor in held.values())))
 
     def _update_rule(self) -> dict[str, float | None]:
@@ -92,7 +92,9 @@ class FrozenOptimizer:
 
         They grow with the scale.
         """
-        view = describe(self.rule, self.phi)
+        if self.optimizer.uses_layout:  # it is no function of one coordinate
+            return dict.fromkeys(UPDATE_RULE)
+        view = describe(self.optimizer, self.phi)
         return {name: None if view[name] is None else self.item.scale * view[name] for name in UPDATE_RULE}
 
     def prepare(self, task: Task, before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
@@ -110,10 +112,9 @@ class FrozenOptimizer:
             "update_rule": self._update_rule(),
             "passes_per_step": 1,
         }
-        rule = Scaled(self.rule, item.scale) if item.scale != 1 else self.rule
-        protocol = item.protocol
-        found = evaluate(task, rule, phi, numbers, protocol.inner_steps, _probe(item), marks=protocol.marks, **how)
-        return {**facts, **found}
+        steps, marks = item.protocol.inner_steps, item.protocol.marks
+        how = {"scale": item.scale, "marks": marks, **how}
+        return {**facts, **evaluate(task, self.optimizer, phi, numbers, steps, _probe(item), **how)}
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,9 @@ class TunedBaseline:
 def untrained(reader: RunReader) -> tuple[LearnedOptimizer, Phi]:
     """A run's learned optimizer with the meta-parameters that its meta-seed draws: the control of what was learned."""
     preset = reader.preset()
-    own = dict(preset["optimizer"])
-    rule = LEARNED_OPTIMIZERS.create(own.pop("kind"), **own)
-    phi = rule.init_phi(Generator().manual_seed(seeds.derive(preset.seed, "phi")))
-    return rule, _reparametrized(phi, preset)
+    optimizer = from_table(preset["optimizer"])
+    phi = optimizer.init_phi(Generator().manual_seed(seeds.derive(preset.seed, "phi")))
+    return optimizer, _reparametrized(phi, preset)
 
 
 def _reparametrized(phi: Phi, preset: Preset) -> Phi:

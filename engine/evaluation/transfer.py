@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
-from engine import kernels
 from engine.base import seeds
+from engine.base.metrics import own_metrics
 from engine.base.settings import Typed
-from engine.optimizers.baselines import Baseline, Gradients, UpdateRule, plain_gradients
-from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
+from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE, frozen_unroll, nothing
+from engine.optimizers.baselines import Baseline
+from engine.optimizers.learned.base import LearnedOptimizer, Phi
 from engine.probes.summary import Profile, profile_each
-from engine.tasks.task import Task
+from engine.tasks.base import Task
 
-DRAWN_AT_ONCE = 50  # inner steps for which batches are drawn together
 DIVERGED = 10.0  # an optimizee has diverged when its loss is this many first losses, or not finite
 BY_RADIUS = ("sharpness", "max_grad_norm", "surrogate_gap")
 EXTENDED_BY_RADIUS = ("r1", "sharpness_linf", "max_grad_norm_linf")
@@ -42,85 +42,28 @@ class ProbeSettings:
     extended: bool = False
 
 
-def nothing() -> None:
-    """What a `tick` does where nobody wants to interrupt."""
-
-
 def silent(text: str) -> None:
     """What a `report` does where nobody listens."""
 
 
-@dataclass(frozen=True, eq=False)
-class Scaled:
-    """An update rule with its updates multiplied by a constant."""
-
-    rule: UpdateRule
-    scale: float
-
-    def init(self, theta: Tensor) -> State:
-        return self.rule.init(theta)
-
-    def update(self, phi: Phi, theta: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
-        update, state = self.rule.update(phi, theta, grad, state)
-        return self.scale * update, state
-
-
-def _steps(rule: UpdateRule, phi: Phi, theta: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """What turns theta and a direction, [B, P], into the update, from the rule's initial state on."""
-    if isinstance(rule, Scaled):
-        unscaled = _steps(rule.rule, phi, theta)
-        return lambda theta, grad: rule.scale * unscaled(theta, grad)
-    if isinstance(rule, LearnedOptimizer):
-        return kernels.steps(rule, phi, rule.init(theta), theta)
-    return kernels.PlainSteps(rule, phi, rule.init(theta))
-
-
-@torch.no_grad()
-def frozen_unroll(
-    task: Task,
-    rule: UpdateRule,
-    phi: Phi,
-    seed_list: Sequence[int],
-    steps: int,
-    split: str = "train",
-    tick: Callable[[], None] = nothing,
-    gradients: Gradients = plain_gradients,
-) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-    """Train fresh optimizees, one for each seed. Yields the inner step, theta, [B, P], the loss, [B], on the batch that
-    led there, and the update, [B, P] (zeros at inner step 0). Memory does not grow with the steps.
-    """
-    theta = torch.stack([task.init_theta(seeds.derive(seed, "theta")) for seed in seed_list])
-    stream = task.stream([seeds.derive(seed, "batches") for seed in seed_list], split)
-    step = _steps(rule, phi, theta)
-    yield 0, theta, torch.zeros_like(theta[:, 0]), torch.zeros_like(theta)
-    for first in range(0, steps, DRAWN_AT_ONCE):
-        count = min(DRAWN_AT_ONCE, steps - first)
-        window = stream.draw(count)
-        for index in range(count):
-            tick()
-            grad, loss = gradients(phi, task.loss, theta, window[index])
-            update = step(theta, grad)
-            theta = theta + update
-            yield first + index + 1, theta, loss, update
-
-
 def evaluate(
     task: Task,
-    rule: UpdateRule,
+    optimizer: LearnedOptimizer | Baseline,
     phi: Phi,
     numbers: Sequence[int],
     steps: int,
     probe: ProbeSettings,
     *,
+    scale: float = 1.0,
     marks: Sequence[int] = (),
     purpose: str = "test",
     tick: Callable[[], None] = nothing,
     report: Callable[[str], None] = silent,
-    gradients: Gradients = plain_gradients,
 ) -> dict[str, Any]:
     """Train optimizees `numbers` for `steps` inner steps; measure where they are at `marks` and at the end.
 
-    Returns "task", "created" and "seeds" of a transfer file; a figure that is not finite is None. `purpose` tells apart
+    Every update is taken times `scale`. Returns "task", "metrics" (of the task's own), "created" and "seeds" of a
+    transfer file; a metric that is not finite is None. `purpose` tells apart
     the optimizees that validate from those that test. `tick` is called at every inner step, and between the steps of
     the probes, and may raise to interrupt; `report` is told in words what is going on.
     """
@@ -131,22 +74,24 @@ def evaluate(
     loss_sum = torch.zeros(len(numbers), dtype=task.dtype, device=task.device)
     update_sum = torch.zeros_like(loss_sum)
     seed_list = [seeds.derive(number, purpose) for number in numbers]
-    unroll = frozen_unroll(task, rule, phi, seed_list, steps, tick=tick, gradients=gradients)
-    for inner_step, theta, loss, update in unroll:
+    for inner_step, theta, loss, update in frozen_unroll(
+        task, optimizer, phi, seed_list, steps, scale=scale, tick=tick
+    ):
         loss_sum += loss
         update_sum += update.norm(dim=-1)
         if inner_step in points:
             curve.append(vmap(task.loss, in_dims=(0, None))(theta, batch))
         if inner_step in measured_at:
             report(f"probes at inner step {inner_step}")
-            found = measure(task, theta, probe, tick)
-            measured.append([{"inner_step": inner_step, **mark} for mark in found])
+            marks_here = measure(task, theta, probe, tick)
+            measured.append([{"inner_step": inner_step, **mark} for mark in marks_here])
         if inner_step % DRAWN_AT_ONCE == 0:
             report(f"inner step {inner_step}/{steps}")
     history = torch.stack(curve, dim=1)  # [B, points]
     means = {"mean_loss": (loss_sum / steps).tolist(), "mean_update_norm": (update_sum / steps).tolist()}
     return {
         "task": task.facts,
+        **own_metrics(task.measured),
         "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "seeds": [
             {
@@ -172,20 +117,19 @@ def evaluate_baseline(
 ) -> dict[str, Any]:
     """Transfer evaluation of a baseline with its settings (learning rate, rho, ...); the rest as in `evaluate`."""
     phi = {name: torch.full((1, 1), value, device=task.device, dtype=task.dtype) for name, value in values.items()}
-    found = evaluate(task, baseline.rule, phi, numbers, steps, probe, gradients=baseline.gradients, **how)
     facts = {"run": None, "optimizer": baseline.name, "label": baseline.name, "checkpoint": None, "scale": 1.0}
-    return {**facts, **values, "passes_per_step": baseline.passes_per_step, **found}
+    evaluation = evaluate(task, baseline, phi, numbers, steps, probe, **how)
+    return {**facts, **values, "passes_per_step": baseline.passes_per_step, **evaluation}
 
 
 def measure(
     task: Task, theta: Tensor, probe: ProbeSettings, tick: Callable[[], None] = nothing
 ) -> list[dict[str, Any]]:
-    """Losses, accuracies and the shape of the landscape at theta, [B, P]; one dict for each optimizee.
+    """The task's metrics and the shape of the landscape at theta, [B, P]; one dict for each optimizee.
 
     The landscape is that of the training loss on the first `probe.examples` training examples.
     """
-    validation_loss, _ = task.evaluate(theta, "validation")
-    test_loss, test_accuracy = task.evaluate(theta, "test")
+    validation, test = task.metrics_of_each(theta, "validation"), task.metrics_of_each(theta, "test")
     precision = torch.float32 if probe.precision == "float32" else torch.float64
     batch = task.fixed_batch(probe.examples, dtype=precision)
 
@@ -199,9 +143,8 @@ def measure(
     for b, point in enumerate(points):
         mark: dict[str, Any] = {
             "train_loss": float(values[b]),
-            "validation_loss": float(validation_loss[b]),
-            "test_loss": float(test_loss[b]),
-            "test_accuracy": float(test_accuracy[b]),
+            "validation_loss": float(validation["loss"][b]),
+            **{f"test_{name}": float(values[b]) for name, values in test.items()},
             "parameter_norm": float(point.norm()),
             "grad_norm": float(gradients[b].norm()),
             "top_eigenvalue": math.nan,

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from engine.base import seeds
-from engine.evaluation.transfer import at_once, frozen_unroll, nothing
+from engine.evaluation.frozen_unroll import frozen_unroll, nothing
+from engine.evaluation.transfer import at_once
 from engine.optimizers.baselines import Baseline
 from engine.optimizers.learned.base import Phi
-from engine.tasks.task import Task
+from engine.tasks.base import Task
 
 CPU_AT_ONCE = 9  # optimizees; with more, convolutions on a CPU take twice as long for each
 
@@ -70,11 +71,9 @@ def validation_losses(
         chosen = candidates[first : first + together]
         seed_list = [seeds.derive(number, "tuning") for _ in chosen for number in numbers]
         phi = _columns(chosen, len(numbers), task)
-        unroll = frozen_unroll(task, baseline.rule, phi, seed_list, steps, tick=tick, gradients=baseline.gradients)
-        theta = torch.empty(0)
-        for _, theta, *_ in unroll:  # noqa: B007 (only where it ends)
-            pass
-        losses = task.evaluate(theta, "validation")[0].view(len(chosen), len(numbers)).mean(1)
+        for last in frozen_unroll(task, baseline, phi, seed_list, steps, tick=tick):  # noqa: B007 (only where it ends)
+            theta = last.theta
+        losses = task.metrics_of_each(theta, "validation")["loss"].view(len(chosen), len(numbers)).mean(1)
         outcome.append(torch.where(losses.isfinite(), losses, torch.inf))
     return torch.cat(outcome)
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.optimizers.learned.base import LearnedOptimizer, Phi
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, StepInfo
+from engine.tasks.base import Layout
 
 CURVE_POINTS = 201  # enough for a smooth figure, and an odd number, so that the centre and the median are among them
 HALF_WIDTH = 0.5  # of the slice
@@ -20,13 +21,13 @@ PAIRS_AT_ONCE = 2**20
 
 @torch.no_grad()
 def describe(
-    rule: LearnedOptimizer, phi: Phi, *, points: int = 1000, seed: int = 0, spread: float = 0.1
+    optimizer: LearnedOptimizer, phi: Phi, *, points: int = 1000, seed: int = 0, spread: float = 0.1
 ) -> dict[str, Any]:
     """Updates at random inputs about the zero state, in float64 on the CPU, as values for JSON.
 
     Why: docs/method.md#the-update-rule-near-zero.
 
-    The zero state: the features that `rule` observes at theta = 0 with gradient 0 before the first step, and its
+    The zero state: the features that `optimizer` observes at theta = 0 with gradient 0 before the first step, and its
     initial optimizer state. The features made of the current gradient get independent normal noise. The paper's
     N(0, 0.1) is read as standard deviation 0.1 (`spread`). Each point is an optimizee of one coordinate.
 
@@ -42,42 +43,43 @@ def describe(
     if not 0 < spread < math.inf:
         raise ValueError(f"spread must be a positive number, found {spread!r}")
     phi = {name: tensor.detach().to("cpu", torch.float64) for name, tensor in phi.items()}
-    center = _zero_features(rule)
+    center = _zero_features(optimizer)
     cloud = center.repeat(points, 1)  # [points, F]
     noise = torch.randn(
-        points, rule.gradient_features, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        points, optimizer.gradient_features, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     )
-    cloud[:, : rule.gradient_features] += spread * noise
+    cloud[:, : optimizer.gradient_features] += spread * noise
     line = center.repeat(CURVE_POINTS, 1)
     half = CURVE_POINTS // 2
     line[:, 0] += HALF_WIDTH * torch.arange(-half, half + 1) / half  # exactly 0 in the middle, unlike linspace
-    updates = _updates(rule, phi, cloud)
+    updates = _updates(optimizer, phi, cloud)
     quantiles = torch.linspace(0, 1, min(CURVE_POINTS, points), dtype=torch.float64)
     return {
         "points": points,
         "seed": seed,
         "spread": spread,
         "center": _numbers(center),
-        "center_update": _numbers(_updates(rule, phi, center[None]))[0],
+        "center_update": _numbers(_updates(optimizer, phi, center[None]))[0],
         "mean": _number(updates.mean()),
         "std": _number(updates.std()),
         "max": _number(updates.abs().max()),
         "lipschitz": _number(_lipschitz(cloud, updates)),
         "outputs": {"quantile": _numbers(quantiles), "update": _numbers(updates.quantile(quantiles))},
-        "slice": {"feature": _numbers(line[:, 0]), "update": _numbers(_updates(rule, phi, line))},
+        "slice": {"feature": _numbers(line[:, 0]), "update": _numbers(_updates(optimizer, phi, line))},
     }
 
 
-def _zero_features(rule: LearnedOptimizer) -> Tensor:
+def _zero_features(optimizer: LearnedOptimizer) -> Tensor:
     """What the network is shown of a zero parameter with a zero gradient at the first step, shape [F]."""
     zero = torch.zeros(1, dtype=torch.float64)
-    return rule.observe(zero, zero, rule.init(zero))[0][0]
+    layout = Layout({"theta": (1,)})
+    return optimizer.observe(zero, zero, optimizer.init(zero, layout), layout, StepInfo(zero[0], 0))[0][0]
 
 
-def _updates(rule: LearnedOptimizer, phi: Phi, features: Tensor) -> Tensor:
+def _updates(optimizer: LearnedOptimizer, phi: Phi, features: Tensor) -> Tensor:
     """The first update, [points], for features [points, F]: an optimizee of one coordinate for each."""
-    state = rule.init(features.new_zeros(len(features), 1))
-    return rule.step(phi, features[:, None], state)[0][:, 0]
+    state = optimizer.init(features.new_zeros(len(features), 1), Layout({"theta": (1,)}))
+    return optimizer.step(phi, features[:, None], state)[0][:, 0]
 
 
 def _lipschitz(features: Tensor, updates: Tensor) -> Tensor:

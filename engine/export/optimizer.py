@@ -47,13 +47,13 @@ def export_optimizer(
     check_target(Path(path), force=force)
     import safetensors.torch
 
-    from engine.evaluation.frozen import load_rule
+    from engine.evaluation.frozen import load_learned_optimizer
     from engine.export.torch_optim.groups import number
     from engine.runs.provenance import describe
 
     scale = number("scale", scale)
 
-    _, phi = load_rule(run, checkpoint)
+    _, phi = load_learned_optimizer(run, checkpoint)
     preset = run.preset()
     facts = {
         "optimizer": preset["optimizer"],
@@ -73,7 +73,7 @@ def export_optimizer(
 
 
 def load_exported(path: str | os.PathLike[str]) -> tuple[LearnedOptimizer, Phi, dict[str, Any]]:
-    """Read a file that `export_optimizer` wrote: update rule, meta-parameters on the CPU, and facts.
+    """Read a file that `export_optimizer` wrote: the learned optimizer, meta-parameters on the CPU, and facts.
 
     Facts: "optimizer" (the [optimizer] table), "preset" (TOML), "checkpoint", "scale", "run", "lreg_version". Raises
     RunError, one line, for a file that is missing, damaged, or something else; nothing in it is ever executed.
@@ -89,9 +89,9 @@ def load_exported(path: str | os.PathLike[str]) -> tuple[LearnedOptimizer, Phi, 
     if missing:
         raise RunError(f"{shown}: damaged: its header has no {missing[0]}")
     facts = {**{key: texts[key] for key in TEXTS}, "scale": _scale(texts["scale"], shown)}
-    rule, facts["optimizer"] = _rule(texts["optimizer"], shown)
-    _check_tensors(rule, phi, shown)
-    return rule, phi, facts
+    optimizer, facts["optimizer"] = _optimizer(texts["optimizer"], shown)
+    _check_tensors(optimizer, phi, shown)
+    return optimizer, phi, facts
 
 
 def _read(path: Path) -> tuple[dict[str, str], Phi]:
@@ -122,25 +122,25 @@ def _scale(text: str, shown: str) -> float:
     return scale
 
 
-def _rule(text: str, shown: str) -> tuple[LearnedOptimizer, dict[str, Any]]:
+def _optimizer(text: str, shown: str) -> tuple[LearnedOptimizer, dict[str, Any]]:
     from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 
     try:
         table = json.loads(text)
         own = dict(table)
-        rule = LEARNED_OPTIMIZERS.create(own.pop("kind"), **own)
+        optimizer = LEARNED_OPTIMIZERS.create(own.pop("kind"), **own)
     except (ValueError, TypeError, KeyError, RecursionError):
         raise RunError(f"{shown}: damaged: its [optimizer] table cannot be read") from None
     except LregError as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{shown}: its [optimizer] table does not fit this lreg: {reason}") from None
-    return rule, table
+    return optimizer, table
 
 
-def _check_tensors(rule: LearnedOptimizer, phi: Phi, shown: str) -> None:
+def _check_tensors(optimizer: LearnedOptimizer, phi: Phi, shown: str) -> None:
     import torch
 
-    wanted = rule.init_phi(torch.Generator())
+    wanted = optimizer.init_phi(torch.Generator())
     if {name: t.shape for name, t in phi.items()} != {name: t.shape for name, t in wanted.items()}:
         raise RunError(f"{shown}: damaged: its tensors do not fit its [optimizer] table")
     for name, tensor in phi.items():

@@ -61,22 +61,24 @@ def landscapes(
     runs = [(arm, run) for arm in found.ordered_arms for run in arm.runs]
     if len(runs) > MOST_RUNS:
         raise LregError(f"--figure landscape: {len(runs)} runs are too many for one page; at most {MOST_RUNS}")
-    from engine.evaluation.frozen import load_rule
+    from engine.evaluation.frozen import load_learned_optimizer
     from engine.evaluation.landscape import landscape
-    from engine.tasks.task import Task
+    from engine.tasks.table import build_task
 
     values = _task_values(found.ordered_arms[0].runs[0], settings.task)
-    rules = [load_rule(run.reader) for _, run in runs]  # before anything is computed
-    task = Task(values, data_dir=settings.data_dir, device=device)
-    outcomes = found.marks.get(task.name) if task.facts.keys() <= USUAL and task.batch_size == USUAL_BATCH else None
+    optimizers = [load_learned_optimizer(run.reader) for _, run in runs]  # before anything is computed
+    task = build_task(values, data_dir=settings.data_dir, device=device)
+    outcomes = (
+        found.marks.get(task.name) if task.facts.keys() <= USUAL and values["batch_size"] == USUAL_BATCH else None
+    )
     steps = _steps(found, outcomes) if settings.steps is None else settings.steps
     panels = []
-    for (arm, run), (rule, phi) in zip(runs, rules, strict=True):
+    for (arm, run), (optimizer, phi) in zip(runs, optimizers, strict=True):
         title = arm.label if len(arm.runs) == 1 else f"{arm.label}, meta-seed {run.meta_seed}"
         report(f"landscape of {title}")
         phi = {name: tensor.to(device, task.dtype) for name, tensor in phi.items()}
         made = landscape(
-            task, rule, phi, seed=settings.seed, steps=steps, points=settings.points, extent=settings.extent
+            task, optimizer, phi, seed=settings.seed, steps=steps, points=settings.points, extent=settings.extent
         )
         sharpness = _sharpness(outcomes, arm, run, steps, settings.seed, found.radius)
         panels.append(LandscapePanel(title, made, found.radius, sharpness))

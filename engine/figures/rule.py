@@ -33,13 +33,13 @@ def update_rules(arms: Sequence[Arm], checkpoint: str = "best") -> list[Panel]:
 
 
 def _described(arm: Arm, checkpoint: str) -> list[dict[str, Any]]:
-    from engine.evaluation.frozen import load_rule
+    from engine.evaluation.frozen import load_learned_optimizer
     from engine.evaluation.update_rule import describe
 
     found = []
     for run in arm.runs:
         try:
-            found.append(describe(*load_rule(run.reader, checkpoint)))
+            found.append(describe(*load_learned_optimizer(run.reader, checkpoint)))
         except LregError:
             continue  # no checkpoint yet, or a damaged one: `blocks` says so where nothing is left
     return found

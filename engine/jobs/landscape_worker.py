@@ -49,7 +49,7 @@ def cache_path(run_path: Path, where: Where) -> Path | None:
 
 
 def read(run_path: Path, where: Where) -> dict[str, Any]:
-    """A landscape that was kept: offsets, losses (rows of numbers or None), train_loss, test_accuracy; else empty."""
+    """A landscape that was kept: offsets, losses (rows of numbers or None), train_loss, test_...; else empty."""
     path = cache_path(run_path, where)
     found = read_json(path, below=run_path) if path is not None else {}
     return found if is_landscape(found) else {}
@@ -76,7 +76,9 @@ def compute(run_path: Path, where: Where, device: Any, data_dir: Path | None) ->
     alone = Evaluated(group_arms([RunReader(run_path)]), {}, {}, 0, "", None)
     settings = LandscapeSettings(where.task, where.steps, points=where.points, extent=where.extent, data_dir=data_dir)
     (panel,), _ = landscapes(alone, settings, device)
-    found: dict[str, Any] = strict(asdict(panel.landscape) | asdict(where))
+    values = asdict(panel.landscape)
+    test = {f"test_{name}": value for name, value in values.pop("test").items()}
+    found: dict[str, Any] = strict(values | test | asdict(where))
     path = cache_path(run_path, where)
     try:
         if path is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Trainer(Protocol):
-    """What the worker drives: engine.meta_training.trainer.MetaTrainer."""
+    """What the worker drives: engine.meta_training.meta_train.MetaTrainer."""
 
     improved: bool
 
@@ -97,7 +97,7 @@ class MetaTrainingJob(JobRunner):
 
         from engine.runs import checkpoint
 
-        preset = RunReader(self.run.path).preset()
+        self.preset = preset = RunReader(self.run.path).preset()
         if preset["threads"]:
             torch.set_num_threads(preset["threads"])
         self.team = join(self.run)
@@ -107,9 +107,9 @@ class MetaTrainingJob(JobRunner):
         if not self.team.rank and not checkpoint.exists(self.run.checkpoints, "last"):
             init_phi = _initial_phi(RunStore(self.run.path.parent).parent_of(preset))
         if self.trainer_factory is None:
-            from engine.meta_training.trainer import MetaTrainer
+            from engine.jobs.from_preset import meta_trainer
 
-            self.trainer_factory = partial(MetaTrainer, team=self.team)
+            self.trainer_factory = partial(meta_trainer, team=self.team)
         trainer: Trainer = self.trainer_factory(preset, device=device, data_dir=self.data_dir, init_phi=init_phi)
         return trainer
 
@@ -156,7 +156,8 @@ class MetaTrainingJob(JobRunner):
         from engine.runs import checkpoint
 
         if not self.team.rank:
-            checkpoint.save(self.run.checkpoints, which, *trainer.frozen_state(which))
+            tensors, facts = trainer.frozen_state(which)
+            checkpoint.save(self.run.checkpoints, which, tensors, {"optimizer": self.preset["optimizer"], **facts})
 
     def _measure(self, trainer: Trainer) -> None:
         """The final comparison. A stop leaves it to the next resume."""

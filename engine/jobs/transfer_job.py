@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from engine.base.control import Control, Stopped
 from engine.base.errors import RunError, printable
 from engine.base.files import make_folder, read_json, refuse_links, strict, write_atomic
+from engine.base.metrics import metric, result_metrics
 from engine.evaluation import scale
 from engine.evaluation.transfer_plan import Plan, Planned
 from engine.jobs.job import Job
@@ -28,7 +29,7 @@ from engine.runs.writer import Run, is_complete
 
 if TYPE_CHECKING:
     from engine.evaluation.optimizer_source import Source
-    from engine.tasks.task import Task
+    from engine.tasks.base import Task
 
 BASELINES_FOLDER = (
     ".baselines"  # of a run store: what hand-designed optimizers reached, for every run to be compared with
@@ -115,10 +116,10 @@ class TransferLoop(JobRunner):
     def _evaluate(self, item: Planned, where: Any) -> dict[str, Any]:
         """The evaluation of one item: what is there already, and what was still to be measured."""
         from engine.evaluation.optimizer_source import source_of
-        from engine.tasks.task import Task
+        from engine.tasks.table import build_task
 
         _check_there(item)
-        task = Task(item.task, data_dir=self.data_dir, device=where)
+        task = build_task(item.task, data_dir=self.data_dir, device=where)
         source = source_of(item)
         name = item.file_name(item.identity(source.digest))
         paths = self._destinations(item, name)
@@ -196,8 +197,10 @@ class TransferLoop(JobRunner):
         from engine.runs.results import rows
 
         last = rows([evaluation], item.protocol.middle_radius)[-1]
-        figures = {name: last[name]["mean"] for name in ("train_loss", "test_loss", "test_accuracy", "sharpness")}
-        self.run.append([{"step": done, **figures, "diverged": last["diverged"]}])
+        names = (name for name in evaluation["seeds"][0]["marks"][-1] if metric(name).split == "test")
+        columns = [column.name for column in result_metrics(names)]
+        means = {name: last[name]["mean"] for name in columns if name in last}
+        self.run.append([{"step": done, **means, "diverged": last["diverged"]}])
         self.run.log(f"{item.task_name}: {Path(item.run).name} {item.label}: done")
         self.finished.append((item, evaluation))
         self.on_finished(evaluation)

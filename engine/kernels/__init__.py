@@ -20,6 +20,7 @@ from engine.kernels.recompute import ALIVE, RecomputeTape
 from engine.kernels.steps import NativeSteps, PlainSteps, Steps
 from engine.kernels.tape import Tape
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
+from engine.tasks.base import Layout
 
 WAYS = ("auto", "native", "triton", "recompute", "plain")
 LARGEST_GRAPH = 2**31  # bytes that a truncation's graph may take before it is computed anew instead
@@ -52,9 +53,11 @@ def tape(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tenso
     return None
 
 
-def steps(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> Steps:
+def steps(
+    optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor, layout: Layout | None = None
+) -> Steps:
     """A frozen learned optimizer that goes on from `state` at theta, [..., P]."""
-    return (NativeSteps if _goes_native(optimizer, phi, state, theta) else PlainSteps)(optimizer, phi, state)
+    return (NativeSteps if _goes_native(optimizer, phi, state, theta) else PlainSteps)(optimizer, phi, state, layout)
 
 
 def _goes_native(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> bool:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from engine import kernels
 from engine.kernels.native import NativeNetwork
-from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, State, StepInfo
+from engine.tasks.base import Layout
 
 NATIVE_BLOCK = 2**17  # coordinates: enough for two threads, and small beside a model
 PLAIN_BLOCK = 2**15  # plain PyTorch takes some hundred numbers for each coordinate while it steps
@@ -35,6 +36,8 @@ def step_in_place(
     pieces: Sequence[Mapping[str, Tensor]],
     scalars: State,
     mean_square: Tensor | None,
+    layout: Layout | None = None,
+    info: StepInfo | None = None,
 ) -> tuple[Tensor, State]:
     """The update, [N], of coordinates at theta, [N], in pieces one after another; their state is moved on in place.
 
@@ -43,14 +46,14 @@ def step_in_place(
     """
     if not kernels.goes_native(optimizer, theta.device, theta.dtype):
         state = {name: _joined(pieces, name) for name in pieces[0]} | scalars
-        features, state = _observed(optimizer, theta, grad, state, mean_square)
+        features, state = _observed(optimizer, theta, grad, state, mean_square, layout, info)
         update, state = optimizer.step(phi, features, state)
         _write_back(pieces, state)
         return update, {name: state[name] for name in scalars}
     network = optimizer.trusted_network
     assert network is not None
     state = {name: _joined(pieces, name) for name in pieces[0] if name not in network.units} | scalars
-    features, state = _observed(optimizer, theta, grad, state, mean_square)
+    features, state = _observed(optimizer, theta, grad, state, mean_square, layout, info)
     _write_back(pieces, state)
     update = torch.empty_like(theta, memory_format=torch.contiguous_format)
     parts = [[piece[name] for name in network.units] for piece in pieces]
@@ -59,10 +62,16 @@ def step_in_place(
 
 
 def _observed(
-    optimizer: LearnedOptimizer, theta: Tensor, grad: Tensor, state: State, mean_square: Tensor | None
+    optimizer: LearnedOptimizer,
+    theta: Tensor,
+    grad: Tensor,
+    state: State,
+    mean_square: Tensor | None,
+    layout: Layout | None,
+    info: StepInfo | None,
 ) -> tuple[Tensor, State]:
     if mean_square is None:
-        return optimizer.observe(theta, grad, state)
+        return optimizer.observe(theta, grad, state, layout, info)
     return optimizer.observe_part(theta, grad, state, mean_square)
 
 

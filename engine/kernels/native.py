@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from engine.kernels.build import library
-from engine.kernels.tape import Ascent, Side
+from engine.kernels.tape import Side
+from engine.optimizers.box_ascent import BoxAscent
 from engine.optimizers.learned.base import LearnedOptimizer, Network, Phi, State
 
 GROUPS = 64  # of coordinates, summed apart: the sums do not depend on the number of threads
@@ -165,7 +166,7 @@ class NativeTape:
         self._taken += 1
         return self._updates[index].view(self._shape)
 
-    def ascend(self, offset: Tensor, ascent: Ascent) -> tuple[Tensor, Tensor]:
+    def ascend(self, offset: Tensor, ascent: BoxAscent) -> tuple[Tensor, Tensor]:
         features, clean = self._features[self._taken - 1], self._updates[self._taken - 1]
         moved = offset.detach().contiguous().clone()
         there = torch.empty_like(clean)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engine.kernels.tape import Ascent, Side
+from engine.kernels.tape import Side
+from engine.optimizers.box_ascent import BoxAscent, ascend
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
 
 PIECE = 20  # inner steps between two kept states: the graph of so many steps is alive at once
@@ -39,7 +40,7 @@ class RecomputeTape:
         self._now, self._update = after, update
         return update
 
-    def ascend(self, offset: Tensor, ascent: Ascent) -> tuple[Tensor, Tensor]:
+    def ascend(self, offset: Tensor, ascent: BoxAscent) -> tuple[Tensor, Tensor]:
         features = self._features[-1]
         worst = ascend(self.optimizer, self.phi, features, self._before, self._update, offset, ascent)
         with torch.no_grad():
@@ -95,21 +96,6 @@ class RecomputeTape:
         item = next(iter(self.phi.values())).element_size()
         steps = min(PIECE, len(self._features))
         return max(1, int(GRAPH_BYTES / (item * ALIVE * steps * (numbers + 1))))
-
-
-def ascend(
-    optimizer: LearnedOptimizer, phi: Phi, center: Tensor, state: State, clean: Tensor, offset: Tensor, ascent: Ascent
-) -> Tensor:
-    """The features, [..., P, F], in the box about `center` where the ascent from `offset` ends; autograd, no kernel."""
-    free = torch.zeros_like(center)
-    free[..., : ascent.free] = 1.0  # [: None] is all of them
-    for _ in range(ascent.steps):
-        point = (center + offset).requires_grad_()
-        with torch.enable_grad():
-            change = ((clean - optimizer.step(phi, point, state)[0]) ** 2).sum()
-        (slope,) = torch.autograd.grad(change, point)
-        offset = (offset + ascent.length * slope.sign() * free).clamp(-ascent.epsilon, ascent.epsilon)
-    return center + offset
 
 
 def _cut(value: Tensor, block: slice) -> Tensor:

@@ -13,16 +13,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from engine.optimizers.box_ascent import BoxAscent
 from engine.optimizers.learned.base import Phi, State
-
-
-class Ascent(NamedTuple):
-    """Projected sign ascent of an update's squared change in a box about the features, the state held fixed."""
-
-    epsilon: float  # half-width of the box
-    length: float  # of one step
-    steps: int
-    free: int | None = None  # how many features move, the first ones; None: all
 
 
 class Side(NamedTuple):
@@ -39,7 +31,7 @@ class Tape(Protocol):
         """The update, [B, P], for features [B, P, F] and the state `observe` gave with them. Valid until `close`."""
         ...
 
-    def ascend(self, offset: Tensor, ascent: Ascent) -> tuple[Tensor, Tensor]:
+    def ascend(self, offset: Tensor, ascent: BoxAscent) -> tuple[Tensor, Tensor]:
         """From `offset`, [B, P, F], the features of the last step that change its update most, and the update there."""
         ...
 

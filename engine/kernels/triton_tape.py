@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from engine.kernels.tape import Ascent, Side
+from engine.kernels.tape import Side
+from engine.optimizers.box_ascent import BoxAscent
 from engine.optimizers.learned.base import LearnedOptimizer, Network, Phi, State
 
 PROGRAMS = 128  # that pull back: a fixed number, because each adds up its own gradients
@@ -119,7 +120,7 @@ class TritonNetwork:
         numbers = (*self._numbers, self.size, alone)
         self._call("backward", partial.shape[0], *tensors, *numbers)
 
-    def ascend(self, center: Tensor, before: Tensor, clean: Tensor, offset: Tensor, ascent: Ascent) -> list[Tensor]:
+    def ascend(self, center: Tensor, before: Tensor, clean: Tensor, offset: Tensor, ascent: BoxAscent) -> list[Tensor]:
         """The features found, [N, F], and the update there, [N]."""
         found, there = torch.empty_like(center), torch.empty_like(clean)
         free = self.network.features if ascent.free is None else ascent.free
@@ -187,7 +188,7 @@ class TritonTape:
     def _run(self, step: int, index: int) -> None:
         self._net.forward(self._features[step], self._line[index], self._line[index + 1], self._updates[step])
 
-    def ascend(self, offset: Tensor, ascent: Ascent) -> tuple[Tensor, Tensor]:
+    def ascend(self, offset: Tensor, ascent: BoxAscent) -> tuple[Tensor, Tensor]:
         features, clean = self._features[self._taken - 1], self._updates[self._taken - 1]
         before = self._line[self._bring(self._taken - 1)]
         start = offset.detach().reshape(features.shape).contiguous()

@@ -1,12 +1,12 @@
 """One meta-epoch: `meta_batch` optimizees trained from scratch, each with a task, parameters and batches of its own.
 
 Optimizees that share a task are one flat tensor, [B, P]; there is a group of them for every task that was drawn. A
-team of processes shares the optimizees out: then a group holds this process's part, and what they come to is added up.
+process group shares the optimizees out: then a group holds this process's part, and what they come to is added up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,20 +14,24 @@ import torch
 from torch import Generator, Tensor
 
 from engine.base import seeds
+from engine.base.errors import RunError
+from engine.base.flat import prefixed, under
 from engine.distributed.parallel import ALONE, ProcessGroup
+from engine.meta_training.estimators import GradientEstimator
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import COUNTS, PartialGradient
-from engine.meta_training.recording import RunTruncation
-from engine.meta_training.unroll import UnrollState, begin, run_truncation
+from engine.meta_training.unroll import UnrollState
 from engine.optimizers.learned.base import Phi
-from engine.tasks.task import Stream, Task
+from engine.tasks.base import Stream, Task, TaskDistribution
 
 
 @dataclass
 class Group:
     """The optimizees of a meta-epoch that share a task."""
 
-    task_index: int
+    index: int  # of the group among all
+    task: Task
+    objective: Objective
     members: list[int]  # their places in the meta-batch: those of this process
     stream: Stream
     scoring: Stream | None  # batches of loss_batch = validation
@@ -39,43 +43,46 @@ class MetaEpoch:
 
     def __init__(
         self,
-        tasks: Sequence[Task],
-        objectives: Sequence[Objective],
+        tasks: TaskDistribution,
+        objective_on: Callable[[Task], Objective],
+        estimator: GradientEstimator,
         *,
         seed: int,
         number: int,
+        horizon: int | None = None,
         random_scaling: float = 0.0,
         team: ProcessGroup = ALONE,
-        run_truncation: RunTruncation = run_truncation,
     ) -> None:
         """An epoch without optimizees: `begin` draws them, `load_state` takes up those of a checkpoint."""
-        self.tasks = tasks
-        self.objectives = objectives
+        self.distribution = tasks
+        self.objective_on = objective_on
+        self.estimator = estimator
         self.seed = seed
         self.number = number
+        self.horizon = horizon
         self.random_scaling = random_scaling
         self.team = team
-        self.run_truncation = run_truncation
-        self.places: dict[int, list[int]] = {}  # in the meta-batch, by the index of their task, of all processes
-        self.groups: list[Group] = []
+        self.tasks: list[Task] = []  # of each group, in all processes
+        self.places: list[list[int]] = []  # in the meta-batch, of each group
+        self.groups: list[Group] = []  # with optimizees of this process
         self.survivors = 0  # optimizees that the last truncation left undiverged, of all processes
 
     def begin(self, meta_batch: int) -> MetaEpoch:
         """Draw a task for every optimizee, and its parameters and batches, each from a seed of its own."""
-        generator = Generator().manual_seed(seeds.derive(self.seed, "tasks", self.number))
-        drawn = torch.randint(len(self.tasks), (meta_batch,), generator=generator).tolist()
-        for task_index in sorted(set(drawn)):
-            self.places[task_index] = [place for place, task in enumerate(drawn) if task == task_index]
-        self.groups = [self._group(task_index, members) for task_index, members in self._own().items()]
+        places: dict[Task, list[int]] = {}
+        for place in range(meta_batch):
+            places.setdefault(self.distribution.sample(self._seed("task", place)), []).append(place)
+        self.tasks, self.places = list(places), list(places.values())
+        self.groups = [self._group(index, members) for index, members in self._mine().items()]
         return self
 
-    def _own(self) -> dict[int, list[int]]:
-        """The places of this process, by task: they are dealt out so that every process has its part of every task."""
-        everything = [(task_index, place) for task_index, places in self.places.items() for place in places]
-        own: dict[int, list[int]] = {}
-        for task_index, place in self.team.share(everything):
-            own.setdefault(task_index, []).append(place)
-        return own
+    def _mine(self) -> dict[int, list[int]]:
+        """This process's places, by group: they are dealt out so that every process has its part of every task."""
+        everything = [(index, place) for index, places in enumerate(self.places) for place in places]
+        mine: dict[int, list[int]] = {}
+        for index, place in self.team.share(everything):
+            mine.setdefault(index, []).append(place)
+        return mine
 
     @property
     def inner_step(self) -> int:
@@ -88,49 +95,51 @@ class MetaEpoch:
     @property
     def coordinates(self) -> int:
         """N, how many coordinates the learned optimizer sees in an inner step, in all processes."""
-        return sum(len(places) * self.tasks[task_index].parameters for task_index, places in self.places.items())
+        return sum(len(places) * task.parameters for task, places in zip(self.tasks, self.places, strict=True))
 
     def _alive(self) -> int:
         return sum(int(group.carry.alive.sum()) for group in self.groups)
 
     def truncation(self, phi: Phi, factors: Sequence[float]) -> tuple[Phi, dict[str, Tensor]]:
-        """Take len(factors) inner steps; return the meta-gradient and the figures, means over all optimizees."""
+        """Take len(factors) inner steps; return the meta-gradient and the metrics, means over all optimizees."""
         before = self._alive()
-        found = {group.task_index: self._advance(group, phi, factors) for group in self.groups}
+        partials = {group.index: self._advance(group, phi, factors) for group in self.groups}
         counts = torch.tensor([before, self._alive()], dtype=torch.float64)
         if self.team.size > 1:
-            found, counts = self._added_up(found, counts, phi)
+            partials, counts = self._added_up(partials, counts, phi)
         self.survivors = int(counts[1])
         gradient: Phi = {name: torch.zeros_like(tensor) for name, tensor in phi.items()}
-        figures: list[tuple[float, dict[str, Tensor]]] = []
-        meta_batch = sum(len(places) for places in self.places.values())
-        for task_index, partial in found.items():
-            part, shown = partial.meta_gradient(self.objectives[task_index], phi, self.inner_step - 1)
+        metrics: list[tuple[float, dict[str, Tensor]]] = []
+        meta_batch = sum(map(len, self.places))
+        for index, partial in partials.items():
+            objective = self.objective_on(self.tasks[index])
+            part, metrics_of_group = partial.meta_gradient(objective, phi, self.inner_step - 1)
             share = partial.optimizees / meta_batch
             gradient = {name: gradient[name] + share * part[name] for name in gradient}
-            figures.append((share, shown))
-        return gradient, {**_together(figures), "diverged": counts[0] - counts[1]}
+            metrics.append((share, metrics_of_group))
+        return gradient, {**_together(metrics), "diverged": counts[0] - counts[1]}
 
     def _added_up(
-        self, found: Mapping[int, PartialGradient], counts: Tensor, phi: Phi
+        self, partials: Mapping[int, PartialGradient], counts: Tensor, phi: Phi
     ) -> tuple[dict[int, PartialGradient], Tensor]:
-        """The partial gradients of all processes, one for every task, and their counts."""
+        """The partial gradients of all processes, one for every group, and their counts."""
         nothing, packed = PartialGradient(0, {}, {}), [counts]
-        for task_index in self.places:
-            packed.append(found.get(task_index, nothing).pack(self.objectives[task_index], phi))
+        objectives = [self.objective_on(task) for task in self.tasks]
+        for index, objective in enumerate(objectives):
+            packed.append(partials.get(index, nothing).pack(objective, phi))
         counts, *sums = self.team.add_up(torch.cat(packed)).split([len(part) for part in packed])
-        partials = {}
-        for (task_index, places), summed in zip(self.places.items(), sums, strict=True):
-            partials[task_index] = PartialGradient.unpack(summed, len(places), self.objectives[task_index], phi)
-        return partials, counts
+        unpacked = {
+            index: PartialGradient.unpack(summed, len(places), objective, phi)
+            for index, (places, summed, objective) in enumerate(zip(self.places, sums, objectives, strict=True))
+        }
+        return unpacked, counts
 
     def _advance(self, group: Group, phi: Phi, factors: Sequence[float]) -> PartialGradient:
-        window = group.stream.draw(len(factors))
+        batches = group.stream.draw(len(factors))
         scoring = group.scoring.draw(len(factors)) if group.scoring else None
-        objective = self.objectives[group.task_index]
-        randomness = self._randomness(group) if objective.update else ()
-        partial, _, group.carry = self.run_truncation(
-            objective, phi, group.carry, window, factors, randomness, scoring=scoring
+        randomness = self._randomness(group) if group.objective.update else ()
+        partial, group.carry = self.estimator.estimate(
+            group.objective, phi, group.carry, batches, factors, randomness, scoring=scoring
         )
         return partial
 
@@ -139,20 +148,21 @@ class MetaEpoch:
         device, purpose = group.carry.theta.device, f"penalties/{group.carry.inner_step}"
         return [Generator(device).manual_seed(self._seed(purpose, place)) for place in group.members]
 
-    def _group(self, task_index: int, members: list[int]) -> Group:
-        task, objective = self.tasks[task_index], self.objectives[task_index]
+    def _group(self, index: int, members: list[int]) -> Group:
+        task = self.tasks[index]
+        objective = self.objective_on(task)
         theta = torch.stack([task.init_theta(self._seed("theta", place)) for place in members])
-        stream, scoring = self._streams(task_index, members)
+        stream, scoring = self._streams(task, objective, members)
         first = stream.draw(1)[0] if objective.loss_batch == "next" else None
-        carry = begin(objective, theta, first, scaling=self._scaling(theta, members))
-        return Group(task_index, members, stream, scoring, carry)
+        scaling = self._scaling(theta, members)
+        carry = self.estimator.begin(objective, theta, first, scaling=scaling, horizon=self.horizon)
+        return Group(index, task, objective, members, stream, scoring, carry)
 
-    def _streams(self, task_index: int, members: list[int]) -> tuple[Stream, Stream | None]:
-        task = self.tasks[task_index]
-        stream = task.stream([self._seed("batches", place) for place in members])
-        if self.objectives[task_index].loss_batch != "validation":
+    def _streams(self, task: Task, objective: Objective, members: list[int]) -> tuple[Stream, Stream | None]:
+        stream = task.batches([self._seed("batches", place) for place in members], "train")
+        if objective.loss_batch != "validation":
             return stream, None
-        return stream, task.stream([self._seed("scoring", place) for place in members], "validation")
+        return stream, task.batches([self._seed("scoring", place) for place in members], "validation")
 
     def _seed(self, purpose: str, place: int) -> int:
         return seeds.derive(self.seed, "meta-training", self.number, place, purpose)
@@ -167,77 +177,76 @@ class MetaEpoch:
 
     def state(self) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
         """Everything to go on from: tensors by name, and the facts of each group. Of all processes, at rank 0."""
-        groups = [(group.task_index, group.members, _tensors(group)) for group in self.groups]
+        groups = [(group.index, group.members, _tensors(group)) for group in self.groups]
         if self.team.size > 1:
-            on_cpu = [(index, members, _moved(own, "cpu")) for index, members, own in groups]
+            on_cpu = [(index, members, _moved(tensors, "cpu")) for index, members, tensors in groups]
             groups = _merged(self.places, [group for part in self.team.collect(on_cpu) for group in part])
         counts = {"inner_step": self.inner_step, "truncations": self.truncations}
         tensors: dict[str, Tensor] = {}
         facts: list[dict[str, Any]] = []
-        for index, (task_index, members, own) in enumerate(groups):
-            tensors |= prefixed(str(index), own)
-            facts.append({"task_index": task_index, "members": members, **counts})
+        for position, (_, members, group_tensors) in enumerate(groups):
+            tensors |= prefixed(str(position), group_tensors)
+            facts.append({"members": members, **counts, "horizon": self.horizon})
         return tensors, facts
 
     def load_state(self, tensors: Mapping[str, Tensor], facts: Sequence[Mapping[str, Any]]) -> MetaEpoch:
         """Take up the optimizees of a state. Raises KeyError, RuntimeError or RunError where it does not fit."""
-        self.places = {fact["task_index"]: list(fact["members"]) for fact in facts}
-        own = self._own()
+        self.places = [list(fact["members"]) for fact in facts]
+        self.tasks = [self._task_of(fact) for fact in facts]
+        mine = self._mine()
         for index, fact in enumerate(facts):
-            members = own.get(fact["task_index"])
-            if members:
+            if members := mine.get(index):
                 rows = [fact["members"].index(place) for place in members]
-                self.groups.append(
-                    self._restored({**fact, "members": members}, _rows(under(str(index), tensors), rows))
-                )
+                self.groups.append(self._restored(index, members, fact, _rows(under(str(index), tensors), rows)))
         return self
 
-    def _restored(self, fact: Mapping[str, Any], tensors: dict[str, Tensor]) -> Group:
-        task_index, members = fact["task_index"], list(fact["members"])
-        stream, scoring = self._streams(task_index, members)
+    def _task_of(self, fact: Mapping[str, Any]) -> Task:
+        """The task of a group: drawn again; version 0.1 noted which one of the preset's it was."""
+        if "task_index" in fact:
+            return self.distribution.held_out(1)[fact["task_index"]][0]
+        drawn = [self.distribution.sample(self._seed("task", place)) for place in fact["members"]]
+        if any(task != drawn[0] for task in drawn):
+            raise RunError("optimizees that shared a task would not share it now: is it the same task distribution?")
+        return drawn[0]
+
+    def _restored(self, index: int, members: list[int], fact: Mapping[str, Any], tensors: dict[str, Tensor]) -> Group:
+        task = self.tasks[index]
+        objective = self.objective_on(task)
+        stream, scoring = self._streams(task, objective, members)
         stream.load_state(tensors["stream"])
         if scoring is not None:
             scoring.load_state(tensors["scoring"])
-        carry = UnrollState(
-            theta=tensors["theta"],
-            state=under("state", tensors),
-            grad=tensors["grad"],
-            first_loss=tensors["first_loss"],
-            alive=tensors["alive"],
-            inner_step=fact["inner_step"],
-            truncations=fact["truncations"],
-            scaling=tensors.get("scaling"),
-        )
-        return Group(task_index, members, stream, scoring, carry)
+        carry = self.estimator.restore(tensors, fact)
+        return Group(index, task, objective, members, stream, scoring, carry)
 
 
-def _together(found: list[tuple[float, dict[str, Tensor]]]) -> dict[str, Tensor]:
-    """The figures of all groups: counts add up, everything else is a mean over the groups that have the figure."""
-    figures = {}
-    for name in dict.fromkeys(name for _, group in found for name in group):
-        values = torch.stack([group[name] for _, group in found if name in group])
+def _together(groups: list[tuple[float, dict[str, Tensor]]]) -> dict[str, Tensor]:
+    """The metrics of all groups: counts add up, everything else is a mean over the groups that have the metric."""
+    metrics = {}
+    for name in dict.fromkeys(name for _, group in groups for name in group):
+        values = torch.stack([group[name] for _, group in groups if name in group])
         if name in COUNTS:
-            figures[name] = values.sum()
+            metrics[name] = values.sum()
         else:
-            shares = values.new_tensor([share for share, group in found if name in group])
-            there = values.isfinite() if name not in ("meta_loss", "update_norm") else torch.ones_like(values).bool()
-            figures[name] = torch.where(there, shares * values, 0.0).sum() / (shares * there).sum()
-    return figures
+            shares = values.new_tensor([share for share, group in groups if name in group])
+            counts = values.isfinite() if name not in ("meta_loss", "update_norm") else torch.ones_like(values).bool()
+            metrics[name] = torch.where(counts, shares * values, 0.0).sum() / (shares * counts).sum()
+    return metrics
 
 
 def _merged(
-    places: Mapping[int, list[int]], parts: Sequence[tuple[int, list[int], dict[str, Tensor]]]
+    places: Sequence[list[int]], parts: Sequence[tuple[int, list[int], dict[str, Tensor]]]
 ) -> list[tuple[int, list[int], dict[str, Tensor]]]:
     """Groups that are whole from the parts of them that the processes have. No parts, as not at rank 0: no groups."""
     groups = []
-    for task_index, members in places.items() if parts else ():
-        found = [(own, tensors) for index, own, tensors in parts if index == task_index]
-        there = [place for own, _ in found for place in own]
+    for index, members in enumerate(places) if parts else ():
+        of_group = [(part_members, tensors) for at, part_members, tensors in parts if at == index]
+        gathered = [place for part_members, _ in of_group for place in part_members]
         together = {
-            name: tensor if tensor.ndim == 0 else torch.cat([tensors[name] for _, tensors in found])
-            for name, tensor in found[0][1].items()
+            name: tensor if tensor.ndim == 0 else torch.cat([tensors[name] for _, tensors in of_group])
+            for name, tensor in of_group[0][1].items()
         }
-        groups.append((task_index, members, _rows(together, [there.index(place) for place in members])))
+        groups.append((index, members, _rows(together, [gathered.index(place) for place in members])))
     return groups
 
 
@@ -251,20 +260,5 @@ def _moved(tensors: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
 
 
 def _tensors(group: Group) -> dict[str, Tensor]:
-    carry = group.carry
-    tensors = {name: getattr(carry, name) for name in ("theta", "grad", "first_loss", "alive")}
-    tensors |= prefixed("state", carry.state) | {"stream": group.stream.state()}
-    if group.scoring is not None:
-        tensors["scoring"] = group.scoring.state()
-    return tensors if carry.scaling is None else tensors | {"scaling": carry.scaling}
-
-
-def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with "prefix/" before every name."""
-    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
-
-
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names start with "prefix/", without it."""
-    start = f"{prefix}/"
-    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+    tensors = group.carry.tensors() | {"stream": group.stream.state()}
+    return tensors if group.scoring is None else tensors | {"scoring": group.scoring.state()}

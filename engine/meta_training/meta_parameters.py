@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from engine.base.errors import PresetError, Problem
-from engine.base.flat import all_finite
-from engine.meta_training.meta_epoch import prefixed, under
+from engine.base.flat import all_finite, prefixed, under
+from engine.base.metrics import penalty_share, penalty_value
 from engine.meta_training.partial_gradient import norm
-from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, Phi
+from engine.optimizers.learned.base import Phi, from_table
 from engine.penalties.base import Reparametrization
 from engine.presets.meta_settings import MetaSettings
 
@@ -60,15 +60,15 @@ class MetaParameters:
     # -- one meta-step -----------------------------------------------------------------------------------------------
 
     def reparametrize(self) -> tuple[Phi, dict[str, Tensor]]:
-        """phi as the learned optimizer is to use it, with its graph to phi, and the figures of what changed it."""
-        used, figures = dict(self.phi), {}
+        """phi as the learned optimizer is to use it, with its graph to phi, and the metrics of what changed it."""
+        used, metrics = dict(self.phi), {}
         for name, penalty in self.reparametrizations.items():
-            used, moved, figures[f"{name}_penalty"] = penalty.apply(used, self.memory[name])
+            used, moved, metrics[penalty_value(name).name] = penalty.apply(used, self.memory[name])
             self.memory = {**self.memory, name: moved}
-        return used, figures
+        return used, metrics
 
     def pull_back(self, used: Phi, gradient: Phi) -> tuple[Phi, dict[str, Tensor]]:
-        """The gradient by phi from that by the meta-parameters in use, and the figures of what changed it."""
+        """The gradient by phi from that by the meta-parameters in use, and the metrics of what changed it."""
         if not self.reparametrizations:
             return gradient, {}
         names = list(used)
@@ -77,7 +77,7 @@ class MetaParameters:
         )
         moved = dict(zip(names, through, strict=True))
         change = norm({name: moved[name] - gradient[name] for name in names}) / norm(gradient)
-        return moved, {f"{name}_penalty_share": change for name in self.reparametrizations}
+        return moved, {penalty_share(name).name: change for name in self.reparametrizations}
 
     def step(self, gradient: Phi, learning_rate: float) -> bool:
         """Clip the meta-gradient and take a meta-step; whether phi is finite after it."""
@@ -176,6 +176,4 @@ def _fitting(phi: Phi, fresh: Phi) -> Phi:
 
 def check_start(optimizer: Mapping[str, Any], init_phi: Phi) -> None:
     """Raise PresetError where meta-parameters are none of the learned optimizer of that [optimizer] table."""
-    own = dict(optimizer)
-    rule = LEARNED_OPTIMIZERS.create(own.pop("kind"), **own)
-    _fitting(init_phi, rule.init_phi(torch.Generator()))
+    _fitting(init_phi, from_table(optimizer).init_phi(torch.Generator()))

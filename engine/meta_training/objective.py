@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from engine.base.arguments import kind, refusal
 from engine.base.flat import BatchLoss
 from engine.optimizers.learned.base import LearnedOptimizer
-from engine.penalties.base import GeometricPenalty, ParameterPenalty, UpdatePenalty
+from engine.penalties.base import GeometricPenalty, ParameterPenalty, Penalty, Reparametrization, UpdatePenalty
+from engine.tasks.base import Layout
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is meta-trained for: the task's loss, the learned optimizer, the penalties, and how they add up."""
+    """What is meta-trained for: a task's loss, the learned optimizer, the penalties, and how they add up."""
 
     loss: BatchLoss
     optimizer: LearnedOptimizer
@@ -21,3 +25,27 @@ class Objective:
     loss_batch: str = "next"
     second_order: bool = False
     divergence_cap: float = 10.0
+    layout: Layout | None = None
+
+
+def of_kind(penalties: Mapping[str, Penalty], kind: type[Any]) -> dict[str, Any]:
+    """The penalties of a kind, by name."""
+    return {name: penalty for name, penalty in penalties.items() if isinstance(penalty, kind)}
+
+
+def by_name(penalties: Mapping[str, Penalty] | Iterable[Penalty]) -> dict[str, Penalty]:
+    """Penalties by name: that of their registered class, or of the class itself; of several alike with a number.
+
+    Raises ArgumentError for what is no penalty.
+    """
+    if isinstance(penalties, Mapping):
+        return dict(penalties)
+    named: dict[str, Penalty] = {}
+    for index, penalty in enumerate(penalties):
+        if not isinstance(penalty, (GeometricPenalty, UpdatePenalty, ParameterPenalty, Reparametrization)):
+            allowed = "a penalty: a GeometricPenalty, UpdatePenalty, ParameterPenalty or Reparametrization"
+            raise refusal(f"penalties[{index}]", allowed, kind(penalty))
+        name = getattr(penalty, "name", type(penalty).__name__.lower())
+        alike = sum(other.split("-")[0] == name for other in named)
+        named[f"{name}-{alike + 1}" if alike else name] = penalty
+    return named

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from engine.base.metrics import penalty_share, penalty_value
 from engine.meta_training.backward import Entry
 from engine.penalties.base import Penalty
 
@@ -41,9 +42,9 @@ class PenaltyTerms:
         if not self.values:
             return {}
         values, counted = torch.stack(self.values), torch.stack(self.counted)
-        sums = {f"{name}_penalty": pair(torch.where(counted, values, 0.0).sum(), counted.sum())}
+        sums = {penalty_value(name).name: pair(torch.where(counted, values, 0.0).sum(), counted.sum())}
         if self.squares:
-            sums[f"{name}_penalty_share"] = torch.stack(self.squares).sum(0)
+            sums[penalty_share(name).name] = torch.stack(self.squares).sum(0)
         return sums
 
 

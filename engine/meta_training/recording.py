@@ -19,9 +19,10 @@ from torch import Tensor
 from engine.base.errors import LregError
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
-from engine.meta_training.unroll import BatchSequence, UnrollState, run_truncation
+from engine.meta_training.unroll import UnrollState, run_truncation
 from engine.optimizers.learned.base import Phi
 from engine.penalties.base import Randomness
+from engine.tasks.base import Batches
 
 MOST_RECORDINGS = 8  # of one meta-training; each holds a truncation's memory
 
@@ -73,20 +74,25 @@ class RecordedTruncations:
         objective: Objective,
         phi: Phi,
         carry: UnrollState,
-        window: BatchSequence,
+        batches: Batches,
         factors: Sequence[float],
         randomness: Randomness,
         *,
-        scoring: BatchSequence | None = None,
+        scoring: Batches | None = None,
     ) -> tuple[PartialGradient, Tensor, UnrollState]:
-        starts = [phi, carry, window, scoring]
+        starts = [phi, carry, batches, scoring]
         key = (id(objective), *_decisions(objective, carry, factors), *_shapes(starts))
         if key not in self._recordings:
-            if objective.update or key not in self._seen or len(self._recordings) == MOST_RECORDINGS:
+            if self._decides(objective) or key not in self._seen or len(self._recordings) == MOST_RECORDINGS:
                 self._seen.add(key)
-                return run_truncation(objective, phi, carry, window, factors, randomness, scoring=scoring)
+                return run_truncation(objective, phi, carry, batches, factors, randomness, scoring=scoring)
             self._recordings[key] = _Recording(self._recorder, objective, starts, factors)
         return self._recordings[key].replay(starts, carry, len(factors))
+
+    @staticmethod
+    def _decides(objective: Objective) -> bool:
+        """Whether more than tensors goes into a truncation: random numbers, or what the optimizer is told of a step."""
+        return bool(objective.update) or objective.optimizer.uses_info
 
 
 class _Recording:
@@ -95,9 +101,9 @@ class _Recording:
     def __init__(self, recorder: Recorder, objective: Objective, starts: list[Any], factors: Sequence[float]) -> None:
         self._objective = objective  # kept: its id is in the key
         self._starts = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors_of(starts)]
-        phi, carry, window, scoring = with_tensors(starts, iter(self._starts))
+        phi, carry, batches, scoring = with_tensors(starts, iter(self._starts))
         self._results, self._again = recorder.record(
-            lambda: run_truncation(objective, phi, carry, window, factors, (), scoring=scoring)
+            lambda: run_truncation(objective, phi, carry, batches, factors, (), scoring=scoring)
         )
 
     def replay(self, starts: list[Any], carry: UnrollState, steps: int) -> tuple[PartialGradient, Tensor, UnrollState]:
@@ -124,7 +130,7 @@ def _shapes(value: Any) -> Iterator[Hashable]:
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:
-    """All tensors in a structure of tensors, containers and dataclasses, in order; of a window its numbers."""
+    """All tensors in a structure of tensors, containers and dataclasses, in order; of batches their numbers."""
     if isinstance(value, Tensor):
         yield value
     else:

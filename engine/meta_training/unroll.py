@@ -11,21 +11,21 @@ Shapes: B optimizees, P parameters, T inner steps of the truncation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
 from engine import kernels
-from engine.base.flat import Batch, BatchLoss, gradients_and_losses, side_by_side
+from engine.base.flat import Batch, BatchLoss, gradients_and_losses, prefixed, side_by_side, under
 from engine.meta_training.backward import AutogradBackward, Backward, Entry, TapeBackward
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import GEOMETRIC, LOSS, PartialGradient
 from engine.meta_training.penalty_terms import PenaltyTerms, divisor, pair, usable
-from engine.optimizers.learned.base import Phi, State
+from engine.optimizers.learned.base import Phi, State, StepInfo
 from engine.penalties.base import (
     GeometricPenalty,
     InnerStep,
@@ -33,12 +33,7 @@ from engine.penalties.base import (
     Randomness,
     is_plain_ascent,
 )
-
-
-class BatchSequence(Protocol):
-    """The batches of one truncation; each holds a leading dimension [B]."""
-
-    def __getitem__(self, inner_step: int) -> Batch: ...
+from engine.tasks.base import Batches
 
 
 @dataclass(frozen=True)
@@ -48,11 +43,35 @@ class UnrollState:
     theta: Tensor  # [B, P]
     state: State
     grad: Tensor  # [B, P], at theta, on the batch that feeds the next inner step (loss_batch = next)
+    loss: Tensor  # [B], likewise
     first_loss: Tensor  # [B], infinite until it is known
     alive: Tensor  # [B], False from where the unroll diverged
     inner_step: int = 0
     truncations: int = 0
     scaling: Tensor | None = None  # [B, P], random coordinate scaling
+    horizon: int | None = None  # inner steps that the unroll is to have, where that is known
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it that is tensors, by name, for a checkpoint."""
+        names = ("theta", "grad", "loss", "first_loss", "alive")
+        tensors = {name: getattr(self, name) for name in names} | prefixed("state", self.state)
+        return tensors if self.scaling is None else tensors | {"scaling": self.scaling}
+
+    @classmethod
+    def restored(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> UnrollState:
+        """From `tensors` and the rest as `facts`. Raises KeyError where something is missing."""
+        return cls(
+            theta=tensors["theta"],
+            state=under("state", tensors),
+            grad=tensors["grad"],
+            loss=tensors.get("loss", tensors["first_loss"]),  # checkpoints of before it was kept: nobody used it
+            first_loss=tensors["first_loss"],
+            alive=tensors["alive"],
+            inner_step=facts["inner_step"],
+            truncations=facts["truncations"],
+            scaling=tensors.get("scaling"),
+            horizon=facts.get("horizon"),
+        )
 
 
 class MetaGradient(NamedTuple):
@@ -84,43 +103,50 @@ def weights(scheme: str, steps: int, *, decay: float = 0.9, first: int = 0) -> l
 
 
 def begin(
-    objective: Objective, theta: Tensor, batch: Batch | None = None, *, scaling: Tensor | None = None
+    objective: Objective,
+    theta: Tensor,
+    batch: Batch | None = None,
+    *,
+    scaling: Tensor | None = None,
+    horizon: int | None = None,
 ) -> UnrollState:
     """The carry at inner step 0 for parameters [B, P]; `batch` gives the first gradient (loss_batch = next)."""
     theta = theta.detach()
     carry = UnrollState(
         theta=theta,
-        state=objective.optimizer.init(theta),
+        state=objective.optimizer.init(theta, objective.layout),
         grad=torch.zeros_like(theta),
+        loss=torch.full_like(theta[:, 0], torch.inf),
         first_loss=torch.full_like(theta[:, 0], torch.inf),
         alive=torch.ones_like(theta[:, 0], dtype=torch.bool),
         scaling=scaling,
+        horizon=horizon,
     )
     if batch is None:
         return carry
     grad, loss = gradients_and_losses(objective.loss, theta, batch)
-    return replace(carry, grad=grad, first_loss=loss, alive=_sound(grad, loss))
+    return replace(carry, grad=grad, loss=loss, first_loss=loss, alive=_sound(grad, loss))
 
 
 def truncation(
     objective: Objective,
     phi: Phi,
     carry: UnrollState,
-    window: BatchSequence,
+    batches: Batches,
     factors: Sequence[float],
     randomness: Randomness,
     *,
-    scoring: BatchSequence | None = None,
+    scoring: Batches | None = None,
 ) -> tuple[MetaGradient, UnrollState]:
     """Take len(factors) inner steps from `carry`; return the meta-gradient, averaged over the optimizees, and the
     next carry.
 
-    `window` feeds the inner steps, `scoring` holds the batches of loss_batch = validation. phi's tensors must require
+    `batches` feed the inner steps, `scoring` are the batches of loss_batch = validation. phi's tensors must require
     gradients. An optimizee's terms count until it diverges (loss or gradient not finite, or loss above the cap), that
     inner step included if all is finite; then it rests. A penalty that is not finite is left out and counted in
     `dropped_terms`.
     """
-    partial, losses, carry = run_truncation(objective, phi, carry, window, factors, randomness, scoring=scoring)
+    partial, losses, carry = run_truncation(objective, phi, carry, batches, factors, randomness, scoring=scoring)
     return MetaGradient(*partial.meta_gradient(objective, phi, carry.inner_step - 1), losses), carry
 
 
@@ -128,20 +154,20 @@ def run_truncation(
     objective: Objective,
     phi: Phi,
     carry: UnrollState,
-    window: BatchSequence,
+    batches: Batches,
     factors: Sequence[float],
     randomness: Randomness,
     *,
-    scoring: BatchSequence | None = None,
+    scoring: Batches | None = None,
 ) -> tuple[PartialGradient, Tensor, UnrollState]:
     """`truncation` for a part of the optimizees: what adds up over all of them, and their losses, [T, B]."""
     under_way = Truncation(objective, phi, carry, randomness, len(factors))
     for index, factor in enumerate(factors):
-        under_way.inner_step(window[index], scoring[index] if scoring is not None else None, factor)
+        under_way.inner_step(batches[index], scoring[index] if scoring is not None else None, factor)
     losses = torch.stack(under_way.losses)
-    found = under_way.partial(losses), losses, under_way.carry_on()
+    result = under_way.partial(losses), losses, under_way.carry_on()
     under_way.backward.close()
-    return found
+    return result
 
 
 def _backward(objective: Objective, phi: Phi, carry: UnrollState, steps: int) -> Backward:
@@ -167,7 +193,7 @@ class Truncation:
             name: side_by_side(_penalty_at(penalty, objective.loss)) for name, penalty in objective.geometric.items()
         }
         self.start = carry
-        self.theta, self.state, self.grad = carry.theta, carry.state, carry.grad
+        self.theta, self.state, self.grad, self.loss = carry.theta, carry.state, carry.grad, carry.loss
         self.first_loss, self.alive = carry.first_loss, carry.alive
         self.factors: list[float] = []
         self.thetas: list[Tensor] = []
@@ -183,15 +209,15 @@ class Truncation:
     def inner_step(self, batch: Batch, scoring: Batch | None, factor: float) -> None:
         objective = self.objective
         if objective.loss_batch != "next":
-            self.grad, loss = self._slope(self.theta, batch)
-            self.alive = self.alive & _sound(self.grad, loss)  # before anything broken gets into the optimizer state
+            self.grad, self.loss = self._slope(self.theta, batch)
+            self.alive = self.alive & _sound(self.grad, self.loss)  # before anything broken gets into the state
             if self.start.inner_step + len(self.factors) == 0:
-                self.first_loss = loss.detach()
+                self.first_loss = self.loss.detach()
         step = self._update()
         scored_on = scoring if objective.loss_batch == "validation" else batch
         gradient, loss = self._slope(self.theta, scored_on)
         if objective.loss_batch == "next":
-            self.grad = gradient
+            self.grad, self.loss = gradient, loss
         self._score(gradient.detach(), loss.detach(), scored_on, factor, step)
 
     def _slope(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -214,7 +240,8 @@ class Truncation:
             theta = theta.detach()
         if scaling is not None:  # the learned optimizer trains z where theta = scaling * z
             grad, theta = grad * scaling, theta / scaling
-        features, observed = optimizer.observe(theta, grad, self.state)
+        info = StepInfo(_blank(self.loss, resting), self.start.inner_step + len(self.factors), self.start.horizon)
+        features, observed = optimizer.observe(theta, grad, self.state, self.objective.layout, info)
         features = _blank(features, resting)
         update, self.state = self.backward.step(features, observed)
         moved = _blank(update if scaling is None else update * scaling, resting)
@@ -331,11 +358,13 @@ class Truncation:
             theta=self.theta.detach(),
             state=self.backward.state(self.state),
             grad=self.grad.detach(),
+            loss=self.loss.detach(),
             first_loss=self.first_loss,
             alive=self.alive,
             inner_step=self.start.inner_step + len(self.factors),
             truncations=self.start.truncations + 1,
             scaling=self.start.scaling,
+            horizon=self.start.horizon,
         )
 
 

@@ -8,20 +8,22 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from engine.base.metrics import metric
 from engine.distributed.parallel import ALONE, ProcessGroup, dealt_back
 from engine.evaluation import transfer
-from engine.evaluation.transfer import DIVERGED, ProbeSettings, nothing
+from engine.evaluation.frozen_unroll import nothing
+from engine.evaluation.transfer import DIVERGED, ProbeSettings
 from engine.evaluation.tuning import tune
 from engine.optimizers.baselines import BASELINES
 from engine.optimizers.learned.base import LearnedOptimizer, Phi
 from engine.presets.evaluation_settings import EvaluationSettings
-from engine.tasks.task import Task
+from engine.tasks.base import Task, TaskDistribution
 
 SHOWN_BASELINES = ("sgd", "adam")  # beside every run; `lreg transfer --baselines` has the others
 
 
 def validate(
-    tasks: Sequence[Task],
+    tasks: TaskDistribution,
     optimizer: LearnedOptimizer,
     phi: Phi,
     inner_steps: int,
@@ -29,43 +31,44 @@ def validate(
     tick: Callable[[], None] = nothing,
     team: ProcessGroup = ALONE,
 ) -> dict[str, float | None]:
-    """Figures of a frozen learned optimizer on held-out optimizees, the same ones every time; means over them.
+    """Metrics of a frozen learned optimizer on held-out optimizees, the same ones every time; means over them.
 
-    A team shares the optimizees out, and all of its processes get the figures.
+    A team shares the optimizees out, and all of its processes get the metrics.
 
     `validation_loss` is what checkpoints are chosen by, and like `validation_mean_loss` what a study can pick winners
     by. There a diverged optimizee counts with ten times its first loss, so that one of them cannot decide alone; the
-    other figures leave out what is not finite.
+    other metrics leave out what is not finite.
     """
     probe = _probe(settings, (settings.radius,))
-    everyone = [(index, number) for index in range(len(tasks)) for number in range(settings.optimizees)]
-    mine = team.share(everyone)
+    held_out = tasks.held_out(settings.optimizees)
+    mine = team.share([(index, number) for index, (_, numbers) in enumerate(held_out) for number in numbers])
 
     def part() -> list[dict[str, Any]]:
-        found = []
-        for index, task in enumerate(tasks):
-            if numbers := [number for own, number in mine if own == index]:
+        outcomes: list[dict[str, Any]] = []
+        for index, (task, _) in enumerate(held_out):
+            if numbers := [number for at, number in mine if at == index]:
                 how = (numbers, inner_steps, probe)
-                found += transfer.evaluate(task, optimizer, phi, *how, purpose="validation", tick=tick)["seeds"]
-        return found
+                outcomes += transfer.evaluate(task, optimizer, phi, *how, purpose="validation", tick=tick)["seeds"]
+        return outcomes
 
     outcomes = dealt_back(team.do(part))
     marks = [outcome["marks"][-1] for outcome in outcomes]
     radius = transfer.radius_key(settings.radius)
-    figures: dict[str, float | None] = {
+    metrics: dict[str, float | None] = {
         "validation_loss": statistics.fmean(_capped(item, item["marks"][-1]["validation_loss"]) for item in outcomes),
         "validation_mean_loss": statistics.fmean(_capped(item, item["mean_loss"]) for item in outcomes),
         "validation_diverged": float(sum(outcome["diverged"] for outcome in outcomes)),
     }
-    for name in ("train_loss", "test_loss", "test_accuracy", "top_eigenvalue", "parameter_norm"):
-        figures[name] = _mean([mark[name] for mark in marks])
+    test = [name for name in marks[0] if metric(name).split == "test"]
+    for name in ("train_loss", *test, "top_eigenvalue", "parameter_norm"):
+        metrics[name] = _mean([mark.get(name) for mark in marks])
     for name in ("sharpness", "max_grad_norm", "surrogate_gap"):
-        figures[name] = _mean([mark[name].get(radius) for mark in marks])
-    return figures
+        metrics[name] = _mean([mark[name].get(radius) for mark in marks])
+    return metrics
 
 
 def compare(
-    tasks: Sequence[Task],
+    tasks: TaskDistribution,
     optimizer: LearnedOptimizer,
     phis: dict[str, Phi],
     inner_steps: int,
@@ -78,27 +81,27 @@ def compare(
     best: the checkpoint; untrained: fresh meta-parameters; start: what `meta.init_from` gave. `on_progress` is told
     what is being measured, over and over, so that it can interrupt by raising.
     """
-    numbers = range(settings.final_optimizees)
+    held_out = tasks.held_out(settings.final_optimizees) if settings.final_optimizees else []
     probe = _probe(settings, settings.radii)
 
-    def of_phi(task: Task, suffix: str, which: str) -> dict[str, Any]:
+    def of_phi(task: Task, numbers: Sequence[int], suffix: str, which: str) -> dict[str, Any]:
         label = f"{optimizer.name} ({which}){suffix}"
         tick = partial(on_progress, f"result: {label}")
         checkpoint = {"best": "best", "start": "initial"}.get(which, None if "start" in phis else "initial")
         facts = {"run": "", "optimizer": optimizer.name, "label": label, "checkpoint": checkpoint, "scale": 1.0}
         return {**facts, **transfer.evaluate(task, optimizer, phis[which], numbers, inner_steps, probe, tick=tick)}
 
-    def of_baseline(task: Task, suffix: str, name: str) -> dict[str, Any]:
+    def of_baseline(task: Task, numbers: Sequence[int], suffix: str, name: str) -> dict[str, Any]:
         tick = partial(on_progress, f"result: {name}, best learning rate{suffix}")
         tuned = tune(task, BASELINES[name], numbers[:3], inner_steps, tick)
         values = (BASELINES[name], tuned.values, numbers, inner_steps, probe)
         return {**transfer.evaluate_baseline(task, *values, tick=tick), "label": f"{name}{suffix}"}
 
     works: list[Callable[[], dict[str, Any]]] = []
-    for task in tasks if numbers else ():
-        suffix = f" on {task.name}" if len(tasks) > 1 else ""
-        works += [partial(of_phi, task, suffix, which) for which in phis]
-        works += [partial(of_baseline, task, suffix, name) for name in SHOWN_BASELINES]
+    for task, numbers in held_out:
+        suffix = f" on {task.name}" if len(held_out) > 1 else ""
+        works += [partial(of_phi, task, numbers, suffix, which) for which in phis]
+        works += [partial(of_baseline, task, numbers, suffix, name) for name in SHOWN_BASELINES]
     return dealt_back(team.do(lambda: [work() for work in team.share(works)]))
 
 
@@ -113,5 +116,5 @@ def _capped(outcome: dict[str, Any], loss: float | None) -> float:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return statistics.fmean(there) if there else None
+    finite = [value for value in values if value is not None]
+    return statistics.fmean(finite) if finite else None

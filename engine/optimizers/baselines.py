@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.base.directions import gam_direction, gsam_direction
 from engine.base.flat import Batch, BatchLoss, gradients_and_losses, perturbation
-from engine.optimizers.learned.base import Phi, State
+from engine.optimizers.learned.base import Phi, State, StepInfo
 
 LEARNING_RATES = tuple(10 ** (-4 + k / 2) for k in range(9))
 """The grid of Xiong & Hsieh: half a decade apart, 1e-4 to 1."""
@@ -29,7 +29,7 @@ Gradients = Callable[[Phi, BatchLoss, Tensor, Batch], tuple[Tensor, Tensor]]
 
 
 class UpdateRule(Protocol):
-    """What takes an inner step: a learned optimizer or a baseline. Shapes as in `engine.optimizers.learned.base`."""
+    """How a hand-designed optimizer takes an inner step. Shapes as in `engine.optimizers.learned.base`."""
 
     def init(self, theta: Tensor) -> State: ...
 
@@ -164,6 +164,26 @@ class Baseline:
     passes_per_step: int
     grid: dict[str, tuple[float, ...]]
     default: dict[str, float]
+
+    def steps(self, phi: Phi, theta: Tensor) -> BaselineSteps:
+        """The optimizer under way, from theta, [B, P], on."""
+        return BaselineSteps(self.rule, phi, self.rule.init(theta))
+
+
+class BaselineSteps:
+    """An update rule and its state: called as a frozen learned optimizer is."""
+
+    def __init__(self, rule: UpdateRule, phi: Phi, state: State) -> None:
+        self._rule = rule
+        self._phi = phi
+        self._state = state
+
+    def __call__(self, theta: Tensor, grad: Tensor, info: StepInfo | None = None) -> Tensor:
+        update, self._state = self._rule.update(self._phi, theta, grad, self._state)
+        return update
+
+    def state(self) -> State:
+        return self._state
 
 
 _PLAIN: tuple[tuple[str, UpdateRule, float], ...] = (  # name, rule, usual learning rate

@@ -31,14 +31,13 @@ from engine.base.loss_contract import (
 )
 from engine.base.registry import Registry
 from engine.base.settings import setting
-from engine.kernels.recompute import ascend
-from engine.kernels.tape import Ascent
+from engine.optimizers.box_ascent import BoxAscent, ascend
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
 
 __all__ = [
     "PENALTIES",
-    "Ascent",
     "AscentPenalty",
+    "BoxAscent",
     "GeometricPenalty",
     "InnerStep",
     "Loss",
@@ -156,7 +155,7 @@ class AscentPenalty(UpdatePenalty):
         """The perturbation to start from, [B, P, F]."""
         raise NotImplementedError
 
-    def ascent(self, optimizer: LearnedOptimizer) -> Ascent:
+    def ascent(self, optimizer: LearnedOptimizer) -> BoxAscent:
         """The box, the steps, and how many features may move."""
         raise NotImplementedError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from engine.optimizers.learned.base import LearnedOptimizer
-from engine.penalties.base import PENALTIES, Ascent, AscentPenalty, Randomness, normal, setting
+from engine.penalties.base import PENALTIES, AscentPenalty, BoxAscent, Randomness, normal, setting
 
 
 @PENALTIES.register("smooth")
@@ -33,9 +33,9 @@ class Smooth(AscentPenalty):
             offset[..., optimizer.gradient_features :] = 0.0
         return offset
 
-    def ascent(self, optimizer: LearnedOptimizer) -> Ascent:
+    def ascent(self, optimizer: LearnedOptimizer) -> BoxAscent:
         free = optimizer.gradient_features if self.perturb == "gradient" else None
-        return Ascent(self.epsilon, self.step_size * self.epsilon, self.ascent_steps, free)
+        return BoxAscent(self.epsilon, self.step_size * self.epsilon, self.ascent_steps, free)
 
     def change(self, update: Tensor, other: Tensor) -> Tensor:
         squares = (update - other) ** 2  # [B, P]

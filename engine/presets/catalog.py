@@ -75,7 +75,7 @@ def build() -> Catalog:
     from engine.presets.meta_settings import MetaSettings
     from engine.tasks.datasets.base import DATASETS
     from engine.tasks.optimizees.base import OPTIMIZEES
-    from engine.tasks.task import TaskSettings
+    from engine.tasks.table import TaskSettings
 
     sections = {"task": TaskSettings, "meta": MetaSettings, "evaluation": EvaluationSettings}
     return Catalog(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from engine.base.metrics import headline
 from engine.figures.landscapes import LandscapePanel
 from lreg_tui import present
 from lreg_tui.figures.axes import plain, shown
@@ -86,7 +87,9 @@ def _draw(axes: Any, panel: LandscapePanel, levels: Sequence[float], norm: Any) 
 def figures_of(panel: LandscapePanel) -> str:
     """The numbers of a panel: train loss in the middle, sharpness where it was measured, test accuracy."""
     found = panel.landscape
-    words = f"train loss {present.number(found.train_loss, 3)}, test acc. {present.percent(found.test_accuracy)}"
+    judged = headline(f"test_{name}" for name in found.test)
+    value = present.metric(judged.name, found.test[judged.name.removeprefix("test_")])
+    words = f"train loss {present.number(found.train_loss, 3)}, {judged.words} {value}"
     if panel.sharpness is None:
         return words
     return f"{words}\nsharpness at {shown(panel.radius)}: {present.number(panel.sharpness, 3)}"

@@ -23,6 +23,7 @@ from textual.containers import Grid, VerticalScroll
 from textual.widgets import Static
 
 from engine.base.errors import LregError
+from engine.base.metrics import headline
 from engine.jobs import landscape_worker
 from engine.jobs.landscape_worker import Where
 from lreg_tui import launch, present
@@ -219,9 +220,10 @@ class LandscapePane(VerticalScroll, can_focus=True):
 
 
 def _title(subject: Subject, found: Mapping[str, Any]) -> str:
-    loss, accuracy = (_number(found.get(key)) for key in ("train_loss", "test_accuracy"))
+    judged = headline(name for name in found if name.startswith("test_"))
+    loss, value = (_number(found.get(key)) for key in ("train_loss", judged.name))
     name = f"{subject.marker} {present.clean(subject.label, 40)}".strip()
-    return f"{name}: {present.number(loss, 3)}, {present.percent(accuracy)}"
+    return f"{name}: {present.number(loss, 3)}, {present.metric(judged.name, value)}"
 
 
 def _event(line: str) -> dict[str, Any]:

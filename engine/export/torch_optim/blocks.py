@@ -61,7 +61,11 @@ class CoordinateBlock:
 
 
 def of(
-    rule: LearnedOptimizer, shares: Sequence[Share], states: Mapping[Tensor, State], tails: Tails, size: Size | None
+    optimizer: LearnedOptimizer,
+    shares: Sequence[Share],
+    states: Mapping[Tensor, State],
+    tails: Tails,
+    size: Size | None,
 ) -> Iterator[CoordinateBlock]:
     """All coordinates of all shares in blocks; `size` None: in one, for an optimizer that looks at all of them.
 
@@ -72,9 +76,9 @@ def of(
         if share.grad.numel():
             kinds.setdefault((share.row.flat.device, share.dtype, share.scalars), []).append(share)
     if size is None and len(kinds) > 1:
-        raise RuntimeError(f"{rule.name} looks at all coordinates: they must be of one device, type and age")
+        raise RuntimeError(f"{optimizer.name} looks at all coordinates: they must be of one device, type and age")
     for (device, dtype, _), alike in kinds.items():
-        most = None if size is None else size(rule, device, dtype)
+        most = None if size is None else size(optimizer, device, dtype)
         yield from _cut(CoordinateBlock(device, dtype), alike, states, tails, most)
 
 

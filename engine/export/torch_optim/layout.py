@@ -23,11 +23,11 @@ Tails = dict[str, "tuple[int, ...] | None"]
 """By name in the state: what follows the parameter's shape; None for a number that all coordinates share."""
 
 
-def tails(rule: LearnedOptimizer) -> Tails:
+def tails(optimizer: LearnedOptimizer) -> Tails:
     """What the state of a learned optimizer consists of."""
     return {
         name: tuple(tensor.shape[1:]) if tensor.dim() else None
-        for name, tensor in rule.init(torch.empty(2, device="meta")).items()
+        for name, tensor in optimizer.init(torch.empty(2, device="meta")).items()
     }
 
 

@@ -9,11 +9,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from engine.base.errors import RunError, printable
-from engine.evaluation.frozen import CHECKPOINT, load_rule
+from engine.evaluation.frozen import CHECKPOINT, load_learned_optimizer
 from engine.evaluation.scale import best_scale
 from engine.export.optimizer import load_exported
 from engine.export.torch_optim.groups import number
-from engine.export.torch_optim.optimizer import LearnedOptimizer, Nonfinite
+from engine.export.torch_optim.optimizer import LoadedOptimizer, Nonfinite
 from engine.runs.store import RunReader, RunStore
 
 
@@ -26,14 +26,14 @@ def load_optimizer(
     *,
     checkpoint: str | None = None,
     nonfinite: Nonfinite = "skip",
-) -> LearnedOptimizer:
+) -> LoadedOptimizer:
     """The learned optimizer of a run (path, id, or "last" in the run store) for the parameters of a model of yours.
 
     Every update is multiplied by `lr`, which schedulers move, and by `scale`, a constant of the run; "best" is the one
     that `lreg transfer --scales` chose on validation. `weight_decay` is decoupled, as AdamW's: lr * weight_decay of a
     parameter goes at every step, so with lr = 1 small values are enough. `checkpoint` is best (on validation; where
     none is given), last, or initial. `nonfinite`: what to do with a step whose gradients are not finite, see
-    `LearnedOptimizer`. Raises RunError where there is no such run, checkpoint or scale, ValueError for other arguments.
+    `LoadedOptimizer`. Raises RunError where there is no such run, checkpoint or scale, ValueError for other arguments.
 
     `run` may also be a file that `lreg export --to safetensors` wrote: it holds one checkpoint, and a scale that is
     multiplied by `scale`, or taken as it is for "best".
@@ -41,13 +41,15 @@ def load_optimizer(
     if scale != "best":
         scale = number("scale", scale)
     if not isinstance(run, RunReader) and os.fspath(run).endswith(".safetensors"):
-        rule, phi, facts = load_exported(run)
+        learned_optimizer, phi, facts = load_exported(run)
         if checkpoint not in (None, facts["checkpoint"]):
             kept = f"{printable(os.fspath(run))}: holds checkpoint {printable(facts['checkpoint'])!r} alone"
             raise RunError(f"{kept}, found {printable(str(checkpoint))!r}")
         factor = facts["scale"] * (1.0 if scale == "best" else scale)
     else:
         reader = run if isinstance(run, RunReader) else RunStore().resolve(os.fspath(run))
-        rule, phi = load_rule(reader, CHECKPOINT if checkpoint is None else checkpoint)
+        learned_optimizer, phi = load_learned_optimizer(reader, CHECKPOINT if checkpoint is None else checkpoint)
         factor = best_scale(reader) if scale == "best" else scale
-    return LearnedOptimizer(params, rule, phi, lr=lr, weight_decay=weight_decay, scale=factor, nonfinite=nonfinite)
+    return LoadedOptimizer(
+        params, learned_optimizer, phi, lr=lr, weight_decay=weight_decay, scale=factor, nonfinite=nonfinite
+    )

@@ -17,13 +17,12 @@ from engine.export.torch_optim.layout import CoordinateRow, local, tails
 from engine.export.torch_optim.parameters import check_caller, check_gradient, check_parameter
 from engine.export.torch_optim.state import Loaded, adopted, brought_in_order, fresh
 from engine.kernels.in_place import block_size, step_in_place
-from engine.optimizers.learned.base import LearnedOptimizer as Rule
-from engine.optimizers.learned.base import Phi
+from engine.optimizers.learned.base import LearnedOptimizer, Phi
 
 Nonfinite = Literal["skip", "raise"]
 
 
-class LearnedOptimizer(torch.optim.Optimizer):
+class LoadedOptimizer(torch.optim.Optimizer):
     """Trains parameters with a frozen learned optimizer.
 
     theta <- theta - lr * weight_decay * theta + lr * scale * u(theta, gradient)
@@ -54,7 +53,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
     def __init__(
         self,
         params: Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]],
-        rule: Rule,
+        learned_optimizer: LearnedOptimizer,
         phi: Phi,
         *,
         lr: float = 1.0,
@@ -69,22 +68,22 @@ class LearnedOptimizer(torch.optim.Optimizer):
         """
         if nonfinite not in get_args(Nonfinite):
             raise ValueError(f"nonfinite must be one of {', '.join(get_args(Nonfinite))}, found {nonfinite!r}")
-        check_caller(rule)
+        check_caller(learned_optimizer)
         self.nonfinite: Nonfinite = nonfinite
         self.skipped_steps = 0
-        self._rule = rule
+        self._learned_optimizer = learned_optimizer
         self._phi_given = phi
         self._phi = {name: tensor.detach() for name, tensor in phi.items()}
         self._phis: dict[tuple[torch.device, torch.dtype], Phi] = {}
-        self._tails = tails(rule)
-        self._scope = rule.trusted_scope
-        self._record = _record(rule, self._phi)
+        self._tails = tails(learned_optimizer)
+        self._scope = learned_optimizer.trusted_scope
+        self._record = _record(learned_optimizer, self._phi)
         values = {"lr": lr, "weight_decay": weight_decay, "scale": scale}
         groups.checked(values, self._record)
         super().__init__(params, {**values, groups.RECORD: self._record})
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("nonfinite", "skipped_steps", "_rule", "_phi", "_phi_given", "_tails", "_scope", "_record")
+        own = ("nonfinite", "skipped_steps", "_learned_optimizer", "_phi", "_phi_given", "_tails", "_scope", "_record")
         return {**super().__getstate__(), **{name: self.__dict__[name] for name in own}, "_phis": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -96,7 +95,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in torch, at any time: new coordinates start with fresh state."""
         if isinstance(param_group, dict) and "params" in param_group:
-            for name, value in (("rule", self._rule), ("phi", self._phi_given)):
+            for name, value in (("learned_optimizer", self._learned_optimizer), ("phi", self._phi_given)):
                 if param_group.get(name) is value:  # ZeroRedundancyOptimizer notes the arguments in every group
                     del param_group[name]
             groups.checked(param_group, self._record)
@@ -107,7 +106,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
             for place, entry in enumerate([given] if isinstance(given, Tensor) else given):
                 tensor = entry[1] if isinstance(entry, tuple) else entry
                 if isinstance(tensor, Tensor):
-                    check_parameter(tensor, f"parameter {self._count() + place}", self._rule)
+                    check_parameter(tensor, f"parameter {self._count() + place}", self._learned_optimizer)
         super().add_param_group(param_group)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -151,7 +150,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
         for label, parameter, place in self._labelled():
             if parameter.grad is None or parameter in shares:
                 continue
-            check_parameter(parameter, label, self._rule)
+            check_parameter(parameter, label, self._learned_optimizer)
             check_gradient(parameter, label)
             if parameter.is_meta:
                 raise RuntimeError(f"{label} is on the meta device: it has no numbers")
@@ -176,7 +175,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
         }
         for share in shares:
             state = ordered.get(share.parameter)
-            state = fresh(self._rule, self._tails, share.parameter, share.row) if state is None else state
+            state = fresh(self._learned_optimizer, self._tails, share.parameter, share.row) if state is None else state
             self.state[share.parameter] = state
             share.scalars = tuple(state[name].item() for name, tail in self._tails.items() if tail is None)
 
@@ -184,13 +183,13 @@ class LearnedOptimizer(torch.optim.Optimizer):
         """One step of all, block by block."""
         moved: dict[Tensor, dict[str, Tensor]] = {}
         size = None if self._scope == "all" else block_size
-        for block in blocks.of(self._rule, shares, self.state, self._tails, size):
+        for block in blocks.of(self._learned_optimizer, shares, self.state, self._tails, size):
             phi = self._phi_on(block.device, block.dtype)
             square = None if seen.mean_square is None else blocks.as_mean(seen.mean_square, block)
             theta, grad = block.theta(), block.gradient()
             held = self.state[block.pieces[0].share.parameter]
             scalars = {name: held[name] for name, tail in self._tails.items() if tail is None}
-            update, scalars = step_in_place(self._rule, phi, theta, grad, block.state, scalars, square)
+            update, scalars = step_in_place(self._learned_optimizer, phi, theta, grad, block.state, scalars, square)
             block.apply(theta, update)
             moved |= {piece.share.parameter: scalars for piece in block.pieces}
         for parameter, scalars in moved.items():
@@ -246,14 +245,16 @@ class LearnedOptimizer(torch.optim.Optimizer):
         return found
 
 
-def _record(rule: Rule, phi: Phi) -> str:
+def _record(learned_optimizer: LearnedOptimizer, phi: Phi) -> str:
     """What the learned optimizer is known by in a state: its kind, a digest of its settings and meta-parameters."""
-    chosen = {item.name: getattr(rule, item.name) for item in dataclasses.fields(rule)}
-    usual = {item.name: item.default for item in dataclasses.fields(rule)}  # left out: there may be new ones one day
+    chosen = {item.name: getattr(learned_optimizer, item.name) for item in dataclasses.fields(learned_optimizer)}
+    usual = {
+        item.name: item.default for item in dataclasses.fields(learned_optimizer)
+    }  # left out: there may be new ones one day
     digest = hashlib.sha256(
         repr(sorted((name, value) for name, value in chosen.items() if value != usual[name])).encode()
     )
     for name in sorted(phi):
         values = local(phi[name]).to("cpu", torch.float64).contiguous()
         digest.update(f"{name}{list(values.shape)}".encode() + values.numpy().tobytes())
-    return f"{getattr(rule, 'name', type(rule).__name__)} {digest.hexdigest()[:16]}"
+    return f"{getattr(learned_optimizer, 'name', type(learned_optimizer).__name__)} {digest.hexdigest()[:16]}"

@@ -14,7 +14,7 @@ from engine.optimizers.learned.base import LearnedOptimizer
 _ZERO = "torch.distributed.optim.zero_redundancy_optimizer"
 
 
-def check_parameter(parameter: Tensor, label: str, rule: LearnedOptimizer) -> None:
+def check_parameter(parameter: Tensor, label: str, optimizer: LearnedOptimizer) -> None:
     """Raise TypeError, one line, for a tensor whose numbers cannot be reached, ValueError for a shard of FSDP1.
 
     A parameter that gets no gradient, be it lazy or frozen, may be of any kind: quantized weights, integers.
@@ -28,8 +28,10 @@ def check_parameter(parameter: Tensor, label: str, rule: LearnedOptimizer) -> No
     if is_distributed(parameter) and any(placement.is_partial() for placement in parameter.placements):  # type: ignore[attr-defined]
         raise TypeError(f"{label} is a DTensor of partial sums; a learned optimizer takes sharded or replicated ones")
     sharded = getattr(parameter, "_is_flat_param", False) or getattr(parameter, "_fsdp_flattened", False)
-    if sharded and rule.trusted_scope != "coordinate":
-        raise ValueError(f"{label} is a shard of FullyShardedDataParallel, {_whole(rule)}; take fully_shard (FSDP2)")
+    if sharded and optimizer.trusted_scope != "coordinate":
+        raise ValueError(
+            f"{label} is a shard of FullyShardedDataParallel, {_whole(optimizer)}; take fully_shard (FSDP2)"
+        )
 
 
 def check_gradient(parameter: Tensor, label: str) -> None:
@@ -47,20 +49,20 @@ def check_gradient(parameter: Tensor, label: str) -> None:
         raise TypeError(f"{what} is a {type(grad).__name__}, the parameter a {type(parameter).__name__}")
 
 
-def check_caller(rule: LearnedOptimizer) -> None:
-    """Raise ValueError where ZeroRedundancyOptimizer gives a share of the parameters to a rule that needs them all."""
-    if rule.trusted_scope == "coordinate" or _ZERO not in sys.modules:
+def check_caller(optimizer: LearnedOptimizer) -> None:
+    """Raise ValueError where ZeroRedundancyOptimizer gives a share of the parameters to an optimizer that needs all."""
+    if optimizer.trusted_scope == "coordinate" or _ZERO not in sys.modules:
         return
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_globals.get("__name__") == _ZERO:
-            problem = f"ZeroRedundancyOptimizer hands out the parameters, {_whole(rule)}"
+            problem = f"ZeroRedundancyOptimizer hands out the parameters, {_whole(optimizer)}"
             raise ValueError(f"{problem}; take fully_shard (FSDP2)")
         frame = frame.f_back  # type: ignore[assignment]
 
 
-def _whole(rule: LearnedOptimizer) -> str:
-    return f"but {rule.name} looks at the gradients of all parameters together"
+def _whole(optimizer: LearnedOptimizer) -> str:
+    return f"but {optimizer.name} looks at the gradients of all parameters together"
 
 
 def _check_kind(tensor: Tensor, what: str) -> None:

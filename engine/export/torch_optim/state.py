@@ -23,14 +23,14 @@ class Loaded:
     state: State
 
 
-def fresh(rule: LearnedOptimizer, tails: Tails, parameter: Tensor, row: CoordinateRow) -> State:
+def fresh(optimizer: LearnedOptimizer, tails: Tails, parameter: Tensor, row: CoordinateRow) -> State:
     """The state before a parameter's first step."""
     dtype, size = precision(parameter), row.flat.numel()
     parts = {name: row.empty_state(tail, dtype) for name, tail in tails.items() if tail is not None}
     state: State = {}
-    step = BLOCK if rule.coordinatewise else max(size, 1)
+    step = BLOCK if optimizer.coordinatewise else max(size, 1)
     for first in range(0, max(size, 1), step):
-        made = rule.init(row.flat[first : first + step].to(dtype))
+        made = optimizer.init(row.flat[first : first + step].to(dtype))
         for name, part in parts.items():
             row.rows(part)[..., first : first + step] = made[name].T if made[name].dim() > 1 else made[name]
         state = {name: made[name] for name in tails}

@@ -1,24 +1,31 @@
-"""The contract of a learned optimizer: pure functions and explicit state, the same network for every coordinate.
+"""The contract of a learned optimizer: pure functions and explicit state.
 
-    state = optimizer.init(theta)
-    update, state = optimizer.update(phi, theta, grad, state)        theta_{t+1} = theta_t + update
+    state = optimizer.init(theta, layout)
+    update, state = optimizer.update(phi, theta, grad, state, layout, info)        theta_{t+1} = theta_t + update
 
 theta and grad have shape [..., P]: any number of optimizees side by side. `update` is `observe` (what the network is
-shown, no meta-parameters) followed by `step` (the network); penalties on the update function call `step` alone.
+shown, no meta-parameters) followed by `step` (the network); penalties on the update function call `step` alone. The
+layout (names and shapes of what lies in theta) and the info on the step (loss, number, horizon) are for members that
+use them: any other leaves these arguments out.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
 
+from engine.base.arguments import plain
+from engine.base.errors import LregError
 from engine.base.registry import Registry
 from engine.base.settings import setting
+from engine.tasks.base import Layout
 
 Phi = dict[str, Tensor]
 """Meta-parameters by name."""
@@ -27,6 +34,24 @@ Scope = Literal["coordinate", "mean_square", "all"]
 
 State = dict[str, Tensor]
 """Optimizer state by name: each of shape [..., P, ·] or [..., P], and `time`, shape []."""
+
+
+class StepInfo:
+    """What a learned optimizer may know of an inner step beside the gradient."""
+
+    def __init__(self, loss: Tensor | None, step: int, horizon: int | None = None) -> None:
+        self._loss = loss
+        self.step = step
+        """The inner step's number, from 0."""
+        self.horizon = horizon
+        """How many inner steps the unroll has; None where nobody knows, as in training by `load_optimizer`."""
+
+    @property
+    def loss(self) -> Tensor:
+        """The loss that the gradient is of, [...]. Raises LregError where there is none."""
+        if self._loss is None:
+            raise LregError("this learned optimizer uses the loss: step(closure), with a closure that returns it")
+        return self._loss
 
 
 @dataclass(frozen=True)
@@ -64,7 +89,7 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LearnedOptimizer:
-    """A coordinate-wise network that turns gradients into updates."""
+    """A network that turns gradients into updates. A member gives `init_phi`, `init`, `observe` and `step`."""
 
     name: ClassVar[str]
     coordinatewise: ClassVar[bool] = False
@@ -77,8 +102,23 @@ class LearnedOptimizer:
     gradient_features: ClassVar[int]
     """How many of the features, the first ones, are made of the current gradient alone."""
 
+    uses_layout: ClassVar[bool] = False  # set where a member's `init` or `observe` takes the layout
+    uses_info: ClassVar[bool] = False
+
     hidden: int = setting(20, minimum=1, maximum=1024, help="hidden units for each coordinate")
     theta_input: bool = setting(False, help="show the network the parameter itself as one more input")
+
+    def __init_subclass__(cls) -> None:
+        """Let a member leave out the arguments that it does not use."""
+        super().__init_subclass__()
+        for name, context in (("init", ("layout",)), ("observe", ("layout", "info"))):
+            if name in vars(cls):
+                method = vars(cls)[name]
+                used = set(context) & inspect.signature(method).parameters.keys()
+                cls.uses_layout |= "layout" in used
+                cls.uses_info |= "info" in used
+                if used != set(context):
+                    setattr(cls, name, _completed(method, context, used))
 
     @property
     def network(self) -> Network | None:
@@ -106,13 +146,12 @@ class LearnedOptimizer:
         """Fresh meta-parameters in float32 on the CPU, so that every device starts from the same numbers."""
         raise NotImplementedError
 
-    def init(self, theta: Tensor) -> State:
-        """The state before the first step for parameters of shape [..., P]."""
-        raise NotImplementedError
+    init: ClassVar[Callable[..., State]]
+    """`init(theta, layout)`: the state before the first step for parameters of shape [..., P]."""
 
-    def observe(self, theta: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
-        """Return the input features, shape [..., P, F], and the state with its moments moved on."""
-        raise NotImplementedError
+    observe: ClassVar[Callable[..., tuple[Tensor, State]]]
+    """`observe(theta, grad, state, layout, info)`: the input features, shape [..., P, F], and the state with its
+    moments moved on. Both may leave out the layout and the info."""
 
     def observe_part(self, theta: Tensor, grad: Tensor, state: State, mean_square: Tensor) -> tuple[Tensor, State]:
         """`observe` for some of the coordinates, where `mean_square`, shape [1], is that of all gradients."""
@@ -122,9 +161,17 @@ class LearnedOptimizer:
         """Return the update, shape [..., P], and the state with its hidden units moved on."""
         raise NotImplementedError
 
-    def update(self, phi: Phi, theta: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
+    def update(
+        self,
+        phi: Phi,
+        theta: Tensor,
+        grad: Tensor,
+        state: State,
+        layout: Layout | None = None,
+        info: StepInfo | None = None,
+    ) -> tuple[Tensor, State]:
         """Return the update, shape [..., P], to add to theta, and the next state."""
-        features, state = self.observe(theta, grad, state)
+        features, state = self.observe(theta, grad, state, layout, info)
         return self.step(phi, features, state)
 
     def with_theta(self, features: list[Tensor], theta: Tensor) -> Tensor:
@@ -135,7 +182,32 @@ class LearnedOptimizer:
         return torch.stack([*features, theta] if self.theta_input else features).movedim(0, -1)
 
 
+def _completed(method: Callable[..., Any], context: tuple[str, ...], used: set[str]) -> Callable[..., Any]:
+    """A method that takes all of the context, of which a member's own uses some."""
+    without = len(inspect.signature(method).parameters) - 1 - len(used)  # self is not counted
+
+    @functools.wraps(method)
+    def completed(self: LearnedOptimizer, *given: Any, **named: Any) -> Any:
+        named |= zip(context, given[without:], strict=False)
+        return method(
+            self, *given[:without], **{name: named[name] for name in named if name not in context or name in used}
+        )
+
+    return completed
+
+
 LEARNED_OPTIMIZERS: Registry[LearnedOptimizer] = Registry("learned optimizer", "engine.optimizers.learned")
+
+
+def get(name: str, **settings: Any) -> LearnedOptimizer:
+    """A learned optimizer by name, its settings checked: `get("dm", hidden=20)`. Raises SettingsError."""
+    return LEARNED_OPTIMIZERS.create(name, **{key: plain(value) for key, value in settings.items()})
+
+
+def from_table(table: Mapping[str, Any]) -> LearnedOptimizer:
+    """The learned optimizer of a preset's [optimizer] table. Raises SettingsError where it does not fit."""
+    settings = dict(table)
+    return LEARNED_OPTIMIZERS.create(settings.pop("kind"), **settings)
 
 
 def uniform(shape: tuple[int, ...], bound: float, generator: Generator) -> Tensor:

@@ -17,12 +17,17 @@ from torch.nn import functional as F
 
 from engine.base.registry import Registry
 from engine.base.settings import setting
+from engine.tasks.base import Task
+from engine.tasks.criteria import Criterion, CrossEntropy
 
 PADDING = 4  # pixels around an image that is cropped at random, as everywhere for CIFAR
 
 
 class RawData(NamedTuple):
-    """A dataset as it is stored: images uint8 (a user's own: or float32) [N, C, H, W], labels int64 [N]."""
+    """A dataset as it is stored: images uint8 [N, C, H, W], labels int64 [N].
+
+    A user's own inputs may be anything, [N, ...], and so may the targets: floats where these are numbers.
+    """
 
     train_images: Tensor
     train_labels: Tensor
@@ -40,7 +45,7 @@ class Description:
     """
 
     classes: int
-    input_shape: tuple[int, int, int]  # C, H, W
+    input_shape: tuple[int, ...]  # of images C, H, W
     mean: tuple[float, ...]
     std: tuple[float, ...]
     brightest: int = 255  # the largest pixel value
@@ -61,6 +66,20 @@ class Dataset(Description):
     def read(self, folder: Path) -> RawData:
         """Read the whole dataset from a data folder, on the CPU. Raises DataError where that fails."""
         raise NotImplementedError
+
+    @property
+    def criterion(self) -> Criterion:
+        """What an optimizee's outputs are judged by."""
+        return CrossEntropy()
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers an optimizee gives for an example."""
+        return self.classes
+
+    def make_task(self, folder: Path, batch_size: int, device: torch.device, dtype: torch.dtype) -> Task | None:
+        """A task of the dataset's own, where it is not one of examples and an optimizee: then `read` is not asked."""
+        return None
 
     def described_by(self, data: RawData) -> Dataset:
         """The dataset with its description, where only the data that were read tell it."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.base.errors import DataError, PresetError, Problem
 from engine.base.settings import setting
+from engine.tasks.criteria import Criterion, CrossEntropy, SquaredError
 from engine.tasks.datasets.base import Dataset, RawData
 
 LARGEST = 2**33  # bytes in memory
@@ -28,8 +29,9 @@ class OwnDataset(Dataset):
         0.2, above=0.0, maximum=0.9, help="part held out for testing, where the data have no test part"
     )
 
-    classes: int = 0
-    input_shape: tuple[int, int, int] = (0, 0, 0)
+    classes: int = 0  # none: the targets are numbers
+    numbers: int = 1  # in the targets of an example
+    input_shape: tuple[int, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     brightest: int = 1  # mean and std are of the numbers as they are
@@ -45,21 +47,34 @@ class OwnDataset(Dataset):
         return (self.path, self.test, facts.st_size, facts.st_mtime_ns)
 
     def described_by(self, data: RawData) -> OwnDataset:
-        x = data.train_images
+        x, y = data.train_images, data.train_labels
+        shape = tuple(x.shape[1:])
+        classes = 0 if y.is_floating_point() else 1 + int(torch.cat([y, data.test_labels]).max())
+        described = dataclasses.replace(self, classes=classes, numbers=y[0].numel(), input_shape=shape)
+        if x.dtype == torch.int64:  # tokens, which have no mean
+            return described
         mean = sum(chunk.double().sum((0, 2, 3)) for chunk in x.split(CHUNK)) / (x.numel() // x.shape[1])  # [C]
         squares = sum((chunk.double() - mean[:, None, None]).square().sum((0, 2, 3)) for chunk in x.split(CHUNK))
         std = (squares / (x.numel() // x.shape[1])).sqrt()
         std[std == 0] = 1  # a feature that is the same everywhere says nothing, and must not be divided by nothing
         return dataclasses.replace(
-            self,
-            classes=1 + int(torch.cat([data.train_labels, data.test_labels]).max()),
-            input_shape=(x.shape[1], x.shape[2], x.shape[3]),
+            described,
             mean=tuple(mean.tolist()),
             std=tuple(std.tolist()),
             span=(float(x.min()), float(x.max())) if x.is_floating_point() else (0.0, 255.0),
         )
 
+    @property
+    def criterion(self) -> Criterion:
+        return CrossEntropy() if self.classes else SquaredError()
+
+    @property
+    def outputs(self) -> int:
+        return self.classes or self.numbers
+
     def to_input(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        if images.dtype == torch.int64:
+            return images
         if self.normalize == "standard":
             return super().to_input(images, dtype)
         low, high = self.span
@@ -76,7 +91,7 @@ class OwnDataset(Dataset):
         return self.path
 
     def split_off(self, x: Tensor, y: Tensor) -> RawData:
-        """Hold out a part of x [N, C, H, W] and y [N] for testing: at random, but always the same."""
+        """Hold out a part of x, [N, ...], and y, [N, ...], for testing: at random, but always the same."""
         held_out = round(self.test * len(x))
         if not 0 < held_out < len(x):
             found = f"no {'training' if held_out else 'test'} examples (test = {self.test:g} of {len(x)} examples)"

@@ -16,51 +16,69 @@ from engine.tasks.datasets.base import DATASETS, RawData
 from engine.tasks.datasets.own import LARGEST, OwnDataset
 
 NAMES = ("x", "y", "x_test", "y_test")
-ALLOWED = "x [N, C, H, W] or [N, F], and y [N]; with a test part also x_test and y_test"
+ALLOWED = "x [N, C, H, W], [N, F] or [N, L], and y [N] or [N, O]; with a test part also x_test and y_test"
 
 
 @DATASETS.register("tensors")
 class Tensors(OwnDataset):
-    """x [N, C, H, W] or [N, F], uint8 or floats; y [N], integers from 0; maybe x_test and y_test like them.
+    """Classes or numbers to be learned from arrays; maybe x_test and y_test like x and y.
 
-    The features of [N, F] are channels of one pixel, so each is standardised by itself.
+    x: images [N, C, H, W] or features [N, F], uint8 or floats; or tokens [N, L], other integers from 0, which an
+    optimizee is given as they are. Features are channels of one pixel, so each is standardised by itself. y: classes
+    [N], integers from 0 without a gap, or numbers [N] or [N, O], floats, whose loss is the mean squared error.
     """
 
     path: str = setting(
-        "", is_path=True, help="a .safetensors or .npz file with x [N, C, H, W] or [N, F] and y [N]; x_test, y_test"
+        "", is_path=True, help="a .safetensors or .npz file with x and y, classes or numbers; maybe x_test, y_test"
     )
 
     def read(self, folder: Path) -> RawData:
         arrays = self._arrays()
         x, y = self._examples(arrays, "x", "y")
+        if not y.is_floating_point():
+            self._check_classes(y)
+        if "x_test" not in arrays:
+            return self.split_off(x, y)
+        x_test, y_test = self._examples(arrays, "x_test", "y_test")
+        for name, test, train in (("x", x_test, x), ("y", y_test, y)):
+            if (test.shape[1:], test.dtype) != (train.shape[1:], train.dtype):
+                raise self.error(f"{name}_test {_form(test)}", f"the form of {name}, {_form(train)}")
+        if not y.is_floating_point() and int(y_test.max()) > int(y.max()):
+            raise self.error(f"{int(y_test.max())} in y_test", f"the classes of y, 0 to {int(y.max())}")
+        return RawData(x, y, x_test, y_test)
+
+    def _check_classes(self, y: Tensor) -> None:
         counts = torch.bincount(y) if int(y.max()) < len(y) else torch.zeros(1)
         if len(counts) < 2 or not counts.all():
             missing = (counts == 0).nonzero().flatten().tolist()
             found = f"no example of class {missing[0]} in y, but of {int(y.max())}" if missing else "one class in y"
             raise self.error(found, "integers from 0 without a gap, two or more of them")
-        if "x_test" not in arrays:
-            return self.split_off(x, y)
-        x_test, y_test = self._examples(arrays, "x_test", "y_test")
-        if (x_test.shape[1:], x_test.dtype) != (x.shape[1:], x.dtype):
-            raise self.error(f"x_test {_form(x_test)}", f"the form of x, {_form(x)}")
-        if int(y_test.max()) > int(y.max()):
-            raise self.error(f"{int(y_test.max())} in y_test", f"the classes of y, 0 to {int(y.max())}")
-        return RawData(x, y, x_test, y_test)
 
     def _examples(self, arrays: dict[str, Tensor], x_name: str, y_name: str) -> tuple[Tensor, Tensor]:
-        """x [N, C, H, W], uint8 or float32, and y [N], int64."""
+        """x: uint8 or float32 [N, C, H, W], or int64 [N, L]; y: int64 [N], or float32 [N] or [N, O]."""
         x, y = arrays[x_name], arrays[y_name]
-        if x.dim() not in (2, 4) or not x.numel() or not (x.dtype == torch.uint8 or x.is_floating_point()):
-            raise self.error(f"{x_name} {_form(x)}", "[N, C, H, W] or [N, F], not empty, uint8 or floats")
-        if y.dim() != 1 or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-            raise self.error(f"{y_name} {_form(y)}", "[N], integers")
+        is_tokens = not x.is_floating_point() and x.dtype != torch.uint8
+        x_dims = (2,) if is_tokens else (2, 4)
+        if x.is_complex() or x.dtype == torch.bool or x.dim() not in x_dims or not x.numel():
+            raise self.error(f"{x_name} {_form(x)}", "[N, C, H, W] or [N, F], uint8 or floats, or [N, L], integers")
+        if (
+            y.is_complex()
+            or y.dtype == torch.bool
+            or y.dim() not in ((1, 2) if y.is_floating_point() else (1,))
+            or not y.numel()
+        ):
+            raise self.error(f"{y_name} {_form(y)}", "classes [N], integers, or numbers [N] or [N, O], floats")
         if len(x) != len(y):
-            raise self.error(f"{len(x)} examples in {x_name} and {len(y)} in {y_name}", "a label for each example")
-        x, y = x if x.dtype == torch.uint8 else x.float(), y.long()
-        if int(y.min()) < 0:
-            raise self.error(f"{int(y.min())} in {y_name}", "integers from 0")
-        if x.is_floating_point() and not x.isfinite().all():
-            raise self.error(f"numbers that are not finite in {x_name}", "finite numbers")
+            raise self.error(f"{len(x)} examples in {x_name} and {len(y)} in {y_name}", "a target for each example")
+        for name, values in ((x_name, x), (y_name, y)):
+            if values.is_floating_point() and not values.isfinite().all():
+                raise self.error(f"numbers that are not finite in {name}", "finite numbers")
+            if not values.is_floating_point() and int(values.long().min()) < 0:
+                raise self.error(f"{int(values.long().min())} in {name}", "integers from 0")
+        y = y.float() if y.is_floating_point() else y.long()
+        if is_tokens:
+            return x.long(), y
+        x = x if x.dtype == torch.uint8 else x.float()
         return (x[:, :, None, None] if x.dim() == 2 else x), y
 
     def _arrays(self) -> dict[str, Tensor]:

@@ -28,10 +28,10 @@ DROPPING = (nn.modules.dropout._DropoutNd, nn.MultiheadAttention)
 class Optimizee:
     """Builds a network for a dataset and draws where its training starts.
 
-    The network's forward is `forward(x [D, C, H, W], noise [D, K] or None) -> logits [D, classes]`, a pure function of
-    its inputs and parameters: no buffers, no global random numbers; layers may share parameters. Dropout masks are made
-    from `noise`, uniform in [0, 1), so that a clean and a perturbed pass share one mask. None or K = 0 is evaluation
-    mode.
+    The network's forward is `forward(x [D, ...]) -> outputs [D, outputs]`, a pure function of its inputs and
+    parameters: no buffers, no global random numbers; layers may share parameters. One with dropout takes `noise` as
+    well, [D, K], uniform in [0, 1), and makes masks of it, so that a clean and a perturbed pass share one mask; None or
+    K = 0 is evaluation mode.
     """
 
     name: ClassVar[str]
@@ -43,8 +43,11 @@ class Optimizee:
         """K, the uniform random numbers that one example needs in training mode."""
         return 0
 
-    def build(self, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """Return the network for inputs of shape (C, H, W). The values of its parameters do not matter."""
+    def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+        """Return the network for inputs of a shape, of images (C, H, W), and as many outputs as there are classes.
+
+        The values of its parameters do not matter.
+        """
         raise NotImplementedError
 
     def init_theta(self, module: nn.Module, generator: torch.Generator) -> Tensor:

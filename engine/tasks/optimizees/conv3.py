@@ -14,7 +14,7 @@ SMALLEST = 19  # pixels of height or width that three convolutions without paddi
 class ThreeConvolutions(nn.Module):
     """Convolutions 3x3 with strides 2, 2, 1, average pooling 2x2, one linear layer."""
 
-    def __init__(self, input_shape: tuple[int, int, int], classes: int) -> None:
+    def __init__(self, input_shape: tuple[int, ...], outputs: int) -> None:
         super().__init__()
         channels, *size = input_shape
         padding = 0 if min(size) >= SMALLEST else 1
@@ -24,7 +24,7 @@ class ThreeConvolutions(nn.Module):
         )
         for stride in (2, 2, 1):
             size = [(pixels + 2 * padding - 3) // stride + 1 for pixels in size]
-        self.output = nn.Linear(CHANNELS * (size[0] // 2) * (size[1] // 2), classes)
+        self.output = nn.Linear(CHANNELS * (size[0] // 2) * (size[1] // 2), outputs)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         for convolution in self.convolutions:
@@ -36,8 +36,8 @@ class ThreeConvolutions(nn.Module):
 class Conv3(Optimizee):
     """20,682 parameters on CIFAR-10. Images below 19 pixels are padded by 1 in every convolution."""
 
-    def build(self, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-        return ThreeConvolutions(input_shape, classes)
+    def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+        return ThreeConvolutions(input_shape, outputs)
 
 
 @OPTIMIZEES.register("cnn")

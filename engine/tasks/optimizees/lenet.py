@@ -15,7 +15,7 @@ SMALLEST = 16  # pixels of height or width that two 5x5 convolutions without pad
 class ConvolutionsAndPools(nn.Module):
     """Convolutions 5x5 of 10 and 20 channels, each max-pooled 2x2; 50 units with dropout; the output."""
 
-    def __init__(self, input_shape: tuple[int, int, int], classes: int, dropout: float) -> None:
+    def __init__(self, input_shape: tuple[int, ...], outputs: int, dropout: float) -> None:
         super().__init__()
         channels, *size = input_shape
         padding = 0 if min(size) >= SMALLEST else 2
@@ -24,7 +24,7 @@ class ConvolutionsAndPools(nn.Module):
         for _ in range(2):
             size = [(pixels + 2 * padding - 4) // 2 for pixels in size]
         self.hidden = nn.Linear(20 * size[0] * size[1], HIDDEN)
-        self.output = nn.Linear(HIDDEN, classes)
+        self.output = nn.Linear(HIDDEN, outputs)
         self.dropout = dropout
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -46,5 +46,5 @@ class LeNet(Optimizee):
     def noise_size(self) -> int:
         return HIDDEN if self.dropout > 0 else 0
 
-    def build(self, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-        return ConvolutionsAndPools(input_shape, classes, self.dropout)
+    def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+        return ConvolutionsAndPools(input_shape, outputs, self.dropout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import ClassVar
 
 import torch
@@ -40,9 +41,8 @@ class MLP(Optimizee):
     hidden: tuple[int, ...] = setting((20,), minimum=1, allow_empty=True, help=HIDDEN_HELP)
     init: str = setting("normal", choices=INITS, help=INIT_HELP)
 
-    def build(self, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-        channels, height, width = input_shape
-        return Perceptron((channels * height * width, *self.hidden, classes), self.activation)
+    def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+        return Perceptron((math.prod(input_shape), *self.hidden, outputs), self.activation)
 
 
 @OPTIMIZEES.register("mlp-relu")

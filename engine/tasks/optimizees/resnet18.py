@@ -72,8 +72,8 @@ class ResNet18(Optimizee):
     init = uniform is the usual one here: He's normal distribution for convolutions, PyTorch's for the linear layer.
     """
 
-    def build(self, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-        return ResNet(input_shape[0], classes)
+    def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+        return ResNet(input_shape[0], outputs)
 
     def draw(self, layer: nn.Module, key: str, generator: torch.Generator) -> Tensor:
         if not isinstance(layer, nn.Conv2d):

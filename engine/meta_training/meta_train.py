@@ -1,89 +1,126 @@
 """Meta-training: phi takes a meta-step after every truncation, and is judged on held-out optimizees now and then.
 
-`MetaTrainer` is a state machine: each `advance()` does one unit of work (a truncation with its meta-step, or an
-evaluation) and between two of them its whole state fits in a checkpoint, from which it goes on bit for bit.
+`meta_train` is the loop. `MetaTrainer` is what it drives: each `advance()` does one unit of work (a truncation with its
+meta-step, or an evaluation), and between two of them its whole state fits in a checkpoint, from which it goes on bit
+for bit. Neither knows of presets, run folders or processes: the job of a run drives a `MetaTrainer`, too.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import psutil
 import torch
 from torch import Generator, Tensor
 
 from engine.base import seeds
-from engine.base.errors import TrainingError
-from engine.base.flat import all_finite
-from engine.distributed.parallel import ALONE, ProcessGroup, check_processes
-from engine.evaluation.transfer import nothing
-from engine.meta_training import recording
-from engine.meta_training import validation as evaluation
+from engine.base.arguments import kind, refusal
+from engine.base.errors import SettingsError, TrainingError
+from engine.base.flat import all_finite, prefixed, under
+from engine.base.metrics import metric
+from engine.base.settings import check_table, schema_of
+from engine.distributed.parallel import ALONE, ProcessGroup
+from engine.evaluation.frozen_unroll import nothing
+from engine.meta_training import validation
 from engine.meta_training.curriculum import Curriculum
-from engine.meta_training.meta_epoch import MetaEpoch, prefixed, under
+from engine.meta_training.estimators import GradientEstimator
+from engine.meta_training.estimators.tbptt import TBPTT
+from engine.meta_training.meta_epoch import MetaEpoch
 from engine.meta_training.meta_parameters import MetaParameters
-from engine.meta_training.objective import Objective
+from engine.meta_training.objective import Objective, by_name, of_kind
 from engine.meta_training.partial_gradient import norm
 from engine.meta_training.unroll import weights
-from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, Phi
-from engine.penalties.base import PENALTIES, GeometricPenalty, ParameterPenalty, Reparametrization, UpdatePenalty
+from engine.optimizers.learned.base import LearnedOptimizer, Phi
+from engine.penalties.base import GeometricPenalty, ParameterPenalty, Penalty, Reparametrization, UpdatePenalty
 from engine.presets.evaluation_settings import EvaluationSettings
 from engine.presets.meta_settings import MetaSettings
-from engine.presets.preset import Preset
-from engine.tasks.task import Task
+from engine.tasks.base import Task, TaskDistribution, as_distribution
 
 SKIPS_FORGIVEN = 20  # meta-steps before the share of skipped ones is judged
 DIVERGED_IN_A_ROW = 100  # meta-epochs that no optimizee survives before the run fails; fewer where it has fewer in all
+TASKS_KEPT = 256  # whose objectives are kept
+
+Settings = TypeVar("Settings", MetaSettings, EvaluationSettings)
+Record = dict[str, Any]
+"""What a meta-step or an evaluation says: "step", "meta_epoch", and metrics by name."""
+
+
+def meta_train(
+    tasks: Task | Iterable[Task] | TaskDistribution,
+    optimizer: LearnedOptimizer,
+    penalties: Mapping[str, Penalty] | Iterable[Penalty] = (),
+    *,
+    estimator: GradientEstimator | None = None,
+    settings: MetaSettings | None = None,
+    evaluation: EvaluationSettings | None = None,
+    seed: int = 0,
+    init_phi: Phi | None = None,
+    on_step: Callable[[Record], object] | None = None,
+) -> Phi:
+    """Meta-train a learned optimizer, from objects alone; returns the meta-parameters that did best on validation.
+
+    `tasks`: one, several, or a distribution (`engine.Task`, `engine.TaskDistribution`, or anything with their methods).
+    `settings` are those of a preset's [meta] table, `evaluation` those of [evaluation]. `on_step` is told of every
+    meta-step and evaluation, and may raise to end it all. `init_phi`: where to start from in place of fresh
+    meta-parameters. Raises ArgumentError, a ValueError, for what does not fit; TrainingError where nothing is learned.
+    """
+    trainer = MetaTrainer(
+        as_distribution(tasks),
+        optimizer,
+        penalties,
+        estimator=estimator,
+        settings=settings,
+        evaluation=evaluation,
+        seed=seed,
+        init_phi=init_phi,
+    )
+    while not trainer.finished:
+        for record in trainer.advance():
+            if on_step is not None:
+                on_step(record)
+    return trainer.parameters.best
 
 
 class MetaTrainer:
-    """Meta-trains one preset's learned optimizer."""
+    """A learned optimizer under meta-training."""
 
     def __init__(
         self,
-        preset: Preset,
+        tasks: TaskDistribution,
+        optimizer: LearnedOptimizer,
+        penalties: Mapping[str, Penalty] | Iterable[Penalty] = (),
         *,
-        device: torch.device,
-        data_dir: Path | None = None,
+        estimator: GradientEstimator | None = None,
+        settings: MetaSettings | None = None,
+        evaluation: EvaluationSettings | None = None,
+        seed: int = 0,
+        device: torch.device | None = None,
         init_phi: Phi | None = None,
         team: ProcessGroup = ALONE,
     ) -> None:
-        """Load the data and draw phi, or take `init_phi`. Raises PresetError or DataError where that cannot be done.
+        """Draw phi, or take `init_phi`; it lies where the tasks do. Raises LregError where something does not fit.
 
         In a `team` every process has a trainer, and all of them go through the same calls.
         """
-        self.preset = preset
+        self.tasks = tasks
+        self.optimizer = check_optimizer(optimizer)
+        self.penalties = by_name(penalties)
+        self.settings = checked_settings(settings or MetaSettings())
+        self.evaluation = checked_settings(evaluation or EvaluationSettings())
+        self.seed = seed
         self.team = team
-        self.device = device
-        self.run_truncation = recording.chosen(device)
-        self.settings = MetaSettings(**preset["meta"])
-        check_processes(preset, team.size)
-        self.evaluation = EvaluationSettings(**preset["evaluation"])
-        self.tasks = [Task(values, data_dir=data_dir, device=device) for values in preset.tasks]
-        own = dict(preset["optimizer"])
-        self.optimizer = LEARNED_OPTIMIZERS.create(own.pop("kind"), **own)
-        penalties = {name: PENALTIES.create(name, **values) for name, values in preset["penalty"].items()}
-        reparametrizations = _of_kind(penalties, Reparametrization)
-        self.objectives = [
-            Objective(
-                loss=task.loss,
-                optimizer=self.optimizer,
-                geometric=_of_kind(penalties, GeometricPenalty),
-                update=_of_kind(penalties, UpdatePenalty),
-                parameter=_of_kind(penalties, ParameterPenalty),
-                loss_batch=self.settings.loss_batch,
-                second_order=self.settings.second_order,
-                divergence_cap=self.settings.divergence_cap,
-            )
-            for task in self.tasks
-        ]
-        fresh = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(preset.seed, "phi")))
-        self.parameters = MetaParameters(self.settings, reparametrizations, fresh, device, init_phi)
+        self.device = device or tasks.sample(seed).device
+        self.estimator = (estimator or TBPTT()).on(self.device)
+        self.objective_on = functools.lru_cache(TASKS_KEPT)(self._objective)
+        fresh = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(seed, "phi")))
+        reparametrizations = of_kind(self.penalties, Reparametrization)
+        self.parameters = MetaParameters(self.settings, reparametrizations, fresh, self.device, init_phi)
+        self.has_start = init_phi is not None or bool(self.settings.init_from)
         stages = self.settings.inner_steps
         self.curriculum = Curriculum(stages if isinstance(stages, tuple) else (stages,))
         self.epoch: MetaEpoch | None = None  # the optimizees under way
@@ -95,7 +132,21 @@ class MetaTrainer:
         self.improved = False
         self.best_step = 0
 
-    # -- what the worker sees ----------------------------------------------------------------------------------------
+    def _objective(self, task: Task) -> Objective:
+        """What is meta-trained for on a task."""
+        return Objective(
+            loss=task.loss,
+            layout=task.layout,
+            optimizer=self.optimizer,
+            geometric=of_kind(self.penalties, GeometricPenalty),
+            update=of_kind(self.penalties, UpdatePenalty),
+            parameter=of_kind(self.penalties, ParameterPenalty),
+            loss_batch=self.settings.loss_batch,
+            second_order=self.estimator.second_order,
+            divergence_cap=self.settings.divergence_cap,
+        )
+
+    # -- what the loop sees ------------------------------------------------------------------------------------------
 
     @property
     def phi(self) -> Phi:
@@ -134,22 +185,18 @@ class MetaTrainer:
 
     def frozen_state(self, which: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The learned optimizer alone, for use: best on validation, as it is now ("last"), or untrained ("initial")."""
-        own = self.parameters
-        phi = {"best": own.best, "initial": own.initial, "last": own.frozen()}[which]
-        facts = {
-            "optimizer": self.preset["optimizer"],
-            "checkpoint": which,
-            "step": {"best": self.best_step, "initial": 0, "last": self.step}[which],
-        }
-        return prefixed("frozen", phi), facts
+        parameters = self.parameters
+        phi = {"best": parameters.best, "initial": parameters.initial, "last": parameters.frozen()}[which]
+        step = {"best": self.best_step, "initial": 0, "last": self.step}[which]
+        return prefixed("frozen", phi), {"checkpoint": which, "step": step}
 
     def result(self, on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
         """The final comparison, on optimizees never seen: best and untrained learned optimizer, tuned SGD and Adam."""
         phis = {"best": self.parameters.best, "untrained": self.parameters.untrained}
-        if self.settings.init_from:
+        if self.has_start:
             phis["start"] = self.parameters.initial
         horizon = self.curriculum.inner_steps
-        return evaluation.compare(self.tasks, self.optimizer, phis, horizon, self.evaluation, on_progress, self.team)
+        return validation.compare(self.tasks, self.optimizer, phis, horizon, self.evaluation, on_progress, self.team)
 
     # -- one meta-step -----------------------------------------------------------------------------------------------
 
@@ -159,22 +206,23 @@ class MetaTrainer:
             torch.cuda.reset_peak_memory_stats(self.device)
         self.epoch = epoch = self.epoch or self._new_epoch().begin(self.settings.meta_batch)
         learning_rate = self._learning_rate(epoch)
-        used, figures = self.parameters.reparametrize()
+        used, metrics = self.parameters.reparametrize()
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in used.items()}
         factors = self._factors(epoch)
-        gradient, found = epoch.truncation(leaves, factors)
+        gradient, measured = epoch.truncation(leaves, factors)
         gradient, shares = self.parameters.pull_back(used, gradient)
-        figures |= found | shares
+        metrics |= measured | shares
         for name in ("diverged", "dropped_terms"):
-            self.counts[name] += int(figures.pop(name))
-        counted = figures.pop("counted_terms")  # none: every optimizee broke at once, and nothing was learned
+            self.counts[name] += int(metrics.pop(name))
+        counted = metrics.pop("counted_terms")  # none: every optimizee broke at once, and nothing was learned
         grad_norm = norm(gradient)
-        sound = all_finite([*gradient.values(), figures["meta_loss"]]) & (counted > 0)
+        sound = all_finite([*gradient.values(), metrics["meta_loss"]]) & (counted > 0)
         self._take_meta_step(gradient, sound, learning_rate)
         record: dict[str, Any] = {"step": self.step, "meta_epoch": self.meta_epoch}
-        record |= {name: float(figure) for name, figure in figures.items()}
-        # a penalty that nowhere counted has no figure
-        record = {name: value for name, value in record.items() if "_penalty" not in name or math.isfinite(value)}
+        values = {name: float(value) for name, value in metrics.items()}
+        of_penalties = {name for name in values if metric(name).kind in ("penalty", "share")}
+        # a penalty that nowhere counted has no value
+        record |= {name: value for name, value in values.items() if math.isfinite(value) or name not in of_penalties}
         record |= {"meta_grad_norm": float(grad_norm), "learning_rate": learning_rate, **self.counts}
         record |= self._speed(len(factors), epoch.coordinates, time.perf_counter() - began)
         self._end_meta_epoch_if_due(epoch)
@@ -228,12 +276,13 @@ class MetaTrainer:
     def _new_epoch(self) -> MetaEpoch:
         return MetaEpoch(
             self.tasks,
-            self.objectives,
-            seed=self.preset.seed,
+            self.objective_on,
+            self.estimator,
+            seed=self.seed,
             number=self.meta_epoch,
+            horizon=self.curriculum.inner_steps,
             random_scaling=self.settings.random_scaling,
             team=self.team,
-            run_truncation=self.run_truncation,
         )
 
     def _end_meta_epoch_if_due(self, epoch: MetaEpoch) -> None:
@@ -258,8 +307,8 @@ class MetaTrainer:
         inner_steps = self.curriculum.evaluated_steps
         self._compare()
         how = (inner_steps, self.evaluation, tick, self.team)
-        figures = evaluation.validate(self.tasks, self.optimizer, self.parameters.frozen(), *how)
-        loss = figures["validation_loss"]
+        metrics = validation.validate(self.tasks, self.optimizer, self.parameters.frozen(), *how)
+        loss = metrics["validation_loss"]
         assert loss is not None
         kind, self.pending = self.pending, ""
         record = {"step": self.step, "meta_epoch": self.meta_epoch, "stage": self.curriculum.stage}
@@ -275,7 +324,7 @@ class MetaTrainer:
         if self.improved:
             self.parameters.keep_as_best()
             self.best_step = self.step
-        return {**record, "evaluated_steps": inner_steps, **figures}
+        return {**record, "evaluated_steps": inner_steps, **metrics}
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
@@ -321,5 +370,16 @@ class MetaTrainer:
         self.epoch = self._new_epoch().load_state(moved, values["epoch"]) if values["epoch"] else None
 
 
-def _of_kind(penalties: dict[str, Any], kind: type) -> dict[str, Any]:
-    return {name: penalty for name, penalty in penalties.items() if isinstance(penalty, kind)}
+def check_optimizer(optimizer: Any) -> LearnedOptimizer:
+    """Raises ArgumentError for what is no learned optimizer."""
+    if not isinstance(optimizer, LearnedOptimizer):
+        raise refusal("optimizer", "a learned optimizer, of a subclass of engine.LearnedOptimizer", kind(optimizer))
+    return optimizer
+
+
+def checked_settings(settings: Settings) -> Settings:
+    """Settings whose values are allowed. Raises SettingsError that names every one that is not."""
+    values, problems = check_table(vars(settings), schema_of(type(settings)), "")
+    if problems:
+        raise SettingsError(problems)
+    return type(settings)(**values)

@@ -1,0 +1,59 @@
+"""Truncated back-propagation, by cotangents: see `engine.meta_training.unroll`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from engine.base.flat import Batch
+from engine.meta_training import recording
+from engine.meta_training.estimators.base import ESTIMATORS, GradientEstimator
+from engine.meta_training.objective import Objective
+from engine.meta_training.partial_gradient import PartialGradient
+from engine.meta_training.unroll import UnrollState, begin, run_truncation
+from engine.optimizers.learned.base import Phi
+from engine.penalties.base import Randomness
+from engine.tasks.base import Batches
+
+
+@ESTIMATORS.register("tbptt")
+class TBPTT(GradientEstimator):
+    """Back-propagation through a truncation; the gradients that feed the learned optimizer are constants."""
+
+    run_truncation: ClassVar[recording.RunTruncation] = staticmethod(run_truncation)
+
+    def on(self, device: torch.device) -> TBPTT:
+        """On CUDA, truncations may be recorded as graphs."""
+        there = copy.copy(self)
+        object.__setattr__(there, "run_truncation", recording.chosen(device))
+        return there
+
+    def begin(
+        self, objective: Objective, theta: Tensor, batch: Batch | None, *, scaling: Tensor | None, horizon: int | None
+    ) -> UnrollState:
+        return begin(objective, theta, batch, scaling=scaling, horizon=horizon)
+
+    def estimate(
+        self,
+        objective: Objective,
+        phi: Phi,
+        carry: UnrollState,
+        batches: Batches,
+        factors: Sequence[float],
+        randomness: Randomness,
+        *,
+        scoring: Batches | None = None,
+    ) -> tuple[PartialGradient, UnrollState]:
+        partial, _, carry = self.run_truncation(objective, phi, carry, batches, factors, randomness, scoring=scoring)
+        return partial, carry
+
+
+@ESTIMATORS.register("second_order")
+class SecondOrder(TBPTT):
+    """Back-propagation through a truncation and through the optimizees' gradients as well: exact, and slow."""
+
+    second_order: ClassVar[bool] = True

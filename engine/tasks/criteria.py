@@ -1,0 +1,79 @@
+"""Criterion: what an optimizee's outputs are judged by: its loss, and the other metrics of a task.
+
+Shape letters: D examples, O outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+from torch.func import vmap
+from torch.nn import functional as F
+
+from engine.base.metrics import TASK_METRICS, Metric
+
+Scores = dict[str, Tensor]
+MeanLoss = Callable[[Tensor, Tensor], Tensor]
+"""Outputs and targets of D examples to their mean loss, a scalar: any loss of torch.nn.functional."""
+
+
+class Criterion:
+    """A member gives `loss`, `scores` and the metrics among these, `measured`."""
+
+    measured: tuple[Metric, ...] = (TASK_METRICS["loss"],)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of D examples, a scalar."""
+        raise NotImplementedError
+
+    def scores(self, outputs: Tensor, targets: Tensor) -> Scores:
+        """What each example scores, [D], by name; "loss" is among them. Their means go to `summary`."""
+        raise NotImplementedError
+
+    def summary(self, means: Scores) -> Scores:
+        """The metrics, of the scores' means over a whole split: these themselves, unless a member says otherwise."""
+        return means
+
+
+class CrossEntropy(Criterion):
+    """Classes: logits [D, O] against labels [D], int64."""
+
+    measured = (TASK_METRICS["loss"], TASK_METRICS["accuracy"])
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets)
+
+    def scores(self, outputs: Tensor, targets: Tensor) -> Scores:
+        losses = F.cross_entropy(outputs, targets, reduction="none")
+        return {"loss": losses, "accuracy": (outputs.argmax(-1) == targets).to(outputs.dtype)}
+
+
+class SquaredError(Criterion):
+    """Numbers: outputs [D, O] against targets [D] or [D, O]; the loss is their mean squared difference."""
+
+    measured = (TASK_METRICS["loss"], Metric("absolute_error", "mean absolute error", better="lower", kind="task"))
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(outputs, targets.view_as(outputs))
+
+    def scores(self, outputs: Tensor, targets: Tensor) -> Scores:
+        difference = (outputs - targets.view_as(outputs)).flatten(1)
+        return {"loss": difference.square().mean(1), "absolute_error": difference.abs().mean(1)}
+
+
+class MeanCriterion(Criterion):
+    """A user's own function of outputs and targets that is a mean over examples, and others to be measured beside."""
+
+    def __init__(self, loss: MeanLoss, metrics: Mapping[Metric, MeanLoss] | None = None) -> None:
+        self._functions = {"loss": loss, **{metric.name: function for metric, function in (metrics or {}).items()}}
+        self.measured = (TASK_METRICS["loss"], *(metrics or {}))
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self._functions["loss"](outputs, targets)
+
+    def scores(self, outputs: Tensor, targets: Tensor) -> Scores:
+        def alone(function: MeanLoss) -> Callable[[Tensor, Tensor], Tensor]:
+            return vmap(lambda output, target: function(output[None], target[None]))
+
+        return {name: alone(function)(outputs, targets) for name, function in self._functions.items()}

@@ -1,0 +1,261 @@
+"""Tasks of examples: inputs and targets, a module that maps the ones to the others, a criterion.
+
+Shape letters: B optimizees, P parameters of one, T inner steps, D examples in a batch, K dropout numbers per example.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from engine.base.errors import ArgumentError
+from engine.tasks.base import SPLITS, Layout, Metric, Task, load_generators
+from engine.tasks.criteria import Criterion, MeanCriterion, MeanLoss
+from engine.tasks.optimizees.base import Optimizee, check_module, write_out_norms
+
+SPLIT_SEED = 20240802  # the split never depends on a run's seed; never change it: results depend on it
+EVALUATED_AT_ONCE = 1000  # examples
+
+
+class ExampleBatch(NamedTuple):
+    """Examples for one optimizee; for several at once every tensor has a leading [B]."""
+
+    x: Tensor  # [D, ...]
+    y: Tensor  # [D, ...]
+    noise: Tensor  # [D, K], uniform in [0, 1); K = 0: evaluation mode
+
+    def of(self, optimizee: int) -> ExampleBatch:
+        """The batch of one of B optimizees."""
+        return ExampleBatch(*(tensor[optimizee] for tensor in self))
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """A split: its examples are those of x and y at `order`, and nothing is copied for it."""
+
+    x: Tensor  # [N, ...]
+    y: Tensor  # [N, ...]
+    order: Tensor  # int64 [n]
+
+
+class SupervisedTask(Task):
+    """Examples, a module and a criterion. It holds the data, on the device, but no parameters."""
+
+    augmentation_size = 0  # uniform numbers that `inputs` takes for each training example
+
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        splits: Mapping[str, tuple[Tensor, Tensor]],
+        loss: Criterion | MeanLoss,
+        *,
+        metrics: Mapping[Metric, MeanLoss] | None = None,
+        batch_size: int = 128,
+        validation: float = 0.1,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """A task of your own module, which maps inputs x, [D, ...], to outputs.
+
+        `splits`: x and y of "train" and "test", and of "validation", else the part `validation` of the training
+        examples is held out. `loss`: the mean loss of outputs and targets; `metrics` likewise. A fresh optimizee starts
+        from the module's own initialisation, drawn anew. Raises ArgumentError, a ValueError, or PresetError for a
+        module that is no pure function of its inputs and parameters.
+        """
+        self.name, self.device, self.dtype, self.batch_size = name, torch.device(device), dtype, batch_size
+        self.criterion = loss if isinstance(loss, Criterion) else MeanCriterion(loss, metrics)
+        self.optimizee = Optimizee()
+        self.examples = _examples(splits, validation, self.device)
+        self._take(copy.deepcopy(module).to("meta"))  # its parameters always come from theta
+
+    def _take(self, module: nn.Module) -> None:
+        """Note the parameters that the optimizee's module, on the meta device, takes from theta."""
+        check_module(module)
+        write_out_norms(module)
+        self.module = module
+        self.measured = self.criterion.measured
+        parameters = list(module.parameters())
+        first_names = {id(parameter): name for name, parameter in module.named_parameters()}
+        self.layout = Layout({first_names[id(parameter)]: tuple(parameter.shape) for parameter in parameters})
+        every_name = module.named_parameters(remove_duplicate=False)  # one that layers share has several
+        self._names = [(name, first_names[id(parameter)]) for name, parameter in every_name]
+        self._takes_noise = "noise" in inspect.signature(module.forward).parameters
+
+    def init_theta(self, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return self.optimizee.init_theta(self.module, generator).to(self.device, self.dtype)
+
+    def outputs(self, theta: Tensor, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The optimizee's outputs, [D, ...], for theta, [P], and x, [D, ...]."""
+        parts = self.layout.split(theta)
+        parameters = {name: parts[first] for name, first in self._names}
+        inputs = (x, noise) if self._takes_noise else (x,)
+        # every name is there, and looking for shared ones again costs as much as a small network
+        return functional_call(self.module, parameters, inputs, tie_weights=False)
+
+    def loss(self, theta: Tensor, batch: ExampleBatch) -> Tensor:
+        """The criterion's mean loss, computed in theta's dtype."""
+        x, y, noise = (_as(tensor, theta.dtype) for tensor in batch)
+        return self.criterion.loss(self.outputs(theta, x, noise), y)
+
+    def batches(self, seeds: Sequence[int], split: str = "train") -> ExampleStream:
+        return ExampleStream(self, seeds, split)
+
+    def metrics(self, theta: Tensor, split: str) -> dict[str, Tensor]:
+        return {name: values[0] for name, values in self.metrics_of_each(theta[None], split).items()}
+
+    @torch.no_grad()
+    def metrics_of_each(self, theta: Tensor, split: str) -> dict[str, Tensor]:
+        """Over a whole split, in evaluation mode: [B] each, for theta of shape [B, P]."""
+        outputs_of_all = vmap(self.outputs, in_dims=(0, None))
+        order = self.examples[split].order
+        sums: dict[str, Tensor] = {}
+        for indices in order.tensor_split(math.ceil(len(order) / EVALUATED_AT_ONCE)):  # equal: batch norm needs it
+            x, y = self.gather(split, indices, theta.dtype)
+            outputs = outputs_of_all(theta, x)  # [B, D, ...]
+            targets = y.expand(len(theta), *y.shape)
+            for name, scores in self.criterion.scores(outputs.flatten(0, 1), targets.flatten(0, 1)).items():
+                total = scores.view(len(theta), -1).sum(1, dtype=torch.float64)
+                sums[name] = sums[name] + total if name in sums else total
+        means = {name: total / len(order) for name, total in sums.items()}
+        return {name: value.to(theta.dtype) for name, value in self.criterion.summary(means).items()}
+
+    def fixed_batch(self, examples: int, split: str = "train", dtype: torch.dtype = torch.float64) -> ExampleBatch:
+        """The first examples of a split, or all where it has fewer, in evaluation mode: for probes."""
+        x, y = self.gather(split, self.examples[split].order[:examples], dtype)
+        return ExampleBatch(x, y, torch.empty(len(x), 0, dtype=dtype, device=self.device))
+
+    def gather(
+        self, split: str, indices: Tensor, dtype: torch.dtype, augmentation: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs and targets, [M, ...] each, of the examples at `indices`, [M]."""
+        examples = self.examples[split]
+        x = self.inputs(examples.x.index_select(0, indices), dtype, augmentation)
+        return x, _as(examples.y.index_select(0, indices), dtype)
+
+    def inputs(self, x: Tensor, dtype: torch.dtype, augmentation: Tensor | None) -> Tensor:
+        """What the module is shown of examples x, [M, ...], as they are stored."""
+        return _as(x, dtype)
+
+    def size(self, split: str) -> int:
+        """How many examples a split has."""
+        return len(self.examples[split].order)
+
+
+class ExampleStream:
+    """Random batches for B optimizees, with a generator each: what one gets depends on its own seed alone.
+
+    Training batches are augmented and come with dropout noise where the task says so; those of other splits never.
+    """
+
+    def __init__(self, task: SupervisedTask, seeds: Sequence[int], split: str) -> None:
+        self._task = task
+        self._split = split
+        self._generators = [torch.Generator(task.device).manual_seed(seed) for seed in seeds]
+        training = split == "train"
+        self._augmentation_size = task.augmentation_size if training else 0
+        self._noise_size = task.optimizee.noise_size if training else 0
+
+    def draw(self, steps: int) -> ExampleBatches:
+        """Draw the batches of the next inner steps. (On the CPU drawing 20 and 20 equals drawing 40.)"""
+        task, order = self._task, self._task.examples[self._split].order
+        width = 1 + self._augmentation_size + self._noise_size
+        shape = (steps, task.batch_size, width)
+        numbers = torch.stack(  # [T, B, D, width]; float64 so that every example is equally likely
+            [torch.rand(shape, generator=g, device=task.device, dtype=torch.float64) for g in self._generators], dim=1
+        )
+        indices = order[(numbers[..., 0] * len(order)).long()]
+        augmentation, noise = numbers[..., 1:].split([self._augmentation_size, self._noise_size], dim=-1)
+        return ExampleBatches(task, self._split, indices, augmentation, noise.to(task.dtype))
+
+    def state(self) -> Tensor:
+        """The generators' states: uint8 [B, n], on the CPU."""
+        return torch.stack([generator.get_state() for generator in self._generators])
+
+    def load_state(self, state: Tensor) -> None:
+        load_generators(self._generators, state)
+
+
+class ExampleBatches:
+    """The batches of some inner steps. `batches[j]` makes those of step j: x [B, D, ...], y [B, D, ...], noise."""
+
+    def __init__(self, task: SupervisedTask, split: str, indices: Tensor, augmentation: Tensor, noise: Tensor) -> None:
+        self._task = task
+        self._split = split
+        self.indices = indices  # [T, B, D], into the examples
+        self._augmentation = augmentation  # [T, B, D, A]
+        self._noise = noise  # [T, B, D, K]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def numbers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All that the batches of one truncation and another differ in."""
+        return self.indices, self._augmentation, self._noise
+
+    def with_numbers(self, indices: Tensor, augmentation: Tensor, noise: Tensor) -> ExampleBatches:
+        """Batches of the same stream with other numbers."""
+        return ExampleBatches(self._task, self._split, indices, augmentation, noise)
+
+    def __getitem__(self, step: int) -> ExampleBatch:
+        indices = self.indices[step]
+        numbers = self._augmentation[step].flatten(0, 1)
+        x, y = self._task.gather(self._split, indices.flatten(), self._task.dtype, numbers)
+        return ExampleBatch(
+            x.view(*indices.shape, *x.shape[1:]), y.view(*indices.shape, *y.shape[1:]), self._noise[step]
+        )
+
+
+@contextlib.contextmanager
+def fitting_inputs(refusal: Callable[[str], Exception]) -> Iterator[None]:
+    """Raise what `refusal` makes of the reason where a module does not take the inputs that it is tried with."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # layers without parameters: where inputs do not pass, an error says so
+            yield
+    except (RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise refusal((str(error).splitlines() or [""])[0]) from error
+
+
+def shuffled(examples: int) -> Tensor:
+    """The order of a training set that validation examples are the end of: int64 [N]."""
+    return torch.randperm(examples, generator=torch.Generator().manual_seed(SPLIT_SEED))
+
+
+def _examples(
+    splits: Mapping[str, tuple[Tensor, Tensor]], validation: float, device: torch.device
+) -> dict[str, Examples]:
+    """The splits, by name, on the device. Raises ArgumentError."""
+    unknown = sorted(set(splits) - set(SPLITS))
+    if unknown or not {"train", "test"} <= set(splits):
+        names = ", ".join(map(repr, splits))
+        raise ArgumentError(f"splits must be 'train', 'test' and maybe 'validation', found {names or 'none'}")
+    moved = {}
+    for split, (x, y) in splits.items():
+        if len(x) != len(y) or not len(x):
+            raise ArgumentError(f"splits[{split!r}] must be as many x as y, one or more; found {len(x)} and {len(y)}")
+        moved[split] = Examples(x.to(device), y.to(device), torch.arange(len(x), device=device))
+    if "validation" not in moved:
+        train = moved["train"]
+        held_out = min(max(1, round(validation * len(train.x))), len(train.x) - 1)
+        if not held_out:
+            raise ArgumentError("splits['train'] must be two or more examples, one of them to validate with")
+        order = shuffled(len(train.x)).to(device)
+        kept, held = order.tensor_split([len(order) - held_out])
+        moved |= {"train": Examples(train.x, train.y, kept), "validation": Examples(train.x, train.y, held)}
+    return moved
+
+
+def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() and tensor.dtype != dtype else tensor

@@ -1,0 +1,185 @@
+"""The [task] table of a preset: a dataset, an optimizee and a batch size; and the task that it describes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.base.errors import PresetError, Problem
+from engine.base.settings import check_table, schema_of, setting, show
+from engine.tasks.base import SPLITS, Task
+from engine.tasks.datasets.base import DATASETS, Dataset, RawData
+from engine.tasks.datasets.folder import data_folder
+from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee
+from engine.tasks.supervised import Examples, SupervisedTask, fitting_inputs, shuffled
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """The [task] table; a dataset's and an optimizee's own settings stand beside these."""
+
+    dataset: str = setting("digits", help="what the optimizee learns")
+    optimizee: str = setting("mlp", help="network that is trained by the learned optimizer")
+    batch_size: int = setting(128, minimum=1, maximum=1_000_000, help="examples in a batch, drawn with replacement")
+    validation: float = setting(0.1, above=0.0, maximum=0.9, help="part of the training set that is held out")
+    classes: tuple[int, ...] = setting(
+        (), minimum=0, allow_empty=True, help="classes to use, numbered 0, 1, ... in this order; []: all"
+    )
+
+
+class DatasetTask(SupervisedTask):
+    """A dataset's examples and a network, as a preset names them."""
+
+    def __init__(
+        self, values: Mapping[str, Any], dataset: Dataset, data: RawData, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """`values`: a resolved [task] table. Raises PresetError where its settings do not fit the data."""
+        self.values = values
+        self.device, self.dtype, self.batch_size = device, dtype, values["batch_size"]
+        self.name = f"{values['dataset']}/{values['optimizee']}"
+        self.dataset = dataset
+        self.augmentation_size = dataset.augmentation_size
+        self.criterion = dataset.criterion
+        optimizee_class = OPTIMIZEES[values["optimizee"]]
+        self.optimizee = optimizee_class(**_settings_of(values, optimizee_class))
+        kept = _kept_classes(values["classes"], dataset)
+        self.examples = _split(data, kept, values["validation"])
+        self.build(dataset.input_shape, len(kept) or dataset.outputs)
+
+    def build(self, input_shape: tuple[int, ...], outputs: int) -> None:
+        """Make the optimizee's module, and try it. Raises PresetError where it takes no such inputs."""
+        with fitting_inputs(lambda reason: self._misfit(input_shape, reason)), torch.device("meta"):
+            module = self.optimizee.build(input_shape, outputs)  # a shape: its parameters always come from theta
+        self._take(module)
+        with fitting_inputs(lambda reason: self._misfit(input_shape, reason)), torch.device("meta"):
+            self.outputs(torch.empty(self.parameters, dtype=self.dtype), self._example_inputs(input_shape))
+
+    def _example_inputs(self, input_shape: tuple[int, ...]) -> Tensor:
+        """Inputs of two examples, for a look at what the optimizee takes."""
+        stored = self.examples["train"].x.dtype
+        return self.inputs(torch.zeros(2, *input_shape, dtype=stored), self.dtype, None)
+
+    def _misfit(self, input_shape: tuple[int, ...], reason: str) -> PresetError:
+        shape = "x".join(map(str, input_shape))
+        form = " (channels x height x width)" if len(input_shape) == 3 else ""
+        allowed = f"an optimizee for inputs of {shape}{form}"
+        return PresetError([Problem("task.optimizee", show(self.values["optimizee"]), allowed, reason)])
+
+    def inputs(self, x: Tensor, dtype: torch.dtype, augmentation: Tensor | None) -> Tensor:
+        if augmentation is not None and augmentation.shape[-1]:
+            x = self.dataset.augmented(x, augmentation)
+        return self.dataset.to_input(x, dtype)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a transfer file says of the task: its dataset, optimizee and batch size, and what is not the default."""
+        return facts_of(self.values)
+
+
+def build_task(
+    values: Mapping[str, Any],
+    *,
+    data_dir: Path | None = None,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> Task:
+    """Load the data of a [task] table (keys left out get their defaults), on the device.
+
+    Raises PresetError where the settings do not fit, DataError where the data is missing or damaged.
+    """
+    values, device = resolve(values), torch.device(device)
+    dataset_class = DATASETS[values["dataset"]]
+    dataset = dataset_class(**_settings_of(values, dataset_class))
+    folder = data_folder(data_dir)
+    task = dataset.make_task(folder, values["batch_size"], device, dtype)
+    if task is not None:
+        return task
+    data = _load(dataset, folder, device)
+    return DatasetTask(values, dataset.described_by(data), data, device, dtype)
+
+
+def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a [task] table against its own schema and its dataset's and optimizee's; fill in the defaults."""
+    schema = {item.name: item for item in schema_of(TaskSettings)}
+    for key, registry in (("dataset", DATASETS), ("optimizee", OPTIMIZEES)):
+        members = registry.schemas()
+        schema[key] = dataclasses.replace(schema[key], choices=tuple(members))
+        schema.update((item.name, item) for item in members.get(values.get(key, schema[key].default), ()))
+    resolved, problems = check_table(values, schema.values(), "task")
+    if problems:
+        raise PresetError(problems)
+    return resolved
+
+
+def facts_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The dataset, optimizee and batch size of a resolved [task] table, and its other keys that are not the default."""
+    always = ("dataset", "optimizee", "batch_size")
+    usual = resolve({key: values[key] for key in always})
+    return {key: value for key, value in values.items() if key in always or value != usual[key]}
+
+
+def _settings_of(values: Mapping[str, Any], cls: type[Dataset] | type[Optimizee]) -> dict[str, Any]:
+    return {item.name: values[item.name] for item in schema_of(cls)}
+
+
+_in_memory: dict[tuple[object, ...], RawData] = {}
+
+
+def _load(dataset: Dataset, folder: Path, device: torch.device) -> RawData:
+    """A dataset in memory, once per process."""
+    key = (dataset.name, dataset.source, folder, device)
+    if key not in _in_memory:
+        _in_memory[key] = dataset.read(folder).to(device)
+    return _in_memory[key]
+
+
+def _kept_classes(classes: Sequence[int], dataset: Dataset) -> tuple[int, ...]:
+    """The classes to use; none where the targets are no classes."""
+    if not classes:
+        return tuple(range(dataset.classes))
+    if not dataset.classes:
+        raise PresetError([Problem("task.classes", show(classes), f"[], as {dataset.name} has no classes here")])
+    if len(set(classes)) < max(2, len(classes)) or max(classes) >= dataset.classes:
+        allowed = f"two or more different classes of {dataset.name}, 0 to {dataset.classes - 1}; [] for all"
+        raise PresetError([Problem("task.classes", show(classes), allowed)])
+    return tuple(classes)
+
+
+def _renumbered(labels: Tensor, kept: Sequence[int]) -> Tensor:
+    """Labels 0..k-1 in the order of `kept`; -1 for the rest. Shape [N]."""
+    new = torch.full((max(int(labels.max()), *kept) + 1,), -1, device=labels.device)
+    new[torch.tensor(kept, device=labels.device)] = torch.arange(len(kept), device=labels.device)
+    return new[labels]
+
+
+def _split(data: RawData, kept: Sequence[int], validation: float) -> dict[str, Examples]:
+    """The splits, in an order that nothing but the dataset decides.
+
+    Validation is the end of the training set's order, so the first training examples are the same for any part.
+    """
+    device = data.train_labels.device
+    order, test_order = shuffled(len(data.train_labels)).to(device), torch.arange(len(data.test_labels), device=device)
+    train_y, test_y = data.train_labels, data.test_labels
+    if kept:
+        chosen = torch.tensor(kept, device=device)
+        order = order[torch.isin(data.train_labels[order], chosen)]
+        test_order = torch.isin(data.test_labels, chosen).nonzero().flatten()
+        train_y, test_y = _renumbered(train_y, kept), _renumbered(test_y, kept)
+    held_out = round(validation * len(order))
+    train_order, validation_order = order.tensor_split([len(order) - held_out])
+    splits = {
+        "train": Examples(data.train_images, train_y, train_order),
+        "validation": Examples(data.train_images, train_y, validation_order),
+        "test": Examples(data.test_images, test_y, test_order),
+    }
+    for split in SPLITS:
+        if not len(splits[split].order):
+            missing = f"no {split} examples (validation = {validation:g} of {len(order)} training examples)"
+            raise PresetError([Problem("task.validation", missing, "a part that leaves examples in every split")])
+    return splits
