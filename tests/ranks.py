@@ -16,7 +16,7 @@ class Ranks:
 
     def __init__(self, size: int) -> None:
         context = multiprocessing.get_context("forkserver")
-        modules = ["torch", "torch.distributed", "engine.meta_training.trainer", "engine.distributed.gloo"]
+        modules = ["torch", "torch.distributed", "engine.meta_training.meta_train", "engine.distributed.gloo"]
         context.set_forkserver_preload(modules)
         self.pipes: list[Connection] = []
         self.processes = []

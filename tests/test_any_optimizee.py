@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from engine.tasks.task import Task
 from torch import nn
 from torch.func import grad_and_value, vmap
 from torch.nn import functional as F
@@ -15,6 +14,7 @@ from engine import penalties
 from engine.base.errors import PresetError
 from engine.base.flat import grad_and_hvp, gradients_and_losses
 from engine.tasks.optimizees.base import INITS, OPTIMIZEES, Optimizee
+from engine.tasks.table import build_task
 
 CPU, F64 = torch.device("cpu"), torch.float64
 META = torch.device("meta")
@@ -97,7 +97,7 @@ class Language(nn.Module):
 
 def task_of(monkeypatch, build):
     monkeypatch.setattr(OPTIMIZEES["mlp"], "build", lambda self, input_shape, classes: build(classes))
-    return Task({"optimizee": "mlp", "init": "uniform", "batch_size": 6}, device=CPU, dtype=F64)
+    return build_task({"optimizee": "mlp", "init": "uniform", "batch_size": 6}, device=CPU, dtype=F64)
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -105,7 +105,7 @@ def test_embeddings_attention_and_shared_parameters_are_meta_trained_on(monkeypa
     task = task_of(monkeypatch, lambda classes: Language(classes, fused))
     assert task.parameters == 10 * 4 + 12 * 4 + 12 + 4 * 4 + 4 + 8
     theta = torch.stack([task.init_theta(seed) for seed in range(2)])
-    batch = task.stream([0, 1]).draw(1)[0]
+    batch = task.batches([0, 1]).draw(1)[0]
     gradients, losses = gradients_and_losses(task.loss, theta, batch)
 
     for place in range(2):  # the same by plain autograd in a module that really shares

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from engine.tasks.task import Task
 
 from engine.base import seeds
 from engine.base.flat import side_by_side
-from engine.evaluation.transfer import frozen_unroll
+from engine.evaluation.frozen_unroll import frozen_unroll
 from engine.optimizers.baselines import BASELINES, GAMGradients, gsam_gradients, plain_gradients, sam_gradients
 from engine.penalties.base import get
+from engine.tasks.base import Task
+from engine.tasks.table import build_task
 
 F64 = torch.float64
 SHARPNESS_AWARE = [name for name, baseline in BASELINES.items() if baseline.passes_per_step > 1]
@@ -43,7 +44,7 @@ def close(actual, expected, digits=8):
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    return Task({"dataset": "digits", "optimizee": "mlp", "hidden": [8]}, device=torch.device("cpu"), dtype=F64)
+    return build_task({"dataset": "digits", "optimizee": "mlp", "hidden": [8]}, device=torch.device("cpu"), dtype=F64)
 
 
 def trained(task, name, phi, seed_list, steps) -> torch.Tensor:
@@ -56,7 +57,7 @@ def by_hand(task, optimizer_class, direction, seed, steps, **settings) -> torch.
     """The same by torch.optim, one optimizee, with a direction from a function of (loss, theta)."""
     theta = task.init_theta(seeds.derive(seed, "theta")).requires_grad_()
     optimizer = optimizer_class([theta], **settings)
-    window = task.stream([seeds.derive(seed, "batches")]).draw(steps)
+    window = task.batches([seeds.derive(seed, "batches")]).draw(steps)
     for step in range(steps):
         batch = window[step].of(0)
 
@@ -157,7 +158,7 @@ def somewhere(task):
     """theta, [3, P], after a few steps, and the next batch."""
     seed_list = [1, 2, 3]
     theta = trained(task, "adam", columns(learning_rate=0.01), seed_list, 5)
-    return theta, task.stream(seed_list).draw(1)[0]
+    return theta, task.batches(seed_list).draw(1)[0]
 
 
 def test_published_properties_of_the_directions(task, somewhere):

@@ -15,7 +15,7 @@ from torch import nn
 from engine.base.errors import LregError, RunError
 from engine.export import export_csv, export_optimizer, export_tensorboard, load_exported
 from engine.export.tables import cell
-from engine.export.torch_optim import LearnedOptimizer, load_optimizer
+from engine.export.torch_optim import LoadedOptimizer, load_optimizer
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 from engine.presets.preset import from_mapping
 from engine.runs import checkpoint as checkpoints
@@ -66,7 +66,7 @@ def test_an_exported_optimizer_steps_as_its_run_does(run, tmp_path):
     facts = export_optimizer(run, tmp_path / "o.safetensors", scale=1.4)
     rule, phi, found = load_exported(tmp_path / "o.safetensors")
     expected = take_a_step(lambda parameters: load_optimizer(run, parameters, scale=1.4))
-    assert torch.equal(take_a_step(lambda p: LearnedOptimizer(p, rule, phi, scale=found["scale"])), expected)
+    assert torch.equal(take_a_step(lambda p: LoadedOptimizer(p, rule, phi, scale=found["scale"])), expected)
     assert found == facts
     assert (found["run"], found["checkpoint"], found["optimizer"]["hidden"]) == (run.id, "best", 3)
     (tmp_path / "again.toml").write_text(found["preset"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.meta_training.trainer import MetaTrainer
+from engine.jobs.from_preset import meta_trainer
+from engine.meta_training.meta_train import MetaTrainer
 from engine.presets.preset import from_mapping
 
 TINY = {
@@ -30,7 +31,7 @@ class Enough(Exception):
 
 def make() -> MetaTrainer:
     spectral = {"penalty": {"spectral": {}}}  # it has a memory that an evaluation must leave alone
-    return MetaTrainer(from_mapping({**TINY, **spectral}), device=torch.device("cpu"))
+    return meta_trainer(from_mapping({**TINY, **spectral}), device=torch.device("cpu"))
 
 
 def advance_after_interruptions(trainer: MetaTrainer) -> list[dict]:

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from engine import kernels
 from engine.base.errors import LregError
+from engine.jobs.from_preset import meta_trainer
 from engine.kernels import build
 from engine.kernels.native import NativeTape
 from engine.kernels.recompute import RecomputeTape
 from engine.kernels.steps import NativeSteps, PlainSteps
 from engine.kernels.tape import Side
-from engine.meta_training.trainer import MetaTrainer
 from engine.optimizers.box_ascent import BoxAscent, ascend
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State
 from engine.presets.preset import from_mapping
@@ -265,7 +265,7 @@ def test_meta_training_learns_the_same_with_every_way(monkeypatch):
     found = {}
     for way in ("native", "recompute", "plain"):
         monkeypatch.setenv("LREG_KERNELS", way)
-        trainer = MetaTrainer(preset, device=torch.device("cpu"))
+        trainer = meta_trainer(preset, device=torch.device("cpu"))
         records = []
         while not trainer.finished:
             records += trainer.advance()

@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from engine.tasks.task import Task
 
 from engine.evaluation import landscape as landscapes
 from engine.evaluation.transfer import ProbeSettings, evaluate
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+from engine.tasks.table import build_task
 
 CPU = torch.device("cpu")
 
@@ -63,7 +63,7 @@ def test_the_directions_are_the_same_for_every_minimum():
 
 @pytest.fixture(scope="module")
 def trained():
-    task = Task({"dataset": "digits", "optimizee": "mlp"}, device=CPU)
+    task = build_task({"dataset": "digits", "optimizee": "mlp"}, device=CPU)
     rule = LEARNED_OPTIMIZERS.create("rnnprop", output_scale=0.01)
     return task, rule, rule.init_phi(torch.Generator().manual_seed(0))
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from engine.base.errors import PresetError, TrainingError
+from engine.jobs.from_preset import meta_trainer
 from engine.meta_training import validation as evaluation
-from engine.meta_training.trainer import MetaTrainer
+from engine.meta_training.meta_train import MetaTrainer
 from engine.presets.preset import from_mapping, load_preset, merge
 
 TINY = {
@@ -29,7 +30,7 @@ CPU = torch.device("cpu")
 
 
 def trainer(**changes) -> MetaTrainer:
-    return MetaTrainer(from_mapping(merge(TINY, changes)), device=CPU)
+    return meta_trainer(from_mapping(merge(TINY, changes)), device=CPU)
 
 
 def run(one: MetaTrainer, units: int | None = None) -> list[dict]:
@@ -104,7 +105,7 @@ def test_resuming_gives_the_metrics_of_an_uninterrupted_run_bit_for_bit(changes)
     preset = from_mapping(document)
 
     def fresh() -> MetaTrainer:
-        return MetaTrainer(preset, device=CPU)
+        return meta_trainer(preset, device=CPU)
 
     whole = steady(run(fresh()))
     if isinstance(document["meta"]["inner_steps"], list):
@@ -119,7 +120,7 @@ def test_resuming_gives_the_metrics_of_an_uninterrupted_run_bit_for_bit(changes)
 
 
 def test_a_task_distribution_is_sampled_for_each_optimizee():
-    one = MetaTrainer(from_mapping({**merge(TINY, {"meta": {"meta_batch": 8}}), "task": TWO_TASKS}), device=CPU)
+    one = meta_trainer(from_mapping({**merge(TINY, {"meta": {"meta_batch": 8}}), "task": TWO_TASKS}), device=CPU)
     draws = set()
     while not one.finished:
         one.advance()
@@ -134,7 +135,7 @@ def test_a_task_distribution_is_sampled_for_each_optimizee():
 def test_counts_of_several_tasks_add_up():
     """A SAM radius beyond all bounds breaks the penalty at every inner step of every optimizee: 4 epochs x 10 x 8."""
     document = {**merge(TINY, {"meta": {"meta_batch": 8}, "penalty": {"sam": {"rho": 1e38}}}), "task": TWO_TASKS}
-    records = run(MetaTrainer(from_mapping(document), device=CPU))
+    records = run(meta_trainer(from_mapping(document), device=CPU))
     assert [record for record in records if "dropped_terms" in record][-1]["dropped_terms"] == 4 * 10 * 8
 
 
@@ -162,10 +163,10 @@ def test_init_from_starts_with_the_other_runs_learned_optimizer():
     first = trainer()
     run(first)
     phi = {name.removeprefix("frozen/"): tensor for name, tensor in first.frozen_state("best")[0].items()}
-    second = MetaTrainer(from_mapping(merge(TINY, {"seed": 5})), device=CPU, init_phi=phi)
+    second = meta_trainer(from_mapping(merge(TINY, {"seed": 5})), device=CPU, init_phi=phi)
     assert all(torch.equal(second.phi[name], phi[name]) for name in phi)
     with pytest.raises(PresetError, match="meta.init_from"):
-        MetaTrainer(from_mapping(merge(TINY, {"optimizer": {"hidden": 7}})), device=CPU, init_phi=phi)
+        meta_trainer(from_mapping(merge(TINY, {"optimizer": {"hidden": 7}})), device=CPU, init_phi=phi)
 
 
 def test_what_a_run_started_from_is_not_called_untrained():
@@ -173,7 +174,7 @@ def test_what_a_run_started_from_is_not_called_untrained():
     run(first)
     phi = {name.removeprefix("frozen/"): tensor for name, tensor in first.frozen_state("best")[0].items()}
     document = merge(TINY, {"meta": {"init_from": "some-run"}, "evaluation": {"final_optimizees": 1}})
-    second = MetaTrainer(from_mapping(document), device=CPU, init_phi=phi)
+    second = meta_trainer(from_mapping(document), device=CPU, init_phi=phi)
     rows = {row["label"]: row for row in second.result(lambda text: None)}
     assert list(rows) == ["simple (best)", "simple (untrained)", "simple (start)", "sgd", "adam"]
     assert (rows["simple (start)"]["checkpoint"], rows["simple (untrained)"]["checkpoint"]) == ("initial", None)
@@ -185,7 +186,7 @@ def test_what_a_run_started_from_is_not_called_untrained():
 def test_the_released_codes_weights_learn_even_from_an_optimizer_that_climbs():
     """Its first truncation weighs nothing, so an unroll that was ended there would never teach anything."""
     changes = ["task.dataset=digits", "task.batch_size=32", "penalty.smooth.ascent_steps=1", "meta.epochs=2"]
-    one = MetaTrainer(load_preset("smooth-mlp-mnist", changes), device=CPU)
+    one = meta_trainer(load_preset("smooth-mlp-mnist", changes), device=CPU)
     one.pending = ""
     records = [one.advance()[0] for _ in range(6)]
     assert records[-1]["meta_loss"] > 10 * math.log(10), "the untrained optimizer climbs, or this tests nothing"
@@ -259,7 +260,7 @@ def test_result_sets_the_learned_optimizer_beside_tuned_baselines():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_meta_training_runs_on_the_gpu():
-    one = MetaTrainer(from_mapping(merge(TINY, {"penalty": ALL_PENALTIES})), device=torch.device("cuda"))
+    one = meta_trainer(from_mapping(merge(TINY, {"penalty": ALL_PENALTIES})), device=torch.device("cuda"))
     records = run(one)
     assert all(math.isfinite(record["meta_loss"]) for record in records if "meta_loss" in record)
     assert all(tensor.is_cuda for tensor in one.phi.values())

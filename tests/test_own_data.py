@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from engine.tasks.task import Task
 from PIL import Image
 from safetensors.numpy import save_file
 
 from engine.base.errors import DataError, PresetError
 from engine.presets.preset import load_preset
+from engine.tasks.base import Task
+from engine.tasks.table import build_task
 
 N = 60
 LABELS = np.arange(N) % 3
@@ -32,7 +33,7 @@ def save(path: Path, **arrays: np.ndarray) -> Path:
 
 
 def task(dataset: str, path: Path | str, **values: object) -> Task:
-    return Task({"dataset": dataset, "path": str(path), **values}, device=torch.device("cpu"))
+    return build_task({"dataset": dataset, "path": str(path), **values}, device=torch.device("cpu"))
 
 
 def refusal(dataset: str, path: Path | str, **values: object) -> str:
@@ -213,7 +214,7 @@ def test_without_a_test_folder_val_is_the_test_part(tmp_path):
 def test_images_keep_their_size_and_may_be_cropped(tmp_path):
     own = task("folder", grow(tmp_path, two_classes(), False), size=0, augment=True, batch_size=4)
     assert own.input_shape == (3, 8, 8)
-    assert own.stream([0, 1]).draw(2)[1].x.shape == (2, 4, 3, 8, 8)
+    assert own.batches([0, 1]).draw(2)[1].x.shape == (2, 4, 3, 8, 8)
 
 
 @both

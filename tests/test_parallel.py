@@ -13,7 +13,6 @@ import psutil
 import pytest
 import test_meta
 import torch
-from engine.tasks.task import Task
 from ranks import Ranks
 
 from engine.base.control import Stopped
@@ -21,10 +20,12 @@ from engine.base.errors import PresetError, TrainingError
 from engine.distributed import parallel
 from engine.distributed.parallel import ALONE, ProcessGroup, dealt_back
 from engine.jobs import spawn
+from engine.jobs.from_preset import meta_trainer
 from engine.meta_training import trainer as meta
 from engine.penalties.base import get, normal
 from engine.presets.preset import from_mapping, merge
 from engine.runs.store import Run, RunReader, RunStore
+from engine.tasks.base import Task
 from engine.worker import work
 
 F64 = torch.float64
@@ -81,9 +82,9 @@ def trainer(team: ProcessGroup, case: str, dtype: torch.dtype = F64, **changes) 
     preset, of_engine = from_mapping(document), meta.Task
     meta.Task = functools.partial(Task, dtype=dtype)
     try:
-        fresh = meta.MetaTrainer(preset, device=torch.device("cpu")).phi
+        fresh = meta_trainer(preset, device=torch.device("cpu")).phi
         phi = {name: tensor.detach().to(dtype) for name, tensor in fresh.items()}
-        one = meta.MetaTrainer(preset, device=torch.device("cpu"), init_phi=phi, team=team)
+        one = meta_trainer(preset, device=torch.device("cpu"), init_phi=phi, team=team)
     finally:
         meta.Task = of_engine
     one.parameters.untrained = one.parameters.initial  # in this precision

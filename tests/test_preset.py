@@ -11,7 +11,8 @@ from stand_ins import put_digits_in_their_place
 
 from engine.base.errors import PresetError
 from engine.base.settings import schema_of
-from engine.meta_training.trainer import MetaTrainer
+from engine.jobs.from_preset import meta_trainer
+from engine.meta_training.meta_train import MetaTrainer
 from engine.presets.preset import TABLES, Preset, PresetSettings, defaults, from_mapping, load_preset, shipped
 
 SHIPPED = (
@@ -338,7 +339,7 @@ def test_the_papers_setting():
 
 def trainer_of(name: str, *sets: str) -> MetaTrainer:
     preset = load_preset(name, sets)
-    trainer = MetaTrainer(preset, device=torch.device("cpu"))
+    trainer = meta_trainer(preset, device=torch.device("cpu"))
     named = {*trainer.parameters.reparametrizations, *trainer.objectives[0].geometric, *trainer.objectives[0].update}
     assert named | {*trainer.objectives[0].parameter} == set(preset["penalty"])
     return trainer

@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from engine import kernels
 from engine.base.errors import LregError
+from engine.jobs.from_preset import meta_trainer
 from engine.meta_training import recording, unroll
-from engine.meta_training import trainer as meta
 from engine.meta_training.recording import MOST_RECORDINGS, CudaGraphs, RecordedTruncations, tensors_of
 from engine.optimizers.learned.dm import DM
 from engine.optimizers.learned.rnnprop import RNNProp
@@ -48,7 +48,7 @@ class Again:
 
 
 def records_of(values, run_truncation=None, device=CPU):
-    trainer = meta.MetaTrainer(from_mapping(copy.deepcopy(values)), device=device)
+    trainer = meta_trainer(from_mapping(copy.deepcopy(values)), device=device)
     if run_truncation is not None:
         trainer.run_truncation = run_truncation
     found = []
@@ -106,7 +106,7 @@ def test_weights_that_never_come_again_leave_no_recordings_behind():
 
 
 def test_results_of_a_replay_outlive_the_next_one():
-    trainer = meta.MetaTrainer(from_mapping(TINY), device=CPU)
+    trainer = meta_trainer(from_mapping(TINY), device=CPU)
     run_truncation, trainer.pending = RecordedTruncations(Again()), ""
     epoch = trainer._new_epoch().begin(2)
     group, objective = epoch.groups[0], trainer.objectives[0]

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine.tasks.task import TaskSettings
 
 from engine.base.errors import PresetError, SettingsError
 from engine.base.registry import Registry
 from engine.base.settings import schema_of
-from engine.meta_training.trainer import MetaTrainer
+from engine.jobs.from_preset import meta_trainer
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 from engine.penalties import base as penalties
 from engine.penalties.base import PENALTIES
@@ -21,6 +20,7 @@ from engine.presets import catalog as catalogs
 from engine.presets.preset import load_preset
 from engine.tasks.datasets.base import DATASETS
 from engine.tasks.optimizees.base import OPTIMIZEES
+from engine.tasks.table import TaskSettings
 
 MEMBER = """
 from engine.base.settings import setting
@@ -159,7 +159,7 @@ def test_adding_a_penalty_is_one_file_and_one_preset(one_file_more, tmp_path):
     assert preset["penalty"] == {"again": {"weight": 1.0, "start": 0, "relative": False, "factor": 2.0}}
     assert penalties.get("again", factor=3).factor == 3.0
 
-    trainer = MetaTrainer(preset, device=torch.device("cpu"))
+    trainer = meta_trainer(preset, device=torch.device("cpu"))
     records = []
     while not trainer.finished:
         records += trainer.advance()

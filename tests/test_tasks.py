@@ -6,21 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine.tasks.task import Batch, Task, resolve
 from stand_ins import BY_FILES, put_digits_in_their_place
 from torch.func import grad, grad_and_value, vmap
 from torch.nn import functional as F
 
 from engine.base.errors import DataError, PresetError, RunError
 from engine.base.flat import gradients_and_losses
+from engine.tasks.base import Task
 from engine.tasks.datasets.base import DATASETS, RawData
 from engine.tasks.optimizees.base import OPTIMIZEES
+from engine.tasks.supervised import ExampleBatch
+from engine.tasks.table import build_task, resolve
 
 CPU = torch.device("cpu")
 
 
 def task(**values) -> Task:
-    return Task(values, device=CPU)
+    return build_task(values, device=CPU)
 
 
 @pytest.fixture
@@ -35,15 +37,15 @@ def synthetic(monkeypatch, tmp_path):
 
     for name in ("mnist", "fmnist", "cifar10", "cifar100"):
         monkeypatch.setattr(DATASETS[name], "read", read)
-    return lambda **values: Task(values, device=CPU, data_dir=tmp_path)
+    return lambda **values: build_task(values, device=CPU, data_dir=tmp_path)
 
 
-def batches(stream, steps) -> list[Batch]:
+def batches(stream, steps) -> list[ExampleBatch]:
     window = stream.draw(steps)
     return [window[j] for j in range(len(window))]
 
 
-def equal(one: Batch, other: Batch) -> bool:
+def equal(one: ExampleBatch, other: ExampleBatch) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
@@ -57,7 +59,7 @@ def test_a_task_knows_its_name_and_sizes():
 
 def test_settings_reach_the_dataset_and_the_optimizee():
     digits = task(optimizee="lenet", dropout=0.5, normalize="unit", batch_size=5)
-    window = digits.stream([0, 1]).draw(2)
+    window = digits.batches([0, 1]).draw(2)
     assert window[0].x.min() == 0 and window[0].x.max() == 1
     assert window[0].noise.shape == (2, 5, 50)
 
@@ -89,7 +91,7 @@ def test_missing_data_is_a_data_error(tmp_path):
     blocked = tmp_path / "a-file"
     blocked.write_text("")
     with pytest.raises(DataError, match="cifar100"):
-        Task({"dataset": "cifar100"}, device=CPU, data_dir=blocked)
+        build_task({"dataset": "cifar100"}, device=CPU, data_dir=blocked)
 
 
 def test_a_dataset_is_read_once(synthetic, monkeypatch):
@@ -105,9 +107,9 @@ def test_splits_are_disjoint_complete_and_the_same_for_every_run():
     assert sorted([*train.tolist(), *validation.tolist()]) == list(range(1500))
     assert torch.equal(other._examples["train"].order, train[:1050])  # a larger held-out part takes from the end
     assert sorted(one._examples["test"].order.tolist()) == list(range(297))
-    drawn = one.stream([0]).draw(50).indices.unique()
+    drawn = one.batches([0]).draw(50).indices.unique()
     assert not torch.isin(drawn, validation).any() and torch.isin(drawn, train).all()
-    assert torch.isin(one.stream([0], "validation").draw(50).indices, validation).all()
+    assert torch.isin(one.batches([0], "validation").draw(50).indices, validation).all()
 
 
 def test_class_subsets_are_renumbered_in_their_order():
@@ -124,29 +126,29 @@ def test_class_subsets_are_renumbered_in_their_order():
 def test_a_stream_gives_examples_with_their_own_labels():
     digits = task(batch_size=6)
     raw = DATASETS.create("digits").read(Path())
-    window = digits.stream([3, 4]).draw(2)
+    window = digits.batches([3, 4]).draw(2)
     batch = window[1]
     assert batch.x.shape == (2, 6, 1, 8, 8) and batch.y.shape == (2, 6) and batch.noise.shape == (2, 6, 0)
     expected = DATASETS.create("digits").to_input(raw.train_images[window.indices[1]], torch.float32)
     assert torch.equal(batch.x, expected) and torch.equal(batch.y, raw.train_labels[window.indices[1]])
-    assert equal(batch.of(1), Batch(batch.x[1], batch.y[1], batch.noise[1]))
+    assert equal(batch.of(1), ExampleBatch(batch.x[1], batch.y[1], batch.noise[1]))
 
 
 def test_sampling_is_uniform_over_the_split():
     digits = task()
-    counts = torch.bincount(digits.stream([0]).draw(1000).indices.flatten(), minlength=1500)
+    counts = torch.bincount(digits.batches([0]).draw(1000).indices.flatten(), minlength=1500)
     counts = counts[digits._examples["train"].order].double()  # mean 94.8, standard deviation 9.7
     assert 90 < counts.var() < 100 and counts.min() > 45 and counts.max() < 145
 
 
 def test_a_batch_may_be_larger_than_its_split():
-    assert task(batch_size=400, validation=0.01).stream([0], "validation").draw(1)[0].x.shape[1] == 400
+    assert task(batch_size=400, validation=0.01).batches([0], "validation").draw(1)[0].x.shape[1] == 400
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimizee": "lenet", "dropout": 0.5}])
 def test_an_optimizee_gets_the_same_batches_whatever_the_others_are(settings):
     digits = task(batch_size=4, **settings)
-    alone, among = batches(digits.stream([8]), 3), batches(digits.stream([5, 8, 9]), 3)
+    alone, among = batches(digits.batches([8]), 3), batches(digits.batches([5, 8, 9]), 3)
     assert all(equal(one.of(0), other.of(1)) for one, other in zip(alone, among, strict=True))
     assert not torch.equal(among[0].x[0], among[0].x[1])
     assert not torch.equal(among[0].x[0], among[1].x[0])
@@ -155,19 +157,19 @@ def test_an_optimizee_gets_the_same_batches_whatever_the_others_are(settings):
 @pytest.mark.parametrize("settings", [{}, {"optimizee": "lenet", "dropout": 0.5}])
 def test_drawing_in_pieces_changes_nothing(settings):
     digits = task(batch_size=4, **settings)
-    whole = batches(digits.stream([1, 2]), 7)
-    stream = digits.stream([1, 2])
+    whole = batches(digits.batches([1, 2]), 7)
+    stream = digits.batches([1, 2])
     assert all(equal(a, b) for a, b in zip(whole, batches(stream, 3) + batches(stream, 4), strict=True))
 
 
 def test_a_restored_stream_continues_exactly():
     digits = task(batch_size=4)
-    stream = digits.stream([1, 2])
+    stream = digits.batches([1, 2])
     stream.draw(3)
     state = stream.state()
     assert state.dtype == torch.uint8 and len(state) == 2
     expected = batches(stream, 5)
-    other = digits.stream([7, 8])
+    other = digits.batches([7, 8])
     other.load_state(state)
     assert all(equal(a, b) for a, b in zip(expected, batches(other, 5), strict=True))
     with pytest.raises(RunError, match="state has shape"):
@@ -183,23 +185,23 @@ def test_training_batches_alone_are_augmented(synthetic):
     def known(batch, among):
         return (batch.x[0].flatten(1)[:, None] == among).all(-1).any(-1).float().mean()
 
-    assert known(plain.stream([0]).draw(1)[0], pictures) == 1
-    assert known(augmented.stream([0]).draw(1)[0], pictures) < 0.5  # a crop in the middle, unflipped: 1 in 162
+    assert known(plain.batches([0]).draw(1)[0], pictures) == 1
+    assert known(augmented.batches([0]).draw(1)[0], pictures) < 0.5  # a crop in the middle, unflipped: 1 in 162
     held_out = plain.fixed_batch(40, "validation", torch.float32).x.flatten(1)
-    assert known(augmented.stream([0], "validation").draw(1)[0], held_out) == 1
+    assert known(augmented.batches([0], "validation").draw(1)[0], held_out) == 1
 
 
 def test_dropout_noise_is_for_training_batches_only():
     digits = task(optimizee="lenet", dropout=0.5, batch_size=64)
-    noise = digits.stream([0]).draw(20)[3].noise
+    noise = digits.batches([0]).draw(20)[3].noise
     assert noise.dtype == torch.float32 and noise.min() >= 0 and noise.max() < 1 and abs(noise.mean() - 0.5) < 0.03
-    assert digits.stream([0], "validation").draw(1)[0].noise.shape == (1, 64, 0)
+    assert digits.batches([0], "validation").draw(1)[0].noise.shape == (1, 64, 0)
     assert digits.fixed_batch(3).noise.shape == (3, 0)
 
 
 def test_loss_is_the_mean_cross_entropy():
     digits = task(optimizee="mlp-relu", init="uniform")
-    theta, batch = digits.init_theta(0), digits.stream([0]).draw(1)[0].of(0)
+    theta, batch = digits.init_theta(0), digits.batches([0]).draw(1)[0].of(0)
     logits = digits.logits(theta, batch.x)
     expected = -torch.stack([logits[d].log_softmax(0)[batch.y[d]] for d in range(128)]).mean()
     torch.testing.assert_close(digits.loss(theta, batch), expected)
@@ -207,10 +209,10 @@ def test_loss_is_the_mean_cross_entropy():
 
 def test_loss_follows_the_dtype_of_theta():
     digits = task(optimizee="lenet", dropout=0.5)
-    batch = digits.stream([0]).draw(1)[0].of(0)
+    batch = digits.batches([0]).draw(1)[0].of(0)
     assert digits.loss(digits.init_theta(0), batch).dtype == torch.float32
     assert digits.loss(digits.init_theta(0).double(), batch).dtype == torch.float64
-    assert Task({}, device=CPU, dtype=torch.float64).stream([0]).draw(1)[0].x.dtype == torch.float64
+    assert build_task({}, device=CPU, dtype=torch.float64).batches([0]).draw(1)[0].x.dtype == torch.float64
 
 
 @pytest.mark.parametrize("dataset", ["digits", "mnist", "cifar10"])
@@ -226,14 +228,14 @@ def test_vmap_of_the_loss_equals_a_loop_with_dropout_and_batch_norm(settings):
 
 def check_vmap(any_task: Task) -> None:
     theta = torch.stack([any_task.init_theta(seed) for seed in range(2)]).double()
-    batch = any_task.stream([0, 1]).draw(1)[0]
+    batch = any_task.batches([0, 1]).draw(1)[0]
     gradient, loss = vmap(grad_and_value(any_task.loss))(theta, batch)
     for k in range(2):
         expected_gradient, expected = grad_and_value(any_task.loss)(theta[k], batch.of(k))
         torch.testing.assert_close(loss[k], expected, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(gradient[k], expected_gradient, rtol=1e-7, atol=1e-10)
     for members in (slice(0, 1), slice(0, 2)):
-        some = Batch(*(part[members] for part in batch))
+        some = ExampleBatch(*(part[members] for part in batch))
         fast_gradient, fast_loss = gradients_and_losses(any_task.loss, theta[members], some)
         assert not fast_loss.requires_grad and not fast_gradient.requires_grad
         torch.testing.assert_close(fast_loss, loss[members], rtol=1e-10, atol=1e-12)
@@ -243,7 +245,7 @@ def check_vmap(any_task: Task) -> None:
 def test_one_diverged_optimizee_does_not_touch_the_others():
     digits = task()
     theta = torch.stack([digits.init_theta(0), digits.init_theta(1) * float("nan")])
-    batch = digits.stream([0, 1]).draw(1)[0]
+    batch = digits.batches([0, 1]).draw(1)[0]
     gradient, loss = gradients_and_losses(digits.loss, theta, batch)
     assert loss[1].isnan() and torch.allclose(gradient[0], grad(digits.loss)(theta[0], batch.of(0)))
 
@@ -297,7 +299,7 @@ def test_fixed_batch_is_the_beginning_of_the_split():
 
 def test_building_a_task_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
-    task(optimizee="cnn").stream([0]).draw(2)
+    task(optimizee="cnn").batches([0]).draw(2)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -305,7 +307,7 @@ def test_gradient_descent_learns_the_digits():
     """Plain descent on the sigmoid MLP passes 85% in 200 steps; chance is 10%."""
     digits = task(init="uniform")
     theta = digits.init_theta(0)[None]
-    window = digits.stream([0]).draw(200)
+    window = digits.batches([0]).draw(200)
     for j in range(len(window)):
         theta = theta - 1.0 * gradients_and_losses(digits.loss, theta, window[j])[0]
     assert digits.evaluate(theta, "test")[1] > 0.85

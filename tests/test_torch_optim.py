@@ -7,13 +7,13 @@ import io
 
 import pytest
 import torch
-from engine.tasks.task import Task
 from torch import nn
 
 from engine.base.errors import RunError
 from engine.base.flat import gradients_and_losses
-from engine.export.torch_optim import LearnedOptimizer
+from engine.export.torch_optim import LoadedOptimizer
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+from engine.tasks.table import build_task
 
 CPU = torch.device("cpu")
 
@@ -47,13 +47,13 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, first:
 @pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
 def test_walks_the_trajectory_of_the_engines_own_unroll(kind):
     rule, phi = make(kind, theta_input=True)
-    task = Task({"dataset": "digits", "optimizee": "mlp"}, device=CPU)
+    task = build_task({"dataset": "digits", "optimizee": "mlp"}, device=CPU)
     theta = task.init_theta(3)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Sigmoid(), nn.Linear(20, 10))
     nn.utils.vector_to_parameters(theta, model.parameters())
-    optimizer = LearnedOptimizer(model.parameters(), rule, phi)
+    optimizer = LoadedOptimizer(model.parameters(), rule, phi)
     point, state = theta[None], rule.init(theta[None])
-    window = task.stream([7]).draw(25)
+    window = task.batches([7]).draw(25)
     for step in range(25):
         batch = window[step]
         grad, _ = gradients_and_losses(task.loss, point, batch)
@@ -71,7 +71,7 @@ def test_walks_the_trajectory_of_the_engines_own_unroll(kind):
 def test_state_dict_round_trip_goes_on_as_if_nothing_had_happened(kind, dtype):
     rule, phi = make(kind)
     model = small_model().to(dtype)
-    optimizer = LearnedOptimizer(model.parameters(), rule, phi, scale=0.5)
+    optimizer = LoadedOptimizer(model.parameters(), rule, phi, scale=0.5)
     train(model, optimizer, 3)
     buffer = io.BytesIO()
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, buffer)
@@ -80,7 +80,7 @@ def test_state_dict_round_trip_goes_on_as_if_nothing_had_happened(kind, dtype):
     buffer.seek(0)
     saved = torch.load(buffer, weights_only=True)
     again = small_model(seed=9).to(dtype)
-    other = LearnedOptimizer(again.parameters(), rule, phi)
+    other = LoadedOptimizer(again.parameters(), rule, phi)
     again.load_state_dict(saved["model"])
     other.load_state_dict(saved["optimizer"])
     assert other.param_groups[0]["scale"] == 0.5
@@ -91,7 +91,7 @@ def test_closure_is_called_with_gradients_on_and_its_value_returned():
     rule, phi = make()
     model = small_model()
     before = copy.deepcopy(model.state_dict())
-    losses = train(model, LearnedOptimizer(model.parameters(), rule, phi), 1)
+    losses = train(model, LoadedOptimizer(model.parameters(), rule, phi), 1)
     assert losses[0] > 1.0
     assert any(not torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
@@ -99,9 +99,9 @@ def test_closure_is_called_with_gradients_on_and_its_value_returned():
 def test_groups_are_one_flat_vector_with_a_scale_each():
     rule, phi = make()
     whole, parts = small_model(), small_model()
-    one = LearnedOptimizer(whole.parameters(), rule, phi)
+    one = LoadedOptimizer(whole.parameters(), rule, phi)
     groups = [{"params": list(parts[0].parameters())}, {"params": list(parts[2].parameters()), "scale": 3.0}]
-    two = LearnedOptimizer(groups, rule, phi)
+    two = LoadedOptimizer(groups, rule, phi)
     start = nn.utils.parameters_to_vector(whole.parameters()).detach().clone()
     train(whole, one, 1)
     train(parts, two, 1)
@@ -114,7 +114,7 @@ def test_groups_are_one_flat_vector_with_a_scale_each():
 def test_a_parameter_without_a_gradient_is_left_alone():
     rule, phi = make("rnnprop")
     used, unused = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2, 2))
-    optimizer = LearnedOptimizer([used, unused], rule, phi)
+    optimizer = LoadedOptimizer([used, unused], rule, phi)
     used.grad = torch.ones(3)
     optimizer.step()
     assert torch.equal(unused, torch.ones(2, 2)) and not torch.equal(used, torch.ones(3))
@@ -123,7 +123,7 @@ def test_a_parameter_without_a_gradient_is_left_alone():
 def test_scalars_empty_tensors_and_half_precision_are_parameters_too():
     rule, phi = make()
     parameters = [nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.empty(0)), nn.Parameter(torch.ones(2).bfloat16())]
-    optimizer = LearnedOptimizer(parameters, rule, phi, scale=10.0)
+    optimizer = LoadedOptimizer(parameters, rule, phi, scale=10.0)
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
@@ -141,7 +141,7 @@ def test_an_unknown_run_is_a_clear_error(tmp_path, monkeypatch):
 def test_a_copy_goes_on_by_itself():
     rule, phi = make("rnnprop")
     model = small_model()
-    optimizer = LearnedOptimizer(model.parameters(), rule, phi)
+    optimizer = LoadedOptimizer(model.parameters(), rule, phi)
     train(model, optimizer, 2)
     other_model, other = copy.deepcopy((model, optimizer))
     assert train(other_model, other, 3, first=2) == train(model, optimizer, 3, first=2)
@@ -150,7 +150,7 @@ def test_a_copy_goes_on_by_itself():
 def test_a_model_may_change_its_type_before_the_first_step():
     rule, phi = make("dm")
     model = small_model()
-    optimizer = LearnedOptimizer(model.parameters(), rule, phi)
+    optimizer = LoadedOptimizer(model.parameters(), rule, phi)
     model.double()
     train(model, optimizer, 2)
     assert next(model.parameters()).dtype == torch.float64
@@ -158,7 +158,7 @@ def test_a_model_may_change_its_type_before_the_first_step():
 
 def test_the_state_of_another_model_is_refused():
     rule, phi = make()
-    one, other = (LearnedOptimizer([nn.Parameter(torch.ones(size))], rule, phi) for size in (2, 3))
+    one, other = (LoadedOptimizer([nn.Parameter(torch.ones(size))], rule, phi) for size in (2, 3))
     one.param_groups[0]["params"][0].grad = torch.ones(2)
     one.step()
     with pytest.raises(ValueError, match="does not fit"):
@@ -170,12 +170,12 @@ def test_the_state_of_another_model_is_refused():
 def test_a_model_may_change_its_type_in_the_middle(kind, dtypes):
     rule, phi = make(kind)
     model = small_model().to(dtypes[0])
-    optimizer = LearnedOptimizer(model.parameters(), rule, phi)
+    optimizer = LoadedOptimizer(model.parameters(), rule, phi)
     train(model, optimizer, 3)
     model.to(dtypes[1])
     train(model, optimizer, 3, first=3)
     straight = small_model().double()
-    reference = LearnedOptimizer(straight.parameters(), rule, phi)
+    reference = LoadedOptimizer(straight.parameters(), rule, phi)
     train(straight, reference, 6)
     for ours, exact in zip(model.parameters(), straight.parameters(), strict=True):
         torch.testing.assert_close(ours.double(), exact, rtol=1e-3, atol=1e-4)
@@ -184,7 +184,7 @@ def test_a_model_may_change_its_type_in_the_middle(kind, dtypes):
 def test_the_state_can_be_looked_at_between_steps():
     rule, phi = make("rnnprop")
     model = small_model()
-    optimizer = LearnedOptimizer(model.parameters(), rule, phi)
+    optimizer = LoadedOptimizer(model.parameters(), rule, phi)
     train(model, optimizer, 3)
     held = optimizer.state[next(model.parameters())]
     assert held["time"] == 3 and held["lstm0.h"].abs().sum() > 0

@@ -12,7 +12,7 @@ from test_torch_optim import make, small_model, train
 from torch import nn
 
 from engine.bench.memory import peak_bytes
-from engine.export.torch_optim import LearnedOptimizer
+from engine.export.torch_optim import LoadedOptimizer
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 from engine.optimizers.learned.rnnprop import RNNProp
 
@@ -22,7 +22,7 @@ PARAMETER = nn.Parameter
 
 def one(kind: str = "simple", size: int = 2, **values):
     parameter = PARAMETER(torch.ones(size))
-    optimizer = LearnedOptimizer([parameter], *make(kind), **values)
+    optimizer = LoadedOptimizer([parameter], *make(kind), **values)
     parameter.grad = torch.ones(size)
     return parameter, optimizer
 
@@ -65,7 +65,7 @@ def test_values_whose_product_is_not_finite_are_refused_at_once():
 @pytest.mark.parametrize("key", ["scael", "LR", "momentum", "betas", "\x1b[2J", 3])
 def test_an_unknown_key_of_a_group_is_refused(key):
     with pytest.raises(ValueError, match="unknown key") as error:
-        LearnedOptimizer([{"params": [PARAMETER(torch.ones(2))], key: 1}], *make())
+        LoadedOptimizer([{"params": [PARAMETER(torch.ones(2))], key: 1}], *make())
     assert str(error.value).isprintable()
 
 
@@ -87,7 +87,7 @@ def test_lr_and_scale_are_factors_and_weight_decay_is_decoupled(kind):
     reached = []
     for values in ({}, {"lr": 0.5}, {"scale": 0.5}, {"lr": 0.5, "weight_decay": 0.1}):
         parameter = PARAMETER(start.clone())
-        optimizer = LearnedOptimizer([parameter], *make(kind), **values)
+        optimizer = LoadedOptimizer([parameter], *make(kind), **values)
         parameter.grad = gradient.clone()
         optimizer.step()
         reached.append(parameter.detach())
@@ -100,7 +100,7 @@ def test_lr_and_scale_are_factors_and_weight_decay_is_decoupled(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_that_is_not_finite_is_as_if_it_had_not_been(kind, bad):
     model, untouched = small_model(), small_model()
-    optimizer, other = (LearnedOptimizer(m.parameters(), *make(kind)) for m in (model, untouched))
+    optimizer, other = (LoadedOptimizer(m.parameters(), *make(kind)) for m in (model, untouched))
     train(model, optimizer, 2)
     train(untouched, other, 2)
     for parameter in model.parameters():
@@ -127,7 +127,7 @@ def test_a_step_that_is_not_finite_can_be_an_error():
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_large_gradient_leaves_finite_state_and_training_goes_on(kind, large):
     model = small_model()
-    optimizer = LearnedOptimizer(model.parameters(), *make(kind))
+    optimizer = LoadedOptimizer(model.parameters(), *make(kind))
     train(model, optimizer, 2)
     model[2].bias.grad[1] = large
     optimizer.step()
@@ -143,8 +143,8 @@ def test_frozen_parameters_make_no_difference_and_can_be_unfrozen(kind):
     whole, part = small_model(), small_model()
     for model in (whole, part):
         model[0].requires_grad_(False)
-    given_all = LearnedOptimizer(whole.parameters(), *make(kind))
-    given_part = LearnedOptimizer(part[2].parameters(), *make(kind))
+    given_all = LoadedOptimizer(whole.parameters(), *make(kind))
+    given_part = LoadedOptimizer(part[2].parameters(), *make(kind))
     assert train(whole, given_all, 3) == train(part, given_part, 3)
     for model in (whole, part):
         model[0].requires_grad_(True)
@@ -165,7 +165,7 @@ def test_new_parameters_have_a_time_of_their_own():
 @pytest.mark.parametrize("change", ["delete", "replace", "clear"])
 def test_a_group_that_was_in_training_cannot_be_taken_away(change):
     model = small_model()
-    optimizer = LearnedOptimizer([{"params": [parameter]} for parameter in model.parameters()], *make())
+    optimizer = LoadedOptimizer([{"params": [parameter]} for parameter in model.parameters()], *make())
     train(model, optimizer, 1)
     if change == "delete":
         del optimizer.param_groups[1]
@@ -202,7 +202,7 @@ def strange() -> list[nn.Parameter]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_parameters_of_every_kind_move_and_have_state_of_their_shape(kind):
     parameters = strange()
-    optimizer = LearnedOptimizer(parameters, *make(kind), lr=1000.0)
+    optimizer = LoadedOptimizer(parameters, *make(kind), lr=1000.0)
     for size in (1, 2):
         for parameter in parameters:
             parameter.grad = size * torch.ones_like(parameter)
@@ -223,7 +223,7 @@ def test_both_parts_of_a_complex_parameter_move():
     gradient = torch.randn(4, dtype=torch.complex64)
     parameter.grad, pair.grad = gradient, torch.view_as_real(gradient)
     for tensor in (parameter, pair):
-        LearnedOptimizer([tensor], *make()).step()
+        LoadedOptimizer([tensor], *make()).step()
     assert torch.equal(torch.view_as_real(parameter.detach()), pair)
 
 
@@ -234,7 +234,7 @@ def test_the_order_in_memory_makes_no_difference_even_if_it_changes(kind):
     gaps[..., ::2] = start
     last = start.to(memory_format=torch.channels_last)
     parameters = [PARAMETER(start.clone()), PARAMETER(last), PARAMETER(gaps[..., ::2])]
-    optimizers = [LearnedOptimizer([parameter], *make(kind)) for parameter in parameters]
+    optimizers = [LoadedOptimizer([parameter], *make(kind)) for parameter in parameters]
     for step, gradient in enumerate(gradients):
         for parameter, optimizer in zip(parameters, optimizers, strict=True):
             parameter.grad = gradient.clone()
@@ -253,7 +253,7 @@ def test_a_parameter_given_twice_moves_once():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         twice = PARAMETER(torch.ones(2))
-        other = LearnedOptimizer([twice, twice], *make())
+        other = LoadedOptimizer([twice, twice], *make())
     twice.grad = torch.ones(2)
     optimizer.step()
     other.step()
@@ -269,15 +269,15 @@ def test_tensors_without_numbers_of_their_own_are_refused_in_one_line():
     nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged)
     for tensor in (fake, PARAMETER(TwoTensor(torch.ones(2), torch.ones(2))), PARAMETER(nested)):
         with pytest.raises(TypeError, match="parameter 1 is a") as error:
-            LearnedOptimizer([PARAMETER(torch.ones(1)), tensor], *make())
+            LoadedOptimizer([PARAMETER(torch.ones(1)), tensor], *make())
         assert "\n" not in str(error.value)
     for tensor in (torch.ones(1).expand(3), torch.ones(2, dtype=torch.int32), torch.ones(2).to(torch.float8_e5m2)):
         with pytest.raises(TypeError, match="parameter 0 is"):
-            LearnedOptimizer([tensor], *make())
+            LoadedOptimizer([tensor], *make())
     meta = PARAMETER(torch.ones(2, device="meta"))
     meta.grad = torch.ones(2, device="meta")
     with pytest.raises(RuntimeError, match="meta"):
-        LearnedOptimizer([meta], *make()).step()
+        LoadedOptimizer([meta], *make()).step()
 
 
 def test_a_frozen_parameter_may_be_of_any_kind():
@@ -293,7 +293,7 @@ def test_a_frozen_parameter_may_be_of_any_kind():
     alone.step()
     beside = PARAMETER(torch.ones(2))
     beside.grad = torch.ones(2)
-    optimizer = LearnedOptimizer([*frozen, beside], *make())
+    optimizer = LoadedOptimizer([*frozen, beside], *make())
     optimizer.step()
     optimizer.load_state_dict(optimizer.state_dict())
     assert torch.equal(parameter, beside) and list(optimizer.state) == [beside]
@@ -302,7 +302,7 @@ def test_a_frozen_parameter_may_be_of_any_kind():
 @pytest.mark.parametrize("shape", [(6, 3), (3, 4), (2, 3), (4, 3, 1)], ids=str)
 def test_a_gradient_left_from_another_shape_is_refused_before_anything_moves(shape):
     first, second = PARAMETER(torch.ones(2)), PARAMETER(torch.ones(4, 3))
-    optimizer = LearnedOptimizer([first, second], *make())
+    optimizer = LoadedOptimizer([first, second], *make())
     first.grad, second.grad = torch.ones(2), torch.ones(4, 3)
     second.data = torch.ones(shape)
     with pytest.raises(TypeError, match="parameter 1 has the shape"):
@@ -325,7 +325,7 @@ def test_a_step_in_inference_mode_is_a_step(kind):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
 def test_the_size_of_finite_gradients_leaves_no_step_out(size, dtype):
     parameter = PARAMETER(torch.ones(1000, dtype=dtype))
-    optimizer = LearnedOptimizer([parameter], *make("rnnprop"), lr=100.0)
+    optimizer = LoadedOptimizer([parameter], *make("rnnprop"), lr=100.0)
     bounds = torch.finfo(dtype)
     parameter.grad = torch.full_like(parameter, min(max(size, bounds.tiny / 8), bounds.max))  # the least is subnormal
     optimizer.step()
@@ -335,7 +335,7 @@ def test_the_size_of_finite_gradients_leaves_no_step_out(size, dtype):
 
 def test_a_sparse_gradient_is_refused_before_anything_moves():
     embedding, linear = nn.Embedding(5, 3, sparse=True), nn.Linear(3, 1)
-    optimizer = LearnedOptimizer([*linear.parameters(), *embedding.parameters()], *make())
+    optimizer = LoadedOptimizer([*linear.parameters(), *embedding.parameters()], *make())
     before = linear.weight.detach().clone()
     linear(embedding(torch.tensor([1]))).sum().backward()
     with pytest.raises(TypeError, match="parameter 2 is sparse"):
@@ -345,7 +345,7 @@ def test_a_sparse_gradient_is_refused_before_anything_moves():
 
 def test_parameters_that_have_no_numbers_yet_may_come():
     linear = nn.LazyLinear(3)
-    optimizer = LearnedOptimizer(linear.parameters(), *make())
+    optimizer = LoadedOptimizer(linear.parameters(), *make())
     optimizer.step()
     linear(torch.ones(2, 4)).sum().backward()
     before = linear.weight.detach().clone()
@@ -366,7 +366,7 @@ def test_a_member_of_ones_own_that_looks_at_all_coordinates_sees_them_all():
     model, parts = torch.randn(40), [3, 30, 7]
     theta, state = model[None], rule.init(model[None])
     parameters = [PARAMETER(part.clone()) for part in model.split(parts)]
-    optimizer = LearnedOptimizer(parameters, rule, phi)
+    optimizer = LoadedOptimizer(parameters, rule, phi)
     for _ in range(4):
         gradient = torch.randn(40)
         update, state = rule.update(phi, theta, gradient[None], state)
@@ -390,7 +390,7 @@ def test_steps_are_those_of_meta_trainings_frozen_evaluation_bit_by_bit(kind, dt
     sizes = [1, 1300, 10, 64, 2500, 7]
     theta = torch.randn(1, sum(sizes), dtype=dtype)
     parameters = [PARAMETER(part.clone()) for part in theta[0].split(sizes)]
-    optimizer = LearnedOptimizer(parameters, rule, phi, scale=0.7)
+    optimizer = LoadedOptimizer(parameters, rule, phi, scale=0.7)
     steps = kernels.steps(rule, phi, rule.init(theta), theta)
     for _ in range(4):
         gradient = torch.randn(1, sum(sizes), dtype=dtype)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import SWALR, AveragedModel
 
-from engine.export.torch_optim import LearnedOptimizer
+from engine.export.torch_optim import LoadedOptimizer
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 
 KINDS = LEARNED_OPTIMIZERS.names()
@@ -30,7 +30,7 @@ def alone():
 
 def pair(kind: str = "simple", seed: int = 0, **values):
     model = small_model(seed)
-    return model, LearnedOptimizer(model.parameters(), *make(kind), **values)
+    return model, LoadedOptimizer(model.parameters(), *make(kind), **values)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
@@ -71,7 +71,7 @@ def test_sharded_parameters_are_taken_shard_by_shard(kind, alone):
     models = [small_model(), small_model(seed=5)]
     for model in models:
         fully_shard(model)
-    first, second = (LearnedOptimizer(model.parameters(), *make(kind)) for model in models)
+    first, second = (LoadedOptimizer(model.parameters(), *make(kind)) for model in models)
     torch.testing.assert_close(train(models[0], first, 3), straight[:3], rtol=1e-5, atol=1e-6)
     parameter = next(models[0].parameters())
     parts = [part for part in first.state[parameter].values() if part.dim()]
@@ -90,7 +90,7 @@ def test_whole_state_for_sharded_parameters_is_refused_with_what_helps(alone):
     sharded = small_model()
     fully_shard(sharded)
     with pytest.raises(ValueError, match="set_optimizer_state_dict"):
-        LearnedOptimizer(sharded.parameters(), *make()).load_state_dict(optimizer.state_dict())
+        LoadedOptimizer(sharded.parameters(), *make()).load_state_dict(optimizer.state_dict())
 
 
 def test_two_processes_walk_as_one(tmp_path):
@@ -118,7 +118,7 @@ def _sharded_training(team, kinds):
     for kind in kinds:
         model = small_model()
         fully_shard(model)
-        optimizer = LearnedOptimizer(model.parameters(), *make(kind))
+        optimizer = LoadedOptimizer(model.parameters(), *make(kind))
         losses = train(model, optimizer, 3)
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)
@@ -142,17 +142,17 @@ def test_shards_that_do_not_say_so_are_refused_where_the_whole_is_needed(alone):
         flat = FullyShardedDataParallel(small_model(), use_orig_params=True, device_id=torch.device("cpu"))
         if kind == "simple":
             with pytest.raises(ValueError, match="ZeroRedundancyOptimizer"):
-                ZeroRedundancyOptimizer(model.parameters(), LearnedOptimizer, rule=rule, phi=phi)
+                ZeroRedundancyOptimizer(model.parameters(), LoadedOptimizer, rule=rule, phi=phi)
             with pytest.raises(ValueError, match="FullyShardedDataParallel"):
-                LearnedOptimizer(flat.parameters(), rule, phi)
+                LoadedOptimizer(flat.parameters(), rule, phi)
             continue
         straight = train(*pair(kind), 4)
-        optimizer = ZeroRedundancyOptimizer(model.parameters(), LearnedOptimizer, rule=rule, phi=phi)
+        optimizer = ZeroRedundancyOptimizer(model.parameters(), LoadedOptimizer, rule=rule, phi=phi)
         assert train(model, optimizer, 2) == straight[:2]
         optimizer.consolidate_state_dict()
         optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
         assert train(model, optimizer, 2, first=2) == straight[2:]
-        torch.testing.assert_close(train(flat, LearnedOptimizer(flat.parameters(), rule, phi), 4), straight)
+        torch.testing.assert_close(train(flat, LoadedOptimizer(flat.parameters(), rule, phi), 4), straight)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -301,7 +301,7 @@ class TestForeignState:
         _, optimizer = pair("dm")
         model, other = small_model(), None
         for rule, phi in (make("dm", seed=1), make("simple"), make("dm", output_scale=0.02)):
-            other = LearnedOptimizer(model.parameters(), rule, phi)
+            other = LoadedOptimizer(model.parameters(), rule, phi)
             self.refused(optimizer, other.state_dict(), "another learned optimizer")
             train(model, other, 1)
             self.refused(optimizer, other.state_dict(), "another learned optimizer")
@@ -324,22 +324,22 @@ class TestForeignState:
         for form in ((2, 3), shape):
             parameter = nn.Parameter(torch.ones(form))
             parameter.grad = torch.ones(form)
-            optimizers.append(LearnedOptimizer([parameter], *make()))
+            optimizers.append(LoadedOptimizer([parameter], *make()))
             optimizers[-1].step()
         self.refused(optimizers[1], optimizers[0].state_dict(), "does not fit")
 
     def test_of_another_model_by_its_names(self):
         models = nn.ModuleDict({"a": small_model(), "b": small_model()})
-        first, second = (LearnedOptimizer(models[name].named_parameters(name), *make()) for name in "ab")
+        first, second = (LoadedOptimizer(models[name].named_parameters(name), *make()) for name in "ab")
         train(models["a"], first, 1)
         self.refused(second, first.state_dict(), "another model's")
-        wrapped = LearnedOptimizer([(f"module.{n}", p) for n, p in models["a"].named_parameters("a")], *make())
+        wrapped = LoadedOptimizer([(f"module.{n}", p) for n, p in models["a"].named_parameters("a")], *make())
         wrapped.load_state_dict(first.state_dict())
 
     def test_with_other_groups_or_values(self):
         model, optimizer = pair()
         train(model, optimizer, 1)
-        halves = LearnedOptimizer([{"params": [p]} for p in model.parameters()], *make())
+        halves = LoadedOptimizer([{"params": [p]} for p in model.parameters()], *make())
         self.refused(halves, optimizer.state_dict(), "groups")
         state_dict = copy.deepcopy(optimizer.state_dict())
         state_dict["param_groups"][0]["lr"] = float("nan")
@@ -364,7 +364,7 @@ def test_state_as_earlier_versions_wrote_it_is_taken(kind):
         for name, tail in tails.items()
     }
     again = copy.deepcopy(model)
-    other = LearnedOptimizer(again.parameters(), *make(kind))
+    other = LoadedOptimizer(again.parameters(), *make(kind))
     other.load_state_dict({"state": {0: flat}, "param_groups": [{"scale": 1.0, "params": [0, 1, 2, 3]}]})
     assert train(again, other, 3, first=3) == train(model, optimizer, 3, first=3)
 
@@ -372,7 +372,7 @@ def test_state_as_earlier_versions_wrote_it_is_taken(kind):
 def test_state_that_is_loaded_is_a_copy():
     model, optimizer = pair()
     train(model, optimizer, 1)
-    other = LearnedOptimizer(copy.deepcopy(model).parameters(), *make())
+    other = LoadedOptimizer(copy.deepcopy(model).parameters(), *make())
     other.load_state_dict(optimizer.state_dict())
     before = copy.deepcopy(other.state_dict()["state"])
     train(model, optimizer, 1, first=1)

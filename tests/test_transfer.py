@@ -6,12 +6,13 @@ import json
 
 import pytest
 import torch
-from engine.tasks.task import Task
 
 from engine.base import seeds
 from engine.evaluation.transfer import ProbeSettings, Scaled, curve_points, evaluate, evaluate_baseline, frozen_unroll
 from engine.optimizers.baselines import BASELINES, SGD, Adam
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+from engine.tasks.base import Task
+from engine.tasks.table import build_task
 
 CPU = torch.device("cpu")
 QUICK = ProbeSettings(radii=(0.05,), examples=50, restarts=1, ascent_steps=2)
@@ -19,7 +20,7 @@ QUICK = ProbeSettings(radii=(0.05,), examples=50, restarts=1, ascent_steps=2)
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    return Task({"dataset": "digits", "optimizee": "mlp", "hidden": [8], "batch_size": 32}, device=CPU)
+    return build_task({"dataset": "digits", "optimizee": "mlp", "hidden": [8], "batch_size": 32}, device=CPU)
 
 
 def rate(value: float) -> dict[str, torch.Tensor]:

@@ -8,22 +8,25 @@ import statistics
 
 import pytest
 import torch
-from engine.tasks.task import Task
 
 from engine.base import seeds
 from engine.evaluation import optimizer_source, tuning
+from engine.evaluation.frozen_unroll import frozen_unroll
 from engine.evaluation.optimizer_source import TunedBaseline, source_of
-from engine.evaluation.transfer import frozen_unroll
 from engine.evaluation.transfer_plan import Planned, Protocol
 from engine.evaluation.tuning import Tuned, tune, validation_losses
 from engine.optimizers.baselines import BASELINES, LEARNING_RATES
+from engine.tasks.base import Task
+from engine.tasks.table import build_task
 
 NUMBERS = range(2)
 
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    return Task({"dataset": "digits", "optimizee": "mlp", "hidden": [8], "batch_size": 32}, device=torch.device("cpu"))
+    return build_task(
+        {"dataset": "digits", "optimizee": "mlp", "hidden": [8], "batch_size": 32}, device=torch.device("cpu")
+    )
 
 
 def trained_alone(task, baseline, values, number, steps) -> float:

@@ -33,7 +33,7 @@ ADDRESS = "LREG_TEST_ZYGOTE"  # the environment variable with the socket's path
 PRELOAD = (
     *("torch", "torch._dynamo", "torch.distributed.run", "matplotlib.figure"),
     *(
-        "engine.meta_training.trainer",
+        "engine.meta_training.meta_train",
         "engine.distributed.gloo",
         "engine.worker",
         "engine.evaluation.optimizer_source",
