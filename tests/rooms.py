@@ -1,6 +1,6 @@
 """Rooms: which files import which, what is wrong with that, and a picture of it.
 
-The order of the rooms stands in pyproject.toml from the ground up, the console's above the engine's: a file imports only
+The order of the rooms stands in pyproject.toml from the ground up, the console above the engine: a file imports only
 from rooms below its own, or from its own room, and nowhere in a circle. Every import counts, also one in a function or
 for the type checker.
 `python tests/rooms.py` draws docs/rooms.svg.
