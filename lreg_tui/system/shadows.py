@@ -8,7 +8,9 @@ def refuse_a_hidden_engine() -> None:
     """End the process with one line where `import engine` would take another than the one beside this package."""
     from importlib.util import find_spec
 
-    ours = os.path.join(os.path.dirname(os.path.dirname(__file__)), "engine", "__init__.py")
+    import lreg_tui
+
+    ours = os.path.join(os.path.dirname(os.path.dirname(lreg_tui.__file__)), "engine", "__init__.py")
     spec = find_spec("engine")
     if spec is None or not spec.origin or os.path.realpath(spec.origin) == os.path.realpath(ours):
         return
