@@ -107,7 +107,7 @@ def test_a_console_ends_with_its_terminal_whatever_it_is_at(tmp_path, way, momen
 
 def test_what_works_for_the_console_only_ends_with_the_terminal_too(tmp_path):
     code = (
-        "from pathlib import Path; from lreg_tui import launch, terminal; terminal.end_with_it()\n"
+        "from pathlib import Path; from lreg_tui.system import launch, terminal; terminal.end_with_it()\n"
         f"helper = launch.start_helper('timeit', ['import time; time.sleep(60)'], Path({str(tmp_path / 'said')!r}))\n"
         "print('helper', helper.pid, '.', flush=True); helper.wait()"
     )
