@@ -1,13 +1,15 @@
 """Rooms: which files import which, what is wrong with that, and a picture of it.
 
-The order of the rooms stands in pyproject.toml, from the ground up: a file imports only from rooms below its own, or
-from its own room, and nowhere in a circle. Every import counts, also one in a function or for the type checker.
+The order of the rooms stands in pyproject.toml from the ground up, the console above the engine: a file imports only
+from rooms below its own, or from its own room, and nowhere in a circle. Every import counts, also one in a function or
+for the type checker.
 `python tests/rooms.py` draws docs/rooms.svg.
 """
 
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
@@ -21,10 +23,13 @@ PACKAGES = ("engine", "lreg_tui")
 Imports = dict[str, set[str]]
 """The modules that each module imports."""
 
+COLOURS = {"engine": 'fill="#eef3f8" stroke="#7a94b0"', "lreg_tui": 'fill="#fbf3e4" stroke="#b8935a"'}
+
 
 def order() -> list[str]:
-    """The engine's rooms from the ground up, dotted below `engine`."""
-    return tomli.loads((ROOT / "pyproject.toml").read_text())["tool"]["lreg"]["rooms"]
+    """Every room from the ground up by its dotted name: those of the engine, then those of the console."""
+    stated = tomli.loads((ROOT / "pyproject.toml").read_text())["tool"]["lreg"]
+    return [f"engine.{room}" for room in stated["rooms"]] + [f"lreg_tui.{room}" for room in stated["console_rooms"]]
 
 
 def sources(root: Path = ROOT) -> dict[str, str]:
@@ -68,23 +73,31 @@ def _absolute(name: str, node: ast.ImportFrom, modules: Mapping[str, str]) -> st
 
 
 def room_of(module: str, rooms: list[str]) -> str | None:
-    """The innermost room that a module of the engine lies in; None for what lies in none."""
-    inside = [room for room in rooms if f"{module}.".startswith(f"engine.{room}.")]
+    """The innermost room that a module lies in; None for what lies in none."""
+    inside = [room for room in rooms if f"{module}.".startswith(f"{room}.")]
     return max(inside, key=len, default=None)
 
 
 def upward(graph: Imports, rooms: list[str]) -> list[str]:
-    """Imports of a room by one below it, of a file in no room by one in a room, and of the console by the engine."""
+    """Imports of a room by one below it, and of the console by the engine.
+
+    A package's files in no room stand on its roof: none of its rooms may import them. The console's `__init__` holds
+    the version alone and stands on the ground.
+    """
     wrong = []
     for module, imported in sorted(graph.items()):
-        room = room_of(module, rooms)
-        for other in sorted(imported):
-            above = room_of(other, rooms)
-            if room is not None and (above is None or rooms.index(above) > rooms.index(room)):
-                wrong.append(f"{module} (room {room}) imports {other} ({f'room {above}' if above else 'no room'})")
-            elif module.startswith("engine") and other.startswith("lreg_tui"):
-                wrong.append(f"{module} imports {other}")
+        floor = _floor(module, rooms)
+        for other in sorted(imported - {"lreg_tui"}):
+            if _floor(other, rooms) > floor:
+                both = [f"{name} ({room_of(name, rooms) or 'no room'})" for name in (module, other)]
+                wrong.append(" imports ".join(both))
     return wrong
+
+
+def _floor(module: str, rooms: list[str]) -> tuple[int, float]:
+    """How high a module stands: the package, then the room."""
+    room = room_of(module, rooms)
+    return PACKAGES.index(module.partition(".")[0]), math.inf if room is None else rooms.index(room)
 
 
 def between_folders(graph: Imports) -> Imports:
@@ -127,12 +140,13 @@ def draw() -> str:
     ]
     for floor, room in enumerate(reversed(rooms)):
         inside = [source for name, source in modules.items() if room_of(name, rooms) == room]
-        summary = (ast.get_docstring(ast.parse(modules[f"engine.{room}"])) or "").partition("\n")[0]
+        summary = (ast.get_docstring(ast.parse(modules[room])) or "").partition("\n")[0]
+        package, _, name = room.partition(".")
         y = 8 + floor * height
         size = f"{len(inside)} files, {sum(source.count(chr(10)) for source in inside)} lines"
         lines += [
-            f'<rect x="8" y="{y}" width="{width - 16}" height="{height - 4}" rx="3" fill="#eef3f8" stroke="#7a94b0"/>',
-            f'<text x="18" y="{y + 20}" font-weight="bold">{escape(room)}</text>',
+            f'<rect x="8" y="{y}" width="{width - 16}" height="{height - 4}" rx="3" {COLOURS[package]}/>',
+            f'<text x="18" y="{y + 20}" font-weight="bold">{escape(name)}</text>',
             f'<text x="150" y="{y + 20}">{escape(summary)}</text>',
             f'<text x="{width - 20}" y="{y + 20}" text-anchor="end" fill="#556">{size}</text>',
         ]

@@ -1,1 +1,1 @@
-"""What charts compute: decimation, ticks, smoothing, zoom. No widget in here, and numpy is imported late."""
+"""Charts of text cells, as pictures and as widgets."""

@@ -1,0 +1,1 @@
+"""The command line, `lreg`: a file for each command or kin of commands."""

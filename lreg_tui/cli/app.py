@@ -9,13 +9,13 @@ def main() -> None:
         _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))  # until engine.base.interrupts is there
     import sys
 
-    from lreg_tui.shadows import refuse_a_hidden_engine
+    from lreg_tui.system.shadows import refuse_a_hidden_engine
 
     refuse_a_hidden_engine()
     from engine.base import interrupts
 
     interrupts.hold()
-    from lreg_tui.streams import guarded
+    from lreg_tui.system.streams import guarded
 
     sys.exit(guarded(_main))
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.base.errors import Problem, SettingsError
-from lreg_tui import comparison_files, present, sheets
 from lreg_tui.cli import output
 from lreg_tui.cli.options import (
     AsJson,
@@ -18,6 +17,8 @@ from lreg_tui.cli.options import (
     find_one_run,
     find_runs,
 )
+from lreg_tui.compare import comparison_files
+from lreg_tui.text import present, sheets
 
 if TYPE_CHECKING:
     from engine.comparison import Comparison
@@ -112,7 +113,7 @@ def _print(found: Comparison, form: str) -> None:
 
 
 def _print_tables(found: Comparison) -> None:
-    from lreg_tui import comparison_sheets
+    from lreg_tui.compare import comparison_sheets
 
     console = output.console()
     lacking = {

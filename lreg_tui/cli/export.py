@@ -11,9 +11,9 @@ import typer
 from engine.base.errors import LregError, SettingsError
 from engine.base.settings import Setting
 from engine.runs.reader import CHECKPOINTS, RunReader
-from lreg_tui import present
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, RunReference, RunsDir, check_choice, complete_checkpoint, find_one_run
+from lreg_tui.text import present
 
 ENDINGS = {"safetensors": ".safetensors", "tensorboard": "-tensorboard", "csv": "-csv"}  # of the default path
 FORMS = tuple(ENDINGS)

@@ -16,8 +16,8 @@ from engine.base.errors import LregError
 from engine.base.status import LIVE, Status
 from engine.evaluation.transfer_plan import Plan
 from engine.runs.store import RunReader
-from lreg_tui import present
 from lreg_tui.cli import output
+from lreg_tui.text import present
 
 if TYPE_CHECKING:
     from rich.console import Console, Group

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from engine.base.errors import LregError
 from engine.runs.store import RunStore
-from lreg_tui import __version__, present
+from lreg_tui import __version__
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, DataDir, RunsDir
+from lreg_tui.text import present
 
 LOW_SPACE = 2 * 2**30
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors", "textual", "rich", "typer")

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from lreg_tui import present
+from lreg_tui.text import present
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,7 +13,6 @@ from engine.base.settings import Setting
 from engine.comparison import Arm, group_arms
 from engine.figures import FIGURES, LANDSCAPE, Block, blocks, evaluated
 from engine.figures.landscapes import LandscapePanel, LandscapeSettings, landscapes
-from lreg_tui import present
 from lreg_tui.cli import output
 from lreg_tui.cli.options import (
     DataDir,
@@ -26,6 +25,7 @@ from lreg_tui.cli.options import (
     whole_number,
 )
 from lreg_tui.figures import page
+from lreg_tui.text import present
 
 
 def complete_figure(incomplete: str) -> list[str]:

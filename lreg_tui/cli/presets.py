@@ -14,10 +14,10 @@ from engine.base.settings import Setting, schema_of, show
 from engine.presets import catalog as catalogs
 from engine.presets import preset as engine_preset
 from engine.presets.preset import Preset, load_preset
-from lreg_tui import present
 from lreg_tui.cli import output
 from lreg_tui.cli.once import SingleValueCommand
 from lreg_tui.cli.options import AsJson, Plugins, PresetReference, Sets, complete_preset
+from lreg_tui.text import present
 
 app = typer.Typer(help="Check, show and make presets.", no_args_is_help=True, rich_markup_mode=None)
 

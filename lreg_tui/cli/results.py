@@ -10,8 +10,8 @@ from engine.base.errors import RunError
 from engine.evaluation.transfer_plan import Plan
 from engine.runs import results
 from engine.runs.store import RunReader
-from lreg_tui import present
 from lreg_tui.cli import output
+from lreg_tui.text import present
 
 if TYPE_CHECKING:
     from rich.console import Console, Group

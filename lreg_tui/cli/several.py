@@ -13,10 +13,11 @@ from engine.base.control import Control
 from engine.base.errors import LregError, TrainingError
 from engine.distributed import parallel
 from engine.runs.store import Run, RunReader
-from lreg_tui import launch, present
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import Follower, print_quietly
 from lreg_tui.cli.summary import note_stopping, summarize
+from lreg_tui.system import launch
+from lreg_tui.text import present
 
 
 def follow(torchrun: subprocess.Popen[bytes], reader: RunReader, as_json: bool) -> int:

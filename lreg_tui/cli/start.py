@@ -21,7 +21,6 @@ from engine.jobs.job_runner import JobRunner
 from engine.jobs.transfer_job import TransferJob
 from engine.runs.provenance import plugin_remark
 from engine.runs.store import Run, RunReader, RunStore
-from lreg_tui import launch
 from lreg_tui.cli import output, several, study, transfer
 from lreg_tui.cli.follow import Follower, print_quietly
 from lreg_tui.cli.options import (
@@ -38,6 +37,7 @@ from lreg_tui.cli.options import (
     whole_number,
 )
 from lreg_tui.cli.summary import note_deaf, note_stopping, summarize
+from lreg_tui.system import launch
 
 Processes = Annotated[
     str | None,

@@ -19,7 +19,6 @@ from engine.study.plan.snapshot import Watcher
 from engine.study.plan.state import plan_of
 from engine.study.schedule.job import Schedule, StudyJob, finished, new_stamp, unfinished
 from engine.study.schedule.start import go_on, take_up
-from lreg_tui import launch, present, study_worker
 from lreg_tui.cli import output, slurm_options
 from lreg_tui.cli.follow import print_quietly
 from lreg_tui.cli.options import (
@@ -35,6 +34,9 @@ from lreg_tui.cli.options import (
 )
 from lreg_tui.cli.study_display import Display, print_plan, summarize
 from lreg_tui.cli.summary import note_deaf
+from lreg_tui.studies import study_worker
+from lreg_tui.system import launch
+from lreg_tui.text import present
 
 EXECUTORS = ("local", "slurm")
 

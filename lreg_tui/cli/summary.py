@@ -9,9 +9,9 @@ from engine.base.control import Control
 from engine.base.status import LIVE
 from engine.runs.results import run_rows
 from engine.runs.store import RunReader
-from lreg_tui import present
 from lreg_tui.cli import output, results
 from lreg_tui.cli.follow import end_event
+from lreg_tui.text import present
 
 
 def note_stopping(control: Control) -> str:

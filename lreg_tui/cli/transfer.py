@@ -17,8 +17,6 @@ from engine.jobs.transfer_job import TransferJob, check_writable
 from engine.runs.reader import CHECKPOINTS
 from engine.runs.results import rows
 from engine.runs.store import RunReader, RunStore
-from lreg_tui import launch, present, transfer_request
-from lreg_tui.actions import called
 from lreg_tui.cli import output, results
 from lreg_tui.cli.follow import Follower, print_quietly
 from lreg_tui.cli.options import (
@@ -34,7 +32,11 @@ from lreg_tui.cli.options import (
     find_one_run,
 )
 from lreg_tui.cli.summary import note_deaf
-from lreg_tui.transfer_request import TransferRequest
+from lreg_tui.runs.actions import called
+from lreg_tui.system import launch
+from lreg_tui.text import present
+from lreg_tui.transfers import transfer_request
+from lreg_tui.transfers.transfer_request import TransferRequest
 
 
 def complete_baseline(incomplete: str) -> list[str]:

@@ -1,7 +1,7 @@
 """SheetView: sheets (tables of text) that scroll. What does not fit side by side stands below each other.
 
 view = SheetView()
-view.show(comparison_sheets.sheets(found), notes=found.notes)
+view.show(comparison_sheets.sheets(comparison), notes=comparison.notes)
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from lreg_tui import comparison_sheets, present, sheets
-from lreg_tui.sheets import Entry, Sheet
-from lreg_tui.threads import off_the_loop
+from lreg_tui.text import present, sheets
+from lreg_tui.text.sheets import Entry, Sheet
+from lreg_tui.widgets.threads import off_the_loop
 
 BEST, BETTER, WORSE = "★", "✓", "✗"  # so that colour is never the only difference
 VERDICT = re.compile(r"\b(lower|higher)\b")
@@ -118,7 +118,7 @@ def marked(sheet: Sheet, colours: Mapping[str, str]) -> Sheet:
 
 
 def _is_verdict(entry: Entry) -> bool:
-    return entry.style in (comparison_sheets.BETTER, comparison_sheets.WORSE) and bool(VERDICT.search(entry.text))
+    return entry.style in (sheets.BETTER, sheets.WORSE) and bool(VERDICT.search(entry.text))
 
 
 def _marked(entry: Entry, colours: Mapping[str, str]) -> Entry:
@@ -126,5 +126,5 @@ def _marked(entry: Entry, colours: Mapping[str, str]) -> Entry:
     if entry.best:
         return Entry(f"{BEST} {entry.text}", True, colours["best"])
     if _is_verdict(entry):
-        return Entry(f"{BETTER if entry.style == comparison_sheets.BETTER else WORSE} {entry.text}", style=style)
+        return Entry(f"{BETTER if entry.style == sheets.BETTER else WORSE} {entry.text}", style=style)
     return replace(entry, style=style)

@@ -14,7 +14,7 @@ from rich.text import Text
 from textual.reactive import reactive
 from textual.widgets import TextArea
 
-from lreg_tui.present import clean
+from lreg_tui.text.present import clean
 
 TOKEN = re.compile(
     r"""(?P<comment>\#.*)
@@ -25,6 +25,7 @@ TOKEN = re.compile(
       | (?P<word>\b(?:true|false|inf|nan)\b)""",
     re.VERBOSE,
 )
+LARGEST, LONGEST_LINE = 200_000, 5_000  # characters that can be shown and edited: more would hold up every key press
 KINDS = ("comment", "string", "header", "key", "number", "word", "wrong")
 
 

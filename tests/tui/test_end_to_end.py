@@ -18,9 +18,9 @@ from tui.driving import Quick, make_app, run, settle, until
 from tui.terminal import Terminal
 
 from engine.runs.store import RunReader, RunStore
-from lreg_tui import launch
-from lreg_tui.screens.confirm import ConfirmScreen
-from lreg_tui.widgets.run_notice import RunNotice
+from lreg_tui.runs.run_notice import RunNotice
+from lreg_tui.system import launch
+from lreg_tui.widgets.confirm import ConfirmScreen
 
 ENDLESS = TINY.replace("epochs = 3", "epochs = 100000").replace("every = 1", "every = 50")
 LONG_S = 60.0
@@ -107,7 +107,7 @@ def test_a_console_ends_with_its_terminal_whatever_it_is_at(tmp_path, way, momen
 
 def test_what_works_for_the_console_only_ends_with_the_terminal_too(tmp_path):
     code = (
-        "from pathlib import Path; from lreg_tui import launch, terminal; terminal.end_with_it()\n"
+        "from pathlib import Path; from lreg_tui.system import launch, terminal; terminal.end_with_it()\n"
         f"helper = launch.start_helper('timeit', ['import time; time.sleep(60)'], Path({str(tmp_path / 'said')!r}))\n"
         "print('helper', helper.pid, '.', flush=True); helper.wait()"
     )

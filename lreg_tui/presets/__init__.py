@@ -1,0 +1,1 @@
+"""Presets: edited as a form and as TOML, checked, compared, saved, and launched as a run."""
