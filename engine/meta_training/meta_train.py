@@ -56,8 +56,8 @@ def meta_train(
     penalties: Mapping[str, Penalty] | Iterable[Penalty] = (),
     *,
     estimator: GradientEstimator | None = None,
-    settings: MetaSettings | None = None,
-    evaluation: EvaluationSettings | None = None,
+    settings: MetaSettings | Mapping[str, Any] | None = None,
+    evaluation: EvaluationSettings | Mapping[str, Any] | None = None,
     seed: int = 0,
     init_phi: Phi | None = None,
     on_step: Callable[[Record], object] | None = None,
@@ -96,8 +96,8 @@ class MetaTrainer:
         penalties: Mapping[str, Penalty] | Iterable[Penalty] = (),
         *,
         estimator: GradientEstimator | None = None,
-        settings: MetaSettings | None = None,
-        evaluation: EvaluationSettings | None = None,
+        settings: MetaSettings | Mapping[str, Any] | None = None,
+        evaluation: EvaluationSettings | Mapping[str, Any] | None = None,
         seed: int = 0,
         device: torch.device | None = None,
         init_phi: Phi | None = None,
@@ -110,8 +110,8 @@ class MetaTrainer:
         self.tasks = tasks
         self.optimizer = check_optimizer(optimizer)
         self.penalties = by_name(penalties)
-        self.settings = checked_settings(settings or MetaSettings())
-        self.evaluation = checked_settings(evaluation or EvaluationSettings())
+        self.settings = checked_settings("settings", MetaSettings, settings)
+        self.evaluation = checked_settings("evaluation", EvaluationSettings, evaluation)
         self.seed = seed
         self.team = team
         self.device = device or tasks.sample(seed).device
@@ -377,9 +377,12 @@ def check_optimizer(optimizer: Any) -> LearnedOptimizer:
     return optimizer
 
 
-def checked_settings(settings: Settings) -> Settings:
-    """Settings whose values are allowed. Raises SettingsError that names every one that is not."""
-    values, problems = check_table(vars(settings), schema_of(type(settings)), "")
+def checked_settings(
+    name: str, kind_of_settings: type[Settings], settings: Settings | Mapping[str, Any] | None
+) -> Settings:
+    """Settings, or a table of some of them, whose values are allowed. Raises SettingsError that names the others."""
+    given = settings if isinstance(settings, Mapping) else vars(settings or kind_of_settings())
+    values, problems = check_table(given, schema_of(kind_of_settings), name)
     if problems:
         raise SettingsError(problems)
-    return type(settings)(**values)
+    return kind_of_settings(**values)
