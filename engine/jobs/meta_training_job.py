@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.base.control import Control, Stopped
 from engine.base.errors import RunError
+from engine.base.files import write_atomic
+from engine.base.metrics import Metric, own_metrics
 from engine.distributed.rendezvous import join
 from engine.jobs.job_runner import JobRunner
 from engine.runs.store import Run, RunReader, RunStore
@@ -32,6 +35,8 @@ class Trainer(Protocol):
     def finished(self) -> bool: ...
     @property
     def remark(self) -> str: ...
+    @property
+    def measured(self) -> Iterable[Metric]: ...
     def advance(self, tick: Callable[[], None]) -> list[dict[str, Any]]: ...
     def state_dict(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]: ...
     def load_state_dict(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None: ...
@@ -61,6 +66,8 @@ class MetaTrainingJob(JobRunner):
         self._log_start()
         trainer = self._trainer()
         self._start(trainer)
+        if (own := own_metrics(trainer.measured)) and not self.team.rank:
+            write_atomic(self.run.path / "metrics.json", json.dumps(own["metrics"], indent=1) + "\n")
         self.run.set_status(message="")
         self.began, self.first_step = time.monotonic(), trainer.step
         try:

@@ -22,7 +22,7 @@ from engine.base import seeds
 from engine.base.arguments import kind, refusal
 from engine.base.errors import SettingsError, TrainingError
 from engine.base.flat import all_finite, prefixed, under
-from engine.base.metrics import metric
+from engine.base.metrics import Metric, metric
 from engine.base.settings import check_table, schema_of
 from engine.distributed.parallel import ALONE, ProcessGroup
 from engine.evaluation.frozen_unroll import nothing
@@ -151,6 +151,11 @@ class MetaTrainer:
     @property
     def phi(self) -> Phi:
         return self.parameters.phi
+
+    @property
+    def measured(self) -> tuple[Metric, ...]:
+        """The metrics that the tasks measure themselves."""
+        return tuple({metric.name: metric for task, _ in self.tasks.held_out(1) for metric in task.measured}.values())
 
     @property
     def finished(self) -> bool:
