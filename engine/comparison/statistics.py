@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.comparison.evaluations import Figure, Outcome
+from engine.runs.evaluations import MetricAt, Outcome
 from engine.runs.results import mean
 
 FEWEST_PAIRS = 5  # of one or two meta-seeds: with fewer an interval rests on next to nothing
@@ -49,16 +49,24 @@ class Interval:
     p: float | None = None
 
 
-def cell(outcomes: Mapping[Any, Mapping[int, Outcome]], figure: Figure) -> Cell:
-    """The mean of a figure over the optimizees that did not diverge, by meta-seed and optimizee seed."""
-    values = [
-        [outcome.figures[figure] for outcome in seeds.values() if not outcome.diverged and figure in outcome.figures]
-        for seeds in outcomes.values()
-    ]
-    groups = [group for group in values if group]
+def values_of(outcomes: Mapping[Any, Mapping[int, Outcome]], at: MetricAt) -> dict[Any, dict[int, float]]:
+    """A metric of the optimizees that did not diverge, by meta-seed and optimizee seed."""
+    return {
+        meta_seed: {
+            seed: outcome.metrics[at]
+            for seed, outcome in seeds.items()
+            if not outcome.diverged and at in outcome.metrics
+        }
+        for meta_seed, seeds in outcomes.items()
+    }
+
+
+def cell(outcomes: Mapping[Any, Mapping[int, Outcome]], at: MetricAt) -> Cell:
+    """The mean of a metric over the optimizees that did not diverge, by meta-seed and optimizee seed."""
+    groups = [list(group.values()) for group in values_of(outcomes, at).values() if group]
     several = len(groups) > 1
-    found = mean([mean(group).mean for group in groups] if several else [value for group in groups for value in group])
-    return Cell(found.mean, found.ci95, found.n, META_SEEDS if several else SEEDS)
+    over = mean([mean(group).mean for group in groups] if several else [value for group in groups for value in group])
+    return Cell(over.mean, over.ci95, over.n, META_SEEDS if several else SEEDS)
 
 
 def t_interval(values: Values, *, one_opponent: bool = False) -> Interval:
@@ -89,8 +97,8 @@ def t_interval(values: Values, *, one_opponent: bool = False) -> Interval:
 
 
 def _average(values: Iterable[float]) -> float:
-    there = list(values)
-    return math.fsum(there) / len(there)
+    numbers = list(values)
+    return math.fsum(numbers) / len(numbers)
 
 
 def _p_value(middle: float, unit: Sequence[float]) -> float:

@@ -193,11 +193,11 @@ class TransferLoop(JobRunner):
         return best
 
     def _finish(self, done: int, item: Planned, evaluation: dict[str, Any]) -> None:
-        from engine.runs.results import rows
+        from engine.runs.results import columns, rows
 
         last = rows([evaluation], item.protocol.middle_radius)[-1]
-        figures = {name: last[name]["mean"] for name in ("train_loss", "test_loss", "test_accuracy", "sharpness")}
-        self.run.append([{"step": done, **figures, "diverged": last["diverged"]}])
+        means = {metric.name: last[metric.name]["mean"] for metric in columns([last])}
+        self.run.append([{"step": done, **means, "diverged": last["diverged"]}])
         self.run.log(f"{item.task_name}: {Path(item.run).name} {item.label}: done")
         self.finished.append((item, evaluation))
         self.on_finished(evaluation)
