@@ -10,6 +10,7 @@ Shape letters: P parameters, F input features, H hidden units, T inner steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,16 +36,15 @@ class EagerNetwork(nn.Module):
         self.network = network
         device, dtype = phi["head.weight"].device, phi["head.weight"].dtype
         lstm, hidden = network.cell == "lstm", network.hidden
-        self.entrance = nn.Linear(network.features, hidden, device=device, dtype=dtype) if network.entrance else None
+        form: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.entrance = nn.Linear(network.features, hidden, **form) if network.entrance else None
         sizes = [hidden if network.entrance else network.features] + [hidden] * (network.layers - 1)
         self.cells: list[nn.LSTMCell | nn.RNNCell] = [
-            nn.LSTMCell(size, hidden, device=device, dtype=dtype)
-            if lstm
-            else nn.RNNCell(size, hidden, bias=False, device=device, dtype=dtype)
+            nn.LSTMCell(size, hidden, **form) if lstm else nn.RNNCell(size, hidden, bias=False, **form)
             for size in sizes
         ]
         self._registered = nn.ModuleList(self.cells)
-        self.head = nn.Linear(hidden, 1, bias=lstm, device=device, dtype=dtype)
+        self.head = nn.Linear(hidden, 1, bias=lstm, **form)
         with torch.no_grad():
             for name, parameter in self.mapped().items():
                 parameter.copy_(phi[name].T if phi[name].ndim == 2 else phi[name])
@@ -116,6 +116,11 @@ def meta_gradient(scene: Scene, place: int, starts: Sequence[Tensor] | None = No
         losses.append(loss.detach())
     total.backward()
     return net.gradient(), losses
+
+
+def run(scene: Scene) -> object:
+    """A scene's work, the reference's way, for the first optimizee."""
+    return frozen(scene, 0) if scene.piece.work == "frozen" else meta_gradient(scene, 0)
 
 
 def change_at_worst(

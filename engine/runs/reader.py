@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from engine.base.errors import RunError, StorageError, printable
 from engine.base.files import file_system_age, is_locked, is_own_file, open_to_read, read_json, read_limited
+from engine.base.metrics import TASK_METRICS, Metric, from_json
 from engine.base.status import Status, is_number
 from engine.runs.columns import Column, Columns, Stamps
 
@@ -53,6 +54,11 @@ class RunReader:
     def facts(self) -> dict[str, Any]:
         """run.json: id, name, created, argv, seed, device, versions, host, git, parent."""
         return read_json(self.path / "run.json", below=self.path)
+
+    @property
+    def measured(self) -> Mapping[str, Metric]:
+        """metrics.json: what the task of the run measures by metrics of its own; else those that lreg knows."""
+        return from_json(read_json(self.path / "metrics.json", below=self.path)) or TASK_METRICS
 
     @property
     def preset_text(self) -> str:

@@ -189,9 +189,9 @@ def test_figures_for_papers_have_the_gap_and_the_word(tmp_path, count):
     gaps = {place for place, value in zip(line.x, line.y, strict=True) if math.isnan(value)}
     assert gaps == {count // 2, count - 1}
     with page.styled():
-        from matplotlib.figure import MetricAt
+        from matplotlib.figure import Figure
 
-        drawn = MetricAt().add_subplot()
+        drawn = Figure().add_subplot()
         axes.draw(drawn, panel)
         drawn.figure.savefig(tmp_path / "figure.svg")
     assert {text.get_text() for text in drawn.texts} >= {"nan", "inf"}
@@ -203,9 +203,9 @@ def test_a_figure_of_nothing_but_divergence_is_drawn(tmp_path, written):
     write(made.path, [written] * 5)
     panel = meta_training(group_arms([RunReader(made.path)]))[0]
     with page.styled():
-        from matplotlib.figure import MetricAt
+        from matplotlib.figure import Figure
 
-        drawn = MetricAt().add_subplot()
+        drawn = Figure().add_subplot()
         axes.draw(drawn, panel)
         drawn.figure.savefig(tmp_path / "figure.png")
     assert drawn.texts
