@@ -115,7 +115,7 @@ def _columns(table: Table, radius: str | None) -> dict[str, tuple[MetricAt, Metr
     *plain, _ = result_metrics(table.metrics, table.metrics)
     plain = [table.metrics.get(one.name, one) for one in plain]
     plain += [metric(name) for name in ("top_eigenvalue", "parameter_norm")]
-    headings = {present.heading(one): (MetricAt(one.name), one) for one in plain}
+    headings = {_heading(one): (MetricAt(one.name), one) for one in plain}
     if radius is not None:
         names = {
             f"sharpness\nat {radius}": "sharpness",
@@ -124,6 +124,17 @@ def _columns(table: Table, radius: str | None) -> dict[str, tuple[MetricAt, Metr
         }
         headings |= {heading: (MetricAt(name, radius), metric(name)) for heading, name in names.items()}
     return headings
+
+
+def _words(metric: Metric) -> str:
+    """What people read for a metric, which may be a stranger's."""
+    return present.clean(metric.words, 60)
+
+
+def _heading(metric: Metric) -> str:
+    """The same at the head of a column, on two lines where it is long."""
+    words = _words(metric)
+    return words if len(words) <= 10 else words.replace(" ", "\n", 1)
 
 
 def _mean(row: Row, at: MetricAt, metric: Metric) -> str:
@@ -196,7 +207,7 @@ def _value(effect: Effect, value: float | None) -> str:
 
 
 def _name(effect: Effect) -> str:
-    words = present.words(effect.metric)
+    words = _words(effect.metric)
     return f"{words} at {effect.radius}" if effect.radius else words
 
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 import math
 import time
 import unicodedata
-from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from engine.base.metrics import Metric
     from engine.runs.store import RunReader
 
 NOTHING = "–"
@@ -141,24 +139,6 @@ def label(name: str, radius: float | str | None = None) -> str:
     """What people read for a metric; where one is known, with the radius that it was measured at."""
     words = LABELS.get(name, clean(name, 60).replace("_", " "))
     return f"{words} at {clean(radius, 12)}" if radius and name in AT_RADIUS else words
-
-
-def words(metric: Metric) -> str:
-    """What people read for a metric, which may be a stranger's."""
-    return clean(metric.words, 60)
-
-
-def heading(metric: Metric, radius: str | None = None) -> str:
-    """The same at the head of a column, on two lines where it is long, a count, or has a radius."""
-    text = words(metric)
-    if radius and metric.name in AT_RADIUS:
-        return f"{text}\nat {clean(radius, 12)}"
-    return text if len(text) <= 10 and metric.unit != "count" else text.replace(" ", "\n", 1)
-
-
-def mean(row: Mapping[str, Any], metric: Metric, plus_minus: str = PLUS_MINUS) -> str:
-    """A metric of a row of a result table."""
-    return interval(row.get(metric.name) or {}, metric.unit == "share", plus_minus)
 
 
 def percent(share: float | None, digits: int = 1) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from engine.base.errors import LregError
 from engine.base.files import read_json
 from engine.runs.reader import CHECKPOINTS, RunReader
-from engine.runs.results import columns, rows
+from engine.runs.results import rows
 from lreg_tui import present
 from lreg_tui.preset_file import LARGEST, LONGEST_LINE
 from lreg_tui.sheets import Entry, Sheet
@@ -22,6 +22,7 @@ WHAT = {
     "last": "where `resume` goes on",
     "initial": "before any meta-step: the untrained control",
 }
+FIGURES = ("train_loss", "test_loss", "test_accuracy", "sharpness")
 
 
 @dataclass(frozen=True)
@@ -124,19 +125,19 @@ def evaluations(reader: RunReader) -> list[Evaluation]:
 def marks_sheet(evaluation: Evaluation) -> Sheet:
     """All marks of one evaluation, one row an inner step: means and 95% intervals over seeds."""
     radius = evaluation.last["sharpness"]["radius"]
-    metrics = columns(evaluation.marks)
-    headings = [present.heading(metric, radius) for metric in metrics]
-    lines = [
-        (str(mark["inner_step"]), [Entry(present.mean(mark, metric)) for metric in metrics])
-        for mark in evaluation.marks
-    ]
+    columns = [present.label(name, radius).replace(" at ", "\nat ") for name in FIGURES]
+    lines = [(str(mark["inner_step"]), [Entry(cell) for cell in figures(mark)]) for mark in evaluation.marks]
     remarks = [f"{evaluation.last['seeds']} fresh optimizees each, mean ± 95% confidence interval"]
     if evaluation.last["diverged"]:
         remarks.append(f"{evaluation.last['diverged']} of them diverged")
     if evaluation.last["learning_rate"] is not None:
         remarks.append(f"learning rate {present.setting(evaluation.last['learning_rate'])}")
     title = f"{evaluation.label} on {evaluation.task}"
-    return Sheet(title, "inner step", headings, lines, [*remarks, f"transfer/{evaluation.name}.json"])
+    return Sheet(title, "inner step", columns, lines, [*remarks, f"transfer/{evaluation.name}.json"])
+
+
+def figures(mark: Mapping[str, Any]) -> list[str]:
+    return [present.interval(mark[name], name == "test_accuracy") for name in FIGURES]
 
 
 def preset_of(reader: RunReader) -> tuple[str, str]:

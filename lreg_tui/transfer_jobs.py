@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from engine.base.errors import LregError
-from engine.base.metrics import Metric
 from engine.evaluation.transfer_plan import Plan, Planned
-from engine.runs.results import columns
 from engine.runs.store import RunReader
 from lreg_tui import actions, present
 from lreg_tui.sheets import Entry, Sheet
 from lreg_tui.transfer_files import Seen, TransferFiles, plan_of
+
+FIGURES = ("train_loss", "test_loss", "test_accuracy", "sharpness")
+WORDS = {"test_accuracy": "test\naccuracy"}
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,19 @@ def result_sheets(
         if not own:
             continue
         radius = next((seen.row["sharpness"]["radius"] for _, seen in own if seen.row), None)
-        metrics = columns([seen.row for _, seen in own if seen.row])
-        headings = [present.heading(metric, radius) for metric in metrics]
-        rows = [(_label(item, names), _entries(seen.row, metrics)) for item, seen in own if seen.row]
+        columns = [WORDS.get(name, present.label(name, radius).replace(" at ", "\nat ")) for name in FIGURES]
+        rows = [(_label(item, names), _entries(seen)) for item, seen in own]
         name = f"{task['dataset']}/{task['optimizee']} after {plan.protocol.inner_steps} inner steps"
-        yield Sheet(name, "optimizer", headings, rows)
+        yield Sheet(name, "optimizer", columns, rows)
 
 
 def _label(item: Planned, names: Mapping[str, str]) -> str:
     return f"{names[item.run]}: {item.label}" if item.run and len(names) > 1 else item.label
 
 
-def _entries(row: Mapping[str, Any], metrics: Sequence[Metric]) -> list[Entry]:
-    first, *others = (present.mean(row, metric, "±") for metric in metrics)
+def _entries(seen: Seen) -> list[Entry]:
+    row = seen.row or {}
+    first, *others = (present.interval(row[name], name == "test_accuracy", "±") for name in FIGURES)
     if row["diverged"]:
         return [Entry(f"{first}\n{row['diverged']} of {row['seeds']} diverged", style="red"), *map(Entry, others)]
     return [Entry(text) for text in (first, *others)]

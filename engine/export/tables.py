@@ -33,10 +33,10 @@ def export_csv(run: RunReader, path: str | os.PathLike[str], *, force: bool = Fa
         metrics = ["step", "t", *run.columns]
         records = RunReader(run.path).records()  # read once more, now that all columns are known
         rows = ([record.get(name) for name in metrics] for record in records)
-        found = transfer_rows(run.transfers().values())
+        transfers = transfer_rows(run.transfers().values())
         return {
             "metrics.csv": _write(folder / "metrics.csv", metrics, rows),
-            "transfers.csv": _write(folder / "transfers.csv", TRANSFER_COLUMNS, found),
+            "transfers.csv": _write(folder / "transfers.csv", TRANSFER_COLUMNS, transfers),
         }
 
 

@@ -143,8 +143,8 @@ class Landscape:
     def one_step(self, radius: float, norm: str = "l2") -> Tensor:
         """Loss one step of length `radius` up the gradient, minus the loss at theta, [B]."""
         loss = as_far_as_possible(self.loss)
-        there = loss(self.theta + boundary(self.gradient, radius, norm))
-        return self.nan_where_broken((there - loss(self.theta)).detach())
+        ahead = loss(self.theta + boundary(self.gradient, radius, norm))
+        return self.nan_where_broken((ahead - loss(self.theta)).detach())
 
 
 def landscapes(

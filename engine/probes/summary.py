@@ -97,8 +97,8 @@ def _measure(
     model = land.models(radii) if radii and restarts > 2 else (None, None)
     inner: tuple[float, Peak, Peak] | None = None
     inner_linf: tuple[float, Peak, Peak] | None = None
-    for place, radius in enumerate(radii):
-        near = [None if part is None else part[:, place] for part in model]
+    for index, radius in enumerate(radii):
+        near = [None if part is None else part[:, index] for part in model]
         starts = (land.starts(radius, "l2", restarts, part) for part in near)
         inner = _peaks(land, radius, inner, *starts, ascent_steps=ascent_steps, short=land.short(restarts))
         one_step, (_, highest, steepest) = land.one_step(radius), inner
@@ -117,8 +117,8 @@ def _measure(
             columns["sharpness_linf"] = land.gap(inner_linf[1], sharpness)
             columns["max_grad_norm_linf"] = land.nan_where_broken(inner_linf[2].value)
         for name, column in columns.items():
-            for own, value in zip(figures, column.tolist(), strict=True):
-                getattr(own, name)[radius] = value
+            for of_optimizee, value in zip(figures, column.tolist(), strict=True):
+                getattr(of_optimizee, name)[radius] = value
     return figures
 
 

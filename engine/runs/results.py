@@ -144,7 +144,7 @@ def _rows_of(evaluation: Mapping[str, Any], radius: float | None) -> list[dict[s
 
 def run_rows(reader: RunReader) -> list[dict[str, Any]]:
     """The rows of a run's own result table: its final comparison, as far as it is there."""
-    evaluations = [found for name, found in reader.transfers().items() if name.startswith("result-")]
+    evaluations = [values for name, values in reader.transfers().items() if name.startswith("result-")]
     try:
         radius = reader.preset()["evaluation"]["radius"]
     except LregError:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import RunError
-from engine.base.metrics import Metric, metric
 from engine.evaluation.transfer_plan import Plan
 from engine.runs import results
 from engine.runs.store import RunReader
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+FIGURES = ("train_loss", "test_loss", "test_accuracy", "sharpness")
+HEADINGS = {"test_accuracy": "test\naccuracy", "learning_rate": "learning\nrate", "inner_step": "inner\nstep"}
 LAYOUTS = ((1, False), (1, True), (0, True))  # padding of a cell, tight intervals; the first that fits is taken
 UNBOUNDED = 10_000  # columns
 
@@ -61,7 +62,8 @@ def _table(rows: list[dict[str, Any]], padding: int, plus_minus: str, remark: st
     found.add_column("optimizer", no_wrap=True)
     cells = _cells(rows, plus_minus)
     for key in cells[0]:
-        found.add_column(present.heading(key, _radius(rows)), justify="right", no_wrap=True)
+        heading = present.label(key, _radius(rows)).replace(" at ", "\nat ")
+        found.add_column(HEADINGS.get(key, heading), justify="right", no_wrap=True)
     for row, values in zip(rows, cells, strict=True):
         found.add_row(_label(row, remark), *values.values())
     return found
@@ -74,7 +76,7 @@ def _blocks(rows: list[dict[str, Any]], sign: str, width: int) -> Group:
 
     radius = _radius(rows)
     cells = _cells(rows, f" {sign} ")
-    names = {key: f"  {present.heading(key, radius)}".replace("\n", " ") for key in cells[0]}
+    names = {key: f"  {present.label(key, radius)}" for key in cells[0]}
     room = width - output.GAP - max(map(len, names.values()))
     if any(len(value) > room for values in cells for value in values.values()):
         cells = _cells(rows, sign)
@@ -92,20 +94,15 @@ def _blocks(rows: list[dict[str, Any]], sign: str, width: int) -> Group:
     return Group(*parts, _caption(rows, sign))
 
 
-def _cells(rows: list[dict[str, Any]], plus_minus: str) -> list[dict[Metric, str]]:
-    """The metrics of every row: inner steps where there are several, learning rates where there are any."""
-    inner_step, rate = metric("inner_step"), metric("learning_rate")
-    has_steps, has_rates = _has_several_marks(rows), any(row["learning_rate"] is not None for row in rows)
-    columns = results.columns(rows)
+def _cells(rows: list[dict[str, Any]], plus_minus: str) -> list[dict[str, str]]:
+    """The figures of every row by name: inner steps where there are several, learning rates where there are any."""
+    has_rates = any(row["learning_rate"] is not None for row in rows)
+    steps, rates = _has_several_marks(rows), ["learning_rate"] if has_rates else []
     return [
         {
-            **({inner_step: str(row["inner_step"])} if has_steps else {}),
-            **(
-                {rate: "" if row["learning_rate"] is None else present.setting(row["learning_rate"])}
-                if has_rates
-                else {}
-            ),
-            **{column: present.mean(row, column, plus_minus) for column in columns},
+            **({"inner_step": str(row["inner_step"])} if steps else {}),
+            **{key: "" if row[key] is None else present.setting(row[key]) for key in rates},
+            **{key: present.interval(row[key], key == "test_accuracy", plus_minus) for key in FIGURES},
         }
         for row in rows
     ]

@@ -12,12 +12,13 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import DataTable
 
-from engine.base.metrics import Metric
-from engine.runs.results import columns
 from lreg_tui import present
-from lreg_tui.run_files import Evaluation, marks_sheet
+from lreg_tui.run_files import FIGURES, Evaluation, figures, marks_sheet
 from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.sheet_view import SheetView
+
+COLUMNS = ("optimizer", "task", "test accuracy", "test loss", "train loss", "sharpness", "inner steps", "seeds")
+ORDER = ("test_accuracy", "test_loss", "train_loss", "sharpness")
 
 
 class EvaluationTable(DataTable[Text]):
@@ -33,16 +34,17 @@ class EvaluationTable(DataTable[Text]):
         super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1)
         self.evaluations: Sequence[Evaluation] = ()
 
+    def on_mount(self) -> None:
+        for column in COLUMNS:
+            self.add_column(column)
+
     def show_evaluations(self, found: Sequence[Evaluation]) -> None:
         """Take over other evaluations; the cursor stays where it was."""
         place = self.cursor_row
         self.evaluations = found
-        self.clear(columns=True)
-        metrics = _columns(found)
-        names = [present.words(metric) for metric in metrics]
-        self.add_columns("optimizer", "task", *names, "inner steps", "seeds")
+        self.clear()
         for evaluation in found:
-            self.add_row(*_cells(evaluation, metrics))
+            self.add_row(*_cells(evaluation))
         if found:
             self.move_cursor(row=min(place, len(found) - 1))
 
@@ -52,14 +54,9 @@ class EvaluationTable(DataTable[Text]):
             self.app.push_screen(MarksScreen(self.evaluations[event.cursor_row]))
 
 
-def _columns(evaluations: Sequence[Evaluation]) -> list[Metric]:
-    """What tasks are judged by first, then losses."""
-    train_loss, test_loss, *others, sharpness = columns([evaluation.last for evaluation in evaluations])
-    return [*others, test_loss, train_loss, sharpness]
-
-
-def _cells(evaluation: Evaluation, metrics: Sequence[Metric]) -> list[Text]:
+def _cells(evaluation: Evaluation) -> list[Text]:
     last = evaluation.last
+    values = dict(zip(FIGURES, figures(last), strict=True))
     label = present.text(present.clean(evaluation.label, 40))
     if evaluation.is_result:
         label.append(" result", "dim")
@@ -69,7 +66,7 @@ def _cells(evaluation: Evaluation, metrics: Sequence[Metric]) -> list[Text]:
     return [
         label,
         present.text(present.clean(evaluation.task, 40)),
-        *(Text(present.mean(last, metric), justify="right") for metric in metrics),
+        *(Text(values[name], justify="right") for name in ORDER),
         *counts,
     ]
 
