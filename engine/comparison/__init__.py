@@ -5,11 +5,11 @@ Pure functions over RunReader, without torch; numpy and scipy are imported where
 
 from __future__ import annotations
 
-from engine.comparison.arms import Arm, ArmRun, SettingsTable, group_arms, reference_arm, settings_table
+from engine.comparison.arms import Arm, ArmRun, group_arms, reference_arm, settings_table
 from engine.comparison.outcomes import Entry, TaskOutcomes, collect, radii_of
 from engine.comparison.paired import Effect, effects, effects_against
 from engine.comparison.report import Comparison, compare
-from engine.comparison.statistics import Cell, Interval, cell, holm, t_interval, verdict
+from engine.comparison.statistics import Interval, holm, t_interval, verdict
 from engine.comparison.tables import Row, Table, last_common_step, table
 from engine.runs.evaluations import NORMALISED, MetricAt, Outcome
 
@@ -19,7 +19,6 @@ __all__ = [
     "NORMALISED",
     "Arm",
     "ArmRun",
-    "Cell",
     "Comparison",
     "Effect",
     "Entry",
@@ -28,10 +27,8 @@ __all__ = [
     "MetricAt",
     "Outcome",
     "Row",
-    "SettingsTable",
     "Table",
     "TaskOutcomes",
-    "cell",
     "collect",
     "compare",
     "effects",

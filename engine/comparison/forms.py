@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.base.metrics import penalty_share
 from engine.comparison.report import Comparison
-from engine.comparison.statistics import Cell
+from engine.comparison.statistics import Interval
 from engine.comparison.tables import Row, Table
 
 NUMBERS = ("mean", "low", "high", "n")
@@ -102,8 +102,8 @@ def tidy(comparison: Comparison) -> Iterator[tuple[Any, ...]]:
             where = ("table", table.task, row.inner_step, row.label)
             for name in ("passes", "seeds", "diverged"):
                 yield (*where, name, None, getattr(row, name), None, None, row.seeds)
-            for at, cell in row.metrics.items():
-                yield (*where, *at, *itemgetter(*NUMBERS)(_interval(cell)))
+            for at, interval in row.metrics.items():
+                yield (*where, *at, *itemgetter(*NUMBERS)(_interval(interval)))
     for effect in comparison.effects:
         where = (f"paired {effect.kind}, {effect.setting}", effect.task, effect.inner_step, effect.arm)
         yield (*where, *effect.at, *itemgetter(*NUMBERS)(asdict(effect.interval)))
@@ -112,11 +112,11 @@ def tidy(comparison: Comparison) -> Iterator[tuple[Any, ...]]:
 def _row(row: Row, best: list[list[str]]) -> dict[str, Any]:
     facts = row.facts
     figures: dict[str, Any] = {}
-    for at, cell in row.metrics.items():
+    for at, interval in row.metrics.items():
         if at.radius is None:
-            figures[at.name] = _interval(cell)
+            figures[at.name] = _interval(interval)
         else:
-            figures.setdefault(at.name, {})[at.radius] = _interval(cell)
+            figures.setdefault(at.name, {})[at.radius] = _interval(interval)
     return {
         "label": row.label,
         "kind": row.kind,
@@ -147,8 +147,5 @@ def _best(table: Table) -> list[list[list[str]]]:
     return best
 
 
-def _interval(cell: Cell) -> dict[str, Any]:
-    low, high = (
-        (None, None) if cell.mean is None or cell.ci95 is None else (cell.mean - cell.ci95, cell.mean + cell.ci95)
-    )
-    return {"mean": cell.mean, "low": low, "high": high, "n": cell.n, "over": cell.over}
+def _interval(interval: Interval) -> dict[str, Any]:
+    return {**{name: getattr(interval, name) for name in NUMBERS}, "n": interval.units, "over": interval.over}

@@ -23,16 +23,6 @@ Values = Mapping[Any, Mapping[int, float]]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A mean and the half-width of its 95% t-interval, over the means of n meta-seeds or over n optimizee seeds."""
-
-    mean: float | None
-    ci95: float | None
-    n: int
-    over: str
-
-
-@dataclass(frozen=True)
 class Interval:
     """A mean over n pairs with its 95% t-interval (None where there is nothing to tell a spread by).
 
@@ -48,6 +38,16 @@ class Interval:
     over: str
     p: float | None = None
 
+    @property
+    def ci95(self) -> float | None:
+        """The half-width."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+    @property
+    def units(self) -> int:
+        """How many means of meta-seeds, or values of optimizees, it is over."""
+        return self.meta_seeds if self.meta_seeds > 1 else self.n
+
 
 def values_of(outcomes: Mapping[Any, Mapping[int, Outcome]], at: MetricAt) -> dict[Any, dict[int, float]]:
     """A metric of the optimizees that did not diverge, by meta-seed and optimizee seed."""
@@ -61,12 +61,9 @@ def values_of(outcomes: Mapping[Any, Mapping[int, Outcome]], at: MetricAt) -> di
     }
 
 
-def cell(outcomes: Mapping[Any, Mapping[int, Outcome]], at: MetricAt) -> Cell:
+def interval_of(outcomes: Mapping[Any, Mapping[int, Outcome]], at: MetricAt) -> Interval:
     """The mean of a metric over the optimizees that did not diverge, by meta-seed and optimizee seed."""
-    groups = [list(group.values()) for group in values_of(outcomes, at).values() if group]
-    several = len(groups) > 1
-    over = mean([mean(group).mean for group in groups] if several else [value for group in groups for value in group])
-    return Cell(over.mean, over.ci95, over.n, META_SEEDS if several else SEEDS)
+    return t_interval(values_of(outcomes, at))
 
 
 def t_interval(values: Values, *, one_opponent: bool = False) -> Interval:

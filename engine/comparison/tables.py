@@ -10,7 +10,7 @@ from engine.base.metrics import Metric
 from engine.comparison.arms import Arm
 from engine.comparison.outcomes import Entry, TaskOutcomes
 from engine.comparison.paired import is_compared
-from engine.comparison.statistics import Cell, cell
+from engine.comparison.statistics import Interval, interval_of
 from engine.runs.evaluations import NORMALISED, UPDATE_RULE, Facts, MetricAt
 from engine.runs.results import mean
 
@@ -41,7 +41,7 @@ class Row:
     meta_seeds: int
     seeds: int
     diverged: int
-    metrics: Mapping[MetricAt, Cell]
+    metrics: Mapping[MetricAt, Interval]
     update_rule: Mapping[str, float | None] = field(default_factory=dict)  # means over meta-seeds
 
 
@@ -123,7 +123,9 @@ def _row(entry: Entry, step: int, kind: str, label: str) -> Row | None:
         meta_seeds=0 if entry.arm is None else len(outcomes),
         seeds=len(every),
         diverged=sum(outcome.diverged for outcome in every),
-        metrics={at: cell(outcomes, at) for at in dict.fromkeys(at for outcome in every for at in outcome.metrics)},
+        metrics={
+            at: interval_of(outcomes, at) for at in dict.fromkeys(at for outcome in every for at in outcome.metrics)
+        },
         update_rule={
             name: mean(values).mean for name, values in zip(UPDATE_RULE, zip(*rules, strict=True), strict=False)
         },

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.base.errors import LregError, printable
-from engine.comparison import Arm, Entry, MetricAt, TaskOutcomes, collect, radii_of, t_interval
+from engine.comparison import Arm, Entry, MetricAt, TaskOutcomes, collect, radii_of
 from engine.comparison.outcomes import Outcomes, chosen_radius, chosen_tasks, refuse
-from engine.comparison.statistics import values_of
+from engine.comparison.statistics import interval_of, values_of
 from engine.figures.base import ARM, BASELINE, KINDS, UNTRAINED, Who, in_order
 
 MOST_TASKS = 9
@@ -69,7 +69,7 @@ def evaluated(
 
 def estimate(outcomes: Outcomes, at: MetricAt) -> Estimate | None:
     """Of the optimizees that did not diverge; None where nothing was measured."""
-    interval = t_interval(values_of(outcomes, at))
+    interval = interval_of(outcomes, at)
     if interval.mean is None:
         return None
     if interval.low is None or interval.high is None:

@@ -44,9 +44,9 @@ def sharpness(evaluated: Evaluated) -> list[Panel]:
     """Sharpness against the radius."""
     panels = []
     for title, task, step in _tables(evaluated):
-        lines = []
+        lines, radii = [], radii_of([task])
         for who, entry in evaluated.everybody(task).items():
-            estimates = {float(r): drawn(entry.at(step), MetricAt(SHARPNESS, r)) for r in radii_of([task])}
+            estimates = {float(r): drawn(entry.at(step), MetricAt(SHARPNESS, r)) for r in radii}
             positive = {radius: value for radius, value in estimates.items() if value is not None and value[0] > 0}
             if line := _line(who, positive, bars=True):
                 lines.append(line)
