@@ -52,6 +52,11 @@ class Metric:
         """The worst of some values; the largest where no direction is better."""
         return min(values) if self.better == "higher" else max(values)
 
+    @property
+    def penalty(self) -> str:
+        """The name of the penalty that this is the value or the share of; else empty."""
+        return self.name.removesuffix(_SHARE).removesuffix(_PENALTY) if self.kind in ("penalty", "share") else ""
+
     def on(self, split: str) -> Metric:
         """A task's metric as it is recorded for a split: accuracy on "test" is "test_accuracy"."""
         return replace(self, name=f"{split}_{self.name}", label=f"{split} {self.words}", split=split)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from engine.base.files import make_folder, refused
-from engine.runs import provenance
-from engine.runs.writer import Run, folder_of, is_complete, new_folder, stamp_of, utc_now
+from engine.runs.writer import Run
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,39 +24,15 @@ class Job(Run):
         Job.kinds[cls.kind] = cls
 
     @classmethod
-    def _make(
-        cls,
-        store_dir: Path,
-        name: str,
-        document: str,
-        *,
-        stamp: str = "",
-        job_id: str = "",
-        argv: Sequence[str] = (),
-        data_dir: str | os.PathLike[str] | None = None,
-        **facts: Any,
-    ) -> Self:
+    def _make(cls, store_dir: Path, name: str, document: str, *, job_id: str = "", **facts: Any) -> Self:
         """Make the folder of a new job. Raises RunError where it cannot be made.
 
         With a `job_id`, the job of that id if it is there; one that was never completed is made anew.
         """
-        created, folder = utc_now(), store_dir / cls.home
+        folder = store_dir / cls.home
         try:
             store_dir.mkdir(parents=True, exist_ok=True)
             make_folder(folder)
-            path = folder_of(folder, job_id) if job_id else new_folder(folder, stamp or stamp_of(created), name)
-            if is_complete(path):
-                return cls(path)
-            every = {
-                "id": path.name,
-                "name": name,
-                "kind": cls.kind,
-                "created": created,
-                "argv": list(argv),
-                **facts,
-                "data_dir": str(Path(data_dir).absolute()) if data_dir is not None else None,
-                **provenance.describe(),
-            }
-            return cls(path)._fill(document, every)
         except OSError as error:
             raise refused(error, f"{error.filename or store_dir}: cannot create a folder there") from None
+        return cls._create(folder, name, document, run_id=job_id, kind=cls.kind, **facts)

@@ -25,9 +25,9 @@ HEADER_KEY = "lreg"
 
 def save(folder: Path, name: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
     """Replace the checkpoint `name`. Values must be JSON (tuples come back as lists); not finite floats are kept."""
-    own = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
+    copies = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
     make_folder(folder)
-    data = safetensors.torch.save(own, metadata={HEADER_KEY: json.dumps(values)})
+    data = safetensors.torch.save(copies, metadata={HEADER_KEY: json.dumps(values)})
     write_atomic(path_of(folder, name), data)
     write_atomic(folder / f"{name}.json", json.dumps(strict(values), indent=1) + "\n")
 

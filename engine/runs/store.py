@@ -93,8 +93,7 @@ class RunStore:
             return RunReader(path)
         if not reference or os.sep in reference:
             raise RunError(f"{show(reference)}: no run folder there")
-        found = _matching(reference, names)
-        paths = [self.root / name for name in found] or self._others(reference)
+        paths = [self.root / name for name in _matching(reference, names)] or self._others(reference)
         if len(paths) == 1:
             return RunReader(paths[0])
         raise RunError(self._not_one(reference, [*self._jobs(STUDIES), *names], paths))
@@ -105,8 +104,8 @@ class RunStore:
         A study's runs begin as it does, so no prefix of its id is its own: its name will do.
         """
         homes, studies = (JOBS, STUDIES), self._jobs(STUDIES)
-        found = [self.root / home / name for home in homes for name in _matching(reference, self._jobs(home))]
-        return found or [self.root / STUDIES / name for name in studies if name[STAMP:-ENDING] == reference]
+        jobs = [self.root / home / name for home in homes for name in _matching(reference, self._jobs(home))]
+        return jobs or [self.root / STUDIES / name for name in studies if name[STAMP:-ENDING] == reference]
 
     def _newest(self, names: Sequence[str]) -> str:
         if not names:
@@ -115,21 +114,21 @@ class RunStore:
         same_second = [name for name in dated if name[:15] == dated[-1][:15]]
         return max(same_second, key=lambda name: (str(RunReader(self.root / name).facts.get("created")), name))
 
-    def _not_one(self, reference: str, names: Sequence[str], found: Sequence[Path]) -> str:
-        shown = show(reference)
-        if found:
-            kind = "studies" if all(path.parent.name == STUDIES for path in found) else "runs"
-            return f"{shown} could be any of {len(found)} {kind}: {_few([path.name for path in found])}"
+    def _not_one(self, reference: str, names: Sequence[str], paths: Sequence[Path]) -> str:
+        """Why a reference means no run, or several."""
+        if paths:
+            kind = "studies" if all(path.parent.name == STUDIES for path in paths) else "runs"
+            return f"{show(reference)} could be any of {len(paths)} {kind}: {_few([path.name for path in paths])}"
         near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
         near = near or [name for name in names if len(reference) > 2 and reference in name]
         hint = f"did you mean {_few(near)}?" if near else "`lreg runs` lists them"
-        return f"no run {shown} in {self.root} ({hint})"
+        return f"no run {show(reference)} in {self.root} ({hint})"
 
 
 def _matching(reference: str, names: Sequence[str]) -> list[str]:
     """The names that start with a reference; else those whose last four letters it is."""
-    found = [name for name in names if name.startswith(reference)]
-    return found or [name for name in names if len(reference) == 4 and name.endswith(f"-{reference}")]
+    starting = [name for name in names if name.startswith(reference)]
+    return starting or [name for name in names if len(reference) == 4 and name.endswith(f"-{reference}")]
 
 
 def _runs_in(folder: Path) -> Iterator[str]:
@@ -141,8 +140,8 @@ def _runs_in(folder: Path) -> Iterator[str]:
 
 
 def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(show(name).strip('"') for name in names[:5])
-    return f"{shown}, ..." if len(names) > 5 else shown
+    first = ", ".join(show(name).strip('"') for name in names[:5])
+    return f"{first}, ..." if len(names) > 5 else first
 
 
 def is_run(path: Path) -> bool:

@@ -9,10 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from engine.base.metrics import metric
 from engine.comparison import Effect, Entry, Figure, Interval, holm, t_interval, verdict
 from engine.comparison.paired import DIFFERENCE, RATIO, exponential, more_diverged
 from engine.comparison.statistics import FEWEST_META_SEEDS
-from engine.comparison.tables import HIGHER_IS_BETTER
 from engine.runs.results import CONFIDENCE
 from engine.study.report import markdown
 
@@ -101,7 +101,7 @@ def corrected(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 def word_for(verdict: str, figure: Figure) -> str:
     """Lower or higher as better or worse."""
-    good = "higher" if figure.name in HIGHER_IS_BETTER else "lower"
+    good = metric(figure.name).better or "lower"
     if verdict in ("lower", "higher"):
         return BETTER if verdict == good else WORSE
     return NOT_FOUND if verdict == "unclear" else TOO_FEW
@@ -113,7 +113,7 @@ def shown_as(figure: Figure, kind: str, interval: Interval) -> str:
         return ""
     if kind == RATIO:
         return f"x{markdown.number(interval.mean)}"
-    if figure.name in HIGHER_IS_BETTER:
+    if metric(figure.name).unit == "share":
         return f"{100 * interval.mean:+.2f}"
     return ("+" if interval.mean > 0 else "") + markdown.number(interval.mean)
 
