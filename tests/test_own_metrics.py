@@ -13,7 +13,7 @@ from engine.comparison.forms import as_json, tidy
 from engine.figures import blocks, evaluated
 from engine.runs.results import columns, rows
 from engine.runs.writer import Run
-from lreg_tui import comparison_files, comparison_sheets
+from lreg_tui.compare import comparison_files, comparison_sheets
 from lreg_tui.figures import page
 
 PERPLEXITY = {"label": "perplexity (nats)", "better": "lower", "unit": ""}
