@@ -11,6 +11,8 @@ import unicodedata
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from engine.base import metrics
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -28,26 +30,6 @@ STATE_STYLES = {
     "failed": "bold red",
     "crashed": "bold red",
 }
-# metrics as the trainer calls them, and what people read
-LABELS = {
-    "meta_loss": "meta-loss",
-    "validation_loss": "validation loss",
-    "train_loss": "train loss",
-    "test_loss": "test loss",
-    "test_accuracy": "test accuracy",
-    "sharpness": "sharpness",
-    "max_grad_norm": "max gradient norm",
-    "surrogate_gap": "surrogate gap",
-    "meta_grad_norm": "meta-gradient norm",
-    "update_norm": "update norm",
-    "skipped": "skipped",
-    "diverged": "diverged",
-    "meta_epoch": "meta-epoch",
-    "memory_bytes": "memory",
-}
-# counts: whole numbers, also where they come back as floats
-COUNTS = ("skipped", "diverged", "dropped_terms", "meta_epoch", "stage", "evaluated_steps")
-AT_RADIUS = ("sharpness", "max_grad_norm", "surrogate_gap")
 
 
 def clean(value: Any, limit: int = 500) -> str:
@@ -125,20 +107,25 @@ def setting(value: float | None, digits: int = 4) -> str:
 
 
 def metric(name: str, value: float | None) -> str:
-    """A figure in its metric's form."""
+    """A metric's value in the form of its unit."""
+    unit = metrics.metric(name).unit
     if value is None or not math.isfinite(value):
         return not_finite(value)
-    if name.endswith("_bytes"):
-        return size(value)
-    if name in COUNTS and float(value).is_integer():
+    if unit == "count" and float(value).is_integer():
         return number(int(value))
-    return percent(value) if name.endswith("accuracy") else number(value)
+    return size(value) if unit == "bytes" else percent(value) if unit == "share" else number(value)
 
 
 def label(name: str, radius: float | str | None = None) -> str:
     """What people read for a metric; where one is known, with the radius that it was measured at."""
-    words = LABELS.get(name, clean(name, 60).replace("_", " "))
-    return f"{words} at {clean(radius, 12)}" if radius and name in AT_RADIUS else words
+    words = clean(metrics.metric(name).words, 60)
+    return f"{words} at {clean(radius, 12)}" if radius and name in metrics.AT_RADIUS else words
+
+
+def heading(name: str, radius: float | str | None = None) -> str:
+    """The same over a column of a table, where it may be broken."""
+    words = label(name, radius)
+    return words.replace(" at ", "\nat ") if " at " in words else "\n".join(words.rsplit(" ", 1))
 
 
 def percent(share: float | None, digits: int = 1) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from engine.base.errors import LregError
 from engine.base.files import read_json
+from engine.base.metrics import Metric, result_metrics
 from engine.runs.reader import CHECKPOINTS, RunReader
 from engine.runs.results import rows
 from lreg_tui import present
@@ -22,7 +22,7 @@ WHAT = {
     "last": "where `resume` goes on",
     "initial": "before any meta-step: the untrained control",
 }
-FIGURES = ("train_loss", "test_loss", "test_accuracy", "sharpness")
+Row = Mapping[str, Any]  # of engine.runs.results.rows
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Evaluation:
     label: str
     task: str
     is_result: bool  # from the end of meta-training itself
-    marks: Sequence[Mapping[str, Any]]
+    marks: Sequence[Row]
 
     @property
-    def last(self) -> Mapping[str, Any]:
+    def last(self) -> Row:
         """The row of the last mark."""
         return self.marks[-1]
 
@@ -63,24 +63,23 @@ class Files:
 def checkpoints(reader: RunReader) -> list[Checkpoint]:
     found = []
     for name, path in reader.checkpoints().items():
+        about = path.with_suffix(".json")
         try:
-            facts = path.stat()
+            facts, size = path.stat(), about.stat().st_size if about.exists() else 0
         except OSError:
             continue
-        step = _step(read_json(path.with_suffix(".json"), 2**26, path.parent.parent))
-        size = present.size(facts.st_size + _size(path.with_suffix(".json")))
-        found.append(Checkpoint(name, step, size, facts.st_mtime))
+        step = _step(read_json(about, 2**26, path.parent.parent))
+        found.append(Checkpoint(name, step, present.size(facts.st_size + size), facts.st_mtime))
     return found
 
 
 def checkpoints_sheet(found: Sequence[Checkpoint]) -> Sheet:
     """Name, meta-step, size and age of each checkpoint."""
-    ages = [f"{present.age(item.written)} ago" for item in found]
-    rows = [
-        (item.name, [Entry(item.step), Entry(item.size), Entry(age)]) for item, age in zip(found, ages, strict=True)
+    lines = [
+        (item.name, [Entry(item.step), Entry(item.size), Entry(f"{present.age(item.written)} ago")]) for item in found
     ]
     remarks = [f"{item.name}: {WHAT[item.name]}" for item in found]
-    return Sheet("", "checkpoint", ("meta-step", "size", "written"), rows, remarks)
+    return Sheet("", "checkpoint", ("meta-step", "size", "written"), lines, remarks)
 
 
 def _step(facts: Mapping[str, Any]) -> str:
@@ -88,13 +87,6 @@ def _step(facts: Mapping[str, Any]) -> str:
     trainer = facts.get("trainer")
     step = facts.get("step", trainer.get("step") if isinstance(trainer, dict) else None)
     return str(step) if isinstance(step, int) and not isinstance(step, bool) else present.NOTHING
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def stamp(reader: RunReader) -> tuple[Any, ...]:
@@ -122,22 +114,61 @@ def evaluations(reader: RunReader) -> list[Evaluation]:
     return sorted(found, key=lambda item: (not item.is_result, item.task, item.last["learning_rate"] is not None))
 
 
+def columns(results: Iterable[Row]) -> tuple[Metric, ...]:
+    """The metrics of a result table: those of a task that it was measured by."""
+    return result_metrics(name for row in results for name in row)
+
+
+def cells(row: Row, metrics: Iterable[Metric], plus_minus: str = present.PLUS_MINUS) -> list[Entry]:
+    """Means with 95% intervals; red where an optimizee diverged."""
+    style = "red" if row["diverged"] else ""
+    texts = (present.interval(row.get(metric.name, {}), metric.unit == "share", plus_minus) for metric in metrics)
+    return [Entry(text, style=style) for text in texts]
+
+
+def headings(results: Sequence[Row], metrics: Iterable[Metric]) -> list[str]:
+    radius = next((row["sharpness"]["radius"] for row in results if row["sharpness"]["radius"]), None)
+    return [present.heading(metric.name, radius) for metric in metrics]
+
+
+def result_sheet(results: Sequence[Row], title: str = "") -> Sheet:
+    """Optimizers side by side, a line each: at several inner steps a line for each of those."""
+    metrics = columns(results)
+    chosen = {  # that are not the same, or not known, for all
+        "inner_step": len({row["inner_step"] for row in results}) > 1,
+        "learning_rate": any(row["learning_rate"] is not None for row in results),
+    }
+    names = [name for name, is_told in chosen.items() if is_told]
+    lines = []
+    for row in results:
+        remark = f"\n({row['diverged']} of {row['seeds']} diverged)" if row["diverged"] else ""
+        facts = {"inner_step": str(row["inner_step"]), "learning_rate": _rate(row)}
+        lines.append((f"{row['label']}{remark}", [*(Entry(facts[name]) for name in names), *cells(row, metrics)]))
+    at = "" if "inner_step" in names else f"after {results[0]['inner_step']} inner steps, "
+    remarks = [f"{at}{_seeds(max(row['seeds'] for row in results))}"]
+    return Sheet(title, "optimizer", [*map(present.heading, names), *headings(results, metrics)], lines, remarks)
+
+
+def _rate(row: Row) -> str:
+    return "" if row["learning_rate"] is None else present.setting(row["learning_rate"])
+
+
 def marks_sheet(evaluation: Evaluation) -> Sheet:
-    """All marks of one evaluation, one row an inner step: means and 95% intervals over seeds."""
-    radius = evaluation.last["sharpness"]["radius"]
-    columns = [present.label(name, radius).replace(" at ", "\nat ") for name in FIGURES]
-    lines = [(str(mark["inner_step"]), [Entry(cell) for cell in figures(mark)]) for mark in evaluation.marks]
-    remarks = [f"{evaluation.last['seeds']} fresh optimizees each, mean ± 95% confidence interval"]
-    if evaluation.last["diverged"]:
-        remarks.append(f"{evaluation.last['diverged']} of them diverged")
-    if evaluation.last["learning_rate"] is not None:
-        remarks.append(f"learning rate {present.setting(evaluation.last['learning_rate'])}")
+    """All marks of one evaluation, one line an inner step."""
+    metrics, last = columns(evaluation.marks), evaluation.last
+    lines = [(str(mark["inner_step"]), cells(mark, metrics)) for mark in evaluation.marks]
+    remarks = [_seeds(last["seeds"])]
+    if last["diverged"]:
+        remarks.append(f"{last['diverged']} of them diverged")
+    if rate := _rate(last):
+        remarks.append(f"learning rate {rate}")
     title = f"{evaluation.label} on {evaluation.task}"
-    return Sheet(title, "inner step", columns, lines, [*remarks, f"transfer/{evaluation.name}.json"])
+    remarks.append(f"transfer/{evaluation.name}.json")
+    return Sheet(title, "inner step", headings([last], metrics), lines, remarks)
 
 
-def figures(mark: Mapping[str, Any]) -> list[str]:
-    return [present.interval(mark[name], name == "test_accuracy") for name in FIGURES]
+def _seeds(count: int) -> str:
+    return f"{count} fresh optimizees each, mean ± 95% confidence interval"
 
 
 def preset_of(reader: RunReader) -> tuple[str, str]:

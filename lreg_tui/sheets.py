@@ -107,7 +107,8 @@ def tables(sheet: Sheet, console: Console) -> Iterator[RenderableType]:
     """What Rich prints for the sheet: as many tables as its columns need at the console's width."""
     from rich.padding import Padding
 
-    yield present.text(sheet.title, "bold")
+    if sheet.title:
+        yield present.text(sheet.title, "bold")
     labels = [sheet.heading, *(label for label, _ in sheet.rows)]
     room = max(max(map(len, labels)), 1)
     if room + sum(GAP + _width(sheet, index) for index in range(len(sheet.columns))) > console.width:

@@ -9,12 +9,9 @@ from pathlib import Path
 from engine.base.errors import LregError
 from engine.evaluation.transfer_plan import Plan, Planned
 from engine.runs.store import RunReader
-from lreg_tui import actions, present
-from lreg_tui.sheets import Entry, Sheet
+from lreg_tui import actions, run_files
+from lreg_tui.sheets import Sheet
 from lreg_tui.transfer_files import Seen, TransferFiles, plan_of
-
-FIGURES = ("train_loss", "test_loss", "test_accuracy", "sharpness")
-WORDS = {"test_accuracy": "test\naccuracy"}
 
 
 @dataclass(frozen=True)
@@ -70,20 +67,9 @@ def result_sheets(
         own = [(item, seen) for item, seen in found if item.task is task and seen is not None and seen.row is not None]
         if not own:
             continue
-        radius = next((seen.row["sharpness"]["radius"] for _, seen in own if seen.row), None)
-        columns = [WORDS.get(name, present.label(name, radius).replace(" at ", "\nat ")) for name in FIGURES]
-        rows = [(_label(item, names), _entries(seen)) for item, seen in own]
-        name = f"{task['dataset']}/{task['optimizee']} after {plan.protocol.inner_steps} inner steps"
-        yield Sheet(name, "optimizer", columns, rows)
+        results = [{**seen.row, "label": _label(item, names)} for item, seen in own if seen.row]
+        yield run_files.result_sheet(results, f"{task['dataset']}/{task['optimizee']}")
 
 
 def _label(item: Planned, names: Mapping[str, str]) -> str:
     return f"{names[item.run]}: {item.label}" if item.run and len(names) > 1 else item.label
-
-
-def _entries(seen: Seen) -> list[Entry]:
-    row = seen.row or {}
-    first, *others = (present.interval(row[name], name == "test_accuracy", "±") for name in FIGURES)
-    if row["diverged"]:
-        return [Entry(f"{first}\n{row['diverged']} of {row['seeds']} diverged", style="red"), *map(Entry, others)]
-    return [Entry(text) for text in (first, *others)]

@@ -104,6 +104,12 @@ _OTHERS: Mapping[str, Metric] = _by_name(
     Metric("coordinate_steps_per_s", "coordinate-steps per s", better="higher"),
     Metric("memory_bytes", "memory", "bytes", "lower"),
 )
+RECORDED: tuple[str, ...] = tuple(
+    dict.fromkeys(
+        ["meta_loss", *(known.on(split).name for known in TASK_METRICS.values() for split in SPLITS), *_OTHERS]
+    )
+)
+"""The names of what lreg itself records, beside those of penalties."""
 AT_RADIUS = ("sharpness", "max_grad_norm", "surrogate_gap", "r1", "sharpness_linf", "max_grad_norm_linf")
 """What is measured at a radius; a transfer file has a table by radius of each."""
 

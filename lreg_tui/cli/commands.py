@@ -26,10 +26,15 @@ from lreg_tui.cli import (
     study,
     transfer,
 )
-from lreg_tui.cli.once import SingleValueCommand
+from lreg_tui.cli.options import SingleValueCommand
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]  # click's; typer has it under changing names
-
+COMMANDS = (
+    *(start.run, start.resume, control.stop, control.pause, control.continue_),
+    *(look.runs, look.show, look.watch, logs.logs),
+    *(transfer.transfer, study.study, compare.compare, plot.plot, export.export),
+    *(presets.presets, machine.doctor, bench.bench),
+)
 
 app = typer.Typer(
     name="lreg",
@@ -39,24 +44,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(cls=SingleValueCommand)(start.run)
-app.command(cls=SingleValueCommand)(start.resume)
-app.command(cls=SingleValueCommand)(control.stop)
-app.command(cls=SingleValueCommand)(control.pause)
-app.command("continue", cls=SingleValueCommand)(control.continue_)
-app.command(cls=SingleValueCommand)(look.runs)
-app.command(cls=SingleValueCommand)(look.show)
-app.command(cls=SingleValueCommand)(look.watch)
-app.command(cls=SingleValueCommand)(logs.logs)
-app.command(cls=SingleValueCommand)(transfer.transfer)
-app.command(cls=SingleValueCommand)(study.study)
-app.command(cls=SingleValueCommand)(compare.compare)
-app.command(cls=SingleValueCommand)(plot.plot)
-app.command(cls=SingleValueCommand)(export.export)
-app.command(cls=SingleValueCommand)(presets.presets)
+for command in COMMANDS:
+    app.command(command.__name__.rstrip("_"), cls=SingleValueCommand)(command)
 app.add_typer(presets.app, name="preset")
-app.command(cls=SingleValueCommand)(machine.doctor)
-app.command(cls=SingleValueCommand)(bench.bench)
 
 
 def _print_version(wanted: bool) -> None:

@@ -60,3 +60,13 @@ def records(folder: Path) -> list[dict]:
     timing = ("t", "inner_steps_per_s", "coordinate_steps_per_s", "memory_bytes")
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{key: value for key, value in json.loads(line).items() if key not in timing} for line in lines]
+
+
+def completed(words: str) -> list[str]:
+    """What a shell offers for the last of some words."""
+    from typer.testing import CliRunner
+
+    from lreg_tui.cli.commands import app
+
+    environment = {"_LREG_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    return CliRunner().invoke(app, [], prog_name="lreg", env=environment).output.split()

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from driving import completed
 
 from engine.presets.preset import load_preset
 from engine.runs.store import Run
@@ -198,14 +199,10 @@ def test_doctor(lreg, home):
 
 
 def test_completion_offers_runs_and_presets(runs, home):
-    from lreg_tui.cli.options import complete_preset, complete_run
-
-    class Context:
-        params = {"runs_dir": home / "runs"}
-
-    assert set(complete_run(Context(), "2")) == {run.id for run in runs}  # not the one with an escape code in its name
-    assert complete_run(Context(), "la") == ["last"]
-    assert "tiny.toml" in complete_preset("ti")
+    """Not the one with an escape code in its name."""
+    assert set(completed("lreg show 2")) == {run.id for run in runs}
+    assert completed("lreg show la") == ["last"]
+    assert "tiny.toml" in completed("lreg run ti")
 
 
 class TestPresetCommands:

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from driving import TINY, eventually
+from driving import TINY, completed, eventually
 
 from engine.presets.preset import load_preset
 from engine.runs.store import RunReader, RunStore
@@ -301,18 +301,9 @@ def test_an_abort_speaks_of_measurements_not_of_checkpoints(lreg, run, home, mon
     assert job.status().message == "aborted; what was measured stays"
 
 
-def test_completion_knows_jobs_where_they_can_be_used(lreg, run, home, monkeypatch):
-    from typer.testing import CliRunner
-
-    from lreg_tui.cli.commands import app
-
+def test_completion_knows_jobs_where_they_can_be_used(lreg, run, home):
     lreg("transfer", "last", *QUICK)
     (job,) = RunStore(home / "runs").transfers()
-
-    def completed(words: str) -> list[str]:
-        environment = {"_LREG_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-        return CliRunner().invoke(app, [], prog_name="lreg", env=environment).output.split()
-
     assert completed("lreg watch ") == ["last", run.id, job.id]
     assert completed("lreg transfer ") == ["last", run.id]
     assert completed("lreg transfer last --baseline sgd") == ["sgd", "sgdm"]
