@@ -9,9 +9,9 @@ from pathlib import Path
 from engine.base.errors import LregError
 from engine.evaluation.transfer_plan import Plan, Planned
 from engine.runs.store import RunReader
-from lreg_tui import actions, run_files
+from lreg_tui import actions, run_files, transfer_files
 from lreg_tui.sheets import Sheet
-from lreg_tui.transfer_files import Seen, TransferFiles, plan_of
+from lreg_tui.transfer_files import Seen, plan_of
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ def read_job(path: Path) -> Job:
     return Job(f"{', '.join(names.values())} on {', '.join(tasks[:2])}{more}", plan, names)
 
 
-def read_results(job: Job, files: TransferFiles) -> tuple[Sheet, ...]:
+def read_results(job: Job) -> tuple[Sheet, ...]:
     """A table for every task of which some evaluation is there."""
     if job.plan is None:
         return ()
     try:
-        return tuple(result_sheets(job.plan, files.found(job.plan), job.names))
+        return tuple(result_sheets(job.plan, transfer_files.found(job.plan), job.names))
     except LregError:  # a task of another version: the job itself says so
         return ()
 

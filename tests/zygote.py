@@ -251,7 +251,11 @@ def _become(files: Sequence[int], args: Sequence[str], cwd: str, env: dict[str, 
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    sys.stdin, sys.stdout, sys.stderr = (open(n, "r" if n == 0 else "w", closefd=False) for n in range(3))
+    encoding = env.get("PYTHONIOENCODING")
+    sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(n, "r" if n == 0 else "w", encoding=encoding, closefd=False) for n in range(3)
+    )
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
     sys.stdout.reconfigure(line_buffering=True)
     try:

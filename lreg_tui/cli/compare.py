@@ -7,18 +7,8 @@ from typing import Annotated
 from engine.base.errors import Problem, SettingsError
 from lreg_tui import comparison_files, comparison_sheets, present
 from lreg_tui.cli import output
-from lreg_tui.cli.options import (
-    AsJson,
-    RunOrStudyReferences,
-    RunsDir,
-    complete_run,
-    complete_target,
-    find_one_run,
-    find_runs,
-    flag,
-    number,
-    option,
-)
+from lreg_tui.cli.options import AsJson, RunsDir, complete_target, flag, number, option
+from lreg_tui.cli.references import RunOrStudyReferences, complete_run, find_one_run, find_runs
 
 REFERENCE = "A run of the arm to compare with. Default: a study's own, else the first one without penalties."
 STEP = "At this inner step. Default: the last that the arms share."

@@ -9,7 +9,8 @@ from engine.base.status import LIVE
 from engine.runs.store import RunReader
 from lreg_tui import launch, present
 from lreg_tui.cli import output
-from lreg_tui.cli.options import AsJson, RunOrJobReference, RunsDir, find_run, flag
+from lreg_tui.cli.options import AsJson, RunsDir, flag
+from lreg_tui.cli.references import RunOrJobReference, find_run
 
 ANSWER_LIMIT_S = 60.0  # how long pause and continue wait for the unit of work at hand
 

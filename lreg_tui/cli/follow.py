@@ -230,15 +230,13 @@ def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False,
     console = output.console()
     if status.state == "finished":
         print_results(run_rows(reader), console)
-    console.print(present.text(f"{status.state}: {reader.id}"), soft_wrap=True)
     silent = (*LIVE, "crashed", *(["failed"] if reason_follows else []))  # a crashed one's last words are out of date
-    if status.message and status.state not in silent:
-        console.print(present.text(status.message))
-    console.print(present.text(str(reader.path), "dim"), soft_wrap=True)
+    reason = "" if status.state in silent else status.message
+    output.print_lines(console, f"{status.state}: {reader.id}", reason, str(reader.path))
     if status.state == "finished" and reader.is_transfer and (command := comparison_of(reader)):
-        console.print(present.text(f"its results: {command}"), soft_wrap=True)
+        output.print_lines(console, f"its results: {command}")
     if status.state == "crashed" or (status.state == "stopped" and not has_failed):
-        console.print(present.text(f"go on with: lreg resume {reader.id}"), soft_wrap=True)
+        output.print_lines(console, f"go on with: lreg resume {reader.id}")
 
 
 def print_results(rows: list[dict[str, Any]], console: Console, title: str = "") -> None:

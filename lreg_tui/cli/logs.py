@@ -11,7 +11,8 @@ from typing import Annotated
 from engine.base.files import open_to_read
 from engine.base.status import LIVE
 from lreg_tui import present
-from lreg_tui.cli.options import RunOrJobReference, RunsDir, find_run, flag, number
+from lreg_tui.cli.options import RunsDir, flag, number
+from lreg_tui.cli.references import RunOrJobReference, find_run
 from lreg_tui.log_file import with_local_time
 
 POLL_S = 0.3

@@ -22,7 +22,8 @@ from lreg_tui.actions import called
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import Follower, ordered, print_results, radius_of, summarize
 from lreg_tui.cli.listing import SORTS, Listed, run_table
-from lreg_tui.cli.options import AsJson, RunOrJobReference, RunsDir, choice, find_run
+from lreg_tui.cli.options import AsJson, RunsDir, choice
+from lreg_tui.cli.references import RunOrJobReference, find_run
 
 if TYPE_CHECKING:
     from rich.console import Console

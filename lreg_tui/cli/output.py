@@ -138,6 +138,12 @@ def say(text: str) -> None:
     print(present.clean(text), file=sys.stderr, flush=True)
 
 
+def print_lines(console: Console, *lines: str) -> None:
+    """Lines that a terminal wraps, so that they can be copied; empty ones are left out."""
+    for line in filter(None, lines):
+        console.print(present.text(line), soft_wrap=True)
+
+
 def tell_started(kind: str, reader: RunReader, as_json: bool) -> None:
     """What was started in the background: a run, a transfer, a study."""
     if as_json:

@@ -11,17 +11,8 @@ from engine.figures import FIGURES, LANDSCAPE, Block, blocks, evaluated
 from engine.figures.landscapes import LandscapePanel, LandscapeSettings, landscapes
 from lreg_tui import present
 from lreg_tui.cli import output
-from lreg_tui.cli.options import (
-    DataDir,
-    Device,
-    RunOrStudyReferences,
-    RunsDir,
-    choice,
-    complete_target,
-    find_runs,
-    number,
-    option,
-)
+from lreg_tui.cli.options import DataDir, Device, RunsDir, choice, complete_target, number, option
+from lreg_tui.cli.references import RunOrStudyReferences, find_runs
 from lreg_tui.figures import page
 
 FIGURE = (

@@ -27,19 +27,8 @@ from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui import launch, present
 from lreg_tui.cli import output, study, transfer
 from lreg_tui.cli.follow import Follower, How, note_deaf, print_quietly, summarize
-from lreg_tui.cli.options import (
-    AsJson,
-    DataDir,
-    Detach,
-    Device,
-    Plugins,
-    PresetReference,
-    RunOrJobReference,
-    RunsDir,
-    Sets,
-    find_run,
-    number,
-)
+from lreg_tui.cli.options import AsJson, DataDir, Detach, Device, Plugins, PresetReference, RunsDir, Sets, number
+from lreg_tui.cli.references import RunOrJobReference, find_run
 
 PROCESSES = (
     "Processes of this machine that share the meta-batch, a GPU each where there are some; 0: make the run's folder "

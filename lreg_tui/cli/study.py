@@ -26,19 +26,8 @@ from engine.study.schedule.start import go_on, take_up
 from lreg_tui import launch, present, study_worker
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import How, note_deaf, print_quietly
-from lreg_tui.cli.options import (
-    AsJson,
-    DataDir,
-    Detach,
-    Plugins,
-    RunsDir,
-    choice,
-    find_run,
-    flag,
-    number,
-    offering_files,
-    option,
-)
+from lreg_tui.cli.options import AsJson, DataDir, Detach, Plugins, RunsDir, choice, flag, number, offering_files, option
+from lreg_tui.cli.references import find_run
 from lreg_tui.cli.study_display import StudyDisplay, print_plan, summarize
 
 THREADS = "CPU threads of each run. Default: as before, else a fair share."

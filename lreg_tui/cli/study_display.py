@@ -160,8 +160,7 @@ def summarize(reader: RunReader, state: str, seen: Snapshot | None, as_json: boo
         console.print(winners_table(seen))
     reason = status.message or (f"report: {path}" if path else "")
     go_on = "" if state == "finished" else f"go on with: lreg resume {reader.id}"
-    for line in filter(None, (f"{state}: {reader.id}", reason, go_on)):
-        console.print(present.text(line), soft_wrap=True)
+    output.print_lines(console, f"{state}: {reader.id}", reason, go_on)
 
 
 def print_plan(plan: StudyPlan, begun: RunReader | None, store: RunStore, *, as_json: bool) -> None:

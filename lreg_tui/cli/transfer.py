@@ -17,7 +17,7 @@ from engine.jobs.transfer_job import TransferJob, check_writable
 from engine.runs.reader import CHECKPOINTS
 from engine.runs.results import rows
 from engine.runs.store import RunReader, RunStore
-from lreg_tui import launch, present, transfer_request
+from lreg_tui import launch, transfer_request
 from lreg_tui.actions import called
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import Follower, How, comparison_of, note_deaf, print_quietly, print_results
@@ -27,14 +27,13 @@ from lreg_tui.cli.options import (
     Detach,
     Device,
     Plugins,
-    RunReferences,
     RunsDir,
     complete_target,
-    find_one_run,
     flag,
     offering,
     option,
 )
+from lreg_tui.cli.references import RunReferences, find_one_run
 from lreg_tui.transfer_request import TransferRequest
 
 TO = (
@@ -135,10 +134,9 @@ def _summarize(reader: RunReader, state: str, finished: list[dict[str, Any]], as
     console = output.console()
     for task, results in results_by_task(finished, Plan.from_json(reader.plan())).items():
         print_results(results, console, task)
-    console.print(present.text(f"{state}: {reader.id}"), soft_wrap=True)
     is_over = state == "finished"
     more = f"more, and with intervals: {comparison_of(reader)}" if is_over else f"go on with: lreg resume {reader.id}"
-    console.print(present.text(more), soft_wrap=True)
+    output.print_lines(console, f"{state}: {reader.id}", more)
 
 
 def results_by_task(finished: list[dict[str, Any]], plan: Plan) -> dict[str, list[dict[str, Any]]]:

@@ -20,7 +20,6 @@ from lreg_tui import actions, present
 from lreg_tui.feed import RunRow
 from lreg_tui.sheets import Sheet
 from lreg_tui.threads import off_the_loop
-from lreg_tui.transfer_files import TransferFiles
 from lreg_tui.transfer_jobs import Job, read_job, read_results
 from lreg_tui.widgets.sheet_view import SheetView
 
@@ -60,7 +59,6 @@ class JobPane(Vertical):
         self.results: dict[str, tuple[int, tuple[Sheet, ...]]] = {}  # at how many evaluations, and what was found
         self._reading: set[str] = set()  # what is being read, so that a slow disk is asked once
         self._wanted = ""  # the job to put the cursor on when it appears
-        self._files = TransferFiles()
 
     def compose(self) -> ComposeResult:
         yield DataTable(cursor_type="row", zebra_stripes=False, show_header=True, cell_padding=1)
@@ -177,7 +175,7 @@ class JobPane(Vertical):
             return
         self._reading.add(key)
         try:
-            self.results[row.id] = row.step, await off_the_loop(lambda: read_results(job, self._files))
+            self.results[row.id] = row.step, await off_the_loop(lambda: read_results(job))
         finally:
             self._reading.discard(key)
         self._show_selected()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import zygote
 
 TINY = """
 threads = 1
@@ -44,6 +48,16 @@ class Outcome:
             raise AssertionError(f"{word} is no JSON")
 
         return [json.loads(line, parse_constant=forbidden) for line in self.out.splitlines()]
+
+
+def forked_lreg(address: str, folder: Path, *arguments: str, **variables: str) -> Outcome:
+    """Call `lreg` in a folder, forked from the process at `address`, without the user's settings."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("LREG_") and key != "COLUMNS"}
+    with zygote.in_use(address):
+        environment |= {zygote.ADDRESS: address, **variables}
+        command = [sys.executable, "-m", "lreg_tui.cli.app", *arguments]
+        done = zygote.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 def eventually(condition, limit_s: float = 240.0):

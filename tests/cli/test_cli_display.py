@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from driving import TINY, completed, eventually
+from driving import TINY, completed, eventually, forked_lreg
 from rich.console import Console
 
 from engine.base.status import Status
@@ -83,31 +79,39 @@ def test_several_marks_are_told_apart_at_every_width():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """What `lreg run` said where stdout and stderr know ASCII only, and the runs folder."""
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ascii")
     (folder / "tiny.toml").write_text(TINY)
-    return folder / "runs", ascii_lreg(folder, "run", "tiny.toml")
+    return folder
 
 
-def ascii_lreg(folder: Path, *arguments: str) -> str:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("LREG_") and key != "COLUMNS"}
-    environment |= {"PYTHONPATH": str(Path(__file__).parent.parent.parent), "PYTHONIOENCODING": "ascii"}
-    command = [sys.executable, "-m", "lreg_tui.cli.app", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.decode("ascii")
+@pytest.fixture(scope="module")
+def ascii_lreg(folder, zygote):
+    """Call `lreg` where stdout and stderr know ASCII only; return what it said."""
+
+    def call(*arguments: str) -> str:
+        done = forked_lreg(zygote, folder, *arguments, PYTHONIOENCODING="ascii")
+        assert done.code == 0 and done.out.isascii(), done.err
+        return done.out
+
+    return call
 
 
-def test_ascii_is_no_reason_to_fail(trained):
+@pytest.fixture(scope="module")
+def trained(folder, ascii_lreg):
+    """The runs folder of a run, and what `lreg run` said of it."""
+    return folder / "runs", ascii_lreg("run", "tiny.toml")
+
+
+def test_ascii_is_no_reason_to_fail(trained, ascii_lreg):
     runs, said = trained
     assert " +- " in said and "finished: " in said
     for command in (("show", "last"), ("watch", "last"), ("runs",), ("runs", "--json"), ("doctor",), ("presets",)):
-        assert ascii_lreg(runs.parent, *command)
+        assert ascii_lreg(*command)
     reader = RunStore(runs).resolve("last")
     status = json.loads((reader.path / "status.json").read_text())
     (reader.path / "status.json").write_text(json.dumps({**status, "message": "≠ ± \ud800"}))
-    assert "? +- ?" in ascii_lreg(runs.parent, "show", "last")
+    assert "? +- ?" in ascii_lreg("show", "last")
     (reader.path / "status.json").write_text(json.dumps(status))
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from driving import TINY
+from driving import TINY, forked_lreg
 
 ROOT = str(Path(__file__).parent.parent.parent)
 FULL = b"error: standard output: No space left on device\n"
@@ -16,10 +16,10 @@ CLOSED = b"error: standard output: Bad file descriptor\n"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, zygote):
     folder = tmp_path_factory.mktemp("streams")
     (folder / "tiny.toml").write_text(TINY)
-    shell(folder, "$LREG run tiny.toml 2>/dev/null >/dev/null")
+    assert forked_lreg(zygote, folder, "run", "tiny.toml").code == 0
     return folder
 
 
