@@ -6,7 +6,7 @@ On a terminal a sheet is complete at every width: columns that do not fit side b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -62,19 +62,13 @@ class Sheet:
     remarks: Sequence[str] = field(default=())
 
 
-def translated(sheet: Sheet, characters: Mapping[str, str]) -> Sheet:
-    """The sheet with other characters, for terminals that lack some. They take part in measuring its columns."""
-    table = str.maketrans(dict(characters))
-    return Sheet(
-        sheet.title.translate(table),
-        sheet.heading.translate(table),
-        [column.translate(table) for column in sheet.columns],
-        [
-            (label.translate(table), [replace(entry, text=entry.text.translate(table)) for entry in entries])
-            for label, entries in sheet.rows
-        ],
-        [remark.translate(table) for remark in sheet.remarks],
-    )
+def translated(sheet: Sheet, word: Callable[[str], str]) -> Sheet:
+    """The sheet in other characters, for terminals that lack some. They take part in measuring its columns."""
+    rows = [
+        (word(label), [replace(entry, text=word(entry.text)) for entry in entries]) for label, entries in sheet.rows
+    ]
+    columns, remarks = list(map(word, sheet.columns)), list(map(word, sheet.remarks))
+    return Sheet(word(sheet.title), word(sheet.heading), columns, rows, remarks)
 
 
 def markdown(sheet: Sheet) -> str:

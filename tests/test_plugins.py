@@ -82,7 +82,8 @@ def lreg(folder: Path, *arguments: str, run: Any = subprocess.run, **environment
     """The command line in a process of its own, with a cache and a working folder of its own."""
     paths = os.pathsep.join(filter(None, [environment.pop("PYTHONPATH", ""), str(ROOT)]))
     own = {"PYTHONPATH": paths, "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "lreg_tui.cli.app", *arguments]
+    code = "import sys; sys.argv[0] = 'lreg'; from lreg_tui.cli.app import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, *arguments]
     environment = {**os.environ, **own, **environment}
     return run(command, cwd=folder, env=environment, capture_output=True, text=True)
 

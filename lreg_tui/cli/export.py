@@ -39,35 +39,33 @@ def export(
             raise LregError(f"{name}: goes with --to safetensors alone, found --to {to}")
     reader = find_one_run(reference, runs_dir)
     path = target or Path(f"{reader.id}{ENDINGS[to]}")
-    facts = _export(reader, to, path, checkpoint or "best", scale or "1", force)
+    facts, words = _export(reader, to, path, checkpoint or "best", scale or "1", force)
     if as_json:
         output.emit({"run": reader.id, "to": to, "path": str(path.absolute()), **facts})
     else:
         print(present.clean(path, 4000))
-        output.say(_summary(to, path, facts))
+        output.say(words)
 
 
-def _export(reader: RunReader, to: str, path: Path, checkpoint: str, scale: str, force: bool) -> dict[str, Any]:
-    """Do it; what is worth telling about it."""
+def _export(
+    reader: RunReader, to: str, path: Path, checkpoint: str, scale: str, force: bool
+) -> tuple[dict[str, Any], str]:
+    """Do it; what is worth telling about it, for programs and for people."""
     from engine import export as exports
 
     if to == "csv":
-        return {"rows": exports.export_csv(reader, path, force=force)}
+        rows = exports.export_csv(reader, path, force=force)
+        return {"rows": rows}, ", ".join(f"{name}: {count} rows" for name, count in rows.items())
     if to == "tensorboard":
-        return {"values": exports.export_tensorboard(reader, path, force=force)}
+        values = exports.export_tensorboard(reader, path, force=force)
+        look = f"look at them with: tensorboard --logdir {shlex.quote(str(path))}"
+        return {"values": values}, f"{len(values)} metrics; {look}"
     if scale == "best":
         from engine.evaluation.scale import best_scale
 
         factor = best_scale(reader)
     else:
         factor = checked(FACTOR, typed.number(scale))
-    facts = exports.export_optimizer(reader, path, checkpoint=checkpoint, scale=factor, force=force)
-    return {key: facts[key] for key in ("optimizer", "checkpoint", "scale", "lreg_version")}
-
-
-def _summary(to: str, path: Path, facts: dict[str, Any]) -> str:
-    if to == "csv":
-        return ", ".join(f"{name}: {rows} rows" for name, rows in facts["rows"].items())
-    if to == "tensorboard":
-        return f"{len(facts['values'])} metrics; look at them with: tensorboard --logdir {shlex.quote(str(path))}"
-    return f"{facts['optimizer']['kind']}, checkpoint {facts['checkpoint']}, scale {present.setting(facts['scale'])}"
+    written = exports.export_optimizer(reader, path, checkpoint=checkpoint, scale=factor, force=force)
+    facts = {key: written[key] for key in ("optimizer", "checkpoint", "scale", "lreg_version")}
+    return facts, f"{facts['optimizer']['kind']}, checkpoint {checkpoint}, scale {present.setting(facts['scale'])}"

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
 
 INTERVAL_S = 0.25
-NARROW = 72  # columns below which a terminal gets one metric a line
 LATER = ("skipped", "diverged", "inner_steps_per_s")  # metrics that are told after the penalties
 
 
@@ -175,27 +174,28 @@ def _line(reader: RunReader, status: Status, radius: float | None) -> str:
 
 def _frame(reader: RunReader, status: Status, notice: str, radius: float | None, width: int) -> Group:
     """What a terminal shows of a run: state, progress, metrics, and a line of news while it lives."""
+    from rich.columns import Columns
     from rich.console import Group
-    from rich.progress_bar import ProgressBar
     from rich.text import Text
 
     head = Text.assemble(present.text(reader.id, "bold"), "  ", present.state_text(status.state), overflow="fold")
-    is_narrow = width < NARROW
-    bar = ProgressBar(total=max(status.total, 1), completed=status.step, width=min(32, width))
-    words = [word for word in (_steps(reader, status), _eta(status)) if word]
-    progress = output.grid(1 if is_narrow else 3)
-    for cells in ([bar], ["  ".join(words)]) if is_narrow else ([bar, *words],):
-        progress.add_row(*cells)
     told = [
-        (present.text(present.label(name, radius), "dim"), Text(present.metric(name, value)))
+        Text.assemble((present.label(name, radius), "dim"), "  ", present.metric(name, value))
         for name, value in ordered(reader.figures(), everything=False).items()
     ]
-    pairs = 1 if is_narrow else 2
-    numbers = output.grid(2 * pairs)
-    for index in range(0, len(told), pairs):
-        numbers.add_row(*(cell for pair in told[index : index + pairs] for cell in pair))
     news = (notice or status.message) if status.state in LIVE else ""
-    return Group(head, progress, numbers, *([present.text(news, "yellow" if notice else "dim")] if news else []))
+    words = "  ".join(filter(None, (_steps(reader, status), _eta(status))))
+    return Group(
+        head,
+        Columns([output.bar(status.step, status.total, width), words]),
+        Columns(told, padding=(0, output.GAP)),
+        *([present.text(news, "yellow" if notice else "dim")] if news else []),
+    )
+
+
+def when_stopping(control: Control, words: str) -> Callable[[], str]:
+    """A notice that is there from the first Ctrl-C on."""
+    return lambda: words if control.stop else ""
 
 
 def note_deaf(control: Control) -> None:

@@ -54,6 +54,12 @@ def console(*, stderr: bool = False) -> Console:
     return console
 
 
+def bar(done: float, total: float, width: int) -> RenderableType:
+    from rich.progress_bar import ProgressBar
+
+    return ProgressBar(total=max(total, 1), completed=done, width=min(32, width))
+
+
 def grid(columns: int = 2) -> Table:
     """Columns without lines. Names come first and are not broken; what follows is wrapped, never cut."""
     from rich.table import Table
@@ -79,17 +85,12 @@ def lined(texts: Sequence[str], numbers: Sequence[str] = ()) -> Table:
 
 def print_sheet(sheet: sheets.Sheet, console: Console) -> None:
     """Print a sheet, complete at the console's width and in its encoding."""
-    lacking = {character: plain for character, plain in PLAIN.items() if not _can_show(character, console.encoding)}
-    for part in sheets.tables(sheets.translated(sheet, lacking), console):
+
+    def plain(text: str) -> str:
+        return text.encode(console.encoding, "lreg.plain").decode(console.encoding)
+
+    for part in sheets.tables(sheets.translated(sheet, plain), console):
         console.print(part)
-
-
-def _can_show(character: str, encoding: str) -> bool:
-    try:
-        character.encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
 
 
 class Display:

@@ -26,7 +26,7 @@ from engine.runs.provenance import plugin_remark
 from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui import launch, present
 from lreg_tui.cli import output, study, transfer
-from lreg_tui.cli.follow import Follower, How, note_deaf, print_quietly, summarize
+from lreg_tui.cli.follow import Follower, How, note_deaf, print_quietly, summarize, when_stopping
 from lreg_tui.cli.options import AsJson, DataDir, Detach, Device, Plugins, PresetReference, RunsDir, Sets, number
 from lreg_tui.cli.references import RunOrJobReference, find_run
 
@@ -153,10 +153,7 @@ def _in_the_foreground(
         output.say(f"run {reader.id}")
     note_deaf(control)
     has_failed = True
-
-    def notice() -> str:
-        return "stopping after this truncation; Ctrl-C again aborts at once" if control.stop else ""
-
+    notice = when_stopping(control, "stopping after this truncation; Ctrl-C again aborts at once")
     with control.listening():
         since = time.time() if reader.checkpoints() else 0.0  # what a resumed run told before is not told again
         try:

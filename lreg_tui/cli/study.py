@@ -25,7 +25,7 @@ from engine.study.schedule.job import Schedule, StudyJob, finished, new_stamp, u
 from engine.study.schedule.start import go_on, take_up
 from lreg_tui import launch, present, study_worker
 from lreg_tui.cli import output
-from lreg_tui.cli.follow import How, note_deaf, print_quietly
+from lreg_tui.cli.follow import How, note_deaf, print_quietly, when_stopping
 from lreg_tui.cli.options import AsJson, DataDir, Detach, Plugins, RunsDir, choice, flag, number, offering_files, option
 from lreg_tui.cli.references import find_run
 from lreg_tui.cli.study_display import StudyDisplay, print_plan, summarize
@@ -85,7 +85,7 @@ def study(
     with a checkpoint.
     """
     if report:
-        _write_report(_started(reference, runs_dir), as_json)
+        _write_report(reference, runs_dir, as_json)
         return
     asked = {"partition": slurm_partition, "time": slurm_time, "gpus": slurm_gpus, "cpus": slurm_cpus}
     slurm = _slurm({**asked, "mem": slurm_mem, "array": slurm_array}, slurm_setup, executor)
@@ -132,24 +132,16 @@ def _slurm(options: dict[str, str], setup: list[str] | None, executor: str) -> d
     return {}
 
 
-def _started(reference: str, runs_dir: Path | None) -> RunReader:
-    """The study that is meant. Raises RunError."""
-    wanted = "--report wants the id, name or folder of a study that was started"
-    if is_file(Path(reference)):
-        raise RunError(f"{show(reference)}: a file; {wanted}")
-    try:
-        reader = find_run(reference, runs_dir)
-    except RunError as error:
-        newest = [reader.id for reader in RunStore(runs_dir).studies()][-3:]
-        raise RunError(f"{error}; the newest studies: {', '.join(newest)}" if newest else str(error)) from None
-    if not reader.is_study:
-        raise RunError(f"{reader.path}: no study; {wanted}")
-    return reader
-
-
-def _write_report(reader: RunReader, as_json: bool) -> None:
+def _write_report(reference: str, runs_dir: Path | None, as_json: bool) -> None:
+    """Raises RunError where no study is meant."""
     from engine.study.report.report import write_report
 
+    asked = "--report wants the id, name or folder of a study that was started"
+    if is_file(Path(reference)):
+        raise RunError(f"{show(reference)}: a file; {asked}")
+    reader = find_run(reference, runs_dir)
+    if not reader.is_study:
+        raise RunError(f"{reader.path}: no study; {asked}")
     path = write_report(plan_of(reader.path), reader.path, study_worker.draw)
     if as_json:
         output.emit({"study": reader.id, "report": str(path)})
@@ -173,12 +165,9 @@ def _do(job: StudyJob, how: How) -> None:
     output.say(f"study {reader.id}")
     control = Control()
     note_deaf(control)
-
-    def notice() -> str:
-        return "stopping: every run writes a checkpoint; Ctrl-C again leaves them alone with it" if control.stop else ""
-
+    words = "stopping: every run writes a checkpoint; Ctrl-C again leaves them alone with it"
     with control.listening():
-        display = StudyDisplay(reader, as_json=how.as_json, notice=notice)
+        display = StudyDisplay(reader, as_json=how.as_json, notice=when_stopping(control, words))
         loop = partial(study_worker.make_loop, on_look=lambda look: print_quietly(lambda: display.show(look)))
         try:
             state = worker.work(job, data_dir=how.data_dir, control=control, make_loop=loop)

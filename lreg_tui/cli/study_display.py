@@ -52,15 +52,13 @@ class StudyDisplay:
                 output.emit(event(piece))
 
     def _frame(self, look: Look) -> Group:
+        from rich.columns import Columns
         from rich.console import Group
-        from rich.progress_bar import ProgressBar
 
         seen, width, notice = look.snapshot, self._display.console.width, self.notice()
-        bar = ProgressBar(total=max(seen.total, 1), completed=seen.done, width=min(32, width))
         head = present.text(self.reader.id, "bold")
         head.overflow = "fold"
-        progress = output.grid(2)
-        progress.add_row(bar, present.text(_words(look)))
+        progress = Columns([output.bar(seen.done, seen.total, width), present.text(_words(look))])
         news = [present.text(notice, "yellow")] if notice else []
         return Group(head, progress, cells_table(seen, width), *_running(seen), *news)
 

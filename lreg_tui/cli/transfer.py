@@ -20,7 +20,7 @@ from engine.runs.store import RunReader, RunStore
 from lreg_tui import launch, transfer_request
 from lreg_tui.actions import called
 from lreg_tui.cli import output
-from lreg_tui.cli.follow import Follower, How, comparison_of, note_deaf, print_quietly, print_results
+from lreg_tui.cli.follow import Follower, How, comparison_of, note_deaf, print_quietly, print_results, when_stopping
 from lreg_tui.cli.options import (
     AsJson,
     DataDir,
@@ -113,9 +113,7 @@ def do(job: TransferJob, how: How, control: Control | None = None) -> None:
         if how.as_json:
             print_quietly(lambda: output.emit(evaluation))
 
-    def notice() -> str:
-        return "stopping; what was measured is kept; Ctrl-C again aborts at once" if control.stop else ""
-
+    notice = when_stopping(control, "stopping; what was measured is kept; Ctrl-C again aborts at once")
     note_deaf(control)
     with control.listening(), Follower(reader, quiet=how.as_json, notice=notice, is_ours=True):
         try:
