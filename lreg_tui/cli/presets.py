@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from engine.base.errors import LregError, PresetError, Problem
-from engine.base.files import read_limited, write_atomic
+from engine.base.files import read_limited
 from engine.base.settings import Setting, schema_of, show
 from engine.presets import catalog as catalogs
 from engine.presets import preset as engine_preset
 from engine.presets.preset import Preset, load_preset
-from lreg_tui import present
+from lreg_tui import present, preset_file
 from lreg_tui.cli import output
 from lreg_tui.cli.options import (
     AsJson,
@@ -103,18 +103,14 @@ def new(
         raise PresetError([Problem("", show(name), "a plain file name, without folders")], "preset new")
     parent = load_preset(source)
     extended = engine_preset.find(source)
-    is_shipped = extended in engine_preset.shipped().values()
     if extended.resolve() == file.resolve():
         raise PresetError([Problem("--from", show(source), "another preset than the new one")], "preset new")
-    text = _child(parent, extended.stem if is_shipped else os.path.relpath(extended))
+    text = _child(parent, extended.stem if preset_file.is_shipped(extended) else os.path.relpath(extended))
     if os.path.lexists(file) and not force:
         raise LregError(f"{file}: exists already (--force overwrites it)")
     if os.path.lexists(file) and not file.is_file():
         raise LregError(f"{file}: no ordinary file, so it is not overwritten")
-    try:
-        write_atomic(file.resolve(), text)
-    except OSError as error:
-        raise LregError(f"{file}: cannot be written: {error.strerror}") from None
+    preset_file.save(text, file.resolve())
     print(f"{file}: extends {present.clean(source)}; run it with: lreg run {file}")
 
 

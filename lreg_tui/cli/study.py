@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,9 +17,7 @@ from engine.base.settings import show
 from engine.base.status import LIVE
 from engine.presets.document import is_file
 from engine.runs.store import RunReader, RunStore
-from engine.study.plan.document import load_study
 from engine.study.plan.snapshot import Watcher
-from engine.study.plan.sources import shipped_studies
 from engine.study.plan.state import plan_of
 from engine.study.schedule import slurm_options
 from engine.study.schedule.job import Schedule, StudyJob, finished, new_stamp, unfinished
@@ -38,13 +37,19 @@ SLURM_ARRAY = "How many jobs of an array run at once. Default: as many as fit."
 SLURM_SETUP = "Shell that jobs begin with; may be given again, and is to be, when the study is resumed."
 
 
+def _shipped() -> Iterable[str]:
+    from engine.study.plan.sources import shipped_studies
+
+    return shipped_studies()
+
+
 def study(
     reference: Annotated[
         str,
         typer.Argument(
             metavar="STUDY",
             help="A path, or the name of a shipped study.",
-            autocompletion=offering_files(shipped_studies),
+            autocompletion=offering_files(_shipped),
         ),
     ],
     sets: Annotated[
@@ -84,6 +89,8 @@ def study(
     Given again, it goes on with what is unfinished; finished runs are never repeated. Ctrl-C stops all its runs, each
     with a checkpoint.
     """
+    from engine.study.plan.document import load_study
+
     if report:
         _write_report(reference, runs_dir, as_json)
         return
