@@ -50,5 +50,5 @@ def _cell(value: Any) -> Any:
     """A cell of CSV: text from strangers is never a formula."""
     if not isinstance(value, str):
         return "" if value is None else value
-    shown = present.clean(value)
-    return f"'{shown}" if shown.startswith(FORMULA) else shown
+    text = present.clean(value)
+    return f"'{text}" if text.startswith(FORMULA) else text

@@ -6,6 +6,7 @@ Used by the command line and the console alike. Colours are names that a termina
 from __future__ import annotations
 
 import math
+import re
 import time
 import unicodedata
 from datetime import datetime
@@ -37,7 +38,8 @@ def clean(value: Any, limit: int = 500) -> str:
     text = str(value)
     if len(text) > limit:
         text = text[: limit - 1] + "…"
-    return "".join(_harmless(character) for character in text)
+    spaced = re.sub(r"[\t\n\r]", " ", text)
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_obeyed(character) else character for character in spaced)
 
 
 def without_controls(text: str) -> str:
@@ -56,12 +58,6 @@ def clean_toml(text: str) -> str:
     return "".join(
         f"\\U{ord(character):08x}" if _is_obeyed(character) and character != "\n" else character for character in text
     )
-
-
-def _harmless(character: str) -> str:
-    if character in "\t\n\r":
-        return " "
-    return "\N{REPLACEMENT CHARACTER}" if _is_obeyed(character) else character
 
 
 def _is_obeyed(character: str) -> bool:
@@ -144,8 +140,7 @@ def interval(mean: dict[str, Any], as_percent: bool = False, plus_minus: str = P
     if middle and not 1e-4 <= abs(middle) < MILLION:
         return number(middle, 3) if half is None else f"{number(middle, 3)}{plus_minus}{number(half, 3)}"
     decimals = 2 - math.floor(math.log10(abs(middle))) if middle else 2
-    shown = [f"{value:.{max(decimals, 0)}f}" for value in (middle, half) if value is not None]
-    return plus_minus.join(shown)
+    return plus_minus.join(f"{value:.{max(decimals, 0)}f}" for value in (middle, half) if value is not None)
 
 
 def duration(seconds: float | None) -> str:
@@ -184,10 +179,11 @@ def size(count: float | None) -> str:
     """Bytes as people say them."""
     if count is None or not math.isfinite(count):
         return not_finite(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if unit == "TiB" and abs(count) >= MILLION:
-            return f"{number(count)} {unit}"
-        if abs(count) < 1024 or unit == "TiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+    if abs(count) < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
         count /= 1024
-    return NOTHING
+        if abs(count) < 1024:
+            return f"{count:.1f} {unit}"
+    count /= 1024
+    return f"{number(count) if abs(count) >= MILLION else f'{count:.1f}'} TiB"

@@ -61,7 +61,7 @@ class Files:
 
 
 def checkpoints(reader: RunReader) -> list[Checkpoint]:
-    found = []
+    listed = []
     for name, path in reader.checkpoints().items():
         about = path.with_suffix(".json")
         try:
@@ -69,16 +69,16 @@ def checkpoints(reader: RunReader) -> list[Checkpoint]:
         except OSError:
             continue
         step = _step(read_json(about, 2**26, path.parent.parent))
-        found.append(Checkpoint(name, step, present.size(facts.st_size + size), facts.st_mtime))
-    return found
+        listed.append(Checkpoint(name, step, present.size(facts.st_size + size), facts.st_mtime))
+    return listed
 
 
-def checkpoints_sheet(found: Sequence[Checkpoint]) -> Sheet:
+def checkpoints_sheet(listed: Sequence[Checkpoint]) -> Sheet:
     """Name, meta-step, size and age of each checkpoint."""
     lines = [
-        (item.name, [Entry(item.step), Entry(item.size), Entry(f"{present.age(item.written)} ago")]) for item in found
+        (item.name, [Entry(item.step), Entry(item.size), Entry(f"{present.age(item.written)} ago")]) for item in listed
     ]
-    remarks = [f"{item.name}: {WHAT[item.name]}" for item in found]
+    remarks = [f"{item.name}: {WHAT[item.name]}" for item in listed]
     return Sheet("", "checkpoint", ("meta-step", "size", "written"), lines, remarks)
 
 
@@ -91,27 +91,27 @@ def _step(facts: Mapping[str, Any]) -> str:
 
 def stamp(reader: RunReader) -> tuple[Any, ...]:
     """Changes when a checkpoint or a transfer file comes, goes or is replaced."""
-    found: list[Any] = []
+    stamps: list[Any] = []
     for folder in ("checkpoint", "transfer"):
         try:
             entries = sorted(os.scandir(reader.path / folder), key=lambda entry: entry.name)
             facts = [(entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.name[0] != "."]
         except OSError:
             continue
-        found += [fact for fact in facts if folder == "transfer" or fact[0].rpartition(".")[0] in CHECKPOINTS]
-    return tuple(found)
+        stamps += [fact for fact in facts if folder == "transfer" or fact[0].rpartition(".")[0] in CHECKPOINTS]
+    return tuple(stamps)
 
 
 def evaluations(reader: RunReader) -> list[Evaluation]:
     """Every transfer file that holds figures: task by task, learned optimizers before baselines."""
-    found = []
+    listed = []
     for name, values in reader.transfers().items():
         marks = rows([values])
         if marks:
             task = marks[-1]["task"]
             words = [str(task.get(key, "?")) for key in ("dataset", "optimizee")] if isinstance(task, dict) else ["?"]
-            found.append(Evaluation(name, str(marks[-1]["label"]), "/".join(words), name.startswith("result-"), marks))
-    return sorted(found, key=lambda item: (not item.is_result, item.task, item.last["learning_rate"] is not None))
+            listed.append(Evaluation(name, str(marks[-1]["label"]), "/".join(words), name.startswith("result-"), marks))
+    return sorted(listed, key=lambda item: (not item.is_result, item.task, item.last["learning_rate"] is not None))
 
 
 def columns(results: Iterable[Row]) -> tuple[Metric, ...]:

@@ -140,14 +140,14 @@ def _table(sheet: Sheet, part: Sequence[int], room: int) -> RenderableType:
     from rich import box
     from rich.table import Table
 
-    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    found.add_column(_lines(sheet.heading), overflow="fold", width=room)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table.add_column(_lines(sheet.heading), overflow="fold", width=room)
     for index in part:
-        found.add_column(_lines(sheet.columns[index]), justify="right", overflow="fold")
+        table.add_column(_lines(sheet.columns[index]), justify="right", overflow="fold")
     for label, entries in sheet.rows:
         cells = [_lines(entries[index].text, _style(entries[index])) for index in part]
-        found.add_row(_lines(label), *cells)
-    return found
+        table.add_row(_lines(label), *cells)
+    return table
 
 
 def _style(entry: Entry) -> str:

@@ -50,14 +50,14 @@ def bench(
     Both do the same work in turn, and their results are compared. Takes about two minutes on two cores.
     """
     pieces = _pieces(only or [], everything, scaling)
-    place = pick_device(device or "auto")
+    torch_device = pick_device(device or "auto")
     _warn_if_busy(threads)
     if scaling:
-        _show_scaling(place, quick, as_json)
+        _show_scaling(torch_device, quick, as_json)
         return
     rows: list[dict[str, Any]] = []
     try:
-        for row in _measured(pieces, place, quick=quick, by_name=bool(only)):
+        for row in _measured(pieces, torch_device, quick=quick, by_name=bool(only)):
             rows.append(row)
             if as_json:
                 output.emit(row)

@@ -49,8 +49,8 @@ for command in COMMANDS:
 app.add_typer(presets.app, name="preset")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
         print(f"lreg {__version__}")
         raise typer.Exit
 
@@ -83,9 +83,9 @@ def main() -> int:
 
 def _tell_usage(error: Any) -> int:
     """How a command is used; what was typed does no harm to the terminal."""
-    said, message = io.StringIO(), error.format_message()
-    error.show(file=said)
+    usage, message = io.StringIO(), error.format_message()
+    error.show(file=usage)
     is_help = error.ctx is not None and message == error.ctx.get_help()  # of a command that was given nothing
-    text = said.getvalue() if is_help else said.getvalue().replace(message, printable(message))
+    text = usage.getvalue() if is_help else usage.getvalue().replace(message, printable(message))
     print(text, end="", file=sys.stderr, flush=True)
     return error.exit_code

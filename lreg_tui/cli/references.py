@@ -77,9 +77,9 @@ def find_runs(references: Sequence[str], runs_dir: Path | None) -> tuple[list[Ru
         if reader.is_study:
             from engine.study.plan.chosen import transferred_runs
 
-            own = transferred_runs(reader)
-            runs += own
-            reference = reference or own[0]
+            transferred = transferred_runs(reader)
+            runs += transferred
+            reference = reference or transferred[0]
         else:
             runs.append(reader)
     return runs, reference
@@ -94,7 +94,7 @@ def find_one_run(reference: str, runs_dir: Path | None) -> RunReader:
         from engine.study.plan.chosen import winner_runs
 
         winners = winner_runs(reader)
-        found = "; ".join(f"{arm}: {', '.join(run.id for run in runs)}" for arm, runs in winners.items())
-        named = f"one of its winners' runs: {found}" if found else "a run; no arm of it has a winner yet"
+        runs_of = "; ".join(f"{arm}: {', '.join(run.id for run in runs)}" for arm, runs in winners.items())
+        named = f"one of its winners' runs: {runs_of}" if runs_of else "a run; no arm of it has a winner yet"
         raise RunError(f"{reader.id}: a study, should be {named}")
     return reader
