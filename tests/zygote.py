@@ -267,8 +267,12 @@ def _become(files: Sequence[int], args: Sequence[str], cwd: str, env: dict[str, 
         traceback.print_exc()
         code = 1
     atexit._run_exitfuncs()
-    with contextlib.suppress(OSError):
+    try:
         sys.stdout.flush()
+    except OSError:  # as Python itself ends then
+        traceback.print_exc()
+        code = 120
+    with contextlib.suppress(OSError):
         sys.stderr.flush()
     return code
 

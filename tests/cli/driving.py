@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import zygote
 
@@ -50,13 +52,16 @@ class Outcome:
         return [json.loads(line, parse_constant=forbidden) for line in self.out.splitlines()]
 
 
-def forked_lreg(address: str, folder: Path, *arguments: str, **variables: str) -> Outcome:
+def forked_lreg(
+    address: str, folder: Path, *arguments: str, stdout: Any = subprocess.PIPE, **variables: str
+) -> Outcome:
     """Call `lreg` in a folder, forked from the process at `address`, without the user's settings."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LREG_") and key != "COLUMNS"}
     with zygote.in_use(address):
         environment |= {zygote.ADDRESS: address, **variables}
         command = [sys.executable, "-m", "lreg_tui.cli.app", *arguments]
-        done = zygote.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        pipes = {"stdout": stdout, "stderr": subprocess.PIPE}
+        done = zygote.run(command, cwd=folder, env=environment, text=True, **pipes)
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 

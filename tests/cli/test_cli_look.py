@@ -169,14 +169,16 @@ def _seconds_of_children() -> float:
 
 
 def test_starting_is_quick(home):
+    """The target is 0.3 s on a machine with nothing else to do."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    best = 9.0
-    for _ in range(3):
+
+    def seconds() -> float:
         began = _seconds_of_children()
         command = [sys.executable, "-m", "lreg_tui.cli.app", "--help"]
         subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": root})
-        best = min(best, _seconds_of_children() - began)
-    assert best < 1.0  # the target is 0.3 s on a machine with nothing else to do
+        return _seconds_of_children() - began
+
+    assert any(seconds() < 1.0 for _ in range(3))
 
 
 def test_version_and_console_without_a_terminal(lreg, capfd, monkeypatch):

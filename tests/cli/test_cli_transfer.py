@@ -101,6 +101,8 @@ def test_controls_and_cached_baselines(lreg, run, home):
     assert labels == ["simple (best)", "simple (untrained)", "sgd"]
     sgd = outcome.lines[-1]
     assert sgd["run"] is None and sgd["learning_rate"] > 0 and sgd["passes_per_step"] == 1
+    assert "rate" in lreg("transfer", "last", *QUICK, "--baseline", "sgd").out
+    assert "rate" not in lreg("transfer", "last", *QUICK).out, "a column for those who have one"
     assert lreg("run", "tiny.toml", "--seed", "1", "--set", "evaluation.final_optimizees=0").code == 0
     other = lreg("transfer", "last", *QUICK, "--baseline", "sgd", "--json").lines[-1]
     assert other == sgd, "the second comparison does not pay again"
@@ -234,11 +236,6 @@ def test_detached_it_can_be_watched_and_stopped(forked, lreg, run, home):
     assert lreg("stop", job).code == 0 and reader.state == "stopped"
     assert "transfer" not in json.dumps([line["id"] for line in lreg("runs", "--json").lines])
     assert RunStore(home / "runs").resolve("last").id == run.id
-
-
-def test_a_column_of_learning_rates_is_there_for_those_who_have_one(lreg, run):
-    assert "rate" not in lreg("transfer", "last", *QUICK).out
-    assert "rate" in lreg("transfer", "last", *QUICK, "--baseline", "sgd").out
 
 
 def test_the_command_for_more_names_runs_that_it_finds(lreg, run, home):
