@@ -82,6 +82,7 @@ def lreg(folder: Path, *arguments: str, run: Any = subprocess.run, **environment
     """The command line in a process of its own, with a cache and a working folder of its own."""
     paths = os.pathsep.join(filter(None, [environment.pop("PYTHONPATH", ""), str(ROOT)]))
     own = {"PYTHONPATH": paths, "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    own["LREG_KERNELS"] = "plain"  # compiled ones would have to be made for that cache
     code = "import sys; sys.argv[0] = 'lreg'; from lreg_tui.cli.app import main; sys.exit(main())"
     command = [sys.executable, "-c", code, *arguments]
     environment = {**os.environ, **own, **environment}
