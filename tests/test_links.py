@@ -27,7 +27,7 @@ from engine.runs.store import JOBS, Run, RunReader, RunStore
 from engine.study.schedule.job import StudyJob
 from engine.study.schedule.loop import StudyLoop
 from engine.worker import work
-from lreg_tui.trash import Trash
+from lreg_tui.runs.trash import Trash
 
 
 @pytest.fixture(autouse=True)

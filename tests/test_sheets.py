@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from lreg_tui.sheets import Entry, Sheet, latex, markdown, tables, translated
+from lreg_tui.text.sheets import Entry, Sheet, latex, markdown, tables, translated
 
 SHEET = Sheet(
     "a [bold]title[/bold]",

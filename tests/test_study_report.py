@@ -14,7 +14,7 @@ from engine.study.plan.cost import cost_of
 from engine.study.plan.plan import Axis, Search, TransferRequest
 from engine.study.report import markdown
 from engine.study.report.report import write_report
-from lreg_tui.study_worker import draw
+from lreg_tui.studies.study_worker import draw
 
 LR = {"report": {"paper": "lr"}}
 LEVELS = {"none": {MLP: Level(), RELU: Level()}, "sam": {MLP: Level(0.93, sharpness=0.8), RELU: Level(wobble=0.2)}}

@@ -41,7 +41,7 @@ PRELOAD = (
         "engine.kernels",
     ),
     *("engine.study.schedule.inputs", "engine.study.report.report", "engine.figures.base"),
-    *("lreg_tui.cli.commands", "lreg_tui.study_worker"),
+    *("lreg_tui.cli.commands", "lreg_tui.studies.study_worker"),
 )
 LENGTH = 8  # bytes of a message's length
 ROOT = Path(__file__).parent.parent

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lreg_tui import present
 from lreg_tui.charts import frame
 from lreg_tui.charts.axes import Scale
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.legend import Entry
 from lreg_tui.charts.marks import look
 from lreg_tui.charts.plot import Picture, Sheet
+from lreg_tui.text import present
 
 LABEL_LENGTH = 60
 SLACK = 0.01  # of the axis: how far beyond its last record a line still has a value

@@ -10,7 +10,7 @@ from lreg_tui.charts import canvas, frame
 from lreg_tui.charts.axes import LARGEST, Scale
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.plot import Picture, Sheet
-from lreg_tui.themes import MARKERS, SERIES
+from lreg_tui.widgets.themes import MARKERS, SERIES
 
 if TYPE_CHECKING:
     from numpy import ndarray

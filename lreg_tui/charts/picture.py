@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lreg_tui import present
 from lreg_tui.charts import cursor, frame, labels, legend, marks
 from lreg_tui.charts.axes import Range, Scale, power, round_out
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.frame import Frame
 from lreg_tui.charts.plot import Picture, Sheet
 from lreg_tui.charts.view import usable
+from lreg_tui.text import present
 
 LOWEST_WITH_LABELS = 5  # lines of a chart that has room for the labels of the x axis
 LEGEND_ROWS = ((24, 3), (14, 2), (8, 1))  # height of a chart from which the legend may take so many lines

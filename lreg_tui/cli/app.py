@@ -2,7 +2,7 @@
 
 import sys
 
-from lreg_tui.shadows import start
+from lreg_tui.system.shadows import start
 
 
 def main() -> None:

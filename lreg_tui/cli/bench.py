@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from engine.base.device import pick_device
 from engine.base.errors import LregError, TrainingError
 from engine.bench import works
-from lreg_tui import present
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, Device, flag, number, offering, option
+from lreg_tui.text import present
 
 if TYPE_CHECKING:
     import torch

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from engine.base.errors import Problem, SettingsError
-from lreg_tui import comparison_files, comparison_sheets, present
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, RunsDir, complete_target, flag, number, option
 from lreg_tui.cli.references import RunOrStudyReferences, complete_run, find_one_run, find_runs
+from lreg_tui.compare import comparison_files, comparison_sheets
+from lreg_tui.text import present
 
 REFERENCE = "A run of the arm to compare with. Default: a study's own, else the first one without penalties."
 STEP = "At this inner step. Default: the last that the arms share."

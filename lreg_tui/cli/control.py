@@ -7,10 +7,11 @@ from typing import Annotated
 
 from engine.base.status import LIVE
 from engine.runs.store import RunReader
-from lreg_tui import launch, present
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, RunsDir, flag
 from lreg_tui.cli.references import RunOrJobReference, find_run
+from lreg_tui.system import launch
+from lreg_tui.text import present
 
 ANSWER_LIMIT_S = 60.0  # how long pause and continue wait for the unit of work at hand
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 from engine.base.errors import LregError
 from engine.runs.reader import CHECKPOINTS, RunReader
-from lreg_tui import present, typed
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, RunsDir, checked, choice, flag, numeric, option
 from lreg_tui.cli.references import RunReference, find_one_run
+from lreg_tui.presets import typed
+from lreg_tui.text import present
 
 ENDINGS = {"safetensors": ".safetensors", "tensorboard": "-tensorboard", "csv": "-csv"}  # of the default path
 TARGET = "A new file (safetensors) or folder. Default: the run's id and an ending, in this folder."

@@ -22,8 +22,8 @@ from engine.base.status import LIVE, Status
 from engine.evaluation.transfer_plan import Plan
 from engine.runs.results import run_rows
 from engine.runs.store import RunReader
-from lreg_tui import present
 from lreg_tui.cli import output
+from lreg_tui.text import present
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -241,7 +241,7 @@ def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False,
 
 def print_results(rows: list[dict[str, Any]], console: Console, title: str = "") -> None:
     """Learned optimizers, untrained ones and hand-designed ones side by side; nothing before they were measured."""
-    from lreg_tui.run_files import result_sheet
+    from lreg_tui.runs.run_files import result_sheet
 
     if rows:
         output.print_sheet(result_sheet(rows, title), console)

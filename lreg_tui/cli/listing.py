@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from engine.base.metrics import RECORDED, headline, metric
 from engine.base.status import LIVE
 from engine.runs.store import RunReader
-from lreg_tui import present
-from lreg_tui.actions import called
 from lreg_tui.cli import output
+from lreg_tui.runs.actions import called
+from lreg_tui.text import present
 
 if TYPE_CHECKING:
     from rich.table import Table

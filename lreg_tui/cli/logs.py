@@ -10,10 +10,10 @@ from typing import Annotated
 
 from engine.base.files import open_to_read
 from engine.base.status import LIVE
-from lreg_tui import present
 from lreg_tui.cli.options import RunsDir, flag, number
 from lreg_tui.cli.references import RunOrJobReference, find_run
-from lreg_tui.log_file import with_local_time
+from lreg_tui.text import present
+from lreg_tui.text.log_file import with_local_time
 
 POLL_S = 0.3
 MOST_LINES = 1_000_000

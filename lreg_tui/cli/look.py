@@ -17,13 +17,13 @@ from engine.runs.results import preset_differences, run_rows
 from engine.runs.store import RunReader, RunStore
 from engine.study.plan.snapshot import summary
 from engine.study.plan.state import plan_of
-from lreg_tui import present
-from lreg_tui.actions import called
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import Follower, ordered, print_results, radius_of, summarize
 from lreg_tui.cli.listing import SORTS, Listed, run_table
 from lreg_tui.cli.options import AsJson, RunsDir, choice
 from lreg_tui.cli.references import RunOrJobReference, find_run
+from lreg_tui.runs.actions import called
+from lreg_tui.text import present
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,9 +15,10 @@ from engine.base import plugins
 from engine.base.errors import LregError
 from engine.presets import catalog
 from engine.runs.store import RunStore
-from lreg_tui import __version__, present
+from lreg_tui import __version__
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, DataDir, RunsDir
+from lreg_tui.text import present
 
 LOW_SPACE = 2 * 2**30
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors", "textual", "rich", "typer")

@@ -15,7 +15,7 @@ from engine.base.errors import Problem, SettingsError
 from engine.base.settings import Setting
 from engine.presets import catalog
 from engine.presets.preset import shipped
-from lreg_tui import typed
+from lreg_tui.presets import typed
 
 HARMLESS = re.compile(r"[\w./-]+", re.ASCII)  # what a shell may be given to complete
 

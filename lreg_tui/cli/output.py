@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lreg_tui import present, sheets
+from lreg_tui.text import present, sheets
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

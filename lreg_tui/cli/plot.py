@@ -9,11 +9,11 @@ from engine.base.device import pick_device
 from engine.comparison import group_arms
 from engine.figures import FIGURES, LANDSCAPE, Block, blocks, evaluated
 from engine.figures.landscapes import LandscapePanel, LandscapeSettings, landscapes
-from lreg_tui import present
 from lreg_tui.cli import output
 from lreg_tui.cli.options import DataDir, Device, RunsDir, choice, complete_target, number, option
 from lreg_tui.cli.references import RunOrStudyReferences, find_runs
 from lreg_tui.figures import page
+from lreg_tui.text import present
 
 FIGURE = (
     f"One of: {', '.join(FIGURES)}; may be given again. Default: all that there are data for, but {LANDSCAPE}, which "

@@ -14,7 +14,6 @@ from engine.base.settings import Setting, schema_of, show
 from engine.presets import catalog as catalogs
 from engine.presets import preset as engine_preset
 from engine.presets.preset import Preset, load_preset
-from lreg_tui import present, preset_file
 from lreg_tui.cli import output
 from lreg_tui.cli.options import (
     AsJson,
@@ -26,7 +25,9 @@ from lreg_tui.cli.options import (
     flag,
     option,
 )
-from lreg_tui.toml_edit import toml_of
+from lreg_tui.presets import preset_file
+from lreg_tui.presets.toml_edit import toml_of
+from lreg_tui.text import present
 
 app = typer.Typer(help="Check, show and make presets.", no_args_is_help=True, rich_markup_mode=None)
 

@@ -24,11 +24,12 @@ from engine.jobs.transfer_job import TransferJob
 from engine.presets.preset import load_preset
 from engine.runs.provenance import plugin_remark
 from engine.runs.store import Run, RunReader, RunStore
-from lreg_tui import launch, present
 from lreg_tui.cli import output, study, transfer
 from lreg_tui.cli.follow import Follower, How, note_deaf, print_quietly, summarize, when_stopping
 from lreg_tui.cli.options import AsJson, DataDir, Detach, Device, Plugins, PresetReference, RunsDir, Sets, number
 from lreg_tui.cli.references import RunOrJobReference, find_run
+from lreg_tui.system import launch
+from lreg_tui.text import present
 
 PROCESSES = (
     "Processes of this machine that share the meta-batch, a GPU each where there are some; 0: make the run's folder "

@@ -22,12 +22,14 @@ from engine.study.plan.state import plan_of
 from engine.study.schedule import slurm_options
 from engine.study.schedule.job import Schedule, StudyJob, finished, new_stamp, unfinished
 from engine.study.schedule.start import go_on, take_up
-from lreg_tui import launch, present, study_worker
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import How, note_deaf, print_quietly, when_stopping
 from lreg_tui.cli.options import AsJson, DataDir, Detach, Plugins, RunsDir, choice, flag, number, offering_files, option
 from lreg_tui.cli.references import find_run
 from lreg_tui.cli.study_display import StudyDisplay, print_plan, summarize
+from lreg_tui.studies import study_worker
+from lreg_tui.system import launch
+from lreg_tui.text import present
 
 THREADS = "CPU threads of each run. Default: as before, else a fair share."
 EXECUTORS = ("local", "slurm")

@@ -18,8 +18,8 @@ from engine.study.plan.plan import StudyPlan
 from engine.study.plan.snapshot import Piece, Snapshot, Watcher
 from engine.study.plan.state import CellState, plan_of
 from engine.study.schedule.loop import Look, words
-from lreg_tui import present
 from lreg_tui.cli import output
+from lreg_tui.text import present
 
 if TYPE_CHECKING:
     from rich.console import Group

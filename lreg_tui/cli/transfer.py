@@ -17,8 +17,6 @@ from engine.jobs.transfer_job import TransferJob, check_writable
 from engine.runs.reader import CHECKPOINTS
 from engine.runs.results import rows
 from engine.runs.store import RunReader, RunStore
-from lreg_tui import launch, transfer_request
-from lreg_tui.actions import called
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import Follower, How, comparison_of, note_deaf, print_quietly, print_results, when_stopping
 from lreg_tui.cli.options import (
@@ -34,7 +32,10 @@ from lreg_tui.cli.options import (
     option,
 )
 from lreg_tui.cli.references import RunReferences, find_one_run
-from lreg_tui.transfer_request import TransferRequest
+from lreg_tui.runs.actions import called
+from lreg_tui.system import launch
+from lreg_tui.transfers import transfer_request
+from lreg_tui.transfers.transfer_request import TransferRequest
 
 TO = (
     "What to train; may be given again. `all`: mnist, fmnist and cifar10, each with mlp, mlp-relu and cnn. Default: "

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from engine.figures import Axis, Line, Panel, Point
 from engine.figures.base import ARM
-from lreg_tui import present
 from lreg_tui.figures.style import Look, look_of
+from lreg_tui.text import present
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.figures.landscapes import LandscapePanel
-from lreg_tui import present
 from lreg_tui.figures.axes import plain, shown
 from lreg_tui.figures.style import ONE_COLUMN, SURFACE_COLORS, TWO_COLUMNS
+from lreg_tui.text import present
 
 if TYPE_CHECKING:
     from matplotlib.colorbar import Colorbar

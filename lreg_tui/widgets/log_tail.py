@@ -22,8 +22,8 @@ from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
-from lreg_tui.log_file import LOCAL_STAMP, LogFile, Look, with_local_time, with_short_time
-from lreg_tui.threads import off_the_loop
+from lreg_tui.text.log_file import LOCAL_STAMP, LogFile, Look, with_local_time, with_short_time
+from lreg_tui.widgets.threads import off_the_loop
 
 LOOK_EVERY_S = 0.5
 

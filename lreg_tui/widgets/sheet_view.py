@@ -18,9 +18,10 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from lreg_tui import comparison_sheets, present, sheets
-from lreg_tui.sheets import Entry, Sheet
-from lreg_tui.threads import off_the_loop
+from lreg_tui.compare import comparison_sheets
+from lreg_tui.text import present, sheets
+from lreg_tui.text.sheets import Entry, Sheet
+from lreg_tui.widgets.threads import off_the_loop
 
 BEST, BETTER, WORSE = "★", "✓", "✗"  # so that colour is never the only difference
 VERDICT = re.compile(r"\b(lower|higher)\b")

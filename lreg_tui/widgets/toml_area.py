@@ -14,7 +14,7 @@ from rich.text import Text
 from textual.reactive import reactive
 from textual.widgets import TextArea
 
-from lreg_tui.present import clean
+from lreg_tui.text.present import clean
 
 TOKEN = re.compile(
     r"""(?P<comment>\#.*)

@@ -13,8 +13,8 @@ from rich.console import Console
 from engine.base.status import Status
 from engine.runs import notes
 from engine.runs.store import Run, RunReader, RunStore
-from lreg_tui import present
 from lreg_tui.cli import follow
+from lreg_tui.text import present
 
 LONG = ("--set", "meta.epochs=2000", "--set", "evaluation.every=2000", "--set", "meta.checkpoint_every=0.1")
 LABELS = ("simple (best) on mnist/mlp-relu", "simple (untrained) on mnist/mlp-relu", "adam", "sgd")

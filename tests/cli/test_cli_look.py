@@ -13,7 +13,7 @@ from driving import completed
 
 from engine.presets.preset import load_preset
 from engine.runs.store import Run
-from lreg_tui import present
+from lreg_tui.text import present
 
 EVIL = "\x1b]0;owned\x07\x1b[31m[bold]red[/bold]\u202e\r\n"
 

@@ -70,7 +70,7 @@ def test_at_every_moment(started, seed):
     assert (process.returncode, err) == (130, b"") and b"Traceback" not in out
 
 
-@pytest.mark.parametrize("module", ["engine.worker", "lreg_tui.app", "lreg_tui.study_worker"])
+@pytest.mark.parametrize("module", ["engine.worker", "lreg_tui.app", "lreg_tui.studies.study_worker"])
 def test_of_other_processes(started, module):
     process = started(module, "--help" if module == "lreg_tui.app" else "nowhere")
     process.send_signal(signal.SIGINT)

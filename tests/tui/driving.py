@@ -23,7 +23,7 @@ from engine.runs import notes
 from engine.runs.store import Run, RunReader, RunStore
 
 if TYPE_CHECKING:
-    from lreg_tui.console import LregApp
+    from lreg_tui.app.console import LregApp
 
 Value = TypeVar("Value")
 NOBODY = 2**22 + 1  # no process has this number
@@ -102,7 +102,7 @@ def make_store(root: Path) -> RunStore:
 
 def make_app(store: RunStore, folder: Path, **options: Any) -> LregApp:
     """The console on a store; what it remembers is kept in `folder`, not in the user's."""
-    from lreg_tui.console import LregApp
+    from lreg_tui.app.console import LregApp
 
     return LregApp(store, session_path=folder / "console.json", **options)
 

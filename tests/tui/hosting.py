@@ -8,8 +8,8 @@ from textual import events
 from textual.screen import Screen
 
 from engine.runs.store import RunStore
-from lreg_tui import themes
-from lreg_tui.console import LregApp
+from lreg_tui.app.console import LregApp
+from lreg_tui.widgets import themes
 
 
 class Host(LregApp):

@@ -16,8 +16,9 @@ from engine.jobs.inputs import check_inputs
 from engine.runs import notes
 from engine.runs.store import RunReader
 from engine.study.schedule import inputs
-from lreg_tui import actions, launch
-from lreg_tui.trash import Trash
+from lreg_tui.runs import actions
+from lreg_tui.runs.trash import Trash
+from lreg_tui.system import launch
 
 ROOT = Path(__file__).parent.parent.parent
 CHILD = """

@@ -9,10 +9,10 @@ from textual.widgets import DataTable
 from tui.driving import Quick, make_app, make_job, make_run, run, until
 
 from engine.runs.store import RunStore
-from lreg_tui.screens import run as run_screen
-from lreg_tui.screens.run import RunScreen
-from lreg_tui.screens.transfer import TransferScreen
-from lreg_tui.widgets import job_pane, run_table
+from lreg_tui.runs import run_screen, run_table
+from lreg_tui.runs.run_screen import RunScreen
+from lreg_tui.transfers import job_pane
+from lreg_tui.transfers.transfer_screen import TransferScreen
 from lreg_tui.widgets.sheet_view import SheetView
 
 HOURS = 5 * 3600

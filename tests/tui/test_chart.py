@@ -16,17 +16,17 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.pilot import Pilot
 from tui.driving import run
 
-from lreg_tui import themes
+from lreg_tui.charts.chart import Chart
+from lreg_tui.charts.chart_canvas import ChartCanvas
 from lreg_tui.charts.growing import Elapsed
+from lreg_tui.charts.heat_map import HeatMap
 from lreg_tui.charts.line import Line
 from lreg_tui.charts.view import View
-from lreg_tui.followed import Series
-from lreg_tui.themes import MARKERS
-from lreg_tui.widgets.chart import Chart
-from lreg_tui.widgets.chart_canvas import ChartCanvas
-from lreg_tui.widgets.heat_map import HeatMap
-from lreg_tui.widgets.metric_panel import MetricPanel
-from lreg_tui.widgets.panels import Panels
+from lreg_tui.runs.followed import Series
+from lreg_tui.runs.metric_panel import MetricPanel
+from lreg_tui.runs.panels import Panels
+from lreg_tui.widgets import themes
+from lreg_tui.widgets.themes import MARKERS
 
 STEPS = np.arange(1001.0)
 
@@ -421,8 +421,8 @@ def test_another_theme_has_other_colours():
 def test_lines_stand_out_from_every_background(theme: Any):
     from textual.color import Color
 
-    from lreg_tui.contrast import contrast
-    from lreg_tui.widgets.chart_canvas import CONTRAST, visible
+    from lreg_tui.charts.chart_canvas import CONTRAST, visible
+    from lreg_tui.widgets.contrast import contrast
 
     background = Color.parse(theme.background)
     for colour in themes.SERIES:
@@ -539,8 +539,8 @@ def test_a_panel_waits_without_numpy():
     code = """
 import asyncio, sys
 from textual.app import App
-from lreg_tui.widgets.heat_map import HeatMap
-from lreg_tui.widgets.metric_panel import MetricPanel
+from lreg_tui.charts.heat_map import HeatMap
+from lreg_tui.runs.metric_panel import MetricPanel
 
 class Host(App):
     def compose(self):

@@ -19,7 +19,7 @@ from lreg_tui.charts.line import Line
 from lreg_tui.charts.picture import paint
 from lreg_tui.charts.plot import Picture, Sheet
 from lreg_tui.charts.view import View, kept, panned, zoomed
-from lreg_tui.themes import MARKERS
+from lreg_tui.widgets.themes import MARKERS
 
 BRAILLE = {chr(code) for code in range(canvas.BLANK + 1, canvas.BLANK + 256)}
 

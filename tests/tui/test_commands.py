@@ -11,12 +11,12 @@ from textual.command import CommandInput, CommandList, CommandPalette
 from textual.pilot import Pilot
 from tui.driving import make_app, make_store, run, settle, until
 
-from lreg_tui.commands import commands
-from lreg_tui.console import LregApp
-from lreg_tui.screens.help import groups
-from lreg_tui.screens.preset_editor import PresetEditorScreen
-from lreg_tui.screens.prompt import PromptScreen
-from lreg_tui.widgets.chart import Chart
+from lreg_tui.app.commands import commands
+from lreg_tui.app.console import LregApp
+from lreg_tui.app.help import groups
+from lreg_tui.charts.chart import Chart
+from lreg_tui.presets.preset_editor import PresetEditorScreen
+from lreg_tui.widgets.prompt import PromptScreen
 
 Doing = Callable[[Pilot[Any], LregApp], Awaitable[None]]
 ALPHA, BETA = "alpha", "beta"

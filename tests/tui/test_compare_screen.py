@@ -20,12 +20,14 @@ from engine.base.files import write_atomic
 from engine.jobs import landscape_worker
 from engine.jobs.landscape_worker import Where
 from engine.runs.store import Run, RunStore
-from lreg_tui import actions, comparison_files, launch
-from lreg_tui.screens.compare import TABS, CompareScreen
-from lreg_tui.widgets.chart import Chart
-from lreg_tui.widgets.curves_pane import LEARNING, CurvesPane
-from lreg_tui.widgets.heat_map import HeatMap
-from lreg_tui.widgets.metric_panel import MetricPanel
+from lreg_tui.charts.chart import Chart
+from lreg_tui.charts.heat_map import HeatMap
+from lreg_tui.compare import comparison_files
+from lreg_tui.compare.compare_screen import TABS, CompareScreen
+from lreg_tui.compare.curves_pane import LEARNING, CurvesPane
+from lreg_tui.runs import actions
+from lreg_tui.runs.metric_panel import MetricPanel
+from lreg_tui.system import launch
 from lreg_tui.widgets.pick_list import PickList
 from lreg_tui.widgets.sheet_view import SheetView
 

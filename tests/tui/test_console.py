@@ -18,12 +18,13 @@ from tui.driving import Quick
 from tui.terminal import COLOUR, Terminal
 
 from engine.runs.store import RunStore
-from lreg_tui import session, themes
-from lreg_tui.console import SMALLEST, LregApp
-from lreg_tui.no_color import NoColour
-from lreg_tui.screens.dashboard import DashboardScreen
-from lreg_tui.screens.prompt import PromptScreen
-from lreg_tui.screens.too_small import TooSmallScreen
+from lreg_tui.app.console import SMALLEST, LregApp
+from lreg_tui.app.no_color import NoColour
+from lreg_tui.app.too_small import TooSmallScreen
+from lreg_tui.runs.dashboard import DashboardScreen
+from lreg_tui.system import session
+from lreg_tui.widgets import themes
+from lreg_tui.widgets.prompt import PromptScreen
 
 ALTERNATE_SCREEN = b"\x1b[?1049h"
 

@@ -10,17 +10,19 @@ from tui.driving import Quick, curve, make_app, make_job, make_run, make_store, 
 
 from engine.runs import notes
 from engine.runs.store import RunReader, RunStore
-from lreg_tui import actions, console, machine
-from lreg_tui.machine import Gpu, Load
-from lreg_tui.screens.confirm import ConfirmScreen
-from lreg_tui.screens.help import HelpScreen
-from lreg_tui.screens.prompt import PromptScreen
+from lreg_tui.app import console
+from lreg_tui.app.help import HelpScreen
+from lreg_tui.runs import actions
+from lreg_tui.runs.machine_panel import MachinePanel, in_brief, rows_of
+from lreg_tui.runs.run_columns import COLUMNS
+from lreg_tui.runs.run_notice import RunNotice
+from lreg_tui.runs.run_table import RunTable
+from lreg_tui.system import machine
+from lreg_tui.system.machine import Gpu, Load
+from lreg_tui.widgets.confirm import ConfirmScreen
 from lreg_tui.widgets.log_tail import LogTail
-from lreg_tui.widgets.machine_panel import MachinePanel, in_brief, rows_of
 from lreg_tui.widgets.pick_list import PickList
-from lreg_tui.widgets.run_columns import COLUMNS
-from lreg_tui.widgets.run_notice import RunNotice
-from lreg_tui.widgets.run_table import RunTable
+from lreg_tui.widgets.prompt import PromptScreen
 
 MEASURE = machine.measure
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tui.terminal import Terminal
 
-from lreg_tui.screens.dashboard_text import instead, marks
-from lreg_tui.widgets.run_list import NO_CURVE
+from lreg_tui.runs.dashboard_text import instead, marks
+from lreg_tui.runs.run_list import NO_CURVE
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from lreg_tui.charts.picture import paint
 from lreg_tui.charts.plot import Picture, Sheet
 from lreg_tui.cli.listing import Listed, run_table
 from lreg_tui.figures import axes, page
-from lreg_tui.widgets.run_columns import BY_KEY, Cell
+from lreg_tui.runs.run_columns import BY_KEY, Cell
 
 BRAILLE = {chr(code) for code in range(canvas.BLANK + 1, canvas.BLANK + 256)}
 FORMS = [("NaN", "nan"), ("null", "nan"), ("Infinity", "inf"), ("-Infinity", "-inf"), ("1e308", "1.000e+308")]

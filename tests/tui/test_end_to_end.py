@@ -18,9 +18,9 @@ from tui.driving import Quick, make_app, run, settle, until
 from tui.terminal import Terminal
 
 from engine.runs.store import RunReader, RunStore
-from lreg_tui import launch
-from lreg_tui.screens.confirm import ConfirmScreen
-from lreg_tui.widgets.run_notice import RunNotice
+from lreg_tui.runs.run_notice import RunNotice
+from lreg_tui.system import launch
+from lreg_tui.widgets.confirm import ConfirmScreen
 
 ENDLESS = TINY.replace("epochs = 3", "epochs = 100000").replace("every = 1", "every = 50")
 LONG_S = 60.0

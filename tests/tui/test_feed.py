@@ -12,10 +12,10 @@ from tui.driving import make_run
 
 from engine.runs import reader as readers
 from engine.runs.store import Run, RunReader, RunStore
-from lreg_tui import feed as feeds
-from lreg_tui import filters
-from lreg_tui.feed import Feed, RunRow, _Known
-from lreg_tui.followed import Followed
+from lreg_tui.runs import feed as feeds
+from lreg_tui.runs import filters
+from lreg_tui.runs.feed import Feed, RunRow, _Known
+from lreg_tui.runs.followed import Followed
 
 Told = list[tuple["tuple[RunRow, ...] | None", frozenset[str], list[RunRow]]]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lreg_tui import filter_completion, filters
-from lreg_tui.feed import RunRow
-from lreg_tui.screens.filter_prompt import settled
+from lreg_tui.runs import filter_completion, filters
+from lreg_tui.runs.feed import RunRow
+from lreg_tui.runs.filter_prompt import settled
 
 ALPHA = RunRow(
     id="20261101-120000-alpha-k3f9",

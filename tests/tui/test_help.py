@@ -8,9 +8,9 @@ import pytest
 from textual.containers import VerticalScroll
 from tui.driving import Quick, make_app, make_store, run, settle, until
 
-from lreg_tui.screens.confirm import ConfirmScreen
-from lreg_tui.screens.help import HelpScreen, groups
-from lreg_tui.widgets.chart import Chart
+from lreg_tui.app.help import HelpScreen, groups
+from lreg_tui.charts.chart import Chart
+from lreg_tui.widgets.confirm import ConfirmScreen
 
 
 def on_dashboard(folder: Any, doing: Any, size: tuple[int, int] = (80, 24)) -> None:

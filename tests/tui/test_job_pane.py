@@ -11,9 +11,9 @@ from textual.widgets import DataTable
 from tui.driving import Quick, make_app, make_job, make_run, run, settle, until
 
 from engine.runs.store import RunStore
-from lreg_tui.feed import Feed, RunRow
-from lreg_tui.widgets import job_pane
-from lreg_tui.widgets.job_pane import JobPane
+from lreg_tui.runs.feed import Feed, RunRow
+from lreg_tui.transfers import job_pane
+from lreg_tui.transfers.job_pane import JobPane
 from lreg_tui.widgets.sheet_view import SheetView
 
 

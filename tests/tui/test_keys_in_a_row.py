@@ -15,12 +15,14 @@ from textual.events import Paste
 from tui import driving
 from tui.driving import Quick, key_event
 
-from lreg_tui import actions, key_order, launch
-from lreg_tui.console import LregApp
-from lreg_tui.screens.confirm import ConfirmScreen
-from lreg_tui.screens.dashboard import DashboardScreen
-from lreg_tui.screens.prompt import PromptScreen
-from lreg_tui.screens.run import RunScreen
+from lreg_tui.app.console import LregApp
+from lreg_tui.runs import actions
+from lreg_tui.runs.dashboard import DashboardScreen
+from lreg_tui.runs.run_screen import RunScreen
+from lreg_tui.system import launch
+from lreg_tui.widgets import key_order
+from lreg_tui.widgets.confirm import ConfirmScreen
+from lreg_tui.widgets.prompt import PromptScreen
 
 KEYS = (
     *["escape"] * 14,

@@ -10,7 +10,7 @@ from textual.widgets import Input, TextArea
 from tui.driving import make_app, make_store, run, settle, until
 from tui.terminal import Terminal
 
-from lreg_tui.pasted import BURST_S, PasteParser
+from lreg_tui.app.pasted import BURST_S, PasteParser
 
 START, END = "\x1b[200~", "\x1b[201~"
 HOSTILE = "drop\x1bq\x1b[31mred\x1b[A\x1bOP\x07\x03\x9b1m\r\nD\ny"

@@ -9,16 +9,17 @@ from tui.showing import show
 
 from engine.presets import catalog
 from engine.runs.store import RunReader, RunStore
-from lreg_tui import console, launch, machine
-from lreg_tui.machine import Load
-from lreg_tui.screens.compare import CompareScreen
-from lreg_tui.screens.dashboard import DashboardScreen
-from lreg_tui.screens.help import HelpScreen
-from lreg_tui.screens.pick_preset import PickPresetScreen
-from lreg_tui.screens.preset_editor import PresetEditorScreen
-from lreg_tui.screens.run import RunScreen
+from lreg_tui.app import console
+from lreg_tui.app.help import HelpScreen
+from lreg_tui.compare.compare_screen import CompareScreen
+from lreg_tui.presets.pick_preset import PickPresetScreen
+from lreg_tui.presets.preset_editor import PresetEditorScreen
+from lreg_tui.runs.dashboard import DashboardScreen
+from lreg_tui.runs.run_screen import RunScreen
+from lreg_tui.runs.run_table import RunTable
+from lreg_tui.system import launch, machine
+from lreg_tui.system.machine import Load
 from lreg_tui.widgets.pick_list import PickList
-from lreg_tui.widgets.run_table import RunTable
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,11 @@ from engine.base.errors import LregError, PresetError
 from engine.base.settings import Setting
 from engine.presets import catalog as catalogs
 from engine.presets.preset import load_preset, shipped
-from lreg_tui import preset_edit, preset_file, toml_edit
-from lreg_tui.preset_edit import HERE, Checked, check, tables_of, typed
-from lreg_tui.toml_edit import EditError, add_table, remove, set_value
-from lreg_tui.toml_lines import line_of
-from lreg_tui.typed import number
+from lreg_tui.presets import preset_edit, preset_file, toml_edit
+from lreg_tui.presets.preset_edit import HERE, Checked, check, tables_of, typed
+from lreg_tui.presets.toml_edit import EditError, add_table, remove, set_value
+from lreg_tui.presets.toml_lines import line_of
+from lreg_tui.presets.typed import number
 
 CATALOG = catalogs.load()
 COMMENTED = """\

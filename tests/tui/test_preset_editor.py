@@ -20,14 +20,14 @@ from engine.base.errors import RunError
 from engine.presets import catalog
 from engine.presets.preset import shipped
 from engine.runs.store import RunReader, RunStore
-from lreg_tui import launch
-from lreg_tui.screens.confirm import ConfirmScreen
-from lreg_tui.screens.difference import DifferenceScreen
-from lreg_tui.screens.help import HelpScreen
-from lreg_tui.screens.launch_run import LaunchScreen
-from lreg_tui.screens.pick_preset import PickPresetScreen
-from lreg_tui.screens.preset_editor import PresetEditorScreen
-from lreg_tui.screens.prompt import PromptScreen
+from lreg_tui.app.help import HelpScreen
+from lreg_tui.presets.difference import DifferenceScreen
+from lreg_tui.presets.launch_run import LaunchScreen
+from lreg_tui.presets.pick_preset import PickPresetScreen
+from lreg_tui.presets.preset_editor import PresetEditorScreen
+from lreg_tui.system import launch
+from lreg_tui.widgets.confirm import ConfirmScreen
+from lreg_tui.widgets.prompt import PromptScreen
 
 MINE = """\
 # my own preset
@@ -490,7 +490,7 @@ def test_what_cannot_be_opened_is_told_and_another_can_be_picked(tmp_path: Path)
 
 
 def test_no_torch_in_this_process() -> None:
-    code = "import sys, lreg_tui.screens.preset_editor, lreg_tui.screens.run; sys.exit('torch' in sys.modules)"
+    code = "import sys, lreg_tui.presets.preset_editor, lreg_tui.runs.run_screen; sys.exit('torch' in sys.modules)"
     assert (
         subprocess.run([sys.executable, "-c", code], cwd=Path(lreg_tui.__file__).parent.parent, check=False).returncode
         == 0

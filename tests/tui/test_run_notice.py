@@ -7,8 +7,8 @@ from textual.app import App, ComposeResult
 from tui.driving import change_json, make_run, run, settle
 
 from engine.runs.store import RunStore
-from lreg_tui.feed import Feed, RunRow
-from lreg_tui.widgets.run_notice import RunNotice
+from lreg_tui.runs.feed import Feed, RunRow
+from lreg_tui.runs.run_notice import RunNotice
 
 
 class Host(App[None]):

@@ -11,13 +11,13 @@ from rich.cells import cell_len
 from textual.app import App
 from tui.driving import run
 
-from lreg_tui import themes
-from lreg_tui.feed import RunRow
-from lreg_tui.messages import SelectionChanged
-from lreg_tui.widgets.run_columns import BAR, BY_KEY, chosen, fit
-from lreg_tui.widgets.run_lines import Grid
-from lreg_tui.widgets.run_list import NO_CURVE, RunList
-from lreg_tui.widgets.run_table import RunTable
+from lreg_tui.runs.feed import RunRow
+from lreg_tui.runs.messages import SelectionChanged
+from lreg_tui.runs.run_columns import BAR, BY_KEY, chosen, fit
+from lreg_tui.runs.run_lines import Grid
+from lreg_tui.runs.run_list import NO_CURVE, RunList
+from lreg_tui.runs.run_table import RunTable
+from lreg_tui.widgets import themes
 
 NOW = time.time()
 

@@ -17,18 +17,18 @@ from tui.driving import Quick, make_app, run, settle, until
 
 from engine.presets import catalog
 from engine.runs.store import RunStore
-from lreg_tui.screens.compare import CompareScreen
-from lreg_tui.screens.dashboard import DashboardScreen
-from lreg_tui.screens.help import HelpScreen
-from lreg_tui.screens.launch_study import LaunchStudyScreen
-from lreg_tui.screens.pick_study import PickStudyScreen
-from lreg_tui.screens.preset_editor import PresetEditorScreen
-from lreg_tui.screens.report import ReportScreen, ReportText
-from lreg_tui.screens.run import RunScreen
-from lreg_tui.screens.studies import StudiesScreen
-from lreg_tui.screens.study import StudyScreen
-from lreg_tui.screens.transfer import TransferScreen
-from lreg_tui.widgets.chart import Chart
+from lreg_tui.app.help import HelpScreen
+from lreg_tui.charts.chart import Chart
+from lreg_tui.compare.compare_screen import CompareScreen
+from lreg_tui.presets.preset_editor import PresetEditorScreen
+from lreg_tui.runs.dashboard import DashboardScreen
+from lreg_tui.runs.run_screen import RunScreen
+from lreg_tui.studies.launch_study import LaunchStudyScreen
+from lreg_tui.studies.pick_study import PickStudyScreen
+from lreg_tui.studies.report import ReportScreen, ReportText
+from lreg_tui.studies.studies_screen import StudiesScreen
+from lreg_tui.studies.study_screen import StudyScreen
+from lreg_tui.transfers.transfer_screen import TransferScreen
 from lreg_tui.widgets.log_tail import LogTail
 
 SIZES = ((80, 24), (120, 40), (200, 60))

@@ -27,18 +27,18 @@ from engine.study.plan.document import load_study
 from engine.study.plan.plan import Axis, Cell, Search, StudyPlan
 from engine.study.plan.snapshot import Watcher
 from engine.study.schedule.job import Schedule, StudyJob
-from lreg_tui.feed import Feed
-from lreg_tui.screens.compare import CompareScreen
-from lreg_tui.screens.confirm import ConfirmScreen
-from lreg_tui.screens.launch_study import LaunchStudyScreen
-from lreg_tui.screens.pick_study import PickStudyScreen
-from lreg_tui.screens.report import ReportScreen, ReportText, reflowed
-from lreg_tui.screens.run import RunScreen
-from lreg_tui.screens.studies import StudiesScreen
-from lreg_tui.screens.study import StudyScreen
-from lreg_tui.screens.transfer import TransferScreen
-from lreg_tui.studies import Watched
-from lreg_tui.study_start import size_of, start
+from lreg_tui.compare.compare_screen import CompareScreen
+from lreg_tui.runs.feed import Feed
+from lreg_tui.runs.run_screen import RunScreen
+from lreg_tui.studies.folders import Watched
+from lreg_tui.studies.launch_study import LaunchStudyScreen
+from lreg_tui.studies.pick_study import PickStudyScreen
+from lreg_tui.studies.report import ReportScreen, ReportText, reflowed
+from lreg_tui.studies.studies_screen import StudiesScreen
+from lreg_tui.studies.study_screen import StudyScreen
+from lreg_tui.studies.study_start import size_of, start
+from lreg_tui.transfers.transfer_screen import TransferScreen
+from lreg_tui.widgets.confirm import ConfirmScreen
 from lreg_tui.widgets.log_tail import LogTail
 
 ROOT = Path(__file__).parent.parent.parent

@@ -12,7 +12,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 from tui.driving import run, settle, until
 
-from lreg_tui.threads import off_the_loop
+from lreg_tui.widgets.threads import off_the_loop
 
 
 class Waiting(Screen[None]):

@@ -25,14 +25,14 @@ from engine.jobs.inputs import check_inputs
 from engine.jobs.transfer_job import TransferJob
 from engine.runs.store import RunReader, RunStore
 from engine.study.schedule import inputs
-from lreg_tui import launch
-from lreg_tui.screens.transfer import TransferScreen
-from lreg_tui.transfer_files import facts_of
-from lreg_tui.transfer_request import TransferRequest, plan
-from lreg_tui.widgets.job_pane import JobPane
+from lreg_tui.system import launch
+from lreg_tui.transfers.job_pane import JobPane
+from lreg_tui.transfers.request_fields import FieldRow
+from lreg_tui.transfers.request_form import RequestForm
+from lreg_tui.transfers.transfer_files import facts_of
+from lreg_tui.transfers.transfer_request import TransferRequest, plan
+from lreg_tui.transfers.transfer_screen import TransferScreen
 from lreg_tui.widgets.pick_list import Choice, PickList
-from lreg_tui.widgets.request_fields import FieldRow
-from lreg_tui.widgets.request_form import RequestForm
 from lreg_tui.widgets.sheet_view import SheetView
 
 EVIL = "\x1b]0;owned\x07[bold]x[/bold]\u202e"

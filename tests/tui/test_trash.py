@@ -9,7 +9,7 @@ from tui.driving import make_job, make_run
 
 from engine.base.errors import LregError
 from engine.runs.store import RunStore
-from lreg_tui.trash import FOLDER, LOCK, Trash
+from lreg_tui.runs.trash import FOLDER, LOCK, Trash
 
 
 def delete(trash: Trash, *paths: Path) -> None:

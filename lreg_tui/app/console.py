@@ -1,0 +1,273 @@
+"""LregApp: one feed, a stack of screens, and what is the same everywhere: keys, themes, notifications."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rich.terminal_theme import TerminalTheme
+from textual import work
+from textual.await_complete import AwaitComplete
+from textual.binding import Binding, BindingType
+from textual.events import Event, Paste, Resize
+from textual.filter import LineFilter
+from textual.notifications import SeverityLevel
+from textual.screen import Screen
+
+from engine.runs.store import RunStore
+from lreg_tui.app.no_color import NoColour
+from lreg_tui.app.too_small import TooSmallScreen
+from lreg_tui.runs.console_base import ConsoleBase
+from lreg_tui.runs.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
+from lreg_tui.runs.messages import RunEnded, RunsChanged, SeriesChanged
+from lreg_tui.runs.trash import Trash
+from lreg_tui.system import session, terminal
+from lreg_tui.text import present
+from lreg_tui.widgets import themes
+from lreg_tui.widgets.threads import off_the_loop
+
+if TYPE_CHECKING:
+    from textual.command import Provider
+
+WARM_UP_S = 1.5  # after the start
+FEWEST_SCREENS = 2
+SMALLEST = (60, 20)  # columns and lines below which a message stands in place of the screen
+
+
+def key_commands() -> type[Provider]:
+    """What the palette offers beside Textual's own commands: imported when it is opened."""
+    from lreg_tui.app.commands import KeyCommands
+
+    return KeyCommands
+
+
+class LregApp(ConsoleBase):
+    """The console on one run store. It reads run folders and starts processes; quitting it touches no run."""
+
+    TITLE = "lreg"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    COMMANDS = ConsoleBase.COMMANDS | {key_commands}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark", "help", "help", key_display="?"),
+        Binding("f1", "help", "help", key_display="F1", show=False, priority=True),  # also where a ? is a letter
+        Binding("n", "new_run", "new run"),
+        Binding("q", "quit", "quit"),
+    ]
+    _has_told_of_pastes = False
+    _ansi: tuple[str, TerminalTheme] | None = None  # of which theme, and its colours
+
+    def __init__(
+        self,
+        store: RunStore,
+        *,
+        data_dir: Path | None = None,
+        slow_link: bool = False,
+        session_path: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.store = store
+        self.data_dir = data_dir
+        self.slow_link = slow_link
+        self.session_path = session_path
+        self.remembered = session.load(session_path)
+        for theme in themes.THEMES:
+            self.register_theme(theme)
+        known = self.remembered.theme  # taken up before the styles are made, which are made once then
+        self.theme = known if known in self.available_themes else themes.DEFAULT
+        self.trash = Trash(store.root)
+        self.under_way = set()
+        self.feed = Feed(store, self._tell, SLOW_INTERVAL_S if slow_link else INTERVAL_S)
+        self._own_filters = [NoColour()] if self.no_color else []
+
+    def on_mount(self) -> None:
+        from lreg_tui.runs.dashboard import DashboardScreen
+
+        if not self.is_headless:
+            terminal.stop_when_told(self)
+        self.push_screen(DashboardScreen())
+        self.call_after_refresh(self.feed.start)  # the first paint comes first
+        self._take_over_trash()
+        if not self.is_headless:
+            self.set_timer(WARM_UP_S, self._warm_up)
+
+    @work(group="warm up")
+    async def _warm_up(self) -> None:
+        """Import what the first key most often asks for while nobody waits: half of the time that opening takes."""
+        for screen in ("run", "help", "preset_editor"):
+            await off_the_loop(partial(import_module, f"lreg_tui.screens.{screen}"), "warm up")
+
+    @work(group="trash")
+    async def _take_over_trash(self) -> None:
+        if count := await off_the_loop(self.trash.take_over, "trash"):
+            runs = f"{count} run{'s' * (count != 1)}"
+            self.notify(f"{runs} deleted in a console that was killed: U brings back what went last", markup=False)
+            self.screen.refresh_bindings()
+
+    def on_unmount(self) -> None:
+        self.feed.stop()
+        self.trash.empty()
+        self.remember()
+
+    @property
+    def _background_screens(self) -> list[Screen[Any]]:
+        """None under a screen that covers all. Textual 8.2 draws that one again for each change on the one below it."""
+        covers_all = len(self._screen_stack) > 1 and self.screen.styles.background.a == 1
+        return [] if covers_all else super()._background_screens
+
+    @property
+    def ansi_theme(self) -> TerminalTheme:
+        """A red that text asks for is the theme's: one that colour-blind people can tell, where it is made for them."""
+        if self._ansi is None or self._ansi[0] != self.theme:
+            self._ansi = self.theme, themes.terminal_theme(self.current_theme.to_color_system().generate())
+        return self._ansi[1]
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), *self._own_filters]
+
+    def remember(self, screen: str = "", **values: object) -> None:
+        """Keep a screen's values (and the theme) for the next time."""
+        if screen:
+            self.remembered = self.remembered.with_view(screen, **values)
+        else:
+            session.save(replace(self.remembered, theme=self.theme), self.session_path)
+
+    def remember_here(self, screen: str, **values: object) -> None:
+        """Keep a screen's values for the next time with this run store."""
+        self.remembered = self.remembered.with_view_of(self.store.root, screen, **values)
+
+    def row(self, run_id: str) -> RunRow | None:
+        return next((row for row in self.feed.rows if row.id == run_id), None)
+
+    def _tell(self, rows: tuple[RunRow, ...] | None, fresh: frozenset[str], ended: list[RunRow]) -> None:
+        """Called in the feed's thread: pass on what changed to the screen that is shown and those below it."""
+        for row in ended:
+            self.post_message(RunEnded(row))
+        for screen in self.screen_stack:
+            if rows is not None:
+                screen.post_message(RunsChanged(rows))
+            if fresh:
+                screen.post_message(SeriesChanged(fresh))
+
+    def on_run_ended(self, message: RunEnded) -> None:
+        row = message.row
+        if row.state == "finished" and any(tag.startswith("study:") for tag in row.tags):
+            return  # one of hundreds
+        severity: SeverityLevel = "information" if row.state in ("finished", "stopped") else "error"
+        says_why = row.state == "failed" and row.message  # else a message is what it was at
+        reason = f": {present.clean(row.message, 120)}" if says_why else ""
+        self.notify(f"{present.clean(row.name, 60)} {row.state}{reason}", severity=severity, markup=False)
+
+    async def act_on(self, event: Event) -> None:
+        """What is pasted goes into the text field in focus, without what is no text; elsewhere it does nothing."""
+        if isinstance(event, Paste):
+            from textual.widgets import Input
+
+            if not self.takes_text():
+                if event.text and not self._has_told_of_pastes:
+                    self._has_told_of_pastes = True
+                    self.notify("what is pasted goes into text fields only", severity="warning", markup=False)
+                return
+            event.text = present.without_controls(event.text)
+            if isinstance(self.focused, Input):
+                event.text = " ".join(event.text.split("\n")).replace("\t", " ").strip()
+        await super().act_on(event)
+
+    def takes_text(self) -> bool:
+        """Whether a text field has the focus."""
+        from textual.widgets import Input, TextArea
+
+        focused = self.focused if self._screen_stack else None
+        return isinstance(focused, Input) or (isinstance(focused, TextArea) and not focused.read_only)
+
+    def on_resize(self, event: Resize) -> None:
+        """Below the smallest size a message hides the screen, which stays as it is."""
+        fits = event.size.width >= SMALLEST[0] and event.size.height >= SMALLEST[1]
+        if fits and isinstance(self.screen, TooSmallScreen):
+            self.screen.dismiss()
+        elif not fits and not isinstance(self.screen, TooSmallScreen):
+            self.push_screen(TooSmallScreen(*SMALLEST))
+
+    def push_screen(self, screen: Any, *arguments: Any, **options: Any) -> Any:
+        """The screen has the classes of the size from the start: else Textual makes the styles twice."""
+        if isinstance(screen, Screen):
+            width, height = self.size
+            for size, breakpoints in ((width, screen.HORIZONTAL_BREAKPOINTS), (height, screen.VERTICAL_BREAKPOINTS)):
+                fitting = sorted(item for item in breakpoints or () if item[0] <= size)
+                screen.add_class(*(name for _, name in fitting[-1:]))
+        return super().push_screen(screen, *arguments, **options)
+
+    def pop_screen(self) -> AwaitComplete:
+        """The dashboard stays, whoever asks: below it is nothing but the blank screen that Textual begins with."""
+        return super().pop_screen() if len(self.screen_stack) > FEWEST_SCREENS else AwaitComplete()
+
+    # -- going places ------------------------------------------------------------------------------------------------
+
+    def open_run(self, run_id: str) -> None:
+        if (row := self.row(run_id)) is not None and row.is_transfer:  # its screen is the one that can start them
+            self.open_transfer((run_id,))
+            return
+        from lreg_tui.runs.run_screen import RunScreen
+
+        self.push_screen(RunScreen(run_id))
+
+    def open_compare(self, run_ids: Sequence[str], **where: Any) -> None:
+        """`where`: the tab to begin with, task and inner step."""
+        from lreg_tui.compare.compare_screen import CompareScreen
+
+        self.push_screen(CompareScreen(tuple(run_ids), **where))
+
+    def open_transfer(self, run_ids: Sequence[str]) -> None:
+        from lreg_tui.transfers.transfer_screen import TransferScreen
+
+        self.push_screen(TransferScreen(tuple(run_ids)))
+
+    def open_studies(self) -> None:
+        from lreg_tui.studies.studies_screen import StudiesScreen
+
+        self.push_screen(StudiesScreen())
+
+    def open_study(self, path: Path) -> None:
+        """A study, by its folder."""
+        from lreg_tui.studies.study_screen import StudyScreen
+
+        self.push_screen(StudyScreen(path))
+
+    def open_editor(self, preset: str = "") -> None:
+        """The preset editor: on a shipped preset's name, a file's path, or to pick one first."""
+        from lreg_tui.presets.preset_editor import PresetEditorScreen
+
+        self.push_screen(PresetEditorScreen(preset))
+
+    def action_studies(self) -> None:
+        self.open_studies()
+
+    def action_new_run(self) -> None:
+        self.open_editor()
+
+    def action_command_palette(self) -> None:
+        from lreg_tui.app.commands import Palette
+
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette())
+
+    async def action_quit(self) -> None:
+        """Quit, unless a screen has something to lose: it asks then, and quits itself. Runs go on either way."""
+        if not any(getattr(screen, "keeps_from_quitting", bool)() for screen in self.screen_stack):
+            self.exit()
+
+    def action_help(self) -> None:
+        from lreg_tui.app.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen))
+
+    def get_system_commands(self, screen: Screen[object]):  # type: ignore[no-untyped-def]
+        yield from super().get_system_commands(screen)
+        yield "New run", "Pick a preset, edit it, launch it", self.action_new_run
+        yield "Studies", "Many runs as one: their grid, their reports; start one", self.open_studies
+        yield "Help", "The keys of this screen", self.action_help

@@ -1,0 +1,194 @@
+"""HeatMap: a two-dimensional array as colours, with contour lines and a scale.
+
+heat = HeatMap("simple (best)")
+heat.show(losses, x=(-1, 1), y=(-1, 1), bounds=(0.1, 3.0), log=True)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.color import Color, Gradient
+from textual.strip import Strip
+from textual.widget import Widget
+
+from lreg_tui.charts import heat, legend
+from lreg_tui.charts.axes import Range
+from lreg_tui.charts.picture import NOTHING_YET
+from lreg_tui.text import present
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+UNIT: Range = (-1.0, 1.0)
+SCALE_WIDTH, LEAST_SCALE = 24, 8  # columns of the colours
+CONTOUR = 0.3  # how far contour lines go from the colour towards black
+
+
+class HeatMap(Widget):
+    """Two rows of pixels per line of the terminal, shades without colours. Values that are not finite stay empty."""
+
+    DEFAULT_CSS = "HeatMap { width: 1fr; height: 1fr; min-height: 4; }"
+    ALLOW_SELECT = False
+
+    def __init__(self, title: str = "", *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.title = title
+        self._values: ndarray | None = None
+        self._x, self._y, self._bounds, self._log, self._levels = UNIT, UNIT, UNIT, False, 6
+        self._instead = NOTHING_YET  # of a map
+        self._pointed: tuple[int, int] | None = None  # pixel under the pointer
+        self._strips: list[Strip] = []
+        self._drawn_at: tuple[int, int] = (0, 0)
+        self._shares: ndarray | None = None
+        self._gradient = Gradient.from_colors(*heat.COLOURS)
+
+    def show(
+        self,
+        values: ndarray | Sequence[Sequence[float]],
+        *,
+        x: Range = UNIT,
+        y: Range = UNIT,
+        bounds: Range | None = None,
+        log: bool = False,
+        levels: int = 6,
+        title: str | None = None,
+    ) -> None:
+        """Draw `values`, shape [rows, columns]; row 0 is at the lower end of `y`, column 0 at the lower end of `x`.
+
+        `bounds` is the range of the colours, the same for maps to be compared (None: that of the values); `log` spaces
+        colours and contour lines evenly in the logarithm.
+        """
+        import numpy
+
+        found = numpy.asarray(values, dtype=float)
+        own = heat.span(found, log) if found.ndim == 2 else None
+        self._values = None if own is None else found
+        if found.ndim == 2 and found.size:
+            self._instead = "nothing above 0 for a log scale" if numpy.isfinite(found).any() else "no finite values"
+        else:
+            self._instead = NOTHING_YET
+        usable = bounds if bounds is not None and (not log or bounds[0] > 0) else None
+        self._bounds = usable or own or UNIT
+        self._x, self._y, self._log, self._levels = x, y, log, max(levels, 1)
+        self.title = self.title if title is None else title
+        self._start_anew()
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._start_anew())
+
+    def _start_anew(self) -> None:
+        self._strips = []
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        if not self._strips or self._drawn_at != self.size:
+            self._strips, self._drawn_at = self._draw(*self.size), self.size
+        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self._style())
+
+    # -- drawing -------------------------------------------------------------------------------------------------------
+
+    def _draw(self, width: int, height: int) -> list[Strip]:
+        self._shares = None
+        if self._values is None or height < 3:
+            lines = [self._text(legend.shorten(present.clean(self.title), width), bold=True)] + [Strip([])] * height
+            lines[max(height // 2, 1)] = self._text(self._instead.center(width), quiet=True)
+            return [line.adjust_cell_length(width, self._style()) for line in lines[:height]]
+        across, down = heat.size_of(width, 2 * (height - 2), self._x, self._y)
+        self._shares = heat.shares(self._values, across, down, self._bounds, self._log)
+        rows = [self._head(width), *self._plot(self._shares), self._scale(width)]
+        return [row.adjust_cell_length(width, self._style()) for row in rows]
+
+    def _plot(self, shares: ndarray) -> list[Strip]:
+        if self.app.no_color:
+            return [Strip([Segment(line, self._style())]) for line in heat.shades(shares)]
+        pixels = heat.steps(shares) + heat.STEPS * heat.contours(shares, self._levels)
+        rows = []
+        for top, bottom in zip(pixels[::2].tolist(), pixels[1::2].tolist(), strict=True):
+            runs = [(pair, len(list(same))) for pair, same in groupby(zip(top, bottom, strict=True))]
+            rows.append(Strip([Segment("▀" * length, self._pixel(*pair)) for pair, length in runs]))
+        return rows
+
+    def _head(self, width: int) -> Strip:
+        pointed = self._told()
+        title = legend.shorten(present.clean(self.title), max(width - cell_len(pointed) - 2, 0))
+        gap = " " * max(width - cell_len(title) - cell_len(pointed), 0)
+        return Strip.join([self._text(title, bold=True), self._text(gap + pointed)])
+
+    def _scale(self, width: int) -> Strip:
+        """All the colours between their least and greatest value, as wide as there is room; then how far the map goes.
+
+        What there is no room for is left out whole.
+        """
+        import numpy
+
+        low, high = (present.setting(end, 3) for end in self._bounds)
+        after = [f" {high}", " log" if self._log else "", f"   {_extent(self._x, self._y)}"]
+        while len(after) > 1 and len(low) + 1 + LEAST_SCALE + sum(map(len, after)) > width:
+            after.pop()
+        room = max(min(SCALE_WIDTH, width - len(low) - 1 - sum(map(len, after))), 1)
+        (colours,) = self._plot(numpy.linspace(0, 1, room)[None].repeat(2, axis=0))
+        return Strip.join([self._text(f"{low} ", quiet=True), colours, self._text("".join(after), quiet=True)])
+
+    def _text(self, text: str, bold: bool = False, quiet: bool = False) -> Strip:
+        _, _, background, foreground = self.colors
+        colour = background.blend(foreground, 0.6) if quiet else foreground
+        return Strip([Segment(text, Style(color=colour.rich_color, bgcolor=background.rich_color, bold=bold))])
+
+    def _style(self) -> Style:
+        _, _, background, foreground = self.colors
+        return Style(color=foreground.rich_color, bgcolor=background.rich_color)
+
+    def _pixel(self, top: int, bottom: int) -> Style:
+        return Style(color=self._colour(top).rich_color, bgcolor=self._colour(bottom).rich_color)
+
+    def _colour(self, step: int) -> Color:
+        if step < 0:
+            return self.colors[2]
+        colour = self._gradient.get_color((step % heat.STEPS) / (heat.STEPS - 1))
+        return colour.blend(Color(0, 0, 0), CONTOUR) if step >= heat.STEPS else colour
+
+    # -- the value under the pointer -----------------------------------------------------------------------------------
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        offset = event.get_content_offset(self)
+        self._point(None if offset is None else (offset.x, offset.y))
+
+    def on_leave(self, _: events.Leave) -> None:
+        self._point(None)
+
+    def _point(self, pointed: tuple[int, int] | None) -> None:
+        if pointed != self._pointed:
+            self._pointed = pointed
+            if self._strips:
+                self._strips[0] = self._head(self.size.width)
+                self.refresh(self.size.region.split_horizontal(1)[0])
+
+    def _told(self) -> str:
+        """Place and value under the pointer."""
+        if self._pointed is None or self._shares is None or self._values is None:
+            return ""
+        down, across = self._shares.shape
+        column, row = self._pointed[0], 2 * (self._pointed[1] - 1) + 0.5
+        if not (0 <= column < across and 0 <= row < down):
+            return ""
+        right, up = column / max(across - 1, 1), 1 - row / max(down - 1, 1)
+        places = right * (self._values.shape[1] - 1), up * (self._values.shape[0] - 1)
+        value = float(self._values[round(places[1]), round(places[0])])
+        x, y = (low + share * (high - low) for share, (low, high) in ((right, self._x), (up, self._y)))
+        return f"{x:+.2f} {y:+.2f}  {present.number(value)}"
+
+
+def _extent(x: Range, y: Range) -> str:
+    """How far a map goes from its middle, along its two directions."""
+    across, up = (
+        f"±{present.setting(high, 3)}" if low == -high else f"{present.setting(low, 3)}…{present.setting(high, 3)}"
+        for low, high in (x, y)
+    )
+    return across if across == up else f"{across} × {up}"

@@ -1,0 +1,232 @@
+"""What the compare screen shows of some runs: computed off its loop, and again when transfer files have changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.base.settings import show
+from engine.runs import notes
+from lreg_tui.charts.line import Line
+from lreg_tui.compare import comparison_sheets
+from lreg_tui.text import present
+from lreg_tui.text.sheets import Entry, Sheet
+
+if TYPE_CHECKING:
+    from engine.comparison import Comparison, Table
+    from engine.figures.base import Panel
+
+MOST = 6  # runs side by side
+DIFFERS = "bold yellow"
+STAR = "★ best mean; 4 says what is clear"
+
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which runs, against which of them, where. None: what `lreg compare` takes by itself."""
+
+    paths: tuple[Path, ...]
+    reference: Path | None = None
+    task: str | None = None
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A comparison, what could be asked for instead, and the panels of its first task's charts (None: no data)."""
+
+    wanted: Wanted
+    stamp: Stamp
+    comparison: Comparison
+    tasks: tuple[str, ...]
+    steps: tuple[int, ...]
+    sharpness: Panel | None
+    curves: Panel | None
+
+    @property
+    def chart_task(self) -> str:
+        """The one whose charts are shown: that on which most arms were evaluated."""
+        table = chart_table(self.comparison)
+        return table.task if table is not None else ""
+
+    def at_radius(self, radius: str | None) -> Found:
+        """The same with another radius to show, one of those measured."""
+        if radius is None or radius not in self.comparison.radii:
+            return self
+        return replace(self, comparison=replace(self.comparison, radius=radius))
+
+
+def stamp_of(paths: Sequence[Path]) -> Stamp:
+    """Changes whenever a transfer file of these runs does, or what people call them."""
+    found = []
+    for path in paths:
+        try:
+            files = [path / notes.FILE, *(Path(entry.path) for entry in os.scandir(path / "transfer"))]
+        except OSError:
+            files = [path / notes.FILE]
+        for file in files:
+            try:
+                status = file.stat()
+            except OSError:  # not there, or replaced at this moment: the next look finds it
+                continue
+            found.append((str(file), status.st_mtime_ns, status.st_size))
+    return tuple(sorted(found))
+
+
+def look(wanted: Wanted) -> Found:
+    """Compare. Takes a few tenths of a second. Raises LregError where what is wanted was not measured."""
+    from engine import comparison as comparisons
+    from engine.runs.store import RunReader
+
+    stamp = stamp_of(wanted.paths)  # before reading: what is written meanwhile makes it look again
+    reference = RunReader(wanted.reference) if wanted.reference is not None else None
+    compared = comparisons.compare(
+        [RunReader(path) for path in wanted.paths], reference=reference, task=wanted.task, step=wanted.step
+    )
+    every, _ = comparisons.collect(compared.arms)
+    shown = {table.task for table in compared.tables}
+    outcomes = [task for name, task in every.items() if name in shown or not shown]
+    steps = sorted({step for task in outcomes for entry in task.entries for step in entry.steps})
+    sharpness, curves = _panels(compared, wanted.step)
+    return Found(wanted, stamp, compared, tuple(every), tuple(steps), sharpness, curves)
+
+
+def chart_table(compared: Comparison) -> Table | None:
+    """The table of the task on which most arms were evaluated; the first of those."""
+    counts = [sum(row.kind == "arm" for row in table.rows) for table in compared.tables]
+    return compared.tables[counts.index(max(counts))] if counts else None
+
+
+def _panels(compared: Comparison, step: int | None) -> tuple[Panel | None, Panel | None]:
+    """Sharpness against the radius, and the learning curves, of the task whose charts are shown."""
+    table = chart_table(compared)
+    if table is None:
+        return None, None
+    from engine.figures import evaluated, transfers
+
+    task = table.task
+    read = evaluated(compared.arms, task=task, step=step)
+    panels = [
+        [panel for panel in make(read) if task in panel.title] for make in (transfers.sharpness, transfers.curves)
+    ]
+    sharpness, curves = (found[0] if found else None for found in panels)
+    return sharpness, curves
+
+
+def numbers_of(compared: Comparison, paths: Sequence[Path]) -> dict[str, tuple[int, ...]]:
+    """Which of the runs each arm has, by its label: colours and markers go by the order of the runs."""
+    places = {path: place for place, path in enumerate(paths)}
+    return {arm.label: tuple(sorted(places[run.reader.path] for run in arm.runs)) for arm in compared.arms}
+
+
+def chart_lines(panel: Panel | None, compared: Comparison, paths: Sequence[Path]) -> list[Line]:
+    """The lines of a panel for a chart: arms in the colours of their first runs, controls and baselines dim behind."""
+    if panel is None:
+        return []
+    import numpy
+
+    numbers = {label: places[0] for label, places in numbers_of(compared, paths).items()}
+    lines, behind = [], count(len(paths))  # those count kind by kind: two of them may have one number
+    for line in panel.lines:
+        is_arm = line.who.kind == "arm"
+        low, high = numpy.asarray(line.low, dtype=float), numpy.asarray(line.high, dtype=float)
+        lines.append(
+            Line(
+                present.clean(line.who.label, 60),
+                numpy.asarray(line.x, dtype=float),
+                numpy.asarray(line.y, dtype=float),
+                colour=numbers[line.who.label] if is_arm else next(behind),
+                dim=not is_arm,
+                errors=(high - low) / 2,
+            )
+        )
+    return sorted(lines, key=lambda line: line.dim)
+
+
+def settings_sheets(compared: Comparison, everything: bool) -> Iterator[Sheet]:
+    """What differs between the presets; or every setting, with what differs told apart."""
+    sheet = comparison_sheets.settings_sheet(compared)
+    if not everything or len(compared.arms) == 1:
+        yield replace(sheet, rows=[(key, _against(compared, entries)) for key, entries in sheet.rows])
+        return
+    flat = [{} if arm.preset is None else arm.preset.flat() for arm in compared.arms]
+    rows = []
+    for key in dict.fromkeys(key for values in flat for key in values):
+        entries = [Entry(_shown(values.get(key))) for values in flat]
+        differs = len({entry.text for entry in entries}) > 1
+        rows.append((f"≠ {key}" if differs else f"  {key}", _against(compared, entries) if differs else entries))
+    yield Sheet("every setting; ≠ where they differ", "setting", sheet.columns, rows)
+
+
+def _against(compared: Comparison, entries: Sequence[Entry]) -> list[Entry]:
+    """The settings of one key; those that differ from the reference arm's stand out."""
+    usual = entries[compared.arms.index(compared.reference)].text if len(entries) > 1 else None
+    return [replace(entry, style=DIFFERS if usual not in (None, entry.text) else "") for entry in entries]
+
+
+def _shown(value: Any) -> str:
+    return present.NOTHING if value is None else show(value)
+
+
+def result_sheets(compared: Comparison) -> Iterator[Sheet]:
+    """For every task its table, then how meta-training ended. Of a lone arm nothing is marked as the best."""
+    for table in compared.tables:
+        sheet = comparison_sheets.table_sheet(table, compared.radius)
+        yield sheet if len(compared.arms) > 1 else _unmarked(sheet)
+    yield comparison_sheets.runs_sheet(compared)
+
+
+def _unmarked(sheet: Sheet) -> Sheet:
+    return replace(
+        sheet, rows=[(label, [replace(entry, best=False) for entry in entries]) for label, entries in sheet.rows]
+    )
+
+
+def with_legend(sheet: Sheet) -> Sheet:
+    """The sheet with a line that says what its star means, where it has one."""
+    has_star = any(entry.best for _, entries in sheet.rows for entry in entries)
+    return replace(sheet, remarks=[*sheet.remarks, STAR]) if has_star else sheet
+
+
+def difference_sheets(compared: Comparison) -> Iterator[Sheet]:
+    """For every task each arm against the reference arm, and by radius."""
+    for table in compared.tables:
+        effects = [effect for effect in compared.effects if effect.task == table.task]
+        for arm in dict.fromkeys(effect.arm for effect in effects):
+            shown = [effect for effect in effects if effect.arm == arm]
+            yield comparison_sheets.effect_sheet(
+                [effect for effect in shown if effect.figure.radius in (None, compared.radius)]
+            )
+        if any(effect.figure.name in comparison_sheets.BY_RADIUS for effect in effects):
+            yield comparison_sheets.radius_sheet(effects)
+
+
+def without_results(compared: Comparison, tables: Sequence[Table]) -> list[str]:
+    """Labels of the arms that have no row in these tables."""
+    there = {row.arm for table in tables for row in table.rows if row.kind == "arm"}
+    return [arm.label for arm in compared.arms if arm.label not in there]
+
+
+def landscape_of(compared: Comparison) -> tuple[str, int] | None:
+    """Task and inner steps whose landscape is looked at: those of the charts, else as meta-trained."""
+    table = chart_table(compared)
+    if table is not None:
+        return table.task.split(" ")[0], table.inner_step
+    preset = next((arm.preset for arm in compared.arms if arm.preset is not None), None)
+    if preset is None:
+        return None
+    task, horizon = preset.tasks[0], preset["meta"]["inner_steps"]
+    return f"{task['dataset']}/{task['optimizee']}", max(horizon) if isinstance(horizon, tuple) else horizon
+
+
+def notes_of(compared: Comparison) -> list[str]:
+    """What weakens the comparison."""
+    damaged = compared.damaged_files
+    left_out = [f"{damaged} damaged transfer file{'s are' if damaged > 1 else ' is'} left out"] if damaged else []
+    return [*compared.notes, *left_out]

@@ -1,0 +1,246 @@
+"""A comparison of runs as sheets, for the command line and the console."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from engine.base.settings import show
+from lreg_tui.text import present
+from lreg_tui.text.sheets import Entry, Sheet
+
+if TYPE_CHECKING:
+    from engine.comparison import Comparison, Effect, Figure, Row, Table
+
+SETTINGS = {
+    "equal steps": "at equal\nsteps",
+    "matched loss": "at matched\ntrain loss",
+    "frontier": "against the\nscale frontier",
+}
+BETTER, WORSE = "green", "red"
+SHORT = {"too few pairs": "too few"}
+BY_RADIUS = ("sharpness", "max_grad_norm")
+PLUS_MINUS = " ± "
+
+
+def sheets(comparison: Comparison) -> Iterator[Sheet]:
+    """What differs in the presets, how the runs ended, and for every task its table and the paired differences."""
+    yield settings_sheet(comparison)
+    yield runs_sheet(comparison)
+    if (rule := rule_sheet(comparison)).rows:
+        yield rule
+    for table in comparison.tables:
+        yield table_sheet(table, comparison.radius)
+        effects = [effect for effect in comparison.effects if effect.task == table.task]
+        for arm in dict.fromkeys(effect.arm for effect in effects):
+            own = [effect for effect in effects if effect.arm == arm]
+            shown = [effect for effect in own if effect.figure.radius in (None, comparison.radius)]
+            yield effect_sheet(shown)
+        if any(effect.figure.name in BY_RADIUS for effect in effects):
+            yield radius_sheet(effects)
+
+
+def settings_sheet(comparison: Comparison) -> Sheet:
+    """A line for each setting that differs, a column for each arm."""
+    settings, labels = comparison.settings, [arm.label for arm in comparison.arms]
+    rows = [
+        (key, [Entry(present.NOTHING if value is None else show(value)) for value in values])
+        for key, values in settings.differing.items()
+    ]
+    remarks = [f"{arm.label}: {run.problem}" for arm in comparison.arms for run in arm.runs if run.problem]
+    if len(labels) == 1:
+        return Sheet("settings: choices, and what is not the default", "setting", labels, rows, remarks)
+    equal = f"{settings.equal} settings are equal"
+    if settings.default:
+        equal += f"; {settings.default} exist in some arms only, at their default"
+    return Sheet("settings that differ", "setting", labels, rows, [equal, *remarks])
+
+
+def runs_sheet(comparison: Comparison) -> Sheet:
+    """How each run's meta-training ended."""
+    shares = list(dict.fromkeys(name for run in comparison.runs for name in run.penalty_shares))
+    has_scale = any(run.best_scale is not None for run in comparison.runs)
+    columns = ["state", "meta-steps", "validation\nloss", "lowest", "diverged"]
+    columns += [f"{name}\nshare" for name in shares] + ["best\nscale"] * has_scale + ["run"]
+    rows = []
+    for run in comparison.runs:
+        numbers = [present.number(run.validation_loss), present.number(run.best_validation_loss)]
+        numbers.append(present.metric("diverged", run.diverged))
+        numbers += [present.number(run.penalty_shares.get(name), 3) for name in shares]
+        numbers += [present.setting(run.best_scale)] * has_scale
+        state = Entry(run.state, style=present.STATE_STYLES.get(run.state, ""))
+        steps = Entry(f"{run.step}/{run.total}" if run.step != run.total else str(run.step))
+        rows.append((f"{run.arm} (seed {run.meta_seed})", [state, steps, *map(Entry, numbers), Entry(run.run)]))
+    reference = f"the reference arm is {comparison.reference.label}" if len(comparison.arms) > 1 else ""
+    return Sheet("meta-training", "arm", columns, rows, [reference] if reference else [])
+
+
+def rule_sheet(comparison: Comparison) -> Sheet:
+    """The learned optimizers' updates around the zero state (Xiong & Hsieh, fig. 7, as numbers)."""
+    rows = {
+        row.label: [Entry(present.number(value, 3)) for value in row.update_rule.values()]
+        for table in comparison.tables
+        for row in table.rows
+        if row.update_rule and row.kind != "scaled"
+    }
+    columns = ["standard\ndeviation", "largest", "Lipschitz\nratio"]
+    remark = "updates at 1000 inputs from N(0, 0.1) around the zero state; a smooth rule has a small Lipschitz ratio"
+    return Sheet("update rule around the zero state", "arm", columns, list(rows.items()), [remark])
+
+
+def table_sheet(table: Table, radius: str | None) -> Sheet:
+    """The figures of every optimizer on a task; the best of a column is marked."""
+    figures = _columns(radius)
+    best = {figure: table.best(figure) for figure in figures.values()}
+    rows = []
+    for index, row in enumerate(table.rows):
+        cells = [Entry(_mean(row, figure), best=index in best[figure]) for figure in figures.values()]
+        seeds = str(row.seeds) if row.meta_seeds < 2 else f"{row.seeds} of {row.meta_seeds}"
+        counts = [Entry(str(row.diverged), style="red" if row.diverged else ""), Entry(seeds), Entry(str(row.passes))]
+        rows.append((row.label, [*cells, *counts]))
+    title = f"{table.task} after {table.inner_step} inner steps"
+    headings = [*figures, "diverged", "seeds (of\nmeta-seeds)", "passes"]
+    return Sheet(title, "optimizer", headings, rows, _remarks(table))
+
+
+def _columns(radius: str | None) -> dict[str, Figure]:
+    """Figures by heading."""
+    from engine.comparison import NORMALISED, Figure
+
+    found = {
+        "train loss": Figure("train_loss"),
+        "test loss": Figure("test_loss"),
+        "test\naccuracy": Figure("test_accuracy"),
+        "top\neigenvalue": Figure("top_eigenvalue"),
+        "parameter\nnorm": Figure("parameter_norm"),
+    }
+    if radius is not None:
+        found |= {
+            f"sharpness\nat {radius}": Figure("sharpness", radius),
+            f"max gradient\nnorm at {radius}": Figure("max_grad_norm", radius),
+            f"normalised\nsharpness at {radius}": Figure(NORMALISED, radius),
+        }
+    return found
+
+
+def _mean(row: Row, figure: Figure) -> str:
+    found = row.figures.get(figure)
+    if found is None:
+        return present.NOTHING
+    return present.interval({"mean": found.mean, "ci95": found.ci95}, figure.name == "test_accuracy", PLUS_MINUS)
+
+
+def _remarks(table: Table) -> list[str]:
+    over = {cell.over for row in table.rows for cell in row.figures.values() if cell.ci95 is not None}
+    where = (
+        next(iter(over)) if len(over) == 1 else "the means of the meta-seeds where there are several, else over seeds"
+    )
+    remarks = [f"mean{PLUS_MINUS}95% confidence interval over {where}, without diverged ones" if over else "means"]
+    tuned = dict.fromkeys(_tuned(row) for row in table.rows if row.facts.learning_rate is not None)
+    remarks.append("normalised sharpness: 2 sharpness / radius^2")
+    return [*remarks, f"tuned on validation loss: {'; '.join(tuned)}"] if tuned else remarks
+
+
+def _tuned(row: Row) -> str:
+    facts = row.facts
+    values = {"learning rate": facts.learning_rate, "rho": facts.rho, "alpha": facts.alpha}
+    chosen = ", ".join(f"{name} {present.setting(value)}" for name, value in values.items() if value is not None)
+    return f"{facts.optimizer} {chosen}"
+
+
+def effect_sheet(effects: Sequence[Effect]) -> Sheet:
+    """One arm against the reference on one task: a line for each figure, a column for each setting."""
+    first = effects[0]
+    settings = [setting for setting in SETTINGS if any(effect.setting == setting for effect in effects)]
+    figures = list(dict.fromkeys(effect.figure for effect in effects))
+    found = {(effect.figure, effect.setting): effect for effect in effects}
+    rows = []
+    for figure in figures:
+        kind = next(effect.kind for effect in effects if effect.figure == figure)
+        entries = [
+            _effect(found[figure, setting]) if (figure, setting) in found else Entry(present.NOTHING)
+            for setting in settings
+        ]
+        rows.append((f"{_name(figure)} {'ratio' if kind == 'ratio' else _difference(figure)}", entries))
+    title = f"{first.arm} against {first.reference}, {first.task} after {first.inner_step} inner steps"
+    return Sheet(title, "figure", [SETTINGS[setting] for setting in settings], rows, _pairs(effects))
+
+
+def _effect(effect: Effect) -> Entry:
+    interval = effect.interval
+    middle, low, high = (_value(effect, value) for value in (interval.mean, interval.low, interval.high))
+    counts = f"\nn = {interval.n}" if effect.outside or effect.left_out else ""
+    if interval.mean is None:
+        return Entry(f"{effect.verdict}{counts}", style="dim")
+    if interval.low is None:
+        return Entry(f"{middle} {effect.verdict}{counts}", style="dim")
+    return Entry(f"{middle} {effect.verdict}\n({low} to {high}){counts}", style=_style(effect))
+
+
+def _style(effect: Effect) -> str:
+    wanted = "higher" if effect.figure.name == "test_accuracy" else "lower"
+    if effect.verdict not in ("lower", "higher"):
+        return "" if effect.verdict == "unclear" else "dim"
+    return BETTER if effect.verdict == wanted else WORSE
+
+
+def _value(effect: Effect, value: float | None) -> str:
+    if value is None:
+        return present.NOTHING
+    if effect.kind == "ratio":
+        return present.number(value, 3)
+    if effect.figure.name == "test_accuracy":
+        points = f"{100 * value:+.2f}"
+        return "0.00" if points == "-0.00" else points
+    return ("+" if value > 0 else "") + present.number(value, 3)
+
+
+def _name(figure: Figure) -> str:
+    return present.label(figure.name, figure.radius)
+
+
+def _difference(figure: Figure) -> str:
+    return "difference (points)" if figure.name == "test_accuracy" else "difference"
+
+
+def _pairs(effects: Sequence[Effect]) -> list[str]:
+    """What was paired, what the intervals are over, and how many pairs a setting has lost."""
+    intervals = [effect.interval for effect in effects if effect.setting == effects[0].setting]
+    pairs, meta_seeds = max(interval.n for interval in intervals), max(interval.meta_seeds for interval in intervals)
+    runs = "optimizee seeds of one meta-seed: of these very runs, and no others"
+    over = f"the means of {meta_seeds} meta-seeds" if meta_seeds > 1 else runs
+    remarks = [f"{pairs} pairs, 95% t-interval over {over}"]
+    for setting in SETTINGS:
+        lost = max((effect.outside for effect in effects if effect.setting == setting), default=0)
+        if lost:
+            what = "the frontier does not reach" if setting == "frontier" else "one of both does not reach"
+            remarks.append(f"{SETTINGS[setting]}: up to {lost} pairs left out, whose train loss {what}")
+    return remarks
+
+
+def radius_sheet(effects: Sequence[Effect]) -> Sheet:
+    """Which is better at which radius: one line for each arm and radius."""
+    first = effects[0]
+    shown = [effect for effect in effects if effect.figure.name in BY_RADIUS]
+    columns = [
+        (name, setting)
+        for name in BY_RADIUS
+        for setting in SETTINGS
+        if any(effect.figure.name == name and effect.setting == setting for effect in shown)
+    ]
+    found = {(effect.arm, effect.figure.radius, effect.figure.name, effect.setting): effect for effect in shown}
+    rows = []
+    for arm, radius in dict.fromkeys((effect.arm, effect.figure.radius) for effect in shown):
+        entries = [_ratio(found.get((arm, radius, *column))) for column in columns]
+        rows.append((f"{arm} at {radius}", entries))
+    headings = [f"{present.label(name)}\n{SETTINGS[setting]}" for name, setting in columns]
+    title = f"ratio to {first.reference} by radius, {first.task} after {first.inner_step} inner steps"
+    return Sheet(title, "arm and radius", headings, rows)
+
+
+def _ratio(effect: Effect | None) -> Entry:
+    if effect is None:
+        return Entry(present.NOTHING)
+    word = SHORT.get(effect.verdict, effect.verdict)
+    value = "" if effect.interval.mean is None else f"{present.number(effect.interval.mean, 3)} "
+    return Entry(f"{value}{word}", style=_style(effect))

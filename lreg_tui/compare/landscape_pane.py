@@ -1,0 +1,237 @@
+"""LandscapePane: the loss around the minima that the compared learned optimizers reach, side by side.
+
+What was computed before is shown at once; the rest is computed in a process of its own when a key asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Grid, VerticalScroll
+from textual.widgets import Static
+
+from engine.base.errors import LregError
+from engine.jobs import landscape_worker
+from engine.jobs.landscape_worker import Where
+from lreg_tui.charts.heat_map import HeatMap
+from lreg_tui.system import launch
+from lreg_tui.text import present
+from lreg_tui.widgets.threads import off_the_loop, stop_if_gone
+
+NARROWEST_MAP = 36  # columns
+LOWEST_MAP = 11  # lines
+WORDS = 3  # lines above the maps
+POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run whose surroundings are looked at, what it is called, and the marker that it has in charts."""
+
+    path: Path
+    label: str
+    marker: str = ""
+
+
+class LandscapePane(VerticalScroll, can_focus=True):
+    """Heat maps with one range of colours for all, so that they can be compared."""
+
+    HELP_TITLE = "Landscape"
+    DEFAULT_CSS = """
+    LandscapePane { padding: 0 1; scrollbar-size-vertical: 1; }
+    LandscapePane #landscape-words { height: auto; max-height: 2; color: $text-muted; margin-bottom: 1; }
+    LandscapePane Grid { height: auto; grid-gutter: 1 2; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "compute", "compute", tooltip="compute the slices of the landscape"),
+        Binding("backspace", "give_up", "give up", tooltip="stop computing them"),
+    ]
+
+    def __init__(self, *, data_dir: Path | None = None, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.data_dir = data_dir
+        self.subjects: tuple[Subject, ...] = ()
+        self.where: Where | None = None
+        self.found: dict[Path, Mapping[str, Any]] = {}
+        self._child: subprocess.Popen[bytes] | None = None
+        self._drawing = asyncio.Lock()
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="landscape-words", markup=False)
+        yield Grid()
+
+    def on_unmount(self) -> None:
+        self.action_give_up()
+
+    # -- what is shown -----------------------------------------------------------------------------------------------
+
+    def aim(self, subjects: Sequence[Subject], where: Where | None) -> None:
+        """Look at these runs there."""
+        if (tuple(subjects), where) == (self.subjects, self.where):
+            return
+        self.action_give_up()
+        self.subjects, self.where, self.found = tuple(subjects), where, {}
+        self._recall()
+
+    @work(exclusive=True, group="recall")
+    async def _recall(self) -> None:
+        """Show what is kept in the runs' folders."""
+        kept, where, paths = self.found, self.where, [subject.path for subject in self.subjects]
+        if where is not None:
+            kept |= await off_the_loop(
+                lambda: {path: found for path in paths if (found := landscape_worker.read(path, where))}
+            )
+        await self._draw()
+        self._say("")
+
+    async def _draw(self) -> None:
+        """A map for each run, in one range of colours. What is recalled and what is computed take turns."""
+        async with self._drawing:
+            await self._draw_maps()
+
+    async def _draw_maps(self) -> None:
+        import numpy
+
+        found = self.found
+        shown = [subject for subject in self.subjects if subject.path in found]
+        grids = {
+            subject.path: numpy.array(found[subject.path]["losses"], dtype=float)  # None: NaN
+            for subject in shown
+        }
+        values = [grid[numpy.isfinite(grid)] for grid in grids.values()]
+        every = numpy.concatenate(values) if values else numpy.empty(0)
+        bounds = (float(every.min()), float(every.max())) if len(every) else None
+        page = self.query_one(Grid)
+        maps = list(page.query(HeatMap))
+        for spare in maps[len(shown) :]:
+            await spare.remove()
+        for _ in range(len(shown) - len(maps)):
+            await page.mount(HeatMap())
+        self._arrange(len(shown))
+        is_log = bounds is not None and bounds[0] > 0
+        for subject, heat in zip(shown, page.query(HeatMap), strict=True):
+            offsets = found[subject.path]["offsets"]
+            ends = (float(offsets[0]), float(offsets[-1]))
+            title = _title(subject, found[subject.path])
+            heat.show(grids[subject.path], x=ends, y=ends, bounds=bounds, log=is_log, title=title)
+
+    def on_resize(self) -> None:
+        self._arrange(len(self.query(HeatMap)))
+
+    def _arrange(self, count: int) -> None:
+        if not count:
+            return
+        room = self.scrollable_content_region
+        columns = max(1, min(count, room.width // NARROWEST_MAP))
+        rows = math.ceil(count / columns)
+        page = self.query_one(Grid)
+        page.styles.grid_size_columns = columns
+        free = room.height - WORDS - (rows - 1)  # a line between two rows
+        height = max(LOWEST_MAP, free // rows)
+        page.styles.grid_rows = str(height)
+        page.styles.height = rows * height + rows - 1
+
+    def _say(self, words: str) -> None:
+        line = self.query_one("#landscape-words", Static)
+        missing = [subject for subject in self.subjects if subject.path not in self.found]
+        if self.where is None:
+            words = "no run here has a preset that can be read"
+        elif not words and missing:
+            which = "these runs" if len(missing) == len(self.subjects) else f"{len(missing)} of the runs"
+            words = f"The landscape of {which} is not computed yet: enter computes it, which takes a while."
+        elif not words:
+            words = "Train loss along two random directions, in the same colours. Titles: at the middle; test accuracy."
+        if self.where is not None:
+            words = f"{self.where.task} after {self.where.steps} inner steps. {words}"
+        line.update(present.clean(words, 400))
+        self.refresh_bindings()
+
+    # -- computing ---------------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "compute":
+            missing = any(subject.path not in self.found for subject in self.subjects)
+            return self._child is None and self.where is not None and missing
+        return self._child is not None if action == "give_up" else True
+
+    def action_give_up(self) -> None:
+        """End the computation; what is complete is kept."""
+        if self._child is not None:
+            self._child.terminate()
+
+    @work(exclusive=True, group="landscape", exit_on_error=False)
+    async def action_compute(self) -> None:
+        where, subjects = self.where, [subject for subject in self.subjects if subject.path not in self.found]
+        if where is None:
+            return
+        arguments = ["--task", where.task.split(" ")[0], "--steps", str(where.steps)]
+        arguments += ["--data-dir", str(self.data_dir)] if self.data_dir else []
+        with tempfile.TemporaryDirectory() as folder:
+            said = Path(folder) / "said"
+            arguments += [str(subject.path) for subject in subjects]
+            try:
+                child = self._child = launch.start_helper("engine.jobs.landscape_worker", arguments, said)
+            except LregError as error:
+                self._say(str(error))
+                return
+            try:
+                await self._follow(child, said, {subject.path: subject.label for subject in subjects})
+            finally:
+                self._child = None
+                child.terminate()
+                await off_the_loop(child.wait)
+        self.refresh_bindings()
+
+    async def _follow(self, child: subprocess.Popen[bytes], said: Path, labels: Mapping[Path, str]) -> None:
+        """Show what the computation says, as it comes, until it ends."""
+        began, done, label, kept = time.monotonic(), 0, "", self.found
+        while True:
+            code = child.poll()  # before the look at what it said, so that it is all there
+            lines = (await off_the_loop(said.read_text)).splitlines()
+            for line in lines[done : None if code is not None else -1]:
+                done += 1
+                event = _event(line)
+                if event.get("event") == "computing":
+                    label = labels.get(Path(str(event.get("run"))), "")
+                elif landscape_worker.is_landscape(event):
+                    kept[Path(str(event.get("run")))] = event
+                    if kept is self.found:  # else other runs, or another place, are looked at meanwhile
+                        await self._draw()
+            if code is not None:
+                break
+            self._say(f"Computing {label or '…'}, {present.duration(time.monotonic() - began)} so far.")
+            await asyncio.sleep(POLL_S)
+            stop_if_gone()
+        errors = [line for line in lines if line.startswith("error: ")] or lines[-1:]
+        given_up = code < 0
+        self._say("" if code == 0 or given_up else errors[0] if errors else f"exit code {code}")
+
+
+def _title(subject: Subject, found: Mapping[str, Any]) -> str:
+    loss, accuracy = (_number(found.get(key)) for key in ("train_loss", "test_accuracy"))
+    name = f"{subject.marker} {present.clean(subject.label, 40)}".strip()
+    return f"{name}: {present.number(loss, 3)}, {present.percent(accuracy)}"
+
+
+def _event(line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None

@@ -1,0 +1,82 @@
+"""LaunchScreen: name, seed and device of a new run, and its start."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from engine.base.settings import schema_of
+from engine.presets.preset import Preset, PresetSettings
+from engine.runs.store import RunReader, RunStore
+from engine.study.schedule import inputs
+from lreg_tui.presets.preset_edit import typed
+from lreg_tui.system import launch
+from lreg_tui.text.present import clean, clean_block, setting
+from lreg_tui.widgets.launching import Field, LaunchingScreen
+
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,4})?")
+DEVICES = "auto, cpu, cuda, cuda:N, mps"
+
+
+class LaunchScreen(LaunchingScreen[str]):
+    """Ends with the id of the run that was started, or None."""
+
+    HEADING = "Launch"
+    WAITING = "its process reads the data and loads torch first"
+
+    def __init__(self, preset: Preset, store: RunStore, data_dir: Path | None = None, note: str = "") -> None:
+        fields = (
+            Field("name", clean(preset.name), "what the run is called"),
+            Field("seed", str(preset.seed), "meta-seed: everything random derives from it"),
+            Field(
+                "device",
+                "auto",
+                f"{DEVICES}; auto: the first GPU, else the CPU",
+                suggestions=("auto", "cpu", "cuda", "cuda:0", "mps"),
+            ),
+        )
+        super().__init__(clean_block(f"{summary(preset)}\n{note}".strip()), fields)
+        self.preset = preset
+        self.store = store
+        self.data_dir = data_dir
+
+    def problem(self) -> str:
+        for item in schema_of(PresetSettings):
+            if item.name in ("name", "seed"):
+                found = typed(item, self.value(item.name))[1]
+                if found is not None:
+                    return str(found)
+        name, device = self.value("name"), self.value("device")
+        if not name or len(name) > 80 or not name.isprintable():
+            return f"name: found {len(name)} characters; allowed: 1 to 80 printable ones"
+        return "" if DEVICE.fullmatch(device) else f"device: found {device}; allowed: {DEVICES}"
+
+    def start(self, values: Mapping[str, str]) -> str:
+        return start(self.preset, self.store, values["name"], int(values["seed"]), values["device"], self.data_dir)
+
+
+def start(preset: Preset, store: RunStore, name: str, seed: int, device: str, data_dir: Path | None) -> str:
+    """As `lreg run --detach` does it: make the run, start its process, wait until that holds it. Returns the id.
+
+    Raises LregError with the reason. Waits for disks and processes: not for the loop.
+    """
+    checked = preset.with_values(name=name, seed=seed)
+    inputs.check_run(checked.tasks, device, data_dir, checked["optimizer"], store.parent_of(checked))
+    created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
+    launch.start_detached(RunReader(created.path), data_dir=data_dir)
+    return created.id
+
+
+def summary(preset: Preset) -> str:
+    """A preset in one line: what learns what, for how long."""
+    tasks = " + ".join(f"{task['dataset']}/{task['optimizee']}" for task in preset.tasks)
+    penalties = " + ".join(f"{name} {setting(table['weight'])}" for name, table in preset["penalty"].items())
+    meta = preset["meta"]
+    steps = meta["inner_steps"]
+    length = f"{steps[0]} to {steps[-1]}" if isinstance(steps, tuple) else str(steps)
+    return (
+        f"{preset['optimizer']['kind']} on {tasks}, {penalties or 'no penalty'}: "
+        f"{meta['epochs']} meta-epochs of {length} inner steps, truncation {meta['truncation']}"
+    )

@@ -1,0 +1,201 @@
+"""A preset while it is edited: its text is the truth; what it says, and what is wrong with it.
+
+Pure functions over text. Nothing here knows the screen; the checks are those of `lreg preset check`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli
+import tomli_w
+
+from engine.base.errors import PresetError, Problem
+from engine.base.settings import Setting, schema_of, show
+from engine.presets import document as documents
+from engine.presets.catalog import Catalog
+from engine.presets.document import Document
+from engine.presets.preset import Preset, PresetSettings, from_mapping
+from lreg_tui.presets.preset_file import is_of_run, label_of, parent_of
+from lreg_tui.presets.toml_edit import EditError, at, parse, toml_of
+from lreg_tui.presets.typed import number
+from lreg_tui.text import present
+
+HERE = "here"  # who says what stands in the text itself
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a text says: merged tables as far as they can be read, who says what, and every problem."""
+
+    text: str
+    place: Path
+    document: Document
+    problems: tuple[Problem, ...] = ()
+    preset: Preset | None = None
+    parses: bool = True
+
+    def value(self, path: str) -> Any:
+        """What the merged tables say at a key path; None where they say nothing."""
+        return at(self.document.values, [int(key) if key.isdecimal() else key for key in path.split(".")])
+
+    def origin(self, path: str) -> str:
+        """HERE, the preset that it is inherited from, or "" for a default."""
+        if self.value(path) is None:
+            return ""
+        source = self.document.source_of(path)
+        return source if source in ("", HERE) else label_of(Path(source))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting as the form shows it. `value` is as found, so it may be of any type."""
+
+    path: str
+    setting: Setting
+    value: Any
+    origin: str
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the form. `path` is empty for the keys at the top."""
+
+    path: str
+    rows: tuple[Row, ...]
+    origin: str = ""
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def is_penalty(self) -> bool:
+        return self.path.startswith("penalty.")
+
+
+def check(text: str, place: Path, catalog: Catalog) -> Checked:
+    """Check a text as `lreg preset check` would, if it were the file at `place`."""
+    own: dict[str, Any] = {}
+    try:
+        own = parse(text)
+        document = _read(text, own, place, catalog)
+    except EditError as error:
+        problem = Problem("", str(error), "TOML")
+        return Checked(text, place, Document({}, []), (problem,), parses=False)
+    except PresetError as error:  # of the chain of presets that it extends
+        known = Document({key: value for key, value in own.items() if key != "extends"}, [(HERE, own)])
+        return Checked(text, place, known, tuple(error.problems))
+    except RecursionError:
+        return Checked(text, place, Document({}, []), (Problem("", "tables nested too deeply", "two or three levels"),))
+    if document.values.get("name", "") == "":
+        named = place.parent.name if is_of_run(place) else place.stem
+        document = Document({**document.values, "name": named}, document.layers)  # which nobody has said
+    try:
+        return Checked(text, place, document, preset=from_mapping(document.values, label_of(place), catalog=catalog))
+    except PresetError as error:
+        problems = [dataclasses.replace(item, source=document.source_of(item.path)) for item in error.problems]
+        return Checked(text, place, document, tuple(problems))
+
+
+def _read(text: str, own: Mapping[str, Any], place: Path, catalog: Catalog) -> Document:
+    """Merge a text with what it extends. The engine reads files, so the text stands in a temporary one."""
+    parent = parent_of(own, place)
+    if parent is not None:
+        text = tomli_w.dumps({**own, "extends": str(parent)})
+    with tempfile.TemporaryDirectory(prefix="lreg-") as folder:
+        stand_in = Path(folder) / "preset.toml"
+        stand_in.write_text(text, encoding="utf-8")
+        return documents.read(stand_in, HERE, catalog, below=(place.resolve(),))
+
+
+# -- the form ----------------------------------------------------------------------------------------------------------
+
+
+def tables_of(checked: Checked, catalog: Catalog) -> list[Table]:
+    """Every setting that the text may have, by table, with its value; what it picks decides which there are."""
+    values = checked.document.values
+    schemas: dict[str, Sequence[Setting]] = {"": schema_of(PresetSettings)}
+    found = values.get("task")
+    tasks = found if isinstance(found, list) else [found]
+    for index, task in enumerate(tasks):
+        path = "task" if len(tasks) == 1 and not isinstance(found, list) else f"task.{index}"
+        schemas[path] = _picked("task", task, catalog)
+    schemas["optimizer"] = _picked("optimizer", values.get("optimizer"), catalog)
+    penalties = values.get("penalty")
+    for name in penalties if isinstance(penalties, Mapping) else ():
+        if name in catalog.penalties:
+            schemas[f"penalty.{name}"] = catalog.penalties[name]
+    schemas |= {name: catalog.sections[name] for name in ("meta", "evaluation")}
+    return [_table(checked, path, schema) for path, schema in schemas.items()]
+
+
+def _picked(table: str, found: Any, catalog: Catalog) -> list[Setting]:
+    """A table's own settings and those of the members that it picks."""
+    schema = {item.name: item for item in catalog.sections.get(table, ())}
+    for key, default, members in catalog.selectors(table):
+        pick = schema.get(key) or Setting(key, ("str",), default, "which learned optimizer")
+        schema[key] = dataclasses.replace(pick, choices=tuple(members))
+        chosen = found.get(key, default) if isinstance(found, Mapping) else default
+        schema |= {item.name: item for item in members.get(chosen if isinstance(chosen, str) else "", ())}
+    return list(schema.values())
+
+
+def _table(checked: Checked, path: str, schema: Sequence[Setting]) -> Table:
+    problems = {problem.path: problem for problem in checked.problems}
+    rows = []
+    for item in schema:
+        here = f"{path}.{item.name}" if path else item.name
+        found = checked.value(here)
+        rows.append(Row(here, item, item.default if found is None else found, checked.origin(here), problems.get(here)))
+    about = tuple(problem for problem in checked.problems if path and problem.path == path)
+    return Table(path, tuple(rows), checked.origin(path) if path else HERE, about)
+
+
+def shown(value: Any) -> str:
+    """A value as the form shows it: as TOML, but words without quotes and lists without brackets."""
+    if isinstance(value, str):
+        return present.clean(value, 200)
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, (int, float, str)) for item in value):
+        return present.clean(", ".join(shown(item) for item in value[:100]), 200)
+    return present.clean(show(value), 200)
+
+
+def typed(setting: Setting, text: str) -> tuple[str, Problem | None]:
+    """What somebody typed for a setting as TOML, and the problem with it. Quotes and brackets may be left out."""
+    value = _meant(setting, text.strip())
+    fit, problem = setting.check(value)
+    raw = text.strip() if _parses_to(text.strip(), value) else toml_of(value)
+    return raw, problem
+
+
+def _parses_to(raw: str, value: Any) -> bool:
+    try:
+        return bool(raw) and tomli.loads(f"x = {raw}") == {"x": value}
+    except (ValueError, RecursionError):
+        return False
+
+
+def _meant(setting: Setting, text: str) -> Any:
+    """The value that is spelt by a text, in the setting's own types where that is possible."""
+    words_only = all(kind.startswith("str") for kind in setting.types)
+    is_list = all(kind.endswith("[]") for kind in setting.types)
+    if words_only and not is_list and text[:1] not in ('"', "'"):
+        return text
+    try:
+        value = tomli.loads(f"x = {text}")["x"]
+    except (ValueError, RecursionError):
+        value = _spelt(text, words_only, any(kind.endswith("[]") for kind in setting.types))
+    return [value] if is_list and not isinstance(value, list) else value
+
+
+def _spelt(text: str, words_only: bool, may_be_list: bool) -> Any:
+    """1, 2, 3 without brackets; .5 and 5. as people write them; else the text itself."""
+    inner = text.removeprefix("[").removesuffix("]")
+    if may_be_list and (words_only or "," in inner):
+        items = [item.strip() for item in inner.split(",") if item.strip()]
+        return [item.strip("\"'") if words_only else number(item) for item in items]
+    return number(text)

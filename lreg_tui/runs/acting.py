@@ -1,0 +1,272 @@
+"""ActingScreen: a screen on which runs can be steered. It asks before what cannot be taken back, and tells what came.
+
+class RunScreen(ActingScreen):
+    def subjects(self) -> Sequence[RunRow]:  # the runs that a key is for
+        ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import work
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from engine.base.errors import LregError
+from lreg_tui.runs import actions
+from lreg_tui.runs.feed import RunRow
+from lreg_tui.text.present import clean
+from lreg_tui.widgets.ending import Ending
+from lreg_tui.widgets.threads import off_the_loop
+
+if TYPE_CHECKING:
+    from lreg_tui.runs.console_base import ConsoleBase
+
+LONGEST_SHOWN = 40
+MOST_COMPARED = 6
+GOES_TOO = "The folder goes, with checkpoints, metrics and transfer evaluations."
+UNTIL = "U brings it back until the console ends; then it is gone for good."
+FITTING: dict[str, Callable[[RunRow], bool]] = {  # which runs an action is for; its key is there only if there is one
+    "stop_run": lambda row: row.is_live,
+    "pause_run": lambda row: row.state == "running",
+    "continue_run": lambda row: row.state == "paused",
+    "resume_run": lambda row: row.state in actions.RESUMABLE,
+    "delete_run": lambda row: not row.is_live,
+    "transfer": lambda row: not row.is_transfer,
+    "compare": lambda row: not row.is_transfer,
+    **dict.fromkeys(("rename_run", "tag_run", "pin_run", "copy_id"), lambda row: True),
+}
+
+
+class ActingScreen(Ending, Screen[None]):
+    """Keys for stop, pause, continue, resume, rename, tag, pin, delete, copy id, transfer."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "stop_run", "stop", tooltip="finish the truncation, write a checkpoint, and end"),
+        Binding("u", "pause_run", "pause", tooltip="pause the run: the same key lets it go on"),
+        Binding("u", "continue_run", "continue", tooltip="let the paused run go on"),
+        Binding("R", "resume_run", "resume", tooltip="go on from the last checkpoint"),
+        Binding("t", "transfer", "transfer", tooltip="evaluate the learned optimizer on other tasks"),
+        Binding("r", "rename_run", "rename", tooltip="give it another name; the id stays"),
+        Binding("g", "tag_run", "tag", tooltip="add tags, or take them away"),
+        Binding("p", "pin_run", "pin", tooltip="keep it at the top, or no longer"),
+        Binding("y", "copy_id", "copy id", tooltip="copy the id to the clipboard"),
+        Binding("D", "delete_run", "delete", tooltip="delete the run folder; asks first"),
+        Binding("U,ctrl+z", "undo", "undo delete", key_display="U", tooltip="bring the run deleted last back"),
+    ]
+
+    CHANGING: ClassVar[Sequence[str]] = (*FITTING, "undo")  # actions that are for some runs, or at some times only
+    _could: tuple[bool | None, ...] = ()  # which of them there were when that was last looked at
+
+    @property
+    def lreg(self) -> ConsoleBase:
+        return self.app  # type: ignore[return-value]
+
+    def subjects(self) -> Sequence[RunRow]:
+        """The runs that an action is for; for what goes with one run only, the first."""
+        raise NotImplementedError
+
+    def note_subjects(self) -> None:
+        """To be called when the subjects or their states may have changed: the footer shows what can be done now."""
+        can = tuple(self.check_action(action, ()) for action in self.CHANGING)
+        if can != self._could:
+            self._could = can
+            self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "undo":
+            return not self.lreg.trash.is_empty
+        return self._can(action) if action in FITTING else True
+
+    def _can(self, action: str) -> bool:
+        return any(map(FITTING[action], self.subjects()))
+
+    def after_deleting(self, run_ids: Sequence[str]) -> None:
+        """Called when runs have been deleted."""
+
+    def after_undoing(self, run_ids: Sequence[str]) -> None:
+        """Called when deleted runs are back."""
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    @work(group="ask", exclusive=True)
+    async def action_stop_run(self) -> None:
+        rows = self._fitting("stop_run")
+        if rows and await self._agree(
+            f"Stop {named(rows)}?", "A checkpoint is written first; R goes on from it.", "stop"
+        ):
+            self.act("stop", actions.stop, rows)
+
+    def action_pause_run(self) -> None:
+        self.act("pause", actions.pause, self._fitting("pause_run"))
+
+    def action_continue_run(self) -> None:
+        self.act("continue", actions.go_on, self._fitting("continue_run"))
+
+    def action_resume_run(self) -> None:
+        rows = self._fitting("resume_run")
+        if rows:
+            self.act("resume", lambda path: actions.resume(path, self.lreg.data_dir), rows, "resuming")
+
+    @work(group="ask", exclusive=True)
+    async def action_delete_run(self) -> None:
+        rows = self._fitting("delete_run")
+        if not rows:
+            return
+        note = "What it has measured stays with the runs." if all(row.is_transfer for row in rows) else GOES_TOO
+        if await self._agree(f"Delete {named(rows)}?", f"{note} {UNTIL}", "delete"):
+            trash = self.lreg.trash
+            number = trash.begin()
+            ids = [row.id for row in rows]
+            self.act("delete", lambda path: trash.put(path, number), rows, then=lambda: self.after_deleting(ids))
+
+    @work(group="undo", exclusive=True)
+    async def action_undo(self) -> None:
+        try:
+            back = await off_the_loop(self.lreg.trash.undo, "undo")
+        except LregError as error:
+            self.tell(str(error), "error")
+            return
+        if back:
+            self.tell(f"back again: {', '.join(path.name for path in back)}")
+            self.after_undoing([path.name for path in back])
+        self.lreg.feed.look_now()
+
+    @work(group="ask", exclusive=True)
+    async def action_rename_run(self) -> None:
+        from lreg_tui.widgets.prompt import PromptScreen
+
+        rows = self.subjects()[:1]
+        if not rows:
+            return
+        asked = PromptScreen("Name", rows[0].name, note=rows[0].id, check=too_long)
+        name = await self.app.push_screen_wait(asked)
+        if name is not None and name != rows[0].name:
+            self.act("rename", lambda path: actions.rename(path, name), rows)
+
+    @work(group="ask", exclusive=True)
+    async def action_tag_run(self) -> None:
+        from lreg_tui.widgets.prompt import PromptScreen
+
+        rows = self.subjects()
+        if not rows:
+            return
+        known = ", ".join(dict.fromkeys(tag for row in rows for tag in row.tags))
+        note = f"{named(rows)}: {known or 'no tags yet'}. Words are added, -words taken away."
+        words = await self.app.push_screen_wait(PromptScreen("Tags", note=note, check=wrong_tags))
+        if words:
+            self.act("tag", lambda path: actions.tag(path, words), rows)
+
+    def action_pin_run(self) -> None:
+        rows = self.subjects()
+        pinned = not all(row.pinned for row in rows)
+        self.act("pin", lambda path: actions.pin(path, pinned), rows, quietly=True)
+
+    def action_copy_id(self) -> None:
+        ids = [clean(row.id) for row in self.subjects()]
+        if ids:
+            self.app.copy_to_clipboard(" ".join(ids))
+            self.tell(f"copied {', '.join(ids)}")
+
+    def action_transfer(self) -> None:
+        ids = [row.id for row in self._fitting("transfer")]
+        if ids:
+            self.lreg.open_transfer(ids)
+
+    def action_compare(self) -> None:
+        self.compare_with_others()
+
+    @work(group="ask", exclusive=True)
+    async def compare_with_others(self) -> None:
+        """Compare the subjects with runs that are picked now."""
+        from lreg_tui.widgets.pick_list import Choice, PickList
+
+        own = [row.id for row in self.subjects() if not row.is_transfer]
+        others = [row for row in reversed(self.lreg.feed.rows) if not row.is_transfer and row.id not in own]
+        choices = [Choice(row.id, row.name, f"{row.state} {row.task} {row.optimizer} {row.id}") for row in others]
+        asked = PickList("compare with", choices, several=True, never_none=True)
+        picked = await self.app.push_screen_wait(asked) if own else None
+        if picked and len(own) + len(picked) > MOST_COMPARED:
+            self.tell(f"found {len(own) + len(picked)} runs to compare; allowed: {MOST_COMPARED} at most", "warning")
+        elif picked:
+            self.lreg.open_compare([*own, *picked])
+
+    # -- how -----------------------------------------------------------------------------------------------------------
+
+    def act(
+        self,
+        name: str,
+        action: Callable[[Path], str],
+        rows: Sequence[RunRow],
+        begins: str = "",
+        then: Callable[[], None] | None = None,
+        quietly: bool = False,
+    ) -> None:
+        """Do something to runs, one after the other, and tell what came of it; also when this screen is left meanwhile.
+
+        What is under way already, by `name`, is not begun again. `begins`: what is told first, of what takes long.
+        """
+        under_way = self.lreg.under_way
+        due = [row for row in rows if (name, row.path) not in under_way]
+        if due:
+            under_way |= {(name, row.path) for row in due}
+            if begins:
+                self.tell(f"{begins} {named(due)} …")
+            self.lreg.run_worker(self._act(name, action, due, then, quietly), group="act")
+
+    async def _act(
+        self,
+        name: str,
+        action: Callable[[Path], str],
+        rows: Sequence[RunRow],
+        then: Callable[[], None] | None,
+        quietly: bool,
+    ) -> None:
+        done = 0
+        for row in rows:
+            try:
+                told = await off_the_loop(lambda path=row.path: action(path), "act")  # type: ignore[misc]
+            except LregError as error:
+                self.tell(str(error), "error")
+            else:
+                done += 1
+                if not quietly:
+                    self.tell(told)
+            finally:
+                self.lreg.under_way.discard((name, row.path))
+        self.lreg.feed.look_now()
+        if then is not None and done:
+            then()
+
+    def tell(self, message: str, severity: str = "information") -> None:
+        self.app.notify(clean(message, 300), severity=severity, markup=False)  # type: ignore[arg-type]
+
+    def _fitting(self, action: str) -> list[RunRow]:
+        return [row for row in self.subjects() if FITTING[action](row)]
+
+    async def _agree(self, question: str, note: str, yes: str) -> bool:
+        from lreg_tui.widgets.confirm import ConfirmScreen
+
+        return await self.app.push_screen_wait(ConfirmScreen(question, note=note, yes=yes))
+
+
+def named(rows: Sequence[RunRow]) -> str:
+    """How runs are called in a question."""
+    names = [clean(row.name, LONGEST_SHOWN) + f" {clean(row.id[-4:])}" * row.is_transfer for row in rows]
+    return ", ".join(names) if len(names) < 4 else f"{len(names)} runs ({', '.join(names[:3])}, …)"
+
+
+def too_long(name: str) -> str:
+    limit = actions.LONGEST_NAME
+    return f"found {len(name)} characters; allowed: at most {limit}" if len(name) > limit else ""
+
+
+def wrong_tags(words: str) -> str:
+    try:
+        actions.tags_after((), words)
+    except LregError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,261 @@
+"""DashboardScreen: the runs beside their curves, the log of the one under the cursor, and the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.timer import Timer
+from textual.widgets import Static
+
+from lreg_tui.charts.chart import Chart
+from lreg_tui.runs import filters
+from lreg_tui.runs.acting import ActingScreen
+from lreg_tui.runs.dashboard_text import head, instead
+from lreg_tui.runs.feed import RunRow
+from lreg_tui.runs.filter_prompt import FilterPrompt, metrics_of, problem
+from lreg_tui.runs.layout import Layout
+from lreg_tui.runs.machine_panel import MachinePanel, in_brief
+from lreg_tui.runs.messages import RunsChanged, SelectionChanged, SeriesChanged
+from lreg_tui.runs.panelled import PanelledScreen
+from lreg_tui.runs.panels import Panels
+from lreg_tui.runs.run_lines import MOST_OVERLAID
+from lreg_tui.runs.run_notice import RunNotice
+from lreg_tui.runs.run_table import RunTable
+from lreg_tui.text import present
+from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.log_tail import LogTail
+
+SETTLE_S = 0.12  # the cursor rests so long on a run before its metrics are read
+LEAST_COMPARED = 2
+LOG_LINES = 500
+PANEL_KEYS = "choose a panel for m and z (narrow screens show it); 4: the log"
+BACK = "to the table, then without marks, then without filter"
+NAME = "dashboard"  # in what the console remembers
+OF_STORE = ("filter", "sort", "reverse")  # ... for each run store apart
+FOR_RUNS = ("sort", "metric", "full_screen", "next_panel", "show_panel")  # actions with no use where none is shown
+ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
+
+
+class DashboardScreen(PanelledScreen, inherit_bindings=False):
+    """What the console opens with."""
+
+    CSS_PATH = "dashboard.tcss"
+    HELP_TITLE = "Runs"
+    HELP_TEXT = f"Filter\n{filters.HELP}"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-medium"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
+    BINDINGS: ClassVar[list[BindingType]] = [  # in the order of the footer, of which narrow screens show the beginning
+        Binding("slash", "filter", "filter", key_display="/", tooltip="show some of the runs only"),
+        Binding("n", "app.new_run", "new", tooltip="pick a preset and start a run"),
+        Binding(
+            "c",
+            "compare",
+            "compare",
+            tooltip=f"compare the marked runs, {LEAST_COMPARED} to {MOST_OVERLAID}, or pick some",
+        ),
+        *(ACTIONS[name] for name in ("undo", "stop_run", "pause_run", "continue_run", "resume_run", "transfer")),
+        Binding("e", "edit", "edit", tooltip="a new run from the preset of the one under the cursor, edited"),
+        Binding("S", "app.studies", "studies", tooltip="studies: many runs as one, with a report"),
+        Binding("question_mark", "app.help", "help", key_display="?", tooltip="this list"),
+        Binding("tab", "next_panel(1)", "panel", tooltip="on to the next panel, with its own keys"),
+        Binding("shift+tab", "next_panel(-1)", "panel before", show=False, tooltip="back to the panel before"),
+        Binding("z", "full_screen", "zoom", tooltip="the panel on the whole screen, and back"),
+        Binding("m", "metric", "metric", tooltip="another metric for the panel"),
+        Binding("o", "sort(1)", "sort", tooltip="sort by the next column"),
+        Binding("O", "sort(-1)", "reverse order", show=False, tooltip="the same column, the other way round"),
+        *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
+        Binding("q", "app.quit", "quit", tooltip="leave the console; runs go on"),
+        *(Binding(key, f"show_panel({key})", f"panel {key}", show=False, tooltip=PANEL_KEYS) for key in "1234"),
+        # before a chart's own: where it has no cursor to take away, its key leads back
+        Binding("escape", "back", "back", show=False, priority=True, tooltip=BACK),
+    ]
+
+    CHANGING = (*ActingScreen.CHANGING, *FOR_RUNS, "edit", "filter")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found = Layout()
+        self._title = Text()
+        self._waiting: Timer | None = None
+        self._has_looked = False  # the feed has told what there is
+
+    def compose(self) -> ComposeResult:
+        remembered, store = self.lreg.remembered, self.lreg.store.root
+        everywhere = {key: value for key, value in remembered.view(NAME).items() if key not in OF_STORE}
+        self._found = Layout.from_json({**everywhere, **remembered.view_of(store, NAME)})
+        with Horizontal(id="head"):
+            yield Static(id="title", markup=False)
+            yield Static(id="brief", markup=False)
+        with Container(id="body"):
+            with Vertical(id="runs"):
+                yield RunTable(id="table")
+                yield Static(id="instead", markup=False)
+                yield RunNotice(id="notice")
+            yield Panels(self._found.metrics, id="panels")
+            with Horizontal(id="foot"):
+                with Vertical(id="log", classes="panel"):
+                    yield Static("log", id="log-title", markup=False)
+                    yield LogTail(lines=LOG_LINES, short_times=True)
+                with Vertical(id="machine"):
+                    yield Static("machine", classes="title", markup=False)
+                    yield MachinePanel(self.lreg.store.root, slow=self.lreg.slow_link)
+        yield KeyFooter()
+
+    def on_mount(self) -> None:
+        self.table.sort_by(self._found.sort, self._found.reverse)
+        self._filter(self._found.filter)
+        self.choose_panel(self._found.panel)
+        self.watch(self.table, "virtual_size", lambda: self.call_next(self._show_state), init=False)  # its columns
+        self.table.focus()
+
+    # -- what comes from the feed ------------------------------------------------------------------------------------
+
+    def on_runs_changed(self, message: RunsChanged) -> None:
+        self._has_looked = self.lreg.feed.is_whole
+        self.table.show_runs(message.rows, self._has_looked)
+        self._show_state()
+
+    def on_series_changed(self, message: SeriesChanged) -> None:
+        if self.is_current or isinstance(self.app.screen, ModalScreen):
+            self.panels.update_from(self.lreg.feed)
+
+    def on_screen_resume(self) -> None:
+        self._follow()  # another screen may have followed other runs
+
+    def on_machine_panel_measured(self, message: MachinePanel.Measured) -> None:
+        self.query_one("#brief", Static).update(in_brief(message.load))  # its width is that of the text
+
+    # -- what comes from the table -----------------------------------------------------------------------------------
+
+    def on_selection_changed(self, message: SelectionChanged) -> None:
+        self._settle()
+
+    def on_run_table_cursor_moved(self, message: RunTable.CursorMoved) -> None:
+        self._settle()
+
+    def on_run_table_opened(self, message: RunTable.Opened) -> None:
+        self.lreg.open_run(message.run_id)
+
+    def on_run_table_sort_changed(self, message: RunTable.SortChanged) -> None:
+        self.keep(sort=message.key, reverse=message.reverse)
+
+    def _settle(self) -> None:
+        """Metrics and log are read only of runs that the cursor rests on."""
+        self._show_state()
+        if self._waiting is not None:
+            self._waiting.stop()
+        self._waiting = self.set_timer(SETTLE_S, self._follow)
+
+    def _follow(self) -> None:
+        rows = self.table.runs.overlaid[:MOST_OVERLAID]
+        self.lreg.feed.follow({row.id: row.path for row in rows})
+        labels = [(row.id, present.clean(row.name, 60)) for row in rows]
+        self.panels.show_runs(labels, are_jobs=any(row.is_transfer for row in rows))
+        self.panels.update_from(self.lreg.feed)
+        cursor = self.table.runs.cursor_row
+        self.query_one(LogTail).path = cursor.path / "log.txt" if cursor is not None else None
+        words = f"log  {present.clean(cursor.name, 60)}" if cursor else "log"
+        self.query_one("#log-title", Static).update(words, layout=False)
+
+    def _show_state(self) -> None:
+        """Head, notice and footer, as far as they have changed."""
+        runs, root = self.table.runs, str(self.lreg.store.root)
+        title = head(self.table, self._found.filter, root)
+        if title != self._title:
+            self._title = title
+            self.query_one("#title", Static).update(title, layout=False)
+        self.query_one(RunNotice).show_run(runs.cursor_row)
+        self.set_class(not runs.shown, "-nothing")
+        if runs.shown and self.focused is None and self.app.app_focus:  # a table that is not in sight has lost it
+            self.call_after_refresh(self.table.focus)
+        if not runs.shown:
+            found = self._found.filter if not runs.is_empty else ""
+            self.query_one("#instead", Static).update(instead(root, self._has_looked, found))
+        self.note_subjects()
+
+    # -- actions on runs ---------------------------------------------------------------------------------------------
+
+    def subjects(self) -> Sequence[RunRow]:
+        return self.table.runs.selected
+
+    def after_deleting(self, run_ids: Sequence[str]) -> None:
+        self.table.clear_marks()
+
+    def after_undoing(self, run_ids: Sequence[str]) -> None:
+        self.table.select(run_ids[0])
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        runs = self.table.runs
+        if action == "edit":
+            return runs.cursor_row is not None and not runs.cursor_row.is_transfer
+        if action in FOR_RUNS:
+            return bool(runs.shown) or self.maximized is not None
+        if action == "filter":
+            return bool(self._found.filter) or not runs.is_empty or not self._has_looked
+        return super().check_action(action, parameters)
+
+    def action_edit(self) -> None:
+        if (row := self.table.runs.cursor_row) is not None and not row.is_transfer:
+            self.lreg.open_editor(str(row.path / "preset.toml"))
+
+    def action_compare(self) -> None:
+        ids = [row.id for row in self.subjects() if not row.is_transfer]
+        if len(ids) == 1:
+            self.compare_with_others()
+        elif LEAST_COMPARED <= len(ids) <= MOST_OVERLAID:
+            self.lreg.open_compare(ids)
+        else:
+            wanted = f"mark {LEAST_COMPARED} to {MOST_OVERLAID} runs with space"
+            self.tell(f"to compare, {wanted}; marked: {len(ids)}", "warning")
+
+    # -- order and filter --------------------------------------------------------------------------------------------
+
+    def action_sort(self, direction: int) -> None:
+        if direction > 0:
+            self.table.next_sort()
+        else:
+            self.table.choose_sort(self.table.runs.sorted_by, not self.table.runs.reverse)
+
+    @work(group="ask", exclusive=True)
+    async def action_filter(self) -> None:
+        before = self._found.filter
+        text = await self.app.push_screen_wait(FilterPrompt(before, lambda: self.lreg.feed.rows, self._filter))
+        self._filter(before if text is None else text)
+        self.keep(filter=self._found.filter)
+
+    def _filter(self, text: str) -> None:
+        rows = self.lreg.feed.rows
+        if not problem(text, rows):
+            self._found = replace(self._found, filter=text.strip())
+            self.table.filter_by(filters.compile(text, metrics_of(rows)))
+            self._show_state()
+
+    def action_back(self) -> None:
+        """One step towards the plain table."""
+        runs = self.table.runs
+        if isinstance(self.focused, Chart) and self.focused.cursor_x is not None:
+            self.focused.action_clear_cursor()
+        elif self.maximized is not None:
+            self.action_full_screen()
+        elif self.focused is not self.table and runs.shown:
+            self.table.focus()
+        elif self.table.runs.marked:
+            self.table.clear_marks()
+        elif self._found.filter:
+            self._filter("")
+            self.keep(filter="")
+
+    def keep(self, **values: object) -> None:
+        """For the next time: what fits these runs, with this run store; else wherever the console is."""
+        here = {key: value for key, value in values.items() if key in OF_STORE}
+        if here:
+            self.lreg.remember_here(NAME, **here)
+        self.lreg.remember(NAME, **{key: value for key, value in values.items() if key not in OF_STORE})

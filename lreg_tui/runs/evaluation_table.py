@@ -1,0 +1,97 @@
+"""EvaluationTable: the transfer evaluations of a run, a line each; enter shows one with all its marks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import DataTable
+
+from engine.base.metrics import Metric
+from lreg_tui.runs.run_files import Evaluation, cells, columns, marks_sheet
+from lreg_tui.text import present
+from lreg_tui.widgets.ending import Ending
+from lreg_tui.widgets.sheet_view import SheetView
+
+
+class EvaluationTable(DataTable[Text]):
+    """Figures at the last inner step. What it shows may have been written by strangers."""
+
+    HELP_TITLE = "Transfers"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "all marks", key_display="⏎")]
+    DEFAULT_CSS = """
+    EvaluationTable { height: 1fr; background: $background; scrollbar-size: 1 1; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1)
+        self.evaluations: Sequence[Evaluation] = ()
+
+    def on_mount(self) -> None:
+        self.show_evaluations(())
+
+    def show_evaluations(self, found: Sequence[Evaluation]) -> None:
+        """Take over other evaluations; the cursor stays where it was."""
+        cursor = self.cursor_row
+        self.evaluations = found
+        *metrics, sharpness = columns(evaluation.last for evaluation in found)
+        shown = (*reversed(metrics), sharpness)  # what a task is judged by comes first
+        self.clear(columns=True)
+        for heading in ("optimizer", "task", *(metric.words for metric in shown), "inner steps", "seeds"):
+            self.add_column(present.text(heading))
+        for evaluation in found:
+            self.add_row(*_cells(evaluation, shown))
+        if found:
+            self.move_cursor(row=min(cursor, len(found) - 1))
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        event.stop()
+        if event.cursor_row < len(self.evaluations):
+            self.app.push_screen(MarksScreen(self.evaluations[event.cursor_row]))
+
+
+def _cells(evaluation: Evaluation, metrics: Sequence[Metric]) -> list[Text]:
+    last = evaluation.last
+    label = present.text(present.clean(evaluation.label, 40))
+    if evaluation.is_result:
+        label.append(" result", "dim")
+    if last["diverged"]:
+        label.append(f" {last['diverged']} diverged", "red")
+    numbers = [*(entry.text for entry in cells(last, metrics)), str(last["inner_step"]), str(last["seeds"])]
+    task = present.text(present.clean(evaluation.task, 40))
+    return [label, task, *(Text(number, justify="right") for number in numbers)]
+
+
+class MarksScreen(Ending, ModalScreen[None]):
+    """One evaluation with all its marks."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "leave", "back", key_display="esc")]
+    DEFAULT_CSS = """
+    MarksScreen {
+        align: center middle;
+        background: $background 60%;
+        & > Vertical { width: 96; max-width: 96%; height: auto; max-height: 90%; background: $panel; padding: 1 2; }
+        SheetView { height: 18; max-height: 100%; background: $panel; }
+    }
+    """
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        super().__init__()
+        self.evaluation = evaluation
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield SheetView()
+
+    def on_mount(self) -> None:
+        view = self.query_one(SheetView)
+        view.show([marks_sheet(self.evaluation)])
+        view.focus()
+
+    def action_leave(self) -> None:
+        self.dismiss(None)

@@ -1,0 +1,269 @@
+"""Feed: one thread that looks at the run store and tells the console what has changed. It never writes.
+
+Run folders are read here and nowhere else in the console's loop, so that a slow disk never holds up a key press.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from engine.base.errors import LregError
+from engine.base.status import LIVE, Status
+from engine.runs import notes
+from engine.runs.notes import Notes
+from engine.runs.reader import created_of
+from engine.runs.store import RunReader, RunStore
+from lreg_tui.runs.followed import REST_S, Followed, Series
+
+INTERVAL_S = 1.0
+SLOW_INTERVAL_S = 3.0  # --slow-link
+SCREENFUL = 60  # runs that are told as soon as they are read
+SLICE_S = 0.3  # between two times that those are told that are read by then
+NO_FILE = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run as lists show it. Everything in it is data from strangers: `present.clean` before it is shown."""
+
+    id: str
+    path: Path
+    name: str
+    state: str
+    step: int
+    total: int
+    eta_s: float | None
+    created: float | None
+    seed: int | None
+    message: str
+    device: str
+    latest: Mapping[str, float | None] = field(hash=False)
+    task: str = ""  # dataset/optimizee, several joined with +
+    optimizer: str = ""  # kind of learned optimizer
+    penalties: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    pinned: bool = False
+    is_transfer: bool = False
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in LIVE
+
+    @property
+    def progress(self) -> float:
+        """0 to 1."""
+        return min(1.0, self.step / self.total) if self.total else 0.0
+
+
+class _Known:
+    """What is remembered of a run between two looks. run.json and preset.toml never change, and are read once."""
+
+    def __init__(self, reader: RunReader) -> None:
+        self.reader = reader
+        self._read_document()
+        self.stamp: tuple[Any, ...] = ()
+        self.row: RunRow | None = None
+        self.figures: dict[str, float] = {}  # from the metrics, where the status tells of none
+        self.figures_stamp: tuple[int, int, int] = NO_FILE  # of the metrics that they are from
+        self.metrics: RunReader | None = None  # while they are being read
+
+    def _read_document(self) -> None:
+        self.facts = self.reader.facts
+        self.is_transfer = self.reader.is_transfer
+        self.chosen = {} if self.is_transfer else _chosen(self.reader)
+
+    def look(self) -> RunRow:
+        """The run's row; files are read again only when they have changed, or while a process may die."""
+        stamp = (_stamp(self.reader.path / "status.json"), _stamp(self.reader.path / notes.FILE))
+        if not self.facts:  # of a run that is being made run.json comes last
+            self._read_document()
+        elif self.row is not None and stamp == self.stamp and not self.row.is_live:
+            return self.row
+        self.stamp = stamp
+        self.row = self._make_row(self.reader.status(), notes.read(self.reader.path))
+        return self.row
+
+    def _make_row(self, status: Status, remarks: Notes) -> RunRow:
+        facts, chosen, seed = self.facts, self.chosen, self.facts.get("seed")
+        return RunRow(
+            id=self.reader.id,
+            path=self.reader.path,
+            name=remarks.name or str(facts.get("name") or self.reader.id),
+            state=status.state,
+            step=status.step,
+            total=status.total,
+            eta_s=status.eta_s,
+            created=created_of(facts),
+            seed=seed if isinstance(seed, int) else None,
+            message=status.message,
+            device=status.device,
+            latest=dict(status.latest) or self.figures,
+            task=chosen.get("task", ""),
+            optimizer=chosen.get("optimizer", ""),
+            penalties=chosen.get("penalties", ()),
+            tags=tuple(dict.fromkeys((*chosen.get("tags", ()), *remarks.tags))),
+            pinned=remarks.pinned,
+            is_transfer=self.is_transfer,
+        )
+
+    def read_figures(self, is_enough: Callable[[], bool]) -> bool:
+        """Of a run that has ended and whose status has none, take the newest figures from its metrics, as curves do.
+
+        True if that has changed the row, or has still to be gone on with.
+        """
+        row = self.row
+        if row is None or row.is_live or row.is_transfer or row.latest is not self.figures:
+            return False
+        stamp = _stamp(row.path / "metrics.jsonl")
+        if stamp == self.figures_stamp:
+            return False
+        self.metrics = self.metrics or RunReader(row.path)
+        for _ in self.metrics.pieces():
+            if is_enough():
+                return True
+            time.sleep(REST_S)
+        self.figures, self.figures_stamp = self.metrics.figures(), stamp
+        self.metrics, self.row = None, replace(row, latest=self.figures)
+        return True
+
+
+class Feed:
+    """Looks at a run store every `interval` seconds, in a thread of its own; `tell` is called there with what changed.
+
+    `tell` gets rows (or None), ids of followed runs with new records, and rows of runs that have ended since the last
+    look. Metrics are read of followed runs only.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        tell: Callable[[tuple[RunRow, ...] | None, frozenset[str], list[RunRow]], None],
+        interval: float = INTERVAL_S,
+    ) -> None:
+        self.store = store
+        self.interval = interval
+        self.rows: tuple[RunRow, ...] = ()
+        self.is_whole = False  # every run is in them
+        self._tell = tell
+        self._known: dict[Path, _Known] = {}
+        self._followed = Followed()
+        self._is_due = False  # the store is to be looked at now
+        self._stop = threading.Event()
+        self._nudge = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._first = True
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._loop, name="feed", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._nudge.set()
+
+    def look_now(self) -> None:
+        """Do not wait for the next turn: something was started, stopped or deleted."""
+        self._is_due = True
+        self._nudge.set()
+
+    def follow(self, paths: Mapping[str, Path]) -> None:
+        """Read the metrics of these runs (id to folder) and of no others."""
+        self._followed.follow(paths)
+        self._nudge.set()
+
+    def metrics(self, run_id: str) -> list[str]:
+        """Names of the metrics that a followed run has so far."""
+        return self._followed.metrics(run_id)
+
+    def series(self, run_id: str, metric: str) -> Series | None:
+        """A metric of a followed run as far as it is read: the same object while nothing was added."""
+        return self._followed.series(run_id, metric)
+
+    def _loop(self) -> None:
+        looked = -math.inf
+        while True:
+            self._nudge.clear()
+            if self._stop.is_set():
+                return
+            if is_due := self._is_due or time.monotonic() - looked >= self.interval:
+                self._is_due, looked = False, time.monotonic()
+            if not self.look(is_due):
+                self._nudge.wait(max(0.0, looked + self.interval - time.monotonic()))
+
+    def look(self, at_store: bool = True) -> bool:
+        """One look at the followed runs, and before that at the store. True if there is more to be read of a run.
+
+        The store is left out where only other runs are followed, as at each step of a cursor: it may be large.
+        """
+        rows = self._scan() if at_store else self.rows
+        changed = rows != self.rows or (at_store and not self.is_whole)
+        before = {row.path: row for row in self.rows}
+        ended = [row for row in rows if not row.is_live and row.path in before and before[row.path].is_live]
+        self.rows, self.is_whole = rows, self.is_whole or at_store
+        fresh, is_behind = self._followed.poll(self.interval, self._nudge.is_set)
+        if changed or fresh or self._first:
+            self._first = False
+            self._tell(rows if changed or not before else None, fresh, ended)
+        return (at_store and self._read_figures()) or is_behind
+
+    def _scan(self) -> tuple[RunRow, ...]:
+        """Every row, oldest first. Of many new runs the newest are told before the others are read."""
+        readers = {reader.path: reader for reader in (*self.store.list(), *self.store.transfers())}
+        self._known = {path: known for path, known in self._known.items() if path in readers}
+        new = [reader for path, reader in readers.items() if path not in self._known]
+        self._meet(sorted(new, key=lambda reader: reader.id, reverse=True), list(readers))
+        return tuple(self._known[path].look() for path in readers)
+
+    def _meet(self, new: Sequence[RunReader], paths: Sequence[Path]) -> None:
+        """Read runs that were not there before, the newest first, and tell in between what is known by then."""
+        told = time.monotonic() - SLICE_S  # the first ones at once
+        for number, reader in enumerate(new):
+            if number >= SCREENFUL and time.monotonic() - told > SLICE_S and not self._stop.is_set():
+                rows = [self._known[path].row for path in paths if path in self._known]
+                self.rows, self.is_whole = tuple(row for row in rows if row is not None), False
+                fresh, _ = self._followed.poll(SLICE_S / 4, self._nudge.is_set)
+                self._tell(self.rows, fresh, [])
+                told = time.monotonic()
+            known = self._known[reader.path] = _Known(reader)
+            known.look()
+
+    def _read_figures(self) -> bool:
+        """Read for about so long; True if there is more, or something to be told."""
+        until = time.monotonic() + self.interval
+        is_enough = lambda: time.monotonic() > until or self._nudge.is_set()  # noqa: E731
+        return any([known.read_figures(is_enough) for known in self._known.values() if not is_enough()])
+
+
+def _chosen(reader: RunReader) -> dict[str, Any]:
+    """What a run's preset picks, read without checking it: the catalog may not be there yet."""
+    import tomli
+
+    try:
+        values = tomli.loads(reader.preset_text)
+        tasks = values.get("task", {})
+        tasks = [tasks] if isinstance(tasks, dict) else tasks
+        named = [f"{task.get('dataset', '?')}/{task.get('optimizee', '?')}" for task in tasks if isinstance(task, dict)]
+        tags = values.get("tags", [])
+        return {
+            "task": "+".join(named),
+            "optimizer": str(values.get("optimizer", {}).get("kind", "")),
+            "penalties": tuple(map(str, values.get("penalty", {}))),
+            "tags": tuple(map(str, tags)) if isinstance(tags, list) else (),
+        }
+    except (ValueError, TypeError, AttributeError, RecursionError, LregError):
+        return {}
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return NO_FILE
+    return (found.st_mtime_ns, found.st_size, found.st_ino)

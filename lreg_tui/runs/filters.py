@@ -1,0 +1,239 @@
+"""Filter language of the run table: `state:running penalty:sam -tag:draft meta_loss<0.5 age<2d mlp`.
+
+All terms must hold. Words without a field are looked for in name and id.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from engine.base.errors import LregError, printable
+from engine.base.metrics import RECORDED, metric
+from engine.base.settings import did_you_mean, show
+from engine.base.status import STATES
+from lreg_tui.runs.feed import RunRow
+
+Predicate = Callable[[RunRow], bool]
+
+STATE_NAMES = (*STATES, "crashed")
+NONE = "none"
+FIELDS = {
+    "state": "state of the run: " + ", ".join(STATE_NAMES),
+    "name": "part of its name",
+    "id": "part of its id",
+    "task": "dataset, optimizee, or dataset/optimizee",
+    "optimizer": "kind of learned optimizer",
+    "penalty": "one of its penalties, or none",
+    "tag": "one of its tags, or none",
+    "seed": "meta-seed",
+    "device": "part of what it computes on",
+    "message": "part of its last message",
+    "is": "live, pinned, transfer",
+}
+KINDS = {
+    "live": lambda row: row.is_live,
+    "pinned": lambda row: row.pinned,
+    "transfer": lambda row: row.is_transfer,
+}
+COUNTED = ("step", "total", "progress", "eta", "age", "seed")
+COMPARE = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+    "=": operator.eq,
+}
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_COMPARISON = re.compile(r"([A-Za-z][\w-]*)(<=|>=|!=|<|>|=)(.*)", re.DOTALL)
+_FIELD = re.compile(r"([A-Za-z]\w*):(.*)", re.DOTALL)
+_WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+", re.ASCII)
+HELP = """\
+Words look in name and id; all terms must hold; a minus before a term turns it round.
+state:running,paused   one of several; fields: {fields}
+name:"my run" lo*      quotes keep blanks together; * stands for anything: lo* begins with lo
+penalty:sam tag:paper task:mnist optimizer:dm seed:0 -state:failed
+meta_loss<0.5 test_accuracy>=90% step>100 progress>=50% age<2d eta<1h30m
+is:live is:pinned is:transfer penalty:none""".format(fields=", ".join(FIELDS))
+
+
+class FilterError(LregError):
+    """A filter that means nothing: what was found, what is allowed, and a near miss."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One word of a filter: `plain` where quotes keep it from being a field or a comparison."""
+
+    text: str
+    negated: bool = False
+    plain: bool = False
+
+
+def compile(text: str, metrics: Collection[str] = ()) -> Predicate:
+    """What decides whether a run is shown. `metrics`: names beside the known ones. Raises FilterError."""
+    predicates = [_predicate(term, metrics) for term in split(text)]
+    return lambda row: all(predicate(row) for predicate in predicates)
+
+
+def understood(text: str, metrics: Collection[str] = ()) -> str:
+    """The filter without the terms that mean nothing, or nothing yet: it can be used while it is typed."""
+    kept = []
+    for word in _WORD.findall(text):
+        try:
+            compile(word, metrics)
+        except FilterError:
+            continue
+        kept.append(word)
+    return " ".join(kept)
+
+
+def split(text: str) -> list[Term]:
+    """The terms of a filter. Raises FilterError for a quote that is not closed, or a minus before nothing."""
+    terms = []
+    for word in _WORD.findall(text):
+        if word.count('"') % 2:
+            raise _error(show(word), 'a closing "')
+        negated = word.startswith("-") and not _is_number(word)
+        rest = word[1:] if negated else word
+        if not rest.strip('"'):
+            raise _error(show(word), "a term after -" if negated else "something between the quotes")
+        terms.append(Term(rest.replace('"', ""), negated, rest.startswith('"')))
+    return terms
+
+
+def _predicate(term: Term, metrics: Collection[str]) -> Predicate:
+    predicate = _word(term.text) if term.plain else _term(term.text, metrics)
+    return (lambda row: not predicate(row)) if term.negated else predicate
+
+
+def _term(text: str, metrics: Collection[str]) -> Predicate:
+    if found := _FIELD.fullmatch(text):
+        return _field(found[1].lower(), found[2])
+    if found := _COMPARISON.fullmatch(text):
+        return _comparison(found[1].lower().replace("-", "_"), found[2], found[3], metrics)
+    return _word(text)
+
+
+def _word(text: str) -> Predicate:
+    pattern = _pattern(text)
+    return lambda row: fnmatchcase(row.name.lower(), pattern) or fnmatchcase(row.id.lower(), pattern)
+
+
+# -- field:value -----------------------------------------------------------------------------------------------------
+
+
+def _field(name: str, value: str) -> Predicate:
+    if name not in FIELDS:
+        raise _error(show(f"{name}:"), ", ".join(f"{field}:" for field in FIELDS), did_you_mean(name, FIELDS))
+    values = [word for word in value.split(",") if word]
+    if not values:
+        raise _error(f"{name}: without a value", FIELDS[name])
+    predicates = [_one_of(name, word) for word in values]
+    return lambda row: any(predicate(row) for predicate in predicates)
+
+
+def _one_of(name: str, value: str) -> Predicate:
+    wanted = value.lower()
+    if name == "state":
+        states = {state for state in STATE_NAMES if fnmatchcase(state, f"{_literal(wanted)}*")}
+        if not states:
+            raise _error(f"state:{printable(value)}", ", ".join(STATE_NAMES), did_you_mean(value, STATE_NAMES))
+        return lambda row: row.state in states
+    if name == "is":
+        kind = next((kind for kind in KINDS if kind.startswith(wanted)), None)
+        if kind is None:
+            raise _error(f"is:{printable(value)}", ", ".join(KINDS), did_you_mean(value, KINDS))
+        return KINDS[kind]
+    if name == "seed":
+        if not re.fullmatch(r"\d{1,19}", value, re.ASCII):
+            raise _error(f"seed:{printable(value)}", "a whole number")
+        return lambda row: row.seed == int(value)
+    if name in ("name", "id", "device", "message"):
+        pattern = _pattern(value) if name in ("name", "id") else f"*{_literal(wanted)}*"
+        return lambda row: fnmatchcase(str(getattr(row, name)).lower(), pattern)
+    return _among(name, wanted)
+
+
+def _among(name: str, wanted: str) -> Predicate:
+    """Whole words, whatever their case, with * for anything: `penalty:sam` is not gsam."""
+    pattern = _literal(wanted)
+
+    def holds(row: RunRow) -> bool:
+        found = [word.lower() for word in words(row, name)]
+        return any(fnmatchcase(word, pattern) for word in found) or (wanted == NONE and not found)
+
+    return holds
+
+
+def words(row: RunRow, name: str) -> Iterable[str]:
+    """The words that a field of a run consists of."""
+    if name == "task":
+        tasks = row.task.split("+") if row.task else []
+        return [word for task in tasks for word in (task, *task.split("/"))]
+    if name == "optimizer":
+        return [row.optimizer] if row.optimizer else []
+    return row.penalties if name == "penalty" else row.tags
+
+
+def _pattern(text: str) -> str:
+    """What a whole name has to be: with * as it says, else what the text is any part of."""
+    literal = _literal(text.lower())
+    return literal if "*" in text else f"*{literal}*"
+
+
+def _literal(text: str) -> str:
+    """The pattern in which only * means something."""
+    return re.sub(r"[\[?]", lambda found: f"[{found[0]}]", text)
+
+
+# -- metric<value ----------------------------------------------------------------------------------------------------
+
+
+def _comparison(name: str, sign: str, value: str, metrics: Collection[str]) -> Predicate:
+    names = (*COUNTED, *RECORDED, *metrics)
+    if name not in names and metric(name).kind not in ("penalty", "share"):
+        allowed = f"{', '.join(COUNTED)}, or a metric ({', '.join(RECORDED[:6])}, …)"
+        raise _error(show(name), allowed, did_you_mean(name, names))
+    bound, compare = _bound(name, sign, value), COMPARE[sign]
+
+    def holds(row: RunRow) -> bool:
+        found = figure(row, name)
+        return found is not None and math.isfinite(found) and bool(compare(found, bound))
+
+    return holds
+
+
+def _bound(name: str, sign: str, value: str) -> float:
+    if name in ("age", "eta"):
+        if not _DURATION.fullmatch(value):
+            raise _error(f"{name}{sign}{printable(value)}", "a length of time: 90s, 5m, 1h30m, 2d, 1w")
+        return sum(float(part[:-1]) * UNITS[part[-1]] for part in re.findall(r"[\d.]+[smhdw]", value))
+    number, share = (value[:-1], 0.01) if value.endswith("%") else (value, 1.0)
+    if not _is_number(number):
+        raise _error(f"{name}{sign}{printable(value)}", "a number: 0.5, 1e-3, 90%")
+    return float(number) * share
+
+
+def figure(row: RunRow, name: str) -> float | None:
+    """A run's number of this name: counted, or the newest value of a metric."""
+    if name == "age":
+        return None if row.created is None else max(0.0, time.time() - row.created)
+    if name == "eta":
+        return row.eta_s if row.is_live else None
+    return getattr(row, name) if name in COUNTED else row.latest.get(name)
+
+
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text, re.ASCII | re.IGNORECASE))
+
+
+def _error(found: str, allowed: str, hint: str = "") -> FilterError:
+    return FilterError(printable(f"found {found}; allowed: {allowed}" + (f" ({hint})" if hint else "")))

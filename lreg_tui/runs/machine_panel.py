@@ -1,0 +1,126 @@
+"""MachinePanel: how busy the machine is, every two seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.geometry import Region
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from lreg_tui.system import machine
+from lreg_tui.system.machine import Gpu, Load
+from lreg_tui.text import present
+from lreg_tui.widgets.threads import off_the_loop
+
+EVERY_S = 2.0
+SLOW_EVERY_S = 6.0
+LABEL = 7
+FULL = 0.9  # share from which something is about to run out
+Row = tuple[str, float | None, str]
+"""Label, share from 0 to 1, and figures."""
+
+
+class MachinePanel(Widget):
+    """GPUs where there are any, processor, memory, disk. Tells its screen by `Measured`, also when it is not shown."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"machine-panel--{name}" for name in ("label", "bar", "full", "rest")}
+    DEFAULT_CSS = """
+    MachinePanel {
+        & > .machine-panel--label { color: $text-muted; }
+        & > .machine-panel--bar { color: $primary; }
+        & > .machine-panel--full { color: $warning; text-style: bold; }
+        & > .machine-panel--rest { color: $foreground 20%; }
+    }
+    """
+
+    @dataclass
+    class Measured(Message):
+        load: Load
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, MachinePanel.Measured)
+
+    def __init__(self, runs: Path, *, slow: bool = False, id: str | None = None) -> None:
+        """`runs`: the folder whose disk counts; `slow`: look seldom."""
+        super().__init__(id=id)
+        self._folder = runs
+        self._every = SLOW_EVERY_S if slow else EVERY_S
+        self._is_measuring = False
+        self._rows: list[Row] = []
+
+    def on_mount(self) -> None:
+        self.call_after_refresh(self.look)  # the first paint comes first
+        self.set_interval(self._every, self.look)
+
+    def look(self) -> None:
+        if not self._is_measuring:
+            self._is_measuring = True
+            self._look()
+
+    @work(group="machine")
+    async def _look(self) -> None:
+        try:
+            load = await off_the_loop(lambda: machine.measure(self._folder), "machine")
+        finally:
+            self._is_measuring = False
+        rows = list(rows_of(load))
+        before, self._rows = self._rows, rows
+        for y, (old, new) in enumerate(zip_longest(before, rows)):
+            if old != new:
+                self.refresh(Region(0, y, self.size.width, 1))
+        if rows != before:
+            self.post_message(self.Measured(load))
+
+    def render_line(self, y: int) -> Strip:
+        style, width = self.rich_style, self.size.width
+        if y >= len(self._rows):
+            return Strip.blank(width, style)
+        label, share, figures = self._rows[y]
+        longest = max(len(figures) for _, _, figures in self._rows)
+        bar = max(0, min(24, width - LABEL - longest - 2))
+        full = int(bar * share + 0.5) if share is not None else 0
+        name = "full" if share is not None and share >= FULL else "bar"
+        text = Text(end="", no_wrap=True, style=style)
+        text.append(label.ljust(LABEL), self.get_component_rich_style("machine-panel--label"))
+        text.append("━" * full, self.get_component_rich_style(f"machine-panel--{name}"))
+        text.append("─" * (bar - full) + "  ", self.get_component_rich_style("machine-panel--rest"))
+        text.append(figures)
+        return Strip(text.render(self.app.console)).adjust_cell_length(width, style)
+
+
+def rows_of(load: Load) -> Iterator[Row]:
+    """What is shown of a load, rounded, so that it changes seldom."""
+    for number, gpu in enumerate(load.gpus):
+        yield _gpu_row(f"GPU {number}" if len(load.gpus) > 1 else "GPU", gpu)
+        if gpu.memory_used is not None and gpu.memory_total:
+            share = gpu.memory_used / gpu.memory_total
+            yield "", round(share, 2), f"{_gib(gpu.memory_used)} of {present.size(gpu.memory_total)}"
+    yield "CPU", round(load.cpu, 2), f"{present.percent(load.cpu, 0):>4}  {load.cores} cores"
+    used = load.memory_used / load.memory_total if load.memory_total else None
+    yield "memory", used and round(used, 2), f"{_gib(load.memory_used)} of {present.size(load.memory_total)}"
+    if load.disk_total:
+        yield "disk", round(1 - load.disk_free / load.disk_total, 2), f"{present.size(load.disk_free)} free"
+
+
+def _gpu_row(label: str, gpu: Gpu) -> Row:
+    heat = f"  {gpu.temperature:.0f}°C" if gpu.temperature is not None else ""
+    return label, gpu.busy and round(gpu.busy, 2), f"{present.percent(gpu.busy, 0):>4}{heat}"
+
+
+def _gib(count: float) -> str:
+    return f"{count / 2**30:.1f}"
+
+
+def in_brief(load: Load) -> str:
+    """One line for narrow screens."""
+    gpus = [f"GPU {present.percent(gpu.busy, 0)}" for gpu in load.gpus[:2]]
+    memory = load.memory_used / load.memory_total if load.memory_total else None
+    return "  ".join([*gpus, f"CPU {present.percent(load.cpu, 0)}", f"mem {present.percent(memory, 0)}"])

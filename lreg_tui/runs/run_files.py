@@ -1,0 +1,192 @@
+"""What a run folder holds beside its metrics: checkpoints and transfer evaluations, as sheets. Reads files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.base.errors import LregError
+from engine.base.files import read_json
+from engine.base.metrics import Metric, result_metrics
+from engine.runs.reader import CHECKPOINTS, RunReader
+from engine.runs.results import rows
+from lreg_tui.presets.preset_file import LARGEST, LONGEST_LINE
+from lreg_tui.text import present
+from lreg_tui.text.sheets import Entry, Sheet
+
+WHAT = {
+    "best": "lowest validation loss",
+    "last": "where `resume` goes on",
+    "initial": "before any meta-step: the untrained control",
+}
+Row = Mapping[str, Any]  # of engine.runs.results.rows
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One transfer file: its name, what it is an evaluation of, and a row for every mark. Strangers' text."""
+
+    name: str
+    label: str
+    task: str
+    is_result: bool  # from the end of meta-training itself
+    marks: Sequence[Row]
+
+    @property
+    def last(self) -> Row:
+        """The row of the last mark."""
+        return self.marks[-1]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Its meta-step and size in words, and when it was written, unix s."""
+
+    name: str
+    step: str
+    size: str
+    written: float
+
+
+@dataclass(frozen=True)
+class Files:
+    """What was read of the run folder, and the stamp of when."""
+
+    stamp: tuple[object, ...]
+    checkpoints: Sequence[Checkpoint]
+    evaluations: Sequence[Evaluation]
+
+
+def checkpoints(reader: RunReader) -> list[Checkpoint]:
+    listed = []
+    for name, path in reader.checkpoints().items():
+        about = path.with_suffix(".json")
+        try:
+            facts, size = path.stat(), about.stat().st_size if about.exists() else 0
+        except OSError:
+            continue
+        step = _step(read_json(about, 2**26, path.parent.parent))
+        listed.append(Checkpoint(name, step, present.size(facts.st_size + size), facts.st_mtime))
+    return listed
+
+
+def checkpoints_sheet(listed: Sequence[Checkpoint]) -> Sheet:
+    """Name, meta-step, size and age of each checkpoint."""
+    lines = [
+        (item.name, [Entry(item.step), Entry(item.size), Entry(f"{present.age(item.written)} ago")]) for item in listed
+    ]
+    remarks = [f"{item.name}: {WHAT[item.name]}" for item in listed]
+    return Sheet("", "checkpoint", ("meta-step", "size", "written"), lines, remarks)
+
+
+def _step(facts: Mapping[str, Any]) -> str:
+    """The meta-step that a checkpoint was written at; of `last`, that of its trainer."""
+    trainer = facts.get("trainer")
+    step = facts.get("step", trainer.get("step") if isinstance(trainer, dict) else None)
+    return str(step) if isinstance(step, int) and not isinstance(step, bool) else present.NOTHING
+
+
+def stamp(reader: RunReader) -> tuple[Any, ...]:
+    """Changes when a checkpoint or a transfer file comes, goes or is replaced."""
+    stamps: list[Any] = []
+    for folder in ("checkpoint", "transfer"):
+        try:
+            entries = sorted(os.scandir(reader.path / folder), key=lambda entry: entry.name)
+            facts = [(entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.name[0] != "."]
+        except OSError:
+            continue
+        stamps += [fact for fact in facts if folder == "transfer" or fact[0].rpartition(".")[0] in CHECKPOINTS]
+    return tuple(stamps)
+
+
+def evaluations(reader: RunReader) -> list[Evaluation]:
+    """Every transfer file that holds figures: task by task, learned optimizers before baselines."""
+    listed = []
+    for name, values in reader.transfers().items():
+        marks = rows([values])
+        if marks:
+            task = marks[-1]["task"]
+            words = [str(task.get(key, "?")) for key in ("dataset", "optimizee")] if isinstance(task, dict) else ["?"]
+            listed.append(Evaluation(name, str(marks[-1]["label"]), "/".join(words), name.startswith("result-"), marks))
+    return sorted(listed, key=lambda item: (not item.is_result, item.task, item.last["learning_rate"] is not None))
+
+
+def columns(results: Iterable[Row]) -> tuple[Metric, ...]:
+    """The metrics of a result table: those of a task that it was measured by."""
+    return result_metrics(name for row in results for name in row)
+
+
+def cells(row: Row, metrics: Iterable[Metric], plus_minus: str = present.PLUS_MINUS) -> list[Entry]:
+    """Means with 95% intervals; red where an optimizee diverged."""
+    style = "red" if row["diverged"] else ""
+    texts = (present.interval(row.get(metric.name, {}), metric.unit == "share", plus_minus) for metric in metrics)
+    return [Entry(text, style=style) for text in texts]
+
+
+def headings(results: Sequence[Row], metrics: Iterable[Metric]) -> list[str]:
+    radius = next((row["sharpness"]["radius"] for row in results if row["sharpness"]["radius"]), None)
+    return [present.heading(metric.name, radius) for metric in metrics]
+
+
+def result_sheet(results: Sequence[Row], title: str = "") -> Sheet:
+    """Optimizers side by side, a line each: at several inner steps a line for each of those."""
+    metrics = columns(results)
+    chosen = {  # that are not the same, or not known, for all
+        "inner_step": len({row["inner_step"] for row in results}) > 1,
+        "learning_rate": any(row["learning_rate"] is not None for row in results),
+    }
+    names = [name for name, is_told in chosen.items() if is_told]
+    lines = []
+    for row in results:
+        remark = f"\n({row['diverged']} of {row['seeds']} diverged)" if row["diverged"] else ""
+        facts = {"inner_step": str(row["inner_step"]), "learning_rate": _rate(row)}
+        lines.append((f"{row['label']}{remark}", [*(Entry(facts[name]) for name in names), *cells(row, metrics)]))
+    at = "" if "inner_step" in names else f"after {results[0]['inner_step']} inner steps, "
+    remarks = [f"{at}{_seeds(max(row['seeds'] for row in results))}"]
+    return Sheet(title, "optimizer", [*map(present.heading, names), *headings(results, metrics)], lines, remarks)
+
+
+def _rate(row: Row) -> str:
+    return "" if row["learning_rate"] is None else present.setting(row["learning_rate"])
+
+
+def marks_sheet(evaluation: Evaluation) -> Sheet:
+    """All marks of one evaluation, one line an inner step."""
+    metrics, last = columns(evaluation.marks), evaluation.last
+    lines = [(str(mark["inner_step"]), cells(mark, metrics)) for mark in evaluation.marks]
+    remarks = [_seeds(last["seeds"])]
+    if last["diverged"]:
+        remarks.append(f"{last['diverged']} of them diverged")
+    if rate := _rate(last):
+        remarks.append(f"learning rate {rate}")
+    title = f"{evaluation.label} on {evaluation.task}"
+    remarks.append(f"transfer/{evaluation.name}.json")
+    return Sheet(title, "inner step", headings([last], metrics), lines, remarks)
+
+
+def _seeds(count: int) -> str:
+    return f"{count} fresh optimizees each, mean ± 95% confidence interval"
+
+
+def preset_of(reader: RunReader) -> tuple[str, str]:
+    """The text of a run's preset (of a job: its plan), and what is wrong with it."""
+    if reader.is_transfer:
+        return json.dumps(reader.plan(), indent=1), ""
+    lines = present.clean_toml(reader.preset_text[:LARGEST]).split("\n")
+    text = "\n".join(line if len(line) < LONGEST_LINE else f"{line[:LONGEST_LINE]} …" for line in lines)
+    try:
+        reader.preset()
+    except LregError as error:
+        return text, str(error)
+    return text, ""
+
+
+def files_of(reader: RunReader, before: Files | None) -> Files:
+    """What the folder holds now; the very same object where nothing has changed."""
+    now = stamp(reader)
+    if before is not None and before.stamp == now:
+        return before
+    return Files(now, checkpoints(reader), evaluations(reader))

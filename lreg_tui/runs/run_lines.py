@@ -1,0 +1,115 @@
+"""What stands where in the run table: the columns that fit, and the cells of every line. No widgets here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from lreg_tui.runs.feed import RunRow
+from lreg_tui.runs.run_columns import BY_KEY, NAME, Cell, Column, chosen, fit, longest_name
+from lreg_tui.runs.run_list import RunList
+from lreg_tui.widgets import themes
+
+MOST_OVERLAID = len(themes.MARKERS)
+LEAD = 2  # characters before the first column: mark, pin
+WIDE = 110  # characters from which columns stand further apart
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A cell of a line: where it begins, its width, what it shows, whether it stands at the right, and whether its
+    `ends` stay where it has to be cut.
+    """
+
+    start: int
+    width: int
+    cell: Cell
+    right: bool = False
+    ends: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line as it is drawn."""
+
+    cells: tuple[Placed, ...] = ()
+    has_cursor: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Columns and their widths in a table of so many characters."""
+
+    columns: tuple[Column, ...] = ()
+    widths: tuple[int, ...] = ()
+    gap: int = 1
+
+    @classmethod
+    def of(cls, rows: Sequence[RunRow], room: int) -> Grid:
+        """The columns that fit; the name takes what is left, as far as names are long."""
+        gap = 2 if room >= WIDE else 1
+        columns = chosen(room - LEAD, gap, rows)
+        left = room - LEAD - sum(column.width for column in columns) - gap * (len(columns) - 1)
+        more = min(left, max(0, longest_name(rows) - BY_KEY[NAME].width))
+        return cls(columns, tuple(column.width + more * (column.key == NAME) for column in columns), gap)
+
+    def places(self) -> Iterator[tuple[Column, int, int]]:
+        """Columns with where they begin, and their widths."""
+        start = LEAD
+        for column, width in zip(self.columns, self.widths, strict=True):
+            yield column, start, width
+            start += width + self.gap
+
+    def column_at(self, x: int) -> Column | None:
+        return next((column for column, start, width in self.places() if start <= x < start + width), None)
+
+    def heading(self, sorted_by: str, reverse: bool) -> Line:
+        """The names of the columns; an arrow shows the order."""
+        cells = []
+        for column, start, width in self.places():
+            is_sorted = column.key == sorted_by
+            arrow = ("▼" if reverse else "▲") if is_sorted else ""
+            text = arrow + column.heading if column.right else column.heading + arrow
+            cell = ((text, "sorted" if is_sorted else "heading"),)
+            cells.append(Placed(start - column.right, width + column.right, cell, column.right))  # arrow in the gap
+        return Line(tuple(cells))
+
+    def line(self, runs: RunList, place: int) -> Line:
+        """The line of a run, by its place in the list; an empty one beyond its end."""
+        if not 0 <= place < len(runs.shown):
+            return Line()
+        row = runs.shown[place]
+        lead = Placed(0, LEAD, (_mark(runs, row), ("*" if row.pinned else " ", "pin")))
+        cells = (
+            Placed(start, width, column.show(row), column.right, ends=column.key == NAME)  # which tell runs apart
+            for column, start, width in self.places()
+        )
+        return Line((lead, *cells), place == runs.cursor)
+
+
+def _mark(runs: RunList, row: RunRow) -> tuple[str, str]:
+    """The marker that tells a run in the charts; a plus for marked ones that the charts leave out."""
+    place = runs.marked.get(row.id)
+    if place is None:
+        return (" ", "")
+    return (themes.MARKERS[place], f"series {place}") if 0 <= place < MOST_OVERLAID else ("+", "")
+
+
+def drawn(line: Line, room: int, style: Style, style_of: Callable[[str], Style]) -> Strip:
+    """A line in so many characters; `style_of` says how a kind of part looks."""
+    segments: list[Segment] = []
+    x = 0
+    for placed in line.cells:
+        segments.append(Segment(" " * (placed.start - x), style))
+        left = placed.width
+        for number, (text, kind) in enumerate(placed.cell, start=1):
+            shown = fit(text, left, placed.right, placed.ends) if number == len(placed.cell) else text
+            left -= cell_len(text)
+            segments.append(Segment(shown, style + style_of(kind)))
+        x = placed.start + placed.width
+    return Strip(segments).adjust_cell_length(room, style)

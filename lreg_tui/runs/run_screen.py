@@ -1,0 +1,258 @@
+"""RunScreen: everything about one run: curves, preset, log, checkpoints, transfers; and the keys that steer it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.style import Style
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import ContentSwitcher, Static
+
+from engine.runs.store import RunReader
+from lreg_tui.charts.chart import Chart
+from lreg_tui.runs import run_files
+from lreg_tui.runs.acting import ActingScreen
+from lreg_tui.runs.evaluation_table import EvaluationTable
+from lreg_tui.runs.feed import RunRow
+from lreg_tui.runs.messages import RunsChanged, SeriesChanged
+from lreg_tui.runs.metric_grid import MetricGrid
+from lreg_tui.runs.preset_text import PresetText
+from lreg_tui.runs.run_head import RunHead
+from lreg_tui.runs.run_notice import RunNotice
+from lreg_tui.text.present import clean
+from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.log_tail import LogTail
+from lreg_tui.widgets.sheet_view import SheetView
+from lreg_tui.widgets.threads import off_the_loop
+
+AGES_EVERY_S = 20.0
+TABS = ("curves", "preset", "log", "checkpoints", "transfers")
+FOCUSED = {"preset": "#preset", "log": "#tab-log", "checkpoints": "#tab-checkpoints", "transfers": "#evaluations"}
+ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
+
+
+class RunScreen(ActingScreen, inherit_bindings=False):
+    """One run. Its folder may be damaged, or go away while it is shown: the screen says so and stays."""
+
+    CSS_PATH = "run.tcss"
+    AUTO_FOCUS = ""  # else a chart has it, where some keys of the run mean something else
+    HELP_TITLE = "Run"
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *[
+            Binding(str(number), f"show_tab('{tab}')", tab, show=False, tooltip=f"show the {tab}")
+            for number, tab in enumerate(TABS, 1)
+        ],
+        Binding("right_square_bracket,pagedown", "turn(1)", "next page", key_display="]"),
+        Binding("left_square_bracket,pageup", "turn(-1)", "page before", key_display="[", show=False),
+        Binding("z", "zoom", "zoom", tooltip="one panel on the whole screen, and back"),
+        Binding("slash", "search", "search", key_display="/", tooltip="search the log, or the preset"),
+        Binding("e", "edit", "edit preset", tooltip="a new run from this preset, edited"),
+        *(ACTIONS[name] for name in ("stop_run", "pause_run", "continue_run", "resume_run", "transfer")),
+        Binding("c", "compare", "compare", tooltip="compare the run with others, to be picked"),
+        Binding("escape", "back", "back", priority=True, tooltip="to the screen before"),
+        *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
+    ]
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__()
+        self.run_id = run_id
+        self.tab = TABS[0]
+        self.row: RunRow | None = None
+        self.files: run_files.Files | None = None
+        self._is_reading = False
+        self._tabs = Text()
+        self._said: tuple[RunRow | None, bool] | None = None  # what the head shows: the run, and whether it is gone
+
+    def compose(self) -> ComposeResult:
+        yield RunHead(self.run_id, id="head")
+        yield RunNotice(id="notice")
+        yield Static(id="tabs", markup=False)
+        with ContentSwitcher(initial="tab-curves"):
+            with Vertical(id="tab-curves"):
+                yield MetricGrid(id="grid")
+                yield Static("no metrics yet", id="no-metrics", markup=False)
+            with Vertical(id="tab-preset"):
+                yield Static(id="preset-problem", markup=False)
+                yield PresetText(id="preset")
+            yield LogTail(lines=10_000, id="tab-log")
+            yield SheetView("no checkpoint yet", id="tab-checkpoints")
+            with Vertical(id="tab-transfers"):
+                yield EvaluationTable(id="evaluations")
+                yield Static("no transfer evaluation yet: t asks for one", id="no-evaluations", markup=False)
+        yield KeyFooter()
+
+    def on_mount(self) -> None:
+        self._look(self.lreg.feed.rows)
+        if self.row is None:
+            self._read_preset()
+        self.set_interval(AGES_EVERY_S, self._show_checkpoints)
+
+    def subjects(self) -> Sequence[RunRow]:
+        return [self.row] if self.row is not None else []
+
+    def after_deleting(self, run_ids: Sequence[str]) -> None:
+        self.dismiss()
+
+    # -- what comes from the feed --------------------------------------------------------------------------------------
+
+    def on_screen_resume(self) -> None:
+        if self.row is not None:  # another screen may have followed other runs
+            self.lreg.feed.follow({self.run_id: self.row.path})
+            self._show_curves()
+
+    def on_runs_changed(self, message: RunsChanged) -> None:
+        self._look(message.rows)
+
+    def on_series_changed(self, message: SeriesChanged) -> None:
+        if self.tab == "curves" and self.run_id in message.run_ids:
+            self._show_curves()
+
+    def _look(self, rows: Sequence[RunRow]) -> None:
+        found = next((row for row in rows if row.id == self.run_id), None)
+        if found is not None and self.row is None:
+            self.lreg.feed.follow({self.run_id: found.path})
+            self.query_one(LogTail).path = found.path / "log.txt"
+            self._read_preset()
+            self.call_after_refresh(self._show_curves)  # nothing is told of records that another screen has had read
+        facts = (found or self.row, found is None and bool(self.row or rows))
+        if facts != self._said:
+            self.row, is_gone = self._said = facts
+            self.query_one(RunHead).show_run(self.row, is_gone)
+            self.query_one(RunNotice).show_run(found)
+            self.refresh_bindings()
+        self._read_files()
+
+    # -- tabs ----------------------------------------------------------------------------------------------------------
+
+    def action_show_tab(self, tab: str) -> None:
+        self.tab = tab
+        self.query_one(ContentSwitcher).current = f"tab-{tab}"
+        self._show_tabs()
+        if tab == "curves":
+            self.set_focus(None)
+            self._show_curves()
+        else:
+            wanted = self.query_one(FOCUSED[tab])
+            self.set_focus(wanted if wanted.display else None)  # what there is nothing of has no keys
+        self.refresh_bindings()
+
+    def _show_tabs(self) -> None:
+        line, grid, files = Text(), self.query_one(MetricGrid), self.files
+        counts = {"curves": f"{grid.page + 1}/{grid.pages}" if grid.pages > 1 and self.tab == "curves" else ""}
+        if files is not None:
+            counts |= {"checkpoints": str(len(files.checkpoints)), "transfers": str(len(files.evaluations))}
+        for number, tab in enumerate(TABS, 1):
+            click = Style(meta={"@click": f"screen.show_tab('{tab}')"})
+            style = Style(bold=True, underline=True) if tab == self.tab else Style(dim=True)
+            line.append(f"{number} ", click + Style(dim=True)).append(tab, click + style)
+            line.append(f" {counts[tab]}" if counts.get(tab, "0") not in ("", "0") else "", "dim").append("  ")
+        if line != self._tabs:
+            self._tabs = line
+            self.query_one("#tabs", Static).update(line)
+            self.refresh_bindings()
+
+    def _show_curves(self) -> None:
+        grid = self.query_one(MetricGrid)
+        if self.row is not None:
+            grid.show_run(self.run_id, clean(self.row.name, 40), self.lreg.feed)
+        grid.display = bool(grid.known)
+        self.query_one("#no-metrics").display = not grid.known
+        self._show_tabs()
+
+    def on_metric_grid_paged(self) -> None:
+        self._show_tabs()
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    @work(group="preset", exclusive=True)
+    async def _read_preset(self) -> None:
+        path = self.row.path if self.row is not None else self.lreg.store.root / self.run_id
+        text, problem = await off_the_loop(lambda: run_files.preset_of(RunReader(path)), "preset")
+        area = self.query_one(PresetText)
+        if text != area.text:
+            area.load_text(text)
+        line = self.query_one("#preset-problem", Static)
+        line.update(clean(problem, 600))
+        line.display = bool(problem)
+
+    @work(group="files")
+    async def _read_files(self) -> None:
+        """Read checkpoints and transfer evaluations where they have changed."""
+        if self._is_reading or self.row is None:
+            return
+        self._is_reading = True
+        path, before = self.row.path, self.files
+        try:
+            found = await off_the_loop(lambda: run_files.files_of(RunReader(path), before), "files")
+        finally:
+            self._is_reading = False
+        if found is not before:
+            self.files = found
+            self._show_checkpoints()
+            table = self.query_one(EvaluationTable)
+            table.show_evaluations(found.evaluations)
+            had_focus, table.display = self.focused is None and self.tab == "transfers", bool(found.evaluations)
+            if had_focus and table.display:
+                table.focus()
+            self.query_one("#no-evaluations").display = not found.evaluations
+            self._show_tabs()
+
+    def _show_checkpoints(self) -> None:
+        """Again now and then: ages grow, also of what does not change."""
+        if self.files is not None:
+            found = self.files.checkpoints
+            self.query_one(SheetView).show([run_files.checkpoints_sheet(found)] if found else [])
+
+    # -- keys ----------------------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "edit":
+            return self.row is not None and not self.row.is_transfer
+        if action in ("turn", "zoom"):
+            grid = self.query_one(MetricGrid)
+            return self.tab == "curves" and (bool(grid.known) if action == "zoom" else grid.pages > 1)
+        return super().check_action(action, parameters)
+
+    def action_turn(self, by: int) -> None:
+        self.query_one(MetricGrid).turn(by)
+
+    def action_zoom(self) -> None:
+        self.query_one(MetricGrid).zoom()
+        self._show_tabs()
+        self.refresh_bindings()
+
+    def action_edit(self) -> None:
+        if self.row is not None:
+            self.lreg.open_editor(str(self.row.path / "preset.toml"))
+
+    @work(group="ask", exclusive=True)
+    async def action_search(self) -> None:
+        from lreg_tui.widgets.prompt import PromptScreen
+
+        if self.tab != "preset":
+            self.action_show_tab("log")
+        preset, log = self.query_one(PresetText), self.query_one(LogTail)
+        page: PresetText | LogTail = preset if self.tab == "preset" else log
+        wanted = await self.app.push_screen_wait(PromptScreen("Search", page.searched, note="any part of a line"))
+        if wanted is not None:
+            count = page.find(wanted)
+            if wanted:
+                self.tell(f"{count} line{'s' if count != 1 else ''}; n and N go on" if count else "not found")
+
+    def action_back(self) -> None:
+        """One step: from a chart's cursor, from one panel to all, from a chart to the run, from here to the runs."""
+        grid = self.query_one(MetricGrid)
+        if isinstance(self.focused, Chart) and self.focused.cursor_x is not None:
+            self.focused.action_clear_cursor()
+        elif self.tab == "curves" and grid.is_zoomed:
+            self.action_zoom()
+        elif isinstance(self.focused, Chart):
+            self.set_focus(None)
+        else:
+            self.dismiss()

@@ -1,0 +1,223 @@
+"""RunTable: every run on a line, live. Draws only the cells that change, so a thousand runs cost what is in view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.color import Color
+from textual.geometry import Region
+from textual.message import Message
+
+from lreg_tui.charts.chart_canvas import visible
+from lreg_tui.runs.feed import RunRow
+from lreg_tui.runs.line_table import LineTable
+from lreg_tui.runs.messages import SelectionChanged
+from lreg_tui.runs.run_columns import BY_KEY, Column
+from lreg_tui.runs.run_lines import LEAD, Grid, Line
+from lreg_tui.runs.run_list import RunList
+from lreg_tui.widgets import themes
+
+AGES_EVERY_S = 20.0
+STYLES = "heading sorted cursor muted transfer bar done rest pin running queued paused crashed failed stopped finished"
+
+
+class RunTable(LineTable):
+    """Runs sorted, filtered and marked (see RunList). Rows go down by `show_runs`."""
+
+    HELP_TITLE = "Table"
+    PREFIX = "run-table"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "mark", "mark", tooltip="mark for overlay, compare, transfer and actions"),
+        Binding("enter", "open", "open", key_display="⏎", tooltip="everything about the run"),
+        Binding("up,k", "move(-1)", "up", show=False),
+        Binding("down,j", "move(1)", "down", show=False),
+        Binding("pageup", "page(-1)", "page up", show=False),
+        Binding("pagedown", "page(1)", "page down", show=False),
+        Binding("home", "go_to(0)", "first", show=False),
+        Binding("end,G", "go_to(-1)", "last", show=False),
+        Binding("asterisk", "mark_all", "mark all", key_display="*", show=False, tooltip="every run, or none"),
+    ]
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"run-table--{name}" for name in STYLES.split()}
+    DEFAULT_CSS = """
+    RunTable {
+        & > .run-table--heading { color: $text-muted; }
+        & > .run-table--sorted { color: $primary; text-style: bold; }
+        & > .run-table--cursor { background: $foreground 12%; }
+        &:focus > .run-table--cursor { background: $primary 30%; text-style: bold; }
+        & > .run-table--muted, & > .run-table--queued { color: $text-muted; }
+        & > .run-table--finished, & > .run-table--transfer { color: $foreground 75%; }
+        & > .run-table--pin { color: $accent; }
+        & > .run-table--bar, & > .run-table--running { color: $success; }
+        & > .run-table--done { color: $foreground 45%; }
+        & > .run-table--rest { color: $foreground 20%; }
+        & > .run-table--paused, & > .run-table--stopped { color: $warning; }
+        & > .run-table--failed, & > .run-table--crashed { color: $error; text-style: bold; }
+    }
+    """
+
+    @dataclass
+    class CursorMoved(Message):
+        """Another run is under the cursor, or none."""
+
+        run_id: str | None
+
+    @dataclass
+    class Opened(Message):
+        run_id: str
+
+    @dataclass
+    class SortChanged(Message):
+        """The user sorts by another column."""
+
+        key: str
+        reverse: bool
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.runs = RunList()
+        self._grid = Grid()
+        self._laid_out: tuple[Sequence[RunRow], int] = ((), 0)  # the runs and the room that it is for
+        self._told: tuple[tuple[str, ...], str | None] = ((), None)
+
+    def on_mount(self) -> None:
+        self.set_interval(AGES_EVERY_S, lambda: self._change(self.runs.arrange))
+
+    # -- data goes down, news comes up -------------------------------------------------------------------------------
+
+    def show_runs(self, rows: Sequence[RunRow], is_whole: bool = True) -> None:
+        """Take over what is in the run store, or as much of it as is read by now."""
+        self._change(lambda: self.runs.replace(rows, is_whole))
+
+    def select(self, run_id: str) -> None:
+        """Put the cursor on a run, now or when it appears."""
+        self._change(lambda: self.runs.select(run_id), leaps=True)
+
+    def filter_by(self, predicate: Callable[[RunRow], bool]) -> None:
+        self._change(lambda: self.runs.filter_by(predicate))
+
+    def sort_by(self, key: str, reverse: bool = False) -> None:
+        if key in BY_KEY:
+            self._change(lambda: self.runs.sort_by(key, reverse))
+            self.refresh(Region(0, 0, self._room, 1))
+
+    def _change(self, change: Callable[[], None], leaps: bool = False) -> None:
+        """Change the list; a cursor that was in view, or `leaps`, is in view then; draw and tell what is different."""
+        before, offset = self.runs.cursor, self.scroll_offset.y
+        change()
+        self._fit()
+        if leaps or offset <= before < offset + self._page:
+            self._scroll_to_cursor()
+        self._lay_out()
+        self.redraw_changed()
+        self._tell()
+
+    def _tell(self) -> None:
+        ids, cursor = tuple(row.id for row in self.runs.selected), self.runs.cursor_id
+        told, self._told = self._told, (ids, cursor)
+        if cursor != told[1]:
+            self.post_message(self.CursorMoved(cursor))
+        if ids != told[0]:
+            self.post_message(SelectionChanged(ids))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """An empty table has no keys."""
+        return bool(self.runs.shown) if action in ("mark", "mark_all", "open") else True
+
+    # -- keys and mouse ----------------------------------------------------------------------------------------------
+
+    @property
+    def count(self) -> int:
+        return len(self.runs.shown)
+
+    @property
+    def cursor(self) -> int:
+        return self.runs.cursor
+
+    def move_to(self, place: int) -> None:
+        """Only the two lines are drawn again between which the cursor moves: nothing else is different."""
+        before = self.runs.cursor
+        self.runs.move_to(place)
+        self._scroll_to_cursor()
+        for place in (before, self.runs.cursor):
+            y = place + 1 - self.scroll_offset.y
+            if 0 < y < self.size.height:
+                self.refresh(Region(0, y, self._room, 1))
+        self._tell()
+
+    def action_move(self, rows: int) -> None:
+        self.move_to(self.runs.cursor + rows)
+
+    def clear_marks(self) -> None:
+        self._change(self.runs.clear_marks)
+
+    def action_mark(self) -> None:
+        self._change(self.runs.mark)
+
+    def action_mark_all(self) -> None:
+        self._change(self.runs.mark_all)
+
+    def action_open(self) -> None:
+        if self.runs.cursor_id is not None:
+            self.post_message(self.Opened(self.runs.cursor_id))
+
+    def choose_sort(self, key: str, reverse: bool) -> None:
+        """Sort as the user wants it."""
+        self.sort_by(key, reverse)
+        self.post_message(self.SortChanged(key, reverse))
+
+    def next_sort(self) -> None:
+        """Sort by the next column in view."""
+        keys = [column.key for column in self.columns]
+        place = keys.index(self.runs.sorted_by) + 1 if self.runs.sorted_by in keys else 0
+        self.choose_sort(keys[place % len(keys)], False)
+
+    def on_click(self, event: events.Click) -> None:
+        if event.y == 0:
+            if (column := self._grid.column_at(event.x)) is not None:
+                self.choose_sort(column.key, column.key == self.runs.sorted_by and not self.runs.reverse)
+            return
+        place = event.y - 1 + self.scroll_offset.y
+        if place < len(self.runs.shown):
+            self.move_to(place)
+            if event.x < LEAD:
+                self.action_mark()
+            elif event.chain == 2:
+                self.action_open()
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns in view."""
+        return self._grid.columns
+
+    def _lay_out(self) -> None:
+        if self.runs.shown is self._laid_out[0] and self._room == self._laid_out[1]:
+            return  # which looks at every run
+        self._laid_out = self.runs.shown, self._room
+        grid = Grid.of(self.runs.shown, self._room)
+        if grid != self._grid:
+            self._grid = grid
+            self._draw_all()
+
+    def on_resize(self) -> None:
+        self._fit()
+        self._lay_out()
+        self._scroll_to_cursor()
+
+    def heading(self) -> Line:
+        return self._grid.heading(self.runs.sorted_by, self.runs.reverse)
+
+    def line(self, place: int) -> Line:
+        return self._grid.line(self.runs, place)
+
+    def style_of(self, kind: str) -> Style:
+        if kind.startswith("series "):
+            colour = visible(Color.parse(themes.SERIES[int(kind[7:])]), self.background_colors[1])  # as the charts do
+            return Style(color=colour.rich_color)
+        return super().style_of(kind) if kind else Style()

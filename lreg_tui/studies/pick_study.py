@@ -1,0 +1,77 @@
+"""PickStudyScreen: which study to start, what it asks for, and how long that may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.text import Text
+from textual import work
+from textual.widgets import Static
+
+from engine.base.errors import LregError
+from lreg_tui.presets import offers
+from lreg_tui.presets.offers import Offer
+from lreg_tui.presets.picking import PickingScreen
+from lreg_tui.runs.feed import RunRow
+from lreg_tui.studies import study_start
+from lreg_tui.studies.study_start import Size
+from lreg_tui.text.present import clean, clean_block
+from lreg_tui.widgets.threads import off_the_loop
+
+
+class PickStudyScreen(PickingScreen):
+    """Below the list stands what the highlighted study asks for."""
+
+    HEADING = "New study: which one?"
+    NAME_WIDTH = 24
+    DEFAULT_CSS = """
+    PickStudyScreen {
+        & > Vertical { max-width: 130; }
+        #size { height: 6; margin-top: 1; padding: 0 1; background: $surface; }
+    }
+    """
+
+    def __init__(self, rows: Sequence[RunRow] = (), folder: Path | None = None) -> None:
+        super().__init__(rows, folder)
+        self.sizes: dict[str, Text] = {}  # by reference
+
+    def find(self) -> Iterable[Offer]:
+        return offers.studies(self.folder)
+
+    def preview(self) -> Static:
+        return Static(id="size", markup=False)
+
+    def show(self, offer: Offer) -> None:
+        self.query_one("#size", Static).update(self.sizes.get(offer.reference, Text("counting …", "dim")))
+        self._weigh(offer)
+
+    @work(group="preview", exclusive=True)
+    async def _weigh(self, offer: Offer) -> None:
+        if offer.reference not in self.sizes:
+            self.sizes[offer.reference] = await off_the_loop(lambda: weighed(offer.reference, self.rows), "study")
+        if self.current == offer:
+            self.query_one("#size", Static).update(self.sizes[offer.reference])
+
+
+def weighed(reference: str, rows: Sequence[RunRow]) -> Text:
+    """What a study asks for, in words; or what is wrong with it."""
+    try:
+        return words_of(study_start.size_of(reference, rows))
+    except LregError as error:
+        return Text(clean_block(str(error)), "bold red")
+
+
+def words_of(size: Size) -> Text:
+    plan = size.plan
+    arms = ", ".join(arm.name for arm in plan.arms)
+    text = Text.assemble((_count(size.runs, "run"), "bold"), f", {_count(len(plan.seeds), 'meta-seed')}")
+    text.append(f", then {_count(size.transfers, 'transfer')}" if size.transfers else "")
+    if plan.search is not None:
+        text.append(f"; a search of {plan.search.trials} trials for each arm with axes")
+    text.append(f"\narms: {clean(arms, 400)}", "dim")
+    return text.append(f"\n{clean(size.estimate, 300)}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

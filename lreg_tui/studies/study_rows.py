@@ -1,0 +1,176 @@
+"""A study as the rows of its grid in the console: one for each point of an arm, with a cell for each meta-seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.base.status import LIVE
+from engine.runs.results import Mean, mean
+from engine.study.plan.plan import Point
+from engine.study.plan.snapshot import ENDED, Snapshot
+from engine.study.plan.state import MISSING, Candidate, CellState, winners
+from lreg_tui.runs.feed import RunRow
+from lreg_tui.text.present import setting
+
+WINNER, BEST = "winner", "best"  # of an arm that is complete; of one that is not
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """A run of a study."""
+
+    run_id: str
+    path: Path
+    seed: int
+    state: str
+    value: float | None  # of the metric that winners are picked by
+    done: float  # 0 to 1
+    eta_s: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """A point of an arm with its runs, one for each meta-seed of the study; None where it has no such run."""
+
+    arm: str
+    point: str  # in words: "rho 0.05"
+    brief: str  # ... its values alone
+    number: int  # of the trial within the arm, from 1; 0: the study searches nothing
+    cells: tuple[GridCell | None, ...]
+    mean: Mean  # over the runs that have finished
+    is_whole: bool  # every run has finished
+    rank: str = ""  # WINNER or BEST of its arm
+    best_so_far: float | None = None  # of this trial and those before it
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return (self.arm, self.point, self.number)
+
+
+@dataclass(frozen=True)
+class GridJob:
+    """A transfer job of a study."""
+
+    run_id: str
+    arm: str
+    state: str
+    words: str
+    run_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StudyLook:
+    """A study as the console saw it last. `row`: its own folder, as a run's."""
+
+    row: RunRow
+    seeds: tuple[int, ...] = ()
+    metric: str = ""
+    rows: tuple[GridRow, ...] = ()
+    jobs: tuple[GridJob, ...] = ()
+    total: int = 0  # runs and transfers there will be in the end, as far as can be told
+    is_search: bool = False
+    has_report: bool = False
+    problem: str = ""  # why there is nothing to see
+
+    @property
+    def cells(self) -> list[GridCell]:
+        return [cell for row in self.rows for cell in row.cells if cell is not None]
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many runs are in which state."""
+        return Counter(cell.state for cell in self.cells)
+
+    @property
+    def progress(self) -> float:
+        """0 to 1: of the runs and transfers."""
+        jobs = sum(job.state in ENDED for job in self.jobs)
+        done = sum(1.0 if cell.state in ENDED else cell.done for cell in self.cells) + jobs
+        return min(1.0, done / self.total) if self.total else 0.0
+
+
+def look_at(seen: Snapshot, row: RunRow, has_report: bool) -> StudyLook:
+    """What the console shows of a study; `row`: its own folder."""
+    jobs = (
+        GridJob(job.run.id, job.transfer.arm, job.state, job.transfer.words, tuple(r.id for r in job.transfer.runs))
+        for job in seen.transfers
+    )
+    return StudyLook(
+        row=row,
+        seeds=seen.plan.seeds,
+        metric=seen.plan.pick.metric,
+        rows=tuple(_rows(seen)),
+        jobs=tuple(jobs),
+        total=seen.total,
+        is_search=seen.plan.search is not None,
+        has_report=has_report,
+    )
+
+
+def _rows(seen: Snapshot) -> Iterator[GridRow]:
+    """Candidates in order. Of a search that is the order in which it asked for them."""
+    leaders = winners(seen.candidates)
+    best: dict[str, float] = {}
+    numbers: Counter[str] = Counter()
+    names = {arm.name: _short([axis.key for axis in arm.axes]) for arm in seen.plan.arms}
+    searched = {arm.name for arm in seen.plan.arms if arm.axes and seen.plan.search is not None}
+    for candidate in seen.candidates:
+        arm, value = candidate.arm, candidate.value
+        numbers[arm] += 1
+        if value is not None:
+            best[arm] = min(value, best.get(arm, value))
+        cells = {cell.cell.seed: _cell(cell) for cell in candidate.cells}
+        finished = [cell.value for cell in candidate.cells if cell.state == "finished"]
+        yield GridRow(
+            arm=arm,
+            point=point_words(candidate.point, names[arm]),
+            brief=" ".join(map(_word, candidate.point.values())),
+            number=numbers[arm] if arm in searched else 0,
+            cells=tuple(cells.get(seed) for seed in seen.plan.seeds),
+            mean=mean(finished),
+            is_whole=value is not None,
+            rank=_rank(candidate, seen, leaders),
+            best_so_far=best.get(arm),
+        )
+
+
+def _rank(candidate: Candidate, seen: Snapshot, leaders: Mapping[str, Candidate]) -> str:
+    if seen.winners.get(candidate.arm) is candidate:
+        return WINNER
+    return BEST if candidate.arm not in seen.winners and leaders.get(candidate.arm) is candidate else ""
+
+
+def _cell(cell: CellState) -> GridCell:
+    run = cell.run
+    if cell.state in (MISSING, "finished"):
+        done = float(cell.state == "finished")
+        return GridCell(run.id, run.path, cell.cell.seed, cell.state, cell.value, done)
+    status = run.recorded_status()
+    done = min(1.0, status.step / status.total) if status.total else 0.0
+    eta = status.eta_s if cell.state in LIVE else None
+    return GridCell(run.id, run.path, cell.cell.seed, cell.state, cell.value, done, eta, status.message)
+
+
+def point_words(point: Point, names: Mapping[str, str]) -> str:
+    """A point for people: "rho 0.05  weight 2"."""
+    return "  ".join(f"{names.get(key, key)} {_word(value)}" for key, value in point.items())
+
+
+def _word(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return "+".join(map(_word, value))
+    return setting(value) if isinstance(value, float) else str(value)
+
+
+def _short(keys: Sequence[str]) -> dict[str, str]:
+    """Key paths as short as they can be told apart."""
+    found = {}
+    for key in keys:
+        parts = key.split(".")
+        ends = [".".join(parts[-size:]) for size in range(1, len(parts) + 1)]
+        found[key] = next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1), key)
+    return found

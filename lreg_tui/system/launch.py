@@ -1,0 +1,73 @@
+"""Processes: those that this one waits for; detached workers and signals are in engine.jobs.spawn.
+
+Nothing else here has subprocess.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.base.errors import LregError, RunError
+from engine.evaluation.transfer_plan import Plan
+from engine.jobs import spawn
+from engine.jobs.spawn import POLL_S, request, start_detached, wait_for
+from engine.jobs.transfer_job import check_writable
+from engine.runs.reader import RunReader
+from engine.study.schedule import inputs
+from lreg_tui.system.terminal import HELPERS
+
+__all__ = [
+    "POLL_S",
+    "check_resumed",
+    "check_transfer",
+    "output_of",
+    "request",
+    "start_detached",
+    "start_helper",
+    "wait_for",
+]
+
+
+def check_transfer(plan: Plan, device: str, data_dir: Path | None) -> None:
+    """Raise LregError where a transfer cannot do its work here: before there is a folder of it."""
+    check_writable(plan)
+    inputs.check_run(plan.tasks, device, data_dir)
+
+
+def check_resumed(reader: RunReader, data_dir: Path | None) -> None:
+    """Raise LregError where a run or transfer is damaged, or its data or device is not there any more."""
+    tasks = Plan.from_json(reader.plan()).tasks if reader.is_transfer else reader.preset().tasks
+    try:
+        inputs.check_run(tasks, str(reader.facts.get("device") or "auto"), data_dir)
+    except LregError as error:
+        remark = reader.other_data(data_dir)
+        raise RunError(*str(error).splitlines(), *([remark] if remark else [])) from None
+
+
+def start_helper(module: str, arguments: Sequence[str], said: Path) -> subprocess.Popen[bytes]:
+    """Start `python -m module` for this process, which waits for it or ends it; what it says goes into a file.
+
+    Without its terminal this process ends, and the helper with it.
+    Raises RunError where it cannot be started.
+    """
+    command = [*spawn.python_module(module), *arguments]
+    try:
+        with said.open("wb") as log:
+            helper = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True, env=spawn.environment()
+            )
+    except OSError as error:
+        raise RunError(f"{error.filename or said}: cannot start a helper: {error.strerror}") from None
+    HELPERS.add(helper)
+    return helper
+
+
+def output_of(command: list[str], limit_s: float) -> str:
+    """What a short command prints; empty where it fails or takes longer."""
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit_s, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode(errors="replace")

@@ -1,0 +1,178 @@
+"""Sheets: tables of text that are shown on a terminal, or pasted as Markdown or LaTeX.
+
+On a terminal a sheet is complete at every width: columns that do not fit side by side stand below each other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from lreg_tui.text import present
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+GAP = 2  # between two columns
+MOST_OF_LABEL = 0.4  # share of a terminal's width that labels may take before they are folded
+MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~$&#])")
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "[": r"{[}",
+    "]": r"{]}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "–": "--",
+    "…": r"\ldots{}",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell: text (a line break where it may be broken), whether it is the best of its column, and a colour."""
+
+    text: str
+    best: bool = False
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A title, a heading for the labels and one for each column, rows (label, cells), and remarks below."""
+
+    title: str
+    heading: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Entry]]]
+    remarks: Sequence[str] = field(default=())
+
+
+def translated(sheet: Sheet, word: Callable[[str], str]) -> Sheet:
+    """The sheet in other characters, for terminals that lack some. They take part in measuring its columns."""
+    rows = [
+        (word(label), [replace(entry, text=word(entry.text)) for entry in entries]) for label, entries in sheet.rows
+    ]
+    columns, remarks = list(map(word, sheet.columns)), list(map(word, sheet.remarks))
+    return Sheet(word(sheet.title), word(sheet.heading), columns, rows, remarks)
+
+
+def markdown(sheet: Sheet) -> str:
+    """The sheet as a Markdown table; the best in bold."""
+    lines = [f"### {markdown_text(sheet.title)}", ""]
+    headings = [markdown_text(heading) for heading in (sheet.heading, *sheet.columns)]
+    lines += [_line(headings), _line(["---", *["---:"] * len(sheet.columns)])]
+    for label, entries in sheet.rows:
+        cells = [f"**{markdown_text(entry.text)}**" if entry.best else markdown_text(entry.text) for entry in entries]
+        lines.append(_line([markdown_text(label), *cells]))
+    for remark in sheet.remarks:
+        lines += ["", markdown_text(remark)]
+    return "\n".join(lines) + "\n"
+
+
+def latex(sheet: Sheet) -> str:
+    r"""The sheet as a LaTeX table; the best in \textbf. It needs \usepackage{booktabs}."""
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{latex_text(sheet.title)}}}"]
+    lines += [rf"\begin{{tabular}}{{l{'r' * len(sheet.columns)}}}", r"\toprule"]
+    lines += [_latex_row([latex_text(heading) for heading in (sheet.heading, *sheet.columns)]), r"\midrule"]
+    for label, entries in sheet.rows:
+        cells = [rf"\textbf{{{latex_text(entry.text)}}}" if entry.best else latex_text(entry.text) for entry in entries]
+        lines.append(_latex_row([latex_text(label), *cells]))
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\footnotesize {latex_text(remark)}" for remark in sheet.remarks]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def tables(sheet: Sheet, console: Console) -> Iterator[RenderableType]:
+    """What Rich prints for the sheet: as many tables as its columns need at the console's width."""
+    from rich.padding import Padding
+
+    if sheet.title:
+        yield present.text(sheet.title, "bold")
+    labels = [sheet.heading, *(label for label, _ in sheet.rows)]
+    room = max(max(map(len, labels)), 1)
+    if room + sum(GAP + _width(sheet, index) for index in range(len(sheet.columns))) > console.width:
+        room = min(room, max(int(console.width * MOST_OF_LABEL), 8))
+    for number, part in enumerate(_parts(sheet, console.width - room)):
+        yield from [present.text("")] if number else []
+        yield _table(sheet, part, room)
+    for remark in sheet.remarks:
+        yield Padding(present.text(remark, "dim"), (0, 0, 0, 2), expand=False)
+
+
+def _parts(sheet: Sheet, room: int) -> list[list[int]]:
+    """The columns that stand side by side, table by table."""
+    parts: list[list[int]] = [[]]
+    left = room
+    for index in range(len(sheet.columns)):
+        needed = GAP + _width(sheet, index)
+        if needed > left and parts[-1]:
+            parts.append([])
+            left = room
+        left -= needed
+        parts[-1].append(index)
+    return parts
+
+
+def _width(sheet: Sheet, index: int) -> int:
+    """How many columns of the terminal the longest line takes."""
+    from rich.cells import cell_len
+
+    texts = [sheet.columns[index], *(entries[index].text for _, entries in sheet.rows)]
+    return max(cell_len(present.clean(line)) for text in texts for line in text.split("\n"))
+
+
+def _table(sheet: Sheet, part: Sequence[int], room: int) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table.add_column(_lines(sheet.heading), overflow="fold", width=room)
+    for index in part:
+        table.add_column(_lines(sheet.columns[index]), justify="right", overflow="fold")
+    for label, entries in sheet.rows:
+        cells = [_lines(entries[index].text, _style(entries[index])) for index in part]
+        table.add_row(_lines(label), *cells)
+    return table
+
+
+def _style(entry: Entry) -> str:
+    return " ".join(filter(None, ["bold" if entry.best else "", entry.style]))
+
+
+def _lines(text: str, style: str = "") -> RenderableType:
+    from rich.text import Text
+
+    return Text("\n".join(present.clean(line) for line in text.split("\n")), style=style)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def markdown_text(text: str) -> str:
+    """Text on one line that Markdown shows as it stands."""
+    return MARKDOWN.sub(r"\\\1", present.clean(text))
+
+
+def latex_text(text: str) -> str:
+    """Text on one line that LaTeX shows as it stands."""
+    return "".join(LATEX.get(character, character) for character in present.clean(text))
