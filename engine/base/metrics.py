@@ -109,6 +109,9 @@ _OTHERS: Mapping[str, Metric] = _by_name(
     Metric("coordinate_steps_per_s", "coordinate-steps per s", better="higher"),
     Metric("memory_bytes", "memory", "bytes", "lower"),
 )
+_OF_TASKS = [measured.on(split).name for measured in TASK_METRICS.values() for split in SPLITS]
+RECORDED: tuple[str, ...] = tuple(dict.fromkeys(["meta_loss", *_OF_TASKS, *_OTHERS]))
+"""The names of what lreg itself records, beside those of penalties."""
 AT_RADIUS = ("sharpness", "max_grad_norm", "surrogate_gap", "r1", "sharpness_linf", "max_grad_norm_linf")
 """What is measured at a radius; a transfer file has a table by radius of each."""
 

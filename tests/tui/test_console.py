@@ -150,6 +150,13 @@ def test_without_a_terminal_it_says_so(tmp_path, descriptor):
         assert b"\x1b" not in terminal.sent
 
 
+def test_a_plug_in_that_is_not_there_is_one_line(tmp_path):
+    with Terminal(tmp_path / "runs", tmp_path, "--plugin", "nowhere.py", columns=300) as terminal:
+        terminal.shows(f"error: --plugin: found {tmp_path}/nowhere.py, no such file")
+        terminal.until(terminal.has_ended)
+        assert b"\x1b" not in terminal.sent
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("is_early", [True, False])
 def test_told_to_end_it_leaves_the_terminal_as_it_was(tmp_path, number, is_early):

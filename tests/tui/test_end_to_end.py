@@ -73,6 +73,25 @@ def goes_on(reader: RunReader, terminal: Terminal) -> None:
     assert reader.status().state == "running" and reader.recorded_status().pid == pid
 
 
+SQUARED_LOSS = """
+from engine.penalties.base import PENALTIES, GeometricPenalty
+
+@PENALTIES.register("squared-loss")
+class SquaredLoss(GeometricPenalty):
+    def at(self, loss, theta, value, gradient):
+        return value**2, 2 * value * gradient
+"""
+
+
+def test_plug_ins_are_known_to_the_form_and_to_what_is_started(runs, tmp_path):
+    (tmp_path / "mine.py").write_text(SQUARED_LOSS)
+    (tmp_path / "tiny.toml").write_text(ENDLESS + "[penalty.squared-loss]\n")
+    with Terminal(runs, tmp_path, "--plugin", "mine.py") as terminal:
+        reader = launch_from_menu(terminal, runs)
+        assert [plugin["name"] for plugin in reader.facts["plugins"]] == [str(tmp_path / "mine.py")]
+        assert reader.figures()["squared-loss_penalty"] > 0
+
+
 def test_a_run_outlives_the_console_that_started_it(runs, tmp_path):
     """By a lost connection, told by the signal or not, and by q; and what comes after finds it, with its curve."""
     with Terminal(runs, tmp_path) as terminal:

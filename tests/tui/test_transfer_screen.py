@@ -325,7 +325,7 @@ def test_a_started_job_is_watched_and_its_results_fill_in(store, tmp_path, monke
         pilot.app.feed.look()
         await settle(pilot)
         words = pane.query_one(SheetView).text
-        assert "digits/mlp after 100 inner steps" in words and "75.0" in words
+        assert words.startswith("digits/mlp\n") and "after 100 inner steps" in words and "75.0" in words
         assert "finished: c compares" in text_of(screen, "#job-progress")
         compared = []
         monkeypatch.setattr(pilot.app, "open_compare", lambda ids, **where: compared.append((ids, where)))
