@@ -189,6 +189,11 @@ class StudyPlan:
         return found
 
 
+def weighing(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The penalties of a preset that weigh something."""
+    return {name: table for name, table in values.get("penalty", {}).items() if table.get("weight") != 0}
+
+
 def _check_tables(**tables: tuple[Any, type]) -> None:
     """Raises ValueError where one does not fit its schema."""
     for name, (values, schema) in tables.items():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine.base.errors import RunError
 from engine.base.files import read_json
+from engine.presets.preset import Preset
 from engine.runs.reader import RunReader
 from engine.runs.results import at_horizon, by_horizon, common_horizon, mean
 from engine.runs.writer import is_complete
@@ -38,6 +39,11 @@ class Candidate:
     arm: str
     point: Point
     cells: tuple[CellState, ...]
+
+    @property
+    def preset(self) -> Preset:
+        """Of its first run; the others differ from it in the seed."""
+        return self.cells[0].cell.preset
 
     @property
     def value(self) -> float | None:
