@@ -23,7 +23,7 @@ from engine.base.status import HELD
 from engine.jobs import spawn
 from engine.runs.reader import RunReader
 from engine.runs.store import Run, RunStore
-from engine.study.plan.attempts import BUSY, FAILED, FINISHED, LEFT, MOST_TRIES, START, Attempts
+from engine.study.schedule.attempts import BUSY, FAILED, FINISHED, LEFT, MOST_TRIES, START, Attempts
 from engine.study.plan.plan import Axis, Search, StudyPlan
 from engine.study.plan.snapshot import Watcher
 from engine.study.plan.state import look, trials_of

@@ -189,6 +189,11 @@ class StudyPlan:
         return found
 
 
+def key_of(point: Point) -> str:
+    """Equal for equal points, wherever they come from."""
+    return json.dumps(point, sort_keys=True, default=list)
+
+
 def weighing(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The penalties of a preset that weigh something."""
     return {name: table for name, table in values.get("penalty", {}).items() if table.get("weight") != 0}

@@ -5,10 +5,8 @@ An executor remembers nothing that matters: the state of the runs is in their fo
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import signal
 import subprocess
 import time
 from collections import Counter
@@ -17,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import LregError
-from engine.base.status import HELD, LIVE, Status
+from engine.base.status import HELD, Status
 from engine.jobs import spawn
 from engine.runs.reader import RunReader
 from engine.study.schedule import inputs, memory, slurm
-from engine.study.schedule.executor import THREADS, Executor, Start
+from engine.study.schedule.executor import THREADS, Executor, Start, ask_to_stop
 
 if TYPE_CHECKING:
     from engine.study.schedule.job import Schedule
@@ -102,9 +100,8 @@ class Local:
         for reader in readers:
             if reader.path in waiting:
                 self._children[reader.path][0].terminate()
-            elif reader.recorded_status().state in LIVE:
-                with contextlib.suppress(LregError):  # it has ended by itself, or computes on another host
-                    spawn.request(reader, signal.SIGTERM, "stop")
+            else:
+                ask_to_stop(reader)
 
     def _reap(self) -> None:
         """Forget the children that have died, so that nothing is left of them; note what they said."""

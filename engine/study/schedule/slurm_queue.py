@@ -43,14 +43,6 @@ class Job:
     def has_ended(self) -> bool:
         return self.state in ENDED
 
-    @property
-    def is_ending(self) -> bool:
-        return self.state == "COMPLETING"
-
-    @property
-    def is_waiting(self) -> bool:
-        return self.state == "PENDING"
-
 
 class Queue:
     """The jobs of a study, handed over by any of its schedulers."""
@@ -70,7 +62,7 @@ class Queue:
 
     def jobs(self) -> dict[Path, Job]:
         """For every run that Slurm still knows a job of: the one that has not ended, else the last. Raises NoAnswer."""
-        found: dict[Path, Job] = {}
+        jobs: dict[Path, Job] = {}
         for line in ask("squeue", *LISTED, f"--user={os.getuid()}"):
             number, index, state, name = line.split("|", 3)
             runs = self._runs_of(name)
@@ -78,8 +70,8 @@ class Queue:
                 job, run = Job(f"{number}_{index}", state), runs[int(index) : int(index) + 1]
             else:  # no array; or what is left of one that was cancelled, which is no job
                 job, run = Job(number, state), runs if len(runs) == 1 else []
-            found |= {path: job for path in run if _counts_more(job, found.get(path))}
-        return found
+            jobs |= {path: job for path in run if _counts_more(job, jobs.get(path))}
+        return jobs
 
     def _runs_of(self, name: str) -> list[Path]:
         study, _, token = name.strip().rpartition(".")
@@ -120,6 +112,6 @@ def ask(*command: str) -> list[str]:
     except (OSError, subprocess.SubprocessError) as error:
         raise NoAnswer(f"{command[0]}: no answer ({type(error).__name__})") from None
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise NoAnswer(printable(said[-1] if said else f"{command[0]}: exit code {done.returncode}"))
+        complaints = done.stderr.strip().splitlines() or [f"{command[0]}: exit code {done.returncode}"]
+        raise NoAnswer(printable(complaints[-1]))
     return done.stdout.splitlines()
