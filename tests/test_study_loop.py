@@ -23,11 +23,11 @@ from engine.base.status import HELD
 from engine.jobs import spawn
 from engine.runs.reader import RunReader
 from engine.runs.store import Run, RunStore
-from engine.study.schedule.attempts import BUSY, FAILED, FINISHED, LEFT, MOST_TRIES, START, Attempts
 from engine.study.plan.plan import Axis, Search, StudyPlan
 from engine.study.plan.snapshot import Watcher
-from engine.study.plan.state import look, trials_of
+from engine.study.plan.state import trials_of
 from engine.study.schedule import executors, loop, memory
+from engine.study.schedule.attempts import BUSY, FAILED, FINISHED, LEFT, MOST_TRIES, START, Attempts
 from engine.study.schedule.executors import Local
 from engine.study.schedule.job import Schedule, StudyJob, new_stamp, unfinished
 from engine.study.schedule.loop import Look, StudyLoop
@@ -87,7 +87,7 @@ def schedule(started: StudyJob, executor=None, on_look=loop.nothing, control: Co
 
 def states(started: StudyJob) -> dict[str, str]:
     plan = StudyPlan.from_json(json.loads((started.path / "study.json").read_text()))
-    return {cell.run.id: cell.state for cell in look(plan, started.path)}
+    return {cell.run.id: cell.state for cell in Watcher(plan, started.path).look().cells}
 
 
 def test_every_run_is_done_once_and_never_again(tmp_path):
@@ -138,7 +138,7 @@ def test_a_search_notes_its_points_before_their_runs_and_goes_on_with_them(tmp_p
     class Noting(AtOnce):
         def start(self, starts):
             trials = trials_of(started.path)
-            known = {cell.run.id for cell in look(plan, started.path)}
+            known = {cell.run.id for cell in Watcher(plan, started.path).look().cells}
             assert trials["sam"] and {reader.id for reader, _ in starts} <= known
             super().start(starts)
 

@@ -8,7 +8,7 @@ from engine.base.settings import show
 from engine.comparison import settings_table
 from engine.figures import Block
 from engine.runs.results import mean
-from engine.study.plan import cost
+from engine.study.plan.cost import cost_of
 from engine.study.plan.plan import ArmPlan, Axis
 from engine.study.report.evidence import Evidence
 from engine.study.report.markdown import (
@@ -129,13 +129,13 @@ def _facts(found: Evidence) -> Iterator[str]:
 
 
 def _cost(found: Evidence) -> Iterator[str]:
-    runs, jobs = (cost.total(piece.run.path for piece in pieces) for pieces in (found.seen.cells, found.seen.transfers))
-    both = runs + jobs
+    runs, jobs = ([piece.run.path for piece in pieces] for pieces in (found.seen.cells, found.seen.transfers))
+    of_runs, of_jobs, both = cost_of(*runs), cost_of(*jobs), cost_of(*runs, *jobs)
     if both.seconds:
         gpu = f"; of it on GPUs {duration(both.gpu_seconds)}" if both.gpu_seconds else ""
         yield (
-            f"Cost: {duration(both.core_seconds)} of CPU threads ({duration(runs.core_seconds)} meta-training, "
-            f"{duration(jobs.core_seconds)} transfers), {duration(both.seconds)} of processes{gpu}; devices "
+            f"Cost: {duration(both.core_seconds)} of CPU threads ({duration(of_runs.core_seconds)} meta-training, "
+            f"{duration(of_jobs.core_seconds)} transfers), {duration(both.seconds)} of processes{gpu}; devices "
             f"{codes(sorted(both.devices))}. From the logs: threads given to a process, times how long it worked."
         )
 

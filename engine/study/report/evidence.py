@@ -31,7 +31,7 @@ from engine.comparison import (
 from engine.comparison.arms import NAMES
 from engine.study.plan.plan import StudyPlan, weighing
 from engine.study.plan.snapshot import ENDED, Piece, Snapshot, Watcher
-from engine.study.plan.state import Candidate, CellState, winners
+from engine.study.plan.state import Candidate, CellState
 from engine.study.plan.transfers import TransferState
 
 HEADLINE = ""  # in place of a metric's name: what the task is judged by
@@ -295,8 +295,7 @@ def _only(effects: Iterable[Effect], setting: str, figure: Figure) -> Effect | N
 def gather(plan: StudyPlan, folder: Path) -> Evidence:
     """Look at a study's folders."""
     seen = Watcher(plan, folder).look()
-    best = {**winners(seen.candidates), **seen.winners}
-    best = {arm.name: best[arm.name] for arm in plan.arms if arm.name in best}
+    best = seen.best
     arms = {name: _arm(name, candidate) for name, candidate in best.items()}
     twins = {
         arm: _twin(arm, winner, best, seen.candidates)

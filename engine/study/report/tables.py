@@ -12,7 +12,7 @@ from engine.export.tables import cell
 from engine.figures.evaluated import estimate
 from engine.runs.reader import RunReader
 from engine.runs.results import mean
-from engine.study.plan import cost
+from engine.study.plan.cost import cost_of
 from engine.study.report.claim import Claim
 from engine.study.report.evidence import Evidence
 from engine.study.report.papers import xh
@@ -58,7 +58,7 @@ def runs(found: Evidence) -> Iterator[Cells]:
     for item in found.seen.cells:
         facts: Mapping[str, Any] = item.run.facts if item.state != "missing" else {}
         versions = facts.get("versions")
-        spent = cost.cost_of(item.run.path)
+        spent = cost_of(item.run.path)
         yield {
             **(versions if isinstance(versions, dict) else {}),
             **{name: facts.get(name) for name in ("host", "git")},

@@ -10,7 +10,6 @@ from engine.base.status import is_number
 from engine.comparison.paired import EQUAL_STEPS, MATCHED_LOSS, has_frontier
 from engine.comparison.report import ENOUGH_META_SEEDS
 from engine.comparison.statistics import FEWEST_META_SEEDS
-from engine.evaluation.transfer_plan import GRID
 from engine.runs.results import mean
 from engine.study.report.claim import TESTED, Claim
 from engine.study.report.evidence import HEADLINE, Evidence
@@ -122,10 +121,9 @@ def _missing(found: Evidence) -> Iterator[str]:
     if found.plan.transfer is None:
         yield "No transfer evaluations were asked for: nothing is known about tasks that were not meta-trained on."
     else:
-        targets = [name for target in found.plan.transfer.to for name in (GRID if target == "all" else [target])]
         tasks = {task.partition(" ")[0]: task for task in found.tasks}
         missing: dict[tuple[str, ...], list[str]] = {}
-        for name in dict.fromkeys(targets):
+        for name in found.plan.transfer.names:
             arms = tuple(arm for arm in found.planned if not _has_outcomes(found, tasks.get(name), arm))
             missing.setdefault(arms, []).append(name)
         for arms, names in missing.items():
