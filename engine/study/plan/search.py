@@ -114,8 +114,8 @@ def _ask(plan: StudyPlan, arm: ArmPlan, asked: Sequence[Point], values: Sequence
             if None not in params.values():  # else it fits no axis any more
                 is_known = value is not None and math.isfinite(value)
                 state = TrialState.COMPLETE if is_known else TrialState.RUNNING if value is None else TrialState.FAIL
-                known = value if is_known else None
-                study.add_trial(create_trial(state=state, value=known, params=params, distributions=distributions))
+                result = value if is_known else None
+                study.add_trial(create_trial(state=state, value=result, params=params, distributions=distributions))
         suggested = study.ask(distributions).params
     return {axis.key: _value(axis, suggested[axis.key]) for axis in arm.axes}
 

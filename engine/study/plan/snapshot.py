@@ -16,7 +16,7 @@ from engine.runs.results import at_horizon, by_horizon, common_horizon
 from engine.runs.writer import is_complete
 from engine.study.plan.plan import Axis, Cell, StudyPlan
 from engine.study.plan.state import Candidate, CellState, candidates, cells, plan_of, state_of, trials_of, winners
-from engine.study.plan.transfers import TransferState, expected, wanted
+from engine.study.plan.transfers import TransferState, expected, wanted_transfers
 
 ENDED = ("finished", "failed")
 DAMAGE = (LregError, TypeError, ValueError, LookupError, AttributeError, RecursionError)  # what damaged files lead to
@@ -85,7 +85,7 @@ class Watcher:
         best = winners([candidate for candidate in every if candidate.arm in complete])
         transfers = [
             TransferState(transfer, run, self._transfer_state(run))
-            for transfer, run in wanted(self.plan, cells, best, self.store)
+            for transfer, run in wanted_transfers(self.plan, cells, best, self.store)
         ]
         return Snapshot(self.plan, cells, transfers, every, best, self._total(len(cells), len(transfers)))
 

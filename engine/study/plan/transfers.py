@@ -57,7 +57,7 @@ class TransferState:
     state: str  # a run's state, or missing
 
 
-def wanted(
+def wanted_transfers(
     plan: StudyPlan, cells: Iterable[CellState], winners: Mapping[str, Candidate], store: Path
 ) -> Iterator[tuple[StudyTransfer, RunReader]]:
     """The transfers that can be done now, and their jobs' folders: of winners, or of every run that has finished."""

@@ -64,7 +64,7 @@ class Finding:
 
 
 def findings(
-    found: Evidence,
+    study: Evidence,
     pairs: Iterable[tuple[str, str]],
     readings: Mapping[str, tuple[str, str]],
     tasks: Iterable[str] | None = None,
@@ -73,21 +73,21 @@ def findings(
     """Arms against other arms, task by task: one for each reading, a setting and the name of a metric."""
     pairs = list(pairs)
     return [
-        judged(found, effect, f"{task}, {words}" if words else task, column(arm, reference))
-        for task in (found.tasks if tasks is None else tasks)
+        judged(study, effect, f"{task}, {words}" if words else task, column(arm, reference))
+        for task in (study.tasks if tasks is None else tasks)
         for words, (setting, name) in readings.items()
         for arm, reference in pairs
-        if (effect := found.effect(task, arm, reference, setting, found.figure(task, name))) is not None
+        if (effect := study.effect(task, arm, reference, setting, study.figure(task, name))) is not None
     ]
 
 
-def judged(found: Evidence, effect: Effect, row: str, column: str) -> Finding:
+def judged(study: Evidence, effect: Effect, row: str, column: str) -> Finding:
     """An effect of an arm against its reference as a finding."""
-    measured, survived = found.metric(effect.task, effect.figure.name), outlived(found, effect)
+    measured, survived = study.metric(effect.task, effect.figure.name), outlived(study, effect)
     return Finding(
         row,
         column,
-        word_of(found, effect),
+        word_of(study, effect),
         f"diverged {100 * (effect.divergence.mean or 0.0):+.0f}%"
         if survived
         else shown_as(measured, effect.kind, effect.interval),
@@ -102,25 +102,25 @@ def judged(found: Evidence, effect: Effect, row: str, column: str) -> Finding:
     )
 
 
-def word_of(found: Evidence, effect: Effect) -> str:
+def word_of(study: Evidence, effect: Effect) -> str:
     """An effect in one word. Those optimizees that went well decide nothing where clearly more diverged on one side."""
     if effect.divergence.meta_seeds < FEWEST_META_SEEDS:
         return TOO_FEW_META_SEEDS
-    if word := outlived(found, effect):
+    if word := outlived(study, effect):
         return word
     if effect.interval.meta_seeds < FEWEST_META_SEEDS:
         return TOO_FEW
-    return word_for(effect.verdict, found.metric(effect.task, effect.figure.name))
+    return word_for(effect.verdict, study.metric(effect.task, effect.figure.name))
 
 
-def outlived(found: Evidence, effect: Effect) -> str:
+def outlived(study: Evidence, effect: Effect) -> str:
     """worse where the arm diverged clearly more often than its reference; better, in what tells how far training came,
     where the reference did; else nothing.
     """
     more = more_diverged(effect) if effect.divergence.meta_seeds >= FEWEST_META_SEEDS else 0
     if more > 0:
         return WORSE
-    return BETTER if more < 0 and found.metric(effect.task, effect.figure.name).kind == "task" else ""
+    return BETTER if more < 0 and study.metric(effect.task, effect.figure.name).kind == "task" else ""
 
 
 def measured(values: BySeed, name: str, row: str, column: str, kind: str, *arms: str, setting: str) -> Finding:

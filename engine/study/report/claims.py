@@ -18,27 +18,27 @@ OURS = "ours"
 NORMALISED_DESCENT = "ngdm"
 
 
-def claims(found: Evidence) -> dict[str, list[Claim]]:
+def claims(study: Evidence) -> dict[str, list[Claim]]:
     """By what they are called, each with the arms of which something may still come."""
-    paper = found.plan.report.get("paper", "")
+    paper = study.plan.report.get("paper", "")
     groups: dict[str, list[Claim]] = {}
     if paper == "lr":
-        groups["Claims of Learning Regularizers (arXiv:2510.08968)"] = lr.claims(found)
+        groups["Claims of Learning Regularizers (arXiv:2510.08968)"] = lr.claims(study)
     if paper == "xh":
-        groups["Claims of Learning to Learn with Smooth Regularization (ECCV 2022)"] = xh.claims(found)
-    groups["Controls"] = [scale(found), reweighting(found), untrained(found)]
-    waiting = [arm for arm in found.planned if arm in found.waiting]
+        groups["Claims of Learning to Learn with Smooth Regularization (ECCV 2022)"] = xh.claims(study)
+    groups["Controls"] = [scale(study), reweighting(study), untrained(study)]
+    waiting = [arm for arm in study.planned if arm in study.waiting]
     return {
         title: [replace(claim, waiting=tuple(arm for arm in waiting if arm in claim.arms)) for claim in group]
         for title, group in groups.items()
     }
 
 
-def scale(found: Evidence) -> Claim:
+def scale(study: Evidence) -> Claim:
     """A penalty may do no more than change the size of the updates."""
-    reference = found.plan.reference
-    pressed = [arm for arm in found.planned if found.penalties(arm) and not found.is_neutral(arm)]
-    alike = [arm for arm in pressed if found.kind(arm) == found.kind(reference)]  # else the kind makes the difference
+    reference = study.plan.reference
+    pressed = [arm for arm in study.planned if study.penalties(arm) and not study.is_neutral(arm)]
+    alike = [arm for arm in pressed if study.kind(arm) == study.kind(reference)]  # else the kind makes the difference
     wants = (*alike, reference)
     return Claim(
         "K1",
@@ -48,17 +48,17 @@ def scale(found: Evidence) -> Claim:
         "same learned optimizer, traces when its updates are multiplied by constants: ratio's 95% interval below 1",
         "the reference arm was evaluated at fewer than two scales besides 1, or no arm of its kind has a penalty",
         wants,
-        found.lacking(wants, found.tasks),
-    ).decided(findings(found, [(arm, reference) for arm in alike], {"": (FRONTIER, "sharpness")}))
+        study.lacking(wants, study.tasks),
+    ).decided(findings(study, [(arm, reference) for arm in alike], {"": (FRONTIER, "sharpness")}))
 
 
-def reweighting(found: Evidence) -> Claim:
+def reweighting(study: Evidence) -> Claim:
     """A penalty also multiplies the meta-loss."""
-    neutral = [arm for arm in found.planned if found.is_neutral(arm)]
+    neutral = [arm for arm in study.planned if study.is_neutral(arm)]
     beside = {
         arm: other
-        for arm in found.regularised
-        if (other := next((item for item in neutral if _weights(found, item) == _weights(found, arm)), None))
+        for arm in study.regularised
+        if (other := next((item for item in neutral if _weights(study, item) == _weights(study, arm)), None))
     }
     wants = tuple(dict.fromkeys((*beside, *beside.values())))
     readings = {"sharpness": (MATCHED_LOSS, "sharpness"), "accuracy": (EQUAL_STEPS, HEADLINE)}
@@ -70,21 +70,21 @@ def reweighting(found: Evidence) -> Claim:
         "above 0), against an arm whose penalty has as much weight but a ball of radius 0, which is the loss once more",
         "no arm whose penalty has rho = 0 and the weight of the others, or none beside it",
         wants,
-        found.lacking(wants, found.tasks),
-    ).decided(findings(found, beside.items(), readings))
+        study.lacking(wants, study.tasks),
+    ).decided(findings(study, beside.items(), readings))
 
 
-def _weights(found: Evidence, arm: str) -> tuple[str, float, dict[str, Any]]:
+def _weights(study: Evidence, arm: str) -> tuple[str, float, dict[str, Any]]:
     """How much an arm's penalties with a ball re-weight the loss, and what else it has."""
-    penalties = found.penalties(arm)
+    penalties = study.penalties(arm)
     rest = {name: values for name, values in penalties.items() if "rho" not in values}
     weight = sum(float(values.get("weight", 1.0)) for values in penalties.values() if "rho" in values)
-    return found.kind(arm), weight, rest
+    return study.kind(arm), weight, rest
 
 
-def untrained(found: Evidence) -> Claim:
+def untrained(study: Evidence) -> Claim:
     """An optimizer that cannot train is not worth regularising."""
-    wants = (found.plan.reference,)
+    wants = (study.plan.reference,)
     return Claim(
         "K3",
         "meta-training is worth it at all",
@@ -94,18 +94,18 @@ def untrained(found: Evidence) -> Claim:
         "optimizees): paired difference's 95% interval below 0",
         f"neither the untrained learned optimizer nor {NORMALISED_DESCENT} was evaluated",
         wants,
-        found.lacking(wants, found.tasks),
-    ).decided(_against_fresh(found))
+        study.lacking(wants, study.tasks),
+    ).decided(_against_fresh(study))
 
 
-def _against_fresh(found: Evidence) -> Iterator[Finding]:
-    arm = found.plan.reference
-    for task, outcomes in found.tasks.items():
+def _against_fresh(study: Evidence) -> Iterator[Finding]:
+    arm = study.plan.reference
+    for task, outcomes in study.tasks.items():
         others = {"untrained": outcomes.untrained.get(arm)}
         others[NORMALISED_DESCENT] = outcomes.baselines.get(NORMALISED_DESCENT)
         for name, entry in others.items():
             if entry is not None:
-                figure = found.figure(task, "train_loss")
-                effect = found.effect_against(task, arm, name, entry, EQUAL_STEPS, figure)
+                figure = study.figure(task, "train_loss")
+                effect = study.effect_against(task, arm, name, entry, EQUAL_STEPS, figure)
                 if effect is not None:
-                    yield judged(found, effect, task, name)
+                    yield judged(study, effect, task, name)

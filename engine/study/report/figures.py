@@ -27,19 +27,19 @@ CANDIDATES = "candidates"
 WIDE = 2.0  # values that spread over more than this factor get a logarithmic axis
 
 
-def figures(found: Evidence) -> Iterator[tuple[str, Block]]:
+def figures(study: Evidence) -> Iterator[tuple[str, Block]]:
     """File names and what is drawn there; what there are no data for is left out."""
-    if found.arms:
-        yield from _of_runs(found)
-    if panels := tuple(_candidates(found)):
-        metric = found.plan.pick.metric.replace("_", " ")
+    if study.arms:
+        yield from _of_runs(study)
+    if panels := tuple(_candidates(study)):
+        metric = study.plan.pick.metric.replace("_", " ")
         caption = f"Candidates: {metric}, mean over meta-seeds with its 95% t-interval, along the axes of each arm."
         yield "candidates.png", Block(CANDIDATES, panels, caption)
 
 
-def _of_runs(found: Evidence) -> Iterator[tuple[str, Block]]:
-    arms = sorted(map(_fresh, found.arms.values()), key=lambda arm: arm.label != found.plan.reference)
-    names = list(found.tasks) if len(found.tasks) > MOST_TASKS else [None]
+def _of_runs(study: Evidence) -> Iterator[tuple[str, Block]]:
+    arms = sorted(map(_fresh, study.arms.values()), key=lambda arm: arm.label != study.plan.reference)
+    names = list(study.tasks) if len(study.tasks) > MOST_TASKS else [None]
     for index, name in enumerate(names):
         data = evaluated(arms, task=name)
         for figure in ("meta-loss", *TRANSFERRED) if index == 0 else TRANSFERRED:
@@ -56,30 +56,30 @@ def _fresh(arm: Arm) -> Arm:
     return replace(arm, runs=tuple(replace(run, reader=RunReader(run.reader.path)) for run in arm.runs))
 
 
-def _candidates(found: Evidence) -> Iterator[Panel]:
+def _candidates(study: Evidence) -> Iterator[Panel]:
     """A panel for each axis of numbers that has more than one value."""
-    labels = {found.plan.reference: 0}  # the reference is black everywhere
-    for arm in found.plan.arms:
-        complete = [item for item in found.candidates_of(arm.name) if item.value is not None]
+    labels = {study.plan.reference: 0}  # the reference is black everywhere
+    for arm in study.plan.arms:
+        complete = [item for item in study.candidates_of(arm.name) if item.value is not None]
         for axis in arm.axes:
             at = [item.point[axis.key] for item in complete]
             if len(set(map(str, at))) > 1 and all(map(is_number, at)):
                 along = sorted(complete, key=lambda item: float(item.point[axis.key]))
-                yield _panel(found, arm.name, axis, along, labels)
+                yield _panel(study, arm.name, axis, along, labels)
 
 
-def _panel(found: Evidence, arm: str, axis: Axis, along: Sequence[Candidate], labels: dict[str, int]) -> Panel:
+def _panel(study: Evidence, arm: str, axis: Axis, along: Sequence[Candidate], labels: dict[str, int]) -> Panel:
     groups: dict[str, list[Candidate]] = {}
     for item in along:
         others = [f"{key.rpartition('.')[2]} = {show(value)}" for key, value in item.point.items() if key != axis.key]
         groups.setdefault(", ".join(others) or CANDIDATES, []).append(item)
     at = [float(item.point[axis.key]) for item in along]
     lines, marks = [], []
-    winner = found.winners.get(found.plan.reference)
+    winner = study.winners.get(study.plan.reference)
     if winner is not None and arm != winner.arm:  # as a level across the panel
         level, bottom, top = ((value, value) for value in _estimate(winner))
         lines.append(Line(Who(ARM, 0, winner.arm), (at[0], at[-1]), level, bottom, top))
-    if found.plan.search is not None or len(groups) > MOST_LINES:
+    if study.plan.search is not None or len(groups) > MOST_LINES:
         who = Who(ARM, labels.setdefault(CANDIDATES, len(labels)), CANDIDATES)
         marks = [Dot(who, (x, x, x), _estimate(item)) for x, item in zip(at, along, strict=True)]
     else:
@@ -87,7 +87,7 @@ def _panel(found: Evidence, arm: str, axis: Axis, along: Sequence[Candidate], la
             who = Who(ARM, labels.setdefault(label, len(labels)), label)
             middle, low, high = (tuple(part) for part in zip(*map(_estimate, items), strict=True))
             lines.append(Line(who, tuple(float(i.point[axis.key]) for i in items), middle, low, high, bars=True))
-    y = Scale(found.plan.pick.metric, scale_for([_estimate(item)[0] for item in along]))
+    y = Scale(study.plan.pick.metric, scale_for([_estimate(item)[0] for item in along]))
     return Panel(arm, Scale(axis.key, scale_for(at, WIDE)), y, tuple(lines), tuple(marks))
 
 

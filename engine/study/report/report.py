@@ -36,17 +36,17 @@ def write_report(plan: StudyPlan, folder: Path, draw: Draw | None = None) -> Pat
 
     Each file is replaced whole, report.md last. Raises RunError where nothing can be written.
     """
-    found, target = gather(plan, folder), folder / FOLDER
+    study, target = gather(plan, folder), folder / FOLDER
     try:
         make_folder(target)
         remove_leftovers(target)
-        groups = claims.claims(found)
-        files = dict(tables.tables(found, [claim for group in groups.values() for claim in group]))
+        groups = claims.claims(study)
+        files = dict(tables.tables(study, [claim for group in groups.values() for claim in group]))
         for name, content in files.items():
             write_atomic(target / name, content)
         drawn: dict[str, Block] = {}
         problems = []
-        for name, block in figures.figures(found) if draw is not None else ():
+        for name, block in figures.figures(study) if draw is not None else ():
             assert draw is not None
             try:
                 draw(block, target / name)
@@ -54,7 +54,7 @@ def write_report(plan: StudyPlan, folder: Path, draw: Draw | None = None) -> Pat
             except LregError as error:
                 problems.append(f"figure {code(name)} could not be drawn: {text(error)}")
         names = [*files, *drawn]
-        write_atomic(target / FILE, "\n".join(_sections(found, groups, drawn, problems, names)))
+        write_atomic(target / FILE, "\n".join(_sections(study, groups, drawn, problems, names)))
         for path in (path for pattern in OURS for path in target.glob(pattern)):
             if path.name not in names:
                 path.unlink(missing_ok=True)
@@ -64,22 +64,22 @@ def write_report(plan: StudyPlan, folder: Path, draw: Draw | None = None) -> Pat
 
 
 def _sections(
-    found: Evidence, groups: dict[str, list[Claim]], drawn: dict[str, Block], problems: list[str], names: list[str]
+    study: Evidence, groups: dict[str, list[Claim]], drawn: dict[str, Block], problems: list[str], names: list[str]
 ) -> Iterator[str]:
-    yield f"# Study {text(found.plan.name)}\n"
-    if found.plan.description:
-        yield paragraph(text(found.plan.description))
-    yield paragraph(design.progress(found))
+    yield f"# Study {text(study.plan.name)}\n"
+    if study.plan.description:
+        yield paragraph(text(study.plan.description))
+    yield paragraph(design.progress(study))
     yield paragraph(INTRODUCTION)
-    yield from results.in_short(found)
-    yield from results.numbers(found)
+    yield from results.in_short(study)
+    yield from results.numbers(study)
     yield paragraph(VERDICTS)
     for title, group in groups.items():
         yield from results.claims(title, group)
     yield "## What weakens the conclusions\n"
-    yield bullets([*weaknesses.reasons(found, [claim for group in groups.values() for claim in group]), *problems])
-    yield from results.results(found, drawn)
-    yield from design.picked(found, drawn)
-    yield from design.what_was_run(found)
+    yield bullets([*weaknesses.reasons(study, [claim for group in groups.values() for claim in group]), *problems])
+    yield from results.results(study, drawn)
+    yield from design.picked(study, drawn)
+    yield from design.what_was_run(study)
     yield "## Files\n"
     yield bullets(f"[{name}]({name})" for name in names)

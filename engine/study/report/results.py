@@ -23,50 +23,50 @@ SETTINGS = {
 }
 
 
-def in_short(found: Evidence) -> Iterator[str]:
+def in_short(study: Evidence) -> Iterator[str]:
     """A line for each arm: in how many tasks it is better or worse than the reference."""
-    reference = found.plan.reference
+    reference = study.plan.reference
     yield "## In short\n"
-    if not found.tasks:
+    if not study.tasks:
         yield "There are no transfer evaluations of winners, so the arms cannot be compared yet.\n"
         return
-    if reference not in found.arms:
+    if reference not in study.arms:
         yield f"The reference arm {code(reference)} has no winner, so the others cannot be compared with it yet.\n"
         return
-    if len(found.plan.seeds) < FEWEST_META_SEEDS:
+    if len(study.plan.seeds) < FEWEST_META_SEEDS:
         yield paragraph(
-            f"{count(len(found.plan.seeds), 'meta-seed')}: too few to call any arm better or worse than the reference "
+            f"{count(len(study.plan.seeds), 'meta-seed')}: too few to call any arm better or worse than the reference "
             f"{code(reference)}; that takes {FEWEST_META_SEEDS}. The differences stand under Results."
         )
         return
-    headlines = dict.fromkeys(found.metric(task).words for task in found.tasks)
+    headlines = dict.fromkeys(study.metric(task).words for task in study.tasks)
     columns = {f"{', '.join(headlines)}, equal steps": (EQUAL_STEPS, HEADLINE)}
-    if found.radius:
-        columns |= {f"sharpness at {found.radius}, {setting}": (setting, "sharpness") for setting in SETTINGS}
+    if study.radius:
+        columns |= {f"sharpness at {study.radius}, {setting}": (setting, "sharpness") for setting in SETTINGS}
     rows = [
         [
-            code(arm) + (" so far" if found.waiting & {arm, reference} else ""),
-            *(_counted(found, arm, *how) for how in columns.values()),
+            code(arm) + (" so far" if study.waiting & {arm, reference} else ""),
+            *(_counted(study, arm, *how) for how in columns.values()),
         ]
-        for arm in found.arms
+        for arm in study.arms
         if arm != reference
     ]
     yield paragraph(
-        f"Each arm's winner against the reference arm {code(reference)}, over {count(len(found.tasks), 'task')}: "
-        f"{codes(found.tasks)}. Each comparison by itself, not corrected for their number."
+        f"Each arm's winner against the reference arm {code(reference)}, over {count(len(study.tasks), 'task')}: "
+        f"{codes(study.tasks)}. Each comparison by itself, not corrected for their number."
     )
     yield table(["arm", *columns], rows, left=1 + len(columns))
 
 
-def _counted(found: Evidence, arm: str, setting: str, name: str) -> str:
-    effects = [found.effect(task, arm, found.plan.reference, setting, found.figure(task, name)) for task in found.tasks]
-    words = Counter(word_of(found, effect) for effect in effects if effect is not None)
+def _counted(study: Evidence, arm: str, setting: str, name: str) -> str:
+    effects = [study.effect(task, arm, study.plan.reference, setting, study.figure(task, name)) for task in study.tasks]
+    words = Counter(word_of(study, effect) for effect in effects if effect is not None)
     return ", ".join(f"{word} {words[word]}" for word in WORDS if words[word]) or NOTHING
 
 
-def numbers(found: Evidence) -> Iterator[str]:
+def numbers(study: Evidence) -> Iterator[str]:
     """The paper's numbers beside ours."""
-    items = xh.table_1(found)
+    items = xh.table_1(study)
     if not items:
         return
     yield "## The paper's numbers beside ours\n"
@@ -112,45 +112,45 @@ def _matrix(claim: Claim) -> str:
     return table(["", *map(text, columns)], lines)
 
 
-def results(found: Evidence, drawn: Mapping[str, Block]) -> Iterator[str]:
+def results(study: Evidence, drawn: Mapping[str, Block]) -> Iterator[str]:
     """Figures over all tasks, then the tables of each task."""
-    if not found.tasks and not drawn:
+    if not study.tasks and not drawn:
         return
     yield "## Results\n"
     for name, block in drawn.items():
         if block.figure != "candidates":
             yield f"![{text(block.figure)}]({name})\n\n{paragraph(text(block.caption))}"
-    for task, steps in found.steps.items():
+    for task, steps in study.steps.items():
         for step in reversed(steps):
             yield f"### {text(task)} after {step} inner steps\n"
-            yield from _task(found, task, step, whole=step == steps[-1])
+            yield from _task(study, task, step, whole=step == steps[-1])
 
 
-def _task(found: Evidence, task: str, step: int, whole: bool) -> Iterator[str]:
+def _task(study: Evidence, task: str, step: int, whole: bool) -> Iterator[str]:
     """The tables of a task; before its last inner step only what the arms reached."""
-    reference = found.plan.reference
-    trainers = [trainer for trainer in found.trainers(task, step) if whole or trainer.kind == "arm"]
-    metrics = dict.fromkeys(found.metric(task, name) for name in (HEADLINE, "train_loss", "test_loss"))
+    reference = study.plan.reference
+    trainers = [trainer for trainer in study.trainers(task, step) if whole or trainer.kind == "arm"]
+    metrics = dict.fromkeys(study.metric(task, name) for name in (HEADLINE, "train_loss", "test_loss"))
     headings = [f"{metric.words}, %" if metric.unit == "share" else metric.words for metric in metrics]
     rows = []
     for trainer in trainers:
         optimizees = str(len(trainer.optimizees))
         optimizees += f" of {count(len(trainer.outcomes), 'meta-seed')}" if trainer.arm else ""
-        values = [_shown(found, task, trainer, Figure(metric.name)) for metric in metrics]
+        values = [_shown(study, task, trainer, Figure(metric.name)) for metric in metrics]
         rows.append([text(trainer.label), *values, optimizees, str(trainer.diverged)])
     yield table(["optimizer", *headings, "optimizees", "diverged"], rows)
-    if found.radii:
-        figures = [Figure("sharpness", radius) for radius in found.radii] + [Figure("top_eigenvalue")]
-        sharpness = found.figure(task, "sharpness")
+    if study.radii:
+        figures = [Figure("sharpness", radius) for radius in study.radii] + [Figure("top_eigenvalue")]
+        sharpness = study.figure(task, "sharpness")
         measured = [trainer for trainer in trainers if estimate(trainer.outcomes, sharpness) is not None]
-        rows = [[text(item.label), *(_shown(found, task, item, figure) for figure in figures)] for item in measured]
-        yield table(["optimizer", *(f"sharpness at {radius}" for radius in found.radii), "top eigenvalue"], rows)
+        rows = [[text(item.label), *(_shown(study, task, item, figure) for figure in figures)] for item in measured]
+        yield table(["optimizer", *(f"sharpness at {radius}" for radius in study.radii), "top eigenvalue"], rows)
     if tuned := list(filter(None, map(_tuned, trainers))):
         yield paragraph(f"Tuned on validation loss: {'; '.join(tuned)}.")
-    rows = [row for arm in found.arms for row in _effect_rows(found, task, step, arm)]
+    rows = [row for arm in study.arms for row in _effect_rows(study, task, step, arm)]
     if rows:
-        pairs = max(effect.interval.n for arm in found.arms for effect in found.effects(task, arm, reference, step))
-        points = found.metric(task)
+        pairs = max(effect.interval.n for arm in study.arms for effect in study.effects(task, arm, reference, step))
+        points = study.metric(task)
         remark = f" ({points.name.removeprefix('test_')} in points)" if points.unit == "share" else ""
         yield paragraph(
             f"Against {code(reference)}, paired by optimizee, up to {count(pairs, 'pair')}; differences are "
@@ -159,11 +159,11 @@ def _task(found: Evidence, task: str, step: int, whole: bool) -> Iterator[str]:
         yield table(["arm", "figure", *SETTINGS.values()], rows, left=5)
 
 
-def _shown(found: Evidence, task: str, trainer: Trainer, figure: Figure) -> str:
+def _shown(study: Evidence, task: str, trainer: Trainer, figure: Figure) -> str:
     value = estimate(trainer.outcomes, figure)
     if value is None:
         return NOTHING
-    is_share = found.metric(task, figure.name).unit == "share"
+    is_share = study.metric(task, figure.name).unit == "share"
     return markdown.percent(*value) if is_share else markdown.interval(*value)
 
 
@@ -177,22 +177,22 @@ def _tuned(trainer: Trainer) -> str:
     return f"{code(trainer.label)} {chosen}" + (f" (for {facts.tuned_at} steps)" if elsewhere else "")
 
 
-def _effect_rows(found: Evidence, task: str, step: int, arm: str) -> Iterator[list[str]]:
+def _effect_rows(study: Evidence, task: str, step: int, arm: str) -> Iterator[list[str]]:
     """A line for each metric, a cell for each setting."""
     names = dict.fromkeys(
-        (found.metric(task).name, "train_loss", *["sharpness"] * bool(found.radius), "top_eigenvalue")
+        (study.metric(task).name, "train_loss", *["sharpness"] * bool(study.radius), "top_eigenvalue")
     )
     for name in names:
-        figure, metric = found.figure(task, name), found.metric(task, name)
-        effects = [found.effect(task, arm, found.plan.reference, setting, figure, step) for setting in SETTINGS]
-        there = [effect for effect in effects if effect is not None]
-        if there:
-            kind = "points" if metric.unit == "share" else there[0].kind
+        figure, metric = study.figure(task, name), study.metric(task, name)
+        effects = [study.effect(task, arm, study.plan.reference, setting, figure, step) for setting in SETTINGS]
+        kinds = [effect.kind for effect in effects if effect is not None]
+        if kinds:
+            kind = "points" if metric.unit == "share" else kinds[0]
             at = f" at {figure.radius}" if figure.radius else ""
-            yield [code(arm), f"{metric.words}{at}, {kind}", *(_effect(found, effect) for effect in effects)]
+            yield [code(arm), f"{metric.words}{at}, {kind}", *(_effect(study, effect) for effect in effects)]
 
 
-def _effect(found: Evidence, effect: Effect | None) -> str:
+def _effect(study: Evidence, effect: Effect | None) -> str:
     if effect is None:
         return NOTHING
     interval = effect.interval
@@ -202,7 +202,7 @@ def _effect(found: Evidence, effect: Effect | None) -> str:
         return word
     pairs = f", {count(interval.n, 'pair')}" if effect.outside + effect.left_out else ""
     ends = (interval.mean, interval.low, interval.high)
-    if found.metric(effect.task, effect.figure.name).unit == "share":
+    if study.metric(effect.task, effect.figure.name).unit == "share":
         shown = markdown.percent(*ends, sign=True)
     else:
         shown = markdown.interval(*ends, sign=effect.kind != RATIO)

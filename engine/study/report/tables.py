@@ -33,15 +33,15 @@ COLUMNS = {
 }
 
 
-def tables(found: Evidence, claims: Iterable[Claim]) -> Iterator[tuple[str, str]]:
+def tables(study: Evidence, claims: Iterable[Claim]) -> Iterator[tuple[str, str]]:
     """File names and their text."""
-    numbers = [vars(item) | {"runs": _ids(found, item.arm)} for item in xh.table_1(found)]
+    numbers = [vars(item) | {"runs": _ids(study, item.arm)} for item in xh.table_1(study)]
     rows = {
-        "runs.csv": runs(found),
-        "candidates.csv": candidates(found),
-        "results.csv": results(found),
-        "paired.csv": paired(found),
-        "claims.csv": (row for claim in claims for row in rests_on(found, claim)),
+        "runs.csv": runs(study),
+        "candidates.csv": candidates(study),
+        "results.csv": results(study),
+        "paired.csv": paired(study),
+        "claims.csv": (row for claim in claims for row in rests_on(study, claim)),
         **({"xh-table1.csv": numbers} if numbers else {}),
     }
     for name, lines in rows.items():
@@ -52,10 +52,10 @@ def tables(found: Evidence, claims: Iterable[Claim]) -> Iterator[tuple[str, str]
         yield name, file.getvalue()
 
 
-def runs(found: Evidence) -> Iterator[Cells]:
+def runs(study: Evidence) -> Iterator[Cells]:
     """Every run of the study, whatever became of it."""
-    chosen = {item.run.id for winner in found.winners.values() for item in winner.cells}
-    for item in found.seen.cells:
+    chosen = {item.run.id for winner in study.winners.values() for item in winner.cells}
+    for item in study.seen.cells:
         facts: Mapping[str, Any] = item.run.facts if item.state != "missing" else {}
         versions = facts.get("versions")
         spent = cost_of(item.run.path)
@@ -68,7 +68,7 @@ def runs(found: Evidence) -> Iterator[Cells]:
             "meta_seed": item.cell.seed,
             "winner": int(item.run.id in chosen),
             "state": item.state,
-            "picked_by": found.plan.pick.metric,
+            "picked_by": study.plan.pick.metric,
             "value": item.value,
             "run": item.run.id,
             "device": item.run.recorded_status().device if item.state != "missing" else None,
@@ -77,23 +77,23 @@ def runs(found: Evidence) -> Iterator[Cells]:
         }
 
 
-def candidates(found: Evidence) -> Iterator[Cells]:
-    for item in found.seen.candidates:
+def candidates(study: Evidence) -> Iterator[Cells]:
+    for item in study.seen.candidates:
         yield {
             "arm": item.arm,
             "point": _point(item.point),
-            "picked_by": found.plan.pick.metric,
+            "picked_by": study.plan.pick.metric,
             **vars(mean(one.value for one in item.cells if one.state == "finished")),
             "meta_seeds": len(item.cells),
-            "winner": int(found.winners.get(item.arm) is item),
+            "winner": int(study.winners.get(item.arm) is item),
             "runs": " ".join(one.run.id for one in item.cells),
         }
 
 
-def results(found: Evidence) -> Iterator[Cells]:
+def results(study: Evidence) -> Iterator[Cells]:
     """Means over meta-seeds of the means over their optimizees, with t-intervals over meta-seeds."""
-    for task, step in ((task, step) for task, steps in found.steps.items() for step in steps):
-        for trainer in found.trainers(task, step):
+    for task, step in ((task, step) for task, steps in study.steps.items() for step in steps):
+        for trainer in study.trainers(task, step):
             facts, optimizees = trainer.entry.facts_at(trainer.step), trainer.optimizees
             shared = {
                 **{name: getattr(facts, name) for name in ("scale", "learning_rate", "rho", "alpha")},
@@ -105,7 +105,7 @@ def results(found: Evidence) -> Iterator[Cells]:
                 "optimizees": len(optimizees),
                 "diverged": trainer.diverged,
                 "passes": trainer.step * facts.passes_per_step,
-                "runs": _ids(found, trainer.arm),
+                "runs": _ids(study, trainer.arm),
             }
             for figure in dict.fromkeys(figure for outcome in optimizees for figure in outcome.figures):
                 middle, low, high = estimate(trainer.outcomes, figure) or (None, None, None)
@@ -119,21 +119,21 @@ def results(found: Evidence) -> Iterator[Cells]:
                 }
 
 
-def paired(found: Evidence) -> Iterator[Cells]:
+def paired(study: Evidence) -> Iterator[Cells]:
     """Every arm against the reference arm."""
-    for effect in found.every_effect():
+    for effect in study.every_effect():
         yield {
             **vars(effect),
             **vars(effect.interval),
             "pairs": effect.interval.n,
             "figure": effect.figure.name,
             "radius": effect.figure.radius,
-            "runs": _ids(found, effect.arm),
-            "reference_runs": _ids(found, effect.reference),
+            "runs": _ids(study, effect.arm),
+            "reference_runs": _ids(study, effect.reference),
         }
 
 
-def rests_on(found: Evidence, claim: Claim) -> Iterator[Cells]:
+def rests_on(study: Evidence, claim: Claim) -> Iterator[Cells]:
     """The comparisons that a claim rests on; one line without, where there are none."""
     shared = {"claim": claim.name, "verdict": claim.verdict, "open": " ".join(claim.waiting)}
     for item in claim.findings:
@@ -144,15 +144,15 @@ def rests_on(found: Evidence, claim: Claim) -> Iterator[Cells]:
             "arms": " ".join(item.arms),
             "figure": item.figure.name if item.figure is not None else None,
             "radius": item.figure.radius if item.figure is not None else None,
-            "runs": _ids(found, *item.arms),
+            "runs": _ids(study, *item.arms),
             **shared,
         }
     if not claim.findings:
         yield shared
 
 
-def _ids(found: Evidence, *arms: str) -> str:
-    return " ".join(run for arm in arms for run in found.run_ids(arm))
+def _ids(study: Evidence, *arms: str) -> str:
+    return " ".join(run for arm in arms for run in study.run_ids(arm))
 
 
 def _point(point: dict[str, Any]) -> str:

@@ -19,47 +19,47 @@ MOST_NAMED = 6
 PAPER_KIND = "dm"  # the learned optimizer of Learning Regularizers is an LSTM
 
 
-def reasons(found: Evidence, claims: Iterable[Claim]) -> Iterator[str]:
+def reasons(study: Evidence, claims: Iterable[Claim]) -> Iterator[str]:
     """One line each."""
-    yield from _unfinished(found)
-    yield from _chance(found, claims)
-    yield from _picked(found)
-    yield from _missing(found)
-    yield from _pairs(found)
-    if found.plan.report.get("paper") == "lr":
+    yield from _unfinished(study)
+    yield from _chance(study, claims)
+    yield from _picked(study)
+    yield from _missing(study)
+    yield from _pairs(study)
+    if study.plan.report.get("paper") == "lr":
         yield "The paper's hyper-parameters and figures are not public: only the direction of claims can be compared."
-        kinds = sorted({found.kind(arm) for arm in found.arms})
+        kinds = sorted({study.kind(arm) for arm in study.arms})
         if kinds and PAPER_KIND not in kinds:
             yield f"The paper's learned optimizer is an LSTM ({code(PAPER_KIND)}); here it is {_few(kinds)}."
-    if found.damaged:
-        yield f"Left out, as they could not be read: {count(found.damaged, 'transfer file')}."
+    if study.damaged:
+        yield f"Left out, as they could not be read: {count(study.damaged, 'transfer file')}."
 
 
-def _unfinished(found: Evidence) -> Iterator[str]:
-    without = [arm for arm in found.planned if arm not in found.winners]
+def _unfinished(study: Evidence) -> Iterator[str]:
+    without = [arm for arm in study.planned if arm not in study.winners]
     if without:
         yield f"No winner yet, or no candidate whose runs have all finished: {_few(without)}."
-    if found.provisional:
-        yield f"Winners that may still change, as runs of these arms have not ended: {_few(found.provisional)}."
-    if found.open_pieces:
-        states = Counter(piece.state for piece in found.open_pieces)
+    if study.provisional:
+        yield f"Winners that may still change, as runs of these arms have not ended: {_few(study.provisional)}."
+    if study.open_pieces:
+        states = Counter(piece.state for piece in study.open_pieces)
         yield f"Not done: {', '.join(f'{number} {state}' for state, number in sorted(states.items()))}."
-    for piece in [piece for piece in found.seen.pieces if piece.state in ("failed", "crashed")][:MOST_NAMED]:
+    for piece in [piece for piece in study.seen.pieces if piece.state in ("failed", "crashed")][:MOST_NAMED]:
         message = piece.run.recorded_status().message
         yield f"{piece.state.capitalize()}: {code(piece.run.id)}{f': {text(message)}' if message else ''}."
-    failed = Counter(cell.cell.arm for cell in found.seen.cells if cell.state == "failed")
+    failed = Counter(cell.cell.arm for cell in study.seen.cells if cell.state == "failed")
     if failed:
         counts = ", ".join(f"{code(arm)} {number}" for arm, number in failed.items())
         yield f"Candidates with a run that failed cannot win; such runs by arm: {counts}."
-    if (search := found.plan.search) is not None:
-        for arm in (arm.name for arm in found.plan.arms if arm.axes):
-            if (asked := len(found.candidates_of(arm))) < search.trials:
+    if (search := study.plan.search) is not None:
+        for arm in (arm.name for arm in study.plan.arms if arm.axes):
+            if (asked := len(study.candidates_of(arm))) < search.trials:
                 yield f"The search of {code(arm)} has tried {asked} of up to {search.trials} points."
 
 
-def _chance(found: Evidence, claims: Iterable[Claim]) -> Iterator[str]:
+def _chance(study: Evidence, claims: Iterable[Claim]) -> Iterator[str]:
     """Few meta-seeds, and many comparisons."""
-    seeds = len(found.plan.seeds)
+    seeds = len(study.plan.seeds)
     if seeds == 1:
         yield (
             "One meta-seed: intervals are over optimizees. They compare these very runs, and say nothing about "
@@ -80,18 +80,18 @@ def _chance(found: Evidence, claims: Iterable[Claim]) -> Iterator[str]:
         )
 
 
-def _picked(found: Evidence) -> Iterator[str]:
-    values = {arm: [item for item in found.candidates_of(arm) if item.value is not None] for arm in found.planned}
+def _picked(study: Evidence) -> Iterator[str]:
+    values = {arm: [item for item in study.candidates_of(arm) if item.value is not None] for arm in study.planned}
     tried = {arm: len(items) for arm, items in values.items()}
-    of_reference = tried.get(found.plan.reference, 0)
+    of_reference = tried.get(study.plan.reference, 0)
     more = [f"{code(arm)} {number}" for arm, number in tried.items() if number > of_reference]
     if more:
         yield f"Unequal tuning: the reference arm was the best of {of_reference}, others of more: {', '.join(more)}."
-    edges = [line for arm in found.winners for line in _edges(found, arm)]
+    edges = [line for arm in study.winners for line in _edges(study, arm)]
     if edges:
         yield f"Winners at an end of what was tried: a better value may lie beyond. {'; '.join(edges[:MOST_NAMED])}."
     close = []
-    for arm in (arm for arm in found.winners if tried[arm] > 1):
+    for arm in (arm for arm in study.winners if tried[arm] > 1):
         best, second = sorted(values[arm], key=lambda item: item.value or 0.0)[:2]
         around = mean(cell.value for cell in second.cells)
         if None not in (around.mean, around.ci95) and best.value >= around.mean - around.ci95:  # type: ignore[operator]
@@ -100,60 +100,60 @@ def _picked(found: Evidence) -> Iterator[str]:
         yield f"Winners whose mean lies within the interval of the runner-up's: {codes(close)}."
 
 
-def _edges(found: Evidence, arm: str) -> Iterator[str]:
-    for axis in next(item.axes for item in found.plan.arms if item.name == arm):
-        value, tried = found.winners[arm].point.get(axis.key), axis.values or (axis.low, axis.high)
+def _edges(study: Evidence, arm: str) -> Iterator[str]:
+    for axis in next(item.axes for item in study.plan.arms if item.name == arm):
+        value, tried = study.winners[arm].point.get(axis.key), axis.values or (axis.low, axis.high)
         if is_number(value) and all(map(is_number, tried)) and value in (min(tried), max(tried)) and len(tried) > 1:
             yield f"{code(arm)} {code(f'{axis.key} = {show(value)}')}"
 
 
-def _missing(found: Evidence) -> Iterator[str]:
+def _missing(study: Evidence) -> Iterator[str]:
     """What diverged, was not evaluated, or has no control."""
     lost = [
         f"{code(trainer.label)} {trainer.diverged} of {len(trainer.optimizees)} on {code(task)}"
-        for task in found.tasks
-        for trainer in found.trainers(task, found.last(task))
+        for task in study.tasks
+        for trainer in study.trainers(task, study.last(task))
         if trainer.kind == "arm" and trainer.diverged
     ]
     if lost:
         more = f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
         yield f"Optimizees that diverged are left out of means and pairs: {', '.join(lost[:MOST_NAMED])}{more}."
-    if found.plan.transfer is None:
+    if study.plan.transfer is None:
         yield "No transfer evaluations were asked for: nothing is known about tasks that were not meta-trained on."
     else:
-        tasks = {task.partition(" ")[0]: task for task in found.tasks}
+        tasks = {task.partition(" ")[0]: task for task in study.tasks}
         missing: dict[tuple[str, ...], list[str]] = {}
-        for name in found.plan.transfer.names:
-            arms = tuple(arm for arm in found.planned if not _has_outcomes(found, tasks.get(name), arm))
+        for name in study.plan.transfer.names:
+            arms = tuple(arm for arm in study.planned if not _has_outcomes(study, tasks.get(name), arm))
             missing.setdefault(arms, []).append(name)
         for arms, names in missing.items():
             if arms:
                 yield f"Not evaluated on {codes(names)}: {_few(arms)}."
-    if (reference := found.arms.get(found.plan.reference)) is not None and len(found.arms) > 1:
-        without = [task for task, own in found.tasks.items() if not has_frontier(own, found.last(task), reference)]
+    if (reference := study.arms.get(study.plan.reference)) is not None and len(study.arms) > 1:
+        without = [task for task in study.tasks if not has_frontier(study.tasks[task], study.last(task), reference)]
         if without:
             yield (
                 f"No scale frontier on {_few(without)}: flatter minima there may come from the size of the updates "
                 "alone ([transfer] scales)."
             )
-        if found.regularised and not any(map(found.is_neutral, found.arms)):
+        if study.regularised and not any(map(study.is_neutral, study.arms)):
             yield "No re-weighting control (an arm whose penalty has rho = 0): a penalty also multiplies the meta-loss."
 
 
-def _has_outcomes(found: Evidence, task: str | None, arm: str) -> bool:
-    entry = found.tasks[task].main(found.arms[arm]) if task is not None and arm in found.arms else None
+def _has_outcomes(study: Evidence, task: str | None, arm: str) -> bool:
+    entry = study.tasks[task].main(study.arms[arm]) if task is not None and arm in study.arms else None
     return entry is not None and bool(entry.steps)
 
 
-def _pairs(found: Evidence) -> Iterator[str]:
+def _pairs(study: Evidence) -> Iterator[str]:
     """Comparisons that have lost more than half of their pairs, whose meta-seeds differ, or that were probed unlike."""
-    effects = list(found.every_effect())
+    effects = list(study.every_effect())
     thin = Counter(
         effect.task
         for effect in effects
         if effect.setting == MATCHED_LOSS
-        and effect.inner_step == found.last(effect.task)
-        and effect.figure == found.figure(effect.task, HEADLINE)
+        and effect.inner_step == study.last(effect.task)
+        and effect.figure == study.figure(effect.task, HEADLINE)
         and effect.interval.n < effect.outside + effect.left_out
     )
     for task, number in thin.items():
@@ -164,9 +164,9 @@ def _pairs(found: Evidence) -> Iterator[str]:
     in_order = {effect.arm for effect in effects if effect.setting == EQUAL_STEPS and not effect.meta_seeds_match}
     if in_order:
         yield f"No meta-seed in common with the reference, so paired in their order: {_few(sorted(in_order))}."
-    for task in found.tasks:
-        step = found.last(task)
-        if len({trainer.entry.facts_at(step).protocol for trainer in found.trainers(task, step)}) > 1:
+    for task in study.tasks:
+        step = study.last(task)
+        if len({trainer.entry.facts_at(step).protocol for trainer in study.trainers(task, step)}) > 1:
             yield f"On {code(task)} the probes were not made alike (examples, restarts, ascent steps differ)."
 
 

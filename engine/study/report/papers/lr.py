@@ -62,73 +62,73 @@ AT_THE_END = "end of meta-training"
 ACCURACY, SHARPNESS = (EQUAL_STEPS, HEADLINE), (MATCHED_LOSS, "sharpness")
 
 
-def claims(found: Evidence) -> list[Claim]:
+def claims(study: Evidence) -> list[Claim]:
     makers = (accuracy, flatness, transfer, radii, sharp_landscapes, hard_task, radius_sweep, stability, explicit)
-    return [make(found) for make in makers]
+    return [make(study) for make in makers]
 
 
 def _claim(
-    found: Evidence, name: str, text: str, source: str, rule: str, tasks: Iterable[str], missing: str = NO_ARMS
+    study: Evidence, name: str, text: str, source: str, rule: str, tasks: Iterable[str], missing: str = NO_ARMS
 ) -> Claim:
     """About the regularised arms and those that they are compared with, on some tasks."""
-    wants = tuple(dict.fromkeys([*found.regularised, *found.regularised.values()]))
-    return Claim(name, text, source, rule, missing, wants, found.lacking(wants, tasks))
+    wants = tuple(dict.fromkeys([*study.regularised, *study.regularised.values()]))
+    return Claim(name, text, source, rule, missing, wants, study.lacking(wants, tasks))
 
 
-def accuracy(found: Evidence) -> Claim:
+def accuracy(study: Evidence) -> Claim:
     rule = "paired difference of test accuracy at equal steps, its 95% interval above 0"
     text = "regularised learned optimizers beat unregularised ones in test accuracy"
-    claim = _claim(found, "C1", text, DIRECT, rule, found.tasks)
-    return claim.decided(findings(found, found.regularised.items(), {"": ACCURACY}))
+    claim = _claim(study, "C1", text, DIRECT, rule, study.tasks)
+    return claim.decided(findings(study, study.regularised.items(), {"": ACCURACY}))
 
 
-def flatness(found: Evidence) -> Claim:
+def flatness(study: Evidence) -> Claim:
     rule = (
         "ratio of sharpness and of the largest gradient norm within the ball at matched train loss, its 95% interval "
         "below 1"
     )
     text = "without a regulariser at test time they still find flatter minima"
     readings = {"sharpness": SHARPNESS, "max gradient norm": (MATCHED_LOSS, "max_grad_norm")}
-    claim = _claim(found, "C2", text, DIRECT, rule, found.tasks)
-    compared = findings(found, found.regularised.items(), readings)
-    return claim.decided(compared, f"radius {found.radius}" if found.radius else "")
+    claim = _claim(study, "C2", text, DIRECT, rule, study.tasks)
+    compared = findings(study, study.regularised.items(), readings)
+    return claim.decided(compared, f"radius {study.radius}" if study.radius else "")
 
 
-def transfer(found: Evidence) -> Claim:
+def transfer(study: Evidence) -> Claim:
     rule = "C1's accuracy and C2's sharpness on every task but that of meta-training"
-    unseen = [task for task in found.tasks if task.partition(" ")[0] not in found.meta_trained_on]
-    compared = findings(found, found.regularised.items(), {"accuracy": ACCURACY, "sharpness": SHARPNESS}, unseen)
-    tested = {finding.task.partition(" ")[0] for finding in compared} | found.meta_trained_on
+    unseen = [task for task in study.tasks if task.partition(" ")[0] not in study.meta_trained_on]
+    compared = findings(study, study.regularised.items(), {"accuracy": ACCURACY, "sharpness": SHARPNESS}, unseen)
+    tested = {finding.task.partition(" ")[0] for finding in compared} | study.meta_trained_on
     missing = [name for name in GRID if name not in tested]
-    claim = _claim(found, "C3", "the effect transfers across data sets and networks", DIRECT, rule, unseen)
+    claim = _claim(study, "C3", "the effect transfers across data sets and networks", DIRECT, rule, unseen)
     return claim.decided(compared, f"of the paper's grid not tested: {', '.join(missing)}" if missing else "")
 
 
-def radii(found: Evidence) -> Claim:
+def radii(study: Evidence) -> Claim:
     rule = (
         "where sharpness at matched train loss is lower at some radius, it is lower at all (better), at some only (not "
         "found), or higher at another (worse)"
     )
     missing = "no arm is flatter than its arm without a penalty at any radius, so there is nothing that could hold"
-    claim = _claim(found, "C4", "the effect holds over all radii", SUMMARY, rule, found.tasks, missing)
-    if len(found.radii) < 2:
+    claim = _claim(study, "C4", "the effect holds over all radii", SUMMARY, rule, study.tasks, missing)
+    if len(study.radii) < 2:
         return claim.because(NOT_TESTED, "sharpness was measured at fewer than two radii")
-    agreement = _rank_agreement(found)
+    agreement = _rank_agreement(study)
     remark = "" if agreement is None else f"rank agreement of the arms between radii {agreement:.2f} (Spearman)"
-    by_arm = [_over_radii(found, task, *pair) for task in found.tasks for pair in found.regularised.items()]
+    by_arm = [_over_radii(study, task, *pair) for task in study.tasks for pair in study.regularised.items()]
     compared = [finding for finding in by_arm if finding is not None]
     if remark and not compared:
         return claim.because(NOT_TESTED, f"{missing}; {remark}")
     return claim.decided(compared, remark)
 
 
-def _over_radii(found: Evidence, task: str, arm: str, plain: str) -> Finding | None:
-    figures = [Figure("sharpness", radius) for radius in found.radii]
-    effects = [found.effect(task, arm, plain, MATCHED_LOSS, figure) for figure in figures]
-    words = [(word_of(found, effect), effect.interval.p) for effect in effects if effect is not None]
+def _over_radii(study: Evidence, task: str, arm: str, plain: str) -> Finding | None:
+    figures = [Figure("sharpness", radius) for radius in study.radii]
+    effects = [study.effect(task, arm, plain, MATCHED_LOSS, figure) for figure in figures]
+    words = [(word_of(study, effect), effect.interval.p) for effect in effects if effect is not None]
     tested = [(word, p) for word, p in words if word in TESTED]
     flatter = sum(word == BETTER for word, _ in tested)
-    where = ((arm, plain), task, found.last(task), MATCHED_LOSS, Figure("sharpness"))
+    where = ((arm, plain), task, study.last(task), MATCHED_LOSS, Figure("sharpness"))
     if words and not tested:
         return Finding(task, arm, words[0][0], "", *where)
     if len(tested) < 2 or not flatter:
@@ -140,12 +140,12 @@ def _over_radii(found: Evidence, task: str, arm: str, plain: str) -> Finding | N
     return Finding(task, arm, word, f"{flatter} of {len(tested)}", *where, p=p)
 
 
-def _rank_agreement(found: Evidence) -> float | None:
+def _rank_agreement(study: Evidence) -> float | None:
     """Spearman's rank correlation of the arms' mean sharpness, mean over tasks and pairs of radii."""
     agreements = []
-    for name, task in found.tasks.items():
-        entries = [entry for arm in found.arms.values() if (entry := task.main(arm)) is not None]
-        columns = [[_mean(entry, found.last(name), Figure("sharpness", r)) for entry in entries] for r in found.radii]
+    for name, task in study.tasks.items():
+        entries = [entry for arm in study.arms.values() if (entry := task.main(arm)) is not None]
+        columns = [[_mean(entry, study.last(name), Figure("sharpness", r)) for entry in entries] for r in study.radii]
         whole = [[value for value in column if value is not None] for column in columns]
         whole = [column for column in whole if len(column) == len(entries)]
         if len(entries) > 2:
@@ -165,27 +165,27 @@ def _mean(entry: Entry, step: int, figure: Figure) -> float | None:
     return None if value is None else value[0]
 
 
-def sharp_landscapes(found: Evidence) -> Claim:
+def sharp_landscapes(study: Evidence) -> Claim:
     rule = (
         "mlp-relu against mlp on each data set: the effect of the one less that of the other, paired by meta-seed "
         "(accuracy at equal steps, its 95% interval above 0; sharpness ratio at matched train loss, below 1)"
     )
     missing = "no data set on which both mlp and mlp-relu were evaluated"
-    pairs = {task: task.replace("/mlp", "/mlp-relu") for task in found.tasks if task.partition(" ")[0].endswith("/mlp")}
-    pairs = {task: sharp for task, sharp in pairs.items() if sharp in found.tasks}
-    readings = {"accuracy": ACCURACY} | ({"sharpness": SHARPNESS} if found.radius else {})
+    pairs = {task: task.replace("/mlp", "/mlp-relu") for task in study.tasks if task.partition(" ")[0].endswith("/mlp")}
+    pairs = {task: sharp for task, sharp in pairs.items() if sharp in study.tasks}
+    readings = {"accuracy": ACCURACY} | ({"sharpness": SHARPNESS} if study.radius else {})
     compared = []
     for task, sharp in pairs.items():
         for words, (setting, name) in readings.items():
-            for arm, plain in found.regularised.items():
-                both = [found.effect(on, arm, plain, setting, found.figure(on, name)) for on in (sharp, task)]
+            for arm, plain in study.regularised.items():
+                both = [study.effect(on, arm, plain, setting, study.figure(on, name)) for on in (sharp, task)]
                 if both[0] is not None and both[1] is not None:
-                    compared.append(_larger(found, arm, both[0], both[1], f"{task.partition('/')[0]}, {words}"))
+                    compared.append(_larger(study, arm, both[0], both[1], f"{task.partition('/')[0]}, {words}"))
     text = "the advantage is largest on sharp landscapes such as MLP-ReLU"
-    return _claim(found, "C5", text, SUMMARY, rule, [*pairs, *pairs.values()], missing).decided(compared)
+    return _claim(study, "C5", text, SUMMARY, rule, [*pairs, *pairs.values()], missing).decided(compared)
 
 
-def _larger(found: Evidence, arm: str, sharp: Effect, usual: Effect, row: str) -> Finding:
+def _larger(study: Evidence, arm: str, sharp: Effect, usual: Effect, row: str) -> Finding:
     """Whether the effect on the sharp landscape is better than on the usual one."""
     both = [(seed, sharp.values[seed], usual.values.get(seed)) for seed in sharp.values]
     means = {
@@ -193,31 +193,31 @@ def _larger(found: Evidence, arm: str, sharp: Effect, usual: Effect, row: str) -
         for seed, ours, theirs in both
         if ours and theirs
     }
-    interval, judged_by = t_interval(means), found.metric(sharp.task, sharp.figure.name)
+    interval, judged_by = t_interval(means), study.metric(sharp.task, sharp.figure.name)
     if sharp.divergence.meta_seeds < FEWEST_META_SEEDS:
         word = TOO_FEW_META_SEEDS
-    elif outlived(found, sharp) == WORSE:
+    elif outlived(study, sharp) == WORSE:
         word = WORSE
     else:
-        is_lost = outlived(found, usual) == WORSE
+        is_lost = outlived(study, usual) == WORSE
         word = TOO_FEW if is_lost else word_for(verdict(interval, nothing=0.0), judged_by)
     shown = " to ".join(shown_as(judged_by, sharp.kind, effect.interval) for effect in (usual, sharp))
     interval = exponential(interval) if sharp.kind == RATIO else interval
     where = ((sharp.arm, sharp.reference), sharp.task, sharp.inner_step, sharp.setting, sharp.figure, sharp.kind)
-    return Finding(row, arm, word, shown, *where, interval, None if outlived(found, sharp) else interval.p)
+    return Finding(row, arm, word, shown, *where, interval, None if outlived(study, sharp) else interval.p)
 
 
-def hard_task(found: Evidence) -> Claim:
+def hard_task(study: Evidence) -> Claim:
     rule = (
         "on CIFAR-10 with a CNN, accuracy at equal steps: supported if gam is worse and not every arm is; contradicted "
         "if every arm is better; not supported if nothing was found; else mixed"
     )
-    tasks = [task for task in found.tasks if task.partition(" ")[0] in HARD]
+    tasks = [task for task in study.tasks if task.partition(" ")[0] in HARD]
     text, missing = "inconclusive on CIFAR-10 with a CNN; GAM fails there", f"{' or '.join(HARD)} was not evaluated"
-    claim = _claim(found, "C6", text, SUMMARY, rule, tasks, missing)
-    compared = corrected(findings(found, found.regularised.items(), {"": ACCURACY}, tasks))
+    claim = _claim(study, "C6", text, SUMMARY, rule, tasks, missing)
+    compared = corrected(findings(study, study.regularised.items(), {"": ACCURACY}, tasks))
     words = {item.word for item in compared if item.word in TESTED}
-    gam = {item.word for item in compared if item.word in TESTED and "gam" in found.penalties(item.column)}
+    gam = {item.word for item in compared if item.word in TESTED and "gam" in study.penalties(item.column)}
     if not words:
         return claim.decided(compared)
     if words == {BETTER}:
@@ -232,7 +232,7 @@ def hard_task(found: Evidence) -> Claim:
 # -- how meta-training went, over meta-seeds -------------------------------------------------------------------------
 
 
-def radius_sweep(found: Evidence) -> Claim:
+def radius_sweep(study: Evidence) -> Claim:
     """Sharpness at the end of meta-training, where every candidate has it, not only the winners."""
     rule = (
         "sharpness at the last evaluation of meta-training over as many inner steps as all of the axis reached: that "
@@ -243,17 +243,17 @@ def radius_sweep(found: Evidence) -> Claim:
     text = "a small rho misses, a large one spans minima; 0.01 is balanced"
     return Claim("C7", text, SUMMARY, rule, missing).decided(
         finding
-        for arm in found.plan.arms
+        for arm in study.plan.arms
         for axis in arm.axes
         if axis.key.endswith(".rho")
-        for finding in _sweep(found, arm, axis.key)
+        for finding in _sweep(study, arm, axis.key)
     )
 
 
-def _sweep(found: Evidence, arm: ArmPlan, key: str) -> Iterator[Finding]:
+def _sweep(study: Evidence, arm: ArmPlan, key: str) -> Iterator[Finding]:
     """The comparisons along an axis, for each point of the other axes."""
     groups: dict[str, dict[float, Candidate]] = {}
-    for candidate in found.candidates_of(arm.name):
+    for candidate in study.candidates_of(arm.name):
         others = ", ".join(f"{name} = {show(value)}" for name, value in candidate.point.items() if name != key)
         groups.setdefault(others, {})[float(candidate.point[key])] = candidate
     for others, along in groups.items():
@@ -281,7 +281,7 @@ def _of_each(candidates: Iterable[Candidate], metric: str) -> list[BySeed]:
     return [{seed: value for seed, value in candidate.items() if value is not None} for candidate in at]
 
 
-def stability(found: Evidence) -> Claim:
+def stability(study: Evidence) -> Claim:
     """The spread over meta-seeds, and how many unrolls diverged."""
     rule = (
         "each arm with smooth against its twin, the candidate without smooth whose other penalties have the same "
@@ -289,16 +289,16 @@ def stability(found: Evidence) -> Claim:
         "and diverged unrolls in meta-training (paired by meta-seed, 95% interval below 0; left out where none did)"
     )
     source, missing = f"{SUMMARY}; Xiong and Hsieh", "no arm with smooth beside the same arm without it"
-    text, wants = "smoothing stabilises meta-training", tuple(found.smoothed)
-    return Claim("C8", text, source, rule, missing, wants, found.lacking_twins()).decided(
-        finding for twin in found.twins.values() if twin is not None for finding in _calmer(found, twin)
+    text, wants = "smoothing stabilises meta-training", tuple(study.smoothed)
+    return Claim("C8", text, source, rule, missing, wants, study.lacking_twins()).decided(
+        finding for twin in study.twins.values() if twin is not None for finding in _calmer(study, twin)
     )
 
 
-def _calmer(found: Evidence, twin: SmoothAblation) -> Iterator[Finding]:
-    both = (found.winners[twin.arm], twin.candidate)
+def _calmer(study: Evidence, twin: SmoothAblation) -> Iterator[Finding]:
+    both = (study.winners[twin.arm], twin.candidate)
     row, arms = f"{twin.arm} against {twin.label}", (twin.arm, twin.label)
-    values = _of_each(both, found.plan.pick.metric)
+    values = _of_each(both, study.plan.pick.metric)
     yield _spread(list(values[0].values()), list(values[1].values()), row, arms)
     ours, theirs = map(_diverged, both)
     more = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
@@ -339,28 +339,28 @@ def _spread(ours: list[float], theirs: list[float], row: str, arms: tuple[str, s
 # -- hand-designed optimizers that apply a penalty explicitly --------------------------------------------------------
 
 
-def explicit(found: Evidence) -> Claim:
+def explicit(study: Evidence) -> Claim:
     rule = (
         "test accuracy after as many forward/backward passes, and sharpness at matched train loss, against the "
         "hand-designed optimizer with an explicit SAM, GSAM or GAM (the one of least validation loss after as many "
         "passes, tuned there): 95% interval over meta-seeds and over optimizees, the wider one, above 0 and below 1"
     )
     missing = "no baseline with an explicit penalty was measured where it has had as many passes"
-    best = {task: rival for task in found.tasks if (rival := _rival(found, task)) is not None}
-    wants = (*found.regularised, found.plan.reference)  # whose runs are told of the baselines
+    best = {task: rival for task in study.tasks if (rival := _rival(study, task)) is not None}
+    wants = (*study.regularised, study.plan.reference)  # whose runs are told of the baselines
     text = "they reduce the need for explicit regularisers"
     handicapped = {name for name, entry, at in best.values() if entry.facts_at(at).tuned_at != at}
     remark = f"{', '.join(sorted(handicapped))} had been tuned for more passes than are compared: a handicap"
-    claim = Claim("C9", text, DIRECT, rule, missing, wants, found.lacking(found.regularised, best))
-    compared = [item for task, rival in best.items() for item in _against_rival(found, task, *rival)]
+    claim = Claim("C9", text, DIRECT, rule, missing, wants, study.lacking(study.regularised, best))
+    compared = [item for task, rival in best.items() for item in _against_rival(study, task, *rival)]
     return claim.decided(compared, remark if handicapped else "")
 
 
-def _rival(found: Evidence, task: str) -> tuple[str, Entry, int] | None:
+def _rival(study: Evidence, task: str) -> tuple[str, Entry, int] | None:
     """Name, outcomes, and the inner step of equal passes: of those of which the fewest diverged, the best."""
     candidates = []
-    for name, entry in found.tasks[task].baselines.items():
-        at = found.last(task) // entry.facts_at(found.last(task)).passes_per_step
+    for name, entry in study.tasks[task].baselines.items():
+        at = study.last(task) // entry.facts_at(study.last(task)).passes_per_step
         loss = _mean(entry, at, Figure("validation_loss"))
         if name.startswith(EXPLICIT) and loss is not None:
             lost = sum(outcome.diverged for seeds in entry.at(at).values() for outcome in seeds.values())
@@ -368,11 +368,11 @@ def _rival(found: Evidence, task: str) -> tuple[str, Entry, int] | None:
     return min(candidates, key=lambda item: item[:3])[2:] if candidates else None
 
 
-def _against_rival(found: Evidence, task: str, name: str, entry: Entry, at: int) -> Iterator[Finding]:
-    for arm in found.regularised:
+def _against_rival(study: Evidence, task: str, name: str, entry: Entry, at: int) -> Iterator[Finding]:
+    for arm in study.regularised:
         for words, (setting, metric_name) in {"accuracy": ACCURACY, "sharpness": SHARPNESS}.items():
-            figure = found.figure(task, metric_name)
-            effect = found.effect_against(task, arm, name, entry, setting, figure, at)
+            figure = study.figure(task, metric_name)
+            effect = study.effect_against(task, arm, name, entry, setting, figure, at)
             if effect is not None:
                 setting = "equal passes" if setting == EQUAL_STEPS else setting
-                yield replace(judged(found, effect, f"{task}, {words}", arm), setting=setting)
+                yield replace(judged(study, effect, f"{task}, {words}", arm), setting=setting)

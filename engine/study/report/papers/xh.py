@@ -60,26 +60,26 @@ class Number:
     remark: str = "not evaluated"
 
 
-def claims(found: Evidence) -> list[Claim]:
-    return [within(found), beyond(found), others(found), hand_designed(found), collapse(found), near_zero(found)]
+def claims(study: Evidence) -> list[Claim]:
+    return [within(study), beyond(study), others(study), hand_designed(study), collapse(study), near_zero(study)]
 
 
-def table_1(found: Evidence) -> list[Number]:
+def table_1(study: Evidence) -> list[Number]:
     """Ours beside the paper's table 1; empty where the study has nothing to do with it."""
-    task = next((name for name in found.tasks if name.partition(" ")[0] == TABLE_1_TASK), None)
-    if task is None or found.plan.report.get("paper") != "xh":
+    task = next((name for name in study.tasks if name.partition(" ")[0] == TABLE_1_TASK), None)
+    if task is None or study.plan.report.get("paper") != "xh":
         return []
-    return [_number(found, task, regulariser, *paper) for regulariser, paper in TABLE_1.items()]
+    return [_number(study, task, regulariser, *paper) for regulariser, paper in TABLE_1.items()]
 
 
-def _number(found: Evidence, task: str, regulariser: str, paper_mean: float, paper_spread: float) -> Number:
-    alike = [arm for arm in found.arms if set(found.penalties(arm)) == {regulariser} - {""}]
-    arm = next((arm for arm in alike if found.kind(arm) == TABLE_1_KIND), "")
-    entry, step = found.tasks[task].main(found.arms[arm]) if arm else None, found.last(task)
+def _number(study: Evidence, task: str, regulariser: str, paper_mean: float, paper_spread: float) -> Number:
+    alike = [arm for arm in study.arms if set(study.penalties(arm)) == {regulariser} - {""}]
+    arm = next((arm for arm in alike if study.kind(arm) == TABLE_1_KIND), "")
+    entry, step = study.tasks[task].main(study.arms[arm]) if arm else None, study.last(task)
     number = Number(regulariser or "none", paper_mean, paper_spread)
     if entry is None or not entry.at(step):
         return number
-    accuracy, by_seed = found.figure(task, HEADLINE), [list(seeds.values()) for seeds in entry.at(step).values()]
+    accuracy, by_seed = study.figure(task, HEADLINE), [list(seeds.values()) for seeds in entry.at(step).values()]
     means = [mean(None if item.diverged else item.figures.get(accuracy) for item in seeds).mean for seeds in by_seed]
     values = [100 * value for value in means if value is not None]
     diverged = [outcome.diverged for seeds in by_seed for outcome in seeds]
@@ -94,95 +94,95 @@ def _against(arm: str, other: str) -> str:
     return f"{arm} against {other}"
 
 
-def within(found: Evidence) -> Claim:
+def within(study: Evidence) -> Claim:
     rule = f"test accuracy at equal steps, up to as many as meta-trained, against {TWIN}: interval above 0"
-    claim = _smoothing_claim(found, "X1", "smoothing helps DM and Simple", "fig. 3a, 3b, 3d, 3e", rule, "within")
-    return claim.decided(_smoothing(found, False))
+    claim = _smoothing_claim(study, "X1", "smoothing helps DM and Simple", "fig. 3a, 3b, 3d, 3e", rule, "within")
+    return claim.decided(_smoothing(study, False))
 
 
-def beyond(found: Evidence) -> Claim:
+def beyond(study: Evidence) -> Claim:
     rule = f"test accuracy at equal steps, after more than meta-trained, against {TWIN}: interval above 0"
     text, source = "and over longer horizons than meta-trained", "fig. 3c, 3f, 4, table 1"
-    return _smoothing_claim(found, "X2", text, source, rule, "beyond").decided(_smoothing(found, True))
+    return _smoothing_claim(study, "X2", text, source, rule, "beyond").decided(_smoothing(study, True))
 
 
-def _smoothing_claim(found: Evidence, name: str, text: str, source: str, rule: str, where: str = "") -> Claim:
+def _smoothing_claim(study: Evidence, name: str, text: str, source: str, rule: str, where: str = "") -> Claim:
     """About the arms with smooth and their twins; `where`: within or beyond the horizon of meta-training."""
-    wants = (*found.smoothed, *(twin.label for twin in found.twins.values() if twin is not None))
+    wants = (*study.smoothed, *(twin.label for twin in study.twins.values() if twin is not None))
     missing = "no arm with smooth beside the same arm without it was evaluated"
-    if where and (horizons := {horizon for *_, horizon in _marks(found)}):
+    if where and (horizons := {horizon for *_, horizon in _marks(study)}):
         steps = ", ".join(map(str, sorted(horizons)))
         missing = f"no mark lies {where} the inner steps of meta-training ({steps})"
-    return Claim(name, text, source, rule, missing, wants, found.lacking_twins(found.tasks))
+    return Claim(name, text, source, rule, missing, wants, study.lacking_twins(study.tasks))
 
 
-def _marks(found: Evidence) -> Iterator[tuple[SmoothAblation, str, int, int]]:
+def _marks(study: Evidence) -> Iterator[tuple[SmoothAblation, str, int, int]]:
     """Where an arm with smooth and its twin were both measured: the twin, task, inner step, and the arm's horizon."""
-    for twin in filter(None, found.twins.values()):
-        stages = found.preset(twin.arm)["meta"]["inner_steps"]
+    for twin in filter(None, study.twins.values()):
+        stages = study.preset(twin.arm)["meta"]["inner_steps"]
         horizon = max(stages) if isinstance(stages, (list, tuple)) else stages
-        for task in found.tasks:
-            if found.was_evaluated(task, twin.arm) and found.was_evaluated(task, twin.label):
-                yield from ((twin, task, step, horizon) for step in found.steps[task])
+        for task in study.tasks:
+            if study.was_evaluated(task, twin.arm) and study.was_evaluated(task, twin.label):
+                yield from ((twin, task, step, horizon) for step in study.steps[task])
 
 
-def _smoothing(found: Evidence, is_beyond: bool) -> Iterator[Finding]:
-    for twin, task, step, horizon in _marks(found):
-        effect = found.effect(task, twin.arm, twin.label, EQUAL_STEPS, found.figure(task, HEADLINE), step)
+def _smoothing(study: Evidence, is_beyond: bool) -> Iterator[Finding]:
+    for twin, task, step, horizon in _marks(study):
+        effect = study.effect(task, twin.arm, twin.label, EQUAL_STEPS, study.figure(task, HEADLINE), step)
         if effect is not None and (step > horizon) is is_beyond:
-            yield judged(found, effect, f"{task}, {step} steps", _against(twin.arm, twin.label))
+            yield judged(study, effect, f"{task}, {step} steps", _against(twin.arm, twin.label))
 
 
-def _lone(found: Evidence, penalty: str) -> list[str]:
+def _lone(study: Evidence, penalty: str) -> list[str]:
     """The planned arms with this penalty alone."""
-    return [arm for arm in found.planned if set(found.penalties(arm)) == {penalty}]
+    return [arm for arm in study.planned if set(study.penalties(arm)) == {penalty}]
 
 
-def others(found: Evidence) -> Claim:
+def others(study: Evidence) -> Claim:
     rule = "test accuracy of smooth against each other regulariser at equal steps, interval above 0"
     missing = "no arm with l2, orthogonal or spectral beside one with smooth was evaluated"
     pairs = [
         (arm, other)
-        for arm in _lone(found, SMOOTH)
-        for other in found.planned
-        if set(found.penalties(other)) & OTHER_REGULARISERS and found.kind(other) == found.kind(arm)
+        for arm in _lone(study, SMOOTH)
+        for other in study.planned
+        if set(study.penalties(other)) & OTHER_REGULARISERS and study.kind(other) == study.kind(arm)
     ]
     wants = tuple(dict.fromkeys(arm for pair in pairs for arm in pair))
-    text, lacks = "smoothing is better than other regularisers", found.lacking(wants, found.tasks)
+    text, lacks = "smoothing is better than other regularisers", study.lacking(wants, study.tasks)
     claim = Claim("X3", text, "table 1", rule, missing, wants, lacks)
-    return claim.decided(findings(found, pairs, ACCURACY, column=_against))
+    return claim.decided(findings(study, pairs, ACCURACY, column=_against))
 
 
-def hand_designed(found: Evidence) -> Claim:
+def hand_designed(study: Evidence) -> Claim:
     rule = (
         "test accuracy against each tuned hand-designed optimizer at equal steps: interval over meta-seeds and over "
         "optimizees, the wider one, above 0"
     )
     missing = "no hand-designed optimizer beside an arm with smooth was evaluated"
-    smooth = _lone(found, SMOOTH)
-    wants = (*smooth, found.plan.reference)  # whose runs are told of the baselines
-    text, lacks = "smoothed learned optimizers beat hand-designed ones", found.lacking(smooth, found.tasks)
+    smooth = _lone(study, SMOOTH)
+    wants = (*smooth, study.plan.reference)  # whose runs are told of the baselines
+    text, lacks = "smoothed learned optimizers beat hand-designed ones", study.lacking(smooth, study.tasks)
     return Claim("X4", text, "fig. 4", rule, missing, wants, lacks).decided(
-        judged(found, effect, f"{task}, {name}", arm)
-        for task in found.tasks
+        judged(study, effect, f"{task}, {name}", arm)
+        for task in study.tasks
         for arm in smooth
         for name in HAND_DESIGNED
-        if (entry := found.tasks[task].baselines.get(name)) is not None
-        if (effect := found.effect_against(task, arm, name, entry, EQUAL_STEPS, found.figure(task, HEADLINE)))
+        if (entry := study.tasks[task].baselines.get(name)) is not None
+        if (effect := study.effect_against(task, arm, name, entry, EQUAL_STEPS, study.figure(task, HEADLINE)))
     )
 
 
-def collapse(found: Evidence) -> Claim:
+def collapse(study: Evidence) -> Claim:
     rule = (
         "mean test accuracy at most 11%, where chance is 10%, or most optimizees diverged: supported if so everywhere, "
         "mixed if somewhere, else contradicted"
     )
     missing = "no arm with the orthogonal penalty was evaluated"
-    arms = tuple(_lone(found, "orthogonal"))
-    lacks = found.lacking(arms, found.tasks)
+    arms = tuple(_lone(study, "orthogonal"))
+    lacks = study.lacking(arms, study.tasks)
     claim = Claim("X5", "the orthogonal penalty falls to chance", "table 1", rule, missing, arms, lacks)
-    both = [(task, arm) for task in found.tasks for arm in arms if found.was_evaluated(task, arm)]
-    compared = [_at_chance(found, task, arm) for task, arm in both]
+    both = [(task, arm) for task in study.tasks for arm in arms if study.was_evaluated(task, arm)]
+    compared = [_at_chance(study, task, arm) for task, arm in both]
     words = {item.word for item in compared} - {TOO_FEW_META_SEEDS}
     if not words:
         return claim.because(NOT_TESTED, said(compared) or missing, compared)
@@ -192,8 +192,8 @@ def collapse(found: Evidence) -> Claim:
     )
 
 
-def _at_chance(found: Evidence, task: str, arm: str) -> Finding:
-    entry, step, accuracy = found.tasks[task].main(found.arms[arm]), found.last(task), found.figure(task, HEADLINE)
+def _at_chance(study: Evidence, task: str, arm: str) -> Finding:
+    entry, step, accuracy = study.tasks[task].main(study.arms[arm]), study.last(task), study.figure(task, HEADLINE)
     assert entry is not None
     outcomes = entry.at(step)
     value, n = estimate(outcomes, accuracy), len(outcomes)
@@ -207,26 +207,26 @@ def _at_chance(found: Evidence, task: str, arm: str) -> Finding:
     return Finding(task, arm, word, shown, (arm,), task, step, EQUAL_STEPS, accuracy, interval=interval)
 
 
-def near_zero(found: Evidence) -> Claim:
+def near_zero(study: Evidence) -> Claim:
     rule = (
         f"Lipschitz ratio of the update rule around the zero state, against {TWIN}, paired by meta-seed: ratio's 95% "
         "interval below 1"
     )
     compared = []
-    for twin in filter(None, found.twins.values()):
+    for twin in filter(None, study.twins.values()):
         arms = (twin.arm, twin.label)
-        if logs := log_ratios(_lipschitz(found, twin.arm), _lipschitz(found, twin.label)):
+        if logs := log_ratios(_lipschitz(study, twin.arm), _lipschitz(study, twin.label)):
             row = _against(*arms)
             compared.append(measured(logs, "lipschitz", row, "Lipschitz ratio", RATIO, *arms, setting="update rule"))
     text = "smoothed updates are small and stable near zero"
-    return _smoothing_claim(found, "X6", text, "fig. 7", rule).decided(compared)
+    return _smoothing_claim(study, "X6", text, "fig. 7", rule).decided(compared)
 
 
-def _lipschitz(found: Evidence, arm: str) -> BySeed:
+def _lipschitz(study: Evidence, arm: str) -> BySeed:
     """By meta-seed, from any evaluation that says it: it does not depend on the task."""
     values: dict[MetaSeed, float] = {}
-    for task in found.tasks.values():
-        runs = found.arm(arm)
+    for task in study.tasks.values():
+        runs = study.arm(arm)
         entry = None if runs is None else task.main(runs)
         for facts in entry.facts.values() if entry is not None else ():
             rules = {seed: one.update_rule for seed, one in facts.items() if len(one.update_rule) == 3}
