@@ -142,12 +142,8 @@ def look_at(folder: Path) -> Snapshot:
     try:
         return Watcher(plan_of(folder), folder).look()
     except DAMAGE as error:
-        raise RunError(f"{folder / 'study.json'}: {damage(error).removeprefix('study.json: ')}") from None
-
-
-def damage(error: BaseException) -> str:
-    """What one of DAMAGE says, in a line."""
-    return str(error).splitlines()[0] if isinstance(error, LregError) else f"damaged ({type(error).__name__})"
+        problem = str(error).splitlines()[0] if isinstance(error, LregError) else f"damaged ({type(error).__name__})"
+        raise RunError(f"{folder / 'study.json'}: {problem.removeprefix('study.json: ')}") from None
 
 
 def _share(piece: Piece) -> float:

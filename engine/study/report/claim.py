@@ -33,7 +33,7 @@ VERDICTS = (
     "correction for the number of the claim's comparisons (figures shown are not corrected), and if it has at least "
     f"{FEWEST_META_SEEDS} meta-seeds. Where clearly more optimizees diverged under an arm than under its reference "
     "(interval above 0, or over half of all) it is worse, whatever the others reached; where clearly fewer did, it is "
-    "better in what the task measures."
+    "better in what the task measures. Where a task measures no accuracy, what it is judged by stands for it."
 )
 MetaSeed = int | str | None
 BySeed = Mapping[MetaSeed, float]
