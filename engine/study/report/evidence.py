@@ -17,16 +17,18 @@ from engine.base.settings import show
 from engine.comparison import (
     Arm,
     ArmRun,
+    Cell,
     Effect,
     Entry,
     Figure,
-    Outcome,
+    Table,
     TaskOutcomes,
     collect,
     effects,
     effects_against,
     last_common_step,
     radii_of,
+    table,
 )
 from engine.comparison.arms import NAMES
 from engine.study.plan.plan import StudyPlan, weighing
@@ -48,34 +50,6 @@ class SmoothAblation:
     arm: str
     label: str
     candidate: Candidate
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """What has trained optimizees on a task: an arm as it is, one that is scaled or untrained, or a baseline.
-
-    `step`: where it is looked at; of a baseline at equal passes fewer than the others' steps. `arm` is empty for a
-    baseline.
-    """
-
-    label: str
-    kind: str
-    arm: str
-    entry: Entry
-    step: int
-
-    @property
-    def outcomes(self) -> Mapping[int | str | None, Mapping[int, Outcome]]:
-        return self.entry.at(self.step)
-
-    @property
-    def optimizees(self) -> list[Outcome]:
-        """Those of all meta-seeds."""
-        return [outcome for seeds in self.outcomes.values() for outcome in seeds.values()]
-
-    @property
-    def diverged(self) -> int:
-        return sum(outcome.diverged for outcome in self.optimizees)
 
 
 @dataclass
@@ -264,24 +238,9 @@ class Evidence:
                 for arm in self.arms:
                     yield from self.effects(task, arm, self.plan.reference, step)
 
-    def trainers(self, task: str, step: int) -> list[Trainer]:
+    def table(self, task: str, step: int) -> Table:
         """Everybody who was measured at an inner step: arms, scaled ones, untrained ones, baselines."""
-        outcomes, arms = self.tasks[task], list(self.arms.values())
-        mains = [(arm.label, outcomes.main(arm)) for arm in arms]
-        trainers = [Trainer(label, "arm", label, entry, step) for label, entry in mains if entry is not None]
-        trainers += [
-            Trainer(f"{arm.label} x{scale:g}", "scaled", arm.label, entry, step)
-            for arm in arms
-            for scale, entry in outcomes.scaled(arm).items()
-            if scale != 1
-        ]
-        untrained = outcomes.untrained.items()
-        trainers += [Trainer(f"{label} (untrained)", "untrained", label, entry, step) for label, entry in untrained]
-        for name, entry in outcomes.baselines.items():
-            trainers.append(Trainer(name, "baseline", "", entry, step))
-            if (passes := entry.facts_at(step).passes_per_step) > 1:
-                trainers.append(Trainer(f"{name} at equal passes", "equal passes", "", entry, step // passes))
-        return [trainer for trainer in trainers if trainer.outcomes]
+        return table(self.tasks[task], step, list(self.arms.values()))
 
     def run_ids(self, arm: str) -> list[str]:
         runs = self.arm(arm)
@@ -290,6 +249,13 @@ class Evidence:
 
 def _only(effects: Iterable[Effect], setting: str, figure: Figure) -> Effect | None:
     return next((effect for effect in effects if effect.setting == setting and effect.figure == figure), None)
+
+
+def ends(value: Cell) -> tuple[float | None, float | None]:
+    """Of a mean's interval, where it has one."""
+    if value.mean is None or value.ci95 is None:
+        return None, None
+    return value.mean - value.ci95, value.mean + value.ci95
 
 
 def gather(plan: StudyPlan, folder: Path) -> Evidence:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from engine.comparison import Effect, Figure
+from engine.comparison import Effect, Figure, Row
 from engine.comparison.paired import EQUAL_STEPS, FRONTIER, MATCHED_LOSS, RATIO
 from engine.comparison.statistics import FEWEST_META_SEEDS
+from engine.comparison.tables import ARM, BASELINE
 from engine.figures import Block
-from engine.figures.evaluated import estimate
 from engine.study.report import markdown
 from engine.study.report.claim import NOT_FOUND, TOO_FEW_META_SEEDS, WORDS, Claim, word_of
-from engine.study.report.evidence import HEADLINE, Evidence, Trainer
+from engine.study.report.evidence import HEADLINE, Evidence, ends
 from engine.study.report.markdown import NOTHING, bullets, code, codes, count, paragraph, table, text
 from engine.study.report.papers import xh
 
@@ -129,23 +129,21 @@ def results(study: Evidence, drawn: Mapping[str, Block]) -> Iterator[str]:
 def _task(study: Evidence, task: str, step: int, whole: bool) -> Iterator[str]:
     """The tables of a task; before its last inner step only what the arms reached."""
     reference = study.plan.reference
-    trainers = [trainer for trainer in study.trainers(task, step) if whole or trainer.kind == "arm"]
+    trained = [row for row in study.table(task, step).rows if whole or row.kind == ARM]
     metrics = dict.fromkeys(study.metric(task, name) for name in (HEADLINE, "train_loss", "test_loss"))
     headings = [f"{metric.words}, %" if metric.unit == "share" else metric.words for metric in metrics]
-    rows = []
-    for trainer in trainers:
-        optimizees = str(len(trainer.optimizees))
-        optimizees += f" of {count(len(trainer.outcomes), 'meta-seed')}" if trainer.arm else ""
-        values = [_shown(study, task, trainer, Figure(metric.name)) for metric in metrics]
-        rows.append([text(trainer.label), *values, optimizees, str(trainer.diverged)])
-    yield table(["optimizer", *headings, "optimizees", "diverged"], rows)
+    lines = []
+    for row in trained:
+        values = [_shown(study, task, row, Figure(metric.name)) for metric in metrics]
+        optimizees = f"{row.seeds} of {count(row.meta_seeds, 'meta-seed')}" if row.arm else str(row.seeds)
+        lines.append([text(row.label), *values, optimizees, str(row.diverged)])
+    yield table(["optimizer", *headings, "optimizees", "diverged"], lines)
     if study.radii:
         figures = [Figure("sharpness", radius) for radius in study.radii] + [Figure("top_eigenvalue")]
-        sharpness = study.figure(task, "sharpness")
-        measured = [trainer for trainer in trainers if estimate(trainer.outcomes, sharpness) is not None]
-        rows = [[text(item.label), *(_shown(study, task, item, figure) for figure in figures)] for item in measured]
-        yield table(["optimizer", *(f"sharpness at {radius}" for radius in study.radii), "top eigenvalue"], rows)
-    if tuned := list(filter(None, map(_tuned, trainers))):
+        measured = [row for row in trained if study.figure(task, "sharpness") in row.figures]
+        lines = [[text(row.label), *(_shown(study, task, row, figure) for figure in figures)] for row in measured]
+        yield table(["optimizer", *(f"sharpness at {radius}" for radius in study.radii), "top eigenvalue"], lines)
+    if tuned := list(filter(None, map(_tuned, trained))):
         yield paragraph(f"Tuned on validation loss: {'; '.join(tuned)}.")
     rows = [row for arm in study.arms for row in _effect_rows(study, task, step, arm)]
     if rows:
@@ -159,22 +157,22 @@ def _task(study: Evidence, task: str, step: int, whole: bool) -> Iterator[str]:
         yield table(["arm", "figure", *SETTINGS.values()], rows, left=5)
 
 
-def _shown(study: Evidence, task: str, trainer: Trainer, figure: Figure) -> str:
-    value = estimate(trainer.outcomes, figure)
-    if value is None:
+def _shown(study: Evidence, task: str, row: Row, figure: Figure) -> str:
+    value = row.figures.get(figure)
+    if value is None or value.mean is None:
         return NOTHING
     is_share = study.metric(task, figure.name).unit == "share"
-    return markdown.percent(*value) if is_share else markdown.interval(*value)
+    return (markdown.percent if is_share else markdown.interval)(value.mean, *ends(value))
 
 
-def _tuned(trainer: Trainer) -> str:
-    facts = trainer.entry.facts_at(trainer.step)
-    if trainer.kind != "baseline" or facts.learning_rate is None:
+def _tuned(row: Row) -> str:
+    facts = row.facts
+    if row.kind != BASELINE or facts.learning_rate is None:
         return ""
     values = {"learning rate": facts.learning_rate, "rho": facts.rho, "alpha": facts.alpha}
     chosen = ", ".join(f"{name} {value:g}" for name, value in values.items() if value is not None)
-    elsewhere = facts.tuned_at is not None and facts.tuned_at != trainer.step
-    return f"{code(trainer.label)} {chosen}" + (f" (for {facts.tuned_at} steps)" if elsewhere else "")
+    elsewhere = facts.tuned_at is not None and facts.tuned_at != row.inner_step
+    return f"{code(row.label)} {chosen}" + (f" (for {facts.tuned_at} steps)" if elsewhere else "")
 
 
 def _effect_rows(study: Evidence, task: str, step: int, arm: str) -> Iterator[list[str]]:
@@ -201,9 +199,7 @@ def _effect(study: Evidence, effect: Effect | None) -> str:
     if interval.mean is None:
         return word
     pairs = f", {count(interval.n, 'pair')}" if effect.outside + effect.left_out else ""
-    ends = (interval.mean, interval.low, interval.high)
-    if study.metric(effect.task, effect.figure.name).unit == "share":
-        shown = markdown.percent(*ends, sign=True)
-    else:
-        shown = markdown.interval(*ends, sign=effect.kind != RATIO)
-    return " ".join(filter(None, [shown, word])) + pairs
+    is_share = study.metric(effect.task, effect.figure.name).unit == "share"
+    written = markdown.percent if is_share else markdown.interval
+    difference = written(interval.mean, interval.low, interval.high, sign=effect.kind != RATIO)
+    return " ".join(filter(None, [difference, word])) + pairs

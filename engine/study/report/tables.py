@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from engine.export.tables import cell
-from engine.figures.evaluated import estimate
 from engine.runs.reader import RunReader
 from engine.runs.results import mean
 from engine.study.plan.cost import cost_of
 from engine.study.report.claim import Claim
-from engine.study.report.evidence import Evidence
+from engine.study.report.evidence import Evidence, ends
 from engine.study.report.papers import xh
 
 Cells = dict[str, Any]
@@ -93,30 +92,20 @@ def candidates(study: Evidence) -> Iterator[Cells]:
 def results(study: Evidence) -> Iterator[Cells]:
     """Means over meta-seeds of the means over their optimizees, with t-intervals over meta-seeds."""
     for task, step in ((task, step) for task, steps in study.steps.items() for step in steps):
-        for trainer in study.trainers(task, step):
-            facts, optimizees = trainer.entry.facts_at(trainer.step), trainer.optimizees
+        for row in study.table(task, step).rows:
             shared = {
-                **{name: getattr(facts, name) for name in ("scale", "learning_rate", "rho", "alpha")},
+                **{name: getattr(row.facts, name) for name in ("scale", "learning_rate", "rho", "alpha")},
+                **{name: getattr(row, name) for name in ("inner_step", "kind", "diverged", "passes")},
                 "task": task,
-                "inner_step": trainer.step,
-                "optimizer": trainer.label,
-                "kind": trainer.kind,
-                "meta_seeds": len(trainer.outcomes) if trainer.arm else None,
-                "optimizees": len(optimizees),
-                "diverged": trainer.diverged,
-                "passes": trainer.step * facts.passes_per_step,
-                "runs": _ids(study, trainer.arm),
+                "optimizer": row.label,
+                "meta_seeds": row.meta_seeds if row.arm else None,
+                "optimizees": row.seeds,
+                "runs": _ids(study, row.arm or ""),
             }
-            for figure in dict.fromkeys(figure for outcome in optimizees for figure in outcome.figures):
-                middle, low, high = estimate(trainer.outcomes, figure) or (None, None, None)
-                yield {
-                    **shared,
-                    "figure": figure.name,
-                    "radius": figure.radius,
-                    "mean": middle,
-                    "low": low,
-                    "high": high,
-                }
+            for figure, value in row.figures.items():
+                low, high = ends(value)
+                at = {"figure": figure.name, "radius": figure.radius}
+                yield {**shared, **at, "mean": value.mean, "low": low, "high": high}
 
 
 def paired(study: Evidence) -> Iterator[Cells]:

@@ -10,6 +10,7 @@ from engine.base.status import is_number
 from engine.comparison.paired import EQUAL_STEPS, MATCHED_LOSS, has_frontier
 from engine.comparison.report import ENOUGH_META_SEEDS
 from engine.comparison.statistics import FEWEST_META_SEEDS
+from engine.comparison.tables import ARM
 from engine.runs.results import mean
 from engine.study.report.claim import TESTED, Claim
 from engine.study.report.evidence import HEADLINE, Evidence
@@ -110,10 +111,10 @@ def _edges(study: Evidence, arm: str) -> Iterator[str]:
 def _missing(study: Evidence) -> Iterator[str]:
     """What diverged, was not evaluated, or has no control."""
     lost = [
-        f"{code(trainer.label)} {trainer.diverged} of {len(trainer.optimizees)} on {code(task)}"
+        f"{code(row.label)} {row.diverged} of {row.seeds} on {code(task)}"
         for task in study.tasks
-        for trainer in study.trainers(task, study.last(task))
-        if trainer.kind == "arm" and trainer.diverged
+        for row in study.table(task, study.last(task)).rows
+        if row.kind == ARM and row.diverged
     ]
     if lost:
         more = f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
@@ -165,8 +166,7 @@ def _pairs(study: Evidence) -> Iterator[str]:
     if in_order:
         yield f"No meta-seed in common with the reference, so paired in their order: {_few(sorted(in_order))}."
     for task in study.tasks:
-        step = study.last(task)
-        if len({trainer.entry.facts_at(step).protocol for trainer in study.trainers(task, step)}) > 1:
+        if len(study.table(task, study.last(task)).protocols) > 1:
             yield f"On {code(task)} the probes were not made alike (examples, restarts, ascent steps differ)."
 
 
