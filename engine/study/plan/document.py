@@ -16,6 +16,7 @@ from typing import Any
 import tomli
 
 from engine.base.errors import MOST_PROBLEMS, PresetError, Problem
+from engine.base.metrics import metric as metric_of
 from engine.base.settings import UNKNOWN, check_table, did_you_mean, schema_of, setting, show, unknown_key
 from engine.presets import catalog as catalogs
 from engine.presets import document as documents
@@ -217,7 +218,7 @@ class _Reader:
         """The [pick] table. What is measured on test data is refused: the winner would have seen the test."""
         table = self.section("pick")
         metric = table.get("metric")
-        if isinstance(metric, str) and "test" in metric:
+        if isinstance(metric, str) and metric_of(metric.removeprefix("best_")).split == "test":
             hint = "it is measured on test data, and a winner picked by it would have seen the test"
             self.add(Problem("pick.metric", show(metric), "one of: " + ", ".join(PICKED_BY), hint))
             return None

@@ -148,8 +148,8 @@ def _task(study: Evidence, task: str, step: int, whole: bool) -> Iterator[str]:
     rows = [row for arm in study.arms for row in _effect_rows(study, task, step, arm)]
     if rows:
         pairs = max(effect.interval.n for arm in study.arms for effect in study.effects(task, arm, reference, step))
-        points = study.metric(task)
-        remark = f" ({points.name.removeprefix('test_')} in points)" if points.unit == "share" else ""
+        headline = study.metric(task)
+        remark = f" ({headline.words} in points)" if headline.unit == "share" else ""
         yield paragraph(
             f"Against {code(reference)}, paired by optimizee, up to {count(pairs, 'pair')}; differences are "
             f"arm minus reference{remark}, ratios arm / reference:"
@@ -177,10 +177,7 @@ def _tuned(row: Row) -> str:
 
 def _effect_rows(study: Evidence, task: str, step: int, arm: str) -> Iterator[list[str]]:
     """A line for each metric, a cell for each setting."""
-    names = dict.fromkeys(
-        (study.metric(task).name, "train_loss", *["sharpness"] * bool(study.radius), "top_eigenvalue")
-    )
-    for name in names:
+    for name in dict.fromkeys((study.metric(task).name, "train_loss", "sharpness", "top_eigenvalue")):
         figure, metric = study.figure(task, name), study.metric(task, name)
         effects = [study.effect(task, arm, study.plan.reference, setting, figure, step) for setting in SETTINGS]
         kinds = [effect.kind for effect in effects if effect is not None]
