@@ -13,8 +13,6 @@ from engine.comparison.statistics import Interval, holm, t_interval, verdict
 from engine.comparison.tables import Row, Table, last_common_step, table
 from engine.runs.evaluations import NORMALISED, MetricAt, Outcome
 
-Figure = MetricAt  # the name that engine.study still uses
-
 __all__ = [
     "NORMALISED",
     "Arm",
@@ -22,7 +20,6 @@ __all__ = [
     "Comparison",
     "Effect",
     "Entry",
-    "Figure",
     "Interval",
     "MetricAt",
     "Outcome",

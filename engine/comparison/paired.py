@@ -61,10 +61,6 @@ class Effect:
         """The metric's name and radius."""
         return MetricAt(self.metric.name, self.radius)
 
-    @property
-    def figure(self) -> MetricAt:  # the name that engine.study still uses
-        return self.at
-
 
 @dataclass(frozen=True)
 class Pair:

@@ -40,10 +40,6 @@ class Outcome:
     diverged: bool
     metrics: Mapping[MetricAt, float]
 
-    @property
-    def figures(self) -> Mapping[MetricAt, float]:  # the name that engine.study still uses
-        return self.metrics
-
 
 Marks = dict[int, dict[int, Outcome]]  # by inner step and optimizee seed
 
