@@ -37,9 +37,9 @@ def test_two_processes_tell_the_story_of_one(forked, lreg, home):
         assert own == pytest.approx(other, rel=1e-3, abs=1e-6)
 
 
-def test_ctrl_c_stops_all_processes_and_resume_takes_as_many_again(lreg, lreg_process, home):
+def test_ctrl_c_stops_all_processes_and_resume_takes_as_many_again(lreg, lreg_forked, home):
     long = ("--set", "meta.epochs=2000", "--set", "evaluation.every=2000")
-    process = lreg_process("run", "tiny.toml", *SMALL, *long, "--nproc", "2", "--json")
+    process = lreg_forked("run", "tiny.toml", *SMALL, *long, "--nproc", "2", "--json")
     line = eventually(lambda: process.stdout.readline() if '"step": 3' in process.stdout.readline() else "")
     assert line
     process.send_signal(signal.SIGINT)

@@ -641,7 +641,7 @@ def test_help_lists_every_key_and_the_filter_language(tmp_path):
     async def steps(pilot, app):
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
-        text = app.screen._text().plain
+        text = app.screen.query_one(Static).content.plain
         for key, meaning in (
             ("D", "delete the run folder"),
             ("space", "mark for overlay"),
