@@ -104,24 +104,14 @@ def test_it_paints_and_answers_before_the_run_store_has_been_read(tmp_path, monk
     run(go())
 
 
-def test_an_empty_folder_tells_how_to_start_and_runs_appear_by_themselves(tmp_path):
-    async def steps(pilot, app):
-        text = await until(pilot, lambda: "No runs yet" in screen_text(app) and screen_text(app))
-        assert "lreg run quickstart" in text and "pick a preset" in text
-        make_run(tmp_path / "runs", "newcomer")
-        await until(pilot, lambda: "newcomer" in screen_text(app))
-        assert "No runs yet" not in screen_text(app)
-
-    drive(RunStore(tmp_path / "runs"), tmp_path, steps)
-
-
 def footer(app) -> str:
     return screen_text(app).splitlines()[-1]
 
 
-def test_an_empty_folder_offers_what_can_be_done_there(tmp_path):
+def test_an_empty_folder_tells_how_to_start_and_runs_appear_by_themselves(tmp_path):
     async def steps(pilot, app):
-        await until(pilot, lambda: "No runs yet" in screen_text(app))
+        text = await until(pilot, lambda: "No runs yet" in screen_text(app) and screen_text(app))
+        assert "lreg run quickstart" in text and "pick a preset" in text
         await until(pilot, lambda: not {"mark", "open", "filter", "compare", "zoom"} & {*footer(app).split()})
         assert all(words in footer(app) for words in ("n new", "q quit", "? help"))
         assert "age" not in screen_text(app).splitlines()[0]
@@ -129,6 +119,7 @@ def test_an_empty_folder_offers_what_can_be_done_there(tmp_path):
         assert len(app.screen_stack) == 2 and app.screen.maximized is None
         make_run(tmp_path / "runs", "newcomer")
         await until(pilot, lambda: "space mark" in footer(app) and "/ filter" in footer(app))
+        assert "newcomer" in screen_text(app) and "No runs yet" not in screen_text(app)
 
     drive(RunStore(tmp_path / "runs"), tmp_path, steps)
 
@@ -530,7 +521,7 @@ def test_after_a_delete_the_cursor_is_where_it_was_and_undo_brings_each_back(tmp
     assert sum(run.path.exists() for run in made) == 7 and not (tmp_path / "runs" / ".trash").exists()
 
 
-def test_live_runs_cannot_be_deleted_and_ended_ones_not_stopped(tmp_path):
+def test_live_runs_cannot_be_deleted_and_ended_ones_not_stopped_and_stop_asks(tmp_path):
     store = make_store(tmp_path / "runs")
 
     async def steps(pilot, app):
@@ -539,24 +530,15 @@ def test_live_runs_cannot_be_deleted_and_ended_ones_not_stopped(tmp_path):
         await pilot.press("D")
         await settle(pilot)
         assert app.screen.query(RunTable) and len(store.list()) == 3
-        await put_cursor_on(pilot, "alpha")
-        assert app.screen.check_action("stop_run", ()) is False and app.screen.check_action("delete_run", ())
-        assert app.screen.check_action("resume_run", ()) is False
-
-    drive(store, tmp_path, steps)
-
-
-def test_stop_asks_and_an_error_is_told_in_a_line(tmp_path):
-    store = make_store(tmp_path / "runs")
-
-    async def steps(pilot, app):
-        await put_cursor_on(pilot, "beta")
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         assert "Stop beta?" in screen_text(app)
         await pilot.press("y")  # this process holds it, which does not listen
         await until(pilot, lambda: "does not listen to signals" in told(app))
         assert app.screen.query(RunTable)
+        await put_cursor_on(pilot, "alpha")
+        assert app.screen.check_action("stop_run", ()) is False and app.screen.check_action("delete_run", ())
+        assert app.screen.check_action("resume_run", ()) is False
 
     drive(store, tmp_path, steps)
 

@@ -162,7 +162,7 @@ def started(runs: Path) -> RunReader:
     return reader
 
 
-def test_stop_resume_crash_and_resume(runs, tmp_path):
+def test_stop_resume_crash_and_resume(runs, tmp_path, forked):
     """All from the console, with the worker killed and the last line of its metrics torn."""
 
     async def go() -> None:
@@ -211,7 +211,7 @@ def whole(reader: RunReader) -> int:
     return len(steps)
 
 
-def test_two_consoles_follow_a_run_to_its_end(runs, tmp_path):
+def test_two_consoles_follow_a_run_to_its_end(runs, tmp_path, forked):
     (tmp_path / "tiny.toml").write_text(TINY)
     with Terminal(runs, tmp_path) as first, Terminal(runs, tmp_path, "--slow-link", "--no-mouse") as second:
         for terminal in (first, second):
