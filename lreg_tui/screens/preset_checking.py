@@ -17,7 +17,7 @@ from lreg_tui import preset_file
 from lreg_tui.preset_edit import Checked, Table, check, tables_of
 from lreg_tui.screens.pick_preset import PickPresetScreen
 from lreg_tui.screens.preset_saving import PresetSavingScreen
-from lreg_tui.threads import off_the_loop
+from lreg_tui.threads import off_the_loop, stop_if_gone
 from lreg_tui.widgets import problem_lines
 from lreg_tui.widgets.preset_form import PresetForm
 from lreg_tui.widgets.problem_list import ProblemList
@@ -88,6 +88,7 @@ class PresetCheckingScreen(PresetSavingScreen):
     @work(group="check", exclusive=True)
     async def check_soon(self, pause: float) -> None:
         await asyncio.sleep(pause)
+        stop_if_gone()
         await self.check_now()
 
     async def check_now(self) -> Checked | None:

@@ -24,7 +24,7 @@ def the_run(home: Path) -> RunReader:
 
 
 def test_two_processes_tell_the_story_of_one_are_stopped_and_resumed_as_two(lreg, lreg_forked, home):
-    long = ("--set", "meta.epochs=60", "--set", "evaluation.every=30")
+    long = ("--set", "meta.epochs=30", "--set", "evaluation.every=15")
     process = lreg_forked("run", "tiny.toml", *SMALL, *long, "--nproc", "2", "--json")
     told = [process.stdout.readline()]
     while '"step": 6' not in told[-1]:
@@ -39,7 +39,7 @@ def test_two_processes_tell_the_story_of_one_are_stopped_and_resumed_as_two(lreg
     assert events[0]["event"] == "run" and events[-1]["state"] == "finished"
     written = [json.loads(line) for line in (reader.path / "metrics.jsonl").read_text().splitlines()]
     assert [event for event in events if event["event"] == "record"] == [{**r, "event": "record"} for r in written]
-    assert [record["step"] for record in written if "meta_loss" in record] == list(range(1, 121))
+    assert [record["step"] for record in written if "meta_loss" in record] == list(range(1, 61))
     shorter = ("--set", "meta.epochs=3", "--runs-dir", "alone")
     assert lreg("run", str(reader.path / "preset.toml"), *shorter).code == 0
     (alone,) = RunStore(home / "alone").list()

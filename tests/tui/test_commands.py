@@ -82,13 +82,21 @@ def test_actions_of_screen_and_widgets_are_offered_as_far_as_they_can_be_done(tm
     on_dashboard(tmp_path, doing)
 
 
-def test_a_command_is_found_by_the_words_of_its_sentence_and_does_what_its_key_does(tmp_path):
+def test_what_a_command_does_is_said_in_a_sentence_and_beside_its_key(tmp_path):
     async def doing(pilot, app):
         await go_to(pilot, app, BETA)
-        offered = await search(pilot, app, "write a checkpoint")
-        assert offered[0].split()[:2] == ["Stop", "s"]
+        offered = await search(pilot, app, "stop")
+        assert offered[0].split() == "Stop s Finish the truncation, write a checkpoint, and end".split()
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, CommandPalette))
+        offered = await search(pilot, app, "clipboard")  # words of the sentence find it as well
+        assert any(line.startswith("Copy id") for line in offered)
+
+    on_dashboard(tmp_path, doing)
+
+
+def test_choosing_does_what_the_key_does(tmp_path):
+    async def doing(pilot, app):
         await choose(pilot, app, "tag")
         await until(pilot, lambda: isinstance(app.screen, PromptScreen))
         await pilot.press(*"paper", "enter")

@@ -521,7 +521,7 @@ def test_after_a_delete_the_cursor_is_where_it_was_and_undo_brings_each_back(tmp
     assert sum(run.path.exists() for run in made) == 7 and not (tmp_path / "runs" / ".trash").exists()
 
 
-def test_live_runs_cannot_be_deleted_and_ended_ones_not_stopped_and_stop_asks(tmp_path):
+def test_live_runs_cannot_be_deleted_and_ended_ones_not_stopped(tmp_path):
     store = make_store(tmp_path / "runs")
 
     async def steps(pilot, app):
@@ -530,15 +530,24 @@ def test_live_runs_cannot_be_deleted_and_ended_ones_not_stopped_and_stop_asks(tm
         await pilot.press("D")
         await settle(pilot)
         assert app.screen.query(RunTable) and len(store.list()) == 3
+        await put_cursor_on(pilot, "alpha")
+        assert app.screen.check_action("stop_run", ()) is False and app.screen.check_action("delete_run", ())
+        assert app.screen.check_action("resume_run", ()) is False
+
+    drive(store, tmp_path, steps)
+
+
+def test_stop_asks_and_an_error_is_told_in_a_line(tmp_path):
+    store = make_store(tmp_path / "runs")
+
+    async def steps(pilot, app):
+        await put_cursor_on(pilot, "beta")
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         assert "Stop beta?" in screen_text(app)
         await pilot.press("y")  # this process holds it, which does not listen
         await until(pilot, lambda: "does not listen to signals" in told(app))
         assert app.screen.query(RunTable)
-        await put_cursor_on(pilot, "alpha")
-        assert app.screen.check_action("stop_run", ()) is False and app.screen.check_action("delete_run", ())
-        assert app.screen.check_action("resume_run", ()) is False
 
     drive(store, tmp_path, steps)
 
