@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from cli.driving import TINY
-from hang_ups import CASES, LIMIT_S, seconds_to_end, starting, unread
+from hang_ups import LIMIT_S, drawing, quitting_unread, seconds_to_end, starting, stopped, unread
 from tui.driving import Quick, make_app, run, settle, until
 from tui.terminal import Terminal
 
@@ -98,7 +98,10 @@ def test_a_run_outlives_the_console_that_started_it(runs, tmp_path):
 
 @pytest.mark.parametrize(
     ("way", "moment"),
-    [(way, moment) for way, moment in CASES if way == "ignored" or moment in (starting, unread)],
+    [
+        *(("ignored", moment) for moment in (starting, drawing, unread, quitting_unread, stopped)),
+        *(("signal", starting), ("signal", unread), ("untold", unread)),
+    ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
 def test_a_console_ends_with_its_terminal_whatever_it_is_at(tmp_path, way, moment):
