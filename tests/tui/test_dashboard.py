@@ -119,7 +119,7 @@ def test_an_empty_folder_tells_how_to_start_and_runs_appear_by_themselves(tmp_pa
         assert len(app.screen_stack) == 2 and app.screen.maximized is None
         make_run(tmp_path / "runs", "newcomer")
         await until(pilot, lambda: "space mark" in footer(app) and "/ filter" in footer(app))
-        assert "newcomer" in screen_text(app) and "No runs yet" not in screen_text(app)
+        await until(pilot, lambda: "newcomer" in screen_text(app) and "No runs yet" not in screen_text(app))
 
     drive(RunStore(tmp_path / "runs"), tmp_path, steps)
 
