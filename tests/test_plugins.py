@@ -80,7 +80,12 @@ examples = 20
 def lreg(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own, with a cache and a working folder of its own."""
     paths = os.pathsep.join(filter(None, [environment.pop("PYTHONPATH", ""), str(ROOT)]))
-    own = {"PYTHONPATH": paths, "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    own = {
+        "PYTHONPATH": paths,
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "OMP_NUM_THREADS": "1",
+        "LREG_KERNELS": "plain",
+    }
     code = "import sys; sys.argv[0] = 'lreg'; from lreg_tui.cli.app import main; sys.exit(main())"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],

@@ -26,16 +26,18 @@ def the_run(home: Path) -> RunReader:
 def test_two_processes_tell_the_story_of_one_are_stopped_and_resumed_as_two(lreg, lreg_forked, home):
     long = ("--set", "meta.epochs=30", "--set", "evaluation.every=15")
     process = lreg_forked("run", "tiny.toml", *SMALL, *long, "--nproc", "2", "--json")
-    told = [process.stdout.readline()]
-    while '"step": 6' not in told[-1]:
-        told.append(process.stdout.readline())
+    events = []
+    for line in process.stdout:
+        events.append(json.loads(line))
+        if events[-1].get("step") == 6:
+            break
     process.send_signal(signal.SIGINT)
-    told += process.communicate(timeout=240)[0].splitlines()
+    events += map(json.loads, process.communicate(timeout=240)[0].splitlines())
     reader = the_run(home)
     assert process.returncode == 130 and reader.state == "stopped"
     resumed = lreg("resume", "last", "--json")
     assert resumed.code == 0 and reader.state == "finished" and reader.status().processes == 2
-    events = [*map(json.loads, told), *resumed.lines]
+    events += resumed.lines
     assert events[0]["event"] == "run" and events[-1]["state"] == "finished"
     written = [json.loads(line) for line in (reader.path / "metrics.jsonl").read_text().splitlines()]
     assert [event for event in events if event["event"] == "record"] == [{**r, "event": "record"} for r in written]
