@@ -111,7 +111,7 @@ def test_a_run_on_several_processes_is_the_run_on_one(together, case):
     expected = whole(ALONE, case)
     records = [record for record, _ in expected]
     assert ("diverge" in case) == (records[-2 if "meta_loss" in records[-2] else -3]["diverged"] > 0)
-    for size in (2, 3):
+    for size in (2, 3) if case == "penalties" else (3,):
         for found in together(size, whole, case):
             assert_same([record for record, _ in found], records, 1e-9)
             for (_, own), (_, other) in zip(found, expected, strict=True):
@@ -127,16 +127,15 @@ def one_by_one(team: ProcessGroup, case: str, states: list) -> list[torch.Tensor
     return found
 
 
-@pytest.mark.parametrize("case", ["penalties", "several tasks", "random scaling"])
+@pytest.mark.parametrize("case", ["penalties", "random scaling"])
 def test_meta_gradients_in_float32_differ_by_rounding_only(together, case):
     one, states, expected = trainer(ALONE, case, torch.float32), [], []
     while not one.finished:
         states.append(one.state_dict())
         expected.append(unit(one)[1])
-    for size in (2, 3):
-        for found in together(size, one_by_one, case, states):
-            for own, other in zip(found, expected, strict=True):
-                assert other is None or (own - other).norm() <= 1e-6 * other.norm()
+    for found in together(3, one_by_one, case, states):
+        for own, other in zip(found, expected, strict=True):
+            assert other is None or (own - other).norm() <= 1e-6 * other.norm()
 
 
 def some(team: ProcessGroup, case: str, state: tuple | None, units: int) -> tuple[list[dict], tuple]:

@@ -440,14 +440,16 @@ def test_a_run_without_that_checkpoint_or_with_a_damaged_preset_is_told(store, t
     shown(store, tmp_path, [first.id], doing)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
-def test_the_whole_form_is_in_sight(store, tmp_path, size):
+def test_the_whole_form_is_in_sight_at_every_size(store, tmp_path):
     async def doing(pilot, screen):
-        for row in screen.query(FieldRow):
-            assert screen.region.contains_region(row.region) and row.region.height == 1
-        assert screen.query_one(JobPane).display == (size[0] >= 120)
+        for columns, lines in ((80, 24), (120, 40), (200, 60)):
+            await pilot.resize_terminal(columns, lines)
+            await settle(pilot)
+            for row in screen.query(FieldRow):
+                assert screen.region.contains_region(row.region) and row.region.height == 1
+            assert screen.query_one(JobPane).display == (columns >= 120)
 
-    shown(store, tmp_path, ids(store)[:1], doing, size)
+    shown(store, tmp_path, ids(store)[:1], doing)
 
 
 # -- pick list ---------------------------------------------------------------------------------------------------------
