@@ -22,8 +22,7 @@ from engine.presets.catalog import Catalog
 from engine.presets.document import Document
 from engine.presets.preset import Preset, PresetSettings, from_mapping
 from lreg_tui.presets.preset_file import is_of_run, label_of, parent_of
-from lreg_tui.presets.toml_edit import EditError, at, parse, toml_of
-from lreg_tui.presets.typed import number
+from lreg_tui.presets.toml_edit import EditError, at, number, parse, toml_of
 from lreg_tui.text import present
 
 HERE = "here"  # who says what stands in the text itself
@@ -110,6 +109,11 @@ def _read(text: str, own: Mapping[str, Any], place: Path, catalog: Catalog) -> D
         stand_in = Path(folder) / "preset.toml"
         stand_in.write_text(text, encoding="utf-8")
         return documents.read(stand_in, HERE, catalog, below=(place.resolve(),))
+
+
+def words_of(problem: Problem) -> str:
+    """A problem as it is told where its key is in view: found and allowed."""
+    return str(dataclasses.replace(problem, path=""))
 
 
 # -- the form ----------------------------------------------------------------------------------------------------------

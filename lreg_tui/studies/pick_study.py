@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from rich.text import Text
 from textual import work
 from textual.widgets import Static
 
 from engine.base.errors import LregError
-from lreg_tui.presets import offers
 from lreg_tui.presets.offers import Offer
-from lreg_tui.presets.picking import PickingScreen
+from lreg_tui.presets.picking import PickOfferScreen
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.studies import study_start
 from lreg_tui.studies.study_start import Size
@@ -20,38 +18,23 @@ from lreg_tui.text.present import clean, clean_block
 from lreg_tui.widgets.threads import off_the_loop
 
 
-class PickStudyScreen(PickingScreen):
+class PickStudyScreen(PickOfferScreen):
     """Below the list stands what the highlighted study asks for."""
 
     HEADING = "New study: which one?"
-    NAME_WIDTH = 24
     DEFAULT_CSS = """
-    PickStudyScreen {
-        & > Vertical { max-width: 130; }
-        #size { height: 6; margin-top: 1; padding: 0 1; background: $surface; }
-    }
+    PickStudyScreen #size { height: 6; margin-top: 1; padding: 0 1; background: $surface; }
     """
 
-    def __init__(self, rows: Sequence[RunRow] = (), folder: Path | None = None) -> None:
-        super().__init__(rows, folder)
-        self.sizes: dict[str, Text] = {}  # by reference
-
-    def find(self) -> Iterable[Offer]:
-        return offers.studies(self.folder)
-
-    def preview(self) -> Static:
+    def make_preview(self) -> Static:
         return Static(id="size", markup=False)
 
-    def show(self, offer: Offer) -> None:
-        self.query_one("#size", Static).update(self.sizes.get(offer.reference, Text("counting …", "dim")))
-        self._weigh(offer)
-
     @work(group="preview", exclusive=True)
-    async def _weigh(self, offer: Offer) -> None:
-        if offer.reference not in self.sizes:
-            self.sizes[offer.reference] = await off_the_loop(lambda: weighed(offer.reference, self.rows), "study")
-        if self.current == offer:
-            self.query_one("#size", Static).update(self.sizes[offer.reference])
+    async def preview(self, offer: Offer) -> None:
+        line = self.query_one("#size", Static)
+        line.update(Text("counting …", "dim"))
+        rows = self.app.feed.rows  # type: ignore[attr-defined]
+        line.update(await off_the_loop(lambda: weighed(offer.reference, rows), "study"))
 
 
 def weighed(reference: str, rows: Sequence[RunRow]) -> Text:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -111,13 +111,15 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
         self._say("problem", clean(look.problem, 300))
         self._say("instead", "" if look.problem else "no runs yet: the search has asked for nothing so far")
         self._say("head", study_text.head(look))
-        self.grid.show(look)
+        self.grid.show_study(look)
         self._say_legend()
         self._show_cell()
         self.note_subjects()
         self.refresh_bindings()
 
-    def on_study_grid_cursor_moved(self) -> None:
+    @on(StudyGrid.CellHighlighted)
+    @on(StudyGrid.Marked)
+    def _cursor_moved(self) -> None:
         self._show_cell()
         self._say_legend()
         self.refresh_bindings()
@@ -131,8 +133,8 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
 
     def _say_legend(self) -> None:
         if self.found is not None:
-            scale = self.grid.columns.scale
-            self._say("legend", study_text.legend(self.found, scale, self.app.no_color, self.size.width - 2))
+            legend = study_text.legend(self.found, self.grid.scale, self.app.no_color, self.size.width - 2)
+            self._say("legend", legend)
 
     def _say(self, where: str, what: object) -> None:
         """Only what is different is drawn again."""
@@ -151,9 +153,12 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
             return False
         return super().check_action(action, parameters)
 
-    def on_study_grid_opened(self, message: StudyGrid.Opened) -> None:
-        if self.lreg.row(message.run_id) is not None:
-            self.lreg.open_run(message.run_id)
+    @on(StudyGrid.CellSelected)
+    def _open(self) -> None:
+        if (cell := self.grid.current) is None:
+            return
+        if self.lreg.row(cell.run_id) is not None:
+            self.lreg.open_run(cell.run_id)
         else:
             self.tell("this run has not begun yet", "warning")
 
@@ -179,11 +184,8 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
             self.lreg.open_transfer((jobs[0].run_id,))
         elif jobs:
             choices = [Choice(job.run_id, job.words, job.state) for job in jobs]
-            self.app.push_screen(PickList(f"transfers of {jobs[0].arm}", choices), self._open_job)
-
-    def _open_job(self, picked: tuple[str, ...] | None) -> None:
-        if picked:
-            self.lreg.open_transfer(picked)
+            asked = PickList(f"transfers of {jobs[0].arm}", choices)
+            self.app.push_screen(asked, lambda picked: self.lreg.open_transfer(picked) if picked else None)
 
     def action_log(self) -> None:
         self.toggle_class("-log")

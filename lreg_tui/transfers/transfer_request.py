@@ -16,8 +16,7 @@ from engine.base.settings import check_table, schema_of, show
 from engine.evaluation.transfer_plan import MOST_STEPS, Plan, TransferSettings, make, marks_within
 from engine.presets.document import Document, override
 from engine.runs.store import RunReader
-from lreg_tui.presets.toml_edit import toml_of
-from lreg_tui.presets.typed import number
+from lreg_tui.presets.toml_edit import number, toml_of
 from lreg_tui.transfers.transfer_files import plan_of
 
 TABLES = ("task", "evaluation")  # of a preset, that --set may change here

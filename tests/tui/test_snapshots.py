@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.widgets import Input, Static, TextArea
+from textual.widgets import Input, Markdown, Static, TextArea
 from tui import pictures, scenery, study_scenery
 from tui.driving import Quick, make_app, run, settle, until
 
@@ -20,12 +20,13 @@ from engine.runs.store import RunStore
 from lreg_tui.app.help import HelpScreen
 from lreg_tui.charts.chart import Chart
 from lreg_tui.compare.compare_screen import CompareScreen
+from lreg_tui.presets import offers
 from lreg_tui.presets.preset_editor import PresetEditorScreen
 from lreg_tui.runs.dashboard import DashboardScreen
 from lreg_tui.runs.run_screen import RunScreen
 from lreg_tui.studies.launch_study import LaunchStudyScreen
 from lreg_tui.studies.pick_study import PickStudyScreen
-from lreg_tui.studies.report import ReportScreen, ReportText
+from lreg_tui.studies.report import ReportScreen
 from lreg_tui.studies.studies_screen import StudiesScreen
 from lreg_tui.studies.study_screen import StudyScreen
 from lreg_tui.transfers.transfer_screen import TransferScreen
@@ -191,7 +192,7 @@ async def damaged(pilot: Any, app: Any) -> None:
 async def studies(pilot: Any, app: Any) -> Any:
     await pilot.press("S")
     screen = await until(pilot, lambda: app.screen if isinstance(app.screen, StudiesScreen) else None)
-    await until(pilot, lambda: len(screen._list.looks) == len(app.store.studies()))
+    await until(pilot, lambda: len(screen.studies.looks) == len(app.store.studies()))
     return screen
 
 
@@ -199,18 +200,19 @@ async def report(pilot: Any, app: Any) -> None:
     found = study_scenery.study_folder(app.store.root, "paper-lr-small") / "report" / "report.md"
     app.push_screen(ReportScreen(found))
     await settle(pilot)
-    await until(pilot, lambda: app.screen.query_one(ReportText).text.startswith("#"))
+    await until(pilot, lambda: app.screen.query_one(Markdown).source.startswith("#"))
+    await settle(pilot)
 
 
 async def picking(pilot: Any, app: Any) -> Any:
     """Opened by hand: what `n` starts waits for its end, and would not settle."""
     Path("digits-sam.toml").write_text(study_scenery.FILE)
     await studies(pilot, app)
-    screen = PickStudyScreen(app.feed.rows)
+    screen = PickStudyScreen(list(offers.studies(Path())))
     app.push_screen(screen)
-    await until(pilot, lambda: screen.shown)
+    await until(pilot, lambda: screen.is_mounted)
     await pilot.press("up")
-    await until(pilot, lambda: "digits-sam.toml" in screen.sizes)
+    await until(pilot, lambda: "run" in str(screen.query_one("#size", Static).content))
     return screen
 
 
