@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from lreg_tui.compare import comparing
-from lreg_tui.compare.choosing import EVERY
-from lreg_tui.compare.comparing import Found
+from lreg_tui.compare.comparing import EVERY, Found
 from lreg_tui.text import present
 from lreg_tui.widgets import themes
 

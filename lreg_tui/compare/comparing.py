@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.comparison import Comparison, Table
     from engine.figures.base import Panel
 
+EVERY = "every task"
 MOST = 6  # runs side by side
 DIFFERS = "bold yellow"
 STAR = "★ best mean; 4 says what is clear"
@@ -197,14 +198,7 @@ def with_legend(sheet: Sheet) -> Sheet:
 def difference_sheets(compared: Comparison) -> Iterator[Sheet]:
     """For every task each arm against the reference arm, and by radius."""
     for table in compared.tables:
-        effects = [effect for effect in compared.effects if effect.task == table.task]
-        for arm in dict.fromkeys(effect.arm for effect in effects):
-            shown = [effect for effect in effects if effect.arm == arm]
-            yield comparison_sheets.effect_sheet(
-                [effect for effect in shown if effect.figure.radius in (None, compared.radius)]
-            )
-        if any(effect.figure.name in comparison_sheets.BY_RADIUS for effect in effects):
-            yield comparison_sheets.radius_sheet(effects)
+        yield from comparison_sheets.effect_sheets(compared, table)
 
 
 def without_results(compared: Comparison, tables: Sequence[Table]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from engine.base.metrics import AT_RADIUS, metric, result_metrics
 from engine.base.settings import show
 from lreg_tui.text import present
 from lreg_tui.text.sheets import BETTER, WORSE, Entry, Sheet
@@ -20,6 +21,7 @@ SETTINGS = {
 SHORT = {"too few pairs": "too few"}
 BY_RADIUS = ("sharpness", "max_grad_norm")
 PLUS_MINUS = " ± "
+LONGEST_HEADING = 10  # characters on one line
 
 
 def sheets(comparison: Comparison) -> Iterator[Sheet]:
@@ -30,13 +32,17 @@ def sheets(comparison: Comparison) -> Iterator[Sheet]:
         yield rule
     for table in comparison.tables:
         yield table_sheet(table, comparison.radius)
-        effects = [effect for effect in comparison.effects if effect.task == table.task]
-        for arm in dict.fromkeys(effect.arm for effect in effects):
-            own = [effect for effect in effects if effect.arm == arm]
-            shown = [effect for effect in own if effect.figure.radius in (None, comparison.radius)]
-            yield effect_sheet(shown)
-        if any(effect.figure.name in BY_RADIUS for effect in effects):
-            yield radius_sheet(effects)
+        yield from effect_sheets(comparison, table)
+
+
+def effect_sheets(comparison: Comparison, table: Table) -> Iterator[Sheet]:
+    """For one task each arm against the reference arm, and by radius."""
+    effects = [effect for effect in comparison.effects if effect.task == table.task]
+    for arm in dict.fromkeys(effect.arm for effect in effects):
+        of_arm = [effect for effect in effects if effect.arm == arm]
+        yield effect_sheet([effect for effect in of_arm if effect.figure.radius in (None, comparison.radius)])
+    if any(effect.figure.name in BY_RADIUS for effect in effects):
+        yield radius_sheet(effects)
 
 
 def settings_sheet(comparison: Comparison) -> Sheet:
@@ -89,7 +95,7 @@ def rule_sheet(comparison: Comparison) -> Sheet:
 
 def table_sheet(table: Table, radius: str | None) -> Sheet:
     """The figures of every optimizer on a task; the best of a column is marked."""
-    figures = _columns(radius)
+    figures = _columns(table, radius)
     best = {figure: table.best(figure) for figure in figures.values()}
     rows = []
     for index, row in enumerate(table.rows):
@@ -102,31 +108,33 @@ def table_sheet(table: Table, radius: str | None) -> Sheet:
     return Sheet(title, "optimizer", headings, rows, _remarks(table))
 
 
-def _columns(radius: str | None) -> dict[str, Figure]:
+def _columns(table: Table, radius: str | None) -> dict[str, Figure]:
     """Figures by heading."""
     from engine.comparison import NORMALISED, Figure
 
-    found = {
-        "train loss": Figure("train_loss"),
-        "test loss": Figure("test_loss"),
-        "test\naccuracy": Figure("test_accuracy"),
-        "top\neigenvalue": Figure("top_eigenvalue"),
-        "parameter\nnorm": Figure("parameter_norm"),
-    }
-    if radius is not None:
-        found |= {
-            f"sharpness\nat {radius}": Figure("sharpness", radius),
-            f"max gradient\nnorm at {radius}": Figure("max_grad_norm", radius),
-            f"normalised\nsharpness at {radius}": Figure(NORMALISED, radius),
-        }
-    return found
+    measured = result_metrics(figure.name for row in table.rows for figure in row.figures if figure.radius is None)
+    names = [*(metric.name for metric in measured if metric.name not in AT_RADIUS), "top_eigenvalue", "parameter_norm"]
+    figures = [Figure(name) for name in names]
+    figures += [Figure(name, radius) for name in (*BY_RADIUS, NORMALISED)] if radius is not None else []
+    return {_heading(*figure): figure for figure in figures}
+
+
+def _heading(name: str, radius: str | None) -> str:
+    """In two lines where it is long."""
+    words, where = metric(name).words, f" at {radius}" if radius else ""
+    first, _, last = words.rpartition(" ")
+    return f"{first}\n{last}{where}" if len(words) > LONGEST_HEADING else f"{words}{where.replace(' ', chr(10), 1)}"
 
 
 def _mean(row: Row, figure: Figure) -> str:
-    found = row.figures.get(figure)
-    if found is None:
+    cell = row.figures.get(figure)
+    if cell is None:
         return present.NOTHING
-    return present.interval({"mean": found.mean, "ci95": found.ci95}, figure.name == "test_accuracy", PLUS_MINUS)
+    return present.interval({"mean": cell.mean, "ci95": cell.ci95}, _is_share(figure), PLUS_MINUS)
+
+
+def _is_share(figure: Figure) -> bool:
+    return metric(figure.name).unit == "share"
 
 
 def _remarks(table: Table) -> list[str]:
@@ -177,10 +185,10 @@ def _effect(effect: Effect) -> Entry:
 
 
 def _style(effect: Effect) -> str:
-    wanted = "higher" if effect.figure.name == "test_accuracy" else "lower"
+    better = metric(effect.figure.name).better
     if effect.verdict not in ("lower", "higher"):
         return "" if effect.verdict == "unclear" else "dim"
-    return BETTER if effect.verdict == wanted else WORSE
+    return (BETTER if effect.verdict == better else WORSE) if better else ""
 
 
 def _value(effect: Effect, value: float | None) -> str:
@@ -188,7 +196,7 @@ def _value(effect: Effect, value: float | None) -> str:
         return present.NOTHING
     if effect.kind == "ratio":
         return present.number(value, 3)
-    if effect.figure.name == "test_accuracy":
+    if _is_share(effect.figure):
         points = f"{100 * value:+.2f}"
         return "0.00" if points == "-0.00" else points
     return ("+" if value > 0 else "") + present.number(value, 3)
@@ -199,7 +207,7 @@ def _name(figure: Figure) -> str:
 
 
 def _difference(figure: Figure) -> str:
-    return "difference (points)" if figure.name == "test_accuracy" else "difference"
+    return "difference (points)" if _is_share(figure) else "difference"
 
 
 def _pairs(effects: Sequence[Effect]) -> list[str]:

@@ -54,13 +54,13 @@ class KeyedTable(DataTable[Text]):
     def show(self, rows: Mapping[str, Sequence[Text]]) -> None:
         """Have these rows, by key, in this order."""
         if list(rows) != [key.value for key in self.rows]:
-            key, column = self._awaited or self.key, self.cursor_column
+            key, seen_column = self._awaited or self.key, self.cursor_column
             self.clear()
             for name, cells in rows.items():
                 self.add_row(*cells, key=name)
             self._awaited = key if key not in rows else ""
             if key in rows:
-                self.move_cursor(row=self.get_row_index(key), column=column)
+                self.move_cursor(row=self.get_row_index(key), column=seen_column)
             return
         for place, (name, cells) in enumerate(rows.items()):
             triples = zip(self.ordered_columns, self.get_row(name), cells, strict=True)
