@@ -19,7 +19,7 @@ from textual.widgets import ContentSwitcher, Static
 from engine.base.errors import LregError
 from engine.jobs.landscape_worker import Where
 from lreg_tui.charts.chart import Chart
-from lreg_tui.compare import compare_text, comparing, comparison_files
+from lreg_tui.compare import comparing, comparison_files
 from lreg_tui.compare.comparing import EVERY, Found, Wanted
 from lreg_tui.compare.comparison_files import ENDINGS, PICTURES, draw, target, wrong_name
 from lreg_tui.compare.curves_pane import USUAL, CurvesPane
@@ -193,7 +193,7 @@ class CompareScreen(Ending, Screen[None]):
 
     def show(self) -> None:
         """Bring title, tabs, what is in sight, and the line below up to date; other tabs when they are opened."""
-        self.query_one("#compare-title", Static).update(compare_text.head(self.found))
+        self.query_one("#compare-title", Static).update(comparing.head(self.found))
         self.query_one("#compare-tabs", Static).update(self._tabs())
         self.query_one("#compare-where", Static).update(self._where())
         if self.tab in SHEETS:
@@ -220,7 +220,7 @@ class CompareScreen(Ending, Screen[None]):
             return present.text(self.problem, "bold red")
         if self.found is None:
             return Text("comparing …")
-        return Text() if self.tab == "settings" else compare_text.where(self.found, self.tab)
+        return Text() if self.tab == "settings" else comparing.where(self.found, self.tab)
 
     def shown_sheets(self) -> list[Sheet]:
         make = SHEETS.get(self.tab)
@@ -232,7 +232,7 @@ class CompareScreen(Ending, Screen[None]):
         compared = self.found.comparison
         notes = [] if self.tab == "settings" else comparing.notes_of(compared)
         found = [comparing.with_legend(sheet) for sheet in self.shown_sheets()]
-        self.query_one(f"#tab-{self.tab}", SheetView).show(found, notes, compare_text.why_empty(self.found))
+        self.query_one(f"#tab-{self.tab}", SheetView).show(found, notes, comparing.why_empty(self.found))
 
     def _show_charts(self) -> None:
         assert self.found is not None

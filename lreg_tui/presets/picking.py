@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import OptionList
 
-from lreg_tui.presets.offers import Offer
+from lreg_tui.presets.offers import SHIPPED, Offer
 from lreg_tui.presets.preset_file import on_disk
 from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.threads import off_the_loop
@@ -29,7 +29,8 @@ class PickOfferScreen(PickList):
 
     def __init__(self, offers: Sequence[Offer]) -> None:
         self.offers = {offer.reference: offer for offer in offers}
-        choices = [Choice(offer.reference, offer.name, f"{offer.group}  {offer.about}") for offer in offers]
+        groups = [f"({offer.group}) " * (offer.group != SHIPPED) for offer in offers]
+        choices = [Choice(o.reference, o.name, f"{group}{o.about}") for o, group in zip(offers, groups, strict=True)]
         super().__init__(self.HEADING, choices)
 
     @classmethod

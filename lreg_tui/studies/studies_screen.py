@@ -152,8 +152,7 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
 
     @work(group="ask", exclusive=True)
     async def action_start(self) -> None:
-        from lreg_tui.studies.launch_study import LaunchStudyScreen
-        from lreg_tui.studies.pick_study import PickStudyScreen
+        from lreg_tui.studies.launch_study import LaunchStudyScreen, PickStudyScreen
 
         offer = await PickStudyScreen.ask(self.app, lambda: offers.studies(Path()))
         if offer is None:

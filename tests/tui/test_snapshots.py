@@ -24,8 +24,7 @@ from lreg_tui.presets import offers
 from lreg_tui.presets.preset_editor import PresetEditorScreen
 from lreg_tui.runs.dashboard import DashboardScreen
 from lreg_tui.runs.run_screen import RunScreen
-from lreg_tui.studies.launch_study import LaunchStudyScreen
-from lreg_tui.studies.pick_study import PickStudyScreen
+from lreg_tui.studies.launch_study import LaunchStudyScreen, PickStudyScreen
 from lreg_tui.studies.report import ReportScreen
 from lreg_tui.studies.studies_screen import StudiesScreen
 from lreg_tui.studies.study_screen import StudyScreen

@@ -30,8 +30,7 @@ from lreg_tui.compare.compare_screen import CompareScreen
 from lreg_tui.runs.feed import Feed
 from lreg_tui.runs.run_screen import RunScreen
 from lreg_tui.studies.folders import Watched
-from lreg_tui.studies.launch_study import LaunchStudyScreen
-from lreg_tui.studies.pick_study import PickStudyScreen
+from lreg_tui.studies.launch_study import LaunchStudyScreen, PickStudyScreen
 from lreg_tui.studies.report import ReportScreen
 from lreg_tui.studies.studies_screen import StudiesScreen
 from lreg_tui.studies.study_screen import StudyScreen
