@@ -304,7 +304,7 @@ def test_ticks_are_plain_text(value, text):
 def bowl(depth: float) -> Landscape:
     offsets = (-1.0, 0.0, 1.0)
     losses = tuple(tuple(depth * (1 + a * a + b * b) for a in offsets) for b in offsets)
-    return Landscape(offsets, losses, depth, 0.9)
+    return Landscape(offsets, losses, depth, {"accuracy": 0.9})
 
 
 def test_landscapes_share_their_colours_and_contour_lines(tmp_path):
@@ -323,7 +323,7 @@ def test_landscapes_share_their_colours_and_contour_lines(tmp_path):
 
 
 def test_a_landscape_without_a_finite_loss_is_drawn_empty(tmp_path):
-    empty = Landscape((-1.0, 1.0), ((math.nan,) * 2,) * 2, math.nan, 0.1)
+    empty = Landscape((-1.0, 1.0), ((math.nan,) * 2,) * 2, math.nan, {"accuracy": 0.1})
     with page.styled():
         page.save(page.draw_page([], [LandscapePanel("diverged", empty, "", None)]), tmp_path / "l.png", "")
 
