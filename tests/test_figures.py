@@ -317,8 +317,8 @@ def test_landscapes_share_their_colours_and_contour_lines(tmp_path):
     one, other, bar = figure.axes
     filled = [axes.collections[0] for axes in (one, other)]
     assert filled[0].get_clim() == filled[1].get_clim() and list(filled[0].levels) == list(filled[1].levels) == levels
-    assert one.get_title(loc="left") == "one\ntrain loss 0.100, test acc. 90.0%\nsharpness at 0.05: 0.00400"
-    assert other.get_title(loc="left") == "$other_\ntrain loss 0.400, test acc. 90.0%"
+    assert one.get_title(loc="left") == "one\ntrain loss 0.100, test accuracy 90.0%\nsharpness at 0.05: 0.00400"
+    assert other.get_title(loc="left") == "$other_\ntrain loss 0.400, test accuracy 90.0%"
     assert bar.get_ylabel() == "train loss"
 
 

@@ -105,28 +105,19 @@ class LandscapePane(VerticalScroll, can_focus=True):
     async def _draw_maps(self) -> None:
         import numpy
 
-        found = self.found
-        shown = [subject for subject in self.subjects if subject.path in found]
-        grids = {
-            subject.path: numpy.array(found[subject.path]["losses"], dtype=float)  # None: NaN
-            for subject in shown
-        }
-        values = [grid[numpy.isfinite(grid)] for grid in grids.values()]
-        every = numpy.concatenate(values) if values else numpy.empty(0)
-        bounds = (float(every.min()), float(every.max())) if len(every) else None
+        landscapes = {subject: self.found[subject.path] for subject in self.subjects if subject.path in self.found}
+        grids = [numpy.array(landscape["losses"], dtype=float) for landscape in landscapes.values()]  # None: NaN
+        losses = numpy.concatenate([grid[numpy.isfinite(grid)] for grid in grids] or [numpy.empty(0)])
+        bounds = (float(losses.min()), float(losses.max())) if len(losses) else None
         page = self.query_one(Grid)
-        maps = list(page.query(HeatMap))
-        for spare in maps[len(shown) :]:
-            await spare.remove()
-        for _ in range(len(shown) - len(maps)):
-            await page.mount(HeatMap())
-        self._arrange(len(shown))
+        if len(page.children) != len(grids):
+            await page.remove_children()
+            await page.mount(*(HeatMap() for _ in grids))
+        self._arrange(len(grids))
         is_log = bounds is not None and bounds[0] > 0
-        for subject, heat in zip(shown, page.query(HeatMap), strict=True):
-            offsets = found[subject.path]["offsets"]
-            ends = (float(offsets[0]), float(offsets[-1]))
-            title = _title(subject, found[subject.path])
-            heat.show(grids[subject.path], x=ends, y=ends, bounds=bounds, log=is_log, title=title)
+        for (subject, landscape), grid, heat in zip(landscapes.items(), grids, page.query(HeatMap), strict=True):
+            ends = (float(landscape["offsets"][0]), float(landscape["offsets"][-1]))
+            heat.show(grid, x=ends, y=ends, bounds=bounds, log=is_log, title=_title(subject, landscape))
 
     def on_resize(self) -> None:
         self._arrange(len(self.query(HeatMap)))

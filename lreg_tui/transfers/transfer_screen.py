@@ -148,8 +148,11 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
 
     @on(RequestForm.RowHighlighted)
     def _explain(self) -> None:
-        field = BY_KEY.get(self.form.key)
-        self.query_one("#request-help", Static).update(field.help if field is not None else "")
+        """What the field under the cursor is for, or all that is wrong with it: its line may be too short for that."""
+        key, line = self.form.key, self.query_one("#request-help", Static)
+        problem = self.form.problems.get(key)
+        line.set_class(problem is not None, "-wrong")
+        line.update(present.clean(problem or (BY_KEY[key].help if key else ""), 300))
 
     @work(exclusive=True, group="check")
     async def _check(self) -> None:
@@ -170,6 +173,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         if checked.plan is not None:
             self.lreg.remember("transfer", **self.form.typed)
         self.form.complain(checked.problems)
+        self._explain()
         self.query_one("#request-problem", Static).update(present.clean(checked.problems.get("", ""), 300))
         self.query_one("#request-summary", Static).update(checked.summary())
 

@@ -108,6 +108,7 @@ def test_wrong_input_is_told_where_it_stands_and_blocks_the_start(store, tmp_pat
             assert found[key] in str(form.get_row(key)[1])
             form.type(key, before)
         await type_into(pilot, "steps", "many")
+        assert 'found "many"' in text_of(screen, "#request-help")  # whole, where the line is too short for it
         await pilot.press("f5")
         await settle(pilot)
         assert not store.transfers()
