@@ -20,7 +20,7 @@ from engine.base.errors import LregError
 from engine.jobs.landscape_worker import Where
 from lreg_tui.charts.chart import Chart
 from lreg_tui.compare import comparing, comparison_files
-from lreg_tui.compare.comparing import EVERY, Found, Wanted
+from lreg_tui.compare.comparing import EVERY, ComparisonRequest, ComparisonResult
 from lreg_tui.compare.comparison_files import ENDINGS, PICTURES, draw, target, wrong_name
 from lreg_tui.compare.curves_pane import USUAL, CurvesPane
 from lreg_tui.compare.landscape_pane import LandscapePane, Subject
@@ -78,8 +78,8 @@ class CompareScreen(Ending, Screen[None]):
         self.run_ids = tuple(dict.fromkeys(run_ids))
         self.everything = False
         self.tab_at_first = tab
-        self.wanted = Wanted((), task=task, step=step)
-        self.found: Found | None = None  # what that came to
+        self.request = ComparisonRequest((), task=task, step=step)
+        self.result: ComparisonResult | None = None  # what that came to
         self.problem = ""  # why it came to nothing
         self.radius: str | None = None
         self._due = self._looking = False
@@ -99,7 +99,7 @@ class CompareScreen(Ending, Screen[None]):
         yield KeyFooter()
 
     def on_mount(self) -> None:
-        self.wanted = replace(self.wanted, paths=tuple(row.path for row in self.rows))
+        self.request = replace(self.request, paths=tuple(row.path for row in self.rows))
         self._follow()
         tab = self.tab_at_first or self.lreg.remembered.view("compare").get("tab")
         self.action_show_tab(tab if tab in TABS else TABS[0])
@@ -121,7 +121,7 @@ class CompareScreen(Ending, Screen[None]):
     # -- comparing ---------------------------------------------------------------------------------------------------
 
     def want(self, **changes: Any) -> None:
-        self.wanted = replace(self.wanted, **changes)
+        self.request = replace(self.request, **changes)
         self.compare()
 
     @work(group="compare")
@@ -134,30 +134,30 @@ class CompareScreen(Ending, Screen[None]):
         try:
             while self._due:
                 self._due = False
-                if await self._look(self.wanted):
+                if await self._look(self.request):
                     self.show()
         finally:
             self._looking = False
 
-    async def _look(self, wanted: Wanted) -> bool:
+    async def _look(self, request: ComparisonRequest) -> bool:
         """Whether there is something new. What cannot be done leaves the comparison as it was, and says why."""
-        if not wanted.paths:
+        if not request.paths:
             self.problem = "none of these runs is there"
             return True
-        if self.found is not None and self.found.wanted == wanted:
-            if await off_the_loop(lambda: comparing.stamp_of(wanted.paths)) == self.found.stamp:
+        if self.result is not None and self.result.request == request:
+            if await off_the_loop(lambda: comparing.stamp_of(request.paths)) == self.result.stamp:
                 return False
         try:
-            self.found = (await off_the_loop(lambda: comparing.look(wanted))).at_radius(self.radius)
+            self.result = (await off_the_loop(lambda: comparing.look(request))).at_radius(self.radius)
             self.problem = ""
         except LregError as error:
             self.problem = str(error).splitlines()[0]
-            if self.found is None and (
-                wanted.task or wanted.step is not None
+            if self.result is None and (
+                request.task or request.step is not None
             ):  # asked for by whoever opened the screen
-                self.wanted, self._due = replace(self.wanted, task=None, step=None), True
-            elif self.found is not None and wanted == self.wanted:
-                self.wanted = self.found.wanted
+                self.request, self._due = replace(self.request, task=None, step=None), True
+            elif self.result is not None and request == self.request:
+                self.request = self.result.request
         return True
 
     # -- news --------------------------------------------------------------------------------------------------------
@@ -174,8 +174,8 @@ class CompareScreen(Ending, Screen[None]):
 
     def on_runs_changed(self, message: RunsChanged) -> None:
         paths = tuple(row.path for row in self.rows)
-        if paths != self.wanted.paths:
-            self.wanted = replace(self.wanted, paths=paths, reference=None)
+        if paths != self.request.paths:
+            self.request = replace(self.request, paths=paths, reference=None)
             self._follow()
         self.compare()
 
@@ -193,16 +193,16 @@ class CompareScreen(Ending, Screen[None]):
 
     def show(self) -> None:
         """Bring title, tabs, what is in sight, and the line below up to date; other tabs when they are opened."""
-        self.query_one("#compare-title", Static).update(comparing.head(self.found))
+        self.query_one("#compare-title", Static).update(comparing.head(self.result))
         self.query_one("#compare-tabs", Static).update(self._tabs())
         self.query_one("#compare-where", Static).update(self._where())
         if self.tab in SHEETS:
             self._show_sheets()
         elif self.tab == "curves":
             self.query_one(CurvesPane).show_runs(self.rows, self.lreg.feed)
-        if self.found is not None and self.tab in ("curves", "sharpness"):
+        if self.result is not None and self.tab in ("curves", "sharpness"):
             self._show_charts()
-        elif self.found is not None and self.tab == "landscape":
+        elif self.result is not None and self.tab == "landscape":
             self._show_landscape()
         self.refresh_bindings()
 
@@ -218,37 +218,37 @@ class CompareScreen(Ending, Screen[None]):
         """What the tables and charts are about, or what went wrong."""
         if self.problem:
             return present.text(self.problem, "bold red")
-        if self.found is None:
+        if self.result is None:
             return Text("comparing …")
-        return Text() if self.tab == "settings" else comparing.where(self.found, self.tab)
+        return Text() if self.tab == "settings" else comparing.where(self.result, self.tab)
 
     def shown_sheets(self) -> list[Sheet]:
         make = SHEETS.get(self.tab)
-        return list(make(self.found.comparison, self.everything)) if make and self.found else []
+        return list(make(self.result.comparison, self.everything)) if make and self.result else []
 
     def _show_sheets(self) -> None:
-        if self.found is None:
+        if self.result is None:
             return
-        compared = self.found.comparison
+        compared = self.result.comparison
         notes = [] if self.tab == "settings" else comparing.notes_of(compared)
-        found = [comparing.with_legend(sheet) for sheet in self.shown_sheets()]
-        self.query_one(f"#tab-{self.tab}", SheetView).show(found, notes, comparing.why_empty(self.found))
+        marked = [comparing.with_legend(sheet) for sheet in self.shown_sheets()]
+        self.query_one(f"#tab-{self.tab}", SheetView).show(marked, notes, comparing.why_empty(self.result))
 
     def _show_charts(self) -> None:
-        assert self.found is not None
-        compared, task = self.found.comparison, self.found.chart_task
+        assert self.result is not None
+        compared, task = self.result.comparison, self.result.chart_task
         if self.tab == "curves":
-            lines = comparing.chart_lines(self.found.curves, compared, self.found.wanted.paths)
-            self.query_one(CurvesPane).show_learning(task, lines, self.found.wanted.paths)
+            lines = comparing.chart_lines(self.result.curves, compared, self.result.request.paths)
+            self.query_one(CurvesPane).show_learning(task, lines, self.result.request.paths)
             return
         chart = self.query_one("#tab-sharpness", Chart)
-        chart.about = task, self.found.wanted.paths
+        chart.about = task, self.result.request.paths
         chart.title = f"sharpness on {present.clean(task, 60)}" if task else "sharpness"
-        chart.lines = comparing.chart_lines(self.found.sharpness, compared, self.found.wanted.paths)
+        chart.lines = comparing.chart_lines(self.result.sharpness, compared, self.result.request.paths)
 
     def _show_landscape(self) -> None:
-        assert self.found is not None
-        where = comparing.landscape_of(self.found.comparison)
+        assert self.result is not None
+        where = comparing.landscape_of(self.result.comparison)
         subjects = [Subject(row.path, row.name, marker) for row, marker in zip(self.rows, themes.MARKERS, strict=False)]
         self.query_one(LandscapePane).aim(subjects, None if where is None else Where(*where))
 
@@ -277,19 +277,19 @@ class CompareScreen(Ending, Screen[None]):
 
     def action_pick_task(self) -> None:
         """The task to compare on; where nothing was evaluated yet, the screen that does it."""
-        if self.found is None or not self.found.tasks:
+        if self.result is None or not self.result.tasks:
             self.action_transfer()
             return
-        choices = [Choice(EVERY), *(Choice(task) for task in self.found.tasks)]
-        self._pick("task", choices, self.wanted.task or EVERY, self._take_task)
+        choices = [Choice(EVERY), *(Choice(task) for task in self.result.tasks)]
+        self._pick("task", choices, self.request.task or EVERY, self._take_task)
 
     def _take_task(self, task: str) -> None:
         self.want(task=None if task == EVERY else task, step=None)
 
     def action_pick_reference(self) -> None:
-        if self.found is None:
+        if self.result is None:
             return
-        compared = self.found.comparison
+        compared = self.result.comparison
         choices = [Choice(str(index), arm.label) for index, arm in enumerate(compared.arms)]
         paths = [arm.runs[0].reader.path for arm in compared.arms]
         self._pick(
@@ -300,10 +300,10 @@ class CompareScreen(Ending, Screen[None]):
         )
 
     def action_pick_step(self) -> None:
-        if self.found is None or not self.found.steps:
+        if self.result is None or not self.result.steps:
             return
-        choices = [Choice("", "the last in common"), *(Choice(str(step)) for step in self.found.steps)]
-        now = "" if self.wanted.step is None else str(self.wanted.step)
+        choices = [Choice("", "the last in common"), *(Choice(str(step)) for step in self.result.steps)]
+        now = "" if self.request.step is None else str(self.request.step)
         self._pick(
             "inner step",
             choices,
@@ -319,12 +319,12 @@ class CompareScreen(Ending, Screen[None]):
         self.app.push_screen(PickList(title, choices, (now,)), taken)
 
     def action_change_radius(self, by: int) -> None:
-        if self.found is None or self.found.comparison.radius is None:
+        if self.result is None or self.result.comparison.radius is None:
             return
-        radii = self.found.comparison.radii
-        index = radii.index(self.found.comparison.radius) + by
+        radii = self.result.comparison.radii
+        index = radii.index(self.result.comparison.radius) + by
         self.radius = radii[max(0, min(index, len(radii) - 1))]
-        self.found = self.found.at_radius(self.radius)
+        self.result = self.result.at_radius(self.radius)
         self.show()
 
     def action_transfer(self) -> None:
@@ -337,18 +337,18 @@ class CompareScreen(Ending, Screen[None]):
 
     def action_copy(self) -> None:
         """The tables in sight as Markdown; where there are none, the whole comparison."""
-        if self.found is None:
+        if self.result is None:
             return
         shown = self.shown_sheets()
         parts = [sheets.markdown(sheet) for sheet in shown]
-        self.app.copy_to_clipboard("\n".join(parts) or comparison_files.text(self.found.comparison, "markdown"))
+        self.app.copy_to_clipboard("\n".join(parts) or comparison_files.text(self.result.comparison, "markdown"))
         what = f"{len(shown)} table{'s' if len(shown) > 1 else ''}" if shown else "the whole comparison"
         self.app.notify(f"copied {what} as Markdown", markup=False)
 
     @work(group="save", exclusive=True)
     async def action_save(self) -> None:
-        found = self.found
-        if found is None:
+        result = self.result
+        if result is None:
             return
         note = f"by its ending: {', '.join(ENDINGS)}"
         name = await self.app.push_screen_wait(PromptScreen("Save as", "comparison.md", note=note, check=wrong_name))
@@ -361,21 +361,21 @@ class CompareScreen(Ending, Screen[None]):
         try:
             if path.suffix.lower() in PICTURES:
                 self.app.notify("drawing", markup=False)
-                arguments = self._plot_arguments(found, path)
+                arguments = self._plot_arguments(result, path)
                 await off_the_loop(lambda: draw(arguments))
             else:
-                await off_the_loop(lambda: comparison_files.save(found.comparison, path))
+                await off_the_loop(lambda: comparison_files.save(result.comparison, path))
         except LregError as error:
             self.app.notify(present.clean(str(error), 300), severity="error", markup=False)
         else:
             self.app.notify(f"saved {present.clean(path)}", markup=False)
 
-    def _plot_arguments(self, found: Found, path: Path) -> list[str]:
+    def _plot_arguments(self, result: ComparisonResult, path: Path) -> list[str]:
         """What `lreg plot` is asked for."""
-        wanted, compared = found.wanted, found.comparison
-        arguments = ["plot", *map(str, wanted.paths), "-o", str(path)]
+        request, compared = result.request, result.comparison
+        arguments = ["plot", *map(str, request.paths), "-o", str(path)]
         for name in self.plotted():
             arguments += ["--figure", name]
-        arguments += ["--task", wanted.task.split(" ")[0]] if wanted.task else []
-        arguments += ["--step", str(wanted.step)] if wanted.step is not None else []
+        arguments += ["--task", request.task.split(" ")[0]] if request.task else []
+        arguments += ["--step", str(request.step)] if request.step is not None else []
         return arguments + (["--radius", compared.radius] if compared.radius else [])

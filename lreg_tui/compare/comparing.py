@@ -39,7 +39,7 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ComparisonRequest:
     """Which runs, against which of them, where. None: what `lreg compare` takes by itself."""
 
     paths: tuple[Path, ...]
@@ -49,10 +49,10 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Found:
+class ComparisonResult:
     """A comparison, what could be asked for instead, and the panels of its first task's charts (None: no data)."""
 
-    wanted: Wanted
+    request: ComparisonRequest
     stamp: Stamp
     comparison: Comparison
     tasks: tuple[str, ...]
@@ -66,7 +66,7 @@ class Found:
         table = chart_table(self.comparison)
         return table.task if table is not None else ""
 
-    def at_radius(self, radius: str | None) -> Found:
+    def at_radius(self, radius: str | None) -> ComparisonResult:
         """The same with another radius to show, one of those measured."""
         if radius is None or radius not in self.comparison.radii:
             return self
@@ -75,7 +75,7 @@ class Found:
 
 def stamp_of(paths: Sequence[Path]) -> Stamp:
     """Changes whenever a transfer file of these runs does, or what people call them."""
-    found = []
+    stamps = []
     for path in paths:
         try:
             files = [path / notes.FILE, *(Path(entry.path) for entry in os.scandir(path / "transfer"))]
@@ -86,26 +86,26 @@ def stamp_of(paths: Sequence[Path]) -> Stamp:
                 status = file.stat()
             except OSError:  # not there, or replaced at this moment: the next look finds it
                 continue
-            found.append((str(file), status.st_mtime_ns, status.st_size))
-    return tuple(sorted(found))
+            stamps.append((str(file), status.st_mtime_ns, status.st_size))
+    return tuple(sorted(stamps))
 
 
-def look(wanted: Wanted) -> Found:
+def look(request: ComparisonRequest) -> ComparisonResult:
     """Compare. Takes a few tenths of a second. Raises LregError where what is wanted was not measured."""
     from engine import comparison as comparisons
     from engine.runs.store import RunReader
 
-    stamp = stamp_of(wanted.paths)  # before reading: what is written meanwhile makes it look again
-    reference = RunReader(wanted.reference) if wanted.reference is not None else None
+    stamp = stamp_of(request.paths)  # before reading: what is written meanwhile makes it look again
+    reference = RunReader(request.reference) if request.reference is not None else None
     compared = comparisons.compare(
-        [RunReader(path) for path in wanted.paths], reference=reference, task=wanted.task, step=wanted.step
+        [RunReader(path) for path in request.paths], reference=reference, task=request.task, step=request.step
     )
     every, _ = comparisons.collect(compared.arms)
     shown = {table.task for table in compared.tables}
     outcomes = [task for name, task in every.items() if name in shown or not shown]
     steps = sorted({step for task in outcomes for entry in task.entries for step in entry.steps})
-    sharpness, curves = _panels(compared, wanted.step)
-    return Found(wanted, stamp, compared, tuple(every), tuple(steps), sharpness, curves)
+    sharpness, curves = _panels(compared, request.step)
+    return ComparisonResult(request, stamp, compared, tuple(every), tuple(steps), sharpness, curves)
 
 
 def chart_table(compared: Comparison) -> Table | None:
@@ -126,7 +126,7 @@ def _panels(compared: Comparison, step: int | None) -> tuple[Panel | None, Panel
     panels = [
         [panel for panel in make(read) if task in panel.title] for make in (transfers.sharpness, transfers.curves)
     ]
-    sharpness, curves = (found[0] if found else None for found in panels)
+    sharpness, curves = (matching[0] if matching else None for matching in panels)
     return sharpness, curves
 
 
@@ -239,13 +239,13 @@ def notes_of(compared: Comparison) -> list[str]:
 # -- the lines around them -------------------------------------------------------------------------------------------
 
 
-def head(found: Found | None) -> Text:
+def head(result: ComparisonResult | None) -> Text:
     """Every arm with the markers that its runs have in the charts."""
     line = Text("compare  ", "bold", no_wrap=True, overflow="ellipsis")
-    if found is None:
+    if result is None:
         return line
-    compared = found.comparison
-    numbers = numbers_of(compared, found.wanted.paths)
+    compared = result.comparison
+    numbers = numbers_of(compared, result.request.paths)
     for arm in compared.arms:
         line.append(" ")
         for number in numbers[arm.label]:
@@ -259,30 +259,30 @@ def head(found: Found | None) -> Text:
     return line
 
 
-def where(found: Found, tab: str) -> Text:
+def where(result: ComparisonResult, tab: str) -> Text:
     """What the tables and charts are about, and which runs are not in them."""
-    compared = found.comparison
+    compared = result.comparison
     if not compared.tables:
         return Text(NO_TRANSFERS)
-    tables = [table for table in compared.tables if tab not in CHARTS or table.task == found.chart_task]
+    tables = [table for table in compared.tables if tab not in CHARTS or table.task == result.chart_task]
     steps = ", ".join(map(str, sorted({table.inner_step for table in tables})))
     task = tables[0].task if len(tables) == 1 else f"{EVERY} ({len(tables)})"
     radius = f"radius {compared.radius} of {', '.join(compared.radii)}" if compared.radius else ""
     words = [" · ".join(filter(None, [task, f"after {steps} inner steps", radius]))]
     if tab in MEASURED and (missing := without_results(compared, tables)):
-        words.append(f"{named(missing)}: no evaluation {_yet(found, tab)}, T starts one")
+        words.append(f"{named(missing)}: no evaluation {_yet(result, tab)}, T starts one")
     return Text("\n").join(map(present.text, words))
 
 
-def why_empty(found: Found) -> str:
+def why_empty(result: ComparisonResult) -> str:
     """Why there are no differences to show."""
-    compared = found.comparison
+    compared = result.comparison
     if not compared.tables:
         return NO_TRANSFERS
     if len(compared.arms) == 1:
         return ONE_ARM if len(compared.runs) > 1 else ONE_RUN
     reference, missing = compared.reference.label, without_results(compared, compared.tables)
-    yet = _yet(found, "differences")
+    yet = _yet(result, "differences")
     if reference in missing:
         return f"{reference} has no evaluation {yet}: r picks another reference, T starts one."
     if len(missing) == len(compared.arms) - 1:
@@ -294,7 +294,9 @@ def named(labels: Sequence[str]) -> str:
     return ", ".join(present.clean(label, 40) for label in labels)
 
 
-def _yet(found: Found, tab: str) -> str:
+def _yet(result: ComparisonResult, tab: str) -> str:
     """`here` where there may be evaluations on other tasks or at other inner steps than those in view."""
-    is_part = found.wanted.task or found.wanted.step is not None or (tab in CHARTS and len(found.comparison.tables) > 1)
+    is_part = (
+        result.request.task or result.request.step is not None or (tab in CHARTS and len(result.comparison.tables) > 1)
+    )
     return "here" if is_part else "yet"

@@ -126,7 +126,7 @@ async def compare(pilot: Any, app: Any, tab: str = "results") -> None:
         await pilot.press("space")
     await pilot.press("c")
     screen = await until(pilot, lambda: app.screen if isinstance(app.screen, CompareScreen) else None)
-    await until(pilot, lambda: screen.found is not None)
+    await until(pilot, lambda: screen.result is not None)
     screen.action_show_tab(tab)
     await settle(pilot)
     await until(pilot, lambda: tab == "results" or any(chart.lines for chart in charts(app)))
@@ -168,7 +168,7 @@ async def help_screen(pilot: Any, app: Any) -> None:
 async def study(pilot: Any, app: Any, name: str = "rho-sweep") -> Any:
     app.open_study(study_scenery.study_folder(app.store.root, name))
     screen = await until(pilot, lambda: app.screen if isinstance(app.screen, StudyScreen) else None)
-    await until(pilot, lambda: screen.found is not None)
+    await until(pilot, lambda: screen.study is not None)
     await until(pilot, lambda: screen.query_one(LogTail).lines or not screen.has_class("-log"))
     await pilot.press("down", "down", "right")
     return screen

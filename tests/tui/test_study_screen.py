@@ -93,7 +93,7 @@ def opened(begun: Any, tmp_path: Path, doing: Any, size: tuple[int, int] = (100,
     store, _, path = begun
 
     async def scene(pilot, screen):
-        await until(pilot, lambda: screen.found is not None)
+        await until(pilot, lambda: screen.study is not None)
         await settle(pilot)
         await doing(pilot, screen)
 
@@ -438,7 +438,7 @@ def test_pause_and_stop_reach_the_scheduler_and_stop_asks_first(begun, tmp_path,
     async def state(pilot, screen, wanted):
         await until(pilot, lambda: reader.state == wanted)
         await look(pilot, screen)
-        assert screen.found.row.state == wanted
+        assert screen.study.row.state == wanted
 
     async def doing(pilot, screen):
         await until(pilot, lambda: reader.recorded_status().controllable)
@@ -478,7 +478,7 @@ def test_resuming_starts_a_scheduler_that_tries_again_what_failed(tmp_path):
         await pilot.press("R")
         await until(pilot, lambda: ended(path), limit_s=240)
         await look(pilot, screen)
-        assert screen.found.row.state == "finished", RunReader(path).log_path.read_text()
+        assert screen.study.row.state == "finished", RunReader(path).log_path.read_text()
         assert Schedule.of(path).retry_failed and Schedule.of(path).jobs == 2
 
     opened((store, plan, path), tmp_path, doing)
