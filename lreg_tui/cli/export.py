@@ -11,7 +11,7 @@ from engine.runs.reader import CHECKPOINTS, RunReader
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, RunsDir, checked, choice, flag, numeric, option
 from lreg_tui.cli.references import RunReference, find_one_run
-from lreg_tui.presets import typed
+from lreg_tui.presets import toml_edit
 from lreg_tui.text import present
 
 ENDINGS = {"safetensors": ".safetensors", "tensorboard": "-tensorboard", "csv": "-csv"}  # of the default path
@@ -66,7 +66,7 @@ def _export(
 
         factor = best_scale(reader)
     else:
-        factor = checked(FACTOR, typed.number(scale))
+        factor = checked(FACTOR, toml_edit.number(scale))
     written = exports.export_optimizer(reader, path, checkpoint=checkpoint, scale=factor, force=force)
     facts = {key: written[key] for key in ("optimizer", "checkpoint", "scale", "lreg_version")}
     return facts, f"{facts['optimizer']['kind']}, checkpoint {checkpoint}, scale {present.setting(facts['scale'])}"

@@ -15,7 +15,7 @@ from engine.base.errors import Problem, SettingsError
 from engine.base.settings import Setting
 from engine.presets import catalog
 from engine.presets.preset import shipped
-from lreg_tui.presets import typed
+from lreg_tui.presets import toml_edit
 
 HARMLESS = re.compile(r"[\w./-]+", re.ASCII)  # what a shell may be given to complete
 
@@ -89,7 +89,7 @@ def numeric(name: str, kind: str, **bounds: Any) -> Setting:
 def number(names: str, metavar: str, text: str, kind: str = "int", **bounds: float | None) -> Any:
     """An option whose value is a number: "int" or "float", within the bounds of a Setting."""
     setting = numeric(names.split()[-1], kind, **bounds)
-    return option(names, metavar, text, None, lambda value: checked(setting, typed.number(value)))
+    return option(names, metavar, text, None, lambda value: checked(setting, toml_edit.number(value)))
 
 
 def checked(setting: Setting, value: Any) -> Any:

@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.style import Style
 from rich.text import Text
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Static
 
+from engine.base.errors import LregError
 from engine.jobs.landscape_worker import Where
 from lreg_tui.charts.chart import Chart
-from lreg_tui.compare import compare_text, comparing
-from lreg_tui.compare.choosing import ChoosingScreen
-from lreg_tui.compare.comparing import Wanted
+from lreg_tui.compare import comparing, comparison_files
+from lreg_tui.compare.comparing import EVERY, ComparisonRequest, ComparisonResult
+from lreg_tui.compare.comparison_files import ENDINGS, PICTURES, draw, target, wrong_name
 from lreg_tui.compare.curves_pane import USUAL, CurvesPane
 from lreg_tui.compare.landscape_pane import LandscapePane, Subject
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.messages import RunsChanged, SeriesChanged
-from lreg_tui.text import present
+from lreg_tui.text import present, sheets
 from lreg_tui.text.sheets import Sheet
 from lreg_tui.widgets import themes
+from lreg_tui.widgets.confirm import ConfirmScreen
+from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.pick_list import Choice, PickList
+from lreg_tui.widgets.prompt import PromptScreen
 from lreg_tui.widgets.sheet_view import SheetView
+from lreg_tui.widgets.threads import off_the_loop
 
 if TYPE_CHECKING:
     from engine.comparison import Comparison
+    from lreg_tui.runs.console_base import ConsoleBase
 
+RADIUS_KEYS = Binding.Group("radius", compact=True)
 TABS = ("curves", "settings", "results", "differences", "sharpness", "landscape")
 SHEETS: dict[str, Callable[[Comparison, bool], Iterable[Sheet]]] = {
     "settings": comparing.settings_sheets,
@@ -39,11 +51,19 @@ SHEETS: dict[str, Callable[[Comparison, bool], Iterable[Sheet]]] = {
 PLOTS = {"curves": ("meta-loss",), "results": ("accuracy",), "sharpness": ("sharpness",), "landscape": ("landscape",)}
 
 
-class CompareScreen(ChoosingScreen):
+class CompareScreen(Ending, Screen[None]):
     """Tabs of one comparison. It is computed off the loop, again whenever a transfer file of its runs changes."""
 
     CSS_PATH = "compare_screen.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "copy", "copy", tooltip="copy what is in sight as Markdown"),
+        Binding("w", "save", "save", tooltip=f"save as {', '.join(ending[1:] for ending in ENDINGS)}"),
+        Binding("t", "pick_task", "task", tooltip="compare on another task"),
+        Binding("r", "pick_reference", "reference", tooltip="the arm that the others are compared with"),
+        Binding("i", "pick_step", "step", tooltip="compare at another inner step"),
+        Binding("left_square_bracket", "change_radius(-1)", "smaller radius", key_display="[", group=RADIUS_KEYS),
+        Binding("right_square_bracket", "change_radius(1)", "larger radius", key_display="]", group=RADIUS_KEYS),
+        Binding("T", "transfer", "transfer", tooltip="start transfer evaluations of these runs"),
         *[
             Binding(str(number), f"show_tab('{tab}')", tab, show=False, tooltip=f"show the {tab}")
             for number, tab in enumerate(TABS, 1)
@@ -58,7 +78,11 @@ class CompareScreen(ChoosingScreen):
         self.run_ids = tuple(dict.fromkeys(run_ids))
         self.everything = False
         self.tab_at_first = tab
-        self.wanted = Wanted((), task=task, step=step)
+        self.request = ComparisonRequest((), task=task, step=step)
+        self.result: ComparisonResult | None = None  # what that came to
+        self.problem = ""  # why it came to nothing
+        self.radius: str | None = None
+        self._due = self._looking = False
 
     def compose(self) -> ComposeResult:
         remembered = self.lreg.remembered.view("compare")
@@ -75,7 +99,7 @@ class CompareScreen(ChoosingScreen):
         yield KeyFooter()
 
     def on_mount(self) -> None:
-        self.wanted = replace(self.wanted, paths=tuple(row.path for row in self.rows))
+        self.request = replace(self.request, paths=tuple(row.path for row in self.rows))
         self._follow()
         tab = self.tab_at_first or self.lreg.remembered.view("compare").get("tab")
         self.action_show_tab(tab if tab in TABS else TABS[0])
@@ -85,10 +109,56 @@ class CompareScreen(ChoosingScreen):
         self.compare()
 
     @property
+    def lreg(self) -> ConsoleBase:
+        return self.app  # type: ignore[return-value]
+
+    @property
     def rows(self) -> list[RunRow]:
         """The compared runs, in the order in which they were marked."""
         known = {row.id: row for row in self.lreg.feed.rows if not row.is_transfer}
         return [known[run_id] for run_id in self.run_ids if run_id in known][: comparing.MOST]
+
+    # -- comparing ---------------------------------------------------------------------------------------------------
+
+    def want(self, **changes: Any) -> None:
+        self.request = replace(self.request, **changes)
+        self.compare()
+
+    @work(group="compare")
+    async def compare(self) -> None:
+        """Compute what is wanted unless it is there. One at a time: what is asked for meanwhile comes next."""
+        self._due = True
+        if self._looking:
+            return
+        self._looking = True
+        try:
+            while self._due:
+                self._due = False
+                if await self._look(self.request):
+                    self.show()
+        finally:
+            self._looking = False
+
+    async def _look(self, request: ComparisonRequest) -> bool:
+        """Whether there is something new. What cannot be done leaves the comparison as it was, and says why."""
+        if not request.paths:
+            self.problem = "none of these runs is there"
+            return True
+        if self.result is not None and self.result.request == request:
+            if await off_the_loop(lambda: comparing.stamp_of(request.paths)) == self.result.stamp:
+                return False
+        try:
+            self.result = (await off_the_loop(lambda: comparing.look(request))).at_radius(self.radius)
+            self.problem = ""
+        except LregError as error:
+            self.problem = str(error).splitlines()[0]
+            if self.result is None and (
+                request.task or request.step is not None
+            ):  # asked for by whoever opened the screen
+                self.request, self._due = replace(self.request, task=None, step=None), True
+            elif self.result is not None and request == self.request:
+                self.request = self.result.request
+        return True
 
     # -- news --------------------------------------------------------------------------------------------------------
 
@@ -104,8 +174,8 @@ class CompareScreen(ChoosingScreen):
 
     def on_runs_changed(self, message: RunsChanged) -> None:
         paths = tuple(row.path for row in self.rows)
-        if paths != self.wanted.paths:
-            self.wanted = replace(self.wanted, paths=paths, reference=None)
+        if paths != self.request.paths:
+            self.request = replace(self.request, paths=paths, reference=None)
             self._follow()
         self.compare()
 
@@ -123,16 +193,16 @@ class CompareScreen(ChoosingScreen):
 
     def show(self) -> None:
         """Bring title, tabs, what is in sight, and the line below up to date; other tabs when they are opened."""
-        self.query_one("#compare-title", Static).update(compare_text.head(self.found))
+        self.query_one("#compare-title", Static).update(comparing.head(self.result))
         self.query_one("#compare-tabs", Static).update(self._tabs())
         self.query_one("#compare-where", Static).update(self._where())
         if self.tab in SHEETS:
             self._show_sheets()
         elif self.tab == "curves":
             self.query_one(CurvesPane).show_runs(self.rows, self.lreg.feed)
-        if self.found is not None and self.tab in ("curves", "sharpness"):
+        if self.result is not None and self.tab in ("curves", "sharpness"):
             self._show_charts()
-        elif self.found is not None and self.tab == "landscape":
+        elif self.result is not None and self.tab == "landscape":
             self._show_landscape()
         self.refresh_bindings()
 
@@ -148,37 +218,37 @@ class CompareScreen(ChoosingScreen):
         """What the tables and charts are about, or what went wrong."""
         if self.problem:
             return present.text(self.problem, "bold red")
-        if self.found is None:
+        if self.result is None:
             return Text("comparing …")
-        return Text() if self.tab == "settings" else compare_text.where(self.found, self.tab)
+        return Text() if self.tab == "settings" else comparing.where(self.result, self.tab)
 
     def shown_sheets(self) -> list[Sheet]:
         make = SHEETS.get(self.tab)
-        return list(make(self.found.comparison, self.everything)) if make and self.found else []
+        return list(make(self.result.comparison, self.everything)) if make and self.result else []
 
     def _show_sheets(self) -> None:
-        if self.found is None:
+        if self.result is None:
             return
-        compared = self.found.comparison
+        compared = self.result.comparison
         notes = [] if self.tab == "settings" else comparing.notes_of(compared)
-        found = [comparing.with_legend(sheet) for sheet in self.shown_sheets()]
-        self.query_one(f"#tab-{self.tab}", SheetView).show(found, notes, compare_text.why_empty(self.found))
+        marked = [comparing.with_legend(sheet) for sheet in self.shown_sheets()]
+        self.query_one(f"#tab-{self.tab}", SheetView).show(marked, notes, comparing.why_empty(self.result))
 
     def _show_charts(self) -> None:
-        assert self.found is not None
-        compared, task = self.found.comparison, self.found.chart_task
+        assert self.result is not None
+        compared, task = self.result.comparison, self.result.chart_task
         if self.tab == "curves":
-            lines = comparing.chart_lines(self.found.curves, compared, self.found.wanted.paths)
-            self.query_one(CurvesPane).show_learning(task, lines, self.found.wanted.paths)
+            lines = comparing.chart_lines(self.result.curves, compared, self.result.request.paths)
+            self.query_one(CurvesPane).show_learning(task, lines, self.result.request.paths)
             return
         chart = self.query_one("#tab-sharpness", Chart)
-        chart.about = task, self.found.wanted.paths
+        chart.about = task, self.result.request.paths
         chart.title = f"sharpness on {present.clean(task, 60)}" if task else "sharpness"
-        chart.lines = comparing.chart_lines(self.found.sharpness, compared, self.found.wanted.paths)
+        chart.lines = comparing.chart_lines(self.result.sharpness, compared, self.result.request.paths)
 
     def _show_landscape(self) -> None:
-        assert self.found is not None
-        where = comparing.landscape_of(self.found.comparison)
+        assert self.result is not None
+        where = comparing.landscape_of(self.result.comparison)
         subjects = [Subject(row.path, row.name, marker) for row, marker in zip(self.rows, themes.MARKERS, strict=False)]
         self.query_one(LandscapePane).aim(subjects, None if where is None else Where(*where))
 
@@ -205,5 +275,107 @@ class CompareScreen(ChoosingScreen):
         self.everything = not self.everything
         self.show()
 
+    def action_pick_task(self) -> None:
+        """The task to compare on; where nothing was evaluated yet, the screen that does it."""
+        if self.result is None or not self.result.tasks:
+            self.action_transfer()
+            return
+        choices = [Choice(EVERY), *(Choice(task) for task in self.result.tasks)]
+        self._pick("task", choices, self.request.task or EVERY, self._take_task)
+
+    def _take_task(self, task: str) -> None:
+        self.want(task=None if task == EVERY else task, step=None)
+
+    def action_pick_reference(self) -> None:
+        if self.result is None:
+            return
+        compared = self.result.comparison
+        choices = [Choice(str(index), arm.label) for index, arm in enumerate(compared.arms)]
+        paths = [arm.runs[0].reader.path for arm in compared.arms]
+        self._pick(
+            "reference arm",
+            choices,
+            str(compared.arms.index(compared.reference)),
+            lambda index: self.want(reference=paths[int(index)]),
+        )
+
+    def action_pick_step(self) -> None:
+        if self.result is None or not self.result.steps:
+            return
+        choices = [Choice("", "the last in common"), *(Choice(str(step)) for step in self.result.steps)]
+        now = "" if self.request.step is None else str(self.request.step)
+        self._pick(
+            "inner step",
+            choices,
+            now,
+            lambda step: self.want(step=int(step) if step else None),
+        )
+
+    def _pick(self, title: str, choices: list[Choice], now: str, take: Callable[[str], object]) -> None:
+        def taken(values: tuple[str, ...] | None) -> None:
+            if values:
+                take(values[0])
+
+        self.app.push_screen(PickList(title, choices, (now,)), taken)
+
+    def action_change_radius(self, by: int) -> None:
+        if self.result is None or self.result.comparison.radius is None:
+            return
+        radii = self.result.comparison.radii
+        index = radii.index(self.result.comparison.radius) + by
+        self.radius = radii[max(0, min(index, len(radii) - 1))]
+        self.result = self.result.at_radius(self.radius)
+        self.show()
+
+    def action_transfer(self) -> None:
+        self.lreg.open_transfer([row.id for row in self.rows])
+
     def action_leave(self) -> None:
         self.dismiss()
+
+    # -- saving ------------------------------------------------------------------------------------------------------
+
+    def action_copy(self) -> None:
+        """The tables in sight as Markdown; where there are none, the whole comparison."""
+        if self.result is None:
+            return
+        shown = self.shown_sheets()
+        parts = [sheets.markdown(sheet) for sheet in shown]
+        self.app.copy_to_clipboard("\n".join(parts) or comparison_files.text(self.result.comparison, "markdown"))
+        what = f"{len(shown)} table{'s' if len(shown) > 1 else ''}" if shown else "the whole comparison"
+        self.app.notify(f"copied {what} as Markdown", markup=False)
+
+    @work(group="save", exclusive=True)
+    async def action_save(self) -> None:
+        result = self.result
+        if result is None:
+            return
+        note = f"by its ending: {', '.join(ENDINGS)}"
+        name = await self.app.push_screen_wait(PromptScreen("Save as", "comparison.md", note=note, check=wrong_name))
+        if name is None:
+            return
+        path = target(name)
+        question = f"Replace {present.clean(path)}?"
+        if os.path.lexists(path) and not await self.app.push_screen_wait(ConfirmScreen(question, yes="replace")):
+            return
+        try:
+            if path.suffix.lower() in PICTURES:
+                self.app.notify("drawing", markup=False)
+                arguments = self._plot_arguments(result, path)
+                await off_the_loop(lambda: draw(arguments))
+            else:
+                await off_the_loop(lambda: comparison_files.save(result.comparison, path))
+        except LregError as error:
+            self.app.notify(present.clean(str(error), 300), severity="error", markup=False)
+        else:
+            self.app.notify(f"saved {present.clean(path)}", markup=False)
+
+    def _plot_arguments(self, result: ComparisonResult, path: Path) -> list[str]:
+        """What `lreg plot` is asked for."""
+        request, compared = result.request, result.comparison
+        arguments = ["plot", *map(str, request.paths), "-o", str(path)]
+        for name in self.plotted():
+            arguments += ["--figure", name]
+        arguments += ["--task", request.task.split(" ")[0]] if request.task else []
+        arguments += ["--step", str(request.step)] if request.step is not None else []
+        return arguments + (["--radius", compared.radius] if compared.radius else [])

@@ -9,26 +9,37 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from engine.base.settings import show
 from engine.runs import notes
 from lreg_tui.charts.line import Line
 from lreg_tui.compare import comparison_sheets
 from lreg_tui.text import present
 from lreg_tui.text.sheets import Entry, Sheet
+from lreg_tui.widgets import themes
 
 if TYPE_CHECKING:
     from engine.comparison import Comparison, Table
     from engine.figures.base import Panel
 
+EVERY = "every task"
 MOST = 6  # runs side by side
 DIFFERS = "bold yellow"
 STAR = "★ best mean; 4 says what is clear"
+
+NO_TRANSFERS = "No transfer evaluations of these runs yet: T starts some."
+NO_PAIRS = "The reference has no inner step in common with the others: T starts evaluations."
+ONE_RUN = "One run only: mark more on the dashboard, and compare them."
+ONE_ARM = "One arm only: these runs differ in nothing but their seed."
+CHARTS = ("curves", "sharpness", "landscape")  # tabs on one task
+MEASURED = ("results", "differences", "sharpness")  # tabs that miss what was not evaluated
 
 Stamp = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ComparisonRequest:
     """Which runs, against which of them, where. None: what `lreg compare` takes by itself."""
 
     paths: tuple[Path, ...]
@@ -38,10 +49,10 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Found:
+class ComparisonResult:
     """A comparison, what could be asked for instead, and the panels of its first task's charts (None: no data)."""
 
-    wanted: Wanted
+    request: ComparisonRequest
     stamp: Stamp
     comparison: Comparison
     tasks: tuple[str, ...]
@@ -55,7 +66,7 @@ class Found:
         table = chart_table(self.comparison)
         return table.task if table is not None else ""
 
-    def at_radius(self, radius: str | None) -> Found:
+    def at_radius(self, radius: str | None) -> ComparisonResult:
         """The same with another radius to show, one of those measured."""
         if radius is None or radius not in self.comparison.radii:
             return self
@@ -64,7 +75,7 @@ class Found:
 
 def stamp_of(paths: Sequence[Path]) -> Stamp:
     """Changes whenever a transfer file of these runs does, or what people call them."""
-    found = []
+    stamps = []
     for path in paths:
         try:
             files = [path / notes.FILE, *(Path(entry.path) for entry in os.scandir(path / "transfer"))]
@@ -75,26 +86,26 @@ def stamp_of(paths: Sequence[Path]) -> Stamp:
                 status = file.stat()
             except OSError:  # not there, or replaced at this moment: the next look finds it
                 continue
-            found.append((str(file), status.st_mtime_ns, status.st_size))
-    return tuple(sorted(found))
+            stamps.append((str(file), status.st_mtime_ns, status.st_size))
+    return tuple(sorted(stamps))
 
 
-def look(wanted: Wanted) -> Found:
+def look(request: ComparisonRequest) -> ComparisonResult:
     """Compare. Takes a few tenths of a second. Raises LregError where what is wanted was not measured."""
     from engine import comparison as comparisons
     from engine.runs.store import RunReader
 
-    stamp = stamp_of(wanted.paths)  # before reading: what is written meanwhile makes it look again
-    reference = RunReader(wanted.reference) if wanted.reference is not None else None
+    stamp = stamp_of(request.paths)  # before reading: what is written meanwhile makes it look again
+    reference = RunReader(request.reference) if request.reference is not None else None
     compared = comparisons.compare(
-        [RunReader(path) for path in wanted.paths], reference=reference, task=wanted.task, step=wanted.step
+        [RunReader(path) for path in request.paths], reference=reference, task=request.task, step=request.step
     )
     every, _ = comparisons.collect(compared.arms)
     shown = {table.task for table in compared.tables}
     outcomes = [task for name, task in every.items() if name in shown or not shown]
     steps = sorted({step for task in outcomes for entry in task.entries for step in entry.steps})
-    sharpness, curves = _panels(compared, wanted.step)
-    return Found(wanted, stamp, compared, tuple(every), tuple(steps), sharpness, curves)
+    sharpness, curves = _panels(compared, request.step)
+    return ComparisonResult(request, stamp, compared, tuple(every), tuple(steps), sharpness, curves)
 
 
 def chart_table(compared: Comparison) -> Table | None:
@@ -115,7 +126,7 @@ def _panels(compared: Comparison, step: int | None) -> tuple[Panel | None, Panel
     panels = [
         [panel for panel in make(read) if task in panel.title] for make in (transfers.sharpness, transfers.curves)
     ]
-    sharpness, curves = (found[0] if found else None for found in panels)
+    sharpness, curves = (matching[0] if matching else None for matching in panels)
     return sharpness, curves
 
 
@@ -197,14 +208,7 @@ def with_legend(sheet: Sheet) -> Sheet:
 def difference_sheets(compared: Comparison) -> Iterator[Sheet]:
     """For every task each arm against the reference arm, and by radius."""
     for table in compared.tables:
-        effects = [effect for effect in compared.effects if effect.task == table.task]
-        for arm in dict.fromkeys(effect.arm for effect in effects):
-            shown = [effect for effect in effects if effect.arm == arm]
-            yield comparison_sheets.effect_sheet(
-                [effect for effect in shown if effect.radius in (None, compared.radius)]
-            )
-        if any(effect.metric.name in comparison_sheets.BY_RADIUS for effect in effects):
-            yield comparison_sheets.radius_sheet(effects)
+        yield from comparison_sheets.effect_sheets(compared, table)
 
 
 def without_results(compared: Comparison, tables: Sequence[Table]) -> list[str]:
@@ -230,3 +234,69 @@ def notes_of(compared: Comparison) -> list[str]:
     damaged = compared.damaged_files
     left_out = [f"{damaged} damaged transfer file{'s are' if damaged > 1 else ' is'} left out"] if damaged else []
     return [*compared.notes, *left_out]
+
+
+# -- the lines around them -------------------------------------------------------------------------------------------
+
+
+def head(result: ComparisonResult | None) -> Text:
+    """Every arm with the markers that its runs have in the charts."""
+    line = Text("compare  ", "bold", no_wrap=True, overflow="ellipsis")
+    if result is None:
+        return line
+    compared = result.comparison
+    numbers = numbers_of(compared, result.request.paths)
+    for arm in compared.arms:
+        line.append(" ")
+        for number in numbers[arm.label]:
+            line.append(themes.MARKERS[number], themes.SERIES[number])
+        line.append(f" {present.clean(arm.label, 40)}", "not bold")
+        seeds = {run.meta_seed for run in arm.runs}
+        repeats = f"{len(arm.runs)} {'seeds' if len(seeds) == len(arm.runs) else 'runs'}"
+        remarks = [repeats] if len(arm.runs) > 1 else []
+        remarks += ["reference"] if len(compared.arms) > 1 and arm is compared.reference else []
+        line.append(f" ({', '.join(remarks)}) " if remarks else " ", "dim not bold")
+    return line
+
+
+def where(result: ComparisonResult, tab: str) -> Text:
+    """What the tables and charts are about, and which runs are not in them."""
+    compared = result.comparison
+    if not compared.tables:
+        return Text(NO_TRANSFERS)
+    tables = [table for table in compared.tables if tab not in CHARTS or table.task == result.chart_task]
+    steps = ", ".join(map(str, sorted({table.inner_step for table in tables})))
+    task = tables[0].task if len(tables) == 1 else f"{EVERY} ({len(tables)})"
+    radius = f"radius {compared.radius} of {', '.join(compared.radii)}" if compared.radius else ""
+    words = [" · ".join(filter(None, [task, f"after {steps} inner steps", radius]))]
+    if tab in MEASURED and (missing := without_results(compared, tables)):
+        words.append(f"{named(missing)}: no evaluation {_yet(result, tab)}, T starts one")
+    return Text("\n").join(map(present.text, words))
+
+
+def why_empty(result: ComparisonResult) -> str:
+    """Why there are no differences to show."""
+    compared = result.comparison
+    if not compared.tables:
+        return NO_TRANSFERS
+    if len(compared.arms) == 1:
+        return ONE_ARM if len(compared.runs) > 1 else ONE_RUN
+    reference, missing = compared.reference.label, without_results(compared, compared.tables)
+    yet = _yet(result, "differences")
+    if reference in missing:
+        return f"{reference} has no evaluation {yet}: r picks another reference, T starts one."
+    if len(missing) == len(compared.arms) - 1:
+        return f"Only {reference} has an evaluation {yet}: T starts one of {named(missing)}."
+    return NO_PAIRS
+
+
+def named(labels: Sequence[str]) -> str:
+    return ", ".join(present.clean(label, 40) for label in labels)
+
+
+def _yet(result: ComparisonResult, tab: str) -> str:
+    """`here` where there may be evaluations on other tasks or at other inner steps than those in view."""
+    is_part = (
+        result.request.task or result.request.step is not None or (tab in CHARTS and len(result.comparison.tables) > 1)
+    )
+    return "here" if is_part else "yet"

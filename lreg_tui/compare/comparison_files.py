@@ -5,18 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.base.errors import LregError, printable
 from engine.base.files import strict, write_atomic
 from lreg_tui.compare import comparison_sheets
+from lreg_tui.system import launch
 from lreg_tui.text import sheets
 
 if TYPE_CHECKING:
     from engine.comparison import Comparison
 
 FORMS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json"}
+PICTURES = (".png", ".svg", ".pdf")
+ENDINGS = (*FORMS, *PICTURES)
 
 
 def text(compared: Comparison, form: str) -> str:
@@ -45,3 +51,31 @@ def save(compared: Comparison, path: Path) -> None:
         write_atomic(path, text(compared, FORMS[path.suffix.lower()]))
     except OSError as error:
         raise LregError(f"{printable(str(path))}: cannot be written: {error.strerror or error}") from None
+
+
+def draw(arguments: Sequence[str]) -> None:
+    """Draw a figure with `lreg` in a process of its own. Raises LregError with what it complains about."""
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "said"
+        code = launch.start_helper("lreg_tui.cli.app", arguments, said).wait()
+        if code:
+            lines = said.read_text(errors="replace").splitlines()
+            errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+            raise LregError(" / ".join(errors or lines[-1:]) or f"lreg plot: exit code {code}")
+
+
+def wrong_name(name: str) -> str:
+    """What is wrong with the name of a file to save to; empty if nothing is."""
+    path = target(name)
+    if path.suffix.lower() not in ENDINGS:
+        return f"found {path.name!r}; allowed: a name that ends in {', '.join(ENDINGS)}"
+    if not str(path).isprintable():
+        return f"found {str(path)!r}; allowed: a name without control characters"
+    if os.path.isdir(path):  # which is never an error: names may be too long, or in folders that are closed to us
+        return f"{path}: a folder"
+    return "" if os.path.isdir(path.parent) else f"{path.parent}: no such folder"
+
+
+def target(name: str) -> Path:
+    """The file that somebody means by a name."""
+    return Path(os.path.expanduser(name.strip()))  # of a user who is not known, as it stands

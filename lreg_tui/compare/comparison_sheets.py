@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from engine.base.metrics import metric, result_metrics
 from engine.base.settings import show
 from lreg_tui.text import present
 from lreg_tui.text.sheets import BETTER, WORSE, Entry, Sheet
@@ -21,6 +22,7 @@ SETTINGS = {
 SHORT = {"too few pairs": "too few"}
 BY_RADIUS = ("sharpness", "max_grad_norm")
 PLUS_MINUS = " ± "
+LONGEST_HEADING = 10  # characters on one line
 
 
 def sheets(comparison: Comparison) -> Iterator[Sheet]:
@@ -31,13 +33,17 @@ def sheets(comparison: Comparison) -> Iterator[Sheet]:
         yield rule
     for table in comparison.tables:
         yield table_sheet(table, comparison.radius)
-        effects = [effect for effect in comparison.effects if effect.task == table.task]
-        for arm in dict.fromkeys(effect.arm for effect in effects):
-            own = [effect for effect in effects if effect.arm == arm]
-            shown = [effect for effect in own if effect.radius in (None, comparison.radius)]
-            yield effect_sheet(shown)
-        if any(effect.metric.name in BY_RADIUS for effect in effects):
-            yield radius_sheet(effects)
+        yield from effect_sheets(comparison, table)
+
+
+def effect_sheets(comparison: Comparison, table: Table) -> Iterator[Sheet]:
+    """For one task each arm against the reference arm, and by radius."""
+    effects = [effect for effect in comparison.effects if effect.task == table.task]
+    for arm in dict.fromkeys(effect.arm for effect in effects):
+        of_arm = [effect for effect in effects if effect.arm == arm]
+        yield effect_sheet([effect for effect in of_arm if effect.radius in (None, comparison.radius)])
+    if any(effect.metric.name in BY_RADIUS for effect in effects):
+        yield radius_sheet(effects)
 
 
 def settings_sheet(comparison: Comparison) -> Sheet:
@@ -108,7 +114,6 @@ def table_sheet(table: Table, radius: str | None) -> Sheet:
 
 def _columns(table: Table, radius: str | None) -> dict[str, tuple[MetricAt, Metric]]:
     """Metrics by heading."""
-    from engine.base.metrics import metric, result_metrics
     from engine.comparison import NORMALISED, MetricAt
 
     *plain, _ = result_metrics(table.metrics, table.metrics)

@@ -65,7 +65,7 @@ class LandscapePane(VerticalScroll, can_focus=True):
         self.data_dir = data_dir
         self.subjects: tuple[Subject, ...] = ()
         self.where: Where | None = None
-        self.found: dict[Path, Mapping[str, Any]] = {}
+        self.landscapes: dict[Path, Mapping[str, Any]] = {}
         self._child: subprocess.Popen[bytes] | None = None
         self._drawing = asyncio.Lock()
 
@@ -83,16 +83,16 @@ class LandscapePane(VerticalScroll, can_focus=True):
         if (tuple(subjects), where) == (self.subjects, self.where):
             return
         self.action_give_up()
-        self.subjects, self.where, self.found = tuple(subjects), where, {}
+        self.subjects, self.where, self.landscapes = tuple(subjects), where, {}
         self._recall()
 
     @work(exclusive=True, group="recall")
     async def _recall(self) -> None:
         """Show what is kept in the runs' folders."""
-        kept, where, paths = self.found, self.where, [subject.path for subject in self.subjects]
+        landscapes, where, paths = self.landscapes, self.where, [subject.path for subject in self.subjects]
         if where is not None:
-            kept |= await off_the_loop(
-                lambda: {path: found for path in paths if (found := landscape_worker.read(path, where))}
+            landscapes |= await off_the_loop(
+                lambda: {path: kept for path in paths if (kept := landscape_worker.read(path, where))}
             )
         await self._draw()
         self._say("")
@@ -105,28 +105,21 @@ class LandscapePane(VerticalScroll, can_focus=True):
     async def _draw_maps(self) -> None:
         import numpy
 
-        found = self.found
-        shown = [subject for subject in self.subjects if subject.path in found]
-        grids = {
-            subject.path: numpy.array(found[subject.path]["losses"], dtype=float)  # None: NaN
-            for subject in shown
+        landscapes = {
+            subject: self.landscapes[subject.path] for subject in self.subjects if subject.path in self.landscapes
         }
-        values = [grid[numpy.isfinite(grid)] for grid in grids.values()]
-        every = numpy.concatenate(values) if values else numpy.empty(0)
-        bounds = (float(every.min()), float(every.max())) if len(every) else None
+        grids = [numpy.array(landscape["losses"], dtype=float) for landscape in landscapes.values()]  # None: NaN
+        losses = numpy.concatenate([grid[numpy.isfinite(grid)] for grid in grids] or [numpy.empty(0)])
+        bounds = (float(losses.min()), float(losses.max())) if len(losses) else None
         page = self.query_one(Grid)
-        maps = list(page.query(HeatMap))
-        for spare in maps[len(shown) :]:
-            await spare.remove()
-        for _ in range(len(shown) - len(maps)):
-            await page.mount(HeatMap())
-        self._arrange(len(shown))
+        if len(page.children) != len(grids):
+            await page.remove_children()
+            await page.mount(*(HeatMap() for _ in grids))
+        self._arrange(len(grids))
         is_log = bounds is not None and bounds[0] > 0
-        for subject, heat in zip(shown, page.query(HeatMap), strict=True):
-            offsets = found[subject.path]["offsets"]
-            ends = (float(offsets[0]), float(offsets[-1]))
-            title = _title(subject, found[subject.path])
-            heat.show(grids[subject.path], x=ends, y=ends, bounds=bounds, log=is_log, title=title)
+        for (subject, landscape), grid, heat in zip(landscapes.items(), grids, page.query(HeatMap), strict=True):
+            ends = (float(landscape["offsets"][0]), float(landscape["offsets"][-1]))
+            heat.show(grid, x=ends, y=ends, bounds=bounds, log=is_log, title=_title(subject, landscape))
 
     def on_resize(self) -> None:
         self._arrange(len(self.query(HeatMap)))
@@ -146,7 +139,7 @@ class LandscapePane(VerticalScroll, can_focus=True):
 
     def _say(self, words: str) -> None:
         line = self.query_one("#landscape-words", Static)
-        missing = [subject for subject in self.subjects if subject.path not in self.found]
+        missing = [subject for subject in self.subjects if subject.path not in self.landscapes]
         if self.where is None:
             words = "no run here has a preset that can be read"
         elif not words and missing:
@@ -163,7 +156,7 @@ class LandscapePane(VerticalScroll, can_focus=True):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "compute":
-            missing = any(subject.path not in self.found for subject in self.subjects)
+            missing = any(subject.path not in self.landscapes for subject in self.subjects)
             return self._child is None and self.where is not None and missing
         return self._child is not None if action == "give_up" else True
 
@@ -174,7 +167,7 @@ class LandscapePane(VerticalScroll, can_focus=True):
 
     @work(exclusive=True, group="landscape", exit_on_error=False)
     async def action_compute(self) -> None:
-        where, subjects = self.where, [subject for subject in self.subjects if subject.path not in self.found]
+        where, subjects = self.where, [subject for subject in self.subjects if subject.path not in self.landscapes]
         if where is None:
             return
         arguments = ["--task", where.task.split(" ")[0], "--steps", str(where.steps)]
@@ -197,7 +190,7 @@ class LandscapePane(VerticalScroll, can_focus=True):
 
     async def _follow(self, child: subprocess.Popen[bytes], said: Path, labels: Mapping[Path, str]) -> None:
         """Show what the computation says, as it comes, until it ends."""
-        began, done, label, kept = time.monotonic(), 0, "", self.found
+        began, done, label, kept = time.monotonic(), 0, "", self.landscapes
         while True:
             code = child.poll()  # before the look at what it said, so that it is all there
             lines = (await off_the_loop(said.read_text)).splitlines()
@@ -208,7 +201,7 @@ class LandscapePane(VerticalScroll, can_focus=True):
                     label = labels.get(Path(str(event.get("run"))), "")
                 elif landscape_worker.is_landscape(event):
                     kept[Path(str(event.get("run")))] = event
-                    if kept is self.found:  # else other runs, or another place, are looked at meanwhile
+                    if kept is self.landscapes:  # else other runs, or another place, are looked at meanwhile
                         await self._draw()
             if code is not None:
                 break
@@ -220,19 +213,19 @@ class LandscapePane(VerticalScroll, can_focus=True):
         self._say("" if code == 0 or given_up else errors[0] if errors else f"exit code {code}")
 
 
-def _title(subject: Subject, found: Mapping[str, Any]) -> str:
-    judged = headline(name for name in found if name.startswith("test_"))
-    loss, value = (_number(found.get(key)) for key in ("train_loss", judged.name))
+def _title(subject: Subject, landscape: Mapping[str, Any]) -> str:
+    judged = headline(landscape)
+    loss, value = (_number(landscape.get(key)) for key in ("train_loss", judged.name))
     name = f"{subject.marker} {present.clean(subject.label, 40)}".strip()
     return f"{name}: {present.number(loss, 3)}, {present.metric(judged.name, value)}"
 
 
 def _event(line: str) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        event = json.loads(line)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return event if isinstance(event, dict) else {}
 
 
 def _number(value: Any) -> float | None:

@@ -42,11 +42,8 @@ def draw(axes: Axes, panel: Panel) -> None:
 def _draw_line(axes: Axes, line: Line, opacity: float) -> None:
     look = look_of(line.who)
     above = 4 if line.who.kind == ARM else 3
-    style: dict[str, Any] = {"color": look.color, "linewidth": look.width, "linestyle": look.dash, "zorder": above}
-    marks = line.bars or len(line.x) <= MOST_MARKERS
-    if marks:
-        style |= {"marker": look.marker, "markersize": look.size, "markerfacecolor": _fill(look)}
-    axes.plot(line.x, line.y, markeredgewidth=0.8, **style)
+    has_marks = line.bars or len(line.x) <= MOST_MARKERS
+    axes.plot(line.x, line.y, zorder=above, **look.line | (look.mark if has_marks else {}))
     if line.bars:
         _bars(axes, line.x, line.y, line.low, line.high, look.color, above)
     elif line.low != line.high:
@@ -90,21 +87,7 @@ def _draw_point(axes: Axes, point: Point) -> None:
     (x0, x_low, x_high), (y0, y_low, y_high) = point.x, point.y
     _bars(axes, [x0], [y0], [y_low], [y_high], look.color, above)
     _bars(axes, [x0], [y0], [x_low], [x_high], look.color, above, along="x")
-    axes.plot(
-        [x0],
-        [y0],
-        linestyle="none",
-        marker=look.marker,
-        color=look.color,
-        markerfacecolor=_fill(look),
-        markersize=look.size,
-        mew=0.8,
-        zorder=above,
-    )
-
-
-def _fill(look: Look) -> str:
-    return look.color if look.is_filled else "white"
+    axes.plot([x0], [y0], linestyle="none", zorder=above, **look.mark)
 
 
 def _bars(

@@ -136,23 +136,7 @@ def add_legend(part: FigureBase, people: Sequence[Who], columns: int) -> None:
 
     if not people:
         return
-    handles = []
-    for who in people:
-        look = look_of(who)
-        fill = look.color if look.is_filled else "white"
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=look.color,
-                linestyle=look.dash,
-                linewidth=look.width,
-                marker=look.marker,
-                markerfacecolor=fill,
-                markersize=look.size,
-                markeredgewidth=0.8,
-            )
-        )
+    handles = [Line2D([], [], **look_of(who).line | look_of(who).mark) for who in people]
     legend = part.legend(
         handles,
         ["x"] * len(people),
@@ -181,3 +165,9 @@ def save(figure: Figure, path: Path, caption: str) -> None:
         write_atomic(path, data.getvalue())
     except OSError as error:
         raise LregError(f"{printable(str(path))}: cannot be written: {error.strerror or error}") from None
+
+
+def draw_one(block: Block, path: Path) -> None:
+    """Draw one figure of a study's report into a file. Raises LregError where it cannot be written."""
+    with styled():
+        save(draw_page([block]), path, block.caption)

@@ -65,6 +65,17 @@ class Look:
     is_filled: bool
     size: float = 3.6  # of the marker, points
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """As matplotlib draws it."""
+        return {"color": self.color, "linewidth": self.width, "linestyle": self.dash}
+
+    @property
+    def mark(self) -> dict[str, Any]:
+        fill = self.color if self.is_filled else "white"
+        shape = {"marker": self.marker, "markersize": self.size, "markerfacecolor": fill}
+        return {**shape, "color": self.color, "markeredgewidth": 0.8}
+
 
 def look_of(who: Who) -> Look:
     """Arms in colour with filled markers, untrained ones dotted and hollow, baselines thin and grey."""

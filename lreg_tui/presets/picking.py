@@ -1,136 +1,81 @@
-"""PickingScreen: pick one of many files by name; typing narrows the list down, and what is highlighted is shown."""
+"""PickOfferScreen: pick a preset or a study by name; what the highlighted one is like stands below the list."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 from textual import on, work
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Container, Vertical
-from textual.content import Content
-from textual.screen import ModalScreen
+from textual.app import App
+from textual.containers import Vertical
 from textual.widget import Widget
-from textual.widgets import Input, OptionList, Static
-from textual.widgets.option_list import Option
+from textual.widgets import OptionList
 
-from lreg_tui.presets.form_lines import MUTED
-from lreg_tui.presets.offers import Offer
-from lreg_tui.runs.feed import RunRow
-from lreg_tui.text.present import clean
-from lreg_tui.widgets.ending import Ending
-from lreg_tui.widgets.key_footer import KeyFooter
-from lreg_tui.widgets.line_input import ListFilter
+from lreg_tui.presets.offers import SHIPPED, Offer
+from lreg_tui.presets.preset_file import on_disk
+from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.threads import off_the_loop
+from lreg_tui.widgets.toml_area import TomlArea
 
 
-class PickingScreen(Ending, ModalScreen[Offer | None]):
-    """Ends with what was picked, or None. `rows`: the runs that are known; `folder`: whose files are offered, too."""
+class PickOfferScreen(PickList):
+    """A PickList of references."""
 
     HEADING: ClassVar[str]
-    NAME_WIDTH: ClassVar[int]
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "back")]
     DEFAULT_CSS = """
-    PickingScreen {
-        align: center middle; background: $background 60%;
-        & > Vertical { width: 90%; height: 90%; margin-bottom: 1; background: $panel; padding: 1 2; }
-        #heading { height: 1; text-style: bold; }
-        Input { border: none; height: 1; padding: 0 1; margin: 1 0; background: $surface; }
-        #offers { height: 1fr; }
-        OptionList {
-            height: 1fr; border: none; padding: 0; background: $panel; scrollbar-size-vertical: 1;
-            text-wrap: nowrap; text-overflow: ellipsis;
-            & > .option-list--option-highlighted { background: $primary 30%; color: $foreground; text-style: none; }
-            & > .option-list--option-disabled { color: $foreground; }
-        }
-    }
+    PickOfferScreen > Vertical { height: 90%; }
+    PickOfferScreen OptionList { height: 1fr; max-height: 100%; }
     """
 
-    def __init__(self, rows: Sequence[RunRow] = (), folder: Path | None = None) -> None:
-        super().__init__()
-        self.rows = rows
-        self.folder = folder or Path()
-        self.offers: list[Offer] = []
-        self.shown: list[Offer] = []
-        self._words = ""  # that these fit
+    def __init__(self, offers: Sequence[Offer]) -> None:
+        self.offers = {offer.reference: offer for offer in offers}
+        groups = [f"({offer.group}) " * (offer.group != SHIPPED) for offer in offers]
+        choices = [Choice(o.reference, o.name, f"{group}{o.about}") for o, group in zip(offers, groups, strict=True)]
+        super().__init__(self.HEADING, choices)
 
-    def find(self) -> Iterable[Offer]:
-        """What is offered. Reads files: not called on the loop."""
-        raise NotImplementedError
-
-    def preview(self) -> Widget:
-        """What stands beside the list."""
-        raise NotImplementedError
-
-    def show(self, offer: Offer) -> None:
-        """Called when another offer is highlighted: fill the preview."""
-        raise NotImplementedError
-
-    def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Static(self.HEADING, id="heading", markup=False)
-            yield ListFilter()
-            with Container(id="offers"):
-                yield OptionList(markup=False, compact=True)
-                yield self.preview()
-        yield KeyFooter()
+    @classmethod
+    async def ask(cls, app: App[None], find: Callable[[], Iterable[Offer]]) -> Offer | None:
+        """Let the user pick. `find` reads files."""
+        screen = cls(await off_the_loop(lambda: list(find()), "offers"))
+        picked = await app.push_screen_wait(screen)
+        return screen.offers[picked[0]] if picked else None
 
     def on_mount(self) -> None:
-        self.query_one(OptionList).can_focus = False
-        self.query_one(ListFilter).focus()
-        self._load()
-
-    @work(group="offers", exclusive=True)
-    async def _load(self) -> None:
-        self.offers = await off_the_loop(lambda: list(self.find()), "offers")
-        self._list()
-
-    @on(Input.Changed)
-    def _narrow(self) -> None:
-        if self.query_one(ListFilter).value != self._words:
-            self._list()
-
-    def _list(self) -> None:
-        self._words = self.query_one(ListFilter).value
-        words = self._words.lower().split()
-        texts = [(offer, f"{offer.group} {offer.name} {offer.about}".lower()) for offer in self.offers]
-        self.shown = [offer for offer, text in texts if all(word in text for word in words)]
-        options: list[Option] = []
-        for index, offer in enumerate(self.shown):
-            if not index or self.shown[index - 1].group != offer.group:
-                options.append(Option(Content.styled(offer.group, "$primary bold"), disabled=True))
-            name = clean(offer.name, self.NAME_WIDTH - 2).ljust(self.NAME_WIDTH)
-            options.append(Option(Content.assemble(f"  {name}", (clean(offer.about, 160), MUTED)), id=str(index)))
-        listed = self.query_one(OptionList)
-        listed.set_options(options)
-        listed.highlighted = 1 if options else None
+        self.query_one(Vertical).mount(self.make_preview())
 
     @property
     def current(self) -> Offer | None:
-        option = self.query_one(OptionList).highlighted_option
-        return self.shown[int(option.id)] if option is not None and option.id is not None else None
+        index = self.query_one(OptionList).highlighted
+        return self.offers[self.shown[index].value] if index is not None and index < len(self.shown) else None
 
     @on(OptionList.OptionHighlighted)
-    def _show_current(self) -> None:
-        if (offer := self.current) is not None:
-            self.show(offer)
-
-    def action_move(self, by: int) -> None:
-        self._narrow()  # keys may come before the news of what was typed
-        listed = self.query_one(OptionList)
-        for _ in range(abs(by)):
-            listed.action_cursor_up() if by < 0 else listed.action_cursor_down()
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return not action.startswith("mark")
-
-    @on(OptionList.OptionSelected)
-    def action_accept(self) -> None:
-        self._narrow()
+    def _highlighted(self) -> None:
         if self.current is not None:
-            self.dismiss(self.current)
+            self.preview(self.current)
 
-    def action_leave(self) -> None:
-        self.dismiss(None)
+    def make_preview(self) -> Widget:
+        """What stands below the list."""
+        raise NotImplementedError
+
+    def preview(self, offer: Offer) -> object:
+        """Show what an offer is like."""
+        raise NotImplementedError
+
+
+class PickPresetScreen(PickOfferScreen):
+    """Where there is room, the text of the highlighted preset stands below the list."""
+
+    HEADING = "New run: which preset?"
+    DEFAULT_CSS = """
+    PickPresetScreen TomlArea { height: 2fr; margin-top: 1; background: $surface; }
+    """
+
+    def make_preview(self) -> TomlArea:
+        area = TomlArea(read_only=True)
+        area.can_focus, area.show_cursor, area.display = False, False, self.size.height >= 30
+        return area
+
+    @work(group="preview", exclusive=True)
+    async def preview(self, offer: Offer) -> None:
+        text = await off_the_loop(lambda: on_disk(offer.path), "preset")
+        self.query_one(TomlArea).load_text(text if text is not None else "# cannot be read")

@@ -22,8 +22,7 @@ from engine.presets.catalog import Catalog
 from engine.presets.document import Document
 from engine.presets.preset import Preset, PresetSettings, from_mapping
 from lreg_tui.presets.preset_file import is_of_run, label_of, parent_of
-from lreg_tui.presets.toml_edit import EditError, at, parse, toml_of
-from lreg_tui.presets.typed import number
+from lreg_tui.presets.toml_edit import EditError, at, number, parse, toml_of
 from lreg_tui.text import present
 
 HERE = "here"  # who says what stands in the text itself
@@ -112,6 +111,11 @@ def _read(text: str, own: Mapping[str, Any], place: Path, catalog: Catalog) -> D
         return documents.read(stand_in, HERE, catalog, below=(place.resolve(),))
 
 
+def words_of(problem: Problem) -> str:
+    """A problem as it is told where its key is in view: found and allowed."""
+    return str(dataclasses.replace(problem, path=""))
+
+
 # -- the form ----------------------------------------------------------------------------------------------------------
 
 
@@ -165,37 +169,22 @@ def shown(value: Any) -> str:
 
 
 def typed(setting: Setting, text: str) -> tuple[str, Problem | None]:
-    """What somebody typed for a setting as TOML, and the problem with it. Quotes and brackets may be left out."""
-    value = _meant(setting, text.strip())
-    fit, problem = setting.check(value)
-    raw = text.strip() if _parses_to(text.strip(), value) else toml_of(value)
-    return raw, problem
+    """What somebody typed for a setting as TOML, and the problem with it.
+
+    Quotes and brackets may be left out, and numbers be spelt as people write them: 1, .5 and 5.
+    """
+    text = text.strip()
+    items = [item.strip().strip("\"'") for item in text.removeprefix("[").removesuffix("]").split(",")]
+    items = [item for item in items if item]
+    values = (number(text), [number(item) for item in items], text, items)
+    raws = [raw for raw in (text, *map(toml_of, values)) if _value(raw) is not None]
+    fitting = next((raw for raw in raws if setting.check(_value(raw))[1] is None), raws[0])
+    return fitting, setting.check(_value(fitting))[1]
 
 
-def _parses_to(raw: str, value: Any) -> bool:
+def _value(raw: str) -> Any:
+    """A value that is spelt as TOML; None where it is none."""
     try:
-        return bool(raw) and tomli.loads(f"x = {raw}") == {"x": value}
+        return tomli.loads(f"x = {raw}")["x"]
     except (ValueError, RecursionError):
-        return False
-
-
-def _meant(setting: Setting, text: str) -> Any:
-    """The value that is spelt by a text, in the setting's own types where that is possible."""
-    words_only = all(kind.startswith("str") for kind in setting.types)
-    is_list = all(kind.endswith("[]") for kind in setting.types)
-    if words_only and not is_list and text[:1] not in ('"', "'"):
-        return text
-    try:
-        value = tomli.loads(f"x = {text}")["x"]
-    except (ValueError, RecursionError):
-        value = _spelt(text, words_only, any(kind.endswith("[]") for kind in setting.types))
-    return [value] if is_list and not isinstance(value, list) else value
-
-
-def _spelt(text: str, words_only: bool, may_be_list: bool) -> Any:
-    """1, 2, 3 without brackets; .5 and 5. as people write them; else the text itself."""
-    inner = text.removeprefix("[").removesuffix("]")
-    if may_be_list and (words_only or "," in inner):
-        items = [item.strip() for item in inner.split(",") if item.strip()]
-        return [item.strip("\"'") if words_only else number(item) for item in items]
-    return number(text)
+        return None

@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.content import Content
+from textual.screen import Screen
 from textual.widgets import OptionList, Static
 
-from engine.base.errors import LregError, Problem
-from lreg_tui.presets import problem_lines, toml_edit
+from engine.base.errors import LregError
+from engine.presets import catalog as catalogs
+from engine.presets.catalog import Catalog
+from lreg_tui.presets import offers, preset_file
 from lreg_tui.presets.difference import DifferenceScreen, differences
 from lreg_tui.presets.launch_run import LaunchScreen
-from lreg_tui.presets.pick_preset import run_choices
-from lreg_tui.presets.preset_checking import PresetCheckingScreen
-from lreg_tui.presets.preset_edit import HERE
-from lreg_tui.presets.preset_form import PresetForm
-from lreg_tui.presets.problem_list import ProblemList
-from lreg_tui.presets.toml_lines import line_of
+from lreg_tui.presets.picking import PickPresetScreen
+from lreg_tui.presets.preset_edit import Checked, Table, check, tables_of
+from lreg_tui.presets.preset_file import Draft
+from lreg_tui.presets.preset_form import MUTED, PresetForm
+from lreg_tui.presets.problem_list import ProblemList, lines_with
+from lreg_tui.presets.toml_edit import lines_of
 from lreg_tui.runs.panelled import PanelledScreen
+from lreg_tui.text.present import clean
+from lreg_tui.widgets.confirm import ConfirmScreen
+from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.pick_list import Choice
+from lreg_tui.widgets.prompt import PromptScreen
 from lreg_tui.widgets.threads import off_the_loop
 from lreg_tui.widgets.toml_area import TomlArea
 
+if TYPE_CHECKING:
+    from lreg_tui.runs.console_base import ConsoleBase
+
 NAME = "preset_editor"  # in what the console remembers
 WIDE = 120  # columns from which form and TOML stand side by side
+TYPING_PAUSE_S = 0.2  # a text is checked when nothing was typed for this long
 
 
-class PresetEditorScreen(PresetCheckingScreen):
+class PresetEditorScreen(Ending, Screen[None]):
     """Opens on a shipped preset's name or a file's path; without one it asks. The TomlArea's text is the preset."""
 
     CSS_PATH = "preset_editor.tcss"
@@ -62,6 +77,10 @@ class PresetEditorScreen(PresetCheckingScreen):
     def __init__(self, preset: str = "") -> None:
         super().__init__()
         self.reference = preset
+        self.draft: Draft | None = None
+        self.kept = ""  # the text as it is in its file, or as it was taken
+        self.checked: Checked | None = None  # the newest answer
+        self.catalog: Catalog | None = None
 
     def compose(self) -> ComposeResult:
         yield Static(id="title", markup=False)
@@ -74,8 +93,9 @@ class PresetEditorScreen(PresetCheckingScreen):
     def on_mount(self) -> None:
         self.set_class(self.lreg.remembered.view(NAME).get("toml") is True, "-toml")
         (self.area if self.has_class("-toml") else self.form.listed).focus()
-        fresh = Choice("", "a fresh learned optimizer")
-        self.form.offers = {"meta.init_from": [fresh, *run_choices(self.lreg.feed.rows)]}
+        runs = [row for row in reversed(self.lreg.feed.rows) if not row.is_transfer]
+        choices = [Choice(row.id, row.name, f"{row.id}  {row.optimizer} {' '.join(row.penalties)}") for row in runs]
+        self.form.offers = {"meta.init_from": [Choice("", "a fresh learned optimizer"), *choices]}
         if self.reference:
             self.open(self.reference)
         else:
@@ -84,38 +104,121 @@ class PresetEditorScreen(PresetCheckingScreen):
     def on_resize(self) -> None:
         self.set_class(self.size.width >= WIDE, "-wide")
 
-    # -- changing ------------------------------------------------------------------------------------------------------
+    @property
+    def lreg(self) -> ConsoleBase:
+        return self.app  # type: ignore[return-value]
 
-    @on(PresetForm.ValueSet)
-    def _set_value(self, event: PresetForm.ValueSet) -> None:
-        self._edit(lambda text: toml_edit.set_value(text, event.path, event.raw))
+    @property
+    def area(self) -> TomlArea:
+        return self.query_one(TomlArea)
 
-    @on(PresetForm.PenaltyAdded)
-    def _add_penalty(self, event: PresetForm.PenaltyAdded) -> None:
-        if self._edit(lambda text: toml_edit.add_table(text, f"penalty.{event.name}")):
-            self.call_after_refresh(self.form.highlight, f"penalty.{event.name}")
+    @property
+    def form(self) -> PresetForm:
+        return self.query_one(PresetForm)
 
-    @on(PresetForm.Removed)
-    def _remove(self, event: PresetForm.Removed) -> None:
-        origin = self.checked.origin(event.path) if self.checked is not None else ""
-        if origin == HERE:
-            self._edit(lambda text: toml_edit.remove(text, event.path))
-        elif origin and event.path.count(".") == 1 and event.path.startswith("penalty."):
-            self._tell(f"{event.path} is inherited from {origin}: weight = 0 makes it count nothing", "warning")
-        else:
-            self._tell(f"{event.path} is not set here: there is nothing to take away")
+    @property
+    def problems(self) -> ProblemList:
+        return self.query_one(ProblemList)
 
-    def _edit(self, change: Callable[[str], str]) -> bool:
-        """Change the text; the check that follows changes the form."""
+    @property
+    def is_unsaved(self) -> bool:
+        return self.draft is not None and self.area.text != self.kept
+
+    # -- opening and checking ------------------------------------------------------------------------------------------
+
+    @work(group="ask", exclusive=True)
+    async def action_pick(self) -> None:
+        if not await self._may_go("Take another preset?"):
+            return
+        rows = self.lreg.feed.rows
+        offer = await PickPresetScreen.ask(self.app, lambda: offers.presets(Path(), rows))
+        if offer is not None:
+            self.open(offer.reference)
+        elif self.draft is None:
+            self.dismiss()
+
+    @work(group="open", exclusive=True)
+    async def open(self, reference: str) -> None:
         try:
-            self.area.take(change(self.area.text))
+            draft = await off_the_loop(lambda: preset_file.take_up(reference), "preset")
         except LregError as error:
             self._tell(str(error), "error")
-            return False
+            if self.draft is None:
+                self.action_pick()
+            return
+        self.draft, self.checked = draft, None
+        self.area.load_text(draft.text)
+        self.kept = self.area.text
+        self._show_title()
+        try:
+            self.catalog = await off_the_loop(catalogs.load, "catalog")
+        except LregError as error:
+            self._tell(str(error), "error")
+            return
         self.check_soon(0.0)
-        return True
 
-    # -- looking -------------------------------------------------------------------------------------------------------
+    @on(TomlArea.Changed)
+    def _typed(self) -> None:
+        if self.draft is not None:
+            self._show_title()
+            self.check_soon(TYPING_PAUSE_S)
+
+    @work(group="check", exclusive=True)
+    async def check_soon(self, pause: float) -> None:
+        await asyncio.sleep(pause)
+        await self.check_now()
+
+    async def check_now(self) -> Checked | None:
+        """Check the text as it is now, and show what came of it."""
+        if self.catalog is None or self.draft is None:
+            return None
+        catalog, text, place = self.catalog, self.area.text, self.draft.place
+        if self.checked is None or (self.checked.text, self.checked.place) != (text, place):
+            checked, tables, lines = await off_the_loop(lambda: _check(text, place, catalog), "check")
+            self.checked = checked
+            self._show(checked, tables, catalog)
+            self.area.wrong_lines = lines
+        return self.checked
+
+    def _show(self, checked: Checked, tables: Sequence[Table], catalog: Catalog) -> None:
+        if checked.parses:
+            penalties = checked.document.values.get("penalty")
+            taken = penalties if isinstance(penalties, dict) else {}
+            self.form.show(tables, [name for name in catalog.penalties if name not in taken])
+        self.problems.show(checked.problems)
+        self.refresh_bindings()
+        self._show_title()
+
+    def _show_title(self) -> None:
+        """What is edited, whether it is saved, whether it is right, and where it comes from or lives."""
+        if (draft := self.draft) is None:
+            return
+        parts = [(clean(draft.title, 40), "bold")]
+        parts += [("  ● not saved", "$accent")] if self.is_unsaved else []
+        count = len(self.checked.problems) if self.checked is not None else 0
+        if self.checked is None:
+            parts.append(("  checking …", MUTED))
+        elif count:
+            parts.append((f"  ✗ {count} problem{'s' if count > 1 else ''}", "$error bold"))
+        else:
+            parts.append(("  ✓ valid", "$success"))
+        where = f"from {draft.taken_from}" if draft.file is None else str(draft.file)
+        parts.append((f"  {clean(where, 100)}", MUTED))  # last: narrow screens cut it off
+        self.query_one("#title", Static).update(Content.assemble(*parts))
+
+    # -- changing and looking ------------------------------------------------------------------------------------------
+
+    @on(PresetForm.Edited)
+    def _edit(self, event: PresetForm.Edited) -> None:
+        """Change the text; the check that follows changes the form."""
+        try:
+            self.area.take(event.change(self.area.text))
+        except LregError as error:
+            self._tell(str(error), "error")
+            return
+        self.check_soon(0.0)
+        if event.path:
+            self.call_after_refresh(self.form.highlight, event.path)
 
     def action_other_view(self) -> None:
         """Show the other view, or where both are in view, go to it."""
@@ -124,7 +227,7 @@ class PresetEditorScreen(PresetCheckingScreen):
         self.lreg.remember(NAME, toml=to_toml)
         path = self.form.current.removeprefix("table:")
         if to_toml:
-            line = line_of(self.area.text, path) if path else None
+            line = lines_of(self.area.text, [path]).get(path) if path else None
             if line is not None:
                 self.area.go_to(line)
             self.area.focus()
@@ -133,7 +236,7 @@ class PresetEditorScreen(PresetCheckingScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "next_problem":
-            return bool(self.listed.problems)
+            return bool(self.problems.problems)
         return self.form.listed.has_focus if action in ("in_form", "pick") else True
 
     def action_in_form(self, action: str) -> None:
@@ -141,15 +244,18 @@ class PresetEditorScreen(PresetCheckingScreen):
         getattr(self.form, f"action_{action}")()
 
     def action_next_problem(self) -> None:
-        self._go_to(self.listed.next())
+        self.problems.next()
+        self._go_to_problem()
 
     @on(OptionList.OptionSelected, "#problems")
     def _problem_selected(self, event: OptionList.OptionSelected) -> None:
-        self._go_to(self.listed.go_to(event.option_index))
+        self.problems.go_to(event.option_index)
+        self._go_to_problem()
 
-    def _go_to(self, problem: Problem) -> None:
-        """Put the cursors of both views where a problem is."""
-        line = problem_lines.place_of(problem, self.area.text)
+    def _go_to_problem(self) -> None:
+        """Put the cursors of both views where the highlighted problem is."""
+        problem = self.problems.problems[self.problems.highlighted or 0]
+        (line,) = lines_with([problem], self.area.text)
         if line is not None:
             self.area.go_to(line)
         self.form.highlight(problem.path)
@@ -158,12 +264,83 @@ class PresetEditorScreen(PresetCheckingScreen):
     @work(group="ask", exclusive=True)
     async def action_difference(self) -> None:
         draft, checked, catalog = self.draft, await self.check_now(), self.catalog
-        if draft is None or checked is None or catalog is None:
-            return
-        found = await off_the_loop(lambda: differences(draft, checked, catalog), "difference")
-        await self.app.push_screen_wait(DifferenceScreen(found))
+        if draft is not None and checked is not None and catalog is not None:
+            content = await off_the_loop(lambda: differences(draft, checked, catalog), "difference")
+            await self.app.push_screen_wait(DifferenceScreen(content))
 
-    # -- launching -----------------------------------------------------------------------------------------------------
+    # -- saving --------------------------------------------------------------------------------------------------------
+
+    @work(group="ask", exclusive=True)
+    async def action_save(self) -> None:
+        draft = self.draft
+        if draft is None:
+            return
+        if draft.file is None:
+            await self._save_as(draft)
+            return
+        on_disk = await off_the_loop(lambda: preset_file.on_disk(draft.file), "preset")
+        question = f"{draft.file.name} has changed on the disk. Overwrite it?"
+        if on_disk in (None, self.kept, draft.text) or await self._agree(question, "overwrite"):
+            await self._write(draft, self.area.text)
+
+    @work(group="ask", exclusive=True)
+    async def action_save_as(self) -> None:
+        if self.draft is not None:
+            await self._save_as(self.draft)
+
+    async def _save_as(self, draft: Draft) -> None:
+        proposed = preset_file.free_name(draft, self.area.text, Path())
+        asked = PromptScreen("Save as", proposed, check=lambda name: preset_file.refusal(preset_file.target(name)))
+        name = await self.app.push_screen_wait(asked)
+        if name is None:
+            return
+        path = preset_file.target(name)
+        if not os.path.lexists(path) or await self._agree(f"{path.name} is there already. Overwrite it?", "overwrite"):
+            text = preset_file.moved(self.area.text, draft.place, path)
+            await self._write(Draft(draft.text, path, path, draft.taken_from), text)
+
+    async def _write(self, draft: Draft, text: str) -> None:
+        try:
+            await off_the_loop(lambda: preset_file.save(text, draft.place), "save")
+        except LregError as error:
+            self._tell(str(error), "error")
+            return
+        self.draft = draft
+        self.area.take(text)
+        self.kept = self.area.text
+        self._tell(f"saved {draft.place}")
+        self._show_title()
+        self.check_soon(0.0)
+
+    # -- leaving -------------------------------------------------------------------------------------------------------
+
+    @work(group="ask", exclusive=True)
+    async def action_leave(self) -> None:
+        if await self._may_go("Leave without saving?"):
+            self.dismiss()
+
+    def keeps_from_quitting(self) -> bool:
+        """True where edits would be lost; then the user is asked."""
+        if self.is_unsaved and not isinstance(self.app.screen, ConfirmScreen):
+            self._ask_to_quit()
+        return self.is_unsaved
+
+    @work(group="quit", exclusive=True)
+    async def _ask_to_quit(self) -> None:
+        if await self._may_go("Quit without saving?"):
+            self.app.exit()
+
+    async def _may_go(self, question: str) -> bool:
+        """True if nothing would be lost, or the user agrees to lose it."""
+        if self.draft is None or not self.is_unsaved:
+            return True
+        return await self._agree(question, "leave", f"{self.draft.title} has edits that are in no file.")
+
+    async def _agree(self, question: str, yes: str, note: str = "") -> bool:
+        return await self.app.push_screen_wait(ConfirmScreen(question, note=note, yes=yes))
+
+    def _tell(self, message: str, severity: str = "information") -> None:
+        self.app.notify(clean(message, 400), severity=severity, markup=False)  # type: ignore[arg-type]
 
     @work(group="ask", exclusive=True)
     async def action_launch(self) -> None:
@@ -172,11 +349,11 @@ class PresetEditorScreen(PresetCheckingScreen):
             self._tell("the settings are still being read", "warning")
         elif checked.preset is None:
             self._tell("not launched: the preset has problems", "error")
-            self._go_to(self.listed.go_to(0))
+            self.problems.go_to(0)
+            self._go_to_problem()
         else:
             note = "Not saved: the run keeps its own copy of every setting." if self.is_unsaved else ""
-            lreg = self.lreg
-            asked = LaunchScreen(checked.preset, lreg.store, lreg.data_dir, note)
+            asked = LaunchScreen(checked.preset, self.lreg.store, self.lreg.data_dir, note)
             run_id = await self.app.push_screen_wait(asked)
             if run_id is not None:
                 self._launched(run_id)
@@ -188,3 +365,10 @@ class PresetEditorScreen(PresetCheckingScreen):
         if isinstance(below := self.app.screen, PanelledScreen):
             below.table.select(run_id)
         self.lreg.feed.look_now()
+
+
+def _check(text: str, place: Path, catalog: Catalog) -> tuple[Checked, Sequence[Table], frozenset[int]]:
+    """What a text says, as a form, and its lines with problems. Reads files: not for the loop."""
+    checked = check(text, place, catalog)
+    lines = lines_with(checked.problems, text)
+    return checked, tables_of(checked, catalog), frozenset(line for line in lines if line is not None)

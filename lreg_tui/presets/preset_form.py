@@ -1,33 +1,61 @@
-"""PresetForm: a preset as a list of settings, a line each, edited in place. It changes nothing: it says what was asked.
+"""PresetForm: a preset as a list of settings, a line each. It changes nothing, it tells which edits were asked for.
 
-form.show(tables)  # from preset_edit.tables_of; None while the settings are not known yet
-on_preset_form_value_set(event): event.path, event.raw  # the value, as TOML
+form.show(tables)  # from preset_edit.tables_of
+on_preset_form_edited(event): text = event.change(text)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.geometry import Offset
 from textual.message import Message
 from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
 
-from lreg_tui.presets import form_lines
-from lreg_tui.presets.form_lines import ADD, MARK_WIDTH, MUTED, NAME_WIDTH
-from lreg_tui.presets.form_parts import FilterInput, SettingList
-from lreg_tui.presets.preset_edit import Row, Table
-from lreg_tui.presets.toml_edit import toml_of
-from lreg_tui.presets.value_input import ValueInput, without_path
+from engine.base.settings import show
+from lreg_tui.presets import toml_edit
+from lreg_tui.presets.preset_edit import HERE, Row, Table, shown, typed, words_of
+from lreg_tui.text.present import clean
 from lreg_tui.widgets.pick_list import Choice, PickList
+from lreg_tui.widgets.prompt import PromptScreen
 
-LOADING = "reading the settings …"
+MUTED = "$foreground 55%"  # $text-muted is bright in a Content
+NAME_WIDTH, MARK_WIDTH = 19, 2
+MARKS = {HERE: ("● ", "$primary"), "": ("  ", MUTED)}
+INHERITED = ("○ ", "$foreground")
+ADD = "add:penalty"
+LEGEND = "   ● set here, even to the default   ○ inherited"
+
+
+class FormLine(NamedTuple):
+    """`identity`: a setting's path, table:PATH for a heading, or ADD. The cursor may pass over headings."""
+
+    identity: str
+    content: Content
+    is_passed_over: bool = False
+
+
+class SettingList(OptionList):
+    """Up and down pass over headings."""
+
+    HELP_TITLE = "Settings"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,space", "select", "edit", key_display="⏎", tooltip="change the setting under the cursor")
+    ]
+
+
+class ValuePrompt(PromptScreen):
+    """What is typed takes the place of the value."""
+
+    def on_mount(self) -> None:
+        self.query_one(Input).select_all()
 
 
 class PresetForm(Vertical):
@@ -36,7 +64,6 @@ class PresetForm(Vertical):
     HELP_TITLE = "Form"
     DEFAULT_CSS = """
     PresetForm {
-        layers: below above;
         & > SettingList {
             height: 1fr; border: none; padding: 0 0 0 1; background: $background; background-tint: transparent;
             text-wrap: nowrap; text-overflow: ellipsis;
@@ -50,59 +77,54 @@ class PresetForm(Vertical):
             }
             & > .option-list--option-disabled { color: $foreground; }
         }
-        & > FilterInput { border: none; height: 1; padding: 0 1; background: $panel; display: none; }
-        & > ValueInput { layer: above; }
+        & > #filter { height: 1; padding: 0 1; background: $panel; display: none; }
         & > #about {
             height: 3; padding: 0 1; background: $surface; text-wrap: nowrap; text-overflow: ellipsis;
         }
     }
     """
-
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter", key_display="/", tooltip="list the settings with these words")
     ]
 
     @dataclass
-    class ValueSet(Message):
-        """A setting is to have another value, `raw` as TOML."""
+    class Edited(Message):
+        """The text is to be changed; then the cursor goes to `path`, if there is one."""
 
-        path: str
-        raw: str
-
-    @dataclass
-    class Removed(Message):
-        """A key, or a penalty's table, is to go from the text."""
-
-        path: str
-
-    @dataclass
-    class PenaltyAdded(Message):
-        name: str
+        change: Callable[[str], str]
+        path: str = ""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.tables: Sequence[Table] | None = None
+        self.tables: Sequence[Table] = ()
         self.penalties: Sequence[str] = ()  # that could be added
         self.offers: Mapping[str, Sequence[Choice]] = {}  # what can be picked for settings whose choices are not known
+        self.words = ""  # that narrow the list down
         self.only_here = False
+        self.lines: list[FormLine] = []
         self._rows: dict[str, Row] = {}
 
     def compose(self) -> ComposeResult:
-        yield FilterInput(placeholder="words of a key, its help or its value")
-        yield SettingList()
-        yield Static(LOADING, id="about", markup=False)
-        yield ValueInput()
+        yield Static(id="filter", markup=False)
+        yield SettingList(markup=False)
+        yield Static("reading the settings …", id="about", markup=False)
 
     @property
     def listed(self) -> SettingList:
         return self.query_one(SettingList)
 
+    @property
+    def current(self) -> str:
+        """The identity of the line under the cursor; "" where there is none."""
+        index = self.listed.highlighted
+        return self.lines[index].identity if index is not None and index < len(self.lines) else ""
+
     # -- showing -------------------------------------------------------------------------------------------------------
 
-    def show(self, tables: Sequence[Table] | None, penalties: Iterable[str] = ()) -> None:
+    def show(self, tables: Sequence[Table], penalties: Iterable[str] = ()) -> None:
         """Show these tables. `penalties` are the names of those that can be added."""
         self.tables, self.penalties = tables, tuple(penalties)
-        self._rows = {row.path: row for table in tables or () for row in table.rows}
+        self._rows = {row.path: row for table in tables for row in table.rows}
         self._list()
 
     def on_resize(self) -> None:
@@ -110,38 +132,62 @@ class PresetForm(Vertical):
 
     def highlight(self, path: str) -> None:
         """Go to a setting, or to the table that it would be in."""
-        self.listed.go_to(path)
+        ids = [line.identity for line in self.lines]
+        candidates = (path, f"table:{path}", f"table:{path.rpartition('.')[0]}")
+        index = next((ids.index(identity) for identity in candidates if identity in ids), None)
+        if index is not None:  # of a heading that is passed over: the setting below it
+            self.listed.highlighted = min(index + self.lines[index].is_passed_over, len(ids) - 1)
 
     def _list(self) -> None:
-        if self.tables is None:
+        """Only lines whose content is another one are drawn; the cursor stays on its line."""
+        if not self.tables:
             return
-        words = self.query_one(FilterInput).value.lower().split()
-        lines = form_lines.lines(self.tables, self.size.width, words, self.only_here, bool(self.penalties))
-        self.listed.show(list(lines))
+        current, before = self.current, self.lines
+        lines = self.lines = list(self._lines(self.words.lower().split()))
+        if [line[::2] for line in lines] == [line[::2] for line in before]:
+            for index, (new, old) in enumerate(zip(lines, before, strict=True)):
+                if not new.content.is_same(old.content):
+                    self.listed.replace_option_prompt_at_index(index, new.content)
+        else:
+            offset = self.listed.scroll_offset
+            self.listed.set_options([Option(line.content, line.identity, line.is_passed_over) for line in lines])
+            ids = [line.identity for line in lines]
+            first = next((index for index, line in enumerate(ids) if not line.startswith(("table:", ADD))), None)
+            self.listed.scroll_to(y=offset.y, animate=False, immediate=True)
+            self.listed.highlighted = ids.index(current) if current in ids else first
         self._explain()
 
-    # -- the line under the cursor -------------------------------------------------------------------------------------
+    def _lines(self, words: Sequence[str]) -> Iterator[FormLine]:
+        paths = [table.path for table in self.tables]
+        last = paths[paths.index("meta") - 1] if "meta" in paths[1:] else ""  # below it penalties are added
+        is_whole = not words and not self.only_here
+        for table in self.tables:
+            rows = [row for row in table.rows if self._fits(row, table, words)]
+            if rows or (table.is_penalty and not words and (is_whole or table.origin)):
+                yield FormLine(f"table:{table.path}", heading(table), not table.is_penalty)
+                yield from (FormLine(row.path, line(row, self.size.width)) for row in rows)
+            if table.path == last and is_whole and self.penalties:
+                yield FormLine(ADD, Content.styled("  + add a penalty", MUTED))
 
-    @property
-    def current(self) -> str:
-        """The line under the cursor: a setting's path, table:PATH, or ADD."""
-        return self.listed.current
+    def _fits(self, row: Row, table: Table, words: Sequence[str]) -> bool:
+        if self.only_here and row.origin != HERE and row.problem is None:
+            return False
+        text = f"{row.path} {table.path or 'preset'} {row.setting.help} {shown(row.value)}".lower()
+        return all(word in text for word in words)
 
     @on(OptionList.OptionHighlighted)
     def _explain(self, event: OptionList.OptionHighlighted | None = None) -> None:
         """Help, what is allowed and what is wrong, for the line under the cursor."""
         if event is not None:
             event.stop()
-        about = self.query_one("#about", Static)
         row = self._rows.get(self.current)
         if row is not None:
-            about.update(form_lines.about(row, without_path(row.problem)))
+            about = about_row(row)
         elif self.current == ADD:
-            about.update(Content.styled(f"enter: one of {', '.join(self.penalties)}", MUTED))
-        elif self.current:
-            about.update(Content.styled("del takes this penalty away", MUTED))
+            about = Content.styled(f"enter: one of {', '.join(self.penalties)}", MUTED)
         else:
-            about.update(Content.styled("nothing fits the filter", MUTED) if self.tables else LOADING)
+            about = Content.styled("del takes this penalty away" if self.current else "nothing fits the filter", MUTED)
+        self.query_one("#about", Static).update(about)
 
     # -- changing ------------------------------------------------------------------------------------------------------
 
@@ -154,7 +200,7 @@ class PresetForm(Vertical):
         elif row is None:
             return
         elif row.setting.types == ("bool",) and isinstance(row.value, bool):
-            self.post_message(self.ValueSet(row.path, "false" if row.value else "true"))
+            self._set(row, not row.value)
         elif row.setting.choices and not row.setting.types[0].endswith("[]"):
             usual = row.setting.default
             self._pick(row, [Choice(name, help="default" if name == usual else "") for name in row.setting.choices])
@@ -163,68 +209,125 @@ class PresetForm(Vertical):
         else:
             self._type(row)
 
+    def _set(self, row: Row, value: Any) -> None:
+        self._set_raw(row, toml_edit.toml_of(value))
+
+    def _set_raw(self, row: Row, raw: str) -> None:
+        self.post_message(self.Edited(lambda text: toml_edit.set_value(text, row.path, raw)))
+
     def _pick(self, row: Row, choices: Sequence[Choice]) -> None:
         def take(picked: tuple[str, ...] | None) -> None:
             if picked and picked[0] != row.value:
-                self.post_message(self.ValueSet(row.path, toml_of(picked[0])))
+                self._set(row, picked[0])
 
         self.app.push_screen(PickList(f"{row.path}: {row.setting.help}", choices, [str(row.value)]), take)
 
     def _type(self, row: Row) -> None:
-        """Open the value for typing, over its line."""
-        listed = self.listed
-        line = (listed.highlighted or 0) - listed.scroll_offset.y + listed.region.y - self.region.y
-        left = 1 + MARK_WIDTH + NAME_WIDTH
-        self.query_one(ValueInput).open(row, Offset(left, line), max(12, self.size.width - left - 1))
+        def wrong(text: str) -> str:
+            problem = typed(row.setting, text)[1]
+            return "" if problem is None else words_of(problem)
 
-    @on(ValueInput.Judged)
-    def _tell(self, event: ValueInput.Judged) -> None:
-        event.stop()
-        self.query_one("#about", Static).update(form_lines.about(event.row, event.problem))
+        def take(text: str | None) -> None:
+            if text is not None and text.strip() != shown(row.value):
+                self._set_raw(row, typed(row.setting, text)[0])
 
-    @on(ValueInput.Closed)
-    def _take(self, event: ValueInput.Closed) -> None:
-        event.stop()
-        if event.by_key:
-            self.listed.focus()
-        if event.raw is not None:
-            self.post_message(self.ValueSet(event.row.path, event.raw))
-        self._explain()
+        note = f"{row.setting.help}: {row.setting.describe()}; default {default_of(row)}"
+        self.app.push_screen(ValuePrompt(row.path, shown(row.value), note=note, check=wrong), take)
 
     def action_reset(self) -> None:
         """Take the key, or the penalty, out of the text."""
         path = self.current.removeprefix("table:")
-        if path and self.current != ADD:
-            self.post_message(self.Removed(path))
+        if not path or self.current == ADD:
+            return
+        origins = {table.path: table.origin for table in self.tables} | {
+            path: row.origin for path, row in self._rows.items()
+        }
+        if origins.get(path) == HERE:
+            self.post_message(self.Edited(lambda text: toml_edit.remove(text, path)))
+        elif origins.get(path) and self.current.startswith("table:"):
+            words = f"{path} is inherited from {origins[path]}: weight = 0 makes it count nothing"
+            self.app.notify(clean(words), severity="warning", markup=False)
+        else:
+            self.app.notify(clean(f"{path} is not set here: there is nothing to take away"), markup=False)
 
     def action_add_penalty(self) -> None:
         def take(picked: tuple[str, ...] | None) -> None:
             if picked:
-                self.post_message(self.PenaltyAdded(picked[0]))
+                path = f"penalty.{picked[0]}"
+                self.post_message(self.Edited(lambda text: toml_edit.add_table(text, path), path))
 
         if self.penalties:
             self.app.push_screen(PickList("add a penalty", [Choice(name) for name in self.penalties]), take)
 
-    # -- filter ------------------------------------------------------------------------------------------------------
+    # -- narrowing down ------------------------------------------------------------------------------------------------
 
     def action_filter(self) -> None:
-        field = self.query_one(FilterInput)
-        field.display = True
-        field.focus()
+        note = "words of a key, its help or its value"
+        self.app.push_screen(
+            PromptScreen("filter", self.words, note=note, changed=self._narrow), lambda words: self._narrow(words or "")
+        )
 
-    @on(Input.Changed, "FilterInput")
-    def _narrow(self, event: Input.Changed) -> None:
-        event.stop()
+    def _narrow(self, words: str) -> None:
+        self.words = words
+        line = self.query_one("#filter", Static)
+        line.display = bool(words)
+        line.update(f"filter: {clean(words, 100)}")
         self._list()
-
-    @on(FilterInput.Left)
-    def _narrowed(self, event: FilterInput.Left) -> None:
-        """Back to the list; the filter stays in view while it filters."""
-        event.stop()
-        self.listed.focus()
-        field = self.query_one(FilterInput)
-        field.display = bool(field.value)
 
     def action_only_here(self) -> None:
         self.only_here = not self.only_here
         self._list()
+
+
+def heading(table: Table) -> Content:
+    """A table's name, whom a penalty is inherited from, and what is wrong with the table as a whole."""
+    parts = [Content.styled(clean(table.path) or "preset", "$primary bold")]
+    parts += [] if table.path else [Content.styled(LEGEND, MUTED)]
+    if table.is_penalty and table.origin not in (HERE, ""):
+        parts.append(Content.styled(f"  from {clean(table.origin, 40)}", MUTED))
+    parts += [Content.styled(f"  {clean(problem, 120)}", "$error") for problem in table.problems]
+    return Content("").join(parts)
+
+
+def line(row: Row, width: int) -> Content:
+    """Mark, name, value, and where the value comes from, or what it would be by default."""
+    mark, style = MARKS.get(row.origin, INHERITED)
+    value = shown(row.value) or '""'
+    if row.problem is not None:
+        mark, style, value = "✗ ", "$error", show(row.value)  # with the quotes that may be what is wrong
+    is_here = row.origin == HERE
+    default = "the default" if _is_default(row) else f"default {default_of(row)}"
+    note = default if is_here else f"from {row.origin}" if row.origin else ""
+    room = max(12, min(44, width - 1 - MARK_WIDTH - NAME_WIDTH - 22))  # what names and notes leave, within reason
+    return Content.assemble(
+        (mark, style),
+        (fitted(row.setting.name, NAME_WIDTH), "bold" if is_here else ""),
+        (fitted(value, room), f"{style} bold" if is_here else style),
+        (f" {clean(note, 60)}", MUTED),
+    )
+
+
+def about_row(row: Row) -> Content:
+    """Three lines: the key, its help, and what is wrong, or else what is allowed."""
+    source = f"   from {clean(row.origin, 60)}" if row.origin else ""
+    if row.origin == HERE:
+        source = f"   ● set here{', to the default' * _is_default(row)}; del takes it out again"
+    last = (clean(f"{row.setting.describe()}; default {default_of(row)}", 300), MUTED)
+    if row.problem is not None:
+        last = (f"✗ {clean(words_of(row.problem), 300)}", "$error")
+    return Content.assemble((row.path, "bold"), (source, MUTED), f"\n{clean(row.setting.help, 200)}\n", last)
+
+
+def _is_default(row: Row) -> bool:
+    return shown(row.value) == shown(row.setting.default)
+
+
+def default_of(row: Row) -> str:
+    return shown(row.setting.default) or "empty"
+
+
+def fitted(text: str, width: int) -> str:
+    """Cut or filled to a number of columns, the last of them free."""
+    from rich.cells import cell_len, set_cell_size
+
+    return set_cell_size(text, width - 2) + "… " if cell_len(text) >= width else set_cell_size(text, width)

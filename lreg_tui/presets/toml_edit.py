@@ -1,12 +1,11 @@
 """Edits of a TOML document that leave everything else as its author wrote it: comments, order, spacing.
 
-A value is replaced by tomlkit. Lines are added and taken away by hand, because tomlkit puts a new key behind the
-comments of the next table. Whatever way was taken, the result is parsed and compared with what was wanted.
+tomlkit does them; here is said where a new key goes, which tomlkit puts behind the comments of the next table.
+Whatever came of an edit is parsed and compared with what was asked for.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -16,8 +15,10 @@ import tomli
 import tomli_w
 
 from engine.base.errors import LregError
-from engine.base.settings import show
-from lreg_tui.presets.toml_lines import COMMENTED_KEY, Key, end_of_keys, of_path, sections_of
+from engine.base.settings import Typed, show
+
+Key = str | int
+COMMENTED_KEY = re.compile(r"#\s*([\w-]+)\s*=[^#]+#")  # as `lreg preset new` writes them, with their help behind
 
 
 class EditError(LregError):
@@ -37,6 +38,16 @@ def toml_of(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(toml_of(item) for item in value) + "]"
     return tomli_w.dumps({"x": value}).partition("=")[2].strip()
+
+
+def number(text: str) -> Any:
+    """An int or a float, as it was typed; what is none stays text, for the check to complain about."""
+    for kind in (int, Typed):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def at(tables: Any, path: Sequence[Key]) -> Any:
@@ -62,43 +73,62 @@ def keys_of(path: str, tables: Any) -> tuple[Key, ...]:
 
 def set_value(text: str, path: str, raw: str) -> str:
     """The document with another value at a key path; `raw` is the value as TOML, and is written as it stands."""
-    before = parse(text)
-    keys = keys_of(path, before)
-    wanted = copy.deepcopy(before)
-    _assign(wanted, keys, parse(f"value = {raw}")["value"])
-    if at(before, keys) is not None:
-        return _first_right(text, wanted, [lambda: _replaced(text, keys, raw)], path)
-    ways = [lambda: _uncommented(text, keys, raw), lambda: _inserted(text, keys, raw), lambda: _added(text, keys, raw)]
-    return _first_right(text, wanted, ways, path)
+    after = parse(text)
+    keys = keys_of(path, after)
+    is_new = at(after, keys) is None
+    _assign(after, keys, parse(f"value = {raw}")["value"])
+    ways = [lambda: _inserted(text, keys, raw)] if is_new else []
+    return _first_right(after, [*ways, lambda: _assigned(text, keys, raw)], path)
 
 
 def remove(text: str, path: str) -> str:
     """The document without a key or table, and the comments around it kept."""
-    before = parse(text)
-    keys = keys_of(path, before)
-    if at(before, keys) is None:
+    after = parse(text)
+    keys = keys_of(path, after)
+    if at(after, keys) is None:
         return text
-    wanted = copy.deepcopy(before)
-    del at(wanted, keys[:-1])[keys[-1]]
-    ways = [lambda: _without_section(text, keys), lambda: _without_line(text, keys), lambda: _deleted(text, keys)]
-    return _first_right(text, wanted, ways, path)
+    del at(after, keys[:-1])[keys[-1]]
+    return _first_right(after, [lambda: _removed(text, keys)], path)
 
 
 def add_table(text: str, path: str) -> str:
     """The document with a new, empty table at its end."""
-    wanted = parse(text)
-    _assign(wanted, path.split("."), {})
-    return _first_right(text, wanted, [lambda: _spaced(text, f"[{path}]")], path)
+    after = parse(text)
+    _assign(after, path.split("."), {})
+    return _first_right(after, [lambda: _spaced(text, f"[{path}]")], path)
 
 
-def _first_right(text: str, wanted: Any, ways: Sequence[Callable[[], str]], path: str) -> str:
-    """The result of the first way that gives what was wanted."""
+def lines_of(text: str, paths: Sequence[str]) -> dict[str, int]:
+    """The line (from 0) of each key path, or of the nearest table above it; without those that have neither."""
+    from tomlkit import dumps
+    from tomlkit.exceptions import TOMLKitError
+    from tomlkit.items import AoT, Table
+
+    try:
+        document = _document(text)
+        for number, path in enumerate(paths):
+            keys = keys_of(path, document)
+            items = (at(document, keys[:depth]) for depth in range(len(keys), 0, -1))
+            item = next((item for item in items if item is not None), None)
+            while isinstance(item, AoT) or (isinstance(item, Table) and item.is_super_table()):
+                item = item[0] if isinstance(item, AoT) else next(iter(item.value.values()))
+            if item is not None:
+                item.trivia.indent = f"\0{number}\0{item.trivia.indent}"  # a sign that no document has
+        marked = dumps(document)
+    except (TOMLKitError, AttributeError, LookupError, TypeError, StopIteration, RecursionError):
+        return {}
+    heads = {path: marked.partition(f"\0{number}\0")[0] for number, path in enumerate(paths)}
+    return {path: head.count("\n") for path, head in heads.items() if head != marked}
+
+
+def _first_right(after: Any, ways: Sequence[Callable[[], str]], path: str) -> str:
+    """The result of the first way that gives a document of these tables."""
     from tomlkit.exceptions import TOMLKitError
 
     for way in ways:
         try:
             result = way()
-            if _comparable(parse(result)) == _comparable(wanted):
+            if _comparable(parse(result)) == _comparable(after):
                 return result
         except (LregError, ValueError, LookupError, TypeError, AttributeError, TOMLKitError):
             continue  # a form that this way does not know
@@ -122,25 +152,10 @@ def _assign(tables: Any, keys: Sequence[Key], value: Any) -> None:
     tables[keys[-1]] = value
 
 
-def _replaced(text: str, keys: Sequence[Key], raw: str) -> str:
+def _document(text: str) -> Any:
     import tomlkit
 
-    document = tomlkit.parse(text)
-    at(document, keys[:-1])[keys[-1]] = tomlkit.parse(f"value = {raw}")["value"]
-    return tomlkit.dumps(document)
-
-
-def _inserted(text: str, keys: Sequence[Key], raw: str) -> str:
-    """A new line behind the last key of its table, or a new table at the end."""
-    table, line = keys[:-1], f"{keys[-1]} = {raw}"
-    sections = list(sections_of(text))
-    found = of_path(sections, table)
-    if not found:
-        return _spaced(text, f"[{'.'.join(map(str, table))}]\n{line}")
-    lines = text.split("\n")
-    place = end_of_keys(lines, found[0])
-    gap = [""] if not table and place < len(lines) and lines[place].lstrip()[:1] in ("#", "[") else []
-    return "\n".join([*lines[:place], line, *gap, *lines[place:]])
+    return tomlkit.parse(text if text.endswith("\n") or not text else f"{text}\n")
 
 
 def _spaced(text: str, added: str) -> str:
@@ -149,67 +164,82 @@ def _spaced(text: str, added: str) -> str:
     return f"{kept}\n\n{added}\n" if kept else f"{added}\n"
 
 
-def _uncommented(text: str, keys: Sequence[Key], raw: str) -> str:
-    """A key that stands there as a comment comes alive, and with it the header of its table."""
-    lines, sections, table = text.split("\n"), list(sections_of(text)), keys[:-1]
-    asleep = [] if of_path(sections, table) else of_path(sections, table, is_commented=True)
-    found = asleep or of_path(sections, table)
-    if not found:
-        return text
-    section = found[0]
-    places = [
-        index
-        for index in range(section.body, section.stop)
-        if (match := COMMENTED_KEY.match(lines[index])) and match.group(1) == keys[-1]
-    ]
-    if places:
-        lines[places[0]] = _replaced(lines[places[0]].lstrip("# "), keys[-1:], raw)
-    if asleep:
-        lines[section.start] = lines[section.start].lstrip("# ")
-        lines[section.body : section.body] = [] if places else [f"{keys[-1]} = {raw}"]
-    return "\n".join(lines)
-
-
-def _added(text: str, keys: Sequence[Key], raw: str) -> str:
-    """A new key in a table of a rarer form: inline, or spelt with dots."""
+def _assigned(text: str, keys: Sequence[Key], raw: str) -> str:
+    """Another value, or a new key in a table of a rarer form: inline, or spelt with dots."""
     import tomlkit
 
-    document = tomlkit.parse(text)
-    node: Any = document
+    document = _document(text)
+    node = document
     for key in keys[:-1]:
         if isinstance(key, str) and key not in node:
             node[key] = tomlkit.table()
         node = node[key]
-    node[keys[-1]] = tomlkit.parse(f"value = {raw}")["value"]
+    node[keys[-1]] = _document(f"value = {raw}")["value"]
     return tomlkit.dumps(document)
 
 
-def _without_line(text: str, keys: Sequence[Key]) -> str:
-    lines = text.split("\n")
-    pattern = re.compile(r"\s*" + re.escape(str(keys[-1])) + r"\s*=")
-    for section in of_path(list(sections_of(text)), keys[:-1]):
-        for index in range(section.body, section.stop):
-            if pattern.match(lines[index]):
-                return "\n".join([*lines[:index], *lines[index + 1 :]])
-    return text
-
-
-def _without_section(text: str, keys: Sequence[Key]) -> str:
-    """The lines of a table go; comments that stand apart behind its last key stay."""
-    lines, sections = text.split("\n"), list(sections_of(text))
-    found = of_path(sections, keys)
-    if not found:
-        return text
-    stop = end_of_keys(lines, found[0])
-    before, after = lines[: found[0].start], lines[stop:]
-    while after and not after[0].strip() and (not before or not before[-1].strip()):
-        del after[0]
-    return "\n".join([*before, *after])
-
-
-def _deleted(text: str, keys: Sequence[Key]) -> str:
+def _inserted(text: str, keys: Sequence[Key], raw: str) -> str:
+    """A new line behind the last key of its table, or where the key stands as a comment; or a new table at the end."""
     import tomlkit
+    from tomlkit.items import Table, Whitespace
 
-    document = tomlkit.parse(text)
-    del at(document, keys[:-1])[keys[-1]]
+    name = ".".join(map(str, keys[:-1]))
+    if at(parse(text), keys[:-1]) is None:  # its header may stand there as a comment
+        text = re.sub(rf"(?m)^#\s*(\[{re.escape(name)}\])\s*$", r"\1", text, count=1)
+    document = _document(text)
+    table = at(document, keys[:-1])
+    if table is None:
+        return _spaced(text, f"[{name}]\n{keys[-1]} = {raw}")
+    body = (table.value if isinstance(table, Table) else table).body
+    line = _document(f"{keys[-1]} = {raw}\n")
+    place = next((place for place, (_, item) in enumerate(body) if _commented(item) == keys[-1]), None)
+    if place is None:
+        is_key = [key is not None and (key.is_dotted() or not isinstance(item, Table)) for key, item in body]
+        place = len(is_key) - is_key[::-1].index(True) if True in is_key else _above(body)
+        if table is document and place < len(body) and not isinstance(body[place][1], Whitespace):
+            line.add(tomlkit.nl())
+    else:
+        line = _document(body.pop(place)[1].trivia.comment.lstrip("# "))
+        line[keys[-1]] = _document(f"value = {raw}")["value"]
+    body[place:place] = line.body
     return tomlkit.dumps(document)
+
+
+def _commented(item: Any) -> str:
+    """The key that a comment holds; "" for none."""
+    from tomlkit.items import Comment
+
+    match = COMMENTED_KEY.match(item.trivia.comment) if isinstance(item, Comment) else None
+    return match.group(1) if match else ""
+
+
+def _above(body: Sequence[Any]) -> int:
+    """Where the first key of a document goes: behind comments that stand apart, which are about the whole."""
+    from tomlkit.items import Comment, Whitespace
+
+    comments = next((place for place, (_, item) in enumerate(body) if not isinstance(item, Comment)), 0)
+    return comments if comments < len(body) and isinstance(body[comments][1], Whitespace) else 0
+
+
+def _removed(text: str, keys: Sequence[Key]) -> str:
+    """Comments behind the last key of a table that goes stay."""
+    import tomlkit
+    from tomlkit.items import Comment, Table, Whitespace
+
+    document = _document(text)
+    parent = at(document, keys[:-1])
+    item = parent[keys[-1]]
+    if isinstance(item, Table) and not item.is_super_table():
+        body = (parent.value if isinstance(parent, Table) else parent).body
+        place = next(place for place, (_, other) in enumerate(body) if other is item)
+        kept = list(item.value.body)
+        while kept and not isinstance(kept[0][1], Comment) or any(key for key, _ in kept):
+            del kept[0]
+        while kept and isinstance(kept[0][1], Whitespace):
+            del kept[0]
+        del parent[keys[-1]]
+        body[place : place + 1] = kept
+    else:
+        del parent[keys[-1]]
+    rest = tomlkit.dumps(document).rstrip("\n")
+    return f"{rest}\n" if rest else ""

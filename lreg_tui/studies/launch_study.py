@@ -1,20 +1,47 @@
-"""LaunchStudyScreen: name of a study, how many of its runs at once, and its start."""
+"""Which study to start, what it asks for and how long that may take; its name, how many runs at once, and its start."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich.text import Text
+from textual import work
+from textual.widgets import Static
+
+from engine.base.errors import LregError
 from engine.runs.store import RunStore
 from lreg_tui.presets.offers import Offer
+from lreg_tui.presets.picking import PickOfferScreen
+from lreg_tui.runs.feed import RunRow
 from lreg_tui.studies import study_start
-from lreg_tui.studies.study_start import Started
-from lreg_tui.text.present import clean
+from lreg_tui.studies.study_start import Size, Started
+from lreg_tui.text.present import clean, clean_block
 from lreg_tui.widgets.launching import Field, LaunchingScreen
+from lreg_tui.widgets.threads import off_the_loop
 
 JOBS = re.compile(r"\d{1,4}")
 LONGEST_NAME = 40
+
+
+class PickStudyScreen(PickOfferScreen):
+    """Below the list stands what the highlighted study asks for."""
+
+    HEADING = "New study: which one?"
+    DEFAULT_CSS = """
+    PickStudyScreen #size { height: 6; margin-top: 1; padding: 0 1; background: $surface; }
+    """
+
+    def make_preview(self) -> Static:
+        return Static(id="size", markup=False)
+
+    @work(group="preview", exclusive=True)
+    async def preview(self, offer: Offer) -> None:
+        line = self.query_one("#size", Static)
+        line.update(Text("counting …", "dim"))
+        rows = self.app.feed.rows  # type: ignore[attr-defined]
+        line.update(await off_the_loop(lambda: weighed(offer.reference, rows), "study"))
 
 
 class LaunchStudyScreen(LaunchingScreen[Started]):
@@ -50,3 +77,26 @@ class LaunchStudyScreen(LaunchingScreen[Started]):
 
     def start(self, values: Mapping[str, str]) -> Started:
         return study_start.start(self.offer.reference, self.store, values["name"], int(values["jobs"]), self.data_dir)
+
+
+def weighed(reference: str, rows: Sequence[RunRow]) -> Text:
+    """What a study asks for, in words; or what is wrong with it."""
+    try:
+        return words_of(study_start.size_of(reference, rows))
+    except LregError as error:
+        return Text(clean_block(str(error)), "bold red")
+
+
+def words_of(size: Size) -> Text:
+    plan = size.plan
+    arms = ", ".join(arm.name for arm in plan.arms)
+    text = Text.assemble((_count(size.runs, "run"), "bold"), f", {_count(len(plan.seeds), 'meta-seed')}")
+    text.append(f", then {_count(size.transfers, 'transfer')}" if size.transfers else "")
+    if plan.search is not None:
+        text.append(f"; a search of {plan.search.trials} trials for each arm with axes")
+    text.append(f"\narms: {clean(arms, 400)}", "dim")
+    return text.append(f"\n{clean(size.estimate, 300)}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

@@ -9,18 +9,16 @@ from functools import lru_cache
 
 from rich.style import Style
 from rich.text import Text
-from textual.color import Color, Gradient
+from textual.color import Gradient
 
 from lreg_tui.charts import heat
 from lreg_tui.studies.study_rows import GridRow
 from lreg_tui.text import present
-from lreg_tui.widgets.contrast import contrast
 
 STEPS = 32  # colours of the scale
 CAP = 0.9  # the share of the figures within the scale: a run that failed to learn must not take all colours
 GRADIENT = Gradient.from_colors(*reversed(heat.COLOURS))  # bright is best
 SHADES = " " + heat.SHADES[1:]  # whose dot means another thing here
-INKS = (Color(0, 0, 0), Color(255, 255, 255))
 
 
 @dataclass(frozen=True)
@@ -29,21 +27,18 @@ class Scale:
 
     low: float = 0.0
     high: float = 0.0
-    is_log: bool = False
 
     @classmethod
     def of(cls, rows: Iterable[GridRow]) -> Scale | None:
         """None where there are no figures."""
         cells = (cell for row in rows for cell in row.cells if cell is not None)
         values = sorted(cell.value for cell in cells if cell.value is not None and math.isfinite(cell.value))
-        if not values:
-            return None
-        return cls(values[0], values[math.ceil(CAP * (len(values) - 1))], values[0] > 0)
+        return cls(values[0], values[math.ceil(CAP * (len(values) - 1))]) if values else None
 
     def place(self, value: float) -> float:
         """0 for the best, 1 for what is as bad as the scale goes."""
         low, high = self.low, self.high
-        if self.is_log:
+        if low > 0:
             value, low, high = math.log(max(value, low)), math.log(low), math.log(high)
         return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.0
 
@@ -59,10 +54,7 @@ class Scale:
         """The scale, best first. `plain`: without colours."""
         text = Text(f"{present.setting(self.low, 3)} ", "dim", end="")
         for step in range(0, STEPS, STEPS // 8):
-            if plain:
-                text.append(shade(step / STEPS))
-            else:
-                text.append("█", Style(color=colour(step).rich_color))
+            text.append(shade(step / STEPS) if plain else " ", "" if plain else style(step))
         return text.append(f" {present.setting(self.high, 3)}", "dim")
 
 
@@ -72,13 +64,7 @@ def shade(place: float) -> str:
 
 
 @lru_cache(STEPS)
-def colour(step: int) -> Color:
-    return GRADIENT.get_color(step / (STEPS - 1))
-
-
-@lru_cache(STEPS)
 def style(step: int) -> Style:
     """Black or white, whichever can be read on a colour of the scale."""
-    ground = colour(step)
-    ink = max(INKS, key=lambda ink: contrast(ink, ground))
-    return Style(color=ink.rich_color, bgcolor=ground.rich_color)
+    ground = GRADIENT.get_color(step / (STEPS - 1))
+    return Style(color=ground.get_contrast_text(1.0).rich_color, bgcolor=ground.rich_color)

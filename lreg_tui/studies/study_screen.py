@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -50,7 +50,7 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self.found: StudyLook | None = None
+        self.study: StudyLook | None = None
         self._watched = Watched(path)
         self._is_looking = False
         self._said: dict[str, object] = {}  # what the lines around the grid show
@@ -78,7 +78,7 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
         return self.query_one(StudyGrid)
 
     def subjects(self) -> Sequence[RunRow]:
-        return [self.found.row] if self.found is not None else []
+        return [self.study.row] if self.study is not None else []
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -92,16 +92,16 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
             return
         self._is_looking = True
         try:
-            found = await off_the_loop(self._watched.look, "study")
+            study = await off_the_loop(self._watched.look, "study")
         finally:
             self._is_looking = False
-        if found != self.found:
-            self.found = found
+        if study != self.study:
+            self.study = study
             self._show()
 
     def _show(self) -> None:
-        assert self.found is not None
-        look = self.found
+        assert self.study is not None
+        look = self.study
         self.set_class(bool(look.problem), "-problem")
         self.set_class(not look.rows, "-nothing")
         if look.problem and self.focused is self.grid:
@@ -111,13 +111,15 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
         self._say("problem", clean(look.problem, 300))
         self._say("instead", "" if look.problem else "no runs yet: the search has asked for nothing so far")
         self._say("head", study_text.head(look))
-        self.grid.show(look)
+        self.grid.show_study(look)
         self._say_legend()
         self._show_cell()
         self.note_subjects()
         self.refresh_bindings()
 
-    def on_study_grid_cursor_moved(self) -> None:
+    @on(StudyGrid.CellHighlighted)
+    @on(StudyGrid.Marked)
+    def _cursor_moved(self) -> None:
         self._show_cell()
         self._say_legend()
         self.refresh_bindings()
@@ -126,13 +128,13 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
         self._say_legend()
 
     def _show_cell(self) -> None:
-        if self.found is not None:
-            self._say("cell", study_text.cell(self.found, self.grid.current_row, self.grid.current))
+        if self.study is not None:
+            self._say("cell", study_text.cell(self.study, self.grid.current_row, self.grid.current))
 
     def _say_legend(self) -> None:
-        if self.found is not None:
-            scale = self.grid.columns.scale
-            self._say("legend", study_text.legend(self.found, scale, self.app.no_color, self.size.width - 2))
+        if self.study is not None:
+            legend = study_text.legend(self.study, self.grid.scale, self.app.no_color, self.size.width - 2)
+            self._say("legend", legend)
 
     def _say(self, where: str, what: object) -> None:
         """Only what is different is drawn again."""
@@ -144,16 +146,19 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "report":
-            return self.found is not None and self.found.has_report
+            return self.study is not None and self.study.has_report
         if action == "transfers":
             return bool(self._jobs())
-        if action in ("compare", "resume_run") and self.found is not None and self.found.problem:
+        if action in ("compare", "resume_run") and self.study is not None and self.study.problem:
             return False
         return super().check_action(action, parameters)
 
-    def on_study_grid_opened(self, message: StudyGrid.Opened) -> None:
-        if self.lreg.row(message.run_id) is not None:
-            self.lreg.open_run(message.run_id)
+    @on(StudyGrid.CellSelected)
+    def _open(self) -> None:
+        if (cell := self.grid.current) is None:
+            return
+        if self.lreg.row(cell.run_id) is not None:
+            self.lreg.open_run(cell.run_id)
         else:
             self.tell("this run has not begun yet", "warning")
 
@@ -167,9 +172,9 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     def _jobs(self) -> list[GridJob]:
         """The transfer jobs that have begun: that of the run under the cursor, else those of its arm."""
         row, cell = (self.grid.current_row, self.grid.current) if self.is_mounted else (None, None)
-        if self.found is None or row is None:
+        if self.study is None or row is None:
             return []
-        there = [job for job in self.found.jobs if job.arm == row.arm and job.state != "missing"]
+        there = [job for job in self.study.jobs if job.arm == row.arm and job.state != "missing"]
         own = [job for job in there if cell is not None and job.run_ids == (cell.run_id,)]
         return own or there
 
@@ -179,11 +184,8 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
             self.lreg.open_transfer((jobs[0].run_id,))
         elif jobs:
             choices = [Choice(job.run_id, job.words, job.state) for job in jobs]
-            self.app.push_screen(PickList(f"transfers of {jobs[0].arm}", choices), self._open_job)
-
-    def _open_job(self, picked: tuple[str, ...] | None) -> None:
-        if picked:
-            self.lreg.open_transfer(picked)
+            asked = PickList(f"transfers of {jobs[0].arm}", choices)
+            self.app.push_screen(asked, lambda picked: self.lreg.open_transfer(picked) if picked else None)
 
     def action_log(self) -> None:
         self.toggle_class("-log")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.cells import cell_len
 from rich.text import Text
 
-from lreg_tui.studies.study_cells import RANKS, SIGNS
+from lreg_tui.studies.study_grid import RANKS, SIGNS
 from lreg_tui.studies.study_rows import WINNER, GridCell, GridRow, StudyLook
 from lreg_tui.studies.study_scale import Scale
 from lreg_tui.text import present
@@ -20,7 +20,7 @@ WORDS = {"missing": "to come"}
 HELP = """Cells
 A figure is the metric on validation by which winners are picked: less is better, and brighter.
 · to come   ○ queued   ▸ running   = paused   ■ stopped   ✕ failed   ! crashed
-★ winner of its arm   ☆ best so far   [ ] cursor"""
+★ winner of its arm   ☆ best so far"""
 
 
 def head(look: StudyLook) -> Text:

@@ -21,9 +21,9 @@ MODULE = "lreg_tui.studies.study_worker"
 
 def draw(*arguments: Any, **options: Any) -> Any:
     """Draw the report's figures. matplotlib is imported only now."""
-    from lreg_tui.figures import study
+    from lreg_tui.figures import page
 
-    return study.draw(*arguments, **options)
+    return page.draw_one(*arguments, **options)
 
 
 def make_loop(

@@ -9,18 +9,18 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from rich.text import Text
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import DataTable, Static
-from textual.widgets.data_table import RowDoesNotExist
 
 from lreg_tui.runs import actions
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.text import present
 from lreg_tui.text.sheets import Sheet
 from lreg_tui.transfers.transfer_jobs import Job, read_job, read_results
+from lreg_tui.widgets.keyed_table import KeyedTable
 from lreg_tui.widgets.sheet_view import SheetView
 from lreg_tui.widgets.threads import off_the_loop
 
@@ -29,7 +29,6 @@ AGES_EVERY_S = 20.0
 BAR = 24  # columns of the progress bar
 NO_JOB = "No transfer job yet. Fill in the request, and start it with F5."
 READING = "reading …"
-DAMAGED = Text("damaged plan", "red")
 
 
 class JobPane(Vertical):
@@ -37,9 +36,7 @@ class JobPane(Vertical):
 
     DEFAULT_CSS = """
     JobPane { height: 1fr; padding: 0 1; }
-    JobPane DataTable {
-        height: auto; max-height: 35%; background: $background; overflow-x: hidden; scrollbar-size-vertical: 1;
-    }
+    JobPane KeyedTable { height: auto; max-height: 35%; }
     JobPane #job-progress { height: auto; margin: 1 0; }
     JobPane SheetView { height: 1fr; padding: 0; }
     """
@@ -59,86 +56,49 @@ class JobPane(Vertical):
         self.jobs: dict[str, Job] = {}
         self.results: dict[str, tuple[int, tuple[Sheet, ...]]] = {}  # at how many evaluations, and what was found
         self._reading: set[str] = set()  # what is being read, so that a slow disk is asked once
-        self._wanted = ""  # the job to put the cursor on when it appears
 
     def compose(self) -> ComposeResult:
-        yield DataTable(cursor_type="row", zebra_stripes=False, show_header=True, cell_padding=1)
+        yield KeyedTable()
         yield Static(id="job-progress", markup=False)
         yield SheetView(NO_JOB, id="job-results")
 
     def on_mount(self) -> None:
-        table = self.query_one(DataTable)
-        for column in COLUMNS:
-            table.add_column(column, key=column)
-        self.set_interval(AGES_EVERY_S, self._write_all)
+        self.table.lay_out([Text(column) for column in COLUMNS])
+        self.set_interval(AGES_EVERY_S, self._list)  # ages grow, also of jobs of which nothing new is told
 
-    # -- what is listed ----------------------------------------------------------------------------------------------
+    @property
+    def table(self) -> KeyedTable:
+        return self.query_one(KeyedTable)
 
     @property
     def selected(self) -> RunRow | None:
-        table = self.query_one(DataTable)
-        if not table.row_count:
-            return None
-        key = table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
-        return self.rows.get(key or "")
-
-    def select(self, job_id: str) -> None:
-        """Put the cursor on a job, now or when it appears."""
-        self._wanted = job_id
-        if job_id in self.rows:
-            table = self.query_one(DataTable)
-            table.move_cursor(row=table.get_row_index(job_id))
-            self._wanted = ""
+        return self.rows.get(self.table.key)
 
     def show_rows(self, rows: Iterable[RunRow]) -> None:
-        """List these jobs, oldest given first; only cells that differ are drawn again."""
-        before, current = self.rows, self.selected
+        """List these jobs, oldest given first."""
         self.rows = {row.id: row for row in reversed(list(rows)) if row.is_transfer}
-        if list(self.rows) != list(before):
-            self._relist(current.id if current else "")
-        for job_id, row in self.rows.items():
-            if row != before.get(job_id):
-                self._write(row)
+        self._list()
         self._read_plans()
-        if self._wanted:
-            self.select(self._wanted)
+
+    def _list(self) -> None:
+        self.table.show({row.id: self._cells(row) for row in self.rows.values()})
         self._show_selected()
-
-    def _relist(self, current: str) -> None:
-        table = self.query_one(DataTable)
-        table.clear()
-        for row in self.rows.values():
-            table.add_row(*self._cells(row), key=row.id)
-        if current in self.rows:
-            table.move_cursor(row=table.get_row_index(current))
-
-    def _write_all(self) -> None:
-        """Ages grow, also of jobs of which nothing new is told."""
-        for row in self.rows.values():
-            self._write(row)
-
-    def _write(self, row: RunRow) -> None:
-        table = self.query_one(DataTable)
-        for column, cell in zip(COLUMNS, self._cells(row), strict=True):
-            try:
-                if table.get_cell(row.id, column) != cell:
-                    table.update_cell(row.id, column, cell, update_width=True)
-            except RowDoesNotExist:
-                return
 
     def _cells(self, row: RunRow) -> list[Text]:
         job = self.jobs.get(row.id)
+        what = Text(READING, "dim") if job is None else present.text(job.title)
         return [
             present.state_text(row.state),
             Text(f"{row.step}/{row.total}" if row.total else present.NOTHING, justify="right"),
             Text(present.duration(row.eta_s) if row.is_live else ""),
             Text(f"{present.age(row.created)} ago"),
-            Text(READING, "dim") if job is None else DAMAGED if job.problem else present.text(job.title),
+            Text("damaged plan", "red") if job is not None and job.problem else what,
         ]
 
     # -- the one under the cursor ------------------------------------------------------------------------------------
 
-    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+    @on(DataTable.RowHighlighted)
+    def _highlighted(self, event: DataTable.RowHighlighted) -> None:
         event.stop()
         self._show_selected()
 
@@ -163,10 +123,7 @@ class JobPane(Vertical):
             self.jobs |= await off_the_loop(lambda: {job_id: read_job(path) for job_id, path in paths.items()})
         finally:
             self._reading -= {*paths}
-        for job_id in paths:
-            if job_id in self.rows:
-                self._write(self.rows[job_id])
-        self._show_selected()
+        self._list()
 
     @work(group="results")
     async def _read_results(self, row: RunRow, job: Job) -> None:

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.text import Text
-from textual.app import ComposeResult
+from textual import on
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
-from textual.events import DescendantFocus
 from textual.message import Message
-from textual.widgets import Input
+from textual.widgets import DataTable
 
 from engine.evaluation.transfer_plan import BASELINE_NAMES
 from engine.runs.reader import CHECKPOINTS
-from lreg_tui.runs.feed import RunRow
-from lreg_tui.text import present
-from lreg_tui.transfers.request_fields import FIELDS, REMEMBERED, Field, FieldRow, PickedValue
+from lreg_tui.text.present import clean
 from lreg_tui.transfers.transfer_request import TransferRequest
+from lreg_tui.widgets.keyed_table import KeyedTable
 from lreg_tui.widgets.pick_list import Choice, PickList
+from lreg_tui.widgets.prompt import PromptScreen
 
 NEXT_KEY = re.compile(r"\s+(?=[\w.]+\s*=)")  # between "task.classes=[8, 9]" and the next key
 CHECKPOINT_HELP = {
@@ -31,47 +29,79 @@ CHECKPOINT_HELP = {
 }
 
 
-class RequestForm(VerticalScroll, can_focus=False):
+@dataclass(frozen=True)
+class RequestField:
+    """A line of the form. `empty` stands where nothing is chosen or typed."""
+
+    key: str
+    label: str
+    help: str
+    kind: str = "text"  # text, pick (several of a list), pick one, or toggle
+    empty: str = ""
+    value: str = ""
+
+
+FIELDS = (
+    RequestField("runs", "runs", "Whose frozen learned optimizers are evaluated.", "pick", "none: enter picks some"),
+    RequestField(
+        "targets",
+        "targets",
+        "What fresh optimizees are trained on; more than one is fine. `all` is the papers' 3 x 3.",
+        "pick",
+        "as the first run was meta-trained",
+    ),
+    RequestField("steps", "inner steps", "How long each optimizee is trained.", empty="as meta-trained"),
+    RequestField(
+        "seeds", "seeds", "Optimizees of every evaluation. Seed k is the same start for everybody.", value="5"
+    ),
+    RequestField("radii", "radii", "Sharpness radii, as 0.01, 0.05, 0.1.", empty="as in the preset"),
+    RequestField(
+        "scales", "scales", "Factors of the updates, as 0.5, 0.7, 1, 1.4, 2, 2.8; 1 is always there.", value="1"
+    ),
+    RequestField(
+        "marks", "measure at", "Inner steps at which is measured beside the last, as 50, 100, 200.", empty="a few"
+    ),
+    RequestField("checkpoint", "checkpoint", "Which checkpoint of the runs.", "pick one"),
+    RequestField(
+        "untrained", "untrained", "Also the meta-parameters that the runs began with: the control.", "toggle", "no"
+    ),
+    RequestField(
+        "baselines", "baselines", "Hand-designed optimizers, tuned for every task; kept for later.", "pick", "none"
+    ),
+    RequestField(
+        "sets",
+        "also set",
+        "Keys of [task] or [evaluation], as evaluation.examples=500 task.classes=[8,9].",
+        empty="nothing",
+    ),
+    RequestField("device", "device", "auto, cpu, cuda, cuda:N or mps.", empty="auto"),
+)
+BY_KEY = {field.key: field for field in FIELDS}
+REMEMBERED = ("steps", "seeds", "radii", "scales", "marks", "device")
+
+
+class RequestForm(KeyedTable):
     """The form as a whole. `request`, `run_ids` and `device` are what it says."""
 
-    DEFAULT_CSS = """
-    RequestForm { height: auto; padding: 0 1; scrollbar-size-vertical: 1; }
-    RequestForm FieldRow { height: auto; }
-    RequestForm FieldRow > Horizontal { height: 1; }
-    RequestForm Label { width: 14; color: $text-muted; }
-    RequestForm FieldRow.-current Label { color: $primary; text-style: bold; }
-    RequestForm Input { width: 1fr; height: 1; border: none; padding: 0; background: $surface; }
-    RequestForm Input:focus { background: $panel; }
-    RequestForm PickedValue {
-        width: 1fr; height: 1; background: $surface; text-wrap: nowrap; text-overflow: ellipsis;
-    }
-    RequestForm PickedValue:focus { background: $panel; text-style: bold; }
-    RequestForm .problem { display: none; height: auto; padding-left: 14; color: $error; }
-    RequestForm .-wrong .problem { display: block; }
-    """
+    HELP_TITLE = "Request"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "leap(-1)", "up", show=False, priority=True),  # keys that follow go where this one leads
-        Binding("down", "leap(1)", "down", show=False, priority=True),
+        Binding("enter,space", "select_cursor", "change", key_display="⏎", tooltip="type, choose, or turn over a value")
     ]
+    DEFAULT_CSS = """
+    RequestForm { height: auto; max-height: 100%; }
+    """
 
     @dataclass
     class Changed(Message):
         """The form says something else than before."""
 
-        form: RequestForm
-
-    @dataclass
-    class Explained(Message):
-        """The field under the cursor, in a sentence."""
-
-        help: str
-
     def __init__(
         self, run_ids: Sequence[str] = (), targets: Sequence[str] = (), typed: Mapping[str, object] | None = None
     ) -> None:
         """`typed`: what `typed` was the last time."""
-        super().__init__()
-        self.before = {key: value for key, value in (typed or {}).items() if isinstance(value, str)}
+        super().__init__(show_header=False)
+        before = {key: value for key, value in (typed or {}).items() if isinstance(value, str) and key in REMEMBERED}
+        self.values = {field.key: field.value for field in FIELDS if field.kind == "text"} | before
         self.picked: dict[str, tuple[str, ...]] = {
             "runs": tuple(run_ids),
             "targets": tuple(targets),
@@ -86,14 +116,11 @@ class RequestForm(VerticalScroll, can_focus=False):
             "checkpoint": [Choice(name, help=CHECKPOINT_HELP.get(name, "")) for name in CHECKPOINTS],
             "baselines": [Choice(name) for name in BASELINE_NAMES],
         }
-
-    def compose(self) -> ComposeResult:
-        for field in FIELDS:
-            value = self.before.get(field.key, field.value) if field.key in REMEMBERED else field.value
-            yield FieldRow(replace(field, value=value))
+        self.problems: Mapping[str, str] = {}
 
     def on_mount(self) -> None:
-        self._write_picked()
+        self.lay_out([Text("field"), Text("value")])
+        self._fill()
 
     # -- what it says ------------------------------------------------------------------------------------------------
 
@@ -103,125 +130,81 @@ class RequestForm(VerticalScroll, can_focus=False):
 
     @property
     def device(self) -> str:
-        return self._typed("device") or "auto"
+        return self.typed["device"] or "auto"
 
     @property
     def request(self) -> TransferRequest:
+        values = {key: value.strip() for key, value in self.values.items()}
         return TransferRequest(
             to=() if set(self.picked["targets"]) == set(self.own_targets) else self.picked["targets"],
-            steps=self._typed("steps") or "0",
-            seeds=self._typed("seeds"),
-            marks=self._typed("marks"),
-            radii=self._typed("radii"),
-            scales=self._typed("scales"),
+            steps=values["steps"] or "0",
+            seeds=values["seeds"],
+            marks=values["marks"],
+            radii=values["radii"],
+            scales=values["scales"],
             checkpoint=self.picked["checkpoint"][0],
             untrained=bool(self.picked["untrained"]),
             baselines=self.picked["baselines"],
-            sets=tuple(filter(None, NEXT_KEY.split(self._typed("sets")))),
+            sets=tuple(filter(None, NEXT_KEY.split(values["sets"]))),
         )
 
     @property
     def typed(self) -> dict[str, str]:
         """What is worth being found again the next time."""
-        return {key: self._typed(key) for key in REMEMBERED}
-
-    def _typed(self, key: str) -> str:
-        return self._row(key).query_one(Input).value.strip()
-
-    def _row(self, key: str) -> FieldRow:
-        return self.query_one(f"#field-{key}", FieldRow)
-
-    @property
-    def is_whole(self) -> bool:
-        """False while the console is closing: fields go before the form does."""
-        return len(self.query(FieldRow)) == len(FIELDS)
+        return {key: self.values[key].strip() for key in REMEMBERED}
 
     # -- what it is told ---------------------------------------------------------------------------------------------
 
     def offer(self, key: str, choices: Sequence[Choice]) -> None:
         """What a list holds."""
         self.choices[key] = list(choices)
-        self._write_picked()
+        self._fill()
 
     def pick(self, key: str, values: Sequence[str]) -> None:
-        if tuple(values) != self.picked[key]:
-            self.picked[key] = tuple(values)
-            self._write_picked()
-            self.post_message(self.Changed(self))
+        self.picked[key] = tuple(values)
+        self._changed()
 
-    def fill(self, run_ids: Sequence[str], own_targets: Sequence[str], request: TransferRequest, device: str) -> None:
-        """Say what a request says. `own_targets`: what its first run was meta-trained on."""
-        self.own_targets = tuple(own_targets)
-        self.picked |= {
-            "runs": tuple(run_ids),
-            "targets": request.to or self.own_targets,
-            "checkpoint": (request.checkpoint,),
-            "untrained": ("yes",) if request.untrained else (),
-            "baselines": request.baselines,
-        }
-        values = {"steps": request.steps, "seeds": request.seeds, "radii": request.radii, "scales": request.scales}
-        values |= {"marks": request.marks, "sets": " ".join(request.sets), "device": device}
-        for key, value in values.items():
-            self._row(key).query_one(Input).value = value
-        self._write_picked()
-        self.post_message(self.Changed(self))
+    def type(self, key: str, value: str) -> None:
+        self.values[key] = value
+        self._changed()
+
+    def _changed(self) -> None:
+        self._fill()
+        self.post_message(self.Changed())
 
     def complain(self, problems: Mapping[str, str]) -> None:
         """Show what is wrong, field by field, and nothing elsewhere."""
-        for field in FIELDS:
-            self._row(field.key).problem = problems.get(field.key, "")
+        self.problems = problems
+        self._fill()
 
-    def _write_picked(self) -> None:
-        for field in FIELDS:
-            if field.kind != "text":
-                self._row(field.key).query_one(PickedValue).update(self._shown(field))
+    def _fill(self) -> None:
+        self.show({field.key: [Text(field.label, "dim"), self._value(field)] for field in FIELDS})
 
-    def _shown(self, field: Field) -> Text:
-        if field.kind == "toggle":
-            return Text("yes" if self.picked[field.key] else "no")
-        names = {choice.value: choice.name for choice in self.choices[field.key]}
-        listed = ", ".join(names.get(value, present.clean(value, 80)) for value in self.picked[field.key])
-        shown = Text(listed or field.empty, "" if listed else "dim", no_wrap=True, overflow="ellipsis")
-        if field.key == "targets" and listed and not self.request.to:
-            shown.append("  as meta-trained", "dim")
-        return shown.append("  ▾", "dim")
+    def _value(self, field: RequestField) -> Text:
+        if field.kind == "text":
+            words = self.values[field.key]
+        else:
+            names = {choice.value: choice.name for choice in self.choices.get(field.key, ())}
+            words = ", ".join(names.get(value, value) for value in self.picked[field.key])
+        line = Text(clean(words or field.empty, 200), "" if words else "dim")
+        if field.key == "targets" and words and not self.request.to:
+            line.append("  as meta-trained", "dim")
+        problem = self.problems.get(field.key)
+        return line.append(f"  ✗ {clean(problem, 300)}", "bold red") if problem else line
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
-    def on_input_changed(self, event: Input.Changed) -> None:
+    @on(DataTable.RowSelected)
+    def _change(self, event: DataTable.RowSelected) -> None:
         event.stop()
-        self.post_message(self.Changed(self))
-
-    def on_descendant_focus(self, event: DescendantFocus) -> None:
-        current = next((node for node in event.widget.ancestors_with_self if isinstance(node, FieldRow)), None)
-        for row in self.query(FieldRow):
-            row.set_class(row is current, "-current")
-        if current is not None:
-            self.post_message(self.Explained(current.field.help))
-
-    def action_leap(self, by: int) -> None:
-        focusable = list(self.query("Input, PickedValue"))
-        current = next((index for index, widget in enumerate(focusable) if widget is self.screen.focused), 0)
-        self.screen.set_focus(focusable[(current + by) % len(focusable)])  # now: the next key is for it
-
-    def on_picked_value_pressed(self, event: PickedValue.Pressed) -> None:
-        event.stop()
-        row = next(node for node in event.value.ancestors if isinstance(node, FieldRow))
-        field = row.field
+        field = BY_KEY[self.key]
         if field.kind == "toggle":
             self.pick(field.key, () if self.picked[field.key] else ("yes",))
-            return
-
-        def take(values: tuple[str, ...] | None) -> None:
-            if values is not None:
-                self.pick(field.key, values)
-
-        several = field.kind == "pick"
-        self.app.push_screen(
-            PickList(field.label, self.choices[field.key], self.picked[field.key], several=several), take
-        )
-
-
-def own_targets(rows: Sequence[RunRow]) -> tuple[str, ...]:
-    """What runs were meta-trained on, by name."""
-    return tuple(dict.fromkeys(name for row in rows for name in row.task.split("+") if name))
+        elif field.kind == "text":
+            before = self.values[field.key]
+            asked = PromptScreen(field.label, before, note=field.help, changed=lambda text: self.type(field.key, text))
+            self.app.push_screen(asked, lambda text: self.type(field.key, before if text is None else text))
+        else:
+            several = field.kind == "pick"
+            asked_list = PickList(field.label, self.choices[field.key], self.picked[field.key], several=several)
+            self.app.push_screen(asked_list, lambda values: None if values is None else self.pick(field.key, values))

@@ -10,8 +10,9 @@ from rich.text import Text
 from engine.base.errors import LregError, Problem, RunError, SettingsError
 from engine.evaluation.transfer_plan import Plan
 from engine.runs.store import RunReader
+from lreg_tui.presets.preset_edit import words_of
 from lreg_tui.text import present
-from lreg_tui.transfers import transfer_files, transfer_request
+from lreg_tui.transfers import transfer_jobs, transfer_request
 from lreg_tui.transfers.transfer_request import TransferRequest
 
 FIELD_OF = {"evaluation.radii": "radii", "baseline": "baselines", "to": "targets", "set": "sets"}
@@ -19,19 +20,9 @@ FIELDS = (*TransferRequest.__dataclass_fields__, "targets", "device")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the form said at one moment."""
-
-    run_ids: tuple[str, ...]
-    request: TransferRequest
-    device: str
-
-
-@dataclass(frozen=True)
 class Checked:
     """What came out of a look at a request: its plan, and how much of it is there; or problems by field."""
 
-    asked: Asked
     plan: Plan | None = None
     there: int = 0
     problems: Mapping[str, str] = field(default_factory=dict)
@@ -51,32 +42,29 @@ class Checked:
         return Text.assemble((count, "bold"), there, f": {'; '.join(facts)}; radii {radii}")
 
 
-def check(asked: Asked, readers: Sequence[RunReader]) -> Checked:
-    """Plan a request, and look how much of it is there already."""
+def check(readers: Sequence[RunReader], request: TransferRequest, device: str) -> Checked:
+    """Plan a request, and look how much of it is there already. Reads files: not for the loop."""
     if not readers:
-        return Checked(asked, problems={"runs": "pick at least one run"})
+        return Checked(problems={"runs": "pick at least one run"})
     try:
-        transfer_request.check_device(asked.device)
-        plan = transfer_request.plan(readers, asked.request)
+        transfer_request.check_device(device)
+        plan = transfer_request.plan(readers, request)
     except SettingsError as error:
-        return Checked(asked, problems=_by_field(error, asked.request))
+        return Checked(problems=_by_field(error, request))
     except LregError as error:
         key = "runs" if isinstance(error, RunError) else ""
-        return Checked(asked, problems={key: str(error).splitlines()[0]})
-    there = sum(seen is not None for _, seen in transfer_files.found(plan))
-    return Checked(asked, plan, there)
+        return Checked(problems={key: str(error).splitlines()[0]})
+    return Checked(plan, sum(seen is not None for _, seen in transfer_jobs.found(plan)))
 
 
 def _by_field(error: SettingsError, request: TransferRequest) -> dict[str, str]:
     """Problems by the field of the form that they are about; those of no field by an empty word."""
-    found: dict[str, str] = {}
+    by_field: dict[str, str] = {}
     for problem in error.problems:
         key = _field_of(problem, request)
-        words = f"found {problem.found}; allowed: {problem.allowed}" + (f" ({problem.hint})" if problem.hint else "")
-        if key in ("sets", ""):
-            words = f"{problem.path}: {words}" if problem.path else words
-        found.setdefault(key, words if key else f"{problem.source}: {words}".removeprefix(": "))
-    return found
+        words = words_of(problem) if key not in ("sets", "") else str(problem)
+        by_field.setdefault(key, words if key or not problem.source else f"{problem.source}: {words}")
+    return by_field
 
 
 def _field_of(problem: Problem, request: TransferRequest) -> str:

@@ -6,19 +6,16 @@ Both become plans here, so that both mean and refuse the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from engine.base.errors import LregError, PresetError, Problem, SettingsError
+from engine.base.errors import PresetError, Problem, SettingsError
 from engine.base.settings import check_table, schema_of, show
 from engine.evaluation.transfer_plan import MOST_STEPS, Plan, TransferSettings, make, marks_within
 from engine.presets.document import Document, override
 from engine.runs.store import RunReader
-from lreg_tui.presets.toml_edit import toml_of
-from lreg_tui.presets.typed import number
-from lreg_tui.transfers.transfer_files import plan_of
+from lreg_tui.presets.toml_edit import number
 
 TABLES = ("task", "evaluation")  # of a preset, that --set may change here
 
@@ -41,57 +38,7 @@ class TransferRequest:
 
 def plan(readers: Sequence[RunReader], request: TransferRequest) -> Plan:
     """The plan of a request. Raises PresetError, whose problems are named after the options, or RunError."""
-    changes = changes_of(request)
-    return make(readers, request.to, settings_of(request), changes)
-
-
-def asked_by(job: RunReader, paths: Mapping[str, Path]) -> tuple[list[RunReader], TransferRequest, str]:
-    """Runs, request and device that a transfer job was started with, of the runs that are there (`paths` by id).
-
-    Raises RunError where its plan cannot be read.
-    """
-    known = plan_of(job)
-    readers = [RunReader(paths[name]) for name in (Path(run).name for run in known.runs) if name in paths]
-    return readers, request_of(known, readers), str(job.facts.get("device") or "auto")
-
-
-def request_of(known: Plan, readers: Sequence[RunReader]) -> TransferRequest:
-    """The request that asks for a plan once more; `readers` are those of its runs that are still there.
-
-    What the runs' presets say by themselves is left out. Reads them.
-    """
-    settings, protocol = known.settings, known.protocol
-    targets = tuple(dict.fromkeys(f"{task['dataset']}/{task['optimizee']}" for task in known.tasks))
-    asked = TransferRequest(
-        to=targets,
-        steps=str(protocol.inner_steps),
-        seeds=str(settings.seeds),
-        marks=", ".join(map(str, settings.marks)),
-        scales=", ".join(f"{scale:g}" for scale in settings.scales),
-        checkpoint=settings.checkpoint,
-        untrained=settings.untrained,
-        baselines=settings.baselines,
-    )
-    try:
-        own = [f"{task['dataset']}/{task['optimizee']}" for task in readers[0].preset().tasks] if readers else []
-        asked = replace(asked, to=() if set(own) == set(targets) else targets)
-        usual = plan(readers, asked) if readers else known
-    except LregError:  # a checkpoint or a preset is not there any more: the form says so
-        return asked
-    radii = "" if usual.protocol.radii == protocol.radii else ", ".join(map(str, protocol.radii))
-    return replace(asked, radii=radii, sets=tuple(_differing(known, usual)))
-
-
-def _differing(known: Plan, usual: Plan) -> Iterator[str]:
-    """The --set texts that make the tasks and probes of one plan of those of another, as far as there are any."""
-    for key in ("examples", "restarts", "ascent_steps", "precision", "extended"):
-        if (value := getattr(known.protocol, key)) != getattr(usual.protocol, key):
-            yield f"evaluation.{key}={toml_of(value)}"
-    for key in known.tasks[0] if len(known.tasks) == len(usual.tasks) else ():
-        values = [task.get(key) for task in known.tasks]
-        is_one = values[0] is not None and all(value == values[0] for value in values)
-        if is_one and values != [task.get(key) for task in usual.tasks]:
-            yield f"task.{key}={toml_of(values[0])}"
+    return make(readers, request.to, settings_of(request), changes_of(request))
 
 
 def settings_of(request: TransferRequest) -> TransferSettings:

@@ -26,9 +26,8 @@ from lreg_tui.runs.messages import RunsChanged
 from lreg_tui.system import launch
 from lreg_tui.text import present
 from lreg_tui.transfers.job_pane import JobPane
-from lreg_tui.transfers.request_form import RequestForm, own_targets
-from lreg_tui.transfers.transfer_check import Asked, Checked, check
-from lreg_tui.transfers.transfer_request import asked_by
+from lreg_tui.transfers.request_form import BY_KEY, RequestForm
+from lreg_tui.transfers.transfer_check import Checked, check
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.pick_list import Choice
 from lreg_tui.widgets.threads import off_the_loop, stop_if_gone
@@ -56,7 +55,6 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         self.checked: Checked | None = None
         self._is_starting = False
         self._started: list[RunReader] = []  # jobs, of which the feed may not know yet
-        self._filled: dict[str, str] = {}  # what a job had the form say, which nobody has typed
 
     def compose(self) -> ComposeResult:
         yield Static(id="transfer-title", markup=False)
@@ -77,15 +75,17 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         self._offer_targets()
         pane = self.query_one(JobPane)
         pane.show_rows(self._rows())
-        self.query_one(RequestForm).action_leap(0)
+        self.form.focus()
         given_jobs = [run_id for run_id in self.given if run_id in pane.rows]
         if given_jobs:
-            pane.select(given_jobs[0])
-            self._take_up(pane.rows[given_jobs[0]])
+            pane.table.select(given_jobs[0])
             self.action_switch()
-        else:
-            self._check()
+        self._check()
         self._say_title()
+
+    @property
+    def form(self) -> RequestForm:
+        return self.query_one(RequestForm)
 
     def _rows(self) -> tuple[RunRow, ...]:
         return self.lreg.feed.rows
@@ -110,27 +110,9 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     def _offer_runs(self) -> None:
         runs = [row for row in reversed(self._rows()) if not row.is_transfer]
         choices = [Choice(row.id, row.name, f"{row.state} {row.task} {row.optimizer} {row.id}") for row in runs]
-        form = self.query_one(RequestForm)
-        form.offer("runs", choices)
-        first = next((row for row in runs if form.run_ids[:1] == (row.id,)), None)
-        form.own_targets = own_targets([first] if first else [])
-
-    @work(group="take up", exclusive=True)
-    async def _take_up(self, job: RunRow) -> None:
-        """Ask in the form for what a job was asked for."""
-        paths = {row.id: row.path for row in self._rows() if not row.is_transfer}
-        try:
-            readers, request, device = await off_the_loop(lambda: asked_by(RunReader(job.path), paths))
-        except LregError as error:
-            self.tell(str(error), "error")
-            self._check()
-            return
-        run_ids = [reader.id for reader in readers]
-        first = [row for row in self._rows() if row.id in run_ids[:1]]
-        form = self.query_one(RequestForm)
-        if form.is_whole:
-            form.fill(run_ids, own_targets(first), request, device)
-            self._filled = form.typed
+        self.form.offer("runs", choices)
+        first = [row for row in runs if self.form.run_ids[:1] == (row.id,)]
+        self.form.own_targets = own_targets(first)
 
     @work(group="targets")
     async def _offer_targets(self) -> None:
@@ -144,24 +126,17 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         names = [f"{dataset}/{optimizee}" for dataset in known.datasets for optimizee in known.optimizees]
         grid = Choice("all", help="the papers' 3 x 3 grid: nine targets")
         choices = [grid, *(Choice(name, help="of the papers' grid" if name in GRID else "") for name in names)]
-        if (form := self.query_one(RequestForm)).is_whole:
-            form.offer("targets", choices)
+        self.form.offer("targets", choices)
 
     # -- checking while typing ---------------------------------------------------------------------------------------
 
-    @property
-    def asked(self) -> Asked:
-        form = self.query_one(RequestForm)
-        return Asked(form.run_ids, form.request, form.device)
-
-    def _readers(self, asked: Asked) -> list[RunReader]:
+    def _readers(self) -> list[RunReader]:
         paths = {row.id: row.path for row in self._rows()}
-        return [RunReader(paths[run_id]) for run_id in asked.run_ids if run_id in paths]
+        return [RunReader(paths[run_id]) for run_id in self.form.run_ids if run_id in paths]
 
     @on(RequestForm.Changed)
     def _form_changed(self) -> None:
-        form = self.query_one(RequestForm)
-        rows = {row.id: row for row in self._rows()}
+        form, rows = self.form, {row.id: row for row in self._rows()}
         own = own_targets([rows[run_id] for run_id in form.run_ids[:1] if run_id in rows])
         if own != form.own_targets and set(form.picked["targets"]) <= {*form.own_targets}:
             form.own_targets = own
@@ -169,29 +144,34 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         form.own_targets = own
         self._check()
 
-    @on(RequestForm.Explained)
-    def _explain(self, event: RequestForm.Explained) -> None:
-        self.query_one("#request-help", Static).update(event.help)
+    @on(RequestForm.RowHighlighted)
+    def _explain(self) -> None:
+        """What the field under the cursor is for, or all that is wrong with it: its line may be too short for that."""
+        key, line = self.form.key, self.query_one("#request-help", Static)
+        problem = self.form.problems.get(key)
+        line.set_class(problem is not None, "-wrong")
+        line.update(present.clean(problem or (BY_KEY[key].help if key else ""), 300))
 
     @work(exclusive=True, group="check")
     async def _check(self) -> None:
         await asyncio.sleep(PATIENCE_S)  # another key cancels this
         stop_if_gone()
-        if not self.query_one(RequestForm).is_whole:
-            return
-        asked = self.asked
-        readers = self._readers(asked)
-        checked = await off_the_loop(lambda: check(asked, readers))
-        form = self.query_one(RequestForm)
-        if form.is_whole and asked == self.asked:  # the user may have typed on, or be quitting
+        await self._checked()
+
+    async def _checked(self) -> Checked:
+        """Check what the form says, and show what came of it."""
+        readers, request, device = self._readers(), self.form.request, self.form.device
+        checked = await off_the_loop(lambda: check(readers, request, device))
+        if (request, device) == (self.form.request, self.form.device):  # the user may have gone on
             self._show(checked)
+        return checked
 
     def _show(self, checked: Checked) -> None:
         self.checked = checked
-        typed = self.query_one(RequestForm).typed
-        if checked.plan is not None and typed != self._filled:
-            self.lreg.remember("transfer", **typed)
-        self.query_one(RequestForm).complain(checked.problems)
+        if checked.plan is not None:
+            self.lreg.remember("transfer", **self.form.typed)
+        self.form.complain(checked.problems)
+        self._explain()
         self.query_one("#request-problem", Static).update(present.clean(checked.problems.get("", ""), 300))
         self.query_one("#request-summary", Static).update(checked.summary())
 
@@ -208,36 +188,30 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
 
     @work(group="start")
     async def _start(self) -> None:
-        try:
-            await self._start_asked()
-        finally:
-            self._is_starting = False
-
-    async def _start_asked(self) -> None:
         """Make a job of what the form says, and start it. What is wrong is said where it stands."""
-        asked = self.asked
-        readers = self._readers(asked)
-        checked = await off_the_loop(lambda: check(asked, readers))
-        self._show(checked)
-        if checked.plan is None:
-            self.tell("not started: see the lines in the form", "error")
-            return
-        plan, live = checked.plan, [RunReader(row.path) for row in self._rows() if row.is_transfer and row.is_live]
-        self.tell("starting …")
         try:
-            same = await off_the_loop(lambda: same_of([*self._started, *live], plan))
-            if same is not None:
-                self.tell(f"{same.id} is at just this already", "warning")
-                reader = same
+            device = self.form.device
+            checked = await self._checked()
+            if checked.plan is None:
+                self.tell("not started: see the lines in the form", "error")
             else:
-                reader = await off_the_loop(lambda: self._launch(plan, asked.device))
+                await self._start_plan(checked.plan, device)
         except LregError as error:
             self.tell(str(error), "error")
-            return
         finally:
+            self._is_starting = False
             self.lreg.feed.look_now()
+
+    async def _start_plan(self, plan: Plan, device: str) -> None:
+        live = [RunReader(row.path) for row in self._rows() if row.is_transfer and row.is_live]
+        self.tell("starting …")
+        reader = await off_the_loop(lambda: same_of([*self._started, *live], plan))
+        if reader is not None:
+            self.tell(f"{reader.id} is at just this already", "warning")
+        else:
+            reader = await off_the_loop(lambda: self._launch(plan, device))
         self._started.append(reader)
-        self.query_one(JobPane).select(reader.id)
+        self.query_one(JobPane).table.select(reader.id)
         if not self.has_class("-jobs"):
             self.action_switch()
 
@@ -252,9 +226,9 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         """Between request and jobs."""
         self.toggle_class("-jobs")
         if self.has_class("-jobs"):
-            self.set_focus(self.query_one(JobPane).query_one("DataTable"))
+            self.set_focus(self.query_one(JobPane).table)
         else:
-            self.query_one(RequestForm).action_leap(0)
+            self.set_focus(self.form)
         self._say_title()
 
     def action_leave(self) -> None:
@@ -272,3 +246,8 @@ def same_of(jobs: Iterable[RunReader], plan: Plan) -> RunReader | None:
     """The one of these jobs that is at just this plan. Reads files: not for the loop."""
     wanted = json.loads(plan.dumps())
     return next((job for job in jobs if job.state in LIVE and job.plan() == wanted), None)
+
+
+def own_targets(rows: Sequence[RunRow]) -> tuple[str, ...]:
+    """What runs were meta-trained on, by name."""
+    return tuple(dict.fromkeys(name for row in rows for name in row.task.split("+") if name))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
-from textual.widgets import DataTable
 from tui.driving import Quick, make_app, make_job, make_run, run, until
 
 from engine.runs.store import RunStore
 from lreg_tui.runs import run_screen, run_table
 from lreg_tui.runs.run_screen import RunScreen
 from lreg_tui.transfers import job_pane
+from lreg_tui.transfers.job_pane import JobPane
 from lreg_tui.transfers.transfer_screen import TransferScreen
 from lreg_tui.widgets.sheet_view import SheetView
 
@@ -50,7 +50,7 @@ def test_of_runs_jobs_and_checkpoints(tmp_path, later):
             app.open_transfer((made.id,))
             await until(pilot, lambda: isinstance(app.screen, TransferScreen))
             await pilot.press("f6")
-            table = app.screen.query_one(DataTable)
+            table = app.screen.query_one(JobPane).table
             jobs = lambda: " ".join(str(cell) for row in table.rows for cell in table.get_row(row))  # noqa: E731
             await until(pilot, lambda: table.row_count == 1)
             assert "5h" not in jobs() and "5h" not in checkpoints.text

@@ -166,6 +166,6 @@ def test_help_lists_what_panes_do_and_not_how_a_line_is_edited(tmp_path):
         await settle(pilot)
         listed = {title: keys for title, keys in groups(app.screen)}
         assert "s" in [key for keys in listed["Job pane"].values() for key in keys]
-        assert "Input" not in listed and "choose from a list, or turn a yes into a no" in listed["Field"]
+        assert "Input" not in listed and "type, choose, or turn over a value" in listed["Request"]
 
     on_dashboard(tmp_path, doing)

@@ -66,7 +66,7 @@ def shown(runs: list[Run], folder: Path, doing: Any, tab: str = "results", size:
     """Open the screen on a tab and do something with it: `doing(pilot, screen)`."""
 
     async def opened(pilot: Any, screen: CompareScreen) -> None:
-        await until(pilot, lambda: screen.found is not None or screen.problem)
+        await until(pilot, lambda: screen.result is not None or screen.problem)
         await turn_to(pilot, screen, tab)
         await doing(pilot, screen)
 
@@ -254,7 +254,7 @@ def test_a_run_without_results_is_told_and_is_no_reference_by_itself(pair, tmp_p
     lacking = make_run(tmp_path, "long", description="without a penalty, and marked first", meta={"epochs": 7})
 
     async def doing(pilot, screen):
-        assert screen.found.comparison.reference.label == "a-lo" and "b-sam against a-lo" in words(screen)
+        assert screen.result.comparison.reference.label == "a-lo" and "b-sam against a-lo" in words(screen)
         for tab in ("results", "differences", "sharpness"):
             await turn_to(pilot, screen, tab)
             assert "long: no evaluation yet, T starts one" in where(screen), tab
@@ -303,7 +303,7 @@ def test_a_run_keeps_its_marker_and_colour_whatever_the_reference(pair, tmp_path
         await check(pilot, screen)
         for reference in ("b-sam", "a-lo"):
             await pick(pilot, "r", reference)
-            assert screen.found.comparison.reference.label == reference
+            assert screen.result.comparison.reference.label == reference
             await check(pilot, screen)
 
     shown([pair[1], pair[0], repeat], tmp_path, doing)
@@ -332,7 +332,7 @@ def test_it_opens_where_a_job_has_evaluated(pair, tmp_path):
     pair[0].write_transfer("other", evaluation(law(1.0), steps=(50,), task=other))
 
     async def opened(pilot, screen):
-        await until(pilot, lambda: screen.found is not None)
+        await until(pilot, lambda: screen.result is not None)
         await until(pilot, lambda: words(screen))
         assert screen.tab == "results" and "fmnist/mlp after 10 inner steps" in words(screen)
         assert "mnist/cnn" not in words(screen)
@@ -342,7 +342,7 @@ def test_it_opens_where_a_job_has_evaluated(pair, tmp_path):
     show(there, tmp_path, lambda: CompareScreen(ids, tab="results", task="fmnist/mlp", step=10), opened, (160, 50))
 
     async def elsewhere(pilot, screen):
-        await until(pilot, lambda: screen.found is not None)
+        await until(pilot, lambda: screen.result is not None)
         await until(pilot, lambda: words(screen))
         assert "fmnist/mlp after 100 inner steps" in words(screen) and not screen.problem
 
@@ -354,7 +354,7 @@ def test_a_step_that_is_not_there_any_more_is_told_and_the_comparison_stays(pair
         before = words(screen)
         screen.want(step=77)
         await settle(pilot)
-        assert "found 77" in where(screen) and words(screen) == before and screen.wanted.step is None
+        assert "found 77" in where(screen) and words(screen) == before and screen.request.step is None
 
     shown(pair, tmp_path, doing)
 
@@ -416,7 +416,7 @@ def test_a_file_that_is_there_is_replaced_only_when_told_to(pair, tmp_path, monk
         await save_as(pilot, "c.md")
         await pilot.press("y")
         await settle(pilot)
-        assert Path("c.md").read_text() == comparison_files.text(screen.found.comparison, "markdown")
+        assert Path("c.md").read_text() == comparison_files.text(screen.result.comparison, "markdown")
 
     shown(pair, tmp_path, doing)
 
@@ -428,7 +428,7 @@ def test_what_is_in_sight_is_copied_as_markdown(pair, tmp_path):
         assert copied.startswith("### fmnist/mlp after 100 inner steps") and "| a\\-lo" not in copied
         assert "**" in copied and "settings that differ" not in copied and "★" not in copied
         await pilot.press("1", "y")
-        assert pilot.app.clipboard == comparison_files.text(screen.found.comparison, "markdown")
+        assert pilot.app.clipboard == comparison_files.text(screen.result.comparison, "markdown")
 
     shown(pair, tmp_path, doing)
 
@@ -462,8 +462,8 @@ def test_a_figure_is_drawn_by_lreg_plot(pair, tmp_path, monkeypatch):
         await pick(pilot, "t", "fmnist")
         await save_as(pilot, "sharpness.svg")
         assert "<svg" in Path("sharpness.svg").read_text()
-        screen.found.wanted.paths[0].joinpath("transfer").rename(tmp_path / "gone")
-        screen.found.wanted.paths[1].joinpath("transfer").rename(tmp_path / "gone too")
+        screen.result.request.paths[0].joinpath("transfer").rename(tmp_path / "gone")
+        screen.result.request.paths[1].joinpath("transfer").rename(tmp_path / "gone too")
         await save_as(pilot, "none.svg")
         messages = [notice.message for notice in pilot.app._notifications]
         assert (

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from textual.app import App, ComposeResult
-from textual.widgets import DataTable
 from tui.driving import Quick, make_app, make_job, make_run, run, settle, until
 
 from engine.runs.store import RunStore
@@ -56,7 +55,7 @@ def test_until_all_is_read_it_says_so(tmp_path, monkeypatch, slow):
 
     async def doing(pilot, pane):
         await until(pilot, lambda: reads and words(pane) == "reading …")
-        cell = str(pane.query_one(DataTable).get_cell(job.path.name, "what"))
+        cell = str(pane.table.get_row(job.path.name)[-1])
         assert cell == ("reading …" if slow == "read_job" else "alpha on digits/mlp")
         pane.show_rows(rows_of(tmp_path))  # news while it is being read
         await until(pilot, lambda: words(pane) == "reading …")
@@ -75,7 +74,7 @@ def test_a_damaged_plan_says_what_is_wrong_in_place_of_results(tmp_path):
     async def doing(pilot, pane):
         await settle(pilot)
         await until(pilot, lambda: words(pane).startswith("plan.json: no plan"))
-        assert str(pane.query_one(DataTable).get_cell(job.path.name, "what")) == "damaged plan"
+        assert str(pane.table.get_row(job.path.name)[-1]) == "damaged plan"
 
     shown(tmp_path, doing)
 

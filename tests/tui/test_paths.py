@@ -12,7 +12,7 @@ from engine.runs.store import RunReader, RunStore
 from lreg_tui.app import console
 from lreg_tui.app.help import HelpScreen
 from lreg_tui.compare.compare_screen import CompareScreen
-from lreg_tui.presets.pick_preset import PickPresetScreen
+from lreg_tui.presets.picking import PickPresetScreen
 from lreg_tui.presets.preset_editor import PresetEditorScreen
 from lreg_tui.runs.dashboard import DashboardScreen
 from lreg_tui.runs.run_screen import RunScreen

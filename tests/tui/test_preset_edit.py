@@ -13,9 +13,7 @@ from engine.presets import catalog as catalogs
 from engine.presets.preset import load_preset, shipped
 from lreg_tui.presets import preset_edit, preset_file, toml_edit
 from lreg_tui.presets.preset_edit import HERE, Checked, check, tables_of, typed
-from lreg_tui.presets.toml_edit import EditError, add_table, remove, set_value
-from lreg_tui.presets.toml_lines import line_of
-from lreg_tui.presets.typed import number
+from lreg_tui.presets.toml_edit import EditError, add_table, lines_of, number, remove, set_value
 
 CATALOG = catalogs.load()
 COMMENTED = """\
@@ -128,9 +126,10 @@ def test_where_a_problem_stands() -> None:
         ("penalty.gam.start", "[penalty.gam]"),
         ("extends", 'extends = "lo.toml" # the base'),
     ):
-        found = line_of(COMMENTED, path)
-        assert found is not None and lines[found] == line
-    assert line_of(COMMENTED, "seed") is None
+        assert lines[lines_of(COMMENTED, [path])[path]] == line
+    assert lines_of(COMMENTED, ["seed", "meta.epochs"]) == {"meta.epochs": 4}
+    forms = "task.dataset = 'x'\npenalty = {sam = {rho = 1}}\n[[a]]\nb = [\n1,\n2]\nc = 1\n"
+    assert lines_of(forms, ["task", "penalty.sam.rho", "a.0.c"]) == {"task": 0, "penalty.sam.rho": 1, "a.0.c": 6}
 
 
 # -- checks ------------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from engine.runs.store import RunReader, RunStore
 from lreg_tui.app.help import HelpScreen
 from lreg_tui.presets.difference import DifferenceScreen
 from lreg_tui.presets.launch_run import LaunchScreen
-from lreg_tui.presets.pick_preset import PickPresetScreen
+from lreg_tui.presets.picking import PickPresetScreen
 from lreg_tui.presets.preset_editor import PresetEditorScreen
 from lreg_tui.system import launch
 from lreg_tui.widgets.confirm import ConfirmScreen
@@ -130,7 +130,7 @@ def test_a_wrong_value_is_told_while_it_is_typed_and_is_not_taken(tmp_path: Path
     async def go() -> None:
         async with editing(tmp_path) as editor:
             await editor.type("meta.epochs", "ten")
-            assert 'found "ten"; allowed: an integer >= 0' in editor.about
+            assert 'found "ten"; allowed: an integer >= 0' in str(editor.app.screen.query_one("#note", Static).content)
             await editor.press("enter")
             assert isinstance(editor.app.focused, Input)  # still typing
             await editor.press("escape")
@@ -191,7 +191,7 @@ def test_what_is_set_here_to_its_default_is_told_from_what_is_not_set(tmp_path: 
 
     async def go() -> None:
         async with editing(tmp_path, "plain.toml") as editor:
-            lines = {line.identity: line.content.plain for line in editor.screen.form.listed.lines}
+            lines = {line.identity: line.content.plain for line in editor.screen.form.lines}
             assert "● set here, even to the default" in lines["table:"]
             assert lines["meta.epochs"].startswith("● ") and "the default" in lines["meta.epochs"]
             assert "default 20" in lines["meta.truncation"] and lines["meta.clip"].startswith("  ")
@@ -254,12 +254,12 @@ def test_the_filter_narrows_the_form_down(tmp_path: Path) -> None:
     async def go() -> None:
         async with editing(tmp_path) as editor:
             await editor.press("slash", "c", "l", "i", "p", "enter")
-            found = [line.identity for line in editor.screen.form.listed.lines]
+            found = [line.identity for line in editor.screen.form.lines]
             assert found == ["table:meta", "meta.clip", "meta.clip_at"]
             assert editor.screen.form.current == "meta.clip"
             await editor.press("slash", "escape", "o")
-            assert "meta.epochs" in [line.identity for line in editor.screen.form.listed.lines]
-            assert "meta.truncation" not in [line.identity for line in editor.screen.form.listed.lines]
+            assert "meta.epochs" in [line.identity for line in editor.screen.form.lines]
+            assert "meta.truncation" not in [line.identity for line in editor.screen.form.lines]
 
     driving.run(go())
 
@@ -439,8 +439,8 @@ def test_presets_to_begin_with_are_the_shipped_ones_those_of_the_folder_and_thos
     async def go() -> None:
         async with editing(tmp_path, "") as editor:
             picker = await editor.shown(PickPresetScreen)
-            await driving.until(editor.pilot, lambda: picker.offers)
-            assert {offer.group for offer in picker.offers} >= {"shipped", "in this folder"}
+            assert {offer.group for offer in picker.offers.values()} >= {"shipped", "in this folder"}
+            await driving.until(editor.pilot, lambda: picker.current)
             assert picker.current.name == "quickstart"
             await editor.press("m", "i", "n", "e", ".")
             assert picker.current.name == "mine.toml"

@@ -102,7 +102,7 @@ async def compare(pilot: Any, app: Any) -> None:
         await pilot.press("space")
     await pilot.press("c")
     screen = await until(pilot, lambda: app.screen if isinstance(app.screen, CompareScreen) else None)
-    await until(pilot, lambda: screen.found is not None)
+    await until(pilot, lambda: screen.result is not None)
     screen.action_show_tab("results")
     await settle(pilot)
 
@@ -130,7 +130,7 @@ async def transfer(pilot: Any, app: Any) -> None:
 async def study(pilot: Any, app: Any) -> None:
     app.open_study(study_scenery.study_folder(app.store.root))
     screen = await until(pilot, lambda: app.screen if isinstance(app.screen, StudyScreen) else None)
-    await until(pilot, lambda: screen.found is not None)
+    await until(pilot, lambda: screen.study is not None)
     await until(pilot, lambda: screen.query_one(LogTail).lines or not screen.has_class("-log"))
     await pilot.press("down", "down", "right")
 

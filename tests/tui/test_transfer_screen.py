@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -15,21 +14,19 @@ import psutil
 import pytest
 from textual import events
 from textual.app import App
-from textual.widgets import DataTable, Input
+from textual.widgets import Input
 from tui.driving import change_json, key_event, make_job, make_run, run, settle, until
 from tui.showing import show
 
 from engine.base.errors import RunError
 from engine.evaluation.transfer_plan import GRID, Plan
 from engine.jobs.inputs import check_inputs
-from engine.jobs.transfer_job import TransferJob
 from engine.runs.store import RunReader, RunStore
 from engine.study.schedule import inputs
 from lreg_tui.system import launch
 from lreg_tui.transfers.job_pane import JobPane
-from lreg_tui.transfers.request_fields import FieldRow
 from lreg_tui.transfers.request_form import RequestForm
-from lreg_tui.transfers.transfer_files import facts_of
+from lreg_tui.transfers.transfer_jobs import facts_of
 from lreg_tui.transfers.transfer_request import TransferRequest, plan
 from lreg_tui.transfers.transfer_screen import TransferScreen
 from lreg_tui.widgets.pick_list import Choice, PickList
@@ -65,15 +62,25 @@ def shown(store: RunStore, folder: Path, run_ids: list[str], doing: Any, size: t
 
 
 async def type_into(pilot: Any, key: str, text: str) -> None:
-    field = pilot.app.screen.query_one(f"#field-{key} Input", Input)
-    field.value = ""
-    field.focus()
-    await pilot.press(*text)
+    """Open a field, and type in place of what it says."""
+    form = pilot.app.screen.query_one(RequestForm)
+    form.focus()
+    form.select(key)
+    await pilot.press("enter")
+    pilot.app.screen.query_one(Input).value = ""
+    await pilot.press(*text, "enter")
     await settle(pilot)
 
 
+async def open_list(pilot: Any, key: str, *keys: str) -> None:
+    form = pilot.app.screen.query_one(RequestForm)
+    form.focus()
+    form.select(key)
+    await pilot.press("enter", *keys)
+
+
 def problems(screen: TransferScreen) -> dict[str, str]:
-    return {row.field.key: row.problem for row in screen.query(FieldRow) if row.problem}
+    return dict(screen.query_one(RequestForm).problems)
 
 
 WRONG = [
@@ -90,17 +97,21 @@ WRONG = [
 
 def test_wrong_input_is_told_where_it_stands_and_blocks_the_start(store, tmp_path):
     async def doing(pilot, screen):
+        form = screen.query_one(RequestForm)
+        form.type("steps", "100")
         for key, text, message in WRONG:
-            await type_into(pilot, "steps", "100")
-            assert problems(screen) == {}
-            before = screen.query_one(f"#field-{key} Input", Input).value
-            await type_into(pilot, key, text)
+            before = form.values[key]
+            form.type(key, text)
+            await settle(pilot)
             found = problems(screen)
             assert list(found) == [key] and found[key].startswith(message)
-            await pilot.press("f5")
-            await settle(pilot)
-            assert not store.transfers()
-            await type_into(pilot, key, before)
+            assert found[key] in str(form.get_row(key)[1])
+            form.type(key, before)
+        await type_into(pilot, "steps", "many")
+        assert 'found "many"' in text_of(screen, "#request-help")  # whole, where the line is too short for it
+        await pilot.press("f5")
+        await settle(pilot)
+        assert not store.transfers()
 
     shown(store, tmp_path, ids(store)[:1], doing)
 
@@ -115,15 +126,11 @@ def test_it_starts_exactly_what_the_command_line_would(store, tmp_path, monkeypa
             await type_into(pilot, key, text)
         await type_into(pilot, "sets", "evaluation.examples=50 task.classes=[8, 9]")
         await type_into(pilot, "marks", "50,100")
-        form.query_one("#field-targets PickedValue").focus()
-        await pilot.press("enter")
-        await pilot.press(*"digits/mlp-relu", "space", "enter")  # beside digits/mlp, which is marked already
-        form.query_one("#field-untrained PickedValue").focus()
-        await pilot.press("space")
-        form.query_one("#field-baselines PickedValue").focus()
-        await pilot.press("enter", *"sgd", "space", "enter")
-        form.query_one("#field-checkpoint PickedValue").focus()
-        await pilot.press("enter", "down", "enter")
+        # beside digits/mlp, which is marked already
+        await open_list(pilot, "targets", *"digits/mlp-relu", "space", "enter")
+        await open_list(pilot, "untrained")
+        await open_list(pilot, "baselines", *"sgd", "space", "enter")
+        await open_list(pilot, "checkpoint", "down", "enter")
         await settle(pilot)
         assert problems(screen) == {} and form.request.checkpoint == "last"
         await pilot.press("f5")
@@ -162,64 +169,21 @@ def test_the_runs_own_tasks_are_preselected_with_all_their_keys(tmp_path):
     shown(RunStore(tmp_path / "runs"), tmp_path, [made.id], doing)
 
 
-def test_a_job_is_asked_for_again_as_it_was(store, tmp_path):
-    request = TransferRequest(
-        ("digits/mlp", "digits/mlp-relu"), "70", "3", "10, 20", "0.05, 0.3", "1, 2.5", "last", True, ("sgd", "adam"),
-        ("evaluation.examples=50", "task.classes=[8, 9]"),
-    )  # fmt: skip
-    known = plan([RunReader(reader.path) for reader in reversed(store.list())], request)
-    job = TransferJob.start(store.root, known, device="cpu")
-
-    async def doing(pilot, screen):
-        await until(pilot, lambda: screen.checked is not None and screen.checked.plan is not None)
-        assert screen.checked.plan == known and screen.asked.device == "cpu"
-        assert screen.has_class("-jobs") and problems(screen) == {}
-        assert screen.lreg.remembered.view("transfer").get("steps") is None  # nobody has typed it
-
-    shown(store, tmp_path, [job.id], doing)
-
-
-def test_a_job_on_the_runs_own_tasks_is_asked_for_again_without_naming_them(tmp_path):
-    made = make_run(tmp_path / "runs", "lo", task={"dataset": "digits", "optimizee": "mlp", "hidden": [7]})
-    (made.path / "checkpoint" / "best.safetensors").touch()
-    job = make_job(tmp_path / "runs", [made])
-
-    async def doing(pilot, screen):
-        await until(pilot, lambda: screen.checked is not None and screen.checked.plan is not None)
-        assert screen.checked.plan.tasks[0]["hidden"] == (7,) and screen.query_one(RequestForm).request.sets == ()
-
-    shown(RunStore(tmp_path / "runs"), tmp_path, [job.id], doing)
-
-
-def test_of_a_job_whose_run_is_gone_the_rest_is_asked_for(store, tmp_path):
-    first, second = (RunReader(reader.path) for reader in store.list())
-    job = TransferJob.start(store.root, plan([first, second], TransferRequest(steps="70", seeds="3")))
-    shutil.rmtree(first.path)
-
-    async def doing(pilot, screen):
-        await until(pilot, lambda: screen.checked is not None and screen.checked.plan is not None)
-        assert screen.checked.plan.runs == (str(second.path),) and screen.checked.plan.protocol.inner_steps == 70
-
-    shown(store, tmp_path, [job.id], doing)
-
-
 def test_keys_in_one_burst_go_where_the_first_of_them_leads(store, tmp_path):
     async def doing(pilot, screen):
-        for key in ("down", "down", "2", "0", "down", "backspace", "7", "up", "up", "enter"):
+        for key in ("down", "down", "enter", "2", "0", "enter", "up", "enter"):
             pilot.app.post_message(events.Key(key, key if len(key) == 1 else None))
         await until(pilot, lambda: isinstance(pilot.app.screen, PickList))
         assert pilot.app.screen.heading == "targets"
-        request = screen.query_one(RequestForm).request
-        assert (request.steps, request.seeds) == ("20", "7")
+        assert screen.query_one(RequestForm).request.steps == "20"
 
     shown(store, tmp_path, ids(store)[:1], doing)
 
 
 def test_all_is_the_grid_of_the_papers(store, tmp_path):
     async def doing(pilot, screen):
-        screen.query_one("#field-targets PickedValue").focus()
-        await pilot.press("enter", "space", "enter")  # `all` is on top, but the cursor starts at what is marked
-        await pilot.press("enter", *"all", "space", "enter")
+        await open_list(pilot, "targets", "space", "enter")  # `all` is on top, but the cursor starts at what is marked
+        await open_list(pilot, "targets", *"all", "space", "enter")
         await settle(pilot)
         names = [f"{task['dataset']}/{task['optimizee']}" for task in screen.checked.plan.tasks]
         assert names == GRID
@@ -314,10 +278,8 @@ def test_a_started_job_is_watched_and_its_results_fill_in(store, tmp_path, monke
         await settle(pilot)
         pane = screen.query_one(JobPane)
         assert screen.has_class("-jobs") and pane.selected.id == job.id
-        table = pane.query_one(DataTable)
-        assert (
-            str(table.get_cell(job.id, "what")) == "a-lo on digits/mlp" and str(table.get_cell(job.id, "done")) == "0/1"
-        )
+        _, done, _, _, what = pane.table.get_row(job.id)
+        assert (str(what), str(done)) == ("a-lo on digits/mlp", "0/1")
         assert "waiting" in text_of(screen, "#job-progress") and "R resumes it" in text_of(screen, "#job-progress")
         assert "dm (best)" not in pane.query_one(SheetView).text
         evaluate(store.list()[0], TransferRequest(steps="100"), accuracy=0.75)
@@ -411,7 +373,7 @@ def test_hostile_names_and_damaged_plans_are_shown_plainly(tmp_path):
         (job.path / "plan.json").write_text(json.dumps(values))
 
     async def doing(pilot, screen):
-        value = text_of(screen, "#field-runs PickedValue")
+        value = str(screen.query_one(RequestForm).get_row("runs")[1])
         assert "[bold]x[/bold]" in value and "\x1b" not in value and "\u202e" not in value
         await pilot.press("f6")
         for _ in jobs:
@@ -445,8 +407,8 @@ def test_the_whole_form_is_in_sight_at_every_size(store, tmp_path):
         for columns, lines in ((80, 24), (120, 40), (200, 60)):
             await pilot.resize_terminal(columns, lines)
             await settle(pilot)
-            for row in screen.query(FieldRow):
-                assert screen.region.contains_region(row.region) and row.region.height == 1
+            form = screen.query_one(RequestForm)
+            assert screen.region.contains_region(form.region) and form.region.height == form.row_count == 12
             assert screen.query_one(JobPane).display == (columns >= 120)
 
     shown(store, tmp_path, ids(store)[:1], doing)
