@@ -17,7 +17,7 @@ from textual.containers import Vertical
 from textual.reactive import var
 
 from lreg_tui.charts.chart import Chart
-from lreg_tui.charts.line import Line
+from lreg_tui.charts.curve import Line
 from lreg_tui.runs.followed import Series
 from lreg_tui.text import present
 

@@ -9,7 +9,6 @@ from textual.containers import Container
 
 from lreg_tui.charts.chart import Chart
 from lreg_tui.charts.plot import EVALUATION
-from lreg_tui.charts.pointed_chart import PointedChart
 from lreg_tui.runs.metric_panel import MetricPanel, Source
 
 
@@ -38,7 +37,7 @@ class Panels(Container):
         for panel in self.all:
             panel.update_from(feed)
 
-    def _others(self, chart: PointedChart) -> Iterator[Chart]:
+    def _others(self, chart: Chart) -> Iterator[Chart]:
         return (panel.chart for panel in self.all if panel.chart is not chart)
 
     def on_chart_cursor_moved(self, message: Chart.CursorMoved) -> None:
