@@ -81,9 +81,6 @@ class DifferenceScreen(Ending, ModalScreen[None]):
         self._show()
         self.query_one(VerticalScroll).scroll_home(animate=False)
 
-    def action_leave(self) -> None:
-        self.dismiss(None)
-
 
 def content(difference: Difference) -> Content:
     """What a run would do differently, then the text line by line."""

@@ -131,6 +131,3 @@ class PickingScreen(Ending, ModalScreen[Offer | None]):
         self._narrow()
         if self.current is not None:
             self.dismiss(self.current)
-
-    def action_leave(self) -> None:
-        self.dismiss(None)

@@ -21,7 +21,7 @@ from lreg_tui.presets.preset_edit import HERE
 from lreg_tui.presets.preset_form import PresetForm
 from lreg_tui.presets.problem_list import ProblemList
 from lreg_tui.presets.toml_lines import line_of
-from lreg_tui.runs.panelled import PanelledScreen
+from lreg_tui.runs.dashboard import DashboardScreen
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.pick_list import Choice
 from lreg_tui.widgets.threads import off_the_loop
@@ -185,6 +185,6 @@ class PresetEditorScreen(PresetCheckingScreen):
         self._tell(f"started {run_id}")
         while len(self.app.screen_stack) > 2:  # the dashboard is above the blank screen that Textual begins with
             self.app.pop_screen()
-        if isinstance(below := self.app.screen, PanelledScreen):
+        if isinstance(below := self.app.screen, DashboardScreen):
             below.table.select(run_id)
         self.lreg.feed.look_now()

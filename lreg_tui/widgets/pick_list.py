@@ -54,7 +54,7 @@ class PickList(Ending, ModalScreen[tuple[str, ...] | None]):
         text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "cancel")]
 
     def __init__(
         self,
@@ -154,6 +154,3 @@ class PickList(Ending, ModalScreen[tuple[str, ...] | None]):
             self.dismiss(tuple(self.chosen))
         elif (choice := self._current) is not None:
             self.dismiss((choice.value,))
-
-    def action_cancel(self) -> None:
-        self.dismiss(None)

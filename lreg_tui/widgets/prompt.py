@@ -90,6 +90,3 @@ class PromptScreen(Ending, ModalScreen[str | None]):
         line.set_class(bool(wrong), "-wrong")
         line.update(clean(wrong or self.note))
         return wrong
-
-    def action_leave(self) -> None:
-        self.dismiss(None)

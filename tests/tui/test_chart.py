@@ -21,8 +21,7 @@ from lreg_tui.charts.curve import Line
 from lreg_tui.charts.heat_map import HeatMap
 from lreg_tui.charts.view import View
 from lreg_tui.runs.followed import Series
-from lreg_tui.runs.metric_panel import MetricPanel
-from lreg_tui.runs.panels import Panels
+from lreg_tui.runs.metric_panel import MetricPanel, Panels
 from lreg_tui.widgets import themes
 from lreg_tui.widgets.themes import MARKERS
 
@@ -535,7 +534,7 @@ def test_a_panel_waits_without_numpy():
 import asyncio, sys
 from textual.app import App
 from lreg_tui.charts.heat_map import HeatMap
-from lreg_tui.runs.metric_panel import MetricPanel
+from lreg_tui.runs.metric_panel import MetricPanel, Panels
 
 class Host(App):
     def compose(self):

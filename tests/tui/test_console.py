@@ -18,9 +18,8 @@ from tui.driving import Quick
 from tui.terminal import COLOUR, Terminal
 
 from engine.runs.store import RunStore
-from lreg_tui.app.console import SMALLEST, LregApp
+from lreg_tui.app.console import SMALLEST, LregApp, TooSmallScreen
 from lreg_tui.app.no_color import NoColour
-from lreg_tui.app.too_small import TooSmallScreen
 from lreg_tui.runs.dashboard import DashboardScreen
 from lreg_tui.system import session
 from lreg_tui.widgets import themes

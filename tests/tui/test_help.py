@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from textual.containers import VerticalScroll
+from textual.widgets import Static
 from tui.driving import Quick, make_app, make_store, run, settle, until
 
 from lreg_tui.app.help import HelpScreen, groups
@@ -32,6 +33,12 @@ async def open_help(pilot: Any) -> VerticalScroll:
     return pilot.app.screen.query_one(VerticalScroll)
 
 
+def lines_of(screen: Any) -> list[str]:
+    """All that the help says, also beyond the view."""
+    page = screen.query_one(Static)
+    return [strip.text.rstrip() for strip in page.render_lines(page.size.region)]
+
+
 def in_view(pilot: Any) -> str:
     return "\n".join(strip.text for strip in pilot.app.screen._compositor.render_strips())
 
@@ -40,7 +47,7 @@ def in_view(pilot: Any) -> str:
 def test_the_last_line_can_be_reached(tmp_path, key):
     async def doing(pilot, app):
         page = await open_help(pilot)
-        lines = app.screen._text().plain.splitlines()
+        lines = lines_of(app.screen)
         assert len(lines) > 24 and lines[0].strip() in in_view(pilot) and lines[-1] not in in_view(pilot)
         await pilot.press(key)
         await settle(pilot)
@@ -127,7 +134,7 @@ def test_that_the_list_goes_on_is_said_until_its_end(tmp_path):
 def test_what_is_long_goes_on_below_itself(tmp_path):
     async def doing(pilot, app):
         await open_help(pilot)
-        lines = app.screen._text().plain.splitlines()
+        lines = lines_of(app.screen)
         assert max(map(len, lines)) <= 60 - 5
         begun = next(number for number, line in enumerate(lines) if "state:running,paused" in line)
         column = lines[begun].index("one of several")
