@@ -154,10 +154,6 @@ class LregApp(ConsoleBase):
         else:
             session.save(replace(self.remembered, theme=self.theme), self.session_path)
 
-    def remember_here(self, screen: str, **values: object) -> None:
-        """Keep a screen's values for the next time with this run store."""
-        self.remembered = self.remembered.with_view_of(self.store.root, screen, **values)
-
     def row(self, run_id: str) -> RunRow | None:
         return next((row for row in self.feed.rows if row.id == run_id), None)
 

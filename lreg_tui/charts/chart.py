@@ -94,19 +94,11 @@ class Chart(Widget, can_focus=True):
         def can_replace(self, message: Message) -> bool:
             return isinstance(message, Chart.CursorMoved) and message.chart is self.chart
 
-        @property
-        def control(self) -> Chart:
-            return self.chart
-
     @dataclass
     class SettingsChanged(Message):
         """The user has changed `x_axis`, `log_x`, `log_y` or `smoothing`: for layout memory or sister charts."""
 
         chart: Chart
-
-        @property
-        def control(self) -> Chart:
-            return self.chart
 
     def __init__(
         self,

@@ -122,6 +122,11 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         self._has_looked = False  # the feed has told what there is
 
     @property
+    def _name_here(self) -> str:
+        """What fits only the runs that it was chosen for is remembered by this name."""
+        return f"{NAME} of {self.lreg.store.root}"
+
+    @property
     def table(self) -> RunTable:
         return self.query_one(RunTable)
 
@@ -139,9 +144,8 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         return self.every_panel[self.place]
 
     def compose(self) -> ComposeResult:
-        remembered, store = self.lreg.remembered, self.lreg.store.root
-        everywhere = {key: value for key, value in remembered.view(NAME).items() if key not in OF_STORE}
-        self._found = Layout.from_json({**everywhere, **remembered.view_of(store, NAME)})
+        everywhere, here = (self.lreg.remembered.view(name) for name in (NAME, self._name_here))
+        self._found = Layout.from_json({**everywhere, **here})
         with Horizontal(id="head"):
             yield Static(id="title", markup=False)
             yield Static(id="brief", markup=False)
@@ -366,7 +370,6 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
 
     def keep(self, **values: object) -> None:
         """For the next time: what fits these runs, with this run store; else wherever the console is."""
-        here = {key: value for key, value in values.items() if key in OF_STORE}
-        if here:
-            self.lreg.remember_here(NAME, **here)
-        self.lreg.remember(NAME, **{key: value for key, value in values.items() if key not in OF_STORE})
+        for name, is_here in ((NAME, False), (self._name_here, True)):
+            if kept := {key: value for key, value in values.items() if (key in OF_STORE) == is_here}:
+                self.lreg.remember(name, **kept)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
@@ -19,6 +18,7 @@ from textual.reactive import var
 from lreg_tui.charts.chart import Chart
 from lreg_tui.charts.curve import Line
 from lreg_tui.charts.plot import EVALUATION
+from lreg_tui.runs.feed import Feed
 from lreg_tui.runs.followed import Series
 from lreg_tui.text import present
 
@@ -26,12 +26,6 @@ LOGARITHMIC = ("loss", "sharpness", "norm", "eigenvalue", "trace", "gap")  # las
 
 NOISY = {"meta_loss": 0.9, "update_norm": 0.9, "meta_grad_norm": 0.9, "inner_steps_per_s": 0.9}
 """Smoothing to begin with, of what goes up and down along each unroll; raw values stay in sight behind it."""
-
-
-class Source(Protocol):
-    """What a panel reads: the feed."""
-
-    def series(self, run_id: str, metric: str) -> Series | None: ...
 
 
 class MetricPanel(Vertical):
@@ -58,7 +52,7 @@ class MetricPanel(Vertical):
         self.set_reactive(MetricPanel.metric, metric)
         self.set_reactive(MetricPanel.runs, tuple(runs))
         self._drawn: tuple[object, ...] = ()  # what the lines were made of
-        self._source: Source | None = None
+        self._feed: Feed | None = None
         self.chart = Chart()
         self._name_chart()
         self._aim_chart()
@@ -91,15 +85,15 @@ class MetricPanel(Vertical):
         self.chart.log_y = is_logarithmic(self.metric)
         self.chart.smoothing = NOISY.get(self.metric, 0.0)
 
-    def update_from(self, source: Source) -> None:
+    def update_from(self, feed: Feed) -> None:
         """Take over what the feed has now. Cheap when nothing has changed."""
-        self._source = source
+        self._feed = feed
         self._update()
 
     def _update(self) -> None:
-        if self._source is None:
+        if self._feed is None:
             return
-        found = [(run_id, label, self._source.series(run_id, self.metric)) for run_id, label in self.runs]
+        found = [(run_id, label, self._feed.series(run_id, self.metric)) for run_id, label in self.runs]
         made_of = (self.metric, self.colours, self.runs, *(series for _, _, series in found))
         if len(made_of) == len(self._drawn) and all(map(operator.is_, made_of, self._drawn)):
             return  # the feed gives the same Series while nothing has been added
@@ -137,7 +131,7 @@ class Panels(Container):
             panel.chart.points_only = are_jobs
             panel.chart.x_label = EVALUATION if are_jobs else ""
 
-    def update_from(self, feed: Source) -> None:
+    def update_from(self, feed: Feed) -> None:
         for panel in self.all:
             panel.update_from(feed)
 

@@ -21,8 +21,7 @@ from lreg_tui.widgets.line_input import LineInput
 class PromptScreen(Ending, ModalScreen[str | None]):
     """Ends with the text, or with None when it was left by escape. It takes the bottom lines; the rest stays in view.
 
-    `check` returns what is wrong with a text, or ""; `changed` is told every text that is right. `note` and `value` may
-    have been written by strangers.
+    `check` returns what is wrong with a text, or "". `note` and `value` may have been written by strangers.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -49,7 +48,6 @@ class PromptScreen(Ending, ModalScreen[str | None]):
         *,
         note: str = "",
         check: Callable[[str], str] | None = None,
-        changed: Callable[[str], None] | None = None,
         suggester: Suggester | None = None,
     ) -> None:
         super().__init__()
@@ -57,7 +55,6 @@ class PromptScreen(Ending, ModalScreen[str | None]):
         self.value = value
         self.note = note
         self.check = check
-        self.changed = changed
         self.suggester = suggester
 
     def compose(self) -> ComposeResult:
@@ -72,8 +69,7 @@ class PromptScreen(Ending, ModalScreen[str | None]):
         self._judge(self.query_one(Input).value)
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        if not self._judge(event.value) and self.changed is not None:
-            self.changed(event.value)
+        self._judge(event.value)
 
     def on_input_submitted(self) -> None:
         self.action_submit()

@@ -55,7 +55,7 @@ class Host(App[None]):
     def on_chart_cursor_moved(self, message: Chart.CursorMoved) -> None:
         self.moved.append(message.x)
         for chart in self.query(Chart):
-            if chart is not message.control and chart.x_axis == message.x_axis:
+            if chart is not message.chart and chart.x_axis == message.x_axis:
                 chart.cursor_x = message.x
 
     def on_chart_settings_changed(self) -> None:
