@@ -32,6 +32,10 @@ def picture(*lines: Line, width: int = 80, height: int = 24, **more) -> Picture:
     return paint(Sheet(width, height, [Curve(each, by_time) for each in lines], **more))
 
 
+def width_of(row: legend.Runs) -> int:
+    return legend.cell_len("".join(text for text, _ in row))
+
+
 def plot_of(found: Picture) -> list[str]:
     """The lines of the terminal between title and axis, without the labels of y."""
     rows = found.frame.text().split("\n")
@@ -440,9 +444,9 @@ def test_intervals_that_reach_below_zero_end_at_a_log_axis():
 def test_a_legend_that_does_not_fit_is_left_out():
     entries = [Entry("●", f"a long name {k}", "0.1234", 16 + k) for k in range(6)]
     wide = legend.lay_out(entries, 200, 1)
-    assert len(wide) == 1 and legend.width_of(wide[0]) <= 200
+    assert len(wide) == 1 and width_of(wide[0]) <= 200
     assert [len(legend.lay_out(entries, 80, rows)) for rows in (1, 2, 3)] == [1, 2, 2]
-    assert all(legend.width_of(row) <= 80 for row in legend.lay_out(entries, 80, 3))
+    assert all(width_of(row) <= 80 for row in legend.lay_out(entries, 80, 3))
     assert legend.lay_out(entries, 20, 1) == [] and legend.lay_out(entries, 80, 0) == []
 
 
