@@ -23,7 +23,7 @@ from lreg_tui.widgets.ending import Ending
 
 OURS = "lreg_tui"  # what Textual's own widgets do with keys is no help
 PALETTE = "command_palette"  # but for this one
-KEY_WIDTH = 14
+KEY_WIDTH = 12
 COLUMN_GAP = re.compile(r"(?<=\S) {2,}")
 MOVES = {
     "down,j": "scroll_down",

@@ -146,9 +146,7 @@ def _table(sheet: Sheet, part: Sequence[int], room: int) -> RenderableType:
     from rich import box
     from rich.table import Table
 
-    found = Table(
-        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True, border_style="dim"
-    )
+    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
     found.add_column(_lines(sheet.heading), overflow="fold", width=room)
     for index in part:
         found.add_column(_lines(sheet.columns[index]), justify="right", overflow="fold")

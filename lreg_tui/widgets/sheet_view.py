@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from rich.console import Console, RenderableType
+from rich.style import Style
 from textual import work
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
@@ -23,6 +24,8 @@ from lreg_tui.widgets.threads import off_the_loop
 
 BEST, BETTER, WORSE = "★", "✓", "✗"  # so that colour is never the only difference
 VERDICT = re.compile(r"\b(lower|higher)\b")
+RULE = re.compile("[─ ]*─[─ ]*")
+QUIET = Style(dim=True)
 NARROWEST = 20  # columns that a table is laid out for, however small the widget
 
 
@@ -86,7 +89,8 @@ def lines_of(found: Sequence[Sheet], notes: Sequence[str], empty: str, width: in
     for number, sheet in enumerate(found):
         parts += [*([present.text("")] if number else []), *sheets.tables(marked(sheet), console)]
     parts += [present.text(""), *(present.text(f"note: {note}", "yellow") for note in notes)] if found else []
-    return [Strip(line) for part in parts for line in console.render_lines(part, pad=False)]
+    lines = (Strip(line) for part in parts for line in console.render_lines(part, pad=False))
+    return [line.apply_style(QUIET) if RULE.fullmatch(line.text) else line for line in lines]
 
 
 def marked(sheet: Sheet) -> Sheet:
