@@ -18,11 +18,10 @@ from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.widget import Widget
 
-from lreg_tui.app.help import title_of
+from lreg_tui.app.help import is_in_view, own_bindings, title_of
 from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
 
-OURS = "lreg_tui"
 MOVES = ("move", "page", "go_to", "leap", "pan_x", "pan_y", "move_cursor")  # nobody looks these up by name
 BY_SENTENCE = 0.1  # score of what is not found in a title
 
@@ -82,7 +81,7 @@ def commands(screen: Screen[Any]) -> Iterator[Command]:
     """The screen's actions that can be done now, then those of its widgets, kind by kind."""
     yield from _of(screen, "")
     kinds: set[type[Widget]] = set()
-    for widget in sorted(filter(_is_in_view, screen.walk_children(Widget)), key=_distance):
+    for widget in sorted(filter(is_in_view, screen.walk_children(Widget)), key=_distance):
         if type(widget) not in kinds:
             kinds.add(type(widget))
             yield from _of(widget, f"{title_of(widget)}: ")
@@ -94,31 +93,18 @@ def _distance(widget: Widget) -> int:
     return 0 if widget.has_focus_within else 1 if any(node.has_class("-chosen") for node in family) else 2
 
 
-def _is_in_view(widget: Widget) -> bool:
-    return all(node.display for node in widget.ancestors_with_self if isinstance(node, Widget))
-
-
 def _of(node: DOMNode, prefix: str) -> Iterator[Command]:
+    """What classes of the console have keys for, but for moves, and what the app offers everywhere."""
     keys: dict[str, list[Binding]] = {}
-    own = set(_own_actions(type(node)))
-    for _, binding in node._bindings:
-        if binding.action in own and binding.description:
+    for binding in own_bindings(node):
+        namespace, name, _ = parse(binding.action)
+        if binding.description and namespace != "app" and name not in MOVES:
             keys.setdefault(binding.action, []).append(binding)
     for action, bindings in keys.items():
         if _can(node, action):
             first = bindings[0]
-            shown = dict.fromkeys(node.app.get_key_display(binding) for binding in bindings)
-            yield Command(prefix + _begun(first.description), _begun(first.tooltip), " ".join(shown), node, action)
-
-
-def _own_actions(kind: type[DOMNode]) -> Iterator[str]:
-    """Actions that classes of the console have keys for, but for moves, and what the app offers everywhere."""
-    for parent in kind.__mro__:
-        if parent.__module__.startswith(OURS):
-            for binding in parent.__dict__.get("BINDINGS", ()):
-                namespace, name, _ = parse(binding.action)
-                if namespace != "app" and name not in MOVES:
-                    yield binding.action
+            displays = dict.fromkeys(node.app.get_key_display(binding) for binding in bindings)
+            yield Command(prefix + _begun(first.description), _begun(first.tooltip), " ".join(displays), node, action)
 
 
 def _can(node: DOMNode, action: str) -> bool:

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.terminal_theme import TerminalTheme
 from textual import work
+from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.events import Event, Paste, Resize
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Static
 
 from engine.runs.store import RunStore
 from lreg_tui.app.no_color import NoColour
-from lreg_tui.app.too_small import TooSmallScreen
 from lreg_tui.runs.console_base import ConsoleBase
 from lreg_tui.runs.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
 from lreg_tui.runs.messages import RunEnded, RunsChanged, SeriesChanged
@@ -28,6 +29,7 @@ from lreg_tui.runs.trash import Trash
 from lreg_tui.system import session, terminal
 from lreg_tui.text import present
 from lreg_tui.widgets import themes
+from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.threads import off_the_loop
 
 if TYPE_CHECKING:
@@ -45,11 +47,27 @@ def key_commands() -> type[Provider]:
     return KeyCommands
 
 
+class TooSmallScreen(Ending, ModalScreen[None]):
+    """Says how large the terminal has to be; goes away by itself when it is."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "app.quit", "quit", show=False)]
+    DEFAULT_CSS = """
+    TooSmallScreen { align: center middle; background: $background; }
+    TooSmallScreen > Static { width: 100%; text-align: center; }
+    """
+
+    def __init__(self, columns: int, lines: int) -> None:
+        super().__init__()
+        self.wanted = f"lreg needs {columns} x {lines}; runs go on meanwhile"
+
+    def compose(self) -> ComposeResult:
+        yield Static(self.wanted, markup=False)
+
+
 class LregApp(ConsoleBase):
     """The console on one run store. It reads run folders and starts processes; quitting it touches no run."""
 
     TITLE = "lreg"
-    CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
     COMMANDS = ConsoleBase.COMMANDS | {key_commands}
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -135,10 +153,6 @@ class LregApp(ConsoleBase):
             self.remembered = self.remembered.with_view(screen, **values)
         else:
             session.save(replace(self.remembered, theme=self.theme), self.session_path)
-
-    def remember_here(self, screen: str, **values: object) -> None:
-        """Keep a screen's values for the next time with this run store."""
-        self.remembered = self.remembered.with_view_of(self.store.root, screen, **values)
 
     def row(self, run_id: str) -> RunRow | None:
         return next((row for row in self.feed.rows if row.id == run_id), None)
@@ -226,7 +240,7 @@ class LregApp(ConsoleBase):
 
         self.push_screen(TransferScreen(tuple(run_ids)))
 
-    def open_studies(self) -> None:
+    def action_studies(self) -> None:
         from lreg_tui.studies.studies_screen import StudiesScreen
 
         self.push_screen(StudiesScreen())
@@ -242,9 +256,6 @@ class LregApp(ConsoleBase):
         from lreg_tui.presets.preset_editor import PresetEditorScreen
 
         self.push_screen(PresetEditorScreen(preset))
-
-    def action_studies(self) -> None:
-        self.open_studies()
 
     def action_new_run(self) -> None:
         self.open_editor()
@@ -269,5 +280,5 @@ class LregApp(ConsoleBase):
     def get_system_commands(self, screen: Screen[object]):  # type: ignore[no-untyped-def]
         yield from super().get_system_commands(screen)
         yield "New run", "Pick a preset, edit it, launch it", self.action_new_run
-        yield "Studies", "Many runs as one: their grid, their reports; start one", self.open_studies
+        yield "Studies", "Many runs as one: their grid, their reports; start one", self.action_studies
         yield "Help", "The keys of this screen", self.action_help

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import ClassVar
 
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingsMap, BindingType
@@ -20,10 +23,7 @@ from lreg_tui.widgets.ending import Ending
 
 OURS = "lreg_tui"  # what Textual's own widgets do with keys is no help
 PALETTE = "command_palette"  # but for this one
-WIDTH = 84  # of the whole, where there is room
-FRAME = 5  # columns of it: border, padding, scroll bar
-NARROWEST = 20  # columns that text is wrapped to
-KEY_WIDTH = 14
+KEY_WIDTH = 12
 COLUMN_GAP = re.compile(r"(?<=\S) {2,}")
 MOVES = {
     "down,j": "scroll_down",
@@ -60,22 +60,17 @@ class HelpScreen(Ending, ModalScreen[None]):
     def __init__(self, explained: Screen[object]) -> None:
         super().__init__()
         self.explained = explained
-        self._laid_out_for = 0  # columns
 
     def compose(self) -> ComposeResult:
         with VerticalScroll() as page:
             page.border_title = "Keys"
-            yield Static(self._text(), markup=False)
+            yield Static(Group(*self._parts()), markup=False)
 
     def on_mount(self) -> None:
         page = self.query_one(VerticalScroll)
         page.focus()
         for what in ("scroll_y", "virtual_size"):  # the page's own height follows that of the text
             self.watch(page, what, self._look_at_place)
-
-    def on_resize(self) -> None:
-        if self._width() != self._laid_out_for:
-            self.query_one(Static).update(self._text())
 
     def _look_at_place(self) -> None:
         self.call_after_refresh(self._say_whether_more)
@@ -90,34 +85,28 @@ class HelpScreen(Ending, ModalScreen[None]):
     def action_move(self, how: str) -> None:
         getattr(self.query_one(VerticalScroll), how)(animate=False)
 
-    def action_leave(self) -> None:
-        self.dismiss(None)
-
-    def _width(self) -> int:
-        return max(min(WIDTH, self.app.size.width) - FRAME, NARROWEST)
-
-    def _text(self) -> Text:
+    def _parts(self) -> Iterator[RenderableType]:
         colours = self.app.theme_variables
         heading, key = f"bold {colours['primary']}", f"bold {colours['accent']}"
-        width = self._laid_out_for = self._width()
-        text = Text()
         for title, keys in groups(self.explained):
-            text.append(f"{title}\n", heading)
-            for meaning, shown in keys.items():
-                head = f"  {' '.join(shown):<{KEY_WIDTH}}"
-                text.append(head, key)
-                text.append(f"{hung(meaning, len(head), width)}\n")
-            text.append("\n")
-        for number, line in enumerate(getattr(self.explained, "HELP_TEXT", "").splitlines()):
-            column = next((gap.end() for gap in COLUMN_GAP.finditer(line)), 0)
-            text.append(f"{line[:column]}{hung(line[column:], column, width)}\n", "" if number else heading)
-        text.rstrip()
-        return text
+            yield Text(title, heading)
+            yield _in_columns([(" ".join(names), meaning) for meaning, names in keys.items()], KEY_WIDTH, key, indent=2)
+            yield Text()
+        title, _, lines = str(getattr(self.explained, "HELP_TEXT", "")).partition("\n")
+        yield Text(title, heading)
+        for has_columns, group in groupby(map(COLUMN_GAP.split, lines.splitlines()), key=lambda parts: len(parts) == 2):
+            rows = list(group)
+            yield _in_columns(rows) if has_columns else Text("\n".join("  ".join(parts) for parts in rows))
 
 
-def hung(text: str, indent: int, width: int) -> str:
-    """Text that begins at a column, in lines that all begin there and end within so many columns."""
-    return f"\n{' ' * indent}".join(textwrap.wrap(text, max(width - indent, NARROWEST)))
+def _in_columns(rows: Iterable[Sequence[str]], width: int = 0, style: str = "", indent: int = 0) -> RenderableType:
+    """Two columns of text, each wrapped within itself; the first is as wide as its longest, or `width`."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(min_width=width, style=style, no_wrap=True)
+    table.add_column(overflow="fold")
+    for first, second in rows:
+        table.add_row(Text(first), Text(second))
+    return Padding(table, (0, 0, 0, indent))
 
 
 def groups(screen: Screen[object]) -> Iterator[tuple[str, Keys]]:
@@ -130,31 +119,31 @@ def groups(screen: Screen[object]) -> Iterator[tuple[str, Keys]]:
     taken = {binding.key for _, binding in screen._bindings if binding.priority}  # before whatever has the focus
     for widget in near:
         yield from _group(widget, taken)
-        taken |= {binding.key for binding in _own(widget)}
+        taken |= {binding.key for binding in own_bindings(widget)}
     yield from _group(screen, taken - {binding.key for _, binding in screen._bindings if binding.priority})
     taken |= {binding.key for _, binding in screen._bindings}
-    shown = {(binding.key, _bare(binding.action)) for node in (*near, screen) for binding in _own(node)}
+    shown = {(binding.key, _bare(binding.action)) for node in (*near, screen) for binding in own_bindings(node)}
     kinds: set[type[DOMNode]] = {type(widget) for widget in near}
-    for widget in sorted(screen.walk_children(Widget), key=lambda widget: not _is_in_view(widget, screen)):
+    for widget in sorted(screen.walk_children(Widget), key=lambda widget: not is_in_view(widget)):
         if type(widget) not in kinds:
             kinds.add(type(widget))
-            same = {binding.key for binding in _own(widget) if (binding.key, _bare(binding.action)) in shown}
+            same = {binding.key for binding in own_bindings(widget) if (binding.key, _bare(binding.action)) in shown}
             yield from _group(widget, same)
     if screen.is_modal:  # of what lies below it, only such keys reach it
         taken |= {binding.key for _, binding in screen.app._bindings if not binding.priority}
     yield from _group(screen.app, taken, "Everywhere")
 
 
-def _is_in_view(widget: Widget, screen: Screen[object]) -> bool:
-    family = widget.ancestors_with_self
-    is_covered = screen.maximized is not None and screen.maximized not in family
+def is_in_view(widget: Widget) -> bool:
+    family, maximized = widget.ancestors_with_self, widget.screen.maximized
+    is_covered = maximized is not None and maximized not in family
     return not is_covered and all(node.display for node in family if isinstance(node, Widget))
 
 
 def _group(node: DOMNode, without: set[str], title: str = "") -> Iterator[tuple[str, Keys]]:
     """The keys of a screen or widget, by what they do; nothing where there are none."""
     found: Keys = {}
-    for binding in _own(node):
+    for binding in own_bindings(node):
         meaning = binding.tooltip or binding.description
         shown = node.app.get_key_display(binding)
         if meaning and binding.key not in without and shown not in found.setdefault(meaning, []):
@@ -164,7 +153,7 @@ def _group(node: DOMNode, without: set[str], title: str = "") -> Iterator[tuple[
         yield title or title_of(node), keys
 
 
-def _own(node: DOMNode) -> list[Binding]:
+def own_bindings(node: DOMNode) -> list[Binding]:
     """What classes of the console have keys for; of the app's, the palette as well."""
     ours = [kind for kind in type(node).__mro__ if kind.__module__.startswith(OURS)]
     maps = [BindingsMap(kind.__dict__.get("BINDINGS", ())) for kind in ours]

@@ -8,27 +8,44 @@ Data goes down as `lines`, and `cursor_x` for a cursor that charts share; what t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
 from textual.binding import Binding, BindingType
+from textual.color import Color
+from textual.geometry import Region
 from textual.message import Message
+from textual.reactive import var
+from textual.strip import Strip
+from textual.widget import Widget
 
-from lreg_tui.charts import cursor, smoothing
-from lreg_tui.charts.line import Line
-from lreg_tui.charts.pointed_chart import PointedChart
+from lreg_tui.charts import cursor, frame, smoothing
+from lreg_tui.charts.curve import Curve, Line
+from lreg_tui.charts.picture import NOTHING_YET, paint
+from lreg_tui.charts.plot import Picture, Sheet
 from lreg_tui.charts.view import View
-
-__all__ = ["Chart", "Line"]
+from lreg_tui.text import present
+from lreg_tui.widgets.contrast import visible
+from lreg_tui.widgets.themes import SERIES
 
 PAN = 0.15  # share of the axis that one step moves
+ZOOM = 0.6  # length of the axis after one step of zooming in
 JUMP = 10  # columns of a fast move of the cursor
+FAINT = 0.45  # share of its colour that a raw curve keeps behind the smoothed one
 ZOOM_KEYS = Binding.Group("zoom", compact=True)
 CURSOR_KEYS = Binding.Group("cursor", compact=True)
+SHOWN = ("title", "view", "log_x", "log_y", "smoothing", "points_only", "x_label", "unit")  # as they are
 
 
-class Chart(PointedChart, can_focus=True):
-    """A chart with keys and mouse."""
+class Chart(Widget, can_focus=True):
+    """Lines on a braille canvas. Every reactive may be set at any time; what has changed is painted once, soon.
+
+    The terminal is sent only lines that look different.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("plus,equals_sign", "zoom_x(True)", "zoom in", key_display="+", group=ZOOM_KEYS),
@@ -50,6 +67,32 @@ class Chart(PointedChart, can_focus=True):
         Binding("x", "cycle_axis", "axis", tooltip="the x axis: steps, logarithmic steps, or wall time"),
         Binding("s", "cycle_smoothing", "smooth", tooltip="smooth more, or not at all"),
     ]
+    DEFAULT_CSS = "Chart { width: 1fr; height: 1fr; min-height: 3; }"
+    ALLOW_SELECT = False  # dragging pans
+
+    lines: var[Sequence[Line]] = var((), init=False)
+    title: var[str] = var("", init=False)
+    x_axis: var[str] = var("step", init=False)  # "step" or "time"
+    log_x: var[bool] = var(False, init=False)
+    log_y: var[bool] = var(False, init=False)
+    smoothing: var[float] = var(0.0, init=False)  # share of the past in each smoothed value, 0 to below 1
+    cursor_x: var[float | None] = var(None, init=False)
+    view: var[View] = var(View(), init=False)
+    about: var[Hashable] = var(None, init=False)  # what is shown, whatever the state: zoom and cursor belong to it
+    points_only: var[bool] = var(False, init=False)
+    x_label: var[str] = var("", init=False)  # "" for meta-steps
+    unit: var[str] = var("", init=False)  # of the ticks of y, one of charts.axes.UNITS
+
+    @dataclass
+    class CursorMoved(Message):
+        """The user has moved the cursor (None: taken it away): set `cursor_x` of charts with the same `x_axis`."""
+
+        chart: Chart
+        x: float | None
+        x_axis: str
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, Chart.CursorMoved) and message.chart is self.chart
 
     @dataclass
     class SettingsChanged(Message):
@@ -57,31 +100,198 @@ class Chart(PointedChart, can_focus=True):
 
         chart: Chart
 
-        @property
-        def control(self) -> Chart:
-            return self.chart
+    def __init__(
+        self,
+        title: str = "",
+        *,
+        points_only: bool = False,
+        log_x: bool = False,
+        log_y: bool = False,
+        x_label: str = "",
+        id: str | None = None,
+    ) -> None:
+        super().__init__(id=id)
+        self.show: Callable[[float], str] = present.number  # writes values in title, legend and cursor
+        self.set_reactive(Chart.title, title)
+        self.set_reactive(Chart.points_only, points_only)
+        self.set_reactive(Chart.log_x, log_x)
+        self.set_reactive(Chart.log_y, log_y)
+        self.set_reactive(Chart.x_label, x_label)
+        self.curves: list[Curve] = []
+        self._picture: Picture | None = None  # as the terminal shows it; None: it must be painted anew
+        self._strips: dict[int, Strip] = {}
+        self._styles: dict[int, Style] = {}
+        self._colours: tuple[Color, ...] = ()  # that the styles were made for
+        self._is_due = False
+        self._drag: tuple[int, int, View] | None = None  # where the button was pressed, and the view at that time
+        self._is_hovering = False  # the cursor goes when the pointer leaves
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._start_anew())
+
+    # -- what changes --------------------------------------------------------------------------------------------------
+
+    def watch_lines(self) -> None:
+        """Make the lines ready; a curve whose data has not changed keeps what was computed of it."""
+        by_time, before = self.x_axis == "time", self.curves
+        kept = [next((curve for curve in before if curve.is_of(line, by_time)), None) for line in self.lines]
+        self.curves = [curve or Curve(line, by_time) for curve, line in zip(kept, self.lines, strict=True)]
+        if self.curves != before:
+            self.redraw()
+
+    def watch_about(self) -> None:
+        self.view = View()
+        self.cursor_x = None
+
+    def watch_x_axis(self) -> None:
+        self.cursor_x = None
+        self.view = View(y=self.view.y)
+        self.watch_lines()
+        self.redraw()
+
+    def watch_log_x(self) -> None:
+        self.view = View(y=self.view.y)
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Paint soon, once for all that has changed by then."""
+        if not self._is_due:
+            self._is_due = True
+            self.call_next(self._redraw)
+
+    def _look_again(self) -> None:
+        self.redraw()
+
+    watch_title = watch_log_y = watch_smoothing = watch_cursor_x = watch_view = _look_again
+    watch_points_only = watch_x_label = watch_unit = on_focus = on_blur = _look_again
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        if self.is_mounted and self.colors != self._colours:
+            self._start_anew()
+
+    def on_show(self) -> None:
+        self._start_anew()
+
+    # -- drawing -------------------------------------------------------------------------------------------------------
+
+    def _redraw(self) -> None:
+        self._is_due = False
+        old = self._picture
+        if old is None or not self.is_on_screen:
+            self._start_anew()
+            return
+        self._picture = None
+        new = self.picture
+        if new.frame.shape != old.frame.shape:
+            self._start_anew()
+            return
+        changed = list(new.frame.changes(old.frame))
+        for row, _, _ in changed:
+            self._strips.pop(row, None)
+        if changed:
+            self.refresh(*(Region(start, row, end - start, 1) for row, start, end in changed))
+
+    def _start_anew(self) -> None:
+        """Draw every line anew: a first picture, another size, other colours, or nobody sees it at the moment."""
+        self._picture = None
+        self._strips.clear()
+        self._styles.clear()
+        self._colours = self.colors
+        self.refresh()
+
+    @property
+    def picture(self) -> Picture:
+        """The picture of the present state, painted if there is none."""
+        width, height = self.size
+        if self._picture is None or self._picture.frame.shape != (height, width):
+            self._strips.clear()
+            settings = {name: getattr(self, name) for name in SHOWN}
+            by_time = self.x_axis == "time"
+            self._picture = paint(
+                Sheet(
+                    width,
+                    height,
+                    self.curves,
+                    by_time=by_time,
+                    show=self.show,
+                    cursor=self.cursor_x,
+                    focused=self.has_focus,
+                    **settings,
+                )
+            )
+        return self._picture
+
+    def render_line(self, y: int) -> Strip:
+        if not self.curves:
+            return self._empty_line(y)
+        picture = self.picture
+        if y >= picture.frame.height:
+            return Strip.blank(self.size.width)
+        if y not in self._strips:
+            segments = [Segment(text, self._style(role)) for text, role in picture.frame.runs(y)]
+            self._strips[y] = Strip(segments, picture.frame.width)
+        return self._strips[y]
+
+    def _empty_line(self, y: int) -> Strip:
+        """A line of a chart without lines. It needs no numpy, whose import would hold up the console's first paint."""
+        width, height = self.size
+        text, role = "", frame.QUIET
+        if y == 0:
+            text, role = present.clean(self.title, width), frame.FOCUSED if self.has_focus else frame.TITLE
+        elif y == 1 + max(height - 2, 0) // 2:
+            text = NOTHING_YET.center(width)
+        return Strip([Segment(text, self._style(role))]).adjust_cell_length(width, self._style(frame.BLANK))
+
+    def _style(self, role: int) -> Style:
+        if role not in self._styles:
+            self._styles[role] = self._make_style(role)
+        return self._styles[role]
+
+    def _make_style(self, role: int) -> Style:
+        _, _, background, foreground = self.colors
+        ground = background.rich_color
+        if role >= frame.SERIES:
+            colour = visible(Color.parse(SERIES[(role - frame.SERIES) % (frame.DIMMED - frame.SERIES)]), background)
+            colour = background.blend(colour, FAINT) if role >= frame.DIMMED else colour
+            return Style(color=colour.rich_color, bgcolor=ground)
+        accent = Color.parse(self.app.theme_variables["accent"])
+        colour = {
+            frame.FOCUSED: accent,
+            frame.CURSOR: accent,
+            frame.QUIET: background.blend(foreground, 0.6),
+            frame.FAINT: background.blend(foreground, 0.4),
+            frame.GRID: background.blend(foreground, 0.2),
+        }.get(role, foreground)
+        return Style(color=colour.rich_color, bgcolor=ground, bold=role in (frame.TITLE, frame.FOCUSED))
 
     # -- zoom and pan --------------------------------------------------------------------------------------------------
 
     def action_zoom_x(self, closer: bool) -> None:
         """Around the cursor, or the middle of the axis."""
-        picture = self.picture
+        picture, at = self.picture, self.cursor_x
         if picture.x is not None:
-            at = self.cursor_x
-            is_seen = at is not None and picture.column_of(at) is not None
-            self._zoom_x(at if is_seen and at is not None else picture.x.value(0.5), closer)
+            is_in_view = at is not None and picture.column_of(at) is not None
+            self._zoom_x(at if is_in_view and at is not None else picture.x.value(0.5), closer)
+
+    def _zoom_x(self, at: float, closer: bool) -> None:
+        view = self._view_now()
+        self.view = view.zoom_x(at, ZOOM if closer else 1 / ZOOM, self.picture.full_x, self.log_x)
 
     def action_pan_x(self, direction: int) -> None:
-        self.view = self._shown_view().pan_x(direction * PAN, self.picture.full_x, self.log_x)
-
-    def action_pan_y(self, direction: int) -> None:
-        if (now := self._shown_y()) is not None:
-            self.view = self.view.pan_y(direction * PAN, now, self.log_y)
+        self.view = self._view_now().pan_x(direction * PAN, self.picture.full_x, self.log_x)
 
     def action_zoom_y(self, closer: bool) -> None:
-        picture = self.picture
-        if picture.y is not None:
-            self._zoom_y(picture.y.value(0.5), closer)
+        if (y := self.picture.y) is not None:
+            self._zoom_y(y.value(0.5), closer)
+
+    def _zoom_y(self, at: float, closer: bool) -> None:
+        if (y := self.picture.y) is not None:
+            self.view = self.view.zoom_y(at, ZOOM if closer else 1 / ZOOM, (y.low, y.high), self.log_y)
+
+    def action_pan_y(self, direction: int) -> None:
+        if (y := self.picture.y) is not None:
+            self.view = self.view.pan_y(direction * PAN, (y.low, y.high), self.log_y)
 
     def action_reset(self) -> None:
         self.view = View()
@@ -89,6 +299,11 @@ class Chart(PointedChart, can_focus=True):
     def action_follow(self) -> None:
         if self.picture.x is not None:
             self.view = self.view.follow(self.picture.full_x, self.log_x)
+
+    def _view_now(self) -> View:
+        """The view with the range that a following one has at the moment."""
+        x = self.picture.x
+        return View((x.low, x.high), self.view.y) if self.view.following and x is not None else self.view
 
     # -- settings ------------------------------------------------------------------------------------------------------
 
@@ -127,17 +342,22 @@ class Chart(PointedChart, can_focus=True):
         column = picture.column_of(self.cursor_x) if self.cursor_x is not None else None
         if column is None or self.cursor_x is None:
             last = min(picture.newest, picture.x.high)
-            found = self._record_near(last if columns < 0 else picture.x.low)
-            self._move_cursor(found)
-            self._bring_into_view(found)
-            return
-        place = (column - picture.left + 0.5 + columns) / picture.width
-        found = self._record_near(picture.x.value(place))
-        if found is None or (found - self.cursor_x) * columns <= 0:
-            found = cursor.record_beside(self.curves, self.cursor_x, columns > 0)
-        if found is not None:
-            self._move_cursor(found)
-            self._bring_into_view(found)
+            x = self._record_near(last if columns < 0 else picture.x.low)
+        else:
+            x = self._record_near(picture.x.value((column - picture.left + 0.5 + columns) / picture.width))
+            if x is None or (x - self.cursor_x) * columns <= 0:
+                x = cursor.record_beside(self.curves, self.cursor_x, columns > 0)
+            x = self.cursor_x if x is None else x
+        self._move_cursor(x)
+        self._bring_into_view(x)
+
+    def _record_near(self, x: float) -> float | None:
+        return None if self.picture.x is None else cursor.record_near(self.curves, self.picture.x, x)
+
+    def _move_cursor(self, x: float | None) -> None:
+        if x != self.cursor_x:
+            self.cursor_x = x
+            self.post_message(self.CursorMoved(self, x, self.x_axis))
 
     def _bring_into_view(self, x: float | None) -> None:
         scale = self.picture.x
@@ -145,4 +365,76 @@ class Chart(PointedChart, can_focus=True):
             return
         if not 0 <= (place := scale.place(x)) <= 1:
             share = place - 1 + PAN if place > 1 else place - PAN
-            self.view = self._shown_view().pan_x(share, self.picture.full_x, self.log_x)
+            self.view = self._view_now().pan_x(share, self.picture.full_x, self.log_x)
+
+    # -- mouse: the wheel zooms, dragging pans, a double click shows all, hovering points ------------------------------
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        if self._drag is not None:
+            self._pan_by_drag(event)
+        elif not getattr(self.app, "slow_link", False):  # there every move would be sent; clicks are
+            self._point_at(event)
+            self._is_hovering = True
+
+    def _point_at(self, event: events.MouseEvent) -> None:
+        if (x := self._x_under(event)) is not None:
+            self._move_cursor(self._record_near(x))
+
+    def _x_under(self, event: events.MouseEvent) -> float | None:
+        offset = event.get_content_offset(self)
+        return None if offset is None else self.picture.x_at(offset.x)
+
+    def on_leave(self) -> None:
+        if self._is_hovering:
+            self._is_hovering = False
+            self._move_cursor(None)
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        if event.button == 1:
+            self._drag = (event.screen_x, event.screen_y, self._view_now())
+            self.capture_mouse()
+
+    def on_mouse_up(self) -> None:
+        self._drag = None
+        self.release_mouse()
+
+    def _pan_by_drag(self, event: events.MouseMove) -> None:
+        picture = self.picture
+        if self._drag is None or not picture.width or not picture.height:
+            return
+        x, y, view = self._drag
+        across, down = event.screen_x - x, event.screen_y - y
+        moved = view.pan_x(-across / picture.width, picture.full_x, self.log_x) if across else view
+        if view.y is not None and down:  # an axis that the data set goes back there by itself
+            moved = moved.pan_y(down / picture.height, view.y, self.log_y)
+        self.view = moved
+
+    def on_click(self, event: events.Click) -> None:
+        if event.chain == 2:
+            self.view = View()
+        elif event.button == 1:
+            self._point_at(event)
+            self._is_hovering = False
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        self._wheel(event, closer=True)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        self._wheel(event, closer=False)
+
+    def _wheel(self, event: events.MouseEvent, closer: bool) -> None:
+        """Zoom at the pointer, with ctrl or shift on the y axis. On a page that scrolls: only a focused chart."""
+        on_page = any(isinstance(node, Widget) and node.max_scroll_y > 0 for node in self.ancestors)
+        if on_page and not self.has_focus:
+            return
+        event.stop()
+        event.prevent_default()
+        x, offset = self._x_under(event), event.get_content_offset(self)
+        picture = self.picture
+        if x is None or offset is None or picture.y is None:
+            return
+        if event.ctrl or event.shift:
+            place = (picture.top + picture.height - offset.y - 0.5) / picture.height
+            self._zoom_y(picture.y.value(place), closer)
+        else:
+            self._zoom_x(x, closer)

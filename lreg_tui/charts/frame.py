@@ -1,11 +1,15 @@
-"""Frame: a grid of characters with a role for the colour of each, and where it differs from the frame before."""
+"""Frame: a grid of characters with a role for the colour of each, and where it differs from the frame before.
+
+Lines are drawn in braille: four by two dots in each character cell. Rows count from the bottom, columns from the left.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lreg_tui.charts import canvas
+from lreg_tui.charts.axes import Scale
+from lreg_tui.charts.decimate import Spans
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -15,6 +19,9 @@ BLANK, TITLE, FOCUSED, VALUE, QUIET, FAINT, GRID, CURSOR = range(8)
 
 SERIES, DIMMED = 16, 48
 GRID_LINE = "┈"
+DOTS_DOWN, DOTS_ACROSS = 4, 2  # in a cell
+BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of U+2800, from the top left dot
+BRAILLE = 0x2800  # the character without dots
 
 
 def series(colour: int) -> int:
@@ -65,15 +72,15 @@ class Frame:
         """Lay dots, bool [4 rows, 2 columns], upon what is there: joined with lines as bright, else over them."""
         import numpy
 
-        found = canvas.codes(dots)
+        found = codes(dots)
         chars = self.chars[y : y + found.shape[0], x : x + found.shape[1]]
         roles = self.roles[y : y + found.shape[0], x : x + found.shape[1]]
         filled = found > 0
         known = numpy.ascontiguousarray(chars).view(numpy.uint32).reshape(chars.shape)
-        is_braille = (known >= canvas.BLANK) & (known < canvas.BLANK + 256)
+        is_braille = (known >= BRAILLE) & (known < BRAILLE + 256)
         is_braille &= (roles >= DIMMED) == (role >= DIMMED)
-        below = numpy.where(is_braille, known - canvas.BLANK, 0)
-        joined = (canvas.BLANK + (found | below)).astype(numpy.uint32)
+        below = numpy.where(is_braille, known - BRAILLE, 0)
+        joined = (BRAILLE + (found | below)).astype(numpy.uint32)
         chars[filled] = joined.view("<U1").reshape(chars.shape)[filled]
         roles[filled] = role
 
@@ -103,3 +110,41 @@ class Frame:
     def text(self) -> str:
         """All characters, for tests and for copying."""
         return "\n".join("".join(line).rstrip() for line in self.chars.tolist())
+
+
+def dots_of(spans: Spans, scale: Scale, height: int) -> ndarray:
+    """Dots of a polyline, bool [4 height, columns], the top row first; parts beyond the scale are cut off."""
+    import numpy
+
+    count = DOTS_DOWN * height
+    low, high = (scale.cells(part, count) for part in (spans.low, spans.high))
+    borders = scale.cells(spans.borders, count)
+    least, most = (scale.cells(part, count) for part in spans.records)
+    start, end, goes_on = borders[:-1], borders[1:], numpy.isfinite(borders[1:])
+    # the next column begins in the row in which this one ends: drawn in one of them only, lines stay thin
+    with numpy.errstate(invalid="ignore"):
+        high = numpy.where(goes_on & (end > start) & (high == end) & ~(most >= end), high - 1, high)
+        low = numpy.where(goes_on & (end < start) & (low == end) & ~(least <= end), low + 1, low)
+        rows = numpy.arange(count)[::-1, None]
+        return (rows >= low) & (rows <= high)
+
+
+def bars(columns: ndarray, low: ndarray, high: ndarray, width: int, height: int) -> ndarray:
+    """Dots of upright bars, bool [4 height, width], from row `low` to row `high` in each of the columns."""
+    import numpy
+
+    dots = numpy.zeros((DOTS_DOWN * height, width), dtype=bool)
+    rows = numpy.arange(DOTS_DOWN * height)[::-1, None]
+    with numpy.errstate(invalid="ignore"):
+        inside = (columns >= 0) & (columns < width)
+        for column, bottom, top in zip(columns[inside].astype(int), low[inside], high[inside], strict=True):
+            dots[:, column] |= ((rows >= bottom) & (rows <= top))[:, 0]
+    return dots
+
+
+def codes(dots: ndarray) -> ndarray:
+    """Bits of each cell, uint8 [height, width], of dots, bool [4 height, 2 width]."""
+    import numpy
+
+    cells = dots.reshape(dots.shape[0] // DOTS_DOWN, DOTS_DOWN, dots.shape[1] // DOTS_ACROSS, DOTS_ACROSS)
+    return numpy.einsum("rdcp,dp->rc", cells, numpy.array(BITS, dtype=numpy.uint8), dtype=numpy.uint8, casting="unsafe")

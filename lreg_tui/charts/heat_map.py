@@ -11,11 +11,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
-from rich.segment import Segment
+from rich.segment import Segment, SegmentLines
 from rich.style import Style
 from textual import events
 from textual.color import Color, Gradient
-from textual.strip import Strip
 from textual.widget import Widget
 
 from lreg_tui.charts import heat, legend
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 UNIT: Range = (-1.0, 1.0)
 SCALE_WIDTH, LEAST_SCALE = 24, 8  # columns of the colours
+BOLD = Style(bold=True)
 CONTOUR = 0.3  # how far contour lines go from the colour towards black
 
 
@@ -37,16 +37,14 @@ class HeatMap(Widget):
     DEFAULT_CSS = "HeatMap { width: 1fr; height: 1fr; min-height: 4; }"
     ALLOW_SELECT = False
 
-    def __init__(self, title: str = "", *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, title: str = "", *, id: str | None = None) -> None:
+        super().__init__(id=id)
         self.title = title
         self._values: ndarray | None = None
         self._x, self._y, self._bounds, self._log, self._levels = UNIT, UNIT, UNIT, False, 6
         self._instead = NOTHING_YET  # of a map
         self._pointed: tuple[int, int] | None = None  # pixel under the pointer
-        self._strips: list[Strip] = []
-        self._drawn_at: tuple[int, int] = (0, 0)
-        self._shares: ndarray | None = None
+        self._shares: ndarray | None = None  # as drawn
         self._gradient = Gradient.from_colors(*heat.COLOURS)
 
     def show(
@@ -67,61 +65,48 @@ class HeatMap(Widget):
         """
         import numpy
 
-        found = numpy.asarray(values, dtype=float)
-        own = heat.span(found, log) if found.ndim == 2 else None
-        self._values = None if own is None else found
-        if found.ndim == 2 and found.size:
-            self._instead = "nothing above 0 for a log scale" if numpy.isfinite(found).any() else "no finite values"
+        array = numpy.asarray(values, dtype=float)
+        span = heat.span(array, log) if array.ndim == 2 else None
+        self._values = None if span is None else array
+        if array.ndim == 2 and array.size:
+            self._instead = "nothing above 0 for a log scale" if numpy.isfinite(array).any() else "no finite values"
         else:
             self._instead = NOTHING_YET
         usable = bounds if bounds is not None and (not log or bounds[0] > 0) else None
-        self._bounds = usable or own or UNIT
+        self._bounds = usable or span or UNIT
         self._x, self._y, self._log, self._levels = x, y, log, max(levels, 1)
         self.title = self.title if title is None else title
-        self._start_anew()
-
-    def on_mount(self) -> None:
-        self.app.theme_changed_signal.subscribe(self, lambda _: self._start_anew())
-
-    def _start_anew(self) -> None:
-        self._strips = []
         self.refresh()
-
-    def render_line(self, y: int) -> Strip:
-        if not self._strips or self._drawn_at != self.size:
-            self._strips, self._drawn_at = self._draw(*self.size), self.size
-        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self._style())
 
     # -- drawing -------------------------------------------------------------------------------------------------------
 
-    def _draw(self, width: int, height: int) -> list[Strip]:
+    def render(self) -> SegmentLines:
+        width, height = self.size
         self._shares = None
         if self._values is None or height < 3:
-            lines = [self._text(legend.shorten(present.clean(self.title), width), bold=True)] + [Strip([])] * height
-            lines[max(height // 2, 1)] = self._text(self._instead.center(width), quiet=True)
-            return [line.adjust_cell_length(width, self._style()) for line in lines[:height]]
+            lines = [[Segment(legend.shorten(present.clean(self.title), width), BOLD)], *([] for _ in range(height))]
+            lines[max(height // 2, 1)] = [Segment(self._instead.center(width), self._quiet)]
+            return SegmentLines(lines[:height], new_lines=True)
         across, down = heat.size_of(width, 2 * (height - 2), self._x, self._y)
         self._shares = heat.shares(self._values, across, down, self._bounds, self._log)
-        rows = [self._head(width), *self._plot(self._shares), self._scale(width)]
-        return [row.adjust_cell_length(width, self._style()) for row in rows]
+        return SegmentLines([self._head(width), *self._plot(self._shares), self._scale(width)], new_lines=True)
 
-    def _plot(self, shares: ndarray) -> list[Strip]:
+    def _plot(self, shares: ndarray) -> list[list[Segment]]:
         if self.app.no_color:
-            return [Strip([Segment(line, self._style())]) for line in heat.shades(shares)]
+            return [[Segment(line)] for line in heat.shades(shares)]
         pixels = heat.steps(shares) + heat.STEPS * heat.contours(shares, self._levels)
         rows = []
         for top, bottom in zip(pixels[::2].tolist(), pixels[1::2].tolist(), strict=True):
             runs = [(pair, len(list(same))) for pair, same in groupby(zip(top, bottom, strict=True))]
-            rows.append(Strip([Segment("▀" * length, self._pixel(*pair)) for pair, length in runs]))
+            rows.append([Segment("▀" * length, self._pixel(*pair)) for pair, length in runs])
         return rows
 
-    def _head(self, width: int) -> Strip:
+    def _head(self, width: int) -> list[Segment]:
         pointed = self._told()
         title = legend.shorten(present.clean(self.title), max(width - cell_len(pointed) - 2, 0))
-        gap = " " * max(width - cell_len(title) - cell_len(pointed), 0)
-        return Strip.join([self._text(title, bold=True), self._text(gap + pointed)])
+        return [Segment(title, BOLD), Segment(" " * max(width - cell_len(title) - cell_len(pointed), 0) + pointed)]
 
-    def _scale(self, width: int) -> Strip:
+    def _scale(self, width: int) -> list[Segment]:
         """All the colours between their least and greatest value, as wide as there is room; then how far the map goes.
 
         What there is no room for is left out whole.
@@ -134,16 +119,12 @@ class HeatMap(Widget):
             after.pop()
         room = max(min(SCALE_WIDTH, width - len(low) - 1 - sum(map(len, after))), 1)
         (colours,) = self._plot(numpy.linspace(0, 1, room)[None].repeat(2, axis=0))
-        return Strip.join([self._text(f"{low} ", quiet=True), colours, self._text("".join(after), quiet=True)])
+        return [Segment(f"{low} ", self._quiet), *colours, Segment("".join(after), self._quiet)]
 
-    def _text(self, text: str, bold: bool = False, quiet: bool = False) -> Strip:
+    @property
+    def _quiet(self) -> Style:
         _, _, background, foreground = self.colors
-        colour = background.blend(foreground, 0.6) if quiet else foreground
-        return Strip([Segment(text, Style(color=colour.rich_color, bgcolor=background.rich_color, bold=bold))])
-
-    def _style(self) -> Style:
-        _, _, background, foreground = self.colors
-        return Style(color=foreground.rich_color, bgcolor=background.rich_color)
+        return Style(color=background.blend(foreground, 0.6).rich_color)
 
     def _pixel(self, top: int, bottom: int) -> Style:
         return Style(color=self._colour(top).rich_color, bgcolor=self._colour(bottom).rich_color)
@@ -166,9 +147,7 @@ class HeatMap(Widget):
     def _point(self, pointed: tuple[int, int] | None) -> None:
         if pointed != self._pointed:
             self._pointed = pointed
-            if self._strips:
-                self._strips[0] = self._head(self.size.width)
-                self.refresh(self.size.region.split_horizontal(1)[0])
+            self.refresh(self.size.region.split_horizontal(1)[0])
 
     def _told(self) -> str:
         """Place and value under the pointer."""

@@ -54,10 +54,6 @@ def told_apart(entries: Sequence[Entry]) -> Sequence[Entry]:
     return [entry._replace(label="…" + entry.label[words:]) for entry in entries]
 
 
-def width_of(row: Runs) -> int:
-    return sum(cell_len(text) for text, _ in row)
-
-
 def shorten(text: str, width: int) -> str:
     """Text on at most `width` columns."""
     return text if cell_len(text) <= width else set_cell_size(text, max(width - 1, 0)) + "…" if width > 0 else ""

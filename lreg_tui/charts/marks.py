@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from lreg_tui.charts import canvas, frame
+from lreg_tui.charts import frame
 from lreg_tui.charts.axes import LARGEST, Scale
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.plot import Picture, Sheet
@@ -72,8 +72,8 @@ def _shifts(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> list[int
 
 def _draw_line(sheet: Sheet, picture: Picture, curve: Curve, weight: float, role: int) -> None:
     assert picture.x is not None and picture.y is not None
-    columns = canvas.DOTS_ACROSS * picture.width
-    dots = canvas.dots_of(curve.spans(picture.x, columns, sheet.log_y, weight), picture.y, picture.height)
+    columns = frame.DOTS_ACROSS * picture.width
+    dots = frame.dots_of(curve.spans(picture.x, columns, sheet.log_y, weight), picture.y, picture.height)
     breaks = _columns_of(curve.x[curve.breaks], picture.x, columns)
     dots[:, sorted(set(breaks) - {column + 1 for column in breaks})] = False  # where a gap begins, not all that follows
     picture.frame.put_dots(picture.left, picture.top, dots, role)
@@ -117,9 +117,9 @@ def _draw_bars(sheet: Sheet, picture: Picture, curve: Curve, shift: int) -> None
     low, high = ends(curve, part, sheet.log_y)
     with numpy.errstate(invalid="ignore", divide="ignore"):
         low, high = (numpy.log10(end) if sheet.log_y else end for end in (low, high))
-        low, high = (picture.y.cells(end, canvas.DOTS_DOWN * picture.height) for end in (low, high))
-    width = canvas.DOTS_ACROSS * picture.width
-    dots = canvas.bars((columns + shift - picture.left) * canvas.DOTS_ACROSS, low, high, width, picture.height)
+        low, high = (picture.y.cells(end, frame.DOTS_DOWN * picture.height) for end in (low, high))
+    width = frame.DOTS_ACROSS * picture.width
+    dots = frame.bars((columns + shift - picture.left) * frame.DOTS_ACROSS, low, high, width, picture.height)
     picture.frame.put_dots(picture.left, picture.top, dots, frame.dimmed(curve.line.colour % len(SERIES)))
 
 
@@ -141,7 +141,7 @@ def _draw_dots(sheet: Sheet, picture: Picture, curve: Curve, role: int) -> None:
     import numpy
 
     assert picture.x is not None and picture.y is not None
-    dots = numpy.zeros((canvas.DOTS_DOWN * picture.height, canvas.DOTS_ACROSS * picture.width), dtype=bool)
+    dots = numpy.zeros((frame.DOTS_DOWN * picture.height, frame.DOTS_ACROSS * picture.width), dtype=bool)
     with numpy.errstate(invalid="ignore", divide="ignore"):
         columns = picture.x.cells(numpy.log10(curve.x) if sheet.log_x else curve.x, dots.shape[1])
         rows = picture.y.cells(numpy.log10(curve.y) if sheet.log_y else curve.y, dots.shape[0])
@@ -172,8 +172,8 @@ def _along(sheet: Sheet, picture: Picture, curve: Curve, number: int, count: int
     import numpy
 
     assert picture.x is not None and picture.y is not None
-    spans = curve.spans(picture.x, canvas.DOTS_ACROSS * picture.width, sheet.log_y, sheet.smoothing)
-    middle = picture.y.cells((spans.low + spans.high) / 2, picture.height)[:: canvas.DOTS_ACROSS]
+    spans = curve.spans(picture.x, frame.DOTS_ACROSS * picture.width, sheet.log_y, sheet.smoothing)
+    middle = picture.y.cells((spans.low + spans.high) / 2, picture.height)[:: frame.DOTS_ACROSS]
     seen = numpy.flatnonzero((middle >= 0) & (middle < picture.height))
     if not len(seen):
         return

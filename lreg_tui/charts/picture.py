@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lreg_tui.charts import cursor, frame, labels, legend, marks
-from lreg_tui.charts.axes import Range, Scale, power, round_out
+from lreg_tui.charts import cursor, frame, legend, marks
+from lreg_tui.charts.axes import Range, Scale, power, round_out, ticks
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.frame import Frame
 from lreg_tui.charts.plot import Picture, Sheet
@@ -17,6 +17,8 @@ LOWEST_WITH_LABELS = 5  # lines of a chart that has room for the labels of the x
 LEGEND_ROWS = ((24, 3), (14, 2), (8, 1))  # height of a chart from which the legend may take so many lines
 BESIDE = 0.03  # share of a log axis that is left free beside the first and the last point
 NOTHING_YET = "no data yet"
+NARROWEST_TICKS = 8  # columns from one label of the x axis to the next
+LONGEST_NAME = 6  # of an x axis, beside its labels; a longer one stands in the head
 
 
 def paint(sheet: Sheet) -> Picture:
@@ -35,10 +37,10 @@ def paint(sheet: Sheet) -> Picture:
         _say_nothing(sheet, picture)
         return picture
     if picture.height:
-        labels.write_axes(sheet, picture, has_labels)
+        _write_axes(sheet, picture, has_labels)
         marks.draw(sheet, picture, filled)
         cursor.draw(sheet, picture, filled)
-        labels.write_left_out(sheet, picture, filled)
+        _write_left_out(sheet, picture, filled)
     return picture
 
 
@@ -139,7 +141,7 @@ def _status(sheet: Sheet, picture: Picture) -> legend.Runs:
         found.append(("log " + " ".join(logs), frame.QUIET))
     if sheet.smoothing:
         found.append((f"smooth {sheet.smoothing:g}", frame.QUIET))
-    if len(sheet.x_name) > labels.LONGEST_NAME:
+    if len(sheet.x_name) > LONGEST_NAME:
         found.append((f"by {present.clean(sheet.x_name, 40)}", frame.QUIET))
     return found
 
@@ -164,3 +166,44 @@ def _say_nothing(sheet: Sheet, picture: Picture) -> None:
     said = "nothing above 0 for a log axis" if some else "no finite values" if records else NOTHING_YET
     y = picture.top + max(sheet.height - picture.top - 1, 0) // 2
     picture.frame.put(max((sheet.width - len(said)) // 2, 0), min(y, sheet.height - 1), said, frame.QUIET)
+
+
+def _write_axes(sheet: Sheet, picture: Picture, has_labels: bool) -> None:
+    """Levels with their labels and lines; below the plot, where there is room, the labels of x."""
+    assert picture.x is not None and picture.y is not None
+    levels = ticks(picture.y, max(picture.height // 3, 2), sheet.unit)
+    name = len(sheet.x_name) if len(sheet.x_name) <= LONGEST_NAME else 0
+    picture.left = min(max([len(tick.label) for tick in levels] + [name]) + 1, sheet.width // 2)
+    picture.width = sheet.width - picture.left
+    for tick in levels:
+        if (row := picture.row_of(tick.value)) is not None:
+            picture.frame.put(0, row, tick.label.rjust(picture.left - 1), frame.QUIET)
+            picture.frame.fill(picture.left, row, picture.width, frame.GRID_LINE, frame.GRID)
+    if has_labels:
+        _write_x_labels(sheet, picture)
+
+
+def _write_x_labels(sheet: Sheet, picture: Picture) -> None:
+    assert picture.x is not None
+    row, free = sheet.height - 1, 0
+    if len(sheet.x_name) < picture.left:
+        picture.frame.put(0, row, sheet.x_name.rjust(picture.left - 1), frame.FAINT)
+        free = picture.left
+    for tick in ticks(picture.x, picture.width // NARROWEST_TICKS, sheet.x_unit):
+        column = picture.column_of(tick.value)
+        if column is None:
+            continue
+        start = min(max(column - len(tick.label) // 2, free), sheet.width - len(tick.label))
+        if start >= free:
+            picture.frame.put(start, row, tick.label, frame.QUIET)
+            free = start + len(tick.label) + 2
+
+
+def _write_left_out(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> None:
+    """Say in the corner how many values a log axis leaves out."""
+    count = sum(curve.left_out(sheet.log_y) for curve in curves)
+    if count:
+        said = f"{count:,} not above 0 left out"
+        if len(said) <= picture.width:
+            line = picture.top + any(len(curve.breaks) for curve in curves)  # marks of these are on the edge
+            picture.frame.put(sheet.width - len(said), line, said, frame.QUIET)

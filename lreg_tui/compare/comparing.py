@@ -13,7 +13,7 @@ from rich.text import Text
 
 from engine.base.settings import show
 from engine.runs import notes
-from lreg_tui.charts.line import Line
+from lreg_tui.charts.curve import Line
 from lreg_tui.compare import comparison_sheets
 from lreg_tui.text import present
 from lreg_tui.text.sheets import Entry, Sheet

@@ -13,7 +13,7 @@ from textual.containers import Container
 from textual.message import Message
 
 from lreg_tui.charts.chart import Chart
-from lreg_tui.charts.line import Line
+from lreg_tui.charts.curve import Line
 from lreg_tui.runs.feed import Feed, RunRow
 from lreg_tui.runs.metric_panel import MetricPanel
 from lreg_tui.text import present

@@ -49,9 +49,6 @@ class DifferenceScreen(Ending, ModalScreen[None]):
             yield Static(self.content, id="difference", markup=False)
         yield KeyFooter()
 
-    def action_leave(self) -> None:
-        self.dismiss(None)
-
 
 def differences(draft: Draft, checked: Checked, catalog: Catalog) -> Content:
     """From the saved file, if there is one, and from what it was taken from. Reads files: not for the loop."""

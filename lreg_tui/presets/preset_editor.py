@@ -28,7 +28,7 @@ from lreg_tui.presets.preset_file import Draft
 from lreg_tui.presets.preset_form import MUTED, PresetForm
 from lreg_tui.presets.problem_list import ProblemList, lines_with
 from lreg_tui.presets.toml_edit import lines_of
-from lreg_tui.runs.panelled import PanelledScreen
+from lreg_tui.runs.dashboard import DashboardScreen
 from lreg_tui.text.present import clean
 from lreg_tui.widgets.confirm import ConfirmScreen
 from lreg_tui.widgets.ending import Ending
@@ -362,7 +362,7 @@ class PresetEditorScreen(Ending, Screen[None]):
         self._tell(f"started {run_id}")
         while len(self.app.screen_stack) > 2:  # the dashboard is above the blank screen that Textual begins with
             self.app.pop_screen()
-        if isinstance(below := self.app.screen, PanelledScreen):
+        if isinstance(below := self.app.screen, DashboardScreen):
             below.table.select(run_id)
         self.lreg.feed.look_now()
 

@@ -8,6 +8,7 @@ class RunScreen(ActingScreen):
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -211,35 +212,29 @@ class ActingScreen(Ending, Screen[None]):
         """
         under_way = self.lreg.under_way
         due = [row for row in rows if (name, row.path) not in under_way]
-        if due:
-            under_way |= {(name, row.path) for row in due}
-            if begins:
-                self.tell(f"{begins} {named(due)} …")
-            self.lreg.run_worker(self._act(name, action, due, then, quietly), group="act")
+        under_way |= {(name, row.path) for row in due}
+        if due and begins:
+            self.tell(f"{begins} {named(due)} …")
 
-    async def _act(
-        self,
-        name: str,
-        action: Callable[[Path], str],
-        rows: Sequence[RunRow],
-        then: Callable[[], None] | None,
-        quietly: bool,
-    ) -> None:
-        done = 0
-        for row in rows:
-            try:
-                told = await off_the_loop(lambda path=row.path: action(path), "act")  # type: ignore[misc]
-            except LregError as error:
-                self.tell(str(error), "error")
-            else:
-                done += 1
-                if not quietly:
-                    self.tell(told)
-            finally:
-                self.lreg.under_way.discard((name, row.path))
-        self.lreg.feed.look_now()
-        if then is not None and done:
-            then()
+        async def act_on_each() -> None:
+            done = 0
+            for path in [row.path for row in due]:
+                try:
+                    outcome = await off_the_loop(partial(action, path), "act")
+                except LregError as error:
+                    self.tell(str(error), "error")
+                else:
+                    done += 1
+                    if not quietly:
+                        self.tell(outcome)
+                finally:
+                    under_way.discard((name, path))
+            self.lreg.feed.look_now()
+            if then is not None and done:
+                then()
+
+        if due:
+            self.lreg.run_worker(act_on_each(), group="act")
 
     def tell(self, message: str, severity: str = "information") -> None:
         self.app.notify(clean(message, 300), severity=severity, markup=False)  # type: ignore[arg-type]
@@ -251,6 +246,9 @@ class ActingScreen(Ending, Screen[None]):
         from lreg_tui.widgets.confirm import ConfirmScreen
 
         return await self.app.push_screen_wait(ConfirmScreen(question, note=note, yes=yes))
+
+
+ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
 
 
 def named(rows: Sequence[RunRow]) -> str:

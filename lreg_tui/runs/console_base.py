@@ -33,10 +33,6 @@ class ConsoleBase(KeysInOrder):
         """Keep a screen's values (and the theme) for the next time."""
 
     @abstractmethod
-    def remember_here(self, screen: str, **values: object) -> None:
-        """Keep a screen's values for the next time on this run store."""
-
-    @abstractmethod
     def open_run(self, run_id: str) -> None: ...
 
     @abstractmethod

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import work
@@ -13,25 +13,26 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.timer import Timer
+from textual.widget import Widget
 from textual.widgets import Static
 
+from engine.base.metrics import is_known
 from lreg_tui.charts.chart import Chart
 from lreg_tui.runs import filters
-from lreg_tui.runs.acting import ActingScreen
+from lreg_tui.runs.acting import ACTIONS, ActingScreen
 from lreg_tui.runs.dashboard_text import head, instead
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.filter_prompt import FilterPrompt, metrics_of, problem
-from lreg_tui.runs.layout import Layout
 from lreg_tui.runs.machine_panel import MachinePanel, in_brief
 from lreg_tui.runs.messages import RunsChanged, SelectionChanged, SeriesChanged
-from lreg_tui.runs.panelled import PanelledScreen
-from lreg_tui.runs.panels import Panels
+from lreg_tui.runs.metric_panel import MetricPanel, Panels
 from lreg_tui.runs.run_lines import MOST_OVERLAID
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.runs.run_table import RunTable
 from lreg_tui.text import present
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.log_tail import LogTail
+from lreg_tui.widgets.pick_list import Choice, PickList
 
 SETTLE_S = 0.12  # the cursor rests so long on a run before its metrics are read
 LEAST_COMPARED = 2
@@ -41,13 +42,46 @@ BACK = "to the table, then without marks, then without filter"
 NAME = "dashboard"  # in what the console remembers
 OF_STORE = ("filter", "sort", "reverse")  # ... for each run store apart
 FOR_RUNS = ("sort", "metric", "full_screen", "next_panel", "show_panel")  # actions with no use where none is shown
-ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
+METRICS = ("meta_loss", "sharpness", "test_accuracy")
+LONGEST = 200  # of what is remembered
 
 
-class DashboardScreen(PanelledScreen, inherit_bindings=False):
-    """What the console opens with."""
+@dataclass(frozen=True)
+class Layout:
+    """`panel` is the place of the one that narrow screens show: a metric's, or that of the log after them."""
+
+    sort: str = "age"
+    reverse: bool = False
+    filter: str = ""
+    metrics: tuple[str, ...] = METRICS
+    panel: int = 0
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Layout:
+        """Take what fits: the file may have been written by another version, or by anybody."""
+        sort, text, panel, metrics = (values.get(key) for key in ("sort", "filter", "panel", "metrics"))
+        known = [name for name in metrics if _is_word(name)] if isinstance(metrics, list) else []
+        return cls(
+            sort=str(sort) if _is_word(sort) else cls.sort,
+            reverse=values.get("reverse") is True,
+            filter=str(text) if _is_word(text) else "",
+            metrics=tuple(known) if len(known) == len(METRICS) else METRICS,
+            panel=panel if isinstance(panel, int) and 0 <= panel <= len(METRICS) else 0,
+        )
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST and value.isprintable()
+
+
+class DashboardScreen(ActingScreen, inherit_bindings=False):
+    """What the console opens with: a run table, a panel for each of some metrics, and #log, which holds a LogTail.
+
+    One panel is chosen: keys go to it, and narrow screens show it alone.
+    """
 
     CSS_PATH = "dashboard.tcss"
+    ESCAPE_TO_MINIMIZE = False  # keys give the focus back as well
     HELP_TITLE = "Runs"
     HELP_TEXT = f"Filter\n{filters.HELP}"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-medium"), (160, "-wide")]
@@ -82,15 +116,37 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
 
     def __init__(self) -> None:
         super().__init__()
+        self.place = 0  # of the chosen panel
         self._found = Layout()
         self._title = Text()
         self._waiting: Timer | None = None
         self._has_looked = False  # the feed has told what there is
 
+    @property
+    def _name_here(self) -> str:
+        """What fits only the runs that it was chosen for is remembered by this name."""
+        return f"{NAME} of {self.lreg.store.root}"
+
+    @property
+    def table(self) -> RunTable:
+        return self.query_one(RunTable)
+
+    @property
+    def panels(self) -> Panels:
+        return self.query_one(Panels)
+
+    @property
+    def every_panel(self) -> list[Widget]:
+        return [*self.panels.all, self.query_one("#log")]
+
+    @property
+    def panel(self) -> Widget:
+        """The chosen one."""
+        return self.every_panel[self.place]
+
     def compose(self) -> ComposeResult:
-        remembered, store = self.lreg.remembered, self.lreg.store.root
-        everywhere = {key: value for key, value in remembered.view(NAME).items() if key not in OF_STORE}
-        self._found = Layout.from_json({**everywhere, **remembered.view_of(store, NAME)})
+        everywhere, here = (self.lreg.remembered.view(name) for name in (NAME, self._name_here))
+        self._found = Layout.from_json({**everywhere, **here})
         with Horizontal(id="head"):
             yield Static(id="title", markup=False)
             yield Static(id="brief", markup=False)
@@ -115,6 +171,66 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         self.choose_panel(self._found.panel)
         self.watch(self.table, "virtual_size", lambda: self.call_next(self._show_state), init=False)  # its columns
         self.table.focus()
+
+    # -- panels ------------------------------------------------------------------------------------------------------
+
+    def choose_panel(self, place: int) -> None:
+        self.place = place
+        for number, panel in enumerate(self.every_panel):
+            panel.set_class(number == place, "-chosen")
+        self.set_class(place == len(METRICS), "-log-chosen")
+        if self.maximized is not None:
+            self.maximized = self.panel
+        self.keep(panel=place)
+
+    def focus_panel(self) -> None:
+        panel = self.panel
+        self.set_focus(panel.chart if isinstance(panel, MetricPanel) else self.query_one(LogTail))
+
+    def on_descendant_focus(self) -> None:
+        for number, panel in enumerate(self.every_panel):
+            if self.focused is not None and panel in self.focused.ancestors and panel is not self.panel:
+                self.choose_panel(number)
+
+    def action_next_panel(self, direction: int) -> None:
+        """The focus goes from the table through the panels, and back to the table."""
+        place = 0 if self.focused is self.table else self.place + 1
+        place = (place + direction) % (len(self.every_panel) + 1)
+        if place:
+            self.choose_panel(place - 1)  # before it gets the focus: what is not displayed cannot have it
+            self.focus_panel()
+        else:
+            self.maximized = None
+            self.table.focus()
+
+    def action_show_panel(self, number: int) -> None:
+        """The focus goes along where a panel has it: the one before may not be in view any more."""
+        had_focus = self.focused is not None and self.focused is not self.table
+        self.choose_panel(number - 1)
+        if had_focus:
+            self.focus_panel()
+
+    def action_full_screen(self) -> None:
+        """The panel fills the screen and has the focus; again, and the table has it."""
+        if self.maximized is None:
+            self.maximized = self.panel
+            self.focus_panel()
+        else:
+            self.maximized = None
+            self.table.focus()
+
+    @work(group="ask", exclusive=True)
+    async def action_metric(self) -> None:
+        panel = self.panel if isinstance(self.panel, MetricPanel) else self.panels.all[0]
+        rows = self.table.runs.overlaid[:MOST_OVERLAID]
+        known = {name for row in rows for name in (*self.lreg.feed.metrics(row.id), *row.latest)}
+        names = sorted(known | set(METRICS), key=lambda name: (not is_known(name), name))
+        choices = [Choice(name, present.label(name), name) for name in names]
+        picked = await self.app.push_screen_wait(PickList("metric", choices, (panel.metric,)))
+        if picked:
+            panel.metric = picked[0]
+            panel.update_from(self.lreg.feed)
+            self.keep(metrics=self.panels.metrics)
 
     # -- what comes from the feed ------------------------------------------------------------------------------------
 
@@ -255,7 +371,6 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
 
     def keep(self, **values: object) -> None:
         """For the next time: what fits these runs, with this run store; else wherever the console is."""
-        here = {key: value for key, value in values.items() if key in OF_STORE}
-        if here:
-            self.lreg.remember_here(NAME, **here)
-        self.lreg.remember(NAME, **{key: value for key, value in values.items() if key not in OF_STORE})
+        for name, is_here in ((NAME, False), (self._name_here, True)):
+            if kept := {key: value for key, value in values.items() if (key in OF_STORE) == is_here}:
+                self.lreg.remember(name, **kept)

@@ -93,6 +93,3 @@ class MarksScreen(Ending, ModalScreen[None]):
         view = self.query_one(SheetView)
         view.show([marks_sheet(self.evaluation)])
         view.focus()
-
-    def action_leave(self) -> None:
-        self.dismiss(None)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from textual.suggester import Suggester
 from textual.widgets import Input
 
-from lreg_tui.runs import filter_completion, filters
+from lreg_tui.runs import filters
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.widgets.prompt import PromptScreen
 
@@ -51,7 +51,7 @@ def settled(text: str, rows: Sequence[RunRow]) -> str:
     metrics = metrics_of(rows)
     kept = filters.understood(text, metrics)
     before, _, last = kept.rpartition(" ")
-    begins_field = text.endswith(last) and filter_completion.complete(last, ()) != last
+    begins_field = text.endswith(last) and filters.complete(last, ()) != last
     return before if begins_field and not any(map(filters.compile(kept, metrics), rows)) else kept
 
 
@@ -63,4 +63,4 @@ class FilterSuggester(Suggester):
         self.rows = rows
 
     async def get_suggestion(self, value: str) -> str | None:
-        return filter_completion.complete(value, self.rows())
+        return filters.complete(value, self.rows())

@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 
 from engine.runs.columns import Column, Stamps
 from engine.runs.store import RunReader
-from lreg_tui.charts.growing import Elapsed
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -28,7 +27,7 @@ class Series:
     """
 
     steps: ndarray
-    times: Elapsed
+    times: ndarray
     values: ndarray
 
 
@@ -38,7 +37,7 @@ class Followed:
     def __init__(self) -> None:
         self._readers: dict[str, RunReader] = {}  # never changed, only replaced
         self._series: dict[tuple[str, str], tuple[Column, Series]] = {}
-        self._elapsed: WeakKeyDictionary[Stamps, Elapsed] = WeakKeyDictionary()
+        self._elapsed: WeakKeyDictionary[Stamps, ndarray] = WeakKeyDictionary()  # of all columns with these stamps
 
     def follow(self, paths: Mapping[str, Path]) -> None:
         """Read the metrics of these runs (id to folder) and of no others."""
@@ -67,11 +66,9 @@ class Followed:
         values = numpy.asarray(column.values)  # first: of steps and times there are never fewer
         steps, times = (numpy.asarray(part)[: len(values)] for part in (column.steps, column.times))
         elapsed = self._elapsed.get(column.stamps)
-        if elapsed is None:
-            elapsed = self._elapsed[column.stamps] = Elapsed(times, _began(reader))
-        if len(times) > len(elapsed.times):
-            elapsed.times = times
-        return Series(steps, elapsed, values)
+        if elapsed is None or len(elapsed) < len(times):
+            elapsed = self._elapsed[column.stamps] = times - _began(reader)
+        return Series(steps, elapsed[: len(times)], values)
 
     def poll(self, budget_s: float, is_interrupted: Callable[[], bool]) -> tuple[frozenset[str], bool]:
         """Read on for about so long. Returns which runs have new records, and whether one has more to be read."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
 from textual import work
-from textual.geometry import Region
 from textual.message import Message
-from textual.strip import Strip
-from textual.widget import Widget
+from textual.widgets import Static
 
 from lreg_tui.system import machine
 from lreg_tui.system.machine import Gpu, Load
@@ -22,16 +19,17 @@ from lreg_tui.widgets.threads import off_the_loop
 
 EVERY_S = 2.0
 SLOW_EVERY_S = 6.0
-LABEL = 7
+LABEL, LONGEST_BAR = 7, 24  # columns
+PARTS = ("label", "bar", "full", "rest")
 FULL = 0.9  # share from which something is about to run out
 Row = tuple[str, float | None, str]
 """Label, share from 0 to 1, and figures."""
 
 
-class MachinePanel(Widget):
+class MachinePanel(Static):
     """GPUs where there are any, processor, memory, disk. Tells its screen by `Measured`, also when it is not shown."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"machine-panel--{name}" for name in ("label", "bar", "full", "rest")}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"machine-panel--{name}" for name in PARTS}
     DEFAULT_CSS = """
     MachinePanel {
         & > .machine-panel--label { color: $text-muted; }
@@ -48,9 +46,9 @@ class MachinePanel(Widget):
         def can_replace(self, message: Message) -> bool:
             return isinstance(message, MachinePanel.Measured)
 
-    def __init__(self, runs: Path, *, slow: bool = False, id: str | None = None) -> None:
+    def __init__(self, runs: Path, *, slow: bool = False) -> None:
         """`runs`: the folder whose disk counts; `slow`: look seldom."""
-        super().__init__(id=id)
+        super().__init__(markup=False)
         self._folder = runs
         self._every = SLOW_EVERY_S if slow else EVERY_S
         self._is_measuring = False
@@ -72,28 +70,22 @@ class MachinePanel(Widget):
         finally:
             self._is_measuring = False
         rows = list(rows_of(load))
-        before, self._rows = self._rows, rows
-        for y, (old, new) in enumerate(zip_longest(before, rows)):
-            if old != new:
-                self.refresh(Region(0, y, self.size.width, 1))
-        if rows != before:
+        if rows != self._rows:
+            self._rows = rows
+            self.refresh()
             self.post_message(self.Measured(load))
 
-    def render_line(self, y: int) -> Strip:
-        style, width = self.rich_style, self.size.width
-        if y >= len(self._rows):
-            return Strip.blank(width, style)
-        label, share, figures = self._rows[y]
-        longest = max(len(figures) for _, _, figures in self._rows)
-        bar = max(0, min(24, width - LABEL - longest - 2))
-        full = int(bar * share + 0.5) if share is not None else 0
-        name = "full" if share is not None and share >= FULL else "bar"
-        text = Text(end="", no_wrap=True, style=style)
-        text.append(label.ljust(LABEL), self.get_component_rich_style("machine-panel--label"))
-        text.append("━" * full, self.get_component_rich_style(f"machine-panel--{name}"))
-        text.append("─" * (bar - full) + "  ", self.get_component_rich_style("machine-panel--rest"))
-        text.append(figures)
-        return Strip(text.render(self.app.console)).adjust_cell_length(width, style)
+    def render(self) -> Text:
+        styles = {name: self.get_component_rich_style(f"machine-panel--{name}") for name in PARTS}
+        longest = max((len(figures) for _, _, figures in self._rows), default=0)
+        bar = max(0, min(LONGEST_BAR, self.size.width - LABEL - longest - 2))
+        text = Text(no_wrap=True)
+        for label, share, figures in self._rows:
+            full = int(bar * share + 0.5) if share is not None else 0
+            is_full = share is not None and share >= FULL
+            text.append(label.ljust(LABEL), styles["label"]).append("━" * full, styles["full" if is_full else "bar"])
+            text.append("─" * (bar - full) + "  ", styles["rest"]).append(f"{figures}\n")
+        return text
 
 
 def rows_of(load: Load) -> Iterator[Row]:

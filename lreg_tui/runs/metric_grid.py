@@ -9,8 +9,7 @@ from textual.geometry import Size
 from textual.message import Message
 
 from lreg_tui.runs.feed import Feed
-from lreg_tui.runs.metric_panel import MetricPanel
-from lreg_tui.runs.panels import Panels
+from lreg_tui.runs.metric_panel import MetricPanel, Panels
 
 FIRST = (
     "meta_loss",

@@ -1,4 +1,4 @@
-"""MetricPanel: one metric of several runs, live.
+"""MetricPanel: one metric of several runs, live; and Panels: several of them, with one cursor and one x axis.
 
 panel = MetricPanel("meta_loss")
 panel.runs = [("20261121-...", "quickstart"), ...]  # ids and labels; colours follow the order
@@ -8,17 +8,18 @@ panel.update_from(app.feed)  # on SeriesChanged, and after `runs` or `metric` wa
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.containers import Container, Vertical
 from textual.reactive import var
 
 from engine.base import metrics
 from lreg_tui.charts.chart import Chart
-from lreg_tui.charts.line import Line
+from lreg_tui.charts.curve import Line
+from lreg_tui.charts.plot import EVALUATION
+from lreg_tui.runs.feed import Feed
 from lreg_tui.runs.followed import Series
 from lreg_tui.text import present
 
@@ -26,12 +27,6 @@ LOGARITHMIC = ("loss", "sharpness", "norm", "eigenvalue", "trace", "gap")  # las
 
 NOISY = {"meta_loss": 0.9, "update_norm": 0.9, "meta_grad_norm": 0.9, "inner_steps_per_s": 0.9}
 """Smoothing to begin with, of what goes up and down along each unroll; raw values stay in sight behind it."""
-
-
-class Source(Protocol):
-    """What a panel reads: the feed."""
-
-    def series(self, run_id: str, metric: str) -> Series | None: ...
 
 
 class MetricPanel(Vertical):
@@ -58,7 +53,7 @@ class MetricPanel(Vertical):
         self.set_reactive(MetricPanel.metric, metric)
         self.set_reactive(MetricPanel.runs, tuple(runs))
         self._drawn: tuple[object, ...] = ()  # what the lines were made of
-        self._source: Source | None = None
+        self._feed: Feed | None = None
         self.chart = Chart()
         self._name_chart()
         self._aim_chart()
@@ -90,15 +85,15 @@ class MetricPanel(Vertical):
         self.chart.log_y = is_logarithmic(self.metric)
         self.chart.smoothing = NOISY.get(self.metric, 0.0)
 
-    def update_from(self, source: Source) -> None:
+    def update_from(self, feed: Feed) -> None:
         """Take over what the feed has now. Cheap when nothing has changed."""
-        self._source = source
+        self._feed = feed
         self._update()
 
     def _update(self) -> None:
-        if self._source is None:
+        if self._feed is None:
             return
-        found = [(run_id, label, self._source.series(run_id, self.metric)) for run_id, label in self.runs]
+        found = [(run_id, label, self._feed.series(run_id, self.metric)) for run_id, label in self.runs]
         made_of = (self.metric, self.colours, self.runs, *(series for _, _, series in found))
         if len(made_of) == len(self._drawn) and all(map(operator.is_, made_of, self._drawn)):
             return  # the feed gives the same Series while nothing has been added
@@ -113,6 +108,44 @@ class MetricPanel(Vertical):
         if series is None:  # in the legend only
             return Line(label, numpy.empty(0), numpy.empty(0), colour)
         return Line(label, series.steps, series.values, colour, times=series.times)
+
+
+class Panels(Container):
+    """MetricPanels. `show_runs` and `update_from` go to all of them."""
+
+    def __init__(self, metrics: Sequence[str], *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.all = [MetricPanel(metric, classes="panel") for metric in metrics]
+
+    def compose(self) -> ComposeResult:
+        yield from self.all
+
+    @property
+    def metrics(self) -> list[str]:
+        return [panel.metric for panel in self.all]
+
+    def show_runs(self, runs: Sequence[tuple[str, str]], *, are_jobs: bool = False) -> None:
+        """Ids and labels; the order is that of the colours. Evaluations of transfer jobs are no curves, but points."""
+        for panel in self.all:
+            panel.runs = tuple(runs)
+            panel.chart.points_only = are_jobs
+            panel.chart.x_label = EVALUATION if are_jobs else ""
+
+    def update_from(self, feed: Feed) -> None:
+        for panel in self.all:
+            panel.update_from(feed)
+
+    def _others(self, chart: Chart) -> Iterator[Chart]:
+        return (panel.chart for panel in self.all if panel.chart is not chart)
+
+    def on_chart_cursor_moved(self, message: Chart.CursorMoved) -> None:
+        for chart in self._others(message.chart):
+            if chart.x_axis == message.x_axis:
+                chart.cursor_x = message.x
+
+    def on_chart_settings_changed(self, message: Chart.SettingsChanged) -> None:
+        for chart in self._others(message.chart):
+            chart.x_axis, chart.log_x = message.chart.x_axis, message.chart.log_x
 
 
 def is_logarithmic(metric: str) -> bool:

@@ -16,24 +16,23 @@ from textual.widgets import ContentSwitcher, Static
 from engine.runs.store import RunReader
 from lreg_tui.charts.chart import Chart
 from lreg_tui.runs import run_files
-from lreg_tui.runs.acting import ActingScreen
+from lreg_tui.runs.acting import ACTIONS, ActingScreen
 from lreg_tui.runs.evaluation_table import EvaluationTable
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.messages import RunsChanged, SeriesChanged
 from lreg_tui.runs.metric_grid import MetricGrid
 from lreg_tui.runs.preset_text import PresetText
-from lreg_tui.runs.run_head import RunHead
 from lreg_tui.runs.run_notice import RunNotice
-from lreg_tui.text.present import clean
+from lreg_tui.text.present import clean, duration, progress, state_text
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.sheet_view import SheetView
 from lreg_tui.widgets.threads import off_the_loop
 
 AGES_EVERY_S = 20.0
+BAR = 20  # columns of the progress bar
 TABS = ("curves", "preset", "log", "checkpoints", "transfers")
 FOCUSED = {"preset": "#preset", "log": "#tab-log", "checkpoints": "#tab-checkpoints", "transfers": "#evaluations"}
-ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
 
 
 class RunScreen(ActingScreen, inherit_bindings=False):
@@ -70,7 +69,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         self._said: tuple[RunRow | None, bool] | None = None  # what the head shows: the run, and whether it is gone
 
     def compose(self) -> ComposeResult:
-        yield RunHead(self.run_id, id="head")
+        yield Static(head_of(None, self.run_id, False), id="head", markup=False)
         yield RunNotice(id="notice")
         yield Static(id="tabs", markup=False)
         with ContentSwitcher(initial="tab-curves"):
@@ -123,7 +122,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         facts = (found or self.row, found is None and bool(self.row or rows))
         if facts != self._said:
             self.row, is_gone = self._said = facts
-            self.query_one(RunHead).show_run(self.row, is_gone)
+            self.query_one("#head", Static).update(head_of(self.row, self.run_id, is_gone))
             self.query_one(RunNotice).show_run(found)
             self.refresh_bindings()
         self._read_files()
@@ -256,3 +255,26 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self.set_focus(None)
         else:
             self.dismiss()
+
+
+def head_of(row: RunRow | None, run_id: str, is_gone: bool) -> Text:
+    """Two lines: who and how far, and what it is."""
+    if row is None:
+        return Text.assemble(
+            (clean(run_id, 120), "bold"), "\n", ("no such run here" if is_gone else "looking …", "dim")
+        )
+    line = Text.assemble((clean(row.name, 60), "bold"), "  ", state_text(row.state))
+    if is_gone:
+        line.append("  its folder is gone", "bold red")
+    if row.state != "finished":
+        full = round(BAR * row.progress)
+        line.append("  ").append("━" * full, "bold").append("─" * (BAR - full), "dim")
+    unit = "evaluation" if row.is_transfer else "meta-step"
+    line.append(f" {progress(row.step, row.total)}")
+    line.append(f"  {unit} {row.step}/{row.total}" if row.total else "", "dim")
+    line.append(f"  ETA {duration(row.eta_s)}" if row.is_live and row.eta_s is not None else "")
+    learned = " ".join(filter(None, [row.optimizer, " ".join(row.penalties)]))
+    parts = [row.id, row.task, learned, "" if row.seed is None else f"seed {row.seed}", row.device]
+    parts.append(" ".join(f"#{tag}" for tag in row.tags))
+    line.append("\n").append("  ".join(clean(part, 80) for part in parts if part), "dim")
+    return line

@@ -13,7 +13,6 @@ from textual.color import Color
 from textual.geometry import Region
 from textual.message import Message
 
-from lreg_tui.charts.chart_canvas import visible
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.line_table import LineTable
 from lreg_tui.runs.messages import SelectionChanged
@@ -21,6 +20,7 @@ from lreg_tui.runs.run_columns import BY_KEY, Column
 from lreg_tui.runs.run_lines import LEAD, Grid, Line
 from lreg_tui.runs.run_list import RunList
 from lreg_tui.widgets import themes
+from lreg_tui.widgets.contrast import visible
 
 AGES_EVERY_S = 20.0
 STYLES = "heading sorted cursor muted transfer bar done rest pin running queued paused crashed failed stopped finished"

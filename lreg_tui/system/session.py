@@ -11,40 +11,24 @@ from typing import Any
 
 from engine.base.files import read_json, write_atomic
 
-MOST_STORES = 100  # that are remembered
+MOST_VIEWS = 100  # that are remembered
 
 
 @dataclass(frozen=True)
 class Session:
-    """`views` holds what single screens want to find again, by screen name; `stores` what only fits the runs that it
-    was chosen for, by run store and screen name, the newest store last.
-    """
+    """`views` holds what single screens want to find again, by name; what was changed last stands last."""
 
     theme: str = "lreg-dark"
     views: Mapping[str, Any] = field(default_factory=dict)
-    stores: Mapping[str, Any] = field(default_factory=dict)
 
-    def with_view(self, screen: str, **values: Any) -> Session:
+    def with_view(self, name: str, **values: Any) -> Session:
         """A copy in which a screen's values are changed."""
-        known = self.views.get(screen)
-        return replace(self, views={**self.views, screen: {**(known if isinstance(known, dict) else {}), **values}})
+        others = [(key, view) for key, view in self.views.items() if key != name]
+        return replace(self, views={**dict(others[1 - MOST_VIEWS :]), name: {**self.view(name), **values}})
 
-    def view(self, screen: str) -> Mapping[str, Any]:
-        found = self.views.get(screen)
-        return found if isinstance(found, dict) else {}
-
-    def with_view_of(self, store: Path, screen: str, **values: Any) -> Session:
-        """A copy in which a screen's values are changed for one run store."""
-        others = {key: known for key, known in self.stores.items() if key != str(store)}
-        few = dict(list(others.items())[1 - MOST_STORES :])
-        known = self.stores.get(str(store))
-        views = known if isinstance(known, dict) else {}
-        return replace(self, stores={**few, str(store): {**views, screen: {**self.view_of(store, screen), **values}}})
-
-    def view_of(self, store: Path, screen: str) -> Mapping[str, Any]:
-        views = self.stores.get(str(store))
-        found = views.get(screen) if isinstance(views, dict) else None
-        return found if isinstance(found, dict) else {}
+    def view(self, name: str) -> Mapping[str, Any]:
+        view = self.views.get(name)
+        return view if isinstance(view, dict) else {}
 
 
 def path() -> Path:

@@ -28,6 +28,9 @@ class Ending(Base):
         self._result = (result,)
         return AwaitComplete()
 
+    def action_leave(self) -> Any:
+        self.dismiss(None)
+
     def on_screen_resume(self) -> None:
         if self._result is not None:
             self.dismiss(*self._result)

@@ -130,6 +130,3 @@ class LaunchingScreen(Ending, ModalScreen["Started | None"], Generic[Started]):
             self._say(str(error), is_wrong=True)
         else:
             self.dismiss(started)
-
-    def action_leave(self) -> None:
-        self.dismiss(None)

@@ -1,8 +1,4 @@
-"""Lines of text whose keys act in the order in which they were pressed, however fast they come.
-
-Textual inserts a letter at once, but looks up what another key does only when that has gone through every widget around
-the line. Of ctrl+u and digits in one burst, as over a slow link, the digits were deleted, and nothing was submitted.
-"""
+"""Lines of text to type."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ from typing import Any, ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.dom import DOMNode
 from textual.widgets import Input
 
 
@@ -20,24 +15,6 @@ class LineInput(Input):
     def __init__(self, value: str = "", **options: Any) -> None:
         super().__init__(value, compact=True, **options)
         self.cursor_blink = False
-
-    async def _on_key(self, event: events.Key) -> None:
-        if self.check_consume_key(event.key, event.character):
-            return  # a letter: the handler of Input comes next
-        for node in self.ancestors_with_self:
-            if await self._act(node, event.key):
-                event.stop()
-                event.prevent_default()
-                return
-            if node.is_modal:
-                return
-
-    async def _act(self, node: DOMNode, key: str) -> bool:
-        """Do what a node has this key for. False if it has it for nothing."""
-        for binding in node._bindings.key_to_bindings.get(key, ()):
-            if not binding.priority and await self.app.run_action(binding.action, node):
-                return True
-        return False
 
 
 class ListFilter(LineInput):
@@ -63,3 +40,7 @@ class ListFilter(LineInput):
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
         return not (self.several and key == "space") and super().check_consume_key(key, character)
+
+    def on_key(self, event: events.Key) -> None:
+        if self.several and event.key == "space":
+            event.prevent_default()  # else it is typed before anybody asks whether it is

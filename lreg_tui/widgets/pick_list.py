@@ -54,7 +54,7 @@ class PickList(Ending, ModalScreen[tuple[str, ...] | None]):
         text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "cancel")]
 
     def __init__(
         self,
@@ -73,7 +73,6 @@ class PickList(Ending, ModalScreen[tuple[str, ...] | None]):
         self.several = several
         self.chosen = [value for value in chosen if any(choice.value == value for choice in self.choices)]
         self.shown = list(self.choices)
-        self._words = ""  # that these fit
 
     def compose(self) -> ComposeResult:
         keys = "space marks, ctrl+a all, enter accepts" if self.several else "enter picks"
@@ -91,8 +90,7 @@ class PickList(Ending, ModalScreen[tuple[str, ...] | None]):
 
     def _show(self, highlighted: str | None = None) -> None:
         """List what fits the filter, with the highlight where it was."""
-        self._words = self.query_one(Input).value
-        words = self._words.lower().split()
+        words = self.query_one(Input).value.lower().split()
         texts = {choice.value: f"{choice.name} {choice.value} {choice.help}".lower() for choice in self.choices}
         self.shown = [choice for choice in self.choices if all(word in texts[choice.value] for word in words)]
         listed = self.query_one(OptionList)
@@ -119,13 +117,7 @@ class PickList(Ending, ModalScreen[tuple[str, ...] | None]):
         return self.shown[index] if index is not None and index < len(self.shown) else None
 
     def on_input_changed(self) -> None:
-        self._catch_up()
-
-    def _catch_up(self) -> None:
-        """List what fits now: keys may come before the news of what was typed."""
-        if self.query_one(Input).value != self._words:
-            current = self._current
-            self._show(current.value if current else None)
+        self._show(self._current.value if self._current else None)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """A click."""
@@ -136,7 +128,6 @@ class PickList(Ending, ModalScreen[tuple[str, ...] | None]):
         return self.several if action in ("mark", "mark_all") else True  # else a space is part of a word
 
     def action_move(self, by: int) -> None:
-        self._catch_up()
         listed = self.query_one(OptionList)
         if self.shown:
             index = (listed.highlighted or 0) + by
@@ -144,14 +135,12 @@ class PickList(Ending, ModalScreen[tuple[str, ...] | None]):
             listed.highlighted = index % len(self.shown) if step else max(0, min(index, len(self.shown) - 1))
 
     def action_mark(self) -> None:
-        self._catch_up()
         if (choice := self._current) is not None:
             self._mark([choice.value], choice.value not in self.chosen)
             self._show(choice.value)
 
     def action_mark_all(self) -> None:
         """Mark all that are listed, or none of them where all are marked."""
-        self._catch_up()
         values = [choice.value for choice in self.shown]
         self._mark(values, not set(values) <= set(self.chosen))
         self._show(self._current.value if self._current else None)
@@ -161,11 +150,7 @@ class PickList(Ending, ModalScreen[tuple[str, ...] | None]):
         self.chosen = [*kept, *(value for value in values if is_chosen and value not in kept)]
 
     def action_accept(self) -> None:
-        self._catch_up()
         if self.several and (self.chosen or not self.never_none):
             self.dismiss(tuple(self.chosen))
         elif (choice := self._current) is not None:
             self.dismiss((choice.value,))
-
-    def action_cancel(self) -> None:
-        self.dismiss(None)

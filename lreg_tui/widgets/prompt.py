@@ -49,16 +49,16 @@ class PromptScreen(Ending, ModalScreen[str | None]):
         *,
         note: str = "",
         check: Callable[[str], str] | None = None,
-        changed: Callable[[str], None] | None = None,
         suggester: Suggester | None = None,
+        changed: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__()
         self.prompt = title
         self.value = value
         self.note = note
         self.check = check
-        self.changed = changed
         self.suggester = suggester
+        self.changed = changed
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -90,6 +90,3 @@ class PromptScreen(Ending, ModalScreen[str | None]):
         line.set_class(bool(wrong), "-wrong")
         line.update(clean(wrong or self.note))
         return wrong
-
-    def action_leave(self) -> None:
-        self.dismiss(None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from rich.console import Console, RenderableType
@@ -47,9 +47,6 @@ class SheetView(ScrollView, can_focus=True):
         self._lines: list[Strip] = []
         self._width = 0  # that the lines are for
 
-    def on_mount(self) -> None:
-        self.app.theme_changed_signal.subscribe(self, lambda theme: self._lay_out())
-
     def show(self, found: Iterable[Sheet], notes: Sequence[str] = (), empty: str | None = None) -> None:
         """Show these sheets, and notes below them; without any: the text `empty`. Redraws where something differs."""
         wanted = (list(found), list(notes), self.empty if empty is None else empty)
@@ -73,19 +70,10 @@ class SheetView(ScrollView, can_focus=True):
         if not self._width:  # not in sight yet; it will be resized then
             return
         width = max(self._width, NARROWEST)
-        found, notes, empty, colours = self.sheets, self.notes, self.empty, self._colours()
-        self._lines = await off_the_loop(lambda: lines_of(found, notes, empty, width, colours), "layout")
+        found, notes, empty = self.sheets, self.notes, self.empty
+        self._lines = await off_the_loop(lambda: lines_of(found, notes, empty, width), "layout")
         self.virtual_size = Size(self.size.width, len(self._lines))
         self.refresh()
-
-    def _colours(self) -> Mapping[str, str]:
-        theme = self.app.current_theme
-        return {
-            "best": theme.accent or "",
-            "green": theme.success or "",
-            "red": theme.error or "",
-            "yellow": theme.warning or "",
-        }
 
     def render_line(self, y: int) -> Strip:
         line = int(self.scroll_offset.y) + y
@@ -94,25 +82,21 @@ class SheetView(ScrollView, can_focus=True):
         return strip.crop_extend(0, width, None).apply_style(self.rich_style)
 
 
-def lines_of(
-    found: Sequence[Sheet], notes: Sequence[str], empty: str, width: int, colours: Mapping[str, str]
-) -> list[Strip]:
+def lines_of(found: Sequence[Sheet], notes: Sequence[str], empty: str, width: int) -> list[Strip]:
     """Sheets, and notes below them, as lines; without any sheet: the text `empty`."""
     console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    parts: list[RenderableType] = []
-    for sheet in found:
-        parts += [present.text(""), *sheets.tables(marked(sheet, colours), console)]
-    parts += [present.text(""), *(present.text(f"note: {note}", colours["yellow"]) for note in notes)] if found else []
-    lines = [Strip(line) for part in parts[1:] for line in console.render_lines(part, pad=False)]
-    if not found:
-        lines = [Strip(line) for line in console.render_lines(present.text(empty, "dim"), pad=False)]
+    parts: list[RenderableType] = [] if found else [present.text(empty, "dim")]
+    for number, sheet in enumerate(found):
+        parts += [*([present.text("")] if number else []), *sheets.tables(marked(sheet), console)]
+    parts += [present.text(""), *(present.text(f"note: {note}", "yellow") for note in notes)] if found else []
+    lines = (Strip(line) for part in parts for line in console.render_lines(part, pad=False))
     return [line.apply_style(QUIET) if RULE.fullmatch(line.text) else line for line in lines]
 
 
-def marked(sheet: Sheet, colours: Mapping[str, str]) -> Sheet:
-    """The sheet in the colours of a theme, with a mark at what is the best, better or worse."""
+def marked(sheet: Sheet) -> Sheet:
+    """The sheet with a mark at what is the best, better or worse."""
     has_verdict = any(_is_verdict(entry) for _, entries in sheet.rows for entry in entries)
-    rows = [(label, [_marked(entry, colours) for entry in entries]) for label, entries in sheet.rows]
+    rows = [(label, [_marked(entry) for entry in entries]) for label, entries in sheet.rows]
     legend = [f"{BETTER} better, {WORSE} worse than the reference"] if has_verdict else []
     return replace(sheet, rows=rows, remarks=[*sheet.remarks, *legend])
 
@@ -121,10 +105,9 @@ def _is_verdict(entry: Entry) -> bool:
     return entry.style in (sheets.BETTER, sheets.WORSE) and bool(VERDICT.search(entry.text))
 
 
-def _marked(entry: Entry, colours: Mapping[str, str]) -> Entry:
-    style = " ".join(colours.get(word, word) for word in entry.style.split())
+def _marked(entry: Entry) -> Entry:
     if entry.best:
-        return Entry(f"{BEST} {entry.text}", True, colours["best"])
+        return Entry(f"{BEST} {entry.text}", True, "yellow")
     if _is_verdict(entry):
-        return Entry(f"{BETTER if entry.style == sheets.BETTER else WORSE} {entry.text}", style=style)
-    return replace(entry, style=style)
+        return replace(entry, text=f"{BETTER if entry.style == sheets.BETTER else WORSE} {entry.text}")
+    return entry

@@ -7,15 +7,12 @@ from pathlib import Path
 from textual import events
 from textual.screen import Screen
 
-import lreg_tui.app
 from engine.runs.store import RunStore
 from lreg_tui.app.console import LregApp
 
 
 class Host(LregApp):
     """The console's keys, feed and themes above an empty screen. What it remembers is kept in `folder`."""
-
-    CSS_PATH = str(Path(lreg_tui.app.__file__).with_name("app.tcss"))
 
     def __init__(self, store: RunStore, folder: Path) -> None:
         super().__init__(store, session_path=folder / "console.json")

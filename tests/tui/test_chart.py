@@ -17,14 +17,11 @@ from textual.pilot import Pilot
 from tui.driving import run
 
 from lreg_tui.charts.chart import Chart
-from lreg_tui.charts.chart_canvas import ChartCanvas
-from lreg_tui.charts.growing import Elapsed
+from lreg_tui.charts.curve import Line
 from lreg_tui.charts.heat_map import HeatMap
-from lreg_tui.charts.line import Line
 from lreg_tui.charts.view import View
 from lreg_tui.runs.followed import Series
-from lreg_tui.runs.metric_panel import MetricPanel
-from lreg_tui.runs.panels import Panels
+from lreg_tui.runs.metric_panel import MetricPanel, Panels
 from lreg_tui.widgets import themes
 from lreg_tui.widgets.themes import MARKERS
 
@@ -58,7 +55,7 @@ class Host(App[None]):
     def on_chart_cursor_moved(self, message: Chart.CursorMoved) -> None:
         self.moved.append(message.x)
         for chart in self.query(Chart):
-            if chart is not message.control and chart.x_axis == message.x_axis:
+            if chart is not message.chart and chart.x_axis == message.x_axis:
                 chart.cursor_x = message.x
 
     def on_chart_settings_changed(self) -> None:
@@ -99,10 +96,8 @@ def x_range(chart: Chart) -> tuple[float, float]:
 def refreshed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """The regions of every refresh that a chart asks for."""
     seen: list[tuple[Any, ...]] = []
-    real = ChartCanvas.refresh
-    monkeypatch.setattr(
-        ChartCanvas, "refresh", lambda self, *given, **more: seen.append(given) or real(self, *given, **more)
-    )
+    real = Chart.refresh
+    monkeypatch.setattr(Chart, "refresh", lambda self, *given, **more: seen.append(given) or real(self, *given, **more))
     return seen
 
 
@@ -421,8 +416,7 @@ def test_another_theme_has_other_colours():
 def test_lines_stand_out_from_every_background(theme: Any):
     from textual.color import Color
 
-    from lreg_tui.charts.chart_canvas import CONTRAST, visible
-    from lreg_tui.widgets.contrast import contrast
+    from lreg_tui.widgets.contrast import CONTRAST, contrast, visible
 
     background = Color.parse(theme.background)
     for colour in themes.SERIES:
@@ -474,7 +468,7 @@ class Source:
 
     def put(self, run_id: str, metric: str, values: Any) -> None:
         count = np.arange(float(len(values)))
-        self.known[run_id, metric] = Series(count, Elapsed(1e9 + 60 * count, 1e9 - 60), np.asarray(values, dtype=float))
+        self.known[run_id, metric] = Series(count, 60 + 60 * count, np.asarray(values, dtype=float))
 
     def series(self, run_id: str, metric: str) -> Series | None:
         return self.known.get((run_id, metric))
@@ -540,7 +534,7 @@ def test_a_panel_waits_without_numpy():
 import asyncio, sys
 from textual.app import App
 from lreg_tui.charts.heat_map import HeatMap
-from lreg_tui.runs.metric_panel import MetricPanel
+from lreg_tui.runs.metric_panel import MetricPanel, Panels
 
 class Host(App):
     def compose(self):
@@ -650,7 +644,7 @@ class Recorded:
     """What a panel reads: the same curve of every run."""
 
     def series(self, run_id: str, metric: str) -> Series:
-        return Series(STEPS, Elapsed(STEPS, 0.0), np.sin(STEPS))
+        return Series(STEPS, STEPS, np.sin(STEPS))
 
 
 def test_a_zoom_belongs_to_the_runs_and_the_metric_that_it_was_made_for():

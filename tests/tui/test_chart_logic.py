@@ -9,19 +9,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lreg_tui.charts import canvas, decimate, frame, heat, legend, smoothing
+from lreg_tui.charts import decimate, frame, heat, legend, smoothing
 from lreg_tui.charts.axes import Scale, nice_step, round_out, ticks
-from lreg_tui.charts.curve import Curve
-from lreg_tui.charts.decimate import Track
+from lreg_tui.charts.curve import Curve, Line
 from lreg_tui.charts.frame import Frame
 from lreg_tui.charts.legend import Entry
-from lreg_tui.charts.line import Line
 from lreg_tui.charts.picture import paint
 from lreg_tui.charts.plot import Picture, Sheet
 from lreg_tui.charts.view import View, kept, panned, zoomed
 from lreg_tui.widgets.themes import MARKERS
 
-BRAILLE = {chr(code) for code in range(canvas.BLANK + 1, canvas.BLANK + 256)}
+BRAILLE = {chr(code) for code in range(frame.BRAILLE + 1, frame.BRAILLE + 256)}
 
 
 def line(y, x=None, label="run", **more) -> Line:
@@ -32,6 +30,10 @@ def line(y, x=None, label="run", **more) -> Line:
 def picture(*lines: Line, width: int = 80, height: int = 24, **more) -> Picture:
     by_time = more.get("by_time", False)
     return paint(Sheet(width, height, [Curve(each, by_time) for each in lines], **more))
+
+
+def width_of(row: legend.Runs) -> int:
+    return legend.cell_len("".join(text for text, _ in row))
 
 
 def plot_of(found: Picture) -> list[str]:
@@ -67,35 +69,15 @@ def test_decimation_is_the_least_and_greatest_record_of_each_column(part, gaps):
         y[100:180] = np.nan  # some columns have nothing but gaps
     edges = np.linspace(*part, 41)
 
-    found = decimate.spans(x, Track(y), edges)
+    found = decimate.spans(x, y, edges)
 
     low, high = brute_extremes(x, y, edges)
     np.testing.assert_array_equal(found.records[0], low)
     np.testing.assert_array_equal(found.records[1], high)
 
 
-@pytest.mark.parametrize(
-    "cuts", [[0, 5000], [3, 64, 65, 700, 700, 701, 4999], [130, 140, 150, 4000], [64, 128, 4992, 5000]]
-)
-def test_blocks_make_no_difference(cuts):
-    """Whatever the cuts, the columns are those of one look at every record, also where the values came in pieces."""
-    values = np.random.default_rng(5).normal(size=5000)
-    values[200:900] = np.nan
-    track = Track(values[:77])
-    track.extend_to(values[:640])
-    track.extend_to(values)
-    assert cuts[-1] - cuts[0] > 4 * decimate.BLOCK * len(cuts)  # else blocks are not used
-
-    low, high = track.extremes(np.array(cuts))
-
-    pieces = [values[a:b] for a, b in pairwise(cuts)]
-    pieces = [piece[~np.isnan(piece)] for piece in pieces]
-    np.testing.assert_array_equal(low, [piece.min() if len(piece) else np.nan for piece in pieces])
-    np.testing.assert_array_equal(high, [piece.max() if len(piece) else np.nan for piece in pieces])
-
-
 def test_a_line_between_two_records_is_straight_and_reaches_every_column():
-    found = decimate.spans(np.array([0.0, 10.0]), Track(np.array([0.0, 20.0])), np.linspace(2, 8, 7))
+    found = decimate.spans(np.array([0.0, 10.0]), np.array([0.0, 20.0]), np.linspace(2, 8, 7))
     np.testing.assert_allclose(found.borders, [4, 6, 8, 10, 12, 14, 16])
     np.testing.assert_allclose(found.low, [4, 6, 8, 10, 12, 14])
     np.testing.assert_allclose(found.high, [6, 8, 10, 12, 14, 16])
@@ -105,12 +87,12 @@ def test_a_line_is_straight_on_the_screen_on_log_axes_too():
     """y = x^2 is a straight line of slope 2 when both axes are logarithmic, also between its records."""
     x = np.array([1.0, 10.0, 1000.0])
     edges = Scale(1.0, 1000.0, log=True).edges(30)
-    found = decimate.spans(x, Track(x**2), edges, log_x=True, log_y=True)
+    found = decimate.spans(x, x**2, edges, log_x=True, log_y=True)
     np.testing.assert_allclose(found.borders[1:-1], 2 * np.log10(edges[1:-1]), atol=1e-12)
 
 
 def test_nothing_is_drawn_across_a_gap():
-    found = decimate.spans(np.arange(5.0), Track(np.array([1, 1, np.nan, 1, 1])), np.linspace(0, 4, 9))
+    found = decimate.spans(np.arange(5.0), np.array([1, 1, np.nan, 1, 1]), np.linspace(0, 4, 9))
     assert np.isfinite(found.low).tolist() == [True, True, True, False, False, False, True, True]
 
 
@@ -210,78 +192,40 @@ def test_smoothing_is_the_weighted_mean_of_the_past(weight, count):
     rng = np.random.default_rng(3)
     values = rng.normal(10, 3, count)
     values[rng.integers(0, count, count // 10)] = np.nan
-    found, _ = smoothing.exponential(values, weight)
+    found = smoothing.exponential(values, weight)
     np.testing.assert_allclose(found, brute_smoothing(values, weight), rtol=1e-10)
 
 
 def test_smoothing_of_a_constant_is_that_constant_from_the_first_value_on():
-    found, _ = smoothing.exponential(np.full(200, 4.2), 0.99)
+    found = smoothing.exponential(np.full(200, 4.2), 0.99)
     np.testing.assert_allclose(found, 4.2, rtol=1e-12)
-
-
-def test_smoothing_in_pieces_equals_smoothing_at_once():
-    values = np.random.default_rng(0).normal(size=1000)
-    whole, _ = smoothing.exponential(values, 0.95)
-    first, carry = smoothing.exponential(values[:333], 0.95)
-    rest, _ = smoothing.exponential(values[333:], 0.95, carry)
-    np.testing.assert_allclose(np.concatenate((first, rest)), whole, rtol=1e-12)
 
 
 def test_smoothing_on_a_log_axis_is_a_geometric_mean():
     """1, 100 with weights w, 1 over w + 1: exp of the mean of the logarithms."""
-    found, _ = smoothing.in_log_space(np.array([1.0, 100.0, -5.0]), 0.5)
+    found = smoothing.exponential(np.array([1.0, 100.0, -5.0]), 0.5, log=True)
     np.testing.assert_allclose(found[:2], [1.0, 100 ** (1 / 1.5)], rtol=1e-12)
     assert np.isnan(found[2])
 
 
-# -- curves that grow --------------------------------------------------------------------------------------------------
+# -- curves -------------------------------------------------------------------------------------------------------
 
 
-def test_appended_records_are_smoothed_from_where_it_stopped():
-    values = np.random.default_rng(1).lognormal(size=2000)
-    grown, at_once = Curve(line(values[:1500])), Curve(line(values))
-    for log in (False, True):
-        grown.take(line(values[:1500]), False)
-        grown.smooth(0.9, log)
-        assert grown.take(line(values), False) or log
-        np.testing.assert_allclose(grown.smooth(0.9, log), at_once.smooth(0.9, log), rtol=1e-12)
-
-
-def test_an_append_costs_little_whatever_was_there_before(monkeypatch):
-    values = np.ones(50_000)
-    curve = Curve(line(values))
-    curve.smooth(0.9, False)
-    seen = []
-    real = smoothing.exponential
-    monkeypatch.setattr(smoothing, "exponential", lambda new, *rest: seen.append(len(new)) or real(new, *rest))
-    curve.take(line(np.ones(50_010)), False)
-    curve.smooth(0.9, False)
-    assert seen == [10]
-
-
-def test_values_a_log_axis_leaves_out_are_counted_as_they_come():
+def test_values_a_log_axis_leaves_out_are_counted():
     values = np.array([1.0, -1.0, 0.0, 5.0, np.nan, -2.0])
-    curve = Curve(line(values[:1]))
     for count in (1, 2, 4, 6):
-        curve.take(line(values[:count]), False)
+        curve = Curve(line(values[:count]))
         shown = np.where(values[:count] > 0, values[:count], np.nan)
         np.testing.assert_array_equal(curve.values(True), shown)
         assert curve.left_out(True) == (values[:count] <= 0).sum()
         assert curve.left_out(False) == 0 and curve.values(False) is curve.y
 
 
-def test_the_same_data_again_is_no_change():
-    curve = Curve(line([1, 2, 3]))
-    assert not curve.take(line([1, 2, 3]), False)
-    assert curve.take(line([1, 2, 3], colour=2), False)
-
-
-def test_a_resumed_run_whose_records_were_rewritten_is_read_again():
-    curve = Curve(line([1, 2, 3, 4]))
-    curve.smooth(0.5, False)
-    assert curve.take(line([1, 2, 30, 40, 50]), False)
-    assert curve.y.tolist() == [1, 2, 30, 40, 50]
-    np.testing.assert_allclose(curve.smooth(0.5, False), brute_smoothing([1, 2, 30, 40, 50], 0.5))
+def test_the_same_arrays_are_no_other_curve_but_in_other_looks():
+    one = line([1, 2, 3])
+    assert Curve(one).is_of(Line("run", one.x, one.y), False)
+    assert not Curve(one).is_of(Line("run", one.x, one.y, colour=2), False)
+    assert not Curve(one).is_of(Line("run", one.x, one.y.copy()), False)
 
 
 def test_records_from_strangers_are_put_in_order():
@@ -289,8 +233,6 @@ def test_records_from_strangers_are_put_in_order():
     curve = Curve(line(y, x))
     assert curve.x.tolist() == [1, 2, 3]
     assert curve.y[[0, 2]].tolist() == [10, 30] and np.isnan(curve.y[1])
-    curve.take(line([*y, 25], [*x, 2.5]), False)
-    assert curve.x.tolist() == [1, 2, 2.5, 3] and curve.y[2] == 25
 
 
 @pytest.mark.parametrize(("x", "index"), [(-9, 0), (0.4, 0), (0.6, 1), (1.0, 2), (99, 3)])
@@ -366,10 +308,8 @@ def test_a_rising_line_rises():
 @pytest.mark.parametrize("slope", [1, -1])
 def test_lines_are_thin(slope):
     """A straight line of 45 degrees has one dot in each column."""
-    spans = decimate.spans(
-        np.array([-1.0, 9.0]), Track(np.array([4.0 - 5 * slope, 4.0 + 5 * slope])), np.linspace(0, 8, 9)
-    )
-    dots = canvas.dots_of(spans, Scale(0.0, 8.0), 2)
+    spans = decimate.spans(np.array([-1.0, 9.0]), np.array([4.0 - 5 * slope, 4.0 + 5 * slope]), np.linspace(0, 8, 9))
+    dots = frame.dots_of(spans, Scale(0.0, 8.0), 2)
     assert dots.sum(axis=0).tolist() == [1] * 8
 
 
@@ -504,9 +444,9 @@ def test_intervals_that_reach_below_zero_end_at_a_log_axis():
 def test_a_legend_that_does_not_fit_is_left_out():
     entries = [Entry("●", f"a long name {k}", "0.1234", 16 + k) for k in range(6)]
     wide = legend.lay_out(entries, 200, 1)
-    assert len(wide) == 1 and legend.width_of(wide[0]) <= 200
+    assert len(wide) == 1 and width_of(wide[0]) <= 200
     assert [len(legend.lay_out(entries, 80, rows)) for rows in (1, 2, 3)] == [1, 2, 2]
-    assert all(legend.width_of(row) <= 80 for row in legend.lay_out(entries, 80, 3))
+    assert all(width_of(row) <= 80 for row in legend.lay_out(entries, 80, 3))
     assert legend.lay_out(entries, 20, 1) == [] and legend.lay_out(entries, 80, 0) == []
 
 

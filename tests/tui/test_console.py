@@ -18,9 +18,8 @@ from tui.driving import Quick
 from tui.terminal import COLOUR, Terminal
 
 from engine.runs.store import RunStore
-from lreg_tui.app.console import SMALLEST, LregApp
+from lreg_tui.app.console import SMALLEST, LregApp, TooSmallScreen
 from lreg_tui.app.no_color import NoColour
-from lreg_tui.app.too_small import TooSmallScreen
 from lreg_tui.runs.dashboard import DashboardScreen
 from lreg_tui.system import session
 from lreg_tui.widgets import themes
@@ -87,14 +86,17 @@ def test_the_theme_is_that_of_the_last_time(tmp_path, theme, expected):
 # -- without colours -------------------------------------------------------------------------------------------------
 
 
+def plot_of(text: str) -> list[str]:
+    return [line[8:] for line in text.splitlines() if "┈" in line or "⠤" in line]
+
+
 def test_with_no_color_no_colour_is_sent_and_curves_are_told_apart(tmp_path):
     driving.make_store(tmp_path / "runs")
     with Terminal(tmp_path / "runs", tmp_path, environment={"NO_COLOR": "1"}) as terminal:
         terminal.shows("gamma", "beta", "alpha")
         terminal.press(" ", "\x1b[B", " ")
         terminal.shows("● gamma", "▲ beta", "step 0")
-        plot = [line[8:] for line in terminal.text.splitlines() if "┈" in line or "⠤" in line]
-        assert any("●" in line for line in plot) and any("▲" in line for line in plot)
+        terminal.until(lambda: all(any(mark in line for line in plot_of(terminal.text)) for mark in "●▲"))
         terminal.press("?")
         terminal.shows("show some of the runs only")
         terminal.press("?", "n")

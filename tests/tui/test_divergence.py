@@ -15,17 +15,16 @@ from engine.comparison import group_arms
 from engine.figures.meta_training import meta_training
 from engine.runs.reader import RunReader
 from engine.runs.store import RunStore
-from lreg_tui.charts import canvas
+from lreg_tui.charts import frame
 from lreg_tui.charts.axes import Scale, round_out, ticks
-from lreg_tui.charts.curve import Curve
-from lreg_tui.charts.line import Line
+from lreg_tui.charts.curve import Curve, Line
 from lreg_tui.charts.picture import paint
 from lreg_tui.charts.plot import Picture, Sheet
 from lreg_tui.cli.listing import Listed, run_table
 from lreg_tui.figures import axes, page
 from lreg_tui.runs.run_columns import BY_KEY, Cell
 
-BRAILLE = {chr(code) for code in range(canvas.BLANK + 1, canvas.BLANK + 256)}
+BRAILLE = {chr(code) for code in range(frame.BRAILLE + 1, frame.BRAILLE + 256)}
 FORMS = [("NaN", "nan"), ("null", "nan"), ("Infinity", "inf"), ("-Infinity", "-inf"), ("1e308", "1.000e+308")]
 
 
@@ -89,18 +88,6 @@ def test_a_gap_neither_spreads_nor_hides_in_a_smoothed_line():
     y = np.array([1.0, 2.0, math.nan, math.inf, 4.0, 5.0])
     smoothed = Curve(Line("run", np.arange(6.0), y)).smooth(0.9, False)
     assert np.isfinite(smoothed).tolist() == [True, True, False, False, True, True]
-
-
-def test_appended_divergences_are_told_as_they_come():
-    grown = np.array([1.0, 1.0, math.nan, 2.0, math.inf, 3.0, -math.inf, math.nan])
-    x = np.arange(8.0)
-    curve = Curve(Line("run", x[:1], grown[:1]))
-    for count in range(2, 9):
-        assert curve.take(Line("run", x[:count], grown[:count]), False)
-        whole = Curve(Line("run", x[:count], grown[:count]))
-        assert curve.breaks.tolist() == whole.breaks.tolist()
-        np.testing.assert_array_equal(curve.y, whole.y)
-        np.testing.assert_array_equal(curve.told, grown[:count])
 
 
 @pytest.mark.parametrize("log_y", [False, True])

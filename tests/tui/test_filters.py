@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lreg_tui.runs import filter_completion, filters
+from lreg_tui.runs import filters
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.filter_prompt import settled
 
@@ -221,7 +221,7 @@ def test_the_help_names_every_field():
     ],
 )
 def test_completion(text, expected):
-    assert filter_completion.complete(text, [ALPHA, BETA, JOB]) == expected
+    assert filters.complete(text, [ALPHA, BETA, JOB]) == expected
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,12 @@ async def open_help(pilot: Any) -> VerticalScroll:
     return pilot.app.screen.query_one(VerticalScroll)
 
 
+def lines_of(screen: Any) -> list[str]:
+    """All that the help says, also beyond the view."""
+    page = screen.query_one(Static)
+    return [strip.text.rstrip() for strip in page.render_lines(page.size.region)]
+
+
 def in_view(pilot: Any) -> str:
     return "\n".join(strip.text for strip in pilot.app.screen._compositor.render_strips())
 
@@ -39,7 +45,7 @@ def in_view(pilot: Any) -> str:
 def test_the_last_line_can_be_reached_and_until_then_it_is_said_that_there_is_more(tmp_path):
     async def doing(pilot, app):
         page = await open_help(pilot)
-        lines = app.screen.query_one(Static).content.plain.splitlines()
+        lines = lines_of(app.screen)
         assert len(lines) > 24 and lines[0].strip() in in_view(pilot) and lines[-1] not in in_view(pilot)
         assert "more lines ↓" in in_view(pilot).splitlines()[-1]
         for key in ("end", "G"):
@@ -118,7 +124,7 @@ def test_a_question_has_its_keys_in_the_footer_and_a_frame(tmp_path):
 def test_what_is_long_goes_on_below_itself(tmp_path):
     async def doing(pilot, app):
         await open_help(pilot)
-        lines = app.screen.query_one(Static).content.plain.splitlines()
+        lines = lines_of(app.screen)
         assert max(map(len, lines)) <= 60 - 5
         begun = next(number for number, line in enumerate(lines) if "state:running,paused" in line)
         column = lines[begun].index("one of several")

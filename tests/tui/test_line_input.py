@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Input
 from tui.driving import calm, key_event, run
 
+from lreg_tui.widgets.key_order import KeysInOrder
 from lreg_tui.widgets.line_input import LineInput
 from lreg_tui.widgets.pick_list import Choice, PickList
 
 CHOICES = [Choice(name) for name in ("adam", "sgd", "sam", "gsam")]
 
 
-class Host(App):
+class Host(KeysInOrder):
     def __init__(self):
         super().__init__()
         self.submitted, self.picked = [], []
