@@ -85,7 +85,7 @@ class FrozenOptimizer:
 
     def at_once(self, task: Task) -> int:
         held = self.optimizer.init(torch.empty(task.parameters, device="meta"), task.layout)
-        return max(1, min(at_once(task), LARGEST_STATE // sum(tensor.numel() for tensor in held.values())))
+        return max(1, min(at_once(task), LARGEST_STATE // max(1, sum(tensor.numel() for tensor in held.values()))))
 
     def _update_rule(self) -> dict[str, float | None]:
         """Updates around the zero state, as one number each: docs/method.md#the-update-rule-near-zero.

@@ -16,7 +16,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.base.metrics import is_known
+from engine.base.metrics import USUAL_HEADLINE, headline, is_known
 from lreg_tui.charts.chart import Chart
 from lreg_tui.runs import filters
 from lreg_tui.runs.acting import ACTIONS, ActingScreen
@@ -42,7 +42,7 @@ BACK = "to the table, then without marks, then without filter"
 NAME = "dashboard"  # in what the console remembers
 OF_STORE = ("filter", "sort", "reverse")  # ... for each run store apart
 FOR_RUNS = ("sort", "metric", "full_screen", "next_panel", "show_panel")  # actions with no use where none is shown
-METRICS = ("meta_loss", "sharpness", "test_accuracy")
+METRICS = ("meta_loss", "sharpness", USUAL_HEADLINE.name)
 LONGEST = 200  # of what is remembered
 
 
@@ -119,6 +119,7 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         self.place = 0  # of the chosen panel
         self._found = Layout()
         self._title = Text()
+        self._judged = USUAL_HEADLINE  # what the panel for it shows
         self._waiting: Timer | None = None
         self._has_looked = False  # the feed has told what there is
 
@@ -275,11 +276,20 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         self.lreg.feed.follow({row.id: row.path for row in rows})
         labels = [(row.id, present.clean(row.name, 60)) for row in rows]
         self.panels.show_runs(labels, are_jobs=any(row.is_transfer for row in rows))
+        self._show_what_they_are_judged_by({name for row in rows for name in row.latest})
         self.panels.update_from(self.lreg.feed)
         cursor = self.table.runs.cursor_row
         self.query_one(LogTail).path = cursor.path / "log.txt" if cursor is not None else None
         words = f"log  {present.clean(cursor.name, 60)}" if cursor else "log"
         self.query_one("#log-title", Static).update(words, layout=False)
+
+    def _show_what_they_are_judged_by(self, names: set[str]) -> None:
+        """Runs of tasks that measure something else than is usual have that in the panel for it."""
+        judged = headline(names) if names and USUAL_HEADLINE.name not in names else USUAL_HEADLINE
+        for panel in self.panels.all if judged != self._judged else ():
+            if panel.metric == self._judged.name:
+                panel.metric = judged.name
+        self._judged = judged
 
     def _show_state(self) -> None:
         """Head, notice and footer, as far as they have changed."""

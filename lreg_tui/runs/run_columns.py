@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
+from engine.base.metrics import USUAL_HEADLINE, headline, metric
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.text import present
 
@@ -90,7 +91,7 @@ def _metric(name: str) -> Callable[[RunRow], Cell]:
 
 def number(name: str, value: float | None) -> str:
     """A figure in at most nine columns."""
-    if name.endswith("accuracy"):
+    if metric(name).unit == "share":
         return present.percent(value)
     shown = present.number(value)
     return shown if len(shown) < 9 else present.number(value, 3)
@@ -102,6 +103,18 @@ def _latest(name: str) -> Callable[[RunRow], float | None]:
         return value if value is not None and math.isfinite(value) else None
 
     return sort
+
+
+def _judged(row: RunRow) -> Cell:
+    """What the run's task is judged by; its name where that is not what the column is called."""
+    judged = headline(row.latest)
+    if judged.name not in row.latest or judged == USUAL_HEADLINE:
+        return _metric(USUAL_HEADLINE.name)(row)
+    return (*_metric(judged.name)(row), (f" {present.label(judged)}", "muted"))
+
+
+def _judged_value(row: RunRow) -> float | None:
+    return _latest(headline(row.latest).name)(row)
 
 
 def _words(get: Callable[[RunRow], Sequence[str]]) -> tuple[Callable[[RunRow], Cell], Callable[[RunRow], Any]]:
@@ -126,7 +139,7 @@ COLUMNS = (
     Column("eta", "ETA", 7, 6, _eta, lambda row: row.eta_s if row.is_live else None, right=True),
     Column("meta_loss", "meta-loss", 9, 3, _metric("meta_loss"), _latest("meta_loss"), right=True),
     Column("sharpness", "sharpness", 9, 5, _metric("sharpness"), _latest("sharpness"), right=True),
-    Column("test_accuracy", "accuracy", 8, 4, _metric("test_accuracy"), _latest("test_accuracy"), right=True),
+    Column(USUAL_HEADLINE.name, "accuracy", 8, 4, _judged, _judged_value, right=True),
     Column("age", "age", 4, 7, _age, lambda row: None if row.created is None else -row.created, right=True),
     Column(
         "validation_loss", "valid. loss", 11, 11, _metric("validation_loss"), _latest("validation_loss"), right=True

@@ -667,3 +667,18 @@ def test_gpus_are_read_from_what_nvidia_smi_prints():
 def test_the_machine_is_measured(tmp_path):
     load = MEASURE(tmp_path / "not there yet")
     assert 0 < load.memory_used < load.memory_total and load.cores >= 1 and 0 < load.disk_free <= load.disk_total
+
+
+def test_a_run_of_another_kind_of_task_has_what_it_is_judged_by_in_its_panel(tmp_path):
+    """Back on a classifier's run the accuracy is there again."""
+    store = RunStore(tmp_path / "runs")
+    make_run(store.root, "classifier", age_s=60)
+    perplexity = {"meta_loss": 2.0, "test_loss": 4.0, "test_perplexity": 54.6}
+    make_run(store.root, "language", records=[{"step": 1, **perplexity}], latest=perplexity)
+
+    async def steps(pilot, app):
+        await until(pilot, lambda: app.screen.panels.metrics == ["meta_loss", "sharpness", "test_perplexity"])
+        await pilot.press("down")
+        await until(pilot, lambda: app.screen.panels.metrics == ["meta_loss", "sharpness", "test_accuracy"])
+
+    drive(store, tmp_path, steps)
