@@ -1,60 +1,50 @@
-"""The loop of meta-training: signals, units of work, records, checkpoints, and at last the result."""
+"""Meta-training job: signals, units of work, records, checkpoints, and at last the result."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from engine.base.control import Control, Stopped
 from engine.base.errors import RunError
 from engine.distributed.rendezvous import join
 from engine.jobs.job_runner import JobRunner
+from engine.runs.kinds import RUN
+from engine.runs.results import preset_differences
 from engine.runs.store import Run, RunReader, RunStore
 from engine.runs.writer import slug
 
 if TYPE_CHECKING:
-    import torch
-
-
-class Trainer(Protocol):
-    """What the worker drives: engine.meta_training.meta_train.MetaTrainer."""
-
-    improved: bool
-
-    @property
-    def step(self) -> int: ...
-    @property
-    def total(self) -> int: ...
-    @property
-    def finished(self) -> bool: ...
-    @property
-    def remark(self) -> str: ...
-    def advance(self, tick: Callable[[], None]) -> list[dict[str, Any]]: ...
-    def state_dict(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]: ...
-    def load_state_dict(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None: ...
-    def frozen_state(self, which: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]: ...
-    def result(self, on_progress: Callable[[str], None]) -> list[dict[str, Any]]: ...
-
-
-TrainerFactory = Callable[..., Any]
+    from engine.meta_training.meta_train import MetaTrainer
 
 
 class MetaTrainingJob(JobRunner):
     """A run that is being meta-trained, perhaps by several processes: then each goes through this loop."""
 
+    kind = RUN
+
     def __init__(
         self,
         run: Run,
         control: Control,
-        device: str | None,
-        data_dir: str | os.PathLike[str] | None,
-        trainer_factory: TrainerFactory | None,
+        device: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        trainer_factory: Callable[..., MetaTrainer] | None = None,
     ) -> None:
+        """`trainer_factory`: makes what is driven in place of the preset's trainer."""
         super().__init__(run, control, device, data_dir)
         self.trainer_factory = trainer_factory
+
+    @staticmethod
+    def choices(reader: RunReader) -> dict[str, Any]:
+        return preset_differences(reader.preset())
+
+    @staticmethod
+    def tasks(reader: RunReader) -> Sequence[Mapping[str, Any]]:
+        return reader.preset().tasks
 
     def do(self) -> str:
         """Meta-train from the last checkpoint, if there is one, to the end. Returns finished or stopped."""
@@ -73,7 +63,7 @@ class MetaTrainingJob(JobRunner):
         self.team.leave()
         return state
 
-    def _train(self, trainer: Trainer) -> None:
+    def _train(self, trainer: MetaTrainer) -> None:
         """The loop: look at the signals, checkpoint now and then, do a unit of work, write its records."""
         saved = time.monotonic()
         while not trainer.finished:
@@ -91,7 +81,7 @@ class MetaTrainingJob(JobRunner):
                 self.run.log(f"step {trainer.step}: checkpoint best written")
         self._save(trainer)
 
-    def _trainer(self) -> Trainer:
+    def _trainer(self) -> MetaTrainer:
         """Build the trainer. Here torch is imported, and first of all: the preset's check is cheaper after it."""
         import torch
 
@@ -110,10 +100,9 @@ class MetaTrainingJob(JobRunner):
             from engine.jobs.from_preset import meta_trainer
 
             self.trainer_factory = partial(meta_trainer, team=self.team)
-        trainer: Trainer = self.trainer_factory(preset, device=device, data_dir=self.data_dir, init_phi=init_phi)
-        return trainer
+        return self.trainer_factory(preset, device=device, data_dir=self.data_dir, init_phi=init_phi)
 
-    def _start(self, trainer: Trainer) -> None:
+    def _start(self, trainer: MetaTrainer) -> None:
         """Go back to the last checkpoint, with the metrics as they were then; or write the first one."""
         from engine.runs import checkpoint
 
@@ -142,7 +131,7 @@ class MetaTrainingJob(JobRunner):
             self.team.from_first(trainer.state_dict())
         self.run.progress(trainer.step, trainer.total, None)
 
-    def _save(self, trainer: Trainer) -> None:
+    def _save(self, trainer: MetaTrainer) -> None:
         """Write the checkpoint `last`, which notes how long metrics.jsonl was."""
         from engine.runs import checkpoint
 
@@ -152,14 +141,14 @@ class MetaTrainingJob(JobRunner):
             return
         checkpoint.save(self.run.checkpoints, "last", tensors, {"trainer": values, "metrics_size": size})
 
-    def _save_frozen(self, trainer: Trainer, which: str) -> None:
+    def _save_frozen(self, trainer: MetaTrainer, which: str) -> None:
         from engine.runs import checkpoint
 
         if not self.team.rank:
             tensors, facts = trainer.frozen_state(which)
             checkpoint.save(self.run.checkpoints, which, tensors, {"optimizer": self.preset["optimizer"], **facts})
 
-    def _measure(self, trainer: Trainer) -> None:
+    def _measure(self, trainer: MetaTrainer) -> None:
         """The final comparison. A stop leaves it to the next resume."""
         evaluations = trainer.result(self._on_progress)
         names: list[str] = []
@@ -175,7 +164,7 @@ class MetaTrainingJob(JobRunner):
             self.run.set_status(message=text, eta_s=None)
         self._tick()
 
-    def _eta(self, trainer: Trainer) -> float | None:
+    def _eta(self, trainer: MetaTrainer) -> float | None:
         done = trainer.step - self.first_step
         if done <= 0:
             return None

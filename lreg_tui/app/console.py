@@ -18,6 +18,7 @@ from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
+from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunStore
 from lreg_tui.app.no_color import NoColour
 from lreg_tui.app.too_small import TooSmallScreen
@@ -208,7 +209,7 @@ class LregApp(ConsoleBase):
     # -- going places ------------------------------------------------------------------------------------------------
 
     def open_run(self, run_id: str) -> None:
-        if (row := self.row(run_id)) is not None and row.is_transfer:  # its screen is the one that can start them
+        if (row := self.row(run_id)) is not None and row.kind is TRANSFER:  # its screen is the one that can start them
             self.open_transfer((run_id,))
             return
         from lreg_tui.runs.run_screen import RunScreen

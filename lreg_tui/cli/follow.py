@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from engine.base.errors import LregError
 from engine.base.status import LIVE, Status
 from engine.evaluation.transfer_plan import Plan
+from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunReader
 from lreg_tui.cli import output
 from lreg_tui.text import present
@@ -154,7 +155,7 @@ class Follower:
 def radius_of(reader: RunReader) -> float | None:
     """The radius at which a run measures its sharpness while it trains; None where its preset cannot be read."""
     try:
-        if reader.is_transfer:
+        if reader.kind is TRANSFER:
             return Plan.from_json(reader.plan()).protocol.middle_radius
         return reader.preset()["evaluation"]["radius"]
     except LregError:
@@ -164,7 +165,7 @@ def radius_of(reader: RunReader) -> float | None:
 def _steps(reader: RunReader, status: Status) -> str:
     if not status.total:
         return "starting" if status.state in LIVE else ""
-    return f"{present.unit_of(reader)} {status.step}/{status.total}"
+    return f"{reader.kind.unit} {status.step}/{status.total}"
 
 
 def _eta(status: Status) -> str:

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine import worker
 from engine.base.errors import LregError, printable
 from engine.base.settings import show as show_value
 from engine.base.status import LIVE, STATES, Status
-from engine.evaluation.transfer_plan import Plan
-from engine.runs.results import preset_differences, run_rows
+from engine.runs.results import run_rows
 from engine.runs.store import RunReader, RunStore
-from engine.study.plan.snapshot import summary
-from engine.study.plan.state import plan_of
 from lreg_tui.cli import output, results
 from lreg_tui.cli.follow import Follower, ordered, radius_of
 from lreg_tui.cli.listing import SORTS, Listed, run_table
@@ -94,7 +92,7 @@ def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson
     reader = find_run(reference, runs_dir)
     status = reader.status()
     try:
-        differences, problem = _asked(reader), ""
+        differences, problem = worker.runner_of(reader).choices(reader), ""
     except LregError as error:
         differences, problem = {}, str(error)
     if as_json:
@@ -115,8 +113,7 @@ def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson
         return
     console = output.console()
     _print_facts(console, reader, status)
-    is_plan = reader.is_transfer or reader.is_study
-    heading = "plan" if is_plan else "preset (choices, and what is not the default)"
+    heading = "preset (choices, and what is not the default)" if "edit" in reader.kind.actions else "plan"
     _print_pairs(console, heading, differences, show_value)
     if problem:
         console.print(present.text(problem, "red"))
@@ -130,15 +127,8 @@ def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson
         console.print(table)
 
 
-def _asked(reader: RunReader) -> dict[str, Any]:
-    """What a run, transfer job or study is to do, by key. Raises LregError where that cannot be read."""
-    if reader.is_study:
-        return summary(plan_of(reader.path))
-    return Plan.from_json(reader.plan()).summary() if reader.is_transfer else preset_differences(reader.preset())
-
-
 def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
-    facts, unit = reader.facts, present.unit_of(reader)
+    facts, unit = reader.facts, reader.kind.unit
     versions = facts.get("versions")
     state = status.state + (f" (process {status.pid} on {status.host})" if status.state in LIVE else "")
     pairs = {

@@ -14,11 +14,9 @@ import typer
 from engine import worker
 from engine.base.control import Control
 from engine.base.errors import RunError
-from engine.base.status import LIVE
+from engine.base.status import LIVE, Status
 from engine.distributed.parallel import check_processes
-from engine.evaluation.transfer_plan import Plan
-from engine.jobs.job_runner import JobRunner
-from engine.jobs.transfer_job import TransferJob
+from engine.runs.kinds import STUDY, TRANSFER
 from engine.runs.provenance import plugin_remark
 from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.cli import output, several, study, transfer
@@ -116,25 +114,28 @@ def resume(
         output.say(f"run {reader.id}: {remark}")
     if data := reader.other_data(data_dir):
         output.say(data)
-    if nproc is not None and (reader.is_transfer or reader.is_study):
+    kind, runner = reader.kind, worker.runner_of(reader)
+    if nproc is not None and "share" not in kind.actions:
         raise RunError(f"--nproc: {reader.id} is no run; several processes can share nothing else")
-    if reader.is_study:
+    if kind is STUDY:
         study.resume(reader, device=device, detach=detach, as_json=as_json, data_dir=data_dir)
         return
-    if reader.is_transfer:
-        held = JobRunner(job := TransferJob(reader.path), Control(), device, data_dir)
-        worker.check_inputs(Plan.from_json(reader.plan()).tasks, held.device, held.data_dir)
-        transfer.do(job, detach=detach, as_json=as_json, device=device, data_dir=data_dir)
+    processes = _processes(reader, status, nproc) if "share" in kind.actions else 1
+    worker.check_inputs(runner.tasks(reader), device or reader.device, data_dir)
+    if kind is TRANSFER:
+        transfer.do(Run(reader.path), detach=detach, as_json=as_json, device=device, data_dir=data_dir)
         return
+    _start(Run(reader.path), processes=processes, detach=detach, as_json=as_json, device=device, data_dir=data_dir)
+
+
+def _processes(reader: RunReader, status: Status, nproc: str | None) -> int:
+    """How many processes go on with a run: as many as are asked for, else as before."""
     preset = reader.preset()  # a damaged one is found before anything starts
     cores = os.cpu_count() or 1  # a stranger's run may speak of any number
     before = max(1, min(status.processes, preset["meta"]["meta_batch"], cores))
     processes = before if nproc is None else whole_number("--nproc", nproc, 1)
     check_processes(preset, processes)
-    run = Run(reader.path)
-    held = JobRunner(run, Control(), device, data_dir)
-    worker.check_inputs(preset.tasks, held.device, held.data_dir)
-    _start(run, processes=processes, detach=detach, as_json=as_json, device=device, data_dir=data_dir)
+    return processes
 
 
 def _start(

@@ -14,10 +14,12 @@ from engine.base.errors import RunError
 from engine.base.settings import show
 from engine.base.status import LIVE
 from engine.presets.document import is_file
-from engine.runs.store import RunReader, RunStore
+from engine.runs.kinds import STUDY
+from engine.runs.store import Run, RunReader, RunStore
 from engine.study.plan.snapshot import Watcher
 from engine.study.plan.state import plan_of
-from engine.study.schedule.job import Schedule, StudyJob, finished, new_stamp, unfinished
+from engine.study.schedule.job import Schedule, finished, new_stamp, unfinished
+from engine.study.schedule.loop import StudyJob
 from engine.study.schedule.start import go_on, take_up
 from lreg_tui.cli import output, slurm_options
 from lreg_tui.cli.follow import print_quietly
@@ -139,7 +141,7 @@ def _started(reference: str, runs_dir: Path | None) -> RunReader:
     except RunError as error:
         newest = [known.id for known in RunStore(runs_dir).studies()][-3:]
         raise RunError(f"{error}; the newest studies: {', '.join(newest)}" if newest else str(error)) from None
-    if not reader.is_study:
+    if reader.kind is not STUDY:
         raise RunError(f"{reader.path}: no study; {wanted}")
     return reader
 
@@ -166,7 +168,7 @@ def _check_free(reader: RunReader) -> None:
         raise RunError(f"study {reader.id} is {status.state} ({who}); see it with: lreg watch {reader.id}")
 
 
-def _do(job: StudyJob, *, detach: bool, as_json: bool, data_dir: Path | None) -> None:
+def _do(job: Run, *, detach: bool, as_json: bool, data_dir: Path | None) -> None:
     """Do a study, or what is left of it, here or in the background."""
     reader = RunReader(job.path)
     if detach:
@@ -180,9 +182,10 @@ def _do(job: StudyJob, *, detach: bool, as_json: bool, data_dir: Path | None) ->
     with control.listening():
         display = Display(reader, as_json=as_json, notice=lambda: _note_stopping(control))
 
-        loop = partial(study_worker.make_loop, on_look=lambda look: print_quietly(lambda: display.show(look)))
+        tell = lambda look: print_quietly(lambda: display.show(look))  # noqa: E731
+        scheduler = partial(StudyJob, draw=study_worker.draw, on_look=tell)
         try:
-            state = worker.work(job, data_dir=data_dir, control=control, make_loop=loop)
+            state = worker.work(job, data_dir=data_dir, control=control, make_runner=scheduler)
         except KeyboardInterrupt:
             state = "stopped"
         finally:

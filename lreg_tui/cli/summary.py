@@ -48,7 +48,7 @@ def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False,
     if status.message and status.state not in silent:
         console.print(present.text(status.message))
     console.print(present.text(str(reader.path), "dim"), soft_wrap=True)
-    if status.state == "finished" and reader.is_transfer and (seen := results.comparison_of(reader)):
+    if status.state == "finished" and (seen := results.comparison_of(reader)):
         console.print(present.text(f"its results: {seen}"), soft_wrap=True)
     if status.state in ("stopped", "crashed") and not has_failed:
         console.print(present.text(f"go on with: lreg resume {reader.id}"), soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from engine.evaluation.transfer_plan import BASELINE_NAMES, Plan
 from engine.jobs.transfer_job import TransferJob, check_writable
 from engine.runs.reader import CHECKPOINTS
 from engine.runs.results import rows
-from engine.runs.store import RunReader, RunStore
+from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.cli import output, results
 from lreg_tui.cli.follow import Follower, print_quietly
 from lreg_tui.cli.options import (
@@ -153,7 +154,7 @@ def transfer(
 
 
 def do(
-    job: TransferJob,
+    job: Run,
     *,
     detach: bool,
     as_json: bool,
@@ -180,7 +181,8 @@ def do(
         follower = Follower(reader, quiet=as_json, notice=lambda: _note_stopping(control), is_ours=True)
         follower.start()
         try:
-            state = worker.work(job, device=device, data_dir=data_dir, control=control, on_finished=on_finished)
+            runner = partial(TransferJob, on_finished=on_finished)
+            state = worker.work(job, device=device, data_dir=data_dir, control=control, make_runner=runner)
         except KeyboardInterrupt:
             state = "stopped"
         finally:

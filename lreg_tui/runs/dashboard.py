@@ -158,7 +158,7 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         rows = self.table.runs.overlaid[:MOST_OVERLAID]
         self.lreg.feed.follow({row.id: row.path for row in rows})
         labels = [(row.id, present.clean(row.name, 60)) for row in rows]
-        self.panels.show_runs(labels, are_jobs=any(row.is_transfer for row in rows))
+        self.panels.show_runs(labels, are_jobs=not all(row.kind.has_curves for row in rows))
         self.panels.update_from(self.lreg.feed)
         cursor = self.table.runs.cursor_row
         self.query_one(LogTail).path = cursor.path / "log.txt" if cursor is not None else None
@@ -195,7 +195,7 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         runs = self.table.runs
         if action == "edit":
-            return runs.cursor_row is not None and not runs.cursor_row.is_transfer
+            return runs.cursor_row is not None and runs.cursor_row.allows("edit")
         if action in FOR_RUNS:
             return bool(runs.shown) or self.maximized is not None
         if action == "filter":
@@ -203,11 +203,11 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         return super().check_action(action, parameters)
 
     def action_edit(self) -> None:
-        if (row := self.table.runs.cursor_row) is not None and not row.is_transfer:
+        if (row := self.table.runs.cursor_row) is not None and row.allows("edit"):
             self.lreg.open_editor(str(row.path / "preset.toml"))
 
     def action_compare(self) -> None:
-        ids = [row.id for row in self.subjects() if not row.is_transfer]
+        ids = [row.id for row in self.subjects() if row.allows("compare")]
         if len(ids) == 1:
             self.compare_with_others()
         elif LEAST_COMPARED <= len(ids) <= MOST_OVERLAID:

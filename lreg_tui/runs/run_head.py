@@ -35,9 +35,8 @@ def content(row: RunRow | None, run_id: str, is_gone: bool) -> Text:
     if row.state != "finished":
         full = round(BAR * row.progress)
         line.append("  ").append("━" * full, "bold").append("─" * (BAR - full), "dim")
-    unit = "evaluation" if row.is_transfer else "meta-step"
     line.append(f" {progress(row.step, row.total)}")
-    line.append(f"  {unit} {row.step}/{row.total}" if row.total else "", "dim")
+    line.append(f"  {row.kind.unit} {row.step}/{row.total}" if row.total else "", "dim")
     line.append(f"  ETA {duration(row.eta_s)}" if row.is_live and row.eta_s is not None else "")
     learned = " ".join(filter(None, [row.optimizer, " ".join(row.penalties)]))
     parts = [row.id, row.task, learned, "" if row.seed is None else f"seed {row.seed}", row.device]

@@ -16,6 +16,7 @@ from textual.containers import Vertical
 from textual.widgets import DataTable, Static
 from textual.widgets.data_table import RowDoesNotExist
 
+from engine.runs.kinds import TRANSFER
 from lreg_tui.runs import actions
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.text import present
@@ -95,7 +96,7 @@ class JobPane(Vertical):
     def show_rows(self, rows: Iterable[RunRow]) -> None:
         """List these jobs, oldest given first; only cells that differ are drawn again."""
         before, current = self.rows, self.selected
-        self.rows = {row.id: row for row in reversed(list(rows)) if row.is_transfer}
+        self.rows = {row.id: row for row in reversed(list(rows)) if row.kind is TRANSFER}
         if list(self.rows) != list(before):
             self._relist(current.id if current else "")
         for job_id, row in self.rows.items():

@@ -19,6 +19,7 @@ from engine.base.errors import LregError
 from engine.base.status import LIVE
 from engine.evaluation.transfer_plan import GRID, Plan
 from engine.jobs.transfer_job import TransferJob
+from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunReader
 from lreg_tui.runs.acting import ActingScreen
 from lreg_tui.runs.feed import RunRow
@@ -64,7 +65,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         yield Static(id="transfer-title", markup=False)
         with Horizontal(id="transfer-panes"):
             with Vertical(id="request"):
-                rows = [row for row in self._rows() if row.id in self.given and not row.is_transfer]
+                rows = [row for row in self._rows() if row.id in self.given and row.allows("transfer")]
                 run_ids = [run_id for run_id in self.given if any(row.id == run_id for row in rows)]
                 yield RequestForm(run_ids, own_targets(rows), self.lreg.remembered.view("transfer"))
                 with Vertical(id="request-words"):
@@ -93,7 +94,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         return self.lreg.feed.rows
 
     def _say_title(self) -> None:
-        live = sum(row.is_live for row in self._rows() if row.is_transfer)
+        live = sum(row.is_live for row in self._rows() if row.kind is TRANSFER)
         jobs = f"jobs ({live} live)" if live else "jobs"
         parts: list[tuple[str, str]] = [("transfer evaluation   ", "bold")]
         if self.size.width < WIDE:
@@ -110,7 +111,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     # -- what the form offers ----------------------------------------------------------------------------------------
 
     def _offer_runs(self) -> None:
-        runs = [row for row in reversed(self._rows()) if not row.is_transfer]
+        runs = [row for row in reversed(self._rows()) if row.allows("transfer")]
         choices = [Choice(row.id, row.name, f"{row.state} {row.task} {row.optimizer} {row.id}") for row in runs]
         form = self.query_one(RequestForm)
         form.offer("runs", choices)
@@ -120,7 +121,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     @work(group="take up", exclusive=True)
     async def _take_up(self, job: RunRow) -> None:
         """Ask in the form for what a job was asked for."""
-        paths = {row.id: row.path for row in self._rows() if not row.is_transfer}
+        paths = {row.id: row.path for row in self._rows() if row.allows("transfer")}
         try:
             readers, request, device = await off_the_loop(lambda: asked_by(RunReader(job.path), paths))
         except LregError as error:
@@ -224,7 +225,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         if checked.plan is None:
             self.tell("not started: see the lines in the form", "error")
             return
-        plan, live = checked.plan, [RunReader(row.path) for row in self._rows() if row.is_transfer and row.is_live]
+        plan, live = checked.plan, [RunReader(row.path) for row in self._rows() if row.kind is TRANSFER and row.is_live]
         self.tell("starting …")
         try:
             same = await off_the_loop(lambda: same_of([*self._started, *live], plan))

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.evaluation.transfer_plan import GRID, Plan, TransferSettings, make
+from engine.runs.kinds import TRANSFER
 from engine.runs.reader import RunReader
-from engine.runs.store import JOBS
 from engine.study.plan.plan import StudyPlan, TransferRequest
 from engine.study.plan.state import Candidate, CellState
 
@@ -65,7 +65,7 @@ def wanted(
     if request is None:
         return
     for transfer in _transfers(plan, request, states, winners):
-        yield transfer, RunReader(store / JOBS / transfer.job_id(plan.stamp))
+        yield transfer, RunReader(store / TRANSFER.home / transfer.job_id(plan.stamp))
 
 
 def expected(plan: StudyPlan, cells: int) -> int:

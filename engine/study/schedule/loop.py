@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,19 +21,21 @@ from engine.base.status import HELD
 from engine.jobs import spawn
 from engine.jobs.job_runner import JobRunner
 from engine.jobs.transfer_job import TransferJob
+from engine.runs.kinds import STUDY
 from engine.runs.reader import RunReader
-from engine.runs.store import STUDIES, Run, RunStore
+from engine.runs.store import Run, RunStore
 from engine.study.plan import attempts
 from engine.study.plan.attempts import Attempts
 from engine.study.plan.plan import StudyPlan
-from engine.study.plan.snapshot import Piece, Watcher, live
+from engine.study.plan.snapshot import Piece, Watcher, live, summary
 from engine.study.plan.state import CellState, plan_of
+from engine.study.plan.transfers import tasks
 from engine.study.schedule import executors, trials
 from engine.study.schedule.executor import Executor
 from engine.study.schedule.job import Schedule
 from engine.study.schedule.telling import Listener, Look, ProgressReporter, nothing, words
 
-__all__ = ["Draw", "Listener", "Look", "StudyLoop", "nothing", "words"]
+__all__ = ["Draw", "Listener", "Look", "StudyJob", "nothing", "words"]
 
 REST_S = 0.3
 ASK_AGAIN_S = 3.0  # a worker that has just started does not listen yet
@@ -44,13 +46,16 @@ Draw = Callable[..., Any]
 """Draws the report's figures; the engine itself has no plotting."""
 
 
-class StudyLoop(JobRunner):
+class StudyJob(JobRunner):
     """A study in the hands of its scheduler."""
+
+    kind = STUDY
 
     def __init__(
         self,
         run: Run,
         control: Control,
+        device: str | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         *,
         draw: Draw | None = None,
@@ -58,12 +63,25 @@ class StudyLoop(JobRunner):
         executor: Executor | None = None,
     ) -> None:
         """`executor`: in place of the one that the study's schedule names."""
-        super().__init__(run, control, None, data_dir)
+        super().__init__(run, control, device, data_dir)
         self.draw = draw
         self.on_look = on_look
         self.folder = run.path
         self.store = RunStore(run.path.parent.parent)
         self._executor = executor
+
+    @staticmethod
+    def start(store_dir: Path, plan: StudyPlan, **facts: Any) -> Run:
+        """Make the folder of a new study, as `Run.make` does."""
+        return Run.make(STUDY, store_dir, plan.name, plan.dumps(), stamp=plan.stamp, **facts)
+
+    @staticmethod
+    def choices(reader: RunReader) -> dict[str, Any]:
+        return summary(plan_of(reader.path))
+
+    @staticmethod
+    def tasks(reader: RunReader) -> Sequence[Mapping[str, Any]]:
+        return tasks(plan_of(reader.path))
 
     def do(self) -> str:
         """Do what is left of the study. Returns finished, stopped, or failed: some run failed for good."""
@@ -87,8 +105,9 @@ class StudyLoop(JobRunner):
         return self._conclude()
 
     def _prepare(self) -> None:
-        if self.folder.parent.name != STUDIES:  # of a run store, which its runs are made in
-            raise RunError(f"{self.folder}: a study goes on in the folder {STUDIES} of a run store only: copy it there")
+        if self.folder.parent.name != STUDY.home:  # of a run store, which its runs are made in
+            home = STUDY.home
+            raise RunError(f"{self.folder}: a study goes on in the folder {home} of a run store only: copy it there")
         self.plan: StudyPlan = plan_of(self.folder)
         schedule = Schedule.of(self.folder)
         self.watcher = Watcher(self.plan, self.folder)
@@ -166,7 +185,7 @@ class StudyLoop(JobRunner):
         if isinstance(piece, CellState):
             self.store.create(piece.cell.preset, run_id=piece.run.id, **facts)
         else:
-            TransferJob.start(self.store.root, piece.transfer.plan(), job_id=piece.run.id, **facts)
+            TransferJob.start(self.store.root, piece.transfer.plan(), run_id=piece.run.id, **facts)
 
     # -- signals -----------------------------------------------------------------------------------------------------
 
