@@ -77,6 +77,7 @@ def work(
                 run.log(control.remark)
             make_runner = make_runner or runner_of(RunReader(run.path))
             runner = make_runner(run, control, device, data_dir)
+            runner.log_start()
             state = runner.do()
             control.aborted = True  # too late for that: nothing may disturb the last words
         except KeyboardInterrupt:
@@ -129,7 +130,7 @@ def _end(run: Run, message: str, state: str = "") -> None:
 def _outcome(path: Path) -> int | None:
     """The exit code of a process that torchrun starts anew for a run that has ended in the meantime."""
     state = RunReader(path).recorded_status().state
-    return {"finished": 0, "stopped": 0, "failed": 1}.get(state) if parallel.restarted() else None
+    return {"finished": 0, "stopped": 0, "failed": 1}.get(state) if parallel.restart_count() else None
 
 
 @named

@@ -45,19 +45,14 @@ def size() -> int:
     return _number("WORLD_SIZE") if launched() else 1
 
 
-def restarted() -> bool:
-    """Whether torchrun has started the processes anew after one of them died."""
-    return launched() and restart_count() > 0
-
-
 def restart_count() -> int:
-    """How often torchrun has started the processes anew."""
+    """How often torchrun has started the processes anew after one of them died."""
     return _number("TORCHELASTIC_RESTART_COUNT")
 
 
 def may_restart() -> bool:
     """Whether torchrun will start the processes anew if this one dies."""
-    return launched() and restart_count() < _number("TORCHELASTIC_MAX_RESTARTS")
+    return restart_count() < _number("TORCHELASTIC_MAX_RESTARTS")
 
 
 def _number(name: str) -> int:

@@ -52,10 +52,15 @@ class JobRunner:
         """Bring the job to its end, or as far as the signals allow. Returns finished or stopped."""
         raise NotImplementedError
 
-    def _log_start(self) -> None:
+    def log_start(self) -> None:
+        """Say which process does the job, and where its data lay before."""
         self.run.log(f"process {os.getpid()}: {' '.join(sys.argv)}")
         if noted := RunReader(self.run.path).other_data(self.data_dir):
             self.run.log(noted)
+
+    def _eta(self, done: float, left: float) -> float | None:
+        """Seconds for what is left, at the pace of what this process has done; None before it has done anything."""
+        return (time.monotonic() - self.began) / done * max(0.0, left) if done > 0 else None
 
     def _pick_device(self) -> torch.device:
         """The device, noted in the run. Imports torch."""

@@ -12,6 +12,7 @@ from engine.base.control import Control, Stopped
 from engine.base.errors import RunError
 from engine.distributed.rendezvous import join
 from engine.jobs.job_runner import JobRunner
+from engine.runs import checkpoint
 from engine.runs.kinds import RUN
 from engine.runs.results import preset_differences
 from engine.runs.store import Run, RunReader, RunStore
@@ -48,7 +49,6 @@ class MetaTrainingJob(JobRunner):
 
     def do(self) -> str:
         """Meta-train from the last checkpoint, if there is one, to the end. Returns finished or stopped."""
-        self._log_start()
         trainer = self._trainer()
         self._start(trainer)
         self.run.set_status(message="")
@@ -75,7 +75,8 @@ class MetaTrainingJob(JobRunner):
             if stop:
                 raise Stopped
             self.run.append(trainer.advance(self._tick))
-            self.run.progress(trainer.step, trainer.total, self._eta(trainer))
+            eta_s = self._eta(trainer.step - self.first_step, trainer.total - trainer.step)
+            self.run.progress(trainer.step, trainer.total, eta_s)
             if trainer.improved:
                 self._save_frozen(trainer, "best")
                 self.run.log(f"step {trainer.step}: checkpoint best written")
@@ -85,17 +86,15 @@ class MetaTrainingJob(JobRunner):
         """Build the trainer. Here torch is imported, and first of all: the preset's check is cheaper after it."""
         import torch
 
-        from engine.runs import checkpoint
-
         self.preset = preset = RunReader(self.run.path).preset()
         if preset["threads"]:
             torch.set_num_threads(preset["threads"])
         self.team = join(self.run)
         device = self._pick_device()
         self.checkpoint_every = preset["meta"]["checkpoint_every"]
-        init_phi = None
-        if not self.team.rank and not checkpoint.exists(self.run.checkpoints, "last"):
-            init_phi = _initial_phi(RunStore(self.run.path.parent).parent_of(preset))
+        is_fresh = not self.team.rank and not checkpoint.exists(self.run.checkpoints, "last")
+        parent = RunStore(self.run.path.parent).parent_of(preset) if is_fresh else None
+        init_phi = checkpoint.load_frozen(parent.path) if parent is not None else None
         if self.trainer_factory is None:
             from engine.jobs.from_preset import meta_trainer
 
@@ -104,8 +103,6 @@ class MetaTrainingJob(JobRunner):
 
     def _start(self, trainer: MetaTrainer) -> None:
         """Go back to the last checkpoint, with the metrics as they were then; or write the first one."""
-        from engine.runs import checkpoint
-
         if self.team.rank:
             trainer.load_state_dict(*self.team.from_first(({}, {})))
         elif checkpoint.exists(self.run.checkpoints, "last"):
@@ -133,8 +130,6 @@ class MetaTrainingJob(JobRunner):
 
     def _save(self, trainer: MetaTrainer) -> None:
         """Write the checkpoint `last`, which notes how long metrics.jsonl was."""
-        from engine.runs import checkpoint
-
         size = self.run.sync_metrics()
         tensors, values = trainer.state_dict()
         if self.team.rank:
@@ -142,8 +137,6 @@ class MetaTrainingJob(JobRunner):
         checkpoint.save(self.run.checkpoints, "last", tensors, {"trainer": values, "metrics_size": size})
 
     def _save_frozen(self, trainer: MetaTrainer, which: str) -> None:
-        from engine.runs import checkpoint
-
         if not self.team.rank:
             tensors, facts = trainer.frozen_state(which)
             checkpoint.save(self.run.checkpoints, which, tensors, {"optimizer": self.preset["optimizer"], **facts})
@@ -163,20 +156,6 @@ class MetaTrainingJob(JobRunner):
         if text != self.run.status.message:
             self.run.set_status(message=text, eta_s=None)
         self._tick()
-
-    def _eta(self, trainer: MetaTrainer) -> float | None:
-        done = trainer.step - self.first_step
-        if done <= 0:
-            return None
-        return max(0.0, (time.monotonic() - self.began) / done * (trainer.total - trainer.step))
-
-
-def _initial_phi(parent: RunReader | None) -> Any:
-    if parent is None:
-        return None
-    from engine.runs import checkpoint
-
-    return checkpoint.load_frozen(parent.path)
 
 
 def _line(error: Exception) -> str:

@@ -72,18 +72,17 @@ class TransferJob(JobRunner):
 
     def do(self) -> str:
         """Do what is left of the plan. Returns finished or stopped."""
-        self._log_start()
         self.plan = self._at_home(Plan.from_json(RunReader(self.run.path).plan()))
         _check_runs(self.plan)
         _check_inside(self._folders())
         where = self._pick_device()
         self.run.set_status(message="")
         planned = list(self.plan.evaluations())
-        self.measured, self.began = 0, time.monotonic()
+        self.measured, self.began = 0, time.monotonic()  # what was there already tells nothing of how long it takes
         self.finished: list[scale.Finished] = []
         try:
             for index, item in enumerate(planned):
-                self.run.progress(index, len(planned), self._eta(index, len(planned)))
+                self.run.progress(index, len(planned), self._eta(self.measured, len(planned) - index))
                 self._tick()
                 self._finish(index + 1, item, self._evaluate(item, where))
             self.run.progress(len(planned), len(planned), None)
@@ -194,12 +193,6 @@ class TransferJob(JobRunner):
             kept = scale.keep_best(RunReader(run), self.finished)
             if kept is not None:
                 self.run.log(f"{Path(run).name}: best scale {kept:g}")
-
-    def _eta(self, done: int, total: int) -> float | None:
-        """From the evaluations that were measured, not found; the first has to end before anything is known."""
-        if not self.measured:
-            return None
-        return (time.monotonic() - self.began) / self.measured * (total - done)
 
 
 def _words(item: Planned) -> str:

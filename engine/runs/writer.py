@@ -84,25 +84,13 @@ class Run:
         store_dir: str | os.PathLike[str],
         preset: Preset,
         *,
-        argv: Sequence[str] = (),
         device: str = "auto",
-        data_dir: str | os.PathLike[str] | None = None,
-        parent: str = "",
-        run_id: str = "",
+        parent: str | None = None,
+        **options: Any,
     ) -> Run:
-        """Make the folder of a new run: `make`, of a preset."""
-        return cls.make(
-            RUN,
-            store_dir,
-            preset.name,
-            preset.dumps(),
-            run_id=run_id,
-            argv=argv,
-            data_dir=data_dir,
-            seed=preset.seed,
-            device=device,
-            parent=parent or None,
-        )
+        """Make the folder of a new run of a preset; `options` as of `make`."""
+        facts: dict[str, Any] = {"seed": preset.seed, "device": device, "parent": parent}
+        return cls.make(RUN, store_dir, preset.name, preset.dumps(), **facts, **options)
 
     @classmethod
     def make(

@@ -85,7 +85,6 @@ class StudyJob(JobRunner):
 
     def do(self) -> str:
         """Do what is left of the study. Returns finished, stopped, or failed: some run failed for good."""
-        self._log_start()
         self._prepare()
         try:
             return self._see_through()
