@@ -46,10 +46,9 @@ RUNNERS: dict[JobKind, type[JobRunner]] = {runner.kind: runner for runner in (Me
 
 def runner_of(reader: RunReader) -> type[JobRunner]:
     """What does a job. Raises RunError for one of a kind that this version does not know."""
-    kind = reader.kind
-    if kind not in RUNNERS:
-        raise RunError(f"{reader.id}: {kind.words}")
-    return RUNNERS[kind]
+    if (runner := RUNNERS.get(reader.kind)) is None:
+        raise RunError(f"{reader.id}: {reader.kind.words}")
+    return runner
 
 
 def work(
@@ -75,8 +74,7 @@ def work(
             run.set_status(controllable=control.listens, message="starting", processes=parallel.size())
             if control.remark:
                 run.log(control.remark)
-            make_runner = make_runner or runner_of(RunReader(run.path))
-            runner = make_runner(run, control, device, data_dir)
+            runner = (make_runner or RUNNERS[run.kind])(run, control, device, data_dir)
             runner.log_start()
             state = runner.do()
             control.aborted = True  # too late for that: nothing may disturb the last words

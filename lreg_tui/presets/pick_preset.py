@@ -57,5 +57,5 @@ class PickPresetScreen(PickingScreen):
 
 def run_choices(rows: Sequence[RunRow]) -> list[Choice]:
     """The runs that a run can start from, newest first."""
-    runs = [row for row in reversed(rows) if row.allows("edit")]
+    runs = [row for row in reversed(rows) if "edit" in row.kind.actions]
     return [Choice(row.id, row.name, f"{row.id}  {row.optimizer} {' '.join(row.penalties)}") for row in runs]

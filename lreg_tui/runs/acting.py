@@ -33,10 +33,10 @@ FITTING: dict[str, Callable[[RunRow], bool]] = {  # which runs an action is for;
     "stop_run": lambda row: row.is_live,
     "pause_run": lambda row: row.state == "running",
     "continue_run": lambda row: row.state == "paused",
-    "resume_run": lambda row: row.state in actions.RESUMABLE and row.allows("resume"),
+    "resume_run": lambda row: row.state in actions.RESUMABLE and "resume" in row.kind.actions,
     "delete_run": lambda row: not row.is_live,
-    "transfer": lambda row: row.allows("transfer"),
-    "compare": lambda row: row.allows("compare"),
+    "transfer": lambda row: "transfer" in row.kind.actions,
+    "compare": lambda row: "compare" in row.kind.actions,
     **dict.fromkeys(("rename_run", "tag_run", "pin_run", "copy_id"), lambda row: True),
 }
 
@@ -184,8 +184,8 @@ class ActingScreen(Ending, Screen[None]):
         """Compare the subjects with runs that are picked now."""
         from lreg_tui.widgets.pick_list import Choice, PickList
 
-        own = [row.id for row in self.subjects() if row.allows("compare")]
-        others = [row for row in reversed(self.lreg.feed.rows) if row.allows("compare") and row.id not in own]
+        own = [row.id for row in self.subjects() if "compare" in row.kind.actions]
+        others = [row for row in reversed(self.lreg.feed.rows) if "compare" in row.kind.actions and row.id not in own]
         choices = [Choice(row.id, row.name, f"{row.state} {row.task} {row.optimizer} {row.id}") for row in others]
         asked = PickList("compare with", choices, several=True, never_none=True)
         picked = await self.app.push_screen_wait(asked) if own else None

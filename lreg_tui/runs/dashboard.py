@@ -195,7 +195,7 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         runs = self.table.runs
         if action == "edit":
-            return runs.cursor_row is not None and runs.cursor_row.allows("edit")
+            return runs.cursor_row is not None and "edit" in runs.cursor_row.kind.actions
         if action in FOR_RUNS:
             return bool(runs.shown) or self.maximized is not None
         if action == "filter":
@@ -203,11 +203,11 @@ class DashboardScreen(PanelledScreen, inherit_bindings=False):
         return super().check_action(action, parameters)
 
     def action_edit(self) -> None:
-        if (row := self.table.runs.cursor_row) is not None and row.allows("edit"):
+        if (row := self.table.runs.cursor_row) is not None and "edit" in row.kind.actions:
             self.lreg.open_editor(str(row.path / "preset.toml"))
 
     def action_compare(self) -> None:
-        ids = [row.id for row in self.subjects() if row.allows("compare")]
+        ids = [row.id for row in self.subjects() if "compare" in row.kind.actions]
         if len(ids) == 1:
             self.compare_with_others()
         elif LEAST_COMPARED <= len(ids) <= MOST_OVERLAID:

@@ -57,10 +57,6 @@ class RunRow:
     def is_live(self) -> bool:
         return self.state in LIVE
 
-    def allows(self, action: str) -> bool:
-        """Whether that can be done with jobs of this kind."""
-        return action in self.kind.actions
-
     @property
     def progress(self) -> float:
         """0 to 1."""

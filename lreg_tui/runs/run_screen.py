@@ -213,7 +213,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "edit":
-            return self.row is not None and self.row.allows("edit")
+            return self.row is not None and "edit" in self.row.kind.actions
         if action in ("turn", "zoom"):
             grid = self.query_one(MetricGrid)
             return self.tab == "curves" and (bool(grid.known) if action == "zoom" else grid.pages > 1)

@@ -65,7 +65,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         yield Static(id="transfer-title", markup=False)
         with Horizontal(id="transfer-panes"):
             with Vertical(id="request"):
-                rows = [row for row in self._rows() if row.id in self.given and row.allows("transfer")]
+                rows = [row for row in self._rows() if row.id in self.given and "transfer" in row.kind.actions]
                 run_ids = [run_id for run_id in self.given if any(row.id == run_id for row in rows)]
                 yield RequestForm(run_ids, own_targets(rows), self.lreg.remembered.view("transfer"))
                 with Vertical(id="request-words"):
@@ -111,7 +111,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     # -- what the form offers ----------------------------------------------------------------------------------------
 
     def _offer_runs(self) -> None:
-        runs = [row for row in reversed(self._rows()) if row.allows("transfer")]
+        runs = [row for row in reversed(self._rows()) if "transfer" in row.kind.actions]
         choices = [Choice(row.id, row.name, f"{row.state} {row.task} {row.optimizer} {row.id}") for row in runs]
         form = self.query_one(RequestForm)
         form.offer("runs", choices)
@@ -121,7 +121,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     @work(group="take up", exclusive=True)
     async def _take_up(self, job: RunRow) -> None:
         """Ask in the form for what a job was asked for."""
-        paths = {row.id: row.path for row in self._rows() if row.allows("transfer")}
+        paths = {row.id: row.path for row in self._rows() if "transfer" in row.kind.actions}
         try:
             readers, request, device = await off_the_loop(lambda: asked_by(RunReader(job.path), paths))
         except LregError as error:
