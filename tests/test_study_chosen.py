@@ -78,5 +78,5 @@ def test_a_study_is_found_by_its_id_its_last_letters_and_its_name(tmp_path):
     for reference in (name, name[-4:], "tried", str(found.folder)):
         assert store.resolve(reference).path == found.folder
     other = small(tmp_path)
-    with pytest.raises(RunError, match=f'"tried" could be any of 2 .*{other.folder.name}'):
+    with pytest.raises(RunError, match=f'"tried" could be any of 2: .*{other.folder.name}'):
         store.resolve("tried")

@@ -116,7 +116,7 @@ class TransferJob(JobRunner):
         seeds = {seed["seed"]: seed for seed in evaluation.get("seeds", [])}
         missing = [number for number in numbers if number not in seeds]
         if missing:
-            _check_writable(paths)  # now, not when hours have been spent
+            _check_writable([path.parent for path in paths])  # now, not when hours have been spent
         if missing and (prepared := source.prepare(task, evaluation, tick=self._tick, report=self._reporter(item))):
             evaluation = {**evaluation, **prepared, "seeds": list(seeds.values())}
             _write(unfinished, evaluation)
@@ -218,13 +218,12 @@ def _check_inside(folders: Sequence[Path]) -> None:
 
 def check_writable(plan: Plan) -> None:
     """Raise RunError where what a plan measures could not be kept in its runs' folders."""
-    _check_writable([Path(run) / "transfer" / "x" for run in plan.runs])
+    _check_writable([Path(run) / "transfer" for run in plan.runs])
 
 
-def _check_writable(paths: Sequence[Path]) -> None:
-    """Raise RunError where results could not be kept."""
-    for path in paths:
-        folder = path.parent if path.parent.is_dir() else path.parent.parent
+def _check_writable(folders: Sequence[Path]) -> None:
+    """Raise RunError where results could not be kept in these folders, or these not be made."""
+    for folder in (folder if folder.is_dir() else folder.parent for folder in folders):
         if not os.access(folder, os.W_OK):
             raise RunError(f"{folder}: cannot be written, and results are kept there")
 
