@@ -37,7 +37,13 @@ def start_worker(
     """
     command = worker_command(reader, device=device, data_dir=data_dir, module=module)
     if processes > 1:
-        command = parallel.torchrun(command, python_module("torch.distributed.run"), processes)
+        options = [
+            "--standalone",
+            f"--nproc-per-node={processes}",
+            f"--max-restarts={parallel.RESTARTS}",
+            "--no-python",
+        ]
+        command = [*python_module("torch.distributed.run"), *options, *command]
         threads = threads or (0 if "OMP_NUM_THREADS" in os.environ else max(1, (os.cpu_count() or 1) // processes))
     try:
         with open_to_append(reader.log_path) as log:  # a real file: a pipe would die with this process
