@@ -39,6 +39,8 @@ class FakeTrainer:
         self.pause = float(os.environ.get("FAKE_PAUSE", pause))
         self.fail_at, self.error = fail_at, error or TrainingError("meta-loss is not finite")
 
+    measured = ()
+
     @property
     def finished(self):
         return self.step >= self.total and self.evaluated == self.step

@@ -128,7 +128,7 @@ def test_embeddings_attention_and_shared_parameters_are_meta_trained_on(monkeypa
         for place in range(2):
             alone = at(theta[place], batch.of(place))
             torch.testing.assert_close([part[place] for part in together], list(alone), rtol=1e-9, atol=1e-12)
-    assert task.evaluate(theta, "test")[0].isfinite().all()
+    assert task.metrics_of_each(theta, "test")["loss"].isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -156,11 +156,11 @@ def test_norms_by_the_batch_have_second_derivatives_side_by_side(monkeypatch, no
     x = torch.randn(5, 64, dtype=F64, generator=torch.Generator().manual_seed(0))
     expected = theirs(x).detach()
     task = task_of(monkeypatch, lambda classes: Normed())
-    torch.testing.assert_close(task.logits(theta, x), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(task.outputs(theta, x), expected, rtol=1e-10, atol=1e-12)
     vector = torch.linspace(-1, 1, len(theta), dtype=F64)
 
     def product(point):
-        return grad_and_hvp(lambda at: (task.logits(at, x) ** 3).sum(), point, vector)[1]
+        return grad_and_hvp(lambda at: (task.outputs(at, x) ** 3).sum(), point, vector)[1]
 
     points = torch.stack([theta, 1.5 * theta])
     torch.testing.assert_close(vmap(product)(points), torch.stack([product(point) for point in points]))

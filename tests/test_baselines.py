@@ -50,7 +50,7 @@ def task() -> Task:
 def trained(task, name, phi, seed_list, steps) -> torch.Tensor:
     """theta, [B, P], after some inner steps of a baseline."""
     baseline = BASELINES[name]
-    return list(frozen_unroll(task, baseline.rule, phi, seed_list, steps, gradients=baseline.gradients))[-1][1]
+    return list(frozen_unroll(task, baseline, phi, seed_list, steps))[-1][1]
 
 
 def by_hand(task, optimizer_class, direction, seed, steps, **settings) -> torch.Tensor:

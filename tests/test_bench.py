@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from engine.base.errors import LregError
-from engine.bench import busy, check, limits, memory, needs, runs, scaling, works
+from engine.bench import busy, check, limits, memory, needs, scaling, works
 from engine.bench.measure import Bench
-from engine.bench.scene import RandomTask, learned_optimizer, scene
+from engine.bench.scene import RandomTask, Scene, network_of, scene
 from engine.kernels.recompute import RecomputeTape
 
 CPU = torch.device("cpu")
@@ -57,13 +57,13 @@ class TestLimits:
     def test_flops_are_those_stated(self):
         """LSTM 20 x 2 (dm): 2 (80 x 22 + 80 x 40 + 20) = 9,960 forward; the tanh RNN: 2 (20 + 400 + 20) = 880."""
         counted = {
-            name: limits.forward_flops(learned_optimizer(works.Piece("frozen", name, "mlp", 1)).network)
+            name: sum(limits.forward_flops(network_of(works.Piece("frozen", name, "mlp", 1))))
             for name in works.OPTIMIZERS
         }
         assert counted == {"dm": 9960, "rnnprop": 2 * (40 + 80 * 40 + 80 * 40 + 20), "simple": 880}
 
     def test_training_takes_three_passes_and_an_ascent_step_two_of_the_inputs_part(self):
-        network = learned_optimizer(works.piece("frozen/dm/mlp/1")).network
+        network = network_of(works.piece("frozen/dm/mlp/1"))
         assert limits.flops(network, "meta-train") == limits.flops(network, "meta-train-sam") == 29880
         inputs = 2 * (80 * 2 + 80 * 20 + 20)
         assert limits.flops(network, "meta-train-smooth") == 29880 + 10 * 2 * inputs + 3 * inputs
@@ -228,12 +228,12 @@ def test_a_gradient_that_is_no_number_is_an_error_wherever_it_stands():
 
 def test_wrong_numbers_in_single_precision_alone_are_found(monkeypatch):
     """The kernels' float and double forms are compiled apart, and the float one is what is timed."""
-    plain = runs.meta_gradient
+    plain = Scene.meta_gradient
 
     def twice_in_float32(place):
         found = plain(place)
         return {name: 2 * tensor if tensor.dtype == torch.float32 else tensor for name, tensor in found.items()}
 
-    monkeypatch.setattr(runs, "meta_gradient", twice_in_float32)
+    monkeypatch.setattr(Scene, "meta_gradient", twice_in_float32)
     found = check.agreement(works.piece("meta-train/simple/mlp/1"), CPU)
     assert found["max_error"] < found["error_bound"] and found["max_error_float32"] > 0.5

@@ -6,10 +6,21 @@ import pytest
 from reporting import MLP, RELU, Level, Study, baseline, evaluation, plain, sam, untrained
 
 from engine.study.plan.plan import Axis
-from engine.study.report.claim import CONTRADICTED, MIXED, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Claim, Question
+from engine.study.report.claim import (
+    BETTER,
+    CONTRADICTED,
+    MIXED,
+    NOT_FOUND,
+    NOT_SUPPORTED,
+    NOT_TESTED,
+    SUPPORTED,
+    WORSE,
+    Claim,
+    Finding,
+)
 from engine.study.report.claims import claims
 from engine.study.report.evidence import gather
-from engine.study.report.findings import BETTER, NOT_FOUND, WORSE, Finding, spearman
+from engine.study.report.papers.lr import spearman
 from engine.study.report.papers.xh import table_1
 
 LR, XH = {"report": {"paper": "lr"}}, {"report": {"paper": "xh"}}
@@ -132,7 +143,7 @@ def test_words_are_corrected_for_the_number_of_comparisons():
     """Of five comparisons, p = 0.012 is not rare enough; alone it is."""
     values = (0.012, 0.3, 0.6, 0.7, 0.9)
     five = [Finding("task", str(p), BETTER if p < 0.05 else NOT_FOUND, p=p) for p in values]
-    question = Question("C0", "better", "ours", "a rule", "nothing there")
+    question = Claim("C0", "better", "ours", "a rule", "nothing there")
     assert question.decided(five).verdict == NOT_SUPPORTED
     assert question.decided(five[:1]).verdict == SUPPORTED
     assert question.decided([*five, Finding("task", "diverged", WORSE)]).verdict == CONTRADICTED  # no p: not corrected
@@ -147,7 +158,7 @@ def test_flatness_counts_at_matched_loss_only(tmp_path):
     assert decided(same)["C2"].verdict == NOT_SUPPORTED
     flat = decided(two_arms(tmp_path / "flat", Level(sharpness=0.8)).finish())["C2"]
     assert flat.verdict == SUPPORTED
-    (finding,) = [item for item in flat.findings if item.figure.name == "sharpness"]
+    (finding,) = [item for item in flat.findings if item.at.name == "sharpness"]
     assert finding.interval.mean == pytest.approx(0.8)
 
 
@@ -427,7 +438,7 @@ def xh_study(root, **accuracies: float) -> Study:
 def test_the_numbers_of_table_1_stand_beside_ours(tmp_path):
     study = xh_study(tmp_path, none=0.69, smooth=0.72, orthogonal=0.1)
     numbers = {item.regulariser: item for item in table_1(gather(study.plan, study.folder))}
-    assert numbers["smooth"].paper == (72.50, 0.49)
+    assert (numbers["smooth"].paper_mean, numbers["smooth"].paper_spread) == (72.50, 0.49)
     assert numbers["smooth"].mean == pytest.approx(72.2)  # 72 and the mean of 0, 0.1, ... 0.4
     assert numbers["smooth"].remark == "ours after 100 steps"
     assert (numbers["l2"].mean, numbers["l2"].remark) == (None, "not evaluated")

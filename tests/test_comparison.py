@@ -9,7 +9,7 @@ import pytest
 from comparing import RADII, TASK, baseline, evaluation, make_run, mark, readers
 
 from engine.base.errors import SettingsError
-from engine.comparison import NORMALISED, Figure, collect, compare, group_arms
+from engine.comparison import NORMALISED, MetricAt, collect, compare, group_arms
 from engine.comparison.forms import TIDY_COLUMNS, as_json, tidy
 
 SAM = {"penalty": {"sam": {"weight": 2.0}}}
@@ -41,9 +41,7 @@ def two_arms(root, factor: float, exponent: float = 0.5, scales=SCALES, meta_see
 
 def effect(found, setting: str, name: str, radius: str | None = None):
     (wanted,) = [
-        item
-        for item in found.effects
-        if (item.setting, item.figure.name, item.figure.radius) == (setting, name, radius)
+        item for item in found.effects if (item.setting, item.metric.name, item.radius) == (setting, name, radius)
     ]
     return wanted
 
@@ -63,7 +61,7 @@ def test_an_arm_is_flatter_at_matched_loss_though_sharper_at_equal_steps(tmp_pat
         assert (item.interval.n, item.interval.meta_seeds, item.outside, item.left_out) == (6, 2, 0, 0)
     loss = effect(found, "equal steps", "train_loss")
     assert loss.kind == "difference" and loss.interval.mean == pytest.approx(2.02 * (100**-0.4 - 100**-0.5))
-    assert not [item for item in found.effects if item.figure.name == "train_loss" and item.setting != "equal steps"]
+    assert not [item for item in found.effects if item.metric.name == "train_loss" and item.setting != "equal steps"]
 
 
 @pytest.mark.parametrize(("factor", "word"), [(6.0, "higher"), (3.0, "unclear"), (1.0, "lower")])
@@ -147,7 +145,7 @@ def test_diverged_seeds_take_no_part_and_are_counted(tmp_path):
     item = effect(found, "equal steps", "train_loss")
     assert (item.interval.n, item.left_out) == (2, 1)
     ours = found.tables[0].rows[1]
-    assert (ours.diverged, ours.seeds, ours.figures[Figure("train_loss")].mean) == (1, 3, 51.0)
+    assert (ours.diverged, ours.seeds, ours.metrics[MetricAt("train_loss")].mean) == (1, 3, 51.0)
     assert not any("diverged" in note for note in found.notes)  # one of three is no clear difference
 
 
@@ -191,19 +189,19 @@ def test_a_table_has_arms_controls_and_baselines_once(full):
         ("sam-sgdm at equal passes", "equal passes", 3, 0, 100),
     ]
     rows = {row.label: row for row in table.rows}
-    assert rows["sam-sgdm at equal passes"].figures[Figure("train_loss")].mean == pytest.approx(0.02)
+    assert rows["sam-sgdm at equal passes"].metrics[MetricAt("train_loss")].mean == pytest.approx(0.02)
     assert rows["sam-sgdm"].facts.rho == 0.05
-    sharpness = rows["lo"].figures[Figure("sharpness", "0.01")].mean
-    assert rows["lo"].figures[Figure(NORMALISED, "0.01")].mean == pytest.approx(2 * sharpness / 0.01**2)
-    assert rows["lo"].figures[Figure("train_loss")].over == "meta-seeds"
+    sharpness = rows["lo"].metrics[MetricAt("sharpness", "0.01")].mean
+    assert rows["lo"].metrics[MetricAt(NORMALISED, "0.01")].mean == pytest.approx(2 * sharpness / 0.01**2)
+    assert rows["lo"].metrics[MetricAt("train_loss")].over == "meta-seeds"
 
 
 def test_the_best_is_no_untrained_and_no_diverged_row(full):
     (table,) = full.tables
-    labels = [table.rows[index].label for index in table.best(Figure("train_loss"))]
+    labels = [table.rows[index].label for index in table.best(MetricAt("train_loss"))]
     assert labels == ["sam-sgdm"]  # not the untrained one, which is lower here
-    assert [table.rows[index].label for index in table.best(Figure("test_accuracy"))] == ["sam-sgdm"]
-    assert table.best(Figure("parameter_norm")) == frozenset()
+    assert [table.rows[index].label for index in table.best(MetricAt("test_accuracy"))] == ["sam-sgdm"]
+    assert table.best(MetricAt("parameter_norm")) == frozenset()
 
 
 def test_a_diverged_row_is_never_the_best(tmp_path):
@@ -212,7 +210,7 @@ def test_a_diverged_row_is_never_the_best(tmp_path):
     for run, loss, diverged in ((vanilla, 1.0, ()), (sam, 0.1, (2,)), (third, 2.0, ())):
         run.write_transfer("best", evaluation(lambda seed, step, loss=loss: mark(loss), diverged=diverged))
     (table,) = compare(readers(vanilla, sam, third)).tables
-    assert table.best(Figure("train_loss")) == {0}
+    assert table.best(MetricAt("train_loss")) == {0}
 
 
 def test_of_equal_rows_none_is_the_best(tmp_path):
@@ -220,7 +218,7 @@ def test_of_equal_rows_none_is_the_best(tmp_path):
     for run in runs:
         run.write_transfer("best", evaluation(lambda seed, step: mark(1.0)))
     (table,) = compare(readers(*runs)).tables
-    assert table.best(Figure("train_loss")) == frozenset()
+    assert table.best(MetricAt("train_loss")) == frozenset()
 
 
 def test_untrained_optimizers_that_differ_have_a_row_each(tmp_path):
@@ -237,7 +235,7 @@ def test_the_newest_of_several_evaluations_counts(tmp_path):
     for name, created, loss in (("a", "2026-11-20T11:00:00Z", 2.0), ("b", "2026-11-20T09:00:00Z", 1.0)):
         run.write_transfer(name, evaluation(lambda seed, step, loss=loss: mark(loss), created=created))
     (table,) = compare(readers(run)).tables
-    assert [row.figures[Figure("train_loss")].mean for row in table.rows] == [2.0]
+    assert [row.metrics[MetricAt("train_loss")].mean for row in table.rows] == [2.0]
 
 
 def test_radii_that_were_measured_at_another_time_stay(tmp_path):
@@ -253,9 +251,9 @@ def test_radii_that_were_measured_at_another_time_stay(tmp_path):
         facts = {"digest": digest, "protocol": protocol, "created": "2026-11-20T11:00:00Z"}
         run.write_transfer("b", evaluation(lambda seed, step: {**mark(1.0), "sharpness": {"1": 0.5}}, **facts))
         (table,) = compare(readers(run)).tables
-        figures = table.rows[0].figures
+        figures = table.rows[0].metrics
         assert {figure.radius for figure in figures if figure.name == "sharpness"} == radii
-        assert figures[Figure("train_loss")].mean == 1.0 and figures[Figure("sharpness", "1")].mean == 0.5
+        assert figures[MetricAt("train_loss")].mean == 1.0 and figures[MetricAt("sharpness", "1")].mean == 0.5
 
 
 def test_a_checkpoint_that_has_changed_since_replaces_the_old_one_at_every_step(tmp_path):
@@ -278,7 +276,7 @@ def test_best_is_what_an_arm_is_judged_by(tmp_path):
         run.write_transfer(checkpoint, evaluation(lambda seed, step, loss=loss: mark(loss), **facts))
     (table,) = compare(readers(run)).tables
     assert [(row.label, row.kind) for row in table.rows] == [("lo", "arm"), ("lo (last)", "checkpoint")]
-    assert table.rows[0].figures[Figure("train_loss")].mean == 2.0
+    assert table.rows[0].metrics[MetricAt("train_loss")].mean == 2.0
 
 
 def test_the_last_common_step_is_shown_or_the_wanted_one(tmp_path):
@@ -320,7 +318,7 @@ def test_radii_are_numbers_however_they_are_spelt(tmp_path):
     run = make_run(tmp_path, "lo")
     run.write_transfer("a", evaluation(lambda seed, step: {"sharpness": {"1e-2": 0.5, "x": 1, "-1": 1, "nan": 1}}))
     found = compare(readers(run), radius=0.010)
-    assert found.radius == "0.01" and Figure("sharpness", "0.01") in found.tables[0].rows[0].figures
+    assert found.radius == "0.01" and MetricAt("sharpness", "0.01") in found.tables[0].rows[0].metrics
 
 
 def test_probes_that_were_not_made_alike_are_noted(tmp_path):
@@ -365,7 +363,7 @@ def test_odd_figures_in_a_file_make_no_trouble(tmp_path):
     other.write_transfer("a", evaluation(lambda seed, step: mark(0.0, -1.0)))
     other.write_transfer("b", evaluation(law(1.0), run=None, passes_per_step=10**30))
     found = compare(readers(run, other))
-    assert found.tables[0].rows[0].figures == {}
+    assert found.tables[0].rows[0].metrics == {}
     json.dumps(as_json(found), allow_nan=False)
 
 
@@ -404,7 +402,7 @@ def test_the_tidy_table_has_every_figure_and_effect(full):
     rows = list(tidy(full))
     assert all(len(row) == len(TIDY_COLUMNS) for row in rows)
     own = [row for row in rows if row[0] == "table" and row[3:6] == ("lo", "sharpness", "0.1")]
-    cell = full.tables[0].rows[0].figures[Figure("sharpness", "0.1")]
+    cell = full.tables[0].rows[0].metrics[MetricAt("sharpness", "0.1")]
     assert own == [
         (
             "table",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from reporting import MLP, SEEDS, Level, Study, evaluation, plain, sam
 
-from engine.study.report.evidence import TEST_ACCURACY, gather
+from engine.study.report.evidence import HEADLINE, gather
 
 LATER = "2026-11-21T10:00:00Z"
 
@@ -33,4 +33,4 @@ def test_a_later_look_at_fewer_optimizees_takes_nothing_away(tmp_path: Path, see
     found = gather(study.plan, study.folder)
     outcomes = found.tasks[MLP].main(found.arms["sam"]).at(100)[0]
     assert len(outcomes) == n
-    assert outcomes[0].figures[TEST_ACCURACY] == pytest.approx(accuracy)
+    assert outcomes[0].figures[found.figure(MLP, HEADLINE)] == pytest.approx(accuracy)

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from engine.comparison import MetricAt, Outcome
 from engine.comparison.curves import at_first_crossing, crossings
-from engine.comparison.evaluations import Figure, Outcome
-from engine.comparison.statistics import Cell, Interval, cell, holm, t_interval, verdict
+from engine.comparison.statistics import Interval, holm, interval_of, t_interval, verdict
 from engine.runs.results import t_quantile
 
 
@@ -117,16 +117,18 @@ def test_the_verdict_needs_an_interval_that_excludes_no_difference(low, high, n,
 
 
 def outcomes(*values: float, diverged: bool = False) -> dict[int, Outcome]:
-    return {seed: Outcome(diverged, {Figure("train_loss"): value}) for seed, value in enumerate(values)}
+    return {seed: Outcome(diverged, {MetricAt("train_loss"): value}) for seed, value in enumerate(values)}
 
 
-def test_a_cell_takes_meta_seeds_as_the_unit_where_there_are_two():
+def test_a_metric_has_meta_seeds_as_its_units_where_there_are_two():
     """Means 2 and 4 of two meta-seeds: 3 ± t(1) * sqrt(2) / sqrt(2)."""
-    found = cell({0: outcomes(1.0, 3.0), 1: outcomes(4.0)}, Figure("train_loss"))
-    assert found == Cell(3.0, pytest.approx(t_quantile(1) * 1.0), 2, "meta-seeds")
-    alone = cell({0: outcomes(1.0, 3.0), 1: outcomes(9.0, diverged=True)}, Figure("train_loss"))
-    assert alone == Cell(2.0, pytest.approx(t_quantile(1) * 1.0), 2, "seeds")
-    assert cell({0: outcomes(1.0)}, Figure("test_loss")) == Cell(None, None, 0, "seeds")
+    both = interval_of({0: outcomes(1.0, 3.0), 1: outcomes(4.0)}, MetricAt("train_loss"))
+    assert (both.mean, both.ci95) == pytest.approx((3.0, t_quantile(1) * 1.0))
+    assert (both.units, both.over) == (2, "meta-seeds")
+    alone = interval_of({0: outcomes(1.0, 3.0), 1: outcomes(9.0, diverged=True)}, MetricAt("train_loss"))
+    assert (alone.mean, alone.ci95) == pytest.approx((2.0, t_quantile(1) * 1.0))
+    assert (alone.units, alone.over) == (2, "seeds")
+    assert interval_of({0: outcomes(1.0)}, MetricAt("test_loss")).ci95 is None
 
 
 def power_law(losses: list[float]) -> list[tuple[float, float]]:

@@ -169,7 +169,9 @@ def test_metrics_and_transfers_come_back_from_csv(run, tmp_path):
     assert rows[1][f"'{HOSTILE}"] == "1"  # a column whose name a spreadsheet would run
     with open(tmp_path / "out" / "transfers.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {(row["task"], row["label"], row["scale"]) for row in rows} == {("mnist/mlp", f"'{HOSTILE}", "1.4")}
+    assert {(row["task"], row["label"], row["scale"]) for row in rows} == {
+        ("mnist/mlp batch_size=64", f"'{HOSTILE}", "1.4")
+    }
     values = {(row["inner_step"], row["figure"], row["radius"]): row["value"] for row in rows}
     assert values == {
         ("", "diverged", ""): "0",

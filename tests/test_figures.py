@@ -304,7 +304,7 @@ def test_ticks_are_plain_text(value, text):
 def bowl(depth: float) -> Landscape:
     offsets = (-1.0, 0.0, 1.0)
     losses = tuple(tuple(depth * (1 + a * a + b * b) for a in offsets) for b in offsets)
-    return Landscape(offsets, losses, depth, 0.9)
+    return Landscape(offsets, losses, depth, {"loss": 0.2, "accuracy": 0.9})
 
 
 def test_landscapes_share_their_colours_and_contour_lines(tmp_path):
@@ -317,13 +317,13 @@ def test_landscapes_share_their_colours_and_contour_lines(tmp_path):
     one, other, bar = figure.axes
     filled = [axes.collections[0] for axes in (one, other)]
     assert filled[0].get_clim() == filled[1].get_clim() and list(filled[0].levels) == list(filled[1].levels) == levels
-    assert one.get_title(loc="left") == "one\ntrain loss 0.100, test acc. 90.0%\nsharpness at 0.05: 0.00400"
-    assert other.get_title(loc="left") == "$other_\ntrain loss 0.400, test acc. 90.0%"
+    assert one.get_title(loc="left") == "one\ntrain loss 0.100, test accuracy 90.0%\nsharpness at 0.05: 0.00400"
+    assert other.get_title(loc="left") == "$other_\ntrain loss 0.400, test accuracy 90.0%"
     assert bar.get_ylabel() == "train loss"
 
 
 def test_a_landscape_without_a_finite_loss_is_drawn_empty(tmp_path):
-    empty = Landscape((-1.0, 1.0), ((math.nan,) * 2,) * 2, math.nan, 0.1)
+    empty = Landscape((-1.0, 1.0), ((math.nan,) * 2,) * 2, math.nan, {"accuracy": 0.1})
     with page.styled():
         page.save(page.draw_page([], [LandscapePanel("diverged", empty, "", None)]), tmp_path / "l.png", "")
 

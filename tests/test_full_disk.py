@@ -18,7 +18,7 @@ from engine.jobs import spawn
 from engine.presets import catalog as catalogs
 from engine.runs.store import Run, RunReader
 from engine.worker import work
-from lreg_tui.cli.summary import summarize
+from lreg_tui.cli.follow import summarize
 
 ROOM = 2**18  # bytes of the small disk
 

@@ -76,7 +76,7 @@ def test_the_middle_is_where_the_transfer_evaluations_optimizee_ended(trained):
     ]
     (mark,) = outcome["marks"]
     assert found.train_loss == pytest.approx(mark["train_loss"], rel=1e-5)
-    assert found.test_accuracy == pytest.approx(mark["test_accuracy"], abs=1e-9)
+    assert found.test["accuracy"] == pytest.approx(mark["test_accuracy"], abs=1e-9)
     assert found.losses[2][2] == pytest.approx(found.train_loss, rel=1e-5)
     assert found.offsets == (-0.5, -0.25, 0.0, 0.25, 0.5) and len(found.losses) == len(found.losses[0]) == 5
 
@@ -85,7 +85,7 @@ def test_a_corner_is_the_loss_at_its_point(trained):
     task, rule, phi = trained
     found = landscapes.landscape(task, rule, phi, steps=5, points=3, extent=1.0, examples=100)
     theta = landscapes.reached(task, rule, phi, 0, 5)
-    shapes = landscapes.shapes_of(task)
+    shapes = list(task.layout.shapes.values())
     x, y = (landscapes.filter_normalised(d, theta, shapes) for d in landscapes.random_directions(theta))
     batch = task.fixed_batch(100, dtype=task.dtype)
     assert found.losses[0][2] == pytest.approx(float(task.loss(theta + x - y, batch)), rel=1e-5)

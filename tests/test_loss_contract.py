@@ -90,18 +90,6 @@ def test_arguments_of_the_other_probes_are_checked():
     refused("did you mean norm", probes.sharpness, squares, THETA, 0.1, nrom="l2")
 
 
-def test_arguments_of_a_search_from_given_starts_are_checked():
-    def ascent(theta):
-        return squares(theta), 2 * theta
-
-    starts = torch.zeros(1, 3, dtype=F64)
-    refused("^radius", probes.search, ascent, THETA, -1, starts)
-    refused("^norm", probes.search, ascent, THETA, 0.1, starts, norm="L2")
-    refused("^theta", probes.search, ascent, THETA[None], 0.1, starts)
-    refused("^starts", probes.search, ascent, THETA, 0.1, starts.float())
-    refused("^ascent", probes.search, squares, THETA, 0.1, starts)
-
-
 def test_numbers_of_numpy_and_tensors_without_dimensions_are_numbers():
     plain = probes.sharpness(squares, THETA, 0.5, restarts=2)
     for radius, restarts in ((np.float32(0.5), np.int64(2)), (torch.tensor(0.5), torch.tensor(2))):

@@ -13,6 +13,7 @@ from engine.jobs.from_preset import meta_trainer
 from engine.meta_training import validation as evaluation
 from engine.meta_training.meta_train import MetaTrainer
 from engine.presets.preset import from_mapping, load_preset, merge
+from engine.tasks.base import UniformTasks
 
 TINY = {
     "name": "tiny",
@@ -214,8 +215,9 @@ def test_the_spectral_norm_goes_into_what_is_frozen():
 def test_meta_steps_that_are_not_finite_are_skipped_counted_and_at_last_an_error():
     one = trainer(meta={"epochs": 100})
     run(one, 3)
-    for objective in one.objectives:  # the landscape breaks: every penalty and loss is NaN from here on
-        object.__setattr__(objective, "loss", lambda theta, batch: theta.sum() * torch.nan)
+    (task,) = one.tasks.tasks  # its landscape breaks: every penalty and loss is NaN from here on
+    task.loss = lambda theta, batch: theta.sum() * torch.nan
+    one.objective_on.cache_clear()
     one.epoch = None
     with pytest.raises(TrainingError, match=r"in [0-9]+ of 20 meta-steps"):
         run(one)
@@ -278,5 +280,5 @@ def test_what_winners_are_picked_by_counts_what_diverged(monkeypatch, name):
 
     monkeypatch.setattr(evaluation.transfer, "evaluate", lambda *_, **__: {"seeds": [outcome(0.1), outcome(None)]})
     settings = evaluation.EvaluationSettings(optimizees=2)
-    figures = evaluation.validate([None], None, {}, 10, settings)
+    figures = evaluation.validate(UniformTasks([None]), None, {}, 10, settings)
     assert figures[name] == pytest.approx((0.1 + 20.0) / 2) and figures["train_loss"] == 0.1

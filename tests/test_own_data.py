@@ -54,7 +54,7 @@ def examples(of: Task) -> list[list[float]]:
 def test_arrays_become_a_task(x, ending, tmp_path):
     own = task("tensors", save(tmp_path / f"own.{ending}", x=x, y=LABELS), normalize="unit")
     low, high = (0, 255) if x.dtype == np.uint8 else (x.min(), x.max())
-    assert (own.classes, own.input_shape) == (3, (1, 6, 6) if x.ndim == 4 else (4, 1, 1))
+    assert (own.dataset.classes, own.dataset.input_shape) == (3, (1, 6, 6) if x.ndim == 4 else (4, 1, 1))
     assert [own.size(split) for split in ("train", "validation", "test")] == [43, 5, 12]
     in_file = sorted(examples_in(x), key=lambda row: row[0])
     assert sorted(row[0] for row in examples(own)) == sorted(row[0] for row in in_file)
@@ -89,9 +89,9 @@ def test_a_test_part_of_the_files_own_is_the_test_part(tmp_path):
 
 def test_a_file_that_was_replaced_is_read_again(tmp_path):
     path = save(tmp_path / "own.npz", x=PIXELS, y=LABELS)
-    assert task("tensors", path).input_shape == (1, 6, 6)
+    assert task("tensors", path).dataset.input_shape == (1, 6, 6)
     save(path, x=FEATURES, y=LABELS)
-    assert task("tensors", path).input_shape == (4, 1, 1)
+    assert task("tensors", path).dataset.input_shape == (4, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,12 @@ def test_a_file_that_was_replaced_is_read_again(tmp_path):
         ({"x": FEATURES, "y": LABELS, "x_test": FEATURES}, "x_test and y_test"),
         ({"x": FEATURES, "y": LABELS[:-1]}, "60 examples in x and 59 in y"),
         ({"x": FEATURES[:, None], "y": LABELS}, "x [60, 1, 4] float32"),
-        ({"x": FEATURES.astype(np.int32), "y": LABELS}, "x [60, 4] int32"),
+        ({"x": FEATURES[:, :, None].astype(np.int32), "y": LABELS}, "x [60, 4, 1] int32"),
+        ({"x": FEATURES.astype(np.int32) - 9, "y": LABELS}, "in x; allowed: integers from 0"),
+        ({"x": FEATURES, "y": FEATURES[:, :, None]}, "y [60, 4, 1] float32"),
+        ({"x": FEATURES, "y": LABELS * np.nan}, "numbers that are not finite in y"),
         ({"x": FEATURES[:0], "y": LABELS[:0]}, "not empty"),
         ({"x": FEATURES, "y": LABELS[:, None]}, "y [60, 1] int64"),
-        ({"x": FEATURES, "y": LABELS * 1.0}, "y [60] float64; allowed: [N], integers"),
         ({"x": FEATURES, "y": LABELS - 1}, "-1 in y"),
         ({"x": FEATURES, "y": LABELS + 1}, "no example of class 0 in y"),
         ({"x": FEATURES, "y": LABELS * 10**12}, "integers from 0 without a gap"),
@@ -190,7 +192,7 @@ both = pytest.mark.parametrize("packed", [False, True], ids=["tree", "zip"])
 def test_a_tree_of_classes_becomes_a_task(before, packed, tmp_path):
     files = two_classes(before) | {f"{before}cat/notes.txt": b"no image", "README.md": b"", f"{before}dog/._1.png": b""}
     own = task("folder", grow(tmp_path, files, packed), size=4, channels=1, normalize="unit")
-    assert (own.classes, own.input_shape) == (2, (1, 4, 4))
+    assert (own.dataset.classes, own.dataset.input_shape) == (2, (1, 4, 4))
     expected = sorted([label, *[(base + i) / 255] * 16] for label, base in ((0, 10), (1, 200)) for i in range(10))
     np.testing.assert_allclose(examples(own), expected, rtol=1e-6)
 
@@ -199,7 +201,7 @@ def test_a_tree_of_classes_becomes_a_task(before, packed, tmp_path):
 def test_splits_are_kept(packed, tmp_path):
     test = {"test/cat/a.jpg": picture(250, kind="JPEG"), "test/dog/b.JPEG": picture(0, kind="JPEG")}
     own = task("folder", grow(tmp_path, two_classes("Train/") | two_classes("val/") | test, packed), normalize="unit")
-    assert own.input_shape == (3, 32, 32)
+    assert own.dataset.input_shape == (3, 32, 32)
     assert own.size("train") + own.size("validation") == 40
     batch = own.fixed_batch(10, "test")
     assert batch.y.tolist() == [0, 1]
@@ -213,7 +215,7 @@ def test_without_a_test_folder_val_is_the_test_part(tmp_path):
 
 def test_images_keep_their_size_and_may_be_cropped(tmp_path):
     own = task("folder", grow(tmp_path, two_classes(), False), size=0, augment=True, batch_size=4)
-    assert own.input_shape == (3, 8, 8)
+    assert own.dataset.input_shape == (3, 8, 8)
     assert own.batches([0, 1]).draw(2)[1].x.shape == (2, 4, 3, 8, 8)
 
 
@@ -269,3 +271,24 @@ def test_a_preset_names_the_path_and_keeps_it_absolute(dataset, tmp_path, monkey
     with pytest.raises(PresetError, match='task.path: found ""; allowed: a .*'):
         load_preset("quickstart", [f"task.dataset={dataset}"])
     assert "task.path" in refusal(dataset, "")
+
+
+def test_numbers_are_learned_by_their_squared_error(tmp_path):
+    y = np.stack([FEATURES @ [1.0, -1.0, 0.5, 0.0], FEATURES[:, 0] ** 2], axis=1).astype(np.float64)
+    own = task("tensors", save(tmp_path / "own.npz", x=FEATURES, y=y), optimizee="mlp")
+    theta, batch = own.init_theta(0), own.fixed_batch(20)
+    outputs = own.outputs(theta.double(), batch.x)
+    assert outputs.shape == (20, 2) and batch.y.dtype == torch.float64
+    torch.testing.assert_close(own.loss(theta.double(), batch), ((outputs - batch.y) ** 2).mean())
+    test, batch = own.metrics(theta, "test"), own.fixed_batch(100, "test", torch.float32)
+    difference = own.outputs(theta, batch.x) - batch.y
+    torch.testing.assert_close(test["loss"], (difference**2).mean().detach())
+    torch.testing.assert_close(test["absolute_error"], difference.abs().mean().detach())
+    assert "task.classes" in refusal("tensors", tmp_path / "own.npz", classes=(0, 1))
+
+
+def test_tokens_reach_the_optimizee_as_they_are(tmp_path):
+    tokens = np.random.default_rng(2).integers(0, 50, (N, 7))
+    own = task("tensors", save(tmp_path / "own.npz", x=tokens, y=LABELS))
+    assert own.dataset.input_shape == (7,)
+    assert own.batches([0]).draw(1)[0].x.dtype == torch.int64

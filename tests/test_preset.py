@@ -340,8 +340,7 @@ def test_the_papers_setting():
 def trainer_of(name: str, *sets: str) -> MetaTrainer:
     preset = load_preset(name, sets)
     trainer = meta_trainer(preset, device=torch.device("cpu"))
-    named = {*trainer.parameters.reparametrizations, *trainer.objectives[0].geometric, *trainer.objectives[0].update}
-    assert named | {*trainer.objectives[0].parameter} == set(preset["penalty"])
+    assert trainer.penalties.keys() == preset["penalty"].keys()
     return trainer
 
 

@@ -398,16 +398,6 @@ def test_sharpness_and_slope_beat_random_search_in_either_ball():
         assert float(probes.max_grad_norm(network, theta, radius, norm=norm)) >= float(slopes.max())
 
 
-def test_search_finds_the_best_point_from_given_starts():
-    def ascent(theta):
-        gradient, value = torch.func.grad_and_value(quadratic)(theta)
-        return value, gradient
-
-    peak = probes.search(ascent, tensor(1.0, 1.0), 0.1, tensor(0.0, 0.1)[None])
-    assert float(peak.value) == pytest.approx(2.9314849704, abs=2e-10)
-    torch.testing.assert_close(peak.offset, tensor(0.09739168, 0.02269052), rtol=0, atol=1e-6)
-
-
 def test_a_search_stops_when_there_is_no_more_to_gain():
     calls = 0
 

@@ -60,7 +60,7 @@ def plain(lines: list[bytes]) -> tuple[dict[str, list[tuple[float, float, float]
     bad = 0
     for line in lines:
         try:
-            record = json.loads(line)
+            record = json.loads(line.decode(errors="replace"))
         except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict) or not is_number(record.get("step")):

@@ -50,7 +50,7 @@ class Again:
 def records_of(values, run_truncation=None, device=CPU):
     trainer = meta_trainer(from_mapping(copy.deepcopy(values)), device=device)
     if run_truncation is not None:
-        trainer.run_truncation = run_truncation
+        object.__setattr__(trainer.estimator, "run_truncation", run_truncation)
     found = []
     while not trainer.finished:
         found += trainer.advance()
@@ -109,10 +109,12 @@ def test_results_of_a_replay_outlive_the_next_one():
     trainer = meta_trainer(from_mapping(TINY), device=CPU)
     run_truncation, trainer.pending = RecordedTruncations(Again()), ""
     epoch = trainer._new_epoch().begin(2)
-    group, objective = epoch.groups[0], trainer.objectives[0]
+    (group,) = epoch.groups
     carry, found = group.carry, []
     for _ in range(4):
-        partial, losses, carry = run_truncation(objective, trainer.phi, carry, group.stream.draw(5), [1.0] * 5, ())
+        partial, losses, carry = run_truncation(
+            group.objective, trainer.phi, carry, group.stream.draw(5), [1.0] * 5, ()
+        )
         found.append(
             (list(tensors_of([partial, losses, carry])), [t.clone() for t in tensors_of([partial, losses, carry])])
         )

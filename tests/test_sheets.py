@@ -52,7 +52,7 @@ def test_the_best_is_bold_and_nothing_else_in_the_table():
 
 
 def test_characters_that_a_terminal_lacks_are_replaced_before_columns_are_measured():
-    plain = translated(SHEET, {"±": "+-"})
+    plain = translated(SHEET, lambda text: text.replace("±", "+-"))
     assert "0.1 +- 0.2" in printed(plain, 200) and plain.rows[0][1][0].best
 
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from functools import cache
 
 import pytest
 
@@ -383,59 +384,71 @@ SHIPPED = ("paper-lr", "paper-lr-small", "paper-xh-mnist", "paper-xh-mnist-small
 SHIPPED += ("paper-xh-table1-small", "smoke")
 
 
-def test_the_shipped_studies_are_those_of_the_issue_and_no_presets():
-    assert tuple(shipped_studies()) == SHIPPED
-    assert not set(shipped()) & set(SHIPPED)
+@cache
+def of(name: str) -> StudyPlan:
+    """A shipped study, read once."""
+    return load_study(name, stamp=STAMP)
+
+
+def presets(name: str) -> dict[str, dict]:
+    return {arm.name: arm.preset for arm in of(name).arms}
+
+
+def bare(preset: dict) -> dict:
+    """What is not of an arm alone."""
+    return {key: value for key, value in preset.items() if key not in ("name", "description", "penalty")}
+
+
+def test_studies_and_presets_have_names_of_their_own():
+    assert tuple(shipped_studies()) == SHIPPED and not set(shipped()) & set(SHIPPED)
+    assert load_study(shipped_studies()["smoke"], stamp=STAMP) == of("smoke")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_study(name):
-    plan = load_study(name, stamp=STAMP)
+    plan = of(name)
     assert plan.name == name and plan.description.isprintable() and plan.description
     assert plan.transfer is not None and plan.reference == "none"
     assert {cell.preset["meta"]["init_from"] for cell in plan.grid()} == {""}
-    assert load_study(shipped_studies()[name], stamp=STAMP) == plan
+    alike = [bare(arm.preset) for arm in plan.arms if not arm.name.startswith("dm")]  # Simple and DM are compared there
+    assert all(one == alike[0] for one in alike), "arms differ in their penalties only"
+    if name != "smoke":  # a frontier of six scales, the untrained optimizer, and normalised gradient descent
+        assert {1.0, *plan.transfer.scales} == {0.5, 0.7, 1.0, 1.4, 2.0, 2.8}
+        assert plan.transfer.untrained and "ngdm" in plan.transfer.baselines
 
 
 def test_the_arms_of_the_papers():
-    penalties = {arm.name: set(arm.preset.get("penalty", {})) for arm in load_study("paper-lr").arms}
-    kinds = {"none": set(), "sam": {"sam"}, "gsam": {"gsam"}, "gam": {"gam"}}
-    for name, kind in kinds.items():
-        assert penalties[name] == kind
-        smoothed = "smooth" if name == "none" else f"{name}-smooth"
-        assert penalties[smoothed] == kind | {"smooth"}
+    penalties = {name: set(preset.get("penalty", {})) for name, preset in presets("paper-lr").items()}
+    for name, penalty in {"none": set(), "sam": {"sam"}, "gsam": {"gsam"}, "gam": {"gam"}}.items():
+        assert penalties[name] == penalty
+        assert penalties["smooth" if name == "none" else f"{name}-smooth"] == penalty | {"smooth"}
     for name in ("paper-xh-table1", "paper-xh-table1-small"):
-        arms = {arm.name: arm.preset for arm in load_study(name).arms}
-        found = {key: set(preset.get("penalty", {})) for key, preset in arms.items()}
-        assert found == {key: {key} - {"none"} for key in ("none", "smooth", "l2", "orthogonal", "spectral")}
-        assert {preset["task"]["optimizee"] for preset in arms.values()} == {"conv3"}
+        penalties = {arm: set(preset.get("penalty", {})) for arm, preset in presets(name).items()}
+        assert penalties == {arm: {arm} - {"none"} for arm in ("none", "smooth", "l2", "orthogonal", "spectral")}
+        assert {preset["task"]["optimizee"] for preset in presets(name).values()} == {"conv3"}
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if "xh" in name])
 def test_xiong_and_hsieh_test_on_the_task_of_meta_training_augmentation_and_dropout_included(name, tmp_path):
-    plan = load_study(name, stamp=STAMP)
-    run = RunStore(tmp_path).create(plan.grid()[0].preset)
+    run = RunStore(tmp_path).create(of(name).grid()[0].preset)
     (run.checkpoints / "best.safetensors").touch()
-    (task,) = make([RunReader(run.path)], plan.transfer.to, TransferSettings()).tasks
+    (task,) = make([RunReader(run.path)], of(name).transfer.to, TransferSettings()).tasks
     assert task == RunReader(run.path).preset().tasks[0]
     assert task.get("augment") or task.get("dropout")
 
 
-def test_the_control_of_the_meta_loss_is_that_loss_times_a_factor():
+def test_the_control_of_the_meta_loss_is_that_loss_times_every_factor():
     """SAM with a ball of radius 0 is the loss once more: it separates re-weighting from flatness."""
-    arms = {arm.name: arm.preset for arm in load_study("paper-lr").arms}
-    assert arms["reweighted"]["penalty"]["sam"]["rho"] == 0
-    sam, control = arms["sam"]["penalty"]["sam"], arms["reweighted"]["penalty"]["sam"]
-    assert control["weight"] == sam["weight"]
-    assert arms["none"] == {
-        **arms["reweighted"],
-        **{key: arms["none"][key] for key in ("name", "description", "penalty")},
-    }
+    arms = presets("paper-lr")
+    controls = {name: preset["penalty"]["sam"] for name, preset in arms.items() if name.startswith("reweighted")}
+    assert {penalty["rho"] for penalty in controls.values()} == {0}
+    assert {penalty["weight"] for penalty in controls.values()} == {1.0, 10.0, 100.0}
+    assert controls["reweighted"]["weight"] == arms["sam"]["penalty"]["sam"]["weight"]
 
 
 def points(name: str, arm: str) -> list[tuple[float, ...]]:
     """The values along each axis of an arm."""
-    axes = next(found.axes for found in load_study(name).arms if found.name == arm)
+    axes = next(found.axes for found in of(name).arms if found.name == arm)
     return [axis.values for axis in sorted(axes, key=lambda axis: axis.key)]
 
 
@@ -446,30 +459,6 @@ def test_penalties_are_swept_as_the_method_has_it_with_smooth_as_without():
     for kind in ("sam", "gsam", "gam"):
         assert points("paper-lr", f"{kind}-smooth") == points("paper-lr", kind)
         assert points("paper-lr", kind)[1:] in ([], [(1.0, 10.0, 100.0)])
-
-
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "smoke"])
-def test_the_papers_studies_have_what_their_controls_need(name):
-    """A frontier of six scales, the untrained optimizer, and normalised gradient descent."""
-    transfer = load_study(name).transfer
-    assert {1.0, *transfer.scales} == {0.5, 0.7, 1.0, 1.4, 2.0, 2.8}
-    assert transfer.untrained and "ngdm" in transfer.baselines
-
-
-def test_the_meta_loss_alone_is_multiplied_as_by_every_weight_of_gsam_and_gam():
-    arms = [arm.preset["penalty"] for arm in load_study("paper-lr").arms if arm.name.startswith("reweighted")]
-    assert {penalty["sam"]["weight"] for penalty in arms if penalty["sam"]["rho"] == 0} == {1.0, 10.0, 100.0}
-
-
-def test_arms_differ_in_their_penalties_only():
-    for name in SHIPPED:
-        arms = load_study(name).arms
-        bare = [
-            {key: value for key, value in arm.preset.items() if key not in ("name", "description", "penalty")}
-            for arm in arms
-            if not arm.name.startswith("dm")  # Simple and DM are compared there
-        ]
-        assert all(one == bare[0] for one in bare), name
 
 
 def test_reading_a_study_needs_no_torch():
@@ -499,7 +488,7 @@ def test_every_shipped_preset_is_a_fine_base(read):
 )
 def test_a_study_from_a_stranger_is_refused_in_one_line(change):
     """study.json is data: a stamp becomes part of folders' names, and must not lead out of the run store."""
-    plan = load_study("smoke", (), "20261121-000000")
+    plan = of("smoke")
     document = json.loads(plan.dumps())
     assert StudyPlan.from_json(document) == plan
     with pytest.raises(RunError, match=r"^study\.json: no study \(.+\)$"):
@@ -507,7 +496,7 @@ def test_a_study_from_a_stranger_is_refused_in_one_line(change):
 
 
 def test_a_study_from_a_stranger_that_asks_for_any_number_of_runs_is_refused_before_they_are_made(tmp_path):
-    document = json.loads(load_study("smoke", (), "20261121-000000").dumps())
+    document = json.loads(of("smoke").dumps())
     many = [{"key": f"meta.{name}", "values": list(range(1000))} for name in ("epochs", "meta_batch", "truncation")]
     document["arms"][0]["axes"] = many
     (tmp_path / "study.json").write_text(json.dumps(document))
@@ -523,7 +512,7 @@ def test_a_study_from_a_stranger_that_asks_for_any_number_of_runs_is_refused_bef
 
 
 UNKNOWN_KEYS = "\n".join(f"z{number} = 1" for number in range(100))
-UNKNOWN_AXES = ", ".join(f'"meta.z{number}" = [1, 2]' for number in range(20_000))
+UNKNOWN_AXES = ", ".join(f'"meta.z{number}" = [1, 2]' for number in range(5_000))
 UNKNOWN_TARGETS = [f"x{number}/y" for number in range(60_000)]
 
 
@@ -531,7 +520,7 @@ UNKNOWN_TARGETS = [f"x{number}/y" for number in range(60_000)]
     ("text", "last"),
     [
         ("\n".join(f"[[arm]]\nname = 'a{number}'\n{UNKNOWN_KEYS}" for number in range(300)), "and 29960 more problems"),
-        (f"axes = {{ {UNKNOWN_AXES} }}", "and 19960 more problems"),
+        (f"axes = {{ {UNKNOWN_AXES} }}", "and 4960 more problems"),
         (f"[transfer]\nto = {UNKNOWN_TARGETS}", "study.toml: transfer.to: found 60000 targets; allowed: at most 1000"),
     ],
 )

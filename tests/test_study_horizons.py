@@ -14,10 +14,9 @@ from engine.runs.reader import RunReader
 from engine.runs.results import by_horizon, common_horizon
 from engine.study.plan.plan import Axis, Cell
 from engine.study.plan.snapshot import Watcher
-from engine.study.report.claim import SUPPORTED
+from engine.study.report.claim import NOT_FOUND, SUPPORTED
 from engine.study.report.claims import claims
 from engine.study.report.evidence import gather
-from engine.study.report.findings import NOT_FOUND
 
 RHO = "penalty.sam.rho"
 Evaluations = list[tuple[int, float]]  # inner steps, value

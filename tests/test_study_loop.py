@@ -24,11 +24,11 @@ from engine.jobs import spawn
 from engine.runs.kinds import STUDY
 from engine.runs.reader import RunReader
 from engine.runs.store import Run, RunStore
-from engine.study.plan.attempts import BUSY, FAILED, FINISHED, LEFT, MOST_TRIES, START, Attempts
 from engine.study.plan.plan import Axis, Search, StudyPlan
 from engine.study.plan.snapshot import Watcher
-from engine.study.plan.state import look, trials_of
+from engine.study.plan.state import trials_of
 from engine.study.schedule import executors, loop, memory
+from engine.study.schedule.attempts import BUSY, FAILED, FINISHED, LEFT, MOST_TRIES, START, Attempts
 from engine.study.schedule.executors import Local
 from engine.study.schedule.job import Schedule, new_stamp, set_schedule, unfinished
 from engine.study.schedule.loop import Look, StudyJob
@@ -85,7 +85,7 @@ def schedule(started: Run, executor=None, on_look=loop.nothing, control: Control
 
 def states(started: Run) -> dict[str, str]:
     plan = StudyPlan.from_json(json.loads((started.path / "study.json").read_text()))
-    return {cell.run.id: cell.state for cell in look(plan, started.path)}
+    return {cell.run.id: cell.state for cell in Watcher(plan, started.path).look().cells}
 
 
 def test_every_run_is_done_once_and_never_again(tmp_path):
@@ -120,7 +120,7 @@ def test_a_failed_run_fails_its_candidate_alone_and_is_tried_again_when_asked(tm
 
 
 def test_a_half_made_run_folder_is_made_anew(tmp_path):
-    plan = study()
+    plan = study(seeds=(0,))
     started = job(tmp_path, plan)
     folder = tmp_path / plan.grid()[0].run_id(STAMP)
     (folder / "checkpoint").mkdir(parents=True)
@@ -136,22 +136,22 @@ def test_a_search_notes_its_points_before_their_runs_and_goes_on_with_them(tmp_p
     class Noting(AtOnce):
         def start(self, starts):
             trials = trials_of(started.path)
-            known = {cell.run.id for cell in look(plan, started.path)}
+            known = {cell.run.id for cell in Watcher(plan, started.path).look().cells}
             assert trials["sam"] and {reader.id for reader, _ in starts} <= known
             super().start(starts)
 
     rate = Axis("meta.learning_rate", low=1e-4, high=1e-1)
     arms = (arm("plain"), arm("sam", rate, penalty={"sam": {}}))
-    plan = study(arms=arms, search=Search(sampler="random", trials=5))
+    plan = study(arms=arms, seeds=(0,), search=Search(sampler="random", trials=5))
     started = job(tmp_path, plan)
-    executor = Noting(room=4)
-    stop_after(3, started, executor)
+    executor = Noting(room=2)
+    stop_after(2, started, executor)
     before = trials_of(started.path)["sam"]
     assert 0 < len(before) < 5
     assert schedule(started, executor) == "finished"
     after = trials_of(started.path)["sam"]
     assert len(after) == 5 and after[: len(before)] == before
-    assert len(executor.started) == 2 + 5 * 2 == len(set(executor.started))
+    assert len(executor.started) == 1 + 5 == len(set(executor.started))
 
 
 def test_a_search_ends_when_a_person_has_stopped_what_it_waits_for(tmp_path):
@@ -379,8 +379,6 @@ def test_by_default_as_many_as_the_cores_keep_busy(monkeypatch):
     four = executors.local("cpu", 0, 4, [{"threads": 1}], None)
     assert (four.jobs, four.threads) == (2, 4)
     assert executors.local("cpu", 3, 0, [], None).threads == 2
-    with pytest.raises(LregError, match="--devices: cuda:99 is not on this machine"):
-        executors.local("cuda:99", 0, 0, [], None)
 
 
 # -- the real thing: workers of their own, killed at random ------------------------------------------
@@ -498,13 +496,14 @@ def test_the_environment_gives_a_worker_its_share_of_the_cores():
 
 
 def test_a_look_again_costs_no_look_at_what_has_finished(tmp_path):
-    started = job(tmp_path, study())
+    plan = study(seeds=(0,))
+    started = job(tmp_path, plan)
     assert schedule(started, AtOnce()) == "finished"
-    watcher = Watcher(study(), started.path)
+    watcher = Watcher(plan, started.path)
     first = watcher.look()
     for reader in RunStore(tmp_path).list():
         (reader.path / "status.json").unlink()
         (reader.path / "metrics.jsonl").unlink()
     again = watcher.look()
     assert [cell.value for cell in again.cells] == [cell.value for cell in first.cells]
-    assert again.counts == {"finished": 6} and first.cells[0].value is not None
+    assert again.counts == {"finished": 3} and first.cells[0].value is not None

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import csv
 import re
+from pathlib import Path
 
 import pytest
 from reporting import LOG, MLP, RELU, Level, Study, baseline, evaluation, plain, sam, untrained
 from studying import RATES
 
 from engine.base.errors import LregError, RunError
+from engine.figures import Block
 from engine.study.plan.cost import cost_of
 from engine.study.plan.plan import Axis, Search, TransferRequest
 from engine.study.report import markdown
 from engine.study.report.report import write_report
-from lreg_tui.studies.study_worker import draw
 
 LR = {"report": {"paper": "lr"}}
-LEVELS = {"none": {MLP: Level(), RELU: Level()}, "sam": {MLP: Level(0.93, sharpness=0.8), RELU: Level(wobble=0.2)}}
+
+
+def levels() -> dict[str, dict[str, Level]]:
+    return {"none": {MLP: Level(), RELU: Level()}, "sam": {MLP: Level(0.93, sharpness=0.8), RELU: Level(wobble=0.2)}}
 
 
 def tried(root, **changes) -> Study:
     """Two arms, one with two points of which the second is the better one; transfers to two tasks."""
-    return Study(root, [plain(), sam("sam", RATES)], LEVELS, loss=by_rate, changes={**LR, **changes})
+    return Study(root, [plain(), sam("sam", RATES)], levels(), loss=by_rate, changes={**LR, **changes})
 
 
 def by_rate(cell) -> float:
@@ -31,6 +35,11 @@ def by_rate(cell) -> float:
 
 def report_of(study: Study, **options) -> str:
     return write_report(study.plan, study.folder, **options).read_text()
+
+
+def sketch(block: Block, path: Path) -> None:
+    """In place of drawing, which takes seconds."""
+    path.write_text(block.caption)
 
 
 def rows_of(study: Study, name: str) -> list[dict[str, str]]:
@@ -50,7 +59,7 @@ def test_a_whole_report(tmp_path):
             study.put(run, evaluation(MLP, Level(loss=loss), seed, scale=scale))
         study.put(run, untrained(MLP, Level(loss=2.0), seed))
         study.put(run, baseline(MLP, Level(), "sgd"))
-    text = report_of(study, draw=draw)
+    text = report_of(study, draw=sketch)
     assert "**Finished**: 15 runs, 10 transfer jobs." in text
     assert re.search(r"\| C1 +\| \*\*mixed\*\* .* 1 better, 1 not found", text)
     assert re.search(r"\| `sam` +\| better 1, not found 1 ", text)
@@ -144,6 +153,19 @@ def test_an_effect_that_is_not_shown_is_not_found(tmp_path):
     assert re.search(r"\| \d\.\d+ \(0\.\d+ to 1\.\d+\) not found +\|", line)
 
 
+def test_a_task_without_accuracy_is_judged_by_its_test_loss(tmp_path):
+    """Whatever a task measures: which way is better comes from the metric."""
+    study = tried(tmp_path)
+    for levels in study.levels.values():
+        for level in levels.values():
+            level.others = {"test_accuracy": None}
+    study.levels["sam"][MLP].loss = 0.4
+    text = prose(report_of(study.finish()))
+    assert "| arm | test loss, equal steps |" in text and "accuracy, %" not in text
+    assert re.search(r"\| C1 \| \*\*mixed\*\* \| .* \| 1 better, 1 not found \|", text)
+    assert {row["figure"] for row in rows_of(study, "claims.csv") if row["claim"] == "C1"} == {"test_loss"}
+
+
 def test_the_marks_that_were_asked_for_are_shown(tmp_path):
     request = TransferRequest(to=(MLP, RELU), settings={"marks": [50]})
     text = report_of(tried(tmp_path, transfer=request).finish())
@@ -164,7 +186,7 @@ def test_cost_is_time_at_work_times_threads(tmp_path):
 
 def test_a_report_replaces_the_one_before(tmp_path):
     study = tried(tmp_path).finish()
-    report_of(study, draw=draw)
+    assert "](curves.png)" in report_of(study, draw=sketch)
     folder = study.folder / "report"
     (folder / "rule.png").write_bytes(b"of another time")
     (folder / "notes.txt").write_text("mine")
@@ -175,10 +197,10 @@ def test_a_report_replaces_the_one_before(tmp_path):
 
 
 def test_a_figure_that_cannot_be_drawn_does_not_take_the_report_along(tmp_path):
-    def refuse(block, path):
+    def refuse(block: Block, path: Path) -> None:
         if block.figure == "sharpness":
             raise LregError("no room")
-        draw(block, path)
+        sketch(block, path)
 
     text = prose(report_of(tried(tmp_path).finish(), draw=refuse))
     assert "figure `sharpness.png` could not be drawn: no room" in text
@@ -188,7 +210,7 @@ def test_a_figure_that_cannot_be_drawn_does_not_take_the_report_along(tmp_path):
 def test_text_from_strangers_stays_text(tmp_path):
     hostile = "a|b <b>*x* [y](http://z) `c` \x1b[31m\u202e"
     arms = [plain(), sam("sam")]
-    study = Study(tmp_path, arms, LEVELS, changes={"description": hostile})
+    study = Study(tmp_path, arms, levels(), changes={"description": hostile})
     for cell in study.plan.grid():
         study.run(cell, *(("failed", hostile) if cell.arm == "sam" else ()))
     study.put(study.runs_of("none")[0], {**evaluation(f"{hostile}/mlp", Level()), "created": "2026-11-21T10:00:00Z"})
@@ -218,7 +240,7 @@ def test_a_search_says_how_far_it_came(tmp_path):
     for arm in study.plan.arms:
         for cell in study.plan.cells_of(arm, points[arm.name]):
             study.run(cell)
-    text = prose(report_of(study, draw=draw))
+    text = prose(report_of(study, draw=sketch))
     assert "The search of `sam` has tried 2 of up to 3 points." in text
     assert "](candidates.png)" in text and "`penalty.sam.rho`: 0.01 to 1.0" in text
 

@@ -21,7 +21,7 @@ from engine.jobs import spawn
 from engine.runs.reader import RunReader
 from engine.runs.store import Run, RunStore
 from engine.study.plan.plan import StudyPlan
-from engine.study.plan.state import look
+from engine.study.plan.snapshot import Watcher
 from engine.study.schedule import slurm as slurm_executor
 from engine.study.schedule import slurm_options
 from engine.study.schedule.job import Schedule
@@ -128,7 +128,7 @@ def test_disturbed_in_every_way_runs_go_on_from_their_checkpoints(slurm, tmp_pat
     assert schedule(started, disturb) == "finished"
     assert len(done) == 4
     assert {run.id for run in RunStore(tmp_path).list()} == {run.id for run in folders.values()}
-    assert [cell.state for cell in look(plan, started.path)] == ["finished"] * 3
+    assert [cell.state for cell in Watcher(plan, started.path).look().cells] == ["finished"] * 3
     assert [resumed(run) for run in (plain, slow, fast)] == [3, 3, 1], "on after each disturbance, and only then"
     assert len(list((started.path / "slurm").glob("*.json"))) == 2, "each scheduler has handed over one array"
     undisturbed = Run.create(tmp_path / "alone", plain.preset())

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from engine.base.errors import DataError, PresetError, RunError
 from engine.base.flat import gradients_and_losses
+from engine.tasks import supervised
 from engine.tasks.base import Task
 from engine.tasks.datasets.base import DATASETS, RawData
 from engine.tasks.optimizees.base import OPTIMIZEES
@@ -52,7 +53,7 @@ def equal(one: ExampleBatch, other: ExampleBatch) -> bool:
 def test_a_task_knows_its_name_and_sizes():
     digits = task()
     assert digits.name == "digits/mlp" and digits.parameters == 1_510
-    assert (digits.classes, digits.input_shape, digits.batch_size) == (10, (1, 8, 8), 128)
+    assert (digits.dataset.classes, digits.dataset.input_shape, digits.batch_size) == (10, (1, 8, 8), 128)
     assert [digits.size(split) for split in ("train", "validation", "test")] == [1350, 150, 297]
     assert digits.values["normalize"] == "standard" and digits.values["hidden"] == (20,)
 
@@ -98,15 +99,15 @@ def test_a_dataset_is_read_once(synthetic, monkeypatch):
     first = synthetic(dataset="cifar10")
     monkeypatch.setattr(DATASETS["cifar10"], "read", lambda *_: pytest.fail("read again"))
     second = synthetic(dataset="cifar10", optimizee="cnn", augment=True)
-    assert second._examples["train"].images.data_ptr() == first._examples["train"].images.data_ptr()
+    assert second.examples["train"].x.data_ptr() == first.examples["train"].x.data_ptr()
 
 
 def test_splits_are_disjoint_complete_and_the_same_for_every_run():
     one, other = task(), task(optimizee="cnn", validation=0.3)
-    train, validation = one._examples["train"].order, one._examples["validation"].order
+    train, validation = one.examples["train"].order, one.examples["validation"].order
     assert sorted([*train.tolist(), *validation.tolist()]) == list(range(1500))
-    assert torch.equal(other._examples["train"].order, train[:1050])  # a larger held-out part takes from the end
-    assert sorted(one._examples["test"].order.tolist()) == list(range(297))
+    assert torch.equal(other.examples["train"].order, train[:1050])  # a larger held-out part takes from the end
+    assert sorted(one.examples["test"].order.tolist()) == list(range(297))
     drawn = one.batches([0]).draw(50).indices.unique()
     assert not torch.isin(drawn, validation).any() and torch.isin(drawn, train).all()
     assert torch.isin(one.batches([0], "validation").draw(50).indices, validation).all()
@@ -114,10 +115,10 @@ def test_splits_are_disjoint_complete_and_the_same_for_every_run():
 
 def test_class_subsets_are_renumbered_in_their_order():
     subset = task(classes=(7, 2, 4), validation=0.5)
-    assert subset.classes == 3 and subset.logits(subset.init_theta(0), torch.zeros(1, 1, 8, 8)).shape == (1, 3)
+    assert subset.outputs(subset.init_theta(0), torch.zeros(1, 1, 8, 8)).shape == (1, 3)
     raw = DATASETS.create("digits").read(Path())
     batch = subset.fixed_batch(10_000)
-    kept = raw.train_labels[subset._examples["train"].order]
+    kept = raw.train_labels[subset.examples["train"].order]
     assert batch.y.tolist() == [{7: 0, 2: 1, 4: 2}[label] for label in kept.tolist()]
     assert set(batch.y.tolist()) == {0, 1, 2}
     assert subset.size("test") == int(torch.isin(raw.test_labels, torch.tensor([7, 2, 4])).sum())
@@ -137,7 +138,7 @@ def test_a_stream_gives_examples_with_their_own_labels():
 def test_sampling_is_uniform_over_the_split():
     digits = task()
     counts = torch.bincount(digits.batches([0]).draw(1000).indices.flatten(), minlength=1500)
-    counts = counts[digits._examples["train"].order].double()  # mean 94.8, standard deviation 9.7
+    counts = counts[digits.examples["train"].order].double()  # mean 94.8, standard deviation 9.7
     assert 90 < counts.var() < 100 and counts.min() > 45 and counts.max() < 145
 
 
@@ -202,7 +203,7 @@ def test_dropout_noise_is_for_training_batches_only():
 def test_loss_is_the_mean_cross_entropy():
     digits = task(optimizee="mlp-relu", init="uniform")
     theta, batch = digits.init_theta(0), digits.batches([0]).draw(1)[0].of(0)
-    logits = digits.logits(theta, batch.x)
+    logits = digits.outputs(theta, batch.x)
     expected = -torch.stack([logits[d].log_softmax(0)[batch.y[d]] for d in range(128)]).mean()
     torch.testing.assert_close(digits.loss(theta, batch), expected)
 
@@ -258,35 +259,37 @@ def test_init_theta_is_a_function_of_the_seed():
 
 
 @pytest.mark.parametrize("optimizee", ["mlp", "cnn"])
-def test_evaluate_measures_a_whole_split(optimizee):
+def test_metrics_are_of_a_whole_split(optimizee, monkeypatch):
     digits = task(optimizee=optimizee, init="uniform")
     theta = torch.stack([digits.init_theta(seed) for seed in range(3)])
     batch = digits.fixed_batch(10_000, "test", torch.float32)
     assert len(batch.y) == 297
     for chunk in (1000, 50):
-        loss, accuracy = digits.evaluate(theta, "test", chunk=chunk)
+        monkeypatch.setattr(supervised, "EVALUATED_AT_ONCE", chunk)
+        loss, accuracy = digits.metrics_of_each(theta, "test").values()
         assert loss.shape == accuracy.shape == (3,) and not loss.requires_grad
         for k in range(3):
-            logits = digits.logits(theta[k], batch.x)
+            logits = digits.outputs(theta[k], batch.x)
             torch.testing.assert_close(loss[k], F.cross_entropy(logits, batch.y))
             torch.testing.assert_close(accuracy[k], (logits.argmax(1) == batch.y).float().mean())
 
 
-def test_evaluate_takes_batch_norm_statistics_from_each_chunk():
+def test_metrics_take_batch_norm_statistics_from_each_chunk(monkeypatch):
     """Chunks are of equal size (here 9 or 10 of 29), so that no chunk is too small for statistics."""
     digits = task(optimizee="resnet18", validation=0.02, batch_size=2)
     theta = digits.init_theta(0)[None]
     batch = digits.fixed_batch(10_000, "validation", torch.float32)
-    loss, _ = digits.evaluate(theta, "validation", chunk=14)
+    monkeypatch.setattr(supervised, "EVALUATED_AT_ONCE", 14)
+    loss = digits.metrics_of_each(theta, "validation")["loss"]
     chunks = torch.arange(len(batch.y)).tensor_split(3)
-    each = [F.cross_entropy(digits.logits(theta[0], batch.x[c]), batch.y[c], reduction="sum") for c in chunks]
+    each = [F.cross_entropy(digits.outputs(theta[0], batch.x[c]), batch.y[c], reduction="sum") for c in chunks]
     torch.testing.assert_close(loss[0], (sum(each) / len(batch.y)).detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_evaluate_uses_no_dropout():
+def test_metrics_are_without_dropout():
     with_dropout, without = task(optimizee="lenet", dropout=0.5), task(optimizee="lenet")
     theta = without.init_theta(0)[None]
-    assert torch.equal(with_dropout.evaluate(theta, "test")[0], without.evaluate(theta, "test")[0])
+    assert torch.equal(*(one.metrics_of_each(theta, "test")["loss"] for one in (with_dropout, without)))
 
 
 def test_fixed_batch_is_the_beginning_of_the_split():
@@ -310,7 +313,7 @@ def test_gradient_descent_learns_the_digits():
     window = digits.batches([0]).draw(200)
     for j in range(len(window)):
         theta = theta - 1.0 * gradients_and_losses(digits.loss, theta, window[j])[0]
-    assert digits.evaluate(theta, "test")[1] > 0.85
+    assert digits.metrics(theta[0], "test")["accuracy"] > 0.85
 
 
 def test_resolve_fills_in_every_default():
@@ -324,9 +327,12 @@ def test_tasks_on_digits_in_the_shape_of_every_dataset(dataset, monkeypatch):
     put_digits_in_their_place(monkeypatch)
     stand_in = task(dataset=dataset, optimizee="mlp")
     assert [stand_in.size(split) for split in ("train", "validation", "test")] == [1350, 150, 297]
-    assert (stand_in.classes, stand_in.input_shape) == (DATASETS[dataset].classes, DATASETS[dataset].input_shape)
-    loss, accuracy = stand_in.evaluate(stand_in.init_theta(0)[None], "test")
-    assert abs(loss - math.log(stand_in.classes)) < 0.05 and accuracy < 0.25
+    assert (stand_in.dataset.classes, stand_in.dataset.input_shape) == (
+        DATASETS[dataset].classes,
+        DATASETS[dataset].input_shape,
+    )
+    loss, accuracy = stand_in.metrics(stand_in.init_theta(0), "test").values()
+    assert abs(loss - math.log(stand_in.dataset.classes)) < 0.05 and accuracy < 0.25
 
 
 @pytest.mark.data
@@ -340,5 +346,5 @@ def test_tasks_on_real_data(dataset, size):
     except DataError as error:
         pytest.skip(str(error))
     assert real.size("train") == size and real.size("test") == 10_000
-    loss, accuracy = real.evaluate(real.init_theta(0)[None], "test")
+    loss, accuracy = real.metrics(real.init_theta(0), "test").values()
     assert abs(loss - 2.303) < 0.05 and accuracy < 0.2

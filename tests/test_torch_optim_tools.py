@@ -142,12 +142,12 @@ def test_shards_that_do_not_say_so_are_refused_where_the_whole_is_needed(alone):
         flat = FullyShardedDataParallel(small_model(), use_orig_params=True, device_id=torch.device("cpu"))
         if kind == "simple":
             with pytest.raises(ValueError, match="ZeroRedundancyOptimizer"):
-                ZeroRedundancyOptimizer(model.parameters(), LoadedOptimizer, rule=rule, phi=phi)
+                ZeroRedundancyOptimizer(model.parameters(), LoadedOptimizer, learned_optimizer=rule, phi=phi)
             with pytest.raises(ValueError, match="FullyShardedDataParallel"):
                 LoadedOptimizer(flat.parameters(), rule, phi)
             continue
         straight = train(*pair(kind), 4)
-        optimizer = ZeroRedundancyOptimizer(model.parameters(), LoadedOptimizer, rule=rule, phi=phi)
+        optimizer = ZeroRedundancyOptimizer(model.parameters(), LoadedOptimizer, learned_optimizer=rule, phi=phi)
         assert train(model, optimizer, 2) == straight[:2]
         optimizer.consolidate_state_dict()
         optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from engine.base import seeds
-from engine.evaluation.transfer import ProbeSettings, Scaled, curve_points, evaluate, evaluate_baseline, frozen_unroll
-from engine.optimizers.baselines import BASELINES, SGD, Adam
+from engine.evaluation.frozen_unroll import frozen_unroll
+from engine.evaluation.transfer import ProbeSettings, curve_points, evaluate, evaluate_baseline
+from engine.optimizers.baselines import BASELINES
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 from engine.tasks.base import Task
 from engine.tasks.table import build_task
 
 CPU = torch.device("cpu")
+SGD, ADAM = BASELINES["sgd"], BASELINES["adam"]
 QUICK = ProbeSettings(radii=(0.05,), examples=50, restarts=1, ascent_steps=2)
 
 
@@ -41,16 +43,16 @@ def test_an_optimizee_depends_on_its_own_seed_only(task):
 
 def test_every_optimizer_meets_the_same_optimizees(task):
     """Pairing: equal starts whatever the optimizer, other ones for another purpose."""
-    sgd = evaluate(task, SGD(), rate(0.1), range(3), 5, QUICK)["seeds"]
-    adam = evaluate(task, Adam(), rate(0.01), range(3), 5, QUICK)["seeds"]
-    other = evaluate(task, SGD(), rate(0.1), range(3), 5, QUICK, purpose="validation")["seeds"]
+    sgd = evaluate(task, SGD, rate(0.1), range(3), 5, QUICK)["seeds"]
+    adam = evaluate(task, ADAM, rate(0.01), range(3), 5, QUICK)["seeds"]
+    other = evaluate(task, SGD, rate(0.1), range(3), 5, QUICK, purpose="validation")["seeds"]
     starts = [[seed["curve"]["train_loss"][0] for seed in outcome] for outcome in (sgd, adam, other)]
     assert starts[0] == starts[1] != starts[2]
     assert sgd[0]["marks"] != adam[0]["marks"]
 
 
 def test_figures_of_an_evaluation(task):
-    outcome = evaluate(task, SGD(), rate(1.0), range(2), 60, QUICK)
+    outcome = evaluate(task, SGD, rate(1.0), range(2), 60, QUICK)
     json.dumps(outcome, allow_nan=False)
     for seed in outcome["seeds"]:
         curve, mark = seed["curve"], seed["marks"][-1]
@@ -64,7 +66,7 @@ def test_figures_of_an_evaluation(task):
 
 
 def test_a_diverged_optimizee_is_marked_and_its_figures_are_null(task):
-    outcome = evaluate(task, SGD(), rate(1e39), range(2), 5, QUICK)
+    outcome = evaluate(task, SGD, rate(1e39), range(2), 5, QUICK)
     json.dumps(outcome, allow_nan=False)
     for seed in outcome["seeds"]:
         assert seed["diverged"] and seed["marks"][-1]["train_loss"] is None
@@ -73,8 +75,8 @@ def test_a_diverged_optimizee_is_marked_and_its_figures_are_null(task):
 
 def test_marks_along_the_way_are_those_of_shorter_evaluations(task):
     """What is measured at step 20 of 60 is what an evaluation of 20 steps ends with."""
-    long = evaluate(task, SGD(), rate(1.0), range(2), 60, QUICK, marks=(0, 20))["seeds"]
-    short = evaluate(task, SGD(), rate(1.0), range(2), 20, QUICK)["seeds"]
+    long = evaluate(task, SGD, rate(1.0), range(2), 60, QUICK, marks=(0, 20))["seeds"]
+    short = evaluate(task, SGD, rate(1.0), range(2), 20, QUICK)["seeds"]
     for long_seed, short_seed in zip(long, short, strict=True):
         assert [mark["inner_step"] for mark in long_seed["marks"]] == [0, 20, 60]
         before, after = long_seed["marks"][1], short_seed["marks"][0]
@@ -84,21 +86,21 @@ def test_marks_along_the_way_are_those_of_shorter_evaluations(task):
 
 def test_a_scale_multiplies_every_update(task):
     """SGD scaled by 3 is SGD with three times the learning rate."""
-    scaled = last(frozen_unroll(task, Scaled(SGD(), 3.0), rate(0.1), [1, 2], 20))
-    torch.testing.assert_close(scaled, last(frozen_unroll(task, SGD(), rate(0.3), [1, 2], 20)), rtol=1e-4, atol=1e-6)
+    scaled = last(frozen_unroll(task, SGD, rate(0.1), [1, 2], 20, scale=3.0))
+    torch.testing.assert_close(scaled, last(frozen_unroll(task, SGD, rate(0.3), [1, 2], 20)), rtol=1e-4, atol=1e-6)
 
 
 def test_the_mean_update_norm_is_that_of_the_updates(task):
-    found = evaluate(task, SGD(), rate(0.5), range(2), 7, QUICK)["seeds"]
+    found = evaluate(task, SGD, rate(0.5), range(2), 7, QUICK)["seeds"]
     seed_list = [seeds.derive(number, "test") for number in range(2)]
-    updates = [update for _, _, _, update in frozen_unroll(task, SGD(), rate(0.5), seed_list, 7)]
+    updates = [update for _, _, _, update in frozen_unroll(task, SGD, rate(0.5), seed_list, 7)]
     expected = torch.stack(updates).norm(dim=-1).sum(0) / 7
     assert [seed["mean_update_norm"] for seed in found] == pytest.approx(expected.tolist(), rel=1e-5)
 
 
 def test_the_extended_probes_keep_their_rules(task):
     probe = ProbeSettings(radii=(0.01, 0.1), examples=50, restarts=2, ascent_steps=5, extended=True)
-    mark = evaluate(task, SGD(), rate(1.0), range(1), 30, probe)["seeds"][0]["marks"][-1]
+    mark = evaluate(task, SGD, rate(1.0), range(1), 30, probe)["seeds"][0]["marks"][-1]
     for key in ("0.01", "0.1"):
         assert 0 <= mark["surrogate_gap"][key] <= mark["sharpness"][key] <= mark["r1"][key] * (1 + 1e-9)
         assert mark["r1"][key] == pytest.approx(float(key) * mark["max_grad_norm"][key])
@@ -107,7 +109,7 @@ def test_the_extended_probes_keep_their_rules(task):
 
 
 def test_a_baseline_goes_through_the_same_evaluation(task):
-    sgd = evaluate(task, SGD(), rate(0.3), range(2), 10, QUICK)["seeds"]
+    sgd = evaluate(task, SGD, rate(0.3), range(2), 10, QUICK)["seeds"]
     found = evaluate_baseline(task, BASELINES["sgd"], {"learning_rate": 0.3}, range(2), 10, QUICK)
     assert found["seeds"] == sgd and found["learning_rate"] == 0.3 and found["run"] is None
     sam = evaluate_baseline(task, BASELINES["sam-sgdm"], {"learning_rate": 0.3, "rho": 0.05}, range(2), 10, QUICK)
@@ -122,7 +124,7 @@ def test_an_evaluation_can_be_interrupted(task):
         raise Enough
 
     with pytest.raises(Enough):
-        evaluate(task, SGD(), rate(0.1), range(2), 5, QUICK, tick=tick)
+        evaluate(task, SGD, rate(0.1), range(2), 5, QUICK, tick=tick)
 
 
 @pytest.mark.parametrize(("steps", "points"), [(1, [0, 1]), (7, [0, 1, 2, 5, 7]), (20, [0, 1, 2, 5, 10, 20])])

@@ -32,10 +32,9 @@ BOUND_CUDA = 1e-4  # likewise, in float32 with the device's exp and division: a 
 NO_BACKEND = 5  # exit status
 QUANTITIES = ("updates", "state", "gradient", "with side")
 CASES = {
-    "dm": (DM(), torch.float64, (1, 21)),
+    "dm": (DM(), torch.float64, (1, 9)),
     "dm, one layer": (DM(hidden=8, layers=1, theta_input=True), torch.float32, (2, 9)),
-    "rnnprop": (RNNProp(hidden=20), torch.float64, (3, 7)),
-    "rnnprop, three layers": (RNNProp(hidden=8, layers=3, theta_input=True), torch.float64, (1, 17)),
+    "rnnprop, three layers": (RNNProp(hidden=20, layers=3, theta_input=True), torch.float64, (3, 7)),
 }
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 
@@ -90,12 +89,12 @@ def compare(name: str, steps: int) -> dict[str, float]:
 
 def ascents(optimizer: LearnedOptimizer, free: int | None) -> float:
     """Features and update at the end of an ascent that meets the walls of its box."""
-    phi, state = setup(optimizer, (1, 21), torch.float64)
-    (features, _, offset, _) = (given[0] for given in inputs(optimizer, (1, 21), torch.float64, 1))
+    phi, state = setup(optimizer, (1, 9), torch.float64)
+    (features, _, offset, _) = (given[0] for given in inputs(optimizer, (1, 9), torch.float64, 1))
     tapes = [kind(optimizer, phi, state, 1) for kind in (TritonTape, RecomputeTape)]
     for tape in tapes:
         tape.step(features, state)
-    found, expected = (tape.ascend(0.1 * offset, BoxAscent(0.3, 0.07, 5, free)) for tape in tapes)
+    found, expected = (tape.ascend(0.1 * offset, BoxAscent(0.3, 0.15, 3, free)) for tape in tapes)
     assert not torch.equal(expected[0], features + 0.1 * offset)
     return error([*found], [*expected])
 
@@ -221,7 +220,7 @@ def test_the_ascent_on_cuda(optimizer):
 
 
 def interpret() -> None:
-    """All cases in the interpreter, with two blocks for a program; JSON to stdout."""
+    """All cases in the interpreter, with up to two blocks for a program; JSON to stdout."""
     torch.set_grad_enabled(False)
     triton_tape.BLOCK, triton_tape.PROGRAMS = 16, 1
     steps = {name: 3 if dtype == torch.float32 else 2 for name, (_, dtype, _) in CASES.items()}
@@ -245,6 +244,7 @@ def compile_kernels() -> None:
         sys.exit(NO_BACKEND)
     sizes = {"F": 2, "FP": 16, "H": 8, "HP": 16, "LAYERS": 2, "BLOCK": 16}
     sizes |= {"ENTRANCE": True, "SQUASHED": True, "ALONE": False}
+    os.environ["DISABLE_PTXAS_OPT"] = "1"  # in half the time
     numbers = dict.fromkeys(("coordinates", "size", "steps", "free"), "i32")
     numbers |= dict.fromkeys(("scale", "epsilon", "length"), "fp32")
     for name in ("forward", "backward", "ascent"):

@@ -33,8 +33,8 @@ def trained_alone(task, baseline, values, number, steps) -> float:
     """Validation loss of one optimizee."""
     phi = {name: torch.tensor([[value]]) for name, value in values.items()}
     seed_list = [seeds.derive(number, "tuning")]
-    unroll = frozen_unroll(task, baseline.rule, phi, seed_list, steps, gradients=baseline.gradients)
-    return float(task.evaluate(list(unroll)[-1][1], "validation")[0])
+    *_, last = frozen_unroll(task, baseline, phi, seed_list, steps)
+    return float(task.metrics(last.theta[0], "validation")["loss"])
 
 
 def one_by_one(task, baseline, values, numbers, steps) -> float:
@@ -117,8 +117,8 @@ def test_portions_change_nothing(task, monkeypatch):
 
 def test_the_test_set_and_its_optimizees_are_not_looked_at(task, monkeypatch):
     splits, starts = set(), set()
-    evaluate, init_theta = task.evaluate, task.init_theta
-    monkeypatch.setattr(task, "evaluate", lambda theta, split: splits.add(split) or evaluate(theta, split))
+    metrics, init_theta = task.metrics_of_each, task.init_theta
+    monkeypatch.setattr(task, "metrics_of_each", lambda theta, split: splits.add(split) or metrics(theta, split))
     monkeypatch.setattr(task, "init_theta", lambda seed: starts.add(seed) or init_theta(seed))
     tune(task, BASELINES["sgd"], NUMBERS, 2)
     assert splits == {"validation"}

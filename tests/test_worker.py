@@ -13,6 +13,7 @@ from functools import partial
 
 import pytest
 from fakes import TOTAL, FakeTrainer, preset, trained_by
+from tui.driving import make_job, make_run
 from zygote import Forked
 
 from engine import worker
@@ -21,7 +22,6 @@ from engine.base.device import pick_device, wait_politely
 from engine.base.errors import LregError, RunError, TrainingError
 from engine.presets import catalog as catalogs
 from engine.runs import checkpoint
-from engine.runs.kinds import TRANSFER
 from engine.runs.store import Run, RunReader
 from engine.worker import work
 
@@ -55,7 +55,7 @@ def test_a_run_leaves_what_the_contract_names(tmp_path):
     assert work(run, make_runner=trained_by(FakeTrainer)) == "finished"
     reader = RunReader(run.path)
     status = reader.status()
-    assert (status.state, status.step, status.total) == ("finished", TOTAL, TOTAL)
+    assert (status.state, status.step, status.total, status.device) == ("finished", TOTAL, TOTAL, "cpu")
     assert set(reader.checkpoints()) == {"last", "best", "initial"}
     transfers = reader.transfers()
     assert set(transfers) == {"result-dm-best", "result-dm-untrained", "result-sgd"}
@@ -144,14 +144,14 @@ def test_results_with_long_names_that_begin_alike_are_all_kept(tmp_path):
 
 
 def test_a_late_interrupt_does_not_disturb_the_last_words(tmp_path, monkeypatch):
-    end = worker._end
+    set_status = Run.set_status
 
-    def interrupted(*arguments):
-        for _ in range(3):
+    def interrupted(run, **changes):
+        for _ in range(3 if changes.get("state") == "finished" else 0):
             signal.raise_signal(signal.SIGINT)
-        end(*arguments)
+        set_status(run, **changes)
 
-    monkeypatch.setattr(worker, "_end", interrupted)
+    monkeypatch.setattr(Run, "set_status", interrupted)
     run = new_run(tmp_path)
     with Control().listening() as control:
         assert work(run, control=control, make_runner=trained_by(FakeTrainer)) == "finished"
@@ -364,35 +364,28 @@ def test_idle_threads_wait_politely_unless_told_otherwise(monkeypatch):
     ],
 )
 def test_memory_that_does_not_suffice_is_one_line_of_advice(tmp_path, error):
-    known = worker._for_user(error, Run(tmp_path))
-    assert isinstance(known, TrainingError)
-    assert "lower meta.meta_batch" in str(known) and "\n" not in str(known)
-    assert "lower evaluation.examples or" in str(worker._for_user(error, Run(tmp_path, TRANSFER)))
+    with pytest.raises(TrainingError, match="lower meta.meta_batch") as caught:
+        work(new_run(tmp_path), make_runner=trained_by(partial(FakeTrainer, fail_at=2, error=error)))
+    assert "\n" not in str(caught.value)
+
+    def raising(*_):
+        raise error
+
+    with pytest.raises(TrainingError, match="lower evaluation.examples or"):
+        work(make_job(tmp_path, [make_run(tmp_path)], state="queued"), make_runner=raising)
 
 
 def test_a_run_whose_checkpoint_was_deleted_keeps_its_metrics(tmp_path):
     """Starting over would throw the curves away; that is for the user to decide."""
-    run = new_run(tmp_path)
-    control = Control()
-
-    class Stopping(FakeTrainer):
-        def advance(self, tick=None):
-            control.stop = self.step >= 5
-            return super().advance(tick)
-
-    assert work(run, control=control, make_runner=trained_by(Stopping)) == "stopped"
+    run, control = new_run(tmp_path), Control()
+    stopping = trained_by(partial(StopAt, at=5, control=control))
+    assert work(run, control=control, make_runner=stopping) == "stopped"
     before = (run.path / "metrics.jsonl").read_bytes()
     assert before
     (run.checkpoints / "last.safetensors").unlink()
     with pytest.raises(RunError, match=r"last.safetensors: no such checkpoint.*start again with: lreg run"):
         work(Run(run.path), make_runner=trained_by(FakeTrainer))
     assert (run.path / "metrics.jsonl").read_bytes() == before
-
-
-def test_the_device_of_a_run_is_noted(tmp_path):
-    run = new_run(tmp_path)
-    work(run, make_runner=trained_by(FakeTrainer))
-    assert RunReader(run.path).status().device == "cpu"
 
 
 def test_train_takes_a_name_or_a_path(tmp_path):

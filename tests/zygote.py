@@ -41,7 +41,7 @@ PRELOAD = (
         "engine.kernels",
     ),
     *("engine.study.schedule.inputs", "engine.study.report.report", "engine.figures.base"),
-    *("lreg_tui.cli.app", "lreg_tui.studies.study_worker"),
+    *("lreg_tui.cli.commands", "lreg_tui.studies.study_worker"),
 )
 LENGTH = 8  # bytes of a message's length
 ROOT = Path(__file__).parent.parent
@@ -251,7 +251,11 @@ def _become(files: Sequence[int], args: Sequence[str], cwd: str, env: dict[str, 
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    sys.stdin, sys.stdout, sys.stderr = (open(n, "r" if n == 0 else "w", closefd=False) for n in range(3))
+    encoding = env.get("PYTHONIOENCODING")
+    sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(n, "r" if n == 0 else "w", encoding=encoding, closefd=False) for n in range(3)
+    )
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
     sys.stdout.reconfigure(line_buffering=True)
     try:
@@ -263,8 +267,12 @@ def _become(files: Sequence[int], args: Sequence[str], cwd: str, env: dict[str, 
         traceback.print_exc()
         code = 1
     atexit._run_exitfuncs()
-    with contextlib.suppress(OSError):
+    try:
         sys.stdout.flush()
+    except OSError:  # as Python itself ends then
+        traceback.print_exc()
+        code = 120
+    with contextlib.suppress(OSError):
         sys.stderr.flush()
     return code
 

@@ -52,6 +52,11 @@ class Metric:
         """The worst of some values; the largest where no direction is better."""
         return min(values) if self.better == "higher" else max(values)
 
+    @property
+    def penalty(self) -> str:
+        """The name of the penalty that this is the value or the share of; else empty."""
+        return self.name.removesuffix(_SHARE).removesuffix(_PENALTY) if self.kind in ("penalty", "share") else ""
+
     def on(self, split: str) -> Metric:
         """A task's metric as it is recorded for a split: accuracy on "test" is "test_accuracy"."""
         return replace(self, name=f"{split}_{self.name}", label=f"{split} {self.words}", split=split)
@@ -104,6 +109,9 @@ _OTHERS: Mapping[str, Metric] = _by_name(
     Metric("coordinate_steps_per_s", "coordinate-steps per s", better="higher"),
     Metric("memory_bytes", "memory", "bytes", "lower"),
 )
+_OF_TASKS = [measured.on(split).name for measured in TASK_METRICS.values() for split in SPLITS]
+RECORDED: tuple[str, ...] = tuple(dict.fromkeys(["meta_loss", *_OF_TASKS, *_OTHERS]))
+"""The names of what lreg itself records, beside those of penalties."""
 AT_RADIUS = ("sharpness", "max_grad_norm", "surrogate_gap", "r1", "sharpness_linf", "max_grad_norm_linf")
 """What is measured at a radius; a transfer file has a table by radius of each."""
 

@@ -26,11 +26,6 @@ class Busyness:
     gain: float  # time of a small product on one thread over that on all: 2 at best on two cores
 
     @property
-    def crowded(self) -> bool:
-        """Whether others take so much that timings mean little."""
-        return self.taken > MOST_TAKEN
-
-    @property
     def fewer_are_faster(self) -> bool:
         return self.threads > 1 and self.gain < 1 / SLOWER
 
@@ -40,7 +35,7 @@ class Busyness:
         if self.fewer_are_faster:
             slower = f"{self.threads} threads take {1 / self.gain:.1f} times as long as one"
             return f"{slower}: another process wants the cores: run with OMP_NUM_THREADS=1"
-        if self.crowded:
+        if self.taken > MOST_TAKEN:
             return f"other processes keep {self.taken:.1f} of {self.cores} cores busy: timings cannot be trusted"
         return ""
 
@@ -69,8 +64,7 @@ def _gain() -> float:
     threads = torch.get_num_threads()
     if threads == 1:
         return 1.0
-    left, right = torch.randn(8000, 20), torch.randn(20, WIDTH)
-    out = torch.empty(8000, WIDTH)
+    left, right, out = torch.randn(8000, 20), torch.randn(20, WIDTH), torch.empty(8000, WIDTH)
     taken: dict[int, list[float]] = {1: [], threads: []}
     try:
         for _ in range(ROUNDS):  # in turn, so that a disturbance meets both

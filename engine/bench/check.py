@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine import kernels
-from engine.bench import reference, runs
+from engine.bench import reference
 from engine.bench.scene import RandomTask, Scene, scene
 from engine.bench.works import Piece
 
@@ -25,7 +26,9 @@ def agreement(piece: Piece, device: torch.device) -> dict[str, Any]:
     bound of that precision. Of meta-training the meta-gradient is compared; of a frozen optimizer, how far it took the
     optimizees.
     """
-    return agreement_of(lambda dtype: _error(piece, device, dtype), device)
+    small = Piece(piece.work, piece.optimizer, "mlp", min(piece.meta_batch, OPTIMIZEES))
+    task = partial(RandomTask, "mlp", input_shape=INPUT_SHAPE, batch_size=BATCH_SIZE, device=device)
+    return agreement_of(lambda dtype: largest_error(scene(small, task(dtype=dtype))), device)
 
 
 def agreement_of(error: Callable[[torch.dtype], float], device: torch.device) -> dict[str, Any]:
@@ -43,24 +46,18 @@ def agreement_of(error: Callable[[torch.dtype], float], device: torch.device) ->
     }
 
 
-def _error(piece: Piece, device: torch.device, dtype: torch.dtype) -> float:
-    small = Piece(piece.work, piece.optimizer, "mlp", min(piece.meta_batch, OPTIMIZEES))
-    task = RandomTask("mlp", input_shape=INPUT_SHAPE, batch_size=BATCH_SIZE, device=device, dtype=dtype)
-    return largest_error(scene(small, task))
-
-
-def largest_error(place: Scene) -> float:
+def largest_error(scene: Scene) -> float:
     """The largest relative difference between ours and the reference's numbers for all optimizees of a scene."""
-    if place.piece.work == "frozen":
-        start, found = place.carry.theta, runs.frozen(place)
-        there = torch.stack([reference.frozen(place, index) for index in range(place.piece.meta_batch)])
-        return relative(found - start, there - start)
-    starts = place.ascent_starts() if place.objective.update else None
-    gradients = []
-    for index in range(place.piece.meta_batch):
-        own = [start[index] for start in starts] if starts is not None else None
-        gradients.append(reference.meta_gradient(place, index, own)[0])
-    ours = runs.meta_gradient(place)
+    optimizees = range(scene.piece.meta_batch)
+    if scene.piece.work == "frozen":
+        start = scene.carry.theta
+        return relative(scene.frozen() - start, torch.stack([reference.frozen(scene, b) for b in optimizees]) - start)
+    starts = scene.ascent_starts() if scene.objective.update else None
+    gradients = [
+        reference.meta_gradient(scene, b, None if starts is None else [start[b] for start in starts])[0]
+        for b in optimizees
+    ]
+    ours = scene.meta_gradient()
     means = {name: torch.stack([gradient[name] for gradient in gradients]).mean(0) for name in gradients[0]}
     return largest([relative(ours[name], means[name]) for name in means])
 
@@ -70,7 +67,7 @@ def largest(errors: list[float]) -> float:
     return float(torch.tensor(errors, dtype=torch.float64).max())
 
 
-def relative(found: Tensor, wanted: Tensor) -> float:
-    """The largest difference, as a share of the largest number wanted."""
-    difference, scale = (found - wanted).abs().max(), wanted.abs().max()
+def relative(ours: Tensor, reference: Tensor) -> float:
+    """The largest difference, as a share of the largest number of the reference."""
+    difference, scale = (ours - reference).abs().max(), reference.abs().max()
     return float(difference / scale) if scale > 0 else float(difference)

@@ -32,6 +32,10 @@ class Limits:
         """The least time for so many FLOPs and bytes: they go side by side."""
         return max(flops / self.flops_per_s, moved / self.bytes_per_s)
 
+    def least_seconds(self, work: str, network: Network, coordinate_steps: int) -> float:
+        """The time below which no float32 program of this device does the network's part of the work."""
+        return coordinate_steps * self.seconds(flops(network, work), moved_bytes(network, work))
+
 
 def measured(device: torch.device) -> Limits:
     """Measure the device's limits: a second or two."""
@@ -71,23 +75,15 @@ def _fastest(call: Callable[[], object], device: torch.device) -> float:
     return min(taken)
 
 
-def forward_flops(network: Network) -> int:
-    """FLOPs of one update of one coordinate: 2 for every weight of every matrix (dm with 2 layers of 20: 9,960)."""
-    return _input_flops(network) + _state_flops(network)
-
-
-def _state_flops(network: Network) -> int:
-    """The part of the matrices that act on the state."""
-    gates = 4 if network.cell == "lstm" else 1
-    return 2 * network.layers * gates * network.hidden**2
-
-
-def _input_flops(network: Network) -> int:
-    """The part that depends on the features within a step."""
+def forward_flops(network: Network) -> tuple[int, int]:
+    """FLOPs of one update of one coordinate, 2 for every weight of every matrix (dm with 2 layers of 20: 9,960): those
+    that depend on the features within a step, and those of the matrices that act on the state.
+    """
     gates, hidden = (4 if network.cell == "lstm" else 1), network.hidden
     entered = hidden if network.entrance else network.features
-    before = network.features * hidden if network.entrance else 0
-    return 2 * (before + gates * hidden * (entered + (network.layers - 1) * hidden) + hidden)
+    entrance = network.features * hidden if network.entrance else 0
+    inputs = 2 * (entrance + gates * hidden * (entered + (network.layers - 1) * hidden) + hidden)
+    return inputs, 2 * network.layers * gates * hidden**2
 
 
 def flops(network: Network, work: str) -> int:
@@ -97,12 +93,11 @@ def flops(network: Network, work: str) -> int:
     the state's part of the gates is the same in all passes of a step, and so counts once: an ascent step is a forward
     and a backward pass of the input's part, and the worst point three more.
     """
-    once = forward_flops(network)
+    inputs, state = forward_flops(network)
     if work == "frozen":
-        return once
-    if work == "meta-train-smooth":
-        return 3 * once + (2 * Smooth().ascent_steps + 3) * _input_flops(network)
-    return 3 * once
+        return inputs + state
+    ascent = (2 * Smooth().ascent_steps + 3) * inputs if work == "meta-train-smooth" else 0
+    return 3 * (inputs + state) + ascent
 
 
 def moved_bytes(network: Network, work: str) -> int:
@@ -111,15 +106,7 @@ def moved_bytes(network: Network, work: str) -> int:
     Meta-training writes features and the slope of the update as well, and reads them when it pulls back; that can be
     done for a block of coordinates at a time, whose state stays in cache.
     """
+    written = 2 * network.features + 2  # features and a slope, and read again
+    times = {"frozen": 0, "meta-train-smooth": 2}.get(work, 1)
     state = 2 * len(network.units) * network.hidden
-    numbers = state + 4  # gradient read, theta read and written, update written
-    if work != "frozen":
-        numbers += 2 * network.features + 2
-    if work == "meta-train-smooth":
-        numbers += 2 * network.features + 2
-    return ITEM * numbers
-
-
-def least_seconds(work: str, network: Network, coordinate_steps: int, limits: Limits) -> float:
-    """The time below which no float32 program of this device does the network's part of the work."""
-    return limits.seconds(flops(network, work) * coordinate_steps, moved_bytes(network, work) * coordinate_steps)
+    return ITEM * (state + 4 + times * written)  # 4: gradient read, theta read and written, update written

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from engine import kernels
-from engine.bench import check, needs, step
-from engine.bench.limits import Limits, least_seconds, timed
+from engine.bench import check, needs, reference, step
+from engine.bench.limits import Limits, timed
 from engine.bench.memory import peak_bytes
-from engine.bench.runs import run, run_eager
-from engine.bench.scene import RandomTask, Scene, scene
+from engine.bench.scene import RandomTask, network_of, scene
 from engine.bench.works import STEP, Piece
 
 BUDGET_S = 8.0  # for the measurements of a piece of work, after the warm-up
@@ -34,85 +33,92 @@ class Bench:
     _tasks: dict[str, tuple[RandomTask, needs.Pilot]] = field(default_factory=dict)
 
     def measure(self, piece: Piece) -> dict[str, Any]:
-        """The figures of a piece of work, or its name and, under "skipped", why it is left out."""
-        facts = {**piece.facts, "device": str(self.device)}
-        if piece.work == STEP:
-            return {
-                **facts,
-                **step.measured(piece, RandomTask(piece.optimizee, device=self.device), self.limits, quick=self.quick),
-            }
+        """The numbers of a piece of work, or its name and, under "skipped", why it is left out."""
+        measured = self._step(piece) if piece.work == STEP else self._truncation(piece)
+        return {**piece.facts, "device": str(self.device), **measured}
+
+    def _truncation(self, piece: Piece) -> dict[str, Any]:
         begin = time.perf_counter()
         way = kernels.describe(self.device)  # compiles what has not been compiled on this machine
         compile_s = time.perf_counter() - begin
-        task, one = self._task(piece.optimizee)
-        wanted, free = needs.estimated(piece, task, self.limits, one), needs.free_memory(self.device)
-        if reason := wanted.problem(free, self.by_name):
-            return {**facts, "skipped": reason}
-        missing = wanted.eager_problem(free)
-        place = scene(piece, task)
-        ours, eager, shown = self._times(place, with_eager=not missing)
-        shown["compile_s"] += compile_s
-        figures = self._figures(place, ours, eager, one)
-        agreement = check.agreement(piece, self.device)
+        if piece.optimizee not in self._tasks:
+            self._tasks.clear()  # one optimizee's batches at a time
+            task = RandomTask(piece.optimizee, device=self.device)
+            self._tasks[piece.optimizee] = task, needs.pilot(task)
+        task, pilot = self._tasks[piece.optimizee]
+        estimate, free = needs.estimated(piece, task, self.limits, pilot), needs.free_memory(self.device)
+        if reason := estimate.problem(free, self.by_name):
+            return {"skipped": reason}
+        missing = estimate.eager_problem(free)
+        one = scene(piece, task)
+        first = timed(one.run, self.device)  # whatever is loaded or compiled at first use is in here
+        memory = peak_bytes(one.run, self.device)
+        calls = [one.run] if missing else [one.run, lambda: reference.run(one)]
+        (ours, *eager), rounds = self._medians(calls)
         return {
-            **facts,
-            **figures,
+            **self._speed(piece, ours, one.coordinates, one.steps, [seconds * piece.meta_batch for seconds in eager]),
+            "optimizee_share": pilot.seconds * piece.meta_batch * one.steps / ours,
             "kernels": way,
-            **shown,
-            **agreement,
+            "rounds": rounds,
+            "compile_s": compile_s + max(0.0, first - ours),
+            "memory_bytes": memory,
+            **check.agreement(piece, self.device),
             **({"eager_skipped": missing} if missing else {}),
         }
 
-    def _task(self, optimizee: str) -> tuple[RandomTask, needs.Pilot]:
-        if optimizee not in self._tasks:
-            self._tasks.clear()  # one optimizee's batches at a time
-            task = RandomTask(optimizee, device=self.device)
-            self._tasks[optimizee] = task, needs.pilot(task)
-        return self._tasks[optimizee]
-
-    def _times(self, place: Scene, *, with_eager: bool) -> tuple[float, float | None, dict[str, Any]]:
-        """Seconds of a truncation, ours and the reference's for all its optimizees, and what the runs showed besides.
-
-        The reference takes one optimizee after another: the first is measured, and counts `meta_batch` times.
+    def _step(self, piece: Piece) -> dict[str, Any]:
+        """One step of a user's optimizer. memory_bytes is the most that a step takes, the first one, which makes the
+        state; extra_bytes_per_parameter is what later ones take beyond it.
         """
-        first = timed(lambda: run(place), self.device)  # whatever is loaded or compiled at first use is in here
-        memory = peak_bytes(lambda: run(place), self.device)
-        eager: Callable[[], object] | None = (lambda: run_eager(place)) if with_eager else None
-        started = time.perf_counter()
-        ours_s, eager_s = [timed(lambda: run(place), self.device)], [timed(eager, self.device)] if eager else []
-        round_s = time.perf_counter() - started
-        rounds = 1 if self.quick else min(MOST_ROUNDS, max(FEWEST_ROUNDS, int(BUDGET_S / (2 * max(round_s, 1e-6)))))
-        if round_s < BUDGET_S / 2:  # those were a warm-up, unless a round is long
-            ours_s, eager_s = [], []
-        for _ in range(rounds - len(ours_s)):  # in turn: a disturbance meets both
-            ours_s.append(self._settled(lambda: run(place), round_s))
-            if eager:
-                eager_s.append(self._settled(eager, round_s))
-        ours = statistics.median(ours_s)
-        shown = {"rounds": len(ours_s), "compile_s": max(0.0, first - ours), "memory_bytes": memory}
-        return ours, statistics.median(eager_s) * place.piece.meta_batch if eager_s else None, shown
-
-    def _settled(self, call: Callable[[], object], round_s: float) -> float:
-        """Seconds of a call, the second one in a row: the first meets what the other way left of memory and caches."""
-        if round_s < LONG_ROUND_S:
-            call()
-        return timed(call, self.device)
-
-    def _figures(self, place: Scene, ours: float, eager: float | None, one: needs.Pilot) -> dict[str, Any]:
-        network = place.optimizer.network
-        assert network is not None
-        coordinate_steps = place.coordinates * place.steps
-        least = least_seconds(place.piece.work, network, coordinate_steps, self.limits)
+        task = RandomTask(piece.optimizee, device=self.device)
+        if reason := step.problem(piece, task):
+            return {"skipped": reason}
+        ours, adam = step.optimizers(piece, task)
+        compile_s = timed(lambda: kernels.describe(self.device), self.device)
+        memory, extra = (peak_bytes(ours.step, self.device) for _ in range(2))
+        adam.step()
+        (seconds, adams), _ = self._medians([ours.step, adam.step])
         return {
-            "ms_per_inner_step": 1e3 * ours / place.steps,
-            "eager_ms_per_inner_step": None if eager is None else 1e3 * eager / place.steps,
-            "inner_steps_per_s": place.steps / ours,
-            "coordinate_steps_per_s": coordinate_steps / ours,
-            "ratio_to_eager": None if eager is None else eager / ours,
-            "share_of_limit": least / ours,
-            "optimizee_share": one.seconds * place.piece.meta_batch * place.steps / ours,
-            "truncation": place.steps,
-            "coordinates": place.coordinates,
+            **self._speed(piece, seconds, task.parameters, 1, []),
+            "eager_skipped": "a step is compared with Adam's",
+            "adam_ms_per_inner_step": 1e3 * adams,
+            "ratio_to_adam": seconds / adams,
+            "memory_bytes": memory,
+            "bytes_per_parameter": None if memory is None else memory / task.parameters,
+            "extra_bytes_per_parameter": None if extra is None else extra / task.parameters,
+            "state_bytes_per_parameter": step.state_bytes(piece),
+            "compile_s": compile_s,
+            "kernels": kernels.describe(self.device),
+            **check.agreement_of(lambda dtype: step.largest_error(piece, self.device, dtype), self.device),
+        }
+
+    def _medians(self, calls: Sequence[Callable[[], object]]) -> tuple[list[float], int]:
+        """Seconds of each call, medians over rounds, and how many these were. In turn: a disturbance meets all.
+
+        Of a short round each counts the second time in a row: the first meets what the others left in the caches.
+        """
+        times = [[timed(call, self.device) for call in calls]]
+        round_s = sum(times[0])
+        rounds = 1 if self.quick else min(MOST_ROUNDS, max(FEWEST_ROUNDS, int(BUDGET_S / (2 * max(round_s, 1e-6)))))
+        if round_s < BUDGET_S / 2:  # that was a warm-up, unless a round is long
+            times.clear()
+        while len(times) < rounds:
+            again = range(1 if round_s >= LONG_ROUND_S else 2)
+            times.append([[timed(call, self.device) for _ in again][-1] for call in calls])
+        return [statistics.median(column) for column in zip(*times, strict=True)], len(times)
+
+    def _speed(self, piece: Piece, ours: float, coordinates: int, steps: int, eager: Sequence[float]) -> dict[str, Any]:
+        """What every line has, of so many seconds; `eager`: the reference's for all optimizees, if it was measured."""
+        work = "frozen" if piece.work == STEP else piece.work
+        return {
+            "ms_per_inner_step": 1e3 * ours / steps,
+            "eager_ms_per_inner_step": 1e3 * eager[0] / steps if eager else None,
+            "inner_steps_per_s": steps / ours,
+            "coordinate_steps_per_s": coordinates * steps / ours,
+            "ratio_to_eager": eager[0] / ours if eager else None,
+            "share_of_limit": self.limits.least_seconds(work, network_of(piece), coordinates * steps) / ours,
+            "truncation": steps,
+            "coordinates": coordinates,
             "threads": torch.get_num_threads(),
             "limit_flops_per_s": self.limits.flops_per_s,
             "limit_bytes_per_s": self.limits.bytes_per_s,

@@ -52,8 +52,8 @@ def _resets() -> bool:
 
 
 def _resident(name: str) -> int:
-    found = re.search(rf"^{name}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
+    line = re.search(rf"^{name}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+    return int(line[1]) * 1024 if line else 0
 
 
 def process_peak_bytes() -> int:

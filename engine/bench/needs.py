@@ -11,10 +11,9 @@ from torch import Tensor
 from engine import kernels
 from engine.base.flat import gradients_and_losses
 from engine.bench.limits import ITEM, Limits, flops, timed
-from engine.bench.scene import DISTINCT_BATCHES, RandomTask, learned_optimizer
+from engine.bench.scene import DISTINCT_BATCHES, RandomTask, network_of
 from engine.bench.works import TRUNCATION, Piece
 from engine.kernels.recompute import ALIVE, GRAPH_BYTES
-from engine.optimizers.learned.base import Network
 
 PATIENCE_S = 100.0  # longer only where it was asked for by name
 EAGER_SHARE, OUR_SHARE = 0.08, 0.3  # of the limit, roughly
@@ -44,8 +43,8 @@ class Needs:
 
     def problem(self, free: float, by_name: bool) -> str:
         """Why the work is left out; empty where it is not."""
-        if self.memory > free:
-            return f"needs about {gigabytes(self.memory)} of memory, {gigabytes(free)} are free"
+        if lacks := lacking(self.memory, free):
+            return lacks
         eager_seconds = 0.0 if self.eager_problem(free) else self.eager_seconds
         if not by_name and (total := RUNS * (self.seconds + eager_seconds)) > PATIENCE_S:
             return f"would take about {total / 60:.0f} min on this device: ask for it with --only"
@@ -53,13 +52,12 @@ class Needs:
 
     def eager_problem(self, free: float) -> str:
         """Why the reference is left out; empty where it is not."""
-        if self.eager_memory > free:
-            return f"plain eager PyTorch needs about {gigabytes(self.eager_memory)}, {gigabytes(free)} are free"
-        return ""
+        return lacking(self.eager_memory, free, "plain eager PyTorch needs")
 
 
-def gigabytes(count: float) -> str:
-    return f"{count / 1e9:.1f} GB"
+def lacking(memory: float, free: float, words: str = "needs") -> str:
+    """What does not fit, in words; empty where it does."""
+    return f"{words} about {memory / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free" if memory > free else ""
 
 
 def free_memory(device: torch.device) -> float:
@@ -87,35 +85,29 @@ def pilot(task: RandomTask) -> Pilot:
     return Pilot(seconds, sum(kept.values()), batch.x.numel() * batch.x.element_size())
 
 
-def estimated(piece: Piece, task: RandomTask, limits: Limits, one: Pilot) -> Needs:
+def estimated(piece: Piece, task: RandomTask, limits: Limits, pilot: Pilot) -> Needs:
     """What a truncation of a piece of work takes, and the reference's of one of its optimizees."""
-    network = learned_optimizer(piece).network
-    assert network is not None
-    everyone = task.parameters * piece.meta_batch  # coordinates
+    network, everyone = network_of(piece), task.parameters * piece.meta_batch  # coordinates
+    is_frozen = piece.work == "frozen"
     once = flops(network, piece.work) / limits.flops_per_s * TRUNCATION
     passes = 2 if piece.work == "meta-train-sam" else 1
-    eager_passes = 1 if piece.work == "frozen" else 1 + passes  # the last backward goes through the optimizee again
-    optimizee = one.seconds * TRUNCATION
-    graphs = 1 if piece.work == "frozen" else passes * TRUNCATION  # of one optimizee, alive at once in the reference
-    numbers, eager_numbers = _numbers(piece, network, everyone, task.device)
-    beside = (one.kept_bytes + DISTINCT_BATCHES * one.batch_bytes) * piece.meta_batch
+    eager_passes = 1 if is_frozen else 1 + passes  # the last backward goes through the optimizee again
+    optimizee = pilot.seconds * TRUNCATION
+    graphs = 1 if is_frozen else passes * TRUNCATION  # of one optimizee, alive at once in the reference
+    state = len(network.units) * network.hidden
+    numbers = eager_numbers = 4.0 * state + 10  # kept by coordinate
+    if not is_frozen:
+        updates = 2 if piece.work == "meta-train-smooth" else 1
+        graph = float(TRUNCATION * ALIVE * state)
+        beside = TRUNCATION * ((network.features + 1) * updates + 4.0)  # features, slopes, theta
+        numbers = beside + _state_numbers(graph, state, everyone, task.device)
+        eager_numbers = graph * (2 * updates - 1)
     return Needs(
         once * everyone / OUR_SHARE + optimizee * passes * piece.meta_batch,
         once * task.parameters / EAGER_SHARE + optimizee * eager_passes,
-        ITEM * everyone * numbers + beside,
-        ITEM * task.parameters * eager_numbers + one.kept_bytes * graphs,
+        ITEM * everyone * numbers + (pilot.kept_bytes + DISTINCT_BATCHES * pilot.batch_bytes) * piece.meta_batch,
+        ITEM * task.parameters * eager_numbers + pilot.kept_bytes * graphs,
     )
-
-
-def _numbers(piece: Piece, network: Network, coordinates: int, device: torch.device) -> tuple[float, float]:
-    """Numbers kept by coordinate, by the way that the kernels take and by the reference."""
-    state = len(network.units) * network.hidden
-    if piece.work == "frozen":
-        return 4.0 * state + 10, 4.0 * state + 10
-    smooth = piece.work == "meta-train-smooth"
-    graph = float(TRUNCATION * ALIVE * state)
-    beside = TRUNCATION * ((network.features + 1) * (2 if smooth else 1) + 4.0)  # features, slopes, theta
-    return beside + _state_numbers(graph, state, coordinates, device), graph * (3 if smooth else 1)
 
 
 def _state_numbers(graph: float, state: int, coordinates: int, device: torch.device) -> float:

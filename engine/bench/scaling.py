@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from typing import Any
 
 import torch
 
-from engine.base.errors import LregError, printable
+from engine.base.errors import LregError
 from engine.bench.limits import timed
 from engine.bench.memory import peak_bytes, process_peak_bytes
-from engine.bench.runs import run
 from engine.bench.scene import RandomTask, Scene, scene
 from engine.bench.works import TRUNCATION, Piece
 
@@ -32,19 +30,14 @@ def growth(device: torch.device, quick: bool = False) -> Iterator[dict[str, Any]
     three, and "ns_per_coordinate_step".
     """
     for axis in AXES:
-        places = [_scene(axis, factor, device) for factor in FACTORS]
-        fastest = [_round(place, device) for place in places]
-        for _ in range(1 if quick else ROUNDS):  # in turn: a disturbance meets all sizes
-            again = [_round(place, device) for place in places]
-            fastest = [min(pair) for pair in zip(fastest, again, strict=True)]
-        for factor, place, seconds in zip(FACTORS, places, fastest, strict=True):
-            sizes = {"coordinates": place.coordinates, "truncation": place.steps, "meta_batch": place.piece.meta_batch}
-            each = 1e9 * seconds / (place.coordinates * place.steps)
+        scenes = [_scene(axis, factor, device) for factor in FACTORS]
+        rounds = [  # after a warm-up; in turn: a disturbance meets all sizes
+            [timed(one.run, device) for one in scenes] for _ in range(1 + (1 if quick else ROUNDS))
+        ]
+        for factor, one, seconds in zip(FACTORS, scenes, map(min, zip(*rounds, strict=True)), strict=True):
+            sizes = {"coordinates": one.coordinates, "truncation": one.steps, "meta_batch": one.piece.meta_batch}
+            each = 1e9 * seconds / (one.coordinates * one.steps)
             yield {"scaling": axis, "factor": factor, **sizes, "ms": 1e3 * seconds, "ns_per_coordinate_step": each}
-
-
-def _round(place: Scene, device: torch.device) -> float:
-    return timed(lambda: run(place), device)
 
 
 def _scene(axis: str, factor: int, device: torch.device) -> Scene:
@@ -61,31 +54,17 @@ def memory(device: torch.device) -> Iterator[dict[str, Any]]:
     "process_bytes", the peak of the whole process, torch included. Raises LregError where a process fails.
     """
     for steps in TRUNCATIONS:
-        yield {"scaling": "memory", "truncation": steps, **_in_a_child(steps, device)}
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            try:
+                taken = pool.submit(_memory_of, steps, str(device), torch.get_num_threads()).result()
+            except BrokenProcessPool:
+                raise LregError(f"truncation {steps} in a process of its own: killed, perhaps for its memory") from None
+        yield {"scaling": "memory", "truncation": steps, **taken}
 
 
-def _in_a_child(steps: int, device: torch.device) -> dict[str, Any]:
-    root = str(Path(__file__).parents[2])
-    folders = sys.path if root in sys.path else [root, *sys.path]
-    code = "import sys; sys.path[:] = sys.argv[4:]; from engine.bench import scaling; scaling.main(sys.argv[1:4])"
-    arguments = [str(steps), str(device), str(torch.get_num_threads()), *folders]
-    child = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        stdin=subprocess.DEVNULL,
-    )
-    if child.returncode:
-        said = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
-        raise LregError(f"truncation {steps} in a process of its own: {printable(said[0])}")
-    return json.loads(child.stdout.splitlines()[-1])
-
-
-def main(arguments: list[str]) -> None:
-    """What the child does: one truncation; prints its memory as JSON."""
-    steps, device = int(arguments[0]), torch.device(arguments[1])
-    torch.set_num_threads(int(arguments[2]))
-    place = scene(Piece("meta-train", "dm", "mlp", 1), RandomTask("mlp", device=device), steps)
-    taken = peak_bytes(lambda: run(place), device)
-    print(json.dumps({"memory_bytes": taken, "process_bytes": process_peak_bytes()}))
+def _memory_of(steps: int, device: str, threads: int) -> dict[str, Any]:
+    """What the process of its own does: one truncation."""
+    torch.set_num_threads(threads)
+    place = torch.device(device)
+    one = scene(Piece("meta-train", "dm", "mlp", 1), RandomTask("mlp", device=place), steps)
+    return {"memory_bytes": peak_bytes(one.run, place), "process_bytes": process_peak_bytes()}

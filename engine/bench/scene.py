@@ -14,11 +14,12 @@ from torch import Generator, Tensor
 
 from engine.base import seeds
 from engine.bench.works import BATCH_SIZE, CLASSES, INPUT_SHAPES, TRUNCATION, Piece
+from engine.evaluation.transfer import frozen_unroll
 from engine.meta_training import recording
 from engine.meta_training.objective import Objective
 from engine.meta_training.recording import RunTruncation
 from engine.meta_training.unroll import UnrollState, begin
-from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Network, Phi
 from engine.penalties.base import GeometricPenalty
 from engine.penalties.sam import SAM
 from engine.penalties.smooth import Smooth
@@ -107,7 +108,7 @@ class Scene:
     carry: UnrollState  # at inner step 0
     window: list[ExampleBatch]  # T of them
     numbers: list[int]  # of the optimizees: their seeds
-    run_truncation: RunTruncation  # how its truncations are walked
+    run_truncation: RunTruncation
 
     @property
     def optimizer(self) -> LearnedOptimizer:
@@ -120,6 +121,25 @@ class Scene:
     @property
     def coordinates(self) -> int:
         return self.carry.theta.numel()
+
+    def run(self) -> Phi | Tensor:
+        """The work, our way: the meta-gradient; of a frozen optimizer theta after the truncation, [B, P]."""
+        return self.frozen() if self.piece.work == "frozen" else self.meta_gradient()
+
+    def meta_gradient(self) -> Phi:
+        """The meta-gradient, a mean over the optimizees."""
+        weights = [1.0] * self.steps
+        partial, _, carry = self.run_truncation(
+            self.objective, self.phi, self.carry, self.window, weights, self.generator()
+        )
+        return partial.meta_gradient(self.objective, self.phi, carry.inner_step - 1)[0]
+
+    def frozen(self) -> Tensor:
+        """theta, [B, P], where the frozen learned optimizer takes the optimizees."""
+        theta = self.carry.theta
+        for step in frozen_unroll(self.task, self.optimizer, self.phi, self.numbers, self.steps):
+            theta = step[1]
+        return theta
 
     def generator(self) -> Generator:
         """Fresh random numbers for the smoothness penalty, the same every time."""
@@ -137,6 +157,13 @@ def learned_optimizer(piece: Piece) -> LearnedOptimizer:
     """The piece's learned optimizer with its default settings."""
     scale = OUTPUT_SCALES.get(piece.optimizer)
     return LEARNED_OPTIMIZERS.create(piece.optimizer, **({"output_scale": scale} if scale else {}))
+
+
+def network_of(piece: Piece) -> Network:
+    """What its learned optimizer computes for a coordinate."""
+    network = learned_optimizer(piece).network
+    assert network is not None
+    return network
 
 
 def smoothness(piece: Piece) -> dict[str, Smooth]:

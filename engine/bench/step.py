@@ -1,82 +1,37 @@
-"""Measure one step of `engine.LoadedOptimizer` on a model's parameters, beside one of Adam on the same."""
+"""One step of `engine.LoadedOptimizer` on a model's parameters, beside one of Adam on the same."""
 
 from __future__ import annotations
-
-import statistics
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
-from engine import kernels
-from engine.bench import check
-from engine.bench.limits import ITEM, Limits, least_seconds, timed
-from engine.bench.memory import peak_bytes
-from engine.bench.needs import free_memory, gigabytes
+from engine.bench import check, needs
+from engine.bench.limits import ITEM
 from engine.bench.reference import EagerNetwork
 from engine.bench.scene import SEED, RandomTask, learned_optimizer
 from engine.bench.works import Piece
 from engine.export.torch_optim import LoadedOptimizer
-from engine.optimizers.learned.base import LearnedOptimizer as Rule
-from engine.optimizers.learned.base import Phi
 
-SECONDS, MOST_ROUNDS = 4.0, 15
 CHECKED_STEPS = 5
 BESIDE = 20  # numbers of a coordinate: two models with gradients, Adam's state, and what steps take
-EAGER = "a step is compared with Adam's"
 
 
-def state_numbers(rule: Rule) -> int:
-    """Numbers of state that a coordinate has."""
-    return sum(tensor[0].numel() for tensor in rule.init(torch.empty(1, device="meta")).values() if tensor.dim())
+def state_bytes(piece: Piece) -> int:
+    """Bytes of state that a coordinate has."""
+    state = learned_optimizer(piece).init(torch.empty(1, device="meta"))
+    return ITEM * sum(tensor[0].numel() for tensor in state.values() if tensor.dim())
 
 
-def measured(piece: Piece, task: RandomTask, limits: Limits, *, quick: bool) -> dict[str, Any]:
-    """The figures of a piece of work: those of every piece, and what a step takes beside Adam's.
+def problem(piece: Piece, task: RandomTask) -> str:
+    """Why the work is left out; empty where it is not."""
+    return needs.lacking(task.parameters * (state_bytes(piece) + ITEM * BESIDE), needs.free_memory(task.device))
 
-    memory_bytes is the most that a step takes, the first one, which makes the state; extra_bytes_per_parameter is what
-    later ones take beyond it.
-    """
-    device, rule = task.device, learned_optimizer(piece)
-    wanted, free = ITEM * task.parameters * (state_numbers(rule) + BESIDE), free_memory(device)
-    if wanted > free:
-        return {"skipped": f"needs about {gigabytes(wanted)} of memory, {gigabytes(free)} are free"}
+
+def optimizers(piece: Piece, task: RandomTask) -> tuple[LoadedOptimizer, torch.optim.Adam]:
+    """The piece's, fresh, and Adam, each of parameters of its own."""
+    rule = learned_optimizer(piece)
     phi = rule.init_phi(Generator().manual_seed(SEED))
-    parameters = _parameters(task)
-    optimizer = LoadedOptimizer(parameters, rule, phi)
-    adam = torch.optim.Adam(_parameters(task))
-    compile_s = timed(lambda: kernels.describe(device), device)
-    memory = peak_bytes(optimizer.step, device)
-    extra = peak_bytes(optimizer.step, device)
-    adam.step()
-    ours, theirs = _times(optimizer.step, adam.step, device, quick)
-    network = rule.network
-    assert network is not None
-    least = least_seconds("frozen", network, task.parameters, limits)
-    return {
-        "ms_per_inner_step": 1e3 * ours,
-        "eager_ms_per_inner_step": None,
-        "inner_steps_per_s": 1 / ours,
-        "coordinate_steps_per_s": task.parameters / ours,
-        "ratio_to_eager": None,
-        "eager_skipped": EAGER,
-        "adam_ms_per_inner_step": 1e3 * theirs,
-        "ratio_to_adam": ours / theirs,
-        "share_of_limit": least / ours,
-        "memory_bytes": memory,
-        "bytes_per_parameter": None if memory is None else memory / task.parameters,
-        "extra_bytes_per_parameter": None if extra is None else extra / task.parameters,
-        "state_bytes_per_parameter": ITEM * state_numbers(rule),
-        "coordinates": task.parameters,
-        "truncation": 1,
-        "threads": torch.get_num_threads(),
-        "compile_s": compile_s,
-        "limit_flops_per_s": limits.flops_per_s,
-        "limit_bytes_per_s": limits.bytes_per_s,
-        "kernels": kernels.describe(device),
-        **check.agreement_of(lambda dtype: largest_error(rule, phi, device, dtype), device),
-    }
+    return LoadedOptimizer(_parameters(task), rule, phi), torch.optim.Adam(_parameters(task))
 
 
 def _parameters(task: RandomTask) -> list[nn.Parameter]:
@@ -91,21 +46,12 @@ def _parameters(task: RandomTask) -> list[nn.Parameter]:
     return made
 
 
-def _times(
-    ours: Callable[[], object], theirs: Callable[[], object], device: torch.device, quick: bool
-) -> tuple[float, float]:
-    """Seconds of a step each, medians of steps in turn."""
-    once = timed(ours, device)
-    rounds = 1 if quick else max(2, min(MOST_ROUNDS, int(SECONDS / once)))
-    pairs = [(timed(ours, device), timed(theirs, device)) for _ in range(rounds)]
-    first, second = zip(*pairs, strict=True)
-    return statistics.median(first), statistics.median(second)
-
-
 @torch.no_grad()
-def largest_error(rule: Rule, phi: Phi, device: torch.device, dtype: torch.dtype) -> float:
+def largest_error(piece: Piece, device: torch.device, dtype: torch.dtype) -> float:
     """The largest relative difference from torch's own cells, of how far some steps go, on a small model."""
-    phi = {name: tensor.to(device, dtype) for name, tensor in phi.items()}
+    rule = learned_optimizer(piece)
+    fresh = rule.init_phi(Generator().manual_seed(SEED))
+    phi = {name: tensor.to(device, dtype) for name, tensor in fresh.items()}
     generator = Generator().manual_seed(SEED)
     shapes = [(40, 64), (40,), (3, 5, 3, 3), (1,)]
     starts = [torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype) for shape in shapes]

@@ -5,31 +5,27 @@ Pure functions over RunReader, without torch; numpy and scipy are imported where
 
 from __future__ import annotations
 
-from engine.comparison.arms import Arm, ArmRun, SettingsTable, group_arms, reference_arm, settings_table
-from engine.comparison.evaluations import NORMALISED, Figure, Outcome
+from engine.comparison.arms import Arm, ArmRun, group_arms, reference_arm, settings_table
 from engine.comparison.outcomes import Entry, TaskOutcomes, collect, radii_of
 from engine.comparison.paired import Effect, effects, effects_against
-from engine.comparison.report import Comparison, RunFigures, compare, run_figures
-from engine.comparison.statistics import Cell, Interval, cell, holm, t_interval, verdict
+from engine.comparison.report import Comparison, compare
+from engine.comparison.statistics import Interval, holm, t_interval, verdict
 from engine.comparison.tables import Row, Table, last_common_step, table
+from engine.runs.evaluations import NORMALISED, MetricAt, Outcome
 
 __all__ = [
     "NORMALISED",
     "Arm",
     "ArmRun",
-    "Cell",
     "Comparison",
     "Effect",
     "Entry",
-    "Figure",
     "Interval",
+    "MetricAt",
     "Outcome",
     "Row",
-    "RunFigures",
-    "SettingsTable",
     "Table",
     "TaskOutcomes",
-    "cell",
     "collect",
     "compare",
     "effects",
@@ -39,7 +35,6 @@ __all__ = [
     "last_common_step",
     "radii_of",
     "reference_arm",
-    "run_figures",
     "settings_table",
     "t_interval",
     "table",

@@ -40,6 +40,11 @@ class ArmRun:
     meta_seed: int | str
     problem: str = ""
 
+    @property
+    def parent(self) -> str:
+        """The run that it starts from; empty where it starts from scratch."""
+        return "" if self.preset is None else self.preset["meta"]["init_from"]
+
     @cached_property
     def name(self) -> str:
         """The run's name, the one given later if there is one: text from strangers."""
@@ -106,34 +111,33 @@ def reference_arm(
     the first. Of these, those whose labels are in `evaluated` (None: all) come before those without any evaluation.
     """
     if reader is not None:
-        wanted = os.path.realpath(reader.path)
-        return next(arm for arm in arms if any(os.path.realpath(run.reader.path) == wanted for run in arm.runs))
-    known = [arm for arm in arms if evaluated is None or arm.label in evaluated] or arms
-    return next((arm for arm in known if not arm.has_penalty), known[0])
+        path = os.path.realpath(reader.path)
+        return next(arm for arm in arms if any(os.path.realpath(run.reader.path) == path for run in arm.runs))
+    candidates = [arm for arm in arms if evaluated is None or arm.label in evaluated] or arms
+    return next((arm for arm in candidates if not arm.has_penalty), candidates[0])
 
 
 def settings_table(arms: Sequence[Arm]) -> SettingsTable:
     """The presets of the arms side by side. Seeds, names and threads are no settings of an arm."""
-    own = [{} if arm.preset is None else preset_differences(arm.preset) for arm in arms]
+    changed = [{} if arm.preset is None else preset_differences(arm.preset) for arm in arms]
     if len(arms) == 1:
-        return SettingsTable({key: (value,) for key, value in own[0].items() if key not in NAMES}, 0)
+        return SettingsTable({key: (value,) for key, value in changed[0].items() if key not in NAMES}, 0)
     flat = [{} if arm.preset is None else arm.preset.flat() | {PARENT: _parents(arm)} for arm in arms]
     keys = [key for key in dict.fromkeys(key for values in flat for key in values) if key not in NAMES]
     differing: dict[str, tuple[Any, ...]] = {}
     equal = 0
     for key in keys:
-        values = tuple(found.get(key) for found in flat)
+        values = tuple(of_arm.get(key) for of_arm in flat)
         if len({_frozen(value) for value in values}) == 1:
             equal += 1
-        elif any(key in found for found in own) or TELLING.search(key) or all(key in found for found in flat):
+        elif any(key in of_arm for of_arm in changed) or TELLING.search(key) or all(key in of_arm for of_arm in flat):
             differing[key] = values
     return SettingsTable(differing, equal, len(keys) - equal - len(differing))
 
 
 def _parents(arm: Arm) -> str:
     """The runs that an arm's runs start from; empty where they start from scratch."""
-    found = [run.preset["meta"]["init_from"] for run in arm.runs if run.preset is not None]
-    return ", ".join(dict.fromkeys(filter(None, found)))
+    return ", ".join(dict.fromkeys(run.parent for run in arm.runs if run.parent))
 
 
 def _seed(reader: RunReader, preset: Preset | None) -> int:
@@ -146,7 +150,7 @@ def _identity(run: ArmRun) -> str:
     if run.preset is None:
         return f"damaged {run.reader.path}"
     flat = {key: value for key, value in run.preset.flat().items() if key not in NAMES}
-    return _frozen(flat | {PARENT: bool(flat[PARENT])})
+    return _frozen(flat | {PARENT: bool(run.parent)})
 
 
 def _frozen(value: Any) -> str:
@@ -155,17 +159,11 @@ def _frozen(value: Any) -> str:
 
 def _tell_apart(runs: Sequence[ArmRun]) -> tuple[ArmRun, ...]:
     """Runs of one seed that start from different runs get meta-seeds of their own; true repeats share theirs."""
-    parents: dict[int | str, set[str]] = {}
-    for run in runs:
-        parents.setdefault(run.meta_seed, set()).add(_parent(run))
+    seeds = Counter(seed for seed, _ in {(run.meta_seed, run.parent) for run in runs})
     return tuple(
-        replace(run, meta_seed=f"{run.meta_seed} from {_parent(run)}") if len(parents[run.meta_seed]) > 1 else run
+        replace(run, meta_seed=f"{run.meta_seed} from {run.parent}") if seeds[run.meta_seed] > 1 else run
         for run in runs
     )
-
-
-def _parent(run: ArmRun) -> str:
-    return "" if run.preset is None else run.preset["meta"]["init_from"]
 
 
 def _labels(groups: Sequence[Sequence[ArmRun]]) -> list[str]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
+from operator import itemgetter
 from typing import Any
 
-from engine.comparison.evaluations import Figure
-from engine.comparison.report import Comparison, RunFigures
-from engine.comparison.statistics import Cell
+from engine.base.metrics import penalty_share
+from engine.comparison.report import Comparison
+from engine.comparison.statistics import Interval
 from engine.comparison.tables import Row, Table
 
-TIDY_COLUMNS = ("section", "task", "inner_step", "arm", "figure", "radius", "mean", "low", "high", "n")
-RUN_FIGURES = ("validation_loss", "best_validation_loss", "diverged", "best_scale")
+NUMBERS = ("mean", "low", "high", "n")
+TIDY_COLUMNS = ("section", "task", "inner_step", "arm", "figure", "radius", *NUMBERS)
+RUN_END = ("step", "validation_loss", "best_validation_loss", "diverged", "best_scale")
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -32,6 +34,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
       p (of a two-sided t-test), outside, left_out, verdict, meta_seeds_match;
     - `notes`, `damaged_files`.
     """
+    settings, labels = comparison.settings, [arm.label for arm in comparison.arms]
     return {
         "reference": comparison.reference.label,
         "radii": list(comparison.radii),
@@ -46,7 +49,11 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             }
             for arm in comparison.arms
         ],
-        "settings": _settings(comparison),
+        "settings": {
+            "equal": settings.equal,
+            "default": settings.default,
+            "differing": {key: dict(zip(labels, values, strict=True)) for key, values in settings.differing.items()},
+        },
         "runs": [{**asdict(run), "problem": run.problem or None} for run in comparison.runs],
         "tables": [
             {
@@ -63,8 +70,8 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
                 "arm": effect.arm,
                 "reference": effect.reference,
                 "setting": effect.setting,
-                "figure": effect.figure.name,
-                "radius": effect.figure.radius,
+                "figure": effect.metric.name,
+                "radius": effect.radius,
                 "kind": effect.kind,
                 **asdict(effect.interval),
                 "outside": effect.outside,
@@ -85,38 +92,31 @@ def tidy(comparison: Comparison) -> Iterator[tuple[Any, ...]]:
     None where a cell has nothing to say.
     """
     for run in comparison.runs:
-        for name, value in _run_figures(run).items():
+        values = {name: getattr(run, name) for name in RUN_END}
+        values |= {penalty_share(name).name: share for name, share in run.penalty_shares.items()}
+        for name, value in values.items():
             if value is not None:
                 yield ("run", None, None, run.run, name, None, value, None, None, 1)
     for table in comparison.tables:
         for row in table.rows:
-            counts = {name: getattr(row, name) for name in ("passes", "seeds", "diverged")}
-            for name, value in counts.items():
-                yield ("table", table.task, row.inner_step, row.label, name, None, value, None, None, row.seeds)
-            for figure, cell in row.figures.items():
-                found = _interval(cell)
-                numbers = (found["mean"], found["low"], found["high"], found["n"])
-                yield ("table", table.task, row.inner_step, row.label, *figure, *numbers)
+            where = ("table", table.task, row.inner_step, row.label)
+            for name in ("passes", "seeds", "diverged"):
+                yield (*where, name, None, getattr(row, name), None, None, row.seeds)
+            for at, interval in row.metrics.items():
+                yield (*where, *at, *itemgetter(*NUMBERS)(_interval(interval)))
     for effect in comparison.effects:
-        section = f"paired {effect.kind}, {effect.setting}"
-        found = asdict(effect.interval)
-        numbers = (found["mean"], found["low"], found["high"], found["n"])
-        yield (section, effect.task, effect.inner_step, effect.arm, *effect.figure, *numbers)
-
-
-def _settings(comparison: Comparison) -> dict[str, Any]:
-    settings, labels = comparison.settings, [arm.label for arm in comparison.arms]
-    differing = {key: dict(zip(labels, values, strict=True)) for key, values in settings.differing.items()}
-    return {"equal": settings.equal, "default": settings.default, "differing": differing}
-
-
-def _run_figures(run: RunFigures) -> dict[str, Any]:
-    shares = {f"{name}_penalty_share": share for name, share in run.penalty_shares.items()}
-    return {"step": run.step, **{name: getattr(run, name) for name in RUN_FIGURES}, **shares}
+        where = (f"paired {effect.kind}, {effect.setting}", effect.task, effect.inner_step, effect.arm)
+        yield (*where, *effect.at, *itemgetter(*NUMBERS)(asdict(effect.interval)))
 
 
 def _row(row: Row, best: list[list[str]]) -> dict[str, Any]:
     facts = row.facts
+    figures: dict[str, Any] = {}
+    for at, interval in row.metrics.items():
+        if at.radius is None:
+            figures[at.name] = _interval(interval)
+        else:
+            figures.setdefault(at.name, {})[at.radius] = _interval(interval)
     return {
         "label": row.label,
         "kind": row.kind,
@@ -132,33 +132,20 @@ def _row(row: Row, best: list[list[str]]) -> dict[str, Any]:
         "meta_seeds": row.meta_seeds,
         "seeds": row.seeds,
         "diverged": row.diverged,
-        "figures": _figures(row.figures),
+        "figures": figures,
         "update_rule": dict(row.update_rule),
         "best": best,
     }
 
 
 def _best(table: Table) -> list[list[list[str]]]:
-    """For each row the figures in which it is the best: [name], or [name, radius]."""
-    figures = dict.fromkeys(figure for row in table.rows for figure in row.figures)
-    found: list[list[list[str]]] = [[] for _ in table.rows]
-    for figure in figures:
-        for index in table.best(figure):
-            found[index].append([part for part in figure if part is not None])
-    return found
+    """For each row the metrics in which it is the best: [name], or [name, radius]."""
+    best: list[list[list[str]]] = [[] for _ in table.rows]
+    for at in dict.fromkeys(at for row in table.rows for at in row.metrics):
+        for index in table.best(at):
+            best[index].append([part for part in at if part is not None])
+    return best
 
 
-def _figures(figures: Mapping[Figure, Cell]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for figure, cell in figures.items():
-        if figure.radius is None:
-            found[figure.name] = _interval(cell)
-        else:
-            found.setdefault(figure.name, {})[figure.radius] = _interval(cell)
-    return found
-
-
-def _interval(cell: Cell) -> dict[str, Any]:
-    known = cell.mean is not None and cell.ci95 is not None
-    low, high = (cell.mean - cell.ci95, cell.mean + cell.ci95) if known else (None, None)  # type: ignore[operator]
-    return {"mean": cell.mean, "low": low, "high": high, "n": cell.n, "over": cell.over}
+def _interval(interval: Interval) -> dict[str, Any]:
+    return {**{name: getattr(interval, name) for name in NUMBERS}, "n": interval.units, "over": interval.over}

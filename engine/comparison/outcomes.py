@@ -2,92 +2,133 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
 
+from engine.base.errors import Problem, SettingsError
+from engine.base.metrics import Metric, metric
+from engine.base.settings import did_you_mean, show
 from engine.comparison.arms import Arm
-from engine.comparison.evaluations import Facts, Marks, Outcome, read_evaluation
-from engine.runs.results import CHECKPOINT_ORDER
+from engine.runs.evaluations import (
+    CHECKPOINT_ORDER,
+    TRAIN_LOSS,
+    Facts,
+    Marks,
+    MetricAt,
+    Outcome,
+    radii,
+    read_facts,
+    read_marks,
+)
 from engine.runs.store import RunReader
+
+SAME = 1e-6  # relative difference between losses of one evaluation that was made twice
+MetaSeed = int | str | None  # None: a baseline has none
+Outcomes = Mapping[MetaSeed, Mapping[int, Outcome]]
+"""By meta-seed and optimizee seed."""
 
 
 @dataclass
 class Entry:
     """One optimizer on one task, over meta-seeds and optimizee seeds.
 
-    `outcomes` are by meta-seed (None for a baseline), inner step and optimizee seed; `facts` are by inner step and
-    meta-seed, those of the evaluation that the outcomes come from. `arm` is None for a baseline.
+    `outcomes` are by meta-seed, inner step and optimizee seed; `facts` are by inner step and meta-seed, those of the
+    evaluation that the outcomes come from. `arm` is None for a baseline.
     """
 
     arm: Arm | None
-    outcomes: dict[int | str | None, dict[int, dict[int, Outcome]]] = field(default_factory=dict)
-    facts: dict[int, dict[int | str | None, Facts]] = field(default_factory=dict)
+    outcomes: dict[MetaSeed, dict[int, dict[int, Outcome]]] = field(default_factory=dict)
+    facts: dict[int, dict[MetaSeed, Facts]] = field(default_factory=dict)
 
     def facts_at(self, step: int) -> Facts:
         """What the newest evaluation says that measured at an inner step; at none: any."""
-        found = self.facts.get(step) or next(iter(self.facts.values()))
-        return max(found.values(), key=lambda facts: facts.created)
+        facts = self.facts.get(step) or next(iter(self.facts.values()))
+        return max(facts.values(), key=lambda one: one.created)
 
     @property
     def steps(self) -> set[int]:
         """The inner steps at which anything was measured."""
         return set(self.facts)
 
-    def at(self, step: int) -> dict[int | str | None, dict[int, Outcome]]:
+    def at(self, step: int) -> dict[MetaSeed, dict[int, Outcome]]:
         """Outcomes at one inner step by meta-seed and optimizee seed."""
         return {seed: steps[step] for seed, steps in self.outcomes.items() if step in steps}
 
-    def path(self, meta_seed: int | str | None, seed: int, last: int) -> list[Outcome]:
+    def path(self, meta_seed: MetaSeed, seed: int, last: int) -> list[Outcome]:
         """The outcomes of one optimizee along its marks up to inner step `last`."""
         steps = self.outcomes.get(meta_seed, {})
         return [steps[step][seed] for step in sorted(steps) if step <= last and seed in steps[step]]
 
-    def add(self, meta_seed: int | str | None, facts: Facts, marks: Marks) -> None:
+    def add(self, meta_seed: MetaSeed, facts: Facts, marks: Marks) -> None:
         """Take an evaluation that is newer than those before; at its own inner steps it replaces them.
 
         But one of fewer optimizees replaces none of more: a quick look by hand takes nothing from a study.
 
-        Figures that it lacks (at other radii, say) stay where they are of the same optimizer and optimizees and were
+        Metrics that it lacks (at other radii, say) stay where they are of the same optimizer and optimizees and were
         probed alike. Where they are of other meta-parameters, nothing stays at any inner step: the run has gone on
         since, and a checkpoint of the same name is another learned optimizer.
         """
-        if any(self._is_other(own[meta_seed], facts) for own in self.facts.values() if meta_seed in own):
+        digests = {by_seed[meta_seed].digest for by_seed in self.facts.values() if meta_seed in by_seed}
+        if facts.digest and digests - {"", facts.digest}:
             del self.outcomes[meta_seed]
-            for own in self.facts.values():
-                own.pop(meta_seed, None)
-            self.facts = {step: own for step, own in self.facts.items() if own}
+            for by_seed in self.facts.values():
+                by_seed.pop(meta_seed, None)
+            self.facts = {step: by_seed for step, by_seed in self.facts.items() if by_seed}
         for step, outcomes in marks.items():
-            own = self.facts.setdefault(step, {})
+            by_seed = self.facts.setdefault(step, {})
             before = self.outcomes.setdefault(meta_seed, {}).get(step, {})
             if len(outcomes) < len(before):
                 continue
-            is_same = meta_seed in own and own[meta_seed].is_comparable(facts) and before.keys() == outcomes.keys()
-            self.outcomes[meta_seed][step] = _merged(before, outcomes) if is_same else outcomes
-            own[meta_seed] = facts
+            if meta_seed in by_seed and by_seed[meta_seed].is_comparable(facts) and before.keys() == outcomes.keys():
+                outcomes = {
+                    seed: replace(outcome, metrics={**before[seed].metrics, **outcome.metrics})
+                    for seed, outcome in outcomes.items()
+                }
+            self.outcomes[meta_seed][step] = outcomes
+            by_seed[meta_seed] = facts
 
-    @staticmethod
-    def _is_other(before: Facts, now: Facts) -> bool:
-        return bool(before.digest and now.digest) and before.digest != now.digest
+    def join(self, other: Entry) -> None:
+        """Take another's meta-seeds, but those that are here already."""
+        for meta_seed in [seed for seed in other.outcomes if seed not in self.outcomes]:
+            for step, outcomes in other.outcomes[meta_seed].items():
+                self.add(meta_seed, other.facts[step][meta_seed], {step: outcomes})
 
-
-def _merged(before: Mapping[int, Outcome], now: Mapping[int, Outcome]) -> dict[int, Outcome]:
-    return {seed: replace(new, figures={**before[seed].figures, **new.figures}) for seed, new in now.items()}
+    def is_same(self, other: Entry) -> bool:
+        """Whether both reached the same train losses wherever they have meta-seed, step and optimizee in common."""
+        pairs = [
+            (outcome.metrics.get(TRAIN_LOSS), other.outcomes[meta_seed][step][seed].metrics.get(TRAIN_LOSS))
+            for meta_seed, steps in self.outcomes.items()
+            for step, outcomes in steps.items()
+            for seed, outcome in outcomes.items()
+            if seed in other.outcomes.get(meta_seed, {}).get(step, {})
+        ]
+        losses = [(one, its) for one, its in pairs if one is not None and its is not None]
+        return bool(losses) and all(math.isclose(one, its, rel_tol=SAME) for one, its in losses)
 
 
 @dataclass
 class TaskOutcomes:
-    """All that was evaluated on one task. `trained` are by arm label, checkpoint and scale."""
+    """All that was evaluated on one task. `trained` are by arm label, checkpoint and scale; `untrained` by arm label;
+    `baselines` by name. `measured`: the task's own metrics.
+    """
 
     name: str
     trained: dict[tuple[str, str, float], Entry] = field(default_factory=dict)
     untrained: dict[str, Entry] = field(default_factory=dict)
     baselines: dict[str, Entry] = field(default_factory=dict)
+    measured: dict[str, Metric] = field(default_factory=dict)
+
+    def metric(self, name: str) -> Metric:
+        """What a name stands for on this task."""
+        return metric(name, self.measured)
 
     def checkpoint(self, arm: Arm) -> str | None:
         """The checkpoint that an arm is judged by: best where it was evaluated, else last."""
-        found = {checkpoint for label, checkpoint, scale in self.trained if label == arm.label and scale == 1}
-        return next((name for name in (*CHECKPOINT_ORDER, *sorted(found)) if name in found), None)
+        evaluated = {checkpoint for label, checkpoint, scale in self.trained if label == arm.label and scale == 1}
+        return next((name for name in (*CHECKPOINT_ORDER, *sorted(evaluated)) if name in evaluated), None)
 
     def main(self, arm: Arm) -> Entry | None:
         """The arm's learned optimizer as it is, without a factor; None where it was not evaluated."""
@@ -95,32 +136,71 @@ class TaskOutcomes:
 
     def scaled(self, arm: Arm) -> dict[float, Entry]:
         """The same by the factor of its updates, ascending, 1 among them."""
-        wanted = (arm.label, self.checkpoint(arm))
-        found = {scale: entry for (*key, scale), entry in self.trained.items() if tuple(key) == wanted}
-        return dict(sorted(found.items()))
+        of_arm = (arm.label, self.checkpoint(arm))
+        return dict(sorted((scale, entry) for (*key, scale), entry in self.trained.items() if tuple(key) == of_arm))
+
+    def without_training(self, arms: Sequence[Arm]) -> dict[str, tuple[str, Entry]]:
+        """The untrained learned optimizers and what they are called, by the label of the first arm that begins so:
+        arms that begin with the same meta-parameters share one.
+        """
+        shared: dict[str, Entry] = {}
+        for arm in arms:
+            if (entry := self.untrained.get(arm.label)) is not None:
+                alike = next((other for other in shared.values() if entry.is_same(other)), None)
+                if alike is None:
+                    alike = shared[arm.label] = Entry(entry.arm)
+                alike.join(entry)
+        name = "untrained" if len(shared) == 1 else "{} (untrained)"
+        return {label: (name.format(label), entry) for label, entry in shared.items()}
 
     @property
     def entries(self) -> list[Entry]:
         return [*self.trained.values(), *self.untrained.values(), *self.baselines.values()]
 
+    @property
+    def steps(self) -> set[int]:
+        """The inner steps at which anything was measured."""
+        return {step for entry in self.entries for step in entry.steps}
 
-def collect(arms: Sequence[Arm]) -> tuple[dict[str, TaskOutcomes], int]:
+    @property
+    def metrics(self) -> dict[MetricAt, None]:
+        """Everything that was measured of anybody."""
+        return dict.fromkeys(
+            at
+            for entry in self.entries
+            for steps in entry.outcomes.values()
+            for outcomes in steps.values()
+            for outcome in outcomes.values()
+            for at in outcome.metrics
+        )
+
+
+def collect(arms: Sequence[Arm], *, curves: bool = False) -> tuple[dict[str, TaskOutcomes], int]:
     """Every task's outcomes by its name, and how many transfer files are damaged.
 
-    Where several evaluations are of the same thing, the newest counts.
+    Where several evaluations are of the same thing, the newest counts. `curves`: of the points of the learning curves.
     """
-    found: list[tuple[Facts, Arm, int | str, Marks]] = []
+    evaluations: list[tuple[Facts, Arm, MetaSeed, Marks]] = []
     copies: dict[tuple[Facts, int], Marks] = {}  # every run has one of each baseline
     damaged = 0
     for arm in arms:
         for run in arm.runs:
-            evaluations = run.reader.transfers()
-            read = [(facts, marks) for item in evaluations.values() for facts, marks in read_evaluation(item, copies)]
-            found += [(facts, arm, run.meta_seed, marks) for facts, marks in read]
-            damaged += max(_files(run.reader), len(evaluations)) - len(read)
+            transfers = run.reader.transfers()
+            damaged += max(_files(run.reader), len(transfers))
+            for item in transfers.values():
+                facts, seeds = read_facts(item), item.get("seeds")
+                if facts is None or not facts.task or not isinstance(seeds, list):
+                    continue
+                marks = copies.get((facts, len(seeds))) or read_marks(item, curves=curves)
+                if facts.is_baseline:
+                    copies[facts, len(seeds)] = marks
+                if marks:
+                    evaluations.append((facts, arm, run.meta_seed, marks))
+                    damaged -= 1
     tasks: dict[str, TaskOutcomes] = {}
-    for facts, arm, meta_seed, marks in sorted(found, key=lambda item: item[0].created):
+    for facts, arm, meta_seed, marks in sorted(evaluations, key=lambda item: item[0].created):
         task = tasks.setdefault(facts.task, TaskOutcomes(facts.task))
+        task.measured |= facts.measured
         if facts.is_baseline:
             task.baselines.setdefault(facts.optimizer, Entry(None)).add(None, facts, marks)
         elif facts.is_untrained:
@@ -133,16 +213,28 @@ def collect(arms: Sequence[Arm]) -> tuple[dict[str, TaskOutcomes], int]:
 
 def radii_of(tasks: Iterable[TaskOutcomes]) -> list[str]:
     """The radii that sharpness was measured at, ascending, as they are typed."""
-    figures = {
-        figure
-        for task in tasks
-        for entry in task.entries
-        for steps in entry.outcomes.values()
-        for outcomes in steps.values()
-        for outcome in outcomes.values()
-        for figure in outcome.figures
-    }
-    return sorted({figure.radius for figure in figures if figure.name == "sharpness" and figure.radius}, key=float)
+    return radii(at for task in tasks for at in task.metrics)
+
+
+def chosen_tasks(tasks: Mapping[str, TaskOutcomes], name: str | None) -> list[TaskOutcomes]:
+    """All tasks; or those of a name, with all their unusual batch sizes and classes. Raises SettingsError."""
+    chosen = [task for full, task in tasks.items() if name in (None, full, full.split(" ")[0])]
+    return chosen or ([] if name is None else refuse("--task", name, tasks))
+
+
+def chosen_radius(measured: Sequence[str], radius: float | None) -> str | None:
+    """A radius as it is typed; the middle one where none is asked for. Raises SettingsError for another."""
+    if radius is None:
+        return measured[len(measured) // 2] if measured else None
+    near = [text for text in measured if math.isclose(float(text), radius)]
+    return near[0] if near else refuse("--radius", radius, measured)
+
+
+def refuse(option: str, value: Any, measured: Iterable[Any]) -> NoReturn:
+    """Raise SettingsError for what was not measured, and say what was."""
+    names = list(map(str, measured))
+    words = "one that was measured: " + ", ".join(names) if names else "nothing: there are no transfer evaluations"
+    raise SettingsError([Problem(option, show(value), words, did_you_mean(str(value), names))])
 
 
 def _files(reader: RunReader) -> int:

@@ -9,34 +9,33 @@ with each of the arm's.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from engine.base.metrics import Metric
 from engine.comparison.arms import Arm
-from engine.comparison.evaluations import Figure
-from engine.comparison.outcomes import Entry, TaskOutcomes
-from engine.comparison.readings import EQUAL_STEPS, FRONTIER, MATCHED_LOSS, METHODS, TRAIN_LOSS, Outside, Pair
+from engine.comparison.curves import Point, at_first_crossing, crossings
+from engine.comparison.outcomes import Entry, MetaSeed, TaskOutcomes
 from engine.comparison.statistics import ROUNDING, Interval, Values, t_interval, verdict
+from engine.runs.evaluations import SHARPNESS, TRAIN_LOSS, MetricAt, Outcome, radii
 
-SETTINGS = (EQUAL_STEPS, MATCHED_LOSS, FRONTIER)
+SETTINGS = EQUAL_STEPS, MATCHED_LOSS, FRONTIER = "equal steps", "matched loss", "frontier"
 DIFFERENCE, RATIO = "difference", "ratio"
-DIFFERENCES = ("test_accuracy", "train_loss", "test_loss", "top_eigenvalue")
-RATIOS = ("sharpness", "max_grad_norm")  # at every radius
+RATIOS = (SHARPNESS, "max_grad_norm")  # at every radius
+LANDSCAPE = ("top_eigenvalue",)  # compared by differences, as what tasks measure
 MOST = 0.5  # of the optimizees
 FEWEST_SCALES = 2  # besides 1: with fewer there is no frontier to speak of
-
-MetaSeed = int | str | None
 
 
 @dataclass(frozen=True)
 class Effect:
-    """How far an arm is from the reference arm in one figure of one task.
+    """How far an arm is from the reference arm in one metric of one task, at a radius where it is measured at one.
 
     A `difference` is arm - reference; a `ratio` is the exponential of the mean log(arm / reference). `setting`: at
     equal steps; at matched loss, where both training curves first reach the higher of the two last train losses; or
-    against the lowest point of the frontier (of accuracy: the highest) at the arm's train loss. Of the pairs,
+    against the best point of the frontier at the arm's train loss: the lowest, of accuracy the highest. Of the pairs,
     `outside` are those of which one curve or the frontier does not reach that loss; `left_out` those that diverged, or
-    whose figure is missing (of a ratio: not positive). `verdict`: lower, higher, unclear, or too few pairs.
+    whose metric is missing (of a ratio: not positive). `verdict`: lower, higher, unclear, or too few pairs.
     `meta_seeds_match`: False where meta-seeds were paired in their order. `divergence`: arm - reference in the share of
     optimizees that diverged, over all pairs. `values`: the differences, of a ratio their logarithms.
     """
@@ -46,7 +45,8 @@ class Effect:
     arm: str
     reference: str
     setting: str
-    figure: Figure
+    metric: Metric
+    radius: str | None
     kind: str
     interval: Interval
     outside: int
@@ -56,9 +56,30 @@ class Effect:
     divergence: Interval
     values: Values = field(repr=False, compare=False)
 
+    @property
+    def at(self) -> MetricAt:
+        """The metric's name and radius."""
+        return MetricAt(self.metric.name, self.radius)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One optimizee seed under both: where it ends, its way there, and the reference's other scales."""
+
+    reference: Outcome
+    arm: Outcome
+    reference_path: list[Outcome]
+    arm_path: list[Outcome]
+    scaled: list[Outcome]  # the reference under its scales, ascending, 1 among them
+
 
 Groups = dict[MetaSeed, dict[int, Pair]]
 """By the arm's meta-seed and the optimizee seed."""
+Both = tuple[float, float]  # of the reference, of the arm
+
+
+class Outside(Exception):
+    """One of a pair does not reach the train loss at which the two are compared."""
 
 
 def more_diverged(effect: Effect) -> int:
@@ -74,66 +95,21 @@ def more_diverged(effect: Effect) -> int:
 
 
 def effects(task: TaskOutcomes, step: int, arm: Arm, reference: Arm) -> list[Effect]:
-    """Every figure in every setting; none where one of the arms was not evaluated at that inner step."""
-    ours, theirs = task.main(arm), task.main(reference)
-    if ours is None or theirs is None:
+    """Every metric in every setting; none where one of the arms was not evaluated at that inner step."""
+    theirs = task.main(reference)
+    if theirs is None:
         return []
     scaled = [entry for entry in task.scaled(reference).values() if entry.at(step)]
-    settings = [setting for setting in SETTINGS if setting != FRONTIER or len(scaled) > FEWEST_SCALES]
-    names = (task.name, arm.label, reference.label)
-    return list(_effects(names, _Side(ours, step), _Side(theirs, step), settings, scaled))
+    settings = SETTINGS if has_frontier(task, step, reference) else (EQUAL_STEPS, MATCHED_LOSS)
+    return list(_effects(task, arm, step, reference.label, theirs, step, settings, scaled))
 
 
 def effects_against(
     task: TaskOutcomes, step: int, arm: Arm, name: str, entry: Entry, entry_step: int | None = None
 ) -> list[Effect]:
     """The same against a baseline, or an untrained learned optimizer, at an inner step of its own if need be."""
-    ours = task.main(arm)
-    if ours is None:
-        return []
-    theirs = _Side(entry, step if entry_step is None else entry_step)
-    return list(_effects((task.name, arm.label, name), _Side(ours, step), theirs, (EQUAL_STEPS, MATCHED_LOSS), ()))
-
-
-@dataclass(frozen=True)
-class _Side:
-    """One of two that are compared, and the inner step at which it is looked at."""
-
-    entry: Entry
-    step: int
-
-
-def _effects(
-    names: tuple[str, str, str], ours: _Side, theirs: _Side, settings: Iterable[str], scaled: Sequence[Entry]
-) -> Iterator[Effect]:
-    """`names`: of the task, the arm and the reference."""
-    groups, match = _pairs(theirs, ours, scaled)
-    task, arm, reference = names
-    one_opponent = theirs.entry.arm is None
-    lost = {key: {n: float(p.arm.diverged) - p.reference.diverged for n, p in g.items()} for key, g in groups.items()}
-    divergence = t_interval(lost, one_opponent=one_opponent)
-    for setting in settings:
-        for figure in _figures(groups.values()):
-            if setting == EQUAL_STEPS or figure != TRAIN_LOSS:
-                kind = RATIO if figure.name in RATIOS else DIFFERENCE
-                values, outside, left_out = _values(groups, setting, figure, kind)
-                interval = t_interval(values, one_opponent=one_opponent)
-                yield Effect(
-                    task,
-                    ours.step,
-                    arm,
-                    reference,
-                    setting,
-                    figure,
-                    kind,
-                    exponential(interval) if kind == RATIO else interval,
-                    outside,
-                    left_out,
-                    verdict(interval, nothing=0.0),
-                    match,
-                    divergence,
-                    values,
-                )
+    their_step = step if entry_step is None else entry_step
+    return list(_effects(task, arm, step, name, entry, their_step, (EQUAL_STEPS, MATCHED_LOSS), ()))
 
 
 def has_frontier(task: TaskOutcomes, step: int, reference: Arm) -> bool:
@@ -141,20 +117,68 @@ def has_frontier(task: TaskOutcomes, step: int, reference: Arm) -> bool:
     return sum(bool(entry.at(step)) for entry in task.scaled(reference).values()) > FEWEST_SCALES
 
 
-def _pairs(theirs: _Side, ours: _Side, scaled: Sequence[Entry]) -> tuple[Groups, bool]:
+def is_compared(metric: Metric) -> bool:
+    """Whether arms are compared in a metric of theirs."""
+    return metric.split == "test" or metric.name in (TRAIN_LOSS.name, *LANDSCAPE, *RATIOS)
+
+
+def _effects(
+    task: TaskOutcomes,
+    arm: Arm,
+    step: int,
+    reference: str,
+    theirs: Entry,
+    their_step: int,
+    settings: Iterable[str],
+    scaled: Sequence[Entry],
+) -> Iterator[Effect]:
+    ours = task.main(arm)
+    if ours is None:
+        return
+    groups, match = _pairs(theirs, their_step, ours, step, scaled)
+    one_opponent = theirs.arm is None
+    lost = {key: {n: float(p.arm.diverged) - p.reference.diverged for n, p in g.items()} for key, g in groups.items()}
+    divergence = t_interval(lost, one_opponent=one_opponent)
+    for setting in settings:
+        for at in _compared(groups.values(), task):
+            if setting == EQUAL_STEPS or at != TRAIN_LOSS:
+                metric, kind = task.metric(at.name), RATIO if at.name in RATIOS else DIFFERENCE
+                values, outside, left_out = _values(groups, setting, at, metric, kind)
+                interval = t_interval(values, one_opponent=one_opponent)
+                yield Effect(
+                    task=task.name,
+                    inner_step=step,
+                    arm=arm.label,
+                    reference=reference,
+                    setting=setting,
+                    metric=metric,
+                    radius=at.radius,
+                    kind=kind,
+                    interval=exponential(interval) if kind == RATIO else interval,
+                    outside=outside,
+                    left_out=left_out,
+                    verdict=verdict(interval, nothing=0.0),
+                    meta_seeds_match=match,
+                    divergence=divergence,
+                    values=values,
+                )
+
+
+def _pairs(theirs: Entry, their_step: int, ours: Entry, step: int, scaled: Sequence[Entry]) -> tuple[Groups, bool]:
     """The pairs of every pair of meta-seeds, by the arm's, and whether these are the same."""
-    reference, arm = theirs.entry.at(theirs.step), ours.entry.at(ours.step)
+    reference, arm = theirs.at(their_step), ours.at(step)
     shared = [(seed if seed in reference else None, seed) for seed in arm if seed in reference or None in reference]
     in_order = zip(sorted(reference, key=_order), sorted(arm, key=_order), strict=False)
     groups: Groups = {}
     for their_seed, our_seed in shared or in_order:
+        at_scales = [entry.at(their_step).get(their_seed, {}) for entry in scaled]
         groups[our_seed] = {
             seed: Pair(
                 reference[their_seed][seed],
                 arm[our_seed][seed],
-                theirs.entry.path(their_seed, seed, theirs.step),
-                ours.entry.path(our_seed, seed, ours.step),
-                [there[seed] for entry in scaled if seed in (there := entry.at(theirs.step).get(their_seed, {}))],
+                theirs.path(their_seed, seed, their_step),
+                ours.path(our_seed, seed, step),
+                [outcomes[seed] for outcomes in at_scales if seed in outcomes],
             )
             for seed in reference[their_seed]
             if seed in arm[our_seed]
@@ -162,41 +186,45 @@ def _pairs(theirs: _Side, ours: _Side, scaled: Sequence[Entry]) -> tuple[Groups,
     return groups, bool(shared)
 
 
-def _order(seed: int | str | None) -> tuple[bool, int, str]:
+def _order(seed: MetaSeed) -> tuple[bool, int, str]:
     return isinstance(seed, str), seed if isinstance(seed, int) else 0, str(seed)
 
 
-def _figures(groups: Iterable[Mapping[int, Pair]]) -> list[Figure]:
-    """The figures that are compared: those that both have, or one of them where the other diverged."""
-    there: set[Figure] = set()
-    for group in groups:
-        for pair in group.values():
-            there |= pair.reference.figures.keys() & pair.arm.figures.keys()
-            there |= pair.reference.figures.keys() if pair.arm.diverged else set()
-            there |= pair.arm.figures.keys() if pair.reference.diverged else set()
-    plain = [Figure(name) for name in DIFFERENCES]
-    radii = sorted({figure.radius for figure in there if figure.radius}, key=float)
-    return [
-        figure for figure in (*plain, *(Figure(name, radius) for name in RATIOS for radius in radii)) if figure in there
-    ]
+def _compared(groups: Iterable[Mapping[int, Pair]], task: TaskOutcomes) -> list[MetricAt]:
+    """What is compared: the metrics that both have, or one of them where the other diverged.
+
+    First what the task measures beside its loss on the test split, then losses, the landscape, and what has a radius.
+    """
+    measured: set[MetricAt] = set()
+    for pair in (pair for group in groups for pair in group.values()):
+        ours, theirs = pair.arm.metrics.keys(), pair.reference.metrics.keys()
+        measured |= (
+            ours & theirs | (theirs if pair.arm.diverged else set()) | (ours if pair.reference.diverged else set())
+        )
+    losses = (TRAIN_LOSS.name, "test_loss", *LANDSCAPE)
+    others = sorted({at.name for at in measured if task.metric(at.name).split == "test"} - {*losses})
+    every = [MetricAt(name) for name in (*others, *losses)]
+    every += [MetricAt(name, radius) for name in RATIOS for radius in radii(measured, name)]
+    return [at for at in every if at in measured]
 
 
-def _values(groups: Groups, setting: str, figure: Figure, kind: str) -> tuple[Values, int, int]:
+def _values(groups: Groups, setting: str, at: MetricAt, metric: Metric, kind: str) -> tuple[Values, int, int]:
     """The differences; how many pairs are outside; and how many are left out."""
     outside = left_out = 0
     values: dict[MetaSeed, dict[int, float]] = {}
     for meta_seed, group in groups.items():
-        own = values.setdefault(meta_seed, {})
+        of_meta_seed = values.setdefault(meta_seed, {})
         for seed, pair in group.items():
             try:
-                found = None if pair.reference.diverged or pair.arm.diverged else METHODS[setting](pair, figure)
+                is_sound = not (pair.reference.diverged or pair.arm.diverged)
+                both = METHODS[setting](pair, at, metric) if is_sound else None
             except Outside:
                 outside += 1
                 continue
-            if found is None or (kind == RATIO and min(found) <= 0):
+            if both is None or (kind == RATIO and min(both) <= 0):
                 left_out += 1
             else:
-                own[seed] = _difference(*found, kind)
+                of_meta_seed[seed] = _difference(*both, kind)
     return values, outside, left_out
 
 
@@ -209,6 +237,46 @@ def _difference(theirs: float, ours: float, kind: str) -> float:
 def exponential(interval: Interval) -> Interval:
     """Of logarithms of ratios, the ratios."""
     mean, low, high = (
-        None if value is None else math.exp(min(value, 700.0)) for value in (interval.mean, interval.low, interval.high)
+        None if end is None else math.exp(min(end, 700.0)) for end in (interval.mean, interval.low, interval.high)
     )
     return replace(interval, mean=mean, low=low, high=high)
+
+
+def _at_equal_steps(pair: Pair, at: MetricAt, metric: Metric | None = None) -> Both | None:
+    theirs, ours = pair.reference.metrics.get(at), pair.arm.metrics.get(at)
+    return None if theirs is None or ours is None else (theirs, ours)
+
+
+def _at_matched_loss(pair: Pair, at: MetricAt, metric: Metric) -> Both | None:
+    ends = _at_equal_steps(pair, TRAIN_LOSS)
+    curves = [_polyline(path, at) for path in (pair.reference_path, pair.arm_path)]
+    if ends is None or min(ends) <= 0 or not all(curves):
+        return None
+    theirs, ours = (at_first_crossing(curve, max(ends)) for curve in curves)
+    if theirs is None or ours is None:
+        raise Outside
+    return theirs, ours
+
+
+def _at_frontier(pair: Pair, at: MetricAt, metric: Metric) -> Both | None:
+    loss, ours = pair.arm.metrics.get(TRAIN_LOSS, 0.0), pair.arm.metrics.get(at)
+    line = _polyline([outcome for outcome in pair.scaled if not outcome.diverged], at)
+    if loss <= 0 or ours is None or len(line) < 2:
+        return None
+    passed = list(crossings(line, loss))
+    if not passed:
+        raise Outside
+    return metric.best(passed), ours
+
+
+METHODS: Mapping[str, Callable[[Pair, MetricAt, Metric], Both | None]] = {
+    EQUAL_STEPS: _at_equal_steps,
+    MATCHED_LOSS: _at_matched_loss,
+    FRONTIER: _at_frontier,
+}
+
+
+def _polyline(outcomes: Iterable[Outcome], at: MetricAt) -> list[Point]:
+    """Train loss and metric of those outcomes that have both."""
+    points = ((outcome.metrics.get(TRAIN_LOSS), outcome.metrics.get(at)) for outcome in outcomes)
+    return [(loss, value) for loss, value in points if loss is not None and loss > 0 and value is not None]

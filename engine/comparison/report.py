@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from engine.base.errors import Problem, SettingsError
-from engine.base.settings import did_you_mean, show
+from engine.base.metrics import metric
 from engine.comparison.arms import Arm, ArmRun, SettingsTable, group_arms, reference_arm, settings_table
-from engine.comparison.outcomes import TaskOutcomes, collect, radii_of
+from engine.comparison.outcomes import TaskOutcomes, chosen_radius, chosen_tasks, collect, radii_of, refuse
 from engine.comparison.paired import EQUAL_STEPS, Effect, effects, has_frontier, more_diverged
 from engine.comparison.tables import Table, last_common_step, table
 from engine.runs.results import mean
 from engine.runs.store import RunReader
 
-SHARE = "_penalty_share"
 ENOUGH_META_SEEDS = 5  # with fewer, t-intervals are so wide that little but large differences is found
+END = ("validation_loss", "diverged")
 LAST_PART = 10  # a penalty's share is averaged over the last tenth of the records
 
 
 @dataclass(frozen=True)
-class RunFigures:
-    """The end of a run's meta-training: the newest and the best validation loss, how many unrolls diverged, and each
+class RunEnd:
+    """How a run's meta-training ended: the newest and the best validation loss, how many unrolls diverged, and each
     penalty's share of the meta-gradient over the last tenth of the meta-steps.
     """
 
@@ -49,7 +47,7 @@ class Comparison:
     arms: tuple[Arm, ...]
     reference: Arm
     settings: SettingsTable
-    runs: tuple[RunFigures, ...]
+    runs: tuple[RunEnd, ...]
     tables: tuple[Table, ...]
     effects: tuple[Effect, ...]
     radii: tuple[str, ...]
@@ -75,38 +73,43 @@ def compare(
     """
     arms = group_arms([*readers, *([reference] if reference is not None else [])])
     every, damaged = collect(arms)
-    tasks = _wanted_tasks(every, task)
-    steps = _wanted_steps(tasks, arms, step)
-    chosen = reference_arm(arms, reference, _evaluated(tasks, steps, arms))
-    radii = radii_of(tasks)
-    tables = [table(found, steps[found.name], arms) for found in tasks if found.name in steps]
+    tasks = chosen_tasks(every, task)
+    steps = _steps(tasks, arms, step)
+    tasks_there = [one for one in tasks if one.name in steps]
+    evaluated = {arm.label for one in tasks_there for arm in arms if _is_evaluated(one, arm, steps[one.name])}
+    chosen = reference_arm(arms, reference, evaluated)
     others = [arm for arm in arms if arm is not chosen]
-    measured = [found for found in tasks if found.name in steps]
+    tables = [table(one, steps[one.name], arms) for one in tasks_there]
     differences = [
-        effect for found in measured for arm in others for effect in effects(found, steps[found.name], arm, chosen)
+        effect for one in tasks_there for arm in others for effect in effects(one, steps[one.name], arm, chosen)
     ]
+    radii = radii_of(tasks)
     return Comparison(
         arms=tuple(arms),
         reference=chosen,
         settings=settings_table(arms),
-        runs=tuple(run_figures(arm, run) for arm in arms for run in arm.runs),
+        runs=tuple(run_end(arm, run) for arm in arms for run in arm.runs),
         tables=tuple(tables),
         effects=tuple(differences),
         radii=tuple(radii),
-        radius=_wanted_radius(radii, radius),
-        notes=tuple(_notes(arms, chosen, measured, steps, tables, differences)),
+        radius=chosen_radius(radii, radius),
+        notes=tuple(_notes(arms, chosen, tasks_there, tables, differences)),
         damaged_files=damaged,
     )
 
 
-def run_figures(arm: Arm, run: ArmRun) -> RunFigures:
-    """The final figures of one run; what is not known is None."""
-    reader = RunReader(run.reader.path, wanted=_tells_the_end)  # not the given one: it may be following the metrics
+def run_end(arm: Arm, run: ArmRun) -> RunEnd:
+    """How one run's meta-training ended; what is not known is None."""
+    # not the given reader: it may be following the metrics; and few of them, for runs are long
+    reader = RunReader(run.reader.path, wanted=lambda name: name in END or metric(name).kind == "share")
     reader.poll()
     status, latest = reader.status(), reader.figures()
-    losses = reader.series("validation_loss")[1]
-    shares = {name.removesuffix(SHARE): _late_mean(reader, name) for name in reader.columns if name.endswith(SHARE)}
-    return RunFigures(
+    shares = {}
+    for name in reader.columns:
+        if metric(name).kind == "share":
+            values = reader.series(name)[1]
+            shares[metric(name).penalty] = mean(values[-max(1, len(values) // LAST_PART) :]).mean
+    return RunEnd(
         run=reader.id,
         name=run.name,
         arm=arm.label,
@@ -115,7 +118,7 @@ def run_figures(arm: Arm, run: ArmRun) -> RunFigures:
         step=status.step,
         total=status.total,
         validation_loss=latest.get("validation_loss"),
-        best_validation_loss=min(filter(math.isfinite, losses), default=None),
+        best_validation_loss=min(filter(math.isfinite, reader.series("validation_loss")[1]), default=None),
         diverged=latest.get("diverged"),
         penalty_shares=shares,
         best_scale=reader.best_scale().get("scale"),
@@ -123,82 +126,38 @@ def run_figures(arm: Arm, run: ArmRun) -> RunFigures:
     )
 
 
-def _tells_the_end(metric: str) -> bool:
-    """True for the metrics that are read here: runs are long, and have many."""
-    return metric in ("validation_loss", "diverged") or metric.endswith(SHARE)
-
-
-def _late_mean(reader: RunReader, metric: str) -> float | None:
-    values = reader.series(metric)[1]
-    return mean(values[-max(1, len(values) // LAST_PART) :]).mean
-
-
-def _wanted_tasks(tasks: dict[str, TaskOutcomes], wanted: str | None) -> list[TaskOutcomes]:
-    """All tasks; or the wanted one, with all its unusual batch sizes and classes."""
-    if wanted is None:
-        return list(tasks.values())
-    found = [task for name, task in tasks.items() if wanted in (name, name.split(" ")[0])]
-    if not found:
-        _refuse("--task", wanted, tasks)
-    return found
-
-
-def _wanted_steps(tasks: Iterable[TaskOutcomes], arms: Sequence[Arm], wanted: int | None) -> dict[str, int]:
-    """The inner step of every task's table; a task that was not measured at the wanted one has none."""
-    if wanted is None:
+def _steps(tasks: Sequence[TaskOutcomes], arms: Sequence[Arm], step: int | None) -> dict[str, int]:
+    """The inner step of every task's table; a task that was not measured at the one asked for has none."""
+    if step is None:
         last = {task.name: last_common_step(task, arms) for task in tasks}
-        return {name: step for name, step in last.items() if step is not None}
-    there = {task.name: {step for entry in task.entries for step in entry.steps} for task in tasks}
-    found = {name: wanted for name, steps in there.items() if wanted in steps}
-    if not found:
-        _refuse("--step", wanted, map(str, sorted(set().union(*there.values()))))
-    return found
+        return {name: at for name, at in last.items() if at is not None}
+    steps = {task.name: step for task in tasks if step in task.steps}
+    return steps or refuse("--step", step, sorted({at for task in tasks for at in task.steps}))
 
 
-def _evaluated(tasks: Iterable[TaskOutcomes], steps: dict[str, int], arms: Sequence[Arm]) -> set[str]:
-    """Labels of the arms of which some table has a row."""
-    shown = [(task, steps[task.name]) for task in tasks if task.name in steps]
-    return {
-        arm.label
-        for task, step in shown
-        for arm in arms
-        if (entry := task.main(arm)) is not None and step in entry.steps
-    }
-
-
-def _wanted_radius(radii: Sequence[str], wanted: float | None) -> str | None:
-    if wanted is None:
-        return radii[len(radii) // 2] if radii else None
-    near = [radius for radius in radii if math.isclose(float(radius), wanted)]
-    if not near:
-        _refuse("--radius", wanted, radii)
-    return near[0]
-
-
-def _refuse(option: str, wanted: Any, allowed: Iterable[str]) -> None:
-    names = list(allowed)
-    words = "one that was measured: " + ", ".join(names) if names else "nothing: there are no transfer evaluations"
-    raise SettingsError([Problem(option, show(wanted), words, did_you_mean(str(wanted), names))])
+def _is_evaluated(task: TaskOutcomes, arm: Arm, step: int) -> bool:
+    entry = task.main(arm)
+    return entry is not None and step in entry.steps
 
 
 def _notes(
     arms: Sequence[Arm],
     reference: Arm,
     tasks: Sequence[TaskOutcomes],
-    steps: dict[str, int],
     tables: Sequence[Table],
     differences: Sequence[Effect],
 ) -> list[str]:
     """What a reader of the tables should know, each said once."""
     notes = []
     for task, shown in zip(tasks, tables, strict=True):
-        step, where = steps[task.name], f"{task.name} after {steps[task.name]} inner steps"
-        missing = [arm.label for arm in arms if (entry := task.main(arm)) is None or step not in entry.steps]
+        where = f"{task.name} after {shown.inner_step} inner steps"
+        missing = [arm.label for arm in arms if not _is_evaluated(task, arm, shown.inner_step)]
         if missing:
             notes.append(f"{where}: not evaluated: {', '.join(missing)}")
         if len(shown.protocols) > 1:
             notes.append(f"{where}: the probes were not made alike (examples, restarts, ascent steps differ)")
-    unscaled = [task.name for task in tasks if not has_frontier(task, steps[task.name], reference)]
+    pairs = zip(tasks, tables, strict=True)
+    unscaled = [task.name for task, shown in pairs if not has_frontier(task, shown.inner_step, reference)]
     if unscaled and len(arms) > 1:
         notes.append(
             f"no scale frontier on {', '.join(unscaled)}: {reference.label} has fewer than two scales besides 1 there "

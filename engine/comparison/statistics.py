@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.comparison.evaluations import Figure, Outcome
+from engine.runs.evaluations import MetricAt, Outcome
 from engine.runs.results import mean
 
 FEWEST_PAIRS = 5  # of one or two meta-seeds: with fewer an interval rests on next to nothing
@@ -20,16 +20,6 @@ ROUNDING = 1e-12  # relative difference that comes from arithmetic alone
 META_SEEDS, SEEDS, BOTH = "meta-seeds", "seeds", "meta-seeds and seeds"
 Values = Mapping[Any, Mapping[int, float]]
 """By meta-seed and optimizee seed."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A mean and the half-width of its 95% t-interval, over the means of n meta-seeds or over n optimizee seeds."""
-
-    mean: float | None
-    ci95: float | None
-    n: int
-    over: str
 
 
 @dataclass(frozen=True)
@@ -48,17 +38,32 @@ class Interval:
     over: str
     p: float | None = None
 
+    @property
+    def ci95(self) -> float | None:
+        """The half-width."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
-def cell(outcomes: Mapping[Any, Mapping[int, Outcome]], figure: Figure) -> Cell:
-    """The mean of a figure over the optimizees that did not diverge, by meta-seed and optimizee seed."""
-    values = [
-        [outcome.figures[figure] for outcome in seeds.values() if not outcome.diverged and figure in outcome.figures]
-        for seeds in outcomes.values()
-    ]
-    groups = [group for group in values if group]
-    several = len(groups) > 1
-    found = mean([mean(group).mean for group in groups] if several else [value for group in groups for value in group])
-    return Cell(found.mean, found.ci95, found.n, META_SEEDS if several else SEEDS)
+    @property
+    def units(self) -> int:
+        """How many means of meta-seeds, or values of optimizees, it is over."""
+        return self.meta_seeds if self.meta_seeds > 1 else self.n
+
+
+def values_of(outcomes: Mapping[Any, Mapping[int, Outcome]], at: MetricAt) -> dict[Any, dict[int, float]]:
+    """A metric of the optimizees that did not diverge, by meta-seed and optimizee seed."""
+    return {
+        meta_seed: {
+            seed: outcome.metrics[at]
+            for seed, outcome in seeds.items()
+            if not outcome.diverged and at in outcome.metrics
+        }
+        for meta_seed, seeds in outcomes.items()
+    }
+
+
+def interval_of(outcomes: Mapping[Any, Mapping[int, Outcome]], at: MetricAt) -> Interval:
+    """The mean of a metric over the optimizees that did not diverge, by meta-seed and optimizee seed."""
+    return t_interval(values_of(outcomes, at))
 
 
 def t_interval(values: Values, *, one_opponent: bool = False) -> Interval:
@@ -89,8 +94,8 @@ def t_interval(values: Values, *, one_opponent: bool = False) -> Interval:
 
 
 def _average(values: Iterable[float]) -> float:
-    there = list(values)
-    return math.fsum(there) / len(there)
+    numbers = list(values)
+    return math.fsum(numbers) / len(numbers)
 
 
 def _p_value(middle: float, unit: Sequence[float]) -> float:

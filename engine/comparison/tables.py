@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.base.metrics import Metric
 from engine.comparison.arms import Arm
-from engine.comparison.evaluations import NORMALISED, UPDATE_RULE, Facts, Figure, Outcome
 from engine.comparison.outcomes import Entry, TaskOutcomes
-from engine.comparison.paired import TRAIN_LOSS
-from engine.comparison.statistics import Cell, cell
+from engine.comparison.paired import is_compared
+from engine.comparison.statistics import Interval, interval_of
+from engine.runs.evaluations import NORMALISED, UPDATE_RULE, Facts, MetricAt
 from engine.runs.results import mean
 
 ARM, CHECKPOINT, SCALED, UNTRAINED, BASELINE, EQUAL_PASSES = (
@@ -22,9 +22,6 @@ ARM, CHECKPOINT, SCALED, UNTRAINED, BASELINE, EQUAL_PASSES = (
     "baseline",
     "equal passes",
 )
-LOWER_IS_BETTER = ("train_loss", "test_loss", "sharpness", "max_grad_norm", "top_eigenvalue", NORMALISED)
-HIGHER_IS_BETTER = ("test_accuracy",)
-SAME = 1e-6  # relative difference between figures of one evaluation that was made twice
 
 
 @dataclass(frozen=True)
@@ -44,37 +41,39 @@ class Row:
     meta_seeds: int
     seeds: int
     diverged: int
-    figures: Mapping[Figure, Cell]
+    metrics: Mapping[MetricAt, Interval]
     update_rule: Mapping[str, float | None] = field(default_factory=dict)  # means over meta-seeds
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a task at one inner step: arms, scaled ones, untrained ones, baselines."""
+    """The rows of a task at one inner step: arms, scaled ones, untrained ones, baselines.
+
+    `metrics`: those that some row has, by name.
+    """
 
     task: str
     inner_step: int
     rows: tuple[Row, ...]
-    protocols: frozenset[tuple[Any, ...]] = field(default=frozenset())
+    protocols: frozenset[tuple[Any, ...]]
+    metrics: Mapping[str, Metric]
 
-    def best(self, figure: Figure) -> frozenset[int]:
+    def best(self, at: MetricAt) -> frozenset[int]:
         """Which rows have the best mean: never one of which a seed diverged, nor an untrained one, which may be flat
-        because it has not moved. None where a figure is neither good nor bad, with fewer than two rows, or if all are
+        because it has not moved. None where arms are not compared in a metric, with fewer than two rows, or if all are
         equal.
         """
-        sign = (figure.name in LOWER_IS_BETTER) - (figure.name in HIGHER_IS_BETTER)
+        metric = self.metrics.get(at.name)
         means = {
-            index: sign * found.mean
+            index: mean
             for index, row in enumerate(self.rows)
-            if not row.diverged
-            and row.kind != UNTRAINED
-            and (found := row.figures.get(figure)) is not None
-            and found.mean is not None
+            if not row.diverged and row.kind != UNTRAINED
+            if at in row.metrics and (mean := row.metrics[at].mean) is not None
         }
-        if not sign or len(set(means.values())) < 2:
+        if metric is None or not (is_compared(metric) or at.name == NORMALISED) or len(set(means.values())) < 2:
             return frozenset()
-        lowest = min(means.values())
-        return frozenset(index for index, value in means.items() if value == lowest)
+        best = metric.best(means.values())
+        return frozenset(index for index, value in means.items() if metric.sign and value == best)
 
 
 def last_common_step(task: TaskOutcomes, arms: Sequence[Arm]) -> int | None:
@@ -86,9 +85,7 @@ def last_common_step(task: TaskOutcomes, arms: Sequence[Arm]) -> int | None:
 
 def table(task: TaskOutcomes, step: int, arms: Sequence[Arm]) -> Table:
     """All rows of a task at an inner step; what was not measured there is absent."""
-    rows: list[Row | None] = [
-        _row(entry, step, ARM, arm.label) for arm in arms if (entry := task.main(arm)) is not None
-    ]
+    rows = [_row(entry, step, ARM, arm.label) for arm in arms if (entry := task.main(arm)) is not None]
     for arm in arms:
         main = task.checkpoint(arm)
         for (label, checkpoint, scale), entry in sorted(task.trained.items()):
@@ -96,14 +93,17 @@ def table(task: TaskOutcomes, step: int, arms: Sequence[Arm]) -> Table:
                 other = f" ({checkpoint})" if checkpoint != main else ""
                 factor = f" ×{scale:g}" if scale != 1 else ""
                 rows.append(_row(entry, step, SCALED if factor else CHECKPOINT, label + other + factor))
-    rows += _untrained(task, step, arms)
+    rows += [_row(entry, step, UNTRAINED, name) for name, entry in task.without_training(arms).values()]
     for label, entry in sorted(
         task.baselines.items(), key=lambda item: (item[1].facts_at(step).passes_per_step, item[0])
     ):
-        rows += [_row(entry, step, BASELINE, label), _at_equal_passes(entry, step, label)]
-    found = tuple(row for row in rows if row is not None)
+        rows.append(_row(entry, step, BASELINE, label))
+        if (passes := entry.facts_at(step).passes_per_step) > 1:
+            rows.append(_row(entry, step // passes, EQUAL_PASSES, f"{label} at equal passes"))
+    measured = [row for row in rows if row is not None]
+    names = dict.fromkeys(at.name for row in measured for at in row.metrics)
     protocols = frozenset(facts.protocol for entry in task.entries for facts in entry.facts.get(step, {}).values())
-    return Table(task.name, step, found, protocols)
+    return Table(task.name, step, tuple(measured), protocols, {name: task.metric(name) for name in names})
 
 
 def _row(entry: Entry, step: int, kind: str, label: str) -> Row | None:
@@ -112,7 +112,7 @@ def _row(entry: Entry, step: int, kind: str, label: str) -> Row | None:
         return None
     facts = entry.facts_at(step)
     every = [outcome for seeds in outcomes.values() for outcome in seeds.values()]
-    names = dict.fromkeys(figure for outcome in every for figure in outcome.figures)
+    rules = [one.update_rule for one in entry.facts[step].values() if one.update_rule]
     return Row(
         label=label,
         kind=kind,
@@ -123,58 +123,10 @@ def _row(entry: Entry, step: int, kind: str, label: str) -> Row | None:
         meta_seeds=0 if entry.arm is None else len(outcomes),
         seeds=len(every),
         diverged=sum(outcome.diverged for outcome in every),
-        figures={figure: cell(outcomes, figure) for figure in names},
-        update_rule=_update_rule(entry.facts.get(step, {}).values()),
-    )
-
-
-def _update_rule(facts: Iterable[Facts]) -> dict[str, float | None]:
-    known = [one.update_rule for one in facts if one.update_rule]
-    return {name: mean(column).mean for name, column in zip(UPDATE_RULE, zip(*known, strict=True), strict=False)}
-
-
-def _at_equal_passes(entry: Entry, step: int, label: str) -> Row | None:
-    """A baseline that takes several passes a step, where it has had as many as one that takes one."""
-    passes = entry.facts_at(step).passes_per_step
-    return _row(entry, step // passes, EQUAL_PASSES, f"{label} at equal passes") if passes > 1 else None
-
-
-def _untrained(task: TaskOutcomes, step: int, arms: Sequence[Arm]) -> list[Row | None]:
-    """Arms that begin with the same meta-parameters share one row."""
-    shared: list[tuple[list[str], Entry]] = []
-    for label, entry in ((arm.label, task.untrained[arm.label]) for arm in arms if arm.label in task.untrained):
-        there = entry.at(step)
-        for labels, other in shared:
-            if (
-                there
-                and _is_same(there, other.at(step))
-                and entry.facts_at(step).optimizer == other.facts_at(step).optimizer
-            ):
-                labels.append(label)
-                for meta_seed in there:
-                    if meta_seed not in other.outcomes:
-                        other.add(meta_seed, entry.facts[step][meta_seed], {step: there[meta_seed]})
-                break
-        else:
-            if there:
-                copy = Entry(entry.arm)
-                for meta_seed, outcomes in there.items():
-                    copy.add(meta_seed, entry.facts[step][meta_seed], {step: outcomes})
-                shared.append(([label], copy))
-    return [
-        _row(entry, step, UNTRAINED, "untrained" if len(shared) == 1 else f"{labels[0]} (untrained)")
-        for labels, entry in shared
-    ]
-
-
-def _is_same(first: Mapping[Any, Mapping[int, Outcome]], second: Mapping[Any, Mapping[int, Outcome]]) -> bool:
-    """Whether two evaluations found the same train losses wherever they have a meta-seed and a seed in common."""
-    both = [
-        (first[meta_seed][seed].figures.get(TRAIN_LOSS), second[meta_seed][seed].figures.get(TRAIN_LOSS))
-        for meta_seed in first.keys() & second.keys()
-        for seed in first[meta_seed].keys() & second[meta_seed].keys()
-    ]
-    return bool(both) and all(
-        one == other or (one is not None and other is not None and math.isclose(one, other, rel_tol=SAME))
-        for one, other in both
+        metrics={
+            at: interval_of(outcomes, at) for at in dict.fromkeys(at for outcome in every for at in outcome.metrics)
+        },
+        update_rule={
+            name: mean(values).mean for name, values in zip(UPDATE_RULE, zip(*rules, strict=True), strict=False)
+        },
     )

@@ -12,13 +12,12 @@ from typing import Any
 from engine.base.errors import printable
 from engine.base.status import is_number
 from engine.export.target import new_folder
+from engine.runs.evaluations import tables, task_name
 from engine.runs.reader import RunReader
 
 OWN_FILES = "*.csv"
 TRANSFER_COLUMNS = ("task", "optimizer", "label", "scale", "seed", "inner_step", "figure", "radius", "value")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run what begins so
-TASK_KEYS = ("dataset", "optimizee")
-USUAL_TASK_KEYS = (*TASK_KEYS, "batch_size")
 
 
 def export_csv(run: RunReader, path: str | os.PathLike[str], *, force: bool = False) -> dict[str, int]:
@@ -34,10 +33,10 @@ def export_csv(run: RunReader, path: str | os.PathLike[str], *, force: bool = Fa
         metrics = ["step", "t", *run.columns]
         records = RunReader(run.path).records()  # read once more, now that all columns are known
         rows = ([record.get(name) for name in metrics] for record in records)
-        found = transfer_rows(run.transfers().values())
+        transfers = transfer_rows(run.transfers().values())
         return {
             "metrics.csv": _write(folder / "metrics.csv", metrics, rows),
-            "transfers.csv": _write(folder / "transfers.csv", TRANSFER_COLUMNS, found),
+            "transfers.csv": _write(folder / "transfers.csv", TRANSFER_COLUMNS, transfers),
         }
 
 
@@ -45,8 +44,8 @@ def transfer_rows(evaluations: Iterable[Mapping[str, Any]]) -> Iterator[list[Any
     """The rows of transfers.csv. What does not have the form of a transfer evaluation is left out."""
     for evaluation in evaluations:
         optimizer = evaluation.get("optimizer")
-        shared = [_task_name(evaluation.get("task")), optimizer, evaluation.get("label"), evaluation.get("scale")]
-        for seed in _tables(evaluation.get("seeds")):
+        shared = [task_name(evaluation.get("task")), optimizer, evaluation.get("label"), evaluation.get("scale")]
+        for seed in tables(evaluation.get("seeds")):
             for inner_step, figure, radius, value in _figures(seed):
                 yield [*shared, seed.get("seed"), inner_step, figure, radius, value]
 
@@ -62,7 +61,7 @@ def _figures(seed: Mapping[str, Any]) -> Iterator[tuple[Any, str, str, Any]]:
     if isinstance(curve, Mapping) and all(isinstance(curve.get(key), list) for key in ("inner_step", "train_loss")):
         for inner_step, value in zip(curve["inner_step"], curve["train_loss"], strict=False):
             yield inner_step, "train_loss_curve", "", value
-    for mark in _tables(seed.get("marks")):
+    for mark in tables(seed.get("marks")):
         for figure, value in mark.items():
             if isinstance(value, Mapping):
                 for radius, at_radius in value.items():
@@ -92,16 +91,3 @@ def cell(value: Any) -> str:
         return repr(value)
     text = str(value)
     return printable(f"'{text}" if text.startswith(FORMULA) else text)
-
-
-def _task_name(task: Any) -> str:
-    """dataset/optimizee, and what else sets the task apart."""
-    if not isinstance(task, Mapping):
-        return ""
-    name = "/".join(str(task.get(key, "?")) for key in TASK_KEYS)
-    others = [f"{key}={value}" for key, value in task.items() if key not in USUAL_TASK_KEYS]
-    return " ".join([name, *others])
-
-
-def _tables(value: Any) -> Iterator[Mapping[str, Any]]:
-    yield from (item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else ()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -56,8 +56,8 @@ def new_folder(path: Path, own: str, *, force: bool = False) -> Iterator[Path]:
     """
     check_target(path, force=force, own=own)
     with _named(path):
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent))
-        os.chmod(temporary, 0o777 & ~_umask())  # mkdtemp's is for its maker alone
+        temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(4)}.tmp"
+        temporary.mkdir()
         try:
             yield temporary
             check_target(path, force=force, own=own)  # filling it takes a while
@@ -67,12 +67,6 @@ def new_folder(path: Path, own: str, *, force: bool = False) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 @contextlib.contextmanager

@@ -24,11 +24,15 @@ class Who:
 
 @dataclass(frozen=True)
 class Axis:
-    """`name`: of a metric, or in words. `scale`: log or linear. `radius`: what the metric was measured at."""
+    """`name`: of a metric, or in words. `scale`: log or linear. `radius`: what the metric was measured at. `unit` and
+    `label`: the metric's, where they are not lreg's own to know; text from strangers.
+    """
 
     name: str
     scale: str = "linear"
     radius: str = ""
+    unit: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,9 @@ def in_order(arms: Sequence[Arm]) -> list[Arm]:
 
 def whose(panels: Sequence[Panel]) -> list[Who]:
     """Everybody who has data in some panel: arms, untrained, baselines, each in their order."""
-    found = {line.who for panel in panels for line in panel.lines}
-    found |= {point.who for panel in panels for point in panel.points}
-    return sorted(found, key=lambda who: (KINDS.index(who.kind), who.number))
+    people = {line.who for panel in panels for line in panel.lines}
+    people |= {point.who for panel in panels for point in panel.points}
+    return sorted(people, key=lambda who: (KINDS.index(who.kind), who.number))
 
 
 def scale_for(values: Sequence[float], least: float = 3.0) -> str:

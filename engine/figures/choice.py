@@ -18,7 +18,7 @@ CAPTIONS = {
     "meta-loss": "Meta-training: moving median, and band from the 10% to the 90% quantile of the window.",
     "curves": "Train loss of optimizees along the inner steps: {intervals}.",
     "sharpness": "Sharpness (largest rise of the train loss in an L2 ball) against the ball's radius: {intervals}.",
-    "accuracy": "Test accuracy against sharpness: {intervals}; faint: single optimizees.",
+    "accuracy": "{metrics} against sharpness: {intervals}; faint: single optimizees.",
     "frontier": "Sharpness against train loss: {intervals}; lines: without penalties, updates multiplied by constants.",
     "rule": "Updates around the zero state, for random inputs (sorted), and along the first feature.",
 }
@@ -32,40 +32,41 @@ MISSING = {
 }
 
 
-def blocks(found: Evaluated, figures: Sequence[str] = ()) -> list[Block]:
+def blocks(evaluated: Evaluated, figures: Sequence[str] = ()) -> list[Block]:
     """The figures in the order in which they were asked for; none asked for: all for which there are data. Landscape is
     never among them: it is computed elsewhere.
 
     Raises LregError where data are missing for what was asked for, naming the command that makes them.
     """
-    wanted = [name for name in dict.fromkeys(figures or FIGURES) if name != LANDSCAPE]
     makers: dict[str, Callable[[], list[Panel]]] = {
-        "meta-loss": lambda: meta_training(found.arms),
-        "curves": lambda: transfers.curves(found),
-        "sharpness": lambda: transfers.sharpness(found),
-        "accuracy": lambda: transfers.accuracy(found),
-        "frontier": lambda: transfers.frontier(found) if transfers.scaled_arms(found) else [],
-        "rule": lambda: update_rules(found.arms),
+        "meta-loss": lambda: meta_training(evaluated.arms),
+        "curves": lambda: transfers.curves(evaluated),
+        "sharpness": lambda: transfers.sharpness(evaluated),
+        "accuracy": lambda: transfers.headlines(evaluated),
+        "frontier": lambda: transfers.frontier(evaluated) if transfers.scaled_arms(evaluated) else [],
+        "rule": lambda: update_rules(evaluated.arms),
     }
     made = []
-    for name in wanted:
+    for name in (name for name in dict.fromkeys(figures or FIGURES) if name != LANDSCAPE):
         panels = makers[name]()
         if panels:
-            made.append(Block(name, tuple(panels), _caption(name, found)))
+            made.append(Block(name, tuple(panels), _caption(name, evaluated, panels)))
         elif figures:
-            raise LregError(f"--figure {name}: {_missing(name, found)}")
+            raise LregError(f"--figure {name}: {_missing(name, evaluated)}")
     if not made and not figures:
-        raise LregError(f"nothing to draw: {_missing('meta-loss', found)}")
+        raise LregError(f"nothing to draw: {_missing('meta-loss', evaluated)}")
     return made
 
 
-def _caption(name: str, found: Evaluated) -> str:
-    counts = {len(entry.outcomes) for task in found.marks.values() for entry in task.trained.values()}
+def _caption(name: str, evaluated: Evaluated, panels: Sequence[Panel]) -> str:
+    counts = {len(entry.outcomes) for task in evaluated.marks.values() for entry in task.trained.values()}
     over = "meta-seeds" if max(counts, default=1) > 1 else "optimizees (one meta-seed)"
     over += " (of two: from the one to the other)" if 2 in counts else ""
-    return CAPTIONS[name].format(intervals=INTERVALS.format(seeds=over))
+    metrics = " and ".join(dict.fromkeys(panel.y.label for panel in panels))
+    words = {"intervals": INTERVALS.format(seeds=over), "metrics": metrics[:1].upper() + metrics[1:]}
+    return CAPTIONS[name].format(**words)
 
 
-def _missing(name: str, found: Evaluated) -> str:
-    reference = found.ordered_arms[0]
+def _missing(name: str, evaluated: Evaluated) -> str:
+    reference = evaluated.ordered_arms[0]
     return MISSING[name].format(run=reference.runs[0].reader.id, reference=reference.label)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import LregError, Problem, SettingsError, printable
 from engine.base.settings import show
-from engine.comparison import Arm, ArmRun, Figure, TaskOutcomes
-from engine.comparison.evaluations import USUAL_BATCH
+from engine.comparison import ArmRun, MetricAt, TaskOutcomes
 from engine.figures.evaluated import Evaluated
+from engine.runs.evaluations import SHARPNESS, task_name
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from engine.evaluation.landscape import Landscape
 
 MOST_RUNS = 9
-USUAL = {"dataset", "optimizee", "batch_size"}  # a task that is unusual in nothing else is named after two of them
 CAPTION = (
     "Train loss around the minimum that optimizee {seed} reached after {steps} inner steps on {task}, in two random "
     "directions with the norms of its filters (Li et al. 2018)."
@@ -49,7 +48,7 @@ class LandscapeSettings:
 
 
 def landscapes(
-    found: Evaluated,
+    evaluated: Evaluated,
     settings: LandscapeSettings,
     device: torch.device,
     report: Callable[[str], None] = lambda text: None,
@@ -58,20 +57,18 @@ def landscapes(
 
     Raises LregError where a run has no checkpoint, or the task is not known or lacks its data.
     """
-    runs = [(arm, run) for arm in found.ordered_arms for run in arm.runs]
+    runs = [(arm, run) for arm in evaluated.ordered_arms for run in arm.runs]
     if len(runs) > MOST_RUNS:
         raise LregError(f"--figure landscape: {len(runs)} runs are too many for one page; at most {MOST_RUNS}")
     from engine.evaluation.frozen import load_learned_optimizer
     from engine.evaluation.landscape import landscape
     from engine.tasks.table import build_task
 
-    values = _task_values(found.ordered_arms[0].runs[0], settings.task)
+    values = _task_values(evaluated.ordered_arms[0].runs[0], settings.task)
     optimizers = [load_learned_optimizer(run.reader) for _, run in runs]  # before anything is computed
     task = build_task(values, data_dir=settings.data_dir, device=device)
-    outcomes = (
-        found.marks.get(task.name) if task.facts.keys() <= USUAL and values["batch_size"] == USUAL_BATCH else None
-    )
-    steps = _steps(found, outcomes) if settings.steps is None else settings.steps
+    outcomes = evaluated.marks.get(task_name(task.facts), TaskOutcomes(""))
+    steps = _steps(evaluated, outcomes) if settings.steps is None else settings.steps
     panels = []
     for (arm, run), (optimizer, phi) in zip(runs, optimizers, strict=True):
         title = arm.label if len(arm.runs) == 1 else f"{arm.label}, meta-seed {run.meta_seed}"
@@ -80,43 +77,36 @@ def landscapes(
         made = landscape(
             task, optimizer, phi, seed=settings.seed, steps=steps, points=settings.points, extent=settings.extent
         )
-        sharpness = _sharpness(outcomes, arm, run, steps, settings.seed, found.radius)
-        panels.append(LandscapePanel(title, made, found.radius, sharpness))
+        entry = outcomes.main(arm)
+        outcome = entry.at(steps).get(run.meta_seed, {}).get(settings.seed) if entry else None
+        sharpness = outcome.metrics.get(MetricAt(SHARPNESS, evaluated.radius)) if outcome else None
+        panels.append(LandscapePanel(title, made, evaluated.radius, sharpness))
     return panels, CAPTION.format(seed=settings.seed, steps=steps, task=task.name)
 
 
-def _task_values(run: ArmRun, wanted: str | None) -> dict[str, Any]:
+def _task_values(run: ArmRun, name: str | None) -> dict[str, Any]:
     """A [task] table: one of the run's own, or another dataset and optimizee with its batch size."""
     from engine.presets.preset import from_mapping
 
     tasks = run.reader.preset().tasks
-    if wanted is None:
+    if name is None:
         return tasks[0]
     for task in tasks:
-        if wanted == f"{task['dataset']}/{task['optimizee']}":
+        if name == f"{task['dataset']}/{task['optimizee']}":
             return task
-    dataset, slash, optimizee = wanted.partition("/")
+    dataset, slash, optimizee = name.partition("/")
     if not slash:
-        raise SettingsError([Problem("--task", show(wanted), 'DATASET/OPTIMIZEE, as "fmnist/cnn"')])
+        raise SettingsError([Problem("--task", show(name), 'DATASET/OPTIMIZEE, as "fmnist/cnn"')])
     shared = {key: tasks[0][key] for key in ("batch_size", "validation")}
     try:
         return from_mapping({"task": {**shared, "dataset": dataset, "optimizee": optimizee}}).tasks[0]
     except SettingsError as error:
-        raise SettingsError(error.problems, f"--task {printable(wanted)}", error.more) from None
+        raise SettingsError(error.problems, f"--task {printable(name)}", error.more) from None
 
 
-def _steps(found: Evaluated, outcomes: TaskOutcomes | None) -> int:
+def _steps(evaluated: Evaluated, outcomes: TaskOutcomes) -> int:
     """The longest that was evaluated on the task, else the longest that the first run was meta-trained for."""
-    measured = [step for entry in (outcomes.entries if outcomes else ()) for step in entry.steps]
-    if measured:
-        return max(measured)
-    horizon = found.ordered_arms[0].runs[0].reader.preset()["meta"]["inner_steps"]
+    if outcomes.steps:
+        return max(outcomes.steps)
+    horizon = evaluated.ordered_arms[0].runs[0].reader.preset()["meta"]["inner_steps"]
     return max(horizon) if isinstance(horizon, (tuple, list)) else horizon
-
-
-def _sharpness(
-    outcomes: TaskOutcomes | None, arm: Arm, run: ArmRun, steps: int, seed: int, radius: str
-) -> float | None:
-    entry = outcomes.main(arm) if outcomes else None
-    outcome = entry.at(steps).get(run.meta_seed, {}).get(seed) if entry else None
-    return outcome.figures.get(Figure("sharpness", radius)) if outcome else None

@@ -23,8 +23,8 @@ def meta_training(arms: Sequence[Arm]) -> list[Panel]:
         run.reader.poll()
     panels = []
     for metric in METRICS:
-        found = [(Who(ARM, number, arm.label), _values(arm, metric)) for number, arm in enumerate(in_order(arms))]
-        lines = tuple(smoothed(who, steps, values) for who, (steps, values) in found if steps)
+        series = [(Who(ARM, number, arm.label), _values(arm, metric)) for number, arm in enumerate(in_order(arms))]
+        lines = tuple(smoothed(who, steps, values) for who, (steps, values) in series if steps)
         if lines:
             ends = [end for line in lines for end in (*line.low, *line.high) if math.isfinite(end)]
             scale = scale_for(ends)
@@ -51,28 +51,28 @@ def smoothed(who: Who, steps: Sequence[float], values: Sequence[float]) -> Line:
     """
     import numpy as np
 
-    every, told = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    is_drawn = np.abs(told) <= LARGEST
-    x, y, broken = every[is_drawn], told[is_drawn], np.unique(every[~is_drawn])
-    breaks = tuple((place, float(told[~is_drawn & (every == place)][0])) for place in _few(broken).tolist())
-    gaps = np.setdiff1d(broken, x)
-    places = _few(np.unique(x))
-    if not len(places):
+    every, recorded = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    is_drawn = np.abs(recorded) <= LARGEST
+    x, y, broken = every[is_drawn], recorded[is_drawn], np.unique(every[~is_drawn])
+    breaks = tuple((step, float(recorded[~is_drawn & (every == step)][0])) for step in _few(broken).tolist())
+    if not len(x):
         nothing = (math.nan,) * len(breaks)
-        return Line(who, tuple(place for place, _ in breaks), nothing, nothing, nothing, breaks=breaks)
-    half = (places[-1] - places[0]) / WINDOWS / 2 if len(np.unique(x)) >= LEAST_POINTS else 0.0
-    first, last = np.searchsorted(x, places - half, "left"), np.searchsorted(x, places + half, "right")
-    quantiles = [np.quantile(y[a:b], (0.5, *TAILS)) for a, b in zip(first, last, strict=True)]
-    gone = np.full((len(gaps), 3), np.nan)
-    order = np.argsort(np.concatenate((places, gaps)), kind="stable")
-    middle, low, high = (tuple(map(float, part)) for part in np.concatenate((quantiles, gone))[order].T)
-    return Line(who, tuple(np.concatenate((places, gaps))[order].tolist()), middle, low, high, breaks=breaks)
+        return Line(who, tuple(step for step, _ in breaks), nothing, nothing, nothing, breaks=breaks)
+    drawn, gaps = np.unique(x), np.setdiff1d(broken, x)
+    half = (drawn[-1] - drawn[0]) / WINDOWS / 2 if len(drawn) >= LEAST_POINTS else 0.0
+    middles = np.union1d(_few(drawn), gaps)
+    first, last = np.searchsorted(x, middles - half, "left"), np.searchsorted(x, middles + half, "right")
+    quantiles = np.full((len(middles), 3), np.nan)
+    for index in np.flatnonzero(~np.isin(middles, gaps)):
+        quantiles[index] = np.quantile(y[first[index] : last[index]], (0.5, *TAILS))
+    middle, low, high = (tuple(column.tolist()) for column in quantiles.T)
+    return Line(who, tuple(middles.tolist()), middle, low, high, breaks=breaks)
 
 
-def _few(places: Any) -> Any:
+def _few(steps: Any) -> Any:
     """So many of them, from the first to the last, as can be seen."""
     import numpy as np
 
-    if len(places) <= MOST_POINTS:
-        return places
-    return places[np.linspace(0, len(places) - 1, MOST_POINTS).round().astype(int)]
+    if len(steps) <= MOST_POINTS:
+        return steps
+    return steps[np.linspace(0, len(steps) - 1, MOST_POINTS).round().astype(int)]

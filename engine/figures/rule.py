@@ -25,10 +25,9 @@ def update_rules(arms: Sequence[Arm], checkpoint: str = "best") -> list[Panel]:
     ]
     panels = []
     for key, (x, title, label) in CURVES.items():
-        lines = [_line(who, [found[key] for found in those], x) for who, those in described if those]
-        there = tuple(line for line in lines if line is not None)
-        if there:
-            panels.append(Panel(title, Axis(label), Axis("update"), there))
+        drawn = [_line(who, [one[key] for one in rules], x) for who, rules in described if rules]
+        if lines := tuple(line for line in drawn if line is not None):
+            panels.append(Panel(title, Axis(label), Axis("update"), lines))
     return panels
 
 
@@ -36,13 +35,13 @@ def _described(arm: Arm, checkpoint: str) -> list[dict[str, Any]]:
     from engine.evaluation.frozen import load_learned_optimizer
     from engine.evaluation.update_rule import describe
 
-    found = []
+    rules = []
     for run in arm.runs:
         try:
-            found.append(describe(*load_learned_optimizer(run.reader, checkpoint)))
+            rules.append(describe(*load_learned_optimizer(run.reader, checkpoint)))
         except LregError:
             continue  # no checkpoint yet, or a damaged one: `blocks` says so where nothing is left
-    return found
+    return rules
 
 
 def _line(who: Who, runs: Sequence[Mapping[str, Sequence[float | None]]], x: str) -> Line | None:

@@ -1,28 +1,24 @@
-"""Figures of transfer evaluations: learning curves, sharpness, accuracy, and the scale frontier."""
+"""Figures of transfer evaluations: learning curves, sharpness, what tasks measure, and the scale frontier."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
-from engine.comparison import Arm, Entry, Figure, TaskOutcomes, last_common_step, radii_of
+from engine.base.metrics import headline
+from engine.comparison import Arm, Entry, MetricAt, TaskOutcomes, last_common_step, radii_of
+from engine.comparison.outcomes import Outcomes
 from engine.figures.base import ARM, Axis, Line, Panel, Point, Who
-from engine.figures.evaluated import TRAIN_LOSS, Estimate, Evaluated, Outcomes, drawn, everybody
-
-TEST_ACCURACY = Figure("test_accuracy")
-
-
-def _title(name: str, step: int) -> str:
-    return f"{name}, {step} steps"
+from engine.figures.evaluated import Estimate, Evaluated, drawn
+from engine.runs.evaluations import SHARPNESS, TRAIN_LOSS
 
 
-def curves(found: Evaluated) -> list[Panel]:
+def curves(evaluated: Evaluated) -> list[Panel]:
     """Train loss on the fixed evaluation set against the inner step."""
     panels = []
-    for name, task in found.curves.items():
-        lines = [line for who, entry in everybody(found, task).items() if (line := _curve(who, entry)) is not None]
+    for name, task in evaluated.curves.items():
+        lines = [line for who, entry in evaluated.everybody(task).items() if (line := _curve(who, entry)) is not None]
         if lines:
-            panels.append(Panel(name, Axis("inner step", "log"), Axis("train_loss", "log"), tuple(lines)))
+            panels.append(Panel(name, Axis("inner step", "log"), Axis(TRAIN_LOSS.name, "log"), tuple(lines)))
     return panels
 
 
@@ -37,108 +33,108 @@ def _curve(who: Who, entry: Entry) -> Line | None:
     return _line(who, points, bars=False)
 
 
-def _line(who: Who, points: Mapping[float, Estimate], bars: bool) -> Line | None:
+def _line(who: Who, points: Mapping[float, Estimate], bars: bool, notes: tuple[str, ...] = ()) -> Line | None:
     if not points:
         return None
     y, low, high = (tuple(part) for part in zip(*points.values(), strict=True))
-    return Line(who, tuple(points), y, low, high, bars)
+    return Line(who, tuple(points), y, low, high, bars, notes)
 
 
-def sharpness(found: Evaluated) -> list[Panel]:
+def sharpness(evaluated: Evaluated) -> list[Panel]:
     """Sharpness against the radius."""
     panels = []
-    for name, task, step in _shown(found):
-        lines = []
-        for who, entry in everybody(found, task).items():
-            radii = radii_of([task])
-            at = {
-                float(r): value for r in radii if (value := drawn(entry.at(step), Figure("sharpness", r))) is not None
-            }
-            positive = {radius: value for radius, value in at.items() if value[0] > 0}
-            line = _line(who, positive, bars=True)
-            lines += [line] if line is not None else []
+    for title, task, step in _tables(evaluated):
+        lines, radii = [], radii_of([task])
+        for who, entry in evaluated.everybody(task).items():
+            estimates = {float(r): drawn(entry.at(step), MetricAt(SHARPNESS, r)) for r in radii}
+            positive = {radius: value for radius, value in estimates.items() if value is not None and value[0] > 0}
+            if line := _line(who, positive, bars=True):
+                lines.append(line)
         if lines:
-            panels.append(Panel(_title(name, step), Axis("radius", "log"), Axis("sharpness", "log"), tuple(lines)))
+            panels.append(Panel(title, Axis("radius", "log"), Axis(SHARPNESS, "log"), tuple(lines)))
     return panels
 
 
-def _shown(found: Evaluated) -> Iterator[tuple[str, TaskOutcomes, int]]:
-    for name, task in found.marks.items():
-        step = found.step if found.step is not None else last_common_step(task, found.arms)
+def _tables(evaluated: Evaluated) -> Iterator[tuple[str, TaskOutcomes, int]]:
+    """Title, outcomes and inner step of every task."""
+    for name, task in evaluated.marks.items():
+        step = evaluated.step if evaluated.step is not None else last_common_step(task, evaluated.arms)
         if step is not None:
-            yield name, task, step
+            yield f"{name}, {step} steps", task, step
 
 
-def accuracy(found: Evaluated) -> list[Panel]:
-    """Test accuracy against sharpness."""
-    figure = Figure("sharpness", found.radius)
-    x, y = Axis("sharpness", "log", found.radius), Axis("test_accuracy")
-    return _scatter(found, (figure, TEST_ACCURACY), x, y)
-
-
-def frontier(found: Evaluated) -> list[Panel]:
-    """Sharpness against train loss; a line through the points of an arm without penalties under its scales."""
-    figure = Figure("sharpness", found.radius)
-    x, y = Axis("train_loss", "log"), Axis("sharpness", "log", found.radius)
-    scatter = _scatter(found, (TRAIN_LOSS, figure), x, y, keep_empty=True)
+def headlines(evaluated: Evaluated) -> list[Panel]:
+    """What the task is judged by (accuracy, if it measures that) against sharpness."""
+    x = Axis(SHARPNESS, "log", evaluated.radius)
     panels = []
-    for panel, (_, task, step) in zip(scatter, _shown(found), strict=True):
-        lines = [
-            line for who, arm in scaled_arms(found).items() if (line := _frontier_line(who, arm, task, step, figure))
-        ]
-        there = {line.who for line in lines}
-        points = tuple(point for point in panel.points if point.who not in there)
-        if lines or points:
-            panels.append(replace(panel, lines=tuple(lines), points=points))
+    for title, task, step in _tables(evaluated):
+        metric = headline((at.name for at in task.metrics), task.measured)
+        y = Axis(metric.name, unit=metric.unit, label=metric.words)
+        points = _points(evaluated, task, step, (MetricAt(SHARPNESS, evaluated.radius), MetricAt(metric.name)), (x, y))
+        if points:
+            panels.append(Panel(title, x, y, points=points))
     return panels
 
 
-def scaled_arms(found: Evaluated) -> dict[Who, Arm]:
+def frontier(evaluated: Evaluated) -> list[Panel]:
+    """Sharpness against train loss; a line through the points of an arm without penalties under its scales."""
+    at = MetricAt(SHARPNESS, evaluated.radius)
+    x, y = Axis(TRAIN_LOSS.name, "log"), Axis(SHARPNESS, "log", evaluated.radius)
+    panels = []
+    for title, task, step in _tables(evaluated):
+        scaled = scaled_arms(evaluated).items()
+        lines = [line for who, arm in scaled if (line := _frontier_line(who, arm, task, step, at))]
+        on_lines = {line.who for line in lines}
+        points = _points(evaluated, task, step, (TRAIN_LOSS, at), (x, y))
+        points = tuple(point for point in points if point.who not in on_lines)
+        if lines or points:
+            panels.append(Panel(title, x, y, tuple(lines), points))
+    return panels
+
+
+def scaled_arms(evaluated: Evaluated) -> dict[Who, Arm]:
     """The arms whose frontiers are drawn: those without penalties that were evaluated at several scales anywhere."""
-    arms = found.ordered_arms
+    arms = evaluated.ordered_arms
     vanilla = [arm for arm in arms if not arm.has_penalty] or arms[:1]
     return {
         Who(ARM, arms.index(arm), arm.label): arm
         for arm in vanilla
-        if any(len(task.scaled(arm)) > 1 for task in found.marks.values())
+        if any(len(task.scaled(arm)) > 1 for task in evaluated.marks.values())
     }
 
 
-def _frontier_line(who: Who, arm: Arm, task: TaskOutcomes, step: int, figure: Figure) -> Line | None:
+def _frontier_line(who: Who, arm: Arm, task: TaskOutcomes, step: int, at: MetricAt) -> Line | None:
     points: dict[float, tuple[Estimate, Estimate]] = {}
     for scale, entry in task.scaled(arm).items():
-        x, y = (drawn(entry.at(step), wanted) for wanted in (TRAIN_LOSS, figure))
+        x, y = (drawn(entry.at(step), one) for one in (TRAIN_LOSS, at))
         if x is not None and y is not None and x[0] > 0 and y[0] > 0:
             points[scale] = x, y
     if len(points) < 2:
         return None
     x_means = tuple(x[0] for x, _ in points.values())
     y_means, low, high = (tuple(part) for part in zip(*(y for _, y in points.values()), strict=True))
-    notes = tuple(f"×{scale:g}" for scale in points)
-    return Line(who, x_means, y_means, low, high, True, notes)
+    return Line(who, x_means, y_means, low, high, True, tuple(f"×{scale:g}" for scale in points))
 
 
-def _scatter(
-    found: Evaluated, figures: tuple[Figure, Figure], x: Axis, y: Axis, keep_empty: bool = False
-) -> list[Panel]:
-    panels = []
-    for name, task, step in _shown(found):
-        points = []
-        for who, entry in everybody(found, task).items():
-            at = entry.at(step)
-            middle = [drawn(at, figure) for figure in figures]
-            shown = all(
-                m is not None and (m[0] > 0 or axis.scale != "log") for m, axis in zip(middle, (x, y), strict=True)
-            )
-            if shown and middle[0] is not None and middle[1] is not None:
-                points.append(Point(who, middle[0], middle[1], _cloud(at, figures)))
-        if points or keep_empty:
-            panels.append(Panel(_title(name, step), x, y, points=tuple(points)))
-    return panels
+def _points(
+    evaluated: Evaluated, task: TaskOutcomes, step: int, of: tuple[MetricAt, MetricAt], axes: tuple[Axis, Axis]
+) -> tuple[Point, ...]:
+    """Everybody's means in two metrics, as far as there is a place for them on the axes."""
+    points = []
+    for who, entry in evaluated.everybody(task).items():
+        outcomes = entry.at(step)
+        x, y = (drawn(outcomes, at) for at in of)
+        if (
+            x is not None
+            and y is not None
+            and all(axis.scale != "log" or value[0] > 0 for axis, value in zip(axes, (x, y), strict=True))
+        ):
+            points.append(Point(who, x, y, _cloud(outcomes, of)))
+    return tuple(points)
 
 
-def _cloud(outcomes: Outcomes, figures: tuple[Figure, Figure]) -> tuple[tuple[float, float], ...]:
+def _cloud(outcomes: Outcomes, of: tuple[MetricAt, MetricAt]) -> tuple[tuple[float, float], ...]:
     """The single optimizees."""
-    x, y = figures
-    sound = [o.figures for seeds in outcomes.values() for o in seeds.values() if not o.diverged]
-    return tuple((there[x], there[y]) for there in sound if x in there and y in there)
+    x, y = of
+    sound = [one.metrics for seeds in outcomes.values() for one in seeds.values() if not one.diverged]
+    return tuple((metrics[x], metrics[y]) for metrics in sound if x in metrics and y in metrics)

@@ -23,6 +23,7 @@ def meta_trainer(
     *,
     device: torch.device,
     data_dir: Path | None = None,
+    dtype: torch.dtype = torch.float32,
     init_phi: Phi | None = None,
     team: ProcessGroup = ALONE,
 ) -> MetaTrainer:
@@ -30,7 +31,7 @@ def meta_trainer(
     check_processes(preset, team.size)
     settings = MetaSettings(**preset["meta"])
     return MetaTrainer(
-        UniformTasks([build_task(values, data_dir=data_dir, device=device) for values in preset.tasks]),
+        UniformTasks([build_task(values, data_dir=data_dir, device=device, dtype=dtype) for values in preset.tasks]),
         from_table(preset["optimizer"]),
         {name: PENALTIES.create(name, **values) for name, values in preset["penalty"].items()},
         estimator=estimators.get("second_order" if settings.second_order else "tbptt"),

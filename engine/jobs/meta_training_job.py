@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from engine.base.control import Control, Stopped
 from engine.base.errors import RunError
+from engine.base.files import write_atomic
+from engine.base.metrics import own_metrics
 from engine.distributed.rendezvous import join
 from engine.jobs.job_runner import JobRunner
 from engine.runs import checkpoint
@@ -51,6 +54,8 @@ class MetaTrainingJob(JobRunner):
         """Meta-train from the last checkpoint, if there is one, to the end. Returns finished or stopped."""
         trainer = self._trainer()
         self._start(trainer)
+        if (own := own_metrics(trainer.measured)) and not self.team.rank:
+            write_atomic(self.run.path / "metrics.json", json.dumps(own["metrics"], indent=1) + "\n")
         self.run.set_status(message="")
         self.began, self.first_step = time.monotonic(), trainer.step
         try:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from engine.base.control import Control, Stopped
 from engine.base.errors import RunError, printable
 from engine.base.files import make_folder, read_json, refuse_links, strict, write_atomic
-from engine.base.metrics import metric, result_metrics
 from engine.evaluation import scale
 from engine.evaluation.transfer_plan import Plan, Planned
 from engine.jobs.job_runner import JobRunner
@@ -176,12 +175,10 @@ class TransferJob(JobRunner):
         return best
 
     def _finish(self, done: int, item: Planned, evaluation: dict[str, Any]) -> None:
-        from engine.runs.results import rows
+        from engine.runs.results import columns, rows
 
         last = rows([evaluation], item.protocol.middle_radius)[-1]
-        names = (name for name in evaluation["seeds"][0]["marks"][-1] if metric(name).split == "test")
-        columns = [column.name for column in result_metrics(names)]
-        means = {name: last[name]["mean"] for name in columns if name in last}
+        means = {metric.name: last[metric.name]["mean"] for metric in columns([last])}
         self.run.append([{"step": done, **means, "diverged": last["diverged"]}])
         self.run.log(f"{item.task_name}: {Path(item.run).name} {item.label}: done")
         self.finished.append((item, evaluation))

@@ -22,7 +22,7 @@ from engine.base import seeds
 from engine.base.arguments import kind, refusal
 from engine.base.errors import SettingsError, TrainingError
 from engine.base.flat import all_finite, prefixed, under
-from engine.base.metrics import metric
+from engine.base.metrics import Metric, metric
 from engine.base.settings import check_table, schema_of
 from engine.distributed.parallel import ALONE, ProcessGroup
 from engine.evaluation.frozen_unroll import nothing
@@ -56,8 +56,8 @@ def meta_train(
     penalties: Mapping[str, Penalty] | Iterable[Penalty] = (),
     *,
     estimator: GradientEstimator | None = None,
-    settings: MetaSettings | None = None,
-    evaluation: EvaluationSettings | None = None,
+    settings: MetaSettings | Mapping[str, Any] | None = None,
+    evaluation: EvaluationSettings | Mapping[str, Any] | None = None,
     seed: int = 0,
     init_phi: Phi | None = None,
     on_step: Callable[[Record], object] | None = None,
@@ -96,8 +96,8 @@ class MetaTrainer:
         penalties: Mapping[str, Penalty] | Iterable[Penalty] = (),
         *,
         estimator: GradientEstimator | None = None,
-        settings: MetaSettings | None = None,
-        evaluation: EvaluationSettings | None = None,
+        settings: MetaSettings | Mapping[str, Any] | None = None,
+        evaluation: EvaluationSettings | Mapping[str, Any] | None = None,
         seed: int = 0,
         device: torch.device | None = None,
         init_phi: Phi | None = None,
@@ -110,8 +110,8 @@ class MetaTrainer:
         self.tasks = tasks
         self.optimizer = check_optimizer(optimizer)
         self.penalties = by_name(penalties)
-        self.settings = checked_settings(settings or MetaSettings())
-        self.evaluation = checked_settings(evaluation or EvaluationSettings())
+        self.settings = checked_settings("settings", MetaSettings, settings)
+        self.evaluation = checked_settings("evaluation", EvaluationSettings, evaluation)
         self.seed = seed
         self.team = team
         self.device = device or tasks.sample(seed).device
@@ -151,6 +151,11 @@ class MetaTrainer:
     @property
     def phi(self) -> Phi:
         return self.parameters.phi
+
+    @property
+    def measured(self) -> tuple[Metric, ...]:
+        """The metrics that the tasks measure themselves."""
+        return tuple({metric.name: metric for task, _ in self.tasks.held_out(1) for metric in task.measured}.values())
 
     @property
     def finished(self) -> bool:
@@ -377,9 +382,12 @@ def check_optimizer(optimizer: Any) -> LearnedOptimizer:
     return optimizer
 
 
-def checked_settings(settings: Settings) -> Settings:
-    """Settings whose values are allowed. Raises SettingsError that names every one that is not."""
-    values, problems = check_table(vars(settings), schema_of(type(settings)), "")
+def checked_settings(
+    name: str, kind_of_settings: type[Settings], settings: Settings | Mapping[str, Any] | None
+) -> Settings:
+    """Settings, or a table of some of them, whose values are allowed. Raises SettingsError that names the others."""
+    given = settings if isinstance(settings, Mapping) else vars(settings or kind_of_settings())
+    values, problems = check_table(given, schema_of(kind_of_settings), name)
     if problems:
         raise SettingsError(problems)
-    return type(settings)(**values)
+    return kind_of_settings(**values)

@@ -59,7 +59,7 @@ def validate(
         "validation_mean_loss": statistics.fmean(_capped(item, item["mean_loss"]) for item in outcomes),
         "validation_diverged": float(sum(outcome["diverged"] for outcome in outcomes)),
     }
-    test = [name for name in marks[0] if metric(name).split == "test"]
+    test = [name for name in dict.fromkeys(name for mark in marks for name in mark) if metric(name).split == "test"]
     for name in ("train_loss", *test, "top_eigenvalue", "parameter_norm"):
         metrics[name] = _mean([mark.get(name) for mark in marks])
     for name in ("sharpness", "max_grad_norm", "surrogate_gap"):

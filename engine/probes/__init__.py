@@ -16,7 +16,6 @@ may raise to interrupt.
 
 from __future__ import annotations
 
-from engine.probes.ascent import Peak, search
 from engine.probes.figures import (
     max_grad_norm,
     max_loss,
@@ -27,17 +26,14 @@ from engine.probes.figures import (
     top_eigenvalue,
     trace,
 )
-from engine.probes.summary import Profile, profile, profiles
+from engine.probes.summary import Profile, profile
 
 __all__ = [
-    "Peak",
     "Profile",
     "max_grad_norm",
     "max_loss",
     "profile",
-    "profiles",
     "r1",
-    "search",
     "sharpness",
     "surrogate_gap",
     "top_eigenpair",

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from engine.base.arguments import kind, refusal
 from engine.base.flat import as_far_as_possible, project, unit
-from engine.probes.border import check_settings, checked_point
 
 AT_ONCE = 2**22  # parameters of all points that are computed together
 POINTS = 16  # and points: of a small network the activations weigh most
@@ -41,61 +39,6 @@ class Peak(NamedTuple):
     offset: Tensor
 
 
-def search(
-    ascent: Ascent,
-    theta: Tensor,
-    radius: float,
-    starts: Tensor,
-    *,
-    norm: str = "l2",
-    ascent_steps: int = 50,
-    tick: Tick = nothing,
-) -> Peak:
-    """Best point that projected ascent visits in the ball of `radius` about theta, [P], from theta and starts, [S, P].
-
-    A climb jumps to the boundary point along the ascent, which is a maximum's own fixed point where that lies on the
-    boundary; where a jump would lose, it takes ever shorter steps from its best point, which also finds maxima inside.
-    It ends when a step promises no more than rounding, or after 1.5 `ascent_steps`. Raises
-    ArgumentError, a ValueError, for an argument that does not fit.
-    """
-    check_settings({"radius": radius, "norm": norm, "ascent_steps": ascent_steps, "tick": tick})
-    radius, theta = float(radius), checked_point(theta)
-    _check_starts(theta, starts)
-    value, direction = _checked_ascent(ascent, theta)
-    starts = torch.cat([torch.zeros_like(theta)[None], starts])
-    peak = climb(
-        ascent,
-        theta[None],
-        radius,
-        starts[None],
-        Peak(value[None], direction[None]),
-        value[None],
-        norm=norm,
-        ascent_steps=ascent_steps,
-        tick=tick,
-        short=len(starts),
-    )
-    return Peak(peak.value[0], peak.offset[0])
-
-
-def _check_starts(theta: Tensor, starts: Any) -> None:
-    if theta.dim() != 1:
-        raise refusal("theta", "of shape [P]", f"shape {list(theta.shape)}", "a search is about one point")
-    if not isinstance(starts, Tensor) or starts.shape[1:] != theta.shape or starts.dtype != theta.dtype:
-        raise refusal("starts", f"a tensor of shape [S, {len(theta)}] and {theta.dtype}", kind(starts))
-
-
-def _checked_ascent(ascent: Any, theta: Tensor) -> tuple[Tensor, Tensor]:
-    if not callable(ascent):
-        raise refusal("ascent", "a function of theta, [P]", kind(ascent))
-    found = ascent(theta)
-    parts = found if isinstance(found, tuple) else (found,)
-    if [getattr(part, "shape", None) for part in parts] != [(), theta.shape]:
-        shapes = ", ".join(kind(part) for part in parts)
-        raise refusal("ascent", "a function to a figure, [], and its gradient, [P]", f"that it returns {shapes}")
-    return found
-
-
 def climb(
     ascent: Ascent,
     theta: Tensor,
@@ -110,7 +53,12 @@ def climb(
     short: int = 0,
     keep: int = 0,
 ) -> Peak:
-    """`search` for B optimizees: theta [B, P], starts [B, S, P]; what is known at theta itself is not computed again.
+    """Best points, for B optimizees, that projected ascent visits in the balls of `radius` about theta, [B, P], from
+    theta and starts, [B, S, P]; what is known at theta itself is not computed again.
+
+    A climb jumps to the boundary point along the ascent, which is a maximum's own fixed point where that lies on the
+    boundary; where a jump would lose, it takes ever shorter steps from its best point, which also finds maxima inside.
+    It ends when a step promises no more than rounding, or after 1.5 `ascent_steps`.
 
     `centre` holds the figure, [B], and its gradient, [B, P], at theta. A step counts as long as it promises more than a
     `tolerance` of what the best point has above `base`, [B]. The first `short` starts begin with short steps, so
@@ -179,9 +127,7 @@ class _Front:
     offset: Tensor  # [N, P]
     value: Tensor  # [N]
     direction: Tensor  # [N, P], gradient of the value
-    reach: (
-        Tensor  # [N], how far the next step goes: 1 is a jump to the boundary, less is a step of radius reach/(1-reach)
-    )
+    reach: Tensor  # [N], of the next step: 1 is a jump to the boundary, less is a step of radius reach/(1-reach)
     gain: Tensor  # [N], of the last step that gained, halved by each failure since
     failures: Tensor  # [N], steps since then
 

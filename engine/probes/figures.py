@@ -8,85 +8,47 @@ import torch
 from torch import Tensor
 
 from engine.base.flat import Loss
-from engine.probes.ascent import Peak, Tick, nothing
+from engine.probes.ascent import Tick, nothing
 from engine.probes.border import public
 from engine.probes.landscape import Landscape, landscapes
 
-
-@public
-def sharpness(
-    loss: Loss,
-    theta: Tensor,
-    radius: float,
-    *,
-    norm: str = "l2",
-    restarts: int = 10,
-    ascent_steps: int = 50,
-    seed: int = 0,
-    tick: Tick = nothing,
-) -> Tensor:
-    """Largest loss in the ball of `radius` about theta, minus the loss at theta; a scalar, or [B]. Projected ascent."""
-
-    def figure(land: Landscape) -> Tensor:
-        peak = _highest(land, radius, norm, restarts, ascent_steps)
-        return gap(land, peak, land.one_step(radius, norm))
-
-    return _each(figure, loss, theta, seed=seed, tick=tick)
+Search = Callable[[Landscape, float, str, int, int], Tensor]
+"""A landscape, radius, norm, restarts and ascent steps to what a search finds, [B]."""
 
 
-@public
-def max_loss(
-    loss: Loss,
-    theta: Tensor,
-    radius: float,
-    *,
-    norm: str = "l2",
-    restarts: int = 10,
-    ascent_steps: int = 50,
-    seed: int = 0,
-    tick: Tick = nothing,
-) -> Tensor:
-    """Largest loss in the ball of `radius` about theta: loss + sharpness; a scalar, or [B]."""
+def _search(name: str, words: str, search: Search) -> Callable[..., Tensor]:
+    """The probe of that name that searches the ball."""
 
-    def figure(land: Landscape) -> Tensor:
-        peak = _highest(land, radius, norm, restarts, ascent_steps)
-        return land.value + gap(land, peak, land.one_step(radius, norm))
+    def probe(
+        loss: Loss,
+        theta: Tensor,
+        radius: float,
+        *,
+        norm: str = "l2",
+        restarts: int = 10,
+        ascent_steps: int = 50,
+        seed: int = 0,
+        tick: Tick = nothing,
+    ) -> Tensor:
+        return _each(lambda land: search(land, radius, norm, restarts, ascent_steps), loss, theta, seed=seed, tick=tick)
 
-    return _each(figure, loss, theta, seed=seed, tick=tick)
-
-
-@public
-def max_grad_norm(
-    loss: Loss,
-    theta: Tensor,
-    radius: float,
-    *,
-    norm: str = "l2",
-    restarts: int = 10,
-    ascent_steps: int = 50,
-    seed: int = 0,
-    tick: Tick = nothing,
-) -> Tensor:
-    """Largest L2 norm of the gradient in the ball of `radius` about theta; a scalar, or [B]. Ascent along H g / |g|."""
-    return _each(lambda land: _steepest(land, radius, norm, restarts, ascent_steps), loss, theta, seed=seed, tick=tick)
+    probe.__name__ = probe.__qualname__ = name
+    probe.__doc__ = f"{words}; a scalar, or [B]. By projected ascent in the ball of `radius` about theta."
+    return public(probe)
 
 
-@public
-def r1(
-    loss: Loss,
-    theta: Tensor,
-    radius: float,
-    *,
-    norm: str = "l2",
-    restarts: int = 10,
-    ascent_steps: int = 50,
-    seed: int = 0,
-    tick: Tick = nothing,
-) -> Tensor:
-    """GAM's first-order flatness, radius * max_grad_norm (arXiv:2303.03108); a scalar, or [B]."""
-    return radius * _each(
-        lambda land: _steepest(land, radius, norm, restarts, ascent_steps), loss, theta, seed=seed, tick=tick
-    )
+sharpness = _search("sharpness", "Largest loss in the ball, minus the loss at theta", Landscape.sharpness)
+max_loss = _search(
+    "max_loss", "Largest loss in the ball: loss + sharpness", lambda land, *how: land.value + land.sharpness(*how)
+)
+max_grad_norm = _search(
+    "max_grad_norm", "Largest L2 norm of the gradient in the ball, along H g / |g|", Landscape.max_grad_norm
+)
+r1 = _search(
+    "r1",
+    "GAM's first-order flatness, radius * max_grad_norm (arXiv:2303.03108)",
+    lambda land, radius, *how: radius * land.max_grad_norm(radius, *how),
+)
 
 
 @public
@@ -100,7 +62,7 @@ def top_eigenvalue(
     loss: Loss, theta: Tensor, *, iterations: int | None = None, seed: int = 0, tick: Tick = nothing
 ) -> Tensor:
     """Largest (not largest in size) eigenvalue of the Hessian at theta, by Lanczos; a scalar, or [B]."""
-    return _top(loss, theta, iterations, seed, tick)[0]
+    return _each(lambda land: land.eigenpair[0], loss, theta, iterations=iterations, seed=seed, tick=tick)
 
 
 @public
@@ -112,7 +74,13 @@ def top_eigenpair(
     At most `iterations` Hessian-vector products, fewer where the pair stands earlier; by default 60, and 300 where
     there are so few parameters that these cost nothing: a crowd of eigenvalues below the top takes many.
     """
-    return _top(loss, theta, iterations, seed, tick)
+
+    def pair(land: Landscape) -> Tensor:
+        values, vectors = land.eigenpair
+        return torch.cat([values[:, None], vectors], 1)
+
+    both = _each(pair, loss, theta, iterations=iterations, seed=seed, tick=tick)
+    return both[..., 0], both[..., 1:]
 
 
 @public
@@ -124,38 +92,16 @@ def trace(loss: Loss, theta: Tensor, *, samples: int = 30, seed: int = 0, tick: 
     return _each(lambda land: land.trace(samples), loss, theta, seed=seed, tick=tick)
 
 
-def gap(land: Landscape, peak: Peak, one_step: Tensor) -> Tensor:
-    """The gap of a search, [B], which visits theta and the one-step point: below neither, whatever the rounding."""
-    found = torch.maximum(
-        peak.value - land.value, one_step.nan_to_num(-torch.inf, neginf=-torch.inf, posinf=-torch.inf)
-    )
-    return land.nan_where_broken(found.clamp_min(0.0))
-
-
-def _highest(land: Landscape, radius: float, norm: str, restarts: int, ascent_steps: int) -> Peak:
-    model = land.models([radius])[0][:, 0] if norm == "l2" and restarts > 2 else None
-    starts = land.starts(radius, norm, restarts, model)
-    return land.highest(radius, starts, norm=norm, ascent_steps=ascent_steps, short=land.short(restarts))
-
-
-def _steepest(land: Landscape, radius: float, norm: str, restarts: int, ascent_steps: int) -> Tensor:
-    model = land.models([radius])[1][:, 0] if norm == "l2" and restarts > 2 else None
-    starts = land.starts(radius, norm, restarts, model)
-    peak = land.steepest(radius, starts, norm=norm, ascent_steps=ascent_steps, short=land.short(restarts))
-    return land.nan_where_broken(peak.value)
-
-
-def _top(loss: Loss, theta: Tensor, iterations: int | None, seed: int, tick: Tick) -> tuple[Tensor, Tensor]:
-    many = theta if theta.dim() == 2 else theta[None]
-    pairs = [land.eigenpair for land in landscapes(loss, many, iterations=iterations, seed=seed, tick=tick)]
-    values, vectors = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    return (values, vectors) if theta.dim() == 2 else (values[0], vectors[0])
-
-
 def _each(
-    figure: Callable[[Landscape], Tensor], loss: Loss, theta: Tensor, *, seed: int = 0, tick: Tick = nothing
+    probe: Callable[[Landscape], Tensor],
+    loss: Loss,
+    theta: Tensor,
+    *,
+    iterations: int | None = None,
+    seed: int = 0,
+    tick: Tick = nothing,
 ) -> Tensor:
-    """A figure of every optimizee, in portions: [B], or [] for theta of shape [P]."""
+    """A probe of every optimizee, in portions: [B, ...], or [...] for theta of shape [P]."""
     many = theta if theta.dim() == 2 else theta[None]
-    found = torch.cat([figure(land) for land in landscapes(loss, many, seed=seed, tick=tick)])
-    return found if theta.dim() == 2 else found[0]
+    parts = [probe(land) for land in landscapes(loss, many, iterations=iterations, seed=seed, tick=tick)]
+    return torch.cat(parts) if theta.dim() == 2 else parts[0][0]

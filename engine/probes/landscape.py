@@ -110,28 +110,41 @@ class Landscape:
         """How many of the first `starts` begin with short steps."""
         return restarts - 2 if restarts > 3 else 0
 
-    def highest(
-        self, radius: float, starts: Tensor, *, norm: str, ascent_steps: int, short: int = 0, keep: int = 0
-    ) -> Peak:
-        """The largest loss in the ball, [B], and where, [B, P]."""
+    def highest(self, radius: float, starts: Tensor, **how: Any) -> Peak:
+        """The largest loss in the ball, [B], and where, [B, P]. `how`: norm, ascent_steps, short, keep, as `climb`."""
         centre = Peak(self.value, self.gradient)
-        settings: dict[str, Any] = {"norm": norm, "ascent_steps": ascent_steps, "short": short, "keep": keep}
-        return climb(self.climb_loss, self.theta, radius, starts, centre, self.value, tick=self.tick, **settings)
+        return climb(self.climb_loss, self.theta, radius, starts, centre, self.value, tick=self.tick, **how)
 
-    def steepest(
-        self, radius: float, starts: Tensor, *, norm: str, ascent_steps: int, short: int = 0, keep: int = 0
-    ) -> Peak:
+    def steepest(self, radius: float, starts: Tensor, **how: Any) -> Peak:
         """The largest gradient norm in the ball, [B], and where, [B, P]."""
-        centre = Peak(self.gradient.norm(dim=-1), self.curved)
-        zero = torch.zeros_like(self.value)
-        settings: dict[str, Any] = {"norm": norm, "ascent_steps": ascent_steps, "short": short, "keep": keep}
-        return climb(self.climb_slope, self.theta, radius, starts, centre, zero, tick=self.tick, **settings)
+        centre, zero = Peak(self.gradient.norm(dim=-1), self.curved), torch.zeros_like(self.value)
+        return climb(self.climb_slope, self.theta, radius, starts, centre, zero, tick=self.tick, **how)
+
+    def sharpness(self, radius: float, norm: str, restarts: int, ascent_steps: int) -> Tensor:
+        """The largest loss that a search finds in the ball, minus the loss at theta, [B]."""
+        starts = self.starts(radius, norm, restarts, self._model(0, radius, norm, restarts))
+        peak = self.highest(radius, starts, norm=norm, ascent_steps=ascent_steps, short=self.short(restarts))
+        return self.gap(peak, self.one_step(radius, norm))
+
+    def max_grad_norm(self, radius: float, norm: str, restarts: int, ascent_steps: int) -> Tensor:
+        """The largest gradient norm that a search finds in the ball, [B]."""
+        starts = self.starts(radius, norm, restarts, self._model(1, radius, norm, restarts))
+        peak = self.steepest(radius, starts, norm=norm, ascent_steps=ascent_steps, short=self.short(restarts))
+        return self.nan_where_broken(peak.value)
+
+    def _model(self, which: int, radius: float, norm: str, restarts: int) -> Tensor | None:
+        return self.models([radius])[which][:, 0] if norm == "l2" and restarts > 2 else None
+
+    def gap(self, peak: Peak, one_step: Tensor) -> Tensor:
+        """The gap of a search, [B], which visits theta and the one-step point: below neither, whatever the rounding."""
+        least = one_step.nan_to_num(-torch.inf, neginf=-torch.inf, posinf=-torch.inf)
+        return self.nan_where_broken(torch.maximum(peak.value - self.value, least).clamp_min(0.0))
 
     def one_step(self, radius: float, norm: str = "l2") -> Tensor:
         """Loss one step of length `radius` up the gradient, minus the loss at theta, [B]."""
         loss = as_far_as_possible(self.loss)
-        there = loss(self.theta + boundary(self.gradient, radius, norm))
-        return self.nan_where_broken((there - loss(self.theta)).detach())
+        ahead = loss(self.theta + boundary(self.gradient, radius, norm))
+        return self.nan_where_broken((ahead - loss(self.theta)).detach())
 
 
 def landscapes(

@@ -12,7 +12,6 @@ from torch.func import grad_and_value
 from engine.base.flat import Loss
 from engine.probes.ascent import Peak, Tick, nothing
 from engine.probes.border import public
-from engine.probes.figures import gap
 from engine.probes.landscape import Landscape, landscapes
 
 BISECTIONS = 60  # of a segment: down to neighbouring numbers
@@ -36,14 +35,8 @@ class Profile(NamedTuple):
     trace: float
 
 
-def profile(loss: Loss, theta: Tensor, radii: Sequence[float], **settings: Any) -> Any:
-    """The probes about theta: a `Profile` for shape [P], a list of them for shape [B, P]. Settings as in `profiles`."""
-    found = profiles(loss, theta, radii, **settings)
-    return found if theta.dim() == 2 else found[0]
-
-
 @public
-def profiles(
+def profile(
     loss: Loss,
     theta: Tensor,
     radii: Sequence[float],
@@ -55,8 +48,8 @@ def profiles(
     linf: bool = True,
     seed: int = 0,
     tick: Tick = nothing,
-) -> list[Profile]:
-    """The probes of every optimizee, theta [B, P], or [P] for one.
+) -> Any:
+    """The probes about theta: a `Profile` for shape [P], a list of them for shape [B, P].
 
     No `linf`: those dicts stay empty; no `trace_samples`: NaN.
     What holds in exact arithmetic holds: no figure falls as the radius grows, 0 <= surrogate_gap <= sharpness <= r1
@@ -69,18 +62,10 @@ def profiles(
     Raises ArgumentError for an argument or a loss that does not fit, ArithmeticError for a loss that rises faster than
     its gradient allows.
     """
-    return profile_each(
-        loss,
-        theta if theta.dim() == 2 else theta[None],
-        radii,
-        restarts=restarts,
-        ascent_steps=ascent_steps,
-        iterations=iterations,
-        trace_samples=trace_samples,
-        linf=linf,
-        seed=seed,
-        tick=tick,
-    )
+    how: dict[str, Any] = {"restarts": restarts, "ascent_steps": ascent_steps, "iterations": iterations}
+    how |= {"trace_samples": trace_samples, "linf": linf, "seed": seed, "tick": tick}
+    profiles = profile_each(loss, theta if theta.dim() == 2 else theta[None], radii, **how)
+    return profiles if theta.dim() == 2 else profiles[0]
 
 
 def profile_each(
@@ -96,11 +81,11 @@ def profile_each(
     iterations: int = 60,
     seed: int = 0,
 ) -> list[Profile]:
-    """`profiles` of theta [B, P] without a look at the arguments: for a loss and settings known to be sound."""
-    found = []
+    """`profile` of theta [B, P] without a look at the arguments: for a loss and settings known to be sound."""
+    profiles = []
     for land in landscapes(loss, theta, iterations=iterations, seed=seed, tick=tick):
-        found += _measure(land, sorted(radii), restarts, ascent_steps, trace_samples, linf)
-    return found
+        profiles += _measure(land, sorted(radii), restarts, ascent_steps, trace_samples, linf)
+    return profiles
 
 
 def _measure(
@@ -112,12 +97,12 @@ def _measure(
     model = land.models(radii) if radii and restarts > 2 else (None, None)
     inner: tuple[float, Peak, Peak] | None = None
     inner_linf: tuple[float, Peak, Peak] | None = None
-    for place, radius in enumerate(radii):
-        near = [None if part is None else part[:, place] for part in model]
+    for index, radius in enumerate(radii):
+        near = [None if part is None else part[:, index] for part in model]
         starts = (land.starts(radius, "l2", restarts, part) for part in near)
         inner = _peaks(land, radius, inner, *starts, ascent_steps=ascent_steps, short=land.short(restarts))
         one_step, (_, highest, steepest) = land.one_step(radius), inner
-        sharpness = gap(land, highest, one_step)
+        sharpness = land.gap(highest, one_step)
         steepest = _steep_enough(land, radius, sharpness, highest, steepest, ascent_steps)
         inner = (radius, highest, steepest)
         columns = {
@@ -129,11 +114,11 @@ def _measure(
         if linf:
             starts_linf = (peak.offset[:, None] for peak in (highest, steepest))
             inner_linf = _peaks(land, radius, inner_linf, *starts_linf, ascent_steps=ascent_steps, norm="linf")
-            columns["sharpness_linf"] = gap(land, inner_linf[1], sharpness)
+            columns["sharpness_linf"] = land.gap(inner_linf[1], sharpness)
             columns["max_grad_norm_linf"] = land.nan_where_broken(inner_linf[2].value)
         for name, column in columns.items():
-            for own, value in zip(figures, column.tolist(), strict=True):
-                getattr(own, name)[radius] = value
+            for of_optimizee, value in zip(figures, column.tolist(), strict=True):
+                getattr(of_optimizee, name)[radius] = value
     return figures
 
 

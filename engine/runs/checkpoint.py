@@ -26,9 +26,9 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], values: Mapping
     """Replace the checkpoint `name`. Values must be JSON (tuples come back as lists); not finite floats are kept."""
     from safetensors.torch import save as to_bytes  # imports torch
 
-    on_cpu = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
+    copies = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
     make_folder(folder)
-    data = to_bytes(on_cpu, metadata={HEADER_KEY: json.dumps(values)})
+    data = to_bytes(copies, metadata={HEADER_KEY: json.dumps(values)})
     write_atomic(path_of(folder, name), data)
     write_atomic(folder / f"{name}.json", json.dumps(strict(values), indent=1) + "\n")
 

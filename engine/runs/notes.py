@@ -30,10 +30,10 @@ class Notes:
     def from_json(cls, values: Mapping[str, Any]) -> Notes:
         """Take what fits: the file may come from anybody."""
         name, tags, pinned = values.get("name"), values.get("tags"), values.get("pinned")
-        known = [tag[:LONGEST_NAME] for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+        texts = [tag[:LONGEST_NAME] for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
         return cls(
             name=name[:LONGEST_NAME] if isinstance(name, str) else "",
-            tags=tuple(dict.fromkeys(known))[:MOST_TAGS],
+            tags=tuple(dict.fromkeys(texts))[:MOST_TAGS],
             pinned=pinned is True,
         )
 

@@ -50,7 +50,7 @@ def _git_revision() -> str | None:
 
     command = ["git", "rev-parse", "--verify", "HEAD"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=2.0)
+        answer = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=2.0)
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
-    return found.stdout.strip() if found.returncode == 0 else None
+    return answer.stdout.strip() if answer.returncode == 0 else None

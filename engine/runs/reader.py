@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from engine.base.errors import RunError, StorageError, printable
 from engine.base.files import file_system_age, is_locked, is_own_file, open_to_read, read_json, read_limited
+from engine.base.metrics import TASK_METRICS, Metric, from_json
 from engine.base.status import Status, is_number
 from engine.runs.columns import Column, Columns, Stamps
 from engine.runs.kinds import JobKind, kind_of
@@ -28,7 +29,6 @@ LARGEST_TRANSFER = 2**26  # bytes
 PIECE = 2**17  # bytes of metrics read at a time
 LONGEST = 2**22  # bytes; a longer line is no record
 TAIL = 64  # bytes before the read position that must still be there, else the metrics file was rewritten
-DECODER = json.JSONDecoder()
 
 
 class RunReader:
@@ -64,6 +64,11 @@ class RunReader:
     def device(self) -> str:
         """The device that it was made for, as it was asked for."""
         return str(self.facts.get("device") or "auto")
+
+    @property
+    def measured(self) -> Mapping[str, Metric]:
+        """metrics.json: what the task of the run measures by metrics of its own; else those that lreg knows."""
+        return from_json(read_json(self.path / "metrics.json", below=self.path)) or TASK_METRICS
 
     @property
     def preset_text(self) -> str:
@@ -153,8 +158,8 @@ class RunReader:
 
     def best_scale(self) -> dict[str, Any]:
         """scale.json: the factor of its updates that did best on validation, and how it was found; empty if none."""
-        found = read_json(self.path / "scale.json", below=self.path)
-        return found if is_number(found.get("scale")) and found["scale"] > 0 else {}
+        facts = read_json(self.path / "scale.json", below=self.path)
+        return facts if is_number(facts.get("scale")) and facts["scale"] > 0 else {}
 
     def transfers(self) -> dict[str, dict[str, Any]]:
         """Finished transfer evaluations by name."""
@@ -164,7 +169,7 @@ class RunReader:
         except OSError:
             return {}
         paths = [folder / name for name in names if name.endswith(".json") and name[0] != "."]
-        return {path.stem: found for path in paths if (found := read_json(path, LARGEST_TRANSFER, self.path))}
+        return {path.stem: facts for path in paths if (facts := read_json(path, LARGEST_TRANSFER, self.path))}
 
     def checkpoints(self) -> dict[str, Path]:
         """Checkpoints that are there, by name."""
@@ -220,7 +225,7 @@ class RunReader:
         self._tail = b""
 
     def _records(self, lines: bytes) -> list[dict[str, Any]]:
-        records = [_parse(line) for line in _split(lines) if line]
+        records = [_parse(line) for line in lines.decode(errors="replace").split("\n") if line]
         good = [record for record in records if isinstance(record, dict) and is_number(record.get("step"))]
         self.bad_lines += len(records) - len(good)
         return good
@@ -245,23 +250,9 @@ def created_of(facts: Mapping[str, Any]) -> float | None:
         return None
 
 
-def _split(lines: bytes) -> list[str] | list[bytes]:
+def _parse(line: str) -> Any:
+    """A line as JSON; None where it is none."""
     try:
-        return lines.decode().split("\n")
-    except UnicodeDecodeError:
-        return lines.split(b"\n")
-
-
-def _parse(line: str | bytes) -> Any:
-    """What json.loads makes of the bytes of a line, most often in half of its time; None where they are no JSON."""
-    try:
-        if isinstance(line, str):
-            found, end = DECODER.raw_decode(line)
-            if end == len(line):
-                return found
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return json.loads(line if isinstance(line, bytes) else line.encode())
+        return json.loads(line)
     except (ValueError, RecursionError):
         return None

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import LregError
+from engine.base.metrics import Metric, from_json, result_metrics
+from engine.base.status import is_number
+from engine.runs.evaluations import CHECKPOINT_ORDER, SHARPNESS, MetricAt, mark_names, radii, read_facts, read_marks
 from engine.runs.store import RunReader
 
 if TYPE_CHECKING:
     from engine.presets.preset import Preset
 
-FIGURES = ("train_loss", "test_loss", "test_accuracy")
 CONFIDENCE = 0.95
-LARGEST = 1e300  # beyond it sums overflow; nobody means such a figure
-CHECKPOINT_ORDER = ("best", "last", "initial")
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,22 @@ class Mean:
 
 def mean(values: Iterable[float | None]) -> Mean:
     """Mean and t-interval of the values that are there and finite."""
-    there = [value for value in values if value is not None and math.isfinite(value)]
-    n = len(there)
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    n = len(finite)
     if n == 0:
         return Mean(None, None, 0)
-    average = math.fsum(there) / n
+    average = math.fsum(finite) / n
     if n == 1:
         return Mean(average, None, 1)
-    variance = math.fsum((value - average) * (value - average) for value in there) / (n - 1)
+    variance = math.fsum((value - average) * (value - average) for value in finite) / (n - 1)
     return Mean(average, t_quantile(n - 1) * math.sqrt(variance / n), n)
+
+
+def t_quantile(degrees_of_freedom: int) -> float:
+    """The two-sided 95% quantile of Student's t distribution."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees_of_freedom, 0.5 + CONFIDENCE / 2))
 
 
 def by_horizon(reader: RunReader, metric: str) -> dict[float, float | None]:
@@ -49,15 +56,15 @@ def by_horizon(reader: RunReader, metric: str) -> dict[float, float | None]:
     """
     name = metric.removeprefix("best_")
     fresh = RunReader(reader.path)  # what it reads is let go again: a study has hundreds of runs
-    found: dict[float, Any] = {}
+    values: dict[float, Any] = {}
     for record in fresh.records():
         if name in record:
-            steps, value = _number(record.get("evaluated_steps")) or 0, _number(record[name])
+            steps, value = (record[key] if is_number(record.get(key)) else None for key in ("evaluated_steps", name))
             if name == metric:
-                found[steps] = value
+                values[steps or 0] = value
             elif value is not None:
-                found[steps] = min(value, found.get(steps, value))
-    return found
+                values[steps or 0] = min(value, values.get(steps or 0, value))
+    return values
 
 
 def common_horizon(runs: Iterable[Mapping[float, Any]]) -> float | None:
@@ -75,23 +82,24 @@ def at_horizon(run: Mapping[float, float | None], horizon: float | None) -> floa
     return run.get(max(run) if horizon is None else horizon) if run else None
 
 
-def t_quantile(degrees_of_freedom: int) -> float:
-    """The two-sided 95% quantile of Student's t distribution."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees_of_freedom, 0.5 + CONFIDENCE / 2))
-
-
 def rows(evaluations: Iterable[Mapping[str, Any]], radius: float | None = None) -> list[dict[str, Any]]:
     """The result table: a row per evaluation and mark (inner step), learned optimizers first.
 
     `evaluations` have the form of transfer/<name>.json, and come from a folder that may hold anything: what does not
-    fit is left out. Sharpness is given at `radius`, or at the middle one of those measured.
+    fit is left out. A row has the means of `columns`; sharpness at `radius`, or at the middle one of those measured;
+    and under "metrics" what the file says of its task's own metrics, where it does.
     """
-    found = [row for evaluation in evaluations for row in _rows_of(evaluation, radius)]
+    table = [row for evaluation in evaluations for row in _rows_of(evaluation, radius)]
     return sorted(
-        found, key=lambda row: (row["inner_step"], row["learning_rate"] is not None, _rank(row), row["label"])
+        table, key=lambda row: (row["inner_step"], row["learning_rate"] is not None, _rank(row), row["label"])
     )
+
+
+def columns(table: Iterable[Mapping[str, Any]]) -> tuple[Metric, ...]:
+    """The metrics of these rows, each under its name; a row that lacks one has none of it."""
+    names = dict.fromkeys(name for row in table for name in row)
+    own = {name: metric for row in table for name, metric in from_json(row.get("metrics")).items()}
+    return result_metrics(names, own)
 
 
 def _rank(row: Mapping[str, Any]) -> int:
@@ -100,73 +108,43 @@ def _rank(row: Mapping[str, Any]) -> int:
 
 
 def _rows_of(evaluation: Mapping[str, Any], radius: float | None) -> list[dict[str, Any]]:
-    seeds = [seed for seed in _list(evaluation.get("seeds")) if isinstance(seed, dict)]
-    marks = [mark for seed in seeds for mark in _list(seed.get("marks")) if isinstance(mark, dict)]
-    steps = sorted({mark["inner_step"] for mark in marks if isinstance(mark.get("inner_step"), int)})
-    label = str(evaluation.get("label") or evaluation.get("optimizer") or "?")
+    facts = read_facts(evaluation)
+    if facts is None:
+        return []
     shared = {
-        "label": label,
-        "optimizer": str(evaluation.get("optimizer") or label),
-        "checkpoint": evaluation.get("checkpoint"),
-        "learning_rate": _number(evaluation.get("learning_rate")),
+        "label": facts.label,
+        "optimizer": facts.optimizer,
+        "checkpoint": facts.checkpoint or None,
+        "learning_rate": facts.learning_rate,
         "task": evaluation.get("task"),
-        "seeds": len(seeds),
-        "diverged": sum(seed.get("diverged") is True for seed in seeds),
     }
-    return [
-        {**shared, **_figures([mark for mark in marks if mark.get("inner_step") == step], step, radius)}
-        for step in steps
-    ]
-
-
-def _figures(marks: Sequence[Mapping[str, Any]], step: int, radius: float | None) -> dict[str, Any]:
-    key = _radius_key(marks, radius)
-    sharpness = [_number(_at(_table(mark.get("sharpness")), key)) for mark in marks]
-    return {
-        "inner_step": step,
-        **{name: asdict(mean(_number(mark.get(name)) for mark in marks)) for name in FIGURES},
-        "sharpness": {**asdict(mean(sharpness)), "radius": key},
-    }
-
-
-def _at(table: Mapping[str, Any], key: str | None) -> Any:
-    """What a table has for a radius, in whatever form that was typed."""
-    radius = _float(key or "")
-    return next((table[other] for other in table if other == key or _float(other) == radius is not None), None)
-
-
-def _radius_key(marks: Sequence[Mapping[str, Any]], radius: float | None) -> str | None:
-    """The radius as it is written in the file: the wanted one, else the middle one."""
-    keys = {key for mark in marks for key in _table(mark.get("sharpness")) if _float(key) is not None}
-    ordered = sorted(keys, key=lambda key: (_float(key) or 0.0, key))
-    wanted = [key for key in ordered if radius is not None and math.isclose(_float(key) or 0.0, radius)]
-    chosen = wanted or ordered[len(ordered) // 2 :]
-    return chosen[0] if chosen else None
-
-
-def _float(text: str) -> float | None:
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return None
-
-
-def _number(value: Any) -> float | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if is_number and abs(value) < LARGEST else None
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    own = {"metrics": {name: metric.to_json() for name, metric in facts.measured.items()}} if facts.measured else {}
+    *plain, _ = result_metrics(mark_names(evaluation), facts.measured)
+    table = []
+    for step, seeds in read_marks(evaluation).items():
+        measured = [outcome.metrics for outcome in seeds.values()]
+        at_radii = radii(at for metrics in measured for at in metrics)
+        near = [text for text in at_radii if radius is not None and math.isclose(float(text), radius)]
+        middle = next(iter(near or at_radii[len(at_radii) // 2 :]), None)
+        means = {metric.name: mean(metrics.get(MetricAt(metric.name)) for metrics in measured) for metric in plain}
+        sharpness = mean(metrics.get(MetricAt(SHARPNESS, middle)) for metrics in measured)
+        table.append(
+            {
+                **shared,
+                "seeds": len(seeds),
+                "diverged": sum(outcome.diverged for outcome in seeds.values()),
+                "inner_step": step,
+                **{name: asdict(value) for name, value in means.items()},
+                SHARPNESS: {**asdict(sharpness), "radius": middle},
+                **own,
+            }
+        )
+    return table
 
 
 def run_rows(reader: RunReader) -> list[dict[str, Any]]:
     """The rows of a run's own result table: its final comparison, as far as it is there."""
-    evaluations = [found for name, found in reader.transfers().items() if name.startswith("result-")]
+    evaluations = [values for name, values in reader.transfers().items() if name.startswith("result-")]
     try:
         radius = reader.preset()["evaluation"]["radius"]
     except LregError:

@@ -110,9 +110,10 @@ class RunStore:
         same_second = [name for name in dated if name[:15] == dated[-1][:15]]
         return max(same_second, key=lambda name: (str(RunReader(self.root / name).facts.get("created")), name))
 
-    def _not_one(self, reference: str, names: Sequence[str], candidates: Sequence[Path]) -> str:
-        if candidates:
-            return f"{show(reference)} could be any of {len(candidates)}: {_few([path.name for path in candidates])}"
+    def _not_one(self, reference: str, names: Sequence[str], paths: Sequence[Path]) -> str:
+        """Why a reference means no run, or several."""
+        if paths:
+            return f"{show(reference)} could be any of {len(paths)}: {_few([path.name for path in paths])}"
         near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
         near = near or [name for name in names if len(reference) > 2 and reference in name]
         hint = f"did you mean {_few(near)}?" if near else "`lreg runs` lists them"
@@ -121,8 +122,8 @@ class RunStore:
 
 def _matching(reference: str, paths: Sequence[Path]) -> list[Path]:
     """The folders whose names start with a reference; else those whose last four letters it is."""
-    beginning = [path for path in paths if path.name.startswith(reference)]
-    return beginning or [path for path in paths if len(reference) == 4 and path.name.endswith(f"-{reference}")]
+    starting = [path for path in paths if path.name.startswith(reference)]
+    return starting or [path for path in paths if len(reference) == 4 and path.name.endswith(f"-{reference}")]
 
 
 def _runs_in(folder: Path) -> Iterator[str]:
@@ -134,8 +135,8 @@ def _runs_in(folder: Path) -> Iterator[str]:
 
 
 def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(show(name).strip('"') for name in names[:5])
-    return f"{shown}, ..." if len(names) > 5 else shown
+    first = ", ".join(show(name).strip('"') for name in names[:5])
+    return f"{first}, ..." if len(names) > 5 else first
 
 
 def is_run(path: Path) -> bool:

@@ -109,7 +109,9 @@ class Run:
         """Make a new folder of a kind, with its document. It is `queued` until a process holds it.
 
         With a `run_id`, the one of that id if it is there; one that was never completed is made anew. `stamp`: what the
-        id begins with, if not the time. Raises RunError where it cannot be made.
+        id begins with, if not the time. run.json is written last, so that readers see a whole run; a failure leaves
+        nothing, but what was there before stays: a run may have lost nothing but its run.json. Raises RunError where
+        it cannot be made.
         """
         created, store = utc_now(), Path(store_dir)
         try:
@@ -117,42 +119,29 @@ class Run:
             home = store / kind.home
             if kind.home:
                 make_folder(home)
-            path = folder_of(home, run_id) if run_id else new_folder(home, stamp or stamp_of(created), name)
+            stamp = stamp or re.sub(r"[-:]", "", created[:19]).replace("T", "-")  # UTC: 20261120-211500
+            path = _folder(home.absolute(), stamp, name, run_id)
             if is_complete(path):
                 return cls(path)
-            facts = {
-                "id": path.name,
-                "name": name,
-                "kind": kind.name,
-                "created": created,
-                "argv": list(argv),
-                **facts,
-                "data_dir": str(Path(data_dir).absolute()) if data_dir is not None else None,
-                **provenance.describe(),
-            }
-            return cls(path, kind)._fill(document, facts)
+            new = cls(path, kind)
+            own = {"id": new.id, "name": name, "kind": kind.name, "created": created, "argv": list(argv), **facts}
+            own["data_dir"] = str(Path(data_dir).absolute()) if data_dir is not None else None
+            is_new = not any(file.is_file() for file in path.rglob("*"))
+            try:
+                if kind is RUN:
+                    make_folder(new.checkpoints)
+                new._status = Status(message="waiting for its process").of_this_process()
+                new._write_status()
+                write_atomic(path / kind.document, document)
+                write_atomic(path / "run.json", json.dumps(own | provenance.describe(), indent=2) + "\n")
+            except BaseException:
+                if is_new:
+                    shutil.rmtree(path, ignore_errors=True)
+                raise
+            return new
         except OSError as error:
             where = printable(str(error.filename or store_dir))
             raise refused(error, f"{where}: cannot create a run folder there") from None
-
-    def _fill(self, document: str, facts: Mapping[str, Any]) -> Run:
-        """Write what a new run has. run.json is the last, so that readers see a whole run; a failure leaves nothing.
-
-        But what was in the folder before stays: a run may have lost nothing but its run.json.
-        """
-        is_new = not any(path.is_file() for path in self.path.rglob("*"))
-        try:
-            if self.kind is RUN:
-                make_folder(self.checkpoints)
-            self._status = Status(message="waiting for its process").of_this_process()
-            self._write_status()
-            write_atomic(self.path / self.kind.document, document)
-            write_atomic(self.path / "run.json", json.dumps(facts, indent=2) + "\n")
-        except BaseException:
-            if is_new:
-                shutil.rmtree(self.path, ignore_errors=True)
-            raise
-        return self
 
     def __enter__(self) -> Run:
         """Take the run. Raises RunError where another process holds it, or where nothing can be written."""
@@ -307,13 +296,13 @@ class Run:
         if self._metrics is not None:
             os.fsync(self._metrics.fileno())
         try:
-            there = (self.path / "metrics.jsonl").stat()
+            status = (self.path / "metrics.jsonl").stat()
         except FileNotFoundError:
             self._close_metrics()  # what comes next is not lost with it
             return 0
-        if self._metrics is not None and not os.path.samestat(there, os.fstat(self._metrics.fileno())):
+        if self._metrics is not None and not os.path.samestat(status, os.fstat(self._metrics.fileno())):
             self._close_metrics()
-        return there.st_size
+        return status.st_size
 
     def truncate_metrics(self, size: int) -> None:
         """Drop the records written after the checkpoint that noted this size, and a torn last line.
@@ -355,37 +344,28 @@ class Run:
 def _identity(path: Path) -> tuple[int, int] | None:
     """What tells a folder from another one at its place; None if nothing is there."""
     try:
-        there = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return there.st_dev, there.st_ino
+    return status.st_dev, status.st_ino
 
 
-def folder_of(store_dir: Path, run_id: str) -> Path:
-    """The folder of that name, which may be there already."""
-    path = store_dir.absolute() / run_id
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+def _folder(store: Path, stamp: str, name: str, run_id: str) -> Path:
+    """The folder of an id, which may be there already; else one that nobody else has: of the same second and name
+    there may be many.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    if run_id:
+        (store / run_id).mkdir(parents=True, exist_ok=True)
+        return store / run_id
+    while True:
+        letters = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(4))
+        path = store / f"{stamp}-{slug(name)}-{letters}"
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return path
 
 
 def is_complete(path: Path) -> bool:
     """Whether a run's folder was made to its end: run.json is the last that is written."""
     return (path / "run.json").is_file()
-
-
-def stamp_of(created: str) -> str:
-    """A time in UTC as ids begin: 20261120-211500."""
-    return re.sub(r"[-:]", "", created[:19]).replace("T", "-")
-
-
-def new_folder(store_dir: Path, stamp: str, name: str) -> Path:
-    """A folder that nobody else has: of the same second and name there may be many."""
-    store_dir.mkdir(parents=True, exist_ok=True)
-    while True:
-        letters = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(4))
-        path = store_dir.absolute() / f"{stamp}-{slug(name)}-{letters}"
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        return path

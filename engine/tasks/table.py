@@ -57,8 +57,10 @@ class DatasetTask(SupervisedTask):
         with fitting_inputs(lambda reason: self._misfit(input_shape, reason)), torch.device("meta"):
             module = self.optimizee.build(input_shape, outputs)  # a shape: its parameters always come from theta
         self._take(module)
-        with fitting_inputs(lambda reason: self._misfit(input_shape, reason)), torch.device("meta"):
-            self.outputs(torch.empty(self.parameters, dtype=self.dtype), self._example_inputs(input_shape))
+        x = self._example_inputs(input_shape)
+        tried_on = "meta" if x.is_floating_point() else "cpu"  # on meta a linear layer would take integers
+        with fitting_inputs(lambda reason: self._misfit(input_shape, reason)), torch.device(tried_on):
+            self.outputs(torch.zeros(self.parameters, dtype=self.dtype), x.to(tried_on))
 
     def _example_inputs(self, input_shape: tuple[int, ...]) -> Tensor:
         """Inputs of two examples, for a look at what the optimizee takes."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import os
+
+from lreg_tui.system.shadows import start
 
 TYPE_CHECKING = False  # nothing is imported before the signals are taken care of
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 
     from lreg_tui.app.console import LregApp
 
+PLUGIN = (
+    "Python code of yours with more datasets, optimizees, learned optimizers or penalties, beside what is installed "
+    "and named in LREG_PLUGINS; may be given again"
+)
 INCAPABLE = ("dumb", "unknown")  # terminals that only print line after line
 
 
@@ -29,6 +34,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(prog="lreg-tui", description="The console of lreg. Press ? in it for its keys.")
     parser.add_argument("--runs-dir", metavar="DIR", type=Path, help="where runs live; else LREG_RUNS_DIR, else ./runs")
     parser.add_argument("--data-dir", metavar="DIR", type=Path, help="where datasets lie; else LREG_DATA_DIR")
+    parser.add_argument("--plugin", metavar="FILE_OR_MODULE", action="append", default=[], help=PLUGIN)
     parser.add_argument("--slow-link", action="store_true", help="redraw seldom and animate nothing")
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
     parser.add_argument("--version", action="version", version=f"lreg-tui {__version__}")
@@ -79,27 +85,22 @@ def unfit() -> str | None:
 
 
 def main() -> int:
-    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))  # until engine.base.interrupts is there
-    from lreg_tui.system.shadows import refuse_a_hidden_engine
-
-    refuse_a_hidden_engine()
-    from engine.base import interrupts
-
-    interrupts.hold()
-    from lreg_tui.system.streams import guarded
-
-    return guarded(_main)
+    return start(_main)
 
 
 def _main() -> int:
     import sys
 
-    from engine.base import interrupts
-    from engine.base.errors import printable
+    from engine.base import interrupts, plugins
+    from engine.base.errors import LregError, printable
     from lreg_tui.system import terminal
 
     given = parse()
+    try:
+        plugins.use(given.plugin)  # here and in every process that the console starts
+    except LregError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     if (reason := unfit()) is not None:
         print(f"error: {reason}", file=sys.stderr)
         if os.isatty(1) and not os.isatty(2):  # where whoever has typed it looks

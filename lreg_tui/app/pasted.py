@@ -49,32 +49,32 @@ class PasteParser(XTermParser):
 
     def _keys(self, data: str) -> Generator[Message, None, str]:
         """Pass on keys up to a paste's mark; returns what comes after that."""
-        place = (self._recent + data).find(BRACKETED_PASTE_START)
-        if place < 0:
+        start = (self._recent + data).find(BRACKETED_PASTE_START)
+        if start < 0:
             self._recent = (self._recent + data)[1 - len(BRACKETED_PASTE_START) :]
             yield from self._burst(data) if self._is_burst(data) else super().feed(data)
             return ""
-        end = place + len(BRACKETED_PASTE_START) - len(self._recent)
+        end = start + len(BRACKETED_PASTE_START) - len(self._recent)
         self._recent, self._pasting = "", ""
         yield from super().feed(data[:end])
         return data[end:]
 
     def _paste(self, data: str) -> Generator[Message, None, str]:
         """Take what is pasted up to its last mark; returns what comes after that."""
-        known = (self._pasting or "") + data
-        limit = known.find(BRACKETED_PASTE_START)
-        end = known.rfind(BRACKETED_PASTE_END, 0, limit if limit >= 0 else None)
+        pasted = (self._pasting or "") + data
+        limit = pasted.find(BRACKETED_PASTE_START)
+        end = pasted.rfind(BRACKETED_PASTE_END, 0, limit if limit >= 0 else None)
         if end < 0:
-            end = known.find(BRACKETED_PASTE_END)
+            end = pasted.find(BRACKETED_PASTE_END)
         if end < 0:
-            self._pasting = known
+            self._pasting = pasted
             return ""
         self._pasting = None
-        yield events.Paste(without_controls(known[:end]))
+        yield events.Paste(without_controls(pasted[:end]))
         for message in super().feed(BRACKETED_PASTE_END):
             if not isinstance(message, events.Paste):  # Textual's own, of nothing
                 yield message
-        return known[end + len(BRACKETED_PASTE_END) :]
+        return pasted[end + len(BRACKETED_PASTE_END) :]
 
     def _is_burst(self, data: str) -> bool:
         now = time.monotonic()

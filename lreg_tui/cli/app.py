@@ -1,23 +1,12 @@
-"""The command `lreg`, from its first moment on: signals and streams are taken care of before anything else is read."""
+"""The command `lreg`."""
 
-import _signal  # type: ignore[import-not-found]
-import os
+import sys
+
+from lreg_tui.system.shadows import start
 
 
 def main() -> None:
-    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))  # until engine.base.interrupts is there
-    import sys
-
-    from lreg_tui.system.shadows import refuse_a_hidden_engine
-
-    refuse_a_hidden_engine()
-    from engine.base import interrupts
-
-    interrupts.hold()
-    from lreg_tui.system.streams import guarded
-
-    sys.exit(guarded(_main))
+    sys.exit(start(_main))
 
 
 def _main() -> int:

@@ -3,63 +3,46 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
 
 from engine.base.device import pick_device
 from engine.base.errors import LregError, TrainingError
 from engine.bench import works
 from lreg_tui.cli import output
-from lreg_tui.cli.options import AsJson, whole_number
+from lreg_tui.cli.options import AsJson, Device, flag, number, offering, option
 from lreg_tui.text import present
 
 if TYPE_CHECKING:
     import torch
-    from rich.table import Table
 
-COLUMNS = (
-    "work",
-    "optimizer",
-    "optimizee",
-    "meta-\nbatch",
-    "ms per\ninner step",
-    "plain\neager",
-    "times\nas fast",
-    "coordinate-\nsteps/s",
-    "of the\nlimit",
-    "memory",
-    "largest\nerror",
-)
-SCALING_COLUMNS = ("grows", "times", "coordinates", "truncation", "meta-batch", "ms", "ns per\ncoordinate-step")
-
-
-def complete_piece(incomplete: str) -> list[str]:
-    return [piece.name for piece in works.everything() if piece.name.startswith(incomplete)]
+TEXTS = ("work", "optimizer", "optimizee")
+NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "meta-\nbatch": ("meta_batch", str),
+    "ms per\ninner step": ("ms_per_inner_step", lambda ms: present.number(ms, 3)),
+    "plain\neager": ("eager_ms_per_inner_step", lambda ms: present.number(ms, 3)),
+    "times\nas fast": ("ratio_to_eager", lambda ratio: present.number(ratio, 3)),
+    "coordinate-\nsteps/s": ("coordinate_steps_per_s", lambda rate: present.number(rate, 3)),
+    "of the\nlimit": ("share_of_limit", lambda share: present.percent(share, 0)),
+    "memory": ("memory_bytes", present.size),
+    "largest\nerror": ("max_error", lambda error: present.number(error, 2)),
+}
+"""Of the table, by heading: a key of the bench's lines, and its form."""
+ONLY = "One piece of work, such as meta-train/dm/mlp/1; may be given again."
+SCALING = "How cost grows with coordinates, steps and meta-batch, and memory."
+THREADS = "CPU threads. Default: those that torch takes."
 
 
 def bench(
     only: Annotated[
         list[str] | None,
-        typer.Option(
-            "--only",
-            metavar="WORK/OPTIMIZER/OPTIMIZEE/B",
-            help="One piece of work, such as meta-train/dm/mlp/1; may be given again.",
-            autocompletion=complete_piece,
-        ),
+        option("--only", "WORK/OPTIMIZER/OPTIMIZEE/B", ONLY, offering(lambda: [p.name for p in works.everything()])),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every piece of work that fits this machine.")] = False,
-    scaling: Annotated[
-        bool, typer.Option("--scaling", help="How cost grows with coordinates, steps and meta-batch, and memory.")
-    ] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Measure each piece of work once, after a warm-up.")] = False,
-    device: Annotated[
-        str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps. Default: auto.")
-    ] = None,
-    threads: Annotated[
-        str | None, typer.Option("--threads", metavar="N", help="CPU threads. Default: those that torch takes.")
-    ] = None,
+    everything: Annotated[bool, flag("--all", "Every piece of work that fits this machine.")] = False,
+    scaling: Annotated[bool, flag("--scaling", SCALING)] = False,
+    quick: Annotated[bool, flag("--quick", "Measure each piece of work once, after a warm-up.")] = False,
+    device: Device = None,
+    threads: Annotated[int | None, number("--threads", "N", THREADS, minimum=1, maximum=os.cpu_count() or 1)] = None,
     as_json: AsJson = False,
 ) -> None:
     """How fast this machine meta-trains and evaluates, against plain eager PyTorch in the same run.
@@ -67,16 +50,20 @@ def bench(
     Both do the same work in turn, and their results are compared. Takes about two minutes on two cores.
     """
     pieces = _pieces(only or [], everything, scaling)
-    number = None if threads is None else whole_number("--threads", threads, 1, os.cpu_count() or 1)
-    place = pick_device(device or "auto")
-    _warn_if_busy(number)
+    torch_device = pick_device(device or "auto")
+    _warn_if_busy(threads)
     if scaling:
-        _show_scaling(place, quick, as_json)
+        _show_scaling(torch_device, quick, as_json)
         return
-    lines = _measured(pieces, place, quick=quick, by_name=bool(only))
-    rows = [_shown(line) for line in lines] if as_json else _collected(lines)
-    if not as_json:
-        _print_tables(rows)
+    rows: list[dict[str, Any]] = []
+    try:
+        for row in _measured(pieces, torch_device, quick=quick, by_name=bool(only)):
+            rows.append(row)
+            if as_json:
+                output.emit(row)
+    finally:  # those before an interruption are printed all the same
+        if not as_json:
+            _print_tables(rows)
     _refuse_errors(rows)
 
 
@@ -116,24 +103,8 @@ def _measured(
         yield session.measure(piece)
 
 
-def _shown(line: dict[str, Any]) -> dict[str, Any]:
-    output.emit(line)
-    return line
-
-
-def _collected(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All lines; those before an interruption are printed all the same."""
-    rows: list[dict[str, Any]] = []
-    try:
-        rows.extend(lines)
-    except KeyboardInterrupt:
-        _print_tables(rows)
-        raise
-    return rows
-
-
 def _name(row: dict[str, Any]) -> str:
-    return works.Piece(row["work"], row["optimizer"], row["optimizee"], row["meta_batch"]).name
+    return works.Piece(*(row[key] for key in (*TEXTS, "meta_batch"))).name
 
 
 def _refuse_errors(rows: Iterable[dict[str, Any]]) -> None:
@@ -153,7 +124,12 @@ def _print_tables(rows: list[dict[str, Any]]) -> None:
     console = output.console()
     measured = [row for row in rows if "skipped" not in row]
     if measured:
-        console.print(_table(measured))
+        table = output.lined(TEXTS, tuple(NUMBERS))
+        for row in measured:
+            table.add_row(
+                *(present.text(row[key]) for key in TEXTS), *(form(row[key]) for key, form in NUMBERS.values())
+            )
+        console.print(table)
         console.print(present.text(_caption(measured[0])))
     for row in rows:
         for key, what in (("skipped", "left out"), ("eager_skipped", "no comparison")):
@@ -170,33 +146,6 @@ def _beside_adam(row: dict[str, Any]) -> str:
     return f"{_name(row)}: {times:.1f} times as long as Adam's step{memory}"
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = _columns(COLUMNS, texts=3)
-    for row in rows:
-        table.add_row(
-            *(present.text(row[key]) for key in ("work", "optimizer", "optimizee", "meta_batch")),
-            present.number(row["ms_per_inner_step"], 3),
-            present.number(row["eager_ms_per_inner_step"], 3),
-            present.number(row["ratio_to_eager"], 3),
-            present.number(row["coordinate_steps_per_s"], 3),
-            present.percent(row["share_of_limit"], 0),
-            present.size(row["memory_bytes"]),
-            present.number(row["max_error"], 2),
-        )
-    return table
-
-
-def _columns(names: Sequence[str], texts: int) -> Table:
-    """An empty table whose first columns hold text, the others numbers."""
-    from rich import box
-    from rich.table import Table
-
-    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for index, name in enumerate(names):
-        found.add_column(name, justify="left" if index < texts else "right", no_wrap=True)
-    return found
-
-
 def _caption(row: dict[str, Any]) -> str:
     rates = f"{row['limit_flops_per_s'] / 1e9:.0f} GFLOP/s, {row['limit_bytes_per_s'] / 1e9:.0f} GB/s"
     threads = f", {row['threads']} threads" if row["device"] == "cpu" and row["threads"] > 1 else ""
@@ -208,19 +157,21 @@ def _show_scaling(device: torch.device, quick: bool, as_json: bool) -> None:
     from engine.bench import scaling
 
     output.say("cost by coordinates, steps and meta-batch")
-    show = _shown if as_json else dict
-    grown = [show(row) for row in scaling.growth(device, quick)]
+    tables = [
+        output.lined(["grows"], ["times", "coordinates", "truncation", "meta-batch", "ms", "ns per\ncoordinate-step"]),
+        output.lined([], ["truncation", "memory", "whole process"]),
+    ]
+    for row in scaling.growth(device, quick):
+        sizes = (str(row[key]) for key in ("factor", "coordinates", "truncation", "meta_batch"))
+        times = (f"{row[key]:.1f}" for key in ("ms", "ns_per_coordinate_step"))
+        tables[0].add_row(row["scaling"].replace("_", "-"), *sizes, *times)
+        if as_json:
+            output.emit(row)
     output.say("memory by truncation, each in a process of its own")
-    kept = [show(row) for row in scaling.memory(device)]
-    if as_json:
-        return
-    table = _columns(SCALING_COLUMNS, texts=1)
-    for row in grown:
-        sizes = (row["factor"], row["coordinates"], row["truncation"], row["meta_batch"])
-        figures = (f"{row['ms']:.1f}", f"{row['ns_per_coordinate_step']:.1f}")
-        table.add_row(row["scaling"].replace("_", "-"), *map(str, sizes), *figures)
-    peaks = _columns(("truncation", "memory", "whole process"), texts=0)
-    for row in kept:
-        peaks.add_row(str(row["truncation"]), present.size(row["memory_bytes"]), present.size(row["process_bytes"]))
-    output.console().print(table)
-    output.console().print(peaks)
+    for row in scaling.memory(device):
+        memory = (present.size(row[key]) for key in ("memory_bytes", "process_bytes"))
+        tables[1].add_row(str(row["truncation"]), *memory)
+        if as_json:
+            output.emit(row)
+    for table in () if as_json else tables:
+        output.console().print(table)

@@ -26,10 +26,15 @@ from lreg_tui.cli import (
     study,
     transfer,
 )
-from lreg_tui.cli.once import SingleValueCommand
+from lreg_tui.cli.options import SingleValueCommand
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]  # click's; typer has it under changing names
-
+COMMANDS = (
+    *(start.run, start.resume, control.stop, control.pause, control.continue_),
+    *(look.runs, look.show, look.watch, logs.logs),
+    *(transfer.transfer, study.study, compare.compare, plot.plot, export.export),
+    *(presets.presets, machine.doctor, bench.bench),
+)
 
 app = typer.Typer(
     name="lreg",
@@ -39,28 +44,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(cls=SingleValueCommand)(start.run)
-app.command(cls=SingleValueCommand)(start.resume)
-app.command(cls=SingleValueCommand)(control.stop)
-app.command(cls=SingleValueCommand)(control.pause)
-app.command("continue", cls=SingleValueCommand)(control.continue_)
-app.command(cls=SingleValueCommand)(look.runs)
-app.command(cls=SingleValueCommand)(look.show)
-app.command(cls=SingleValueCommand)(look.watch)
-app.command(cls=SingleValueCommand)(logs.logs)
-app.command(cls=SingleValueCommand)(transfer.transfer)
-app.command(cls=SingleValueCommand)(study.study)
-app.command(cls=SingleValueCommand)(compare.compare)
-app.command(cls=SingleValueCommand)(plot.plot)
-app.command(cls=SingleValueCommand)(export.export)
-app.command(cls=SingleValueCommand)(presets.presets)
+for command in COMMANDS:
+    app.command(command.__name__.rstrip("_"), cls=SingleValueCommand)(command)
 app.add_typer(presets.app, name="preset")
-app.command(cls=SingleValueCommand)(machine.doctor)
-app.command(cls=SingleValueCommand)(bench.bench)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
         print(f"lreg {__version__}")
         raise typer.Exit
 
@@ -93,9 +83,9 @@ def main() -> int:
 
 def _tell_usage(error: Any) -> int:
     """How a command is used; what was typed does no harm to the terminal."""
-    said, message = io.StringIO(), error.format_message()
-    error.show(file=said)
+    usage, message = io.StringIO(), error.format_message()
+    error.show(file=usage)
     is_help = error.ctx is not None and message == error.ctx.get_help()  # of a command that was given nothing
-    text = said.getvalue() if is_help else said.getvalue().replace(message, printable(message))
+    text = usage.getvalue() if is_help else usage.getvalue().replace(message, printable(message))
     print(text, end="", file=sys.stderr, flush=True)
     return error.exit_code

@@ -5,12 +5,11 @@ from __future__ import annotations
 import signal
 from typing import Annotated
 
-import typer
-
 from engine.base.status import LIVE
 from engine.runs.store import RunReader
 from lreg_tui.cli import output
-from lreg_tui.cli.options import AsJson, RunOrJobReference, RunsDir, find_run
+from lreg_tui.cli.options import AsJson, RunsDir, flag
+from lreg_tui.cli.references import RunOrJobReference, find_run
 from lreg_tui.system import launch
 from lreg_tui.text import present
 
@@ -19,7 +18,7 @@ ANSWER_LIMIT_S = 60.0  # how long pause and continue wait for the unit of work a
 
 def stop(
     reference: RunOrJobReference,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the run has stopped.")] = True,
+    wait: Annotated[bool, flag("--wait/--no-wait", "Wait until the run has stopped.")] = True,
     runs_dir: RunsDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,20 +35,18 @@ def stop(
 
 def pause(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
     """Let a run rest after this truncation; its process stays, with its memory."""
-    reader = find_run(reference, runs_dir)
-    _ask(reader, signal.SIGUSR1, "pause", "paused", as_json)
+    _ask(find_run(reference, runs_dir), signal.SIGUSR1, "pause", "paused", as_json)
 
 
 def continue_(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
     """End a pause."""
-    reader = find_run(reference, runs_dir)
-    _ask(reader, signal.SIGUSR2, "continue", "running", as_json)
+    _ask(find_run(reference, runs_dir), signal.SIGUSR2, "continue", "running", as_json)
 
 
-def _ask(reader: RunReader, number: signal.Signals, purpose: str, wanted: str, as_json: bool) -> None:
+def _ask(reader: RunReader, number: signal.Signals, purpose: str, state: str, as_json: bool) -> None:
     launch.request(reader, number, purpose)
-    status = launch.wait_for(reader, (wanted,), ANSWER_LIMIT_S)
-    late = f"asked to {purpose}; it will soon" if status.state not in (wanted, "finished") else ""
+    status = launch.wait_for(reader, (state,), ANSWER_LIMIT_S)
+    late = f"asked to {purpose}; it will soon" if status.state not in (state, "finished") else ""
     _report(reader, as_json, late if status.state in LIVE else "")
 
 

@@ -1,4 +1,4 @@
-"""A run while it happens: one display for `lreg run`, `lreg resume` and `lreg watch`, read from the run folder.
+"""A run while it happens, and its last words: for `lreg run`, `resume`, `watch` and `transfer`, from the run folder.
 
 On a terminal it is redrawn in place; elsewhere a line is printed now and then; with `--json` every record is a line.
 """
@@ -6,34 +6,45 @@ On a terminal it is redrawn in place; elsewhere a line is printed now and then; 
 from __future__ import annotations
 
 import os
+import shlex
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.base.errors import LregError
+from engine.base.control import Control
+from engine.base.errors import LregError, RunError
+from engine.base.metrics import headline, metric
 from engine.base.status import LIVE, Status
 from engine.evaluation.transfer_plan import Plan
 from engine.runs.kinds import TRANSFER
+from engine.runs.results import run_rows
 from engine.runs.store import RunReader
 from lreg_tui.cli import output
 from lreg_tui.text import present
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
-    from rich.live import Live
 
 INTERVAL_S = 0.25
-LINE_EVERY_S = 10.0
-SAME_LINE_EVERY_S = 60.0
-MAIN_FIGURES = ("meta_loss", "validation_loss", "test_accuracy", "sharpness")
-NARROW = 72  # columns below which a terminal gets one figure a row
-COUNTS = ("skipped", "diverged", "inner_steps_per_s")
+LATER = ("skipped", "diverged", "inner_steps_per_s")  # metrics that are told after the penalties
+
+
+@dataclass(frozen=True)
+class How:
+    """In which way something is done that takes a while. Device and data folder default to those of the run."""
+
+    device: str | None
+    data_dir: Path | None
+    detach: bool
+    as_json: bool
 
 
 class Follower:
-    """Shows a run until it has ended: here (`follow`), or in a thread beside the work (`start`, `finish`)."""
+    """Shows a run until it has ended: here (`follow`), or in a thread beside the work that it surrounds (`with`)."""
 
     def __init__(
         self,
@@ -46,31 +57,27 @@ class Follower:
         is_ours: bool = False,
     ) -> None:
         """`quiet`: lines and frames go to stderr, because stdout is for JSON that somebody else prints; `since`: unix s
-        before which records are old news; `notice`: a line to show below the figures; `is_ours`:
+        before which records are old news; `notice`: a line to show below the metrics; `is_ours`:
         this process is about to take the run, and what the run says of itself before that is out of date."""
         self.reader = reader
         self.as_json = as_json
         self.notice = notice
         self._since = since
-        self._filter = since > 0
+        self._is_old_news = since > 0
         self._is_taken = not is_ours
         self._restarts = reader.restarts
         self._finish = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._console: Console = output.console(stderr=as_json or quiet)
-        self._live: Live | None = None
-        self._radius_known: tuple[float | None] | None = None
-        self._last_line = (0.0, "", "")  # when a line was printed, the state then, the line
+        self._thread = threading.Thread(target=self._loop, args=(self._finish.is_set,), daemon=True)
+        self._display = output.Display(output.console(stderr=as_json or quiet))
 
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._loop, args=(lambda: self._finish.is_set(),), daemon=True)
+    def __enter__(self) -> Follower:
         self._thread.start()
+        return self
 
-    def finish(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Show what is left, and end the display."""
         self._finish.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
 
     def follow(self) -> Status:
         """Show the run until its process has ended, return how it stands then."""
@@ -78,27 +85,19 @@ class Follower:
         return self.reader.status()
 
     def _loop(self, is_over: Callable[[], bool]) -> None:
-        show = (
-            self._show_records if self.as_json else self._show_frame if self._console.is_terminal else self._show_line
-        )
         with suppress(OSError):  # whoever was watching has gone; the run goes on
             try:
                 while True:
                     over = is_over()  # before the last look, so that it sees everything
-                    if self.as_json or (self._has_been_taken() and self.reader.is_there):
-                        show()
+                    if self.as_json:
+                        self._emit_records()
+                    elif self._has_been_taken() and self.reader.is_there:
+                        self._show(self.reader.status())
                     if over:
                         break
                     self._finish.wait(INTERVAL_S)
             finally:
-                if self._live is not None:
-                    self._live.stop()
-
-    @property
-    def _radius(self) -> float | None:
-        if self._radius_known is None:
-            self._radius_known = (radius_of(self.reader),)
-        return self._radius_known[0]
+                self._display.close()
 
     def _has_been_taken(self) -> bool:
         if not self._is_taken:
@@ -106,50 +105,30 @@ class Follower:
             self._is_taken = status.pid == os.getpid() and status.state != "queued"
         return self._is_taken
 
-    def _show_records(self) -> None:
-        seen, is_first = self._since, True
+    def _emit_records(self) -> None:
+        told_until, is_first = self._since, True
         for record in self.reader.records():
             if is_first and self.reader.restarts != self._restarts:  # a resume rewrote the file: only what is newer
-                self._restarts = self.reader.restarts
-                self._filter = True
+                self._restarts, self._is_old_news = self.reader.restarts, True
             is_first = False
             when = record.get("t")
-            if not isinstance(when, (int, float)):
-                when = seen
-            if not self._filter or when > seen:
+            when = when if isinstance(when, (int, float)) else told_until
+            if not self._is_old_news or when > told_until:
                 output.emit({**record, "event": "record"})
             self._since = max(self._since, when)
-        self._filter = self._filter and is_first
+        self._is_old_news = self._is_old_news and is_first
 
-    def _show_frame(self) -> None:
-        from rich.live import Live
+    def _show(self, status: Status) -> None:
+        console, notice = self._display.console, self.notice()
+        self._display.show(
+            status.state,
+            lambda: _frame(self.reader, status, notice, self._radius, console.width),
+            lambda: _line(self.reader, status, self._radius),
+        )
 
-        frame = _frame(self.reader, self.reader.status(), self.notice(), self._radius, self._console.width)
-        if self._live is None:
-            self._live = Live(frame, console=self._console, auto_refresh=False)
-            self._live.start()
-        self._live.update(frame, refresh=True)
-
-    def _show_line(self) -> None:
-        status = self.reader.status()
-        printed, state, before = self._last_line
-        if status.state == state and time.monotonic() - printed < LINE_EVERY_S:
-            return
-        figures = self.reader.figures()
-        parts = [present.clean(status.state, 40)]
-        if status.total:
-            parts.append(f"{_steps(self.reader, status)} ({present.progress(status.step, status.total)})")
-        parts += [_eta(status)] if _eta(status) else []
-        parts += [
-            f"{present.label(key, self._radius)} {present.metric(key, figures[key])}"
-            for key in MAIN_FIGURES
-            if key in figures
-        ]
-        parts += [present.clean(status.message)] if status.message and status.state in LIVE else []
-        line = "  ".join(parts)
-        if line != before or time.monotonic() - printed >= SAME_LINE_EVERY_S:
-            self._console.print(line, markup=False, soft_wrap=True)
-            self._last_line = (time.monotonic(), status.state, line)
+    @cached_property
+    def _radius(self) -> float | None:
+        return radius_of(self.reader)
 
 
 def radius_of(reader: RunReader) -> float | None:
@@ -160,6 +139,19 @@ def radius_of(reader: RunReader) -> float | None:
         return reader.preset()["evaluation"]["radius"]
     except LregError:
         return None
+
+
+def main_metrics(values: dict[str, Any]) -> list[str]:
+    """What a run is steered by, of what it has recorded."""
+    names = ("meta_loss", "validation_loss", headline(values).name, "sharpness")
+    return [name for name in names if name in values]
+
+
+def ordered(values: dict[str, float], everything: bool = True) -> dict[str, float]:
+    """First the metrics that people steer by: the main ones, the penalties with their shares, the counts."""
+    penalties = sorted(name for name in values if metric(name).kind in ("penalty", "share"))
+    first = {name: values[name] for name in (*main_metrics(values), *penalties, *LATER) if name in values}
+    return {**first, **values} if everything else first
 
 
 def _steps(reader: RunReader, status: Status) -> str:
@@ -173,48 +165,95 @@ def _eta(status: Status) -> str:
     return f"ETA {present.duration(status.eta_s)}" if status.eta_s is not None and status.state in LIVE else ""
 
 
+def _line(reader: RunReader, status: Status, radius: float | None) -> str:
+    values = reader.figures()
+    done = f"{_steps(reader, status)} ({present.progress(status.step, status.total)})" if status.total else ""
+    told = [f"{present.label(name, radius)} {present.metric(name, values[name])}" for name in main_metrics(values)]
+    message = status.message if status.state in LIVE else ""
+    return "  ".join(filter(None, [status.state, done, _eta(status), *told, message]))
+
+
 def _frame(reader: RunReader, status: Status, notice: str, radius: float | None, width: int) -> Group:
-    """What a terminal shows of a run: state, progress, figures, and a line of news while it lives."""
+    """What a terminal shows of a run: state, progress, metrics, and a line of news while it lives."""
+    from rich.columns import Columns
     from rich.console import Group
-    from rich.progress_bar import ProgressBar
     from rich.text import Text
 
     head = Text.assemble(present.text(reader.id, "bold"), "  ", present.state_text(status.state), overflow="fold")
-    is_narrow = width < NARROW
-    bar = ProgressBar(total=max(status.total, 1), completed=status.step, width=min(32, width))
-    words = [word for word in (_steps(reader, status), _eta(status)) if word]
-    progress = output.grid(1 if is_narrow else 3)
-    if is_narrow:
-        progress.add_row(bar)
-        progress.add_row("  ".join(words))
-    else:
-        progress.add_row(bar, *words)
-    shown = [
-        (present.label(key, radius), present.metric(key, value))
-        for key, value in ordered(reader.figures(), everything=False).items()
+    told = [
+        Text.assemble((present.label(name, radius), "dim"), "  ", present.metric(name, value))
+        for name, value in ordered(reader.figures(), everything=False).items()
     ]
-    pairs = 1 if is_narrow else 2
-    figures = output.grid(2 * pairs)
-    for row in range(0, len(shown), pairs):
-        cells = [cell for name, value in shown[row : row + pairs] for cell in (present.text(name, "dim"), Text(value))]
-        figures.add_row(*cells)
     news = (notice or status.message) if status.state in LIVE else ""
-    return Group(head, progress, figures, *([present.text(news, "yellow" if notice else "dim")] if news else []))
+    words = "  ".join(filter(None, (_steps(reader, status), _eta(status))))
+    return Group(
+        head,
+        Columns([output.bar(status.step, status.total, width), words]),
+        Columns(told, padding=(0, output.GAP)),
+        *([present.text(news, "yellow" if notice else "dim")] if news else []),
+    )
 
 
-def ordered(figures: dict[str, float], everything: bool = True) -> dict[str, float]:
-    """First the figures that people steer by: the main ones, the penalties with their shares, the counts."""
-    penalties = sorted(key for key in figures if key.endswith(("_penalty", "_penalty_share")))
-    first = {key: figures[key] for key in (*MAIN_FIGURES, *penalties, *COUNTS) if key in figures}
-    return {**first, **figures} if everything else first
+def when_stopping(control: Control, words: str) -> Callable[[], str]:
+    """A notice that is there from the first Ctrl-C on."""
+    return lambda: words if control.stop else ""
 
 
-def end_event(status: Status, reader: RunReader) -> dict[str, Any]:
-    message = {"message": status.message} if status.message else {}
-    return {"event": "end", "state": status.state, "id": reader.id, "step": status.step, **message}
+def note_deaf(control: Control) -> None:
+    """Say so where Ctrl-C does not reach this process."""
+    if control.remark:
+        output.say(control.remark)
 
 
 def print_quietly(action: Callable[[], None]) -> None:
     """Print a last word; if nobody listens any more, that is no error of the run."""
     with suppress(OSError):
         action()
+
+
+def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False, has_failed: bool = False) -> None:
+    """The last words on a run: its result, its id, and what can be done next.
+
+    With `reason_follows` a failure's reason is left to the error line that this process ends with. `has_failed`: it
+    ended with an error, whatever the folder says, where that could perhaps not be written any more.
+    """
+    status = reader.status()
+    if not reader.is_there or (has_failed and status.state in LIVE and status.pid == os.getpid()):
+        status = replace(status, state="failed", message="")
+    if as_json:
+        if status.state == "finished":
+            output.emit({"event": "result", "rows": run_rows(reader)})
+        message = {"message": status.message} if status.message else {}
+        output.emit({"event": "end", "state": status.state, "id": reader.id, "step": status.step, **message})
+        return
+    if not reader.is_there:
+        return
+    console = output.console()
+    if status.state == "finished":
+        print_results(run_rows(reader), console)
+    silent = (*LIVE, "crashed", *(["failed"] if reason_follows else []))  # a crashed one's last words are out of date
+    reason = "" if status.state in silent else status.message
+    output.print_lines(console, f"{status.state}: {reader.id}", reason, str(reader.path))
+    if status.state == "finished" and reader.kind is TRANSFER and (command := comparison_of(reader)):
+        output.print_lines(console, f"its results: {command}")
+    if status.state == "crashed" or (status.state == "stopped" and not has_failed):
+        output.print_lines(console, f"go on with: lreg resume {reader.id}")
+
+
+def print_results(rows: list[dict[str, Any]], console: Console, title: str = "") -> None:
+    """Learned optimizers, untrained ones and hand-designed ones side by side; nothing before they were measured."""
+    from lreg_tui.runs.run_files import result_sheet
+
+    if rows:
+        output.print_sheet(result_sheet(rows, title), console)
+
+
+def comparison_of(job: RunReader) -> str:
+    """The command that shows what a transfer job found; empty where its plan cannot be read."""
+    try:
+        runs = [Path(run) for run in Plan.from_json(job.plan()).runs]
+    except RunError:
+        return ""
+    store = job.path.parent.parent
+    names = [run.name if run.parent == store or not run.is_dir() else str(run) for run in runs]
+    return f"lreg compare {shlex.join(names)}"

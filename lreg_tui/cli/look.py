@@ -13,13 +13,14 @@ from engine import worker
 from engine.base.errors import LregError, printable
 from engine.base.settings import show as show_value
 from engine.base.status import LIVE, STATES, Status
+from engine.runs.kinds import TRANSFER
 from engine.runs.results import run_rows
 from engine.runs.store import RunReader, RunStore
-from lreg_tui.cli import output, results
-from lreg_tui.cli.follow import Follower, ordered, radius_of
+from lreg_tui.cli import output
+from lreg_tui.cli.follow import Follower, ordered, print_results, radius_of, summarize
 from lreg_tui.cli.listing import SORTS, Listed, run_table
-from lreg_tui.cli.options import AsJson, RunOrJobReference, RunsDir, check_choice, find_run
-from lreg_tui.cli.summary import summarize
+from lreg_tui.cli.options import AsJson, RunsDir, choice
+from lreg_tui.cli.references import RunOrJobReference, find_run
 from lreg_tui.runs.actions import called
 from lreg_tui.text import present
 
@@ -27,64 +28,38 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 STATE_NAMES = (*STATES, "crashed")
+ONLY = f"Only runs in this state: {', '.join(STATE_NAMES)}; may be given again."
 LEAST_ROOM = 24  # columns for what stands behind a name, where they stand below each other
 EXIT_CODES = {"finished": 0, "stopped": 130}
 
 
-def _starting(words: tuple[str, ...]) -> Callable[[str], list[str]]:
-    """Completion with some words."""
-
-    def complete(incomplete: str) -> list[str]:
-        return [word for word in words if word.startswith(incomplete)]
-
-    return complete
-
-
 def runs(
-    state: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--state",
-            metavar="STATE",
-            help=f"Only runs in this state: {', '.join(STATE_NAMES)}; may be given again.",
-            autocompletion=_starting(STATE_NAMES),
-        ),
-    ] = None,
-    sort: Annotated[
-        str,
-        typer.Option("--sort", metavar="KEY", help=f"One of: {', '.join(SORTS)}.", autocompletion=_starting(SORTS)),
-    ] = "id",
+    state: Annotated[list[str] | None, choice("--state", "STATE", STATE_NAMES, ONLY)] = None,
+    sort: Annotated[str, choice("--sort", "KEY", SORTS, f"One of: {', '.join(SORTS)}.")] = "id",
     runs_dir: RunsDir = None,
     as_json: AsJson = False,
 ) -> None:
     """List the runs."""
     states = tuple(dict.fromkeys(state or ()))
-    for name in states:
-        check_choice("--state", name, STATE_NAMES)
-    check_choice("--sort", sort, SORTS)
     store = RunStore(runs_dir)
-    listed = [Listed.of(reader) for reader in store.list()]
-    listed = sorted(
-        (item for item in listed if not states or item.state in states), key=lambda item: item.sort_value(sort)
-    )
+    listed = sorted(map(Listed.of, store.list()), key=lambda item: item.sort_value(sort))
+    listed = [item for item in listed if not states or item.state in states]
     if as_json:
         for item in listed:
             output.emit(asdict(item))
         return
-    for job in () if states else store.transfers():
+    for job in () if states else (*store.transfers(), *store.studies()):
         if (status := job.status()).state != "finished":
-            output.say(f"transfer {job.id}: {status.state}, evaluation {status.step}/{status.total}")
-    for study in () if states else store.studies():
-        if (status := study.status()).state != "finished":
-            message = f", {status.message}" if status.message else ""
-            output.say(f"study {study.id}: {status.state}{message}")
+            done = f"{job.kind.unit} {status.step}/{status.total}" if job.kind is TRANSFER else status.message
+            words = ", ".join(filter(None, (status.state, done)))
+            output.say(f"{job.kind.name} {job.id}: {words}")
     if listed:
         console = output.console()
         console.print(run_table(listed, console.width))
     else:
         missing = "" if store.root.is_dir() else ": no such folder"
-        wanted = f" in state {' or '.join(states)}" if states else ""
-        output.say(f"no runs{wanted} in {printable(str(store.root))}{missing}")
+        which = f" in state {' or '.join(states)}" if states else ""
+        output.say(f"no runs{which} in {printable(str(store.root))}{missing}")
 
 
 def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
@@ -117,19 +92,15 @@ def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson
     _print_pairs(console, heading, differences, show_value)
     if problem:
         console.print(present.text(problem, "red"))
-    radius = radius_of(reader)
-    latest = ordered(reader.figures())
-    figures = {present.label(key, radius): present.metric(key, value) for key, value in latest.items()}
-    _print_pairs(console, "latest figures", figures, str)
-    table = results.table(reader, console)
-    if table is not None:
-        console.print("result", style="bold")
-        console.print(table)
+    radius, latest = radius_of(reader), ordered(reader.figures())
+    metrics = {present.label(name, radius): present.metric(name, value) for name, value in latest.items()}
+    _print_pairs(console, "latest figures", metrics, str)
+    print_results(run_rows(reader), console, "result")
 
 
 def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
     facts, unit = reader.facts, reader.kind.unit
-    versions = facts.get("versions")
+    versions = facts["versions"] if isinstance(facts.get("versions"), dict) else {}
     state = status.state + (f" (process {status.pid} on {status.host})" if status.state in LIVE else "")
     pairs = {
         "name": called(reader),
@@ -144,9 +115,7 @@ def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
         "device": status.device or facts.get("device", ""),
         "data": facts.get("data_dir") or "",
         "host": facts.get("host", ""),
-        "versions": ", ".join(f"{key} {value}" for key, value in versions.items())
-        if isinstance(versions, dict)
-        else "",
+        "versions": ", ".join(f"{key} {value}" for key, value in versions.items()),
         "git": facts.get("git") or "",
         "starts from": facts.get("parent") or "",
         "checkpoints": ", ".join(reader.checkpoints()),

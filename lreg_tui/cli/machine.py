@@ -9,7 +9,11 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
+from engine.base import plugins
 from engine.base.errors import LregError
+from engine.presets import catalog
 from engine.runs.store import RunStore
 from lreg_tui import __version__
 from lreg_tui.cli import output
@@ -72,29 +76,22 @@ def _devices() -> list[Finding]:
         import torch
     except Exception as error:  # whatever a broken installation raises is what is to be told
         return [Finding("torch", f"cannot be imported: {error}", problem=True)]
-    findings = [Finding("threads", f"{torch.get_num_threads()} CPU threads used by torch"), *_speed()]
-    if not torch.cuda.is_available():
-        return [*findings, Finding("GPU", "none that CUDA can use; runs use the CPU")]
-    for index in range(torch.cuda.device_count()):
-        facts = torch.cuda.get_device_properties(index)
-        free, total = torch.cuda.mem_get_info(index)
-        memory = f"{present.size(free)} of {present.size(total)} free"
-        findings.append(Finding(f"cuda:{index}", f"{facts.name}, {memory}, CUDA {torch.version.cuda}"))
-    return findings
-
-
-def _speed() -> list[Finding]:
-    """Whether the CPU kernels work, and whether something else is in their way. Compiles them at first use."""
-    import torch
-
     from engine import kernels
     from engine.bench import busy
 
-    way, look = kernels.describe(torch.device("cpu")), busy.look()
-    return [
+    way, look = kernels.describe(torch.device("cpu")), busy.look()  # which compiles the kernels at first use
+    findings = [
+        Finding("threads", f"{torch.get_num_threads()} CPU threads used by torch"),
         Finding("CPU kernels", way, problem="because" in way),
         Finding("speed", f"{look.summary} (lreg bench measures more)", problem=look.fewer_are_faster),
     ]
+    if not torch.cuda.is_available():
+        return [*findings, Finding("GPU", "none that CUDA can use; runs use the CPU")]
+    for index in range(torch.cuda.device_count()):
+        name, (free, total) = torch.cuda.get_device_properties(index).name, torch.cuda.mem_get_info(index)
+        memory = f"{present.size(free)} of {present.size(total)} free"
+        findings.append(Finding(f"cuda:{index}", f"{name}, {memory}, CUDA {torch.version.cuda}"))
+    return findings
 
 
 def _processor() -> list[Finding]:
@@ -110,45 +107,25 @@ def _processor() -> list[Finding]:
 
 
 def _data(data_dir: Path | None) -> list[Finding]:
-    from platformdirs import user_cache_path
-
     given = data_dir or os.environ.get("LREG_DATA_DIR")
     folder = Path(given).expanduser() if given else user_cache_path("lreg") / "data"
-    there = [name for name, file in DATASETS.items() if not file or (folder / file).exists()]
-    missing = [name for name in DATASETS if name not in there]
+    stored = [name for name, file in DATASETS.items() if not file or (folder / file).exists()]
+    missing = [name for name in DATASETS if name not in stored]
     note = f"; downloaded when used: {', '.join(missing)}" if missing else ""
     wrong = bool(given) and not folder.is_dir()
     return [
         Finding("data folder", f"{folder}{' (no such folder)' if wrong else ''}", problem=wrong),
-        Finding("datasets", ", ".join(there) + note),
+        Finding("datasets", ", ".join(stored) + note),
     ]
 
 
-def _plugins() -> list[Finding]:
-    """Those in use, with the beginning of their hash, after trying whether they can be loaded."""
-    from engine.base import plugins
-    from engine.presets import catalog
-
-    findings = []
-    for plugin in plugins.in_use():
-        try:
-            plugin.load()
-            findings.append(Finding("plug-in", f"{plugin.name} ({plugin.origin}), sha256 {plugin.sha256()[:12]}"))
-        except LregError as error:
-            findings.append(Finding("plug-in", str(error), problem=True))
-    if findings and not any(finding.problem for finding in findings):
-        brought = [f"{family}: {', '.join(names)}" for family, names in catalog.added().items()]
-        findings.append(Finding("of plug-ins", "; ".join(brought) or "no members"))
-    return findings
-
-
 def _folders(runs_dir: Path | None) -> list[Finding]:
-    from platformdirs import user_cache_path
-
     store = RunStore(runs_dir)
-    places = {"runs folder": store.root, "cache folder": user_cache_path("lreg")}
-    count = Finding("runs", str(len(store.list())))
-    return [*(_folder(what, path) for what, path in places.items()), count]
+    return [
+        _folder("runs folder", store.root),
+        _folder("cache folder", user_cache_path("lreg")),
+        Finding("runs", str(len(store.list()))),
+    ]
 
 
 def _folder(what: str, path: Path) -> Finding:
@@ -163,3 +140,18 @@ def _folder(what: str, path: Path) -> Finding:
     low = free < LOW_SPACE
     note = "" if existing == path else ", not there yet"
     return Finding(what, f"{path}{note}, {present.size(free)} free{' (little)' if low else ''}", problem=low)
+
+
+def _plugins() -> list[Finding]:
+    """Those in use, with the beginning of their hash, after trying whether they can be loaded."""
+    findings = []
+    for plugin in plugins.in_use():
+        try:
+            plugin.load()
+            findings.append(Finding("plug-in", f"{plugin.name} ({plugin.origin}), sha256 {plugin.sha256()[:12]}"))
+        except LregError as error:
+            findings.append(Finding("plug-in", str(error), problem=True))
+    if findings and not any(finding.problem for finding in findings):
+        members = [f"{family}: {', '.join(names)}" for family, names in catalog.added().items()]
+        findings.append(Finding("of plug-ins", "; ".join(members) or "no members"))
+    return findings

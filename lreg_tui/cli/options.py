@@ -1,137 +1,99 @@
-"""Arguments and options that several commands share, and their shell completion."""
+"""How options are declared, checked and completed, and those that several commands share."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from engine.base import plugins
-from engine.base.errors import RunError, SettingsError
-from engine.base.settings import Setting, show
-from engine.runs.kinds import STUDY
-from engine.runs.reader import CHECKPOINTS
-from engine.runs.store import RunReader, RunStore
+from engine.base.errors import Problem, SettingsError
+from engine.base.settings import Setting
+from engine.presets import catalog
+from engine.presets.preset import shipped
+from lreg_tui.presets import typed
 
-HARMLESS = re.compile(r"[\w.-]+", re.ASCII)  # what a shell may be given to complete
-
-
-def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
-    return _starting(incomplete, RunStore(ctx.params.get("runs_dir")).list())
+HARMLESS = re.compile(r"[\w./-]+", re.ASCII)  # what a shell may be given to complete
 
 
-def complete_run_or_job(ctx: typer.Context, incomplete: str) -> list[str]:
-    """A run, or a transfer job or study, which is looked at and controlled like one."""
-    store = RunStore(ctx.params.get("runs_dir"))
-    return _starting(incomplete, [*store.studies(), *store.transfers(), *store.list()])
+def offering(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Shell completion with names that are looked up then."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names() if name.startswith(incomplete) and HARMLESS.fullmatch(name)]
+
+    return complete
 
 
-def complete_run_or_study(ctx: typer.Context, incomplete: str) -> list[str]:
-    store = RunStore(ctx.params.get("runs_dir"))
-    return _starting(incomplete, [*store.studies(), *store.list()])
+def offering_files(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Shell completion with shipped names and the TOML files of this folder."""
+    return offering(lambda: [*names(), *map(str, sorted(Path().glob("*.toml")))])
 
 
-def _starting(incomplete: str, readers: Sequence[RunReader]) -> list[str]:
-    """`last` and the ids, the newest first."""
-    names = ["last", *(reader.id for reader in reversed(readers))]
-    return [name for name in names if name.startswith(incomplete) and HARMLESS.fullmatch(name)]
+def _targets() -> list[str]:
+    members = catalog.load()
+    return ["all", *(f"{dataset}/{optimizee}" for dataset in members.datasets for optimizee in members.optimizees)]
 
 
-def complete_preset(incomplete: str) -> list[str]:
-    from engine.presets.preset import shipped
-
-    files = [str(path) for path in sorted(Path().glob("*.toml"))]
-    return [name for name in (*shipped(), *files) if name.startswith(incomplete) and HARMLESS.fullmatch(name)]
+complete_preset = offering_files(shipped)
+complete_target = offering(_targets)
 
 
-def complete_study(incomplete: str) -> list[str]:
-    from engine.study.plan.sources import shipped_studies
+class SingleValueCommand(TyperCommand):
+    """A command that refuses an option that has one value where it is given more than once.
 
-    files = [str(path) for path in sorted(Path().glob("*.toml"))]
-    return [name for name in (*shipped_studies(), *files) if name.startswith(incomplete) and HARMLESS.fullmatch(name)]
-
-
-def complete_checkpoint(incomplete: str) -> list[str]:
-    return [name for name in CHECKPOINTS if name.startswith(incomplete)]
-
-
-def complete_target(incomplete: str) -> list[str]:
-    from engine.presets import catalog
-
-    known = catalog.load()
-    names = [f"{dataset}/{optimizee}" for dataset in known.datasets for optimizee in known.optimizees]
-    return [name for name in ("all", *names) if name.startswith(incomplete)]
-
-
-def find_run(reference: str, runs_dir: Path | None) -> RunReader:
-    """The run that is meant. Raises RunError; of a folder without a run it says that this is what it is."""
-    try:
-        return RunStore(runs_dir).resolve(reference)
-    except RunError:
-        folder = Path(reference).expanduser() if reference.isprintable() and reference else None
-        if folder is None or len(reference) > 4000 or not folder.is_dir():
-            raise
-        runs = len(RunStore(folder).list())
-        hint = f"it holds {runs} run{'s' if runs > 1 else ''}: give it as --runs-dir" if runs else "no run.json there"
-        raise RunError(f"{show(reference)}: a folder, but no run ({hint})") from None
-
-
-def find_runs(references: Sequence[str], runs_dir: Path | None) -> tuple[list[RunReader], RunReader | None]:
-    """The runs that are meant; a study stands for those runs of its winners that were transferred.
-
-    With them a run of the arm that the others are compared with, where there is a study to say so. Raises RunError.
+    Lists add up; of a single value nobody knows which one is meant.
     """
-    runs: list[RunReader] = []
-    reference = None
-    for text in references:
-        reader = find_run(text, runs_dir)
-        if reader.kind is STUDY:
-            from engine.study.plan.chosen import transferred_runs
 
-            own = transferred_runs(reader)
-            runs += own
-            reference = reference or own[0]
-        else:
-            runs.append(_only_run(reader))
-    return runs, reference
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Raises SettingsError."""
+        rest = super().parse_args(ctx, list(args))
+        order = [] if ctx.resilient_parsing else self.make_parser(ctx).parse_args(list(args))[2]
+        repeated = [param for param in dict.fromkeys(order) if order.count(param) > 1 and _is_single(param)]
+        if repeated:
+            problems = [Problem(max(p.opts, key=len), f"it {order.count(p)} times", "once") for p in repeated]
+            raise SettingsError(problems)
+        return rest
 
 
-def find_one_run(reference: str, runs_dir: Path | None) -> RunReader:
-    """The run that is meant, where nothing else will do. Raises RunError; of a study it names its winners' runs."""
-    reader = find_run(reference, runs_dir)
-    if reader.kind is STUDY:
-        from engine.study.plan.chosen import winner_runs
-
-        winners = winner_runs(reader)
-        if ids := "; ".join(f"{arm}: {', '.join(run.id for run in runs)}" for arm, runs in winners.items()):
-            raise RunError(f"{reader.id}: a study, should be one of its winners' runs: {ids}")
-    return _only_run(reader)
+def _is_single(param: Any) -> bool:
+    """True for an option with one value, or for a choice of two flags; one flag may be given again."""
+    if param.param_type_name != "option" or param.multiple:
+        return False
+    return bool(param.secondary_opts) or not param.is_flag
 
 
-def _only_run(reader: RunReader) -> RunReader:
-    """Raise RunError where that is no run."""
-    kind = reader.kind
-    if "transfer" not in kind.actions:
-        raise RunError(f"{reader.id}: {kind.words}, should be {kind.instead}")
-    return reader
+def option(names: str, metavar: str, text: str, complete: Any = None, parser: Any = None) -> Any:
+    """An option with a value, in the house's form. `names`: "-o --output"."""
+    return typer.Option(*names.split(), metavar=metavar, help=text, autocompletion=complete, parser=parser)
 
 
-def check_choice(option: str, value: str | None, choices: tuple[str, ...]) -> None:
-    """Raise SettingsError where an option's value is none of those allowed."""
-    if value is not None:
-        _check(Setting(option, ("str",), "", "", choices=choices), value)
+def flag(names: str, text: str) -> Any:
+    return typer.Option(*names.split(), help=text)
 
 
-def whole_number(option: str, value: str, minimum: int, maximum: int | None = None) -> int:
-    """An option's value as an integer. Raises SettingsError."""
-    is_whole = re.fullmatch(r"[+-]?\d{1,40}", value, re.ASCII)
-    return _check(Setting(option, ("int",), 0, "", minimum=minimum, maximum=maximum), int(value) if is_whole else value)
+def choice(name: str, metavar: str, values: Sequence[str], text: str) -> Any:
+    """An option whose value is one of some words."""
+    setting = Setting(name, ("str",), "", "", choices=tuple(values))
+    return option(name, metavar, text, offering(lambda: values), lambda value: checked(setting, value))
 
 
-def _check(setting: Setting, value: Any) -> Any:
+def numeric(name: str, kind: str, **bounds: Any) -> Setting:
+    return Setting(name, (kind,), 0, "", **bounds)
+
+
+def number(names: str, metavar: str, text: str, kind: str = "int", **bounds: float | None) -> Any:
+    """An option whose value is a number: "int" or "float", within the bounds of a Setting."""
+    setting = numeric(names.split()[-1], kind, **bounds)
+    return option(names, metavar, text, None, lambda value: checked(setting, typed.number(value)))
+
+
+def checked(setting: Setting, value: Any) -> Any:
+    """An option's value in its canonical form. Raises SettingsError."""
     fit, problem = setting.check(value)
     if problem is not None:
         raise SettingsError([problem])
@@ -144,47 +106,16 @@ def _use_plugins(names: list[str] | None) -> list[str] | None:
     return names
 
 
-RunReference = Annotated[
-    str,
-    typer.Argument(metavar="RUN", help="An id, a unique prefix, a path, or `last`.", autocompletion=complete_run),
-]
-RunOrJobReference = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN",
-        help="An id (of a transfer evaluation or a study, too), a unique prefix, a path, or `last`.",
-        autocompletion=complete_run_or_job,
-    ),
-]
-RunReferences = Annotated[
-    list[str],
-    typer.Argument(metavar="RUN", help="Ids, unique prefixes, paths, or `last`.", autocompletion=complete_run),
-]
-RunOrStudyReferences = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="RUN",
-        help="Ids, unique prefixes, paths, or `last`; a study (or its name) stands for its winners' runs.",
-        autocompletion=complete_run_or_study,
-    ),
-]
 PresetReference = Annotated[
     str,
     typer.Argument(metavar="PRESET", help="A path, or the name of a shipped preset.", autocompletion=complete_preset),
 ]
-RunsDir = Annotated[
-    Path | None,
-    typer.Option("--runs-dir", metavar="DIR", help="Where runs live. Default: $LREG_RUNS_DIR, else ./runs."),
-]
+RunsDir = Annotated[Path | None, option("--runs-dir", "DIR", "Where runs live. Default: $LREG_RUNS_DIR, else ./runs.")]
 DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", metavar="DIR", help="Where datasets lie. Default: $LREG_DATA_DIR, else a cache."),
+    Path | None, option("--data-dir", "DIR", "Where datasets lie. Default: $LREG_DATA_DIR, else a cache.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, and nothing else there.")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the preset; may be given again."),
-]
+AsJson = Annotated[bool, flag("--json", "JSON lines on stdout, and nothing else there.")]
+Sets = Annotated[list[str] | None, option("--set", "KEY=VALUE", "Override a key of the preset; may be given again.")]
 Plugins = Annotated[
     list[str] | None,
     typer.Option(
@@ -195,7 +126,5 @@ Plugins = Annotated[
         callback=_use_plugins,
     ),
 ]
-Device = Annotated[
-    str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps. Default: auto.")
-]
-Detach = Annotated[bool, typer.Option("--detach", help="Return at once; the run outlives this terminal.")]
+Device = Annotated[str | None, option("--device", "DEVICE", "auto, cpu, cuda, cuda:N or mps. Default: auto.")]
+Detach = Annotated[bool, flag("--detach", "Return at once; the run outlives this terminal.")]

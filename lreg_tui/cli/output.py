@@ -7,18 +7,22 @@ import contextlib
 import json
 import os
 import sys
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lreg_tui.text import present
+from lreg_tui.text import present, sheets
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.live import Live
     from rich.table import Table
 
     from engine.runs.store import RunReader
 
 PIPE_WIDTH = 200  # without a terminal nothing is cut or wrapped to a screen
 GAP = 2  # between two columns
+LINE_EVERY_S, SAME_LINE_EVERY_S = 10.0, 60.0  # of what changes, without a terminal
 PLAIN = {"±": "+-", "–": "-", "…": "...", "─": "-", "━": "-", "×": "x"}  # where an encoding has no such character
 
 
@@ -44,28 +48,83 @@ def never_fail_to_encode() -> None:
 def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
-    found = Console(stderr=stderr, highlight=False)
-    if not found.is_terminal and "COLUMNS" not in os.environ:
-        found.width = PIPE_WIDTH
-    return found
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPE_WIDTH
+    return console
 
 
-def can_show(character: str, encoding: str) -> bool:
-    try:
-        character.encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+def bar(done: float, total: float, width: int) -> RenderableType:
+    from rich.progress_bar import ProgressBar
+
+    return ProgressBar(total=max(total, 1), completed=done, width=min(32, width))
 
 
 def grid(columns: int = 2) -> Table:
     """Columns without lines. Names come first and are not broken; what follows is wrapped, never cut."""
     from rich.table import Table
 
-    found = Table.grid(padding=(0, GAP))
+    table = Table.grid(padding=(0, GAP))
     for index in range(columns):
-        found.add_column(overflow="fold", no_wrap=index < columns - 1)
-    return found
+        table.add_column(overflow="fold", no_wrap=index < columns - 1)
+    return table
+
+
+def lined(texts: Sequence[str], numbers: Sequence[str] = ()) -> Table:
+    """An empty table with a line below its headings: columns of text, which are wrapped, then columns of numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for heading in texts:
+        table.add_column(heading, overflow="fold")
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def print_sheet(sheet: sheets.Sheet, console: Console) -> None:
+    """Print a sheet, complete at the console's width and in its encoding."""
+
+    def plain(text: str) -> str:
+        return text.encode(console.encoding, "lreg.plain").decode(console.encoding)
+
+    for part in sheets.tables(sheets.translated(sheet, plain), console):
+        console.print(part)
+
+
+class Display:
+    """Something that changes: redrawn in place on a terminal; elsewhere a line is printed now and then."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._live: Live | None = None
+        self._printed = (0.0, "", "")  # when a line was printed, the state then, the line
+
+    def show(self, state: str, frame: Callable[[], RenderableType], line: Callable[[], str]) -> None:
+        """A line is printed at once where the state is another one."""
+        if self.console.is_terminal:
+            self._draw(frame())
+            return
+        when, state_before, before = self._printed
+        elapsed = time.monotonic() - when
+        if state != state_before or elapsed >= LINE_EVERY_S:
+            text = present.clean(line(), 4000)
+            if text != before or elapsed >= SAME_LINE_EVERY_S:
+                self.console.print(text, markup=False, soft_wrap=True)
+                self._printed = time.monotonic(), state, text
+
+    def _draw(self, frame: RenderableType) -> None:
+        from rich.live import Live
+
+        if self._live is None:
+            self._live = Live(frame, console=self.console, auto_refresh=False)
+            self._live.start()
+        self._live.update(frame, refresh=True)
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
 
 
 def emit(value: dict[str, Any]) -> None:
@@ -78,6 +137,12 @@ def emit(value: dict[str, Any]) -> None:
 def say(text: str) -> None:
     """A line for people on stderr."""
     print(present.clean(text), file=sys.stderr, flush=True)
+
+
+def print_lines(console: Console, *lines: str) -> None:
+    """Lines that a terminal wraps, so that they can be copied; empty ones are left out."""
+    for line in filter(None, lines):
+        console.print(present.text(line), soft_wrap=True)
 
 
 def tell_started(kind: str, reader: RunReader, as_json: bool) -> None:

@@ -3,49 +3,37 @@
 from __future__ import annotations
 
 import os
+import shlex
+import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from engine import worker
 from engine.base.control import Control
-from engine.base.errors import RunError
+from engine.base.errors import LregError, RunError, TrainingError
 from engine.base.status import LIVE, Status
-from engine.distributed.parallel import check_processes
+from engine.distributed import parallel
+from engine.presets.preset import load_preset
 from engine.runs.kinds import STUDY, TRANSFER
 from engine.runs.provenance import plugin_remark
 from engine.runs.store import Run, RunReader, RunStore
-from lreg_tui.cli import output, several, study, transfer
-from lreg_tui.cli.follow import Follower, print_quietly
-from lreg_tui.cli.options import (
-    AsJson,
-    DataDir,
-    Detach,
-    Device,
-    Plugins,
-    PresetReference,
-    RunOrJobReference,
-    RunsDir,
-    Sets,
-    find_run,
-    whole_number,
-)
-from lreg_tui.cli.summary import note_deaf, note_stopping, summarize
+from lreg_tui.cli import output, study, transfer
+from lreg_tui.cli.follow import Follower, How, note_deaf, print_quietly, summarize, when_stopping
+from lreg_tui.cli.options import AsJson, DataDir, Detach, Device, Plugins, PresetReference, RunsDir, Sets, number
+from lreg_tui.cli.references import RunOrJobReference, find_run
 from lreg_tui.system import launch
+from lreg_tui.text import present
 
-Processes = Annotated[
-    str | None,
-    typer.Option(
-        "--nproc",
-        metavar="N",
-        help="Processes of this machine that share the meta-batch, a GPU each where there are some; 0: make the run's "
-        "folder only. Default: 1; of resume: as many as before.",
-    ),
-]
+PROCESSES = (
+    "Processes of this machine that share the meta-batch, a GPU each where there are some; 0: make the run's folder "
+    "only. Default: 1; of resume: as many as before."
+)
 
 
 def run(
@@ -54,11 +42,11 @@ def run(
     name: Annotated[
         str | None, typer.Option("--name", help="What the run is called. Default: the preset's name.")
     ] = None,
-    seed: Annotated[str | None, typer.Option("--seed", metavar="N", help="Meta-seed. Default: the preset's.")] = None,
+    seed: Annotated[int | None, number("--seed", "N", "Meta-seed. Default: the preset's.", minimum=0)] = None,
     device: Device = None,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
-    nproc: Processes = None,
+    nproc: Annotated[int | None, number("--nproc", "N", PROCESSES, minimum=0)] = None,
     plugin: Plugins = None,
     detach: Detach = False,
     as_json: AsJson = False,
@@ -68,15 +56,12 @@ def run(
     Ctrl-C finishes the truncation, writes a checkpoint and exits with 130; `lreg resume` goes on from there. On several
     machines: make the run with --nproc 0, then start `torchrun ... -m engine.worker RUN_PATH` on each.
     """
-    from engine.presets.preset import load_preset
-
-    meta_seed = None if seed is None else whole_number("--seed", seed, 0)
     checked = load_preset(preset, sets or ())
-    changes = {key: value for key, value in (("name", name), ("seed", meta_seed)) if value is not None}
+    changes = {key: value for key, value in (("name", name), ("seed", seed)) if value is not None}
     if changes:
         checked = checked.with_values(**changes)
-    processes = 1 if nproc is None else whole_number("--nproc", nproc, 0)
-    check_processes(checked, processes)
+    processes = 1 if nproc is None else nproc
+    parallel.check_processes(checked, processes)
     store = RunStore(runs_dir)
     device = device or "auto"
     start = parent.path if (parent := store.parent_of(checked)) else None
@@ -85,7 +70,7 @@ def run(
     control = Control()
     with control.listening() if processes == 1 and not detach else nullcontext():  # from here on there is a run to stop
         created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
-        _start(created, processes=processes, detach=detach, as_json=as_json, data_dir=data_dir, control=control)
+        _start(created, processes, How(None, data_dir, detach, as_json), control)
 
 
 def resume(
@@ -93,7 +78,7 @@ def resume(
     device: Device = None,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
-    nproc: Processes = None,
+    nproc: Annotated[int | None, number("--nproc", "N", PROCESSES, minimum=1)] = None,
     plugin: Plugins = None,
     detach: Detach = False,
     as_json: AsJson = False,
@@ -102,14 +87,13 @@ def resume(
 
     Of a transfer evaluation, what is left is measured; of a study, what is left is done, and what failed tried again.
     """
-    reader = find_run(reference, runs_dir)
+    reader, how = find_run(reference, runs_dir), How(device, data_dir, detach, as_json)
     status = reader.status()
     if status.state == "finished":
         raise RunError(f"run {reader.id} is finished: nothing to resume")
     if status.state in LIVE:
-        raise RunError(
-            f"run {reader.id} is {status.state} (process {status.pid} on host {status.host}): nothing to resume"
-        )
+        process = f"process {status.pid} on host {status.host}"
+        raise RunError(f"run {reader.id} is {status.state} ({process}): nothing to resume")
     if remark := plugin_remark(reader.facts):
         output.say(f"run {reader.id}: {remark}")
     if data := reader.other_data(data_dir):
@@ -118,71 +102,108 @@ def resume(
     if nproc is not None and "share" not in kind.actions:
         raise RunError(f"--nproc: {reader.id} is no run; several processes can share nothing else")
     if kind is STUDY:
-        study.resume(reader, device=device, detach=detach, as_json=as_json, data_dir=data_dir)
+        study.resume(reader, how)
         return
     processes = _processes(reader, status, nproc) if "share" in kind.actions else 1
     worker.check_inputs(runner.tasks(reader), device or reader.device, data_dir)
     if kind is TRANSFER:
-        transfer.do(Run(reader.path), detach=detach, as_json=as_json, device=device, data_dir=data_dir)
-        return
-    _start(Run(reader.path), processes=processes, detach=detach, as_json=as_json, device=device, data_dir=data_dir)
+        transfer.do(Run(reader.path), how)
+    else:
+        _start(Run(reader.path), processes, how)
 
 
-def _processes(reader: RunReader, status: Status, nproc: str | None) -> int:
+def _processes(reader: RunReader, status: Status, nproc: int | None) -> int:
     """How many processes go on with a run: as many as are asked for, else as before."""
     preset = reader.preset()  # a damaged one is found before anything starts
     cores = os.cpu_count() or 1  # a stranger's run may speak of any number
-    before = max(1, min(status.processes, preset["meta"]["meta_batch"], cores))
-    processes = before if nproc is None else whole_number("--nproc", nproc, 1)
-    check_processes(preset, processes)
+    processes = nproc or max(1, min(status.processes, preset["meta"]["meta_batch"], cores))
+    parallel.check_processes(preset, processes)
     return processes
 
 
-def _start(
-    started: Run,
-    *,
-    processes: int,
-    detach: bool,
-    as_json: bool,
-    device: str | None = None,
-    data_dir: Path | None = None,
-    control: Control | None = None,
-) -> None:
-    reader = RunReader(started.path)
+def _start(started: Run, processes: int, how: How, control: Control | None = None) -> None:
+    """Meta-train in this process, in the background, or with torchrun."""
+    reader, control = RunReader(started.path), control or Control()
     if processes == 0:
-        several.leave_to_torchrun(started, as_json, data_dir)
+        _leave_to_torchrun(started, how)
         return
-    if detach or processes > 1:
-        try:
-            child = launch.start_detached(reader, device=device, data_dir=data_dir, processes=processes)
-        except KeyboardInterrupt:
-            output.say(f"run {reader.id} may go on without you; see it with: lreg watch {reader.id}")
-            raise
-        if not detach:
-            raise typer.Exit(several.follow(child, reader, as_json))
-        output.tell_started("run", reader, as_json)
+    if processes == 1 and not how.detach:
+
+        def work() -> str:
+            return worker.work(started, device=how.device, data_dir=how.data_dir, control=control)
+
+        raise typer.Exit(_in_the_foreground(reader, how, control, work, is_ours=True))
+    try:
+        child = launch.start_detached(reader, device=how.device, data_dir=how.data_dir, processes=processes)
+    except KeyboardInterrupt:
+        output.say(f"run {reader.id} may go on without you; see it with: lreg watch {reader.id}")
+        raise
+    if how.detach:
+        output.tell_started("run", reader, how.as_json)
         return
-    raise typer.Exit(_in_the_foreground(started, reader, as_json, device, data_dir, control or Control()))
+    raise typer.Exit(_in_the_foreground(reader, how, control, lambda: _await(child, reader, control)))
 
 
 def _in_the_foreground(
-    started: Run, reader: RunReader, as_json: bool, device: str | None, data_dir: Path | None, control: Control
+    reader: RunReader, how: How, control: Control, work: Callable[[], str], *, is_ours: bool = False
 ) -> int:
-    """Meta-train in this process, with the display in a thread beside it. Returns the exit code."""
-    if as_json:
+    """Show a run while it is worked at, here or in processes that this one waits for. Returns the exit code.
+
+    Ctrl-C asks the run to stop; a second one ends it at once.
+    """
+    if how.as_json:
         output.emit({"event": "run", "id": reader.id, "path": str(reader.path)})
         output.say(f"run {reader.id}")
     note_deaf(control)
+    has_failed = True
+    notice = when_stopping(control, "stopping after this truncation; Ctrl-C again aborts at once")
     with control.listening():
-        before = time.time() if reader.checkpoints() else 0.0  # what a resumed run told before is not told again
-        follower = Follower(reader, as_json=as_json, since=before, notice=lambda: note_stopping(control), is_ours=True)
-        follower.start()
-        has_failed = True
+        since = time.time() if reader.checkpoints() else 0.0  # what a resumed run told before is not told again
         try:
-            state, has_failed = worker.work(started, device=device, data_dir=data_dir, control=control), False
-        except KeyboardInterrupt:
-            state, has_failed = "stopped", False
+            with Follower(reader, as_json=how.as_json, since=since, notice=notice, is_ours=is_ours):
+                try:
+                    state, has_failed = work(), False
+                except KeyboardInterrupt:
+                    state, has_failed = "stopped", False
         finally:
-            follower.finish()
-            print_quietly(lambda: summarize(reader, as_json, reason_follows=True, has_failed=has_failed))
+            print_quietly(lambda: summarize(reader, how.as_json, reason_follows=True, has_failed=has_failed))
     return 0 if state == "finished" else worker.INTERRUPTED
+
+
+def _await(torchrun: subprocess.Popen[bytes], reader: RunReader, control: Control) -> str:
+    """Wait until torchrun, which has a session of its own, has ended. Returns the run's state.
+
+    Raises TrainingError where the run has failed.
+    """
+    asked = False
+    try:
+        while torchrun.poll() is None:
+            if control.stop and not asked:
+                asked = True
+                try:
+                    launch.request(reader, signal.SIGTERM, "stop")
+                except LregError:  # its processes are just being started anew, or have ended
+                    torchrun.terminate()
+            time.sleep(launch.POLL_S)
+    except KeyboardInterrupt:
+        parallel.end_at_once(torchrun.pid)
+        torchrun.wait()
+    reader.check_there()
+    status = reader.status()
+    if status.state in ("failed", "crashed") and not control.aborted:
+        raise TrainingError(f"run {reader.id} has {status.state}: {present.clean(status.message)}")
+    return status.state
+
+
+def _leave_to_torchrun(created: Run, how: How) -> None:
+    """Make a run that waits for a torchrun of the user's."""
+    with created:
+        created.set_status(state="stopped", message="waiting for torchrun")
+    if how.as_json:
+        output.emit({"run": created.id, "path": str(created.path)})
+        return
+    print(present.clean(created.id))
+    command = ["torchrun", "--nnodes", "NODES", "--nproc-per-node", "N", "--max-restarts", str(parallel.RESTARTS)]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "HOST:29400", "-m", "engine.worker", str(created.path)]
+    command += ["--data-dir", str(how.data_dir.absolute())] if how.data_dir else []
+    output.say("start it on each machine with: " + shlex.join(command))

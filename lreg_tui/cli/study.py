@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from engine import worker
 from engine.base.control import Control
-from engine.base.errors import RunError
+from engine.base.errors import LregError, RunError
 from engine.base.settings import show
 from engine.base.status import LIVE
 from engine.presets.document import is_file
@@ -18,66 +20,67 @@ from engine.runs.kinds import STUDY
 from engine.runs.store import Run, RunReader, RunStore
 from engine.study.plan.snapshot import Watcher
 from engine.study.plan.state import plan_of
+from engine.study.schedule import slurm_options
 from engine.study.schedule.job import Schedule, finished, new_stamp, unfinished
 from engine.study.schedule.loop import StudyJob
 from engine.study.schedule.start import go_on, take_up
-from lreg_tui.cli import output, slurm_options
-from lreg_tui.cli.follow import print_quietly
-from lreg_tui.cli.options import (
-    AsJson,
-    DataDir,
-    Detach,
-    Plugins,
-    RunsDir,
-    check_choice,
-    complete_study,
-    find_run,
-    whole_number,
-)
-from lreg_tui.cli.study_display import Display, print_plan, summarize
-from lreg_tui.cli.summary import note_deaf
+from lreg_tui.cli import output
+from lreg_tui.cli.follow import How, note_deaf, print_quietly, when_stopping
+from lreg_tui.cli.options import AsJson, DataDir, Detach, Plugins, RunsDir, choice, flag, number, offering_files, option
+from lreg_tui.cli.references import find_run
+from lreg_tui.cli.study_display import StudyDisplay, print_plan, summarize
 from lreg_tui.studies import study_worker
 from lreg_tui.system import launch
 from lreg_tui.text import present
 
+THREADS = "CPU threads of each run. Default: as before, else a fair share."
 EXECUTORS = ("local", "slurm")
+SLURM_PARTITION = "With --executor slurm: the partition. Default: that of the cluster."
+SLURM_TIME = "Time limit of a job, as 30, 4:00:00, 1-12. Longer runs take several jobs."
+SLURM_ARRAY = "How many jobs of an array run at once. Default: as many as fit."
+SLURM_SETUP = "Shell that jobs begin with; may be given again, and is to be, when the study is resumed."
+
+
+def _shipped() -> Iterable[str]:
+    from engine.study.plan.sources import shipped_studies
+
+    return shipped_studies()
 
 
 def study(
     reference: Annotated[
         str,
-        typer.Argument(metavar="STUDY", help="A path, or the name of a shipped study.", autocompletion=complete_study),
+        typer.Argument(
+            metavar="STUDY",
+            help="A path, or the name of a shipped study.",
+            autocompletion=offering_files(_shipped),
+        ),
     ],
     sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study; may be given again."),
+        list[str] | None, option("--set", "KEY=VALUE", "Override a key of the study; may be given again.")
     ] = None,
     jobs: Annotated[
-        str, typer.Option("--jobs", metavar="N", help="How many runs at once. Default: as many as fit.")
-    ] = "0",
+        int, number("--jobs", "N", "How many runs at once. Default: as many as fit.", minimum=0, maximum=10_000)
+    ] = 0,
     devices: Annotated[
-        list[str] | None,
-        typer.Option("--devices", metavar="D,D,...", help="cpu, cuda:0,cuda:1, or auto: every GPU, else the CPU."),
+        list[str] | None, option("--devices", "D,D,...", "cpu, cuda:0,cuda:1, or auto: every GPU, else the CPU.")
     ] = None,
-    threads: Annotated[
-        str,
-        typer.Option("--threads", metavar="N", help="CPU threads of each run. Default: as before, else a fair share."),
-    ] = "0",
+    threads: Annotated[int, number("--threads", "N", THREADS, minimum=0, maximum=4096)] = 0,
     executor: Annotated[
-        str, typer.Option("--executor", metavar="NAME", help=f"Where the runs compute: {', '.join(EXECUTORS)}.")
+        str, choice("--executor", "NAME", EXECUTORS, f"Where the runs compute: {', '.join(EXECUTORS)}.")
     ] = "local",
-    slurm_partition: slurm_options.Partition = "",
-    slurm_time: slurm_options.Time = "",
-    slurm_gpus: slurm_options.Gpus = "",
-    slurm_cpus: slurm_options.Cpus = "",
-    slurm_mem: slurm_options.Memory = "",
-    slurm_array: slurm_options.Array = "",
-    slurm_setup: slurm_options.Setup = None,
-    new: Annotated[bool, typer.Option("--new", help="Begin anew, even if this study is there unfinished.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try runs again that have failed.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what there is to do, and do nothing.")] = False,
+    slurm_partition: Annotated[str, option("--slurm-partition", "NAME", SLURM_PARTITION)] = "",
+    slurm_time: Annotated[str, option("--slurm-time", "TIME", SLURM_TIME)] = "",
+    slurm_gpus: Annotated[str, option("--slurm-gpus", "N", "GPUs of each run, as 1 or a100:1.")] = "",
+    slurm_cpus: Annotated[str, option("--slurm-cpus", "N", "CPUs of each run. Default: its threads, else 2.")] = "",
+    slurm_mem: Annotated[str, option("--slurm-mem", "SIZE", "Memory of each run, as 8G.")] = "",
+    slurm_array: Annotated[str, option("--slurm-array", "N", SLURM_ARRAY)] = "",
+    slurm_setup: Annotated[list[str] | None, option("--slurm-setup", "LINE", SLURM_SETUP)] = None,
+    new: Annotated[bool, flag("--new", "Begin anew, even if this study is there unfinished.")] = False,
+    retry_failed: Annotated[bool, flag("--retry-failed", "Try runs again that have failed.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Print what there is to do, and do nothing.")] = False,
     report: Annotated[
-        bool, typer.Option("--report", help="Write the report of a study's id, of what is there by now; run nothing.")
+        bool, flag("--report", "Write the report of a study's id, of what is there by now; run nothing.")
     ] = False,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
@@ -93,62 +96,63 @@ def study(
     from engine.study.plan.document import load_study
 
     if report:
-        _write_report(_started(reference, runs_dir), as_json)
+        _write_report(reference, runs_dir, as_json)
         return
-    check_choice("--executor", executor, EXECUTORS)
-    at_once, each = whole_number("--jobs", jobs, 0, 10_000), whole_number("--threads", threads, 0, 4096)
-    slurm = slurm_options.checked(
-        executor,
-        partition=slurm_partition,
-        time=slurm_time,
-        gpus=slurm_gpus,
-        cpus=slurm_cpus,
-        mem=slurm_mem,
-        array=slurm_array,
-        setup=slurm_setup,
-    )
-    schedule = Schedule(executor, at_once, ",".join(devices or ["auto"]), each, retry_failed, slurm)
-    store = RunStore(runs_dir)
+    asked = {"partition": slurm_partition, "time": slurm_time, "gpus": slurm_gpus, "cpus": slurm_cpus}
+    slurm = _slurm({**asked, "mem": slurm_mem, "array": slurm_array}, slurm_setup, executor)
+    schedule = Schedule(executor, jobs, ",".join(devices or ["auto"]), threads, retry_failed, slurm)
+    store, how = RunStore(runs_dir), How(None, data_dir, detach, as_json)
     plan = load_study(reference, sets or (), new_stamp(store))
-    found, has_changed = (None, False) if new else unfinished(store, plan)
-    done = finished(store, plan) if not new and found is None else None
+    begun, has_changed = (None, False) if new else unfinished(store, plan)
+    done = finished(store, plan) if not new and begun is None else None
     if dry_run:
-        print_plan(plan, found or done, store, as_json=as_json)
+        print_plan(plan, begun or done, store, as_json=as_json)
         return
     if done is not None:
         output.say(f"{done.id} has finished, none of its runs failed: nothing to do (--new begins anew)")
-        _tell_id(done, detach=detach, as_json=as_json)
+        _tell_id(done, how)
         if not detach:
             summarize(done, "finished", Watcher(plan_of(done.path), done.path).look(), as_json)
         return
-    if found is not None:
-        _check_free(found)
-    job = take_up(store, plan, found, schedule, data_dir)
-    if found is not None:
-        output.say(f"going on with {found.id} (--new begins anew)")
+    if begun is not None and (status := begun.status()).state in LIVE:
+        who = f"process {status.pid} on host {status.host}"
+        raise RunError(f"study {begun.id} is {status.state} ({who}); see it with: lreg watch {begun.id}")
+    job = take_up(store, plan, begun, schedule, data_dir)
+    if begun is not None:
+        output.say(f"going on with {begun.id} (--new begins anew)")
     elif has_changed:
         output.say(f"there is an unfinished study {plan.name} with another plan; this is a new one")
-    _do(job, detach=detach, as_json=as_json, data_dir=data_dir)
+    _do(job, how)
 
 
-def _started(reference: str, runs_dir: Path | None) -> RunReader:
-    """The study that is meant. Raises RunError."""
-    wanted = "--report wants the id, name or folder of a study that was started"
-    if is_file(Path(reference)):
-        raise RunError(f"{show(reference)}: a file; {wanted}")
-    try:
-        reader = find_run(reference, runs_dir)
-    except RunError as error:
-        newest = [known.id for known in RunStore(runs_dir).studies()][-3:]
-        raise RunError(f"{error}; the newest studies: {', '.join(newest)}" if newest else str(error)) from None
-    if reader.kind is not STUDY:
-        raise RunError(f"{reader.path}: no study; {wanted}")
-    return reader
+def _slurm(options: dict[str, str], setup: list[str] | None, executor: str) -> dict[str, Any]:
+    """The options as a study's schedule keeps them. Raises LregError; so nothing is made where Slurm is missing.
+
+    The lines of `setup` are not kept there: they go into the environment, for this scheduler and no other.
+    """
+    if setup:
+        os.environ[slurm_options.SETUP] = "\n".join(setup)
+    given = {name: value for name, value in options.items() if value}
+    if executor == "slurm":
+        kept = slurm_options.Options.of(given).kept()
+        slurm_options.setup_lines()
+        slurm_options.check_there()
+        return kept
+    if given:
+        raise LregError(f"--slurm-{next(iter(given))}: of no use without --executor slurm")
+    return {}
 
 
-def _write_report(reader: RunReader, as_json: bool) -> None:
+def _write_report(reference: str, runs_dir: Path | None, as_json: bool) -> None:
+    """Raises RunError where no study is meant."""
     from engine.study.report.report import write_report
 
+    asked = "--report wants the id, name or folder of a study that was started"
+    if is_file(Path(reference)):
+        raise RunError(f"{show(reference)}: a file; {asked}")
+    reader = find_run(reference, runs_dir)
+    if reader.kind is not STUDY:
+        raise RunError(f"{reader.path}: no study; {asked}")
     path = write_report(plan_of(reader.path), reader.path, study_worker.draw)
     if as_json:
         output.emit({"study": reader.id, "report": str(path)})
@@ -156,56 +160,43 @@ def _write_report(reader: RunReader, as_json: bool) -> None:
         print(present.clean(str(path)))
 
 
-def resume(reader: RunReader, *, device: str | None, detach: bool, as_json: bool, data_dir: Path | None) -> None:
+def resume(reader: RunReader, how: How) -> None:
     """Go on with a study as it was scheduled last; what failed is tried again."""
-    _do(go_on(reader.path, device or "", data_dir), detach=detach, as_json=as_json, data_dir=data_dir)
+    _do(go_on(reader.path, how.device or "", how.data_dir), how)
 
 
-def _check_free(reader: RunReader) -> None:
-    status = reader.status()
-    if status.state in LIVE:
-        who = f"process {status.pid} on host {status.host}"
-        raise RunError(f"study {reader.id} is {status.state} ({who}); see it with: lreg watch {reader.id}")
-
-
-def _do(job: Run, *, detach: bool, as_json: bool, data_dir: Path | None) -> None:
+def _do(job: Run, how: How) -> None:
     """Do a study, or what is left of it, here or in the background."""
     reader = RunReader(job.path)
-    if detach:
-        launch.start_detached(reader, data_dir=data_dir, module=study_worker.MODULE)
-        output.tell_started("study", reader, as_json)
+    if how.detach:
+        launch.start_detached(reader, data_dir=how.data_dir, module=study_worker.MODULE)
+        output.tell_started("study", reader, how.as_json)
         return
-    _tell_id(reader, detach=False, as_json=as_json)
+    _tell_id(reader, how)
     output.say(f"study {reader.id}")
     control = Control()
     note_deaf(control)
+    words = "stopping: every run writes a checkpoint; Ctrl-C again leaves them alone with it"
     with control.listening():
-        display = Display(reader, as_json=as_json, notice=lambda: _note_stopping(control))
-
-        tell = lambda look: print_quietly(lambda: display.show(look))  # noqa: E731
-        scheduler = partial(StudyJob, draw=study_worker.draw, on_look=tell)
+        display = StudyDisplay(reader, as_json=how.as_json, notice=when_stopping(control, words))
+        scheduler = partial(
+            StudyJob, draw=study_worker.draw, on_look=lambda look: print_quietly(lambda: display.show(look))
+        )
         try:
-            state = worker.work(job, data_dir=data_dir, control=control, make_runner=scheduler)
+            state = worker.work(job, data_dir=how.data_dir, control=control, make_runner=scheduler)
         except KeyboardInterrupt:
             state = "stopped"
         finally:
             display.close()
     seen = display.last.snapshot if display.last else None
-    print_quietly(lambda: summarize(reader, state, seen, as_json))
+    print_quietly(lambda: summarize(reader, state, seen, how.as_json))
     raise typer.Exit(worker.EXIT_CODES[state])
 
 
-def _tell_id(reader: RunReader, *, detach: bool, as_json: bool) -> None:
+def _tell_id(reader: RunReader, how: How) -> None:
     """What is first on stdout: for programs, and of a study in the background for people, too."""
-    if as_json:
-        output.emit(
-            {"study": reader.id, "path": str(reader.path)}
-            if detach
-            else {"event": "study", "id": reader.id, "path": str(reader.path)}
-        )
-    elif detach:
+    if how.as_json:
+        kind = {"study": reader.id} if how.detach else {"event": "study", "id": reader.id}
+        output.emit({**kind, "path": str(reader.path)})
+    elif how.detach:
         print(present.clean(reader.id))
-
-
-def _note_stopping(control: Control) -> str:
-    return "stopping: every run writes a checkpoint; Ctrl-C again leaves them alone with it" if control.stop else ""

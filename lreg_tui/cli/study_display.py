@@ -6,8 +6,8 @@ Before it what there is to do (`--dry-run`), after it the last words.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from engine.base.status import LIVE
@@ -23,19 +23,16 @@ from lreg_tui.cli import output
 from lreg_tui.text import present
 
 if TYPE_CHECKING:
-    from rich.console import Console, Group
-    from rich.live import Live
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-LINE_EVERY_S = 10.0
-FRAME_EVERY_S = 0.5
 MOST_RUNNING = 12  # that are shown with their progress
 MARKS = {"missing": ".", "queued": "o", "running": ">", "paused": "=", "stopped": "-", "finished": "#"}
 BAD = "x"  # failed, crashed
 
 
-class Display:
+class StudyDisplay:
     """Shows what the scheduler sees: `show` is its listener."""
 
     def __init__(self, reader: RunReader, *, as_json: bool, notice: Callable[[], str]) -> None:
@@ -43,72 +40,43 @@ class Display:
         self.as_json = as_json
         self.notice = notice
         self.last: Look | None = None
-        self._console: Console = output.console(stderr=True)
-        self._live: Live | None = None
-        self._shown_at = -LINE_EVERY_S
-        self._line = ""
+        self._display = output.Display(output.console(stderr=True))
+        self.close = self._display.close
 
     def show(self, look: Look) -> None:
-        first, self.last = self.last is None, look
-        if self.as_json:
-            for piece in look.changed:
-                if not first or piece.state != "missing":
-                    output.emit(event(piece))
-        elif self._console.is_terminal:
-            self._show_frame(look)
-        else:
-            self._show_line(look)
-
-    def close(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-    def _show_frame(self, look: Look) -> None:
-        from rich.live import Live
-
-        if not look.changed and time.monotonic() - self._shown_at < FRAME_EVERY_S:
+        is_first, self.last = self.last is None, look
+        if not self.as_json:
+            self._display.show("", lambda: self._frame(look), lambda: _words(look))
             return
-        self._shown_at = time.monotonic()
-        frame = self._frame(look)
-        if self._live is None:
-            self._live = Live(frame, console=self._console, auto_refresh=False)
-            self._live.start()
-        self._live.update(frame, refresh=True)
+        for piece in look.changed:
+            if not is_first or piece.state != "missing":
+                output.emit(event(piece))
 
     def _frame(self, look: Look) -> Group:
+        from rich.columns import Columns
         from rich.console import Group
-        from rich.progress_bar import ProgressBar
 
-        seen = look.snapshot
-        bar = ProgressBar(total=max(seen.total, 1), completed=seen.done, width=min(32, self._console.width))
-        eta = f"  ETA {present.duration(look.eta_s)}" if look.eta_s is not None else ""
+        seen, width, notice = look.snapshot, self._display.console.width, self.notice()
         head = present.text(self.reader.id, "bold")
         head.overflow = "fold"
-        notice = self.notice()
+        progress = Columns([output.bar(seen.done, seen.total, width), present.text(_words(look))])
         news = [present.text(notice, "yellow")] if notice else []
-        progress = output.grid(2)
-        progress.add_row(bar, present.text(look.message + eta))
-        parts = [head, progress, cells_table(seen, self._console.width), *_running(seen)]
-        return Group(*parts, *news)
+        return Group(head, progress, cells_table(seen, width), *_running(seen), *news)
 
-    def _show_line(self, look: Look) -> None:
-        eta = f"  ETA {present.duration(look.eta_s)}" if look.eta_s is not None else ""
-        if look.message == self._line or time.monotonic() - self._shown_at < LINE_EVERY_S:
-            return
-        self._line, self._shown_at = look.message, time.monotonic()
-        self._console.print(present.clean(look.message + eta), markup=False, soft_wrap=True)
+
+def _words(look: Look) -> str:
+    return look.message + (f"  ETA {present.duration(look.eta_s)}" if look.eta_s is not None else "")
 
 
 def event(piece: Piece) -> dict[str, Any]:
     """A piece that has changed, for `--json`."""
     if not isinstance(piece, CellState):
-        runs = [run.id for run in piece.transfer.runs]
-        found: dict[str, Any] = {"event": "transfer", "transfer": piece.run.id, "arm": piece.transfer.arm}
-        return found | {"runs": runs, "baselines": piece.transfer.is_baselines, "state": piece.state}
+        transfer, runs = piece.transfer, [run.id for run in piece.transfer.runs]
+        facts: dict[str, Any] = {"event": "transfer", "transfer": piece.run.id, "arm": transfer.arm, "runs": runs}
+        return facts | {"baselines": transfer.is_baselines, "state": piece.state}
     cell = piece.cell
-    found = {"event": "cell", "run": piece.run.id, "arm": cell.arm}
-    return found | {"point": cell.point, "seed": cell.seed, "state": piece.state, "value": piece.value}
+    facts = {"event": "cell", "run": piece.run.id, "arm": cell.arm, "point": cell.point, "seed": cell.seed}
+    return facts | {"state": piece.state, "value": piece.value}
 
 
 def cells_table(seen: Snapshot, width: int) -> Table:
@@ -151,76 +119,61 @@ def winners_rows(seen: Snapshot) -> list[dict[str, Any]]:
     """The winner of every arm that has one: its point, the mean and interval of its metric over the meta-seeds."""
     rows = []
     for arm, winner in seen.winners.items():
-        found = mean(cell.value for cell in winner.cells)
-        figures = {"mean": found.mean, "ci95": found.ci95, "n": found.n}
+        over_seeds = asdict(mean(cell.value for cell in winner.cells))
         runs = [cell.run.id for cell in winner.cells]
-        rows.append({"arm": arm, "point": winner.point, "metric": seen.plan.pick.metric, **figures, "runs": runs})
+        rows.append({"arm": arm, "point": winner.point, "metric": seen.plan.pick.metric, **over_seeds, "runs": runs})
     return rows
 
 
-def winners_table(seen: Snapshot) -> Table:
-    from rich import box
-    from rich.table import Table
+def _point(point: Mapping[str, Any]) -> Text:
+    return present.text(", ".join(f"{key} = {value}" for key, value in point.items()))
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    for heading in ("arm", "winner", "seeds", present.label(seen.plan.pick.metric)):
-        table.add_column(heading, justify="right" if heading not in ("arm", "winner") else "left")
+
+def winners_table(seen: Snapshot) -> Table:
+    table = output.lined(("arm", "winner"), ("seeds", present.label(seen.plan.pick.metric)))
     for row in winners_rows(seen):
-        point = ", ".join(f"{key} = {present.clean(value)}" for key, value in row["point"].items())
-        figure = present.interval(row)
-        table.add_row(present.text(row["arm"]), present.text(point), str(row["n"]), figure)
+        table.add_row(present.text(row["arm"]), _point(row["point"]), str(row["n"]), present.interval(row))
     return table
 
 
 def cells_list(seen: Snapshot) -> Table:
     """Every run there will be, and what is there of it."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    for heading in ("arm", "point", "seed", "state", "run"):
-        table.add_column(heading, overflow="fold")
+    table = output.lined(("arm", "point", "seed", "state", "run"))
     for cell in seen.cells:
-        point = ", ".join(f"{key} = {present.clean(value)}" for key, value in cell.cell.point.items())
-        where = [present.text(cell.cell.arm), present.text(point), present.text(cell.cell.seed)]
-        table.add_row(*where, present.state_text(cell.state), present.text(cell.run.id))
+        facts = [present.text(cell.cell.arm), _point(cell.cell.point), present.text(cell.cell.seed)]
+        table.add_row(*facts, present.state_text(cell.state), present.text(cell.run.id))
     return table
 
 
 def summarize(reader: RunReader, state: str, seen: Snapshot | None, as_json: bool) -> None:
     """The last words on a study: the winners, where the report is, and what can be done next."""
-    status = reader.status()
-    report = reader.path / "report" / "report.md"
-    shown = str(report) if report.is_file() else None
+    status, report = reader.status(), reader.path / "report" / "report.md"
+    path = str(report) if report.is_file() else None
     if as_json:
         rows = winners_rows(seen) if seen else []
         end = {"event": "end", "id": reader.id, "state": state, "message": status.message}
-        output.emit({**end, "winners": rows, "report": shown})
+        output.emit({**end, "winners": rows, "report": path})
         return
     console = output.console()
     if seen is not None and seen.winners:
         console.print(winners_table(seen))
-    console.print(present.text(f"{state}: {reader.id}"), soft_wrap=True)
-    if status.message:
-        console.print(present.text(status.message), soft_wrap=True)
-    elif shown:
-        console.print(present.text(f"report: {shown}"), soft_wrap=True)
-    if state != "finished":
-        console.print(present.text(f"go on with: lreg resume {reader.id}"), soft_wrap=True)
+    reason = status.message or (f"report: {path}" if path else "")
+    go_on = "" if state == "finished" else f"go on with: lreg resume {reader.id}"
+    output.print_lines(console, f"{state}: {reader.id}", reason, go_on)
 
 
-def print_plan(plan: StudyPlan, found: RunReader | None, store: RunStore, *, as_json: bool) -> None:
+def print_plan(plan: StudyPlan, begun: RunReader | None, store: RunStore, *, as_json: bool) -> None:
     """The runs there will be, and what is there of them."""
-    folder = found.path if found else store.root / STUDY.home / plan.name  # of a new one nothing is there
-    seen = Watcher(plan_of(found.path) if found else plan, folder).look()
+    folder = begun.path if begun else store.root / STUDY.home / plan.name  # of a new one nothing is there
+    seen = Watcher(plan_of(begun.path) if begun else plan, folder).look()
     if as_json:
         for cell in seen.cells:
             output.emit(event(cell))
         return
     output.console().print(cells_list(seen))
-    where = f"of {found.id}" if found else "of a new study"
-    there = sum(cell.state != "missing" for cell in seen.cells)
+    which = f"of {begun.id}" if begun else "of a new study"
+    made = sum(cell.state != "missing" for cell in seen.cells)
     runs = f"{len(seen.cells)} run{'s' * (len(seen.cells) != 1)}"
-    output.say(f"{runs} {where}, {there} of them there already; {seen.total} runs and transfers in all")
+    output.say(f"{runs} {which}, {made} of them there already; {seen.total} runs and transfers in all")
     if plan.search:
         output.say("a search asks for its points as it goes")

@@ -201,9 +201,9 @@ def difference_sheets(compared: Comparison) -> Iterator[Sheet]:
         for arm in dict.fromkeys(effect.arm for effect in effects):
             shown = [effect for effect in effects if effect.arm == arm]
             yield comparison_sheets.effect_sheet(
-                [effect for effect in shown if effect.figure.radius in (None, compared.radius)]
+                [effect for effect in shown if effect.radius in (None, compared.radius)]
             )
-        if any(effect.figure.name in comparison_sheets.BY_RADIUS for effect in effects):
+        if any(effect.metric.name in comparison_sheets.BY_RADIUS for effect in effects):
             yield comparison_sheets.radius_sheet(effects)
 
 

@@ -6,23 +6,23 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.base.errors import LregError, printable
 from engine.base.files import strict, write_atomic
 from lreg_tui.compare import comparison_sheets
-from lreg_tui.text import present, sheets
+from lreg_tui.text import sheets
 
 if TYPE_CHECKING:
     from engine.comparison import Comparison
 
 FORMS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json"}
-FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would begin to compute
 
 
 def text(compared: Comparison, form: str) -> str:
     """`form`: markdown, csv, latex or json."""
     from engine.comparison import forms
+    from engine.export.tables import cell
 
     if form == "json":
         return json.dumps(strict(forms.as_json(compared)), allow_nan=False) + "\n"
@@ -30,7 +30,7 @@ def text(compared: Comparison, form: str) -> str:
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(forms.TIDY_COLUMNS)
-        writer.writerows([_cell(value) for value in row] for row in forms.tidy(compared))
+        writer.writerows([cell(value) for value in row] for row in forms.tidy(compared))
         return file.getvalue()
     render, escape = (
         (sheets.markdown, sheets.markdown_text) if form == "markdown" else (sheets.latex, sheets.latex_text)
@@ -45,11 +45,3 @@ def save(compared: Comparison, path: Path) -> None:
         write_atomic(path, text(compared, FORMS[path.suffix.lower()]))
     except OSError as error:
         raise LregError(f"{printable(str(path))}: cannot be written: {error.strerror or error}") from None
-
-
-def _cell(value: Any) -> Any:
-    """A cell of CSV: text from strangers is never a formula."""
-    if not isinstance(value, str):
-        return "" if value is None else value
-    shown = present.clean(value)
-    return f"'{shown}" if shown.startswith(FORMULA) else shown

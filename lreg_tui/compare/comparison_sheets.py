@@ -10,7 +10,8 @@ from lreg_tui.text import present
 from lreg_tui.text.sheets import BETTER, WORSE, Entry, Sheet
 
 if TYPE_CHECKING:
-    from engine.comparison import Comparison, Effect, Figure, Row, Table
+    from engine.base.metrics import Metric
+    from engine.comparison import Comparison, Effect, MetricAt, Row, Table
 
 SETTINGS = {
     "equal steps": "at equal\nsteps",
@@ -33,9 +34,9 @@ def sheets(comparison: Comparison) -> Iterator[Sheet]:
         effects = [effect for effect in comparison.effects if effect.task == table.task]
         for arm in dict.fromkeys(effect.arm for effect in effects):
             own = [effect for effect in effects if effect.arm == arm]
-            shown = [effect for effect in own if effect.figure.radius in (None, comparison.radius)]
+            shown = [effect for effect in own if effect.radius in (None, comparison.radius)]
             yield effect_sheet(shown)
-        if any(effect.figure.name in BY_RADIUS for effect in effects):
+        if any(effect.metric.name in BY_RADIUS for effect in effects):
             yield radius_sheet(effects)
 
 
@@ -89,48 +90,61 @@ def rule_sheet(comparison: Comparison) -> Sheet:
 
 def table_sheet(table: Table, radius: str | None) -> Sheet:
     """The figures of every optimizer on a task; the best of a column is marked."""
-    figures = _columns(radius)
-    best = {figure: table.best(figure) for figure in figures.values()}
+    columns = _columns(table, radius)
+    best = [table.best(at) for at, _ in columns.values()]
     rows = []
     for index, row in enumerate(table.rows):
-        cells = [Entry(_mean(row, figure), best=index in best[figure]) for figure in figures.values()]
+        cells = [
+            Entry(_mean(row, at, metric), best=index in leading)
+            for (at, metric), leading in zip(columns.values(), best, strict=True)
+        ]
         seeds = str(row.seeds) if row.meta_seeds < 2 else f"{row.seeds} of {row.meta_seeds}"
         counts = [Entry(str(row.diverged), style="red" if row.diverged else ""), Entry(seeds), Entry(str(row.passes))]
         rows.append((row.label, [*cells, *counts]))
     title = f"{table.task} after {table.inner_step} inner steps"
-    headings = [*figures, "diverged", "seeds (of\nmeta-seeds)", "passes"]
+    headings = [*columns, "diverged", "seeds (of\nmeta-seeds)", "passes"]
     return Sheet(title, "optimizer", headings, rows, _remarks(table))
 
 
-def _columns(radius: str | None) -> dict[str, Figure]:
-    """Figures by heading."""
-    from engine.comparison import NORMALISED, Figure
+def _columns(table: Table, radius: str | None) -> dict[str, tuple[MetricAt, Metric]]:
+    """Metrics by heading."""
+    from engine.base.metrics import metric, result_metrics
+    from engine.comparison import NORMALISED, MetricAt
 
-    found = {
-        "train loss": Figure("train_loss"),
-        "test loss": Figure("test_loss"),
-        "test\naccuracy": Figure("test_accuracy"),
-        "top\neigenvalue": Figure("top_eigenvalue"),
-        "parameter\nnorm": Figure("parameter_norm"),
-    }
+    *plain, _ = result_metrics(table.metrics, table.metrics)
+    plain = [table.metrics.get(one.name, one) for one in plain]
+    plain += [metric(name) for name in ("top_eigenvalue", "parameter_norm")]
+    headings = {_heading(one): (MetricAt(one.name), one) for one in plain}
     if radius is not None:
-        found |= {
-            f"sharpness\nat {radius}": Figure("sharpness", radius),
-            f"max gradient\nnorm at {radius}": Figure("max_grad_norm", radius),
-            f"normalised\nsharpness at {radius}": Figure(NORMALISED, radius),
+        names = {
+            f"sharpness\nat {radius}": "sharpness",
+            f"max gradient\nnorm at {radius}": "max_grad_norm",
+            f"normalised\nsharpness at {radius}": NORMALISED,
         }
-    return found
+        headings |= {heading: (MetricAt(name, radius), metric(name)) for heading, name in names.items()}
+    return headings
 
 
-def _mean(row: Row, figure: Figure) -> str:
-    found = row.figures.get(figure)
-    if found is None:
+def _words(metric: Metric) -> str:
+    """What people read for a metric, which may be a stranger's."""
+    return present.clean(metric.words, 60)
+
+
+def _heading(metric: Metric) -> str:
+    """The same at the head of a column, on two lines where it is long."""
+    words = _words(metric)
+    return words if len(words) <= 10 else words.replace(" ", "\n", 1)
+
+
+def _mean(row: Row, at: MetricAt, metric: Metric) -> str:
+    cell = row.metrics.get(at)
+    if cell is None:
         return present.NOTHING
-    return present.interval({"mean": found.mean, "ci95": found.ci95}, figure.name == "test_accuracy", PLUS_MINUS)
+    return present.interval({"mean": cell.mean, "ci95": cell.ci95}, metric.unit == "share", PLUS_MINUS)
 
 
 def _remarks(table: Table) -> list[str]:
-    over = {cell.over for row in table.rows for cell in row.figures.values() if cell.ci95 is not None}
+    over = {cell.over for row in table.rows for cell in row.metrics.values() if cell.ci95 is not None}
     where = (
         next(iter(over)) if len(over) == 1 else "the means of the meta-seeds where there are several, else over seeds"
     )
@@ -151,16 +165,14 @@ def effect_sheet(effects: Sequence[Effect]) -> Sheet:
     """One arm against the reference on one task: a line for each figure, a column for each setting."""
     first = effects[0]
     settings = [setting for setting in SETTINGS if any(effect.setting == setting for effect in effects)]
-    figures = list(dict.fromkeys(effect.figure for effect in effects))
-    found = {(effect.figure, effect.setting): effect for effect in effects}
+    by_metric = {(effect.at, effect.setting): effect for effect in effects}
     rows = []
-    for figure in figures:
-        kind = next(effect.kind for effect in effects if effect.figure == figure)
+    for effect in {effect.at: effect for effect in effects}.values():
         entries = [
-            _effect(found[figure, setting]) if (figure, setting) in found else Entry(present.NOTHING)
+            _effect(by_metric[effect.at, setting]) if (effect.at, setting) in by_metric else Entry(present.NOTHING)
             for setting in settings
         ]
-        rows.append((f"{_name(figure)} {'ratio' if kind == 'ratio' else _difference(figure)}", entries))
+        rows.append((f"{_name(effect)} {'ratio' if effect.kind == 'ratio' else _difference(effect)}", entries))
     title = f"{first.arm} against {first.reference}, {first.task} after {first.inner_step} inner steps"
     return Sheet(title, "figure", [SETTINGS[setting] for setting in settings], rows, _pairs(effects))
 
@@ -177,10 +189,9 @@ def _effect(effect: Effect) -> Entry:
 
 
 def _style(effect: Effect) -> str:
-    wanted = "higher" if effect.figure.name == "test_accuracy" else "lower"
     if effect.verdict not in ("lower", "higher"):
         return "" if effect.verdict == "unclear" else "dim"
-    return BETTER if effect.verdict == wanted else WORSE
+    return BETTER if effect.verdict == effect.metric.better else WORSE
 
 
 def _value(effect: Effect, value: float | None) -> str:
@@ -188,18 +199,19 @@ def _value(effect: Effect, value: float | None) -> str:
         return present.NOTHING
     if effect.kind == "ratio":
         return present.number(value, 3)
-    if effect.figure.name == "test_accuracy":
+    if effect.metric.unit == "share":
         points = f"{100 * value:+.2f}"
         return "0.00" if points == "-0.00" else points
     return ("+" if value > 0 else "") + present.number(value, 3)
 
 
-def _name(figure: Figure) -> str:
-    return present.label(figure.name, figure.radius)
+def _name(effect: Effect) -> str:
+    words = _words(effect.metric)
+    return f"{words} at {effect.radius}" if effect.radius else words
 
 
-def _difference(figure: Figure) -> str:
-    return "difference (points)" if figure.name == "test_accuracy" else "difference"
+def _difference(effect: Effect) -> str:
+    return "difference (points)" if effect.metric.unit == "share" else "difference"
 
 
 def _pairs(effects: Sequence[Effect]) -> list[str]:
@@ -220,16 +232,16 @@ def _pairs(effects: Sequence[Effect]) -> list[str]:
 def radius_sheet(effects: Sequence[Effect]) -> Sheet:
     """Which is better at which radius: one line for each arm and radius."""
     first = effects[0]
-    shown = [effect for effect in effects if effect.figure.name in BY_RADIUS]
+    shown = [effect for effect in effects if effect.metric.name in BY_RADIUS]
     columns = [
         (name, setting)
         for name in BY_RADIUS
         for setting in SETTINGS
-        if any(effect.figure.name == name and effect.setting == setting for effect in shown)
+        if any(effect.metric.name == name and effect.setting == setting for effect in shown)
     ]
-    found = {(effect.arm, effect.figure.radius, effect.figure.name, effect.setting): effect for effect in shown}
+    found = {(effect.arm, effect.radius, effect.metric.name, effect.setting): effect for effect in shown}
     rows = []
-    for arm, radius in dict.fromkeys((effect.arm, effect.figure.radius) for effect in shown):
+    for arm, radius in dict.fromkeys((effect.arm, effect.radius) for effect in shown):
         entries = [_ratio(found.get((arm, radius, *column))) for column in columns]
         rows.append((f"{arm} at {radius}", entries))
     headings = [f"{present.label(name)}\n{SETTINGS[setting]}" for name, setting in columns]

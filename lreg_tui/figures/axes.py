@@ -30,7 +30,7 @@ def draw(axes: Axes, panel: Panel) -> None:
     """Fill the axes with a panel."""
     axes.set_title(shown(panel.title), loc="left")
     axes.set_xlabel(present.label(panel.x.name, panel.x.radius))
-    axes.set_ylabel(present.label(panel.y.name, panel.y.radius))
+    axes.set_ylabel(shown(panel.y.label) if panel.y.label else present.label(panel.y.name, panel.y.radius))
     for line in reversed(panel.lines):  # so that arms lie above baselines, and the reference above all
         _draw_line(axes, line, BAND if len(panel.lines) <= FEW else FAINT_BAND)
     for point in reversed(panel.points):
@@ -136,7 +136,7 @@ def _set_scale(axes: Axes, axis: Axis, which: str) -> None:
     if axis.scale != "log":
         ours.set_major_locator(MaxNLocator(5))
         ours.set_major_formatter(
-            FuncFormatter(lambda value, _: percent(value) if axis.name.endswith("accuracy") else plain(value))
+            FuncFormatter(lambda value, _: percent(value) if axis.unit == "share" else plain(value))
         )
         return
     (axes.set_xscale if which == "x" else axes.set_yscale)("log", nonpositive="clip")

@@ -19,7 +19,7 @@ from lreg_tui.presets.preset_edit import Checked, Table, check, tables_of
 from lreg_tui.presets.preset_form import PresetForm
 from lreg_tui.presets.preset_saving import PresetSavingScreen
 from lreg_tui.presets.problem_list import ProblemList
-from lreg_tui.widgets.threads import off_the_loop
+from lreg_tui.widgets.threads import off_the_loop, stop_if_gone
 from lreg_tui.widgets.toml_area import TomlArea
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class PresetCheckingScreen(PresetSavingScreen):
     @work(group="check", exclusive=True)
     async def check_soon(self, pause: float) -> None:
         await asyncio.sleep(pause)
+        stop_if_gone()
         await self.check_now()
 
     async def check_now(self) -> Checked | None:

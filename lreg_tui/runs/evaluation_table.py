@@ -12,13 +12,12 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import DataTable
 
-from lreg_tui.runs.run_files import FIGURES, Evaluation, figures, marks_sheet
+from engine.base.metrics import Metric
+from engine.runs.results import columns
+from lreg_tui.runs.run_files import Evaluation, cells, marks_sheet
 from lreg_tui.text import present
 from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.sheet_view import SheetView
-
-COLUMNS = ("optimizer", "task", "test accuracy", "test loss", "train loss", "sharpness", "inner steps", "seeds")
-ORDER = ("test_accuracy", "test_loss", "train_loss", "sharpness")
 
 
 class EvaluationTable(DataTable[Text]):
@@ -35,18 +34,21 @@ class EvaluationTable(DataTable[Text]):
         self.evaluations: Sequence[Evaluation] = ()
 
     def on_mount(self) -> None:
-        for column in COLUMNS:
-            self.add_column(column)
+        self.show_evaluations(())
 
     def show_evaluations(self, found: Sequence[Evaluation]) -> None:
         """Take over other evaluations; the cursor stays where it was."""
-        place = self.cursor_row
+        cursor = self.cursor_row
         self.evaluations = found
-        self.clear()
+        *metrics, sharpness = columns(evaluation.last for evaluation in found)
+        shown = (*reversed(metrics), sharpness)  # what a task is judged by comes first
+        self.clear(columns=True)
+        for heading in ("optimizer", "task", *(metric.words for metric in shown), "inner steps", "seeds"):
+            self.add_column(present.text(heading))
         for evaluation in found:
-            self.add_row(*_cells(evaluation))
+            self.add_row(*_cells(evaluation, shown))
         if found:
-            self.move_cursor(row=min(place, len(found) - 1))
+            self.move_cursor(row=min(cursor, len(found) - 1))
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         event.stop()
@@ -54,21 +56,16 @@ class EvaluationTable(DataTable[Text]):
             self.app.push_screen(MarksScreen(self.evaluations[event.cursor_row]))
 
 
-def _cells(evaluation: Evaluation) -> list[Text]:
+def _cells(evaluation: Evaluation, metrics: Sequence[Metric]) -> list[Text]:
     last = evaluation.last
-    values = dict(zip(FIGURES, figures(last), strict=True))
     label = present.text(present.clean(evaluation.label, 40))
     if evaluation.is_result:
         label.append(" result", "dim")
     if last["diverged"]:
         label.append(f" {last['diverged']} diverged", "red")
-    counts = [Text(str(last["inner_step"]), justify="right"), Text(str(last["seeds"]), justify="right")]
-    return [
-        label,
-        present.text(present.clean(evaluation.task, 40)),
-        *(Text(values[name], justify="right") for name in ORDER),
-        *counts,
-    ]
+    numbers = [*(entry.text for entry in cells(last, metrics)), str(last["inner_step"]), str(last["seeds"])]
+    task = present.text(present.clean(evaluation.task, 40))
+    return [label, task, *(Text(number, justify="right") for number in numbers)]
 
 
 class MarksScreen(Ending, ModalScreen[None]):

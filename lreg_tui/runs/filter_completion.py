@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from engine.base.metrics import RECORDED
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.filters import COUNTED, FIELDS, KINDS, STATE_NAMES, words
-from lreg_tui.text.present import LABELS
 
 
 def complete(text: str, rows: Iterable[RunRow]) -> str:
@@ -17,7 +17,7 @@ def complete(text: str, rows: Iterable[RunRow]) -> str:
     if not word or '"' in word:
         return text
     if not colon:
-        offered = [*(f"{field}:" for field in FIELDS), *(f"{metric}<" for metric in (*COUNTED, *LABELS))]
+        offered = [*(f"{field}:" for field in FIELDS), *(f"{metric}<" for metric in (*COUNTED, *RECORDED))]
         return text[:start] + _first(offered, word)
     value = value.rpartition(",")[2]
     return text[: len(text) - len(value)] + _first(_values(name.lower(), rows), value)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from engine.base.errors import LregError, printable
+from engine.base.metrics import RECORDED, metric
 from engine.base.settings import did_you_mean, show
 from engine.base.status import STATES
 from engine.runs.kinds import TRANSFER
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.text.present import LABELS
 
 Predicate = Callable[[RunRow], bool]
 
@@ -52,13 +52,6 @@ COMPARE = {
     "=": operator.eq,
 }
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-MORE_METRICS = (
-    "inner_steps_per_s",
-    "coordinate_steps_per_s",
-    "validation_mean_loss",
-    "learning_rate",
-    "top_eigenvalue",
-)
 _COMPARISON = re.compile(r"([A-Za-z][\w-]*)(<=|>=|!=|<|>|=)(.*)", re.DOTALL)
 _FIELD = re.compile(r"([A-Za-z]\w*):(.*)", re.DOTALL)
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
@@ -206,10 +199,10 @@ def _literal(text: str) -> str:
 
 
 def _comparison(name: str, sign: str, value: str, metrics: Collection[str]) -> Predicate:
-    known = (*COUNTED, *LABELS, *MORE_METRICS, *metrics)
-    if name not in known and not name.endswith(("_penalty", "_penalty_share")):
-        allowed = f"{', '.join(COUNTED)}, or a metric ({', '.join(list(LABELS)[:6])}, …)"
-        raise _error(show(name), allowed, did_you_mean(name, known))
+    names = (*COUNTED, *RECORDED, *metrics)
+    if name not in names and metric(name).kind not in ("penalty", "share"):
+        allowed = f"{', '.join(COUNTED)}, or a metric ({', '.join(RECORDED[:6])}, …)"
+        raise _error(show(name), allowed, did_you_mean(name, names))
     bound, compare = _bound(name, sign, value), COMPARE[sign]
 
     def holds(row: RunRow) -> bool:

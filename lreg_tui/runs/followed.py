@@ -24,7 +24,7 @@ REST_S = 0.0005  # between two pieces of a long file, so that a key press never 
 class Series:
     """One metric of a run: meta-steps, seconds since the run's first record, and values; gaps are NaN.
 
-    The values are float32 where that holds them exactly, else float64. Nobody may write into the arrays.
+    Nobody may write into the arrays.
     """
 
     steps: ndarray

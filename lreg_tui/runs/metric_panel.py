@@ -16,6 +16,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.reactive import var
 
+from engine.base import metrics
 from lreg_tui.charts.chart import Chart
 from lreg_tui.charts.line import Line
 from lreg_tui.runs.followed import Series
@@ -84,9 +85,8 @@ class MetricPanel(Vertical):
         """Title, units and axes as the metric wants them."""
         self.chart.title = present.label(self.metric)
         self.chart.show = partial(present.metric, self.metric)
-        is_share, is_size = self.metric.endswith("accuracy"), self.metric.endswith("_bytes")
-        is_count = self.metric in present.COUNTS
-        self.chart.unit = "percent" if is_share else "bytes" if is_size else "count" if is_count else ""
+        unit = metrics.metric(self.metric).unit
+        self.chart.unit = "percent" if unit == "share" else unit
         self.chart.log_y = is_logarithmic(self.metric)
         self.chart.smoothing = NOISY.get(self.metric, 0.0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual import work
 from textual.widget import Widget
 
+from engine.base.metrics import is_known
 from lreg_tui.runs.acting import ActingScreen
 from lreg_tui.runs.layout import METRICS
 from lreg_tui.runs.metric_panel import MetricPanel
@@ -98,7 +99,7 @@ class PanelledScreen(ActingScreen):
         panel = self.panel if isinstance(self.panel, MetricPanel) else self.panels.all[0]
         rows = self.table.runs.overlaid[:MOST_OVERLAID]
         known = {name for row in rows for name in (*self.lreg.feed.metrics(row.id), *row.latest)}
-        names = sorted(known | set(METRICS), key=lambda name: (name not in present.LABELS, name))
+        names = sorted(known | set(METRICS), key=lambda name: (not is_known(name), name))
         choices = [Choice(name, present.label(name), name) for name in names]
         picked = await self.app.push_screen_wait(PickList("metric", choices, (panel.metric,)))
         if picked:

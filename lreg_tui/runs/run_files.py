@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from engine.base.errors import LregError
 from engine.base.files import read_json
+from engine.base.metrics import Metric
 from engine.runs.kinds import TRANSFER
 from engine.runs.reader import CHECKPOINTS, RunReader
-from engine.runs.results import rows
+from engine.runs.results import columns, rows
 from lreg_tui.text import present
 from lreg_tui.text.sheets import Entry, Sheet
 from lreg_tui.widgets.toml_area import LARGEST, LONGEST_LINE
@@ -23,7 +23,7 @@ WHAT = {
     "last": "where `resume` goes on",
     "initial": "before any meta-step: the untrained control",
 }
-FIGURES = ("train_loss", "test_loss", "test_accuracy", "sharpness")
+Row = Mapping[str, Any]  # of engine.runs.results.rows
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Evaluation:
     label: str
     task: str
     is_result: bool  # from the end of meta-training itself
-    marks: Sequence[Mapping[str, Any]]
+    marks: Sequence[Row]
 
     @property
-    def last(self) -> Mapping[str, Any]:
+    def last(self) -> Row:
         """The row of the last mark."""
         return self.marks[-1]
 
@@ -62,26 +62,25 @@ class Files:
 
 
 def checkpoints(reader: RunReader) -> list[Checkpoint]:
-    found = []
+    listed = []
     for name, path in reader.checkpoints().items():
+        about = path.with_suffix(".json")
         try:
-            facts = path.stat()
+            facts, size = path.stat(), about.stat().st_size if about.exists() else 0
         except OSError:
             continue
-        step = _step(read_json(path.with_suffix(".json"), 2**26, path.parent.parent))
-        size = present.size(facts.st_size + _size(path.with_suffix(".json")))
-        found.append(Checkpoint(name, step, size, facts.st_mtime))
-    return found
+        step = _step(read_json(about, 2**26, path.parent.parent))
+        listed.append(Checkpoint(name, step, present.size(facts.st_size + size), facts.st_mtime))
+    return listed
 
 
-def checkpoints_sheet(found: Sequence[Checkpoint]) -> Sheet:
+def checkpoints_sheet(listed: Sequence[Checkpoint]) -> Sheet:
     """Name, meta-step, size and age of each checkpoint."""
-    ages = [f"{present.age(item.written)} ago" for item in found]
-    rows = [
-        (item.name, [Entry(item.step), Entry(item.size), Entry(age)]) for item, age in zip(found, ages, strict=True)
+    lines = [
+        (item.name, [Entry(item.step), Entry(item.size), Entry(f"{present.age(item.written)} ago")]) for item in listed
     ]
-    remarks = [f"{item.name}: {WHAT[item.name]}" for item in found]
-    return Sheet("", "checkpoint", ("meta-step", "size", "written"), rows, remarks)
+    remarks = [f"{item.name}: {WHAT[item.name]}" for item in listed]
+    return Sheet("", "checkpoint", ("meta-step", "size", "written"), lines, remarks)
 
 
 def _step(facts: Mapping[str, Any]) -> str:
@@ -91,54 +90,81 @@ def _step(facts: Mapping[str, Any]) -> str:
     return str(step) if isinstance(step, int) and not isinstance(step, bool) else present.NOTHING
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
 def stamp(reader: RunReader) -> tuple[Any, ...]:
     """Changes when a checkpoint or a transfer file comes, goes or is replaced."""
-    found: list[Any] = []
+    stamps: list[Any] = []
     for folder in ("checkpoint", "transfer"):
         try:
             entries = sorted(os.scandir(reader.path / folder), key=lambda entry: entry.name)
             facts = [(entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.name[0] != "."]
         except OSError:
             continue
-        found += [fact for fact in facts if folder == "transfer" or fact[0].rpartition(".")[0] in CHECKPOINTS]
-    return tuple(found)
+        stamps += [fact for fact in facts if folder == "transfer" or fact[0].rpartition(".")[0] in CHECKPOINTS]
+    return tuple(stamps)
 
 
 def evaluations(reader: RunReader) -> list[Evaluation]:
     """Every transfer file that holds figures: task by task, learned optimizers before baselines."""
-    found = []
+    listed = []
     for name, values in reader.transfers().items():
         marks = rows([values])
         if marks:
             task = marks[-1]["task"]
             words = [str(task.get(key, "?")) for key in ("dataset", "optimizee")] if isinstance(task, dict) else ["?"]
-            found.append(Evaluation(name, str(marks[-1]["label"]), "/".join(words), name.startswith("result-"), marks))
-    return sorted(found, key=lambda item: (not item.is_result, item.task, item.last["learning_rate"] is not None))
+            listed.append(Evaluation(name, str(marks[-1]["label"]), "/".join(words), name.startswith("result-"), marks))
+    return sorted(listed, key=lambda item: (not item.is_result, item.task, item.last["learning_rate"] is not None))
+
+
+def cells(row: Row, metrics: Iterable[Metric], plus_minus: str = present.PLUS_MINUS) -> list[Entry]:
+    """Means with 95% intervals; red where an optimizee diverged."""
+    style = "red" if row["diverged"] else ""
+    texts = (present.interval(row.get(metric.name, {}), metric.unit == "share", plus_minus) for metric in metrics)
+    return [Entry(text, style=style) for text in texts]
+
+
+def headings(results: Sequence[Row], metrics: Iterable[Metric]) -> list[str]:
+    radius = next((row["sharpness"]["radius"] for row in results if row["sharpness"]["radius"]), None)
+    return [present.heading(metric, radius) for metric in metrics]
+
+
+def result_sheet(results: Sequence[Row], title: str = "") -> Sheet:
+    """Optimizers side by side, a line each: at several inner steps a line for each of those."""
+    metrics = columns(results)
+    chosen = {  # that are not the same, or not known, for all
+        "inner_step": len({row["inner_step"] for row in results}) > 1,
+        "learning_rate": any(row["learning_rate"] is not None for row in results),
+    }
+    names = [name for name, is_told in chosen.items() if is_told]
+    lines = []
+    for row in results:
+        remark = f"\n({row['diverged']} of {row['seeds']} diverged)" if row["diverged"] else ""
+        facts = {"inner_step": str(row["inner_step"]), "learning_rate": _rate(row)}
+        lines.append((f"{row['label']}{remark}", [*(Entry(facts[name]) for name in names), *cells(row, metrics)]))
+    at = "" if "inner_step" in names else f"after {results[0]['inner_step']} inner steps, "
+    remarks = [f"{at}{_seeds(max(row['seeds'] for row in results))}"]
+    return Sheet(title, "optimizer", [*map(present.heading, names), *headings(results, metrics)], lines, remarks)
+
+
+def _rate(row: Row) -> str:
+    return "" if row["learning_rate"] is None else present.setting(row["learning_rate"])
 
 
 def marks_sheet(evaluation: Evaluation) -> Sheet:
-    """All marks of one evaluation, one row an inner step: means and 95% intervals over seeds."""
-    radius = evaluation.last["sharpness"]["radius"]
-    columns = [present.label(name, radius).replace(" at ", "\nat ") for name in FIGURES]
-    lines = [(str(mark["inner_step"]), [Entry(cell) for cell in figures(mark)]) for mark in evaluation.marks]
-    remarks = [f"{evaluation.last['seeds']} fresh optimizees each, mean ± 95% confidence interval"]
-    if evaluation.last["diverged"]:
-        remarks.append(f"{evaluation.last['diverged']} of them diverged")
-    if evaluation.last["learning_rate"] is not None:
-        remarks.append(f"learning rate {present.setting(evaluation.last['learning_rate'])}")
+    """All marks of one evaluation, one line an inner step."""
+    metrics, last = columns(evaluation.marks), evaluation.last
+    lines = [(str(mark["inner_step"]), cells(mark, metrics)) for mark in evaluation.marks]
+    remarks = [_seeds(last["seeds"])]
+    if last["diverged"]:
+        remarks.append(f"{last['diverged']} of them diverged")
+    if rate := _rate(last):
+        remarks.append(f"learning rate {rate}")
     title = f"{evaluation.label} on {evaluation.task}"
-    return Sheet(title, "inner step", columns, lines, [*remarks, f"transfer/{evaluation.name}.json"])
+    remarks.append(f"transfer/{evaluation.name}.json")
+    return Sheet(title, "inner step", headings([last], metrics), lines, remarks)
 
 
-def figures(mark: Mapping[str, Any]) -> list[str]:
-    return [present.interval(mark[name], name == "test_accuracy") for name in FIGURES]
+def _seeds(count: int) -> str:
+    return f"{count} fresh optimizees each, mean ± 95% confidence interval"
 
 
 def preset_of(reader: RunReader) -> tuple[str, str]:

@@ -1,10 +1,33 @@
-"""A file of the user's that hides lreg's engine: its name is a common one. Imports nothing of either."""
+"""The first moment of `lreg` and `lreg-tui`: signals and streams are taken care of before anything else is read.
 
+A file of the user's may hide lreg's engine, whose name is a common one.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
+TYPE_CHECKING = False  # nothing is imported before the signals are taken care of
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def refuse_a_hidden_engine() -> None:
+
+def start(command: Callable[[], int]) -> int:
+    """Run a command. Returns its exit code."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))  # until engine.base.interrupts is there
+    _refuse_a_hidden_engine()
+    from engine.base import interrupts
+
+    interrupts.hold()
+    from lreg_tui.system.streams import guarded
+
+    return guarded(command)
+
+
+def _refuse_a_hidden_engine() -> None:
     """End the process with one line where `import engine` would take another than the one beside this package."""
     from importlib.util import find_spec
 

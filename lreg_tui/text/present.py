@@ -6,13 +6,18 @@ Used by the command line and the console alike. Colours are names that a termina
 from __future__ import annotations
 
 import math
+import re
 import time
 import unicodedata
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from engine.base import metrics
+
 if TYPE_CHECKING:
     from rich.text import Text
+
+    from engine.base.metrics import Metric
 
 NOTHING = "–"
 PLUS_MINUS = " ± "
@@ -26,26 +31,6 @@ STATE_STYLES = {
     "failed": "bold red",
     "crashed": "bold red",
 }
-# metrics as the trainer calls them, and what people read
-LABELS = {
-    "meta_loss": "meta-loss",
-    "validation_loss": "validation loss",
-    "train_loss": "train loss",
-    "test_loss": "test loss",
-    "test_accuracy": "test accuracy",
-    "sharpness": "sharpness",
-    "max_grad_norm": "max gradient norm",
-    "surrogate_gap": "surrogate gap",
-    "meta_grad_norm": "meta-gradient norm",
-    "update_norm": "update norm",
-    "skipped": "skipped",
-    "diverged": "diverged",
-    "meta_epoch": "meta-epoch",
-    "memory_bytes": "memory",
-}
-# counts: whole numbers, also where they come back as floats
-COUNTS = ("skipped", "diverged", "dropped_terms", "meta_epoch", "stage", "evaluated_steps")
-AT_RADIUS = ("sharpness", "max_grad_norm", "surrogate_gap")
 
 
 def clean(value: Any, limit: int = 500) -> str:
@@ -53,7 +38,8 @@ def clean(value: Any, limit: int = 500) -> str:
     text = str(value)
     if len(text) > limit:
         text = text[: limit - 1] + "…"
-    return "".join(_harmless(character) for character in text)
+    spaced = re.sub(r"[\t\n\r]", " ", text)
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_obeyed(character) else character for character in spaced)
 
 
 def without_controls(text: str) -> str:
@@ -72,12 +58,6 @@ def clean_toml(text: str) -> str:
     return "".join(
         f"\\U{ord(character):08x}" if _is_obeyed(character) and character != "\n" else character for character in text
     )
-
-
-def _harmless(character: str) -> str:
-    if character in "\t\n\r":
-        return " "
-    return "\N{REPLACEMENT CHARACTER}" if _is_obeyed(character) else character
 
 
 def _is_obeyed(character: str) -> bool:
@@ -123,20 +103,26 @@ def setting(value: float | None, digits: int = 4) -> str:
 
 
 def metric(name: str, value: float | None) -> str:
-    """A figure in its metric's form."""
+    """A metric's value in the form of its unit."""
+    unit = metrics.metric(name).unit
     if value is None or not math.isfinite(value):
         return not_finite(value)
-    if name.endswith("_bytes"):
-        return size(value)
-    if name in COUNTS and float(value).is_integer():
+    if unit == "count" and float(value).is_integer():
         return number(int(value))
-    return percent(value) if name.endswith("accuracy") else number(value)
+    return size(value) if unit == "bytes" else percent(value) if unit == "share" else number(value)
 
 
-def label(name: str, radius: float | str | None = None) -> str:
+def label(metric: str | Metric, radius: float | str | None = None) -> str:
     """What people read for a metric; where one is known, with the radius that it was measured at."""
-    words = LABELS.get(name, clean(name, 60).replace("_", " "))
-    return f"{words} at {clean(radius, 12)}" if radius and name in AT_RADIUS else words
+    metric = metrics.metric(metric) if isinstance(metric, str) else metric
+    words = clean(metric.words, 60)
+    return f"{words} at {clean(radius, 12)}" if radius and metric.name in metrics.AT_RADIUS else words
+
+
+def heading(metric: str | Metric, radius: float | str | None = None) -> str:
+    """The same over a column of a table, where it may be broken."""
+    words = label(metric, radius)
+    return words.replace(" at ", "\nat ") if " at " in words else "\n".join(words.rsplit(" ", 1))
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -155,8 +141,7 @@ def interval(mean: dict[str, Any], as_percent: bool = False, plus_minus: str = P
     if middle and not 1e-4 <= abs(middle) < MILLION:
         return number(middle, 3) if half is None else f"{number(middle, 3)}{plus_minus}{number(half, 3)}"
     decimals = 2 - math.floor(math.log10(abs(middle))) if middle else 2
-    shown = [f"{value:.{max(decimals, 0)}f}" for value in (middle, half) if value is not None]
-    return plus_minus.join(shown)
+    return plus_minus.join(f"{value:.{max(decimals, 0)}f}" for value in (middle, half) if value is not None)
 
 
 def duration(seconds: float | None) -> str:
@@ -188,10 +173,11 @@ def size(count: float | None) -> str:
     """Bytes as people say them."""
     if count is None or not math.isfinite(count):
         return not_finite(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if unit == "TiB" and abs(count) >= MILLION:
-            return f"{number(count)} {unit}"
-        if abs(count) < 1024 or unit == "TiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+    if abs(count) < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
         count /= 1024
-    return NOTHING
+        if abs(count) < 1024:
+            return f"{count:.1f} {unit}"
+    count /= 1024
+    return f"{number(count) if abs(count) >= MILLION else f'{count:.1f}'} TiB"

@@ -6,7 +6,7 @@ On a terminal a sheet is complete at every width: columns that do not fit side b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -63,19 +63,13 @@ class Sheet:
     remarks: Sequence[str] = field(default=())
 
 
-def translated(sheet: Sheet, characters: Mapping[str, str]) -> Sheet:
-    """The sheet with other characters, for terminals that lack some. They take part in measuring its columns."""
-    table = str.maketrans(dict(characters))
-    return Sheet(
-        sheet.title.translate(table),
-        sheet.heading.translate(table),
-        [column.translate(table) for column in sheet.columns],
-        [
-            (label.translate(table), [replace(entry, text=entry.text.translate(table)) for entry in entries])
-            for label, entries in sheet.rows
-        ],
-        [remark.translate(table) for remark in sheet.remarks],
-    )
+def translated(sheet: Sheet, word: Callable[[str], str]) -> Sheet:
+    """The sheet in other characters, for terminals that lack some. They take part in measuring its columns."""
+    rows = [
+        (word(label), [replace(entry, text=word(entry.text)) for entry in entries]) for label, entries in sheet.rows
+    ]
+    columns, remarks = list(map(word, sheet.columns)), list(map(word, sheet.remarks))
+    return Sheet(word(sheet.title), word(sheet.heading), columns, rows, remarks)
 
 
 def markdown(sheet: Sheet) -> str:
@@ -108,7 +102,8 @@ def tables(sheet: Sheet, console: Console) -> Iterator[RenderableType]:
     """What Rich prints for the sheet: as many tables as its columns need at the console's width."""
     from rich.padding import Padding
 
-    yield present.text(sheet.title, "bold")
+    if sheet.title:
+        yield present.text(sheet.title, "bold")
     labels = [sheet.heading, *(label for label, _ in sheet.rows)]
     room = max(max(map(len, labels)), 1)
     if room + sum(GAP + _width(sheet, index) for index in range(len(sheet.columns))) > console.width:
@@ -146,14 +141,14 @@ def _table(sheet: Sheet, part: Sequence[int], room: int) -> RenderableType:
     from rich import box
     from rich.table import Table
 
-    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    found.add_column(_lines(sheet.heading), overflow="fold", width=room)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table.add_column(_lines(sheet.heading), overflow="fold", width=room)
     for index in part:
-        found.add_column(_lines(sheet.columns[index]), justify="right", overflow="fold")
+        table.add_column(_lines(sheet.columns[index]), justify="right", overflow="fold")
     for label, entries in sheet.rows:
         cells = [_lines(entries[index].text, _style(entries[index])) for index in part]
-        found.add_row(_lines(label), *cells)
-    return found
+        table.add_row(_lines(label), *cells)
+    return table
 
 
 def _style(entry: Entry) -> str:

@@ -21,7 +21,6 @@ from lreg_tui.runs import actions
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.text import present
 from lreg_tui.text.sheets import Sheet
-from lreg_tui.transfers.transfer_files import TransferFiles
 from lreg_tui.transfers.transfer_jobs import Job, read_job, read_results
 from lreg_tui.widgets.sheet_view import SheetView
 from lreg_tui.widgets.threads import off_the_loop
@@ -62,7 +61,6 @@ class JobPane(Vertical):
         self.results: dict[str, tuple[int, tuple[Sheet, ...]]] = {}  # at how many evaluations, and what was found
         self._reading: set[str] = set()  # what is being read, so that a slow disk is asked once
         self._wanted = ""  # the job to put the cursor on when it appears
-        self._files = TransferFiles()
 
     def compose(self) -> ComposeResult:
         yield DataTable(cursor_type="row", zebra_stripes=False, show_header=True, cell_padding=1)
@@ -179,7 +177,7 @@ class JobPane(Vertical):
             return
         self._reading.add(key)
         try:
-            self.results[row.id] = row.step, await off_the_loop(lambda: read_results(job, self._files))
+            self.results[row.id] = row.step, await off_the_loop(lambda: read_results(job))
         finally:
             self._reading.discard(key)
         self._show_selected()

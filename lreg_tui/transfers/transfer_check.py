@@ -11,8 +11,7 @@ from engine.base.errors import LregError, Problem, RunError, SettingsError
 from engine.evaluation.transfer_plan import Plan
 from engine.runs.store import RunReader
 from lreg_tui.text import present
-from lreg_tui.transfers import transfer_request
-from lreg_tui.transfers.transfer_files import TransferFiles
+from lreg_tui.transfers import transfer_files, transfer_request
 from lreg_tui.transfers.transfer_request import TransferRequest
 
 FIELD_OF = {"evaluation.radii": "radii", "baseline": "baselines", "to": "targets", "set": "sets"}
@@ -52,7 +51,7 @@ class Checked:
         return Text.assemble((count, "bold"), there, f": {'; '.join(facts)}; radii {radii}")
 
 
-def check(asked: Asked, readers: Sequence[RunReader], files: TransferFiles) -> Checked:
+def check(asked: Asked, readers: Sequence[RunReader]) -> Checked:
     """Plan a request, and look how much of it is there already."""
     if not readers:
         return Checked(asked, problems={"runs": "pick at least one run"})
@@ -64,7 +63,7 @@ def check(asked: Asked, readers: Sequence[RunReader], files: TransferFiles) -> C
     except LregError as error:
         key = "runs" if isinstance(error, RunError) else ""
         return Checked(asked, problems={key: str(error).splitlines()[0]})
-    there = sum(seen is not None for _, seen in files.found(plan))
+    there = sum(seen is not None for _, seen in transfer_files.found(plan))
     return Checked(asked, plan, there)
 
 

@@ -9,13 +9,10 @@ from pathlib import Path
 from engine.base.errors import LregError
 from engine.evaluation.transfer_plan import Plan, Planned
 from engine.runs.store import RunReader
-from lreg_tui.runs import actions
-from lreg_tui.text import present
-from lreg_tui.text.sheets import Entry, Sheet
-from lreg_tui.transfers.transfer_files import Seen, TransferFiles, plan_of
-
-FIGURES = ("train_loss", "test_loss", "test_accuracy", "sharpness")
-WORDS = {"test_accuracy": "test\naccuracy"}
+from lreg_tui.runs import actions, run_files
+from lreg_tui.text.sheets import Sheet
+from lreg_tui.transfers import transfer_files
+from lreg_tui.transfers.transfer_files import Seen, plan_of
 
 
 @dataclass(frozen=True)
@@ -53,12 +50,12 @@ def read_job(path: Path) -> Job:
     return Job(f"{', '.join(names.values())} on {', '.join(tasks[:2])}{more}", plan, names)
 
 
-def read_results(job: Job, files: TransferFiles) -> tuple[Sheet, ...]:
+def read_results(job: Job) -> tuple[Sheet, ...]:
     """A table for every task of which some evaluation is there."""
     if job.plan is None:
         return ()
     try:
-        return tuple(result_sheets(job.plan, files.found(job.plan), job.names))
+        return tuple(result_sheets(job.plan, transfer_files.found(job.plan), job.names))
     except LregError:  # a task of another version: the job itself says so
         return ()
 
@@ -71,20 +68,9 @@ def result_sheets(
         own = [(item, seen) for item, seen in found if item.task is task and seen is not None and seen.row is not None]
         if not own:
             continue
-        radius = next((seen.row["sharpness"]["radius"] for _, seen in own if seen.row), None)
-        columns = [WORDS.get(name, present.label(name, radius).replace(" at ", "\nat ")) for name in FIGURES]
-        rows = [(_label(item, names), _entries(seen)) for item, seen in own]
-        name = f"{task['dataset']}/{task['optimizee']} after {plan.protocol.inner_steps} inner steps"
-        yield Sheet(name, "optimizer", columns, rows)
+        results = [{**seen.row, "label": _label(item, names)} for item, seen in own if seen.row]
+        yield run_files.result_sheet(results, f"{task['dataset']}/{task['optimizee']}")
 
 
 def _label(item: Planned, names: Mapping[str, str]) -> str:
     return f"{names[item.run]}: {item.label}" if item.run and len(names) > 1 else item.label
-
-
-def _entries(seen: Seen) -> list[Entry]:
-    row = seen.row or {}
-    first, *others = (present.interval(row[name], name == "test_accuracy", "±") for name in FIGURES)
-    if row["diverged"]:
-        return [Entry(f"{first}\n{row['diverged']} of {row['seeds']} diverged", style="red"), *map(Entry, others)]
-    return [Entry(text) for text in (first, *others)]

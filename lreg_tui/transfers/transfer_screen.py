@@ -29,7 +29,6 @@ from lreg_tui.text import present
 from lreg_tui.transfers.job_pane import JobPane
 from lreg_tui.transfers.request_form import RequestForm, own_targets
 from lreg_tui.transfers.transfer_check import Asked, Checked, check
-from lreg_tui.transfers.transfer_files import TransferFiles
 from lreg_tui.transfers.transfer_request import asked_by
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.pick_list import Choice
@@ -56,7 +55,6 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         super().__init__()
         self.given = tuple(run_ids)
         self.checked: Checked | None = None
-        self._files = TransferFiles()
         self._is_starting = False
         self._started: list[RunReader] = []  # jobs, of which the feed may not know yet
         self._filled: dict[str, str] = {}  # what a job had the form say, which nobody has typed
@@ -184,7 +182,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
             return
         asked = self.asked
         readers = self._readers(asked)
-        checked = await off_the_loop(lambda: check(asked, readers, self._files))
+        checked = await off_the_loop(lambda: check(asked, readers))
         form = self.query_one(RequestForm)
         if form.is_whole and asked == self.asked:  # the user may have typed on, or be quitting
             self._show(checked)
@@ -220,7 +218,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         """Make a job of what the form says, and start it. What is wrong is said where it stands."""
         asked = self.asked
         readers = self._readers(asked)
-        checked = await off_the_loop(lambda: check(asked, readers, self._files))
+        checked = await off_the_loop(lambda: check(asked, readers))
         self._show(checked)
         if checked.plan is None:
             self.tell("not started: see the lines in the form", "error")

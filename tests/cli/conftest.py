@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -51,29 +50,19 @@ def lreg(home, monkeypatch, capfd):
 
 
 @pytest.fixture
-def lreg_process(home):
-    """Start `lreg` in a process of its own; whatever is left of it is killed at the end."""
-    with _processes(home, subprocess.Popen) as start:
-        yield start
-
-
-@pytest.fixture
 def lreg_forked(home, forked):
-    """The same from a process that has imported torch, for tests of what happens after that."""
-    with _processes(home, zygote.Forked) as start:
-        yield start
+    """Start `lreg` in a process of its own, forked from one that has imported torch; what is left of it is killed."""
+    started: list[zygote.Forked] = []
 
-
-@contextlib.contextmanager
-def _processes(home, popen):
-    started: list[subprocess.Popen] = []
-
-    def start(*arguments: str, **options) -> subprocess.Popen:
-        command = [sys.executable, "-m", "lreg_tui.cli.app", *arguments]
-        root = str(Path(__file__).parent.parent.parent)
-        environment = {**os.environ, "PYTHONPATH": root, **options.pop("env", {})}
+    def start(*arguments: str, before: str = "", **options) -> zygote.Forked:
+        """`before`: code that the process begins with."""
+        program = (
+            ("-c", f"{before}\nfrom lreg_tui.cli import app\napp.main()") if before else ("-m", "lreg_tui.cli.app")
+        )
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(popen(command, cwd=home, env=environment, **{**pipes, **options}))
+        environment = {**os.environ, **options.pop("env", {})}
+        command = [sys.executable, *program, *arguments]
+        started.append(zygote.Forked(command, cwd=home, env=environment, **{**pipes, **options}))
         return started[-1]
 
     yield start

@@ -9,6 +9,7 @@ import re
 
 import pytest
 from comparing import RADII, baseline, evaluation, make_run, mark
+from driving import forked_lreg
 
 NAME = "sam_50% | *firm* $x$ #1"
 EVIL = "\x1b]0;owned\x07\x1b[31m[bold]red[/bold]\u202e\r\n=1+1"
@@ -177,9 +178,7 @@ def test_a_transfer_job_is_no_run(lreg, runs, home):
     assert outcome.code == 2 and "a transfer evaluation, no run" in outcome.err
 
 
-def test_a_terminal_without_special_characters_has_complete_tables(lreg_process, runs):
-    environment = {"PYTHONIOENCODING": "ascii", "COLUMNS": "80"}
-    process = lreg_process("compare", *runs, env=environment)
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    assert " +- " in out and max(map(len, out.splitlines())) <= 80
+def test_a_terminal_without_special_characters_has_complete_tables(zygote, home, runs):
+    outcome = forked_lreg(zygote, home, "compare", *runs, PYTHONIOENCODING="ascii", COLUMNS="80")
+    assert outcome.code == 0, outcome.err
+    assert " +- " in outcome.out and max(map(len, outcome.out.splitlines())) <= 80

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from driving import TINY, eventually, records
+from driving import TINY, eventually, forked_lreg, records
 
 from engine.runs.store import RunReader, RunStore
 
@@ -20,17 +17,13 @@ LONG = ("--set", "meta.epochs=2000", "--set", "evaluation.every=2000", "--set", 
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, zygote):
     """A finished tiny run and what `lreg run --json` printed for it."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.toml").write_text(TINY)
-    root = str(Path(__file__).parent.parent.parent)
-    command = [sys.executable, "-m", "lreg_tui.cli.app", "run", "tiny.toml", "--json"]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("LREG_")}
-    environment["PYTHONPATH"] = root
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder / "runs", [json.loads(line) for line in done.stdout.splitlines()]
+    done = forked_lreg(zygote, folder, "run", "tiny.toml", "--json")
+    assert done.code == 0, done.err
+    return folder / "runs", done.lines
 
 
 def the_run(home: Path) -> RunReader:
@@ -116,7 +109,7 @@ def _count(reader: RunReader) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_detached_paused_continued_stopped(lreg, lreg_process, home):
+def test_detached_paused_continued_stopped(lreg, lreg_forked, home):
     outcome = lreg("run", "tiny.toml", *LONG, "--detach", "--json")
     assert outcome.code == 0, outcome.err
     (line,) = outcome.lines
@@ -132,7 +125,7 @@ def test_detached_paused_continued_stopped(lreg, lreg_process, home):
         assert _count(reader) == count
         assert lreg("continue", "last", "--json").lines[0]["state"] == "running"
         eventually(lambda: _count(reader) > count)
-        worker = lreg_process("resume", "last")  # two processes on one run
+        worker = lreg_forked("resume", "last")  # two processes on one run
         assert worker.wait(240) == 2 and "is running (process" in worker.stderr.read()
         assert lreg("stop", "last").out.startswith(f"{reader.id}: stopped at meta-step")
     finally:
@@ -174,17 +167,14 @@ def test_a_meta_loss_that_is_not_finite_fails_the_run(lreg, home):
     assert again.code == 1 and again.err.count("not finite") == 1 and "not finite" not in again.out
 
 
-def test_a_full_disk_fails_the_run_in_one_line_and_loses_nothing(lreg, lreg_process, home):
+def test_a_full_disk_fails_the_run_in_one_line_and_loses_nothing(lreg, lreg_forked, home):
     settings = ["--set", "meta.epochs=16", "--set", "meta.checkpoint_every=0.05"]
     settings += ["--set", "evaluation.final_optimizees=0"]
     assert lreg("run", "tiny.toml", *settings, "--runs-dir", "whole").code == 0
     metrics = RunStore(home / "whole").resolve("last").path / "metrics.jsonl"
     limit = metrics.stat().st_size // 2  # no file may grow larger; the checkpoints are smaller than that
-
-    def small_disk() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    process = lreg_process("run", "tiny.toml", *settings, preexec_fn=small_disk)
+    small_disk = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))"
+    process = lreg_forked("run", "tiny.toml", *settings, before=small_disk)
     _, err = process.communicate(timeout=240)
     reader = the_run(home)
     assert process.returncode == 1 and err.startswith("error: ") and len(err.splitlines()) == 1, err

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from driving import eventually, records
+from driving import records
 
 from engine.runs.store import RunReader, RunStore
 
@@ -23,34 +23,30 @@ def the_run(home: Path) -> RunReader:
     return reader
 
 
-def test_two_processes_tell_the_story_of_one(forked, lreg, home):
-    told = lreg("run", "tiny.toml", *SMALL, "--nproc", "2", "--json")
-    assert told.code == 0 and told.lines[0]["event"] == "run" and told.lines[-1]["state"] == "finished"
-    reader = the_run(home)
-    assert reader.status().processes == 2
-    written = [json.loads(line) for line in (reader.path / "metrics.jsonl").read_text().splitlines()]
-    assert [line for line in told.lines if line["event"] == "record"] == [{**r, "event": "record"} for r in written]
-    two = records(reader.path)
-    assert lreg("run", str(reader.path / "preset.toml"), "--runs-dir", "alone").code == 0
-    (alone,) = RunStore(home / "alone").list()
-    for own, other in zip(two, records(alone.path), strict=True):
-        assert own == pytest.approx(other, rel=1e-3, abs=1e-6)
-
-
-def test_ctrl_c_stops_all_processes_and_resume_takes_as_many_again(lreg, lreg_process, home):
-    long = ("--set", "meta.epochs=2000", "--set", "evaluation.every=2000")
-    process = lreg_process("run", "tiny.toml", *SMALL, *long, "--nproc", "2", "--json")
-    line = eventually(lambda: process.stdout.readline() if '"step": 3' in process.stdout.readline() else "")
-    assert line
+def test_two_processes_tell_the_story_of_one_are_stopped_and_resumed_as_two(lreg, lreg_forked, home):
+    long = ("--set", "meta.epochs=30", "--set", "evaluation.every=15")
+    process = lreg_forked("run", "tiny.toml", *SMALL, *long, "--nproc", "2", "--json")
+    events = []
+    for line in process.stdout:
+        events.append(json.loads(line))
+        if events[-1].get("step") == 6:
+            break
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=240)
+    events += map(json.loads, process.communicate(timeout=240)[0].splitlines())
     reader = the_run(home)
     assert process.returncode == 130 and reader.state == "stopped"
-    before = len(records(reader.path))
-    assert lreg("resume", "last", "--detach").code == 0
-    eventually(lambda: len(records(reader.path)) > before + 3)
-    assert reader.status().processes == 2
-    assert lreg("stop", "last").code == 0 and reader.state == "stopped"
+    resumed = lreg("resume", "last", "--json")
+    assert resumed.code == 0 and reader.state == "finished" and reader.status().processes == 2
+    events += resumed.lines
+    assert events[0]["event"] == "run" and events[-1]["state"] == "finished"
+    written = [json.loads(line) for line in (reader.path / "metrics.jsonl").read_text().splitlines()]
+    assert [event for event in events if event["event"] == "record"] == [{**r, "event": "record"} for r in written]
+    assert [record["step"] for record in written if "meta_loss" in record] == list(range(1, 61))
+    shorter = ("--set", "meta.epochs=3", "--runs-dir", "alone")
+    assert lreg("run", str(reader.path / "preset.toml"), *shorter).code == 0
+    (alone,) = RunStore(home / "alone").list()
+    for own, other in zip(records(reader.path)[:7], records(alone.path)[:7], strict=True):
+        assert own == pytest.approx(other, rel=1e-3, abs=1e-6)
 
 
 def test_nproc_0_leaves_the_run_to_a_torchrun_of_the_users(lreg, home):

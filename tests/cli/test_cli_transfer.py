@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from driving import TINY, eventually
+from driving import TINY, completed, eventually
 
 from engine.presets.preset import load_preset
 from engine.runs.store import RunReader, RunStore
@@ -101,6 +101,8 @@ def test_controls_and_cached_baselines(lreg, run, home):
     assert labels == ["simple (best)", "simple (untrained)", "sgd"]
     sgd = outcome.lines[-1]
     assert sgd["run"] is None and sgd["learning_rate"] > 0 and sgd["passes_per_step"] == 1
+    assert "rate" in lreg("transfer", "last", *QUICK, "--baseline", "sgd").out
+    assert "rate" not in lreg("transfer", "last", *QUICK).out, "a column for those who have one"
     assert lreg("run", "tiny.toml", "--seed", "1", "--set", "evaluation.final_optimizees=0").code == 0
     other = lreg("transfer", "last", *QUICK, "--baseline", "sgd", "--json").lines[-1]
     assert other == sgd, "the second comparison does not pay again"
@@ -236,11 +238,6 @@ def test_detached_it_can_be_watched_and_stopped(forked, lreg, run, home):
     assert RunStore(home / "runs").resolve("last").id == run.id
 
 
-def test_a_column_of_learning_rates_is_there_for_those_who_have_one(lreg, run):
-    assert "rate" not in lreg("transfer", "last", *QUICK).out
-    assert "rate" in lreg("transfer", "last", *QUICK, "--baseline", "sgd").out
-
-
 def test_the_command_for_more_names_runs_that_it_finds(lreg, run, home):
     (home / "else where").mkdir()
     moved = run.path.rename(home / "else where" / run.id)
@@ -301,18 +298,9 @@ def test_an_abort_speaks_of_measurements_not_of_checkpoints(lreg, run, home, mon
     assert job.status().message == "aborted; what was measured stays"
 
 
-def test_completion_knows_jobs_where_they_can_be_used(lreg, run, home, monkeypatch):
-    from typer.testing import CliRunner
-
-    from lreg_tui.cli.commands import app
-
+def test_completion_knows_jobs_where_they_can_be_used(lreg, run, home):
     lreg("transfer", "last", *QUICK)
     (job,) = RunStore(home / "runs").transfers()
-
-    def completed(words: str) -> list[str]:
-        environment = {"_LREG_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-        return CliRunner().invoke(app, [], prog_name="lreg", env=environment).output.split()
-
     assert completed("lreg watch ") == ["last", run.id, job.id]
     assert completed("lreg transfer ") == ["last", run.id]
     assert completed("lreg transfer last --baseline sgd") == ["sgd", "sgdm"]

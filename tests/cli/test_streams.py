@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from driving import TINY
+from driving import TINY, forked_lreg
 
 ROOT = str(Path(__file__).parent.parent.parent)
 FULL = b"error: standard output: No space left on device\n"
@@ -16,10 +16,10 @@ CLOSED = b"error: standard output: Bad file descriptor\n"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, zygote):
     folder = tmp_path_factory.mktemp("streams")
     (folder / "tiny.toml").write_text(TINY)
-    shell(folder, "$LREG run tiny.toml 2>/dev/null >/dev/null")
+    assert forked_lreg(zygote, folder, "run", "tiny.toml").code == 0
     return folder
 
 
@@ -29,24 +29,19 @@ def shell(folder: Path, line: str, **variables: str) -> subprocess.CompletedProc
     return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "runs",
-        "runs --json",
-        "show last",
-        "logs last",
-        "compare last",
-        "preset show lo",
-        "--help",
-        "--version",
-        "watch last",
-    ],
-)
-def test_a_full_disk(folder, arguments):
-    done = shell(folder, f"$LREG {arguments} >/dev/full")
+def test_a_full_disk(folder):
+    done = shell(folder, "$LREG runs --json >/dev/full")
     assert (done.returncode, done.stderr.count(FULL)) == (1, 1)
     assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["runs", "show", "logs", "compare", "preset show", "--help", "--version", "watch"])
+def test_a_full_disk_whatever_prints(folder, zygote, command):
+    argument = {"show": ["last"], "logs": ["last"], "compare": ["last"], "watch": ["last"], "preset show": ["lo"]}
+    with open("/dev/full", "w") as full:
+        done = forked_lreg(zygote, folder, *command.split(), *argument.get(command, []), stdout=full)
+    assert (done.code, done.err.count(FULL.decode())) == (1, 1)
+    assert "Traceback" not in done.err and "Exception" not in done.err
 
 
 def test_a_full_disk_of_completion_and_the_console(folder):

@@ -20,7 +20,7 @@ STEPS = "40"
 FEWER = {
     **{"set.meta.epochs": 2, "set.meta.inner_steps": 20, "set.meta.truncation": 10, "set.evaluation.every": 1},
     **{"set.evaluation.examples": 60, "set.evaluation.ascent_steps": 2, "set.evaluation.restarts": 1},
-    **{"transfer.steps": STEPS, "transfer.marks": [20]},
+    **{"transfer.steps": STEPS, "transfer.marks": [20], "transfer.seeds": 1, "set.evaluation.final_optimizees": 0},
 }
 SMOKE = ("study", "smoke", *(word for key, value in FEWER.items() for word in ("--set", f"{key}={value}")), "--json")
 

@@ -174,14 +174,3 @@ def test_pin_keeps_the_other_notes(tmp_path):
 def test_notes_that_cannot_be_written_are_told(tmp_path):
     with pytest.raises(LregError, match="notes.json: cannot be written: No such file"):
         actions.pin(tmp_path / "gone", True)
-
-
-def test_messages_call_a_run_by_its_name(tmp_path):
-    made = make_run(tmp_path, "alpha", state="finished")
-    assert actions.rename(made.path, "night") == "alpha is now called night"
-    assert actions.tag(made.path, "paper") == "tags of night: paper"
-    assert actions.pin(made.path, True) == "night is pinned"
-    for action in (actions.stop, actions.resume):
-        with pytest.raises(LregError, match="^night is finished: nothing to"):
-            action(made.path)
-    assert actions.rename(made.path, "") == "night is now called alpha"

@@ -511,12 +511,12 @@ def test_a_legend_that_does_not_fit_is_left_out():
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 9, 14, 30, 80, 200])
-@pytest.mark.parametrize("height", [1, 2, 3, 4, 6, 9, 24, 60])
-def test_every_size_can_be_painted(width, height):
+def test_every_size_can_be_painted(width):
     runs = [line(np.arange(50.0), label=f"run 日本 {k}", colour=k) for k in range(3)]
-    found = picture(*runs, width=width, height=height, title="meta-loss", cursor=20.0, smoothing=0.5, log_y=True)
-    assert found.frame.chars.shape == (height, width)
-    assert all(legend.cell_len("".join(row)) == width for row in found.frame.chars.tolist())
+    for height in (1, 2, 3, 4, 6, 9, 24, 60):
+        found = picture(*runs, width=width, height=height, title="meta-loss", cursor=20.0, smoothing=0.5, log_y=True)
+        assert found.frame.chars.shape == (height, width)
+        assert all(legend.cell_len("".join(row)) == width for row in found.frame.chars.tolist())
 
 
 def test_hostile_labels_are_plain_text():

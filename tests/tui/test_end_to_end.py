@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from cli.driving import TINY
-from hang_ups import CASES, LIMIT_S, seconds_to_end, starting, unread
+from hang_ups import LIMIT_S, drawing, quitting_unread, seconds_to_end, starting, stopped, unread
 from tui.driving import Quick, make_app, run, settle, until
 from tui.terminal import Terminal
 
@@ -73,6 +73,25 @@ def goes_on(reader: RunReader, terminal: Terminal) -> None:
     assert reader.status().state == "running" and reader.recorded_status().pid == pid
 
 
+SQUARED_LOSS = """
+from engine.penalties.base import PENALTIES, GeometricPenalty
+
+@PENALTIES.register("squared-loss")
+class SquaredLoss(GeometricPenalty):
+    def at(self, loss, theta, value, gradient):
+        return value**2, 2 * value * gradient
+"""
+
+
+def test_plug_ins_are_known_to_the_form_and_to_what_is_started(runs, tmp_path):
+    (tmp_path / "mine.py").write_text(SQUARED_LOSS)
+    (tmp_path / "tiny.toml").write_text(ENDLESS + "[penalty.squared-loss]\n")
+    with Terminal(runs, tmp_path, "--plugin", "mine.py") as terminal:
+        reader = launch_from_menu(terminal, runs)
+        assert [plugin["name"] for plugin in reader.facts["plugins"]] == [str(tmp_path / "mine.py")]
+        assert reader.figures()["squared-loss_penalty"] > 0
+
+
 def test_a_run_outlives_the_console_that_started_it(runs, tmp_path):
     """By a lost connection, told by the signal or not, and by q; and what comes after finds it, with its curve."""
     with Terminal(runs, tmp_path) as terminal:
@@ -98,7 +117,10 @@ def test_a_run_outlives_the_console_that_started_it(runs, tmp_path):
 
 @pytest.mark.parametrize(
     ("way", "moment"),
-    [(way, moment) for way, moment in CASES if way == "ignored" or moment in (starting, unread)],
+    [
+        *(("ignored", moment) for moment in (starting, drawing, unread, quitting_unread, stopped)),
+        *(("signal", starting), ("signal", unread), ("untold", unread)),
+    ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
 def test_a_console_ends_with_its_terminal_whatever_it_is_at(tmp_path, way, moment):
@@ -162,7 +184,7 @@ def started(runs: Path) -> RunReader:
     return reader
 
 
-def test_stop_resume_crash_and_resume(runs, tmp_path):
+def test_stop_resume_crash_and_resume(runs, tmp_path, forked):
     """All from the console, with the worker killed and the last line of its metrics torn."""
 
     async def go() -> None:
@@ -211,7 +233,7 @@ def whole(reader: RunReader) -> int:
     return len(steps)
 
 
-def test_two_consoles_follow_a_run_to_its_end(runs, tmp_path):
+def test_two_consoles_follow_a_run_to_its_end(runs, tmp_path, forked):
     (tmp_path / "tiny.toml").write_text(TINY)
     with Terminal(runs, tmp_path) as first, Terminal(runs, tmp_path, "--slow-link", "--no-mouse") as second:
         for terminal in (first, second):

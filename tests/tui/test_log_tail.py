@@ -268,7 +268,7 @@ def test_the_command_line_tells_times_by_the_readers_clock(berlin, tmp_path, cap
 
     made = make_run(tmp_path, log="2026-07-14T14:40:00Z device cpu\nno time\n")
     change_json(made.path / "run.json", created="2026-07-14T14:40:00.123456Z")
-    logs(str(made.path), lines="10")
+    logs(str(made.path), lines=10)
     assert capsys.readouterr().out == "2026-07-14 16:40:00 CEST device cpu\nno time\n"
     show(str(made.path))
     assert "2026-07-14 16:40:00 CEST" in capsys.readouterr().out

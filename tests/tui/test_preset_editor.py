@@ -452,14 +452,13 @@ def test_presets_to_begin_with_are_the_shipped_ones_those_of_the_folder_and_thos
     driving.run(go())
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
-def test_hostile_text_is_shown_plainly(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_hostile_text_is_shown_plainly(tmp_path: Path) -> None:
     text = 'name = "[red]\\u001b[31mx"\ndescription = "[/] [link=http://x]\u202eevil"\n\x1b]0;title\x07\n'
     (tmp_path / "evil.toml").write_text(text)
 
     async def go() -> None:
-        async with editing(tmp_path, "evil.toml", size) as editor:
-            assert editor.screen.area.text == text.replace("\x07\n", "\x07\n")
+        async with editing(tmp_path, "evil.toml", (120, 40)) as editor:
+            assert editor.screen.area.text == text
             await editor.press("ctrl+t")
             svg = editor.app.export_screenshot()
             assert "\x1b" not in svg and "\u202e" not in svg and "[link" in svg.replace("&#160;", " ")

@@ -1,4 +1,4 @@
-"""Whole screens at three sizes, compared with SVG pictures in snapshots/ that somebody has looked at.
+"""Whole screens, each at one size, compared with SVG pictures in snapshots/ that somebody has looked at.
 
 After a change that is meant, accept the new pictures and look at them in the diff of your commit, or in a browser:
 
@@ -7,31 +7,23 @@ After a change that is meant, accept the new pictures and look at them in the di
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.widgets import Input, Static, TextArea
+from textual.widgets import Input, TextArea
 from tui import pictures, scenery, study_scenery
 from tui.driving import Quick, make_app, run, settle, until
 
 from engine.presets import catalog
 from engine.runs.store import RunStore
-from lreg_tui.app.help import HelpScreen
 from lreg_tui.charts.chart import Chart
 from lreg_tui.compare.compare_screen import CompareScreen
 from lreg_tui.presets.preset_editor import PresetEditorScreen
 from lreg_tui.runs.dashboard import DashboardScreen
 from lreg_tui.runs.run_screen import RunScreen
-from lreg_tui.studies.launch_study import LaunchStudyScreen
-from lreg_tui.studies.pick_study import PickStudyScreen
-from lreg_tui.studies.report import ReportScreen, ReportText
-from lreg_tui.studies.studies_screen import StudiesScreen
 from lreg_tui.studies.study_screen import StudyScreen
 from lreg_tui.transfers.transfer_screen import TransferScreen
 from lreg_tui.widgets.log_tail import LogTail
-
-SIZES = ((80, 24), (120, 40), (200, 60))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,18 +34,6 @@ def _catalog() -> None:
 @pytest.fixture
 def store(tmp_path, monkeypatch) -> RunStore:
     return scenery.freeze(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def full(store) -> RunStore:
-    scenery.fill(store.root.absolute())
-    return store
-
-
-@pytest.fixture
-def studied(store) -> RunStore:
-    study_scenery.fill(store.root.absolute())
-    return store
 
 
 def picture(store: RunStore, folder: Any, size: tuple[int, int], scene: Any, start: str = "vanilla") -> str:
@@ -116,28 +96,15 @@ async def crashed(pilot: Any, app: Any) -> None:
     await until(pilot, lambda: all(chart.lines and chart.lines[0].label == "gam-smooth" for chart in charts(app)))
 
 
-async def empty(pilot: Any, app: Any) -> None:
-    await until(pilot, lambda: "No runs yet" in str(app.screen.query_one("#instead", Static).render()))
-
-
-async def compare(pilot: Any, app: Any, tab: str = "results") -> None:
+async def compare(pilot: Any, app: Any) -> None:
     for name in ("vanilla", "sam-0.05"):
         await put_cursor_on(pilot, name)
         await pilot.press("space")
     await pilot.press("c")
     screen = await until(pilot, lambda: app.screen if isinstance(app.screen, CompareScreen) else None)
     await until(pilot, lambda: screen.found is not None)
-    screen.action_show_tab(tab)
+    screen.action_show_tab("results")
     await settle(pilot)
-    await until(pilot, lambda: tab == "results" or any(chart.lines for chart in charts(app)))
-
-
-async def compared_curves(pilot: Any, app: Any) -> None:
-    await compare(pilot, app, "curves")
-
-
-async def compared_sharpness(pilot: Any, app: Any) -> None:
-    await compare(pilot, app, "sharpness")
 
 
 async def editor(pilot: Any, app: Any) -> None:
@@ -160,127 +127,36 @@ async def transfer(pilot: Any, app: Any) -> None:
     await until(pilot, lambda: screen.checked is not None and screen.checked.plan is not None)
 
 
-async def help_screen(pilot: Any, app: Any) -> None:
-    await pilot.press("question_mark")
-    await until(pilot, lambda: isinstance(app.screen, HelpScreen))
-
-
-async def study(pilot: Any, app: Any, name: str = "rho-sweep") -> Any:
-    app.open_study(study_scenery.study_folder(app.store.root, name))
+async def study(pilot: Any, app: Any) -> None:
+    app.open_study(study_scenery.study_folder(app.store.root))
     screen = await until(pilot, lambda: app.screen if isinstance(app.screen, StudyScreen) else None)
     await until(pilot, lambda: screen.found is not None)
     await until(pilot, lambda: screen.query_one(LogTail).lines or not screen.has_class("-log"))
     await pilot.press("down", "down", "right")
-    return screen
-
-
-async def marked(pilot: Any, app: Any) -> None:
-    """The row of a winner marked, the cursor on a run that has failed."""
-    await study(pilot, app)
-    await pilot.press("asterisk", "down")
-
-
-async def searching(pilot: Any, app: Any) -> None:
-    await study(pilot, app, "rates")
-
-
-async def damaged(pilot: Any, app: Any) -> None:
-    await study(pilot, app, "from-the-cluster")
-
-
-async def studies(pilot: Any, app: Any) -> Any:
-    await pilot.press("S")
-    screen = await until(pilot, lambda: app.screen if isinstance(app.screen, StudiesScreen) else None)
-    await until(pilot, lambda: len(screen._list.looks) == len(app.store.studies()))
-    return screen
-
-
-async def report(pilot: Any, app: Any) -> None:
-    found = study_scenery.study_folder(app.store.root, "paper-lr-small") / "report" / "report.md"
-    app.push_screen(ReportScreen(found))
-    await settle(pilot)
-    await until(pilot, lambda: app.screen.query_one(ReportText).text.startswith("#"))
-
-
-async def picking(pilot: Any, app: Any) -> Any:
-    """Opened by hand: what `n` starts waits for its end, and would not settle."""
-    Path("digits-sam.toml").write_text(study_scenery.FILE)
-    await studies(pilot, app)
-    screen = PickStudyScreen(app.feed.rows)
-    app.push_screen(screen)
-    await until(pilot, lambda: screen.shown)
-    await pilot.press("up")
-    await until(pilot, lambda: "digits-sam.toml" in screen.sizes)
-    return screen
-
-
-async def launching(pilot: Any, app: Any) -> None:
-    offer = (await picking(pilot, app)).current
-    await pilot.press("escape")
-    app.push_screen(LaunchStudyScreen(offer, app.store))
 
 
 SCENES = {
-    "dashboard": dashboard,
-    "compare": compare,
-    "editor": editor,
-    "run": run_screen,
-    "transfer": transfer,
-    "help": help_screen,
-}
-STUDIES = {
-    "study": study,
-    "studies": studies,
-    "report": report,
-    "pick-study": picking,
-    "launch-study": launching,
-}
-MORE_STUDIES = {
-    "study-marked-120x40": (marked, (120, 40)),
-    "study-search-80x24": (searching, (80, 24)),
-    "study-damaged-80x24": (damaged, (80, 24)),
-}
-MORE = {
-    "crashed-80x24": (crashed, (80, 24)),
-    "compare-curves-80x24": (compared_curves, (80, 24)),
-    "compare-sharpness-120x40": (compared_sharpness, (120, 40)),
+    "dashboard-120x40": dashboard,
+    "crashed-80x24": crashed,
+    "run-200x60": run_screen,
+    "compare-120x40": compare,
+    "editor-80x24": editor,
+    "transfer-80x24": transfer,
+    "study-120x40": study,
 }
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", SCENES)
-def test_a_screen_looks_as_accepted(full, tmp_path, name, size):
-    svg = picture(full, tmp_path, size, SCENES[name])
-    pictures.check(f"{name}-{size[0]}x{size[1]}", svg, tmp_path)
-
-
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_an_empty_folder_looks_as_accepted(store, tmp_path, size):
-    pictures.check(f"empty-{size[0]}x{size[1]}", picture(store, tmp_path, size, empty), tmp_path)
-
-
-@pytest.mark.parametrize("name", MORE)
-def test_other_views_look_as_accepted(full, tmp_path, name):
-    scene, size = MORE[name]
-    pictures.check(name, picture(full, tmp_path, size, scene), tmp_path)
-
-
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("name", STUDIES)
-def test_a_screen_of_studies_looks_as_accepted(studied, tmp_path, name, size):
-    svg = picture(studied, tmp_path, size, STUDIES[name], start="")
-    pictures.check(f"{name}-{size[0]}x{size[1]}", svg, tmp_path)
-
-
-@pytest.mark.parametrize("name", MORE_STUDIES)
-def test_other_views_of_studies_look_as_accepted(studied, tmp_path, name):
-    scene, size = MORE_STUDIES[name]
-    pictures.check(name, picture(studied, tmp_path, size, scene, start=""), tmp_path)
+def test_a_screen_looks_as_accepted(store, tmp_path, name):
+    scenes = study_scenery if SCENES[name] is study else scenery
+    scenes.fill(store.root.absolute())
+    size = tuple(map(int, name.partition("-")[2].split("x")))
+    svg = picture(store, tmp_path, size, SCENES[name], start="" if SCENES[name] is study else "vanilla")
+    pictures.check(name, svg, tmp_path)
 
 
 def test_every_accepted_picture_is_still_compared():
-    sized = [f"{name}-{columns}x{lines}" for name in (*SCENES, *STUDIES, "empty") for columns, lines in SIZES]
-    assert sorted(path.stem for path in pictures.FOLDER.iterdir()) == sorted([*sized, *MORE, *MORE_STUDIES])
+    assert sorted(path.stem for path in pictures.FOLDER.iterdir()) == sorted(SCENES)
 
 
 # -- the comparing itself --------------------------------------------------------------------------------------------

@@ -18,6 +18,10 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from engine.optimizers.learned.base import LearnedOptimizer
+from engine.tasks.base import Layout
+
+INNER_STEP = "inner_step"
+"""In the state of a learned optimizer that uses it: how many steps it has taken."""
 
 Tails = dict[str, "tuple[int, ...] | None"]
 """By name in the state: what follows the parameter's shape; None for a number that all coordinates share."""
@@ -25,10 +29,9 @@ Tails = dict[str, "tuple[int, ...] | None"]
 
 def tails(optimizer: LearnedOptimizer) -> Tails:
     """What the state of a learned optimizer consists of."""
-    return {
-        name: tuple(tensor.shape[1:]) if tensor.dim() else None
-        for name, tensor in optimizer.init(torch.empty(2, device="meta")).items()
-    }
+    state = optimizer.init(torch.empty(2, device="meta"), Layout({"theta": (2,)}))
+    parts = {name: tuple(tensor.shape[1:]) if tensor.dim() else None for name, tensor in state.items()}
+    return {**parts, INNER_STEP: None} if optimizer.uses_info else parts
 
 
 def is_distributed(tensor: object) -> bool:

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from engine.export.torch_optim import blocks, groups, loaded
 from engine.export.torch_optim.gradients import GradientSummary, Share, local_gradient, summarized
-from engine.export.torch_optim.layout import CoordinateRow, local, tails
+from engine.export.torch_optim.layout import INNER_STEP, CoordinateRow, local, tails
 from engine.export.torch_optim.parameters import check_caller, check_gradient, check_parameter
 from engine.export.torch_optim.state import Loaded, adopted, brought_in_order, fresh
 from engine.kernels.in_place import block_size, step_in_place
-from engine.optimizers.learned.base import LearnedOptimizer, Phi
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, StepInfo
+from engine.tasks.base import Layout
 
 Nonfinite = Literal["skip", "raise"]
 
@@ -119,14 +120,14 @@ class LoadedOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if problem := self._take_step():
+        if problem := self._take_step(loss):
             advice = "such steps are counted in skipped_steps; nonfinite='raise' raises an error"
             warnings.warn(f"{problem}: the step is left out ({advice})", RuntimeWarning, stacklevel=3)
         return loss
 
     @torch._disable_dynamo
     @torch.no_grad()
-    def _take_step(self) -> str:
+    def _take_step(self, loss: Any) -> str:
         """Returns what to warn of."""
         self._check_whole()
         shares = self._shares()
@@ -137,7 +138,7 @@ class LoadedOptimizer(torch.optim.Optimizer):
         rest = seen.zero and not any(share.factor or self.state.get(share.parameter) for share in shares)
         self._bring_state(shares)
         if not rest:  # so torch.distributed.checkpoint asks for state before the first step: it is made, nothing moves
-            self._move(shares, seen)
+            self._move(shares, seen, loss)
             for share in shares:
                 if share.row.home is not None:
                     share.row.home.copy_(share.row.flat.view(share.row.shape))
@@ -179,7 +180,7 @@ class LoadedOptimizer(torch.optim.Optimizer):
             self.state[share.parameter] = state
             share.scalars = tuple(state[name].item() for name, tail in self._tails.items() if tail is None)
 
-    def _move(self, shares: list[Share], seen: GradientSummary) -> None:
+    def _move(self, shares: list[Share], seen: GradientSummary, loss: Any) -> None:
         """One step of all, block by block."""
         moved: dict[Tensor, dict[str, Tensor]] = {}
         size = None if self._scope == "all" else block_size
@@ -189,12 +190,30 @@ class LoadedOptimizer(torch.optim.Optimizer):
             theta, grad = block.theta(), block.gradient()
             held = self.state[block.pieces[0].share.parameter]
             scalars = {name: held[name] for name, tail in self._tails.items() if tail is None}
-            update, scalars = step_in_place(self._learned_optimizer, phi, theta, grad, block.state, scalars, square)
+            taken = scalars.pop(INNER_STEP, None)
+            context = self._context(block, taken, loss)
+            update, scalars = step_in_place(
+                self._learned_optimizer, phi, theta, grad, block.state, scalars, square, *context
+            )
+            if taken is not None:
+                scalars[INNER_STEP] = taken + 1
             block.apply(theta, update)
             moved |= {piece.share.parameter: scalars for piece in block.pieces}
         for parameter, scalars in moved.items():
             for name, value in scalars.items():
                 self.state[parameter][name].copy_(value)
+
+    def _context(
+        self, block: blocks.CoordinateBlock, taken: Tensor | None, loss: Any
+    ) -> tuple[Layout | None, StepInfo | None]:
+        """The layout of a block and the info on the step, for a learned optimizer that uses them."""
+        layout = info = None
+        if self._learned_optimizer.uses_layout:
+            layout = Layout({piece.share.label: piece.share.row.shape for piece in block.pieces})
+        if taken is not None:
+            value = None if loss is None else torch.as_tensor(loss, dtype=block.dtype, device=block.device).detach()
+            info = StepInfo(value, int(taken))
+        return layout, info
 
     def _phi_on(self, device: torch.device, dtype: torch.dtype) -> Phi:
         if (device, dtype) not in self._phis:

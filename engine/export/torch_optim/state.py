@@ -10,8 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.export.torch_optim.layout import CoordinateRow, Tails, is_distributed, local, precision, shape_of
+from engine.export.torch_optim.layout import (
+    INNER_STEP,
+    CoordinateRow,
+    Tails,
+    is_distributed,
+    local,
+    precision,
+    shape_of,
+)
 from engine.optimizers.learned.base import LearnedOptimizer, State
+from engine.tasks.base import Layout
 
 BLOCK = 2**15  # coordinates whose fresh state is made at once
 
@@ -28,9 +37,11 @@ def fresh(optimizer: LearnedOptimizer, tails: Tails, parameter: Tensor, row: Coo
     dtype, size = precision(parameter), row.flat.numel()
     parts = {name: row.empty_state(tail, dtype) for name, tail in tails.items() if tail is not None}
     state: State = {}
-    step = BLOCK if optimizer.coordinatewise else max(size, 1)
+    step = BLOCK if optimizer.coordinatewise and not optimizer.uses_layout else max(size, 1)
+    layout = Layout({"theta": row.shape})
     for first in range(0, max(size, 1), step):
-        made = optimizer.init(row.flat[first : first + step].to(dtype))
+        made = optimizer.init(row.flat[first : first + step].to(dtype), layout)
+        made = {**made, INNER_STEP: torch.zeros(())} if INNER_STEP in tails else made
         for name, part in parts.items():
             row.rows(part)[..., first : first + step] = made[name].T if made[name].dim() > 1 else made[name]
         state = {name: made[name] for name in tails}

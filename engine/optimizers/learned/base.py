@@ -111,6 +111,7 @@ class LearnedOptimizer:
     def __init_subclass__(cls) -> None:
         """Let a member leave out the arguments that it does not use."""
         super().__init_subclass__()
+        cls.name = cls.__name__.lower()  # unless it is registered by another
         for name, context in (("init", ("layout",)), ("observe", ("layout", "info"))):
             if name in vars(cls):
                 method = vars(cls)[name]
@@ -135,7 +136,8 @@ class LearnedOptimizer:
     def trusted_scope(self) -> Scope:
         """`scope`, unless a subclass has changed `observe` or `step` and not said so; "all" where `step` may mix."""
         changed = min(map(self._giver, ("observe", "observe_part", "with_theta", "update", "step", "lstm_step")))
-        return self.scope if self.coordinatewise and self._giver("scope") <= changed else "all"
+        is_trusted = self.coordinatewise and not self.uses_layout and not self.uses_info
+        return self.scope if is_trusted and self._giver("scope") <= changed else "all"
 
     def _giver(self, name: str) -> int:
         """How far up in the classes' order an attribute is defined."""

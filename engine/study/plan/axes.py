@@ -27,7 +27,7 @@ def leaves(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
     """The keys of nested or dotted tables by their full path; an empty table and a range are values."""
     for key, value in table.items():
         here = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping) and value and not _is_range(value):
+        if isinstance(value, Mapping) and value and not any(item.name in value for item in RANGE):
             yield from leaves(value, here)
         else:
             yield here, value
@@ -35,93 +35,79 @@ def leaves(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
 
 def flat(table: Mapping[str, Any]) -> dict[str, Any]:
     """The values of nested or dotted tables by their full path, the last word last; parts of a range come together."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for dotted, value in leaves(table):
         path = dotted.removesuffix(".")
-        before = found.pop(path, None)
+        before = values.pop(path, None)
         together = isinstance(value, Mapping) and isinstance(before, Mapping)
-        found[path] = {**before, **value} if together else value
-    return found
+        values[path] = {**before, **value} if together else value
+    return values
 
 
 def taken_apart(values: Mapping[str, Any]) -> dict[str, Any]:
     """A study file's tables, `set` and `axes` by full paths, those of its arms as well: so --set has the last word."""
 
-    def apart(table: Any) -> Any:
-        if not isinstance(table, Mapping):
-            return table
-        return {
-            key: whole(found) if key in KEYED and isinstance(found, Mapping) else found for key, found in table.items()
-        }
-
-    def whole(table: Mapping[str, Any]) -> Any:
+    def apart(key: str, value: Any) -> Any:
+        if key == "arm" and isinstance(value, list):
+            return [taken_apart(arm) if isinstance(arm, Mapping) else arm for arm in value]
+        if key not in KEYED or not isinstance(value, Mapping):
+            return value
         # An empty table takes away what is there: --set must not write into it, so "penalty" is "penalty." here.
-        return {key if value != {} or "." in key else f"{key}.": value for key, value in flat(table).items()}
+        return {path if leaf != {} or "." in path else f"{path}.": leaf for path, leaf in flat(value).items()}
 
-    arms = values.get("arm")
-    return apart({**values, "arm": [apart(arm) for arm in arms]} if isinstance(arms, list) else values)
+    return {key: apart(key, value) for key, value in values.items()}
 
 
 def read_axes(table: Mapping[str, Any], path: str, searched: bool) -> tuple[list[Axis], list[Problem]]:
     """The axes of a table, and what is wrong with them. `searched`: a range is one to search in, without points."""
     axes, problems = [], []
-    for key, found in flat(table).items():
-        axis, wrong = read_axis(key, found, f"{path}.{key}", searched)
-        problems += wrong
-        if axis is not None:
-            axes.append(axis)
+    for key, value in flat(table).items():
+        axis = read_axis(key, value, f"{path}.{key}", searched)
+        axes += [axis] if isinstance(axis, Axis) else []
+        problems += axis if isinstance(axis, list) else []
     return axes, problems
 
 
-def read_axis(key: str, found: Any, path: str, searched: bool) -> tuple[Axis | None, list[Problem]]:
+def read_axis(key: str, value: Any, path: str, searched: bool) -> Axis | list[Problem]:
     """One axis, or what is wrong with it."""
     if key == "seed":
-        return None, [Problem(path, "an axis over the meta-seed", "seeds = [...], for all arms")]
+        return [Problem(path, "an axis over the meta-seed", "seeds = [...], for all arms")]
     if key in SPEAKING:
-        return None, [Problem(path, f"an axis over {key}", "a key that changes a run's figures")]
-    if isinstance(found, Mapping):
-        return _range(key, found, path, searched)
-    if not isinstance(found, list) or not found:
-        hint = "it is empty" if found == [] else f"write [{show(found)}]" if not isinstance(found, Mapping) else ""
-        return None, [Problem(path, show(found), ALLOWED, hint)]
-    odd = [item for item in found if not _is_value(item)]
+        return [Problem(path, f"an axis over {key}", "a key that changes a run's figures")]
+    if isinstance(value, Mapping):
+        return _range(key, value, path, searched)
+    if not isinstance(value, list) or not value:
+        return [Problem(path, show(value), ALLOWED, "it is empty" if value == [] else f"write [{show(value)}]")]
+    odd = [item for item in value if not _is_value(item)]
     if odd:
-        return None, [Problem(path, show(found), ALLOWED, f"{show(odd[0])} does not fit")]
-    if len({json.dumps(float(item) if type(item) is int else item) for item in found}) < len(found):
-        return None, [Problem(path, show(found), "different values")]
-    return Axis(key, tuple(found)), []
+        return [Problem(path, show(value), ALLOWED, f"{show(odd[0])} does not fit")]
+    if len({json.dumps(float(item) if type(item) is int else item) for item in value}) < len(value):
+        return [Problem(path, show(value), "different values")]
+    return Axis(key, tuple(value))
 
 
-def _range(key: str, found: Mapping[str, Any], path: str, searched: bool) -> tuple[Axis | None, list[Problem]]:
-    values, problems = check_table(found, RANGE, path)
-    problems = problems or _range_rules(found, values, path, searched)
+def _range(key: str, table: Mapping[str, Any], path: str, searched: bool) -> Axis | list[Problem]:
+    values, problems = check_table(table, RANGE, path)
+    low, high, log, integer = values["from"], values["to"], not values["linear"], values["integer"]
+    if not problems:
+        needed = [item for item in RANGE[: 2 if searched else 3] if item.name not in table]
+        problems = [Problem(f"{path}.{item.name}", "nothing", item.describe()) for item in needed]
+        if searched and "points" in table:
+            allowed = "from and to only, as the study has a [search]"
+            problems.append(Problem(f"{path}.points", show(table["points"]), allowed))
     if problems:
-        return None, problems
-    log = not values["linear"]
-    if searched:
-        return Axis(key, (), values["from"], values["to"], log, values["integer"]), []
-    points = grid(values["from"], values["to"], values["points"], log=log, integer=values["integer"])
-    return Axis(key, tuple(points)), []
-
-
-def _range_rules(found: Mapping[str, Any], values: Mapping[str, Any], path: str, searched: bool) -> list[Problem]:
-    """What concerns more than one key of a range."""
-    needed = ["from", "to"] if searched else ["from", "to", "points"]
-    problems = [Problem(f"{path}.{name}", "nothing", _range_setting(name)) for name in needed if name not in found]
-    if searched and "points" in found:
-        problems.append(
-            Problem(f"{path}.points", show(found["points"]), "from and to only, as the study has a [search]")
-        )
-    low, high = values["from"], values["to"]
-    if problems or low is None or high is None:
         return problems
-    if not values["linear"] and low <= 0:
+    if log and low <= 0:
         problems.append(Problem(f"{path}.from", show(low), "a number > 0", "linear = true allows others"))
     if high <= low:
         problems.append(Problem(f"{path}.to", show(high), f"a number > {show(low)}, which is from"))
-    if values["integer"] and not (low.is_integer() and high.is_integer() and max(abs(low), abs(high)) < LARGEST):
+    if integer and not (low.is_integer() and high.is_integer() and max(abs(low), abs(high)) < LARGEST):
         problems.append(Problem(path, show([low, high]), "whole numbers from and to, as integer = true"))
-    return problems
+    if problems:
+        return problems
+    if searched:
+        return Axis(key, (), low, high, log, integer)
+    return Axis(key, tuple(grid(low, high, values["points"], log=log, integer=integer)))
 
 
 def grid(low: float, high: float, points: int, *, log: bool, integer: bool) -> list[Any]:
@@ -143,17 +129,7 @@ def ends(axis: Axis) -> tuple[Any, ...]:
     return tuple(map(round, both)) if axis.integer else both
 
 
-def _range_setting(name: str) -> str:
-    return next(item.describe() for item in RANGE if item.name == name)
-
-
-def _is_range(table: Mapping[str, Any]) -> bool:
-    return any(item.name in table for item in RANGE)
-
-
 def _is_value(item: Any) -> bool:
     if isinstance(item, list):
         return bool(item) and all(_is_value(part) and not isinstance(part, list) for part in item)
-    if isinstance(item, float):
-        return math.isfinite(item)
-    return isinstance(item, (bool, int, str))
+    return math.isfinite(item) if isinstance(item, float) else isinstance(item, (bool, int, str))

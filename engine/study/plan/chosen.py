@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from engine.base.errors import LregError, RunError, printable, shortened
+from engine.base.errors import RunError, printable, shortened
 from engine.runs.reader import RunReader
-from engine.study.plan.snapshot import DAMAGE, Snapshot, Watcher
-from engine.study.plan.state import plan_of, winners
+from engine.study.plan.snapshot import look_at
 
 
 def winner_runs(study: RunReader) -> dict[str, list[RunReader]]:
@@ -16,10 +13,9 @@ def winner_runs(study: RunReader) -> dict[str, list[RunReader]]:
     As in the report, the winner of an arm that is still at work is the best so far. Raises RunError where the study's
     folder is damaged.
     """
-    seen = _look(study.path)
-    best = {**winners(seen.candidates), **seen.winners}
-    order = sorted((arm.name for arm in seen.plan.arms), key=lambda name: name != seen.plan.reference)
-    return {name: [cell.run for cell in best[name].cells] for name in order if name in best}
+    seen = look_at(study.path)
+    best = sorted(seen.best.items(), key=lambda item: item[0] != seen.plan.reference)
+    return {name: [cell.run for cell in winner.cells] for name, winner in best}
 
 
 def transferred_runs(study: RunReader) -> list[RunReader]:
@@ -28,18 +24,10 @@ def transferred_runs(study: RunReader) -> list[RunReader]:
     Raises RunError where there are none.
     """
     winning = [run for runs in winner_runs(study).values() for run in runs]
-    found = [run for run in winning if run.transfers()]
-    if not found:
+    transferred = [run for run in winning if run.transfers()]
+    if not transferred:
         status = study.status()
         message = f", {shortened(printable(status.message))}" if status.message else ""
         lacks = "none of its winners has been transferred yet" if winning else "no arm of it has a winner yet"
         raise RunError(f"study {study.id}: {lacks} ({status.state}{message})")
-    return found
-
-
-def _look(folder: Path) -> Snapshot:
-    try:
-        return Watcher(plan_of(folder), folder).look()
-    except DAMAGE as error:
-        said = str(error).splitlines()[0] if isinstance(error, LregError) else f"damaged ({type(error).__name__})"
-        raise RunError(f"{folder / 'study.json'}: {said.removeprefix('study.json: ')}") from None
+    return transferred

@@ -17,6 +17,7 @@ from typing import Any
 
 from engine.base.errors import PresetError, RunError
 from engine.base.settings import check_table, schema_of, setting
+from engine.evaluation.transfer_plan import GRID
 from engine.presets.document import Document, put
 from engine.presets.preset import Preset
 from engine.runs.writer import slug
@@ -88,6 +89,11 @@ class TransferRequest:
     untrained: bool = True  # for the reference arm
     baselines: tuple[str, ...] = ()  # once for the study
 
+    @property
+    def names(self) -> list[str]:
+        """The targets, each once; "all" stands for the papers' grid."""
+        return list(dict.fromkeys(name for target in self.to for name in (GRID if target == "all" else [target])))
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -151,8 +157,8 @@ class StudyPlan:
         if problems:
             raise PresetError(problems, self.name)
         tags = dict.fromkeys([*document.values.get("tags", ()), f"study:{self.name}"])
-        own = {"name": self._run_name(arm, point, seed), "seed": seed, "tags": list(tags)}
-        return from_mapping({**document.values, **own}, self.name, catalog=catalog)
+        of_cell = {"name": self._run_name(arm, point, seed), "seed": seed, "tags": list(tags)}
+        return from_mapping({**document.values, **of_cell}, self.name, catalog=catalog)
 
     def _run_name(self, arm: ArmPlan, point: Point, seed: int) -> str:
         name, ending = "-".join([self.name, arm.name, *(_word(*item) for item in point.items())]), f"-s{seed}"
@@ -165,55 +171,65 @@ class StudyPlan:
     def from_json(cls, values: Mapping[str, Any]) -> StudyPlan:
         """Raises RunError where that is no study."""
         try:
-            arms = tuple(map(_arm, values["arms"]))
             search, transfer = values.get("search"), values.get("transfer")
-            _check_tables(pick=(values["pick"], Pick), search=(search or {}, Search))
             if not re.fullmatch(r"[\w-]{1,64}", str(values["stamp"]), re.ASCII):  # it becomes part of folders' names
                 raise ValueError("no stamp")
-            found = cls(
+            plan = cls(
                 name=str(values["name"]),
                 stamp=str(values["stamp"]),
                 seeds=tuple(map(int, values["seeds"])),
-                arms=arms,
+                arms=tuple(map(_arm, values["arms"])),
                 reference=str(values["reference"]),
                 description=str(values.get("description", "")),
-                pick=Pick(**values["pick"]),
-                search=Search(**search) if search else None,
-                transfer=_transfer(_tuples(transfer)) if transfer else None,
+                pick=Pick(**_checked(values["pick"], Pick, "pick")),
+                search=Search(**_checked(search, Search, "search")) if search else None,
+                transfer=_transfer(transfer) if transfer else None,
                 report=dict(values.get("report", {})),
             )
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise RunError(f"study.json: no study ({error})") from None
-        if (cells := found.least_cells) > MOST_CELLS:  # before they are made: strangers may ask for any number
+        if (cells := plan.least_cells) > MOST_CELLS:  # before they are made: strangers may ask for any number
             raise RunError(f"study.json: found {cells} runs; allowed: at most {MOST_CELLS}")
-        return found
+        return plan
 
 
-def _check_tables(**tables: tuple[Any, type]) -> None:
-    """Raises ValueError where one does not fit its schema."""
-    for name, (values, schema) in tables.items():
-        _, problems = check_table(dict(values), schema_of(schema), name)
-        if problems:
-            raise ValueError(str(problems[0]))
+def key_of(point: Point) -> str:
+    """Equal for equal points, wherever they come from."""
+    return json.dumps(point, sort_keys=True, default=list)
+
+
+def weighing(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The penalties of a preset that weigh something."""
+    return {name: table for name, table in values.get("penalty", {}).items() if table.get("weight") != 0}
+
+
+def as_tuples(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table from JSON as settings have it."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
+# what follows raises what `from_json` understands
+
+
+def _checked(values: Mapping[str, Any], schema: type, name: str) -> dict[str, Any]:
+    checked, problems = check_table(dict(values), schema_of(schema), name)
+    if problems:
+        raise ValueError(str(problems[0]))
+    return checked
 
 
 def _transfer(values: Mapping[str, Any]) -> TransferRequest:
-    """Raises what `from_json` understands."""
-    found = TransferRequest(**values)
-    texts = (found.of, *found.to, *found.baselines)
-    tables = (found.settings, found.evaluation)
+    request = TransferRequest(**as_tuples(values))
+    texts, tables = (request.of, *request.to, *request.baselines), (request.settings, request.evaluation)
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(table, dict) for table in tables):
         raise TypeError("transfer: targets and baselines are texts, settings and evaluation tables")
-    return found
+    return request
 
 
 def _arm(values: Mapping[str, Any]) -> ArmPlan:
-    """An arm as the file has it. Raises what `from_json` understands."""
-    axes = tuple(Axis(**_tuples(axis)) for axis in values["axes"])
-    sound = isinstance(values["preset"], dict) and all(
-        isinstance(axis.key, str) and isinstance(axis.values, tuple) for axis in axes
-    )
-    if not sound:
+    axes = tuple(Axis(**as_tuples(axis)) for axis in values["axes"])
+    is_sound = all(isinstance(axis.key, str) and isinstance(axis.values, tuple) for axis in axes)
+    if not is_sound or not isinstance(values["preset"], dict):
         raise TypeError("an arm has a preset, a table, and axes, each with a key and a list of values")
     return ArmPlan(str(values["name"]), values["preset"], axes)
 
@@ -227,7 +243,3 @@ def _word(key: str, value: Any) -> str:
     """A coordinate of a point as part of a name: "rho0.05"."""
     parts = value if isinstance(value, (list, tuple)) else [value]
     return key.split(".")[-1] + "+".join(f"{part:.4g}" if isinstance(part, float) else str(part) for part in parts)
-
-
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

@@ -12,15 +12,17 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from engine.base import seeds
 from engine.base.errors import LregError
-from engine.study.plan.plan import ArmPlan, Axis, Point, StudyPlan
+from engine.base.files import write_atomic
+from engine.study.plan.plan import ArmPlan, Axis, Point, StudyPlan, key_of
+from engine.study.plan.snapshot import Over
+from engine.study.plan.state import TRIALS, Candidate, trials_of
 
-if TYPE_CHECKING:
-    import optuna
-
+AT_ONCE = 5  # a search learns nothing from what has not ended: of its trials at most a fifth are open at a time
 DIGITS = 4  # significant ones of a number that a search asks for
 PATIENCE = 20  # draws before a point that nobody has asked for is looked up instead
 FEW = 100_000  # points of a finite space that can be listed
@@ -30,6 +32,40 @@ def require() -> None:
     """Raise LregError where Optuna is not installed."""
     if importlib.util.find_spec("optuna") is None:
         raise LregError("a study with a [search] needs Optuna, which is not installed: pip install optuna")
+
+
+def ask_for_more(
+    plan: StudyPlan, folder: Path, candidates: Sequence[Candidate], is_over: Over, room: int
+) -> tuple[int, set[str]]:
+    """Ask for points for as many more runs as there is room for, the arms with the fewest trials first.
+
+    They are noted in the study's folder before their runs are made. Returns how many points came, and the arms that
+    have no more.
+    """
+    assert plan.search is not None
+    trials, exhausted, came = trials_of(folder), set(), 0
+    by_point = {(item.arm, key_of(item.point)): item for item in candidates}
+    for arm in sorted((arm for arm in plan.arms if arm.axes), key=lambda arm: len(trials.get(arm.name, []))):
+        asked = trials.get(arm.name, [])
+        values = [_value_of(by_point.get((arm.name, key_of(point))), is_over) for point in asked]
+        most_open = max(1, plan.search.trials // AT_ONCE)
+        count = min(most_open - values.count(None), math.ceil(room / len(plan.seeds)))
+        points = next_points(plan, arm, asked, values, count)
+        if not points and None not in values and count > 0 and len(asked) < plan.search.trials:
+            exhausted.add(arm.name)
+        trials[arm.name] = [*asked, *points]
+        room -= len(points) * len(plan.seeds)
+        came += len(points)
+    if came:
+        write_atomic(folder / TRIALS, json.dumps(trials, indent=1) + "\n")
+    return came, exhausted
+
+
+def _value_of(candidate: Candidate | None, is_over: Over) -> float | None:
+    """What is known of a point: its value; NaN where a run of it failed; None while it is open."""
+    if candidate is not None and candidate.value is None and all(map(is_over, candidate.cells)):
+        return math.nan
+    return candidate.value if candidate is not None else None
 
 
 def next_points(
@@ -46,29 +82,21 @@ def next_points(
         return [] if asked else [{}]
     require()
     points = [dict(point) for point in asked]
-    known = [*values, *[None] * (len(points) - len(values))]
     while len(points) < min(plan.search.trials, len(asked) + count):
-        point = _next(plan, arm, points, known)
-        if point is None:
+        before = set(map(key_of, points))
+        told = [*values, *[None] * (len(points) - len(values))]
+        drawn = (_ask(plan, arm, points, told, attempt) for attempt in range(PATIENCE))
+        new = next((point for point in itertools.chain(drawn, _all(arm)) if key_of(point) not in before), None)
+        if new is None:
             break
-        points.append(point)
-        known.append(None)
+        points.append(new)
     return points[len(asked) :]
-
-
-def _next(plan: StudyPlan, arm: ArmPlan, asked: Sequence[Point], values: Sequence[float | None]) -> Point | None:
-    """One more point; None where every point has been asked for."""
-    before = {_key(point) for point in asked}
-    for attempt in range(PATIENCE):
-        point = _ask(plan, arm, asked, values, attempt)
-        if _key(point) not in before:
-            return point
-    return next((point for point in _all(arm) if _key(point) not in before), None)
 
 
 def _ask(plan: StudyPlan, arm: ArmPlan, asked: Sequence[Point], values: Sequence[float | None], attempt: int) -> Point:
     """What the sampler suggests, seeded by the number of the trial: the same whoever asks, and after any restart."""
     import optuna
+    from optuna.trial import TrialState, create_trial
 
     assert plan.search is not None
     seed = seeds.derive(plan.search.seed, "search", arm.name, len(asked), attempt) % 2**32
@@ -76,23 +104,20 @@ def _ask(plan: StudyPlan, arm: ArmPlan, asked: Sequence[Point], values: Sequence
     distributions = {axis.key: _distribution(axis) for axis in arm.axes}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of options that older versions call experimental
-        study = optuna.create_study(direction="minimize", sampler=_sampler(plan, seed))
+        sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=seed)
+        if plan.search.sampler == "tpe":
+            at_random = max(1, min(10, plan.search.trials // 3))  # before there is enough to learn from
+            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=at_random, constant_liar=True)
+        study = optuna.create_study(direction="minimize", sampler=sampler)
         for point, value in zip(asked, values, strict=True):
-            trial = _trial(arm, point, value, distributions)
-            if trial is not None:
-                study.add_trial(trial)
-        found = study.ask(distributions).params
-    return {axis.key: _value(axis, found[axis.key]) for axis in arm.axes}
-
-
-def _sampler(plan: StudyPlan, seed: int) -> optuna.samplers.BaseSampler:
-    import optuna
-
-    assert plan.search is not None
-    if plan.search.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    at_random = max(1, min(10, plan.search.trials // 3))  # before there is enough to learn from
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=at_random, constant_liar=True)
+            params = {axis.key: _parameter(axis, point.get(axis.key)) for axis in arm.axes}
+            if None not in params.values():  # else it fits no axis any more
+                is_known = value is not None and math.isfinite(value)
+                state = TrialState.COMPLETE if is_known else TrialState.RUNNING if value is None else TrialState.FAIL
+                result = value if is_known else None
+                study.add_trial(create_trial(state=state, value=result, params=params, distributions=distributions))
+        suggested = study.ask(distributions).params
+    return {axis.key: _value(axis, suggested[axis.key]) for axis in arm.axes}
 
 
 def _distribution(axis: Axis) -> Any:
@@ -114,23 +139,12 @@ def _value(axis: Axis, parameter: Any) -> Any:
     return min(max(float(f"{parameter:.{DIGITS}g}"), axis.low), axis.high)
 
 
-def _trial(arm: ArmPlan, point: Point, value: float | None, distributions: dict[str, Any]) -> Any:
-    """A point as Optuna knows it: pending, failed or complete. None for one that fits no axis any more."""
-    from optuna.trial import TrialState, create_trial
-
-    parameters = {axis.key: _parameter(axis, point.get(axis.key)) for axis in arm.axes}
-    if None in parameters.values():
-        return None
-    state = TrialState.RUNNING if value is None else TrialState.COMPLETE if math.isfinite(value) else TrialState.FAIL
-    figure = value if state == TrialState.COMPLETE else None
-    return create_trial(state=state, value=figure, params=parameters, distributions=distributions)
-
-
 def _parameter(axis: Axis, value: Any) -> Any:
+    """The other way; None for a value that is none of the axis."""
     if axis.low is None or axis.high is None:
-        keys = [json.dumps(choice, default=list) for choice in axis.values]
-        found = json.dumps(value, default=list)
-        return keys.index(found) if found in keys else None
+        choices = [json.dumps(choice, default=list) for choice in axis.values]
+        written = json.dumps(value, default=list)
+        return choices.index(written) if written in choices else None
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return value if is_number and axis.low <= value <= axis.high else None
 
@@ -143,7 +157,3 @@ def _all(arm: ArmPlan) -> Iterator[Point]:
     if math.prod(map(len, values)) <= FEW:
         for point in itertools.product(*values):
             yield dict(zip((axis.key for axis in arm.axes), point, strict=True))
-
-
-def _key(point: Point) -> str:
-    return json.dumps(point, sort_keys=True, default=list)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.base.errors import LregError
-from engine.base.status import LIVE
+from engine.base.errors import LregError, RunError
 from engine.runs.reader import RunReader
-from engine.study.plan.plan import Axis, StudyPlan
-from engine.study.plan.state import Candidate, CellState, Looker, candidates, state_of, trials_of, winners
-from engine.study.plan.transfers import TransferState, expected, wanted
+from engine.runs.results import at_horizon, by_horizon, common_horizon
+from engine.runs.writer import is_complete
+from engine.study.plan.plan import Axis, Cell, StudyPlan
+from engine.study.plan.state import Candidate, CellState, candidates, cells, plan_of, state_of, trials_of, winners
+from engine.study.plan.transfers import TransferState, expected, wanted_transfers
 
 ENDED = ("finished", "failed")
 DAMAGE = (LregError, TypeError, ValueError, LookupError, AttributeError, RecursionError)  # what damaged files lead to
@@ -45,6 +47,12 @@ class Snapshot:
         """What there is to do: the runs, then the transfers."""
         return [*self.cells, *self.transfers]
 
+    @property
+    def best(self) -> dict[str, Candidate]:
+        """The winners, and of arms that are still at work the best so far; in the order of the arms."""
+        best = {**winners(self.candidates), **self.winners}
+        return {arm.name: best[arm.name] for arm in self.plan.arms if arm.name in best}
+
     @cached_property
     def counts(self) -> Counter[str]:
         """How many pieces are in which state."""
@@ -57,26 +65,29 @@ class Snapshot:
 
 
 class Watcher:
-    """Takes snapshots of a study, each cheaper than a first look."""
+    """Takes snapshots of a study, each cheaper than a first look: what cannot change is kept between two."""
 
     def __init__(self, plan: StudyPlan, folder: Path) -> None:
+        """The run store is the folder that the study's lies in."""
         self.plan = plan
         self.folder = folder
-        self._looker = Looker(plan, folder)
+        self.store = folder.parent.parent
+        self._cells: dict[str, list[tuple[Cell, RunReader]]] = {}  # of the points asked for so far
+        self._values: dict[Path, dict[float, float | None]] = {}  # of the runs that have finished, by horizon
         self._finished: set[Path] = set()  # transfer jobs
 
     def look(self, is_over: Over = has_ended, exhausted: Collection[str] = ()) -> Snapshot:
         """`exhausted`: arms for which the search has no more points, whatever the plan says."""
-        cells = self._looker.look()
-        found = candidates(cells)
+        cells = self._look_at_cells()
+        every = candidates(cells)
         open_arms = {cell.cell.arm for cell in cells if not is_over(cell)}
         complete = [arm for arm in self.asked_out(exhausted) if arm not in open_arms]
-        best = winners([candidate for candidate in found if candidate.arm in complete])
+        best = winners([candidate for candidate in every if candidate.arm in complete])
         transfers = [
             TransferState(transfer, run, self._transfer_state(run))
-            for transfer, run in wanted(self.plan, cells, best, self._looker.store)
+            for transfer, run in wanted_transfers(self.plan, cells, best, self.store)
         ]
-        return Snapshot(self.plan, cells, transfers, found, best, self._total(len(cells), len(transfers)))
+        return Snapshot(self.plan, cells, transfers, every, best, self._total(len(cells), len(transfers)))
 
     def asked_out(self, exhausted: Collection[str]) -> list[str]:
         """The arms to which no more points will come."""
@@ -89,6 +100,30 @@ class Watcher:
             if not arm.axes or arm.name in exhausted or len(trials.get(arm.name, [])) >= most
         ]
 
+    def _look_at_cells(self) -> list[CellState]:
+        asked = "" if self.plan.search is None else json.dumps(trials_of(self.folder), sort_keys=True)
+        if asked not in self._cells:
+            by_id = {cell.run_id(self.plan.stamp): cell for cell in cells(self.plan, self.folder)}  # each run once
+            self._cells = {asked: [(cell, RunReader(self.store / run_id)) for run_id, cell in by_id.items()]}
+        states = [(cell, run, self._state(run)) for cell, run in self._cells[asked]]
+        reached: dict[str, list[dict[float, float | None]]] = {}
+        for cell, run, _ in states:
+            reached.setdefault(cell.arm, []).append(self._values.get(run.path, {}))
+        horizons = {arm: common_horizon(runs) for arm, runs in reached.items()}
+        return [
+            CellState(cell, run, state, at_horizon(self._values.get(run.path, {}), horizons[cell.arm]))
+            for cell, run, state in states
+        ]
+
+    def _state(self, run: RunReader) -> str:
+        if run.path in self._values and is_complete(run.path):  # what has finished stays so, unless it is deleted
+            return "finished"
+        self._values.pop(run.path, None)
+        state = state_of(run)
+        if state == "finished":
+            self._values[run.path] = by_horizon(run, self.plan.pick.metric)
+        return state
+
     def _transfer_state(self, run: RunReader) -> str:
         state = "finished" if run.path in self._finished and (run.path / "run.json").is_file() else state_of(run)
         if state == "finished":
@@ -97,10 +132,18 @@ class Watcher:
 
     def _total(self, cells: int, transfers: int) -> int:
         if self.plan.search is not None:
-            searched = sum(bool(arm.axes) for arm in self.plan.arms)
-            points = searched * self.plan.search.trials + len(self.plan.arms) - searched
+            points = sum(self.plan.search.trials if arm.axes else 1 for arm in self.plan.arms)
             cells = max(cells, points * len(self.plan.seeds))
         return cells + max(transfers, expected(self.plan, cells))
+
+
+def look_at(folder: Path) -> Snapshot:
+    """A study's folder, for whoever looks once. Raises RunError, in one line, where it is damaged."""
+    try:
+        return Watcher(plan_of(folder), folder).look()
+    except DAMAGE as error:
+        problem = str(error).splitlines()[0] if isinstance(error, LregError) else f"damaged ({type(error).__name__})"
+        raise RunError(f"{folder / 'study.json'}: {problem.removeprefix('study.json: ')}") from None
 
 
 def _share(piece: Piece) -> float:
@@ -111,27 +154,15 @@ def _share(piece: Piece) -> float:
 
 def summary(plan: StudyPlan) -> dict[str, Any]:
     """What a study asks for, for people: by key, as in its file."""
-    found: dict[str, Any] = {"name": plan.name, "description": plan.description, "seeds": plan.seeds}
-    for arm in plan.arms:
-        found[f"arm {arm.name}"] = "; ".join(map(_axis, arm.axes)) or "one point"
-    found |= {"reference": plan.reference, "pick": plan.pick.metric}
-    tables = {"search": plan.search, "transfer": plan.transfer}
-    for name, table in ((name, asdict(table)) for name, table in tables.items() if table is not None):
-        settings, evaluation = table.pop("settings", {}), _dotted("evaluation", table.pop("evaluation", {}))
-        flat = table | settings | evaluation
-        found |= {f"{name}.{key}": value for key, value in flat.items()}
-    return {key: value for key, value in found.items() if value not in ("", None, (), [], {})}
+    values: dict[str, Any] = {"name": plan.name, "description": plan.description, "seeds": plan.seeds}
+    values |= {f"arm {arm.name}": "; ".join(map(_axis, arm.axes)) or "one point" for arm in plan.arms}
+    values |= {"reference": plan.reference, "pick": plan.pick.metric}
+    for name, table in {"search": plan.search, "transfer": plan.transfer}.items():
+        keys = asdict(table) if table is not None else {}
+        evaluation = {f"evaluation.{key}": value for key, value in keys.pop("evaluation", {}).items()}
+        values |= {f"{name}.{key}": value for key, value in (keys | keys.pop("settings", {}) | evaluation).items()}
+    return {key: value for key, value in values.items() if value not in ("", None, (), [], {})}
 
 
 def _axis(axis: Axis) -> str:
-    if axis.values:
-        return f"{axis.key}: {', '.join(map(str, axis.values))}"
-    return f"{axis.key}: {axis.low} to {axis.high}"
-
-
-def _dotted(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{name}.{key}": value for key, value in table.items()}
-
-
-def live(pieces: Iterable[Piece]) -> list[RunReader]:
-    return [piece.run for piece in pieces if piece.state in LIVE]
+    return f"{axis.key}: {', '.join(map(str, axis.values)) if axis.values else f'{axis.low} to {axis.high}'}"

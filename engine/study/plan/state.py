@@ -1,21 +1,21 @@
-"""State of a study: read from the folders of its runs and transfer jobs, never remembered. Whoever looks sees the same.
+"""State of a study: read from the folders of its runs, never remembered. Whoever looks sees the same.
 
 A cell's state is that of its run, or "missing". So a scheduler that was killed goes on where its runs are.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.base.errors import RunError
 from engine.base.files import read_json
+from engine.presets.preset import Preset
 from engine.runs.reader import RunReader
-from engine.runs.results import at_horizon, by_horizon, common_horizon, mean
+from engine.runs.results import mean
 from engine.runs.writer import is_complete
-from engine.study.plan.plan import MOST_CELLS, Cell, Point, StudyPlan
+from engine.study.plan.plan import MOST_CELLS, Cell, Point, StudyPlan, key_of
 
 TRIALS = "trials.json"  # of a study with a search: the points asked for so far, arm by arm
 MISSING = "missing"
@@ -23,12 +23,14 @@ MISSING = "missing"
 
 @dataclass(frozen=True)
 class CellState:
-    """A cell and where its run is."""
+    """A cell and where its run is. `value`: of the metric that winners are picked by, over as many inner steps as all
+    finished runs of its arm reached; None until the run has finished.
+    """
 
     cell: Cell
     run: RunReader
     state: str  # a run's state, or missing
-    value: float | None  # of the metric that winners are picked by, see Looker; None until the run has finished
+    value: float | None
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Candidate:
     cells: tuple[CellState, ...]
 
     @property
+    def preset(self) -> Preset:
+        """Of its first run; the others differ from it in the seed."""
+        return self.cells[0].cell.preset
+
+    @property
     def value(self) -> float | None:
         """Mean of the metric over the meta-seeds; None until every run has finished."""
         values = [cell.value for cell in self.cells if cell.state == "finished" and cell.value is not None]
@@ -48,16 +55,16 @@ class Candidate:
 
 def plan_of(folder: Path) -> StudyPlan:
     """The plan in a study's folder. Raises RunError where there is none."""
-    found = read_json(folder / "study.json", 2**24, folder)
-    if not found:
+    values = read_json(folder / "study.json", 2**24, folder)
+    if not values:
         raise RunError("study.json: missing or damaged, so this is no study that can be used")
-    return StudyPlan.from_json(found)
+    return StudyPlan.from_json(values)
 
 
 def trials_of(folder: Path) -> dict[str, list[Point]]:
     """The points that a search has asked for so far, by arm."""
-    found = read_json(folder / TRIALS, 2**24, folder)
-    return {arm: [dict(point) for point in points] for arm, points in found.items() if isinstance(points, list)}
+    trials = read_json(folder / TRIALS, 2**24, folder)
+    return {arm: [dict(point) for point in points] for arm, points in trials.items() if isinstance(points, list)}
 
 
 def cells(plan: StudyPlan, folder: Path) -> list[Cell]:
@@ -70,51 +77,6 @@ def cells(plan: StudyPlan, folder: Path) -> list[Cell]:
     return [cell for arm in plan.arms for cell in plan.cells_of(arm, asked.get(arm.name, []) if arm.axes else [{}])]
 
 
-class Looker:
-    """Looks at a study again and again: what cannot change is kept between two looks."""
-
-    def __init__(self, plan: StudyPlan, folder: Path) -> None:
-        """The run store is the folder that the study's lies in."""
-        self.plan = plan
-        self.folder = folder
-        self.store = folder.parent.parent
-        self._cells: dict[str, list[tuple[Cell, RunReader]]] = {}  # of the points asked for so far
-        self._values: dict[Path, dict[float, float | None]] = {}  # of the runs that have finished
-
-    def look(self) -> list[CellState]:
-        """Where every cell's run is; values are over as many inner steps as all finished runs of its arm reached."""
-        states = [(cell, run, self._state(run)) for cell, run in self._found()]
-        horizons: dict[str, float | None] = {}
-        for arm in {cell.arm for cell, _, _ in states}:
-            reached = [self._values.get(run.path, {}) for cell, run, _ in states if cell.arm == arm]
-            horizons[arm] = common_horizon(reached)
-        return [
-            CellState(cell, run, state, at_horizon(self._values.get(run.path, {}), horizons[cell.arm]))
-            for cell, run, state in states
-        ]
-
-    def _found(self) -> list[tuple[Cell, RunReader]]:
-        asked = "" if self.plan.search is None else json.dumps(trials_of(self.folder), sort_keys=True)
-        if asked not in self._cells:
-            found = {cell.run_id(self.plan.stamp): cell for cell in cells(self.plan, self.folder)}  # each run once
-            self._cells = {asked: [(cell, RunReader(self.store / run_id)) for run_id, cell in found.items()]}
-        return self._cells[asked]
-
-    def _state(self, run: RunReader) -> str:
-        if run.path in self._values and is_complete(run.path):  # what has finished stays so, unless it is deleted
-            return "finished"
-        self._values.pop(run.path, None)
-        state = state_of(run)
-        if state == "finished":
-            self._values[run.path] = by_horizon(run, self.plan.pick.metric)
-        return state
-
-
-def look(plan: StudyPlan, folder: Path) -> list[CellState]:
-    """Where every cell's run is, for whoever looks once."""
-    return Looker(plan, folder).look()
-
-
 def state_of(run: RunReader) -> str:
     """A run's state, or missing: where there is no folder, or one that was never completed."""
     return run.state if is_complete(run.path) else MISSING
@@ -122,21 +84,17 @@ def state_of(run: RunReader) -> str:
 
 def candidates(states: Iterable[CellState]) -> list[Candidate]:
     """The cells grouped by arm and point, in order."""
-    groups: dict[str, list[CellState]] = {}
+    groups: dict[tuple[str, str], list[CellState]] = {}
     for state in states:
-        key = json.dumps([state.cell.arm, state.cell.point], sort_keys=True, default=list)
-        groups.setdefault(key, []).append(state)
+        groups.setdefault((state.cell.arm, key_of(state.cell.point)), []).append(state)
     return [Candidate(group[0].cell.arm, group[0].cell.point, tuple(group)) for group in groups.values()]
 
 
-def winners(found: Sequence[Candidate]) -> dict[str, Candidate]:
+def winners(candidates: Sequence[Candidate]) -> dict[str, Candidate]:
     """The best candidate of every arm: the least mean value on validation. An arm without a finished one has none."""
-    best: dict[str, Candidate] = {}
-    for candidate in found:
+    best: dict[str, tuple[float, Candidate]] = {}
+    for candidate in candidates:
         value = candidate.value
-        if value is None:
-            continue
-        other = best[candidate.arm].value if candidate.arm in best else None
-        if other is None or value < other:
-            best[candidate.arm] = candidate
-    return best
+        if value is not None and (candidate.arm not in best or value < best[candidate.arm][0]):
+            best[candidate.arm] = (value, candidate)
+    return {arm: candidate for arm, (_, candidate) in best.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,24 +35,31 @@ class TransferTable:
 
 
 def read_transfer(
-    found: Mapping[str, Any], arms: Sequence[ArmPlan], catalog: Catalog
+    table: Mapping[str, Any], arms: Sequence[ArmPlan], catalog: Catalog
 ) -> tuple[TransferRequest, list[Problem]]:
     """The request, and what is wrong with it."""
-    passed_on = [item for item in schema_of(TransferSettings) if item.name in PASSED_ON]
-    schema = [*schema_of(TransferTable), *passed_on]
-    known = [*(item.name for item in schema), "evaluation"]
-    values, problems = check_table({key: found[key] for key in found if key in known[:-1]}, schema, "transfer")
-    problems += [unknown_key(f"transfer.{key}", known) for key in found if key not in known]
-    evaluation = found.get("evaluation", {})
+    schema = [*schema_of(TransferTable), *(item for item in schema_of(TransferSettings) if item.name in PASSED_ON)]
+    allowed = [*(item.name for item in schema), "evaluation"]
+    values, problems = check_table({key: table[key] for key in table if key in allowed[:-1]}, schema, "transfer")
+    problems += [unknown_key(f"transfer.{key}", allowed) for key in table if key not in allowed]
     problems += _targets(values["to"] or (), catalog)
-    problems += _evaluation(evaluation, arms, catalog)
-    problems += [] if problems else _marks(values, arms)
+    evaluation = table.get("evaluation", {})
+    if isinstance(evaluation, Mapping):  # the keys that go over every arm's
+        usual = arms[0].preset.get("evaluation", {}) if arms else {}
+        wrong = _problems(from_mapping, {"evaluation": {**usual, **evaluation}}, catalog=catalog)
+        problems += [dataclasses.replace(item, path=f"transfer.{item.path}", source="") for item in wrong]
+    else:
+        problems.append(Problem("transfer.evaluation", show(evaluation), "a table: [transfer.evaluation]"))
+    if not problems:  # by default a transfer is as long as the last stage of meta-training
+        horizons = [arm.preset["meta"]["inner_steps"] for arm in arms] or [10**7]
+        steps = values["steps"] or min(max(stages) if isinstance(stages, list) else stages for stages in horizons)
+        wrong = _problems(marks_within, steps, values["marks"])
+        problems += [dataclasses.replace(item, path="transfer.marks", source="") for item in wrong]
+    settings = {key: values[key] for key in PASSED_ON if values[key] is not None}
     request = TransferRequest(
         of=values["of"],
         to=tuple(dict.fromkeys(values["to"] or ())),
-        settings={
-            key: list(values[key]) if key == "marks" else values[key] for key in PASSED_ON if values[key] is not None
-        },
+        settings=settings | ({"marks": list(settings["marks"])} if "marks" in settings else {}),
         evaluation=dict(evaluation) if isinstance(evaluation, Mapping) else {},
         scales=tuple(sorted({scale for scale in values["scales"] or () if scale != 1})),
         untrained=bool(values["untrained"]),
@@ -65,39 +72,21 @@ def _targets(names: Sequence[str], catalog: Catalog) -> list[Problem]:
     if len(names) > MOST_TARGETS:
         return [Problem("transfer.to", f"{len(names)} targets", f"at most {MOST_TARGETS}")]
     problems = []
-    for name in dict.fromkeys(names):
-        dataset, slash, optimizee = name.partition("/")
-        if name == "all":
-            continue
-        if not slash or not dataset or not optimizee:
+    for name in (name for name in dict.fromkeys(names) if name != "all"):
+        dataset, _, optimizee = name.partition("/")
+        if dataset and optimizee:
+            wrong = _problems(from_mapping, {"task": {"dataset": dataset, "optimizee": optimizee}}, catalog=catalog)
+            problems += [Problem("transfer.to", show(name), item.allowed, item.hint) for item in wrong]
+        else:
             hint = f'"{GRID[0]}", or "all" for the {len(GRID)} of the papers\' grid'
             problems.append(Problem("transfer.to", show(name), "DATASET/OPTIMIZEE", hint))
-            continue
-        try:
-            from_mapping({"task": {"dataset": dataset, "optimizee": optimizee}}, catalog=catalog)
-        except PresetError as error:
-            problems += [Problem("transfer.to", show(name), item.allowed, item.hint) for item in error.problems]
     return problems
 
 
-def _evaluation(found: Any, arms: Sequence[ArmPlan], catalog: Catalog) -> list[Problem]:
-    """The keys of [evaluation] that go over every arm's."""
-    if not isinstance(found, Mapping):
-        return [Problem("transfer.evaluation", show(found), "a table: [transfer.evaluation]")]
-    usual = arms[0].preset.get("evaluation", {}) if arms else {}
+def _problems(check: Callable[..., Any], *arguments: Any, **options: Any) -> Sequence[Problem]:
+    """What a check complains of."""
     try:
-        from_mapping({"evaluation": {**usual, **found}}, catalog=catalog)
+        check(*arguments, **options)
     except PresetError as error:
-        return [dataclasses.replace(item, path=f"transfer.{item.path}", source="") for item in error.problems]
-    return []
-
-
-def _marks(values: Mapping[str, Any], arms: Sequence[ArmPlan]) -> list[Problem]:
-    """Marks beyond the last inner step; by default that is as long as the last stage of meta-training."""
-    horizons = [arm.preset["meta"]["inner_steps"] for arm in arms] or [10**7]
-    steps = values["steps"] or min(max(stages) if isinstance(stages, list) else stages for stages in horizons)
-    try:
-        marks_within(steps, values["marks"])
-    except PresetError as error:
-        return [dataclasses.replace(item, path="transfer.marks", source="") for item in error.problems]
-    return []
+        return error.problems
+    return ()

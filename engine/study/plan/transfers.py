@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from engine.evaluation.transfer_plan import GRID, Plan, TransferSettings, make
+from engine.evaluation.transfer_plan import Plan, TransferSettings, make
 from engine.runs.kinds import TRANSFER
 from engine.runs.reader import RunReader
-from engine.study.plan.plan import StudyPlan, TransferRequest
+from engine.study.plan.plan import StudyPlan, TransferRequest, as_tuples
 from engine.study.plan.state import Candidate, CellState
 
 
@@ -43,9 +43,9 @@ class StudyTransfer:
 
     def plan(self) -> Plan:
         """What the job is to do. Raises PresetError or RunError."""
-        settings = TransferSettings(**_tuples(self.settings))
-        found = make(self.runs, self.targets, settings, {"evaluation": self.evaluation})
-        return replace(found, baselines_alone=self.is_baselines)
+        settings = TransferSettings(**as_tuples(self.settings))
+        plan = make(self.runs, self.targets, settings, {"evaluation": self.evaluation})
+        return replace(plan, baselines_alone=self.is_baselines)
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,34 @@ class TransferState:
     state: str  # a run's state, or missing
 
 
-def wanted(
-    plan: StudyPlan, states: Iterable[CellState], winners: Mapping[str, Candidate], store: Path
+def wanted_transfers(
+    plan: StudyPlan, cells: Iterable[CellState], winners: Mapping[str, Candidate], store: Path
 ) -> Iterator[tuple[StudyTransfer, RunReader]]:
     """The transfers that can be done now, and their jobs' folders: of winners, or of every run that has finished."""
     request = plan.transfer
     if request is None:
         return
-    for transfer in _transfers(plan, request, states, winners):
+    chosen = cells if request.of == "all" else [cell for winner in winners.values() for cell in winner.cells]
+    controls = {"scales": (1.0, *request.scales), "untrained": request.untrained}
+    transfers = [
+        StudyTransfer(
+            cell.cell.arm,
+            (cell.run,),
+            request.to,
+            {**request.settings, **(controls if cell.cell.arm == plan.reference else {})},
+            request.evaluation,
+        )
+        for cell in chosen
+        if cell.state == "finished"
+    ]
+    if request.baselines and plan.reference in winners:
+        runs = tuple(cell.run for cell in winners[plan.reference].cells)
+        settings = {**request.settings, "baselines": request.baselines}
+        transfers += [
+            StudyTransfer(plan.reference, runs, targets, settings, request.evaluation, is_baselines=True)
+            for targets in _targets(request)
+        ]
+    for transfer in transfers:
         yield transfer, RunReader(store / TRANSFER.home / transfer.job_id(plan.stamp))
 
 
@@ -77,40 +97,17 @@ def expected(plan: StudyPlan, cells: int) -> int:
     return runs + (len(_targets(request)) if request.baselines else 0)
 
 
-def _transfers(
-    plan: StudyPlan, request: TransferRequest, states: Iterable[CellState], winners: Mapping[str, Candidate]
-) -> Iterator[StudyTransfer]:
-    chosen = states if request.of == "all" else [cell for winner in winners.values() for cell in winner.cells]
-    for cell in chosen:
-        if cell.state == "finished":
-            controls = {"scales": (1.0, *request.scales), "untrained": request.untrained}
-            more = controls if cell.cell.arm == plan.reference else {}
-            settings = {**request.settings, **more}
-            yield StudyTransfer(cell.cell.arm, (cell.run,), request.to, settings, request.evaluation)
-    if request.baselines and plan.reference in winners:
-        runs = tuple(cell.run for cell in winners[plan.reference].cells)
-        settings = {**request.settings, "baselines": request.baselines}
-        for targets in _targets(request):
-            yield StudyTransfer(plan.reference, runs, targets, settings, request.evaluation, is_baselines=True)
-
-
 def _targets(request: TransferRequest) -> list[tuple[str, ...]]:
     """One by one, so that they can be done side by side; one of none: what the reference arm was meta-trained on."""
-    names = [name for target in request.to for name in (GRID if target == "all" else [target])]
-    return [(name,) for name in dict.fromkeys(names)] or [()]
+    return [(name,) for name in request.names] or [()]
 
 
 def tasks(plan: StudyPlan) -> list[dict[str, Any]]:
     """Every task that a study needs the data of, each once: those of its arms, and what it transfers to."""
     from engine.presets.preset import from_mapping
 
-    found = [task for arm in plan.arms for task in from_mapping(arm.preset).tasks]
-    for targets in _targets(plan.transfer) if plan.transfer is not None else ():
-        for name in targets:
-            dataset, _, optimizee = name.partition("/")
-            found += from_mapping({"task": {"dataset": dataset, "optimizee": optimizee}}).tasks
-    return list({json.dumps(task, sort_keys=True, default=list): task for task in found}.values())
-
-
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    every = [task for arm in plan.arms for task in from_mapping(arm.preset).tasks]
+    for name in plan.transfer.names if plan.transfer is not None else ():
+        dataset, _, optimizee = name.partition("/")
+        every += from_mapping({"task": {"dataset": dataset, "optimizee": optimizee}}).tasks
+    return list({json.dumps(task, sort_keys=True, default=list): task for task in every}.values())

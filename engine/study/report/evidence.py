@@ -7,31 +7,48 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from engine.base.errors import PresetError, RunError
+from engine.base.metrics import AT_RADIUS, Metric, headline
+from engine.base.settings import show
 from engine.comparison import (
     Arm,
     ArmRun,
     Effect,
     Entry,
-    Figure,
+    MetricAt,
+    Table,
     TaskOutcomes,
     collect,
     effects,
     effects_against,
     last_common_step,
     radii_of,
+    table,
 )
-from engine.study.plan.plan import StudyPlan
-from engine.study.plan.snapshot import ENDED, Snapshot, Watcher
-from engine.study.plan.state import Candidate, CellState, winners
+from engine.comparison.arms import NAMES
+from engine.study.plan.plan import StudyPlan, weighing
+from engine.study.plan.snapshot import ENDED, Piece, Snapshot, Watcher
+from engine.study.plan.state import Candidate, CellState
 from engine.study.plan.transfers import TransferState
-from engine.study.plan.twins import SMOOTH, SmoothAblation, twins
 
-TEST_ACCURACY, TRAIN_LOSS, TOP_EIGENVALUE = Figure("test_accuracy"), Figure("train_loss"), Figure("top_eigenvalue")
+HEADLINE = ""  # in place of a metric's name: what the task is judged by
+SMOOTH = "smooth"
 Penalties = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class SmoothAblation:
+    """The twin of an arm with smooth: a candidate whose penalties have the values that those of `arm`'s winner have
+    beside smooth. `label` is the twin's arm, with the point where it is not that arm's winner.
+    """
+
+    arm: str
+    label: str
+    candidate: Candidate
 
 
 @dataclass
@@ -57,24 +74,18 @@ class Evidence:
     others: dict[str, Arm] = field(default_factory=dict)
     _effects: dict[tuple[str, int, str, str], list[Effect]] = field(default_factory=dict)
 
-    @property
-    def store(self) -> Path:
-        return self.folder.parent.parent
+    # -- how far it is -----------------------------------------------------------------------------------------------
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing more is to be expected, but for runs that failed."""
-        return not self.open_pieces and bool(self.seen.pieces)
-
-    @property
-    def open_pieces(self) -> list[Any]:
+    @cached_property
+    def open_pieces(self) -> list[Piece]:
+        """What is still to be expected: all but what has finished or failed."""
         return [piece for piece in self.seen.pieces if piece.state not in ENDED]
 
     @property
     def provisional(self) -> list[str]:
         """Arms whose winner may still change: some run of theirs has not ended."""
-        waiting = {cell.cell.arm for cell in self.seen.cells if cell.state not in ENDED}
-        return [arm for arm in self.winners if arm in waiting]
+        open_arms = {piece.cell.arm for piece in self.open_pieces if isinstance(piece, CellState)}
+        return [arm for arm in self.winners if arm in open_arms]
 
     @property
     def waiting(self) -> set[str]:
@@ -83,36 +94,33 @@ class Evidence:
             piece.transfer.arm if isinstance(piece, TransferState) else piece.cell.arm for piece in self.open_pieces
         }
 
-    def lacking(self, arms: Iterable[str], tasks: Iterable[str] = ()) -> list[str]:
+    def lacking(self, arms: Iterable[str], tasks: Iterable[str] = ()) -> tuple[str, ...]:
         """What is not there of some arms, in words: winners, and evaluations on tasks."""
-        found = []
-        wanted = list(tasks)
+        missing, tasks = [], list(tasks)
         for arm in dict.fromkeys(arms):
-            unseen = [task for task in wanted if not self.was_evaluated(task, arm)]
+            unseen = [task for task in tasks if not self.was_evaluated(task, arm)]
             if arm not in self.winners:
-                found.append(f"{arm} ({'no winner yet' if arm in self.waiting else 'failed: no winner'})")
+                missing.append(f"{arm} ({'no winner yet' if arm in self.waiting else 'failed: no winner'})")
             elif unseen:
-                where = f" on {', '.join(unseen)}" if len(unseen) < len(wanted) else ""
-                found.append(f"{arm} (not evaluated{where})")
-        return found
+                where = f" on {', '.join(unseen)}" if len(unseen) < len(tasks) else ""
+                missing.append(f"{arm} (not evaluated{where})")
+        return tuple(missing)
 
-    def without_twin(self, tasks: Iterable[str] = ()) -> list[str]:
-        """The arms with smooth that cannot be compared with the same arm without it, in words; `tasks`: on these."""
-        wanted, found = list(tasks), []
+    def lacking_twins(self, tasks: Iterable[str] = ()) -> tuple[str, ...]:
+        """The same of the arms with smooth and of what they are compared with."""
+        tasks = list(tasks)
+        missing = list(self.lacking(self.smoothed, tasks))
         for arm, twin in self.twins.items():
             if twin is None:
-                found.append(f"{arm} (no finished candidate without smooth has its other penalties)")
-            elif wanted and not any(self.was_evaluated(task, twin.label) for task in wanted):
-                found.append(f"{arm} (its twin, {twin.label}, was not evaluated)")
-        return found
+                missing.append(f"{arm} (no finished candidate without smooth has its other penalties)")
+            elif tasks and not any(self.was_evaluated(task, twin.label) for task in tasks):
+                missing.append(f"{arm} (its twin, {twin.label}, was not evaluated)")
+        return tuple(missing)
 
     def was_evaluated(self, task: str, arm: str) -> bool:
-        mine = self.arm(arm)
-        entry = None if mine is None else self.tasks[task].main(mine)
+        runs = self.arm(arm)
+        entry = None if runs is None or task not in self.tasks else self.tasks[task].main(runs)
         return entry is not None and bool(entry.at(self.last(task)))
-
-    def cells_of(self, arm: str) -> list[CellState]:
-        return [cell for cell in self.seen.cells if cell.cell.arm == arm]
 
     def candidates_of(self, arm: str) -> list[Candidate]:
         return [candidate for candidate in self.seen.candidates if candidate.arm == arm]
@@ -122,40 +130,37 @@ class Evidence:
     def preset(self, arm: str) -> Mapping[str, Any]:
         """The values of the winner's preset; of an arm without one, those of the plan."""
         if arm in self.winners:
-            return self.winners[arm].cells[0].cell.preset.values
+            return self.winners[arm].preset.values
         return next((item.preset for item in self.plan.arms if item.name == arm), {})
 
     def penalties(self, arm: str) -> Penalties:
         """The penalties that weigh something."""
-        found = self.preset(arm).get("penalty", {})
-        return {name: values for name, values in found.items() if values.get("weight") != 0}
+        return weighing(self.preset(arm))
 
     def kind(self, arm: str) -> str:
         """The kind of learned optimizer."""
         return str(self.preset(arm).get("optimizer", {}).get("kind", "?"))
 
-    def is_plain(self, arm: str) -> bool:
-        return not self.penalties(arm)
-
     def is_neutral(self, arm: str) -> bool:
         """Whether all its penalties have a ball of radius 0: the meta-loss re-weighted, without any flatness."""
-        found = self.penalties(arm).values()
-        return bool(found) and all(values.get("rho") == 0 for values in found)
-
-    @property
-    def regularised(self) -> list[str]:
-        """The planned arms with a geometric penalty, which has a sharpness radius."""
-        return [arm for arm in self.planned if any(values.get("rho") for values in self.penalties(arm).values())]
+        penalties = self.penalties(arm).values()
+        return bool(penalties) and all(values.get("rho") == 0 for values in penalties)
 
     @property
     def planned(self) -> list[str]:
         """All arms of the study, with a winner or without."""
         return [arm.name for arm in self.plan.arms]
 
-    def plain_of(self, arm: str) -> str:
-        """The arm to compare a regularised one with: that of the same learned optimizer without a penalty."""
-        same = [other for other in self.planned if self.is_plain(other) and self.kind(other) == self.kind(arm)]
-        return self.plan.reference if self.plan.reference in same or not same else same[0]
+    @property
+    def regularised(self) -> dict[str, str]:
+        """The planned arms with a geometric penalty, which has a sharpness radius, each with the arm that it is
+        compared with: that of the same learned optimizer without a penalty.
+        """
+        arms = [arm for arm in self.planned if any(values.get("rho") for values in self.penalties(arm).values())]
+        plain = [arm for arm in self.planned if not self.penalties(arm)]
+        plain.sort(key=lambda arm: arm != self.plan.reference)
+        same = {arm: [other for other in plain if self.kind(other) == self.kind(arm)] for arm in arms}
+        return {arm: (others or [self.plan.reference])[0] for arm, others in same.items()}
 
     @property
     def smoothed(self) -> list[str]:
@@ -166,6 +171,7 @@ class Evidence:
         """A winner, or a twin of one."""
         return self.arms.get(label) or self.others.get(label)
 
+    @property
     def meta_trained_on(self) -> set[str]:
         """Names of the tasks of the reference arm's meta-training."""
         tasks = self.preset(self.plan.reference).get("task", ())
@@ -177,31 +183,59 @@ class Evidence:
     def last(self, task: str) -> int:
         return self.steps[task][-1]
 
+    def metric(self, task: str, name: str = HEADLINE) -> Metric:
+        """What a name stands for on a task."""
+        return self.tasks[task].metric(name) if name else self._headlines[task]
+
+    def metric_at(self, task: str, name: str) -> MetricAt:
+        """Where a task's outcomes have a metric; what is measured at radii, at the one that is shown."""
+        return MetricAt(self.metric(task, name).name, self.radius if name in AT_RADIUS else None)
+
+    @cached_property
+    def _headlines(self) -> dict[str, Metric]:
+        """What each task is judged by."""
+        names = {
+            task: [
+                reading.name
+                for entry in outcomes.entries
+                for seeds in entry.at(self.last(task)).values()
+                for outcome in seeds.values()
+                for reading in outcome.metrics
+            ]
+            for task, outcomes in self.tasks.items()
+        }
+        return {task: headline(of_task, self.tasks[task].measured) for task, of_task in names.items()}
+
     def effects(self, task: str, arm: str, reference: str, step: int | None = None) -> list[Effect]:
         """An arm against another on a task; none where one of the two was not evaluated there."""
-        mine, its = self.arm(arm), self.arm(reference)
-        if arm == reference or mine is None or its is None or task not in self.tasks:
+        ours, theirs = self.arm(arm), self.arm(reference)
+        if arm == reference or ours is None or theirs is None or task not in self.tasks:
             return []
-        at = self.last(task) if step is None else step
-        key = (task, at, arm, reference)
+        key = (task, self.last(task) if step is None else step, arm, reference)
         if key not in self._effects:
-            self._effects[key] = effects(self.tasks[task], at, mine, its)
+            self._effects[key] = effects(self.tasks[task], key[1], ours, theirs)
         return self._effects[key]
 
     def effect(
-        self, task: str, arm: str, reference: str, setting: str, figure: Figure, step: int | None = None
+        self, task: str, arm: str, reference: str, setting: str, reading: MetricAt, step: int | None = None
     ) -> Effect | None:
-        return _only(self.effects(task, arm, reference, step), setting, figure)
+        return _only(self.effects(task, arm, reference, step), setting, reading)
 
     def effect_against(
-        self, task: str, arm: str, name: str, entry: Entry, setting: str, figure: Figure, entry_step: int | None = None
+        self,
+        task: str,
+        arm: str,
+        name: str,
+        entry: Entry,
+        setting: str,
+        reading: MetricAt,
+        entry_step: int | None = None,
     ) -> Effect | None:
         """An arm against a baseline, or its untrained beginning; `entry_step`: where that is looked at."""
-        mine = self.arms.get(arm)
-        if mine is None:
+        if arm not in self.arms:
             return None
-        found = effects_against(self.tasks[task], self.last(task), mine, name, entry, entry_step)
-        return _only(found, setting, figure)
+        against = effects_against(self.tasks[task], self.last(task), self.arms[arm], name, entry, entry_step)
+        return _only(against, setting, reading)
 
     def every_effect(self) -> Iterator[Effect]:
         """Every arm against the reference arm, task by task, at every inner step shown."""
@@ -210,31 +244,43 @@ class Evidence:
                 for arm in self.arms:
                     yield from self.effects(task, arm, self.plan.reference, step)
 
+    def table(self, task: str, step: int) -> Table:
+        """Everybody who was measured at an inner step: arms, scaled ones, untrained ones, baselines."""
+        return table(self.tasks[task], step, list(self.arms.values()))
+
     def run_ids(self, arm: str) -> list[str]:
-        found = self.arm(arm)
-        return [run.reader.id for run in found.runs] if found is not None else []
+        runs = self.arm(arm)
+        return [run.reader.id for run in runs.runs] if runs is not None else []
 
 
-def _only(found: Iterable[Effect], setting: str, figure: Figure) -> Effect | None:
-    return next((effect for effect in found if effect.setting == setting and effect.figure == figure), None)
+def _only(effects: Iterable[Effect], setting: str, reading: MetricAt) -> Effect | None:
+    return next((effect for effect in effects if effect.setting == setting and effect.at == reading), None)
 
 
 def gather(plan: StudyPlan, folder: Path) -> Evidence:
     """Look at a study's folders."""
     seen = Watcher(plan, folder).look()
-    best = {**winners(seen.candidates), **seen.winners}
-    best = {arm.name: best[arm.name] for arm in plan.arms if arm.name in best}
-    arms = {name: Arm(name, tuple(map(_run, candidate.cells))) for name, candidate in best.items()}
-    pairs = twins(best, seen.candidates)
-    more = {twin.label: twin.candidate for twin in pairs.values() if twin is not None and twin.label not in arms}
-    others = {label: Arm(label, tuple(map(_run, candidate.cells))) for label, candidate in more.items()}
+    best = seen.best
+    arms = {name: _arm(name, candidate) for name, candidate in best.items()}
+    twins = {
+        arm: _twin(arm, winner, best, seen.candidates)
+        for arm, winner in best.items()
+        if SMOOTH in weighing(winner.preset.values)
+    }
+    others = {
+        twin.label: _arm(twin.label, twin.candidate) for twin in filter(None, twins.values()) if twin.label not in arms
+    }
     tasks, damaged = collect([*arms.values(), *others.values()])
     steps = {name: _steps(plan, task, list(arms.values())) for name, task in tasks.items()}
     tasks = {name: task for name, task in tasks.items() if steps[name]}
     radii = radii_of(tasks.values())
     radius = radii[len(radii) // 2] if radii else None
     steps = {name: steps[name] for name in tasks}
-    return Evidence(plan, folder, seen, best, arms, tasks, steps, tuple(radii), radius, damaged, pairs, others)
+    return Evidence(plan, folder, seen, best, arms, tasks, steps, tuple(radii), radius, damaged, twins, others)
+
+
+def _arm(label: str, candidate: Candidate) -> Arm:
+    return Arm(label, tuple(map(_run, candidate.cells)))
 
 
 def _run(cell: CellState) -> ArmRun:
@@ -244,11 +290,38 @@ def _run(cell: CellState) -> ArmRun:
         return ArmRun(cell.run, None, cell.cell.seed, str(error).splitlines()[0])
 
 
+def _twin(
+    arm: str, winner: Candidate, best: Mapping[str, Candidate], candidates: Sequence[Candidate]
+) -> SmoothAblation | None:
+    """None where no finished candidate is one. Of several, one that is its own arm's winner; the one with the fewest
+    other settings of its own; the best.
+    """
+
+    def penalties_and_kind(candidate: Candidate) -> tuple[Penalties, Any]:
+        values = candidate.preset.values
+        return weighing(values), values.get("optimizer", {}).get("kind")
+
+    def differing(candidate: Candidate) -> int:
+        """In how many settings beside names and penalties."""
+        one, other = candidate.preset.flat(), winner.preset.flat()
+        keys = {key for key in {**one, **other} if key not in NAMES and not key.startswith("penalty.")}
+        return sum(one.get(key) != other.get(key) for key in keys)
+
+    penalties, kind = penalties_and_kind(winner)
+    without = {name: values for name, values in penalties.items() if name != SMOOTH}
+    alike = [item for item in candidates if item.value is not None and penalties_and_kind(item) == (without, kind)]
+    if not alike:
+        return None
+    twin = min(alike, key=lambda item: (item is not best.get(item.arm), differing(item), item.value))
+    point = ", ".join(f"{key} = {show(value)}" for key, value in twin.point.items())
+    return SmoothAblation(arm, twin.arm if twin is best.get(twin.arm) else f"{twin.arm} ({point})", twin)
+
+
 def _steps(plan: StudyPlan, task: TaskOutcomes, arms: Sequence[Arm]) -> tuple[int, ...]:
     """The inner steps that the study asks for by name, as far as they were measured, and the last of all arms."""
     last = last_common_step(task, arms)
     if last is None:
         return ()
-    wanted = plan.transfer.settings.get("marks", ()) if plan.transfer is not None else ()
+    marks = plan.transfer.settings.get("marks", ()) if plan.transfer is not None else ()
     measured = {step for entry in task.entries for step in entry.steps}
-    return tuple(sorted({last, *(step for step in wanted if step in measured and step < last)}))
+    return tuple(sorted({last, *(step for step in marks if step in measured and step < last)}))

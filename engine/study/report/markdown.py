@@ -11,12 +11,11 @@ from typing import Any
 from engine.base.errors import printable, shortened
 
 SPECIAL = re.compile(r"([\\`*\[\]<>|~$&]|(?<!\w)[_#]|_(?!\w))")  # an underscore within a word is one
-BLOCK = re.compile(r"(?:[-+*=]|#+|>|\d+[.)])(?:\s|$)")
+BLOCK = re.compile(r"\n *((?:[-+*=]|#+|>|\d+[.)])(?=\s|$))")  # at a line's beginning a list, a quotation or a heading
 CODE = re.compile(r"`[^`]*`")
 WIDTH = 100
 NOTHING = "–"
 LONGEST = 1000
-LEFT, RIGHT = "left", "right"
 
 
 def text(value: Any) -> str:
@@ -26,79 +25,70 @@ def text(value: Any) -> str:
 
 def code(value: Any) -> str:
     """Text from strangers as code."""
-    found = shortened(printable(str(value)), LONGEST).replace("`", "'").replace("|", r"\|")
-    return f"`{found}`" if found else ""
+    harmless = shortened(printable(str(value)), LONGEST).replace("`", "'").replace("|", r"\|")
+    return f"`{harmless}`" if harmless else ""
+
+
+def codes(values: Iterable[Any]) -> str:
+    return ", ".join(map(code, values))
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """A table whose columns are padded; the first `left` ones stand left. Cells are Markdown already."""
-    lines = [list(headings), *(list(row) for row in rows)]
-    widths = [max(3, *(len(line[index]) for line in lines)) for index in range(len(headings))]
+    lines = [list(headings), *map(list, rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     rule = ["-" * width if index < left else "-" * (width - 1) + ":" for index, width in enumerate(widths)]
-    shown = [lines[0], rule, *lines[1:]]
-    return "\n".join(_line(line, widths, left) for line in shown) + "\n"
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
     padded = [
-        cell.ljust(width) if index < left else cell.rjust(width)
-        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        [f"{cell:{'<' if index < left else '>'}{widths[index]}}" for index, cell in enumerate(line)]
+        for line in (lines[0], rule, *lines[1:])
     ]
-    return f"| {' | '.join(padded)} |"
+    return "".join(f"| {' | '.join(line)} |\n" for line in padded)
 
 
-def paragraph(text: str) -> str:
-    """Prose in lines that fit a terminal."""
-    return _wrapped(text, "")
+def paragraph(text: str, first: str = "", indent: str = "") -> str:
+    """Prose in lines that fit a terminal; code is not broken."""
+    whole = CODE.sub(lambda match: match[0].replace(" ", "\0"), text)
+    how: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    lines = textwrap.wrap(whole, WIDTH, initial_indent=first, subsequent_indent=indent, **how)
+    return BLOCK.sub(r" \1", "\n".join(lines)).replace("\0", " ") + "\n"
 
 
 def bullets(lines: Iterable[str]) -> str:
-    return "".join(_wrapped(line, "  ", first="- ") for line in lines)
+    return "".join(paragraph(line, "- ", "  ") for line in lines)
 
 
-def _wrapped(text: str, indent: str, first: str = "") -> str:
-    wrapper = textwrap.TextWrapper(WIDTH, first, indent, break_long_words=False, break_on_hyphens=False)
-    whole = CODE.sub(lambda match: match[0].replace(" ", "\0"), text)  # code is not broken
-    found = [line.replace("\0", " ") for line in wrapper.wrap(whole)]
-    joined = found[:1]
-    for line in found[1:]:
-        if BLOCK.match(line.strip()):  # at the beginning of a line it would be a list, a quotation or a heading
-            joined[-1] += f" {line.strip()}"
-        else:
-            joined.append(line)
-    return "\n".join(joined) + "\n"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A measured figure with so many digits: 0.234, 12.3, 1.20e-05."""
-    return NOTHING if value is None or not math.isfinite(value) else _shown(value, _decimals(value, digits), digits)
+def number(value: float | None, digits: int = 3, size: float | None = None, sign: bool = False) -> str:
+    """A measured number with so many digits: 0.234, 12.3, 1.20e-05. `size`: of that whose decimals it has."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    size, plus = abs(value if size is None else size), "+" if sign else ""
+    if size and not 1e-4 <= size < 1e6:
+        return f"{value:{plus}.{digits - 1}e}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(size or 1)))
+    return _without_sign_of_zero(f"{value:{plus}.{decimals}f}")
 
 
 def interval(middle: float | None, low: float | None, high: float | None, sign: bool = False) -> str:
     """A mean and its interval with as many decimals: 0.234 (0.221 to 0.250)."""
-    if middle is None:
-        return NOTHING
-    if low is None or high is None:
-        return _shown(middle, _decimals(middle, 3), 3, sign)
-    decimals = _decimals(max(abs(low), abs(high), abs(middle)), 3)
-    found = [_shown(value, decimals, 3, sign) for value in (middle, low, high)]
-    return f"{found[0]} ({found[1]} to {found[2]})"
+    if middle is None or low is None or high is None:
+        return number(middle, sign=sign)
+    size = max(abs(low), abs(high), abs(middle))
+    shown = [number(value, 3, size, sign) for value in (middle, low, high)]
+    return f"{shown[0]} ({shown[1]} to {shown[2]})"
 
 
 def percent(middle: float | None, low: float | None, high: float | None, sign: bool = False) -> str:
     """A share as percent, or a difference of shares in points: 93.51 (93.20 to 93.80)."""
     if middle is None:
         return NOTHING
-    found = [NOTHING if value is None else _shown(100 * value, 2, 3, sign) for value in (middle, low, high)]
-    return found[0] if low is None or high is None else f"{found[0]} ({found[1]} to {found[2]})"
+    plus = "+" if sign else ""
+    shown = [_without_sign_of_zero(f"{100 * end:{plus}.2f}") for end in (middle, low, high) if end is not None]
+    return shown[0] if len(shown) < 3 else f"{shown[0]} ({shown[1]} to {shown[2]})"
 
 
 def half_width(middle: float | None, ci95: float | None, digits: int = 4) -> str:
     """A mean and the half-width of its interval: 0.2341 ± 0.0120."""
-    if middle is None or ci95 is None:
-        return number(middle, digits)
-    decimals = _decimals(middle, digits)
-    return f"{_shown(middle, decimals, digits)} ± {_shown(ci95, decimals, digits)}"
+    return number(middle, digits) + ("" if middle is None or ci95 is None else f" ± {number(ci95, digits, middle)}")
 
 
 def duration(seconds: float) -> str:
@@ -111,17 +101,5 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def _decimals(value: float, digits: int) -> int | None:
-    """None where an exponent is needed."""
-    if value == 0:
-        return digits - 1
-    size = abs(value)
-    return max(0, digits - 1 - math.floor(math.log10(size))) if 1e-4 <= size < 1e6 else None
-
-
-def _shown(value: float, decimals: int | None, digits: int, sign: bool = False) -> str:
-    plus = "+" if sign else ""
-    if decimals is None:
-        return f"{value:{plus}.{digits - 1}e}"
-    shown = f"{value:{plus}.{decimals}f}"
+def _without_sign_of_zero(shown: str) -> str:
     return shown.lstrip("+-") if float(shown) == 0 else shown

@@ -5,22 +5,17 @@ It can be written at any time: of a study that has not finished, it says what is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.base.errors import LregError, RunError
 from engine.base.files import make_folder, remove_leftovers, write_atomic
 from engine.figures import Block
 from engine.study.plan.plan import StudyPlan
-from engine.study.report import design as report_design
-from engine.study.report import figures as report_figures
-from engine.study.report import markdown
-from engine.study.report import results as report_results
-from engine.study.report import tables as report_tables
-from engine.study.report import weaknesses as report_weak
-from engine.study.report.claim import Claim
-from engine.study.report.claims import claims
+from engine.study.report import claims, design, figures, results, tables, weaknesses
+from engine.study.report.claim import VERDICTS, Claim
 from engine.study.report.evidence import Evidence, gather
+from engine.study.report.markdown import bullets, code, paragraph, text
 
 FOLDER, FILE = "report", "report.md"
 OURS = ("*.csv", "*.png")  # what a report before may have left
@@ -41,67 +36,50 @@ def write_report(plan: StudyPlan, folder: Path, draw: Draw | None = None) -> Pat
 
     Each file is replaced whole, report.md last. Raises RunError where nothing can be written.
     """
-    found = gather(plan, folder)
-    target = folder / FOLDER
+    study, target = gather(plan, folder), folder / FOLDER
     try:
         make_folder(target)
         remove_leftovers(target)
-        groups = claims(found)
-        written = list(_write_tables(found, target, groups.values()))
-        drawn, problems = _draw(found, target, draw)
-        text = "\n".join(_sections(found, groups, drawn, problems, written))
-        write_atomic(target / FILE, text)
-        _remove_others(target, {*written, *drawn})
+        groups = claims.claims(study)
+        files = dict(tables.tables(study, [claim for group in groups.values() for claim in group]))
+        for name, content in files.items():
+            write_atomic(target / name, content)
+        drawn: dict[str, Block] = {}
+        problems = []
+        for name, block in figures.figures(study) if draw is not None else ():
+            assert draw is not None
+            try:
+                draw(block, target / name)
+                drawn[name] = block
+            except LregError as error:
+                problems.append(f"figure {code(name)} could not be drawn: {text(error)}")
+        names = [*files, *drawn]
+        write_atomic(target / FILE, "\n".join(_sections(study, groups, drawn, problems, names)))
+        for path in (path for pattern in OURS for path in target.glob(pattern)):
+            if path.name not in names:
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{error.filename or target}: {error.strerror or error}; the report was not written") from None
     return target / FILE
 
 
-def _write_tables(found: Evidence, target: Path, groups: Iterable[list[Claim]]) -> Iterator[str]:
-    for name, text in report_tables.tables(found, [claim for group in groups for claim in group]):
-        write_atomic(target / name, text)
-        yield name
-
-
-def _draw(found: Evidence, target: Path, draw: Draw | None) -> tuple[dict[str, Block], list[str]]:
-    """The figures that were drawn, by file name; and why others were not."""
-    drawn: dict[str, Block] = {}
-    problems: list[str] = []
-    for name, block in report_figures.figures(found) if draw is not None else ():
-        assert draw is not None
-        try:
-            draw(block, target / name)
-        except LregError as error:
-            problems.append(f"figure {markdown.code(name)} could not be drawn: {markdown.text(error)}")
-        else:
-            drawn[name] = block
-    return drawn, problems
-
-
 def _sections(
-    found: Evidence, groups: dict[str, list[Claim]], drawn: dict[str, Block], problems: list[str], written: list[str]
+    study: Evidence, groups: dict[str, list[Claim]], drawn: dict[str, Block], problems: list[str], names: list[str]
 ) -> Iterator[str]:
-    yield f"# Study {markdown.text(found.plan.name)}\n"
-    if found.plan.description:
-        yield markdown.paragraph(markdown.text(found.plan.description))
-    yield markdown.paragraph(report_design.progress(found))
-    yield markdown.paragraph(INTRODUCTION)
-    yield from report_results.in_short(found)
-    yield from report_results.numbers(found)
-    yield from report_results.rules(groups)
-    for title, own in groups.items():
-        yield from report_results.claims(title, own)
+    yield f"# Study {text(study.plan.name)}\n"
+    if study.plan.description:
+        yield paragraph(text(study.plan.description))
+    yield paragraph(design.progress(study))
+    yield paragraph(INTRODUCTION)
+    yield from results.in_short(study)
+    yield from results.numbers(study)
+    yield paragraph(VERDICTS)
+    for title, group in groups.items():
+        yield from results.claims(title, group)
     yield "## What weakens the conclusions\n"
-    yield markdown.bullets([*report_weak.reasons(found, groups.values()), *problems])
-    yield from report_results.results(found, drawn)
-    yield from report_design.picked(found, drawn)
-    yield from report_design.what_was_run(found)
+    yield bullets([*weaknesses.reasons(study, [claim for group in groups.values() for claim in group]), *problems])
+    yield from results.results(study, drawn)
+    yield from design.picked(study, drawn)
+    yield from design.what_was_run(study)
     yield "## Files\n"
-    yield markdown.bullets(f"[{name}]({name})" for name in (*written, *drawn))
-
-
-def _remove_others(target: Path, kept: set[str]) -> None:
-    """Files of a report before this one."""
-    for path in (path for pattern in OURS for path in target.glob(pattern)):
-        if path.name not in kept:
-            path.unlink(missing_ok=True)
+    yield bullets(f"[{name}]({name})" for name in names)

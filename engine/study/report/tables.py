@@ -5,153 +5,143 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from engine.export.tables import cell
-from engine.figures.evaluated import estimate
 from engine.runs.reader import RunReader
 from engine.runs.results import mean
-from engine.study.plan import cost
+from engine.study.plan.cost import cost_of
 from engine.study.report.claim import Claim
 from engine.study.report.evidence import Evidence
-from engine.study.report.papers import xh as claims_xh
-from engine.study.report.trainers import Trainer, trainers
+from engine.study.report.papers import xh
 
-Row = Sequence[Any]
-RUNS = (
-    "arm point meta_seed winner state picked_by value diverged skipped run device host lreg torch git hours core_hours"
-)
-CANDIDATES = "arm point picked_by mean ci95 n meta_seeds winner runs"
-RESULTS = "task inner_step optimizer kind figure radius mean low high meta_seeds optimizees diverged passes scale "
-RESULTS += "learning_rate rho alpha runs"
-PAIRED = "task inner_step arm reference setting figure radius kind mean low high p pairs meta_seeds outside "
-PAIRED += "left_out verdict runs reference_runs"
-CLAIMS = "claim verdict open row column word task inner_step arms setting figure radius kind mean low high n p runs"
-NUMBERS = "regulariser paper_mean paper_spread arm mean standard_deviation n remark runs"
+Cells = dict[str, Any]
+"""A line of a table, by column."""
+COLUMNS = {
+    "runs.csv": "arm point meta_seed winner state picked_by value diverged skipped run device host lreg torch git "
+    "hours core_hours",
+    "candidates.csv": "arm point picked_by mean ci95 n meta_seeds winner runs",
+    "results.csv": "task inner_step optimizer kind figure radius mean low high meta_seeds optimizees diverged passes "
+    "scale learning_rate rho alpha runs",
+    "paired.csv": "task inner_step arm reference setting figure radius kind mean low high p pairs meta_seeds "
+    "outside left_out verdict runs reference_runs",
+    "claims.csv": "claim verdict open row column word task inner_step arms setting figure radius kind mean low high "
+    "n p runs",
+    "xh-table1.csv": "regulariser paper_mean paper_spread arm mean standard_deviation n remark runs",
+}
 
 
-def tables(found: Evidence, claims: Iterable[Claim]) -> Iterator[tuple[str, str]]:
+def tables(study: Evidence, claims: Iterable[Claim]) -> Iterator[tuple[str, str]]:
     """File names and their text."""
-    yield "runs.csv", written(RUNS, runs(found))
-    yield "candidates.csv", written(CANDIDATES, candidates(found))
-    yield "results.csv", written(RESULTS, results(found))
-    yield "paired.csv", written(PAIRED, paired(found))
-    yield "claims.csv", written(CLAIMS, (row for claim in claims for row in rests_on(found, claim)))
-    if found.plan.report.get("paper") == "xh" and (numbers := claims_xh.table_1(found)):
-        yield "xh-table1.csv", written(NUMBERS, (_number(found, item) for item in numbers))
+    numbers = [vars(item) | {"runs": _ids(study, item.arm)} for item in xh.table_1(study)]
+    rows = {
+        "runs.csv": runs(study),
+        "candidates.csv": candidates(study),
+        "results.csv": results(study),
+        "paired.csv": paired(study),
+        "claims.csv": (row for claim in claims for row in rests_on(study, claim)),
+        **({"xh-table1.csv": numbers} if numbers else {}),
+    }
+    for name, lines in rows.items():
+        file = io.StringIO(newline="")
+        writer = csv.DictWriter(file, COLUMNS[name].split(), extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: cell(value) for key, value in line.items()} for line in lines)
+        yield name, file.getvalue()
 
 
-def written(header: str, rows: Iterable[Row]) -> str:
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(header.split())
-    writer.writerows([cell(value) for value in row] for row in rows)
-    return file.getvalue()
-
-
-def runs(found: Evidence) -> Iterator[Row]:
+def runs(study: Evidence) -> Iterator[Cells]:
     """Every run of the study, whatever became of it."""
-    chosen = {item.run.id for winner in found.winners.values() for item in winner.cells}
-    for item in found.seen.cells:
-        known = item.state != "missing"
-        facts, status = (item.run.facts, item.run.recorded_status()) if known else ({}, None)
-        figures = RunReader(item.run.path).figures() if item.state == "finished" else {}
-        versions: Any = facts.get("versions")
-        versions = versions if isinstance(versions, dict) else {}
-        spent = cost.cost_of(item.run.path)
-        yield (
-            item.cell.arm,
-            _point(item.cell.point),
-            item.cell.seed,
-            int(item.run.id in chosen),
-            item.state,
-            found.plan.pick.metric,
-            item.value,
-            figures.get("diverged"),
-            figures.get("skipped"),
-            item.run.id,
-            status.device if status is not None else None,
-            facts.get("host"),
-            versions.get("lreg"),
-            versions.get("torch"),
-            facts.get("git"),
-            round(spent.seconds / 3600, 4),
-            round(spent.core_seconds / 3600, 4),
-        )
+    chosen = {item.run.id for winner in study.winners.values() for item in winner.cells}
+    for item in study.seen.cells:
+        facts: Mapping[str, Any] = item.run.facts if item.state != "missing" else {}
+        versions = facts.get("versions")
+        spent = cost_of(item.run.path)
+        yield {
+            **(versions if isinstance(versions, dict) else {}),
+            **{name: facts.get(name) for name in ("host", "git")},
+            **(RunReader(item.run.path).figures() if item.state == "finished" else {}),
+            "arm": item.cell.arm,
+            "point": _point(item.cell.point),
+            "meta_seed": item.cell.seed,
+            "winner": int(item.run.id in chosen),
+            "state": item.state,
+            "picked_by": study.plan.pick.metric,
+            "value": item.value,
+            "run": item.run.id,
+            "device": item.run.recorded_status().device if item.state != "missing" else None,
+            "hours": round(spent.seconds / 3600, 4),
+            "core_hours": round(spent.core_seconds / 3600, 4),
+        }
 
 
-def candidates(found: Evidence) -> Iterator[Row]:
-    for item in found.seen.candidates:
-        value = mean(one.value for one in item.cells if one.state == "finished")
-        winner = int(found.winners.get(item.arm) is item)
-        ids = " ".join(one.run.id for one in item.cells)
-        metric = found.plan.pick.metric
-        yield item.arm, _point(item.point), metric, value.mean, value.ci95, value.n, len(item.cells), winner, ids
+def candidates(study: Evidence) -> Iterator[Cells]:
+    for item in study.seen.candidates:
+        yield {
+            "arm": item.arm,
+            "point": _point(item.point),
+            "picked_by": study.plan.pick.metric,
+            **vars(mean(one.value for one in item.cells if one.state == "finished")),
+            "meta_seeds": len(item.cells),
+            "winner": int(study.winners.get(item.arm) is item),
+            "runs": " ".join(one.run.id for one in item.cells),
+        }
 
 
-def results(found: Evidence) -> Iterator[Row]:
+def results(study: Evidence) -> Iterator[Cells]:
     """Means over meta-seeds of the means over their optimizees, with t-intervals over meta-seeds."""
-    for task, steps in found.steps.items():
-        for step in steps:
-            for trainer in trainers(found, task, step):
-                yield from _results(found, task, trainer)
+    for task, step in ((task, step) for task, steps in study.steps.items() for step in steps):
+        for row in study.table(task, step).rows:
+            shared = {
+                **{name: getattr(row.facts, name) for name in ("scale", "learning_rate", "rho", "alpha")},
+                **{name: getattr(row, name) for name in ("inner_step", "kind", "diverged", "passes")},
+                "task": task,
+                "optimizer": row.label,
+                "meta_seeds": row.meta_seeds if row.arm else None,
+                "optimizees": row.seeds,
+                "runs": _ids(study, row.arm or ""),
+            }
+            for reading, value in row.metrics.items():
+                low, high = value.low, value.high
+                at = {"figure": reading.name, "radius": reading.radius}
+                yield {**shared, **at, "mean": value.mean, "low": low, "high": high}
 
 
-def _results(found: Evidence, task: str, trainer: Trainer) -> Iterator[Row]:
-    facts, outcomes = trainer.entry.facts_at(trainer.step), trainer.outcomes
-    meta_seeds = len(outcomes) if trainer.arm else None
-    settings = (trainer.step * facts.passes_per_step, facts.scale, facts.learning_rate, facts.rho, facts.alpha)
-    counts = (meta_seeds, len(trainer.every), trainer.diverged)
-    ids = " ".join(found.run_ids(trainer.arm))
-    for figure in dict.fromkeys(figure for outcome in trainer.every for figure in outcome.figures):
-        value = estimate(outcomes, figure) or (None, None, None)
-        yield task, trainer.step, trainer.label, trainer.kind, *figure, *value, *counts, *settings, ids
-
-
-def paired(found: Evidence) -> Iterator[Row]:
+def paired(study: Evidence) -> Iterator[Cells]:
     """Every arm against the reference arm."""
-    for effect in found.every_effect():
-        interval = effect.interval
-        yield (
-            effect.task,
-            effect.inner_step,
-            effect.arm,
-            effect.reference,
-            effect.setting,
-            *effect.figure,
-            effect.kind,
-            interval.mean,
-            interval.low,
-            interval.high,
-            interval.p,
-            interval.n,
-            interval.meta_seeds,
-            effect.outside,
-            effect.left_out,
-            effect.verdict,
-            " ".join(found.run_ids(effect.arm)),
-            " ".join(found.run_ids(effect.reference)),
-        )
+    for effect in study.every_effect():
+        yield {
+            **vars(effect),
+            **vars(effect.interval),
+            "pairs": effect.interval.n,
+            "figure": effect.at.name,
+            "radius": effect.at.radius,
+            "runs": _ids(study, effect.arm),
+            "reference_runs": _ids(study, effect.reference),
+        }
 
 
-def rests_on(found: Evidence, claim: Claim) -> Iterator[Row]:
+def rests_on(study: Evidence, claim: Claim) -> Iterator[Cells]:
     """The comparisons that a claim rests on; one line without, where there are none."""
-    waiting = " ".join(claim.waiting)  # the arms of which something is still open
+    shared = {"claim": claim.name, "verdict": claim.verdict, "open": " ".join(claim.waiting)}
     for item in claim.findings:
-        figure = item.figure or (None, None)
-        interval = item.interval
-        numbers = (interval.mean, interval.low, interval.high, interval.n) if interval is not None else (None,) * 4
-        where = (item.row, item.column, item.word, item.task, item.inner_step, " ".join(item.arms), item.setting)
-        ids = " ".join(run for arm in item.arms for run in found.run_ids(arm))
-        yield claim.name, claim.verdict, waiting, *where, *figure, item.kind, *numbers, item.p, ids
+        yield {
+            **vars(item),
+            **(vars(item.interval) if item.interval is not None else {}),
+            "p": item.p,
+            "arms": " ".join(item.arms),
+            "figure": item.at.name if item.at is not None else None,
+            "radius": item.at.radius if item.at is not None else None,
+            "runs": _ids(study, *item.arms),
+            **shared,
+        }
     if not claim.findings:
-        yield claim.name, claim.verdict, waiting, *[None] * (len(CLAIMS.split()) - 3)
+        yield shared
 
 
-def _number(found: Evidence, item: claims_xh.Number) -> Row:
-    ids = " ".join(found.run_ids(item.arm))
-    return item.regulariser, *item.paper, item.arm, item.mean, item.deviation, item.n, item.remark, ids
+def _ids(study: Evidence, *arms: str) -> str:
+    return " ".join(run for arm in arms for run in study.run_ids(arm))
 
 
 def _point(point: dict[str, Any]) -> str:

@@ -5,10 +5,8 @@ An executor remembers nothing that matters: the state of the runs is in their fo
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import signal
 import subprocess
 import time
 from collections import Counter
@@ -17,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import LregError
-from engine.base.status import HELD, LIVE, Status
+from engine.base.status import HELD, Status
 from engine.jobs import spawn
 from engine.runs.reader import RunReader
 from engine.study.schedule import inputs, memory, slurm
-from engine.study.schedule.executor import THREADS, Executor, Start
+from engine.study.schedule.executor import THREADS, Executor, Start, ask_to_stop
 
 if TYPE_CHECKING:
     from engine.study.schedule.job import Schedule
@@ -55,11 +53,11 @@ class Local:
             child = self._children.get(reader.path)
             device = child[1] if child else reader.recorded_status().device
             load[device if device in load else self.devices[0]] += 1
-        found: list[str] = []
+        free: list[str] = []
         for _ in range(min(self.jobs - len(busy), self._room(busy))):
-            found.append(min(self.devices, key=lambda device: load[device]))
-            load[found[-1]] += 1
-        return found
+            free.append(min(self.devices, key=lambda device: load[device]))
+            load[free[-1]] += 1
+        return free
 
     def _room(self, busy: Sequence[RunReader]) -> int:
         """How many more runs fit into memory, if each takes as much as the biggest that was seen so far.
@@ -69,9 +67,12 @@ class Local:
         """
         statuses = [reader.recorded_status() for reader in busy]
         taken = [memory.resident(self._pid(reader, status)) for reader, status in zip(busy, statuses, strict=True)]
-        if has_settled := time.monotonic() - self._started_at >= SETTLE_S:
-            self._largest = max([self._largest, *taken])
-        self._largest = max([self._largest, *map(_reported, statuses, taken)])
+        has_settled = time.monotonic() - self._started_at >= SETTLE_S
+        for status, size in zip(statuses, taken, strict=True):
+            told = status.latest.get(MEMORY, 0.0)  # on a GPU it says what it takes there
+            told = int(told) if math.isfinite(told) else 0
+            is_known, in_memory = told or has_settled, max(told, size) if status.device == "cpu" else size
+            self._largest = max(self._largest, in_memory if is_known else 0)
         if not self._largest:
             return 0 if busy and not has_settled else 1
         free = memory.free() - sum(self._largest - size for size in taken if size < self._largest)
@@ -102,9 +103,8 @@ class Local:
         for reader in readers:
             if reader.path in waiting:
                 self._children[reader.path][0].terminate()
-            elif reader.recorded_status().state in LIVE:
-                with contextlib.suppress(LregError):  # it has ended by itself, or computes on another host
-                    spawn.request(reader, signal.SIGTERM, "stop")
+            else:
+                ask_to_stop(reader)
 
     def _reap(self) -> None:
         """Forget the children that have died, so that nothing is left of them; note what they said."""
@@ -127,23 +127,12 @@ def of(schedule: Schedule, folder: Path, presets: Iterable[Mapping[str, Any]], d
 
 def local(devices: str, jobs: int, threads: int, presets: Iterable[Mapping[str, Any]], data_dir: Path | None) -> Local:
     """The executor on this machine. 0 and auto: one run on each GPU; without one, as many as the cores keep busy."""
-    found = inputs.device_names(devices)
-    there = found if found == ["cpu"] else inputs.devices(found)
-    if not jobs and there != ["cpu"]:
-        jobs = len(there)
-    if not jobs:
-        wanted = max((preset.get("threads", 0) for preset in presets), default=0)
-        jobs = max(1, cores() // (threads or wanted or THREADS))
-    return Local(there, jobs, threads, data_dir)
+    names = inputs.device_names(devices)
+    names = names if names == ["cpu"] else inputs.devices(names)
+    each = threads or max((preset.get("threads", 0) for preset in presets), default=0) or THREADS
+    return Local(names, jobs or (len(names) if names != ["cpu"] else max(1, cores() // each)), threads, data_dir)
 
 
 def cores() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _reported(status: Status, resident: int) -> int:
-    """Bytes of a run that has said how large it is; 0 of one that has not. On a GPU it says what it takes there."""
-    figure = status.latest.get(MEMORY, 0)
-    said = int(figure) if math.isfinite(figure) else 0
-    return max(said, resident) if said and status.device == "cpu" else resident if said else 0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import LregError
 from engine.jobs import spawn
+from engine.study.plan.plan import as_tuples
 
 if TYPE_CHECKING:
     from engine.runs.reader import RunReader
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 MODULE = "engine.study.schedule.inputs"
 
 
-def devices(wanted: Iterable[str]) -> list[str]:
+def devices(names: Iterable[str]) -> list[str]:
     """The devices that are meant: auto is every GPU, else the CPU. Raises LregError where one is not there."""
-    return spawn.ask(MODULE, json.dumps({"devices": list(wanted)})).split()
+    return _ask(devices=list(names)).split()
 
 
 def device_names(devices: str) -> list[str]:
@@ -34,8 +35,7 @@ def device_names(devices: str) -> list[str]:
 
 def check(tasks: Iterable[Mapping[str, Any]], data_dir: Path | None, devices: Iterable[str] = ()) -> None:
     """Find out before anything starts whether the data of these tasks and these devices are there. Raises LregError."""
-    question = {"devices": list(devices), "tasks": list(tasks), "data_dir": str(data_dir) if data_dir else None}
-    spawn.ask(MODULE, json.dumps(question, default=list))
+    _ask(tasks=list(tasks), data_dir=data_dir, devices=list(devices))
 
 
 def check_run(
@@ -46,14 +46,8 @@ def check_run(
     parent: RunReader | None = None,
 ) -> None:
     """The same of what one process is to do on a device. `optimizer`: the table of a run, which may have a parent."""
-    question = {
-        "tasks": list(tasks),
-        "device": device,
-        "data_dir": str(data_dir) if data_dir else None,
-        "optimizer": optimizer,
-        "start": str(parent.path) if parent is not None else None,
-    }
-    spawn.ask(MODULE, json.dumps(question, default=list))
+    start = parent.path if parent is not None else None
+    _ask(tasks=list(tasks), device=device, data_dir=data_dir, optimizer=optimizer, start=start)
 
 
 def check_study(plan: StudyPlan, schedule: Schedule, data_dir: Path | None) -> None:
@@ -63,32 +57,26 @@ def check_study(plan: StudyPlan, schedule: Schedule, data_dir: Path | None) -> N
     check(tasks(plan), data_dir, device_names(schedule.devices) if schedule.executor == "local" else ())
 
 
+def _ask(**question: Any) -> str:
+    return spawn.ask(MODULE, json.dumps(question, default=str))
+
+
 def _answer(question: Mapping[str, Any]) -> str:
     import torch
 
     from engine.base.device import pick_device
     from engine.jobs.inputs import check_inputs
 
-    found: list[str] = []
+    names: list[str] = []
     for name in question.get("devices", ()):
         device = str(pick_device(name, "--devices"))
         every = name == "auto" and device == "cuda"
-        found += [f"cuda:{number}" for number in range(torch.cuda.device_count())] if every else [device]
-    data_dir = question.get("data_dir")
-    tasks = [_tuples(task) for task in question.get("tasks", ())]
-    start, optimizer = question.get("start"), question.get("optimizer")
-    check_inputs(
-        tasks,
-        question.get("device", "cpu"),
-        Path(data_dir) if data_dir else None,
-        optimizer=_tuples(optimizer) if optimizer else None,
-        start=Path(start) if start else None,
-    )
-    return "\n".join(dict.fromkeys(found))
-
-
-def _tuples(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+        names += [f"cuda:{number}" for number in range(torch.cuda.device_count())] if every else [device]
+    data_dir, start = (Path(path) if (path := question.get(key)) else None for key in ("data_dir", "start"))
+    tasks, optimizer = map(as_tuples, question.get("tasks", ())), question.get("optimizer")
+    optimizer = as_tuples(optimizer) if optimizer else None
+    check_inputs(list(tasks), question.get("device", "cpu"), data_dir, optimizer=optimizer, start=start)
+    return "\n".join(dict.fromkeys(names))
 
 
 def main() -> int:

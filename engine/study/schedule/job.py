@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,8 @@ class Schedule:
     @classmethod
     def of(cls, folder: Path) -> Schedule:
         """What is noted in a study's folder, as far as it fits."""
-        found, default = read_json(folder / SCHEDULE, below=folder), cls()
-        names = [item.name for item in fields(cls)]
-        fitting = {name: found[name] for name in names if type(found.get(name)) is type(getattr(default, name))}
-        return cls(**fitting)
+        values, default = read_json(folder / SCHEDULE, below=folder), asdict(cls())
+        return cls(**{key: values[key] for key in default if type(values.get(key)) is type(default[key])})
 
 
 def set_schedule(study: Run, schedule: Schedule) -> None:
@@ -70,33 +69,21 @@ def unfinished(store: RunStore, plan: StudyPlan) -> tuple[RunReader | None, bool
 
     A study whose runs failed for good is unfinished: they can be tried again.
     """
-    others = False
-    for reader in reversed(store.studies()):
-        try:
-            found = plan_of(reader.path)
-        except RunError:
-            continue
-        if found.name != plan.name or reader.state == "finished":
-            continue
-        if _is_same(found, plan):
-            return reader, others
-        others = True
-    return None, others
+    same = [(reader, is_same) for reader, is_same in _of_name(store, plan) if reader.state != "finished"]
+    first = next((index for index, (_, is_same) in enumerate(same) if is_same), None)
+    return (same[first][0], first > 0) if first is not None else (None, bool(same))
 
 
 def finished(store: RunStore, plan: StudyPlan) -> RunReader | None:
     """The newest study of this very plan that has finished."""
+    return next((reader for reader, is_same in _of_name(store, plan) if is_same and reader.state == "finished"), None)
+
+
+def _of_name(store: RunStore, plan: StudyPlan) -> Iterator[tuple[RunReader, bool]]:
+    """The studies of a plan's name, the newest first, and whether they are of that very plan."""
+    kept = StudyPlan.from_json(json.loads(plan.dumps()))  # as it comes out of a folder: tuples have become lists
     for reader in reversed(store.studies()):
         with contextlib.suppress(RunError):
-            if reader.state == "finished" and _is_same(plan_of(reader.path), plan):
-                return reader
-    return None
-
-
-def _is_same(found: StudyPlan, plan: StudyPlan) -> bool:
-    return replace(found, stamp=plan.stamp).dumps() == _as_kept(plan)
-
-
-def _as_kept(plan: StudyPlan) -> str:
-    """The plan as it looks when it comes out of a folder, where tuples have become lists and back."""
-    return StudyPlan.from_json(json.loads(plan.dumps())).dumps()
+            other = plan_of(reader.path)
+            if other.name == plan.name:
+                yield reader, replace(other, stamp=plan.stamp).dumps() == kept.dumps()

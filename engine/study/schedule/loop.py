@@ -10,40 +10,53 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.base.control import Control, Stopped
 from engine.base.errors import LregError, RunError
 from engine.base.files import write_atomic
-from engine.base.status import HELD
+from engine.base.status import HELD, LIVE
 from engine.jobs import spawn
 from engine.jobs.job_runner import JobRunner
 from engine.jobs.transfer_job import TransferJob
 from engine.runs.kinds import STUDY
 from engine.runs.reader import RunReader
 from engine.runs.store import Run, RunStore
-from engine.study.plan import attempts
-from engine.study.plan.attempts import Attempts
+from engine.study.plan import search
 from engine.study.plan.plan import StudyPlan
-from engine.study.plan.snapshot import Piece, Watcher, live, summary
+from engine.study.plan.snapshot import Piece, Snapshot, Watcher, summary
 from engine.study.plan.state import CellState, plan_of
 from engine.study.plan.transfers import tasks
-from engine.study.schedule import executors, trials
+from engine.study.schedule import attempts, executors
+from engine.study.schedule.attempts import Attempts
 from engine.study.schedule.executor import Executor
 from engine.study.schedule.job import Schedule
-from engine.study.schedule.telling import Listener, Look, ProgressReporter, nothing, words
-
-__all__ = ["Draw", "Listener", "Look", "StudyJob", "nothing", "words"]
 
 REST_S = 0.3
 ASK_AGAIN_S = 3.0  # a worker that has just started does not listen yet
 STOPPING = "stopping"  # a file that is there while workers are asked to stop
 
 
+@dataclass(frozen=True)
+class Look:
+    """What the scheduler sees: for the display. `changed`: the pieces whose state is another than at the last look."""
+
+    snapshot: Snapshot
+    changed: list[Piece]
+    eta_s: float | None
+    message: str
+    reasons: dict[Path, str]  # of the runs that are not tried again
+
+
 Draw = Callable[..., Any]
 """Draws the report's figures; the engine itself has no plotting."""
+Listener = Callable[[Look], None]
+
+
+def nothing(look: Look) -> None:
+    """Listen to nothing."""
 
 
 class StudyJob(JobRunner):
@@ -87,21 +100,19 @@ class StudyJob(JobRunner):
         """Do what is left of the study. Returns finished, stopped, or failed: some run failed for good."""
         self._prepare()
         try:
-            return self._see_through()
+            try:
+                while not self._is_done():
+                    self._tick()
+                    time.sleep(REST_S)
+            except Stopped:
+                self._stop_workers()
+                return "stopped"
+            return self._conclude()
         except KeyboardInterrupt:  # a second Ctrl-C does not wait for the workers; the first may not have reached them
             write_atomic(self.folder / STOPPING, "")
             if left := self._left():
                 self.executor.stop(left)
             raise
-
-    def _see_through(self) -> str:
-        try:
-            while not self._is_done():
-                self._rest()
-        except Stopped:
-            self._stop_workers()
-            return "stopped"
-        return self._conclude()
 
     def _prepare(self) -> None:
         if self.folder.parent.name != STUDY.home:  # of a run store, which its runs are made in
@@ -115,30 +126,36 @@ class StudyJob(JobRunner):
         if isinstance(self.executor, executors.Local) and not schedule.threads:
             # of another number sums are rounded otherwise: whoever goes on, on whatever machine, takes the same
             replace(schedule, threads=self.executor.threads).write(self.folder)
-        self.exhausted: set[str] = set()
+        self.exhausted: set[str] = set()  # arms for which a search has no more points
         self.verdicts: dict[Path, str] = {}
-        self.pending: set[Path] = set()
+        self.states: dict[Path, str] | None = None  # at the last look
         self.seen = self.watcher.look()
         was_stopping = (self.folder / STOPPING).exists()  # and was killed: its workers may stop only now
         (self.folder / STOPPING).unlink(missing_ok=True)
         forgiven = [piece.run.path for piece in self.seen.pieces] if was_stopping else []
         self.attempts = Attempts(schedule.retry_failed, forgiven, self.executor.why)
-        self.began = time.monotonic()
-        self.teller = ProgressReporter(self.run, self.on_look, self.seen.done, lambda: time.monotonic() - self.began)
+        self.began, self.first_done = time.monotonic(), self.seen.done
+
+    def _look(self) -> None:
+        self.pending = self.executor.pending()  # before the look, so that a worker is seen in one of the two
+        self.seen = self.watcher.look(self._is_over, self.exhausted)
 
     def _is_done(self) -> bool:
         """One round: look, and start what can be started. True when there is nothing left to wait for."""
         self._tick()
-        self.pending = self.executor.pending()  # before the look, so that a worker is seen in one of the two
-        self.seen = self.watcher.look(self._is_over, self.exhausted)
-        pieces = self.seen.pieces
-        self.verdicts = {piece.run.path: self._verdict(piece) for piece in pieces}
-        self.teller.tell(self.seen, self.verdicts.values(), self.attempts.reasons)
-        waiting = [piece for piece in pieces if self.verdicts[piece.run.path] == attempts.START]
-        busy = [piece.run for piece in pieces if self.verdicts[piece.run.path] == attempts.BUSY]
+        self._look()
+        self.verdicts = {piece.run.path: self._verdict(piece) for piece in self.seen.pieces}
+        self._tell()
+        waiting = [piece for piece in self.seen.pieces if self.verdicts[piece.run.path] == attempts.START]
+        busy = [piece.run for piece in self.seen.pieces if self.verdicts[piece.run.path] == attempts.BUSY]
         slots = self.executor.slots(busy) if waiting or self.plan.search else []
-        if len(slots) > len(waiting) and self._ask(len(slots) - len(waiting)):
-            return False
+        if self.plan.search is not None and len(slots) > len(waiting):
+            came, exhausted = search.ask_for_more(
+                self.plan, self.folder, self.seen.candidates, self._is_over, len(slots) - len(waiting)
+            )
+            if came or exhausted - self.exhausted:
+                self.exhausted |= exhausted
+                return False
         self._start(list(zip(waiting, slots, strict=False)))
         return not busy and not waiting and not self._awaits_points()
 
@@ -154,21 +171,13 @@ class StudyJob(JobRunner):
     def _verdict(self, piece: Piece) -> str:
         return self.attempts.verdict(piece.run, piece.state, self.pending)
 
-    def _ask(self, room: int) -> bool:
-        """Ask the search for more points, if there is one. True if some came, or an arm has turned out complete."""
-        if self.plan.search is None:
-            return False
-        came, exhausted = trials.ask(self.plan, self.folder, self.seen.candidates, self._is_over, room)
-        new = set(exhausted) - self.exhausted
-        self.exhausted |= new
-        return bool(came or new)
-
     def _start(self, chosen: list[tuple[Piece, str]]) -> None:
         """Make the folders of those that have none, and hand all over together."""
         starts = []
         for piece, device in chosen:
             try:
-                self._make(piece, device)
+                if piece.state == "missing":
+                    self._make(piece, device)
             except LregError as error:
                 self.attempts.give_up(piece.run, str(error))
                 continue
@@ -179,24 +188,50 @@ class StudyJob(JobRunner):
 
     def _make(self, piece: Piece, device: str) -> None:
         facts: dict[str, Any] = {"argv": ["lreg", "study", self.plan.name], "device": device, "data_dir": self.data_dir}
-        if piece.state != "missing":
-            return
         if isinstance(piece, CellState):
             self.store.create(piece.cell.preset, run_id=piece.run.id, **facts)
         else:
             TransferJob.start(self.store.root, piece.transfer.plan(), run_id=piece.run.id, **facts)
 
-    # -- signals -----------------------------------------------------------------------------------------------------
+    # -- what is said: to the study's folder, for whoever looks there, and to the listener ---------------------------
 
-    def _rest(self) -> None:
-        self._tick()
-        time.sleep(REST_S)
+    def _tell(self) -> None:
+        """What there is to say after a look."""
+        seen, before = self.seen, self.states or {}
+        changed = [piece for piece in seen.pieces if before.get(piece.run.path) != piece.state]
+        for piece in changed if before else ():  # the first look would say everything again
+            self.run.log(f"{words(piece)}: {piece.state}")
+        if changed or self.states is None:
+            counts = {name: seen.counts[name] for name in ("finished", "running", "failed")}
+            self.run.append([{"step": seen.counts["finished"], **counts}])
+        self.states = {piece.run.path: piece.state for piece in seen.pieces}
+        gained = seen.done - self.first_done  # as if every piece took as long as those of which something was done
+        left = max(0.0, seen.total - seen.done)
+        eta = (time.monotonic() - self.began) / gained * left if gained > 0 else None
+        self.run.progress(seen.counts["finished"], seen.total, eta)
+        self._say(self._message(), changed, eta)
+
+    def _say(self, message: str, changed: list[Piece], eta: float | None = None) -> None:
+        self.run.note(message)
+        self.on_look(Look(self.seen, changed, eta, message, self.attempts.reasons))
+
+    def _message(self) -> str:
+        parts = [f"{sum(piece.state == 'finished' for piece in self.seen.cells)} of {len(self.seen.cells)} runs"]
+        if transfers := self.seen.transfers:
+            parts.append(f"{sum(piece.state == 'finished' for piece in transfers)} of {len(transfers)} transfers")
+        parts.append(f"{sum(piece.state in LIVE for piece in self.seen.pieces)} running")
+        for text, verdict in {"failed for good": attempts.FAILED, "stopped by hand": attempts.LEFT}.items():
+            if number := list(self.verdicts.values()).count(verdict):
+                parts.append(f"{number} {text}")
+        return ", ".join(parts)
+
+    # -- signals -----------------------------------------------------------------------------------------------------
 
     def _wait_while_paused(self) -> None:
         """A pause is one of the workers, too; those that were paused before stay so."""
         if not self.control.paused or self.control.stop:
             return
-        running = [run for run in live(self.seen.pieces) if run.state == "running"]
+        running = [piece.run for piece in self.seen.pieces if piece.state == "running"]
         asked = [run for run in running if _sent(run, signal.SIGUSR1, "pause")]
         super()._wait_while_paused()
         for run in asked:
@@ -206,49 +241,52 @@ class StudyJob(JobRunner):
         """Let every worker of the study write its checkpoint and end."""
         write_atomic(self.folder / STOPPING, "")
         asked = -ASK_AGAIN_S
-        while True:
-            left = self._left()
-            if not left:
-                break
+        while left := self._left():
             if time.monotonic() - asked >= ASK_AGAIN_S:
                 asked = time.monotonic()
                 self.executor.stop(left)
-            self.teller.say(self.seen, f"stopping: {len(left)} workers write their checkpoints")
+            self._say(f"stopping: {len(left)} workers write their checkpoints", [])
             time.sleep(REST_S)
-        self.teller.tell(self.seen, self.verdicts.values(), self.attempts.reasons)
+        self._tell()
         (self.folder / STOPPING).unlink(missing_ok=True)
 
     def _left(self) -> list[RunReader]:
         """What workers still hold, or were handed, by a new look."""
-        self.pending = self.executor.pending()
-        self.seen = self.watcher.look(self._is_over, self.exhausted)
+        self._look()
         return [piece.run for piece in self.seen.pieces if piece.run.path in self.pending or piece.state in HELD]
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _conclude(self) -> str:
         """Write the report, and say how the study has ended."""
-        for path, reason in self.attempts.reasons.items():
-            self.run.log(f"{path.name}: given up: {reason}")
+        reasons = {path.name: reason for path, reason in self.attempts.reasons.items()}
+        for name, reason in reasons.items():
+            self.run.log(f"{name}: given up: {reason}")
         self.run.set_status(message="report", eta_s=None)
-        report = self._report()
-        left = [path.name for path, verdict in self.verdicts.items() if verdict == attempts.LEFT]
-        failed = [path.name for path, verdict in self.verdicts.items() if verdict == attempts.FAILED]
-        state, self.remark = "finished", f"report: {report}"
+        self.remark = f"report: {self._report()}"
+        left, failed = (
+            [path.name for path, word in self.verdicts.items() if word == verdict]
+            for verdict in (attempts.LEFT, attempts.FAILED)
+        )
         if failed:
-            reasons = "".join(f"; {path.name}: {reason}" for path, reason in list(self.attempts.reasons.items())[:1])
-            state, said = "failed", f"failed for good: {_few(failed)}{reasons}; lreg logs RUN says more"
+            first = "".join(f"; {name}: {reason}" for name, reason in list(reasons.items())[:1])
+            self.remark = f"failed for good: {_few(failed)}{first}; lreg logs RUN says more; {self.remark}"
         elif left:
-            state, said = "stopped", f"stopped by hand: {_few(left)}; lreg resume {self.run.id} goes on with them"
-        else:
-            return state
-        self.remark = f"{said}; {self.remark}"
-        return state
+            self.remark = f"stopped by hand: {_few(left)}; lreg resume {self.run.id} goes on with them; {self.remark}"
+        return "failed" if failed else "stopped" if left else "finished"
 
     def _report(self) -> Path:
         from engine.study.report.report import write_report
 
         return write_report(self.plan, self.folder, self.draw)
+
+
+def words(piece: Piece) -> str:
+    """Which run or transfer it is, for people."""
+    if not isinstance(piece, CellState):
+        return piece.transfer.words
+    point = "".join(f" {key.split('.')[-1]}={value}" for key, value in piece.cell.point.items())
+    return f"{piece.cell.arm}{point} seed {piece.cell.seed}"
 
 
 def _sent(run: RunReader, number: signal.Signals, purpose: str) -> bool:

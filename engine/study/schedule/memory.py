@@ -5,6 +5,7 @@ Memory of GPUs is not looked at: without --jobs each has one run at a time, and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from engine.base.files import read_limited
@@ -32,44 +33,28 @@ def resident(pid: int) -> int:
         return 0
 
 
-def _left_by_cgroups() -> list[int]:
-    """What each limit leaves, of this process's group and of those around it. Linux has them, in two versions."""
-    try:
-        lines = read_limited(OWN_CGROUPS).decode(errors="replace").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:  # 0::/group of version 2; 7:cpu,memory:/group of version 1
-        _, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if not controllers:
-            root, names = CGROUPS, V2
-        elif "memory" in controllers.split(","):
-            root, names = CGROUPS / "memory", V1
-        else:
+def _left_by_cgroups() -> Iterator[int]:
+    """What each limit leaves, of this process's group and of those around it. Linux has them, in two versions.
+
+    Files that need not stay in memory count as free.
+    """
+    for line in _text(OWN_CGROUPS).splitlines():  # 0::/group of version 2; 7:cpu,memory:/group of version 1
+        controllers, _, group = line.partition(":")[2].partition(":")
+        if controllers and "memory" not in controllers.split(","):
             continue
+        root, (limit, used, cache) = (CGROUPS / "memory", V1) if controllers else (CGROUPS, V2)
         inside = PurePosixPath(group.lstrip("/"))
         # a container sees its own group as the root, whatever it is called outside
-        found += [_left(root / folder, *names) for folder in (inside, *inside.parents) if ".." not in folder.parts]
-    return [left for left in found if left is not None]
+        for folder in (root / path for path in (inside, *inside.parents) if ".." not in path.parts):
+            most, taken = (_text(folder / name).strip() for name in (limit, used))
+            pairs = (line.split() for line in _text(folder / "memory.stat").splitlines())
+            cached = next((pair[1] for pair in pairs if pair[:1] == [cache] and len(pair) == 2), "0")
+            if all(text.isdecimal() for text in (most, taken, cached)):  # "max" is no number
+                yield int(most) - int(taken) + int(cached)
 
 
-def _left(group: Path, limit: str, used: str, cache: str) -> int | None:
-    """Bytes below a group's limit, files that need not stay in memory counted as free; None where it has no limit."""
-    most, taken = _number(group / limit), _number(group / used)
-    return None if most is None or taken is None else most - taken + _cached(group / "memory.stat", cache)
-
-
-def _number(path: Path) -> int | None:
+def _text(path: Path) -> str:
     try:
-        return int(read_limited(path))  # "max" is no number
-    except (OSError, ValueError):
-        return None
-
-
-def _cached(path: Path, name: str) -> int:
-    try:
-        pairs = [line.split() for line in read_limited(path).decode(errors="replace").splitlines()]
-        return next((int(pair[1]) for pair in pairs if pair[0] == name), 0)
-    except (OSError, ValueError, IndexError):
-        return 0
+        return read_limited(path).decode(errors="replace")
+    except OSError:
+        return ""

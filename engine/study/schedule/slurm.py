@@ -10,15 +10,12 @@ import contextlib
 import io
 import os
 import shlex
-import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import LregError, printable
-from engine.base.status import LIVE
-from engine.jobs import spawn
 from engine.runs.reader import RunReader
 from engine.runs.writer import Run
 from engine.study.schedule import executor as executors
@@ -31,29 +28,23 @@ if TYPE_CHECKING:
 
 MOST = 1000  # jobs at once, as many as an array may have where the cluster does not say otherwise
 WARN_S = 120  # before a job's time is up its worker is asked to write a checkpoint
-LOOK_EVERY_S = (1.0, 15.0)  # at least and at most between two looks at the queue; more often while things change
+LOOK_EVERY_S = 4.0
 AGAIN_S = 60.0  # until jobs that Slurm did not take are handed over again
 
 
 def executor(schedule: Schedule, folder: Path, data_dir: Path | None) -> Slurm:
     """The executor of a study's schedule. Raises LregError where options do not fit, or something is missing."""
-    options = Options.of(schedule.slurm)
+    options, device = Options.of(schedule.slurm), schedule.devices
     check_there()
-    _check_name(folder)
-    device = schedule.devices
+    if not str(folder).isprintable():  # it would not stay on one line of the job's script: its rest would be run
+        raise LregError(
+            f"{printable(str(folder))}: found a line break or the like in its name; allowed: none for Slurm"
+        )
     if device not in ("auto", "cpu", "cuda"):
         raise LregError(f"--devices: found {printable(device)}; allowed with --executor slurm: auto, cpu, cuda")
     if device == "auto" and options.wants_gpus:
         device = "cuda"  # and no run that falls back to the CPU
     return Slurm(options, folder, jobs=schedule.jobs, device=device, threads=schedule.threads, data_dir=data_dir)
-
-
-def _check_name(folder: Path) -> None:
-    """Raise LregError where a study's path would not stay on one line of the job's script: its rest would be run."""
-    if not str(folder).isprintable():
-        raise LregError(
-            f"{printable(str(folder))}: found a line break or the like in its name; allowed: none for Slurm"
-        )
 
 
 class Slurm:
@@ -82,7 +73,7 @@ class Slurm:
         self._over: list[Path] = []  # to be handed over
         self._has_taken = False  # any of what this scheduler handed over
         self._answers = True
-        self._looked = self._changed = -LOOK_EVERY_S[1]
+        self._looked_at = -LOOK_EVERY_S
         self._again_at = 0.0
 
     def slots(self, busy: Sequence[RunReader]) -> list[str]:
@@ -108,40 +99,36 @@ class Slurm:
         return f"Slurm job {job.id}: {job.state}; its output is in {self.queue.folder}" if job else ""
 
     def stop(self, readers: Iterable[RunReader]) -> None:
-        wanted = {reader.path: reader for reader in readers}
-        self._over = [path for path in self._over if path not in wanted]
+        to_stop = {reader.path: reader for reader in readers}
+        self._over = [path for path in self._over if path not in to_stop]
         self._look(now=True)
-        jobs = {path: job for path, job in self._jobs.items() if path in wanted and job.id and not job.has_ended}
+        jobs = {path: job for path, job in self._jobs.items() if path in to_stop and job.id and not job.has_ended}
         with self._unless_silent():
-            slurm_queue.cancel(job for job in jobs.values() if job.is_waiting)
-            slurm_queue.ask_to_end(job for job in jobs.values() if not job.is_waiting and not job.is_ending)
-        for path, reader in wanted.items():  # workers that an executor on this machine has started
-            if path not in jobs and reader.recorded_status().state in LIVE:
-                with contextlib.suppress(LregError):
-                    spawn.request(reader, signal.SIGTERM, "stop")
-        self._changed = time.monotonic()
+            slurm_queue.cancel(job for job in jobs.values() if job.state == "PENDING")
+            slurm_queue.ask_to_end(job for job in jobs.values() if job.state not in ("PENDING", "COMPLETING"))
+        for path in to_stop.keys() - jobs.keys():  # workers that an executor on this machine has started
+            executors.ask_to_stop(to_stop[path])
+        self._looked_at = -LOOK_EVERY_S
 
     # -- what Slurm says ---------------------------------------------------------------------------------------------
 
     def _look(self, now: bool = False) -> None:
-        """Ask for the queue if it is time to; the longer nothing has changed, the less often."""
-        since = time.monotonic() - self._changed
-        if not now and time.monotonic() - self._looked < min(max(since / 4, LOOK_EVERY_S[0]), LOOK_EVERY_S[1]):
+        """Ask for the queue, if it is time to."""
+        if not now and time.monotonic() - self._looked_at < LOOK_EVERY_S:
             return
-        found = self._jobs
+        before = self._jobs
         with self._unless_silent():
-            found = self.queue.jobs()
-        self._looked = time.monotonic()
-        if found != self._jobs:
-            self._changed = self._looked
-            self._over += [path for path, job in found.items() if self._is_taken_away(path, job)]
-        self._jobs = found
-
-    def _is_taken_away(self, path: Path, job: Job) -> bool:
-        """Whether Slurm has just ended a job, whose run has stopped with a checkpoint and is to go on in another."""
-        before = self._jobs.get(path)
-        was_there = before is not None and not before.has_ended
-        return was_there and job.state in TAKEN and RunReader(path).recorded_status().state == "stopped"
+            self._jobs = self.queue.jobs()
+        self._looked_at = time.monotonic()
+        # a job that Slurm has just ended, though neither the run nor a person wanted that, goes on in another
+        self._over += [
+            path
+            for path, job in self._jobs.items()
+            if path in before
+            and not before[path].has_ended
+            and job.state in TAKEN
+            and RunReader(path).recorded_status().state == "stopped"
+        ]
 
     @contextlib.contextmanager
     def _unless_silent(self) -> Iterator[None]:
@@ -149,7 +136,7 @@ class Slurm:
         try:
             yield
         except NoAnswer as error:
-            if self._looked < 0:
+            if self._looked_at < 0:
                 raise
             if self._answers:
                 Run(self.study).log(f"Slurm does not answer, it is asked again: {error}")
@@ -165,7 +152,8 @@ class Slurm:
         try:
             self._submit(self._over)
         except (OSError, FailedJobError, FailedSubmissionError) as error:
-            reason = _reason(error)
+            lines = str(error).splitlines() or [type(error).__name__]
+            reason = printable(next((line.strip() for line in lines[::-1] if "error:" in line), lines[-1]))
             if not self._has_taken:
                 self._over = []
                 raise LregError(f"Slurm does not take the jobs: {reason}") from None
@@ -220,15 +208,9 @@ def _finding_this_engine() -> list[str]:
 def _outside_of_jobs() -> Iterator[None]:
     """A scheduler that is a Slurm job itself: what it was given is not for the jobs that it hands over."""
     inside = "SLURM_JOB_ID" in os.environ
-    mine = [name for name in os.environ if inside and name.startswith(("SLURM_", "SLURMD_", "SRUN_"))]
-    hidden = {name: os.environ.pop(name) for name in mine if name != "SLURM_CONF"}
+    given = [name for name in os.environ if inside and name.startswith(("SLURM_", "SLURMD_", "SRUN_"))]
+    hidden = {name: os.environ.pop(name) for name in given if name != "SLURM_CONF"}
     try:
         yield
     finally:
         os.environ.update(hidden)
-
-
-def _reason(error: Exception) -> str:
-    """The last line of what sbatch said."""
-    lines = [line.strip() for line in str(error).splitlines() if "error:" in line] or str(error).splitlines()[-1:]
-    return printable(lines[-1] if lines else type(error).__name__)

@@ -15,28 +15,19 @@ from engine.base.errors import LregError, Problem, SettingsError
 from engine.base.settings import show
 
 NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "srun")
-LARGEST = 1_000_000
 SETUP = "LREG_SLURM_SETUP"  # variable of the environment
-_ALLOWED = {
-    "partition": "names of partitions, as gpu or short,long",
-    "time": "a time limit as Slurm has it: MINUTES, HH:MM:SS, D-HH, D-HH:MM",
-    "gpus": "a number of GPUs, perhaps of a kind: 1, a100:1",
-    "cpus": f"an integer >= 1 and <= {LARGEST}",
-    "mem": "an amount of memory, as 8G or 4000M",
-    "array": f"an integer >= 1 and <= {LARGEST}",
+COUNT = (r"0*[1-9]\d{0,5}", "an integer >= 1 and < 1000000")
+FORMS = {  # what each option looks like, and what is said of others
+    "partition": (r"[\w.+-]+(,[\w.+-]+)*", "names of partitions, as gpu or short,long"),
+    "time": (
+        r"(\d{1,4}-\d{1,2}|\d{1,7})(:\d{1,2}){0,2}",
+        "a time limit as Slurm has it: MINUTES, HH:MM:SS, D-HH, D-HH:MM",
+    ),
+    "gpus": (r"([A-Za-z][\w.-]*:)?\d{1,4}", "a number of GPUs, perhaps of a kind: 1, a100:1"),
+    "cpus": COUNT,
+    "mem": (r"\d{1,9}[KMGT]?", "an amount of memory, as 8G or 4000M"),
+    "array": COUNT,
 }
-_FORMS = {
-    "partition": r"[\w.+-]+(,[\w.+-]+)*",
-    "gpus": r"([A-Za-z][\w.-]*:)?\d{1,4}",
-    "cpus": r"\d{1,7}",
-    "mem": r"\d{1,9}[KMGT]?",
-    "array": r"\d{1,7}",
-}
-_TIMES = (  # days, hours, minutes, seconds
-    r"(?P<m>\d{1,7})(:(?P<s>\d{1,2}))?",
-    r"(?P<h>\d{1,5}):(?P<m>\d{1,2}):(?P<s>\d{1,2})",
-    r"(?P<d>\d{1,4})-(?P<h>\d{1,2})(:(?P<m>\d{1,2})(:(?P<s>\d{1,2}))?)?",
-)
 
 
 @dataclass(frozen=True)
@@ -53,10 +44,13 @@ class Options:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Options:
         """From what was typed or kept. Raises SettingsError with every problem."""
-        problems = [Problem(key, "an unknown key", ", ".join(_ALLOWED)) for key in values if key not in _ALLOWED]
+        problems = []
         for key, value in values.items():
-            if key in _ALLOWED and not _fits(key, value):
-                problems.append(Problem(f"--slurm-{key}", show(value), _ALLOWED[key]))
+            form, allowed = FORMS.get(key, ("", ""))
+            if not form:
+                problems.append(Problem(key, "an unknown key", ", ".join(FORMS)))
+            elif not isinstance(value, str) or not re.fullmatch(form, value, re.ASCII):
+                problems.append(Problem(f"--slurm-{key}", show(value), allowed))
         if problems:
             raise SettingsError(problems)
         return cls(**values)
@@ -68,7 +62,14 @@ class Options:
     @property
     def minutes(self) -> int | None:
         """The time limit, rounded up; None: that of the partition."""
-        return _minutes(self.time) if self.time else None
+        if not self.time:
+            return None
+        days, _, clock = self.time.rpartition("-")
+        parts = [int(part) for part in clock.split(":")]
+        if not days and len(parts) < 3:  # minutes, or minutes and seconds
+            parts.insert(0, 0)
+        hours, minutes, seconds = (*parts, 0, 0)[:3]
+        return int(days or 0) * 1440 + hours * 60 + minutes + math.ceil(seconds / 60)
 
     @property
     def wants_gpus(self) -> bool:
@@ -95,22 +96,3 @@ def check_there() -> None:
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing:
         raise LregError(f"--executor slurm: no {', '.join(missing)} on this machine; it is to be one that submits jobs")
-
-
-def _fits(key: str, value: Any) -> bool:
-    if not isinstance(value, str):
-        return False
-    if key == "time":
-        return bool(_minutes(value))
-    fits = bool(re.fullmatch(_FORMS[key], value, re.ASCII))
-    return fits and (key not in ("cpus", "array") or 1 <= int(value) <= LARGEST)
-
-
-def _minutes(text: str) -> int:
-    """A time in whole minutes, rounded up; 0 where it is none."""
-    for form in _TIMES:
-        if found := re.fullmatch(form, text, re.ASCII):
-            parts = {key: int(value or 0) for key, value in found.groupdict().items()}
-            days, hours, minutes, seconds = (parts.get(key, 0) for key in "dhms")
-            return days * 1440 + hours * 60 + minutes + math.ceil(seconds / 60)
-    return 0

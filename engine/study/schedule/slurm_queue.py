@@ -13,6 +13,7 @@ import secrets
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from engine.base.errors import LregError, printable
@@ -43,14 +44,6 @@ class Job:
     def has_ended(self) -> bool:
         return self.state in ENDED
 
-    @property
-    def is_ending(self) -> bool:
-        return self.state == "COMPLETING"
-
-    @property
-    def is_waiting(self) -> bool:
-        return self.state == "PENDING"
-
 
 class Queue:
     """The jobs of a study, handed over by any of its schedulers."""
@@ -58,7 +51,6 @@ class Queue:
     def __init__(self, folder: Path) -> None:
         self.study = folder
         self.folder = folder / FOLDER
-        self._runs: dict[str, list[Path]] = {}  # by the name of the file
 
     def note(self, runs: Sequence[Path]) -> str:
         """Keep which runs the jobs of an array that is about to be handed over are for. Returns the jobs' name."""
@@ -70,31 +62,23 @@ class Queue:
 
     def jobs(self) -> dict[Path, Job]:
         """For every run that Slurm still knows a job of: the one that has not ended, else the last. Raises NoAnswer."""
-        found: dict[Path, Job] = {}
+        jobs: list[tuple[bool, int, Path, Job]] = []
+        runs_of = lru_cache(self._runs_of)
         for line in ask("squeue", *LISTED, f"--user={os.getuid()}"):
             number, index, state, name = line.split("|", 3)
-            runs = self._runs_of(name)
+            runs, job = runs_of(name.strip()), Job(number, state)
             if index.isdigit():
-                job, run = Job(f"{number}_{index}", state), runs[int(index) : int(index) + 1]
-            else:  # no array; or what is left of one that was cancelled, which is no job
-                job, run = Job(number, state), runs if len(runs) == 1 else []
-            found |= {path: job for path in run if _counts_more(job, found.get(path))}
-        return found
+                runs, job = runs[int(index) : int(index) + 1], Job(f"{number}_{index}", state)
+            if len(runs) == 1:  # else no array; or what is left of one that was cancelled, which is no job
+                jobs.append((not job.has_ended, int(number), runs[0], job))
+        return {path: job for *_, path, job in sorted(jobs, key=lambda item: item[:2])}
 
     def _runs_of(self, name: str) -> list[Path]:
-        study, _, token = name.strip().rpartition(".")
+        study, _, token = name.rpartition(".")
         if study != self.study.name:
             return []
-        if token not in self._runs:
-            relative = read_json(self.folder / f"{os.path.basename(token)}.json", below=self.study).get("runs", [])
-            self._runs[token] = [Path(os.path.normpath(self.study / path)) for path in relative]
-        return self._runs[token]
-
-
-def _counts_more(job: Job, other: Job | None) -> bool:
-    if other is None or job.has_ended != other.has_ended:
-        return other is None or other.has_ended
-    return int(job.id.partition("_")[0]) > int(other.id.partition("_")[0])
+        relative = read_json(self.folder / f"{os.path.basename(token)}.json", below=self.study).get("runs", [])
+        return [Path(os.path.normpath(self.study / path)) for path in relative]
 
 
 def cancel(jobs: Iterable[Job]) -> None:
@@ -120,6 +104,6 @@ def ask(*command: str) -> list[str]:
     except (OSError, subprocess.SubprocessError) as error:
         raise NoAnswer(f"{command[0]}: no answer ({type(error).__name__})") from None
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise NoAnswer(printable(said[-1] if said else f"{command[0]}: exit code {done.returncode}"))
+        complaints = done.stderr.strip().splitlines() or [f"{command[0]}: exit code {done.returncode}"]
+        raise NoAnswer(printable(complaints[-1]))
     return done.stdout.splitlines()

@@ -16,14 +16,14 @@ from engine.study.schedule.loop import StudyJob
 
 
 def take_up(
-    store: RunStore, plan: StudyPlan, found: RunReader | None, schedule: Schedule, data_dir: Path | None
+    store: RunStore, plan: StudyPlan, unfinished: RunReader | None, schedule: Schedule, data_dir: Path | None
 ) -> Run:
-    """Go on with `found`, where this study is there unfinished; else make its folder.
+    """Go on with this study, where it is there unfinished; else make its folder.
 
     Raises LregError where its data, or a device of this machine that it is to have, is not there.
     """
     inputs.check_study(plan, schedule, data_dir)
-    job = Run(found.path) if found else StudyJob.start(store.root, plan, argv=sys.argv, data_dir=data_dir)
+    job = Run(unfinished.path) if unfinished else StudyJob.start(store.root, plan, argv=sys.argv, data_dir=data_dir)
     set_schedule(job, schedule)
     return job
 

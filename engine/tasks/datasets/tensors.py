@@ -60,7 +60,9 @@ class Tensors(OwnDataset):
         is_tokens = not x.is_floating_point() and x.dtype != torch.uint8
         x_dims = (2,) if is_tokens else (2, 4)
         if x.is_complex() or x.dtype == torch.bool or x.dim() not in x_dims or not x.numel():
-            raise self.error(f"{x_name} {_form(x)}", "[N, C, H, W] or [N, F], uint8 or floats, or [N, L], integers")
+            raise self.error(
+                f"{x_name} {_form(x)}", "not empty, uint8 or floats [N, C, H, W] or [N, F], or integers [N, L]"
+            )
         if (
             y.is_complex()
             or y.dtype == torch.bool

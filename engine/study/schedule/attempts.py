@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from engine.base.status import HELD
+from engine.base.status import LIVE
 from engine.runs.reader import RunReader
 
 MOST_TRIES = 3  # of a run that crashes again and again without getting any further
@@ -40,23 +40,27 @@ class Attempts:
 
     def verdict(self, run: RunReader, state: str, pending: Collection[Path]) -> str:
         """What to do about a run in this state; `pending` must have been looked up before the state."""
-        if run.path not in self._first_seen:
-            self._first_seen[run.path] = run.recorded_status().heartbeat
-        if run.path in pending:
+        status = run.recorded_status()
+        first_seen = self._first_seen.setdefault(run.path, status.heartbeat)
+        # last written to since this scheduler began; also where the clock of the run's host is behind this one's: else
+        # what fails at once would be started for ever
+        in_my_time = status.heartbeat >= self.began or status.heartbeat != first_seen
+        is_mine = state == "queued" and status.pid == os.getpid()  # made here: its worker died before it took it
+        if run.path in pending or (state in LIVE and not is_mine and run.path not in self.reasons):
             return BUSY
         if run.path in self.reasons:
             return FAILED
-        if state in HELD:
-            return BUSY
         if state == "finished":
             return FINISHED
-        if state == "queued":  # made by this process: its worker died before it took it
-            return self._unless_hopeless(run) if run.recorded_status().pid == os.getpid() else BUSY
         if state == "failed":
-            return START if self.retry_failed and not self._in_my_time(run) else FAILED
-        if state == "stopped" and self._in_my_time(run) and run.path not in self._forgiven:
+            return START if self.retry_failed and not in_my_time else FAILED
+        if state == "stopped" and in_my_time and run.path not in self._forgiven:
             return LEFT
-        return self._unless_hopeless(run)
+        count, step = self._tries.get(run.path, (0, -1))
+        if count >= MOST_TRIES and status.step <= step:
+            self.give_up(run, f"its process ended {count} times at step {step}: {self._why(run) or 'see its log'}")
+            return FAILED
+        return START
 
     def started(self, run: RunReader) -> None:
         """Count a start."""
@@ -67,18 +71,3 @@ class Attempts:
 
     def give_up(self, run: RunReader, reason: str) -> None:
         self.reasons[run.path] = reason
-
-    def _unless_hopeless(self, run: RunReader) -> str:
-        count, step = self._tries.get(run.path, (0, -1))
-        if count >= MOST_TRIES and run.recorded_status().step <= step:
-            self.give_up(run, f"its process ended {count} times at step {step}: {self._why(run) or 'see its log'}")
-            return FAILED
-        return START
-
-    def _in_my_time(self, run: RunReader) -> bool:
-        """Whether the run was last written to since this scheduler began.
-
-        Also where the clock of the run's host is behind this one's: else what fails at once would be started for ever.
-        """
-        heartbeat = run.recorded_status().heartbeat
-        return heartbeat >= self.began or heartbeat != self._first_seen.get(run.path, heartbeat)

@@ -1,0 +1,225 @@
+"""Meta-training with objects of a user's own: no preset, folder or process."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import engine
+
+SHORT = {"epochs": 4, "inner_steps": 20, "truncation": 10, "meta_batch": 2, "learning_rate": 0.05}
+MEASURED = {"every": 2, "optimizees": 2, "examples": 20, "restarts": 1, "ascent_steps": 2}
+
+
+class Quadratic:
+    """1/2 a |theta - x|^2 with noisy x: a task that knows nothing of lreg but the contract."""
+
+    name = "quadratic"
+    layout = {"x": (2, 2), "y": (1,)}
+
+    def __init__(self, curvature: float = 1.0) -> None:
+        self.curvature = curvature
+
+    def init_theta(self, seed):
+        return torch.randn(5, generator=torch.Generator().manual_seed(seed))
+
+    def loss(self, theta, batch):
+        return 0.5 * self.curvature * ((theta - batch) ** 2).sum()
+
+    def batches(self, seeds, split):
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        while True:
+            yield torch.stack([0.1 * torch.randn(5, generator=generator) for generator in generators])
+
+    def metrics(self, theta, split):
+        return {"loss": self.loss(theta, torch.zeros(5)), "distance": theta.norm()}
+
+
+class Quadratics:
+    def sample(self, seed):
+        return Quadratic(0.5 + float(torch.rand((), generator=torch.Generator().manual_seed(seed))))
+
+
+class GradientDescent(engine.LearnedOptimizer):
+    """u = -exp(phi) g: what it should learn is known, log(1 / curvature) or more."""
+
+    gradient_features = 1
+
+    def init_phi(self, generator):
+        return {"log_rate": torch.tensor([-4.0])}
+
+    def init(self, theta):
+        return {}
+
+    def observe(self, theta, grad, state):
+        return grad[..., None], state
+
+    def step(self, phi, features, state):
+        return -phi["log_rate"].exp() * features[..., 0], state
+
+
+def meta_train(tasks, optimizer, penalties=(), settings=None, **more):
+    records: list[dict] = []
+    settings = {**SHORT, **(settings or {})}
+    phi = engine.meta_train(
+        tasks, optimizer, penalties, settings=settings, evaluation=MEASURED, on_step=records.append, **more
+    )
+    return phi, records
+
+
+def test_a_step_size_is_learned_on_a_quadratic_of_ones_own():
+    phi, records = meta_train(Quadratic(), GradientDescent(), settings={"epochs": 30})
+    assert -2.5 < float(phi["log_rate"]) < 0.7  # from -4; 2 / curvature would be the edge of divergence
+    evaluations = [record for record in records if "validation_loss" in record]
+    assert evaluations[-1]["validation_loss"] < 0.1 * evaluations[0]["validation_loss"]
+    assert evaluations[-1]["test_distance"] < evaluations[0]["test_distance"]
+    assert [record["step"] for record in records if "meta_loss" in record] == list(range(1, 61))
+
+
+class Still(Quadratic):
+    """No noise, and every optimizee starts from ones: all of an unroll is a closed form."""
+
+    def init_theta(self, seed):
+        return torch.ones(5)
+
+    def batches(self, seeds, split):
+        return itertools.repeat(torch.zeros(len(seeds), 5))
+
+
+@pytest.mark.parametrize("order", ["tbptt", "second_order"])
+def test_the_meta_gradient_is_the_closed_form(order):
+    """theta_t = (1 - r a)^t theta_0. By the first order d theta_t / d phi = -r a (theta_0 + ... + theta_{t-1}); by the
+    second -r a t (1 - r a)^(t - 1) theta_0. The meta-gradient is the sum over t of <a theta_t, d theta_t / d phi>."""
+    a, r, steps = 3.0, math.exp(-4.0), 4
+    theta = [(1 - r * a) ** t for t in range(steps + 1)]
+    if order == "tbptt":
+        slopes = [-r * a * sum(theta[:t]) for t in range(steps + 1)]
+    else:
+        slopes = [-r * a * t * (1 - r * a) ** (t - 1) for t in range(steps + 1)]
+    expected = sum(5 * a * theta[t] * slopes[t] for t in range(1, steps + 1))
+    settings = {"epochs": 1, "inner_steps": steps, "truncation": steps, "meta_batch": 2, "clip": "none"}
+    _, records = meta_train(Still(a), GradientDescent(), settings=settings, estimator=engine.estimators.get(order))
+    (record,) = [record for record in records if "meta_loss" in record]
+    assert record["meta_grad_norm"] == pytest.approx(-expected, rel=1e-5)
+    assert record["meta_loss"] == pytest.approx(sum(0.5 * a * 5 * x**2 for x in theta[1:]) / steps, rel=1e-5)
+
+
+def test_tasks_may_be_drawn_from_a_distribution_and_the_same_seed_gives_the_same():
+    one, records = meta_train(Quadratics(), engine.learned_optimizers.get("rnnprop"), [engine.penalties.get("smooth")])
+    other, _ = meta_train(Quadratics(), engine.learned_optimizers.get("rnnprop"), [engine.penalties.get("smooth")])
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert any("smooth_penalty" in record for record in records)
+    third, _ = meta_train(Quadratics(), engine.learned_optimizers.get("rnnprop"), seed=1)
+    assert not all(torch.equal(one[name], third[name]) for name in one)
+
+
+def test_a_learned_optimizer_may_use_the_layout_the_loss_and_the_step():
+    told = []
+
+    class Told(GradientDescent):
+        def init(self, theta, layout):
+            assert layout.size == theta.shape[-1] == 5
+            return {"by_name": torch.cat([torch.full((size,), float(i)) for i, size in enumerate(layout.sizes)])}
+
+        def observe(self, theta, grad, state, layout, info):
+            told.append((theta.clone(), grad.clone(), info.loss.clone(), info.step, info.horizon, dict(layout.shapes)))
+            return grad[..., None], state
+
+    meta_train(Quadratic(2.0), Told(), settings={"epochs": 1})
+    steps = [step for *_, step, _, _ in told]
+    assert steps == [*range(20)] * (len(steps) // 20)
+    for theta, grad, loss, _, horizon, shapes in told:
+        assert horizon == 20 and shapes == {"x": (2, 2), "y": (1,)}
+        # of a quadratic the loss follows from its gradient: g = a (theta - x), L = |g|^2 / (2 a)
+        torch.testing.assert_close(loss, (grad**2).sum(-1) / 4.0)
+        assert theta.shape == (2, 5)
+
+
+class Reviews(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.norm, self.out = nn.Embedding(11, 6), nn.LayerNorm(6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.out(self.norm(self.embedding(x).mean(1)))
+
+
+def examples(count: int = 60):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 11, (count, 7), generator=generator)
+    return x, x.sum(1) % 3
+
+
+def test_a_module_of_ones_own_with_a_norm_and_an_embedding():
+    accuracy = engine.Metric("accuracy", unit="share", better="higher")
+    task = engine.SupervisedTask(
+        "reviews",
+        Reviews(),
+        {"train": examples(), "test": examples(20)},
+        F.cross_entropy,
+        metrics={accuracy: lambda outputs, y: (outputs.argmax(-1) == y).float().mean()},
+        batch_size=16,
+    )
+    names = dict(Reviews().named_parameters())
+    assert list(task.layout.shapes) == list(names)
+    theta = task.layout.split(task.init_theta(3))
+    assert theta["norm.weight"].eq(1).all() and theta["norm.bias"].eq(0).all() and theta["embedding.weight"].std() > 0.5
+    phi, records = meta_train(task, engine.learned_optimizers.get("simple"), [engine.penalties.get("gam")])
+    assert all(0 <= record["test_accuracy"] <= 1 for record in records if "validation_loss" in record)
+    module = Reviews().double()
+    nn.utils.vector_to_parameters(task.init_theta(3).double(), module.parameters())
+    x, y = task.examples["test"].x, task.examples["test"].y
+    expected = F.cross_entropy(module(x), y)
+    torch.testing.assert_close(task.metrics(task.init_theta(3).double(), "test")["loss"], expected.detach())
+    assert len(phi) > 0
+
+
+def test_a_penalty_of_ones_own_is_pulled_back_and_logged():
+    class Decay(engine.penalties.GeometricPenalty):
+        def at(self, loss, theta, value, gradient):
+            return 0.5 * (theta**2).sum(), theta
+
+    x = torch.linspace(-1, 1, 40)[:, None]
+    task = engine.SupervisedTask(
+        "line", nn.Linear(1, 1), {"train": (x, 2 * x), "test": (x, 2 * x)}, F.mse_loss, batch_size=8
+    )
+    _, records = meta_train(task, GradientDescent(), [Decay(weight=0.5), Decay(weight=0.0)])
+    record = next(record for record in records if "meta_loss" in record)
+    assert record["decay_penalty"] == pytest.approx(record["decay-2_penalty"])
+    assert record["decay_penalty_share"] > 0 == record["decay-2_penalty_share"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((3, GradientDescent()), "tasks must be a task"),
+        ((object(), GradientDescent()), "without layout, init_theta, loss, batches"),
+        ((Quadratic(), 5), "optimizer must be a learned optimizer"),
+        ((Quadratic(), GradientDescent(), [7]), r"penalties\[0\] must be a penalty"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(arguments, message):
+    with pytest.raises(engine.LregError, match=message) as caught:
+        meta_train(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_are_checked():
+    with pytest.raises(engine.LregError, match=r"settings\.epochs: found -1"):
+        meta_train(Quadratic(), GradientDescent(), settings={"epochs": -1})
+    with pytest.raises(engine.LregError, match="estimator: found 'tbtt'|did you mean"):
+        engine.estimators.get("tbtt")
+
+
+def test_batches_that_end_are_an_error():
+    class Ending(Quadratic):
+        def batches(self, seeds, split):
+            return itertools.islice(super().batches(seeds, split), 15)
+
+    with pytest.raises(engine.LregError, match="batches must not end"):
+        meta_train(Ending(), GradientDescent())
