@@ -205,9 +205,8 @@ class StudyJob(JobRunner):
             counts = {name: seen.counts[name] for name in ("finished", "running", "failed")}
             self.run.append([{"step": seen.counts["finished"], **counts}])
         self.states = {piece.run.path: piece.state for piece in seen.pieces}
-        gained = seen.done - self.first_done  # as if every piece took as long as those of which something was done
-        left = max(0.0, seen.total - seen.done)
-        eta = (time.monotonic() - self.began) / gained * left if gained > 0 else None
+        # as if every piece took as long as those of which something was done
+        eta = self._eta(seen.done - self.first_done, seen.total - seen.done)
         self.run.progress(seen.counts["finished"], seen.total, eta)
         self._say(self._message(), changed, eta)
 
