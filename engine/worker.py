@@ -1,4 +1,4 @@
-"""Worker: the process that meta-trains, or evaluates. It opens a run, listens to signals, and turns errors into states.
+"""Worker: the process that does a job of whatever kind. It opens a run, listens to signals, turns errors into states.
 
 `python -m engine.worker RUN_PATH` is the detached form, and torchrun starts several of them for one run; `lreg run`
 calls `work` in its own process. torch is imported only after the signal handlers are in place, because that takes
@@ -25,24 +25,30 @@ from engine.base.arguments import kind, named, refusal
 from engine.base.arguments import path as path_text
 from engine.base.control import Control
 from engine.base.device import pick_device, wait_politely
-from engine.base.errors import LregError, TrainingError
+from engine.base.errors import LregError, RunError, TrainingError
 from engine.base.settings import show
 from engine.base.status import EXIT_CODES, INTERRUPTED
 from engine.distributed import parallel
 from engine.distributed.parallel import PeerLost
+from engine.distributed.read_only_run import ReadOnlyRun
 from engine.jobs.inputs import check_inputs
 from engine.jobs.job_runner import JobRunner
-from engine.jobs.meta_training_job import MetaTrainingJob, TrainerFactory
-from engine.jobs.open_run import open_run
-from engine.jobs.transfer_job import Listener, TransferJob, TransferLoop
+from engine.jobs.meta_training_job import MetaTrainingJob
+from engine.jobs.transfer_job import TransferJob
 from engine.presets.preset import Preset, load_preset
+from engine.runs.kinds import JobKind
 from engine.runs.provenance import plugin_remark
 from engine.runs.store import Run, RunReader, RunStore
-from engine.study.schedule.job import StudyJob
-from engine.study.schedule.loop import StudyLoop
+from engine.study.schedule.loop import StudyJob
 
-LoopFactory = Callable[[Run, Control, "str | os.PathLike[str] | None"], JobRunner]
-"""Makes what is done with a run, of the run, the signals and the data folder."""
+RUNNERS: dict[JobKind, type[JobRunner]] = {runner.kind: runner for runner in (MetaTrainingJob, TransferJob, StudyJob)}
+
+
+def runner_of(reader: RunReader) -> type[JobRunner]:
+    """What does a job. Raises RunError for one of a kind that this version does not know."""
+    if (runner := RUNNERS.get(reader.kind)) is None:
+        raise RunError(f"{reader.id}: {reader.kind.words}")
+    return runner
 
 
 def work(
@@ -51,61 +57,53 @@ def work(
     device: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     control: Control | None = None,
-    trainer_factory: TrainerFactory | None = None,
-    on_finished: Listener = lambda evaluation: None,
-    make_loop: LoopFactory | None = None,
+    make_runner: Callable[..., JobRunner] | None = None,
 ) -> str:
-    """Meta-train a run to its end, from its last checkpoint if it has one. Returns its state: finished or stopped.
+    """Do a job to its end, from where it was left. Returns its state: finished or stopped; of a study failed, too.
 
-    A transfer job is done as far as its plan goes; `on_finished` is told of each of its evaluations. A study may also
-    end as failed: some of its runs did. `make_loop`: what to do with the run in place of the usual.
+    `make_runner`: makes what does it, of the run, the signals, the device and the data folder; else it is the runner of
+    its kind.
 
     Device and data folder default to those noted in the run. Every error is noted in the run before it is raised:
     LregErrors and full disks as one line, anything else with its traceback in the log.
     """
     control = control or Control()
-    loop: JobRunner | None = None
+    runner: JobRunner | None = None
     with run:
         try:
             run.set_status(controllable=control.listens, message="starting", processes=parallel.size())
             if control.remark:
                 run.log(control.remark)
-            if make_loop is not None:
-                loop = make_loop(run, control, data_dir)
-            elif isinstance(run, StudyJob):
-                loop = StudyLoop(run, control, data_dir)
-            elif isinstance(run, TransferJob):
-                loop = TransferLoop(run, control, device, data_dir, on_finished)
-            else:
-                loop = MetaTrainingJob(run, control, device, data_dir, trainer_factory)
-            state = loop.do()
+            runner = (make_runner or RUNNERS[run.kind])(run, control, device, data_dir)
+            runner.log_start()
+            state = runner.do()
             control.aborted = True  # too late for that: nothing may disturb the last words
         except KeyboardInterrupt:
-            _end(run, "stopped", f"aborted; {run.kept} stays")
+            _end(run, f"aborted; {run.kind.kept} stays", "stopped")
             raise
         except Exception as error:
             control.aborted = True
-            known = _known(error, run)
-            if known is None:
+            for_user = _for_user(error, run)
+            if for_user is None:
                 run.log(traceback.format_exc())
-            message = str(known or f"{type(error).__name__}: {error}")
-            if isinstance(error, PeerLost) or (known is None and parallel.may_restart()):
-                _break_off(run, message)
+            message = str(for_user or f"{type(error).__name__}: {error}")
+            if isinstance(error, PeerLost) or (for_user is None and parallel.may_restart()):
+                _end(run, message)
             else:
-                _end(run, "failed", message)
-                if loop is not None:
-                    loop.team.explain(message)
-            if known is None or known is error:
+                _end(run, message, "failed")
+                if runner is not None:
+                    runner.team.explain(message)
+            if for_user is None or for_user is error:
                 raise
-            raise known from error
-        _end(run, state, loop.remark)
+            raise for_user from error
+        _end(run, runner.remark, state)
     return state
 
 
 _OUT_OF_MEMORY = re.compile("OutOfMemoryError|can't allocate memory")  # torch's, on CUDA and on the CPU
 
 
-def _known(error: Exception, run: Run) -> LregError | None:
+def _for_user(error: Exception, run: Run) -> LregError | None:
     """The error as one for the user, or None if it is a bug of ours."""
     if isinstance(error, OSError):
         return run.lost(error)
@@ -113,34 +111,24 @@ def _known(error: Exception, run: Run) -> LregError | None:
         return run.lost() if run.look_there() else error  # it may be of a file that was deleted with the rest
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"):
         reason = (str(error).splitlines() or ["out of memory"])[0].partition(". ")[0]
-        large = "evaluation.examples" if isinstance(run, TransferJob) else "meta.meta_batch, meta.truncation"
-        return TrainingError(f"{reason}; lower {large} or task.batch_size, or take another device")
+        return TrainingError(f"{reason}; lower {run.kind.memory_settings} or task.batch_size, or take another device")
     return None
 
 
-def _end(run: Run, state: str, message: str) -> None:
+def _end(run: Run, message: str, state: str = "") -> None:
+    """Note how a run has ended. Without a `state` another process may go on: readers see that this one is gone."""
     if run.is_gone:
         return
     line = " / ".join(message.splitlines())
-    run.log(f"{state} at step {run.status.step}" + (f": {line}" if line else ""))
+    run.log(f"{state or 'broken off'} at step {run.status.step}" + (f": {line}" if line else ""))
     with contextlib.suppress(OSError):  # on a full disk readers see that the process is gone
-        run.set_status(state=state, message=line, eta_s=None)
-
-
-def _break_off(run: Run, message: str) -> None:
-    """The run may go on in another process: readers see that this one is gone."""
-    if run.is_gone:
-        return
-    line = " / ".join(message.splitlines())
-    run.log(f"broken off at step {run.status.step}: {line}")
-    with contextlib.suppress(OSError):
-        run.set_status(message=line, eta_s=None)
+        run.set_status(message=line, eta_s=None, state=state or run.status.state)
 
 
 def _outcome(path: Path) -> int | None:
     """The exit code of a process that torchrun starts anew for a run that has ended in the meantime."""
     state = RunReader(path).recorded_status().state
-    return {"finished": 0, "stopped": 0, "failed": 1}.get(state) if parallel.restarted() else None
+    return {"finished": 0, "stopped": 0, "failed": 1}.get(state) if parallel.restart_count() else None
 
 
 @named
@@ -184,14 +172,20 @@ def _folder(name: str, value: str | os.PathLike[str]) -> str:
     return text
 
 
-def main(
-    arguments: list[str] | None = None,
-    trainer_factory: TrainerFactory | None = None,
-    make_loop: LoopFactory | None = None,
-) -> int:
+def _open(path: Path) -> Run:
+    """The folder for its one writer; for a process that does not hold it, one that writes nothing.
+
+    Raises RunError for a job that several processes cannot share.
+    """
+    if parallel.size() > 1 and "share" not in RunReader(path).kind.actions:
+        raise RunError(f"{path}: no run; several processes can share nothing else")
+    return ReadOnlyRun(path) if parallel.rank() else Run(path)
+
+
+def main(arguments: list[str] | None = None, make_runner: Callable[..., JobRunner] | None = None) -> int:
     """The detached worker. Returns the exit code."""
     interrupts.hold()
-    parser = argparse.ArgumentParser(prog="python -m engine.worker", description="Meta-train a run that exists.")
+    parser = argparse.ArgumentParser(prog="python -m engine.worker", description="Do a job whose folder exists.")
     parser.add_argument("run_path", type=Path)
     parser.add_argument("--device")
     parser.add_argument("--data-dir", type=Path)
@@ -201,14 +195,12 @@ def main(
         return outcome
     with Control(may_abort=not parallel.launched()).listening() as control:
         try:
-            run = open_run(given.run_path)
             state = work(
-                run,
+                _open(given.run_path),
                 device=given.device,
                 data_dir=given.data_dir,
                 control=control,
-                trainer_factory=trainer_factory,
-                make_loop=make_loop,
+                make_runner=make_runner,
             )
         except KeyboardInterrupt:
             return INTERRUPTED

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 
 from engine.base.errors import TrainingError
 from engine.base.settings import Setting, schema_of
+from engine.jobs.meta_training_job import MetaTrainingJob
 from engine.presets.catalog import Catalog
 from engine.presets.evaluation_settings import EvaluationSettings
 from engine.presets.meta_settings import MetaSettings
@@ -118,7 +122,12 @@ def preset(name: str = "tiny", **tables) -> Preset:
     return from_mapping({"name": name, **tables}, catalog=catalog())
 
 
+def trained_by(factory: Callable[..., Any]) -> Callable[..., MetaTrainingJob]:
+    """What meta-trains with another trainer, for `work`."""
+    return partial(MetaTrainingJob, trainer_factory=factory)
+
+
 if __name__ == "__main__":
     from engine import worker
 
-    sys.exit(worker.main(trainer_factory=FakeTrainer))
+    sys.exit(worker.main(make_runner=trained_by(FakeTrainer)))

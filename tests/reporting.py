@@ -11,7 +11,7 @@ from typing import Any
 import studying
 
 from engine.study.plan.plan import ArmPlan, Axis, Cell, StudyPlan, TransferRequest
-from engine.study.schedule.job import StudyJob
+from engine.study.schedule.loop import StudyJob
 
 RADII = ("0.01", "0.05", "0.1")
 STEPS = (50, 100)

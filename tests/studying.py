@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.presets.preset import from_mapping
+from engine.runs.store import Run
 from engine.study.plan.plan import ArmPlan, Axis, StudyPlan, TransferRequest
-from engine.study.schedule.job import Schedule, StudyJob
+from engine.study.schedule.job import Schedule
+from engine.study.schedule.loop import StudyJob
 
 STAMP = "20261120-211500"
 TINY: dict[str, Any] = {
@@ -47,7 +49,7 @@ def study(name: str = "tiny", **changes: Any) -> StudyPlan:
     return StudyPlan(**{"name": name, "stamp": STAMP, **usual, **changes})
 
 
-def job(store: Path, plan: StudyPlan, **schedule: Any) -> StudyJob:
+def job(store: Path, plan: StudyPlan, **schedule: Any) -> Run:
     started = StudyJob.start(store, plan)
     Schedule(**{"devices": "cpu", "jobs": 2, **schedule}).write(started.path)
     return started

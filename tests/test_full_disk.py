@@ -10,7 +10,7 @@ import threading
 from functools import partial
 
 import pytest
-from fakes import TOTAL, FakeTrainer, preset
+from fakes import TOTAL, FakeTrainer, preset, trained_by
 
 from engine.base.control import Control
 from engine.base.errors import RunError, TrainingError
@@ -75,15 +75,15 @@ def test_a_disk_that_fills_up_fails_the_run_which_goes_on_when_there_is_room(dis
     run = Run.create(disk, preset(meta={"checkpoint_every": 1e-6}))
     trainer = partial(Meanwhile, happens=lambda: fill(disk), at=at)
     with pytest.raises(TrainingError, match="No space left on device; the last checkpoint is untouched"):
-        work(run, trainer_factory=trainer)
+        work(run, make_runner=trained_by(trainer))
     status = RunReader(run.path).status()
     assert status.state == "failed" and "No space left" in status.message
     assert not list(run.path.rglob("*.tmp"))
     with pytest.raises((TrainingError, RunError)) as again:  # still full
-        work(Run(run.path), trainer_factory=FakeTrainer)
+        work(Run(run.path), make_runner=trained_by(FakeTrainer))
     assert again.value.exit_code == 1 and RunReader(run.path).state == "failed"
     (disk / "fill").unlink()
-    assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+    assert work(Run(run.path), make_runner=trained_by(FakeTrainer)) == "finished"
     assert sorted(set(steps(run))) == list(range(TOTAL + 1)) and steps(run) == sorted(steps(run))
 
 
@@ -100,7 +100,7 @@ def test_a_run_that_finds_no_room_leaves_nothing_behind(disk):
 def test_before_the_first_checkpoint_none_is_promised(disk):
     run = Run.create(disk, preset())
     with pytest.raises(TrainingError, match="no checkpoint was written yet"):
-        work(run, trainer_factory=lambda *a, **k: (fill(disk), FakeTrainer(*a, **k))[1])
+        work(run, make_runner=trained_by(lambda *a, **k: (fill(disk), FakeTrainer(*a, **k))[1]))
     assert RunReader(run.path).state == "failed"
 
 
@@ -117,14 +117,14 @@ def test_a_folder_that_is_gone_ends_the_run_and_is_not_made_anew(tmp_path, way):
             run.path.mkdir()
 
     with pytest.raises(TrainingError) as caught:
-        work(run, trainer_factory=partial(Meanwhile, happens=away))
+        work(run, make_runner=trained_by(partial(Meanwhile, happens=away)))
     words = str(caught.value)
     assert "deleted or moved" in words and "resume" not in words and ".tmp" not in words and "untouched" not in words
     assert not run.path.exists() or not list(run.path.iterdir())
     if way != "deleted":
         shutil.rmtree(run.path, ignore_errors=True)
         (tmp_path / "moved").rename(run.path)
-        assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+        assert work(Run(run.path), make_runner=trained_by(FakeTrainer)) == "finished"
 
 
 def test_a_folder_that_is_gone_while_the_run_starts_is_said_to_be(tmp_path):
@@ -135,13 +135,13 @@ def test_a_folder_that_is_gone_while_the_run_starts_is_said_to_be(tmp_path):
         return RunReader(run.path).preset()
 
     with pytest.raises(TrainingError, match=f"^{run.path}: deleted or moved"):
-        work(run, trainer_factory=trainer)
+        work(run, make_runner=trained_by(trainer))
 
 
 def test_a_run_that_has_lost_only_its_preset_does_not_speak_of_its_folder(tmp_path):
     run = Run.create(tmp_path / "runs", preset(meta={"checkpoint_every": 1e-6}))
     with pytest.raises(TrainingError, match="preset.toml: deleted or moved"):
-        work(run, trainer_factory=partial(Meanwhile, happens=(run.path / "preset.toml").unlink))
+        work(run, make_runner=trained_by(partial(Meanwhile, happens=(run.path / "preset.toml").unlink)))
 
 
 @pytest.mark.parametrize("way", ["deleted", "replaced"])
@@ -155,7 +155,7 @@ def test_metrics_that_are_gone_are_recorded_anew_from_the_next_checkpoint_on(tmp
         if way == "replaced":
             path.write_text(text)
 
-    assert work(run, trainer_factory=partial(Meanwhile, happens=away)) == "finished"
+    assert work(run, make_runner=trained_by(partial(Meanwhile, happens=away))) == "finished"
     assert steps(run)[-1] == TOTAL and (way == "deleted" or steps(run)[0] == 0)
     assert RunReader(run.path).poll() > 0
 
@@ -169,7 +169,7 @@ def test_a_paused_run_whose_folder_is_deleted_ends(tmp_path):
 
     def train() -> None:
         try:
-            work(run, control=control, trainer_factory=partial(Meanwhile, happens=pause))
+            work(run, control=control, make_runner=trained_by(partial(Meanwhile, happens=pause)))
         except TrainingError as error:
             caught.append(str(error))
 

@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 from comparing import make_run
-from fakes import FakeTrainer, preset
+from fakes import FakeTrainer, preset, trained_by
 
 from engine.base.control import Control
 from engine.base.errors import LregError, RunError
@@ -19,13 +19,13 @@ from engine.base.status import process_started
 from engine.evaluation.transfer_plan import Plan, Protocol, TransferSettings
 from engine.jobs import landscape_worker, spawn
 from engine.jobs.job_runner import JobRunner
-from engine.jobs.transfer_job import TransferLoop, _check_runs
+from engine.jobs.transfer_job import TransferJob, _check_runs
 from engine.presets import catalog as catalogs
 from engine.runs import checkpoint, notes
+from engine.runs.kinds import TRANSFER
 from engine.runs.notes import Notes
-from engine.runs.store import JOBS, Run, RunReader, RunStore
-from engine.study.schedule.job import StudyJob
-from engine.study.schedule.loop import StudyLoop
+from engine.runs.store import Run, RunReader, RunStore
+from engine.study.schedule.loop import StudyJob
 from engine.worker import work
 from lreg_tui.runs.trash import Trash
 
@@ -42,7 +42,7 @@ def run(tmp_path) -> Run:
     """A run that stopped half way, with a checkpoint."""
     made = Run.create(tmp_path / "runs", preset(meta={"checkpoint_every": 1e-6}))
     with pytest.raises(LregError):
-        work(made, trainer_factory=partial(FakeTrainer, fail_at=15))
+        work(made, make_runner=trained_by(partial(FakeTrainer, fail_at=15)))
     return made
 
 
@@ -60,7 +60,7 @@ def outside(tmp_path):
 
 
 def resume(run: Run) -> str:
-    return work(Run(run.path), trainer_factory=FakeTrainer)
+    return work(Run(run.path), make_runner=trained_by(FakeTrainer))
 
 
 def put_link(path, target) -> None:
@@ -126,7 +126,7 @@ def test_links_of_the_users_own_lead_to_their_runs(run, tmp_path):
     (tmp_path / "runs" / "linked").symlink_to(shutil.move(run.path, tmp_path / "elsewhere"))
     reader = RunStore(tmp_path / "store").resolve("linked")
     assert set(reader.checkpoints()) == {"last", "best", "initial"}
-    assert work(Run(reader.path), trainer_factory=FakeTrainer) == "finished"
+    assert work(Run(reader.path), make_runner=trained_by(FakeTrainer)) == "finished"
     assert RunReader(tmp_path / "elsewhere").transfers()
 
 
@@ -147,9 +147,9 @@ def test_a_landscape_is_not_kept_through_a_link(tmp_path, outside, capsys, monke
 
 def test_jobs_and_studies_of_another_store_are_not_taken_for_this_ones(tmp_path, run):
     other = tmp_path / "other"
-    (other / JOBS / "x").mkdir(parents=True)
-    (other / JOBS / "x" / "run.json").write_text("{}")
-    (tmp_path / "runs" / JOBS).symlink_to(other / JOBS)
+    (other / TRANSFER.home / "x").mkdir(parents=True)
+    (other / TRANSFER.home / "x" / "run.json").write_text("{}")
+    (tmp_path / "runs" / TRANSFER.home).symlink_to(other / TRANSFER.home)
     assert RunStore(other).transfers() and not RunStore(tmp_path / "runs").transfers()
 
 
@@ -170,18 +170,18 @@ def plan(*runs: str) -> Plan:
 def test_results_are_kept_in_runs_alone(run, outside, tmp_path):
     with pytest.raises(RunError, match="but no run"):
         _check_runs(plan(str(run.path), str(outside)))
-    elsewhere = TransferLoop(Run(tmp_path / "copied" / "job"), Control())
+    elsewhere = TransferJob(Run(tmp_path / "copied" / "job"), Control())
     assert elsewhere.store is None  # so that no .baselines is made beside whatever it lies in
 
 
 def test_a_job_of_a_copied_store_measures_its_own_runs(run, tmp_path):
     copy = shutil.copytree(tmp_path / "runs", tmp_path / "copy")
-    loop = TransferLoop(Run(copy / JOBS / "job"), Control())
+    loop = TransferJob(Run(copy / TRANSFER.home / "job"), Control())
     assert loop._at_home(plan(str(run.path))).runs == (str(copy / run.id),)
 
 
 def test_a_study_goes_on_in_a_run_store_only(tmp_path):
-    loop = StudyLoop(StudyJob(tmp_path / "copied"), Control())
+    loop = StudyJob(Run(tmp_path / "copied"), Control())
     with pytest.raises(RunError, match=r"in the folder \.studies of a run store only"):
         loop._prepare()
 

@@ -429,7 +429,7 @@ class TestStore:
     @pytest.mark.parametrize(
         ("reference", "message"),
         [
-            ("2026", "could be any of 2 runs: 20260101-000000-one-aaaa, 20260102-000000-two-bbbb"),
+            ("2026", "could be any of 2: 20260101-000000-one-aaaa, 20260102-000000-two-bbbb"),
             ("20260101-000000-onn-aaaa", "did you mean 20260101-000000-one-aaaa"),
             ("../nowhere", "no run folder there"),
             ("", "no run folder there"),

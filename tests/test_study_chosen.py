@@ -7,10 +7,9 @@ from reporting import MLP, Level, Study, evaluation, plain, sam
 
 from engine.base.errors import RunError
 from engine.runs.reader import RunReader
-from engine.runs.store import RunStore
+from engine.runs.store import Run, RunStore
 from engine.study.plan.chosen import transferred_runs, winner_runs
 from engine.study.plan.plan import Axis, TransferRequest
-from engine.study.schedule.job import StudyJob
 
 RHO = Axis("penalty.sam.rho", values=(0.01, 0.1))
 
@@ -45,7 +44,7 @@ def test_winners_that_were_transferred_the_reference_first(tmp_path):
 
 def test_before_that_one_line_says_how_far_it_is(tmp_path):
     found = small(tmp_path)
-    StudyJob(found.folder).set_status(state="stopped", message="by\nhand")
+    Run(found.folder).set_status(state="stopped", message="by\nhand")
     study = RunReader(found.folder)
     with pytest.raises(RunError, match=f"^study {study.id}: no arm of it has a winner yet [^\n]*$"):
         transferred_runs(study)
@@ -79,5 +78,5 @@ def test_a_study_is_found_by_its_id_its_last_letters_and_its_name(tmp_path):
     for reference in (name, name[-4:], "tried", str(found.folder)):
         assert store.resolve(reference).path == found.folder
     other = small(tmp_path)
-    with pytest.raises(RunError, match=f'"tried" could be any of 2 .*{other.folder.name}'):
+    with pytest.raises(RunError, match=f'"tried" could be any of 2: .*{other.folder.name}'):
         store.resolve("tried")

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 import zygote as forking
-from fakes import FakeTrainer
+from fakes import FakeTrainer, trained_by
 from studying import STAMP, arm, job, records, study, transfers
 
 from engine.base.control import Control
 from engine.base.errors import LregError, RunError
 from engine.base.status import HELD
 from engine.jobs import spawn
+from engine.runs.kinds import STUDY
 from engine.runs.reader import RunReader
 from engine.runs.store import Run, RunStore
 from engine.study.plan.plan import Axis, Search, StudyPlan
@@ -29,8 +30,8 @@ from engine.study.plan.state import trials_of
 from engine.study.schedule import executors, loop, memory
 from engine.study.schedule.attempts import BUSY, FAILED, FINISHED, LEFT, MOST_TRIES, START, Attempts
 from engine.study.schedule.executors import Local
-from engine.study.schedule.job import Schedule, StudyJob, new_stamp, unfinished
-from engine.study.schedule.loop import Look, StudyLoop
+from engine.study.schedule.job import Schedule, new_stamp, set_schedule, unfinished
+from engine.study.schedule.loop import Look, StudyJob
 from engine.worker import work
 
 # -- the policy: with runs that are done at once, in this process ------------------------------------------
@@ -52,7 +53,7 @@ class AtOnce:
             fails = any(word in reader.id for word in self.broken)
             trainer = partial(self.trainer, fail_at=3) if fails else self.trainer
             try:
-                work(Run(reader.path), trainer_factory=trainer)
+                work(Run(reader.path), make_runner=trained_by(trainer))
             except LregError:
                 assert fails
 
@@ -71,21 +72,18 @@ def quick(monkeypatch):
     monkeypatch.setattr(loop, "REST_S", 0.02)
 
 
-class Scheduler(StudyLoop):
+class Scheduler(StudyJob):
     """Runs of the fake trainer have nothing to report on."""
 
     def _report(self) -> Path:
         return self.folder / "report" / "report.md"
 
 
-def schedule(started: StudyJob, executor=None, on_look=loop.nothing, control: Control | None = None) -> str:
-    def make_loop(run, control, data_dir):
-        return Scheduler(run, control, data_dir, executor=executor, on_look=on_look)
-
-    return work(StudyJob(started.path), make_loop=make_loop, control=control)
+def schedule(started: Run, executor=None, on_look=loop.nothing, control: Control | None = None) -> str:
+    return work(Run(started.path), control=control, make_runner=partial(Scheduler, executor=executor, on_look=on_look))
 
 
-def states(started: StudyJob) -> dict[str, str]:
+def states(started: Run) -> dict[str, str]:
     plan = StudyPlan.from_json(json.loads((started.path / "study.json").read_text()))
     return {cell.run.id: cell.state for cell in Watcher(plan, started.path).look().cells}
 
@@ -173,7 +171,7 @@ def test_a_search_ends_when_a_person_has_stopped_what_it_waits_for(tmp_path):
     assert len(trials_of(started.path)["sam"]) == 1
 
 
-def stop_after(runs: int, started: StudyJob, executor: AtOnce) -> None:
+def stop_after(runs: int, started: Run, executor: AtOnce) -> None:
     control = Control()
 
     def on_look(seen: Look) -> None:
@@ -191,25 +189,25 @@ def test_equal_studies_are_found_again_and_others_are_told_apart(tmp_path):
     assert found is not None and found.path == started.path and not others
     assert unfinished(store, study(seeds=(0, 1, 2))) == (None, True)
     assert unfinished(store, study("another")) == (None, False)
-    assert store.resolve(started.id).path == started.path and store.resolve(started.id).is_study
+    assert store.resolve(started.id).path == started.path and store.resolve(started.id).kind is STUDY
     assert schedule(started, AtOnce()) == "finished"
     assert unfinished(store, later) == (None, False)
 
 
 def test_a_second_scheduler_says_who_has_the_study(tmp_path):
     started = job(tmp_path, study())
-    with StudyJob(started.path), pytest.raises(RunError, match=f"is being written by process {os.getpid()} on host"):
+    with Run(started.path), pytest.raises(RunError, match=f"is being written by process {os.getpid()} on host"):
         schedule(started, AtOnce())
 
 
 def test_the_schedule_of_a_study_that_is_at_work_is_left_alone(tmp_path):
     """Else it would be resumed, one day, by the schedule of somebody who was refused."""
     started = job(tmp_path, study(), jobs=3)
-    other = StudyJob(started.path)
-    with StudyJob(started.path), pytest.raises(RunError, match=f"is being written by process {os.getpid()} on host"):
-        other.set_schedule(Schedule(jobs=7))
+    other = Run(started.path)
+    with Run(started.path), pytest.raises(RunError, match=f"is being written by process {os.getpid()} on host"):
+        set_schedule(other, Schedule(jobs=7))
     assert Schedule.of(started.path).jobs == 3
-    other.set_schedule(Schedule(jobs=7))
+    set_schedule(other, Schedule(jobs=7))
     assert Schedule.of(started.path).jobs == 7
 
 
@@ -222,11 +220,11 @@ def test_whoever_goes_on_takes_as_many_threads_as_the_first(tmp_path, monkeypatc
     assert schedule(started, control=at_once) == "stopped"
     assert Schedule.of(started.path).threads == 3
     monkeypatch.setattr(executors, "cores", lambda: 64)
-    started.set_schedule(Schedule(devices="cpu", jobs=2, retry_failed=True))
+    set_schedule(started, Schedule(devices="cpu", jobs=2, retry_failed=True))
     noted = Schedule.of(started.path)
     assert (noted.threads, noted.retry_failed) == (3, True)
     assert executors.of(noted, started.path, [], None).threads == 3
-    started.set_schedule(Schedule(devices="cpu", threads=8))
+    set_schedule(started, Schedule(devices="cpu", threads=8))
     assert Schedule.of(started.path).threads == 8, "as it is asked for"
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,8 @@ from engine.study.plan.plan import StudyPlan
 from engine.study.plan.snapshot import Watcher
 from engine.study.schedule import slurm as slurm_executor
 from engine.study.schedule import slurm_options
-from engine.study.schedule.job import Schedule, StudyJob
-from engine.study.schedule.loop import Look, StudyLoop
+from engine.study.schedule.job import Schedule
+from engine.study.schedule.loop import Look, StudyJob
 from engine.study.schedule.slurm import Slurm
 from engine.study.schedule.slurm_options import Options
 from engine.study.schedule.slurm_queue import NoAnswer, Queue, ask
@@ -59,18 +60,15 @@ def test_a_folder_whose_name_would_be_a_line_of_the_script_is_refused(tmp_path, 
         slurm_executor.executor(Schedule("slurm"), tmp_path / "x\ntouch pwned #", None)
 
 
-class Scheduler(StudyLoop):
+class Scheduler(StudyJob):
     """Tiny runs have nothing to report on."""
 
     def _report(self) -> Path:
         return self.folder / "report" / "report.md"
 
 
-def schedule(started: StudyJob, on_look: Callable[[Look], None], control: Control | None = None) -> str:
-    def make_loop(run, control, data_dir):
-        return Scheduler(run, control, data_dir, on_look=on_look)
-
-    return work(StudyJob(started.path), make_loop=make_loop, control=control)
+def schedule(started: Run, on_look: Callable[[Look], None], control: Control | None = None) -> str:
+    return work(Run(started.path), control=control, make_runner=partial(Scheduler, on_look=on_look))
 
 
 def three() -> StudyPlan:
@@ -85,7 +83,7 @@ def step(run: RunReader) -> int:
     return run.recorded_status().step
 
 
-def slurm_job(started: StudyJob, run: RunReader) -> str:
+def slurm_job(started: Run, run: RunReader) -> str:
     return Queue(started.path).jobs()[run.path].id
 
 
@@ -165,7 +163,7 @@ def eventually(condition: Callable[[], object], limit_s: float = 240.0) -> None:
 # -- what is queued ------------------------------------------
 
 
-def queued_by_one_that_is_gone(tmp_path: Path) -> tuple[StudyJob, list[RunReader]]:
+def queued_by_one_that_is_gone(tmp_path: Path) -> tuple[Run, list[RunReader]]:
     """A scheduler handed over three runs and was killed."""
     plan = three()
     started = job(tmp_path, plan, executor="slurm")

@@ -12,7 +12,7 @@ import time
 from functools import partial
 
 import pytest
-from fakes import TOTAL, FakeTrainer, preset
+from fakes import TOTAL, FakeTrainer, preset, trained_by
 from tui.driving import make_job, make_run
 from zygote import Forked
 
@@ -46,13 +46,13 @@ def lines(run: Run) -> list[dict]:
 def whole(tmp_path) -> list[dict]:
     """The records of a run that nothing happened to."""
     run = new_run(tmp_path, "whole")
-    assert work(run, trainer_factory=FakeTrainer) == "finished"
+    assert work(run, make_runner=trained_by(FakeTrainer)) == "finished"
     return lines(run)
 
 
 def test_a_run_leaves_what_the_contract_names(tmp_path):
     run = new_run(tmp_path)
-    assert work(run, trainer_factory=FakeTrainer) == "finished"
+    assert work(run, make_runner=trained_by(FakeTrainer)) == "finished"
     reader = RunReader(run.path)
     status = reader.status()
     assert (status.state, status.step, status.total, status.device) == ("finished", TOTAL, TOTAL, "cpu")
@@ -79,9 +79,9 @@ class StopAt(FakeTrainer):
 @pytest.mark.parametrize("at", [0, 1, 7, 10, 39])
 def test_stopped_and_resumed_is_the_same_as_never_stopped(tmp_path, whole, at):
     run, control = new_run(tmp_path), Control()
-    assert work(run, control=control, trainer_factory=partial(StopAt, at=at, control=control)) == "stopped"
+    assert work(run, control=control, make_runner=trained_by(partial(StopAt, at=at, control=control))) == "stopped"
     assert RunReader(run.path).state == "stopped" and len(lines(run)) < len(whole)
-    assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+    assert work(Run(run.path), make_runner=trained_by(FakeTrainer)) == "finished"
     assert lines(run) == whole
 
 
@@ -92,9 +92,9 @@ def test_a_stop_while_the_result_is_measured_leaves_only_that(tmp_path, whole):
             return super().result(on_progress)
 
     run, control = new_run(tmp_path), Control()
-    assert work(run, control=control, trainer_factory=StopLate) == "stopped"
+    assert work(run, control=control, make_runner=trained_by(StopLate)) == "stopped"
     assert lines(run) == whole and not RunReader(run.path).transfers()
-    assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+    assert work(Run(run.path), make_runner=trained_by(FakeTrainer)) == "finished"
     assert lines(run) == whole and RunReader(run.path).transfers()
 
 
@@ -107,9 +107,9 @@ def test_a_stop_in_the_middle_of_a_unit_of_work_leaves_it_to_the_resume(tmp_path
             return super().advance(tick)
 
     run, control = new_run(tmp_path), Control()
-    assert work(run, control=control, trainer_factory=StopInside) == "stopped"
+    assert work(run, control=control, make_runner=trained_by(StopInside)) == "stopped"
     assert lines(run)[-1]["step"] == 20 and "validation_loss" not in lines(run)[-1]
-    assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+    assert work(Run(run.path), make_runner=trained_by(FakeTrainer)) == "finished"
     assert lines(run) == whole
 
 
@@ -127,7 +127,7 @@ def test_progress_of_the_result_is_written_when_it_changes_only(tmp_path, monkey
         set_status(run, **changes)
 
     monkeypatch.setattr(Run, "set_status", noted)
-    assert work(new_run(tmp_path), trainer_factory=Talkative) == "finished"
+    assert work(new_run(tmp_path), make_runner=trained_by(Talkative)) == "finished"
     assert messages == ["starting", "", "result: the same", "measuring", "a remark"]
 
 
@@ -139,7 +139,7 @@ def test_results_with_long_names_that_begin_alike_are_all_kept(tmp_path):
             return [{"label": label, "run": "", "seeds": []} for label in labels]
 
     run = new_run(tmp_path)
-    assert work(run, trainer_factory=Several) == "finished"
+    assert work(run, make_runner=trained_by(Several)) == "finished"
     assert sorted(found["label"] for found in RunReader(run.path).transfers().values()) == labels
 
 
@@ -154,7 +154,7 @@ def test_a_late_interrupt_does_not_disturb_the_last_words(tmp_path, monkeypatch)
     monkeypatch.setattr(Run, "set_status", interrupted)
     run = new_run(tmp_path)
     with Control().listening() as control:
-        assert work(run, control=control, trainer_factory=FakeTrainer) == "finished"
+        assert work(run, control=control, make_runner=trained_by(FakeTrainer)) == "finished"
     assert RunReader(run.path).state == "finished"
 
 
@@ -166,7 +166,7 @@ def test_the_worker_leaves_what_is_no_run_alone(tmp_path, capsys):
 def test_a_bug_in_the_worker_is_said_aloud(tmp_path, capsys):
     run = new_run(tmp_path)
     factory = partial(FakeTrainer, fail_at=2, error=ZeroDivisionError("ours"))
-    assert worker.main([str(run.path)], trainer_factory=factory) == 1
+    assert worker.main([str(run.path)], make_runner=trained_by(factory)) == 1
     assert capsys.readouterr().err.startswith("error: ZeroDivisionError: ours")
     assert "Traceback" in (run.path / "log.txt").read_text()
 
@@ -202,7 +202,7 @@ def test_killed_again_and_again_it_still_gives_the_same_metrics(tmp_path, whole,
         child.kill()
         assert child.wait() == -signal.SIGKILL, f"ended before kill {kills}"
         assert RunReader(run.path).state == "crashed"
-    assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+    assert work(Run(run.path), make_runner=trained_by(FakeTrainer)) == "finished"
     assert lines(run) == whole
 
 
@@ -227,7 +227,7 @@ def test_signals_pause_continue_and_stop(tmp_path, whole, start):
         child.kill()
         child.wait()
     assert reader.state == "stopped" and reader.status().eta_s is None
-    assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+    assert work(Run(run.path), make_runner=trained_by(FakeTrainer)) == "finished"
     assert lines(run) == whole
 
 
@@ -237,7 +237,7 @@ def test_a_second_process_on_a_run_is_refused_and_harms_nothing(tmp_path, whole,
     try:
         eventually(lambda: metrics_size(run) > 0)
         with pytest.raises(RunError, match=f"being written by process {child.pid}"):
-            work(Run(run.path), trainer_factory=FakeTrainer)
+            work(Run(run.path), make_runner=trained_by(FakeTrainer))
         assert RunReader(run.path).state == "running"
         assert child.wait(240) == 0
     finally:
@@ -258,12 +258,12 @@ def test_a_second_process_on_a_run_is_refused_and_harms_nothing(tmp_path, whole,
 def test_an_error_is_noted_and_raised_and_can_be_resumed_from(tmp_path, whole, error, raised, message):
     run = new_run(tmp_path, meta={"checkpoint_every": 1e-6})
     with pytest.raises(raised):
-        work(run, trainer_factory=partial(FakeTrainer, fail_at=15, error=error))
+        work(run, make_runner=trained_by(partial(FakeTrainer, fail_at=15, error=error)))
     status = RunReader(run.path).status()
     assert status.state == "failed" and message in status.message and "\n" not in status.message
     traceback_logged = "Traceback" in (run.path / "log.txt").read_text()
     assert traceback_logged == isinstance(error, ZeroDivisionError)
-    assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+    assert work(Run(run.path), make_runner=trained_by(FakeTrainer)) == "finished"
     assert lines(run) == whole
 
 
@@ -279,21 +279,21 @@ def test_a_disk_that_fills_up_costs_nothing_but_the_rest(tmp_path, whole, monkey
 
     monkeypatch.setattr(checkpoint, "save", full)
     with pytest.raises(TrainingError, match="No space left on device; the last checkpoint is untouched"):
-        work(run, trainer_factory=FakeTrainer)
+        work(run, make_runner=trained_by(FakeTrainer))
     monkeypatch.undo()
     monkeypatch.setattr(catalogs, "load", __import__("fakes").catalog)
-    assert work(Run(run.path), trainer_factory=FakeTrainer) == "finished"
+    assert work(Run(run.path), make_runner=trained_by(FakeTrainer)) == "finished"
     assert lines(run) == whole
 
 
 def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path):
     run, control = new_run(tmp_path), Control()
-    work(run, control=control, trainer_factory=partial(StopAt, at=5, control=control))
+    work(run, control=control, make_runner=trained_by(partial(StopAt, at=5, control=control)))
     path = run.path / "checkpoint" / "last.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     metrics = (run.path / "metrics.jsonl").read_bytes()
     with pytest.raises(RunError, match=r"last\.safetensors: damaged checkpoint"):
-        work(Run(run.path), trainer_factory=FakeTrainer)
+        work(Run(run.path), make_runner=trained_by(FakeTrainer))
     assert (run.path / "metrics.jsonl").read_bytes() == metrics
 
 
@@ -301,7 +301,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
     run = new_run(tmp_path)
     checkpoint.save(run.checkpoints, "last", {}, {"trainer": {"other": 1}, "metrics_size": 0})
     with pytest.raises(RunError, match="does not fit this version or preset"):
-        work(run, trainer_factory=FakeTrainer)
+        work(run, make_runner=trained_by(FakeTrainer))
 
 
 def test_in_a_thread_no_signals_are_taken(tmp_path):
@@ -310,7 +310,7 @@ def test_in_a_thread_no_signals_are_taken(tmp_path):
     def target():
         with Control().listening() as control:
             seen.append(control.listens)
-            seen.append(work(run, control=control, trainer_factory=FakeTrainer))
+            seen.append(work(run, control=control, make_runner=trained_by(FakeTrainer)))
 
     thread = threading.Thread(target=target)
     thread.start()
@@ -335,7 +335,7 @@ def test_a_second_interrupt_aborts_at_once(tmp_path):
 
     run = new_run(tmp_path)
     with Control().listening() as control, pytest.raises(KeyboardInterrupt):
-        work(run, control=control, trainer_factory=Twice)
+        work(run, control=control, make_runner=trained_by(Twice))
     assert RunReader(run.path).state == "stopped"
 
 
@@ -365,25 +365,26 @@ def test_idle_threads_wait_politely_unless_told_otherwise(monkeypatch):
 )
 def test_memory_that_does_not_suffice_is_one_line_of_advice(tmp_path, error):
     with pytest.raises(TrainingError, match="lower meta.meta_batch") as caught:
-        work(new_run(tmp_path), trainer_factory=partial(FakeTrainer, fail_at=2, error=error))
+        work(new_run(tmp_path), make_runner=trained_by(partial(FakeTrainer, fail_at=2, error=error)))
     assert "\n" not in str(caught.value)
 
     def raising(*_):
         raise error
 
     with pytest.raises(TrainingError, match="lower evaluation.examples or"):
-        work(make_job(tmp_path, [make_run(tmp_path)], state="queued"), make_loop=raising)
+        work(make_job(tmp_path, [make_run(tmp_path)], state="queued"), make_runner=raising)
 
 
 def test_a_run_whose_checkpoint_was_deleted_keeps_its_metrics(tmp_path):
     """Starting over would throw the curves away; that is for the user to decide."""
     run, control = new_run(tmp_path), Control()
-    assert work(run, control=control, trainer_factory=partial(StopAt, at=5, control=control)) == "stopped"
+    stopping = trained_by(partial(StopAt, at=5, control=control))
+    assert work(run, control=control, make_runner=stopping) == "stopped"
     before = (run.path / "metrics.jsonl").read_bytes()
     assert before
     (run.checkpoints / "last.safetensors").unlink()
     with pytest.raises(RunError, match=r"last.safetensors: no such checkpoint.*start again with: lreg run"):
-        work(Run(run.path), trainer_factory=FakeTrainer)
+        work(Run(run.path), make_runner=trained_by(FakeTrainer))
     assert (run.path / "metrics.jsonl").read_bytes() == before
 
 

@@ -50,20 +50,20 @@ class GlooProcessGroup(ProcessGroup):
     def any(self, *flags: bool) -> tuple[bool, ...]:
         return tuple(count > 0 for count in self.add_up(torch.tensor(flags, dtype=torch.float64)).tolist())
 
-    def gather(self, found: T) -> list[T]:
+    def gather(self, part: T) -> list[T]:
         everything: list[Any] = [None] * self.size
         with self._meeting():
-            dist.all_gather_object(everything, found)
+            dist.all_gather_object(everything, part)
         return everything
 
-    def collect(self, found: T) -> list[T]:
+    def collect(self, part: T) -> list[T]:
         everything: list[Any] | None = [None] * self.size if self.rank == 0 else None
         with self._meeting():
-            dist.gather_object(found, everything)
+            dist.gather_object(part, everything)
         return everything or []
 
-    def from_first(self, found: T) -> T:
-        held: list[Any] = [found if self.rank == 0 else None]
+    def from_first(self, value: T) -> T:
+        held: list[Any] = [value if self.rank == 0 else None]
         with self._meeting():
             dist.broadcast_object_list(held)
         return held[0]
@@ -79,11 +79,11 @@ class GlooProcessGroup(ProcessGroup):
 
     def do(self, work: Callable[[], T]) -> list[T]:
         try:
-            found = work()
+            part = work()
         except Stopped:
             self.gather((False, None))
             raise
-        parts: list[Any] = self.gather((True, found))
+        parts: list[Any] = self.gather((True, part))
         if not all(whole for whole, _ in parts):
             raise Stopped
         return [part for _, part in parts]

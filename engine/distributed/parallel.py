@@ -45,19 +45,14 @@ def size() -> int:
     return _number("WORLD_SIZE") if launched() else 1
 
 
-def restarted() -> bool:
-    """Whether torchrun has started the processes anew after one of them died."""
-    return launched() and restart_count() > 0
-
-
 def restart_count() -> int:
-    """How often torchrun has started the processes anew."""
+    """How often torchrun has started the processes anew after one of them died."""
     return _number("TORCHELASTIC_RESTART_COUNT")
 
 
 def may_restart() -> bool:
     """Whether torchrun will start the processes anew if this one dies."""
-    return launched() and restart_count() < _number("TORCHELASTIC_MAX_RESTARTS")
+    return restart_count() < _number("TORCHELASTIC_MAX_RESTARTS")
 
 
 def _number(name: str) -> int:
@@ -71,12 +66,6 @@ def device_here(device: str) -> str:
     import torch
 
     return f"cuda:{_number('LOCAL_RANK')}" if torch.cuda.is_available() else device
-
-
-def torchrun(command: Sequence[str], python: Sequence[str], processes: int) -> list[str]:
-    """What starts a command in `processes` processes of this machine; `python` starts torch.distributed.run."""
-    own = ["--standalone", f"--nproc-per-node={processes}", f"--max-restarts={RESTARTS}", "--no-python"]
-    return [*python, *own, *command]
 
 
 def check_processes(preset: Preset, processes: int) -> None:
@@ -116,17 +105,17 @@ class ProcessGroup:
         """For each flag whether some process has set it."""
         return flags
 
-    def gather(self, found: T) -> list[T]:
+    def gather(self, part: T) -> list[T]:
         """What every process has, by rank."""
-        return [found]
+        return [part]
 
-    def collect(self, found: T) -> list[T]:
+    def collect(self, part: T) -> list[T]:
         """What every process has, by rank, at rank 0; elsewhere nothing."""
-        return [found]
+        return [part]
 
-    def from_first(self, found: T) -> T:
+    def from_first(self, value: T) -> T:
         """What the process of rank 0 has."""
-        return found
+        return value
 
     def stopping(self, asked: bool) -> bool:
         """Whether this process, or another, was asked to stop: for looks while each is at work of its own."""

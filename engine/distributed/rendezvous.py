@@ -23,8 +23,8 @@ def join(run: Run | None = None) -> ProcessGroup:
     from engine.distributed.gloo import GlooProcessGroup
 
     with _killable():
-        store, own, everyone = next(dist.rendezvous("env://"))
-        return GlooProcessGroup(store, own, everyone, attempt=restart_count(), run=run)
+        store, own_rank, size = next(dist.rendezvous("env://"))
+        return GlooProcessGroup(store, own_rank, size, attempt=restart_count(), run=run)
 
 
 @contextlib.contextmanager

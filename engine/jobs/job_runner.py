@@ -1,16 +1,18 @@
-"""What meta-training and transfer evaluation share: a run that is held, a device, and obedience to the signals."""
+"""What jobs of every kind share: a folder that is held, a device, and obedience to the signals."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from engine.base.control import Control, Stopped
 from engine.base.device import pick_device
 from engine.distributed.parallel import ALONE, device_here
+from engine.runs.kinds import JobKind
 from engine.runs.store import Run, RunReader
 
 if TYPE_CHECKING:
@@ -20,28 +22,45 @@ PAUSE_POLL_S = 0.1
 
 
 class JobRunner:
-    """A run in the hands of this process. `do` brings it to finished or stopped."""
+    """A job in the hands of this process. There is a class for each kind, in `engine.worker.RUNNERS`."""
+
+    kind: ClassVar[JobKind]
 
     def __init__(
         self, run: Run, control: Control, device: str | None = None, data_dir: str | os.PathLike[str] | None = None
     ) -> None:
         """The device defaults to the one noted in the run; the data folder never does: the run may be a stranger's."""
-        facts = RunReader(run.path).facts
         self.run = run
         self.control = control
-        self.device = device or str(facts.get("device") or "auto")
+        self.device = device or RunReader(run.path).device
         self.data_dir = Path(data_dir) if data_dir else None
         self.team = ALONE
         self.remark = ""  # what should be said of a finished run
         self.began = time.monotonic()
 
-    def do(self) -> str:
+    @staticmethod
+    def choices(reader: RunReader) -> dict[str, Any]:
+        """What a job of this kind is to do, by key, for people. Raises LregError where that cannot be read."""
         raise NotImplementedError
 
-    def _log_start(self) -> None:
+    @staticmethod
+    def tasks(reader: RunReader) -> Sequence[Mapping[str, Any]]:
+        """The tables of the tasks whose data it needs. Raises LregError where they cannot be read."""
+        raise NotImplementedError
+
+    def do(self) -> str:
+        """Bring the job to its end, or as far as the signals allow. Returns finished or stopped."""
+        raise NotImplementedError
+
+    def log_start(self) -> None:
+        """Say which process does the job, and where its data lay before."""
         self.run.log(f"process {os.getpid()}: {' '.join(sys.argv)}")
         if noted := RunReader(self.run.path).other_data(self.data_dir):
             self.run.log(noted)
+
+    def _eta(self, done: float, left: float) -> float | None:
+        """Seconds for what is left, at the pace of what this process has done; None before it has done anything."""
+        return (time.monotonic() - self.began) / done * max(0.0, left) if done > 0 else None
 
     def _pick_device(self) -> torch.device:
         """The device, noted in the run. Imports torch."""

@@ -51,13 +51,13 @@ def cache_path(run_path: Path, where: Where) -> Path | None:
 def read(run_path: Path, where: Where) -> dict[str, Any]:
     """A landscape that was kept: offsets, losses (rows of numbers or None), train_loss, test_...; else empty."""
     path = cache_path(run_path, where)
-    found = read_json(path, below=run_path) if path is not None else {}
-    return found if is_landscape(found) else {}
+    landscape = read_json(path, below=run_path) if path is not None else {}
+    return landscape if is_landscape(landscape) else {}
 
 
-def is_landscape(found: dict[str, Any]) -> bool:
+def is_landscape(landscape: dict[str, Any]) -> bool:
     """Whether that is a square grid of numbers: files may hold anything."""
-    offsets, losses = found.get("offsets"), found.get("losses")
+    offsets, losses = landscape.get("offsets"), landscape.get("losses")
     if not isinstance(offsets, list) or not isinstance(losses, list) or not 2 <= len(offsets) <= MOST_POINTS:
         return False
     is_square = len(losses) == len(offsets) and all(
@@ -78,15 +78,15 @@ def compute(run_path: Path, where: Where, device: Any, data_dir: Path | None) ->
     (panel,), _ = landscapes(alone, settings, device)
     values = asdict(panel.landscape)
     test = {f"test_{name}": value for name, value in values.pop("test").items()}
-    found: dict[str, Any] = strict(values | test | asdict(where))
+    landscape: dict[str, Any] = strict(values | test | asdict(where))
     path = cache_path(run_path, where)
     try:
         if path is not None:
             make_folder(path.parent)
-            write_atomic(path, json.dumps(found) + "\n", durable=False)
+            write_atomic(path, json.dumps(landscape) + "\n", durable=False)
     except OSError as error:
         print(f"{path}: not kept: {error.strerror}", file=sys.stderr, flush=True)
-    return found
+    return landscape
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,8 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
         device = pick_device(given.device)
         for path in given.run_paths:
             print(json.dumps({"event": "computing", "run": str(path)}), flush=True)
-            found = read(path, where) or compute(path, where, device, given.data_dir)
-            print(json.dumps({"event": "landscape", "run": str(path), **found}), flush=True)
+            landscape = read(path, where) or compute(path, where, device, given.data_dir)
+            print(json.dumps({"event": "landscape", "run": str(path), **landscape}), flush=True)
     except LregError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,69 +1,57 @@
-"""The loop of meta-training: signals, units of work, records, checkpoints, and at last the result."""
+"""Meta-training job: signals, units of work, records, checkpoints, and at last the result."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from engine.base.control import Control, Stopped
 from engine.base.errors import RunError
 from engine.base.files import write_atomic
-from engine.base.metrics import Metric, own_metrics
+from engine.base.metrics import own_metrics
 from engine.distributed.rendezvous import join
 from engine.jobs.job_runner import JobRunner
+from engine.runs import checkpoint
+from engine.runs.kinds import RUN
+from engine.runs.results import preset_differences
 from engine.runs.store import Run, RunReader, RunStore
 from engine.runs.writer import slug
 
 if TYPE_CHECKING:
-    import torch
-
-
-class Trainer(Protocol):
-    """What the worker drives: engine.meta_training.meta_train.MetaTrainer."""
-
-    improved: bool
-
-    @property
-    def step(self) -> int: ...
-    @property
-    def total(self) -> int: ...
-    @property
-    def finished(self) -> bool: ...
-    @property
-    def remark(self) -> str: ...
-    @property
-    def measured(self) -> Iterable[Metric]: ...
-    def advance(self, tick: Callable[[], None]) -> list[dict[str, Any]]: ...
-    def state_dict(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]: ...
-    def load_state_dict(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None: ...
-    def frozen_state(self, which: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]: ...
-    def result(self, on_progress: Callable[[str], None]) -> list[dict[str, Any]]: ...
-
-
-TrainerFactory = Callable[..., Any]
+    from engine.meta_training.meta_train import MetaTrainer
 
 
 class MetaTrainingJob(JobRunner):
     """A run that is being meta-trained, perhaps by several processes: then each goes through this loop."""
 
+    kind = RUN
+
     def __init__(
         self,
         run: Run,
         control: Control,
-        device: str | None,
-        data_dir: str | os.PathLike[str] | None,
-        trainer_factory: TrainerFactory | None,
+        device: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        trainer_factory: Callable[..., MetaTrainer] | None = None,
     ) -> None:
+        """`trainer_factory`: makes what is driven in place of the preset's trainer."""
         super().__init__(run, control, device, data_dir)
         self.trainer_factory = trainer_factory
 
+    @staticmethod
+    def choices(reader: RunReader) -> dict[str, Any]:
+        return preset_differences(reader.preset())
+
+    @staticmethod
+    def tasks(reader: RunReader) -> Sequence[Mapping[str, Any]]:
+        return reader.preset().tasks
+
     def do(self) -> str:
         """Meta-train from the last checkpoint, if there is one, to the end. Returns finished or stopped."""
-        self._log_start()
         trainer = self._trainer()
         self._start(trainer)
         if (own := own_metrics(trainer.measured)) and not self.team.rank:
@@ -80,7 +68,7 @@ class MetaTrainingJob(JobRunner):
         self.team.leave()
         return state
 
-    def _train(self, trainer: Trainer) -> None:
+    def _train(self, trainer: MetaTrainer) -> None:
         """The loop: look at the signals, checkpoint now and then, do a unit of work, write its records."""
         saved = time.monotonic()
         while not trainer.finished:
@@ -92,17 +80,16 @@ class MetaTrainingJob(JobRunner):
             if stop:
                 raise Stopped
             self.run.append(trainer.advance(self._tick))
-            self.run.progress(trainer.step, trainer.total, self._eta(trainer))
+            eta_s = self._eta(trainer.step - self.first_step, trainer.total - trainer.step)
+            self.run.progress(trainer.step, trainer.total, eta_s)
             if trainer.improved:
                 self._save_frozen(trainer, "best")
                 self.run.log(f"step {trainer.step}: checkpoint best written")
         self._save(trainer)
 
-    def _trainer(self) -> Trainer:
+    def _trainer(self) -> MetaTrainer:
         """Build the trainer. Here torch is imported, and first of all: the preset's check is cheaper after it."""
         import torch
-
-        from engine.runs import checkpoint
 
         self.preset = preset = RunReader(self.run.path).preset()
         if preset["threads"]:
@@ -110,20 +97,17 @@ class MetaTrainingJob(JobRunner):
         self.team = join(self.run)
         device = self._pick_device()
         self.checkpoint_every = preset["meta"]["checkpoint_every"]
-        init_phi = None
-        if not self.team.rank and not checkpoint.exists(self.run.checkpoints, "last"):
-            init_phi = _initial_phi(RunStore(self.run.path.parent).parent_of(preset))
+        is_fresh = not self.team.rank and not checkpoint.exists(self.run.checkpoints, "last")
+        parent = RunStore(self.run.path.parent).parent_of(preset) if is_fresh else None
+        init_phi = checkpoint.load_frozen(parent.path) if parent is not None else None
         if self.trainer_factory is None:
             from engine.jobs.from_preset import meta_trainer
 
             self.trainer_factory = partial(meta_trainer, team=self.team)
-        trainer: Trainer = self.trainer_factory(preset, device=device, data_dir=self.data_dir, init_phi=init_phi)
-        return trainer
+        return self.trainer_factory(preset, device=device, data_dir=self.data_dir, init_phi=init_phi)
 
-    def _start(self, trainer: Trainer) -> None:
+    def _start(self, trainer: MetaTrainer) -> None:
         """Go back to the last checkpoint, with the metrics as they were then; or write the first one."""
-        from engine.runs import checkpoint
-
         if self.team.rank:
             trainer.load_state_dict(*self.team.from_first(({}, {})))
         elif checkpoint.exists(self.run.checkpoints, "last"):
@@ -149,24 +133,20 @@ class MetaTrainingJob(JobRunner):
             self.team.from_first(trainer.state_dict())
         self.run.progress(trainer.step, trainer.total, None)
 
-    def _save(self, trainer: Trainer) -> None:
+    def _save(self, trainer: MetaTrainer) -> None:
         """Write the checkpoint `last`, which notes how long metrics.jsonl was."""
-        from engine.runs import checkpoint
-
         size = self.run.sync_metrics()
         tensors, values = trainer.state_dict()
         if self.team.rank:
             return
         checkpoint.save(self.run.checkpoints, "last", tensors, {"trainer": values, "metrics_size": size})
 
-    def _save_frozen(self, trainer: Trainer, which: str) -> None:
-        from engine.runs import checkpoint
-
+    def _save_frozen(self, trainer: MetaTrainer, which: str) -> None:
         if not self.team.rank:
             tensors, facts = trainer.frozen_state(which)
             checkpoint.save(self.run.checkpoints, which, tensors, {"optimizer": self.preset["optimizer"], **facts})
 
-    def _measure(self, trainer: Trainer) -> None:
+    def _measure(self, trainer: MetaTrainer) -> None:
         """The final comparison. A stop leaves it to the next resume."""
         evaluations = trainer.result(self._on_progress)
         names: list[str] = []
@@ -181,20 +161,6 @@ class MetaTrainingJob(JobRunner):
         if text != self.run.status.message:
             self.run.set_status(message=text, eta_s=None)
         self._tick()
-
-    def _eta(self, trainer: Trainer) -> float | None:
-        done = trainer.step - self.first_step
-        if done <= 0:
-            return None
-        return max(0.0, (time.monotonic() - self.began) / done * (trainer.total - trainer.step))
-
-
-def _initial_phi(parent: RunReader | None) -> Any:
-    if parent is None:
-        return None
-    from engine.runs import checkpoint
-
-    return checkpoint.load_frozen(parent.path)
 
 
 def _line(error: Exception) -> str:

@@ -37,7 +37,13 @@ def start_worker(
     """
     command = worker_command(reader, device=device, data_dir=data_dir, module=module)
     if processes > 1:
-        command = parallel.torchrun(command, python_module("torch.distributed.run"), processes)
+        options = [
+            "--standalone",
+            f"--nproc-per-node={processes}",
+            f"--max-restarts={parallel.RESTARTS}",
+            "--no-python",
+        ]
+        command = [*python_module("torch.distributed.run"), *options, *command]
         threads = threads or (0 if "OMP_NUM_THREADS" in os.environ else max(1, (os.cpu_count() or 1) // processes))
     try:
         with open_to_append(reader.log_path) as log:  # a real file: a pipe would die with this process
@@ -103,12 +109,12 @@ def python_module(module: str) -> list[str]:
 def environment(threads: int = 0) -> dict[str, str]:
     """The child finds this very engine, and no file of the current folder in place of a library."""
     root = Path(__file__).parents[2]
-    found = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    variables = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
     if not root.name.endswith("-packages"):
-        found["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+        variables["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     if threads:
-        found |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    return found
+        variables |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    return variables
 
 
 def holds(child: subprocess.Popen[bytes], reader: RunReader) -> bool:
@@ -212,8 +218,8 @@ def ask(module: str, question: str) -> str:
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise RunError(f"{module}: no answer ({type(error).__name__})") from None
-    said = done.stderr.decode(errors="replace").splitlines()
+    lines = done.stderr.decode(errors="replace").splitlines()
     if done.returncode:
-        reasons = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
-        raise RunError(*(reasons or [f"{module}: {said[-1] if said else f'exit code {done.returncode}'}"]))
+        reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        raise RunError(*(reasons or [f"{module}: {lines[-1] if lines else f'exit code {done.returncode}'}"]))
     return done.stdout.decode(errors="replace")

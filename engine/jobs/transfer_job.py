@@ -13,17 +13,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from engine.base.control import Control, Stopped
 from engine.base.errors import RunError, printable
 from engine.base.files import make_folder, read_json, refuse_links, strict, write_atomic
 from engine.evaluation import scale
 from engine.evaluation.transfer_plan import Plan, Planned
-from engine.jobs.job import Job
 from engine.jobs.job_runner import JobRunner
+from engine.runs.kinds import TRANSFER
 from engine.runs.reader import LARGEST_TRANSFER, RunReader
-from engine.runs.store import JOBS, is_run
+from engine.runs.store import is_run
 from engine.runs.writer import Run, is_complete
 
 if TYPE_CHECKING:
@@ -38,36 +38,10 @@ Listener = Callable[[dict[str, Any]], None]
 """Is told of every evaluation when it is complete."""
 
 
-class TransferJob(Job):
-    """The folder of a transfer job, for its one writer."""
-
-    kind: ClassVar[str] = "transfer"
-    home: ClassVar[str] = JOBS
-    document: ClassVar[str] = "plan.json"
-    kept: ClassVar[str] = "what was measured"
-
-    @classmethod
-    def start(
-        cls,
-        store_dir: Path,
-        plan: Plan,
-        *,
-        argv: Sequence[str] = (),
-        device: str = "auto",
-        data_dir: str | os.PathLike[str] | None = None,
-        job_id: str = "",
-    ) -> TransferJob:
-        """Make the folder of a new job. Raises RunError where it cannot be made.
-
-        With a `job_id`, the job of that id if it is there; one that was never completed is made anew.
-        """
-        return cls._make(
-            store_dir, "transfer", plan.dumps(), job_id=job_id, argv=argv, data_dir=data_dir, device=device
-        )
-
-
-class TransferLoop(JobRunner):
+class TransferJob(JobRunner):
     """A transfer job that is being done: what is left of its plan."""
+
+    kind = TRANSFER
 
     def __init__(
         self,
@@ -80,22 +54,34 @@ class TransferLoop(JobRunner):
         super().__init__(job, control, device, data_dir)
         self.on_finished = on_finished
         home = job.path.parent  # a job that lies elsewhere belongs to no run store
-        self.store = home.parent if home.name == JOBS else None
+        self.store = home.parent if home.name == TRANSFER.home else None
+
+    @staticmethod
+    def start(store_dir: Path, plan: Plan, *, device: str = "auto", **facts: Any) -> Run:
+        """Make the folder of a new job, as `Run.make` does."""
+        return Run.make(TRANSFER, store_dir, TRANSFER.name, plan.dumps(), device=device, **facts)
+
+    @staticmethod
+    def choices(reader: RunReader) -> dict[str, Any]:
+        return Plan.from_json(reader.plan()).summary()
+
+    @staticmethod
+    def tasks(reader: RunReader) -> Sequence[Mapping[str, Any]]:
+        return Plan.from_json(reader.plan()).tasks
 
     def do(self) -> str:
         """Do what is left of the plan. Returns finished or stopped."""
-        self._log_start()
         self.plan = self._at_home(Plan.from_json(RunReader(self.run.path).plan()))
         _check_runs(self.plan)
         _check_inside(self._folders())
         where = self._pick_device()
         self.run.set_status(message="")
         planned = list(self.plan.evaluations())
-        self.measured, self.began = 0, time.monotonic()
+        self.measured, self.began = 0, time.monotonic()  # what was there already tells nothing of how long it takes
         self.finished: list[scale.Finished] = []
         try:
             for index, item in enumerate(planned):
-                self.run.progress(index, len(planned), self._eta(index, len(planned)))
+                self.run.progress(index, len(planned), self._eta(self.measured, len(planned) - index))
                 self._tick()
                 self._finish(index + 1, item, self._evaluate(item, where))
             self.run.progress(len(planned), len(planned), None)
@@ -108,8 +94,8 @@ class TransferLoop(JobRunner):
         """The plan, with its runs in the run store that the job lies in, which may be a copy, where they are there."""
         if self.store is None:
             return plan
-        there = [self.store / Path(run).name for run in plan.runs]
-        moved = (str(path) if is_complete(path) else run for run, path in zip(plan.runs, there, strict=True))
+        copies = [self.store / Path(run).name for run in plan.runs]
+        moved = (str(copy) if is_complete(copy) else run for run, copy in zip(plan.runs, copies, strict=True))
         return replace(plan, runs=tuple(moved))
 
     def _evaluate(self, item: Planned, where: Any) -> dict[str, Any]:
@@ -117,34 +103,34 @@ class TransferLoop(JobRunner):
         from engine.evaluation.optimizer_source import source_of
         from engine.tasks.table import build_task
 
-        _check_there(item)
+        if item.run and not Path(item.run).is_dir():
+            raise RunError(f"{item.run}: no such run any more")
         task = build_task(item.task, data_dir=self.data_dir, device=where)
         source = source_of(item)
         name = item.file_name(item.identity(source.digest))
         paths = self._destinations(item, name)
         unfinished = self.run.path / "partial" / f"{name}.json"
-        found = self._known([*paths, unfinished])
+        evaluation = self._saved([*paths, unfinished])
         numbers = range(self.plan.settings.seeds)
-        there = {seed["seed"]: seed for seed in found.get("seeds", [])}
-        missing = [number for number in numbers if number not in there]
+        seeds = {seed["seed"]: seed for seed in evaluation.get("seeds", [])}
+        missing = [number for number in numbers if number not in seeds]
         if missing:
-            _check_writable(paths)  # now, not when hours have been spent
-        if missing and (prepared := source.prepare(task, found, tick=self._tick, report=self._reporter(item))):
-            found = {**found, **prepared, "seeds": list(there.values())}
-            self._keep(unfinished, found)
+            _check_writable([path.parent for path in paths])  # now, not when hours have been spent
+        if missing and (prepared := source.prepare(task, evaluation, tick=self._tick, report=self._reporter(item))):
+            evaluation = {**evaluation, **prepared, "seeds": list(seeds.values())}
+            _write(unfinished, evaluation)
         while missing:
-            found = self._measure(item, task, source, missing[: source.at_once(task)], found)
-            there |= {seed["seed"]: seed for seed in found["seeds"]}
-            found["seeds"] = [there[number] for number in sorted(there)]
-            missing = [number for number in numbers if number not in there]
+            evaluation = self._measure(item, task, source, missing[: source.at_once(task)], evaluation)
+            seeds |= {seed["seed"]: seed for seed in evaluation["seeds"]}
+            evaluation["seeds"] = [seeds[number] for number in sorted(seeds)]
+            missing = [number for number in numbers if number not in seeds]
             if missing:
-                self._keep(unfinished, found)
+                _write(unfinished, evaluation)
         for path in paths:
-            if not path.is_file() or len(_seeds(path)) < len(there):
-                make_folder(path.parent)  # a run that was deleted meanwhile is not made anew
-                write_atomic(path, json.dumps(strict(found), indent=1) + "\n")
+            if not path.is_file() or len(_read(path).get("seeds", [])) < len(seeds):
+                _write(path, evaluation)
         unfinished.unlink(missing_ok=True)
-        return {**found, "seeds": [there[number] for number in numbers]}
+        return {**evaluation, "seeds": [seeds[number] for number in numbers]}
 
     def _measure(
         self, item: Planned, task: Task, source: Source, numbers: Sequence[int], before: Mapping[str, Any]
@@ -154,19 +140,15 @@ class TransferLoop(JobRunner):
         report = self._reporter(item)
         self.run.log(f"{_words(item)}: optimizees {numbers[0]} to {numbers[-1]}")
         report("starting")
-        found = source.evaluate(task, numbers, before, tick=self._tick, report=report)
+        measured = source.evaluate(task, numbers, before, tick=self._tick, report=report)
         run = Path(item.run).name if item.run else None
         protocol = {
             key: list(value) if isinstance(value, tuple) else value for key, value in vars(item.protocol).items()
         }
-        return {"run": run, **found, "protocol": protocol}
+        return {"run": run, **measured, "protocol": protocol}
 
     def _reporter(self, item: Planned) -> Callable[[str], None]:
         return lambda text: self.run.note(f"{_words(item)}, {text}")
-
-    def _keep(self, unfinished: Path, found: Mapping[str, Any]) -> None:
-        make_folder(unfinished.parent)
-        write_atomic(unfinished, json.dumps(strict(found)))
 
     def _destinations(self, item: Planned, name: str) -> list[Path]:
         """Where an evaluation is kept: in its run's folder; that of a baseline in the store, and with every run."""
@@ -179,17 +161,17 @@ class TransferLoop(JobRunner):
         shared = [self.store / BASELINES_FOLDER] if self.store else []
         return [*shared, *(Path(run) / "transfer" for run in self.plan.runs)]
 
-    def _known(self, paths: Sequence[Path]) -> dict[str, Any]:
-        """The evaluation as it was saved, from the first file that is whole."""
+    def _saved(self, paths: Sequence[Path]) -> dict[str, Any]:
+        """The evaluation as it was saved, from the file that is whole and has the most of it."""
         best: dict[str, Any] = {}
         for path in paths:
-            found = read_json(path, LARGEST_TRANSFER, path.parent.parent)
-            if path.is_file() and not _is_whole(found):
+            evaluation = _read(path)
+            if path.is_file() and not _is_whole(evaluation):
                 self.run.log(f"{path}: damaged; measured again")
                 print(f"{printable(str(path))}: damaged; measured again", file=sys.stderr)
                 path.unlink()
-            elif not best or len(found.get("seeds", [])) > len(best["seeds"]):
-                best = found  # of a baseline in `partial` perhaps its settings alone
+            elif not best or len(evaluation.get("seeds", [])) > len(best["seeds"]):
+                best = evaluation  # of a baseline in `partial` perhaps its settings alone
         return best
 
     def _finish(self, done: int, item: Planned, evaluation: dict[str, Any]) -> None:
@@ -209,21 +191,10 @@ class TransferLoop(JobRunner):
             if kept is not None:
                 self.run.log(f"{Path(run).name}: best scale {kept:g}")
 
-    def _eta(self, done: int, total: int) -> float | None:
-        """From the evaluations that were measured, not found; the first has to end before anything is known."""
-        if not self.measured:
-            return None
-        return (time.monotonic() - self.began) / self.measured * (total - done)
-
 
 def _words(item: Planned) -> str:
     """What is being evaluated on what, for people."""
     return f"{item.task_name}: {Path(item.run).name + ' ' if item.run else ''}{item.label}"
-
-
-def _check_there(item: Planned) -> None:
-    if item.run and not Path(item.run).is_dir():
-        raise RunError(f"{item.run}: no such run any more")
 
 
 def _check_runs(plan: Plan) -> None:
@@ -244,20 +215,19 @@ def _check_inside(folders: Sequence[Path]) -> None:
 
 def check_writable(plan: Plan) -> None:
     """Raise RunError where what a plan measures could not be kept in its runs' folders."""
-    _check_writable([Path(run) / "transfer" / "x" for run in plan.runs])
+    _check_writable([Path(run) / "transfer" for run in plan.runs])
 
 
-def _check_writable(paths: Sequence[Path]) -> None:
-    """Raise RunError where results could not be kept."""
-    for path in paths:
-        folder = path.parent if path.parent.is_dir() else path.parent.parent
+def _check_writable(folders: Sequence[Path]) -> None:
+    """Raise RunError where results could not be kept in these folders, or these not be made."""
+    for folder in (folder if folder.is_dir() else folder.parent for folder in folders):
         if not os.access(folder, os.W_OK):
             raise RunError(f"{folder}: cannot be written, and results are kept there")
 
 
-def _is_whole(found: Mapping[str, Any]) -> bool:
+def _is_whole(evaluation: Mapping[str, Any]) -> bool:
     """Whether a transfer file can be gone on from: it says what it is, and its seeds are numbered and measured."""
-    seeds, task = found.get("seeds"), found.get("task")
+    seeds, task = evaluation.get("seeds"), evaluation.get("task")
     if seeds == []:  # of a baseline whose settings alone are known
         return True
     if not isinstance(task, dict) or not {"dataset", "optimizee"} <= task.keys():
@@ -273,5 +243,10 @@ def _is_whole(found: Mapping[str, Any]) -> bool:
     )
 
 
-def _seeds(path: Path) -> list[Any]:
-    return read_json(path, LARGEST_TRANSFER, path.parent.parent).get("seeds", [])
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path, LARGEST_TRANSFER, path.parent.parent)
+
+
+def _write(path: Path, evaluation: Mapping[str, Any]) -> None:
+    make_folder(path.parent)  # a run that was deleted meanwhile is not made anew
+    write_atomic(path, json.dumps(strict(evaluation), indent=1) + "\n")

@@ -10,30 +10,33 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import safetensors
-import safetensors.torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import RunError
 from engine.base.files import make_folder, open_to_read, strict, write_atomic
 from engine.runs.reader import CHECKPOINTS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HEADER_KEY = "lreg"
 
 
 def save(folder: Path, name: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
     """Replace the checkpoint `name`. Values must be JSON (tuples come back as lists); not finite floats are kept."""
+    from safetensors.torch import save as to_bytes  # imports torch
+
     copies = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
     make_folder(folder)
-    data = safetensors.torch.save(copies, metadata={HEADER_KEY: json.dumps(values)})
+    data = to_bytes(copies, metadata={HEADER_KEY: json.dumps(values)})
     write_atomic(path_of(folder, name), data)
     write_atomic(folder / f"{name}.json", json.dumps(strict(values), indent=1) + "\n")
 
 
 def load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (on the CPU) and values of a checkpoint. Raises RunError when it is missing or damaged."""
+    import safetensors
+
     path = path_of(folder, name)
     try:
         open_to_read(path, below=folder.parent).close()

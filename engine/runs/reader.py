@@ -19,6 +19,7 @@ from engine.base.files import file_system_age, is_locked, is_own_file, open_to_r
 from engine.base.metrics import TASK_METRICS, Metric, from_json
 from engine.base.status import Status, is_number
 from engine.runs.columns import Column, Columns, Stamps
+from engine.runs.kinds import JobKind, kind_of
 
 if TYPE_CHECKING:
     from engine.presets.preset import Preset
@@ -51,8 +52,18 @@ class RunReader:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """run.json: id, name, created, argv, seed, device, versions, host, git, parent."""
+        """run.json: id, name, kind, created, argv, seed, device, versions, host, git, parent."""
         return read_json(self.path / "run.json", below=self.path)
+
+    @property
+    def kind(self) -> JobKind:
+        """Whether it is a run, a transfer job or a study, and what can be done with it."""
+        return kind_of(self.path, self.facts)
+
+    @property
+    def device(self) -> str:
+        """The device that it was made for, as it was asked for."""
+        return str(self.facts.get("device") or "auto")
 
     @property
     def measured(self) -> Mapping[str, Metric]:
@@ -140,16 +151,6 @@ class RunReader:
             self.poll()
             latest = {metric: column.values[-1] for metric, column in self.columns.items() if len(column)}
         return latest
-
-    @property
-    def is_transfer(self) -> bool:
-        """True for a transfer job, which has a plan in place of a preset."""
-        return not (self.path / "preset.toml").exists() and (self.path / "plan.json").exists()
-
-    @property
-    def is_study(self) -> bool:
-        """True for a study, which has a plan of many runs in place of a preset."""
-        return not (self.path / "preset.toml").exists() and (self.path / "study.json").exists()
 
     def plan(self) -> dict[str, Any]:
         """plan.json of a transfer job; empty if it cannot be read."""

@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import PresetError, Problem, RunError
 from engine.base.settings import show
+from engine.runs.kinds import STUDY, TRANSFER, JobKind
 from engine.runs.reader import RunReader
 from engine.runs.writer import Run
 
 if TYPE_CHECKING:
     from engine.presets.preset import Preset
 
-__all__ = ["JOBS", "STUDIES", "Run", "RunReader", "RunStore"]
+__all__ = ["Run", "RunReader", "RunStore"]
 
-JOBS = ".transfers"  # folder of the transfer jobs in a run store
-STUDIES = ".studies"  # ... and of the studies
 STAMP, ENDING = len("20261120-211500-"), len("-k3f9")  # around the name in an id
 
 
@@ -40,17 +39,17 @@ class RunStore:
         return [RunReader(self.root / name) for name in sorted(self._names())]
 
     def transfers(self) -> Sequence[RunReader]:
-        """Every transfer job, oldest first: it has the folder of a run, with a plan in place of a preset."""
-        return [RunReader(self.root / JOBS / name) for name in self._jobs(JOBS)]
+        """Every transfer job, oldest first."""
+        return [RunReader(path) for path in self._jobs(TRANSFER)]
 
     def studies(self) -> Sequence[RunReader]:
-        """Every study, oldest first: it has the folder of a run, with a plan of many runs in place of a preset."""
-        return [RunReader(self.root / STUDIES / name) for name in self._jobs(STUDIES)]
+        """Every study, oldest first."""
+        return [RunReader(path) for path in self._jobs(STUDY)]
 
-    def _jobs(self, home: str) -> Sequence[str]:
-        """The names of the transfer jobs, or studies; a link in place of their folder leads to those of another."""
-        folder = self.root / home
-        return [] if folder.is_symlink() else sorted(_runs_in(folder))
+    def _jobs(self, kind: JobKind) -> Sequence[Path]:
+        """The folders of a kind with a home of its own; a link in place of the home leads to those of another store."""
+        home = self.root / kind.home
+        return [] if home.is_symlink() else [home / name for name in sorted(_runs_in(home))]
 
     def _names(self) -> Iterator[str]:
         return _runs_in(self.root)
@@ -93,19 +92,16 @@ class RunStore:
             return RunReader(path)
         if not reference or os.sep in reference:
             raise RunError(f"{show(reference)}: no run folder there")
-        paths = [self.root / name for name in _matching(reference, names)] or self._others(reference)
+        studies = self._jobs(STUDY)
+        paths = (
+            _matching(reference, [self.root / name for name in names])
+            or [*_matching(reference, self._jobs(TRANSFER)), *_matching(reference, studies)]
+            # a study's runs begin as it does, so no prefix of its id is its own: its name will do
+            or [path for path in studies if path.name[STAMP:-ENDING] == reference]
+        )
         if len(paths) == 1:
             return RunReader(paths[0])
-        raise RunError(self._not_one(reference, [*self._jobs(STUDIES), *names], paths))
-
-    def _others(self, reference: str) -> Sequence[Path]:
-        """The transfer jobs and studies that are meant by a reference.
-
-        A study's runs begin as it does, so no prefix of its id is its own: its name will do.
-        """
-        homes, studies = (JOBS, STUDIES), self._jobs(STUDIES)
-        jobs = [self.root / home / name for home in homes for name in _matching(reference, self._jobs(home))]
-        return jobs or [self.root / STUDIES / name for name in studies if name[STAMP:-ENDING] == reference]
+        raise RunError(self._not_one(reference, [*(path.name for path in studies), *names], paths))
 
     def _newest(self, names: Sequence[str]) -> str:
         if not names:
@@ -117,18 +113,17 @@ class RunStore:
     def _not_one(self, reference: str, names: Sequence[str], paths: Sequence[Path]) -> str:
         """Why a reference means no run, or several."""
         if paths:
-            kind = "studies" if all(path.parent.name == STUDIES for path in paths) else "runs"
-            return f"{show(reference)} could be any of {len(paths)} {kind}: {_few([path.name for path in paths])}"
+            return f"{show(reference)} could be any of {len(paths)}: {_few([path.name for path in paths])}"
         near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
         near = near or [name for name in names if len(reference) > 2 and reference in name]
         hint = f"did you mean {_few(near)}?" if near else "`lreg runs` lists them"
         return f"no run {show(reference)} in {self.root} ({hint})"
 
 
-def _matching(reference: str, names: Sequence[str]) -> list[str]:
-    """The names that start with a reference; else those whose last four letters it is."""
-    starting = [name for name in names if name.startswith(reference)]
-    return starting or [name for name in names if len(reference) == 4 and name.endswith(f"-{reference}")]
+def _matching(reference: str, paths: Sequence[Path]) -> list[Path]:
+    """The folders whose names start with a reference; else those whose last four letters it is."""
+    starting = [path for path in paths if path.name.startswith(reference)]
+    return starting or [path for path in paths if len(reference) == 4 and path.name.endswith(f"-{reference}")]
 
 
 def _runs_in(folder: Path) -> Iterator[str]:

@@ -13,11 +13,11 @@ import string
 import threading
 import time
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any
 
 from engine.base.errors import RunError, TrainingError, printable
 from engine.base.files import (
@@ -36,11 +36,10 @@ from engine.base.files import (
 )
 from engine.base.status import HEARTBEAT_S, LIVE, Status
 from engine.runs import provenance
+from engine.runs.kinds import RUN, JobKind
 from engine.runs.reader import RunReader
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from engine.presets.preset import Preset
 
 
@@ -59,14 +58,16 @@ def slug(name: str) -> str:
 
 
 class Run:
-    """A run folder, for its one writer: `with run:` holds the lock and keeps status.json fresh."""
+    """The folder of a run, or of a job of another kind, for its one writer.
 
-    document: ClassVar[str] = "preset.toml"  # what says what is to be done; without it there is no run
-    kept: ClassVar[str] = "the last checkpoint"  # what an end before time does not take away
+    `with run:` holds the lock and keeps status.json fresh.
+    """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], kind: JobKind | None = None) -> None:
+        """`kind`: of a folder that is being made, which cannot say so yet."""
         self.path = Path(os.path.abspath(path))
         self.id = self.path.name
+        self.kind = kind or RunReader(self.path).kind
         self.checkpoints = self.path / "checkpoint"
         self._status = RunReader(self.path).recorded_status()
         self._guard = threading.Lock()  # between the heartbeat and everybody else
@@ -83,25 +84,19 @@ class Run:
         store_dir: str | os.PathLike[str],
         preset: Preset,
         *,
-        argv: Sequence[str] = (),
         device: str = "auto",
-        data_dir: str | os.PathLike[str] | None = None,
-        parent: str = "",
-        run_id: str = "",
+        parent: str | None = None,
+        **options: Any,
     ) -> Run:
-        """Make the folder of a new run. It is `queued` until a process holds it.
-
-        With a `run_id`, the run of that id if it is there; one that was never completed is made anew.
-        """
-        facts: dict[str, Any] = {"seed": preset.seed, "device": device, "parent": parent or None}
-        return cls._create(
-            Path(store_dir), preset.name, preset.dumps(), run_id=run_id, argv=argv, data_dir=data_dir, **facts
-        )
+        """Make the folder of a new run of a preset; `options` as of `make`."""
+        facts: dict[str, Any] = {"seed": preset.seed, "device": device, "parent": parent}
+        return cls.make(RUN, store_dir, preset.name, preset.dumps(), **facts, **options)
 
     @classmethod
-    def _create(
+    def make(
         cls,
-        folder: Path,
+        kind: JobKind,
+        store_dir: str | os.PathLike[str],
         name: str,
         document: str,
         *,
@@ -110,26 +105,34 @@ class Run:
         argv: Sequence[str] = (),
         data_dir: str | os.PathLike[str] | None = None,
         **facts: Any,
-    ) -> Self:
-        """Make a folder in `folder`, and write what a new run has. run.json is the last, so that readers see a whole
-        run; a failure leaves nothing, but what was there before stays: a run may have lost nothing but its run.json.
+    ) -> Run:
+        """Make a new folder of a kind, with its document. It is `queued` until a process holds it.
+
+        With a `run_id`, the one of that id if it is there; one that was never completed is made anew. `stamp`: what the
+        id begins with, if not the time. run.json is written last, so that readers see a whole run; a failure leaves
+        nothing, but what was there before stays: a run may have lost nothing but its run.json. Raises RunError where
+        it cannot be made.
         """
-        created = utc_now()
+        created, store = utc_now(), Path(store_dir)
         try:
+            store.mkdir(parents=True, exist_ok=True)
+            home = store / kind.home
+            if kind.home:
+                make_folder(home)
             stamp = stamp or re.sub(r"[-:]", "", created[:19]).replace("T", "-")  # UTC: 20261120-211500
-            path = _folder(folder.absolute(), stamp, name, run_id)
-            new = cls(path)
+            path = _folder(home.absolute(), stamp, name, run_id)
             if is_complete(path):
-                return new
-            own = {"id": new.id, "name": name, "created": created, "argv": list(argv), **facts}
+                return cls(path)
+            new = cls(path, kind)
+            own = {"id": new.id, "name": name, "kind": kind.name, "created": created, "argv": list(argv), **facts}
             own["data_dir"] = str(Path(data_dir).absolute()) if data_dir is not None else None
             is_new = not any(file.is_file() for file in path.rglob("*"))
             try:
-                if cls.document == Run.document:
+                if kind is RUN:
                     make_folder(new.checkpoints)
                 new._status = Status(message="waiting for its process").of_this_process()
                 new._write_status()
-                write_atomic(path / cls.document, document)
+                write_atomic(path / kind.document, document)
                 write_atomic(path / "run.json", json.dumps(own | provenance.describe(), indent=2) + "\n")
             except BaseException:
                 if is_new:
@@ -137,13 +140,16 @@ class Run:
                 raise
             return new
         except OSError as error:
-            where = printable(str(error.filename or folder))
+            where = printable(str(error.filename or store_dir))
             raise refused(error, f"{where}: cannot create a run folder there") from None
 
     def __enter__(self) -> Run:
         """Take the run. Raises RunError where another process holds it, or where nothing can be written."""
-        if not is_own_file(self.path / self.document, self.path):  # before anything is written there
-            raise RunError(f"{self.path}: no {self.document} there, so this is no run that can be used")
+        document = self.kind.document
+        if not document:
+            raise RunError(f"{self.path}: {self.kind.words}")
+        if not is_own_file(self.path / document, self.path):  # before anything is written there
+            raise RunError(f"{self.path}: no {document} there, so this is no run that can be used")
         self._acquire()
         try:
             for name in FOLDERS:
@@ -172,6 +178,15 @@ class Run:
         self._close_metrics()
         self._release()
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder without being at work there. Raises RunError where another process holds it."""
+        self._acquire()
+        try:
+            yield
+        finally:
+            self._release()
+
     def _acquire(self) -> None:
         before = RunReader(self.path).status()
         patience = 0.0 if before.state in LIVE else 5.0  # one that says it has ended may still be closing
@@ -194,7 +209,7 @@ class Run:
     def _folder_there(self) -> tuple[int, int] | None:
         """What lies at the run's path: another folder there has another identity."""
         # its document goes first where a folder is being deleted: nothing is put there again
-        return _identity(self.path) if os.path.exists(self.path / self.document) else None
+        return _identity(self.path) if os.path.exists(self.path / self.kind.document) else None
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):
@@ -216,7 +231,7 @@ class Run:
     def lost(self, error: OSError | None = None) -> TrainingError:
         """Why a held run cannot go on where `error` came of writing: one line, which says what is kept all the same."""
         if self.look_there():
-            gone = self.path / self.document if self._folder == _identity(self.path) else self.path
+            gone = self.path / self.kind.document if self._folder == _identity(self.path) else self.path
             return TrainingError(f"{gone}: deleted or moved while its process was at work, which is over")
         if error is None:
             return TrainingError(f"{self.path}: cannot be written")
@@ -225,9 +240,9 @@ class Run:
     @property
     def kept_words(self) -> str:
         """What an end before time has not taken away."""
-        if self.document == Run.document and not RunReader(self.path).checkpoints().keys() & {"last"}:
+        if self.kind is RUN and not RunReader(self.path).checkpoints().keys() & {"last"}:
             return "no checkpoint was written yet"
-        return f"{self.kept} is untouched"
+        return f"{self.kind.kept} is untouched"
 
     def _write_status(self, durable: bool = True, **changes: Any) -> None:
         with self._guard:

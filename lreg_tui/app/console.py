@@ -20,6 +20,7 @@ from textual.notifications import SeverityLevel
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
+from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunStore
 from lreg_tui.app.no_color import NoColour
 from lreg_tui.runs.console_base import ConsoleBase
@@ -222,7 +223,7 @@ class LregApp(ConsoleBase):
     # -- going places ------------------------------------------------------------------------------------------------
 
     def open_run(self, run_id: str) -> None:
-        if (row := self.row(run_id)) is not None and row.is_transfer:  # its screen is the one that can start them
+        if (row := self.row(run_id)) is not None and row.kind is TRANSFER:  # its screen is the one that can start them
             self.open_transfer((run_id,))
             return
         from lreg_tui.runs.run_screen import RunScreen

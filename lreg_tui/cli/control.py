@@ -46,8 +46,7 @@ def continue_(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: A
 def _ask(reader: RunReader, number: signal.Signals, purpose: str, state: str, as_json: bool) -> None:
     launch.request(reader, number, purpose)
     status = launch.wait_for(reader, (state,), ANSWER_LIMIT_S)
-    when = "soon" if reader.is_transfer else "after this truncation"
-    late = f"asked to {purpose}; it will {when}" if status.state not in (state, "finished") else ""
+    late = f"asked to {purpose}; it will soon" if status.state not in (state, "finished") else ""
     _report(reader, as_json, late if status.state in LIVE else "")
 
 
@@ -57,5 +56,5 @@ def _report(reader: RunReader, as_json: bool, note: str) -> None:
     if as_json:
         output.emit({"run": reader.id, "state": status.state, "step": status.step, "total": status.total})
     else:
-        at = f" at {present.unit_of(reader)} {status.step}/{status.total}" if status.total else ""
+        at = f" at {reader.kind.unit} {status.step}/{status.total}" if status.total else ""
         print(present.clean(f"{reader.id}: {note or status.state}{at}"))

@@ -20,6 +20,7 @@ from engine.base.errors import LregError, RunError
 from engine.base.metrics import headline, metric
 from engine.base.status import LIVE, Status
 from engine.evaluation.transfer_plan import Plan
+from engine.runs.kinds import TRANSFER
 from engine.runs.results import run_rows
 from engine.runs.store import RunReader
 from lreg_tui.cli import output
@@ -133,7 +134,7 @@ class Follower:
 def radius_of(reader: RunReader) -> float | None:
     """The radius at which a run measures its sharpness while it trains; None where its preset cannot be read."""
     try:
-        if reader.is_transfer:
+        if reader.kind is TRANSFER:
             return Plan.from_json(reader.plan()).protocol.middle_radius
         return reader.preset()["evaluation"]["radius"]
     except LregError:
@@ -156,7 +157,7 @@ def ordered(values: dict[str, float], everything: bool = True) -> dict[str, floa
 def _steps(reader: RunReader, status: Status) -> str:
     if not status.total:
         return "starting" if status.state in LIVE else ""
-    return f"{present.unit_of(reader)} {status.step}/{status.total}"
+    return f"{reader.kind.unit} {status.step}/{status.total}"
 
 
 def _eta(status: Status) -> str:
@@ -233,7 +234,7 @@ def summarize(reader: RunReader, as_json: bool, *, reason_follows: bool = False,
     silent = (*LIVE, "crashed", *(["failed"] if reason_follows else []))  # a crashed one's last words are out of date
     reason = "" if status.state in silent else status.message
     output.print_lines(console, f"{status.state}: {reader.id}", reason, str(reader.path))
-    if status.state == "finished" and reader.is_transfer and (command := comparison_of(reader)):
+    if status.state == "finished" and reader.kind is TRANSFER and (command := comparison_of(reader)):
         output.print_lines(console, f"its results: {command}")
     if status.state == "crashed" or (status.state == "stopped" and not has_failed):
         output.print_lines(console, f"go on with: lreg resume {reader.id}")

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine import worker
 from engine.base.errors import LregError, printable
 from engine.base.settings import show as show_value
 from engine.base.status import LIVE, STATES, Status
-from engine.evaluation.transfer_plan import Plan
-from engine.runs.results import preset_differences, run_rows
+from engine.runs.kinds import TRANSFER
+from engine.runs.results import run_rows
 from engine.runs.store import RunReader, RunStore
-from engine.study.plan.snapshot import summary
-from engine.study.plan.state import plan_of
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import Follower, ordered, print_results, radius_of, summarize
 from lreg_tui.cli.listing import SORTS, Listed, run_table
@@ -51,9 +50,9 @@ def runs(
         return
     for job in () if states else (*store.transfers(), *store.studies()):
         if (status := job.status()).state != "finished":
-            done = f"evaluation {status.step}/{status.total}" if job.is_transfer else status.message
+            done = f"{job.kind.unit} {status.step}/{status.total}" if job.kind is TRANSFER else status.message
             words = ", ".join(filter(None, (status.state, done)))
-            output.say(f"{'transfer' if job.is_transfer else 'study'} {job.id}: {words}")
+            output.say(f"{job.kind.name} {job.id}: {words}")
     if listed:
         console = output.console()
         console.print(run_table(listed, console.width))
@@ -68,7 +67,7 @@ def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson
     reader = find_run(reference, runs_dir)
     status = reader.status()
     try:
-        differences, problem = _asked(reader), ""
+        differences, problem = worker.runner_of(reader).choices(reader), ""
     except LregError as error:
         differences, problem = {}, str(error)
     if as_json:
@@ -89,8 +88,7 @@ def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson
         return
     console = output.console()
     _print_facts(console, reader, status)
-    is_run = not (reader.is_transfer or reader.is_study)
-    heading = "preset (choices, and what is not the default)" if is_run else "plan"
+    heading = "preset (choices, and what is not the default)" if "edit" in reader.kind.actions else "plan"
     _print_pairs(console, heading, differences, show_value)
     if problem:
         console.print(present.text(problem, "red"))
@@ -100,15 +98,8 @@ def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson
     print_results(run_rows(reader), console, "result")
 
 
-def _asked(reader: RunReader) -> dict[str, Any]:
-    """What a run, transfer job or study is to do, by key. Raises LregError where that cannot be read."""
-    if reader.is_study:
-        return summary(plan_of(reader.path))
-    return Plan.from_json(reader.plan()).summary() if reader.is_transfer else preset_differences(reader.preset())
-
-
 def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
-    facts, unit = reader.facts, present.unit_of(reader)
+    facts, unit = reader.facts, reader.kind.unit
     versions = facts["versions"] if isinstance(facts.get("versions"), dict) else {}
     state = status.state + (f" (process {status.pid} on {status.host})" if status.state in LIVE else "")
     pairs = {

@@ -10,6 +10,7 @@ import typer
 
 from engine.base.errors import RunError
 from engine.base.settings import show
+from engine.runs.kinds import STUDY
 from engine.runs.store import RunReader, RunStore
 from lreg_tui.cli.options import offering
 
@@ -72,29 +73,32 @@ def find_runs(references: Sequence[str], runs_dir: Path | None) -> tuple[list[Ru
     reference = None
     for text in references:
         reader = find_run(text, runs_dir)
-        if reader.is_transfer:
-            raise RunError(f"{show(text)}: a transfer evaluation, no run: give the runs that it evaluated")
-        if reader.is_study:
+        if reader.kind is STUDY:
             from engine.study.plan.chosen import transferred_runs
 
             transferred = transferred_runs(reader)
             runs += transferred
             reference = reference or transferred[0]
         else:
-            runs.append(reader)
+            runs.append(_only_run(reader))
     return runs, reference
 
 
 def find_one_run(reference: str, runs_dir: Path | None) -> RunReader:
     """The run that is meant, where nothing else will do. Raises RunError; of a study it names its winners' runs."""
     reader = find_run(reference, runs_dir)
-    if reader.is_transfer:
-        raise RunError(f"{reader.id}: a transfer evaluation, should be one of the runs that it evaluated")
-    if reader.is_study:
+    if reader.kind is STUDY:
         from engine.study.plan.chosen import winner_runs
 
         winners = winner_runs(reader)
-        runs_of = "; ".join(f"{arm}: {', '.join(run.id for run in runs)}" for arm, runs in winners.items())
-        named = f"one of its winners' runs: {runs_of}" if runs_of else "a run; no arm of it has a winner yet"
-        raise RunError(f"{reader.id}: a study, should be {named}")
+        if runs_of := "; ".join(f"{arm}: {', '.join(run.id for run in runs)}" for arm, runs in winners.items()):
+            raise RunError(f"{reader.id}: a study, should be one of its winners' runs: {runs_of}")
+    return _only_run(reader)
+
+
+def _only_run(reader: RunReader) -> RunReader:
+    """Raise RunError where that is no run."""
+    kind = reader.kind
+    if "transfer" not in kind.actions:
+        raise RunError(f"{reader.id}: {kind.words}, should be {kind.instead}")
     return reader

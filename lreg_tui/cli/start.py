@@ -17,11 +17,10 @@ import typer
 from engine import worker
 from engine.base.control import Control
 from engine.base.errors import LregError, RunError, TrainingError
-from engine.base.status import LIVE
+from engine.base.status import LIVE, Status
 from engine.distributed import parallel
-from engine.evaluation.transfer_plan import Plan
-from engine.jobs.transfer_job import TransferJob
 from engine.presets.preset import load_preset
+from engine.runs.kinds import STUDY, TRANSFER
 from engine.runs.provenance import plugin_remark
 from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.cli import output, study, transfer
@@ -99,24 +98,27 @@ def resume(
         output.say(f"run {reader.id}: {remark}")
     if data := reader.other_data(data_dir):
         output.say(data)
-    if nproc is not None and (reader.is_transfer or reader.is_study):
+    kind, runner = reader.kind, worker.runner_of(reader)
+    if nproc is not None and "share" not in kind.actions:
         raise RunError(f"--nproc: {reader.id} is no run; several processes can share nothing else")
-    if reader.is_study:
+    if kind is STUDY:
         study.resume(reader, how)
         return
-    if reader.is_transfer:
-        tasks = list(Plan.from_json(reader.plan()).tasks)
-    else:
-        preset = reader.preset()  # a damaged one is found before anything starts
-        tasks = preset.tasks
-        cores = os.cpu_count() or 1  # a stranger's run may speak of any number
-        processes = nproc or max(1, min(status.processes, preset["meta"]["meta_batch"], cores))
-        parallel.check_processes(preset, processes)
-    worker.check_inputs(tasks, device or str(reader.facts.get("device") or "auto"), data_dir)
-    if reader.is_transfer:
-        transfer.do(TransferJob(reader.path), how)
+    processes = _processes(reader, status, nproc) if "share" in kind.actions else 1
+    worker.check_inputs(runner.tasks(reader), device or reader.device, data_dir)
+    if kind is TRANSFER:
+        transfer.do(Run(reader.path), how)
     else:
         _start(Run(reader.path), processes, how)
+
+
+def _processes(reader: RunReader, status: Status, nproc: int | None) -> int:
+    """How many processes go on with a run: as many as are asked for, else as before."""
+    preset = reader.preset()  # a damaged one is found before anything starts
+    cores = os.cpu_count() or 1  # a stranger's run may speak of any number
+    processes = nproc or max(1, min(status.processes, preset["meta"]["meta_batch"], cores))
+    parallel.check_processes(preset, processes)
+    return processes
 
 
 def _start(started: Run, processes: int, how: How, control: Control | None = None) -> None:

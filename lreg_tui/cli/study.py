@@ -16,11 +16,13 @@ from engine.base.errors import LregError, RunError
 from engine.base.settings import show
 from engine.base.status import LIVE
 from engine.presets.document import is_file
-from engine.runs.store import RunReader, RunStore
+from engine.runs.kinds import STUDY
+from engine.runs.store import Run, RunReader, RunStore
 from engine.study.plan.snapshot import Watcher
 from engine.study.plan.state import plan_of
 from engine.study.schedule import slurm_options
-from engine.study.schedule.job import Schedule, StudyJob, finished, new_stamp, unfinished
+from engine.study.schedule.job import Schedule, finished, new_stamp, unfinished
+from engine.study.schedule.loop import StudyJob
 from engine.study.schedule.start import go_on, take_up
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import How, note_deaf, print_quietly, when_stopping
@@ -149,7 +151,7 @@ def _write_report(reference: str, runs_dir: Path | None, as_json: bool) -> None:
     if is_file(Path(reference)):
         raise RunError(f"{show(reference)}: a file; {asked}")
     reader = find_run(reference, runs_dir)
-    if not reader.is_study:
+    if reader.kind is not STUDY:
         raise RunError(f"{reader.path}: no study; {asked}")
     path = write_report(plan_of(reader.path), reader.path, study_worker.draw)
     if as_json:
@@ -163,7 +165,7 @@ def resume(reader: RunReader, how: How) -> None:
     _do(go_on(reader.path, how.device or "", how.data_dir), how)
 
 
-def _do(job: StudyJob, how: How) -> None:
+def _do(job: Run, how: How) -> None:
     """Do a study, or what is left of it, here or in the background."""
     reader = RunReader(job.path)
     if how.detach:
@@ -177,9 +179,11 @@ def _do(job: StudyJob, how: How) -> None:
     words = "stopping: every run writes a checkpoint; Ctrl-C again leaves them alone with it"
     with control.listening():
         display = StudyDisplay(reader, as_json=how.as_json, notice=when_stopping(control, words))
-        loop = partial(study_worker.make_loop, on_look=lambda look: print_quietly(lambda: display.show(look)))
+        scheduler = partial(
+            StudyJob, draw=study_worker.draw, on_look=lambda look: print_quietly(lambda: display.show(look))
+        )
         try:
-            state = worker.work(job, data_dir=how.data_dir, control=control, make_loop=loop)
+            state = worker.work(job, data_dir=how.data_dir, control=control, make_runner=scheduler)
         except KeyboardInterrupt:
             state = "stopped"
         finally:

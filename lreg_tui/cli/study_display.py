@@ -11,9 +11,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from engine.base.status import LIVE
+from engine.runs.kinds import STUDY
 from engine.runs.reader import RunReader
 from engine.runs.results import mean
-from engine.runs.store import STUDIES, RunStore
+from engine.runs.store import RunStore
 from engine.study.plan.plan import StudyPlan
 from engine.study.plan.snapshot import Piece, Snapshot, Watcher
 from engine.study.plan.state import CellState, plan_of
@@ -163,7 +164,7 @@ def summarize(reader: RunReader, state: str, seen: Snapshot | None, as_json: boo
 
 def print_plan(plan: StudyPlan, begun: RunReader | None, store: RunStore, *, as_json: bool) -> None:
     """The runs there will be, and what is there of them."""
-    folder = begun.path if begun else store.root / STUDIES / plan.name  # of a new one nothing is there
+    folder = begun.path if begun else store.root / STUDY.home / plan.name  # of a new one nothing is there
     seen = Watcher(plan_of(begun.path) if begun else plan, folder).look()
     if as_json:
         for cell in seen.cells:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from engine.evaluation.transfer_plan import BASELINE_NAMES, Plan
 from engine.jobs.transfer_job import TransferJob, check_writable
 from engine.runs.reader import CHECKPOINTS
 from engine.runs.results import rows
-from engine.runs.store import RunReader, RunStore
+from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import Follower, How, comparison_of, note_deaf, print_quietly, print_results, when_stopping
 from lreg_tui.cli.options import (
@@ -100,7 +101,7 @@ def transfer(
         do(job, How(None, data_dir, detach, as_json), control)
 
 
-def do(job: TransferJob, how: How, control: Control | None = None) -> None:
+def do(job: Run, how: How, control: Control | None = None) -> None:
     """Do a job, or what is left of it, here or in the background."""
     reader, control = RunReader(job.path), control or Control()
     if how.detach:
@@ -118,7 +119,8 @@ def do(job: TransferJob, how: How, control: Control | None = None) -> None:
     note_deaf(control)
     with control.listening(), Follower(reader, quiet=how.as_json, notice=notice, is_ours=True):
         try:
-            state = worker.work(job, device=how.device, data_dir=how.data_dir, control=control, on_finished=on_finished)
+            runner = partial(TransferJob, on_finished=on_finished)
+            state = worker.work(job, device=how.device, data_dir=how.data_dir, control=control, make_runner=runner)
         except KeyboardInterrupt:
             state = "stopped"
     print_quietly(lambda: _summarize(reader, state, finished, how.as_json))

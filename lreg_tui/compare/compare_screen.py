@@ -115,7 +115,7 @@ class CompareScreen(Ending, Screen[None]):
     @property
     def rows(self) -> list[RunRow]:
         """The compared runs, in the order in which they were marked."""
-        known = {row.id: row for row in self.lreg.feed.rows if not row.is_transfer}
+        known = {row.id: row for row in self.lreg.feed.rows if "compare" in row.kind.actions}
         return [known[run_id] for run_id in self.run_ids if run_id in known][: comparing.MOST]
 
     # -- comparing ---------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def presets(folder: Path, rows: Sequence[RunRow]) -> Iterator[Offer]:
     for offer in _files(documents.shipped(), "quickstart", folder):
         yield replace(offer, about=_about_preset(offer.path))
     dated = sorted(rows, key=lambda row: row.created or 0.0, reverse=True)
-    for row in [row for row in dated if not row.is_transfer][:MOST_RUNS]:
+    for row in [row for row in dated if "edit" in row.kind.actions][:MOST_RUNS]:
         path = row.path / "preset.toml"
         yield Offer("of a run", str(path), row.name, path, f"{row.id}, {age(row.created)} ago")
 

@@ -93,7 +93,7 @@ class PresetEditorScreen(Ending, Screen[None]):
     def on_mount(self) -> None:
         self.set_class(self.lreg.remembered.view(NAME).get("toml") is True, "-toml")
         (self.area if self.has_class("-toml") else self.form.listed).focus()
-        runs = [row for row in reversed(self.lreg.feed.rows) if not row.is_transfer]
+        runs = [row for row in reversed(self.lreg.feed.rows) if "edit" in row.kind.actions]
         choices = [Choice(row.id, row.name, f"{row.id}  {row.optimizer} {' '.join(row.penalties)}") for row in runs]
         self.form.offers = {"meta.init_from": [Choice("", "a fresh learned optimizer"), *choices]}
         if self.reference:

@@ -17,6 +17,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from engine.base.errors import LregError
+from engine.runs.kinds import RUN
 from lreg_tui.runs import actions
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.text.present import clean
@@ -28,16 +29,15 @@ if TYPE_CHECKING:
 
 LONGEST_SHOWN = 40
 MOST_COMPARED = 6
-GOES_TOO = "The folder goes, with checkpoints, metrics and transfer evaluations."
 UNTIL = "U brings it back until the console ends; then it is gone for good."
 FITTING: dict[str, Callable[[RunRow], bool]] = {  # which runs an action is for; its key is there only if there is one
     "stop_run": lambda row: row.is_live,
     "pause_run": lambda row: row.state == "running",
     "continue_run": lambda row: row.state == "paused",
-    "resume_run": lambda row: row.state in actions.RESUMABLE,
+    "resume_run": lambda row: row.state in actions.RESUMABLE and "resume" in row.kind.actions,
     "delete_run": lambda row: not row.is_live,
-    "transfer": lambda row: not row.is_transfer,
-    "compare": lambda row: not row.is_transfer,
+    "transfer": lambda row: "transfer" in row.kind.actions,
+    "compare": lambda row: "compare" in row.kind.actions,
     **dict.fromkeys(("rename_run", "tag_run", "pin_run", "copy_id"), lambda row: True),
 }
 
@@ -117,7 +117,7 @@ class ActingScreen(Ending, Screen[None]):
         rows = self._fitting("delete_run")
         if not rows:
             return
-        note = "What it has measured stays with the runs." if all(row.is_transfer for row in rows) else GOES_TOO
+        note = next((row for row in rows if row.kind is RUN), rows[0]).kind.deleting
         if await self._agree(f"Delete {named(rows)}?", f"{note} {UNTIL}", "delete"):
             trash = self.lreg.trash
             number = trash.begin()
@@ -185,8 +185,8 @@ class ActingScreen(Ending, Screen[None]):
         """Compare the subjects with runs that are picked now."""
         from lreg_tui.widgets.pick_list import Choice, PickList
 
-        own = [row.id for row in self.subjects() if not row.is_transfer]
-        others = [row for row in reversed(self.lreg.feed.rows) if not row.is_transfer and row.id not in own]
+        own = [row.id for row in self.subjects() if "compare" in row.kind.actions]
+        others = [row for row in reversed(self.lreg.feed.rows) if "compare" in row.kind.actions and row.id not in own]
         choices = [Choice(row.id, row.name, f"{row.state} {row.task} {row.optimizer} {row.id}") for row in others]
         asked = PickList("compare with", choices, several=True, never_none=True)
         picked = await self.app.push_screen_wait(asked) if own else None
@@ -253,7 +253,7 @@ ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isins
 
 def named(rows: Sequence[RunRow]) -> str:
     """How runs are called in a question."""
-    names = [clean(row.name, LONGEST_SHOWN) + f" {clean(row.id[-4:])}" * row.is_transfer for row in rows]
+    names = [clean(row.name, LONGEST_SHOWN) + f" {clean(row.id[-4:])}" * (row.kind is not RUN) for row in rows]
     return ", ".join(names) if len(names) < 4 else f"{len(names)} runs ({', '.join(names[:3])}, …)"
 
 

@@ -275,7 +275,7 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         rows = self.table.runs.overlaid[:MOST_OVERLAID]
         self.lreg.feed.follow({row.id: row.path for row in rows})
         labels = [(row.id, present.clean(row.name, 60)) for row in rows]
-        self.panels.show_runs(labels, are_jobs=any(row.is_transfer for row in rows))
+        self.panels.show_runs(labels, are_jobs=not all(row.kind.has_curves for row in rows))
         self._show_what_they_are_judged_by({name for row in rows for name in row.latest})
         self.panels.update_from(self.lreg.feed)
         cursor = self.table.runs.cursor_row
@@ -321,7 +321,7 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         runs = self.table.runs
         if action == "edit":
-            return runs.cursor_row is not None and not runs.cursor_row.is_transfer
+            return runs.cursor_row is not None and "edit" in runs.cursor_row.kind.actions
         if action in FOR_RUNS:
             return bool(runs.shown) or self.maximized is not None
         if action == "filter":
@@ -329,11 +329,11 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         return super().check_action(action, parameters)
 
     def action_edit(self) -> None:
-        if (row := self.table.runs.cursor_row) is not None and not row.is_transfer:
+        if (row := self.table.runs.cursor_row) is not None and "edit" in row.kind.actions:
             self.lreg.open_editor(str(row.path / "preset.toml"))
 
     def action_compare(self) -> None:
-        ids = [row.id for row in self.subjects() if not row.is_transfer]
+        ids = [row.id for row in self.subjects() if "compare" in row.kind.actions]
         if len(ids) == 1:
             self.compare_with_others()
         elif LEAST_COMPARED <= len(ids) <= MOST_OVERLAID:

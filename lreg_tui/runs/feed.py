@@ -17,6 +17,7 @@ from typing import Any
 from engine.base.errors import LregError
 from engine.base.status import LIVE, Status
 from engine.runs import notes
+from engine.runs.kinds import RUN, JobKind, kind_of
 from engine.runs.notes import Notes
 from engine.runs.reader import created_of
 from engine.runs.store import RunReader, RunStore
@@ -50,7 +51,7 @@ class RunRow:
     penalties: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     pinned: bool = False
-    is_transfer: bool = False
+    kind: JobKind = RUN
 
     @property
     def is_live(self) -> bool:
@@ -76,8 +77,8 @@ class _Known:
 
     def _read_document(self) -> None:
         self.facts = self.reader.facts
-        self.is_transfer = self.reader.is_transfer
-        self.chosen = {} if self.is_transfer else _chosen(self.reader)
+        self.kind = kind_of(self.reader.path, self.facts)
+        self.chosen = _chosen(self.reader) if self.kind is RUN else {}
 
     def look(self) -> RunRow:
         """The run's row; files are read again only when they have changed, or while a process may die."""
@@ -110,7 +111,7 @@ class _Known:
             penalties=chosen.get("penalties", ()),
             tags=tuple(dict.fromkeys((*chosen.get("tags", ()), *remarks.tags))),
             pinned=remarks.pinned,
-            is_transfer=self.is_transfer,
+            kind=self.kind,
         )
 
     def read_figures(self, is_enough: Callable[[], bool]) -> bool:
@@ -119,7 +120,7 @@ class _Known:
         True if that has changed the row, or has still to be gone on with.
         """
         row = self.row
-        if row is None or row.is_live or row.is_transfer or row.latest is not self.figures:
+        if row is None or row.is_live or not row.kind.has_curves or row.latest is not self.figures:
             return False
         stamp = _stamp(row.path / "metrics.jsonl")
         if stamp == self.figures_stamp:

@@ -17,6 +17,7 @@ from engine.base.errors import LregError, printable
 from engine.base.metrics import RECORDED, metric
 from engine.base.settings import did_you_mean, show
 from engine.base.status import STATES
+from engine.runs.kinds import TRANSFER
 from lreg_tui.runs.feed import RunRow
 
 Predicate = Callable[[RunRow], bool]
@@ -39,7 +40,7 @@ FIELDS = {
 KINDS = {
     "live": lambda row: row.is_live,
     "pinned": lambda row: row.pinned,
-    "transfer": lambda row: row.is_transfer,
+    "transfer": lambda row: row.kind is TRANSFER,
 }
 COUNTED = ("step", "total", "progress", "eta", "age", "seed")
 COMPARE = {

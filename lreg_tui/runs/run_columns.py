@@ -10,6 +10,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 from engine.base.metrics import USUAL_HEADLINE, headline, metric
+from engine.runs.kinds import RUN
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.text import present
 
@@ -48,7 +49,7 @@ def fit(text: str, width: int, right: bool = False, ends: bool = False) -> str:
 
 
 def _name(row: RunRow) -> Cell:
-    if row.is_transfer:
+    if row.kind is not RUN:
         return ((f"↳ {present.clean(row.name, 80)} {present.clean(row.id[-4:])}", "transfer"),)
     return ((present.clean(row.name, 80), ""),)
 
@@ -61,7 +62,7 @@ def _progress(row: RunRow) -> Cell:
     """A bar with a percentage, or of a transfer job with its evaluations: 3/12."""
     if not row.total:
         return (("", ""),)
-    count = f"{row.step}/{row.total}" if row.is_transfer else present.progress(row.step, row.total)
+    count = f"{row.step}/{row.total}" if not row.kind.has_curves else present.progress(row.step, row.total)
     width = max(0, BAR + 5 - max(5, len(count) + 1))
     halves = min(2 * width, int(2 * width * row.progress))
     done = "━" * (halves // 2) + "╸" * (halves % 2)
@@ -81,7 +82,7 @@ def _age(row: RunRow) -> Cell:
 def _metric(name: str) -> Callable[[RunRow], Cell]:
     def show(row: RunRow) -> Cell:
         value = row.latest.get(name)
-        if value is None and row.is_transfer and name not in row.latest:
+        if value is None and not row.kind.has_curves and name not in row.latest:
             return (("", ""),)
         kind = "muted" if value is None else "" if math.isfinite(value) else "failed"
         return ((number(name, value), kind),)
@@ -145,7 +146,7 @@ COLUMNS = (
         "validation_loss", "valid. loss", 11, 11, _metric("validation_loss"), _latest("validation_loss"), right=True
     ),
     Column("tags", "tags", 14, 8, *_words(lambda row: row.tags)),
-    Column("task", "task", 16, 9, *_words(lambda row: [] if row.is_transfer else [row.task])),
+    Column("task", "task", 16, 9, *_words(lambda row: [row.task])),
     Column("penalty", "penalty", 10, 10, *_words(lambda row: row.penalties)),
     Column("optimizer", "optimizer", 10, 12, *_words(lambda row: [row.optimizer])),
     Column("seed", "seed", 5, 13, _seed, lambda row: row.seed, right=True),
@@ -155,7 +156,7 @@ BY_KEY = {column.key: column for column in COLUMNS}
 
 def longest_name(rows: Sequence[RunRow]) -> int:
     """Columns that the names of these rows need, within reason."""
-    return min(LONGEST_NAME, max((cell_len(row.name) + 7 * row.is_transfer for row in rows), default=0))
+    return min(LONGEST_NAME, max((cell_len(row.name) + 7 * (row.kind is not RUN) for row in rows), default=0))
 
 
 def chosen(room: int, gap: int, rows: Sequence[RunRow] = ()) -> tuple[Column, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 from engine.base.errors import LregError
 from engine.base.files import read_json
 from engine.base.metrics import Metric
+from engine.runs.kinds import TRANSFER
 from engine.runs.reader import CHECKPOINTS, RunReader
 from engine.runs.results import columns, rows
 from lreg_tui.text import present
@@ -168,7 +169,7 @@ def _seeds(count: int) -> str:
 
 def preset_of(reader: RunReader) -> tuple[str, str]:
     """The text of a run's preset (of a job: its plan), and what is wrong with it."""
-    if reader.is_transfer:
+    if reader.kind is TRANSFER:
         return json.dumps(reader.plan(), indent=1), ""
     lines = present.clean_toml(reader.preset_text[:LARGEST]).split("\n")
     text = "\n".join(line if len(line) < LONGEST_LINE else f"{line[:LONGEST_LINE]} …" for line in lines)

@@ -41,7 +41,7 @@ class RunList:
     @property
     def overlaid(self) -> list[RunRow]:
         """Whose curves are shown: the marked runs, or else what is under the cursor."""
-        return [row for row in self.selected if not row.is_transfer] or self.selected[:1]
+        return [row for row in self.selected if row.kind.has_curves] or self.selected[:1]
 
     @property
     def selected(self) -> list[RunRow]:
@@ -93,7 +93,7 @@ class RunList:
 
     def mark_all(self) -> None:
         """Mark every run that is shown; none, if all are. Transfer jobs only where nothing else is shown."""
-        runs = [row for row in self.shown if not row.is_transfer]
+        runs = [row for row in self.shown if row.kind.has_curves]
         everything = dict.fromkeys(row.id for row in runs or self.shown)
         self._every_mark = {} if everything.keys() <= self._every_mark.keys() else {**self._every_mark, **everything}
         self._number_marks()
@@ -124,7 +124,7 @@ class RunList:
 
     def _number_marks(self) -> None:
         """Curves are numbered in the order of marking. Transfer jobs have none: their steps are evaluations."""
-        jobs = {row.id: row.is_transfer for row in self.shown}
-        kept = [run_id for run_id in self._every_mark if run_id in jobs]
-        numbers = {run_id: number for number, run_id in enumerate(run_id for run_id in kept if not jobs[run_id])}
+        curves = {row.id: row.kind.has_curves for row in self.shown}
+        kept = [run_id for run_id in self._every_mark if run_id in curves]
+        numbers = {run_id: number for number, run_id in enumerate(run_id for run_id in kept if curves[run_id])}
         self.marked = {run_id: numbers.get(run_id, NO_CURVE) for run_id in kept}

@@ -52,8 +52,7 @@ class RunNotice(Static):
             self._say(self._epitaph(row, lines))
 
     def _epitaph(self, row: RunRow, lines: tuple[str, ...]) -> Text:
-        unit = "evaluation" if row.is_transfer else "meta-step"
-        at = f" at {unit} {row.step} of {row.total}" if row.total else ""
+        at = f" at {row.kind.unit} {row.step} of {row.total}" if row.total else ""
         text = Text(f"{present.clean(row.name, LONGEST_NAME)} {row.state}{at}", "bold")
         text.append(f"  {self.offers}", "not bold")  # before what may be long
         if row.message and row.state == "failed":

@@ -212,7 +212,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "edit":
-            return self.row is not None and not self.row.is_transfer
+            return self.row is not None and "edit" in self.row.kind.actions
         if action in ("turn", "zoom"):
             grid = self.query_one(MetricGrid)
             return self.tab == "curves" and (bool(grid.known) if action == "zoom" else grid.pages > 1)
@@ -269,7 +269,7 @@ def head_of(row: RunRow | None, run_id: str, is_gone: bool) -> Text:
     if row.state != "finished":
         full = round(BAR * row.progress)
         line.append("  ").append("━" * full, "bold").append("─" * (BAR - full), "dim")
-    unit = "evaluation" if row.is_transfer else "meta-step"
+    unit = row.kind.unit
     line.append(f" {progress(row.step, row.total)}")
     line.append(f"  {unit} {row.step}/{row.total}" if row.total else "", "dim")
     line.append(f"  ETA {duration(row.eta_s)}" if row.is_live and row.eta_s is not None else "")

@@ -18,8 +18,8 @@ from pathlib import Path
 from engine.base.errors import RunError
 from engine.base.files import is_locked
 from engine.base.status import LIVE
+from engine.runs.kinds import KINDS
 from engine.runs.reader import RunReader
-from engine.runs.store import JOBS
 from lreg_tui.runs.actions import called
 
 FOLDER = ".trash"
@@ -136,7 +136,8 @@ class Trash:
 
 
 def _runs_in(deletion: Path) -> Iterator[Path]:
-    """The run folders of one deletion, and the transfer jobs."""
-    for folder in (deletion, deletion / JOBS):
+    """The folders of one deletion, of whatever kind."""
+    homes = [kind.home for kind in KINDS.values()]
+    for folder in (deletion / home for home in homes):
         if folder.is_dir() and not folder.is_symlink():
-            yield from sorted(path for path in folder.iterdir() if path.is_dir() and path.name != JOBS)
+            yield from sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in homes)

@@ -7,14 +7,12 @@ from engine.base import interrupts
 if __name__ == "__main__":
     interrupts.hold()  # what follows takes a while
 
-import os
 import sys
+from functools import partial
 from typing import Any
 
 from engine import worker
-from engine.base.control import Control
-from engine.runs.store import Run
-from engine.study.schedule.loop import Listener, StudyLoop, nothing
+from engine.study.schedule.loop import StudyJob
 
 MODULE = "lreg_tui.studies.study_worker"
 
@@ -26,17 +24,8 @@ def draw(*arguments: Any, **options: Any) -> Any:
     return page.draw_one(*arguments, **options)
 
 
-def make_loop(
-    run: Run,
-    control: Control,
-    data_dir: str | os.PathLike[str] | None = None,
-    on_look: Listener = nothing,
-) -> StudyLoop:
-    return StudyLoop(run, control, data_dir, draw=draw, on_look=on_look)
-
-
 def main() -> int:
-    return worker.main(make_loop=make_loop)
+    return worker.main(make_runner=partial(StudyJob, draw=draw))
 
 
 if __name__ == "__main__":

@@ -38,9 +38,11 @@ def check_transfer(plan: Plan, device: str, data_dir: Path | None) -> None:
 
 def check_resumed(reader: RunReader, data_dir: Path | None) -> None:
     """Raise LregError where a run or transfer is damaged, or its data or device is not there any more."""
-    tasks = Plan.from_json(reader.plan()).tasks if reader.is_transfer else reader.preset().tasks
+    from engine.worker import runner_of
+
+    tasks = runner_of(reader).tasks(reader)
     try:
-        inputs.check_run(tasks, str(reader.facts.get("device") or "auto"), data_dir)
+        inputs.check_run(tasks, reader.device, data_dir)
     except LregError as error:
         remark = reader.other_data(data_dir)
         raise RunError(*str(error).splitlines(), *([remark] if remark else [])) from None

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from engine.base.metrics import Metric
-    from engine.runs.store import RunReader
 
 NOTHING = "–"
 PLUS_MINUS = " ± "
@@ -168,13 +167,6 @@ def age(created: float | None) -> str:
 
 def progress(step: int, total: int) -> str:
     return percent(min(step / total, 1.0), 0) if total else NOTHING
-
-
-def unit_of(reader: RunReader) -> str:
-    """What a run's progress counts."""
-    if reader.is_study:
-        return "run or transfer"
-    return "evaluation" if reader.is_transfer else "meta-step"
 
 
 def size(count: float | None) -> str:

@@ -15,6 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import DataTable, Static
 
+from engine.runs.kinds import TRANSFER
 from lreg_tui.runs import actions
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.text import present
@@ -76,7 +77,7 @@ class JobPane(Vertical):
 
     def show_rows(self, rows: Iterable[RunRow]) -> None:
         """List these jobs, oldest given first."""
-        self.rows = {row.id: row for row in reversed(list(rows)) if row.is_transfer}
+        self.rows = {row.id: row for row in reversed(list(rows)) if row.kind is TRANSFER}
         self._list()
         self._read_plans()
 

@@ -19,6 +19,7 @@ from engine.base.errors import LregError
 from engine.base.status import LIVE
 from engine.evaluation.transfer_plan import GRID, Plan
 from engine.jobs.transfer_job import TransferJob
+from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunReader
 from lreg_tui.runs.acting import ActingScreen
 from lreg_tui.runs.feed import RunRow
@@ -60,7 +61,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         yield Static(id="transfer-title", markup=False)
         with Horizontal(id="transfer-panes"):
             with Vertical(id="request"):
-                rows = [row for row in self._rows() if row.id in self.given and not row.is_transfer]
+                rows = [row for row in self._rows() if row.id in self.given and "transfer" in row.kind.actions]
                 run_ids = [run_id for run_id in self.given if any(row.id == run_id for row in rows)]
                 yield RequestForm(run_ids, own_targets(rows), self.lreg.remembered.view("transfer"))
                 with Vertical(id="request-words"):
@@ -91,7 +92,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         return self.lreg.feed.rows
 
     def _say_title(self) -> None:
-        live = sum(row.is_live for row in self._rows() if row.is_transfer)
+        live = sum(row.is_live for row in self._rows() if row.kind is TRANSFER)
         jobs = f"jobs ({live} live)" if live else "jobs"
         parts: list[tuple[str, str]] = [("transfer evaluation   ", "bold")]
         if self.size.width < WIDE:
@@ -108,7 +109,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     # -- what the form offers ----------------------------------------------------------------------------------------
 
     def _offer_runs(self) -> None:
-        runs = [row for row in reversed(self._rows()) if not row.is_transfer]
+        runs = [row for row in reversed(self._rows()) if "transfer" in row.kind.actions]
         choices = [Choice(row.id, row.name, f"{row.state} {row.task} {row.optimizer} {row.id}") for row in runs]
         self.form.offer("runs", choices)
         first = [row for row in runs if self.form.run_ids[:1] == (row.id,)]
@@ -203,7 +204,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
             self.lreg.feed.look_now()
 
     async def _start_plan(self, plan: Plan, device: str) -> None:
-        live = [RunReader(row.path) for row in self._rows() if row.is_transfer and row.is_live]
+        live = [RunReader(row.path) for row in self._rows() if row.kind is TRANSFER and row.is_live]
         self.tell("starting …")
         reader = await off_the_loop(lambda: same_of([*self._started, *live], plan))
         if reader is not None:

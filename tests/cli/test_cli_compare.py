@@ -10,6 +10,9 @@ import re
 import pytest
 from comparing import RADII, baseline, evaluation, make_run, mark
 from driving import forked_lreg
+from tui.driving import make_job
+
+from engine.runs.store import Run
 
 NAME = "sam_50% | *firm* $x$ #1"
 EVIL = "\x1b]0;owned\x07\x1b[31m[bold]red[/bold]\u202e\r\n=1+1"
@@ -171,11 +174,9 @@ def test_hostile_text_is_only_text(lreg, home, form):
 
 
 def test_a_transfer_job_is_no_run(lreg, runs, home):
-    folder = home / "runs" / runs[0]
-    (folder / "preset.toml").unlink()
-    (folder / "plan.json").write_text("{}")
-    outcome = lreg("compare", runs[0])
-    assert outcome.code == 2 and "a transfer evaluation, no run" in outcome.err
+    job = make_job(home / "runs", [Run(home / "runs" / runs[0])])
+    outcome = lreg("compare", job.id)
+    assert outcome.code == 2 and "a transfer evaluation, should be one of the runs that it evaluated" in outcome.err
 
 
 def test_a_terminal_without_special_characters_has_complete_tables(zygote, home, runs):

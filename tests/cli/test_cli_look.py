@@ -284,3 +284,18 @@ def test_intervals():
     assert present.interval({"mean": 0.0158, "ci95": None}) == "0.0158"
     assert present.interval({"mean": 0.104, "ci95": 0.086}, as_percent=True) == "10.4 ± 8.6%"
     assert present.interval({"mean": None, "ci95": None}) == "–"
+
+
+def test_a_kind_of_a_newer_version_is_shown_and_nothing_is_done_with_it(lreg, runs):
+    path = runs[0].path
+    facts = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps({**facts, "kind": f"search{EVIL}"}))
+    status = json.loads((path / "status.json").read_text())
+    (path / "status.json").write_text(json.dumps({**status, "state": "stopped"}))
+    listed, shown = lreg("runs", "--json"), lreg("show", path.name)
+    assert path.name in [line["id"] for line in listed.lines] and listed.code == 0
+    assert shown.code == 0 and "step 3 of 4" in shown.out and "which this version" in shown.out and harmless(shown.out)
+    for command in ("resume", "transfer", "export", "compare"):
+        refused = lreg(command, path.name, *(["--to", "csv"] if command == "export" else []))
+        assert refused.code == 2 and refused.err.count("\n") == 1 and harmless(refused.err[:-1])
+        assert 'of kind "search' in refused.err

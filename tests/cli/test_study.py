@@ -11,7 +11,7 @@ from engine.base.errors import DataError
 from engine.runs.store import RunStore
 from engine.study.plan.document import load_study
 from engine.study.schedule import inputs
-from engine.study.schedule.job import StudyJob
+from engine.study.schedule.loop import StudyJob
 
 STUDY = """
 name = "pair"

@@ -86,7 +86,7 @@ def curve(count: int) -> list[dict[str, float]]:
     ]
 
 
-def make_job(root: Path, runs: Sequence[Run], *, state: str = "finished", step: int = 2, total: int = 4) -> TransferJob:
+def make_job(root: Path, runs: Sequence[Run], *, state: str = "finished", step: int = 2, total: int = 4) -> Run:
     """The folder of a transfer job on some runs, which get a checkpoint (an empty one: it is not to be read)."""
     for made in runs:
         (made.path / "checkpoint" / "best.safetensors").touch()

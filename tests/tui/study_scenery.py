@@ -13,7 +13,7 @@ from tui.scenery import HOUR, MINUTE, NOW, date
 
 from engine.runs.store import RunStore
 from engine.study.plan.plan import Axis, Cell, StudyPlan
-from engine.study.schedule.job import StudyJob
+from engine.study.schedule.loop import StudyJob
 
 RHO = Axis("penalty.sam.rho", values=(0.01, 0.05, 0.1))
 WEIGHT = Axis("penalty.gsam.weight", values=(0.5, 2.0))

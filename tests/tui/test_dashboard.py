@@ -9,6 +9,7 @@ from textual.widgets import Input, Static
 from tui.driving import Quick, curve, make_app, make_job, make_run, make_store, run, settle, until
 
 from engine.runs import notes
+from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunReader, RunStore
 from lreg_tui.app import console
 from lreg_tui.app.help import HelpScreen
@@ -132,11 +133,11 @@ def test_a_transfer_job_under_the_cursor_has_no_preset_to_edit(tmp_path):
 
     async def steps(pilot, app):
         table = app.screen.table
-        table.move_to([row.is_transfer for row in table.runs.shown].index(False))
+        table.move_to([row.kind is TRANSFER for row in table.runs.shown].index(False))
         await pilot.press("space")
         await settle(pilot)
         assert "e edit" in footer(app)
-        table.move_to([row.is_transfer for row in table.runs.shown].index(True))
+        table.move_to([row.kind is TRANSFER for row in table.runs.shown].index(True))
         await settle(pilot)
         assert "e edit" not in footer(app)
 

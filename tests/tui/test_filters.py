@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.runs.kinds import TRANSFER
 from lreg_tui.runs import filters
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.filter_prompt import settled
@@ -49,7 +50,7 @@ BETA = replace(
     pinned=False,
 )
 JOB = replace(
-    BETA, id="20261103-120000-transfer-aaaa", name="transfer", state="crashed", is_transfer=True, task="", optimizer="",
+    BETA, id="20261103-120000-transfer-aaaa", name="transfer", state="crashed", kind=TRANSFER, task="", optimizer="",
     penalties=(), latest={}, created=None, seed=None, total=0, step=0,
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from textual.app import App
 from tui.driving import run
 
+from engine.runs.kinds import TRANSFER
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.messages import SelectionChanged
 from lreg_tui.runs.run_columns import BAR, BY_KEY, chosen, fit
@@ -127,7 +128,7 @@ def test_marks_keep_their_order_and_wait_behind_a_filter():
 
 def test_marked_transfer_jobs_have_no_curve_and_take_no_colour():
     runs = RunList()
-    runs.replace([row("job", 1, is_transfer=True), row("a", 2), row("b", 3)])
+    runs.replace([row("job", 1, kind=TRANSFER), row("a", 2), row("b", 3)])
     assert [shown.name for shown in runs.overlaid] == ["job"]  # alone it shows its evaluations
     runs.mark()
     runs.mark_all()  # every run: jobs cannot be compared
@@ -177,7 +178,7 @@ def test_what_cells_show():
     assert cell("meta_loss", running) == "1.20e-07"
     assert cell("meta_loss", row("a", latest={"meta_loss": None})) == "–"
     assert cell("test_accuracy", row("a", latest={"test_accuracy": 0.912})) == "91.2%"
-    job = row("transfer", id="20261121-1-transfer-ovpz", is_transfer=True, step=3, total=120, latest={})
+    job = row("transfer", id="20261121-1-transfer-ovpz", kind=TRANSFER, step=3, total=120, latest={})
     assert cell("name", job) == "↳ transfer ovpz"
     assert cell("progress", job).endswith(" 3/120") and len(cell("progress", job)) == BAR + 5
     assert cell("progress", row("a", total=0)) == ""

@@ -25,7 +25,8 @@ from engine.runs.store import RunReader, RunStore
 from engine.study.plan.document import load_study
 from engine.study.plan.plan import Axis, Cell, Search, StudyPlan
 from engine.study.plan.snapshot import Watcher
-from engine.study.schedule.job import Schedule, StudyJob
+from engine.study.schedule.job import Schedule
+from engine.study.schedule.loop import StudyJob
 from lreg_tui.compare.compare_screen import CompareScreen
 from lreg_tui.runs.feed import Feed
 from lreg_tui.runs.run_screen import RunScreen
@@ -44,9 +45,9 @@ EVIL = "\x1b]0;owned\x07[bold]x[/bold]\u202e"
 HOLD = """
 import sys, time
 from engine.base.control import Control
-from engine.study.schedule.job import StudyJob
+from engine.runs.store import Run
 
-with StudyJob(sys.argv[1]) as job, Control().listening() as control:
+with Run(sys.argv[1]) as job, Control().listening() as control:
     job.set_status(state="running", controllable=True)
     while not control.stop:
         wanted = "paused" if control.paused else "running"
@@ -257,7 +258,7 @@ def test_the_log_the_report_and_the_transfers_of_an_arm(tmp_path):
         run = do(store, plan, cell)
         (run.path / "checkpoint" / "best.safetensors").touch()
     for piece in Watcher(plan, started.path).look().transfers:
-        TransferJob.start(store.root, piece.transfer.plan(), job_id=piece.run.id)
+        TransferJob.start(store.root, piece.transfer.plan(), run_id=piece.run.id)
 
     async def doing(pilot, screen):
         assert screen.check_action("report", ()) is False

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.evaluation.transfer_plan import Plan, TransferSettings, make
+from engine.runs.kinds import TRANSFER
 from engine.runs.reader import RunReader
-from engine.runs.store import JOBS
 from engine.study.plan.plan import StudyPlan, TransferRequest, as_tuples
 from engine.study.plan.state import Candidate, CellState
 
@@ -85,7 +85,7 @@ def wanted_transfers(
             for targets in _targets(request)
         ]
     for transfer in transfers:
-        yield transfer, RunReader(store / JOBS / transfer.job_id(plan.stamp))
+        yield transfer, RunReader(store / TRANSFER.home / transfer.job_id(plan.stamp))
 
 
 def expected(plan: StudyPlan, cells: int) -> int:

@@ -1,21 +1,19 @@
-"""Study job: a study's folder, in `.studies` of the run store: a run's, with study.json in place of a preset."""
+"""What a study's folder holds beside its plan: how its runs are given out; and which studies of a store there are."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from engine.base.errors import RunError
 from engine.base.files import read_json, refused, write_atomic
-from engine.jobs.job import Job
 from engine.runs.reader import RunReader
-from engine.runs.store import STUDIES, RunStore
+from engine.runs.store import Run, RunStore
 from engine.study.plan.plan import StudyPlan
 from engine.study.plan.state import plan_of
 
@@ -43,40 +41,18 @@ class Schedule:
         return cls(**{key: values[key] for key in default if type(values.get(key)) is type(default[key])})
 
 
-class StudyJob(Job):
-    """The folder of a study, for its one scheduler."""
+def set_schedule(study: Run, schedule: Schedule) -> None:
+    """Note how a study's runs are to be given out, for the scheduler that is started next.
 
-    kind: ClassVar[str] = "study"
-    home: ClassVar[str] = STUDIES
-    document: ClassVar[str] = "study.json"
-    kept: ClassVar[str] = "what its runs have done"
-
-    @classmethod
-    def start(
-        cls,
-        store_dir: Path,
-        plan: StudyPlan,
-        *,
-        argv: Sequence[str] = (),
-        data_dir: str | os.PathLike[str] | None = None,
-    ) -> StudyJob:
-        """Make the folder of a new study. Raises RunError where it cannot be made."""
-        return cls._make(store_dir, plan.name, plan.dumps(), stamp=plan.stamp, argv=argv, data_dir=data_dir)
-
-    def set_schedule(self, schedule: Schedule) -> None:
-        """Note how its runs are to be given out, for the scheduler that is started next.
-
-        Threads that were noted before stay, where none are asked for: their number is in how sums are rounded. Raises
-        RunError where a scheduler is at work, which has taken its own schedule, or where nothing can be written.
-        """
-        self._acquire()
+    Threads that were noted before stay, where none are asked for: their number is in how sums are rounded. Raises
+    RunError where a scheduler is at work, which has taken its own schedule, or where nothing can be written.
+    """
+    with study.locked():
+        threads = schedule.threads or Schedule.of(study.path).threads
         try:
-            threads = schedule.threads or Schedule.of(self.path).threads
-            replace(schedule, threads=threads).write(self.path)
+            replace(schedule, threads=threads).write(study.path)
         except OSError as error:
-            raise refused(error, f"{error.filename or self.path}: cannot write there") from None
-        finally:
-            self._release()
+            raise refused(error, f"{error.filename or study.path}: cannot write there") from None
 
 
 def new_stamp(store: RunStore) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +21,14 @@ from engine.base.status import HELD, LIVE
 from engine.jobs import spawn
 from engine.jobs.job_runner import JobRunner
 from engine.jobs.transfer_job import TransferJob
+from engine.runs.kinds import STUDY
 from engine.runs.reader import RunReader
-from engine.runs.store import STUDIES, Run, RunStore
+from engine.runs.store import Run, RunStore
 from engine.study.plan import search
 from engine.study.plan.plan import StudyPlan
-from engine.study.plan.snapshot import Piece, Snapshot, Watcher
+from engine.study.plan.snapshot import Piece, Snapshot, Watcher, summary
 from engine.study.plan.state import CellState, plan_of
+from engine.study.plan.transfers import tasks
 from engine.study.schedule import attempts, executors
 from engine.study.schedule.attempts import Attempts
 from engine.study.schedule.executor import Executor
@@ -57,13 +59,16 @@ def nothing(look: Look) -> None:
     """Listen to nothing."""
 
 
-class StudyLoop(JobRunner):
+class StudyJob(JobRunner):
     """A study in the hands of its scheduler."""
+
+    kind = STUDY
 
     def __init__(
         self,
         run: Run,
         control: Control,
+        device: str | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         *,
         draw: Draw | None = None,
@@ -71,16 +76,28 @@ class StudyLoop(JobRunner):
         executor: Executor | None = None,
     ) -> None:
         """`executor`: in place of the one that the study's schedule names."""
-        super().__init__(run, control, None, data_dir)
+        super().__init__(run, control, device, data_dir)
         self.draw = draw
         self.on_look = on_look
         self.folder = run.path
         self.store = RunStore(run.path.parent.parent)
         self._executor = executor
 
+    @staticmethod
+    def start(store_dir: Path, plan: StudyPlan, **facts: Any) -> Run:
+        """Make the folder of a new study, as `Run.make` does."""
+        return Run.make(STUDY, store_dir, plan.name, plan.dumps(), stamp=plan.stamp, **facts)
+
+    @staticmethod
+    def choices(reader: RunReader) -> dict[str, Any]:
+        return summary(plan_of(reader.path))
+
+    @staticmethod
+    def tasks(reader: RunReader) -> Sequence[Mapping[str, Any]]:
+        return tasks(plan_of(reader.path))
+
     def do(self) -> str:
         """Do what is left of the study. Returns finished, stopped, or failed: some run failed for good."""
-        self._log_start()
         self._prepare()
         try:
             try:
@@ -98,8 +115,9 @@ class StudyLoop(JobRunner):
             raise
 
     def _prepare(self) -> None:
-        if self.folder.parent.name != STUDIES:  # of a run store, which its runs are made in
-            raise RunError(f"{self.folder}: a study goes on in the folder {STUDIES} of a run store only: copy it there")
+        if self.folder.parent.name != STUDY.home:  # of a run store, which its runs are made in
+            home = STUDY.home
+            raise RunError(f"{self.folder}: a study goes on in the folder {home} of a run store only: copy it there")
         self.plan: StudyPlan = plan_of(self.folder)
         schedule = Schedule.of(self.folder)
         self.watcher = Watcher(self.plan, self.folder)
@@ -173,7 +191,7 @@ class StudyLoop(JobRunner):
         if isinstance(piece, CellState):
             self.store.create(piece.cell.preset, run_id=piece.run.id, **facts)
         else:
-            TransferJob.start(self.store.root, piece.transfer.plan(), job_id=piece.run.id, **facts)
+            TransferJob.start(self.store.root, piece.transfer.plan(), run_id=piece.run.id, **facts)
 
     # -- what is said: to the study's folder, for whoever looks there, and to the listener ---------------------------
 
@@ -187,9 +205,8 @@ class StudyLoop(JobRunner):
             counts = {name: seen.counts[name] for name in ("finished", "running", "failed")}
             self.run.append([{"step": seen.counts["finished"], **counts}])
         self.states = {piece.run.path: piece.state for piece in seen.pieces}
-        gained = seen.done - self.first_done  # as if every piece took as long as those of which something was done
-        left = max(0.0, seen.total - seen.done)
-        eta = (time.monotonic() - self.began) / gained * left if gained > 0 else None
+        # as if every piece took as long as those of which something was done
+        eta = self._eta(seen.done - self.first_done, seen.total - seen.done)
         self.run.progress(seen.counts["finished"], seen.total, eta)
         self._say(self._message(), changed, eta)
 

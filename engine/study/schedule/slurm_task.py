@@ -18,8 +18,8 @@ from engine.base.errors import LregError
 from engine.base.files import open_to_append
 from engine.base.status import INTERRUPTED
 from engine.jobs import spawn
-from engine.jobs.open_run import open_run
 from engine.runs.reader import RunReader
+from engine.runs.writer import Run
 from engine.study.schedule.slurm_queue import NoAnswer, ask
 
 WARNING = signal.SIGUSR2
@@ -81,7 +81,7 @@ def _reached(reader: RunReader) -> tuple[int, list[tuple[str, int]]]:
 
 def _give_up(reader: RunReader) -> None:
     try:
-        with open_run(reader.path) as run:
+        with Run(reader.path) as run:
             run.log(TOO_SHORT)
             run.set_status(state="failed", message=TOO_SHORT)
     except LregError as error:  # somebody else has it now
