@@ -33,4 +33,4 @@ def test_a_later_look_at_fewer_optimizees_takes_nothing_away(tmp_path: Path, see
     found = gather(study.plan, study.folder)
     outcomes = found.tasks[MLP].main(found.arms["sam"]).at(100)[0]
     assert len(outcomes) == n
-    assert outcomes[0].figures[found.figure(MLP, HEADLINE)] == pytest.approx(accuracy)
+    assert outcomes[0].metrics[found.metric_at(MLP, HEADLINE)] == pytest.approx(accuracy)

@@ -7,11 +7,8 @@ import importlib.util
 import inspect
 import itertools
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import cache
@@ -210,7 +207,7 @@ def test_keys_exist(page):
 
 @each_page
 def test_toml_snippets_are_presets_and_studies(page, tmp_path):
-    for code in blocks(page, "toml"):
+    for code in blocks(page, "toml") if page.name != "extending.md" else ():  # which test_extending.py follows
         path = tmp_path / "mine.toml"
         path.write_text(code, encoding="utf-8")
         if "arm" in tomli.loads(code):
@@ -259,21 +256,3 @@ def test_files_and_variables_of_the_text_exist(page):
     for code in inline(page):
         if re.fullmatch(r"(engine|lreg_tui|tests|docs|presets)/[\w./]+", code):
             assert (ROOT / code).exists(), f"{page.name}: no {code}"
-
-
-def test_what_extending_shows_can_be_meta_trained_with(tmp_path):
-    """One process registers every example of docs/extending.md and meta-trains with them."""
-    settings = ["task.dataset=digits", "task.optimizee=tanh-mlp", "penalty.gradient_norm.weight=0.1", "meta.epochs=1"]
-    settings += ["optimizer.kind=simple", "meta.inner_steps=4", "meta.truncation=2"]
-    settings += ["evaluation.final_optimizees=0", "evaluation.optimizees=1", "evaluation.examples=50"]
-    train = f"engine.train(engine.load_preset('lo', {settings!r}), runs_dir={str(tmp_path)!r}, device='cpu')"
-    code = [*blocks(ROOT / "docs" / "extending.md", "python"), "import engine", f"run = {train}"]
-    code += ["print(run.state, run.figures()['gradient_norm_penalty'])"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(code)], capture_output=True, text=True, env=environment, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    state, penalty = done.stdout.split()
-    assert state == "finished"
-    assert float(penalty) > 0

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from engine.base.errors import DataError, PresetError
 from engine.presets.preset import load_preset
 from engine.tasks.base import Task
+from engine.tasks.optimizees.base import OPTIMIZEES
 from engine.tasks.table import build_task
 
 N = 60
@@ -287,8 +288,11 @@ def test_numbers_are_learned_by_their_squared_error(tmp_path):
     assert "task.classes" in refusal("tensors", tmp_path / "own.npz", classes=(0, 1))
 
 
-def test_tokens_reach_the_optimizee_as_they_are(tmp_path):
-    tokens = np.random.default_rng(2).integers(0, 50, (N, 7))
-    own = task("tensors", save(tmp_path / "own.npz", x=tokens, y=LABELS))
+def test_tokens_reach_the_optimizee_as_they_are(tmp_path, monkeypatch):
+    tokens = save(tmp_path / "own.npz", x=np.random.default_rng(2).integers(0, 50, (N, 7)), y=LABELS)
+    assert "task.optimizee" in refusal("tensors", tokens) and "inputs of 7" in refusal("tensors", tokens)
+    words = lambda self, input_shape, outputs: torch.nn.EmbeddingBag(50, outputs)  # noqa: E731
+    monkeypatch.setattr(OPTIMIZEES["mlp"], "build", words)
+    own = task("tensors", tokens)
     assert own.dataset.input_shape == (7,)
     assert own.batches([0]).draw(1)[0].x.dtype == torch.int64

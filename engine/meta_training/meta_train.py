@@ -120,7 +120,6 @@ class MetaTrainer:
         fresh = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(seed, "phi")))
         reparametrizations = of_kind(self.penalties, Reparametrization)
         self.parameters = MetaParameters(self.settings, reparametrizations, fresh, self.device, init_phi)
-        self.has_start = init_phi is not None or bool(self.settings.init_from)
         stages = self.settings.inner_steps
         self.curriculum = Curriculum(stages if isinstance(stages, tuple) else (stages,))
         self.epoch: MetaEpoch | None = None  # the optimizees under way
@@ -198,7 +197,7 @@ class MetaTrainer:
     def result(self, on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
         """The final comparison, on optimizees never seen: best and untrained learned optimizer, tuned SGD and Adam."""
         phis = {"best": self.parameters.best, "untrained": self.parameters.untrained}
-        if self.has_start:
+        if self.settings.init_from:
             phis["start"] = self.parameters.initial
         horizon = self.curriculum.inner_steps
         return validation.compare(self.tasks, self.optimizer, phis, horizon, self.evaluation, on_progress, self.team)

@@ -85,7 +85,7 @@ class HeatMap(Widget):
         self._shares = None
         if self._values is None or height < 3:
             lines = [[Segment(legend.shorten(present.clean(self.title), width), BOLD)], *([] for _ in range(height))]
-            lines[max(height // 2, 1)] = [Segment(self._instead.center(width), self._quiet)]
+            lines[min(max(height // 2, 1), height - 1)] = [Segment(self._instead.center(width), self._quiet)]
             return SegmentLines(lines[:height], new_lines=True)
         across, down = heat.size_of(width, 2 * (height - 2), self._x, self._y)
         self._shares = heat.shares(self._values, across, down, self._bounds, self._log)
