@@ -131,7 +131,7 @@ def test_what_works_for_the_console_only_ends_with_the_terminal_too(tmp_path):
     code = (
         "from pathlib import Path; from lreg_tui.system import launch, terminal; terminal.end_with_it()\n"
         f"helper = launch.start_helper('timeit', ['import time; time.sleep(60)'], Path({str(tmp_path / 'said')!r}))\n"
-        "print('helper', helper.pid, '.', flush=True); helper.wait()"
+        "import os; os.write(1, f'helper {helper.pid} .'.encode()); helper.wait()"  # in one piece: it is gone then
     )
     with Terminal(tmp_path / "runs", tmp_path, hang_up="ignored", program=("-c", code)) as terminal:
         terminal.shows("helper", ".")
