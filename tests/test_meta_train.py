@@ -209,6 +209,22 @@ def test_what_does_not_fit_is_one_line(arguments, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"init_theta": lambda self, seed: torch.zeros(4)}, r"init_theta of quadratic must be floats of shape \[5\]"),
+        ({"batches": lambda self, seeds, split: iter([torch.zeros(1, 5)])}, r"a leading \[2\] for two seeds, found"),
+        ({"batches": lambda self, seeds, split: 7}, "batches must be a stream"),
+        ({"loss": lambda self, theta, batch: theta * batch}, "loss of quadratic must be a scalar, found a tensor"),
+        ({"loss": lambda self, theta, batch: theta.sum() * float(theta[0])}, "that torch.func.vmap can take"),
+    ],
+)
+def test_a_task_that_does_not_hang_together_is_one_line(changes, message):
+    with pytest.raises(engine.LregError, match=message) as caught:
+        meta_train(type("Wrong", (Quadratic,), changes)(), GradientDescent())
+    assert "\n" not in str(caught.value)
+
+
 def test_settings_are_checked():
     with pytest.raises(engine.LregError, match=r"settings\.epochs: found -1"):
         meta_train(Quadratic(), GradientDescent(), settings={"epochs": -1})

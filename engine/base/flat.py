@@ -5,7 +5,7 @@ Everything here composes with `torch.func.vmap`, so one optimizee is written and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -113,6 +113,15 @@ def tree_map(function: Callable[..., Tensor], value: Any, *others: Any) -> Any:
         return {key: tree_map(function, part, *(other[key] for other in others)) for key, part in value.items()}
     parts = [tree_map(function, *alike) for alike in zip(value, *others, strict=True)]
     return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors of a batch, one after another."""
+    if isinstance(value, Tensor):
+        yield value
+    else:
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(part)
 
 
 def gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

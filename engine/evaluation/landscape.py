@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from torch.func import vmap
 
 from engine.base import seeds
-from engine.base.flat import TINY, Batch, Loss
+from engine.base.flat import TINY, Loss, tensors_in
 from engine.evaluation.frozen_unroll import frozen_unroll, nothing
 from engine.optimizers.learned.base import LearnedOptimizer, Phi
 from engine.tasks.base import Task
@@ -67,7 +67,7 @@ def landscape(
         return task.loss(point, batch)
 
     most = MOST_NUMBERS_CPU if task.device.type == "cpu" else MOST_NUMBERS
-    at_once = max(1, most // max(numbers_in(batch), task.parameters))
+    at_once = max(1, most // max(sum(tensor.numel() for tensor in tensors_in(batch)), task.parameters))
     losses = surface(loss, theta, x, y, points=points, extent=extent, at_once=at_once, tick=tick)
     test = task.metrics_of_each(theta[None], "test")
     return Landscape(
@@ -76,13 +76,6 @@ def landscape(
         float(loss(theta)),
         {name: float(values[0]) for name, values in test.items()},
     )
-
-
-def numbers_in(batch: Batch) -> int:
-    """How many numbers the tensors of a batch hold."""
-    if isinstance(batch, Tensor):
-        return batch.numel()
-    return sum(map(numbers_in, batch.values() if isinstance(batch, dict) else batch))
 
 
 def reached(

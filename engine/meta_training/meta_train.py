@@ -39,7 +39,7 @@ from engine.optimizers.learned.base import LearnedOptimizer, Phi
 from engine.penalties.base import GeometricPenalty, ParameterPenalty, Penalty, Reparametrization, UpdatePenalty
 from engine.presets.evaluation_settings import EvaluationSettings
 from engine.presets.meta_settings import MetaSettings
-from engine.tasks.base import Task, TaskDistribution, as_distribution
+from engine.tasks.base import Task, TaskDistribution, as_distribution, check_task
 
 SKIPS_FORGIVEN = 20  # meta-steps before the share of skipped ones is judged
 DIVERGED_IN_A_ROW = 100  # meta-epochs that no optimizee survives before the run fails; fewer where it has fewer in all
@@ -69,8 +69,10 @@ def meta_train(
     meta-step and evaluation, and may raise to end it all. `init_phi`: where to start from in place of fresh
     meta-parameters. Raises ArgumentError, a ValueError, for what does not fit; TrainingError where nothing is learned.
     """
+    distribution = as_distribution(tasks)
+    check_task(distribution.sample(seed))
     trainer = MetaTrainer(
-        as_distribution(tasks),
+        distribution,
         optimizer,
         penalties,
         estimator=estimator,

@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor
+from torch.func import vmap
 
 from engine.base import seeds as seeding
 from engine.base.arguments import kind, refusal
 from engine.base.errors import ArgumentError, RunError
-from engine.base.flat import Batch, tree_map
+from engine.base.flat import Batch, tensors_in, tree_map
 from engine.base.metrics import SPLITS, TASK_METRICS, Metric
 
 __all__ = ["SPLITS", "Batch", "Layout", "Metric", "SampledStream", "Stream", "Task", "TaskDistribution", "UniformTasks"]
@@ -301,6 +302,27 @@ def as_stream(begin: Callable[[], Any]) -> Stream:
 def as_task(task: Any) -> Task:
     """Raises ArgumentError where it is none."""
     return task if isinstance(task, Task) else _OutsideTask(task)
+
+
+def check_task(task: Task) -> None:
+    """Raise ArgumentError where what a task gives does not fit together: in one line, before anything is trained."""
+    theta, size = task.init_theta(0), task.layout.size
+    if not isinstance(theta, Tensor) or theta.shape != (size,) or not theta.is_floating_point():
+        raise refusal(f"init_theta of {task.name}", f"floats of shape [{size}], as its layout says", kind(theta))
+    batch = task.batches([0, 1], "train").draw(1)[0]
+    shapes = [list(tensor.shape) for tensor in tensors_in(batch)]
+    if not shapes or any(shape[:1] != [2] for shape in shapes):
+        found = ", ".join(map(str, shapes)) or "no tensors"
+        raise refusal(f"batches of {task.name}", "tensors with a leading [2] for two seeds", found)
+    try:
+        losses = vmap(task.loss)(torch.stack([theta, theta]), batch)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise refusal(
+            f"loss of {task.name}", "a function of theta [P] that torch.func.vmap can take", reason
+        ) from error
+    if not isinstance(losses, Tensor) or losses.shape != (2,):
+        raise refusal(f"loss of {task.name}", "a scalar", kind(losses[0] if isinstance(losses, Tensor) else losses))
 
 
 def as_distribution(tasks: Any) -> TaskDistribution:
