@@ -129,9 +129,9 @@ class Task:
         """P, how many parameters an optimizee has."""
         return self.layout.size
 
-    @property
+    @functools.cached_property
     def facts(self) -> dict[str, Any]:
-        """What a transfer file says of the task."""
+        """What a transfer file says of the task; of one that a preset names, as it does."""
         return {"dataset": self.name, "optimizee": ""}
 
     @functools.cached_property

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from engine.base.errors import PresetError, Problem
 from engine.base.settings import check_table, schema_of, setting, show
-from engine.tasks.base import SPLITS, Task
+from engine.tasks.base import SPLITS, Task, as_task
 from engine.tasks.datasets.base import DATASETS, Dataset, RawData
 from engine.tasks.datasets.folder import data_folder
 from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee
@@ -78,11 +78,6 @@ class DatasetTask(SupervisedTask):
             x = self.dataset.augmented(x, augmentation)
         return self.dataset.to_input(x, dtype)
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a transfer file says of the task: its dataset, optimizee and batch size, and what is not the default."""
-        return facts_of(self.values)
-
 
 def build_task(
     values: Mapping[str, Any],
@@ -100,10 +95,12 @@ def build_task(
     dataset = dataset_class(**_settings_of(values, dataset_class))
     folder = data_folder(data_dir)
     task = dataset.make_task(folder, values["batch_size"], device, dtype)
-    if task is not None:
-        return task
-    data = _load(dataset, folder, device)
-    return DatasetTask(values, dataset.described_by(data), data, device, dtype)
+    if task is None:
+        data = _load(dataset, folder, device)
+        task = DatasetTask(values, dataset.described_by(data), data, device, dtype)
+    task = as_task(task)
+    task.facts = facts_of(values)
+    return task
 
 
 def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
