@@ -1,6 +1,6 @@
 """The reference: the same work as people write it in plain eager PyTorch, one optimizee at a time.
 
-torch's own cells (what nn.LSTMCell and nn.RNNCell call), autograd through everything: theta keeps its graph to the
+torch's own cells (nn.LSTMCell, nn.RNNCell), autograd through everything: theta keeps its graph to the
 learned optimizer, the losses along the truncation are added up, and `.backward()` goes once through all of it. The
 gradient that feeds the learned optimizer is detached. Kept for the bench, and to check the kernels.
 
@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.base.flat import perturbation
 from engine.bench.scene import Scene, smoothness
@@ -26,46 +25,68 @@ Units = list[tuple[Tensor, ...]]
 """(h, c) of each LSTM layer, or (h,) of the tanh layer: [P, H]."""
 
 
-class EagerNetwork:
-    """A learned optimizer's network of the functions that torch's own cells call, with the meta-parameters `phi`.
-
-    Its weights, by our names, have the layout of nn.Linear and of the cells: matrices are transposed.
-    """
+class EagerNetwork(nn.Module):
+    """A learned optimizer's network of torch's own cells, with the meta-parameters `phi`."""
 
     def __init__(self, optimizer: LearnedOptimizer, phi: Phi) -> None:
-        assert optimizer.network is not None
-        self.network = optimizer.network
-        self.weights = {name: _turned(part.detach()).clone().requires_grad_() for name, part in phi.items()}
+        super().__init__()
+        network = optimizer.network
+        assert network is not None
+        self.network = network
+        device, dtype = phi["head.weight"].device, phi["head.weight"].dtype
+        lstm, hidden = network.cell == "lstm", network.hidden
+        self.entrance = nn.Linear(network.features, hidden, device=device, dtype=dtype) if network.entrance else None
+        sizes = [hidden if network.entrance else network.features] + [hidden] * (network.layers - 1)
+        self.cells: list[nn.LSTMCell | nn.RNNCell] = [
+            nn.LSTMCell(size, hidden, device=device, dtype=dtype)
+            if lstm
+            else nn.RNNCell(size, hidden, bias=False, device=device, dtype=dtype)
+            for size in sizes
+        ]
+        self._registered = nn.ModuleList(self.cells)
+        self.head = nn.Linear(hidden, 1, bias=lstm, device=device, dtype=dtype)
+        with torch.no_grad():
+            for name, parameter in self.mapped().items():
+                parameter.copy_(phi[name].T if phi[name].ndim == 2 else phi[name])
+            for cell in self.cells:
+                if isinstance(cell, nn.LSTMCell):
+                    cell.bias_hh.zero_()  # ours has one bias for each gate
+
+    def mapped(self) -> dict[str, Tensor]:
+        """Our meta-parameters' names, and the parameters that are theirs (matrices transposed)."""
+        found: dict[str, Tensor] = {"head.weight": self.head.weight}
+        if self.network.cell == "rnn":
+            (cell,) = self.cells
+            return {**found, "rnn.input": cell.weight_ih, "rnn.hidden": cell.weight_hh}
+        found["head.bias"] = self.head.bias
+        if self.entrance is not None:
+            found |= {"pre.weight": self.entrance.weight, "pre.bias": self.entrance.bias}
+        for layer, cell in enumerate(self.cells):
+            parts = {"input": cell.weight_ih, "hidden": cell.weight_hh, "bias": cell.bias_ih}
+            found |= {f"lstm{layer}.{part}": parameter for part, parameter in parts.items()}
+        return found
 
     def gradient(self) -> Phi:
         """What `.backward()` left, under our names and in our shapes."""
-        gradients = {name: weight.grad for name, weight in self.weights.items()}
-        return {name: _turned(grad) for name, grad in gradients.items() if grad is not None}
+        gradients = {name: parameter.grad for name, parameter in self.mapped().items()}
+        return {name: grad.T if grad.ndim == 2 else grad for name, grad in gradients.items() if grad is not None}
 
     def start(self, coordinates: int) -> Units:
-        zeros = self.weights["head.weight"].new_zeros(coordinates, self.network.hidden)
-        units = (zeros, zeros) if self.network.cell == "lstm" else (zeros,)
-        return [units] * self.network.layers
+        zeros = self.head.weight.new_zeros(coordinates, self.network.hidden)
+        return [(zeros, zeros) if self.network.cell == "lstm" else (zeros,) for _ in self.cells]
 
-    def __call__(self, features: Tensor, units: Units) -> tuple[Tensor, Units]:
+    def forward(self, features: Tensor, units: Units) -> tuple[Tensor, Units]:
         """The update, [P], for features [P, F], and the next units."""
-        weights, x = self.weights, features
-        if self.network.entrance:
-            x = F.elu(F.linear(x, weights["pre.weight"], weights["pre.bias"]))
+        x = features if self.entrance is None else nn.functional.elu(self.entrance(features))
         after: Units = []
-        for layer, kept in enumerate(units):
+        for cell, kept in zip(self.cells, units, strict=True):
             if self.network.cell == "lstm":
-                matrices = (weights[f"lstm{layer}.{part}"] for part in ("input", "hidden", "bias"))
-                after.append(torch.lstm_cell(x, kept, *matrices))
+                after.append(cell(x, kept))
             else:
-                after.append((torch.rnn_tanh_cell(x, kept[0], weights["rnn.input"], weights["rnn.hidden"]),))
+                after.append((cell(x, kept[0]),))
             x = after[-1][0]
-        output = F.linear(x, weights["head.weight"], weights.get("head.bias"))[:, 0]
+        output = self.head(x)[:, 0]
         return self.network.scale * (output.tanh() if self.network.squashed else output), after
-
-
-def _turned(tensor: Tensor) -> Tensor:
-    return tensor.T.contiguous() if tensor.ndim == 2 else tensor
 
 
 def meta_gradient(scene: Scene, optimizee: int, starts: Sequence[Tensor] | None = None) -> tuple[Phi, list[Tensor]]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine import worker
 from engine.base.errors import LregError, printable
 from engine.base.settings import show as show_value
 from engine.base.status import LIVE, STATES, Status
@@ -66,6 +65,8 @@ def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson
     """Everything about one run."""
     reader = find_run(reference, runs_dir)
     status = reader.status()
+    from engine import worker  # it knows every kind of job, and takes a while
+
     try:
         differences, problem = worker.runner_of(reader).choices(reader), ""
     except LregError as error:

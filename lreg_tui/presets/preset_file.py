@@ -18,7 +18,7 @@ from engine.presets.document import shipped
 from engine.presets.preset import Preset
 from engine.runs.writer import slug
 from lreg_tui.presets.toml_edit import EditError, parse, set_value, toml_of
-from lreg_tui.widgets.toml_area import LARGEST, LONGEST_LINE
+from lreg_tui.text.present import LARGEST, LONGEST_LINE
 
 ABSENT = object()  # in place of a value that one of two presets does not have
 

@@ -15,8 +15,8 @@ from engine.runs.kinds import TRANSFER
 from engine.runs.reader import CHECKPOINTS, RunReader
 from engine.runs.results import columns, rows
 from lreg_tui.text import present
+from lreg_tui.text.present import LARGEST, LONGEST_LINE
 from lreg_tui.text.sheets import Entry, Sheet
-from lreg_tui.widgets.toml_area import LARGEST, LONGEST_LINE
 
 WHAT = {
     "best": "lowest validation loss",

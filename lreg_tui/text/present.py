@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.base.metrics import Metric
 
 NOTHING = "–"
+LARGEST, LONGEST_LINE = 200_000, 5_000  # characters of a preset that can be shown and edited at once
 PLUS_MINUS = " ± "
 MILLION = 1e6  # from here on figures have an exponent
 STATE_STYLES = {

@@ -25,7 +25,6 @@ TOKEN = re.compile(
       | (?P<word>\b(?:true|false|inf|nan)\b)""",
     re.VERBOSE,
 )
-LARGEST, LONGEST_LINE = 200_000, 5_000  # characters that can be shown and edited: more would hold up every key press
 KINDS = ("comment", "string", "header", "key", "number", "word", "wrong")
 
 
