@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from engine.base.flat_loss import flat_loss
     from engine.base.metrics import Metric
     from engine.export.torch_optim import LoadedOptimizer, load_optimizer
-    from engine.meta_training import estimators
+    from engine.meta_training import estimators, terms
     from engine.meta_training.meta_train import meta_train
     from engine.optimizers import learned as learned_optimizers
     from engine.optimizers.learned.base import LearnedOptimizer
     from engine.presets.evaluation_settings import EvaluationSettings
     from engine.presets.meta_settings import MetaSettings
+    from engine.presets.objective_settings import ObjectiveSettings
     from engine.presets.preset import Preset, load_preset
     from engine.runs.store import RunReader, RunStore
     from engine.tasks.base import Layout, SampledStream, Task, TaskDistribution
@@ -41,6 +42,7 @@ _HOMES = {
     "LregError": "engine.base.errors",
     "MetaSettings": "engine.presets.meta_settings",
     "Metric": "engine.base.metrics",
+    "ObjectiveSettings": "engine.presets.objective_settings",
     "Preset": "engine.presets.preset",
     "PresetError": "engine.base.errors",
     "RunError": "engine.base.errors",
@@ -61,6 +63,7 @@ _MODULES = {
     "learned_optimizers": "engine.optimizers.learned",
     "penalties": "engine.penalties",
     "probes": "engine.probes",
+    "terms": "engine.meta_training.terms",
 }
 
 __all__ = [
@@ -71,6 +74,7 @@ __all__ = [
     "LregError",
     "MetaSettings",
     "Metric",
+    "ObjectiveSettings",
     "Preset",
     "PresetError",
     "RunError",
@@ -88,6 +92,7 @@ __all__ = [
     "meta_train",
     "penalties",
     "probes",
+    "terms",
     "train",
 ]
 

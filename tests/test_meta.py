@@ -125,11 +125,11 @@ def test_a_task_distribution_is_sampled_for_each_optimizee():
     draws = set()
     while not one.finished:
         one.advance()
-        if one.epoch is not None:
-            sizes = [group.carry.theta.shape[1] for group in one.epoch.groups]
+        for epoch in one.epochs:
+            sizes = [group.carry.theta.shape[1] for group in epoch.groups]
             assert set(sizes) <= {(64 + 1) * 4 + (4 + 1) * 10, (64 + 1) * 6 + (6 + 1) * 10}
-            assert sorted(place for group in one.epoch.groups for place in group.members) == list(range(8))
-            draws.add(tuple(tuple(group.members) for group in one.epoch.groups))
+            assert sorted(place for group in epoch.groups for place in group.members) == list(range(8))
+            draws.add(tuple(tuple(group.members) for group in epoch.groups))
     assert len(draws) == 4, "every meta-epoch draws its tasks anew"
 
 
@@ -218,7 +218,7 @@ def test_meta_steps_that_are_not_finite_are_skipped_counted_and_at_last_an_error
     (task,) = one.tasks.tasks  # its landscape breaks: every penalty and loss is NaN from here on
     task.loss = lambda theta, batch: theta.sum() * torch.nan
     one.objective_on.cache_clear()
-    one.epoch = None
+    one.epochs = []
     with pytest.raises(TrainingError, match=r"in [0-9]+ of 20 meta-steps"):
         run(one)
     assert one.counts["skipped"] > 10

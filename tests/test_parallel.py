@@ -153,9 +153,9 @@ def test_any_number_of_processes_goes_on_from_the_checkpoint_of_any_other(togeth
     """2, 1 and 3 processes, changing in the middle of meta-epochs, are one process all the way."""
     expected = [record for record, _ in whole(ALONE, case)]
     first, state = together(2, some, case, None, 2)[0]
-    assert state[1]["epoch"], "in the middle of a meta-epoch"
+    assert state[1]["epochs"], "in the middle of a meta-epoch"
     second, state = some(ALONE, case, state, 7 if case == "random scaling" else 5)
-    assert state[1]["epoch"]
+    assert state[1]["epochs"]
     third, state = together(3, some, case, state, 100)[0]
     assert_same(first + second + third, expected, 1e-9)
 

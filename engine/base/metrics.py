@@ -24,7 +24,7 @@ class Metric:
     unit: str = ""  # one of UNITS
     better: str = ""
     split: str = ""  # of a task's own metric: where it was measured
-    kind: str = ""  # "task", "penalty" (its value), "share" (a penalty's gradient over the loss's), "landscape", ""
+    kind: str = ""  # "task", "penalty" (its value), "share" (its gradient over the loss's), "term", "landscape", ""
     adds_up: str = "mean"  # over optimizees: "mean", "sum", or "root_mean_square"
 
     def __post_init__(self) -> None:
@@ -80,6 +80,7 @@ TASK_METRICS: Mapping[str, Metric] = _by_name(
 
 _OTHERS: Mapping[str, Metric] = _by_name(
     Metric("meta_loss", "meta-loss", better="lower"),
+    Metric("meta_objective", "meta-objective", better="lower"),
     Metric("validation_mean_loss", "mean validation loss", better="lower"),
     Metric("validation_diverged", "diverged in validation", "count", "lower"),
     Metric("sharpness", better="lower", kind="landscape"),
@@ -115,7 +116,7 @@ RECORDED: tuple[str, ...] = tuple(dict.fromkeys(["meta_loss", *_OF_TASKS, *_OTHE
 AT_RADIUS = ("sharpness", "max_grad_norm", "surrogate_gap", "r1", "sharpness_linf", "max_grad_norm_linf")
 """What is measured at a radius; a transfer file has a table by radius of each."""
 
-_PENALTY, _SHARE = "_penalty", "_penalty_share"
+_PENALTY, _SHARE, _TERM = "_penalty", "_penalty_share", "objective_"
 
 
 def penalty_value(penalty: str) -> Metric:
@@ -129,6 +130,11 @@ def penalty_share(penalty: str) -> Metric:
     return replace(metric, adds_up="root_mean_square")
 
 
+def objective_term(term: str) -> Metric:
+    """What counts of a term in the meta-objective, unweighted."""
+    return Metric(f"{_TERM}{term}", f"objective: {term.replace('_', ' ')}", better="lower", kind="term")
+
+
 def metric(name: str, measured: Mapping[str, Metric] = TASK_METRICS) -> Metric:
     """The metric that a file calls `name`; of one that is not known just the name. `measured`: a task's own metrics."""
     if name in _OTHERS:
@@ -140,6 +146,8 @@ def metric(name: str, measured: Mapping[str, Metric] = TASK_METRICS) -> Metric:
             return known.on(split)
         if split != "train":
             return Metric(name, kind="task", split=split)
+    if name.startswith(_TERM):
+        return objective_term(name[len(_TERM) :])
     if name.endswith(_SHARE):
         return penalty_share(name[: -len(_SHARE)])
     return penalty_value(name[: -len(_PENALTY)]) if name.endswith(_PENALTY) else Metric(name)

@@ -15,14 +15,15 @@ from torch import Generator, Tensor
 
 from engine.base import seeds
 from engine.base.errors import RunError
-from engine.base.flat import prefixed, under
+from engine.base.flat import Batch, prefixed, under
 from engine.distributed.parallel import ALONE, ProcessGroup
-from engine.meta_training.estimators import GradientEstimator
+from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE
+from engine.meta_training.estimators.base import Carry, GradientEstimator
+from engine.meta_training.inputs import Inputs
 from engine.meta_training.objective import Objective
-from engine.meta_training.partial_gradient import COUNTS, PartialGradient
-from engine.meta_training.unroll import UnrollState
+from engine.meta_training.partial_gradient import PartialGradient
 from engine.optimizers.learned.base import Phi
-from engine.tasks.base import Stream, Task, TaskDistribution
+from engine.tasks.base import Batches, Stream, Task, TaskDistribution
 
 
 @dataclass
@@ -35,7 +36,24 @@ class Group:
     members: list[int]  # their places in the meta-batch: those of this process
     stream: Stream
     scoring: Stream | None  # batches of loss_batch = validation
-    carry: UnrollState
+    carry: Carry
+
+
+class DrawnInTime:
+    """The batches of the next inner steps of a stream, a few at a time and in order."""
+
+    def __init__(self, stream: Stream, steps: int) -> None:
+        self._stream, self._steps = stream, steps
+        self._first, self._drawn = 0, stream.draw(min(DRAWN_AT_ONCE, steps))
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> Batch:
+        if step >= self._first + len(self._drawn):
+            self._first += len(self._drawn)
+            self._drawn = self._stream.draw(min(DRAWN_AT_ONCE, self._steps - self._first))
+        return self._drawn[step - self._first]
 
 
 class MetaEpoch:
@@ -49,7 +67,7 @@ class MetaEpoch:
         *,
         seed: int,
         number: int,
-        horizon: int | None = None,
+        horizon: int,
         random_scaling: float = 0.0,
         team: ProcessGroup = ALONE,
     ) -> None:
@@ -103,21 +121,15 @@ class MetaEpoch:
     def truncation(self, phi: Phi, factors: Sequence[float]) -> tuple[Phi, dict[str, Tensor]]:
         """Take len(factors) inner steps; return the meta-gradient and the metrics, means over all optimizees."""
         before = self._alive()
-        partials = {group.index: self._advance(group, phi, factors) for group in self.groups}
+        noise_seeds = [self._seed("noise", truncation) for truncation in range(self.truncations + 1)]
+        partials = {group.index: self._advance(group, phi, factors, noise_seeds) for group in self.groups}
         counts = torch.tensor([before, self._alive()], dtype=torch.float64)
         if self.team.size > 1:
             partials, counts = self._added_up(partials, counts, phi)
         self.survivors = int(counts[1])
-        gradient: Phi = {name: torch.zeros_like(tensor) for name, tensor in phi.items()}
-        metrics: list[tuple[float, dict[str, Tensor]]] = []
-        meta_batch = sum(map(len, self.places))
-        for index, partial in partials.items():
-            objective = self.objective_on(self.tasks[index])
-            part, metrics_of_group = partial.meta_gradient(objective, phi, self.inner_step - 1)
-            share = partial.optimizees / meta_batch
-            gradient = {name: gradient[name] + share * part[name] for name in gradient}
-            metrics.append((share, metrics_of_group))
-        return gradient, {**_together(metrics), "diverged": counts[0] - counts[1]}
+        parts = [(self.objective_on(self.tasks[index]), partial) for index, partial in partials.items()]
+        gradient, metrics = self.estimator.combine(parts, phi, self.inner_step - 1, noise_seeds)
+        return gradient, {**metrics, "diverged": counts[0] - counts[1]}
 
     def _added_up(
         self, partials: Mapping[int, PartialGradient], counts: Tensor, phi: Phi
@@ -126,22 +138,38 @@ class MetaEpoch:
         nothing, packed = PartialGradient(0, {}, {}), [counts]
         objectives = [self.objective_on(task) for task in self.tasks]
         for index, objective in enumerate(objectives):
-            packed.append(partials.get(index, nothing).pack(objective, phi))
+            packed.append(partials.get(index, nothing).pack(objective, phi, self.estimator.particles))
         counts, *sums = self.team.add_up(torch.cat(packed)).split([len(part) for part in packed])
         unpacked = {
-            index: PartialGradient.unpack(summed, len(places), objective, phi)
+            index: PartialGradient.unpack(summed, len(places), objective, phi, self.estimator.particles)
             for index, (places, summed, objective) in enumerate(zip(self.places, sums, objectives, strict=True))
         }
         return unpacked, counts
 
-    def _advance(self, group: Group, phi: Phi, factors: Sequence[float]) -> PartialGradient:
-        batches = group.stream.draw(len(factors))
-        scoring = group.scoring.draw(len(factors)) if group.scoring else None
-        randomness = self._randomness(group) if group.objective.update else ()
-        partial, group.carry = self.estimator.estimate(
-            group.objective, phi, group.carry, batches, factors, randomness, scoring=scoring
+    def _advance(self, group: Group, phi: Phi, factors: Sequence[float], noise_seeds: Sequence[int]) -> PartialGradient:
+        objective, steps = group.objective, len(factors)
+        ends = group.carry.inner_step + steps >= self.horizon
+        inputs = Inputs(
+            batches=self._drawn(group.stream, steps),
+            factors=factors,
+            randomness=self._randomness(group) if objective.update else (),
+            scoring=self._drawn(group.scoring, steps) if group.scoring else None,
+            ends=ends,
+            final=self._final(group) if ends and objective.settings.batches else None,
+            noise_seeds=noise_seeds,
         )
+        partial, group.carry = self.estimator.estimate(objective, phi, group.carry, inputs)
         return partial
+
+    def _drawn(self, stream: Stream, steps: int) -> Batches:
+        """Batches of the next inner steps: for whole unrolls, which may be long, drawn as they are needed."""
+        return DrawnInTime(stream, steps) if self.estimator.whole_unrolls else stream.draw(steps)
+
+    def _final(self, group: Group) -> Batches:
+        """Fresh batches that the loss at the unroll's end is measured on."""
+        settings = group.objective.settings
+        stream = group.task.batches([self._seed("final", place) for place in group.members], settings.split)
+        return stream.draw(settings.batches)
 
     def _randomness(self, group: Group) -> list[Generator]:
         """Random numbers for the penalties in the next truncation, for each optimizee its own."""
@@ -181,7 +209,8 @@ class MetaEpoch:
         if self.team.size > 1:
             on_cpu = [(index, members, _moved(tensors, "cpu")) for index, members, tensors in groups]
             groups = _merged(self.places, [group for part in self.team.collect(on_cpu) for group in part])
-        counts = {"inner_step": self.inner_step, "truncations": self.truncations}
+        carry = self.groups[0].carry
+        counts = {"inner_step": carry.inner_step, "truncations": carry.truncations, **carry.facts()}
         tensors: dict[str, Tensor] = {}
         facts: list[dict[str, Any]] = []
         for position, (_, members, group_tensors) in enumerate(groups):
@@ -218,20 +247,6 @@ class MetaEpoch:
             scoring.load_state(tensors["scoring"])
         carry = self.estimator.restore(tensors, fact)
         return Group(index, task, objective, members, stream, scoring, carry)
-
-
-def _together(groups: list[tuple[float, dict[str, Tensor]]]) -> dict[str, Tensor]:
-    """The metrics of all groups: counts add up, everything else is a mean over the groups that have the metric."""
-    metrics = {}
-    for name in dict.fromkeys(name for _, group in groups for name in group):
-        values = torch.stack([group[name] for _, group in groups if name in group])
-        if name in COUNTS:
-            metrics[name] = values.sum()
-        else:
-            shares = values.new_tensor([share for share, group in groups if name in group])
-            counts = values.isfinite() if name not in ("meta_loss", "update_norm") else torch.ones_like(values).bool()
-            metrics[name] = torch.where(counts, shares * values, 0.0).sum() / (shares * counts).sum()
-    return metrics
 
 
 def _merged(

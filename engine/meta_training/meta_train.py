@@ -11,7 +11,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psutil
@@ -20,10 +20,10 @@ from torch import Generator, Tensor
 
 from engine.base import seeds
 from engine.base.arguments import kind, refusal
-from engine.base.errors import SettingsError, TrainingError
+from engine.base.errors import Problem, SettingsError, TrainingError
 from engine.base.flat import all_finite, prefixed, under
 from engine.base.metrics import Metric, metric
-from engine.base.settings import check_table, schema_of
+from engine.base.settings import check_table, schema_of, show
 from engine.distributed.parallel import ALONE, ProcessGroup
 from engine.evaluation.frozen_unroll import nothing
 from engine.meta_training import validation
@@ -32,20 +32,22 @@ from engine.meta_training.estimators import GradientEstimator
 from engine.meta_training.estimators.tbptt import TBPTT
 from engine.meta_training.meta_epoch import MetaEpoch
 from engine.meta_training.meta_parameters import MetaParameters
-from engine.meta_training.objective import Objective, by_name, of_kind
-from engine.meta_training.partial_gradient import norm
+from engine.meta_training.objective import Objective, by_name, of_kind, terms_by_name
+from engine.meta_training.partial_gradient import norm, together
+from engine.meta_training.terms import Term
 from engine.meta_training.unroll import weights
 from engine.optimizers.learned.base import LearnedOptimizer, Phi
 from engine.penalties.base import GeometricPenalty, ParameterPenalty, Penalty, Reparametrization, UpdatePenalty
 from engine.presets.evaluation_settings import EvaluationSettings
 from engine.presets.meta_settings import MetaSettings
+from engine.presets.objective_settings import ObjectiveSettings
 from engine.tasks.base import Task, TaskDistribution, as_distribution, check_task
 
 SKIPS_FORGIVEN = 20  # meta-steps before the share of skipped ones is judged
 DIVERGED_IN_A_ROW = 100  # meta-epochs that no optimizee survives before the run fails; fewer where it has fewer in all
 TASKS_KEPT = 256  # whose objectives are kept
 
-Settings = TypeVar("Settings", MetaSettings, EvaluationSettings)
+Settings = TypeVar("Settings", MetaSettings, ObjectiveSettings, EvaluationSettings)
 Record = dict[str, Any]
 """What a meta-step or an evaluation says: "step", "meta_epoch", and metrics by name."""
 
@@ -56,6 +58,8 @@ def meta_train(
     penalties: Mapping[str, Penalty] | Iterable[Penalty] = (),
     *,
     estimator: GradientEstimator | None = None,
+    objective: ObjectiveSettings | Mapping[str, Any] | None = None,
+    terms: Mapping[str, Term] | Iterable[Term] = (),
     settings: MetaSettings | Mapping[str, Any] | None = None,
     evaluation: EvaluationSettings | Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -65,9 +69,12 @@ def meta_train(
     """Meta-train a learned optimizer, from objects alone; returns the meta-parameters that did best on validation.
 
     `tasks`: one, several, or a distribution (`engine.Task`, `engine.TaskDistribution`, or anything with their methods).
-    `settings` are those of a preset's [meta] table, `evaluation` those of [evaluation]. `on_step` is told of every
-    meta-step and evaluation, and may raise to end it all. `init_phi`: where to start from in place of fresh
-    meta-parameters. Raises ArgumentError, a ValueError, for what does not fit; TrainingError where nothing is learned.
+    `settings` are those of a preset's [meta] table, `objective` those of [objective], `evaluation` those of
+    [evaluation]. `estimator` (`engine.estimators`): truncated back-propagation unless another is given; `terms`
+    (`engine.terms`) are what else counts of the unroll's end, for estimators that need no derivative. `on_step` is
+    told of every meta-step and evaluation, and may raise to end it all. `init_phi`: where to start from in place of
+    fresh meta-parameters. Raises ArgumentError, a ValueError, for what does not fit; TrainingError where nothing is
+    learned.
     """
     distribution = as_distribution(tasks)
     check_task(distribution.sample(seed))
@@ -76,6 +83,8 @@ def meta_train(
         optimizer,
         penalties,
         estimator=estimator,
+        objective=objective,
+        terms=terms,
         settings=settings,
         evaluation=evaluation,
         seed=seed,
@@ -98,6 +107,8 @@ class MetaTrainer:
         penalties: Mapping[str, Penalty] | Iterable[Penalty] = (),
         *,
         estimator: GradientEstimator | None = None,
+        objective: ObjectiveSettings | Mapping[str, Any] | None = None,
+        terms: Mapping[str, Term] | Iterable[Term] = (),
         settings: MetaSettings | Mapping[str, Any] | None = None,
         evaluation: EvaluationSettings | Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -112,19 +123,22 @@ class MetaTrainer:
         self.tasks = tasks
         self.optimizer = check_optimizer(optimizer)
         self.penalties = by_name(penalties)
+        self.terms = terms_by_name(terms)
         self.settings = checked_settings("settings", MetaSettings, settings)
         self.evaluation = checked_settings("evaluation", EvaluationSettings, evaluation)
         self.seed = seed
         self.team = team
         self.device = device or tasks.sample(seed).device
         self.estimator = (estimator or TBPTT()).on(self.device)
+        self.objective_settings = checked_settings("objective", ObjectiveSettings, objective)
+        check_objective(self.estimator, self.objective_settings, self.terms)
         self.objective_on = functools.lru_cache(TASKS_KEPT)(self._objective)
         fresh = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(seed, "phi")))
         reparametrizations = of_kind(self.penalties, Reparametrization)
         self.parameters = MetaParameters(self.settings, reparametrizations, fresh, self.device, init_phi)
         stages = self.settings.inner_steps
         self.curriculum = Curriculum(stages if isinstance(stages, tuple) else (stages,))
-        self.epoch: MetaEpoch | None = None  # the optimizees under way
+        self.epochs: list[MetaEpoch] = []  # the optimizees under way, the oldest first
         self.step = 0
         self.meta_epoch = 0
         self.pending = "baseline"  # an evaluation that comes next: "baseline", "evaluation", or ""
@@ -145,6 +159,9 @@ class MetaTrainer:
             loss_batch=self.settings.loss_batch,
             second_order=self.estimator.second_order,
             divergence_cap=self.settings.divergence_cap,
+            task=task,
+            settings=self.objective_settings,
+            terms=self.terms,
         )
 
     # -- what the loop sees ------------------------------------------------------------------------------------------
@@ -161,16 +178,16 @@ class MetaTrainer:
     @property
     def finished(self) -> bool:
         trained = self.curriculum.ended or self.meta_epoch >= self.settings.epochs
-        return trained and self.epoch is None and not self.pending
+        return trained and not self.epochs and not self.pending
 
     @property
     def total(self) -> int:
         """Meta-steps of the whole run, as far as one can say: a curriculum may lengthen or end it."""
-        per_epoch = math.ceil(self.curriculum.inner_steps / self.settings.truncation)
         if self.curriculum.ended:
             return self.step
-        left = (self.settings.epochs - self.meta_epoch) * per_epoch
-        return self.step + left - (self.epoch.truncations if self.epoch else 0)
+        per_epoch = math.ceil(self.curriculum.inner_steps / self._truncation(self.curriculum.inner_steps))
+        left = (self.settings.epochs - self.meta_epoch) * per_epoch - sum(epoch.truncations for epoch in self.epochs)
+        return self.step + math.ceil(left / max(1, len(self.epochs)))
 
     @property
     def remark(self) -> str:
@@ -210,12 +227,13 @@ class MetaTrainer:
         began = time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        self.epoch = epoch = self.epoch or self._new_epoch().begin(self.settings.meta_batch)
-        learning_rate = self._learning_rate(epoch)
+        self._begin_meta_epochs()
+        learning_rate = self._learning_rate()
         used, metrics = self.parameters.reparametrize()
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in used.items()}
-        factors = self._factors(epoch)
-        gradient, measured = epoch.truncation(leaves, factors)
+        steps = [self._factors(epoch) for epoch in self.epochs]
+        results = [epoch.truncation(leaves, factors) for epoch, factors in zip(self.epochs, steps, strict=True)]
+        gradient, measured = _mean(results)
         gradient, shares = self.parameters.pull_back(used, gradient)
         metrics |= measured | shares
         for name in ("diverged", "dropped_terms"):
@@ -226,18 +244,34 @@ class MetaTrainer:
         self._take_meta_step(gradient, sound, learning_rate)
         record: dict[str, Any] = {"step": self.step, "meta_epoch": self.meta_epoch}
         values = {name: float(value) for name, value in metrics.items()}
-        of_penalties = {name for name in values if metric(name).kind in ("penalty", "share")}
+        of_penalties = {name for name in values if metric(name).kind in ("penalty", "share", "term")}
         # a penalty that nowhere counted has no value
         record |= {name: value for name, value in values.items() if math.isfinite(value) or name not in of_penalties}
         record |= {"meta_grad_norm": float(grad_norm), "learning_rate": learning_rate, **self.counts}
-        record |= self._speed(len(factors), epoch.coordinates, time.perf_counter() - began)
-        self._end_meta_epoch_if_due(epoch)
+        coordinate_steps = sum(len(part) * epoch.coordinates for epoch, part in zip(self.epochs, steps, strict=True))
+        record |= self._speed(sum(map(len, steps)), coordinate_steps, time.perf_counter() - began)
+        for epoch in list(self.epochs):
+            self._end_meta_epoch_if_due(epoch)
         return record
+
+    def _begin_meta_epochs(self) -> None:
+        """Begin what is due: one meta-epoch after another, or `meta.staggered` of them side by side, spread out."""
+        horizon, begun = self.curriculum.inner_steps, self.meta_epoch + len(self.epochs)
+        newest = self.epochs[-1].inner_step if self.epochs else horizon
+        spread_out = newest * self.settings.staggered >= horizon
+        if len(self.epochs) < self.settings.staggered and spread_out and begun < self.settings.epochs:
+            self.epochs.append(self._new_epoch(begun, horizon).begin(self.settings.meta_batch))
+
+    def _truncation(self, horizon: int) -> int:
+        """Inner steps between two meta-steps."""
+        return horizon if self.estimator.whole_unrolls else self.settings.truncation
 
     def _factors(self, epoch: MetaEpoch) -> list[float]:
         """The weights of the losses along the next truncation; the last one of an unroll may be shorter."""
-        settings = self.settings
-        steps = min(settings.truncation, self.curriculum.inner_steps - epoch.inner_step)
+        settings, left = self.settings, epoch.horizon - epoch.inner_step
+        steps = min(self._truncation(epoch.horizon), left)
+        if self.objective_settings.loss == "last":
+            return [0.0] * (steps - 1) + [float(steps == left)]
         return weights(settings.weights, steps, decay=settings.weights_decay, first=epoch.inner_step)
 
     def _take_meta_step(self, gradient: Phi, sound: Tensor, learning_rate: float) -> None:
@@ -258,8 +292,9 @@ class MetaTrainer:
                 f"(it is {self.settings.learning_rate:g})"
             )
 
-    def _learning_rate(self, epoch: MetaEpoch) -> float:
-        progress = (self.meta_epoch + epoch.inner_step / self.curriculum.inner_steps) / self.settings.epochs
+    def _learning_rate(self) -> float:
+        taken = sum(epoch.inner_step / epoch.horizon for epoch in self.epochs)
+        progress = (self.meta_epoch + taken) / self.settings.epochs
         factor = {
             "constant": 1.0,
             "linear": 1 - progress,
@@ -267,26 +302,27 @@ class MetaTrainer:
         }[self.settings.schedule]
         return self.settings.learning_rate * factor
 
-    def _speed(self, steps: int, coordinates: int, seconds: float) -> dict[str, float]:
-        inner_steps = steps * self.settings.meta_batch
+    def _speed(self, steps: int, coordinate_steps: int, seconds: float) -> dict[str, float]:
+        times = max(1, self.estimator.particles)
+        inner_steps = steps * self.settings.meta_batch * times
         on_gpu = self.device.type == "cuda"
         memory = (
             torch.cuda.max_memory_allocated(self.device) if on_gpu else psutil.Process(os.getpid()).memory_info().rss
         )
         return {
             "inner_steps_per_s": inner_steps / seconds,
-            "coordinate_steps_per_s": coordinates * steps / seconds,
+            "coordinate_steps_per_s": coordinate_steps * times / seconds,
             "memory_bytes": memory,
         }
 
-    def _new_epoch(self) -> MetaEpoch:
+    def _new_epoch(self, number: int, horizon: int) -> MetaEpoch:
         return MetaEpoch(
             self.tasks,
             self.objective_on,
             self.estimator,
             seed=self.seed,
-            number=self.meta_epoch,
-            horizon=self.curriculum.inner_steps,
+            number=number,
+            horizon=horizon,
             random_scaling=self.settings.random_scaling,
             team=self.team,
         )
@@ -294,9 +330,9 @@ class MetaTrainer:
     def _end_meta_epoch_if_due(self, epoch: MetaEpoch) -> None:
         """The end: all inner steps taken, or every optimizee diverged."""
         survived = epoch.survivors > 0
-        if survived and epoch.inner_step < self.curriculum.inner_steps:
+        if survived and epoch.inner_step < epoch.horizon:
             return
-        self.epoch = None
+        self.epochs.remove(epoch)
         self.broken_epochs = 0 if survived else self.broken_epochs + 1
         if self.broken_epochs >= max(SKIPS_FORGIVEN, min(DIVERGED_IN_A_ROW, self.settings.epochs)):
             raise TrainingError(
@@ -339,8 +375,11 @@ class MetaTrainer:
 
         In a team it is whole at rank 0 only, and can be gone on from by any number of processes.
         """
-        epoch_tensors, epoch_facts = self.epoch.state() if self.epoch else ({}, [])
-        tensors = self.parameters.state() | prefixed("epoch", epoch_tensors)
+        tensors, epochs = self.parameters.state(), []
+        for epoch in self.epochs:
+            epoch_tensors, groups = epoch.state()
+            tensors |= prefixed(f"epochs/{epoch.number}", epoch_tensors)
+            epochs.append({"number": epoch.number, "horizon": epoch.horizon, "groups": groups})
         values = {
             "step": self.step,
             "meta_epoch": self.meta_epoch,
@@ -349,7 +388,7 @@ class MetaTrainer:
             "broken_epochs": self.broken_epochs,
             "best_step": self.best_step,
             "curriculum": self.curriculum.to_json(),
-            "epoch": epoch_facts,
+            "epochs": epochs,
         }
         return tensors, values
 
@@ -372,8 +411,39 @@ class MetaTrainer:
         self.broken_epochs, self.best_step = values["broken_epochs"], values["best_step"]
         self.curriculum = Curriculum.from_json(values["curriculum"])
         self.parameters.load_state({name: tensor for name, tensor in tensors.items() if not name.startswith("epoch/")})
-        moved = {name: tensor.to(self.device) for name, tensor in under("epoch", tensors).items()}
-        self.epoch = self._new_epoch().load_state(moved, values["epoch"]) if values["epoch"] else None
+        moved = {name: tensor.to(self.device) for name, tensor in tensors.items() if name.startswith("epoch")}
+        self.epochs = []
+        for facts in values.get("epochs", ()):
+            epoch = self._new_epoch(facts["number"], facts["horizon"])
+            self.epochs.append(epoch.load_state(under(f"epochs/{epoch.number}", moved), facts["groups"]))
+        if values.get("epoch"):  # before there could be several under way
+            epoch = self._new_epoch(self.meta_epoch, self.curriculum.inner_steps)
+            self.epochs.append(epoch.load_state(under("epoch", moved), values["epoch"]))
+
+
+def _mean(results: Sequence[tuple[Phi, dict[str, Tensor]]]) -> tuple[Phi, dict[str, Tensor]]:
+    """The mean meta-gradient and metrics of the meta-epochs under way; what is counted adds up."""
+    gradients, metrics = zip(*results, strict=True)
+    if len(results) == 1:
+        return gradients[0], metrics[0]
+    mean = {name: torch.stack([gradient[name] for gradient in gradients]).mean(0) for name in gradients[0]}
+    diverged = torch.stack([of_epoch["diverged"] for of_epoch in metrics]).sum()
+    return mean, {**together([(1 / len(results), of_epoch) for of_epoch in metrics]), "diverged": diverged}
+
+
+def check_objective(estimator: GradientEstimator, settings: ObjectiveSettings, terms: Mapping[str, Term]) -> None:
+    """Raises SettingsError for what needs an estimator that takes any number of the unroll, where this one does not."""
+    if settings.batches and settings.loss != "last":
+        raise SettingsError([Problem("objective.batches", show(settings.batches), "0, or objective.loss = last")])
+    if estimator.takes_terms:
+        return
+    usual = ObjectiveSettings(loss="last" if settings.loss == "last" else "mean")
+    beyond = {name: getattr(settings, name) for name, value in vars(usual).items() if getattr(settings, name) != value}
+    allowed = f"left out with the estimator {estimator.name}, which knows the derivatives of losses alone; es, pes"
+    problems = [Problem(f"objective.{name}", show(value), allowed) for name, value in beyond.items()]
+    problems += [Problem(f"objective.{name}", "a term", allowed) for name in terms]
+    if problems:
+        raise SettingsError(problems)
 
 
 def check_optimizer(optimizer: Any) -> LearnedOptimizer:

@@ -8,9 +8,11 @@ from typing import Any
 
 from engine.base.arguments import kind, refusal
 from engine.base.flat import BatchLoss
+from engine.meta_training.terms import Term
 from engine.optimizers.learned.base import LearnedOptimizer
 from engine.penalties.base import GeometricPenalty, ParameterPenalty, Penalty, Reparametrization, UpdatePenalty
-from engine.tasks.base import Layout
+from engine.presets.objective_settings import ObjectiveSettings
+from engine.tasks.base import Layout, Task
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class Objective:
     second_order: bool = False
     divergence_cap: float = 10.0
     layout: Layout | None = None
+    task: Task | None = None  # that the terms are measured on
+    settings: ObjectiveSettings = ObjectiveSettings()
+    terms: dict[str, Term] = field(default_factory=dict)
 
 
 def of_kind(penalties: Mapping[str, Penalty], kind: type[Any]) -> dict[str, Any]:
@@ -48,4 +53,18 @@ def by_name(penalties: Mapping[str, Penalty] | Iterable[Penalty]) -> dict[str, P
         name = getattr(penalty, "name", type(penalty).__name__.lower())
         alike = sum(other.split("-")[0] == name for other in named)
         named[f"{name}-{alike + 1}" if alike else name] = penalty
+    return named
+
+
+def terms_by_name(terms: Mapping[str, Term] | Iterable[Term]) -> dict[str, Term]:
+    """Terms by name. Raises ArgumentError for what is none, and for two alike without names of their own."""
+    named = dict(terms) if isinstance(terms, Mapping) else {}
+    for index, term in enumerate(terms if not isinstance(terms, Mapping) else terms.values()):
+        if not isinstance(term, Term):
+            raise refusal(f"terms[{index}]", "a term of the objective, as engine.terms.get gives", kind(term))
+        if not isinstance(terms, Mapping):
+            name = getattr(term, "name", type(term).__name__.lower())
+            if name in named:
+                raise refusal(f"terms[{index}]", "a mapping of terms by name where two are alike", name)
+            named[name] = term
     return named

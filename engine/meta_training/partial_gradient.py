@@ -6,12 +6,13 @@ the meta-gradient: shares and relative penalties compare what belongs to all opt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from engine.base.metrics import metric, penalty_share, penalty_value
+from engine.base.metrics import metric, objective_term, penalty_share, penalty_value
 from engine.meta_training.backward import pull_back
 from engine.meta_training.objective import Objective
 from engine.optimizers.learned.base import Phi
@@ -28,29 +29,34 @@ class PartialGradient:
     optimizees: int
     gradients: dict[str, Phi]  # by what they are of (LOSS, an update penalty, GEOMETRIC): means over the optimizees
     sums: dict[str, Tensor]  # [2] for each metric: what is divided by what; of a count the second number is nothing
+    values: Tensor | None = None  # [M], of the meta-objective for each particle: sums over the optimizees
 
-    def pack(self, objective: Objective, phi: Phi) -> Tensor:
+    def pack(self, objective: Objective, phi: Phi, particles: int = 0) -> Tensor:
         """All of it as float64 [n] on the CPU, weighted by the optimizees; n is the same for all of an objective."""
         size = sum(tensor.numel() for tensor in phi.values())
         flat = {
             name: torch.cat([part.flatten() for part in gradient.values()]) for name, gradient in self.gradients.items()
         }
         gradients = [_block(flat.get(name), size, self.optimizees) for name in _slots(objective)]
-        return torch.cat(gradients + [_block(self.sums.get(name), 2) for name in _metrics(objective)])
+        metrics = [_block(self.sums.get(name), 2) for name in _metrics(objective)]
+        return torch.cat([*gradients, *metrics, _block(self.values, particles)])
 
     @classmethod
-    def unpack(cls, packed: Tensor, optimizees: int, objective: Objective, phi: Phi) -> PartialGradient:
+    def unpack(
+        cls, packed: Tensor, optimizees: int, objective: Objective, phi: Phi, particles: int = 0
+    ) -> PartialGradient:
         """The other way round, from what all of `optimizees` optimizees add up to."""
         sizes = [tensor.numel() for tensor in phi.values()]
         slots, metrics = _slots(objective), _metrics(objective)
-        blocks = packed.split([1 + sum(sizes)] * len(slots) + [3] * len(metrics))
+        *blocks, values = packed.split([1 + sum(sizes)] * len(slots) + [3] * len(metrics) + [1 + particles])
         sums = {name: block[1:] for name, block in zip(slots + metrics, blocks, strict=True) if block[0] > 0}
         gradients: dict[str, Phi] = {}
         for name in sums.keys() & set(slots):
             parts = zip(phi.items(), (sums[name] / optimizees).split(sizes), strict=True)
             gradients[name] = {key: part.view_as(tensor).to(tensor) for (key, tensor), part in parts}
         like = next(iter(phi.values()))
-        return cls(optimizees, gradients, {name: sums[name].to(like) for name in metrics if name in sums})
+        sums = {name: sums[name].to(like) for name in metrics if name in sums}
+        return cls(optimizees, gradients, sums, values[1:].to(like) if values[0] > 0 else None)
 
     def meta_gradient(self, objective: Objective, phi: Phi, inner_step: int) -> tuple[Phi, dict[str, Tensor]]:
         """The meta-gradient of the truncation that ended with an inner step, penalties on phi and all, and metrics."""
@@ -91,7 +97,9 @@ def _slots(objective: Objective) -> list[str]:
 
 def _metrics(objective: Objective) -> list[str]:
     values = [penalty_value(name).name for name in (*objective.geometric, *objective.update)]
-    return ["meta_loss", "update_norm", *COUNTS, *values, *(penalty_share(name).name for name in objective.geometric)]
+    shares = [penalty_share(name).name for name in objective.geometric]
+    terms = [objective_term(name).name for name in objective.terms]
+    return ["meta_loss", "meta_objective", "update_norm", *COUNTS, *values, *shares, *terms]
 
 
 def _block(values: Tensor | None, size: int, factor: int = 1) -> Tensor:
@@ -110,3 +118,17 @@ def _added_up(name: str, sums: Tensor) -> Tensor:
 
 def _sum(one: Phi, other: Phi) -> Phi:
     return {name: one[name] + other[name] for name in one}
+
+
+def together(groups: Sequence[tuple[float, dict[str, Tensor]]]) -> dict[str, Tensor]:
+    """The metrics of groups, each with its share: counts add up, everything else is a mean over those that have it."""
+    metrics = {}
+    for name in dict.fromkeys(name for _, group in groups for name in group):
+        values = torch.stack([group[name] for _, group in groups if name in group])
+        if name in COUNTS:
+            metrics[name] = values.sum()
+        else:
+            shares = values.new_tensor([share for share, group in groups if name in group])
+            counts = values.isfinite() if name not in ("meta_loss", "update_norm") else torch.ones_like(values).bool()
+            metrics[name] = torch.where(counts, shares * values, 0.0).sum() / (shares * counts).sum()
+    return metrics

@@ -57,6 +57,10 @@ class UnrollState:
         tensors = {name: getattr(self, name) for name in names} | prefixed("state", self.state)
         return tensors if self.scaling is None else tensors | {"scaling": self.scaling}
 
+    def facts(self) -> dict[str, Any]:
+        """Nothing else needs to be kept."""
+        return {}
+
     @classmethod
     def restored(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> UnrollState:
         """From `tensors` and the rest as `facts`. Raises KeyError where something is missing."""

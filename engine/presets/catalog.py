@@ -39,16 +39,24 @@ class Catalog:
     optimizees: dict[str, Schema]
     learned_optimizers: dict[str, Schema]
     penalties: dict[str, Schema]
+    estimators: dict[str, Schema]
+    terms: dict[str, Schema]
 
     def selectors(self, table: str) -> list[tuple[str, str, dict[str, Schema]]]:
         """The keys of a table that pick a member: key, default, and the members' schemas."""
         if table == "optimizer":
             return [("kind", "dm", self.learned_optimizers)]
+        if table == "meta":
+            return [("estimator", "tbptt", self.estimators)]
         if table != "task":
             return []
         usual = {item.name: item.default for item in self.sections["task"]}
         families = {"dataset": self.datasets, "optimizee": self.optimizees}
         return [(key, usual[key], members) for key, members in families.items()]
+
+    def named_tables(self) -> dict[str, dict[str, Schema]]:
+        """The members that stand in tables of their names, [penalty.sam], by the table that these are in."""
+        return {"penalty": self.penalties, "objective": self.terms}
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -69,21 +77,31 @@ class Catalog:
 def build() -> Catalog:
     """List every setting by importing the engine; takes seconds when torch is not loaded yet."""
     from engine.base.settings import schema_of
+    from engine.meta_training.estimators.base import ESTIMATORS
+    from engine.meta_training.terms.base import TERMS
     from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
     from engine.penalties.base import PENALTIES
     from engine.presets.evaluation_settings import EvaluationSettings
     from engine.presets.meta_settings import MetaSettings
+    from engine.presets.objective_settings import ObjectiveSettings
     from engine.tasks.datasets.base import DATASETS
     from engine.tasks.optimizees.base import OPTIMIZEES
     from engine.tasks.table import TaskSettings
 
-    sections = {"task": TaskSettings, "meta": MetaSettings, "evaluation": EvaluationSettings}
+    sections = {
+        "task": TaskSettings,
+        "meta": MetaSettings,
+        "objective": ObjectiveSettings,
+        "evaluation": EvaluationSettings,
+    }
     return Catalog(
         sections={name: schema_of(cls) for name, cls in sections.items()},
         datasets=DATASETS.schemas(),
         optimizees=OPTIMIZEES.schemas(),
         learned_optimizers=LEARNED_OPTIMIZERS.schemas(),
         penalties=PENALTIES.schemas(),
+        estimators=ESTIMATORS.schemas(),
+        terms=TERMS.schemas(),
     )
 
 

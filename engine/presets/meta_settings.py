@@ -27,6 +27,13 @@ class MetaSettings:
         choices=("next", "same", "validation"),
         help="batch that scores new parameters: the next gradient's (free), the last gradient's, or a held-out one",
     )
+    estimator: str = setting("tbptt", help="how the meta-gradient is estimated")
+    staggered: int = setting(
+        1,
+        minimum=1,
+        maximum=1000,
+        help="meta-epochs side by side, their starts spread over an unroll",
+    )
     meta_batch: int = setting(1, minimum=1, maximum=100_000, help="optimizees that are trained side by side")
     init_from: str = setting("", help="run whose learned optimizer to start from; empty: a fresh one")
     optimizer: str = setting("adam", choices=("adam", "sgd"), help="what takes the meta-step")
@@ -37,7 +44,7 @@ class MetaSettings:
     )
     clip: str = setting("norm", choices=("norm", "value", "none"), help="how the meta-gradient is clipped")
     clip_at: float = setting(1.0, above=0.0, help="largest norm, or largest value, of the meta-gradient")
-    second_order: bool = setting(False, help="differentiate through the optimizee's gradient as well (for study)")
+    second_order: bool = setting(False, help="the same as estimator = second_order")
     random_scaling: float = setting(
         0.0, minimum=0.0, maximum=10.0, help="r: every coordinate is scaled by exp(U(-r, r)) while meta-training"
     )

@@ -23,7 +23,7 @@ from engine.presets.document import find, merge, shipped
 
 __all__ = ["TABLES", "Preset", "defaults", "find", "from_mapping", "load_preset", "merge", "shipped"]
 
-TABLES = ("task", "optimizer", "meta", "penalty", "evaluation")
+TABLES = ("task", "optimizer", "meta", "objective", "penalty", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,16 @@ def _check(document: Mapping[str, Any], catalog: Catalog) -> tuple[dict[str, Any
     values["name"] = "unnamed" if values["name"] == "" else values["name"]
     values["task"] = checker.tasks(document.get("task", {}))
     values["optimizer"] = checker.with_members(checker.section(document, "optimizer"), "optimizer", "optimizer")
-    for section in ("meta", "evaluation"):
-        values[section] = checker.table(checker.section(document, section), section, catalog.sections[section])
-    values["penalty"] = checker.penalties(document.get("penalty", {}))
+    values["meta"] = checker.with_members(checker.section(document, "meta"), "meta", "meta")
+    objective = checker.section(document, "objective")
+    terms = {key: value for key, value in objective.items() if key in catalog.terms or isinstance(value, Mapping)}
+    settings = {key: value for key, value in objective.items() if key not in terms}
+    values["objective"] = checker.table(settings, "objective", catalog.sections["objective"])
+    values["objective"] |= checker.named_tables(terms, "objective")
+    values["evaluation"] = checker.table(
+        checker.section(document, "evaluation"), "evaluation", catalog.sections["evaluation"]
+    )
+    values["penalty"] = checker.named_tables(document.get("penalty", {}), "penalty")
     return values, checker.problems + _rules(values)
 
 
@@ -190,18 +197,19 @@ class _Checker:
         self.problems += [Problem(f"{path}.{item.name}", '""', item.help) for item in needed]
         return values
 
-    def penalties(self, found: Any) -> dict[str, Any]:
-        members = self.catalog.penalties
+    def named_tables(self, found: Any, section: str) -> dict[str, Any]:
+        """Tables of members by name: penalties, and the objective's terms."""
+        members = self.catalog.named_tables()[section]
         if not isinstance(found, Mapping):
-            hint = self._picked("penalty", found)
-            self.problems.append(Problem("penalty", show(found), "tables, as [penalty.sam]; none: no penalty", hint))
+            hint = self._picked(section, found)
+            self.problems.append(Problem(section, show(found), f"tables, as [{section}.{next(iter(members))}]", hint))
             return {}
         values: dict[str, Any] = {}
         for name, settings in found.items():
-            path = f"penalty.{name}"
+            path = f"{section}.{name}"
             if name not in members:
                 is_told = len(self.problems) < MOST_PROBLEMS
-                unknown = self._unknown(str(name), "penalty", list(members)) if is_told else Problem(path, UNKNOWN, "")
+                unknown = self._unknown(str(name), section, list(members)) if is_told else Problem(path, UNKNOWN, "")
                 self.problems.append(unknown)
             elif isinstance(settings, Mapping):
                 values[name] = self.table(settings, path, members[name])
@@ -230,18 +238,25 @@ class _Checker:
         families = [(name, [schema]) for name, schema in catalog.sections.items()]
         families += [("task", list((catalog.datasets | catalog.optimizees).values()))]
         families += [("optimizer", list(catalog.learned_optimizers.values()))]
-        families += [(f"penalty.{name}", [schema]) for name, schema in catalog.penalties.items()]
+        families += [("meta", list(catalog.estimators.values()))]
+        families += [
+            (f"{section}.{name}", [schema])
+            for section, members in catalog.named_tables().items()
+            for name, schema in members.items()
+        ]
         for table, schemas in families:
             for key in {item.name for schema in schemas for item in schema}:
                 homes.setdefault(key, []).append(f"{table}.{key}")
-        for name in catalog.penalties:
-            homes.setdefault(name, []).append(f"[penalty.{name}]")
+        for section, members in catalog.named_tables().items():
+            for name in members:
+                homes.setdefault(name, []).append(f"[{section}.{name}]")
         return homes
 
     def _picked(self, table: str, found: Any) -> str:
         """A member's name where a table should be: say how it is picked."""
         families = [(f"{table}.{key} = {show(found)}", members) for key, _, members in self.catalog.selectors(table)]
-        families += [(f"[penalty.{found}]", self.catalog.penalties)] if table == "penalty" else []
+        named = self.catalog.named_tables()
+        families += [(f"[{table}.{found}]", named[table])] if table in named else []
         homes = [home for home, members in families if isinstance(found, str) and found in members]
         return f"did you mean {homes[0]}?" if homes else ""
 
@@ -261,12 +276,35 @@ def _rules(values: Mapping[str, Any]) -> list[Problem]:
         problems.append(Problem("name", show(name), "at most 80 printable characters, not only spaces"))
     if meta["inner_steps"] is not None:
         problems += _length_rules(values)
+    problems += _objective_rules(values)
     if radii is not None and len({f"{radius:g}" for radius in radii}) < len(radii):
         problems.append(Problem("evaluation.radii", show(radii), "different radii"))
     for index, task in enumerate(values["task"]):
         path = "task" if len(values["task"]) == 1 else f"task.{index}"
         if task["classes"] and (len(set(task["classes"])) < max(2, len(task["classes"]))):
             problems.append(Problem(f"{path}.classes", show(task["classes"]), "two or more different classes"))
+    return problems
+
+
+NO_TERMS = ("tbptt", "second_order")  # estimators that need the objective's derivative: they have that of losses
+
+
+def _objective_rules(values: Mapping[str, Any]) -> list[Problem]:
+    """What the objective asks of the estimator, and the estimator of the rest."""
+    problems = []
+    meta, objective = values["meta"], values["objective"]
+    if meta["second_order"] and meta["estimator"] not in (*NO_TERMS, None):
+        problems.append(Problem("meta.second_order", "true", f"false with estimator = {meta['estimator']}"))
+    if objective["batches"] and objective["loss"] != "last":
+        problems.append(Problem("objective.batches", show(objective["batches"]), '0, or objective.loss = "last"'))
+    if meta["estimator"] in NO_TERMS:
+        beyond = [key for key, usual in (("batches", 0), ("log", False)) if objective[key] not in (usual, None)]
+        beyond += ["loss"] if objective["loss"] == "minimum" else []
+        beyond += [name for name, table in objective.items() if isinstance(table, Mapping)]
+        problems += [
+            Problem(f"objective.{key}", show(objective[key]), 'left out, or meta.estimator = "es" or "pes"')
+            for key in beyond
+        ]
     return problems
 
 
@@ -277,7 +315,7 @@ def _length_rules(values: Mapping[str, Any]) -> list[Problem]:
     stages = steps if isinstance(steps, tuple) else (steps,)
     if any(later <= earlier for earlier, later in zip(stages, stages[1:], strict=False)):
         problems.append(Problem("meta.inner_steps", show(stages), "a growing list: the curriculum's stages"))
-    if truncation is not None and truncation > min(stages):
+    if truncation is not None and truncation > min(stages) and values["meta"]["estimator"] != "es":
         which = "the shortest of meta.inner_steps" if len(stages) > 1 else "which is meta.inner_steps"
         problems.append(Problem("meta.truncation", show(truncation), f"at most {min(stages)}, {which}"))
     for name, penalty in values["penalty"].items():

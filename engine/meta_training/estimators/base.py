@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -16,21 +16,52 @@ from torch import Tensor
 from engine.base.arguments import plain
 from engine.base.flat import Batch
 from engine.base.registry import Registry
+from engine.meta_training.inputs import Inputs
 from engine.meta_training.objective import Objective
-from engine.meta_training.partial_gradient import PartialGradient
-from engine.meta_training.unroll import UnrollState
+from engine.meta_training.partial_gradient import PartialGradient, together
 from engine.optimizers.learned.base import Phi
-from engine.penalties.base import Randomness
-from engine.tasks.base import Batches
+
+
+class Carry(Protocol):
+    """What goes from one truncation of some optimizees to the next: constants."""
+
+    @property
+    def theta(self) -> Tensor: ...
+
+    @property
+    def alive(self) -> Tensor:
+        """Which of them have not diverged."""
+        ...
+
+    @property
+    def inner_step(self) -> int: ...
+
+    @property
+    def truncations(self) -> int: ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it that is tensors, for a checkpoint: those of B optimizees [B, ...], others without dimensions."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What else there is, as JSON can hold it, beside `inner_step`, `truncations` and the horizon."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GradientEstimator:
-    """A member gives `begin` and `estimate`. What goes from one truncation to the next is constants: `UnrollState`."""
+    """A member gives `begin`, `estimate` and `restore`."""
 
     name: ClassVar[str]
 
-    second_order: ClassVar[bool] = False  # whether the gradient knows that a step changes the gradients to come
+    second_order: ClassVar[bool] = False  # whether back-propagation knows that a step changes the gradients to come
+    whole_unrolls: ClassVar[bool] = False  # whether a truncation is always a whole unroll
+    takes_terms: ClassVar[bool] = False  # whether the objective may be any number of the unroll: it needs no derivative
+
+    @property
+    def particles(self) -> int:
+        """How many times every optimizee is trained, with different meta-parameters; 0: once, with phi itself."""
+        return 0
 
     def on(self, device: torch.device) -> GradientEstimator:
         """The estimator as it works on a device."""
@@ -38,31 +69,34 @@ class GradientEstimator:
 
     def begin(
         self, objective: Objective, theta: Tensor, batch: Batch | None, *, scaling: Tensor | None, horizon: int | None
-    ) -> UnrollState:
-        """The state at inner step 0 of optimizees at theta, [B, P]; `batch` gives the first gradient."""
+    ) -> Any:
+        """The carry (`Carry`) at inner step 0 of optimizees at theta, [B, P]; `batch` gives the first gradient."""
         raise NotImplementedError
 
-    def estimate(
-        self,
-        objective: Objective,
-        phi: Phi,
-        carry: UnrollState,
-        batches: Batches,
-        factors: Sequence[float],
-        randomness: Randomness,
-        *,
-        scoring: Batches | None = None,
-    ) -> tuple[PartialGradient, UnrollState]:
-        """Take len(factors) inner steps from `carry`: what they contribute to the meta-gradient, and the next carry.
+    def estimate(self, objective: Objective, phi: Phi, carry: Any, inputs: Inputs) -> tuple[PartialGradient, Any]:
+        """Take the inner steps of `inputs` from `carry`: what they contribute to the meta-gradient, and the next carry.
 
-        phi's tensors require gradients. `factors` weigh the losses along the truncation, `scoring` are the batches of
-        loss_batch = validation.
+        phi's tensors require gradients.
         """
         raise NotImplementedError
 
-    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> UnrollState:
+    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Any:
         """The carry of a checkpoint. Raises KeyError where it does not fit."""
-        return UnrollState.restored(tensors, facts)
+        raise NotImplementedError
+
+    def combine(
+        self, parts: Sequence[tuple[Objective, PartialGradient]], phi: Phi, inner_step: int, noise_seeds: Sequence[int]
+    ) -> tuple[Phi, dict[str, Tensor]]:
+        """The meta-gradient of all groups of optimizees at their truncation's end, and the metrics, means over them."""
+        optimizees = sum(partial.optimizees for _, partial in parts)
+        gradient: Phi = {name: torch.zeros_like(tensor) for name, tensor in phi.items()}
+        metrics: list[tuple[float, dict[str, Tensor]]] = []
+        for objective, partial in parts:
+            part, metrics_of_group = partial.meta_gradient(objective, phi, inner_step)
+            share = partial.optimizees / optimizees
+            gradient = {name: gradient[name] + share * part[name] for name in gradient}
+            metrics.append((share, metrics_of_group))
+        return gradient, together(metrics)
 
 
 ESTIMATORS: Registry[GradientEstimator] = Registry("estimator", "engine.meta_training.estimators")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,12 +12,11 @@ from torch import Tensor
 from engine.base.flat import Batch
 from engine.meta_training import recording
 from engine.meta_training.estimators.base import ESTIMATORS, GradientEstimator
+from engine.meta_training.inputs import Inputs
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
 from engine.meta_training.unroll import UnrollState, begin, run_truncation
 from engine.optimizers.learned.base import Phi
-from engine.penalties.base import Randomness
-from engine.tasks.base import Batches
 
 
 @ESTIMATORS.register("tbptt")
@@ -38,18 +37,14 @@ class TBPTT(GradientEstimator):
         return begin(objective, theta, batch, scaling=scaling, horizon=horizon)
 
     def estimate(
-        self,
-        objective: Objective,
-        phi: Phi,
-        carry: UnrollState,
-        batches: Batches,
-        factors: Sequence[float],
-        randomness: Randomness,
-        *,
-        scoring: Batches | None = None,
+        self, objective: Objective, phi: Phi, carry: UnrollState, inputs: Inputs
     ) -> tuple[PartialGradient, UnrollState]:
-        partial, _, carry = self.run_truncation(objective, phi, carry, batches, factors, randomness, scoring=scoring)
+        plain = (inputs.batches, inputs.factors, inputs.randomness)
+        partial, _, carry = self.run_truncation(objective, phi, carry, *plain, scoring=inputs.scoring)
         return partial, carry
+
+    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> UnrollState:
+        return UnrollState.restored(tensors, facts)
 
 
 @ESTIMATORS.register("second_order")

@@ -1,0 +1,453 @@
+"""Particles: a learned optimizer with perturbed meta-parameters, forward only, many of them side by side.
+
+All particles train the same optimizees: from the same parameters, on the same batches, with the same random numbers.
+Nothing is kept along an unroll but what the next inner step needs.
+
+Shape letters: M particles, B optimizees of each, P parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.func import vmap
+
+from engine import kernels
+from engine.base.flat import Batch, BatchLoss, prefixed, under
+from engine.base.metrics import objective_term, penalty_value
+from engine.meta_training.inputs import Inputs
+from engine.meta_training.objective import Objective
+from engine.meta_training.partial_gradient import PartialGradient
+from engine.meta_training.penalty_terms import pair
+from engine.optimizers.learned.base import Phi, State, StepInfo
+from engine.penalties.base import GeometricPenalty, InnerStep, Randomness
+
+SMOOTHING = 0.9  # of the training loss that tells when a given loss is reached
+
+
+@dataclass(frozen=True)
+class Particles:
+    """What goes from one truncation to the next, of M particles with B optimizees each."""
+
+    theta: Tensor  # [M, B, P]
+    state: State  # each with a leading [M]
+    grad: Tensor  # [M, B, P], at theta, on the batch that feeds the next inner step (loss_batch = next)
+    loss: Tensor  # [M, B], likewise
+    first_loss: Tensor  # [M, B], infinite until it is known
+    alive: Tensor  # [M, B], False from where the unroll diverged
+    loss_sum: Tensor  # [M, B], of the weighted losses so far
+    weight_sum: float  # of their weights
+    lowest: Tensor  # [M, B], the lowest loss so far
+    smoothed: Tensor  # [M, B], the loss by exponential smoothing, without correction of its start at 0
+    at_loss: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """By a loss as text: whether it was reached, [M, B], and where the optimizee was then, [M, B, P]."""
+    inner_step: int = 0
+    truncations: int = 0
+    scaling: Tensor | None = None  # [B, P], random scaling of the coordinates
+    horizon: int | None = None
+
+    _BY_OPTIMIZEE = ("theta", "grad", "loss", "first_loss", "alive", "loss_sum", "lowest", "smoothed")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it that is tensors, by name, for a checkpoint: the optimizees first, [B, M, ...]."""
+        tensors = {name: getattr(self, name) for name in self._BY_OPTIMIZEE}
+        for text, (reached, point) in self.at_loss.items():
+            tensors |= {f"at_loss/{text}/reached": reached, f"at_loss/{text}/point": point}
+        moved = {name: tensor.transpose(0, 1).contiguous() for name, tensor in tensors.items()}
+        for name, tensor in prefixed("state", self.state).items():
+            moved[name] = tensor.transpose(0, 1).contiguous() if tensor.dim() > 1 else tensor[0]
+        return moved if self.scaling is None else moved | {"scaling": self.scaling}
+
+    def facts(self) -> dict[str, Any]:
+        """The rest, as JSON can hold it."""
+        return {"weight_sum": self.weight_sum}
+
+    @classmethod
+    def restored(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Particles:
+        """From `tensors` and the rest as `facts`. Raises KeyError where something is missing."""
+        back = {name: tensor.transpose(0, 1).contiguous() for name, tensor in tensors.items() if tensor.dim() > 1}
+        particles, state = len(back["theta"]), under("state", tensors)
+        state = {name: back.get(f"state/{name}", tensor.expand(particles)) for name, tensor in state.items()}
+        at_loss = under("at_loss", back)
+        texts = dict.fromkeys(name.split("/")[0] for name in at_loss)
+        return cls(
+            **{name: back[name] for name in cls._BY_OPTIMIZEE},
+            state=state,
+            weight_sum=facts["weight_sum"],
+            at_loss={text: (at_loss[f"{text}/reached"], at_loss[f"{text}/point"]) for text in texts},
+            inner_step=facts["inner_step"],
+            truncations=facts["truncations"],
+            scaling=tensors.get("scaling"),
+            horizon=facts.get("horizon"),
+        )
+
+
+def begin(
+    objective: Objective,
+    particles: int,
+    theta: Tensor,
+    batch: Batch | None,
+    *,
+    scaling: Tensor | None = None,
+    horizon: int | None = None,
+) -> Particles:
+    """Particles at inner step 0, all at theta, [B, P]; `batch` gives the first gradient (loss_batch = next)."""
+    points = theta.detach().expand(particles, *theta.shape)
+    unknown = torch.full_like(points[..., 0], torch.inf)
+    zeros = torch.zeros_like(unknown)
+    init = _over_particles(lambda point: objective.optimizer.init(point, objective.layout))
+    carry = Particles(
+        theta=points,
+        state=init(points.contiguous()),
+        grad=torch.zeros_like(points),
+        loss=unknown,
+        first_loss=unknown,
+        alive=torch.ones_like(unknown, dtype=torch.bool),
+        loss_sum=zeros,
+        weight_sum=0.0,
+        lowest=unknown,
+        smoothed=zeros,
+        at_loss={text: (zeros.bool(), points) for text in _losses_to_reach(objective)},
+        scaling=scaling,
+        horizon=horizon,
+    )
+    if batch is None:
+        return carry
+    grad, loss = gradients_of_particles(objective.loss, points, batch)
+    return replace(carry, grad=grad, loss=loss, first_loss=loss, alive=_sound(grad, loss))
+
+
+def run_truncation(
+    objective: Objective, phis: Phi, carry: Particles, inputs: Inputs
+) -> tuple[PartialGradient, Particles]:
+    """Take the inputs' inner steps with meta-parameters of every particle, [M, ...] each.
+
+    What is returned has `values`, [M]: what each particle adds to the meta-objective, summed over its optimizees; no
+    gradients. An optimizee that diverges rests, and has the capped loss from there on.
+    """
+    with torch.no_grad():
+        under_way = _Truncation(objective, phis, carry, inputs)
+        for index, factor in enumerate(inputs.factors):
+            scoring = None if inputs.scoring is None else inputs.scoring[index]
+            under_way.inner_step(inputs.batches[index], scoring, factor)
+        return under_way.partial(), under_way.carry_on()
+
+
+class _Truncation:
+    """One truncation under way."""
+
+    def __init__(self, objective: Objective, phis: Phi, carry: Particles, inputs: Inputs) -> None:
+        self.objective, self.phis, self.start, self.inputs = objective, phis, carry, inputs
+        self.steps = ParticleSteps(objective, phis, carry)
+        self.theta, self.grad, self.loss = carry.theta, carry.grad, carry.loss
+        self.first_loss, self.alive = carry.first_loss, carry.alive
+        self.loss_sum, self.weight_sum = carry.loss_sum, carry.weight_sum
+        self.lowest, self.smoothed, self.at_loss = carry.lowest, carry.smoothed, dict(carry.at_loss)
+        self.last = self.loss  # [M, B], not above the cap
+        self.taken = 0
+        self.plain_sum = torch.zeros_like(carry.loss)
+        self.penalties = torch.zeros_like(carry.loss)  # the weighted penalties so far
+        self.penalty_sums: dict[str, Tensor] = {}
+        self.update_norm = torch.zeros_like(carry.loss)
+        self.moved = torch.zeros_like(carry.loss)
+        self.counted = torch.zeros_like(carry.loss)
+        self.dropped = torch.zeros_like(carry.loss)
+        self.penalty_at = {name: _values_of(penalty, objective.loss) for name, penalty in objective.geometric.items()}
+
+    @property
+    def number(self) -> int:
+        """The inner step's number in the unroll, from 0."""
+        return self.start.inner_step + self.taken
+
+    def inner_step(self, batch: Batch, scoring: Batch | None, factor: float) -> None:
+        objective = self.objective
+        if objective.loss_batch != "next":
+            self.grad, self.loss = gradients_of_particles(objective.loss, self.theta, batch)
+            self.alive = self.alive & _sound(self.grad, self.loss)
+            if self.number == 0:
+                self.first_loss = self.loss
+        before = self._smoothness_at(batch) if factor and objective.update else {}
+        self._move()
+        scored_on = scoring if objective.loss_batch == "validation" else batch
+        gradient, loss = gradients_of_particles(objective.loss, self.theta, scored_on)
+        if objective.loss_batch == "next":
+            self.grad, self.loss = gradient, loss
+        self._score(gradient, loss, scored_on, factor, before)
+        self.taken += 1
+
+    def _move(self) -> None:
+        """One update of every particle's learned optimizer; a diverged optimizee rests."""
+        scaling = self.start.scaling
+        resting = ~self.alive
+        grad, theta = _blank(self.grad, resting), self.theta
+        if scaling is not None:  # the learned optimizer trains z where theta = scaling * z
+            grad, theta = grad * scaling, theta / scaling
+        update = self.steps(theta, grad, _blank(self.loss, resting), self.number)
+        update = _blank(update if scaling is None else update * scaling, resting)
+        self.theta = self.theta + update
+        self.update_norm = self.update_norm + update.norm(dim=-1)
+        self.moved = self.moved + self.alive
+
+    def _score(
+        self, gradient: Tensor, loss: Tensor, batch: Batch, factor: float, update_penalties: Mapping[str, Tensor]
+    ) -> None:
+        counts = self.alive & _sound(gradient, loss)
+        self.counted = self.counted + counts
+        values = dict(update_penalties)
+        for name, penalty in self.objective.geometric.items() if factor else ():
+            if self.number >= penalty.start:
+                values[name] = self.penalty_at[name](self.theta, batch, loss, gradient)
+        for name, value in values.items():
+            self._add_penalty(name, value, loss, factor, counts)
+        cap = self.objective.divergence_cap * self.first_loss
+        self.last = torch.where(self.alive & (loss <= cap), loss, cap)
+        self.alive = counts & (loss <= cap)
+        self.plain_sum = self.plain_sum + self.last
+        self.loss_sum = self.loss_sum + factor * self.last
+        self.weight_sum += factor
+        self.lowest = torch.minimum(self.lowest, self.last)
+        if self.at_loss:
+            self._note_where_losses_are_reached()
+
+    def _add_penalty(self, name: str, value: Tensor, loss: Tensor, factor: float, counts: Tensor) -> None:
+        penalty = (self.objective.geometric | self.objective.update)[name]
+        taken = counts & value.isfinite() & ((loss > 0) if penalty.relative else True)
+        value = torch.where(taken, value / loss if penalty.relative else value, 0.0)
+        self.penalty_sums[name] = self.penalty_sums.get(name, 0.0) + pair(value.sum(), taken.sum())
+        self.penalties = self.penalties + factor * penalty.weight * value
+        if penalty.weight:
+            self.dropped = self.dropped + (counts & ~taken)
+
+    def _smoothness_at(self, batch: Batch) -> dict[str, Tensor]:
+        """The update penalties of the coming inner step, [M, B]; every particle gets the same random numbers."""
+        penalties = {name: p for name, p in self.objective.update.items() if self.number >= p.start}
+        if not penalties:
+            return {}
+        optimizer, scaling = self.objective.optimizer, self.start.scaling
+        grad, theta, state = _blank(self.grad, ~self.alive), self.theta, self.steps.state()
+        if scaling is not None:
+            grad, theta = grad * scaling, theta / scaling
+        places = [_place(self.inputs.randomness)] * (len(theta) - 1) + [None]
+        values: dict[str, list[Tensor]] = {name: [] for name in penalties}
+        for m, place in enumerate(places):
+            phi, info = _row(self.phis, m), StepInfo(self.loss[m], self.number, self.start.horizon)
+            with torch.enable_grad():
+                features, seen = optimizer.observe(theta[m], grad[m], _row(state, m), self.objective.layout, info)
+                update, _ = optimizer.step(phi, features, seen)
+                for name, penalty in penalties.items():
+                    step = InnerStep(features, seen, update)
+                    values[name].append(penalty.value(optimizer, phi, step, self.inputs.randomness).detach())
+            if place is not None:
+                _go_back(self.inputs.randomness, place)
+        return {name: torch.stack(of_each) for name, of_each in values.items()}
+
+    def _note_where_losses_are_reached(self) -> None:
+        self.smoothed = SMOOTHING * self.smoothed + (1 - SMOOTHING) * self.last
+        smooth = self.smoothed / (1 - SMOOTHING ** (self.number + 1))
+        for text, (reached, point) in self.at_loss.items():
+            point = torch.where(reached[..., None], point, self.theta)
+            self.at_loss[text] = (reached | (smooth <= float(text)), point)
+
+    def partial(self) -> PartialGradient:
+        """What the truncation came to."""
+        objective, taken = self.objective, max(1, self.taken)
+        factors = math.fsum(self.inputs.factors)
+        value = self.penalties / factors if factors else self.penalties
+        sums = {
+            "meta_loss": pair(torch.where(self.first_loss.isfinite(), self.plain_sum, 0.0).sum() / taken, _count(self)),
+            "update_norm": pair(self.update_norm.sum(), self.moved.sum()),
+            "dropped_terms": pair(self.dropped.sum(), 0),
+            "counted_terms": pair(self.counted.sum(), 0),
+        }
+        sums |= {penalty_value(name).name: total for name, total in self.penalty_sums.items()}
+        if objective.settings.loss == "mean" and not objective.settings.log:
+            value = value + (self.loss_sum - self.start.loss_sum) / (factors or 1.0)
+        elif self.inputs.ends:
+            value = value + self._repeats * self._loss_that_counts()
+        if self.inputs.ends:
+            for name, term in objective.terms.items():
+                measured = self._term(name)
+                value = value + self._repeats * term.weight * measured
+                sums[objective_term(name).name] = pair(measured.sum(), measured.numel())
+        value = torch.where(self.first_loss.isfinite(), value, 0.0)  # one without a first loss has nothing to say
+        sums["meta_objective"] = pair(value.sum(), value.numel())
+        return PartialGradient(value.shape[1], {}, sums, values=value.sum(1))
+
+    @property
+    def _repeats(self) -> float:
+        """Truncations of the unroll: what is only known at its end counts for all of them, as a mean loss does."""
+        return self.start.truncations + 1.0
+
+    def _loss_that_counts(self) -> Tensor:
+        """[M, B], of the whole unroll."""
+        settings = self.objective.settings
+        if settings.loss == "last":
+            loss = self._on_fresh_batches() if self.inputs.final is not None else self.last
+        else:
+            loss = self.lowest if settings.loss == "minimum" else self.loss_sum / (self.weight_sum or 1.0)
+        return loss.log() if settings.log else loss
+
+    def _on_fresh_batches(self) -> Tensor:
+        batches = self.inputs.final
+        assert batches is not None
+        many = vmap(vmap(self.objective.loss), in_dims=(0, None))
+        loss = torch.stack([many(self.theta, batches[index]) for index in range(len(batches))]).mean(0)
+        cap = self.objective.divergence_cap * self.first_loss
+        return torch.where(self.alive & (loss <= cap), loss, cap)
+
+    def _term(self, name: str) -> Tensor:
+        """A term's values, [M, B]; where an optimizee diverged, the worst that it has with another particle."""
+        term, task = self.objective.terms[name], self.objective.task
+        assert task is not None
+        points = self.at_loss[_text(term.at_loss)][1] if term.at_loss else self.theta
+        value = torch.full_like(self.last, torch.nan)
+        if self.alive.any():
+            value[self.alive] = term.value(task, points[self.alive]).to(value)
+        measured = value.isfinite()
+        worst = torch.where(measured, value, -torch.inf).amax(0)
+        return torch.where(measured, value, worst.nan_to_num(neginf=0.0))
+
+    def carry_on(self) -> Particles:
+        return replace(
+            self.start,
+            theta=self.theta,
+            state=self.steps.state(),
+            grad=self.grad,
+            loss=self.loss,
+            first_loss=self.first_loss,
+            alive=self.alive,
+            loss_sum=self.loss_sum,
+            weight_sum=self.weight_sum,
+            lowest=self.lowest,
+            smoothed=self.smoothed,
+            at_loss=self.at_loss,
+            inner_step=self.start.inner_step + self.taken,
+            truncations=self.start.truncations + 1,
+        )
+
+
+class ParticleSteps:
+    """The particles' learned optimizers taking inner steps: by kernels where there are some, else as one for all."""
+
+    def __init__(self, objective: Objective, phis: Phi, carry: Particles) -> None:
+        self._layout, self._optimizer, self._phis = objective.layout, objective.optimizer, phis
+        self._state, self._number, self._horizon = carry.state, 0, carry.horizon
+        self._update = _over_particles(self._one)
+        self._kernels: list[kernels.Steps] = []
+        if kernels.goes_native(self._optimizer, carry.theta.device, carry.theta.dtype):
+            self._kernels = [
+                kernels.steps(self._optimizer, _row(phis, m), _row(carry.state, m), theta, self._layout)
+                for m, theta in enumerate(carry.theta)
+            ]
+
+    def __call__(self, theta: Tensor, grad: Tensor, loss: Tensor, number: int) -> Tensor:
+        """The updates, [M, B, P], of inner step `number`."""
+        if self._kernels:
+            rows = zip(self._kernels, theta, grad, loss, strict=True)
+            return torch.stack([step(t, g, StepInfo(of_each, number, self._horizon)) for step, t, g, of_each in rows])
+        self._number = number
+        updates, self._state = self._update(self._phis, theta, grad, self._state, loss)
+        return updates
+
+    def _one(self, phi: Phi, theta: Tensor, grad: Tensor, state: State, loss: Tensor) -> tuple[Tensor, State]:
+        """One particle's."""
+        info = StepInfo(loss, self._number, self._horizon)
+        return self._optimizer.update(phi, theta, grad, state, self._layout, info)
+
+    def state(self) -> State:
+        """The optimizer states, with a leading [M]."""
+        if self._kernels:
+            states = [step.state() for step in self._kernels]
+            self._state = {name: torch.stack([state[name] for state in states]) for name in states[0]}
+        return self._state
+
+
+def gradients_of_particles(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Gradients, [M, B, P], and losses, [M, B], of particles at theta on batches with a leading [B]: constants."""
+    theta = theta.detach().requires_grad_()
+    with torch.enable_grad():
+        losses = vmap(vmap(loss), in_dims=(0, None))(theta, batch)
+        (gradients,) = torch.autograd.grad(losses.sum(), theta)
+    return gradients, losses.detach()
+
+
+def _over_particles(function: Callable[..., Any]) -> Callable[..., Any]:
+    """vmap over leading [M]; one by one for an optimizer that vmap cannot take, as where it decides by values."""
+    many: Callable[..., Any] | None = vmap(function)
+
+    def call(*given: Any) -> Any:
+        nonlocal many
+        if many is not None:
+            try:
+                return many(*given)
+            except RuntimeError:  # if it is none of vmap's, it comes again
+                many = None
+        size = len(next(tensor for tensor in given if isinstance(tensor, Tensor)))
+        return _stacked([function(*(_row(part, m) for part in given)) for m in range(size)])
+
+    return call
+
+
+def _stacked(results: Sequence[Any]) -> Any:
+    first = results[0]
+    if isinstance(first, Tensor):
+        return torch.stack(list(results))
+    if isinstance(first, dict):
+        return {name: torch.stack([result[name] for result in results]) for name in first}
+    return tuple(_stacked(parts) for parts in zip(*results, strict=True))
+
+
+def _row(tensors: Any, m: int) -> Any:
+    """What belongs to one particle."""
+    return tensors[m] if isinstance(tensors, Tensor) else {name: tensor[m] for name, tensor in tensors.items()}
+
+
+def _values_of(penalty: GeometricPenalty, loss: BatchLoss) -> Callable[..., Tensor]:
+    """A penalty's values alone, [M, B]."""
+
+    def at(theta: Tensor, batch: Batch, value: Tensor, gradient: Tensor) -> Tensor:
+        return penalty.at(lambda point: loss(point, batch), theta, value, gradient)[0]
+
+    return vmap(vmap(at), in_dims=(0, None, 0, 0))
+
+
+def _losses_to_reach(objective: Objective) -> list[str]:
+    return list(dict.fromkeys(_text(term.at_loss) for term in objective.terms.values() if term.at_loss))
+
+
+def _text(loss: float) -> str:
+    return repr(float(loss))
+
+
+def _place(randomness: Randomness) -> list[Tensor]:
+    return [generator.get_state() for generator in _generators(randomness)]
+
+
+def _go_back(randomness: Randomness, place: Sequence[Tensor]) -> None:
+    for generator, state in zip(_generators(randomness), place, strict=True):
+        generator.set_state(state)
+
+
+def _generators(randomness: Randomness) -> Sequence[Generator]:
+    return [randomness] if isinstance(randomness, Generator) else randomness
+
+
+def _sound(gradient: Tensor, loss: Tensor) -> Tensor:
+    """Whether gradient, [M, B, P], and loss, [M, B], are finite: [M, B]."""
+    return ((gradient * 0.0).sum(-1) + loss).isfinite()
+
+
+def _blank(tensor: Tensor, mask: Tensor) -> Tensor:
+    """The tensor, [M, B, ...], with zeros for the masked optimizees."""
+    if mask.device.type == "cpu" and not mask.any():
+        return tensor
+    return tensor.masked_fill(mask.view(*mask.shape, *(1,) * (tensor.dim() - 2)), 0.0)
+
+
+def _count(under_way: _Truncation) -> Tensor:
+    return under_way.first_loss.isfinite().to(under_way.loss.dtype).sum()

@@ -1,0 +1,64 @@
+"""The contract of a term: a number of trained optimizees that is part of the meta-objective beside the loss.
+
+No derivative of it is needed: estimators without one (es, pes) take terms, back-propagation refuses them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from engine.base.arguments import plain
+from engine.base.flat import Loss
+from engine.base.registry import Registry
+from engine.base.settings import setting
+from engine.tasks.base import Task
+
+AT_ONCE = 2**24  # parameters of all the points that are measured side by side
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Term:
+    """A member gives `measure`."""
+
+    name: ClassVar[str]
+
+    weight: float = setting(1.0, help="factor of the term in the meta-objective")
+    log: bool = setting(False, help="its logarithm counts")
+    at_loss: float = setting(
+        0.0,
+        minimum=0.0,
+        help="measured where the training loss, smoothed, first falls to this: at matched loss; 0: at the end",
+    )
+
+    def measure(self, task: Task, theta: Tensor) -> Tensor:
+        """The number for each of the points theta, [N, P]: [N]. Less is better."""
+        raise NotImplementedError
+
+    def value(self, task: Task, theta: Tensor) -> Tensor:
+        """What counts of it, unweighted, [N]; not finite where it cannot be measured."""
+        measured = self.measure(task, theta)
+        return measured.log() if self.log else measured
+
+
+TERMS: Registry[Term] = Registry("term", "engine.meta_training.terms")
+
+
+def get(name: str, **settings: Any) -> Term:
+    """A term by name, its settings checked: `get("adaptive_sharpness", log=True)`. Raises SettingsError."""
+    return TERMS.create(name, **{key: plain(value) for key, value in settings.items()})
+
+
+def training_loss(task: Task, examples: int, dtype: torch.dtype) -> Loss:
+    """The loss, theta [P] to a scalar, on the first `examples` training examples, always the same ones."""
+    batch = task.fixed_batch(examples, dtype=dtype)
+    return lambda theta: task.loss(theta, batch)
+
+
+def for_each(function: Any, task: Task) -> Any:
+    """`function` of one point, [P], as one of many, [N, P]; as many side by side as keep memory in bounds."""
+    return vmap(function, chunk_size=max(1, min(64, AT_ONCE // task.parameters)))

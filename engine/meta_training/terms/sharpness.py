@@ -1,0 +1,36 @@
+"""Sharpness: the rise of the loss within a ball about the point reached."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value
+
+from engine.base.flat import perturbation
+from engine.base.settings import setting
+from engine.meta_training.terms.base import TERMS, Term, for_each, training_loss
+from engine.tasks.base import Task
+
+
+@TERMS.register("sharpness")
+class Sharpness(Term):
+    """The largest L(θ + ε) − L(θ), ‖ε‖₂ ≤ ρ, that an ascent finds: each of its steps goes to the boundary point along
+    the gradient where it stands, and the best point counts. From below, always from θ: quick, and free of chance."""
+
+    radius: float = setting(0.5, above=0.0, help="radius of the ball, L2 norm in parameter space")
+    examples: int = setting(1000, minimum=1, help="training examples that it is measured on")
+    ascent_steps: int = setting(5, minimum=1, maximum=1000, help="ascent steps that look for the worst point")
+
+    def measure(self, task: Task, theta: Tensor) -> Tensor:
+        slope_and_loss = for_each(grad_and_value(training_loss(task, self.examples, theta.dtype)), task)
+        scale = self.scale(theta)
+        gradient, loss = slope_and_loss(theta)
+        highest = torch.full_like(loss, -torch.inf)
+        for _ in range(self.ascent_steps):
+            gradient, value = slope_and_loss(theta + scale * perturbation(scale * gradient, self.radius))
+            highest = torch.maximum(highest, value)
+        return highest - loss
+
+    def scale(self, theta: Tensor) -> Tensor:
+        """The half-axes of the ball over its radius, for theta of shape [N, P]."""
+        return torch.ones((), dtype=theta.dtype, device=theta.device)

@@ -1,0 +1,16 @@
+"""The loss on held-out examples."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from engine.meta_training.terms.base import TERMS, Term
+from engine.tasks.base import Task
+
+
+@TERMS.register("validation_loss")
+class ValidationLoss(Term):
+    """The loss on the whole validation split (never on the test split)."""
+
+    def measure(self, task: Task, theta: Tensor) -> Tensor:
+        return task.metrics_of_each(theta, "validation")["loss"].to(theta)
