@@ -105,7 +105,7 @@ class MetaTrainer:
         init_phi: Phi | None = None,
         team: ProcessGroup = ALONE,
     ) -> None:
-        """Draw phi, or take `init_phi`; it lies where the tasks do. Raises LregError where something does not fit.
+        """Draw phi, or take `init_phi`; it has device and dtype of the tasks. Raises LregError for what does not fit.
 
         In a `team` every process has a trainer, and all of them go through the same calls.
         """
@@ -116,10 +116,12 @@ class MetaTrainer:
         self.evaluation = checked_settings("evaluation", EvaluationSettings, evaluation)
         self.seed = seed
         self.team = team
-        self.device = device or tasks.sample(seed).device
+        task = tasks.sample(seed)
+        self.device = device or task.device
         self.estimator = (estimator or TBPTT()).on(self.device)
         self.objective_on = functools.lru_cache(TASKS_KEPT)(self._objective)
-        fresh = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(seed, "phi")))
+        drawn = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(seed, "phi")))
+        fresh = {name: tensor.to(task.dtype) for name, tensor in drawn.items()}
         reparametrizations = of_kind(self.penalties, Reparametrization)
         self.parameters = MetaParameters(self.settings, reparametrizations, fresh, self.device, init_phi)
         stages = self.settings.inner_steps
