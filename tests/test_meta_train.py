@@ -221,6 +221,11 @@ def test_a_penalty_of_ones_own_is_pulled_back_and_logged():
         ((object(), GradientDescent()), "without layout, init_theta, loss, batches"),
         ((Quadratic(), 5), "optimizer must be a learned optimizer"),
         ((Quadratic(), GradientDescent(), [7]), r"penalties\[0\] must be a penalty"),
+        (
+            (Quadratic(), GradientDescent(), {"sam": {"rho": 0.1}}),
+            r"penalties\['sam'\] must be a penalty.* a dict",
+        ),
+        ((Quadratic(), GradientDescent(), engine.penalties.get("sam")), "penalties must be a list of penalties"),
     ],
 )
 def test_what_does_not_fit_is_one_line(arguments, message):

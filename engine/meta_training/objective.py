@@ -39,13 +39,21 @@ def by_name(penalties: Mapping[str, Penalty] | Iterable[Penalty]) -> dict[str, P
     Raises ArgumentError for what is no penalty.
     """
     if isinstance(penalties, Mapping):
+        for name, penalty in penalties.items():
+            _check_penalty(f"penalties[{name!r}]", penalty)
         return dict(penalties)
+    if not isinstance(penalties, Iterable):
+        raise refusal("penalties", "a list of penalties, or penalties by name", kind(penalties))
     named: dict[str, Penalty] = {}
     for index, penalty in enumerate(penalties):
-        if not isinstance(penalty, (GeometricPenalty, UpdatePenalty, ParameterPenalty, Reparametrization)):
-            allowed = "a penalty: a GeometricPenalty, UpdatePenalty, ParameterPenalty or Reparametrization"
-            raise refusal(f"penalties[{index}]", allowed, kind(penalty))
+        _check_penalty(f"penalties[{index}]", penalty)
         name = getattr(penalty, "name", type(penalty).__name__.lower())
         alike = sum(other.split("-")[0] == name for other in named)
         named[f"{name}-{alike + 1}" if alike else name] = penalty
     return named
+
+
+def _check_penalty(place: str, penalty: object) -> None:
+    if not isinstance(penalty, (GeometricPenalty, UpdatePenalty, ParameterPenalty, Reparametrization)):
+        allowed = "a penalty: a GeometricPenalty, UpdatePenalty, ParameterPenalty or Reparametrization"
+        raise refusal(place, allowed, kind(penalty))
