@@ -81,6 +81,26 @@ def test_a_step_size_is_learned_on_a_quadratic_of_ones_own():
     assert [record["step"] for record in records if "meta_loss" in record] == list(range(1, 61))
 
 
+class Doubles(Quadratic):
+    """The same numbers in float64."""
+
+    def init_theta(self, seed):
+        return super().init_theta(seed).double()
+
+
+@pytest.mark.parametrize("name", ["simple", "dm", "rnnprop"])
+def test_phi_is_trained_in_the_dtype_of_the_task(name):
+    optimizer = engine.learned_optimizers.get(name)
+    phi, records = meta_train(Doubles(), optimizer, [engine.penalties.get("smooth"), engine.penalties.get("sam")])
+    single, others = meta_train(Quadratic(), optimizer, [engine.penalties.get("smooth"), engine.penalties.get("sam")])
+    assert {tensor.dtype for tensor in phi.values()} == {torch.float64}
+    assert {tensor.dtype for tensor in single.values()} == {torch.float32}
+    assert records[1]["meta_loss"] == pytest.approx(others[1]["meta_loss"], rel=1e-4)
+    # meta-parameters of a float32 run are gone on from in float64
+    again, _ = meta_train(Doubles(), optimizer, init_phi=single, settings={"epochs": 1})
+    assert {tensor.dtype for tensor in again.values()} == {torch.float64}
+
+
 class Still(Quadratic):
     """No noise, and every optimizee starts from ones: all of an unroll is a closed form."""
 
@@ -201,6 +221,11 @@ def test_a_penalty_of_ones_own_is_pulled_back_and_logged():
         ((object(), GradientDescent()), "without layout, init_theta, loss, batches"),
         ((Quadratic(), 5), "optimizer must be a learned optimizer"),
         ((Quadratic(), GradientDescent(), [7]), r"penalties\[0\] must be a penalty"),
+        (
+            (Quadratic(), GradientDescent(), {"sam": {"rho": 0.1}}),
+            r"penalties\['sam'\] must be a penalty.* a dict",
+        ),
+        ((Quadratic(), GradientDescent(), engine.penalties.get("sam")), "penalties must be a list of penalties"),
     ],
 )
 def test_what_does_not_fit_is_one_line(arguments, message):

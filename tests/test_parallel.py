@@ -78,11 +78,7 @@ def trainer(team: ProcessGroup, case: str, dtype: torch.dtype = F64, **changes) 
     """The case's trainer in a precision of its own, with meta-gradients that are not clipped."""
     usual = {"meta": {"meta_batch": 5, "clip": "none"}, "evaluation": {"optimizees": 3}}
     document = functools.reduce(merge, (test_meta.TINY, usual, CASES[case], changes))
-    preset, make = from_mapping(document), functools.partial(meta_trainer, device=torch.device("cpu"), dtype=dtype)
-    phi = {name: tensor.detach().to(dtype) for name, tensor in make(preset).phi.items()}
-    one = make(preset, init_phi=phi, team=team)
-    one.parameters.untrained = one.parameters.initial  # in this precision
-    return one
+    return meta_trainer(from_mapping(document), device=torch.device("cpu"), dtype=dtype, team=team)
 
 
 def unit(one: MetaTrainer) -> tuple[dict, torch.Tensor | None]:

@@ -127,6 +127,7 @@ def test_a_run_with_members_of_a_file_and_its_resumption(quick, folder):
     assert reader.status().state == "finished", reader.status()
     (noted,) = reader.facts["plugins"]
     assert noted["name"] == str(folder / "mine.py") and len(noted["sha256"]) == 64
+    look_at_with_and_without(partial(quick, folder), "mine.py")
     facts = json.loads((path / "status.json").read_text())
     (path / "status.json").write_text(json.dumps({**facts, "state": "stopped"}))
 
@@ -137,6 +138,25 @@ def test_a_run_with_members_of_a_file_and_its_resumption(quick, folder):
     assert again.returncode == 0 and "plug-in" not in again.stderr, again.stderr
     check = lreg(folder, "preset", "check", "mine.toml")  # what a plug-in brings is not kept for who has none
     assert check.returncode == 2 and 'task.dataset: found "blobs"' in check.stderr
+
+
+def look_at_with_and_without(run: Any, plugin: str) -> None:
+    """Commands that look at a run know its members where the plug-in is named, and else say which are unknown."""
+
+    def told(*arguments: str, named: bool = True) -> Any:
+        return run(*arguments, *(["--plugin", plugin] if named else []), "--runs-dir", "runs", "--json")
+
+    export = ("export", "last", "--to", "safetensors")
+    refused = told(*export, named=False)
+    assert refused.returncode == 2 and 'optimizer.kind: found "simple-again"' in refused.stderr
+    assert told(*export).returncode == 0
+    assert "squared-loss" in json.loads(told("show", "last", named=False).stdout)["preset_problem"]
+    facts = json.loads(told("show", "last").stdout)
+    assert facts["preset_problem"] is None and facts["preset"]["task.dataset"] == "blobs"
+    for named, word in ((False, "blobs"), (True, "")):
+        (arm,) = json.loads(told("compare", "last", named=named).stdout)["arms"]
+        assert word in (arm["problem"] or "") and bool(arm["problem"]) is not named
+    assert any(item["what"] == "of plug-ins" for item in map(json.loads, told("doctor").stdout.splitlines()))
 
 
 def test_members_of_an_installed_package_are_everywhere(quick, folder, tmp_path):

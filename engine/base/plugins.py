@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -127,7 +126,9 @@ def changes(recorded: Any) -> tuple[list[str], list[str]]:
 
 @cache
 def _installed() -> tuple[Plugin, ...]:
-    entries = importlib.metadata.entry_points(group=GROUP)
+    from importlib.metadata import entry_points  # and with it the e-mail parser: not for every command
+
+    entries = entry_points(group=GROUP)
     return tuple(Plugin(entry.module, f"installed: {entry.name}") for entry in entries)
 
 

@@ -35,11 +35,13 @@ class MetaParameters:
         device: torch.device,
         init_phi: Phi | None = None,
     ) -> None:
-        """Start from `init_phi`, else from `fresh`. Raises PresetError where they are not alike."""
+        """Start from `init_phi`, else from `fresh`, in the dtypes of `fresh`. Raises PresetError where they differ."""
         self.settings = settings
         self.reparametrizations = reparametrizations
         chosen = _fitting(init_phi, fresh) if init_phi is not None else fresh
-        self.phi = {name: tensor.to(device, copy=True).requires_grad_() for name, tensor in chosen.items()}
+        self.phi = {name: tensor.to(device, fresh[name].dtype, copy=True) for name, tensor in chosen.items()}
+        for tensor in self.phi.values():
+            tensor.requires_grad_()
         self.memory = self._fresh_memory(self.phi)
         self.meta_optimizer = self._make_meta_optimizer()
         self.initial = self.untrained = self.frozen()

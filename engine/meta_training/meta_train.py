@@ -32,7 +32,7 @@ from engine.meta_training.estimators import GradientEstimator
 from engine.meta_training.estimators.tbptt import TBPTT
 from engine.meta_training.meta_epoch import MetaEpoch
 from engine.meta_training.meta_parameters import MetaParameters
-from engine.meta_training.objective import Objective, by_name, of_kind, terms_by_name
+from engine.meta_training.objective import PENALTY_CLASSES, Objective, by_name, of_kind
 from engine.meta_training.partial_gradient import norm, together
 from engine.meta_training.terms import Term
 from engine.meta_training.unroll import weights
@@ -116,24 +116,26 @@ class MetaTrainer:
         init_phi: Phi | None = None,
         team: ProcessGroup = ALONE,
     ) -> None:
-        """Draw phi, or take `init_phi`; it lies where the tasks do. Raises LregError where something does not fit.
+        """Draw phi, or take `init_phi`; it has device and dtype of the tasks. Raises LregError for what does not fit.
 
         In a `team` every process has a trainer, and all of them go through the same calls.
         """
         self.tasks = tasks
         self.optimizer = check_optimizer(optimizer)
-        self.penalties = by_name(penalties)
-        self.terms = terms_by_name(terms)
+        self.penalties = by_name(penalties, "penalty", PENALTY_CLASSES)
+        self.terms = by_name(terms, "term", (Term,))
         self.settings = checked_settings("settings", MetaSettings, settings)
         self.evaluation = checked_settings("evaluation", EvaluationSettings, evaluation)
         self.seed = seed
         self.team = team
-        self.device = device or tasks.sample(seed).device
+        task = tasks.sample(seed)
+        self.device = device or task.device
         self.estimator = (estimator or TBPTT()).on(self.device)
         self.objective_settings = checked_settings("objective", ObjectiveSettings, objective)
         check_objective(self.estimator, self.objective_settings, self.terms)
         self.objective_on = functools.lru_cache(TASKS_KEPT)(self._objective)
-        fresh = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(seed, "phi")))
+        drawn = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(seed, "phi")))
+        fresh = {name: tensor.to(task.dtype) for name, tensor in drawn.items()}
         reparametrizations = of_kind(self.penalties, Reparametrization)
         self.parameters = MetaParameters(self.settings, reparametrizations, fresh, self.device, init_phi)
         stages = self.settings.inner_steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.base.arguments import kind, refusal
 from engine.base.flat import BatchLoss
@@ -13,6 +13,10 @@ from engine.optimizers.learned.base import LearnedOptimizer
 from engine.penalties.base import GeometricPenalty, ParameterPenalty, Penalty, Reparametrization, UpdatePenalty
 from engine.presets.objective_settings import ObjectiveSettings
 from engine.tasks.base import Layout, Task
+
+Member = TypeVar("Member")
+
+PENALTY_CLASSES: tuple[type[Penalty], ...] = (GeometricPenalty, UpdatePenalty, ParameterPenalty, Reparametrization)
 
 
 @dataclass(frozen=True)
@@ -38,33 +42,22 @@ def of_kind(penalties: Mapping[str, Penalty], kind: type[Any]) -> dict[str, Any]
     return {name: penalty for name, penalty in penalties.items() if isinstance(penalty, kind)}
 
 
-def by_name(penalties: Mapping[str, Penalty] | Iterable[Penalty]) -> dict[str, Penalty]:
-    """Penalties by name: that of their registered class, or of the class itself; of several alike with a number.
-
-    Raises ArgumentError for what is no penalty.
+def by_name(members: Any, concept: str, classes: tuple[type[Member], ...]) -> dict[str, Member]:
+    """Penalties, or terms, by name: that of their registered class, or of the class itself; of several alike with a
+    number. Raises ArgumentError, which speaks of `concept`, for what is none of the classes.
     """
-    if isinstance(penalties, Mapping):
-        return dict(penalties)
-    named: dict[str, Penalty] = {}
-    for index, penalty in enumerate(penalties):
-        if not isinstance(penalty, (GeometricPenalty, UpdatePenalty, ParameterPenalty, Reparametrization)):
-            allowed = "a penalty: a GeometricPenalty, UpdatePenalty, ParameterPenalty or Reparametrization"
-            raise refusal(f"penalties[{index}]", allowed, kind(penalty))
-        name = getattr(penalty, "name", type(penalty).__name__.lower())
-        alike = sum(other.split("-")[0] == name for other in named)
-        named[f"{name}-{alike + 1}" if alike else name] = penalty
-    return named
-
-
-def terms_by_name(terms: Mapping[str, Term] | Iterable[Term]) -> dict[str, Term]:
-    """Terms by name. Raises ArgumentError for what is none, and for two alike without names of their own."""
-    named = dict(terms) if isinstance(terms, Mapping) else {}
-    for index, term in enumerate(terms if not isinstance(terms, Mapping) else terms.values()):
-        if not isinstance(term, Term):
-            raise refusal(f"terms[{index}]", "a term of the objective, as engine.terms.get gives", kind(term))
-        if not isinstance(terms, Mapping):
-            name = getattr(term, "name", type(term).__name__.lower())
-            if name in named:
-                raise refusal(f"terms[{index}]", "a mapping of terms by name where two are alike", name)
-            named[name] = term
+    plural = f"{concept}s" if concept != "penalty" else "penalties"
+    if not isinstance(members, Iterable):
+        raise refusal(plural, f"a list of {plural}, or {plural} by name", kind(members))
+    named: dict[str, Member] = {}
+    for key, member in members.items() if isinstance(members, Mapping) else enumerate(members):
+        if not isinstance(member, classes):
+            names = " or ".join(cls.__name__ for cls in classes)
+            raise refusal(f"{plural}[{key!r}]", f"a {concept}: a {names}", kind(member))
+        name = key
+        if not isinstance(members, Mapping):
+            name = getattr(member, "name", type(member).__name__.lower())
+            alike = sum(other.split("-")[0] == name for other in named)
+            name = f"{name}-{alike + 1}" if alike else name
+        named[name] = member
     return named

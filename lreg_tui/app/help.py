@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import ClassVar
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
@@ -51,7 +52,7 @@ class HelpScreen(Ending, ModalScreen[None]):
         & > VerticalScroll {
             width: 84; max-width: 100%; height: auto; max-height: 100%; background: $panel; padding: 0 1;
             border: round $primary; border-title-color: $primary; border-subtitle-color: $text-muted;
-            scrollbar-size: 1 1;
+            scrollbar-size: 1 1; scrollbar-gutter: stable;
         }
         Static { height: auto; }
     }
@@ -64,7 +65,7 @@ class HelpScreen(Ending, ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with VerticalScroll() as page:
             page.border_title = "Keys"
-            yield Static(Group(*self._parts()), markup=False)
+            yield Static(LaidOut(*self._parts()), markup=False)
 
     def on_mount(self) -> None:
         page = self.query_one(VerticalScroll)
@@ -97,6 +98,20 @@ class HelpScreen(Ending, ModalScreen[None]):
         for has_columns, group in groupby(map(COLUMN_GAP.split, lines.splitlines()), key=lambda parts: len(parts) == 2):
             rows = list(group)
             yield _in_columns(rows) if has_columns else Text("\n".join("  ".join(parts) for parts in rows))
+
+
+class LaidOut:
+    """What is drawn, one below the other, and laid out once for each width: Textual asks several times."""
+
+    def __init__(self, *parts: RenderableType) -> None:
+        self.parts = Group(*parts)
+        self.segments: dict[int, list[Segment]] = {}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width
+        if width not in self.segments:
+            self.segments[width] = list(console.render(self.parts, options))
+        return self.segments[width]
 
 
 def _in_columns(rows: Iterable[Sequence[str]], width: int = 0, style: str = "", indent: int = 0) -> RenderableType:

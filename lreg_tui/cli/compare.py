@@ -6,7 +6,7 @@ from typing import Annotated
 
 from engine.base.errors import Problem, SettingsError
 from lreg_tui.cli import output
-from lreg_tui.cli.options import AsJson, RunsDir, complete_target, flag, number, option
+from lreg_tui.cli.options import AsJson, Plugins, RunsDir, complete_target, flag, number, option
 from lreg_tui.cli.references import RunOrStudyReferences, complete_run, find_one_run, find_runs
 from lreg_tui.compare import comparison_files, comparison_sheets
 from lreg_tui.text import present
@@ -26,6 +26,7 @@ def compare(
     step: Annotated[int | None, number("--step", "N", STEP, minimum=0)] = None,
     radius: Annotated[float | None, number("--radius", "R", RADIUS, "float", above=0)] = None,
     runs_dir: RunsDir = None,
+    plugin: Plugins = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, flag("--csv", "One tidy table of numbers.")] = False,
     as_markdown: Annotated[bool, flag("--markdown", "Tables to paste into Markdown.")] = False,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from engine.base.errors import LregError
 from engine.runs.reader import CHECKPOINTS, RunReader
 from lreg_tui.cli import output
-from lreg_tui.cli.options import AsJson, RunsDir, checked, choice, flag, numeric, option
+from lreg_tui.cli.options import AsJson, Plugins, RunsDir, checked, choice, flag, numeric, option
 from lreg_tui.cli.references import RunReference, find_one_run
 from lreg_tui.presets import toml_edit
 from lreg_tui.text import present
@@ -29,6 +29,7 @@ def export(
     scale: Annotated[str | None, option("--scale", "S", SCALE)] = None,
     force: Annotated[bool, flag("--force", "Replace an export that is there already.")] = False,
     runs_dir: RunsDir = None,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the learned optimizer (safetensors) or the figures of a run (tensorboard, csv) for other tools.

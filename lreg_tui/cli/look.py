@@ -18,7 +18,7 @@ from engine.runs.store import RunReader, RunStore
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import Follower, ordered, print_results, radius_of, summarize
 from lreg_tui.cli.listing import SORTS, Listed, run_table
-from lreg_tui.cli.options import AsJson, RunsDir, choice
+from lreg_tui.cli.options import AsJson, Plugins, RunsDir, choice
 from lreg_tui.cli.references import RunOrJobReference, find_run
 from lreg_tui.runs.actions import called
 from lreg_tui.text import present
@@ -61,7 +61,9 @@ def runs(
         output.say(f"no runs{which} in {printable(str(store.root))}{missing}")
 
 
-def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
+def show(
+    reference: RunOrJobReference, runs_dir: RunsDir = None, plugin: Plugins = None, as_json: AsJson = False
+) -> None:
     """Everything about one run."""
     reader = find_run(reference, runs_dir)
     status = reader.status()

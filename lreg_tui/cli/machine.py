@@ -17,7 +17,7 @@ from engine.presets import catalog
 from engine.runs.store import RunStore
 from lreg_tui import __version__
 from lreg_tui.cli import output
-from lreg_tui.cli.options import AsJson, DataDir, RunsDir
+from lreg_tui.cli.options import AsJson, DataDir, Plugins, RunsDir
 from lreg_tui.text import present
 
 LOW_SPACE = 2 * 2**30
@@ -40,7 +40,7 @@ class Finding:
     problem: bool = False
 
 
-def doctor(runs_dir: RunsDir = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def doctor(runs_dir: RunsDir = None, data_dir: DataDir = None, plugin: Plugins = None, as_json: AsJson = False) -> None:
     """What is installed, and where data, runs and GPU are."""
     findings = [*_software(), *_devices(), *_processor(), *_data(data_dir), *_folders(runs_dir), *_plugins()]
     if as_json:

@@ -10,7 +10,7 @@ from engine.comparison import group_arms
 from engine.figures import FIGURES, LANDSCAPE, Block, blocks, evaluated
 from engine.figures.landscapes import LandscapePanel, LandscapeSettings, landscapes
 from lreg_tui.cli import output
-from lreg_tui.cli.options import DataDir, Device, RunsDir, choice, complete_target, number, option
+from lreg_tui.cli.options import DataDir, Device, Plugins, RunsDir, choice, complete_target, number, option
 from lreg_tui.cli.references import RunOrStudyReferences, find_runs
 from lreg_tui.figures import page
 from lreg_tui.text import present
@@ -34,6 +34,7 @@ def plot(
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     device: Device = None,
+    plugin: Plugins = None,
 ) -> None:
     """Draw runs side by side: runs that differ in the meta-seed alone are drawn as one, with intervals.
 
