@@ -16,12 +16,12 @@ TYPE_CHECKING = False  # typing takes longer to import than all that is needed h
 if TYPE_CHECKING:
     from typing import Any
 
-    from engine import penalties, probes
+    from engine import penalties, probes, terms
     from engine.base.errors import LregError, PresetError, RunError
     from engine.base.flat_loss import flat_loss
     from engine.base.metrics import Metric
     from engine.export.torch_optim import LoadedOptimizer, load_optimizer
-    from engine.meta_training import estimators, terms
+    from engine.meta_training import estimators
     from engine.meta_training.meta_train import meta_train
     from engine.optimizers import learned as learned_optimizers
     from engine.optimizers.learned.base import LearnedOptimizer
@@ -63,7 +63,7 @@ _MODULES = {
     "learned_optimizers": "engine.optimizers.learned",
     "penalties": "engine.penalties",
     "probes": "engine.probes",
-    "terms": "engine.meta_training.terms",
+    "terms": "engine.terms",
 }
 
 __all__ = [

@@ -57,7 +57,8 @@ def test_what_picks_members(built):
         ("dataset", "digits"),
         ("optimizee", "mlp"),
     ]
-    assert built.selectors("meta") == []
+    assert built.selectors("meta") == [("estimator", "tbptt", built.estimators)]
+    assert built.selectors("evaluation") == []
 
 
 def test_it_is_built_once_and_then_read(cache, built, monkeypatch):

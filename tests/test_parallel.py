@@ -54,6 +54,13 @@ CASES = {
         "meta": {"divergence_cap": 1.2, "inner_steps": 20},
         "penalty": {"smooth": {"ascent_steps": 1}},
     },
+    "es": {
+        "task": test_meta.TWO_TASKS,
+        "meta": {"estimator": "es", "pairs": 3, "sigma": 0.01},
+        "objective": {"loss": "last", "log": True, "adaptive_sharpness": {"log": True, "examples": 30}},
+        "penalty": {"smooth": {"ascent_steps": 1}, "l2": {}},
+    },
+    "pes": {"meta": {"estimator": "pes", "pairs": 3, "fitness": "raw", "staggered": 2}, "penalty": {"gsam": {}}},
     "second order": {"meta": {"second_order": True, "optimizer": "sgd"}, "penalty": {"smooth": {"ascent_steps": 1}}},
 }  # every one with a meta-batch of 5, which 2 and 3 processes cannot share out evenly
 

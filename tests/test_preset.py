@@ -62,7 +62,11 @@ def problems(text: str) -> list[str]:
         ("[meta]\nEpochs = 1", "meta.Epochs", "did you mean epochs?"),
         ("[meta]\nname = 'x'", "meta.name", "did you mean name before the first table?"),
         ("[meta]\nextends = 'lo'", "meta.extends", "did you mean extends before the first table?"),
-        ("[meta]\nascent_steps = 1", "meta.ascent_steps", "evaluation.ascent_steps or penalty.smooth.ascent_steps"),
+        (
+            "[meta]\nascent_steps = 1",
+            "meta.ascent_steps",
+            "evaluation.ascent_steps, penalty.smooth.ascent_steps",
+        ),
         ("[meta]\nrho = 1", "meta.rho", "penalty.gam.rho, penalty.gsam.rho or penalty.sam.rho"),
         ("[meta.penalty.sam]", "meta.penalty", "did you mean [penalty]?"),
         ("[evaluation]\nepochs = 1", "evaluation.epochs", "did you mean meta.epochs?"),
@@ -89,7 +93,9 @@ def test_an_unknown_key(text, path, hint):
 def test_the_allowed_keys_are_listed():
     assert "allowed: weight, start, relative, rho" in problems("[penalty.sam]\nx = 1")[0]
     assert "allowed: gam, gsam, l2, orthogonal, sam, smooth, spectral" in problems("[penalty.x]")[0]
-    assert "seed, threads, extends; tables: task, optimizer, meta, penalty, evaluation" in problems("x = 1")[0]
+    assert (
+        "seed, threads, extends; tables: task, optimizer, meta, objective, penalty, evaluation" in problems("x = 1")[0]
+    )
 
 
 @pytest.mark.parametrize(

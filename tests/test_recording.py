@@ -108,7 +108,7 @@ def test_weights_that_never_come_again_leave_no_recordings_behind():
 def test_results_of_a_replay_outlive_the_next_one():
     trainer = meta_trainer(from_mapping(TINY), device=CPU)
     run_truncation, trainer.pending = RecordedTruncations(Again()), ""
-    epoch = trainer._new_epoch().begin(2)
+    epoch = trainer._new_epoch(0, 10).begin(2)
     (group,) = epoch.groups
     carry, found = group.carry, []
     for _ in range(4):

@@ -10,7 +10,6 @@ from engine.base.settings import schema_of
 from engine.distributed.parallel import ALONE, ProcessGroup, check_processes
 from engine.meta_training.estimators.base import ESTIMATORS
 from engine.meta_training.meta_train import MetaTrainer
-from engine.meta_training.terms.base import TERMS
 from engine.optimizers.learned.base import Phi, from_table
 from engine.penalties.base import PENALTIES
 from engine.presets.evaluation_settings import EvaluationSettings
@@ -19,6 +18,7 @@ from engine.presets.objective_settings import ObjectiveSettings
 from engine.presets.preset import Preset
 from engine.tasks.base import UniformTasks
 from engine.tasks.table import build_task
+from engine.terms.base import TERMS
 
 
 def meta_trainer(
@@ -33,14 +33,14 @@ def meta_trainer(
     """A preset's meta-training, with its data loaded. Raises PresetError or DataError where that cannot be done."""
     check_processes(preset, team.size)
     meta, objective = dict(preset["meta"]), dict(preset["objective"])
-    own = {item.name: meta.pop(item.name) for item in schema_of(ESTIMATORS[meta["estimator"]])}
-    estimator = "second_order" if meta["second_order"] else meta["estimator"]
+    estimator = meta.pop("estimator")
+    own = {item.name: meta.pop(item.name) for item in schema_of(ESTIMATORS[estimator])}
     terms = {name: objective.pop(name) for name, table in preset["objective"].items() if isinstance(table, dict)}
     return MetaTrainer(
         UniformTasks([build_task(values, data_dir=data_dir, device=device, dtype=dtype) for values in preset.tasks]),
         from_table(preset["optimizer"]),
         {name: PENALTIES.create(name, **values) for name, values in preset["penalty"].items()},
-        estimator=ESTIMATORS.create(estimator, **own),
+        estimator=ESTIMATORS.create("second_order" if meta["second_order"] else estimator, **own),
         objective=ObjectiveSettings(**objective),
         terms={name: TERMS.create(name, **values) for name, values in terms.items()},
         settings=MetaSettings(**meta),

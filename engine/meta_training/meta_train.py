@@ -29,12 +29,11 @@ from engine.evaluation.frozen_unroll import nothing
 from engine.meta_training import validation
 from engine.meta_training.curriculum import Curriculum
 from engine.meta_training.estimators import GradientEstimator
-from engine.meta_training.estimators.tbptt import TBPTT
+from engine.meta_training.estimators.tbptt import TBPTT, SecondOrder
 from engine.meta_training.meta_epoch import MetaEpoch
 from engine.meta_training.meta_parameters import MetaParameters
 from engine.meta_training.objective import PENALTY_CLASSES, Objective, by_name, of_kind
 from engine.meta_training.partial_gradient import norm, together
-from engine.meta_training.terms import Term
 from engine.meta_training.unroll import weights
 from engine.optimizers.learned.base import LearnedOptimizer, Phi
 from engine.penalties.base import GeometricPenalty, ParameterPenalty, Penalty, Reparametrization, UpdatePenalty
@@ -42,6 +41,7 @@ from engine.presets.evaluation_settings import EvaluationSettings
 from engine.presets.meta_settings import MetaSettings
 from engine.presets.objective_settings import ObjectiveSettings
 from engine.tasks.base import Task, TaskDistribution, as_distribution, check_task
+from engine.terms import Term
 
 SKIPS_FORGIVEN = 20  # meta-steps before the share of skipped ones is judged
 DIVERGED_IN_A_ROW = 100  # meta-epochs that no optimizee survives before the run fails; fewer where it has fewer in all
@@ -130,7 +130,8 @@ class MetaTrainer:
         self.team = team
         task = tasks.sample(seed)
         self.device = device or task.device
-        self.estimator = (estimator or TBPTT()).on(self.device)
+        usual = SecondOrder() if self.settings.second_order else TBPTT()
+        self.estimator = (estimator or usual).on(self.device)
         self.objective_settings = checked_settings("objective", ObjectiveSettings, objective)
         check_objective(self.estimator, self.objective_settings, self.terms)
         self.objective_on = functools.lru_cache(TASKS_KEPT)(self._objective)

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from engine.base.arguments import kind, refusal
 from engine.base.flat import BatchLoss
-from engine.meta_training.terms import Term
 from engine.optimizers.learned.base import LearnedOptimizer
 from engine.penalties.base import GeometricPenalty, ParameterPenalty, Penalty, Reparametrization, UpdatePenalty
 from engine.presets.objective_settings import ObjectiveSettings
 from engine.tasks.base import Layout, Task
+from engine.terms import Term
 
 Member = TypeVar("Member")
 
@@ -54,7 +54,7 @@ def by_name(members: Any, concept: str, classes: tuple[type[Member], ...]) -> di
         if not isinstance(member, classes):
             names = " or ".join(cls.__name__ for cls in classes)
             raise refusal(f"{plural}[{key!r}]", f"a {concept}: a {names}", kind(member))
-        name = key
+        name = str(key)
         if not isinstance(members, Mapping):
             name = getattr(member, "name", type(member).__name__.lower())
             alike = sum(other.split("-")[0] == name for other in named)

@@ -71,8 +71,8 @@ class Particles:
     def restored(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Particles:
         """From `tensors` and the rest as `facts`. Raises KeyError where something is missing."""
         back = {name: tensor.transpose(0, 1).contiguous() for name, tensor in tensors.items() if tensor.dim() > 1}
-        particles, state = len(back["theta"]), under("state", tensors)
-        state = {name: back.get(f"state/{name}", tensor.expand(particles)) for name, tensor in state.items()}
+        scalars = {name: tensor for name, tensor in under("state", tensors).items() if tensor.dim() == 0}
+        state = under("state", back) | {name: tensor.expand(len(back["theta"])) for name, tensor in scalars.items()}
         at_loss = under("at_loss", back)
         texts = dict.fromkeys(name.split("/")[0] for name in at_loss)
         return cls(

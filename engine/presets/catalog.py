@@ -77,16 +77,15 @@ class Catalog:
 def build() -> Catalog:
     """List every setting by importing the engine; takes seconds when torch is not loaded yet."""
     from engine.base.settings import schema_of
-    from engine.meta_training.estimators.base import ESTIMATORS
-    from engine.meta_training.terms.base import TERMS
     from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
     from engine.penalties.base import PENALTIES
     from engine.presets.evaluation_settings import EvaluationSettings
-    from engine.presets.meta_settings import MetaSettings
+    from engine.presets.meta_settings import ESTIMATORS, MetaSettings
     from engine.presets.objective_settings import ObjectiveSettings
     from engine.tasks.datasets.base import DATASETS
     from engine.tasks.optimizees.base import OPTIMIZEES
     from engine.tasks.table import TaskSettings
+    from engine.terms.base import TERMS
 
     sections = {
         "task": TaskSettings,

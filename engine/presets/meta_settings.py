@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from engine.base.registry import Registry
 from engine.base.settings import setting
+
+ESTIMATORS: Registry[Any] = Registry("estimator", "engine.meta_training.estimators")
+"""Of the meta-gradient. Presets pick one by name; what it does is above them, in `engine.meta_training`."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,6 @@ class MetaSettings:
         choices=("next", "same", "validation"),
         help="batch that scores new parameters: the next gradient's (free), the last gradient's, or a held-out one",
     )
-    estimator: str = setting("tbptt", help="how the meta-gradient is estimated")
     staggered: int = setting(
         1,
         minimum=1,

@@ -202,7 +202,8 @@ class _Checker:
         members = self.catalog.named_tables()[section]
         if not isinstance(found, Mapping):
             hint = self._picked(section, found)
-            self.problems.append(Problem(section, show(found), f"tables, as [{section}.{next(iter(members))}]", hint))
+            example = {"penalty": "sam"}.get(section, next(iter(members)))
+            self.problems.append(Problem(section, show(found), f"tables, as [{section}.{example}]", hint))
             return {}
         values: dict[str, Any] = {}
         for name, settings in found.items():

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from engine.base.arguments import plain
 from engine.base.flat import Batch
-from engine.base.registry import Registry
 from engine.meta_training.inputs import Inputs
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient, together
 from engine.optimizers.learned.base import Phi
+from engine.presets.meta_settings import ESTIMATORS
 
 
 class Carry(Protocol):
@@ -97,9 +97,6 @@ class GradientEstimator:
             gradient = {name: gradient[name] + share * part[name] for name in gradient}
             metrics.append((share, metrics_of_group))
         return gradient, together(metrics)
-
-
-ESTIMATORS: Registry[GradientEstimator] = Registry("estimator", "engine.meta_training.estimators")
 
 
 def get(name: str, **settings: Any) -> GradientEstimator:

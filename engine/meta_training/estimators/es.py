@@ -62,7 +62,8 @@ class ES(GradientEstimator):
         self, parts: Sequence[tuple[Objective, PartialGradient]], phi: Phi, inner_step: int, noise_seeds: Sequence[int]
     ) -> tuple[Phi, dict[str, Tensor]]:
         """The values of all optimizees decide what each pair counts, so the gradient is made of them together."""
-        values = sum(partial.values for _, partial in parts) / sum(partial.optimizees for _, partial in parts)
+        of_groups = [part.values for _, part in parts if part.values is not None]
+        values = torch.stack(of_groups).sum(0) / sum(part.optimizees for _, part in parts)
         counts = self._pairs_count(values)
         directions = self._directions(phi, noise_seeds)
         gradient = {name: torch.einsum("n,n...->...", counts.to(e), e) for name, e in directions.items()}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from engine.meta_training.terms.base import TERMS
-from engine.meta_training.terms.sharpness import Sharpness
+from engine.terms.base import TERMS
+from engine.terms.sharpness import Sharpness
 
 
 @TERMS.register("adaptive_sharpness")

@@ -45,7 +45,7 @@ class Term:
         return measured.log() if self.log else measured
 
 
-TERMS: Registry[Term] = Registry("term", "engine.meta_training.terms")
+TERMS: Registry[Term] = Registry("term", "engine.terms")
 
 
 def get(name: str, **settings: Any) -> Term:

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from engine.base.errors import Problem, SettingsError
 from engine.base.settings import setting, show
-from engine.meta_training.terms.base import TERMS, Term
 from engine.tasks.base import Task
+from engine.terms.base import TERMS, Term
 
 
 @TERMS.register("metric")

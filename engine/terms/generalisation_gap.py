@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from engine.base.settings import setting
-from engine.meta_training.terms.base import TERMS, Term, for_each, training_loss
 from engine.tasks.base import Task
+from engine.terms.base import TERMS, Term, for_each, training_loss
 
 
 @TERMS.register("generalisation_gap")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from engine.meta_training.terms.base import TERMS, Term
 from engine.tasks.base import Task
+from engine.terms.base import TERMS, Term
 
 
 @TERMS.register("validation_loss")

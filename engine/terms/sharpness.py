@@ -8,8 +8,8 @@ from torch.func import grad_and_value
 
 from engine.base.flat import perturbation
 from engine.base.settings import setting
-from engine.meta_training.terms.base import TERMS, Term, for_each, training_loss
 from engine.tasks.base import Task
+from engine.terms.base import TERMS, Term, for_each, training_loss
 
 
 @TERMS.register("sharpness")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from engine.base.settings import setting
-from engine.meta_training.terms.base import TERMS, Term, training_loss
 from engine.probes.landscape import landscapes
 from engine.tasks.base import Task
+from engine.terms.base import TERMS, Term, training_loss
 
 
 @TERMS.register("top_eigenvalue")
