@@ -210,7 +210,7 @@ def main(arguments: list[str] | None = None, make_runner: Callable[..., JobRunne
                 print(remark, file=sys.stderr)
             return error.exit_code
         except Exception as error:
-            print(f"error: {type(error).__name__}: {error} (a bug; its traceback is in the log)", file=sys.stderr)
+            print(f"error: {type(error).__name__}: {error} (its traceback is in the log)", file=sys.stderr)
             return 1
     return 0 if parallel.launched() and state == "stopped" else EXIT_CODES[state]  # else torchrun starts it again
 

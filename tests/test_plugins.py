@@ -159,6 +159,16 @@ def look_at_with_and_without(run: Any, plugin: str) -> None:
     assert any(item["what"] == "of plug-ins" for item in map(json.loads, told("doctor").stdout.splitlines()))
 
 
+def test_what_a_member_raises_while_it_trains_is_one_line_and_its_traceback_is_in_the_log(quick, folder):
+    failing = MEMBERS + "\n    def observe(self, theta, grad, state):\n        raise KeyError('a\\nb')\n"
+    (folder / "failing.py").write_text(failing)
+    done = quick(folder, "run", "mine.toml", "--plugin", "failing.py", "--runs-dir", "failed")
+    (path,) = (folder / "failed").iterdir()
+    told = f"error: KeyError: 'a\\nb' (its traceback is in the log: lreg logs {path.name})\n"
+    assert (done.returncode, done.stderr) == (1, told)
+    assert RunReader(path).status().state == "failed" and "failing.py" in (path / "log.txt").read_text()
+
+
 def test_members_of_an_installed_package_are_everywhere(quick, folder, tmp_path):
     site = install(tmp_path)
     check = quick(folder, "preset", "check", "mine.toml", PYTHONPATH=site)

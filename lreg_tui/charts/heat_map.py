@@ -37,8 +37,8 @@ class HeatMap(Widget):
     DEFAULT_CSS = "HeatMap { width: 1fr; height: 1fr; min-height: 4; }"
     ALLOW_SELECT = False
 
-    def __init__(self, title: str = "", *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, title: str = "") -> None:
+        super().__init__()
         self.title = title
         self._values: ndarray | None = None
         self._x, self._y, self._bounds, self._log, self._levels = UNIT, UNIT, UNIT, False, 6

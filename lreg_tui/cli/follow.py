@@ -15,14 +15,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine import worker
 from engine.base.control import Control
-from engine.base.errors import LregError, RunError
+from engine.base.errors import LregError, RunError, TrainingError
 from engine.base.metrics import headline, metric
 from engine.base.status import LIVE, Status
 from engine.evaluation.transfer_plan import Plan
 from engine.runs.kinds import TRANSFER
 from engine.runs.results import run_rows
-from engine.runs.store import RunReader
+from engine.runs.store import Run, RunReader
 from lreg_tui.cli import output
 from lreg_tui.text import present
 
@@ -192,6 +193,17 @@ def _frame(reader: RunReader, status: Status, notice: str, radius: float | None,
         Columns(told, padding=(0, output.GAP)),
         *([present.text(news, "yellow" if notice else "dim")] if news else []),
     )
+
+
+def do_here(job: Run, **options: Any) -> str:
+    """Do a job in this process: `worker.work`. Raises LregError, also for what a plug-in (or a bug) has raised."""
+    try:
+        return worker.work(job, **options)
+    except LregError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise TrainingError(f"{reason} (its traceback is in the log: lreg logs {job.id})") from error
 
 
 def when_stopping(control: Control, words: str) -> Callable[[], str]:

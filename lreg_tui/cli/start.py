@@ -24,7 +24,7 @@ from engine.runs.kinds import STUDY, TRANSFER
 from engine.runs.provenance import plugin_remark
 from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.cli import output, study, transfer
-from lreg_tui.cli.follow import Follower, How, note_deaf, print_quietly, summarize, when_stopping
+from lreg_tui.cli.follow import Follower, How, do_here, note_deaf, print_quietly, summarize, when_stopping
 from lreg_tui.cli.options import AsJson, DataDir, Detach, Device, Plugins, PresetReference, RunsDir, Sets, number
 from lreg_tui.cli.references import RunOrJobReference, find_run
 from lreg_tui.system import launch
@@ -130,7 +130,7 @@ def _start(started: Run, processes: int, how: How, control: Control | None = Non
     if processes == 1 and not how.detach:
 
         def work() -> str:
-            return worker.work(started, device=how.device, data_dir=how.data_dir, control=control)
+            return do_here(started, device=how.device, data_dir=how.data_dir, control=control)
 
         raise typer.Exit(_in_the_foreground(reader, how, control, work, is_ours=True))
     try:

@@ -25,7 +25,7 @@ from engine.study.schedule.job import Schedule, finished, new_stamp, unfinished
 from engine.study.schedule.loop import StudyJob
 from engine.study.schedule.start import go_on, take_up
 from lreg_tui.cli import output
-from lreg_tui.cli.follow import How, note_deaf, print_quietly, when_stopping
+from lreg_tui.cli.follow import How, do_here, note_deaf, print_quietly, when_stopping
 from lreg_tui.cli.options import AsJson, DataDir, Detach, Plugins, RunsDir, choice, flag, number, offering_files, option
 from lreg_tui.cli.references import find_run
 from lreg_tui.cli.study_display import StudyDisplay, print_plan, summarize
@@ -183,7 +183,7 @@ def _do(job: Run, how: How) -> None:
             StudyJob, draw=study_worker.draw, on_look=lambda look: print_quietly(lambda: display.show(look))
         )
         try:
-            state = worker.work(job, data_dir=how.data_dir, control=control, make_runner=scheduler)
+            state = do_here(job, data_dir=how.data_dir, control=control, make_runner=scheduler)
         except KeyboardInterrupt:
             state = "stopped"
         finally:

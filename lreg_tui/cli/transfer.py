@@ -19,7 +19,16 @@ from engine.runs.reader import CHECKPOINTS
 from engine.runs.results import rows
 from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.cli import output
-from lreg_tui.cli.follow import Follower, How, comparison_of, note_deaf, print_quietly, print_results, when_stopping
+from lreg_tui.cli.follow import (
+    Follower,
+    How,
+    comparison_of,
+    do_here,
+    note_deaf,
+    print_quietly,
+    print_results,
+    when_stopping,
+)
 from lreg_tui.cli.options import (
     AsJson,
     DataDir,
@@ -120,7 +129,7 @@ def do(job: Run, how: How, control: Control | None = None) -> None:
     with control.listening(), Follower(reader, quiet=how.as_json, notice=notice, is_ours=True):
         try:
             runner = partial(TransferJob, on_finished=on_finished)
-            state = worker.work(job, device=how.device, data_dir=how.data_dir, control=control, make_runner=runner)
+            state = do_here(job, device=how.device, data_dir=how.data_dir, control=control, make_runner=runner)
         except KeyboardInterrupt:
             state = "stopped"
     print_quietly(lambda: _summarize(reader, state, finished, how.as_json))

@@ -138,7 +138,7 @@ def _words(metric: Metric) -> str:
 def _heading(metric: Metric) -> str:
     """The same at the head of a column, on two lines where it is long."""
     words = _words(metric)
-    return words if len(words) <= 10 else words.replace(" ", "\n", 1)
+    return words if len(words) <= LONGEST_HEADING else words.replace(" ", "\n", 1)
 
 
 def _mean(row: Row, at: MetricAt, metric: Metric) -> str:

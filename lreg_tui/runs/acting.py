@@ -59,6 +59,7 @@ class ActingScreen(Ending, Screen[None]):
         Binding("U,ctrl+z", "undo", "undo delete", key_display="U", tooltip="bring the run deleted last back"),
     ]
 
+    STOPPING: ClassVar[tuple[str, str]] = ("Stop {}?", "A checkpoint is written first; R goes on from it.")
     CHANGING: ClassVar[Sequence[str]] = (*FITTING, "undo")  # actions that are for some runs, or at some times only
     _could: tuple[bool | None, ...] = ()  # which of them there were when that was last looked at
 
@@ -95,10 +96,8 @@ class ActingScreen(Ending, Screen[None]):
 
     @work(group="ask", exclusive=True)
     async def action_stop_run(self) -> None:
-        rows = self._fitting("stop_run")
-        if rows and await self._agree(
-            f"Stop {named(rows)}?", "A checkpoint is written first; R goes on from it.", "stop"
-        ):
+        rows, (question, note) = self._fitting("stop_run"), self.STOPPING
+        if rows and await self._agree(question.format(named(rows)), note, "stop"):
             self.act("stop", actions.stop, rows)
 
     def action_pause_run(self) -> None:
@@ -110,7 +109,11 @@ class ActingScreen(Ending, Screen[None]):
     def action_resume_run(self) -> None:
         rows = self._fitting("resume_run")
         if rows:
-            self.act("resume", lambda path: actions.resume(path, self.lreg.data_dir), rows, "resuming")
+            self.act("resume", self.resume, rows, "resuming")
+
+    def resume(self, path: Path) -> str:
+        """Go on with one of them: see `actions`."""
+        return actions.resume(path, self.lreg.data_dir)
 
     @work(group="ask", exclusive=True)
     async def action_delete_run(self) -> None:

@@ -46,10 +46,9 @@ class MetricPanel(Vertical):
         metric: str,
         runs: Sequence[tuple[str, str]] = (),
         *,
-        id: str | None = None,
         classes: str | None = None,
     ) -> None:
-        super().__init__(id=id, classes=classes)
+        super().__init__(classes=classes)
         self.set_reactive(MetricPanel.metric, metric)
         self.set_reactive(MetricPanel.runs, tuple(runs))
         self._drawn: tuple[object, ...] = ()  # what the lines were made of

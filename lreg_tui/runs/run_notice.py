@@ -27,10 +27,8 @@ class RunNotice(Static):
     }
     """
 
-    def __init__(self, *, offers: str = "R resumes it", id: str | None = None) -> None:
-        """`offers`: what is said after the last words of a run that can be resumed."""
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__("", markup=False, id=id)
-        self.offers = offers
         self._row: RunRow | None = None
         self._facts: tuple[object, ...] = ()
 
@@ -54,7 +52,7 @@ class RunNotice(Static):
     def _epitaph(self, row: RunRow, lines: tuple[str, ...]) -> Text:
         at = f" at {row.kind.unit} {row.step} of {row.total}" if row.total else ""
         text = Text(f"{present.clean(row.name, LONGEST_NAME)} {row.state}{at}", "bold")
-        text.append(f"  {self.offers}", "not bold")  # before what may be long
+        text.append("  R resumes it", "not bold")  # before what may be long
         if row.message and row.state == "failed":
             text.append(f"  {present.clean(row.message, 200)}")
         for line in lines:

@@ -51,8 +51,8 @@ class JobPane(Vertical):
         Binding("U,ctrl+z", "screen.undo", "undo delete", key_display="U", tooltip="bring the job deleted last back"),
     ]
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self) -> None:
+        super().__init__()
         self.rows: dict[str, RunRow] = {}
         self.jobs: dict[str, Job] = {}
         self.results: dict[str, tuple[int, tuple[Sheet, ...]]] = {}  # at how many evaluations, and what was found

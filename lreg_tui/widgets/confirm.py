@@ -37,12 +37,11 @@ class ConfirmScreen(Ending, ModalScreen[bool]):
     }
     """
 
-    def __init__(self, question: str, *, note: str = "", yes: str = "yes", no: str = "cancel") -> None:
+    def __init__(self, question: str, *, note: str = "", yes: str = "yes") -> None:
         super().__init__()
         self.question = question
         self.note = note
         self.yes = yes
-        self.no = no
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -51,7 +50,7 @@ class ConfirmScreen(Ending, ModalScreen[bool]):
                 yield Static(clean_block(self.note), classes="note", markup=False)
             with Horizontal():
                 yield Button(f"y  {self.yes}", id="yes", compact=True, variant="error")
-                yield Button(f"n  {self.no}", id="no", compact=True)
+                yield Button("n  cancel", id="no", compact=True)
         yield KeyFooter()  # in place of that of the screen below
 
     def on_mount(self) -> None:

@@ -23,9 +23,9 @@ class KeyedTable(DataTable[Text]):
     }
     """
 
-    def __init__(self, *, id: str | None = None, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         usual = {"cursor_type": "row", "cell_padding": 1, "cursor_foreground_priority": "renderable"}
-        super().__init__(id=id, **{**usual, **options})
+        super().__init__(**{**usual, **options})
         self._headings: list[Text] = []
         self._awaited = ""  # the row to put the cursor on when it appears
 

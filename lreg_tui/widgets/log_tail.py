@@ -59,10 +59,9 @@ class LogTail(ScrollView, can_focus=True):
         lines: int = 1000,
         short_times: bool = False,
         id: str | None = None,
-        classes: str | None = None,
     ) -> None:
         """`short_times`: of a time stamp only the time is shown, and its zone."""
-        super().__init__(id=id, classes=classes)
+        super().__init__(id=id)
         self.most_lines = lines
         self.short_times = short_times
         self.lines: Sequence[str] = ()

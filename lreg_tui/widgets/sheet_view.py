@@ -39,8 +39,8 @@ class SheetView(ScrollView, can_focus=True):
     SheetView { padding: 0 1; overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     """
 
-    def __init__(self, empty: str = "", *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, empty: str = "", *, id: str | None = None) -> None:
+        super().__init__(id=id)
         self.sheets: Sequence[Sheet] = ()
         self.notes: Sequence[str] = ()
         self.empty = empty

@@ -50,8 +50,8 @@ class TomlArea(TextArea):
 
     wrong_lines: reactive[frozenset[int]] = reactive(frozenset(), init=False)
 
-    def __init__(self, text: str = "", *, read_only: bool = False, id: str | None = None) -> None:
-        super().__init__(text, read_only=read_only, show_line_numbers=True, soft_wrap=True, id=id)
+    def __init__(self, *, read_only: bool = False, id: str | None = None) -> None:
+        super().__init__(read_only=read_only, show_line_numbers=True, soft_wrap=True, id=id)
         self.highlight_cursor_line = False  # it would wash out the colours
         self.cursor_blink = False  # nothing is sent while nothing changes
         self._styles_of_tokens: dict[str, Style] = {}

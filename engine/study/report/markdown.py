@@ -86,9 +86,9 @@ def percent(middle: float | None, low: float | None, high: float | None, sign: b
     return shown[0] if len(shown) < 3 else f"{shown[0]} ({shown[1]} to {shown[2]})"
 
 
-def half_width(middle: float | None, ci95: float | None, digits: int = 4) -> str:
+def half_width(middle: float | None, ci95: float | None) -> str:
     """A mean and the half-width of its interval: 0.2341 ± 0.0120."""
-    return number(middle, digits) + ("" if middle is None or ci95 is None else f" ± {number(ci95, digits, middle)}")
+    return number(middle, 4) + ("" if middle is None or ci95 is None else f" ± {number(ci95, 4, middle)}")
 
 
 def duration(seconds: float) -> str:
