@@ -32,7 +32,7 @@ from engine.tasks.base import Layout
 Phi = dict[str, Tensor]
 """Meta-parameters by name."""
 
-Scope = Literal["coordinate", "mean_square", "all"]
+Scope = Literal["coordinate", "mean_square", "tensor", "all"]
 
 State = dict[str, Tensor]
 """Optimizer state by name: each of shape [..., P, ·] or [..., P], and `time`, shape []."""
@@ -112,8 +112,9 @@ class LearnedOptimizer:
     numbers of shapes [..., P, ·] and [..., P], and `time`: so that a truncation can be computed anew by blocks."""
     scope: ClassVar[Scope] = "all"
     """What `observe` takes from other coordinates: nothing ("coordinate"), the mean of their squared gradients
-    ("mean_square", see `observe_part`), or anything ("all"). Unless it is "all", and if `coordinatewise`, steps can be
-    taken by blocks of coordinates, in little memory."""
+    ("mean_square", see `observe_part`), those of the same tensor alone ("tensor", which goes for `step` too), or
+    anything ("all"). Unless it is "all" steps can be taken by blocks, of tensors or, if `coordinatewise`, of
+    coordinates, in little memory."""
     gradient_features: ClassVar[int]
     """How many of the features, the first ones, are made of the current gradient alone."""
 
@@ -167,7 +168,8 @@ class LearnedOptimizer:
         """`scope`, unless a subclass has changed `observe` or `step` and not said so; "all" where `step` may mix."""
         names = ("observe", "observe_part", "extra_features", "with_theta", "update", "step", "lstm_step")
         changed = min(map(self._giver, names))
-        is_trusted = self.coordinatewise and not self.uses_layout and not self.takes_info
+        by_coordinates = self.coordinatewise and not self.uses_layout and not self.takes_info
+        is_trusted = self.scope == "tensor" or by_coordinates
         if "previous_update" in self.features or (self.features and self.scope == "mean_square"):
             return "all"
         return self.scope if is_trusted and self._giver("scope") <= changed else "all"

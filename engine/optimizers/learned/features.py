@@ -43,7 +43,7 @@ def init(names: Collection[str], theta: Tensor) -> FeatureState:
     if {"momenta", "normalised"} & set(names):
         state |= moments_at_start(theta)
     if "previous_update" in names:
-        state["features.theta"] = theta
+        state |= theta_kept(theta)
     return state
 
 
@@ -73,7 +73,7 @@ def moments_at_start(theta: Tensor) -> FeatureState:
     return {
         "features.means": theta.new_zeros(*theta.shape, len(MOMENTA)),
         "features.square": torch.zeros_like(theta),
-        "features.time": theta.new_zeros(()),
+        "features.time": torch.zeros_like(theta),  # of each coordinate: torch's parameters may be of different ages
     }
 
 
@@ -98,8 +98,12 @@ def moments(grad: Tensor, state: FeatureState) -> tuple[list[Tensor], Tensor, Fe
     return corrected, square / (1 - SQUARE**time), state
 
 
+def theta_kept(theta: Tensor) -> FeatureState:
+    return {"features.theta": theta.clone()}  # which its owner may change in place
+
+
 def previous_update(theta: Tensor, state: FeatureState) -> tuple[Tensor, FeatureState]:
     """How theta moved since the last step over its root mean square, [..., P]; 0 before the first."""
     change = theta - state["features.theta"]
     normalised = change * ((change**2).mean(-1, keepdim=True) + FLOOR).rsqrt()
-    return normalised, {**state, "features.theta": theta}
+    return normalised, {**state, **theta_kept(theta)}

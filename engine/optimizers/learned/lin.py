@@ -46,7 +46,8 @@ class Lin(LearnedOptimizer):
         return {"schedule": uniform((KNOTS,), SPREAD, generator), "coefficients": coefficients}
 
     def init(self, theta: Tensor) -> State:
-        return {**input_features.moments_at_start(theta), **self.extra_state(theta), "features.theta": theta}
+        moments = input_features.moments_at_start(theta)
+        return moments | input_features.theta_kept(theta) | self.extra_state(theta)
 
     def observe(self, theta: Tensor, grad: Tensor, state: State, info: StepInfo | None = None) -> tuple[Tensor, State]:
         """The features, and t/T after them."""
