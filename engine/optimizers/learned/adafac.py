@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from engine.base.settings import setting
-from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, Phi, State, StepInfo
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, Phi, Scope, State, StepInfo
 from engine.optimizers.learned.features import bounded
 from engine.optimizers.learned.tensor_mlp import TensorMLP
 from engine.tasks.base import Layout
@@ -34,6 +35,8 @@ class Adafac(TensorMLP):
     state for the next `observe`, which has no meta-parameters: the first step goes by b₀, and the meta-gradient by δ
     flows within a truncation. Network 39-4-4-2 (PyLO has 39-32-32-2).
     """
+
+    scope: ClassVar[Scope] = "tensor"
 
     hidden: int = setting(4, minimum=1, maximum=1024, help="hidden units for each coordinate, in each of two layers")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from engine.base.settings import setting
-from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, Phi, State, StepInfo
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, Phi, Scope, State, StepInfo
 from engine.optimizers.learned.features import bounded
 from engine.optimizers.learned.tensor_mlp import TensorMLP
 from engine.tasks.base import Layout
@@ -26,6 +26,7 @@ class MLP(TensorMLP):
     """
 
     coordinatewise: ClassVar[bool] = True
+    scope: ClassVar[Scope] = "tensor"
 
     hidden: int = setting(32, minimum=1, maximum=1024, help="hidden units for each coordinate, in each of two layers")
 

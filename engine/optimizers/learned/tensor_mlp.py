@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from engine.base.settings import setting
-from engine.optimizers.learned.base import LearnedOptimizer, Phi, Scope, State, StepInfo, for_each
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, State, StepInfo, for_each
 from engine.tasks.base import Layout
 
 TIMES = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)  # inner steps
@@ -23,7 +23,6 @@ EXPONENT = 1e-3  # of the output that sets the size of the step
 class TensorMLP(LearnedOptimizer):
     """Two hidden layers of ReLU; of the outputs d and a the update u = -scale · d · exp(0.001 a)."""
 
-    scope: ClassVar[Scope] = "tensor"
     gradient_features: ClassVar[int] = 1
 
     theta_input: bool = setting(True, help="show the network the parameter itself, normalised over its tensor")
