@@ -41,9 +41,9 @@ class Lin(LearnedOptimizer):
     output_scale: float = setting(0.02, above=0.0, help="factor of the update: the fresh optimizer's step size")
 
     def init_phi(self, generator: Generator) -> Phi:
-        coefficients = uniform((2, 8 + self.extra_inputs), SPREAD, generator)  # c and e
-        coefficients[0, ADAM] -= 1.0
-        return {"schedule": uniform((KNOTS,), SPREAD, generator), "coefficients": coefficients}
+        head = uniform((2 * (8 + self.extra_inputs),), SPREAD, generator)  # c, then e; no matrix between units
+        head[ADAM] -= 1.0
+        return {"schedule": uniform((KNOTS,), SPREAD, generator), "head.weight": head}
 
     def init(self, theta: Tensor) -> State:
         moments = input_features.moments_at_start(theta)
@@ -66,7 +66,7 @@ class Lin(LearnedOptimizer):
 
     def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
         shown, fraction = features[..., :-1], features[..., -1]
-        fixed, slope = phi["coefficients"].unbind(0)
+        fixed, slope = phi["head.weight"].chunk(2)
         direction = (shown * (fixed + fraction[..., None] * slope)).sum(-1)
         return self.output_scale * schedule(phi["schedule"], fraction).exp() * direction, state
 

@@ -16,6 +16,7 @@ from engine.tasks.base import Layout
 
 TIMES = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)  # inner steps
 FLOOR = 1e-5  # under the root that a feature is divided by
+LAYERS = ("layer0", "layer1", "head")
 EXPONENT = 1e-3  # of the output that sets the size of the step
 
 
@@ -35,9 +36,9 @@ class TensorMLP(LearnedOptimizer):
         """
         sizes = (tensor_features + self.extra_inputs + len(TIMES), self.hidden, self.hidden, 2)
         phi: Phi = {}
-        for layer, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
-            phi[f"layer{layer}.weight"] = truncated_normal((inputs, outputs), 1 / math.sqrt(inputs), generator)
-            phi[f"layer{layer}.bias"] = torch.zeros(outputs)
+        for layer, inputs, outputs in zip(LAYERS, sizes, sizes[1:], strict=False):
+            phi[f"{layer}.weight"] = truncated_normal((inputs, outputs), 1 / math.sqrt(inputs), generator)
+            phi[f"{layer}.bias"] = torch.zeros(outputs)
         return phi
 
     def shown(
@@ -66,8 +67,9 @@ class TensorMLP(LearnedOptimizer):
 
     def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
         x = features.reshape(-1, features.shape[-1])  # [N, F]
-        for layer in range(3):
-            x = torch.addmm(phi[f"layer{layer}.bias"], x if layer == 0 else x.relu(), phi[f"layer{layer}.weight"])
+        for layer in LAYERS:
+            x = torch.addmm(phi[f"{layer}.bias"], x, phi[f"{layer}.weight"])
+            x = x if layer == "head" else x.relu()
         direction, size = x.reshape(*features.shape[:-1], 2).unbind(-1)
         return -self.output_scale * direction * (EXPONENT * size).exp(), state
 
