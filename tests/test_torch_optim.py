@@ -52,12 +52,12 @@ def test_walks_the_trajectory_of_the_engines_own_unroll(kind):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Sigmoid(), nn.Linear(20, 10))
     nn.utils.vector_to_parameters(theta, model.parameters())
     optimizer = LoadedOptimizer(model.parameters(), rule, phi)
-    point, state = theta[None], rule.init(theta[None])
+    point, state = theta[None], rule.init(theta[None], task.layout)
     window = task.batches([7]).draw(25)
     for step in range(25):
         batch = window[step]
         grad, _ = gradients_and_losses(task.loss, point, batch)
-        update, state = rule.update(phi, point, grad, state)
+        update, state = rule.update(phi, point, grad, state, task.layout)
         point = point + update
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(batch.x[0]), batch.y[0]).backward()

@@ -15,6 +15,7 @@ from engine.bench.memory import peak_bytes
 from engine.export.torch_optim import LoadedOptimizer
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 from engine.optimizers.learned.rnnprop import RNNProp
+from engine.tasks.base import Layout
 
 KINDS = LEARNED_OPTIMIZERS.names()
 PARAMETER = nn.Parameter
@@ -391,7 +392,8 @@ def test_steps_are_those_of_meta_trainings_frozen_evaluation_bit_by_bit(kind, dt
     theta = torch.randn(1, sum(sizes), dtype=dtype)
     parameters = [PARAMETER(part.clone()) for part in theta[0].split(sizes)]
     optimizer = LoadedOptimizer(parameters, rule, phi, scale=0.7)
-    steps = kernels.steps(rule, phi, rule.init(theta), theta)
+    layout = Layout({str(number): (size,) for number, size in enumerate(sizes)})
+    steps = kernels.steps(rule, phi, rule.init(theta, layout), theta, layout)
     for _ in range(4):
         gradient = torch.randn(1, sum(sizes), dtype=dtype)
         theta = theta + 0.7 * steps(theta, gradient)

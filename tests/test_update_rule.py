@@ -84,7 +84,7 @@ def test_every_member_is_described_in_json(name, theta_input):
     rule = LEARNED_OPTIMIZERS.create(name, theta_input=theta_input)
     view = describe(rule, rule.init_phi(torch.Generator().manual_seed(1)), points=50)
     assert json.loads(json.dumps(view, allow_nan=False)) == view
-    zero = torch.zeros(1)
+    zero = torch.zeros(1, dtype=torch.float64)
     assert view["center"] == rule.observe(zero, zero, rule.init(zero))[0][0].tolist()
     assert len(view["outputs"]["update"]) == 50 and len(view["slice"]["update"]) == 201
     assert view["max"] >= abs(view["mean"]) and view["std"] > 0 and view["lipschitz"] > 0

@@ -92,7 +92,7 @@ class FrozenOptimizer:
 
         They grow with the scale.
         """
-        if self.optimizer.uses_layout:  # it is no function of one coordinate
+        if self.optimizer.uses_layout or self.optimizer.step_scale != "none":  # it is no function of one coordinate
             return dict.fromkeys(UPDATE_RULE)
         view = describe(self.optimizer, self.phi)
         return {name: None if view[name] is None else self.item.scale * view[name] for name in UPDATE_RULE}

@@ -41,6 +41,8 @@ def step_in_place(
 ) -> tuple[Tensor, State]:
     """The update, [N], of coordinates at theta, [N], in pieces one after another; their state is moved on in place.
 
+    It is that of the optimizer's `step`: whoever asks for it multiplies by the factors of the tensors.
+
     `scalars`: what the state holds besides, shapes []; returned as they are after the step. `mean_square`, [1]: that of
     all gradients, where the optimizer's scope asks for it.
     """

@@ -117,7 +117,7 @@ class TapeBackward:
         features, other = self.tape.ascend(start, penalty.ascent(self.optimizer))
         update, other = step.update.clone().requires_grad_(), other.requires_grad_()
         with torch.enable_grad():
-            value = penalty.change(update, other)
+            value = penalty.change(step.scaled(update), step.scaled(other))
         slope, other_slope = torch.autograd.grad(value.sum(), (update, other))
         return value.detach(), Contrast(self._taken - 1, slope, features, other_slope)
 

@@ -204,6 +204,7 @@ class Truncation:
         self.losses: list[Tensor] = []
         self.update_norms: list[Tensor] = []
         self.moving: list[Tensor] = []  # [B], whether the optimizee had not diverged
+        self.moves: list[Tensor] = []  # [B, P] or [B, 1], d theta / d update of the network
         self.loss_cotangents: list[Tensor] = []
         self.penalty_cotangents: list[Tensor] = []  # of all geometric penalties together
         self.dropped = torch.zeros_like(carry.first_loss)
@@ -247,12 +248,14 @@ class Truncation:
         info = StepInfo(_blank(self.loss, resting), self.start.inner_step + len(self.factors), self.start.horizon)
         features, observed = optimizer.observe(theta, grad, self.state, self.objective.layout, info)
         features = _blank(features, resting)
+        factor = optimizer.update_factor(theta, self.objective.layout)
         update, self.state = self.backward.step(features, observed)
-        moved = _blank(update if scaling is None else update * scaling, resting)
+        moved = _blank(_product(update, factor, scaling), resting)
         self.theta = self.theta + moved
         self.update_norms.append(moved.detach().norm(dim=-1))
         self.moving.append(self.alive)
-        return InnerStep(features, observed, update)
+        self.moves.append(_product(self.alive[:, None], factor, scaling))
+        return InnerStep(features, observed, update, factor)
 
     def _score(self, gradient: Tensor, loss: Tensor, batch: Batch, factor: float, step: InnerStep) -> None:
         """Book this inner step's terms: cotangents for the new theta, weighted values of the update penalties."""
@@ -341,9 +344,7 @@ class Truncation:
 
     def _pull_back(self, cotangents: list[Tensor]) -> Phi:
         """The gradient by phi of what depends on it through theta."""
-        scaling = self.start.scaling
-        moves = [moving[:, None] if scaling is None else scaling * moving[:, None] for moving in self.moving]
-        return self.backward.pull_back(self.thetas, cotangents, moves)
+        return self.backward.pull_back(self.thetas, cotangents, self.moves)
 
     def _meta_loss(self, losses: Tensor) -> Tensor:
         """The sum of losses and weights whose ratio is the mean loss over the truncation and the optimizees.
@@ -383,6 +384,13 @@ def _sound(gradient: Tensor, loss: Tensor) -> Tensor:
     """Whether gradient, [B, P], and loss, [B], are finite: [B]."""
     nothing = (gradient.detach() * 0.0).sum(-1)  # NaN if one of them is not; several times faster than isfinite
     return (nothing + loss.detach()).isfinite()
+
+
+def _product(tensor: Tensor, *factors: Tensor | None) -> Tensor:
+    """A tensor times what of the factors there is."""
+    for factor in factors:
+        tensor = tensor if factor is None else tensor * factor
+    return tensor
 
 
 def _known(mask: Tensor) -> Tensor | None:

@@ -130,7 +130,12 @@ class InnerStep(NamedTuple):
 
     features: Tensor  # [B, P, F], constants
     state: State  # before the step
-    update: Tensor  # [B, P], with its graph to phi
+    update: Tensor  # [B, P], what the learned optimizer's `step` gave, with its graph to phi
+    factor: Tensor | None = None  # [P] or [B, P], what it is multiplied by, see `LearnedOptimizer.update_factor`
+
+    def scaled(self, update: Tensor) -> Tensor:
+        """An update of `step`, [B, P], as theta moves by it."""
+        return update if self.factor is None else update * self.factor
 
 
 class UpdatePenalty(Penalty):
@@ -165,10 +170,13 @@ class AscentPenalty(UpdatePenalty):
 
     def value(self, optimizer: LearnedOptimizer, phi: Phi, step: InnerStep, randomness: Randomness) -> Tensor:
         worst = self.worst_features(optimizer, phi, step, randomness)
-        return self.change(step.update, optimizer.step(phi, worst, step.state)[0])
+        return self.change(step.scaled(step.update), step.scaled(optimizer.step(phi, worst, step.state)[0]))
 
     def worst_features(self, optimizer: LearnedOptimizer, phi: Phi, step: InnerStep, randomness: Randomness) -> Tensor:
-        """The perturbed input with the largest change of the update that the ascent finds, shape [B, P, F]."""
+        """The perturbed input with the largest change of the update that the ascent finds, shape [B, P, F].
+
+        The change is that of `step`: where coordinates do not mix, no factor moves the place of the largest one.
+        """
         constant = {name: tensor.detach() for name, tensor in phi.items()}
         state = {name: tensor.detach() for name, tensor in step.state.items()}
         center, clean = step.features.detach(), step.update.detach()

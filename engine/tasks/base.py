@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -30,13 +31,32 @@ METRIC_SEED = 20261130  # never change it: what was measured depends on it
 
 @dataclass(frozen=True)
 class Layout:
-    """The names and shapes of what lies in theta, [..., P], one after another: `Layout({"w": (3, 4), "b": (4,)})`."""
+    """The names and shapes of what lies in theta, [..., P], one after another: `Layout({"w": (3, 4), "b": (4,)})`.
+
+    `fan_ins` says of tensors by name over how many inputs a unit sums, where `fan_in` could not tell: None for one that
+    sums over nothing, as an embedding, whose rows are looked up.
+    """
 
     shapes: Mapping[str, tuple[int, ...]]
+    fan_ins: Mapping[str, int | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shapes = {str(name): torch.Size(shape) for name, shape in dict(self.shapes).items()}
         object.__setattr__(self, "shapes", shapes)
+
+    def fan_in(self, name: str) -> int | None:
+        """Over how many inputs a unit of this tensor sums; None for vectors and embeddings, which sum over nothing.
+
+        Unless `fan_ins` says so: shapes are torch's, [out, in, *kernel], and a name with "emb" in it, or "wte" or
+        "wpe", is an embedding.
+        """
+        if name in self.fan_ins:
+            return self.fan_ins[name]
+        shape = self.shapes[name]
+        words = re.split(r"[^a-z]+", name.lower())
+        if len(shape) < 2 or any("emb" in word or word in ("wte", "wpe") for word in words):
+            return None
+        return math.prod(shape[1:])
 
     @functools.cached_property
     def sizes(self) -> tuple[int, ...]:

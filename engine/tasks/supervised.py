@@ -87,7 +87,8 @@ class SupervisedTask(Task):
         self.measured = self.criterion.measured
         parameters = list(module.parameters())
         first_names = {id(parameter): name for name, parameter in module.named_parameters()}
-        self.layout = Layout({first_names[id(parameter)]: tuple(parameter.shape) for parameter in parameters})
+        shapes = {first_names[id(parameter)]: tuple(parameter.shape) for parameter in parameters}
+        self.layout = Layout(shapes, {first_names[id(weight)]: fan_in for weight, fan_in in _fan_ins(module)})
         every_name = module.named_parameters(remove_duplicate=False)  # one that layers share has several
         self._names = [(name, first_names[id(parameter)]) for name, parameter in every_name]
         self._takes_noise = "noise" in inspect.signature(module.forward).parameters
@@ -226,6 +227,24 @@ def fitting_inputs(refusal: Callable[[str], Exception]) -> Iterator[None]:
             yield
     except (RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         raise refusal((str(error).splitlines() or [""])[0]) from error
+
+
+def _fan_ins(module: nn.Module) -> Iterator[tuple[Tensor, int | None]]:
+    """The weights whose fan-in their shape does not say. An embedding that an output layer shares is a matrix."""
+    multiplied: set[int] = set()
+    embedded: list[Tensor] = []
+    for layer in module.modules():
+        weight = getattr(layer, "weight", None)
+        if not isinstance(weight, nn.Parameter):
+            continue
+        if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
+            embedded.append(weight)
+        else:
+            multiplied.add(id(weight))
+        if isinstance(layer, nn.modules.conv._ConvTransposeNd):  # [in, out, *kernel]
+            yield weight, len(weight) * math.prod(weight.shape[2:])
+    for weight in embedded:
+        yield weight, math.prod(weight.shape[1:]) if id(weight) in multiplied else None
 
 
 def shuffled(examples: int) -> Tensor:

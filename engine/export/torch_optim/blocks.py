@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from engine.export.torch_optim.gradients import Share
-from engine.export.torch_optim.layout import Tails, local
+from engine.export.torch_optim.layout import INNER_STEP, Tails, local
 from engine.optimizers.learned.base import LearnedOptimizer, State
 
 Size = Callable[[LearnedOptimizer, torch.device, torch.dtype], int]
@@ -65,31 +65,63 @@ def of(
     shares: Sequence[Share],
     states: Mapping[Tensor, State],
     tails: Tails,
-    size: Size | None,
+    size: Size,
 ) -> Iterator[CoordinateBlock]:
-    """All coordinates of all shares in blocks; `size` None: in one, for an optimizer that looks at all of them.
+    """All coordinates of all shares in blocks: as the optimizer's scope allows, in one, whole tensors, or any parts.
 
-    Raises RuntimeError where one is not enough for such an optimizer.
+    Raises RuntimeError where one is not enough for an optimizer that looks at all of them.
     """
+    scope = optimizer.trusted_scope
+    held = [share for share in shares if share.grad.numel()]
+    if scope == "all" and held:
+        yield _in_one(optimizer, held, states, tails)
+        return
     kinds: dict[tuple[torch.device, torch.dtype, tuple[float, ...]], list[Share]] = {}
-    for share in shares:
-        if share.grad.numel():
-            kinds.setdefault((share.row.flat.device, share.dtype, share.scalars), []).append(share)
-    if size is None and len(kinds) > 1:
-        raise RuntimeError(f"{optimizer.name} looks at all coordinates: they must be of one device, type and age")
+    for share in held:
+        kinds.setdefault((share.row.flat.device, share.dtype, share.scalars), []).append(share)
     for (device, dtype, _), alike in kinds.items():
-        most = None if size is None else size(optimizer, device, dtype)
-        yield from _cut(CoordinateBlock(device, dtype), alike, states, tails, most)
+        block, most = CoordinateBlock(device, dtype), size(optimizer, device, dtype)
+        yield from _cut(block, alike, states, tails, most, whole=scope == "tensor")
+
+
+def _in_one(
+    optimizer: LearnedOptimizer, shares: Sequence[Share], states: Mapping[Tensor, State], tails: Tails
+) -> CoordinateBlock:
+    """A block of all shares, in double precision if one of them is."""
+    devices = {share.row.flat.device for share in shares}
+    ages = {tuple(states[share.parameter][name].item() for name in _own_scalars(tails)) for share in shares}
+    if len(devices) > 1 or len(ages) > 1:
+        raise RuntimeError(f"{optimizer.name} looks at all coordinates: they must be of one device and age")
+    dtype = torch.float64 if any(share.dtype == torch.float64 for share in shares) else torch.float32
+    (block,) = _cut(CoordinateBlock(devices.pop(), dtype), shares, states, tails, None)
+    return block
+
+
+def _own_scalars(tails: Tails) -> list[str]:
+    """What the learned optimizer's state shares among coordinates, the count of steps beside it left out."""
+    return [name for name, tail in tails.items() if tail is None and name != INNER_STEP]
 
 
 def _cut(
-    block: CoordinateBlock, shares: Sequence[Share], states: Mapping[Tensor, State], tails: Tails, most: int | None
+    block: CoordinateBlock,
+    shares: Sequence[Share],
+    states: Mapping[Tensor, State],
+    tails: Tails,
+    most: int | None,
+    *,
+    whole: bool = False,
 ) -> Iterator[CoordinateBlock]:
+    """Blocks of no more than `most` coordinates; `whole`: of whole parameters, one at least."""
     room = most
     for share in shares:
         state = states[share.parameter]
         rows = {name: share.row.rows(local(state[name])) for name, tail in tails.items() if tail is not None}
         first, size = 0, share.grad.numel()
+        if whole and room is not None:
+            if block.pieces and size > room:
+                yield block
+                block, room = CoordinateBlock(block.device, block.dtype), most
+            room = max(room or 0, size)
         while first < size:
             after = size if room is None else min(size, first + room)
             if after - first < size:

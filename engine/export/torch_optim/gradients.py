@@ -90,11 +90,11 @@ def summarized(shares: Sequence[Share], parameters: Iterable[Tensor], *, mean_sq
 
 def _note_peaks(shares: Sequence[Share]) -> None:
     """A sum of squares is a bound, and fast; the largest size itself is looked for where the bound does not do."""
-    squares = _on_host([torch.dot(share.grad, share.grad) for share in shares])
+    squares = on_host([torch.dot(share.grad, share.grad) for share in shares])
     for share, square in zip(shares, squares, strict=True):
         share.peak = math.sqrt(square)
     unsure = [share for share in shares if not 0 < share.peak <= LARGEST[share.dtype]]
-    peaks = _on_host([torch.linalg.vector_norm(share.grad, torch.inf) for share in unsure])
+    peaks = on_host([torch.linalg.vector_norm(share.grad, torch.inf) for share in unsure])
     for share, peak in zip(unsure, peaks, strict=True):
         share.peak = peak
 
@@ -114,7 +114,7 @@ def _sum_of_squares(share: Share) -> float:
     return float(sum(torch.dot(piece, piece).item() for piece in pieces))
 
 
-def _on_host(numbers: Sequence[Tensor]) -> list[float]:
+def on_host(numbers: Sequence[Tensor]) -> list[float]:
     """The values of tensors of shape [], waiting once for each device and type."""
     kinds = dict.fromkeys((number.device, number.dtype) for number in numbers)
     read = {

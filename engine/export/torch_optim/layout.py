@@ -75,9 +75,10 @@ class CoordinateRow:
     state_strides: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)  # by tail, once asked for
 
     @classmethod
-    def of(cls, parameter: Tensor) -> CoordinateRow:
+    def of(cls, parameter: Tensor, *, by_shape: bool = False) -> CoordinateRow:
+        """The parameter's row; `by_shape`: not as its memory goes but as its shape says, in row-major order."""
         part = local(parameter)
-        if is_dense(part):
+        if part.is_contiguous() or (not by_shape and is_dense(part)):
             return cls(part.as_strided((part.numel(),), (1,)), part.shape, part.stride(), None)
         whole = part.contiguous()
         return cls(whole.view(-1), whole.shape, whole.stride(), part)

@@ -26,6 +26,7 @@ def load_optimizer(
     *,
     checkpoint: str | None = None,
     nonfinite: Nonfinite = "skip",
+    horizon: int | None = None,
 ) -> LoadedOptimizer:
     """The learned optimizer of a run (path, id, or "last" in the run store) for the parameters of a model of yours.
 
@@ -33,7 +34,8 @@ def load_optimizer(
     that `lreg transfer --scales` chose on validation. `weight_decay` is decoupled, as AdamW's: lr * weight_decay of a
     parameter goes at every step, so with lr = 1 small values are enough. `checkpoint` is best (on validation; where
     none is given), last, or initial. `nonfinite`: what to do with a step whose gradients are not finite, see
-    `LoadedOptimizer`. Raises RunError where there is no such run, checkpoint or scale, ValueError for other arguments.
+    `LoadedOptimizer`. `horizon`: how many steps the training has, for learned optimizers that go by t / T; None: t / T
+    stays 0. Raises RunError where there is no such run, checkpoint or scale, ValueError for other arguments.
 
     `run` may also be a file that `lreg export --to safetensors` wrote: it holds one checkpoint, and a scale that is
     multiplied by `scale`, or taken as it is for "best".
@@ -50,6 +52,5 @@ def load_optimizer(
         reader = run if isinstance(run, RunReader) else RunStore().resolve(os.fspath(run))
         learned_optimizer, phi = load_learned_optimizer(reader, CHECKPOINT if checkpoint is None else checkpoint)
         factor = best_scale(reader) if scale == "best" else scale
-    return LoadedOptimizer(
-        params, learned_optimizer, phi, lr=lr, weight_decay=weight_decay, scale=factor, nonfinite=nonfinite
-    )
+    values = {"lr": lr, "weight_decay": weight_decay, "scale": factor}
+    return LoadedOptimizer(params, learned_optimizer, phi, **values, nonfinite=nonfinite, horizon=horizon)

@@ -15,6 +15,7 @@ from engine.export.torch_optim import blocks, groups, loaded
 from engine.export.torch_optim.gradients import GradientSummary, Share, local_gradient, summarized
 from engine.export.torch_optim.layout import INNER_STEP, CoordinateRow, local, tails
 from engine.export.torch_optim.parameters import check_caller, check_gradient, check_parameter
+from engine.export.torch_optim.scaling import scale_steps
 from engine.export.torch_optim.state import Loaded, adopted, brought_in_order, fresh
 from engine.kernels.in_place import block_size, step_in_place
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, StepInfo
@@ -26,11 +27,15 @@ Nonfinite = Literal["skip", "raise"]
 class LoadedOptimizer(torch.optim.Optimizer):
     """Trains parameters with a frozen learned optimizer.
 
-    theta <- theta - lr * weight_decay * theta + lr * scale * u(theta, gradient)
+    theta <- theta - lr * weight_decay * theta + lr * scale * factor * u(theta, gradient)
 
     A group has a learning rate `lr` (1: the updates as they were meta-trained; schedulers of torch move it),
     `weight_decay` (decoupled, as AdamW's; the update u is that of the parameters before they decay) and `scale`, a
-    constant factor of the updates. They are checked at every step.
+    constant factor of the updates. They are checked at every step. The factor of a tensor is what the learned optimizer
+    was meta-trained with (`step_scale`); with mup, embeddings are known by their names: give `named_parameters`.
+
+    `horizon` is how many steps the training has, T, for learned optimizers that go by t / T; where it is None, t / T
+    stays 0: the learned schedule rests at its beginning.
 
     Parameters without a gradient are left alone, and so is their state: passing them or not makes no difference. All
     others are one vector, as in meta-training: `simple` divides by the root mean square of all their gradients, and
@@ -61,16 +66,20 @@ class LoadedOptimizer(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         scale: float = 1.0,
         nonfinite: Nonfinite = "skip",
+        horizon: int | None = None,
     ) -> None:
         """`phi` are the meta-parameters to use.
 
         Raises ValueError for numbers that are not finite, negative, or a scale of 0; for unknown keys of a group; for
-        another word for `nonfinite`. TypeError for a parameter that cannot be taken.
+        another word for `nonfinite`; for a horizon below 1. TypeError for a parameter that cannot be taken.
         """
+        if horizon is not None and (not isinstance(horizon, int) or isinstance(horizon, bool) or horizon < 1):
+            raise ValueError(f"horizon must be a number of steps >= 1, or None, found {horizon!r}")
         if nonfinite not in get_args(Nonfinite):
             raise ValueError(f"nonfinite must be one of {', '.join(get_args(Nonfinite))}, found {nonfinite!r}")
         check_caller(learned_optimizer)
         self.nonfinite: Nonfinite = nonfinite
+        self.horizon = horizon
         self.skipped_steps = 0
         self._learned_optimizer = learned_optimizer
         self._phi_given = phi
@@ -84,8 +93,9 @@ class LoadedOptimizer(torch.optim.Optimizer):
         super().__init__(params, {**values, groups.RECORD: self._record})
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("nonfinite", "skipped_steps", "_learned_optimizer", "_phi", "_phi_given", "_tails", "_scope", "_record")
-        return {**super().__getstate__(), **{name: self.__dict__[name] for name in own}, "_phis": {}}
+        own = ("nonfinite", "horizon", "skipped_steps")
+        private = ("_learned_optimizer", "_phi", "_phi_given", "_tails", "_scope", "_record")
+        return {**super().__getstate__(), **{name: self.__dict__[name] for name in own + private}, "_phis": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -155,8 +165,9 @@ class LoadedOptimizer(torch.optim.Optimizer):
             check_gradient(parameter, label)
             if parameter.is_meta:
                 raise RuntimeError(f"{label} is on the meta device: it has no numbers")
-            row = CoordinateRow.of(parameter)
+            row = CoordinateRow.of(parameter, by_shape=self._learned_optimizer.uses_layout)
             shares[parameter] = Share(parameter, label, row, local_gradient(parameter, row), *values[place])
+        scale_steps(self._learned_optimizer, list(shares.values()))
         return list(shares.values())
 
     def _pass_over(self, label: str) -> str:
@@ -183,14 +194,14 @@ class LoadedOptimizer(torch.optim.Optimizer):
     def _move(self, shares: list[Share], seen: GradientSummary, loss: Any) -> None:
         """One step of all, block by block."""
         moved: dict[Tensor, dict[str, Tensor]] = {}
-        size = None if self._scope == "all" else block_size
-        for block in blocks.of(self._learned_optimizer, shares, self.state, self._tails, size):
+        for block in blocks.of(self._learned_optimizer, shares, self.state, self._tails, block_size):
             phi = self._phi_on(block.device, block.dtype)
             square = None if seen.mean_square is None else blocks.as_mean(seen.mean_square, block)
             theta, grad = block.theta(), block.gradient()
             held = self.state[block.pieces[0].share.parameter]
             scalars = {name: held[name] for name, tail in self._tails.items() if tail is None}
-            taken = scalars.pop(INNER_STEP, None)
+            if (taken := scalars.pop(INNER_STEP, None)) is not None:  # of parameters that came later, the others'
+                taken = max(self.state[piece.share.parameter][INNER_STEP] for piece in block.pieces)
             context = self._context(block, taken, loss)
             update, scalars = step_in_place(
                 self._learned_optimizer, phi, theta, grad, block.state, scalars, square, *context
@@ -212,7 +223,7 @@ class LoadedOptimizer(torch.optim.Optimizer):
             layout = Layout({piece.share.label: piece.share.row.shape for piece in block.pieces})
         if taken is not None:
             value = None if loss is None else torch.as_tensor(loss, dtype=block.dtype, device=block.device).detach()
-            info = StepInfo(value, int(taken))
+            info = StepInfo(value, int(taken), self.horizon)
         return layout, info
 
     def _phi_on(self, device: torch.device, dtype: torch.dtype) -> Phi:

@@ -28,10 +28,14 @@ def check_parameter(parameter: Tensor, label: str, optimizer: LearnedOptimizer) 
     if is_distributed(parameter) and any(placement.is_partial() for placement in parameter.placements):  # type: ignore[attr-defined]
         raise TypeError(f"{label} is a DTensor of partial sums; a learned optimizer takes sharded or replicated ones")
     sharded = getattr(parameter, "_is_flat_param", False) or getattr(parameter, "_fsdp_flattened", False)
-    if sharded and optimizer.trusted_scope != "coordinate":
-        raise ValueError(
-            f"{label} is a shard of FullyShardedDataParallel, {_whole(optimizer)}; take fully_shard (FSDP2)"
-        )
+    scope = optimizer.trusted_scope
+    if sharded and (scope != "coordinate" or optimizer.step_scale != "none"):
+        advice = "take fully_shard (FSDP2)" if scope in ("coordinate", "mean_square") else "keep parameters whole"
+        raise ValueError(f"{label} is a shard of FullyShardedDataParallel, {_whole(optimizer)}; {advice}")
+    if scope in ("tensor", "all") and is_distributed(parameter):
+        mesh, placements = parameter.device_mesh, parameter.placements  # type: ignore[attr-defined]
+        if any(placement.is_shard() and mesh.size(dim) > 1 for dim, placement in enumerate(placements)):
+            raise ValueError(f"{label} is a sharded DTensor, {_whole(optimizer)}; keep parameters whole")
 
 
 def check_gradient(parameter: Tensor, label: str) -> None:
@@ -51,17 +55,20 @@ def check_gradient(parameter: Tensor, label: str) -> None:
 
 def check_caller(optimizer: LearnedOptimizer) -> None:
     """Raise ValueError where ZeroRedundancyOptimizer gives a share of the parameters to an optimizer that needs all."""
-    if optimizer.trusted_scope == "coordinate" or _ZERO not in sys.modules:
+    if optimizer.trusted_scope in ("coordinate", "tensor") or _ZERO not in sys.modules:
         return
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_globals.get("__name__") == _ZERO:
             problem = f"ZeroRedundancyOptimizer hands out the parameters, {_whole(optimizer)}"
-            raise ValueError(f"{problem}; take fully_shard (FSDP2)")
+            advice = "take fully_shard (FSDP2)" if optimizer.trusted_scope == "mean_square" else "keep them together"
+            raise ValueError(f"{problem}; {advice}")
         frame = frame.f_back  # type: ignore[assignment]
 
 
 def _whole(optimizer: LearnedOptimizer) -> str:
+    if optimizer.trusted_scope in ("coordinate", "tensor"):
+        return f"but {optimizer.name} looks at whole tensors"
     return f"but {optimizer.name} looks at the gradients of all parameters together"
 
 

@@ -25,12 +25,14 @@ from engine.base.arguments import plain
 from engine.base.errors import LregError
 from engine.base.registry import Registry
 from engine.base.settings import setting
+from engine.optimizers.learned import features as input_features
+from engine.optimizers.learned import step_scale as scales
 from engine.tasks.base import Layout
 
 Phi = dict[str, Tensor]
 """Meta-parameters by name."""
 
-Scope = Literal["coordinate", "mean_square", "all"]
+Scope = Literal["coordinate", "mean_square", "tensor", "all"]
 
 State = dict[str, Tensor]
 """Optimizer state by name: each of shape [..., P, ·] or [..., P], and `time`, shape []."""
@@ -39,12 +41,12 @@ State = dict[str, Tensor]
 class StepInfo:
     """What a learned optimizer may know of an inner step beside the gradient."""
 
-    def __init__(self, loss: Tensor | None, step: int, horizon: int | None = None) -> None:
+    def __init__(self, loss: Tensor | None, step: int | Tensor, horizon: int | Tensor | None = None) -> None:
         self._loss = loss
         self.step = step
-        """The inner step's number, from 0."""
+        """The inner step's number, from 0; a tensor, [...], where optimizees are at different ones."""
         self.horizon = horizon
-        """How many inner steps the unroll has; None where nobody knows, as in training by `load_optimizer`."""
+        """How many inner steps the unroll has, T, likewise; None where nobody knows: `load_optimizer` may be told."""
 
     @property
     def loss(self) -> Tensor:
@@ -52,6 +54,19 @@ class StepInfo:
         if self._loss is None:
             raise LregError("this learned optimizer uses the loss: step(closure), with a closure that returns it")
         return self._loss
+
+    def fraction(self, theta: Tensor) -> Tensor:
+        """t / T, in [0, 1], in a shape that broadcasts with theta, [..., P]; 0 where nobody knows T."""
+        if self.horizon is None:
+            return theta.new_zeros(())
+        return (for_each(self.step, theta) / for_each(self.horizon, theta)).clamp(0.0, 1.0)
+
+
+def for_each(number: float | Tensor, theta: Tensor) -> Tensor:
+    """A number of each optimizee, [...], or of all, in a shape that broadcasts with theta, [..., P]."""
+    if not isinstance(number, Tensor):
+        return theta.new_full((), number)  # no copy from the host, for which a device would wait
+    return number.to(theta)[..., None] if number.dim() else number.to(theta)
 
 
 @dataclass(frozen=True)
@@ -97,16 +112,26 @@ class LearnedOptimizer:
     numbers of shapes [..., P, ·] and [..., P], and `time`: so that a truncation can be computed anew by blocks."""
     scope: ClassVar[Scope] = "all"
     """What `observe` takes from other coordinates: nothing ("coordinate"), the mean of their squared gradients
-    ("mean_square", see `observe_part`), or anything ("all"). Unless it is "all", and if `coordinatewise`, steps can be
-    taken by blocks of coordinates, in little memory."""
+    ("mean_square", see `observe_part`), those of the same tensor alone ("tensor", which goes for `step` too), or
+    anything ("all"). Unless it is "all" steps can be taken by blocks, of tensors or, if `coordinatewise`, of
+    coordinates, in little memory."""
     gradient_features: ClassVar[int]
     """How many of the features, the first ones, are made of the current gradient alone."""
 
     uses_layout: ClassVar[bool] = False  # set where a member's `init` or `observe` takes the layout
-    uses_info: ClassVar[bool] = False
+    takes_info: ClassVar[bool] = False  # likewise; a member may say no where only `extra_features` needs the info
 
-    hidden: int = setting(20, minimum=1, maximum=1024, help="hidden units for each coordinate")
+    hidden: int = setting(20, minimum=1, maximum=1024, help="hidden units for each coordinate, where there are any")
     theta_input: bool = setting(False, help="show the network the parameter itself as one more input")
+    features: tuple[str, ...] = setting(
+        (), choices=input_features.NAMES, allow_empty=True, help="more inputs; see docs/method.md#learned-optimizers"
+    )
+    step_scale: str = setting(
+        "none",
+        choices=scales.CHOICES,
+        help="factor of a tensor's updates: mup base_width / fan-in of matrices, rms the tensor's root mean square",
+    )
+    base_width: int = setting(32, minimum=1, help="fan-in whose updates step_scale = mup leaves as they are")
 
     def __init_subclass__(cls) -> None:
         """Let a member leave out the arguments that it does not use."""
@@ -117,9 +142,15 @@ class LearnedOptimizer:
                 method = vars(cls)[name]
                 used = set(context) & inspect.signature(method).parameters.keys()
                 cls.uses_layout |= "layout" in used
-                cls.uses_info |= "info" in used
+                if "takes_info" not in vars(cls):
+                    cls.takes_info |= "info" in used
                 if used != set(context):
                     setattr(cls, name, _completed(method, context, used))
+
+    @property
+    def uses_info(self) -> bool:
+        """Whether `observe` is to be given the info on the step."""
+        return self.takes_info or "time" in self.features
 
     @property
     def network(self) -> Network | None:
@@ -135,8 +166,12 @@ class LearnedOptimizer:
     @property
     def trusted_scope(self) -> Scope:
         """`scope`, unless a subclass has changed `observe` or `step` and not said so; "all" where `step` may mix."""
-        changed = min(map(self._giver, ("observe", "observe_part", "with_theta", "update", "step", "lstm_step")))
-        is_trusted = self.coordinatewise and not self.uses_layout and not self.uses_info
+        names = ("observe", "observe_part", "extra_features", "with_theta", "update", "step", "lstm_step")
+        changed = min(map(self._giver, names))
+        by_coordinates = self.coordinatewise and not self.uses_layout and not self.takes_info
+        is_trusted = self.scope == "tensor" or by_coordinates
+        if "previous_update" in self.features or (self.features and self.scope == "mean_square"):
+            return "all"
         return self.scope if is_trusted and self._giver("scope") <= changed else "all"
 
     def _giver(self, name: str) -> int:
@@ -174,7 +209,37 @@ class LearnedOptimizer:
     ) -> tuple[Tensor, State]:
         """Return the update, shape [..., P], to add to theta, and the next state."""
         features, state = self.observe(theta, grad, state, layout, info)
-        return self.step(phi, features, state)
+        update, state = self.step(phi, features, state)
+        factor = self.update_factor(theta, layout)
+        return (update if factor is None else factor * update), state
+
+    def update_factor(self, theta: Tensor, layout: Layout | None) -> Tensor | None:
+        """What `step`'s updates are multiplied by as `step_scale` says, [P] or [..., P], a constant; None: nothing.
+
+        Whoever calls `step` itself multiplies; `update` has done so. Raises LregError where the layout is needed.
+        """
+        if self.step_scale == "none":
+            return None
+        if layout is None:
+            raise LregError(f"step_scale = {self.step_scale} goes by tensors: it needs the layout of the parameters")
+        return scales.factor(self.step_scale, self.base_width, theta, layout)
+
+    @property
+    def extra_inputs(self) -> int:
+        """How many inputs `theta_input` and `features` add to a member's own."""
+        return self.theta_input + input_features.width(self.features)
+
+    def extra_state(self, theta: Tensor) -> State:
+        """The state that `extra_features` needs."""
+        return input_features.init(self.features, theta)
+
+    def extra_features(
+        self, theta: Tensor, grad: Tensor, state: State, info: StepInfo | None = None
+    ) -> tuple[list[Tensor], State]:
+        """What `features` adds to a member's own inputs, [..., P] each, and the state moved on: for its `observe`."""
+        if not self.features:
+            return [], state
+        return input_features.observe(self.features, theta, grad, state, fraction_of(info, theta))
 
     def with_theta(self, features: list[Tensor], theta: Tensor) -> Tensor:
         """Stack features, [..., P] each, into [..., P, F], theta last where it is an input.
@@ -182,6 +247,11 @@ class LearnedOptimizer:
         A view that is not contiguous: stacking along the last dimension costs ten times as much. So `reshape` it.
         """
         return torch.stack([*features, theta] if self.theta_input else features).movedim(0, -1)
+
+
+def fraction_of(info: StepInfo | None, theta: Tensor) -> Tensor:
+    """t / T as `StepInfo.fraction`; 0 where there is no info."""
+    return theta.new_zeros(()) if info is None else info.fraction(theta)
 
 
 def _completed(method: Callable[..., Any], context: tuple[str, ...], used: set[str]) -> Callable[..., Any]:

@@ -8,7 +8,15 @@ from typing import ClassVar
 from torch import Generator, Tensor
 
 from engine.base.settings import setting
-from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, CoordinatewiseLSTM, Network, Phi, Scope, State
+from engine.optimizers.learned.base import (
+    LEARNED_OPTIMIZERS,
+    CoordinatewiseLSTM,
+    Network,
+    Phi,
+    Scope,
+    State,
+    StepInfo,
+)
 
 
 @LEARNED_OPTIMIZERS.register("dm")
@@ -19,6 +27,7 @@ class DM(CoordinatewiseLSTM):
     """
 
     scope: ClassVar[Scope] = "coordinate"
+    takes_info: ClassVar[bool] = False
     gradient_features: ClassVar[int] = 2
 
     preprocess: float = setting(
@@ -28,16 +37,17 @@ class DM(CoordinatewiseLSTM):
 
     @property
     def network(self) -> Network:
-        return Network("lstm", 2 + self.theta_input, self.hidden, self.layers, self.output_scale)
+        return Network("lstm", 2 + self.extra_inputs, self.hidden, self.layers, self.output_scale)
 
     def init_phi(self, generator: Generator) -> Phi:
-        return self.lstm_phi(2 + self.theta_input, generator)
+        return self.lstm_phi(2 + self.extra_inputs, generator)
 
     def init(self, theta: Tensor) -> State:
-        return self.lstm_state(theta)
+        return self.lstm_state(theta) | self.extra_state(theta)
 
-    def observe(self, theta: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
-        return self.with_theta(list(log_sign(grad, self.preprocess)), theta), state
+    def observe(self, theta: Tensor, grad: Tensor, state: State, info: StepInfo | None = None) -> tuple[Tensor, State]:
+        extra, state = self.extra_features(theta, grad, state, info)
+        return self.with_theta([*log_sign(grad, self.preprocess), *extra], theta), state
 
     def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
         output, state = self.lstm_step(phi, features, state)

@@ -9,7 +9,16 @@ import torch
 from torch import Generator, Tensor
 
 from engine.base.settings import setting
-from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, CoordinatewiseLSTM, Network, Phi, Scope, State, uniform
+from engine.optimizers.learned.base import (
+    LEARNED_OPTIMIZERS,
+    CoordinatewiseLSTM,
+    Network,
+    Phi,
+    Scope,
+    State,
+    StepInfo,
+    uniform,
+)
 
 _STABILIZER = 1e-8  # the authors' constant in g / (sqrt(nu) + 1e-8)
 
@@ -23,6 +32,7 @@ class RNNProp(CoordinatewiseLSTM):
     """
 
     scope: ClassVar[Scope] = "coordinate"
+    takes_info: ClassVar[bool] = False
     gradient_features: ClassVar[int] = 1
 
     beta1: float = setting(0.95, minimum=0.0, maximum=0.9999, help="decay of the gradient's mean")
@@ -31,27 +41,29 @@ class RNNProp(CoordinatewiseLSTM):
 
     @property
     def network(self) -> Network:
-        inputs = 2 + self.theta_input
+        inputs = 2 + self.extra_inputs
         return Network("lstm", inputs, self.hidden, self.layers, -self.output_scale, entrance=True, squashed=True)
 
     def init_phi(self, generator: Generator) -> Phi:
-        inputs = 2 + self.theta_input
+        inputs = 2 + self.extra_inputs
         bound = 1 / math.sqrt(inputs)
         before = {"pre.weight": uniform((inputs, self.hidden), bound, generator), "pre.bias": torch.zeros(self.hidden)}
         return before | self.lstm_phi(self.hidden, generator)
 
     def init(self, theta: Tensor) -> State:
         zeros = torch.zeros_like(theta)
-        return self.lstm_state(theta) | {"mean": zeros, "square": zeros, "time": theta.new_zeros(())}
+        moments = {"mean": zeros, "square": zeros, "time": theta.new_zeros(())}
+        return self.lstm_state(theta) | moments | self.extra_state(theta)
 
-    def observe(self, theta: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
+    def observe(self, theta: Tensor, grad: Tensor, state: State, info: StepInfo | None = None) -> tuple[Tensor, State]:
+        extra, state = self.extra_features(theta, grad, state, info)
         time = state["time"] + 1
         mean = self.beta1 * state["mean"] + (1 - self.beta1) * grad
         square = self.beta2 * state["square"] + (1 - self.beta2) * grad**2
         # the root of 0 has no derivative, which the second-order mode would meet
         safe = torch.where(square > 0, square, 1.0)
         scale = torch.where(square > 0, (safe / (1 - self.beta2**time)).sqrt(), 0.0) + _STABILIZER
-        features = self.with_theta([grad / scale, mean / (1 - self.beta1**time) / scale], theta)
+        features = self.with_theta([grad / scale, mean / (1 - self.beta1**time) / scale, *extra], theta)
         return features, state | {"mean": mean, "square": square, "time": time}
 
     def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:

@@ -8,7 +8,16 @@ from typing import ClassVar
 from torch import Generator, Tensor
 
 from engine.base.settings import setting
-from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Network, Phi, Scope, State, uniform
+from engine.optimizers.learned.base import (
+    LEARNED_OPTIMIZERS,
+    LearnedOptimizer,
+    Network,
+    Phi,
+    Scope,
+    State,
+    StepInfo,
+    uniform,
+)
 
 _FLOOR = 1e-5  # the released code's constant in g / sqrt(mean(g^2) + 1e-5)
 
@@ -23,31 +32,35 @@ class Simple(LearnedOptimizer):
 
     coordinatewise: ClassVar[bool] = True
     scope: ClassVar[Scope] = "mean_square"
+    takes_info: ClassVar[bool] = False
     gradient_features: ClassVar[int] = 1
 
     output_scale: float = setting(1.0, above=0.0, help="factor of the update")
 
     @property
     def network(self) -> Network:
-        return Network("rnn", 1 + self.theta_input, self.hidden, 1, self.output_scale)
+        return Network("rnn", 1 + self.extra_inputs, self.hidden, 1, self.output_scale)
 
     def init_phi(self, generator: Generator) -> Phi:
         bound = 1 / math.sqrt(self.hidden)
         return {
-            "rnn.input": uniform((1 + self.theta_input, self.hidden), bound, generator),
+            "rnn.input": uniform((1 + self.extra_inputs, self.hidden), bound, generator),
             "rnn.hidden": uniform((self.hidden, self.hidden), bound, generator),
             "head.weight": 0.1 * uniform((self.hidden, 1), bound, generator),
         }
 
     def init(self, theta: Tensor) -> State:
-        return {"rnn.h": theta.new_zeros(*theta.shape, self.hidden)}
+        return {"rnn.h": theta.new_zeros(*theta.shape, self.hidden)} | self.extra_state(theta)
 
-    def observe(self, theta: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
-        return self.observe_part(theta, grad, state, (grad**2).mean(-1, keepdim=True))
+    def observe(self, theta: Tensor, grad: Tensor, state: State, info: StepInfo | None = None) -> tuple[Tensor, State]:
+        return self.observe_part(theta, grad, state, (grad**2).mean(-1, keepdim=True), info)
 
-    def observe_part(self, theta: Tensor, grad: Tensor, state: State, mean_square: Tensor) -> tuple[Tensor, State]:
+    def observe_part(
+        self, theta: Tensor, grad: Tensor, state: State, mean_square: Tensor, info: StepInfo | None = None
+    ) -> tuple[Tensor, State]:
+        extra, state = self.extra_features(theta, grad, state, info)
         normalised = grad / (mean_square + _FLOOR).sqrt()
-        return self.with_theta([normalised], theta), state
+        return self.with_theta([normalised, *extra], theta), state
 
     def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
         hidden = state["rnn.h"].reshape(-1, self.hidden)

@@ -1,0 +1,78 @@
+"""lin: a linear map of nine features with a learned schedule, small enough for evolution strategies."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from engine.base.settings import setting
+from engine.optimizers.learned import features as input_features
+from engine.optimizers.learned.base import (
+    LEARNED_OPTIMIZERS,
+    LearnedOptimizer,
+    Phi,
+    State,
+    StepInfo,
+    fraction_of,
+    uniform,
+)
+
+KNOTS = 4  # of the schedule, at t/T = 0, 1/3, 2/3, 1
+ADAM = 4  # place of m.9 / sqrt v among the features
+SPREAD = 0.01  # of the fresh meta-parameters about Adam
+STEEPNESS = 10.0  # of the feature that a bare gradient is
+
+
+@LEARNED_OPTIMIZERS.register("lin")
+class Lin(LearnedOptimizer):
+    """u = scale · exp(schedule(t/T)) · Σₖ (cₖ + eₖ t/T) fₖ: 22 meta-parameters (docs/method.md#learned-optimizers).
+
+    f = g/s, m.9/s, m.99/s, g/√v, m.9/√v, m.99/√v, 10 g, the last update over its root mean square, θ; s² is the mean
+    of v over all coordinates. The schedule is linear between 4 knots. A fresh one is Adam at a constant step: c is -1
+    for m.9/√v; all else is U(-0.01, 0.01). It needs no hidden units. Where nobody knows T, t/T is 0.
+    """
+
+    coordinatewise: ClassVar[bool] = True
+    gradient_features: ClassVar[int] = 1
+
+    theta_input: bool = setting(True, help="have the parameter itself as one of the features")
+    output_scale: float = setting(0.02, above=0.0, help="factor of the update: the fresh optimizer's step size")
+
+    def init_phi(self, generator: Generator) -> Phi:
+        head = uniform((2 * (8 + self.extra_inputs),), SPREAD, generator)  # c, then e; no matrix between units
+        head[ADAM] -= 1.0
+        return {"schedule": uniform((KNOTS,), SPREAD, generator), "head.weight": head}
+
+    def init(self, theta: Tensor) -> State:
+        moments = input_features.moments_at_start(theta)
+        return moments | input_features.theta_kept(theta) | self.extra_state(theta)
+
+    def observe(self, theta: Tensor, grad: Tensor, state: State, info: StepInfo | None = None) -> tuple[Tensor, State]:
+        """The features, and t/T after them."""
+        extra, extra_state = self.extra_features(theta, grad, state, info)
+        means, square, state = input_features.moments(grad, state)
+        update, state = input_features.previous_update(theta, state)
+        grad = input_features.bounded(grad)
+        directions = [grad, *means]
+        overall = (square.mean(-1, keepdim=True) + input_features.FLOOR).sqrt()
+        each = (square + input_features.FLOOR).sqrt()
+        features = [direction / scale for scale in (overall, each) for direction in directions]
+        features += [STEEPNESS * grad, update, *extra]
+        features += [theta] if self.theta_input else []
+        features.append(fraction_of(info, theta).expand_as(theta))
+        return torch.stack(features).movedim(0, -1), {**extra_state, **state}
+
+    def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
+        shown, fraction = features[..., :-1], features[..., -1]
+        fixed, slope = phi["head.weight"].chunk(2)
+        direction = (shown * (fixed + fraction[..., None] * slope)).sum(-1)
+        return self.output_scale * schedule(phi["schedule"], fraction).exp() * direction, state
+
+
+def schedule(knots: Tensor, fraction: Tensor) -> Tensor:
+    """The line through the knots, [K], evenly spaced over [0, 1], at a fraction, [...]."""
+    places = torch.arange(len(knots), device=knots.device, dtype=knots.dtype)
+    near = (1 - ((len(knots) - 1) * fraction[..., None] - places).abs()).clamp_min(0.0)  # [..., K]
+    return (near * knots).sum(-1)
