@@ -15,7 +15,7 @@ from engine.presets.evaluation_settings import EvaluationSettings
 from engine.presets.meta_settings import MetaSettings
 from engine.presets.preset import Preset
 from engine.tasks.base import UniformTasks
-from engine.tasks.table import build_task
+from engine.tasks.table import build_tasks
 
 
 def meta_trainer(
@@ -31,7 +31,7 @@ def meta_trainer(
     check_processes(preset, team.size)
     settings = MetaSettings(**preset["meta"])
     return MetaTrainer(
-        UniformTasks([build_task(values, data_dir=data_dir, device=device, dtype=dtype) for values in preset.tasks]),
+        UniformTasks([build_tasks(values, data_dir=data_dir, device=device, dtype=dtype) for values in preset.tasks]),
         from_table(preset["optimizer"]),
         {name: PENALTIES.create(name, **values) for name, values in preset["penalty"].items()},
         estimator=estimators.get("second_order" if settings.second_order else "tbptt"),
