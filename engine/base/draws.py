@@ -15,7 +15,7 @@ from engine.base import seeds
 from engine.base.errors import Problem
 from engine.base.settings import Setting, show
 
-HELD_OUT_DRAWS = 3  # that stand for a table with ranges where tasks have to be fixed: transfers, landscapes
+HELD_OUT_DRAWS = 5  # that stand for a table with ranges where tasks have to be fixed: transfers, landscapes
 
 Families = Mapping[str, Mapping[str, Iterable[Setting]]]
 """The keys of a table that pick a member, and the settings of each member."""
@@ -63,6 +63,19 @@ class DrawableSetting(Setting):
 
     ranged: bool = False
 
+    def describe(self) -> str:
+        """What is allowed, in words, and how it is drawn from."""
+        alone = super().describe()
+        if any(kind.endswith("[]") for kind in self.types):
+            return f"{alone}; or [low, high] to draw from" if self.ranged else alone
+        if self._is_number:
+            return f"{alone}; or [low, high] to draw from"
+        return f"{alone}; or a list of some to draw from" if self.choices else alone
+
+    @property
+    def _is_number(self) -> bool:
+        return any(kind.startswith(("int", "float")) for kind in self.types)
+
     def check(self, value: Any) -> tuple[Any, Problem | None]:
         """As of any setting; what is drawn from becomes a Range or Choices."""
         if not self._is_drawn(value):
@@ -90,17 +103,12 @@ class DrawableSetting(Setting):
         return any(map(_is_list, value)) or (self.ranged and len(value) > 1)
 
     def _is_range(self, value: Sequence[Any]) -> bool:
-        return not any(map(_is_list, value)) and any(kind.startswith(("int", "float")) for kind in self.types)
+        return not any(map(_is_list, value)) and self._is_number
 
     def _problem(self, value: Sequence[Any], hint: str) -> Problem:
-        if not self._is_range(value):
-            allowed = f"{self.describe()}; or a list of different ones to draw from"
-        elif self.ranged:
-            allowed = f"[low, high] to draw from, each {self.describe().replace('a list of integers', 'an integer')}"
-            hint += f"; layers of just these sizes: [{show(value)}]"
-        else:
-            allowed = f"{self.describe()}; or [low, high] to draw from"
-        return Problem(self.name, show(value), allowed, hint)
+        if self.ranged and self._is_range(value):
+            hint += f"; a list that is not drawn from: [{show(value)}]"
+        return Problem(self.name, show(value), self.describe(), hint)
 
 
 def drawable(schema: Iterable[Setting], table: Mapping[str, Any]) -> list[DrawableSetting]:

@@ -197,14 +197,14 @@ class UniformTasks(TaskDistribution):
         if len(self.tasks) > 1:
             index = int(torch.randint(len(self.tasks), (), generator=Generator().manual_seed(seed)))
         task = self.tasks[index]
-        return task if isinstance(task, Task) else task.sample(seeding.derive(seed, "draw"))
+        return task.sample(seeding.derive(seed, "draw")) if isinstance(task, TaskDistribution) else task
 
     def held_out(self, count: int) -> list[tuple[Task, list[int]]]:
         """Every task, with `count` optimizees on each; of a distribution `count` of its held-out tasks."""
-        parts = (
-            [(task, list(range(count)))] if isinstance(task, Task) else task.held_out(count) for task in self.tasks
-        )
-        return [part for of_task in parts for part in of_task]
+        held_out: list[tuple[Task, list[int]]] = []
+        for task in self.tasks:
+            held_out += task.held_out(count) if isinstance(task, TaskDistribution) else [(task, list(range(count)))]
+        return held_out
 
 
 def load_generators(generators: Sequence[Generator], state: Tensor) -> None:
