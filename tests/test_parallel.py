@@ -40,6 +40,10 @@ CASES = {
         "task": test_meta.TWO_TASKS,
         "penalty": {"gsam": {"relative": True}, "smooth": {"ascent_steps": 3}, "l2": {"relative": True}},
     },
+    "drawn tasks": {
+        "task": {"hidden": [[4], [6]], "activation": ["sigmoid", "relu", "tanh"], "init": ["normal", "kaiming"]},
+        "penalty": {"gsam": {"relative": True}, "smooth": {"ascent_steps": 1}},
+    },
     "random scaling": {
         "optimizer": {"kind": "rnnprop"},
         "meta": {"random_scaling": 1.0, "loss_batch": "validation", "inner_steps": 13},
@@ -151,7 +155,7 @@ def some(team: ProcessGroup, case: str, state: tuple | None, units: int) -> tupl
     return records, (tensors, json.loads(json.dumps(values)))
 
 
-@pytest.mark.parametrize("case", ["penalties", "several tasks", "random scaling"])
+@pytest.mark.parametrize("case", ["penalties", "several tasks", "drawn tasks", "random scaling"])
 def test_any_number_of_processes_goes_on_from_the_checkpoint_of_any_other(together, case):
     """2, 1 and 3 processes, changing in the middle of meta-epochs, are one process all the way."""
     expected = [record for record, _ in whole(ALONE, case)]

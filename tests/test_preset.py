@@ -16,8 +16,8 @@ from engine.meta_training.meta_train import MetaTrainer
 from engine.presets.preset import TABLES, Preset, PresetSettings, defaults, from_mapping, load_preset, shipped
 
 SHIPPED = (
-    "lo", "lo-gam", "lo-gam-smooth", "lo-gsam", "lo-gsam-smooth", "lo-sam", "lo-sam-smooth", "lo-smooth", "quickstart",
-    "rnnprop-mnist", "smooth-conv3-cifar10", "smooth-lenet-mnist", "smooth-mlp-mnist",
+    "lo", "lo-gam", "lo-gam-smooth", "lo-gsam", "lo-gsam-smooth", "lo-sam", "lo-sam-smooth", "lo-smooth", "mixed",
+    "quickstart", "rnnprop-mnist", "smooth-conv3-cifar10", "smooth-lenet-mnist", "smooth-mlp-mnist",
     "flat-rnnprop", "flat-rnnprop-gam", "flat-rnnprop-gsam", "flat-rnnprop-sam",
     "flat-simple", "flat-simple-gam", "flat-simple-gsam", "flat-simple-sam",
 )  # fmt: skip
@@ -322,11 +322,11 @@ def differences(name: str, parent: str) -> set[str]:
         ("lo-gsam-smooth", "lo-gsam", {"penalty.smooth"}),
         ("lo-gam-smooth", "lo-gam", {"penalty.smooth"}),
         ("lo-sam-smooth", "lo-smooth", {"penalty.sam"}),
-        ("smooth-lenet-mnist", "smooth-mlp-mnist", {"task.optimizee", "task.dropout", "task.hidden"}),
+        ("smooth-lenet-mnist", "smooth-mlp-mnist", {"task.optimizee", "task.dropout", "task.hidden", "task.depth"}),
         (
             "smooth-conv3-cifar10",
             "smooth-mlp-mnist",
-            {"task.dataset", "task.optimizee", "task.augment", "task.hidden"},
+            {"task.dataset", "task.optimizee", "task.augment", "task.hidden", "task.depth"},
         ),
     ],
 )

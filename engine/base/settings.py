@@ -67,6 +67,7 @@ class Setting:
     allow_empty: bool = False
     as_typed: bool = False  # numbers keep the form in which they were written
     is_path: bool = False  # of a file or folder that must be named; a relative one is made absolute
+    range_beside: str = ""  # a key beside which a list of this one is [low, high] (`draws`)
 
     def describe(self) -> str:
         """What is allowed, in words: "a number >= 0", "one of: sgd, adam"."""
@@ -212,15 +213,17 @@ def setting(
     allow_empty: bool = False,
     as_typed: bool = False,
     is_path: bool = False,
+    range_beside: str = "",
 ) -> Any:
     """A dataclass field that is a preset key. Bounds: minimum and maximum inclusive, `above` exclusive.
 
     `as_typed`: its numbers keep the form in which they were written, as `Typed`. `is_path`: it names a file or folder,
-    and has to; a relative path is taken from the working folder, and kept absolute.
+    and has to; a relative path is taken from the working folder, and kept absolute. `range_beside`: a key of the same
+    table; where that is given, or another is drawn from, a list [low, high] of this setting is drawn from.
     """
     extra = {"help": help, "minimum": minimum, "above": above, "maximum": maximum}
     metadata = {**extra, "choices": tuple(choices), "allow_empty": allow_empty, "as_typed": as_typed}
-    metadata["is_path"] = is_path
+    metadata |= {"is_path": is_path, "range_beside": range_beside}
     return dataclasses.field(default=default, metadata=metadata)
 
 

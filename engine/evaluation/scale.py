@@ -37,14 +37,18 @@ def keep_best(reader: RunReader, finished: Iterable[Finished]) -> float | None:
     Other checkpoints have other scales, and whoever loads the run's scale takes the best checkpoint with it. Returns
     the scale; None where not all of the run's tasks were evaluated at two scales, or every scale diverged.
     """
-    own = {(task["dataset"], task["optimizee"], task["classes"]) for task in reader.preset().tasks}
-    losses: dict[float, dict[Any, float]] = {}
+    own = {(task["dataset"], task["optimizee"], task["classes"]) for task in reader.preset().fixed_tasks()}
+    losses: dict[float, dict[Any, list[float]]] = {}
     for item, evaluation in finished:
         name = (item.task["dataset"], item.task["optimizee"], item.task["classes"])
         if item.run == str(reader.path) and item.source == BEST and name in own:
-            losses.setdefault(item.scale, {})[name] = _validation_loss(evaluation)
+            losses.setdefault(item.scale, {}).setdefault(name, []).append(_validation_loss(evaluation))
             facts = {"checkpoint": item.source, "inner_steps": item.protocol.inner_steps}
-    means = {scale: statistics.fmean(by_task.values()) for scale, by_task in losses.items() if set(by_task) == own}
+    means = {
+        scale: statistics.fmean(map(statistics.fmean, by_task.values()))
+        for scale, by_task in losses.items()
+        if set(by_task) == own
+    }
     best = min(means, key=lambda scale: means[scale], default=None)
     if best is None or len(means) < 2 or not math.isfinite(means[best]):
         return None

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.base.draws import is_drawn
 from engine.base.errors import PresetError, Problem, RunError
 from engine.base.settings import Typed, setting, show
 from engine.presets.preset import Preset, from_mapping
@@ -175,7 +176,7 @@ def make(
     presets = [reader.preset() for reader in runs]
     checked = _with_changes(presets[0], changes or {})
     names = [name for target in targets for name in (GRID if target == "all" else [target])]
-    tasks = [_target(name, checked, changes or {}) for name in dict.fromkeys(names)] or checked.tasks
+    tasks = [_target(name, checked, changes or {}) for name in dict.fromkeys(names)] or checked.fixed_tasks()
     for reader in runs:
         _has_checkpoint(reader, settings.checkpoint)
     horizon = checked["meta"]["inner_steps"]
@@ -213,16 +214,26 @@ def _with_changes(preset: Preset, changes: Mapping[str, Any]) -> Preset:
 
 
 def _target(name: str, preset: Preset, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved [task] table for "dataset/optimizee"; batch size and held-out part as in the run's first task."""
+    """A resolved [task] table for "dataset/optimizee"; batch size and held-out part as in the run's first task.
+
+    Where that draws these, as in its first held-out draw.
+    """
     dataset, slash, optimizee = name.partition("/")
     if not slash or not dataset or not optimizee:
         raise PresetError([Problem("--to", show(name), 'DATASET/OPTIMIZEE, as "fmnist/cnn", or all')])
-    shared = {key: preset.tasks[0][key] for key in ("batch_size", "validation")}
+    shared = {key: preset.fixed_tasks()[0][key] for key in ("batch_size", "validation")}
     table = {**shared, **changes.get("task", {}), "dataset": dataset, "optimizee": optimizee}
     try:
-        return from_mapping({"task": table}).tasks[0]
+        target = from_mapping({"task": table}).tasks[0]
     except PresetError as error:
         raise PresetError(error.problems, f"--to {name}", error.more) from None
+    if is_drawn(target):
+        drawn = {key: value for key, value in target.items() if is_drawn({key: value})}
+        problems = [
+            Problem(f"task.{key}", show(value), "one value: a target is one task") for key, value in drawn.items()
+        ]
+        raise PresetError(problems, f"--to {name}")
+    return target
 
 
 def _has_checkpoint(reader: RunReader, which: str) -> None:

@@ -88,7 +88,7 @@ def _task_values(run: ArmRun, name: str | None) -> dict[str, Any]:
     """A [task] table: one of the run's own, or another dataset and optimizee with its batch size."""
     from engine.presets.preset import from_mapping
 
-    tasks = run.reader.preset().tasks
+    tasks = run.reader.preset().fixed_tasks()
     if name is None:
         return tasks[0]
     for task in tasks:

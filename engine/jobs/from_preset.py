@@ -17,7 +17,7 @@ from engine.presets.meta_settings import MetaSettings
 from engine.presets.objective_settings import ObjectiveSettings
 from engine.presets.preset import Preset
 from engine.tasks.base import UniformTasks
-from engine.tasks.table import build_task
+from engine.tasks.table import build_tasks
 from engine.terms.base import TERMS
 
 
@@ -37,7 +37,7 @@ def meta_trainer(
     own = {item.name: meta.pop(item.name) for item in schema_of(ESTIMATORS[estimator])}
     terms = {name: objective.pop(name) for name, table in preset["objective"].items() if isinstance(table, dict)}
     return MetaTrainer(
-        UniformTasks([build_task(values, data_dir=data_dir, device=device, dtype=dtype) for values in preset.tasks]),
+        UniformTasks([build_tasks(values, data_dir=data_dir, device=device, dtype=dtype) for values in preset.tasks]),
         from_table(preset["optimizer"]),
         {name: PENALTIES.create(name, **values) for name, values in preset["penalty"].items()},
         estimator=ESTIMATORS.create("second_order" if meta["second_order"] else estimator, **own),

@@ -24,10 +24,10 @@ def check_inputs(
     the device. Raises LregError.
     """
     where = pick_device(device, option)
-    from engine.tasks.table import build_task
+    from engine.tasks.table import check_tasks
 
     for values in tasks:
-        build_task(values, data_dir=data_dir, device=where)
+        check_tasks(values, data_dir=data_dir, device=where)
     if optimizer is not None and start is not None:
         from engine.meta_training.meta_parameters import check_start
         from engine.runs.checkpoint import load_frozen

@@ -17,6 +17,7 @@ from engine.evaluation.tuning import tune
 from engine.optimizers.baselines import BASELINES
 from engine.optimizers.learned.base import LearnedOptimizer, Phi
 from engine.presets.evaluation_settings import EvaluationSettings
+from engine.runs.evaluations import task_name
 from engine.tasks.base import Task, TaskDistribution
 
 SHOWN_BASELINES = ("sgd", "adam")  # beside every run; `lreg transfer --baselines` has the others
@@ -99,7 +100,7 @@ def compare(
 
     works: list[Callable[[], dict[str, Any]]] = []
     for task, numbers in held_out:
-        suffix = f" on {task.name}" if len(held_out) > 1 else ""
+        suffix = f" on {_told(task, [task for task, _ in held_out])}" if len(held_out) > 1 else ""
         works += [partial(of_phi, task, numbers, suffix, which) for which in phis]
         works += [partial(of_baseline, task, numbers, suffix, name) for name in SHOWN_BASELINES]
     return dealt_back(team.do(lambda: [work() for work in team.share(works)]))
@@ -107,6 +108,12 @@ def compare(
 
 def _probe(settings: EvaluationSettings, radii: Sequence[float]) -> ProbeSettings:
     return ProbeSettings(radii, settings.examples, settings.restarts, settings.ascent_steps, settings.precision)
+
+
+def _told(task: Task, tasks: Sequence[Task]) -> str:
+    """A task's name; where another has it too, with what is unusual about this one."""
+    is_unique = sum(task.name == other.name for other in tasks) == 1
+    return task.name if is_unique else task_name(task.facts) or task.name
 
 
 def _capped(outcome: dict[str, Any], loss: float | None) -> float:

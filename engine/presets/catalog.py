@@ -9,10 +9,12 @@ A process that has torch lists them itself, with the members that it has registe
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -28,6 +30,11 @@ from engine.base.settings import Setting
 Schema = tuple[Setting, ...]
 REFUSAL = "error: "  # begins what the child says of a plug-in that cannot be loaded
 KEPT = 8  # cached catalogs: several installations share the folder
+
+
+def members_picked(value: Any) -> list[Any]:
+    """The members that a key's value picks: one, or several to draw from."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,16 @@ class Catalog:
     def named_tables(self) -> dict[str, dict[str, Schema]]:
         """The members that stand in tables of their names, [penalty.sam], by the table that these are in."""
         return {"penalty": self.penalties, "objective": self.terms}
+
+    def schema_of(self, section: str, table: Mapping[str, Any]) -> Schema:
+        """A table's own settings and those of the members that it picks, which may be several to draw from."""
+        schema = {item.name: item for item in self.sections.get(section, ())}
+        for key, default, members in self.selectors(section):
+            pick = schema.get(key) or Setting(key, ("str",), default, "which one")
+            schema[key] = dataclasses.replace(pick, choices=tuple(members))
+            for kind in members_picked(table.get(key, default)):
+                schema |= {item.name: item for item in members.get(kind if isinstance(kind, str) else "", ())}
+        return tuple(schema.values())
 
     def to_json(self) -> dict[str, Any]:
         return {

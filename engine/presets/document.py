@@ -19,7 +19,7 @@ import tomli
 from engine.base.errors import PresetError, Problem
 from engine.base.files import read_limited
 from engine.base.settings import Typed, did_you_mean, show
-from engine.presets.catalog import Catalog
+from engine.presets.catalog import Catalog, members_picked
 
 FOLDER = Path(__file__).parents[2] / "presets"  # beside this very engine, whatever else is called presets
 LARGEST_FILE = 1 << 20  # bytes; whoever names a checkpoint by mistake should not wait for its end
@@ -201,8 +201,10 @@ def _leave_behind(before: Mapping[str, Any], after: dict[str, Any], said: Mappin
             continue
         for selector, default, members in catalog.selectors(path.split(".")[0]):
             was, now = old.get(selector, default), new.get(selector, default)
-            if was != now and all(isinstance(kind, str) and kind in members for kind in (was, now)):
-                gone = {item.name for item in members[was]} - {item.name for item in members[now]}
+            before_kinds, now_kinds = members_picked(was), members_picked(now)
+            if was != now and all(isinstance(kind, str) and kind in members for kind in before_kinds + now_kinds):
+                names = [{item.name for kind in kinds for item in members[kind]} for kinds in (before_kinds, now_kinds)]
+                gone = names[0] - names[1]
                 for key in gone - set(given):
                     new.pop(key, None)
 

@@ -14,6 +14,7 @@ from typing import Any
 from engine.base import toml_text
 from engine.base.arguments import named, texts
 from engine.base.arguments import path as path_text
+from engine.base.draws import HELD_OUT_DRAWS, Choices, draw, drawable, held_out_seed, is_drawn
 from engine.base.errors import MOST_PROBLEMS, PresetError, Problem
 from engine.base.settings import UNKNOWN, Setting, check_table, did_you_mean, schema_of, setting, show
 from engine.presets import catalog as catalogs
@@ -54,8 +55,20 @@ class Preset:
 
     @property
     def tasks(self) -> list[dict[str, Any]]:
-        """One table per task of the distribution."""
+        """One table per task of the distribution; a table may draw from ranges and choices."""
         return self.values["task"]
+
+    def fixed_tasks(self) -> list[dict[str, Any]]:
+        """The tasks, fixed: a table that draws stands for its first held-out draws, the same for every meta-seed."""
+        fixed: list[dict[str, Any]] = []
+        for table in self.tasks:
+            draws = [table]
+            if is_drawn(table):
+                families = {key: members for key, _, members in catalogs.load().selectors("task")}
+                drawn = [draw(table, held_out_seed(number), families) for number in range(HELD_OUT_DRAWS)]
+                draws = [from_mapping({"task": values}).tasks[0] for values in drawn]
+            fixed += [values for values in draws if values not in fixed]
+        return fixed
 
     def __getitem__(self, table: str) -> Any:
         return self.values[table]
@@ -172,28 +185,42 @@ class _Checker:
     def with_members(self, found: Mapping[str, Any], path: str, section: str) -> dict[str, Any]:
         """A table that picks members: its keys are the section's own, and those of every member that it picks.
 
-        Where a pick is wrong already, the settings of all that could have been meant are fine.
+        Where a pick is wrong already, the settings of all that could have been meant are fine. A [task] may draw from
+        its keys: where it draws the member itself, a key has to fit every member that has it, and one that not all of
+        them have, or with another default, is there if it is given.
         """
+        may_draw = section == "task"
         schema = {item.name: item for item in self.catalog.sections.get(section, ())}
         others: dict[str, tuple[str, str]] = {}
         picked: list[Setting] = []
+        given_only: set[str] = set()
         for key, default, members in self.catalog.selectors(section):
             pick = schema.get(key) or Setting(key, ("str",), default, "which one")
             schema[key] = dataclasses.replace(pick, choices=tuple(members))
             chosen = found.get(key, default)
-            known = isinstance(chosen, str) and chosen in members
-            picked += members[chosen] if known else ()
-            for kind in [chosen] if known else members:
+            kinds = list(chosen) if may_draw and isinstance(chosen, (list, tuple)) else [chosen]
+            known = bool(kinds) and all(isinstance(kind, str) and kind in members for kind in kinds)
+            picked += [item for kind in kinds if known for item in members[kind]]
+            for kind in kinds if known else members:
                 schema |= {item.name: item for item in members[kind]}
+            if known and len(kinds) > 1:
+                given_only |= _unlike([members[kind] for kind in kinds])
             for name in {item.name for kind in members if known for item in members[kind]}:
                 owners = [kind for kind in members if name in {item.name for item in members[kind]}]
-                others[name] = f'a key that {key} = "{chosen}" does not have', f"it is one of {_either(owners)}"
+                others[name] = f"a key that {key} = {show(chosen)} does not have", f"it is one of {_either(owners)}"
         foreign = [key for key in found if key in others and key not in schema]
         self.problems += [
             Problem(f"{path}.{key}", others[key][0], ", ".join(schema), others[key][1]) for key in foreign
         ]
-        values = self.table({key: found[key] for key in found if key not in foreign}, path, schema.values())
+        given = {key: found[key] for key in found if key not in foreign}
+        wanted: list[Setting] = list(drawable(schema.values(), found) if may_draw else schema.values())
+        values = self.table(given, path, wanted)
         needed = [item for item in picked if item.is_path and values[item.name] == ""]
+        for item in drawable(picked, found) if given_only else ():
+            problem = item.check(found[item.name])[1] if item.name in found else None
+            if problem is not None and values[item.name] is not None:
+                self.problems.append(dataclasses.replace(problem, path=f"{path}.{item.name}"))
+        values = {key: value for key, value in values.items() if key not in given_only or key in found}
         self.problems += [Problem(f"{path}.{item.name}", '""', item.help) for item in needed]
         return values
 
@@ -262,6 +289,15 @@ class _Checker:
         return f"did you mean {homes[0]}?" if homes else ""
 
 
+def _unlike(schemas: Iterable[Iterable[Setting]]) -> set[str]:
+    """The keys that not all of some members have, or not with the same default."""
+    defaults = [{item.name: item.default for item in schema} for schema in schemas]
+    names = {name for of_member in defaults for name in of_member}
+    return {
+        name for name in names if any(of_member.get(name, UNKNOWN) != defaults[0].get(name) for of_member in defaults)
+    }
+
+
 def _either(words: list[str]) -> str:
     """a, b or c; of many the first and how many more."""
     if len(words) > 4:
@@ -282,8 +318,9 @@ def _rules(values: Mapping[str, Any]) -> list[Problem]:
         problems.append(Problem("evaluation.radii", show(radii), "different radii"))
     for index, task in enumerate(values["task"]):
         path = "task" if len(values["task"]) == 1 else f"task.{index}"
-        if task["classes"] and (len(set(task["classes"])) < max(2, len(task["classes"]))):
-            problems.append(Problem(f"{path}.classes", show(task["classes"]), "two or more different classes"))
+        for classes in task["classes"] if isinstance(task["classes"], Choices) else [task["classes"]]:
+            if classes and len(set(classes)) < max(2, len(classes)):
+                problems.append(Problem(f"{path}.classes", show(classes), "two or more different classes"))
     return problems
 
 

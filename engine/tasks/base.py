@@ -19,6 +19,7 @@ from torch.func import vmap
 
 from engine.base import seeds as seeding
 from engine.base.arguments import kind, refusal
+from engine.base.draws import held_out_seed
 from engine.base.errors import ArgumentError, RunError
 from engine.base.flat import Batch, tensors_in, tree_map
 from engine.base.metrics import SPLITS, TASK_METRICS, Metric
@@ -198,24 +199,32 @@ class TaskDistribution:
         """The tasks to evaluate on, and the numbers of the optimizees on each: here `count` tasks, one on each."""
         numbers: dict[Task, list[int]] = {}
         for number in range(count):
-            numbers.setdefault(self.sample(seeding.derive(number, "held out")), []).append(number)
+            numbers.setdefault(self.sample(held_out_seed(number)), []).append(number)
         return list(numbers.items())
 
 
 class UniformTasks(TaskDistribution):
-    """One of some tasks, each as likely as the others: the [[task]] tables of a preset."""
+    """One of some tasks, each as likely as the others: the [[task]] tables of a preset.
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    One of them may be a distribution, from which a task is drawn once its turn has come.
+    """
+
+    def __init__(self, tasks: Sequence[Task | TaskDistribution]) -> None:
         self.tasks = tuple(tasks)
 
     def sample(self, seed: int) -> Task:
-        if len(self.tasks) == 1:
-            return self.tasks[0]
-        return self.tasks[int(torch.randint(len(self.tasks), (), generator=Generator().manual_seed(seed)))]
+        index = 0
+        if len(self.tasks) > 1:
+            index = int(torch.randint(len(self.tasks), (), generator=Generator().manual_seed(seed)))
+        task = self.tasks[index]
+        return task.sample(seeding.derive(seed, "draw")) if isinstance(task, TaskDistribution) else task
 
     def held_out(self, count: int) -> list[tuple[Task, list[int]]]:
-        """Every task, with `count` optimizees on each."""
-        return [(task, list(range(count))) for task in self.tasks]
+        """Every task, with `count` optimizees on each; of a distribution `count` of its held-out tasks."""
+        held_out: list[tuple[Task, list[int]]] = []
+        for task in self.tasks:
+            held_out += task.held_out(count) if isinstance(task, TaskDistribution) else [(task, list(range(count)))]
+        return held_out
 
 
 def load_generators(generators: Sequence[Generator], state: Tensor) -> None:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+import itertools
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
+from engine.base.draws import Choices, Range, draw, is_drawn
 from engine.base.errors import PresetError, Problem
-from engine.base.settings import check_table, schema_of, setting, show
-from engine.tasks.base import SPLITS, Task, as_task
+from engine.base.settings import Setting, check_table, schema_of, setting, show
+from engine.tasks.base import SPLITS, Task, TaskDistribution, as_task
 from engine.tasks.datasets.base import DATASETS, Dataset, RawData
 from engine.tasks.datasets.folder import data_folder
 from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee
 from engine.tasks.supervised import Examples, SupervisedTask, fitting_inputs, shuffled
+
+TRIED_ON_CPU = 1_000_000  # parameters up to which a network is tried with numbers, beyond with shapes alone
+TASKS_KEPT = 64  # draws that stay built
+SPLITS_KEPT = 16
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class DatasetTask(SupervisedTask):
         optimizee_class = OPTIMIZEES[values["optimizee"]]
         self.optimizee = optimizee_class(**_settings_of(values, optimizee_class))
         kept = _kept_classes(values["classes"], dataset)
-        self.examples = _split(data, kept, values["validation"])
+        self.examples = dict(_split(data, kept, values["validation"]))
         self.build(dataset.input_shape, len(kept) or dataset.outputs)
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> None:
@@ -58,7 +67,8 @@ class DatasetTask(SupervisedTask):
             module = self.optimizee.build(input_shape, outputs)  # a shape: its parameters always come from theta
         self._take(module)
         x = self._example_inputs(input_shape)
-        tried_on = "meta" if x.is_floating_point() else "cpu"  # on meta a linear layer would take integers
+        # on meta a linear layer would take integers, and in a process its first one costs a second of imports
+        tried_on = "meta" if x.is_floating_point() and self.parameters > TRIED_ON_CPU else "cpu"
         with fitting_inputs(lambda reason: self._misfit(input_shape, reason)), torch.device(tried_on):
             self.outputs(torch.zeros(self.parameters, dtype=self.dtype), x.to(tried_on))
 
@@ -101,6 +111,66 @@ def build_task(
     task = as_task(task)
     task.facts = facts_of(values)
     return task
+
+
+class DrawnTasks(TaskDistribution):
+    """A [task] table with ranges and choices, as `drawable` has checked it: one draw for each optimizee.
+
+    Equal draws are one task, as long as one of them is used; the last ones stay built.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Any], *, data_dir: Path | None, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.values = values
+        self._families = _families()
+        self._build = functools.partial(build_task, data_dir=data_dir, device=device, dtype=dtype)
+        self._in_use: WeakValueDictionary[frozenset[tuple[str, Any]], Task] = WeakValueDictionary()
+        self._latest: deque[Task] = deque(maxlen=TASKS_KEPT)
+
+    def sample(self, seed: int) -> Task:
+        drawn = draw(self.values, seed, self._families)
+        key = frozenset(drawn.items())
+        task = self._in_use.get(key) or self._build(drawn)
+        self._in_use[key] = task
+        self._latest.append(task)
+        return task
+
+
+def build_tasks(
+    values: Mapping[str, Any],
+    *,
+    data_dir: Path | None = None,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> Task | TaskDistribution:
+    """The task of a checked [task] table, or the distribution that it draws from. Raises as `build_task` does."""
+    if is_drawn(values):
+        return DrawnTasks(values, data_dir=data_dir, device=device, dtype=dtype)
+    return build_task(values, data_dir=data_dir, device=device, dtype=dtype)
+
+
+def check_tasks(values: Mapping[str, Any], *, data_dir: Path | None = None, device: torch.device) -> None:
+    """Build the task of a checked [task] table; where it draws, every choice and both ends of every range once.
+
+    Every data set is tried with every optimizee. Raises as `build_task` does.
+    """
+    for table in _samples(values):
+        build_task(table, data_dir=data_dir, device=device)
+
+
+def _samples(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    drawn = {key: value for key, value in values.items() if isinstance(value, (Range, Choices))}
+    picks = [drawn.pop(key, (values[key],)) for key in ("dataset", "optimizee")]
+    families = _families()
+    for dataset, optimizee in itertools.product(*picks):
+        for turn in range(max(map(len, drawn.values()), default=1)):
+            fixed = {key: value.at(turn % len(value) / (len(value) - 0.999)) for key, value in drawn.items()}
+            yield draw({**values, **fixed, "dataset": dataset, "optimizee": optimizee}, 0, families)
+
+
+def _families() -> dict[str, dict[str, tuple[Setting, ...]]]:
+    return {"dataset": DATASETS.schemas(), "optimizee": OPTIMIZEES.schemas()}
 
 
 def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,6 +227,7 @@ def _renumbered(labels: Tensor, kept: Sequence[int]) -> Tensor:
     return new[labels]
 
 
+@functools.lru_cache(SPLITS_KEPT)
 def _split(data: RawData, kept: Sequence[int], validation: float) -> dict[str, Examples]:
     """The splits, in an order that nothing but the dataset decides.
 

@@ -122,7 +122,7 @@ def _child(parent: Preset, extends: str) -> str:
     top = {key: value for key, value in parent.values.items() if key not in (*engine_preset.TABLES, "name")}
     tables = [("", schema_of(engine_preset.PresetSettings), top)]
     for task in parent.tasks:
-        schema = catalog.sections["task"] + catalog.datasets[task["dataset"]] + catalog.optimizees[task["optimizee"]]
+        schema = catalog.schema_of("task", task)
         tables.append(("[[task]]" if len(parent.tasks) > 1 else "[task]", schema, task))
     optimizer = parent["optimizer"]
     tables.append(("[optimizer]", (*catalog.learned_optimizers[optimizer["kind"]], kinds), optimizer))

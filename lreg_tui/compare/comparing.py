@@ -225,7 +225,7 @@ def landscape_of(compared: Comparison) -> tuple[str, int] | None:
     preset = next((arm.preset for arm in compared.arms if arm.preset is not None), None)
     if preset is None:
         return None
-    task, horizon = preset.tasks[0], preset["meta"]["inner_steps"]
+    task, horizon = preset.fixed_tasks()[0], preset["meta"]["inner_steps"]
     return f"{task['dataset']}/{task['optimizee']}", max(horizon) if isinstance(horizon, tuple) else horizon
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import tomli
 import tomli_w
 
+from engine.base.draws import drawable
 from engine.base.errors import PresetError, Problem
 from engine.base.settings import Setting, schema_of, show
 from engine.presets import document as documents
@@ -137,15 +138,11 @@ def tables_of(checked: Checked, catalog: Catalog) -> list[Table]:
     return [_table(checked, path, schema) for path, schema in schemas.items()]
 
 
-def _picked(table: str, found: Any, catalog: Catalog) -> list[Setting]:
-    """A table's own settings and those of the members that it picks."""
-    schema = {item.name: item for item in catalog.sections.get(table, ())}
-    for key, default, members in catalog.selectors(table):
-        pick = schema.get(key) or Setting(key, ("str",), default, "which learned optimizer")
-        schema[key] = dataclasses.replace(pick, choices=tuple(members))
-        chosen = found.get(key, default) if isinstance(found, Mapping) else default
-        schema |= {item.name: item for item in members.get(chosen if isinstance(chosen, str) else "", ())}
-    return list(schema.values())
+def _picked(table: str, found: Any, catalog: Catalog) -> Sequence[Setting]:
+    """A table's own settings and those of the members that it picks; those of a task may be drawn from."""
+    given = found if isinstance(found, Mapping) else {}
+    schema = catalog.schema_of(table, given)
+    return drawable(schema, given) if table == "task" else schema
 
 
 def _table(checked: Checked, path: str, schema: Sequence[Setting]) -> Table:

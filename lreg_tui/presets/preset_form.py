@@ -19,6 +19,7 @@ from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from engine.base.draws import DrawableSetting
 from engine.base.settings import show
 from lreg_tui.presets import toml_edit
 from lreg_tui.presets.preset_edit import HERE, Row, Table, shown, typed, words_of
@@ -203,7 +204,8 @@ class PresetForm(Vertical):
             self._set(row, not row.value)
         elif row.setting.choices and not row.setting.types[0].endswith("[]"):
             usual = row.setting.default
-            self._pick(row, [Choice(name, help="default" if name == usual else "") for name in row.setting.choices])
+            choices = [Choice(name, help="default" if name == usual else "") for name in row.setting.choices]
+            self._pick(row, choices, several=isinstance(row.setting, DrawableSetting))
         elif row.path in self.offers:
             self._pick(row, self.offers[row.path])
         else:
@@ -215,12 +217,18 @@ class PresetForm(Vertical):
     def _set_raw(self, row: Row, raw: str) -> None:
         self.post_message(self.Edited(lambda text: toml_edit.set_value(text, row.path, raw)))
 
-    def _pick(self, row: Row, choices: Sequence[Choice]) -> None:
-        def take(picked: tuple[str, ...] | None) -> None:
-            if picked and picked[0] != row.value:
-                self._set(row, picked[0])
+    def _pick(self, row: Row, choices: Sequence[Choice], *, several: bool = False) -> None:
+        """`several`: what is marked is drawn from; where nothing is, enter picks one."""
+        is_list = isinstance(row.value, (list, tuple))
+        marked = [str(item) for item in row.value] if is_list else [] if several else [str(row.value)]
 
-        self.app.push_screen(PickList(f"{row.path}: {row.setting.help}", choices, [str(row.value)]), take)
+        def take(picked: tuple[str, ...] | None) -> None:
+            value = picked[0] if picked and len(picked) == 1 else list(picked or ())
+            if value and value != row.value:
+                self._set(row, value)
+
+        title = f"{row.path}: {row.setting.help}"
+        self.app.push_screen(PickList(title, choices, marked, several=several, never_none=True), take)
 
     def _type(self, row: Row) -> None:
         def wrong(text: str) -> str:

@@ -250,6 +250,29 @@ def test_a_member_is_chosen_from_a_list_and_its_settings_appear(tmp_path: Path) 
     driving.run(go())
 
 
+def test_several_activations_are_marked_and_drawn_from_and_one_is_picked_by_enter_alone(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with editing(tmp_path) as editor:
+            for keys, raw in (
+                (("space", "down", "space", "enter"), '["sigmoid", "relu"]'),
+                (("space", "down", "space", "down", "space", "enter"), '"tanh"'),
+            ):
+                await editor.go_to("task.activation")
+                await editor.press("enter")
+                await driving.until(editor.pilot, lambda: editor.app.screen is not editor.screen)
+                await editor.press(*keys)
+                await editor.checked()
+                assert editor.screen.area.text == MINE + f"\n[task]\nactivation = {raw}\n"
+            await editor.go_to("task.activation")
+            await editor.press("enter")
+            await driving.until(editor.pilot, lambda: editor.app.screen is not editor.screen)
+            await editor.press("r", "e", "l", "enter")
+            await editor.checked()
+            assert editor.screen.area.text == MINE + '\n[task]\nactivation = "relu"\n'
+
+    driving.run(go())
+
+
 def test_the_filter_narrows_the_form_down(tmp_path: Path) -> None:
     async def go() -> None:
         async with editing(tmp_path) as editor:

@@ -5,6 +5,7 @@ The comparisons are those of `lreg compare` (engine.comparison), on the winners'
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +31,7 @@ from engine.comparison import (
     table,
 )
 from engine.comparison.arms import NAMES
+from engine.presets.catalog import members_picked
 from engine.study.plan.plan import StudyPlan, weighing
 from engine.study.plan.snapshot import ENDED, Piece, Snapshot, Watcher
 from engine.study.plan.state import Candidate, CellState
@@ -176,7 +178,8 @@ class Evidence:
         """Names of the tasks of the reference arm's meta-training."""
         tasks = self.preset(self.plan.reference).get("task", ())
         tables = tasks if isinstance(tasks, (list, tuple)) else [tasks]
-        return {f"{task['dataset']}/{task['optimizee']}" for task in tables}
+        picks = [(members_picked(task["dataset"]), members_picked(task["optimizee"])) for task in tables]
+        return {f"{dataset}/{optimizee}" for pick in picks for dataset, optimizee in itertools.product(*pick)}
 
     # -- what was found ----------------------------------------------------------------------------------------------
 

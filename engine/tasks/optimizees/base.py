@@ -10,15 +10,27 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
 from engine.base.errors import PresetError, Problem, shortened
 from engine.base.registry import Registry
 from engine.base.settings import setting
 
-INITS = ("normal", "uniform")
-INIT_HELP = "start of the parameters; normal: N(0, 0.01^2); uniform: U(-1, 1)/sqrt(fan-in), as PyTorch does"
+INITS = ("normal", "uniform", "kaiming", "xavier")
+INIT_HELP = (
+    "start of the parameters; normal: N(0, 0.01^2); uniform: U(-1, 1)/sqrt(fan-in), as PyTorch does; kaiming: "
+    "N(0, 2/fan-in), xavier: U(-1, 1) sqrt(6/(fan-in + fan-out)), both with biases of 0"
+)
 NORMAL_STD = 0.01
+ACTIVATIONS = {
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "silu": F.silu,
+}
+ACTIVATION_HELP = "what is applied between layers"
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 SHIFTS = ("bias", "beta", "shift")  # what is added in a normalisation layer; all else is a scale
 DROPPING = (nn.modules.dropout._DropoutNd, nn.MultiheadAttention)
@@ -71,12 +83,20 @@ class Optimizee:
         return torch.cat(list(pieces.values()))
 
     def draw(self, layer: nn.Module, key: str, generator: torch.Generator) -> Tensor:
-        """Draw one of a layer's own parameters for init = uniform: PyTorch's own distribution.
+        """Draw one of a layer's own parameters for init = uniform: PyTorch's own distribution; or kaiming, or xavier.
 
-        Of layers that are neither linear nor a convolution, what their `reset_parameters` draws.
+        kaiming: He et al. 2015 (arXiv:1502.01852), eq. 10; xavier: Glorot & Bengio 2010, eq. 16. Of layers that are
+        neither linear nor a convolution, whatever `init` is, what their `reset_parameters` draws.
         """
         if not isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
             return _reset(layer, generator).get_parameter(key).detach()
+        if self.init in ("kaiming", "xavier"):
+            values = torch.zeros(layer.get_parameter(key).shape)
+            if key == "weight" and self.init == "kaiming":
+                nn.init.kaiming_normal_(values, nonlinearity="relu", generator=generator)
+            elif key == "weight":
+                nn.init.xavier_uniform_(values, generator=generator)
+            return values
         bound = 1 / math.sqrt(layer.get_parameter("weight")[0].numel())  # fan-in: inputs of one output
         return bound * (2 * torch.rand(layer.get_parameter(key).shape, generator=generator) - 1)
 

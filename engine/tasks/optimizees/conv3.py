@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee
+from engine.base.settings import setting
+from engine.tasks.optimizees.base import ACTIVATION_HELP, ACTIVATIONS, OPTIMIZEES, Optimizee
 
 CHANNELS = 32
 SMALLEST = 19  # pixels of height or width that three convolutions without padding and the pooling leave something of
@@ -14,8 +15,9 @@ SMALLEST = 19  # pixels of height or width that three convolutions without paddi
 class ThreeConvolutions(nn.Module):
     """Convolutions 3x3 with strides 2, 2, 1, average pooling 2x2, one linear layer."""
 
-    def __init__(self, input_shape: tuple[int, ...], outputs: int) -> None:
+    def __init__(self, input_shape: tuple[int, ...], outputs: int, activation: str) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         channels, *size = input_shape
         padding = 0 if min(size) >= SMALLEST else 1
         self.convolutions = nn.ModuleList(
@@ -28,7 +30,7 @@ class ThreeConvolutions(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         for convolution in self.convolutions:
-            x = F.relu(convolution(x))
+            x = self.activation(convolution(x))
         return self.output(F.avg_pool2d(x, 2).flatten(1))
 
 
@@ -36,8 +38,10 @@ class ThreeConvolutions(nn.Module):
 class Conv3(Optimizee):
     """20,682 parameters on CIFAR-10. Images below 19 pixels are padded by 1 in every convolution."""
 
+    activation: str = setting("relu", choices=ACTIVATIONS, help=ACTIVATION_HELP)
+
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-        return ThreeConvolutions(input_shape, outputs)
+        return ThreeConvolutions(input_shape, outputs, self.activation)
 
 
 @OPTIMIZEES.register("cnn")

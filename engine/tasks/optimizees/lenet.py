@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.base.settings import setting
-from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee, dropped
+from engine.tasks.optimizees.base import ACTIVATION_HELP, ACTIVATIONS, OPTIMIZEES, Optimizee, dropped
 
 HIDDEN = 50
 SMALLEST = 16  # pixels of height or width that two 5x5 convolutions without padding, each pooled, leave something of
@@ -15,8 +15,9 @@ SMALLEST = 16  # pixels of height or width that two 5x5 convolutions without pad
 class ConvolutionsAndPools(nn.Module):
     """Convolutions 5x5 of 10 and 20 channels, each max-pooled 2x2; 50 units with dropout; the output."""
 
-    def __init__(self, input_shape: tuple[int, ...], outputs: int, dropout: float) -> None:
+    def __init__(self, input_shape: tuple[int, ...], outputs: int, dropout: float, activation: str) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         channels, *size = input_shape
         padding = 0 if min(size) >= SMALLEST else 2
         self.first = nn.Conv2d(channels, 10, 5, padding=padding)
@@ -28,9 +29,9 @@ class ConvolutionsAndPools(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
-        x = F.relu(F.max_pool2d(self.first(x), 2))
-        x = F.relu(F.max_pool2d(self.second(x), 2))
-        x = F.relu(self.hidden(x.flatten(1)))
+        x = self.activation(F.max_pool2d(self.first(x), 2))
+        x = self.activation(F.max_pool2d(self.second(x), 2))
+        x = self.activation(self.hidden(x.flatten(1)))
         return self.output(dropped(x, noise, self.dropout))
 
 
@@ -42,9 +43,11 @@ class LeNet(Optimizee):
         0.0, minimum=0.0, maximum=0.9, help="part of the 50 hidden units that is dropped; paper: 0.5"
     )
 
+    activation: str = setting("relu", choices=ACTIVATIONS, help=ACTIVATION_HELP)
+
     @property
     def noise_size(self) -> int:
         return HIDDEN if self.dropout > 0 else 0
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-        return ConvolutionsAndPools(input_shape, outputs, self.dropout)
+        return ConvolutionsAndPools(input_shape, outputs, self.dropout, self.activation)

@@ -1,19 +1,20 @@
-"""Multilayer perceptrons: the sigmoid one of Andrychowicz et al. (arXiv:1606.04474), and two with ReLU."""
+"""Multilayer perceptrons: the sigmoid one of Andrychowicz et al. (arXiv:1606.04474), and two with ReLU by default."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from engine.base.settings import setting
-from engine.tasks.optimizees.base import INIT_HELP, INITS, OPTIMIZEES, Optimizee
+from engine.tasks.optimizees.base import ACTIVATION_HELP, ACTIVATIONS, INIT_HELP, INITS, OPTIMIZEES, Optimizee
 
-ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": torch.relu}
-HIDDEN_HELP = "units of each hidden layer; [] is a linear classifier"
+HIDDEN_HELP = (
+    "units of each hidden layer; [] is a linear classifier; [low, high] is a range to draw from where depth is given, "
+    "or another key of the table is drawn from"
+)
+DEPTH_HELP = "hidden layers, each of as many units as hidden says; 0: hidden lists them"
 
 
 class Perceptron(nn.Module):
@@ -36,27 +37,27 @@ class Perceptron(nn.Module):
 class MLP(Optimizee):
     """784-20-10 on MNIST: 15,910 parameters."""
 
-    activation: ClassVar[str] = "sigmoid"
-
-    hidden: tuple[int, ...] = setting((20,), minimum=1, allow_empty=True, help=HIDDEN_HELP)
+    hidden: tuple[int, ...] = setting((20,), minimum=1, allow_empty=True, range_beside="depth", help=HIDDEN_HELP)
+    depth: int = setting(0, minimum=0, maximum=100, help=DEPTH_HELP)
+    activation: str = setting("sigmoid", choices=ACTIVATIONS, help=ACTIVATION_HELP)
     init: str = setting("normal", choices=INITS, help=INIT_HELP)
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-        return Perceptron((math.prod(input_shape), *self.hidden, outputs), self.activation)
+        hidden = self.hidden * max(self.depth, 1)
+        return Perceptron((math.prod(input_shape), *hidden, outputs), self.activation)
 
 
 @OPTIMIZEES.register("mlp-relu")
 class ReLUMLP(MLP):
     """The same with ReLU, as in "Training Stronger Baselines for Learning to Optimize" (arXiv:2010.09089)."""
 
-    activation: ClassVar[str] = "relu"
+    activation: str = setting("relu", choices=ACTIVATIONS, help=ACTIVATION_HELP)
 
 
 @OPTIMIZEES.register("mlp-xh")
 class XHMLP(MLP):
     """784-32-10 with ReLU: 25,450 parameters (Xiong & Hsieh, ECCV 2022, official code)."""
 
-    activation: ClassVar[str] = "relu"
-
-    hidden: tuple[int, ...] = setting((32,), minimum=1, allow_empty=True, help=HIDDEN_HELP)
+    hidden: tuple[int, ...] = setting((32,), minimum=1, allow_empty=True, range_beside="depth", help=HIDDEN_HELP)
+    activation: str = setting("relu", choices=ACTIVATIONS, help=ACTIVATION_HELP)
     init: str = setting("uniform", choices=INITS, help=INIT_HELP)
