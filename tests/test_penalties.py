@@ -12,11 +12,20 @@ import engine
 from engine.base.errors import LregError, SettingsError
 from engine.base.flat import grad_and_hvp
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer
-from engine.penalties.base import PENALTIES, GeometricPenalty, InnerStep, ParameterPenalty, UpdatePenalty, get
+from engine.penalties.base import (
+    PENALTIES,
+    GeometricPenalty,
+    HessianPenalty,
+    InnerStep,
+    ParameterPenalty,
+    UpdatePenalty,
+    get,
+)
 
 F64 = torch.float64
 GEOMETRIC = [name for name in PENALTIES.names() if issubclass(PENALTIES[name], GeometricPenalty)]
-FORMS = [(name, form) for name in GEOMETRIC for form in ("scalar", "direction") if name != "sam" or form == "scalar"]
+FORMS = [(name, form) for name in GEOMETRIC for form in ("scalar", "direction")[: 1 + hasattr(PENALTIES[name], "form")]]
+HESSIAN = [name for name in GEOMETRIC if issubclass(PENALTIES[name], HessianPenalty)]
 
 
 def tensor(*values: float) -> torch.Tensor:
@@ -29,7 +38,9 @@ def quadratic(theta):
 
 
 def make(name: str, form: str = "scalar", **settings):
-    return get(name, **settings, **({} if name == "sam" else {"form": form}))
+    if name in HESSIAN:
+        settings.pop("rho", None)
+    return get(name, **settings, **({"form": form} if hasattr(PENALTIES[name], "form") else {}))
 
 
 def close(actual, expected, digits=8):
@@ -130,7 +141,8 @@ KINKS = {
 class TestEveryGeometricPenalty:
     def test_is_zero_not_nan_at_a_stationary_point(self, name, form):
         value, gradient = make(name, form, rho=0.05).value_and_grad(quadratic, tensor(0.0, 0.0))
-        assert value == 0 and not gradient.any()
+        assert not gradient.any()
+        assert value == pytest.approx({"hessian_trace": 5.0, "top_eigenvalue": 4.0}.get(name, 0.0))
 
     def test_keeps_the_dtype(self, name, form):
         for dtype in (torch.float32, F64):
@@ -209,6 +221,135 @@ def test_gsam_direction_properties():
     orthogonal = (sam - direction) / 0.7
     assert float(orthogonal @ sam) == pytest.approx(0.0, abs=1e-12)
     assert float(direction @ direction) == pytest.approx(float(sam @ sam + 0.49 * orthogonal @ orthogonal), rel=1e-12)
+
+
+# -- adaptive sharpness ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.1, 0.5, 2.0])
+def test_asam_equals_its_closed_form_on_a_diagonal_quadratic(rho):
+    """L = ½ Σ a θ²: with z = θ g / ‖θ g‖ and ε = ρ θ z, R = Σ a θ ε + ½ Σ a ε² and ∇R = a θ (2 ρ z + ρ² z²)."""
+    a, theta = tensor(1.0, 4.0, 9.0, 2.0), tensor(1.0, -2.0, 0.5, 0.0)
+    z = a * theta**2 / (a * theta**2).norm()
+    e = rho * theta * z
+    value, slope = get("asam", rho=rho).value_and_grad(lambda point: 0.5 * (a * point**2).sum(), theta)
+    torch.testing.assert_close(value, (a * theta * e).sum() + 0.5 * (a * e**2).sum(), rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(slope, a * theta * (2 * rho * z + rho**2 * z**2), rtol=1e-13, atol=1e-13)
+
+
+def network(generator_seed=0, activation=torch.sigmoid):
+    """Cross-entropy of a network of 45 parameters as a function of them, and a point."""
+    generator = torch.Generator().manual_seed(generator_seed)
+    x = torch.randn(20, 6, dtype=F64, generator=generator)
+    y = torch.randint(0, 3, (20,), generator=generator)
+
+    def loss(theta):
+        hidden = activation(x @ theta[:30].view(6, 5))
+        return torch.nn.functional.cross_entropy(hidden @ theta[30:].view(5, 3), y)
+
+    return loss, torch.randn(45, dtype=F64, generator=generator)
+
+
+def test_asam_differentiates_the_size_of_the_ball_and_not_its_direction():
+    """Against plain autograd, |θ| in the graph: the gradient with |θ| constant is another one, which lets θ grow."""
+    (loss, start), rho = network(), 0.5
+    theta = start.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(theta), theta)
+    weighted = start.abs() * gradient
+    direction = weighted / weighted.norm()
+
+    def gap(size):
+        (slope,) = torch.autograd.grad(loss(theta + rho * size * direction) - loss(theta), theta)
+        return slope
+
+    value, slope = get("asam", rho=rho).value_and_grad(loss, start)
+    torch.testing.assert_close(slope, gap(theta.abs()), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(value, loss(start + rho * start.abs() * direction) - loss(start), rtol=1e-12, atol=0)
+    trap = gap(start.abs())
+    assert (slope - trap).norm() > 0.1 * slope.norm()
+
+    def shrinks(of):
+        """Change of ‖θ‖² / 2 by a step down the penalty."""
+        return -float(of @ start)
+
+    assert shrinks(slope) < shrinks(trap)
+
+
+def test_asam_does_not_see_a_rescaling_of_a_relu_network():
+    """w1 c, w2 / c is the same network: R is the same, and its gradient the same in relative terms."""
+    loss, theta = network(activation=torch.relu)
+    c = torch.tensor([0.1, 3.0, 1.0, 20.0, 0.5], dtype=F64)
+    factor = torch.cat([c.expand(6, 5).flatten(), (1 / c)[:, None].expand(5, 3).flatten()])
+    penalty, plain = get("asam", rho=0.5), get("gsam", rho=0.5)
+    here, there = penalty.value_and_grad(loss, theta), penalty.value_and_grad(loss, factor * theta)
+    torch.testing.assert_close(there[0], here[0], rtol=1e-12, atol=0)
+    torch.testing.assert_close(factor * there[1], here[1], rtol=1e-10, atol=1e-14)
+    assert abs(plain.value_and_grad(loss, factor * theta)[0] / plain.value_and_grad(loss, theta)[0] - 1) > 0.5
+
+
+# -- penalties on the Hessian ------------------------------------------------------------------------------------------
+
+
+def test_hessian_penalties_on_separable_losses():
+    """Σ c θ⁴ / 12: H = diag(c θ²); trace Σ c θ² with gradient 2 c θ, top eigenvalue max c θ²."""
+    c, theta = tensor(1.0, 4.0, 9.0), tensor(1.0, -2.0, 0.5)
+
+    def loss(point):
+        return (c * point**4).sum() / 12
+
+    value, slope = get("hessian_trace").value_and_grad(loss, theta)
+    torch.testing.assert_close((value, slope), ((c * theta**2).sum(), 2 * c * theta), rtol=1e-13, atol=0)
+    value, slope = get("top_eigenvalue", iterations=40).value_and_grad(loss, theta)
+    torch.testing.assert_close((value, slope), (tensor(16.0)[0], tensor(0.0, -16.0, 0.0)), rtol=1e-12, atol=1e-12)
+
+
+def test_the_trace_of_a_network_against_its_whole_hessian():
+    """The estimate and its gradient, against v'Hv by plain autograd; many vectors come near the trace itself."""
+    loss, theta = network()
+    penalty = get("hessian_trace", samples=3)
+    signs = penalty.signs(theta)
+    point = theta.clone().requires_grad_()
+    hessian = torch.autograd.functional.hessian(loss, point, create_graph=True)
+    expected = torch.einsum("kp,pq,kq->", signs, hessian, signs) / 3
+    (slope,) = torch.autograd.grad(expected, point)
+    torch.testing.assert_close(penalty.value_and_grad(loss, theta), (expected.detach(), slope), rtol=1e-10, atol=1e-13)
+    trace = torch.autograd.functional.hessian(loss, theta).trace()
+    samples = 1000
+    spread = (2 * (hessian.detach() - hessian.detach().diag().diag()).square().sum() / samples).sqrt()
+    estimate = get("hessian_trace", samples=samples).value_and_grad(loss, theta)[0]
+    assert abs(estimate - trace) < 4 * spread
+
+
+def test_the_top_eigenvalue_of_a_network_against_its_whole_hessian():
+    loss, theta = network()
+
+    def top(point):
+        return torch.linalg.eigvalsh(torch.func.hessian(loss)(point))[-1]
+
+    value, slope = get("top_eigenvalue", iterations=300).value_and_grad(loss, theta)
+    torch.testing.assert_close(value, top(theta), rtol=1e-10, atol=0)
+    torch.testing.assert_close(slope, torch.func.grad(top)(theta), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "spectrum", [(4.0, 1.0), (1.0, -4.0), (-1.0, -3.0), (-2.0,), (-2.0, -2.0), (0.0, 0.0), (5.0, -4.0, 0.0)]
+)
+def test_the_top_eigenvalue_is_the_largest_and_not_the_largest_in_size(spectrum):
+    h = tensor(*spectrum)
+    value, _ = get("top_eigenvalue", iterations=200).value_and_grad(
+        lambda p: 0.5 * (h * p**2).sum(), torch.ones_like(h)
+    )
+    assert float(value) == pytest.approx(max(spectrum), rel=1e-9, abs=1e-12)
+
+
+def test_random_signs_are_fair_and_new_at_every_inner_step():
+    theta = torch.zeros(5, 4000)
+    penalty = get("hessian_trace", samples=2)
+    steps = torch.cat([penalty.signs(theta, step) for step in range(6)])
+    assert steps.shape == (12, 4000) and bool((steps.abs() == 1).all())
+    assert torch.equal(steps[4:6], penalty.signs(theta[0], 2))
+    likeness = steps @ steps.T / 4000 - torch.eye(12)
+    assert likeness.abs().max() < 5 / 4000**0.5 and steps.mean(1).abs().max() < 5 / 4000**0.5
 
 
 def test_hessian_vector_product_against_central_differences():

@@ -18,6 +18,7 @@ from engine.presets.preset import TABLES, Preset, PresetSettings, defaults, from
 SHIPPED = (
     "lo", "lo-gam", "lo-gam-smooth", "lo-gsam", "lo-gsam-smooth", "lo-sam", "lo-sam-smooth", "lo-smooth", "mixed",
     "quickstart", "rnnprop-mnist", "smooth-conv3-cifar10", "smooth-lenet-mnist", "smooth-mlp-mnist",
+    "lo-asam", "lo-hessian-trace", "lo-top-eigenvalue",
     "flat-rnnprop", "flat-rnnprop-gam", "flat-rnnprop-gsam", "flat-rnnprop-sam",
     "flat-simple", "flat-simple-gam", "flat-simple-gsam", "flat-simple-sam",
 )  # fmt: skip
@@ -92,10 +93,10 @@ def test_an_unknown_key(text, path, hint):
 
 def test_the_allowed_keys_are_listed():
     assert "allowed: weight, start, relative, rho" in problems("[penalty.sam]\nx = 1")[0]
-    assert "allowed: gam, gsam, l2, orthogonal, sam, smooth, spectral" in problems("[penalty.x]")[0]
-    assert (
-        "seed, threads, extends; tables: task, optimizer, meta, objective, penalty, evaluation" in problems("x = 1")[0]
-    )
+    allowed = "asam, gam, gsam, hessian_trace, l2, orthogonal, sam, smooth, spectral, top_eigenvalue"
+    assert f"allowed: {allowed}" in problems("[penalty.x]")[0]
+    tables = "task, optimizer, meta, objective, penalty, evaluation"
+    assert f"seed, threads, extends; tables: {tables}" in problems("x = 1")[0]
 
 
 @pytest.mark.parametrize(
@@ -313,6 +314,9 @@ def differences(name: str, parent: str) -> set[str]:
         ("lo-sam", "lo", {"penalty.sam"}),
         ("lo-gsam", "lo", {"penalty.gsam"}),
         ("lo-gam", "lo", {"penalty.gam"}),
+        ("lo-asam", "lo", {"penalty.asam"}),
+        ("lo-hessian-trace", "lo", {"penalty.hessian_trace"}),
+        ("lo-top-eigenvalue", "lo", {"penalty.top_eigenvalue"}),
         ("lo-smooth", "lo", {"penalty.smooth"}),
         ("flat-simple-sam", "flat-simple", {"penalty.sam"}),
         ("flat-simple-gsam", "flat-simple", {"penalty.gsam"}),

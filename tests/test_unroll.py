@@ -158,7 +158,7 @@ def plain_meta_gradient(
             losses.append(loss := network_loss(points[b][0], one))
             total = total + factor * loss / optimizees
             for penalty in objective.geometric.values():
-                value = scalar_penalty(penalty, points[b][0], one)
+                value = scalar_penalty(penalty, points[b][0], one, j)
                 value = value / loss.detach() if penalty.relative else value
                 total = total + factor * penalty.weight * value / optimizees * (j >= penalty.start)
         for penalty in objective.update.values():
@@ -170,7 +170,7 @@ def plain_meta_gradient(
     return dict(zip(phi, torch.autograd.grad(total, list(phi.values())), strict=True))
 
 
-def scalar_penalty(penalty, theta: Tensor, batch) -> Tensor:
+def scalar_penalty(penalty, theta: Tensor, batch, inner_step: int) -> Tensor:
     """The scalar forms as they stand in the papers, with the perturbation a constant, differentiable by theta."""
 
     def loss(point: Tensor) -> Tensor:
@@ -181,6 +181,14 @@ def scalar_penalty(penalty, theta: Tensor, batch) -> Tensor:
     if penalty.name in ("sam", "gsam"):
         worst = loss(theta + (penalty.rho * g / g.norm()).detach())
         return worst if penalty.name == "sam" else worst - loss(theta)
+    if penalty.name == "asam":
+        return loss(theta + penalty.rho * theta * (here * g / (here * g).norm()).detach()) - loss(theta)
+    if penalty.name == "hessian_trace":
+        hessian = torch.autograd.functional.hessian(loss, theta, create_graph=True)
+        signs = penalty.signs(here, inner_step)
+        return torch.einsum("kp,pq,kq->", signs, hessian, signs) / len(signs)
+    if penalty.name == "top_eigenvalue":
+        return torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, theta, create_graph=True))[-1]
     (ascent,) = torch.autograd.grad(g.norm(), here)
     (worst_gradient,) = torch.autograd.grad(
         loss(moved := theta + (penalty.rho * ascent / ascent.norm()).detach()), moved, create_graph=True
@@ -219,9 +227,16 @@ def test_theta_as_an_input_equals_plain_autograd(second_order):
 
 @pytest.mark.parametrize("second_order", [False, True])
 @pytest.mark.parametrize("relative", [False, True])
-@pytest.mark.parametrize("name", ["sam", "gsam", "gam"])
-def test_geometric_penalties_equal_plain_autograd(name, relative, second_order):
-    penalty = get(name, rho=0.1, weight=3.0, relative=relative, start=1)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {"rho": 0.1}) for name in ("sam", "gsam", "gam", "asam")),
+        ("hessian_trace", {"samples": 2}),
+        ("top_eigenvalue", {"iterations": 1000}),
+    ],
+)
+def test_geometric_penalties_equal_plain_autograd(name, settings, relative, second_order):
+    penalty = get(name, weight=3.0, relative=relative, start=1, **settings)
     assert_equal_to_plain_autograd("simple", geometric={name: penalty}, second_order=second_order)
 
 
@@ -257,7 +272,7 @@ def test_one_optimizee_and_several_give_the_same_meta_gradient():
 
 def test_zero_weights_change_nothing_bit_for_bit():
     optimizer = LEARNED_OPTIMIZERS.create("simple")
-    zero = {"geometric": {"sam": get("sam", weight=0.0), "gam": get("gam", weight=0.0)}}
+    zero = {"geometric": {name: get(name, weight=0.0) for name in ("sam", "gam", "hessian_trace")}}
     zero |= {"update": {"smooth": get("smooth", weight=0.0)}, "parameter": {"l2": get("l2", weight=0.0)}}
     outcomes = []
     for penalties in ({}, zero):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad, vjp, vmap
+from torch.func import grad, grad_and_value, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Loss = Callable[[Tensor], Tensor]
@@ -48,6 +48,39 @@ def grad_and_hvp(loss: Loss, theta: Tensor, vector: Callable[[Tensor], Tensor] |
         gradient, pull_back = vjp(grad(loss), theta)[:2]
         constant = vector(gradient.detach()) if callable(vector) else vector
         return gradient, pull_back(constant)[0]
+
+
+def curvature_along(loss: Loss, theta: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of v'Hv over vectors, [K, P], shape [], and its gradient by theta, [P], the vectors held constant.
+
+    Reverse mode three times over: the loss needs a third derivative. Where that or the Hessian does not exist, 0.
+    """
+
+    def mean_curvature(point: Tensor) -> Tensor:
+        pull_back = vjp(grad(loss), point)[1]
+        return torch.stack([(pull_back(vector)[0] * vector).sum() for vector in vectors]).mean()
+
+    with sdpa_kernel(SDPBackend.MATH):
+        slope, value = grad_and_value(mean_curvature)(theta)
+    return value.nan_to_num(0.0, 0.0, 0.0), slope.nan_to_num(0.0, 0.0, 0.0)
+
+
+def random_signs(count: int, theta: Tensor, seed: int) -> Tensor:
+    """Vectors of -1 and 1, [count, P] for theta [..., P], that follow from the seed alone, on every device and in vmap.
+
+    A hash of coordinate and seed (the finaliser of MurmurHash3, twice): a generator could not be used inside vmap.
+    """
+    size = theta.shape[-1]
+    numbers = torch.arange(count * size, device=theta.device)
+    numbers = _mixed((_mixed(numbers) + 0x9E3779B1 * (seed + 1)) & 0xFFFFFFFF)
+    return (1 - 2 * (numbers & 1)).to(theta.dtype).view(count, size)
+
+
+def _mixed(numbers: Tensor) -> Tensor:
+    """32 bits to 32 bits, int64; what overflows is beyond the mask."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        numbers = ((numbers ^ (numbers >> shift)) * factor) & 0xFFFFFFFF
+    return numbers ^ (numbers >> 16)
 
 
 def unit(vector: Tensor) -> Tensor:

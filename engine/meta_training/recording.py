@@ -21,7 +21,7 @@ from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
 from engine.meta_training.unroll import UnrollState, run_truncation
 from engine.optimizers.learned.base import Phi
-from engine.penalties.base import Randomness
+from engine.penalties.base import HessianPenalty, Randomness
 from engine.tasks.base import Batches
 
 MOST_RECORDINGS = 8  # of one meta-training; each holds a truncation's memory
@@ -91,8 +91,9 @@ class RecordedTruncations:
 
     @staticmethod
     def _decides(objective: Objective) -> bool:
-        """Whether more than tensors goes into a truncation: random numbers, or what the optimizer is told of a step."""
-        return bool(objective.update) or objective.optimizer.uses_info
+        """Whether more than tensors goes into a truncation: random numbers, or the number of an inner step."""
+        steps = any(isinstance(penalty, HessianPenalty) for penalty in objective.geometric.values())
+        return bool(objective.update) or steps or objective.optimizer.uses_info
 
 
 class _Recording:

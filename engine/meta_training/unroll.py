@@ -28,6 +28,7 @@ from engine.meta_training.penalty_terms import PenaltyTerms, divisor, pair, usab
 from engine.optimizers.learned.base import Phi, State, StepInfo
 from engine.penalties.base import (
     GeometricPenalty,
+    HessianPenalty,
     InnerStep,
     Penalty,
     Randomness,
@@ -285,7 +286,12 @@ class Truncation:
         for name, penalty in self.objective.geometric.items():
             if not self._started(penalty):
                 continue
-            value, slope = self.penalty_at[name](self.theta.detach(), batch, loss, gradient)
+            theta = self.theta.detach()
+            if isinstance(penalty, HessianPenalty):
+                signs = penalty.signs(theta, self.start.inner_step + len(self.factors))
+                value, slope = self.penalty_at[name](theta, batch, signs.expand(len(theta), -1, -1))
+            else:
+                value, slope = self.penalty_at[name](theta, batch, loss, gradient)
             taken = usable(penalty, loss, counts & _sound(slope, value))
             divided_by = divisor(penalty, loss, taken)
             weight = torch.full_like(loss, penalty.weight) / divided_by
@@ -374,6 +380,11 @@ class Truncation:
 
 
 def _penalty_at(penalty: GeometricPenalty, loss: BatchLoss) -> Callable[..., tuple[Tensor, Tensor]]:
+    """A penalty at one optimizee's theta on its batch; with random signs, or with what is known there."""
+    if isinstance(penalty, HessianPenalty):
+        along = penalty.along
+        return lambda theta, batch, signs: along(lambda point: loss(point, batch), theta, signs)
+
     def at(theta: Tensor, batch: Batch, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         return penalty.at(lambda point: loss(point, batch), theta, value, gradient)
 

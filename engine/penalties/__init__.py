@@ -6,7 +6,8 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("get", "PENALTIES", "Penalty", "GeometricPenalty", "UpdatePenalty", "ParameterPenalty"):
+    public = ("get", "PENALTIES", "Penalty", "GeometricPenalty", "HessianPenalty", "UpdatePenalty", "ParameterPenalty")
+    if name in public:
         from engine.penalties import base
 
         return getattr(base, name)

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from torch.func import grad_and_value
 
 from engine.base.arguments import plain, refusal
-from engine.base.flat import Loss, as_far_as_possible
+from engine.base.flat import Loss, as_far_as_possible, random_signs
 from engine.base.loss_contract import (
     agree,
     check_loss,
@@ -39,6 +39,7 @@ __all__ = [
     "AscentPenalty",
     "BoxAscent",
     "GeometricPenalty",
+    "HessianPenalty",
     "InnerStep",
     "Loss",
     "ParameterPenalty",
@@ -123,6 +124,30 @@ class GeometricPenalty(Penalty):
         This is what meta-training calls at each inner step, within vmap: it looks at no number.
         """
         return self.value_and_grad(loss, theta)
+
+
+class HessianPenalty(GeometricPenalty):
+    """A geometric penalty that sees the Hessian through vectors of random signs. A member implements `along`.
+
+    In meta-training the signs are new at every inner step and follow from its number: they are the same for every
+    optimizee, process and device, and change nothing for penalties that draw random numbers. Elsewhere those of step 0.
+    """
+
+    @property
+    def vectors(self) -> int:
+        """How many vectors it wants."""
+        raise NotImplementedError
+
+    def signs(self, theta: Tensor, inner_step: int = 0) -> Tensor:
+        """The vectors, [vectors, P], for theta, [..., P]."""
+        return random_signs(self.vectors, theta, inner_step)
+
+    def along(self, loss: Loss, theta: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
+        """R alone, [], and its gradient, [P], at theta, by vectors of random signs, [vectors, P]; within vmap."""
+        raise NotImplementedError
+
+    def at(self, loss: Loss, theta: Tensor, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        return self.along(loss, theta, self.signs(theta))
 
 
 class InnerStep(NamedTuple):
