@@ -17,6 +17,7 @@ from engine.jobs.meta_training_job import MetaTrainingJob
 from engine.presets.catalog import Catalog
 from engine.presets.evaluation_settings import EvaluationSettings
 from engine.presets.meta_settings import MetaSettings
+from engine.presets.objective_settings import ObjectiveSettings
 from engine.presets.preset import Preset, from_mapping
 
 TOTAL = 40
@@ -110,11 +111,18 @@ def catalog() -> Catalog:
     )
     weight = Setting("weight", ("float",), 1.0, "factor", minimum=0.0)
     return Catalog(
-        sections={"task": task, "meta": schema_of(MetaSettings), "evaluation": schema_of(EvaluationSettings)},
+        sections={
+            "task": task,
+            "meta": schema_of(MetaSettings),
+            "objective": schema_of(ObjectiveSettings),
+            "evaluation": schema_of(EvaluationSettings),
+        },
         datasets={"digits": (), "mnist": ()},
         optimizees={"mlp": ()},
         learned_optimizers={"dm": (), "simple": ()},
         penalties={"sam": (weight, Setting("rho", ("float",), 0.05, "radius", minimum=0.0))},
+        estimators={"tbptt": ()},
+        terms={"sharpness": (weight,)},
     )
 
 

@@ -16,6 +16,7 @@ Shape letters: P parameters, F features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 import torch
@@ -94,8 +95,13 @@ def moments(grad: Tensor, state: FeatureState) -> tuple[list[Tensor], Tensor, Fe
         "features.square": square,
         "features.time": time,
     }
-    corrected = [mean / (1 - decay**time) for decay, mean in zip(MOMENTA, means, strict=True)]
-    return corrected, square / (1 - SQUARE**time), state
+    corrected = [mean / _correction(decay, time) for decay, mean in zip(MOMENTA, means, strict=True)]
+    return corrected, square / _correction(SQUARE, time), state
+
+
+def _correction(decay: float, time: Tensor) -> Tensor:
+    """1 - decay^time, several times faster than by a power."""
+    return -(math.log(decay) * time).expm1()
 
 
 def theta_kept(theta: Tensor) -> FeatureState:

@@ -47,10 +47,11 @@ class Lin(LearnedOptimizer):
 
     def init(self, theta: Tensor) -> State:
         moments = input_features.moments_at_start(theta)
-        return moments | input_features.theta_kept(theta) | self.extra_state(theta)
+        state = moments | input_features.theta_kept(theta) | self.extra_state(theta)
+        return state | {"time": theta.new_zeros(())}
 
     def observe(self, theta: Tensor, grad: Tensor, state: State, info: StepInfo | None = None) -> tuple[Tensor, State]:
-        """The features, and t/T after them."""
+        """The features; the state's time is t/T, the same for all coordinates."""
         extra, extra_state = self.extra_features(theta, grad, state, info)
         means, square, state = input_features.moments(grad, state)
         update, state = input_features.previous_update(theta, state)
@@ -60,19 +61,18 @@ class Lin(LearnedOptimizer):
         each = (square + input_features.FLOOR).sqrt()
         features = [direction / scale for scale in (overall, each) for direction in directions]
         features += [STEEPNESS * grad, update, *extra]
-        features += [theta] if self.theta_input else []
-        features.append(fraction_of(info, theta).expand_as(theta))
-        return torch.stack(features).movedim(0, -1), {**extra_state, **state}
+        return self.with_theta(features, theta), {**extra_state, **state, "time": fraction_of(info, theta)}
 
     def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
-        shown, fraction = features[..., :-1], features[..., -1]
         fixed, slope = phi["head.weight"].chunk(2)
-        direction = (shown * (fixed + fraction[..., None] * slope)).sum(-1)
-        return self.output_scale * schedule(phi["schedule"], fraction).exp() * direction, state
+        size = self.output_scale * schedule(phi["schedule"], state["time"]).exp()
+        coefficients = size * (fixed + state["time"] * slope)  # [K]
+        by_feature = features.movedim(-1, 0)
+        return (coefficients @ by_feature.flatten(1)).view(by_feature.shape[1:]), state
 
 
 def schedule(knots: Tensor, fraction: Tensor) -> Tensor:
-    """The line through the knots, [K], evenly spaced over [0, 1], at a fraction, [...]."""
+    """The line through the knots, [K], evenly spaced over [0, 1], at a fraction, []."""
     places = torch.arange(len(knots), device=knots.device, dtype=knots.dtype)
-    near = (1 - ((len(knots) - 1) * fraction[..., None] - places).abs()).clamp_min(0.0)  # [..., K]
-    return (near * knots).sum(-1)
+    near = (1 - ((len(knots) - 1) * fraction - places).abs()).clamp_min(0.0)
+    return (near * knots).sum()
