@@ -275,6 +275,7 @@ CASES = {
     "pes": ("pes", {"optimizer": engine.learned_optimizers.get("simple", hidden=4)}),
     "pes, staggered": ("pes", {"settings": {"staggered": 3, "epochs": 5}}),
     "pes, a loss to reach": ("pes", {"terms": [engine.terms.get("parameter_norm", at_loss=2.0)]}),
+    "es, averaged": ("es", {"settings": {"average": 0.7}}),
     "tbptt, staggered": ("tbptt", {"settings": {"staggered": 2, "epochs": 4}}),
 }
 
@@ -310,6 +311,28 @@ def test_staggered_meta_epochs_are_spread_over_the_unroll():
         seen.append(sorted(epoch.inner_step for epoch in one.epochs))
     assert seen[3] == [2, 4, 6] and seen[4] == [2, 4, 6]  # and the one that has just ended
     assert one.meta_epoch == 9 and len(seen) == 9 + 3
+
+
+def test_the_mean_of_the_last_iterates_is_the_result():
+    es = engine.estimators.get("es", pairs=4)
+    one = trainer(es, settings={"epochs": 8, "learning_rate": 0.1, "average": 0.5})
+    iterates = []
+    while not one.finished:
+        if any("meta_loss" in record for record in one.advance()):
+            iterates.append(one.phi["log_rate"].detach().clone())
+    assert len({float(phi) for phi in iterates}) == 8
+    torch.testing.assert_close(one.parameters.best["log_rate"], torch.stack(iterates[4:]).mean(0))
+
+
+def test_a_term_counts_from_its_meta_epoch_on():
+    late = engine.terms.get("parameter_norm", weight=5.0, start=2)
+    es, settings = engine.estimators.get("es", pairs=2), {"epochs": 4}
+    with_it = records_of(trainer(es, terms=[late], settings=settings))
+    without = records_of(trainer(es, settings=settings))
+    steps = [[record for record in records if "meta_loss" in record] for records in (with_it, without)]
+    assert steps[0][:2] == steps[1][:2]
+    assert ["objective_parameter_norm" in record for record in steps[0]] == [False, False, True, True]
+    assert steps[0][2]["meta_objective"] > steps[1][2]["meta_objective"]
 
 
 def test_an_unroll_that_diverges_costs_and_is_counted():

@@ -17,5 +17,6 @@ class Inputs(NamedTuple):
     randomness: Randomness = ()  # for the penalties, of each optimizee
     scoring: Batches | None = None  # T, of loss_batch = validation
     ends: bool = True  # whether the unroll ends with this truncation
+    meta_epoch: int = 0  # the unroll's number: terms may count from one on
     final: Batches | None = None  # that the loss at the unroll's end is measured on
     noise_seeds: Sequence[int] = (0,)  # of the perturbations of phi in this unroll, this truncation's last

@@ -155,6 +155,7 @@ class MetaEpoch:
             randomness=self._randomness(group) if objective.update else (),
             scoring=self._drawn(group.scoring, steps) if group.scoring else None,
             ends=ends,
+            meta_epoch=self.number,
             final=self._final(group) if ends and objective.settings.batches else None,
             noise_seeds=noise_seeds,
         )

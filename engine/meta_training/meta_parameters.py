@@ -44,6 +44,8 @@ class MetaParameters:
             tensor.requires_grad_()
         self.memory = self._fresh_memory(self.phi)
         self.meta_optimizer = self._make_meta_optimizer()
+        self.averaged = 0  # iterates in the mean
+        self._average = {name: torch.zeros_like(tensor) for name, tensor in self._raw().items()}
         self.initial = self.untrained = self.frozen()
         if init_phi is not None:
             fresh = {name: tensor.to(device) for name, tensor in fresh.items()}
@@ -111,6 +113,19 @@ class MetaParameters:
         """What there is now is the best."""
         self.best, self._best_raw, self._best_memory = self.frozen(), self._raw(), self.memory
 
+    def add_to_average(self) -> None:
+        """Count phi as it is in the mean of the iterates."""
+        self.averaged += 1
+        for name, tensor in self._raw().items():
+            self._average[name] = self._average[name] + (tensor - self._average[name]) / self.averaged
+
+    def take_average(self) -> None:
+        """Go to the mean of the iterates, where there is one."""
+        if self.averaged:
+            with torch.no_grad():
+                for name, tensor in self.phi.items():
+                    tensor.copy_(self._average[name])
+
     def go_back_to_best(self) -> None:
         """Take the best meta-parameters back; the meta-optimizer keeps its moments."""
         with torch.no_grad():
@@ -132,6 +147,8 @@ class MetaParameters:
         for name in self.reparametrizations:
             tensors |= prefixed(f"memory/{name}", self.memory[name])
             tensors |= prefixed(f"best_memory/{name}", self._best_memory[name])
+        if self.averaged:
+            tensors |= prefixed("average", self._average)
         return tensors | dict(self._moments())
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -143,6 +160,7 @@ class MetaParameters:
                 tensor.copy_(moved[f"phi/{name}"])
         self.best, self._best_raw = under("best", moved), under("best_raw", moved)
         self.initial = under("initial", moved)
+        self._average = under("average", moved) or self._average
         self.memory = {name: under(f"memory/{name}", moved) for name in self.reparametrizations}
         self._best_memory = {name: under(f"best_memory/{name}", moved) for name in self.reparametrizations}
         packed = self.meta_optimizer.state_dict()

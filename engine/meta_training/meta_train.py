@@ -245,6 +245,8 @@ class MetaTrainer:
         grad_norm = norm(gradient)
         sound = all_finite([*gradient.values(), metrics["meta_loss"]]) & (counted > 0)
         self._take_meta_step(gradient, sound, learning_rate)
+        if self._averages:
+            self.parameters.add_to_average()
         record: dict[str, Any] = {"step": self.step, "meta_epoch": self.meta_epoch}
         values = {name: float(value) for name, value in metrics.items()}
         of_penalties = {name for name in values if metric(name).kind in ("penalty", "share", "term")}
@@ -295,9 +297,19 @@ class MetaTrainer:
                 f"(it is {self.settings.learning_rate:g})"
             )
 
-    def _learning_rate(self) -> float:
+    @property
+    def _progress(self) -> float:
+        """The share of the meta-epochs that is done."""
         taken = sum(epoch.inner_step / epoch.horizon for epoch in self.epochs)
-        progress = (self.meta_epoch + taken) / self.settings.epochs
+        return (self.meta_epoch + taken) / max(1, self.settings.epochs)
+
+    @property
+    def _averages(self) -> bool:
+        """Whether the iterates of now are to be in the mean that is the result."""
+        return self.settings.average > 0 and self._progress > 1 - self.settings.average
+
+    def _learning_rate(self) -> float:
+        progress = self._progress
         factor = {
             "constant": 1.0,
             "linear": 1 - progress,
@@ -343,6 +355,8 @@ class MetaTrainer:
                 "meta.learning_rate or optimizer.output_scale, or try another seed"
             )
         self.meta_epoch += 1
+        if self._averages and self.meta_epoch >= self.settings.epochs and not self.epochs:
+            self.parameters.take_average()
         if self.meta_epoch % self.evaluation.every == 0 or self.meta_epoch >= self.settings.epochs:
             self.pending = "evaluation"
 
@@ -362,7 +376,8 @@ class MetaTrainer:
             self.improved = self.step == 0
         else:
             verdict = self.curriculum.judge(loss)
-            self.improved = verdict == "improved"
+            ends = self.meta_epoch >= self.settings.epochs and not self.epochs
+            self.improved = ends if self.settings.average else verdict == "improved"
             if verdict == "next stage":
                 self.parameters.go_back_to_best()
                 self.pending = "baseline"
@@ -390,6 +405,7 @@ class MetaTrainer:
             "counts": self.counts,
             "broken_epochs": self.broken_epochs,
             "best_step": self.best_step,
+            "averaged": self.parameters.averaged,
             "curriculum": self.curriculum.to_json(),
             "epochs": epochs,
         }
@@ -413,6 +429,7 @@ class MetaTrainer:
         self.pending, self.counts = values["pending"], dict(values["counts"])
         self.broken_epochs, self.best_step = values["broken_epochs"], values["best_step"]
         self.curriculum = Curriculum.from_json(values["curriculum"])
+        self.parameters.averaged = values.get("averaged", 0)
         self.parameters.load_state({name: tensor for name, tensor in tensors.items() if not name.startswith("epoch/")})
         moved = {name: tensor.to(self.device) for name, tensor in tensors.items() if name.startswith("epoch")}
         self.epochs = []

@@ -271,6 +271,8 @@ class _Truncation:
             value = value + self._repeats * self._loss_that_counts()
         if self.inputs.ends:
             for name, term in objective.terms.items():
+                if self.inputs.meta_epoch < term.start:
+                    continue
                 measured = self._term(name)
                 value = value + self._repeats * term.weight * measured
                 sums[objective_term(name).name] = pair(measured.sum(), measured.numel())

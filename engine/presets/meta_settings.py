@@ -46,6 +46,12 @@ class MetaSettings:
     schedule: str = setting(
         "constant", choices=("constant", "linear", "cosine"), help="learning rate over the meta-epochs, down to zero"
     )
+    average: float = setting(
+        0.0,
+        minimum=0.0,
+        maximum=1.0,
+        help="last part of the meta-epochs whose mean meta-parameters are the result; 0: those best on validation",
+    )
     clip: str = setting("norm", choices=("norm", "value", "none"), help="how the meta-gradient is clipped")
     clip_at: float = setting(1.0, above=0.0, help="largest norm, or largest value, of the meta-gradient")
     second_order: bool = setting(False, help="the same as estimator = second_order")

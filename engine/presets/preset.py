@@ -335,10 +335,18 @@ def _objective_rules(values: Mapping[str, Any]) -> list[Problem]:
         problems.append(Problem("meta.second_order", "true", f"false with estimator = {meta['estimator']}"))
     if objective["batches"] and objective["loss"] != "last":
         problems.append(Problem("objective.batches", show(objective["batches"]), '0, or objective.loss = "last"'))
+    for name, term in objective.items():
+        if (
+            isinstance(term, Mapping)
+            and None not in (term["start"], meta["epochs"])
+            and term["start"] >= meta["epochs"]
+        ):
+            allowed = f"below {meta['epochs']}, meta.epochs"
+            problems.append(Problem(f"objective.{name}.start", show(term["start"]), allowed, "it would never count"))
     if meta["estimator"] in NO_TERMS:
         beyond = [key for key, usual in (("batches", 0), ("log", False)) if objective[key] not in (usual, None)]
         beyond += ["loss"] if objective["loss"] == "minimum" else []
-        beyond += [name for name, table in objective.items() if isinstance(table, Mapping)]
+        beyond += list(terms)
         problems += [
             Problem(f"objective.{key}", show(objective[key]), 'left out, or meta.estimator = "es" or "pes"')
             for key in beyond
@@ -356,6 +364,8 @@ def _length_rules(values: Mapping[str, Any]) -> list[Problem]:
     if truncation is not None and truncation > min(stages) and values["meta"]["estimator"] != "es":
         which = "the shortest of meta.inner_steps" if len(stages) > 1 else "which is meta.inner_steps"
         problems.append(Problem("meta.truncation", show(truncation), f"at most {min(stages)}, {which}"))
+    if len(stages) > 1 and values["meta"]["average"]:
+        problems.append(Problem("meta.average", show(values["meta"]["average"]), "0 with a curriculum"))
     for name, penalty in values["penalty"].items():
         if penalty["start"] is not None and penalty["start"] >= max(stages):
             allowed = f"below {max(stages)}, the length of an unroll (meta.inner_steps)"

@@ -29,6 +29,7 @@ class Term:
 
     weight: float = setting(1.0, help="factor of the term in the meta-objective")
     log: bool = setting(False, help="its logarithm counts")
+    start: int = setting(0, minimum=0, help="meta-epoch from which the term counts; before it is not measured")
     at_loss: float = setting(
         0.0,
         minimum=0.0,

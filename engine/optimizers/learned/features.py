@@ -101,7 +101,7 @@ def moments(grad: Tensor, state: FeatureState) -> tuple[list[Tensor], Tensor, Fe
 
 def _correction(decay: float, time: Tensor) -> Tensor:
     """1 - decay^time, several times faster than by a power."""
-    return -(math.log(decay) * time).expm1()
+    return 1 - (math.log(decay) * time).exp()
 
 
 def theta_kept(theta: Tensor) -> FeatureState:
