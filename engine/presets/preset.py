@@ -335,12 +335,9 @@ def _objective_rules(values: Mapping[str, Any]) -> list[Problem]:
         problems.append(Problem("meta.second_order", "true", f"false with estimator = {meta['estimator']}"))
     if objective["batches"] and objective["loss"] != "last":
         problems.append(Problem("objective.batches", show(objective["batches"]), '0, or objective.loss = "last"'))
-    for name, term in objective.items():
-        if (
-            isinstance(term, Mapping)
-            and None not in (term["start"], meta["epochs"])
-            and term["start"] >= meta["epochs"]
-        ):
+    terms = {name: term for name, term in objective.items() if isinstance(term, Mapping)}
+    for name, term in terms.items():
+        if None not in (term["start"], meta["epochs"]) and term["start"] >= meta["epochs"]:
             allowed = f"below {meta['epochs']}, meta.epochs"
             problems.append(Problem(f"objective.{name}.start", show(term["start"]), allowed, "it would never count"))
     if meta["estimator"] in NO_TERMS:
