@@ -13,6 +13,7 @@ from torch import Tensor
 import engine
 from engine.meta_training.estimators.pes import PES
 from engine.meta_training.meta_train import MetaTrainer
+from engine.optimizers.learned.base import StepInfo
 from engine.tasks.base import as_distribution, as_task
 
 F64 = torch.float64
@@ -413,3 +414,67 @@ def test_last_loss_by_back_propagation_is_its_exact_gradient():
     second = engine.estimators.get("second_order")
     (gradient,) = meta_gradients(trainer(second, objective={"loss": "last"}, settings={"truncation": 8}))
     assert float(gradient) == pytest.approx(exact(lambda values: values[-1], 8), rel=1e-10)
+
+
+class Scheming(engine.LearnedOptimizer):
+    """Uses all there is: theta, the gradient, a momentum that phi moves, the loss and the time."""
+
+    gradient_features = 1
+
+    def init_phi(self, generator):
+        return {"weights": torch.tensor([-0.1, -0.05, 0.02, -0.03]), "decay": torch.tensor([0.5])}
+
+    def init(self, theta):
+        return {"momentum": torch.zeros_like(theta)}
+
+    def observe(self, theta, grad, state, info):
+        loss = info.loss[..., None] * torch.ones_like(theta)
+        return torch.stack([grad, theta, (1 + info.step) * grad * loss], -1), state
+
+    def step(self, phi, features, state):
+        momentum = phi["decay"].tanh() * state["momentum"] + features[..., 0]
+        update = features @ phi["weights"][:3] + phi["weights"][3] * momentum
+        return update, {"momentum": momentum}
+
+
+@pytest.mark.parametrize("most_states", [2**30, 0])
+@pytest.mark.parametrize("loss_batch", ["next", "same", "validation"])
+def test_second_order_equals_autograd_through_everything(most_states, loss_batch, monkeypatch):
+    """A sigmoid network under an optimizer that uses all there is, to 1e-10, with all states kept or few."""
+    from engine.meta_training import second_order, unroll
+    from engine.meta_training.objective import Objective
+
+    monkeypatch.setattr(second_order, "MOST_STATES", most_states)
+    optimizer, steps = Scheming(), 9
+    phi = {name: tensor.double().requires_grad_() for name, tensor in optimizer.init_phi(torch.Generator()).items()}
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(2 * steps + 1, 2, 8, 3, generator=generator).double() for _ in range(2))
+
+    def loss(theta, batch):
+        return ((torch.sigmoid(batch[0] @ theta[:9].view(3, 3)) @ theta[9:].view(3, 3) - batch[1]) ** 2).mean()
+
+    batches = list(zip(x, y, strict=True))
+    theta = 0.7 * torch.randn(2, 18, generator=generator).double()
+    factors = [1.0, 0.0, 2.0] * 3
+    first, scoring = batches[-1] if loss_batch == "next" else None, batches[steps : 2 * steps]
+    objective = Objective(loss, optimizer, loss_batch=loss_batch, second_order=True, divergence_cap=1e9)
+    carry = unroll.begin(objective, theta, first, horizon=steps)
+    meta, _ = unroll.truncation(
+        objective, phi, carry, batches[:steps], factors, (), scoring=scoring if loss_batch == "validation" else None
+    )
+
+    total, slope = torch.zeros((), dtype=F64), torch.func.grad_and_value(loss)
+    for b in range(2):
+        point, state = theta[b], optimizer.init(theta[b])
+        for t in range(steps):
+            fed = batches[t] if loss_batch != "next" else (batches[t - 1] if t else first)
+            grad, value = slope(point, (fed[0][b], fed[1][b]))
+            info = StepInfo(value.detach() if not t and loss_batch == "next" else value, t)
+            features, state = optimizer.observe(point, grad, state, None, info)
+            update, state = optimizer.step(phi, features, state)
+            point = point + update
+            scored = scoring[t] if loss_batch == "validation" else batches[t]
+            total = total + factors[t] / 2 * loss(point, (scored[0][b], scored[1][b]))
+    expected = torch.autograd.grad(total, list(phi.values()))
+    for name, gradient in zip(phi, expected, strict=True):
+        torch.testing.assert_close(meta.gradient[name], gradient, rtol=1e-10, atol=1e-12)

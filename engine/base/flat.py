@@ -169,6 +169,16 @@ def gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[
     return gradients, losses.detach()
 
 
+def hessian_vector_products(loss: BatchLoss, theta: Tensor, batch: Batch, vectors: Tensor) -> Tensor:
+    """H v of each optimizee, [B, P], for theta and vectors of that shape on batches with a leading [B]: constants."""
+    theta = theta.detach().requires_grad_()
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivative
+        losses = side_by_side(loss)(theta, batch)
+        (gradients,) = torch.autograd.grad(losses.sum(), theta, create_graph=True)
+        (products,) = torch.autograd.grad(gradients, theta, vectors, materialize_grads=True)
+    return products
+
+
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors with "prefix/" before every name."""
     return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}

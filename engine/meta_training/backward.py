@@ -1,22 +1,51 @@
 """Backward: how the learned optimizer takes the inner steps of a truncation, and how slopes come back to phi.
 
-`AutogradBackward` keeps autograd's graph of the whole truncation: the reference, and the only one for the second
-order and for update penalties that want a graph. `TapeBackward` keeps a tape (`engine.kernels`): no graph at all.
+`AutogradBackward` keeps autograd's graph of the learned optimizer along the truncation: the reference, and the only one
+for update penalties that want a graph. `TapeBackward` keeps a tape (`engine.kernels`): no graph at all. For the second
+order there is `engine.meta_training.second_order`.
 
 Shape letters: B optimizees, P parameters, T inner steps, F input features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from engine.base.flat import Batch
 from engine.kernels.tape import Side, Tape
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
 from engine.penalties.base import AscentPenalty, InnerStep, Randomness, UpdatePenalty
+
+
+class Point(NamedTuple):
+    """Where an inner step starts from: constants."""
+
+    theta: Tensor  # [B, P]
+    grad: Tensor  # [B, P]
+    loss: Tensor  # [B]
+    resting: Tensor  # [B], the optimizees that have diverged
+    number: int  # of the inner step in the unroll
+    batch: Batch | None  # that the gradient is of; None where it comes from the truncation before
+
+
+class Move(NamedTuple):
+    """What an inner step comes to."""
+
+    moved: Tensor  # [B, P], to add to theta
+    state: State  # after it
+    step: InnerStep
+
+
+Step = Callable[[Tensor, State], tuple[Tensor, State]]
+"""`LearnedOptimizer.step` with meta-parameters: features and the observed state to the update and the next state."""
+
+Take = Callable[[Step, Point, State], Move]
+"""An inner step by some `Step`; differentiable by everything that goes in."""
 
 
 class Contrast(NamedTuple):
@@ -28,8 +57,8 @@ class Contrast(NamedTuple):
     other_slope: Tensor  # [B, P]
 
 
-Source = Tensor | Contrast
-"""What is pulled back of an update penalty: its value, [B], with its graph; or its slopes."""
+Source = Any
+"""What is pulled back of an update penalty, as its `Backward` notes it: a value with its graph, a `Contrast`, ..."""
 
 
 class Entry(NamedTuple):
@@ -42,8 +71,8 @@ class Entry(NamedTuple):
 class Backward(Protocol):
     """One truncation, from its first inner step to its last."""
 
-    def step(self, features: Tensor, observed: State) -> tuple[Tensor, State]:
-        """The update, [B, P], and the state to observe with next time."""
+    def advance(self, point: Point, state: State) -> Move:
+        """An inner step."""
         ...
 
     def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Source]:
@@ -70,12 +99,13 @@ class Backward(Protocol):
 class AutogradBackward:
     """Plain autograd."""
 
-    def __init__(self, optimizer: LearnedOptimizer, phi: Phi) -> None:
+    def __init__(self, optimizer: LearnedOptimizer, phi: Phi, take: Take) -> None:
         self.optimizer = optimizer
         self.phi = phi
+        self.take = take
 
-    def step(self, features: Tensor, observed: State) -> tuple[Tensor, State]:
-        return self.optimizer.step(self.phi, features, observed)
+    def advance(self, point: Point, state: State) -> Move:
+        return self.take(partial(self.optimizer.step, self.phi), point, state)
 
     def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Tensor]:
         value = penalty.value(self.optimizer, self.phi, step, randomness)
@@ -102,12 +132,16 @@ class AutogradBackward:
 class TapeBackward:
     """A tape. Needs the first order, and update penalties that are `AscentPenalty`."""
 
-    def __init__(self, optimizer: LearnedOptimizer, tape: Tape) -> None:
+    def __init__(self, optimizer: LearnedOptimizer, tape: Tape, take: Take) -> None:
         self.optimizer = optimizer
         self.tape = tape
+        self.take = take
         self._taken = 0
 
-    def step(self, features: Tensor, observed: State) -> tuple[Tensor, State]:
+    def advance(self, point: Point, state: State) -> Move:
+        return self.take(self._step, point, state)
+
+    def _step(self, features: Tensor, observed: State) -> tuple[Tensor, State]:
         self._taken += 1
         return self.tape.step(features, observed), observed
 

@@ -3,7 +3,7 @@
 Every term of the meta-objective that depends on the optimizee only through theta_t is a value and a gradient g_t at
 theta_t. With g_t held constant, sum_t <g_t, theta_t(phi)> has the meta-gradient of the objective: so only the learned
 optimizer is differentiated, with the gradients g_t as the cotangents of theta_t (`engine.meta_training.backward`). In
-the second-order mode theta_t keeps its graph through the optimizee's gradients as well; the cotangents are the same.
+the second-order mode they go back through the optimizee's gradients as well (`engine.meta_training.second_order`).
 
 Shapes: B optimizees, P parameters, T inner steps of the truncation.
 """
@@ -17,14 +17,23 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value
 
 from engine import kernels
 from engine.base.flat import Batch, BatchLoss, gradients_and_losses, prefixed, side_by_side, under
-from engine.meta_training.backward import AutogradBackward, Backward, Entry, TapeBackward
+from engine.meta_training.backward import (
+    AutogradBackward,
+    Backward,
+    Entry,
+    Move,
+    Point,
+    Step,
+    Take,
+    TapeBackward,
+)
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import GEOMETRIC, LOSS, PartialGradient
 from engine.meta_training.penalty_terms import PenaltyTerms, divisor, pair, usable
+from engine.meta_training.second_order import SecondOrderBackward
 from engine.optimizers.learned.base import Phi, State, StepInfo
 from engine.penalties.base import (
     GeometricPenalty,
@@ -175,14 +184,15 @@ def run_truncation(
     return result
 
 
-def _backward(objective: Objective, phi: Phi, carry: UnrollState, steps: int) -> Backward:
-    """A tape where one is of use, and enough; else autograd's graph."""
-    enough = all(map(is_plain_ascent, objective.update.values()))
-    if enough and not objective.second_order:
+def _backward(objective: Objective, phi: Phi, carry: UnrollState, steps: int, take: Take) -> Backward:
+    """A tape where one is of use, and enough; else autograd's graph; for the second order neither."""
+    if objective.second_order:
+        return SecondOrderBackward(objective, phi, carry.state, steps, take)
+    if all(map(is_plain_ascent, objective.update.values())):
         tape = kernels.tape(objective.optimizer, phi, carry.state, carry.theta, steps)
         if tape is not None:
-            return TapeBackward(objective.optimizer, tape)
-    return AutogradBackward(objective.optimizer, phi)
+            return TapeBackward(objective.optimizer, tape, take)
+    return AutogradBackward(objective.optimizer, phi, take)
 
 
 class Truncation:
@@ -191,14 +201,14 @@ class Truncation:
     def __init__(self, objective: Objective, phi: Phi, carry: UnrollState, randomness: Randomness, steps: int) -> None:
         self.objective = objective
         self.phi = phi
-        self.backward = _backward(objective, phi, carry, steps)
+        self.backward = _backward(objective, phi, carry, steps, self._take)
         self.randomness = randomness
-        self.slope_and_value = side_by_side(grad_and_value(objective.loss))  # differentiable, for the second order
         self.penalty_at = {
             name: side_by_side(_penalty_at(penalty, objective.loss)) for name, penalty in objective.geometric.items()
         }
         self.start = carry
         self.theta, self.state, self.grad, self.loss = carry.theta, carry.state, carry.grad, carry.loss
+        self.batch: Batch | None = None  # that the gradient is of
         self.first_loss, self.alive = carry.first_loss, carry.alive
         self.factors: list[float] = []
         self.thetas: list[Tensor] = []
@@ -215,48 +225,42 @@ class Truncation:
     def inner_step(self, batch: Batch, scoring: Batch | None, factor: float) -> None:
         objective = self.objective
         if objective.loss_batch != "next":
-            self.grad, self.loss = self._slope(self.theta, batch)
+            self.grad, self.loss = gradients_and_losses(objective.loss, self.theta, batch)
+            self.batch = batch
             self.alive = self.alive & _sound(self.grad, self.loss)  # before anything broken gets into the state
             if self.start.inner_step + len(self.factors) == 0:
-                self.first_loss = self.loss.detach()
+                self.first_loss = self.loss
         step = self._update()
         scored_on = scoring if objective.loss_batch == "validation" else batch
-        gradient, loss = self._slope(self.theta, scored_on)
+        gradient, loss = gradients_and_losses(objective.loss, self.theta, scored_on)
         if objective.loss_batch == "next":
-            self.grad, self.loss = gradient, loss
-        self._score(gradient.detach(), loss.detach(), scored_on, factor, step)
-
-    def _slope(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Gradient [B, P] and loss [B]: constants, but for the second-order mode."""
-        if not self.objective.second_order:
-            return gradients_and_losses(self.objective.loss, theta, batch)
-        theta = theta.clone()
-        gradient, loss = self.slope_and_value(theta, batch)
-        broken = ~_sound(gradient, loss)
-        if theta.requires_grad:  # a zero cotangent times an infinite derivative would be NaN
-            theta.register_hook(lambda cotangent: cotangent.masked_fill(broken[:, None], 0.0))
-        return gradient, loss
+            self.grad, self.loss, self.batch = gradient, loss, batch
+        self._score(gradient, loss, scored_on, factor, step)
 
     def _update(self) -> InnerStep:
         """Move theta by one update of the learned optimizer; a diverged optimizee rests."""
-        optimizer, scaling = self.objective.optimizer, self.start.scaling
-        resting = _known(~self.alive)
-        grad, theta = _blank(self.grad, resting), self.theta
-        if not self.objective.second_order:
-            theta = theta.detach()
-        if scaling is not None:  # the learned optimizer trains z where theta = scaling * z
-            grad, theta = grad * scaling, theta / scaling
-        info = StepInfo(_blank(self.loss, resting), self.start.inner_step + len(self.factors), self.start.horizon)
-        features, observed = optimizer.observe(theta, grad, self.state, self.objective.layout, info)
-        features = _blank(features, resting)
-        factor = optimizer.update_factor(theta, self.objective.layout)
-        update, self.state = self.backward.step(features, observed)
-        moved = _blank(_product(update, factor, scaling), resting)
+        number = self.start.inner_step + len(self.factors)
+        point = Point(self.theta.detach(), self.grad, self.loss, ~self.alive, number, self.batch)
+        moved, self.state, step = self.backward.advance(point, self.state)
         self.theta = self.theta + moved
         self.update_norms.append(moved.detach().norm(dim=-1))
         self.moving.append(self.alive)
-        self.moves.append(_product(self.alive[:, None], factor, scaling))
-        return InnerStep(features, observed, update, factor)
+        self.moves.append(_product(self.alive[:, None], step.factor, self.start.scaling))
+        return step
+
+    def _take(self, network_step: Step, point: Point, state: State) -> Move:
+        optimizer, layout, scaling = self.objective.optimizer, self.objective.layout, self.start.scaling
+        resting = _known(point.resting)
+        grad, theta = _blank(point.grad, resting), point.theta
+        if scaling is not None:  # the learned optimizer trains z where theta = scaling * z
+            grad, theta = grad * scaling, theta / scaling
+        info = StepInfo(_blank(point.loss, resting), point.number, self.start.horizon)
+        features, observed = optimizer.observe(theta, grad, state, layout, info)
+        features = _blank(features, resting)
+        factor = optimizer.update_factor(theta, layout)
+        update, state = network_step(features, observed)
+        moved = _blank(_product(update, factor, scaling), resting)
+        return Move(moved, state, InnerStep(features, observed, update, factor))
 
     def _score(self, gradient: Tensor, loss: Tensor, batch: Batch, factor: float, step: InnerStep) -> None:
         """Book this inner step's terms: cotangents for the new theta, weighted values of the update penalties."""
@@ -277,8 +281,6 @@ class Truncation:
         cap = self.objective.divergence_cap * self.first_loss
         self.losses.append(torch.where(self.alive & (loss <= cap), loss, cap))
         self.alive = counts & (loss <= cap)
-        if self.objective.second_order:  # inf or NaN must not stay in a graph that is differentiated through
-            self.theta = self.theta.masked_fill(~self.alive[:, None], 0.0)
 
     def _geometric_slopes(self, gradient: Tensor, loss: Tensor, batch: Batch, factor: float, counts: Tensor) -> Tensor:
         """The weighted sum of the geometric penalties' gradients at theta, [B, P]."""

@@ -49,6 +49,7 @@ class TBPTT(GradientEstimator):
 
 @ESTIMATORS.register("second_order")
 class SecondOrder(TBPTT):
-    """Back-propagation through a truncation and through the optimizees' gradients as well: exact, and slow."""
+    """Back-propagation through a truncation and through the optimizees' gradients as well: a Hessian-vector product for
+    every inner step, see `engine.meta_training.second_order`."""
 
     second_order: ClassVar[bool] = True
