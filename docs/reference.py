@@ -43,7 +43,10 @@ def preset_reference() -> str:
         settings(PresetSettings),
         '`extends = "PRESET"`, before anything else, names a file beside this one or a shipped preset to start from.',
         "## [task]",
-        "One table, or several `[[task]]` tables: a task distribution, from which every optimizee draws its own.",
+        "One table, or several `[[task]]` tables: a task distribution, from which every optimizee draws its own. "
+        "A list where one value is wanted is drawn from, anew for each optimizee: `[low, high]` of numbers is a range, "
+        "log-uniform, both ends included; of words and truth values one is drawn, each as likely as the others. More: "
+        "[presets.md](presets.md#a-task-distribution).",
         table(sections["task"]),
         *members("dataset", DATASETS),
         *members("optimizee", OPTIMIZEES),

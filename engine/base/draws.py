@@ -31,13 +31,10 @@ class Range(tuple[Any, ...]):
         """
         low, high = self
         if not isinstance(low, int):
-            value = low * (high / low) ** u if low > 0 else low + u * (high - low)
+            value = math.exp(_between(math.log(low), math.log(high), u)) if low > 0 else _between(low, high, u)
             return min(max(value, low), high)
         value = low * ((high + 1) / low) ** u if low > 0 else low + u * (high + 1 - low)
         return min(max(math.floor(value), low), high)
-
-    def __str__(self) -> str:
-        return " to ".join(map(show, self))
 
 
 class ListRange(Range):
@@ -52,9 +49,6 @@ class Choices(tuple[Any, ...]):
 
     def at(self, u: float) -> Any:
         return self[min(int(u * len(self)), len(self) - 1)]
-
-    def __str__(self) -> str:
-        return "|".join(item if isinstance(item, str) else show(item) for item in self)
 
 
 @dataclass(frozen=True)
@@ -149,6 +143,10 @@ def draw(table: Mapping[str, Any], seed: int, families: Families) -> dict[str, A
 def held_out_seed(number: int) -> int:
     """The seed of a held-out draw, by its number: whatever a run's meta-seed, the same."""
     return seeds.derive(number, "held out")
+
+
+def _between(low: float, high: float, u: float) -> float:
+    return (1 - u) * low + u * high
 
 
 def _is_list(value: Any) -> bool:

@@ -175,8 +175,9 @@ class MetaTrainer:
 
     @property
     def measured(self) -> tuple[Metric, ...]:
-        """The metrics that the tasks measure themselves."""
-        return tuple({metric.name: metric for task, _ in self.tasks.held_out(1) for metric in task.measured}.values())
+        """The metrics that the tasks measure themselves, as far as held-out ones tell."""
+        held_out = self.tasks.held_out(max(1, self.evaluation.optimizees))
+        return tuple({metric.name: metric for task, _ in held_out for metric in task.measured}.values())
 
     @property
     def finished(self) -> bool:

@@ -37,6 +37,12 @@ def members_picked(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
+def task_label(table: Mapping[str, Any]) -> str:
+    """What a [task] table picks: "mnist/mlp", or where it draws "digits|mnist/mlp"; it may be unchecked."""
+    picks = (members_picked(table.get(key, "?")) for key in ("dataset", "optimizee"))
+    return "/".join("|".join(map(str, members)) for members in picks)
+
+
 @dataclass(frozen=True)
 class Catalog:
     """Schemas by section ("task", "meta", "evaluation") and by member of each family."""

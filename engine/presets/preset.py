@@ -59,7 +59,7 @@ class Preset:
         return self.values["task"]
 
     def fixed_tasks(self) -> list[dict[str, Any]]:
-        """The tasks, fixed: a table that draws stands for its first held-out draws, the same for every meta-seed."""
+        """The tasks, fixed, each once: a table that draws stands for its first held-out draws, whatever the seed."""
         fixed: list[dict[str, Any]] = []
         for table in self.tasks:
             draws = [table]
@@ -67,8 +67,8 @@ class Preset:
                 families = {key: members for key, _, members in catalogs.load().selectors("task")}
                 drawn = [draw(table, held_out_seed(number), families) for number in range(HELD_OUT_DRAWS)]
                 draws = [from_mapping({"task": values}).tasks[0] for values in drawn]
-            fixed += [values for values in draws if values not in fixed]
-        return fixed
+            fixed += draws
+        return [values for index, values in enumerate(fixed) if values not in fixed[:index]]
 
     def __getitem__(self, table: str) -> Any:
         return self.values[table]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engine.base.settings import schema_of
+from engine.presets.catalog import task_label
 from engine.presets.preset import Preset, PresetSettings
 from engine.runs.store import RunReader, RunStore
 from engine.study.schedule import inputs
@@ -71,7 +72,7 @@ def start(preset: Preset, store: RunStore, name: str, seed: int, device: str, da
 
 def summary(preset: Preset) -> str:
     """A preset in one line: what learns what, for how long."""
-    tasks = " + ".join(f"{task['dataset']}/{task['optimizee']}" for task in preset.tasks)
+    tasks = " + ".join(map(task_label, preset.tasks))
     penalties = " + ".join(f"{name} {setting(table['weight'])}" for name, table in preset["penalty"].items())
     meta = preset["meta"]
     steps = meta["inner_steps"]

@@ -16,6 +16,7 @@ from typing import Any
 
 from engine.base.errors import LregError
 from engine.base.status import LIVE, Status
+from engine.presets.catalog import task_label
 from engine.runs import notes
 from engine.runs.kinds import RUN, JobKind, kind_of
 from engine.runs.notes import Notes
@@ -250,7 +251,7 @@ def _chosen(reader: RunReader) -> dict[str, Any]:
         values = tomli.loads(reader.preset_text)
         tasks = values.get("task", {})
         tasks = [tasks] if isinstance(tasks, dict) else tasks
-        named = [f"{task.get('dataset', '?')}/{task.get('optimizee', '?')}" for task in tasks if isinstance(task, dict)]
+        named = [task_label(task) for task in tasks if isinstance(task, dict)]
         tags = values.get("tags", [])
         return {
             "task": "+".join(named),

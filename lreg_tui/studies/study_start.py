@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from engine.base.errors import LregError, RunError
 from engine.base.status import LIVE
+from engine.presets.catalog import task_label
 from engine.runs.store import RunReader, RunStore
 from engine.study.plan.plan import ArmPlan, StudyPlan
 from engine.study.schedule.job import Schedule, finished, new_stamp, unfinished
@@ -86,7 +87,7 @@ def _seconds(plan: StudyPlan, rows: Sequence[RunRow]) -> tuple[float | None, tup
 def _kind(preset: Mapping[str, Any]) -> tuple[str, str, frozenset[str]]:
     """What decides most of a run's speed, as the lists of runs name it."""
     tasks = preset["task"] if isinstance(preset["task"], (list, tuple)) else [preset["task"]]
-    named = "+".join(f"{task['dataset']}/{task['optimizee']}" for task in tasks)
+    named = "+".join(map(task_label, tasks))
     return named, preset["optimizer"]["kind"], frozenset(preset["penalty"])
 
 

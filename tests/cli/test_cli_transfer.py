@@ -32,6 +32,23 @@ def run(trained, home) -> RunReader:
     return RunStore(home / "runs").resolve("last")
 
 
+def test_a_run_on_drawn_tasks_is_evaluated_on_held_out_draws_the_same_ones_for_every_seed(lreg, home):
+    draws = ["task.activation=['sigmoid', 'relu']", "task.hidden=[3, 9]", "evaluation.final_optimizees=0"]
+    (home / "tiny.toml").write_text(TINY)
+    tasks = []
+    for seed in ("0", "1"):
+        sets = [word for text in draws for word in ("--set", text)]
+        assert lreg("run", "tiny.toml", "--seed", seed, *sets).code == 0
+        outcome = lreg("transfer", "last", *QUICK, "--json")
+        assert outcome.code == 0
+        tasks.append([line["task"] for line in outcome.lines])
+    assert tasks[0] == tasks[1] and 2 <= len(tasks[0]) == len(set(map(str, tasks[0]))) <= 5
+    assert all(3 <= task["hidden"][0] <= 9 and len(task["hidden"]) == 1 for task in tasks[0])
+    refused = lreg("transfer", "last", "--to", "digits/mlp", "--set", "task.batch_size=[8, 16]")
+    assert refused.code == 2
+    assert "--to digits/mlp: task.batch_size: found [8, 16]; allowed: one value" in refused.err
+
+
 def files(reader: RunReader) -> dict[str, dict]:
     return {name: found for name, found in reader.transfers().items() if not name.startswith("result-")}
 
