@@ -13,6 +13,7 @@ from engine.base.settings import show
 from engine.runs.kinds import STUDY
 from engine.runs.store import RunReader, RunStore
 from lreg_tui.cli.options import offering
+from lreg_tui.text.present import count
 
 
 def offering_runs(*kinds: str) -> Callable[[typer.Context, str], list[str]]:
@@ -60,7 +61,7 @@ def find_run(reference: str, runs_dir: Path | None) -> RunReader:
         if folder is None or len(reference) > 4000 or not folder.is_dir():
             raise
         runs = len(RunStore(folder).list())
-        hint = f"it holds {runs} run{'s' if runs > 1 else ''}: give it as --runs-dir" if runs else "no run.json there"
+        hint = f"it holds {count(runs, 'run')}: give it as --runs-dir" if runs else "no run.json there"
         raise RunError(f"{show(reference)}: a folder, but no run ({hint})") from None
 
 
