@@ -11,7 +11,9 @@ import typer
 from engine.base.errors import RunError
 from engine.base.settings import show
 from engine.runs.kinds import STUDY
+from engine.runs.provenance import plugin_remark
 from engine.runs.store import RunReader, RunStore
+from lreg_tui.cli import output
 from lreg_tui.cli.options import offering
 from lreg_tui.text.present import count
 
@@ -98,8 +100,10 @@ def find_one_run(reference: str, runs_dir: Path | None) -> RunReader:
 
 
 def _only_run(reader: RunReader) -> RunReader:
-    """Raise RunError where that is no run."""
+    """Raise RunError where that is no run. A plug-in that it used and that is not in use now is told on stderr."""
     kind = reader.kind
     if "transfer" not in kind.actions:
         raise RunError(f"{reader.id}: {kind.words}, should be {kind.instead}")
+    if remark := plugin_remark(reader.facts):
+        output.say(f"run {reader.id}: {remark}")
     return reader
