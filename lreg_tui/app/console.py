@@ -123,7 +123,7 @@ class LregApp(ConsoleBase):
     @work(group="trash")
     async def _take_over_trash(self) -> None:
         if count := await off_the_loop(self.trash.take_over, "trash"):
-            runs = f"{count} run{'s' * (count != 1)}"
+            runs = present.count(count, "run")
             self.notify(f"{runs} deleted in a console that was killed: U brings back what went last", markup=False)
             self.screen.refresh_bindings()
 

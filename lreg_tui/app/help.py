@@ -20,6 +20,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
+from lreg_tui.text.present import count
 from lreg_tui.widgets.ending import Ending
 
 OURS = "lreg_tui"  # what Textual's own widgets do with keys is no help
@@ -79,7 +80,7 @@ class HelpScreen(Ending, ModalScreen[None]):
     def _say_whether_more(self) -> None:
         page = self.query_one(VerticalScroll)
         below = page.max_scroll_y - page.scroll_offset.y
-        more = f"{below} more line{'s' * (below != 1)} ↓ PgDn End   " if below > 0 else ""
+        more = f"{count(below, 'more line')} ↓ PgDn End   " if below > 0 else ""
         if page.border_subtitle != (subtitle := f"{more}esc closes"):
             page.border_subtitle = subtitle
 

@@ -11,8 +11,11 @@ import typer
 from engine.base.errors import RunError
 from engine.base.settings import show
 from engine.runs.kinds import STUDY
+from engine.runs.provenance import plugin_remark
 from engine.runs.store import RunReader, RunStore
+from lreg_tui.cli import output
 from lreg_tui.cli.options import offering
+from lreg_tui.text.present import count
 
 
 def offering_runs(*kinds: str) -> Callable[[typer.Context, str], list[str]]:
@@ -60,7 +63,7 @@ def find_run(reference: str, runs_dir: Path | None) -> RunReader:
         if folder is None or len(reference) > 4000 or not folder.is_dir():
             raise
         runs = len(RunStore(folder).list())
-        hint = f"it holds {runs} run{'s' if runs > 1 else ''}: give it as --runs-dir" if runs else "no run.json there"
+        hint = f"it holds {count(runs, 'run')}: give it as --runs-dir" if runs else "no run.json there"
         raise RunError(f"{show(reference)}: a folder, but no run ({hint})") from None
 
 
@@ -97,8 +100,10 @@ def find_one_run(reference: str, runs_dir: Path | None) -> RunReader:
 
 
 def _only_run(reader: RunReader) -> RunReader:
-    """Raise RunError where that is no run."""
+    """Raise RunError where that is no run. A plug-in that it used and that is not in use now is told on stderr."""
     kind = reader.kind
     if "transfer" not in kind.actions:
         raise RunError(f"{reader.id}: {kind.words}, should be {kind.instead}")
+    if remark := plugin_remark(reader.facts):
+        output.say(f"run {reader.id}: {remark}")
     return reader

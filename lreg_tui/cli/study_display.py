@@ -173,7 +173,7 @@ def print_plan(plan: StudyPlan, begun: RunReader | None, store: RunStore, *, as_
     output.console().print(cells_list(seen))
     which = f"of {begun.id}" if begun else "of a new study"
     made = sum(cell.state != "missing" for cell in seen.cells)
-    runs = f"{len(seen.cells)} run{'s' * (len(seen.cells) != 1)}"
+    runs = present.count(len(seen.cells), "run")
     output.say(f"{runs} {which}, {made} of them there already; {seen.total} runs and transfers in all")
     if plan.search:
         output.say("a search asks for its points as it goes")

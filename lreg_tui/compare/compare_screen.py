@@ -342,7 +342,7 @@ class CompareScreen(Ending, Screen[None]):
         shown = self.shown_sheets()
         parts = [sheets.markdown(sheet) for sheet in shown]
         self.app.copy_to_clipboard("\n".join(parts) or comparison_files.text(self.result.comparison, "markdown"))
-        what = f"{len(shown)} table{'s' if len(shown) > 1 else ''}" if shown else "the whole comparison"
+        what = present.count(len(shown), "table") if shown else "the whole comparison"
         self.app.notify(f"copied {what} as Markdown", markup=False)
 
     @work(group="save", exclusive=True)

@@ -130,14 +130,9 @@ def _columns(table: Table, radius: str | None) -> dict[str, tuple[MetricAt, Metr
     return headings
 
 
-def _words(metric: Metric) -> str:
-    """What people read for a metric, which may be a stranger's."""
-    return present.clean(metric.words, 60)
-
-
 def _heading(metric: Metric) -> str:
-    """The same at the head of a column, on two lines where it is long."""
-    words = _words(metric)
+    """A metric at the head of a column, on two lines where it is long."""
+    words = present.label(metric)
     return words if len(words) <= LONGEST_HEADING else words.replace(" ", "\n", 1)
 
 
@@ -177,7 +172,9 @@ def effect_sheet(effects: Sequence[Effect]) -> Sheet:
             _effect(by_metric[effect.at, setting]) if (effect.at, setting) in by_metric else Entry(present.NOTHING)
             for setting in settings
         ]
-        rows.append((f"{_name(effect)} {'ratio' if effect.kind == 'ratio' else _difference(effect)}", entries))
+        at = f" at {effect.radius}" if effect.radius else ""
+        what = "ratio" if effect.kind == "ratio" else _difference(effect)
+        rows.append((f"{present.label(effect.metric)}{at} {what}", entries))
     title = f"{first.arm} against {first.reference}, {first.task} after {first.inner_step} inner steps"
     return Sheet(title, "figure", [SETTINGS[setting] for setting in settings], rows, _pairs(effects))
 
@@ -208,11 +205,6 @@ def _value(effect: Effect, value: float | None) -> str:
         points = f"{100 * value:+.2f}"
         return "0.00" if points == "-0.00" else points
     return ("+" if value > 0 else "") + present.number(value, 3)
-
-
-def _name(effect: Effect) -> str:
-    words = _words(effect.metric)
-    return f"{words} at {effect.radius}" if effect.radius else words
 
 
 def _difference(effect: Effect) -> str:

@@ -29,7 +29,7 @@ from lreg_tui.presets.preset_form import MUTED, PresetForm
 from lreg_tui.presets.problem_list import ProblemList, lines_with
 from lreg_tui.presets.toml_edit import lines_of
 from lreg_tui.runs.dashboard import DashboardScreen
-from lreg_tui.text.present import clean
+from lreg_tui.text.present import clean, count
 from lreg_tui.widgets.confirm import ConfirmScreen
 from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
@@ -195,11 +195,11 @@ class PresetEditorScreen(Ending, Screen[None]):
             return
         parts = [(clean(draft.title, 40), "bold")]
         parts += [("  ● not saved", "$accent")] if self.is_unsaved else []
-        count = len(self.checked.problems) if self.checked is not None else 0
+        problems = len(self.checked.problems) if self.checked is not None else 0
         if self.checked is None:
             parts.append(("  checking …", MUTED))
-        elif count:
-            parts.append((f"  ✗ {count} problem{'s' if count > 1 else ''}", "$error bold"))
+        elif problems:
+            parts.append((f"  ✗ {count(problems, 'problem')}", "$error bold"))
         else:
             parts.append(("  ✓ valid", "$success"))
         where = f"from {draft.taken_from}" if draft.file is None else str(draft.file)

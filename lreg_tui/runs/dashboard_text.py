@@ -22,7 +22,7 @@ def head(table: RunTable, filter: str, root: str) -> Text:
     runs = table.runs
     counts = runs.states
     text = Text("lreg  ", "bold", no_wrap=True, overflow="ellipsis")
-    text.append(f"{len(runs.shown)} run{'s' * (len(runs.shown) != 1)}", "not bold")
+    text.append(present.count(len(runs.shown), "run"), "not bold")
     text.append(f"  /{present.clean(filter, 60)}" if filter else "", "bold")
     parts = [marks(list(runs.marked.values()))] if runs.marked else []
     parts += [f"{counts[state]} {state}" for state in STATE_ORDER if counts[state] and state not in CALM]
@@ -36,7 +36,7 @@ def marks(numbers: Sequence[int]) -> str:
     """How many runs are marked, by the numbers of their curves; transfer jobs, which have none, are counted apart."""
     jobs = numbers.count(NO_CURVE)
     counted = [f"{len(numbers) - jobs} marked"] if jobs < len(numbers) else []
-    counted += [f"{jobs} transfer{'s' * (jobs != 1)}" + " marked" * (not counted)] if jobs else []
+    counted += [present.count(jobs, "transfer") + " marked" * (not counted)] if jobs else []
     return " + ".join(counted)
 
 

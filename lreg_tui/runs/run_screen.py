@@ -23,7 +23,7 @@ from lreg_tui.runs.messages import RunsChanged, SeriesChanged
 from lreg_tui.runs.metric_grid import MetricGrid
 from lreg_tui.runs.preset_text import PresetText
 from lreg_tui.runs.run_notice import RunNotice
-from lreg_tui.text.present import clean, duration, progress, state_text
+from lreg_tui.text.present import clean, count, duration, progress, state_text
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.sheet_view import SheetView
@@ -240,9 +240,9 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         page: PresetText | LogTail = preset if self.tab == "preset" else log
         wanted = await self.app.push_screen_wait(PromptScreen("Search", page.searched, note="any part of a line"))
         if wanted is not None:
-            count = page.find(wanted)
+            lines = page.find(wanted)
             if wanted:
-                self.tell(f"{count} line{'s' if count != 1 else ''}; n and N go on" if count else "not found")
+                self.tell(f"{count(lines, 'line')}; n and N go on" if lines else "not found")
 
     def action_back(self) -> None:
         """One step: from a chart's cursor, from one panel to all, from a chart to the run, from here to the runs."""

@@ -17,7 +17,7 @@ from lreg_tui.presets.picking import PickOfferScreen
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.studies import study_start
 from lreg_tui.studies.study_start import Size, Started
-from lreg_tui.text.present import clean, clean_block
+from lreg_tui.text.present import clean, clean_block, count
 from lreg_tui.widgets.launching import Field, LaunchingScreen
 from lreg_tui.widgets.threads import off_the_loop
 
@@ -90,13 +90,9 @@ def weighed(reference: str, rows: Sequence[RunRow]) -> Text:
 def words_of(size: Size) -> Text:
     plan = size.plan
     arms = ", ".join(arm.name for arm in plan.arms)
-    text = Text.assemble((_count(size.runs, "run"), "bold"), f", {_count(len(plan.seeds), 'meta-seed')}")
-    text.append(f", then {_count(size.transfers, 'transfer')}" if size.transfers else "")
+    text = Text.assemble((count(size.runs, "run"), "bold"), f", {count(len(plan.seeds), 'meta-seed')}")
+    text.append(f", then {count(size.transfers, 'transfer')}" if size.transfers else "")
     if plan.search is not None:
         text.append(f"; a search of {plan.search.trials} trials for each arm with axes")
     text.append(f"\narms: {clean(arms, 400)}", "dim")
     return text.append(f"\n{clean(size.estimate, 300)}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

@@ -162,6 +162,11 @@ def local_time(unix_s: float) -> str:
     return clean(f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname() or moment.strftime('%z')}", 60)  # of some TZ, no name
 
 
+def count(number: int, what: str) -> str:
+    """ "1 run", "2 runs"."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def age(created: float | None) -> str:
     return NOTHING if created is None else duration(max(0.0, time.time() - created)).split(" ")[0]
 

@@ -32,14 +32,12 @@ class Checked:
         if self.plan is None:
             return Text()
         plan = self.plan
-        items = list(plan.evaluations())
-        count = f"{len(items)} evaluation{'s' if len(items) > 1 else ''}"
+        evaluations = present.count(len(list(plan.evaluations())), "evaluation")
         there = f", {self.there} of them there already" if self.there else ""
-        facts = [f"{len(plan.runs)} run{'s' if len(plan.runs) > 1 else ''}"]
-        facts.append(f"{len(plan.tasks)} task{'s' if len(plan.tasks) > 1 else ''}")
+        facts = [present.count(len(plan.runs), "run"), present.count(len(plan.tasks), "task")]
         facts.append(f"{plan.settings.seeds} optimizees each, {plan.protocol.inner_steps} inner steps")
         radii = ", ".join(present.setting(radius) for radius in plan.protocol.radii)
-        return Text.assemble((count, "bold"), there, f": {'; '.join(facts)}; radii {radii}")
+        return Text.assemble((evaluations, "bold"), there, f": {'; '.join(facts)}; radii {radii}")
 
 
 def check(readers: Sequence[RunReader], request: TransferRequest, device: str) -> Checked:
