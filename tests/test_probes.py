@@ -7,7 +7,9 @@ import math
 import pytest
 import torch
 
+import engine
 from engine import probes
+from engine.probes.summary import adaptive_sharpness_each
 
 F64 = torch.float64
 
@@ -441,3 +443,87 @@ def test_top_eigenvalue_where_every_curvature_is_negative():
     diagonal = tensor(-9.0, -2.0, -1.0, -0.5)
     found = probes.top_eigenvalue(lambda t: 0.5 * (diagonal * t**2).sum(), tensor(0.0, 0.0, 0.0, 0.0))
     assert float(found) == pytest.approx(-0.5, rel=1e-10)
+
+
+# -- adaptive sharpness ----------------------------------------------------------------------------------------------
+
+
+def largest_rise(a, theta, radius):
+    """Of L = 1/2 sum a theta^2 where ||e / |theta||| <= radius: with e = |theta| z a quadratic in z of the curvatures
+    A = a theta^2, so (mu - A) z = g with mu > max A and |z| = radius, by bisection.
+    """
+    curvature, slope = a * theta**2, a * theta * theta.abs()
+    low, high = curvature.max(), curvature.max() + slope.norm() / radius
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (slope / (middle - curvature)).norm() > radius else (low, middle)
+    z = slope / (high - curvature)
+    return float(slope @ z + 0.5 * (curvature * z**2).sum())
+
+
+@pytest.mark.parametrize("radius", [1e-3, 0.05, 0.5, 2.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_adaptive_sharpness_of_a_diagonal_quadratic(seed, radius):
+    generator = torch.Generator().manual_seed(seed)
+    a, theta = 5 * torch.rand(9, dtype=F64, generator=generator), torch.randn(9, dtype=F64, generator=generator)
+
+    def loss(point):
+        return 0.5 * (a * point**2).sum()
+
+    expected = largest_rise(a, theta, radius)
+    assert float(probes.adaptive_sharpness(loss, theta, radius)) == pytest.approx(expected, rel=1e-9)
+    quick = {"restarts": 3, "ascent_steps": 20, "tick": lambda: None}  # as evaluations measure it
+    (rises,) = adaptive_sharpness_each(loss, theta[None], [2 * radius, radius], **quick)
+    assert rises[radius] == pytest.approx(expected, rel=1e-6) and rises[2 * radius] > rises[radius]
+
+
+def test_adaptive_sharpness_does_not_see_the_scale_of_the_coordinates():
+    """a theta^2 is all that counts; the l2 ball sees more. With one parameter the rise is a theta^2 (r + r^2 / 2)."""
+    theta, a, c = tensor(1.0, -2.0, 0.5), tensor(1.0, 4.0, 9.0), tensor(10.0, 0.1, 3.0)
+
+    def both(probe):
+        return [
+            float(probe(lambda t, h=h: 0.5 * (h * t**2).sum(), point, 0.5))
+            for h, point in ((a, theta), (a / c**2, c * theta))
+        ]
+
+    here, there = both(probes.adaptive_sharpness)
+    assert there == pytest.approx(here, rel=1e-9)
+    here, there = both(probes.sharpness)
+    assert abs(there / here - 1) > 0.5
+    one = probes.adaptive_sharpness(lambda t: 1.5 * t.square().sum(), tensor(-2.0), 0.5)
+    assert float(one) == pytest.approx(12 * 0.625, rel=1e-12)
+
+
+def test_adaptive_sharpness_does_not_see_a_rescaling_of_a_relu_network():
+    """w1 c, w2 / c is the same function. Several points at once get what each gets alone."""
+    generator = torch.Generator().manual_seed(3)
+    theta = torch.randn(35, dtype=F64, generator=generator)
+    c = torch.tensor([0.2, 4.0, 1.0, 10.0, 0.5], dtype=F64)
+    rescaled = theta * torch.cat([c.expand(4, 5).flatten(), (1 / c)[:, None].expand(5, 3).flatten()])
+
+    def loss(point):
+        hidden = torch.relu(X @ point[:20].view(4, 5))
+        return torch.nn.functional.cross_entropy(hidden @ point[20:].view(5, 3), Y)
+
+    here, there = (float(probes.adaptive_sharpness(loss, point, 0.3)) for point in (theta, rescaled))
+    assert there == pytest.approx(here, rel=1e-7)
+    assert abs(float(probes.sharpness(loss, rescaled, 0.3)) / float(probes.sharpness(loss, theta, 0.3)) - 1) > 0.2
+    together = probes.adaptive_sharpness(loss, torch.stack([theta, rescaled]), 0.3)
+    assert together.tolist() == pytest.approx([here, there], rel=1e-7)
+
+
+def test_adaptive_sharpness_beats_random_search_and_the_one_step_gap():
+    generator = torch.Generator().manual_seed(1)
+    theta = torch.randn(35, dtype=F64, generator=generator)
+    gap = float(probes.adaptive_sharpness(network, theta, 0.5))
+    directions = torch.nn.functional.normalize(torch.randn(2000, 35, dtype=F64, generator=generator), dim=1)
+    rises = torch.func.vmap(network)(theta + 0.5 * theta.abs() * directions) - network(theta)
+    one_step = engine.penalties.get("asam", rho=0.5).value_and_grad(network, theta)[0]
+    assert gap > float(rises.max()) and gap >= float(one_step)
+
+
+def test_adaptive_sharpness_of_what_is_zero_or_not_finite():
+    assert float(probes.adaptive_sharpness(quadratic, tensor(0.0, 0.0), 0.5)) == 0.0
+    assert probes.adaptive_sharpness(quadratic, tensor(math.nan, 1.0), 0.5).isnan()
+    assert float(probes.adaptive_sharpness(quadratic, tensor(0.0, 1.0), 0.5)) == pytest.approx(0.625)

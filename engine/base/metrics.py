@@ -83,6 +83,7 @@ _OTHERS: Mapping[str, Metric] = _by_name(
     Metric("meta_objective", "meta-objective", better="lower"),
     Metric("validation_mean_loss", "mean validation loss", better="lower"),
     Metric("validation_diverged", "diverged in validation", "count", "lower"),
+    Metric("adaptive_sharpness", "adaptive sharpness", better="lower", kind="landscape"),
     Metric("sharpness", better="lower", kind="landscape"),
     Metric("normalised_sharpness", "normalised sharpness", better="lower", kind="landscape"),
     Metric("sharpness_linf", "l-infinity sharpness", better="lower", kind="landscape"),
@@ -113,7 +114,15 @@ _OTHERS: Mapping[str, Metric] = _by_name(
 _OF_TASKS = [measured.on(split).name for measured in TASK_METRICS.values() for split in SPLITS]
 RECORDED: tuple[str, ...] = tuple(dict.fromkeys(["meta_loss", *_OF_TASKS, *_OTHERS]))
 """The names of what lreg itself records, beside those of penalties."""
-AT_RADIUS = ("sharpness", "max_grad_norm", "surrogate_gap", "r1", "sharpness_linf", "max_grad_norm_linf")
+AT_RADIUS = (
+    "adaptive_sharpness",
+    "sharpness",
+    "max_grad_norm",
+    "surrogate_gap",
+    "r1",
+    "sharpness_linf",
+    "max_grad_norm_linf",
+)
 """What is measured at a radius; a transfer file has a table by radius of each."""
 
 _PENALTY, _SHARE, _TERM = "_penalty", "_penalty_share", "objective_"
@@ -159,17 +168,33 @@ def is_known(name: str) -> bool:
 
 
 def result_metrics(names: Iterable[str], measured: Mapping[str, Metric] = TASK_METRICS) -> tuple[Metric, ...]:
-    """The columns of a result table, of the names that its evaluations have: train loss, test loss, what else the
-    task measures on the test split, sharpness."""
+    """The columns of a result table, of the names that its evaluations have: test loss and adaptive sharpness, what
+    else the task measures on the test split, train loss, and sharpness with the norm of theta that goes with it.
+
+    Where nobody measured adaptive sharpness: train loss, test loss, what else the task measures, sharpness.
+    """
     names = tuple(dict.fromkeys(names))
-    others = (name for name in names if metric(name, measured).split == "test" and name != "test_loss")
+    others = _judging(names, measured)
     columns = ("train_loss", "test_loss", *others, "sharpness")
+    if "adaptive_sharpness" in names:
+        columns = ("test_loss", "adaptive_sharpness", *others, "train_loss", "sharpness", "parameter_norm")
     return tuple(metric(name, measured) for name in columns)
 
 
 def headline(names: Iterable[str], measured: Mapping[str, Metric] = TASK_METRICS) -> Metric:
     """What a task is judged by: its first metric on the test split that is not the loss, else the test loss."""
-    return (*result_metrics(names, measured)[2:-1], metric("test_loss"))[0]
+    return metric(next(iter(_judging(tuple(names), measured)), "test_loss"), measured)
+
+
+def _judging(names: Iterable[str], measured: Mapping[str, Metric]) -> list[str]:
+    """What a task measures on the test split beside its loss."""
+    tested = (name for name in dict.fromkeys(names) if metric(name, measured).split == "test")
+    return [name for name in tested if name != "test_loss"]
+
+
+def primary_sharpness(names: Iterable[str]) -> Metric:
+    """The sharpness that is shown where there is place for one: the adaptive one, where it was measured."""
+    return metric("adaptive_sharpness" if "adaptive_sharpness" in names else "sharpness")
 
 
 def own_metrics(measured: Iterable[Metric]) -> dict[str, Any]:

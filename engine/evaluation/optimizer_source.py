@@ -175,5 +175,11 @@ def _reparametrized(phi: Phi, preset: Preset) -> Phi:
 def _probe(item: Planned) -> ProbeSettings:
     asked = item.protocol
     return ProbeSettings(
-        asked.radii, asked.examples, asked.restarts, asked.ascent_steps, asked.precision, asked.extended
+        radii=asked.radii,
+        adaptive_radius=asked.adaptive_radius,
+        examples=asked.examples,
+        restarts=asked.restarts,
+        ascent_steps=asked.ascent_steps,
+        precision=asked.precision,
+        extended=asked.extended,
     )

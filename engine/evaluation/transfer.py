@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from engine.base.settings import Typed
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE, frozen_unroll, nothing
 from engine.optimizers.baselines import Baseline
 from engine.optimizers.learned.base import LearnedOptimizer, Phi
-from engine.probes.summary import Profile, profile_each
+from engine.probes.summary import Profile, adaptive_sharpness_each, profile_each
 from engine.tasks.base import Task
 
 DIVERGED = 10.0  # an optimizee has diverged when its loss is this many first losses, or not finite
@@ -35,6 +35,7 @@ class ProbeSettings:
     """How the landscape around the reached parameters is measured; `extended`: with trace, R1 and the l-inf ball."""
 
     radii: Sequence[float]
+    adaptive_radius: float = 0.5
     examples: int = 10_000
     restarts: int = 10
     ascent_steps: int = 50
@@ -138,7 +139,7 @@ def measure(
 
     points = theta.detach().to(precision)
     gradients, values = vmap(grad_and_value(loss), chunk_size=at_once(task))(points)
-    shapes = iter(_shapes(loss, points[gradients.isfinite().all(1)], probe, tick))
+    shapes = _shapes(loss, points[gradients.isfinite().all(1)], probe, tick)
     marks = []
     for b, point in enumerate(points):
         mark: dict[str, Any] = {
@@ -148,29 +149,26 @@ def measure(
             "parameter_norm": float(point.norm()),
             "grad_norm": float(gradients[b].norm()),
             "top_eigenvalue": math.nan,
-            **{name: {} for name in BY_RADIUS},
+            **{name: {} for name in ("adaptive_sharpness", *BY_RADIUS)},
         }
         if gradients[b].isfinite().all():  # a search from a point that is not finite would find nothing
-            mark |= _landscape(next(shapes), probe)
+            mark |= next(shapes)
         marks.append({name: finite(value) if isinstance(value, float) else value for name, value in mark.items()})
     return marks
 
 
 def _shapes(
     loss: Callable[[Tensor], Tensor], points: Tensor, probe: ProbeSettings, tick: Callable[[], None]
-) -> list[Profile]:
+) -> Iterator[dict[str, Any]]:
+    """The part of a mark that is of the landscape, for each of the points, [B, P]."""
     if not len(points):
-        return []
-    return profile_each(
-        loss,
-        points,
-        probe.radii,
-        restarts=probe.restarts,
-        ascent_steps=probe.ascent_steps,
-        linf=probe.extended,
-        trace_samples=TRACE_SAMPLES if probe.extended else 0,
-        tick=tick,
-    )
+        return
+    search: dict[str, Any] = {"restarts": probe.restarts, "ascent_steps": probe.ascent_steps, "tick": tick}
+    samples = TRACE_SAMPLES if probe.extended else 0
+    profiles = profile_each(loss, points, probe.radii, linf=probe.extended, trace_samples=samples, **search)
+    adaptive = adaptive_sharpness_each(loss, points, [probe.adaptive_radius], **search)
+    for profile, rises in zip(profiles, adaptive, strict=True):
+        yield {"adaptive_sharpness": _by_key(rises), **_landscape(profile, probe)}
 
 
 TRACE_SAMPLES = 20
@@ -181,8 +179,12 @@ def _landscape(shape: Profile, probe: ProbeSettings) -> dict[str, Any]:
     if probe.extended:
         figures["trace"] = shape.trace
     for name in BY_RADIUS + (EXTENDED_BY_RADIUS if probe.extended else ()):
-        figures[name] = {radius_key(radius): finite(figure) for radius, figure in getattr(shape, name).items()}
+        figures[name] = _by_key(getattr(shape, name))
     return figures
+
+
+def _by_key(by_radius: Mapping[float, float]) -> dict[str, float | None]:
+    return {radius_key(radius): finite(figure) for radius, figure in by_radius.items()}
 
 
 def at_once(task: Task, largest: int = 2**24) -> int:

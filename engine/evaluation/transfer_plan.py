@@ -60,6 +60,7 @@ class Protocol:
     precision: str
     extended: bool
     marks: tuple[int, ...]
+    adaptive_radius: float = 0.5  # plans of before it was measured do not say
 
     @property
     def middle_radius(self) -> float:
@@ -69,7 +70,9 @@ class Protocol:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Protocol:
         fields: dict[str, Any] = {key: _tuple(value) for key, value in values.items()}
-        fields["radii"] = tuple(Typed(radius) if isinstance(radius, str) else radius for radius in fields["radii"])
+        fields["radii"] = tuple(map(_as_typed, fields["radii"]))
+        if "adaptive_radius" in fields:
+            fields["adaptive_radius"] = _as_typed(fields["adaptive_radius"])
         return cls(**fields)
 
 
@@ -140,8 +143,9 @@ class Plan:
     def dumps(self) -> str:
         """As JSON; radii that were typed in a form of their own are text there."""
         values = asdict(self)
-        radii = values["protocol"]["radii"]
-        values["protocol"]["radii"] = [radius.text if isinstance(radius, Typed) else radius for radius in radii]
+        protocol = values["protocol"]
+        protocol["radii"] = [_as_text(radius) for radius in protocol["radii"]]
+        protocol["adaptive_radius"] = _as_text(protocol["adaptive_radius"])
         return json.dumps(values, indent=1) + "\n"
 
     @classmethod
@@ -191,6 +195,7 @@ def make(
         precision=evaluation["precision"],
         extended=evaluation["extended"],
         marks=marks_within(steps, settings.marks),
+        adaptive_radius=evaluation["adaptive_radius"],
     )
     kinds = tuple(preset["optimizer"]["kind"] for preset in presets)
     return Plan(tuple(str(reader.path) for reader in runs), kinds, tuple(tasks), protocol, settings)
@@ -241,6 +246,14 @@ def _has_checkpoint(reader: RunReader, which: str) -> None:
     if which not in there:
         has = f"it has {', '.join(there)}" if there else "it has none: it stopped before the first was written"
         raise RunError(f"{reader.path}: no checkpoint {which}; {has}")
+
+
+def _as_typed(radius: Any) -> Any:
+    return Typed(radius) if isinstance(radius, str) else radius
+
+
+def _as_text(radius: float) -> Any:
+    return radius.text if isinstance(radius, Typed) else radius
 
 
 def _tuple(value: Any) -> Any:

@@ -54,7 +54,7 @@ def validate(
 
     outcomes = dealt_back(team.do(part))
     marks = [outcome["marks"][-1] for outcome in outcomes]
-    radius = transfer.radius_key(settings.radius)
+    radius, adaptive_radius = map(transfer.radius_key, (settings.radius, settings.adaptive_radius))
     metrics: dict[str, float | None] = {
         "validation_loss": statistics.fmean(_capped(item, item["marks"][-1]["validation_loss"]) for item in outcomes),
         "validation_mean_loss": statistics.fmean(_capped(item, item["mean_loss"]) for item in outcomes),
@@ -63,8 +63,12 @@ def validate(
     test = [name for name in dict.fromkeys(name for mark in marks for name in mark) if metric(name).split == "test"]
     for name in ("train_loss", *test, "top_eigenvalue", "parameter_norm"):
         metrics[name] = _mean([mark.get(name) for mark in marks])
-    for name in ("sharpness", "max_grad_norm", "surrogate_gap"):
-        metrics[name] = _mean([mark[name].get(radius) for mark in marks])
+    radii = {
+        "adaptive_sharpness": adaptive_radius,
+        **dict.fromkeys(("sharpness", "max_grad_norm", "surrogate_gap"), radius),
+    }
+    for name, at in radii.items():
+        metrics[name] = _mean([mark.get(name, {}).get(at) for mark in marks])
     return metrics
 
 
@@ -107,7 +111,14 @@ def compare(
 
 
 def _probe(settings: EvaluationSettings, radii: Sequence[float]) -> ProbeSettings:
-    return ProbeSettings(radii, settings.examples, settings.restarts, settings.ascent_steps, settings.precision)
+    return ProbeSettings(
+        radii=radii,
+        adaptive_radius=settings.adaptive_radius,
+        examples=settings.examples,
+        restarts=settings.restarts,
+        ascent_steps=settings.ascent_steps,
+        precision=settings.precision,
+    )
 
 
 def _told(task: Task, tasks: Sequence[Task]) -> str:

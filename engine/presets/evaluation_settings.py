@@ -22,6 +22,12 @@ class EvaluationSettings:
         as_typed=True,
         help="radii of the sharpness figures of transfer evaluations",
     )
+    adaptive_radius: float = setting(
+        0.5,
+        above=0.0,
+        as_typed=True,
+        help="radius of adaptive sharpness: the perturbation's L2 norm in units of |theta|",
+    )
     examples: int = setting(1000, minimum=1, help="training examples that the sharpness figures are measured on")
     restarts: int = setting(3, minimum=1, maximum=10_000, help="starts of each search for the worst point of a ball")
     ascent_steps: int = setting(20, minimum=1, help="ascent steps of each search for the worst point of a ball")

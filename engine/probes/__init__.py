@@ -17,6 +17,7 @@ may raise to interrupt.
 from __future__ import annotations
 
 from engine.probes.figures import (
+    adaptive_sharpness,
     max_grad_norm,
     max_loss,
     r1,
@@ -30,6 +31,7 @@ from engine.probes.summary import Profile, profile
 
 __all__ = [
     "Profile",
+    "adaptive_sharpness",
     "max_grad_norm",
     "max_loss",
     "profile",

@@ -52,6 +52,7 @@ def climb(
     tick: Tick,
     short: int = 0,
     keep: int = 0,
+    scale: Tensor | None = None,
 ) -> Peak:
     """Best points, for B optimizees, that projected ascent visits in the balls of `radius` about theta, [B, P], from
     theta and starts, [B, S, P]; what is known at theta itself is not computed again.
@@ -63,13 +64,14 @@ def climb(
     `centre` holds the figure, [B], and its gradient, [B, P], at theta. A step counts as long as it promises more than a
     `tolerance` of what the best point has above `base`, [B]. The first `short` starts begin with short steps, so
     that they do not jump over what is near. After the first step the best `keep` climbs of an optimizee go on; 0: all.
+    With a `scale`, [B, P], offsets, starts, ball and the gradient of `centre` are in units of it.
     """
     if radius == 0:
         return Peak(centre.value, torch.zeros_like(theta))
     limit = ascent_steps + ascent_steps // 2
     best = Peak(torch.where(centre.value.isfinite(), centre.value, -torch.inf), torch.zeros_like(theta))
     ascents = as_far_as_possible(ascent)
-    front = _front(ascents, theta, starts, centre, short, tick)
+    front = _front(ascents, theta, starts, centre, short, scale, tick)
     for taken in range(limit):
         best = _better(best, front)
         front = front.take(_promising(front, best.value[front.owner], limit - taken))
@@ -80,24 +82,26 @@ def climb(
         front, trial, promise = front.take(worth), trial[worth], promise[worth]
         if not len(trial):
             break
-        front.move(trial, *evaluate(ascents, theta, front.owner, trial, tick), promise)
+        front.move(trial, *evaluate(ascents, theta, front.owner, trial, scale, tick), promise)
     return _better(best, front)
 
 
 def evaluate(
-    ascents: Ascent, theta: Tensor, owner: Tensor, offsets: Tensor, tick: Tick = nothing
+    ascents: Ascent, theta: Tensor, owner: Tensor, offsets: Tensor, scale: Tensor | None, tick: Tick
 ) -> tuple[Tensor, Tensor]:
     """Figures, [N], and gradients, [N, P], at theta[owner] + offsets; where a figure is not finite: -inf and zeros.
 
-    `ascents` does for many points, [N, P], what an `Ascent` does for one.
+    `ascents` does for many points, [N, P], what an `Ascent` does for one. Offsets and gradients are in units of
+    scale[owner], where there is one.
     """
     if not len(owner):
         return theta.new_empty(0), torch.empty_like(offsets)
     values, directions = [], []
     for rows in torch.arange(len(owner), device=theta.device).split(portion(theta)):
         tick()
-        points = theta[owner[rows]] + offsets[rows]
-        value, direction = ascents(points)
+        unit_length = 1.0 if scale is None else scale[owner[rows]]
+        value, direction = ascents(theta[owner[rows]] + unit_length * offsets[rows])
+        direction = unit_length * direction
         sound = value.isfinite() & direction.isfinite().all(-1)
         values.append(torch.where(sound, value, -torch.inf))
         directions.append(torch.where(sound[:, None], direction, 0.0))
@@ -158,11 +162,13 @@ class _Front:
         self.value = torch.where(higher, value, self.value)
 
 
-def _front(ascents: Ascent, theta: Tensor, starts: Tensor, centre: Peak, short: int, tick: Tick) -> _Front:
+def _front(
+    ascents: Ascent, theta: Tensor, starts: Tensor, centre: Peak, short: int, scale: Tensor | None, tick: Tick
+) -> _Front:
     """All climbs at their starts, theta the first of each optimizee: its jump is the one-step point."""
     count, each, size = starts.shape
     owner = torch.arange(count, device=theta.device).repeat_interleave(each)
-    value, direction = evaluate(ascents, theta, owner, starts.reshape(-1, size), tick)
+    value, direction = evaluate(ascents, theta, owner, starts.reshape(-1, size), scale, tick)
     sound = centre.value.isfinite() & centre.offset.isfinite().all(-1)
     centre = Peak(torch.where(sound, centre.value, -torch.inf), torch.where(sound[:, None], centre.offset, 0.0))
     value = torch.cat([centre.value[:, None], value.view(count, each)], 1).flatten()

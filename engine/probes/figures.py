@@ -10,7 +10,7 @@ from torch import Tensor
 from engine.base.flat import Loss
 from engine.probes.ascent import Tick, nothing
 from engine.probes.border import public
-from engine.probes.landscape import Landscape, landscapes
+from engine.probes.landscape import AdaptiveLandscape, Landscape, landscapes
 
 Search = Callable[[Landscape, float, str, int, int], Tensor]
 """A landscape, radius, norm, restarts and ascent steps to what a search finds, [B]."""
@@ -38,6 +38,12 @@ def _search(name: str, words: str, search: Search) -> Callable[..., Tensor]:
 
 
 sharpness = _search("sharpness", "Largest loss in the ball, minus the loss at theta", Landscape.sharpness)
+adaptive_sharpness = _search(
+    "adaptive_sharpness",
+    "Largest loss where ||e / |theta||| <= radius, minus the loss at theta, which no rescaling of a ReLU network's "
+    "units changes (ASAM, arXiv:2102.11600)",
+    lambda land, *how: AdaptiveLandscape(land, land.iterations).sharpness(*how),
+)
 max_loss = _search(
     "max_loss", "Largest loss in the ball: loss + sharpness", lambda land, *how: land.value + land.sharpness(*how)
 )

@@ -24,9 +24,11 @@ class Landscape:
     Build it through `landscapes`, which bounds B: the graph of the Hessian-vector products lives as long as this does.
     """
 
+    scale: Tensor | None = None  # [B, P], the unit of length of each coordinate; None: 1
+
     def __init__(self, loss: Loss, theta: Tensor, *, iterations: int, seed: int, tick: Tick) -> None:
         self.loss, self.theta, self.tick = loss, theta, tick
-        self._iterations, self._seed = iterations, seed
+        self.iterations, self._seed = iterations, seed
 
         self.climb_loss: Ascent = lambda point: grad_and_value(loss)(point)[::-1]
         self.climb_slope: Ascent = lambda point: _norm_and_ascent(loss, point)
@@ -65,7 +67,7 @@ class Landscape:
     def krylov(self) -> list[Krylov]:
         """Lanczos, from halfway between the gradient and a random vector: it must know both the slope and the top."""
         chance = unit(randn(1, self.theta, self._seed))
-        return lanczos(self.hvp, unit(unit(self.gradient) + chance), self._iterations, self.tick)
+        return lanczos(self.hvp, unit(unit(self.gradient) + chance), self.iterations, self.tick)
 
     @cached_property
     def top(self) -> tuple[Tensor, Tensor]:
@@ -113,17 +115,19 @@ class Landscape:
     def highest(self, radius: float, starts: Tensor, **how: Any) -> Peak:
         """The largest loss in the ball, [B], and where, [B, P]. `how`: norm, ascent_steps, short, keep, as `climb`."""
         centre = Peak(self.value, self.gradient)
-        return climb(self.climb_loss, self.theta, radius, starts, centre, self.value, tick=self.tick, **how)
+        how |= {"tick": self.tick, "scale": self.scale}
+        return climb(self.climb_loss, self.theta, radius, starts, centre, self.value, **how)
 
     def steepest(self, radius: float, starts: Tensor, **how: Any) -> Peak:
         """The largest gradient norm in the ball, [B], and where, [B, P]."""
         centre, zero = Peak(self.gradient.norm(dim=-1), self.curved), torch.zeros_like(self.value)
         return climb(self.climb_slope, self.theta, radius, starts, centre, zero, tick=self.tick, **how)
 
-    def sharpness(self, radius: float, norm: str, restarts: int, ascent_steps: int) -> Tensor:
-        """The largest loss that a search finds in the ball, minus the loss at theta, [B]."""
+    def sharpness(self, radius: float, norm: str, restarts: int, ascent_steps: int, keep: int = 0) -> Tensor:
+        """The largest loss that a search finds in the ball, minus the loss at theta, [B]. `keep`: as `climb` has it."""
         starts = self.starts(radius, norm, restarts, self._model(0, radius, norm, restarts))
-        peak = self.highest(radius, starts, norm=norm, ascent_steps=ascent_steps, short=self.short(restarts))
+        how = {"norm": norm, "ascent_steps": ascent_steps, "short": self.short(restarts), "keep": keep}
+        peak = self.highest(radius, starts, **how)
         return self.gap(peak, self.one_step(radius, norm))
 
     def max_grad_norm(self, radius: float, norm: str, restarts: int, ascent_steps: int) -> Tensor:
@@ -143,8 +147,27 @@ class Landscape:
     def one_step(self, radius: float, norm: str = "l2") -> Tensor:
         """Loss one step of length `radius` up the gradient, minus the loss at theta, [B]."""
         loss = as_far_as_possible(self.loss)
-        ahead = loss(self.theta + boundary(self.gradient, radius, norm))
+        offset = boundary(self.gradient, radius, norm)
+        ahead = loss(self.theta + (offset if self.scale is None else self.scale * offset))
         return self.nan_where_broken((ahead - loss(self.theta)).detach())
+
+
+class AdaptiveLandscape(Landscape):
+    """The same landscape with |theta| as the unit of length of each coordinate: of what it measures, the loss's search.
+
+    In z, theta + |theta| z, ASAM's ball ||e / |theta||| <= radius is a ball like any other. A parameter of 0 stays.
+    """
+
+    def __init__(self, plain: Landscape, iterations: int) -> None:
+        super().__init__(plain.loss, plain.theta, iterations=iterations, seed=plain._seed, tick=plain.tick)
+        self._plain = plain
+        self.scale = plain.theta.abs()
+
+    @cached_property
+    def _linear(self) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor]], Tensor]:
+        gradient, pull_back, value = self._plain._linear
+        scale = self._plain.theta.abs()
+        return scale * gradient, lambda vectors: (scale * pull_back(scale * vectors)[0],), value
 
 
 def landscapes(

@@ -12,10 +12,12 @@ from torch.func import grad_and_value
 from engine.base.flat import Loss
 from engine.probes.ascent import Peak, Tick, nothing
 from engine.probes.border import public
-from engine.probes.landscape import Landscape, landscapes
+from engine.probes.landscape import AdaptiveLandscape, Landscape, landscapes
 
 BISECTIONS = 60  # of a segment: down to neighbouring numbers
 KEPT_LINF = 1  # climbs of the l-infinity ball that go on after their first step
+KEPT_ADAPTIVE = 1  # the same of the search for adaptive sharpness, which takes more steps than one at small radii
+ADAPTIVE_ITERATIONS = 5  # Lanczos steps in units of |theta|: they only give starts
 
 
 class Profile(NamedTuple):
@@ -86,6 +88,24 @@ def profile_each(
     for land in landscapes(loss, theta, iterations=iterations, seed=seed, tick=tick):
         profiles += _measure(land, sorted(radii), restarts, ascent_steps, trace_samples, linf)
     return profiles
+
+
+def adaptive_sharpness_each(
+    loss: Loss, theta: Tensor, radii: Sequence[float], *, restarts: int, ascent_steps: int, tick: Tick
+) -> list[dict[float, float]]:
+    """`adaptive_sharpness` of theta [B, P] by radius, for a loss and settings known to be sound.
+
+    For the cost of a part of a profile: few Lanczos steps, and only the best climb goes on after its first step.
+    """
+    by_radius: list[dict[float, float]] = []
+    for plain in landscapes(loss, theta, tick=tick):
+        land = AdaptiveLandscape(plain, ADAPTIVE_ITERATIONS)
+        gap, gaps = torch.zeros_like(land.value), []
+        for radius in sorted(radii):
+            gap = torch.maximum(gap, land.sharpness(radius, "l2", restarts, ascent_steps, keep=KEPT_ADAPTIVE))
+            gaps.append(gap)
+        by_radius += [dict(zip(sorted(radii), column, strict=True)) for column in torch.stack(gaps, 1).tolist()]
+    return by_radius
 
 
 def _measure(

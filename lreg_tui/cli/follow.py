@@ -142,10 +142,16 @@ def radius_of(reader: RunReader) -> float | None:
         return None
 
 
+def label(name: str, radius: float | None) -> str:
+    """What people read for a metric, with the radius of the L2 ball where it is of that."""
+    return present.label(name, None if name == "adaptive_sharpness" else radius)
+
+
 def main_metrics(values: dict[str, Any]) -> list[str]:
     """What a run is steered by, of what it has recorded."""
-    names = ("meta_loss", "validation_loss", headline(values).name, "sharpness")
-    return [name for name in names if name in values]
+    first = ("meta_loss", "validation_loss", "test_loss", "adaptive_sharpness")
+    names = (*first, headline(values).name, "sharpness", "parameter_norm")
+    return [name for name in dict.fromkeys(names) if name in values]
 
 
 def ordered(values: dict[str, float], everything: bool = True) -> dict[str, float]:
@@ -169,7 +175,7 @@ def _eta(status: Status) -> str:
 def _line(reader: RunReader, status: Status, radius: float | None) -> str:
     values = reader.figures()
     done = f"{_steps(reader, status)} ({present.progress(status.step, status.total)})" if status.total else ""
-    told = [f"{present.label(name, radius)} {present.metric(name, values[name])}" for name in main_metrics(values)]
+    told = [f"{label(name, radius)} {present.metric(name, values[name])}" for name in main_metrics(values)]
     message = status.message if status.state in LIVE else ""
     return "  ".join(filter(None, [status.state, done, _eta(status), *told, message]))
 
@@ -182,7 +188,7 @@ def _frame(reader: RunReader, status: Status, notice: str, radius: float | None,
 
     head = Text.assemble(present.text(reader.id, "bold"), "  ", present.state_text(status.state), overflow="fold")
     told = [
-        Text.assemble((present.label(name, radius), "dim"), "  ", present.metric(name, value))
+        Text.assemble((label(name, radius), "dim"), "  ", present.metric(name, value))
         for name, value in ordered(reader.figures(), everything=False).items()
     ]
     news = (notice or status.message) if status.state in LIVE else ""

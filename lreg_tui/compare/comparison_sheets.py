@@ -41,7 +41,8 @@ def effect_sheets(comparison: Comparison, table: Table) -> Iterator[Sheet]:
     effects = [effect for effect in comparison.effects if effect.task == table.task]
     for arm in dict.fromkeys(effect.arm for effect in effects):
         of_arm = [effect for effect in effects if effect.arm == arm]
-        yield effect_sheet([effect for effect in of_arm if effect.radius in (None, comparison.radius)])
+        there = (None, comparison.radius)
+        yield effect_sheet([one for one in of_arm if one.radius in there or one.metric.name == "adaptive_sharpness"])
     if any(effect.metric.name in BY_RADIUS for effect in effects):
         yield radius_sheet(effects)
 
@@ -116,17 +117,25 @@ def _columns(table: Table, radius: str | None) -> dict[str, tuple[MetricAt, Metr
     """Metrics by heading."""
     from engine.comparison import NORMALISED, MetricAt
 
-    *plain, _ = result_metrics(table.metrics, table.metrics)
-    plain = [table.metrics.get(one.name, one) for one in plain]
-    plain += [metric(name) for name in ("top_eigenvalue", "parameter_norm")]
-    headings = {_heading(one): (MetricAt(one.name), one) for one in plain}
+    headings: dict[str, tuple[MetricAt, Metric]] = {}
+    for one in result_metrics(table.metrics, table.metrics):
+        if one.name == "adaptive_sharpness":
+            at = table.adaptive_radius
+            headings[f"adaptive\nsharpness at {at}"] = MetricAt(one.name, at), one
+        elif one.name == "sharpness" and radius is not None and table.adaptive_radius:
+            headings[f"sharpness\nat {radius}"] = MetricAt(one.name, radius), one
+        elif one.name != "sharpness":
+            headings[_heading(one)] = MetricAt(one.name), table.metrics.get(one.name, one)
+    for name in ("top_eigenvalue", "parameter_norm"):
+        headings.setdefault(_heading(metric(name)), (MetricAt(name), metric(name)))
     if radius is not None:
         names = {
             f"sharpness\nat {radius}": "sharpness",
             f"max gradient\nnorm at {radius}": "max_grad_norm",
             f"normalised\nsharpness at {radius}": NORMALISED,
         }
-        headings |= {heading: (MetricAt(name, radius), metric(name)) for heading, name in names.items()}
+        for heading, name in names.items():
+            headings.setdefault(heading, (MetricAt(name, radius), metric(name)))
     return headings
 
 

@@ -40,8 +40,9 @@ class EvaluationTable(DataTable[Text]):
         """Take over other evaluations; the cursor stays where it was."""
         cursor = self.cursor_row
         self.evaluations = found
-        *metrics, sharpness = columns(evaluation.last for evaluation in found)
-        shown = (*reversed(metrics), sharpness)  # what a task is judged by comes first
+        shown = columns(evaluation.last for evaluation in found)
+        if not any(metric.name == "adaptive_sharpness" for metric in shown):
+            shown = (*reversed(shown[:-1]), shown[-1])  # what a task is judged by comes first
         self.clear(columns=True)
         for heading in ("optimizer", "task", *(metric.words for metric in shown), "inner steps", "seeds"):
             self.add_column(present.text(heading))
