@@ -288,6 +288,7 @@ class MetaTrainer:
             number=self.meta_epoch,
             horizon=self.curriculum.inner_steps,
             random_scaling=self.settings.random_scaling,
+            random_scaling_of=self.settings.random_scaling_of,
             team=self.team,
         )
 
