@@ -19,7 +19,7 @@ SHIPPED = (
     "lo", "lo-gam", "lo-gam-smooth", "lo-gsam", "lo-gsam-smooth", "lo-sam", "lo-sam-smooth", "lo-smooth", "quickstart",
     "rnnprop-mnist", "smooth-conv3-cifar10", "smooth-lenet-mnist", "smooth-mlp-mnist",
     "flat-rnnprop", "flat-rnnprop-gam", "flat-rnnprop-gsam", "flat-rnnprop-sam",
-    "flat-simple", "flat-simple-gam", "flat-simple-gsam", "flat-simple-sam",
+    "flat-simple", "flat-simple-gam", "flat-simple-gsam", "flat-simple-sam", "lin", "mlp", "adafac",
 )  # fmt: skip
 
 
