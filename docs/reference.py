@@ -101,16 +101,16 @@ def study_reference() -> Iterator[str]:
 
 
 def members(key: str, registry: Any, without: type | None = None) -> Iterator[str]:
-    """A section for each member of a family; without the settings that a base class gives them all."""
+    """A section for each member of a family; without the settings that they all have as a base class gives them."""
     from engine.base.settings import schema_of
 
-    common = {item.name for item in schema_of(without)} if without else set()
+    common = schema_of(without) if without else ()
     for name in registry.names():
         if not registry[name].__module__.startswith("engine."):
             continue  # registered by whoever asks
         yield f"### [penalty.{name}]" if key == "penalty" else f'### {key} = "{name}"'
         yield inspect.getdoc(registry[name]) or ""
-        own = [item for item in schema_of(registry[name]) if item.name not in common]
+        own = [item for item in schema_of(registry[name]) if item not in common]
         if own:
             yield table(own)
 

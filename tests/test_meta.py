@@ -11,6 +11,7 @@ import torch
 from engine.base.errors import PresetError, TrainingError
 from engine.jobs.from_preset import meta_trainer
 from engine.meta_training import validation as evaluation
+from engine.meta_training.meta_epoch import MetaEpoch
 from engine.meta_training.meta_train import MetaTrainer
 from engine.presets.preset import from_mapping, load_preset, merge
 from engine.tasks.base import UniformTasks
@@ -96,8 +97,13 @@ def test_meta_training_learns_to_train_digits():
         {"meta": {"momentum": 0.9, "optimizer": "sgd", "schedule": "cosine", "second_order": True}},
         {"task": {"optimizee": "lenet", "dropout": 0.5}, "evaluation": {"optimizees": 1, "examples": 10}},
         {"task": TWO_TASKS, "penalty": {"gsam": {}, "smooth": {"ascent_steps": 1}}},
+        {
+            "optimizer": {"kind": "lin", "step_scale": "mup"},
+            "meta": {"random_scaling": 1.0, "random_scaling_of": "tensor"},
+        },
+        {"optimizer": {"kind": "adafac", "step_scale": "rms", "features": ["time", "previous_update"]}},
     ],
-    ids=["penalties", "rnnprop", "curriculum", "second-order", "dropout", "several tasks"],
+    ids=["penalties", "rnnprop", "curriculum", "second-order", "dropout", "several tasks", "lin", "adafac"],
 )
 def test_resuming_gives_the_metrics_of_an_uninterrupted_run_bit_for_bit(changes):
     document = merge(TINY, changes)
@@ -118,6 +124,29 @@ def test_resuming_gives_the_metrics_of_an_uninterrupted_run_bit_for_bit(changes)
         resumed = fresh()
         resumed.load_state_dict(tensors, json.loads(json.dumps(values)))
         assert steady(records + run(resumed)) == whole, f"after {units} units"
+
+
+def test_coordinates_tensors_or_networks_have_a_random_scale_each():
+    one = meta_trainer(from_mapping(merge(TINY, {"meta": {"meta_batch": 3, "random_scaling": 2.0}})), device=CPU)
+
+    def scales(of: str) -> list[list[torch.Tensor]]:
+        """The logarithms of each optimizee's scales, tensor by tensor."""
+        epoch = MetaEpoch(
+            one.tasks, one.objective_on, one.estimator, seed=1, number=0, random_scaling=2.0, random_scaling_of=of
+        )
+        (group,) = epoch.begin(3).groups
+        assert group.carry.scaling.log().abs().max() <= 2.0001
+        return [list(row.log().split(group.task.layout.sizes)) for row in group.carry.scaling]
+
+    for optimizee in scales("network"):
+        assert len(torch.cat(optimizee).unique()) == 1
+    for optimizee in scales("tensor"):
+        assert [len(tensor.unique()) for tensor in optimizee] == [1] * len(optimizee)
+        assert len(torch.cat(optimizee).unique()) == len(optimizee)
+    coordinates = [torch.cat(optimizee) for optimizee in scales("coordinate")]
+    assert all(len(row.unique()) > 0.99 * len(row) for row in coordinates)
+    assert torch.cat(coordinates).std() == pytest.approx(2 / math.sqrt(3), rel=0.1)
+    assert len({float(optimizee[0][0]) for optimizee in scales("network")}) == 3
 
 
 def test_a_task_distribution_is_sampled_for_each_optimizee():

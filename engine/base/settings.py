@@ -72,7 +72,8 @@ class Setting:
     def describe(self) -> str:
         """What is allowed, in words: "a number >= 0", "one of: sgd, adam"."""
         if self.choices:
-            return "one of: " + ", ".join(self.choices)
+            each = "a list of" if self.types[0].endswith("[]") else "one of"
+            return f"{each}: {', '.join(self.choices)}"
         bounds = []
         if self.minimum is not None:
             bounds.append(f">= {_bound(self.minimum)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from engine.runs.reader import RunReader
 from engine.tasks.base import Task
 
 TUNING_SEEDS = 3
+LATER_SETTINGS = ("features", "step_scale", "base_width")  # of learned optimizers, after the first evaluations
 UPDATE_RULE = ("std", "max", "lipschitz")
 LARGEST_STATE = 2**30  # numbers that the states of all optimizees may hold together
 
@@ -78,7 +80,7 @@ class FrozenOptimizer:
 
     @property
     def digest(self) -> str:
-        digest = hashlib.sha256(repr(self.optimizer).encode())
+        digest = hashlib.sha256(_text_of(self.optimizer).encode())
         for name in sorted(self.phi):
             digest.update(name.encode() + self.phi[name].contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -115,6 +117,16 @@ class FrozenOptimizer:
         steps, marks = item.protocol.inner_steps, item.protocol.marks
         how = {"scale": item.scale, "marks": marks, **how}
         return {**facts, **evaluate(task, self.optimizer, phi, numbers, steps, _probe(item), **how)}
+
+
+def _text_of(optimizer: LearnedOptimizer) -> str:
+    """Its kind and settings; a setting that came later only where it says something, for what is saved goes by it."""
+    settings = [
+        f"{item.name}={getattr(optimizer, item.name)!r}"
+        for item in dataclasses.fields(optimizer)
+        if item.name not in LATER_SETTINGS or getattr(optimizer, item.name) != item.default
+    ]
+    return f"{type(optimizer).__qualname__}({', '.join(settings)})"
 
 
 @dataclass(frozen=True)

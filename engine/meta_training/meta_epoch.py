@@ -23,7 +23,7 @@ from engine.meta_training.inputs import Inputs
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
 from engine.optimizers.learned.base import Phi
-from engine.tasks.base import Batches, Stream, Task, TaskDistribution
+from engine.tasks.base import Batches, Layout, Stream, Task, TaskDistribution
 
 
 @dataclass
@@ -69,6 +69,7 @@ class MetaEpoch:
         number: int,
         horizon: int,
         random_scaling: float = 0.0,
+        random_scaling_of: str = "coordinate",
         team: ProcessGroup = ALONE,
     ) -> None:
         """An epoch without optimizees: `begin` draws them, `load_state` takes up those of a checkpoint."""
@@ -79,6 +80,7 @@ class MetaEpoch:
         self.number = number
         self.horizon = horizon
         self.random_scaling = random_scaling
+        self.random_scaling_of = random_scaling_of
         self.team = team
         self.tasks: list[Task] = []  # of each group, in all processes
         self.places: list[list[int]] = []  # in the meta-batch, of each group
@@ -183,7 +185,7 @@ class MetaEpoch:
         theta = torch.stack([task.init_theta(self._seed("theta", place)) for place in members])
         stream, scoring = self._streams(task, objective, members)
         first = stream.draw(1)[0] if objective.loss_batch == "next" else None
-        scaling = self._scaling(theta, members)
+        scaling = self._scaling(theta, members, task.layout)
         carry = self.estimator.begin(objective, theta, first, scaling=scaling, horizon=self.horizon)
         return Group(index, task, objective, members, stream, scoring, carry)
 
@@ -196,13 +198,19 @@ class MetaEpoch:
     def _seed(self, purpose: str, place: int) -> int:
         return seeds.derive(self.seed, "meta-training", self.number, place, purpose)
 
-    def _scaling(self, theta: Tensor, members: list[int]) -> Tensor | None:
-        """Random coordinate scaling exp(U(-r, r)), shape [B, P] (Lv, Jiang & Li 2017, arXiv:1703.03633, sec. 4.2)."""
+    def _scaling(self, theta: Tensor, members: list[int], layout: Layout) -> Tensor | None:
+        """Random scales exp(U(-r, r)), shape [B, P], one for each optimizee, for each of its tensors or coordinates.
+
+        Coordinates: Lv, Jiang & Li 2017, arXiv:1703.03633, sec. 4.2; all three: Metz et al. 2022, arXiv:2211.09760.
+        """
         if not self.random_scaling:
             return None
+        sizes = {"coordinate": (1,) * layout.size, "tensor": layout.sizes, "network": (layout.size,)}
+        counts = torch.tensor(sizes[self.random_scaling_of])
         generators = [Generator().manual_seed(self._seed("scaling", place)) for place in members]
-        uniform = torch.stack([torch.rand(theta.shape[1], generator=generator) for generator in generators])
-        return ((2 * uniform - 1) * self.random_scaling).exp().to(theta)
+        uniform = torch.stack([torch.rand(len(counts), generator=generator) for generator in generators])
+        scales = ((2 * uniform - 1) * self.random_scaling).exp().repeat_interleave(counts, 1)
+        return scales.to(theta)
 
     def state(self) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
         """Everything to go on from: tensors by name, and the facts of each group. Of all processes, at rank 0."""

@@ -340,6 +340,7 @@ class MetaTrainer:
             number=number,
             horizon=horizon,
             random_scaling=self.settings.random_scaling,
+            random_scaling_of=self.settings.random_scaling_of,
             team=self.team,
         )
 

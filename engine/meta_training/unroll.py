@@ -128,7 +128,7 @@ def begin(
     theta = theta.detach()
     carry = UnrollState(
         theta=theta,
-        state=objective.optimizer.init(theta, objective.layout),
+        state=objective.optimizer.init(theta if scaling is None else theta / scaling, objective.layout),
         grad=torch.zeros_like(theta),
         loss=torch.full_like(theta[:, 0], torch.inf),
         first_loss=torch.full_like(theta[:, 0], torch.inf),

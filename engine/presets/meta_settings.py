@@ -56,7 +56,12 @@ class MetaSettings:
     clip_at: float = setting(1.0, above=0.0, help="largest norm, or largest value, of the meta-gradient")
     second_order: bool = setting(False, help="the same as estimator = second_order")
     random_scaling: float = setting(
-        0.0, minimum=0.0, maximum=10.0, help="r: every coordinate is scaled by exp(U(-r, r)) while meta-training"
+        0.0, minimum=0.0, maximum=10.0, help="r: optimizees are scaled by exp(U(-r, r)) while meta-training"
+    )
+    random_scaling_of: str = setting(
+        "coordinate",
+        choices=("coordinate", "tensor", "network"),
+        help="what of an optimizee has a random scale of its own",
     )
     divergence_cap: float = setting(10.0, above=1.0, help="an unroll ends when its loss passes this many first losses")
     max_skipped: float = setting(

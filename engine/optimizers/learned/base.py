@@ -137,12 +137,13 @@ class LearnedOptimizer:
         """Let a member leave out the arguments that it does not use."""
         super().__init_subclass__()
         cls.name = cls.__name__.lower()  # unless it is registered by another
+        says_info = "takes_info" in vars(cls)
         for name, context in (("init", ("layout",)), ("observe", ("layout", "info"))):
             if name in vars(cls):
                 method = vars(cls)[name]
                 used = set(context) & inspect.signature(method).parameters.keys()
                 cls.uses_layout |= "layout" in used
-                if "takes_info" not in vars(cls):
+                if not says_info:
                     cls.takes_info |= "info" in used
                 if used != set(context):
                     setattr(cls, name, _completed(method, context, used))
