@@ -188,7 +188,7 @@ def _inserted(text: str, keys: Sequence[Key], raw: str) -> str:
         text = re.sub(rf"(?m)^#\s*(\[{re.escape(name)}\])\s*$", r"\1", text, count=1)
     document = _document(text)
     table = at(document, keys[:-1])
-    if table is None:
+    if table is None or (isinstance(table, Table) and table.is_super_table()):  # only tables below it are written
         return _spaced(text, f"[{name}]\n{keys[-1]} = {raw}")
     body = (table.value if isinstance(table, Table) else table).body
     line = _document(f"{keys[-1]} = {raw}\n")
