@@ -82,6 +82,7 @@ class PresetEditorScreen(Ending, Screen[None]):
         self.kept = ""  # the text as it is in its file, or as it was taken
         self.checked: Checked | None = None  # the newest answer
         self.catalog: Catalog | None = None
+        self.goes_to = ""  # where the form's cursor goes when it shows what was edited
 
     def compose(self) -> ComposeResult:
         yield Static(id="title", markup=False)
@@ -184,6 +185,9 @@ class PresetEditorScreen(Ending, Screen[None]):
     def _show(self, checked: Checked, tables: Sequence[Table], catalog: Catalog) -> None:
         if checked.parses:
             self.form.show(tables, addable(checked, catalog))
+            if self.goes_to:
+                self.form.highlight(self.goes_to)
+                self.goes_to = ""
         self.problems.show(checked.problems)
         self.refresh_bindings()
         self._show_title()
@@ -215,9 +219,8 @@ class PresetEditorScreen(Ending, Screen[None]):
         except LregError as error:
             self._tell(str(error), "error")
             return
+        self.goes_to = event.path
         self.check_soon(0.0)
-        if event.path:
-            self.call_after_refresh(self.form.highlight, event.path)
 
     def action_other_view(self) -> None:
         """Show the other view, or where both are in view, go to it."""
