@@ -160,11 +160,13 @@ def _document(text: str) -> Any:
 
 def _item(document: Any, keys: Sequence[Key]) -> Any:
     """What stands at a key path as tomlkit has it, true and false too; or None."""
-    from tomlkit.items import Bool, Table
+    from tomlkit.items import Table
 
     item, parent = at(document, keys), at(document, keys[:-1])
-    container = parent.value if isinstance(parent, Table) else parent
-    return container.item(keys[-1]) if isinstance(item, (bool, Bool)) else item
+    if not isinstance(item, bool):
+        return item
+    table: Any = parent.value if isinstance(parent, Table) else parent
+    return table.item(keys[-1])
 
 
 def _spaced(text: str, added: str) -> str:
@@ -199,10 +201,10 @@ def _inserted(text: str, keys: Sequence[Key], raw: str) -> str:
     table = at(document, keys[:-1])
     if isinstance(table, Table) and table.is_super_table():  # only tables below it are written: it goes above them
         lines = text.split("\n")
-        place = lines_of(text, [name])[name]
-        while place and lines[place - 1].startswith("#"):
-            place -= 1
-        return "\n".join([*lines[:place], f"[{name}]", f"{keys[-1]} = {raw}", "", *lines[place:]])
+        first = lines_of(text, [name])[name]
+        while first and lines[first - 1].startswith("#"):
+            first -= 1
+        return "\n".join([*lines[:first], f"[{name}]", f"{keys[-1]} = {raw}", "", *lines[first:]])
     if table is None:
         return _spaced(text, f"[{name}]\n{keys[-1]} = {raw}")
     body = (table.value if isinstance(table, Table) else table).body
