@@ -19,6 +19,7 @@ from engine.runs.evaluations import (
     Marks,
     MetricAt,
     Outcome,
+    middle,
     radii,
     read_facts,
     read_marks,
@@ -225,7 +226,7 @@ def chosen_tasks(tasks: Mapping[str, TaskOutcomes], name: str | None) -> list[Ta
 def chosen_radius(measured: Sequence[str], radius: float | None) -> str | None:
     """A radius as it is typed; the middle one where none is asked for. Raises SettingsError for another."""
     if radius is None:
-        return measured[len(measured) // 2] if measured else None
+        return middle(measured)
     near = [text for text in measured if math.isclose(float(text), radius)]
     return near[0] if near else refuse("--radius", radius, measured)
 

@@ -17,11 +17,11 @@ from engine.comparison.arms import Arm
 from engine.comparison.curves import Point, at_first_crossing, crossings
 from engine.comparison.outcomes import Entry, MetaSeed, TaskOutcomes
 from engine.comparison.statistics import ROUNDING, Interval, Values, t_interval, verdict
-from engine.runs.evaluations import SHARPNESS, TRAIN_LOSS, MetricAt, Outcome, radii
+from engine.runs.evaluations import ADAPTIVE, SHARPNESS, TRAIN_LOSS, MetricAt, Outcome, radii
 
 SETTINGS = EQUAL_STEPS, MATCHED_LOSS, FRONTIER = "equal steps", "matched loss", "frontier"
 DIFFERENCE, RATIO = "difference", "ratio"
-RATIOS = (SHARPNESS, "max_grad_norm")  # at every radius
+RATIOS = (ADAPTIVE, SHARPNESS, "max_grad_norm")  # at every radius
 LANDSCAPE = ("top_eigenvalue",)  # compared by differences, as what tasks measure
 MOST = 0.5  # of the optimizees
 FEWEST_SCALES = 2  # besides 1: with fewer there is no frontier to speak of
@@ -193,7 +193,8 @@ def _order(seed: MetaSeed) -> tuple[bool, int, str]:
 def _compared(groups: Iterable[Mapping[int, Pair]], task: TaskOutcomes) -> list[MetricAt]:
     """What is compared: the metrics that both have, or one of them where the other diverged.
 
-    First what the task measures beside its loss on the test split, then losses, the landscape, and what has a radius.
+    First test loss and adaptive sharpness, then what else the task measures on the test split, train loss, the
+    landscape, and what has a radius.
     """
     measured: set[MetricAt] = set()
     for pair in (pair for group in groups for pair in group.values()):
@@ -201,10 +202,11 @@ def _compared(groups: Iterable[Mapping[int, Pair]], task: TaskOutcomes) -> list[
         measured |= (
             ours & theirs | (theirs if pair.arm.diverged else set()) | (ours if pair.reference.diverged else set())
         )
-    losses = (TRAIN_LOSS.name, "test_loss", *LANDSCAPE)
-    others = sorted({at.name for at in measured if task.metric(at.name).split == "test"} - {*losses})
-    every = [MetricAt(name) for name in (*others, *losses)]
-    every += [MetricAt(name, radius) for name in RATIOS for radius in radii(measured, name)]
+    others = sorted({at.name for at in measured if task.metric(at.name).split == "test"} - {"test_loss"})
+    at_radii = [MetricAt(name, radius) for name in RATIOS for radius in radii(measured, name)]
+    adaptive = [at for at in at_radii if at.name == ADAPTIVE]
+    plain = [MetricAt(name) for name in (*others, TRAIN_LOSS.name, *LANDSCAPE)]
+    every = dict.fromkeys([MetricAt("test_loss"), *adaptive, *plain, *at_radii])
     return [at for at in every if at in measured]
 
 

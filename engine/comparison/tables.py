@@ -11,7 +11,7 @@ from engine.comparison.arms import Arm
 from engine.comparison.outcomes import Entry, TaskOutcomes
 from engine.comparison.paired import is_compared
 from engine.comparison.statistics import Interval, interval_of
-from engine.runs.evaluations import NORMALISED, UPDATE_RULE, Facts, MetricAt
+from engine.runs.evaluations import ADAPTIVE, NORMALISED, UPDATE_RULE, Facts, MetricAt, middle, radii
 from engine.runs.results import mean
 
 ARM, CHECKPOINT, SCALED, UNTRAINED, BASELINE, EQUAL_PASSES = (
@@ -57,6 +57,11 @@ class Table:
     rows: tuple[Row, ...]
     protocols: frozenset[tuple[Any, ...]]
     metrics: Mapping[str, Metric]
+
+    @property
+    def adaptive_radius(self) -> str | None:
+        """The radius at which adaptive sharpness is shown; None where no row has it."""
+        return middle(radii((at for row in self.rows for at in row.metrics), ADAPTIVE))
 
     def best(self, at: MetricAt) -> frozenset[int]:
         """Which rows have the best mean: never one of which a seed diverged, nor an untrained one, which may be flat

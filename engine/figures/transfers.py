@@ -9,7 +9,7 @@ from engine.comparison import Arm, Entry, MetricAt, TaskOutcomes, last_common_st
 from engine.comparison.outcomes import Outcomes
 from engine.figures.base import ARM, Axis, Line, Panel, Point, Who
 from engine.figures.evaluated import Estimate, Evaluated, drawn
-from engine.runs.evaluations import SHARPNESS, TRAIN_LOSS
+from engine.runs.evaluations import ADAPTIVE, SHARPNESS, TRAIN_LOSS, primary, radii
 
 
 def curves(evaluated: Evaluated) -> list[Panel]:
@@ -64,24 +64,36 @@ def _tables(evaluated: Evaluated) -> Iterator[tuple[str, TaskOutcomes, int]]:
 
 
 def headlines(evaluated: Evaluated) -> list[Panel]:
-    """What the task is judged by (accuracy, if it measures that) against sharpness."""
-    x = Axis(SHARPNESS, "log", evaluated.radius)
+    """What the task is judged by (accuracy, if it measures that) against sharpness (adaptive, if of all)."""
     panels = []
     for title, task, step in _tables(evaluated):
+        at = _sharpness_of_all(task, step, evaluated.radius)
+        x = Axis(at.name, "log", at.radius or "")
         metric = headline((at.name for at in task.metrics), task.measured)
         y = Axis(metric.name, unit=metric.unit, label=metric.words)
-        points = _points(evaluated, task, step, (MetricAt(SHARPNESS, evaluated.radius), MetricAt(metric.name)), (x, y))
+        points = _points(evaluated, task, step, (at, MetricAt(metric.name)), (x, y))
         if points:
             panels.append(Panel(title, x, y, points=points))
     return panels
 
 
+def _sharpness_of_all(task: TaskOutcomes, step: int, radius: str) -> MetricAt:
+    """Adaptive sharpness where it was measured of everybody whose sharpness was, else sharpness at a radius."""
+    of_each = [
+        {at for seeds in entry.at(step).values() for outcome in seeds.values() for at in outcome.metrics}
+        for entry in task.entries
+    ]
+    measured = [names for names in of_each if radii(names) or radii(names, ADAPTIVE)]
+    return primary(set.intersection(*measured) if measured else (), radius)
+
+
 def frontier(evaluated: Evaluated) -> list[Panel]:
-    """Sharpness against train loss; a line through the points of an arm without penalties under its scales."""
-    at = MetricAt(SHARPNESS, evaluated.radius)
-    x, y = Axis(TRAIN_LOSS.name, "log"), Axis(SHARPNESS, "log", evaluated.radius)
+    """Sharpness (adaptive, if of all) against train loss; a line through the points of an arm without penalties under
+    its scales."""
     panels = []
     for title, task, step in _tables(evaluated):
+        at = _sharpness_of_all(task, step, evaluated.radius)
+        x, y = Axis(TRAIN_LOSS.name, "log"), Axis(at.name, "log", at.radius or "")
         scaled = scaled_arms(evaluated).items()
         lines = [line for who, arm in scaled if (line := _frontier_line(who, arm, task, step, at))]
         on_lines = {line.who for line in lines}

@@ -14,6 +14,7 @@ from engine.base.status import is_number
 
 LOSSES = ("train_loss", "validation_loss", "test_loss")
 BESIDE = ("parameter_norm", "grad_norm", "top_eigenvalue", "trace")
+ADAPTIVE = "adaptive_sharpness"
 SHARPNESS, NORMALISED = "sharpness", "normalised_sharpness"  # normalised: 2 * sharpness / radius^2
 CHECKPOINT_ORDER = ("best", "last", "initial")
 USUAL_BATCH = 128
@@ -186,6 +187,18 @@ def radius_of(key: str) -> str | None:
 def radii(names: Iterable[MetricAt], name: str = SHARPNESS) -> list[str]:
     """The radii that a metric was measured at, ascending."""
     return sorted({at.radius for at in names if at.name == name and at.radius}, key=float)
+
+
+def middle(at_radii: Sequence[str]) -> str | None:
+    """The radius to show where only one is shown."""
+    return at_radii[len(at_radii) // 2] if at_radii else None
+
+
+def primary(names: Iterable[MetricAt], radius: str | None) -> MetricAt:
+    """The sharpness that is shown where there is place for one: adaptive where it was measured, at its own radius, else
+    that of the L2 ball at `radius`."""
+    at_radii = radii(names, ADAPTIVE)
+    return MetricAt(ADAPTIVE, middle(at_radii)) if at_radii else MetricAt(SHARPNESS, radius)
 
 
 def _number(value: Any) -> float | None:

@@ -9,9 +9,18 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import LregError
-from engine.base.metrics import Metric, from_json, result_metrics
+from engine.base.metrics import AT_RADIUS, Metric, from_json, result_metrics
 from engine.base.status import is_number
-from engine.runs.evaluations import CHECKPOINT_ORDER, SHARPNESS, MetricAt, mark_names, radii, read_facts, read_marks
+from engine.runs.evaluations import (
+    CHECKPOINT_ORDER,
+    SHARPNESS,
+    MetricAt,
+    mark_names,
+    middle,
+    radii,
+    read_facts,
+    read_marks,
+)
 from engine.runs.store import RunReader
 
 if TYPE_CHECKING:
@@ -86,7 +95,8 @@ def rows(evaluations: Iterable[Mapping[str, Any]], radius: float | None = None) 
     """The result table: a row per evaluation and mark (inner step), learned optimizers first.
 
     `evaluations` have the form of transfer/<name>.json, and come from a folder that may hold anything: what does not
-    fit is left out. A row has the means of `columns`; sharpness at `radius`, or at the middle one of those measured;
+    fit is left out. A row has the means of `columns`; sharpness at `radius`, or at the middle one of those measured,
+    adaptive sharpness at its own;
     and under "metrics" what the file says of its task's own metrics, where it does.
     """
     table = [row for evaluation in evaluations for row in _rows_of(evaluation, radius)]
@@ -119,23 +129,24 @@ def _rows_of(evaluation: Mapping[str, Any], radius: float | None) -> list[dict[s
         "task": evaluation.get("task"),
     }
     own = {"metrics": {name: metric.to_json() for name, metric in facts.measured.items()}} if facts.measured else {}
-    *plain, _ = result_metrics(mark_names(evaluation), facts.measured)
+    wanted = result_metrics(mark_names(evaluation), facts.measured)
     table = []
     for step, seeds in read_marks(evaluation).items():
         measured = [outcome.metrics for outcome in seeds.values()]
-        at_radii = radii(at for metrics in measured for at in metrics)
-        near = [text for text in at_radii if radius is not None and math.isclose(float(text), radius)]
-        middle = next(iter(near or at_radii[len(at_radii) // 2 :]), None)
-        means = {metric.name: mean(metrics.get(MetricAt(metric.name)) for metrics in measured) for metric in plain}
-        sharpness = mean(metrics.get(MetricAt(SHARPNESS, middle)) for metrics in measured)
+        means: dict[str, dict[str, Any]] = {}
+        for metric in wanted:
+            at_radii = radii((at for metrics in measured for at in metrics), metric.name)
+            near = [text for text in at_radii if radius is not None and math.isclose(float(text), radius)]
+            at = middle(near if near and metric.name == SHARPNESS else at_radii)
+            average = asdict(mean(metrics.get(MetricAt(metric.name, at)) for metrics in measured))
+            means[metric.name] = {**average, "radius": at} if metric.name in AT_RADIUS else average
         table.append(
             {
                 **shared,
                 "seeds": len(seeds),
                 "diverged": sum(outcome.diverged for outcome in seeds.values()),
                 "inner_step": step,
-                **{name: asdict(value) for name, value in means.items()},
-                SHARPNESS: {**asdict(sharpness), "radius": middle},
+                **means,
                 **own,
             }
         )

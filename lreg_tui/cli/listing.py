@@ -19,7 +19,19 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 TESTED = tuple(name for name in RECORDED if metric(name).split == "test")
-SORTS = ("id", "name", "state", "progress", "eta", "age", "meta_loss", "validation_loss", *TESTED, "sharpness")
+SORTS = (
+    "id",
+    "name",
+    "state",
+    "progress",
+    "eta",
+    "age",
+    "meta_loss",
+    "validation_loss",
+    *TESTED,
+    "adaptive_sharpness",
+    "sharpness",
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,8 @@ class Listed:
         status = reader.status()
         name, created = called(reader), reader.created
         latest = status.latest or reader.figures()  # of the metrics themselves, where a status tells none
-        names = ("meta_loss", "validation_loss", *(key for key in latest if metric(key).split == "test"), "sharpness")
+        tested = (key for key in latest if metric(key).split == "test")
+        names = ("meta_loss", "validation_loss", *tested, "adaptive_sharpness", "sharpness")
         figures = {key: latest.get(key) for key in names}
         return cls(reader.id, name, status.state, status.step, status.total, status.eta_s, created, figures)
 
@@ -77,8 +90,10 @@ def _value(name: str, value: float | None) -> Text:
 
 def run_table(listed: list[Listed], width: int) -> Table:
     """As many columns as fit; the id is never cut, because it is there to be copied."""
+    tested = [name for name in ("test_loss",) if any(item.figures.get(name) is not None for item in listed)]
     heads = dict.fromkeys(name for item in listed if (name := headline(item.figures).name) in item.figures)
-    metrics = ("meta_loss", "validation_loss", *heads, "sharpness")
+    sharpness = [name for name in ("adaptive_sharpness",) if any(item.figures.get(name) is not None for item in listed)]
+    metrics = ("meta_loss", "validation_loss", *tested, *sharpness, *heads, "sharpness")
     ids = [present.text(item.id) for item in listed]
     rows = [_cells(item, metrics) for item in listed]
     left = width - max(len(text) for text in ids)

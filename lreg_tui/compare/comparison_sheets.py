@@ -41,7 +41,8 @@ def effect_sheets(comparison: Comparison, table: Table) -> Iterator[Sheet]:
     effects = [effect for effect in comparison.effects if effect.task == table.task]
     for arm in dict.fromkeys(effect.arm for effect in effects):
         of_arm = [effect for effect in effects if effect.arm == arm]
-        yield effect_sheet([effect for effect in of_arm if effect.radius in (None, comparison.radius)])
+        there = (None, comparison.radius)
+        yield effect_sheet([one for one in of_arm if one.radius in there or one.metric.name == "adaptive_sharpness"])
     if any(effect.metric.name in BY_RADIUS for effect in effects):
         yield radius_sheet(effects)
 
@@ -116,13 +117,17 @@ def _columns(table: Table, radius: str | None) -> dict[str, tuple[MetricAt, Metr
     """Metrics by heading."""
     from engine.comparison import NORMALISED, MetricAt
 
-    *plain, _ = result_metrics(table.metrics, table.metrics)
-    plain = [table.metrics.get(one.name, one) for one in plain]
-    plain += [metric(name) for name in ("top_eigenvalue", "parameter_norm")]
-    headings = {_heading(one): (MetricAt(one.name), one) for one in plain}
+    radii = {"adaptive_sharpness": table.adaptive_radius, "sharpness": radius}
+    headings: dict[str, tuple[MetricAt, Metric]] = {}
+    for one in result_metrics(table.metrics, table.metrics):
+        at = radii.get(one.name)
+        if at is not None:
+            headings[f"{one.words}\nat {at}"] = MetricAt(one.name, at), one
+        elif one.name not in radii:
+            headings[_heading(one)] = MetricAt(one.name), table.metrics.get(one.name, one)
+    headings["top\neigenvalue"] = MetricAt("top_eigenvalue"), metric("top_eigenvalue")
     if radius is not None:
         names = {
-            f"sharpness\nat {radius}": "sharpness",
             f"max gradient\nnorm at {radius}": "max_grad_norm",
             f"normalised\nsharpness at {radius}": NORMALISED,
         }

@@ -16,7 +16,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.base.metrics import USUAL_HEADLINE, headline, is_known
+from engine.base.metrics import USUAL_HEADLINE, headline, is_known, metric, primary_sharpness
 from lreg_tui.charts.chart import Chart
 from lreg_tui.runs import filters
 from lreg_tui.runs.acting import ACTIONS, ActingScreen
@@ -120,6 +120,7 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         self._found = Layout()
         self._title = Text()
         self._judged = USUAL_HEADLINE  # what the panel for it shows
+        self._sharpness = metric("sharpness")  # likewise
         self._waiting: Timer | None = None
         self._has_looked = False  # the feed has told what there is
 
@@ -284,12 +285,18 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         self.query_one("#log-title", Static).update(words, layout=False)
 
     def _show_what_they_are_judged_by(self, names: set[str]) -> None:
-        """Runs of tasks that measure something else than is usual have that in the panel for it."""
+        """Runs of tasks that measure something else than is usual have that in the panel for it; where adaptive
+        sharpness was measured, it takes the place of sharpness."""
         judged = headline(names) if names and USUAL_HEADLINE.name not in names else USUAL_HEADLINE
         for panel in self.panels.all if judged != self._judged else ():
             if panel.metric == self._judged.name:
                 panel.metric = judged.name
         self._judged = judged
+        sharpness = primary_sharpness(names)
+        for panel in self.panels.all if sharpness != self._sharpness else ():
+            if panel.metric == self._sharpness.name:
+                panel.metric = sharpness.name
+        self._sharpness = sharpness
 
     def _show_state(self) -> None:
         """Head, notice and footer, as far as they have changed."""

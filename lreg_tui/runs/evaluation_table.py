@@ -40,8 +40,7 @@ class EvaluationTable(DataTable[Text]):
         """Take over other evaluations; the cursor stays where it was."""
         cursor = self.cursor_row
         self.evaluations = found
-        *metrics, sharpness = columns(evaluation.last for evaluation in found)
-        shown = (*reversed(metrics), sharpness)  # what a task is judged by comes first
+        shown = columns(evaluation.last for evaluation in found)
         self.clear(columns=True)
         for heading in ("optimizer", "task", *(metric.words for metric in shown), "inner steps", "seeds"):
             self.add_column(present.text(heading))

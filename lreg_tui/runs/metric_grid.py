@@ -12,8 +12,8 @@ from engine.base.metrics import metric
 from lreg_tui.runs.feed import Feed
 from lreg_tui.runs.metric_panel import MetricPanel, Panels
 
-FIRST = ("meta_loss", "validation_loss")
-THEN = ("sharpness", "train_loss", "test_loss", "max_grad_norm", "surrogate_gap")
+FIRST = ("meta_loss", "validation_loss", "test_loss", "adaptive_sharpness")
+THEN = ("sharpness", "parameter_norm", "train_loss", "max_grad_norm", "surrogate_gap")
 LAST = ("skipped", "diverged", "dropped_terms", "meta_epoch", "stage", "evaluated_steps", "validation_diverged")
 LEAST_WIDTH, LEAST_HEIGHT = 40, 10  # of a panel
 MOST_ACROSS, MOST_DOWN = 4, 4
@@ -127,7 +127,7 @@ def ordered(metrics: Iterable[str]) -> list[str]:
     """What people steer by first, then the penalties, the rest by name, and counts last."""
     there = sorted(metrics)
     penalties = [name for name in there if metric(name).kind in ("penalty", "share")]
-    tested = [name for name in there if metric(name).split == "test" and name not in THEN]
+    tested = [name for name in there if metric(name).split == "test" and name not in FIRST]
     first = [name for name in (*FIRST, *tested, *THEN) if name in there]
     last = [name for name in LAST if name in there]
     rest = [name for name in there if name not in (*first, *penalties, *last)]

@@ -21,13 +21,13 @@ Cell = tuple[Part, ...]
 STATE_ORDER = ("running", "queued", "paused", "crashed", "failed", "stopped", "finished")
 BAR = 6  # characters of a progress bar
 NAME = "name"
-LEAST_RANK = 8  # columns from this rank on stand back
+LEAST_RANK = 9  # columns from this rank on stand back
 LONGEST_NAME = 44
 
 
 @dataclass(frozen=True)
 class Column:
-    """`rank`: the lower, the longer it stays when room is short."""
+    """`rank`: the lower, the longer it stays when room is short. `optional`: only where a row has something in it."""
 
     key: str
     heading: str
@@ -36,6 +36,7 @@ class Column:
     show: Callable[[RunRow], Cell]
     sort: Callable[[RunRow], Any]
     right: bool = False
+    optional: bool = False
 
 
 def fit(text: str, width: int, right: bool = False, ends: bool = False) -> str:
@@ -137,19 +138,30 @@ COLUMNS = (
     Column(NAME, "name", 17, 0, _name, lambda row: row.name.lower()),
     Column("state", "state", 8, 1, _state, _state_place),
     Column("progress", "progress", BAR + 5, 2, _progress, lambda row: row.progress),
-    Column("eta", "ETA", 7, 6, _eta, lambda row: row.eta_s if row.is_live else None, right=True),
+    Column("eta", "ETA", 7, 7, _eta, lambda row: row.eta_s if row.is_live else None, right=True),
     Column("meta_loss", "meta-loss", 9, 3, _metric("meta_loss"), _latest("meta_loss"), right=True),
-    Column("sharpness", "sharpness", 9, 5, _metric("sharpness"), _latest("sharpness"), right=True),
-    Column(USUAL_HEADLINE.name, "accuracy", 8, 4, _judged, _judged_value, right=True),
-    Column("age", "age", 4, 7, _age, lambda row: None if row.created is None else -row.created, right=True),
     Column(
-        "validation_loss", "valid. loss", 11, 11, _metric("validation_loss"), _latest("validation_loss"), right=True
+        "adaptive_sharpness",
+        "ad. sharp.",
+        10,
+        4,
+        _metric("adaptive_sharpness"),
+        _latest("adaptive_sharpness"),
+        right=True,
+        optional=True,
     ),
-    Column("tags", "tags", 14, 8, *_words(lambda row: row.tags)),
-    Column("task", "task", 16, 9, *_words(lambda row: [row.task])),
-    Column("penalty", "penalty", 10, 10, *_words(lambda row: row.penalties)),
-    Column("optimizer", "optimizer", 10, 12, *_words(lambda row: [row.optimizer])),
-    Column("seed", "seed", 5, 13, _seed, lambda row: row.seed, right=True),
+    Column("sharpness", "sharpness", 9, 6, _metric("sharpness"), _latest("sharpness"), right=True),
+    Column(USUAL_HEADLINE.name, "accuracy", 8, 5, _judged, _judged_value, right=True),
+    Column("age", "age", 4, 8, _age, lambda row: None if row.created is None else -row.created, right=True),
+    Column(
+        "validation_loss", "valid. loss", 11, 13, _metric("validation_loss"), _latest("validation_loss"), right=True
+    ),
+    Column("test_loss", "test loss", 9, 9, _metric("test_loss"), _latest("test_loss"), right=True),
+    Column("tags", "tags", 14, 10, *_words(lambda row: row.tags)),
+    Column("task", "task", 16, 11, *_words(lambda row: [row.task])),
+    Column("penalty", "penalty", 10, 12, *_words(lambda row: row.penalties)),
+    Column("optimizer", "optimizer", 10, 14, *_words(lambda row: [row.optimizer])),
+    Column("seed", "seed", 5, 15, _seed, lambda row: row.seed, right=True),
 )
 BY_KEY = {column.key: column for column in COLUMNS}
 
@@ -167,7 +179,11 @@ def chosen(room: int, gap: int, rows: Sequence[RunRow] = ()) -> tuple[Column, ..
     left = room + gap
     wish = longest_name(rows) - BY_KEY[NAME].width
     kept: set[str] = set()
-    useful = (column for column in COLUMNS if column.rank < LEAST_RANK or any(map(column.sort, rows)))
+    useful = (
+        column
+        for column in COLUMNS
+        if (column.rank < LEAST_RANK and not column.optional) or any(map(column.sort, rows))
+    )
     for column in sorted(useful, key=lambda column: column.rank):
         if column.rank >= LEAST_RANK and wish > 0:
             left, wish = left - wish, 0

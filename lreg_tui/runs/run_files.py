@@ -123,8 +123,8 @@ def cells(row: Row, metrics: Iterable[Metric], plus_minus: str = present.PLUS_MI
 
 
 def headings(results: Sequence[Row], metrics: Iterable[Metric]) -> list[str]:
-    radius = next((row["sharpness"]["radius"] for row in results if row["sharpness"]["radius"]), None)
-    return [present.heading(metric, radius) for metric in metrics]
+    radii = {metric.name: (row.get(metric.name, {}).get("radius") for row in results) for metric in metrics}
+    return [present.heading(metric, next(filter(None, radii[metric.name]), None)) for metric in metrics]
 
 
 def result_sheet(results: Sequence[Row], title: str = "") -> Sheet:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from engine.base.metrics import metric
 from engine.comparison.paired import EQUAL_STEPS, FRONTIER, MATCHED_LOSS
 from engine.study.report.claim import Claim, Finding, findings, judged
 from engine.study.report.evidence import HEADLINE, Evidence
@@ -44,12 +45,12 @@ def scale(study: Evidence) -> Claim:
         "K1",
         "penalties do more than a constant factor of the updates",
         OURS,
-        "sharpness at the arm's own train loss, against the lowest point of the curve that the reference arm, of the "
+        f"{metric(study.sharpness).words} at the arm's own train loss, against the lowest point of the curve that the reference arm, of the "
         "same learned optimizer, traces when its updates are multiplied by constants: ratio's 95% interval below 1",
         "the reference arm was evaluated at fewer than two scales besides 1, or no arm of its kind has a penalty",
         wants,
         study.lacking(wants, study.tasks),
-    ).decided(findings(study, [(arm, reference) for arm in alike], {"": (FRONTIER, "sharpness")}))
+    ).decided(findings(study, [(arm, reference) for arm in alike], {"": (FRONTIER, study.sharpness)}))
 
 
 def reweighting(study: Evidence) -> Claim:
@@ -61,12 +62,12 @@ def reweighting(study: Evidence) -> Claim:
         if (other := next((item for item in neutral if _weights(study, item) == _weights(study, arm)), None))
     }
     wants = tuple(dict.fromkeys((*beside, *beside.values())))
-    readings = {"sharpness": (MATCHED_LOSS, "sharpness"), "accuracy": (EQUAL_STEPS, HEADLINE)}
+    readings = {"sharpness": (MATCHED_LOSS, study.sharpness), "accuracy": (EQUAL_STEPS, HEADLINE)}
     return Claim(
         "K2",
         "penalties do more than re-weight the meta-loss",
         OURS,
-        "sharpness at matched train loss (ratio's 95% interval below 1) and test accuracy at equal steps (difference's "
+        f"{metric(study.sharpness).words} at matched train loss (ratio's 95% interval below 1) and test accuracy at equal steps (difference's "
         "above 0), against an arm whose penalty has as much weight but a ball of radius 0, which is the loss once more",
         "no arm whose penalty has rho = 0 and the weight of the others, or none beside it",
         wants,

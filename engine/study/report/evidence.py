@@ -30,6 +30,7 @@ from engine.comparison import (
     table,
 )
 from engine.comparison.arms import NAMES
+from engine.runs.evaluations import ADAPTIVE, SHARPNESS, middle, radii
 from engine.study.plan.plan import StudyPlan, weighing
 from engine.study.plan.snapshot import ENDED, Piece, Snapshot, Watcher
 from engine.study.plan.state import Candidate, CellState
@@ -189,7 +190,18 @@ class Evidence:
 
     def metric_at(self, task: str, name: str) -> MetricAt:
         """Where a task's outcomes have a metric; what is measured at radii, at the one that is shown."""
+        if name == ADAPTIVE:
+            return MetricAt(name, self.adaptive_radius(task))
         return MetricAt(self.metric(task, name).name, self.radius if name in AT_RADIUS else None)
+
+    def adaptive_radius(self, task: str) -> str | None:
+        """The radius at which a task's adaptive sharpness is shown; None where nobody measured it."""
+        return middle(radii(self.tasks[task].metrics, ADAPTIVE))
+
+    @property
+    def sharpness(self) -> str:
+        """The sharpness that our own claims look at: the adaptive one, where every task has it."""
+        return ADAPTIVE if self.tasks and all(map(self.adaptive_radius, self.tasks)) else SHARPNESS
 
     @cached_property
     def _headlines(self) -> dict[str, Metric]:
@@ -273,10 +285,11 @@ def gather(plan: StudyPlan, folder: Path) -> Evidence:
     tasks, damaged = collect([*arms.values(), *others.values()])
     steps = {name: _steps(plan, task, list(arms.values())) for name, task in tasks.items()}
     tasks = {name: task for name, task in tasks.items() if steps[name]}
-    radii = radii_of(tasks.values())
-    radius = radii[len(radii) // 2] if radii else None
+    measured = radii_of(tasks.values())
     steps = {name: steps[name] for name in tasks}
-    return Evidence(plan, folder, seen, best, arms, tasks, steps, tuple(radii), radius, damaged, twins, others)
+    return Evidence(
+        plan, folder, seen, best, arms, tasks, steps, tuple(measured), middle(measured), damaged, twins, others
+    )
 
 
 def _arm(label: str, candidate: Candidate) -> Arm:

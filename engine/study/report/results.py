@@ -16,6 +16,7 @@ from engine.study.report.evidence import HEADLINE, Evidence
 from engine.study.report.markdown import NOTHING, bullets, code, codes, count, paragraph, table, text
 from engine.study.report.papers import xh
 
+LATER = ("train_loss", "sharpness", "top_eigenvalue")  # after what an arm is read by first
 SETTINGS = {
     EQUAL_STEPS: "at equal steps",
     MATCHED_LOSS: "at matched train loss",
@@ -40,7 +41,10 @@ def in_short(study: Evidence) -> Iterator[str]:
         )
         return
     headlines = dict.fromkeys(study.metric(task).words for task in study.tasks)
-    columns = {f"{', '.join(headlines)}, equal steps": (EQUAL_STEPS, HEADLINE)}
+    columns = {"test loss, equal steps": (EQUAL_STEPS, "test_loss")}
+    if any(map(study.adaptive_radius, study.tasks)):
+        columns |= {f"adaptive sharpness, {setting}": (setting, "adaptive_sharpness") for setting in SETTINGS}
+    columns[f"{', '.join(headlines)}, equal steps"] = (EQUAL_STEPS, HEADLINE)
     if study.radius:
         columns |= {f"sharpness at {study.radius}, {setting}": (setting, "sharpness") for setting in SETTINGS}
     rows = [
@@ -132,7 +136,7 @@ def _task(study: Evidence, task: str, step: int, whole: bool) -> Iterator[str]:
     """The tables of a task; before its last inner step only what the arms reached."""
     reference = study.plan.reference
     trained = [row for row in study.table(task, step).rows if whole or row.kind == ARM]
-    metrics = dict.fromkeys(study.metric(task, name) for name in (HEADLINE, "train_loss", "test_loss"))
+    metrics = dict.fromkeys(study.metric(task, name) for name in ("test_loss", HEADLINE, "train_loss"))
     headings = [f"{metric.words}, %" if metric.unit == "share" else metric.words for metric in metrics]
     lines = []
     for row in trained:
@@ -141,10 +145,15 @@ def _task(study: Evidence, task: str, step: int, whole: bool) -> Iterator[str]:
         lines.append([text(row.label), *values, optimizees, str(row.diverged)])
     yield table(["optimizer", *headings, "optimizees", "diverged"], lines)
     if study.radii:
-        readings = [MetricAt("sharpness", radius) for radius in study.radii] + [MetricAt("top_eigenvalue")]
+        adaptive = study.metric_at(task, "adaptive_sharpness")
+        readings = {f"adaptive sharpness at {adaptive.radius}": adaptive} if adaptive.radius else {}
+        readings |= {f"sharpness at {radius}": MetricAt("sharpness", radius) for radius in study.radii}
+        readings |= {"norm of theta": MetricAt("parameter_norm"), "top eigenvalue": MetricAt("top_eigenvalue")}
         measured = [row for row in trained if study.metric_at(task, "sharpness") in row.metrics]
-        lines = [[text(row.label), *(_shown(study, task, row, reading) for reading in readings)] for row in measured]
-        yield table(["optimizer", *(f"sharpness at {radius}" for radius in study.radii), "top eigenvalue"], lines)
+        lines = [
+            [text(row.label), *(_shown(study, task, row, reading) for reading in readings.values())] for row in measured
+        ]
+        yield table(["optimizer", *readings], lines)
     if tuned := list(filter(None, map(_tuned, trained))):
         yield paragraph(f"Tuned on validation loss: {'; '.join(tuned)}.")
     rows = [row for arm in study.arms for row in _effect_rows(study, task, step, arm)]
@@ -179,7 +188,7 @@ def _tuned(row: Row) -> str:
 
 def _effect_rows(study: Evidence, task: str, step: int, arm: str) -> Iterator[list[str]]:
     """A line for each metric, a cell for each setting."""
-    for name in dict.fromkeys((study.metric(task).name, "train_loss", "sharpness", "top_eigenvalue")):
+    for name in dict.fromkeys(("test_loss", "adaptive_sharpness", study.metric(task).name, *LATER)):
         reading, metric = study.metric_at(task, name), study.metric(task, name)
         effects = [study.effect(task, arm, study.plan.reference, setting, reading, step) for setting in SETTINGS]
         kinds = [effect.kind for effect in effects if effect is not None]
