@@ -162,18 +162,15 @@ def is_known(name: str) -> bool:
 def result_metrics(names: Iterable[str], measured: Mapping[str, Metric] = TASK_METRICS) -> tuple[Metric, ...]:
     """The columns of a result table, of the names that its evaluations have: test loss and adaptive sharpness, what
     else the task measures on the test split, train loss, and sharpness with the norm of theta that goes with it.
-    Evaluations of before they were measured lack adaptive sharpness or that norm."""
+
+    Where nobody measured adaptive sharpness: train loss, test loss, what else the task measures, sharpness.
+    """
     names = tuple(dict.fromkeys(names))
-    columns = (
-        "test_loss",
-        "adaptive_sharpness",
-        *_judging(names, measured),
-        "train_loss",
-        "sharpness",
-        "parameter_norm",
-    )
-    later = ("adaptive_sharpness", "parameter_norm")
-    return tuple(metric(name, measured) for name in columns if name not in later or name in names)
+    others = _judging(names, measured)
+    columns = ("train_loss", "test_loss", *others, "sharpness")
+    if "adaptive_sharpness" in names:
+        columns = ("test_loss", "adaptive_sharpness", *others, "train_loss", "sharpness", "parameter_norm")
+    return tuple(metric(name, measured) for name in columns)
 
 
 def headline(names: Iterable[str], measured: Mapping[str, Metric] = TASK_METRICS) -> Metric:

@@ -193,8 +193,8 @@ def _order(seed: MetaSeed) -> tuple[bool, int, str]:
 def _compared(groups: Iterable[Mapping[int, Pair]], task: TaskOutcomes) -> list[MetricAt]:
     """What is compared: the metrics that both have, or one of them where the other diverged.
 
-    First test loss and adaptive sharpness, then what else the task measures on the test split, train loss, the
-    landscape, and what has a radius.
+    First test loss and adaptive sharpness, where that was measured; then what else the task measures on the test split,
+    losses, the landscape, and what has a radius.
     """
     measured: set[MetricAt] = set()
     for pair in (pair for group in groups for pair in group.values()):
@@ -205,9 +205,9 @@ def _compared(groups: Iterable[Mapping[int, Pair]], task: TaskOutcomes) -> list[
     others = sorted({at.name for at in measured if task.metric(at.name).split == "test"} - {"test_loss"})
     at_radii = [MetricAt(name, radius) for name in RATIOS for radius in radii(measured, name)]
     adaptive = [at for at in at_radii if at.name == ADAPTIVE]
-    plain = [MetricAt(name) for name in (*others, TRAIN_LOSS.name, *LANDSCAPE)]
-    every = dict.fromkeys([MetricAt("test_loss"), *adaptive, *plain, *at_radii])
-    return [at for at in every if at in measured]
+    first = [MetricAt("test_loss"), *adaptive] if adaptive else []
+    plain = [MetricAt(name) for name in (*others, TRAIN_LOSS.name, "test_loss", *LANDSCAPE)]
+    return [at for at in dict.fromkeys([*first, *plain, *at_radii]) if at in measured]
 
 
 def _values(groups: Groups, setting: str, at: MetricAt, metric: Metric, kind: str) -> tuple[Values, int, int]:

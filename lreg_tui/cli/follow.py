@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.base.control import Control
 from engine.base.errors import LregError, RunError
-from engine.base.metrics import AT_RADIUS, headline, metric
+from engine.base.metrics import headline, metric
 from engine.base.status import LIVE, Status
 from engine.evaluation.transfer_plan import Plan
 from engine.runs.kinds import TRANSFER
@@ -122,27 +122,28 @@ class Follower:
         console, notice = self._display.console, self.notice()
         self._display.show(
             status.state,
-            lambda: _frame(self.reader, status, notice, self._radii, console.width),
-            lambda: _line(self.reader, status, self._radii),
+            lambda: _frame(self.reader, status, notice, self._radius, console.width),
+            lambda: _line(self.reader, status, self._radius),
         )
 
     @cached_property
-    def _radii(self) -> Mapping[str, float]:
-        return radii_of(self.reader)
+    def _radius(self) -> float | None:
+        return radius_of(self.reader)
 
 
-def radii_of(reader: RunReader) -> Mapping[str, float]:
-    """The radius at which a run measures each metric that has one; empty where its preset cannot be read."""
+def radius_of(reader: RunReader) -> float | None:
+    """The radius at which a run measures its sharpness while it trains; None where its preset cannot be read."""
     try:
         if reader.kind is TRANSFER:
-            protocol = Plan.from_json(reader.plan()).protocol
-            radius, adaptive_radius = protocol.middle_radius, protocol.adaptive_radius
-        else:
-            evaluation = reader.preset()["evaluation"]
-            radius, adaptive_radius = evaluation["radius"], evaluation["adaptive_radius"]
+            return Plan.from_json(reader.plan()).protocol.middle_radius
+        return reader.preset()["evaluation"]["radius"]
     except LregError:
-        return {}
-    return {**dict.fromkeys(AT_RADIUS, radius), "adaptive_sharpness": adaptive_radius}
+        return None
+
+
+def label(name: str, radius: float | None) -> str:
+    """What people read for a metric, with the radius of the L2 ball where it is of that."""
+    return present.label(name, None if name == "adaptive_sharpness" else radius)
 
 
 def main_metrics(values: dict[str, Any]) -> list[str]:
@@ -170,17 +171,15 @@ def _eta(status: Status) -> str:
     return f"ETA {present.duration(status.eta_s)}" if status.eta_s is not None and status.state in LIVE else ""
 
 
-def _line(reader: RunReader, status: Status, radii: Mapping[str, float]) -> str:
+def _line(reader: RunReader, status: Status, radius: float | None) -> str:
     values = reader.figures()
     done = f"{_steps(reader, status)} ({present.progress(status.step, status.total)})" if status.total else ""
-    told = [
-        f"{present.label(name, radii.get(name))} {present.metric(name, values[name])}" for name in main_metrics(values)
-    ]
+    told = [f"{label(name, radius)} {present.metric(name, values[name])}" for name in main_metrics(values)]
     message = status.message if status.state in LIVE else ""
     return "  ".join(filter(None, [status.state, done, _eta(status), *told, message]))
 
 
-def _frame(reader: RunReader, status: Status, notice: str, radii: Mapping[str, float], width: int) -> Group:
+def _frame(reader: RunReader, status: Status, notice: str, radius: float | None, width: int) -> Group:
     """What a terminal shows of a run: state, progress, metrics, and a line of news while it lives."""
     from rich.columns import Columns
     from rich.console import Group
@@ -188,7 +187,7 @@ def _frame(reader: RunReader, status: Status, notice: str, radii: Mapping[str, f
 
     head = Text.assemble(present.text(reader.id, "bold"), "  ", present.state_text(status.state), overflow="fold")
     told = [
-        Text.assemble((present.label(name, radii.get(name)), "dim"), "  ", present.metric(name, value))
+        Text.assemble((label(name, radius), "dim"), "  ", present.metric(name, value))
         for name, value in ordered(reader.figures(), everything=False).items()
     ]
     news = (notice or status.message) if status.state in LIVE else ""

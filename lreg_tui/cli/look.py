@@ -16,7 +16,7 @@ from engine.runs.kinds import TRANSFER
 from engine.runs.results import run_rows
 from engine.runs.store import RunReader, RunStore
 from lreg_tui.cli import output
-from lreg_tui.cli.follow import Follower, ordered, print_results, radii_of, summarize
+from lreg_tui.cli.follow import Follower, label, ordered, print_results, radius_of, summarize
 from lreg_tui.cli.listing import SORTS, Listed, run_table
 from lreg_tui.cli.options import AsJson, RunsDir, choice
 from lreg_tui.cli.references import RunOrJobReference, find_run
@@ -93,8 +93,8 @@ def show(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJson
     _print_pairs(console, heading, differences, show_value)
     if problem:
         console.print(present.text(problem, "red"))
-    radii, latest = radii_of(reader), ordered(reader.figures())
-    metrics = {present.label(name, radii.get(name)): present.metric(name, value) for name, value in latest.items()}
+    radius, latest = radius_of(reader), ordered(reader.figures())
+    metrics = {label(name, radius): present.metric(name, value) for name, value in latest.items()}
     _print_pairs(console, "latest figures", metrics, str)
     print_results(run_rows(reader), console, "result")
 

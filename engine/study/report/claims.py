@@ -45,8 +45,9 @@ def scale(study: Evidence) -> Claim:
         "K1",
         "penalties do more than a constant factor of the updates",
         OURS,
-        f"{metric(study.sharpness).words} at the arm's own train loss, against the lowest point of the curve that the reference arm, of the "
-        "same learned optimizer, traces when its updates are multiplied by constants: ratio's 95% interval below 1",
+        f"{metric(study.sharpness).words} at the arm's own train loss, against the lowest point of the curve that the "
+        "reference arm, of the same learned optimizer, traces when its updates are multiplied by constants: ratio's "
+        "95% interval below 1",
         "the reference arm was evaluated at fewer than two scales besides 1, or no arm of its kind has a penalty",
         wants,
         study.lacking(wants, study.tasks),
@@ -67,8 +68,9 @@ def reweighting(study: Evidence) -> Claim:
         "K2",
         "penalties do more than re-weight the meta-loss",
         OURS,
-        f"{metric(study.sharpness).words} at matched train loss (ratio's 95% interval below 1) and test accuracy at equal steps (difference's "
-        "above 0), against an arm whose penalty has as much weight but a ball of radius 0, which is the loss once more",
+        f"{metric(study.sharpness).words} at matched train loss (ratio's 95% interval below 1) and test accuracy at "
+        "equal steps (difference's above 0), against an arm whose penalty has as much weight but a ball of radius 0, "
+        "which is the loss once more",
         "no arm whose penalty has rho = 0 and the weight of the others, or none beside it",
         wants,
         study.lacking(wants, study.tasks),

@@ -41,8 +41,9 @@ def in_short(study: Evidence) -> Iterator[str]:
         )
         return
     headlines = dict.fromkeys(study.metric(task).words for task in study.tasks)
-    columns = {"test loss, equal steps": (EQUAL_STEPS, "test_loss")}
+    columns = {}
     if any(map(study.adaptive_radius, study.tasks)):
+        columns["test loss, equal steps"] = (EQUAL_STEPS, "test_loss")
         columns |= {f"adaptive sharpness, {setting}": (setting, "adaptive_sharpness") for setting in SETTINGS}
     columns[f"{', '.join(headlines)}, equal steps"] = (EQUAL_STEPS, HEADLINE)
     if study.radius:
