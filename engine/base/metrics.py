@@ -93,7 +93,7 @@ _OTHERS: Mapping[str, Metric] = _by_name(
     Metric("top_eigenvalue", "top eigenvalue", better="lower", kind="landscape"),
     Metric("trace", better="lower", kind="landscape"),
     Metric("grad_norm", "gradient norm"),
-    Metric("parameter_norm", "norm of theta"),
+    Metric("parameter_norm", "parameter norm"),
     Metric("meta_grad_norm", "meta-gradient norm"),
     Metric("update_norm", "update norm"),
     Metric("skipped", unit="count", better="lower", adds_up="sum"),

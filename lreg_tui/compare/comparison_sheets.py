@@ -117,21 +117,25 @@ def _columns(table: Table, radius: str | None) -> dict[str, tuple[MetricAt, Metr
     """Metrics by heading."""
     from engine.comparison import NORMALISED, MetricAt
 
-    radii = {"adaptive_sharpness": table.adaptive_radius, "sharpness": radius}
     headings: dict[str, tuple[MetricAt, Metric]] = {}
     for one in result_metrics(table.metrics, table.metrics):
-        at = radii.get(one.name)
-        if at is not None:
-            headings[f"{one.words}\nat {at}"] = MetricAt(one.name, at), one
-        elif one.name not in radii:
+        if one.name == "adaptive_sharpness":
+            at = table.adaptive_radius
+            headings[f"adaptive\nsharpness at {at}"] = MetricAt(one.name, at), one
+        elif one.name == "sharpness" and radius is not None and table.adaptive_radius:
+            headings[f"sharpness\nat {radius}"] = MetricAt(one.name, radius), one
+        elif one.name != "sharpness":
             headings[_heading(one)] = MetricAt(one.name), table.metrics.get(one.name, one)
-    headings["top\neigenvalue"] = MetricAt("top_eigenvalue"), metric("top_eigenvalue")
+    for name in ("top_eigenvalue", "parameter_norm"):
+        headings.setdefault(_heading(metric(name)), (MetricAt(name), metric(name)))
     if radius is not None:
         names = {
+            f"sharpness\nat {radius}": "sharpness",
             f"max gradient\nnorm at {radius}": "max_grad_norm",
             f"normalised\nsharpness at {radius}": NORMALISED,
         }
-        headings |= {heading: (MetricAt(name, radius), metric(name)) for heading, name in names.items()}
+        for heading, name in names.items():
+            headings.setdefault(heading, (MetricAt(name, radius), metric(name)))
     return headings
 
 

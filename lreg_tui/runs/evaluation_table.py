@@ -41,6 +41,8 @@ class EvaluationTable(DataTable[Text]):
         cursor = self.cursor_row
         self.evaluations = found
         shown = columns(evaluation.last for evaluation in found)
+        if not any(metric.name == "adaptive_sharpness" for metric in shown):
+            shown = (*reversed(shown[:-1]), shown[-1])  # what a task is judged by comes first
         self.clear(columns=True)
         for heading in ("optimizer", "task", *(metric.words for metric in shown), "inner steps", "seeds"):
             self.add_column(present.text(heading))

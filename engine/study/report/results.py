@@ -149,7 +149,7 @@ def _task(study: Evidence, task: str, step: int, whole: bool) -> Iterator[str]:
         adaptive = study.metric_at(task, "adaptive_sharpness")
         readings = {f"adaptive sharpness at {adaptive.radius}": adaptive} if adaptive.radius else {}
         readings |= {f"sharpness at {radius}": MetricAt("sharpness", radius) for radius in study.radii}
-        readings |= {"norm of theta": MetricAt("parameter_norm"), "top eigenvalue": MetricAt("top_eigenvalue")}
+        readings |= {"parameter norm": MetricAt("parameter_norm"), "top eigenvalue": MetricAt("top_eigenvalue")}
         measured = [row for row in trained if study.metric_at(task, "sharpness") in row.metrics]
         lines = [
             [text(row.label), *(_shown(study, task, row, reading) for reading in readings.values())] for row in measured
