@@ -132,7 +132,7 @@ class TruncatedES(PES):
     """The estimator that PES corrects: each truncation's own perturbation alone."""
 
     def _directions(self, phi, noise_seeds):
-        return self._noise(phi, noise_seeds[-1])
+        return self.noise(phi, noise_seeds[-1])
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
