@@ -24,6 +24,12 @@ from engine.presets.document import find, merge, shipped
 __all__ = ["TABLES", "Preset", "defaults", "find", "from_mapping", "load_preset", "merge", "shipped"]
 
 TABLES = ("task", "optimizer", "meta", "penalty", "evaluation")
+LATER: dict[str, dict[str, Any]] = {
+    "optimizer": {"features": (), "step_scale": "none", "base_width": 32},
+    "meta": {"random_scaling_of": "coordinate"},
+}
+"""Settings that came after runs were first named by what decides them, by table: at these defaults they decide nothing,
+so that a study of before goes on with the runs that it has."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,13 @@ class Preset:
     def with_values(self, **top: Any) -> Preset:
         """A copy with other keys at the top (name, seed); they are checked."""
         return from_mapping({**self.values, **top}, self.source)
+
+    def decisive(self, without: Iterable[str] = ()) -> dict[str, Any]:
+        """The values that decide what a run gives, but for some keys at the top: see `LATER`."""
+        values = {key: value for key, value in self.values.items() if key not in set(without)}
+        for table, later in LATER.items():
+            values[table] = {k: v for k, v in values[table].items() if k not in later or v != later[k]}
+        return values
 
     def dumps(self) -> str:
         """TOML that gives this very preset when it is loaded again."""

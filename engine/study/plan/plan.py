@@ -107,7 +107,7 @@ class Cell:
     @property
     def identity(self) -> str:
         """A hash of what decides the run's figures: equal cells are one run."""
-        decisive = {key: value for key, value in self.preset.values.items() if key not in SPEAKING}
+        decisive = self.preset.decisive(without=SPEAKING)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=list).encode()).hexdigest()[:8]
 
     def run_id(self, stamp: str) -> str:
