@@ -94,8 +94,8 @@ def flops(network: Network, work: str) -> int:
     """FLOPs of a coordinate-step of a piece of work.
 
     frozen, es, pes: one forward pass. meta-train: three (forward, slopes of inputs and of weights). With the smoothness
-    penalty the state's part of the gates is the same in all passes of a step, and so counts once: an ascent step is a forward
-    and a backward pass of the input's part, and the worst point three more.
+    penalty the state's part of the gates is the same in all passes of a step, and so counts once: an ascent step is a
+    forward and a backward pass of the input's part, and the worst point three more.
     """
     inputs, state = forward_flops(network)
     if work in FORWARD:

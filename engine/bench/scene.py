@@ -144,8 +144,8 @@ class Scene:
     def evolved(self) -> Phi:
         """The meta-gradient by evolution strategies: N pairs of perturbed optimizers train all optimizees."""
         batches = self.task.batches([seeds.derive(number, "batches") for number in self.numbers]).batches
-        how = {"scaling": None, "horizon": self.steps}
-        carry = self.estimator.begin(self.objective, self.carry.theta, batches[-1], **how)
+        theta, objective = self.carry.theta, self.objective
+        carry = self.estimator.begin(objective, theta, batches[-1], scaling=None, horizon=self.steps)
         inputs = Inputs(self.window, [1.0] * self.steps, noise_seeds=[SEED])
         partial, _ = self.estimator.estimate(self.objective, self.phi, carry, inputs)
         return self.estimator.combine([(self.objective, partial)], self.phi, self.steps - 1, [SEED])[0]

@@ -26,7 +26,6 @@ Point = dict[str, Any]
 """A value for each axis, by key path ("penalty.sam.rho")."""
 
 SPEAKING = ("name", "description", "tags", "threads")  # keys that change no figure
-ADDED = {"evaluation": {"adaptive_radius": 0.5}}  # newer settings, which at their defaults leave a run what it was
 PICKED_BY: tuple[str, ...] = ("best_validation_loss", "validation_loss")
 PICKED_BY += ("best_validation_mean_loss", "validation_mean_loss")
 SAMPLERS = ("tpe", "random")
@@ -108,11 +107,7 @@ class Cell:
     @property
     def identity(self) -> str:
         """A hash of what decides the run's figures: equal cells are one run."""
-        decisive = {key: value for key, value in self.preset.values.items() if key not in SPEAKING}
-        for table, added in ADDED.items():
-            decisive[table] = {
-                key: value for key, value in decisive[table].items() if key not in added or value != added[key]
-            }
+        decisive = self.preset.decisive(without=SPEAKING)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=list).encode()).hexdigest()[:8]
 
     def run_id(self, stamp: str) -> str:
