@@ -80,7 +80,7 @@ class TestLimits:
 class TestPieces:
     def test_names_are_read_back(self):
         assert [works.piece(piece.name) for piece in works.everything()] == works.everything()
-        assert len(works.everything()) == 4 * 3 * 3 * 3 + 3 * 3
+        assert len(works.everything()) == (7 * 3 + 2) * 3 * 3 + 3 * 3  # lin in es and pes alone
         assert set(works.usual(on_gpu=False)) < set(works.usual(on_gpu=True)) < set(works.everything())
 
     @pytest.mark.parametrize(

@@ -14,13 +14,14 @@ from test_meta import TINY, run, steady
 
 from engine.base import seeds, toml_text
 from engine.base.draws import HELD_OUT_DRAWS, Choices, ListRange, Range, draw
-from engine.base.errors import PresetError
+from engine.base.errors import LregError, PresetError
 from engine.base.settings import setting
 from engine.evaluation.transfer_plan import TransferSettings, make
 from engine.jobs.from_preset import meta_trainer
 from engine.presets import catalog as catalogs
 from engine.presets.preset import Preset, from_mapping, load_preset, merge
 from engine.runs.store import RunReader
+from engine.study.schedule import inputs
 from engine.tasks.optimizees.base import ACTIVATIONS, INITS, OPTIMIZEES, Optimizee
 from engine.tasks.table import DrawnTasks, build_task, check_tasks
 from engine.worker import train
@@ -275,3 +276,10 @@ def test_the_starts_have_the_spread_of_their_formula(init):
         assert not bias.any()
         is_normal = stats.kstest(weight.flatten().double() / spread, "norm").pvalue > 1e-3
         assert is_normal == (init == "kaiming")
+
+
+def test_a_process_that_is_asked_whether_the_data_are_there_knows_ranges():
+    """The console and studies ask one: what it is told has been JSON."""
+    inputs.check_run(preset(MIXED).tasks, "cpu", None)
+    with pytest.raises(LregError, match=r"classes: found \[0, 12\]"):
+        inputs.check_run(preset({"classes": [[0, 1], [0, 12]]}).tasks, "cpu", None)

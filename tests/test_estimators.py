@@ -132,7 +132,7 @@ class TruncatedES(PES):
     """The estimator that PES corrects: each truncation's own perturbation alone."""
 
     def _directions(self, phi, noise_seeds):
-        return self._noise(phi, noise_seeds[-1])
+        return self.noise(phi, noise_seeds[-1])
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -400,7 +400,7 @@ def test_es_values_a_penalty_as_back_propagation_does(penalty, step_scale):
     assert plain > 0 and es == pytest.approx(plain, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["dm", "rnnprop", "simple"])
+@pytest.mark.parametrize("kind", ["dm", "rnnprop", "simple", "lin", "mlp", "adafac"])
 @pytest.mark.parametrize("way", ["auto", "plain"])
 def test_particles_step_as_the_learned_optimizer_does(kind, way, monkeypatch):
     """Every particle is what a frozen unroll with its own meta-parameters would be, with kernels and without."""
@@ -415,14 +415,14 @@ def test_particles_step_as_the_learned_optimizer_does(kind, way, monkeypatch):
     theta = torch.stack([task.init_theta(seed) for seed in (1, 2)])
     batches = task.batches([3, 4], "train").draw(7)
     objective = Objective(task.loss, optimizer, layout=task.layout, task=task, loss_batch="same")
-    carry = particles.begin(objective, 4, theta, None)
+    carry = particles.begin(objective, 4, theta, None, horizon=9)
     stacked = {name: torch.stack([phi[name] for phi in phis]) for name in phis[0]}
     _, carry = particles.run_truncation(objective, stacked, carry, Inputs(batches, [1.0] * 7))
     for m, phi in enumerate(phis):
-        point, state = theta.clone(), optimizer.init(theta)
-        for batch in batches:
+        point, state = theta.clone(), optimizer.init(theta, task.layout)
+        for t, batch in enumerate(batches):
             grad = torch.stack([torch.func.grad(task.loss)(point[b], batch[b]) for b in range(2)])
-            update, state = optimizer.update(phi, point, grad, state)
+            update, state = optimizer.update(phi, point, grad, state, task.layout, StepInfo(None, t, 9))
             point = point + update
         torch.testing.assert_close(carry.theta[m], point, rtol=1e-6, atol=1e-9)
 

@@ -385,3 +385,39 @@ def test_a_graph_too_large_is_computed_anew(monkeypatch):
     assert kernels.tape(optimizer, make_phi(optimizer), optimizer.init(small), small, 5) is None
     tape = kernels.tape(optimizer, make_phi(optimizer), optimizer.init(large), large, 5)
     assert isinstance(tape, RecomputeTape)
+
+
+@pytest.mark.parametrize("ages", ["alike", "different"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_kernel_of_lin_is_its_plain_step(ages, dtype, monkeypatch):
+    """Many optimizers at once, each with its own meta-parameters; coordinates may be of different ages."""
+    from engine.kernels import steps, takes_many
+    from engine.optimizers.learned.base import StepInfo
+    from engine.optimizers.learned.base import get as learned
+
+    monkeypatch.setenv("LREG_KERNELS", "auto")
+    optimizer, generator = learned("lin"), torch.Generator().manual_seed(0)
+    phi = {
+        name: torch.randn(3, *part.shape, generator=generator).to(dtype)
+        for name, part in optimizer.init_phi(generator).items()
+    }
+    theta = torch.randn(3, 2, 37, generator=generator).to(dtype)
+    state = torch.func.vmap(optimizer.init)(theta)
+    if ages == "different":
+        state["features.time"] = torch.arange(37, dtype=dtype).expand(3, 2, 37)
+    assert takes_many(optimizer, phi, theta)
+    together = steps(optimizer, phi, state, theta)
+    plain = [(theta[m], {name: tensor[m] for name, tensor in state.items()}) for m in range(3)]
+    for number in range(4):
+        grad, info = torch.randn(3, 2, 37, generator=generator).to(dtype), StepInfo(None, number, 5)
+        update = together(theta, grad, info)
+        for m, (point, before) in enumerate(plain):
+            own, after = optimizer.update(
+                {name: part[m] for name, part in phi.items()}, point, grad[m], before, None, info
+            )
+            torch.testing.assert_close(update[m], own, rtol=1e-5 if dtype == torch.float32 else 1e-11, atol=1e-6)
+            plain[m] = (point + own, after)
+        theta = torch.stack([point for point, _ in plain])
+    for name, tensor in together.state().items():
+        expected = torch.stack([after[name] for _, after in plain])
+        torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)

@@ -13,7 +13,7 @@ from engine.base.errors import PresetError
 from engine.base.settings import schema_of
 from engine.jobs.from_preset import meta_trainer
 from engine.meta_training.meta_train import MetaTrainer
-from engine.presets.preset import TABLES, Preset, PresetSettings, defaults, from_mapping, load_preset, shipped
+from engine.presets.preset import LATER, TABLES, Preset, PresetSettings, defaults, from_mapping, load_preset, shipped
 
 SHIPPED = (
     "lo", "lo-gam", "lo-gam-smooth", "lo-gsam", "lo-gsam-smooth", "lo-sam", "lo-sam-smooth", "lo-smooth", "mixed",
@@ -21,6 +21,7 @@ SHIPPED = (
     "lo-asam", "lo-hessian-trace", "lo-top-eigenvalue",
     "flat-rnnprop", "flat-rnnprop-gam", "flat-rnnprop-gsam", "flat-rnnprop-sam",
     "flat-simple", "flat-simple-gam", "flat-simple-gsam", "flat-simple-sam", "lin", "mlp", "adafac",
+    "flat", "flat-control", "flat-l2", "flat-mnist", "flat-mnist-control", "flat-pes", "flat-validation",
 )  # fmt: skip
 
 
@@ -363,3 +364,13 @@ def test_a_shipped_preset_can_be_trained_on_digits(name):
 def test_a_shipped_preset_can_be_trained_on_its_own_dataset(name, monkeypatch):
     put_digits_in_their_place(monkeypatch)
     assert trainer_of(name).total > 0
+
+
+def test_settings_that_came_later_decide_nothing_at_their_defaults():
+    """Names of runs and evaluations that are there already are made of what decides them."""
+    values = defaults().values
+    for table, later in LATER.items():
+        assert {key: values[table][key] for key in later} == later
+    assert "step_scale" not in defaults().decisive()["optimizer"] and "seed" not in defaults().decisive({"seed"})
+    changed = from_mapping({"optimizer": {"step_scale": "mup"}}).decisive()
+    assert changed["optimizer"]["step_scale"] == "mup" and "features" not in changed["optimizer"]

@@ -6,17 +6,26 @@ import math
 
 import pytest
 import torch
+from ranks import Ranks
+from test_torch_optim import small_model, train
 from torch import Tensor, nn
 
+from engine.base import seeds
 from engine.base.errors import LregError
 from engine.base.flat import gradients_and_losses
 from engine.evaluation.frozen_unroll import frozen_unroll
-from engine.export.torch_optim import LoadedOptimizer
+from engine.export import export_optimizer
+from engine.export.torch_optim import LoadedOptimizer, load_optimizer
 from engine.meta_training.objective import Objective
 from engine.meta_training.unroll import begin, truncation
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, StepInfo
+from engine.optimizers.learned.features import NAMES
 from engine.optimizers.learned.step_scale import mup_factors
 from engine.penalties.base import InnerStep, get
+from engine.presets.preset import from_mapping
+from engine.runs import checkpoint as checkpoints
+from engine.runs.reader import RunReader
+from engine.runs.writer import Run
 from engine.tasks.base import Layout
 from engine.tasks.supervised import SupervisedTask
 from engine.tasks.table import build_task
@@ -176,18 +185,17 @@ def test_meta_gradients_are_those_of_the_steps_that_are_taken(kind, step_scale, 
 # -- every way of taking steps -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("features", [[], NAMES], ids=["", "features"])
 @pytest.mark.parametrize("step_scale", ["none", "mup", "rms"])
 @pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
-def test_evaluation_and_torch_step_as_meta_training_does(kind, step_scale):
-    optimizer, phi = make(kind, step_scale=step_scale, base_width=5)
+def test_evaluation_and_torch_step_as_meta_training_does(kind, step_scale, features):
+    optimizer, phi = make(kind, step_scale=step_scale, base_width=5, features=features)
     task = build_task({"dataset": "digits", "optimizee": "mlp", "init": "uniform"}, device=CPU, dtype=F64)
     steps = list(frozen_unroll(task, optimizer, phi, [11], 6, scale=0.5))
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Sigmoid(), nn.Linear(20, 10)).double()
     nn.utils.vector_to_parameters(steps[0].theta[0].clone(), model.parameters())
     loaded = LoadedOptimizer(model.named_parameters(), optimizer, phi, scale=0.5, horizon=6)
     theta, state = steps[0].theta, optimizer.init(steps[0].theta, task.layout)
-    from engine.base import seeds
-
     drawn = task.batches([seeds.derive(11, "batches")]).draw(6)
     for step, after in enumerate(steps[1:]):
         loaded.zero_grad()
@@ -230,6 +238,59 @@ def test_torchs_groups_precisions_and_shards_keep_their_factors(step_scale):
         factor = fan_in if step_scale == "mup" else float(tensor.double().square().mean().sqrt())
         tolerance = 1e-2 if tensor.dtype == torch.bfloat16 else 1e-6
         torch.testing.assert_close(moved[1], factor * moved[0], rtol=1e-3, atol=tolerance)
+
+
+def test_what_is_exported_knows_its_step_scale(tmp_path):
+    table = {"kind": "lin", "step_scale": "mup", "base_width": 6, "features": ["momenta"]}
+    run = Run.create(tmp_path / "runs", from_mapping({"name": "small", "optimizer": table}))
+    optimizer, phi = make(**table)
+    checkpoints.save(run.path / "checkpoint", "best", {f"frozen/{name}": t.float() for name, t in phi.items()}, {})
+    export_optimizer(RunReader(run.path), tmp_path / "o.safetensors")
+    moved = []
+    for source in (run.path, tmp_path / "o.safetensors"):
+        parameter = nn.Parameter(torch.linspace(-1, 1, 24).view(2, 12))
+        parameter.grad = torch.ones_like(parameter)
+        load_optimizer(source, [("w", parameter)]).step()
+        moved.append(parameter.detach())
+    assert torch.equal(*moved)
+    theta = torch.linspace(-1, 1, 24)
+    update, _ = optimizer.update(phi, theta, torch.ones(24), optimizer.init(theta), Layout({"w": (2, 12)}))
+    torch.testing.assert_close(moved[0].flatten(), (theta + update).float(), rtol=1e-5, atol=1e-6)
+
+
+def test_shards_go_by_the_whole_tensor_and_what_needs_it_whole_refuses_them(tmp_path):
+    ranks, cases = Ranks(2), [("rnnprop", "mup"), ("simple", "rms"), ("dm", "rms")]
+    try:
+        for answer in ranks.call(_sharded, tmp_path / "meeting", 2, cases):
+            for case, losses in answer.items():
+                model = small_model()
+                optimizer = LoadedOptimizer(model.named_parameters(), *trained(*case))
+                torch.testing.assert_close(losses, train(model, optimizer, 4), rtol=1e-4, atol=1e-5)
+    finally:
+        ranks.end()
+
+
+def trained(kind: str, step_scale: str) -> tuple[LearnedOptimizer, Phi]:
+    optimizer = LEARNED_OPTIMIZERS.create(kind, step_scale=step_scale, base_width=9)
+    return optimizer, optimizer.init_phi(torch.Generator().manual_seed(0))
+
+
+def _sharded(team, cases):
+    """In one of two processes: the losses of four steps for each case."""
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", store=team.store, rank=team.rank, world_size=team.size)
+    answers = {}
+    for case in cases:
+        model = small_model()
+        fully_shard(model)
+        answers[case] = train(model, LoadedOptimizer(model.named_parameters(), *trained(*case)), 4)
+    for kind in ("lin", "mlp", "adafac"):
+        with pytest.raises(ValueError, match=r"sharded DTensor.*keep parameters whole"):
+            LoadedOptimizer(model.named_parameters(), *trained(kind, "none"))
+    return answers
 
 
 # -- what it is for ----------------------------------------------------------------------------------------------------

@@ -200,10 +200,11 @@ def strange() -> list[nn.Parameter]:
     ]
 
 
+@pytest.mark.parametrize("features", [[], ["previous_update"]], ids=["", "previous update"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_parameters_of_every_kind_move_and_have_state_of_their_shape(kind):
+def test_parameters_of_every_kind_move_and_have_state_of_their_shape(kind, features):
     parameters = strange()
-    optimizer = LoadedOptimizer(parameters, *make(kind), lr=1000.0)
+    optimizer = LoadedOptimizer(parameters, *make(kind, features=features), lr=1000.0)
     for size in (1, 2):
         for parameter in parameters:
             parameter.grad = size * torch.ones_like(parameter)

@@ -226,6 +226,15 @@ def test_theta_as_an_input_equals_plain_autograd(second_order):
 
 
 @pytest.mark.parametrize("second_order", [False, True])
+@pytest.mark.parametrize("features", [["time", "momenta", "normalised"], ["previous_update"]])
+@pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
+def test_more_inputs_equal_plain_autograd(kind, features, second_order):
+    penalty = get("smooth", epsilon=0.3, ascent_steps=3, weight=10.0)
+    settings = {"features": features, "theta_input": True}
+    assert_equal_to_plain_autograd(kind, second_order=second_order, optimizer=settings, update={"smooth": penalty})
+
+
+@pytest.mark.parametrize("second_order", [False, True])
 @pytest.mark.parametrize("relative", [False, True])
 @pytest.mark.parametrize(
     ("name", "settings"),

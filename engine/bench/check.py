@@ -12,7 +12,7 @@ from torch import Tensor
 from engine import kernels
 from engine.bench import reference
 from engine.bench.scene import RandomTask, Scene, scene
-from engine.bench.works import Piece
+from engine.bench.works import PARTICLES, Piece
 
 BOUNDS = {torch.float64: 1e-9, torch.float32: 2e-3}
 OPTIMIZEES = 2  # at most, so that the mean over them is met
@@ -52,6 +52,9 @@ def largest_error(scene: Scene) -> float:
     if scene.piece.work == "frozen":
         start = scene.carry.theta
         return relative(scene.frozen() - start, torch.stack([reference.frozen(scene, b) for b in optimizees]) - start)
+    if scene.piece.work in PARTICLES:
+        ours, means = scene.evolved(), reference.evolved(scene)
+        return largest([relative(ours[name], means[name]) for name in means])
     starts = scene.ascent_starts() if scene.objective.update else None
     gradients = [
         reference.meta_gradient(scene, b, None if starts is None else [start[b] for start in starts])[0]

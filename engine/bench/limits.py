@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from engine.bench.works import PARTICLES
 from engine.optimizers.learned.base import Network
 from engine.penalties.smooth import Smooth
 
@@ -19,6 +20,7 @@ GEMM_SIZES = {"cpu": (512, 1024, 2048), "other": (2048, 4096, 8192)}
 COPY_BYTES = {"cpu": 2**27, "other": 2**30}  # far beyond any cache
 SECONDS = 0.3  # for each size
 ITEM = 4  # bytes of a float32
+FORWARD = ("frozen", *PARTICLES)  # works without a way back
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,10 @@ class Limits:
         """The least time for so many FLOPs and bytes: they go side by side."""
         return max(flops / self.flops_per_s, moved / self.bytes_per_s)
 
-    def least_seconds(self, work: str, network: Network, coordinate_steps: int) -> float:
-        """The time below which no float32 program of this device does the network's part of the work."""
+    def least_seconds(self, work: str, network: Network | None, coordinate_steps: int) -> float:
+        """The time below which no float32 program of this device does the network's part of the work; 0 without one."""
+        if network is None:
+            return 0.0
         return coordinate_steps * self.seconds(flops(network, work), moved_bytes(network, work))
 
 
@@ -89,12 +93,12 @@ def forward_flops(network: Network) -> tuple[int, int]:
 def flops(network: Network, work: str) -> int:
     """FLOPs of a coordinate-step of a piece of work.
 
-    frozen: one forward pass. meta-train: three (forward, slopes of inputs and of weights). With the smoothness penalty
-    the state's part of the gates is the same in all passes of a step, and so counts once: an ascent step is a forward
-    and a backward pass of the input's part, and the worst point three more.
+    frozen, es, pes: one forward pass. meta-train: three (forward, slopes of inputs and of weights). With the smoothness
+    penalty the state's part of the gates is the same in all passes of a step, and so counts once: an ascent step is a
+    forward and a backward pass of the input's part, and the worst point three more.
     """
     inputs, state = forward_flops(network)
-    if work == "frozen":
+    if work in FORWARD:
         return inputs + state
     ascent = (2 * Smooth().ascent_steps + 3) * inputs if work == "meta-train-smooth" else 0
     return 3 * (inputs + state) + ascent
@@ -107,6 +111,6 @@ def moved_bytes(network: Network, work: str) -> int:
     done for a block of coordinates at a time, whose state stays in cache.
     """
     written = 2 * network.features + 2  # features and a slope, and read again
-    times = {"frozen": 0, "meta-train-smooth": 2}.get(work, 1)
+    times = 0 if work in FORWARD else 2 if work == "meta-train-smooth" else 1
     state = 2 * len(network.units) * network.hidden
     return ITEM * (state + 4 + times * written)  # 4: gradient read, theta read and written, update written

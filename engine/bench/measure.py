@@ -15,7 +15,7 @@ from engine.bench import check, needs, reference, step
 from engine.bench.limits import Limits, timed
 from engine.bench.memory import peak_bytes
 from engine.bench.scene import RandomTask, network_of, scene
-from engine.bench.works import STEP, Piece
+from engine.bench.works import PARTICLES, STEP, Piece
 
 BUDGET_S = 8.0  # for the measurements of a piece of work, after the warm-up
 MOST_ROUNDS, FEWEST_ROUNDS = 15, 2
@@ -55,8 +55,9 @@ class Bench:
         memory = peak_bytes(one.run, self.device)
         calls = [one.run] if missing else [one.run, lambda: reference.run(one)]
         (ours, *eager), rounds = self._medians(calls)
+        coordinates = one.coordinates * (one.estimator.particles if piece.work in PARTICLES else 1)
         return {
-            **self._speed(piece, ours, one.coordinates, one.steps, [seconds * piece.meta_batch for seconds in eager]),
+            **self._speed(piece, ours, coordinates, one.steps, [seconds * piece.meta_batch for seconds in eager]),
             "optimizee_share": pilot.seconds * piece.meta_batch * one.steps / ours,
             "kernels": way,
             "rounds": rounds,
@@ -110,13 +111,14 @@ class Bench:
     def _speed(self, piece: Piece, ours: float, coordinates: int, steps: int, eager: Sequence[float]) -> dict[str, Any]:
         """What every line has, of so many seconds; `eager`: the reference's for all optimizees, if it was measured."""
         work = "frozen" if piece.work == STEP else piece.work
+        least = self.limits.least_seconds(work, network_of(piece), coordinates * steps)
         return {
             "ms_per_inner_step": 1e3 * ours / steps,
             "eager_ms_per_inner_step": 1e3 * eager[0] / steps if eager else None,
             "inner_steps_per_s": steps / ours,
             "coordinate_steps_per_s": coordinates * steps / ours,
             "ratio_to_eager": eager[0] / ours if eager else None,
-            "share_of_limit": self.limits.least_seconds(work, network_of(piece), coordinates * steps) / ours,
+            "share_of_limit": least / ours if least else None,
             "truncation": steps,
             "coordinates": coordinates,
             "threads": torch.get_num_threads(),

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from engine import kernels
 from engine.base.flat import gradients_and_losses
-from engine.bench.limits import ITEM, Limits, flops, timed
-from engine.bench.scene import DISTINCT_BATCHES, RandomTask, network_of
-from engine.bench.works import TRUNCATION, Piece
+from engine.bench.limits import FORWARD, ITEM, Limits, flops, timed
+from engine.bench.scene import DISTINCT_BATCHES, PAIRS, RandomTask, network_of
+from engine.bench.works import PARTICLES, TRUNCATION, Piece
 from engine.kernels.recompute import ALIVE, GRAPH_BYTES
 
 PATIENCE_S = 100.0  # longer only where it was asked for by name
@@ -20,6 +20,7 @@ EAGER_SHARE, OUR_SHARE = 0.08, 0.3  # of the limit, roughly
 KEPT_STATES = 8  # of the optimizer, along a truncation, besides features and slopes
 USABLE = 0.85  # of the memory that is free
 LONG_S = 1.0
+LINEAR_STATE = 6  # numbers of lin for each coordinate
 RUNS = 3  # a warm-up and two measurements
 
 
@@ -87,25 +88,28 @@ def pilot(task: RandomTask) -> Pilot:
 
 def estimated(piece: Piece, task: RandomTask, limits: Limits, pilot: Pilot) -> Needs:
     """What a truncation of a piece of work takes, and the reference's of one of its optimizees."""
-    network, everyone = network_of(piece), task.parameters * piece.meta_batch  # coordinates
-    is_frozen = piece.work == "frozen"
-    once = flops(network, piece.work) / limits.flops_per_s * TRUNCATION
+    times = 2 * PAIRS if piece.work in PARTICLES else 1  # that every optimizee is trained
+    network, everyone = network_of(piece), task.parameters * piece.meta_batch * times  # coordinates
+    is_frozen = piece.work in FORWARD
+    once = (flops(network, piece.work) if network else 0) / limits.flops_per_s * TRUNCATION
     passes = 2 if piece.work == "meta-train-sam" else 1
     eager_passes = 1 if is_frozen else 1 + passes  # the last backward goes through the optimizee again
-    optimizee = pilot.seconds * TRUNCATION
+    optimizee = pilot.seconds * TRUNCATION * times
     graphs = 1 if is_frozen else passes * TRUNCATION  # of one optimizee, alive at once in the reference
-    state = len(network.units) * network.hidden
+    state = len(network.units) * network.hidden if network else LINEAR_STATE
     numbers = eager_numbers = 4.0 * state + 10  # kept by coordinate
     if not is_frozen:
         updates = 2 if piece.work == "meta-train-smooth" else 1
         graph = float(TRUNCATION * ALIVE * state)
-        beside = TRUNCATION * ((network.features + 1) * updates + 4.0)  # features, slopes, theta
+        features = network.features if network else 0
+        beside = TRUNCATION * ((features + 1) * updates + 4.0)  # features, slopes, theta
         numbers = beside + _state_numbers(graph, state, everyone, task.device)
         eager_numbers = graph * (2 * updates - 1)
+    of_optimizee = times * pilot.kept_bytes + DISTINCT_BATCHES * pilot.batch_bytes  # activations and batches
     return Needs(
         once * everyone / OUR_SHARE + optimizee * passes * piece.meta_batch,
-        once * task.parameters / EAGER_SHARE + optimizee * eager_passes,
-        ITEM * everyone * numbers + (pilot.kept_bytes + DISTINCT_BATCHES * pilot.batch_bytes) * piece.meta_batch,
+        once * task.parameters * times / EAGER_SHARE + optimizee * eager_passes,
+        ITEM * everyone * numbers + of_optimizee * piece.meta_batch,
         ITEM * task.parameters * eager_numbers + pilot.kept_bytes * graphs,
     )
 

@@ -2,7 +2,8 @@
 
 torch's own cells (nn.LSTMCell, nn.RNNCell), autograd through everything: theta keeps its graph to the
 learned optimizer, the losses along the truncation are added up, and `.backward()` goes once through all of it. The
-gradient that feeds the learned optimizer is detached. Kept for the bench, and to check the kernels.
+gradient that feeds the learned optimizer is detached, but for the second order. Of evolution strategies one particle
+after another is unrolled. Kept for the bench, and to check the kernels.
 
 Shape letters: P parameters, F input features, H hidden units, T inner steps.
 """
@@ -15,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from engine.base.flat import perturbation
-from engine.bench.scene import Scene, smoothness
-from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
+from engine.bench.scene import SEED, Scene, smoothness
+from engine.bench.works import PARTICLES
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, State, StepInfo
 from engine.penalties.sam import SAM
 from engine.penalties.smooth import Smooth
 from engine.tasks.supervised import ExampleBatch
@@ -100,7 +102,7 @@ def meta_gradient(scene: Scene, optimizee: int, starts: Sequence[Tensor] | None 
     theta, total = walk.theta, torch.zeros((), dtype=scene.task.dtype, device=scene.task.device)
     losses = []
     for index in range(scene.steps):
-        features = walk.observe(theta)
+        features = walk.observe(theta, second_order=scene.objective.second_order)
         update, after = net(features, units)
         for penalty in smoothness(scene.piece).values():
             offset = penalty.start_of_ascent(scene.optimizer, features, generator) if starts is None else starts[index]
@@ -109,7 +111,8 @@ def meta_gradient(scene: Scene, optimizee: int, starts: Sequence[Tensor] | None 
         theta = theta + update
         loss = walk.loss(theta, index)
         total = total + loss
-        (walk.grad,) = torch.autograd.grad(loss, theta, retain_graph=True)
+        second_order = scene.objective.second_order
+        (walk.grad,) = torch.autograd.grad(loss, theta, retain_graph=True, create_graph=second_order)
         for sam in scene.objective.geometric.values():
             assert isinstance(sam, SAM)
             total = total + sam.weight * walk.loss(theta + perturbation(walk.grad, sam.rho), index)
@@ -120,7 +123,41 @@ def meta_gradient(scene: Scene, optimizee: int, starts: Sequence[Tensor] | None 
 
 def run(scene: Scene) -> object:
     """A scene's work, the reference's way, for the first optimizee."""
+    if scene.piece.work in PARTICLES:
+        return mean_losses(scene, 0)
     return frozen(scene, 0) if scene.piece.work == "frozen" else meta_gradient(scene, 0)
+
+
+@torch.no_grad()
+def mean_losses(scene: Scene, optimizee: int) -> Tensor:
+    """The mean losses of an `optimizee` under every particle's optimizer, [2 N], one unroll after another."""
+    noise = scene.estimator.noise(scene.phi, SEED)
+    values = []
+    for sign in (1, -1):
+        for pair in range(scene.estimator.pairs):
+            phi = {name: tensor.detach() + sign * noise[name][pair] for name, tensor in scene.phi.items()}
+            walk, losses = _Walk(scene, optimizee), []
+            theta, state = walk.theta, scene.optimizer.init(walk.theta, scene.task.layout)
+            for index in range(scene.steps):
+                info = StepInfo(None, index, scene.steps)
+                update, state = scene.optimizer.update(phi, theta, walk.grad, state, scene.task.layout, info)
+                theta = theta + update
+                with torch.enable_grad():
+                    point = theta.detach().requires_grad_()
+                    loss = walk.loss(point, index)
+                    (walk.grad,) = torch.autograd.grad(loss, point)
+                losses.append(loss.detach())
+            values.append(torch.stack(losses).mean())
+    return torch.stack(values)
+
+
+def evolved(scene: Scene) -> Phi:
+    """The meta-gradient by evolution strategies of all optimizees of a scene."""
+    values = torch.stack([mean_losses(scene, b) for b in range(scene.piece.meta_batch)]).mean(0)
+    plus, minus = values.chunk(2)
+    scale = 2 * scene.estimator.pairs * scene.estimator.sigma**2
+    noise = scene.estimator.noise(scene.phi, SEED)
+    return {name: torch.einsum("n,n...->...", (plus - minus) / scale, e) for name, e in noise.items()}
 
 
 def change_at_worst(
@@ -162,10 +199,11 @@ class _Walk:
         self.grad = scene.carry.grad[optimizee]
         self.state: State = self.optimizer.init(self.theta)  # only its moments are used
 
-    def observe(self, theta: Tensor) -> Tensor:
-        """The features, [P, F], constants."""
-        with torch.no_grad():
-            features, self.state = self.optimizer.observe(theta.detach(), self.grad, self.state)
+    def observe(self, theta: Tensor, second_order: bool = False) -> Tensor:
+        """The features, [P, F]: constants, unless for the second order."""
+        with torch.set_grad_enabled(second_order):
+            seen = theta if second_order else theta.detach()
+            features, self.state = self.optimizer.observe(seen, self.grad, self.state)
         return features
 
     def loss(self, theta: Tensor, index: int) -> Tensor:

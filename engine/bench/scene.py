@@ -13,9 +13,12 @@ import torch
 from torch import Generator, Tensor
 
 from engine.base import seeds
-from engine.bench.works import BATCH_SIZE, CLASSES, INPUT_SHAPES, TRUNCATION, Piece
+from engine.bench.works import BATCH_SIZE, CLASSES, INPUT_SHAPES, PARTICLES, TRUNCATION, Piece
 from engine.evaluation.transfer import frozen_unroll
 from engine.meta_training import recording
+from engine.meta_training.estimators import ESTIMATORS
+from engine.meta_training.estimators.es import ES
+from engine.meta_training.inputs import Inputs
 from engine.meta_training.objective import Objective
 from engine.meta_training.recording import RunTruncation
 from engine.meta_training.unroll import UnrollState, begin
@@ -32,6 +35,7 @@ DISTINCT_BATCHES = 2  # taken in turn: twenty of them for 64 optimizees would be
 OUTPUT_SCALES = {"simple": 0.01}  # an untrained one moves too far for anything but a divergence
 SMOOTH_WEIGHT = 1e6  # a fresh optimizer is so smooth that otherwise nobody would see a mistake in the penalty's slopes
 SEED = 1
+PAIRS, SIGMA = 8, 0.01  # of evolution strategies
 
 
 class RandomTask(DatasetTask):
@@ -109,6 +113,7 @@ class Scene:
     window: list[ExampleBatch]  # T of them
     numbers: list[int]  # of the optimizees: their seeds
     run_truncation: RunTruncation
+    estimator: ES
 
     @property
     def optimizer(self) -> LearnedOptimizer:
@@ -124,6 +129,8 @@ class Scene:
 
     def run(self) -> Phi | Tensor:
         """The work, our way: the meta-gradient; of a frozen optimizer theta after the truncation, [B, P]."""
+        if self.piece.work in PARTICLES:
+            return self.evolved()
         return self.frozen() if self.piece.work == "frozen" else self.meta_gradient()
 
     def meta_gradient(self) -> Phi:
@@ -133,6 +140,15 @@ class Scene:
             self.objective, self.phi, self.carry, self.window, weights, self.generator()
         )
         return partial.meta_gradient(self.objective, self.phi, carry.inner_step - 1)[0]
+
+    def evolved(self) -> Phi:
+        """The meta-gradient by evolution strategies: N pairs of perturbed optimizers train all optimizees."""
+        batches = self.task.batches([seeds.derive(number, "batches") for number in self.numbers]).batches
+        theta, objective = self.carry.theta, self.objective
+        carry = self.estimator.begin(objective, theta, batches[-1], scaling=None, horizon=self.steps)
+        inputs = Inputs(self.window, [1.0] * self.steps, noise_seeds=[SEED])
+        partial, _ = self.estimator.estimate(self.objective, self.phi, carry, inputs)
+        return self.estimator.combine([(self.objective, partial)], self.phi, self.steps - 1, [SEED])[0]
 
     def frozen(self) -> Tensor:
         """theta, [B, P], where the frozen learned optimizer takes the optimizees."""
@@ -159,11 +175,9 @@ def learned_optimizer(piece: Piece) -> LearnedOptimizer:
     return LEARNED_OPTIMIZERS.create(piece.optimizer, **({"output_scale": scale} if scale else {}))
 
 
-def network_of(piece: Piece) -> Network:
-    """What its learned optimizer computes for a coordinate."""
-    network = learned_optimizer(piece).network
-    assert network is not None
-    return network
+def network_of(piece: Piece) -> Network | None:
+    """What its learned optimizer computes for a coordinate; None: no network."""
+    return learned_optimizer(piece).network
 
 
 def smoothness(piece: Piece) -> dict[str, Smooth]:
@@ -175,11 +189,21 @@ def scene(piece: Piece, task: RandomTask, steps: int = TRUNCATION) -> Scene:
     """A fresh learned optimizer, optimizees at their starts, and batches, all on the task's device."""
     optimizer = learned_optimizer(piece)
     geometric: dict[str, GeometricPenalty] = {"sam": SAM()} if piece.work == "meta-train-sam" else {}
-    objective = Objective(task.loss, optimizer, geometric, {**smoothness(piece)}, divergence_cap=torch.inf)
+    objective = Objective(
+        task.loss,
+        optimizer,
+        geometric,
+        {**smoothness(piece)},
+        second_order=piece.work == "second-order",
+        divergence_cap=torch.inf,
+        layout=task.layout,
+    )
     numbers = list(range(SEED, SEED + piece.meta_batch))
     theta = torch.stack([task.init_theta(seeds.derive(number, "theta")) for number in numbers])
     stream = task.batches([seeds.derive(number, "batches") for number in numbers])  # as frozen_unroll derives them
     fresh = optimizer.init_phi(Generator().manual_seed(SEED))
     phi = {name: tensor.to(task.device, task.dtype).requires_grad_() for name, tensor in fresh.items()}
     carry = begin(objective, theta, stream.batches[-1])
-    return Scene(piece, task, objective, phi, carry, stream.draw(steps), numbers, recording.chosen(task.device))
+    estimator = ESTIMATORS.create("pes" if piece.work == "pes" else "es", pairs=PAIRS, sigma=SIGMA, fitness="raw")
+    run_truncation = recording.chosen(task.device)
+    return Scene(piece, task, objective, phi, carry, stream.draw(steps), numbers, run_truncation, estimator)

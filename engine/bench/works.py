@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from engine.base.errors import LregError, printable, shortened
 from engine.base.settings import did_you_mean
 
-WORKS = ("meta-train", "meta-train-smooth", "meta-train-sam", "frozen")  # truncations
+PARTICLES = ("es", "pes")  # with 8 pairs
+WORKS = ("meta-train", "meta-train-smooth", "meta-train-sam", "second-order", *PARTICLES, "frozen")  # truncations
 STEP = "step"  # one of engine.LearnedOptimizer on a model's parameters, gradients given
 OPTIMIZERS = ("dm", "rnnprop", "simple")
+LINEAR = "lin"  # of the particles' works alone: it is no network
 OPTIMIZEES = ("mlp", "conv3", "resnet18")
 META_BATCHES = (1, 8, 64)
 LARGEST_META_BATCH = 4096
@@ -48,7 +50,7 @@ def piece(text: str) -> Piece:
     for what, word, allowed in zip(
         ("the work", "the optimizer", "the optimizee"), words, ((*WORKS, STEP), OPTIMIZERS, OPTIMIZEES), strict=False
     ):
-        if word not in allowed:
+        if word not in allowed and (word != LINEAR or words[0] not in PARTICLES):
             raise _refused(word, f"{what} is one of {', '.join(allowed)}", did_you_mean(word, allowed))
     number = words[3]
     if not re.fullmatch(r"[0-9]{1,9}", number, re.ASCII) or not 1 <= int(number) <= LARGEST_META_BATCH:
@@ -70,7 +72,7 @@ def everything() -> list[Piece]:
         for optimizee in OPTIMIZEES
         for meta_batch in META_BATCHES
         for work in WORKS
-        for optimizer in OPTIMIZERS
+        for optimizer in (*OPTIMIZERS, *([LINEAR] if work in PARTICLES else ()))
     ]
     return truncations + [Piece(STEP, optimizer, optimizee, 1) for optimizee in OPTIMIZEES for optimizer in OPTIMIZERS]
 
@@ -86,6 +88,9 @@ def usual(on_gpu: bool) -> list[Piece]:
         "meta-train/dm/conv3/1",
         "meta-train/dm/mlp/8",
         "frozen/dm/mlp/8",
+        "second-order/dm/mlp/1",
+        "es/lin/mlp/2",
+        "pes/simple/mlp/2",
         f"{STEP}/dm/conv3/1",
         f"{STEP}/simple/resnet18/1",
     ]

@@ -20,12 +20,11 @@ from engine.evaluation.update_rule import describe
 from engine.optimizers.baselines import BASELINES, Baseline
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, from_table
 from engine.penalties.base import PENALTIES, Reparametrization
-from engine.presets.preset import Preset
+from engine.presets.preset import LATER, Preset
 from engine.runs.reader import RunReader
 from engine.tasks.base import Task
 
 TUNING_SEEDS = 3
-LATER_SETTINGS = ("features", "step_scale", "base_width")  # of learned optimizers, after the first evaluations
 UPDATE_RULE = ("std", "max", "lipschitz")
 LARGEST_STATE = 2**30  # numbers that the states of all optimizees may hold together
 
@@ -120,11 +119,11 @@ class FrozenOptimizer:
 
 
 def _text_of(optimizer: LearnedOptimizer) -> str:
-    """Its kind and settings; a setting that came later only where it says something, for what is saved goes by it."""
+    """Its kind and settings; of those that came later only what is not the default: evaluations are known by it."""
     settings = [
         f"{item.name}={getattr(optimizer, item.name)!r}"
         for item in dataclasses.fields(optimizer)
-        if item.name not in LATER_SETTINGS or getattr(optimizer, item.name) != item.default
+        if item.name not in LATER["optimizer"] or getattr(optimizer, item.name) != item.default
     ]
     return f"{type(optimizer).__qualname__}({', '.join(settings)})"
 

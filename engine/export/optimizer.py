@@ -134,7 +134,7 @@ def _optimizer(text: str, shown: str) -> tuple[LearnedOptimizer, dict[str, Any]]
     except LregError as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{shown}: its [optimizer] table does not fit this lreg: {reason}") from None
-    return optimizer, table
+    return optimizer, {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
 def _check_tensors(optimizer: LearnedOptimizer, phi: Phi, shown: str) -> None:

@@ -20,14 +20,17 @@ def check_inputs(
 ) -> None:
     """Find out before a run is created that its device or its data is missing. Imports torch and reads the data.
 
+    `tasks`: checked [task] tables, also as JSON gives them back.
+
     `start`: the run whose learned optimizer it starts from, which is to fit the [optimizer] table. `option`: what names
     the device. Raises LregError.
     """
     where = pick_device(device, option)
+    from engine.presets.preset import from_mapping
     from engine.tasks.table import check_tasks
 
     for values in tasks:
-        check_tasks(values, data_dir=data_dir, device=where)
+        check_tasks(from_mapping({"task": values}).tasks[0], data_dir=data_dir, device=where)
     if optimizer is not None and start is not None:
         from engine.meta_training.meta_parameters import check_start
         from engine.runs.checkpoint import load_frozen

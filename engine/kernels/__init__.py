@@ -13,8 +13,9 @@ import os
 import torch
 
 from engine.base.errors import LregError
-from engine.kernels import triton_tape
+from engine.kernels import linear, triton_tape
 from engine.kernels.build import BuildError, library
+from engine.kernels.linear import LinearSteps
 from engine.kernels.native import NativeTape, supports
 from engine.kernels.recompute import ALIVE, RecomputeTape
 from engine.kernels.steps import NativeSteps, PlainSteps, Steps
@@ -56,8 +57,22 @@ def tape(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tenso
 def steps(
     optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor, layout: Layout | None = None
 ) -> Steps:
-    """A frozen learned optimizer that goes on from `state` at theta, [..., P]."""
+    """A frozen learned optimizer that goes on from `state` at theta, [..., P]; or M of them, phi [M, ...], in one call,
+    where `takes_many` says so."""
+    if _is_linear(optimizer, theta, phi):
+        return LinearSteps(optimizer, phi, state, layout)
     return (NativeSteps if _goes_native(optimizer, phi, state, theta) else PlainSteps)(optimizer, phi, state, layout)
+
+
+def takes_many(optimizer: LearnedOptimizer, phi: Phi, theta: torch.Tensor) -> bool:
+    """Whether `steps` takes many learned optimizers at once, phi [M, ...] and theta [M, ..., P]."""
+    return _is_linear(optimizer, theta, phi)
+
+
+def _is_linear(optimizer: LearnedOptimizer, theta: torch.Tensor, phi: Phi) -> bool:
+    alike = all(tensor.dtype == theta.dtype and tensor.device == theta.device for tensor in phi.values())
+    known = alike and chosen() in ("auto", "native") and linear.supports(optimizer, theta.device, theta.dtype)
+    return known and not native_problem()
 
 
 def _goes_native(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> bool:

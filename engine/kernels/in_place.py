@@ -46,7 +46,8 @@ def step_in_place(
     `scalars`: what the state holds besides, shapes []; returned as they are after the step. `mean_square`, [1]: that of
     all gradients, where the optimizer's scope asks for it.
     """
-    if not kernels.goes_native(optimizer, theta.device, theta.dtype):
+    mixed = any(part.dtype != theta.dtype for piece in pieces for part in piece.values())
+    if mixed or not kernels.goes_native(optimizer, theta.device, theta.dtype):
         state = {name: _joined(pieces, name) for name in pieces[0]} | scalars
         features, state = _observed(optimizer, theta, grad, state, mean_square, layout, info)
         update, state = optimizer.step(phi, features, state)

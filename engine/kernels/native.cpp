@@ -12,6 +12,7 @@
 //
 // Gates are never written to memory in the forward pass. The backward pass computes them anew from the state at the
 // segment's start and the features, in cache.
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -968,6 +969,67 @@ void repack(T* const* parts, int count, int H, int64_t coordinates, T* tiles, in
     }
 }
 
+// ---- a linear map of hand-made features ----------------------------------------------------------------------------
+
+// One inner step of `lin` (engine/optimizers/learned/lin.py) on rows of P coordinates, each row with coefficients of its
+// own: moments, features and update in two passes, nothing else written to memory. The state is moved on in place.
+template <typename T>
+void linear(int64_t rows, int64_t P, const T* constants, const T* theta, const T* grad, T* means, T* square, T* time,
+            T* kept, const T* coefficients, T* update, int threads) {
+  const T fast = constants[0], slow = constants[1], decay = constants[2], floor = constants[3], largest = constants[4];
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t row = 0; row < rows; ++row) {
+    const T *x = theta + row * P, *g = grad + row * P, *c = coefficients + row * 9;
+    T *m = means + row * P * 2, *v = square + row * P, *t = time + row * P, *old = kept + row * P, *u = update + row * P;
+    const T age = P ? t[0] + T(1) : T(1);
+    double squares = 0, changes = 0, ages = 0;  // ages: how far any coordinate's is from the first one's
+#pragma omp simd reduction(+ : squares, changes, ages)
+    for (int64_t i = 0; i < P; ++i) {
+      T slope = g[i] > largest ? largest : (g[i] < -largest ? -largest : g[i]);
+      m[2 * i] = fast * m[2 * i] + (T(1) - fast) * slope;
+      m[2 * i + 1] = slow * m[2 * i + 1] + (T(1) - slow) * slope;
+      v[i] = decay * v[i] + (T(1) - decay) * slope * slope;
+      t[i] += T(1);
+      T change = x[i] - old[i], apart = t[i] - age;
+      squares += v[i];
+      changes += change * change;
+      ages += apart < T(0) ? -apart : apart;
+    }
+    const bool alike = ages == 0;
+    if (!alike) {
+      squares = 0;
+      for (int64_t i = 0; i < P; ++i) squares += v[i] / (T(1) - std::exp(std::log(decay) * t[i]));
+    } else {
+      squares /= T(1) - std::exp(std::log(decay) * age);
+    }
+    const T overall = T(1) / std::sqrt(T(squares / P) + floor), moved = c[7] / std::sqrt(T(changes / P) + floor);
+    auto pass = [&](auto corrected) {
+#pragma omp simd
+      for (int64_t i = 0; i < P; ++i) {
+        T slope = g[i] > largest ? largest : (g[i] < -largest ? -largest : g[i]);
+        T by_fast, by_slow, by_square;
+        corrected(i, by_fast, by_slow, by_square);
+        T first = m[2 * i] * by_fast, second = m[2 * i + 1] * by_slow;
+        T each = T(1) / std::sqrt(v[i] * by_square + floor);
+        u[i] = (c[0] * slope + c[1] * first + c[2] * second) * overall +
+               (c[3] * slope + c[4] * first + c[5] * second) * each + c[6] * slope + moved * (x[i] - old[i]) +
+               c[8] * x[i];
+        old[i] = x[i];
+      }
+    };
+    const T a = std::log(fast), b = std::log(slow), d = std::log(decay);
+    const T fast_now = T(1) / (T(1) - std::exp(a * age)), slow_now = T(1) / (T(1) - std::exp(b * age));
+    const T square_now = T(1) / (T(1) - std::exp(d * age));
+    if (alike)
+      pass([&](int64_t, T& one, T& two, T& three) { one = fast_now, two = slow_now, three = square_now; });
+    else
+      pass([&](int64_t i, T& one, T& two, T& three) {
+        one = T(1) / (T(1) - std::exp(a * t[i])), two = T(1) / (T(1) - std::exp(b * t[i]));
+        three = T(1) / (T(1) - std::exp(d * t[i]));
+      });
+  }
+}
+
 }  // namespace
 
 // ---- C interface ---------------------------------------------------------------------------------------------------
@@ -1009,6 +1071,15 @@ void repack(T* const* parts, int count, int H, int64_t coordinates, T* tiles, in
     repack<T, false>(parts, count, hidden, n, tiles, threads);                                                         \
   }
 
+#define LREG_EXPORT_LINEAR(T, name)                                                                                    \
+  extern "C" void lreg_linear_##name(int64_t rows, int64_t size, const T* constants, const T* theta, const T* grad,    \
+                                     T* means, T* square, T* time, T* kept, const T* coefficients, T* update,          \
+                                     int threads) {                                                                    \
+    linear<T>(rows, size, constants, theta, grad, means, square, time, kept, coefficients, update, threads);           \
+  }
+
+LREG_EXPORT_LINEAR(float, float)
+LREG_EXPORT_LINEAR(double, double)
 LREG_EXPORT_REPACK(float, float)
 LREG_EXPORT_REPACK(double, double)
 LREG_EXPORT(float, float)

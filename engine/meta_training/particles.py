@@ -349,7 +349,10 @@ class ParticleSteps:
         self._state, self._number, self._horizon = carry.state, 0, carry.horizon
         self._update = _over_particles(self._one)
         self._kernels: list[kernels.Steps] = []
-        if kernels.goes_native(self._optimizer, carry.theta.device, carry.theta.dtype):
+        self._together: kernels.Steps | None = None  # one kernel for all particles
+        if kernels.takes_many(self._optimizer, phis, carry.theta):
+            self._together = kernels.steps(self._optimizer, phis, carry.state, carry.theta, self._layout)
+        elif kernels.goes_native(self._optimizer, carry.theta.device, carry.theta.dtype):
             self._kernels = [
                 kernels.steps(self._optimizer, _row(phis, m), _row(carry.state, m), theta, self._layout)
                 for m, theta in enumerate(carry.theta)
@@ -357,6 +360,8 @@ class ParticleSteps:
 
     def __call__(self, theta: Tensor, grad: Tensor, loss: Tensor, number: int) -> Tensor:
         """The updates, [M, B, P], of inner step `number`."""
+        if self._together is not None:
+            return self._together(theta, grad, StepInfo(loss, number, self._horizon))
         if self._kernels:
             rows = zip(self._kernels, theta, grad, loss, strict=True)
             return torch.stack([step(t, g, StepInfo(of_each, number, self._horizon)) for step, t, g, of_each in rows])
@@ -371,6 +376,8 @@ class ParticleSteps:
 
     def state(self) -> State:
         """The optimizer states, with a leading [M]."""
+        if self._together is not None:
+            return self._together.state()
         if self._kernels:
             states = [step.state() for step in self._kernels]
             self._state = {name: torch.stack([state[name] for state in states]) for name in states[0]}

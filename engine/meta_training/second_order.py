@@ -5,8 +5,9 @@ theta and of the state go back one inner step at a time,
 
     lambda_t = lambda_{t+1} + (d u_t / d theta_t)^T lambda_{t+1} + H_t v_t + c_t,   v_t = (d u_t / d g_t)^T lambda_{t+1}
 
-where H_t is the Hessian of the loss that g_t is of and c_t the slope of what the meta-objective has at theta_t. So only
-one update at a time is differentiated, and the optimizee costs one Hessian-vector product more for each inner step.
+where H_t is the Hessian of the loss that g_t is of and c_t the slope of what the meta-objective has at theta_t. So the
+optimizee has no graph, and costs one Hessian-vector product more for each inner step; the updates are differentiated
+one at a time. Their graphs are kept on the way forward where memory allows, else taken again on the way back.
 
 Shape letters: B optimizees, P parameters, T inner steps.
 """
@@ -22,12 +23,13 @@ import torch
 from torch import Generator, Tensor
 
 from engine.base.flat import hessian_vector_products
+from engine.kernels.recompute import ALIVE
 from engine.meta_training.backward import Entry, Move, Point, Take
 from engine.meta_training.objective import Objective
 from engine.optimizers.learned.base import Phi, State
 from engine.penalties.base import AscentPenalty, InnerStep, Randomness, UpdatePenalty, is_plain_ascent
 
-MOST_STATES = 2**30  # bytes of optimizer states that are kept; of longer truncations some are computed again
+MOST_STATES = 2**30  # bytes of optimizer states, and of graphs, that are kept; what takes more is computed again
 
 
 class Noted(NamedTuple):
@@ -40,6 +42,17 @@ class Noted(NamedTuple):
     place: list[Tensor]  # of the random numbers, where they are drawn again
 
 
+class Graph(NamedTuple):
+    """An inner step with its graph, and what it was taken from: leaves."""
+
+    phi: Phi
+    theta: Tensor
+    grad: Tensor
+    loss: Tensor
+    state: State  # of floats
+    move: Move
+
+
 class SecondOrderBackward:
     """The truncation forward without any graph, and the recursion back."""
 
@@ -47,14 +60,23 @@ class SecondOrderBackward:
         self.objective, self.phi, self.take = objective, phi, take
         size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
         self.every = 1 if steps * size <= MOST_STATES else math.ceil(math.sqrt(steps))
+        self.keeps_graphs = steps * size * ALIVE <= MOST_STATES
         self.points: list[Point] = []
         self.states: dict[int, State] = {}  # before some of the inner steps
+        self.graphs: list[Graph] = []  # of all inner steps, or none
 
     def advance(self, point: Point, state: State) -> Move:
         if len(self.points) % self.every == 0:
             self.states[len(self.points)] = state
         self.points.append(point)
-        return self._again(point, state)
+        if not self.keeps_graphs:
+            return self._again(point, state)
+        self.graphs.append(self._graph(point, state))
+        moved, after, step = self.graphs[-1].move
+        after = {name: tensor.detach() for name, tensor in after.items()}
+        seen = {name: tensor.detach() for name, tensor in step.state.items()}
+        step = InnerStep(step.features.detach(), seen, step.update.detach(), step.factor)
+        return Move(moved.detach(), after, step)
 
     def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Noted]:
         place = [generator.get_state() for generator in _generators(randomness)]
@@ -77,7 +99,8 @@ class SecondOrderBackward:
         return state
 
     def close(self) -> None:
-        """Nothing to do: the points go with this."""
+        """Let go of the graphs."""
+        self.graphs.clear()
 
     def _back(self, slopes: Sequence[Tensor | None], entries: dict[int, Entry]) -> Phi:
         """The gradient by phi of sum_t <slopes_t, theta_{t+1}> and of the entries at their inner steps."""
@@ -87,12 +110,15 @@ class SecondOrderBackward:
         states: dict[int, State] = {}
         for t in reversed(range(len(self.points))):
             point = self.points[t]
-            if t not in states:
-                states = self._states_up_to(t)
             if (slope := slopes[t]) is not None:
                 later = later + slope
+            if self.keeps_graphs:
+                graph = self.graphs[t]
+            else:
+                states = states if t in states else self._states_up_to(t)
+                graph = self._graph(point, states.pop(t))
             by_phi, by_grad, by_loss, by_theta, later_state = self._pull_through(
-                point, states.pop(t), later, later_state, entries.get(t)
+                point, graph, later, later_state, entries.get(t)
             )
             gradient = [total + part for total, part in zip(gradient, by_phi, strict=True)]
             if t and point.batch is not None:
@@ -100,38 +126,43 @@ class SecondOrderBackward:
                 later = later + _blank(by_theta + curved + by_loss[:, None] * point.grad, point.resting)
         return dict(zip(self.phi, gradient, strict=True))
 
-    def _pull_through(
-        self, point: Point, state: State, later: Tensor, later_state: dict[str, Tensor], entry: Entry | None
-    ) -> tuple[list[Tensor], Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """The cotangents of phi, the gradient, the loss, theta and the state before an inner step, from those after."""
+    def _graph(self, point: Point, state: State) -> Graph:
+        """An inner step with its graph, from leaves of its own."""
         phi = {name: tensor.detach().requires_grad_() for name, tensor in self.phi.items()}
-        names = [name for name, tensor in state.items() if tensor.is_floating_point()]
-        leaf = {name: state[name].detach().requires_grad_() for name in names}
+        leaves = {name: part.detach().requires_grad_() for name, part in state.items() if part.is_floating_point()}
         theta, grad, loss = (part.detach().requires_grad_() for part in (point.theta, point.grad, point.loss))
         with torch.enable_grad():
             step = partial(self.objective.optimizer.step, phi)
-            move = self.take(step, point._replace(theta=theta, grad=grad, loss=loss), {**state, **leaf})
-            outputs, cotangents = [move.moved], [_blank(later, point.resting)]
-            for name, cotangent in later_state.items():
-                outputs.append(move.state[name])
-                cotangents.append(cotangent)
-            if entry is not None:
-                value = self._value(_noted(entry), phi, move.step, again=True)
+            move = self.take(step, point._replace(theta=theta, grad=grad, loss=loss), {**state, **leaves})
+        return Graph(phi, theta, grad, loss, leaves, move)
+
+    def _pull_through(
+        self, point: Point, graph: Graph, later: Tensor, later_state: dict[str, Tensor], entry: Entry | None
+    ) -> tuple[list[Tensor], Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """The cotangents of phi, the gradient, the loss, theta and the state before an inner step, from those after."""
+        outputs, cotangents = [graph.move.moved], [_blank(later, point.resting)]
+        for name, cotangent in later_state.items():
+            outputs.append(graph.move.state[name])
+            cotangents.append(cotangent)
+        if entry is not None:
+            with torch.enable_grad():
+                value = self._value(_noted(entry), graph.phi, graph.move.step, again=True)
                 outputs.append(torch.where(entry.cotangent != 0, value, 0.0))
-                cotangents.append(entry.cotangent)
+            cotangents.append(entry.cotangent)
         depend = [index for index, output in enumerate(outputs) if output.requires_grad]
         slopes = torch.autograd.grad(
             [outputs[index] for index in depend],
-            [*phi.values(), theta, grad, loss, *leaf.values()],
+            [*graph.phi.values(), graph.theta, graph.grad, graph.loss, *graph.state.values()],
             [cotangents[index] for index in depend],
+            retain_graph=self.keeps_graphs,  # parts of the objective are pulled back one after another
             materialize_grads=True,
         )
-        by_phi, (by_theta, by_grad, by_loss, *by_state) = slopes[: len(phi)], slopes[len(phi) :]
+        by_phi, by_point = slopes[: len(graph.phi)], slopes[len(graph.phi) :]
+        by_theta, by_grad, by_loss = (_blank(slope, point.resting) for slope in by_point[:3])
         of_state = {
             name: slope if slope.dim() == 0 else _blank(slope, point.resting)
-            for name, slope in zip(names, by_state, strict=True)
+            for name, slope in zip(graph.state, by_point[3:], strict=True)
         }
-        by_grad, by_theta, by_loss = (_blank(slope, point.resting) for slope in (by_grad, by_theta, by_loss))
         return list(by_phi), by_grad, by_loss, by_theta, of_state
 
     def _states_up_to(self, t: int) -> dict[int, State]:

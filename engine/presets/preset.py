@@ -25,6 +25,16 @@ from engine.presets.document import find, merge, shipped
 __all__ = ["TABLES", "Preset", "defaults", "find", "from_mapping", "load_preset", "merge", "shipped"]
 
 TABLES = ("task", "optimizer", "meta", "objective", "penalty", "evaluation")
+LATER: dict[str, dict[str, Any]] = {
+    "optimizer": {"features": (), "step_scale": "none", "base_width": 32},
+    "meta": {"random_scaling_of": "coordinate", "estimator": "tbptt", "staggered": 1, "average": 0.0},
+    "objective": {"loss": "mean", "batches": 0, "split": "train", "log": False},
+    "evaluation": {"adaptive_radius": 0.5},
+}
+"""Settings that came after runs were first named by what decides them, by table: at these defaults they decide nothing,
+so that a study of before goes on with the runs that it has."""
+LATER_OF_OPTIMIZEES = ("activation", "depth", "init")
+"""The same of [task], where each optimizee has its own defaults."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +91,26 @@ class Preset:
         """A copy with other keys at the top (name, seed); they are checked."""
         return from_mapping({**self.values, **top}, self.source)
 
+    def decisive(self, without: Iterable[str] = ()) -> dict[str, Any]:
+        """The values that decide what a run gives, but for some keys at the top: see `LATER`."""
+        values = {key: value for key, value in self.values.items() if key not in set(without)}
+        for table, later in LATER.items():
+            values[table] = {k: v for k, v in values[table].items() if k not in later or v != later[k]}
+        if not values["objective"]:
+            del values["objective"]
+        values["task"] = [_decisive_of_task(task) for task in values["task"]]
+        return values
+
     def dumps(self) -> str:
         """TOML that gives this very preset when it is loaded again."""
         return toml_text.dumps(_plain(self.values))
+
+
+def _decisive_of_task(task: Mapping[str, Any]) -> dict[str, Any]:
+    members = catalogs.load().optimizees
+    picked = [members[name] for name in catalogs.members_picked(task["optimizee"]) if name in members]
+    usual = [(item.name, item.default) for schema in picked for item in schema if item.name in LATER_OF_OPTIMIZEES]
+    return {key: value for key, value in task.items() if (key, value) not in usual}
 
 
 @named

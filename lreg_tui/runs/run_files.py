@@ -123,8 +123,10 @@ def cells(row: Row, metrics: Iterable[Metric], plus_minus: str = present.PLUS_MI
 
 
 def headings(results: Sequence[Row], metrics: Iterable[Metric]) -> list[str]:
-    radii = {metric.name: (row.get(metric.name, {}).get("radius") for row in results) for metric in metrics}
-    return [present.heading(metric, next(filter(None, radii[metric.name]), None)) for metric in metrics]
+    def radius(name: str) -> str | None:
+        return next(filter(None, (row.get(name, {}).get("radius") for row in results)), None)
+
+    return [present.heading(metric, radius(metric.name)) for metric in metrics]
 
 
 def result_sheet(results: Sequence[Row], title: str = "") -> Sheet:

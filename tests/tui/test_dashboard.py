@@ -683,3 +683,18 @@ def test_a_run_of_another_kind_of_task_has_what_it_is_judged_by_in_its_panel(tmp
         await until(pilot, lambda: app.screen.panels.metrics == ["meta_loss", "sharpness", "test_accuracy"])
 
     drive(store, tmp_path, steps)
+
+
+def test_adaptive_sharpness_takes_the_place_of_sharpness_where_it_was_measured(tmp_path):
+    """A run of before has its sharpness still."""
+    store = RunStore(tmp_path / "runs")
+    make_run(store.root, "earlier", age_s=60)
+    measured = {"meta_loss": 2.0, "test_loss": 4.0, "test_accuracy": 0.5, "sharpness": 0.1, "adaptive_sharpness": 0.3}
+    make_run(store.root, "now", records=[{"step": 1, **measured}], latest=measured)
+
+    async def steps(pilot, app):
+        await until(pilot, lambda: app.screen.panels.metrics == ["meta_loss", "adaptive_sharpness", "test_accuracy"])
+        await pilot.press("down")
+        await until(pilot, lambda: app.screen.panels.metrics == ["meta_loss", "sharpness", "test_accuracy"])
+
+    drive(store, tmp_path, steps)

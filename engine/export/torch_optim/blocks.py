@@ -89,7 +89,7 @@ def _in_one(
 ) -> CoordinateBlock:
     """A block of all shares, in double precision if one of them is."""
     devices = {share.row.flat.device for share in shares}
-    ages = {tuple(states[share.parameter][name].item() for name in _own_scalars(tails)) for share in shares}
+    ages = {tuple(states[share.parameter][name].float().item() for name in _own_scalars(tails)) for share in shares}
     if len(devices) > 1 or len(ages) > 1:
         raise RuntimeError(f"{optimizer.name} looks at all coordinates: they must be of one device and age")
     dtype = torch.float64 if any(share.dtype == torch.float64 for share in shares) else torch.float32

@@ -51,7 +51,7 @@ class ES(GradientEstimator):
     def estimate(
         self, objective: Objective, phi: Phi, carry: Particles, inputs: Inputs
     ) -> tuple[PartialGradient, Particles]:
-        noise = self._noise(phi, inputs.noise_seeds[-1])
+        noise = self.noise(phi, inputs.noise_seeds[-1])
         perturbed = {name: torch.cat([phi[name] + e, phi[name] - e]).detach() for name, e in noise.items()}
         return particles.run_truncation(objective, perturbed, carry, inputs)
 
@@ -85,9 +85,9 @@ class ES(GradientEstimator):
 
     def _directions(self, phi: Phi, noise_seeds: Sequence[int]) -> Phi:
         """What the values are differences along, [N, ...] each."""
-        return self._noise(phi, noise_seeds[-1])
+        return self.noise(phi, noise_seeds[-1])
 
-    def _noise(self, phi: Phi, seed: int) -> Phi:
+    def noise(self, phi: Phi, seed: int) -> Phi:
         """N(0, σ²) for each pair, [N, ...]: for one seed the same numbers on every device, in every process."""
         generator = Generator().manual_seed(seed)
         return {

@@ -21,8 +21,8 @@ class PES(ES):
     whole_unrolls: ClassVar[bool] = False
 
     def _directions(self, phi: Phi, noise_seeds: Sequence[int]) -> Phi:
-        total = self._noise(phi, noise_seeds[0])
+        total = self.noise(phi, noise_seeds[0])
         for seed in noise_seeds[1:]:
-            noise = self._noise(phi, seed)
+            noise = self.noise(phi, seed)
             total = {name: total[name] + noise[name] for name in total}
         return total

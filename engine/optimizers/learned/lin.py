@@ -64,11 +64,18 @@ class Lin(LearnedOptimizer):
         return self.with_theta(features, theta), {**extra_state, **state, "time": fraction_of(info, theta)}
 
     def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
-        fixed, slope = phi["head.weight"].chunk(2)
-        size = self.output_scale * schedule(phi["schedule"], state["time"]).exp()
-        coefficients = size * (fixed + state["time"] * slope)  # [K]
         by_feature = features.movedim(-1, 0)
-        return (coefficients @ by_feature.flatten(1)).view(by_feature.shape[1:]), state
+        return (self.coefficients(phi, state["time"]) @ by_feature.flatten(1)).view(by_feature.shape[1:]), state
+
+    def coefficients(self, phi: Phi, fraction: Tensor) -> Tensor:
+        """What the features are multiplied by at t/T, [K]."""
+        fixed, slope = phi["head.weight"].chunk(2)
+        return self.output_scale * schedule(phi["schedule"], fraction).exp() * (fixed + fraction * slope)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a kernel that knows the nine features computes it."""
+        return type(self) is Lin and self.theta_input and not self.features
 
 
 def schedule(knots: Tensor, fraction: Tensor) -> Tensor:

@@ -27,14 +27,6 @@ Point = dict[str, Any]
 """A value for each axis, by key path ("penalty.sam.rho")."""
 
 SPEAKING = ("name", "description", "tags", "threads")  # keys that change no figure
-ADDED: Mapping[str, tuple[str, ...]] = {
-    "task": ("depth", "activation"),
-    "optimizer": ("features", "step_scale", "base_width"),
-    "meta": ("estimator", "staggered", "average", "random_scaling_of"),
-    "objective": ("loss", "batches", "split", "log"),
-    "evaluation": ("adaptive_radius",),
-}
-"""Newer settings by table, which at their defaults leave a run what it was."""
 PICKED_BY: tuple[str, ...] = ("best_validation_loss", "validation_loss")
 PICKED_BY += ("best_validation_mean_loss", "validation_mean_loss")
 SAMPLERS = ("tpe", "random")
@@ -116,10 +108,7 @@ class Cell:
     @property
     def identity(self) -> str:
         """A hash of what decides the run's figures: equal cells are one run."""
-        decisive = {key: value for key, value in self.preset.values.items() if key not in SPEAKING}
-        decisive["task"] = [_without_added("task", task) for task in decisive["task"]]
-        decisive |= {table: _without_added(table, decisive[table]) for table in ADDED if table != "task"}
-        decisive = {key: value for key, value in decisive.items() if key != "objective" or value}
+        decisive = self.preset.decisive(without=SPEAKING)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=list).encode()).hexdigest()[:8]
 
     def run_id(self, stamp: str) -> str:
@@ -212,12 +201,6 @@ def key_of(point: Point) -> str:
 def weighing(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The penalties of a preset that weigh something, by name, and such terms, by path ("objective.sharpness")."""
     return {path.removeprefix("penalty."): table for path, table in catalogs.weighing(values).items()}
-
-
-def _without_added(section: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    """A table of a preset without what version 0.1 did not have, where that is at its default."""
-    usual = {item.name: item.default for item in catalogs.load().schema_of(section, table)}
-    return {key: value for key, value in table.items() if key not in ADDED[section] or value != usual.get(key)}
 
 
 def as_tuples(table: Mapping[str, Any]) -> dict[str, Any]:

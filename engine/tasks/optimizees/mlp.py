@@ -1,4 +1,4 @@
-"""Multilayer perceptrons: the sigmoid one of Andrychowicz et al. (arXiv:1606.04474), and two with ReLU by default."""
+"""Multilayer perceptrons: the sigmoid one of Andrychowicz et al. (arXiv:1606.04474), and others by default."""
 
 from __future__ import annotations
 
@@ -52,6 +52,13 @@ class ReLUMLP(MLP):
     """The same with ReLU, as in "Training Stronger Baselines for Learning to Optimize" (arXiv:2010.09089)."""
 
     activation: str = setting("relu", choices=ACTIVATIONS, help=ACTIVATION_HELP)
+
+
+@OPTIMIZEES.register("mlp-tanh")
+class TanhMLP(MLP):
+    """The same with tanh: to transfer to an activation that none was meta-trained on."""
+
+    activation: str = setting("tanh", choices=ACTIVATIONS, help=ACTIVATION_HELP)
 
 
 @OPTIMIZEES.register("mlp-xh")
