@@ -71,7 +71,7 @@ class Blobs(Dataset):
         return RawData(x[:150], y[:150], x[150:], y[150:])
 
 
-@OPTIMIZEES.register("mlp-tanh")
+@OPTIMIZEES.register("mlp-again")
 class TanhMLP(MLP):
     """A perceptron by another name."""
 
@@ -84,7 +84,7 @@ PRESET = """
 extends = "quickstart"
 [task]
 dataset = "blobs"
-optimizee = "mlp-tanh"
+optimizee = "mlp-again"
 [optimizer]
 kind = "simple-again"
 [penalty.squared-loss]
@@ -201,7 +201,7 @@ def test_members_of_an_installed_package_are_everywhere(quick, folder, tmp_path)
     assert "my_members (installed: mine)" in plugin["found"] and not plugin["problem"]
     completion = {"_LREG_COMPLETE": "complete_bash", "COMP_WORDS": "lreg transfer x --to blobs/", "COMP_CWORD": "4"}
     complete = quick(folder, PYTHONPATH=site, **completion)
-    assert "blobs/mlp-tanh" in complete.stdout
+    assert "blobs/mlp-again" in complete.stdout
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_the_allowed_keys_are_listed():
             "[task]\noptimizee = 'resnet18'\nhidden = [20]",
             'task.hidden: found a key that optimizee = "resnet18" does not have; allowed: dataset, optimizee, ',
         ),
-        ("[task]\noptimizee = 'resnet18'\nhidden = [20]", "(it is one of mlp, mlp-relu or mlp-xh)"),
+        ("[task]\noptimizee = 'resnet18'\nhidden = [20]", "(it is one of mlp, mlp-relu, mlp-tanh or mlp-xh)"),
         ("[task]\ndataset = 'mnist'\naugment = true", 'dataset = "mnist" does not have'),
         ("[task]\naugment = true", "(it is one of cifar10, cifar100 or folder)"),
         ("[[task]]\n[[task]]\ndropout = 0.1", 'task.1.dropout: found a key that optimizee = "mlp" does not have'),
@@ -357,7 +357,8 @@ def trainer_of(name: str, *sets: str) -> MetaTrainer:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_preset_can_be_trained_on_digits(name):
-    assert trainer_of(name, "task.dataset=digits").total > 0
+    tasks = range(len(load_preset(name).tasks))
+    assert trainer_of(name, *(f"task.{number}.dataset=digits" for number in tasks)).total > 0
 
 
 @pytest.mark.parametrize("name", SHIPPED)
