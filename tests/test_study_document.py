@@ -183,6 +183,15 @@ set = { objective = {}, "meta.estimator" = "tbptt" }
     assert cell.preset["objective"]["sharpness"]["weight"] == 0.5 and cell.preset["meta"]["sigma"] == 0.1
 
 
+def test_a_study_of_version_0_1_finds_its_runs(read):
+    """Settings that came later leave a run what it was, at their defaults; else it is another one."""
+    both = '[[arm]]\nname = "a"\npreset = "lo-sam-smooth"\n[[arm]]\nname = "b"\npreset = "flat-simple"\n'
+    assert [cell.identity for cell in read(both).grid()] == ["66ab2f6b", "d4a4d2ab"]  # as that version calls them
+    later = ["meta.average=0.5", "meta.estimator=es", "optimizer.step_scale=mup", "task.depth=2", "objective.loss=last"]
+    others = [read('preset = "flat-simple"', f"set.{key}").grid()[0].identity for key in later]
+    assert len({"d4a4d2ab", *others}) == 6
+
+
 def test_what_is_set_can_take_a_penalty_away_and_the_last_word_counts(read):
     set_over = 'preset = "lo-sam-smooth"\nset = { penalty = {}, "penalty.l2.weight" = 0.1, "penalty.l2.start" = 3 }'
     (arm,) = read(set_over).arms

@@ -33,7 +33,7 @@ LATER: dict[str, dict[str, Any]] = {
 }
 """Settings that came after runs were first named by what decides them, by table: at these defaults they decide nothing,
 so that a study of before goes on with the runs that it has."""
-LATER_OF_OPTIMIZEES = ("activation", "depth", "init")
+LATER_OF_OPTIMIZEES = ("activation", "depth")
 """The same of [task], where each optimizee has its own defaults."""
 
 
