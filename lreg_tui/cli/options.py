@@ -121,7 +121,7 @@ Plugins = Annotated[
     typer.Option(
         "--plugin",
         metavar="FILE_OR_MODULE",
-        help="Python code of yours with more datasets, optimizees, learned optimizers or penalties, beside what is "
+        help="Python code of yours with more tasks, learned optimizers, penalties, terms or estimators, beside what is "
         "installed and named in $LREG_PLUGINS; may be given again.",
         callback=_use_plugins,
     ),
