@@ -26,12 +26,14 @@ def pages() -> dict[str, str]:
 
 
 def preset_reference() -> str:
+    from engine.meta_training.estimators import ESTIMATORS
     from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer
     from engine.penalties.base import PENALTIES, Penalty
     from engine.presets import catalog
     from engine.presets.preset import PresetSettings, shipped
     from engine.tasks.datasets.base import DATASETS
     from engine.tasks.optimizees.base import OPTIMIZEES
+    from engine.terms import TERMS, Term
 
     sections = catalog.build().sections
     lines = [
@@ -55,7 +57,19 @@ def preset_reference() -> str:
         settings(LearnedOptimizer),
         *members("kind", LEARNED_OPTIMIZERS, without=LearnedOptimizer),
         "## [meta]",
+        f"`estimator` picks how the meta-gradient is estimated (default `{catalog.USUAL_ESTIMATOR}`); its own settings "
+        "stand beside these:",
         table(sections["meta"]),
+        *members("estimator", ESTIMATORS),
+        "## [objective]",
+        "What of an unroll is meta-trained for, beside the penalties.",
+        table(sections["objective"]),
+        "### [objective.NAME]",
+        "Any number of tables, one for each term by its name: a number of the trained optimizees that counts at an "
+        "unroll's end, or at matched loss. Terms have no derivative, so they want an estimator that needs none (`es`, "
+        "`pes`). These keys all of them have:",
+        settings(Term),
+        *members("objective", TERMS, without=Term),
         "## [penalty.NAME]",
         "Any number of tables, one for each penalty by its name. These keys all of them have:",
         settings(Penalty),
@@ -103,12 +117,13 @@ def study_reference() -> Iterator[str]:
 def members(key: str, registry: Any, without: type | None = None) -> Iterator[str]:
     """A section for each member of a family; without the settings that they all have as a base class gives them."""
     from engine.base.settings import schema_of
+    from engine.presets.catalog import NAMED_TABLES
 
     common = schema_of(without) if without else ()
     for name in registry.names():
         if not registry[name].__module__.startswith("engine."):
             continue  # registered by whoever asks
-        yield f"### [penalty.{name}]" if key == "penalty" else f'### {key} = "{name}"'
+        yield f"### [{key}.{name}]" if key in NAMED_TABLES else f'### {key} = "{name}"'
         yield inspect.getdoc(registry[name]) or ""
         own = [item for item in schema_of(registry[name]) if item not in common]
         if own:

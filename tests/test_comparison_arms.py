@@ -75,6 +75,18 @@ def test_a_damaged_preset_is_an_arm_of_its_own(tmp_path):
     assert settings_table(arms).differing == {}
 
 
+def test_terms_and_estimators_are_listed_where_arms_differ(tmp_path):
+    es = {"meta": {"estimator": "es", "pairs": 4}}
+    flat = make_run(tmp_path, "flat", **es, objective={"log": True, "sharpness": {"radius": 0.2}})
+    plain = make_run(tmp_path, "plain", **es, objective={"log": True})
+    table = settings_table(arms_of(flat, plain))
+    assert table.differing == {"objective.sharpness.weight": (1.0, None), "objective.sharpness.radius": (0.2, None)}
+    lone = settings_table(arms_of(flat)).differing
+    assert lone["meta.estimator"] == ("es",) and lone["meta.pairs"] == (4,) and lone["objective.log"] == (True,)
+    assert lone["objective.sharpness.weight"] == (1.0,) and "objective.sharpness.examples" not in lone
+    assert "meta.sigma" not in lone, "the estimator's default"
+
+
 def test_the_reference_is_the_first_arm_without_a_penalty(tmp_path):
     runs = [
         make_run(tmp_path, "a", **SAM),
@@ -85,6 +97,8 @@ def test_the_reference_is_the_first_arm_without_a_penalty(tmp_path):
     assert reference_arm(arms_of(*runs)).label == "b"
     assert reference_arm(arms_of(runs[0], weightless)).label == "d"
     assert reference_arm(arms_of(runs[0])).label == "a"
+    term = make_run(tmp_path, "e", meta={"estimator": "es"}, objective={"sharpness": {"weight": 1.0}})
+    assert reference_arm(arms_of(term, weightless)).label == "d", "a term counts as a penalty does"
     assert reference_arm(arms_of(*runs), readers(runs[2])[0]).label == "c"
 
 

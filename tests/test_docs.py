@@ -191,17 +191,22 @@ def test_presets_exist(page):
             assert any(fnmatchcase(name, code) for name in known), f"{page.name}: no preset {code}"
 
 
+TABLES = r"task|optimizer|meta|evaluation|penalty\.\w+|objective\.\w+(?=\.)|objective"
+
+
 @each_page
 def test_keys_exist(page):
     tables = catalog.build()
     keys = {f"{table}.{item.name}" for table, schema in tables.sections.items() for item in schema}
     families = {"task": (tables.datasets, tables.optimizees), "optimizer": (tables.learned_optimizers,)}
+    families |= {"meta": (tables.estimators,)}
     for table, members in families.items():
         keys |= {f"{table}.{item.name}" for family in members for schema in family.values() for item in schema}
-    keys |= {"optimizer.kind"}
-    keys |= {f"penalty.{name}.{item.name}" for name, schema in tables.penalties.items() for item in schema}
+    keys |= {"optimizer.kind", "meta.estimator"}
+    for section, named_members in tables.named_tables().items():
+        keys |= {f"{section}.{name}.{item.name}" for name, schema in named_members.items() for item in schema}
     for code in inline(page):
-        named = re.match(r"((?:task|optimizer|meta|evaluation|penalty\.\w+)\.[a-z_]+)(?= |=|$)", code)
+        named = re.match(rf"((?:{TABLES})\.[a-z_]+)(?= |=|$)", code)
         assert named is None or named[1] in keys, f"{page.name}: no key {named[1]}"
 
 

@@ -367,6 +367,39 @@ def test_a_geometric_penalty_counts_without_its_gradient():
     assert record["norm_penalty"] == pytest.approx(float(0.5 * (theta**2).sum(1).mean()), abs=1e-3)
 
 
+class Quartic(NoisyBowl):
+    """Its Hessian is another one at every point, and not diagonal."""
+
+    def loss(self, theta, batch):
+        return super().loss(theta, batch) + 0.1 * (theta.sum() ** 4)
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        engine.penalties.get("sam", rho=0.1),
+        engine.penalties.get("hessian_trace", samples=2, relative=True),
+        engine.penalties.get("top_eigenvalue", iterations=3, start=2),
+        engine.penalties.get("smooth"),
+    ],
+    ids=lambda penalty: penalty.name,
+)
+@pytest.mark.parametrize("step_scale", ["none", "mup", "rms"])
+def test_es_values_a_penalty_as_back_propagation_does(penalty, step_scale):
+    """With next to no noise the value is the one that truncated back-propagation records for the same seed."""
+    records = []
+    for estimator in (None, engine.estimators.get("es", pairs=2, sigma=1e-9)):
+        optimizer = engine.learned_optimizers.get("rnnprop", hidden=3, step_scale=step_scale, base_width=6)
+        settings = {"truncation": 8, "meta_batch": 2}
+        fresh = {name: tensor.double() for name, tensor in optimizer.init_phi(torch.Generator()).items()}
+        more = {"optimizer": optimizer, "settings": settings, "penalties": [penalty], "init_phi": fresh}
+        one = trainer(estimator, Quartic(), **more)
+        one.pending = ""
+        records += one.advance()
+    plain, es = (record[f"{penalty.name}_penalty"] for record in records)
+    assert plain > 0 and es == pytest.approx(plain, rel=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["dm", "rnnprop", "simple", "lin", "mlp", "adafac"])
 @pytest.mark.parametrize("way", ["auto", "plain"])
 def test_particles_step_as_the_learned_optimizer_does(kind, way, monkeypatch):

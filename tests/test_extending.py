@@ -68,7 +68,10 @@ def test_one_of_each_is_meta_trained_transferred_and_compared(installed):
     assert reader.status().state == "finished"
     metrics = reader.figures()
     assert metrics["test_loss"] > 0 and metrics["test_absolute_error"] > 0 and "test_accuracy" not in metrics
-    assert "gradient-norm_penalty" in metrics
+    assert "gradient-norm_penalty" in metrics and metrics["objective_largest-parameter"] > 0
+    chosen = json.loads(lreg(installed, "show", "last", "--runs-dir", "runs", "--json", **path).stdout)["preset"]
+    assert chosen["meta.estimator"] == "sign-es" and chosen["meta.size"] == 0.5
+    assert chosen["objective.largest-parameter.weight"] == 0.01
     assert reader.measured["absolute_error"].better == "lower"
     transfer = lreg(
         installed, "transfer", "last", "--runs-dir", "runs", "--seeds", "2", "--steps", "20", "--json", **path

@@ -28,6 +28,22 @@ from engine.penalties.base import PENALTIES, GeometricPenalty
 from engine.tasks.datasets.base import DATASETS, Dataset, RawData
 from engine.tasks.optimizees.base import OPTIMIZEES
 from engine.tasks.optimizees.mlp import MLP
+from engine.meta_training.estimators.tbptt import TBPTT
+from engine.meta_training.estimators import ESTIMATORS
+from engine.terms import TERMS, Term
+
+
+@TERMS.register("mean-parameter")
+class MeanParameter(Term):
+    """The mean of the parameters."""
+
+    def measure(self, task, theta):
+        return theta.mean(-1)
+
+
+@ESTIMATORS.register("tbptt-again")
+class Again(TBPTT):
+    """An estimator by another name."""
 
 
 @PENALTIES.register("squared-loss")
@@ -177,8 +193,10 @@ def test_members_of_an_installed_package_are_everywhere(quick, folder, tmp_path)
     assert (check.returncode, check.stdout) == (0, "mine.toml: ok\n"), check.stderr
     listed = [json.loads(line) for line in quick(folder, "presets", "--json", PYTHONPATH=site).stdout.splitlines()]
     assert {"plugin_member": "squared-loss", "family": "penalties"} in listed
-    assert len([item for item in listed if "plugin_member" in item]) == 4
+    assert len([item for item in listed if "plugin_member" in item]) == 6
     doctor = [json.loads(line) for line in quick(folder, "doctor", "--json", PYTHONPATH=site).stdout.splitlines()]
+    (brought,) = [item["found"] for item in doctor if item["what"] == "of plug-ins"]
+    assert "estimators: tbptt-again" in brought and "terms: mean-parameter" in brought
     (plugin,) = [item for item in doctor if item["what"] == "plug-in"]
     assert "my_members (installed: mine)" in plugin["found"] and not plugin["problem"]
     completion = {"_LREG_COMPLETE": "complete_bash", "COMP_WORDS": "lreg transfer x --to blobs/", "COMP_CWORD": "4"}

@@ -64,7 +64,8 @@ def test_a_damaged_study_is_told_in_one_line(tmp_path, text):
 
 def test_a_study_with_too_many_runs_is_not_counted_through(tmp_path):
     found = small(tmp_path)
-    text = (found.folder / "study.json").read_text().replace("0.01,", f"{', '.join(map(str, range(20_000)))},")
+    many = ", ".join(map(str, range(20_000)))
+    text = (found.folder / "study.json").read_text().replace("\n      0.01,", f"\n{many},")
     (found.folder / "study.json").write_text(text)
     with pytest.raises(RunError, match="allowed: at most 10000"):
         winner_runs(RunReader(found.folder))

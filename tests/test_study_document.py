@@ -159,6 +159,30 @@ def test_a_preset_beside_the_study_goes_before_a_shipped_one(read, folder):
     assert read('preset = "lo.toml"').arms[0].preset["meta"]["epochs"] == 1000
 
 
+def test_estimators_and_terms_are_set_searched_over_and_taken_away(read):
+    text = """preset = "lo"
+set = { "meta.estimator" = "es", "meta.pairs" = 2, objective.log = true, objective.sharpness.radius = 0.2 }
+[[arm]]
+name = "flat"
+axes = { "objective.sharpness.weight" = [0.5, 1], "meta.sigma" = [0.1, 0.2] }
+[[arm]]
+name = "plain"
+set = { objective = {} }
+[[arm]]
+name = "first order"
+set = { objective = {}, "meta.estimator" = "tbptt" }
+"""
+    plan = read(text)
+    flat, plain, first_order = (arm.preset for arm in plan.arms)
+    assert (flat["objective"]["log"], flat["objective"]["sharpness"]["radius"]) == (True, 0.2)
+    assert flat["meta"]["pairs"] == 2 and len(plan.arms[0].grid()) == 4
+    assert "sharpness" not in plain["objective"] and plain["objective"]["log"] is False
+    assert "pairs" not in first_order["meta"], "the settings of another estimator are left behind"
+    assert plan.reference == "plain"
+    cell = next(cell for cell in plan.grid() if cell.point.get("objective.sharpness.weight") == 0.5)
+    assert cell.preset["objective"]["sharpness"]["weight"] == 0.5 and cell.preset["meta"]["sigma"] == 0.1
+
+
 def test_what_is_set_can_take_a_penalty_away_and_the_last_word_counts(read):
     set_over = 'preset = "lo-sam-smooth"\nset = { penalty = {}, "penalty.l2.weight" = 0.1, "penalty.l2.start" = 3 }'
     (arm,) = read(set_over).arms

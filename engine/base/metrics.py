@@ -57,6 +57,11 @@ class Metric:
         """The name of the penalty that this is the value or the share of; else empty."""
         return self.name.removesuffix(_SHARE).removesuffix(_PENALTY) if self.kind in ("penalty", "share") else ""
 
+    @property
+    def is_of_objective(self) -> bool:
+        """Whether it says what of a meta-objective beside the loss: the whole, penalties with their shares, terms."""
+        return self.kind in ("penalty", "share", "term") or self.name == "meta_objective"
+
     def on(self, split: str) -> Metric:
         """A task's metric as it is recorded for a split: accuracy on "test" is "test_accuracy"."""
         return replace(self, name=f"{split}_{self.name}", label=f"{split} {self.words}", split=split)

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import PresetError, RunError
+from engine.presets.catalog import weighing
 from engine.runs import notes
 from engine.runs.results import preset_differences
 from engine.runs.store import RunReader
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 # keys that say nothing about how the learned optimizer is meta-trained, but for the seed
 NAMES = ("name", "description", "tags", "seed", "threads")
 PARENT = "meta.init_from"
-TELLING = re.compile(r"\.(weight|rho)$")  # worth a line wherever there is a penalty
+TELLING = re.compile(r"\.(weight|rho|radius)$")  # worth a line wherever there is a penalty or a term
 SEED_ENDING = re.compile(r"[-_. ]+(?:s|seed|meta-?seed)[-_=]?\d+$", re.IGNORECASE)
 CUT_ENDING = re.compile(r"[-_. ]+(?:s|seed|meta-?seed)?[-_=]?\d*$", re.IGNORECASE)  # where the names begin to differ
 
@@ -65,10 +66,9 @@ class Arm:
 
     @property
     def has_penalty(self) -> bool:
-        """True if a penalty of some weight takes part in meta-training, or if nobody knows."""
-        if self.preset is None:
-            return True
-        return any(penalty.get("weight") != 0 for penalty in self.preset["penalty"].values())
+        """True if a penalty, or a term of the objective, of some weight takes part in meta-training, or if nobody
+        knows."""
+        return self.preset is None or bool(weighing(self.preset.values))
 
 
 @dataclass(frozen=True)

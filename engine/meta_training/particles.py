@@ -23,9 +23,9 @@ from engine.base.metrics import objective_term, penalty_value
 from engine.meta_training.inputs import Inputs
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
-from engine.meta_training.penalty_terms import pair
+from engine.meta_training.penalty_terms import geometric_penalty_at, pair
 from engine.optimizers.learned.base import Phi, State, StepInfo
-from engine.penalties.base import GeometricPenalty, InnerStep, Randomness
+from engine.penalties.base import InnerStep, Randomness
 
 SMOOTHING = 0.9  # of the training loss that tells when a given loss is reached
 
@@ -157,7 +157,9 @@ class _Truncation:
         self.moved = torch.zeros_like(carry.loss)
         self.counted = torch.zeros_like(carry.loss)
         self.dropped = torch.zeros_like(carry.loss)
-        self.penalty_at = {name: _values_of(penalty, objective.loss) for name, penalty in objective.geometric.items()}
+        self.penalty_at = {
+            name: geometric_penalty_at(penalty, objective.loss) for name, penalty in objective.geometric.items()
+        }
 
     @property
     def number(self) -> int:
@@ -201,7 +203,7 @@ class _Truncation:
         values = dict(update_penalties)
         for name, penalty in self.objective.geometric.items() if factor else ():
             if self.number >= penalty.start:
-                values[name] = self.penalty_at[name](self.theta, batch, loss, gradient)
+                values[name] = self._penalty_values(name, batch, loss, gradient)
         for name, value in values.items():
             self._add_penalty(name, value, loss, factor, counts)
         cap = self.objective.divergence_cap * self.first_loss
@@ -213,6 +215,11 @@ class _Truncation:
         self.lowest = torch.minimum(self.lowest, self.last)
         if self.at_loss:
             self._note_where_losses_are_reached()
+
+    def _penalty_values(self, name: str, batch: Batch, loss: Tensor, gradient: Tensor) -> Tensor:
+        """Those of a geometric penalty, [M, B], at theta, where losses, [M, B], and gradients, [M, B, P], are known."""
+        at, number = self.penalty_at[name], self.number
+        return vmap(lambda theta, value, slope: at(theta, batch, value, slope, number)[0])(self.theta, loss, gradient)
 
     def _add_penalty(self, name: str, value: Tensor, loss: Tensor, factor: float, counts: Tensor) -> None:
         penalty = (self.objective.geometric | self.objective.update)[name]
@@ -239,8 +246,9 @@ class _Truncation:
             with torch.enable_grad():
                 features, seen = optimizer.observe(theta[m], grad[m], _row(state, m), self.objective.layout, info)
                 update, _ = optimizer.step(phi, features, seen)
+                factor = optimizer.update_factor(theta[m], self.objective.layout)
                 for name, penalty in penalties.items():
-                    step = InnerStep(features, seen, update)
+                    step = InnerStep(features, seen, update, factor)
                     values[name].append(penalty.value(optimizer, phi, step, self.inputs.randomness).detach())
             if place is not None:
                 _go_back(self.inputs.randomness, place)
@@ -414,15 +422,6 @@ def _stacked(results: Sequence[Any]) -> Any:
 def _row(tensors: Any, m: int) -> Any:
     """What belongs to one particle."""
     return tensors[m] if isinstance(tensors, Tensor) else {name: tensor[m] for name, tensor in tensors.items()}
-
-
-def _values_of(penalty: GeometricPenalty, loss: BatchLoss) -> Callable[..., Tensor]:
-    """A penalty's values alone, [M, B]."""
-
-    def at(theta: Tensor, batch: Batch, value: Tensor, gradient: Tensor) -> Tensor:
-        return penalty.at(lambda point: loss(point, batch), theta, value, gradient)[0]
-
-    return vmap(vmap(at), in_dims=(0, None, 0, 0))
 
 
 def _losses_to_reach(objective: Objective) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from engine.base.flat import Batch, BatchLoss, side_by_side
 from engine.base.metrics import penalty_share, penalty_value
 from engine.meta_training.backward import Entry
-from engine.penalties.base import Penalty
+from engine.penalties.base import GeometricPenalty, HessianPenalty, Penalty
 
 
 @dataclass
@@ -46,6 +48,31 @@ class PenaltyTerms:
         if self.squares:
             sums[penalty_share(name).name] = torch.stack(self.squares).sum(0)
         return sums
+
+
+GeometricPenaltyAt = Callable[[Tensor, Batch, Tensor, Tensor, int], tuple[Tensor, Tensor]]
+"""(theta [B, P], batch, losses [B], their gradients [B, P], number of the inner step): values [B], gradients [B, P]."""
+
+
+def geometric_penalty_at(penalty: GeometricPenalty, loss: BatchLoss) -> GeometricPenaltyAt:
+    """A penalty at the optimizees' points, unweighted; the number of the inner step gives random signs to those that
+    want some."""
+
+    def at(theta: Tensor, batch: Batch, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        return penalty.at(lambda point: loss(point, batch), theta, value, gradient)
+
+    if not isinstance(penalty, HessianPenalty):
+        at_each = side_by_side(at)
+        return lambda theta, batch, value, gradient, inner_step: at_each(theta, batch, value, gradient)
+    signs, along = penalty.signs, penalty.along
+    along_each = side_by_side(lambda theta, batch, vectors: along(lambda point: loss(point, batch), theta, vectors))
+
+    def with_signs(
+        theta: Tensor, batch: Batch, value: Tensor, gradient: Tensor, inner_step: int
+    ) -> tuple[Tensor, Tensor]:
+        return along_each(theta, batch, signs(theta, inner_step).expand(len(theta), -1, -1))
+
+    return with_signs
 
 
 def pair(total: Tensor, number: Tensor | int) -> Tensor:

@@ -11,7 +11,7 @@ Shapes: B optimizees, P parameters, T inner steps of the truncation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from engine import kernels
-from engine.base.flat import Batch, BatchLoss, gradients_and_losses, prefixed, side_by_side, under
+from engine.base.flat import Batch, gradients_and_losses, prefixed, under
 from engine.meta_training.backward import (
     AutogradBackward,
     Backward,
@@ -32,12 +32,10 @@ from engine.meta_training.backward import (
 )
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import GEOMETRIC, LOSS, PartialGradient
-from engine.meta_training.penalty_terms import PenaltyTerms, divisor, pair, usable
+from engine.meta_training.penalty_terms import PenaltyTerms, divisor, geometric_penalty_at, pair, usable
 from engine.meta_training.second_order import SecondOrderBackward
 from engine.optimizers.learned.base import Phi, State, StepInfo
 from engine.penalties.base import (
-    GeometricPenalty,
-    HessianPenalty,
     InnerStep,
     Penalty,
     Randomness,
@@ -204,7 +202,7 @@ class Truncation:
         self.backward = _backward(objective, phi, carry, steps, self._take)
         self.randomness = randomness
         self.penalty_at = {
-            name: side_by_side(_penalty_at(penalty, objective.loss)) for name, penalty in objective.geometric.items()
+            name: geometric_penalty_at(penalty, objective.loss) for name, penalty in objective.geometric.items()
         }
         self.start = carry
         self.theta, self.state, self.grad, self.loss = carry.theta, carry.state, carry.grad, carry.loss
@@ -288,12 +286,8 @@ class Truncation:
         for name, penalty in self.objective.geometric.items():
             if not self._started(penalty):
                 continue
-            theta = self.theta.detach()
-            if isinstance(penalty, HessianPenalty):
-                signs = penalty.signs(theta, self.start.inner_step + len(self.factors))
-                value, slope = self.penalty_at[name](theta, batch, signs.expand(len(theta), -1, -1))
-            else:
-                value, slope = self.penalty_at[name](theta, batch, loss, gradient)
+            number = self.start.inner_step + len(self.factors)
+            value, slope = self.penalty_at[name](self.theta.detach(), batch, loss, gradient, number)
             taken = usable(penalty, loss, counts & _sound(slope, value))
             divided_by = divisor(penalty, loss, taken)
             weight = torch.full_like(loss, penalty.weight) / divided_by
@@ -379,18 +373,6 @@ class Truncation:
             scaling=self.start.scaling,
             horizon=self.start.horizon,
         )
-
-
-def _penalty_at(penalty: GeometricPenalty, loss: BatchLoss) -> Callable[..., tuple[Tensor, Tensor]]:
-    """A penalty at one optimizee's theta on its batch; with random signs, or with what is known there."""
-    if isinstance(penalty, HessianPenalty):
-        along = penalty.along
-        return lambda theta, batch, signs: along(lambda point: loss(point, batch), theta, signs)
-
-    def at(theta: Tensor, batch: Batch, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        return penalty.at(lambda point: loss(point, batch), theta, value, gradient)
-
-    return at
 
 
 def _sound(gradient: Tensor, loss: Tensor) -> Tensor:

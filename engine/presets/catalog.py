@@ -29,6 +29,7 @@ from engine.base.settings import Setting
 
 Schema = tuple[Setting, ...]
 REFUSAL = "error: "  # begins what the child says of a plug-in that cannot be loaded
+PICKS = {"kind": "the learned optimizer", "estimator": "how the meta-gradient is estimated"}  # keys of no schema
 KEPT = 8  # cached catalogs: several installations share the folder
 
 
@@ -43,9 +44,50 @@ def task_label(table: Mapping[str, Any]) -> str:
     return "/".join("|".join(map(str, members)) for members in picks)
 
 
+USUAL_ESTIMATOR = "tbptt"
+NAMED_TABLES = {"penalty": "penalty", "objective": "term"}
+"""Tables in which members stand in tables of their names, [penalty.sam], and what such a member is called."""
+
+
+def named_members(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The penalties and terms of a preset, which may be unchecked, by path: "penalty.sam", "objective.sharpness"."""
+    members: dict[str, Mapping[str, Any]] = {}
+    for section in NAMED_TABLES:
+        tables = values.get(section)
+        for name, table in tables.items() if isinstance(tables, Mapping) else ():
+            if isinstance(table, Mapping):
+                members[f"{section}.{name}"] = table
+    return members
+
+
+def member_name(path: str) -> str:
+    """What stands behind the table in a path: "sam" of "penalty.sam"."""
+    return path.partition(".")[2]
+
+
+def weighing(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Those penalties and terms of a preset that weigh something, by path."""
+    return {path: table for path, table in named_members(values).items() if table.get("weight") != 0}
+
+
+def is_of_member(key: str) -> bool:
+    """Whether a key path is that of a penalty's or term's setting: "penalty.sam.rho"."""
+    return key.split(".")[0] in NAMED_TABLES and key.count(".") > 1
+
+
+def estimator_label(meta: Mapping[str, Any]) -> str:
+    """The estimator that a [meta] table picks; it may be unchecked."""
+    return "second_order" if meta.get("second_order") is True else str(meta.get("estimator", USUAL_ESTIMATOR))
+
+
+def trainings(meta: Mapping[str, Any]) -> int:
+    """How many times an estimator trains every optimizee, by a [meta] table: es and pes twice for each pair."""
+    return 2 * int(meta["pairs"]) if "pairs" in meta else 1
+
+
 @dataclass(frozen=True)
 class Catalog:
-    """Schemas by section ("task", "meta", "evaluation") and by member of each family."""
+    """Schemas by section ("task", "meta", "objective", "evaluation") and by member of each family."""
 
     sections: dict[str, Schema]
     datasets: dict[str, Schema]
@@ -60,7 +102,7 @@ class Catalog:
         if table == "optimizer":
             return [("kind", "dm", self.learned_optimizers)]
         if table == "meta":
-            return [("estimator", "tbptt", self.estimators)]
+            return [("estimator", USUAL_ESTIMATOR, self.estimators)]
         if table != "task":
             return []
         usual = {item.name: item.default for item in self.sections["task"]}
@@ -68,14 +110,14 @@ class Catalog:
         return [(key, usual[key], members) for key, members in families.items()]
 
     def named_tables(self) -> dict[str, dict[str, Schema]]:
-        """The members that stand in tables of their names, [penalty.sam], by the table that these are in."""
+        """The members that stand in tables of their names (`NAMED_TABLES`), by the table that these are in."""
         return {"penalty": self.penalties, "objective": self.terms}
 
     def schema_of(self, section: str, table: Mapping[str, Any]) -> Schema:
         """A table's own settings and those of the members that it picks, which may be several to draw from."""
         schema = {item.name: item for item in self.sections.get(section, ())}
         for key, default, members in self.selectors(section):
-            pick = schema.get(key) or Setting(key, ("str",), default, "which one")
+            pick = schema.get(key) or Setting(key, ("str",), default, PICKS[key])
             schema[key] = dataclasses.replace(pick, choices=tuple(members))
             for kind in members_picked(table.get(key, default)):
                 schema |= {item.name: item for item in members.get(kind if isinstance(kind, str) else "", ())}

@@ -195,7 +195,7 @@ def _leave_behind(before: Mapping[str, Any], after: dict[str, Any], said: Mappin
     """
     tasks = after.get("task")
     tables = [f"task.{index}" for index in range(len(tasks))] if isinstance(tasks, list) else ["task"]
-    for path in ["optimizer", *tables]:
+    for path in ["optimizer", "meta", *tables]:
         old, new, given = _at(before, path), _at(after, path), _at(said, path)
         if not all(isinstance(table, Mapping) for table in (old, new, given)):
             continue

@@ -222,7 +222,7 @@ class _Checker:
         picked: list[Setting] = []
         given_only: set[str] = set()
         for key, default, members in self.catalog.selectors(section):
-            pick = schema.get(key) or Setting(key, ("str",), default, "which one")
+            pick = schema.get(key) or Setting(key, ("str",), default, catalogs.PICKS[key])
             schema[key] = dataclasses.replace(pick, choices=tuple(members))
             chosen = found.get(key, default)
             kinds = list(chosen) if may_draw and isinstance(chosen, (list, tuple)) else [chosen]

@@ -164,19 +164,26 @@ def run_rows(reader: RunReader) -> list[dict[str, Any]]:
 
 
 def preset_differences(preset: Preset) -> dict[str, Any]:
-    """What a preset says that is not the default of its own dataset, optimizee, learned optimizer and penalties.
+    """What a preset says that is not the default of its own dataset, optimizee, learned optimizer, estimator, penalties
+    and terms.
 
     Which of those it uses is always listed.
     """
+    from engine.presets.catalog import named_members
     from engine.presets.preset import from_mapping
 
     chosen: dict[str, Any] = {
         "name": preset.name,
         "task": [{key: task[key] for key in ("dataset", "optimizee")} for task in preset.tasks],
         "optimizer": {"kind": preset["optimizer"]["kind"]},
-        "penalty": {name: {} for name in preset["penalty"]},
+        "meta": {"estimator": preset["meta"]["estimator"]},
     }
+    for path in named_members(preset.values):
+        section, name = path.split(".", 1)
+        chosen.setdefault(section, {})[name] = {}
     usual = from_mapping(chosen).flat()
-    always = re.compile(r"task\.(\d+\.)?(dataset|optimizee)|optimizer\.kind|penalty\.\w+\.weight|seed")
+    always = re.compile(
+        r"task\.(\d+\.)?(dataset|optimizee)|optimizer\.kind|meta\.estimator|(penalty|objective)\.[\w-]+\.weight|seed"
+    )
     flat = preset.flat()
     return {key: value for key, value in flat.items() if always.fullmatch(key) or usual.get(key) != value}

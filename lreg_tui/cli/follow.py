@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
 
 INTERVAL_S = 0.25
-LATER = ("skipped", "diverged", "inner_steps_per_s")  # metrics that are told after the penalties
+LATER = ("skipped", "diverged", "inner_steps_per_s")  # metrics that are told after the parts of the objective
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,10 @@ def main_metrics(values: dict[str, Any]) -> list[str]:
 
 
 def ordered(values: dict[str, float], everything: bool = True) -> dict[str, float]:
-    """First the metrics that people steer by: the main ones, the penalties with their shares, the counts."""
-    penalties = sorted(name for name in values if metric(name).kind in ("penalty", "share"))
-    first = {name: values[name] for name in (*main_metrics(values), *penalties, *LATER) if name in values}
+    """First the metrics that people steer by: the main ones, the meta-objective with penalties, their shares and
+    terms, the counts."""
+    parts = sorted(name for name in values if metric(name).is_of_objective)
+    first = {name: values[name] for name in (*main_metrics(values), *parts, *LATER) if name in values}
     return {**first, **values} if everything else first
 
 

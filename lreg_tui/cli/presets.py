@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,10 @@ import typer
 
 from engine.base.errors import LregError, PresetError, Problem
 from engine.base.files import read_limited
-from engine.base.settings import Setting, schema_of, show
+from engine.base.settings import schema_of, show
 from engine.presets import catalog as catalogs
 from engine.presets import preset as engine_preset
+from engine.presets.catalog import named_members
 from engine.presets.preset import Preset, load_preset
 from lreg_tui.cli import output
 from lreg_tui.cli.options import (
@@ -118,16 +120,21 @@ def new(
 def _child(parent: Preset, extends: str) -> str:
     """A preset that changes nothing yet: every key of its parent as a comment, with its help."""
     catalog = catalogs.load()
-    kinds = Setting("kind", ("str",), "", f"the learned optimizer: {', '.join(catalog.learned_optimizers)}")
     top = {key: value for key, value in parent.values.items() if key not in (*engine_preset.TABLES, "name")}
     tables = [("", schema_of(engine_preset.PresetSettings), top)]
     for task in parent.tasks:
         schema = catalog.schema_of("task", task)
         tables.append(("[[task]]" if len(parent.tasks) > 1 else "[task]", schema, task))
-    optimizer = parent["optimizer"]
-    tables.append(("[optimizer]", (*catalog.learned_optimizers[optimizer["kind"]], kinds), optimizer))
-    tables += [(f"[{name}]", catalog.sections[name], parent[name]) for name in ("meta", "evaluation")]
-    tables += [(f"[penalty.{name}]", catalog.penalties[name], table) for name, table in parent["penalty"].items()]
+    members = named_members(parent.values)
+    for section in ("optimizer", "meta", "objective", "evaluation"):
+        values = {key: value for key, value in parent[section].items() if f"{section}.{key}" not in members}
+        settings = {item.name: item for item in catalog.schema_of(section, values)}
+        for key, _, choices in catalog.selectors(section):
+            settings[key] = replace(settings[key], help=f"{settings[key].help}: {', '.join(choices)}")
+        tables.append((f"[{section}]", tuple(settings.values()), values))
+    for path, member in members.items():
+        section, name = path.split(".", 1)
+        tables.append((f"[{path}]", catalog.named_tables()[section][name], dict(member)))
     lines = [f"extends = {toml_of(extends)}", ""]
     lines += ["# Every key below has its value from there. To change one, take away its # and that of its [table]."]
     for heading, schema, table in tables:

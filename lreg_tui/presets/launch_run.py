@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engine.base.settings import schema_of
-from engine.presets.catalog import task_label
+from engine.presets.catalog import USUAL_ESTIMATOR, estimator_label, member_name, named_members, task_label
 from engine.presets.preset import Preset, PresetSettings
 from engine.runs.store import RunReader, RunStore
 from engine.study.schedule import inputs
@@ -73,11 +73,14 @@ def start(preset: Preset, store: RunStore, name: str, seed: int, device: str, da
 def summary(preset: Preset) -> str:
     """A preset in one line: what learns what, for how long."""
     tasks = " + ".join(map(task_label, preset.tasks))
-    penalties = " + ".join(f"{name} {setting(table['weight'])}" for name, table in preset["penalty"].items())
+    members = named_members(preset.values)
+    penalties = " + ".join(f"{member_name(path)} {setting(table['weight'])}" for path, table in members.items())
     meta = preset["meta"]
+    estimator = f", {name}" if (name := estimator_label(meta)) != USUAL_ESTIMATOR else ""
+    estimator += f" of {meta['pairs']} pairs" if "pairs" in meta else ""
     steps = meta["inner_steps"]
     length = f"{steps[0]} to {steps[-1]}" if isinstance(steps, tuple) else str(steps)
     return (
-        f"{preset['optimizer']['kind']} on {tasks}, {penalties or 'no penalty'}: "
+        f"{preset['optimizer']['kind']} on {tasks}, {penalties or 'no penalty'}{estimator}: "
         f"{meta['epochs']} meta-epochs of {length} inner steps, truncation {meta['truncation']}"
     )

@@ -19,7 +19,7 @@ from engine.base.draws import drawable
 from engine.base.errors import PresetError, Problem
 from engine.base.settings import Setting, schema_of, show
 from engine.presets import document as documents
-from engine.presets.catalog import Catalog
+from engine.presets.catalog import NAMED_TABLES, Catalog
 from engine.presets.document import Document
 from engine.presets.preset import Preset, PresetSettings, from_mapping
 from lreg_tui.presets.preset_file import is_of_run, label_of, parent_of
@@ -73,8 +73,14 @@ class Table:
     problems: tuple[Problem, ...] = ()
 
     @property
-    def is_penalty(self) -> bool:
-        return self.path.startswith("penalty.")
+    def section(self) -> str:
+        """The table at the top that it is, or is in."""
+        return self.path.split(".")[0]
+
+    @property
+    def is_member(self) -> bool:
+        """Whether it is a penalty's or a term's, which may be added and taken away."""
+        return self.section in NAMED_TABLES and self.section != self.path
 
 
 def check(text: str, place: Path, catalog: Catalog) -> Checked:
@@ -130,12 +136,26 @@ def tables_of(checked: Checked, catalog: Catalog) -> list[Table]:
         path = "task" if len(tasks) == 1 and not isinstance(found, list) else f"task.{index}"
         schemas[path] = _picked("task", task, catalog)
     schemas["optimizer"] = _picked("optimizer", values.get("optimizer"), catalog)
-    penalties = values.get("penalty")
-    for name in penalties if isinstance(penalties, Mapping) else ():
-        if name in catalog.penalties:
-            schemas[f"penalty.{name}"] = catalog.penalties[name]
-    schemas |= {name: catalog.sections[name] for name in ("meta", "evaluation")}
+    schemas |= _named("penalty", values, catalog)
+    schemas |= {"objective": catalog.sections["objective"], **_named("objective", values, catalog)}
+    schemas |= {"meta": _picked("meta", values.get("meta"), catalog), "evaluation": catalog.sections["evaluation"]}
     return [_table(checked, path, schema) for path, schema in schemas.items()]
+
+
+def addable(checked: Checked, catalog: Catalog) -> dict[str, list[str]]:
+    """The penalties and terms that the text does not have yet, by the table that they go into."""
+    values = checked.document.values
+    return {
+        section: [name for name in members if at(values, [section, name]) is None]
+        for section, members in catalog.named_tables().items()
+    }
+
+
+def _named(section: str, values: Mapping[str, Any], catalog: Catalog) -> dict[str, Sequence[Setting]]:
+    """The schemas of the members that stand in tables of their names, by path."""
+    tables, members = values.get(section), catalog.named_tables()[section]
+    names = tables if isinstance(tables, Mapping) else ()
+    return {f"{section}.{name}": members[name] for name in names if name in members}
 
 
 def _picked(table: str, found: Any, catalog: Catalog) -> Sequence[Setting]:

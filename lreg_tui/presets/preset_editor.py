@@ -23,7 +23,7 @@ from lreg_tui.presets import offers, preset_file
 from lreg_tui.presets.difference import DifferenceScreen, differences
 from lreg_tui.presets.launch_run import LaunchScreen
 from lreg_tui.presets.picking import PickPresetScreen
-from lreg_tui.presets.preset_edit import Checked, Table, check, tables_of
+from lreg_tui.presets.preset_edit import Checked, Table, addable, check, tables_of
 from lreg_tui.presets.preset_file import Draft
 from lreg_tui.presets.preset_form import MUTED, PresetForm
 from lreg_tui.presets.problem_list import ProblemList, lines_with
@@ -66,7 +66,8 @@ class PresetEditorScreen(Ending, Screen[None]):
         Binding("f8", "next_problem", "next problem", priority=True, tooltip="go where the next problem is"),
         Binding("ctrl+o", "save_as", "save as", priority=True, tooltip="write the preset to another file"),
         Binding("delete,backspace", "in_form('reset')", "reset", key_display="del", tooltip="take a key out again"),
-        Binding("a", "in_form('add_penalty')", "add penalty", tooltip="add a penalty's table to the preset"),
+        Binding("a", "in_form('add', 'penalty')", "add penalty", tooltip="add a penalty's table to the preset"),
+        Binding("t", "in_form('add', 'objective')", "add term", tooltip="add a term of the objective to the preset"),
         Binding(
             "o", "in_form('only_here')", "only set", tooltip="list only what the text says itself, and what is wrong"
         ),
@@ -81,6 +82,7 @@ class PresetEditorScreen(Ending, Screen[None]):
         self.kept = ""  # the text as it is in its file, or as it was taken
         self.checked: Checked | None = None  # the newest answer
         self.catalog: Catalog | None = None
+        self.goes_to = ""  # where the form's cursor goes when it shows what was edited
 
     def compose(self) -> ComposeResult:
         yield Static(id="title", markup=False)
@@ -182,9 +184,10 @@ class PresetEditorScreen(Ending, Screen[None]):
 
     def _show(self, checked: Checked, tables: Sequence[Table], catalog: Catalog) -> None:
         if checked.parses:
-            penalties = checked.document.values.get("penalty")
-            taken = penalties if isinstance(penalties, dict) else {}
-            self.form.show(tables, [name for name in catalog.penalties if name not in taken])
+            self.form.show(tables, addable(checked, catalog))
+            if self.goes_to:
+                self.form.highlight(self.goes_to)
+                self.goes_to = ""
         self.problems.show(checked.problems)
         self.refresh_bindings()
         self._show_title()
@@ -216,9 +219,8 @@ class PresetEditorScreen(Ending, Screen[None]):
         except LregError as error:
             self._tell(str(error), "error")
             return
+        self.goes_to = event.path
         self.check_soon(0.0)
-        if event.path:
-            self.call_after_refresh(self.form.highlight, event.path)
 
     def action_other_view(self) -> None:
         """Show the other view, or where both are in view, go to it."""
@@ -239,9 +241,9 @@ class PresetEditorScreen(Ending, Screen[None]):
             return bool(self.problems.problems)
         return self.form.listed.has_focus if action in ("in_form", "pick") else True
 
-    def action_in_form(self, action: str) -> None:
+    def action_in_form(self, action: str, *arguments: str) -> None:
         """A key of the form, which stands here so that the footer shows what matters more before it."""
-        getattr(self.form, f"action_{action}")()
+        getattr(self.form, f"action_{action}")(*arguments)
 
     def action_next_problem(self) -> None:
         self.problems.next()

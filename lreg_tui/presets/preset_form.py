@@ -6,7 +6,7 @@ on_preset_form_edited(event): text = event.change(text)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,6 +21,7 @@ from textual.widgets.option_list import Option
 
 from engine.base.draws import DrawableSetting
 from engine.base.settings import show
+from engine.presets.catalog import NAMED_TABLES
 from lreg_tui.presets import toml_edit
 from lreg_tui.presets.preset_edit import HERE, Row, Table, shown, typed, words_of
 from lreg_tui.text.present import clean
@@ -31,12 +32,13 @@ MUTED = "$foreground 55%"  # $text-muted is bright in a Content
 NAME_WIDTH, MARK_WIDTH = 19, 2
 MARKS = {HERE: ("● ", "$primary"), "": ("  ", MUTED)}
 INHERITED = ("○ ", "$foreground")
-ADD = "add:penalty"
+ADD = "add:"  # and a table in which members stand by name
+ADDED_ABOVE = {"objective": "penalty", "meta": "objective"}  # what is added above which table
 LEGEND = "   ● set here, even to the default   ○ inherited"
 
 
 class FormLine(NamedTuple):
-    """`identity`: a setting's path, table:PATH for a heading, or ADD. The cursor may pass over headings."""
+    """`identity`: a setting's path, table:PATH for a heading, or ADD and a table. The cursor may pass over headings."""
 
     identity: str
     content: Content
@@ -98,7 +100,7 @@ class PresetForm(Vertical):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.tables: Sequence[Table] = ()
-        self.penalties: Sequence[str] = ()  # that could be added
+        self.addable: Mapping[str, Sequence[str]] = {}  # penalties and terms that are not there
         self.offers: Mapping[str, Sequence[Choice]] = {}  # what can be picked for settings whose choices are not known
         self.words = ""  # that narrow the list down
         self.only_here = False
@@ -122,9 +124,9 @@ class PresetForm(Vertical):
 
     # -- showing -------------------------------------------------------------------------------------------------------
 
-    def show(self, tables: Sequence[Table], penalties: Iterable[str] = ()) -> None:
-        """Show these tables. `penalties` are the names of those that can be added."""
-        self.tables, self.penalties = tables, tuple(penalties)
+    def show(self, tables: Sequence[Table], addable: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Show these tables. `addable`: names of the penalties and terms that can be added, by table."""
+        self.tables, self.addable = tables, addable or {}
         self._rows = {row.path: row for table in tables for row in table.rows}
         self._list()
 
@@ -159,16 +161,15 @@ class PresetForm(Vertical):
         self._explain()
 
     def _lines(self, words: Sequence[str]) -> Iterator[FormLine]:
-        paths = [table.path for table in self.tables]
-        last = paths[paths.index("meta") - 1] if "meta" in paths[1:] else ""  # below it penalties are added
         is_whole = not words and not self.only_here
         for table in self.tables:
+            section = ADDED_ABOVE.get(table.path, "")
+            if is_whole and self.addable.get(section):
+                yield FormLine(f"{ADD}{section}", Content.styled(f"  + add a {NAMED_TABLES[section]}", MUTED))
             rows = [row for row in table.rows if self._fits(row, table, words)]
-            if rows or (table.is_penalty and not words and (is_whole or table.origin)):
-                yield FormLine(f"table:{table.path}", heading(table), not table.is_penalty)
+            if rows or (table.is_member and not words and (is_whole or table.origin)):
+                yield FormLine(f"table:{table.path}", heading(table), not table.is_member)
                 yield from (FormLine(row.path, line(row, self.size.width)) for row in rows)
-            if table.path == last and is_whole and self.penalties:
-                yield FormLine(ADD, Content.styled("  + add a penalty", MUTED))
 
     def _fits(self, row: Row, table: Table, words: Sequence[str]) -> bool:
         if self.only_here and row.origin != HERE and row.problem is None:
@@ -184,10 +185,12 @@ class PresetForm(Vertical):
         row = self._rows.get(self.current)
         if row is not None:
             about = about_row(row)
-        elif self.current == ADD:
-            about = Content.styled(f"enter: one of {', '.join(self.penalties)}", MUTED)
+        elif self.current.startswith(ADD):
+            about = Content.styled(f"enter: one of {', '.join(self.addable[self.current.removeprefix(ADD)])}", MUTED)
         else:
-            about = Content.styled("del takes this penalty away" if self.current else "nothing fits the filter", MUTED)
+            concept = NAMED_TABLES.get(self.current.removeprefix("table:").split(".")[0], "table")
+            words = f"del takes this {concept} away" if self.current else "nothing fits the filter"
+            about = Content.styled(words, MUTED)
         self.query_one("#about", Static).update(about)
 
     # -- changing ------------------------------------------------------------------------------------------------------
@@ -196,8 +199,8 @@ class PresetForm(Vertical):
     def _change(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         row = self._rows.get(self.current)
-        if self.current == ADD:
-            self.action_add_penalty()
+        if self.current.startswith(ADD):
+            self.action_add(self.current.removeprefix(ADD))
         elif row is None:
             return
         elif row.setting.types == ("bool",) and isinstance(row.value, bool):
@@ -243,9 +246,9 @@ class PresetForm(Vertical):
         self.app.push_screen(ValuePrompt(row.path, shown(row.value), note=note, check=wrong), take)
 
     def action_reset(self) -> None:
-        """Take the key, or the penalty, out of the text."""
+        """Take the key, or the penalty or term, out of the text."""
         path = self.current.removeprefix("table:")
-        if not path or self.current == ADD:
+        if not path or path.startswith(ADD):
             return
         origins = {table.path: table.origin for table in self.tables} | {
             path: row.origin for path, row in self._rows.items()
@@ -258,14 +261,16 @@ class PresetForm(Vertical):
         else:
             self.app.notify(clean(f"{path} is not set here: there is nothing to take away"), markup=False)
 
-    def action_add_penalty(self) -> None:
+    def action_add(self, section: str) -> None:
+        """Pick a penalty, or a term of the objective, and add its table to the text."""
+
         def take(picked: tuple[str, ...] | None) -> None:
             if picked:
-                path = f"penalty.{picked[0]}"
+                path = f"{section}.{picked[0]}"
                 self.post_message(self.Edited(lambda text: toml_edit.add_table(text, path), path))
 
-        if self.penalties:
-            self.app.push_screen(PickList("add a penalty", [Choice(name) for name in self.penalties]), take)
+        if names := self.addable.get(section):
+            self.app.push_screen(PickList(f"add a {NAMED_TABLES[section]}", [Choice(name) for name in names]), take)
 
     # -- narrowing down ------------------------------------------------------------------------------------------------
 
@@ -288,10 +293,10 @@ class PresetForm(Vertical):
 
 
 def heading(table: Table) -> Content:
-    """A table's name, whom a penalty is inherited from, and what is wrong with the table as a whole."""
+    """A table's name, whom a penalty or term is inherited from, and what is wrong with the table as a whole."""
     parts = [Content.styled(clean(table.path) or "preset", "$primary bold")]
     parts += [] if table.path else [Content.styled(LEGEND, MUTED)]
-    if table.is_penalty and table.origin not in (HERE, ""):
+    if table.is_member and table.origin not in (HERE, ""):
         parts.append(Content.styled(f"  from {clean(table.origin, 40)}", MUTED))
     parts += [Content.styled(f"  {clean(problem, 120)}", "$error") for problem in table.problems]
     return Content("").join(parts)

@@ -108,7 +108,7 @@ def lines_of(text: str, paths: Sequence[str]) -> dict[str, int]:
         document = _document(text)
         for number, path in enumerate(paths):
             keys = keys_of(path, document)
-            items = (at(document, keys[:depth]) for depth in range(len(keys), 0, -1))
+            items = (_item(document, keys[:depth]) for depth in range(len(keys), 0, -1))
             item = next((item for item in items if item is not None), None)
             while isinstance(item, AoT) or (isinstance(item, Table) and item.is_super_table()):
                 item = item[0] if isinstance(item, AoT) else next(iter(item.value.values()))
@@ -158,6 +158,17 @@ def _document(text: str) -> Any:
     return tomlkit.parse(text if text.endswith("\n") or not text else f"{text}\n")
 
 
+def _item(document: Any, keys: Sequence[Key]) -> Any:
+    """What stands at a key path as tomlkit has it, true and false too; or None."""
+    from tomlkit.items import Table
+
+    item, parent = at(document, keys), at(document, keys[:-1])
+    if not isinstance(item, bool):
+        return item
+    table: Any = parent.value if isinstance(parent, Table) else parent
+    return table.item(keys[-1])
+
+
 def _spaced(text: str, added: str) -> str:
     """The text with a block at its end, one blank line apart."""
     kept = text.rstrip()
@@ -188,6 +199,12 @@ def _inserted(text: str, keys: Sequence[Key], raw: str) -> str:
         text = re.sub(rf"(?m)^#\s*(\[{re.escape(name)}\])\s*$", r"\1", text, count=1)
     document = _document(text)
     table = at(document, keys[:-1])
+    if isinstance(table, Table) and table.is_super_table():  # only tables below it are written: it goes above them
+        lines = text.split("\n")
+        first = lines_of(text, [name])[name]
+        while first and lines[first - 1].startswith("#"):
+            first -= 1
+        return "\n".join([*lines[:first], f"[{name}]", f"{keys[-1]} = {raw}", "", *lines[first:]])
     if table is None:
         return _spaced(text, f"[{name}]\n{keys[-1]} = {raw}")
     body = (table.value if isinstance(table, Table) else table).body

@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.base.errors import LregError
 from engine.base.status import LIVE, Status
-from engine.presets.catalog import task_label
+from engine.presets.catalog import estimator_label, member_name, named_members, task_label
 from engine.runs import notes
 from engine.runs.kinds import RUN, JobKind, kind_of
 from engine.runs.notes import Notes
@@ -49,7 +49,8 @@ class RunRow:
     latest: Mapping[str, float | None] = field(hash=False)
     task: str = ""  # dataset/optimizee, several joined with +
     optimizer: str = ""  # kind of learned optimizer
-    penalties: tuple[str, ...] = ()
+    estimator: str = ""
+    penalties: tuple[str, ...] = ()  # and terms of the objective
     tags: tuple[str, ...] = ()
     pinned: bool = False
     kind: JobKind = RUN
@@ -109,6 +110,7 @@ class _Known:
             latest=dict(status.latest) or self.figures,
             task=chosen.get("task", ""),
             optimizer=chosen.get("optimizer", ""),
+            estimator=chosen.get("estimator", ""),
             penalties=chosen.get("penalties", ()),
             tags=tuple(dict.fromkeys((*chosen.get("tags", ()), *remarks.tags))),
             pinned=remarks.pinned,
@@ -256,7 +258,8 @@ def _chosen(reader: RunReader) -> dict[str, Any]:
         return {
             "task": "+".join(named),
             "optimizer": str(values.get("optimizer", {}).get("kind", "")),
-            "penalties": tuple(map(str, values.get("penalty", {}))),
+            "estimator": estimator_label(values.get("meta", {})),
+            "penalties": tuple(dict.fromkeys(map(member_name, named_members(values)))),
             "tags": tuple(map(str, tags)) if isinstance(tags, list) else (),
         }
     except (ValueError, TypeError, AttributeError, RecursionError, LregError):

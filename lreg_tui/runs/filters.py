@@ -30,7 +30,8 @@ FIELDS = {
     "id": "part of its id",
     "task": "dataset, optimizee, or dataset/optimizee",
     "optimizer": "kind of learned optimizer",
-    "penalty": "one of its penalties, or none",
+    "estimator": "of the meta-gradient",
+    "penalty": "one of its penalties and terms of the objective, or none",
     "tag": "one of its tags, or none",
     "seed": "meta-seed",
     "device": "part of what it computes on",
@@ -179,8 +180,8 @@ def words(row: RunRow, name: str) -> Iterable[str]:
     if name == "task":
         tasks = row.task.split("+") if row.task else []
         return [word for task in tasks for word in (task, *task.split("/"))]
-    if name == "optimizer":
-        return [row.optimizer] if row.optimizer else []
+    if name in ("optimizer", "estimator"):
+        return [word] if (word := getattr(row, name)) else []
     return row.penalties if name == "penalty" else row.tags
 
 
@@ -200,7 +201,7 @@ def _literal(text: str) -> str:
 
 def _comparison(name: str, sign: str, value: str, metrics: Collection[str]) -> Predicate:
     names = (*COUNTED, *RECORDED, *metrics)
-    if name not in names and metric(name).kind not in ("penalty", "share"):
+    if name not in names and not metric(name).is_of_objective:
         allowed = f"{', '.join(COUNTED)}, or a metric ({', '.join(RECORDED[:6])}, …)"
         raise _error(show(name), allowed, did_you_mean(name, names))
     bound, compare = _bound(name, sign, value), COMPARE[sign]
@@ -262,7 +263,7 @@ def _values(name: str, rows: Iterable[RunRow]) -> list[str]:
         return list(STATE_NAMES)
     if name == "is":
         return list(KINDS)
-    if name not in ("task", "optimizer", "penalty", "tag"):
+    if name not in ("task", "optimizer", "estimator", "penalty", "tag"):
         return []
     return sorted({word for row in rows for word in words(row, name) if word.isprintable() and " " not in word})
 

@@ -124,11 +124,11 @@ class MetricGrid(Panels):
 
 
 def ordered(metrics: Iterable[str]) -> list[str]:
-    """What people steer by first, then the penalties, the rest by name, and counts last."""
+    """What people steer by first, then the meta-objective with penalties and terms, the rest by name, counts last."""
     there = sorted(metrics)
-    penalties = [name for name in there if metric(name).kind in ("penalty", "share")]
+    parts = [name for name in there if metric(name).is_of_objective]
     tested = [name for name in there if metric(name).split == "test" and name not in FIRST]
     first = [name for name in (*FIRST, *tested, *THEN) if name in there]
     last = [name for name in LAST if name in there]
-    rest = [name for name in there if name not in (*first, *penalties, *last)]
-    return [*first, *penalties, *rest, *last]
+    rest = [name for name in there if name not in (*first, *parts, *last)]
+    return [*first, *parts, *rest, *last]

@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Static
 
+from engine.presets.catalog import USUAL_ESTIMATOR
 from engine.runs.store import RunReader
 from lreg_tui.charts.chart import Chart
 from lreg_tui.runs import run_files
@@ -273,7 +274,8 @@ def head_of(row: RunRow | None, run_id: str, is_gone: bool) -> Text:
     line.append(f" {progress(row.step, row.total)}")
     line.append(f"  {unit} {row.step}/{row.total}" if row.total else "", "dim")
     line.append(f"  ETA {duration(row.eta_s)}" if row.is_live and row.eta_s is not None else "")
-    learned = " ".join(filter(None, [row.optimizer, " ".join(row.penalties)]))
+    estimator = "" if row.estimator == USUAL_ESTIMATOR else row.estimator
+    learned = " ".join(filter(None, [row.optimizer, estimator, *row.penalties]))
     parts = [row.id, row.task, learned, "" if row.seed is None else f"seed {row.seed}", row.device]
     parts.append(" ".join(f"#{tag}" for tag in row.tags))
     line.append("\n").append("  ".join(clean(part, 80) for part in parts if part), "dim")

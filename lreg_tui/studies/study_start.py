@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from engine.base.errors import LregError, RunError
 from engine.base.status import LIVE
-from engine.presets.catalog import task_label
+from engine.presets.catalog import estimator_label, member_name, named_members, task_label, trainings
 from engine.runs.store import RunReader, RunStore
 from engine.study.plan.plan import ArmPlan, StudyPlan
 from engine.study.schedule.job import Schedule, finished, new_stamp, unfinished
@@ -73,7 +73,7 @@ def _seconds(plan: StudyPlan, rows: Sequence[RunRow]) -> tuple[float | None, tup
     rates = {}
     for row in rows:
         if (rate := row.latest.get("inner_steps_per_s")) and math.isfinite(rate):
-            rates[row.task, row.optimizer, frozenset(row.penalties)] = rate
+            rates[row.task, row.optimizer, row.estimator, frozenset(row.penalties)] = rate
     known, unknown = [], []
     for arm in plan.arms:
         rate = rates.get(_kind(arm.preset))
@@ -84,18 +84,19 @@ def _seconds(plan: StudyPlan, rows: Sequence[RunRow]) -> tuple[float | None, tup
     return (sum(known) if known else None), tuple(unknown)
 
 
-def _kind(preset: Mapping[str, Any]) -> tuple[str, str, frozenset[str]]:
+def _kind(preset: Mapping[str, Any]) -> tuple[str, str, str, frozenset[str]]:
     """What decides most of a run's speed, as the lists of runs name it."""
     tasks = preset["task"] if isinstance(preset["task"], (list, tuple)) else [preset["task"]]
     named = "+".join(map(task_label, tasks))
-    return named, preset["optimizer"]["kind"], frozenset(preset["penalty"])
+    members = frozenset(map(member_name, named_members(preset)))
+    return named, preset["optimizer"]["kind"], estimator_label(preset["meta"]), members
 
 
 def _inner_steps(meta: Mapping[str, Any]) -> float:
     """Of all optimizees of a run; the stages of a curriculum count alike."""
     steps = meta["inner_steps"]
     stages = steps if isinstance(steps, (list, tuple)) else [steps]
-    return float(meta["epochs"] * meta["meta_batch"] * sum(stages) / len(stages))
+    return float(meta["epochs"] * meta["meta_batch"] * trainings(meta) * sum(stages) / len(stages))
 
 
 def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path | None) -> Started:

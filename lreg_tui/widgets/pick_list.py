@@ -116,8 +116,10 @@ class PickList(Ending, ModalScreen[tuple[str, ...] | None]):
         index = self.query_one(OptionList).highlighted
         return self.shown[index] if index is not None and index < len(self.shown) else None
 
-    def on_input_changed(self) -> None:
-        self._show(self._current.value if self._current else None)
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """The highlight goes to what is called just so, else it stays: sam is not asam."""
+        named = [choice.value for choice in self.choices if choice.name.lower() == event.value.strip().lower()]
+        self._show(named[0] if named else self._current.value if self._current else None)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """A click."""

@@ -232,13 +232,19 @@ class TestPresetCommands:
         assert lreg("preset", "new", "mine", "--from", "tiny.toml", "--force").code == 0
 
     def test_every_comment_of_a_new_preset_is_valid_when_uncommented(self, lreg, home):
-        (home / "more.toml").write_text('extends = "tiny.toml"\n[penalty.sam]\n[penalty.smooth]\n')
+        more = 'extends = "tiny.toml"\n[penalty.sam]\n[penalty.smooth]\n[meta]\nestimator = "es"\npairs = 3\n'
+        (home / "more.toml").write_text(f"{more}[objective]\nlog = true\n[objective.sharpness]\nradius = 0.2\n")
         assert lreg("preset", "new", "all", "--from", "more.toml").code == 0
         lines = (home / "all.toml").read_text().splitlines()
+        for line in ("# pairs = 3", "# log = true", "# [objective.sharpness]", "# radius = 0.2"):
+            assert any(text.startswith(line) for text in lines), line
+        assert next(text for text in lines if text.startswith("# estimator")).endswith("tbptt")
         bare = [line.removeprefix("# ") for line in lines if " = " in line or line.startswith("# [")]
         (home / "all.toml").write_text("\n".join(bare))
         outcome = lreg("preset", "check", "all.toml")
         assert outcome.code == 0, outcome.err
+        written = load_preset(home / "all.toml").values | {"name": "more"}
+        assert written == load_preset(home / "more.toml").values
 
     @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "\x1b[31m", ".toml"])
     def test_new_writes_only_here(self, lreg, home, name):

@@ -28,6 +28,7 @@ ALPHA = RunRow(
     latest={"meta_loss": 0.4, "test_accuracy": 0.92, "sam_penalty": 0.01, "sharpness": None},
     task="mnist/mlp+fmnist/cnn",
     optimizer="dm",
+    estimator="tbptt",
     penalties=("sam", "smooth"),
     tags=("paper", "night run"),
     pinned=True,
@@ -42,16 +43,17 @@ BETA = replace(
     seed=11,
     message="",
     device="cpu",
-    latest={"meta_loss": 0.6},
+    latest={"meta_loss": 0.6, "objective_sharpness": 2.0},
     task="fmnist/mlp-relu",
     optimizer="simple",
-    penalties=("gsam",),
+    estimator="es",
+    penalties=("gsam", "sharpness"),
     tags=(),
     pinned=False,
 )
 JOB = replace(
     BETA, id="20261103-120000-transfer-aaaa", name="transfer", state="crashed", kind=TRANSFER, task="", optimizer="",
-    penalties=(), latest={}, created=None, seed=None, total=0, step=0,
+    estimator="", penalties=(), latest={}, created=None, seed=None, total=0, step=0,
 )  # fmt: skip
 
 
@@ -89,6 +91,10 @@ def found(text: str) -> str:
         # whole words
         ("penalty:sam", "a"),
         ("penalty:gsam", "b"),
+        ("penalty:sharpness", "b"),
+        ("estimator:es", "b"),
+        ("-estimator:es", "at"),
+        ("objective_sharpness>1", "b"),
         ("penalty:*sam", "ab"),
         ("penalty:none", "t"),
         ("task:mnist", "a"),

@@ -65,6 +65,41 @@ def test_removing_a_key_or_a_table_keeps_the_comments_around_it() -> None:
     assert remove(COMMENTED, "meta.truncation") == COMMENTED
 
 
+def test_terms_of_the_objective_are_edited_as_penalties_are() -> None:
+    with_term = add_table(COMMENTED, "objective.sharpness")
+    assert with_term == COMMENTED + "\n[objective.sharpness]\n"
+    both = set_value(with_term, "objective.log", "true")  # whose own table is not written yet
+    assert both == COMMENTED + "\n[objective]\nlog = true\n\n[objective.sharpness]\n"
+    assert set_value(both, "objective.loss", '"last"') == both.replace("true\n", 'true\nloss = "last"\n')
+    commented = "# flat\n[objective.sharpness]\n"
+    assert set_value(commented, "objective.log", "true") == f"[objective]\nlog = true\n\n{commented}"
+    assert remove(both, "objective.sharpness") == COMMENTED + "\n[objective]\nlog = true\n"
+    assert remove(with_term, "objective.sharpness") == COMMENTED
+    above = '[objective] # what counts\nloss = "last"\n\n# flat\n[objective.sharpness]\nlog = true\n'
+    assert set_value(above, "objective.log", "true") == above.replace('"last"\n', '"last"\nlog = true\n')
+    assert remove(above, "objective.sharpness").startswith('[objective] # what counts\nloss = "last"\n')
+    assert lines_of(above, ["objective.sharpness.log", "objective.sharpness"]) == {
+        "objective.sharpness.log": 5,
+        "objective.sharpness": 4,
+    }
+
+
+def test_an_estimator_brings_its_settings_and_terms_their_tables() -> None:
+    text = '[meta]\nestimator = "es"\npairs = 0\n[objective]\nlog = true\n[objective.sharpness]\nradius = 0.2\n'
+    checked = values(text)
+    paths = [table.path for table in tables_of(checked, CATALOG)]
+    assert paths[-4:] == ["objective", "objective.sharpness", "meta", "evaluation"]
+    assert (row(checked, "meta.pairs").problem is not None, row(checked, "meta.sigma").value) == (True, 0.1)
+    assert row(checked, "meta.estimator").setting.choices == tuple(CATALOG.estimators)
+    assert (row(checked, "objective.sharpness.radius").value, row(checked, "objective.log").origin) == (0.2, HERE)
+    assert "sharpness" not in preset_edit.addable(checked, CATALOG)["objective"]
+    assert preset_edit.addable(checked, CATALOG)["penalty"] == list(CATALOG.penalties)
+    usual = values(text.replace('"es"\npairs = 0', '"tbptt"'))
+    assert "meta.pairs" not in [row.path for table in tables_of(usual, CATALOG) for row in table.rows]
+    about = {table.path: table.problems for table in tables_of(usual, CATALOG)}
+    assert "es" in str(about["objective.sharpness"][0]) and row(usual, "objective.log").problem is not None
+
+
 def test_a_key_that_preset_new_wrote_as_a_comment_comes_alive() -> None:
     text = 'extends = "lo"\n\n# [meta]\n# epochs = 100          # meta-epochs\n# truncation = 20 # length\n'
     edited = set_value(text, "meta.truncation", "10")
@@ -175,7 +210,18 @@ def test_a_problem_in_the_parent_names_it_and_circles_are_found(tmp_path: Path) 
     assert "circle" in problem.found
 
 
-@pytest.mark.parametrize("text", ["[meta", "x = 1\nx = 2", "a = " + "[" * 5000, "\x00", "task = 3", "penalty = []\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[meta",
+        "x = 1\nx = 2",
+        "a = " + "[" * 5000,
+        "\x00",
+        "task = 3",
+        "penalty = []\n",
+        "objective = 1\n[meta]\nestimator = [2]\n",
+    ],
+)
 def test_what_is_no_preset_is_a_problem_and_nothing_worse(text: str) -> None:
     checked = values(text)
     assert checked.problems

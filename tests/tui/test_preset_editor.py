@@ -18,11 +18,11 @@ from tui import driving, hosting
 import lreg_tui
 from engine.base.errors import RunError
 from engine.presets import catalog
-from engine.presets.preset import shipped
+from engine.presets.preset import from_mapping, shipped
 from engine.runs.store import RunReader, RunStore
 from lreg_tui.app.help import HelpScreen
 from lreg_tui.presets.difference import DifferenceScreen
-from lreg_tui.presets.launch_run import LaunchScreen
+from lreg_tui.presets.launch_run import LaunchScreen, summary
 from lreg_tui.presets.picking import PickPresetScreen
 from lreg_tui.presets.preset_editor import PresetEditorScreen
 from lreg_tui.system import launch
@@ -234,6 +234,42 @@ def test_penalties_are_added_from_a_list_and_taken_away(tmp_path: Path) -> None:
             assert editor.screen.area.text == MINE
 
     driving.run(go())
+
+
+def test_terms_are_added_as_penalties_are_and_ask_for_an_estimator_that_takes_them(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with editing(tmp_path) as editor:
+            await editor.press("t")
+            await driving.until(editor.pilot, lambda: editor.app.screen is not editor.screen)
+            await editor.press(*"sharpness", "enter")
+            await editor.checked()
+            assert editor.screen.area.text == MINE + "\n[objective.sharpness]\n"
+            assert editor.screen.form.current == "table:objective.sharpness" and "this term" in editor.about
+            assert "objective.sharpness" in editor.problems[0] and "meta.estimator" in editor.problems[0]
+            await editor.go_to("add:objective")
+            assert "adaptive_sharpness" in editor.about and " sharpness," not in editor.about
+            await editor.go_to("meta.estimator")
+            await editor.press("enter")
+            await driving.until(editor.pilot, lambda: editor.app.screen is not editor.screen)
+            await editor.press("e", "s", "enter")
+            await editor.checked()
+            assert not editor.screen.checked.problems
+            await editor.type("meta.pairs", "2")
+            await editor.press("enter")
+            await editor.checked()
+            assert 'estimator = "es"\npairs = 2\n' in editor.screen.area.text
+            await editor.go_to("table:objective.sharpness")
+            await editor.press("delete")
+            await editor.checked()
+            assert "sharpness" not in editor.screen.area.text
+
+    driving.run(go())
+
+
+def test_what_is_about_to_run_is_told_in_one_line() -> None:
+    values = {"meta": {"estimator": "es", "pairs": 4}, "penalty": {"sam": {}}, "objective": {"sharpness": {}}}
+    assert "sam 1 + sharpness 1, es of 4 pairs: 100 meta-epochs" in summary(from_mapping(values))
+    assert "no penalty: 100 meta-epochs" in summary(from_mapping({}))
 
 
 def test_a_member_is_chosen_from_a_list_and_its_settings_appear(tmp_path: Path) -> None:

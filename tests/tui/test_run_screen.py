@@ -107,6 +107,8 @@ def test_every_metric_has_a_panel_page_by_page_and_alone(tmp_path: Path) -> None
     records = [{"step": step, **dict.fromkeys(METRICS, 1.0 + step)} for step in range(5)]
     made = driving.make_run(tmp_path / "runs", records=records)
     order = ordered(METRICS)
+    parts = ordered([*METRICS, "meta_objective", "objective_sharpness", "sam_penalty_share"])
+    assert parts[3:7] == ["meta_objective", "objective_sharpness", "sam_penalty", "sam_penalty_share"]
     assert order[:4] == ["meta_loss", "test_accuracy", "sharpness", "sam_penalty"] and order[-1] == "skipped"
 
     async def go() -> None:

@@ -20,7 +20,7 @@ from engine.base.metrics import metric as metric_of
 from engine.base.settings import UNKNOWN, check_table, did_you_mean, schema_of, setting, show, unknown_key
 from engine.presets import catalog as catalogs
 from engine.presets import document as documents
-from engine.presets.catalog import Catalog
+from engine.presets.catalog import Catalog, named_members
 from engine.presets.document import Document
 from engine.presets.preset import from_mapping
 from engine.runs.writer import slug
@@ -45,7 +45,9 @@ class StudySettings:
     description: str = setting("", help="one line on what the study is for")
     seeds: int | tuple[int, ...] = setting((0,), minimum=0, maximum=2**53, help="meta-seeds, or how many: 0, 1, ...")
     preset: str = setting("", help="base preset: a path beside the study, or a shipped name; empty: the defaults")
-    reference: str = setting("", help="arm that the others are compared with; empty: the first without a penalty")
+    reference: str = setting(
+        "", help="arm that the others are compared with; empty: the first without a penalty or term"
+    )
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class _Reader:
         self.add(*problems)
         if pick is None or not seeds or not arms:
             return None
-        first_plain = next((arm.name for arm in arms if not arm.preset.get("penalty")), arms[0].name)
+        first_plain = next((arm.name for arm in arms if not named_members(arm.preset)), arms[0].name)
         plan = StudyPlan(
             name=name or "study",
             stamp=stamp,

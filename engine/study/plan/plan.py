@@ -18,6 +18,7 @@ from typing import Any
 from engine.base.errors import PresetError, RunError
 from engine.base.settings import check_table, schema_of, setting
 from engine.evaluation.transfer_plan import GRID
+from engine.presets import catalog as catalogs
 from engine.presets.document import Document, put
 from engine.presets.preset import Preset
 from engine.runs.writer import slug
@@ -147,7 +148,6 @@ class StudyPlan:
         return [cell for arm in self.arms for cell in self.cells_of(arm, arm.grid())]
 
     def _preset(self, arm: ArmPlan, point: Point, seed: int) -> Preset:
-        from engine.presets import catalog as catalogs
         from engine.presets.preset import from_mapping
 
         catalog = catalogs.load()
@@ -199,8 +199,8 @@ def key_of(point: Point) -> str:
 
 
 def weighing(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The penalties of a preset that weigh something."""
-    return {name: table for name, table in values.get("penalty", {}).items() if table.get("weight") != 0}
+    """The penalties of a preset that weigh something, by name, and such terms, by path ("objective.sharpness")."""
+    return {path.removeprefix("penalty."): table for path, table in catalogs.weighing(values).items()}
 
 
 def as_tuples(table: Mapping[str, Any]) -> dict[str, Any]:

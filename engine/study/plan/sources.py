@@ -11,7 +11,7 @@ from engine.base.settings import did_you_mean, show
 from engine.presets import document as documents
 
 TABLES = ("set", "axes", "arm", "search", "pick", "transfer", "report")
-OF_PRESETS = ("task", "optimizer", "meta", "penalty", "evaluation", "extends", "threads")
+OF_PRESETS = ("task", "optimizer", "meta", "objective", "penalty", "evaluation", "extends", "threads")
 
 
 class StudyError(SettingsError):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from engine.base.settings import show
 from engine.comparison import settings_table
 from engine.figures import Block
+from engine.presets.catalog import is_of_member
 from engine.runs.results import mean
 from engine.study.plan.cost import cost_of
 from engine.study.plan.plan import ArmPlan, Axis
@@ -75,7 +76,7 @@ def _candidates(study: Evidence, arm: str) -> Iterator[list[str]]:
 def what_was_run(study: Evidence) -> Iterator[str]:
     """Arms, axes, settings, versions, devices, cost, and every run."""
     yield "## What was run\n"
-    yield table(["arm", "penalties of the winner", "axes"], [_arm(study, arm) for arm in study.plan.arms], left=3)
+    yield table(["arm", "penalties and terms", "axes"], [_arm(study, arm) for arm in study.plan.arms], left=3)
     lines = [f"Reference arm: {code(study.plan.reference)}.", f"Meta-seeds: {', '.join(map(str, study.plan.seeds))}."]
     if (search := study.plan.search) is not None:
         lines.append(
@@ -88,9 +89,12 @@ def what_was_run(study: Evidence) -> Iterator[str]:
     yield table(["arm", "runs, by meta-seed"], rows, left=2)
 
 
+TOLD = ("weight", "rho", "epsilon", "radius")  # of a penalty's or term's settings
+
+
 def _arm(study: Evidence, arm: ArmPlan) -> list[str]:
     penalties = [
-        " ".join([name, *(f"{key} {show(values[key])}" for key in ("weight", "rho", "epsilon") if key in values)])
+        " ".join([name, *(f"{key} {show(values[key])}" for key in TOLD if key in values)])
         for name, values in study.penalties(arm.name).items()
     ]
     return [code(arm.name), text("; ".join(penalties) or "none"), "; ".join(map(_axis, arm.axes)) or NOTHING]
@@ -141,9 +145,9 @@ def _cost(study: Evidence) -> Iterator[str]:
 
 
 def _differing(study: Evidence) -> Iterator[str]:
-    """Settings beside the penalties in which the winners differ."""
+    """Settings beside those of penalties and terms in which the winners differ."""
     arms = list(study.arms.values())
     for key, values in settings_table(arms).differing.items() if len(arms) > 1 else ():
-        if not key.startswith("penalty."):
+        if not is_of_member(key):
             told = [(arm, value) for arm, value in zip(arms, values, strict=True) if value is not None]
             yield f"Differs between arms: {code(key)}: {', '.join(f'{code(a.label)} {show(v)}' for a, v in told)}."

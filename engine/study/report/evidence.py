@@ -31,7 +31,7 @@ from engine.comparison import (
     table,
 )
 from engine.comparison.arms import NAMES
-from engine.presets.catalog import members_picked
+from engine.presets.catalog import is_of_member, members_picked
 from engine.runs.evaluations import ADAPTIVE, SHARPNESS, middle, radii
 from engine.study.plan.plan import StudyPlan, weighing
 from engine.study.plan.snapshot import ENDED, Piece, Snapshot, Watcher
@@ -137,7 +137,7 @@ class Evidence:
         return next((item.preset for item in self.plan.arms if item.name == arm), {})
 
     def penalties(self, arm: str) -> Penalties:
-        """The penalties that weigh something."""
+        """The penalties and terms that weigh something (`weighing`)."""
         return weighing(self.preset(arm))
 
     def kind(self, arm: str) -> str:
@@ -156,10 +156,10 @@ class Evidence:
 
     @property
     def regularised(self) -> dict[str, str]:
-        """The planned arms with a geometric penalty, which has a sharpness radius, each with the arm that it is
+        """The planned arms with a geometric penalty or term, which has a sharpness radius, each with the arm that it is
         compared with: that of the same learned optimizer without a penalty.
         """
-        arms = [arm for arm in self.planned if any(values.get("rho") for values in self.penalties(arm).values())]
+        arms = [arm for arm in self.planned if any(map(_has_ball, self.penalties(arm).values()))]
         plain = [arm for arm in self.planned if not self.penalties(arm)]
         plain.sort(key=lambda arm: arm != self.plan.reference)
         same = {arm: [other for other in plain if self.kind(other) == self.kind(arm)] for arm in arms}
@@ -299,6 +299,10 @@ def _arm(label: str, candidate: Candidate) -> Arm:
     return Arm(label, tuple(map(_run, candidate.cells)))
 
 
+def _has_ball(member: Mapping[str, Any]) -> bool:
+    return bool(member.get("rho") or member.get("radius"))
+
+
 def _run(cell: CellState) -> ArmRun:
     try:
         return ArmRun(cell.run, cell.run.preset(), cell.cell.seed)
@@ -320,7 +324,7 @@ def _twin(
     def differing(candidate: Candidate) -> int:
         """In how many settings beside names and penalties."""
         one, other = candidate.preset.flat(), winner.preset.flat()
-        keys = {key for key in {**one, **other} if key not in NAMES and not key.startswith("penalty.")}
+        keys = {key for key in {**one, **other} if key not in NAMES and not is_of_member(key)}
         return sum(one.get(key) != other.get(key) for key in keys)
 
     penalties, kind = penalties_and_kind(winner)
