@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from engine.base.metrics import Metric
 from engine.comparison.arms import Arm
@@ -141,7 +142,7 @@ def best_scales(task: TaskOutcomes, step: int, arm: Arm) -> dict[MetaSeed, float
     return {seed: scale for seed, scale in best.items() if scale is not None}
 
 
-def best_scale(scaled: Mapping[float, Mapping[int, Outcome]]) -> float | None:
+def best_scale(scaled: Mapping[float, Mapping[Any, Outcome]]) -> float | None:
     """The scale of the lowest mean train loss over optimizees, of those at which none diverged; None where all did.
 
     It splits a frontier: up to it the updates grow and the loss falls, the regular branch; beyond it, in the overshoot,
