@@ -12,6 +12,7 @@ from reporting import LOG, MLP, RELU, Level, Study, baseline, evaluation, plain,
 from studying import RATES
 
 from engine.base.errors import LregError, RunError
+from engine.comparison.paired import BRANCHES
 from engine.figures import Block
 from engine.study.plan.cost import cost_of
 from engine.study.plan.plan import Axis, Search, TransferRequest
@@ -86,9 +87,7 @@ def test_arms_are_read_against_the_reference_arms_frontier(tmp_path):
     assert re.search(r"\| `sam` +\| sharpness at \S+ +\| 0\.5\S* \(\S+ to \S+\) lower", text)
     assert "none is the control of sam: the same meta-training without penalty.sam" in text
     rows = {(row["setting"], row["figure"]): row for row in rows_of(study, "paired.csv")}
-    ratios = [
-        float(rows[name, "sharpness"]["mean"]) for name in ("regular frontier", "envelope", "scale x weight decay")
-    ]
+    ratios = [float(rows[name, "sharpness"]["mean"]) for name in BRANCHES]
     assert ratios == pytest.approx([0.5, 0.5 / math.sqrt(0.05), 5.0], rel=0.05)
 
 

@@ -127,7 +127,8 @@ def table_sheet(table: Table, radius: str | None, controls: Sequence[ControlArm]
     headings = [*columns, "diverged", "seeds (of\nmeta-seeds)", "passes"]
     remarks = _remarks(table)
     if hidden := len(table.rows) - len(shown):
-        remarks.append(f"{hidden} points of the grid of scale and weight decay: in the JSON and the CSV")
+        points = f"{hidden} point{'s' if hidden > 1 else ''}"
+        remarks.append(f"{points} of the grid of scale and weight decay: in the JSON and the CSV")
     arms = {row.arm for row in table.rows if row.kind == "arm"}
     remarks += [control.words for control in controls if {control.label, control.of} <= arms]
     return Sheet(title, "optimizer", headings, rows, remarks)

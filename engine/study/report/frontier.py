@@ -33,8 +33,8 @@ def against_frontier(study: Evidence, task: str, step: int) -> Iterator[str]:
         f"Against the frontier of {code(reference)}, which it traces when its updates are multiplied by constants: "
         "ratios at the arm's train loss, geometric means. Its best scale, that of the lowest train loss, is "
         f"{best or NOTHING}: up to it the branch is regular, beyond it the updates overshoot. Scale x weight decay: "
-        f"the lowest of all points of that grid whose train loss is no higher. {NOT_SIGNIFICANT}: the interval includes 1, "
-        "which shows neither a difference nor that there is none."
+        f"the lowest of all points of that grid whose train loss is no higher. {NOT_SIGNIFICANT}: the interval "
+        "includes 1, which shows neither a difference nor that there is none."
     )
     yield table(["arm", "reading", *WORDS.values()], rows, left=5)
     if named := controls(list(study.arms.values())):
