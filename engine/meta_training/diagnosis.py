@@ -83,6 +83,7 @@ class UnrollValues(GradientEstimator):
     log_scales: tuple[float, ...]
     totals: list[dict[Part, Tensor]] = field(default_factory=list)  # of each truncation, [M, B]: sums of w_t f_t
     at_end: dict[Part, Tensor] = field(default_factory=dict)  # [M, B], of what is only there at the end
+    alive: list[Tensor] = field(default_factory=list)  # [B] after each truncation: undiverged at all log scales
 
     def begin(
         self, objective: Objective, theta: Tensor, batch: Batch | None, *, scaling: Tensor | None, horizon: int | None
@@ -101,6 +102,7 @@ class UnrollValues(GradientEstimator):
         if inputs.ends:
             self.at_end[THE_LOSS] = under_way.loss_that_counts()
             self.at_end.update({("term", name): under_way.term(name) for name in objective.terms})
+        self.alive.append(under_way.alive.all(0))
         return PartialGradient(carry.theta.shape[1], {}, {}), under_way.carry_on()
 
 
@@ -114,6 +116,7 @@ class Derivatives:
     value: list[float]  # of each optimizee
     true: list[float]
     estimated: list[float] | None  # None where the estimator has none: it is unbiased, or knows no derivative of this
+    diverged: int = 0  # optimizees, at one log scale or another
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,12 @@ class Diagnosis:
         length = self.settings.truncation if self.estimator is not None else WINDOW
         return min(length, self.horizon)
 
+    def truncations(self, tasks: TaskDistribution, optimizees: int, penalties: int) -> int:
+        """How many truncations `derivatives` takes, where that many penalties are looked at."""
+        groups = sum(math.ceil(len(numbers) / SIDE_BY_SIDE) for _, numbers in tasks.held_out(optimizees))
+        unrolls = 1 if self.estimator is None else 2 + penalties
+        return groups * unrolls * math.ceil(self.horizon / self.truncation)
+
     def derivatives(
         self, tasks: TaskDistribution, optimizees: int, tick: Callable[[], None] = nothing
     ) -> list[Derivatives]:
@@ -145,7 +154,7 @@ class Diagnosis:
             for first in range(0, len(numbers), SIDE_BY_SIDE):
                 for one in self._of_group(task, numbers[first : first + SIDE_BY_SIDE], tick):
                     found.setdefault((one.part, one.window, one.task), []).append(one)
-        return [_joined(same) for same in found.values()]
+        return [joined(same) for same in found.values()]
 
     def _of_group(self, task: Task, numbers: Sequence[int], tick: Callable[[], None]) -> list[Derivatives]:
         objective = self._scaled(task)
@@ -155,6 +164,7 @@ class Diagnosis:
         sums = [math.fsum(part) for part in factors]
         windows = self._windows(len(factors))
         parts = dict.fromkeys(part for total in values.totals for part in total)
+        diverged = len(numbers) - int(values.alive[-1].sum())
         derivatives = []
         for part, (first, last) in itertools.product(parts, windows):
             if part == THE_LOSS and not self._is_mean(objective):
@@ -169,7 +179,7 @@ class Diagnosis:
             if part != THE_LOSS or not self._is_mean(objective):
                 slope = torch.stack(estimated[part]).sum(0) / (math.fsum(sums) or 1.0) if part in estimated else None
                 derivatives.append(self._derivatives(part, (0, len(factors)), task, value, slope))
-        return derivatives
+        return [replace(one, diverged=diverged) for one in derivatives]
 
     def _derivatives(
         self, part: Part, truncations: tuple[int, int], task: Task, values: Tensor, slope: Tensor | None
@@ -280,7 +290,7 @@ def _zeros(values: UnrollValues) -> Tensor:
     return torch.zeros_like(values.totals[0][THE_LOSS])
 
 
-def _joined(same: Sequence[Derivatives]) -> Derivatives:
+def joined(same: Sequence[Derivatives]) -> Derivatives:
     """Those of the same part, window and task, of different optimizees."""
 
     def all_of(lists: Any) -> list[float]:
@@ -292,4 +302,5 @@ def _joined(same: Sequence[Derivatives]) -> Derivatives:
         value=all_of(one.value for one in same),
         true=all_of(one.true for one in same),
         estimated=None if None in estimated else all_of(estimated),
+        diverged=sum(one.diverged for one in same),
     )
