@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from engine.penalties.base import Penalty
 
 OPTIMIZEES = 8
+STEP = 0.1  # of the differences of the log scale
 MOST_OPTIMIZEES = 10_000
 TELL_EVERY = 10  # truncations
 
@@ -55,7 +56,7 @@ class DiagnosisRequest:
     penalties: tuple[str, ...] = ()
     estimator: str = ""
     optimizees: int = OPTIMIZEES
-    difference: float = 0.1
+    difference: float = STEP
     windows: bool = False
 
 

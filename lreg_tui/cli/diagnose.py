@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from engine.base.device import pick_device
-from engine.jobs.diagnosis_worker import MOST_OPTIMIZEES, OPTIMIZEES, DiagnosisRequest, keep
+from engine.jobs.diagnosis_worker import MOST_OPTIMIZEES, OPTIMIZEES, STEP, DiagnosisRequest, keep
 from engine.jobs.diagnosis_worker import diagnose as diagnosis_of
 from engine.presets import catalog
 from engine.runs.reader import CHECKPOINTS
@@ -35,7 +35,7 @@ CHECKPOINT = f"Of the run: {', '.join(CHECKPOINTS)}."
 PRESET = "Look at this preset's objective, on its tasks, with its estimator. Default: the run's own."
 PENALTY = "Look at this penalty, too: NAME or NAME:KEY=VALUE,KEY=VALUE; may be given again."
 ESTIMATOR = "Judge this estimator. Default: the preset's."
-DIFFERENCE = "Of the log scale, to either side, for the true derivatives."
+DIFFERENCE = f"Of the log scale, to either side, for the true derivatives. Default: {STEP:g}."
 
 
 def diagnose(
@@ -51,7 +51,7 @@ def diagnose(
     optimizees: Annotated[
         int, number("--optimizees", "N", "Fresh optimizees of every task.", minimum=2, maximum=MOST_OPTIMIZEES)
     ] = OPTIMIZEES,
-    difference: Annotated[float, number("--difference", "H", DIFFERENCE, "float", above=0, maximum=1.0)] = 0.1,
+    difference: Annotated[float | None, number("--difference", "H", DIFFERENCE, "float", above=0, maximum=1.0)] = None,
     windows: Annotated[bool, flag("--windows", "Also for every 100 inner steps of the unroll.")] = False,
     sets: Sets = None,
     runs_dir: RunsDir = None,
@@ -69,7 +69,7 @@ def diagnose(
     reader = find_one_run(reference, runs_dir)
     penalties = tuple(dict.fromkeys(penalty or ()))
     asked = DiagnosisRequest(
-        checkpoint, preset, tuple(sets or ()), penalties, estimator, optimizees, difference, windows
+        checkpoint, preset, tuple(sets or ()), penalties, estimator, optimizees, difference or STEP, windows
     )
     with output.console(stderr=True).status("diagnosing") as status:
         report = diagnosis_of(reader, asked, pick_device(device or "auto"), data_dir, _teller(status))
