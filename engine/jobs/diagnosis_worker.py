@@ -7,12 +7,13 @@ the diagnosis, which is kept in the run's folder. `lreg diagnose` calls `diagnos
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import math
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.base import seeds
 from engine.base.device import pick_device, wait_politely
-from engine.base.errors import LregError
+from engine.base.errors import LregError, SettingsError
 from engine.base.files import strict, write_atomic
 from engine.base.settings import show
 from engine.presets.preset import Preset, load_preset
@@ -141,7 +142,7 @@ def _preset(reader: RunReader, name: str, sets: Sequence[str]) -> Preset:
 
 
 def _penalties(reader: RunReader, request: DiagnosisRequest, preset: Preset) -> dict[str, Penalty]:
-    """The penalties that are looked at beside the preset's, checked; weight 0. Raises LregError."""
+    """The penalties that are looked at beside the preset's, checked. Raises LregError."""
     from engine.penalties.base import PENALTIES, GeometricPenalty, UpdatePenalty
 
     penalties: dict[str, Penalty] = {}
@@ -151,7 +152,8 @@ def _penalties(reader: RunReader, request: DiagnosisRequest, preset: Preset) -> 
             continue
         sets = [f"penalty.{name}.{setting.strip()}" for setting in settings.split(",")] if settings else []
         sets.append(f"penalty.{name}.weight=0")
-        table = _preset(reader, request.preset, [*request.sets, *sets])["penalty"][name]
+        with _said_by("--penalty"):
+            table = _preset(reader, request.preset, [*request.sets, *sets])["penalty"][name]
         penalty = PENALTIES.create(name, **table)
         if not isinstance(penalty, (GeometricPenalty, UpdatePenalty)):
             raise LregError(
@@ -166,8 +168,18 @@ def _estimator(trainer: MetaTrainer, name: str) -> tuple[GradientEstimator, bool
     """The estimator that is judged, as no graph is recorded, and whether it is unbiased. Raises LregError."""
     from engine.meta_training.estimators.base import ESTIMATORS
 
-    estimator = ESTIMATORS.create(name) if name else replace(trainer.estimator)
+    with _said_by("--estimator"):
+        estimator = ESTIMATORS.create(name) if name else replace(trainer.estimator)
     return estimator, estimator.takes_terms
+
+
+@contextlib.contextmanager
+def _said_by(option: str) -> Iterator[None]:
+    """What does not fit is told of the option that said it."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError([replace(problem, source=option) for problem in error.problems]) from None
 
 
 def _parts(

@@ -39,7 +39,7 @@ from engine.tasks.base import Layout, Task, TaskDistribution
 
 LOG_SCALE = "log_scale"
 DIFFERENCE = 0.1  # of the log scale, to either side
-WINDOW = 100  # inner steps, or as many as whole truncations have
+WINDOW = 100  # inner steps
 SIDE_BY_SIDE = 8  # optimizees of a task that are unrolled together
 
 Part = tuple[str, str]
@@ -136,7 +136,7 @@ class Diagnosis:
     @property
     def truncation(self) -> int:
         """Inner steps of a truncation; where no estimator is judged only windows go by it."""
-        length = self.settings.truncation if self.estimator is not None else WINDOW
+        length = self.settings.truncation if self.estimator is not None else max(1, min(WINDOW, self.horizon // 4))
         return min(length, self.horizon)
 
     def truncations(self, tasks: TaskDistribution, optimizees: int, penalties: int) -> int:
@@ -163,7 +163,8 @@ class Diagnosis:
         estimated = self._estimated(task, numbers, objective, tick)
         sums = [math.fsum(part) for part in factors]
         windows = self._windows(len(factors))
-        parts = dict.fromkeys(part for total in values.totals for part in total)
+        penalties: list[Part] = [("penalty", name) for name in (*objective.geometric, *objective.update)]
+        parts = [part for part in (THE_LOSS, *penalties) if any(part in total for total in values.totals)]
         diverged = len(numbers) - int(values.alive[-1].sum())
         derivatives = []
         for part, (first, last) in itertools.product(parts, windows):
@@ -256,8 +257,8 @@ class Diagnosis:
         return factors, gradients
 
     def _windows(self, truncations: int) -> list[tuple[int, int]]:
-        """Of truncations, from and before: all of them, and parts of about WINDOW inner steps."""
-        whole, each = (0, truncations), max(1, round(WINDOW / self.truncation))
+        """Of truncations, from and before: all, and parts of about WINDOW inner steps, or quarters if shorter."""
+        whole, each = (0, truncations), max(1, round(min(WINDOW, self.horizon / 4) / self.truncation))
         if not self.windows or each >= truncations:
             return [whole]
         starts = range(0, truncations, each)
