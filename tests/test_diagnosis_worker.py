@@ -51,8 +51,11 @@ def test_every_part_has_both_derivatives_and_the_whole_is_their_weighted_sum(run
     assert whole.value == pytest.approx(sum(part.weight * part.value for part in parts.values()))
 
 
-def test_a_smoothness_penalty_of_steps_in_one_direction_grows_with_their_square(run):
-    """Along a frozen path of inputs R is of exp(2 a): what the estimator sees is 2 R."""
+@pytest.mark.parametrize("step_scale", ["none", "rms"])
+def test_the_smoothness_of_scaled_steps_grows_with_their_square(tmp_path, step_scale):
+    """Along a frozen path of inputs R is of exp(2 a): what the estimator sees is 2 R, with factors of tensors, too."""
+    optimizer = {"kind": "simple", "step_scale": step_scale}
+    run = run_with_checkpoint(tmp_path, penalty={"smooth": {"ascent_steps": 1}}, optimizer=optimizer)
     smooth = by_name(diagnose(run, SMALL, CPU))["smooth"]
     assert smooth.estimated is not None and smooth.estimated.mean == pytest.approx(2 * smooth.value, rel=0.02)
 
