@@ -11,6 +11,7 @@ from comparing import RADII, TASK, baseline, evaluation, make_run, mark, readers
 from engine.base.errors import SettingsError
 from engine.comparison import NORMALISED, MetricAt, collect, compare, group_arms
 from engine.comparison.forms import TIDY_COLUMNS, as_json, tidy
+from engine.runs.results import t_quantile
 
 SAM = {"penalty": {"sam": {"weight": 2.0}}}
 STEPS = (10, 30, 100)
@@ -89,6 +90,102 @@ def test_the_lowest_point_of_a_frontier_that_turns_back_counts(tmp_path):
     sam.write_transfer("best", evaluation(lambda seed, step: mark(0.4, 1.0)))
     item = effect(compare(readers(vanilla, sam)), "frontier", "sharpness", "0.1")
     assert item.interval.mean == pytest.approx(1 / math.sqrt(2.0))  # halfway from (0.2, 2) to (0.8, 1)
+
+
+TURNING = ((0.5, 0.8, 8.0), (1.0, 0.4, 4.0), (2.0, 0.2, 2.0), (4.0, 0.8, 1.0))  # scale, train loss, sharpness
+
+
+def against_the_frontier(root, arm: tuple[float, float], decayed=(), meta_seeds=(0, 1, 2), spread=1.0):
+    """A reference whose frontier turns back at scale 2, under weight decays too, and an arm at (loss, sharpness), which
+    is `spread` times as sharp with every further meta-seed.
+    """
+    runs = []
+    for seed in meta_seeds:
+        vanilla, sam = make_run(root, f"lo-s{seed}", seed=seed), make_run(root, f"sam-s{seed}", seed=seed, **SAM)
+        for scale, loss, sharpness, *decay in (*TURNING, *decayed):
+            figures = mark(loss, sharpness, adaptive_sharpness={"0.5": 2 * sharpness})
+            facts = {"scale": scale, "weight_decay": decay[0] if decay else 0.0}
+            name = "-".join(map(str, facts.values()))
+            vanilla.write_transfer(name, evaluation(lambda seed, step, now=figures: now, **facts))
+        sharpness = arm[1] * spread**seed
+        ours = mark(arm[0], sharpness, adaptive_sharpness={"0.5": 2 * sharpness})
+        sam.write_transfer("best", evaluation(lambda seed, step, now=ours: now))
+        runs += [vanilla, sam]
+    return compare(readers(*runs))
+
+
+def test_the_regular_branch_ends_at_the_best_scale_and_the_envelope_goes_on(tmp_path):
+    """At a loss of 0.4 the regular branch has sharpness 4, the overshoot sqrt 2, halfway from (0.2, 2) to (0.8, 1)."""
+    found = against_the_frontier(tmp_path, (0.4, 1.0))
+    assert found.best_scales == {"fmnist/mlp": (2.0, 2.0, 2.0)}
+    for name, radius in (("sharpness", "0.1"), ("adaptive_sharpness", "0.5"), ("top_eigenvalue", None)):
+        regular, envelope = (effect(found, setting, name, radius) for setting in ("regular frontier", "envelope"))
+        assert regular.interval.mean == pytest.approx(1 / 4) and regular.verdict == "lower"
+        assert envelope.interval.mean == pytest.approx(1 / math.sqrt(2.0))
+        assert regular.kind == envelope.kind == "ratio" and regular.interval.n == 9
+    loss = effect(found, "regular frontier", "test_loss")
+    assert loss.interval.mean == pytest.approx(1.0) and loss.verdict == "unclear"
+    assert not [item for item in found.effects if item.setting == "scale x weight decay"]
+    assert not any("largest that was evaluated" in note for note in found.notes)
+
+
+def test_the_regular_branch_is_straight_in_logarithms_and_ratios_have_intervals_over_meta_seeds(tmp_path):
+    """Between (0.4, 4) and (0.2, 2) sharpness is 10 loss: at 0.3 it is 3. Ratios 1/2, 3/4, 9/8: mean 3/4 in logarithms,
+    whose standard deviation is log 1.5.
+    """
+    found = against_the_frontier(tmp_path, (0.3, 1.5), spread=1.5)
+    interval = effect(found, "regular frontier", "sharpness", "0.1").interval
+    assert interval.mean == pytest.approx(0.75) and interval.over == "meta-seeds"
+    half = t_quantile(2) * math.log(1.5) / math.sqrt(3)
+    assert (interval.low, interval.high) == pytest.approx((0.75 * math.exp(-half), 0.75 * math.exp(half)))
+
+
+@pytest.mark.parametrize(
+    ("decayed", "ratio"),
+    [
+        (((1.0, 0.4, 0.8, 1e-3),), 1 / 0.8),  # at the loss itself
+        (((1.0, 0.3, 0.9, 1e-3),), 1 / 0.9),  # at a lower loss
+        (
+            ((1.0, 0.5, 0.1, 1e-3), (2.0, 0.32, 1.6, 1e-3)),
+            2.5,
+        ),  # halfway on the line of that decay
+        (((1.0, 0.8, 0.1, 1e-3),), 1 / math.sqrt(2.0)),  # at a higher loss alone: nothing beats the overshoot
+    ],
+)
+def test_the_grid_is_as_low_as_its_lowest_point_that_trains_as_far(tmp_path, decayed, ratio):
+    found = against_the_frontier(tmp_path, (0.4, 1.0), decayed)
+    item = effect(found, "scale x weight decay", "sharpness", "0.1")
+    assert item.interval.mean == pytest.approx(ratio) and item.interval.n == 9
+    assert effect(found, "regular frontier", "sharpness", "0.1").interval.mean == pytest.approx(1 / 4), "of no decay"
+    kinds = {row.label: row.kind for row in found.tables[0].rows}
+    assert kinds["lo ×2"] == "scaled" and kinds["lo decay 0.001"] == "decayed"
+
+
+@pytest.mark.parametrize(("loss", "settings"), [(0.1, {"regular frontier", "envelope", "scale x weight decay"})])
+def test_beyond_the_frontier_nothing_is_extrapolated(tmp_path, loss, settings):
+    found = against_the_frontier(tmp_path, (loss, 1.0), ((1.0, 0.3, 0.9, 1e-3),))
+    for setting in settings:
+        item = effect(found, setting, "sharpness", "0.1")
+        assert (item.interval.mean, item.interval.n, item.outside) == (None, 0, 9) and item.is_beyond
+
+
+def test_a_regular_branch_that_may_go_on_is_noted(tmp_path):
+    found = compare(two_arms(tmp_path, 1.0))
+    assert any("the best scale of lo is the largest that was evaluated on fmnist/mlp" in it for it in found.notes)
+
+
+def test_explicit_sam_around_an_arm_is_a_row_and_no_part_of_its_frontier(tmp_path):
+    runs = two_arms(tmp_path, 1.5)
+    from engine.runs.store import Run
+
+    for reader in runs:
+        facts = {"sam": 0.05, "passes_per_step": 2, "label": "simple (best) sam 0.05"}
+        Run(reader.path).write_transfer("sam", evaluation(law(0.01), steps=STEPS, **facts))
+    found = compare(runs)
+    rows = {row.label: row for row in found.tables[0].rows}
+    assert [(rows[name].kind, rows[name].passes) for name in ("lo SAM 0.05", "sam SAM 0.05")] == [("sam", 200)] * 2
+    assert effect(found, "envelope", "sharpness", "0.1").interval.mean == pytest.approx(0.5)
+    assert rows["lo"].metrics[MetricAt("sharpness", "0.1")].mean == pytest.approx(0.012 * 1.01**2, rel=1e-3)
 
 
 def test_one_scale_is_no_frontier(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from comparing import make_run, readers
 
-from engine.comparison import group_arms, reference_arm, settings_table
+from engine.comparison import controls, group_arms, reference_arm, settings_table
 from engine.runs import notes
 
 SAM = {"penalty": {"sam": {"weight": 2.0}}}
@@ -100,6 +100,38 @@ def test_the_reference_is_the_first_arm_without_a_penalty(tmp_path):
     term = make_run(tmp_path, "e", meta={"estimator": "es"}, objective={"sharpness": {"weight": 1.0}})
     assert reference_arm(arms_of(term, weightless)).label == "d", "a term counts as a penalty does"
     assert reference_arm(arms_of(*runs), readers(runs[2])[0]).label == "c"
+
+
+def test_the_control_of_an_arm_is_the_same_meta_training_without_a_penalty_or_a_term(tmp_path):
+    es = {"meta": {"estimator": "es", "inner_steps": 20, "truncation": 20}, "objective": {"loss": "last"}}
+    flat = {**es, "objective": {"loss": "last", "adaptive_sharpness": {"log": True}}}
+    runs = [
+        make_run(tmp_path, "flat", **flat),
+        make_run(tmp_path, "plain", **es),
+        make_run(tmp_path, "longer", **{**es, "meta": {**es["meta"], "epochs": 7}}),
+        make_run(tmp_path, "sam", **SAM),
+        make_run(tmp_path, "lo"),
+        make_run(tmp_path, "weightless", penalty={"sam": {"weight": 0}}, optimizer={"kind": "dm"}),
+    ]
+    named = controls(arms_of(*runs))
+    assert {arm: (control.label, control.without) for arm, control in named.items()} == {
+        "flat": ("plain", ("objective.adaptive_sharpness",)),
+        "sam": ("lo", ("penalty.sam",)),
+    }
+    assert named["sam"].words == "lo is the control of sam: the same meta-training without penalty.sam"
+    assert reference_arm(arms_of(*runs)).label == "plain", "an arm with a term is not without penalties"
+
+
+def test_a_control_starts_from_the_same_runs(tmp_path):
+    """Extra meta-training from a run of one's own is compared with the same extra meta-training from that run."""
+    start, other = make_run(tmp_path, "start"), make_run(tmp_path, "other", seed=1)
+    on = [
+        make_run(tmp_path, "flat", meta={"init_from": str(start.path)}, **SAM),
+        make_run(tmp_path, "plain", meta={"init_from": str(start.path)}),
+    ]
+    elsewhere = make_run(tmp_path, "elsewhere", meta={"init_from": str(other.path)})
+    assert controls(arms_of(*on))["flat"].label == "plain"
+    assert controls(arms_of(on[0], elsewhere)) == controls(arms_of(on[0], start)) == {}
 
 
 def test_only_settings_that_differ_are_listed(tmp_path):

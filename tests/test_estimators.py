@@ -246,17 +246,17 @@ def test_pairs_see_the_same_optimizees_and_batches():
     from engine.meta_training import particles
 
     one.pending = ""
-    inner = particles._Truncation.carry_on
+    inner = particles.ParticleTruncation.carry_on
 
     def watched(self):
         seen.append(self.theta)
         return inner(self)
 
-    particles._Truncation.carry_on = watched
+    particles.ParticleTruncation.carry_on = watched
     try:
         one.advance()
     finally:
-        particles._Truncation.carry_on = inner
+        particles.ParticleTruncation.carry_on = inner
     (theta,) = seen
     assert theta.shape == (6, 2, 3)
     torch.testing.assert_close(theta, theta[:1].expand_as(theta), rtol=0, atol=1e-6)

@@ -13,7 +13,7 @@ from engine.base.errors import LregError
 from engine.comparison import group_arms
 from engine.evaluation.landscape import Landscape
 from engine.evaluation.update_rule import describe
-from engine.figures import blocks, evaluated
+from engine.figures import Block, blocks, evaluated
 from engine.figures.landscapes import LandscapePanel, LandscapeSettings, landscapes
 from engine.figures.meta_training import smoothed
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
@@ -156,6 +156,24 @@ def test_the_frontier_goes_through_the_scaled_points_of_the_arm_without_penalty(
     assert line.x == pytest.approx([VANILLA / scale for scale in SCALES])
     assert line.y == pytest.approx([VANILLA * 0.05 / scale for scale in SCALES])
     assert list(by_label(panel.points)) == ["flat", "untrained", "sgd"]
+
+
+def test_a_frontier_is_dashed_beyond_its_best_scale(tmp_path):
+    factors = {0.5: (2.0, 2.0), 1.0: (1.0, 1.0), 2.0: (1.5, 0.5), 4.0: (3.0, 0.2)}  # scale: train loss, sharpness
+    files = {}
+    for scale, (loss, rise) in factors.items():
+        found = files[f"x{scale}"] = evaluation(rise, scale=scale)
+        for seed in found["seeds"]:
+            for mark in seed["marks"]:
+                mark["train_loss"] *= loss / rise
+    panel = panel_of([make_run(tmp_path, "vanilla", 0, False, files)], "frontier", step=10)
+    regular, overshoot = panel.lines
+    assert (regular.dash, regular.notes) == ("solid", ("×0.5", "×1"))
+    assert (overshoot.dash, overshoot.notes) == ("dashed", ("", "×2", "×4"))
+    assert regular.x[-1] == overshoot.x[0] == pytest.approx(min(regular.x + overshoot.x))
+    with page.styled():
+        (axes,) = page.draw_page([Block("frontier", (panel,), "")]).axes
+    assert [style for line in axes.lines if (style := line.get_linestyle()) != "None"] == ["--", "-"]
 
 
 def test_meta_losses_are_pooled_over_the_runs_of_an_arm(readers):

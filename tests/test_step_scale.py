@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from engine.base import seeds
 from engine.base.errors import LregError
 from engine.base.flat import gradients_and_losses
-from engine.evaluation.frozen_unroll import frozen_unroll
+from engine.evaluation.frozen_unroll import UpdateChange, frozen_unroll
 from engine.export import export_optimizer
 from engine.export.torch_optim import LoadedOptimizer, load_optimizer
 from engine.meta_training.objective import Objective
@@ -191,7 +191,7 @@ def test_meta_gradients_are_those_of_the_steps_that_are_taken(kind, step_scale, 
 def test_evaluation_and_torch_step_as_meta_training_does(kind, step_scale, features):
     optimizer, phi = make(kind, step_scale=step_scale, base_width=5, features=features)
     task = build_task({"dataset": "digits", "optimizee": "mlp", "init": "uniform"}, device=CPU, dtype=F64)
-    steps = list(frozen_unroll(task, optimizer, phi, [11], 6, scale=0.5))
+    steps = list(frozen_unroll(task, optimizer, phi, [11], 6, changes=[UpdateChange(0.5)]))
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Sigmoid(), nn.Linear(20, 10)).double()
     nn.utils.vector_to_parameters(steps[0].theta[0].clone(), model.parameters())
     loaded = LoadedOptimizer(model.named_parameters(), optimizer, phi, scale=0.5, horizon=6)

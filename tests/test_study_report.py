@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from reporting import LOG, MLP, RELU, Level, Study, baseline, evaluation, plain,
 from studying import RATES
 
 from engine.base.errors import LregError, RunError
+from engine.comparison.paired import BRANCHES
 from engine.figures import Block
 from engine.study.plan.cost import cost_of
 from engine.study.plan.plan import Axis, Search, TransferRequest
@@ -69,6 +71,24 @@ def test_a_whole_report(tmp_path):
     tables = {"runs", "candidates", "results", "paired", "claims"}
     assert names >= {f"{name}.png" for name in figures} | {f"{name}.csv" for name in tables} | {"report.md"}
     assert set(re.findall(r"\]\((\S+?)\)", text)) == names - {"report.md"}
+
+
+def test_arms_are_read_against_the_reference_arms_frontier(tmp_path):
+    """The best scale is 2. At the arm's train loss of 0.4 the regular branch is at its scale 1, the overshoot lower."""
+    arms = {"none": {MLP: Level(loss=0.4)}, "sam": {MLP: Level(loss=0.4, sharpness=0.5, wobble=0.01)}}
+    study = Study(tmp_path, [plain(), sam("sam")], arms).finish()
+    scaled = ((0.5, 0.8, 2.0), (2.0, 0.2, 0.5), (4.0, 0.8, 0.1))
+    for seed, run in enumerate(study.runs_of("none")):
+        for scale, loss, sharpness in scaled:
+            study.put(run, evaluation(MLP, Level(loss=loss, sharpness=sharpness), seed, scale=scale))
+        study.put(run, evaluation(MLP, Level(loss=0.3, sharpness=0.1), seed, weight_decay=1e-3))
+    text = prose(report_of(study))
+    assert "Against the frontier of `none`" in text and "the lowest train loss, is x2:" in text
+    assert re.search(r"\| `sam` +\| sharpness at \S+ +\| 0\.5\S* \(\S+ to \S+\) lower", text)
+    assert "none is the control of sam: the same meta-training without penalty.sam" in text
+    rows = {(row["setting"], row["figure"]): row for row in rows_of(study, "paired.csv")}
+    ratios = [float(rows[name, "sharpness"]["mean"]) for name in BRANCHES]
+    assert ratios == pytest.approx([0.5, 0.5 / math.sqrt(0.05), 5.0], rel=0.05)
 
 
 def test_every_figure_names_its_runs(tmp_path):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from engine.base import seeds
-from engine.evaluation.frozen_unroll import frozen_unroll
-from engine.evaluation.transfer import ProbeSettings, curve_points, evaluate, evaluate_baseline
+from engine.evaluation.frozen_unroll import UpdateChange, frozen_unroll
+from engine.evaluation.transfer import ProbeSettings, curve_points, evaluate, evaluate_baseline, evaluate_each
 from engine.optimizers.baselines import BASELINES
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 from engine.tasks.base import Task
@@ -86,8 +86,59 @@ def test_marks_along_the_way_are_those_of_shorter_evaluations(task):
 
 def test_a_scale_multiplies_every_update(task):
     """SGD scaled by 3 is SGD with three times the learning rate."""
-    scaled = last(frozen_unroll(task, SGD, rate(0.1), [1, 2], 20, scale=3.0))
+    scaled = last(frozen_unroll(task, SGD, rate(0.1), [1, 2], 20, changes=[UpdateChange(3.0)]))
     torch.testing.assert_close(scaled, last(frozen_unroll(task, SGD, rate(0.3), [1, 2], 20)), rtol=1e-4, atol=1e-6)
+
+
+def test_weight_decay_is_a_constant_part_of_theta_at_every_step_whatever_the_scale(task):
+    """Without updates theta shrinks as (1 - decay)^t; with SGD's, torch's own steps say where it goes."""
+    start = last(frozen_unroll(task, SGD, rate(0.1), [1, 2], 0))
+    still = last(frozen_unroll(task, SGD, rate(0.0), [1, 2], 20, changes=[UpdateChange(3.0, 0.1)]))
+    torch.testing.assert_close(still, 0.9**20 * start)
+    stream = task.batches([seeds.derive(seed, "batches") for seed in (1, 2)], "train")
+    theta = start.clone()
+    for batch in stream.draw(20):
+        losses = [task.loss(row, [part[k] for part in batch]) for k, row in enumerate(theta.requires_grad_())]
+        (grad,) = torch.autograd.grad(sum(losses), theta)
+        theta = (theta - 3.0 * 0.1 * grad - 0.01 * theta).detach()
+    decayed = last(frozen_unroll(task, SGD, rate(0.1), [1, 2], 20, changes=[UpdateChange(3.0, 0.01)]))
+    torch.testing.assert_close(decayed, theta, rtol=1e-4, atol=1e-6)
+
+
+def test_a_grid_side_by_side_is_its_points_one_by_one(task):
+    rule = LEARNED_OPTIMIZERS.create("simple")
+    phi = rule.init_phi(torch.Generator().manual_seed(2))
+    grid = [UpdateChange(scale, decay) for decay in (0.0, 1e-2) for scale in (0.5, 1.0, 2.0)]
+    together = last(frozen_unroll(task, rule, phi, [5, 6], 30, changes=grid)).view(6, 2, -1)
+    for point, change in zip(together, grid, strict=True):
+        alone = last(frozen_unroll(task, rule, phi, [5, 6], 30, changes=[change]))
+        torch.testing.assert_close(point, alone, rtol=1e-4, atol=1e-5)
+    each = evaluate_each(task, rule, phi, [5, 6], 30, QUICK, changes=grid)
+    alone = evaluate(task, rule, phi, [5, 6], 30, QUICK, changes=grid[4:5])
+    assert [seed["seed"] for seed in each[4]["seeds"]] == [5, 6]
+    for mine, its in zip(each[4]["seeds"], alone["seeds"], strict=True):
+        assert mine["marks"][-1]["train_loss"] == pytest.approx(its["marks"][-1]["train_loss"], rel=1e-4)
+
+
+def test_sam_shows_the_learned_optimizer_the_gradient_up_the_hill(task):
+    rule = LEARNED_OPTIMIZERS.create("simple")
+    phi = rule.init_phi(torch.Generator().manual_seed(2))
+    theta = last(frozen_unroll(task, rule, phi, [5], 0))[0]
+    state, stream = rule.init(theta, task.layout), task.batches([seeds.derive(5, "batches")], "train")
+
+    def gradient(point, batch):
+        point = point.clone().requires_grad_()
+        return torch.autograd.grad(task.loss(point, [part[0] for part in batch]), point)[0]
+
+    for batch in stream.draw(10):
+        plain = gradient(theta, batch)
+        uphill = gradient(theta + 0.3 * plain / plain.norm(), batch)
+        with torch.no_grad():
+            update, state = rule.update(phi, theta, uphill, state, task.layout)
+        theta = theta + update
+    torch.testing.assert_close(last(frozen_unroll(task, rule, phi, [5], 10, sam=0.3))[0], theta, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="found sgd"):
+        last(frozen_unroll(task, SGD, rate(0.1), [5], 1, sam=0.3))
 
 
 def test_the_mean_update_norm_is_that_of_the_updates(task):

@@ -54,6 +54,27 @@ def test_scales_controls_and_baselines_in_order(reader):
     ]
 
 
+def test_a_grid_of_scale_and_weight_decay_has_the_probes_of_a_frontier_alone(reader):
+    settings = TransferSettings(scales=(2.0,), weight_decays=(1e-3, 0.0, 1e-4), sam=(0.05,))
+    plan = make([reader], [], settings)
+    labels = ["x2", "decay 0.0001", "x2 decay 0.0001", "decay 0.001", "x2 decay 0.001", "sam 0.05"]
+    assert [item.label for item in plan.evaluations()] == ["simple (best)", *(f"simple (best) {it}" for it in labels)]
+    items = list(plan.evaluations())
+    assert all(item.protocol == plan.protocol for item in (*items[:2], items[-1]))
+    grid = items[2].protocol
+    assert (grid.radii, grid.marks, grid.extended, grid.examples) == ((0.1,), (40,), False, 50)
+    assert [len(group) for group in plan.groups()] == [1, 1, 4, 1]
+    names = {item.file_name(item.identity("phi")) for item in items}
+    assert len(names) == 7 and any(name.startswith("best-x2-decay0.001-digits-mlp-40-") for name in names)
+    assert Plan.from_json(json.loads(plan.dumps())) == plan
+
+
+def test_the_names_of_files_stay_what_they_were(reader):
+    """Results of before are found by them; neither decay nor SAM were there then."""
+    item = next(make([reader], [], TransferSettings(scales=(2.0,))).evaluations())
+    assert item.identity("phi") == "dceb71db"
+
+
 def test_unseen_classes_go_into_the_task(reader):
     plan = make([reader], ["digits/cnn"], TransferSettings(), {"task": {"classes": [6, 7]}})
     assert plan.tasks[0]["classes"] == (6, 7)

@@ -79,7 +79,7 @@ def test_settings_are_chosen_for_the_step_at_which_a_baseline_is_compared(task, 
     source = source_of(Planned({}, Protocol(12, (0.05,), 20, 1, 1, "float32", False, ()), optimizer=name))
     assert isinstance(source, TunedBaseline)
     chosen = source.prepare(task, {}, tick=lambda: None, report=lambda text: None)
-    found = source.evaluate(task, [0], chosen, tick=lambda: None, report=lambda text: None)
+    (found,) = source.evaluate([source.item], task, [0], chosen, tick=lambda: None, report=lambda text: None)
     assert (steps, found["tuned_at"]) == ([step], step)
     assert [mark["inner_step"] for mark in found["seeds"][0]["marks"]] == sorted({step, 12})
 

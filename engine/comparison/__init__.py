@@ -5,8 +5,8 @@ Pure functions over RunReader, without torch; numpy and scipy are imported where
 
 from __future__ import annotations
 
-from engine.comparison.arms import Arm, ArmRun, group_arms, reference_arm, settings_table
-from engine.comparison.outcomes import Entry, TaskOutcomes, collect, radii_of
+from engine.comparison.arms import Arm, ArmRun, ControlArm, controls, group_arms, reference_arm, settings_table
+from engine.comparison.outcomes import Entry, TaskOutcomes, Variant, collect, radii_of
 from engine.comparison.paired import Effect, effects, effects_against
 from engine.comparison.report import Comparison, compare
 from engine.comparison.statistics import Interval, holm, t_interval, verdict
@@ -18,6 +18,7 @@ __all__ = [
     "Arm",
     "ArmRun",
     "Comparison",
+    "ControlArm",
     "Effect",
     "Entry",
     "Interval",
@@ -26,8 +27,10 @@ __all__ = [
     "Row",
     "Table",
     "TaskOutcomes",
+    "Variant",
     "collect",
     "compare",
+    "controls",
     "effects",
     "effects_against",
     "group_arms",

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -66,9 +66,23 @@ class Arm:
 
     @property
     def has_penalty(self) -> bool:
-        """True if a penalty, or a term of the objective, of some weight takes part in meta-training, or if nobody
-        knows."""
+        """True if a penalty or a term of the objective weighs something in meta-training, or if nobody knows."""
         return self.preset is None or bool(weighing(self.preset.values))
+
+
+@dataclass(frozen=True)
+class ControlArm:
+    """That an arm's meta-training is another arm's but for some penalties and terms of the objective, which it lacks:
+    `without` says which, as "penalty.sam".
+    """
+
+    label: str
+    of: str
+    without: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        return f"{self.label} is the control of {self.of}: the same meta-training without {', '.join(self.without)}"
 
 
 @dataclass(frozen=True)
@@ -133,6 +147,48 @@ def settings_table(arms: Sequence[Arm]) -> SettingsTable:
         elif any(key in of_arm for of_arm in changed) or TELLING.search(key) or all(key in of_arm for of_arm in flat):
             differing[key] = values
     return SettingsTable(differing, equal, len(keys) - equal - len(differing))
+
+
+def controls(arms: Sequence[Arm]) -> dict[str, ControlArm]:
+    """The control of each arm that has one here, by the arm's label; of several the one that lacks the most.
+
+    Its settings are the arm's, and so are those of the penalties and terms that it has; of the meta-seeds that both
+    have, both start from the same run.
+    """
+    presets = {arm.label: arm.preset for arm in arms if arm.preset is not None}
+    rest = {label: _rest(preset) for label, preset in presets.items()}
+    terms = {label: weighing(preset.values) for label, preset in presets.items()}
+    named: dict[str, ControlArm] = {}
+    for arm in (arm for arm in arms if arm.label in presets):
+        mine = terms[arm.label]
+        fewer = [
+            other.label
+            for other in arms
+            if other.label in presets
+            and rest[other.label] == rest[arm.label]
+            and len(terms[other.label]) < len(mine)
+            and all(mine.get(name) == settings for name, settings in terms[other.label].items())
+            and _starts_alike(arm, other)
+        ]
+        if fewer:
+            label = min(fewer, key=lambda label: len(terms[label]))
+            named[arm.label] = ControlArm(label, arm.label, tuple(name for name in mine if name not in terms[label]))
+    return named
+
+
+def _rest(preset: Preset) -> str:
+    """What a preset says beside penalties and terms, but for where it starts from."""
+    objective = {key: value for key, value in preset["objective"].items() if not isinstance(value, Mapping)}
+    flat = {key: value for key, value in preset.flat().items() if not key.startswith(("penalty.", "objective."))}
+    return _frozen({key: value for key, value in flat.items() if key not in (*NAMES, PARENT)} | objective)
+
+
+def _starts_alike(arm: Arm, other: Arm) -> bool:
+    parents = {run.meta_seed: run.parent for run in other.runs}
+    shared = [run for run in arm.runs if run.meta_seed in parents]
+    if shared:
+        return all(run.parent == parents[run.meta_seed] for run in shared)
+    return {bool(run.parent) for run in arm.runs} == {bool(run.parent) for run in other.runs}
 
 
 def _parents(arm: Arm) -> str:

@@ -21,17 +21,20 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     """One object with the keys
 
     - `reference`: label of the reference arm; `radii`, `radius`: those measured, and the one shown;
-    - `arms`: label, runs (ids), meta_seeds, has_penalty, problem (why its preset cannot be read, or null);
+    - `arms`: label, runs (ids), meta_seeds, has_penalty, control (null, or label, of, without: the arm here that is
+      this one without these penalties and terms), problem (why its preset cannot be read, or null);
     - `settings`: equal and default (how many keys), differing: {key: {arm: value}};
     - `runs`: run, name, arm, meta_seed, state, step, total, validation_loss, best_validation_loss, diverged,
       penalty_shares: {name: share}, best_scale, problem;
-    - `tables`: task, inner_step, rows: label, kind, arm, optimizer, checkpoint, scale, learning_rate, rho, alpha,
-      inner_step, passes, meta_seeds, seeds, diverged, figures: {name: interval}, or {name: {radius: interval}}, where
-      an interval is {mean, low, high, n, over}, update_rule: {std, max, lipschitz} around the zero state, and best:
-      names (and radii) in which the row is the best;
-    - `paired`: task, inner_step, arm, reference, setting ("equal steps", "matched loss", "frontier"), figure, radius,
-      kind ("difference": arm - reference, "ratio": arm / reference), mean, low, high, n (pairs), meta_seeds, over,
-      p (of a two-sided t-test), outside, left_out, verdict, meta_seeds_match;
+    - `best_scales`: {task: scales}, the reference arm's of the lowest train loss, for each of its meta-seeds;
+    - `tables`: task, inner_step, rows: label, kind, arm, optimizer, checkpoint, scale, weight_decay, sam,
+      learning_rate, rho, alpha, inner_step, passes, meta_seeds, seeds, diverged, figures: {name: interval}, or
+      {name: {radius: interval}}, where an interval is {mean, low, high, n, over}, update_rule: {std, max,
+      lipschitz} around the zero state, and best: names (and radii) in which the row is the best;
+    - `paired`: task, inner_step, arm, reference, setting ("equal steps", "matched loss", "frontier", "regular
+      frontier", "envelope", "scale x weight decay"), figure, radius, kind ("difference": arm - reference, "ratio":
+      arm / reference), mean, low, high, n (pairs), meta_seeds, over, p (of a two-sided t-test), outside, left_out,
+      verdict, meta_seeds_match;
     - `notes`, `damaged_files`.
     """
     settings, labels = comparison.settings, [arm.label for arm in comparison.arms]
@@ -45,6 +48,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
                 "runs": [run.reader.id for run in arm.runs],
                 "meta_seeds": [run.meta_seed for run in arm.runs],
                 "has_penalty": arm.has_penalty,
+                "control": asdict(comparison.controls[arm.label]) if arm.label in comparison.controls else None,
                 "problem": arm.runs[0].problem or None,
             }
             for arm in comparison.arms
@@ -81,6 +85,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             }
             for effect in comparison.effects
         ],
+        "best_scales": {task: list(scales) for task, scales in comparison.best_scales.items()},
         "notes": list(comparison.notes),
         "damaged_files": comparison.damaged_files,
     }
@@ -124,6 +129,8 @@ def _row(row: Row, best: list[list[str]]) -> dict[str, Any]:
         "optimizer": facts.optimizer,
         "checkpoint": facts.checkpoint or None,
         "scale": facts.scale,
+        "weight_decay": facts.weight_decay,
+        "sam": facts.sam,
         "learning_rate": facts.learning_rate,
         "rho": facts.rho,
         "alpha": facts.alpha,

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from engine.base.errors import Problem, SettingsError
 from engine.base.metrics import Metric, metric
@@ -30,6 +30,21 @@ SAME = 1e-6  # relative difference between losses of one evaluation that was mad
 MetaSeed = int | str | None  # None: a baseline has none
 Outcomes = Mapping[MetaSeed, Mapping[int, Outcome]]
 """By meta-seed and optimizee seed."""
+
+
+class Variant(NamedTuple):
+    """An arm's learned optimizer as it was evaluated: from a checkpoint, under a scale, a weight decay and SAM."""
+
+    arm: str
+    checkpoint: str
+    scale: float = 1.0
+    weight_decay: float = 0.0
+    sam: float = 0.0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is as it was meta-trained."""
+        return self[2:] == (1.0, 0.0, 0.0)
 
 
 @dataclass
@@ -112,12 +127,12 @@ class Entry:
 
 @dataclass
 class TaskOutcomes:
-    """All that was evaluated on one task. `trained` are by arm label, checkpoint and scale; `untrained` by arm label;
-    `baselines` by name. `measured`: the task's own metrics.
+    """All that was evaluated on one task. `untrained` are by arm label, `baselines` by name. `measured`: the task's own
+    metrics.
     """
 
     name: str
-    trained: dict[tuple[str, str, float], Entry] = field(default_factory=dict)
+    trained: dict[Variant, Entry] = field(default_factory=dict)
     untrained: dict[str, Entry] = field(default_factory=dict)
     baselines: dict[str, Entry] = field(default_factory=dict)
     measured: dict[str, Metric] = field(default_factory=dict)
@@ -128,17 +143,22 @@ class TaskOutcomes:
 
     def checkpoint(self, arm: Arm) -> str | None:
         """The checkpoint that an arm is judged by: best where it was evaluated, else last."""
-        evaluated = {checkpoint for label, checkpoint, scale in self.trained if label == arm.label and scale == 1}
+        evaluated = {one.checkpoint for one in self.trained if one.arm == arm.label and one.is_plain}
         return next((name for name in (*CHECKPOINT_ORDER, *sorted(evaluated)) if name in evaluated), None)
 
     def main(self, arm: Arm) -> Entry | None:
-        """The arm's learned optimizer as it is, without a factor; None where it was not evaluated."""
-        return self.trained.get((arm.label, self.checkpoint(arm) or "", 1.0))
+        """The arm's learned optimizer as it is; None where it was not evaluated."""
+        return self.trained.get(Variant(arm.label, self.checkpoint(arm) or ""))
 
     def scaled(self, arm: Arm) -> dict[float, Entry]:
         """The same by the factor of its updates, ascending, 1 among them."""
-        of_arm = (arm.label, self.checkpoint(arm))
-        return dict(sorted((scale, entry) for (*key, scale), entry in self.trained.items() if tuple(key) == of_arm))
+        return {scale: entry for (decay, scale), entry in self.grid(arm).items() if not decay}
+
+    def grid(self, arm: Arm) -> dict[tuple[float, float], Entry]:
+        """The same by weight decay and scale, both ascending."""
+        variants = (arm.label, self.checkpoint(arm))
+        of_arm = {one: entry for one, entry in self.trained.items() if one[:2] == variants and not one.sam}
+        return {(one.weight_decay, one.scale): of_arm[one] for one in sorted(of_arm, key=lambda one: (one[3], one[2]))}
 
     def without_training(self, arms: Sequence[Arm]) -> dict[str, tuple[str, Entry]]:
         """The untrained learned optimizers and what they are called, by the label of the first arm that begins so:
@@ -207,7 +227,7 @@ def collect(arms: Sequence[Arm], *, curves: bool = False) -> tuple[dict[str, Tas
         elif facts.is_untrained:
             task.untrained.setdefault(arm.label, Entry(arm)).add(meta_seed, facts, marks)
         else:
-            key = (arm.label, facts.checkpoint, facts.scale)
+            key = Variant(arm.label, facts.checkpoint, facts.scale, facts.weight_decay, facts.sam)
             task.trained.setdefault(key, Entry(arm)).add(meta_seed, facts, marks)
     return dict(sorted(tasks.items())), damaged
 

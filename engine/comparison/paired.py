@@ -1,5 +1,5 @@
 """Paired differences between an arm and the reference arm: at equal steps, at matched training loss, and against the
-frontier that the reference arm traces under scaling.
+frontier that the reference arm traces under scaling, its regular branch, and the grid of scale and weight decay.
 
 A pair is one optimizee seed (the same start, the same batches) under two learned optimizers of the same meta-seed.
 Where the arms have no meta-seed in common, they are paired in their order. A baseline has no meta-seeds, and is paired
@@ -9,8 +9,9 @@ with each of the arm's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from engine.base.metrics import Metric
 from engine.comparison.arms import Arm
@@ -20,6 +21,8 @@ from engine.comparison.statistics import ROUNDING, Interval, Values, t_interval,
 from engine.runs.evaluations import ADAPTIVE, SHARPNESS, TRAIN_LOSS, MetricAt, Outcome, radii
 
 SETTINGS = EQUAL_STEPS, MATCHED_LOSS, FRONTIER = "equal steps", "matched loss", "frontier"
+BRANCHES = REGULAR, ENVELOPE, GRID = "regular frontier", "envelope", "scale x weight decay"
+READINGS = ("test_loss", ADAPTIVE, SHARPNESS, "top_eigenvalue")  # by ratios to the branches, where they are positive
 DIFFERENCE, RATIO = "difference", "ratio"
 RATIOS = (ADAPTIVE, SHARPNESS, "max_grad_norm")  # at every radius
 LANDSCAPE = ("top_eigenvalue",)  # compared by differences, as what tasks measure
@@ -33,7 +36,9 @@ class Effect:
 
     A `difference` is arm - reference; a `ratio` is the exponential of the mean log(arm / reference). `setting`: at
     equal steps; at matched loss, where both training curves first reach the higher of the two last train losses; or
-    against the best point of the frontier at the arm's train loss: the lowest, of accuracy the highest. Of the pairs,
+    against the best point of the frontier at the arm's train loss: the lowest, of accuracy the highest. The last as
+    ratios, at the arm's train loss: against the frontier up to the reference's best scale (regular), all of it
+    (envelope), and the best point of the grid of scale and weight decay whose train loss is no higher. Of the pairs,
     `outside` are those of which one curve or the frontier does not reach that loss; `left_out` those that diverged, or
     whose metric is missing (of a ratio: not positive). `verdict`: lower, higher, unclear, or too few pairs.
     `meta_seeds_match`: False where meta-seeds were paired in their order. `divergence`: arm - reference in the share of
@@ -61,21 +66,29 @@ class Effect:
         """The metric's name and radius."""
         return MetricAt(self.metric.name, self.radius)
 
+    @property
+    def is_beyond(self) -> bool:
+        """Whether the reference does not reach the train loss of most pairs: the others would be odd ones."""
+        return self.outside > self.interval.n
+
 
 @dataclass(frozen=True)
 class Pair:
-    """One optimizee seed under both: where it ends, its way there, and the reference's other scales."""
+    """One optimizee seed under both: where it ends, its way there, and the reference's other scales and decays."""
 
     reference: Outcome
     arm: Outcome
     reference_path: list[Outcome]
     arm_path: list[Outcome]
     scaled: list[Outcome]  # the reference under its scales, ascending, 1 among them
+    regular: list[Outcome]  # those of them up to its meta-seed's best scale
+    grid: dict[Change, Outcome]  # the reference by weight decay and scale
 
 
 Groups = dict[MetaSeed, dict[int, Pair]]
 """By the arm's meta-seed and the optimizee seed."""
 Both = tuple[float, float]  # of the reference, of the arm
+Change = tuple[float, float]  # weight decay and scale
 
 
 class Outside(Exception):
@@ -99,9 +112,11 @@ def effects(task: TaskOutcomes, step: int, arm: Arm, reference: Arm) -> list[Eff
     theirs = task.main(reference)
     if theirs is None:
         return []
-    scaled = [entry for entry in task.scaled(reference).values() if entry.at(step)]
-    settings = SETTINGS if has_frontier(task, step, reference) else (EQUAL_STEPS, MATCHED_LOSS)
-    return list(_effects(task, arm, step, reference.label, theirs, step, settings, scaled))
+    grid = {change: entry for change, entry in task.grid(reference).items() if entry.at(step)}
+    settings = [EQUAL_STEPS, MATCHED_LOSS]
+    settings += [FRONTIER, REGULAR, ENVELOPE] if has_frontier(task, step, reference) else []
+    settings += [GRID] if any(decay for decay, _ in grid) else []
+    return list(_effects(task, arm, step, reference.label, theirs, step, settings, grid))
 
 
 def effects_against(
@@ -109,12 +124,36 @@ def effects_against(
 ) -> list[Effect]:
     """The same against a baseline, or an untrained learned optimizer, at an inner step of its own if need be."""
     their_step = step if entry_step is None else entry_step
-    return list(_effects(task, arm, step, name, entry, their_step, (EQUAL_STEPS, MATCHED_LOSS), ()))
+    return list(_effects(task, arm, step, name, entry, their_step, (EQUAL_STEPS, MATCHED_LOSS), {}))
 
 
 def has_frontier(task: TaskOutcomes, step: int, reference: Arm) -> bool:
     """Whether the reference arm was evaluated under enough scales."""
     return sum(bool(entry.at(step)) for entry in task.scaled(reference).values()) > FEWEST_SCALES
+
+
+def best_scales(task: TaskOutcomes, step: int, arm: Arm) -> dict[MetaSeed, float]:
+    """Each meta-seed's `best_scale`, where an arm has a frontier."""
+    if not has_frontier(task, step, arm):
+        return {}
+    scaled = {scale: entry.at(step) for scale, entry in task.scaled(arm).items()}
+    meta_seeds = dict.fromkeys(seed for outcomes in scaled.values() for seed in outcomes)
+    best = {seed: best_scale({scale: by.get(seed, {}) for scale, by in scaled.items()}) for seed in meta_seeds}
+    return {seed: scale for seed, scale in best.items() if scale is not None}
+
+
+def best_scale(scaled: Mapping[float, Mapping[Any, Outcome]]) -> float | None:
+    """The scale of the lowest mean train loss over optimizees, of those at which none diverged; None where all did.
+
+    It splits a frontier: up to it the updates grow and the loss falls, the regular branch; beyond it, in the overshoot,
+    sharpness may fall because the parameters grow.
+    """
+    losses = {
+        scale: math.fsum(outcome.metrics[TRAIN_LOSS] for outcome in outcomes.values()) / len(outcomes)
+        for scale, outcomes in scaled.items()
+        if outcomes and all(TRAIN_LOSS in one.metrics and not one.diverged for one in outcomes.values())
+    }
+    return min(losses, key=lambda scale: losses[scale], default=None)
 
 
 def is_compared(metric: Metric) -> bool:
@@ -130,19 +169,20 @@ def _effects(
     theirs: Entry,
     their_step: int,
     settings: Iterable[str],
-    scaled: Sequence[Entry],
+    grid: Mapping[Change, Entry],
 ) -> Iterator[Effect]:
     ours = task.main(arm)
     if ours is None:
         return
-    groups, match = _pairs(theirs, their_step, ours, step, scaled)
+    groups, match = _pairs(theirs, their_step, ours, step, grid)
     one_opponent = theirs.arm is None
     lost = {key: {n: float(p.arm.diverged) - p.reference.diverged for n, p in g.items()} for key, g in groups.items()}
     divergence = t_interval(lost, one_opponent=one_opponent)
     for setting in settings:
         for at in _compared(groups.values(), task):
-            if setting == EQUAL_STEPS or at != TRAIN_LOSS:
-                metric, kind = task.metric(at.name), RATIO if at.name in RATIOS else DIFFERENCE
+            if at.name in READINGS if setting in BRANCHES else setting == EQUAL_STEPS or at != TRAIN_LOSS:
+                metric = task.metric(at.name)
+                kind = RATIO if at.name in RATIOS or setting in BRANCHES else DIFFERENCE
                 values, outside, left_out = _values(groups, setting, at, metric, kind)
                 interval = t_interval(values, one_opponent=one_opponent)
                 yield Effect(
@@ -164,21 +204,25 @@ def _effects(
                 )
 
 
-def _pairs(theirs: Entry, their_step: int, ours: Entry, step: int, scaled: Sequence[Entry]) -> tuple[Groups, bool]:
+def _pairs(theirs: Entry, their_step: int, ours: Entry, step: int, grid: Mapping[Change, Entry]) -> tuple[Groups, bool]:
     """The pairs of every pair of meta-seeds, by the arm's, and whether these are the same."""
     reference, arm = theirs.at(their_step), ours.at(step)
     shared = [(seed if seed in reference else None, seed) for seed in arm if seed in reference or None in reference]
     in_order = zip(sorted(reference, key=_order), sorted(arm, key=_order), strict=False)
     groups: Groups = {}
     for their_seed, our_seed in shared or in_order:
-        at_scales = [entry.at(their_step).get(their_seed, {}) for entry in scaled]
+        on_grid = {change: entry.at(their_step).get(their_seed, {}) for change, entry in grid.items()}
+        scaled = {scale: outcomes for (decay, scale), outcomes in on_grid.items() if not decay}
+        best = best_scale(scaled) or 0.0
         groups[our_seed] = {
             seed: Pair(
                 reference[their_seed][seed],
                 arm[our_seed][seed],
                 theirs.path(their_seed, seed, their_step),
                 ours.path(our_seed, seed, step),
-                [outcomes[seed] for outcomes in at_scales if seed in outcomes],
+                [outcomes[seed] for outcomes in scaled.values() if seed in outcomes],
+                [outcomes[seed] for scale, outcomes in scaled.items() if seed in outcomes and scale <= best],
+                {change: outcomes[seed] for change, outcomes in on_grid.items() if seed in outcomes},
             )
             for seed in reference[their_seed]
             if seed in arm[our_seed]
@@ -261,9 +305,18 @@ def _at_matched_loss(pair: Pair, at: MetricAt, metric: Metric) -> Both | None:
 
 
 def _at_frontier(pair: Pair, at: MetricAt, metric: Metric) -> Both | None:
+    return _on_line(pair, pair.scaled, at, metric)
+
+
+def _at_regular(pair: Pair, at: MetricAt, metric: Metric) -> Both | None:
+    return _on_line(pair, pair.regular, at, metric)
+
+
+def _on_line(pair: Pair, outcomes: Iterable[Outcome], at: MetricAt, metric: Metric) -> Both | None:
+    """The best point of the reference's polyline through `outcomes` at the arm's train loss, and the arm's."""
     loss, ours = pair.arm.metrics.get(TRAIN_LOSS, 0.0), pair.arm.metrics.get(at)
-    line = _polyline([outcome for outcome in pair.scaled if not outcome.diverged], at)
-    if loss <= 0 or ours is None or len(line) < 2:
+    line = _polyline(outcomes, at)
+    if loss <= 0 or ours is None or not line:
         return None
     passed = list(crossings(line, loss))
     if not passed:
@@ -271,14 +324,36 @@ def _at_frontier(pair: Pair, at: MetricAt, metric: Metric) -> Both | None:
     return metric.best(passed), ours
 
 
+def _at_grid(pair: Pair, at: MetricAt, metric: Metric) -> Both | None:
+    """The best of the grid's points whose train loss is no higher than the arm's, and of where its lines, of one weight
+    decay or of one scale, pass that loss.
+    """
+    loss, ours = pair.arm.metrics.get(TRAIN_LOSS, 0.0), pair.arm.metrics.get(at)
+    points = _polyline(pair.grid.values(), at)
+    if loss <= 0 or ours is None or not points:
+        return None
+    reached = [value for train_loss, value in points if train_loss <= loss]
+    for index in (0, 1):
+        for value in {change[index] for change in pair.grid}:
+            line = [pair.grid[change] for change in sorted(pair.grid) if change[index] == value]
+            reached += crossings(_polyline(line, at), loss)
+    if not reached:
+        raise Outside
+    return metric.best(reached), ours
+
+
 METHODS: Mapping[str, Callable[[Pair, MetricAt, Metric], Both | None]] = {
     EQUAL_STEPS: _at_equal_steps,
     MATCHED_LOSS: _at_matched_loss,
     FRONTIER: _at_frontier,
+    REGULAR: _at_regular,
+    ENVELOPE: _at_frontier,
+    GRID: _at_grid,
 }
 
 
 def _polyline(outcomes: Iterable[Outcome], at: MetricAt) -> list[Point]:
-    """Train loss and metric of those outcomes that have both."""
-    points = ((outcome.metrics.get(TRAIN_LOSS), outcome.metrics.get(at)) for outcome in outcomes)
+    """Train loss and metric of those outcomes that have both and did not diverge."""
+    sound = (outcome.metrics for outcome in outcomes if not outcome.diverged)
+    points = ((metrics.get(TRAIN_LOSS), metrics.get(at)) for metrics in sound)
     return [(loss, value) for loss, value in points if loss is not None and loss > 0 and value is not None]

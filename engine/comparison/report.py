@@ -7,9 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.base.metrics import metric
-from engine.comparison.arms import Arm, ArmRun, SettingsTable, group_arms, reference_arm, settings_table
+from engine.comparison.arms import (
+    Arm,
+    ArmRun,
+    ControlArm,
+    SettingsTable,
+    controls,
+    group_arms,
+    reference_arm,
+    settings_table,
+)
 from engine.comparison.outcomes import TaskOutcomes, chosen_radius, chosen_tasks, collect, radii_of, refuse
-from engine.comparison.paired import EQUAL_STEPS, Effect, effects, has_frontier, more_diverged
+from engine.comparison.paired import EQUAL_STEPS, Effect, best_scales, effects, has_frontier, more_diverged
 from engine.comparison.tables import Table, last_common_step, table
 from engine.runs.results import mean
 from engine.runs.store import RunReader
@@ -42,14 +51,19 @@ class RunEnd:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison. `radius` is the one to show where only one is shown; `notes` say what weakens the comparison."""
+    """A comparison. `controls`: the arms that lack some penalties or terms of others, by the others' labels.
+    `best_scales`: of the reference arm's meta-seeds, by task, where it has a frontier. `radius` is the one to show
+    where only one is shown; `notes` say what weakens the comparison.
+    """
 
     arms: tuple[Arm, ...]
     reference: Arm
+    controls: dict[str, ControlArm]
     settings: SettingsTable
     runs: tuple[RunEnd, ...]
     tables: tuple[Table, ...]
     effects: tuple[Effect, ...]
+    best_scales: dict[str, tuple[float, ...]]
     radii: tuple[str, ...]
     radius: str | None
     notes: tuple[str, ...]
@@ -87,10 +101,16 @@ def compare(
     return Comparison(
         arms=tuple(arms),
         reference=chosen,
+        controls=controls(arms),
         settings=settings_table(arms),
         runs=tuple(run_end(arm, run) for arm in arms for run in arm.runs),
         tables=tuple(tables),
         effects=tuple(differences),
+        best_scales={
+            one.name: tuple(scales.values())
+            for one in tasks_there
+            if (scales := best_scales(one, steps[one.name], chosen))
+        },
         radii=tuple(radii),
         radius=chosen_radius(radii, radius),
         notes=tuple(_notes(arms, chosen, tasks_there, tables, differences)),
@@ -162,6 +182,16 @@ def _notes(
         notes.append(
             f"no scale frontier on {', '.join(unscaled)}: {reference.label} has fewer than two scales besides 1 there "
             "(lreg transfer RUN --scales 0.5,0.7,1,1.4,2,2.8)"
+        )
+    at_edge = [
+        task.name
+        for task, shown in zip(tasks, tables, strict=True)
+        if max(task.scaled(reference), default=0.0) in best_scales(task, shown.inner_step, reference).values()
+    ]
+    if at_edge and len(arms) > 1:
+        notes.append(
+            f"the best scale of {reference.label} is the largest that was evaluated on {', '.join(at_edge)}: its "
+            "regular frontier may go on"
         )
     first = [effect for effect in differences if effect.setting == EQUAL_STEPS]
     single = sorted({effect.arm for effect in first if effect.interval.meta_seeds == 1})

@@ -8,16 +8,18 @@ from typing import Any
 
 from engine.base.metrics import Metric
 from engine.comparison.arms import Arm
-from engine.comparison.outcomes import Entry, TaskOutcomes
+from engine.comparison.outcomes import Entry, TaskOutcomes, Variant
 from engine.comparison.paired import is_compared
 from engine.comparison.statistics import Interval, interval_of
 from engine.runs.evaluations import ADAPTIVE, NORMALISED, UPDATE_RULE, Facts, MetricAt, middle, radii
 from engine.runs.results import mean
 
-ARM, CHECKPOINT, SCALED, UNTRAINED, BASELINE, EQUAL_PASSES = (
+ARM, CHECKPOINT, SCALED, DECAYED, SAM, UNTRAINED, BASELINE, EQUAL_PASSES = (
     "arm",
     "checkpoint",
     "scaled",
+    "decayed",
+    "sam",
     "untrained",
     "baseline",
     "equal passes",
@@ -28,8 +30,9 @@ ARM, CHECKPOINT, SCALED, UNTRAINED, BASELINE, EQUAL_PASSES = (
 class Row:
     """One optimizer: means over `seeds` optimizees of `meta_seeds` meta-seeds; `diverged` of them are left out.
 
-    `kind`: an arm as it is, another checkpoint of it, a scaled one, an untrained one, a baseline, or a baseline at the
-    inner step where it has had as many forward/backward passes as the others. `inner_step` and `passes` are counts.
+    `kind`: an arm as it is, another checkpoint of it, a scaled one, one under weight decay (and scaled), one
+    with SAM around it, an untrained one, a baseline, or a baseline at the inner step where it has had as many
+    forward/backward passes as the others. `inner_step` and `passes` are counts.
     """
 
     label: str
@@ -47,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a task at one inner step: arms, scaled ones, untrained ones, baselines.
+    """The rows of a task at one inner step: arms, scaled and decayed ones, untrained ones, baselines.
 
     `metrics`: those that some row has, by name.
     """
@@ -64,15 +67,15 @@ class Table:
         return middle(radii((at for row in self.rows for at in row.metrics), ADAPTIVE))
 
     def best(self, at: MetricAt) -> frozenset[int]:
-        """Which rows have the best mean: never one of which a seed diverged, nor an untrained one, which may be flat
-        because it has not moved. None where arms are not compared in a metric, with fewer than two rows, or if all are
-        equal.
+        """Which rows have the best mean: never one of which a seed diverged, nor an untrained one, which may be
+        flat because it has not moved, nor one of a grid, of which there are many. None where arms are not
+        compared in a metric, with fewer than two rows, or if all are equal.
         """
         metric = self.metrics.get(at.name)
         means = {
             index: mean
             for index, row in enumerate(self.rows)
-            if not row.diverged and row.kind != UNTRAINED
+            if not row.diverged and row.kind not in (UNTRAINED, DECAYED)
             if at in row.metrics and (mean := row.metrics[at].mean) is not None
         }
         if metric is None or not (is_compared(metric) or at.name == NORMALISED) or len(set(means.values())) < 2:
@@ -93,11 +96,9 @@ def table(task: TaskOutcomes, step: int, arms: Sequence[Arm]) -> Table:
     rows = [_row(entry, step, ARM, arm.label) for arm in arms if (entry := task.main(arm)) is not None]
     for arm in arms:
         main = task.checkpoint(arm)
-        for (label, checkpoint, scale), entry in sorted(task.trained.items()):
-            if label == arm.label and (checkpoint, scale) != (main, 1):
-                other = f" ({checkpoint})" if checkpoint != main else ""
-                factor = f" ×{scale:g}" if scale != 1 else ""
-                rows.append(_row(entry, step, SCALED if factor else CHECKPOINT, label + other + factor))
+        for variant, entry in sorted(task.trained.items()):
+            if variant.arm == arm.label and (variant.checkpoint != main or not variant.is_plain):
+                rows.append(_row(entry, step, _kind(variant), _label(variant, main)))
     rows += [_row(entry, step, UNTRAINED, name) for name, entry in task.without_training(arms).values()]
     for label, entry in sorted(
         task.baselines.items(), key=lambda item: (item[1].facts_at(step).passes_per_step, item[0])
@@ -109,6 +110,20 @@ def table(task: TaskOutcomes, step: int, arms: Sequence[Arm]) -> Table:
     names = dict.fromkeys(at.name for row in measured for at in row.metrics)
     protocols = frozenset(facts.protocol for entry in task.entries for facts in entry.facts.get(step, {}).values())
     return Table(task.name, step, tuple(measured), protocols, {name: task.metric(name) for name in names})
+
+
+def _kind(variant: Variant) -> str:
+    if variant.sam:
+        return SAM
+    return DECAYED if variant.weight_decay else SCALED if variant.scale != 1 else CHECKPOINT
+
+
+def _label(variant: Variant, main: str | None) -> str:
+    words = [variant.arm]
+    words += [f"({variant.checkpoint})"] if variant.checkpoint != main else []
+    words += [f"×{variant.scale:g}"] if variant.scale != 1 else []
+    words += [f"decay {variant.weight_decay:g}"] if variant.weight_decay else []
+    return " ".join([*words, f"SAM {variant.sam:g}"] if variant.sam else words)
 
 
 def _row(entry: Entry, step: int, kind: str, label: str) -> Row | None:

@@ -13,7 +13,8 @@ from torch import Generator
 
 from engine.base import seeds
 from engine.evaluation.frozen import load_learned_optimizer
-from engine.evaluation.transfer import ProbeSettings, at_once, evaluate, evaluate_baseline
+from engine.evaluation.frozen_unroll import UpdateChange
+from engine.evaluation.transfer import ProbeSettings, at_once, evaluate_baseline, evaluate_each
 from engine.evaluation.transfer_plan import UNTRAINED, Planned
 from engine.evaluation.tuning import tune
 from engine.evaluation.update_rule import describe
@@ -27,6 +28,7 @@ from engine.tasks.base import Task
 TUNING_SEEDS = 3
 UPDATE_RULE = ("std", "max", "lipschitz")
 LARGEST_STATE = 2**30  # numbers that the states of all optimizees may hold together
+CPU_TOGETHER = 2**18  # parameters of optimizees under several changes side by side: with more, caches overflow
 
 
 class Source(Protocol):
@@ -41,6 +43,10 @@ class Source(Protocol):
         """How many optimizees are trained side by side, and lost together when they are interrupted."""
         ...
 
+    def together(self, task: Task) -> int:
+        """The same of optimizees under several scales and weight decays."""
+        ...
+
     def prepare(
         self, task: Task, before: Mapping[str, Any], *, tick: Callable[[], None], report: Callable[[str], None]
     ) -> dict[str, Any]:
@@ -49,14 +55,17 @@ class Source(Protocol):
 
     def evaluate(
         self,
+        items: Sequence[Planned],
         task: Task,
         numbers: Sequence[int],
         before: Mapping[str, Any],
         *,
         tick: Callable[[], None],
         report: Callable[[str], None],
-    ) -> dict[str, Any]:
-        """Transfer evaluation of optimizees `numbers`; `before` holds what `prepare` found."""
+    ) -> list[dict[str, Any]]:
+        """Transfer evaluations of optimizees `numbers` for each of `items`, which differ in scale and weight decay
+        alone; `before` holds what `prepare` found.
+        """
         ...
 
 
@@ -88,7 +97,11 @@ class FrozenOptimizer:
         held = self.optimizer.init(torch.empty(task.parameters, device="meta"), task.layout)
         return max(1, min(at_once(task), LARGEST_STATE // max(1, sum(tensor.numel() for tensor in held.values()))))
 
-    def _update_rule(self) -> dict[str, float | None]:
+    def together(self, task: Task) -> int:
+        most = self.at_once(task)
+        return min(most, CPU_TOGETHER // task.parameters) if task.device.type == "cpu" else most
+
+    def _update_rule(self, scale: float) -> dict[str, float | None]:
         """Updates around the zero state, as one number each: docs/method.md#the-update-rule-near-zero.
 
         They grow with the scale.
@@ -96,26 +109,35 @@ class FrozenOptimizer:
         if self.optimizer.uses_layout or self.optimizer.step_scale != "none":  # it is no function of one coordinate
             return dict.fromkeys(UPDATE_RULE)
         view = describe(self.optimizer, self.phi)
-        return {name: None if view[name] is None else self.item.scale * view[name] for name in UPDATE_RULE}
+        return {name: None if view[name] is None else scale * view[name] for name in UPDATE_RULE}
 
     def prepare(self, task: Task, before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
         return {}
 
-    def evaluate(self, task: Task, numbers: Sequence[int], before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
+    def evaluate(
+        self, items: Sequence[Planned], task: Task, numbers: Sequence[int], before: Mapping[str, Any], **how: Any
+    ) -> list[dict[str, Any]]:
         item = self.item
         phi = {name: tensor.to(task.device, task.dtype) for name, tensor in self.phi.items()}
-        facts = {
-            "optimizer": item.optimizer,
-            "label": item.label,
-            "checkpoint": None if item.source == UNTRAINED else item.source,
-            "scale": item.scale,
-            "digest": self.digest[:16],
-            "update_rule": self._update_rule(),
-            "passes_per_step": 1,
-        }
-        steps, marks = item.protocol.inner_steps, item.protocol.marks
-        how = {"scale": item.scale, "marks": marks, **how}
-        return {**facts, **evaluate(task, self.optimizer, phi, numbers, steps, _probe(item), **how)}
+        changes = [UpdateChange(one.scale, one.weight_decay) for one in items]
+        how = {"changes": changes, "sam": item.sam, "marks": item.protocol.marks, **how}
+        steps = item.protocol.inner_steps
+        evaluations = evaluate_each(task, self.optimizer, phi, numbers, steps, _probe(item), **how)
+        return [
+            {
+                "optimizer": one.optimizer,
+                "label": one.label,
+                "checkpoint": None if one.source == UNTRAINED else one.source,
+                "scale": one.scale,
+                "weight_decay": one.weight_decay,
+                "sam": one.sam,
+                "digest": self.digest[:16],
+                "update_rule": self._update_rule(one.scale),
+                "passes_per_step": 2 if one.sam else 1,
+                **evaluation,
+            }
+            for one, evaluation in zip(items, evaluations, strict=True)
+        ]
 
 
 def _text_of(optimizer: LearnedOptimizer) -> str:
@@ -159,12 +181,17 @@ class TunedBaseline:
         tuned = tune(task, self.baseline, range(TUNING_SEEDS), self.same_passes, how["tick"])
         return {**tuned.values, "at_edge": list(tuned.at_edge)}
 
-    def evaluate(self, task: Task, numbers: Sequence[int], before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
+    def together(self, task: Task) -> int:
+        return self.at_once(task)
+
+    def evaluate(
+        self, items: Sequence[Planned], task: Task, numbers: Sequence[int], before: Mapping[str, Any], **how: Any
+    ) -> list[dict[str, Any]]:
         steps = self.item.protocol.inner_steps
         values = {name: before[name] for name in self.baseline.grid}
         marks = (*self.item.protocol.marks, self.same_passes)
         found = evaluate_baseline(task, self.baseline, values, numbers, steps, _probe(self.item), marks=marks, **how)
-        return {**found, "at_edge": before.get("at_edge", []), "tuned_at": self.same_passes}
+        return [{**found, "at_edge": before.get("at_edge", []), "tuned_at": self.same_passes}]
 
 
 def untrained(reader: RunReader) -> tuple[LearnedOptimizer, Phi]:

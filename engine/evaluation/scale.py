@@ -41,7 +41,8 @@ def keep_best(reader: RunReader, finished: Iterable[Finished]) -> float | None:
     losses: dict[float, dict[Any, list[float]]] = {}
     for item, evaluation in finished:
         name = (item.task["dataset"], item.task["optimizee"], item.task["classes"])
-        if item.run == str(reader.path) and item.source == BEST and name in own:
+        is_scaled = not item.weight_decay and not item.sam
+        if is_scaled and item.run == str(reader.path) and item.source == BEST and name in own:
             losses.setdefault(item.scale, {}).setdefault(name, []).append(_validation_loss(evaluation))
             facts = {"checkpoint": item.source, "inner_steps": item.protocol.inner_steps}
     means = {

@@ -19,7 +19,7 @@ from torch.func import grad_and_value, vmap
 from engine.base import seeds
 from engine.base.metrics import own_metrics
 from engine.base.settings import Typed
-from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE, frozen_unroll, nothing
+from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE, UpdateChange, frozen_unroll, nothing
 from engine.optimizers.baselines import Baseline
 from engine.optimizers.learned.base import LearnedOptimizer, Phi
 from engine.probes.summary import Profile, adaptive_sharpness_each, profile_each
@@ -54,34 +54,49 @@ def evaluate(
     numbers: Sequence[int],
     steps: int,
     probe: ProbeSettings,
+    **how: Any,
+) -> dict[str, Any]:
+    """Train optimizees `numbers` for `steps` inner steps; `how`, and what is returned, as in `evaluate_each`."""
+    return evaluate_each(task, optimizer, phi, numbers, steps, probe, **how)[0]
+
+
+def evaluate_each(
+    task: Task,
+    optimizer: LearnedOptimizer | Baseline,
+    phi: Phi,
+    numbers: Sequence[int],
+    steps: int,
+    probe: ProbeSettings,
     *,
-    scale: float = 1.0,
+    changes: Sequence[UpdateChange] = (UpdateChange(),),
+    sam: float = 0.0,
     marks: Sequence[int] = (),
     purpose: str = "test",
     tick: Callable[[], None] = nothing,
     report: Callable[[str], None] = silent,
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """Train optimizees `numbers` for `steps` inner steps; measure where they are at `marks` and at the end.
 
-    Every update is taken times `scale`. Returns "task", "metrics" (of the task's own), "created" and "seeds" of a
-    transfer file; a metric that is not finite is None. `purpose` tells apart
-    the optimizees that validate from those that test. `tick` is called at every inner step, and between the steps of
-    the probes, and may raise to interrupt; `report` is told in words what is going on.
+    Once for each of `changes`, all of them side by side; `changes` and `sam` as in `frozen_unroll`. Returns for each
+    "task", "metrics" (of the task's own), "created" and "seeds" of a transfer file; a metric that is not finite is
+    None. `purpose` tells apart the optimizees that validate from those that test. `tick` is called at every inner step,
+    and between the steps of the probes, and may raise to interrupt; `report` is told in words what is going on.
     """
     points, measured_at = curve_points(steps), {*marks, steps}
     batch = task.fixed_batch(probe.examples, dtype=task.dtype)
     curve: list[Tensor] = []
     measured: list[list[dict[str, Any]]] = []
-    loss_sum = torch.zeros(len(numbers), dtype=task.dtype, device=task.device)
+    rows = len(changes) * len(numbers)
+    loss_sum = torch.zeros(rows, dtype=task.dtype, device=task.device)
     update_sum = torch.zeros_like(loss_sum)
     seed_list = [seeds.derive(number, purpose) for number in numbers]
     for inner_step, theta, loss, update in frozen_unroll(
-        task, optimizer, phi, seed_list, steps, scale=scale, tick=tick
+        task, optimizer, phi, seed_list, steps, changes=changes, sam=sam, tick=tick
     ):
         loss_sum += loss
         update_sum += update.norm(dim=-1)
         if inner_step in points:
-            curve.append(vmap(task.loss, in_dims=(0, None))(theta, batch))
+            curve.append(vmap(task.loss, in_dims=(0, None), chunk_size=at_once(task))(theta, batch))
         if inner_step in measured_at:
             report(f"probes at inner step {inner_step}")
             marks_here = measure(task, theta, probe, tick)
@@ -90,21 +105,26 @@ def evaluate(
             report(f"inner step {inner_step}/{steps}")
     history = torch.stack(curve, dim=1)  # [B, points]
     means = {"mean_loss": (loss_sum / steps).tolist(), "mean_update_norm": (update_sum / steps).tolist()}
-    return {
-        "task": task.facts,
-        **own_metrics(task.measured),
-        "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "seeds": [
-            {
-                "seed": number,
-                "diverged": not float(history[b, -1]) <= DIVERGED * float(history[b, 0]),
-                **{name: finite(values[b]) for name, values in means.items()},
-                "curve": {"inner_step": points, "train_loss": [finite(value) for value in history[b].tolist()]},
-                "marks": [marks_at[b] for marks_at in measured],
-            }
-            for b, number in enumerate(numbers)
-        ],
-    }
+    optimizees = [
+        {
+            "seed": numbers[b % len(numbers)],
+            "diverged": not float(history[b, -1]) <= DIVERGED * float(history[b, 0]),
+            **{name: finite(values[b]) for name, values in means.items()},
+            "curve": {"inner_step": points, "train_loss": [finite(value) for value in history[b].tolist()]},
+            "marks": [marks_at[b] for marks_at in measured],
+        }
+        for b in range(rows)
+    ]
+    created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return [
+        {
+            "task": task.facts,
+            **own_metrics(task.measured),
+            "created": created,
+            "seeds": optimizees[first : first + len(numbers)],
+        }
+        for first in range(0, rows, len(numbers))
+    ]
 
 
 def evaluate_baseline(

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,12 @@ class TransferSettings:
     )
     seeds: int = setting(5, minimum=1, maximum=10_000, help="optimizees, numbered 0, 1, ...")
     scales: tuple[float, ...] = setting((1.0,), above=0.0, maximum=1e6, help="factors of the frozen updates")
+    weight_decays: tuple[float, ...] = setting(
+        (0.0,), minimum=0.0, maximum=1.0, help="constant weight decays of the frozen optimizer, each with every scale"
+    )
+    sam: tuple[float, ...] = setting(
+        (), above=0.0, maximum=1e6, allow_empty=True, help="radii of SAM around the frozen optimizer: two passes a step"
+    )
     marks: tuple[int, ...] = setting(
         (), minimum=0, allow_empty=True, help="inner steps at which is measured beside the last; []: a few"
     )
@@ -67,6 +74,13 @@ class Protocol:
         """Where sharpness is shown when one radius has to do."""
         return self.radii[len(self.radii) // 2]
 
+    @property
+    def of_grid(self) -> Protocol:
+        """The cheaper probes of a grid's points: what a frontier is read by, at the last inner step, for a tenth of the
+        time and less. What is measured is measured as elsewhere.
+        """
+        return replace(self, radii=(self.middle_radius,), extended=False, marks=(self.inner_steps,))
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Protocol:
         fields: dict[str, Any] = {key: _tuple(value) for key, value in values.items()}
@@ -78,7 +92,10 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Planned:
-    """One evaluation of a plan: a run's learned optimizer from a checkpoint at a scale, or a baseline, on a task."""
+    """One evaluation of a plan: a run's learned optimizer from a checkpoint at a scale, or a baseline, on a task.
+
+    `weight_decay` and `sam` (0: none) as in `frozen_unroll`.
+    """
 
     task: dict[str, Any] = field(hash=False)
     protocol: Protocol
@@ -86,6 +103,8 @@ class Planned:
     optimizer: str = ""  # the kind of learned optimizer, or the baseline
     source: str = ""  # best, last, initial or untrained
     scale: float = 1.0
+    weight_decay: float = 0.0
+    sam: float = 0.0
 
     @property
     def task_name(self) -> str:
@@ -95,17 +114,25 @@ class Planned:
     def label(self) -> str:
         if not self.run:
             return self.optimizer
-        return f"{self.optimizer} ({self.source})" + (f" x{self.scale:g}" if self.scale != 1 else "")
+        return " ".join([f"{self.optimizer} ({self.source})", *self._changes(" ")])
+
+    def _changes(self, between: str) -> Iterator[str]:
+        """What is done to the learned optimizer, in words."""
+        yield from [f"x{self.scale:g}"] if self.scale != 1 else []
+        yield from [f"decay{between}{self.weight_decay:g}"] if self.weight_decay else []
+        yield from [f"sam{between}{self.sam:g}"] if self.sam else []
 
     def file_name(self, identity: str) -> str:
         """The transfer file's name: what people look for, and a hash of all that decides the figures."""
-        scale = f"-x{self.scale:g}" if self.scale != 1 else ""
-        words = f"{self.source or self.optimizer}{scale}-{self.task['dataset']}-{self.task['optimizee']}"
-        return f"{slug(f'{words}-{self.protocol.inner_steps}')[:40]}-{identity}"
+        words = "-".join([self.source or self.optimizer, *self._changes("")])
+        words += f"-{self.task['dataset']}-{self.task['optimizee']}-{self.protocol.inner_steps}"
+        return f"{slug(words)[:40]}-{identity}"
 
     def identity(self, facts: Any) -> str:
         """A hash of what decides the figures; `facts` stand for the optimizer (its meta-parameters' digest)."""
         decisive = [self.optimizer, self.scale, self.task, asdict(self.protocol), facts]
+        if self.weight_decay or self.sam:  # which came later: what is saved goes by the others
+            decisive += [self.weight_decay, self.sam]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -124,12 +151,28 @@ class Plan:
         """Task by task; the baselines of a task come last."""
         for task in self.tasks:
             for run, kind in zip(self.runs, self.optimizers, strict=True) if not self.baselines_alone else ():
-                for scale in sorted({1.0, *self.settings.scales}, key=lambda value: (value != 1, value)):
-                    yield Planned(task, self.protocol, run, kind, self.settings.checkpoint, scale)
+                plain = Planned(task, self.protocol, run, kind, self.settings.checkpoint)
+                scales = sorted({1.0, *self.settings.scales}, key=lambda value: (value != 1, value))
+                yield from (replace(plain, scale=scale) for scale in scales)
+                for decay in sorted({*self.settings.weight_decays} - {0.0}):
+                    decayed = replace(plain, protocol=self.protocol.of_grid, weight_decay=decay)
+                    yield from (replace(decayed, scale=scale) for scale in scales)
+                yield from (replace(plain, sam=radius) for radius in sorted({*self.settings.sam}))
                 if self.settings.untrained:
                     yield Planned(task, self.protocol, run, kind, UNTRAINED)
             for name in self.settings.baselines:
                 yield Planned(task, self.protocol, optimizer=name)
+
+    def groups(self) -> list[list[Planned]]:
+        """The evaluations; together those that are trained side by side, a grid's points under weight decays.
+
+        The others spend their time on their probes, which are lost together when they are interrupted.
+        """
+
+        def key(item: Planned) -> Any:
+            return (item.task, item.run) if item.weight_decay else item
+
+        return [list(group) for _, group in groupby(self.evaluations(), key)]
 
     def summary(self) -> dict[str, Any]:
         """What was asked for, for people: by key, as in a preset."""

@@ -39,8 +39,9 @@ class Axis:
 class Line:
     """A line through (x, y), with a band from low to high around it, or bars where `bars`.
 
-    `notes`: a word at each point, or nothing. `breaks`: where a value could not be drawn, and the value: not finite,
-    or about as large as floats go. y is NaN where there is nothing else.
+    `dash`: solid or dashed; empty: as all lines of its kind. `notes`: a word at each point, or nothing. `breaks`:
+    where a value could not be drawn, and the value: not finite, or about as large as floats go. y is NaN where
+    there is nothing else.
     """
 
     who: Who
@@ -51,6 +52,7 @@ class Line:
     bars: bool = False
     notes: tuple[str, ...] = ()
     breaks: tuple[tuple[float, float], ...] = ()
+    dash: str = ""
 
 
 @dataclass(frozen=True)

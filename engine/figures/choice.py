@@ -19,7 +19,8 @@ CAPTIONS = {
     "curves": "Train loss of optimizees along the inner steps: {intervals}.",
     "sharpness": "Sharpness (largest rise of the train loss in an L2 ball) against the ball's radius: {intervals}.",
     "accuracy": "{metrics} against sharpness: {intervals}; faint: single optimizees.",
-    "frontier": "Sharpness against train loss: {intervals}; lines: without penalties, updates multiplied by constants.",
+    "frontier": "Sharpness against train loss: {intervals}; lines: without penalties, updates multiplied by constants, "
+    "solid up to the best constant, dashed beyond (overshoot).",
     "rule": "Updates around the zero state, for random inputs (sorted), and along the first feature.",
 }
 MISSING = {

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 
 from engine.base.metrics import headline
 from engine.comparison import Arm, Entry, MetricAt, TaskOutcomes, last_common_step, radii_of
-from engine.comparison.outcomes import Outcomes
+from engine.comparison.outcomes import MetaSeed, Outcomes
+from engine.comparison.paired import best_scale
 from engine.figures.base import ARM, Axis, Line, Panel, Point, Who
 from engine.figures.evaluated import Estimate, Evaluated, drawn
-from engine.runs.evaluations import ADAPTIVE, SHARPNESS, TRAIN_LOSS, primary, radii
+from engine.runs.evaluations import ADAPTIVE, SHARPNESS, TRAIN_LOSS, Outcome, primary, radii
 
 
 def curves(evaluated: Evaluated) -> list[Panel]:
@@ -89,13 +90,13 @@ def _sharpness_of_all(task: TaskOutcomes, step: int, radius: str) -> MetricAt:
 
 def frontier(evaluated: Evaluated) -> list[Panel]:
     """Sharpness (adaptive, if of all) against train loss; a line through the points of an arm without penalties under
-    its scales."""
+    its scales, solid up to the best one."""
     panels = []
     for title, task, step in _tables(evaluated):
         at = _sharpness_of_all(task, step, evaluated.radius)
         x, y = Axis(TRAIN_LOSS.name, "log"), Axis(at.name, "log", at.radius or "")
         scaled = scaled_arms(evaluated).items()
-        lines = [line for who, arm in scaled if (line := _frontier_line(who, arm, task, step, at))]
+        lines = [line for who, arm in scaled for line in _frontier_lines(who, arm, task, step, at)]
         on_lines = {line.who for line in lines}
         points = _points(evaluated, task, step, (TRAIN_LOSS, at), (x, y))
         points = tuple(point for point in points if point.who not in on_lines)
@@ -115,17 +116,27 @@ def scaled_arms(evaluated: Evaluated) -> dict[Who, Arm]:
     }
 
 
-def _frontier_line(who: Who, arm: Arm, task: TaskOutcomes, step: int, at: MetricAt) -> Line | None:
+def _frontier_lines(who: Who, arm: Arm, task: TaskOutcomes, step: int, at: MetricAt) -> Iterator[Line]:
+    """The regular branch, and from the best scale on the overshoot; none where there are fewer than two points."""
     points: dict[float, tuple[Estimate, Estimate]] = {}
+    pooled: dict[float, dict[tuple[MetaSeed, int], Outcome]] = {}
     for scale, entry in task.scaled(arm).items():
-        x, y = (drawn(entry.at(step), one) for one in (TRAIN_LOSS, at))
+        outcomes = entry.at(step)
+        x, y = (drawn(outcomes, one) for one in (TRAIN_LOSS, at))
         if x is not None and y is not None and x[0] > 0 and y[0] > 0:
             points[scale] = x, y
+            pooled[scale] = {(seed, one): by[one] for seed, by in outcomes.items() for one in by}
     if len(points) < 2:
-        return None
-    x_means = tuple(x[0] for x, _ in points.values())
-    y_means, low, high = (tuple(part) for part in zip(*(y for _, y in points.values()), strict=True))
-    return Line(who, x_means, y_means, low, high, True, tuple(f"×{scale:g}" for scale in points))
+        return
+    scales = list(points)
+    best = scales.index(best_scale(pooled) or scales[-1])
+    for part, dash in ((scales[: best + 1], "solid"), (scales[best:], "dashed")):
+        if len(part) > 1:
+            x_means = tuple(points[scale][0][0] for scale in part)
+            y_means, low, high = zip(*(points[scale][1] for scale in part), strict=True)
+            is_joint = dash == "dashed" and best > 0  # whose word the other branch says
+            notes = tuple("" if is_joint and scale == part[0] else f"×{scale:g}" for scale in part)
+            yield Line(who, x_means, y_means, low, high, True, notes, dash=dash)
 
 
 def _points(

@@ -38,6 +38,45 @@ Listener = Callable[[dict[str, Any]], None]
 """Is told of every evaluation when it is complete."""
 
 
+class Begun:
+    """An evaluation as far as it has come: `evaluation` holds its facts and the optimizees in their order."""
+
+    def __init__(
+        self,
+        item: Planned,
+        numbers: Sequence[int],
+        paths: Sequence[Path],
+        unfinished: Path,
+        evaluation: dict[str, Any],
+    ) -> None:
+        self.item = item
+        self.numbers = numbers
+        self.paths = paths
+        self.unfinished = unfinished
+        self.evaluation = evaluation
+
+    @property
+    def seeds(self) -> dict[int, dict[str, Any]]:
+        """What was measured, by the optimizee's number."""
+        return {seed["seed"]: seed for seed in self.evaluation.get("seeds", [])}
+
+    @property
+    def missing(self) -> list[int]:
+        return [number for number in self.numbers if number not in self.seeds]
+
+    def take(self, evaluation: Mapping[str, Any]) -> None:
+        """Add optimizees; the facts of the evaluation are the same for all."""
+        seeds = self.seeds | {seed["seed"]: seed for seed in evaluation["seeds"]}
+        self.evaluation = {**self.evaluation, **evaluation, "seeds": [seeds[number] for number in sorted(seeds)]}
+
+    def keep(self) -> None:
+        """Write the evaluation to where it belongs, unless it is there."""
+        for path in self.paths:
+            if not path.is_file() or len(_read(path).get("seeds", [])) < len(self.seeds):
+                _write(path, self.evaluation)
+        self.unfinished.unlink(missing_ok=True)
+
+
 class TransferJob(JobRunner):
     """A transfer job that is being done: what is left of its plan."""
 
@@ -76,15 +115,18 @@ class TransferJob(JobRunner):
         _check_inside(self._folders())
         where = self._pick_device()
         self.run.set_status(message="")
-        planned = list(self.plan.evaluations())
+        groups = self.plan.groups()
+        total = sum(map(len, groups))
         self.measured, self.began = 0, time.monotonic()  # what was there already tells nothing of how long it takes
         self.finished: list[scale.Finished] = []
         try:
-            for index, item in enumerate(planned):
-                self.run.progress(index, len(planned), self._eta(self.measured, len(planned) - index))
+            for group in groups:
+                done = len(self.finished)
+                self.run.progress(done, total, self._eta(self.measured, total - done))
                 self._tick()
-                self._finish(index + 1, item, self._evaluate(item, where))
-            self.run.progress(len(planned), len(planned), None)
+                for item, evaluation in zip(group, self._evaluate(group, where), strict=True):
+                    self._finish(len(self.finished) + 1, item, evaluation)
+            self.run.progress(total, total, None)
             self._keep_best_scales()
         except Stopped:
             return "stopped"
@@ -98,54 +140,59 @@ class TransferJob(JobRunner):
         moved = (str(copy) if is_complete(copy) else run for run, copy in zip(plan.runs, copies, strict=True))
         return replace(plan, runs=tuple(moved))
 
-    def _evaluate(self, item: Planned, where: Any) -> dict[str, Any]:
-        """The evaluation of one item: what is there already, and what was still to be measured."""
+    def _evaluate(self, items: Sequence[Planned], where: Any) -> list[dict[str, Any]]:
+        """The evaluations of a group of the plan: what is there already, and what was still to be measured."""
         from engine.evaluation.optimizer_source import source_of
         from engine.tasks.table import build_task
 
-        if item.run and not Path(item.run).is_dir():
-            raise RunError(f"{item.run}: no such run any more")
-        task = build_task(item.task, data_dir=self.data_dir, device=where)
-        source = source_of(item)
-        name = item.file_name(item.identity(source.digest))
+        first = items[0]
+        if first.run and not Path(first.run).is_dir():
+            raise RunError(f"{first.run}: no such run any more")
+        task = build_task(first.task, data_dir=self.data_dir, device=where)
+        source = source_of(first)
+        begun = [self._begin(item, item.file_name(item.identity(source.digest))) for item in items]
+        if any(one.missing for one in begun):
+            _check_writable([path.parent for path in begun[0].paths])  # now, not when hours have been spent
+        for one in begun:
+            report = self._reporter(one.item)
+            if one.missing and (prepared := source.prepare(task, one.evaluation, tick=self._tick, report=report)):
+                one.take({**prepared, "seeds": []})
+                _write(one.unfinished, one.evaluation)
+        while unfinished := [one for one in begun if one.missing]:
+            self._measure(unfinished, task, source)
+        for one in begun:
+            one.keep()
+        numbers = range(self.plan.settings.seeds)
+        return [{**one.evaluation, "seeds": [one.seeds[number] for number in numbers]} for one in begun]
+
+    def _begin(self, item: Planned, name: str) -> Begun:
         paths = self._destinations(item, name)
         unfinished = self.run.path / "partial" / f"{name}.json"
-        evaluation = self._saved([*paths, unfinished])
-        numbers = range(self.plan.settings.seeds)
-        seeds = {seed["seed"]: seed for seed in evaluation.get("seeds", [])}
-        missing = [number for number in numbers if number not in seeds]
-        if missing:
-            _check_writable([path.parent for path in paths])  # now, not when hours have been spent
-        if missing and (prepared := source.prepare(task, evaluation, tick=self._tick, report=self._reporter(item))):
-            evaluation = {**evaluation, **prepared, "seeds": list(seeds.values())}
-            _write(unfinished, evaluation)
-        while missing:
-            evaluation = self._measure(item, task, source, missing[: source.at_once(task)], evaluation)
-            seeds |= {seed["seed"]: seed for seed in evaluation["seeds"]}
-            evaluation["seeds"] = [seeds[number] for number in sorted(seeds)]
-            missing = [number for number in numbers if number not in seeds]
-            if missing:
-                _write(unfinished, evaluation)
-        for path in paths:
-            if not path.is_file() or len(_read(path).get("seeds", [])) < len(seeds):
-                _write(path, evaluation)
-        unfinished.unlink(missing_ok=True)
-        return {**evaluation, "seeds": [seeds[number] for number in numbers]}
+        return Begun(item, range(self.plan.settings.seeds), paths, unfinished, self._saved([*paths, unfinished]))
 
-    def _measure(
-        self, item: Planned, task: Task, source: Source, numbers: Sequence[int], before: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Evaluate some optimizees; the facts of the evaluation are the same for all."""
-        self.measured += 1
+    def _measure(self, unfinished: Sequence[Begun], task: Task, source: Source) -> None:
+        """Evaluate some optimizees of the first item, and beside them the same of others that lack the same."""
+        first = unfinished[0]
+        item, numbers = first.item, first.missing[: source.at_once(task)]
+        alike = [one for one in unfinished if one.missing == first.missing]
+        together = alike[: max(1, source.together(task) // len(numbers))]
+        self.measured += len(together)
+        words = f"{_words(item)}{f' and {len(together) - 1} more' if len(together) > 1 else ''}"
+        self.run.log(f"{words}: optimizees {numbers[0]} to {numbers[-1]}")
         report = self._reporter(item)
-        self.run.log(f"{_words(item)}: optimizees {numbers[0]} to {numbers[-1]}")
         report("starting")
-        measured = source.evaluate(task, numbers, before, tick=self._tick, report=report)
+        items = [one.item for one in together]
+        measured = source.evaluate(items, task, numbers, first.evaluation, tick=self._tick, report=report)
         run = Path(item.run).name if item.run else None
         protocol = {
             key: list(value) if isinstance(value, tuple) else value for key, value in vars(item.protocol).items()
         }
-        return {"run": run, **measured, "protocol": protocol}
+        for one, evaluation in zip(together, measured, strict=True):
+            one.take({"run": run, **evaluation, "protocol": protocol})
+            if one.missing:
+                _write(one.unfinished, one.evaluation)
+            else:
+                one.keep()
 
     def _reporter(self, item: Planned) -> Callable[[str], None]:
         return lambda text: self.run.note(f"{_words(item)}, {text}")

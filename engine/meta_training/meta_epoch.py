@@ -124,7 +124,7 @@ class MetaEpoch:
         """Take len(factors) inner steps; return the meta-gradient and the metrics, means over all optimizees."""
         before = self._alive()
         noise_seeds = [self._seed("noise", truncation) for truncation in range(self.truncations + 1)]
-        partials = {group.index: self._advance(group, phi, factors, noise_seeds) for group in self.groups}
+        partials = {group.index: self.advance(group, phi, factors, noise_seeds) for group in self.groups}
         counts = torch.tensor([before, self._alive()], dtype=torch.float64)
         if self.team.size > 1:
             partials, counts = self._added_up(partials, counts, phi)
@@ -148,7 +148,10 @@ class MetaEpoch:
         }
         return unpacked, counts
 
-    def _advance(self, group: Group, phi: Phi, factors: Sequence[float], noise_seeds: Sequence[int]) -> PartialGradient:
+    def advance(
+        self, group: Group, phi: Phi, factors: Sequence[float], noise_seeds: Sequence[int] = ()
+    ) -> PartialGradient:
+        """A group's inner steps of a truncation, and what they contribute."""
         objective, steps = group.objective, len(factors)
         ends = group.carry.inner_step + steps >= self.horizon
         inputs = Inputs(

@@ -34,7 +34,7 @@ from engine.meta_training.meta_epoch import MetaEpoch
 from engine.meta_training.meta_parameters import MetaParameters
 from engine.meta_training.objective import PENALTY_CLASSES, Objective, by_name, of_kind
 from engine.meta_training.partial_gradient import norm, together
-from engine.meta_training.unroll import weights
+from engine.meta_training.unroll import loss_factors
 from engine.optimizers.learned.base import LearnedOptimizer, Phi
 from engine.penalties.base import GeometricPenalty, ParameterPenalty, Penalty, Reparametrization, UpdatePenalty
 from engine.presets.evaluation_settings import EvaluationSettings
@@ -274,11 +274,8 @@ class MetaTrainer:
 
     def _factors(self, epoch: MetaEpoch) -> list[float]:
         """The weights of the losses along the next truncation; the last one of an unroll may be shorter."""
-        settings, left = self.settings, epoch.horizon - epoch.inner_step
-        steps = min(self._truncation(epoch.horizon), left)
-        if self.objective_settings.loss == "last":
-            return [0.0] * (steps - 1) + [float(steps == left)]
-        return weights(settings.weights, steps, decay=settings.weights_decay, first=epoch.inner_step)
+        steps = min(self._truncation(epoch.horizon), epoch.horizon - epoch.inner_step)
+        return loss_factors(self.settings, self.objective_settings, epoch.inner_step, steps, epoch.horizon)
 
     def _take_meta_step(self, gradient: Phi, sound: Tensor, learning_rate: float) -> None:
         """Clip and step. A meta-gradient that is not sound is skipped and counted; too many of them are an error."""

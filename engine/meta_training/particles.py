@@ -130,16 +130,14 @@ def run_truncation(
     What is returned has `values`, [M]: what each particle adds to the meta-objective, summed over its optimizees; no
     gradients. An optimizee that diverges rests, and has the capped loss from there on.
     """
+    under_way = ParticleTruncation(objective, phis, carry, inputs)
     with torch.no_grad():
-        under_way = _Truncation(objective, phis, carry, inputs)
-        for index, factor in enumerate(inputs.factors):
-            scoring = None if inputs.scoring is None else inputs.scoring[index]
-            under_way.inner_step(inputs.batches[index], scoring, factor)
+        under_way.run()
         return under_way.partial(), under_way.carry_on()
 
 
-class _Truncation:
-    """One truncation under way."""
+class ParticleTruncation:
+    """One truncation under way; without gradients, so within `torch.no_grad`."""
 
     def __init__(self, objective: Objective, phis: Phi, carry: Particles, inputs: Inputs) -> None:
         self.objective, self.phis, self.start, self.inputs = objective, phis, carry, inputs
@@ -153,6 +151,7 @@ class _Truncation:
         self.plain_sum = torch.zeros_like(carry.loss)
         self.penalties = torch.zeros_like(carry.loss)  # the weighted penalties so far
         self.penalty_sums: dict[str, Tensor] = {}
+        self.penalty_totals: dict[str, Tensor] = {}  # [M, B] by penalty: its values times the losses' factors
         self.update_norm = torch.zeros_like(carry.loss)
         self.moved = torch.zeros_like(carry.loss)
         self.counted = torch.zeros_like(carry.loss)
@@ -165,6 +164,12 @@ class _Truncation:
     def number(self) -> int:
         """The inner step's number in the unroll, from 0."""
         return self.start.inner_step + self.taken
+
+    def run(self) -> None:
+        """Take all inner steps."""
+        for index, factor in enumerate(self.inputs.factors):
+            scoring = None if self.inputs.scoring is None else self.inputs.scoring[index]
+            self.inner_step(self.inputs.batches[index], scoring, factor)
 
     def inner_step(self, batch: Batch, scoring: Batch | None, factor: float) -> None:
         objective = self.objective
@@ -226,6 +231,7 @@ class _Truncation:
         taken = counts & value.isfinite() & ((loss > 0) if penalty.relative else True)
         value = torch.where(taken, value / loss if penalty.relative else value, 0.0)
         self.penalty_sums[name] = self.penalty_sums.get(name, 0.0) + pair(value.sum(), taken.sum())
+        self.penalty_totals[name] = self.penalty_totals.get(name, 0.0) + factor * value
         self.penalties = self.penalties + factor * penalty.weight * value
         if penalty.weight:
             self.dropped = self.dropped + (counts & ~taken)
@@ -276,12 +282,12 @@ class _Truncation:
         if objective.settings.loss == "mean" and not objective.settings.log:
             value = value + (self.loss_sum - self.start.loss_sum) / (factors or 1.0)
         elif self.inputs.ends:
-            value = value + self._repeats * self._loss_that_counts()
+            value = value + self._repeats * self.loss_that_counts()
         if self.inputs.ends:
             for name, term in objective.terms.items():
                 if self.inputs.meta_epoch < term.start:
                     continue
-                measured = self._term(name)
+                measured = self.term(name)
                 value = value + self._repeats * term.weight * measured
                 sums[objective_term(name).name] = pair(measured.sum(), measured.numel())
         value = torch.where(self.first_loss.isfinite(), value, 0.0)  # one without a first loss has nothing to say
@@ -293,7 +299,7 @@ class _Truncation:
         """Truncations of the unroll: what is only known at its end counts for all of them, as a mean loss does."""
         return self.start.truncations + 1.0
 
-    def _loss_that_counts(self) -> Tensor:
+    def loss_that_counts(self) -> Tensor:
         """[M, B], of the whole unroll."""
         settings = self.objective.settings
         if settings.loss == "last":
@@ -310,7 +316,7 @@ class _Truncation:
         cap = self.objective.divergence_cap * self.first_loss
         return torch.where(self.alive & (loss <= cap), loss, cap)
 
-    def _term(self, name: str) -> Tensor:
+    def term(self, name: str) -> Tensor:
         """A term's values, [M, B]; where an optimizee diverged, the worst that it has with another particle."""
         term, task = self.objective.terms[name], self.objective.task
         assert task is not None
@@ -457,5 +463,5 @@ def _blank(tensor: Tensor, mask: Tensor) -> Tensor:
     return tensor.masked_fill(mask.view(*mask.shape, *(1,) * (tensor.dim() - 2)), 0.0)
 
 
-def _count(under_way: _Truncation) -> Tensor:
+def _count(under_way: ParticleTruncation) -> Tensor:
     return under_way.first_loss.isfinite().to(under_way.loss.dtype).sum()

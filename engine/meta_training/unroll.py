@@ -41,6 +41,8 @@ from engine.penalties.base import (
     Randomness,
     is_plain_ascent,
 )
+from engine.presets.meta_settings import MetaSettings
+from engine.presets.objective_settings import ObjectiveSettings
 from engine.tasks.base import Batches
 
 
@@ -112,6 +114,15 @@ def weights(scheme: str, steps: int, *, decay: float = 0.9, first: int = 0) -> l
     if scheme == "xh_code":
         return [float(first)] * steps
     raise ValueError(f"unknown weights {scheme!r}")
+
+
+def loss_factors(
+    settings: MetaSettings, objective: ObjectiveSettings, first: int, steps: int, horizon: int
+) -> list[float]:
+    """The weights of the losses along the `steps` inner steps from `first` on of an unroll of `horizon`."""
+    if objective.loss == "last":
+        return [0.0] * (steps - 1) + [float(first + steps == horizon)]
+    return weights(settings.weights, steps, decay=settings.weights_decay, first=first)
 
 
 def begin(

@@ -64,6 +64,8 @@ class Facts:
     tuned_at: int | None = None  # the inner step for which a baseline's settings were chosen, where it is said
     protocol: tuple[Any, ...] = ()  # examples, restarts, ascent steps of the probes
     digest: str = ""  # of the meta-parameters; empty where it is not said
+    weight_decay: float = 0.0  # of the evaluation, constant and decoupled
+    sam: float = 0.0  # radius of SAM around the frozen optimizer; 0: none
     update_rule: tuple[float | None, ...] = ()  # standard deviation, maximum and Lipschitz ratio around the zero state
     measured: Mapping[str, Metric] = field(default_factory=dict, hash=False)  # the task's own metrics, by name
 
@@ -91,7 +93,7 @@ def read_facts(evaluation: Mapping[str, Any]) -> Facts | None:
         optimizer=optimizer,
         label=label,
         checkpoint=checkpoint,
-        scale=float(f"{scale:.12g}"),
+        scale=_rounded(scale),
         task=task_name(evaluation.get("task")),
         is_baseline=is_baseline,
         is_untrained=is_untrained and not is_baseline,
@@ -103,6 +105,8 @@ def read_facts(evaluation: Mapping[str, Any]) -> Facts | None:
         tuned_at=_whole(evaluation.get("tuned_at")),
         protocol=tuple(_number(protocol.get(key)) for key in PROTOCOL) if isinstance(protocol, Mapping) else (),
         digest=_text(evaluation.get("digest")),
+        weight_decay=_rounded(_number(evaluation.get("weight_decay"))),
+        sam=_rounded(_number(evaluation.get("sam"))),
         update_rule=tuple(_number(rule.get(name)) for name in UPDATE_RULE) if isinstance(rule, Mapping) else (),
         measured=from_json(evaluation.get("metrics")),
     )
@@ -203,6 +207,10 @@ def primary(names: Iterable[MetricAt], radius: str | None) -> MetricAt:
 
 def _number(value: Any) -> float | None:
     return float(value) if value is not None and is_number(value) and abs(value) < LARGEST else None
+
+
+def _rounded(value: float | None) -> float:
+    return float(f"{value or 0.0:.12g}")
 
 
 def _whole(value: Any) -> int | None:

@@ -15,6 +15,7 @@ from lreg_tui.cli import (
     bench,
     compare,
     control,
+    diagnose,
     export,
     logs,
     look,
@@ -32,7 +33,7 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]  # click's; typer h
 COMMANDS = (
     *(start.run, start.resume, control.stop, control.pause, control.continue_),
     *(look.runs, look.show, look.watch, logs.logs),
-    *(transfer.transfer, study.study, compare.compare, plot.plot, export.export),
+    *(transfer.transfer, study.study, diagnose.diagnose, compare.compare, plot.plot, export.export),
     *(presets.presets, machine.doctor, bench.bench),
 )
 

@@ -56,6 +56,11 @@ SEEDS = "Optimizees of every evaluation; of several numbers the largest. Default
 MARKS = "Inner steps to measure at, beside the last. Default: of 1, 2, 5, 10, ... those in the last part."
 RADII = "Sharpness radii. Default: the preset's evaluation.radii."
 SCALES = "Factors of the frozen updates; 1 is always there."
+WEIGHT_DECAYS = (
+    "Constant weight decays: theta loses that part of itself at every step. Each with every scale: the grid that a "
+    "penalty has to beat; its points are measured at the last step only, at the middle radius."
+)
+SAM = "Radii of SAM around the frozen optimizer, two passes a step: what there was to gain."
 CHECKPOINT = f"Of the runs: {', '.join(CHECKPOINTS)}."
 BASELINE = f"One of: {', '.join(BASELINE_NAMES)}; may be given again."
 SETS = "A key of [task] or [evaluation], as in a preset; may be given again."
@@ -69,6 +74,8 @@ def transfer(
     marks: Annotated[list[str] | None, option("--marks", "N,N,...", MARKS)] = None,
     radii: Annotated[list[str] | None, option("--radii", "R,R,...", RADII)] = None,
     scales: Annotated[list[str] | None, option("--scales", "S,S,...", SCALES)] = None,
+    weight_decays: Annotated[list[str] | None, option("--weight-decays", "D,D,...", WEIGHT_DECAYS)] = None,
+    sam: Annotated[list[str] | None, option("--sam", "RHO,RHO,...", SAM)] = None,
     checkpoint: Annotated[str, option("--checkpoint", "NAME", CHECKPOINT, offering(lambda: CHECKPOINTS))] = "best",
     untrained: Annotated[bool, flag("--untrained", "Also the meta-parameters that the runs began with.")] = False,
     baselines: Annotated[bool, flag("--baselines", "Also every hand-designed optimizer, tuned for each task.")] = False,
@@ -96,6 +103,8 @@ def transfer(
         marks=",".join(marks or ()),
         radii=",".join(radii or ()),
         scales=",".join(scales or ["1"]),
+        weight_decays=",".join(weight_decays or ["0"]),
+        sam=",".join(sam or ()),
         checkpoint=checkpoint,
         untrained=untrained or baselines,
         baselines=BASELINE_NAMES if baselines else tuple(baseline or ()),

@@ -188,7 +188,7 @@ def _shown(value: Any) -> str:
 def result_sheets(compared: Comparison) -> Iterator[Sheet]:
     """For every task its table, then how meta-training ended. Of a lone arm nothing is marked as the best."""
     for table in compared.tables:
-        sheet = comparison_sheets.table_sheet(table, compared.radius)
+        sheet = comparison_sheets.table_sheet(table, compared.radius, list(compared.controls.values()))
         yield sheet if len(compared.arms) > 1 else _unmarked(sheet)
     yield comparison_sheets.runs_sheet(compared)
 

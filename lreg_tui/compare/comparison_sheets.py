@@ -12,13 +12,19 @@ from lreg_tui.text.sheets import BETTER, WORSE, Entry, Sheet
 
 if TYPE_CHECKING:
     from engine.base.metrics import Metric
-    from engine.comparison import Comparison, Effect, MetricAt, Row, Table
+    from engine.comparison import Comparison, ControlArm, Effect, MetricAt, Row, Table
 
 SETTINGS = {
     "equal steps": "at equal\nsteps",
     "matched loss": "at matched\ntrain loss",
     "frontier": "against the\nscale frontier",
 }
+BRANCHES = {
+    "regular frontier": "regular branch",
+    "envelope": "and overshoot\n(envelope)",
+    "scale x weight decay": "scale × weight\ndecay",
+}
+NOT_SIGNIFICANT = "n.s."
 SHORT = {"too few pairs": "too few"}
 BY_RADIUS = ("sharpness", "max_grad_norm")
 PLUS_MINUS = " ± "
@@ -32,19 +38,26 @@ def sheets(comparison: Comparison) -> Iterator[Sheet]:
     if (rule := rule_sheet(comparison)).rows:
         yield rule
     for table in comparison.tables:
-        yield table_sheet(table, comparison.radius)
+        yield table_sheet(table, comparison.radius, list(comparison.controls.values()))
         yield from effect_sheets(comparison, table)
 
 
 def effect_sheets(comparison: Comparison, table: Table) -> Iterator[Sheet]:
-    """For one task each arm against the reference arm, and by radius."""
-    effects = [effect for effect in comparison.effects if effect.task == table.task]
+    """For one task each arm against the reference arm, all of them against its frontier, and by radius."""
+    everything = [effect for effect in comparison.effects if effect.task == table.task]
+    effects = [effect for effect in everything if effect.setting not in BRANCHES]
+    there = (None, comparison.radius)
     for arm in dict.fromkeys(effect.arm for effect in effects):
         of_arm = [effect for effect in effects if effect.arm == arm]
-        there = (None, comparison.radius)
-        yield effect_sheet([one for one in of_arm if one.radius in there or one.metric.name == "adaptive_sharpness"])
+        yield effect_sheet([one for one in of_arm if _is_shown(one, there)])
+    if branches := [one for one in everything if one.setting in BRANCHES and _is_shown(one, there)]:
+        yield frontier_sheet(branches, comparison)
     if any(effect.metric.name in BY_RADIUS for effect in effects):
         yield radius_sheet(effects)
+
+
+def _is_shown(effect: Effect, at_radii: Sequence[str | None]) -> bool:
+    return effect.radius in at_radii or effect.metric.name == "adaptive_sharpness"
 
 
 def settings_sheet(comparison: Comparison) -> Sheet:
@@ -55,6 +68,7 @@ def settings_sheet(comparison: Comparison) -> Sheet:
         for key, values in settings.differing.items()
     ]
     remarks = [f"{arm.label}: {run.problem}" for arm in comparison.arms for run in arm.runs if run.problem]
+    remarks += [control.words for control in comparison.controls.values()]
     if len(labels) == 1:
         return Sheet("settings: choices, and what is not the default", "setting", labels, rows, remarks)
     equal = f"{settings.equal} settings are equal"
@@ -88,19 +102,20 @@ def rule_sheet(comparison: Comparison) -> Sheet:
         row.label: [Entry(present.number(value, 3)) for value in row.update_rule.values()]
         for table in comparison.tables
         for row in table.rows
-        if row.update_rule and row.kind != "scaled"
+        if row.update_rule and row.kind not in ("scaled", "decayed", "sam")
     }
     columns = ["standard\ndeviation", "largest", "Lipschitz\nratio"]
     remark = "updates at 1000 inputs from N(0, 0.1) around the zero state; a smooth rule has a small Lipschitz ratio"
     return Sheet("update rule around the zero state", "arm", columns, list(rows.items()), [remark])
 
 
-def table_sheet(table: Table, radius: str | None) -> Sheet:
-    """The figures of every optimizer on a task; the best of a column is marked."""
+def table_sheet(table: Table, radius: str | None, controls: Sequence[ControlArm] = ()) -> Sheet:
+    """The figures of every optimizer on a task; the best of a column is marked. A grid's points are too many."""
     columns = _columns(table, radius)
     best = [table.best(at) for at, _ in columns.values()]
     rows = []
-    for index, row in enumerate(table.rows):
+    shown = [(index, row) for index, row in enumerate(table.rows) if row.kind != "decayed"]
+    for index, row in shown:
         cells = [
             Entry(_mean(row, at, metric), best=index in leading)
             for (at, metric), leading in zip(columns.values(), best, strict=True)
@@ -110,7 +125,13 @@ def table_sheet(table: Table, radius: str | None) -> Sheet:
         rows.append((row.label, [*cells, *counts]))
     title = f"{table.task} after {table.inner_step} inner steps"
     headings = [*columns, "diverged", "seeds (of\nmeta-seeds)", "passes"]
-    return Sheet(title, "optimizer", headings, rows, _remarks(table))
+    remarks = _remarks(table)
+    if hidden := len(table.rows) - len(shown):
+        points = f"{hidden} point{'s' if hidden > 1 else ''}"
+        remarks.append(f"{points} of the grid of scale and weight decay: in the JSON and the CSV")
+    arms = {row.arm for row in table.rows if row.kind == "arm"}
+    remarks += [control.words for control in controls if {control.label, control.of} <= arms]
+    return Sheet(title, "optimizer", headings, rows, remarks)
 
 
 def _columns(table: Table, radius: str | None) -> dict[str, tuple[MetricAt, Metric]]:
@@ -227,12 +248,50 @@ def _pairs(effects: Sequence[Effect]) -> list[str]:
     runs = "optimizee seeds of one meta-seed: of these very runs, and no others"
     over = f"the means of {meta_seeds} meta-seeds" if meta_seeds > 1 else runs
     remarks = [f"{pairs} pairs, 95% t-interval over {over}"]
-    for setting in SETTINGS:
+    for setting, words in {**SETTINGS, **BRANCHES}.items():
         lost = max((effect.outside for effect in effects if effect.setting == setting), default=0)
         if lost:
-            what = "the frontier does not reach" if setting == "frontier" else "one of both does not reach"
-            remarks.append(f"{SETTINGS[setting]}: up to {lost} pairs left out, whose train loss {what}")
+            of_both = setting in ("equal steps", "matched loss")
+            what = "one of both does not reach" if of_both else "the frontier does not reach"
+            remarks.append(f"{words}: up to {lost} pairs left out, whose train loss {what}")
     return remarks
+
+
+def frontier_sheet(effects: Sequence[Effect], comparison: Comparison) -> Sheet:
+    """Every arm on a task against what the reference arm reaches at its train loss, by scale and by weight decay."""
+    first = effects[0]
+    branches = [branch for branch in BRANCHES if any(effect.setting == branch for effect in effects)]
+    cells = {(effect.arm, effect.at, effect.setting): effect for effect in effects}
+    rows = []
+    for arm, at in dict.fromkeys((effect.arm, effect.at) for effect in effects):
+        name = present.label(at.name, at.radius or "")
+        rows.append((f"{arm}: {name}", [_branch(cells.get((arm, at, branch))) for branch in branches]))
+    title = f"against the frontier of {first.reference}, {first.task} after {first.inner_step} inner steps"
+    remarks = ["ratios at the arm's train loss, geometric means", *_pairs(effects)]
+    remarks.append(
+        f"{NOT_SIGNIFICANT}: the interval includes 1, which shows neither a difference nor that there is none"
+    )
+    if scales := comparison.best_scales.get(first.task):
+        best = ", ".join(f"×{scale:g}" for scale in dict.fromkeys(scales))
+        remarks.append(f"best scale of {first.reference}: {best}; beyond it its updates overshoot")
+    if any(effect.setting == "scale x weight decay" for effect in effects):
+        remarks.append("scale × weight decay: against the lowest of all its points whose train loss is no higher")
+    remarks += [control.words for control in comparison.controls.values()]
+    return Sheet(title, "arm and reading", [BRANCHES[branch] for branch in branches], rows, remarks)
+
+
+def _branch(effect: Effect | None) -> Entry:
+    if effect is None:
+        return Entry(present.NOTHING)
+    interval = effect.interval
+    if effect.is_beyond:
+        return Entry(f"beyond the frontier\n{effect.outside} of {effect.outside + interval.n} pairs", style="dim")
+    if interval.mean is None or interval.low is None or interval.high is None:
+        return _effect(effect)
+    middle, low, high = (present.number(value, 3) for value in (interval.mean, interval.low, interval.high))
+    word = NOT_SIGNIFICANT if effect.verdict == "unclear" else SHORT.get(effect.verdict, effect.verdict)
+    counts = f"\nn = {interval.n}" if effect.outside or effect.left_out else ""
+    return Entry(f"{middle} [{low}, {high}]\n{word}{counts}", style=_style(effect))
 
 
 def radius_sheet(effects: Sequence[Effect]) -> Sheet:

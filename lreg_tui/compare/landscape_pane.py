@@ -6,11 +6,7 @@ What was computed before is shown at once; the rest is computed in a process of 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import subprocess
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,19 +18,17 @@ from textual.binding import Binding, BindingType
 from textual.containers import Grid, VerticalScroll
 from textual.widgets import Static
 
-from engine.base.errors import LregError
 from engine.base.metrics import headline
 from engine.jobs import landscape_worker
 from engine.jobs.landscape_worker import Where
 from lreg_tui.charts.heat_map import HeatMap
-from lreg_tui.system import launch
 from lreg_tui.text import present
-from lreg_tui.widgets.threads import off_the_loop, stop_if_gone
+from lreg_tui.widgets.helper import Helper
+from lreg_tui.widgets.threads import off_the_loop
 
 NARROWEST_MAP = 36  # columns
 LOWEST_MAP = 11  # lines
 WORDS = 3  # lines above the maps
-POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ class LandscapePane(VerticalScroll, can_focus=True):
         self.subjects: tuple[Subject, ...] = ()
         self.where: Where | None = None
         self.landscapes: dict[Path, Mapping[str, Any]] = {}
-        self._child: subprocess.Popen[bytes] | None = None
+        self._helper = Helper()
         self._drawing = asyncio.Lock()
 
     def compose(self) -> ComposeResult:
@@ -157,13 +151,12 @@ class LandscapePane(VerticalScroll, can_focus=True):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "compute":
             missing = any(subject.path not in self.landscapes for subject in self.subjects)
-            return self._child is None and self.where is not None and missing
-        return self._child is not None if action == "give_up" else True
+            return not self._helper.is_running and self.where is not None and missing
+        return self._helper.is_running if action == "give_up" else True
 
     def action_give_up(self) -> None:
         """End the computation; what is complete is kept."""
-        if self._child is not None:
-            self._child.terminate()
+        self._helper.give_up()
 
     @work(exclusive=True, group="landscape", exit_on_error=False)
     async def action_compute(self) -> None:
@@ -172,45 +165,23 @@ class LandscapePane(VerticalScroll, can_focus=True):
             return
         arguments = ["--task", where.task.split(" ")[0], "--steps", str(where.steps)]
         arguments += ["--data-dir", str(self.data_dir)] if self.data_dir else []
-        with tempfile.TemporaryDirectory() as folder:
-            said = Path(folder) / "said"
-            arguments += [str(subject.path) for subject in subjects]
-            try:
-                child = self._child = launch.start_helper("engine.jobs.landscape_worker", arguments, said)
-            except LregError as error:
-                self._say(str(error))
-                return
-            try:
-                await self._follow(child, said, {subject.path: subject.label for subject in subjects})
-            finally:
-                self._child = None
-                child.terminate()
-                await off_the_loop(child.wait)
-        self.refresh_bindings()
+        arguments += [str(subject.path) for subject in subjects]
+        labels, label, kept = {subject.path: subject.label for subject in subjects}, "", self.landscapes
 
-    async def _follow(self, child: subprocess.Popen[bytes], said: Path, labels: Mapping[Path, str]) -> None:
-        """Show what the computation says, as it comes, until it ends."""
-        began, done, label, kept = time.monotonic(), 0, "", self.landscapes
-        while True:
-            code = child.poll()  # before the look at what it said, so that it is all there
-            lines = (await off_the_loop(said.read_text)).splitlines()
-            for line in lines[done : None if code is not None else -1]:
-                done += 1
-                event = _event(line)
-                if event.get("event") == "computing":
-                    label = labels.get(Path(str(event.get("run"))), "")
-                elif landscape_worker.is_landscape(event):
-                    kept[Path(str(event.get("run")))] = event
-                    if kept is self.landscapes:  # else other runs, or another place, are looked at meanwhile
-                        await self._draw()
-            if code is not None:
-                break
-            self._say(f"Computing {label or '…'}, {present.duration(time.monotonic() - began)} so far.")
-            await asyncio.sleep(POLL_S)
-            stop_if_gone()
-        errors = [line for line in lines if line.startswith("error: ")] or lines[-1:]
-        given_up = code < 0
-        self._say("" if code == 0 or given_up else errors[0] if errors else f"exit code {code}")
+        async def on_event(event: dict[str, Any]) -> None:
+            nonlocal label
+            if event.get("event") == "computing":
+                label = labels.get(Path(str(event.get("run"))), "")
+            elif landscape_worker.is_landscape(event):
+                kept[Path(str(event.get("run")))] = event
+                if kept is self.landscapes:  # else other runs, or another place, are looked at meanwhile
+                    await self._draw()
+
+        def on_poll(elapsed_s: float) -> None:
+            self._say(f"Computing {label or '…'}, {present.duration(elapsed_s)} so far.")
+
+        self._say(await self._helper.run("engine.jobs.landscape_worker", arguments, on_event, on_poll))
+        self.refresh_bindings()
 
 
 def _title(subject: Subject, landscape: Mapping[str, Any]) -> str:
@@ -218,14 +189,6 @@ def _title(subject: Subject, landscape: Mapping[str, Any]) -> str:
     loss, value = (_number(landscape.get(key)) for key in ("train_loss", judged.name))
     name = f"{subject.marker} {present.clean(subject.label, 40)}".strip()
     return f"{name}: {present.number(loss, 3)}, {present.metric(judged.name, value)}"
-
-
-def _event(line: str) -> dict[str, Any]:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return {}
-    return event if isinstance(event, dict) else {}
 
 
 def _number(value: Any) -> float | None:

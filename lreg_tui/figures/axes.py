@@ -43,7 +43,8 @@ def _draw_line(axes: Axes, line: Line, opacity: float) -> None:
     look = look_of(line.who)
     above = 4 if line.who.kind == ARM else 3
     has_marks = line.bars or len(line.x) <= MOST_MARKERS
-    axes.plot(line.x, line.y, zorder=above, **look.line | (look.mark if has_marks else {}))
+    dash = {"linestyle": line.dash} if line.dash else {}
+    axes.plot(line.x, line.y, zorder=above, **look.line | (look.mark if has_marks else {}) | dash)
     if line.bars:
         _bars(axes, line.x, line.y, line.low, line.high, look.color, above)
     elif line.low != line.high:

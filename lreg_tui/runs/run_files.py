@@ -1,4 +1,4 @@
-"""What a run folder holds beside its metrics: checkpoints and transfer evaluations, as sheets. Reads files."""
+"""What a run folder holds beside its metrics: checkpoints, transfer evaluations and diagnoses. Reads files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 from engine.base.errors import LregError
 from engine.base.files import read_json
 from engine.base.metrics import Metric
+from engine.runs import diagnoses
+from engine.runs.diagnoses import DiagnosisReport
 from engine.runs.kinds import TRANSFER
 from engine.runs.reader import CHECKPOINTS, RunReader
 from engine.runs.results import columns, rows
@@ -59,6 +61,7 @@ class Files:
     stamp: tuple[object, ...]
     checkpoints: Sequence[Checkpoint]
     evaluations: Sequence[Evaluation]
+    diagnoses: Sequence[DiagnosisReport]
 
 
 def checkpoints(reader: RunReader) -> list[Checkpoint]:
@@ -91,16 +94,23 @@ def _step(facts: Mapping[str, Any]) -> str:
 
 
 def stamp(reader: RunReader) -> tuple[Any, ...]:
-    """Changes when a checkpoint or a transfer file comes, goes or is replaced."""
+    """Changes when a checkpoint, a transfer file or a diagnosis comes, goes or is replaced."""
     stamps: list[Any] = []
-    for folder in ("checkpoint", "transfer"):
+    for folder in ("checkpoint", "transfer", ""):
         try:
             entries = sorted(os.scandir(reader.path / folder), key=lambda entry: entry.name)
-            facts = [(entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.name[0] != "."]
+            facts = [(entry.name, entry.stat().st_mtime_ns) for entry in entries if _is_read(folder, entry.name)]
         except OSError:
             continue
-        stamps += [fact for fact in facts if folder == "transfer" or fact[0].rpartition(".")[0] in CHECKPOINTS]
+        stamps += facts
     return tuple(stamps)
+
+
+def _is_read(folder: str, name: str) -> bool:
+    """Whether a file is one of those that are looked into."""
+    if folder == "checkpoint":
+        return name.rpartition(".")[0] in CHECKPOINTS
+    return name[0] != "." if folder else name.startswith(diagnoses.PREFIX)
 
 
 def evaluations(reader: RunReader) -> list[Evaluation]:
@@ -187,4 +197,4 @@ def files_of(reader: RunReader, before: Files | None) -> Files:
     now = stamp(reader)
     if before is not None and before.stamp == now:
         return before
-    return Files(now, checkpoints(reader), evaluations(reader))
+    return Files(now, checkpoints(reader), evaluations(reader), diagnoses.read_all(reader))

@@ -1,4 +1,4 @@
-"""RunScreen: everything about one run: curves, preset, log, checkpoints, transfers; and the keys that steer it."""
+"""RunScreen: all about one run: curves, preset, log, checkpoints, transfers, diagnoses; and the keys that steer it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from engine.runs.store import RunReader
 from lreg_tui.charts.chart import Chart
 from lreg_tui.runs import run_files
 from lreg_tui.runs.acting import ACTIONS, ActingScreen
+from lreg_tui.runs.diagnosis_pane import DiagnosisPane
 from lreg_tui.runs.evaluation_table import EvaluationTable
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.messages import RunsChanged, SeriesChanged
@@ -32,8 +33,14 @@ from lreg_tui.widgets.threads import off_the_loop
 
 AGES_EVERY_S = 20.0
 BAR = 20  # columns of the progress bar
-TABS = ("curves", "preset", "log", "checkpoints", "transfers")
-FOCUSED = {"preset": "#preset", "log": "#tab-log", "checkpoints": "#tab-checkpoints", "transfers": "#evaluations"}
+TABS = ("curves", "preset", "log", "checkpoints", "transfers", "diagnosis")
+FOCUSED = {
+    "preset": "#preset",
+    "log": "#tab-log",
+    "checkpoints": "#tab-checkpoints",
+    "transfers": "#evaluations",
+    "diagnosis": "#diagnosis-sheets",
+}
 
 
 class RunScreen(ActingScreen, inherit_bindings=False):
@@ -85,6 +92,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             with Vertical(id="tab-transfers"):
                 yield EvaluationTable(id="evaluations")
                 yield Static("no transfer evaluation yet: t asks for one", id="no-evaluations", markup=False)
+            yield DiagnosisPane(data_dir=self.lreg.data_dir, id="tab-diagnosis")
         yield KeyFooter()
 
     def on_mount(self) -> None:
@@ -147,6 +155,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         counts = {"curves": f"{grid.page + 1}/{grid.pages}" if grid.pages > 1 and self.tab == "curves" else ""}
         if files is not None:
             counts |= {"checkpoints": str(len(files.checkpoints)), "transfers": str(len(files.evaluations))}
+            counts["diagnosis"] = str(len(files.diagnoses))
         for number, tab in enumerate(TABS, 1):
             click = Style(meta={"@click": f"screen.show_tab('{tab}')"})
             style = Style(bold=True, underline=True) if tab == self.tab else Style(dim=True)
@@ -201,13 +210,22 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             if had_focus and table.display:
                 table.focus()
             self.query_one("#no-evaluations").display = not found.evaluations
+            self._show_diagnoses()
             self._show_tabs()
 
     def _show_checkpoints(self) -> None:
         """Again now and then: ages grow, also of what does not change."""
         if self.files is not None:
             found = self.files.checkpoints
-            self.query_one(SheetView).show([run_files.checkpoints_sheet(found)] if found else [])
+            self.query_one("#tab-checkpoints", SheetView).show([run_files.checkpoints_sheet(found)] if found else [])
+
+    def on_diagnosis_pane_kept(self) -> None:
+        self._read_files()
+
+    def _show_diagnoses(self) -> None:
+        if self.row is not None and self.files is not None:
+            path = self.row.path if "transfer" in self.row.kind.actions else None
+            self.query_one(DiagnosisPane).show_diagnoses(path, self.files.diagnoses)
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 

@@ -58,6 +58,8 @@ FIELDS = (
     RequestField(
         "scales", "scales", "Factors of the updates, as 0.5, 0.7, 1, 1.4, 2, 2.8; 1 is always there.", value="1"
     ),
+    RequestField("weight_decays", "weight decays", "Constant, as 0, 1e-4, 1e-3: a grid with every scale.", value="0"),
+    RequestField("sam", "SAM", "Radii of SAM around the frozen optimizer, as 0.05: headroom.", empty="without"),
     RequestField(
         "marks", "measure at", "Inner steps at which is measured beside the last, as 50, 100, 200.", empty="a few"
     ),
@@ -77,7 +79,7 @@ FIELDS = (
     RequestField("device", "device", "auto, cpu, cuda, cuda:N or mps.", empty="auto"),
 )
 BY_KEY = {field.key: field for field in FIELDS}
-REMEMBERED = ("steps", "seeds", "radii", "scales", "marks", "device")
+REMEMBERED = ("steps", "seeds", "radii", "scales", "weight_decays", "sam", "marks", "device")
 
 
 class RequestForm(KeyedTable):
@@ -142,6 +144,8 @@ class RequestForm(KeyedTable):
             marks=values["marks"],
             radii=values["radii"],
             scales=values["scales"],
+            weight_decays=values["weight_decays"],
+            sam=values["sam"],
             checkpoint=self.picked["checkpoint"][0],
             untrained=bool(self.picked["untrained"]),
             baselines=self.picked["baselines"],

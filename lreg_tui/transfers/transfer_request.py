@@ -30,6 +30,8 @@ class TransferRequest:
     marks: str = ""
     radii: str = ""
     scales: str = "1"
+    weight_decays: str = "0"
+    sam: str = ""
     checkpoint: str = "best"
     untrained: bool = False
     baselines: tuple[str, ...] = ()
@@ -57,13 +59,15 @@ def settings_of(request: TransferRequest) -> TransferSettings:
         "seeds": max(seeds) if seeds and all(isinstance(count, int) for count in seeds) else request.seeds,
         "marks": marks,
         "scales": _numbers(request.scales) or [1.0],
+        "weight_decays": _numbers(request.weight_decays) or [0.0],
+        "sam": _numbers(request.sam),
         "checkpoint": request.checkpoint,
         "untrained": request.untrained,
         "baselines": list(dict.fromkeys(request.baselines)),
     }
     values, problems = check_table(wanted, schema_of(TransferSettings), "")
     if problems:
-        names = {"baselines": "--baseline"}
+        names = {"baselines": "--baseline", "weight_decays": "--weight-decays"}
         raise PresetError([Problem(names.get(p.path, f"--{p.path}"), p.found, p.allowed, p.hint) for p in problems])
     return TransferSettings(**values)
 

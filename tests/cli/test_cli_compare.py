@@ -73,7 +73,7 @@ def test_csv_reads_back_as_the_numbers_of_the_json(lreg, runs):
 def test_markdown_rows_have_equally_many_cells(lreg, runs):
     text = lreg("compare", *runs, "--markdown").out
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 6  # settings, meta-training, update rule, task, paired, by radius
+    assert len(tables) == 7  # settings, meta-training, update rule, task, paired, against the frontier, by radius
     for table in tables:
         counts = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(counts) == 1
@@ -86,7 +86,7 @@ def test_markdown_rows_have_equally_many_cells(lreg, runs):
 def test_latex_escapes_what_latex_obeys(lreg, runs):
     text = lreg("compare", *runs, "--latex").out
     assert r"sam\_50\% \textbar{} *firm* \$x\$ \#1" in text
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 6
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 7
     assert not re.search(r"(?<!\\)[%_#]", text)
     for table in re.findall(r"\\midrule\n(.*?)\\bottomrule", text, re.S):
         assert len({len(re.findall(r"(?<!\\)&", line)) for line in table.splitlines()}) == 1
@@ -183,3 +183,18 @@ def test_a_terminal_without_special_characters_has_complete_tables(zygote, home,
     outcome = forked_lreg(zygote, home, "compare", *runs, PYTHONIOENCODING="ascii", COLUMNS="80")
     assert outcome.code == 0, outcome.err
     assert " +- " in outcome.out and max(map(len, outcome.out.splitlines())) <= 80
+
+
+def test_a_table_against_the_references_frontier_says_what_is_not_significant(lreg, home, runs):
+    """Sharpness is half of the frontier's at every loss; test loss is equal."""
+    decayed = evaluation(law(0.75), steps=(100,), seeds=range(5), weight_decay=1e-3)
+    Run(home / "runs" / runs[0]).write_transfer("decayed", decayed)
+    out = lreg("compare", *runs, "--markdown").out
+    (table,) = [part for part in out.split("###") if "against the frontier of lo" in part]
+    rows = [row.removesuffix(" |").rsplit(" | ", 3) for row in table.splitlines() if row.startswith("|")]
+    cells = {label.split(": ")[-1]: ratios for label, *ratios in rows}
+    assert [re.findall(r"[\d.]+", cell)[0] for cell in cells["sharpness at 0.1"]] == ["0.500", "0.500", "2.00"]
+    assert "lower" in cells["sharpness at 0.1"][0] and "higher" in cells["sharpness at 0.1"][2]
+    assert cells["test loss"][0].endswith("n.s.")
+    assert "the interval includes 1" in table and "lo is the control of" in table and "without penalty.sam" in table
+    assert "lo decay 0.001" not in out and "1 point of the grid" in out

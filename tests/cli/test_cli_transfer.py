@@ -158,7 +158,7 @@ def test_a_run_store_that_was_moved_can_be_gone_on_with(lreg, run, home, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(optimizer_source, "evaluate", interrupted)
+        patch.setattr(optimizer_source, "evaluate_each", interrupted)
         assert lreg("transfer", "last", *QUICK).code == 130
     (home / "runs").rename(home / "moved")
     (job,) = RunStore(home / "moved").transfers()
@@ -280,10 +280,10 @@ def test_a_run_that_is_gone_is_said_to_be_and_not_made_anew(lreg, run, home, mon
 
     def deleted(*arguments, **settings):
         shutil.rmtree(run.path)
-        return transfer.evaluate(*arguments, **settings)
+        return transfer.evaluate_each(*arguments, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(optimizer_source, "evaluate", deleted)
+        patch.setattr(optimizer_source, "evaluate_each", deleted)
         outcome = lreg("transfer", "last", *QUICK)
     assert outcome.code == 1 and "No such file or directory; what was measured is untouched" in outcome.err
     assert not run.path.exists()
@@ -298,7 +298,7 @@ def test_a_run_that_cannot_be_written_is_found_out_at_once(lreg, run, monkeypatc
     from engine.jobs import transfer_job
 
     monkeypatch.setattr(transfer_job.os, "access", lambda path, mode: False)  # nothing is forbidden to root
-    monkeypatch.setattr(optimizer_source, "evaluate", None)
+    monkeypatch.setattr(optimizer_source, "evaluate_each", None)
     outcome = lreg("transfer", "last", *QUICK)
     assert outcome.code == 2 and f"error: {run.path}" in outcome.err and "results are kept there" in outcome.err
 
@@ -309,7 +309,7 @@ def test_an_abort_speaks_of_measurements_not_of_checkpoints(lreg, run, home, mon
     def aborted(*arguments, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(optimizer_source, "evaluate", aborted)
+    monkeypatch.setattr(optimizer_source, "evaluate_each", aborted)
     assert lreg("transfer", "last", *QUICK).code == 130
     (job,) = RunStore(home / "runs").transfers()
     assert job.status().message == "aborted; what was measured stays"

@@ -14,6 +14,7 @@ from textual.widgets import Input, Static
 from tui import driving, hosting
 
 from engine.presets import catalog
+from engine.presets.preset import from_mapping
 from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.presets.preset_editor import PresetEditorScreen
 from lreg_tui.runs.evaluation_table import EvaluationTable, MarksScreen
@@ -397,5 +398,58 @@ def test_hostile_names_are_plain(tmp_path: Path) -> None:
             assert not any(mark in head for mark in ("\x1b", "\u202e"))
             assert "\x1b" not in str(shown.screen.query_one(RunNotice).content)
             await shown.press("1", "2", "3", "4", "5")
+
+    driving.run(go())
+
+
+def with_checkpoint(tmp_path: Path) -> Run:
+    """A run of a few short unrolls whose learned optimizer is as it was drawn."""
+    import torch
+
+    from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+    from engine.runs import checkpoint
+
+    tables = {
+        "task": {"dataset": "digits", "hidden": [2], "batch_size": 16},
+        "optimizer": {"kind": "simple"},
+        "meta": {"inner_steps": 4, "truncation": 2},
+        "penalty": {"gsam": {}},
+    }
+    made = Run.create(tmp_path / "runs", from_mapping({"name": "small", **tables}))
+    phi = LEARNED_OPTIMIZERS.create("simple").init_phi(torch.Generator().manual_seed(0))
+    checkpoint.save(made.path / "checkpoint", "best", {f"frozen/{name}": t for name, t in phi.items()}, {})
+    return made
+
+
+def test_a_diagnosis_is_made_by_a_process_and_shown(tmp_path: Path) -> None:
+    made = with_checkpoint(tmp_path)
+
+    async def go() -> None:
+        async with showing(made, tmp_path, (120, 40)) as shown:
+            await shown.press("6")
+            await shown.until(lambda: "no diagnosis yet" in shown.screen.query_one("#diagnosis-sheets", SheetView).text)
+            await shown.press("enter")
+            await shown.until(lambda: "Diagnosing" in shown.text("#diagnosis-words"))
+            await driving.until(shown.pilot, lambda: list(made.path.glob("diagnosis-best-*.json")), 120)
+            sheets = shown.screen.query_one("#diagnosis-sheets", SheetView)
+            await shown.until(lambda: "whole objective" in sheets.text and "gsam, inner steps 2-4" in sheets.text)
+            await shown.until(lambda: "diagnosis 1" in shown.text("#tabs"))
+
+    driving.run(go())
+
+
+def test_what_cannot_be_diagnosed_is_said_and_giving_up_leaves_nothing(tmp_path: Path) -> None:
+    made = with_checkpoint(tmp_path)
+
+    async def go() -> None:
+        async with showing(made, tmp_path, (120, 40)) as shown:
+            await shown.press("6", "enter")
+            await shown.until(lambda: "Diagnosing" in shown.text("#diagnosis-words"))
+            await shown.press("backspace")
+            await shown.until(lambda: "enter compares" in shown.text("#diagnosis-words"))
+            assert not list(made.path.glob("*diagnosis-*"))
+            (made.path / "checkpoint" / "best.safetensors").unlink()
+            await shown.press("enter")
+            await driving.until(shown.pilot, lambda: "no such checkpoint" in shown.text("#diagnosis-words"), 120)
 
     driving.run(go())

@@ -87,6 +87,8 @@ class TransferRequest:
     )  # TransferSettings: steps, seeds, checkpoint, ...
     evaluation: dict[str, Any] = field(default_factory=dict, hash=False)  # over the [evaluation] table
     scales: tuple[float, ...] = ()  # beside 1, for the reference arm: its scale frontier
+    weight_decays: tuple[float, ...] = ()  # beside 0, each with every scale, for the reference arm
+    sam: tuple[float, ...] = ()  # radii, for the reference arm
     untrained: bool = True  # for the reference arm
     baselines: tuple[str, ...] = ()  # once for the study
 

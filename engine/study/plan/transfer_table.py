@@ -28,6 +28,12 @@ class TransferTable:
     scales: tuple[float, ...] = setting(
         (), above=0.0, maximum=1e6, allow_empty=True, help="factors of the reference arm's updates: its scale frontier"
     )
+    weight_decays: tuple[float, ...] = setting(
+        (), minimum=0.0, maximum=1.0, allow_empty=True, help="of the reference arm, each with every scale: a grid"
+    )
+    sam: tuple[float, ...] = setting(
+        (), above=0.0, maximum=1e6, allow_empty=True, help="radii of SAM around the reference arm's: headroom"
+    )
     untrained: bool = setting(True, help="evaluate the meta-parameters that the reference arm began with, too")
     baselines: tuple[str, ...] = setting(
         (), choices=BASELINE_NAMES, allow_empty=True, help="hand-designed optimizers, once for the study"
@@ -62,6 +68,8 @@ def read_transfer(
         settings=settings | ({"marks": list(settings["marks"])} if "marks" in settings else {}),
         evaluation=dict(evaluation) if isinstance(evaluation, Mapping) else {},
         scales=tuple(sorted({scale for scale in values["scales"] or () if scale != 1})),
+        weight_decays=tuple(sorted({decay for decay in values["weight_decays"] or () if decay})),
+        sam=tuple(sorted(set(values["sam"] or ()))),
         untrained=bool(values["untrained"]),
         baselines=tuple(dict.fromkeys(values["baselines"] or ())),
     )

@@ -65,7 +65,9 @@ def wanted_transfers(
     if request is None:
         return
     chosen = cells if request.of == "all" else [cell for winner in winners.values() for cell in winner.cells]
-    controls = {"scales": (1.0, *request.scales), "untrained": request.untrained}
+    controls: dict[str, Any] = {"scales": (1.0, *request.scales), "untrained": request.untrained}
+    later = {"weight_decays": request.weight_decays, "sam": request.sam}  # jobs of before go by the others
+    controls |= {key: values for key, values in later.items() if values}
     transfers = [
         StudyTransfer(
             cell.cell.arm,

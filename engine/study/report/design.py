@@ -112,6 +112,8 @@ def _transfer(study: Evidence) -> str:
     parts = [f"of {request.of}", f"to {codes(request.to) or 'the task of meta-training'}"]
     parts += [f"{key} {show(value)}" for key, value in request.settings.items()]
     parts += [f"scales {', '.join(f'{scale:g}' for scale in request.scales)}"] if request.scales else []
+    for words, values in (("weight decays", request.weight_decays), ("SAM at", request.sam)):
+        parts += [f"{words} {', '.join(f'{value:g}' for value in values)}"] if values else []
     parts += [f"baselines {', '.join(request.baselines)}"] if request.baselines else []
     parts += [f"evaluation.{key} {show(value)}" for key, value in request.evaluation.items()]
     return f"Transfer evaluations {'; '.join(parts)}."

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from engine.comparison import Effect, MetricAt, Row
 from engine.comparison.paired import EQUAL_STEPS, FRONTIER, MATCHED_LOSS, RATIO
 from engine.comparison.statistics import FEWEST_META_SEEDS
-from engine.comparison.tables import ARM, BASELINE
+from engine.comparison.tables import ARM, BASELINE, DECAYED
 from engine.figures import Block
 from engine.study.report import markdown
 from engine.study.report.claim import NOT_FOUND, TOO_FEW_META_SEEDS, WORDS, Claim, word_of
 from engine.study.report.evidence import HEADLINE, Evidence
+from engine.study.report.frontier import against_frontier
 from engine.study.report.markdown import NOTHING, bullets, code, codes, count, paragraph, table, text
 from engine.study.report.papers import xh
 
@@ -136,7 +137,7 @@ def results(study: Evidence, drawn: Mapping[str, Block]) -> Iterator[str]:
 def _task(study: Evidence, task: str, step: int, whole: bool) -> Iterator[str]:
     """The tables of a task; before its last inner step only what the arms reached."""
     reference = study.plan.reference
-    trained = [row for row in study.table(task, step).rows if whole or row.kind == ARM]
+    trained = [row for row in study.table(task, step).rows if row.kind != DECAYED and (whole or row.kind == ARM)]
     metrics = dict.fromkeys(study.metric(task, name) for name in ("test_loss", HEADLINE, "train_loss"))
     headings = [f"{metric.words}, %" if metric.unit == "share" else metric.words for metric in metrics]
     lines = []
@@ -167,6 +168,7 @@ def _task(study: Evidence, task: str, step: int, whole: bool) -> Iterator[str]:
             f"arm minus reference{remark}, ratios arm / reference:"
         )
         yield table(["arm", "figure", *SETTINGS.values()], rows, left=5)
+    yield from against_frontier(study, task, step)
 
 
 def _shown(study: Evidence, task: str, row: Row, reading: MetricAt) -> str:

@@ -18,12 +18,13 @@ from engine.study.report.papers import xh
 
 Cells = dict[str, Any]
 """A line of a table, by column."""
+RESULT_FACTS = ("scale", "learning_rate", "rho", "alpha", "weight_decay", "sam")
 COLUMNS = {
     "runs.csv": "arm point meta_seed winner state picked_by value diverged skipped run device host lreg torch git "
     "hours core_hours",
     "candidates.csv": "arm point picked_by mean ci95 n meta_seeds winner runs",
     "results.csv": "task inner_step optimizer kind figure radius mean low high meta_seeds optimizees diverged passes "
-    "scale learning_rate rho alpha runs",
+    "scale learning_rate rho alpha weight_decay sam runs",
     "paired.csv": "task inner_step arm reference setting figure radius kind mean low high p pairs meta_seeds "
     "outside left_out verdict runs reference_runs",
     "claims.csv": "claim verdict open row column word task inner_step arms setting figure radius kind mean low high "
@@ -94,7 +95,7 @@ def results(study: Evidence) -> Iterator[Cells]:
     for task, step in ((task, step) for task, steps in study.steps.items() for step in steps):
         for row in study.table(task, step).rows:
             shared = {
-                **{name: getattr(row.facts, name) for name in ("scale", "learning_rate", "rho", "alpha")},
+                **{name: getattr(row.facts, name) for name in RESULT_FACTS},
                 **{name: getattr(row, name) for name in ("inner_step", "kind", "diverged", "passes")},
                 "task": task,
                 "optimizer": row.label,
