@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from lreg_tui.app.console import LregApp
 
 PLUGIN = (
-    "Python code of yours with more tasks, learned optimizers, penalties, terms or estimators, beside what is installed "
-    "and named in LREG_PLUGINS; may be given again"
+    "Python code of yours with more tasks, learned optimizers, penalties, terms or estimators, beside what is "
+    "installed and named in LREG_PLUGINS; may be given again"
 )
 INCAPABLE = ("dumb", "unknown")  # terminals that only print line after line
 
