@@ -6,13 +6,13 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import PresetError, RunError
-from engine.presets.catalog import weighing
+from engine.presets.catalog import is_of_member, weighing
 from engine.runs import notes
 from engine.runs.results import preset_differences
 from engine.runs.store import RunReader
@@ -178,9 +178,8 @@ def controls(arms: Sequence[Arm]) -> dict[str, ControlArm]:
 
 def _rest(preset: Preset) -> str:
     """What a preset says beside penalties and terms, but for where it starts from."""
-    objective = {key: value for key, value in preset["objective"].items() if not isinstance(value, Mapping)}
-    flat = {key: value for key, value in preset.flat().items() if not key.startswith(("penalty.", "objective."))}
-    return _frozen({key: value for key, value in flat.items() if key not in (*NAMES, PARENT)} | objective)
+    flat = preset.flat()
+    return _frozen({key: flat[key] for key in flat if key not in (*NAMES, PARENT) and not is_of_member(key)})
 
 
 def _starts_alike(arm: Arm, other: Arm) -> bool:
