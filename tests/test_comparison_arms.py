@@ -120,6 +120,8 @@ def test_the_control_of_an_arm_is_the_same_meta_training_without_a_penalty_or_a_
     }
     assert named["sam"].words == "lo is the control of sam: the same meta-training without penalty.sam"
     assert reference_arm(arms_of(*runs)).label == "plain", "an arm with a term is not without penalties"
+    both = make_run(tmp_path, "both", penalty={"sam": {"weight": 2.0}, "gsam": {}})
+    assert reference_arm(arms_of(both, runs[3])).label == "sam", "the control of another, where all have penalties"
 
 
 def test_a_control_starts_from_the_same_runs(tmp_path):

@@ -121,14 +121,18 @@ def group_arms(readers: Sequence[RunReader]) -> list[Arm]:
 def reference_arm(
     arms: Sequence[Arm], reader: RunReader | None = None, evaluated: Collection[str] | None = None
 ) -> Arm:
-    """The arm that the others are compared with: that of the run `reader`, else the first one without penalties, else
-    the first. Of these, those whose labels are in `evaluated` (None: all) come before those without any evaluation.
+    """The arm that the others are compared with: that of the run `reader`, else the first one without penalties,
+    else the first one that is another's control, else the first. Of these, those whose labels are in `evaluated`
+    (None: all) come before those without any evaluation.
     """
     if reader is not None:
         path = os.path.realpath(reader.path)
         return next(arm for arm in arms if any(os.path.realpath(run.reader.path) == path for run in arm.runs))
     candidates = [arm for arm in arms if evaluated is None or arm.label in evaluated] or arms
-    return next((arm for arm in candidates if not arm.has_penalty), candidates[0])
+    if (plain := next((arm for arm in candidates if not arm.has_penalty), None)) is not None:
+        return plain
+    named = {control.label for control in controls(candidates).values()}
+    return next((arm for arm in candidates if arm.label in named), candidates[0])
 
 
 def settings_table(arms: Sequence[Arm]) -> SettingsTable:

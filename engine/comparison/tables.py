@@ -96,9 +96,11 @@ def table(task: TaskOutcomes, step: int, arms: Sequence[Arm]) -> Table:
     rows = [_row(entry, step, ARM, arm.label) for arm in arms if (entry := task.main(arm)) is not None]
     for arm in arms:
         main = task.checkpoint(arm)
-        for variant, entry in sorted(task.trained.items()):
-            if variant.arm == arm.label and (variant.checkpoint != main or not variant.is_plain):
-                rows.append(_row(entry, step, _kind(variant), _label(variant, main)))
+        variants = [
+            one for one in task.trained if one.arm == arm.label and (one.checkpoint != main or not one.is_plain)
+        ]
+        for one in sorted(variants, key=lambda one: (one.checkpoint, one.sam, one.weight_decay, one.scale)):
+            rows.append(_row(task.trained[one], step, _kind(one), _label(one, main)))
     rows += [_row(entry, step, UNTRAINED, name) for name, entry in task.without_training(arms).values()]
     for label, entry in sorted(
         task.baselines.items(), key=lambda item: (item[1].facts_at(step).passes_per_step, item[0])

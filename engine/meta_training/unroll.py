@@ -190,6 +190,7 @@ def run_truncation(
     losses = torch.stack(under_way.losses)
     result = under_way.partial(losses), losses, under_way.carry_on()
     under_way.backward.close()
+    del under_way.backward  # they refer to each other: else the graph would wait for the garbage collector
     return result
 
 

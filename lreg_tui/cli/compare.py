@@ -11,7 +11,7 @@ from lreg_tui.cli.references import RunOrStudyReferences, complete_run, find_one
 from lreg_tui.compare import comparison_files, comparison_sheets
 from lreg_tui.text import present
 
-REFERENCE = "A run of the arm to compare with. Default: a study's own, else the first one without penalties."
+REFERENCE = "A run of the arm to compare with. Default: a study's own, else the first one without penalties and terms."
 STEP = "At this inner step. Default: the last that the arms share."
 RADIUS = "Radius of the probes to show. Default: the middle one."
 
@@ -35,7 +35,8 @@ def compare(
     """Compare runs by their transfer evaluations.
 
     Runs whose presets differ in their seed only are one arm. Arms are compared pair by pair with the reference arm: at
-    equal steps, at matched training loss, and against the frontier that the reference arm traces under its scales.
+    equal steps, at matched training loss, and against the frontier that the reference arm traces under its scales: up
+    to the best one, beyond it, and with weight decay.
     """
     from engine import comparison as comparisons
 

@@ -98,6 +98,42 @@ def test_scales_keep_the_best_one_with_the_run(lreg, run):
     assert engine.load_optimizer(run.path, model.parameters(), scale="best").param_groups[0]["scale"] == best
 
 
+def test_a_grid_of_scale_and_weight_decay_and_sam_are_kept_as_facts_and_gone_on_with(lreg, run, home, monkeypatch):
+    from engine.evaluation import optimizer_source
+
+    grid = ("--scales", "0.5", "--weight-decays", "0,1e-3,1e-2", "--sam", "0.05")
+    measured, evaluate_each = [], optimizer_source.evaluate_each
+
+    def counted(*arguments, changes, **settings):
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        measured.append(changes)
+        return evaluate_each(*arguments, changes=changes, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optimizer_source, "evaluate_each", counted)
+        assert lreg("transfer", "last", *QUICK, *grid).code == 130
+    assert len(files(run)) == 2
+    (job,) = RunStore(home / "runs").transfers()
+    outcome = lreg("resume", job.id, "--json")
+    points = [(line["scale"], line["weight_decay"], line["sam"]) for line in outcome.lines]
+    decayed = [(scale, decay, 0.0) for decay in (1e-3, 1e-2) for scale in (1.0, 0.5)]
+    assert points == [(1.0, 0.0, 0.0), (0.5, 0.0, 0.0), *decayed, (1.0, 0.0, 0.05)]
+    assert [line["passes_per_step"] for line in outcome.lines] == [1] * 6 + [2]
+    last = [line["seeds"][0]["marks"] for line in outcome.lines]
+    assert [len(marks) for marks in last] == [5, 5, 1, 1, 1, 1, 5], "the points of a grid are measured at the end alone"
+    norms = [marks[-1]["parameter_norm"] for marks in last]
+    assert norms[0] > norms[2] > norms[4] and len(files(run)) == 7
+    assert set(last[2][0]) >= {"train_loss", "test_loss", "top_eigenvalue", "sharpness", "adaptive_sharpness"}
+    assert run.best_scale()["validation_loss"].keys() == {"0.5", "1"}, "chosen without decay"
+
+
+@pytest.mark.parametrize(("option", "value"), [("--weight-decays", "2"), ("--weight-decays", "-1"), ("--sam", "0")])
+def test_a_decay_or_a_radius_that_makes_no_sense_is_named(lreg, run, option, value):
+    outcome = lreg("transfer", "last", f"{option}={value}")
+    assert outcome.code == 2 and f"{option}: found" in outcome.err and "allowed" in outcome.err
+
+
 def test_the_scale_of_another_checkpoint_is_not_the_runs(lreg, run):
     assert lreg("transfer", "last", *QUICK, "--checkpoint", "last", "--scales", "0.5,2").code == 0
     assert run.best_scale() == {}

@@ -408,7 +408,7 @@ def test_the_whole_form_is_in_sight_at_every_size(store, tmp_path):
             await pilot.resize_terminal(columns, lines)
             await settle(pilot)
             form = screen.query_one(RequestForm)
-            assert screen.region.contains_region(form.region) and form.region.height == form.row_count == 12
+            assert screen.region.contains_region(form.region) and form.region.height == form.row_count == 14
             assert screen.query_one(JobPane).display == (columns >= 120)
 
     shown(store, tmp_path, ids(store)[:1], doing)
