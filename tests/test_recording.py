@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from engine import kernels
 from engine.base.errors import LregError
 from engine.jobs.from_preset import meta_trainer
-from engine.meta_training import recording, unroll
+from engine.meta_training import penalty_terms, recording, unroll
 from engine.meta_training.recording import MOST_RECORDINGS, CudaGraphs, RecordedTruncations, tensors_of
 from engine.optimizers.learned.dm import DM
 from engine.optimizers.learned.rnnprop import RNNProp
@@ -185,7 +185,9 @@ def test_a_truncation_neither_waits_for_the_gpu_nor_gets_anything_from_the_host(
     sizes = {name: tensor.shape for name, tensor in optimizer.init_phi(torch.Generator().manual_seed(1)).items()}
     penalty = Bowl(weight=0.5, relative=relative)
     objective = unroll.Objective(torch.sum, optimizer, {"bowl": penalty}, loss_batch=loss_batch)
-    monkeypatch.setattr(unroll, "side_by_side", lambda function: lambda theta, batch, *rest: function(theta, 0, *rest))
+    monkeypatch.setattr(
+        penalty_terms, "side_by_side", lambda function: lambda theta, batch, *rest: function(theta, 0, *rest)
+    )
     with FakeTensorMode(), HostTensors() as host:
         phi = {name: torch.zeros(size, device="cuda") for name, size in sizes.items()}
         theta = torch.zeros(3, 50, device="cuda")
