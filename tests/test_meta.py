@@ -131,9 +131,8 @@ def test_coordinates_tensors_or_networks_have_a_random_scale_each():
 
     def scales(of: str) -> list[list[torch.Tensor]]:
         """The logarithms of each optimizee's scales, tensor by tensor."""
-        epoch = MetaEpoch(
-            one.tasks, one.objective_on, one.estimator, seed=1, number=0, random_scaling=2.0, random_scaling_of=of
-        )
+        scaled = {"random_scaling": 2.0, "random_scaling_of": of}
+        epoch = MetaEpoch(one.tasks, one.objective_on, one.estimator, seed=1, number=0, horizon=10, **scaled)
         (group,) = epoch.begin(3).groups
         assert group.carry.scaling.log().abs().max() <= 2.0001
         return [list(row.log().split(group.task.layout.sizes)) for row in group.carry.scaling]
