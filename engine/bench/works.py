@@ -89,8 +89,8 @@ def usual(on_gpu: bool) -> list[Piece]:
         "meta-train/dm/mlp/8",
         "frozen/dm/mlp/8",
         "second-order/dm/mlp/1",
-        "es/lin/mlp/2",
-        "pes/simple/mlp/2",
+        "es/lin/mlp/1",
+        "pes/simple/mlp/1",
         f"{STEP}/dm/conv3/1",
         f"{STEP}/simple/resnet18/1",
     ]

@@ -64,13 +64,17 @@ class Lin(LearnedOptimizer):
         return self.with_theta(features, theta), {**extra_state, **state, "time": fraction_of(info, theta)}
 
     def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
+        coefficients = self.coefficients(phi, state["time"]).to(features.dtype)
+        if coefficients.dim() > 1:  # optimizees that are at different parts of their unrolls
+            return (features * coefficients).sum(-1), state
         by_feature = features.movedim(-1, 0)
-        return (self.coefficients(phi, state["time"]) @ by_feature.flatten(1)).view(by_feature.shape[1:]), state
+        return (coefficients @ by_feature.flatten(1)).view(by_feature.shape[1:]), state
 
     def coefficients(self, phi: Phi, fraction: Tensor) -> Tensor:
-        """What the features are multiplied by at t/T, [K]."""
+        """What the features are multiplied by at t/T, [K]; [..., 1, K] for t/T of shape [..., 1]."""
         fixed, slope = phi["head.weight"].chunk(2)
-        return self.output_scale * schedule(phi["schedule"], fraction).exp() * (fixed + fraction * slope)
+        size = self.output_scale * schedule(phi["schedule"], fraction).exp()
+        return size[..., None] * (fixed + fraction[..., None] * slope)
 
     @property
     def is_plain(self) -> bool:
@@ -79,7 +83,7 @@ class Lin(LearnedOptimizer):
 
 
 def schedule(knots: Tensor, fraction: Tensor) -> Tensor:
-    """The line through the knots, [K], evenly spaced over [0, 1], at a fraction, []."""
+    """The line through the knots, [K], evenly spaced over [0, 1], at a fraction, [...]."""
     places = torch.arange(len(knots), device=knots.device, dtype=knots.dtype)
-    near = (1 - ((len(knots) - 1) * fraction - places).abs()).clamp_min(0.0)
-    return (near * knots).sum()
+    near = (1 - ((len(knots) - 1) * fraction[..., None] - places).abs()).clamp_min(0.0)  # [..., K]
+    return (near * knots).sum(-1)
