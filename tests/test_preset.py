@@ -356,7 +356,9 @@ def trainer_of(name: str, *sets: str) -> MetaTrainer:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_preset_can_be_trained_on_digits(name):
-    assert trainer_of(name, "task.dataset=digits").total > 0
+    count = len(load_preset(name).tasks)
+    keys = [f"task.{place}.dataset" for place in range(count)] if count > 1 else ["task.dataset"]
+    assert trainer_of(name, *(f"{key}=digits" for key in keys)).total > 0
 
 
 @pytest.mark.parametrize("name", SHIPPED)
