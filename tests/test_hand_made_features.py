@@ -316,3 +316,20 @@ def test_a_training_of_ones_own_says_its_horizon():
     for wrong in (0, -1, 1.5, "ten", True):
         with pytest.raises(ValueError, match="horizon"):
             moves(wrong)
+
+
+def test_lin_without_theta_and_its_last_update_goes_by_gradients_alone():
+    optimizer = LEARNED_OPTIMIZERS.create("lin", theta_input=False, previous_update=False)
+    phi = {name: t.to(F64) + 0.1 for name, t in optimizer.init_phi(torch.Generator().manual_seed(0)).items()}
+
+    def updates(theta: torch.Tensor) -> list[torch.Tensor]:
+        state, seen = optimizer.init(theta), []
+        for step in range(3):
+            update, state = optimizer.update(phi, theta, numbers(step), state, None, StepInfo(None, step, 3))
+            theta = theta + 5.0  # moved by somebody else
+            seen.append(update)
+        return seen
+
+    assert sum(t.numel() for t in phi.values()) == 4 + 2 * 7
+    for one, other in zip(updates(numbers(7)), updates(numbers(8)), strict=True):
+        assert torch.equal(one, other)

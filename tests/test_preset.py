@@ -20,7 +20,7 @@ SHIPPED = (
     "quickstart", "rnnprop-mnist", "smooth-conv3-cifar10", "smooth-lenet-mnist", "smooth-mlp-mnist",
     "lo-asam", "lo-hessian-trace", "lo-top-eigenvalue",
     "flat-rnnprop", "flat-rnnprop-gam", "flat-rnnprop-gsam", "flat-rnnprop-sam",
-    "flat-simple", "flat-simple-gam", "flat-simple-gsam", "flat-simple-sam", "lin", "mlp", "adafac",
+    "flat-simple", "flat-simple-gam", "flat-simple-gsam", "flat-simple-sam", "lin", "mlp", "adafac", "flat-1",
     "flat", "flat-control", "flat-l2", "flat-mnist", "flat-mnist-control", "flat-pes", "flat-validation",
 )  # fmt: skip
 

@@ -60,6 +60,7 @@ def test_mups_factors_go_by_the_fan_in():
         {"by_rows": 784},
     )
     assert mup_factors(layout, 49) == (49 / 784, 1, 49 / 75, 1, 1, 1, 49 / 20, 1, 49 / 784)
+    assert mup_factors(layout, 49, capped=True) == (49 / 784, 1, 49 / 75, 1, 1, 1, 1, 1, 49 / 784)
 
 
 def test_a_module_says_what_is_looked_up_and_what_is_transposed():
@@ -186,7 +187,7 @@ def test_meta_gradients_are_those_of_the_steps_that_are_taken(kind, step_scale, 
 
 
 @pytest.mark.parametrize("features", [[], NAMES], ids=["", "features"])
-@pytest.mark.parametrize("step_scale", ["none", "mup", "rms"])
+@pytest.mark.parametrize("step_scale", ["none", "mup", "mup_capped", "rms"])
 @pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
 def test_evaluation_and_torch_step_as_meta_training_does(kind, step_scale, features):
     optimizer, phi = make(kind, step_scale=step_scale, base_width=5, features=features)

@@ -12,6 +12,7 @@ from engine.base.errors import RunError, printable
 from engine.evaluation.frozen import CHECKPOINT, load_learned_optimizer
 from engine.evaluation.scale import best_scale
 from engine.export.optimizer import load_exported
+from engine.export.shipped import file_of
 from engine.export.torch_optim.groups import number
 from engine.export.torch_optim.optimizer import LoadedOptimizer, Nonfinite
 from engine.runs.store import RunReader, RunStore
@@ -37,19 +38,22 @@ def load_optimizer(
     `LoadedOptimizer`. `horizon`: how many steps the training has, for learned optimizers that go by t / T; None: t / T
     stays 0. Raises RunError where there is no such run, checkpoint or scale, ValueError for other arguments.
 
-    `run` may also be a file that `lreg export --to safetensors` wrote: it holds one checkpoint, and a scale that is
-    multiplied by `scale`, or taken as it is for "best".
+    `run` may also be "lreg:NAME", a learned optimizer that comes with lreg (docs/shipped.md), or a file that
+    `lreg export --to safetensors` wrote: both hold one checkpoint, and a scale that is multiplied by `scale`, or taken
+    as it is for "best".
     """
     if scale != "best":
         scale = number("scale", scale)
-    if not isinstance(run, RunReader) and os.fspath(run).endswith(".safetensors"):
+    if not isinstance(run, RunReader):
+        run = file_of(run)
+    if not isinstance(run, RunReader) and run.endswith(".safetensors"):
         learned_optimizer, phi, facts = load_exported(run)
         if checkpoint not in (None, facts["checkpoint"]):
-            kept = f"{printable(os.fspath(run))}: holds checkpoint {printable(facts['checkpoint'])!r} alone"
+            kept = f"{printable(run)}: holds checkpoint {printable(facts['checkpoint'])!r} alone"
             raise RunError(f"{kept}, found {printable(str(checkpoint))!r}")
         factor = facts["scale"] * (1.0 if scale == "best" else scale)
     else:
-        reader = run if isinstance(run, RunReader) else RunStore().resolve(os.fspath(run))
+        reader = run if isinstance(run, RunReader) else RunStore().resolve(run)
         learned_optimizer, phi = load_learned_optimizer(reader, CHECKPOINT if checkpoint is None else checkpoint)
         factor = best_scale(reader) if scale == "best" else scale
     values = {"lr": lr, "weight_decay": weight_decay, "scale": factor}

@@ -17,9 +17,11 @@ from engine.tasks.base import Layout
 
 def scale_steps(optimizer: LearnedOptimizer, shares: Sequence[Share]) -> None:
     """Multiply the shares' factors by those of their tensors, each of the whole parameter, whatever part is here."""
-    if optimizer.step_scale == "mup":
+    if optimizer.step_scale in step_scale.BY_FAN_IN:
         layout = Layout({share.label: share.parameter.shape for share in shares})
-        factors: Sequence[float] = step_scale.mup_factors(layout, optimizer.base_width)
+        factors: Sequence[float] = step_scale.mup_factors(
+            layout, optimizer.base_width, capped=optimizer.step_scale == "mup_capped"
+        )
     elif optimizer.step_scale == "rms":
         factors = on_host([_rms(share) for share in shares])
     else:

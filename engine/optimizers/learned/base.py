@@ -129,7 +129,8 @@ class LearnedOptimizer:
     step_scale: str = setting(
         "none",
         choices=scales.CHOICES,
-        help="factor of a tensor's updates: mup base_width / fan-in of matrices, rms the tensor's root mean square",
+        help="factor of a tensor's updates: mup base_width / fan-in of matrices, mup_capped the same and not above 1, "
+        "rms the tensor's root mean square",
     )
     base_width: int = setting(32, minimum=1, help="fan-in whose updates step_scale = mup leaves as they are")
 

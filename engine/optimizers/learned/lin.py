@@ -32,16 +32,21 @@ class Lin(LearnedOptimizer):
     f = g/s, m.9/s, m.99/s, g/√v, m.9/√v, m.99/√v, 10 g, the last update over its root mean square, θ; s² is the mean
     of v over all coordinates. The schedule is linear between 4 knots. A fresh one is Adam at a constant step: c is -1
     for m.9/√v; all else is U(-0.01, 0.01). It needs no hidden units. Where nobody knows T, t/T is 0.
+
+    θ and the last update feed back: a positive coefficient makes them grow along the unroll, for tensors whose steps
+    are larger than most (step_scale) faster than 1 / T. `theta_input` and `previous_update` leave them out.
     """
 
     coordinatewise: ClassVar[bool] = True
     gradient_features: ClassVar[int] = 1
 
     theta_input: bool = setting(True, help="have the parameter itself as one of the features")
+    previous_update: bool = setting(True, help="have the last update over its root mean square as one of the features")
     output_scale: float = setting(0.02, above=0.0, help="factor of the update: the fresh optimizer's step size")
 
     def init_phi(self, generator: Generator) -> Phi:
-        head = uniform((2 * (8 + self.extra_inputs),), SPREAD, generator)  # c, then e; no matrix between units
+        features = 7 + self.previous_update + self.extra_inputs
+        head = uniform((2 * features,), SPREAD, generator)  # c, then e; no matrix between units
         head[ADAM] -= 1.0
         return {"schedule": uniform((KNOTS,), SPREAD, generator), "head.weight": head}
 
@@ -55,12 +60,13 @@ class Lin(LearnedOptimizer):
         extra, extra_state = self.extra_features(theta, grad, state, info)
         means, square, state = input_features.moments(grad, state)
         update, state = input_features.previous_update(theta, state)
+        last_updates = [update] if self.previous_update else []
         grad = input_features.bounded(grad)
         directions = [grad, *means]
         overall = (square.mean(-1, keepdim=True) + input_features.FLOOR).sqrt()
         each = (square + input_features.FLOOR).sqrt()
         features = [direction / scale for scale in (overall, each) for direction in directions]
-        features += [STEEPNESS * grad, update, *extra]
+        features += [STEEPNESS * grad, *last_updates, *extra]
         return self.with_theta(features, theta), {**extra_state, **state, "time": fraction_of(info, theta)}
 
     def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
@@ -79,7 +85,7 @@ class Lin(LearnedOptimizer):
     @property
     def is_plain(self) -> bool:
         """Whether a kernel that knows the nine features computes it."""
-        return type(self) is Lin and self.theta_input and not self.features
+        return type(self) is Lin and self.theta_input and self.previous_update and not self.features
 
 
 def schedule(knots: Tensor, fraction: Tensor) -> Tensor:

@@ -11,6 +11,9 @@ a unit's sum does not depend on the fan-in exactly if steps go as 1 / fan-in (th
 arXiv:2310.17813: it needs no roles of layers). Measured: the best constant of an optimizer meta-trained at fan-in 49
 falls to about 0.1 at 784, and is about 1 again where the first matrix's update is multiplied by 49/784.
 
+**mup_capped**: the same, and never more than 1 (ours): below base_width the factor would grow without bound, to
+base_width itself for a single input, and a first convolution of one channel (fan-in 9) would take the longest steps.
+
 **rms**: the root mean square of the tensor itself, not below 1e-3, a constant for differentiation: an update is
 relative to what it changes (Adafactor's relative step size, Shazeer & Stern 2018, arXiv:1804.04235, algorithm 4).
 """
@@ -26,22 +29,25 @@ from torch import Tensor
 if TYPE_CHECKING:
     from engine.tasks.base import Layout
 
-CHOICES = ("none", "mup", "rms")
+CHOICES = ("none", "mup", "mup_capped", "rms")
+BY_FAN_IN = ("mup", "mup_capped")
 RMS_FLOOR = 1e-3  # Adafactor's epsilon_2
 
 
-def mup_factors(layout: Layout, base_width: int) -> tuple[float, ...]:
+def mup_factors(layout: Layout, base_width: int, *, capped: bool = False) -> tuple[float, ...]:
     """A factor for each tensor of a layout."""
     fan_ins = map(layout.fan_in, layout.shapes)
-    return tuple(1.0 if fan_in is None else base_width / max(1, fan_in) for fan_in in fan_ins)
+    factors = (1.0 if fan_in is None else base_width / max(1, fan_in) for fan_in in fan_ins)
+    return tuple(min(1.0, factor) if capped else factor for factor in factors)
 
 
 def factor(kind: str, base_width: int, theta: Tensor, layout: Layout) -> Tensor | None:
-    """What updates are multiplied by at theta, [..., P]: [P] for mup, [..., P] for rms; None for none."""
+    """What updates are multiplied by at theta, [..., P]: [P] by fan-in, [..., P] for rms; None for none."""
     if kind == "none":
         return None
-    if kind == "mup":
-        return _spread(mup_factors(layout, base_width), layout.sizes, theta.device, theta.dtype)
+    if kind in BY_FAN_IN:
+        factors = mup_factors(layout, base_width, capped=kind == "mup_capped")
+        return _spread(factors, layout.sizes, theta.device, theta.dtype)
     parts = theta.detach().split(layout.sizes, -1)
     return torch.cat([rms(part)[..., None].expand_as(part) for part in parts], -1)
 
