@@ -81,7 +81,7 @@ def test_a_file_that_is_no_preset(content, found):
 def test_a_preset_that_is_not_there(argument, found):
     os.mkfifo("pipe")
     (line,) = refused(argument)
-    assert f": found {found}" in line and "one of: adafac, flat-control, " in line
+    assert f": found {found}" in line and "one of: adafac, flat-1, " in line
 
 
 def test_a_near_miss_of_a_shipped_name():
