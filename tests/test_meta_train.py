@@ -199,6 +199,30 @@ def test_a_module_of_ones_own_with_a_norm_and_an_embedding():
     assert len(phi) > 0
 
 
+def test_layers_of_ones_own_module_share_a_parameter():
+    """One place in theta for both, and a gradient that is the sum of theirs."""
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.out = nn.Embedding(7, 5), nn.Linear(5, 7, bias=False)
+            self.out.weight = self.embedding.weight
+
+        def forward(self, x):
+            return self.out(self.embedding(x).mean(1))
+
+    x = torch.randint(0, 7, (30, 4), generator=torch.Generator().manual_seed(0))
+    splits = {"train": (x, x[:, 0]), "test": (x, x[:, 0])}
+    module = Tied()
+    task = engine.SupervisedTask("tied", module, splits, F.cross_entropy, batch_size=8)
+    assert dict(task.layout.shapes) == {"embedding.weight": (7, 5)}
+    theta = module.embedding.weight.detach().flatten()
+    slope = torch.func.grad(task.loss)(theta, task.fixed_batch(30, dtype=torch.float32))
+    F.cross_entropy(module(task.fixed_batch(30).x), task.fixed_batch(30).y).backward()
+    torch.testing.assert_close(slope, module.embedding.weight.grad.flatten())
+    meta_train(task, GradientDescent())
+
+
 def test_a_penalty_of_ones_own_is_pulled_back_and_logged():
     class Decay(engine.penalties.GeometricPenalty):
         def at(self, loss, theta, value, gradient):

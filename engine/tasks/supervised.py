@@ -77,7 +77,7 @@ class SupervisedTask(Task):
         self.criterion = loss if isinstance(loss, Criterion) else MeanCriterion(loss, metrics)
         self.optimizee = Optimizee()
         self.examples = _examples(splits, validation, self.device)
-        self._take(copy.deepcopy(module).to("meta"))  # its parameters always come from theta
+        self._take(_on_meta(module))  # its parameters always come from theta
 
     def _take(self, module: nn.Module) -> None:
         """Note the parameters that the optimizee's module, on the meta device, takes from theta."""
@@ -216,6 +216,12 @@ class ExampleBatches:
         return ExampleBatch(
             x.view(*indices.shape, *x.shape[1:]), y.view(*indices.shape, *y.shape[1:]), self._noise[step]
         )
+
+
+def _on_meta(module: nn.Module) -> nn.Module:
+    """A copy with its parameters on the meta device; `module.to("meta")` would untie those that layers share."""
+    on_meta = {id(own): nn.Parameter(own.detach().to("meta"), own.requires_grad) for own in module.parameters()}
+    return copy.deepcopy(module, on_meta).to("meta")  # what is left to move are buffers
 
 
 @contextlib.contextmanager
