@@ -13,6 +13,7 @@ from engine.optimizers.learned.base import LearnedOptimizer, Phi, State, StepInf
 from engine.optimizers.learned.lin import STEEPNESS, Lin
 from engine.tasks.base import Layout
 
+FEATURES = 9
 SLOPE = 6  # place of the bare gradient's feature, which the kernel takes without its steepness
 
 
@@ -28,7 +29,6 @@ class LinearSteps:
     def __init__(self, optimizer: LearnedOptimizer, phi: Phi, state: State, layout: Layout | None = None) -> None:
         assert isinstance(optimizer, Lin)
         self._optimizer, self._phi, self._layout = optimizer, phi, layout
-        self._many = phi["schedule"].dim() == 2
         self._state = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
         theta = self._state["features.theta"]
         self._shape, self._rows = theta.shape, theta[..., 0].numel()
@@ -53,10 +53,7 @@ class LinearSteps:
 
     def _coefficients(self, fraction: Tensor) -> Tensor:
         """For every row, [rows, 9]."""
-        if self._many:
-            each = torch.func.vmap(self._optimizer.coefficients, in_dims=(0, None))(self._phi, fraction)
-        else:
-            each = self._optimizer.coefficients(self._phi, fraction)[None]
+        each = self._optimizer.coefficients(self._phi, fraction).view(-1, FEATURES)
         each = torch.cat([each[:, :SLOPE], STEEPNESS * each[:, SLOPE, None], each[:, SLOPE + 1 :]], 1)
         return each.repeat_interleave(self._rows // len(each), 0).contiguous()
 

@@ -77,8 +77,8 @@ class Lin(LearnedOptimizer):
         return (coefficients @ by_feature.flatten(1)).view(by_feature.shape[1:]), state
 
     def coefficients(self, phi: Phi, fraction: Tensor) -> Tensor:
-        """What the features are multiplied by at t/T, [K]; [..., 1, K] for t/T of shape [..., 1]."""
-        fixed, slope = phi["head.weight"].chunk(2)
+        """What the features are multiplied by at t/T, [K]; [..., 1, K] for t/T [..., 1], [M, K] for phi [M, ...]."""
+        fixed, slope = phi["head.weight"].chunk(2, -1)
         size = self.output_scale * schedule(phi["schedule"], fraction).exp()
         return size[..., None] * (fixed + fraction[..., None] * slope)
 
@@ -90,6 +90,6 @@ class Lin(LearnedOptimizer):
 
 def schedule(knots: Tensor, fraction: Tensor) -> Tensor:
     """The line through the knots, [K], evenly spaced over [0, 1], at a fraction, [...]."""
-    places = torch.arange(len(knots), device=knots.device, dtype=knots.dtype)
-    near = (1 - ((len(knots) - 1) * fraction[..., None] - places).abs()).clamp_min(0.0)  # [..., K]
+    places = torch.arange(knots.shape[-1], device=knots.device, dtype=knots.dtype)
+    near = (1 - ((knots.shape[-1] - 1) * fraction[..., None] - places).abs()).clamp_min(0.0)  # [..., K]
     return (near * knots).sum(-1)
