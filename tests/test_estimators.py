@@ -158,6 +158,16 @@ def test_pes_is_unbiased_over_the_truncations_of_an_unroll(name):
     assert error < 0.1 * abs(slope)
 
 
+def test_what_is_recorded_of_the_end_is_no_multiple_of_it():
+    """PES counts the end for every truncation of the unroll; the record says what it is."""
+    pes, term = engine.estimators.get("pes", pairs=2, sigma=1e-9), engine.terms.get("parameter_norm", weight=2.0)
+    one = trainer(pes, objective={"loss": "last"}, terms=[term])
+    one.pending = ""
+    records = [record for _ in range(4) for record in one.advance()]
+    expected = losses(PHI["log_rate"][0], 8)[-1] + 2 * ((1 - 0.1 * CURVATURE) ** 8).norm()
+    assert records[-1]["meta_objective"] == pytest.approx(float(expected), abs=1e-6)
+
+
 def test_truncated_es_is_biased_where_pes_is_not():
     slope = exact(OBJECTIVES["mean"][1], 8)
     truncated = torch.stack(meta_gradients(trainer(TruncatedES(pairs=5000, sigma=1e-3, fitness="raw")))).mean()
@@ -398,6 +408,21 @@ def test_es_values_a_penalty_as_back_propagation_does(penalty, step_scale):
         records += one.advance()
     plain, es = (record[f"{penalty.name}_penalty"] for record in records)
     assert plain > 0 and es == pytest.approx(plain, rel=1e-5)
+
+
+def test_particles_of_a_scaled_unroll_are_its_back_propagation():
+    """Random scaling: without perturbation the losses are those of tbptt, for an optimizer that remembers theta."""
+    losses = []
+    for name in ("tbptt", "es"):
+        estimator = engine.estimators.get(name, **({"pairs": 1, "sigma": 1e-9} if name == "es" else {}))
+        settings = {"random_scaling": 2.0, "truncation": 8, "meta_batch": 2}
+        optimizer = engine.learned_optimizers.get("lin", output_scale=0.3)
+        phi = {"schedule": torch.zeros(4), "head.weight": torch.full((18,), -0.2)}
+        one = trainer(estimator, NoisyBowl(), optimizer=optimizer, init_phi=phi, settings=settings)
+        one.pending = ""
+        (record,) = one.advance()
+        losses.append(record["meta_loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["dm", "rnnprop", "simple", "lin", "mlp", "adafac"])

@@ -103,7 +103,7 @@ def begin(
     init = _over_particles(lambda point: objective.optimizer.init(point, objective.layout))
     carry = Particles(
         theta=points,
-        state=init(points.contiguous()),
+        state=init((points if scaling is None else points / scaling).contiguous()),
         grad=torch.zeros_like(points),
         loss=unknown,
         first_loss=unknown,
@@ -271,7 +271,11 @@ class ParticleTruncation:
         """What the truncation came to."""
         objective, taken = self.objective, max(1, self.taken)
         factors = math.fsum(self.inputs.factors)
-        value = self.penalties / factors if factors else self.penalties
+        penalties = self.penalties / (factors or 1.0)
+        is_last = objective.settings.loss == "last"  # then penalties, too, count where the unroll ends
+        along, at_end = (
+            (torch.zeros_like(penalties), penalties) if is_last else (penalties, torch.zeros_like(penalties))
+        )
         sums = {
             "meta_loss": pair(torch.where(self.first_loss.isfinite(), self.plain_sum, 0.0).sum() / taken, _count(self)),
             "update_norm": pair(self.update_norm.sum(), self.moved.sum()),
@@ -280,18 +284,19 @@ class ParticleTruncation:
         }
         sums |= {penalty_value(name).name: total for name, total in self.penalty_sums.items()}
         if objective.settings.loss == "mean" and not objective.settings.log:
-            value = value + (self.loss_sum - self.start.loss_sum) / (factors or 1.0)
+            along = along + (self.loss_sum - self.start.loss_sum) / (factors or 1.0)
         elif self.inputs.ends:
-            value = value + self._repeats * self.loss_that_counts()
+            at_end = at_end + self.loss_that_counts()
         if self.inputs.ends:
             for name, term in objective.terms.items():
                 if self.inputs.meta_epoch < term.start:
                     continue
                 measured = self.term(name)
-                value = value + self._repeats * term.weight * measured
+                at_end = at_end + term.weight * measured
                 sums[objective_term(name).name] = pair(measured.sum(), measured.numel())
-        value = torch.where(self.first_loss.isfinite(), value, 0.0)  # one without a first loss has nothing to say
-        sums["meta_objective"] = pair(value.sum(), value.numel())
+        began = self.first_loss.isfinite()  # one without a first loss has nothing to say
+        value = torch.where(began, along + self._repeats * at_end, 0.0)
+        sums["meta_objective"] = pair(torch.where(began, along + at_end, 0.0).sum(), value.numel())
         return PartialGradient(value.shape[1], {}, sums, values=value.sum(1))
 
     @property
