@@ -9,7 +9,7 @@ from torch.func import grad, vmap
 
 from engine.meta_training.objective import Objective
 from engine.meta_training.unroll import begin, truncation, weights
-from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State, StepInfo
 from engine.penalties.base import InnerStep, get
 
 F64 = torch.float64
@@ -121,14 +121,14 @@ def make_theta(optimizees: int) -> Tensor:
 
 
 def plain_meta_gradient(
-    objective: Objective, phi: Phi, theta: Tensor, batches, factors, first, seed, scoring=None
+    objective: Objective, phi: Phi, theta: Tensor, batches, factors, first, seed, scoring=None, final=None
 ) -> Phi:
     """The meta-gradient by writing the meta-objective down and asking autograd, one optimizee at a time."""
     total = torch.zeros((), dtype=F64)
     optimizees = len(theta)
     generator = torch.Generator().manual_seed(seed)
-    points = [theta[b : b + 1] for b in range(optimizees)]
-    states = [objective.optimizer.init(point) for point in points]
+    points = [phi["start"][None] if "start" in phi else theta[b : b + 1] for b in range(optimizees)]
+    states = [objective.optimizer.init(point.detach()) for point in points]
     for j, factor in enumerate(factors):
         steps = []
         for b in range(optimizees):
@@ -136,12 +136,16 @@ def plain_meta_gradient(
             feed = feed or (batches[j - 1] if objective.loss_batch == "next" else batches[j])
             one = tuple(part[b] for part in feed)
             gradient = grad(lambda t, one=one: network_loss(t, one))(points[b][0])[None]
-            seen = points[b]
+            seen, seen_loss = points[b], network_loss(points[b][0], one)[None]
             if not objective.second_order:
-                gradient, seen = gradient.detach(), seen.detach()
-            features, before = objective.optimizer.observe(seen, gradient, states[b])
+                gradient, seen_loss = gradient.detach(), seen_loss.detach()
+                seen = seen if objective.optimizer.differentiates_theta else seen.detach()
+            info = StepInfo(seen_loss, j)
+            features, before = objective.optimizer.observe(seen, gradient, states[b], None, info)
             update, states[b] = objective.optimizer.step(phi, features, before)
             points[b] = points[b] + update
+            if objective.optimizer.differentiates_theta:  # penalties hold theta constant
+                update = objective.optimizer.step(phi, features.detach(), before)[0]
             steps.append((features, before, update))
         if objective.update:
             joint = InnerStep(
@@ -156,7 +160,11 @@ def plain_meta_gradient(
         for b in range(optimizees):
             one = tuple(part[b] for part in (scoring[j] if scoring else batches[j]))
             losses.append(loss := network_loss(points[b][0], one))
-            total = total + factor * loss / optimizees
+            if final is not None and j == len(factors) - 1:
+                on_fresh = [network_loss(points[b][0], tuple(part[b] for part in batch)) for batch in final]
+                total = total + factor * torch.stack(on_fresh).mean() / optimizees
+            else:
+                total = total + factor * loss / optimizees
             for penalty in objective.geometric.values():
                 value = scalar_penalty(penalty, points[b][0], one, j)
                 value = value / loss.detach() if penalty.relative else value
@@ -196,17 +204,30 @@ def scalar_penalty(penalty, theta: Tensor, batch, inner_step: int) -> Tensor:
     return penalty.rho * worst_gradient.norm()
 
 
-def assert_equal_to_plain_autograd(kind: str, *, optimizees: int = 3, steps: int = 4, scored: bool = False, **settings):
+def assert_equal_to_plain_autograd(
+    kind: str,
+    *,
+    optimizees: int = 3,
+    steps: int = 4,
+    scored: bool = False,
+    learned_start: bool = False,
+    fresh: int = 0,
+    **settings,
+):
     optimizer = LEARNED_OPTIMIZERS.create(kind, hidden=5, **settings.pop("optimizer", {}))
     objective = Objective(network_loss, optimizer, **settings)
     phi, theta = make_phi(optimizer), make_theta(optimizees)
+    if learned_start:
+        phi["start"] = make_theta(1)[0].requires_grad_()
+        theta = phi["start"].detach().expand(optimizees, -1)
+    final = make_batches(fresh, optimizees, seed=11) if fresh else None
     first, *batches = make_batches(steps + 1, optimizees, seed=2)
     scoring = make_batches(steps, optimizees, seed=9) if scored else None
     factors = [0.5, 1.0, 2.0, 0.25, 1.5, 1.0][:steps]
     carry = begin(objective, theta, first if objective.loss_batch == "next" else None)
     generator = torch.Generator().manual_seed(7)
-    meta, _ = truncation(objective, phi, carry, batches, factors, generator, scoring=scoring)
-    expected = plain_meta_gradient(objective, phi, theta, batches, factors, first, 7, scoring)
+    meta, _ = truncation(objective, phi, carry, batches, factors, generator, scoring=scoring, final=final)
+    expected = plain_meta_gradient(objective, phi, theta, batches, factors, first, 7, scoring, final)
     for name in phi:
         error = (meta.gradient[name] - expected[name]).norm() / expected[name].norm()
         assert error < 1e-10, f"{name}: relative error {error:.1e}"
@@ -218,6 +239,18 @@ def assert_equal_to_plain_autograd(kind: str, *, optimizees: int = 3, steps: int
 def test_meta_gradient_equals_plain_autograd(kind, second_order, loss_batch):
     scored = loss_batch == "validation"
     assert_equal_to_plain_autograd(kind, second_order=second_order, loss_batch=loss_batch, scored=scored)
+
+
+@pytest.mark.parametrize("loss_batch", ["next", "same"])
+@pytest.mark.parametrize("second_order", [False, True])
+@pytest.mark.parametrize("kind", ["meta-lstm", "dm", "lin"])
+def test_learned_initial_parameters_and_a_last_loss_on_fresh_batches_equal_plain_autograd(
+    kind, second_order, loss_batch
+):
+    penalties = {"update": {"smooth": get("smooth", ascent_steps=2, perturb="gradient")}}
+    how = {"second_order": second_order, "loss_batch": loss_batch, "learned_start": True}
+    assert_equal_to_plain_autograd(kind, fresh=2, **how)
+    assert_equal_to_plain_autograd(kind, **how, **penalties)
 
 
 @pytest.mark.parametrize("second_order", [False, True])

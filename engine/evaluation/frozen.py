@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
 from engine.base.errors import RunError
-from engine.optimizers.learned.base import LearnedOptimizer, Phi, from_table
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, fits, from_table
 from engine.runs import checkpoint as checkpoints
 from engine.runs.store import RunReader
 
@@ -16,7 +14,6 @@ def load_learned_optimizer(run: RunReader, which: str = CHECKPOINT) -> tuple[Lea
     """A run's learned optimizer and its meta-parameters, on the CPU."""
     phi = checkpoints.load_frozen(run.path, which)
     optimizer = from_table(run.preset()["optimizer"])
-    fresh = optimizer.init_phi(torch.Generator())
-    if {name: tensor.shape for name, tensor in phi.items()} != {name: tensor.shape for name, tensor in fresh.items()}:
+    if not fits(optimizer, phi):
         raise RunError(f"{run.path}: checkpoint {which} does not fit the [optimizer] table of its preset")
     return optimizer, phi

@@ -15,7 +15,7 @@ from engine import kernels
 from engine.base import seeds
 from engine.kernels.steps import Steps
 from engine.optimizers.baselines import Baseline, plain_gradients, sam_gradients
-from engine.optimizers.learned.base import LearnedOptimizer, Phi, StepInfo
+from engine.optimizers.learned.base import START, LearnedOptimizer, Phi, StepInfo, without_start
 from engine.tasks.base import Task
 
 DRAWN_AT_ONCE = 50  # inner steps for which batches are drawn together
@@ -59,14 +59,15 @@ def frozen_unroll(
 ) -> Iterator[UnrolledStep]:
     """Train fresh optimizees, one for each change and seed, side by side: B = changes * seeds, change by change.
 
-    `sam` > 0: the gradient is taken at theta + sam g/|g| (Foret et al. 2021, arXiv:2010.01412), two passes a step; of
+    Learned initial parameters among phi are where optimizees begin whose task has as many; those of other tasks begin
+    as ever. `sam` > 0: the gradient is taken at theta + sam g/|g| (Foret et al. 2021, arXiv:2010.01412), two passes a step; of
     learned optimizers alone, for a baseline has directions of its own. `tick` is called at every inner step, and may
     raise to interrupt. Memory does not grow with the steps. Raises ValueError for a baseline with `sam`.
     """
     if sam and isinstance(optimizer, Baseline):
         raise ValueError(f"sam goes around learned optimizers, found {optimizer.name}")
     seed_list = [seed for _ in changes for seed in seed_list]
-    theta = torch.stack([task.init_theta(seeds.derive(seed, "theta")) for seed in seed_list])
+    theta = _starts(task, phi.get(START), [seeds.derive(seed, "theta") for seed in seed_list])
     stream = task.batches([seeds.derive(seed, "batches") for seed in seed_list], split)
     step = _steps(optimizer, phi, theta, task)
     direction = optimizer.gradients if isinstance(optimizer, Baseline) else sam_gradients if sam else plain_gradients
@@ -86,10 +87,18 @@ def frozen_unroll(
             yield UnrolledStep(first + index + 1, theta, loss, update)
 
 
+def _starts(task: Task, start: Tensor | None, seed_list: Sequence[int]) -> Tensor:
+    """Initial parameters, [B, P]."""
+    if start is not None and len(start) == task.parameters:
+        return start.to(task.device, task.dtype).expand(len(seed_list), -1).contiguous()
+    return torch.stack([task.init_theta(seed) for seed in seed_list])
+
+
 def _steps(optimizer: LearnedOptimizer | Baseline, phi: Phi, theta: Tensor, task: Task) -> Steps:
     if isinstance(optimizer, Baseline):
         return optimizer.steps(phi, theta)
-    return kernels.steps(optimizer, phi, optimizer.init(theta, task.layout), theta, task.layout)
+    state = optimizer.init(theta, task.layout)
+    return kernels.steps(optimizer, without_start(phi), state, theta, task.layout)
 
 
 def _columns(changes: Sequence[UpdateChange], rows: int, theta: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -23,7 +23,7 @@ from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE, UpdateChange, frozen_
 from engine.optimizers.baselines import Baseline
 from engine.optimizers.learned.base import LearnedOptimizer, Phi
 from engine.probes.summary import Profile, adaptive_sharpness_each, profile_each
-from engine.tasks.base import Task
+from engine.tasks.base import Batch, Task, cast
 
 DIVERGED = 10.0  # an optimizee has diverged when its loss is this many first losses, or not finite
 BY_RADIUS = ("sharpness", "max_grad_norm", "surrogate_gap")
@@ -77,26 +77,30 @@ def evaluate_each(
 ) -> list[dict[str, Any]]:
     """Train optimizees `numbers` for `steps` inner steps; measure where they are at `marks` and at the end.
 
+    Optimizees with data of their own, as episodes, have those of `task.held_out(purpose)`, and no landscape is measured.
     Once for each of `changes`, all of them side by side; `changes` and `sam` as in `frozen_unroll`. Returns for each
     "task", "metrics" (of the task's own), "created" and "seeds" of a transfer file; a metric that is not finite is
     None. `purpose` tells apart the optimizees that validate from those that test. `tick` is called at every inner step,
     and between the steps of the probes, and may raise to interrupt; `report` is told in words what is going on.
     """
     points, measured_at = curve_points(steps), {*marks, steps}
-    batch = task.fixed_batch(probe.examples, dtype=task.dtype)
+    facts, task = task.facts, task.held_out("validation" if purpose == "validation" else "test")
     curve: list[Tensor] = []
     measured: list[list[dict[str, Any]]] = []
     rows = len(changes) * len(numbers)
     loss_sum = torch.zeros(rows, dtype=task.dtype, device=task.device)
     update_sum = torch.zeros_like(loss_sum)
     seed_list = [seeds.derive(number, purpose) for number in numbers]
+    task = task.of([seeds.derive(seed, "episode") for seed in seed_list] * len(changes))
+    batch, of_each = _training_batch(task, probe.examples, task.dtype)
+    training_loss = vmap(task.loss, in_dims=(0, of_each), chunk_size=at_once(task))
     for inner_step, theta, loss, update in frozen_unroll(
         task, optimizer, phi, seed_list, steps, changes=changes, sam=sam, tick=tick
     ):
         loss_sum += loss
         update_sum += update.norm(dim=-1)
         if inner_step in points:
-            curve.append(vmap(task.loss, in_dims=(0, None), chunk_size=at_once(task))(theta, batch))
+            curve.append(training_loss(theta, batch))
         if inner_step in measured_at:
             report(f"probes at inner step {inner_step}")
             marks_here = measure(task, theta, probe, tick)
@@ -118,7 +122,7 @@ def evaluate_each(
     created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return [
         {
-            "task": task.facts,
+            "task": facts,
             **own_metrics(task.measured),
             "created": created,
             "seeds": optimizees[first : first + len(numbers)],
@@ -148,18 +152,17 @@ def measure(
 ) -> list[dict[str, Any]]:
     """The task's metrics and the shape of the landscape at theta, [B, P]; one dict for each optimizee.
 
-    The landscape is that of the training loss on the first `probe.examples` training examples.
+    The landscape is that of the training loss on the first `probe.examples` training examples; it is not measured
+    where optimizees have data of their own.
     """
     validation, test = task.metrics_of_each(theta, "validation"), task.metrics_of_each(theta, "test")
     precision = torch.float32 if probe.precision == "float32" else torch.float64
-    batch = task.fixed_batch(probe.examples, dtype=precision)
-
-    def loss(point: Tensor) -> Tensor:
-        return task.loss(point, batch)
-
+    batch, of_each = _training_batch(task, probe.examples, precision)
     points = theta.detach().to(precision)
-    gradients, values = vmap(grad_and_value(loss), chunk_size=at_once(task))(points)
-    shapes = _shapes(loss, points[gradients.isfinite().all(1)], probe, tick)
+    at_points = vmap(grad_and_value(task.loss), in_dims=(0, of_each), chunk_size=at_once(task))
+    gradients, values = at_points(points, batch)
+    is_searched = gradients.isfinite().all(1) & (of_each is None)
+    shapes = _shapes(lambda point: task.loss(point, batch), points[is_searched], probe, tick)
     marks = []
     for b, point in enumerate(points):
         mark: dict[str, Any] = {
@@ -171,10 +174,17 @@ def measure(
             "top_eigenvalue": math.nan,
             **{name: {} for name in ("adaptive_sharpness", *BY_RADIUS)},
         }
-        if gradients[b].isfinite().all():  # a search from a point that is not finite would find nothing
+        if is_searched[b]:  # a search from a point that is not finite would find nothing
             mark |= next(shapes)
         marks.append({name: finite(value) if isinstance(value, float) else value for name, value in mark.items()})
     return marks
+
+
+def _training_batch(task: Task, examples: int, dtype: torch.dtype) -> tuple[Batch, int | None]:
+    """The examples that training losses are measured on, and the dimension of the optimizees in them, if any."""
+    if task.rows is None:
+        return task.fixed_batch(examples, dtype=dtype), None
+    return cast(task.batches(range(task.rows)).draw(1)[0], dtype), 0
 
 
 def _shapes(

@@ -140,8 +140,9 @@ def _optimizer(text: str, shown: str) -> tuple[LearnedOptimizer, dict[str, Any]]
 def _check_tensors(optimizer: LearnedOptimizer, phi: Phi, shown: str) -> None:
     import torch
 
-    wanted = optimizer.init_phi(torch.Generator())
-    if {name: t.shape for name, t in phi.items()} != {name: t.shape for name, t in wanted.items()}:
+    from engine.optimizers.learned.base import fits
+
+    if not fits(optimizer, phi):
         raise RunError(f"{shown}: damaged: its tensors do not fit its [optimizer] table")
     for name, tensor in phi.items():
         if tensor.dtype not in (torch.float32, torch.float64) or not tensor.isfinite().all():

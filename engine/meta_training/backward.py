@@ -18,14 +18,14 @@ from torch import Tensor
 
 from engine.base.flat import Batch
 from engine.kernels.tape import Side, Tape
-from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
+from engine.optimizers.learned.base import START, LearnedOptimizer, Phi, State
 from engine.penalties.base import AscentPenalty, InnerStep, Randomness, UpdatePenalty
 
 
 class Point(NamedTuple):
     """Where an inner step starts from: constants."""
 
-    theta: Tensor  # [B, P]
+    theta: Tensor  # [B, P]; with its graph where the learned optimizer differentiates it
     grad: Tensor  # [B, P]
     loss: Tensor  # [B]
     resting: Tensor  # [B], the optimizees that have diverged
@@ -80,7 +80,10 @@ class Backward(Protocol):
         ...
 
     def pull_back(self, thetas: list[Tensor], cotangents: list[Tensor], moves: list[Tensor]) -> Phi:
-        """The gradient by phi of sum_t <cotangents_t, thetas_t>; moves_t, [B, P], is d theta_t / d update_t."""
+        """The gradient by phi of sum_t <cotangents_t, thetas_t>; moves_t, [B, P], is d theta_t / d update_t.
+
+        Learned initial parameters among phi get theirs where the unroll begins with this truncation.
+        """
         ...
 
     def pull_back_entries(self, entries: Sequence[Entry]) -> Phi:
@@ -108,7 +111,7 @@ class AutogradBackward:
         return self.take(partial(self.optimizer.step, self.phi), point, state)
 
     def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Tensor]:
-        value = penalty.value(self.optimizer, self.phi, step, randomness)
+        value = penalty.value(self.optimizer, self.phi, as_observed(self.optimizer, self.phi, step), randomness)
         return value.detach(), value
 
     def pull_back(self, thetas: list[Tensor], cotangents: list[Tensor], moves: list[Tensor]) -> Phi:
@@ -132,10 +135,14 @@ class AutogradBackward:
 class TapeBackward:
     """A tape. Needs the first order, and update penalties that are `AscentPenalty`."""
 
-    def __init__(self, optimizer: LearnedOptimizer, tape: Tape, take: Take) -> None:
+    def __init__(
+        self, optimizer: LearnedOptimizer, tape: Tape, take: Take, start: Tensor | None, begins: bool
+    ) -> None:
+        """`start`: learned initial parameters, [P], at which an unroll `begins` with this truncation or did before."""
         self.optimizer = optimizer
         self.tape = tape
         self.take = take
+        self.start, self.begins = start, begins
         self._taken = 0
 
     def advance(self, point: Point, state: State) -> Move:
@@ -161,7 +168,13 @@ class TapeBackward:
         for cotangent, move in zip(reversed(cotangents), reversed(moves), strict=True):
             later = later + cotangent
             slopes.append(later * move)
-        return self.tape.pull_back(slopes[::-1])
+        return self._with_start(self.tape.pull_back(slopes[::-1]), later)
+
+    def _with_start(self, gradient: Phi, later: Tensor) -> Phi:
+        """The gradient by phi with that by the learned initial parameters; `later`, [B, P], is the slope of theta_0."""
+        if self.start is None:
+            return gradient
+        return {**gradient, START: later.sum(0) if self.begins else torch.zeros_like(self.start)}
 
     def pull_back_entries(self, entries: Sequence[Entry]) -> Phi:
         zeros = torch.zeros_like(self._contrast(entries[0]).slope)
@@ -174,7 +187,7 @@ class TapeBackward:
             features[at] = contrast.features.masked_fill(idle[..., None], 0.0)
             slopes[at] = (cotangent * contrast.slope).masked_fill(idle, 0.0)
             other_slopes[at] = (cotangent * contrast.other_slope).masked_fill(idle, 0.0)
-        return self.tape.pull_back(slopes, Side(features, other_slopes))
+        return self._with_start(self.tape.pull_back(slopes, Side(features, other_slopes)), zeros)
 
     def _contrast(self, entry: Entry) -> Contrast:
         assert isinstance(entry.source, Contrast)
@@ -185,6 +198,14 @@ class TapeBackward:
 
     def close(self) -> None:
         self.tape.close()
+
+
+def as_observed(optimizer: LearnedOptimizer, phi: Phi, step: InnerStep) -> InnerStep:
+    """A step as update penalties see it, which hold constant what the learned optimizer has observed, theta as well."""
+    if not optimizer.differentiates_theta:
+        return step
+    features = step.features.detach()
+    return step._replace(features=features, update=optimizer.step(phi, features, step.state)[0])
 
 
 def pull_back(phi: Phi, outputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Phi:

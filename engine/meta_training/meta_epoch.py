@@ -85,10 +85,15 @@ class MetaEpoch:
         self.tasks: list[Task] = []  # of each group, in all processes
         self.places: list[list[int]] = []  # in the meta-batch, of each group
         self.groups: list[Group] = []  # with optimizees of this process
+        self.start: Tensor | None = None
         self.survivors = 0  # optimizees that the last truncation left undiverged, of all processes
 
-    def begin(self, meta_batch: int) -> MetaEpoch:
-        """Draw a task for every optimizee, and its parameters and batches, each from a seed of its own."""
+    def begin(self, meta_batch: int, start: Tensor | None = None) -> MetaEpoch:
+        """Draw a task for every optimizee, and its parameters and batches, each from a seed of its own.
+
+        `start`: initial parameters, [P], of all of them instead.
+        """
+        self.start = start
         places: dict[Task, list[int]] = {}
         for place in range(meta_batch):
             places.setdefault(self.distribution.sample(self._seed("task", place)), []).append(place)
@@ -183,14 +188,20 @@ class MetaEpoch:
         return [Generator(device).manual_seed(self._seed(purpose, place)) for place in group.members]
 
     def _group(self, index: int, members: list[int]) -> Group:
-        task = self.tasks[index]
-        objective = self.objective_on(task)
-        theta = torch.stack([task.init_theta(self._seed("theta", place)) for place in members])
+        task, objective = self._seen(index, members), self.objective_on(self.tasks[index])
+        if self.start is None:
+            theta = torch.stack([task.init_theta(self._seed("theta", place)) for place in members])
+        else:
+            theta = self.start.expand(len(members), -1)
         stream, scoring = self._streams(task, objective, members)
         first = stream.draw(1)[0] if objective.loss_batch == "next" else None
         scaling = self._scaling(theta, members, task.layout)
         carry = self.estimator.begin(objective, theta, first, scaling=scaling, horizon=self.horizon)
         return Group(index, task, objective, members, stream, scoring, carry)
+
+    def _seen(self, index: int, members: list[int]) -> Task:
+        """A task as some of the optimizees see it."""
+        return self.tasks[index].of([self._seed("episode", place) for place in members])
 
     def _streams(self, task: Task, objective: Objective, members: list[int]) -> tuple[Stream, Stream | None]:
         stream = task.batches([self._seed("batches", place) for place in members], "train")
@@ -251,8 +262,7 @@ class MetaEpoch:
         return drawn[0]
 
     def _restored(self, index: int, members: list[int], fact: Mapping[str, Any], tensors: dict[str, Tensor]) -> Group:
-        task = self.tasks[index]
-        objective = self.objective_on(task)
+        task, objective = self._seen(index, members), self.objective_on(self.tasks[index])
         stream, scoring = self._streams(task, objective, members)
         stream.load_state(tensors["stream"])
         if scoring is not None:

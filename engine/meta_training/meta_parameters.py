@@ -13,7 +13,7 @@ from engine.base.errors import PresetError, Problem
 from engine.base.flat import all_finite, prefixed, under
 from engine.base.metrics import penalty_share, penalty_value
 from engine.meta_training.partial_gradient import norm
-from engine.optimizers.learned.base import Phi, from_table
+from engine.optimizers.learned.base import Phi, from_table, without_start
 from engine.penalties.base import Reparametrization
 from engine.presets.meta_settings import MetaSettings
 
@@ -196,4 +196,4 @@ def _fitting(phi: Phi, fresh: Phi) -> Phi:
 
 def check_start(optimizer: Mapping[str, Any], init_phi: Phi) -> None:
     """Raise PresetError where meta-parameters are none of the learned optimizer of that [optimizer] table."""
-    _fitting(init_phi, from_table(optimizer).init_phi(torch.Generator()))
+    _fitting(without_start(init_phi), from_table(optimizer).init_phi(torch.Generator()))

@@ -35,7 +35,7 @@ from engine.meta_training.meta_parameters import MetaParameters
 from engine.meta_training.objective import PENALTY_CLASSES, Objective, by_name, of_kind
 from engine.meta_training.partial_gradient import norm, together
 from engine.meta_training.unroll import loss_factors
-from engine.optimizers.learned.base import LearnedOptimizer, Phi
+from engine.optimizers.learned.base import START, LearnedOptimizer, Phi, without_start
 from engine.penalties.base import GeometricPenalty, ParameterPenalty, Penalty, Reparametrization, UpdatePenalty
 from engine.presets.evaluation_settings import EvaluationSettings
 from engine.presets.meta_settings import MetaSettings
@@ -137,6 +137,11 @@ class MetaTrainer:
         self.objective_on = functools.lru_cache(TASKS_KEPT)(self._objective)
         drawn = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(seed, "phi")))
         fresh = {name: tensor.to(task.dtype) for name, tensor in drawn.items()}
+        if self.settings.learn_start:
+            fresh[START] = task.init_theta(seeds.derive(seed, "start"))
+            self._check_start(task)
+        if init_phi is not None:  # learned initial parameters come along, or not, as these settings say
+            init_phi = {**without_start(init_phi), **{k: init_phi.get(k, v) for k, v in fresh.items() if k == START}}
         reparametrizations = of_kind(self.penalties, Reparametrization)
         self.parameters = MetaParameters(self.settings, reparametrizations, fresh, self.device, init_phi)
         stages = self.settings.inner_steps
@@ -149,6 +154,16 @@ class MetaTrainer:
         self.broken_epochs = 0  # meta-epochs in a row that no optimizee survived
         self.improved = False
         self.best_step = 0
+
+    def _check_start(self, task: Task) -> None:
+        """Raise SettingsError where initial parameters cannot be meta-trained."""
+        if not self.estimator.differentiates:
+            allowed = f"false with the estimator {self.estimator.name}; tbptt, second_order"
+            raise SettingsError([Problem("meta.learn_start", "true", allowed)])
+        for other, _ in self.tasks.held_out(1):
+            if other.layout.shapes != task.layout.shapes:
+                allowed = f"false, or tasks of one layout; {task.name} and {other.name} differ"
+                raise SettingsError([Problem("meta.learn_start", "true", allowed)])
 
     def _objective(self, task: Task) -> Objective:
         """What is meta-trained for on a task."""
@@ -231,9 +246,9 @@ class MetaTrainer:
         began = time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        self._begin_meta_epochs()
         learning_rate = self._learning_rate()
         used, metrics = self.parameters.reparametrize()
+        self._begin_meta_epochs(used.get(START))
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in used.items()}
         steps = [self._factors(epoch) for epoch in self.epochs]
         results = [epoch.truncation(leaves, factors) for epoch, factors in zip(self.epochs, steps, strict=True)]
@@ -260,13 +275,16 @@ class MetaTrainer:
             self._end_meta_epoch_if_due(epoch)
         return record
 
-    def _begin_meta_epochs(self) -> None:
-        """Begin what is due: one meta-epoch after another, or `meta.staggered` of them side by side, spread out."""
+    def _begin_meta_epochs(self, start: Tensor | None) -> None:
+        """Begin what is due: one meta-epoch after another, or `meta.staggered` of them side by side, spread out.
+
+        `start`: learned initial parameters, [P].
+        """
         horizon, begun = self.curriculum.inner_steps, self.meta_epoch + len(self.epochs)
         newest = self.epochs[-1].inner_step if self.epochs else horizon
         spread_out = newest * self.settings.staggered >= horizon
         if len(self.epochs) < self.settings.staggered and spread_out and begun < self.settings.epochs:
-            self.epochs.append(self._new_epoch(begun, horizon).begin(self.settings.meta_batch))
+            self.epochs.append(self._new_epoch(begun, horizon).begin(self.settings.meta_batch, start))
 
     def _truncation(self, horizon: int) -> int:
         """Inner steps between two meta-steps."""

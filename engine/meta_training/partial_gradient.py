@@ -15,7 +15,7 @@ from torch import Tensor
 from engine.base.metrics import metric, objective_term, penalty_share, penalty_value
 from engine.meta_training.backward import pull_back
 from engine.meta_training.objective import Objective
-from engine.optimizers.learned.base import Phi
+from engine.optimizers.learned.base import Phi, without_start
 
 LOSS = "the loss"
 GEOMETRIC = "the geometric penalties"  # all geometric penalties together
@@ -78,7 +78,7 @@ class PartialGradient:
         """The gradients of the penalties on phi that weigh something; their values go into the metrics."""
         gradients = {}
         for name, penalty in objective.parameter.items():
-            value = penalty.value(phi)
+            value = penalty.value(without_start(phi))
             value = value / metrics["meta_loss"] if penalty.relative else value
             metrics[penalty_value(name).name] = value.detach()
             if penalty.weight and inner_step >= penalty.start:

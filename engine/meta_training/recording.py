@@ -79,13 +79,15 @@ class RecordedTruncations:
         randomness: Randomness,
         *,
         scoring: Batches | None = None,
+        final: Batches | None = None,
     ) -> tuple[PartialGradient, Tensor, UnrollState]:
-        starts = [phi, carry, batches, scoring]
+        starts = [phi, carry, batches, scoring, final]
         key = (id(objective), *_decisions(objective, carry, factors), *_shapes(starts))
         if key not in self._recordings:
             if self._decides(objective) or key not in self._seen or len(self._recordings) == MOST_RECORDINGS:
                 self._seen.add(key)
-                return run_truncation(objective, phi, carry, batches, factors, randomness, scoring=scoring)
+                plain = (batches, factors, randomness)
+                return run_truncation(objective, phi, carry, *plain, scoring=scoring, final=final)
             self._recordings[key] = _Recording(self._recorder, objective, starts, factors)
         return self._recordings[key].replay(starts, carry, len(factors))
 
@@ -102,9 +104,9 @@ class _Recording:
     def __init__(self, recorder: Recorder, objective: Objective, starts: list[Any], factors: Sequence[float]) -> None:
         self._objective = objective  # kept: its id is in the key
         self._starts = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors_of(starts)]
-        phi, carry, batches, scoring = with_tensors(starts, iter(self._starts))
+        phi, carry, batches, scoring, final = with_tensors(starts, iter(self._starts))
         self._results, self._again = recorder.record(
-            lambda: run_truncation(objective, phi, carry, batches, factors, (), scoring=scoring)
+            lambda: run_truncation(objective, phi, carry, batches, factors, (), scoring=scoring, final=final)
         )
 
     def replay(self, starts: list[Any], carry: UnrollState, steps: int) -> tuple[PartialGradient, Tensor, UnrollState]:

@@ -24,9 +24,9 @@ from torch import Generator, Tensor
 
 from engine.base.flat import hessian_vector_products
 from engine.kernels.recompute import ALIVE
-from engine.meta_training.backward import Entry, Move, Point, Take
+from engine.meta_training.backward import Entry, Move, Point, Take, as_observed
 from engine.meta_training.objective import Objective
-from engine.optimizers.learned.base import Phi, State
+from engine.optimizers.learned.base import START, Phi, State
 from engine.penalties.base import AscentPenalty, InnerStep, Randomness, UpdatePenalty, is_plain_ascent
 
 MOST_STATES = 2**30  # bytes of optimizer states, and of graphs, that are kept; what takes more is computed again
@@ -56,8 +56,12 @@ class Graph(NamedTuple):
 class SecondOrderBackward:
     """The truncation forward without any graph, and the recursion back."""
 
-    def __init__(self, objective: Objective, phi: Phi, state: State, steps: int, take: Take) -> None:
+    def __init__(
+        self, objective: Objective, phi: Phi, state: State, steps: int, take: Take, *, begins: bool
+    ) -> None:
+        """`begins`: the unroll begins with this truncation, at the learned initial parameters where phi has some."""
         self.objective, self.phi, self.take = objective, phi, take
+        self.starts_at_phi = START in phi and begins
         size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
         self.every = 1 if steps * size <= MOST_STATES else math.ceil(math.sqrt(steps))
         self.keeps_graphs = steps * size * ALIVE <= MOST_STATES
@@ -121,10 +125,11 @@ class SecondOrderBackward:
                 point, graph, later, later_state, entries.get(t)
             )
             gradient = [total + part for total, part in zip(gradient, by_phi, strict=True)]
-            if t and point.batch is not None:
+            if (t or self.starts_at_phi) and point.batch is not None:
                 curved = hessian_vector_products(self.objective.loss, point.theta, point.batch, by_grad)
                 later = later + _blank(by_theta + curved + by_loss[:, None] * point.grad, point.resting)
-        return dict(zip(self.phi, gradient, strict=True))
+        by_name = dict(zip(self.phi, gradient, strict=True))
+        return {**by_name, START: later.sum(0)} if self.starts_at_phi else by_name
 
     def _graph(self, point: Point, state: State) -> Graph:
         """An inner step with its graph, from leaves of its own."""
@@ -180,6 +185,7 @@ class SecondOrderBackward:
     def _value(self, noted: Noted, phi: Phi, step: InnerStep, again: bool) -> Tensor:
         """The penalty's values, [B], at an inner step."""
         penalty, optimizer = noted.penalty, self.objective.optimizer
+        step = as_observed(optimizer, phi, step)
         if noted.features is not None:
             assert isinstance(penalty, AscentPenalty)
             other, _ = optimizer.step(phi, noted.features, step.state)

@@ -34,7 +34,7 @@ from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import GEOMETRIC, LOSS, PartialGradient
 from engine.meta_training.penalty_terms import PenaltyTerms, divisor, geometric_penalty_at, pair, usable
 from engine.meta_training.second_order import SecondOrderBackward
-from engine.optimizers.learned.base import Phi, State, StepInfo
+from engine.optimizers.learned.base import START, Phi, State, StepInfo, without_start
 from engine.penalties.base import (
     InnerStep,
     Penalty,
@@ -60,6 +60,7 @@ class UnrollState:
     truncations: int = 0
     scaling: Tensor | None = None  # [B, P], random coordinate scaling
     horizon: int | None = None  # inner steps that the unroll is to have, where that is known
+    batch: Batch | None = None  # that grad is of, where the unroll has just begun
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it that is tensors, by name, for a checkpoint."""
@@ -148,7 +149,7 @@ def begin(
     if batch is None:
         return carry
     grad, loss = gradients_and_losses(objective.loss, theta, batch)
-    return replace(carry, grad=grad, loss=loss, first_loss=loss, alive=_sound(grad, loss))
+    return replace(carry, grad=grad, loss=loss, first_loss=loss, alive=_sound(grad, loss), batch=batch)
 
 
 def truncation(
@@ -160,16 +161,19 @@ def truncation(
     randomness: Randomness,
     *,
     scoring: Batches | None = None,
+    final: Batches | None = None,
 ) -> tuple[MetaGradient, UnrollState]:
     """Take len(factors) inner steps from `carry`; return the meta-gradient, averaged over the optimizees, and the
     next carry.
 
-    `batches` feed the inner steps, `scoring` are the batches of loss_batch = validation. phi's tensors must require
-    gradients. An optimizee's terms count until it diverges (loss or gradient not finite, or loss above the cap), that
+    `batches` feed the inner steps, `scoring` are the batches of loss_batch = validation; `final` those that the last
+    loss is measured on instead, the mean over them. phi's tensors must require gradients. An optimizee's terms count until it diverges (loss or gradient not finite, or loss above the cap), that
     inner step included if all is finite; then it rests. A penalty that is not finite is left out and counted in
     `dropped_terms`.
     """
-    partial, losses, carry = run_truncation(objective, phi, carry, batches, factors, randomness, scoring=scoring)
+    partial, losses, carry = run_truncation(
+        objective, phi, carry, batches, factors, randomness, scoring=scoring, final=final
+    )
     return MetaGradient(*partial.meta_gradient(objective, phi, carry.inner_step - 1), losses), carry
 
 
@@ -182,11 +186,13 @@ def run_truncation(
     randomness: Randomness,
     *,
     scoring: Batches | None = None,
+    final: Batches | None = None,
 ) -> tuple[PartialGradient, Tensor, UnrollState]:
     """`truncation` for a part of the optimizees: what adds up over all of them, and their losses, [T, B]."""
     under_way = Truncation(objective, phi, carry, randomness, len(factors))
     for index, factor in enumerate(factors):
-        under_way.inner_step(batches[index], scoring[index] if scoring is not None else None, factor)
+        fresh = final if index == len(factors) - 1 else None
+        under_way.inner_step(batches[index], scoring[index] if scoring is not None else None, factor, fresh)
     losses = torch.stack(under_way.losses)
     result = under_way.partial(losses), losses, under_way.carry_on()
     under_way.backward.close()
@@ -197,11 +203,11 @@ def run_truncation(
 def _backward(objective: Objective, phi: Phi, carry: UnrollState, steps: int, take: Take) -> Backward:
     """A tape where one is of use, and enough; else autograd's graph; for the second order neither."""
     if objective.second_order:
-        return SecondOrderBackward(objective, phi, carry.state, steps, take)
-    if all(map(is_plain_ascent, objective.update.values())):
-        tape = kernels.tape(objective.optimizer, phi, carry.state, carry.theta, steps)
+        return SecondOrderBackward(objective, phi, carry.state, steps, take, begins=carry.inner_step == 0)
+    if all(map(is_plain_ascent, objective.update.values())) and not objective.optimizer.differentiates_theta:
+        tape = kernels.tape(objective.optimizer, without_start(phi), carry.state, carry.theta, steps)
         if tape is not None:
-            return TapeBackward(objective.optimizer, tape, take)
+            return TapeBackward(objective.optimizer, tape, take, phi.get(START), begins=carry.inner_step == 0)
     return AutogradBackward(objective.optimizer, phi, take)
 
 
@@ -218,7 +224,9 @@ class Truncation:
         }
         self.start = carry
         self.theta, self.state, self.grad, self.loss = carry.theta, carry.state, carry.grad, carry.loss
-        self.batch: Batch | None = None  # that the gradient is of
+        if START in phi and carry.inner_step == 0 and not objective.second_order:
+            self.theta = phi[START].expand_as(carry.theta)  # the same numbers, with their graph
+        self.batch = carry.batch  # that the gradient is of
         self.first_loss, self.alive = carry.first_loss, carry.alive
         self.factors: list[float] = []
         self.thetas: list[Tensor] = []
@@ -232,7 +240,7 @@ class Truncation:
         self.counted = torch.zeros_like(carry.first_loss)
         self.penalty_terms = {name: PenaltyTerms() for name in (*objective.geometric, *objective.update)}
 
-    def inner_step(self, batch: Batch, scoring: Batch | None, factor: float) -> None:
+    def inner_step(self, batch: Batch, scoring: Batch | None, factor: float, final: Batches | None = None) -> None:
         objective = self.objective
         if objective.loss_batch != "next":
             self.grad, self.loss = gradients_and_losses(objective.loss, self.theta, batch)
@@ -245,12 +253,13 @@ class Truncation:
         gradient, loss = gradients_and_losses(objective.loss, self.theta, scored_on)
         if objective.loss_batch == "next":
             self.grad, self.loss, self.batch = gradient, loss, batch
-        self._score(gradient, loss, scored_on, factor, step)
+        self._score(gradient, loss, scored_on, factor, step, final)
 
     def _update(self) -> InnerStep:
         """Move theta by one update of the learned optimizer; a diverged optimizee rests."""
         number = self.start.inner_step + len(self.factors)
-        point = Point(self.theta.detach(), self.grad, self.loss, ~self.alive, number, self.batch)
+        theta = self.theta if self.objective.optimizer.differentiates_theta else self.theta.detach()
+        point = Point(theta, self.grad, self.loss, ~self.alive, number, self.batch)
         moved, self.state, step = self.backward.advance(point, self.state)
         self.theta = self.theta + moved
         self.update_norms.append(moved.detach().norm(dim=-1))
@@ -272,14 +281,17 @@ class Truncation:
         moved = _blank(_product(update, factor, scaling), resting)
         return Move(moved, state, InnerStep(features, observed, update, factor))
 
-    def _score(self, gradient: Tensor, loss: Tensor, batch: Batch, factor: float, step: InnerStep) -> None:
+    def _score(
+        self, gradient: Tensor, loss: Tensor, batch: Batch, factor: float, step: InnerStep, final: Batches | None
+    ) -> None:
         """Book this inner step's terms: cotangents for the new theta, weighted values of the update penalties."""
         optimizees = len(loss)
-        sound = _sound(gradient, loss)
+        counting_gradient, counting_loss = (gradient, loss) if final is None else self._on_fresh_batches(final)
+        sound = _sound(gradient, loss) & _sound(counting_gradient, counting_loss)
         counts = self.alive & sound
         self.counted = self.counted + counts
         self.thetas.append(self.theta)
-        self.loss_cotangents.append(_blank(factor / optimizees * gradient, _known(~counts)))
+        self.loss_cotangents.append(_blank(factor / optimizees * counting_gradient, _known(~counts)))
         if factor and self.objective.geometric:
             slopes = self._geometric_slopes(gradient, loss, batch, factor, counts)
             self.penalty_cotangents.append(factor / optimizees * slopes)
@@ -289,8 +301,16 @@ class Truncation:
             self._book_update_penalties(loss, step, factor / optimizees, counts)
         self.factors.append(factor)
         cap = self.objective.divergence_cap * self.first_loss
-        self.losses.append(torch.where(self.alive & (loss <= cap), loss, cap))
+        self.losses.append(torch.where(self.alive & (counting_loss <= cap), counting_loss, cap))
         self.alive = counts & (loss <= cap)
+
+    def _on_fresh_batches(self, batches: Batches) -> tuple[Tensor, Tensor]:
+        """The mean gradient, [B, P], and loss, [B], over batches at theta."""
+        of_each = [
+            gradients_and_losses(self.objective.loss, self.theta, batches[index]) for index in range(len(batches))
+        ]
+        gradients, losses = zip(*of_each, strict=True)
+        return torch.stack(gradients).mean(0), torch.stack(losses).mean(0)
 
     def _geometric_slopes(self, gradient: Tensor, loss: Tensor, batch: Batch, factor: float, counts: Tensor) -> Tensor:
         """The weighted sum of the geometric penalties' gradients at theta, [B, P]."""

@@ -39,6 +39,9 @@ class MetaSettings:
         help="meta-epochs side by side, their starts spread over an unroll",
     )
     meta_batch: int = setting(1, minimum=1, maximum=100_000, help="optimizees that are trained side by side")
+    learn_start: bool = setting(
+        False, help="the initial parameters of optimizees are meta-trained, too (tbptt, second_order; one layout)"
+    )
     init_from: str = setting("", help="run whose learned optimizer to start from; empty: a fresh one")
     optimizer: str = setting("adam", choices=("adam", "sgd"), help="what takes the meta-step")
     learning_rate: float = setting(1e-3, above=0.0, maximum=1e3, help="learning rate of the meta-step")

@@ -113,6 +113,8 @@ class Task:
     name: str
     layout: Layout
     measured: tuple[Metric, ...] = (TASK_METRICS["loss"],)
+    rows: int | None = None
+    """B, where optimizees have data of their own and this is the task as B of them see it (`of`)."""
 
     def init_theta(self, seed: int) -> Tensor:
         """Initial parameters, [P]: for one seed the same numbers on every device."""
@@ -132,7 +134,7 @@ class Task:
         Unless a member says better: the mean loss over a few batches, always the same ones.
         """
         drawn = self.batches([METRIC_SEED], split).draw(METRIC_BATCHES)
-        losses = [self.loss(theta, _cast(_first(drawn[step]), theta.dtype)) for step in range(METRIC_BATCHES)]
+        losses = [self.loss(theta, cast(_first(drawn[step]), theta.dtype)) for step in range(METRIC_BATCHES)]
         return {"loss": torch.stack(losses).mean()}
 
     @torch.no_grad()
@@ -141,9 +143,21 @@ class Task:
         each = [self.metrics(point, split) for point in theta]
         return {name: torch.stack([theta.new_tensor(float(one[name])) for one in each]) for name in each[0]}
 
+    def of(self, seeds: Sequence[int]) -> Task:
+        """The task as the optimizees of these seeds see it, one row each, where every optimizee has data of its own, as
+        an episode: then row b of whatever is asked of it is that of seeds[b]. Others are the same for all: self.
+        """
+        return self
+
+    def held_out(self, purpose: str) -> Task:
+        """The task that held-out optimizees are trained on, for `purpose` "validation" or "test": where optimizees have
+        data of their own, of other classes.
+        """
+        return self
+
     def fixed_batch(self, examples: int, split: str = "train", dtype: torch.dtype = torch.float64) -> Batch:
         """One optimizee's batch for probes, always the same: of `examples` examples where a member can choose."""
-        return _cast(_first(self.batches([METRIC_SEED], split).draw(1)[0]), dtype)
+        return cast(_first(self.batches([METRIC_SEED], split).draw(1)[0]), dtype)
 
     @property
     def parameters(self) -> int:
@@ -258,7 +272,7 @@ class _OutsideTask(Task):
         self.layout = layout if isinstance(layout, Layout) else Layout(layout)
         measured = getattr(task, "measured", ())
         self.measured = (*Task.measured, *(metric for metric in measured if metric.name != "loss"))
-        for name in ("metrics", "metrics_of_each", "fixed_batch"):
+        for name in ("metrics", "metrics_of_each", "fixed_batch", "of", "held_out", "rows"):
             if hasattr(task, name):
                 setattr(self, name, getattr(task, name))
 
@@ -365,7 +379,7 @@ def as_distribution(tasks: Any) -> TaskDistribution:
     return UniformTasks([as_task(tasks)])
 
 
-def _cast(batch: Batch, dtype: torch.dtype) -> Batch:
+def cast(batch: Batch, dtype: torch.dtype) -> Batch:
     """A batch whose floating-point tensors have a dtype."""
     return tree_map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, batch)
 

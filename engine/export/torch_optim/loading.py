@@ -15,6 +15,7 @@ from engine.export.optimizer import load_exported
 from engine.export.shipped import file_of
 from engine.export.torch_optim.groups import number
 from engine.export.torch_optim.optimizer import LoadedOptimizer, Nonfinite
+from engine.optimizers.learned.base import without_start
 from engine.runs.store import RunReader, RunStore
 
 
@@ -57,4 +58,4 @@ def load_optimizer(
         learned_optimizer, phi = load_learned_optimizer(reader, CHECKPOINT if checkpoint is None else checkpoint)
         factor = best_scale(reader) if scale == "best" else scale
     values = {"lr": lr, "weight_decay": weight_decay, "scale": factor}
-    return LoadedOptimizer(params, learned_optimizer, phi, **values, nonfinite=nonfinite, horizon=horizon)
+    return LoadedOptimizer(params, learned_optimizer, without_start(phi), **values, nonfinite=nonfinite, horizon=horizon)

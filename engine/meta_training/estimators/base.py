@@ -54,6 +54,7 @@ class GradientEstimator:
 
     name: ClassVar[str]
 
+    differentiates: ClassVar[bool] = False  # whether the unroll is differentiated, back to where it began
     second_order: ClassVar[bool] = False  # whether back-propagation knows that a step changes the gradients to come
     whole_unrolls: ClassVar[bool] = False  # whether a truncation is always a whole unroll
     takes_terms: ClassVar[bool] = False  # whether the objective may be any number of the unroll: it needs no derivative

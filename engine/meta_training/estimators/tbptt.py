@@ -23,6 +23,7 @@ from engine.optimizers.learned.base import Phi
 class TBPTT(GradientEstimator):
     """Back-propagation through a truncation; the gradients that feed the learned optimizer are constants."""
 
+    differentiates: ClassVar[bool] = True
     run_truncation: ClassVar[recording.RunTruncation] = staticmethod(run_truncation)
 
     def on(self, device: torch.device) -> TBPTT:
@@ -40,7 +41,8 @@ class TBPTT(GradientEstimator):
         self, objective: Objective, phi: Phi, carry: UnrollState, inputs: Inputs
     ) -> tuple[PartialGradient, UnrollState]:
         plain = (inputs.batches, inputs.factors, inputs.randomness)
-        partial, _, carry = self.run_truncation(objective, phi, carry, *plain, scoring=inputs.scoring)
+        fresh = {"scoring": inputs.scoring, "final": inputs.final}
+        partial, _, carry = self.run_truncation(objective, phi, carry, *plain, **fresh)
         return partial, carry
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> UnrollState:

@@ -32,6 +32,10 @@ from engine.tasks.base import Layout
 Phi = dict[str, Tensor]
 """Meta-parameters by name."""
 
+START = "start"
+"""Name of learned initial parameters, [P], among the meta-parameters: `meta.learn_start` puts them beside those of the
+learned optimizer, which knows nothing of them."""
+
 Scope = Literal["coordinate", "mean_square", "tensor", "all"]
 
 State = dict[str, Tensor]
@@ -117,6 +121,10 @@ class LearnedOptimizer:
     coordinates, in little memory."""
     gradient_features: ClassVar[int]
     """How many of the features, the first ones, are made of the current gradient alone."""
+
+    differentiates_theta: ClassVar[bool] = False
+    """Whether back-propagation goes through the theta that `observe` is given, as where the update is part of it. For
+    all others it is a constant, as the gradient is."""
 
     uses_layout: ClassVar[bool] = False  # set where a member's `init` or `observe` takes the layout
     takes_info: ClassVar[bool] = False  # likewise; a member may say no where only `extra_features` needs the info
@@ -270,6 +278,20 @@ def _completed(method: Callable[..., Any], context: tuple[str, ...], used: set[s
     return completed
 
 
+def without_start(phi: Phi) -> Phi:
+    """The learned optimizer's own meta-parameters."""
+    return {name: tensor for name, tensor in phi.items() if name != START}
+
+
+def fits(optimizer: LearnedOptimizer, phi: Phi) -> bool:
+    """Whether meta-parameters are those of this learned optimizer, by names and shapes; they may have a learned start.
+    """
+    fresh = optimizer.init_phi(Generator())
+    shapes = {name: tensor.shape for name, tensor in without_start(phi).items()}
+    is_flat = START not in phi or phi[START].dim() == 1
+    return is_flat and shapes == {name: tensor.shape for name, tensor in fresh.items()}
+
+
 LEARNED_OPTIMIZERS: Registry[LearnedOptimizer] = Registry("learned optimizer", "engine.optimizers.learned")
 
 
@@ -318,6 +340,11 @@ class CoordinatewiseLSTM(LearnedOptimizer):
 
     def lstm_step(self, phi: Phi, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Run the stack and the head on inputs, shape [..., F]: outputs, shape [...], and the next state."""
+        x, state = self.lstm_cells(phi, inputs, state)
+        return torch.addmm(phi["head.bias"], x, phi["head.weight"]).reshape(inputs.shape[:-1]), state
+
+    def lstm_cells(self, phi: Phi, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """Run the stack on inputs, shape [..., F]: its outputs for N coordinates, [N, H], and the next state."""
         shape = inputs.shape[:-1]
         x = inputs.reshape(-1, inputs.shape[-1])  # [N, F]
         new = dict(state)
@@ -331,4 +358,4 @@ class CoordinatewiseLSTM(LearnedOptimizer):
             x = leave.sigmoid() * c.tanh()
             new[f"lstm{layer}.h"] = x.reshape(*shape, self.hidden)
             new[f"lstm{layer}.c"] = c.reshape(*shape, self.hidden)
-        return torch.addmm(phi["head.bias"], x, phi["head.weight"]).reshape(shape), new
+        return x, new
