@@ -159,6 +159,21 @@ class Task:
         """One optimizee's batch for probes, always the same: of `examples` examples where a member can choose."""
         return cast(_first(self.batches([METRIC_SEED], split).draw(1)[0]), dtype)
 
+    def of(self, seeds: Sequence[int]) -> Task:
+        """The task as the optimizees of these seeds see it, one row each.
+
+        Where every optimizee has data of its own, as an episode: then row b of whatever is asked of it is that of
+        seeds[b]. Others are the same for all: self.
+        """
+        return self
+
+    def held_out(self, purpose: str) -> Task:
+        """The task that held-out optimizees are trained on, for `purpose` "validation" or "test".
+
+        Where optimizees have data of their own, of other classes. Others: self.
+        """
+        return self
+
     @property
     def parameters(self) -> int:
         """P, how many parameters an optimizee has."""
@@ -284,6 +299,17 @@ class _OutsideTask(Task):
 
     def batches(self, seeds: Sequence[int], split: str = "train") -> Stream:
         return as_stream(lambda: self._task.batches(seeds, split))
+
+    def of(self, seeds: Sequence[int]) -> Task:
+        return self._other("of", seeds)
+
+    def held_out(self, purpose: str) -> Task:
+        return self._other("held_out", purpose)
+
+    def _other(self, method: str, argument: Any) -> Task:
+        """What a method of the task's gives, which is another task; self where it has none, or gives itself."""
+        other = getattr(self._task, method)(argument) if hasattr(self._task, method) else self._task
+        return self if other is self._task else as_task(other)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _OutsideTask) and other._task is self._task

@@ -101,10 +101,11 @@ def build_task(
     Raises PresetError where the settings do not fit, DataError where the data is missing or damaged.
     """
     values, device = resolve(values), torch.device(device)
-    dataset_class = DATASETS[values["dataset"]]
+    dataset_class, optimizee_class = DATASETS[values["dataset"]], OPTIMIZEES[values["optimizee"]]
     dataset = dataset_class(**_settings_of(values, dataset_class))
+    optimizee = optimizee_class(**_settings_of(values, optimizee_class))
     folder = data_folder(data_dir)
-    task = dataset.make_task(folder, values["batch_size"], device, dtype)
+    task = dataset.make_task(folder, values, optimizee, device, dtype)
     if task is None:
         data = _load(dataset, folder, device)
         task = DatasetTask(values, dataset.described_by(data), data, device, dtype)
@@ -181,6 +182,14 @@ def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
         schema[key] = dataclasses.replace(schema[key], choices=tuple(members))
         schema.update((item.name, item) for item in members.get(values.get(key, schema[key].default), ()))
     resolved, problems = check_table(values, schema.values(), "task")
+    if not problems:
+        usual = {item.name: item.default for item in schema_of(TaskSettings)}
+        problems = [
+            Problem(f"task.{key}", show(resolved[key]), f"{show(usual[key])}, as it says nothing to {dataset.name}")
+            for dataset in [DATASETS[resolved["dataset"]]]
+            for key in dataset.unused_settings
+            if resolved[key] != usual[key]
+        ]
     if problems:
         raise PresetError(problems)
     return resolved

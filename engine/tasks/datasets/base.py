@@ -5,11 +5,11 @@ Images stay uint8 on the device (CIFAR-10: 184 MB instead of 737); a batch becom
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from engine.base.registry import Registry
 from engine.base.settings import setting
 from engine.tasks.base import Task
 from engine.tasks.criteria import Criterion, CrossEntropy
+from engine.tasks.optimizees.base import Optimizee
 
 PADDING = 4  # pixels around an image that is cropped at random, as everywhere for CIFAR
 
@@ -56,6 +57,7 @@ class Dataset(Description):
     """Images of `classes` kinds. A member states its constants and how it is read; the rest is here."""
 
     name: ClassVar[str]
+    unused_settings: ClassVar[tuple[str, ...]] = ()  # keys of [task] that say nothing here: they keep their defaults
 
     normalize: str = setting(
         "standard",
@@ -77,8 +79,13 @@ class Dataset(Description):
         """How many numbers an optimizee gives for an example."""
         return self.classes
 
-    def make_task(self, folder: Path, batch_size: int, device: torch.device, dtype: torch.dtype) -> Task | None:
-        """A task of the dataset's own, where it is not one of examples and an optimizee: then `read` is not asked."""
+    def make_task(
+        self, folder: Path, values: Mapping[str, Any], optimizee: Optimizee, device: torch.device, dtype: torch.dtype
+    ) -> Task | None:
+        """A task of the dataset's own, where it is not one of examples and an optimizee: then `read` is not asked.
+
+        `values`: the resolved [task] table, `optimizee`: the member that it names.
+        """
         return None
 
     def described_by(self, data: RawData) -> Dataset:

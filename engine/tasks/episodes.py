@@ -1,0 +1,244 @@
+"""Episodes: every optimizee learns classes of its own from a few examples, and is judged on others of these classes.
+
+Shape letters: B optimizees, P parameters of one, T inner steps, N ways, K shots, Q queries, D examples of a batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from engine.base.arguments import refusal
+from engine.tasks.base import METRIC_SEED, load_generators
+from engine.tasks.datasets.base import Dataset
+from engine.tasks.optimizees.base import Optimizee
+from engine.tasks.supervised import EVALUATED_AT_ONCE, ExampleBatch
+from engine.tasks.table import DatasetTask
+
+PURPOSES = ("validation", "test")  # that other classes are held out for
+CHUNK = 4096  # images whose pixels are counted at once
+
+
+@dataclass(frozen=True, eq=False)
+class ImagesByClass:
+    """A dataset's images, and which of them belong to each class of the three splits of classes."""
+
+    images: Tensor  # uint8 [M, C, H, W]
+    splits: Mapping[str, Mapping[str, Tensor]]  # of "train", "validation" and "test": int64 positions, by class
+
+    @functools.cached_property
+    def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Of the training classes' images, per channel, with pixels scaled to 0..1."""
+        training = torch.cat(list(self.splits["train"].values())).to(self.images.device)
+        counts = torch.zeros(self.images.shape[1], 256, dtype=torch.float64)  # how often a channel has a value
+        for positions in training.split(CHUNK):
+            pixels = self.images[positions].transpose(0, 1).flatten(1)
+            counts += torch.stack([channel.bincount(minlength=256) for channel in pixels]).cpu()
+        levels = torch.arange(256, dtype=torch.float64) / 255
+        shares = counts / counts.sum(1, keepdim=True)
+        mean = shares @ levels
+        std = (shares * (levels - mean[:, None]).square()).sum(1).sqrt()
+        std[std == 0] = 1  # a channel that is the same everywhere must not be divided by nothing
+        return tuple(mean.tolist()), tuple(std.tolist())
+
+    def to(self, device: torch.device) -> ImagesByClass:
+        return ImagesByClass(self.images.to(device), self.splits)
+
+
+class EpisodeTask(DatasetTask):
+    """N-way K-shot classification (Vinyals et al., arXiv:1606.04080): every optimizee has an episode of its own.
+
+    An episode is N classes of a split of the classes, and of each of them K images, the support set, and Q others, the
+    query set; labels are 0..N-1 in the order drawn. Optimizees are trained on the whole support set at every inner
+    step, which is the split "train"; "validation" and "test" are both the query set.
+
+    `of(seeds)` is the task of these optimizees' episodes, which depend on a seed alone; everything asked of it has a
+    row for each of them. Unbound, a stream is of the episodes of its seeds, and what is measured is of one that is
+    always the same. The classes are the training classes; `held_out` has the others.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        dataset: Dataset,
+        data: ImagesByClass,
+        optimizee: Optimizee,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        """`values`: a resolved [task] table. Every class of `data` has to have K + Q images, every split N classes.
+
+        Raises PresetError where the optimizee does not fit the images.
+        """
+        self.values = values
+        self.device, self.dtype = device, dtype
+        self.name = f"{values['dataset']}/{values['optimizee']}"
+        self.ways, self.shots, self.queries = values["ways"], values["shots"], values["queries"]
+        self.batch_size = self.ways * self.shots
+        self.dataset, self.optimizee, self.criterion = dataset, optimizee, dataset.criterion
+        self.data = data
+        self.class_split = "train"
+        self.episodes: Tensor | None = None  # of a bound one: int64 [B, N, K + Q], as `episode` gives them
+        self._by_classes = {"train": self}
+        self.build(dataset.input_shape, self.ways)
+
+    def of(self, seeds: Sequence[int]) -> EpisodeTask:
+        bound = copy.copy(self)
+        bound.episodes = torch.stack([self.episode(seed) for seed in seeds]).to(self.device)
+        return bound
+
+    def held_out(self, purpose: str) -> EpisodeTask:
+        """The task on the classes held out for "validation" or "test", always the same object; it is not bound."""
+        if purpose not in PURPOSES:
+            raise refusal("purpose", " or ".join(map(repr, PURPOSES)), repr(purpose))
+        if purpose not in self._by_classes:
+            task = copy.copy(self._by_classes["train"])
+            task.class_split = purpose
+            self._by_classes[purpose] = task
+        return self._by_classes[purpose]
+
+    def episode(self, seed: int) -> Tensor:
+        """The episode of a seed: positions of its images, int64 [N, K + Q], for each class those of the support first.
+
+        Drawn without replacement, on the CPU, by the seed alone.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        classes = list(self.data.splits[self.class_split].values())
+        drawn = torch.randperm(len(classes), generator=generator)[: self.ways]
+        count = self.shots + self.queries
+        images = [classes[index] for index in drawn.tolist()]
+        return torch.stack([some[torch.randperm(len(some), generator=generator)[:count]] for some in images])
+
+    def batches(self, seeds: Sequence[int], split: str = "train") -> EpisodeStream:  # type: ignore[override]
+        """The support set ("train") or the query set at every step: of the bound episodes, else of the seeds' own."""
+        bound = self.of(seeds) if self.episodes is None else self
+        bound._check_rows("seeds", len(seeds))
+        return EpisodeStream(bound, seeds, split)
+
+    @torch.no_grad()
+    def metrics_of_each(self, theta: Tensor, split: str) -> dict[str, Tensor]:
+        """On the support set ("train") or the query set of an episode each: [B] each, for theta of shape [B, P].
+
+        Without dropout; batch norm goes by the statistics of the set.
+        """
+        if self.episodes is None:
+            return self.of([METRIC_SEED] * len(theta)).metrics_of_each(theta, split)
+        self._check_rows("theta", len(theta))
+        positions, targets = self.positions(split), self.targets(split)
+        at_once = max(1, EVALUATED_AT_ONCE // len(targets))  # episodes
+        parts: list[dict[str, Tensor]] = []
+        for points, some in zip(theta.split(at_once), positions.split(at_once), strict=True):
+            outputs = vmap(self.outputs)(points, self.inputs_at(some, theta.dtype))  # [b, D, N]
+            scores = self.criterion.scores(outputs.flatten(0, 1), targets.repeat(len(points)))
+            parts.append({name: values.view(len(points), -1).mean(1) for name, values in scores.items()})
+        return self.criterion.summary({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+    def fixed_batch(self, examples: int, split: str = "train", dtype: torch.dtype = torch.float64) -> ExampleBatch:
+        """The whole support set ("train") or query set of the first episode, whatever `examples` says: for probes."""
+        if self.episodes is None:
+            return self.of([METRIC_SEED]).fixed_batch(examples, split, dtype)
+        x, y = self.inputs_at(self.positions(split)[0], dtype), self.targets(split)
+        return ExampleBatch(x, y, torch.empty(len(x), 0, dtype=dtype, device=self.device))
+
+    def positions(self, split: str) -> Tensor:
+        """Where the images of the bound episodes' support or query sets are in the data, class by class: int64 [B, D].
+
+        Raises ArgumentError where the task is not bound.
+        """
+        if self.episodes is None:
+            raise refusal("task", "one that is bound to episodes, as task.of(seeds) is", "one that is not")
+        part = slice(self.shots) if split == "train" else slice(self.shots, None)
+        return self.episodes[:, :, part].flatten(1)
+
+    def targets(self, split: str) -> Tensor:
+        """The labels of an episode's support or query set, in the order of `positions`: int64 [D]."""
+        each = self.shots if split == "train" else self.queries
+        return torch.arange(self.ways, device=self.device).repeat_interleave(each)
+
+    def inputs_at(self, positions: Tensor, dtype: torch.dtype) -> Tensor:
+        """What the optimizee is shown of the images at positions [...]: [..., C, H, W]."""
+        x = self.inputs(self.data.images[positions.flatten()], dtype, None)
+        return x.view(*positions.shape, *x.shape[1:])
+
+    def size(self, split: str) -> int:
+        """D: how many examples a support or query set has."""
+        return self.ways * (self.shots if split == "train" else self.queries)
+
+    def _example_inputs(self, input_shape: tuple[int, ...]) -> Tensor:
+        return self.inputs(torch.zeros(2, *input_shape, dtype=self.data.images.dtype), self.dtype, None)
+
+    def _check_rows(self, argument: str, rows: int) -> None:
+        episodes = len(self.positions("train"))
+        if rows != episodes:
+            raise refusal(argument, f"{episodes}, one for each episode that the task is bound to", str(rows))
+
+
+class EpisodeStream:
+    """The whole support or query sets of B episodes at every step. Only dropout's numbers are drawn, for training."""
+
+    def __init__(self, task: EpisodeTask, seeds: Sequence[int], split: str) -> None:
+        self._x = task.inputs_at(task.positions(split), task.dtype)
+        self._y = task.targets(split).expand(len(self._x), -1)
+        self._noise_size = task.optimizee.noise_size if split == "train" else 0
+        self._generators = [torch.Generator(task.device).manual_seed(seed) for seed in seeds]
+
+    def draw(self, steps: int) -> EpisodeBatches:
+        """The batches of the next inner steps."""
+        noise = self._x.new_empty(steps, *self._x.shape[:2], self._noise_size)
+        if self._noise_size:
+            for row, generator in enumerate(self._generators):
+                noise[:, row] = torch.rand(noise[:, row].shape, generator=generator, device=noise.device)
+        return EpisodeBatches(self._x, self._y, noise)
+
+    def state(self) -> Tensor:
+        """The generators' states: uint8 [B, n], on the CPU."""
+        return torch.stack([generator.get_state() for generator in self._generators])
+
+    def load_state(self, state: Tensor) -> None:
+        load_generators(self._generators, state)
+
+
+class EpisodeBatches:
+    """The batches of some inner steps: x [B, D, ...] and y [B, D] are the same in all of them."""
+
+    def __init__(self, x: Tensor, y: Tensor, noise: Tensor) -> None:
+        self._x, self._y, self._noise = x, y, noise  # noise: [T, B, D, numbers of dropout]
+
+    def __len__(self) -> int:
+        return len(self._noise)
+
+    def __getitem__(self, step: int) -> ExampleBatch:
+        return ExampleBatch(self._x, self._y, self._noise[step])
+
+    def numbers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All that the batches of one truncation and another differ in."""
+        return self._x, self._y, self._noise
+
+    def with_numbers(self, x: Tensor, y: Tensor, noise: Tensor) -> EpisodeBatches:
+        """Batches of the same form with other numbers."""
+        return EpisodeBatches(x, y, noise)
+
+
+@torch.no_grad()
+def prototype_accuracy(task: EpisodeTask, features: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Accuracy of the nearest class mean on the query set of each episode of a bound task: [B].
+
+    Queries get the class whose support images' mean is nearest by the squared Euclidean distance (Snell et al. 2017,
+    arXiv:1703.05175, eq. 1 and 2). `features` maps inputs, [D, C, H, W], to what distances are taken of, [D, F]; else
+    pixels. Raises ArgumentError for a task that is not bound.
+    """
+    features = features or (lambda x: x.flatten(1))
+    accuracies = []
+    for support, query in zip(task.positions("train"), task.positions("test"), strict=True):
+        shown = features(task.inputs_at(support, task.dtype))
+        prototypes = shown.view(task.ways, task.shots, -1).mean(1)  # [N, F]
+        distances = torch.cdist(features(task.inputs_at(query, task.dtype)), prototypes)  # the square changes no order
+        accuracies.append((distances.argmin(1) == task.targets("test")).to(task.dtype).mean())
+    return torch.stack(accuracies)
