@@ -21,11 +21,12 @@ from engine.base.metrics import own_metrics
 from engine.base.settings import Typed
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE, UpdateChange, frozen_unroll, nothing
 from engine.optimizers.baselines import Baseline
-from engine.optimizers.learned.base import LearnedOptimizer, Phi
+from engine.optimizers.learned.base import START, LearnedOptimizer, Phi
 from engine.probes.summary import Profile, adaptive_sharpness_each, profile_each
 from engine.tasks.base import Batch, Task, cast
 
 DIVERGED = 10.0  # an optimizee has diverged when its loss is this many first losses, or not finite
+EPISODES_AT_ONCE = 25  # optimizees with data of their own that are trained side by side
 BY_RADIUS = ("sharpness", "max_grad_norm", "surrogate_gap")
 EXTENDED_BY_RADIUS = ("r1", "sharpness_linf", "max_grad_norm_linf")
 
@@ -77,12 +78,21 @@ def evaluate_each(
 ) -> list[dict[str, Any]]:
     """Train optimizees `numbers` for `steps` inner steps; measure where they are at `marks` and at the end.
 
-    Optimizees with data of their own, as episodes, have those of `task.held_out(purpose)`, and no landscape is measured.
+    Optimizees with data of their own, as episodes, have those of `task.held_out(purpose)`, no landscape is measured,
+    and so many of them are trained side by side as keep memory in bounds.
     Once for each of `changes`, all of them side by side; `changes` and `sam` as in `frozen_unroll`. Returns for each
     "task", "metrics" (of the task's own), "created" and "seeds" of a transfer file; a metric that is not finite is
     None. `purpose` tells apart the optimizees that validate from those that test. `tick` is called at every inner step,
     and between the steps of the probes, and may raise to interrupt; `report` is told in words what is going on.
     """
+    if len(numbers) > EPISODES_AT_ONCE and task.is_episodic:
+        portions = [numbers[first : first + EPISODES_AT_ONCE] for first in range(0, len(numbers), EPISODES_AT_ONCE)]
+        how: dict[str, Any] = {"changes": changes, "sam": sam, "marks": marks, "purpose": purpose, "tick": tick}
+        parts = [evaluate_each(task, optimizer, phi, some, steps, probe, **how, report=report) for some in portions]
+        return [
+            {**of_change[0], "seeds": [seed for part in of_change for seed in part["seeds"]]}
+            for of_change in zip(*parts, strict=True)
+        ]
     points, measured_at = curve_points(steps), {*marks, steps}
     facts, task = task.facts, task.held_out("validation" if purpose == "validation" else "test")
     curve: list[Tensor] = []
@@ -119,7 +129,7 @@ def evaluate_each(
         }
         for b in range(rows)
     ]
-    created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    created = _now()
     return [
         {
             "task": facts,
@@ -138,13 +148,38 @@ def evaluate_baseline(
     numbers: Sequence[int],
     steps: int,
     probe: ProbeSettings,
+    *,
+    start: Tensor | None = None,
     **how: Any,
 ) -> dict[str, Any]:
-    """Transfer evaluation of a baseline with its settings (learning rate, rho, ...); the rest as in `evaluate`."""
+    """Transfer evaluation of a baseline with its settings (learning rate, rho, ...); the rest as in `evaluate`.
+
+    `start`: initial parameters of all optimizees, [P].
+    """
     phi = {name: torch.full((1, 1), value, device=task.device, dtype=task.dtype) for name, value in values.items()}
+    phi |= {} if start is None else {START: start}
     facts = {"run": None, "optimizer": baseline.name, "label": baseline.name, "checkpoint": None, "scale": 1.0}
     evaluation = evaluate(task, baseline, phi, numbers, steps, probe, **how)
     return {**facts, **values, "passes_per_step": baseline.passes_per_step, **evaluation}
+
+
+def evaluate_control(task: Task, name: str, numbers: Sequence[int]) -> dict[str, Any]:
+    """What a control that trains nothing (`Task.controls`) reaches on the data of optimizees `numbers`, that test."""
+    seed_list = [seeds.derive(seeds.derive(number, "test"), "episode") for number in numbers]
+    metrics = task.held_out("test").of(seed_list).controls()[name]
+    marks = [
+        {f"test_{name}": finite(float(values[b])) for name, values in metrics.items()} for b in range(len(numbers))
+    ]
+    optimizees = [
+        {
+            "seed": number,
+            "diverged": False,
+            "curve": {"inner_step": [], "train_loss": []},
+            "marks": [{"inner_step": 0, **mark}],
+        }
+        for number, mark in zip(numbers, marks, strict=True)
+    ]
+    return {"task": task.facts, **own_metrics(task.measured), "created": _now(), "seeds": optimizees}
 
 
 def measure(
@@ -231,6 +266,10 @@ def curve_points(steps: int) -> list[int]:
     """Where a learning curve is recorded: 0, 1, 2, 5, 10, 20, 50, ... and the last inner step."""
     points = {base * 10**power for power in range(len(str(steps))) for base in (1, 2, 5)}
     return sorted(point for point in points | {0, steps} if point <= steps)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def finite(value: float) -> float | None:

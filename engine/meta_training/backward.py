@@ -135,9 +135,7 @@ class AutogradBackward:
 class TapeBackward:
     """A tape. Needs the first order, and update penalties that are `AscentPenalty`."""
 
-    def __init__(
-        self, optimizer: LearnedOptimizer, tape: Tape, take: Take, start: Tensor | None, begins: bool
-    ) -> None:
+    def __init__(self, optimizer: LearnedOptimizer, tape: Tape, take: Take, start: Tensor | None, begins: bool) -> None:
         """`start`: learned initial parameters, [P], at which an unroll `begins` with this truncation or did before."""
         self.optimizer = optimizer
         self.tape = tape

@@ -56,9 +56,7 @@ class Graph(NamedTuple):
 class SecondOrderBackward:
     """The truncation forward without any graph, and the recursion back."""
 
-    def __init__(
-        self, objective: Objective, phi: Phi, state: State, steps: int, take: Take, *, begins: bool
-    ) -> None:
+    def __init__(self, objective: Objective, phi: Phi, state: State, steps: int, take: Take, *, begins: bool) -> None:
         """`begins`: the unroll begins with this truncation, at the learned initial parameters where phi has some."""
         self.objective, self.phi, self.take = objective, phi, take
         self.starts_at_phi = START in phi and begins

@@ -8,14 +8,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from engine.base.metrics import metric
 from engine.distributed.parallel import ALONE, ProcessGroup, dealt_back
 from engine.evaluation import transfer
 from engine.evaluation.frozen_unroll import nothing
-from engine.evaluation.transfer import DIVERGED, ProbeSettings
+from engine.evaluation.transfer import DIVERGED, EPISODES_AT_ONCE, ProbeSettings
 from engine.evaluation.tuning import tune
 from engine.optimizers.baselines import BASELINES
-from engine.optimizers.learned.base import LearnedOptimizer, Phi
+from engine.optimizers.learned.base import START, LearnedOptimizer, Phi
 from engine.presets.evaluation_settings import EvaluationSettings
 from engine.runs.evaluations import task_name
 from engine.tasks.base import Task, TaskDistribution
@@ -63,6 +65,8 @@ def validate(
     test = [name for name in dict.fromkeys(name for mark in marks for name in mark) if metric(name).split == "test"]
     for name in ("train_loss", *test, "top_eigenvalue", "parameter_norm"):
         metrics[name] = _mean([mark.get(name) for mark in marks])
+    if all(task.is_episodic for task, _ in held_out):
+        return {name: value for name, value in metrics.items() if name != "top_eigenvalue"}
     radii = {
         "adaptive_sharpness": adaptive_radius,
         **dict.fromkeys(("sharpness", "max_grad_norm", "surrogate_gap"), radius),
@@ -83,8 +87,10 @@ def compare(
 ) -> list[dict[str, Any]]:
     """The result of a run on its own tasks: transfer evaluations of `phis`, by role, and of tuned SGD and Adam.
 
-    best: the checkpoint; untrained: fresh meta-parameters; start: what `meta.init_from` gave. `on_progress` is told
-    what is being measured, over and over, so that it can interrupt by raising.
+    best: the checkpoint; untrained: fresh meta-parameters; start: what `meta.init_from` gave. Where initial parameters
+    are learned, they are measured as they are (inner step 0) and under tuned gradient descent; where optimizees have
+    data of their own, beside what trains nothing. `on_progress` is told what is being measured, over and over, so that
+    it can interrupt by raising.
     """
     held_out = tasks.held_out(settings.final_optimizees) if settings.final_optimizees else []
     probe = _probe(settings, settings.radii)
@@ -94,19 +100,32 @@ def compare(
         tick = partial(on_progress, f"result: {label}")
         checkpoint = {"best": "best", "start": "initial"}.get(which, None if "start" in phis else "initial")
         facts = {"run": "", "optimizer": optimizer.name, "label": label, "checkpoint": checkpoint, "scale": 1.0}
-        return {**facts, **transfer.evaluate(task, optimizer, phis[which], numbers, inner_steps, probe, tick=tick)}
+        how = {"tick": tick, "marks": (0,) if START in phis[which] else ()}
+        return {**facts, **transfer.evaluate(task, optimizer, phis[which], numbers, inner_steps, probe, **how)}
 
-    def of_baseline(task: Task, numbers: Sequence[int], suffix: str, name: str) -> dict[str, Any]:
+    def of_baseline(
+        task: Task, numbers: Sequence[int], suffix: str, name: str, start: Tensor | None = None
+    ) -> dict[str, Any]:
         tick = partial(on_progress, f"result: {name}, best learning rate{suffix}")
-        tuned = tune(task, BASELINES[name], numbers[:3], inner_steps, tick)
+        few = EPISODES_AT_ONCE if task.is_episodic else 3
+        tuned = tune(task, BASELINES[name], numbers[:few], inner_steps, tick, start)
         values = (BASELINES[name], tuned.values, numbers, inner_steps, probe)
-        return {**transfer.evaluate_baseline(task, *values, tick=tick), "label": f"{name}{suffix}"}
+        label = f"{name} from the learned start" if start is not None else name
+        return {**transfer.evaluate_baseline(task, *values, start=start, tick=tick), "label": f"{label}{suffix}"}
+
+    def of_control(task: Task, numbers: Sequence[int], suffix: str, name: str) -> dict[str, Any]:
+        on_progress(f"result: {name}{suffix}")
+        facts = {"run": None, "optimizer": name, "label": f"{name}{suffix}", "checkpoint": None, "scale": 1.0}
+        return {**facts, **transfer.evaluate_control(task, name, numbers)}
 
     works: list[Callable[[], dict[str, Any]]] = []
     for task, numbers in held_out:
         suffix = f" on {_told(task, [task for task, _ in held_out])}" if len(held_out) > 1 else ""
         works += [partial(of_phi, task, numbers, suffix, which) for which in phis]
         works += [partial(of_baseline, task, numbers, suffix, name) for name in SHOWN_BASELINES]
+        if START in phis["best"]:
+            works.append(partial(of_baseline, task, numbers, suffix, "sgd", phis["best"][START]))
+        works += [partial(of_control, task, numbers, suffix, name) for name in task.of([0]).controls()]
     return dealt_back(team.do(lambda: [work() for work in team.share(works)]))
 
 

@@ -143,18 +143,6 @@ class Task:
         each = [self.metrics(point, split) for point in theta]
         return {name: torch.stack([theta.new_tensor(float(one[name])) for one in each]) for name in each[0]}
 
-    def of(self, seeds: Sequence[int]) -> Task:
-        """The task as the optimizees of these seeds see it, one row each, where every optimizee has data of its own, as
-        an episode: then row b of whatever is asked of it is that of seeds[b]. Others are the same for all: self.
-        """
-        return self
-
-    def held_out(self, purpose: str) -> Task:
-        """The task that held-out optimizees are trained on, for `purpose` "validation" or "test": where optimizees have
-        data of their own, of other classes.
-        """
-        return self
-
     def fixed_batch(self, examples: int, split: str = "train", dtype: torch.dtype = torch.float64) -> Batch:
         """One optimizee's batch for probes, always the same: of `examples` examples where a member can choose."""
         return cast(_first(self.batches([METRIC_SEED], split).draw(1)[0]), dtype)
@@ -173,6 +161,15 @@ class Task:
         Where optimizees have data of their own, of other classes. Others: self.
         """
         return self
+
+    @property
+    def is_episodic(self) -> bool:
+        """Whether every optimizee has data of its own."""
+        return self.of([METRIC_SEED]).rows is not None
+
+    def controls(self) -> dict[str, dict[str, Tensor]]:
+        """What methods that train nothing reach on the test split of each row of a bound task: metrics, [B], by method."""
+        return {}
 
     @property
     def parameters(self) -> int:
@@ -287,7 +284,7 @@ class _OutsideTask(Task):
         self.layout = layout if isinstance(layout, Layout) else Layout(layout)
         measured = getattr(task, "measured", ())
         self.measured = (*Task.measured, *(metric for metric in measured if metric.name != "loss"))
-        for name in ("metrics", "metrics_of_each", "fixed_batch", "of", "held_out", "rows"):
+        for name in ("metrics", "metrics_of_each", "fixed_batch", "controls", "rows"):
             if hasattr(task, name):
                 setattr(self, name, getattr(task, name))
 

@@ -5,6 +5,7 @@ Shape letters: B optimizees, P parameters of one, T inner steps, N ways, K shots
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +17,19 @@ from torch import Tensor
 from torch.func import vmap
 
 from engine.base.arguments import refusal
+from engine.base.metrics import Metric
 from engine.tasks.base import METRIC_SEED, load_generators
 from engine.tasks.datasets.base import Dataset
-from engine.tasks.optimizees.base import Optimizee
+from engine.tasks.optimizees.base import Optimizee, batch_norms, statistics_of_leading
 from engine.tasks.supervised import EVALUATED_AT_ONCE, ExampleBatch
 from engine.tasks.table import DatasetTask
 
 PURPOSES = ("validation", "test")  # that other classes are held out for
+READINGS = {
+    way: Metric(f"{way}_accuracy", f"accuracy, {way} batch norm", "share", "higher", kind="task")
+    for way in ("running", "transductive")
+}
+"""The accuracy of a batch norm that `batch_norm` does not name, which is measured beside the one that it does."""
 CHUNK = 4096  # images whose pixels are counted at once
 
 
@@ -88,11 +95,22 @@ class EpisodeTask(DatasetTask):
         self.episodes: Tensor | None = None  # of a bound one: int64 [B, N, K + Q], as `episode` gives them
         self._by_classes = {"train": self}
         self.build(dataset.input_shape, self.ways)
+        self.batch_norm = values["batch_norm"]
+        if batch_norms(self.module):
+            self.measured = (*self.criterion.measured, READINGS[self._other_batch_norm])
+
+    @property
+    def _other_batch_norm(self) -> str:
+        return "transductive" if self.batch_norm == "running" else "running"
 
     def of(self, seeds: Sequence[int]) -> EpisodeTask:
         bound = copy.copy(self)
         bound.episodes = torch.stack([self.episode(seed) for seed in seeds]).to(self.device)
+        bound.rows = len(seeds)
         return bound
+
+    def controls(self) -> dict[str, dict[str, Tensor]]:
+        return {"prototypes": {"accuracy": prototype_accuracy(self)}}
 
     def held_out(self, purpose: str) -> EpisodeTask:
         """The task on the classes held out for "validation" or "test", always the same object; it is not bound."""
@@ -126,16 +144,31 @@ class EpisodeTask(DatasetTask):
     def metrics_of_each(self, theta: Tensor, split: str) -> dict[str, Tensor]:
         """On the support set ("train") or the query set of an episode each: [B] each, for theta of shape [B, P].
 
-        Without dropout; batch norm goes by the statistics of the set.
+        Without dropout. Where there is batch norm, the query set is seen with the support set's statistics
+        (batch_norm = running: Ravi and Larochelle's running ones are 95% those of the last pass over it) or its own
+        (transductive), and the accuracy of the other way is measured beside.
         """
         if self.episodes is None:
             return self.of([METRIC_SEED] * len(theta)).metrics_of_each(theta, split)
         self._check_rows("theta", len(theta))
+        is_query, has_batch_norm = split != "train", bool(batch_norms(self.module))
+        metrics = self._measured(theta, split, is_query and has_batch_norm and self.batch_norm == "running")
+        if has_batch_norm:
+            other = self._measured(theta, split, is_query and self.batch_norm == "transductive")
+            metrics[READINGS[self._other_batch_norm].name] = other["accuracy"]
+        return metrics
+
+    def _measured(self, theta: Tensor, split: str, after_support: bool) -> dict[str, Tensor]:
+        """The criterion's metrics, [B] each; `after_support`: with batch norm's statistics of the support set."""
         positions, targets = self.positions(split), self.targets(split)
-        at_once = max(1, EVALUATED_AT_ONCE // len(targets))  # episodes
+        before = self.positions("train") if after_support else positions[:, :0]
+        leading = before.shape[1]
+        statistics = statistics_of_leading(self.module, leading) if leading else contextlib.nullcontext()
+        at_once = max(1, EVALUATED_AT_ONCE // (leading + len(targets)))  # episodes
         parts: list[dict[str, Tensor]] = []
-        for points, some in zip(theta.split(at_once), positions.split(at_once), strict=True):
-            outputs = vmap(self.outputs)(points, self.inputs_at(some, theta.dtype))  # [b, D, N]
+        for points, some in zip(theta.split(at_once), torch.cat([before, positions], 1).split(at_once), strict=True):
+            with statistics:
+                outputs = vmap(self.outputs)(points, self.inputs_at(some, theta.dtype))[:, leading:]  # [b, D, N]
             scores = self.criterion.scores(outputs.flatten(0, 1), targets.repeat(len(points)))
             parts.append({name: values.view(len(points), -1).mean(1) for name, values in scores.items()})
         return self.criterion.summary({name: torch.cat([part[name] for part in parts]) for name in parts[0]})

@@ -58,4 +58,6 @@ def load_optimizer(
         learned_optimizer, phi = load_learned_optimizer(reader, CHECKPOINT if checkpoint is None else checkpoint)
         factor = best_scale(reader) if scale == "best" else scale
     values = {"lr": lr, "weight_decay": weight_decay, "scale": factor}
-    return LoadedOptimizer(params, learned_optimizer, without_start(phi), **values, nonfinite=nonfinite, horizon=horizon)
+    return LoadedOptimizer(
+        params, learned_optimizer, without_start(phi), **values, nonfinite=nonfinite, horizon=horizon
+    )

@@ -33,6 +33,13 @@ class FewShotDataset(Dataset):
     shots: int = setting(1, minimum=1, maximum=10_000, help="K: training images of each class of an episode")
     queries: int = setting(15, minimum=1, maximum=10_000, help="Q: images of each class that an optimizee is judged on")
 
+    batch_norm: str = setting(
+        "running",
+        choices=("running", "transductive"),
+        help="statistics with which batch norm sees the query set when it is measured: those of the support set, or "
+        "its own (which knows the other queries, as meta-training does)",
+    )
+
     input_shape: tuple[int, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +35,7 @@ ACTIVATIONS = {
 ACTIVATION_HELP = "what is applied between layers"
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 SHIFTS = ("bias", "beta", "shift")  # what is added in a normalisation layer; all else is a scale
+LEADING = "leading_examples"  # attribute of a batch norm, while its statistics are those of the first examples alone
 DROPPING = (nn.modules.dropout._DropoutNd, nn.MultiheadAttention)
 
 
@@ -155,12 +158,31 @@ def normalised(layer: Any, x: Tensor) -> Tensor:
     """
     instance = isinstance(layer, nn.modules.instancenorm._InstanceNorm)
     over = tuple(dim for dim in range(x.dim()) if dim > 1 or (dim == 0 and not instance))
-    centered = x - x.mean(over, keepdim=True)
-    scale = (centered.square().mean(over, keepdim=True) + layer.eps).rsqrt()
+    counting = slice(None if instance else getattr(layer, LEADING, None))
+    centered = x - x[counting].mean(over, keepdim=True)
+    scale = (centered[counting].square().mean(over, keepdim=True) + layer.eps).rsqrt()
     if layer.weight is None:
         return centered * scale
     channels = (-1, *[1] * (x.dim() - 2))
     return centered * (scale * layer.weight.view(channels)) + layer.bias.view(channels)
+
+
+def batch_norms(module: nn.Module) -> list[nn.Module]:
+    """The layers whose outputs for an example depend on the others of its batch."""
+    return [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+
+
+@contextlib.contextmanager
+def statistics_of_leading(module: nn.Module, examples: int) -> Iterator[None]:
+    """Batch norm by the statistics of the first `examples` of every batch alone."""
+    layers = batch_norms(module)
+    for layer in layers:
+        setattr(layer, LEADING, examples)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            delattr(layer, LEADING)
 
 
 def not_an_optimizee(found: str, allowed: str) -> PresetError:
