@@ -171,7 +171,8 @@ def test_inputs_are_standardised_by_the_training_classes():
 @pytest.mark.parametrize("split", SPLITS)
 def test_metrics_are_of_each_episodes_own_set(optimizee, split, monkeypatch):
     monkeypatch.setattr("engine.tasks.episodes.EVALUATED_AT_ONCE", 70)  # two episodes at once, then one
-    task = digits(optimizee=optimizee, init="uniform", dtype=torch.float64).held_out("validation")
+    settings = {"optimizee": optimizee, "init": "uniform", "batch_norm": "transductive"}
+    task = digits(**settings, dtype=torch.float64).held_out("validation")
     bound = task.of([11, 12, 13])
     theta = torch.stack([task.init_theta(seed) for seed in range(3)])
     measured = bound.metrics_of_each(theta, split)
@@ -186,6 +187,46 @@ def test_metrics_are_of_each_episodes_own_set(optimizee, split, monkeypatch):
         torch.testing.assert_close(alone["loss"], measured["loss"][row])
     batch = bound.batches([0, 0, 0], split).draw(1)[0]
     torch.testing.assert_close(bound.loss(theta[1], batch.of(1)).detach(), measured["loss"][1])
+
+
+def by_support_statistics(task, theta, support, query):
+    """conv4's logits of queries, layer by layer, each batch norm by the support set's mean and variance."""
+    parameters = task.layout.split(theta)
+    x, n = torch.cat([support, query]), len(support)
+    for block in range(4):
+        weight, bias = (parameters[f"convolutions.{block}.{name}"] for name in ("weight", "bias"))
+        x = F.conv2d(x, weight, bias, padding=1)
+        scale, shift = (parameters[f"norms.{block}.{name}"] for name in ("weight", "bias"))
+        mean, variance = x[:n].mean((0, 2, 3)), x[:n].var((0, 2, 3), correction=0)
+        x = F.batch_norm(x, mean, variance, scale, shift, eps=1e-3).relu()
+        x = F.max_pool2d(x, 2) if min(x.shape[2:]) >= 2 else x
+    return x[n:].flatten(1) @ parameters["output.weight"].T + parameters["output.bias"]
+
+
+def test_queries_are_seen_with_the_statistics_of_the_support_set_and_the_other_way_is_measured_beside():
+    running = digits(optimizee="conv4", shots=3, dtype=torch.float64).of([5, 6])
+    transductive = digits(optimizee="conv4", shots=3, batch_norm="transductive", dtype=torch.float64).of([5, 6])
+    theta = torch.stack([running.init_theta(seed) for seed in (0, 1)])
+    measured, other = running.metrics_of_each(theta, "test"), transductive.metrics_of_each(theta, "test")
+    for row in (0, 1):
+        support = running.inputs_at(running.positions("train")[row], torch.float64)
+        logits = by_support_statistics(
+            running, theta[row], support, running.inputs_at(running.positions("test")[row], torch.float64)
+        )
+        targets = running.targets("test")
+        torch.testing.assert_close(measured["loss"][row], F.cross_entropy(logits, targets))
+        torch.testing.assert_close(measured["accuracy"][row], (logits.argmax(1) == targets).double().mean())
+    torch.testing.assert_close(measured["transductive_accuracy"], other["accuracy"])
+    torch.testing.assert_close(other["running_accuracy"], measured["accuracy"])
+    assert not torch.equal(measured["loss"], other["loss"])
+    support = running.metrics_of_each(theta, "train")
+    torch.testing.assert_close(support["accuracy"], support["transductive_accuracy"])
+    assert set(
+        digits(optimizee="mlp").of([0]).metrics_of_each(theta[:1, : digits(optimizee="mlp").parameters], "test")
+    ) == {
+        "loss",
+        "accuracy",
+    }
 
 
 def test_an_unbound_task_is_measured_on_the_episode_of_its_fixed_batch():

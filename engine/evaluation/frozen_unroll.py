@@ -60,9 +60,9 @@ def frozen_unroll(
     """Train fresh optimizees, one for each change and seed, side by side: B = changes * seeds, change by change.
 
     Learned initial parameters among phi are where optimizees begin whose task has as many; those of other tasks begin
-    as ever. `sam` > 0: the gradient is taken at theta + sam g/|g| (Foret et al. 2021, arXiv:2010.01412), two passes a step; of
-    learned optimizers alone, for a baseline has directions of its own. `tick` is called at every inner step, and may
-    raise to interrupt. Memory does not grow with the steps. Raises ValueError for a baseline with `sam`.
+    as ever. `sam` > 0: the gradient is taken at theta + sam g/|g| (Foret et al. 2021, arXiv:2010.01412), two passes a
+    step; of learned optimizers alone, for a baseline has directions of its own. `tick` is called at every inner step,
+    and may raise to interrupt. Memory does not grow with the steps. Raises ValueError for a baseline with `sam`.
     """
     if sam and isinstance(optimizer, Baseline):
         raise ValueError(f"sam goes around learned optimizers, found {optimizer.name}")

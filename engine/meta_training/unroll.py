@@ -167,9 +167,9 @@ def truncation(
     next carry.
 
     `batches` feed the inner steps, `scoring` are the batches of loss_batch = validation; `final` those that the last
-    loss is measured on instead, the mean over them. phi's tensors must require gradients. An optimizee's terms count until it diverges (loss or gradient not finite, or loss above the cap), that
-    inner step included if all is finite; then it rests. A penalty that is not finite is left out and counted in
-    `dropped_terms`.
+    loss is measured on instead, the mean over them. phi's tensors must require gradients. An optimizee's terms count
+    until it diverges (loss or gradient not finite, or loss above the cap), that inner step included if all is finite;
+    then it rests. A penalty that is not finite is left out and counted in `dropped_terms`.
     """
     partial, losses, carry = run_truncation(
         objective, phi, carry, batches, factors, randomness, scoring=scoring, final=final

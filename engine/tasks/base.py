@@ -168,7 +168,7 @@ class Task:
         return self.of([METRIC_SEED]).rows is not None
 
     def controls(self) -> dict[str, dict[str, Tensor]]:
-        """What methods that train nothing reach on the test split of each row of a bound task: metrics, [B], by method."""
+        """What methods that train nothing reach on the test split of a bound task: metrics, [B], by method."""
         return {}
 
     @property

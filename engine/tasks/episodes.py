@@ -163,11 +163,10 @@ class EpisodeTask(DatasetTask):
         positions, targets = self.positions(split), self.targets(split)
         before = self.positions("train") if after_support else positions[:, :0]
         leading = before.shape[1]
-        statistics = statistics_of_leading(self.module, leading) if leading else contextlib.nullcontext()
         at_once = max(1, EVALUATED_AT_ONCE // (leading + len(targets)))  # episodes
         parts: list[dict[str, Tensor]] = []
         for points, some in zip(theta.split(at_once), torch.cat([before, positions], 1).split(at_once), strict=True):
-            with statistics:
+            with statistics_of_leading(self.module, leading) if leading else contextlib.nullcontext():
                 outputs = vmap(self.outputs)(points, self.inputs_at(some, theta.dtype))[:, leading:]  # [b, D, N]
             scores = self.criterion.scores(outputs.flatten(0, 1), targets.repeat(len(points)))
             parts.append({name: values.view(len(points), -1).mean(1) for name, values in scores.items()})

@@ -284,7 +284,7 @@ def without_start(phi: Phi) -> Phi:
 
 
 def fits(optimizer: LearnedOptimizer, phi: Phi) -> bool:
-    """Whether meta-parameters are those of this learned optimizer, by names and shapes; they may have a learned start."""
+    """Whether meta-parameters, with a learned start or without, are this learned optimizer's by names and shapes."""
     fresh = optimizer.init_phi(Generator())
     shapes = {name: tensor.shape for name, tensor in without_start(phi).items()}
     is_flat = START not in phi or phi[START].dim() == 1
