@@ -77,13 +77,16 @@ def test_a_damaged_preset_is_an_arm_of_its_own(tmp_path):
 
 def test_terms_and_estimators_are_listed_where_arms_differ(tmp_path):
     es = {"meta": {"estimator": "es", "pairs": 4}}
-    flat = make_run(tmp_path, "flat", **es, objective={"log": True, "sharpness": {"radius": 0.2}})
+    flat = make_run(tmp_path, "flat", **es, objective={"log": True, "terms": {"sharpness": {"radius": 0.2}}})
     plain = make_run(tmp_path, "plain", **es, objective={"log": True})
     table = settings_table(arms_of(flat, plain))
-    assert table.differing == {"objective.sharpness.weight": (1.0, None), "objective.sharpness.radius": (0.2, None)}
+    assert table.differing == {
+        "objective.terms.sharpness.weight": (1.0, None),
+        "objective.terms.sharpness.radius": (0.2, None),
+    }
     lone = settings_table(arms_of(flat)).differing
     assert lone["meta.estimator"] == ("es",) and lone["meta.pairs"] == (4,) and lone["objective.log"] == (True,)
-    assert lone["objective.sharpness.weight"] == (1.0,) and "objective.sharpness.examples" not in lone
+    assert lone["objective.terms.sharpness.weight"] == (1.0,) and "objective.terms.sharpness.examples" not in lone
     assert "meta.sigma" not in lone, "the estimator's default"
 
 
@@ -97,14 +100,14 @@ def test_the_reference_is_the_first_arm_without_a_penalty(tmp_path):
     assert reference_arm(arms_of(*runs)).label == "b"
     assert reference_arm(arms_of(runs[0], weightless)).label == "d"
     assert reference_arm(arms_of(runs[0])).label == "a"
-    term = make_run(tmp_path, "e", meta={"estimator": "es"}, objective={"sharpness": {"weight": 1.0}})
+    term = make_run(tmp_path, "e", meta={"estimator": "es"}, objective={"terms": {"sharpness": {"weight": 1.0}}})
     assert reference_arm(arms_of(term, weightless)).label == "d", "a term counts as a penalty does"
     assert reference_arm(arms_of(*runs), readers(runs[2])[0]).label == "c"
 
 
 def test_the_control_of_an_arm_is_the_same_meta_training_without_a_penalty_or_a_term(tmp_path):
     es = {"meta": {"estimator": "es", "inner_steps": 20, "truncation": 20}, "objective": {"loss": "last"}}
-    flat = {**es, "objective": {"loss": "last", "adaptive_sharpness": {"log": True}}}
+    flat = {**es, "objective": {"loss": "last", "terms": {"adaptive_sharpness": {"log": True}}}}
     runs = [
         make_run(tmp_path, "flat", **flat),
         make_run(tmp_path, "plain", **es),
@@ -115,7 +118,7 @@ def test_the_control_of_an_arm_is_the_same_meta_training_without_a_penalty_or_a_
     ]
     named = controls(arms_of(*runs))
     assert {arm: (control.label, control.without) for arm, control in named.items()} == {
-        "flat": ("plain", ("objective.adaptive_sharpness",)),
+        "flat": ("plain", ("objective.terms.adaptive_sharpness",)),
         "sam": ("lo", ("penalty.sam",)),
     }
     assert named["sam"].words == "lo is the control of sam: the same meta-training without penalty.sam"

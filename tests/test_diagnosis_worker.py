@@ -76,7 +76,7 @@ def test_windows_are_parts_of_the_unroll(run):
 
 def test_an_unbiased_estimator_is_the_truth_and_terms_are_measured(tmp_path):
     es = {"estimator": "es", "pairs": 2, **META}
-    objective = {"loss": "last", "log": True, "parameter_norm": {"weight": 3.0}}
+    objective = {"loss": "last", "log": True, "terms": {"parameter_norm": {"weight": 3.0}}}
     run = run_with_checkpoint(tmp_path, meta=es, objective=objective)
     report = diagnose(run, SMALL, CPU)
     parts = by_name(report)

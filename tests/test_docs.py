@@ -191,7 +191,7 @@ def test_presets_exist(page):
             assert any(fnmatchcase(name, code) for name in known), f"{page.name}: no preset {code}"
 
 
-TABLES = r"task|optimizer|meta|evaluation|penalty\.\w+|objective\.\w+(?=\.)|objective"
+TABLES = r"task|optimizer|meta|evaluation|penalty\.\w+|objective\.terms\.\w+(?=\.)|objective"
 
 
 @each_page

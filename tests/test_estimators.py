@@ -112,7 +112,8 @@ OBJECTIVES = {
     "last": ({"loss": "last"}, lambda values: values[-1]),
     "log last": ({"loss": "last", "log": True}, lambda values: values[-1].log()),
     "minimum": ({"loss": "minimum"}, lambda values: values.min()),
-    "last on fresh batches": ({"loss": "last", "batches": 3, "split": "validation"}, lambda values: values[-1]),
+    "last on many": ({"loss": "last_many", "batches": 3}, lambda values: values[-1]),
+    "validation": ({"loss": "validation"}, lambda values: values[-1]),
 }
 
 
@@ -166,6 +167,37 @@ def test_what_is_recorded_of_the_end_is_no_multiple_of_it():
     records = [record for _ in range(4) for record in one.advance()]
     expected = losses(PHI["log_rate"][0], 8)[-1] + 2 * ((1 - 0.1 * CURVATURE) ** 8).norm()
     assert records[-1]["meta_objective"] == pytest.approx(float(expected), abs=1e-6)
+
+
+class SplitBowl(Bowl):
+    """Training batches have their minima at numbers that are drawn, held-out ones all at -2."""
+
+    def batches(self, seeds, split):
+        if split == "validation":
+            return itertools.repeat(torch.full((len(seeds), 3), 2.0, dtype=F64))
+        return engine.SampledStream(lambda generator: torch.randn(3, generator=generator).to(F64), seeds)
+
+
+def test_the_last_loss_on_many_batches_and_on_held_out_ones():
+    """With steps of no length theta stays (1, 1, 1): the mean over training batches is 6 + 3, on held-out ones 27."""
+    still = {"log_rate": torch.tensor([-100.0], dtype=F64)}
+
+    def recorded(**objective):
+        es = engine.estimators.get("es", pairs=1, sigma=1e-9)
+        one = trainer(es, SplitBowl(), init_phi=still, objective=objective, settings={"divergence_cap": 1e9})
+        one.pending = ""
+        return one.advance()[0]["meta_objective"]
+
+    assert recorded(loss="validation", batches=4) == recorded(loss="validation") == pytest.approx(27.0)
+    assert recorded(loss="validation", log=True) == pytest.approx(math.log(27.0))
+    assert recorded(loss="last_many", batches=10_000) == pytest.approx(6.0, rel=0.1)
+    few, last = recorded(loss="last_many", batches=2), recorded(loss="last")
+    assert len({few, last, recorded(loss="last_many"), recorded(loss="last_many", batches=3)}) == 4
+    assert recorded(loss="last_many") == recorded(loss="last_many", batches=10)
+    # as it was written formerly
+    assert recorded(loss="last", batches=2) == recorded(loss="last", batches=2, split="train") == few
+    assert recorded(loss="last", batches=4, split="validation") == pytest.approx(27.0)
+    assert recorded(loss="last", batches=0, split="validation") == last
 
 
 def test_truncated_es_is_biased_where_pes_is_not():
@@ -222,7 +254,7 @@ def test_sharpness_terms_on_a_diagonal_quadratic():
 
 def test_a_term_at_matched_loss_is_measured_where_the_loss_is_reached():
     """Of optimizees that reach a loss sooner or later, all are measured there and not at the end."""
-    at = engine.terms.get("parameter_norm", at_loss=1.0)
+    at = engine.terms.get("parameter_norm", at=1.0)
     one = trainer(engine.estimators.get("es", pairs=4, sigma=1e-6), terms={"norm": at}, settings={"inner_steps": 40})
     one.pending = ""
     (record,) = one.advance()
@@ -285,7 +317,7 @@ CASES = {
     "es": ("es", {"optimizer": engine.learned_optimizers.get("rnnprop", hidden=4)}),
     "pes": ("pes", {"optimizer": engine.learned_optimizers.get("simple", hidden=4)}),
     "pes, staggered": ("pes", {"settings": {"staggered": 3, "epochs": 5}}),
-    "pes, a loss to reach": ("pes", {"terms": [engine.terms.get("parameter_norm", at_loss=2.0)]}),
+    "pes, a loss to reach": ("pes", {"terms": [engine.terms.get("parameter_norm", at=2.0)]}),
     "es, averaged": ("es", {"settings": {"average": 0.7}}),
     "tbptt, staggered": ("tbptt", {"settings": {"staggered": 2, "epochs": 4}}),
 }
@@ -457,8 +489,12 @@ def test_particles_step_as_the_learned_optimizer_does(kind, way, monkeypatch):
     [
         ({"log": True}, (), r"objective\.log: found true.*es, pes"),
         ({"loss": "minimum"}, (), r"objective\.loss"),
-        ({"loss": "mean", "batches": 3}, (), r"objective\.batches: found 3"),
-        ({}, [engine.terms.get("sharpness")], r"objective\.sharpness"),
+        ({"loss": "last_many"}, (), r'objective\.loss: found "last_many".*es, pes'),
+        ({"loss": "last", "batches": 3}, (), r'objective\.loss: found "last_many"'),
+        ({"loss": "validation"}, (), r'objective\.loss: found "validation"'),
+        ({"loss": "many"}, (), r"objective\.loss: .*last_many, validation"),
+        ({"batches": 0, "loss": "last_many"}, (), r"objective\.batches: found 0; allowed: an integer >= 1"),
+        ({}, [engine.terms.get("sharpness")], r"objective\.terms\.sharpness"),
         ({}, [7], r"terms\[0\] must be a term"),
     ],
 )

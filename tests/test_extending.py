@@ -71,7 +71,7 @@ def test_one_of_each_is_meta_trained_transferred_and_compared(installed):
     assert "gradient-norm_penalty" in metrics and metrics["objective_largest-parameter"] > 0
     chosen = json.loads(lreg(installed, "show", "last", "--runs-dir", "runs", "--json", **path).stdout)["preset"]
     assert chosen["meta.estimator"] == "sign-es" and chosen["meta.size"] == 0.5
-    assert chosen["objective.largest-parameter.weight"] == 0.01
+    assert chosen["objective.terms.largest-parameter.weight"] == 0.01
     assert reader.measured["absolute_error"].better == "lower"
     transfer = lreg(
         installed, "transfer", "last", "--runs-dir", "runs", "--seeds", "2", "--steps", "20", "--json", **path

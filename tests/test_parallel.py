@@ -61,7 +61,7 @@ CASES = {
     "es": {
         "task": test_meta.TWO_TASKS,
         "meta": {"estimator": "es", "pairs": 3, "sigma": 0.01},
-        "objective": {"loss": "last", "log": True, "adaptive_sharpness": {"log": True, "examples": 30}},
+        "objective": {"loss": "last", "log": True, "terms": {"adaptive_sharpness": {"log": True, "examples": 30}}},
         "penalty": {"smooth": {"ascent_steps": 1}, "l2": {}},
     },
     "pes": {"meta": {"estimator": "pes", "pairs": 3, "fitness": "raw", "staggered": 2}, "penalty": {"gsam": {}}},

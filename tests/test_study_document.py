@@ -161,10 +161,10 @@ def test_a_preset_beside_the_study_goes_before_a_shipped_one(read, folder):
 
 def test_estimators_and_terms_are_set_searched_over_and_taken_away(read):
     text = """preset = "lo"
-set = { "meta.estimator" = "es", "meta.pairs" = 2, objective.log = true, objective.sharpness.radius = 0.2 }
+set = { "meta.estimator" = "es", "meta.pairs" = 2, objective.log = true, objective.terms.sharpness.radius = 0.2 }
 [[arm]]
 name = "flat"
-axes = { "objective.sharpness.weight" = [0.5, 1], "meta.sigma" = [0.1, 0.2] }
+axes = { "objective.terms.sharpness.weight" = [0.5, 1], "meta.sigma" = [0.1, 0.2] }
 [[arm]]
 name = "plain"
 set = { objective = {} }
@@ -174,13 +174,31 @@ set = { objective = {}, "meta.estimator" = "tbptt" }
 """
     plan = read(text)
     flat, plain, first_order = (arm.preset for arm in plan.arms)
-    assert (flat["objective"]["log"], flat["objective"]["sharpness"]["radius"]) == (True, 0.2)
+    assert (flat["objective"]["log"], flat["objective"]["terms"]["sharpness"]["radius"]) == (True, 0.2)
     assert flat["meta"]["pairs"] == 2 and len(plan.arms[0].grid()) == 4
-    assert "sharpness" not in plain["objective"] and plain["objective"]["log"] is False
+    assert "sharpness" not in plain["objective"]["terms"] and plain["objective"]["log"] is False
     assert "pairs" not in first_order["meta"], "the settings of another estimator are left behind"
     assert plan.reference == "plain"
-    cell = next(cell for cell in plan.grid() if cell.point.get("objective.sharpness.weight") == 0.5)
-    assert cell.preset["objective"]["sharpness"]["weight"] == 0.5 and cell.preset["meta"]["sigma"] == 0.1
+    cell = next(cell for cell in plan.grid() if cell.point.get("objective.terms.sharpness.weight") == 0.5)
+    assert cell.preset["objective"]["terms"]["sharpness"]["weight"] == 0.5 and cell.preset["meta"]["sigma"] == 0.1
+
+
+def test_a_study_in_the_former_form_of_the_objective_is_that_of_todays(read):
+    former = """preset = "flat"
+    [set]
+    "objective.loss" = "last"
+    "objective.batches" = 5
+    objective.sharpness.at_loss = 0.5
+    [axes]
+    "objective.sharpness.weight" = [0.5, 1]
+    """
+    today = former.replace('"last"', '"last_many"').replace("at_loss", "at").replace(".sharpness", ".terms.sharpness")
+    assert read(former).dumps() == read(today).dumps()
+    overridden = read(former, "set.objective.terms.sharpness.at=0.25", "set.objective.adaptive_sharpness.weight=0")
+    terms = overridden.arms[0].preset["objective"]["terms"]
+    assert (terms["sharpness"]["at"], terms["adaptive_sharpness"]["weight"]) == (0.25, 0.0)
+    points = [cell.point for cell in overridden.grid()]
+    assert points == [{"objective.terms.sharpness.weight": 0.5}, {"objective.terms.sharpness.weight": 1}]
 
 
 def test_a_study_of_version_0_1_finds_its_runs(read):

@@ -35,7 +35,7 @@ def meta_trainer(
     meta, objective = dict(preset["meta"]), dict(preset["objective"])
     estimator = meta.pop("estimator")
     own = {item.name: meta.pop(item.name) for item in schema_of(ESTIMATORS[estimator])}
-    terms = {name: objective.pop(name) for name, table in preset["objective"].items() if isinstance(table, dict)}
+    terms = objective.pop("terms")
     return MetaTrainer(
         UniformTasks([build_tasks(values, data_dir=data_dir, device=device, dtype=dtype) for values in preset.tasks]),
         from_table(preset["optimizer"]),

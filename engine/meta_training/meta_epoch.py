@@ -23,6 +23,7 @@ from engine.meta_training.inputs import Inputs
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
 from engine.optimizers.learned.base import Phi
+from engine.presets.objective_settings import ON_FRESH_BATCHES
 from engine.tasks.base import Batches, Layout, Stream, Task, TaskDistribution
 
 
@@ -166,7 +167,7 @@ class MetaEpoch:
             scoring=self._drawn(group.scoring, steps) if group.scoring else None,
             ends=ends,
             meta_epoch=self.number,
-            final=self._final(group) if ends and objective.settings.batches else None,
+            final=self._final(group) if ends and objective.settings.loss in ON_FRESH_BATCHES else None,
             noise_seeds=noise_seeds,
         )
         partial, group.carry = self.estimator.estimate(objective, phi, group.carry, inputs)
@@ -179,7 +180,8 @@ class MetaEpoch:
     def _final(self, group: Group) -> Batches:
         """Fresh batches that the loss at the unroll's end is measured on."""
         settings = group.objective.settings
-        stream = group.task.batches([self._seed("final", place) for place in group.members], settings.split)
+        split = "validation" if settings.loss == "validation" else "train"
+        stream = group.task.batches([self._seed("final", place) for place in group.members], split)
         return stream.draw(settings.batches)
 
     def _randomness(self, group: Group) -> list[Generator]:

@@ -38,8 +38,9 @@ from engine.meta_training.unroll import loss_factors
 from engine.optimizers.learned.base import START, LearnedOptimizer, Phi, without_start
 from engine.penalties.base import GeometricPenalty, ParameterPenalty, Penalty, Reparametrization, UpdatePenalty
 from engine.presets.evaluation_settings import EvaluationSettings
+from engine.presets.former import todays_objective
 from engine.presets.meta_settings import MetaSettings
-from engine.presets.objective_settings import ObjectiveSettings
+from engine.presets.objective_settings import WITHOUT_DERIVATIVE, ObjectiveSettings
 from engine.tasks.base import Task, TaskDistribution, as_distribution, check_task
 from engine.terms import Term
 
@@ -132,6 +133,8 @@ class MetaTrainer:
         self.device = device or task.device
         usual = SecondOrder() if self.settings.second_order else TBPTT()
         self.estimator = (estimator or usual).on(self.device)
+        if isinstance(objective, Mapping):
+            objective = todays_objective(objective)
         self.objective_settings = checked_settings("objective", ObjectiveSettings, objective)
         check_objective(self.estimator, self.objective_settings, self.terms)
         self.objective_on = functools.lru_cache(TASKS_KEPT)(self._objective)
@@ -470,17 +473,14 @@ def _mean(results: Sequence[tuple[Phi, dict[str, Tensor]]]) -> tuple[Phi, dict[s
 
 def check_objective(estimator: GradientEstimator, settings: ObjectiveSettings, terms: Mapping[str, Term]) -> None:
     """Raises SettingsError for what needs an estimator that takes any number of the unroll, where this one does not."""
-    if settings.batches and settings.loss != "last":
-        raise SettingsError([Problem("objective.batches", show(settings.batches), "0, or objective.loss = last")])
     if estimator.takes_terms:
         return
-    usual = ObjectiveSettings(loss="last" if settings.loss == "last" else "mean")
-    beyond = {name: getattr(settings, name) for name, value in vars(usual).items() if getattr(settings, name) != value}
+    beyond = {"loss": show(settings.loss)} if settings.loss in WITHOUT_DERIVATIVE else {}
+    beyond |= {"log": show(settings.log)} if settings.log else {}
+    beyond |= {f"terms.{name}": "a term" for name in terms}
     allowed = f"left out with the estimator {estimator.name}, which knows the derivatives of losses alone; es, pes"
-    problems = [Problem(f"objective.{name}", show(value), allowed) for name, value in beyond.items()]
-    problems += [Problem(f"objective.{name}", "a term", allowed) for name in terms]
-    if problems:
-        raise SettingsError(problems)
+    if beyond:
+        raise SettingsError([Problem(f"objective.{key}", found, allowed) for key, found in beyond.items()])
 
 
 def check_optimizer(optimizer: Any) -> LearnedOptimizer:

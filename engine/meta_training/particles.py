@@ -26,6 +26,7 @@ from engine.meta_training.partial_gradient import PartialGradient
 from engine.meta_training.penalty_terms import geometric_penalty_at, pair
 from engine.optimizers.learned.base import Phi, State, StepInfo
 from engine.penalties.base import InnerStep, Randomness
+from engine.presets.objective_settings import AT_THE_END
 
 SMOOTHING = 0.9  # of the training loss that tells when a given loss is reached
 
@@ -272,7 +273,7 @@ class ParticleTruncation:
         objective, taken = self.objective, max(1, self.taken)
         factors = math.fsum(self.inputs.factors)
         penalties = self.penalties / (factors or 1.0)
-        is_last = objective.settings.loss == "last"  # then penalties, too, count where the unroll ends
+        is_last = objective.settings.loss in AT_THE_END  # then penalties, too, count where the unroll ends
         along, at_end = (
             (torch.zeros_like(penalties), penalties) if is_last else (penalties, torch.zeros_like(penalties))
         )
@@ -307,7 +308,7 @@ class ParticleTruncation:
     def loss_that_counts(self) -> Tensor:
         """[M, B], of the whole unroll."""
         settings = self.objective.settings
-        if settings.loss == "last":
+        if settings.loss in AT_THE_END:
             loss = self._on_fresh_batches() if self.inputs.final is not None else self.last
         else:
             loss = self.lowest if settings.loss == "minimum" else self.loss_sum / (self.weight_sum or 1.0)
@@ -325,7 +326,7 @@ class ParticleTruncation:
         """A term's values, [M, B]; where an optimizee diverged, the worst that it has with another particle."""
         term, task = self.objective.terms[name], self.objective.task
         assert task is not None
-        points = self.at_loss[_text(term.at_loss)][1] if term.at_loss else self.theta
+        points = self.at_loss[_text(term.at)][1] if term.at else self.theta
         value = torch.full_like(self.last, torch.nan)
         if self.alive.any():
             value[self.alive] = term.value(task, points[self.alive]).to(value)
@@ -436,7 +437,7 @@ def _row(tensors: Any, m: int) -> Any:
 
 
 def _losses_to_reach(objective: Objective) -> list[str]:
-    return list(dict.fromkeys(_text(term.at_loss) for term in objective.terms.values() if term.at_loss))
+    return list(dict.fromkeys(_text(term.at) for term in objective.terms.values() if term.at))
 
 
 def _text(loss: float) -> str:

@@ -42,7 +42,7 @@ from engine.penalties.base import (
     is_plain_ascent,
 )
 from engine.presets.meta_settings import MetaSettings
-from engine.presets.objective_settings import ObjectiveSettings
+from engine.presets.objective_settings import AT_THE_END, ObjectiveSettings
 from engine.tasks.base import Batches
 
 
@@ -121,7 +121,7 @@ def loss_factors(
     settings: MetaSettings, objective: ObjectiveSettings, first: int, steps: int, horizon: int
 ) -> list[float]:
     """The weights of the losses along the `steps` inner steps from `first` on of an unroll of `horizon`."""
-    if objective.loss == "last":
+    if objective.loss in AT_THE_END:
         return [0.0] * (steps - 1) + [float(first + steps == horizon)]
     return weights(settings.weights, steps, decay=settings.weights_decay, first=first)
 

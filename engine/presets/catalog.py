@@ -26,6 +26,7 @@ from engine.base import plugins, registry
 from engine.base.errors import LregError, printable
 from engine.base.files import read_limited, write_atomic
 from engine.base.settings import Setting
+from engine.presets.former import todays
 
 Schema = tuple[Setting, ...]
 REFUSAL = "error: "  # begins what the child says of a plug-in that cannot be loaded
@@ -45,15 +46,19 @@ def task_label(table: Mapping[str, Any]) -> str:
 
 
 USUAL_ESTIMATOR = "tbptt"
-NAMED_TABLES = {"penalty": "penalty", "objective": "term"}
+NAMED_TABLES = {"penalty": "penalty", "objective.terms": "term"}
 """Tables in which members stand in tables of their names, [penalty.sam], and what such a member is called."""
 
 
 def named_members(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The penalties and terms of a preset, which may be unchecked, by path: "penalty.sam", "objective.sharpness"."""
+    """The penalties and terms of a preset, which may be unchecked and in a former form, by path: "penalty.sam",
+    "objective.terms.sharpness"."""
     members: dict[str, Mapping[str, Any]] = {}
+    todays_values = todays(values)
     for section in NAMED_TABLES:
-        tables = values.get(section)
+        tables: Any = todays_values
+        for key in section.split("."):
+            tables = tables.get(key) if isinstance(tables, Mapping) else None
         for name, table in tables.items() if isinstance(tables, Mapping) else ():
             if isinstance(table, Mapping):
                 members[f"{section}.{name}"] = table
@@ -62,7 +67,12 @@ def named_members(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def member_name(path: str) -> str:
     """What stands behind the table in a path: "sam" of "penalty.sam"."""
-    return path.partition(".")[2]
+    return path.removeprefix(f"{named_table(path)}.")
+
+
+def named_table(path: str) -> str:
+    """The table in which a member of this path, or of this setting's path, stands; "" for the path of no member."""
+    return next((table for table in NAMED_TABLES if path.startswith(f"{table}.")), "")
 
 
 def weighing(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -72,7 +82,7 @@ def weighing(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def is_of_member(key: str) -> bool:
     """Whether a key path is that of a penalty's or term's setting: "penalty.sam.rho"."""
-    return key.split(".")[0] in NAMED_TABLES and key.count(".") > 1
+    return bool(table := named_table(key)) and key.count(".") > table.count(".") + 1
 
 
 def estimator_label(meta: Mapping[str, Any]) -> str:
@@ -111,7 +121,7 @@ class Catalog:
 
     def named_tables(self) -> dict[str, dict[str, Schema]]:
         """The members that stand in tables of their names (`NAMED_TABLES`), by the table that these are in."""
-        return {"penalty": self.penalties, "objective": self.terms}
+        return {"penalty": self.penalties, "objective.terms": self.terms}
 
     def schema_of(self, section: str, table: Mapping[str, Any]) -> Schema:
         """A table's own settings and those of the members that it picks, which may be several to draw from."""

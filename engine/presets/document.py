@@ -20,6 +20,8 @@ from engine.base.errors import PresetError, Problem
 from engine.base.files import read_limited
 from engine.base.settings import Typed, did_you_mean, show
 from engine.presets.catalog import Catalog, members_picked
+from engine.presets.former import todays, todays_pairs
+from engine.presets.objective_settings import ON_FRESH_BATCHES
 
 FOLDER = Path(__file__).parents[2] / "presets"  # beside this very engine, whatever else is called presets
 LARGEST_FILE = 1 << 20  # bytes; whoever names a checkpoint by mistake should not wait for its end
@@ -28,7 +30,10 @@ LONGEST_CHAIN = 20  # of presets that extend each other
 
 @dataclass
 class Document:
-    """Merged tables, and the layers that they come from: the source and tables of each, the last word first."""
+    """Merged tables, and the layers that they come from: the source and tables of each, the last word first.
+
+    All of them in today's form (`engine.presets.former`).
+    """
 
     values: dict[str, Any]
     layers: list[tuple[str, Mapping[str, Any]]]
@@ -61,6 +66,7 @@ def read(path: Path, source: str, catalog: Catalog, below: tuple[Path, ...] = ()
     """Parse a file and what it extends; tables merge key by key, everything else is replaced."""
     values = parse(path, source)
     if "extends" not in values:
+        values = todays(values)
         return Document(values, [(source, values)])
     try:
         parent = _parent(values.pop("extends"), path, below)
@@ -68,6 +74,7 @@ def read(path: Path, source: str, catalog: Catalog, below: tuple[Path, ...] = ()
         raise PresetError([dataclasses.replace(error.problems[0], path="extends", source="")], source) from None
     base = read(parent, str(parent), catalog, (*below, path.resolve()))
     base.values.pop("name", None)  # a child is called after its own file unless it says otherwise
+    values = todays(values, base.values)
     merged = merge(base.values, values)
     _leave_behind(base.values, merged, values, catalog)
     return Document(merged, [(source, values), *base.layers])
@@ -117,7 +124,7 @@ def put(document: Document, pairs: Iterable[tuple[str, Any]], source: str, catal
     before = copy.deepcopy(document.values)
     said: dict[str, Any] = {}
     problems = []
-    for path, value in pairs:
+    for path, value in todays_pairs(pairs, before):
         keys = path.split(".")
         if keys[:2] == ["task", "0"] and not isinstance(document.values.get("task"), list):
             del keys[1]
@@ -207,6 +214,10 @@ def _leave_behind(before: Mapping[str, Any], after: dict[str, Any], said: Mappin
                 gone = names[0] - names[1]
                 for key in gone - set(given):
                     new.pop(key, None)
+    objective, given = _at(after, "objective"), _at(said, "objective")
+    if isinstance(objective, dict) and isinstance(given, Mapping) and "loss" in given and "batches" not in given:
+        if given["loss"] not in ON_FRESH_BATCHES:  # where they mean nothing; beside "last" they would be a former form
+            objective.pop("batches", None)
 
 
 def _value(path: str, raw: str) -> tuple[Any, Problem | None]:

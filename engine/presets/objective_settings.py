@@ -1,10 +1,16 @@
-"""The [objective] table: what of an unroll is meta-trained for. Terms of its end are tables below it."""
+"""The [objective] table: what of an unroll is meta-trained for. Terms of its end are tables in [objective.terms]."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from engine.base.settings import setting
+
+ON_FRESH_BATCHES = ("last_many", "validation")
+AT_THE_END = ("last", *ON_FRESH_BATCHES)
+"""Losses that are those of the point at which an unroll ends."""
+WITHOUT_DERIVATIVE = ("minimum",)
+"""Losses for estimators that need no derivative alone."""
 
 
 @dataclass(frozen=True)
@@ -13,14 +19,14 @@ class ObjectiveSettings:
 
     loss: str = setting(
         "mean",
-        choices=("mean", "last", "minimum"),
-        help="which loss counts: the mean along the unroll (meta.weights), its last one, or its lowest (es, pes)",
+        choices=("mean", "last", "minimum", "last_many", "validation"),
+        help="which loss counts: the mean along the unroll (meta.weights), its last one, its lowest, the last one on "
+        "many fresh training batches, or on batches of held-out examples",
     )
     batches: int = setting(
-        0,
-        minimum=0,
+        10,
+        minimum=1,
         maximum=10_000,
-        help="fresh batches that loss = last is measured on (es, pes); 0: the last one of the unroll",
+        help="fresh batches that last_many and validation are measured on; means nothing for the other losses",
     )
-    split: str = setting("train", choices=("train", "validation"), help="what these batches are drawn from")
     log: bool = setting(False, help="the logarithm of the loss counts, so that every task weighs the same (es, pes)")

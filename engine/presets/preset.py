@@ -21,6 +21,8 @@ from engine.presets import catalog as catalogs
 from engine.presets import document as documents
 from engine.presets.catalog import Catalog
 from engine.presets.document import find, merge, shipped
+from engine.presets.former import todays
+from engine.presets.objective_settings import ON_FRESH_BATCHES, WITHOUT_DERIVATIVE
 
 __all__ = ["TABLES", "Preset", "defaults", "find", "from_mapping", "load_preset", "merge", "shipped"]
 
@@ -34,7 +36,7 @@ LATER: dict[str, dict[str, Any]] = {
         "average": 0.0,
         "learn_start": False,
     },
-    "objective": {"loss": "mean", "batches": 0, "split": "train", "log": False},
+    "objective": {"loss": "mean", "log": False, "terms": {}},
     "evaluation": {"adaptive_radius": 0.5},
 }
 """Settings that came after runs were first named by what decides them, by table: at these defaults they decide nothing,
@@ -147,7 +149,7 @@ def load_preset(
 
 def from_mapping(document: Mapping[str, Any], source: str = "", *, catalog: Catalog | None = None) -> Preset:
     """Check a nested mapping as a preset and fill in the defaults. Raises PresetError with every problem."""
-    values, problems = _check(document, catalog or catalogs.load())
+    values, problems = _check(todays(document), catalog or catalogs.load())
     if problems:
         raise PresetError(problems, source)
     return Preset(values, source)
@@ -169,11 +171,7 @@ def _check(document: Mapping[str, Any], catalog: Catalog) -> tuple[dict[str, Any
     values["task"] = checker.tasks(document.get("task", {}))
     values["optimizer"] = checker.with_members(checker.section(document, "optimizer"), "optimizer", "optimizer")
     values["meta"] = checker.with_members(checker.section(document, "meta"), "meta", "meta")
-    objective = checker.section(document, "objective")
-    terms = {key: value for key, value in objective.items() if key in catalog.terms or isinstance(value, Mapping)}
-    settings = {key: value for key, value in objective.items() if key not in terms}
-    values["objective"] = checker.table(settings, "objective", catalog.sections["objective"])
-    values["objective"] |= checker.named_tables(terms, "objective")
+    values["objective"] = checker.objective(checker.section(document, "objective"))
     values["evaluation"] = checker.table(
         checker.section(document, "evaluation"), "evaluation", catalog.sections["evaluation"]
     )
@@ -188,10 +186,13 @@ class _Checker:
     catalog: Catalog
     problems: list[Problem] = field(default_factory=list)
 
-    def table(self, found: Mapping[str, Any], path: str, schema: Iterable[Setting]) -> dict[str, Any]:
+    def table(
+        self, found: Mapping[str, Any], path: str, schema: Iterable[Setting], others: Iterable[str] = ()
+    ) -> dict[str, Any]:
+        """The values of a table's own settings; `others`: what else may stand in it."""
         schema = list(schema)
         values, problems = check_table(found, schema, path)
-        known = [item.name for item in schema] + (["extends"] if not path else [])
+        known = [item.name for item in schema] + (["extends"] if not path else list(others))
         for problem in problems:
             if problem.found == UNKNOWN and len(self.problems) < MOST_PROBLEMS:
                 problem = self._unknown(problem.path.removeprefix(f"{path}."), path, known)
@@ -257,6 +258,14 @@ class _Checker:
         self.problems += [Problem(f"{path}.{item.name}", '""', item.help) for item in needed]
         return values
 
+    def objective(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """The [objective] table; `batches` only where it means something."""
+        settings = {key: value for key, value in found.items() if key != "terms"}
+        values = self.table(settings, "objective", self.catalog.sections["objective"], ["terms"])
+        if values["loss"] not in (*ON_FRESH_BATCHES, None):
+            del values["batches"]
+        return {**values, "terms": self.named_tables(found.get("terms", {}), "objective.terms")}
+
     def named_tables(self, found: Any, section: str) -> dict[str, Any]:
         """Tables of members by name: penalties, and the objective's terms."""
         members = self.catalog.named_tables()[section]
@@ -296,6 +305,8 @@ class _Checker:
         for key in ("extends", *(item.name for item in schema_of(PresetSettings))):
             homes[key] = [f"{key} before the first table"]
         homes["kind"] = ["optimizer.kind"]
+        homes["terms"] = ["[objective.terms.NAME]"]
+        homes["split"] = ['objective.loss = "validation"']
         families = [(name, [schema]) for name, schema in catalog.sections.items()]
         families += [("task", list((catalog.datasets | catalog.optimizees).values()))]
         families += [("optimizer", list(catalog.learned_optimizers.values()))]
@@ -364,23 +375,22 @@ def _objective_rules(values: Mapping[str, Any]) -> list[Problem]:
     """What the objective asks of the estimator, and the estimator of the rest."""
     problems = []
     meta, objective = values["meta"], values["objective"]
+    if meta["learn_start"] and meta["estimator"] not in (*NO_TERMS, None):
+        allowed = f"false with estimator = {meta['estimator']}, which does not differentiate the unroll"
+        problems.append(Problem("meta.learn_start", "true", allowed))
     if meta["second_order"] and meta["estimator"] not in (*NO_TERMS, None):
         problems.append(Problem("meta.second_order", "true", f"false with estimator = {meta['estimator']}"))
-    if objective["batches"] and objective["loss"] != "last":
-        problems.append(Problem("objective.batches", show(objective["batches"]), '0, or objective.loss = "last"'))
-    terms = {name: term for name, term in objective.items() if isinstance(term, Mapping)}
-    for name, term in terms.items():
+    for name, term in objective["terms"].items():
         if None not in (term["start"], meta["epochs"]) and term["start"] >= meta["epochs"]:
-            allowed = f"below {meta['epochs']}, meta.epochs"
-            problems.append(Problem(f"objective.{name}.start", show(term["start"]), allowed, "it would never count"))
+            path, allowed = f"objective.terms.{name}.start", f"below {meta['epochs']}, meta.epochs"
+            problems.append(Problem(path, show(term["start"]), allowed, "it would never count"))
     if meta["estimator"] in NO_TERMS:
-        beyond = [key for key, usual in (("batches", 0), ("log", False)) if objective[key] not in (usual, None)]
-        beyond += ["loss"] if objective["loss"] == "minimum" else []
-        beyond += list(terms)
-        problems += [
-            Problem(f"objective.{key}", show(objective[key]), 'left out, or meta.estimator = "es" or "pes"')
-            for key in beyond
-        ]
+        loss, log, terms = objective["loss"], objective["log"], objective["terms"]
+        beyond = {"objective.loss": loss} if loss in WITHOUT_DERIVATIVE else {}
+        beyond |= {"objective.log": log} if log else {}
+        beyond |= {f"objective.terms.{name}": term for name, term in terms.items()}
+        allowed = 'left out, or meta.estimator = "es" or "pes"'
+        problems += [Problem(path, show(value), allowed) for path, value in beyond.items()]
     return problems
 
 

@@ -169,7 +169,8 @@ def preset_differences(preset: Preset) -> dict[str, Any]:
 
     Which of those it uses is always listed.
     """
-    from engine.presets.catalog import named_members
+    from engine.presets.catalog import member_name, named_members, named_table
+    from engine.presets.objective_settings import ObjectiveSettings
     from engine.presets.preset import from_mapping
 
     chosen: dict[str, Any] = {
@@ -179,11 +180,13 @@ def preset_differences(preset: Preset) -> dict[str, Any]:
         "meta": {"estimator": preset["meta"]["estimator"]},
     }
     for path in named_members(preset.values):
-        section, name = path.split(".", 1)
-        chosen.setdefault(section, {})[name] = {}
-    usual = from_mapping(chosen).flat()
+        table = chosen
+        for key in (*named_table(path).split("."), member_name(path)):
+            table = table.setdefault(key, {})
+    chosen.setdefault("objective", {})["loss"] = preset["objective"]["loss"]  # which decides what other keys there are
+    usual = {**from_mapping(chosen).flat(), "objective.loss": ObjectiveSettings().loss}
     always = re.compile(
-        r"task\.(\d+\.)?(dataset|optimizee)|optimizer\.kind|meta\.estimator|(penalty|objective)\.[\w-]+\.weight|seed"
+        r"task\.(\d+\.)?(dataset|optimizee)|optimizer\.kind|meta\.estimator|(penalty|objective\.terms)\.[\w-]+\.weight|seed"
     )
     flat = preset.flat()
     return {key: value for key, value in flat.items() if always.fullmatch(key) or usual.get(key) != value}

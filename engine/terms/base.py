@@ -30,10 +30,10 @@ class Term:
     weight: float = setting(1.0, help="factor of the term in the meta-objective")
     log: bool = setting(False, help="its logarithm counts")
     start: int = setting(0, minimum=0, help="meta-epoch from which the term counts; before it is not measured")
-    at_loss: float = setting(
+    at: float = setting(
         0.0,
         minimum=0.0,
-        help="measured where the training loss, smoothed, first falls to this: at matched loss; 0: at the end",
+        help="the training loss, smoothed, at which it is measured: at matched loss; 0: at the end of the unroll",
     )
 
     def measure(self, task: Task, theta: Tensor) -> Tensor:

@@ -23,5 +23,5 @@ class MetricTerm(Term):
                 values = task.metrics_of_each(theta, self.split)[self.metric].to(theta)
                 return -values if measured.better == "higher" else values
         names = ", ".join(measured.name for measured in task.measured)
-        problem = Problem("objective.metric.metric", show(self.metric), f"a metric of {task.name}: {names}")
+        problem = Problem("objective.terms.metric.metric", show(self.metric), f"a metric of {task.name}: {names}")
         raise SettingsError([problem])

@@ -14,7 +14,7 @@ from engine.base.files import read_limited
 from engine.base.settings import schema_of, show
 from engine.presets import catalog as catalogs
 from engine.presets import preset as engine_preset
-from engine.presets.catalog import named_members
+from engine.presets.catalog import NAMED_TABLES, member_name, named_members, named_table
 from engine.presets.preset import Preset, load_preset
 from lreg_tui.cli import output
 from lreg_tui.cli.options import (
@@ -127,14 +127,14 @@ def _child(parent: Preset, extends: str) -> str:
         tables.append(("[[task]]" if len(parent.tasks) > 1 else "[task]", schema, task))
     members = named_members(parent.values)
     for section in ("optimizer", "meta", "objective", "evaluation"):
-        values = {key: value for key, value in parent[section].items() if f"{section}.{key}" not in members}
+        values = {key: value for key, value in parent[section].items() if f"{section}.{key}" not in NAMED_TABLES}
         settings = {item.name: item for item in catalog.schema_of(section, values)}
         for key, _, choices in catalog.selectors(section):
             settings[key] = replace(settings[key], help=f"{settings[key].help}: {', '.join(choices)}")
         tables.append((f"[{section}]", tuple(settings.values()), values))
     for path, member in members.items():
-        section, name = path.split(".", 1)
-        tables.append((f"[{path}]", catalog.named_tables()[section][name], dict(member)))
+        schemas = catalog.named_tables()[named_table(path)]
+        tables.append((f"[{path}]", schemas[member_name(path)], dict(member)))
     lines = [f"extends = {toml_of(extends)}", ""]
     lines += ["# Every key below has its value from there. To change one, take away its # and that of its [table]."]
     for heading, schema, table in tables:

@@ -6,6 +6,7 @@ Pure functions over text. Nothing here knows the screen; the checks are those of
 from __future__ import annotations
 
 import dataclasses
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from engine.base.draws import drawable
 from engine.base.errors import PresetError, Problem
 from engine.base.settings import Setting, schema_of, show
 from engine.presets import document as documents
-from engine.presets.catalog import NAMED_TABLES, Catalog
+from engine.presets.catalog import Catalog, named_table
 from engine.presets.document import Document
+from engine.presets.former import LOSS, TERMS, todays
+from engine.presets.objective_settings import ON_FRESH_BATCHES
 from engine.presets.preset import Preset, PresetSettings, from_mapping
 from lreg_tui.presets.preset_file import is_of_run, label_of, parent_of
-from lreg_tui.presets.toml_edit import EditError, at, number, parse, toml_of
+from lreg_tui.presets.toml_edit import EditError, add_table, at, first_right, number, parse, remove, set_value, toml_of
 from lreg_tui.text import present
 
 HERE = "here"  # who says what stands in the text itself
@@ -73,14 +76,9 @@ class Table:
     problems: tuple[Problem, ...] = ()
 
     @property
-    def section(self) -> str:
-        """The table at the top that it is, or is in."""
-        return self.path.split(".")[0]
-
-    @property
     def is_member(self) -> bool:
         """Whether it is a penalty's or a term's, which may be added and taken away."""
-        return self.section in NAMED_TABLES and self.section != self.path
+        return bool(named_table(self.path))
 
 
 def check(text: str, place: Path, catalog: Catalog) -> Checked:
@@ -93,6 +91,7 @@ def check(text: str, place: Path, catalog: Catalog) -> Checked:
         problem = Problem("", str(error), "TOML")
         return Checked(text, place, Document({}, []), (problem,), parses=False)
     except PresetError as error:  # of the chain of presets that it extends
+        own = todays(own)
         known = Document({key: value for key, value in own.items() if key != "extends"}, [(HERE, own)])
         return Checked(text, place, known, tuple(error.problems))
     except RecursionError:
@@ -123,6 +122,58 @@ def words_of(problem: Problem) -> str:
     return str(dataclasses.replace(problem, path=""))
 
 
+# -- edits of the text -------------------------------------------------------------------------------------------------
+
+
+def with_value(text: str, path: str, raw: str) -> str:
+    """The text with another value, as TOML, at a key path; `batches` goes with the losses that it means something for,
+    for beside loss = "last" it is a former form of another loss."""
+    if path == "objective.loss" and parse(f"loss = {raw}")["loss"] not in ON_FRESH_BATCHES:
+        text = remove(text, "objective.batches")
+    return set_value(text, path, raw)
+
+
+def in_todays_form(text: str, checked: Checked | None = None) -> str:
+    """The text with a table [objective] of a former form written as it is today; else just as it is.
+
+    `checked` says what it means where that depends on what it extends. Raises EditError for a text that is no TOML.
+    """
+    own = parse(text)
+    before = own.get("objective")
+    layers = checked.document.layers if checked is not None and checked.text == text else []
+    said = next((tables for source, tables in layers if source == HERE), todays(own))
+    after = said.get("objective")
+    if before == after or not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return text
+    ways = [lambda: _renamed(text, before, after), lambda: _written_anew(text, after)]
+    return first_right({**own, "objective": after}, ways, "objective")
+
+
+def _renamed(text: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Keys and headers where they stand, with the comments about them."""
+    for name in after.get(TERMS, ()):
+        text = re.sub(rf"(?m)^(\s*\[\s*objective\s*\.)(?=\s*{re.escape(name)}\s*\])", rf"\1{TERMS}.", text)
+    text = re.sub(r"(?m)^(\s*)at_loss(?=\s*=)", r"\1at", text)
+    for key in LOSS:
+        if key in before and key not in after:
+            text = remove(text, f"objective.{key}")
+        elif before.get(key) != after.get(key):
+            text = set_value(text, f"objective.{key}", toml_of(after[key]))
+    return text
+
+
+def _written_anew(text: str, objective: Mapping[str, Any]) -> str:
+    text = remove(text, "objective")
+    for key, value in objective.items():
+        if key != TERMS:
+            text = set_value(text, f"objective.{key}", toml_of(value))
+    for name, term in objective.get(TERMS, {}).items():
+        text = add_table(text, f"objective.{TERMS}.{name}")
+        for key, value in term.items():
+            text = set_value(text, f"objective.{TERMS}.{name}.{key}", toml_of(value))
+    return text
+
+
 # -- the form ----------------------------------------------------------------------------------------------------------
 
 
@@ -137,7 +188,7 @@ def tables_of(checked: Checked, catalog: Catalog) -> list[Table]:
         schemas[path] = _picked("task", task, catalog)
     schemas["optimizer"] = _picked("optimizer", values.get("optimizer"), catalog)
     schemas |= _named("penalty", values, catalog)
-    schemas |= {"objective": catalog.sections["objective"], **_named("objective", values, catalog)}
+    schemas |= {"objective": _objective(checked, catalog), **_named("objective.terms", values, catalog)}
     schemas |= {"meta": _picked("meta", values.get("meta"), catalog), "evaluation": catalog.sections["evaluation"]}
     return [_table(checked, path, schema) for path, schema in schemas.items()]
 
@@ -146,16 +197,22 @@ def addable(checked: Checked, catalog: Catalog) -> dict[str, list[str]]:
     """The penalties and terms that the text does not have yet, by the table that they go into."""
     values = checked.document.values
     return {
-        section: [name for name in members if at(values, [section, name]) is None]
+        section: [name for name in members if at(values, [*section.split("."), name]) is None]
         for section, members in catalog.named_tables().items()
     }
 
 
 def _named(section: str, values: Mapping[str, Any], catalog: Catalog) -> dict[str, Sequence[Setting]]:
     """The schemas of the members that stand in tables of their names, by path."""
-    tables, members = values.get(section), catalog.named_tables()[section]
+    tables, members = at(values, section.split(".")), catalog.named_tables()[section]
     names = tables if isinstance(tables, Mapping) else ()
     return {f"{section}.{name}": members[name] for name in names if name in members}
+
+
+def _objective(checked: Checked, catalog: Catalog) -> Sequence[Setting]:
+    """The keys of [objective], those that mean nothing left out."""
+    is_on_fresh = checked.value("objective.loss") in ON_FRESH_BATCHES
+    return [item for item in catalog.sections["objective"] if is_on_fresh or item.name != "batches"]
 
 
 def _picked(table: str, found: Any, catalog: Catalog) -> Sequence[Setting]:

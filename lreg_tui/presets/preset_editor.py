@@ -23,7 +23,7 @@ from lreg_tui.presets import offers, preset_file
 from lreg_tui.presets.difference import DifferenceScreen, differences
 from lreg_tui.presets.launch_run import LaunchScreen
 from lreg_tui.presets.picking import PickPresetScreen
-from lreg_tui.presets.preset_edit import Checked, Table, addable, check, tables_of
+from lreg_tui.presets.preset_edit import Checked, Table, addable, check, in_todays_form, tables_of
 from lreg_tui.presets.preset_file import Draft
 from lreg_tui.presets.preset_form import MUTED, PresetForm
 from lreg_tui.presets.problem_list import ProblemList, lines_with
@@ -67,7 +67,7 @@ class PresetEditorScreen(Ending, Screen[None]):
         Binding("ctrl+o", "save_as", "save as", priority=True, tooltip="write the preset to another file"),
         Binding("delete,backspace", "in_form('reset')", "reset", key_display="del", tooltip="take a key out again"),
         Binding("a", "in_form('add', 'penalty')", "add penalty", tooltip="add a penalty's table to the preset"),
-        Binding("t", "in_form('add', 'objective')", "add term", tooltip="add a term of the objective to the preset"),
+        Binding("t", "in_form('add', 'objective.terms')", "add term", tooltip="add a term to the objective"),
         Binding(
             "o", "in_form('only_here')", "only set", tooltip="list only what the text says itself, and what is wrong"
         ),
@@ -215,7 +215,7 @@ class PresetEditorScreen(Ending, Screen[None]):
     def _edit(self, event: PresetForm.Edited) -> None:
         """Change the text; the check that follows changes the form."""
         try:
-            self.area.take(event.change(self.area.text))
+            self.area.take(event.change(in_todays_form(self.area.text, self.checked)))
         except LregError as error:
             self._tell(str(error), "error")
             return

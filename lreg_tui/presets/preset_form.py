@@ -21,9 +21,9 @@ from textual.widgets.option_list import Option
 
 from engine.base.draws import DrawableSetting
 from engine.base.settings import show
-from engine.presets.catalog import NAMED_TABLES
+from engine.presets.catalog import NAMED_TABLES, named_table
 from lreg_tui.presets import toml_edit
-from lreg_tui.presets.preset_edit import HERE, Row, Table, shown, typed, words_of
+from lreg_tui.presets.preset_edit import HERE, Row, Table, shown, typed, with_value, words_of
 from lreg_tui.text.present import clean
 from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.prompt import PromptScreen
@@ -33,7 +33,7 @@ NAME_WIDTH, MARK_WIDTH = 19, 2
 MARKS = {HERE: ("● ", "$primary"), "": ("  ", MUTED)}
 INHERITED = ("○ ", "$foreground")
 ADD = "add:"  # and a table in which members stand by name
-ADDED_ABOVE = {"objective": "penalty", "meta": "objective"}  # what is added above which table
+ADDED_ABOVE = {"objective": "penalty", "meta": "objective.terms"}  # what is added above which table
 LEGEND = "   ● set here, even to the default   ○ inherited"
 
 
@@ -188,7 +188,7 @@ class PresetForm(Vertical):
         elif self.current.startswith(ADD):
             about = Content.styled(f"enter: one of {', '.join(self.addable[self.current.removeprefix(ADD)])}", MUTED)
         else:
-            concept = NAMED_TABLES.get(self.current.removeprefix("table:").split(".")[0], "table")
+            concept = NAMED_TABLES.get(named_table(self.current.removeprefix("table:")), "table")
             words = f"del takes this {concept} away" if self.current else "nothing fits the filter"
             about = Content.styled(words, MUTED)
         self.query_one("#about", Static).update(about)
@@ -218,7 +218,7 @@ class PresetForm(Vertical):
         self._set_raw(row, toml_edit.toml_of(value))
 
     def _set_raw(self, row: Row, raw: str) -> None:
-        self.post_message(self.Edited(lambda text: toml_edit.set_value(text, row.path, raw)))
+        self.post_message(self.Edited(lambda text: with_value(text, row.path, raw)))
 
     def _pick(self, row: Row, choices: Sequence[Choice], *, several: bool = False) -> None:
         """`several`: what is marked is drawn from; where nothing is, enter picks one."""

@@ -16,6 +16,7 @@ import tomli_w
 
 from engine.base.errors import LregError
 from engine.base.settings import Typed, show
+from engine.presets.catalog import NAMED_TABLES
 
 Key = str | int
 COMMENTED_KEY = re.compile(r"#\s*([\w-]+)\s*=[^#]+#")  # as `lreg preset new` writes them, with their help behind
@@ -78,7 +79,7 @@ def set_value(text: str, path: str, raw: str) -> str:
     is_new = at(after, keys) is None
     _assign(after, keys, parse(f"value = {raw}")["value"])
     ways = [lambda: _inserted(text, keys, raw)] if is_new else []
-    return _first_right(after, [*ways, lambda: _assigned(text, keys, raw)], path)
+    return first_right(after, [*ways, lambda: _assigned(text, keys, raw)], path)
 
 
 def remove(text: str, path: str) -> str:
@@ -88,14 +89,14 @@ def remove(text: str, path: str) -> str:
     if at(after, keys) is None:
         return text
     del at(after, keys[:-1])[keys[-1]]
-    return _first_right(after, [lambda: _removed(text, keys)], path)
+    return first_right(after, [lambda: _removed(text, keys)], path)
 
 
 def add_table(text: str, path: str) -> str:
     """The document with a new, empty table at its end."""
     after = parse(text)
     _assign(after, path.split("."), {})
-    return _first_right(after, [lambda: _spaced(text, f"[{path}]")], path)
+    return first_right(after, [lambda: _spaced(text, f"[{path}]")], path)
 
 
 def lines_of(text: str, paths: Sequence[str]) -> dict[str, int]:
@@ -121,7 +122,7 @@ def lines_of(text: str, paths: Sequence[str]) -> dict[str, int]:
     return {path: head.count("\n") for path, head in heads.items() if head != marked}
 
 
-def _first_right(after: Any, ways: Sequence[Callable[[], str]], path: str) -> str:
+def first_right(after: Any, ways: Sequence[Callable[[], str]], path: str) -> str:
     """The result of the first way that gives a document of these tables."""
     from tomlkit.exceptions import TOMLKitError
 
@@ -138,8 +139,17 @@ def _first_right(after: Any, ways: Sequence[Callable[[], str]], path: str) -> st
 
 
 def _comparable(values: dict[str, Any]) -> str:
-    """Equal for equal documents: 1 is not 1.0 there, nan is nan, and an empty table at the top is as good as none."""
-    return json.dumps({key: value for key, value in values.items() if value != {}}, sort_keys=True, default=str)
+    """Equal for equal documents: 1 is not 1.0 there, nan is nan, and an empty table at the top, or one for members in
+    a table there, is as good as none."""
+    tables = {key: _without_empty(key, value) for key, value in values.items()}
+    return json.dumps({key: value for key, value in tables.items() if value != {}}, sort_keys=True, default=str)
+
+
+def _without_empty(name: str, table: Any) -> Any:
+    """A table without the empty ones in it that are for members."""
+    if not isinstance(table, dict):
+        return table
+    return {key: value for key, value in table.items() if value != {} or f"{name}.{key}" not in NAMED_TABLES}
 
 
 def _assign(tables: Any, keys: Sequence[Key], value: Any) -> None:

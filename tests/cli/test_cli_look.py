@@ -231,12 +231,23 @@ class TestPresetCommands:
         assert (home / "mine.toml").read_text() == text
         assert lreg("preset", "new", "mine", "--from", "tiny.toml", "--force").code == 0
 
+    def test_a_new_preset_is_in_todays_form_whatever_its_parent_is_in(self, lreg, home):
+        former = (
+            '[meta]\nestimator = "es"\n[objective]\nloss = "last"\nbatches = 5\n[objective.sharpness]\nat_loss = 0.5\n'
+        )
+        (home / "former.toml").write_text(former)
+        assert lreg("preset", "new", "mine", "--from", "former.toml").code == 0
+        lines = (home / "mine.toml").read_text().splitlines()
+        for line in ('# loss = "last_many"', "# batches = 5", "# [objective.terms.sharpness]", "# at = 0.5"):
+            assert any(text.startswith(line) for text in lines), line
+        assert "at_loss" not in lreg("preset", "show", "former.toml").out
+
     def test_every_comment_of_a_new_preset_is_valid_when_uncommented(self, lreg, home):
         more = 'extends = "tiny.toml"\n[penalty.sam]\n[penalty.smooth]\n[meta]\nestimator = "es"\npairs = 3\n'
-        (home / "more.toml").write_text(f"{more}[objective]\nlog = true\n[objective.sharpness]\nradius = 0.2\n")
+        (home / "more.toml").write_text(f"{more}[objective]\nlog = true\n[objective.terms.sharpness]\nradius = 0.2\n")
         assert lreg("preset", "new", "all", "--from", "more.toml").code == 0
         lines = (home / "all.toml").read_text().splitlines()
-        for line in ("# pairs = 3", "# log = true", "# [objective.sharpness]", "# radius = 0.2"):
+        for line in ("# pairs = 3", "# log = true", "# [objective.terms.sharpness]", "# radius = 0.2"):
             assert any(text.startswith(line) for text in lines), line
         assert next(text for text in lines if text.startswith("# estimator")).endswith("tbptt")
         bare = [line.removeprefix("# ") for line in lines if " = " in line or line.startswith("# [")]

@@ -66,38 +66,90 @@ def test_removing_a_key_or_a_table_keeps_the_comments_around_it() -> None:
 
 
 def test_terms_of_the_objective_are_edited_as_penalties_are() -> None:
-    with_term = add_table(COMMENTED, "objective.sharpness")
-    assert with_term == COMMENTED + "\n[objective.sharpness]\n"
+    with_term = add_table(COMMENTED, "objective.terms.sharpness")
+    assert with_term == COMMENTED + "\n[objective.terms.sharpness]\n"
     both = set_value(with_term, "objective.log", "true")  # whose own table is not written yet
-    assert both == COMMENTED + "\n[objective]\nlog = true\n\n[objective.sharpness]\n"
+    assert both == COMMENTED + "\n[objective]\nlog = true\n\n[objective.terms.sharpness]\n"
     assert set_value(both, "objective.loss", '"last"') == both.replace("true\n", 'true\nloss = "last"\n')
-    commented = "# flat\n[objective.sharpness]\n"
+    commented = "# flat\n[objective.terms.sharpness]\n"
     assert set_value(commented, "objective.log", "true") == f"[objective]\nlog = true\n\n{commented}"
-    assert remove(both, "objective.sharpness") == COMMENTED + "\n[objective]\nlog = true\n"
-    assert remove(with_term, "objective.sharpness") == COMMENTED
-    above = '[objective] # what counts\nloss = "last"\n\n# flat\n[objective.sharpness]\nlog = true\n'
+    assert remove(both, "objective.terms.sharpness") == COMMENTED + "\n[objective]\nlog = true\n"
+    assert remove(with_term, "objective.terms.sharpness") == COMMENTED
+    above = '[objective] # what counts\nloss = "last"\n\n# flat\n[objective.terms.sharpness]\nlog = true\n'
     assert set_value(above, "objective.log", "true") == above.replace('"last"\n', '"last"\nlog = true\n')
-    assert remove(above, "objective.sharpness").startswith('[objective] # what counts\nloss = "last"\n')
-    assert lines_of(above, ["objective.sharpness.log", "objective.sharpness"]) == {
-        "objective.sharpness.log": 5,
-        "objective.sharpness": 4,
+    assert remove(above, "objective.terms.sharpness").startswith('[objective] # what counts\nloss = "last"\n')
+    assert lines_of(above, ["objective.terms.sharpness.log", "objective.terms.sharpness"]) == {
+        "objective.terms.sharpness.log": 5,
+        "objective.terms.sharpness": 4,
     }
 
 
 def test_an_estimator_brings_its_settings_and_terms_their_tables() -> None:
-    text = '[meta]\nestimator = "es"\npairs = 0\n[objective]\nlog = true\n[objective.sharpness]\nradius = 0.2\n'
+    text = '[meta]\nestimator = "es"\npairs = 0\n[objective]\nlog = true\n[objective.terms.sharpness]\nradius = 0.2\n'
     checked = values(text)
     paths = [table.path for table in tables_of(checked, CATALOG)]
-    assert paths[-4:] == ["objective", "objective.sharpness", "meta", "evaluation"]
+    assert paths[-4:] == ["objective", "objective.terms.sharpness", "meta", "evaluation"]
     assert (row(checked, "meta.pairs").problem is not None, row(checked, "meta.sigma").value) == (True, 0.1)
     assert row(checked, "meta.estimator").setting.choices == tuple(CATALOG.estimators)
-    assert (row(checked, "objective.sharpness.radius").value, row(checked, "objective.log").origin) == (0.2, HERE)
-    assert "sharpness" not in preset_edit.addable(checked, CATALOG)["objective"]
+    assert (row(checked, "objective.terms.sharpness.radius").value, row(checked, "objective.log").origin) == (0.2, HERE)
+    assert "sharpness" not in preset_edit.addable(checked, CATALOG)["objective.terms"]
     assert preset_edit.addable(checked, CATALOG)["penalty"] == list(CATALOG.penalties)
     usual = values(text.replace('"es"\npairs = 0', '"tbptt"'))
     assert "meta.pairs" not in [row.path for table in tables_of(usual, CATALOG) for row in table.rows]
     about = {table.path: table.problems for table in tables_of(usual, CATALOG)}
-    assert "es" in str(about["objective.sharpness"][0]) and row(usual, "objective.log").problem is not None
+    assert "es" in str(about["objective.terms.sharpness"][0]) and row(usual, "objective.log").problem is not None
+
+
+FORMER = """\
+# why
+extends = "flat"
+
+[objective] # what counts
+loss = "last"
+batches = 5 # fresh ones
+split = "validation"
+
+# flat
+[objective.sharpness]
+at_loss = 0.5 # where it is low
+radius = 0.1
+"""
+
+
+def test_an_edit_brings_a_former_form_into_todays() -> None:
+    text = preset_edit.in_todays_form(FORMER)
+    assert text == FORMER.replace('"last"', '"validation"').replace('split = "validation"\n', "").replace(
+        "[objective.sharpness]\nat_loss", "[objective.terms.sharpness]\nat"
+    )
+    assert preset_edit.in_todays_form(text) == text
+    for former in (FORMER, text):
+        checked = values(former)
+        assert not checked.problems and checked.preset is not None
+        assert row(checked, "objective.loss").value == "validation" and row(checked, "objective.loss").origin == HERE
+        assert (row(checked, "objective.terms.sharpness.at").value, row(checked, "objective.batches").value) == (0.5, 5)
+        assert row(checked, "objective.terms.adaptive_sharpness.radius").origin == "flat"
+    inline = 'objective = { loss = "last", batches = 2, sharpness = { at_loss = 0.5 } }\n'
+    written = preset_edit.in_todays_form(inline)
+    assert values(written).value("objective") == values(inline).value("objective") and "at_loss" not in written
+    dotted = "objective.sharpness.at_loss = 0.5\nobjective.log = true\n"
+    written = preset_edit.in_todays_form(dotted)
+    assert tomli.loads(written) == {"objective": {"log": True, "terms": {"sharpness": {"at": 0.5}}}}
+    assert preset_edit.in_todays_form(COMMENTED) == COMMENTED
+
+
+def test_a_former_form_that_depends_on_what_it_extends_is_brought_into_todays_by_its_meaning() -> None:
+    text = 'extends = "flat"\n\n[objective]\nbatches = 0\n'
+    assert preset_edit.in_todays_form(text, values(text)) == 'extends = "flat"\n\n[objective]\nloss = "last"\n'
+    text = 'extends = "flat"\n\n[objective]\nsplit = "validation"\n'
+    assert preset_edit.in_todays_form(text, values(text)) == 'extends = "flat"\n\n[objective]\nloss = "validation"\n'
+
+
+def test_another_loss_takes_the_batches_out_that_mean_nothing_for_it() -> None:
+    text = '[objective]\nloss = "last_many"\nbatches = 5\n'
+    assert preset_edit.with_value(text, "objective.loss", '"last"') == '[objective]\nloss = "last"\n'
+    assert preset_edit.with_value(text, "objective.loss", '"validation"') == text.replace("last_many", "validation")
+    assert "objective.batches" not in [row.path for table in tables_of(values(""), CATALOG) for row in table.rows]
+    assert row(values(text), "objective.batches").value == 5
 
 
 def test_a_key_that_preset_new_wrote_as_a_comment_comes_alive() -> None:

@@ -243,10 +243,10 @@ def test_terms_are_added_as_penalties_are_and_ask_for_an_estimator_that_takes_th
             await driving.until(editor.pilot, lambda: editor.app.screen is not editor.screen)
             await editor.press(*"sharpness", "enter")
             await editor.checked()
-            assert editor.screen.area.text == MINE + "\n[objective.sharpness]\n"
-            assert editor.screen.form.current == "table:objective.sharpness" and "this term" in editor.about
-            assert "objective.sharpness" in editor.problems[0] and "meta.estimator" in editor.problems[0]
-            await editor.go_to("add:objective")
+            assert editor.screen.area.text == MINE + "\n[objective.terms.sharpness]\n"
+            assert editor.screen.form.current == "table:objective.terms.sharpness" and "this term" in editor.about
+            assert "objective.terms.sharpness" in editor.problems[0] and "meta.estimator" in editor.problems[0]
+            await editor.go_to("add:objective.terms")
             assert "adaptive_sharpness" in editor.about and " sharpness," not in editor.about
             await editor.go_to("meta.estimator")
             await editor.press("enter")
@@ -258,7 +258,7 @@ def test_terms_are_added_as_penalties_are_and_ask_for_an_estimator_that_takes_th
             await editor.press("enter")
             await editor.checked()
             assert 'estimator = "es"\npairs = 2\n' in editor.screen.area.text
-            await editor.go_to("table:objective.sharpness")
+            await editor.go_to("table:objective.terms.sharpness")
             await editor.press("delete")
             await editor.checked()
             assert "sharpness" not in editor.screen.area.text
@@ -267,7 +267,11 @@ def test_terms_are_added_as_penalties_are_and_ask_for_an_estimator_that_takes_th
 
 
 def test_what_is_about_to_run_is_told_in_one_line() -> None:
-    values = {"meta": {"estimator": "es", "pairs": 4}, "penalty": {"sam": {}}, "objective": {"sharpness": {}}}
+    values = {
+        "meta": {"estimator": "es", "pairs": 4},
+        "penalty": {"sam": {}},
+        "objective": {"terms": {"sharpness": {}}},
+    }
     assert "sam 1 + sharpness 1, es of 4 pairs: 100 meta-epochs" in summary(from_mapping(values))
     assert "no penalty: 100 meta-epochs" in summary(from_mapping({}))
 

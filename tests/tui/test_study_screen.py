@@ -577,9 +577,9 @@ def test_how_long_a_study_may_take_is_told_by_runs_of_its_kind(begun, tmp_path, 
     steps = preset["meta"]["epochs"] * preset["meta"]["inner_steps"] * preset["meta"]["meta_batch"]
     assert size_of("mine.toml", feed.rows).seconds == pytest.approx(steps / 10.0)
 
-    es = ("meta.estimator=es", "meta.pairs=3", "objective.sharpness.radius=0.2")
+    es = ("meta.estimator=es", "meta.pairs=3", "objective.terms.sharpness.radius=0.2")
     Path("es.toml").write_text(
-        STUDY + '[set]\n"meta.estimator" = "es"\n"meta.pairs" = 3\nobjective.sharpness.radius = 0.2\n'
+        STUDY + '[set]\n"meta.estimator" = "es"\n"meta.pairs" = 3\nobjective.terms.sharpness.radius = 0.2\n'
     )
     assert size_of("es.toml", feed.rows).seconds is None, "that says nothing of another estimator"
     store.create(load_preset("quickstart", es)).set_status(state="finished", latest={"inner_steps_per_s": 10.0})

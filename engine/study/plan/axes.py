@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.base.errors import Problem
 from engine.base.settings import LARGEST, Setting, check_table, show
+from engine.presets.former import todays_path
 from engine.study.plan.plan import SPEAKING, Axis
 
 RANGE = (
@@ -61,8 +62,8 @@ def taken_apart(values: Mapping[str, Any]) -> dict[str, Any]:
 def read_axes(table: Mapping[str, Any], path: str, searched: bool) -> tuple[list[Axis], list[Problem]]:
     """The axes of a table, and what is wrong with them. `searched`: a range is one to search in, without points."""
     axes, problems = [], []
-    for key, value in flat(table).items():
-        axis = read_axis(key, value, f"{path}.{key}", searched)
+    for written, value in flat(table).items():
+        axis = read_axis(todays_path(written), value, f"{path}.{written}", searched)
         axes += [axis] if isinstance(axis, Axis) else []
         problems += axis if isinstance(axis, list) else []
     return axes, problems

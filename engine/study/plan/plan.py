@@ -20,6 +20,7 @@ from engine.base.settings import check_table, schema_of, setting
 from engine.evaluation.transfer_plan import GRID
 from engine.presets import catalog as catalogs
 from engine.presets.document import Document, put
+from engine.presets.former import TERMS, todays
 from engine.presets.preset import Preset
 from engine.runs.writer import slug
 
@@ -201,7 +202,7 @@ def key_of(point: Point) -> str:
 
 
 def weighing(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The penalties of a preset that weigh something, by name, and such terms, by path ("objective.sharpness")."""
+    """The penalties of a preset that weigh something, by name; such terms by path ("objective.terms.sharpness")."""
     return {path.removeprefix("penalty."): table for path, table in catalogs.weighing(values).items()}
 
 
@@ -233,7 +234,10 @@ def _arm(values: Mapping[str, Any]) -> ArmPlan:
     is_sound = all(isinstance(axis.key, str) and isinstance(axis.values, tuple) for axis in axes)
     if not is_sound or not isinstance(values["preset"], dict):
         raise TypeError("an arm has a preset, a table, and axes, each with a key and a list of values")
-    return ArmPlan(str(values["name"]), values["preset"], axes)
+    preset = todays(values["preset"])
+    if isinstance(preset.get("objective"), dict):
+        preset["objective"].setdefault(TERMS, {})  # as presets have it since they stand there
+    return ArmPlan(str(values["name"]), preset, axes)
 
 
 def _lone(tasks: Any) -> Any:
