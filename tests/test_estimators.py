@@ -489,9 +489,6 @@ def test_particles_step_as_the_learned_optimizer_does(kind, way, monkeypatch):
     [
         ({"log": True}, (), r"objective\.log: found true.*es, pes"),
         ({"loss": "minimum"}, (), r"objective\.loss"),
-        ({"loss": "last_many"}, (), r'objective\.loss: found "last_many".*es, pes'),
-        ({"loss": "last", "batches": 3}, (), r'objective\.loss: found "last_many"'),
-        ({"loss": "validation"}, (), r'objective\.loss: found "validation"'),
         ({"loss": "many"}, (), r"objective\.loss: .*last_many, validation"),
         ({"batches": 0, "loss": "last_many"}, (), r"objective\.batches: found 0; allowed: an integer >= 1"),
         ({}, [engine.terms.get("sharpness")], r"objective\.terms\.sharpness"),
