@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +29,6 @@ READINGS = {
     for way in ("running", "transductive")
 }
 """The accuracy of a batch norm that `batch_norm` does not name, which is measured beside the one that it does."""
-CHUNK = 4096  # images whose pixels are counted at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,21 +37,6 @@ class ImagesByClass:
 
     images: Tensor  # uint8 [M, C, H, W]
     splits: Mapping[str, Mapping[str, Tensor]]  # of "train", "validation" and "test": int64 positions, by class
-
-    @functools.cached_property
-    def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Of the training classes' images, per channel, with pixels scaled to 0..1."""
-        training = torch.cat(list(self.splits["train"].values())).to(self.images.device)
-        counts = torch.zeros(self.images.shape[1], 256, dtype=torch.float64)  # how often a channel has a value
-        for positions in training.split(CHUNK):
-            pixels = self.images[positions].transpose(0, 1).flatten(1)
-            counts += torch.stack([channel.bincount(minlength=256) for channel in pixels]).cpu()
-        levels = torch.arange(256, dtype=torch.float64) / 255
-        shares = counts / counts.sum(1, keepdim=True)
-        mean = shares @ levels
-        std = (shares * (levels - mean[:, None]).square()).sum(1).sqrt()
-        std[std == 0] = 1  # a channel that is the same everywhere must not be divided by nothing
-        return tuple(mean.tolist()), tuple(std.tolist())
 
     def to(self, device: torch.device) -> ImagesByClass:
         return ImagesByClass(self.images.to(device), self.splits)

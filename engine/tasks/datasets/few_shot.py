@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Iterator, Mapping
+import functools
+import os
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
+from torch import Tensor
 
-from engine.base.errors import PresetError, Problem
+from engine.base.errors import DataError, PresetError, Problem
 from engine.base.settings import setting
 from engine.tasks.base import Task
 from engine.tasks.datasets.base import Dataset
+from engine.tasks.datasets.image_files import Refusal
 from engine.tasks.episodes import EpisodeTask, ImagesByClass
 from engine.tasks.optimizees.base import Optimizee
 
+CHUNK = 4096  # images whose pixels are counted at once
 WAYS_HELP = "N: classes of an episode, and outputs of the optimizee"
+
+Channels = tuple[float, ...]
+Label = TypeVar("Label", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +56,23 @@ class FewShotDataset(Dataset):
         """Read all classes from a data folder, on the CPU. Raises DataError where that fails."""
         raise NotImplementedError
 
+    def in_folder(self, folder: Path, stem: str, layout: str) -> tuple[Path, Refusal]:
+        """Where `stem`.zip, or that folder, lies in the data folder, and what tells of damage to it.
+
+        Raises DataError, which says the layout, where neither is there.
+        """
+        for path in (folder / f"{stem}.zip", folder / stem):
+            if os.path.exists(path):  # Path.exists may raise
+                return path, functools.partial(self.refused, path)
+        raise DataError(
+            f"{self.name}: not in {folder}; put there: {stem}.zip, or the folder {stem}, with {layout}; "
+            "or name the folder that has it in LREG_DATA_DIR"
+        )
+
+    def refused(self, path: Path | str, found: str, allowed: str) -> DataError:
+        """What is wrong with the data, as one line."""
+        return DataError(f"{self.name}: {path}: found {found}; allowed: {allowed}")
+
     @property
     def outputs(self) -> int:
         return self.ways
@@ -55,10 +80,9 @@ class FewShotDataset(Dataset):
     def make_task(
         self, folder: Path, values: Mapping[str, Any], optimizee: Optimizee, device: torch.device, dtype: torch.dtype
     ) -> Task:
-        data = _load(self, folder, device)
+        data, (mean, std) = _load(self, folder, device)
         if problems := list(self._problems(data)):
             raise PresetError(problems[:1])
-        mean, std = data.mean_and_std
         described = dataclasses.replace(self, input_shape=tuple(data.images.shape[1:]), mean=mean, std=std)
         return EpisodeTask(values, described, data, optimizee, device, dtype)
 
@@ -74,12 +98,38 @@ class FewShotDataset(Dataset):
             yield Problem("task.queries", f"{self.shots} shots and {self.queries} queries", allowed)
 
 
-_in_memory: dict[tuple[Hashable, ...], ImagesByClass] = {}
+def positions_of(labels: Sequence[Label]) -> dict[Label, Tensor]:
+    """Where in a list each label stands: int64, by label, in the order of their first."""
+    positions: dict[Label, list[int]] = {}
+    for position, label in enumerate(labels):
+        positions.setdefault(label, []).append(position)
+    return {label: torch.tensor(where) for label, where in positions.items()}
 
 
-def _load(dataset: FewShotDataset, folder: Path, device: torch.device) -> ImagesByClass:
-    """A dataset in memory, once per process."""
+_in_memory: dict[tuple[Hashable, ...], tuple[ImagesByClass, tuple[Channels, Channels]]] = {}
+
+
+def _load(
+    dataset: FewShotDataset, folder: Path, device: torch.device
+) -> tuple[ImagesByClass, tuple[Channels, Channels]]:
+    """A dataset in memory, once per process, and the mean and deviation of its training classes."""
     key = (dataset.name, dataset.source, folder, device)
     if key not in _in_memory:
-        _in_memory[key] = dataset.read_classes(folder).to(device)
+        data = dataset.read_classes(folder)
+        _in_memory[key] = data.to(device), _mean_and_std(data)
     return _in_memory[key]
+
+
+def _mean_and_std(data: ImagesByClass) -> tuple[Channels, Channels]:
+    """Of the training classes' images, per channel, with pixels scaled to 0..1."""
+    training = torch.cat(list(data.splits["train"].values()))
+    counts = torch.zeros(data.images.shape[1], 256, dtype=torch.float64)  # how often a channel has a value
+    for positions in training.split(CHUNK):
+        pixels = data.images[positions].transpose(0, 1).flatten(1)
+        counts += torch.stack([channel.bincount(minlength=256) for channel in pixels])
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    shares = counts / counts.sum(1, keepdim=True)
+    mean = shares @ levels
+    std = (shares * (levels - mean[:, None]).square()).sum(1).sqrt()
+    std[std == 0] = 1  # a channel that is the same everywhere must not be divided by nothing
+    return tuple(mean.tolist()), tuple(std.tolist())

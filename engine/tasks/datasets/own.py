@@ -39,12 +39,8 @@ class OwnDataset(Dataset):
 
     @property
     def source(self) -> tuple[Hashable, ...]:
-        """What `read` goes by, and the file's size and time: it may be replaced while this process lives."""
-        try:
-            facts = os.stat(self.path)
-        except (OSError, ValueError):  # reading tells what is wrong with it
-            return (self.path,)
-        return (self.path, self.test, facts.st_size, facts.st_mtime_ns)
+        """What `read` goes by."""
+        return (self.test, *path_and_time(self.path))
 
     def described_by(self, data: RawData) -> OwnDataset:
         x, y = data.train_images, data.train_labels
@@ -99,3 +95,12 @@ class OwnDataset(Dataset):
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(TEST_SEED))
         test, train = order[:held_out], order[held_out:]
         return RawData(x[train], y[train], x[test], y[test])
+
+
+def path_and_time(path: str) -> tuple[Hashable, ...]:
+    """A path, and the size and time of what is there: it may be replaced while this process lives."""
+    try:
+        facts = os.stat(path)
+    except (OSError, ValueError):  # reading tells what is wrong with it
+        return (path,)
+    return (path, facts.st_size, facts.st_mtime_ns)

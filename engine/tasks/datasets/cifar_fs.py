@@ -1,0 +1,42 @@
+"""CIFAR-FS: CIFAR-100 for few-shot learning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from engine.tasks.datasets.base import DATASETS
+from engine.tasks.datasets.few_shot import FewShotDataset, positions_of
+from engine.tasks.datasets.files import read_cifar
+from engine.tasks.episodes import ImagesByClass
+
+CLASSES = Path(__file__).with_name("cifar_fs_classes.json")
+
+
+@DATASETS.register("cifar-fs")
+class CIFARFS(FewShotDataset):
+    """The 100 classes of CIFAR-100, all 600 images of each: 64 for training, 16 for validation, 20 for testing.
+
+    The split is that of Bertinetto et al. (arXiv:1805.08136). Read, or downloaded, as the dataset cifar100.
+    """
+
+    def read_classes(self, folder: Path) -> ImagesByClass:
+        x, y, x_test, y_test = read_cifar("cifar-fs", "CIFAR100", folder)
+        split_of = classes_by_split()
+        names = sorted(name for classes in split_of.values() for name in classes)  # CIFAR-100 numbers them so
+        labels = [names[label] for label in torch.cat([y, y_test]).tolist()]
+        return split_classes(torch.cat([x, x_test]), labels, split_of)
+
+
+def classes_by_split() -> dict[str, list[str]]:
+    """The names of CIFAR-FS's classes for "train", "validation" and "test"."""
+    return json.loads(CLASSES.read_text(encoding="utf-8"))
+
+
+def split_classes(images: torch.Tensor, labels: list[str], split_of: Mapping[str, list[str]]) -> ImagesByClass:
+    """Images, [M, C, H, W], of labelled classes, in the splits that are listed. Raises KeyError for a class without."""
+    positions = positions_of(labels)
+    return ImagesByClass(images, {split: {name: positions[name] for name in split_of[split]} for split in split_of})
