@@ -64,12 +64,12 @@ def preset_reference() -> str:
         "## [objective]",
         "What of an unroll is meta-trained for, beside the penalties.",
         table(sections["objective"]),
-        "### [objective.NAME]",
+        "### [objective.terms.NAME]",
         "Any number of tables, one for each term by its name: a number of the trained optimizees that counts at an "
         "unroll's end, or at matched loss. Terms have no derivative, so they want an estimator that needs none (`es`, "
         "`pes`). These keys all of them have:",
         settings(Term),
-        *members("objective", TERMS, without=Term),
+        *members("objective.terms", TERMS, without=Term),
         "## [penalty.NAME]",
         "Any number of tables, one for each penalty by its name. These keys all of them have:",
         settings(Penalty),

@@ -88,6 +88,9 @@ def test_terms_and_estimators_are_listed_where_arms_differ(tmp_path):
     assert lone["meta.estimator"] == ("es",) and lone["meta.pairs"] == (4,) and lone["objective.log"] == (True,)
     assert lone["objective.terms.sharpness.weight"] == (1.0,) and "objective.terms.sharpness.examples" not in lone
     assert "meta.sigma" not in lone, "the estimator's default"
+    many = make_run(tmp_path, "many", **es, objective={"loss": "last_many"})
+    lone = settings_table(arms_of(many)).differing
+    assert lone["objective.loss"] == ("last_many",) and "objective.batches" not in lone
 
 
 def test_the_reference_is_the_first_arm_without_a_penalty(tmp_path):

@@ -266,6 +266,35 @@ def test_terms_are_added_as_penalties_are_and_ask_for_an_estimator_that_takes_th
     driving.run(go())
 
 
+def test_an_edit_in_the_form_leaves_a_former_preset_in_todays_form(tmp_path: Path) -> None:
+    former = '[meta]\nestimator = "es"\nepochs = 3\n\n[objective]\nloss = "last" # at the end\nbatches = 5\n\n'
+    former += "# flat\n[objective.sharpness]\nat_loss = 0.5\n"
+    today = (
+        former.replace('"last"', '"last_many"').replace("[objective.s", "[objective.terms.s").replace("at_loss", "at")
+    )
+
+    async def go() -> None:
+        (tmp_path / "mine.toml").write_text(former)
+        async with editing(tmp_path) as editor:
+            assert not editor.screen.checked.problems and editor.screen.area.text == former
+            await editor.type("objective.terms.sharpness.at", "0.25")
+            await editor.press("enter")
+            await editor.checked()
+            assert editor.screen.area.text == today.replace("0.5", "0.25")
+            await editor.go_to("objective.loss")
+            await editor.press("enter")
+            await driving.until(editor.pilot, lambda: editor.app.screen is not editor.screen)
+            await editor.press(*"minimum", "enter")
+            await editor.checked()
+            assert 'loss = "minimum" # at the end\n\n# flat\n' in editor.screen.area.text
+            await editor.go_to("table:objective.terms.sharpness")
+            await editor.press("delete")
+            await editor.checked()
+            assert "sharpness" not in editor.screen.area.text and not editor.screen.checked.problems
+
+    driving.run(go())
+
+
 def test_what_is_about_to_run_is_told_in_one_line() -> None:
     values = {
         "meta": {"estimator": "es", "pairs": 4},
