@@ -64,6 +64,9 @@ def count(name, shape, classes=10, **settings):
             20_106,
         ),  # one input channel: 2 * 32 * 9 = 576 fewer, the linear layer keeps its 128 inputs
         ("resnet18", (3, 32, 32), 11_173_962),
+        # weights, 4 * 32 biases, scales and shifts, and a linear layer of 5 * 5 * 32 inputs or 32
+        ("conv4", (3, 84, 84), 864 + 27_648 + 3 * 128 + 8_010),
+        ("conv4", (1, 28, 28), 288 + 27_648 + 3 * 128 + 330),
         ("mlp", (1, 8, 8), 1_510),
     ],
 )
@@ -159,6 +162,23 @@ def test_conv3_is_three_convolutions_a_pool_and_a_linear_layer(name, shape, padd
         *(nn.Conv2d(32, 32, 3, 1, padding), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten()),
         nn.Linear(32 if shape == (1, 8, 8) else 128, 10),
     )
+
+
+@pytest.mark.parametrize("shape, pools, left", [((1, 28, 28), 4, 1), ((3, 84, 84), 4, 25), ((1, 8, 8), 3, 1)])
+def test_conv4_is_four_blocks_and_a_linear_layer(shape, pools, left):
+    """In the order of theta: the convolutions, then the batch norms, then the linear layer."""
+    network = Network("conv4", shape, classes=5, filters=6)
+    theta = network.theta() + 0.1 * torch.randn(network.theta().shape, generator=torch.Generator().manual_seed(3))
+    convolutions = [nn.Conv2d(shape[0] if block == 0 else 6, 6, 3, padding=1) for block in range(4)]
+    norms = [nn.BatchNorm2d(6, eps=1e-3, track_running_stats=False) for _ in range(4)]
+    output = nn.Linear(6 * left, 5)
+    ordered = nn.ModuleList([*convolutions, *norms, output]).double()
+    nn.utils.vector_to_parameters(theta, ordered.parameters())
+    x = network.x[0]
+    for block in range(4):
+        x = norms[block](convolutions[block](x)).relu()
+        x = nn.MaxPool2d(2)(x) if block < pools else x
+    torch.testing.assert_close(network.logits(theta, network.x[0]), output(x.flatten(1)), rtol=1e-8, atol=1e-8)
 
 
 def check_layers(network, *layers):

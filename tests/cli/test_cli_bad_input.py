@@ -78,6 +78,18 @@ def test_data_that_is_missing_is_found_before_a_run_is_made(lreg, home, monkeypa
     assert not (home / "runs").exists()
 
 
+def test_few_shot_settings_and_data_that_do_not_fit_are_found_before_a_run_is_made(lreg, home):
+    def run(*changes: str):
+        return lreg(
+            "run", "tiny.toml", *(word for change in changes for word in ("--set", change)), "--data-dir", "empty"
+        )
+
+    refused(run("task.dataset=digits-episodes"), "task.batch_size: found 16; allowed: 128")
+    refused(run("task.dataset=digits-episodes", "task.batch_size=128", "task.ways=3"), "task.ways", "at most 2")
+    refused(run("task.dataset=omniglot", "task.batch_size=128"), "omniglot-py.zip", "LREG_DATA_DIR")
+    assert not (home / "runs").exists()
+
+
 def test_what_cannot_be_done_does_not_go_to_the_background(lreg, home):
     assert lreg("run", "tiny.toml", "--set", "meta.epochs=0", "--set", "evaluation.final_optimizees=0").code == 0
     before = sorted((home / "runs").iterdir())

@@ -25,8 +25,9 @@ class Omniglot(FewShotDataset):
     """1,623 characters, 20 drawings of each (Lake, Salakhutdinov and Tenenbaum, Science 2015); ink is white on black.
 
     Training: the 964 background characters but for the last 172, by alphabet and number, which are for validation.
-    Testing: the 659 of the evaluation set. This is not the split of Vinyals et al. (1,028 / 172 / 423), which mixes
-    alphabets. Read from omniglot-py.zip in the data folder, or from the folder omniglot-py, as torchvision has it.
+    Testing: the 659 of the evaluation set, of other alphabets. Many papers take 1,200 characters for training and 423
+    for testing instead, whatever their alphabets (Vinyals et al., arXiv:1606.04080). Read from omniglot-py.zip in the
+    data folder, or from the folder omniglot-py, as torchvision has it.
     """
 
     size: int = setting(28, minimum=4, maximum=105, help="pixels of height and width that images are scaled to")

@@ -9,7 +9,7 @@ from engine.base.settings import setting
 from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee, normalised
 
 BLOCKS = 4
-EPS = 1e-3  # of batch norm, as in the code of Ravi and Larochelle (ICLR 2017)
+EPS = 1e-3  # of batch norm, as in public code of Meta-LSTM
 
 
 class BatchNorm(nn.BatchNorm2d):
