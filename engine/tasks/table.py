@@ -233,20 +233,23 @@ def _split(data: RawData, kept: Sequence[int], validation: float) -> dict[str, E
 
     Validation is the end of the training set's order, so the first training examples are the same for any part.
     """
-    device = data.train_labels.device
-    order, test_order = shuffled(len(data.train_labels)).to(device), torch.arange(len(data.test_labels), device=device)
-    train_y, test_y = data.train_labels, data.test_labels
+    device = data.train_targets.device
+    order, test_order = (
+        shuffled(len(data.train_targets)).to(device),
+        torch.arange(len(data.test_targets), device=device),
+    )
+    train_y, test_y = data.train_targets, data.test_targets
     if kept:
         chosen = torch.tensor(kept, device=device)
-        order = order[torch.isin(data.train_labels[order], chosen)]
-        test_order = torch.isin(data.test_labels, chosen).nonzero().flatten()
+        order = order[torch.isin(data.train_targets[order], chosen)]
+        test_order = torch.isin(data.test_targets, chosen).nonzero().flatten()
         train_y, test_y = _renumbered(train_y, kept), _renumbered(test_y, kept)
     held_out = round(validation * len(order))
     train_order, validation_order = order.tensor_split([len(order) - held_out])
     splits = {
-        "train": Examples(data.train_images, train_y, train_order),
-        "validation": Examples(data.train_images, train_y, validation_order),
-        "test": Examples(data.test_images, test_y, test_order),
+        "train": Examples(data.train_inputs, train_y, train_order),
+        "validation": Examples(data.train_inputs, train_y, validation_order),
+        "test": Examples(data.test_inputs, test_y, test_order),
     }
     for split in SPLITS:
         if not len(splits[split].order):
