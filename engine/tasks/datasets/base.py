@@ -19,6 +19,7 @@ from engine.base.registry import Registry
 from engine.base.settings import setting
 from engine.tasks.base import Task
 from engine.tasks.criteria import Criterion, CrossEntropy
+from engine.tasks.optimizees.base import Form
 
 PADDING = 4  # pixels around an image that is cropped at random, as everywhere for CIFAR
 
@@ -50,6 +51,8 @@ class Description:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     brightest: int = 255  # the largest pixel value
+    vocabulary: int = 0  # how many different tokens there are, 0 to vocabulary - 1; 0: inputs are numbers
+    window: int = 0  # the inputs are a row of tokens, targets the next ones, and so many at a place are an example
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,6 +70,11 @@ class Dataset(Description):
     def read(self, folder: Path) -> RawData:
         """Read the whole dataset from a data folder, on the CPU. Raises DataError where that fails."""
         raise NotImplementedError
+
+    @property
+    def form(self) -> Form:
+        """What its examples are, so that only optimizees for these are trained on them."""
+        return "text" if self.window else "tokens" if self.vocabulary else "numbers"
 
     @property
     def criterion(self) -> Criterion:

@@ -32,6 +32,7 @@ class OwnDataset(Dataset):
     classes: int = 0  # none: the targets are numbers
     numbers: int = 1  # in the targets of an example
     input_shape: tuple[int, ...] = ()
+    vocabulary: int = 0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     brightest: int = 1  # mean and std are of the numbers as they are
@@ -52,7 +53,7 @@ class OwnDataset(Dataset):
         classes = 0 if y.is_floating_point() else 1 + int(torch.cat([y, data.test_targets]).max())
         described = dataclasses.replace(self, classes=classes, numbers=y[0].numel(), input_shape=shape)
         if x.dtype == torch.int64:  # tokens, which have no mean
-            return described
+            return dataclasses.replace(described, vocabulary=1 + max(int(x.max()), int(data.test_inputs.max())))
         mean = sum(chunk.double().sum((0, 2, 3)) for chunk in x.split(CHUNK)) / (x.numel() // x.shape[1])  # [C]
         squares = sum((chunk.double() - mean[:, None, None]).square().sum((0, 2, 3)) for chunk in x.split(CHUNK))
         std = (squares / (x.numel() // x.shape[1])).sqrt()
