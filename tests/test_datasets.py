@@ -49,24 +49,24 @@ def digits_data() -> RawData:
 
 
 def standardised(name: str, data: RawData) -> torch.Tensor:
-    return DATASETS.create(name).to_input(data.train_images, torch.float64)
+    return DATASETS.create(name).to_input(data.train_inputs, torch.float64)
 
 
 def test_digits_holds_the_1797_digits_of_the_uci_test_set(digits_data):
-    train_images, train_labels, test_images, test_labels = digits_data
-    assert train_images.shape == (1500, 1, 8, 8) and test_images.shape == (297, 1, 8, 8)
-    assert train_images.dtype == torch.uint8 and train_labels.dtype == torch.int64
-    labels = torch.cat([train_labels, test_labels])
+    train_inputs, train_targets, test_inputs, test_targets = digits_data
+    assert train_inputs.shape == (1500, 1, 8, 8) and test_inputs.shape == (297, 1, 8, 8)
+    assert train_inputs.dtype == torch.uint8 and train_targets.dtype == torch.int64
+    labels = torch.cat([train_targets, test_targets])
     # counts by scikit-learn's load_digits
     assert torch.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-    assert int(train_images.max()) == 16 and int(torch.cat([train_images, test_images]).long().sum()) == 561718
+    assert int(train_inputs.max()) == 16 and int(torch.cat([train_inputs, test_inputs]).long().sum()) == 561718
 
 
 def test_digits_are_shuffled_the_same_way_every_time(digits_data):
     again = DATASETS.create("digits").read(Path("elsewhere"))
     assert all(torch.equal(a, b) for a, b in zip(digits_data, again, strict=True))
-    assert digits_data.test_labels[:12].tolist() == [3, 9, 1, 4, 6, 1, 5, 9, 6, 2, 7, 5]  # results depend on it
-    assert torch.bincount(digits_data.test_labels, minlength=10).min() > 15
+    assert digits_data.test_targets[:12].tolist() == [3, 9, 1, 4, 6, 1, 5, 9, 6, 2, 7, 5]  # results depend on it
+    assert torch.bincount(digits_data.test_targets, minlength=10).min() > 15
 
 
 @pytest.mark.parametrize("content", [b"", b"broken"])
@@ -91,7 +91,7 @@ def test_every_dataset_states_its_constants(name):
 def test_standard_inputs_have_zero_mean_and_unit_variance_and_unit_ones_fill_zero_to_one(digits_data):
     x = standardised("digits", digits_data)
     assert abs(x.mean()) < 1e-3 and abs(x.std() - 1) < 1e-3
-    unit = DATASETS.create("digits", normalize="unit").to_input(digits_data.train_images, torch.float32)
+    unit = DATASETS.create("digits", normalize="unit").to_input(digits_data.train_inputs, torch.float32)
     assert unit.dtype == torch.float32 and unit.min() == 0 and unit.max() == 1
 
 
@@ -180,9 +180,9 @@ def md5_of(path: Path) -> str:
 def test_idx_files_are_read_as_they_are(tiny_mnist):
     data = DATASETS.create("mnist").read(tiny_mnist)
     expected = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
-    assert np.array_equal(data.train_images[:, 0].numpy(), expected)
-    assert data.test_images.shape == (3, 1, 28, 28)
-    assert data.train_labels.tolist() == [0, 1, 2, 3, 4] and data.train_labels.dtype == torch.int64
+    assert np.array_equal(data.train_inputs[:, 0].numpy(), expected)
+    assert data.test_inputs.shape == (3, 1, 28, 28)
+    assert data.train_targets.tolist() == [0, 1, 2, 3, 4] and data.train_targets.dtype == torch.int64
 
 
 @pytest.mark.parametrize("damage", ["cut short", "other bytes", "empty"])
@@ -218,9 +218,9 @@ def test_cifar_files_are_read_channel_by_channel(tmp_path, monkeypatch):
 
     data = DATASETS.create("cifar10").read(tmp_path)
 
-    assert np.array_equal(data.train_images.numpy(), pixels[:2].reshape(2, 3, 32, 32))
-    assert np.array_equal(data.test_images.numpy(), pixels[2:].reshape(2, 3, 32, 32))
-    assert data.train_labels.tolist() == [3, 7] and data.test_labels.tolist() == [1, 0]
+    assert np.array_equal(data.train_inputs.numpy(), pixels[:2].reshape(2, 3, 32, 32))
+    assert np.array_equal(data.test_inputs.numpy(), pixels[2:].reshape(2, 3, 32, 32))
+    assert data.train_targets.tolist() == [3, 7] and data.test_targets.tolist() == [1, 0]
 
 
 def test_a_pickle_that_is_not_the_original_is_never_opened(tmp_path):
@@ -246,10 +246,10 @@ def test_real_data_is_what_its_constants_say(name, examples):
     if not folder or not (Path(folder) / FIRST_FILE[name]).exists():
         pytest.skip(f"no {name} in LREG_DATA_DIR")
     data = DATASETS.create(name).read(Path(folder))
-    assert data.train_images.shape == (examples, *DATASETS[name].input_shape)
-    assert torch.bincount(data.test_labels).sum() == 10_000
-    assert (torch.bincount(data.train_labels) > 5000 - 1).all() or name == "mnist"
-    x = DATASETS.create(name).to_input(data.train_images, torch.float32).transpose(0, 1).flatten(1)
+    assert data.train_inputs.shape == (examples, *DATASETS[name].input_shape)
+    assert torch.bincount(data.test_targets).sum() == 10_000
+    assert (torch.bincount(data.train_targets) > 5000 - 1).all() or name == "mnist"
+    x = DATASETS.create(name).to_input(data.train_inputs, torch.float32).transpose(0, 1).flatten(1)
     std, mean = torch.std_mean(x, dim=1)
     torch.testing.assert_close(mean, torch.zeros(len(x)), atol=2e-3, rtol=0)
     torch.testing.assert_close(std, torch.ones(len(x)), atol=2e-3, rtol=0)

@@ -290,9 +290,11 @@ def test_numbers_are_learned_by_their_squared_error(tmp_path):
 
 def test_tokens_reach_the_optimizee_as_they_are(tmp_path, monkeypatch):
     tokens = save(tmp_path / "own.npz", x=np.random.default_rng(2).integers(0, 50, (N, 7)), y=LABELS)
-    assert "task.optimizee" in refusal("tensors", tokens) and "inputs of 7" in refusal("tensors", tokens)
+    assert "tensors has tokens, with a target for each example" in refusal("tensors", tokens)
+    assert task("tensors", tokens, optimizee="bow", width=4).parameters == 50 * 4 + 4 * 3 + 3
     words = lambda self, input_shape, outputs: torch.nn.EmbeddingBag(50, outputs)  # noqa: E731
     monkeypatch.setattr(OPTIMIZEES["mlp"], "build", words)
+    monkeypatch.setattr(OPTIMIZEES["mlp"], "form", "")
     own = task("tensors", tokens)
     assert own.dataset.input_shape == (7,)
     assert own.batches([0]).draw(1)[0].x.dtype == torch.int64

@@ -1,10 +1,11 @@
 """Criterion: what an optimizee's outputs are judged by: its loss, and the other metrics of a task.
 
-Shape letters: D examples, O outputs.
+Shape letters: D examples, O outputs, L tokens of a text, V different ones.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from torch import Tensor
@@ -60,6 +61,31 @@ class SquaredError(Criterion):
     def scores(self, outputs: Tensor, targets: Tensor) -> Scores:
         difference = (outputs - targets.view_as(outputs)).flatten(1)
         return {"loss": difference.square().mean(1), "absolute_error": difference.abs().mean(1)}
+
+
+class NextToken(Criterion):
+    """The next token at every place of a text: logits [D, L, V] against tokens [D, L], int64.
+
+    The loss is the mean cross-entropy of a token, in nats; perplexity is its exponential, over a whole split, and bits
+    per character it over ln 2, where tokens are characters or bytes.
+    """
+
+    def __init__(self, *, characters: bool = True) -> None:
+        bits = (TASK_METRICS["bits_per_character"],) if characters else ()
+        self.measured = (TASK_METRICS["loss"], *bits, TASK_METRICS["perplexity"], TASK_METRICS["accuracy"])
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+
+    def scores(self, outputs: Tensor, targets: Tensor) -> Scores:
+        losses = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+        hits = (outputs.argmax(-1) == targets).to(outputs.dtype)
+        return {"loss": losses.mean(1), "accuracy": hits.mean(1)}
+
+    def summary(self, means: Scores) -> Scores:
+        loss = means["loss"]
+        derived = {"loss": loss, "bits_per_character": loss / math.log(2), "perplexity": loss.exp()} | means
+        return {metric.name: derived[metric.name] for metric in self.measured}
 
 
 class MeanCriterion(Criterion):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import inspect
 import math
 import warnings
@@ -25,6 +26,8 @@ from engine.tasks.optimizees.base import Optimizee, check_module, write_out_norm
 
 SPLIT_SEED = 20240802  # the split never depends on a run's seed; never change it: results depend on it
 EVALUATED_AT_ONCE = 1000  # examples
+TOKENS_AT_ONCE = 8000  # of windows, whose outputs and activations are as many times larger
+MEASURED_WINDOWS = 2048  # of a split, at most
 
 
 class ExampleBatch(NamedTuple):
@@ -41,11 +44,32 @@ class ExampleBatch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """A split: its examples are those of x and y at `order`, and nothing is copied for it."""
+    """A split: its examples are those of x and y at `order`, and nothing is copied for it.
+
+    With a `window` of L, x and y are long rows, [N], of integers of any size, and an example is the L that begin at a
+    place of `order`, consecutive numbers: windows are cut when they are used.
+    """
 
     x: Tensor  # [N, ...]
     y: Tensor  # [N, ...]
     order: Tensor  # int64 [n]
+    window: int = 0
+
+    @functools.cached_property
+    def measured(self) -> Tensor:
+        """The examples that metrics of the whole split and probes go by: all, but of windows those that do not overlap,
+        up to MEASURED_WINDOWS of them in an order that is always the same. int64 [m]."""
+        if not self.window:
+            return self.order
+        apart = self.order[:: self.window]
+        return apart[shuffled(len(apart)).to(apart.device)[:MEASURED_WINDOWS]]
+
+    def at(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The examples that `indices`, [M], name: x and y, [M, ...]; of windows int64, [M, L]."""
+        if not self.window:
+            return self.x.index_select(0, indices), self.y.index_select(0, indices)
+        places = indices[:, None] + torch.arange(self.window, device=indices.device)
+        return self.x[places].long(), self.y[places].long()
 
 
 class SupervisedTask(Task):
@@ -120,9 +144,11 @@ class SupervisedTask(Task):
     def metrics_of_each(self, theta: Tensor, split: str) -> dict[str, Tensor]:
         """Over a whole split, in evaluation mode: [B] each, for theta of shape [B, P]."""
         outputs_of_all = vmap(self.outputs, in_dims=(0, None))
-        order = self.examples[split].order
+        examples = self.examples[split]
+        order = examples.measured
+        at_once = max(1, TOKENS_AT_ONCE // examples.window) if examples.window else EVALUATED_AT_ONCE
         sums: dict[str, Tensor] = {}
-        for indices in order.tensor_split(math.ceil(len(order) / EVALUATED_AT_ONCE)):  # equal: batch norm needs it
+        for indices in order.tensor_split(math.ceil(len(order) / at_once)):  # equal: batch norm needs it
             x, y = self.gather(split, indices, theta.dtype)
             outputs = outputs_of_all(theta, x)  # [B, D, ...]
             targets = y.expand(len(theta), *y.shape)
@@ -133,17 +159,16 @@ class SupervisedTask(Task):
         return {name: value.to(theta.dtype) for name, value in self.criterion.summary(means).items()}
 
     def fixed_batch(self, examples: int, split: str = "train", dtype: torch.dtype = torch.float64) -> ExampleBatch:
-        """The first examples of a split, or all where it has fewer, in evaluation mode: for probes."""
-        x, y = self.gather(split, self.examples[split].order[:examples], dtype)
+        """The first examples of a split's `measured`, or all where it has fewer, in evaluation mode: for probes."""
+        x, y = self.gather(split, self.examples[split].measured[:examples], dtype)
         return ExampleBatch(x, y, torch.empty(len(x), 0, dtype=dtype, device=self.device))
 
     def gather(
         self, split: str, indices: Tensor, dtype: torch.dtype, augmentation: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Inputs and targets, [M, ...] each, of the examples at `indices`, [M]."""
-        examples = self.examples[split]
-        x = self.inputs(examples.x.index_select(0, indices), dtype, augmentation)
-        return x, _as(examples.y.index_select(0, indices), dtype)
+        x, y = self.examples[split].at(indices)
+        return self.inputs(x, dtype, augmentation), _as(y, dtype)
 
     def inputs(self, x: Tensor, dtype: torch.dtype, augmentation: Tensor | None) -> Tensor:
         """What the module is shown of examples x, [M, ...], as they are stored."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.base.draws import Choices, Range, draw, is_drawn
 from engine.base.errors import PresetError, Problem
@@ -21,7 +22,7 @@ from engine.base.settings import Setting, check_table, schema_of, setting, show
 from engine.tasks.base import SPLITS, Task, TaskDistribution, as_task
 from engine.tasks.datasets.base import DATASETS, Dataset, RawData
 from engine.tasks.datasets.folder import data_folder
-from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee
+from engine.tasks.optimizees.base import FORMS, OPTIMIZEES, Optimizee
 from engine.tasks.supervised import Examples, SupervisedTask, fitting_inputs, shuffled
 
 TRIED_ON_CPU = 1_000_000  # parameters up to which a network is tried with numbers, beyond with shapes alone
@@ -57,20 +58,30 @@ class DatasetTask(SupervisedTask):
         self.criterion = dataset.criterion
         optimizee_class = OPTIMIZEES[values["optimizee"]]
         self.optimizee = optimizee_class(**_settings_of(values, optimizee_class))
+        if self.optimizee.form not in ("", dataset.form):
+            fitting = [name for name in OPTIMIZEES.names() if OPTIMIZEES[name].form in ("", dataset.form)]
+            reason = f"{values['dataset']} has {FORMS[dataset.form]}"
+            raise PresetError([Problem("task.optimizee", show(values["optimizee"]), ", ".join(fitting), reason)])
         kept = _kept_classes(values["classes"], dataset)
-        self.examples = dict(_split(data, kept, values["validation"]))
+        self.examples = dict(_split(data, kept, values["validation"], dataset.window))
         self.build(dataset.input_shape, len(kept) or dataset.outputs)
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> None:
         """Make the optimizee's module, and try it. Raises PresetError where it takes no such inputs."""
         with fitting_inputs(lambda reason: self._misfit(input_shape, reason)), torch.device("meta"):
-            module = self.optimizee.build(input_shape, outputs)  # a shape: its parameters always come from theta
+            module = self._network(input_shape, outputs)  # a shape: its parameters always come from theta
         self._take(module)
         x = self._example_inputs(input_shape)
         # on meta a linear layer would take integers, and in a process its first one costs a second of imports
         tried_on = "meta" if x.is_floating_point() and self.parameters > TRIED_ON_CPU else "cpu"
         with fitting_inputs(lambda reason: self._misfit(input_shape, reason)), torch.device(tried_on):
             self.outputs(torch.zeros(self.parameters, dtype=self.dtype), x.to(tried_on))
+
+    def _network(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+        build: Callable[..., nn.Module] = self.optimizee.build
+        if "vocabulary" in inspect.signature(build).parameters:
+            return build(input_shape, outputs, self.dataset.vocabulary)
+        return build(input_shape, outputs)
 
     def _example_inputs(self, input_shape: tuple[int, ...]) -> Tensor:
         """Inputs of two examples, for a look at what the optimizee takes."""
@@ -237,28 +248,44 @@ def _renumbered(labels: Tensor, kept: Sequence[int]) -> Tensor:
 
 
 @functools.lru_cache(SPLITS_KEPT)
-def _split(data: RawData, kept: Sequence[int], validation: float) -> dict[str, Examples]:
-    """The splits, in an order that nothing but the dataset decides.
-
-    Validation is the end of the training set's order, so the first training examples are the same for any part.
-    """
-    device = data.train_labels.device
-    order, test_order = shuffled(len(data.train_labels)).to(device), torch.arange(len(data.test_labels), device=device)
-    train_y, test_y = data.train_labels, data.test_labels
-    if kept:
-        chosen = torch.tensor(kept, device=device)
-        order = order[torch.isin(data.train_labels[order], chosen)]
-        test_order = torch.isin(data.test_labels, chosen).nonzero().flatten()
-        train_y, test_y = _renumbered(train_y, kept), _renumbered(test_y, kept)
-    held_out = round(validation * len(order))
-    train_order, validation_order = order.tensor_split([len(order) - held_out])
-    splits = {
-        "train": Examples(data.train_images, train_y, train_order),
-        "validation": Examples(data.train_images, train_y, validation_order),
-        "test": Examples(data.test_images, test_y, test_order),
-    }
+def _split(data: RawData, kept: Sequence[int], validation: float, window: int) -> dict[str, Examples]:
+    """The splits, in an order that nothing but the dataset decides. Raises PresetError where one is empty."""
+    splits = _windows(data, validation, window) if window else _parts(data, kept, validation)
     for split in SPLITS:
         if not len(splits[split].order):
-            missing = f"no {split} examples (validation = {validation:g} of {len(order)} training examples)"
+            training = sum(len(splits[part].order) for part in ("train", "validation"))
+            missing = f"no {split} examples (validation = {validation:g} of {training} training examples)"
             raise PresetError([Problem("task.validation", missing, "a part that leaves examples in every split")])
     return splits
+
+
+def _parts(data: RawData, kept: Sequence[int], validation: float) -> dict[str, Examples]:
+    """Validation is the end of the training set's order, so the first training examples are the same for any part."""
+
+    def examples(x: Tensor, y: Tensor, order: Tensor) -> Examples:
+        order = order.to(y.device)
+        if not kept:
+            return Examples(x, y, order)
+        order = order[torch.isin(y[order], torch.tensor(kept, device=y.device))]
+        return Examples(x, _renumbered(y, kept), order)
+
+    train = examples(data.train_inputs, data.train_targets, shuffled(len(data.train_targets)))
+    test = examples(data.test_inputs, data.test_targets, torch.arange(len(data.test_targets)))
+    first, held_out = train.order.tensor_split([len(train.order) - round(validation * len(train.order))])
+    return {"train": replace(train, order=first), "validation": replace(train, order=held_out), "test": test}
+
+
+def _windows(data: RawData, validation: float, window: int) -> dict[str, Examples]:
+    """The windows of a text. Validation is the end of the training text: no window has a token of both."""
+
+    def examples(x: Tensor, y: Tensor, first: int, tokens: int) -> Examples:
+        """Of the window tokens of an example, and the one after them, all are among these."""
+        return Examples(x, y, torch.arange(first, first + max(0, tokens - window), device=x.device), window)
+
+    text, test_text = len(data.train_inputs) + 1, len(data.test_inputs) + 1
+    held_out = round(validation * text)
+    return {
+        "train": examples(data.train_inputs, data.train_targets, 0, text - held_out),
+        "validation": examples(data.train_inputs, data.train_targets, text - held_out, held_out),
+        "test": examples(data.test_inputs, data.test_targets, 0, test_text),
+    }

@@ -24,11 +24,15 @@ LOW_SPACE = 2 * 2**30
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors", "textual", "rich", "typer")
 DATASETS = {  # a file that each dataset has in the data folder
     "digits": "",
+    "shakespeare-excerpt": "",
     "mnist": "MNIST/raw/train-images-idx3-ubyte",
     "fmnist": "FashionMNIST/raw/train-images-idx3-ubyte",
     "cifar10": "cifar-10-batches-py/data_batch_1",
     "cifar100": "cifar-100-python/train",
+    "sst2": "sst2/train.txt",
+    "tinyshakespeare": "tinyshakespeare/input.txt",
 }
+BY_HAND = ("sst2", "tinyshakespeare")  # what is not downloaded
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,9 @@ def _data(data_dir: Path | None) -> list[Finding]:
     folder = Path(given).expanduser() if given else user_cache_path("lreg") / "data"
     stored = [name for name, file in DATASETS.items() if not file or (folder / file).exists()]
     missing = [name for name in DATASETS if name not in stored]
-    note = f"; downloaded when used: {', '.join(missing)}" if missing else ""
+    notes = {"downloaded when used": [name for name in missing if name not in BY_HAND]}
+    notes["to be put there"] = [name for name in missing if name in BY_HAND]
+    note = "".join(f"; {what}: {', '.join(names)}" for what, names in notes.items() if names)
     wrong = bool(given) and not folder.is_dir()
     return [
         Finding("data folder", f"{folder}{' (no such folder)' if wrong else ''}", problem=wrong),

@@ -1,4 +1,4 @@
-"""Dataset: images and labels as raw bytes, how they become inputs, and the registry of the members.
+"""Dataset: inputs and targets as they are stored, how they become an optimizee's, and the registry of the members.
 
 Images stay uint8 on the device (CIFAR-10: 184 MB instead of 737); a batch becomes floats when it is used.
 """
@@ -19,21 +19,22 @@ from engine.base.registry import Registry
 from engine.base.settings import setting
 from engine.tasks.base import Task
 from engine.tasks.criteria import Criterion, CrossEntropy
-from engine.tasks.optimizees.base import Optimizee
+from engine.tasks.optimizees.base import Form, Optimizee
 
 PADDING = 4  # pixels around an image that is cropped at random, as everywhere for CIFAR
 
 
 class RawData(NamedTuple):
-    """A dataset as it is stored: images uint8 [N, C, H, W], labels int64 [N].
+    """A dataset as it is stored: inputs and targets, [N, ...] each, of the training and of the test part.
 
-    A user's own inputs may be anything, [N, ...], and so may the targets: floats where these are numbers.
+    Of images uint8 [N, C, H, W] and int64 [N]. Inputs may be anything, and so may the targets: floats where these are
+    numbers.
     """
 
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
+    train_inputs: Tensor
+    train_targets: Tensor
+    test_inputs: Tensor
+    test_targets: Tensor
 
     def to(self, device: torch.device) -> RawData:
         return RawData(*(tensor.to(device) for tensor in self))
@@ -50,6 +51,8 @@ class Description:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     brightest: int = 255  # the largest pixel value
+    vocabulary: int = 0  # how many different tokens there are, 0 to vocabulary - 1; 0: inputs are numbers
+    window: int = 0  # the inputs are a row of tokens, targets the next ones, and so many at a place are an example
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,6 +71,11 @@ class Dataset(Description):
     def read(self, folder: Path) -> RawData:
         """Read the whole dataset from a data folder, on the CPU. Raises DataError where that fails."""
         raise NotImplementedError
+
+    @property
+    def form(self) -> Form:
+        """What its examples are, so that only optimizees for these are trained on them."""
+        return "text" if self.window else "tokens" if self.vocabulary else "numbers"
 
     @property
     def criterion(self) -> Criterion:
@@ -97,12 +105,12 @@ class Dataset(Description):
         """What decides, beside the data folder, what `read` gives: what was read for it is kept in memory."""
         return ()
 
-    def to_input(self, images: Tensor, dtype: torch.dtype) -> Tensor:
-        """Turn uint8 images, shape [..., C, H, W], into an optimizee's input of the same shape."""
+    def to_input(self, inputs: Tensor, dtype: torch.dtype) -> Tensor:
+        """Turn inputs as they are stored, of images uint8 [..., C, H, W], into an optimizee's of the same shape."""
         if self.normalize == "unit":
-            return images.to(dtype).mul_(1 / self.brightest)
-        shift, scale = _affine(self.mean, self.std, self.brightest, dtype, images.device)
-        return torch.addcmul(shift, images.to(dtype), scale)
+            return inputs.to(dtype).mul_(1 / self.brightest)
+        shift, scale = _affine(self.mean, self.std, self.brightest, dtype, inputs.device)
+        return torch.addcmul(shift, inputs.to(dtype), scale)
 
     @property
     def augmentation_size(self) -> int:

@@ -32,6 +32,7 @@ class OwnDataset(Dataset):
     classes: int = 0  # none: the targets are numbers
     numbers: int = 1  # in the targets of an example
     input_shape: tuple[int, ...] = ()
+    vocabulary: int = 0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     brightest: int = 1  # mean and std are of the numbers as they are
@@ -43,12 +44,12 @@ class OwnDataset(Dataset):
         return (self.test, *path_and_time(self.path))
 
     def described_by(self, data: RawData) -> OwnDataset:
-        x, y = data.train_images, data.train_labels
+        x, y = data.train_inputs, data.train_targets
         shape = tuple(x.shape[1:])
-        classes = 0 if y.is_floating_point() else 1 + int(torch.cat([y, data.test_labels]).max())
+        classes = 0 if y.is_floating_point() else 1 + int(torch.cat([y, data.test_targets]).max())
         described = dataclasses.replace(self, classes=classes, numbers=y[0].numel(), input_shape=shape)
         if x.dtype == torch.int64:  # tokens, which have no mean
-            return described
+            return dataclasses.replace(described, vocabulary=1 + max(int(x.max()), int(data.test_inputs.max())))
         mean = sum(chunk.double().sum((0, 2, 3)) for chunk in x.split(CHUNK)) / (x.numel() // x.shape[1])  # [C]
         squares = sum((chunk.double() - mean[:, None, None]).square().sum((0, 2, 3)) for chunk in x.split(CHUNK))
         std = (squares / (x.numel() // x.shape[1])).sqrt()
@@ -68,13 +69,13 @@ class OwnDataset(Dataset):
     def outputs(self) -> int:
         return self.classes or self.numbers
 
-    def to_input(self, images: Tensor, dtype: torch.dtype) -> Tensor:
-        if images.dtype == torch.int64:
-            return images
+    def to_input(self, inputs: Tensor, dtype: torch.dtype) -> Tensor:
+        if inputs.dtype == torch.int64:
+            return inputs
         if self.normalize == "standard":
-            return super().to_input(images, dtype)
+            return super().to_input(inputs, dtype)
         low, high = self.span
-        return (images.to(dtype) - low) / (high - low or 1.0)
+        return (inputs.to(dtype) - low) / (high - low or 1.0)
 
     def error(self, found: str, allowed: str) -> DataError:
         """What is wrong with the data, as one line."""

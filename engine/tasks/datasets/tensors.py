@@ -24,8 +24,9 @@ class Tensors(OwnDataset):
     """Classes or numbers to be learned from arrays; maybe x_test and y_test like x and y.
 
     x: images [N, C, H, W] or features [N, F], uint8 or floats; or tokens [N, L], other integers from 0, which an
-    optimizee is given as they are. Features are channels of one pixel, so each is standardised by itself. y: classes
-    [N], integers from 0 without a gap, or numbers [N] or [N, O], floats, whose loss is the mean squared error.
+    optimizee is given as they are (to `bow` and `lstm-classifier` 0 is padding). Features are channels of one pixel, so
+    each is standardised by itself. y: classes [N], integers from 0 without a gap, or numbers [N] or [N, O], floats,
+    whose loss is the mean squared error.
     """
 
     path: str = setting(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,13 @@ ACTIVATIONS = {
     "silu": F.silu,
 }
 ACTIVATION_HELP = "what is applied between layers"
+Form = Literal["numbers", "tokens", "text"]
+FORMS: Mapping[Form, str] = {
+    "numbers": "numbers, as images and features",
+    "tokens": "tokens, with a target for each example",
+    "text": "tokens, each with the next one as its target",
+}
+"""What the examples of a dataset are, and what an optimizee is for."""
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 SHIFTS = ("bias", "beta", "shift")  # what is added in a normalisation layer; all else is a scale
 LEADING = "leading_examples"  # attribute of a batch norm, while its statistics are those of the first examples alone
@@ -50,6 +57,8 @@ class Optimizee:
     """
 
     name: ClassVar[str]
+    form: ClassVar[Form | Literal[""]] = ""
+    """What examples it is for; "": whatever its network takes."""
 
     init: str = setting("uniform", choices=INITS, help=INIT_HELP)
 
@@ -61,7 +70,8 @@ class Optimizee:
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         """Return the network for inputs of a shape, of images (C, H, W), and as many outputs as there are classes.
 
-        The values of its parameters do not matter.
+        The values of its parameters do not matter. One for tokens may take a third argument, `vocabulary`: how many
+        different ones there are; of a text its inputs are [D, L], int64, and its outputs [D, L, vocabulary].
         """
         raise NotImplementedError
 
@@ -145,8 +155,11 @@ def check_module(module: nn.Module) -> None:
 
 
 def write_out_norms(module: nn.Module) -> None:
-    """Give batch and instance norms by the batch's own statistics a second derivative under vmap: `normalised`."""
+    """Give norms the derivatives that torch's kernels lack: batch and instance norms by the batch's own statistics
+    (`normalised`), layer norms (`layer_normalised`)."""
     for layer in module.modules():
+        if type(layer).forward is nn.LayerNorm.forward:
+            layer.forward = partial(layer_normalised, layer)
         if type(layer).forward in (nn.modules.batchnorm._BatchNorm.forward, nn.InstanceNorm1d.forward):
             layer.forward = partial(normalised, layer)
 
@@ -183,6 +196,18 @@ def statistics_of_leading(module: nn.Module, examples: int) -> Iterator[None]:
     finally:
         for layer in layers:
             delattr(layer, LEADING)
+
+
+def layer_normalised(layer: Any, x: Tensor) -> Tensor:
+    """Layer norm of x, [..., *normalized_shape].
+
+    The third derivative of torch's kernel, which penalties on the Hessian go by, is wrong in silence.
+    """
+    over = tuple(range(-len(layer.normalized_shape), 0))
+    centered = x - x.mean(over, keepdim=True)
+    x = centered * (centered.square().mean(over, keepdim=True) + layer.eps).rsqrt()
+    x = x if layer.weight is None else x * layer.weight
+    return x if layer.bias is None else x + layer.bias
 
 
 def not_an_optimizee(found: str, allowed: str) -> PresetError:

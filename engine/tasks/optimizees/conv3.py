@@ -38,6 +38,8 @@ class ThreeConvolutions(nn.Module):
 class Conv3(Optimizee):
     """20,682 parameters on CIFAR-10. Images below 19 pixels are padded by 1 in every convolution."""
 
+    form = "numbers"
+
     activation: str = setting("relu", choices=ACTIVATIONS, help=ACTIVATION_HELP)
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:

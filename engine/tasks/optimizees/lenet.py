@@ -39,6 +39,8 @@ class ConvolutionsAndPools(nn.Module):
 class LeNet(Optimizee):
     """21,840 parameters on MNIST. Images below 16 pixels are padded by 2 in both convolutions."""
 
+    form = "numbers"
+
     dropout: float = setting(
         0.0, minimum=0.0, maximum=0.9, help="part of the 50 hidden units that is dropped; paper: 0.5"
     )

@@ -37,6 +37,8 @@ class Perceptron(nn.Module):
 class MLP(Optimizee):
     """784-20-10 on MNIST: 15,910 parameters."""
 
+    form = "numbers"
+
     hidden: tuple[int, ...] = setting((20,), minimum=1, allow_empty=True, range_beside="depth", help=HIDDEN_HELP)
     depth: int = setting(0, minimum=0, maximum=100, help=DEPTH_HELP)
     activation: str = setting("sigmoid", choices=ACTIVATIONS, help=ACTIVATION_HELP)

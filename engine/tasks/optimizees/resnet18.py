@@ -72,6 +72,8 @@ class ResNet18(Optimizee):
     init = uniform is the usual one here: He's normal distribution for convolutions, PyTorch's for the linear layer.
     """
 
+    form = "numbers"
+
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         return ResNet(input_shape[0], outputs)
 
