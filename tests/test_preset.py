@@ -111,7 +111,7 @@ def test_the_allowed_keys_are_listed():
         ("[task]\ndataset = 'mnist'\naugment = true", 'dataset = "mnist" does not have'),
         ("[task]\naugment = true", "(it is one of cifar10, cifar100 or folder)"),
         ("[[task]]\n[[task]]\ndropout = 0.1", 'task.1.dropout: found a key that optimizee = "mlp" does not have'),
-        ("[optimizer]\nkind = 'simple'\nlayers = 2", '(it is one of dm or rnnprop)'),
+        ("[optimizer]\nkind = 'simple'\nlayers = 2", '(it is one of dm, meta-lstm or rnnprop)'),
         ("[optimizer]\npreprocess = 2\nkind = 'rnnprop'", 'optimizer.preprocess: found a key that kind = "rnnprop"'),
     ],
 )  # fmt: skip

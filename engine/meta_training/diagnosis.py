@@ -55,7 +55,8 @@ class ScaledUpdate(LearnedOptimizer):
     frozen_phi: Phi
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "gradient_features", self.frozen.gradient_features)
+        for name in ("gradient_features", "differentiates_theta"):
+            object.__setattr__(self, name, getattr(self.frozen, name))
 
     def init_phi(self, generator: Generator) -> Phi:
         return {LOG_SCALE: torch.zeros(1)}
