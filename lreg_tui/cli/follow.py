@@ -5,6 +5,7 @@ On a terminal it is redrawn in place; elsewhere a line is printed now and then; 
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import threading
@@ -151,7 +152,12 @@ def main_metrics(values: dict[str, Any]) -> list[str]:
     """What a run is steered by, of what it has recorded."""
     first = ("meta_loss", "validation_loss", "test_loss", "adaptive_sharpness")
     names = (*first, headline(values).name, "sharpness", "parameter_norm")
-    return [name for name in dict.fromkeys(names) if name in values]
+    return [name for name in dict.fromkeys(names) if name in values and not _is_unmeasured(name, values[name])]
+
+
+def _is_unmeasured(name: str, value: Any) -> bool:
+    """Whether this is of the landscape, and there is none, as where optimizees have episodes."""
+    return metric(name).kind == "landscape" and (value is None or not math.isfinite(value))
 
 
 def ordered(values: dict[str, float], everything: bool = True) -> dict[str, float]:
