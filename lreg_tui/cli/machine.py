@@ -29,6 +29,10 @@ DATASETS = {  # a file that each dataset has in the data folder
     "cifar10": "cifar-10-batches-py/data_batch_1",
     "cifar100": "cifar-100-python/train",
 }
+FEW_SHOT = {  # which are not downloaded, and what each lies in
+    "omniglot": ("omniglot-py.zip", "omniglot-py"),
+    "cifar100-60": ("cifar100-60.zip", "cifar100-60"),
+}
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ def _data(data_dir: Path | None) -> list[Finding]:
     stored = [name for name, file in DATASETS.items() if not file or (folder / file).exists()]
     missing = [name for name in DATASETS if name not in stored]
     note = f"; downloaded when used: {', '.join(missing)}" if missing else ""
+    stored += [name for name, files in FEW_SHOT.items() if any((folder / file).exists() for file in files)]
     wrong = bool(given) and not folder.is_dir()
     return [
         Finding("data folder", f"{folder}{' (no such folder)' if wrong else ''}", problem=wrong),
