@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from engine.base.errors import DataError, LregError
-from engine.tasks.datasets import cifar_fs, image_files
+from engine.tasks.datasets import cifar100_60, cifar_fs, image_files, omniglot
 from engine.tasks.datasets.base import RawData
 from engine.tasks.datasets.cifar_fs import classes_by_split
 from engine.tasks.episodes import EpisodeTask, ImagesByClass, prototype_accuracy
@@ -69,6 +69,14 @@ def own_cache(request, monkeypatch, tmp_path):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """178 characters of two drawings each pass as Omniglot, two images of each class as the part of CIFAR-100."""
+    monkeypatch.setattr(omniglot, "CHARACTERS", {"images_background": 175, "images_evaluation": 3})
+    monkeypatch.setattr(omniglot, "DRAWINGS", 2)
+    monkeypatch.setattr(cifar100_60, "IMAGES", 2)
+
+
 both = pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
 
 
@@ -85,7 +93,7 @@ def omniglot_files(drawings: int = 2) -> dict[str, bytes]:
 
 
 @both
-def test_omniglot_is_split_by_its_own_sets_and_the_last_background_characters(packed, tmp_path):
+def test_omniglot_is_split_by_its_own_sets_and_the_last_background_characters(packed, tmp_path, small):
     store(tmp_path / "omniglot-py", omniglot_files(), packed)
     plain = task("omniglot", tmp_path, rotations=False, size=4).data
     assert list(plain.splits["train"]) == [f"Arcadian/character{i:03}" for i in range(3)]
@@ -95,7 +103,7 @@ def test_omniglot_is_split_by_its_own_sets_and_the_last_background_characters(pa
     assert drawn.shape == (2, 1, 4, 4) and drawn[:, 0, 0, 0].tolist() == [255, 255] and int(drawn.sum()) == 2 * 255
 
 
-def test_characters_turned_are_classes_of_their_own_in_the_same_split(tmp_path):
+def test_characters_turned_are_classes_of_their_own_in_the_same_split(tmp_path, small):
     store(tmp_path / "omniglot-py", omniglot_files(), True)
     data = task("omniglot", tmp_path, size=4).data
     assert [len(data.splits[split]) for split in ("train", "validation", "test")] == [12, 4 * 172, 12]
@@ -112,17 +120,21 @@ def test_characters_turned_are_classes_of_their_own_in_the_same_split(tmp_path):
 @pytest.mark.parametrize(
     ("change", "values", "words"),
     [
-        ({"images_evaluation": None}, {}, "no images in images_evaluation; allowed: images_background/ALPHABET"),
-        ({"images_background/Greek/character01": None}, {}, "165 characters in images_background"),
+        ({"images_evaluation": None}, {}, "0 characters in images_evaluation; allowed: 3; images_background/ALPHABET"),
+        ({"images_background/Greek/character01": None}, {}, "165 characters in images_background; allowed: 175"),
         ({"images_evaluation/x.png": b""}, {}, "found omniglot-py/images_evaluation/x.png"),
         ({"images_evaluation/Tibetan/character01/0.png": b"none"}, {}, "Tibetan/character01/0.png: cannot identify"),
         ({"images_evaluation/Tibetan/character01/0.png": b""}, {}, "Tibetan/character01/0.png: "),
-        ({"images_evaluation/Tibetan/character01/0.png": None}, {}, "at most 1 together, the images of class Tibetan"),
+        (
+            {"images_evaluation/Tibetan/character01/0.png": None},
+            {},
+            "1 drawings in images_evaluation/Tibetan/character01; allowed: 2 of each",
+        ),
         ({}, {"ways": 4, "rotations": False}, "task.ways: found 4; allowed: at most 3, the train classes of omniglot"),
         ({}, {"queries": 2}, "task.queries: found 1 shots and 2 queries; allowed: at most 2 together"),
     ],
 )
-def test_an_omniglot_that_does_not_fit_is_one_line(change, values, words, packed, tmp_path):
+def test_an_omniglot_that_does_not_fit_is_one_line(change, values, words, packed, tmp_path, small):
     files = {
         name: content for name, content in omniglot_files().items() if not any(map(name.startswith, removed(change)))
     }
@@ -136,7 +148,7 @@ def removed(change: dict[str, bytes | None]) -> list[str]:
     return [name for name, content in change.items() if content is None]
 
 
-def test_missing_or_torn_files_are_one_line_that_says_what_to_put_where(tmp_path):
+def test_missing_or_torn_files_are_one_line_that_says_what_to_put_where(tmp_path, small):
     for dataset, stem in (("omniglot", "omniglot-py"), ("cifar100-60", "cifar100-60")):
         text = refusal(dataset, tmp_path)
         for part in (f"{dataset}: not in {tmp_path}; put there: {stem}.zip", f"the folder {stem}", "LREG_DATA_DIR"):
@@ -240,7 +252,7 @@ def test_cifar_fs_takes_training_and_test_images_of_a_class_together(tmp_path, m
 
 
 @both
-def test_the_part_of_cifar_100_has_the_same_split(packed, tmp_path):
+def test_the_part_of_cifar_100_has_the_same_split(packed, tmp_path, small):
     files = {f"{name}/{i}.png": picture(10 * i, size=32, mode="RGB") for name in NAMES for i in range(2)}
     store(tmp_path / "cifar100-60", files, packed)
     built = task("cifar100-60", tmp_path)
@@ -255,10 +267,10 @@ def test_the_part_of_cifar_100_has_the_same_split(packed, tmp_path):
         ({"lynx/1.png": picture(1)}, "found images of the class lynx"),
         ({"apple/more/1.png": picture(1)}, "found cifar100-60/apple/more/1.png"),
         ({"apple/1.png": b"no image"}, "apple/1.png: cannot identify"),
-        ({"apple/1.png": None}, "task.queries: found 1 shots and 1 queries; allowed: at most 1 together"),
+        ({"apple/1.png": None}, "found 1 images of the class apple; allowed: 2 of each class"),
     ],
 )
-def test_a_part_of_cifar_100_that_does_not_fit_is_one_line(change, words, tmp_path):
+def test_a_part_of_cifar_100_that_does_not_fit_is_one_line(change, words, tmp_path, small):
     files = {f"{name}/{i}.png": picture(1, size=32) for name in NAMES for i in range(2)}
     files = {name: content for name, content in files.items() if not any(map(name.startswith, removed(change)))}
     store(tmp_path / "cifar100-60", files | {n: c for n, c in change.items() if c is not None}, True)

@@ -29,10 +29,13 @@ DATASETS = {  # a file that each dataset has in the data folder
     "fmnist": "FashionMNIST/raw/train-images-idx3-ubyte",
     "cifar10": "cifar-10-batches-py/data_batch_1",
     "cifar100": "cifar-100-python/train",
-    "sst2": "sst2/train.txt",
-    "tinyshakespeare": "tinyshakespeare/input.txt",
 }
-BY_HAND = ("sst2", "tinyshakespeare")  # what is not downloaded
+BY_HAND = {  # what is not downloaded, and what each may lie in
+    "sst2": ("sst2/train.txt",),
+    "tinyshakespeare": ("tinyshakespeare/input.txt",),
+    "omniglot": ("omniglot-py.zip", "omniglot-py"),
+    "cifar100-60": ("cifar100-60.zip", "cifar100-60"),
+}
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,8 @@ def _data(data_dir: Path | None) -> list[Finding]:
     folder = Path(given).expanduser() if given else user_cache_path("lreg") / "data"
     stored = [name for name, file in DATASETS.items() if not file or (folder / file).exists()]
     missing = [name for name in DATASETS if name not in stored]
-    notes = {"downloaded when used": [name for name in missing if name not in BY_HAND]}
-    notes["to be put there"] = [name for name in missing if name in BY_HAND]
-    note = "".join(f"; {what}: {', '.join(names)}" for what, names in notes.items() if names)
+    note = f"; downloaded when used: {', '.join(missing)}" if missing else ""
+    stored += [name for name, files in BY_HAND.items() if any((folder / file).exists() for file in files)]
     wrong = bool(given) and not folder.is_dir()
     return [
         Finding("data folder", f"{folder}{' (no such folder)' if wrong else ''}", problem=wrong),

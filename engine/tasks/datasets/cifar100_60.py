@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from engine.tasks.datasets.base import DATASETS
@@ -10,6 +11,7 @@ from engine.tasks.datasets.few_shot import FewShotDataset
 from engine.tasks.datasets.image_files import decode_once, image_tree, ways_to
 from engine.tasks.episodes import ImagesByClass
 
+IMAGES = 60  # of each class
 SIZE = 32  # pixels
 LAYOUT = "CLASS/*.png for the 100 classes of CIFAR-100"
 
@@ -33,5 +35,8 @@ class CIFAR100With60(FewShotDataset):
             classes = {name for names in split_of.values() for name in names}
             if unlike := sorted(classes.symmetric_difference(labels)):
                 raise error(f"{'no images' if unlike[0] in classes else 'images'} of the class {unlike[0]}", LAYOUT)
+            for name, count in Counter(labels).items():
+                if count != IMAGES:
+                    raise error(f"{count} images of the class {name}", f"{IMAGES} of each class")
             images = decode_once(tree, list(ways), 3, SIZE, error)
         return split_classes(images, labels, split_of)

@@ -6,7 +6,6 @@ from collections.abc import Hashable
 from pathlib import Path, PurePosixPath
 
 import torch
-from torch import Tensor
 
 from engine.base.settings import setting
 from engine.tasks.datasets.base import DATASETS
@@ -14,8 +13,9 @@ from engine.tasks.datasets.few_shot import FewShotDataset, positions_of
 from engine.tasks.datasets.image_files import decode_once, image_tree
 from engine.tasks.episodes import ImagesByClass
 
-SETS = ("images_background", "images_evaluation")
-VALIDATION = 172  # characters
+CHARACTERS = {"images_background": 964, "images_evaluation": 659}
+VALIDATION = 172  # of the background characters
+DRAWINGS = 20  # of each
 TURNS = 4
 LAYOUT = "images_background/ALPHABET/CHARACTER/*.png and images_evaluation/ALPHABET/CHARACTER/*.png"
 
@@ -44,18 +44,22 @@ class Omniglot(FewShotDataset):
         with image_tree(path, error) as tree:
             ways = {name: PurePosixPath(name).parts[-4:] for name in sorted(tree.names)}
             for name, way in ways.items():
-                if len(way) < 4 or way[0] not in SETS:
+                if len(way) < 4 or way[0] not in CHARACTERS:
                     raise error(name, LAYOUT)
-            if missing := sorted(set(SETS) - {way[0] for way in ways.values()}):
-                raise error(f"no images in {missing[0]}", LAYOUT)
+            labels = positions_of([way[:3] for way in ways.values()])
+            for which, count in CHARACTERS.items():
+                characters = sum(label[0] == which for label in labels)
+                if characters != count:
+                    raise error(f"{characters} characters in {which}", f"{count}; {LAYOUT}")
+            for label, positions in labels.items():
+                if len(positions) != DRAWINGS:
+                    raise error(f"{len(positions)} drawings in {'/'.join(label)}", f"{DRAWINGS} of each character")
             images = 255 - decode_once(tree, list(ways), 1, self.size, error)  # paper is white there
-        characters: dict[str, dict[str, Tensor]] = {which: {} for which in SETS}
-        for (which, *character), positions in positions_of([way[:3] for way in ways.values()]).items():
-            characters[which]["/".join(character)] = positions
-        background, evaluation = (characters[which] for which in SETS)
+        background, evaluation = (
+            {"/".join(label[1:]): positions for label, positions in labels.items() if label[0] == which}
+            for which in CHARACTERS
+        )
         names = list(background)
-        if len(names) <= VALIDATION:
-            raise error(f"{len(names)} characters in images_background", f"more than the {VALIDATION} for validation")
         splits = {
             "train": {name: background[name] for name in names[:-VALIDATION]},
             "validation": {name: background[name] for name in names[-VALIDATION:]},
