@@ -26,7 +26,7 @@ __all__ = ["TABLES", "Preset", "defaults", "find", "from_mapping", "load_preset"
 
 TABLES = ("task", "optimizer", "meta", "objective", "penalty", "evaluation")
 LATER: dict[str, dict[str, Any]] = {
-    "optimizer": {"features": (), "step_scale": "none", "base_width": 32},
+    "optimizer": {"features": (), "step_scale": "none", "base_width": 32, "sparse_rows": True},
     "meta": {"random_scaling_of": "coordinate", "estimator": "tbptt", "staggered": 1, "average": 0.0},
     "objective": {"loss": "mean", "batches": 0, "split": "train", "log": False},
     "evaluation": {"adaptive_radius": 0.5},
