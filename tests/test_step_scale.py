@@ -82,7 +82,7 @@ def test_rms_is_that_of_each_tensor_of_each_optimizee_and_not_below_a_thousandth
     optimizer, layout = LEARNED_OPTIMIZERS.create("lin", step_scale="rms"), Layout({"w": (2, 2), "b": (2,)})
     theta = torch.tensor([[3.0, -4.0, 0.0, 0.0, 1e-5, 1e-5], [1.0, 1.0, 1.0, -1.0, 0.0, 2.0]], dtype=F64)
     expected = [[2.5] * 4 + [1e-3] * 2, [1.0] * 4 + [math.sqrt(2)] * 2]
-    factor = optimizer.update_factor(theta.requires_grad_(), layout)
+    factor = optimizer.update_factor(theta.requires_grad_(), layout, torch.ones_like(theta))
     assert not factor.requires_grad
     torch.testing.assert_close(factor, torch.tensor(expected, dtype=F64))
 

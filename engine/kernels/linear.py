@@ -48,7 +48,7 @@ class LinearSteps:
         threads = ctypes.c_int(torch.get_num_threads())
         self._kernel(*sizes, *(ctypes.c_void_p(array.data_ptr()) for array in arrays), threads)
         state["time"] = fraction.expand_as(state["time"])
-        factor = self._optimizer.update_factor(theta, self._layout)
+        factor = self._optimizer.update_factor(theta, self._layout, grad)
         return update if factor is None else update.mul_(factor)
 
     def _coefficients(self, fraction: Tensor) -> Tensor:

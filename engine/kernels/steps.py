@@ -60,7 +60,7 @@ class NativeSteps:
         features, self._moments = self._optimizer.observe(theta, grad, self._moments, self._layout, info)
         update = torch.empty(self._shape, dtype=self._now.dtype)
         self._net.forward(features.contiguous(), self._now, self._now, update)
-        factor = self._optimizer.update_factor(theta, self._layout)
+        factor = self._optimizer.update_factor(theta, self._layout, grad)
         return update if factor is None else factor * update
 
     def state(self) -> State:

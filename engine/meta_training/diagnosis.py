@@ -73,8 +73,8 @@ class ScaledUpdate(LearnedOptimizer):
         update, state = self.frozen.step(self.frozen_phi, features, state)
         return phi[LOG_SCALE].exp() * update, state
 
-    def update_factor(self, theta: Tensor, layout: Layout | None) -> Tensor | None:
-        return self.frozen.update_factor(theta, layout)
+    def update_factor(self, theta: Tensor, layout: Layout | None, grad: Tensor) -> Tensor | None:
+        return self.frozen.update_factor(theta, layout, grad)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

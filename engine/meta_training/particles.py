@@ -253,7 +253,7 @@ class ParticleTruncation:
             with torch.enable_grad():
                 features, seen = optimizer.observe(theta[m], grad[m], _row(state, m), self.objective.layout, info)
                 update, _ = optimizer.step(phi, features, seen)
-                factor = optimizer.update_factor(theta[m], self.objective.layout)
+                factor = optimizer.update_factor(theta[m], self.objective.layout, grad[m])
                 for name, penalty in penalties.items():
                     step = InnerStep(features, seen, update, factor)
                     values[name].append(penalty.value(optimizer, phi, step, self.inputs.randomness).detach())

@@ -276,7 +276,7 @@ class Truncation:
         info = StepInfo(_blank(point.loss, resting), point.number, self.start.horizon)
         features, observed = optimizer.observe(theta, grad, state, layout, info)
         features = _blank(features, resting)
-        factor = optimizer.update_factor(theta, layout)
+        factor = optimizer.update_factor(theta, layout, grad)
         update, state = network_step(features, observed)
         moved = _blank(_product(update, factor, scaling), resting)
         return Move(moved, state, InnerStep(features, observed, update, factor))

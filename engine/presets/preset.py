@@ -28,7 +28,7 @@ __all__ = ["TABLES", "Preset", "defaults", "find", "from_mapping", "load_preset"
 
 TABLES = ("task", "optimizer", "meta", "objective", "penalty", "evaluation")
 LATER: dict[str, dict[str, Any]] = {
-    "optimizer": {"features": (), "step_scale": "none", "base_width": 32},
+    "optimizer": {"features": (), "step_scale": "none", "base_width": 32, "sparse_rows": True},
     "meta": {
         "random_scaling_of": "coordinate",
         "estimator": "tbptt",

@@ -60,6 +60,11 @@ class Layout:
         return math.prod(shape[1:])
 
     @functools.cached_property
+    def embeddings(self) -> frozenset[str]:
+        """The matrices whose rows are looked up, so that some rows may get no gradient."""
+        return frozenset(name for name, shape in self.shapes.items() if len(shape) == 2 and self.fan_in(name) is None)
+
+    @functools.cached_property
     def sizes(self) -> tuple[int, ...]:
         return tuple(math.prod(shape) for shape in self.shapes.values())
 

@@ -23,6 +23,7 @@ class BlockPiece:
     flat: Tensor
     grad: Tensor
     state: State
+    moving: Tensor | None = None
 
 
 @dataclass
@@ -52,6 +53,8 @@ class CoordinateBlock:
             factor, decay = piece.share.factor, piece.share.decay
             if factor != 1:
                 part.mul_(factor)
+            if piece.moving is not None:
+                part.mul_(piece.moving)
             if piece.flat.dtype == self.dtype:
                 if decay:
                     piece.flat.mul_(1 - decay)
@@ -128,7 +131,10 @@ def _cut(
                 part = {name: row[..., first:after] for name, row in rows.items()}
             else:
                 part = rows
-            block.pieces.append(BlockPiece(share, share.row.flat[first:after], share.gradient(first, after), part))
+            moving = None if share.moving is None else share.moving[first:after]
+            block.pieces.append(
+                BlockPiece(share, share.row.flat[first:after], share.gradient(first, after), part, moving)
+            )
             room = None if room is None else room - (after - first)
             first = after
             if room == 0:

@@ -26,6 +26,7 @@ class Share:
     grad: Tensor  # [n], in the row's order, in its own type
     factor: float  # of the update
     decay: float  # of the parameter
+    moving: Tensor | None = None  # [n], in the row's order: what of an embedding got a gradient; None: all
     peak: float = 0.0  # no less than the largest size of a gradient here
     scalars: tuple[float, ...] = ()  # what the state shares among the coordinates
 

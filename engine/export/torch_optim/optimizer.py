@@ -15,7 +15,7 @@ from engine.export.torch_optim import blocks, groups, loaded
 from engine.export.torch_optim.gradients import GradientSummary, Share, local_gradient, summarized
 from engine.export.torch_optim.layout import INNER_STEP, CoordinateRow, local, tails
 from engine.export.torch_optim.parameters import check_caller, check_gradient, check_parameter
-from engine.export.torch_optim.scaling import scale_steps
+from engine.export.torch_optim.scaling import rest_rows, scale_steps
 from engine.export.torch_optim.state import Loaded, adopted, brought_in_order, fresh
 from engine.kernels.in_place import block_size, step_in_place
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, StepInfo
@@ -33,6 +33,8 @@ class LoadedOptimizer(torch.optim.Optimizer):
     `weight_decay` (decoupled, as AdamW's; the update u is that of the parameters before they decay) and `scale`, a
     constant factor of the updates. They are checked at every step. The factor of a tensor is what the learned optimizer
     was meta-trained with (`step_scale`); with mup, embeddings are known by their names: give `named_parameters`.
+
+    Rows of embeddings, as far as names tell them, whose gradient is zero get no update (`sparse_rows`); they decay.
 
     `horizon` is how many steps the training has, T, for learned optimizers that go by t / T; where it is None, t / T
     stays 0: the learned schedule rests at its beginning.
@@ -168,6 +170,8 @@ class LoadedOptimizer(torch.optim.Optimizer):
             row = CoordinateRow.of(parameter, by_shape=self._learned_optimizer.uses_layout)
             shares[parameter] = Share(parameter, label, row, local_gradient(parameter, row), *values[place])
         scale_steps(self._learned_optimizer, list(shares.values()))
+        if self._learned_optimizer.sparse_rows:
+            rest_rows(list(shares.values()))
         return list(shares.values())
 
     def _pass_over(self, label: str) -> str:

@@ -1,4 +1,4 @@
-"""The factor of each parameter's updates, as the learned optimizer's `step_scale` says."""
+"""What each parameter's updates are multiplied by, as the learned optimizer's `step_scale` and `sparse_rows` say."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine.export.torch_optim.gradients import Share, on_host
 from engine.export.torch_optim.layout import is_distributed, precision
-from engine.optimizers.learned import step_scale
+from engine.optimizers.learned import sparse_rows, step_scale
 from engine.optimizers.learned.base import LearnedOptimizer
 from engine.tasks.base import Layout
 
@@ -28,6 +28,15 @@ def scale_steps(optimizer: LearnedOptimizer, shares: Sequence[Share]) -> None:
         return
     for share, factor in zip(shares, factors, strict=True):
         share.factor *= factor
+
+
+def rest_rows(shares: Sequence[Share]) -> None:
+    """Note of embeddings, known by their names, which rows got a gradient: the others are not moved."""
+    embeddings = Layout({share.label: share.row.shape for share in shares}).embeddings
+    for share in shares:
+        if share.label in embeddings:
+            grad = share.grad.as_strided(share.row.shape, share.row.strides)
+            share.moving = share.row.in_order(sparse_rows.rows_with_gradient(grad))
 
 
 def _rms(share: Share) -> Tensor:

@@ -26,6 +26,7 @@ from engine.base.errors import LregError
 from engine.base.registry import Registry
 from engine.base.settings import setting
 from engine.optimizers.learned import features as input_features
+from engine.optimizers.learned import sparse_rows
 from engine.optimizers.learned import step_scale as scales
 from engine.tasks.base import Layout
 
@@ -141,6 +142,10 @@ class LearnedOptimizer:
         "rms the tensor's root mean square",
     )
     base_width: int = setting(32, minimum=1, help="fan-in whose updates step_scale = mup leaves as they are")
+    sparse_rows: bool = setting(
+        True,
+        help="rows of an embedding that get no gradient in a step are not moved; false: they drift as all parameters",
+    )
 
     def __init_subclass__(cls) -> None:
         """Let a member leave out the arguments that it does not use."""
@@ -220,19 +225,22 @@ class LearnedOptimizer:
         """Return the update, shape [..., P], to add to theta, and the next state."""
         features, state = self.observe(theta, grad, state, layout, info)
         update, state = self.step(phi, features, state)
-        factor = self.update_factor(theta, layout)
+        factor = self.update_factor(theta, layout, grad)
         return (update if factor is None else factor * update), state
 
-    def update_factor(self, theta: Tensor, layout: Layout | None) -> Tensor | None:
-        """What `step`'s updates are multiplied by as `step_scale` says, [P] or [..., P], a constant; None: nothing.
+    def update_factor(self, theta: Tensor, layout: Layout | None, grad: Tensor) -> Tensor | None:
+        """What `step`'s updates are multiplied by, [P] or [..., P], a constant; None: nothing.
 
-        Whoever calls `step` itself multiplies; `update` has done so. Raises LregError where the layout is needed.
+        As `step_scale` says, and by 0 where `sparse_rows` leaves a row of an embedding alone. Whoever calls `step`
+        itself multiplies; `update` has done so. Raises LregError where the layout is needed.
         """
+        moving = sparse_rows.moving(grad, layout) if self.sparse_rows and layout is not None else None
         if self.step_scale == "none":
-            return None
+            return moving
         if layout is None:
             raise LregError(f"step_scale = {self.step_scale} goes by tensors: it needs the layout of the parameters")
-        return scales.factor(self.step_scale, self.base_width, theta, layout)
+        factor = scales.factor(self.step_scale, self.base_width, theta, layout)
+        return factor if factor is None or moving is None else factor * moving
 
     @property
     def extra_inputs(self) -> int:

