@@ -9,6 +9,7 @@ import torch
 from engine.base.settings import schema_of
 from engine.distributed.parallel import ALONE, ProcessGroup, check_processes
 from engine.meta_training.estimators.base import ESTIMATORS
+from engine.meta_training.memory_plan import MemoryPlan, plan
 from engine.meta_training.meta_train import MetaTrainer
 from engine.optimizers.learned.base import Phi, from_table
 from engine.penalties.base import PENALTIES
@@ -17,7 +18,7 @@ from engine.presets.meta_settings import MetaSettings
 from engine.presets.objective_settings import ObjectiveSettings
 from engine.presets.preset import Preset
 from engine.tasks.base import UniformTasks
-from engine.tasks.table import build_tasks
+from engine.tasks.table import build_task, build_tasks, extremes
 from engine.terms.base import TERMS
 
 
@@ -50,3 +51,14 @@ def meta_trainer(
         init_phi=init_phi,
         team=team,
     )
+
+
+def memory_plan(preset: Preset, *, device: torch.device, data_dir: Path | None = None) -> MemoryPlan:
+    """What a preset's meta-training takes in memory on a device: of several tasks, or draws, the one that takes most.
+
+    Reads the data and computes nothing; the device need not be there. Raises PresetError or DataError.
+    """
+    cpu = torch.device("cpu")
+    trainer = meta_trainer(preset, device=cpu, data_dir=data_dir)
+    tables = (table for values in preset.tasks for table in extremes(values))
+    return plan(trainer, (build_task(table, data_dir=data_dir, device=cpu) for table in tables), device)

@@ -39,19 +39,29 @@ def tape(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tenso
     """A tape for a truncation of `steps` from `state` at theta, [B, P]; None: autograd's graph does as well."""
     if _goes_native(optimizer, phi, state, theta):
         return NativeTape(optimizer, phi, state, steps)
-    way = chosen()
+    way = tape_way(optimizer, state, theta.device, theta.dtype, steps)
     if way == "triton":
         if not triton_tape.supports(optimizer.trusted_network, theta.device, theta.dtype):
             raise LregError(
                 "LREG_KERNELS=triton: only for dm and rnnprop of up to 32 units on a CUDA device, in float32"
             )
         return triton_tape.TritonTape(optimizer, phi, state, steps)
-    if not optimizer.coordinatewise:
-        return None
+    return RecomputeTape(optimizer, phi, state, steps) if way == "recompute" else None
+
+
+def tape_way(optimizer: LearnedOptimizer, state: State, device: torch.device, dtype: torch.dtype, steps: int) -> str:
+    """How a truncation of `steps` is taped on a device: native, triton, recompute, or plain, by autograd's graph.
+
+    `state`: the optimizer's, also on the meta device.
+    """
+    if goes_native(optimizer, device, dtype):
+        return "native"
+    way = chosen()
+    if way == "triton":
+        return way
     graph = steps * ALIVE * sum(value.numel() * value.element_size() for value in state.values())
-    if way == "recompute" or (way == "auto" and graph > LARGEST_GRAPH):
-        return RecomputeTape(optimizer, phi, state, steps)
-    return None
+    anew = way == "recompute" or (way == "auto" and graph > LARGEST_GRAPH)
+    return "recompute" if optimizer.coordinatewise and anew else "plain"
 
 
 def steps(
@@ -71,8 +81,12 @@ def takes_many(optimizer: LearnedOptimizer, phi: Phi, theta: torch.Tensor) -> bo
 
 def _is_linear(optimizer: LearnedOptimizer, theta: torch.Tensor, phi: Phi) -> bool:
     alike = all(tensor.dtype == theta.dtype and tensor.device == theta.device for tensor in phi.values())
-    known = alike and chosen() in ("auto", "native") and linear.supports(optimizer, theta.device, theta.dtype)
-    return known and not native_problem()
+    return alike and goes_linear(optimizer, theta.device, theta.dtype)
+
+
+def goes_linear(optimizer: LearnedOptimizer, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the CPU kernel of lin takes the steps of a learned optimizer."""
+    return chosen() in ("auto", "native") and linear.supports(optimizer, device, dtype) and not native_problem()
 
 
 def _goes_native(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> bool:

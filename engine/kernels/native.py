@@ -69,6 +69,14 @@ class NativeNetwork:
             raise TypeError(f"the kernels of this network take contiguous {self.dtype} on the CPU, found {found}")
         return tensor
 
+    @property
+    def piece(self) -> int:
+        """Inner steps of a tape between two states that it keeps."""
+        network = self.network  # what one step of one tile keeps while it is pulled back:
+        numbers = 7 * network.layers * network.hidden + network.hidden + network.features + 1
+        step_bytes = numbers * self.lanes * self.phi["head.weight"].element_size()
+        return max(2, min(LONGEST_PIECE, PIECE_BYTES // step_bytes))
+
     def pack(self, state: State) -> Tensor:
         """The units of an optimizer state, [..., P, H] each, as the kernels' tiles."""
         packed = self.array(self.tiles, self.rows, self.lanes)
@@ -137,7 +145,7 @@ class NativeTape:
     def __init__(self, optimizer: LearnedOptimizer, phi: Phi, state: State, steps: int) -> None:
         self._shape = next(iter(state[name] for name in optimizer.network.units)).shape[:-1]  # type: ignore[union-attr]
         self._net = net = NativeNetwork(optimizer, phi, self._shape.numel())
-        self._piece = max(2, min(LONGEST_PIECE, PIECE_BYTES // self._step_bytes()))
+        self._piece = net.piece
         self._features = net.array(steps, net.coordinates, net.network.features)
         self._updates = net.array(steps, net.coordinates)
         self._states = [self._empty_state()] * 2  # of the last step and the one before, in turns
@@ -147,12 +155,6 @@ class NativeTape:
 
     def _empty_state(self) -> Tensor:
         return self._net.array(self._net.tiles, self._net.rows, self._net.lanes)
-
-    def _step_bytes(self) -> int:
-        """What one step of one tile keeps while it is pulled back."""
-        network = self._net.network
-        numbers = 7 * network.layers * network.hidden + network.hidden + network.features + 1
-        return numbers * self._net.lanes * self._net.phi["head.weight"].element_size()
 
     def step(self, features: Tensor, observed: State) -> Tensor:
         net, index = self._net, self._taken

@@ -134,7 +134,9 @@ def run_truncation(
     under_way = ParticleTruncation(objective, phis, carry, inputs)
     with torch.no_grad():
         under_way.run()
-        return under_way.partial(), under_way.carry_on()
+        result = under_way.partial(), under_way.carry_on()
+    under_way.steps.close()
+    return result
 
 
 class ParticleTruncation:
@@ -385,6 +387,10 @@ class ParticleSteps:
         """One particle's."""
         info = StepInfo(loss, self._number, self._horizon)
         return self._optimizer.update(phi, theta, grad, state, self._layout, info)
+
+    def close(self) -> None:
+        """Let go of what refers to these steps: else their states would wait for the garbage collector."""
+        del self._update
 
     def state(self) -> State:
         """The optimizer states, with a leading [M]."""

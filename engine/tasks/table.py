@@ -167,11 +167,12 @@ def check_tasks(values: Mapping[str, Any], *, data_dir: Path | None = None, devi
 
     Every data set is tried with every optimizee. Raises as `build_task` does.
     """
-    for table in _samples(values):
+    for table in extremes(values):
         build_task(table, data_dir=data_dir, device=device)
 
 
-def _samples(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def extremes(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Checked [task] tables without draws: of one that draws every choice, and both ends of every range, once."""
     drawn = {key: value for key, value in values.items() if isinstance(value, (Range, Choices))}
     picks = [drawn.pop(key, (values[key],)) for key in ("dataset", "optimizee")]
     families = _families()

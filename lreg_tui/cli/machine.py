@@ -6,19 +6,26 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from platformdirs import user_cache_path
 
 from engine.base import plugins
-from engine.base.errors import LregError
+from engine.base.device import pick_device
+from engine.base.errors import LregError, Problem, SettingsError
 from engine.presets import catalog
+from engine.presets.preset import load_preset
 from engine.runs.store import RunStore
 from lreg_tui import __version__
 from lreg_tui.cli import output
-from lreg_tui.cli.options import AsJson, DataDir, Plugins, RunsDir
+from lreg_tui.cli.options import AsJson, DataDir, Device, Plugins, RunsDir, Sets, complete_preset, option
 from lreg_tui.text import present
+
+if TYPE_CHECKING:
+    import torch
 
 LOW_SPACE = 2 * 2**30
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors", "textual", "rich", "typer")
@@ -47,8 +54,27 @@ class Finding:
     problem: bool = False
 
 
-def doctor(runs_dir: RunsDir = None, data_dir: DataDir = None, plugin: Plugins = None, as_json: AsJson = False) -> None:
-    """What is installed, and where data, runs and GPU are."""
+def doctor(
+    plan: Annotated[
+        str | None,
+        option("--plan", "PRESET", "What a run of a preset will take in memory, and nothing else.", complete_preset),
+    ] = None,
+    sets: Sets = None,
+    device: Device = None,
+    runs_dir: RunsDir = None,
+    data_dir: DataDir = None,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """What is installed, and where data, runs and GPU are; or what a run will take in memory before it begins.
+
+    A plan counts tensors, on the device that a run would take: Python and its libraries come on top, half a gigabyte.
+    """
+    if plan is not None:
+        _plan(plan, sets or (), device, data_dir, as_json)
+        return
+    if sets or device:
+        raise SettingsError([Problem("--set" if sets else "--device", "without a preset", "beside --plan PRESET")])
     findings = [*_software(), *_devices(), *_processor(), *_data(data_dir), *_folders(runs_dir), *_plugins()]
     if as_json:
         for finding in findings:
@@ -59,6 +85,48 @@ def doctor(runs_dir: RunsDir = None, data_dir: DataDir = None, plugin: Plugins =
         mark = present.text("problem", "bold red") if finding.problem else present.text("ok", "green")
         table.add_row(mark, present.text(finding.what, "bold"), present.text(finding.found))
     output.console().print(table)
+
+
+def _plan(reference: str, sets: Sequence[str], device: str | None, data_dir: Path | None, as_json: bool) -> None:
+    """The memory that a preset's meta-training takes, by part."""
+    preset = load_preset(reference, sets)
+    where = pick_device(device or "auto")
+    from engine.jobs.from_preset import memory_plan
+    from engine.meta_training.memory_plan import EVALUATION, PARTS, PASSING
+
+    made, free = memory_plan(preset, device=where, data_dir=data_dir), _free_memory(where)
+    if as_json:
+        sums = {"training": made.training, "evaluation": made.evaluation, "total": made.total}
+        output.emit({"preset": preset.name, "device": str(where), **asdict(made), **sums, "free": free})
+        return
+    console = output.console()
+    side_by_side = f"{present.count(made.optimizees, 'optimizee')} of {made.parameters:,} parameters"
+    console.print(present.text(f"{preset.name} on {where}: {made.task}, {side_by_side}, meta-gradient: {made.way}"))
+    table = output.grid(3)
+    for name, size in made.parts.items():
+        words = PARTS[name] + {PASSING: " (*)", EVALUATION: " (**)"}.get(_phase(name, PASSING, EVALUATION), "")
+        table.add_row(present.text(name.replace("_", " ")), present.text(present.size(size)), present.text(words))
+    for name, size, words in (
+        ("meta-training", made.training, "all but (**), and of (*), which pass one after another, the largest"),
+        ("evaluation", made.evaluation, "parameters, optimizer state, data, and the larger of (**)"),
+        ("peak", made.total, f"{present.size(free)} free{'' if made.total <= free else ': TOO LITTLE'}"),
+    ):
+        table.add_row(present.text(name, "bold"), present.text(present.size(size), "bold"), present.text(words))
+    console.print(table)
+
+
+def _phase(name: str, *phases: tuple[str, ...]) -> tuple[str, ...]:
+    return next((phase for phase in phases if name in phase), ())
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return psutil.virtual_memory().available
 
 
 def _software() -> list[Finding]:

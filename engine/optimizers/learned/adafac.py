@@ -78,7 +78,7 @@ class Adafac(TensorMLP):
         update, state = super().step(phi, features, state)
         rates: State = {}
         for name, decays in DECAYS.items():
-            fresh = phi[f"decays.{name}"].new_tensor([1 - decay for decay in decays])
+            fresh = torch.tensor([1 - decay for decay in decays]).to(phi[f"decays.{name}"])
             learned = (fresh * (STEEPNESS * phi[f"decays.{name}"]).exp()).clamp(0.0, 1.0)
             rates |= {f"rate.{name}{index}": rate for index, rate in enumerate(learned.unbind())}
         return update, state | rates

@@ -46,7 +46,7 @@ class MLP(TensorMLP):
         info: StepInfo | None = None,
     ) -> tuple[Tensor, State]:
         grad = bounded(grad)
-        decays = theta.new_tensor(DECAYS)
+        decays = torch.tensor(DECAYS, dtype=theta.dtype, device=theta.device)
         momenta = decays * state["momenta"] + (1 - decays) * grad[..., None]
         singles = [grad, theta] if self.theta_input else [grad]
         state = state | {"momenta": momenta}

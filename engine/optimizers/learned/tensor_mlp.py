@@ -83,7 +83,7 @@ def over_tensors(features: Tensor, layout: Layout | None) -> Tensor:
 
 def time_features(step: Tensor) -> Tensor:
     """tanh(t / τ - 1) for each τ of `TIMES`: [...] to [..., 11]."""
-    return (step[..., None] / step.new_tensor(TIMES) - 1).tanh()
+    return (step[..., None] / torch.tensor(TIMES, dtype=step.dtype, device=step.device) - 1).tanh()
 
 
 def truncated_normal(shape: tuple[int, ...], deviation: float, generator: Generator) -> Tensor:
