@@ -200,7 +200,7 @@ class _Work:
         state = _bytes(self.state.values()) * self.particles
         if self.trainer.estimator.whole_unrolls:  # fresh states begin as views of the same zeros
             parts["optimizer_state"] = _bytes_of_storages(self.state.values()) * self.particles
-        reached = {term.at_loss for term in self.objective.terms.values() if term.at_loss}
+        reached = {term.at for term in self.objective.terms.values() if term.at_loss}
         parts["truncation"] = (1 + len(reached)) * self.one  # theta as it is now, and where losses were reached
         parts["optimizer_state"] += state
         if kernels.goes_native(optimizer, kind, dtype):
