@@ -21,6 +21,7 @@ from engine import kernels
 from engine.base.flat import as_far_as_possible, gradients_and_losses, hessian_vector_products, tree_map
 from engine.base.live_memory import LiveMemory
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE
+from engine.evaluation.transfer import EPISODES_AT_ONCE
 from engine.kernels.native import BYTES_KEPT, NativeNetwork
 from engine.kernels.recompute import ALIVE, GRAPH_BYTES, PIECE
 from engine.meta_training import particles
@@ -32,7 +33,6 @@ from engine.penalties.base import is_plain_ascent
 from engine.probes.ascent import portion
 from engine.probes.landscape import landscapes
 from engine.tasks.base import Task
-from engine.tasks.supervised import SupervisedTask
 
 CLIMBING = 6  # vectors of each climb of a probe: where it is, its slope, where it goes, and copies
 PHI_COPIES = 8  # phi, the best, the initial, their mean, the gradient and its parts, Adam's two moments
@@ -132,7 +132,7 @@ class _Work:
             "optimizer_state": settings.staggered * _bytes(self.state.values()) * self.particles,
             "truncation": 0,
             "batches": sources * drawn + (1 + sources) * batch + making,  # the last one is still there
-            "data": _bytes_of_storages(_examples(self.task)),
+            "data": _bytes_of_storages(self.task.tensors()),
             "activations": max(gradient, self._penalties()),
             "network": self.step.forward,
             "pull_back": 0,
@@ -200,7 +200,7 @@ class _Work:
         state = _bytes(self.state.values()) * self.particles
         if self.trainer.estimator.whole_unrolls:  # fresh states begin as views of the same zeros
             parts["optimizer_state"] = _bytes_of_storages(self.state.values()) * self.particles
-        reached = {term.at for term in self.objective.terms.values() if term.at_loss}
+        reached = {term.at for term in self.objective.terms.values() if term.at}
         parts["truncation"] = (1 + len(reached)) * self.one  # theta as it is now, and where losses were reached
         parts["optimizer_state"] += state
         if kernels.goes_native(optimizer, kind, dtype):
@@ -216,6 +216,7 @@ class _Work:
         """`frozen_unroll` of the held-out optimizees, side by side."""
         settings = self.trainer.evaluation
         rows = max(settings.optimizees, settings.final_optimizees)
+        rows = min(rows, EPISODES_AT_ONCE) if self.task.is_episodic else rows
         theta = torch.empty(rows, self.task.parameters, dtype=self.task.dtype, device="meta")
         batch = tree_map(lambda tensor: tensor[:1].expand(rows, *tensor.shape[1:]), self.examples)
         gradient = _peak(gradients_and_losses, self.objective.loss, theta, batch)
@@ -225,6 +226,8 @@ class _Work:
     def probes(self) -> int:
         """The landscape's Hessian-vector products and Lanczos vectors, and the points that climb beside them."""
         task, settings = self.task, self.trainer.evaluation
+        if task.is_episodic:
+            return 0
         precision = torch.float32 if settings.precision == "float32" else torch.float64
         batch = tree_map(lambda tensor: tensor.to("meta"), task.fixed_batch(settings.examples, dtype=precision))
         theta = torch.empty(settings.optimizees, task.parameters, dtype=precision, device="meta")
@@ -359,10 +362,3 @@ def _bytes_of_storages(tensors: Iterable[Tensor]) -> int:
     """Of tensors that may be views of the same numbers."""
     storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage() for tensor in tensors}
     return sum(storage.nbytes() for storage in storages.values())
-
-
-def _examples(task: Task) -> list[Tensor]:
-    """What the examples of all splits lie in."""
-    if not isinstance(task, SupervisedTask):
-        return []
-    return [tensor for split in task.examples.values() for tensor in (split.x, split.y, split.order)]

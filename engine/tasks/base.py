@@ -176,6 +176,10 @@ class Task:
         """What methods that train nothing reach on the test split of a bound task: metrics, [B], by method."""
         return {}
 
+    def tensors(self) -> list[Tensor]:
+        """What its data lie in, as far as a member says: for plans of memory."""
+        return []
+
     @property
     def parameters(self) -> int:
         """P, how many parameters an optimizee has."""

@@ -182,6 +182,9 @@ class EpisodeTask(DatasetTask):
         x = self.inputs(self.data.images[positions.flatten()], dtype, None)
         return x.view(*positions.shape, *x.shape[1:])
 
+    def tensors(self) -> list[Tensor]:
+        return [self.data.images]
+
     def size(self, split: str) -> int:
         """D: how many examples a support or query set has."""
         return self.ways * (self.shots if split == "train" else self.queries)

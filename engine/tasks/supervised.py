@@ -174,6 +174,9 @@ class SupervisedTask(Task):
         """What the module is shown of examples x, [M, ...], as they are stored."""
         return _as(x, dtype)
 
+    def tensors(self) -> list[Tensor]:
+        return [tensor for split in self.examples.values() for tensor in (split.x, split.y, split.order)]
+
     def size(self, split: str) -> int:
         """How many examples a split has."""
         return len(self.examples[split].order)
