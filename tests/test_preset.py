@@ -21,6 +21,8 @@ SHIPPED = (
     "lo-asam", "lo-hessian-trace", "lo-top-eigenvalue",
     "flat-rnnprop", "flat-rnnprop-gam", "flat-rnnprop-gsam", "flat-rnnprop-sam",
     "flat-simple", "flat-simple-gam", "flat-simple-gsam", "flat-simple-sam", "lin", "mlp", "adafac", "flat-1",
+    "meta-lstm-omniglot", "meta-lstm-omniglot-smooth", "meta-lstm-cifar-fs", "meta-lstm-cifar-fs-smooth",
+    "meta-lstm-digits", "text-sst2", "text-sst2-smooth", "gpt-shakespeare",
     "flat", "flat-control", "flat-l2", "flat-mnist", "flat-mnist-control", "flat-pes", "flat-validation",
 )  # fmt: skip
 
