@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,6 +19,12 @@ def put_digits_in_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LREG_DATA_DIR", "enlarged-digits")  # datasets are kept by their folder: not for a real one
     for name in BY_FILES:
         monkeypatch.setattr(DATASETS[name], "read", _enlarged_digits)
+    monkeypatch.setattr(DATASETS["sst2"], "read", _sentences)
+
+
+def _sentences(dataset: Dataset, folder: Path) -> RawData:
+    words = torch.arange(1000).view(100, 10)
+    return RawData(words, torch.arange(100) % 2, words[:20], torch.arange(20) % 2)
 
 
 def _enlarged_digits(dataset: Dataset, folder: Path) -> RawData:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from test_plugins import lreg
 from torch import nn
 from torch.func import grad, grad_and_value, vjp, vmap
 from torch.nn import functional as F
@@ -15,6 +17,7 @@ from torch.nn import functional as F
 from engine import penalties
 from engine.base.errors import DataError, PresetError
 from engine.base.flat import curvature_along, gradients_and_losses, hessian_vector_products
+from engine.runs.store import RunReader
 from engine.tasks.criteria import NextToken
 from engine.tasks.datasets import shakespeare_excerpt, tokens
 from engine.tasks.datasets.base import DATASETS
@@ -417,3 +420,99 @@ def test_every_text_network_names_what_it_is_for():
         "vit": "numbers",
         "mlp-tanh": "numbers",
     }
+
+
+# -- from the command line ---------------------------------------------------------------------------------------------
+
+TINY = """
+[task]
+dataset = "{dataset}"
+optimizee = "gpt"
+batch_size = 2
+{task}
+
+[optimizer]
+kind = "simple"
+
+[meta]
+epochs = 1
+inner_steps = 2
+truncation = 2
+
+[evaluation]
+optimizees = 1
+radii = [0.05]
+examples = 2
+restarts = 1
+ascent_steps = 1
+extended = false
+final_optimizees = 0
+"""
+PLUGIN = '''
+"""A text dataset and a loss of one's own, in one file."""
+
+from torch.nn import functional as F
+
+from engine.base.metrics import Metric
+from engine.tasks.criteria import NextToken
+from engine.tasks.datasets.base import DATASETS
+from engine.tasks.datasets.tokens import NextTokenDataset
+
+
+class Smoothed(NextToken):
+    """Cross-entropy with smoothed labels; whether the token is among the three likeliest."""
+
+    def __init__(self):
+        super().__init__()
+        self.measured = (*self.measured, Metric("top_three", unit="share", better="higher", kind="task"))
+
+    def loss(self, outputs, targets):
+        return F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), label_smoothing=0.1)
+
+    def scores(self, outputs, targets):
+        among = (outputs.topk(3, -1).indices == targets[..., None]).any(-1)
+        return super().scores(outputs, targets) | {"top_three": among.to(outputs.dtype).mean(1)}
+
+
+@DATASETS.register("counting")
+class Counting(NextTokenDataset):
+    """The numbers, one after another."""
+
+    criterion = Smoothed()
+
+    def text(self, folder):
+        return " ".join(map(str, range(600))).encode()
+'''
+
+
+def test_gpt_is_meta_trained_and_transferred_with_its_defaults(tmp_path):
+    """And what is read of it is bits per character: it is what the task is judged by."""
+    (tmp_path / "tiny.toml").write_text(TINY.format(dataset="shakespeare-excerpt", task=""))
+    done = lreg(tmp_path, "run", "tiny.toml", "--runs-dir", "runs")
+    assert done.returncode == 0, done.stderr
+    assert "test bits per" in done.stdout + done.stderr
+    (run,) = (tmp_path / "runs").glob("2*-tiny-*")
+    figures = RunReader(run).figures()
+    assert 3 < figures["test_bits_per_character"] < 10 and 0 <= figures["test_accuracy"] <= 1
+    bits = math.log2(figures["test_perplexity"])
+    assert abs(bits / figures["test_bits_per_character"] - 1) < 1e-3  # of one optimizee
+    done = lreg(tmp_path, "transfer", "last", "--runs-dir", "runs", "--seeds", "1", "--steps", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout.splitlines()[-1])["seeds"][0]["marks"][-1]
+    assert measured["test_perplexity"] > 1 and measured["sharpness"]
+    shown = lreg(tmp_path, "compare", "last", "last", "--runs-dir", "runs", "--markdown")
+    assert "bits per character" in shown.stdout
+
+
+def test_a_text_and_a_loss_from_outside_are_one_file(tmp_path):
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    (tmp_path / "mine.toml").write_text(TINY.format(dataset="counting", task="length = 8\nwidth = 8\nlayers = 1"))
+    done = lreg(tmp_path, "run", "mine.toml", "--runs-dir", "runs", "--plugin", "mine.py")
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs").glob("2*-mine-*")
+    reader = RunReader(run)
+    assert 0 <= reader.figures()["test_top_three"] <= 1 and reader.measured["top_three"].better == "higher"
+    refused = lreg(
+        tmp_path, "run", "mine.toml", "--runs-dir", "runs", "--plugin", "mine.py", "--set", "task.length=900"
+    )
+    assert refused.returncode == 2 and "counting: found" in refused.stderr and "Traceback" not in refused.stderr
