@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value, vmap
+from torch.func import vmap
 
 from engine.base import seeds
+from engine.base.flat import GRAPHS_AT_ONCE, Loss, PartedLoss, grad_and_value
 from engine.base.metrics import own_metrics
 from engine.base.settings import Typed
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE, UpdateChange, frozen_unroll, nothing
@@ -24,6 +25,7 @@ from engine.optimizers.baselines import Baseline
 from engine.optimizers.learned.base import LearnedOptimizer, Phi
 from engine.probes.summary import Profile, adaptive_sharpness_each, profile_each
 from engine.tasks.base import Task
+from engine.tasks.bounded import bounded_loss
 
 DIVERGED = 10.0  # an optimizee has diverged when its loss is this many first losses, or not finite
 BY_RADIUS = ("sharpness", "max_grad_norm", "surrogate_gap")
@@ -83,20 +85,20 @@ def evaluate_each(
     and between the steps of the probes, and may raise to interrupt; `report` is told in words what is going on.
     """
     points, measured_at = curve_points(steps), {*marks, steps}
-    batch = task.fixed_batch(probe.examples, dtype=task.dtype)
+    loss = bounded_loss(task, task.fixed_batch(probe.examples, dtype=task.dtype))
     curve: list[Tensor] = []
     measured: list[list[dict[str, Any]]] = []
     rows = len(changes) * len(numbers)
     loss_sum = torch.zeros(rows, dtype=task.dtype, device=task.device)
     update_sum = torch.zeros_like(loss_sum)
     seed_list = [seeds.derive(number, purpose) for number in numbers]
-    for inner_step, theta, loss, update in frozen_unroll(
+    for inner_step, theta, loss_here, update in frozen_unroll(
         task, optimizer, phi, seed_list, steps, changes=changes, sam=sam, tick=tick
     ):
-        loss_sum += loss
+        loss_sum += loss_here
         update_sum += update.norm(dim=-1)
         if inner_step in points:
-            curve.append(vmap(task.loss, in_dims=(0, None), chunk_size=at_once(task))(theta, batch))
+            curve.append(vmap(loss, chunk_size=at_once(task, loss))(theta))
         if inner_step in measured_at:
             report(f"probes at inner step {inner_step}")
             marks_here = measure(task, theta, probe, tick)
@@ -154,11 +156,9 @@ def measure(
     precision = torch.float32 if probe.precision == "float32" else torch.float64
     batch = task.fixed_batch(probe.examples, dtype=precision)
 
-    def loss(point: Tensor) -> Tensor:
-        return task.loss(point, batch)
-
+    loss = bounded_loss(task, batch)
     points = theta.detach().to(precision)
-    gradients, values = vmap(grad_and_value(loss), chunk_size=at_once(task))(points)
+    gradients, values = vmap(grad_and_value(loss), chunk_size=at_once(task, loss))(points)
     shapes = _shapes(loss, points[gradients.isfinite().all(1)], probe, tick)
     marks = []
     for b, point in enumerate(points):
@@ -207,9 +207,12 @@ def _by_key(by_radius: Mapping[float, float]) -> dict[str, float | None]:
     return {radius_key(radius): finite(figure) for radius, figure in by_radius.items()}
 
 
-def at_once(task: Task, largest: int = 2**24) -> int:
-    """How many optimizees are trained or probed side by side: as many as keep memory in bounds."""
-    return max(1, min(64, largest // task.parameters))
+def at_once(task: Task, loss: Loss | None = None, largest: int = 2**24) -> int:
+    """How many optimizees are trained, or a loss is taken at, side by side: as many as keep memory in bounds."""
+    most = min(64, largest // task.parameters)
+    if isinstance(loss, PartedLoss) and loss.graph_bytes:
+        most = min(most, GRAPHS_AT_ONCE // loss.graph_bytes)
+    return max(1, most)
 
 
 def radius_key(radius: float) -> str:
