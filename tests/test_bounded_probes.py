@@ -50,7 +50,7 @@ def test_bounded_probes_measure_the_same_in_less_memory(little_memory):
         with LiveMemory() as live:
             marks.append(measure(of, theta, PROBES))
         peaks.append(live.peak)
-    assert peaks[1] < peaks[0] / 2
+    assert peaks[1] < 0.8 * peaks[0]  # of which Lanczos vectors are most
     for one, other in zip(*marks, strict=True):
         assert numbers_in(one) == pytest.approx(numbers_in(other), rel=1e-9)
 

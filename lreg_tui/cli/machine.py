@@ -36,6 +36,7 @@ DATASETS = {  # a file that each dataset has in the data folder
     "cifar10": "cifar-10-batches-py/data_batch_1",
     "cifar100": "cifar-100-python/train",
 }
+TINY_IMAGENET = ("tiny-imagenet-200", "tiny-imagenet-200.zip")  # which is not downloaded
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,8 @@ def _data(data_dir: Path | None) -> list[Finding]:
     folder = Path(given).expanduser() if given else user_cache_path("lreg") / "data"
     stored = [name for name, file in DATASETS.items() if not file or (folder / file).exists()]
     missing = [name for name in DATASETS if name not in stored]
+    if any((folder / name).exists() for name in TINY_IMAGENET):
+        stored.append("tiny-imagenet")
     note = f"; downloaded when used: {', '.join(missing)}" if missing else ""
     wrong = bool(given) and not folder.is_dir()
     return [

@@ -29,6 +29,7 @@ LARGEST_FILE = 2**26  # bytes of an image's file
 MOST_PIXELS = 2**26  # of one image, before it is scaled
 DEEPEST = 5  # folders inside each other that are looked through
 ALLOWED = "CLASS/NAME.png or .jpg for every image, or SPLIT/CLASS/NAME.png with SPLIT = train, val, test"
+WHOLE_IMAGES = "whole PNG and JPEG images of 8 bits"
 
 Labelled = list[tuple[str, str]]  # an image's path in the tree, and its class's name
 ReadFile = Callable[[str], bytes]  # an image's bytes, by its path in the tree
@@ -59,11 +60,10 @@ class ImageFolder(OwnDataset, AugmentedDataset):
             raise PresetError([Problem("task.channels", "2", "1 or 3")])
         path = Path(self.named_path())
         try:
-            with _folder(path) if path.is_dir() else _zip(path) as (names, read_file):
+            with tree(path) as (names, read_file):
                 return self._read(names, read_file)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
-            reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())[:160]
-            raise self.error(reason, "a folder with images, or a zip of one") from None
+            raise self.error(why(error), "a folder with images, or a zip of one") from None
 
     def _read(self, names: list[str], read_file: ReadFile) -> RawData:
         splits = self._splits(names)
@@ -111,26 +111,41 @@ class ImageFolder(OwnDataset, AugmentedDataset):
 
     def _pixels(self, name: str, read_file: ReadFile) -> np.ndarray:
         """One image, uint8 [C, H, W]."""
-        from PIL import Image
-
         try:
-            with Image.open(BytesIO(read_file(name)), formats=("PNG", "JPEG")) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise ValueError(f"{image.width}x{image.height} pixels")
-                if image.mode[0] in "IF":
-                    raise ValueError("more than 8 bits in a channel")
-                flat = image.convert("L" if self.channels == 1 else "RGB")
+            return pixels_of(read_file(name), self.channels, self.size)
         except Exception as error:  # whatever a damaged image makes Pillow or zlib raise
-            reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())[:160]
-            raise self.error(f"{name}: {reason}", "whole PNG and JPEG images of 8 bits") from None
-        if self.size:
-            flat = flat.resize((self.size, self.size), Image.Resampling.BILINEAR)
-        pixels = np.asarray(flat)
-        return pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
+            raise self.error(f"{name}: {why(error)}", WHOLE_IMAGES) from None
+
+
+def pixels_of(content: bytes, channels: int = 3, size: int = 0) -> np.ndarray:
+    """A PNG or JPEG as uint8 [C, H, W], scaled to `size` pixels unless that is 0. Raises whatever Pillow does."""
+    from PIL import Image
+
+    with Image.open(BytesIO(content), formats=("PNG", "JPEG")) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{image.width}x{image.height} pixels")
+        if image.mode[0] in "IF":
+            raise ValueError("more than 8 bits in a channel")
+        flat = image.convert("L" if channels == 1 else "RGB")
+    if size:
+        flat = flat.resize((size, size), Image.Resampling.BILINEAR)
+    pixels = np.asarray(flat)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def why(error: Exception) -> str:
+    """What an error says, on one line."""
+    reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())[:160]
+    return reason or type(error).__name__
+
+
+def tree(path: Path) -> contextlib.AbstractContextManager[tuple[list[str], ReadFile]]:
+    """The images in a folder, or in a zip file, by their paths in it, and what reads a file there."""
+    return _in_folder(path) if path.is_dir() else _in_zip(path)
 
 
 @contextlib.contextmanager
-def _folder(path: Path) -> Iterator[tuple[list[str], ReadFile]]:
+def _in_folder(path: Path) -> Iterator[tuple[list[str], ReadFile]]:
     yield _below(path, "", 0), lambda name: read_limited(path / name, LARGEST_FILE)
 
 
@@ -147,7 +162,7 @@ def _below(path: Path, prefix: str, depth: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def _zip(path: Path) -> Iterator[tuple[list[str], ReadFile]]:
+def _in_zip(path: Path) -> Iterator[tuple[list[str], ReadFile]]:
     """Members are read into memory, and nothing is unpacked: their names lead nowhere."""
     with open_to_read(path) as file, zipfile.ZipFile(file) as archive:
 

@@ -53,14 +53,11 @@ class OwnDataset(Dataset):
         described = dataclasses.replace(self, classes=classes, numbers=y[0].numel(), input_shape=shape)
         if x.dtype == torch.int64:  # tokens, which have no mean
             return described
-        mean = sum(chunk.double().sum((0, 2, 3)) for chunk in x.split(CHUNK)) / (x.numel() // x.shape[1])  # [C]
-        squares = sum((chunk.double() - mean[:, None, None]).square().sum((0, 2, 3)) for chunk in x.split(CHUNK))
-        std = (squares / (x.numel() // x.shape[1])).sqrt()
-        std[std == 0] = 1  # a feature that is the same everywhere says nothing, and must not be divided by nothing
+        mean, std = statistics(x)
         return dataclasses.replace(
             described,
-            mean=tuple(mean.tolist()),
-            std=tuple(std.tolist()),
+            mean=mean,
+            std=std,
             span=(float(x.min()), float(x.max())) if x.is_floating_point() else (0.0, 255.0),
         )
 
@@ -99,3 +96,13 @@ class OwnDataset(Dataset):
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(TEST_SEED))
         test, train = order[:held_out], order[held_out:]
         return RawData(x[train], y[train], x[test], y[test])
+
+
+def statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of every channel of x, [N, C, H, W]."""
+    each = x.numel() // x.shape[1]
+    mean = sum(chunk.double().sum((0, 2, 3)) for chunk in x.split(CHUNK)) / each  # [C]
+    squares = sum((chunk.double() - mean[:, None, None]).square().sum((0, 2, 3)) for chunk in x.split(CHUNK))
+    std = (squares / each).sqrt()
+    std[std == 0] = 1  # a feature that is the same everywhere says nothing, and must not be divided by nothing
+    return tuple(mean.tolist()), tuple(std.tolist())
