@@ -5,12 +5,13 @@ Everything here composes with `torch.func.vmap`, so one optimizee is written and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad, grad_and_value, vjp, vmap
+from torch.func import vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Loss = Callable[[Tensor], Tensor]
@@ -21,6 +22,89 @@ Batch = Any
 
 BatchLoss = Callable[[Tensor, Batch], Tensor]
 """theta, shape [P], and one optimizee's batch to a scalar."""
+GRAPHS_AT_ONCE = 2**31
+"""Bytes of the graphs of Hessian-vector products that probes take side by side, where these are known."""
+
+
+class PartedLoss:
+    """A weighted sum of losses, theta [P] to a scalar, each of which is differentiated by itself.
+
+    So memory is that of the largest part, with `grad`, `grad_and_value` and the like of this module; not with those of
+    torch.func, which take the sum as it is. They give the same.
+    """
+
+    def __init__(self, parts: Sequence[tuple[float, Loss]], graph_bytes: int = 0) -> None:
+        """`graph_bytes`: what a Hessian-vector product of the largest part takes at one point; 0: nobody knows."""
+        self.parts, self.graph_bytes = parts, graph_bytes
+
+    def __call__(self, theta: Tensor) -> Tensor:
+        return functools.reduce(torch.add, (weight * part(theta) for weight, part in self.parts))
+
+
+class MicroBatches:
+    """A loss on batches that is the mean over micro-batches of at most `size` examples, weighted by their numbers.
+
+    For a loss that is a mean over examples it is the same function. Every tensor of a batch has the examples first.
+    """
+
+    def __init__(self, loss: BatchLoss, size: int) -> None:
+        self.loss, self.size = loss, size
+
+    def __call__(self, theta: Tensor, batch: Batch) -> Tensor:
+        return self.on(batch)(theta)
+
+    def on(self, batch: Batch) -> PartedLoss:
+        """The loss on one optimizee's batch."""
+        return PartedLoss(
+            [(weight, functools.partial(_on_batch, self.loss, part)) for weight, part in self.split(batch)]
+        )
+
+    def split(self, batch: Batch, dim: int = 0) -> list[tuple[float, Batch]]:
+        """The micro-batches of a batch whose examples lie along a dimension, and what each of them counts."""
+        examples = next(tensors_in(batch)).shape[dim]
+        firsts = range(0, examples, self.size)
+        return [
+            (
+                (min(first + self.size, examples) - first) / examples,
+                tree_map(
+                    lambda tensor, first=first: tensor.narrow(dim, first, min(self.size, examples - first)), batch
+                ),
+            )
+            for first in firsts
+        ]
+
+
+def loss_on(loss: BatchLoss, batch: Batch) -> Loss:
+    """A loss on one optimizee's batch, theta [P] to a scalar; in parts where it is a mean over micro-batches."""
+    return loss.on(batch) if isinstance(loss, MicroBatches) else functools.partial(_on_batch, loss, batch)
+
+
+def _on_batch(loss: BatchLoss, batch: Batch, theta: Tensor) -> Tensor:
+    return loss(theta, batch)
+
+
+def summed(parts: Sequence[tuple[float, Any]], function: Callable[[Any], Any]) -> Any:
+    """The weighted sum over parts of what `function` gives for each: a tensor, or a tuple of them."""
+    total: Any = None
+    for weight, part in parts:
+        result = tree_map(lambda tensor, weight=weight: weight * tensor, function(part))
+        total = result if total is None else tree_map(torch.add, total, result)
+    return total
+
+
+def grad_and_value(loss: Loss) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """As `torch.func.grad_and_value`: a function of theta, [P], to the gradient, [P], and the loss, []."""
+    if isinstance(loss, PartedLoss):
+        return lambda theta: summed(loss.parts, lambda part: torch.func.grad_and_value(part)(theta))
+    return torch.func.grad_and_value(loss)
+
+
+def grad(loss: Loss) -> Callable[[Tensor], Tensor]:
+    """As `torch.func.grad`: a function of theta, [P], to the gradient, [P]."""
+    if isinstance(loss, PartedLoss):
+        return lambda theta: summed(loss.parts, lambda part: torch.func.grad(part)(theta))
+    return torch.func.grad(loss)
+
 
 TINY = 1e-12
 """Guards a norm that is divided by, so that a zero vector stays zero instead of becoming NaN."""
@@ -44,10 +128,21 @@ def grad_and_hvp(loss: Loss, theta: Tensor, vector: Callable[[Tensor], Tensor] |
 
     Reverse over reverse: two passes, one graph, exact wherever the loss is twice differentiable.
     """
+    if isinstance(loss, PartedLoss):
+        constant = vector(grad(loss)(theta).detach()) if callable(vector) else vector
+        return summed(loss.parts, lambda part: grad_and_hvp(part, theta, constant))
     with sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivative
         gradient, pull_back = vjp(grad(loss), theta)[:2]
         constant = vector(gradient.detach()) if callable(vector) else vector
         return gradient, pull_back(constant)[0]
+
+
+def hessian_at(loss: Loss, theta: Tensor) -> Callable[[Tensor], Tensor]:
+    """v to H v at theta, [P] each: the graph of the gradient is kept, but of a loss in parts, where it is made anew."""
+    if isinstance(loss, PartedLoss):
+        return lambda vector: grad_and_hvp(loss, theta, vector)[1]
+    pull_back = vjp(grad(loss), theta)[1]
+    return lambda vector: pull_back(vector)[0]
 
 
 def curvature_along(loss: Loss, theta: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,6 +150,8 @@ def curvature_along(loss: Loss, theta: Tensor, vectors: Tensor) -> tuple[Tensor,
 
     Reverse mode three times over: the loss needs a third derivative. Where that or the Hessian does not exist, 0.
     """
+    if isinstance(loss, PartedLoss):
+        return summed(loss.parts, lambda part: curvature_along(part, theta, vectors))
 
     def mean_curvature(point: Tensor) -> Tensor:
         pull_back = vjp(grad(loss), point)[1]
@@ -162,6 +259,8 @@ def gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[
 
     The same as `vmap(grad_and_value(loss))(theta, batch)` at a third of its overhead; not for use inside torch.func.
     """
+    if isinstance(loss, MicroBatches):
+        return summed(loss.split(batch, 1), lambda part: gradients_and_losses(loss.loss, theta, part))
     theta = theta.detach().requires_grad_()
     with torch.enable_grad():
         losses = side_by_side(loss)(theta, batch)
@@ -171,6 +270,8 @@ def gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[
 
 def hessian_vector_products(loss: BatchLoss, theta: Tensor, batch: Batch, vectors: Tensor) -> Tensor:
     """H v of each optimizee, [B, P], for theta and vectors of that shape on batches with a leading [B]: constants."""
+    if isinstance(loss, MicroBatches):
+        return summed(loss.split(batch, 1), lambda part: hessian_vector_products(loss.loss, theta, part, vectors))
     theta = theta.detach().requires_grad_()
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivative
         losses = side_by_side(loss)(theta, batch)

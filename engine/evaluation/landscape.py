@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from torch.func import vmap
 
 from engine.base import seeds
-from engine.base.flat import TINY, Loss, tensors_in
+from engine.base.flat import TINY, Loss, loss_on, tensors_in
 from engine.evaluation.frozen_unroll import frozen_unroll, nothing
 from engine.optimizers.learned.base import LearnedOptimizer, Phi
 from engine.tasks.base import Task
@@ -63,9 +63,7 @@ def landscape(
     )
     batch = task.fixed_batch(examples, dtype=task.dtype)
 
-    def loss(point: Tensor) -> Tensor:
-        return task.loss(point, batch)
-
+    loss = loss_on(task.loss, batch)
     most = MOST_NUMBERS_CPU if task.device.type == "cpu" else MOST_NUMBERS
     at_once = max(1, most // max(sum(tensor.numel() for tensor in tensors_in(batch)), task.parameters))
     losses = surface(loss, theta, x, y, points=points, extent=extent, at_once=at_once, tick=tick)

@@ -14,16 +14,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value, vmap
+from torch.func import vmap
 
 from engine.base import seeds
+from engine.base.flat import GRAPHS_AT_ONCE, Batch, Loss, PartedLoss, grad_and_value, gradients_and_losses
 from engine.base.metrics import own_metrics
 from engine.base.settings import Typed
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE, UpdateChange, frozen_unroll, nothing
 from engine.optimizers.baselines import Baseline
 from engine.optimizers.learned.base import START, LearnedOptimizer, Phi
 from engine.probes.summary import Profile, adaptive_sharpness_each, profile_each
-from engine.tasks.base import Batch, Task, cast
+from engine.tasks.base import Task, cast
+from engine.tasks.bounded import bounded_loss
 
 DIVERGED = 10.0  # an optimizee has diverged when its loss is this many first losses, or not finite
 EPISODES_AT_ONCE = 25  # optimizees with data of their own that are trained side by side
@@ -102,15 +104,14 @@ def evaluate_each(
     update_sum = torch.zeros_like(loss_sum)
     seed_list = [seeds.derive(number, purpose) for number in numbers]
     task = task.of([seeds.derive(seed, "episode") for seed in seed_list] * len(changes))
-    batch, of_each = _training_batch(task, probe.examples, task.dtype)
-    training_loss = vmap(task.loss, in_dims=(0, of_each), chunk_size=at_once(task))
+    training_loss = _training_losses(task, probe.examples, task.dtype)
     for inner_step, theta, loss, update in frozen_unroll(
         task, optimizer, phi, seed_list, steps, changes=changes, sam=sam, tick=tick
     ):
         loss_sum += loss
         update_sum += update.norm(dim=-1)
         if inner_step in points:
-            curve.append(training_loss(theta, batch))
+            curve.append(training_loss(theta))
         if inner_step in measured_at:
             report(f"probes at inner step {inner_step}")
             marks_here = measure(task, theta, probe, tick)
@@ -192,12 +193,14 @@ def measure(
     """
     validation, test = task.metrics_of_each(theta, "validation"), task.metrics_of_each(theta, "test")
     precision = torch.float32 if probe.precision == "float32" else torch.float64
-    batch, of_each = _training_batch(task, probe.examples, precision)
     points = theta.detach().to(precision)
-    at_points = vmap(grad_and_value(task.loss), in_dims=(0, of_each), chunk_size=at_once(task))
-    gradients, values = at_points(points, batch)
-    is_searched = gradients.isfinite().all(1) & (of_each is None)
-    shapes = _shapes(lambda point: task.loss(point, batch), points[is_searched], probe, tick)
+    if task.rows is None:
+        loss = bounded_loss(task, task.fixed_batch(probe.examples, dtype=precision))
+        gradients, values = vmap(grad_and_value(loss), chunk_size=at_once(task, loss))(points)
+        shapes = _shapes(loss, points[gradients.isfinite().all(1)], probe, tick)
+    else:
+        gradients, values = gradients_and_losses(task.loss, points, _support(task, precision))
+        shapes = iter(dict[str, Any]() for _ in points)
     marks = []
     for b, point in enumerate(points):
         mark: dict[str, Any] = {
@@ -209,17 +212,25 @@ def measure(
             "top_eigenvalue": math.nan,
             **{name: {} for name in ("adaptive_sharpness", *BY_RADIUS)},
         }
-        if is_searched[b]:  # a search from a point that is not finite would find nothing
+        if gradients[b].isfinite().all():  # a search from a point that is not finite would find nothing
             mark |= next(shapes)
         marks.append({name: finite(value) if isinstance(value, float) else value for name, value in mark.items()})
     return marks
 
 
-def _training_batch(task: Task, examples: int, dtype: torch.dtype) -> tuple[Batch, int | None]:
-    """The examples that training losses are measured on, and the dimension of the optimizees in them, if any."""
+def _training_losses(task: Task, examples: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """The training loss of B optimizees at theta, [B, P]: [B]."""
     if task.rows is None:
-        return task.fixed_batch(examples, dtype=dtype), None
-    return cast(task.batches(range(task.rows)).draw(1)[0], dtype), 0
+        loss = bounded_loss(task, task.fixed_batch(examples, dtype=dtype))
+        return vmap(loss, chunk_size=at_once(task, loss))
+    support = _support(task, dtype)
+    return lambda theta: vmap(task.loss, chunk_size=at_once(task))(theta, support)
+
+
+def _support(task: Task, dtype: torch.dtype) -> Batch:
+    """The training examples of each row of a bound task."""
+    assert task.rows is not None
+    return cast(task.batches(range(task.rows)).draw(1)[0], dtype)
 
 
 def _shapes(
@@ -252,9 +263,12 @@ def _by_key(by_radius: Mapping[float, float]) -> dict[str, float | None]:
     return {radius_key(radius): finite(figure) for radius, figure in by_radius.items()}
 
 
-def at_once(task: Task, largest: int = 2**24) -> int:
-    """How many optimizees are trained or probed side by side: as many as keep memory in bounds."""
-    return max(1, min(64, largest // task.parameters))
+def at_once(task: Task, loss: Loss | None = None, largest: int = 2**24) -> int:
+    """How many optimizees are trained, or a loss is taken at, side by side: as many as keep memory in bounds."""
+    most = min(64, largest // task.parameters)
+    if isinstance(loss, PartedLoss) and loss.graph_bytes:
+        most = min(most, GRAPHS_AT_ONCE // loss.graph_bytes)
+    return max(1, most)
 
 
 def radius_key(radius: float) -> str:

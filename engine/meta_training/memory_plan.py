@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from engine import kernels
-from engine.base.flat import as_far_as_possible, gradients_and_losses, hessian_vector_products, tree_map
+from engine.base.flat import PartedLoss, as_far_as_possible, gradients_and_losses, hessian_vector_products, tree_map
 from engine.base.live_memory import LiveMemory
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE
 from engine.evaluation.transfer import EPISODES_AT_ONCE
@@ -33,6 +33,7 @@ from engine.penalties.base import is_plain_ascent
 from engine.probes.ascent import portion
 from engine.probes.landscape import landscapes
 from engine.tasks.base import Task
+from engine.tasks.bounded import bounded_loss
 
 CLIMBING = 6  # vectors of each climb of a probe: where it is, its slope, where it goes, and copies
 PHI_COPIES = 8  # phi, the best, the initial, their mean, the gradient and its parts, Adam's two moments
@@ -231,8 +232,10 @@ class _Work:
         precision = torch.float32 if settings.precision == "float32" else torch.float64
         batch = tree_map(lambda tensor: tensor.to("meta"), task.fixed_batch(settings.examples, dtype=precision))
         theta = torch.empty(settings.optimizees, task.parameters, dtype=precision, device="meta")
-        land = next(landscapes(lambda point: task.loss(point, batch), theta))
-        points = torch.empty(portion(theta), task.parameters, dtype=precision, device="meta")
+        loss = bounded_loss(task, batch)
+        graph_bytes = loss.graph_bytes if isinstance(loss, PartedLoss) else 0
+        land = next(landscapes(loss, theta))
+        points = torch.empty(portion(theta, graph_bytes), task.parameters, dtype=precision, device="meta")
         with LiveMemory() as live:
             land.hvp(land.gradient)
             graph, curving = live.now, live.peak
@@ -240,7 +243,7 @@ class _Work:
             as_far_as_possible(land.climb_slope)(points)
             climbing = live.peak - graph
         vector = _bytes([land.theta])
-        basis = 2 * (1 + min(land.iterations, task.parameters)) * vector
+        basis = (1 + min(land.iterations, task.parameters)) * vector
         climbs = CLIMBING * (settings.restarts + 2) * vector
         return graph + max(curving - graph + basis, climbing + climbs + basis)
 

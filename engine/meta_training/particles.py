@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from torch.func import vmap
 
 from engine import kernels
-from engine.base.flat import Batch, BatchLoss, prefixed, under
+from engine.base.flat import Batch, BatchLoss, MicroBatches, prefixed, summed, under
 from engine.base.metrics import objective_term, penalty_value
 from engine.meta_training.inputs import Inputs
 from engine.meta_training.objective import Objective
@@ -404,6 +404,8 @@ class ParticleSteps:
 
 def gradients_of_particles(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Gradients, [M, B, P], and losses, [M, B], of particles at theta on batches with a leading [B]: constants."""
+    if isinstance(loss, MicroBatches):
+        return summed(loss.split(batch, 1), lambda part: gradients_of_particles(loss.loss, theta, part))
     theta = theta.detach().requires_grad_()
     with torch.enable_grad():
         losses = vmap(vmap(loss), in_dims=(0, None))(theta, batch)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from engine.base.flat import Batch, BatchLoss, side_by_side
+from engine.base.flat import Batch, BatchLoss, loss_on, side_by_side
 from engine.base.metrics import penalty_share, penalty_value
 from engine.meta_training.backward import Entry
 from engine.penalties.base import GeometricPenalty, HessianPenalty, Penalty
@@ -59,13 +59,13 @@ def geometric_penalty_at(penalty: GeometricPenalty, loss: BatchLoss) -> Geometri
     want some."""
 
     def at(theta: Tensor, batch: Batch, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        return penalty.at(lambda point: loss(point, batch), theta, value, gradient)
+        return penalty.at(loss_on(loss, batch), theta, value, gradient)
 
     if not isinstance(penalty, HessianPenalty):
         at_each = side_by_side(at)
         return lambda theta, batch, value, gradient, inner_step: at_each(theta, batch, value, gradient)
     signs, along = penalty.signs, penalty.along
-    along_each = side_by_side(lambda theta, batch, vectors: along(lambda point: loss(point, batch), theta, vectors))
+    along_each = side_by_side(lambda theta, batch, vectors: along(loss_on(loss, batch), theta, vectors))
 
     def with_signs(
         theta: Tensor, batch: Batch, value: Tensor, gradient: Tensor, inner_step: int

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.func import grad_and_value
 
-from engine.base.flat import Loss, unit
+from engine.base.flat import Loss, grad_and_value, unit
 from engine.penalties.base import PENALTIES, GeometricPenalty, setting
 
 

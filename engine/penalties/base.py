@@ -14,10 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor
-from torch.func import grad_and_value
 
 from engine.base.arguments import plain, refusal
-from engine.base.flat import Loss, as_far_as_possible, random_signs
+from engine.base.flat import Loss, as_far_as_possible, grad_and_value, random_signs
 from engine.base.loss_contract import (
     agree,
     check_loss,

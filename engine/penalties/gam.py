@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.func import grad
 
 from engine.base.directions import gam_direction
-from engine.base.flat import Loss, grad_and_hvp, perturbation, unit
+from engine.base.flat import Loss, grad, grad_and_hvp, perturbation, unit
 from engine.penalties.base import PENALTIES, GeometricPenalty, setting
 
 

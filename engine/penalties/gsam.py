@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.func import grad_and_value
 
 from engine.base.directions import gsam_direction
-from engine.base.flat import Loss, perturbation
+from engine.base.flat import Loss, grad_and_value, perturbation
 from engine.penalties.base import PENALTIES, GeometricPenalty, setting
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.func import grad, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from engine.base.flat import Loss, curvature_along, dot, unit
+from engine.base.flat import Loss, curvature_along, dot, hessian_at, unit
 from engine.penalties.base import PENALTIES, HessianPenalty, setting
 
 ROUNDING = 100.0  # a product that is less than so many roundings of its parts is none
@@ -32,9 +31,9 @@ class TopEigenvalue(HessianPenalty):
         smallest = ROUNDING * torch.finfo(theta.dtype).eps
         vector, shift = unit(signs[0]), torch.zeros_like(theta[:1])
         with sdpa_kernel(SDPBackend.MATH):
-            pull_back = vjp(grad(loss), theta)[1]
+            times_hessian = hessian_at(loss, theta)
             for iteration in range(1, self.iterations + 1):
-                product = pull_back(vector)[0].detach().nan_to_num(0.0, 0.0, 0.0)
+                product = times_hessian(vector).detach().nan_to_num(0.0, 0.0, 0.0)
                 moved = product - shift * vector
                 stands = moved.norm() <= smallest * product.norm()  # an eigenvector of the eigenvalue `shift`
                 if iteration == self.iterations // 2:

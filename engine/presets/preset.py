@@ -41,6 +41,8 @@ LATER: dict[str, dict[str, Any]] = {
 }
 """Settings that came after runs were first named by what decides them, by table: at these defaults they decide nothing,
 so that a study of before goes on with the runs that it has."""
+LATER_OF_TASKS: dict[str, Any] = {"micro_batch": 0, "flip": False, "crop": 0}
+"""The same of [task]."""
 LATER_OF_OPTIMIZEES = ("activation", "depth")
 """The same of [task], where each optimizee has its own defaults."""
 
@@ -118,6 +120,7 @@ def _decisive_of_task(task: Mapping[str, Any]) -> dict[str, Any]:
     members = catalogs.load().optimizees
     picked = [members[name] for name in catalogs.members_picked(task["optimizee"]) if name in members]
     usual = [(item.name, item.default) for schema in picked for item in schema if item.name in LATER_OF_OPTIMIZEES]
+    usual += LATER_OF_TASKS.items()
     return {key: value for key, value in task.items() if (key, value) not in usual}
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.base.flat import as_far_as_possible, project, unit
+from engine.base.flat import GRAPHS_AT_ONCE, as_far_as_possible, project, unit
 
 AT_ONCE = 2**22  # parameters of all points that are computed together
 POINTS = 16  # and points: of a small network the activations weigh most
@@ -53,6 +53,7 @@ def climb(
     short: int = 0,
     keep: int = 0,
     scale: Tensor | None = None,
+    at_once: int = POINTS,
 ) -> Peak:
     """Best points, for B optimizees, that projected ascent visits in the balls of `radius` about theta, [B, P], from
     theta and starts, [B, S, P]; what is known at theta itself is not computed again.
@@ -64,14 +65,15 @@ def climb(
     `centre` holds the figure, [B], and its gradient, [B, P], at theta. A step counts as long as it promises more than a
     `tolerance` of what the best point has above `base`, [B]. The first `short` starts begin with short steps, so
     that they do not jump over what is near. After the first step the best `keep` climbs of an optimizee go on; 0: all.
-    With a `scale`, [B, P], offsets, starts, ball and the gradient of `centre` are in units of it.
+    With a `scale`, [B, P], offsets, starts, ball and the gradient of `centre` are in units of it. Not more than
+    `at_once` points are computed together.
     """
     if radius == 0:
         return Peak(centre.value, torch.zeros_like(theta))
     limit = ascent_steps + ascent_steps // 2
     best = Peak(torch.where(centre.value.isfinite(), centre.value, -torch.inf), torch.zeros_like(theta))
     ascents = as_far_as_possible(ascent)
-    front = _front(ascents, theta, starts, centre, short, scale, tick)
+    front = _front(ascents, theta, starts, centre, short, scale, tick, at_once)
     for taken in range(limit):
         best = _better(best, front)
         front = front.take(_promising(front, best.value[front.owner], limit - taken))
@@ -82,12 +84,18 @@ def climb(
         front, trial, promise = front.take(worth), trial[worth], promise[worth]
         if not len(trial):
             break
-        front.move(trial, *evaluate(ascents, theta, front.owner, trial, scale, tick), promise)
+        front.move(trial, *evaluate(ascents, theta, front.owner, trial, scale, tick, at_once), promise)
     return _better(best, front)
 
 
 def evaluate(
-    ascents: Ascent, theta: Tensor, owner: Tensor, offsets: Tensor, scale: Tensor | None, tick: Tick
+    ascents: Ascent,
+    theta: Tensor,
+    owner: Tensor,
+    offsets: Tensor,
+    scale: Tensor | None,
+    tick: Tick,
+    at_once: int = POINTS,
 ) -> tuple[Tensor, Tensor]:
     """Figures, [N], and gradients, [N, P], at theta[owner] + offsets; where a figure is not finite: -inf and zeros.
 
@@ -97,7 +105,7 @@ def evaluate(
     if not len(owner):
         return theta.new_empty(0), torch.empty_like(offsets)
     values, directions = [], []
-    for rows in torch.arange(len(owner), device=theta.device).split(portion(theta)):
+    for rows in torch.arange(len(owner), device=theta.device).split(at_once):
         tick()
         unit_length = 1.0 if scale is None else scale[owner[rows]]
         value, direction = ascents(theta[owner[rows]] + unit_length * offsets[rows])
@@ -108,9 +116,13 @@ def evaluate(
     return torch.cat(values).detach(), torch.cat(directions).detach()
 
 
-def portion(theta: Tensor) -> int:
-    """How many points the size of theta's last dimension are computed together, so that memory is bounded."""
-    return max(1, min(POINTS, AT_ONCE // theta.shape[-1]))
+def portion(theta: Tensor, graph_bytes: int = 0) -> int:
+    """How many points the size of theta's last dimension are computed together, so that memory is bounded.
+
+    `graph_bytes`: what a Hessian-vector product takes at one of them, where that is known.
+    """
+    most = min(POINTS, AT_ONCE // theta.shape[-1])
+    return max(1, min(most, GRAPHS_AT_ONCE // graph_bytes) if graph_bytes else most)
 
 
 def boundary(direction: Tensor, radius: float, norm: str) -> Tensor:
@@ -163,12 +175,19 @@ class _Front:
 
 
 def _front(
-    ascents: Ascent, theta: Tensor, starts: Tensor, centre: Peak, short: int, scale: Tensor | None, tick: Tick
+    ascents: Ascent,
+    theta: Tensor,
+    starts: Tensor,
+    centre: Peak,
+    short: int,
+    scale: Tensor | None,
+    tick: Tick,
+    at_once: int,
 ) -> _Front:
     """All climbs at their starts, theta the first of each optimizee: its jump is the one-step point."""
     count, each, size = starts.shape
     owner = torch.arange(count, device=theta.device).repeat_interleave(each)
-    value, direction = evaluate(ascents, theta, owner, starts.reshape(-1, size), scale, tick)
+    value, direction = evaluate(ascents, theta, owner, starts.reshape(-1, size), scale, tick, at_once)
     sound = centre.value.isfinite() & centre.offset.isfinite().all(-1)
     centre = Peak(torch.where(sound, centre.value, -torch.inf), torch.where(sound[:, None], centre.offset, 0.0))
     value = torch.cat([centre.value[:, None], value.view(count, each)], 1).flatten()

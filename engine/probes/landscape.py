@@ -8,9 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value, vjp
+from torch.func import vjp
 
-from engine.base.flat import Loss, as_far_as_possible, grad_and_hvp, unit
+from engine.base.flat import (
+    Loss,
+    PartedLoss,
+    as_far_as_possible,
+    grad_and_hvp,
+    grad_and_value,
+    side_by_side,
+    unit,
+)
 from engine.probes.ascent import Ascent, Peak, Tick, boundary, climb, nothing, portion
 from engine.probes.spectrum import Krylov, hutchinson, lanczos, model_peaks, randn
 
@@ -29,12 +37,17 @@ class Landscape:
     def __init__(self, loss: Loss, theta: Tensor, *, iterations: int, seed: int, tick: Tick) -> None:
         self.loss, self.theta, self.tick = loss, theta, tick
         self.iterations, self._seed = iterations, seed
+        self.at_once = portion(theta, _graph_bytes(loss))
 
         self.climb_loss: Ascent = lambda point: grad_and_value(loss)(point)[::-1]
         self.climb_slope: Ascent = lambda point: _norm_and_ascent(loss, point)
 
     @cached_property
     def _linear(self) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor]], Tensor]:
+        if isinstance(self.loss, PartedLoss) and len(self.loss.parts) > 1:  # whose graphs are not kept
+            gradient, value = as_far_as_possible(grad_and_value(self.loss))(self.theta)
+            product = side_by_side(lambda point, vector: grad_and_hvp(self.loss, point, vector)[1])
+            return gradient.detach(), lambda vectors: (product(self.theta, vectors),), value.detach()
         linear: Any = vjp(as_far_as_possible(grad_and_value(self.loss)), self.theta, has_aux=True)
         gradient, pull_back, value = linear
         return gradient.detach(), pull_back, value.detach()
@@ -115,13 +128,15 @@ class Landscape:
     def highest(self, radius: float, starts: Tensor, **how: Any) -> Peak:
         """The largest loss in the ball, [B], and where, [B, P]. `how`: norm, ascent_steps, short, keep, as `climb`."""
         centre = Peak(self.value, self.gradient)
-        how |= {"tick": self.tick, "scale": self.scale}
+        how |= {"tick": self.tick, "scale": self.scale, "at_once": self.at_once}
         return climb(self.climb_loss, self.theta, radius, starts, centre, self.value, **how)
 
     def steepest(self, radius: float, starts: Tensor, **how: Any) -> Peak:
         """The largest gradient norm in the ball, [B], and where, [B, P]."""
         centre, zero = Peak(self.gradient.norm(dim=-1), self.curved), torch.zeros_like(self.value)
-        return climb(self.climb_slope, self.theta, radius, starts, centre, zero, tick=self.tick, **how)
+        return climb(
+            self.climb_slope, self.theta, radius, starts, centre, zero, tick=self.tick, at_once=self.at_once, **how
+        )
 
     def sharpness(self, radius: float, norm: str, restarts: int, ascent_steps: int, keep: int = 0) -> Tensor:
         """The largest loss that a search finds in the ball, minus the loss at theta, [B]. `keep`: as `climb` has it."""
@@ -179,8 +194,13 @@ def landscapes(
     """
     if iterations is None:
         iterations = ITERATIONS if theta.shape[-1] > FEW_PARAMETERS else 5 * ITERATIONS
-    for part in theta.detach().split(max(1, portion(theta) // 4)):
+    for part in theta.detach().split(max(1, portion(theta, _graph_bytes(loss)) // 4)):
         yield Landscape(loss, part, iterations=iterations, seed=seed, tick=tick)
+
+
+def _graph_bytes(loss: Loss) -> int:
+    """What a Hessian-vector product of a loss takes, where it says so."""
+    return loss.graph_bytes if isinstance(loss, PartedLoss) else 0
 
 
 def _norm_and_ascent(loss: Loss, point: Tensor) -> tuple[Tensor, Tensor]:

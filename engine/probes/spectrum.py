@@ -54,23 +54,25 @@ def lanczos(hvp: HVP, start: Tensor, iterations: int, tick: Tick = nothing) -> l
     count, size = start.shape
     steps = max(1, min(iterations, size))
     eps = torch.finfo(start.dtype).eps
-    basis = start[None]
+    basis = start.new_empty(steps + 1, count, size)  # filled in as they come: they may be gigabytes
+    basis[0] = start
     alpha, beta = start.new_empty(0, count), start.new_empty(0, count)
     done: dict[int, Krylov] = {}
     for step in range(1, steps + 1):
         tick()
-        product = hvp(basis[-1]).detach()
-        alpha = torch.cat([alpha, (product * basis[-1]).sum(-1)[None]])
+        known = basis[:step]
+        product = hvp(known[-1]).detach()
+        alpha = torch.cat([alpha, (product * known[-1]).sum(-1)[None]])
         for _ in range(2):  # once is not enough in floating point
-            product = product - torch.einsum("kb,kbp->bp", torch.einsum("kbp,bp->kb", basis, product), basis)
+            product = product - torch.einsum("kb,kbp->bp", torch.einsum("kbp,bp->kb", known, product), known)
         length = product.norm(dim=-1)
         exhausted = ~(length > 100 * eps * torch.cat([alpha, beta]).abs().amax(0))
         length = torch.where(exhausted, 0.0, length)
         beta = torch.cat([beta, length[None]])
-        basis = torch.cat([basis, unit(torch.where(exhausted[:, None], 0.0, product))[None]])
+        basis[step] = unit(torch.where(exhausted[:, None], 0.0, product))
         for b in range(count):
             if b not in done:
-                krylov = Krylov(basis[:, b], alpha[:, b], beta[:, b])
+                krylov = Krylov(basis[: step + 1, b], alpha[:, b], beta[:, b])
                 looks = FEWEST <= step <= OFTEN or step % 10 == 0
                 if step == steps or exhausted[b] or (looks and _converged(krylov)):
                     done[b] = krylov
@@ -81,7 +83,7 @@ def lanczos(hvp: HVP, start: Tensor, iterations: int, tick: Tick = nothing) -> l
 
 def hutchinson(hvp: HVP, theta: Tensor, samples: int, seed: int, tick: Tick = nothing) -> Tensor:
     """Mean of z'Hz over vectors z of random signs, [B]: the trace, and exact where the Hessian is diagonal."""
-    signs = randn(samples, theta, seed + 2).sign()
+    signs = randn(samples, theta, seed + 2).sign_()
     total = torch.zeros_like(theta[:, 0])
     for sign in signs:
         tick()
@@ -103,17 +105,25 @@ def model_peaks(krylov: Krylov, gradient: Tensor, curved: Tensor, radii: Sequenc
     beside = ahead - inside @ basis[:-1]
     beside = beside - (basis[:-1] @ beside) @ basis[:-1]
     length = beside.norm()
-    rows, image = basis[:-1], basis.new_empty(0, basis.shape[1])
+    extra, image = basis.new_empty(2, 0, basis.shape[1])
     if length > 1e-3:  # less would be mostly rounding
-        rows = torch.cat([rows, beside[None] / length])
+        extra = beside[None] / length
         image = ((curved - inside @ matrix @ basis) / length)[None]
-    edge = matrix @ basis @ image.T  # products of the Lanczos vectors' images with the gradient's
+
+    def inner(vector: Tensor) -> Tensor:
+        """Products with the span's basis: the Lanczos vectors, which are not copied, and what the gradient adds."""
+        return torch.cat([basis[:-1] @ vector, extra @ vector])
+
+    def combined(coefficients: Tensor) -> Tensor:
+        return coefficients[:, : len(basis) - 1] @ basis[:-1] + coefficients[:, len(basis) - 1 :] @ extra
+
+    edge = matrix @ (basis @ image.T)  # products of the Lanczos vectors' images with the gradient's
     square = torch.cat([torch.cat([matrix @ matrix.T, edge], 1), torch.cat([edge.T, image @ image.T], 1)])
     across = basis[:-1] @ image.T
-    own = rows[len(basis) - 1 :] @ image.T
+    own = extra @ image.T
     hessian = torch.cat([torch.cat([matrix[:, :-1], across], 1), torch.cat([across.T, own], 1)])
-    steepest = ball_maximum(square, gradient.norm() * (rows @ curved), radii) @ rows
-    return ball_maximum(hessian, rows @ gradient, radii) @ rows, steepest
+    steepest = combined(ball_maximum(square, gradient.norm() * inner(curved), radii))
+    return combined(ball_maximum(hessian, inner(gradient), radii)), steepest
 
 
 def ball_maximum(matrix: Tensor, slope: Tensor, radii: Sequence[float]) -> Tensor:

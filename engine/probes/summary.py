@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value
 
-from engine.base.flat import Loss
+from engine.base.flat import Loss, grad_and_value
 from engine.probes.ascent import Peak, Tick, nothing
 from engine.probes.border import public
 from engine.probes.landscape import AdaptiveLandscape, Landscape, landscapes

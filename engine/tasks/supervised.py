@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from engine.base.errors import ArgumentError
+from engine.base.flat import MicroBatches
 from engine.tasks.base import SPLITS, Layout, Metric, Task, load_generators
 from engine.tasks.criteria import Criterion, MeanCriterion, MeanLoss
 from engine.tasks.optimizees.base import Optimizee, check_module, write_out_norms
@@ -86,6 +87,7 @@ class SupervisedTask(Task):
         *,
         metrics: Mapping[Metric, MeanLoss] | None = None,
         batch_size: int = 128,
+        micro_batch: int = 0,
         validation: float = 0.1,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -94,14 +96,20 @@ class SupervisedTask(Task):
 
         `splits`: x and y of "train" and "test", and of "validation", else the part `validation` of the training
         examples is held out. `loss`: the mean loss of outputs and targets; `metrics` likewise. A fresh optimizee starts
-        from the module's own initialisation, drawn anew. Raises ArgumentError, a ValueError, or PresetError for a
-        module that is no pure function of its inputs and parameters.
+        from the module's own initialisation, drawn anew. `micro_batch`: as in a [task] table. Raises ArgumentError, a
+        ValueError, or PresetError for a module that is no pure function of its inputs and parameters.
         """
         self.name, self.device, self.dtype, self.batch_size = name, torch.device(device), dtype, batch_size
         self.criterion = loss if isinstance(loss, Criterion) else MeanCriterion(loss, metrics)
         self.optimizee = Optimizee()
         self.examples = _examples(splits, validation, self.device)
         self._take(_on_meta(module))  # its parameters always come from theta
+        self._in_micro_batches(micro_batch)
+
+    def _in_micro_batches(self, size: int) -> None:
+        """Let the loss on a batch be the mean over micro-batches of so many examples; 0: as it is."""
+        if size:
+            self.loss = MicroBatches(self.loss, size)  # type: ignore[method-assign]
 
     def _take(self, module: nn.Module) -> None:
         """Note the parameters that the optimizee's module, on the meta device, takes from theta."""

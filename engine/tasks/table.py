@@ -37,6 +37,13 @@ class TaskSettings:
     dataset: str = setting("digits", help="what the optimizee learns")
     optimizee: str = setting("mlp", help="network that is trained by the learned optimizer")
     batch_size: int = setting(128, minimum=1, maximum=1_000_000, help="examples in a batch, drawn with replacement")
+    micro_batch: int = setting(
+        0,
+        minimum=0,
+        maximum=1_000_000,
+        help="examples whose forward and backward pass is in memory at once: a batch's gradient is the mean over such "
+        "parts, the same unless the network normalises over its batch (as resnet18), which then sees a part; 0: all",
+    )
     validation: float = setting(0.1, above=0.0, maximum=0.9, help="part of the training set that is held out")
     classes: tuple[int, ...] = setting(
         (), minimum=0, allow_empty=True, help="classes to use, numbered 0, 1, ... in this order; []: all"
@@ -65,6 +72,7 @@ class DatasetTask(SupervisedTask):
         kept = _kept_classes(values["classes"], dataset)
         self.examples = dict(_split(data, kept, values["validation"], dataset.window))
         self.build(dataset.input_shape, len(kept) or dataset.outputs)
+        self._in_micro_batches(values["micro_batch"])
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> None:
         """Make the optimizee's module, and try it. Raises PresetError where it takes no such inputs."""
@@ -117,6 +125,9 @@ def build_task(
     optimizee = optimizee_class(**_settings_of(values, optimizee_class))
     folder = data_folder(data_dir)
     task = dataset.make_task(folder, values, optimizee, device, dtype)
+    if task is not None and values["micro_batch"]:
+        allowed = f"0: {dataset.name} makes tasks of its own"
+        raise PresetError([Problem("task.micro_batch", show(values["micro_batch"]), allowed)])
     if task is None:
         data = _load(dataset, folder, device)
         task = DatasetTask(values, dataset.described_by(data), data, device, dtype)

@@ -17,6 +17,7 @@ from engine.base.flat import Loss
 from engine.base.registry import Registry
 from engine.base.settings import setting
 from engine.tasks.base import Task
+from engine.tasks.bounded import bounded_loss
 
 AT_ONCE = 2**24  # parameters of all the points that are measured side by side
 
@@ -57,7 +58,7 @@ def get(name: str, **settings: Any) -> Term:
 def training_loss(task: Task, examples: int, dtype: torch.dtype) -> Loss:
     """The loss, theta [P] to a scalar, on the first `examples` training examples, always the same ones."""
     batch = task.fixed_batch(examples, dtype=dtype)
-    return lambda theta: task.loss(theta, batch)
+    return bounded_loss(task, batch)
 
 
 def for_each(function: Any, task: Task) -> Any:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value
 
-from engine.base.flat import perturbation
+from engine.base.flat import grad_and_value, perturbation
 from engine.base.settings import setting
 from engine.tasks.base import Task
 from engine.terms.base import TERMS, Term, for_each, training_loss

@@ -41,6 +41,7 @@ BY_HAND = {  # what is not downloaded, and what each may lie in
     "sst2": ("sst2/train.txt",),
     "tinyshakespeare": ("tinyshakespeare/input.txt",),
     "omniglot": ("omniglot-py.zip", "omniglot-py"),
+    "tiny-imagenet": ("tiny-imagenet-200", "tiny-imagenet-200.zip"),
     "cifar100-60": ("cifar100-60.zip", "cifar100-60"),
 }
 

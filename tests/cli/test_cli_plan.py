@@ -23,3 +23,13 @@ def test_a_wrong_preset_is_one_line_and_exit_code_2(lreg, arguments):
 def test_set_without_a_plan_is_refused(lreg):
     outcome = lreg("doctor", "--set", "seed=1")
     assert outcome.code == 2 and "--plan" in outcome.err
+
+
+def test_data_that_are_missing_or_damaged_are_one_line_and_exit_code_2(lreg, home):
+    sets = ("--set", "task.dataset=tiny-imagenet", "--data-dir", str(home))
+    for archive in (None, b"", b"PK no zip"):
+        if archive is not None:
+            (home / "tiny-imagenet-200.zip").write_bytes(archive)
+        for command in (("doctor", "--plan", "quickstart"), ("run", "quickstart")):
+            outcome = lreg(*command, *sets)
+            assert outcome.code == 2 and outcome.err.count("\n") == 1 and "tiny-imagenet-200.zip" in outcome.err

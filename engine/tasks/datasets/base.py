@@ -123,33 +123,61 @@ class Dataset(Description):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AugmentedDataset(Dataset):
-    """A dataset whose training images may be cropped and flipped at random."""
+class ImageDataset(Dataset):
+    """Images, which may be varied at random in training."""
 
-    augment: bool = setting(False, help="random crops (padding 4) and horizontal flips of training images")
+    flip: bool = setting(False, help="every second training image is mirrored left to right, on average")
+    crop: int = setting(
+        0, minimum=0, maximum=64, help="black pixels around training images, out of which they are cropped at random"
+    )
+
+    @property
+    def flips(self) -> bool:
+        return self.flip
+
+    @property
+    def padding(self) -> int:
+        return self.crop
 
     @property
     def augmentation_size(self) -> int:
-        return 3 if self.augment else 0
+        return 3 if self.flips or self.padding else 0
 
     def augmented(self, images: Tensor, numbers: Tensor) -> Tensor:
-        return crop_and_flip(images, numbers)
+        return crop_and_flip(images, numbers, self.padding, self.flips)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AugmentedDataset(ImageDataset):
+    """Images for which both have a name together, as everywhere for CIFAR."""
+
+    augment: bool = setting(False, help="flip = true and, unless it is given, crop = 4")
+
+    @property
+    def flips(self) -> bool:
+        return self.flip or self.augment
+
+    @property
+    def padding(self) -> int:
+        return self.crop or (PADDING if self.augment else 0)
 
 
 DATASETS = Registry[Dataset]("dataset", "engine.tasks.datasets")
 
 
-def crop_and_flip(images: Tensor, numbers: Tensor) -> Tensor:
-    """Crop each image out of itself padded with black, and flip every second one, on average.
+def crop_and_flip(images: Tensor, numbers: Tensor, padding: int = PADDING, flip: bool = True) -> Tensor:
+    """Crop each image out of itself with so much black around, and mirror every second one, on average.
 
     images: [M, C, H, W]; numbers in [0, 1): [M, 3], for the row, the column and the flip.
     """
     channels, height, width = images.shape[1:]
-    padded = F.pad(images, (PADDING,) * 4)
-    corner = (numbers[:, :2] * (2 * PADDING + 1)).long()  # [M, 2]
+    padded = F.pad(images, (padding,) * 4)
+    corner = (numbers[:, :2] * (2 * padding + 1)).long()  # [M, 2]
     rows = corner[:, :1] + torch.arange(height, device=images.device)  # [M, H]
     columns = torch.arange(width, device=images.device).expand(len(images), width)
-    columns = torch.where(numbers[:, 2:] < 0.5, columns, width - 1 - columns) + corner[:, 1:2]  # [M, W]
+    if flip:
+        columns = torch.where(numbers[:, 2:] < 0.5, columns, width - 1 - columns)
+    columns = columns + corner[:, 1:2]  # [M, W]
     example = torch.arange(len(images), device=images.device)[:, None, None, None]
     channel = torch.arange(channels, device=images.device)[:, None, None]
     return padded[example, channel, rows[:, None, :, None], columns[:, None, None, :]]

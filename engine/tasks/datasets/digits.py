@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from engine.base.errors import DataError
-from engine.tasks.datasets.base import DATASETS, Dataset, RawData
+from engine.tasks.datasets.base import DATASETS, ImageDataset, RawData
 
 FILE = Path(__file__).with_name("digits.csv.gz")
 SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
@@ -19,7 +19,7 @@ SHUFFLE_SEED = 20240801  # any number, but never another one: results depend on 
 
 
 @DATASETS.register("digits")
-class Digits(Dataset):
+class Digits(ImageDataset):
     """Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, UCI, 1998; CC BY 4.0), its 1797 test digits.
 
     Pixels count the dark points of a 4x4 block: 0..16. The file is in the order of its writers, so it is shuffled.

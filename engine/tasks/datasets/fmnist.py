@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.tasks.datasets.base import DATASETS, Dataset, RawData
+from engine.tasks.datasets.base import DATASETS, ImageDataset, RawData
 from engine.tasks.datasets.files import read_mnist
 
 MD5 = (
@@ -16,7 +16,7 @@ MD5 = (
 
 
 @DATASETS.register("fmnist")
-class FashionMNIST(Dataset):
+class FashionMNIST(ImageDataset):
     """60,000 training and 10,000 test images (Xiao, Rasul and Vollgraf, arXiv:1708.07747; MIT licence)."""
 
     classes = 10

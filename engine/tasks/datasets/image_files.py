@@ -80,22 +80,30 @@ def decode(tree: ImageTree, names: Sequence[str], channels: int, size: int, erro
     return torch.from_numpy(images)
 
 
-def decode_once(tree: ImageTree, names: Sequence[str], channels: int, size: int, error: Refusal) -> Tensor:
-    """`decode`, for a `size` of 1 or more, from the user's cache where the same files were decoded before.
+def decode_once(
+    tree: ImageTree, names: Sequence[str], channels: int, size: int, error: Refusal, beside: Path | None = None
+) -> Tensor:
+    """`decode`, for a `size` of 1 or more, from a cache where the same files were decoded before.
 
-    The cached file is known by the images' names, sizes and checksums (in a folder: times), and has a checksum of its
-    own: where it is missing, damaged or cannot be written, images are decoded.
+    It is a file whose path begins as `beside` where that can be written, else in the user's cache folder. The cached file is known by
+    the images' names, sizes and checksums (in a folder: times), and has a checksum of its own: where it is missing,
+    damaged or cannot be written, images are decoded.
     """
     facts = [CACHE_VERSION, channels, size, [[name, *tree.stamp(name)] for name in names]]
-    path = cache_folder() / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.images"
+    file = f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.images"
+    places = [] if beside is None else [beside.with_name(f"{beside.name}-{file}")]
+    places.append(cache_folder() / file)
     shape = (len(names), channels, size, size)
-    images = _cached(path, shape)
-    if images is None:
-        images = decode(tree, names, channels, size, error)
-        pixels = images.numpy().data.cast("B")
+    for path in places:
+        if (images := _cached(path, shape)) is not None:
+            return images
+    images = decode(tree, names, channels, size, error)
+    pixels = images.numpy().data.cast("B")
+    for path in places:
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time and nothing else
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, b"".join([hashlib.sha256(pixels).digest(), pixels]), durable=False)
+            break
     return images
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.tasks.datasets.base import DATASETS, Dataset, RawData
+from engine.tasks.datasets.base import DATASETS, ImageDataset, RawData
 from engine.tasks.datasets.files import read_mnist
 
 MD5 = (
@@ -16,7 +16,7 @@ MD5 = (
 
 
 @DATASETS.register("mnist")
-class MNIST(Dataset):
+class MNIST(ImageDataset):
     """60,000 training and 10,000 test images (LeCun, Bottou, Bengio and Haffner, 1998)."""
 
     classes = 10

@@ -50,14 +50,11 @@ class OwnDataset(Dataset):
         described = dataclasses.replace(self, classes=classes, numbers=y[0].numel(), input_shape=shape)
         if x.dtype == torch.int64:  # tokens, which have no mean
             return dataclasses.replace(described, vocabulary=1 + max(int(x.max()), int(data.test_inputs.max())))
-        mean = sum(chunk.double().sum((0, 2, 3)) for chunk in x.split(CHUNK)) / (x.numel() // x.shape[1])  # [C]
-        squares = sum((chunk.double() - mean[:, None, None]).square().sum((0, 2, 3)) for chunk in x.split(CHUNK))
-        std = (squares / (x.numel() // x.shape[1])).sqrt()
-        std[std == 0] = 1  # a feature that is the same everywhere says nothing, and must not be divided by nothing
+        mean, std = statistics(x)
         return dataclasses.replace(
             described,
-            mean=tuple(mean.tolist()),
-            std=tuple(std.tolist()),
+            mean=mean,
+            std=std,
             span=(float(x.min()), float(x.max())) if x.is_floating_point() else (0.0, 255.0),
         )
 
@@ -105,3 +102,13 @@ def path_and_time(path: str) -> tuple[Hashable, ...]:
     except (OSError, ValueError):  # reading tells what is wrong with it
         return (path,)
     return (path, facts.st_size, facts.st_mtime_ns)
+
+
+def statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of every channel of x, [N, C, H, W]."""
+    each = x.numel() // x.shape[1]
+    mean = sum(chunk.double().sum((0, 2, 3)) for chunk in x.split(CHUNK)) / each  # [C]
+    squares = sum((chunk.double() - mean[:, None, None]).square().sum((0, 2, 3)) for chunk in x.split(CHUNK))
+    std = (squares / each).sqrt()
+    std[std == 0] = 1  # a feature that is the same everywhere says nothing, and must not be divided by nothing
+    return tuple(mean.tolist()), tuple(std.tolist())

@@ -1,0 +1,89 @@
+"""A task's loss on many examples in bounded memory: for probes, which take gradients of gradients of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from engine.base.flat import (
+    GRAPHS_AT_ONCE,
+    Batch,
+    Loss,
+    MicroBatches,
+    PartedLoss,
+    grad_and_hvp,
+    loss_on,
+    tensors_in,
+    tree_map,
+)
+from engine.base.live_memory import LiveMemory
+from engine.tasks.base import Task
+from engine.tasks.supervised import SupervisedTask
+
+FEW = 2  # examples that a graph is measured with
+
+
+def bounded_loss(task: Task, batch: Batch) -> Loss:
+    """The task's loss on one optimizee's batch, theta [P] to a scalar.
+
+    Where it is a mean over examples and a Hessian-vector product on all of them would take more than `GRAPHS_AT_ONCE`,
+    it is in parts that do not: the same to rounding. So it is where the task has micro-batches.
+    """
+    if not isinstance(task, SupervisedTask):
+        return loss_on(task.loss, batch)
+    examples, bytes_of_one = next(tensors_in(batch)).shape[0], _bytes_of_example(task, batch)
+    if isinstance(task.loss, MicroBatches):
+        return PartedLoss(task.loss.on(batch).parts, min(task.loss.size, examples) * bytes_of_one)
+    if bytes_of_one * examples <= GRAPHS_AT_ONCE or not _is_mean(task, batch):
+        return PartedLoss([(1.0, loss_on(task.loss, batch))], bytes_of_one * examples)
+    size = max(1, GRAPHS_AT_ONCE // bytes_of_one)
+    return PartedLoss(MicroBatches(task.loss, size).on(batch).parts, size * bytes_of_one)
+
+
+_measured: WeakKeyDictionary[Task, dict[torch.dtype, int]] = WeakKeyDictionary()
+
+
+def _bytes_of_example(task: SupervisedTask, batch: Batch) -> int:
+    """What one more example adds to a Hessian-vector product's peak; 0 where the network cannot do without numbers."""
+    of_task = _measured.setdefault(task, {})
+    dtype = _dtype(batch)
+    if dtype not in of_task:
+        of_task[dtype] = _difference(task, batch)
+    return of_task[dtype]
+
+
+def _difference(task: SupervisedTask, batch: Batch) -> int:
+    loss = task.loss.loss if isinstance(task.loss, MicroBatches) else task.loss
+    try:
+        few, more = (_peak(loss, task.parameters, _some(batch, count)) for count in (FEW, 2 * FEW))
+    except RuntimeError:  # of a module with constants on another device, or that decides by values
+        return 0
+    return max(0, more - few) // FEW
+
+
+def _peak(loss: Callable[..., Tensor], parameters: int, batch: Batch) -> int:
+    on_meta = tree_map(lambda tensor: tensor.to("meta"), batch)
+    theta = torch.empty(parameters, dtype=_dtype(batch), device="meta")
+    with LiveMemory() as live:
+        grad_and_hvp(loss_on(loss, on_meta), theta, theta)
+        return live.peak
+
+
+def _dtype(batch: Batch) -> torch.dtype:
+    return next(tensor.dtype for tensor in tensors_in(batch) if tensor.is_floating_point())
+
+
+def _is_mean(task: SupervisedTask, batch: Batch) -> bool:
+    """Whether the loss on examples is the mean of their own losses: not with batch norm. Tried with a few of them."""
+    theta, examples = task.init_theta(0).to(torch.float64), _some(batch, 2 * FEW)
+    examples = tree_map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor, examples)
+    with torch.no_grad():
+        together, apart = task.loss(theta, examples), MicroBatches(task.loss, FEW)(theta, examples)
+    return bool((together - apart).abs() <= 1e-9 * together.abs())
+
+
+def _some(batch: Batch, count: int) -> Batch:
+    return tree_map(lambda tensor: tensor[:count], batch)
