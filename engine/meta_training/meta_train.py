@@ -173,6 +173,11 @@ class MetaTrainer:
                 allowed = f"{show(usual)} with the learned optimizer {self.optimizer.name}"
                 raise SettingsError([Problem(f"meta.{name}", show(value), allowed)])
 
+        every_step = [name for name, one in of_kind(self.penalties, UpdatePenalty).items() if one.every_step]
+        if every_step and not isinstance(self.estimator, TBPTT):
+            allowed = f"false with the estimator {self.estimator.name}; tbptt, second_order"
+            raise SettingsError([Problem(f"penalty.{every_step[0]}.every_step", "true", allowed)])
+
     def _check_start(self, task: Task) -> None:
         """Raise SettingsError where initial parameters cannot be meta-trained."""
         if not self.estimator.differentiates:

@@ -309,8 +309,7 @@ class Truncation:
             self.penalty_cotangents.append(factor / optimizees * slopes)
         elif self.objective.geometric:
             self.penalty_cotangents.append(torch.zeros_like(gradient))
-        if factor:
-            self._book_update_penalties(loss, step, factor / optimizees, counts)
+        self._book_update_penalties(loss, step, factor, counts)
         self.factors.append(factor)
         cap = self.objective.divergence_cap * self.first_loss
         self.losses.append(torch.where(self.alive & (counting_loss <= cap), counting_loss, cap))
@@ -342,9 +341,10 @@ class Truncation:
                 self.dropped = self.dropped + (counts & ~taken)
         return slopes
 
-    def _book_update_penalties(self, loss: Tensor, step: InnerStep, share: float, counts: Tensor) -> None:
+    def _book_update_penalties(self, loss: Tensor, step: InnerStep, factor: float, counts: Tensor) -> None:
         for name, penalty in self.objective.update.items():
-            if not self._started(penalty):
+            share = (1.0 if penalty.every_step else factor) / len(loss)
+            if not share or not self._started(penalty):
                 continue
             value, source = self.backward.penalty(penalty, step, self.randomness)
             taken = usable(penalty, loss, counts & value.isfinite())

@@ -81,7 +81,7 @@ def _train(
                 output.emit({"event": "epoch", **record})
                 continue
             text = _line(record)
-            state = str(record.get("validation_accuracy", ""))
+            state = str(record["epoch"]) if "validation_accuracy" in record else "training"
             display.show(state, lambda text=text: present.text(text), lambda text=text: text)  # type: ignore[misc]
     finally:
         display.close()
