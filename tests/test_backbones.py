@@ -222,7 +222,8 @@ def test_the_command_stops_with_a_checkpoint_and_refuses_bad_input(folder, lreg_
     from engine.base.control import Control
 
     asked = iter(range(100))
-    monkeypatch.setattr(Control, "stop", property(lambda self: next(asked) >= 5, lambda self, value: None), raising=False)
+    flag = property(lambda self: next(asked) >= 5, lambda self, value: None)
+    monkeypatch.setattr(Control, "stop", flag, raising=False)
     code, _, err = lreg_backbone("--epochs", "3")
     assert code == 130 and "the same command goes on" in err and data_of(folder).place.find(trainings.CHECKPOINT)
     monkeypatch.undo()
