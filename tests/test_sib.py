@@ -263,6 +263,10 @@ def test_other_tasks_are_refused(values, words):
     task = build_task(table, device=torch.device("cpu"))
     with pytest.raises(PresetError, match=words):
         LEARNED_OPTIMIZERS.create("sib", ways=2, inputs=3).check_task(task)
+    fitting = {"ways": 2, "inputs": 64, "features": ("time",)}
+    if not values:
+        with pytest.raises(PresetError, match=r"optimizer.features: found .*; allowed: \[\], as sib sees the scores"):
+            LEARNED_OPTIMIZERS.create("sib", **fitting).check_task(task)
     with pytest.raises(PresetError):
         evaluate(task, LEARNED_OPTIMIZERS.create("sib", ways=2, inputs=3), {}, [0], 1, ProbeSettings(radii=[0.1]))
 

@@ -37,8 +37,8 @@ class Objective:
     terms: dict[str, Term] = field(default_factory=dict)
 
     def of(self, task: Task) -> Objective:
-        """The objective on a task that is bound to optimizees, where something looks at it."""
-        return replace(self, task=task) if self.terms or self.optimizer.uses_task else self
+        """The objective on a task that is bound to optimizees, where the learned optimizer looks at it."""
+        return replace(self, task=task) if self.optimizer.uses_task else self
 
 
 def of_kind(penalties: Mapping[str, Penalty], kind: type[Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from engine.base.errors import PresetError, Problem
 from engine.base.flat import Batch
-from engine.base.settings import setting
+from engine.base.settings import setting, show
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State, StepInfo, uniform
 from engine.tasks.base import Layout, Task
 from engine.tasks.optimizees.cosine import SCALE, of_length_one
@@ -59,6 +59,12 @@ class SIB(LearnedOptimizer):
             Problem(f"optimizer.{name}", str(mine), f"{theirs}, as {task.name} has")
             for name, mine, theirs in zip(("ways", "inputs"), ours, found, strict=True)
             if mine != theirs
+        ]
+        usual = (("theta_input", False), ("features", ()), ("step_scale", "none"))
+        problems += [
+            Problem(f"optimizer.{name}", show(getattr(self, name)), f"{show(value)}, as sib sees the scores alone")
+            for name, value in usual
+            if getattr(self, name) != value
         ]
         if problems:
             raise PresetError(problems)

@@ -79,13 +79,12 @@ def place_of(architecture: str, dataset: str, normalize: str, data: ImagesByClas
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether files can be made in a folder, which is made where only it is missing from one that can be written to."""
+    """Whether files can be made in a folder, which is made where it is not there."""
     try:
-        if not folder.exists() and folder.parent.is_dir() and _may_write(folder.parent):
-            folder.mkdir(exist_ok=True)
-        elif not folder.exists() and not folder.parent.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder.is_dir() and _may_write(folder)
+        if not _may_write(next(path for path in (folder, *folder.parents) if path.exists())):
+            return False
+        folder.mkdir(parents=True, exist_ok=True)
+        return _may_write(folder)
     except OSError:
         return False
 

@@ -33,7 +33,7 @@ class CosineClassifier(nn.Module):
         nn.init.constant_(self.scale, SCALE)
         nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         cosines = of_length_one(x.flatten(1)) @ of_length_one(self.weight).T
         return self.scale * (cosines + self.bias)
 
