@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from engine.base.errors import PresetError, Problem
 from engine.base.flat import Batch
@@ -37,7 +38,7 @@ class SIB(LearnedOptimizer):
     """
 
     differentiates_theta: ClassVar[bool] = True
-    theta_in_state: ClassVar[tuple[str, ...]] = ("theta",)
+    theta_in_state: ClassVar[tuple[str, ...]] = ("direction", "cosines", "slope")
     uses_task: ClassVar[bool] = True
     gradient_features: ClassVar[int] = 0  # nothing is made of a gradient: there are no labels to make one of
 
@@ -85,7 +86,7 @@ class SIB(LearnedOptimizer):
     def start(self, phi: Phi, theta: Tensor, batch: Batch, layout: Layout) -> Tensor:
         """Of the first batch, the support sets: x [B, D, F] and y [B, D]."""
         assert isinstance(batch, ExampleBatch)
-        members = torch.nn.functional.one_hot(batch.y, self.ways).to(theta)  # [B, D, N]
+        members = F.one_hot(batch.y, self.ways).to(theta)  # [B, D, N]
         means = members.transpose(1, 2) @ batch.x.flatten(2).to(theta) / members.sum(1)[..., None]
         ones = theta.new_ones(len(theta), 1)
         parts = (means * phi["diagonal"]).flatten(1), phi["scale"] * ones, phi["bias"] * ones
@@ -95,35 +96,29 @@ class SIB(LearnedOptimizer):
         return {}
 
     def observe(self, theta: Tensor, grad: Tensor, state: State, info: StepInfo) -> tuple[Tensor, State]:
-        """The scores s of the queries, [B, Q, N]; for J the state has θ and the queries' features until the step."""
+        """The scores s of the queries, [B, Q, N]; what J is made of is in the state until the step is taken."""
+        parts = self.layout.split(theta)
+        weight, scale, bias = parts["weight"], parts["scale"][:, None], parts["bias"][:, None]
         queries = of_length_one(info.task.query_inputs(theta.dtype).flatten(2))  # [B, Q, F]
-        seen = {**state, "theta": theta, "queries": queries}
-        weight, scale, bias = self._split(theta)
-        return scale[:, None, None] * (queries @ of_length_one(weight).transpose(1, 2) + bias[:, None, None]), seen
+        direction = of_length_one(weight)  # [B, N, F]
+        cosines = queries @ direction.transpose(1, 2)  # [B, Q, N]
+        jacobian = {"direction": direction, "cosines": cosines, "slope": scale / weight.norm(dim=-1)}
+        return scale[..., None] * (cosines + bias[..., None]), {**state, "queries": queries, **jacobian}
 
     def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
         """−η Jᵀ f(s), by the derivative of a cosine: ∂cos(q, w)/∂w = (q/|q| − cos(q, w) w/|w|) / |w|."""
-        theta, queries = state["theta"], state["queries"]
-        weight, scale, _ = self._split(theta)
-        direction = of_length_one(weight)  # [B, N, F]
-        cosines = queries @ direction.transpose(1, 2)  # [B, Q, N]
-        slopes = scale[:, None, None] * self._synthetic(phi, features)  # by the cosines
-        radial = (slopes * cosines).sum(1)[..., None] * direction
-        gradient = (slopes.transpose(1, 2) @ queries - radial) / weight.norm(dim=-1, keepdim=True)
-        update = torch.cat([-self.step_size * gradient.flatten(1), theta.new_zeros(len(theta), 2)], -1)
-        return update, {name: kept for name, kept in state.items() if name not in ("theta", "queries")}
-
-    def _split(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Weight [B, N, F], scale [B] and bias [B]."""
-        parts = self.layout.split(theta)
-        return parts["weight"], parts["scale"], parts["bias"]
+        synthetic = self._synthetic(phi, features)  # [B, Q, N]
+        radial = (synthetic * state["cosines"]).sum(1)[..., None] * state["direction"]
+        gradient = state["slope"][..., None] * (synthetic.transpose(1, 2) @ state["queries"] - radial)
+        still = gradient.new_zeros(len(gradient), 2)  # scale and bias
+        update = torch.cat([-self.step_size * gradient.flatten(1), still], -1)
+        return update, {name: kept for name, kept in state.items() if name not in ("queries", *self.theta_in_state)}
 
     def _synthetic(self, phi: Phi, scores: Tensor) -> Tensor:
         """f: scores, [B, Q, N], to what stands for the gradient by them, likewise."""
         x = scores
         for layer in (0, 1):
             x = (x @ phi[f"linear{layer}.weight"] + phi[f"linear{layer}.bias"]).relu()
-            centered = x - x.mean(1, keepdim=True)
-            x = centered * (centered.square().mean(1, keepdim=True) + EPS).rsqrt()
+            x = F.layer_norm(x.transpose(1, 2), x.shape[1:2], eps=EPS).transpose(1, 2)  # over an episode's queries
             x = x * phi[f"norm{layer}.weight"] + phi[f"norm{layer}.bias"]
         return x @ phi["linear2.weight"] + phi["linear2.bias"]
