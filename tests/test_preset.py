@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from stand_ins import put_digits_in_their_place
+from test_sib import PRESETS as SIB  # which need features, and are trained there
 
 from engine.base.errors import PresetError
 from engine.base.settings import schema_of
@@ -111,7 +112,7 @@ def test_the_allowed_keys_are_listed():
         ("[task]\ndataset = 'mnist'\naugment = true", 'dataset = "mnist" does not have'),
         ("[task]\naugment = true", "(it is one of cifar10, cifar100 or folder)"),
         ("[[task]]\n[[task]]\ndropout = 0.1", 'task.1.dropout: found a key that optimizee = "mlp" does not have'),
-        ("[optimizer]\nkind = 'simple'\nlayers = 2", '(it is one of dm or rnnprop)'),
+        ("[optimizer]\nkind = 'simple'\nlayers = 2", '(it is one of dm, meta-lstm or rnnprop)'),
         ("[optimizer]\npreprocess = 2\nkind = 'rnnprop'", 'optimizer.preprocess: found a key that kind = "rnnprop"'),
     ],
 )  # fmt: skip
@@ -295,7 +296,7 @@ def test_the_defaults_are_a_preset():
 
 
 def test_the_shipped_presets_are_those_of_the_issue():
-    assert tuple(sorted(shipped())) == tuple(sorted(SHIPPED))
+    assert tuple(sorted(shipped())) == tuple(sorted((*SHIPPED, *SIB)))
     for name, path in shipped().items():
         preset = load_preset(name)
         assert preset.name == name and preset["description"] and preset["description"].isprintable()

@@ -16,18 +16,24 @@ from engine.evaluation.frozen_unroll import frozen_unroll
 from engine.evaluation.transfer import ProbeSettings, evaluate
 from engine.evaluation.tuning import tune
 from engine.export import export_optimizer
+from engine.jobs.from_preset import meta_trainer
 from engine.meta_training.objective import Objective
 from engine.meta_training.unroll import begin, truncation
 from engine.optimizers.baselines import BASELINES
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, learned_start
 from engine.penalties.base import get
 from engine.presets.objective_settings import ObjectiveSettings
-from engine.tasks.episodes import EpisodeTask, prototype_accuracy
+from engine.tasks.backbones.networks import BACKBONES
+from engine.tasks.base import SPLITS
+from engine.tasks.datasets import few_shot
+from engine.tasks.datasets.base import DATASETS
+from engine.tasks.episodes import EpisodeTask, ImagesByClass, prototype_accuracy
 from engine.tasks.table import build_task
 
 F64 = torch.float64
 WAYS, INPUTS, SHOTS, STEPS, ETA = 2, 64, 3, 3, 0.05
 SEEDS = [4, 5, 6]
+PRESETS = ("sib-cifar-fs", "sib-cifar-fs-smooth", "sib-cifar100-60", "sib-cifar100-60-smooth")
 SIB = LEARNED_OPTIMIZERS.create("sib", ways=WAYS, inputs=INPUTS, step_size=ETA)
 
 
@@ -221,6 +227,28 @@ def test_meta_training_moves_every_part_of_phi():
     assert losses[-1] < losses[0]
     fresh = SIB.init_phi(torch.Generator())
     assert all(not torch.equal(phi[name].detach(), fresh[name]) for name in ("diagonal", "scale", "bias", "norm0.bias"))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_shipped_preset_can_be_trained_on_features(name, monkeypatch):
+    def images(dataset, folder):
+        splits = {split: {str(k): torch.arange(16 * k, 16 * k + 16) for k in range(6)} for split in SPLITS}
+        return ImagesByClass(torch.zeros(96, 3, 32, 32, dtype=torch.uint8), splits)
+
+    def features(place, architecture, data, to_input, dataset):
+        with torch.device("meta"):
+            size = BACKBONES[architecture]((3, 32, 32)).features
+        return ImagesByClass(torch.randn(96, size, generator=torch.Generator().manual_seed(0)), data.splits)
+
+    monkeypatch.setenv("LREG_DATA_DIR", "made-up-images")
+    monkeypatch.setattr(few_shot, "features_of_kept", features)
+    for dataset in ("cifar-fs", "cifar100-60"):
+        monkeypatch.setattr(DATASETS[dataset], "read_classes", images)
+    preset = engine.load_preset(name, ["evaluation.optimizees=2"])
+    trainer = meta_trainer(preset, device=torch.device("cpu"))
+    records = [record for _ in range(3) for record in trainer.advance()]
+    assert [record["step"] for record in records] == [0, 1, 2] and records[-1]["meta_loss"] > 0
+    assert ("smooth_penalty" in records[-1]) == name.endswith("smooth") and trainer.total == preset["meta"]["epochs"]
 
 
 @pytest.mark.parametrize(
