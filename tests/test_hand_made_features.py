@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from members import KINDS
 from torch.func import vmap
 
 from engine.export.torch_optim import LoadedOptimizer
@@ -271,7 +272,7 @@ def test_the_share_of_the_unroll_may_differ_between_optimizees():
 
 
 @pytest.mark.parametrize("settings", [{}, {"features": NAMES, "theta_input": True}], ids=["", "features"])
-@pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
+@pytest.mark.parametrize("kind", KINDS)
 def test_steps_can_be_mapped_over_meta_parameters(kind, settings):
     """phi [N, ...] beside theta [N, B, P], as evolution strategies want it: the same as one particle after another."""
     optimizer = LEARNED_OPTIMIZERS.create(kind, **settings)

@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
+from members import KINDS
 
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 from engine.optimizers.learned.dm import log_sign
 
 F64 = torch.float64
-KINDS = LEARNED_OPTIMIZERS.names()
 
 
 def make(kind: str, **settings):

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from members import KINDS
 from torch.func import vmap
 
 import engine
@@ -426,7 +427,7 @@ def test_smooth_gradient_goes_through_both_updates():
     torch.testing.assert_close(gradient, 2 * 0.09 * 2.75 * w.detach().sign())
 
 
-@pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
+@pytest.mark.parametrize("kind", KINDS)
 def test_smooth_is_zero_and_finite_for_a_zero_head_and_for_a_zero_box(kind):
     optimizer = LEARNED_OPTIMIZERS.create(kind)
     phi = {name: t.to(F64) for name, t in optimizer.init_phi(torch.Generator().manual_seed(0)).items()}

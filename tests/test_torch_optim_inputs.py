@@ -8,16 +8,15 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from members import KINDS
 from test_torch_optim import make, small_model, train
 from torch import nn
 
 from engine.bench.memory import peak_bytes
 from engine.export.torch_optim import LoadedOptimizer
-from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 from engine.optimizers.learned.rnnprop import RNNProp
 from engine.tasks.base import Layout
 
-KINDS = LEARNED_OPTIMIZERS.names()
 PARAMETER = nn.Parameter
 
 

@@ -8,15 +8,14 @@ import pickle
 import pytest
 import torch
 import torch.distributed as dist
+from members import KINDS
 from test_torch_optim import make, small_model, train
 from torch import nn
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import SWALR, AveragedModel
 
 from engine.export.torch_optim import LoadedOptimizer
-from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 
-KINDS = LEARNED_OPTIMIZERS.names()
 FORMS = [{}, {"flatten_optimizer_state_dict": True}, {"full_state_dict": True}, {"cpu_offload": True}]
 
 

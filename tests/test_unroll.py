@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from members import KINDS
 from torch import Tensor
 from torch.func import grad, vmap
 
@@ -233,7 +234,7 @@ def assert_equal_to_plain_autograd(
         assert error < 1e-10, f"{name}: relative error {error:.1e}"
 
 
-@pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("second_order", [False, True])
 @pytest.mark.parametrize("loss_batch", ["next", "same", "validation"])
 def test_meta_gradient_equals_plain_autograd(kind, second_order, loss_batch):
@@ -260,7 +261,7 @@ def test_theta_as_an_input_equals_plain_autograd(second_order):
 
 @pytest.mark.parametrize("second_order", [False, True])
 @pytest.mark.parametrize("features", [["time", "momenta", "normalised"], ["previous_update"]])
-@pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
+@pytest.mark.parametrize("kind", KINDS)
 def test_more_inputs_equal_plain_autograd(kind, features, second_order):
     penalty = get("smooth", epsilon=0.3, ascent_steps=3, weight=10.0)
     settings = {"features": features, "theta_input": True}
@@ -291,7 +292,7 @@ def test_penalties_of_every_kind_add_up():
 
 @pytest.mark.parametrize("second_order", [False, True])
 @pytest.mark.parametrize("relative", [False, True])
-@pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
+@pytest.mark.parametrize("kind", KINDS)
 def test_smoothness_equals_plain_autograd_where_it_dominates(kind, relative, second_order):
     """Three optimizees: a third is no power of two, so a cotangent that was rounded to float32 would show."""
     penalty = get("smooth", epsilon=0.3, ascent_steps=3, weight=1e4, relative=relative)
@@ -406,7 +407,7 @@ def test_a_diverging_optimizee_rests_and_spoils_nothing():
     assert float(meta.gradient["rate"]) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("second_order", [False, True])
 @pytest.mark.parametrize(
     ("loss_batch", "broken", "at"),

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from members import KINDS
 
 from engine.evaluation.update_rule import describe
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer
@@ -77,7 +78,7 @@ def test_simple_is_odd_and_its_constant_is_the_slope_at_zero():
         assert larger[figure] == pytest.approx(3 * view[figure], rel=1e-9)
 
 
-@pytest.mark.parametrize("name", LEARNED_OPTIMIZERS.names())
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("theta_input", [False, True])
 def test_every_member_is_described_in_json(name, theta_input):
     """The centre is what a zero gradient looks like (for `dm` not the zero vector), and only the gradient varies."""

@@ -15,7 +15,7 @@ from engine import kernels
 from engine.base import seeds
 from engine.kernels.steps import Steps
 from engine.optimizers.baselines import Baseline, plain_gradients, sam_gradients
-from engine.optimizers.learned.base import START, LearnedOptimizer, Phi, StepInfo, without_start
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, Start, StepInfo, learned_start, without_start
 from engine.tasks.base import Task
 
 DRAWN_AT_ONCE = 50  # inner steps for which batches are drawn together
@@ -54,21 +54,28 @@ def frozen_unroll(
     *,
     changes: Sequence[UpdateChange] = (UpdateChange(),),
     sam: float = 0.0,
+    start: Start | None = None,
     split: str = "train",
     tick: Callable[[], None] = nothing,
 ) -> Iterator[UnrolledStep]:
     """Train fresh optimizees, one for each change and seed, side by side: B = changes * seeds, change by change.
 
-    Learned initial parameters among phi are where optimizees begin whose task has as many; those of other tasks begin
-    as ever. `sam` > 0: the gradient is taken at theta + sam g/|g| (Foret et al. 2021, arXiv:2010.01412), two passes a
-    step; of learned optimizers alone, for a baseline has directions of its own. `tick` is called at every inner step,
-    and may raise to interrupt. Memory does not grow with the steps. Raises ValueError for a baseline with `sam`.
+    Optimizees begin where `start` says, else where the learned optimizer does, with its learned initial parameters for
+    tasks that have as many, else as the task draws them. `sam` > 0: the gradient is taken at theta + sam g/|g| (Foret
+    et al. 2021, arXiv:2010.01412), two passes a step; of learned optimizers alone, for a baseline has directions of its
+    own. `tick` is called at every inner step, and may raise to interrupt. Memory does not grow with the steps. Raises
+    ValueError for a baseline with `sam`.
     """
     if sam and isinstance(optimizer, Baseline):
         raise ValueError(f"sam goes around learned optimizers, found {optimizer.name}")
     seed_list = [seed for _ in changes for seed in seed_list]
-    theta = _starts(task, phi.get(START), [seeds.derive(seed, "theta") for seed in seed_list])
+    theta = torch.stack([task.init_theta(seeds.derive(seed, "theta")) for seed in seed_list])
     stream = task.batches([seeds.derive(seed, "batches") for seed in seed_list], split)
+    batches = stream.draw(min(DRAWN_AT_ONCE, max(1, steps)))
+    if start is None and isinstance(optimizer, LearnedOptimizer):
+        start = learned_start(optimizer, phi)
+    if start is not None:
+        theta = start(theta, batches[0], task.layout)
     step = _steps(optimizer, phi, theta, task)
     direction = optimizer.gradients if isinstance(optimizer, Baseline) else sam_gradients if sam else plain_gradients
     settings = {"rho": theta.new_tensor(sam)} if sam else phi
@@ -76,22 +83,15 @@ def frozen_unroll(
     yield UnrolledStep(0, theta, torch.zeros_like(theta[:, 0]), torch.zeros_like(theta))
     for first in range(0, steps, DRAWN_AT_ONCE):
         count = min(DRAWN_AT_ONCE, steps - first)
-        batches = stream.draw(count)
+        batches = stream.draw(count) if first else batches
         for index in range(count):
             tick()
             grad, loss = direction(settings, task.loss, theta, batches[index])
-            update = step(theta, grad, StepInfo(loss, first + index, steps))
+            update = step(theta, grad, StepInfo(loss, first + index, steps, task))
             update = update if scale is None else scale * update
             update = update if weight_decay is None else update - weight_decay * theta
             theta = theta + update
             yield UnrolledStep(first + index + 1, theta, loss, update)
-
-
-def _starts(task: Task, start: Tensor | None, seed_list: Sequence[int]) -> Tensor:
-    """Initial parameters, [B, P]."""
-    if start is not None and len(start) == task.parameters:
-        return start.to(task.device, task.dtype).expand(len(seed_list), -1).contiguous()
-    return torch.stack([task.init_theta(seed) for seed in seed_list])
 
 
 def _steps(optimizer: LearnedOptimizer | Baseline, phi: Phi, theta: Tensor, task: Task) -> Steps:

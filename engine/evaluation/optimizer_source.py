@@ -106,7 +106,8 @@ class FrozenOptimizer:
 
         They grow with the scale.
         """
-        if self.optimizer.uses_layout or self.optimizer.step_scale != "none":  # it is no function of one coordinate
+        is_of_one_coordinate = not (self.optimizer.uses_layout or self.optimizer.uses_task)
+        if not is_of_one_coordinate or self.optimizer.step_scale != "none":
             return dict.fromkeys(UPDATE_RULE)
         view = describe(self.optimizer, self.phi)
         return {name: None if view[name] is None else scale * view[name] for name in UPDATE_RULE}

@@ -22,7 +22,7 @@ from engine.base.metrics import own_metrics
 from engine.base.settings import Typed
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE, UpdateChange, frozen_unroll, nothing
 from engine.optimizers.baselines import Baseline
-from engine.optimizers.learned.base import START, LearnedOptimizer, Phi
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, Start
 from engine.probes.summary import Profile, adaptive_sharpness_each, profile_each
 from engine.tasks.base import Task, cast
 from engine.tasks.bounded import bounded_loss
@@ -74,6 +74,7 @@ def evaluate_each(
     changes: Sequence[UpdateChange] = (UpdateChange(),),
     sam: float = 0.0,
     marks: Sequence[int] = (),
+    start: Start | None = None,
     purpose: str = "test",
     tick: Callable[[], None] = nothing,
     report: Callable[[str], None] = silent,
@@ -81,21 +82,27 @@ def evaluate_each(
     """Train optimizees `numbers` for `steps` inner steps; measure where they are at `marks` and at the end.
 
     Optimizees with data of their own, as episodes, have those of `task.held_out(purpose)`, no landscape is measured,
-    and so many of them are trained side by side as keep memory in bounds.
+    and so many of them are trained side by side as keep memory in bounds. They are measured before the first step as
+    well, and have diverged when their loss on the queries, not that on a support set that they may begin with having
+    learned, is many times that.
+    `start`: where optimizees begin, see `frozen_unroll`.
     Once for each of `changes`, all of them side by side; `changes` and `sam` as in `frozen_unroll`. Returns for each
     "task", "metrics" (of the task's own), "created" and "seeds" of a transfer file; a metric that is not finite is
     None. `purpose` tells apart the optimizees that validate from those that test. `tick` is called at every inner step,
     and between the steps of the probes, and may raise to interrupt; `report` is told in words what is going on.
     """
+    if isinstance(optimizer, LearnedOptimizer):
+        optimizer.check_task(task)
     if len(numbers) > EPISODES_AT_ONCE and task.is_episodic:
         portions = [numbers[first : first + EPISODES_AT_ONCE] for first in range(0, len(numbers), EPISODES_AT_ONCE)]
         how: dict[str, Any] = {"changes": changes, "sam": sam, "marks": marks, "purpose": purpose, "tick": tick}
+        how["start"] = start
         parts = [evaluate_each(task, optimizer, phi, some, steps, probe, **how, report=report) for some in portions]
         return [
             {**of_change[0], "seeds": [seed for part in of_change for seed in part["seeds"]]}
             for of_change in zip(*parts, strict=True)
         ]
-    points, measured_at = curve_points(steps), {*marks, steps}
+    points, measured_at = curve_points(steps), {*marks, steps, *([0] if task.is_episodic else [])}
     facts, task = task.facts, task.held_out("validation" if purpose == "validation" else "test")
     curve: list[Tensor] = []
     measured: list[list[dict[str, Any]]] = []
@@ -106,7 +113,7 @@ def evaluate_each(
     task = task.of([seeds.derive(seed, "episode") for seed in seed_list] * len(changes))
     training_loss = _training_losses(task, probe.examples, task.dtype)
     for inner_step, theta, loss, update in frozen_unroll(
-        task, optimizer, phi, seed_list, steps, changes=changes, sam=sam, tick=tick
+        task, optimizer, phi, seed_list, steps, changes=changes, sam=sam, start=start, tick=tick
     ):
         loss_sum += loss
         update_sum += update.norm(dim=-1)
@@ -123,7 +130,9 @@ def evaluate_each(
     optimizees = [
         {
             "seed": numbers[b % len(numbers)],
-            "diverged": not float(history[b, -1]) <= DIVERGED * float(history[b, 0]),
+            "diverged": _has_diverged(
+                history[b], [marks_at[b] for marks_at in measured] if task.rows is not None else ()
+            ),
             **{name: finite(values[b]) for name, values in means.items()},
             "curve": {"inner_step": points, "train_loss": [finite(value) for value in history[b].tolist()]},
             "marks": [marks_at[b] for marks_at in measured],
@@ -149,16 +158,10 @@ def evaluate_baseline(
     numbers: Sequence[int],
     steps: int,
     probe: ProbeSettings,
-    *,
-    start: Tensor | None = None,
     **how: Any,
 ) -> dict[str, Any]:
-    """Transfer evaluation of a baseline with its settings (learning rate, rho, ...); the rest as in `evaluate`.
-
-    `start`: initial parameters of all optimizees, [P].
-    """
+    """Transfer evaluation of a baseline with its settings (learning rate, rho, ...); the rest as in `evaluate`."""
     phi = {name: torch.full((1, 1), value, device=task.device, dtype=task.dtype) for name, value in values.items()}
-    phi |= {} if start is None else {START: start}
     facts = {"run": None, "optimizer": baseline.name, "label": baseline.name, "checkpoint": None, "scale": 1.0}
     evaluation = evaluate(task, baseline, phi, numbers, steps, probe, **how)
     return {**facts, **values, "passes_per_step": baseline.passes_per_step, **evaluation}
@@ -181,6 +184,13 @@ def evaluate_control(task: Task, name: str, numbers: Sequence[int]) -> dict[str,
         for number, mark in zip(numbers, marks, strict=True)
     ]
     return {"task": task.facts, **own_metrics(task.measured), "created": _now(), "seeds": optimizees}
+
+
+def _has_diverged(losses: Tensor, marks: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an optimizee has, by its training losses; or by its marks, where these have its loss on the queries."""
+    ends = [mark["validation_loss"] for mark in (marks[0], marks[-1])] if marks else losses[[0, -1]].tolist()
+    first, last = (math.nan if loss is None else loss for loss in ends)
+    return not last <= DIVERGED * first
 
 
 def measure(

@@ -15,7 +15,7 @@ from engine.base import seeds
 from engine.evaluation.frozen_unroll import frozen_unroll, nothing
 from engine.evaluation.transfer import at_once
 from engine.optimizers.baselines import Baseline
-from engine.optimizers.learned.base import START, Phi
+from engine.optimizers.learned.base import Phi, Start
 from engine.tasks.base import Task
 
 CPU_AT_ONCE = 9  # optimizees; with more, convolutions on a CPU take twice as long for each
@@ -35,14 +35,14 @@ def tune(
     numbers: Sequence[int],
     steps: int,
     tick: Callable[[], None] = nothing,
-    start: Tensor | None = None,
+    start: Start | None = None,
 ) -> Tuned:
     """The values of the grid with the lowest mean validation loss after `steps` inner steps of optimizees `numbers`.
 
     One column after the other, in the order of the grid, the later ones at their default: the learning rate first. A
     value counts as worst where the loss of any optimizee is not finite; of equals the first wins. The test set is not
     looked at, and the optimizees are not those that test. `tick` is called at every inner step, and may raise to
-    interrupt. `start`: initial parameters of all optimizees, [P]. Memory does not grow with the steps. Raises
+    interrupt. `start`: where optimizees begin, see `frozen_unroll`. Memory does not grow with the steps. Raises
     ValueError where there is nothing to tune on.
     """
     if not len(numbers) or steps < 1:
@@ -65,7 +65,7 @@ def validation_losses(
     numbers: Sequence[int],
     steps: int,
     tick: Callable[[], None] = nothing,
-    start: Tensor | None = None,
+    start: Start | None = None,
 ) -> Tensor:
     """Mean validation loss over optimizees `numbers` for each candidate, a value for every column of phi: [candidates].
 
@@ -77,9 +77,9 @@ def validation_losses(
     for first in range(0, len(candidates), together):
         chosen = candidates[first : first + together]
         seed_list = [seeds.derive(number, "tuning") for _ in chosen for number in numbers]
-        phi = _columns(chosen, len(numbers), task) | ({} if start is None else {START: start})
+        phi = _columns(chosen, len(numbers), task)
         seen = task.of([seeds.derive(seed, "episode") for seed in seed_list])
-        for last in frozen_unroll(seen, baseline, phi, seed_list, steps, tick=tick):  # noqa: B007 (only where it ends)
+        for last in frozen_unroll(seen, baseline, phi, seed_list, steps, start=start, tick=tick):  # noqa: B007 (only where it ends)
             theta = last.theta
         losses = seen.metrics_of_each(theta, "validation")["loss"].view(len(chosen), len(numbers)).mean(1)
         outcome.append(torch.where(losses.isfinite(), losses, torch.inf))

@@ -22,15 +22,21 @@ def check_inputs(
 
     `tasks`: checked [task] tables, also as JSON gives them back.
 
-    `start`: the run whose learned optimizer it starts from, which is to fit the [optimizer] table. `option`: what names
+    `optimizer`: the [optimizer] table, whose learned optimizer is to train the tasks. `start`: the run whose learned
+    optimizer it starts from, which is to fit that table. `option`: what names
     the device. Raises LregError.
     """
     where = pick_device(device, option)
     from engine.presets.preset import from_mapping
     from engine.tasks.table import check_tasks
 
+    how: dict[str, Any] = {"data_dir": data_dir, "device": where}
+    if optimizer is not None:
+        from engine.optimizers.learned.base import from_table
+
+        how["check"] = from_table(optimizer).check_task
     for values in tasks:
-        check_tasks(from_mapping({"task": values}).tasks[0], data_dir=data_dir, device=where)
+        check_tasks(from_mapping({"task": values}).tasks[0], **how)
     if optimizer is not None and start is not None:
         from engine.meta_training.meta_parameters import check_start
         from engine.runs.checkpoint import load_frozen

@@ -202,8 +202,9 @@ def as_observed(optimizer: LearnedOptimizer, phi: Phi, step: InnerStep) -> Inner
     """A step as update penalties see it, which hold constant what the learned optimizer has observed, theta as well."""
     if not optimizer.differentiates_theta:
         return step
-    features = step.features.detach()
-    return step._replace(features=features, update=optimizer.step(phi, features, step.state)[0])
+    features, held = step.features.detach(), optimizer.theta_in_state
+    state = {name: tensor.detach() if name in held else tensor for name, tensor in step.state.items()}
+    return step._replace(features=features, state=state, update=optimizer.step(phi, features, state)[0])
 
 
 def pull_back(phi: Phi, outputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Phi:

@@ -190,7 +190,7 @@ class MetaEpoch:
         return [Generator(device).manual_seed(self._seed(purpose, place)) for place in group.members]
 
     def _group(self, index: int, members: list[int]) -> Group:
-        task, objective = self._seen(index, members), self.objective_on(self.tasks[index])
+        task, objective = self._seen(index, members)
         if self.start is None:
             theta = torch.stack([task.init_theta(self._seed("theta", place)) for place in members])
         else:
@@ -201,9 +201,10 @@ class MetaEpoch:
         carry = self.estimator.begin(objective, theta, first, scaling=scaling, horizon=self.horizon)
         return Group(index, task, objective, members, stream, scoring, carry)
 
-    def _seen(self, index: int, members: list[int]) -> Task:
-        """A task as some of the optimizees see it."""
-        return self.tasks[index].of([self._seed("episode", place) for place in members])
+    def _seen(self, index: int, members: list[int]) -> tuple[Task, Objective]:
+        """A task as some of the optimizees see it, and the objective on it."""
+        task = self.tasks[index].of([self._seed("episode", place) for place in members])
+        return task, self.objective_on(self.tasks[index]).of(task)
 
     def _streams(self, task: Task, objective: Objective, members: list[int]) -> tuple[Stream, Stream | None]:
         stream = task.batches([self._seed("batches", place) for place in members], "train")
@@ -264,7 +265,7 @@ class MetaEpoch:
         return drawn[0]
 
     def _restored(self, index: int, members: list[int], fact: Mapping[str, Any], tensors: dict[str, Tensor]) -> Group:
-        task, objective = self._seen(index, members), self.objective_on(self.tasks[index])
+        task, objective = self._seen(index, members)
         stream, scoring = self._streams(task, objective, members)
         stream.load_state(tensors["stream"])
         if scoring is not None:

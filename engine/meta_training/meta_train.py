@@ -138,6 +138,7 @@ class MetaTrainer:
         self.objective_settings = checked_settings("objective", ObjectiveSettings, objective)
         check_objective(self.estimator, self.objective_settings, self.terms)
         self.objective_on = functools.lru_cache(TASKS_KEPT)(self._objective)
+        self._check_optimizer()
         drawn = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(seed, "phi")))
         fresh = {name: tensor.to(task.dtype) for name, tensor in drawn.items()}
         if self.settings.learn_start:
@@ -157,6 +158,25 @@ class MetaTrainer:
         self.broken_epochs = 0  # meta-epochs in a row that no optimizee survived
         self.improved = False
         self.best_step = 0
+
+    def _check_optimizer(self) -> None:
+        """Raise SettingsError where the learned optimizer trains no such tasks, or asks for more than there is."""
+        for task, _ in self.tasks.held_out(1):
+            self.optimizer.check_task(task)
+        needs_graph, looks = self.optimizer.gives_start, self.optimizer.uses_task
+        if (needs_graph or looks) and (self.estimator.second_order or not isinstance(self.estimator, TBPTT)):
+            allowed = f"tbptt with the learned optimizer {self.optimizer.name}"
+            raise SettingsError([Problem("meta.estimator", show(self.estimator.name), allowed)])
+        for name, usual, wanted in (("learn_start", False, needs_graph), ("random_scaling", 0.0, looks)):
+            value = getattr(self.settings, name)
+            if wanted and value != usual:
+                allowed = f"{show(usual)} with the learned optimizer {self.optimizer.name}"
+                raise SettingsError([Problem(f"meta.{name}", show(value), allowed)])
+
+        every_step = [name for name, one in of_kind(self.penalties, UpdatePenalty).items() if one.every_step]
+        if every_step and not isinstance(self.estimator, TBPTT):
+            allowed = f"false with the estimator {self.estimator.name}; tbptt, second_order"
+            raise SettingsError([Problem(f"penalty.{every_step[0]}.every_step", "true", allowed)])
 
     def _check_start(self, task: Task) -> None:
         """Raise SettingsError where initial parameters cannot be meta-trained."""

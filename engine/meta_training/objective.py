@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from engine.base.arguments import kind, refusal
@@ -32,9 +32,13 @@ class Objective:
     second_order: bool = False
     divergence_cap: float = 10.0
     layout: Layout | None = None
-    task: Task | None = None  # that the terms are measured on
+    task: Task | None = None  # that the terms are measured on, and that learned optimizers may look at
     settings: ObjectiveSettings = ObjectiveSettings()
     terms: dict[str, Term] = field(default_factory=dict)
+
+    def of(self, task: Task) -> Objective:
+        """The objective on a task that is bound to optimizees, where the learned optimizer looks at it."""
+        return replace(self, task=task) if self.optimizer.uses_task else self
 
 
 def of_kind(penalties: Mapping[str, Penalty], kind: type[Any]) -> dict[str, Any]:

@@ -226,7 +226,7 @@ class Truncation:
         self.theta, self.state, self.grad, self.loss = carry.theta, carry.state, carry.grad, carry.loss
         if START in phi and carry.inner_step == 0 and not objective.second_order:
             self.theta = phi[START].expand_as(carry.theta)  # the same numbers, with their graph
-        self.batch = carry.batch  # that the gradient is of
+        self.batch = carry.batch  # that the gradient is of; of the first inner step, and none later
         self.first_loss, self.alive = carry.first_loss, carry.alive
         self.factors: list[float] = []
         self.thetas: list[Tensor] = []
@@ -242,6 +242,8 @@ class Truncation:
 
     def inner_step(self, batch: Batch, scoring: Batch | None, factor: float, final: Batches | None = None) -> None:
         objective = self.objective
+        if objective.optimizer.gives_start and self.start.inner_step + len(self.factors) == 0:
+            self._begin(self.batch if objective.loss_batch == "next" else batch)
         if objective.loss_batch != "next":
             self.grad, self.loss = gradients_and_losses(objective.loss, self.theta, batch)
             self.batch = batch
@@ -254,6 +256,16 @@ class Truncation:
         if objective.loss_batch == "next":
             self.grad, self.loss, self.batch = gradient, loss, batch
         self._score(gradient, loss, scored_on, factor, step, final)
+
+    def _begin(self, batch: Batch) -> None:
+        """Go to where the learned optimizer starts from, with its graph to phi."""
+        objective, layout = self.objective, self.objective.layout
+        assert layout is not None
+        self.theta = objective.optimizer.start(without_start(self.phi), self.start.theta, batch, layout)
+        self.state = objective.optimizer.init(self.theta.detach(), layout)
+        if objective.loss_batch == "next":
+            self.grad, self.loss = gradients_and_losses(objective.loss, self.theta, batch)
+            self.first_loss, self.alive = self.loss, _sound(self.grad, self.loss)
 
     def _update(self) -> InnerStep:
         """Move theta by one update of the learned optimizer; a diverged optimizee rests."""
@@ -273,7 +285,7 @@ class Truncation:
         grad, theta = _blank(point.grad, resting), point.theta
         if scaling is not None:  # the learned optimizer trains z where theta = scaling * z
             grad, theta = grad * scaling, theta / scaling
-        info = StepInfo(_blank(point.loss, resting), point.number, self.start.horizon)
+        info = StepInfo(_blank(point.loss, resting), point.number, self.start.horizon, self.objective.task)
         features, observed = optimizer.observe(theta, grad, state, layout, info)
         features = _blank(features, resting)
         factor = optimizer.update_factor(theta, layout, grad)
@@ -297,8 +309,7 @@ class Truncation:
             self.penalty_cotangents.append(factor / optimizees * slopes)
         elif self.objective.geometric:
             self.penalty_cotangents.append(torch.zeros_like(gradient))
-        if factor:
-            self._book_update_penalties(loss, step, factor / optimizees, counts)
+        self._book_update_penalties(loss, step, factor, counts)
         self.factors.append(factor)
         cap = self.objective.divergence_cap * self.first_loss
         self.losses.append(torch.where(self.alive & (counting_loss <= cap), counting_loss, cap))
@@ -330,9 +341,10 @@ class Truncation:
                 self.dropped = self.dropped + (counts & ~taken)
         return slopes
 
-    def _book_update_penalties(self, loss: Tensor, step: InnerStep, share: float, counts: Tensor) -> None:
+    def _book_update_penalties(self, loss: Tensor, step: InnerStep, factor: float, counts: Tensor) -> None:
         for name, penalty in self.objective.update.items():
-            if not self._started(penalty):
+            share = (1.0 if penalty.every_step else factor) / len(loss)
+            if not share or not self._started(penalty):
                 continue
             value, source = self.backward.penalty(penalty, step, self.randomness)
             taken = usable(penalty, loss, counts & value.isfinite())

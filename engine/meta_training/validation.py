@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from torch import Tensor
-
 from engine.base.metrics import metric
 from engine.distributed.parallel import ALONE, ProcessGroup, dealt_back
 from engine.evaluation import transfer
@@ -17,7 +15,7 @@ from engine.evaluation.frozen_unroll import nothing
 from engine.evaluation.transfer import DIVERGED, EPISODES_AT_ONCE, ProbeSettings
 from engine.evaluation.tuning import tune
 from engine.optimizers.baselines import BASELINES
-from engine.optimizers.learned.base import START, LearnedOptimizer, Phi
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, Start, learned_start
 from engine.presets.evaluation_settings import EvaluationSettings
 from engine.runs.evaluations import task_name
 from engine.tasks.base import Task, TaskDistribution
@@ -100,11 +98,11 @@ def compare(
         tick = partial(on_progress, f"result: {label}")
         checkpoint = {"best": "best", "start": "initial"}.get(which, None if "start" in phis else "initial")
         facts = {"run": "", "optimizer": optimizer.name, "label": label, "checkpoint": checkpoint, "scale": 1.0}
-        how = {"tick": tick, "marks": (0,) if START in phis[which] else ()}
+        how = {"tick": tick, "marks": (0,) if learned_start(optimizer, phis[which]) else ()}
         return {**facts, **transfer.evaluate(task, optimizer, phis[which], numbers, inner_steps, probe, **how)}
 
     def of_baseline(
-        task: Task, numbers: Sequence[int], suffix: str, name: str, start: Tensor | None = None
+        task: Task, numbers: Sequence[int], suffix: str, name: str, start: Start | None = None
     ) -> dict[str, Any]:
         tick = partial(on_progress, f"result: {name}, best learning rate{suffix}")
         few = EPISODES_AT_ONCE if task.is_episodic else 3
@@ -123,8 +121,8 @@ def compare(
         suffix = f" on {_told(task, [task for task, _ in held_out])}" if len(held_out) > 1 else ""
         works += [partial(of_phi, task, numbers, suffix, which) for which in phis]
         works += [partial(of_baseline, task, numbers, suffix, name) for name in SHOWN_BASELINES]
-        if START in phis["best"]:
-            works.append(partial(of_baseline, task, numbers, suffix, "sgd", phis["best"][START]))
+        if (start := learned_start(optimizer, phis["best"])) is not None:
+            works.append(partial(of_baseline, task, numbers, suffix, "sgd", start))
         works += [partial(of_control, task, numbers, suffix, name) for name in task.of([0]).controls()]
     return dealt_back(team.do(lambda: [work() for work in team.share(works)]))
 
@@ -148,6 +146,8 @@ def _told(task: Task, tasks: Sequence[Task]) -> str:
 
 def _capped(outcome: dict[str, Any], loss: float | None) -> float:
     first = outcome["curve"]["train_loss"][0]
+    if outcome["marks"][0]["inner_step"] == 0:  # of an episode the loss on its queries before the first step
+        first = outcome["marks"][0]["validation_loss"]
     cap = DIVERGED * first if first is not None else math.inf
     return min(loss, cap) if loss is not None else cap
 

@@ -162,11 +162,16 @@ class InnerStep(NamedTuple):
         return update if self.factor is None else update * self.factor
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class UpdatePenalty(Penalty):
     """A penalty on the learned optimizer's update function, taken at every inner step.
 
     Random numbers are drawn with `normal`: then they do not depend on who else is in the meta-batch.
     """
+
+    every_step: bool = setting(
+        False, help="adds up over all inner steps, also where the loss counts at the last alone (tbptt, second_order)"
+    )
 
     def value(self, optimizer: LearnedOptimizer, phi: Phi, step: InnerStep, randomness: Randomness) -> Tensor:
         """Return the penalty of each optimizee, shape [B], differentiable by phi."""

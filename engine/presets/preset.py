@@ -106,6 +106,10 @@ class Preset:
         values = {key: value for key, value in self.values.items() if key not in set(without)}
         for table, later in LATER.items():
             values[table] = {k: v for k, v in values[table].items() if k not in later or v != later[k]}
+        values["penalty"] = {
+            name: {k: v for k, v in penalty.items() if (k, v) != ("every_step", False)}
+            for name, penalty in values["penalty"].items()
+        }
         if not values["objective"]:
             del values["objective"]
         values["task"] = [_decisive_of_task(task) for task in values["task"]]

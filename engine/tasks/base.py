@@ -82,7 +82,7 @@ class Layout:
     def split(self, theta: Tensor) -> dict[str, Tensor]:
         """The parts of theta, [..., P], in their shapes: views [..., *shape]."""
         parts = zip(self.shapes.items(), theta.split(self.sizes, -1), strict=True)
-        return {name: part.reshape(*theta.shape[:-1], *shape) for (name, shape), part in parts}
+        return {name: part.reshape((*theta.shape[:-1], *shape)) for (name, shape), part in parts}
 
 
 class Batches(Protocol):
@@ -171,6 +171,13 @@ class Task:
     def is_episodic(self) -> bool:
         """Whether every optimizee has data of its own."""
         return self.of([METRIC_SEED]).rows is not None
+
+    def query_inputs(self, dtype: torch.dtype) -> Tensor:
+        """Inputs, [B, D, ...], of what each row of a bound task of episodes is judged on: without their labels.
+
+        For learned optimizers that look at their task. Raises ArgumentError for tasks that have none.
+        """
+        raise refusal("task", "one of episodes, which have query sets", self.name)
 
     def controls(self) -> dict[str, dict[str, Tensor]]:
         """What methods that train nothing reach on the test split of a bound task: metrics, [B], by method."""
@@ -293,7 +300,7 @@ class _OutsideTask(Task):
         self.layout = layout if isinstance(layout, Layout) else Layout(layout)
         measured = getattr(task, "measured", ())
         self.measured = (*Task.measured, *(metric for metric in measured if metric.name != "loss"))
-        for name in ("metrics", "metrics_of_each", "fixed_batch", "controls", "rows"):
+        for name in ("metrics", "metrics_of_each", "fixed_batch", "controls", "query_inputs", "rows"):
             if hasattr(task, name):
                 setattr(self, name, getattr(task, name))
 

@@ -35,7 +35,7 @@ READINGS = {
 class ImagesByClass:
     """A dataset's images, and which of them belong to each class of the three splits of classes."""
 
-    images: Tensor  # uint8 [M, C, H, W]
+    images: Tensor  # uint8 [M, C, H, W]; or what a backbone makes of them, float32 [M, F]
     splits: Mapping[str, Mapping[str, Tensor]]  # of "train", "validation" and "test": int64 positions, by class
 
     def to(self, device: torch.device) -> ImagesByClass:
@@ -184,6 +184,9 @@ class EpisodeTask(DatasetTask):
 
     def tensors(self) -> list[Tensor]:
         return [self.data.images]
+
+    def query_inputs(self, dtype: torch.dtype) -> Tensor:
+        return self.inputs_at(self.positions("test"), dtype)
 
     def size(self, split: str) -> int:
         """D: how many examples a support or query set has."""

@@ -108,6 +108,14 @@ class DatasetTask(SupervisedTask):
         return self.dataset.to_input(x, dtype)
 
 
+def build_parts(values: Mapping[str, Any]) -> tuple[Dataset, Optimizee, dict[str, Any]]:
+    """The dataset and the optimizee that a [task] table picks, and the table with its defaults. Raises PresetError."""
+    resolved = resolve(values)
+    dataset, optimizee = DATASETS[resolved["dataset"]], OPTIMIZEES[resolved["optimizee"]]
+    parts = dataset(**_settings_of(resolved, dataset)), optimizee(**_settings_of(resolved, optimizee))
+    return *parts, resolved
+
+
 def build_task(
     values: Mapping[str, Any],
     *,
@@ -119,10 +127,8 @@ def build_task(
 
     Raises PresetError where the settings do not fit, DataError where the data is missing or damaged.
     """
-    values, device = resolve(values), torch.device(device)
-    dataset_class, optimizee_class = DATASETS[values["dataset"]], OPTIMIZEES[values["optimizee"]]
-    dataset = dataset_class(**_settings_of(values, dataset_class))
-    optimizee = optimizee_class(**_settings_of(values, optimizee_class))
+    device = torch.device(device)
+    dataset, optimizee, values = build_parts(values)
     folder = data_folder(data_dir)
     task = dataset.make_task(folder, values, optimizee, device, dtype)
     if task is not None and values["micro_batch"]:
@@ -173,13 +179,19 @@ def build_tasks(
     return build_task(values, data_dir=data_dir, device=device, dtype=dtype)
 
 
-def check_tasks(values: Mapping[str, Any], *, data_dir: Path | None = None, device: torch.device) -> None:
+def check_tasks(
+    values: Mapping[str, Any],
+    *,
+    data_dir: Path | None = None,
+    device: torch.device,
+    check: Callable[[Task], None] = lambda task: None,
+) -> None:
     """Build the task of a checked [task] table; where it draws, every choice and both ends of every range once.
 
-    Every data set is tried with every optimizee. Raises as `build_task` does.
+    Every data set is tried with every optimizee. `check` may raise, too. Raises as `build_task` does.
     """
     for table in extremes(values):
-        build_task(table, data_dir=data_dir, device=device)
+        check(build_task(table, data_dir=data_dir, device=device))
 
 
 def extremes(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from engine.base import interrupts
 from engine.base.errors import LregError, printable
 from lreg_tui import __version__
 from lreg_tui.cli import (
+    backbone,
     bench,
     compare,
     control,
@@ -31,7 +32,7 @@ from lreg_tui.cli.options import SingleValueCommand
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]  # click's; typer has it under changing names
 COMMANDS = (
-    *(start.run, start.resume, control.stop, control.pause, control.continue_),
+    *(start.run, start.resume, backbone.backbone, control.stop, control.pause, control.continue_),
     *(look.runs, look.show, look.watch, logs.logs),
     *(transfer.transfer, study.study, diagnose.diagnose, compare.compare, plot.plot, export.export),
     *(presets.presets, machine.doctor, bench.bench),

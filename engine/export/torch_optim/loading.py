@@ -57,6 +57,9 @@ def load_optimizer(
         reader = run if isinstance(run, RunReader) else RunStore().resolve(run)
         learned_optimizer, phi = load_learned_optimizer(reader, CHECKPOINT if checkpoint is None else checkpoint)
         factor = best_scale(reader) if scale == "best" else scale
+    if learned_optimizer.uses_task:
+        told = f"{learned_optimizer.name} looks at the episodes that it trains on, which parameters alone do not have"
+        raise RunError(f"{printable(str(run))}: {told}; allowed: a run of another learned optimizer")
     values = {"lr": lr, "weight_decay": weight_decay, "scale": factor}
     return LoadedOptimizer(
         params, learned_optimizer, without_start(phi), **values, nonfinite=nonfinite, horizon=horizon

@@ -23,12 +23,13 @@ from torch import Generator, Tensor
 
 from engine.base.arguments import plain
 from engine.base.errors import LregError
+from engine.base.flat import Batch
 from engine.base.registry import Registry
 from engine.base.settings import setting
 from engine.optimizers.learned import features as input_features
 from engine.optimizers.learned import sparse_rows
 from engine.optimizers.learned import step_scale as scales
-from engine.tasks.base import Layout
+from engine.tasks.base import Layout, Task
 
 Phi = dict[str, Tensor]
 """Meta-parameters by name."""
@@ -36,6 +37,10 @@ Phi = dict[str, Tensor]
 START = "start"
 """Name of learned initial parameters, [P], among the meta-parameters: `meta.learn_start` puts them beside those of the
 learned optimizer, which knows nothing of them."""
+
+Start = Callable[[Tensor, Batch, Layout], Tensor]
+"""Where optimizees begin: from the parameters that their task has drawn, [B, P], their first training batch and the
+layout of their parameters."""
 
 Scope = Literal["coordinate", "mean_square", "tensor", "all"]
 
@@ -46,8 +51,14 @@ State = dict[str, Tensor]
 class StepInfo:
     """What a learned optimizer may know of an inner step beside the gradient."""
 
-    def __init__(self, loss: Tensor | None, step: int | Tensor, horizon: int | Tensor | None = None) -> None:
-        self._loss = loss
+    def __init__(
+        self,
+        loss: Tensor | None,
+        step: int | Tensor,
+        horizon: int | Tensor | None = None,
+        task: Task | None = None,
+    ) -> None:
+        self._loss, self._task = loss, task
         self.step = step
         """The inner step's number, from 0; a tensor, [...], where optimizees are at different ones."""
         self.horizon = horizon
@@ -59,6 +70,13 @@ class StepInfo:
         if self._loss is None:
             raise LregError("this learned optimizer uses the loss: step(closure), with a closure that returns it")
         return self._loss
+
+    @property
+    def task(self) -> Task:
+        """The task, whose rows are the optimizees' where they have data of their own. Raises LregError without one."""
+        if self._task is None:
+            raise LregError("this learned optimizer looks at the task that it trains on, and there is none here")
+        return self._task
 
     def fraction(self, theta: Tensor) -> Tensor:
         """t / T, in [0, 1], in a shape that broadcasts with theta, [..., P]; 0 where nobody knows T."""
@@ -127,6 +145,14 @@ class LearnedOptimizer:
     """Whether back-propagation goes through the theta that `observe` is given, as where the update is part of it. For
     all others it is a constant, as the gradient is."""
 
+    theta_in_state: ClassVar[tuple[str, ...]] = ()
+    """Names under which `observe` hands theta, or what depends on it, to `step` in the state: constants to penalties on
+    the update function, as the features are to them."""
+
+    uses_task: ClassVar[bool] = False
+    """Whether `observe` looks at the task (`StepInfo.task`): then `check_task` says which ones it can train on."""
+
+    gives_start: ClassVar[bool] = False  # set where a member has a `start`
     uses_layout: ClassVar[bool] = False  # set where a member's `init` or `observe` takes the layout
     takes_info: ClassVar[bool] = False  # likewise; a member may say no where only `extra_features` needs the info
 
@@ -151,6 +177,7 @@ class LearnedOptimizer:
         """Let a member leave out the arguments that it does not use."""
         super().__init_subclass__()
         cls.name = cls.__name__.lower()  # unless it is registered by another
+        cls.gives_start |= "start" in vars(cls)
         says_info = "takes_info" in vars(cls)
         for name, context in (("init", ("layout",)), ("observe", ("layout", "info"))):
             if name in vars(cls):
@@ -197,6 +224,16 @@ class LearnedOptimizer:
     def init_phi(self, generator: Generator) -> Phi:
         """Fresh meta-parameters in float32 on the CPU, so that every device starts from the same numbers."""
         raise NotImplementedError
+
+    def check_task(self, task: Task) -> None:
+        """Raise PresetError where optimizees of this task cannot be trained. Most members can train all of them."""
+
+    def start(self, phi: Phi, theta: Tensor, batch: Batch, layout: Layout) -> Tensor:
+        """Initial parameters, [B, P], with their graph to phi, in place of those that the task has drawn, theta.
+
+        `batch`: the first training batch of each optimizee. Meta-training differentiates them (tbptt alone).
+        """
+        return theta
 
     init: ClassVar[Callable[..., State]]
     """`init(theta, layout)`: the state before the first step for parameters of shape [..., P]."""
@@ -289,6 +326,24 @@ def _completed(method: Callable[..., Any], context: tuple[str, ...], used: set[s
 def without_start(phi: Phi) -> Phi:
     """The learned optimizer's own meta-parameters."""
     return {name: tensor for name, tensor in phi.items() if name != START}
+
+
+def learned_start(optimizer: LearnedOptimizer, phi: Phi) -> Start | None:
+    """Where optimizees begin that this learned optimizer trains; None: where their task says.
+
+    Learned initial parameters among phi are for tasks with as many; optimizees of other tasks begin as ever.
+    """
+    own = without_start(phi)
+    if optimizer.gives_start:
+        return functools.partial(optimizer.start, own)
+    if START not in phi:
+        return None
+
+    def start(theta: Tensor, batch: Batch, layout: Layout) -> Tensor:
+        given = phi[START].to(theta)
+        return given.expand_as(theta).contiguous() if len(given) == theta.shape[-1] else theta
+
+    return start
 
 
 def fits(optimizer: LearnedOptimizer, phi: Phi) -> bool:

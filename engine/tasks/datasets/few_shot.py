@@ -15,6 +15,8 @@ from torch import Tensor
 
 from engine.base.errors import DataError, PresetError, Problem
 from engine.base.settings import setting
+from engine.tasks.backbones.kept import Place, features_of_kept, place_of
+from engine.tasks.backbones.networks import BACKBONES
 from engine.tasks.base import Task
 from engine.tasks.datasets.base import Dataset
 from engine.tasks.datasets.image_files import Refusal
@@ -46,6 +48,12 @@ class FewShotDataset(Dataset):
         choices=("running", "transductive"),
         help="statistics with which batch norm sees the query set when it is measured: those of the support set, or "
         "its own (which knows the other queries, as meta-training does)",
+    )
+
+    backbone: str = setting(
+        "none",
+        choices=("none", *BACKBONES),
+        help="inputs are the features of the images by this network, which `lreg backbone` trains; none: the images",
     )
 
     input_shape: tuple[int, ...] = ()
@@ -80,11 +88,32 @@ class FewShotDataset(Dataset):
     def make_task(
         self, folder: Path, values: Mapping[str, Any], optimizee: Optimizee, device: torch.device, dtype: torch.dtype
     ) -> Task:
+        described, data = self.images(folder, device)
+        if self.backbone != "none":
+            data = _features(described, data, folder, device)
+        return described.task_on(data, values, optimizee, dtype)
+
+    def images(self, folder: Path, device: torch.device) -> tuple[FewShotDataset, ImagesByClass]:
+        """The dataset as its images describe it, and these. Raises PresetError where the settings do not fit them."""
         data, (mean, std) = _load(self, folder, device)
         if problems := list(self._problems(data)):
             raise PresetError(problems[:1])
-        described = dataclasses.replace(self, input_shape=tuple(data.images.shape[1:]), mean=mean, std=std)
-        return EpisodeTask(values, described, data, optimizee, device, dtype)
+        return dataclasses.replace(self, input_shape=tuple(data.images.shape[1:]), mean=mean, std=std), data
+
+    def task_on(
+        self, data: ImagesByClass, values: Mapping[str, Any], optimizee: Optimizee, dtype: torch.dtype
+    ) -> EpisodeTask:
+        """The task of images, or of their features, which describe the dataset already, or are its."""
+        described = dataclasses.replace(self, input_shape=tuple(data.images.shape[1:]))
+        return EpisodeTask(values, described, data, optimizee, data.images.device, dtype)
+
+    def place(self, data: ImagesByClass, folder: Path) -> Place:
+        """Where the backbone of these images is kept."""
+        return place_of(self.backbone, self.name, self.normalize, data, folder)
+
+    def to_input(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        """As for any images; features, which are no whole numbers, stay as they are."""
+        return images.to(dtype) if images.is_floating_point() else super().to_input(images, dtype)
 
     def _problems(self, data: ImagesByClass) -> Iterator[Problem]:
         """What of the settings asks for more than the data have."""
@@ -104,6 +133,19 @@ def positions_of(labels: Sequence[Label]) -> dict[Label, Tensor]:
     for position, label in enumerate(labels):
         positions.setdefault(label, []).append(position)
     return {label: torch.tensor(where) for label, where in positions.items()}
+
+
+_features_in_memory: dict[tuple[Hashable, ...], ImagesByClass] = {}
+
+
+def _features(dataset: FewShotDataset, images: ImagesByClass, folder: Path, device: torch.device) -> ImagesByClass:
+    """Features by the dataset's backbone, once per process."""
+    place = dataset.place(images, folder)
+    key = (place, device)
+    if key not in _features_in_memory:
+        to_input = functools.partial(dataset.to_input, dtype=torch.float32)
+        _features_in_memory[key] = features_of_kept(place, dataset.backbone, images, to_input, dataset.name)
+    return _features_in_memory[key]
 
 
 _in_memory: dict[tuple[Hashable, ...], tuple[ImagesByClass, tuple[Channels, Channels]]] = {}

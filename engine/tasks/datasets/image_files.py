@@ -85,8 +85,8 @@ def decode_once(
 ) -> Tensor:
     """`decode`, for a `size` of 1 or more, from a cache where the same files were decoded before.
 
-    It is a file whose path begins as `beside` where that can be written, else in the user's cache folder. The cached file is known by
-    the images' names, sizes and checksums (in a folder: times), and has a checksum of its own: where it is missing,
+    It is a file whose path begins as `beside` where that can be written, else in the user's cache folder, known by the
+    images' names, sizes and checksums (in a folder: times), and has a checksum of its own: where it is missing,
     damaged or cannot be written, images are decoded.
     """
     facts = [CACHE_VERSION, channels, size, [[name, *tree.stamp(name)] for name in names]]

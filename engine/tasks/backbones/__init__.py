@@ -1,0 +1,1 @@
+"""Backbones: feature networks that are trained beforehand and then frozen, and the features that they give."""

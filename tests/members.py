@@ -1,0 +1,8 @@
+"""Members of the registries, for tests that run over them."""
+
+from __future__ import annotations
+
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
+
+KINDS = tuple(name for name in LEARNED_OPTIMIZERS.names() if not LEARNED_OPTIMIZERS[name].uses_task)
+"""The learned optimizers that know parameters and gradients alone, and so train anything."""
