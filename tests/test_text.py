@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import zygote
 from test_plugins import lreg
 from torch import nn
 from torch.func import grad, grad_and_value, vjp, vmap
@@ -485,10 +487,16 @@ class Counting(NextTokenDataset):
 '''
 
 
-def test_gpt_is_meta_trained_and_transferred_with_its_defaults(tmp_path):
+@pytest.fixture
+def quick(forked):
+    """The command line, forked from a process that has imported torch."""
+    return partial(lreg, run=zygote.run)
+
+
+def test_gpt_is_meta_trained_and_transferred_with_its_defaults(tmp_path, quick):
     """And what is read of it is bits per character: it is what the task is judged by."""
     (tmp_path / "tiny.toml").write_text(TINY.format(dataset="shakespeare-excerpt", task=""))
-    done = lreg(tmp_path, "run", "tiny.toml", "--runs-dir", "runs")
+    done = quick(tmp_path, "run", "tiny.toml", "--runs-dir", "runs")
     assert done.returncode == 0, done.stderr
     assert "test bits per" in done.stdout + done.stderr
     (run,) = (tmp_path / "runs").glob("2*-tiny-*")
@@ -496,23 +504,23 @@ def test_gpt_is_meta_trained_and_transferred_with_its_defaults(tmp_path):
     assert 3 < figures["test_bits_per_character"] < 10 and 0 <= figures["test_accuracy"] <= 1
     bits = math.log2(figures["test_perplexity"])
     assert abs(bits / figures["test_bits_per_character"] - 1) < 1e-3  # of one optimizee
-    done = lreg(tmp_path, "transfer", "last", "--runs-dir", "runs", "--seeds", "1", "--steps", "2", "--json")
+    done = quick(tmp_path, "transfer", "last", "--runs-dir", "runs", "--seeds", "1", "--steps", "2", "--json")
     assert done.returncode == 0, done.stderr
     measured = json.loads(done.stdout.splitlines()[-1])["seeds"][0]["marks"][-1]
     assert measured["test_perplexity"] > 1 and measured["sharpness"]
-    shown = lreg(tmp_path, "compare", "last", "last", "--runs-dir", "runs", "--markdown")
+    shown = quick(tmp_path, "compare", "last", "last", "--runs-dir", "runs", "--markdown")
     assert "bits per character" in shown.stdout
 
 
-def test_a_text_and_a_loss_from_outside_are_one_file(tmp_path):
+def test_a_text_and_a_loss_from_outside_are_one_file(tmp_path, quick):
     (tmp_path / "mine.py").write_text(PLUGIN)
     (tmp_path / "mine.toml").write_text(TINY.format(dataset="counting", task="length = 8\nwidth = 8\nlayers = 1"))
-    done = lreg(tmp_path, "run", "mine.toml", "--runs-dir", "runs", "--plugin", "mine.py")
+    done = quick(tmp_path, "run", "mine.toml", "--runs-dir", "runs", "--plugin", "mine.py")
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "runs").glob("2*-mine-*")
     reader = RunReader(run)
     assert 0 <= reader.figures()["test_top_three"] <= 1 and reader.measured["top_three"].better == "higher"
-    refused = lreg(
+    refused = quick(
         tmp_path, "run", "mine.toml", "--runs-dir", "runs", "--plugin", "mine.py", "--set", "task.length=900"
     )
     assert refused.returncode == 2 and "counting: found" in refused.stderr and "Traceback" not in refused.stderr
