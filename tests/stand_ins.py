@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from engine.tasks.datasets.base import DATASETS, Dataset, RawData
 
-BY_FILES = tuple(name for name in DATASETS.names() if name not in ("digits", "folder", "tensors"))
+OTHERS = ("digits", "folder", "friedman", "tensors", "tiny-imagenet")  # in the package, or described by their data
+BY_FILES = tuple(name for name in DATASETS.names() if name not in OTHERS)
 
 
 def put_digits_in_their_place(monkeypatch: pytest.MonkeyPatch) -> None:

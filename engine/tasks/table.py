@@ -61,9 +61,9 @@ class DatasetTask(SupervisedTask):
         self.name = f"{values['dataset']}/{values['optimizee']}"
         self.dataset = dataset
         self.augmentation_size = dataset.augmentation_size
-        self.criterion = dataset.criterion
         optimizee_class = OPTIMIZEES[values["optimizee"]]
         self.optimizee = optimizee_class(**_settings_of(values, optimizee_class))
+        self.criterion = self.optimizee.criterion or dataset.criterion
         kept = _kept_classes(values["classes"], dataset)
         self.examples = dict(_split(data, kept, values["validation"]))
         self.build(dataset.input_shape, len(kept) or dataset.outputs)

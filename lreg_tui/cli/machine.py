@@ -31,6 +31,7 @@ LOW_SPACE = 2 * 2**30
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors", "textual", "rich", "typer")
 DATASETS = {  # a file that each dataset has in the data folder
     "digits": "",
+    "friedman": "",
     "mnist": "MNIST/raw/train-images-idx3-ubyte",
     "fmnist": "FashionMNIST/raw/train-images-idx3-ubyte",
     "cifar10": "cifar-10-batches-py/data_batch_1",

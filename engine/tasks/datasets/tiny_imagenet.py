@@ -9,6 +9,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -27,25 +28,29 @@ TENSORS = ("train_x", "train_y", "test_x", "test_y")
 LAYOUT = f"{FOLDER}/ as it comes: wnids.txt, train/WNID/images/*.JPEG, val/images/*.JPEG, val/val_annotations.txt"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DescribedImages(ImageDataset):
+    """Images whose classes, size and statistics are those that were read."""
+
+    classes: int = 200
+    input_shape: tuple[int, ...] = (3, 64, 64)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def described_by(self, data: RawData) -> DescribedImages:
+        images, labels, *_ = data
+        mean, std = (tuple(value / self.brightest for value in values) for values in statistics(images))
+        shape = tuple(images.shape[1:])
+        return dataclasses.replace(self, classes=1 + int(labels.max()), input_shape=shape, mean=mean, std=std)
+
+
 @DATASETS.register("tiny-imagenet")
-class TinyImageNet(ImageDataset):
+class TinyImageNet(DescribedImages):
     """100,000 training images, and the 10,000 of its val part as test images (Le and Yang, 2015; CS231N, Stanford).
 
     `tiny-imagenet-200` or `tiny-imagenet-200.zip` lies in the data folder. What is read is decoded once, into a file
     beside it, or in the user's cache where nothing can be written there. Classes are numbered in the order of WNIDs.
     """
-
-    classes: int = 200
-    input_shape: tuple[int, ...] = (3, 64, 64)
-    mean: tuple[float, ...] = ()  # of the training images that were read
-    std: tuple[float, ...] = ()
-
-    def described_by(self, data: RawData) -> TinyImageNet:
-        images, labels, *_ = data
-        mean, std = statistics(images)
-        scaled = [tuple(value / self.brightest for value in values) for values in (mean, std)]
-        facts = {"classes": 1 + int(labels.max()), "input_shape": tuple(images.shape[1:])}
-        return dataclasses.replace(self, mean=scaled[0], std=scaled[1], **facts)
 
     def read(self, folder: Path) -> RawData:
         path = next((folder / name for name in (FOLDER, f"{FOLDER}.zip") if os.path.exists(folder / name)), None)
