@@ -64,8 +64,8 @@ def test_an_episode_has_its_classes_in_order_and_no_image_twice():
         assert len({*support, *query}) == 2 * (4 + 7)
         of_labels = [{classes[p][1] for p in (*support[4 * k : 4 * k + 4], *query[7 * k : 7 * k + 7])} for k in (0, 1)]
         assert [len(names) for names in of_labels] == [1, 1] and of_labels[0] != of_labels[1]
-    assert bound.targets("train").tolist() == [0] * 4 + [1] * 4
-    assert bound.targets("test").tolist() == bound.targets("validation").tolist() == [0] * 7 + [1] * 7
+    assert bound.labels("train").tolist() == [0] * 4 + [1] * 4
+    assert bound.labels("test").tolist() == bound.labels("validation").tolist() == [0] * 7 + [1] * 7
 
 
 def test_episodes_over_seeds_have_every_class_at_every_label_equally_often():
@@ -118,7 +118,7 @@ def test_every_inner_step_is_the_whole_set_whatever_the_seeds(split):
         for row in range(3):
             pixels = task.data.images[bound.positions(split)[row]] / 255
             torch.testing.assert_close(batch.x[row], pixels)
-            assert torch.equal(batch.y[row], bound.targets(split))
+            assert torch.equal(batch.y[row], bound.labels(split))
     unbound = task.batches([4, 7, 9], split).draw(1)[0]
     assert torch.equal(unbound.x, window[0].x) and torch.equal(unbound.y, window[0].y)
     first = bound.fixed_batch(1, split, torch.float32)
@@ -213,7 +213,7 @@ def test_queries_are_seen_with_the_statistics_of_the_support_set_and_the_other_w
         logits = by_support_statistics(
             running, theta[row], support, running.inputs_at(running.positions("test")[row], torch.float64)
         )
-        targets = running.targets("test")
+        targets = running.labels("test")
         torch.testing.assert_close(measured["loss"][row], F.cross_entropy(logits, targets))
         torch.testing.assert_close(measured["accuracy"][row], (logits.argmax(1) == targets).double().mean())
     torch.testing.assert_close(measured["transductive_accuracy"], other["accuracy"])

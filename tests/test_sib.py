@@ -84,7 +84,7 @@ def gradient_of(weight: Tensor, phi: Phi, x: Tensor, by: Tensor | None = None) -
 def support_and_queries(task: EpisodeTask, row: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     support = task.inputs_at(task.positions("train")[row], F64).flatten(1)
     queries = task.inputs_at(task.positions("test")[row], F64).flatten(1)
-    return support, task.targets("train"), queries, task.targets("test")
+    return support, task.labels("train"), queries, task.labels("test")
 
 
 def first_weight(phi: Phi, x: Tensor, y: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ def test_an_episodes_scores_depend_on_no_other_episode_and_on_no_query_label():
     together = list(frozen_unroll(task.of(SEEDS), SIB, phi, SEEDS, STEPS))
     torch.testing.assert_close(together[-1].theta, torch.cat(alone))
     bound = task.of(SEEDS)
-    bound.targets = lambda split: task.targets(split) if split == "train" else torch.full((8,), 77)
+    bound.labels = lambda split: task.labels(split) if split == "train" else torch.full((8,), 77)
     blind = list(frozen_unroll(bound, SIB, phi, SEEDS, STEPS))
     assert torch.equal(blind[-1].theta, together[-1].theta)
     for row in range(len(SEEDS)):

@@ -53,7 +53,10 @@ class CrossEntropy(Criterion):
 class SquaredError(Criterion):
     """Numbers: outputs [D, O] against targets [D] or [D, O]; the loss is their mean squared difference."""
 
-    measured = (TASK_METRICS["loss"], Metric("absolute_error", "mean absolute error", better="lower", kind="task"))
+    measured: tuple[Metric, ...] = (
+        TASK_METRICS["loss"],
+        Metric("absolute_error", "mean absolute error", better="lower", kind="task"),
+    )
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return F.mse_loss(outputs, targets.view_as(outputs))
@@ -86,6 +89,21 @@ class NextToken(Criterion):
         loss = means["loss"]
         derived = {"loss": loss, "bits_per_character": loss / math.log(2), "perplexity": loss.exp()} | means
         return {metric.name: derived[metric.name] for metric in self.measured}
+
+
+class Regression(SquaredError):
+    """One number for each example; measured beside is R², the part of the numbers' variance that is explained."""
+
+    measured = (*SquaredError.measured, Metric("r2", "R², explained variance", better="higher", kind="task"))
+
+    def scores(self, outputs: Tensor, targets: Tensor) -> Scores:
+        numbers = targets.view_as(outputs).flatten(1).mean(1)
+        return {**super().scores(outputs, targets), "number": numbers, "square": numbers.square()}
+
+    def summary(self, means: Scores) -> Scores:
+        variance = means["square"] - means["number"].square()
+        explained = {"r2": 1 - means["loss"] / variance}
+        return {metric.name: {**means, **explained}[metric.name] for metric in self.measured}
 
 
 class MeanCriterion(Criterion):

@@ -143,7 +143,7 @@ class EpisodeTask(DatasetTask):
 
     def _measured(self, theta: Tensor, split: str, after_support: bool) -> dict[str, Tensor]:
         """The criterion's metrics, [B] each; `after_support`: with batch norm's statistics of the support set."""
-        positions, targets = self.positions(split), self.targets(split)
+        positions, targets = self.positions(split), self.labels(split)
         before = self.positions("train") if after_support else positions[:, :0]
         leading = before.shape[1]
         at_once = max(1, EVALUATED_AT_ONCE // (leading + len(targets)))  # episodes
@@ -159,7 +159,7 @@ class EpisodeTask(DatasetTask):
         """The whole support set ("train") or query set of the first episode, whatever `examples` says: for probes."""
         if self.episodes is None:
             return self.of([METRIC_SEED]).fixed_batch(examples, split, dtype)
-        x, y = self.inputs_at(self.positions(split)[0], dtype), self.targets(split)
+        x, y = self.inputs_at(self.positions(split)[0], dtype), self.labels(split)
         return ExampleBatch(x, y, torch.empty(len(x), 0, dtype=dtype, device=self.device))
 
     def positions(self, split: str) -> Tensor:
@@ -172,7 +172,7 @@ class EpisodeTask(DatasetTask):
         part = slice(self.shots) if split == "train" else slice(self.shots, None)
         return self.episodes[:, :, part].flatten(1)
 
-    def targets(self, split: str) -> Tensor:
+    def labels(self, split: str) -> Tensor:
         """The labels of an episode's support or query set, in the order of `positions`: int64 [D]."""
         each = self.shots if split == "train" else self.queries
         return torch.arange(self.ways, device=self.device).repeat_interleave(each)
@@ -206,7 +206,7 @@ class EpisodeStream:
 
     def __init__(self, task: EpisodeTask, seeds: Sequence[int], split: str) -> None:
         self._x = task.inputs_at(task.positions(split), task.dtype)
-        self._y = task.targets(split).expand(len(self._x), -1)
+        self._y = task.labels(split).expand(len(self._x), -1)
         self._noise_size = task.optimizee.noise_size if split == "train" else 0
         self._generators = [torch.Generator(task.device).manual_seed(seed) for seed in seeds]
 
@@ -261,5 +261,5 @@ def prototype_accuracy(task: EpisodeTask, features: Callable[[Tensor], Tensor] |
         shown = features(task.inputs_at(support, task.dtype))
         prototypes = shown.view(task.ways, task.shots, -1).mean(1)  # [N, F]
         distances = torch.cdist(features(task.inputs_at(query, task.dtype)), prototypes)  # the square changes no order
-        accuracies.append((distances.argmin(1) == task.targets("test")).to(task.dtype).mean())
+        accuracies.append((distances.argmin(1) == task.labels("test")).to(task.dtype).mean())
     return torch.stack(accuracies)

@@ -140,7 +140,11 @@ class SupervisedTask(Task):
     def loss(self, theta: Tensor, batch: ExampleBatch) -> Tensor:
         """The criterion's mean loss, computed in theta's dtype."""
         x, y, noise = (_as(tensor, theta.dtype) for tensor in batch)
-        return self.criterion.loss(self.outputs(theta, x, noise), y)
+        return self.criterion.loss(self.outputs(theta, x, noise), self.targets(x, y))
+
+    def targets(self, x: Tensor, y: Tensor) -> Tensor:
+        """What outputs are compared with: y, [D, ...], or the inputs x where the optimizee learns these."""
+        return y if self.optimizee.criterion is None else x
 
     def batches(self, seeds: Sequence[int], split: str = "train") -> ExampleStream:
         return ExampleStream(self, seeds, split)
@@ -159,7 +163,8 @@ class SupervisedTask(Task):
         for indices in order.tensor_split(math.ceil(len(order) / at_once)):  # equal: batch norm needs it
             x, y = self.gather(split, indices, theta.dtype)
             outputs = outputs_of_all(theta, x)  # [B, D, ...]
-            targets = y.expand(len(theta), *y.shape)
+            targets = self.targets(x, y)
+            targets = targets.expand(len(theta), *targets.shape)
             for name, scores in self.criterion.scores(outputs.flatten(0, 1), targets.flatten(0, 1)).items():
                 total = scores.view(len(theta), -1).sum(1, dtype=torch.float64)
                 sums[name] = sums[name] + total if name in sums else total

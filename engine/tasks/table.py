@@ -62,13 +62,13 @@ class DatasetTask(SupervisedTask):
         self.name = f"{values['dataset']}/{values['optimizee']}"
         self.dataset = dataset
         self.augmentation_size = dataset.augmentation_size
-        self.criterion = dataset.criterion
         optimizee_class = OPTIMIZEES[values["optimizee"]]
         self.optimizee = optimizee_class(**_settings_of(values, optimizee_class))
         if self.optimizee.form not in ("", dataset.form):
             fitting = [name for name in OPTIMIZEES.names() if OPTIMIZEES[name].form in ("", dataset.form)]
             reason = f"{values['dataset']} has {FORMS[dataset.form]}"
             raise PresetError([Problem("task.optimizee", show(values["optimizee"]), ", ".join(fitting), reason)])
+        self.criterion = self.optimizee.criterion or dataset.criterion
         kept = _kept_classes(values["classes"], dataset)
         self.examples = dict(_split(data, kept, values["validation"], dataset.window))
         self.build(dataset.input_shape, len(kept) or dataset.outputs)

@@ -32,6 +32,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors", "textual", 
 DATASETS = {  # a file that each dataset has in the data folder
     "digits": "",
     "shakespeare-excerpt": "",
+    "friedman": "",
     "mnist": "MNIST/raw/train-images-idx3-ubyte",
     "fmnist": "FashionMNIST/raw/train-images-idx3-ubyte",
     "cifar10": "cifar-10-batches-py/data_batch_1",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import torch
 
@@ -21,26 +21,29 @@ SIZE = 64  # pixels of height and width
 LAYOUT = f"{FOLDER}/ as it comes: wnids.txt, train/WNID/images/*.JPEG, val/images/*.JPEG, val/val_annotations.txt"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DescribedImages(ImageDataset):
+    """Images whose classes, size and statistics are those that were read."""
+
+    classes: int = 200
+    input_shape: tuple[int, ...] = (3, 64, 64)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def described_by(self, data: RawData) -> DescribedImages:
+        images, labels, *_ = data
+        mean, std = (tuple(value / self.brightest for value in values) for values in statistics(images))
+        shape = tuple(images.shape[1:])
+        return dataclasses.replace(self, classes=1 + int(labels.max()), input_shape=shape, mean=mean, std=std)
+
+
 @DATASETS.register("tiny-imagenet")
-class TinyImageNet(ImageDataset):
+class TinyImageNet(DescribedImages):
     """100,000 training images, and the 10,000 of its val part as test images (Le and Yang, 2015; CS231N, Stanford).
 
     `tiny-imagenet-200` or `tiny-imagenet-200.zip` lies in the data folder. What is read is decoded once, into a file
     beside it, or in the user's cache where nothing can be written there. Classes are numbered in the order of WNIDs.
     """
-
-    classes: int = 200
-    input_shape: tuple[int, ...] = (3, 64, 64)
-    mean: tuple[float, ...] = ()  # of the training images that were read
-    std: tuple[float, ...] = ()
-
-    def described_by(self, data: RawData) -> TinyImageNet:
-        images, labels, *_ = data
-        mean, std = statistics(images)
-        mean, std = (tuple(value / self.brightest for value in values) for values in (mean, std))
-        facts: dict[str, Any] = {"mean": mean, "std": std}
-        facts |= {"classes": 1 + int(labels.max()), "input_shape": tuple(images.shape[1:])}
-        return dataclasses.replace(self, **facts)
 
     def read(self, folder: Path) -> RawData:
         path = next((folder / name for name in (FOLDER, f"{FOLDER}.zip") if os.path.exists(folder / name)), None)

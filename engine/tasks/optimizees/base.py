@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 from engine.base.errors import PresetError, Problem, shortened
 from engine.base.registry import Registry
 from engine.base.settings import setting
+from engine.tasks.criteria import Criterion
 
 INITS = ("normal", "uniform", "kaiming", "xavier")
 INIT_HELP = (
@@ -66,6 +67,11 @@ class Optimizee:
     def noise_size(self) -> int:
         """K, the uniform random numbers that one example needs in training mode."""
         return 0
+
+    @property
+    def criterion(self) -> Criterion | None:
+        """What it is trained by in place of the dataset's criterion: then its inputs are its targets."""
+        return None
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         """Return the network for inputs of a shape, of images (C, H, W), and as many outputs as there are classes.
