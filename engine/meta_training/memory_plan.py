@@ -234,6 +234,8 @@ class _Work:
         theta = torch.empty(settings.optimizees, task.parameters, dtype=precision, device="meta")
         loss = bounded_loss(task, batch)
         graph_bytes = loss.graph_bytes if isinstance(loss, PartedLoss) else 0
+        if isinstance(loss, PartedLoss):  # two parts take what many take, one after another
+            loss = PartedLoss(loss.parts[:2], graph_bytes)
         land = next(landscapes(loss, theta))
         points = torch.empty(portion(theta, graph_bytes), task.parameters, dtype=precision, device="meta")
         with LiveMemory() as live:

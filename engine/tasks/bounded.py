@@ -37,7 +37,7 @@ def bounded_loss(task: Task, batch: Batch) -> Loss:
     examples, bytes_of_one = next(tensors_in(batch)).shape[0], _bytes_of_example(task, batch)
     if isinstance(task.loss, MicroBatches):
         return PartedLoss(task.loss.on(batch).parts, min(task.loss.size, examples) * bytes_of_one)
-    if bytes_of_one * examples <= GRAPHS_AT_ONCE or not _is_mean(task, batch):
+    if bytes_of_one * examples <= GRAPHS_AT_ONCE or not _is_mean(task):
         return PartedLoss([(1.0, loss_on(task.loss, batch))], bytes_of_one * examples)
     size = max(1, GRAPHS_AT_ONCE // bytes_of_one)
     return PartedLoss(MicroBatches(task.loss, size).on(batch).parts, size * bytes_of_one)
@@ -76,10 +76,9 @@ def _dtype(batch: Batch) -> torch.dtype:
     return next(tensor.dtype for tensor in tensors_in(batch) if tensor.is_floating_point())
 
 
-def _is_mean(task: SupervisedTask, batch: Batch) -> bool:
+def _is_mean(task: SupervisedTask) -> bool:
     """Whether the loss on examples is the mean of their own losses: not with batch norm. Tried with a few of them."""
-    theta, examples = task.init_theta(0).to(torch.float64), _some(batch, 2 * FEW)
-    examples = tree_map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor, examples)
+    theta, examples = task.init_theta(0).to(torch.float64), task.fixed_batch(2 * FEW)
     with torch.no_grad():
         together, apart = task.loss(theta, examples), MicroBatches(task.loss, FEW)(theta, examples)
     return bool((together - apart).abs() <= 1e-9 * together.abs())
