@@ -45,6 +45,8 @@ class Autoencoder(Optimizee):
     28,369 parameters on MNIST with the default width and code. The error is in units of the inputs (`normalize`).
     """
 
+    form = "numbers"
+
     width: int = setting(
         8, minimum=1, maximum=1024, help="channels of the first convolution; the second has twice as many"
     )

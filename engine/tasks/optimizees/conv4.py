@@ -57,6 +57,8 @@ class Conv4(Optimizee):
     The loss of an example depends on its batch, through batch norm. Small images are pooled less: 8x8 three times.
     """
 
+    form = "numbers"
+
     filters: int = setting(32, minimum=1, maximum=1024, help="of each convolution; 64 for the backbone of SIB")
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:

@@ -45,6 +45,8 @@ class Cosine(Optimizee):
     The classifier of Hu et al. 2020 (arXiv:2004.12696). 1,282 parameters for 5 classes of 256 features.
     """
 
+    form = "numbers"
+
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         return CosineClassifier(math.prod(input_shape), outputs)
 
