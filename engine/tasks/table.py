@@ -64,10 +64,6 @@ class DatasetTask(SupervisedTask):
         self.augmentation_size = dataset.augmentation_size
         optimizee_class = OPTIMIZEES[values["optimizee"]]
         self.optimizee = optimizee_class(**_settings_of(values, optimizee_class))
-        if self.optimizee.form not in ("", dataset.form):
-            fitting = [name for name in OPTIMIZEES.names() if OPTIMIZEES[name].form in ("", dataset.form)]
-            reason = f"{values['dataset']} has {FORMS[dataset.form]}"
-            raise PresetError([Problem("task.optimizee", show(values["optimizee"]), ", ".join(fitting), reason)])
         self.criterion = self.optimizee.criterion or dataset.criterion
         kept = _kept_classes(values["classes"], dataset)
         self.examples = dict(_split(data, kept, values["validation"], dataset.window))
@@ -76,6 +72,11 @@ class DatasetTask(SupervisedTask):
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> None:
         """Make the optimizee's module, and try it. Raises PresetError where it takes no such inputs."""
+        form = self.dataset.form
+        if self.optimizee.form not in ("", form):
+            fitting = [name for name in OPTIMIZEES.names() if OPTIMIZEES[name].form in ("", form)]
+            reason = f"{self.values['dataset']} has {FORMS[form]}"
+            raise PresetError([Problem("task.optimizee", show(self.values["optimizee"]), ", ".join(fitting), reason)])
         with fitting_inputs(lambda reason: self._misfit(input_shape, reason)), torch.device("meta"):
             module = self._network(input_shape, outputs)  # a shape: its parameters always come from theta
         self._take(module)
