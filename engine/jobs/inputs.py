@@ -23,8 +23,7 @@ def check_inputs(
     `tasks`: checked [task] tables, also as JSON gives them back.
 
     `optimizer`: the [optimizer] table, whose learned optimizer is to train the tasks. `start`: the run whose learned
-    optimizer it starts from, which is to fit that table. `option`: what names
-    the device. Raises LregError.
+    optimizer it starts from, which is to fit that table. `option`: what names the device. Raises LregError.
     """
     where = pick_device(device, option)
     from engine.presets.preset import from_mapping

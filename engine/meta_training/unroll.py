@@ -226,7 +226,7 @@ class Truncation:
         self.theta, self.state, self.grad, self.loss = carry.theta, carry.state, carry.grad, carry.loss
         if START in phi and carry.inner_step == 0 and not objective.second_order:
             self.theta = phi[START].expand_as(carry.theta)  # the same numbers, with their graph
-        self.batch = carry.batch  # that the gradient is of; of the first inner step, and none later
+        self.batch = carry.batch  # that the gradient is of
         self.first_loss, self.alive = carry.first_loss, carry.alive
         self.factors: list[float] = []
         self.thetas: list[Tensor] = []

@@ -77,6 +77,7 @@ class EpisodeTask(DatasetTask):
         self.class_split = "train"
         self.episodes: Tensor | None = None  # of a bound one: int64 [B, N, K + Q], as `episode` gives them
         self._by_classes = {"train": self}
+        self.check_form()
         self.build(dataset.input_shape, self.ways)
         self.batch_norm = values["batch_norm"]
         if batch_norms(self.module):

@@ -67,16 +67,20 @@ class DatasetTask(SupervisedTask):
         self.criterion = self.optimizee.criterion or dataset.criterion
         kept = _kept_classes(values["classes"], dataset)
         self.examples = dict(_split(data, kept, values["validation"], dataset.window))
+        self.check_form()
         self.build(dataset.input_shape, len(kept) or dataset.outputs)
         self._in_micro_batches(values["micro_batch"])
 
-    def build(self, input_shape: tuple[int, ...], outputs: int) -> None:
-        """Make the optimizee's module, and try it. Raises PresetError where it takes no such inputs."""
+    def check_form(self) -> None:
+        """Raise PresetError where the optimizee is for something else than the dataset has."""
         form = self.dataset.form
         if self.optimizee.form not in ("", form):
             fitting = [name for name in OPTIMIZEES.names() if OPTIMIZEES[name].form in ("", form)]
             reason = f"{self.values['dataset']} has {FORMS[form]}"
             raise PresetError([Problem("task.optimizee", show(self.values["optimizee"]), ", ".join(fitting), reason)])
+
+    def build(self, input_shape: tuple[int, ...], outputs: int) -> None:
+        """Make the optimizee's module, and try it. Raises PresetError where it takes no such inputs."""
         with fitting_inputs(lambda reason: self._misfit(input_shape, reason)), torch.device("meta"):
             module = self._network(input_shape, outputs)  # a shape: its parameters always come from theta
         self._take(module)

@@ -103,7 +103,7 @@ class FewShotDataset(Dataset):
     def task_on(
         self, data: ImagesByClass, values: Mapping[str, Any], optimizee: Optimizee, dtype: torch.dtype
     ) -> EpisodeTask:
-        """The task of images, or of their features, which describe the dataset already, or are its."""
+        """The task of the dataset's images, or of features in their place; the dataset is described by its images."""
         described = dataclasses.replace(self, input_shape=tuple(data.images.shape[1:]))
         return EpisodeTask(values, described, data, optimizee, data.images.device, dtype)
 
