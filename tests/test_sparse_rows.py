@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from members import GRADIENT_KINDS
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
@@ -85,7 +86,7 @@ def written_out(optimizer, phi, theta, drawn, penalty):
 
 @pytest.mark.parametrize("way", ["auto", "recompute", "plain"])
 @pytest.mark.parametrize("smooth", [False, True])
-@pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_meta_gradients_are_those_of_the_steps_that_are_taken(kind, smooth, way, monkeypatch):
     monkeypatch.setenv("LREG_KERNELS", way)
     optimizer, phi = make(kind)
@@ -105,7 +106,7 @@ def test_meta_gradients_are_those_of_the_steps_that_are_taken(kind, smooth, way,
     assert never[:, -1].all() and torch.equal(rows(after.theta)[never], rows(theta)[never])
 
 
-@pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_particles_leave_the_same_rows_alone(kind):
     optimizer, phi = make(kind)
     phis = {name: torch.stack([tensor, 1.1 * tensor]).detach() for name, tensor in phi.items()}
@@ -130,7 +131,7 @@ class Sentences(nn.Module):
 
 
 @pytest.mark.parametrize("step_scale", ["none", "rms"])
-@pytest.mark.parametrize("kind", LEARNED_OPTIMIZERS.names())
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_evaluation_and_torch_step_as_meta_training_does(kind, step_scale):
     """With two steps behind it a momentum moves a word that is in no example any more: it does not."""
     optimizer, phi = make(kind, step_scale=step_scale)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from members import KINDS
+from members import GRADIENT_KINDS
 from ranks import Ranks
 from test_torch_optim import small_model, train
 from torch import Tensor, nn
@@ -163,7 +163,7 @@ def written_out(optimizer, phi, theta, drawn, penalty, scaling, second_order=Fal
 @pytest.mark.parametrize("way", ["auto", "recompute", "plain"])
 @pytest.mark.parametrize("case", ["", "smooth", "scaled", "second order"])
 @pytest.mark.parametrize("step_scale", ["mup", "rms"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_meta_gradients_are_those_of_the_steps_that_are_taken(kind, step_scale, case, way, monkeypatch):
     monkeypatch.setenv("LREG_KERNELS", way)
     optimizer, phi = make(kind, hidden=5, step_scale=step_scale, base_width=7)
@@ -189,7 +189,7 @@ def test_meta_gradients_are_those_of_the_steps_that_are_taken(kind, step_scale, 
 
 @pytest.mark.parametrize("features", [[], NAMES], ids=["", "features"])
 @pytest.mark.parametrize("step_scale", ["none", "mup", "mup_capped", "rms"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_evaluation_and_torch_step_as_meta_training_does(kind, step_scale, features):
     optimizer, phi = make(kind, step_scale=step_scale, base_width=5, features=features)
     task = build_task({"dataset": "digits", "optimizee": "mlp", "init": "uniform"}, device=CPU, dtype=F64)

@@ -433,7 +433,12 @@ def test_text_that_would_harm_a_terminal(refused):
 
 PAPERS = ("paper-lr", "paper-lr-small", "paper-xh-mnist", "paper-xh-mnist-small", "paper-xh-table1")
 PAPERS += ("paper-xh-table1-small", "smoke")
-SHIPPED = ("learned-flatness", "learned-flatness-small", *PAPERS)
+SHIPPED = tuple(
+    sorted(
+        ["learned-flatness", "learned-flatness-small", "open-questions", "open-questions-small", "paper-xh-fewshot"]
+        + ["paper-xh-fewshot-small", *PAPERS]
+    )
+)
 
 
 @cache

@@ -69,7 +69,7 @@ def test_settings_reach_the_dataset_and_the_optimizee():
     "values, path, found, allowed",
     [
         ({"dataset": "digit"}, "task.dataset", '"digit"', "did you mean digits?"),
-        ({"optimizee": "mpl"}, "task.optimizee", '"mpl"', "one of: bow"),
+        ({"optimizee": "mpl"}, "task.optimizee", '"mpl"', "one of: autoencoder, bow"),
         ({"batch_size": 0}, "task.batch_size", "0", ">= 1"),
         ({"validation": 0.0}, "task.validation", "0.0", "> 0"),
         ({"validation": 0.0001}, "task.validation", "no validation examples", "every split"),

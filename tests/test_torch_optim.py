@@ -7,7 +7,7 @@ import io
 
 import pytest
 import torch
-from members import KINDS
+from members import GRADIENT_KINDS
 from torch import nn
 
 from engine.base.errors import RunError
@@ -45,7 +45,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, first:
     return losses
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_walks_the_trajectory_of_the_engines_own_unroll(kind):
     rule, phi = make(kind, theta_input=True)
     task = build_task({"dataset": "digits", "optimizee": "mlp"}, device=CPU)
@@ -68,7 +68,7 @@ def test_walks_the_trajectory_of_the_engines_own_unroll(kind):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_state_dict_round_trip_goes_on_as_if_nothing_had_happened(kind, dtype):
     rule, phi = make(kind)
     model = small_model().to(dtype)
@@ -166,7 +166,7 @@ def test_the_state_of_another_model_is_refused():
         other.load_state_dict(one.state_dict())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 @pytest.mark.parametrize("dtypes", [(torch.float32, torch.float64), (torch.float64, torch.float32)], ids=str)
 def test_a_model_may_change_its_type_in_the_middle(kind, dtypes):
     rule, phi = make(kind)

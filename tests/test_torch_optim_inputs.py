@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from members import KINDS
+from members import GRADIENT_KINDS
 from test_torch_optim import make, small_model, train
 from torch import nn
 
@@ -81,7 +81,7 @@ def test_a_key_misspelt_later_is_refused_and_a_schedulers_note_is_not():
         optimizer.step()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_lr_and_scale_are_factors_and_weight_decay_is_decoupled(kind):
     start, gradient = torch.randn(2, 7)
     reached = []
@@ -97,7 +97,7 @@ def test_lr_and_scale_are_factors_and_weight_decay_is_decoupled(kind):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_a_step_that_is_not_finite_is_as_if_it_had_not_been(kind, bad):
     model, untouched = small_model(), small_model()
     optimizer, other = (LoadedOptimizer(m.parameters(), *make(kind)) for m in (model, untouched))
@@ -124,7 +124,7 @@ def test_a_step_that_is_not_finite_can_be_an_error():
 
 
 @pytest.mark.parametrize("large", [1e20, -1e25, 3e38])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_a_large_gradient_leaves_finite_state_and_training_goes_on(kind, large):
     model = small_model()
     optimizer = LoadedOptimizer(model.parameters(), *make(kind))
@@ -138,7 +138,7 @@ def test_a_large_gradient_leaves_finite_state_and_training_goes_on(kind, large):
     assert model[2].bias[1].item() != before
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_frozen_parameters_make_no_difference_and_can_be_unfrozen(kind):
     whole, part = small_model(), small_model()
     for model in (whole, part):
@@ -200,7 +200,7 @@ def strange() -> list[nn.Parameter]:
 
 
 @pytest.mark.parametrize("features", [[], ["previous_update"]], ids=["", "previous update"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_parameters_of_every_kind_move_and_have_state_of_their_shape(kind, features):
     parameters = strange()
     optimizer = LoadedOptimizer(parameters, *make(kind, features=features), lr=1000.0)
@@ -228,7 +228,7 @@ def test_both_parts_of_a_complex_parameter_move():
     assert torch.equal(torch.view_as_real(parameter.detach()), pair)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_the_order_in_memory_makes_no_difference_even_if_it_changes(kind):
     start, gradients = torch.randn(4, 3, 5, 5), torch.randn(6, 4, 3, 5, 5)
     gaps = torch.zeros(4, 3, 5, 10)
@@ -311,7 +311,7 @@ def test_a_gradient_left_from_another_shape_is_refused_before_anything_moves(sha
     assert (first == 1).all() and not optimizer.state
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_a_step_in_inference_mode_is_a_step(kind):
     (parameter, optimizer), (other, usual) = one(kind), one(kind)
     with torch.inference_mode():
@@ -379,7 +379,7 @@ def test_a_member_of_ones_own_that_looks_at_all_coordinates_sees_them_all():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_steps_are_those_of_meta_trainings_frozen_evaluation_bit_by_bit(kind, dtype, monkeypatch):
     """Over several blocks, of many parameters and of parts of one."""
     from engine import kernels

@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 import torch.distributed as dist
-from members import KINDS
+from members import GRADIENT_KINDS
 from test_torch_optim import make, small_model, train
 from torch import nn
 from torch.optim import lr_scheduler as schedulers
@@ -33,7 +33,7 @@ def pair(kind: str = "simple", seed: int = 0, **values):
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_torchs_checkpoints_go_on_where_they_were(kind, form, alone, tmp_path):
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint import state_dict as tools
@@ -60,7 +60,7 @@ def _optimizer(tools, model, optimizer, options):
     return tools.get_optimizer_state_dict(model, optimizer, options=options)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_sharded_parameters_are_taken_shard_by_shard(kind, alone):
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
     from torch.distributed.fsdp import fully_shard
@@ -135,7 +135,7 @@ def test_shards_that_do_not_say_so_are_refused_where_the_whole_is_needed(alone):
     from torch.distributed.fsdp import FullyShardedDataParallel
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
-    for kind in KINDS:
+    for kind in GRADIENT_KINDS:
         rule, phi = make(kind)
         model = small_model()
         flat = FullyShardedDataParallel(small_model(), use_orig_params=True, device_id=torch.device("cpu"))
@@ -156,7 +156,7 @@ def test_shards_that_do_not_say_so_are_refused_where_the_whole_is_needed(alone):
             torch.testing.assert_close(train(flat, LoadedOptimizer(flat.parameters(), rule, phi), 4), straight)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 @pytest.mark.parametrize("whole", [False, True], ids=["step", "training step"])
 def test_compiling_changes_nothing(kind, whole):
     straight = train(*pair(kind), 3)
@@ -237,7 +237,7 @@ def test_a_plateau_lowers_the_rate_and_momentum_cannot_be_cycled():
     torch.testing.assert_close(average.module[0].weight, model[0].weight)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_a_gradient_scaler_leaves_out_the_step_by_itself(kind):
     model, optimizer = pair(kind)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
@@ -257,7 +257,7 @@ def test_a_gradient_scaler_leaves_out_the_step_by_itself(kind):
     torch.testing.assert_close(list(model.parameters()), list(reference.parameters()))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_a_pickle_goes_on_by_itself(kind):
     model, optimizer = pair(kind, nonfinite="raise")
     train(model, optimizer, 2)
@@ -350,7 +350,7 @@ class TestForeignState:
         self.refused(optimizer, state_dict, "parameter 1")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_state_as_earlier_versions_wrote_it_is_taken(kind):
     """All of it under the first parameter, and groups that know a scale alone."""
     model, optimizer = pair(kind)

@@ -16,7 +16,7 @@ from typing import Any
 from engine.base.draws import is_drawn
 from engine.base.errors import PresetError, Problem, RunError
 from engine.base.settings import Typed, setting, show
-from engine.presets.preset import Preset, from_mapping
+from engine.presets.preset import LATER_OF_TASKS, Preset, from_mapping
 from engine.runs.reader import CHECKPOINTS, RunReader
 from engine.runs.writer import slug
 
@@ -130,7 +130,8 @@ class Planned:
 
     def identity(self, facts: Any) -> str:
         """A hash of what decides the figures; `facts` stand for the optimizer (its meta-parameters' digest)."""
-        decisive = [self.optimizer, self.scale, self.task, asdict(self.protocol), facts]
+        task = {key: value for key, value in self.task.items() if LATER_OF_TASKS.get(key) != value}
+        decisive = [self.optimizer, self.scale, task, asdict(self.protocol), facts]
         if self.weight_decay or self.sam:  # which came later: what is saved goes by the others
             decisive += [self.weight_decay, self.sam]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]

@@ -65,9 +65,9 @@ class DatasetTask(SupervisedTask):
         optimizee_class = OPTIMIZEES[values["optimizee"]]
         self.optimizee = optimizee_class(**_settings_of(values, optimizee_class))
         self.criterion = self.optimizee.criterion or dataset.criterion
+        self.check_form()
         kept = _kept_classes(values["classes"], dataset)
         self.examples = dict(_split(data, kept, values["validation"], dataset.window))
-        self.check_form()
         self.build(dataset.input_shape, len(kept) or dataset.outputs)
         self._in_micro_batches(values["micro_batch"])
 

@@ -197,7 +197,7 @@ def test_doctor(lreg, home):
     assert "digits" in findings["datasets"]["found"] and "omniglot" not in findings["datasets"]["found"]
     (home / "data" / "omniglot-py").mkdir(parents=True)
     findings = {finding["what"]: finding for finding in lreg("doctor", "--data-dir", "data", "--json").lines}
-    assert "shakespeare-excerpt, omniglot; downloaded when used: mnist" in findings["datasets"]["found"]
+    assert "friedman, omniglot; downloaded when used: mnist" in findings["datasets"]["found"]
     (home / "file").write_text("")
     outcome = lreg("doctor", "--runs-dir", "file", "--data-dir", "nowhere")
     assert outcome.code == 0 and "problem" in outcome.out
