@@ -23,7 +23,7 @@ SHIPPED = (
     "flat-rnnprop", "flat-rnnprop-gam", "flat-rnnprop-gsam", "flat-rnnprop-sam",
     "flat-simple", "flat-simple-gam", "flat-simple-gsam", "flat-simple-sam", "lin", "mlp", "adafac", "flat-1",
     "meta-lstm-omniglot", "meta-lstm-omniglot-smooth", "meta-lstm-cifar-fs", "meta-lstm-cifar-fs-smooth",
-    "meta-lstm-digits", "text-sst2", "text-sst2-smooth", "gpt-shakespeare",
+    "meta-lstm-digits", "several-networks", "simple-resnet18-cifar100",
     "flat", "flat-control", "flat-l2", "flat-mnist", "flat-mnist-control", "flat-pes", "flat-validation",
 )  # fmt: skip
 
@@ -364,7 +364,10 @@ def test_a_shipped_preset_can_be_trained_on_digits(name):
     assert trainer_of(name, *(f"task.{number}.dataset=digits" for number in tasks)).total > 0
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+FEW_SHOT = {name for name in SHIPPED if name.startswith(("meta-lstm-omniglot", "meta-lstm-cifar"))}
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in FEW_SHOT])  # digits have too few classes
 def test_a_shipped_preset_can_be_trained_on_its_own_dataset(name, monkeypatch):
     put_digits_in_their_place(monkeypatch)
     assert trainer_of(name).total > 0

@@ -61,10 +61,10 @@ class MetaLSTM(CoordinatewiseLSTM):
     def observe(self, theta: Tensor, grad: Tensor, state: State, info: StepInfo | None = None) -> tuple[Tensor, State]:
         """The gradient, log and sign of gradient and loss, `features`, and theta: [..., P, 6 + extra].
 
-        Where there is no info, the loss is taken for 1.
+        Where there is no info, the loss is taken for 0.
         """
         extra, state = self.extra_features(theta.detach(), grad, state, info)
-        seen_loss = torch.ones_like(grad[..., 0]) if info is None else info.loss
+        seen_loss = torch.zeros_like(grad[..., 0]) if info is None else info.loss
         loss = [part[..., None].expand_as(grad) for part in log_sign(seen_loss, self.preprocess)]
         extra += [theta.detach()] if self.theta_input else []
         return torch.stack([grad, *log_sign(grad, self.preprocess), *loss, *extra, theta], -1), state
