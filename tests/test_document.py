@@ -180,7 +180,7 @@ def test_another_member_does_not_inherit_the_settings_of_the_old_one():
     child = load_preset(
         write("child.toml", "extends = 'base.toml'\n[optimizer]\nkind = 'simple'\n[task]\noptimizee = 'lenet'\n")
     )
-    later = {"features": (), "step_scale": "none", "base_width": 32}
+    later = {"features": (), "step_scale": "none", "base_width": 32, "sparse_rows": True}
     assert child["optimizer"] == {"kind": "simple", "hidden": 5, "theta_input": False, "output_scale": 1.0, **later}
     assert child.tasks[0]["augment"] and "hidden" not in child.tasks[0]
     again = load_preset("base.toml", ["task.dataset=mnist", "optimizer.kind=rnnprop"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import os
 import re
@@ -276,8 +277,13 @@ def unknown_key(path: str, known: Iterable[str]) -> Problem:
 def did_you_mean(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str:
     if len(word) > LONGEST_WORD:
         return ""
-    near = difflib.get_close_matches(word.lower(), list(candidates), n=1, cutoff=cutoff)
+    near = _nearest(word.lower(), tuple(candidates), cutoff)
     return f"did you mean {near[0]}?" if near else ""
+
+
+@functools.lru_cache(256)  # the same mistake may stand in thousands of tables
+def _nearest(word: str, candidates: tuple[str, ...], cutoff: float) -> list[str]:
+    return difflib.get_close_matches(word, candidates, n=1, cutoff=cutoff)
 
 
 def show(value: Any) -> str:

@@ -192,6 +192,7 @@ class _Checker:
 
     catalog: Catalog
     problems: list[Problem] = field(default_factory=list)
+    _merged: dict[tuple[str, str], tuple[dict[str, Setting], dict[str, list[str]]]] = field(default_factory=dict)
 
     def table(
         self, found: Mapping[str, Any], path: str, schema: Iterable[Setting], others: Iterable[str] = ()
@@ -242,13 +243,13 @@ class _Checker:
             kinds = list(chosen) if may_draw and isinstance(chosen, (list, tuple)) else [chosen]
             known = bool(kinds) and all(isinstance(kind, str) and kind in members for kind in kinds)
             picked += [item for kind in kinds if known for item in members[kind]]
-            for kind in kinds if known else members:
-                schema |= {item.name: item for item in members[kind]}
+            everything, owners = self._of_all(section, key, members)
+            schema |= {item.name: item for kind in kinds for item in members[kind]} if known else everything
             if known and len(kinds) > 1:
                 given_only |= _unlike([members[kind] for kind in kinds])
-            for name in {item.name for kind in members if known for item in members[kind]}:
-                owners = [kind for kind in members if name in {item.name for item in members[kind]}]
-                others[name] = f"a key that {key} = {show(chosen)} does not have", f"it is one of {_either(owners)}"
+            for name in owners if known and owners.keys() & found.keys() - schema.keys() else ():
+                told = f"a key that {key} = {show(chosen)} does not have"
+                others[name] = told, f"it is one of {_either(owners[name])}"
         foreign = [key for key in found if key in others and key not in schema]
         self.problems += [
             Problem(f"{path}.{key}", others[key][0], ", ".join(schema), others[key][1]) for key in foreign
@@ -272,6 +273,19 @@ class _Checker:
         if values["loss"] not in (*ON_FRESH_BATCHES, None):
             del values["batches"]
         return {**values, "terms": self.named_tables(found.get("terms", {}), "objective.terms")}
+
+    def _of_all(
+        self, section: str, key: str, members: Mapping[str, Iterable[Setting]]
+    ) -> tuple[dict[str, Setting], dict[str, list[str]]]:
+        """The settings of all members that a key may pick, and which members have each; once for all tables."""
+        if (section, key) not in self._merged:
+            owners: dict[str, list[str]] = {}
+            for kind, settings in members.items():
+                for item in settings:
+                    owners.setdefault(item.name, []).append(kind)
+            everything = {item.name: item for settings in members.values() for item in settings}
+            self._merged[section, key] = everything, owners
+        return self._merged[section, key]
 
     def named_tables(self, found: Any, section: str) -> dict[str, Any]:
         """Tables of members by name: penalties, and the objective's terms."""
