@@ -136,11 +136,11 @@ def test_what_is_wrong_is_told_once_by_todays_key(text, words):
 
 
 def test_back_propagation_refuses_what_it_has_no_derivative_of():
-    assert 'objective.loss: found "last_many"; allowed: left out, or meta.estimator = "es" or "pes"' in problem(
-        '[objective]\nloss = "last_many"'
+    assert 'objective.loss: found "minimum"; allowed: left out, or meta.estimator = "es" or "pes"' in problem(
+        '[objective]\nloss = "minimum"'
     )
-    assert 'objective.loss: found "last_many"' in problem('[objective]\nloss = "last"\nbatches = 3')
-    assert 'objective.loss: found "validation"' in problem('[objective]\nloss = "validation"')
+    assert loaded('[objective]\nloss = "last"\nbatches = 3') == {"loss": "last_many", "batches": 3}
+    assert loaded('[objective]\nloss = "validation"') == {"loss": "validation", "batches": 10}
     assert "objective.terms.sharpness: found a table" in problem("[objective.sharpness]")
     assert loaded('[objective]\nloss = "last"\nbatches = 0\nsplit = "train"\nlog = false') == {"loss": "last"}
 

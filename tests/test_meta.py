@@ -14,7 +14,7 @@ from engine.meta_training import validation as evaluation
 from engine.meta_training.meta_epoch import MetaEpoch
 from engine.meta_training.meta_train import MetaTrainer
 from engine.presets.preset import from_mapping, load_preset, merge
-from engine.tasks.base import UniformTasks
+from engine.tasks.base import Task, UniformTasks
 
 TINY = {
     "name": "tiny",
@@ -303,10 +303,10 @@ def test_what_winners_are_picked_by_counts_what_diverged(monkeypatch, name):
     def outcome(loss: float | None) -> dict:
         figures = ("train_loss", "test_loss", "test_accuracy", "top_eigenvalue", "parameter_norm", "validation_loss")
         ball = {figure: {} for figure in ("sharpness", "max_grad_norm", "surrogate_gap")}
-        mark = {**dict.fromkeys(figures, loss), **ball}
+        mark = {"inner_step": 10, **dict.fromkeys(figures, loss), **ball}
         return {"curve": {"train_loss": [2.0]}, "mean_loss": loss, "marks": [mark], "diverged": loss is None}
 
     monkeypatch.setattr(evaluation.transfer, "evaluate", lambda *_, **__: {"seeds": [outcome(0.1), outcome(None)]})
     settings = evaluation.EvaluationSettings(optimizees=2)
-    figures = evaluation.validate(UniformTasks([None]), None, {}, 10, settings)
+    figures = evaluation.validate(UniformTasks([Task()]), None, {}, 10, settings)
     assert figures[name] == pytest.approx((0.1 + 20.0) / 2) and figures["train_loss"] == 0.1

@@ -78,8 +78,9 @@ class Adafac(TensorMLP):
         update, state = super().step(phi, features, state)
         rates: State = {}
         for name, decays in DECAYS.items():
-            fresh = torch.tensor([1 - decay for decay in decays]).to(phi[f"decays.{name}"])
-            learned = (fresh * (STEEPNESS * phi[f"decays.{name}"]).exp()).clamp(0.0, 1.0)
+            delta = phi[f"decays.{name}"]
+            fresh = torch.tensor([1 - decay for decay in decays], dtype=delta.dtype, device=delta.device)
+            learned = (fresh * (STEEPNESS * delta).exp()).clamp(0.0, 1.0)
             rates |= {f"rate.{name}{index}": rate for index, rate in enumerate(learned.unbind())}
         return update, state | rates
 
