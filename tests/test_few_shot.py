@@ -165,3 +165,8 @@ def test_the_result_holds_the_controls():
 def test_initial_parameters_that_cannot_be_learned_are_one_line(tables, message):
     with pytest.raises(engine.LregError, match=message):
         trainer(**tables)
+
+
+def test_an_optimizee_with_a_loss_of_its_own_learns_no_classes():
+    with pytest.raises(engine.LregError, match=r'task\.optimizee: found "autoencoder"; allowed: .*classes'):
+        build_task({"dataset": "digits-episodes", "optimizee": "autoencoder"}, device=CPU)

@@ -84,12 +84,11 @@ def evaluate_each(
     Optimizees with data of their own, as episodes, have those of `task.held_out(purpose)`, no landscape is measured,
     and so many of them are trained side by side as keep memory in bounds. They are measured before the first step as
     well, and have diverged when their loss on the queries, not that on a support set that they may begin with having
-    learned, is many times that.
-    `start`: where optimizees begin, see `frozen_unroll`.
-    Once for each of `changes`, all of them side by side; `changes` and `sam` as in `frozen_unroll`. Returns for each
-    "task", "metrics" (of the task's own), "created" and "seeds" of a transfer file; a metric that is not finite is
-    None. `purpose` tells apart the optimizees that validate from those that test. `tick` is called at every inner step,
-    and between the steps of the probes, and may raise to interrupt; `report` is told in words what is going on.
+    learned, is many times that. Once for each of `changes`, all of them side by side; `changes`, `sam` and `start` as
+    in `frozen_unroll`. Returns for each "task", "metrics" (of the task's own), "created" and "seeds" of a transfer
+    file; a metric that is not finite is None. `purpose` tells apart the optimizees that validate from those that test.
+    `tick` is called at every inner step, and between the steps of the probes, and may raise to interrupt; `report` is
+    told in words what is going on.
     """
     if isinstance(optimizer, LearnedOptimizer):
         optimizer.check_task(task)

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.func import vmap
 
 from engine.base.arguments import refusal
+from engine.base.errors import PresetError, Problem
 from engine.base.metrics import Metric
+from engine.base.settings import show
 from engine.tasks.base import METRIC_SEED, load_generators
 from engine.tasks.datasets.base import Dataset
 from engine.tasks.optimizees.base import Optimizee, batch_norms, statistics_of_leading
@@ -78,6 +80,9 @@ class EpisodeTask(DatasetTask):
         self.episodes: Tensor | None = None  # of a bound one: int64 [B, N, K + Q], as `episode` gives them
         self._by_classes = {"train": self}
         self.check_form()
+        if self.optimizee.criterion is not None:
+            allowed = "an optimizee for classes, which episodes have"
+            raise PresetError([Problem("task.optimizee", show(values["optimizee"]), allowed)])
         self.build(dataset.input_shape, self.ways)
         self.batch_norm = values["batch_norm"]
         if batch_norms(self.module):
