@@ -8,6 +8,7 @@ from engine.base.settings import show
 from engine.comparison import settings_table
 from engine.figures import Block
 from engine.presets.catalog import is_of_member
+from engine.runs.provenance import machine_of
 from engine.runs.results import mean
 from engine.study.plan.cost import cost_of
 from engine.study.plan.plan import ArmPlan, Axis
@@ -122,13 +123,17 @@ def _transfer(study: Evidence) -> str:
 def _facts(study: Evidence) -> Iterator[str]:
     """Versions and machines of all runs that are there."""
     labels = {"lreg": "lreg", "torch": "torch", "numpy": "numpy", "python": "Python"}
-    labels |= {"git": "git revision", "host": "hosts", "platform": "platform"}
+    labels |= {"git": "git revision", "platform": "platform", "cpu": "processor"}
     told: dict[str, set[str]] = {}
     for item in (item for item in study.seen.cells if item.state != "missing"):
         versions = item.run.facts.get("versions")
-        facts = {**item.run.facts, **(versions if isinstance(versions, dict) else {})}
+        facts = {
+            **item.run.facts,
+            **(versions if isinstance(versions, dict) else {}),
+            "cpu": machine_of(item.run.facts),
+        }
         for key, label in labels.items():
-            if isinstance(facts.get(key), str):
+            if facts.get(key) and isinstance(facts[key], str):
                 told.setdefault(label, set()).add(facts[key])
     if told:
         yield "; ".join(f"{label} {codes(sorted(told[label]))}" for label in labels.values() if label in told) + "."
