@@ -8,13 +8,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from engine.base.errors import RunError, printable
 from engine.base.files import read_json, read_limited
 from engine.runs.store import RunReader, RunStore
 
 MANIFEST = "kept.json"
+ELSEWHERE = ("--runs-dir", "--data-dir")  # options that say where something lies on a machine
 LARGEST = 2**26  # bytes of a file that is kept
 PLACE = re.compile(r"(?<![\w/])/(?:[^\s/'\"]+/)+")  # the folders of an absolute path, as this machine has them
 
@@ -59,6 +62,17 @@ def report_file(study: str | os.PathLike[str]) -> Path:
     folder = Path(study)
     store = folder.parent.parent
     return (store if is_kept(store) else folder) / "report" / "report.md"
+
+
+def command(study: str, facts: Mapping[str, Any]) -> list[str]:
+    """The command that a study was started with by its run.json, without where things lie on a machine."""
+    argv = facts.get("argv")
+    words = [str(word) for word in argv[1:]] if isinstance(argv, list) else []
+    if "study" not in words:  # it was started from the console
+        return ["lreg", "study", study]
+    kept = [word for before, word in zip(["", *words], words, strict=False) if before not in ELSEWHERE]
+    kept = [word for word in kept if word.partition("=")[0] not in (*ELSEWHERE, "--detach", "--json")]
+    return ["lreg", *(os.path.basename(word) if os.path.isabs(word) else word for word in kept)]
 
 
 def without_places(text: str) -> str:

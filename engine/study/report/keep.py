@@ -20,7 +20,7 @@ from engine.runs.kinds import STUDY, TRANSFER
 from engine.runs.provenance import machine_of
 from engine.runs.reader import KEPT_TRANSFERS, RunReader
 from engine.study.plan.cost import log_in_short
-from engine.study.plan.kept import LARGEST, MANIFEST, digest_of, is_kept, study_in, without_places
+from engine.study.plan.kept import LARGEST, MANIFEST, command, digest_of, is_kept, study_in, without_places
 from engine.study.plan.plan import StudyPlan
 from engine.study.plan.state import TRIALS, plan_of, trials_of
 from engine.study.report.evidence import Evidence, gather
@@ -30,7 +30,6 @@ FACTS = ("id", "name", "kind", "created", "seed", "device", "parent", "versions"
 STATUS = ("state", "step", "total", "device", "heartbeat")
 EVALUATED = ("evaluated_steps", "validation_loss", "validation_mean_loss")  # in the records of evaluations
 CURVE = ("t", "step", "meta_loss")  # of the others, for the figure of meta-training
-ELSEWHERE = ("--runs-dir", "--data-dir")  # options that say where something lies on a machine
 Files = Iterator[tuple[str, str | bytes]]
 """Paths in the kept store, and what is there."""
 
@@ -111,7 +110,7 @@ def _study(study: Evidence) -> Files:
     yield "study.json", study.plan.dumps()
     if study.plan.search is not None:
         yield TRIALS, _json(trials_of(study.folder))
-    yield from _common(reader, argv=command(reader))
+    yield from _common(reader, argv=command(study.plan.name, reader.facts))
 
 
 def _common(reader: RunReader, **facts: Any) -> Files:
@@ -157,15 +156,6 @@ def _evaluation(facts: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _without_curve(seed: Any) -> Any:
     return {key: value for key, value in seed.items() if key != "curve"} if isinstance(seed, dict) else seed
-
-
-def command(study: RunReader) -> list[str]:
-    """The command that a study was started with, without where things lie on a machine."""
-    argv = study.facts.get("argv")
-    words = [str(word) for word in argv] if isinstance(argv, list) else []
-    kept = [word for before, word in zip(["", *words], words, strict=False) if before not in ELSEWHERE]
-    kept = [word for word in kept if word.partition("=")[0] not in (*ELSEWHERE, "--detach", "--json")]
-    return [os.path.basename(word) if os.path.isabs(word) else word for word in kept]
 
 
 def _json(value: Any) -> str:

@@ -13,7 +13,7 @@ from engine.base.files import make_folder, remove_leftovers, write_atomic
 from engine.figures import Block
 from engine.study.plan.kept import report_file
 from engine.study.plan.plan import StudyPlan
-from engine.study.report import claims, design, figures, results, tables, weaknesses
+from engine.study.report import claims, design, figures, results, summary, tables, weaknesses
 from engine.study.report.claim import VERDICTS, Claim
 from engine.study.report.evidence import Evidence, gather
 from engine.study.report.markdown import bullets, code, paragraph, text
@@ -71,15 +71,18 @@ def _sections(
     if study.plan.description:
         yield paragraph(text(study.plan.description))
     yield paragraph(design.progress(study))
-    yield paragraph(INTRODUCTION)
-    yield from results.in_short(study)
+    yield from summary.asked(study)
+    yield from summary.found(study)
     yield from results.numbers(study)
+    yield from results.pictures(drawn)
+    yield "## How to read what follows\n"
+    yield paragraph(INTRODUCTION)
     yield paragraph(VERDICTS)
     for title, group in groups.items():
-        yield from results.claims(title, group)
+        yield from results.claims(study, title, group)
     yield "## What weakens the conclusions\n"
     yield bullets([*weaknesses.reasons(study, [claim for group in groups.values() for claim in group]), *problems])
-    yield from results.results(study, drawn)
+    yield from results.results(study)
     yield from design.picked(study, drawn)
     yield from design.what_was_run(study)
     yield "## Files\n"

@@ -26,10 +26,10 @@ COLUMNS = {
     "candidates.csv": "arm point picked_by mean ci95 n meta_seeds winner runs",
     "results.csv": "task inner_step optimizer kind figure radius mean low high meta_seeds optimizees diverged passes "
     "scale learning_rate rho alpha weight_decay sam runs",
-    "paired.csv": "task inner_step arm reference setting figure radius kind mean low high p pairs meta_seeds "
-    "outside left_out verdict runs reference_runs",
+    "paired.csv": "task inner_step arm reference setting figure radius kind mean low high p detectable pairs "
+    "meta_seeds outside left_out verdict runs reference_runs",
     "claims.csv": "claim verdict open row column word task inner_step arms setting figure radius kind mean low high "
-    "n p runs",
+    "n p detectable runs",
     "xh-table1.csv": "regulariser paper_mean paper_spread arm mean standard_deviation n remark runs",
 }
 
