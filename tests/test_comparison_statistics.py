@@ -9,7 +9,8 @@ import pytest
 
 from engine.comparison import MetricAt, Outcome
 from engine.comparison.curves import at_first_crossing, crossings
-from engine.comparison.statistics import Interval, holm, interval_of, t_interval, verdict
+from engine.comparison.paired import exponential
+from engine.comparison.statistics import Interval, detectable, holm, interval_of, t_interval, verdict
 from engine.runs.results import t_quantile
 
 
@@ -45,6 +46,32 @@ def test_against_one_opponent_the_wider_of_two_intervals_counts():
     assert narrow.p < 0.05 < wide.p
     alone = t_interval(by_seed([[0.0, 1.0, 2.0]]), one_opponent=True)
     assert (alone.high - alone.mean, alone.over) == (pytest.approx(t_quantile(2) / math.sqrt(3)), "seeds")
+
+
+@pytest.mark.parametrize(("effect", "units"), [(0.2, 199), (0.5, 34), (0.8, 15)])
+def test_power_is_that_of_published_tables(effect, units):
+    """Pairs for 80% power at 5%, two-sided, by effect in standard deviations (Cohen 1988; G*Power 3: 199, 34, 15)."""
+
+    def of(count: int) -> float:
+        """The smallest effect found among so many values of standard deviation 1."""
+        values = np.linspace(-1, 1, count)
+        return detectable((values / values.std(ddof=1)).tolist())
+
+    assert of(units) <= effect < of(units - 1)
+
+
+def test_what_is_detectable_is_found_in_four_of_five_studies():
+    """Five meta-seeds drawn again and again, at the difference that their true spread lets be found."""
+    draws = np.random.default_rng(0).standard_normal((4000, 5))
+    effect = detectable([-1.0, -1.0, 0.0, 1.0, 1.0])
+    intervals = [t_interval({seed: {0: effect + value} for seed, value in enumerate(row)}) for row in draws]
+    assert np.mean([interval.low > 0 for interval in intervals]) == pytest.approx(0.8, abs=0.02)
+
+
+def test_of_ratios_the_detectable_one_is_a_factor():
+    logs = {seed: {0: value} for seed, value in enumerate((-0.1, 0.0, 0.1))}
+    found = exponential(t_interval(logs))
+    assert found.detectable == pytest.approx(math.exp(detectable([-0.1, 0.0, 0.1])))
 
 
 def test_without_a_spread_there_is_no_interval():

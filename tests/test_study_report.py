@@ -64,7 +64,10 @@ def test_a_whole_report(tmp_path):
     text = report_of(study, draw=sketch)
     assert "**Finished**: 15 runs, 10 transfer jobs." in text
     assert re.search(r"\| C1 +\| \*\*mixed\*\* .* 1 better, 1 not found", text)
-    assert re.search(r"\| `sam` +\| better 1, not found 1 ", text)
+    assert "`sam`: sharpness at 0.05, at matched train loss: better on 1, not found on 1 of 2 tasks (x0.8" in prose(
+        text
+    )
+    assert re.search(r"\| `sam` +\| test accuracy +\| at equal steps +\| +1 \| +0 \| +1 \| .*±0\.\d+ points +\|", text)
     assert "+3.00 (+3.00 to +3.00) higher" in text
     names = {path.name for path in (study.folder / "report").iterdir()}
     figures = {"curves", "sharpness", "accuracy", "frontier", "candidates"}
@@ -170,7 +173,7 @@ def test_an_effect_that_is_not_shown_is_not_found(tmp_path):
     text = report_of(tried(tmp_path).finish())
     after = text[text.index(f"### {RELU} after") :]
     (line,) = (line for line in after.splitlines() if "sharpness at 0.05, ratio" in line)
-    assert re.search(r"\| \d\.\d+ \(0\.\d+ to 1\.\d+\) not found +\|", line)
+    assert re.search(r"\| \d\.\d+ \(0\.\d+ to 1\.\d+\) not found, power from x0\.9\d+ +\|", line)
 
 
 def test_a_task_without_accuracy_is_judged_by_its_test_loss(tmp_path):
@@ -181,7 +184,7 @@ def test_a_task_without_accuracy_is_judged_by_its_test_loss(tmp_path):
             level.others = {"test_accuracy": None}
     study.levels["sam"][MLP].loss = 0.4
     text = prose(report_of(study.finish()))
-    assert "| arm | test loss, equal steps |" in text and "accuracy, %" not in text
+    assert "| `sam` | test loss | at equal steps |" in text and "accuracy, %" not in text
     assert re.search(r"\| C1 \| \*\*mixed\*\* \| .* \| 1 better, 1 not found \|", text)
     assert {row["figure"] for row in rows_of(study, "claims.csv") if row["claim"] == "C1"} == {"test_loss"}
 

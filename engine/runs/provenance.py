@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from engine.base import plugins
@@ -12,16 +15,47 @@ from engine.base.errors import printable
 
 
 def describe() -> dict[str, Any]:
-    """Facts of this process: versions, host, platform, git, plug-ins."""
+    """Facts of this process: versions, host, platform, processor, git, plug-ins."""
     import platform
 
     return {
         "versions": _versions(),
         "host": socket.gethostname(),
         "platform": platform.platform(),
+        "cpu": cpu_model(),
         "git": _git_revision(),
         "plugins": [plugin.facts() for plugin in plugins.in_use()],
     }
+
+
+def machine_of(facts: Mapping[str, Any]) -> str:
+    """The processor that a run.json tells of, which names no host; "" where it is of before that was recorded.
+
+    One of this very host is looked up: it has the host's name and system.
+    """
+    told = facts.get("cpu")
+    if isinstance(told, str):
+        return told
+    import platform
+
+    is_here = (facts.get("host"), facts.get("platform")) == (socket.gethostname(), platform.platform())
+    return cpu_model() if is_here else ""
+
+
+@cache
+def cpu_model() -> str:
+    """The processor's name: "Intel(R) Xeon(R) Platinum 8488C"; of what says none, the architecture."""
+    import platform
+    import subprocess
+
+    try:
+        if sys.platform == "darwin":
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(command, capture_output=True, text=True, timeout=2.0).stdout.strip()
+        named = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        named = None
+    return named[1].strip() if named else platform.machine()
 
 
 def plugin_remark(facts: Mapping[str, Any]) -> str:

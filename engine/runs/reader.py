@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from engine.base.errors import RunError, StorageError, printable
-from engine.base.files import file_system_age, is_locked, is_own_file, open_to_read, read_json, read_limited
+from engine.base.files import file_system_age, is_locked, is_own_file, open_to_read, read_json, read_limited, strict
 from engine.base.metrics import TASK_METRICS, Metric, from_json
 from engine.base.status import Status, is_number
 from engine.runs.columns import Column, Columns, Stamps
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = ("best", "last", "initial")
 LARGEST_TRANSFER = 2**26  # bytes
+KEPT_TRANSFERS = "transfer.jsonl"  # of a run in a kept study, in place of its many files: one a line, with its `name`
 PIECE = 2**17  # bytes of metrics read at a time
 LONGEST = 2**22  # bytes; a longer line is no record
 TAIL = 64  # bytes before the read position that must still be there, else the metrics file was rewritten
@@ -167,9 +168,18 @@ class RunReader:
         try:
             names = sorted(os.listdir(folder))
         except OSError:
-            return {}
+            names = []
         paths = [folder / name for name in names if name.endswith(".json") and name[0] != "."]
-        return {path.stem: facts for path in paths if (facts := read_json(path, LARGEST_TRANSFER, self.path))}
+        files = {path.stem: facts for path in paths if (facts := read_json(path, LARGEST_TRANSFER, self.path))}
+        return self._kept_transfers() | files
+
+    def _kept_transfers(self) -> dict[str, dict[str, Any]]:
+        try:
+            lines = read_limited(self.path / KEPT_TRANSFERS, LARGEST_TRANSFER, self.path).splitlines()
+        except OSError:
+            return {}
+        kept = [strict(facts) for facts in map(_parse, lines) if isinstance(facts, dict)]
+        return {str(facts.pop("name", number)): facts for number, facts in enumerate(kept)}
 
     def checkpoints(self) -> dict[str, Path]:
         """Checkpoints that are there, by name."""
@@ -250,7 +260,7 @@ def created_of(facts: Mapping[str, Any]) -> float | None:
         return None
 
 
-def _parse(line: str) -> Any:
+def _parse(line: str | bytes) -> Any:
     """A line as JSON; None where it is none."""
     try:
         return json.loads(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from functools import partial
@@ -18,6 +19,7 @@ from engine.base.status import LIVE
 from engine.presets.document import is_file
 from engine.runs.kinds import STUDY
 from engine.runs.store import Run, RunReader, RunStore
+from engine.study.plan.kept import check_kept, is_kept, report_file, study_in
 from engine.study.plan.snapshot import Watcher
 from engine.study.plan.state import plan_of
 from engine.study.schedule import slurm_options
@@ -80,8 +82,12 @@ def study(
     retry_failed: Annotated[bool, flag("--retry-failed", "Try runs again that have failed.")] = False,
     dry_run: Annotated[bool, flag("--dry-run", "Print what there is to do, and do nothing.")] = False,
     report: Annotated[
-        bool, flag("--report", "Write the report of a study's id, of what is there by now; run nothing.")
+        bool,
+        flag("--report", "Write the report of a study's id, or of a kept one's folder, of what is there; run nothing."),
     ] = False,
+    keep: Annotated[
+        Path | None, option("--keep", "DIR", "Keep what a study's report is made of in a small run store; run nothing.")
+    ] = None,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     detach: Detach = False,
@@ -95,8 +101,8 @@ def study(
     """
     from engine.study.plan.document import load_study
 
-    if report:
-        _write_report(reference, runs_dir, as_json)
+    if report or keep:
+        _write_report(reference, runs_dir, keep, as_json)
         return
     asked = {"partition": slurm_partition, "time": slurm_time, "gpus": slurm_gpus, "cpus": slurm_cpus}
     slurm = _slurm({**asked, "mem": slurm_mem, "array": slurm_array}, slurm_setup, executor)
@@ -143,21 +149,48 @@ def _slurm(options: dict[str, str], setup: list[str] | None, executor: str) -> d
     return {}
 
 
-def _write_report(reference: str, runs_dir: Path | None, as_json: bool) -> None:
-    """Raises RunError where no study is meant."""
+def _write_report(reference: str, runs_dir: Path | None, kept: Path | None, as_json: bool) -> None:
+    """Of the study as it lies there, or of what is kept of it. Raises RunError where no study is meant."""
+    from engine.study.report.keep import keep
     from engine.study.report.report import write_report
 
-    asked = "--report wants the id, name or folder of a study that was started"
+    reader = _begun(reference, runs_dir, "--keep" if kept else "--report")
+    before = {} if kept else _contents(report_file(reader.path).parent)
+    path = (
+        keep(reader.path, kept, study_worker.draw)
+        if kept
+        else write_report(plan_of(reader.path), reader.path, study_worker.draw)
+    )
+    after = _contents(path.parent)
+    changed = sorted(name for name in before | after if before.get(name) != after.get(name))
+    if as_json:
+        output.emit({"study": reader.id, "report": str(path), "changed": changed})
+        return
+    print(present.clean(str(path)))
+    if kept:
+        files = [file for file in kept.rglob("*") if file.is_file()]
+        output.say(f"kept: {present.count(len(files), 'file')}, {present.size(sum(f.stat().st_size for f in files))}")
+    elif before:
+        output.say(f"changed: {', '.join(changed)}" if changed else "equal to the report that was there")
+
+
+def _begun(reference: str, runs_dir: Path | None, option: str) -> RunReader:
+    """A study that was started, or one that was kept, by its folder. Raises RunError."""
+    asked = f"{option} wants the id, name or folder of a study that was started"
     if is_file(Path(reference)):
         raise RunError(f"{show(reference)}: a file; {asked}")
-    reader = find_run(reference, runs_dir)
+    reader = study_in(Path(reference)) if is_kept(Path(reference)) else find_run(reference, runs_dir)
     if reader.kind is not STUDY:
         raise RunError(f"{reader.path}: no study; {asked}")
-    path = write_report(plan_of(reader.path), reader.path, study_worker.draw)
-    if as_json:
-        output.emit({"study": reader.id, "report": str(path)})
-    else:
-        print(present.clean(str(path)))
+    if is_kept(store := reader.path.parent.parent):
+        check_kept(store)
+    return reader
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    """Digests of what a report's folder holds, by name."""
+    paths = [path for path in folder.glob("*") if path.is_file()]
+    return {path.name: hashlib.sha256(path.read_bytes()).digest() for path in paths}
 
 
 def resume(reader: RunReader, how: How) -> None:

@@ -15,6 +15,7 @@ from engine.runs.kinds import STUDY
 from engine.runs.reader import RunReader
 from engine.runs.results import mean
 from engine.runs.store import RunStore
+from engine.study.plan.kept import report_file
 from engine.study.plan.plan import StudyPlan
 from engine.study.plan.snapshot import Piece, Snapshot, Watcher
 from engine.study.plan.state import CellState, plan_of
@@ -147,7 +148,7 @@ def cells_list(seen: Snapshot) -> Table:
 
 def summarize(reader: RunReader, state: str, seen: Snapshot | None, as_json: bool) -> None:
     """The last words on a study: the winners, where the report is, and what can be done next."""
-    status, report = reader.status(), reader.path / "report" / "report.md"
+    status, report = reader.status(), report_file(reader.path)
     path = str(report) if report.is_file() else None
     if as_json:
         rows = winners_rows(seen) if seen else []

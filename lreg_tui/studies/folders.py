@@ -11,13 +11,13 @@ from engine.base.errors import LregError
 from engine.base.status import LIVE
 from engine.runs.reader import RunReader
 from engine.runs.store import RunStore
+from engine.study.plan.kept import report_file
 from engine.study.plan.snapshot import DAMAGE, Watcher
 from engine.study.plan.state import plan_of
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.studies.study_rows import StudyLook, look_at
 
 IDLE_S = 10.0  # the runs of a study that nobody schedules are counted again after so long
-REPORT = Path("report", "report.md")
 
 
 class Watched:
@@ -29,7 +29,7 @@ class Watched:
 
     def look(self) -> StudyLook:
         row = row_of(self.reader)
-        report = (self.reader.path / REPORT).is_file()
+        report = report_file(self.reader.path).is_file()
         try:
             watcher = self._watcher = self._watcher or Watcher(plan_of(self.reader.path), self.reader.path)
             return look_at(watcher.look(), row, report)

@@ -13,10 +13,11 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from engine.study.plan.kept import report_file
 from lreg_tui.runs.acting import MOST_COMPARED
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.studies import study_text
-from lreg_tui.studies.folders import REPORT, Watched
+from lreg_tui.studies.folders import Watched
 from lreg_tui.studies.steering import STEERING, SteeringScreen
 from lreg_tui.studies.study_grid import StudyGrid
 from lreg_tui.studies.study_rows import GridJob, StudyLook
@@ -194,7 +195,7 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     def action_report(self) -> None:
         from lreg_tui.studies.report import ReportScreen
 
-        self.app.push_screen(ReportScreen(self.path / REPORT))
+        self.app.push_screen(ReportScreen(report_file(self.path)))
 
     def action_back(self) -> None:
         """One step: from the log to the grid, from marks to none, from here to the screen before."""

@@ -1,8 +1,10 @@
-"""Cost of runs: how long their processes worked, on how many threads, by what their logs say."""
+"""Cost of runs: how long their processes worked, on how many threads, by what their logs say; and logs in short."""
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 from engine.base.files import read_limited
 
 LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)Z (.*)")
+PROCESS = re.compile(r"process \d{1,10}")  # what follows is its command, with the folders of its machine
 DEVICE = re.compile(r"device (\S{1,20}), torch (\S+), (\d{1,5}) CPU threads")
 LARGEST = 2**26  # bytes of a log
 LONGEST = 366 * 86400.0  # seconds of one process; what is longer is a clock that was set
@@ -23,6 +26,7 @@ class Cost:
     core_seconds: float = 0.0
     gpu_seconds: float = 0.0
     devices: set[str] = field(default_factory=set)
+    threads: set[int] = field(default_factory=set)  # that a process was given
 
 
 def cost_of(*folders: Path) -> Cost:
@@ -34,7 +38,22 @@ def cost_of(*folders: Path) -> Cost:
         cost.core_seconds += seconds * process.threads
         cost.gpu_seconds += seconds * (process.device != "cpu")
         cost.devices.add(process.device)
+        cost.threads.add(process.threads)
     return cost
+
+
+def log_in_short(folder: Path) -> str:
+    """Those lines of a log that tell of its cost, without what they say beside."""
+    lines: list[str] = []
+    last = ""
+    for at, text in _lines(folder):
+        begins = PROCESS.match(text)
+        if last and begins:  # where the process before it ended
+            lines.append(last)
+        if is_telling := begins or text in ("paused", "continued") or DEVICE.fullmatch(text):
+            lines.append(f"{at:%Y-%m-%dT%H:%M:%S}Z {begins[0] if begins else text}\n")
+        last = "" if is_telling else f"{at:%Y-%m-%dT%H:%M:%S}Z ...\n"
+    return "".join([*lines, last])
 
 
 @dataclass
@@ -48,17 +67,20 @@ class _Process:
     is_paused: bool = False
 
 
-def _processes(folder: Path) -> list[_Process]:
+def _lines(folder: Path) -> Iterator[tuple[datetime, str]]:
+    """The lines of a log that have a time."""
     try:
         lines = read_limited(folder / "log.txt", LARGEST, folder).decode(errors="replace").splitlines()
     except OSError:
-        return []
-    processes: list[_Process] = []
+        return
     for match in filter(None, map(LINE.fullmatch, lines)):
-        try:
-            at, text = datetime.fromisoformat(match[1]), match[2]
-        except ValueError:
-            continue
+        with contextlib.suppress(ValueError):
+            yield datetime.fromisoformat(match[1]), match[2]
+
+
+def _processes(folder: Path) -> list[_Process]:
+    processes: list[_Process] = []
+    for at, text in _lines(folder):
         if not processes or text.startswith("process "):
             processes.append(_Process(at))
         process = processes[-1]

@@ -8,9 +8,11 @@ from engine.base.settings import show
 from engine.comparison import settings_table
 from engine.figures import Block
 from engine.presets.catalog import is_of_member
+from engine.runs.provenance import machine_of
+from engine.runs.reader import RunReader
 from engine.runs.results import mean
 from engine.study.plan.cost import cost_of
-from engine.study.plan.plan import ArmPlan, Axis
+from engine.study.plan.kept import command
 from engine.study.report.evidence import Evidence
 from engine.study.report.markdown import (
     NOTHING,
@@ -74,35 +76,23 @@ def _candidates(study: Evidence, arm: str) -> Iterator[list[str]]:
 
 
 def what_was_run(study: Evidence) -> Iterator[str]:
-    """Arms, axes, settings, versions, devices, cost, and every run."""
-    yield "## What was run\n"
-    yield table(["arm", "penalties and terms", "axes"], [_arm(study, arm) for arm in study.plan.arms], left=3)
-    lines = [f"Reference arm: {code(study.plan.reference)}.", f"Meta-seeds: {', '.join(map(str, study.plan.seeds))}."]
+    """Commands, settings, versions, machines, cost, and every run."""
+    yield "## What was run, and how to run it again\n"
+    lines = [
+        f"All of it: {code(' '.join(command(study.plan.name, RunReader(study.folder).facts)))}.",
+        "One run, from its folder in the run store: `lreg run RUN/preset.toml`; on the same processor, with as many "
+        "threads, it repeats the figures.",
+        f"Meta-seeds: {', '.join(map(str, study.plan.seeds))}.",
+    ]
     if (search := study.plan.search) is not None:
         lines.append(
             f"Search: {search.sampler}, up to {search.trials} points for each arm with axes, seed {search.seed}."
         )
-    yield bullets([*lines, _transfer(study), *_facts(study), *_cost(study), *_differing(study)])
+    yield bullets([*lines, *_cost(study), *_facts(study), _transfer(study), *_differing(study)])
     yield "### Runs\n"
     yield paragraph("Winners' runs, whose figures the tables above show; [runs.csv](runs.csv) has every run.")
     rows = [[code(arm), " ".join(map(code, study.run_ids(arm)))] for arm in study.arms]
     yield table(["arm", "runs, by meta-seed"], rows, left=2)
-
-
-TOLD = ("weight", "rho", "epsilon", "radius")  # of a penalty's or term's settings
-
-
-def _arm(study: Evidence, arm: ArmPlan) -> list[str]:
-    penalties = [
-        " ".join([name, *(f"{key} {show(values[key])}" for key in TOLD if key in values)])
-        for name, values in study.penalties(arm.name).items()
-    ]
-    return [code(arm.name), text("; ".join(penalties) or "none"), "; ".join(map(_axis, arm.axes)) or NOTHING]
-
-
-def _axis(axis: Axis) -> str:
-    values = ", ".join(map(show, axis.values)) if axis.values else f"{axis.low} to {axis.high}"
-    return f"{code(axis.key)}: {text(values)}"
 
 
 def _transfer(study: Evidence) -> str:
@@ -122,13 +112,17 @@ def _transfer(study: Evidence) -> str:
 def _facts(study: Evidence) -> Iterator[str]:
     """Versions and machines of all runs that are there."""
     labels = {"lreg": "lreg", "torch": "torch", "numpy": "numpy", "python": "Python"}
-    labels |= {"git": "git revision", "host": "hosts", "platform": "platform"}
+    labels |= {"git": "git revision", "platform": "platform", "cpu": "processor"}
     told: dict[str, set[str]] = {}
     for item in (item for item in study.seen.cells if item.state != "missing"):
         versions = item.run.facts.get("versions")
-        facts = {**item.run.facts, **(versions if isinstance(versions, dict) else {})}
+        facts = {
+            **item.run.facts,
+            **(versions if isinstance(versions, dict) else {}),
+            "cpu": machine_of(item.run.facts),
+        }
         for key, label in labels.items():
-            if isinstance(facts.get(key), str):
+            if facts.get(key) and isinstance(facts[key], str):
                 told.setdefault(label, set()).add(facts[key])
     if told:
         yield "; ".join(f"{label} {codes(sorted(told[label]))}" for label in labels.values() if label in told) + "."
@@ -140,9 +134,10 @@ def _cost(study: Evidence) -> Iterator[str]:
     if both.seconds:
         gpu = f"; of it on GPUs {duration(both.gpu_seconds)}" if both.gpu_seconds else ""
         yield (
-            f"Cost: {duration(both.core_seconds)} of CPU threads ({duration(of_runs.core_seconds)} meta-training, "
-            f"{duration(of_jobs.core_seconds)} transfers), {duration(both.seconds)} of processes{gpu}; devices "
-            f"{codes(sorted(both.devices))}. From the logs: threads given to a process, times how long it worked."
+            f"Time: {duration(both.seconds)} of processes with {' or '.join(map(str, sorted(both.threads)))} CPU "
+            f"threads each: {duration(of_runs.seconds)} meta-training, {duration(of_jobs.seconds)} transfers, "
+            f"{duration(both.core_seconds)} of CPU threads{gpu}; devices {codes(sorted(both.devices))}. By the logs, "
+            "pauses left out; whatever else the machine did meanwhile is in it."
         )
 
 

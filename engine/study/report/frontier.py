@@ -9,6 +9,7 @@ from engine.comparison.paired import BRANCHES, ENVELOPE, GRID, READINGS, REGULAR
 from engine.comparison.statistics import FEWEST_META_SEEDS
 from engine.study.report.evidence import Evidence
 from engine.study.report.markdown import NOTHING, bullets, code, count, interval, paragraph, table, text
+from engine.study.report.power import power_from
 
 WORDS = {REGULAR: "regular branch", ENVELOPE: "and overshoot (envelope)", GRID: "scale x weight decay"}
 NOT_SIGNIFICANT = "n.s."
@@ -24,7 +25,7 @@ def against_frontier(study: Evidence, task: str, step: int) -> Iterator[str]:
         if any(effects):
             at = f" at {reading.radius}" if reading.radius else ""
             name = f"{study.metric(task, reading.name).words}{at}"
-            rows.append([code(arm), name, *(_cell(effect) for effect in effects)])
+            rows.append([code(arm), name, *(_cell(study, effect) for effect in effects)])
     if not rows:
         return
     scales = best_scales(study.tasks[task], step, study.arms[reference]).values()
@@ -41,7 +42,7 @@ def against_frontier(study: Evidence, task: str, step: int) -> Iterator[str]:
         yield bullets(text(control.words) for control in named.values())
 
 
-def _cell(effect: Effect | None) -> str:
+def _cell(study: Evidence, effect: Effect | None) -> str:
     if effect is None:
         return NOTHING
     ratio = effect.interval
@@ -51,5 +52,7 @@ def _cell(effect: Effect | None) -> str:
         return effect.verdict
     word = NOT_SIGNIFICANT if effect.verdict == "unclear" else effect.verdict
     word = word if ratio.meta_seeds >= FEWEST_META_SEEDS or ratio.low is None else ""
+    if word == NOT_SIGNIFICANT:
+        word += power_from(study.metric(effect.task, effect.at.name), effect.kind, ratio)
     pairs = f", {count(ratio.n, 'pair')}" if effect.outside + effect.left_out else ""
     return " ".join(filter(None, [interval(ratio.mean, ratio.low, ratio.high), word])) + pairs

@@ -11,13 +11,13 @@ from pathlib import Path
 from engine.base.errors import LregError, RunError
 from engine.base.files import make_folder, remove_leftovers, write_atomic
 from engine.figures import Block
+from engine.study.plan.kept import report_file
 from engine.study.plan.plan import StudyPlan
-from engine.study.report import claims, design, figures, results, tables, weaknesses
+from engine.study.report import claims, design, figures, results, summary, tables, weaknesses
 from engine.study.report.claim import VERDICTS, Claim
 from engine.study.report.evidence import Evidence, gather
 from engine.study.report.markdown import bullets, code, paragraph, text
 
-FOLDER, FILE = "report", "report.md"
 OURS = ("*.csv", "*.png")  # what a report before may have left
 Draw = Callable[[Block, Path], None]
 """Draws one figure into a file; the engine itself has no plotting. May raise LregError."""
@@ -32,11 +32,12 @@ INTRODUCTION = (
 
 
 def write_report(plan: StudyPlan, folder: Path, draw: Draw | None = None) -> Path:
-    """Write the report of the study in a folder into its `report` folder; returns the path of report.md.
+    """Write the report of the study in a folder to where it belongs (`report_file`); returns the path of report.md.
 
     Each file is replaced whole, report.md last. Raises RunError where nothing can be written.
     """
-    study, target = gather(plan, folder), folder / FOLDER
+    study, file = gather(plan, folder), report_file(folder)
+    target = file.parent
     try:
         make_folder(target)
         remove_leftovers(target)
@@ -54,13 +55,13 @@ def write_report(plan: StudyPlan, folder: Path, draw: Draw | None = None) -> Pat
             except LregError as error:
                 problems.append(f"figure {code(name)} could not be drawn: {text(error)}")
         names = [*files, *drawn]
-        write_atomic(target / FILE, "\n".join(_sections(study, groups, drawn, problems, names)))
+        write_atomic(file, "\n".join(_sections(study, groups, drawn, problems, names)))
         for path in (path for pattern in OURS for path in target.glob(pattern)):
             if path.name not in names:
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{error.filename or target}: {error.strerror or error}; the report was not written") from None
-    return target / FILE
+    return file
 
 
 def _sections(
@@ -70,15 +71,18 @@ def _sections(
     if study.plan.description:
         yield paragraph(text(study.plan.description))
     yield paragraph(design.progress(study))
-    yield paragraph(INTRODUCTION)
-    yield from results.in_short(study)
+    yield from summary.asked(study)
+    yield from summary.found(study)
     yield from results.numbers(study)
+    yield from results.pictures(drawn)
+    yield "## How to read what follows\n"
+    yield paragraph(INTRODUCTION)
     yield paragraph(VERDICTS)
     for title, group in groups.items():
-        yield from results.claims(title, group)
+        yield from results.claims(study, title, group)
     yield "## What weakens the conclusions\n"
     yield bullets([*weaknesses.reasons(study, [claim for group in groups.values() for claim in group]), *problems])
-    yield from results.results(study, drawn)
+    yield from results.results(study)
     yield from design.picked(study, drawn)
     yield from design.what_was_run(study)
     yield "## Files\n"

@@ -1,8 +1,7 @@
-"""What the report says of results: in short, claim by claim, and task by task."""
+"""What the report says of results: figures, claim by claim, and task by task."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from engine.comparison import Effect, MetricAt, Row
@@ -11,11 +10,13 @@ from engine.comparison.statistics import FEWEST_META_SEEDS
 from engine.comparison.tables import ARM, BASELINE, DECAYED
 from engine.figures import Block
 from engine.study.report import markdown
-from engine.study.report.claim import NOT_FOUND, TOO_FEW_META_SEEDS, WORDS, Claim, word_of
+from engine.study.report.claim import NOT_FOUND, TOO_FEW_META_SEEDS, Claim
 from engine.study.report.evidence import HEADLINE, Evidence
+from engine.study.report.figures import CANDIDATES
 from engine.study.report.frontier import against_frontier
 from engine.study.report.markdown import NOTHING, bullets, code, codes, count, paragraph, table, text
 from engine.study.report.papers import xh
+from engine.study.report.power import of_findings, power_from
 
 LATER = ("train_loss", "sharpness", "top_eigenvalue")  # after what an arm is read by first
 SETTINGS = {
@@ -23,53 +24,6 @@ SETTINGS = {
     MATCHED_LOSS: "at matched train loss",
     FRONTIER: "against the scale frontier",
 }
-
-
-def in_short(study: Evidence) -> Iterator[str]:
-    """A line for each arm: in how many tasks it is better or worse than the reference."""
-    reference = study.plan.reference
-    yield "## In short\n"
-    if not study.tasks:
-        yield "There are no transfer evaluations of winners, so the arms cannot be compared yet.\n"
-        return
-    if reference not in study.arms:
-        yield f"The reference arm {code(reference)} has no winner, so the others cannot be compared with it yet.\n"
-        return
-    if len(study.plan.seeds) < FEWEST_META_SEEDS:
-        yield paragraph(
-            f"{count(len(study.plan.seeds), 'meta-seed')}: too few to call any arm better or worse than the reference "
-            f"{code(reference)}; that takes {FEWEST_META_SEEDS}. The differences stand under Results."
-        )
-        return
-    headlines = dict.fromkeys(study.metric(task).words for task in study.tasks)
-    columns = {}
-    if any(map(study.adaptive_radius, study.tasks)):
-        columns["test loss, equal steps"] = (EQUAL_STEPS, "test_loss")
-        columns |= {f"adaptive sharpness, {setting}": (setting, "adaptive_sharpness") for setting in SETTINGS}
-    columns[f"{', '.join(headlines)}, equal steps"] = (EQUAL_STEPS, HEADLINE)
-    if study.radius:
-        columns |= {f"sharpness at {study.radius}, {setting}": (setting, "sharpness") for setting in SETTINGS}
-    rows = [
-        [
-            code(arm) + (" so far" if study.waiting & {arm, reference} else ""),
-            *(_counted(study, arm, *how) for how in columns.values()),
-        ]
-        for arm in study.arms
-        if arm != reference
-    ]
-    yield paragraph(
-        f"Each arm's winner against the reference arm {code(reference)}, over {count(len(study.tasks), 'task')}: "
-        f"{codes(study.tasks)}. Each comparison by itself, not corrected for their number."
-    )
-    yield table(["arm", *columns], rows, left=1 + len(columns))
-
-
-def _counted(study: Evidence, arm: str, setting: str, name: str) -> str:
-    effects = [
-        study.effect(task, arm, study.plan.reference, setting, study.metric_at(task, name)) for task in study.tasks
-    ]
-    words = Counter(word_of(study, effect) for effect in effects if effect is not None)
-    return ", ".join(f"{word} {words[word]}" for word in WORDS if words[word]) or NOTHING
 
 
 def numbers(study: Evidence) -> Iterator[str]:
@@ -91,7 +45,7 @@ def numbers(study: Evidence) -> Iterator[str]:
     yield table(["regulariser", "paper", "ours", "meta-seeds", "arm", "remark"], rows)
 
 
-def claims(title: str, group: Sequence[Claim]) -> Iterator[str]:
+def claims(study: Evidence, title: str, group: Sequence[Claim]) -> Iterator[str]:
     """The claims' table, and below it each claim's rule and what it rests on."""
     yield f"## {title}\n"
     verdicts = {claim.name: f"**{claim.verdict}**" + (" so far" if claim.waiting else "") for claim in group}
@@ -104,6 +58,8 @@ def claims(title: str, group: Sequence[Claim]) -> Iterator[str]:
         if claim.waiting:
             open_arms = codes(claim.waiting)
             lines.append(f"The study has not finished: runs or transfers of {open_arms} are still open.")
+        if power := of_findings(study, claim.findings):
+            lines.append(f"Power from: {text(power)}.")
         yield bullets(lines)
         if claim.findings:
             yield _matrix(claim)
@@ -120,14 +76,19 @@ def _matrix(claim: Claim) -> str:
     return table(["", *map(text, columns)], lines)
 
 
-def results(study: Evidence, drawn: Mapping[str, Block]) -> Iterator[str]:
-    """Figures over all tasks, then the tables of each task."""
-    if not study.tasks and not drawn:
-        return
-    yield "## Results\n"
-    for name, block in drawn.items():
-        if block.figure != "candidates":
-            yield f"![{text(block.figure)}]({name})\n\n{paragraph(text(block.caption))}"
+def pictures(drawn: Mapping[str, Block]) -> Iterator[str]:
+    """The figures over all tasks."""
+    shown = {name: block for name, block in drawn.items() if block.figure != CANDIDATES}
+    if shown:
+        yield "## Figures\n"
+    for name, block in shown.items():
+        yield f"![{text(block.figure)}]({name})\n\n{paragraph(text(block.caption))}"
+
+
+def results(study: Evidence) -> Iterator[str]:
+    """The tables of each task."""
+    if study.tasks:
+        yield "## Results\n"
     for task, steps in study.steps.items():
         for step in reversed(steps):
             yield f"### {text(task)} after {step} inner steps\n"
@@ -213,4 +174,6 @@ def _effect(study: Evidence, effect: Effect | None) -> str:
     is_share = study.metric(effect.task, effect.at.name).unit == "share"
     written = markdown.percent if is_share else markdown.interval
     difference = written(interval.mean, interval.low, interval.high, sign=effect.kind != RATIO)
+    if word == NOT_FOUND:
+        word += power_from(study.metric(effect.task, effect.at.name), effect.kind, interval)
     return " ".join(filter(None, [difference, word])) + pairs

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from engine.export.tables import cell
+from engine.runs.provenance import machine_of
 from engine.runs.reader import RunReader
 from engine.runs.results import mean
 from engine.study.plan.cost import cost_of
@@ -20,15 +21,15 @@ Cells = dict[str, Any]
 """A line of a table, by column."""
 RESULT_FACTS = ("scale", "learning_rate", "rho", "alpha", "weight_decay", "sam")
 COLUMNS = {
-    "runs.csv": "arm point meta_seed winner state picked_by value diverged skipped run device host lreg torch git "
+    "runs.csv": "arm point meta_seed winner state picked_by value diverged skipped run device cpu lreg torch git "
     "hours core_hours",
     "candidates.csv": "arm point picked_by mean ci95 n meta_seeds winner runs",
     "results.csv": "task inner_step optimizer kind figure radius mean low high meta_seeds optimizees diverged passes "
     "scale learning_rate rho alpha weight_decay sam runs",
-    "paired.csv": "task inner_step arm reference setting figure radius kind mean low high p pairs meta_seeds "
-    "outside left_out verdict runs reference_runs",
+    "paired.csv": "task inner_step arm reference setting figure radius kind mean low high p detectable pairs "
+    "meta_seeds outside left_out verdict runs reference_runs",
     "claims.csv": "claim verdict open row column word task inner_step arms setting figure radius kind mean low high "
-    "n p runs",
+    "n p detectable runs",
     "xh-table1.csv": "regulariser paper_mean paper_spread arm mean standard_deviation n remark runs",
 }
 
@@ -61,7 +62,8 @@ def runs(study: Evidence) -> Iterator[Cells]:
         spent = cost_of(item.run.path)
         yield {
             **(versions if isinstance(versions, dict) else {}),
-            **{name: facts.get(name) for name in ("host", "git")},
+            "cpu": machine_of(facts),
+            "git": facts.get("git"),
             **(RunReader(item.run.path).figures() if item.state == "finished" else {}),
             "arm": item.cell.arm,
             "point": _point(item.cell.point),

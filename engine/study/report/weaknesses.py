@@ -12,6 +12,7 @@ from engine.comparison.report import ENOUGH_META_SEEDS
 from engine.comparison.statistics import FEWEST_META_SEEDS
 from engine.comparison.tables import ARM
 from engine.runs.results import mean
+from engine.study.plan.kept import without_places
 from engine.study.report.claim import TESTED, Claim
 from engine.study.report.evidence import HEADLINE, Evidence
 from engine.study.report.markdown import code, codes, count, text
@@ -46,7 +47,7 @@ def _unfinished(study: Evidence) -> Iterator[str]:
         states = Counter(piece.state for piece in study.open_pieces)
         yield f"Not done: {', '.join(f'{number} {state}' for state, number in sorted(states.items()))}."
     for piece in [piece for piece in study.seen.pieces if piece.state in ("failed", "crashed")][:MOST_NAMED]:
-        message = piece.run.recorded_status().message
+        message = without_places(piece.run.recorded_status().message)
         yield f"{piece.state.capitalize()}: {code(piece.run.id)}{f': {text(message)}' if message else ''}."
     failed = Counter(cell.cell.arm for cell in study.seen.cells if cell.state == "failed")
     if failed:

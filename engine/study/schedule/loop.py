@@ -31,6 +31,7 @@ from engine.study.plan.state import CellState, plan_of
 from engine.study.plan.transfers import tasks
 from engine.study.schedule import attempts, executors
 from engine.study.schedule.attempts import Attempts
+from engine.study.schedule.eta import Pace
 from engine.study.schedule.executor import Executor
 from engine.study.schedule.job import Schedule
 
@@ -134,7 +135,7 @@ class StudyJob(JobRunner):
         (self.folder / STOPPING).unlink(missing_ok=True)
         forgiven = [piece.run.path for piece in self.seen.pieces] if was_stopping else []
         self.attempts = Attempts(schedule.retry_failed, forgiven, self.executor.why)
-        self.began, self.first_done = time.monotonic(), self.seen.done
+        self.pace = Pace()
 
     def _look(self) -> None:
         self.pending = self.executor.pending()  # before the look, so that a worker is seen in one of the two
@@ -205,8 +206,7 @@ class StudyJob(JobRunner):
             counts = {name: seen.counts[name] for name in ("finished", "running", "failed")}
             self.run.append([{"step": seen.counts["finished"], **counts}])
         self.states = {piece.run.path: piece.state for piece in seen.pieces}
-        # as if every piece took as long as those of which something was done
-        eta = self._eta(seen.done - self.first_done, seen.total - seen.done)
+        eta = self.pace.eta(seen)
         self.run.progress(seen.counts["finished"], seen.total, eta)
         self._say(self._message(), changed, eta)
 

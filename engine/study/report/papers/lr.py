@@ -16,7 +16,7 @@ from engine.base.metrics import metric
 from engine.base.settings import show
 from engine.comparison import Effect, Entry, Interval, MetricAt, t_interval, verdict
 from engine.comparison.paired import DIFFERENCE, EQUAL_STEPS, MATCHED_LOSS, RATIO, exponential
-from engine.comparison.statistics import FEWEST_META_SEEDS, META_SEEDS
+from engine.comparison.statistics import FEWEST_META_SEEDS, META_SEEDS, POWER
 from engine.evaluation.transfer_plan import GRID
 from engine.figures.evaluated import estimate
 from engine.runs.reader import RunReader
@@ -330,7 +330,8 @@ def _spread(ours: list[float], theirs: list[float], row: str, arms: tuple[str, s
     ratio, freedom = variances[0] / variances[1], (len(ours) - 1, len(theirs) - 1)
     low, high = (ratio / float(fdtri(*freedom, share)) for share in ((1 + CONFIDENCE) / 2, (1 - CONFIDENCE) / 2))
     n, below = min(len(ours), len(theirs)), float(fdtr(*freedom, ratio))
-    interval = Interval(ratio, low, high, n, n, META_SEEDS, 2 * min(below, 1 - below))
+    rare, usual = float(fdtri(*freedom, (1 - CONFIDENCE) / 2)), float(fdtri(*freedom, POWER))
+    interval = Interval(ratio, low, high, n, n, META_SEEDS, 2 * min(below, 1 - below), usual / rare)
     word = BETTER if high < 1 else WORSE if low > 1 else NOT_FOUND
     shown = shown_as(metric(reading.name), RATIO, interval)
     return replace(few, word=word, shown=shown, kind=RATIO, interval=interval, p=interval.p)

@@ -1,0 +1,80 @@
+"""Kept study: a run store in little space, with one study in it and what its report is made of, and nothing else.
+
+`kept.json` lists its files with their digests; the report lies beside the runs, in `report`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.base.errors import RunError, printable
+from engine.base.files import read_json, read_limited
+from engine.runs.store import RunReader, RunStore
+
+MANIFEST = "kept.json"
+ELSEWHERE = ("--runs-dir", "--data-dir")  # options that say where something lies on a machine
+LARGEST = 2**26  # bytes of a file that is kept
+PLACE = re.compile(r"(?<![\w/])/(?:[^\s/'\"]+/)+")  # the folders of an absolute path, as this machine has them
+
+
+def is_kept(store: Path) -> bool:
+    """Whether a run store is that of a kept study."""
+    return (store / MANIFEST).is_file()
+
+
+def study_in(store: Path) -> RunReader:
+    """The study that is kept in a run store. Raises RunError where there is none, or several."""
+    studies = RunStore(store).studies()
+    if len(studies) != 1:
+        raise RunError(f"{store}: found {len(studies)} studies; allowed: one, as a {MANIFEST} is there")
+    return studies[0]
+
+
+def check_kept(store: Path) -> None:
+    """Raise RunError, in one line, where a file of a kept study is missing or another one than was kept."""
+    files = read_json(store / MANIFEST, LARGEST, store).get("files")
+    if not isinstance(files, dict) or not files:
+        raise RunError(f"{store / MANIFEST}: damaged: it names no files")
+    for name, digest in files.items():
+        path = store / name
+        try:
+            if ".." in path.parts or not path.is_relative_to(store):
+                raise OSError("outside of it")
+            is_same = digest_of(read_limited(path, LARGEST, store)) == digest
+        except (OSError, ValueError) as error:
+            problem = getattr(error, "strerror", None) or error
+            raise RunError(f"{store}: {printable(name)} of this kept study: {problem}") from None
+        if not is_same:
+            raise RunError(f"{path}: not as it was kept: damaged or changed since")
+
+
+def digest_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def report_file(study: str | os.PathLike[str]) -> Path:
+    """Where the report of the study in a folder is, or will be: of a kept one beside its runs."""
+    folder = Path(study)
+    store = folder.parent.parent
+    return (store if is_kept(store) else folder) / "report" / "report.md"
+
+
+def command(study: str, facts: Mapping[str, Any]) -> list[str]:
+    """The command that a study was started with by its run.json, without where things lie on a machine."""
+    argv = facts.get("argv")
+    words = [str(word) for word in argv[1:]] if isinstance(argv, list) else []
+    if "study" not in words:  # it was started from the console
+        return ["lreg", "study", study]
+    kept = [word for before, word in zip(["", *words], words, strict=False) if before not in ELSEWHERE]
+    kept = [word for word in kept if word.partition("=")[0] not in (*ELSEWHERE, "--detach", "--json")]
+    return ["lreg", *(os.path.basename(word) if os.path.isabs(word) else word for word in kept)]
+
+
+def without_places(text: str) -> str:
+    """A message without the folders of the machine that it is from."""
+    return PLACE.sub("", text)
