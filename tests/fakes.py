@@ -123,6 +123,7 @@ def catalog() -> Catalog:
         penalties={"sam": (weight, Setting("rho", ("float",), 0.05, "radius", minimum=0.0))},
         estimators={"tbptt": ()},
         terms={"sharpness": (weight,)},
+        unused={},
     )
 
 

@@ -13,12 +13,14 @@ import engine
 from engine.base.flat import grad_and_hvp, unit
 from engine.meta_training.diagnosis import DIFFERENCE, THE_LOSS, Derivatives, Diagnosis
 from engine.meta_training.objective import Objective
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 from engine.penalties.base import GeometricPenalty, Penalty
 from engine.presets.meta_settings import MetaSettings
 from engine.presets.objective_settings import ObjectiveSettings
 from engine.tasks.base import as_distribution
+from engine.tasks.table import build_task
 
-F64 = torch.float64
+CPU, F64 = torch.device("cpu"), torch.float64
 RATE = 0.1
 
 
@@ -187,3 +189,29 @@ def test_what_the_objective_asks_of_the_end_is_measured_there():
     assert found.true[0] == pytest.approx(float(log_of_last[0] - log_of_last[1]) / (2 * DIFFERENCE), rel=1e-9)
     assert found.estimated is None
     assert diagnosed(TASK, 8, None)[LOSS_ALL].estimated is None
+
+
+def test_synthetic_gradients_are_differentiated_from_the_learned_start():
+    """Of `sib` back-propagation knows everything: it gives the true derivative, from where the optimizer starts."""
+    task = build_task({"dataset": "digits-episodes", "optimizee": "cosine", "shots": 3}, device=CPU, dtype=F64)
+    sib = LEARNED_OPTIMIZERS.create("sib", ways=2, inputs=64, step_size=0.05)
+    generator = torch.Generator().manual_seed(1)
+    phi = {name: tensor.to(F64) for name, tensor in sib.init_phi(generator).items()}
+    phi["linear2.weight"] = torch.randn(phi["linear2.weight"].shape, generator=generator, dtype=F64)
+    smooth = engine.penalties.get("smooth", every_step=True)
+    objective = Objective(
+        loss=task.loss,
+        optimizer=sib,
+        update={"smooth": smooth},
+        layout=task.layout,
+        task=task,
+        settings=ObjectiveSettings(loss="validation", batches=1),
+        divergence_cap=1e9,
+    )
+    settings = MetaSettings(inner_steps=3, truncation=3)
+    diagnosis = Diagnosis(sib, phi, lambda _: objective, settings, engine.estimators.get("tbptt"), 3, 0, 1e-6)
+    parts = {one.part: one for one in diagnosis.derivatives(as_distribution(task), 4)}
+    loss, penalty = parts[THE_LOSS], parts["penalty", "smooth"]
+    assert min(map(abs, loss.true)) > 1e-5
+    assert loss.estimated == pytest.approx(loss.true, rel=1e-4)
+    assert all(value > 0 for value in (*penalty.value, *penalty.true, *penalty.estimated))

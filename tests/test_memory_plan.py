@@ -19,6 +19,7 @@ from engine.presets.preset import Preset, from_mapping, load_preset
 CPU = torch.device("cpu")
 MLP = {"optimizee": "mlp", "hidden": [400], "batch_size": 16}
 CONV3 = {"optimizee": "conv3", "batch_size": 16}
+EPISODES = {"dataset": "digits-episodes", "optimizee": "cosine", "shots": 20, "queries": 40}
 
 CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("dm", "tbptt", {}),
@@ -33,13 +34,16 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("mlp", "tbptt", {"penalty": {"smooth": {}}}),
     ("mlp", "pes", {}),
     ("adafac", "tbptt", {"random_scaling": 1.0}),
+    ("sib", "tbptt", {"task": EPISODES}),
+    ("sib", "tbptt", {"task": EPISODES, "penalty": {"smooth": {"every_step": True}}, "meta_batch": 3}),
 ]
 
 
 def preset(optimizer: str, estimator: str, task: Any = MLP, penalty: Any = (), **meta: Any) -> Preset:
     pairs = {"pairs": 2} if estimator in ("es", "pes") else {}
     meta = {"truncation": 3, "inner_steps": 6, "estimator": estimator, "divergence_cap": 1e30, **pairs, **meta}
-    tables = {"task": task, "optimizer": {"kind": optimizer}, "meta": meta, "penalty": dict(penalty)}
+    shape = {"ways": 2, "inputs": 64} if optimizer == "sib" else {}
+    tables = {"task": task, "optimizer": {"kind": optimizer, **shape}, "meta": meta, "penalty": dict(penalty)}
     return from_mapping(tables)
 
 

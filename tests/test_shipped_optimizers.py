@@ -13,9 +13,10 @@ from torch import nn
 from engine.base.errors import RunError
 from engine.bench import outside
 from engine.export import load_exported
-from engine.export.shipped import FOLDER, PREFIX, file_of, shipped_optimizers
+from engine.export.shipped import FOLDER, PREFIX, file_of, run_of, shipped_optimizers
 from engine.export.torch_optim import load_optimizer
 from engine.presets.preset import from_mapping, load_preset
+from engine.runs.store import RunStore
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,6 +96,26 @@ def test_training_goes_on_from_its_state_bit_for_bit(name):
     other = load_optimizer(name, resumed.named_parameters(), horizon=60)
     other.load_state_dict(optimizer.state_dict())
     assert train(model, optimizer, 20) == train(resumed, other, 20)
+
+
+@each_shipped
+def test_its_run_folder_holds_the_same_optimizer_and_is_made_once(name, tmp_path):
+    run = run_of(name, RunStore(tmp_path))
+    written = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+    assert run_of(name, RunStore(tmp_path)).path == run.path
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == written
+    model, other = network(), network()
+    losses = train(model, load_optimizer(name, model.named_parameters(), horizon=60), 60)
+    again = train(other, load_optimizer(run, other.named_parameters(), horizon=60), 60)
+    assert again == pytest.approx(losses, rel=1e-3)
+
+
+@each_shipped
+def test_a_run_folder_whose_making_was_broken_off_is_completed(name, tmp_path):
+    run = run_of(name, RunStore(tmp_path))
+    run.checkpoints()["best"].unlink()
+    (run.path / "status.json").unlink()
+    assert "best" in run_of(name, RunStore(tmp_path)).checkpoints() and run.state == "finished"
 
 
 # -- the table of outside tasks --------------------------------------------------------------------------------------

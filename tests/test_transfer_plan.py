@@ -12,6 +12,7 @@ from engine.evaluation.transfer_plan import BASELINE_NAMES, GRID, Plan, Transfer
 from engine.optimizers.baselines import BASELINES
 from engine.presets.preset import from_mapping
 from engine.runs.store import Run, RunReader
+from engine.tasks.table import resolve
 
 TABLES = {
     "task": {"dataset": "digits", "optimizee": "mlp", "batch_size": 16},
@@ -39,6 +40,13 @@ def test_all_is_the_papers_grid(reader):
     plan = make([reader], ["all"], TransferSettings())
     assert [item.task_name for item in plan.evaluations()] == GRID and len(GRID) == 9
     assert all(task["batch_size"] == 16 for task in plan.tasks)
+
+
+def test_what_a_target_does_not_have_is_not_asked_of_it(reader):
+    tables = make([reader], ["omniglot/conv4", "digits/mlp"], TransferSettings(), {"task": {"validation": 0.2}}).tasks
+    assert [table["batch_size"] for table in tables] == [128, 16]
+    tables = make([reader], ["omniglot/conv4"], TransferSettings()).tasks
+    assert resolve(tables[0])["batch_size"] == 128
 
 
 def test_scales_controls_and_baselines_in_order(reader):

@@ -16,6 +16,7 @@ from typing import Any
 from engine.base.draws import is_drawn
 from engine.base.errors import PresetError, Problem, RunError
 from engine.base.settings import Typed, setting, show
+from engine.presets import catalog
 from engine.presets.preset import LATER_OF_TASKS, Preset, from_mapping
 from engine.runs.reader import CHECKPOINTS, RunReader
 from engine.runs.writer import slug
@@ -265,12 +266,13 @@ def _with_changes(preset: Preset, changes: Mapping[str, Any]) -> Preset:
 def _target(name: str, preset: Preset, changes: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved [task] table for "dataset/optimizee"; batch size and held-out part as in the run's first task.
 
-    Where that draws these, as in its first held-out draw.
+    Where that draws these, as in its first held-out draw; episodes have neither.
     """
     dataset, slash, optimizee = name.partition("/")
     if not slash or not dataset or not optimizee:
         raise PresetError([Problem("--to", show(name), 'DATASET/OPTIMIZEE, as "fmnist/cnn", or all')])
-    shared = {key: preset.fixed_tasks()[0][key] for key in ("batch_size", "validation")}
+    unused = {item.name for item in catalog.load().unused.get(dataset, ())}
+    shared = {key: preset.fixed_tasks()[0][key] for key in ("batch_size", "validation") if key not in unused}
     table = {**shared, **changes.get("task", {}), "dataset": dataset, "optimizee": optimizee}
     try:
         target = from_mapping({"task": table}).tasks[0]

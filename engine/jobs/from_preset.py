@@ -6,8 +6,7 @@ from pathlib import Path
 
 import torch
 
-from engine.base.errors import PresetError, Problem
-from engine.base.settings import schema_of, show
+from engine.base.settings import schema_of
 from engine.distributed.parallel import ALONE, ProcessGroup, check_processes
 from engine.meta_training.estimators.base import ESTIMATORS
 from engine.meta_training.memory_plan import MemoryPlan, plan
@@ -59,9 +58,6 @@ def memory_plan(preset: Preset, *, device: torch.device, data_dir: Path | None =
 
     Reads the data and computes nothing; the device need not be there. Raises PresetError or DataError.
     """
-    if from_table(preset["optimizer"]).uses_task:  # a step of it would have to be measured on real episodes
-        allowed = "a learned optimizer that does not look at its task: of others there is no plan"
-        raise PresetError([Problem("optimizer.kind", show(preset["optimizer"]["kind"]), allowed)], preset.source)
     cpu = torch.device("cpu")
     trainer = meta_trainer(preset, device=cpu, data_dir=data_dir)
     tables = (table for values in preset.tasks for table in extremes(values))

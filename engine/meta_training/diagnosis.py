@@ -32,7 +32,7 @@ from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import LOSS, PartialGradient
 from engine.meta_training.particles import Particles, ParticleTruncation
 from engine.meta_training.unroll import loss_factors
-from engine.optimizers.learned.base import LearnedOptimizer, Phi, State, StepInfo
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, State, StepInfo, learned_start, without_start
 from engine.penalties.base import GeometricPenalty, Penalty, UpdatePenalty
 from engine.presets.meta_settings import MetaSettings
 from engine.tasks.base import Layout, Task, TaskDistribution
@@ -55,7 +55,7 @@ class ScaledUpdate(LearnedOptimizer):
     frozen_phi: Phi
 
     def __post_init__(self) -> None:
-        for name in ("gradient_features", "differentiates_theta"):
+        for name in ("gradient_features", "differentiates_theta", "theta_in_state", "uses_task"):
             object.__setattr__(self, name, getattr(self.frozen, name))
 
     def init_phi(self, generator: Generator) -> Phi:
@@ -194,8 +194,11 @@ class Diagnosis:
 
     def _scaled(self, task: Task) -> Objective:
         """The objective on a task, of the one meta-parameter."""
-        phi = {name: tensor.to(task.device, task.dtype) for name, tensor in self.phi.items()}
-        return replace(self.objective_on(task), optimizer=ScaledUpdate(frozen=self.optimizer, frozen_phi=phi))
+        scaled = ScaledUpdate(frozen=self.optimizer, frozen_phi=without_start(self._phi_of(task)))
+        return replace(self.objective_on(task), optimizer=scaled)
+
+    def _phi_of(self, task: Task) -> Phi:
+        return {name: tensor.to(task.device, task.dtype) for name, tensor in self.phi.items()}
 
     def _estimated(
         self, task: Task, numbers: Sequence[int], objective: Objective, tick: Callable[[], None]
@@ -233,7 +236,8 @@ class Diagnosis:
     ) -> tuple[list[list[float]], list[dict[str, Tensor]]]:
         """An unroll: the losses' factors and the gradients by the log scales of each optimizee, [B], by truncation.
 
-        For the same numbers the optimizees, batches and random numbers are always the same.
+        For the same numbers the optimizees, batches and random numbers are always the same. They begin where the
+        learned optimizer does, if it has learned that.
         """
         epoch = MetaEpoch(
             _OneTask(task),
@@ -246,6 +250,10 @@ class Diagnosis:
             random_scaling_of=self.settings.random_scaling_of,
         ).begin(len(numbers))
         (group,) = epoch.groups
+        if (start := learned_start(self.optimizer, self._phi_of(task))) is not None:
+            theta = group.carry.theta.reshape(-1, len(numbers), group.carry.theta.shape[-1])[0]
+            epoch.begin(len(numbers), start(theta, epoch.first_batches()[0], task.layout).detach())
+            (group,) = epoch.groups
         log_scales = torch.zeros(len(numbers), 1, dtype=task.dtype, device=task.device, requires_grad=True)
         factors, gradients = [], []
         for first in range(0, self.horizon, self.truncation):

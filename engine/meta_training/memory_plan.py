@@ -149,7 +149,7 @@ class _Work:
         sides = len(updates) * steps * (step.features + 2 * one)  # the other input, and the slopes at both
         masked = steps * (2 * step.features + 3 * one) if updates else 0  # the same again, one penalty after another
         way = "plain"
-        if all(map(is_plain_ascent, updates)):
+        if all(map(is_plain_ascent, updates)) and not self.optimizer.differentiates_theta:
             way = kernels.tape_way(self.optimizer, self.state, self.device, self.task.dtype, steps)
         if way == "native":
             piece = NativeNetwork(self.optimizer, self._phi_on_cpu(), 1).piece
@@ -300,7 +300,8 @@ class _Work:
     def _measured_step(self) -> _Step:
         """The learned optimizer's step at all coordinates, as it is taken forward, and as one that is gone back."""
         optimizer, layout, theta, state = self.optimizer, self.task.layout, self.theta, self.state
-        info = StepInfo(theta[:, 0], 0, self.horizon)
+        seen = _Episodes(self.task, self.optimizees) if optimizer.uses_task else None
+        info = StepInfo(theta[:, 0], 0, self.horizon, seen)
         phi = {name: tensor.detach().to("meta").requires_grad_() for name, tensor in self.trainer.phi.items()}
         with LiveMemory() as live:
             with torch.no_grad():
@@ -323,7 +324,8 @@ class _Work:
         floats = [name for name, part in self.state.items() if part.is_floating_point()]
         names = floats if second else [name for name in floats if name in of_network]
         leaves = {name: self.state[name].detach().requires_grad_() for name in names}
-        theta, grad = (self.theta.detach().requires_grad_(second) for _ in range(2))
+        theta = self.theta.detach().requires_grad_(second or optimizer.differentiates_theta)
+        grad = self.theta.detach().requires_grad_(second)
         before = live.begin()
         features, observed = optimizer.observe(theta, grad, {**self.state, **leaves}, layout, info)
         update, after = optimizer.step(phi, features, observed)
@@ -331,11 +333,22 @@ class _Work:
         del features, observed, after
         graph = live.now - before
         forming = live.peak - live.now
-        inputs = [*phi.values(), *leaves.values(), *((theta, grad) if second else ())]
+        inputs = [*phi.values(), *leaves.values(), *(leaf for leaf in (theta, grad) if leaf.requires_grad)]
         slopes = [torch.empty_like(end) for end in ends]
         live.begin()
         torch.autograd.grad(ends, inputs, slopes, retain_graph=True, allow_unused=True)
         return graph, forming, live.peak - graph - before
+
+
+class _Episodes:
+    """What a learned optimizer that looks at its task sees of B episodes, as shapes."""
+
+    def __init__(self, task: Task, optimizees: int) -> None:
+        queries = task.of([0]).query_inputs(task.dtype).to("meta")
+        self.queries = queries.expand(optimizees, *queries.shape[1:])
+
+    def query_inputs(self, dtype: torch.dtype) -> Tensor:
+        return self.queries.to(dtype, copy=True)
 
 
 @dataclass(frozen=True)

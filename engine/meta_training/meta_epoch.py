@@ -92,7 +92,7 @@ class MetaEpoch:
     def begin(self, meta_batch: int, start: Tensor | None = None) -> MetaEpoch:
         """Draw a task for every optimizee, and its parameters and batches, each from a seed of its own.
 
-        `start`: initial parameters, [P], of all of them instead.
+        `start`: initial parameters, [P], of all of them instead; or [B, P], where they have one task.
         """
         self.start = start
         places: dict[Task, list[int]] = {}
@@ -101,6 +101,10 @@ class MetaEpoch:
         self.tasks, self.places = list(places), list(places.values())
         self.groups = [self._group(index, members) for index, members in self._mine().items()]
         return self
+
+    def first_batches(self) -> list[Batch]:
+        """The batch of the first inner step, of each group."""
+        return [self._streams(one.task, one.objective, one.members)[0].draw(1)[0] for one in self.groups]
 
     def _mine(self) -> dict[int, list[int]]:
         """This process's places, by group: they are dealt out so that every process has its part of every task."""

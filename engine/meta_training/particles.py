@@ -181,7 +181,7 @@ class ParticleTruncation:
             self.alive = self.alive & _sound(self.grad, self.loss)
             if self.number == 0:
                 self.first_loss = self.loss
-        before = self._smoothness_at(batch) if factor and objective.update else {}
+        before = self._smoothness_at(factor)
         self._move()
         scored_on = scoring if objective.loss_batch == "validation" else batch
         gradient, loss = gradients_of_particles(objective.loss, self.theta, scored_on)
@@ -213,7 +213,8 @@ class ParticleTruncation:
             if self.number >= penalty.start:
                 values[name] = self._penalty_values(name, batch, loss, gradient)
         for name, value in values.items():
-            self._add_penalty(name, value, loss, factor, counts)
+            at_every_step = name in self.objective.update and self.objective.update[name].every_step
+            self._add_penalty(name, value, loss, 1.0 if at_every_step else factor, counts)
         cap = self.objective.divergence_cap * self.first_loss
         self.last = torch.where(self.alive & (loss <= cap), loss, cap)
         self.alive = counts & (loss <= cap)
@@ -239,9 +240,13 @@ class ParticleTruncation:
         if penalty.weight:
             self.dropped = self.dropped + (counts & ~taken)
 
-    def _smoothness_at(self, batch: Batch) -> dict[str, Tensor]:
+    def _smoothness_at(self, factor: float) -> dict[str, Tensor]:
         """The update penalties of the coming inner step, [M, B]; every particle gets the same random numbers."""
-        penalties = {name: p for name, p in self.objective.update.items() if self.number >= p.start}
+        penalties = {
+            name: penalty
+            for name, penalty in self.objective.update.items()
+            if self.number >= penalty.start and (factor or penalty.every_step)
+        }
         if not penalties:
             return {}
         optimizer, scaling = self.objective.optimizer, self.start.scaling
@@ -251,7 +256,8 @@ class ParticleTruncation:
         places = [_place(self.inputs.randomness)] * (len(theta) - 1) + [None]
         values: dict[str, list[Tensor]] = {name: [] for name in penalties}
         for m, place in enumerate(places):
-            phi, info = _row(self.phis, m), StepInfo(self.loss[m], self.number, self.start.horizon)
+            phi = _row(self.phis, m)
+            info = StepInfo(self.loss[m], self.number, self.start.horizon, self.objective.task)
             with torch.enable_grad():
                 features, seen = optimizer.observe(theta[m], grad[m], _row(state, m), self.objective.layout, info)
                 update, _ = optimizer.step(phi, features, seen)
@@ -360,6 +366,7 @@ class ParticleSteps:
 
     def __init__(self, objective: Objective, phis: Phi, carry: Particles) -> None:
         self._layout, self._optimizer, self._phis = objective.layout, objective.optimizer, phis
+        self._task = objective.task
         self._state, self._number, self._horizon = carry.state, 0, carry.horizon
         self._update = _over_particles(self._one)
         self._kernels: list[kernels.Steps] = []
@@ -385,7 +392,7 @@ class ParticleSteps:
 
     def _one(self, phi: Phi, theta: Tensor, grad: Tensor, state: State, loss: Tensor) -> tuple[Tensor, State]:
         """One particle's."""
-        info = StepInfo(loss, self._number, self._horizon)
+        info = StepInfo(loss, self._number, self._horizon, self._task)
         return self._optimizer.update(phi, theta, grad, state, self._layout, info)
 
     def close(self) -> None:

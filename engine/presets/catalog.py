@@ -106,6 +106,7 @@ class Catalog:
     penalties: dict[str, Schema]
     estimators: dict[str, Schema]
     terms: dict[str, Schema]
+    unused: dict[str, Schema]  # by dataset, those of [task] that say nothing there
 
     def selectors(self, table: str) -> list[tuple[str, str, dict[str, Schema]]]:
         """The keys of a table that pick a member: key, default, and the members' schemas."""
@@ -176,6 +177,10 @@ def build() -> Catalog:
         penalties=PENALTIES.schemas(),
         estimators=ESTIMATORS.schemas(),
         terms=TERMS.schemas(),
+        unused={
+            name: tuple(item for item in schema_of(TaskSettings) if item.name in DATASETS[name].unused_settings)
+            for name in DATASETS.names()
+        },
     )
 
 
@@ -196,7 +201,7 @@ def added() -> dict[str, list[str]]:
     if not plugins.in_use():
         return {}
     ours, all_of_them = vars(_installed()), vars(load())
-    added = {family: sorted(set(all_of_them[family]) - set(ours[family])) for family in ours}
+    added = {family: sorted(set(all_of_them[family]) - set(ours[family])) for family in ours if family != "unused"}
     return {family: names for family, names in added.items() if names}
 
 

@@ -17,7 +17,7 @@ from engine.presets import catalog
 from engine.presets.preset import shipped
 from lreg_tui.presets import toml_edit
 
-HARMLESS = re.compile(r"[\w./-]+", re.ASCII)  # what a shell may be given to complete
+HARMLESS = re.compile(r"[\w./:-]+", re.ASCII)  # what a shell may be given to complete
 
 
 def offering(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:

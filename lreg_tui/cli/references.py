@@ -10,6 +10,7 @@ import typer
 
 from engine.base.errors import RunError
 from engine.base.settings import show
+from engine.export import shipped
 from engine.runs.kinds import STUDY
 from engine.runs.provenance import plugin_remark
 from engine.runs.store import RunReader, RunStore
@@ -19,12 +20,16 @@ from lreg_tui.text.present import count
 
 
 def offering_runs(*kinds: str) -> Callable[[typer.Context, str], list[str]]:
-    """Shell completion with `last` and ids, the newest first. `kinds`: what the run store lists."""
+    """Shell completion with `last` and ids, the newest first, and, of runs alone, with what comes with lreg.
+
+    `kinds`: what the run store lists.
+    """
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         store = RunStore(ctx.params.get("runs_dir"))
         readers = [reader for kind in kinds for reader in getattr(store, kind)()]
-        return offering(lambda: ["last", *(reader.id for reader in reversed(readers))])(incomplete)
+        with_lreg = [] if "transfers" in kinds else shipped.shipped_optimizers()
+        return offering(lambda: ["last", *(reader.id for reader in reversed(readers)), *with_lreg])(incomplete)
 
     return complete
 
@@ -36,7 +41,7 @@ def _references(text: str, *kinds: str) -> Any:
     return typer.Argument(metavar="RUN", help=text, autocompletion=offering_runs(*kinds))
 
 
-RunReference = Annotated[str, _references("An id, a unique prefix, a path, or `last`.", "list")]
+RunReference = Annotated[str, _references("An id, a unique prefix, a path, `last`, or `lreg:NAME`.", "list")]
 RunOrJobReference = Annotated[
     str,
     _references(
@@ -44,18 +49,23 @@ RunOrJobReference = Annotated[
         *("studies", "transfers", "list"),
     ),
 ]
-RunReferences = Annotated[list[str], _references("Ids, unique prefixes, paths, or `last`.", "list")]
+RunReferences = Annotated[list[str], _references("Ids, unique prefixes, paths, `last`, or `lreg:NAME`.", "list")]
 RunOrStudyReferences = Annotated[
     list[str],
     _references(
-        "Ids, unique prefixes, paths, or `last`; a study (or its name) stands for its winners' runs.",
+        "Ids, unique prefixes, paths, `last`, or `lreg:NAME`; a study (or its name) stands for its winners' runs.",
         *("studies", "list"),
     ),
 ]
 
 
 def find_run(reference: str, runs_dir: Path | None) -> RunReader:
-    """The run that is meant. Raises RunError; of a folder without a run it says that this is what it is."""
+    """The run that is meant; for lreg:NAME the one that stands for it, which is made where it is not there yet.
+
+    Raises RunError; of a folder without a run it says that this is what it is.
+    """
+    if reference.startswith(shipped.PREFIX):
+        return shipped.run_of(reference, RunStore(runs_dir))
     try:
         return RunStore(runs_dir).resolve(reference)
     except RunError:

@@ -19,13 +19,12 @@ def test_doctor_plans_a_preset(lreg):
     [
         ("--plan", "nosuch"),
         ("--plan", "quickstart", "--set", "meta.nosuch=1"),
-        ("--plan", "sib-cifar100-60"),  # before its data are looked for
     ],
 )
 def test_a_wrong_preset_is_one_line_and_exit_code_2(lreg, arguments):
     outcome = lreg("doctor", *arguments)
     assert outcome.code == 2 and outcome.err.count("\n") == 1
-    assert arguments[1] == "nosuch" or ("meta.nosuch" if "--set" in arguments else "optimizer.kind") in outcome.err
+    assert arguments[-1].removesuffix("=1") in outcome.err
 
 
 def test_set_without_a_plan_is_refused(lreg):

@@ -357,3 +357,19 @@ def test_completion_knows_jobs_where_they_can_be_used(lreg, run, home):
     assert completed("lreg watch ") == ["last", run.id, job.id]
     assert completed("lreg transfer ") == ["last", run.id]
     assert completed("lreg transfer last --baseline sgd") == ["sgd", "sgdm"]
+
+
+def test_what_comes_with_lreg_is_evaluated_like_a_run(lreg, home):
+    outcome = lreg("transfer", "lreg:flat-1", "--to", "digits/mlp", *QUICK, "--json")
+    assert outcome.code == 0
+    (line,) = outcome.lines
+    assert (line["run"], line["optimizer"], line["scale"]) == ("lreg-flat-1", "lin", 1.0)
+    (table,) = lreg("compare", "lreg:flat-1", "--json").lines
+    assert "lreg-flat-1" in json.dumps(table)
+    assert lreg("export", "lreg:flat-1", "--to", "safetensors").code == 0
+    assert [row["id"] for row in lreg("runs", "--json").lines] == ["lreg-flat-1"]
+    for command in ("transfer", "compare"):
+        refused = lreg(command, "lreg:flat-7")
+        assert refused.code == 2 and refused.err.count("\n") == 1 and "there are: lreg:flat-1" in refused.err
+    assert completed("lreg transfer lreg:") == completed("lreg compare lreg:") == ["lreg:flat-1"]
+    assert not completed("lreg stop lreg:")  # nothing that is at work

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from engine.base.errors import RunError, printable
+from engine.runs.store import Run, RunReader, RunStore
 
 PREFIX = "lreg:"
 FOLDER = Path(__file__).parent
@@ -28,3 +29,28 @@ def file_of(reference: str | os.PathLike[str]) -> str:
     if text not in shipped_optimizers():
         raise RunError(f"{printable(text)}: no shipped learned optimizer; there are: {', '.join(shipped_optimizers())}")
     return str(FOLDER / (text.removeprefix(PREFIX) + SUFFIX))
+
+
+def run_of(reference: str, store: RunStore) -> RunReader:
+    """The run folder that stands for `lreg:NAME` in a run store, made there if need be: `lreg-NAME`, with its preset
+    and one checkpoint, best. What is measured of it is kept there, as with any run. Raises RunError.
+
+    The scale that it is shipped at is part of its output_scale: at scale 1 it is what `load_optimizer` gives.
+    """
+    path = file_of(reference)
+    if (there := RunReader(store.root / reference.replace(":", "-"))).state == "finished":
+        return there
+    import tomli
+
+    from engine.export.optimizer import load_exported
+    from engine.presets.preset import from_mapping
+    from engine.runs import checkpoint
+
+    optimizer, phi, facts = load_exported(path)
+    table = {**facts["optimizer"], "output_scale": facts["scale"] * vars(optimizer)["output_scale"]}
+    preset = from_mapping({**tomli.loads(facts["preset"]), "optimizer": table})
+    run = Run.create(store.root, preset, run_id=there.id)
+    frozen = {f"frozen/{name}": tensor for name, tensor in phi.items()}
+    checkpoint.save(run.checkpoints, facts["checkpoint"], frozen, {})
+    run.set_status(state="finished", message=f"comes with lreg as {reference}")
+    return RunReader(run.path)
