@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -38,7 +40,46 @@ MEMBERS = {
 if kernels.native_problem() and os.environ.get("LREG_REQUIRE_KERNELS"):
     pytest.fail(f"no CPU kernels: {kernels.native_problem()}")
 native = pytest.mark.skipif(bool(kernels.native_problem()), reason=f"no CPU kernels: {kernels.native_problem()}")
-TAPES = [pytest.param(NativeTape, id="native", marks=native), pytest.param(RecomputeTape, id="recompute")]
+BUILDS = [pytest.param(isa, marks=native) for isa in ("native", "avx2", "sse2")]  # native: AVX-512 where there is it
+
+
+@pytest.fixture
+def isa(request, monkeypatch):
+    """The kernels as another processor has them."""
+    with build_for(request.param, monkeypatch):
+        if problem := kernels.native_problem():
+            pytest.skip(problem)
+        yield request.param
+
+
+@contextmanager
+def build_for(instruction_set: str, monkeypatch):
+    """The kernels are built anew within; afterwards they are those of before."""
+    with monkeypatch.context() as within:
+        within.setenv("LREG_KERNELS_ISA", instruction_set)
+        forget_builds()
+        yield
+    forget_builds()
+
+
+def forget_builds() -> None:
+    build.library.cache_clear()
+    kernels.native_problem.cache_clear()
+
+
+@pytest.fixture(params=[*BUILDS, "recompute"])
+def tape_class(request, monkeypatch):
+    """The native tape in every build that this machine runs, and the other one."""
+    if request.param == "recompute":
+        yield RecomputeTape
+        return
+    with build_for(request.param, monkeypatch):
+        if problem := kernels.native_problem():
+            pytest.skip(problem)
+        yield NativeTape
+
+
+on_every_build = pytest.mark.parametrize("isa", BUILDS, indirect=True)
 
 
 def make_phi(optimizer: LearnedOptimizer, dtype: torch.dtype = F64) -> Phi:
@@ -103,7 +144,6 @@ class Trial:
 
 @pytest.mark.parametrize("with_side", [False, True], ids=["", "side"])
 @pytest.mark.parametrize("name", MEMBERS)
-@pytest.mark.parametrize("tape_class", TAPES)
 def test_updates_slopes_and_state_equal_plain_autograd(tape_class, name, with_side):
     trial = Trial(MEMBERS[name])
     tape = tape_class(trial.optimizer, trial.phi, trial.start, trial.steps)
@@ -123,7 +163,6 @@ def test_updates_slopes_and_state_equal_plain_autograd(tape_class, name, with_si
 
 @pytest.mark.parametrize("free", [None, 1], ids=["all features", "the first feature"])
 @pytest.mark.parametrize("name", MEMBERS)
-@pytest.mark.parametrize("tape_class", TAPES)
 def test_the_ascent_ends_where_autograd_ends(tape_class, name, free):
     trial = Trial(MEMBERS[name], steps=3)
     tape = tape_class(trial.optimizer, trial.phi, trial.start, trial.steps)
@@ -160,9 +199,9 @@ def test_the_slopes_do_not_depend_on_the_number_of_threads():
     assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
 
 
-@native
+@on_every_build
 @pytest.mark.parametrize("name", ["dm", "rnnprop", "simple"])
-def test_single_precision_is_as_good_as_plain_single_precision(name):
+def test_single_precision_is_as_good_as_plain_single_precision(name, isa):
     trial = Trial(MEMBERS[name], parameters=2000)
     _, exact, _ = trial.plain(with_side=False)
     single = {key: tensor.float() for key, tensor in trial.phi.items()}
@@ -180,8 +219,8 @@ def test_single_precision_is_as_good_as_plain_single_precision(name):
     assert ours < 3 * plain + 1e-6
 
 
-@native
-def test_small_and_extreme_inputs_keep_their_precision():
+@on_every_build
+def test_small_and_extreme_inputs_keep_their_precision(isa):
     """`simple` is odd and without biases: the update of a tiny input is tiny, and right to the last digits."""
     optimizer = MEMBERS["simple"]
     phi = make_phi(optimizer, torch.float32)
@@ -285,11 +324,32 @@ def test_an_unknown_way_is_an_error(monkeypatch):
         kernels.chosen()
 
 
+def test_an_unknown_instruction_set_is_an_error(monkeypatch):
+    monkeypatch.setenv("LREG_KERNELS_ISA", "[avx1024]")
+    with pytest.raises(LregError, match="LREG_KERNELS_ISA: found '.avx1024.'; allowed: native, avx512, avx2, sse2"):
+        build.instruction_set()
+
+
+@on_every_build
+def test_the_doctor_names_the_vector_instructions(isa):
+    named = kernels.describe(torch.device("cpu"))
+    assert named == {"avx2": "native, AVX2", "sse2": "native, SSE2"}.get(isa, named)
+    assert named.startswith("native, ")
+
+
+@native
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags of other processors")
+def test_what_this_processor_cannot_run_is_not_run(own_cache, monkeypatch):
+    """A build for another processor ends in a reason, not in an illegal instruction."""
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-D__builtin_cpu_supports(what)=false"))
+    with build_for("avx2", monkeypatch):
+        assert kernels.native_problem() == "LREG_KERNELS_ISA=avx2: this processor has no AVX2"
+
+
 def test_without_a_compiler_there_is_a_reason_and_a_fallback(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.delenv("LREG_KERNELS", raising=False)
-    build.library.cache_clear()
-    kernels.native_problem.cache_clear()
+    forget_builds()
     optimizer = MEMBERS["dm"]
     theta = torch.zeros(1, 4, dtype=F64)
     try:
@@ -300,8 +360,7 @@ def test_without_a_compiler_there_is_a_reason_and_a_fallback(monkeypatch):
             kernels.tape(optimizer, make_phi(optimizer), optimizer.init(theta), theta, 5)
     finally:
         monkeypatch.undo()
-        build.library.cache_clear()
-        kernels.native_problem.cache_clear()
+        forget_builds()
 
 
 @pytest.fixture
@@ -311,9 +370,9 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(
         build, "FLAGS", [{"-O3": "-O0"}.get(flag, flag) for flag in build.FLAGS]
     )  # compiled in a second
-    build.library.cache_clear()
+    forget_builds()
     yield tmp_path / "kernels"
-    build.library.cache_clear()
+    forget_builds()
 
 
 @native

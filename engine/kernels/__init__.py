@@ -14,7 +14,7 @@ import torch
 
 from engine.base.errors import LregError
 from engine.kernels import linear, triton_tape
-from engine.kernels.build import BuildError, library
+from engine.kernels.build import BuildError, isa_of, library
 from engine.kernels.linear import LinearSteps
 from engine.kernels.native import NativeTape, supports
 from engine.kernels.recompute import ALIVE, RecomputeTape
@@ -125,4 +125,4 @@ def describe(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
     if device.type != "cpu":
         return "plain PyTorch"
     problem = native_problem()
-    return f"plain PyTorch, because of the native ones: {problem}" if problem else "native"
+    return f"plain PyTorch, because of the native ones: {problem}" if problem else f"native, {isa_of(library())}"

@@ -6,6 +6,7 @@ import atexit
 import ctypes
 import functools
 import hashlib
+import itertools
 import os
 import platform
 import shlex
@@ -18,11 +19,18 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from engine.base.errors import LregError, printable
+
 SOURCE = Path(__file__).with_name("native.cpp")
-VERSION = 1  # of lreg_version in it
+VERSION = 2  # of lreg_version in it
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
-VARIANTS = (("-march=native", "-fopenmp"), ("-fopenmp",), ("-march=native",), ("-mcpu=native",), ())
+ISAS = {  # what LREG_KERNELS_ISA may be: compilers' flags for it, of which the first that work are used
+    "native": (("-march=native",), ("-mcpu=native",), ()),
+    "avx512": (("-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mavx2", "-mfma"),),
+    "avx2": (("-mavx2", "-mfma"),),
+    "sse2": (("-march=x86-64",),),
+}
 PATIENCE_S = 300
 
 
@@ -30,9 +38,17 @@ class BuildError(Exception):
     """Why there are no CPU kernels, in one line."""
 
 
+def instruction_set() -> str:
+    """LREG_KERNELS_ISA. Raises LregError where it names none."""
+    isa = os.environ.get("LREG_KERNELS_ISA", "native") or "native"
+    if isa not in ISAS:
+        raise LregError(f"LREG_KERNELS_ISA: found {printable(isa)!r}; allowed: {', '.join(ISAS)}")
+    return isa
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The compiled kernels. Raises BuildError where they cannot be built or loaded."""
+    """The compiled kernels. Raises BuildError where they cannot be built, loaded or run."""
     compiler = _compiler()
     name = f"lreg-{_fingerprint(compiler)}.so"
     try:
@@ -91,9 +107,9 @@ def _compiler() -> list[str]:
 
 
 def _fingerprint(compiler: Sequence[str]) -> str:
-    """Another source, compiler or processor is another library: homes are shared between machines."""
+    """Another source, compiler, processor or instruction set is another library: homes are shared between machines."""
     parts = [SOURCE.read_bytes(), " ".join(compiler).encode(), _version(compiler), _processor()]
-    return _digest(b"\0".join([*parts, " ".join(FLAGS).encode()]))[:16]
+    return _digest(b"\0".join([*parts, " ".join(FLAGS).encode()]))[:16] + f"-{instruction_set()}"
 
 
 def _version(compiler: Sequence[str]) -> bytes:
@@ -123,8 +139,8 @@ def _compile(compiler: Sequence[str], path: Path) -> None:
     """Try the variants in turn; the first that compiles is kept. Raises BuildError, and OSError of the path."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as scratch:
         target = Path(scratch) / path.name
-        for variant in VARIANTS:
-            done = _run([*compiler, *FLAGS, *variant, "-o", str(target), str(SOURCE)])
+        for threads, isa in itertools.product(("-fopenmp", ""), ISAS[instruction_set()]):
+            done = _run([*compiler, *FLAGS, *filter(None, (threads, *isa)), "-o", str(target), str(SOURCE)])
             if done.returncode == 0:
                 _keep(target, path)
                 return
@@ -145,9 +161,17 @@ def _keep(target: Path, path: Path) -> None:
 
 def _load(path: Path) -> ctypes.CDLL:
     try:
-        found = ctypes.CDLL(str(path))
-        if found.lreg_version() == VERSION:
-            return found
+        loaded = ctypes.CDLL(str(path))
+        if loaded.lreg_version() != VERSION:
+            raise BuildError(f"{path}: kernels of another version")
+        loaded.lreg_isa.restype = ctypes.c_char_p
     except (OSError, AttributeError) as error:
         raise BuildError(f"{path}: {error}") from None
-    raise BuildError(f"{path}: kernels of another version")
+    if not loaded.lreg_runs_here():
+        raise BuildError(f"LREG_KERNELS_ISA={instruction_set()}: this processor has no {isa_of(loaded)}")
+    return loaded
+
+
+def isa_of(loaded: ctypes.CDLL) -> str:
+    """The vector instructions that compiled kernels use: AVX-512, AVX2, AVX, SSE2, or those of another processor."""
+    return str(loaded.lreg_isa().decode())

@@ -1086,4 +1086,25 @@ LREG_EXPORT(float, float)
 LREG_EXPORT(double, double)
 
 extern "C" int lreg_lanes(int bytes) { return bytes == 4 ? Simd<float>::LANES : Simd<double>::LANES; }
-extern "C" int lreg_version() { return 1; }
+extern "C" int lreg_version() { return 2; }
+
+// The vector instructions that this file was compiled to, and whether the processor has them.
+#if defined(__AVX512F__)
+extern "C" const char* lreg_isa() { return "AVX-512"; }
+extern "C" int lreg_runs_here() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"); }
+#elif defined(__AVX2__)
+extern "C" const char* lreg_isa() { return "AVX2"; }
+extern "C" int lreg_runs_here() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+#elif defined(__AVX__)
+extern "C" const char* lreg_isa() { return "AVX"; }
+extern "C" int lreg_runs_here() { return __builtin_cpu_supports("avx"); }
+#elif defined(__SSE2__)
+extern "C" const char* lreg_isa() { return "SSE2"; }
+extern "C" int lreg_runs_here() { return 1; }
+#elif defined(__ARM_NEON)
+extern "C" const char* lreg_isa() { return "NEON"; }
+extern "C" int lreg_runs_here() { return 1; }
+#else
+extern "C" const char* lreg_isa() { return "128-bit vectors"; }
+extern "C" int lreg_runs_here() { return 1; }
+#endif
