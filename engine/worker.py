@@ -31,6 +31,7 @@ from engine.base.status import EXIT_CODES, INTERRUPTED
 from engine.distributed import parallel
 from engine.distributed.parallel import PeerLost
 from engine.distributed.read_only_run import ReadOnlyRun
+from engine.export.loggers.sender import logged
 from engine.jobs.inputs import check_inputs
 from engine.jobs.job_runner import JobRunner
 from engine.jobs.meta_training_job import MetaTrainingJob
@@ -69,7 +70,7 @@ def work(
     """
     control = control or Control()
     runner: JobRunner | None = None
-    with run:
+    with run, logged(run):
         try:
             run.set_status(controllable=control.listens, message="starting", processes=parallel.size())
             if control.remark:

@@ -137,6 +137,7 @@ def command_of(words: list[str]) -> tuple[Any, list[str]]:
 @each_page
 def test_commands_in_shell_snippets_are_understood(page, monkeypatch):
     monkeypatch.setattr("engine.base.plugins.use", lambda names, *_: None)  # they name files of the reader
+    monkeypatch.setattr("engine.export.loggers.use", lambda names: None)  # and packages
     for words in filter(is_lreg, shell_commands(page)):
         command, rest = command_of(words[1:])
         command.make_context("lreg", rest)  # raises a usage error for what it does not know

@@ -9,15 +9,17 @@ if TYPE_CHECKING:
     from engine.export.events import export_tensorboard
     from engine.export.optimizer import export_optimizer, load_exported
     from engine.export.tables import export_csv
+    from engine.export.target import write_file
 
 _HOMES = {
     "export_csv": "engine.export.tables",
     "export_optimizer": "engine.export.optimizer",
     "export_tensorboard": "engine.export.events",
     "load_exported": "engine.export.optimizer",
+    "write_file": "engine.export.target",
 }
 
-__all__ = ["export_csv", "export_optimizer", "export_tensorboard", "load_exported"]
+__all__ = ["export_csv", "export_optimizer", "export_tensorboard", "load_exported", "write_file"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,12 +17,15 @@ TAILS = (0.1, 0.9)
 LARGEST = 1e300  # what is beyond cannot be drawn: differences would not be finite
 
 
-def meta_training(arms: Sequence[Arm]) -> list[Panel]:
-    """A panel a metric: a moving median over all runs of an arm, in a band of the moving 10% and 90% quantiles."""
+def meta_training(arms: Sequence[Arm], metrics: Sequence[str] = METRICS) -> list[Panel]:
+    """A panel for each of these metrics that was recorded.
+
+    It has a moving median over all runs of an arm, in a band of the moving 10% and 90% quantiles.
+    """
     for run in (run for arm in arms for run in arm.runs):
         run.reader.poll()
     panels = []
-    for metric in METRICS:
+    for metric in metrics:
         series = [(Who(ARM, number, arm.label), _values(arm, metric)) for number, arm in enumerate(in_order(arms))]
         lines = tuple(smoothed(who, steps, values) for who, (steps, values) in series if steps)
         if lines:

@@ -13,7 +13,7 @@ import string
 import threading
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -76,6 +76,7 @@ class Run:
         self._metrics: IO[bytes] | None = None
         self._lock: IO[bytes] | None = None
         self._folder: tuple[int, int] | None = None  # the one that is held, whatever lies at its path by now
+        self.listeners: list[Callable[[Sequence[Mapping[str, Any]]], None]] = []  # told of appended records
         self.is_gone = False  # noticed by the heartbeat: the folder that is held was deleted or moved
 
     @classmethod
@@ -285,6 +286,8 @@ class Run:
         figures = {key: value for record in stamped for key, value in record.items() if key not in ("t", "step")}
         with self._guard:
             self._status = replace(self._status, latest={**self._status.latest, **figures})
+        for listener in self.listeners:
+            listener(stamped)
 
     def sync_metrics(self) -> int:
         """Bring metrics.jsonl safely to the disk; return its size, for the checkpoint that is written next.

@@ -14,8 +14,13 @@ from lreg_tui.cli.references import RunReference, find_one_run
 from lreg_tui.presets import toml_edit
 from lreg_tui.text import present
 
-ENDINGS = {"safetensors": ".safetensors", "tensorboard": "-tensorboard", "csv": "-csv"}  # of the default path
-TARGET = "A new file (safetensors) or folder. Default: the run's id and an ending, in this folder."
+ENDINGS = {
+    "safetensors": ".safetensors",
+    "html": ".html",
+    "tensorboard": "-tensorboard",
+    "csv": "-csv",
+}  # of the default path
+TARGET = "A new file (safetensors, html) or folder. Default: the run's id and an ending, in this folder."
 CHECKPOINT = f"One of: {', '.join(CHECKPOINTS)}. Default: best."
 SCALE = "Factor of every update, or `best`: chosen on validation. Default: 1."
 FACTOR = numeric("--scale", "float", above=0.0, maximum=1e6)
@@ -32,9 +37,10 @@ def export(
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the learned optimizer (safetensors) or the figures of a run (tensorboard, csv) for other tools.
+    """Write the learned optimizer (safetensors), the run as a page (html), or its metrics (tensorboard, csv).
 
-    The safetensors file stands for itself: engine.load_optimizer takes it in place of a run.
+    The safetensors file stands for itself: engine.load_optimizer takes it in place of a run. The page is one file with
+    curves, results and settings, which any browser opens and which loads nothing from elsewhere.
     """
     for name, value in (("--checkpoint", checkpoint), ("--scale", scale)):
         if value is not None and to != "safetensors":
@@ -58,6 +64,11 @@ def _export(
     if to == "csv":
         rows = exports.export_csv(reader, path, force=force)
         return {"rows": rows}, ", ".join(f"{name}: {count} rows" for name, count in rows.items())
+    if to == "html":
+        from lreg_tui.runs.run_page import page_of
+
+        exports.write_file(path, page_of(reader).encode(), force=force)
+        return {}, "one file that loads nothing from elsewhere: send it, or open it in a browser"
     if to == "tensorboard":
         values = exports.export_tensorboard(reader, path, force=force)
         look = f"look at them with: tensorboard --logdir {shlex.quote(str(path))}"

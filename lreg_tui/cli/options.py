@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 from engine.base import plugins
 from engine.base.errors import Problem, SettingsError
 from engine.base.settings import Setting
+from engine.export import loggers
 from engine.presets import catalog
 from engine.presets.preset import shipped
 from lreg_tui.presets import toml_edit
@@ -106,6 +107,12 @@ def _use_plugins(names: list[str] | None) -> list[str] | None:
     return names
 
 
+def _log_to(names: list[str] | None) -> list[str] | None:
+    """Also where it is not given: the variable may name what is not there."""
+    loggers.use(names or ())
+    return names
+
+
 PresetReference = Annotated[
     str,
     typer.Argument(metavar="PRESET", help="A path, or the name of a shipped preset.", autocompletion=complete_preset),
@@ -124,6 +131,16 @@ Plugins = Annotated[
         help="Python code of yours with more tasks, learned optimizers, penalties, terms or estimators, beside what is "
         "installed and named in $LREG_PLUGINS; may be given again.",
         callback=_use_plugins,
+    ),
+]
+LogTo = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log-to",
+        metavar="TRACKER",
+        help=f"Send the metrics there as well: {', '.join(loggers.LOGGERS)}, beside $LREG_LOG_TO; may be given again.",
+        callback=_log_to,
+        autocompletion=offering(lambda: loggers.LOGGERS),
     ),
 ]
 Device = Annotated[str | None, option("--device", "DEVICE", "auto, cpu, cuda, cuda:N or mps. Default: auto.")]

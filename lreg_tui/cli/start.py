@@ -19,13 +19,14 @@ from engine.base.control import Control
 from engine.base.errors import LregError, RunError, TrainingError
 from engine.base.status import LIVE, Status
 from engine.distributed import parallel
+from engine.export import loggers
 from engine.presets.preset import load_preset
 from engine.runs.kinds import STUDY, TRANSFER
 from engine.runs.provenance import plugin_remark
 from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.cli import output, study, transfer
 from lreg_tui.cli.follow import Follower, How, do_here, note_deaf, print_quietly, summarize, when_stopping
-from lreg_tui.cli.options import AsJson, DataDir, Detach, Device, Plugins, PresetReference, RunsDir, Sets, number
+from lreg_tui.cli.options import AsJson, DataDir, Detach, Device, LogTo, Plugins, PresetReference, RunsDir, Sets, number
 from lreg_tui.cli.references import RunOrJobReference, find_run
 from lreg_tui.system import launch
 from lreg_tui.text import present
@@ -47,6 +48,7 @@ def run(
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     nproc: Annotated[int | None, number("--nproc", "N", PROCESSES, minimum=0)] = None,
+    log_to: LogTo = None,
     plugin: Plugins = None,
     detach: Detach = False,
     as_json: AsJson = False,
@@ -69,7 +71,7 @@ def run(
     worker.check_inputs(tasks, device, data_dir, optimizer=checked["optimizer"], start=start)
     control = Control()
     with control.listening() if processes == 1 and not detach else nullcontext():  # from here on there is a run to stop
-        created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
+        created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir, log_to=loggers.in_use())
         _start(created, processes, How(None, data_dir, detach, as_json), control)
 
 
@@ -79,6 +81,7 @@ def resume(
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     nproc: Annotated[int | None, number("--nproc", "N", PROCESSES, minimum=1)] = None,
+    log_to: LogTo = None,
     plugin: Plugins = None,
     detach: Detach = False,
     as_json: AsJson = False,
@@ -98,6 +101,8 @@ def resume(
         output.say(f"run {reader.id}: {remark}")
     if data := reader.other_data(data_dir):
         output.say(data)
+    if (before := reader.facts.get("log_to")) and not loggers.in_use():  # perhaps a stranger's: told, not obeyed
+        output.say(f"the run was logged to {present.clean(before)} before: --log-to goes on with that")
     kind, runner = reader.kind, worker.runner_of(reader)
     if nproc is not None and "share" not in kind.actions:
         raise RunError(f"--nproc: {reader.id} is no run; several processes can share nothing else")

@@ -28,7 +28,19 @@ from engine.study.schedule.loop import StudyJob
 from engine.study.schedule.start import go_on, take_up
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import How, do_here, note_deaf, print_quietly, when_stopping
-from lreg_tui.cli.options import AsJson, DataDir, Detach, Plugins, RunsDir, choice, flag, number, offering_files, option
+from lreg_tui.cli.options import (
+    AsJson,
+    DataDir,
+    Detach,
+    LogTo,
+    Plugins,
+    RunsDir,
+    choice,
+    flag,
+    number,
+    offering_files,
+    option,
+)
 from lreg_tui.cli.references import find_run
 from lreg_tui.cli.study_display import StudyDisplay, print_plan, summarize
 from lreg_tui.studies import study_worker
@@ -91,6 +103,7 @@ def study(
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     detach: Detach = False,
+    log_to: LogTo = None,
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:

@@ -158,13 +158,18 @@ def _legend_columns(people: Sequence[Who], width: float) -> int:
 
 def save(figure: Figure, path: Path, caption: str) -> None:
     """Write the file whole or not at all. To be called within `styled`. Raises LregError where it cannot be written."""
-    kind = check_path(path)
-    data = io.BytesIO()
-    figure.savefig(data, format=kind, metadata={**METADATA[kind], DESCRIPTION[kind]: printable(caption)})
+    data = rendered(figure, check_path(path), caption)
     try:
-        write_atomic(path, data.getvalue())
+        write_atomic(path, data)
     except OSError as error:
         raise LregError(f"{printable(str(path))}: cannot be written: {error.strerror or error}") from None
+
+
+def rendered(figure: Figure, kind: str, caption: str) -> bytes:
+    """The bytes of a file. To be called within `styled`."""
+    data = io.BytesIO()
+    figure.savefig(data, format=kind, metadata={**METADATA[kind], DESCRIPTION[kind]: printable(caption)})
+    return data.getvalue()
 
 
 def draw_one(block: Block, path: Path) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 from lreg_tui.text import present
 
@@ -98,6 +100,21 @@ def latex(sheet: Sheet) -> str:
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
+def html(sheet: Sheet) -> str:
+    """The sheet as an HTML table; the best in bold."""
+    cell = partial(_html_cell, "td")
+    lines = [f"<h3>{html_text(sheet.title)}</h3>" if sheet.title else "", "<div class=scroll><table><tr>"]
+    lines += [_html_cell("th", heading) for heading in (sheet.heading, *sheet.columns)]
+    for label, entries in sheet.rows:
+        lines += ["<tr>", cell(label), *(cell(entry.text, entry.best) for entry in entries)]
+    return "\n".join([*lines, "</table></div>", *(f"<p>{html_text(remark)}</p>" for remark in sheet.remarks)])
+
+
+def _html_cell(kind: str, text: str, best: bool = False) -> str:
+    shown = "<br>".join(map(html_text, text.split("\n")))
+    return f"<{kind}><b>{shown}</b></{kind}>" if best else f"<{kind}>{shown}</{kind}>"
+
+
 def tables(sheet: Sheet, console: Console) -> Iterator[RenderableType]:
     """What Rich prints for the sheet: as many tables as its columns need at the console's width."""
     from rich.padding import Padding
@@ -167,6 +184,11 @@ def _line(cells: Sequence[str]) -> str:
 
 def _latex_row(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
+
+
+def html_text(text: Any) -> str:
+    """Text on one line that HTML shows as it stands."""
+    return escape(present.clean(text, 4000))
 
 
 def markdown_text(text: str) -> str:
