@@ -22,7 +22,7 @@ from lreg_tui.runs import filters
 from lreg_tui.runs.acting import ACTIONS, ActingScreen
 from lreg_tui.runs.dashboard_text import head, instead
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.filter_prompt import FilterPrompt, metrics_of, problem
+from lreg_tui.runs.filter_prompt import FilterPrompt, problem
 from lreg_tui.runs.machine_panel import MachinePanel, in_brief
 from lreg_tui.runs.messages import RunsChanged, SelectionChanged, SeriesChanged
 from lreg_tui.runs.metric_panel import MetricPanel, Panels
@@ -368,7 +368,7 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         rows = self.lreg.feed.rows
         if not problem(text, rows):
             self._found = replace(self._found, filter=text.strip())
-            self.table.filter_by(filters.compile(text, metrics_of(rows)))
+            self.table.filter_by(filters.compile(text, filters.names_of(rows)))
             self._show_state()
 
     def action_back(self) -> None:

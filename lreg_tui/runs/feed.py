@@ -14,14 +14,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from engine.base.errors import LregError
 from engine.base.status import LIVE, Status
-from engine.presets.catalog import estimator_label, member_name, named_members, task_label
 from engine.runs import notes
 from engine.runs.kinds import RUN, JobKind, kind_of
 from engine.runs.notes import Notes
 from engine.runs.reader import created_of
 from engine.runs.store import RunReader, RunStore
+from lreg_tui.runs.chosen import chosen
 from lreg_tui.runs.followed import REST_S, Followed, Series
 
 INTERVAL_S = 1.0
@@ -54,6 +53,9 @@ class RunRow:
     tags: tuple[str, ...] = ()
     pinned: bool = False
     kind: JobKind = RUN
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of its preset, by key path
+    arm: str = ""  # the same for runs that differ by seed only
+    of: tuple[str, ...] = ()  # ids of the runs that a transfer job evaluates
 
     @property
     def is_live(self) -> bool:
@@ -80,7 +82,7 @@ class _Known:
     def _read_document(self) -> None:
         self.facts = self.reader.facts
         self.kind = kind_of(self.reader.path, self.facts)
-        self.chosen = _chosen(self.reader) if self.kind is RUN else {}
+        self.chosen = chosen(self.reader, self.kind)
 
     def look(self) -> RunRow:
         """The run's row; files are read again only when they have changed, or while a process may die."""
@@ -94,11 +96,13 @@ class _Known:
         return self.row
 
     def _make_row(self, status: Status, remarks: Notes) -> RunRow:
-        facts, chosen, seed = self.facts, self.chosen, self.facts.get("seed")
+        facts, seed = self.facts, self.facts.get("seed")
+        asked = {**self.chosen}
+        title, tags = asked.pop("title", "") or str(facts.get("name") or self.reader.id), asked.pop("tags", ())
         return RunRow(
             id=self.reader.id,
             path=self.reader.path,
-            name=remarks.name or str(facts.get("name") or self.reader.id),
+            name=remarks.name or title,
             state=status.state,
             step=status.step,
             total=status.total,
@@ -108,13 +112,10 @@ class _Known:
             message=status.message,
             device=status.device,
             latest=dict(status.latest) or self.figures,
-            task=chosen.get("task", ""),
-            optimizer=chosen.get("optimizer", ""),
-            estimator=chosen.get("estimator", ""),
-            penalties=chosen.get("penalties", ()),
-            tags=tuple(dict.fromkeys((*chosen.get("tags", ()), *remarks.tags))),
+            tags=tuple(dict.fromkeys((*tags, *remarks.tags))),
             pinned=remarks.pinned,
             kind=self.kind,
+            **asked,
         )
 
     def read_figures(self, is_enough: Callable[[], bool]) -> bool:
@@ -243,27 +244,6 @@ class Feed:
         until = time.monotonic() + self.interval
         is_enough = lambda: time.monotonic() > until or self._nudge.is_set()  # noqa: E731
         return any([known.read_figures(is_enough) for known in self._known.values() if not is_enough()])
-
-
-def _chosen(reader: RunReader) -> dict[str, Any]:
-    """What a run's preset picks, read without checking it: the catalog may not be there yet."""
-    import tomli
-
-    try:
-        values = tomli.loads(reader.preset_text)
-        tasks = values.get("task", {})
-        tasks = [tasks] if isinstance(tasks, dict) else tasks
-        named = [task_label(task) for task in tasks if isinstance(task, dict)]
-        tags = values.get("tags", [])
-        return {
-            "task": "+".join(named),
-            "optimizer": str(values.get("optimizer", {}).get("kind", "")),
-            "estimator": estimator_label(values.get("meta", {})),
-            "penalties": tuple(dict.fromkeys(map(member_name, named_members(values)))),
-            "tags": tuple(map(str, tags)) if isinstance(tags, list) else (),
-        }
-    except (ValueError, TypeError, AttributeError, RecursionError, LregError):
-        return {}
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
