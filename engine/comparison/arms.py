@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -12,17 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import PresetError, RunError
 from engine.presets.catalog import is_of_member, weighing
-from engine.presets.flat import NAMES, PARENT, arm_identity, frozen
+from engine.presets.flat import NAMES, PARENT, TELLING, arm_identity, common_name, frozen
 from engine.runs import notes
 from engine.runs.results import preset_differences
 from engine.runs.store import RunReader
 
 if TYPE_CHECKING:
     from engine.presets.preset import Preset
-
-TELLING = re.compile(r"\.(weight|rho|radius)$")  # worth a line wherever there is a penalty or a term
-SEED_ENDING = re.compile(r"[-_. ]+(?:s|seed|meta-?seed)[-_=]?\d+$", re.IGNORECASE)
-CUT_ENDING = re.compile(r"[-_. ]+(?:s|seed|meta-?seed)?[-_=]?\d*$", re.IGNORECASE)  # where the names begin to differ
 
 
 @dataclass(frozen=True)
@@ -217,7 +212,7 @@ def _tell_apart(runs: Sequence[ArmRun]) -> tuple[ArmRun, ...]:
 
 def _labels(groups: Sequence[Sequence[ArmRun]]) -> list[str]:
     """One label an arm: what its runs' names have in common, else the first name, else its id."""
-    short = [_common_name([run.name for run in group]) for group in groups]
+    short = [common_name([run.name for run in group]) for group in groups]
     seen = Counter(short)
     labels = [label if seen[label] == 1 else group[0].name for label, group in zip(short, groups, strict=True)]
     again = Counter(labels)
@@ -225,11 +220,3 @@ def _labels(groups: Sequence[Sequence[ArmRun]]) -> list[str]:
         label if again[label] == 1 else f"{label} ({group[0].reader.id[-4:]})"
         for label, group in zip(labels, groups, strict=True)
     ]
-
-
-def _common_name(names: Sequence[str]) -> str:
-    stripped = [SEED_ENDING.sub("", name) for name in names]
-    if len(set(stripped)) == 1:
-        return stripped[0] or names[0]
-    common = CUT_ENDING.sub("", os.path.commonprefix(list(names))).rstrip("-_. ")
-    return common if len(common) > 1 else names[0]
