@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
 
 from rich.text import Text
 from textual import work
@@ -19,16 +19,18 @@ from textual.widgets import Static
 from engine.base.metrics import USUAL_HEADLINE, headline, is_known, metric, primary_sharpness
 from lreg_tui.charts.chart import Chart
 from lreg_tui.runs import filters
-from lreg_tui.runs.acting import ACTIONS, ActingScreen
+from lreg_tui.runs.acting import ACTIONS
 from lreg_tui.runs.dashboard_text import head, instead
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.filter_prompt import FilterPrompt, metrics_of, problem
+from lreg_tui.runs.filter_prompt import FilterPrompt, problem
+from lreg_tui.runs.layout import METRICS, OF_STORE, TABLE, Layout
 from lreg_tui.runs.machine_panel import MachinePanel, in_brief
 from lreg_tui.runs.messages import RunsChanged, SelectionChanged, SeriesChanged
 from lreg_tui.runs.metric_panel import MetricPanel, Panels
 from lreg_tui.runs.run_lines import MOST_OVERLAID
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.runs.run_table import RunTable
+from lreg_tui.runs.table_screen import TableScreen
 from lreg_tui.text import present
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.log_tail import LogTail
@@ -40,41 +42,12 @@ LOG_LINES = 500
 PANEL_KEYS = "choose a panel for m and z (narrow screens show it); 4: the log"
 BACK = "to the table, then without marks, then without filter"
 NAME = "dashboard"  # in what the console remembers
-OF_STORE = ("filter", "sort", "reverse")  # ... for each run store apart
-FOR_RUNS = ("sort", "metric", "full_screen", "next_panel", "show_panel")  # actions with no use where none is shown
-METRICS = ("meta_loss", "sharpness", USUAL_HEADLINE.name)
-LONGEST = 200  # of what is remembered
+FOR_RUNS = (  # actions with no use where none is shown
+    *("sort", "reverse", "columns", "differing", "group", "metric", "full_screen", "next_panel", "show_panel"),
+)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """`panel` is the place of the one that narrow screens show: a metric's, or that of the log after them."""
-
-    sort: str = "age"
-    reverse: bool = False
-    filter: str = ""
-    metrics: tuple[str, ...] = METRICS
-    panel: int = 0
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Layout:
-        """Take what fits: the file may have been written by another version, or by anybody."""
-        sort, text, panel, metrics = (values.get(key) for key in ("sort", "filter", "panel", "metrics"))
-        known = [name for name in metrics if _is_word(name)] if isinstance(metrics, list) else []
-        return cls(
-            sort=str(sort) if _is_word(sort) else cls.sort,
-            reverse=values.get("reverse") is True,
-            filter=str(text) if _is_word(text) else "",
-            metrics=tuple(known) if len(known) == len(METRICS) else METRICS,
-            panel=panel if isinstance(panel, int) and 0 <= panel <= len(METRICS) else 0,
-        )
-
-
-def _is_word(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= LONGEST and value.isprintable()
-
-
-class DashboardScreen(ActingScreen, inherit_bindings=False):
+class DashboardScreen(TableScreen, inherit_bindings=False):
     """What the console opens with: a run table, a panel for each of some metrics, and #log, which holds a LogTail.
 
     One panel is chosen: keys go to it, and narrow screens show it alone.
@@ -103,8 +76,11 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         Binding("shift+tab", "next_panel(-1)", "panel before", show=False, tooltip="back to the panel before"),
         Binding("z", "full_screen", "zoom", tooltip="the panel on the whole screen, and back"),
         Binding("m", "metric", "metric", tooltip="another metric for the panel"),
-        Binding("o", "sort(1)", "sort", tooltip="sort by the next column"),
-        Binding("O", "sort(-1)", "reverse order", show=False, tooltip="the same column, the other way round"),
+        Binding("o", "sort", "sort", tooltip="sort by any column, metric or setting"),
+        Binding("O", "reverse", "reverse order", show=False, tooltip="the same column, the other way round"),
+        Binding("C", "columns", "columns", tooltip="pick columns: any setting, any metric"),
+        Binding("equals_sign", "differing", "differing", key_display="=", tooltip="the settings in which runs differ"),
+        Binding("B", "group", "group", tooltip="group runs by seed, study or any setting, or no longer"),
         *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
         Binding("q", "app.quit", "quit", tooltip="leave the console; runs go on"),
         *(Binding(key, f"show_panel({key})", f"panel {key}", show=False, tooltip=PANEL_KEYS) for key in "1234"),
@@ -112,7 +88,7 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         Binding("escape", "back", "back", show=False, priority=True, tooltip=BACK),
     ]
 
-    CHANGING = (*ActingScreen.CHANGING, *FOR_RUNS, "edit", "filter")
+    CHANGING = (*TableScreen.CHANGING, *FOR_RUNS, "edit", "filter")
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,10 +104,6 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
     def _name_here(self) -> str:
         """What fits only the runs that it was chosen for is remembered by this name."""
         return f"{NAME} of {self.lreg.store.root}"
-
-    @property
-    def table(self) -> RunTable:
-        return self.query_one(RunTable)
 
     @property
     def panels(self) -> Panels:
@@ -168,7 +140,8 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         yield KeyFooter()
 
     def on_mount(self) -> None:
-        self.table.sort_by(self._found.sort, self._found.reverse)
+        self.table.arrange(**{key: getattr(self._found, key) for key in TABLE})
+        self._summarize()
         self._filter(self._found.filter)
         self.choose_panel(self._found.panel)
         self.watch(self.table, "virtual_size", lambda: self.call_next(self._show_state), init=False)  # its columns
@@ -262,8 +235,15 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
     def on_run_table_opened(self, message: RunTable.Opened) -> None:
         self.lreg.open_run(message.run_id)
 
-    def on_run_table_sort_changed(self, message: RunTable.SortChanged) -> None:
-        self.keep(sort=message.key, reverse=message.reverse)
+    def on_run_table_layout_changed(self, message: RunTable.LayoutChanged) -> None:
+        self.keep(**self.table.layout)
+        self._summarize()
+        self._show_state()
+
+    def _summarize(self) -> None:
+        """Only what the table shows smoothed, or at its best, is read of every run."""
+        keys = (self.table.runs.sorted_by, *self.table.picked)
+        self.lreg.feed.summarize({key.split(" ")[0] for key in keys if " " in key})
 
     def _settle(self) -> None:
         """Metrics and log are read only of runs that the cursor rests on."""
@@ -351,12 +331,6 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
 
     # -- order and filter --------------------------------------------------------------------------------------------
 
-    def action_sort(self, direction: int) -> None:
-        if direction > 0:
-            self.table.next_sort()
-        else:
-            self.table.choose_sort(self.table.runs.sorted_by, not self.table.runs.reverse)
-
     @work(group="ask", exclusive=True)
     async def action_filter(self) -> None:
         before = self._found.filter
@@ -368,7 +342,7 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         rows = self.lreg.feed.rows
         if not problem(text, rows):
             self._found = replace(self._found, filter=text.strip())
-            self.table.filter_by(filters.compile(text, metrics_of(rows)))
+            self.table.filter_by(filters.compile(text, filters.names_of(rows)))
             self._show_state()
 
     def action_back(self) -> None:
