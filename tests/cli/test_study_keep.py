@@ -98,6 +98,10 @@ def test_nothing_else_is_overwritten(lreg, home, made):
     before = contents(home / "kept")
     assert lreg("study", "tried", "--keep", "kept").code == 0  # once more, over what was kept before
     assert contents(home / "kept") == before
+    (home / "kept/notes.txt").write_text("mine")
+    outcome = lreg("study", "tried", "--keep", "kept")
+    assert outcome.code == 2 and "notes.txt was added to what is kept there, and would be lost" in outcome.err
+    (home / "kept/notes.txt").unlink()
     run = RunReader(RunStore(home / "runs").list()[0].path)
     status = json.loads((run.path / "status.json").read_text())
     (run.path / "status.json").write_text(json.dumps({**status, "state": "queued", "host": "elsewhere"}))
