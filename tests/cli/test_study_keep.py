@@ -13,7 +13,7 @@ from studying import records
 from test_study import LOCAL, STUDY
 
 from engine.runs.reader import RunReader
-from engine.runs.store import RunStore
+from engine.runs.store import Run, RunStore
 
 KEPT = STUDY.replace("seeds = [0]", "seeds = [0, 1]").replace(
     "untrained = false", 'scales = [0.5]\nweight_decays = [1e-3]\nbaselines = ["sgd"]'
@@ -28,7 +28,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 def made(home):
     """A study whose runs were made by hand, in its run store."""
     levels = {"none": {MLP: Level()}, "sam": {MLP: Level(sharpness=0.8)}}
-    return Study(home, [plain(), sam()], levels).finish()
+    made = Study(home, [plain(), sam()], levels).finish()
+    Run(made.folder).set_status(state="finished", message=f"report: {made.folder}/report/report.md")
+    return made
 
 
 def test_from_what_is_kept_the_report_is_made_again_and_a_run_repeated(forked, lreg, home):
