@@ -282,9 +282,11 @@ def _difference(theirs: float, ours: float, kind: str) -> float:
 
 def exponential(interval: Interval) -> Interval:
     """Of logarithms of ratios, the ratios."""
-    names = ("mean", "low", "high", "detectable")
-    ends = {name: end for name in names if (end := getattr(interval, name)) is not None}
-    return replace(interval, **{name: math.exp(min(end, 700.0)) for name, end in ends.items()})
+    mean, low, high, detectable = (
+        None if end is None else math.exp(min(end, 700.0))
+        for end in (interval.mean, interval.low, interval.high, interval.detectable)
+    )
+    return replace(interval, mean=mean, low=low, high=high, detectable=detectable)
 
 
 def _at_equal_steps(pair: Pair, at: MetricAt, metric: Metric | None = None) -> Both | None:

@@ -13,7 +13,7 @@ from studying import records
 from test_study import LOCAL, STUDY
 
 from engine.runs.reader import RunReader
-from engine.runs.store import RunStore
+from engine.runs.store import Run, RunStore
 
 KEPT = STUDY.replace("seeds = [0]", "seeds = [0, 1]").replace(
     "untrained = false", 'scales = [0.5]\nweight_decays = [1e-3]\nbaselines = ["sgd"]'
@@ -28,7 +28,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 def made(home):
     """A study whose runs were made by hand, in its run store."""
     levels = {"none": {MLP: Level()}, "sam": {MLP: Level(sharpness=0.8)}}
-    return Study(home, [plain(), sam()], levels).finish()
+    made = Study(home, [plain(), sam()], levels).finish()
+    Run(made.folder).set_status(state="finished", message=f"report: {made.folder}/report/report.md")
+    return made
 
 
 def test_from_what_is_kept_the_report_is_made_again_and_a_run_repeated(forked, lreg, home):
@@ -98,6 +100,10 @@ def test_nothing_else_is_overwritten(lreg, home, made):
     before = contents(home / "kept")
     assert lreg("study", "tried", "--keep", "kept").code == 0  # once more, over what was kept before
     assert contents(home / "kept") == before
+    (home / "kept/notes.txt").write_text("mine")
+    outcome = lreg("study", "tried", "--keep", "kept")
+    assert outcome.code == 2 and "notes.txt was added to what is kept there, and would be lost" in outcome.err
+    (home / "kept/notes.txt").unlink()
     run = RunReader(RunStore(home / "runs").list()[0].path)
     status = json.loads((run.path / "status.json").read_text())
     (run.path / "status.json").write_text(json.dumps({**status, "state": "queued", "host": "elsewhere"}))

@@ -37,8 +37,8 @@ def study_in(store: Path) -> RunReader:
 
 def check_kept(store: Path) -> None:
     """Raise RunError, in one line, where a file of a kept study is missing or another one than was kept."""
-    files = read_json(store / MANIFEST, LARGEST, store).get("files")
-    if not isinstance(files, dict) or not files:
+    files = _digests(store)
+    if not files:
         raise RunError(f"{store / MANIFEST}: damaged: it names no files")
     for name, digest in files.items():
         path = store / name
@@ -51,6 +51,21 @@ def check_kept(store: Path) -> None:
             raise RunError(f"{store}: {printable(name)} of this kept study: {problem}") from None
         if not is_same:
             raise RunError(f"{path}: not as it was kept: damaged or changed since")
+
+
+def added_files(store: Path) -> list[str]:
+    """What lies in a kept study beside its own files and its report."""
+    own = {MANIFEST, *_digests(store)}
+    names = (str(path.relative_to(store)) for path in sorted(store.rglob("*")) if not path.is_dir())
+    return [
+        name for name in names if name not in own and Path(name).parts[0] != "report" and Path(name).name != ".lock"
+    ]
+
+
+def _digests(store: Path) -> dict[str, str]:
+    """What the manifest tells of every file; nothing of a damaged one."""
+    files = read_json(store / MANIFEST, LARGEST, store).get("files")
+    return files if isinstance(files, dict) else {}
 
 
 def digest_of(data: bytes) -> str:

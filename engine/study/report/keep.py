@@ -20,7 +20,7 @@ from engine.runs.kinds import STUDY, TRANSFER
 from engine.runs.provenance import machine_of
 from engine.runs.reader import KEPT_TRANSFERS, RunReader
 from engine.study.plan.cost import log_in_short
-from engine.study.plan.kept import LARGEST, MANIFEST, command, digest_of, is_kept, study_in, without_places
+from engine.study.plan.kept import LARGEST, MANIFEST, added_files, command, digest_of, is_kept, study_in, without_places
 from engine.study.plan.plan import StudyPlan
 from engine.study.plan.state import TRIALS, plan_of, trials_of
 from engine.study.report.evidence import Evidence, gather
@@ -65,9 +65,9 @@ def keep(folder: Path, target: Path, draw: Draw | None = None) -> Path:
 
 
 def _check_at_rest(study: Evidence) -> None:
-    busy = [piece.run.id for piece in study.seen.pieces if piece.state in (*LIVE, "crashed")]
-    if busy:
-        raise RunError(f"study {study.folder.name}: {busy[0]} has not come to rest; finish or stop the study first")
+    readers = [RunReader(study.folder), *(piece.run for piece in study.seen.pieces if piece.state != "missing")]
+    if busy := next((reader.id for reader in readers if reader.state in (*LIVE, "crashed")), ""):
+        raise RunError(f"study {study.folder.name}: {busy} has not come to rest; finish or stop the study first")
 
 
 def _check_free(target: Path, plan: StudyPlan) -> None:
@@ -77,6 +77,8 @@ def _check_free(target: Path, plan: StudyPlan) -> None:
         raise RunError(f"{target}: not empty, and no kept study")
     if (before := plan_of(study_in(target).path).name) != plan.name:
         raise RunError(f"{target}: another study is kept there: {before}")
+    if added := added_files(target):
+        raise RunError(f"{target}: {added[0]} was added to what is kept there, and would be lost")
 
 
 def _write(store: Path, study: Evidence) -> None:
@@ -116,6 +118,8 @@ def _study(study: Evidence) -> Files:
 def _common(reader: RunReader, **facts: Any) -> Files:
     told, status = reader.facts, reader.recorded_status()
     kept = {key: told[key] for key in FACTS if key in told}
+    plugins = [plugin for plugin in told.get("plugins") or () if isinstance(plugin, dict)]
+    kept["plugins"] = [{key: without_places(str(value)) for key, value in plugin.items()} for plugin in plugins]
     yield "run.json", _json(kept | {"cpu": machine_of(told)} | facts)
     values = {key: getattr(status, key) for key in STATUS} | {"message": without_places(status.message)}
     yield "status.json", _json(values | {"latest": reader.figures()})
