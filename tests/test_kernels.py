@@ -238,6 +238,29 @@ def test_small_and_extreme_inputs_keep_their_precision(isa):
     assert update.isnan().tolist() == [False] * 3 + [True] + [False] * 4
 
 
+@on_every_build
+def test_tanh_and_sigmoid_are_right_to_some_units_in_the_last_place(isa):
+    """Read from the state: one unit of `simple` is h = tanh x, and one of dm is c = sigmoid(x) where c was 1."""
+    x = torch.cat([torch.linspace(-30, 30, 20_001), torch.logspace(-20, 0, 999), torch.tensor([1e20, -1e20])])
+    simple = LEARNED_OPTIMIZERS.create("simple", hidden=1)
+    phi = {name: torch.ones_like(tensor) for name, tensor in make_phi(simple, torch.float32).items()}
+    state = simple.init(torch.zeros(1, len(x)))
+    tape = NativeTape(simple, phi, state, 1)
+    tape.step(x.view(1, -1, 1), state)
+    (h,) = tape.state().values()
+    torch.testing.assert_close(h.view(-1).double(), x.double().tanh(), rtol=5e-7, atol=0.0)
+
+    dm = LEARNED_OPTIMIZERS.create("dm", hidden=1, layers=1)
+    phi = {name: torch.zeros_like(tensor) for name, tensor in make_phi(dm, torch.float32).items()}
+    phi["lstm0.input"][0, 1] = 1.0  # gates: input, forget, cell, output; the first feature to the forget gate
+    state = dm.init(torch.zeros(1, len(x)))
+    cell = dm.network.units[1]
+    state[cell] = torch.ones_like(state[cell])
+    tape = NativeTape(dm, phi, state, 1)
+    tape.step(torch.stack([x, torch.zeros_like(x)], -1).unsqueeze(0), state)
+    torch.testing.assert_close(tape.state()[cell].view(-1).double(), x.double().sigmoid(), rtol=0.0, atol=3e-7)
+
+
 def state_of(state: State) -> State:
     return {key: value.double() for key, value in state.items()}
 
