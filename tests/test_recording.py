@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from engine import kernels
 from engine.base.errors import LregError
 from engine.jobs.from_preset import meta_trainer
+from engine.kernels import trial as trials
 from engine.meta_training import penalty_terms, recording, unroll
 from engine.meta_training.recording import MOST_RECORDINGS, CudaGraphs, RecordedTruncations, tensors_of
 from engine.optimizers.learned.dm import DM
@@ -26,7 +27,7 @@ TINY = {
     "meta": {"epochs": 3, "inner_steps": 20, "truncation": 5, "meta_batch": 2},
     "evaluation": {"every": 100, "optimizees": 1, "final_optimizees": 1},
 }
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 class Again:
@@ -122,15 +123,114 @@ def test_results_of_a_replay_outlive_the_next_one():
     assert (carry.inner_step, carry.truncations) == (20, 4)
 
 
-def test_only_asked_for_and_only_on_a_gpu(monkeypatch):
+def test_only_on_a_gpu_and_not_where_it_is_refused(monkeypatch):
     monkeypatch.delenv("LREG_GRAPHS", raising=False)
-    assert recording.chosen(torch.device("cuda")) is recording.run_truncation
+    assert recording.chosen(CPU) is recording.run_truncation and recording.describe(CPU) == ""
+    assert isinstance(recording.chosen(CUDA), RecordedTruncations)
+    assert "where their trials say so" in recording.describe(CUDA)
     monkeypatch.setenv("LREG_GRAPHS", "1")
     assert recording.chosen(CPU) is recording.run_truncation
-    assert isinstance(recording.chosen(torch.device("cuda")), RecordedTruncations)
+    assert "as LREG_GRAPHS says" in recording.describe(CUDA)
+    monkeypatch.setenv("LREG_GRAPHS", "0")
+    assert recording.chosen(CUDA) is recording.run_truncation
     monkeypatch.setenv("LREG_GRAPHS", "yes")
-    with pytest.raises(LregError, match=r"LREG_GRAPHS: found 'yes'; allowed: 0, 1"):
+    with pytest.raises(LregError, match=r"LREG_GRAPHS: found 'yes'; allowed: auto, 0, 1"):
         recording.chosen(CPU)
+
+
+@pytest.fixture
+def tried(monkeypatch, tmp_path):
+    """Trials of recordings, of which one takes a quarter of the time or what is said; and the lines of the log."""
+    lines, pace = [], {"replay": 0.25}
+    monkeypatch.setattr(trials, "folder", lambda: tmp_path)
+    monkeypatch.setattr(trials, "log", trials.logging.getLogger("a test"))
+    monkeypatch.setattr(
+        trials, "timed", lambda call, device: (call(), pace["replay"] if "replay" in str(call.func) else 1.0)[1]
+    )
+    trials.trial_of.cache_clear()
+    trials.tell(lines.append)
+    yield lines, pace
+    trials.trial_of.cache_clear()
+
+
+KINDS, TRUNCATIONS = 2, 12  # the first truncation of an unroll, and later ones; of TINY
+
+
+def test_a_recording_that_is_right_and_fast_is_taken(tried):
+    recorder, (lines, _) = Again(), tried
+    found, phi = records_of(TINY, RecordedTruncations(recorder, CPU))
+    expected, plain = records_of(TINY)
+    assert found == expected and all(torch.equal(phi[name], plain[name]) for name in plain)
+    assert recorder.records == KINDS and recorder.replays > KINDS * (1 + trials.ROUNDS)
+    assert len(lines) == KINDS and all("taken: 4 times as fast as plain PyTorch" in line for line in lines)
+    trials.trial_of.cache_clear()  # the next process
+    later = Again()
+    records_of(TINY, RecordedTruncations(later, CPU))
+    assert later.replays == TRUNCATIONS - 2 * KINDS and len(lines) == KINDS  # no trial, and none is timed
+
+
+def test_a_slow_recording_is_not_taken(tried):
+    (lines, pace), recorder = tried, Again()
+    pace["replay"] = 2.0
+    assert records_of(TINY, RecordedTruncations(recorder, CPU))[0] == records_of(TINY)[0]
+    assert len(lines) == KINDS and all("not taken: 0.5 times as fast" in line for line in lines)
+    assert recorder.replays <= KINDS * (1 + trials.ROUNDS)
+
+
+class Stale(Again):
+    """Gives what it has recorded, whatever the inputs are: from the beginning, or from some replay on."""
+
+    def __init__(self, fresh=0):
+        super().__init__()
+        self.fresh = fresh
+
+    def record(self, work):
+        results, again = super().record(work)
+
+        def replay():
+            if self.replays < self.fresh:
+                again()
+
+        return results, replay
+
+
+class Failing(Again):
+    """Cannot record, or cannot replay from some replay on."""
+
+    def __init__(self, fine=None):
+        super().__init__()
+        self.fine = fine
+
+    def record(self, work):
+        if self.fine is None:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        results, again = super().record(work)
+
+        def replay():
+            if self.replays >= self.fine:
+                raise RuntimeError("CUDA error: unspecified launch failure")
+            again()
+
+        return results, replay
+
+
+@pytest.mark.parametrize("recorder", [Stale(), Failing(), Failing(0), Failing(7), Failing(9)], ids=str)
+def test_a_recording_that_is_wrong_or_fails_is_left_and_nothing_is_lost(tried, recorder):
+    lines, _ = tried
+    found, phi = records_of(TINY, RecordedTruncations(recorder, CPU))
+    expected, plain = records_of(TINY)
+    assert found == expected and all(torch.equal(phi[name], plain[name]) for name in plain)
+    problems = ("wrong: error", "operation not permitted", "unspecified launch failure")
+    assert any(problem in lines[-1] for problem in problems)
+    before = recorder.records
+    records_of(TINY, RecordedTruncations(recorder, CPU))  # by the verdicts of before
+    assert recorder.records <= before + KINDS
+
+
+def test_a_recording_that_turns_wrong_is_left_at_a_check(tried):
+    lines, _ = tried
+    records_of(TINY, RecordedTruncations(Stale(fresh=KINDS * (1 + trials.ROUNDS)), CPU))
+    assert "no longer taken, plain PyTorch from here on: wrong: error" in lines[-1]
 
 
 class HostTensors(TorchDispatchMode):
@@ -180,7 +280,9 @@ def test_a_truncation_neither_waits_for_the_gpu_nor_gets_anything_from_the_host(
     optimizer, loss_batch, relative, monkeypatch
 ):
     """On tensors without numbers of a GPU that need not be there: to look at one of them raises."""
-    monkeypatch.setattr(kernels, "tape", lambda optimizer, phi, state, theta, steps: StandInTape(optimizer, phi, state))
+    monkeypatch.setattr(
+        kernels, "tape", lambda optimizer, phi, state, *rest, **more: StandInTape(optimizer, phi, state)
+    )
     monkeypatch.setattr(unroll, "gradients_and_losses", lambda loss, theta, batch: (theta * 2.0, theta.sum(-1)))
     sizes = {name: tensor.shape for name, tensor in optimizer.init_phi(torch.Generator().manual_seed(1)).items()}
     penalty = Bowl(weight=0.5, relative=relative)
@@ -207,7 +309,8 @@ def test_a_truncation_neither_waits_for_the_gpu_nor_gets_anything_from_the_host(
 def test_cuda_graphs(kernels, changes, monkeypatch):
     monkeypatch.setenv("LREG_KERNELS", kernels)
     cuda = torch.device("cuda")
-    found, _ = records_of(merge(TINY, changes), RecordedTruncations(CudaGraphs()), cuda)
+    monkeypatch.setenv("LREG_GRAPHS", "0")
+    found, _ = records_of(merge(TINY, changes), RecordedTruncations(CudaGraphs(cuda)), cuda)
     expected, _ = records_of(merge(TINY, changes), device=cuda)
     for one, other in zip(found, expected, strict=True):
         assert one == pytest.approx(other, rel=1e-4)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engine.base.errors import LregError
@@ -38,3 +40,22 @@ def pick_device(text: str, option: str = "--device") -> torch.device:
         there = ["cpu", *(f"cuda:{number}" for number in range(gpus)), *(["mps"] if has_mps else [])]
         raise LregError(f"{option}: {text} is not on this machine; there is: {', '.join(there)}")
     return torch.device(text)
+
+
+def wait_for(device: torch.device) -> None:
+    """Until the device has done everything."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def timed(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds that a call takes, until the device is done with it."""
+    wait_for(device)
+    begin = time.perf_counter()
+    call()
+    wait_for(device)
+    return time.perf_counter() - begin

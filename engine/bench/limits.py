@@ -6,12 +6,12 @@ needs. What a kernel computes twice to save memory is not counted, nor is the op
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from engine.base.device import timed
 from engine.bench.works import PARTICLES
 from engine.optimizers.learned.base import Network
 from engine.penalties.smooth import Smooth
@@ -52,23 +52,6 @@ def measured(device: torch.device) -> Limits:
     source = torch.ones(COPY_BYTES[kind] // ITEM, device=device)
     target = torch.empty_like(source)
     return Limits(flops, 2 * COPY_BYTES[kind] / _fastest(lambda: target.copy_(source), device))
-
-
-def wait_for(device: torch.device) -> None:
-    """Until the device has done everything."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
-def timed(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds that a call takes, until the device is done with it."""
-    wait_for(device)
-    begin = time.perf_counter()
-    call()
-    wait_for(device)
-    return time.perf_counter() - begin
 
 
 def _fastest(call: Callable[[], object], device: torch.device) -> float:

@@ -67,14 +67,14 @@ class JobRunner:
         import torch
 
         from engine import kernels
+        from engine.kernels import trial
         from engine.meta_training import recording
 
         device = pick_device(device_here(self.device))
         self.run.set_status(device=str(device))
         self.run.log(f"device {device}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads")
-        is_recorded = recording.chosen(device) is not recording.run_truncation
-        recorded = ", truncations recorded as CUDA graphs" if is_recorded else ""
-        self.run.log(f"kernels {kernels.describe(device)}{recorded}")
+        self.run.log(f"kernels {kernels.describe(device)}{recording.describe(device)}")
+        trial.tell(self.run.log)
         return device
 
     def _tick(self) -> None:

@@ -1,14 +1,15 @@
 """Kernels: a learned optimizer's network without autograd's graph, as fast as the machine allows.
 
-Which way is taken is decided here: `LREG_KERNELS` is auto (what is fastest and known to work), native (C++, CPU),
-triton (CUDA; off unless asked for, because it has never run on a GPU), recompute (plain PyTorch, little memory) or
-plain (autograd's graph through the truncation: the reference).
+Which way is taken is decided here: `LREG_KERNELS` is auto (what is fastest and right: on CUDA by a trial, `trial.py`),
+native (C++, CPU), triton (CUDA), recompute (plain PyTorch, little memory) or plain (autograd's graph through the
+truncation: the reference).
 """
 
 from __future__ import annotations
 
 import functools
 import os
+from pathlib import Path
 
 import torch
 
@@ -20,10 +21,14 @@ from engine.kernels.native import NativeTape, supports
 from engine.kernels.recompute import ALIVE, RecomputeTape
 from engine.kernels.steps import NativeSteps, PlainSteps, Steps
 from engine.kernels.tape import Tape
+from engine.kernels.trial import Trial, subject, trial_of
+from engine.kernels.tried_tape import TriedTape
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
 from engine.tasks.base import Layout
 
 WAYS = ("auto", "native", "triton", "recompute", "plain")
+TRITON = "Triton"
+TRITON_FILES = tuple(Path(__file__).with_name(f"triton_{part}.py") for part in ("lstm", "tape", "tiles"))
 LARGEST_GRAPH = 2**31  # bytes that a truncation's graph may take before it is computed anew instead
 
 
@@ -35,33 +40,77 @@ def chosen() -> str:
     return way
 
 
-def tape(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor, steps: int) -> Tape | None:
-    """A tape for a truncation of `steps` from `state` at theta, [B, P]; None: autograd's graph does as well."""
+def tape(
+    optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor, steps: int, *, ascends: bool = False
+) -> Tape | None:
+    """A tape for a truncation of `steps` from `state` at theta, [B, P]; None: autograd's graph does as well.
+
+    `ascends`: whether update penalties will ask it to.
+    """
     if _goes_native(optimizer, phi, state, theta):
         return NativeTape(optimizer, phi, state, steps)
-    way = tape_way(optimizer, state, theta.device, theta.dtype, steps)
+    way = chosen()
     if way == "triton":
         if not triton_tape.supports(optimizer.trusted_network, theta.device, theta.dtype):
             raise LregError(
                 "LREG_KERNELS=triton: only for dm and rnnprop of up to 32 units on a CUDA device, in float32"
             )
         return triton_tape.TritonTape(optimizer, phi, state, steps)
-    return RecomputeTape(optimizer, phi, state, steps) if way == "recompute" else None
+    recomputes = _recomputes(optimizer, state, steps)
+    if _is_alike(optimizer, phi, state, theta):
+        trial = triton_trial(optimizer, state, theta.device, theta.dtype, ascends=ascends)
+        if trial is not None and triton_tape.is_recorded(theta.device):
+            if trial.takes_kernel:
+                return triton_tape.TritonTape(optimizer, phi, state, steps)  # checked where it is not recorded
+        elif trial is not None and (trial.is_open or trial.takes_kernel):
+            return TriedTape(trial, triton_tape.TritonTape, not recomputes, optimizer, phi, state, steps)
+    return RecomputeTape(optimizer, phi, state, steps) if recomputes else None
 
 
-def tape_way(optimizer: LearnedOptimizer, state: State, device: torch.device, dtype: torch.dtype, steps: int) -> str:
+def triton_trial(
+    optimizer: LearnedOptimizer, state: State, device: torch.device, dtype: torch.dtype, *, ascends: bool
+) -> Trial | None:
+    """The trial of the Triton kernels for an optimizer's truncations from `state`; None where they are no candidate."""
+    network = optimizer.trusted_network
+    if chosen() != "auto" or network is None or not optimizer.coordinatewise:
+        return None
+    if not triton_tape.supports(network, device, dtype):
+        return None
+    coordinates = state[network.units[0]].numel() // network.hidden
+    parts = [f"{network.cell} of {network.layers} x {network.hidden} units on {network.features} features"]
+    parts += ["entrance"] * network.entrance + ["squashed"] * network.squashed + ["smoothness penalty"] * ascends
+    work = f"{', '.join(parts)}, up to 2^{(coordinates - 1).bit_length()} coordinates"
+    return trial_of(subject(TRITON, work, device, dtype, *TRITON_FILES))
+
+
+def tape_way(
+    optimizer: LearnedOptimizer,
+    state: State,
+    device: torch.device,
+    dtype: torch.dtype,
+    steps: int,
+    *,
+    ascends: bool = False,
+) -> str:
     """How a truncation of `steps` is taped on a device: native, triton, recompute, or plain, by autograd's graph.
 
     `state`: the optimizer's, also on the meta device.
     """
     if goes_native(optimizer, device, dtype):
         return "native"
-    way = chosen()
-    if way == "triton":
-        return way
+    if chosen() == "triton":
+        return "triton"
+    trial = triton_trial(optimizer, state, device, dtype, ascends=ascends)
+    if trial is not None and trial.takes_kernel:
+        return "triton"
+    return "recompute" if _recomputes(optimizer, state, steps) else "plain"
+
+
+def _recomputes(optimizer: LearnedOptimizer, state: State, steps: int) -> bool:
+    """Whether plain PyTorch computes a truncation anew, piece by piece, and keeps no graph of it."""
     graph = steps * ALIVE * sum(value.numel() * value.element_size() for value in state.values())
-    anew = way == "recompute" or (way == "auto" and graph > LARGEST_GRAPH)
-    return "recompute" if optimizer.coordinatewise and anew else "plain"
+    way = chosen()
+    return optimizer.coordinatewise and (way == "recompute" or (way == "auto" and graph > LARGEST_GRAPH))
 
 
 def steps(
@@ -90,11 +139,14 @@ def goes_linear(optimizer: LearnedOptimizer, device: torch.device, dtype: torch.
 
 
 def _goes_native(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> bool:
+    return _is_alike(optimizer, phi, state, theta) and goes_native(optimizer, theta.device, theta.dtype)
+
+
+def _is_alike(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> bool:
+    """Whether a kernel may read all of it as theta's dtype: plain PyTorch says what is wrong with anything else."""
     network = optimizer.trusted_network
     tensors = (*phi.values(), *(state[name] for name in (network.units if network else ())))
-    if any(tensor.dtype != theta.dtype or tensor.device != theta.device for tensor in tensors):
-        return False  # plain PyTorch says what is wrong with that
-    return goes_native(optimizer, theta.device, theta.dtype)
+    return all(tensor.dtype == theta.dtype and tensor.device == theta.device for tensor in tensors)
 
 
 def goes_native(optimizer: LearnedOptimizer, device: torch.device, dtype: torch.dtype) -> bool:
@@ -121,7 +173,10 @@ def describe(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
     """What a log says of the way that is taken on a device for dm, rnnprop and simple. Compiles the kernels."""
     way = chosen()
     if way in ("recompute", "plain", "triton"):
-        return f"{way}, as LREG_KERNELS says"
+        kernels = "triton (float32 alone)" if way == "triton" and dtype != torch.float32 else way
+        return f"{kernels}, as LREG_KERNELS says"
+    if device.type == "cuda":
+        return "plain PyTorch" + (", or Triton where its trial says so" if dtype == torch.float32 else "")
     if device.type != "cpu":
         return "plain PyTorch"
     problem = native_problem()

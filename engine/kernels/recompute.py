@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -43,8 +45,11 @@ class RecomputeTape:
     def ascend(self, offset: Tensor, ascent: BoxAscent) -> tuple[Tensor, Tensor]:
         features = self._features[-1]
         worst = ascend(self.optimizer, self.phi, features, self._before, self._update, offset, ascent)
-        with torch.no_grad():
-            return worst, self.optimizer.step(self.phi, worst, self._before)[0]
+        return worst, self.last_step()(worst)
+
+    def last_step(self) -> Callable[[Tensor], Tensor]:
+        """The last step's update, [B, P], as a function of the features, [B, P, F]; no graph."""
+        return torch.no_grad()(lambda features, before=self._before: self.optimizer.step(self.phi, features, before)[0])
 
     def state(self) -> State:
         return {name: self._now[name] for name in self._units}

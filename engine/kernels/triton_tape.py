@@ -1,4 +1,4 @@
-"""A tape on the Triton kernels of triton_lstm.py, for CUDA. Off by default: LREG_KERNELS=triton."""
+"""A tape on the Triton kernels of triton_lstm.py, for CUDA. Whether it is taken is for its trial to say (trial.py)."""
 
 from __future__ import annotations
 
@@ -20,23 +20,38 @@ WARPS = {"forward": 4, "backward": 8, "ascent": 8}
 MOST_FEATURES, MOST_UNITS, MOST_LAYERS = 8, 32, 4
 PADDED_FEATURES = 16  # the least that a product of tiles takes
 LARGEST_LINE = 2**34  # bytes of the states of a truncation; more are computed anew, piece by piece
+SHARE = 8  # likewise more than an eighth of the device's memory
 
 
 def supports(network: Network | None, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether the kernels know this network, on this device, in this precision."""
-    if network is None or network.cell != "lstm" or importlib.util.find_spec("triton") is None:
+    if network is None or network.cell != "lstm":
         return False
     if network.features > MOST_FEATURES or network.hidden > MOST_UNITS or network.layers > MOST_LAYERS:
         return False
-    if interpreted():
-        return dtype in (torch.float32, torch.float64)
-    capable = device.type == "cuda" and torch.version.cuda is not None
-    return capable and dtype == torch.float32 and torch.cuda.get_device_capability(device) >= (8, 0)
+    if not interpreted():
+        if device.type != "cuda" or torch.version.cuda is None or dtype != torch.float32:
+            return False
+        if torch.cuda.get_device_capability(device) < (8, 0):
+            return False
+    return dtype in (torch.float32, torch.float64) and importlib.util.find_spec("triton") is not None
 
 
 def interpreted() -> bool:
     """Whether Triton runs its kernels in Python, on any device: slow, for tests."""
     return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def is_recorded(device: torch.device) -> bool:
+    """Whether a CUDA graph is being recorded: nothing may wait for the device."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+def largest_line(device: torch.device) -> int:
+    """Bytes that the states of a truncation may take."""
+    if device.type != "cuda":
+        return LARGEST_LINE
+    return min(LARGEST_LINE, torch.cuda.get_device_properties(device).total_memory // SHARE)
 
 
 class TritonNetwork:
@@ -165,7 +180,7 @@ class TritonTape:
         self._net = net = TritonNetwork(optimizer, phi, self._shape.numel())
         start = net.pack(state)
         line = (steps + 1) * start.numel() * start.element_size()
-        self._piece = steps if line <= LARGEST_LINE else math.isqrt(steps - 1) + 1
+        self._piece = steps if line <= largest_line(start.device) else math.isqrt(steps - 1) + 1
         self._features = start.new_empty(steps, net.coordinates, net.network.features)
         self._updates = start.new_empty(steps, net.coordinates)
         self._line = start.new_empty(min(self._piece, steps) + 1, *start.shape)  # states of the piece at hand

@@ -79,7 +79,7 @@ def load_unit(rows, unit, row, coordinates, COUNT: tl.constexpr, PADDED: tl.cons
     """Rows of [units, N, COUNT] as a tile [BLOCK, PADDED]; 0 beyond."""
     column = tl.arange(0, PADDED)
     there = (row < coordinates)[:, None] & (column < COUNT)[None, :]
-    at = (unit * coordinates + row)[:, None] * COUNT + column[None, :]  # row is int64
+    at = (tl.cast(coordinates, tl.int64) * unit + row)[:, None] * COUNT + column[None, :]  # beyond 2^31 of them
     return tl.load(rows + at, mask=there, other=0.0)
 
 
@@ -87,7 +87,7 @@ def load_unit(rows, unit, row, coordinates, COUNT: tl.constexpr, PADDED: tl.cons
 def store_unit(rows, tile, unit, row, coordinates, COUNT: tl.constexpr, PADDED: tl.constexpr):
     column = tl.arange(0, PADDED)
     there = (row < coordinates)[:, None] & (column < COUNT)[None, :]
-    at = (unit * coordinates + row)[:, None] * COUNT + column[None, :]
+    at = (tl.cast(coordinates, tl.int64) * unit + row)[:, None] * COUNT + column[None, :]
     tl.store(rows + at, tile, mask=there)
 
 

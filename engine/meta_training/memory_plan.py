@@ -150,7 +150,8 @@ class _Work:
         masked = steps * (2 * step.features + 3 * one) if updates else 0  # the same again, one penalty after another
         way = "plain"
         if all(map(is_plain_ascent, updates)) and not self.optimizer.differentiates_theta:
-            way = kernels.tape_way(self.optimizer, self.state, self.device, self.task.dtype, steps)
+            ascends = bool(updates)
+            way = kernels.tape_way(self.optimizer, self.state, self.device, self.task.dtype, steps, ascends=ascends)
         if way == "native":
             piece = NativeNetwork(self.optimizer, self._phi_on_cpu(), 1).piece
             states = 2 + math.ceil(steps / piece)
@@ -164,6 +165,9 @@ class _Work:
             kept += steps * step.graph + len(updates) * steps * (step.graph + 2 * one)
             parts["network"] = step.forming + (step.graph + step.features) * bool(updates)
             parts["pull_back"] = step.pulling
+        elif way == "triton":  # all states are kept, and of a side's step one more
+            kept += steps * (2 * step.features + step.moments + one) + (steps + 1) * step.units + sides
+            parts["pull_back"] = slopes + masked + (3 if updates else 2) * step.units
         else:
             states = 2 + math.ceil(steps / PIECE)
             kept += steps * (step.features + step.moments) + states * step.units + sides

@@ -205,7 +205,8 @@ def _backward(objective: Objective, phi: Phi, carry: UnrollState, steps: int, ta
     if objective.second_order:
         return SecondOrderBackward(objective, phi, carry.state, steps, take, begins=carry.inner_step == 0)
     if all(map(is_plain_ascent, objective.update.values())) and not objective.optimizer.differentiates_theta:
-        tape = kernels.tape(objective.optimizer, without_start(phi), carry.state, carry.theta, steps)
+        ascends = bool(objective.update)
+        tape = kernels.tape(objective.optimizer, without_start(phi), carry.state, carry.theta, steps, ascends=ascends)
         if tape is not None:
             return TapeBackward(objective.optimizer, tape, take, phi.get(START), begins=carry.inner_step == 0)
     return AutogradBackward(objective.optimizer, phi, take)

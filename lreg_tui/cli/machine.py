@@ -6,8 +6,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +21,7 @@ from engine.presets.preset import load_preset
 from engine.runs.store import RunStore
 from lreg_tui import __version__
 from lreg_tui.cli import output
-from lreg_tui.cli.options import AsJson, DataDir, Device, Plugins, RunsDir, Sets, complete_preset, option
+from lreg_tui.cli.options import AsJson, DataDir, Device, Plugins, RunsDir, Sets, complete_preset, flag, option
 from lreg_tui.text import present
 
 if TYPE_CHECKING:
@@ -56,12 +56,17 @@ class Finding:
     problem: bool = False
 
 
+NO_GPU = Finding("GPU", "none that CUDA can use; runs use the CPU", problem=True)
+GPU = "Try kernels and CUDA graphs on the GPU anew, for their speed and their numbers: a report for an issue."
+
+
 def doctor(
     plan: Annotated[
         str | None,
         option("--plan", "PRESET", "What a run of a preset will take in memory, and nothing else.", complete_preset),
     ] = None,
     sets: Sets = None,
+    gpu: Annotated[bool, flag("--gpu", GPU)] = False,
     device: Device = None,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
@@ -72,21 +77,48 @@ def doctor(
 
     A plan counts tensors, on the device that a run would take: Python and its libraries come on top, half a gigabyte.
     """
+    if gpu and (plan is not None or sets):
+        raise LregError("--gpu, --plan and --set exclude each other" if plan else "--set is for --plan PRESET")
+    if gpu:
+        _gpu(device, as_json)
+        return
     if plan is not None:
         _plan(plan, sets or (), device, data_dir, as_json)
         return
     if sets or device:
         raise SettingsError([Problem("--set" if sets else "--device", "without a preset", "beside --plan PRESET")])
-    findings = [*_software(), *_devices(), *_processor(), *_data(data_dir), *_folders(runs_dir), *_plugins()]
-    if as_json:
-        for finding in findings:
-            output.emit(asdict(finding))
-        return
+    _show([*_software(), *_devices(), *_processor(), *_data(data_dir), *_folders(runs_dir), *_plugins()], as_json)
+
+
+def _show(findings: Iterable[Finding], as_json: bool) -> None:
+    """A table at the end, or a JSON line for each as soon as it is there."""
     table = output.grid(3)
     for finding in findings:
+        if as_json:
+            output.emit(asdict(finding))
         mark = present.text("problem", "bold red") if finding.problem else present.text("ok", "green")
         table.add_row(mark, present.text(finding.what, "bold"), present.text(finding.found))
-    output.console().print(table)
+    if not as_json:
+        output.console().print(table)
+
+
+def _gpu(device: str | None, as_json: bool) -> None:
+    """Kernels and recordings on the GPU. Raises LregError where there is none."""
+    where = pick_device(device or "auto")
+    if where.type != "cuda":
+        if as_json:
+            output.emit(asdict(NO_GPU))
+        raise LregError(f"--gpu: {where} is no GPU that CUDA can use" if device else f"--gpu: {NO_GPU.found}")
+    from engine.bench.gpu import report
+
+    _show((Finding(*line) for line in _said(report(where))), as_json)
+
+
+def _said(lines: Iterable[tuple[str, str, bool]]) -> Iterator[tuple[str, str, bool]]:
+    """The same, each told on stderr as well while the rest is still measured."""
+    for line in lines:
+        output.say(line[0])
+        yield line
 
 
 def _plan(reference: str, sets: Sequence[str], device: str | None, data_dir: Path | None, as_json: bool) -> None:
@@ -155,6 +187,7 @@ def _devices() -> list[Finding]:
         return [Finding("torch", f"cannot be imported: {error}", problem=True)]
     from engine import kernels
     from engine.bench import busy
+    from engine.kernels import trial
 
     way, look = kernels.describe(torch.device("cpu")), busy.look()  # which compiles the kernels at first use
     findings = [
@@ -163,12 +196,13 @@ def _devices() -> list[Finding]:
         Finding("speed", f"{look.summary} (lreg bench measures more)", problem=look.fewer_are_faster),
     ]
     if not torch.cuda.is_available():
-        return [*findings, Finding("GPU", "none that CUDA can use; runs use the CPU")]
+        return [*findings, replace(NO_GPU, problem=False)]
     for index in range(torch.cuda.device_count()):
         name, (free, total) = torch.cuda.get_device_properties(index).name, torch.cuda.mem_get_info(index)
         memory = f"{present.size(free)} of {present.size(total)} free"
         findings.append(Finding(f"cuda:{index}", f"{name}, {memory}, CUDA {torch.version.cuda}"))
-    return findings
+    verdicts = [(one.subject.text, one.verdict.text) for one in trial.verdicts() if one.verdict is not None]
+    return findings + [Finding("trial", f"{subject}: {verdict}") for subject, verdict in verdicts]
 
 
 def _processor() -> list[Finding]:

@@ -89,3 +89,22 @@ def test_an_interruption_ends_it(lreg_forked):
 def test_doctor_says_what_the_cpu_does(lreg):
     findings = {finding["what"]: finding["found"] for finding in lreg("doctor", "--json").lines}
     assert findings["CPU kernels"] and findings["speed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "none that CUDA can use"),
+        (("--device", "cpu"), "cpu is no GPU"),
+        (("--set", "seed=1"), "--set is for --plan"),
+    ],
+)
+def test_doctor_without_a_gpu_says_so_in_one_line(lreg, arguments, words, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    outcome = lreg("doctor", "--gpu", *arguments)
+    assert outcome.code == 2 and outcome.out == "" and len(outcome.err.splitlines()) == 1 and words in outcome.err
+    if not arguments:
+        (line,) = lreg("doctor", "--gpu", "--json").lines
+        assert line["what"] == "GPU" and line["problem"]
