@@ -29,6 +29,7 @@ from lreg_tui.runs.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
 from lreg_tui.runs.messages import RunEnded, RunsChanged, SeriesChanged
 from lreg_tui.runs.trash import Trash
 from lreg_tui.system import session, terminal
+from lreg_tui.system.config import Config
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.widgets import themes
@@ -93,21 +94,26 @@ class LregApp(ConsoleBase):
         *,
         data_dir: Path | None = None,
         slow_link: bool = False,
+        config: Config | None = None,
         session_path: Path | None = None,
     ) -> None:
         super().__init__()
         self.store = store
         self.data_dir = data_dir
         self.slow_link = slow_link
+        self.config = config or Config()
         self.session_path = session_path
         self.remembered = session.load(session_path)
         for theme in themes.THEMES:
             self.register_theme(theme)
-        known = self.remembered.theme  # taken up before the styles are made, which are made once then
+        known = (
+            self.config.theme or self.remembered.theme
+        )  # taken up before the styles are made, which are made once then
         self.theme = known if known in self.available_themes else themes.DEFAULT
         self.trash = Trash(store.root)
         self.under_way = set()
-        self.feed = Feed(store, self._tell, SLOW_INTERVAL_S if slow_link else INTERVAL_S)
+        usual_s = SLOW_INTERVAL_S if slow_link else INTERVAL_S
+        self.feed = Feed(store, self._tell, usual_s if self.config.refresh is None else self.config.refresh)
         self._own_filters = [NoColour()] if self.no_color else []
 
     def on_mount(self) -> None:

@@ -75,7 +75,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         bind("sort", "sort", tooltip="sort by any column, metric or setting"),
         bind("reverse", "reverse", tooltip="the same column, the other way round", show=False),
         bind("columns", "columns", tooltip="pick columns: any setting, any metric"),
-        bind("differing", "differing", tooltip="the settings in which runs differ"),
+        bind("differing", "differing", tooltip="first the settings in which the runs differ, or not"),
         bind("group", "group", tooltip="group runs by seed, study or any setting, or no longer"),
         *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
         bind("quit", "app.quit", tooltip="leave the console; runs go on"),

@@ -153,6 +153,12 @@ class _Known:
         return True
 
 
+def row_of(reader: RunReader) -> RunRow:
+    """A run as it is now, for whoever looks once."""
+    row = _Known(reader).look()
+    return row if row.latest else replace(row, latest=reader.figures())
+
+
 class Feed:
     """Looks at a run store every `interval` seconds, in a thread of its own; `tell` is called there with what changed.
 

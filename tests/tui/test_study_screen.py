@@ -409,7 +409,7 @@ def test_the_columns_of_the_list_fit_whole(begun, tmp_path, width, last):
 
 def test_a_store_without_studies_says_how_to_start_one(tmp_path):
     async def doing(pilot, screen):
-        assert "n picks one" in said(screen, "instead") and screen.query_one("#instead").display
+        assert "a picks one" in said(screen, "instead") and screen.query_one("#instead").display
         await pilot.press("enter", "s", "u", "R", "y")
         assert pilot.app.screen is screen
 
