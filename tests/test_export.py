@@ -160,7 +160,7 @@ def test_what_is_no_file_is_one_clear_line(tmp_path):
 
 
 def test_metrics_and_transfers_come_back_from_csv(run, tmp_path):
-    assert export_csv(run, tmp_path / "out") == {"metrics.csv": 3, "transfers.csv": 8}
+    assert export_csv(run, tmp_path / "out") == {"metrics.csv": 3, "machine.csv": 0, "transfers.csv": 8}
     with open(tmp_path / "out" / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["1", "2", "2"]

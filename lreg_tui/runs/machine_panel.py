@@ -12,8 +12,8 @@ from textual import work
 from textual.message import Message
 from textual.widgets import Static
 
-from lreg_tui.system import machine
-from lreg_tui.system.machine import Gpu, Load
+from engine.base import machine
+from engine.base.machine import Gpu, Load
 from lreg_tui.text import present
 from lreg_tui.widgets.threads import off_the_loop
 

@@ -8,6 +8,8 @@ import pytest
 from textual.widgets import Input, Static
 from tui.driving import Quick, curve, make_app, make_job, make_run, make_store, run, settle, until
 
+from engine.base import machine
+from engine.base.machine import Gpu, Load
 from engine.runs import notes
 from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunReader, RunStore
@@ -18,8 +20,6 @@ from lreg_tui.runs.machine_panel import MachinePanel, in_brief, rows_of
 from lreg_tui.runs.run_columns import COLUMNS
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.runs.run_table import RunTable
-from lreg_tui.system import machine
-from lreg_tui.system.machine import Gpu, Load
 from lreg_tui.widgets.confirm import ConfirmScreen
 from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.pick_list import PickList
