@@ -1,4 +1,4 @@
-"""Writes docs/preset-reference.md and docs/cli-reference.md from the code: python docs/reference.py."""
+"""Writes docs/preset-reference.md, docs/cli-reference.md and docs/keys.md from the code: python docs/reference.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """The generated pages by file name."""
-    return {"preset-reference.md": preset_reference(), "cli-reference.md": cli_reference()}
+    return {"preset-reference.md": preset_reference(), "cli-reference.md": cli_reference(), "keys.md": key_reference()}
 
 
 # presets and studies
@@ -226,6 +226,33 @@ def console_lines() -> Iterator[str]:
     actions = [action for action in parser._actions if action.option_strings]
     named = ((" ".join([", ".join(action.option_strings), action.metavar or ""]).strip(), action) for action in actions)
     yield rows(("option", "what it is"), ((f"`{words}`", action.help or "") for words, action in named))
+
+
+# keys
+
+
+def key_reference() -> str:
+    from lreg_tui.system.keys import KEYS
+
+    lines = [
+        "# Keys of the console",
+        WRITTEN,
+        "A key means the same on every screen. `?` lists those of the moment. In a question `y` is yes and `n` is no.",
+        rows(
+            ("key", "what it does"),
+            ((" ".join(map(key_name, key.names.split(","))), key.meaning) for key in KEYS.values()),
+        ),
+    ]
+    return page(lines)
+
+
+def key_name(name: str) -> str:
+    """As people write it: `ctrl+a`, `F5`, `esc`, `/`."""
+    from textual.keys import format_key
+
+    *modifiers, key = name.split("+")
+    shown = {"enter": "enter", "backspace": "backspace"}.get(key, format_key(key))
+    return f"`{'+'.join([*modifiers, shown.upper() if re.fullmatch('f[0-9]+', shown) else shown])}`"
 
 
 # Markdown

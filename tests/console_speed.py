@@ -37,7 +37,7 @@ LIMITS = {  # what the figures are to stay below
 }
 SLOW_S = 0.1  # an answer that is named
 ESCAPE = "\x1b"
-CHART_KEYS = ("+", "\x1b[D", "l", ",", ".", "0", "x", "x", "x", "f", "0", "l", "s", "s", "s", "s", "s")
+CHART_KEYS = ("+", "\x1b[D", "l", ",", ".", "0", "x", "x", "x", "f", "0", "l", "~", "~", "~", "~", "~")
 TABLE_KEYS = (" ", " ", "o", "O", "-\x1b[H", "\x1b[F", "\x1b[H", "?", ESCAPE)  # not measured: what may change nothing
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,9 +29,11 @@ from lreg_tui.runs.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
 from lreg_tui.runs.messages import RunEnded, RunsChanged, SeriesChanged
 from lreg_tui.runs.trash import Trash
 from lreg_tui.system import session, terminal
+from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.widgets import themes
 from lreg_tui.widgets.ending import Ending
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.threads import off_the_loop
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 
 WARM_UP_S = 1.5  # after the start
 FEWEST_SCREENS = 2
+FUNCTION_KEY = re.compile(r"f\d+")
+LETTERS = (("up", "k", "up"), ("down", "j", "down"), ("first", "g", "home"), ("last", "G", "end"))
 SMALLEST = (60, 20)  # columns and lines below which a message stands in place of the screen
 
 
@@ -51,7 +56,7 @@ def key_commands() -> type[Provider]:
 class TooSmallScreen(Ending, ModalScreen[None]):
     """Says how large the terminal has to be; goes away by itself when it is."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "app.quit", "quit", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [bind("quit", "app.quit", show=False)]
     DEFAULT_CSS = """
     TooSmallScreen { align: center middle; background: $background; }
     TooSmallScreen > Static { width: 100%; text-align: center; }
@@ -72,10 +77,12 @@ class LregApp(ConsoleBase):
     ENABLE_COMMAND_PALETTE = True
     COMMANDS = ConsoleBase.COMMANDS | {key_commands}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark", "help", "help", key_display="?"),
-        Binding("f1", "help", "help", key_display="F1", show=False, priority=True),  # also where a ? is a letter
-        Binding("n", "new_run", "new run"),
-        Binding("q", "quit", "quit"),
+        bind("help", "help", keys="?"),
+        bind("help", "help", keys="f1", show=False, priority=True),  # also where a ? is a letter
+        bind("add", "new_run", "new run"),
+        bind("quit", "quit"),
+        # where what has the focus knows the arrow keys only
+        *(bind(meaning, f"simulate_key('{key}')", keys=letter, show=False) for meaning, letter, key in LETTERS),
     ]
     _has_told_of_pastes = False
     _ansi: tuple[str, TerminalTheme] | None = None  # of which theme, and its colours
@@ -124,7 +131,8 @@ class LregApp(ConsoleBase):
     async def _take_over_trash(self) -> None:
         if count := await off_the_loop(self.trash.take_over, "trash"):
             runs = present.count(count, "run")
-            self.notify(f"{runs} deleted in a console that was killed: U brings back what went last", markup=False)
+            words = f"{runs} deleted in a console that was killed: {key_of('undo')} brings back what went last"
+            self.notify(words, markup=False)
             self.screen.refresh_bindings()
 
     def on_unmount(self) -> None:
@@ -219,6 +227,10 @@ class LregApp(ConsoleBase):
     def pop_screen(self) -> AwaitComplete:
         """The dashboard stays, whoever asks: below it is nothing but the blank screen that Textual begins with."""
         return super().pop_screen() if len(self.screen_stack) > FEWEST_SCREENS else AwaitComplete()
+
+    def get_key_display(self, binding: Binding) -> str:
+        shown = super().get_key_display(binding)
+        return shown.upper() if FUNCTION_KEY.fullmatch(shown) else shown
 
     # -- going places ------------------------------------------------------------------------------------------------
 

@@ -22,18 +22,19 @@ from textual.widgets import Static
 
 from lreg_tui.text.present import count
 from lreg_tui.widgets.ending import Ending
+from lreg_tui.widgets.keys import bind
 
 OURS = "lreg_tui"  # what Textual's own widgets do with keys is no help
 PALETTE = "command_palette"  # but for this one
 KEY_WIDTH = 12
 COLUMN_GAP = re.compile(r"(?<=\S) {2,}")
 MOVES = {
-    "down,j": "scroll_down",
-    "up,k": "scroll_up",
-    "pagedown,space": "scroll_page_down",
-    "pageup": "scroll_page_up",
-    "home,g": "scroll_home",
-    "end,G": "scroll_end",
+    "down": "scroll_down",
+    "up": "scroll_up",
+    "page_down": "scroll_page_down",
+    "page_up": "scroll_page_up",
+    "first": "scroll_home",
+    "last": "scroll_end",
 }
 Keys = dict[str, list[str]]
 """What can be done, and by which keys."""
@@ -43,8 +44,10 @@ class HelpScreen(Ending, ModalScreen[None]):
     """Groups are named by `HELP_TITLE` of their classes; a screen's `HELP_TEXT` follows them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,question_mark,q", "leave", "close", key_display="esc"),
-        *(Binding(keys, f"move('{how}')", show=False, priority=True) for keys, how in MOVES.items()),
+        bind("back", "leave", "close"),
+        bind("help", "leave", show=False),
+        bind("quit", "leave", show=False),
+        *(bind(meaning, f"move('{how}')", show=False, priority=True) for meaning, how in MOVES.items()),
     ]
     DEFAULT_CSS = """
     HelpScreen {

@@ -30,6 +30,7 @@ from lreg_tui.charts.plot import Picture, Sheet
 from lreg_tui.charts.view import View
 from lreg_tui.text import present
 from lreg_tui.widgets.contrast import visible
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.themes import SERIES
 
 PAN = 0.15  # share of the axis that one step moves
@@ -48,24 +49,24 @@ class Chart(Widget, can_focus=True):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("plus,equals_sign", "zoom_x(True)", "zoom in", key_display="+", group=ZOOM_KEYS),
-        Binding("minus,underscore", "zoom_x(False)", "zoom out", key_display="-", group=ZOOM_KEYS),
-        Binding("left", "pan_x(-1)", "pan left", show=False),
-        Binding("right", "pan_x(1)", "pan right", show=False),
-        Binding("up", "pan_y(1)", "pan up", show=False),
-        Binding("down", "pan_y(-1)", "pan down", show=False),
-        Binding("shift+up", "zoom_y(True)", "zoom in on y", show=False),
-        Binding("shift+down", "zoom_y(False)", "zoom out on y", show=False),
-        Binding("comma", "move_cursor(-1)", "cursor left", key_display=",", group=CURSOR_KEYS),
-        Binding("full_stop", "move_cursor(1)", "cursor right", key_display=".", group=CURSOR_KEYS),
-        Binding("less_than_sign", f"move_cursor({-JUMP})", "cursor far left", show=False, key_display="<"),
-        Binding("greater_than_sign", f"move_cursor({JUMP})", "cursor far right", show=False, key_display=">"),
-        Binding("escape", "clear_cursor", "no cursor", show=False),
-        Binding("0,home", "reset", "all", key_display="0", tooltip="everything in view"),
-        Binding("f,end", "follow", "newest", key_display="f", tooltip="the newest points, and follow them"),
-        Binding("l", "toggle_log", "log", tooltip="a logarithmic y axis, or a linear one"),
-        Binding("x", "cycle_axis", "axis", tooltip="the x axis: steps, logarithmic steps, or wall time"),
-        Binding("s", "cycle_smoothing", "smooth", tooltip="smooth more, or not at all"),
+        bind("zoom_in", "zoom_x(True)", group=ZOOM_KEYS),
+        bind("zoom_out", "zoom_x(False)", group=ZOOM_KEYS),
+        bind("left", "pan_x(-1)", "pan left", show=False),
+        bind("right", "pan_x(1)", "pan right", show=False),
+        bind("up", "pan_y(1)", "pan up", show=False),
+        bind("down", "pan_y(-1)", "pan down", show=False),
+        bind("zoom_in_y", "zoom_y(True)", show=False),
+        bind("zoom_out_y", "zoom_y(False)", show=False),
+        bind("cursor_left", "move_cursor(-1)", group=CURSOR_KEYS),
+        bind("cursor_right", "move_cursor(1)", group=CURSOR_KEYS),
+        bind("far_left", f"move_cursor({-JUMP})", show=False),
+        bind("far_right", f"move_cursor({JUMP})", show=False),
+        bind("back", "clear_cursor", "no cursor", show=False),
+        bind("all", "reset", tooltip="everything in view"),
+        bind("follow", "follow", tooltip="the newest points, and follow them"),
+        bind("log_axis", "toggle_log"),
+        bind("x_axis", "cycle_axis"),
+        bind("smooth", "cycle_smoothing"),
     ]
     DEFAULT_CSS = "Chart { width: 1fr; height: 1fr; min-height: 3; }"
     ALLOW_SELECT = False  # dragging pans

@@ -32,6 +32,7 @@ from lreg_tui.widgets import themes
 from lreg_tui.widgets.confirm import ConfirmScreen
 from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.prompt import PromptScreen
 from lreg_tui.widgets.sheet_view import SheetView
@@ -56,20 +57,20 @@ class CompareScreen(Ending, Screen[None]):
 
     CSS_PATH = "compare_screen.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "copy", "copy", tooltip="copy what is in sight as Markdown"),
-        Binding("w", "save", "save", tooltip=f"save as {', '.join(ending[1:] for ending in ENDINGS)}"),
-        Binding("t", "pick_task", "task", tooltip="compare on another task"),
-        Binding("r", "pick_reference", "reference", tooltip="the arm that the others are compared with"),
-        Binding("i", "pick_step", "step", tooltip="compare at another inner step"),
-        Binding("left_square_bracket", "change_radius(-1)", "smaller radius", key_display="[", group=RADIUS_KEYS),
-        Binding("right_square_bracket", "change_radius(1)", "larger radius", key_display="]", group=RADIUS_KEYS),
-        Binding("T", "transfer", "transfer", tooltip="start transfer evaluations of these runs"),
+        bind("copy", "copy", tooltip="copy what is in sight as Markdown"),
+        bind("save", "save", tooltip=f"save as {', '.join(ending[1:] for ending in ENDINGS)}"),
+        bind("task", "pick_task", tooltip="compare on another task"),
+        bind("reference", "pick_reference", tooltip="the arm that the others are compared with"),
+        bind("step", "pick_step", tooltip="compare at another inner step"),
+        bind("less", "change_radius(-1)", "smaller radius", group=RADIUS_KEYS),
+        bind("more", "change_radius(1)", "larger radius", group=RADIUS_KEYS),
+        bind("transfer", "transfer", tooltip="start transfer evaluations of these runs"),
         *[
-            Binding(str(number), f"show_tab('{tab}')", tab, show=False, tooltip=f"show the {tab}")
+            bind("show", f"show_tab('{tab}')", tooltip=f"show the {tab}", keys=str(number), show=False)
             for number, tab in enumerate(TABS, 1)
         ],
-        Binding("a", "all_settings", "all settings", tooltip="settings that are the same as well, or only differences"),
-        Binding("escape", "leave", "back", tooltip="to the screen before"),
+        bind("differing", "all_settings", tooltip="only settings that differ, or those that are the same as well"),
+        bind("back", "leave", tooltip="to the screen before"),
     ]
 
     def __init__(self, run_ids: Sequence[str], *, tab: str = "", task: str | None = None, step: int | None = None):

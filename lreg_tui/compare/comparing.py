@@ -15,6 +15,7 @@ from engine.base.settings import show
 from engine.runs import notes
 from lreg_tui.charts.curve import Line
 from lreg_tui.compare import comparison_sheets
+from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.text.sheets import Entry, Sheet
 from lreg_tui.widgets import themes
@@ -28,8 +29,8 @@ MOST = 6  # runs side by side
 DIFFERS = "bold yellow"
 STAR = "★ best mean; 4 says what is clear"
 
-NO_TRANSFERS = "No transfer evaluations of these runs yet: T starts some."
-NO_PAIRS = "The reference has no inner step in common with the others: T starts evaluations."
+NO_TRANSFERS = f"No transfer evaluations of these runs yet: {key_of('transfer')} starts some."
+NO_PAIRS = f"The reference has no inner step in common with the others: {key_of('transfer')} starts evaluations."
 ONE_RUN = "One run only: mark more on the dashboard, and compare them."
 ONE_ARM = "One arm only: these runs differ in nothing but their seed."
 CHARTS = ("curves", "sharpness", "landscape")  # tabs on one task
@@ -270,7 +271,7 @@ def where(result: ComparisonResult, tab: str) -> Text:
     radius = f"radius {compared.radius} of {', '.join(compared.radii)}" if compared.radius else ""
     words = [" · ".join(filter(None, [task, f"after {steps} inner steps", radius]))]
     if tab in MEASURED and (missing := without_results(compared, tables)):
-        words.append(f"{named(missing)}: no evaluation {_yet(result, tab)}, T starts one")
+        words.append(f"{named(missing)}: no evaluation {_yet(result, tab)}, {key_of('transfer')} starts one")
     return Text("\n").join(map(present.text, words))
 
 
@@ -282,11 +283,11 @@ def why_empty(result: ComparisonResult) -> str:
     if len(compared.arms) == 1:
         return ONE_ARM if len(compared.runs) > 1 else ONE_RUN
     reference, missing = compared.reference.label, without_results(compared, compared.tables)
-    yet = _yet(result, "differences")
+    yet, starts = _yet(result, "differences"), f"{key_of('transfer')} starts one"
     if reference in missing:
-        return f"{reference} has no evaluation {yet}: r picks another reference, T starts one."
+        return f"{reference} has no evaluation {yet}: {key_of('reference')} picks another reference, {starts}."
     if len(missing) == len(compared.arms) - 1:
-        return f"Only {reference} has an evaluation {yet}: T starts one of {named(missing)}."
+        return f"Only {reference} has an evaluation {yet}: {starts} of {named(missing)}."
     return NO_PAIRS
 
 

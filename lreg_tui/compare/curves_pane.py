@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container
 from textual.message import Message
 
@@ -17,6 +17,7 @@ from lreg_tui.charts.curve import Line
 from lreg_tui.runs.feed import Feed, RunRow
 from lreg_tui.runs.metric_panel import MetricPanel
 from lreg_tui.text import present
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.pick_list import Choice, PickList
 
 USUAL = "meta_loss"
@@ -31,7 +32,7 @@ class CurvesPane(Container):
     CurvesPane { padding: 0 1; }
     CurvesPane > * { height: 1fr; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("m", "pick_metric", "metric", tooltip="another metric")]
+    BINDINGS: ClassVar[list[BindingType]] = [bind("metric", "pick_metric")]
 
     @dataclass
     class Picked(Message):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Grid, VerticalScroll
 from textual.widgets import Static
 
@@ -24,6 +24,7 @@ from engine.jobs.landscape_worker import Where
 from lreg_tui.charts.heat_map import HeatMap
 from lreg_tui.text import present
 from lreg_tui.widgets.helper import Helper
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.threads import off_the_loop
 
 NARROWEST_MAP = 36  # columns
@@ -50,8 +51,8 @@ class LandscapePane(VerticalScroll, can_focus=True):
     LandscapePane Grid { height: auto; grid-gutter: 1 2; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "compute", "compute", tooltip="compute the slices of the landscape"),
-        Binding("backspace", "give_up", "give up", tooltip="stop computing them"),
+        bind("open", "compute", "compute", "compute the slices of the landscape"),
+        bind("take_back", "give_up", "give up", "stop computing them"),
     ]
 
     def __init__(self, *, data_dir: Path | None = None, id: str | None = None) -> None:

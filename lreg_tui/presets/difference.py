@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
@@ -19,6 +19,7 @@ from lreg_tui.presets.preset_form import MUTED
 from lreg_tui.text.present import NOTHING, clean
 from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.keys import bind
 
 MOST_LINES = 2000
 STYLES = {"+": "$success", "-": "$error", "@": "$primary"}
@@ -28,7 +29,9 @@ class DifferenceScreen(Ending, ModalScreen[None]):
     """All text in it may have been written by strangers."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,ctrl+r,q", "leave", "back", key_display="esc", priority=True),
+        bind("back", "leave", priority=True),
+        bind("changes", "leave", show=False, priority=True),
+        bind("quit", "leave", show=False, priority=True),
     ]
     DEFAULT_CSS = """
     DifferenceScreen {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.screen import Screen
@@ -18,7 +18,7 @@ from textual.widgets import OptionList, Static
 
 from engine.base.errors import LregError
 from engine.presets import catalog as catalogs
-from engine.presets.catalog import Catalog
+from engine.presets.catalog import NAMED_TABLES, Catalog
 from lreg_tui.presets import offers, preset_file
 from lreg_tui.presets.difference import DifferenceScreen, differences
 from lreg_tui.presets.launch_run import LaunchScreen
@@ -33,7 +33,8 @@ from lreg_tui.text.present import clean, count
 from lreg_tui.widgets.confirm import ConfirmScreen
 from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
-from lreg_tui.widgets.pick_list import Choice
+from lreg_tui.widgets.keys import bind
+from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.prompt import PromptScreen
 from lreg_tui.widgets.threads import off_the_loop
 from lreg_tui.widgets.toml_area import TomlArea
@@ -41,6 +42,7 @@ from lreg_tui.widgets.toml_area import TomlArea
 if TYPE_CHECKING:
     from lreg_tui.runs.console_base import ConsoleBase
 
+ANOTHER = "another preset"  # beside what can be added to this one
 NAME = "preset_editor"  # in what the console remembers
 WIDE = 120  # columns from which form and TOML stand side by side
 TYPING_PAUSE_S = 0.2  # a text is checked when nothing was typed for this long
@@ -52,27 +54,17 @@ class PresetEditorScreen(Ending, Screen[None]):
     CSS_PATH = "preset_editor.tcss"
     HELP_TITLE = "Preset"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+l,f5", "launch", "launch", priority=True, tooltip="start a run with these settings"),
-        Binding("ctrl+s", "save", "save", priority=True, tooltip="write the preset to its file"),
-        Binding("ctrl+t", "other_view", "form/TOML", priority=True, tooltip="the same preset in the other view"),
-        Binding(
-            "ctrl+r",
-            "difference",
-            "changes",
-            priority=True,
-            tooltip="what differs from the file, and from where it began",
-        ),
-        Binding("escape", "leave", "back", tooltip="leave the editor; asks before edits are lost"),
-        Binding("f8", "next_problem", "next problem", priority=True, tooltip="go where the next problem is"),
-        Binding("ctrl+o", "save_as", "save as", priority=True, tooltip="write the preset to another file"),
-        Binding("delete,backspace", "in_form('reset')", "reset", key_display="del", tooltip="take a key out again"),
-        Binding("a", "in_form('add', 'penalty')", "add penalty", tooltip="add a penalty's table to the preset"),
-        Binding("t", "in_form('add', 'objective.terms')", "add term", tooltip="add a term to the objective"),
-        Binding(
-            "o", "in_form('only_here')", "only set", tooltip="list only what the text says itself, and what is wrong"
-        ),
-        Binding("n", "pick", "another preset", tooltip="begin with another preset"),
-        Binding("q", "app.quit", show=False),
+        bind("start", "launch", "launch", "start a run with these settings", priority=True),
+        bind("save", "save", tooltip="write the preset to its file", keys="ctrl+s", priority=True),
+        bind("other_view", "other_view", "form/TOML", "the same preset in the other view", priority=True),
+        bind("changes", "difference", tooltip="what differs from the file, and from where it began", priority=True),
+        bind("back", "leave", tooltip="leave the editor; asks before edits are lost"),
+        bind("next_problem", "next_problem", tooltip="go where the next problem is", priority=True),
+        bind("save_as", "save_as", tooltip="write the preset to another file", priority=True),
+        bind("save", "save", tooltip="write the preset to its file", keys="w", show=False),
+        bind("take_back", "in_form('reset')", "unset", "take a key out again"),
+        bind("add", "add", "add", "a penalty or a term, or begin with another preset"),
+        bind("differing", "in_form('only_here')", "only set", "list only what the text says itself, and what is wrong"),
     ]
 
     def __init__(self, preset: str = "") -> None:
@@ -101,7 +93,7 @@ class PresetEditorScreen(Ending, Screen[None]):
         if self.reference:
             self.open(self.reference)
         else:
-            self.action_pick()
+            self.pick_preset()
 
     def on_resize(self) -> None:
         self.set_class(self.size.width >= WIDE, "-wide")
@@ -129,7 +121,10 @@ class PresetEditorScreen(Ending, Screen[None]):
     # -- opening and checking ------------------------------------------------------------------------------------------
 
     @work(group="ask", exclusive=True)
-    async def action_pick(self) -> None:
+    async def pick_preset(self) -> None:
+        await self._pick_preset()
+
+    async def _pick_preset(self) -> None:
         if not await self._may_go("Take another preset?"):
             return
         rows = self.lreg.feed.rows
@@ -146,7 +141,7 @@ class PresetEditorScreen(Ending, Screen[None]):
         except LregError as error:
             self._tell(str(error), "error")
             if self.draft is None:
-                self.action_pick()
+                self.pick_preset()
             return
         self.draft, self.checked = draft, None
         self.area.load_text(draft.text)
@@ -239,11 +234,23 @@ class PresetEditorScreen(Ending, Screen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "next_problem":
             return bool(self.problems.problems)
-        return self.form.listed.has_focus if action in ("in_form", "pick") else True
+        return self.form.listed.has_focus if action in ("in_form", "add") else True
 
-    def action_in_form(self, action: str, *arguments: str) -> None:
+    def action_in_form(self, action: str) -> None:
         """A key of the form, which stands here so that the footer shows what matters more before it."""
-        getattr(self.form, f"action_{action}")(*arguments)
+        getattr(self.form, f"action_{action}")()
+
+    @work(group="ask", exclusive=True)
+    async def action_add(self) -> None:
+        """A penalty or a term, where there are such that are not in the preset; or begin with another preset."""
+        of_sections = ((section, words, self.form.addable.get(section, ())) for section, words in NAMED_TABLES.items())
+        choices = [Choice(f"{section}.{name}", name, words) for section, words, names in of_sections for name in names]
+        choices.append(Choice(ANOTHER, ANOTHER, "begin with that one"))
+        picked = await self.app.push_screen_wait(PickList("add", choices))
+        if picked and picked[0] != ANOTHER:
+            self.form.add_table(picked[0])
+        elif picked:
+            await self._pick_preset()
 
     def action_next_problem(self) -> None:
         self.problems.next()

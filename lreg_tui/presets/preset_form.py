@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
@@ -25,6 +25,7 @@ from engine.presets.catalog import NAMED_TABLES, named_table
 from lreg_tui.presets import toml_edit
 from lreg_tui.presets.preset_edit import HERE, Row, Table, shown, typed, with_value, words_of
 from lreg_tui.text.present import clean
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.prompt import PromptScreen
 
@@ -49,9 +50,7 @@ class SettingList(OptionList):
     """Up and down pass over headings."""
 
     HELP_TITLE = "Settings"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,space", "select", "edit", key_display="⏎", tooltip="change the setting under the cursor")
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [bind("open", "select", "edit", "change the setting under the cursor")]
 
 
 class ValuePrompt(PromptScreen):
@@ -86,9 +85,7 @@ class PresetForm(Vertical):
         }
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "filter", key_display="/", tooltip="list the settings with these words")
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [bind("search", "filter", "filter", "list the settings with these words")]
 
     @dataclass
     class Edited(Message):
@@ -200,7 +197,7 @@ class PresetForm(Vertical):
         event.stop()
         row = self._rows.get(self.current)
         if self.current.startswith(ADD):
-            self.action_add(self.current.removeprefix(ADD))
+            self.add(self.current.removeprefix(ADD))
         elif row is None:
             return
         elif row.setting.types == ("bool",) and isinstance(row.value, bool):
@@ -261,16 +258,18 @@ class PresetForm(Vertical):
         else:
             self.app.notify(clean(f"{path} is not set here: there is nothing to take away"), markup=False)
 
-    def action_add(self, section: str) -> None:
+    def add(self, section: str) -> None:
         """Pick a penalty, or a term of the objective, and add its table to the text."""
 
         def take(picked: tuple[str, ...] | None) -> None:
             if picked:
-                path = f"{section}.{picked[0]}"
-                self.post_message(self.Edited(lambda text: toml_edit.add_table(text, path), path))
+                self.add_table(f"{section}.{picked[0]}")
 
         if names := self.addable.get(section):
             self.app.push_screen(PickList(f"add a {NAMED_TABLES[section]}", [Choice(name) for name in names]), take)
+
+    def add_table(self, path: str) -> None:
+        self.post_message(self.Edited(lambda text: toml_edit.add_table(text, path), path))
 
     # -- narrowing down ------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,10 @@ from engine.base.errors import LregError
 from engine.runs.kinds import RUN
 from lreg_tui.runs import actions
 from lreg_tui.runs.feed import RunRow
+from lreg_tui.system.keys import key_of
 from lreg_tui.text.present import clean
 from lreg_tui.widgets.ending import Ending
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.threads import off_the_loop
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 LONGEST_SHOWN = 40
 MOST_COMPARED = 6
-UNTIL = "U brings it back until the console ends; then it is gone for good."
+UNTIL = f"{key_of('undo')} brings it back until the console ends; then it is gone for good."
 FITTING: dict[str, Callable[[RunRow], bool]] = {  # which runs an action is for; its key is there only if there is one
     "stop_run": lambda row: row.is_live,
     "pause_run": lambda row: row.state == "running",
@@ -46,20 +48,23 @@ class ActingScreen(Ending, Screen[None]):
     """Keys for stop, pause, continue, resume, rename, tag, pin, delete, copy id, transfer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "stop_run", "stop", tooltip="finish the truncation, write a checkpoint, and end"),
-        Binding("u", "pause_run", "pause", tooltip="pause the run: the same key lets it go on"),
-        Binding("u", "continue_run", "continue", tooltip="let the paused run go on"),
-        Binding("R", "resume_run", "resume", tooltip="go on from the last checkpoint"),
-        Binding("t", "transfer", "transfer", tooltip="evaluate the learned optimizer on other tasks"),
-        Binding("r", "rename_run", "rename", tooltip="give it another name; the id stays"),
-        Binding("g", "tag_run", "tag", tooltip="add tags, or take them away"),
-        Binding("p", "pin_run", "pin", tooltip="keep it at the top, or no longer"),
-        Binding("y", "copy_id", "copy id", tooltip="copy the id to the clipboard"),
-        Binding("D", "delete_run", "delete", tooltip="delete the run folder; asks first"),
-        Binding("U,ctrl+z", "undo", "undo delete", key_display="U", tooltip="bring the run deleted last back"),
+        bind("stop", "stop_run", tooltip="finish the truncation, write a checkpoint, and end"),
+        bind("pause", "pause_run", "pause", "pause the run: the same key lets it go on"),
+        bind("pause", "continue_run", "continue", "let the paused run go on"),
+        bind("resume", "resume_run", tooltip="go on from the last checkpoint"),
+        bind("transfer", "transfer", tooltip="evaluate the learned optimizer on other tasks"),
+        bind("rename", "rename_run", tooltip="give it another name; the id stays"),
+        bind("tag", "tag_run", tooltip="add tags, or take them away"),
+        bind("pin", "pin_run", tooltip="keep it at the top, or no longer"),
+        bind("copy", "copy_id", "copy id", "copy the id to the clipboard"),
+        bind("delete", "delete_run", tooltip="delete the run folder; asks first"),
+        bind("undo", "undo"),
     ]
 
-    STOPPING: ClassVar[tuple[str, str]] = ("Stop {}?", "A checkpoint is written first; R goes on from it.")
+    STOPPING: ClassVar[tuple[str, str]] = (
+        "Stop {}?",
+        f"A checkpoint is written first; {key_of('resume')} goes on from it.",
+    )
     CHANGING: ClassVar[Sequence[str]] = (*FITTING, "undo")  # actions that are for some runs, or at some times only
     _could: tuple[bool | None, ...] = ()  # which of them there were when that was last looked at
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container, Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.timer import Timer
@@ -31,13 +31,14 @@ from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.runs.run_table import RunTable
 from lreg_tui.text import present
 from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.pick_list import Choice, PickList
 
 SETTLE_S = 0.12  # the cursor rests so long on a run before its metrics are read
 LEAST_COMPARED = 2
 LOG_LINES = 500
-PANEL_KEYS = "choose a panel for m and z (narrow screens show it); 4: the log"
+PANEL_KEYS = "choose a panel (narrow screens show it alone); 4: the log"
 BACK = "to the table, then without marks, then without filter"
 NAME = "dashboard"  # in what the console remembers
 OF_STORE = ("filter", "sort", "reverse")  # ... for each run store apart
@@ -87,29 +88,24 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-medium"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [  # in the order of the footer, of which narrow screens show the beginning
-        Binding("slash", "filter", "filter", key_display="/", tooltip="show some of the runs only"),
-        Binding("n", "app.new_run", "new", tooltip="pick a preset and start a run"),
-        Binding(
-            "c",
-            "compare",
-            "compare",
-            tooltip=f"compare the marked runs, {LEAST_COMPARED} to {MOST_OVERLAID}, or pick some",
-        ),
+        bind("search", "filter", "filter", "show some of the runs only"),
+        bind("add", "app.new_run", "new run", "pick a preset and start a run"),
+        bind("compare", "compare", tooltip=f"the marked runs, {LEAST_COMPARED} to {MOST_OVERLAID}, or pick some"),
         *(ACTIONS[name] for name in ("undo", "stop_run", "pause_run", "continue_run", "resume_run", "transfer")),
-        Binding("e", "edit", "edit", tooltip="a new run from the preset of the one under the cursor, edited"),
-        Binding("S", "app.studies", "studies", tooltip="studies: many runs as one, with a report"),
-        Binding("question_mark", "app.help", "help", key_display="?", tooltip="this list"),
-        Binding("tab", "next_panel(1)", "panel", tooltip="on to the next panel, with its own keys"),
-        Binding("shift+tab", "next_panel(-1)", "panel before", show=False, tooltip="back to the panel before"),
-        Binding("z", "full_screen", "zoom", tooltip="the panel on the whole screen, and back"),
-        Binding("m", "metric", "metric", tooltip="another metric for the panel"),
-        Binding("o", "sort(1)", "sort", tooltip="sort by the next column"),
-        Binding("O", "sort(-1)", "reverse order", show=False, tooltip="the same column, the other way round"),
+        bind("edit", "edit", tooltip="a new run from the preset of the one under the cursor, edited"),
+        bind("studies", "app.studies", tooltip="studies: many runs as one, with a report"),
+        bind("help", "app.help", tooltip="this list", keys="?"),
+        bind("panel", "next_panel(1)", tooltip="on to the next panel, with its own keys"),
+        bind("panel_before", "next_panel(-1)", show=False),
+        bind("full_screen", "full_screen"),
+        bind("metric", "metric", tooltip="another metric for the panel"),
+        bind("sort", "sort(1)", tooltip="sort by the next column"),
+        bind("reverse", "sort(-1)", tooltip="the same column, the other way round", show=False),
         *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
-        Binding("q", "app.quit", "quit", tooltip="leave the console; runs go on"),
-        *(Binding(key, f"show_panel({key})", f"panel {key}", show=False, tooltip=PANEL_KEYS) for key in "1234"),
+        bind("quit", "app.quit", tooltip="leave the console; runs go on"),
+        *(bind("show", f"show_panel({key})", tooltip=PANEL_KEYS, keys=key, show=False) for key in "1234"),
         # before a chart's own: where it has no cursor to take away, its key leads back
-        Binding("escape", "back", "back", show=False, priority=True, tooltip=BACK),
+        bind("back", "back", tooltip=BACK, priority=True),
     ]
 
     CHANGING = (*ActingScreen.CHANGING, *FOR_RUNS, "edit", "filter")

@@ -12,6 +12,7 @@ from engine.runs.store import RunStore
 from lreg_tui.runs.run_columns import BY_KEY, STATE_ORDER
 from lreg_tui.runs.run_list import NO_CURVE
 from lreg_tui.runs.run_table import RunTable
+from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 
 CALM = ("finished", "stopped")  # states that the head does not count
@@ -46,10 +47,12 @@ def instead(root: str, has_looked: bool, filter: str) -> Text:
     if not has_looked:
         return Text(f"looking into {shown} …", "dim")
     if filter:
-        return Text(f"No run matches {present.clean(filter)}\n\n/ changes the filter, esc takes it away")
+        line = f"{key_of('search')} changes the filter, esc takes it away"
+        return Text(f"No run matches {present.clean(filter)}\n\n{line}")
     new = "" if Path(root).is_dir() else ", which will be created"
     text = Text(f"No runs yet in {shown}{new}\n\n")
-    text.append("n", "bold").append("   pick a preset and start a run: quickstart takes about twenty seconds\n\n")
+    text.append(key_of("add"), "bold")
+    text.append("   pick a preset and start a run: quickstart takes about twenty seconds\n\n")
     text.append("Runs that are started elsewhere appear by themselves:\n    lreg run quickstart --detach")
     is_usual = RunStore().root == Path(root).absolute()
     return text.append("" if is_usual else f" --runs-dir {present.clean(shlex.quote(root))}")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Static
@@ -20,6 +20,7 @@ from engine.runs.diagnoses import DiagnosisReport
 from lreg_tui.runs.diagnosis_sheets import sentences_of, sheet_of
 from lreg_tui.text import present
 from lreg_tui.widgets.helper import Helper
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.sheet_view import SheetView
 
 ABOUT = "Does the estimated gradient of every term point the right way? enter compares it with the true one (minutes)."
@@ -33,8 +34,8 @@ class DiagnosisPane(Vertical):
     DiagnosisPane SheetView { height: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "compute", "diagnose", tooltip="compare every estimated gradient with the true one"),
-        Binding("backspace", "give_up", "give up", tooltip="stop diagnosing"),
+        bind("open", "compute", "diagnose", "compare every estimated gradient with the true one"),
+        bind("take_back", "give_up", "give up", "stop diagnosing"),
     ]
 
     class Kept(Message):

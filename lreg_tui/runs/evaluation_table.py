@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import DataTable
@@ -17,6 +17,7 @@ from engine.runs.results import columns
 from lreg_tui.runs.run_files import Evaluation, cells, marks_sheet
 from lreg_tui.text import present
 from lreg_tui.widgets.ending import Ending
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.sheet_view import SheetView
 
 
@@ -24,7 +25,7 @@ class EvaluationTable(DataTable[Text]):
     """Figures at the last inner step. What it shows may have been written by strangers."""
 
     HELP_TITLE = "Transfers"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "all marks", key_display="⏎")]
+    BINDINGS: ClassVar[list[BindingType]] = [bind("open", "select_cursor", "all marks")]
     DEFAULT_CSS = """
     EvaluationTable { height: 1fr; background: $background; scrollbar-size: 1 1; }
     """
@@ -72,7 +73,10 @@ def _cells(evaluation: Evaluation, metrics: Sequence[Metric]) -> list[Text]:
 class MarksScreen(Ending, ModalScreen[None]):
     """One evaluation with all its marks."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "leave", "back", key_display="esc")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bind("back", "leave", "close"),
+        bind("quit", "leave", show=False),
+    ]
     DEFAULT_CSS = """
     MarksScreen {
         align: center middle;

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.widgets.text_area import Selection
 
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.toml_area import TomlArea
 
 
@@ -16,8 +17,8 @@ class PresetText(TomlArea):
 
     HELP_TITLE = "Preset"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("n", "go_to_match(1)", "next match", tooltip="the next match, towards the end"),
-        Binding("N", "go_to_match(-1)", "match before", tooltip="the match before, towards the beginning"),
+        bind("next", "go_to_match(1)", tooltip="the next match, towards the end"),
+        bind("previous", "go_to_match(-1)", tooltip="the match before, towards the beginning"),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:

@@ -7,6 +7,7 @@ from textual import work
 from textual.widgets import Static
 
 from lreg_tui.runs.feed import RunRow
+from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.text.log_file import last_lines, with_short_time
 from lreg_tui.widgets.threads import off_the_loop
@@ -52,7 +53,7 @@ class RunNotice(Static):
     def _epitaph(self, row: RunRow, lines: tuple[str, ...]) -> Text:
         at = f" at {row.kind.unit} {row.step} of {row.total}" if row.total else ""
         text = Text(f"{present.clean(row.name, LONGEST_NAME)} {row.state}{at}", "bold")
-        text.append("  R resumes it", "not bold")  # before what may be long
+        text.append(f"  {key_of('resume')} resumes it", "not bold")  # before what may be long
         if row.message and row.state == "failed":
             text.append(f"  {present.clean(row.message, 200)}")
         for line in lines:

@@ -9,7 +9,7 @@ from rich.style import Style
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Static
 
@@ -25,8 +25,10 @@ from lreg_tui.runs.messages import RunsChanged, SeriesChanged
 from lreg_tui.runs.metric_grid import MetricGrid
 from lreg_tui.runs.preset_text import PresetText
 from lreg_tui.runs.run_notice import RunNotice
+from lreg_tui.system.keys import key_of
 from lreg_tui.text.present import clean, count, duration, progress, state_text
 from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.sheet_view import SheetView
 from lreg_tui.widgets.threads import off_the_loop
@@ -52,18 +54,20 @@ class RunScreen(ActingScreen, inherit_bindings=False):
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
         *[
-            Binding(str(number), f"show_tab('{tab}')", tab, show=False, tooltip=f"show the {tab}")
+            bind("show", f"show_tab('{tab}')", tooltip=f"show the {tab}", keys=str(number), show=False)
             for number, tab in enumerate(TABS, 1)
         ],
-        Binding("right_square_bracket,pagedown", "turn(1)", "next page", key_display="]"),
-        Binding("left_square_bracket,pageup", "turn(-1)", "page before", key_display="[", show=False),
-        Binding("z", "zoom", "zoom", tooltip="one panel on the whole screen, and back"),
-        Binding("slash", "search", "search", key_display="/", tooltip="search the log, or the preset"),
-        Binding("e", "edit", "edit preset", tooltip="a new run from this preset, edited"),
+        bind("more", "turn(1)", "next page"),
+        bind("less", "turn(-1)", "page before", show=False),
+        bind("page_down", "turn(1)", "next page", show=False),
+        bind("page_up", "turn(-1)", "page before", show=False),
+        bind("full_screen", "full_screen"),
+        bind("search", "search", tooltip="search the log, or the preset"),
+        bind("edit", "edit", tooltip="a new run from this preset, edited"),
         *(ACTIONS[name] for name in ("stop_run", "pause_run", "continue_run", "resume_run", "transfer")),
-        Binding("c", "compare", "compare", tooltip="compare the run with others, to be picked"),
-        Binding("escape", "back", "back", priority=True, tooltip="to the screen before"),
-        *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
+        bind("compare", "compare", tooltip="compare the run with others, to be picked"),
+        bind("back", "back", tooltip="to the screen before", priority=True),
+        *(ACTIONS[name] for name in ("undo", "rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
     ]
 
     def __init__(self, run_id: str) -> None:
@@ -91,7 +95,8 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             yield SheetView("no checkpoint yet", id="tab-checkpoints")
             with Vertical(id="tab-transfers"):
                 yield EvaluationTable(id="evaluations")
-                yield Static("no transfer evaluation yet: t asks for one", id="no-evaluations", markup=False)
+                nothing = f"no transfer evaluation yet: {key_of('transfer')} asks for one"
+                yield Static(nothing, id="no-evaluations", markup=False)
             yield DiagnosisPane(data_dir=self.lreg.data_dir, id="tab-diagnosis")
         yield KeyFooter()
 
@@ -232,15 +237,15 @@ class RunScreen(ActingScreen, inherit_bindings=False):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "edit":
             return self.row is not None and "edit" in self.row.kind.actions
-        if action in ("turn", "zoom"):
+        if action in ("turn", "full_screen"):
             grid = self.query_one(MetricGrid)
-            return self.tab == "curves" and (bool(grid.known) if action == "zoom" else grid.pages > 1)
+            return self.tab == "curves" and (bool(grid.known) if action == "full_screen" else grid.pages > 1)
         return super().check_action(action, parameters)
 
     def action_turn(self, by: int) -> None:
         self.query_one(MetricGrid).turn(by)
 
-    def action_zoom(self) -> None:
+    def action_full_screen(self) -> None:
         self.query_one(MetricGrid).zoom()
         self._show_tabs()
         self.refresh_bindings()
@@ -261,7 +266,8 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         if wanted is not None:
             lines = page.find(wanted)
             if wanted:
-                self.tell(f"{count(lines, 'line')}; n and N go on" if lines else "not found")
+                going_on = f"{key_of('next')} and {key_of('previous')} go on"
+                self.tell(f"{count(lines, 'line')}; {going_on}" if lines else "not found")
 
     def action_back(self) -> None:
         """One step: from a chart's cursor, from one panel to all, from a chart to the run, from here to the runs."""
@@ -269,7 +275,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         if isinstance(self.focused, Chart) and self.focused.cursor_x is not None:
             self.focused.action_clear_cursor()
         elif self.tab == "curves" and grid.is_zoomed:
-            self.action_zoom()
+            self.action_full_screen()
         elif isinstance(self.focused, Chart):
             self.set_focus(None)
         else:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from rich.style import Style
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.color import Color
 from textual.geometry import Region
 from textual.message import Message
@@ -21,6 +21,7 @@ from lreg_tui.runs.run_lines import LEAD, Grid, Line
 from lreg_tui.runs.run_list import RunList
 from lreg_tui.widgets import themes
 from lreg_tui.widgets.contrast import visible
+from lreg_tui.widgets.keys import bind
 
 AGES_EVERY_S = 20.0
 STYLES = "heading sorted cursor muted transfer bar done rest pin running queued paused crashed failed stopped finished"
@@ -32,15 +33,15 @@ class RunTable(LineTable):
     HELP_TITLE = "Table"
     PREFIX = "run-table"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "mark", "mark", tooltip="mark for overlay, compare, transfer and actions"),
-        Binding("enter", "open", "open", key_display="⏎", tooltip="everything about the run"),
-        Binding("up,k", "move(-1)", "up", show=False),
-        Binding("down,j", "move(1)", "down", show=False),
-        Binding("pageup", "page(-1)", "page up", show=False),
-        Binding("pagedown", "page(1)", "page down", show=False),
-        Binding("home", "go_to(0)", "first", show=False),
-        Binding("end,G", "go_to(-1)", "last", show=False),
-        Binding("asterisk", "mark_all", "mark all", key_display="*", show=False, tooltip="every run, or none"),
+        bind("mark", "mark", tooltip="mark for overlay, compare, transfer and actions"),
+        bind("open", "open", tooltip="everything about the run"),
+        bind("up", "move(-1)", show=False),
+        bind("down", "move(1)", show=False),
+        bind("page_up", "page(-1)", show=False),
+        bind("page_down", "page(1)", show=False),
+        bind("first", "go_to(0)", show=False),
+        bind("last", "go_to(-1)", show=False),
+        bind("mark_all", "mark_all", tooltip="every run, or none", show=False),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"run-table--{name}" for name in STYLES.split()}
     DEFAULT_CSS = """

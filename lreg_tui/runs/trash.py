@@ -21,6 +21,7 @@ from engine.base.status import LIVE
 from engine.runs.kinds import KINDS
 from engine.runs.reader import RunReader
 from lreg_tui.runs.actions import called
+from lreg_tui.system.keys import key_of
 
 FOLDER = ".trash"
 LOCK = ".lock"
@@ -71,7 +72,7 @@ class Trash:
             raise RunError(f"{error.filename or path}: cannot be deleted: {error.strerror}") from None
         if deletion not in self._deletions:
             self._deletions.append(deletion)
-        return f"deleted {name}; U brings it back"
+        return f"deleted {name}; {key_of('undo')} brings it back"
 
     def undo(self) -> list[Path]:
         """Bring the runs of the last deletion back to where they were. Raises RunError where that cannot be."""

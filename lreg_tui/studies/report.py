@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Markdown, Static
@@ -16,6 +16,7 @@ from engine.base.files import read_limited
 from lreg_tui.text.present import clean, clean_block
 from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.threads import off_the_loop
 
 LARGEST = 2**20  # bytes
@@ -26,8 +27,8 @@ class ReportScreen(Ending, Screen[None]):
 
     HELP_TITLE = "Report"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "copy_path", "copy path", tooltip="copy where the report lies to the clipboard"),
-        Binding("escape", "leave", "back", tooltip="to the screen before"),
+        bind("copy", "copy_path", "copy path", "copy where the report lies to the clipboard"),
+        bind("back", "leave", tooltip="to the screen before"),
     ]
     DEFAULT_CSS = """
     ReportScreen {

@@ -5,23 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from textual.binding import Binding
-
 from lreg_tui.runs.acting import ActingScreen
 from lreg_tui.studies import study_start
+from lreg_tui.system.keys import key_of
+from lreg_tui.widgets.keys import bind
 
 STEERING = (
-    Binding("s", "stop_run", "stop", tooltip="stop the study: every run writes a checkpoint and ends"),
-    Binding("p,u", "pause_run", "pause", tooltip="pause the study and its runs: the same key lets it go on"),
-    Binding("p,u", "continue_run", "continue", tooltip="let the paused study go on"),
-    Binding("R", "resume_run", "resume", tooltip="go on with what is left; what has failed is tried again"),
+    bind("stop", "stop_run", tooltip="stop the study: every run writes a checkpoint and ends"),
+    bind("pause", "pause_run", "pause", "pause the study and its runs: the same key lets it go on"),
+    bind("pause", "continue_run", "continue", "let the paused study go on"),
+    bind("resume", "resume_run", tooltip="go on with what is left; what has failed is tried again"),
 )
 
 
 class SteeringScreen(ActingScreen, inherit_bindings=False):
     """Its subjects are the folders of studies, as rows."""
 
-    STOPPING = ("Stop {} and all its runs?", "Every run of it writes a checkpoint and ends; R goes on with them.")
+    STOPPING = (
+        "Stop {} and all its runs?",
+        f"Every run of it writes a checkpoint and ends; {key_of('resume')} goes on with them.",
+    )
 
     def look(self) -> Any:
         """Read what is there now."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Static
 
@@ -18,16 +18,18 @@ from lreg_tui.runs.feed import RunRow
 from lreg_tui.studies.folders import StudyList
 from lreg_tui.studies.steering import STEERING, SteeringScreen
 from lreg_tui.studies.study_rows import StudyLook
+from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.text.present import clean
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.keyed_table import KeyedTable
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.threads import off_the_loop
 
 COLUMNS = ("study", "state", "done", "runs", "running", "failed", "ETA", "age", "to come")
 WIDE = 90  # columns of a terminal from which the last of them fits, too
 NAME = 19  # characters, at most
-NOTHING = "No study yet. n picks one and starts it; so does lreg study on the command line."
+NOTHING = f"No study yet. {key_of('add')} picks one and starts it; so does lreg study on the command line."
 RUNNING, FAILED = ("running", "paused", "queued"), ("failed", "crashed")
 
 
@@ -36,11 +38,11 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
 
     HELP_TITLE = "Studies"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open", "open", key_display="⏎", tooltip="the grid of its runs", priority=True),
-        Binding("n", "start", "start", tooltip="pick a study and start it"),
+        bind("open", "open", tooltip="the grid of its runs", priority=True),
+        bind("add", "start", "new study", "pick a study and start it"),
         *STEERING,
-        Binding("y", "copy_id", "copy id", tooltip="copy the id to the clipboard"),
-        Binding("escape", "leave", "back", tooltip="to the screen before; studies go on"),
+        bind("copy", "copy_id", "copy id", "copy the id to the clipboard"),
+        bind("back", "leave", tooltip="to the screen before; studies go on"),
     ]
     DEFAULT_CSS = """
     StudiesScreen {

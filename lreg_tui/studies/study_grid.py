@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.text import Text
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.coordinate import Coordinate
 from textual.message import Message
 
@@ -17,6 +17,7 @@ from lreg_tui.text import present
 from lreg_tui.text.present import clean
 from lreg_tui.widgets import themes
 from lreg_tui.widgets.keyed_table import KeyedTable
+from lreg_tui.widgets.keys import bind
 
 SIGNS = {
     "missing": "·",
@@ -37,15 +38,9 @@ class StudyGrid(KeyedTable):
 
     HELP_TITLE = "Grid"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "open", key_display="⏎", tooltip="everything about the run under the cursor"),
-        Binding("space", "mark", "mark", tooltip="mark the run, to compare it with others"),
-        Binding(
-            "asterisk", "mark_row", "mark row", key_display="*", show=False, tooltip="the runs of the row, or none"
-        ),
-        Binding("k", "cursor_up", "up", show=False),
-        Binding("j", "cursor_down", "down", show=False),
-        Binding("home", "scroll_top", "first", show=False),
-        Binding("end,G", "scroll_bottom", "last", show=False),
+        bind("open", "select_cursor", tooltip="everything about the run under the cursor"),
+        bind("mark", "mark", tooltip="mark the run, to compare it with others"),
+        bind("mark_all", "mark_row", "mark row", "the runs of the row, or none", show=False),
     ]
     DEFAULT_CSS = """
     StudyGrid {

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
@@ -22,6 +22,7 @@ from lreg_tui.studies.study_grid import StudyGrid
 from lreg_tui.studies.study_rows import GridJob, StudyLook
 from lreg_tui.text.present import clean
 from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.threads import off_the_loop
@@ -38,13 +39,13 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     HELP_TEXT = study_text.HELP
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("c", "compare", "compare", tooltip=f"compare the marked runs, 2 to {MOST_COMPARED}"),
-        Binding("t", "transfers", "transfers", tooltip="transfer evaluations of the run under the cursor, or its arm"),
-        Binding("l", "log", "log", tooltip="the end of the study's log, or without it"),
-        Binding("o", "report", "report", tooltip="the report, as far as it is written"),
+        bind("compare", "compare", tooltip=f"compare the marked runs, 2 to {MOST_COMPARED}"),
+        bind("transfer", "transfers", tooltip="transfer evaluations of the run under the cursor, or its arm"),
+        bind("log", "log", tooltip="the end of the study's log, or without it"),
+        bind("report", "report", tooltip="the report, as far as it is written"),
         *STEERING,
-        Binding("escape", "back", "back", tooltip="without marks, then to the screen before; the study goes on"),
-        Binding("y", "copy_id", "copy id", tooltip="copy the study's id to the clipboard"),
+        bind("back", "back", tooltip="without marks, then to the screen before; the study goes on"),
+        bind("copy", "copy_id", "copy id", "copy the study's id to the clipboard"),
     ]
 
     def __init__(self, path: Path) -> None:

@@ -11,17 +11,19 @@ from typing import ClassVar
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widgets import DataTable, Static
 
 from engine.runs.kinds import TRANSFER
 from lreg_tui.runs import actions
 from lreg_tui.runs.feed import RunRow
+from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.text.sheets import Sheet
 from lreg_tui.transfers.transfer_jobs import Job, read_job, read_results
 from lreg_tui.widgets.keyed_table import KeyedTable
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.sheet_view import SheetView
 from lreg_tui.widgets.threads import off_the_loop
 
@@ -42,13 +44,13 @@ class JobPane(Vertical):
     JobPane SheetView { height: 1fr; padding: 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "screen.stop_run", "stop", tooltip="finish what is at hand, and end"),
-        Binding("u", "screen.pause_run", "pause", tooltip="pause the job: the same key lets it go on"),
-        Binding("u", "screen.continue_run", "continue", tooltip="let the paused job go on"),
-        Binding("R", "screen.resume_run", "resume", tooltip="go on with what is missing"),
-        Binding("c", "compare", "compare", tooltip="compare the job's runs"),
-        Binding("D", "screen.delete_run", "delete", tooltip="delete the job; what it has measured stays with the runs"),
-        Binding("U,ctrl+z", "screen.undo", "undo delete", key_display="U", tooltip="bring the job deleted last back"),
+        bind("stop", "screen.stop_run", tooltip="finish what is at hand, and end"),
+        bind("pause", "screen.pause_run", "pause", "pause the job: the same key lets it go on"),
+        bind("pause", "screen.continue_run", "continue", "let the paused job go on"),
+        bind("resume", "screen.resume_run", tooltip="go on with what is missing"),
+        bind("compare", "compare", tooltip="compare the job's runs"),
+        bind("delete", "screen.delete_run", tooltip="delete the job; what it has measured stays with the runs"),
+        bind("undo", "screen.undo", tooltip="bring the job deleted last back"),
     ]
 
     def __init__(self) -> None:
@@ -171,8 +173,8 @@ def _progress(row: RunRow, job: Job | None) -> Text:
     if row.is_live and row.eta_s is not None:
         line.append(f"  ETA {present.duration(row.eta_s)}")
     if row.state == "finished":
-        line.append("  finished: c compares its runs", "bold")
+        line.append(f"  finished: {key_of('compare')} compares its runs", "bold")
     elif row.state in actions.RESUMABLE:
-        line.append(f"  {row.state}: R resumes it", "bold")
+        line.append(f"  {row.state}: {key_of('resume')} resumes it", "bold")
     words = job.problem if job and job.problem else row.message
     return line.append(f"\n{present.clean(words, 300)}", "dim") if words else line

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual import on
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 from textual.widgets import DataTable
 
@@ -18,6 +18,7 @@ from engine.runs.reader import CHECKPOINTS
 from lreg_tui.text.present import clean
 from lreg_tui.transfers.transfer_request import TransferRequest
 from lreg_tui.widgets.keyed_table import KeyedTable
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.prompt import PromptScreen
 
@@ -87,7 +88,7 @@ class RequestForm(KeyedTable):
 
     HELP_TITLE = "Request"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,space", "select_cursor", "change", key_display="⏎", tooltip="type, choose, or turn over a value")
+        bind("open", "select_cursor", "change", "type, choose, or turn over a value"),
     ]
     DEFAULT_CSS = """
     RequestForm { height: auto; max-height: 100%; }

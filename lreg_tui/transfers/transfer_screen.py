@@ -11,7 +11,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
@@ -30,6 +30,7 @@ from lreg_tui.transfers.job_pane import JobPane
 from lreg_tui.transfers.request_form import BY_KEY, RequestForm
 from lreg_tui.transfers.transfer_check import Checked, check
 from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.pick_list import Choice
 from lreg_tui.widgets.threads import off_the_loop, stop_if_gone
 
@@ -43,11 +44,9 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     CSS_PATH = "transfer_screen.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "f5,ctrl+l", "start", "start", key_display="F5", tooltip="start the evaluations that the form asks for"
-        ),
-        Binding("f6", "switch", "request/jobs", key_display="F6", tooltip="between the form and the jobs"),
-        Binding("escape", "leave", "back", tooltip="to the screen before; jobs go on"),
+        bind("start", "start", "start", "start the evaluations that the form asks for"),
+        bind("other_view", "switch", "request/jobs", "between the form and the jobs"),
+        bind("back", "leave", tooltip="to the screen before; jobs go on"),
     ]
 
     def __init__(self, run_ids: Sequence[str] = ()) -> None:

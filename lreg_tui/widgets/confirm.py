@@ -13,15 +13,18 @@ from textual.widgets import Button, Static
 from lreg_tui.text.present import clean, clean_block
 from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.keys import bind
 
 
 class ConfirmScreen(Ending, ModalScreen[bool]):
     """Ends with True for yes. `question` and `note` may have been written by strangers."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "answer(True)", "yes"),
-        Binding("n,escape", "answer(False)", "no"),
-        Binding("left,right", "app.focus_next", show=False),
+        Binding("y", "answer(True)", "yes", tooltip="do it"),
+        Binding("n", "answer(False)", "no", tooltip="do nothing", show=False),
+        bind("back", "answer(False)", "cancel"),
+        bind("left", "app.focus_previous", "other answer", show=False),
+        bind("right", "app.focus_next", "other answer", show=False),
     ]
     DEFAULT_CSS = """
     ConfirmScreen {

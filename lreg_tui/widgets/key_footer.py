@@ -1,4 +1,4 @@
-"""KeyFooter: the keys of the moment on one line, as many as fit whole, and at its end always the one that helps.
+"""KeyFooter: the keys of the moment on one line, as many as fit whole; at its end always the way out, and help.
 
 Textual's own footer makes a widget of every key, lays all of them out again whenever the focus moves, and cuts the last
 one wherever the line ends.
@@ -18,7 +18,10 @@ from textual.keys import key_to_character
 from textual.screen import ActiveBinding, Screen
 from textual.widget import Widget
 
+from lreg_tui.system.keys import KEYS
+
 GAP = 2  # columns between two items
+WAY_OUT = ("escape", KEYS["quit"].names)  # at the end of the line
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class KeyFooter(Widget):
     def __init__(self) -> None:
         super().__init__()
         self.items: tuple[Item, ...] = ()
-        self.help = HELP_ANYWHERE
+        self.last: tuple[Item, ...] = (HELP_ANYWHERE,)
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, self._look)  # which comes when the screen is whole
@@ -65,19 +68,24 @@ class KeyFooter(Widget):
         """Draw again, if there is something else to draw."""
         if screen is not self.screen or not self.is_attached:
             return
-        found = tuple(items_of(screen)), help_of(screen)
-        if found != (self.items, self.help):
-            self.items, self.help = found
+        items = tuple(items_of(screen))
+        out = tuple(item for key in WAY_OUT for item in items if item.keys[0][0] == key)
+        found = tuple(item for item in items if item not in out), (*out, help_of(screen))
+        if found != (self.items, self.last):
+            self.items, self.last = found
             self.refresh()
 
     def render(self) -> Text:
         room = self.content_size.width
         text = Text(no_wrap=True, end="")
-        for item in fitting(self.items, room - self.help.width - GAP):
+        room_before = room - sum(item.width + GAP for item in self.last)
+        for number, item in enumerate(fitting(self.items, room_before)):
+            text.append(" " * GAP * (number > 0))
             self._write(text, item)
+        text.append(" " * (room_before - text.cell_len))
+        for item in self.last:
             text.append(" " * GAP)
-        text.append(" " * (room - text.cell_len - self.help.width))
-        self._write(text, self.help)
+            self._write(text, item)
         return text
 
     def _write(self, text: Text, item: Item) -> None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.text import Text
+from textual.binding import BindingType
 from textual.geometry import Region
 from textual.widgets import DataTable
+
+from lreg_tui.widgets.keys import bind
 
 
 class KeyedTable(DataTable[Text]):
     """Text from strangers is for the caller to clean."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bind("first", "scroll_top", show=False),
+        bind("last", "scroll_bottom", show=False),
+    ]
     _updates_a_row = False
     DEFAULT_CSS = """
     KeyedTable {

@@ -11,7 +11,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.suggester import SuggestFromList
@@ -21,6 +21,7 @@ from engine.base.errors import LregError
 from lreg_tui.text.present import clean_block
 from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.line_input import LineInput
 from lreg_tui.widgets.threads import off_the_loop
 
@@ -43,10 +44,11 @@ class LaunchingScreen(Ending, ModalScreen["Started | None"], Generic[Started]):
     HEADING: ClassVar[str]
     WAITING: ClassVar[str]  # what a start waits for first
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,ctrl+l,f5", "launch", "launch", key_display="⏎"),
-        Binding("down", "app.focus_next", show=False, priority=True),  # keys that follow go where this one leads
-        Binding("up", "app.focus_previous", show=False, priority=True),
-        Binding("escape", "leave", "back"),
+        bind("open", "launch", "launch"),
+        bind("start", "launch", show=False),
+        bind("down", "app.focus_next", keys="down", show=False, priority=True),  # keys that follow go along
+        bind("up", "app.focus_previous", keys="up", show=False, priority=True),
+        bind("back", "leave"),
     ]
     DEFAULT_CSS = """
     LaunchingScreen {

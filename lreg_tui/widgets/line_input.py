@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.widgets import Input
+
+from lreg_tui.widgets.keys import bind
 
 
 class LineInput(Input):
@@ -25,13 +27,13 @@ class ListFilter(LineInput):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "screen.accept", "accept", key_display="⏎"),
-        Binding("space", "screen.mark", "mark"),
-        Binding("ctrl+a", "screen.mark_all", "all"),
-        Binding("up", "screen.move(-1)", "up", show=False),
-        Binding("down", "screen.move(1)", "down", show=False),
-        Binding("pageup", "screen.move(-10)", "page up", show=False),
-        Binding("pagedown", "screen.move(10)", "page down", show=False),
+        bind("open", "screen.accept", "accept"),
+        bind("mark", "screen.mark"),
+        bind("mark_all", "screen.mark_all", keys="ctrl+a"),
+        bind("up", "screen.move(-1)", keys="up", show=False),
+        bind("down", "screen.move(1)", keys="down", show=False),
+        bind("page_up", "screen.move(-10)", show=False),
+        bind("page_down", "screen.move(10)", show=False),
     ]
 
     def __init__(self, several: bool = False) -> None:

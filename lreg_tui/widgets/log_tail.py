@@ -2,7 +2,7 @@
 
 tail = LogTail(lines=500)
 tail.path = reader.log_path  # may change at any time; None shows nothing
-tail.find("nan")  # marks every match and goes to the last one; n and N go on from there
+tail.find("nan")  # marks every match and goes to the last one; keys go on from there
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import ClassVar
 from rich.cells import cell_len
 from rich.text import Text
 from textual import work
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.geometry import Size
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
@@ -23,6 +23,7 @@ from textual.selection import Selection
 from textual.strip import Strip
 
 from lreg_tui.text.log_file import LOCAL_STAMP, LogFile, Look, with_local_time, with_short_time
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.threads import off_the_loop
 
 LOOK_EVERY_S = 0.5
@@ -34,9 +35,10 @@ class LogTail(ScrollView, can_focus=True):
     HELP_TITLE = "Log"
     ALLOW_SELECT = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("end,G", "follow", "newest", show=False, tooltip="the end of the log, and follow it"),
-        Binding("n", "go_to_match(-1)", "older match", tooltip="the match before, towards the beginning"),
-        Binding("N", "go_to_match(1)", "newer match", tooltip="the next match, towards the end"),
+        bind("last", "follow", tooltip="the end of the log, and follow it", show=False),
+        bind("follow", "follow", tooltip="the end of the log, and follow it", show=False),
+        bind("next", "go_to_match(1)", tooltip="the next match, towards the end"),
+        bind("previous", "go_to_match(-1)", tooltip="the match before, towards the beginning"),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {"log-tail--time", "log-tail--match", "log-tail--error"}
     DEFAULT_CSS = """
@@ -145,7 +147,7 @@ class LogTail(ScrollView, can_focus=True):
 
     def action_go_to_match(self, direction: int) -> None:
         matches = [y for y, line in enumerate(self.lines) if self._is_match(line)]
-        further = [y for y in matches if (y - self._match) * direction > 0]
+        further = [y for y in matches if (y - self._match) * direction > 0] or matches  # round and round
         if further:
             self._match = further[-1] if direction < 0 else further[0]
             self.scroll_to(y=max(0, self._match - self.size.height // 2), animate=False, force=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.suggester import Suggester
@@ -15,6 +15,7 @@ from textual.widgets import Input, Label, Static
 from lreg_tui.text.present import clean
 from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.line_input import LineInput
 
 
@@ -26,8 +27,8 @@ class PromptScreen(Ending, ModalScreen[str | None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "submit", "done", key_display="⏎"),
-        Binding("escape", "leave", "cancel"),
+        bind("open", "submit", "done"),
+        bind("back", "leave", "cancel"),
     ]
     DEFAULT_CSS = """
     PromptScreen {

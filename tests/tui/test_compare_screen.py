@@ -123,7 +123,7 @@ def test_another_reference_turns_the_verdicts_round(pair, tmp_path):
         text = words(screen)
         assert "b-sam against a-lo, fmnist/mlp after 100 inner steps" in text
         assert "✓ 0.500 lower" in line_of(text, "sharpness at 0.1 ratio") and "✗" not in text.split("✓ better")[0]
-        await pick(pilot, "r", "b-sam")
+        await pick(pilot, "b", "b-sam")
         text = words(screen)
         assert "a-lo against b-sam" in text and "✗ 2.00 higher" in line_of(text, "sharpness at 0.1 ratio")
         assert "(reference)" in str(screen.query_one("#compare-title").render()).partition("b-sam")[2]
@@ -144,11 +144,11 @@ def test_task_step_and_radius_are_chosen_by_keys(pair, tmp_path):
         assert "at 0.01" in words(screen) and "radius 0.01 of 0.01, 0.1" in where(screen)
         await pilot.press("left_square_bracket", "left_square_bracket")
         assert "radius 0.01" in where(screen), "there is no smaller one"
-        await pick(pilot, "t", "fmnist")
+        await pick(pilot, "d", "fmnist")
         assert "mnist/cnn" not in words(screen) and "at 0.01" in words(screen), "the radius stays"
         await pick(pilot, "i", "10")
         assert "fmnist/mlp after 10 inner steps" in words(screen)
-        await pick(pilot, "t", "every")
+        await pick(pilot, "d", "every")
         assert "mnist/cnn" in words(screen)
 
     shown(pair, tmp_path, doing)
@@ -164,11 +164,11 @@ def test_settings_that_are_equal_are_folded(pair, tmp_path):
         assert (
             "2.0" in line_of(text, "penalty.sam.weight") and "meta.epochs" not in text and "settings are equal" in text
         )
-        await pilot.press("a")
+        await pilot.press("equals_sign")
         await settle(pilot)
         text = words(screen)
         assert "meta.epochs" in text and "≠ penalty.sam.weight" in text and "≠ meta.epochs" not in text
-        await pilot.press("a")
+        await pilot.press("equals_sign")
         await settle(pilot)
         assert "meta.epochs" not in words(screen)
         (sheet,) = screen.shown_sheets()  # what differs from the reference stands out
@@ -217,12 +217,12 @@ def test_without_transfers_it_says_so_and_offers_some(tmp_path, monkeypatch):
         monkeypatch.setattr(pilot.app, "open_transfer", asked.append)
         assert "No transfer evaluations of these runs yet" in where(screen)
         assert "meta-training" in words(screen), "what is known is shown"
-        await pilot.press("T")
+        await pilot.press("t")
         assert asked == [[made.id for made in runs]]
         footer = {
             binding.key: binding.description for _, binding, *_ in screen.active_bindings.values() if binding.show
         }
-        assert footer["T"] == "transfer"
+        assert footer["t"] == "transfer"
 
     shown(runs, tmp_path, doing)
 
@@ -257,10 +257,10 @@ def test_a_run_without_results_is_told_and_is_no_reference_by_itself(pair, tmp_p
         assert screen.result.comparison.reference.label == "a-lo" and "b-sam against a-lo" in words(screen)
         for tab in ("results", "differences", "sharpness"):
             await turn_to(pilot, screen, tab)
-            assert "long: no evaluation yet, T starts one" in where(screen), tab
+            assert "long: no evaluation yet, t starts one" in where(screen), tab
         await turn_to(pilot, screen, "differences")
-        await pick(pilot, "r", "long")
-        assert words(screen) == "long has no evaluation yet: r picks another reference, T starts one."
+        await pick(pilot, "b", "long")
+        assert words(screen) == "long has no evaluation yet: b picks another reference, t starts one."
 
     shown([lacking, *pair], tmp_path, doing, "differences")
 
@@ -270,7 +270,7 @@ def test_a_lone_evaluated_run_is_not_called_one_arm(tmp_path):
     runs[1].write_transfer("best", evaluation(law(1.0)))
 
     async def doing(pilot, screen):
-        assert words(screen) == "Only b-sam has an evaluation yet: T starts one of a-lo."
+        assert words(screen) == "Only b-sam has an evaluation yet: t starts one of a-lo."
 
     shown(runs, tmp_path, doing, "differences")
 
@@ -302,7 +302,7 @@ def test_a_run_keeps_its_marker_and_colour_whatever_the_reference(pair, tmp_path
     async def doing(pilot, screen):
         await check(pilot, screen)
         for reference in ("b-sam", "a-lo"):
-            await pick(pilot, "r", reference)
+            await pick(pilot, "b", reference)
             assert screen.result.comparison.reference.label == reference
             await check(pilot, screen)
 
@@ -379,7 +379,7 @@ def test_saved_forms_are_those_of_the_command_line(pair, tmp_path, monkeypatch, 
 
     async def doing(pilot, screen):
         await pilot.press("left_square_bracket")  # at another radius than the usual one
-        await pick(pilot, "r", "b-sam")
+        await pick(pilot, "b", "b-sam")
         for name in names:
             await save_as(pilot, name)
 
@@ -459,7 +459,7 @@ def test_a_figure_is_drawn_by_lreg_plot(pair, tmp_path, monkeypatch):
     monkeypatch.setattr(launch, "start_helper", plot)
 
     async def doing(pilot, screen):
-        await pick(pilot, "t", "fmnist")
+        await pick(pilot, "d", "fmnist")
         await save_as(pilot, "sharpness.svg")
         assert "<svg" in Path("sharpness.svg").read_text()
         screen.result.request.paths[0].joinpath("transfer").rename(tmp_path / "gone")

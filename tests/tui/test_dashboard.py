@@ -115,8 +115,8 @@ def test_an_empty_folder_tells_how_to_start_and_runs_appear_by_themselves(tmp_pa
     async def steps(pilot, app):
         text = await until(pilot, lambda: "No runs yet" in screen_text(app) and screen_text(app))
         assert "lreg run quickstart" in text and "pick a preset" in text
-        await until(pilot, lambda: not {"mark", "open", "filter", "compare", "zoom"} & {*footer(app).split()})
-        assert all(words in footer(app) for words in ("n new", "q quit", "? help"))
+        await until(pilot, lambda: not {"mark", "open", "filter", "compare", "screen"} & {*footer(app).split()})
+        assert all(words in footer(app) for words in ("a new run", "q quit", "? help"))
         assert "age" not in screen_text(app).splitlines()[0]
         await pilot.press("z", "tab", "o", "slash", "space", "enter")
         assert len(app.screen_stack) == 2 and app.screen.maximized is None
@@ -563,12 +563,12 @@ def test_rename_tag_and_pin(tmp_path):
         await put_cursor_on(pilot, "alpha")
         await pilot.press("r", *"-2", "enter")
         await until(pilot, lambda: "alpha-2" in names(app))
-        await pilot.press("g", *"paper night", "enter")
+        await pilot.press("T", *"paper night", "enter")
         await until(pilot, lambda: notes.read(alpha.path).tags == ("paper", "night"))
         await pilot.press("p")
         await until(pilot, lambda: names(app)[0] == "alpha-2")
         assert app.screen.query_one(RunTable).runs.cursor_row.name == "alpha-2"
-        await pilot.press("g", *"-paper", "enter")
+        await pilot.press("T", *"-paper", "enter")
         await until(pilot, lambda: app.row(alpha.id).tags == ("night",))
         await pilot.press("r")
         app.screen.query_one(Input).value = "x" * 90

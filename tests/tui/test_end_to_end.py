@@ -41,7 +41,7 @@ def runs(tmp_path, monkeypatch) -> Iterator[Path]:
 def launch_from_menu(terminal: Terminal, runs: Path) -> RunReader:
     """In an empty folder, by its keys: pick the preset in the folder, launch it as it is."""
     terminal.shows("No runs yet")
-    terminal.press("n")
+    terminal.press("a")
     terminal.shows("which preset?", "quickstart")
     terminal.press(*"tiny")
     terminal.until(lambda: "tiny.toml" in terminal.text and "in about twenty seconds" not in terminal.text)

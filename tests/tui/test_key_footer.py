@@ -51,9 +51,13 @@ class Host(App):
         self.done.append("help")
 
 
-def drive(steps, size=(80, 24)):
+class WithWayOut(Host):
+    BINDINGS = [Binding("q", "did('q')", "quit"), Binding("escape", "did('esc')", "back")]
+
+
+def drive(steps, size=(80, 24), host=Host):
     async def go():
-        app = Host()
+        app = host()
         async with app.run_test(size=size) as pilot:
             app.set_focus(None)
             await calm(pilot)
@@ -92,6 +96,18 @@ def test_keys_of_what_has_the_focus_come_first_and_do_not_push_help_out():
         assert app.done == ["help"] and app.query_one(Input).value == "?"
 
     drive(steps)
+
+
+def test_the_way_out_stands_before_help_however_narrow_it_is():
+    async def steps(pilot, app, line):
+        for width in (30, 60, 120):
+            await pilot.resize_terminal(width, 24)
+            assert line().endswith("  esc back  q quit  ? help ")
+        app.query_one(Input).focus()
+        await calm(pilot)
+        assert line().endswith("  esc back  F1 help ")  # a q would be typed
+
+    drive(steps, host=WithWayOut)
 
 
 def test_a_click_on_an_item_is_as_good_as_its_key():

@@ -27,8 +27,19 @@ from lreg_tui.widgets.prompt import PromptScreen
 KEYS = (
     *["escape"] * 14,
     *["enter"] * 5,
-    *"nStceRDUyugrpkmzolxOvbwaTiGhf0123456789",
-    *("slash", "question_mark", "asterisk", "left_square_bracket", "right_square_bracket", "comma", "plus", "minus"),
+    *"anNStceRDUyugrpkmzolLxOVbdwTiGhf0123456789",
+    *(
+        "slash",
+        "question_mark",
+        "asterisk",
+        "equals_sign",
+        "tilde",
+        "left_square_bracket",
+        "right_square_bracket",
+        "comma",
+        "plus",
+        "minus",
+    ),
     *("f1", "f5", "f6", "f8", "tab", "shift+tab", "down", "up", "left", "right", "home", "end", "pagedown", "space"),
     *("ctrl+p", "ctrl+t", "ctrl+r", "ctrl+l", "ctrl+o", "ctrl+s", "delete", "backspace", "ctrl+a", "ctrl+u"),
 )
@@ -79,7 +90,7 @@ def stands(app: App[Any]) -> bool:
 
 
 OPENED = (
-    *("n", "S", "question_mark", "f1", "slash", "m", "t", "c", "r", "g", "D", "e", "enter", "ctrl+p", "n enter"),
+    *("a", "S", "question_mark", "f1", "slash", "m", "t", "c", "r", "T", "D", "e", "enter", "ctrl+p", "a enter"),
     *("e ctrl+r", "t f6", "t enter", "S n", "enter question_mark", "enter slash", "n enter ctrl+o"),
 )
 
@@ -136,7 +147,7 @@ def test_what_is_typed_goes_to_the_field_that_the_key_before_it_opens(tmp_path):
 def test_keys_do_not_wait_for_a_focus_that_nothing_has(tmp_path):
     async def steps(pilot, app):
         app.set_focus(None)
-        await burst(pilot, ["n", "escape", "question_mark", "escape"])
+        await burst(pilot, ["a", "escape", "question_mark", "escape"])
         assert len(app.screen_stack) == 2
 
     drive(tmp_path, steps)

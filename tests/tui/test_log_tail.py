@@ -211,10 +211,10 @@ def test_search_goes_through_the_matches_from_the_newest(tmp_path):
         assert tail.find("nan") == 2
         await pilot.pause()
         assert "a [nan] again" in text_of(tail)
-        await pilot.press("n")
+        await pilot.press("N")
         await pilot.pause()
         assert text_of(tail)[0] == "NaN first"
-        await pilot.press("N")
+        await pilot.press("n")
         await pilot.pause()
         assert "a [nan] again" in text_of(tail)
         assert tail.find("[") == 1 and tail.find("nowhere") == 0

@@ -107,7 +107,7 @@ def test_a_launched_run_is_under_the_cursor_whatever_the_order(store, tmp_path, 
         table = app.screen.query_one(RunTable)
         table.sort_by("name", True)
         await put_cursor_on(pilot, "transfer")
-        await pilot.press("n")
+        await pilot.press("a")
         await until(pilot, lambda: isinstance(app.screen, PickPresetScreen) and app.screen.shown)
         await pilot.press(*"quickstart", "enter")
         await until(pilot, lambda: isinstance(app.screen, PresetEditorScreen) and app.screen.checked is not None)
@@ -126,7 +126,7 @@ def test_a_launched_run_is_under_the_cursor_whatever_the_order(store, tmp_path, 
 
 def test_f1_helps_where_a_question_mark_is_a_letter(store, tmp_path):
     async def steps(pilot, app):
-        await pilot.press("n")
+        await pilot.press("a")
         picker = await until(pilot, lambda: app.screen if isinstance(app.screen, PickPresetScreen) else None)
         await pilot.press("question_mark")  # settle would wait for the end of what asks
         assert app.screen is picker and picker.query_one(Input).value == "?"

@@ -239,9 +239,9 @@ def test_penalties_are_added_from_a_list_and_taken_away(tmp_path: Path) -> None:
 def test_terms_are_added_as_penalties_are_and_ask_for_an_estimator_that_takes_them(tmp_path: Path) -> None:
     async def go() -> None:
         async with editing(tmp_path) as editor:
-            await editor.press("t")
+            await editor.press("a")
             await driving.until(editor.pilot, lambda: editor.app.screen is not editor.screen)
-            await editor.press(*"sharpness", "enter")
+            await editor.press(*"sharpness term", "enter")
             await editor.checked()
             assert editor.screen.area.text == MINE + "\n[objective.terms.sharpness]\n"
             assert editor.screen.form.current == "table:objective.terms.sharpness" and "this term" in editor.about
@@ -349,7 +349,7 @@ def test_the_filter_narrows_the_form_down(tmp_path: Path) -> None:
             found = [line.identity for line in editor.screen.form.lines]
             assert found == ["table:meta", "meta.clip", "meta.clip_at"]
             assert editor.screen.form.current == "meta.clip"
-            await editor.press("slash", "escape", "o")
+            await editor.press("slash", "escape", "equals_sign")
             assert "meta.epochs" in [line.identity for line in editor.screen.form.lines]
             assert "meta.truncation" not in [line.identity for line in editor.screen.form.lines]
 

@@ -262,7 +262,7 @@ def test_the_log_the_report_and_the_transfers_of_an_arm(tmp_path):
 
     async def doing(pilot, screen):
         assert screen.check_action("report", ()) is False
-        await pilot.press("l")
+        await pilot.press("L")
         await until(pilot, lambda: "the study began" in screen.query_one(LogTail).lines)
         await pilot.press("escape", "t")
         assert isinstance(pilot.app.screen, TransferScreen)  # that of the run under the cursor
@@ -270,7 +270,7 @@ def test_the_log_the_report_and_the_transfers_of_an_arm(tmp_path):
         (started.path / "report").mkdir()
         (started.path / "report" / "report.md").write_text(f"# Report {EVIL}\n| wide |\n")
         await look(pilot, screen)
-        await pilot.press("o")
+        await pilot.press("V")
         assert isinstance(pilot.app.screen, ReportScreen)
         await settle(pilot)
         text = pilot.app.screen.query_one(Markdown).source
@@ -296,7 +296,7 @@ def test_a_damaged_study_says_so_in_one_line(begun, tmp_path):
     async def doing(pilot, screen):
         assert said(screen, "problem").startswith("study.json: ") and "\n" not in said(screen, "problem")
         assert screen.query_one("#problem").display and not screen.grid.display
-        await pilot.press("down", "enter", "space", "c", "t", "o", "asterisk")
+        await pilot.press("down", "enter", "space", "c", "t", "V", "asterisk")
         assert pilot.app.screen is screen
         offered = {binding.binding.action for binding in screen.active_bindings.values() if binding.enabled}
         assert not {"open", "mark", "compare", "resume_run"} & offered
@@ -410,7 +410,7 @@ def test_the_columns_of_the_list_fit_whole(begun, tmp_path, width, last):
 def test_a_store_without_studies_says_how_to_start_one(tmp_path):
     async def doing(pilot, screen):
         assert "n picks one" in said(screen, "instead") and screen.query_one("#instead").display
-        await pilot.press("enter", "s", "p", "R", "y")
+        await pilot.press("enter", "s", "u", "R", "y")
         assert pilot.app.screen is screen
 
     listed(RunStore(tmp_path / "runs"), tmp_path, doing, size=(80, 24))
@@ -446,9 +446,9 @@ def test_pause_and_stop_reach_the_scheduler_and_stop_asks_first(begun, tmp_path,
     async def doing(pilot, screen):
         await until(pilot, lambda: reader.recorded_status().controllable)
         await state(pilot, screen, "running")
-        await pilot.press("p")
+        await pilot.press("u")
         await state(pilot, screen, "paused")
-        await pilot.press("p")
+        await pilot.press("u")
         await state(pilot, screen, "running")
         await pilot.press("s")
         assert isinstance(pilot.app.screen, ConfirmScreen) and "all its runs" in pilot.app.screen.question
@@ -509,7 +509,7 @@ def test_a_study_file_is_weighed_named_and_started(tmp_path, monkeypatch):
     started.set_status(state="stopped", message="")
 
     async def doing(pilot, screen):
-        await pilot.press("n")
+        await pilot.press("a")
         picking = await until(pilot, lambda: isinstance(pilot.app.screen, PickStudyScreen) and pilot.app.screen)
         assert {"smoke", "paper-lr"} <= {offer.name for offer in picking.offers.values() if offer.group == "shipped"}
         await pilot.press(*"mine")
@@ -550,7 +550,7 @@ def test_what_is_wrong_with_a_study_file_is_told_and_nothing_is_made(tmp_path, m
     store = RunStore(tmp_path / "runs")
 
     async def doing(pilot, screen):
-        await pilot.press("n")
+        await pilot.press("a")
         picking = await until(pilot, lambda: isinstance(pilot.app.screen, PickStudyScreen) and pilot.app.screen)
         await pilot.press(*"bad.toml")
         await until(pilot, lambda: 'found "lol"' in said(picking, "size"))
