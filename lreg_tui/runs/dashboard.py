@@ -23,7 +23,7 @@ from lreg_tui.runs.acting import ACTIONS, ActingScreen
 from lreg_tui.runs.dashboard_text import head, instead
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.filter_prompt import FilterPrompt, metrics_of, problem
-from lreg_tui.runs.machine_panel import MachinePanel, in_brief
+from lreg_tui.runs.machine_panel import MachinePanel, ProcessScreen, in_brief
 from lreg_tui.runs.messages import RunsChanged, SelectionChanged, SeriesChanged
 from lreg_tui.runs.metric_panel import MetricPanel, Panels
 from lreg_tui.runs.run_lines import MOST_OVERLAID
@@ -99,6 +99,7 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         bind("panel_before", "next_panel(-1)", show=False),
         bind("full_screen", "full_screen"),
         bind("metric", "metric", tooltip="another metric for the panel"),
+        bind("processes", "processes", show=False),
         bind("sort", "sort(1)", tooltip="sort by the next column"),
         bind("reverse", "sort(-1)", tooltip="the same column, the other way round", show=False),
         *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
@@ -243,6 +244,9 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
 
     def on_screen_resume(self) -> None:
         self._follow()  # another screen may have followed other runs
+
+    def action_processes(self) -> None:
+        self.app.push_screen(ProcessScreen(self.lreg.feed))
 
     def on_machine_panel_measured(self, message: MachinePanel.Measured) -> None:
         self.query_one("#brief", Static).update(in_brief(message.load))  # its width is that of the text

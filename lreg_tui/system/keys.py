@@ -85,6 +85,7 @@ KEYS = {
     "metric": Key("m", "another metric", ("metric",)),
     "studies": Key("S", "studies", ("studies",)),
     "report": Key("V", "view the report of a study", ("report",)),
+    "processes": Key("P", "what the processes of runs take of this machine", ("processes",)),
     "log": Key("L", "the log", ("log",)),
     "sort": Key("o", "sort by another column", ("sort",)),
     "reverse": Key("O", "the other way round", ("reverse",)),
