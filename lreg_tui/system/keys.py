@@ -86,6 +86,8 @@ KEYS = {
     "studies": Key("S", "studies", ("studies",)),
     "report": Key("V", "view the report of a study", ("report",)),
     "processes": Key("P", "what the processes of runs take of this machine", ("processes",)),
+    "wrap": Key("W", "wrap long lines, or cut them", ("wrap",)),
+    "levels": Key("v", "everything in a log, warnings and errors, errors alone", ("levels",)),
     "log": Key("L", "the log", ("log",)),
     "sort": Key("o", "sort by another column", ("sort",)),
     "reverse": Key("O", "the other way round", ("reverse",)),
