@@ -16,6 +16,7 @@ from textual import work
 from textual.binding import BindingType
 from textual.reactive import reactive
 
+from lreg_tui.system.keys import key_of
 from lreg_tui.text.log_file import LEVELS, LOCAL_STAMP, LogFile, Look, levels, with_local_time, with_short_time
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.searched import Searched
@@ -145,6 +146,7 @@ class LogTail(Searched):
 
     def action_levels(self) -> None:
         self.level = (self.level + 1) % len(LEVELS)
+        self.placeholder = f"no {LEVELS[self.level]} here; {key_of('levels')} for more" if self.level else ""
         self._shown = None
         self._show(self._found)
         self.app.notify(f"log: {LEVELS[self.level]}", markup=False)
