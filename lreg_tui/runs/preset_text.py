@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lreg_tui.widgets.searched import Searched
+from typing import ClassVar
+
+from lreg_tui.widgets.searched import MATCH, SEARCHED, Searched
 from lreg_tui.widgets.toml_area import TomlArea
 
 
@@ -10,3 +12,8 @@ class PresetText(Searched, TomlArea):
     """TOML in its colours."""
 
     HELP_TITLE = "Preset"
+    BINDINGS = SEARCHED
+    COMPONENT_CLASSES: ClassVar[set[str]] = {MATCH}
+    DEFAULT_CSS = """
+    PresetText > .searched--match { background: $accent; color: $background; }
+    """

@@ -16,6 +16,7 @@ from textual.widgets import Markdown, Static
 
 from engine.base.errors import LregError
 from engine.base.files import read_limited
+from engine.base.metrics import metric
 from lreg_tui.charts.chart import Chart
 from lreg_tui.charts.curve import Line
 from lreg_tui.text.present import clean, clean_block, label
@@ -64,7 +65,7 @@ class ReportScreen(Ending, Screen[None]):
     def compose(self) -> ComposeResult:
         yield Static(clean(self.path), id="where", markup=False)
         with VerticalScroll():
-            yield Static("reading …", markup=False)
+            yield Static("reading …", id="reading", markup=False)
         yield KeyFooter()
 
     def on_mount(self) -> None:
@@ -76,8 +77,8 @@ class ReportScreen(Ending, Screen[None]):
         """The text at once, its figures as soon as their data are read."""
         page = self.query_one(VerticalScroll)
         text = await off_the_loop(lambda: text_of(self.path), "report")
-        await page.remove_children()
         await page.mount_all(parts_of(text))
+        await page.remove_children("#reading")
         blocks = await off_the_loop(lambda: blocks_of(self.path.parent.parent), "figures")
         for figure in self.query(Figure):
             if block := blocks.get(figure.file):
@@ -128,7 +129,7 @@ def chart_of(panel: Panel) -> Chart:
     chart = Chart(f"{label(panel.y.name, panel.y.radius)} · {clean(panel.title, 60)}")
     chart.log_x, chart.log_y = panel.x.scale == "log", panel.y.scale == "log"
     chart.points_only = bool(panel.points) or any(line.bars for line in panel.lines)
-    chart.x_label, chart.unit = label(panel.x.name, panel.x.radius), panel.y.unit
+    chart.x_label, chart.unit = label(panel.x.name, panel.x.radius), panel.y.unit or metric(panel.y.name).unit
     chart.lines = [
         Line(clean(who.label, 60), array(x), array(y), number, errors=subtract(high, low) / 2)
         for number, (who, x, y, low, high) in enumerate(drawn)

@@ -15,31 +15,34 @@ from rich.text import Text
 from textual import work
 from textual.binding import BindingType
 from textual.reactive import reactive
+from textual.widgets import TextArea
 
 from lreg_tui.system.keys import key_of
 from lreg_tui.text.log_file import LEVELS, LOCAL_STAMP, LogFile, Look, levels, with_local_time, with_short_time
 from lreg_tui.widgets.keys import bind
-from lreg_tui.widgets.searched import Searched
+from lreg_tui.widgets.searched import MATCH, SEARCHED, Searched
 from lreg_tui.widgets.threads import off_the_loop
 
 LOOK_EVERY_S = 0.5
 
 
-class LogTail(Searched):
+class LogTail(Searched, TextArea):
     """The last lines of the log at `path`, followed while the end is in view."""
 
     HELP_TITLE = "Log"
     BINDINGS: ClassVar[list[BindingType]] = [
+        *SEARCHED,
         bind("follow", "follow", tooltip="the end of the log, and follow it", show=False),
         bind("levels", "levels"),
     ]
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"log-tail--time", "log-tail--warning", "log-tail--error"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {MATCH, "log-tail--time", "log-tail--warning", "log-tail--error"}
     DEFAULT_CSS = """
     LogTail {
         border: none; padding: 0; background: transparent; color: $text;
         scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0;
         scrollbar-color: $foreground 25%; scrollbar-background: $surface;
         &:focus { border: none; }
+        & > .searched--match { background: $accent; color: $background; }
         & > .log-tail--time { color: $text-muted; }
         & > .log-tail--warning { color: $text-warning; }
         & > .log-tail--error { color: $text-error; }

@@ -1,9 +1,9 @@
-"""Searched: text to read, with search, wrap and copy; for a TextArea, or what stands on one."""
+"""Searched: search, wrap and copy for text to read: class LogTail(Searched, TextArea)."""
 
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 from textual.binding import BindingType
@@ -12,23 +12,28 @@ from textual.widgets.text_area import Selection
 
 from lreg_tui.widgets.keys import bind
 
+if TYPE_CHECKING:
+    Base = TextArea
+else:
+    Base = object  # of several widgets Textual takes the styles of the first one alone
 
-class Searched(TextArea):
-    """All matches are marked, the one that was gone to is selected; beyond the last one comes the first."""
+SEARCHED: list[BindingType] = [
+    bind("next", "go_to_match(1)", tooltip="the next match, towards the end"),
+    bind("previous", "go_to_match(-1)", tooltip="the match before, towards the beginning"),
+    bind("up", "scroll_up", show=False),
+    bind("down", "scroll_down", show=False),
+    bind("first", "scroll_home", show=False),
+    bind("last", "scroll_end", show=False),
+    bind("wrap", "wrap"),
+    bind("copy", "copy_text", tooltip="what is selected by the mouse, or else all of it"),
+]
+MATCH = "searched--match"
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        bind("next", "go_to_match(1)", tooltip="the next match, towards the end"),
-        bind("previous", "go_to_match(-1)", tooltip="the match before, towards the beginning"),
-        bind("up", "scroll_up", show=False),
-        bind("down", "scroll_down", show=False),
-        bind("first", "scroll_home", show=False),
-        bind("last", "scroll_end", show=False),
-        bind("wrap", "wrap"),
-        bind("copy", "copy_text", tooltip="what is selected by the mouse, or else all of it"),
-    ]
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"searched--match"}
-    DEFAULT_CSS = """
-    Searched > .searched--match { background: $accent; color: $background; }
+
+class Searched(Base):
+    """All matches are marked, the one that was gone to is selected; beyond the last one comes the first.
+
+    The widget has the bindings SEARCHED, and a style for the component class MATCH.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -66,7 +71,7 @@ class Searched(TextArea):
         line = super().get_line(line_index)
         if self.searched:
             pattern = re.compile(re.escape(self.searched), re.IGNORECASE)
-            style = self.get_component_rich_style("searched--match")
+            style = self.get_component_rich_style(MATCH)
             for match in pattern.finditer(line.plain):
                 line.stylize(style, *match.span())
         return line
