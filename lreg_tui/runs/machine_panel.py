@@ -118,14 +118,14 @@ def _gpu_row(label: str, gpu: Gpu) -> Row:
 
 
 def _gib(count: float) -> str:
-    return f"{count / 2**30:.1f}"
+    return f"{count / 2**30:5.1f}"  # of one width, so that bars stand still
 
 
 def in_brief(load: Load) -> str:
     """One line for narrow screens."""
-    gpus = [f"GPU {present.percent(gpu.busy, 0)}" for gpu in load.gpus[:2]]
+    gpus = [f"GPU {present.percent(gpu.busy, 0):>3}" for gpu in load.gpus[:2]]
     memory = load.memory_used / load.memory_total if load.memory_total else None
-    return "  ".join([*gpus, f"CPU {present.percent(load.cpu, 0)}", f"mem {present.percent(memory, 0)}"])
+    return "  ".join([*gpus, f"CPU {present.percent(load.cpu, 0):>3}", f"mem {present.percent(memory, 0):>3}"])
 
 
 class ProcessScreen(Ending, ModalScreen[None]):
