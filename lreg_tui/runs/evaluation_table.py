@@ -46,7 +46,11 @@ class EvaluationTable(DataTable[Text]):
             shown = (*reversed(shown[:-1]), shown[-1])  # what a task is judged by comes first
         self.clear(columns=True)
         numbers = [*(metric.words for metric in shown), "inner steps", "seeds"]
-        headings = [present.text("optimizer"), present.text("task"), *(Text(name, justify="right") for name in numbers)]
+        headings = [
+            present.text("optimizer"),
+            present.text("task"),
+            *(Text(present.clean(name), justify="right") for name in numbers),
+        ]
         self.add_columns(*headings)
         for evaluation in found:
             self.add_row(*_cells(evaluation, shown))
