@@ -37,6 +37,7 @@ from engine.jobs.job_runner import JobRunner
 from engine.jobs.meta_training_job import MetaTrainingJob
 from engine.jobs.transfer_job import TransferJob
 from engine.presets.preset import Preset, load_preset
+from engine.runs import machine_log
 from engine.runs.kinds import JobKind
 from engine.runs.provenance import plugin_remark
 from engine.runs.store import Run, RunReader, RunStore
@@ -70,7 +71,7 @@ def work(
     """
     control = control or Control()
     runner: JobRunner | None = None
-    with run, logged(run):
+    with run, machine_log.sampled(run), logged(run):
         try:
             run.set_status(controllable=control.listens, message="starting", processes=parallel.size())
             if control.remark:

@@ -160,7 +160,7 @@ def test_what_is_no_file_is_one_clear_line(tmp_path):
 
 
 def test_metrics_and_transfers_come_back_from_csv(run, tmp_path):
-    assert export_csv(run, tmp_path / "out") == {"metrics.csv": 3, "transfers.csv": 8}
+    assert export_csv(run, tmp_path / "out") == {"metrics.csv": 3, "machine.csv": 0, "transfers.csv": 8}
     with open(tmp_path / "out" / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["1", "2", "2"]
@@ -268,7 +268,7 @@ def test_a_failure_leaves_nothing_behind(run, tmp_path, monkeypatch):
 
 def test_a_run_without_checkpoint_or_records_is_no_trouble(tmp_path):
     run = RunReader(Run.create(tmp_path, preset()).path)
-    assert export_csv(run, tmp_path / "out") == {"metrics.csv": 0, "transfers.csv": 0}
+    assert export_csv(run, tmp_path / "out") == {"metrics.csv": 0, "machine.csv": 0, "transfers.csv": 0}
     with pytest.raises(RunError, match="no such checkpoint"):
         export_optimizer(run, tmp_path / "o")
     with pytest.raises(ValueError, match="scale"):

@@ -24,7 +24,8 @@ class Metric:
     unit: str = ""  # one of UNITS
     better: str = ""
     split: str = ""  # of a task's own metric: where it was measured
-    kind: str = ""  # "task", "penalty" (its value), "share" (its gradient over the loss's), "term", "landscape", ""
+    # "task", "penalty" (its value), "share" (its gradient over the loss's), "term", "landscape", "machine", ""
+    kind: str = ""
     adds_up: str = "mean"  # over optimizees: "mean", "sum", or "root_mean_square"
 
     def __post_init__(self) -> None:
@@ -116,6 +117,17 @@ _OTHERS: Mapping[str, Metric] = _by_name(
     Metric("coordinate_steps_per_s", "coordinate-steps per s", better="higher"),
     Metric("memory_bytes", "memory", "bytes", "lower"),
 )
+_OF_MACHINE: Mapping[str, Metric] = _by_name(
+    Metric("process_cpu_percent", "process CPU, %", kind="machine"),
+    Metric("process_memory_bytes", "process memory", "bytes", kind="machine"),
+    Metric("read_bytes_per_s", "read per s", "bytes", kind="machine"),
+    Metric("write_bytes_per_s", "written per s", "bytes", kind="machine"),
+    Metric("gpu_percent", "GPU, %", kind="machine"),
+    Metric("gpu_memory_bytes", "GPU memory", "bytes", kind="machine"),
+    Metric("gpu_temperature_c", "GPU temperature, °C", kind="machine"),
+)
+MACHINE: tuple[str, ...] = tuple(_OF_MACHINE)
+"""The names of what machine.jsonl holds: what a run's process takes of its machine."""
 _OF_TASKS = [measured.on(split).name for measured in TASK_METRICS.values() for split in SPLITS]
 RECORDED: tuple[str, ...] = tuple(dict.fromkeys(["meta_loss", *_OF_TASKS, *_OTHERS]))
 """The names of what lreg itself records, beside those of penalties."""
@@ -151,8 +163,8 @@ def objective_term(term: str) -> Metric:
 
 def metric(name: str, measured: Mapping[str, Metric] = TASK_METRICS) -> Metric:
     """The metric that a file calls `name`; of one that is not known just the name. `measured`: a task's own metrics."""
-    if name in _OTHERS:
-        return _OTHERS[name]
+    if known_here := _OTHERS.get(name) or _OF_MACHINE.get(name):
+        return known_here
     split, _, rest = name.partition("_")
     if split in SPLITS and rest:
         known = measured.get(rest) or TASK_METRICS.get(rest)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.base.errors import printable
+from engine.base.metrics import MACHINE
 from engine.base.status import is_number
 from engine.export.target import new_folder
 from engine.runs.evaluations import tables, task_name
@@ -21,21 +22,22 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run what begin
 
 
 def export_csv(run: RunReader, path: str | os.PathLike[str], *, force: bool = False) -> dict[str, int]:
-    """Write metrics.csv and transfers.csv into a new folder; returns how many rows each has.
+    """Write metrics.csv, machine.csv and transfers.csv into a new folder; returns how many rows each has.
 
-    metrics.csv: a row for each record, a column for each metric, `t` in unix seconds. transfers.csv: a row for each
-    figure of each mark of each optimizee; `inner_step` is empty for figures of the whole unroll, and the learning curve
-    is there as figure train_loss_curve. A value that was not finite is empty. Raises LregError where the folder is
-    there already or cannot be written.
+    metrics.csv and machine.csv (what the run's process took of its machine): a row for each record, a column for each
+    metric, `t` in unix seconds. transfers.csv: a row for each figure of each mark of each optimizee; `inner_step` is
+    empty for figures of the whole unroll, and the learning curve is there as figure train_loss_curve. A value that was
+    not finite is empty. Raises LregError where the folder is there already or cannot be written.
     """
     with new_folder(Path(path), OWN_FILES, force=force) as folder:
         run.poll()
-        metrics = ["step", "t", *run.columns]
-        records = RunReader(run.path).records()  # read once more, now that all columns are known
-        rows = ([record.get(name) for name in metrics] for record in records)
+        of_machine = [name for name in run.columns if name in MACHINE]
+        metrics = [name for name in run.columns if name not in MACHINE]
+        again = RunReader(run.path)  # read once more, now that all columns are known
         transfers = transfer_rows(run.transfers().values())
         return {
-            "metrics.csv": _write(folder / "metrics.csv", metrics, rows),
+            "metrics.csv": _write_records(folder / "metrics.csv", metrics, again.records()),
+            "machine.csv": _write_records(folder / "machine.csv", of_machine, again.machine_records()),
             "transfers.csv": _write(folder / "transfers.csv", TRANSFER_COLUMNS, transfers),
         }
 
@@ -68,6 +70,11 @@ def _figures(seed: Mapping[str, Any]) -> Iterator[tuple[Any, str, str, Any]]:
                     yield mark.get("inner_step"), figure, radius, at_radius
             elif figure != "inner_step":
                 yield mark.get("inner_step"), figure, "", value
+
+
+def _write_records(path: Path, metrics: Iterable[str], records: Iterable[Mapping[str, Any]]) -> int:
+    header = ["step", "t", *metrics]
+    return _write(path, header, ([record.get(name) for name in header] for record in records))
 
 
 def _write(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from engine.base.errors import LregError
+from engine.base.metrics import MACHINE
 from engine.figures import transfers
 from engine.figures.base import Block, Panel
 from engine.figures.evaluated import Evaluated
@@ -12,7 +13,8 @@ from engine.figures.meta_training import meta_training
 from engine.figures.rule import update_rules
 
 LANDSCAPE = "landscape"
-FIGURES = ("meta-loss", "curves", "sharpness", "accuracy", "frontier", "rule", LANDSCAPE)
+USUAL = ("meta-loss", "curves", "sharpness", "accuracy", "frontier", "rule")
+FIGURES = (*USUAL, "machine", LANDSCAPE)
 INTERVALS = "means over optimizees with 95% t-intervals over {seeds}"
 CAPTIONS = {
     "meta-loss": "Meta-training: moving median, and band from the 10% to the 90% quantile of the window.",
@@ -22,6 +24,8 @@ CAPTIONS = {
     "frontier": "Sharpness against train loss: {intervals}; lines: without penalties, updates multiplied by constants, "
     "solid up to the best constant, dashed beyond (overshoot).",
     "rule": "Updates around the zero state, for random inputs (sorted), and along the first feature.",
+    "machine": "What the process of a run took of its machine: moving median, and band from the 10% to the 90% "
+    "quantile.",
 }
 MISSING = {
     "meta-loss": "no records of meta-training yet: lreg watch {run}",
@@ -30,12 +34,13 @@ MISSING = {
     "accuracy": "no sharpness in any transfer evaluation yet: lreg transfer {run}",
     "frontier": "{reference} was not evaluated at other scales yet: lreg transfer {run} --scales 0.5,0.7,1,1.4,2,2.8",
     "rule": "no checkpoint that can be read: lreg resume {run}",
+    "machine": "nothing was noted of the machine: a run of before, or one of less than a second",
 }
 
 
 def blocks(evaluated: Evaluated, figures: Sequence[str] = ()) -> list[Block]:
-    """The figures in the order in which they were asked for; none asked for: all for which there are data. Landscape is
-    never among them: it is computed elsewhere.
+    """The figures in the order in which they were asked for; none asked for: the usual ones for which there are
+    data. Landscape is never among them: it is computed elsewhere.
 
     Raises LregError where data are missing for what was asked for, naming the command that makes them.
     """
@@ -46,9 +51,10 @@ def blocks(evaluated: Evaluated, figures: Sequence[str] = ()) -> list[Block]:
         "accuracy": lambda: transfers.headlines(evaluated),
         "frontier": lambda: transfers.frontier(evaluated) if transfers.scaled_arms(evaluated) else [],
         "rule": lambda: update_rules(evaluated.arms),
+        "machine": lambda: meta_training(evaluated.arms, MACHINE),
     }
     made = []
-    for name in (name for name in dict.fromkeys(figures or FIGURES) if name != LANDSCAPE):
+    for name in (name for name in dict.fromkeys(figures or USUAL) if name != LANDSCAPE):
         panels = makers[name]()
         if panels:
             made.append(Block(name, tuple(panels), _caption(name, evaluated, panels)))

@@ -15,7 +15,7 @@ from engine.base.files import write_atomic
 from engine.base.metrics import own_metrics
 from engine.distributed.rendezvous import join
 from engine.jobs.job_runner import JobRunner
-from engine.runs import checkpoint
+from engine.runs import checkpoint, machine_log
 from engine.runs.kinds import RUN
 from engine.runs.results import preset_differences
 from engine.runs.store import Run, RunReader, RunStore
@@ -119,6 +119,7 @@ class MetaTrainingJob(JobRunner):
                 where = checkpoint.path_of(self.run.checkpoints, "last")
                 raise RunError(f"{where}: does not fit this version or preset ({_line(error)})") from error
             self.run.truncate_metrics(size)
+            machine_log.truncate(self.run, trainer.step)
             self.run.log(f"resumed at step {trainer.step}")
             self.team.from_first((tensors, values["trainer"]))
         elif self.run.sync_metrics():  # the first checkpoint is written before the first record

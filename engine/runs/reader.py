@@ -32,6 +32,33 @@ LONGEST = 2**22  # bytes; a longer line is no record
 TAIL = 64  # bytes before the read position that must still be there, else the metrics file was rewritten
 
 
+class GrowingFile:
+    """How far a file of lines is read that somebody else appends to."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._offset = 0
+        self._tail = b""  # the last bytes before the offset
+
+    def is_rewritten(self, file: IO[bytes]) -> bool:
+        """Whether it no longer is what was read of it."""
+        file.seek(self._offset - len(self._tail))
+        return file.read(len(self._tail)) != self._tail
+
+    def next_lines(self, file: IO[bytes]) -> bytes:
+        """The next lines that have ended; of one that is too long a part, as it must be passed over."""
+        for size in (PIECE, LONGEST):
+            file.seek(self._offset)
+            data = file.read(size)
+            if (end := data.rfind(b"\n") + 1) or len(data) < size:
+                return data[:end]
+        return data
+
+    def pass_over(self, lines: bytes) -> None:
+        self._offset += len(lines)
+        self._tail = (self._tail + lines)[-TAIL:]
+
+
 class RunReader:
     """A run folder, for whoever looks: writes nothing there, never raises for what it finds.
 
@@ -45,8 +72,7 @@ class RunReader:
         self.restarts = 0
         self.bad_lines = 0
         self.columns = Columns(wanted)
-        self._offset = 0
-        self._tail = b""  # the last bytes before the offset
+        self._machine, self._metrics = GrowingFile("machine.jsonl"), GrowingFile("metrics.jsonl")
 
     def __repr__(self) -> str:
         return f"RunReader({str(self.path)!r})"
@@ -187,52 +213,47 @@ class RunReader:
         return {name: path for name, path in paths.items() if is_own_file(path, self.path)}
 
     def poll(self) -> int:
-        """Read what metrics.jsonl has gained into `columns`; return how many records that were."""
+        """Read what metrics.jsonl and machine.jsonl have gained into `columns`; return how many records that were."""
         return sum(map(len, self.pieces()))
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Poll, and yield the new records one by one: they are not kept."""
-        for piece in self.pieces():
+        """Read what metrics.jsonl has gained, and yield the new records one by one: they are not kept."""
+        for piece in self._pieces(self._metrics):
+            yield from piece
+
+    def machine_records(self) -> Iterator[dict[str, Any]]:
+        """The same of machine.jsonl."""
+        for piece in self._pieces(self._machine):
             yield from piece
 
     def pieces(self) -> Iterator[list[dict[str, Any]]]:
         """Poll in steps of a few milliseconds, between which a caller may rest, or leave the rest for the next time.
 
-        A torn last line waits for its rest, bad lines are counted in `bad_lines`. If a resume has rewritten the file,
+        A torn last line waits for its rest, bad lines are counted in `bad_lines`. If a resume has rewritten a file,
         reading starts over from its beginning: `restarts` goes up, and all its records are new.
         """
+        yield from self._pieces(self._machine)  # first, because it is short, and its restart is the other's
+        yield from self._pieces(self._metrics)
+
+    def _pieces(self, growing: GrowingFile) -> Iterator[list[dict[str, Any]]]:
         try:
-            with open_to_read(self.path / "metrics.jsonl", self.path) as file:
-                if not self._is_the_same(file):
+            with open_to_read(self.path / growing.name, self.path) as file:
+                if growing.is_rewritten(file):
                     self._start_over()
-                while whole := self._whole_lines(file):
+                    growing = self._machine if growing.name == self._machine.name else self._metrics
+                while whole := growing.next_lines(file):
                     records = self._records(whole)
                     self.columns.add(records)
-                    self._offset += len(whole)
-                    self._tail = (self._tail + whole)[-TAIL:]
+                    growing.pass_over(whole)
                     yield records
         except OSError:
             pass
-
-    def _whole_lines(self, file: IO[bytes]) -> bytes:
-        """The next lines that have ended; of one that is too long a part, as it must be passed over."""
-        for size in (PIECE, LONGEST):
-            file.seek(self._offset)
-            data = file.read(size)
-            if (end := data.rfind(b"\n") + 1) or len(data) < size:
-                return data[:end]
-        return data
-
-    def _is_the_same(self, file: IO[bytes]) -> bool:
-        file.seek(self._offset - len(self._tail))
-        return file.read(len(self._tail)) == self._tail
 
     def _start_over(self) -> None:
         self.restarts += 1
         self.bad_lines = 0
         self.columns = Columns(self.columns.wanted)
-        self._offset = 0
-        self._tail = b""
+        self._machine, self._metrics = GrowingFile("machine.jsonl"), GrowingFile("metrics.jsonl")
 
     def _records(self, lines: bytes) -> list[dict[str, Any]]:
         records = [_parse(line) for line in lines.decode(errors="replace").split("\n") if line]

@@ -207,6 +207,11 @@ class Run:
             self._lock.close()
             self._lock = None
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this process is the one that writes here."""
+        return self._lock is not None
+
     def _folder_there(self) -> tuple[int, int] | None:
         """What lies at the run's path: another folder there has another identity."""
         # its document goes first where a folder is being deleted: nothing is put there again

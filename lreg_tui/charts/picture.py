@@ -203,7 +203,7 @@ def _write_left_out(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> 
     """Say in the corner how many values a log axis leaves out."""
     count = sum(curve.left_out(sheet.log_y) for curve in curves)
     if count:
-        said = f"{count:,} not above 0 left out"
+        said = f"{count:,} point{'s' * (count != 1)} <= 0 hidden"
         if len(said) <= picture.width:
             line = picture.top + any(len(curve.breaks) for curve in curves)  # marks of these are on the edge
             picture.frame.put(sheet.width - len(said), line, said, frame.QUIET)

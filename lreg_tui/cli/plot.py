@@ -16,8 +16,8 @@ from lreg_tui.figures import page
 from lreg_tui.text import present
 
 FIGURE = (
-    f"One of: {', '.join(FIGURES)}; may be given again. Default: all that there are data for, but {LANDSCAPE}, which "
-    "takes a while."
+    f"One of: {', '.join(FIGURES)}; may be given again. Default: all that there are data for, but machine, and "
+    f"{LANDSCAPE}, which takes a while."
 )
 TASK = "Only this task. Default: all that were evaluated."
 

@@ -25,7 +25,7 @@ BRANCHES = {
     "scale x weight decay": "scale × weight\ndecay",
 }
 NOT_SIGNIFICANT = "n.s."
-SHORT = {"too few pairs": "too few"}
+SHORT = {"too few pairs": "too few", "unclear": NOT_SIGNIFICANT}
 BY_RADIUS = ("sharpness", "max_grad_norm")
 PLUS_MINUS = " ± "
 LONGEST_HEADING = 10  # characters on one line
@@ -120,11 +120,12 @@ def table_sheet(table: Table, radius: str | None, controls: Sequence[ControlArm]
             Entry(_mean(row, at, metric), best=index in leading)
             for (at, metric), leading in zip(columns.values(), best, strict=True)
         ]
-        seeds = str(row.seeds) if row.meta_seeds < 2 else f"{row.seeds} of {row.meta_seeds}"
+        each, rest = divmod(row.seeds, max(1, row.meta_seeds))
+        seeds = f"{each} x {row.meta_seeds}" if row.meta_seeds > 1 and not rest else str(row.seeds)
         counts = [Entry(str(row.diverged), style="red" if row.diverged else ""), Entry(seeds), Entry(str(row.passes))]
         rows.append((row.label, [*cells, *counts]))
     title = f"{table.task} after {table.inner_step} inner steps"
-    headings = [*columns, "diverged", "seeds (of\nmeta-seeds)", "passes"]
+    headings = [*columns, "diverged", "seeds x\nmeta-seeds", "passes"]
     remarks = _remarks(table)
     if hidden := len(table.rows) - len(shown):
         points = f"{hidden} point{'s' if hidden > 1 else ''}"
@@ -217,7 +218,8 @@ def _effect(effect: Effect) -> Entry:
         return Entry(f"{effect.verdict}{counts}", style="dim")
     if interval.low is None:
         return Entry(f"{middle} {effect.verdict}{counts}", style="dim")
-    return Entry(f"{middle} {effect.verdict}\n({low} to {high}){counts}", style=_style(effect))
+    verdict = SHORT.get(effect.verdict, effect.verdict)
+    return Entry(f"{middle} {verdict}\n({low} to {high}){counts}", style=_style(effect))
 
 
 def _style(effect: Effect) -> str:
@@ -248,6 +250,8 @@ def _pairs(effects: Sequence[Effect]) -> list[str]:
     runs = "optimizee seeds of one meta-seed: of these very runs, and no others"
     over = f"the means of {meta_seeds} meta-seeds" if meta_seeds > 1 else runs
     remarks = [f"{pairs} pairs, 95% t-interval over {over}"]
+    if any(effect.verdict == "unclear" for effect in effects):
+        remarks.append(f"{NOT_SIGNIFICANT}: the interval includes 0, or 1 of a ratio; it does not show equality")
     for setting, words in {**SETTINGS, **BRANCHES}.items():
         lost = max((effect.outside for effect in effects if effect.setting == setting), default=0)
         if lost:
@@ -268,9 +272,6 @@ def frontier_sheet(effects: Sequence[Effect], comparison: Comparison) -> Sheet:
         rows.append((f"{arm}: {name}", [_branch(cells.get((arm, at, branch))) for branch in branches]))
     title = f"against the frontier of {first.reference}, {first.task} after {first.inner_step} inner steps"
     remarks = ["ratios at the arm's train loss, geometric means", *_pairs(effects)]
-    remarks.append(
-        f"{NOT_SIGNIFICANT}: the interval includes 1, which shows neither a difference nor that there is none"
-    )
     if scales := comparison.best_scales.get(first.task):
         best = ", ".join(f"×{scale:g}" for scale in dict.fromkeys(scales))
         remarks.append(f"best scale of {first.reference}: {best}; beyond it its updates overshoot")
@@ -289,7 +290,7 @@ def _branch(effect: Effect | None) -> Entry:
     if interval.mean is None or interval.low is None or interval.high is None:
         return _effect(effect)
     middle, low, high = (present.number(value, 3) for value in (interval.mean, interval.low, interval.high))
-    word = NOT_SIGNIFICANT if effect.verdict == "unclear" else SHORT.get(effect.verdict, effect.verdict)
+    word = SHORT.get(effect.verdict, effect.verdict)
     counts = f"\nn = {interval.n}" if effect.outside or effect.left_out else ""
     return Entry(f"{middle} [{low}, {high}]\n{word}{counts}", style=_style(effect))
 

@@ -141,7 +141,9 @@ class LandscapePane(VerticalScroll, can_focus=True):
             which = "these runs" if len(missing) == len(self.subjects) else f"{len(missing)} of the runs"
             words = f"The landscape of {which} is not computed yet: enter computes it, which takes a while."
         elif not words:
-            words = "Train loss along two random directions, in the same colours. Titles: at the middle; test accuracy."
+            words = (
+                "Train loss along two random directions, in the same colours. Titles: loss at centre; test accuracy."
+            )
         if self.where is not None:
             words = f"{self.where.task} after {self.where.steps} inner steps. {words}"
         line.update(present.clean(words, 400))

@@ -192,7 +192,7 @@ class PresetEditorScreen(Ending, Screen[None]):
         if (draft := self.draft) is None:
             return
         parts = [(clean(draft.title, 40), "bold")]
-        parts += [("  ● not saved", "$accent")] if self.is_unsaved else []
+        parts += [("  ● unsaved", "$accent")] if self.is_unsaved else []
         problems = len(self.checked.problems) if self.checked is not None else 0
         if self.checked is None:
             parts.append(("  checking …", MUTED))
@@ -361,7 +361,7 @@ class PresetEditorScreen(Ending, Screen[None]):
             self.problems.go_to(0)
             self._go_to_problem()
         else:
-            note = "Not saved: the run keeps its own copy of every setting." if self.is_unsaved else ""
+            note = "Unsaved: the run keeps its own copy of every setting." if self.is_unsaved else ""
             asked = LaunchScreen(checked.preset, self.lreg.store, self.lreg.data_dir, note)
             run_id = await self.app.push_screen_wait(asked)
             if run_id is not None:

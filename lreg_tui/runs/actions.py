@@ -17,6 +17,7 @@ from engine.runs import notes
 from engine.runs.notes import LONGEST_NAME, MOST_TAGS, Notes
 from engine.runs.store import RunReader
 from lreg_tui.system import launch
+from lreg_tui.system.keys import key_of
 
 BETWEEN_TAGS = re.compile(r"[\s,;]+")
 RESUMABLE = ("stopped", "failed", "crashed")
@@ -33,7 +34,7 @@ def pause(path: Path) -> str:
     """Ask a running run to rest. Does not wait for that."""
     reader = RunReader(path)
     _signal(reader, signal.SIGUSR1, "pause")
-    return f"pausing {called(reader)}; the same key lets it go on"
+    return f"pausing {called(reader)}; {key_of('pause')} continues"
 
 
 def go_on(path: Path) -> str:

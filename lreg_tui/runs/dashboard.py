@@ -24,7 +24,7 @@ from lreg_tui.runs.dashboard_text import head, instead
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.filter_prompt import FilterPrompt, problem
 from lreg_tui.runs.layout import METRICS, OF_STORE, TABLE, Layout
-from lreg_tui.runs.machine_panel import MachinePanel, in_brief
+from lreg_tui.runs.machine_panel import MachinePanel, ProcessScreen, in_brief
 from lreg_tui.runs.messages import RunsChanged, SelectionChanged, SeriesChanged
 from lreg_tui.runs.metric_panel import MetricPanel, Panels
 from lreg_tui.runs.run_lines import MOST_OVERLAID
@@ -77,6 +77,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         bind("columns", "columns", tooltip="pick columns: any setting, any metric"),
         bind("differing", "differing", tooltip="first the settings in which the runs differ, or not"),
         bind("group", "group", tooltip="group runs by seed, study or any setting, or no longer"),
+        bind("processes", "processes", show=False),
         *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
         bind("quit", "app.quit", tooltip="leave the console; runs go on"),
         *(bind("show", f"show_panel({key})", tooltip=PANEL_KEYS, keys=key, show=False) for key in "1234"),
@@ -216,6 +217,9 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     def on_screen_resume(self) -> None:
         self._follow()  # another screen may have followed other runs
+
+    def action_processes(self) -> None:
+        self.app.push_screen(ProcessScreen(self.lreg.feed))
 
     def on_machine_panel_measured(self, message: MachinePanel.Measured) -> None:
         self.query_one("#brief", Static).update(in_brief(message.load))  # its width is that of the text

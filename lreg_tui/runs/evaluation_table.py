@@ -45,8 +45,13 @@ class EvaluationTable(DataTable[Text]):
         if not any(metric.name == "adaptive_sharpness" for metric in shown):
             shown = (*reversed(shown[:-1]), shown[-1])  # what a task is judged by comes first
         self.clear(columns=True)
-        for heading in ("optimizer", "task", *(metric.words for metric in shown), "inner steps", "seeds"):
-            self.add_column(present.text(heading))
+        numbers = [*(metric.words for metric in shown), "inner steps", "seeds"]
+        headings = [
+            present.text("optimizer"),
+            present.text("task"),
+            *(Text(present.clean(name), justify="right") for name in numbers),
+        ]
+        self.add_columns(*headings)
         for evaluation in found:
             self.add_row(*_cells(evaluation, shown))
         if found:

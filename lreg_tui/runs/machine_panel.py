@@ -1,20 +1,30 @@
-"""MachinePanel: how busy the machine is, every two seconds."""
+"""MachinePanel: how busy the machine is, every two seconds; ProcessScreen: what the process of each run takes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
 from textual import work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
 from textual.message import Message
+from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from lreg_tui.system import machine
-from lreg_tui.system.machine import Gpu, Load
+from engine.base import machine
+from engine.base.machine import Gpu, Load, ProcessLoad, ProcessMeter
+from engine.runs.store import RunReader
+from lreg_tui.runs.feed import Feed, RunRow
 from lreg_tui.text import present
+from lreg_tui.widgets.ending import Ending
+from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.keyed_table import KeyedTable
+from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.threads import off_the_loop
 
 EVERY_S = 2.0
@@ -108,11 +118,83 @@ def _gpu_row(label: str, gpu: Gpu) -> Row:
 
 
 def _gib(count: float) -> str:
-    return f"{count / 2**30:.1f}"
+    return f"{count / 2**30:5.1f}"  # of one width, so that bars stand still
 
 
 def in_brief(load: Load) -> str:
     """One line for narrow screens."""
-    gpus = [f"GPU {present.percent(gpu.busy, 0)}" for gpu in load.gpus[:2]]
+    gpus = [f"GPU {present.percent(gpu.busy, 0):>3}" for gpu in load.gpus[:2]]
     memory = load.memory_used / load.memory_total if load.memory_total else None
-    return "  ".join([*gpus, f"CPU {present.percent(load.cpu, 0)}", f"mem {present.percent(memory, 0)}"])
+    return "  ".join([*gpus, f"CPU {present.percent(load.cpu, 0):>3}", f"mem {present.percent(memory, 0):>3}"])
+
+
+class ProcessScreen(Ending, ModalScreen[None]):
+    """The processes of runs on this machine, every two seconds."""
+
+    HELP_TITLE = "Processes"
+    BINDINGS: ClassVar[list[BindingType]] = [bind("back", "leave"), bind("processes", "leave", show=False)]
+    DEFAULT_CSS = """
+    ProcessScreen {
+        align: center middle;
+        background: $background 60%;
+        & > Vertical { width: 84; max-width: 100%; height: auto; max-height: 90%; }
+        & > Vertical { background: $panel; padding: 1 1 0 1; }
+        KeyedTable { height: auto; max-height: 20; background: $panel; }
+    }
+    """
+    COLUMNS = ("process", "CPU", "memory", "read/s", "written/s", "GPU mem", "run")
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self.feed = feed
+        self._meters: dict[int, ProcessMeter] = {}
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield KeyedTable(cursor_type="row")
+            yield Static("looking …", markup=False)
+            yield KeyFooter()
+
+    def on_mount(self) -> None:
+        headings = [Text(name.rjust(width)) for name, width in zip(self.COLUMNS, WIDTHS, strict=False)]
+        self.query_one(KeyedTable).lay_out([*headings, Text(self.COLUMNS[-1])])
+        self.look()
+        self.set_interval(EVERY_S, self.look)
+
+    @work(group="processes", exclusive=True)
+    async def look(self) -> None:
+        live = [row for row in self.feed.rows if row.is_live]
+        loads = await off_the_loop(lambda: self._measure(live), "processes")
+        self.query_one(KeyedTable).show({str(pid): cells for pid, cells in loads.items()})
+        words = "" if loads else "no run is at work on this machine"
+        self.query_one(Static).update(words)
+
+    def _measure(self, live: Sequence[RunRow]) -> Mapping[int, Sequence[Text]]:
+        """A line for each process that there still is; where several share a run, of the one that writes."""
+        import psutil
+
+        gpus, lines = machine.gpu_memory_of_processes(), {}
+        for row in live:
+            status = RunReader(row.path).status()
+            if not status.is_of_this_host or status.pid <= 0:
+                continue
+            try:
+                meter = self._meters.get(status.pid) or self._meters.setdefault(status.pid, ProcessMeter(status.pid))
+                load = meter.look()
+            except psutil.Error:  # it has just ended
+                self._meters.pop(status.pid, None)
+                continue
+            lines[status.pid] = process_cells(status.pid, load, gpus.get(status.pid), row.name)
+        return lines
+
+
+WIDTHS = (7, 5, 9, 9, 9, 9)  # of the numbers, so that columns stand still while these change
+
+
+def process_cells(pid: int, load: ProcessLoad, gpu_memory: float | None, run: str) -> list[Text]:
+    sizes = (load.memory, load.read_per_s, load.written_per_s, gpu_memory)
+    numbers = [str(pid), present.percent(load.cpu, 0), *map(present.size, sizes)]
+    return [
+        *(Text(number.rjust(width)) for number, width in zip(numbers, WIDTHS, strict=True)),
+        present.text(present.clean(run, 40)),
+    ]

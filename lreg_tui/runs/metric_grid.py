@@ -8,7 +8,7 @@ from textual.events import Resize
 from textual.geometry import Size
 from textual.message import Message
 
-from engine.base.metrics import metric
+from engine.base.metrics import MACHINE, metric
 from lreg_tui.runs.feed import Feed
 from lreg_tui.runs.metric_panel import MetricPanel, Panels
 
@@ -124,11 +124,11 @@ class MetricGrid(Panels):
 
 
 def ordered(metrics: Iterable[str]) -> list[str]:
-    """What people steer by first, then the meta-objective with penalties and terms, the rest by name, counts last."""
+    """What people steer by, the meta-objective with penalties and terms, the rest by name, counts, the machine."""
     there = sorted(metrics)
     parts = [name for name in there if metric(name).is_of_objective]
     tested = [name for name in there if metric(name).split == "test" and name not in FIRST]
     first = [name for name in (*FIRST, *tested, *THEN) if name in there]
-    last = [name for name in LAST if name in there]
+    last = [name for name in (*LAST, *MACHINE) if name in there]
     rest = [name for name in there if name not in (*first, *parts, *last)]
     return [*first, *parts, *rest, *last]

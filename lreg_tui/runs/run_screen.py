@@ -296,7 +296,7 @@ def head_of(row: RunRow | None, run_id: str, is_gone: bool) -> Text:
         line.append("  ").append("━" * full, "bold").append("─" * (BAR - full), "dim")
     unit = row.kind.unit
     line.append(f" {progress(row.step, row.total)}")
-    line.append(f"  {unit} {row.step}/{row.total}" if row.total else "", "dim")
+    line.append(f"  {unit} {row.step:>{len(str(row.total))}}/{row.total}" if row.total else "", "dim")
     line.append(f"  ETA {duration(row.eta_s)}" if row.is_live and row.eta_s is not None else "")
     estimator = "" if row.estimator == USUAL_ESTIMATOR else row.estimator
     learned = " ".join(filter(None, [row.optimizer, estimator, *row.penalties]))

@@ -90,7 +90,8 @@ def weighed(reference: str, rows: Sequence[RunRow]) -> Text:
 def words_of(size: Size) -> Text:
     plan = size.plan
     arms = ", ".join(arm.name for arm in plan.arms)
-    text = Text.assemble((count(size.runs, "run"), "bold"), f", {count(len(plan.seeds), 'meta-seed')}")
+    seeds = len(plan.seeds)
+    text = Text.assemble((count(size.runs, "run"), "bold"), f" ({size.runs // seeds} x {count(seeds, 'meta-seed')})")
     text.append(f", then {count(size.transfers, 'transfer')}" if size.transfers else "")
     if plan.search is not None:
         text.append(f"; a search of {plan.search.trials} trials for each arm with axes")

@@ -1,25 +1,43 @@
-"""ReportScreen: the report of a study, and where it lies, so that its figures can be opened."""
+"""ReportScreen: the report of a study, with its figures as charts, and where it lies."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Markdown, Static
 
+from engine.base.errors import LregError
 from engine.base.files import read_limited
-from lreg_tui.text.present import clean, clean_block
+from engine.base.metrics import metric
+from lreg_tui.charts.chart import Chart
+from lreg_tui.charts.curve import Line
+from lreg_tui.text.present import clean, clean_block, label
 from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.threads import off_the_loop
 
+if TYPE_CHECKING:
+    from engine.figures import Block, Panel
+
 LARGEST = 2**20  # bytes
+IMAGE = re.compile(r"^!\[[^\]\n]*\]\(([\w.-]+)\)$", re.MULTILINE)
+
+
+class Figure(Vertical):
+    """The place of a figure: its file's name, until there are charts."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(Static(f"figure {clean(name, 80)}", markup=False))
+        self.file = name
 
 
 class ReportScreen(Ending, Screen[None]):
@@ -35,6 +53,8 @@ class ReportScreen(Ending, Screen[None]):
         #where { height: 1; padding: 0 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }
         VerticalScroll { height: 1fr; scrollbar-size: 1 1; }
         Markdown { background: $background; }
+        Figure { height: auto; padding: 0 2; color: $text-muted; }
+        Chart { height: 14; margin-bottom: 1; background: $surface; color: $text; }
     }
     """
 
@@ -45,7 +65,7 @@ class ReportScreen(Ending, Screen[None]):
     def compose(self) -> ComposeResult:
         yield Static(clean(self.path), id="where", markup=False)
         with VerticalScroll():
-            yield Markdown("reading …", open_links=False)
+            yield Static("reading …", id="reading", markup=False)
         yield KeyFooter()
 
     def on_mount(self) -> None:
@@ -54,15 +74,20 @@ class ReportScreen(Ending, Screen[None]):
 
     @work(group="report")
     async def _read(self) -> None:
+        """The text at once, its figures as soon as their data are read."""
+        page = self.query_one(VerticalScroll)
         text = await off_the_loop(lambda: text_of(self.path), "report")
-        await self.query_one(Markdown).update(text)
+        await page.mount_all(parts_of(text))
+        await page.remove_children("#reading")
+        blocks = await off_the_loop(lambda: blocks_of(self.path.parent.parent), "figures")
+        for figure in self.query(Figure):
+            if block := blocks.get(figure.file):
+                await figure.remove_children()
+                await figure.mount_all(map(chart_of, block.panels))
 
     def action_copy_path(self) -> None:
         self.app.copy_to_clipboard(clean(self.path))
         self.app.notify(f"copied {clean(self.path, 200)}", markup=False)
-
-    def action_leave(self) -> None:
-        self.dismiss()
 
 
 def text_of(path: Path) -> str:
@@ -70,3 +95,43 @@ def text_of(path: Path) -> str:
         return clean_block(read_limited(path, LARGEST, path.parent.parent).decode(errors="replace"))
     except OSError as error:
         return f"{clean(path)}: cannot be read: {clean(error.strerror or error)}"
+
+
+def parts_of(text: str) -> Iterator[Markdown | Figure]:
+    """Markdown, and the places of its figures in between."""
+    for number, part in enumerate(IMAGE.split(text)):
+        if number % 2:
+            yield Figure(part)
+        elif part.strip():
+            yield Markdown(part, open_links=False)
+
+
+def blocks_of(study: Path) -> dict[str, Block]:
+    """The data of a study's figures, by the names of their files; none of a study that cannot be read."""
+    from engine.study.plan.state import plan_of
+    from engine.study.report.evidence import gather
+    from engine.study.report.figures import figures
+
+    try:
+        return dict(figures(gather(plan_of(study), study)))
+    except LregError:
+        return {}
+
+
+def chart_of(panel: Panel) -> Chart:
+    """A pair of axes as a chart: lines, or points with the half-widths of their intervals in y."""
+    from numpy import array, subtract
+
+    drawn = [(line.who, line.x, line.y, line.low, line.high) for line in panel.lines]
+    for point in panel.points:
+        middle, low, high = ((value,) for value in point.y)
+        drawn.append((point.who, point.x[:1], middle, low, high))
+    chart = Chart(f"{label(panel.y.name, panel.y.radius)} · {clean(panel.title, 60)}")
+    chart.log_x, chart.log_y = panel.x.scale == "log", panel.y.scale == "log"
+    chart.points_only = bool(panel.points) or any(line.bars for line in panel.lines)
+    chart.x_label, chart.unit = label(panel.x.name, panel.x.radius), panel.y.unit or metric(panel.y.name).unit
+    chart.lines = [
+        Line(clean(who.label, 60), array(x), array(y), number, errors=subtract(high, low) / 2)
+        for number, (who, x, y, low, high) in enumerate(drawn)
+    ]
+    return chart

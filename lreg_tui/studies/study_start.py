@@ -39,7 +39,7 @@ class Size:
     def estimate(self) -> str:
         """How long its runs may take, in words."""
         if self.seconds is None:
-            return "no run here tells how long that takes"
+            return "no finished run to estimate from"
         without = f", without {', '.join(self.unknown)}" if self.unknown else ""
         return f"about {duration(self.seconds)} of meta-training, one run at a time, as fast as the runs here{without}"
 

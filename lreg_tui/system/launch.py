@@ -22,7 +22,6 @@ __all__ = [
     "POLL_S",
     "check_resumed",
     "check_transfer",
-    "output_of",
     "request",
     "start_detached",
     "start_helper",
@@ -64,12 +63,3 @@ def start_helper(module: str, arguments: Sequence[str], said: Path) -> subproces
         raise RunError(f"{error.filename or said}: cannot start a helper: {error.strerror}") from None
     HELPERS.add(helper)
     return helper
-
-
-def output_of(command: list[str], limit_s: float) -> str:
-    """What a short command prints; empty where it fails or takes longer."""
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit_s, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.decode(errors="replace")

@@ -52,6 +52,23 @@ def with_short_time(line: str) -> str:
     return local if local == line else local.partition(" ")[2]
 
 
+LEVELS = ("everything", "warnings and errors", "errors")
+WARNING = re.compile(r"\w*warning\b|broken off|crashed|diverged|skipped|\S+ gets no more|waiting for", re.IGNORECASE)
+ERROR = re.compile(r"(traceback|failed|fatal|\w*error|\w*exception)\b", re.IGNORECASE)
+OF_TRACEBACK = re.compile(r"Traceback|\s|$")
+
+
+def levels(lines: Iterable[str]) -> list[int]:
+    """What each line of a log is: 0 plain, 1 a warning, 2 an error, with all of its traceback."""
+    told, is_within = [], False
+    for line in lines:
+        stamp = STAMP.match(line)
+        words = line[stamp.end() :] if stamp else line
+        told.append(2 if is_within or ERROR.match(words) else int(WARNING.search(words) is not None))
+        is_within = OF_TRACEBACK.match(words) is not None and (is_within or words.startswith("Traceback"))
+    return told
+
+
 @dataclass(frozen=True)
 class Look:
     """What a log holds: its last lines, oldest first, and how many went at the top since the look before."""

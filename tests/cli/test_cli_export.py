@@ -41,7 +41,7 @@ def test_json_says_what_was_exported(lreg, home, run):
     assert (line["run"], line["checkpoint"], line["scale"]) == (run.id, "best", 1.5)
     assert line["path"] == str(home / "o.safetensors")
     (line,) = lreg("export", run.id, "--to", "csv", "--json").lines
-    assert line["rows"] == {"metrics.csv": 1, "transfers.csv": 0}
+    assert line["rows"] == {"metrics.csv": 1, "machine.csv": 0, "transfers.csv": 0}
 
 
 class Page(HTMLParser):

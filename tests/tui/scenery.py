@@ -14,10 +14,10 @@ import pytest
 from comparing import baseline, evaluation, mark
 from tui.driving import change_json, make_job, make_run
 
+from engine.base import machine
+from engine.base.machine import Gpu, Load
 from engine.runs.store import Run, RunStore
 from lreg_tui.runs import filters
-from lreg_tui.system import machine
-from lreg_tui.system.machine import Gpu, Load
 from lreg_tui.text import present
 
 NOW = datetime(2026, 3, 14, 15, 0, tzinfo=timezone.utc).timestamp()

@@ -377,7 +377,7 @@ def test_single_and_constant_values_are_drawn(y, log):
 
 def test_a_log_axis_says_how_many_values_it_leaves_out():
     found = picture(line([1, 0, -2, 10, 100] * 40), log_y=True)
-    assert "80 not above 0 left out" in found.frame.text()
+    assert "80 points <= 0 hidden" in found.frame.text()
     assert "left out" not in picture(line([1, 0, -2, 10, 100] * 40)).frame.text()
 
 

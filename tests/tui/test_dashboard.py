@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
 from textual.widgets import Input, Static
 from tui.driving import Quick, curve, make_app, make_job, make_run, make_store, run, settle, until
 
+from engine.base import machine
+from engine.base.machine import Gpu, Load
 from engine.runs import notes
 from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunReader, RunStore
@@ -17,9 +20,8 @@ from lreg_tui.runs import actions
 from lreg_tui.runs.machine_panel import MachinePanel, in_brief, rows_of
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.runs.run_table import RunTable
-from lreg_tui.system import machine
-from lreg_tui.system.machine import Gpu, Load
 from lreg_tui.widgets.confirm import ConfirmScreen
+from lreg_tui.widgets.keyed_table import KeyedTable
 from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.pick_list import PickList
 from lreg_tui.widgets.prompt import PromptScreen
@@ -726,3 +728,25 @@ def test_adaptive_sharpness_takes_the_place_of_sharpness_where_it_was_measured(t
         await until(pilot, lambda: app.screen.panels.metrics == ["meta_loss", "sharpness", "test_accuracy"])
 
     drive(store, tmp_path, steps)
+
+
+def test_the_process_of_each_run_is_told_with_what_it_takes(tmp_path):
+    """One that has crashed has none; neither has one on another host."""
+    store = RunStore(tmp_path / "runs")
+    make_run(store.root, "at-work", state="running")
+    make_run(store.root, "done")
+
+    async def steps(pilot, app):
+        await until(pilot, lambda: len(app.feed.rows) == 2)
+        await pilot.press("P")
+        await until(pilot, lambda: "at-work" in screen_text(app) and "CPU" in screen_text(app))
+        table = app.screen.query_one(KeyedTable)
+        await until(pilot, lambda: table.row_count == 1)
+        process, cpu, memory, *_, run = table.get_row_at(0)
+        assert process.plain.split() == [str(os.getpid())] and run.plain == "at-work"
+        assert cpu.plain.endswith("%") and memory.plain.endswith("MiB")
+        await pilot.press("P")
+        await settle(pilot)
+        assert app.screen.query(RunTable)
+
+    drive(store, tmp_path, steps, size=(80, 24))

@@ -222,6 +222,62 @@ def test_search_goes_through_the_matches_from_the_newest(tmp_path):
     drive(tmp_path / "log.txt", steps)
 
 
+def test_long_lines_are_wrapped_where_that_is_asked_for(tmp_path):
+    (tmp_path / "log.txt").write_text(numbered(0, 20) + "a" * 50 + " end\n")
+
+    async def steps(pilot, tail):
+        assert text_of(tail)[-1].startswith("a" * 40) and tail.follows
+        await pilot.press("W")
+        await until(pilot, lambda: text_of(tail)[-1].endswith("end") and len(text_of(tail)[-1]) < 40)
+        assert tail.follows
+        with (tmp_path / "log.txt").open("a") as file:
+            file.write("b" * 60 + "\n")
+        await until(pilot, lambda: text_of(tail)[-1].startswith("b"))
+        await pilot.press("W")
+        await until(pilot, lambda: text_of(tail)[-1].startswith("b" * 40))
+
+    drive(tmp_path / "log.txt", steps)
+
+
+def test_levels_leave_out_what_is_of_no_concern_and_keep_a_traceback_whole(tmp_path):
+    at = "2026-11-21T12:02:50Z "
+    trace = ["Traceback (most recent call last):", '  File "x", line 1', "ValueError: no"]
+    words = ["device cpu", "UserWarning: slow", *trace, "device cpu again", "failed at step 3: no"]
+    path = tmp_path / "log.txt"
+    path.write_text("".join(f"{at}{line}\n" for line in words) + "plain\n")
+
+    def told(tail):
+        return [line.removeprefix("12:02:50 UTC ") for line in tail.lines]
+
+    async def steps(pilot, tail):
+        tail.short_times = True
+        await pilot.press("v")
+        assert told(tail) == ["UserWarning: slow", *trace, "failed at step 3: no"]
+        with path.open("a") as file:
+            file.write("fine\nerror: late\n")
+        await until(pilot, lambda: told(tail)[-1] == "error: late")
+        await pilot.press("v")
+        assert told(tail) == [*trace, "failed at step 3: no", "error: late"]
+        assert tail.text.split("\n") == list(tail.lines)
+        await pilot.press("v")
+        assert len(tail.lines) == len(words) + 3
+
+    drive(path, steps)
+
+
+def test_what_is_selected_is_copied_or_else_everything(tmp_path):
+    (tmp_path / "log.txt").write_text("one\ntwo\n")
+
+    async def steps(pilot, tail):
+        await pilot.press("y")
+        assert pilot.app.clipboard == "one\ntwo"
+        tail.find("wo")
+        await pilot.press("y")
+        assert pilot.app.clipboard == "wo"
+
+    drive(tmp_path / "log.txt", steps)
+
+
 def test_short_times_leave_out_the_date(tmp_path):
     (tmp_path / "log.txt").write_text("2026-11-21T12:02:50Z device cpu\nno time\n")
 

@@ -7,6 +7,8 @@ from textual.widgets import Input
 from tui.driving import Quick, calm, make_app, make_job, make_run, run, settle, until
 from tui.showing import show
 
+from engine.base import machine
+from engine.base.machine import Load
 from engine.presets import catalog
 from engine.runs.store import RunReader, RunStore
 from lreg_tui.app import console
@@ -17,8 +19,7 @@ from lreg_tui.presets.preset_editor import PresetEditorScreen
 from lreg_tui.runs.dashboard import DashboardScreen
 from lreg_tui.runs.run_screen import RunScreen
 from lreg_tui.runs.run_table import RunTable
-from lreg_tui.system import launch, machine
-from lreg_tui.system.machine import Load
+from lreg_tui.system import launch
 from lreg_tui.widgets.pick_list import PickList
 
 

@@ -118,7 +118,7 @@ def test_a_value_typed_in_the_form_changes_the_text_and_no_comment(tmp_path: Pat
             await editor.press("enter")
             assert editor.screen.area.text == MINE.replace("epochs = 3", "epochs = 12")
             await editor.checked()
-            assert "not saved" in str(editor.screen.query_one("#title", Static).content)
+            assert "unsaved" in str(editor.screen.query_one("#title", Static).content)
             await editor.press("ctrl+s")
             await driving.until(editor.pilot, lambda: (tmp_path / "mine.toml").read_text() != MINE)
             assert (tmp_path / "mine.toml").read_text() == MINE.replace("epochs = 3", "epochs = 12")

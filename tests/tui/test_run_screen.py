@@ -95,7 +95,7 @@ def test_head_says_who_and_how_far(tmp_path: Path) -> None:
     async def go() -> None:
         async with showing(made, tmp_path) as shown:
             head = shown.text("#head")
-            for part in ("mine", "running", "25%", "meta-step 5/20", made.id, "digits/mlp", "seed 0", "#paper"):
+            for part in ("mine", "running", "25%", "meta-step  5/20", made.id, "digits/mlp", "seed 0", "#paper"):
                 assert part in head
             made.set_status(step=10)
             shown.app.feed.look_now()

@@ -27,6 +27,7 @@ from engine.study.plan.plan import Axis, Cell, Search, StudyPlan
 from engine.study.plan.snapshot import Watcher
 from engine.study.schedule.job import Schedule
 from engine.study.schedule.loop import StudyJob
+from lreg_tui.charts.chart import Chart
 from lreg_tui.compare.compare_screen import CompareScreen
 from lreg_tui.runs.feed import Feed
 from lreg_tui.runs.run_screen import RunScreen
@@ -268,12 +269,20 @@ def test_the_log_the_report_and_the_transfers_of_an_arm(tmp_path):
         assert isinstance(pilot.app.screen, TransferScreen)  # that of the run under the cursor
         await pilot.press("escape")
         (started.path / "report").mkdir()
-        (started.path / "report" / "report.md").write_text(f"# Report {EVIL}\n| wide |\n")
+        (started.path / "report" / "report.md").write_text(
+            f"# Report {EVIL}\n| wide |\n\n![meta-loss](meta-loss.png)\n\nAfter it.\n\n![none](none.png)\n"
+        )
         await look(pilot, screen)
         await pilot.press("V")
         assert isinstance(pilot.app.screen, ReportScreen)
         await settle(pilot)
-        text = pilot.app.screen.query_one(Markdown).source
+        report = pilot.app.screen
+        await until(pilot, lambda: report.query(Chart))
+        assert {chart.title.split(" · ")[0] for chart in report.query(Chart)} <= {"meta-loss", "validation loss"}
+        assert all(len(line.x) for chart in report.query(Chart) for line in chart.lines)
+        assert [str(part.content) for part in report.query("Figure Static").results(Static)] == ["figure none.png"]
+        text, after = (part.source for part in report.query(Markdown))
+        assert after.strip() == "After it."
         assert text.startswith("# Report ") and "[bold]x[/bold]" in text and "\x1b" not in text
 
     opened((store, plan, started.path), tmp_path, doing)
@@ -568,7 +577,7 @@ def test_how_long_a_study_may_take_is_told_by_runs_of_its_kind(begun, tmp_path, 
     monkeypatch.chdir(tmp_path)
     Path("mine.toml").write_text(STUDY)
     store = begun[0]
-    assert size_of("mine.toml", ()).estimate == "no run here tells how long that takes"
+    assert size_of("mine.toml", ()).estimate == "no finished run to estimate from"
     preset = load_preset("quickstart")
     made = store.create(preset)
     made.set_status(state="finished", latest={"inner_steps_per_s": 10.0})

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 from engine.base.errors import LregError, printable, shortened
 from engine.base.status import LIVE, as_figure
-from engine.distributed import parallel
 from engine.export import loggers
 from engine.export.loggers.base import RunLogger
 from engine.runs.columns import STAMPS
@@ -32,7 +31,7 @@ def logged(run: Run) -> Iterator[None]:
         return loggers.logger_class(name)(run.id, preset.name, preset.flat())
 
     try:
-        names = loggers.in_use() if run.kind is RUN and not parallel.rank() else []
+        names = loggers.in_use() if run.kind is RUN and run.is_held else []
     except LregError as error:  # in a worker that was started with another environment than its folder was made in
         names = []
         run.log(str(error))
