@@ -80,7 +80,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         bind("processes", "processes", show=False),
         *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
         bind("quit", "app.quit", tooltip="leave the console; runs go on"),
-        *(bind("show", f"show_panel({key})", tooltip=PANEL_KEYS, keys=key, show=False) for key in "1234"),
+        *(bind("show", f"show_panel({key})", f"panel {key}", PANEL_KEYS, keys=key, show=False) for key in "1234"),
         # before a chart's own: where it has no cursor to take away, its key leads back
         bind("back", "back", tooltip=BACK, priority=True),
     ]

@@ -54,7 +54,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
         *[
-            bind("show", f"show_tab('{tab}')", tooltip=f"show the {tab}", keys=str(number), show=False)
+            bind("show", f"show_tab('{tab}')", tab, f"show the {tab}", keys=str(number), show=False)
             for number, tab in enumerate(TABS, 1)
         ],
         bind("more", "turn(1)", "next page"),

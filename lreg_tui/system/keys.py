@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Key(NamedTuple):
-    """`names` of keys, the first of which is shown; `words` that a footer may use."""
+    """`names` of keys, the first of which is shown; `words` for it, of which there may be any where none are listed."""
 
     names: str
     meaning: str
@@ -39,7 +39,7 @@ KEYS = {
     "palette": Key("ctrl+p", "every action by its name, and themes", ("palette",)),
     "panel": Key("tab", "the next panel", ("panel",)),
     "panel_before": Key("shift+tab", "the panel before", ("panel before",)),
-    "show": Key("1,2,3,4,5,6", "a tab or panel by its number", ("show",)),
+    "show": Key("1,2,3,4,5,6", "a tab or panel by its number", ()),
     "up": Key("up,k", "up", ("up", "pan up")),
     "down": Key("down,j", "down", ("down", "pan down")),
     "left": Key("left", "left", ("left", "pan left", "other answer", "fold")),
@@ -90,7 +90,7 @@ KEYS = {
     "levels": Key("v", "everything in a log, warnings and errors, errors alone", ("levels",)),
     "log": Key("L", "the log", ("log",)),
     "sort": Key("o", "sort by another column", ("sort",)),
-    "reverse": Key("O", "the other way round", ("reverse",)),
+    "reverse": Key("O", "the other way round", ("reverse order",)),
     "differing": Key("=", "only what differs, or everything", ("only differing", "only set")),
     "columns": Key("C", "pick columns", ("columns",)),
     "group": Key("B", "group runs, or no longer", ("group",)),

@@ -33,6 +33,7 @@ class LogTail(Searched, TextArea):
     BINDINGS: ClassVar[list[BindingType]] = [
         *SEARCHED,
         bind("follow", "follow", tooltip="the end of the log, and follow it", show=False),
+        bind("last", "follow", tooltip="the end of the log, and follow it", show=False),
         bind("levels", "levels"),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {MATCH, "log-tail--time", "log-tail--warning", "log-tail--error"}
