@@ -77,13 +77,14 @@ def found(study: Evidence) -> Iterator[str]:
             f"{code(reference)}; that takes {FEWEST_META_SEEDS}. The differences stand under Results."
         )
         return
-    lines = {arm: list(_lines(study, arm)) for arm in study.arms if arm != reference}
-    yield bullets(
-        f"{_called(study, arm)}: {'; '.join(_told(study, of_arm))}." for arm, of_arm in lines.items() if of_arm
-    )
+    lines = {arm: own for arm in study.arms if arm != reference and (own := list(_lines(study, arm)))}
+    if not lines:
+        yield f"No other arm has been evaluated where the reference arm {code(reference)} was.\n"
+        return
+    yield bullets(f"{_called(study, arm)}: {'; '.join(_told(study, own))}." for arm, own in lines.items())
     yield table(
         ["arm", "reading", "compared", BETTER, WORSE, NOT_FOUND, "effects", "power from"],
-        [_row(study, arm, line) for arm, of_arm in lines.items() for line in of_arm],
+        [_row(study, arm, line) for arm, own in lines.items() for line in own],
         left=3,
     )
     yield paragraph(
