@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,36 @@ def test_an_unfinished_study_gets_a_report_of_what_is_there(tmp_path):
         r"\| K3 +\| \*\*not tested\*\* +\|", text
     )
     assert "The study has not finished: runs or transfers of `sam` are still open." in text
+
+
+def test_how_to_run_it_again_is_said_without_where_it_lay(tmp_path):
+    study = tried(tmp_path).finish()
+    path = study.folder / "run.json"
+    argv = [
+        "/home/me/.venv/bin/lreg",
+        "study",
+        "/home/me/tried.toml",
+        "--runs-dir",
+        "/data/runs",
+        "--set",
+        "seeds=[0, 1]",
+    ]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "argv": argv}))
+    text = report_of(study)
+    assert "`lreg study tried.toml --set 'seeds=[0, 1]'`" in prose(text) and "/home/me" not in text
+    assert "Time: 15.0 h of processes (15.0 h meta-training" in prose(text) and "CPU threads of each: 2 or 4" in prose(
+        text
+    )
+
+
+def test_before_another_arm_was_evaluated_nothing_is_counted(tmp_path):
+    study = tried(tmp_path)
+    for cell in study.plan.grid():
+        study.run(cell)
+    for cell in study.plan.grid():
+        if cell.arm == "sam":
+            shutil.rmtree(study.store / cell.run_id(study.plan.stamp) / "transfer", ignore_errors=True)
+    assert "No other arm has been evaluated where the reference arm `none` was." in prose(report_of(study))
 
 
 def test_a_candidate_with_a_failed_run_cannot_win(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 
 from engine.base.settings import show
@@ -79,7 +80,7 @@ def what_was_run(study: Evidence) -> Iterator[str]:
     """Commands, settings, versions, machines, cost, and every run."""
     yield "## What was run, and how to run it again\n"
     lines = [
-        f"All of it: {code(' '.join(command(study.plan.name, RunReader(study.folder).facts)))}.",
+        f"All of it: {code(shlex.join(command(study.plan.name, RunReader(study.folder).facts)))}.",
         "One run, from its folder in the run store: `lreg run RUN/preset.toml`; on the same processor, with as many "
         "threads, it repeats the figures.",
         f"Meta-seeds: {', '.join(map(str, study.plan.seeds))}.",
@@ -134,10 +135,10 @@ def _cost(study: Evidence) -> Iterator[str]:
     if both.seconds:
         gpu = f"; of it on GPUs {duration(both.gpu_seconds)}" if both.gpu_seconds else ""
         yield (
-            f"Time: {duration(both.seconds)} of processes with {' or '.join(map(str, sorted(both.threads)))} CPU "
-            f"threads each: {duration(of_runs.seconds)} meta-training, {duration(of_jobs.seconds)} transfers, "
-            f"{duration(both.core_seconds)} of CPU threads{gpu}; devices {codes(sorted(both.devices))}. By the logs, "
-            "pauses left out; whatever else the machine did meanwhile is in it."
+            f"Time: {duration(both.seconds)} of processes ({duration(of_runs.seconds)} meta-training, "
+            f"{duration(of_jobs.seconds)} transfers), CPU threads of each: "
+            f"{' or '.join(map(str, sorted(both.threads)))}, {duration(both.core_seconds)} of threads{gpu}; devices "
+            f"{codes(sorted(both.devices))}. By the logs, pauses left out; what else the machine did is in it."
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -77,13 +76,14 @@ def found(study: Evidence) -> Iterator[str]:
             f"{code(reference)}; that takes {FEWEST_META_SEEDS}. The differences stand under Results."
         )
         return
-    lines = {arm: list(_lines(study, arm)) for arm in study.arms if arm != reference}
-    yield bullets(
-        f"{_called(study, arm)}: {'; '.join(_told(study, of_arm))}." for arm, of_arm in lines.items() if of_arm
-    )
+    lines = {arm: own for arm in study.arms if arm != reference and (own := list(_lines(study, arm)))}
+    if not lines:
+        yield f"No other arm has been evaluated where the reference arm {code(reference)} was.\n"
+        return
+    yield bullets(f"{_called(study, arm)}: {'; '.join(_told(study, own))}." for arm, own in lines.items())
     yield table(
         ["arm", "reading", "compared", BETTER, WORSE, NOT_FOUND, "effects", "power from"],
-        [_row(study, arm, line) for arm, of_arm in lines.items() for line in of_arm],
+        [_row(study, arm, line) for arm, own in lines.items() for line in own],
         left=3,
     )
     yield paragraph(
@@ -127,17 +127,17 @@ def _told(study: Evidence, lines: Sequence[Line]) -> Iterator[str]:
             words = Counter(word_of(study, effect) for effect in line.effects)
             counts = ", ".join(f"{word} on {words[word]}" for word in (*TESTED, *UNTESTED) if words[word])
             tasks = count(len(line.effects), "task")
-            yield f"{_reading(study, line)}, {HOW[line.setting]}: {counts} of {tasks} ({_range(study, line)})"
+            effects = f" ({_range(study, line)})" if _tested(study, line) else ""
+            yield f"{_reading(study, line)}, {HOW[line.setting]}: {counts} of {tasks}{effects}"
 
 
 def _row(study: Evidence, arm: str, line: Line) -> list[str]:
     words = Counter(word_of(study, effect) for effect in line.effects)
     counts = [str(words[word]) for word in TESTED]
-    detectable = [effect.interval.detectable for effect in line.effects if effect.interval.detectable is not None]
     power = NOTHING
-    if detectable:
-        near = min(line.effects, key=lambda e: abs((e.interval.detectable or 0.0) - statistics.median(detectable)))
-        power = smallest(study.metric(near.task, near.at.name), near.kind, near.interval) or NOTHING
+    if tested := sorted(_tested(study, line), key=lambda effect: effect.interval.detectable or 0.0):
+        middle = tested[len(tested) // 2]
+        power = smallest(study.metric(middle.task, middle.at.name), middle.kind, middle.interval) or NOTHING
     how = HOW[line.setting].replace("the reference", code(study.plan.reference))
     return [_called(study, arm), _reading(study, line), how, *counts, _range(study, line), power]
 
@@ -149,10 +149,16 @@ def _reading(study: Evidence, line: Line) -> str:
     return text(", ".join(words)) + (at.pop() if len(at) == 1 else "")
 
 
+def _tested(study: Evidence, line: Line) -> list[Effect]:
+    """Those with enough pairs to be counted."""
+    enough = [effect for effect in line.effects if word_of(study, effect) in TESTED]
+    return [effect for effect in enough if effect.interval.mean is not None]
+
+
 def _range(study: Evidence, line: Line) -> str:
-    measured = [effect for effect in line.effects if effect.interval.mean is not None]
-    if not measured:
+    tested = _tested(study, line)
+    if not tested:
         return NOTHING
-    ends = [pick(measured, key=lambda effect: effect.interval.mean or 0.0) for pick in (min, max)]
+    ends = [pick(tested, key=lambda effect: effect.interval.mean or 0.0) for pick in (min, max)]
     shown = [shown_as(study.metric(end.task, end.at.name), end.kind, end.interval) for end in ends]
     return " to ".join(dict.fromkeys(shown))
