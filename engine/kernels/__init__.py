@@ -1,8 +1,8 @@
 """Kernels: a learned optimizer's network without autograd's graph, as fast as the machine allows.
 
 Which way is taken is decided here: `LREG_KERNELS` is auto (what is fastest and known to work), native (C++, CPU),
-triton (CUDA; off unless asked for, because it has never run on a GPU), recompute (plain PyTorch, little memory) or
-plain (autograd's graph through the truncation: the reference).
+rows (plain PyTorch on the CPU, slopes written out), triton (CUDA; off unless asked for, because it has never run on a
+GPU), recompute (plain PyTorch, little memory) or plain (autograd's graph through the truncation: the reference).
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from engine.kernels.build import BuildError, isa_of, library
 from engine.kernels.linear import LinearSteps
 from engine.kernels.native import NativeTape, supports
 from engine.kernels.recompute import ALIVE, RecomputeTape
+from engine.kernels.rows import RowsTape, numbers_kept
 from engine.kernels.steps import NativeSteps, PlainSteps, Steps
 from engine.kernels.tape import Tape
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
 from engine.tasks.base import Layout
 
-WAYS = ("auto", "native", "triton", "recompute", "plain")
+WAYS = ("auto", "native", "rows", "triton", "recompute", "plain")
 LARGEST_GRAPH = 2**31  # bytes that a truncation's graph may take before it is computed anew instead
 
 
@@ -46,11 +47,13 @@ def tape(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tenso
                 "LREG_KERNELS=triton: only for dm and rnnprop of up to 32 units on a CUDA device, in float32"
             )
         return triton_tape.TritonTape(optimizer, phi, state, steps)
+    if way == "rows" and _alike(optimizer, phi, state, theta):
+        return RowsTape(optimizer, phi, state, steps)
     return RecomputeTape(optimizer, phi, state, steps) if way == "recompute" else None
 
 
 def tape_way(optimizer: LearnedOptimizer, state: State, device: torch.device, dtype: torch.dtype, steps: int) -> str:
-    """How a truncation of `steps` is taped on a device: native, triton, recompute, or plain, by autograd's graph.
+    """How a truncation of `steps` is taped on a device: native, rows, triton, recompute, or plain, by autograd's graph.
 
     `state`: the optimizer's, also on the meta device.
     """
@@ -59,6 +62,11 @@ def tape_way(optimizer: LearnedOptimizer, state: State, device: torch.device, dt
     way = chosen()
     if way == "triton":
         return way
+    network = optimizer.trusted_network
+    if way in ("auto", "rows") and network is not None and supports(network, device, dtype):
+        coordinates = state[network.units[0]][..., 0].numel()
+        if way == "rows" or steps * coordinates * numbers_kept(network) * dtype.itemsize <= LARGEST_GRAPH:
+            return "rows"
     graph = steps * ALIVE * sum(value.numel() * value.element_size() for value in state.values())
     anew = way == "recompute" or (way == "auto" and graph > LARGEST_GRAPH)
     return "recompute" if optimizer.coordinatewise and anew else "plain"
@@ -90,11 +98,14 @@ def goes_linear(optimizer: LearnedOptimizer, device: torch.device, dtype: torch.
 
 
 def _goes_native(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> bool:
+    return _alike(optimizer, phi, state, theta) and goes_native(optimizer, theta.device, theta.dtype)
+
+
+def _alike(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> bool:
+    """Whether all is of one dtype on one device: if not, plain PyTorch says what is wrong with that."""
     network = optimizer.trusted_network
     tensors = (*phi.values(), *(state[name] for name in (network.units if network else ())))
-    if any(tensor.dtype != theta.dtype or tensor.device != theta.device for tensor in tensors):
-        return False  # plain PyTorch says what is wrong with that
-    return goes_native(optimizer, theta.device, theta.dtype)
+    return all(tensor.dtype == theta.dtype and tensor.device == theta.device for tensor in tensors)
 
 
 def goes_native(optimizer: LearnedOptimizer, device: torch.device, dtype: torch.dtype) -> bool:
@@ -120,9 +131,11 @@ def native_problem() -> str:
 def describe(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
     """What a log says of the way that is taken on a device for dm, rnnprop and simple. Compiles the kernels."""
     way = chosen()
-    if way in ("recompute", "plain", "triton"):
+    if way in ("rows", "recompute", "plain", "triton"):
         return f"{way}, as LREG_KERNELS says"
     if device.type != "cpu":
         return "plain PyTorch"
     problem = native_problem()
-    return f"plain PyTorch, because of the native ones: {problem}" if problem else f"native, {isa_of(library())}"
+    if problem:
+        return f"plain PyTorch in rows, because of the native ones: {problem}"
+    return f"native, {isa_of(library())}"
