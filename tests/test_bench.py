@@ -27,7 +27,7 @@ def small(piece: works.Piece, steps: int = 6):
 class TestReference:
     @pytest.mark.parametrize("optimizer", works.OPTIMIZERS)
     @pytest.mark.parametrize("work", works.WORKS)
-    @pytest.mark.parametrize("way", ["auto", "plain", "recompute"])
+    @pytest.mark.parametrize("way", ["auto", "rows", "plain", "recompute"])
     def test_every_way_gives_its_numbers(self, work, optimizer, way, monkeypatch):
         """torch's own cells, one optimizee at a time, against the engine's two optimizees side by side."""
         monkeypatch.setenv("LREG_KERNELS", way)

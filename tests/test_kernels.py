@@ -18,9 +18,10 @@ from torch import Tensor
 from engine import kernels
 from engine.base.errors import LregError
 from engine.jobs.from_preset import meta_trainer
-from engine.kernels import build
+from engine.kernels import build, rows
 from engine.kernels.native import NativeTape
 from engine.kernels.recompute import RecomputeTape
+from engine.kernels.rows import RowsTape
 from engine.kernels.steps import NativeSteps, PlainSteps
 from engine.kernels.tape import Side
 from engine.optimizers.box_ascent import BoxAscent, ascend
@@ -67,11 +68,13 @@ def forget_builds() -> None:
     kernels.native_problem.cache_clear()
 
 
-@pytest.fixture(params=[*BUILDS, "recompute"])
+@pytest.fixture(params=[*BUILDS, "rows", "recompute"])
 def tape_class(request, monkeypatch):
-    """The native tape in every build that this machine runs, and the other one."""
-    if request.param == "recompute":
-        yield RecomputeTape
+    """The native tape in every build that this machine runs, and the others."""
+    others = {"rows": RowsTape, "recompute": RecomputeTape}
+    if request.param in others:
+        monkeypatch.setattr(rows, "BLOCK", 40)  # several, the last one smaller
+        yield others[request.param]
         return
     with build_for(request.param, monkeypatch):
         if problem := kernels.native_problem():
@@ -326,14 +329,14 @@ def test_meta_training_learns_the_same_with_every_way(monkeypatch):
         }
     )
     found = {}
-    for way in ("native", "recompute", "plain"):
+    for way in ("native", "rows", "recompute", "plain"):
         monkeypatch.setenv("LREG_KERNELS", way)
         trainer = meta_trainer(preset, device=torch.device("cpu"))
         records = []
         while not trainer.finished:
             records += trainer.advance()
         found[way] = records
-    for way in ("native", "recompute"):
+    for way in ("native", "rows", "recompute"):
         for ours, plain in zip(found[way], found["plain"], strict=True):
             for metric in ("meta_loss", "meta_grad_norm", "smooth_penalty", "validation_loss", "sharpness"):
                 assert (metric in ours) == (metric in plain)
@@ -343,7 +346,7 @@ def test_meta_training_learns_the_same_with_every_way(monkeypatch):
 
 def test_an_unknown_way_is_an_error(monkeypatch):
     monkeypatch.setenv("LREG_KERNELS", "fast")
-    with pytest.raises(LregError, match="LREG_KERNELS: found 'fast'; allowed: auto, native"):
+    with pytest.raises(LregError, match="LREG_KERNELS: found 'fast'; allowed: auto, native, rows"):
         kernels.chosen()
 
 
@@ -377,7 +380,8 @@ def test_without_a_compiler_there_is_a_reason_and_a_fallback(monkeypatch):
     theta = torch.zeros(1, 4, dtype=F64)
     try:
         assert "no C++ compiler found (no-such-compiler)" in kernels.describe(torch.device("cpu"))
-        assert kernels.tape(optimizer, make_phi(optimizer), optimizer.init(theta), theta, 5) is None
+        tape = kernels.tape(optimizer, make_phi(optimizer), optimizer.init(theta), theta, 5)
+        assert isinstance(tape, RowsTape)
         monkeypatch.setenv("LREG_KERNELS", "native")
         with pytest.raises(LregError, match="no C\\+\\+ compiler"):
             kernels.tape(optimizer, make_phi(optimizer), optimizer.init(theta), theta, 5)
@@ -464,7 +468,7 @@ def test_a_graph_too_large_is_computed_anew(monkeypatch):
     monkeypatch.setattr(kernels, "LARGEST_GRAPH", 10**6)
     optimizer = MEMBERS["dm"]
     small, large = torch.zeros(1, 4, dtype=F64), torch.zeros(1, 4000, dtype=F64)
-    assert kernels.tape(optimizer, make_phi(optimizer), optimizer.init(small), small, 5) is None
+    assert isinstance(kernels.tape(optimizer, make_phi(optimizer), optimizer.init(small), small, 5), RowsTape)
     tape = kernels.tape(optimizer, make_phi(optimizer), optimizer.init(large), large, 5)
     assert isinstance(tape, RecomputeTape)
 

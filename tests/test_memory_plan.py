@@ -13,7 +13,7 @@ import torch
 
 from engine.base.live_memory import LiveMemory
 from engine.jobs.from_preset import memory_plan, meta_trainer
-from engine.kernels import native
+from engine.kernels.arrays import forget_arrays
 from engine.presets.preset import Preset, from_mapping, load_preset
 
 CPU = torch.device("cpu")
@@ -49,7 +49,7 @@ def preset(optimizer: str, estimator: str, task: Any = MLP, penalty: Any = (), *
 
 def measured(of: Preset) -> int:
     """The peak of a meta-step once meta-training is under way; examples are not counted."""
-    native.forget_arrays()
+    forget_arrays()
     gc.collect()
     with LiveMemory() as live:
         trainer = meta_trainer(of, device=CPU)
@@ -68,12 +68,12 @@ def test_the_peak_of_a_meta_step_is_predicted_within_a_fifth(optimizer, estimato
     assert 0.8 * peak < predicted < 1.2 * peak, (plan, predicted / peak)
 
 
-@pytest.mark.parametrize("way", ["recompute", "plain"])
+@pytest.mark.parametrize("way", ["rows", "recompute", "plain"])
 def test_the_plan_knows_which_kernels_take_the_steps(way, monkeypatch):
     monkeypatch.setenv("LREG_KERNELS", way)
     described = preset("dm", "tbptt", task={**MLP, "hidden": [100]})
     plan = memory_plan(described, device=CPU)
-    assert plan.way == {"recompute": "recompute", "plain": "autograd"}[way]
+    assert plan.way == {"rows": "tape", "recompute": "recompute", "plain": "autograd"}[way]
     assert plan.training - plan.parts["data"] == pytest.approx(measured(described), rel=0.2)
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 
-from engine.kernels import native
+from engine.kernels.arrays import forget_arrays
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
     """Bytes that a call takes beyond what was taken before it; None where this cannot be told (macOS)."""
-    native.forget_arrays()  # what it keeps for the next truncation would not be counted
+    forget_arrays()  # what it keeps for the next truncation would not be counted
     gc.collect()
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -116,7 +116,7 @@ def estimated(piece: Piece, task: RandomTask, limits: Limits, pilot: Pilot) -> N
 
 def _state_numbers(graph: float, state: int, coordinates: int, device: torch.device) -> float:
     way = kernels.describe(device)
-    if not way.startswith(("plain", "recompute")):
+    if not way.startswith(("plain", "rows", "recompute")):
         return min(float(KEPT_STATES * state), graph)
     too_large = kernels.chosen() == "auto" and ITEM * coordinates * graph > kernels.LARGEST_GRAPH
     anew = way.startswith("recompute") or too_large  # block by block

@@ -1,8 +1,8 @@
 """Kernels: a learned optimizer's network without autograd's graph, as fast as the machine allows.
 
 Which way is taken is decided here: `LREG_KERNELS` is auto (what is fastest and right: on CUDA by a trial, `trial.py`),
-native (C++, CPU), triton (CUDA), recompute (plain PyTorch, little memory) or plain (autograd's graph through the
-truncation: the reference).
+native (C++, CPU), rows (plain PyTorch on the CPU, slopes written out), triton (CUDA), recompute (plain PyTorch, little
+memory) or plain (autograd's graph through the truncation: the reference).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from engine.kernels.build import BuildError, isa_of, library
 from engine.kernels.linear import LinearSteps
 from engine.kernels.native import NativeTape, supports
 from engine.kernels.recompute import ALIVE, RecomputeTape
+from engine.kernels.rows import RowsTape, numbers_kept
 from engine.kernels.steps import NativeSteps, PlainSteps, Steps
 from engine.kernels.tape import Tape
 from engine.kernels.trial import Trial, subject, trial_of
@@ -26,7 +27,7 @@ from engine.kernels.tried_tape import TriedTape
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
 from engine.tasks.base import Layout
 
-WAYS = ("auto", "native", "triton", "recompute", "plain")
+WAYS = ("auto", "native", "rows", "triton", "recompute", "plain")
 TRITON = "Triton"
 TRITON_FILES = tuple(Path(__file__).with_name(f"triton_{part}.py") for part in ("lstm", "tape", "tiles"))
 LARGEST_GRAPH = 2**31  # bytes that a truncation's graph may take before it is computed anew instead
@@ -56,15 +57,17 @@ def tape(
                 "LREG_KERNELS=triton: only for dm and rnnprop of up to 32 units on a CUDA device, in float32"
             )
         return triton_tape.TritonTape(optimizer, phi, state, steps)
-    recomputes = _recomputes(optimizer, state, steps)
-    if _is_alike(optimizer, phi, state, theta):
+    plain = _plain_way(optimizer, state, theta.device, theta.dtype, steps)
+    if _alike(optimizer, phi, state, theta):
         trial = triton_trial(optimizer, state, theta.device, theta.dtype, ascends=ascends)
         if trial is not None and triton_tape.is_recorded(theta.device):
             if trial.takes_kernel:
                 return triton_tape.TritonTape(optimizer, phi, state, steps)  # checked where it is not recorded
         elif trial is not None and (trial.is_open or trial.takes_kernel):
-            return TriedTape(trial, triton_tape.TritonTape, not recomputes, optimizer, phi, state, steps)
-    return RecomputeTape(optimizer, phi, state, steps) if recomputes else None
+            return TriedTape(trial, triton_tape.TritonTape, plain == "plain", optimizer, phi, state, steps)
+    if plain == "rows" and _alike(optimizer, phi, state, theta):
+        return RowsTape(optimizer, phi, state, steps)
+    return RecomputeTape(optimizer, phi, state, steps) if plain == "recompute" else None
 
 
 def triton_trial(
@@ -92,7 +95,7 @@ def tape_way(
     *,
     ascends: bool = False,
 ) -> str:
-    """How a truncation of `steps` is taped on a device: native, triton, recompute, or plain, by autograd's graph.
+    """How a truncation of `steps` is taped on a device: native, rows, triton, recompute, or plain, by autograd's graph.
 
     `state`: the optimizer's, also on the meta device.
     """
@@ -103,14 +106,19 @@ def tape_way(
     trial = triton_trial(optimizer, state, device, dtype, ascends=ascends)
     if trial is not None and trial.takes_kernel:
         return "triton"
-    return "recompute" if _recomputes(optimizer, state, steps) else "plain"
+    return _plain_way(optimizer, state, device, dtype, steps)
 
 
-def _recomputes(optimizer: LearnedOptimizer, state: State, steps: int) -> bool:
-    """Whether plain PyTorch computes a truncation anew, piece by piece, and keeps no graph of it."""
+def _plain_way(optimizer: LearnedOptimizer, state: State, device: torch.device, dtype: torch.dtype, steps: int) -> str:
+    """How PyTorch alone tapes a truncation: rows, recompute (piece by piece, keeping no graph) or plain."""
+    way, network = chosen(), optimizer.trusted_network
+    if way in ("auto", "rows") and network is not None and supports(network, device, dtype):
+        coordinates = state[network.units[0]][..., 0].numel()
+        if way == "rows" or steps * coordinates * numbers_kept(network) * dtype.itemsize <= LARGEST_GRAPH:
+            return "rows"
     graph = steps * ALIVE * sum(value.numel() * value.element_size() for value in state.values())
-    way = chosen()
-    return optimizer.coordinatewise and (way == "recompute" or (way == "auto" and graph > LARGEST_GRAPH))
+    anew = way == "recompute" or (way == "auto" and graph > LARGEST_GRAPH)
+    return "recompute" if optimizer.coordinatewise and anew else "plain"
 
 
 def steps(
@@ -139,10 +147,10 @@ def goes_linear(optimizer: LearnedOptimizer, device: torch.device, dtype: torch.
 
 
 def _goes_native(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> bool:
-    return _is_alike(optimizer, phi, state, theta) and goes_native(optimizer, theta.device, theta.dtype)
+    return _alike(optimizer, phi, state, theta) and goes_native(optimizer, theta.device, theta.dtype)
 
 
-def _is_alike(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> bool:
+def _alike(optimizer: LearnedOptimizer, phi: Phi, state: State, theta: torch.Tensor) -> bool:
     """Whether a kernel may read all of it as theta's dtype: plain PyTorch says what is wrong with anything else."""
     network = optimizer.trusted_network
     tensors = (*phi.values(), *(state[name] for name in (network.units if network else ())))
@@ -172,7 +180,7 @@ def native_problem() -> str:
 def describe(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
     """What a log says of the way that is taken on a device for dm, rnnprop and simple. Compiles the kernels."""
     way = chosen()
-    if way in ("recompute", "plain", "triton"):
+    if way in ("rows", "recompute", "plain", "triton"):
         kernels = "triton (float32 alone)" if way == "triton" and dtype != torch.float32 else way
         return f"{kernels}, as LREG_KERNELS says"
     if device.type == "cuda":
@@ -180,4 +188,6 @@ def describe(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
     if device.type != "cpu":
         return "plain PyTorch"
     problem = native_problem()
-    return f"plain PyTorch, because of the native ones: {problem}" if problem else f"native, {isa_of(library())}"
+    if problem:
+        return f"plain PyTorch in rows, because of the native ones: {problem}"
+    return f"native, {isa_of(library())}"

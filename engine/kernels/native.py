@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from engine.kernels import arrays
+from engine.kernels.arrays import give_back
 from engine.kernels.build import library
 from engine.kernels.tape import Side
 from engine.optimizers.box_ascent import BoxAscent
@@ -17,7 +19,6 @@ GROUPS = 64  # of coordinates, summed apart: the sums do not depend on the numbe
 PIECE_BYTES = 7 * 2**17  # what the pull-back of a piece of the truncation may take of a core's cache
 LONGEST_PIECE = 32
 MOST_LAYERS = 8  # of native.cpp
-BYTES_KEPT = 2**29  # of arrays between two truncations
 
 
 def supports(network: Network | None, device: torch.device, dtype: torch.dtype) -> bool:
@@ -113,30 +114,8 @@ class NativeNetwork:
         self.call("advance", ctypes.c_int64(len(pieces)), sizes, pointers, strides, features, update)
 
     def array(self, *shape: int) -> Tensor:
-        """Memory that holds anything; used over and over, because fresh pages cost more than what is done with them."""
-        try:
-            return _ARRAYS[self.dtype, shape].pop()
-        except (KeyError, IndexError):
-            return torch.empty(shape, dtype=self.dtype)
-
-
-_ARRAYS: dict[tuple[torch.dtype, tuple[int, ...]], list[Tensor]] = {}
-
-
-def give_back(arrays: Sequence[Tensor]) -> None:
-    """Keep arrays that nobody uses any more for the next truncation of the same shape; not more than a bound."""
-    held = sum(array.nbytes for kept in _ARRAYS.values() for array in kept)
-    for array in arrays:
-        held += array.nbytes
-        if held > BYTES_KEPT:
-            forget_arrays()
-            return
-        _ARRAYS.setdefault((array.dtype, tuple(array.shape)), []).append(array)
-
-
-def forget_arrays() -> None:
-    """Give the kept arrays back to the system."""
-    _ARRAYS.clear()
+        """Memory that holds anything."""
+        return arrays.array(self.dtype, *shape)
 
 
 class NativeTape:
@@ -212,7 +191,7 @@ class NativeTape:
 
     def close(self) -> None:
         """The truncation is done with: its memory, that of its updates too, may be used again."""
-        arrays = [self._features, self._updates, self._now, *self._states, *self._kept]
-        give_back(list({array.data_ptr(): array for array in arrays if array.numel()}.values()))
+        memory = [self._features, self._updates, self._now, *self._states, *self._kept]
+        give_back(list({part.data_ptr(): part for part in memory if part.numel()}.values()))
         self._features = self._updates = self._now = self._before = torch.empty(0, dtype=self._net.dtype)
         self._states, self._kept = [], []

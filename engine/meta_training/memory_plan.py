@@ -22,8 +22,10 @@ from engine.base.flat import PartedLoss, as_far_as_possible, gradients_and_losse
 from engine.base.live_memory import LiveMemory
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE
 from engine.evaluation.transfer import EPISODES_AT_ONCE
-from engine.kernels.native import BYTES_KEPT, NativeNetwork
+from engine.kernels.arrays import BYTES_KEPT
+from engine.kernels.native import NativeNetwork
 from engine.kernels.recompute import ALIVE, GRAPH_BYTES, PIECE
+from engine.kernels.rows import numbers_kept
 from engine.meta_training import particles
 from engine.meta_training.meta_train import MetaTrainer
 from engine.meta_training.penalty_terms import geometric_penalty_at
@@ -161,6 +163,11 @@ class _Work:
             is_kept = arrays + beside <= BYTES_KEPT  # for the next truncation, so it is always there
             kept += arrays + sides + is_kept * beside
             parts["pull_back"] = max(slopes + masked + (not is_kept) * beside, step.units)
+        elif way == "rows":
+            assert self.optimizer.network is not None
+            kept += steps * numbers_kept(self.optimizer.network) * one + sides
+            parts["network"] = step.observing
+            parts["pull_back"] = slopes + masked + step.units
         elif way == "plain":
             kept += steps * step.graph + len(updates) * steps * (step.graph + 2 * one)
             parts["network"] = step.forming + (step.graph + step.features) * bool(updates)
@@ -177,7 +184,7 @@ class _Work:
             parts["pull_back"] = slopes + masked + graph * (2 if updates else 1)
         parts["truncation"] = kept
         parts["optimizer_state"] += step.moments
-        return {"plain": "autograd", "native": "tape"}.get(way, way)
+        return {"plain": "autograd", "native": "tape", "rows": "tape"}.get(way, way)
 
     def add_second_order(self, parts: dict[str, int]) -> str:
         """`second_order.SecondOrderBackward`: points and states are kept, and graphs where these are small."""
