@@ -44,7 +44,7 @@ class Size:
         one = scene(piece, task, self.truncation)
         if self.population > 1:
             estimator = ESTIMATORS.create("es", pairs=self.population // 2, sigma=one.estimator.sigma, fitness="raw")
-            one = replace(one, estimator=estimator)  # type: ignore[arg-type]
+            one = replace(one, estimator=estimator)
         return one, partial(_unroll, one, self.unroll) if self.unroll > self.truncation else one.run
 
 

@@ -79,7 +79,7 @@ class Script:
             return {name: copy(tensor) for name, tensor in tensors.items()}
 
         def copy_side(side: Side) -> Side:
-            return Side(*([None if tensor is None else copy(tensor) for tensor in part] for part in side))  # type: ignore[arg-type]
+            return Side(*([None if tensor is None else copy(tensor) for tensor in part] for part in side))
 
         taken = [(copy(features), copy_all(observed)) for features, observed in self.taken]
         ascents = [(index, copy(offset), ascent) for index, offset, ascent in self.ascents]
