@@ -201,24 +201,34 @@ class TestBusy:
 
 
 def test_scaling_grows_one_thing_at_a_time(monkeypatch):
-    monkeypatch.setattr(scaling, "FACTORS", (1, 2))
-    monkeypatch.setattr(scaling, "HIDDEN", 2)
+    for name, values in {"WIDTHS": (1, 2), "META_BATCHES": (1, 2), "TRUNCATIONS": (2, 4), "UNROLLS": (40, 60)}.items():
+        monkeypatch.setattr(scaling, name, values)
+    monkeypatch.setattr(scaling, "POPULATIONS", (2, 4))
+    monkeypatch.setattr(scaling, "WIDTH", 2)
     rows = list(scaling.growth(CPU, quick=True))
-    sizes = [(row["coordinates"], row["truncation"], row["meta_batch"]) for row in rows]
-    once = (1600, 20, 1)
-    assert sizes == [once, (3190, 20, 1), once, (1600, 40, 1), once, (3200, 20, 2)]
+    keys = ("coordinates", "meta_batch", "truncation", "unroll", "population")
+    assert [(row["scaling"], *(row[key] for key in keys)) for row in rows] == [
+        ("coordinates", 805, 1, 20, 20, 1),
+        ("coordinates", 1600, 1, 20, 20, 1),
+        ("meta-batch", 1600, 1, 20, 20, 1),
+        ("meta-batch", 3200, 2, 20, 20, 1),
+        ("truncation", 1600, 1, 2, 2, 1),
+        ("truncation", 1600, 1, 4, 4, 1),
+        ("unroll", 1600, 1, 20, 40, 1),
+        ("unroll", 1600, 1, 20, 60, 1),
+        ("population", 1600, 1, 20, 20, 2),
+        ("population", 1600, 1, 20, 20, 4),
+    ]
     for row in rows:
-        each = 1e6 * row["ms"] / (row["coordinates"] * row["truncation"])
+        each = 1e6 * row["ms"] / (row["coordinates"] * row["population"] * row["unroll"])
         assert row["ns_per_coordinate_step"] == pytest.approx(each)
 
 
-def test_memory_is_measured_in_a_process_of_its_own(monkeypatch):
-    monkeypatch.setattr(scaling, "TRUNCATIONS", (2,))
-    (row,) = scaling.memory(CPU)
-    assert row["truncation"] == 2 and 2**26 < row["process_bytes"] < 2**32
-    monkeypatch.setenv("LREG_KERNELS", "nonsense")
-    with pytest.raises(LregError, match="nonsense"):
-        list(scaling.memory(CPU))
+def test_what_would_not_fit_is_left_out_of_scaling(monkeypatch):
+    monkeypatch.setattr(scaling, "sizes", lambda: [scaling.Size("coordinates", value, width=1) for value in (1, 10**9)])
+    monkeypatch.setattr(scaling, "peak_bytes", lambda call, device: call() or 2**20)
+    rows = list(scaling.growth(CPU, quick=True))
+    assert "ms" in rows[0] and "GB of memory" in rows[1]["skipped"]
 
 
 def test_a_gradient_that_is_no_number_is_an_error_wherever_it_stands():

@@ -246,16 +246,16 @@ def pretend(monkeypatch):
 STEPS, TRUNCATIONS = 3, 8
 
 
-def drive(ascends=False, truncations=TRUNCATIONS):
+def drive(ascends=False, truncations=TRUNCATIONS, steps=STEPS, layers=2):
     """An unroll on random features, by whatever tape there is: everything that it gives."""
-    generator, optimizer = torch.Generator().manual_seed(1), DM(hidden=5)
+    generator, optimizer = torch.Generator().manual_seed(1), DM(hidden=5, layers=layers)
     phi, theta = optimizer.init_phi(generator), torch.zeros(2, 9)
     state, given = optimizer.init(theta), []
     for _ in range(truncations):
-        draw = [torch.randn(2, 9, 2, generator=generator) for _ in range(2 * STEPS)]
-        features, others = draw[:STEPS], draw[STEPS:]
-        tape = kernels.tape(optimizer, phi, state, theta, STEPS, ascends=ascends)
-        tape = RecomputeTape(optimizer, phi, state, STEPS) if tape is None else tape
+        draw = [torch.randn(2, 9, 2, generator=generator) for _ in range(2 * steps)]
+        features, others = draw[:steps], draw[steps:]
+        tape = kernels.tape(optimizer, phi, state, theta, steps, ascends=ascends)
+        tape = RecomputeTape(optimizer, phi, state, steps) if tape is None else tape
         for one, other in zip(features, others, strict=True):
             given.append(tape.step(one, state).clone())
             if ascends:

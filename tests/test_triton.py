@@ -113,6 +113,22 @@ def extremes() -> dict[str, float | bool]:
     return {"tiny": off, "diverged": bool(torch.equal(found.isnan(), expected.isnan()) and not fine.all())}
 
 
+def tried(home: Path) -> dict[str, object]:
+    """A trial of the kernels by an unroll with ascents and sides, as if they were fast, and a truncation on them."""
+    from test_trial import drive
+
+    from engine import kernels
+    from engine.kernels import trial
+
+    trial.folder = lambda: home / "trials"
+    trial.timed = lambda call, device: 0.5 if TritonTape in getattr(call, "args", ()) else 1.0
+    kernels.native_problem, kernels.LARGEST_GRAPH = (lambda: "pretended away"), 0
+    with trial.thorough():
+        drive(ascends=True, truncations=2, steps=2, layers=1)
+    (kept,) = trial.verdicts()
+    return {"chosen": kept.verdict.chosen, "error": kept.verdict.outcomes[kernels.TRITON].error}
+
+
 def child(what: str, home: Path) -> subprocess.CompletedProcess[str]:
     """This file as a script, with Triton's cache in `home`."""
     root = Path(__file__).parents[1]
@@ -156,6 +172,12 @@ def test_pieces_change_nothing(interpreted):
 @pytest.mark.parametrize("which", ["ascent", "ascent of the gradient's features"])
 def test_the_ascent_ends_where_autograds_does(interpreted, which):
     assert interpreted[which] < BOUND[torch.float64]
+
+
+@needs_triton
+def test_the_kernels_stand_their_trial(interpreted):
+    """The verdict is Triton's still after a truncation on it was checked."""
+    assert interpreted["trial"]["chosen"] == "Triton" and interpreted["trial"]["error"] < BOUND[torch.float32]
 
 
 @needs_triton
@@ -230,6 +252,7 @@ def interpret() -> None:
     found["ascent"] = ascents(RNNProp(hidden=8, layers=1), None)
     found["ascent of the gradient's features"] = ascents(DM(hidden=8, theta_input=True), 2)
     found["extremes"] = extremes()
+    found["trial"] = tried(Path(os.environ["TRITON_CACHE_DIR"]))
     print(json.dumps(found))
 
 

@@ -1,70 +1,110 @@
-"""Scaling: how time grows with coordinates, inner steps and meta-batch, and memory with the truncation."""
+"""Scaling: how time and memory grow with coordinates, meta-batch, truncation, unroll and population."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
-from engine.base.errors import LregError
-from engine.bench.limits import timed
-from engine.bench.memory import peak_bytes, process_peak_bytes
+from engine.base.device import timed
+from engine.bench.memory import peak_bytes
+from engine.bench.needs import free_memory, lacking
 from engine.bench.scene import RandomTask, Scene, scene
 from engine.bench.works import TRUNCATION, Piece
+from engine.meta_training.estimators import ESTIMATORS
 
-AXES = ("coordinates", "steps", "meta_batch")
-FACTORS = (1, 2, 4, 8)
-HIDDEN = 20  # of the mlp: 15,910 coordinates
-TRUNCATIONS = (20, 100, 200)
-ROUNDS = 3
+WIDTHS = (1, 13, 126, 1258, 12578)  # of the mlp: 805 to 10 million coordinates
+META_BATCHES = (1, 4, 16, 64)
+TRUNCATIONS = (20, 50, 100, 200)
+UNROLLS = (200, 1000, 10_000)
+POPULATIONS = (2, 8, 32, 64)
+WIDTH, SMALL_WIDTH = 20, 2  # where something else grows: 15,910 coordinates; 1,600 for the long unrolls
+ROUNDS, ENOUGH_S = 5, 1.0  # a call is timed so often, or so long; the fastest counts
+
+
+@dataclass(frozen=True)
+class Size:
+    """Meta-training by dm on an mlp, of a size."""
+
+    axis: str  # what grows
+    value: int
+    width: int
+    meta_batch: int = 1
+    truncation: int = TRUNCATION
+    unroll: int = TRUNCATION
+    population: int = 1  # particles of evolution strategies; 1: back-propagation
+
+    def work(self, device: torch.device) -> tuple[Scene, Callable[[], object]]:
+        task = RandomTask("mlp", device=device, hidden=[self.width])
+        piece = Piece("meta-train" if self.population == 1 else "es", "dm", "mlp", self.meta_batch)
+        one = scene(piece, task, self.truncation)
+        if self.population > 1:
+            estimator = ESTIMATORS.create("es", pairs=self.population // 2, sigma=one.estimator.sigma, fitness="raw")
+            one = replace(one, estimator=estimator)
+        return one, partial(_unroll, one, self.unroll) if self.unroll > self.truncation else one.run
+
+
+def sizes() -> list[Size]:
+    """All of them, axis by axis, the small ones first."""
+    base = partial(Size, width=WIDTH)
+    return [
+        *(Size("coordinates", 795 * width + 10, width) for width in WIDTHS),
+        *(base("meta-batch", number, meta_batch=number) for number in META_BATCHES),
+        *(base("truncation", steps, truncation=steps, unroll=steps) for steps in TRUNCATIONS),
+        *(Size("unroll", steps, SMALL_WIDTH, unroll=steps) for steps in UNROLLS),
+        *(base("population", number, population=number) for number in POPULATIONS),
+    ]
 
 
 def growth(device: torch.device, quick: bool = False) -> Iterator[dict[str, Any]]:
-    """Meta-training by dm on an mlp with one thing made larger: linear cost is a constant ns_per_coordinate_step.
+    """A row for each size: "scaling" (what grows) and its "value", "ms", "memory_bytes" (the peak beyond what was there
+    before; None where it cannot be told), and both by what they should be proportional to: "ns_per_coordinate_step"
+    (coordinates of all optimizees and particles times inner steps) and "bytes_per_coordinate".
 
-    Yields a dict for each size: "scaling" (what grows), "factor", its sizes, "ms" of a truncation, the fastest of
-    three, and "ns_per_coordinate_step".
+    Cost is linear where these are constant. What would not fit in memory has "skipped", the reason, instead.
     """
-    for axis in AXES:
-        scenes = [_scene(axis, factor, device) for factor in FACTORS]
-        rounds = [  # after a warm-up; in turn: a disturbance meets all sizes
-            [timed(one.run, device) for one in scenes] for _ in range(1 + (1 if quick else ROUNDS))
-        ]
-        for factor, one, seconds in zip(FACTORS, scenes, map(min, zip(*rounds, strict=True)), strict=True):
-            sizes = {"coordinates": one.coordinates, "truncation": one.steps, "meta_batch": one.piece.meta_batch}
-            each = 1e9 * seconds / (one.coordinates * one.steps)
-            yield {"scaling": axis, "factor": factor, **sizes, "ms": 1e3 * seconds, "ns_per_coordinate_step": each}
+    before: dict[str, Any] = {}
+    for size in sizes():
+        row: dict[str, Any] = {"scaling": size.axis, "value": size.value}
+        if reason := _too_large(row, before, device):
+            yield {**row, "skipped": reason}
+            continue
+        one, call = size.work(device)
+        seconds, memory = _measured(call, device, 1 if quick else ROUNDS)
+        coordinates = one.coordinates * size.population
+        row |= {"coordinates": one.coordinates, "meta_batch": size.meta_batch, "population": size.population}
+        row |= {"truncation": size.truncation, "unroll": size.unroll, "ms": 1e3 * seconds, "memory_bytes": memory}
+        row["ns_per_coordinate_step"] = 1e9 * seconds / (coordinates * size.unroll)
+        row["bytes_per_coordinate"] = None if memory is None else memory / coordinates
+        before = row
+        yield row
+        del one, call  # before the next one is made
+        gc.collect()
 
 
-def _scene(axis: str, factor: int, device: torch.device) -> Scene:
-    hidden = HIDDEN * factor if axis == "coordinates" else HIDDEN
-    task = RandomTask("mlp", device=device, hidden=[hidden])
-    piece = Piece("meta-train", "dm", "mlp", factor if axis == "meta_batch" else 1)
-    return scene(piece, task, TRUNCATION * factor if axis == "steps" else TRUNCATION)
+def _too_large(row: dict[str, Any], before: dict[str, Any], device: torch.device) -> str:
+    """Why a size is left out, from what the one before it took; empty where it is not."""
+    if before.get("scaling") != row["scaling"] or not before["memory_bytes"]:
+        return ""
+    return lacking(before["memory_bytes"] * row["value"] / before["value"], free_memory(device))
 
 
-def memory(device: torch.device) -> Iterator[dict[str, Any]]:
-    """Peak memory of one truncation of each length at 15,910 coordinates, each in a process of its own.
-
-    Yields "scaling": "memory", "truncation", "memory_bytes" of the truncation alone (None where it cannot be told), and
-    "process_bytes", the peak of the whole process, torch included. Raises LregError where a process fails.
-    """
-    for steps in TRUNCATIONS:
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            try:
-                taken = pool.submit(_memory_of, steps, str(device), torch.get_num_threads()).result()
-            except BrokenProcessPool:
-                raise LregError(f"truncation {steps} in a process of its own: killed, perhaps for its memory") from None
-        yield {"scaling": "memory", "truncation": steps, **taken}
+def _measured(call: Callable[[], object], device: torch.device, rounds: int) -> tuple[float, int | None]:
+    """Seconds and bytes. The first call is timed as well: a long one is not made twice."""
+    taken: list[float] = []
+    memory = peak_bytes(lambda: taken.append(timed(call, device)), device)
+    while len(taken) < rounds and sum(taken) < ENOUGH_S:
+        taken.append(timed(call, device))
+    return min(taken), memory
 
 
-def _memory_of(steps: int, device: str, threads: int) -> dict[str, Any]:
-    """What the process of its own does: one truncation."""
-    torch.set_num_threads(threads)
-    place = torch.device(device)
-    one = scene(Piece("meta-train", "dm", "mlp", 1), RandomTask("mlp", device=place), steps)
-    return {"memory_bytes": peak_bytes(one.run, place), "process_bytes": process_peak_bytes()}
+def _unroll(one: Scene, steps: int) -> None:
+    """Truncation after truncation, each with its meta-gradient."""
+    carry, weights = one.carry, [1.0] * one.steps
+    for _ in range(steps // one.steps):
+        done, _, carry = one.run_truncation(one.objective, one.phi, carry, one.window, weights, one.generator())
+        done.meta_gradient(one.objective, one.phi, carry.inner_step - 1)

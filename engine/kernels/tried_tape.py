@@ -67,12 +67,24 @@ class Script:
         return tape
 
     def double(self) -> Script:
-        """The same in float64."""
-        taken = [(features.double(), _double(observed)) for features, observed in self.taken]
-        ascents = [(index, offset.double(), ascent) for index, offset, ascent in self.ascents]
-        pulls = [(_doubles(slopes), side and Side(_doubles(side[0]), _doubles(side[1]))) for slopes, side in self.pulls]
-        start = _double(self.start)
-        return Script(self.optimizer, _double(self.phi), start, self.steps, taken, ascents, pulls)  # type: ignore[arg-type]
+        """The same in float64. A tensor that is seen in many steps, as the state is, is copied once."""
+        copies: dict[int, Tensor] = {}
+
+        def copy(tensor: Tensor) -> Tensor:
+            if id(tensor) not in copies:
+                copies[id(tensor)] = tensor.double()
+            return copies[id(tensor)]
+
+        def copy_all(tensors: State) -> State:
+            return {name: copy(tensor) for name, tensor in tensors.items()}
+
+        def copy_side(side: Side) -> Side:
+            return Side(*([None if tensor is None else copy(tensor) for tensor in part] for part in side))
+
+        taken = [(copy(features), copy_all(observed)) for features, observed in self.taken]
+        ascents = [(index, copy(offset), ascent) for index, offset, ascent in self.ascents]
+        pulls = [([copy(slope) for slope in slopes], side and copy_side(side)) for slopes, side in self.pulls]
+        return Script(self.optimizer, copy_all(self.phi), copy_all(self.start), self.steps, taken, ascents, pulls)
 
 
 @dataclass
@@ -232,11 +244,3 @@ def _relative(ours: Iterable[Tensor], theirs: Sequence[Tensor]) -> Tensor:
 
 def _height(update: Tensor, clean: Tensor) -> Tensor:
     return ((update - clean) ** 2).sum()
-
-
-def _double(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.double() for name, tensor in tensors.items()}
-
-
-def _doubles(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-    return [None if tensor is None else tensor.double() for tensor in tensors]

@@ -19,6 +19,7 @@ BLOCK = 32  # coordinates: with more, not even the forward step of 20 units fits
 WARPS = {"forward": 4, "backward": 8, "ascent": 8}
 MOST_FEATURES, MOST_UNITS, MOST_LAYERS = 8, 32, 4
 PADDED_FEATURES = 16  # the least that a product of tiles takes
+ALIGNED = 4  # numbers: a step's begin at 16 bytes, else Triton compiles kernels for every other step anew
 LARGEST_LINE = 2**34  # bytes of the states of a truncation; more are computed anew, piece by piece
 SHARE = 8  # likewise more than an eighth of the device's memory
 
@@ -181,8 +182,9 @@ class TritonTape:
         start = net.pack(state)
         line = (steps + 1) * start.numel() * start.element_size()
         self._piece = steps if line <= largest_line(start.device) else math.isqrt(steps - 1) + 1
-        self._features = start.new_empty(steps, net.coordinates, net.network.features)
-        self._updates = start.new_empty(steps, net.coordinates)
+        room = -(-net.coordinates // ALIGNED) * ALIGNED
+        self._features = start.new_empty(steps, room, net.network.features)[:, : net.coordinates]
+        self._updates = start.new_empty(steps, room)[:, : net.coordinates]
         self._line = start.new_empty(min(self._piece, steps) + 1, *start.shape)  # states of the piece at hand
         self._line[0] = start
         self._kept = [start]  # at the start of every piece

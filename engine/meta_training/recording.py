@@ -70,7 +70,7 @@ class CudaGraphs:
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
             try:
-                with torch.cuda.graph(graph, pool=self._pool, stream=stream):
+                with torch.cuda.graph(graph, self._pool, stream, capture_error_mode="thread_local"):  # others go on
                     results = work()
             except BaseException:
                 self._failed.append(graph)
@@ -193,10 +193,11 @@ def _proven(trial: Trial, plain: Callable[[], Results], replay: Callable[[], Res
         return replayed
     with trials.thorough():  # the kernels in it, too
         results = plain()
-    if (error := _error(results, replayed)) <= trials.BOUND:
+    difference = _error(results, replayed)
+    if difference <= trials.BOUND:
         return replayed
     if trial.takes_kernel:
-        trial.condemn(f"wrong: error {error:.1e}, at most {trials.BOUND:.1e} is allowed")
+        trial.condemn(f"wrong: error {difference:.1e}, at most {trials.BOUND:.1e} is allowed")
     return results
 
 

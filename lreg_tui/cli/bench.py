@@ -29,7 +29,7 @@ NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 """Of the table, by heading: a key of the bench's lines, and its form."""
 ONLY = "One piece of work, such as meta-train/dm/mlp/1; may be given again."
-SCALING = "How cost grows with coordinates, steps and meta-batch, and memory."
+SCALING = "How time and memory grow with coordinates, meta-batch, truncation, unroll and population."
 THREADS = "CPU threads. Default: those that torch takes."
 
 
@@ -156,22 +156,16 @@ def _caption(row: dict[str, Any]) -> str:
 def _show_scaling(device: torch.device, quick: bool, as_json: bool) -> None:
     from engine.bench import scaling
 
-    output.say("cost by coordinates, steps and meta-batch")
-    tables = [
-        output.lined(["grows"], ["times", "coordinates", "truncation", "meta-batch", "ms", "ns per\ncoordinate-step"]),
-        output.lined([], ["truncation", "memory", "whole process"]),
-    ]
+    numbers = ["", "ms", "ns per\ncoordinate-step", "memory", "bytes per\ncoordinate"]
+    table = output.lined(["grows"], numbers)
     for row in scaling.growth(device, quick):
-        sizes = (str(row[key]) for key in ("factor", "coordinates", "truncation", "meta_batch"))
-        times = (f"{row[key]:.1f}" for key in ("ms", "ns_per_coordinate_step"))
-        tables[0].add_row(row["scaling"].replace("_", "-"), *sizes, *times)
+        output.say(f"{row['scaling']} {row['value']:,}: {row.get('skipped', 'measured')}")
         if as_json:
             output.emit(row)
-    output.say("memory by truncation, each in a process of its own")
-    for row in scaling.memory(device):
-        memory = (present.size(row[key]) for key in ("memory_bytes", "process_bytes"))
-        tables[1].add_row(str(row["truncation"]), *memory)
-        if as_json:
-            output.emit(row)
-    for table in () if as_json else tables:
+        if "skipped" not in row:
+            memory, each = row["memory_bytes"], row["bytes_per_coordinate"]
+            bytes_each = "" if each is None else f"{each:,.0f}"
+            pace = (f"{row['ms']:,.1f}", f"{row['ns_per_coordinate_step']:.1f}")
+            table.add_row(row["scaling"], f"{row['value']:,}", *pace, present.size(memory), bytes_each)
+    if not as_json:
         output.console().print(table)

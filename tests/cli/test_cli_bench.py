@@ -108,3 +108,25 @@ def test_doctor_without_a_gpu_says_so_in_one_line(lreg, arguments, words, monkey
     if not arguments:
         (line,) = lreg("doctor", "--gpu", "--json").lines
         assert line["what"] == "GPU" and line["problem"]
+
+
+def test_doctor_lists_the_verdicts_of_trials(lreg, monkeypatch, tmp_path):
+    """On a pretended GPU; those of other versions of torch say nothing any more."""
+    import dataclasses
+    from types import SimpleNamespace
+
+    import torch
+
+    from engine.kernels import trial
+
+    pretended = {"is_available": True, "device_count": 1, "mem_get_info": (1, 2)}
+    pretended["get_device_properties"] = SimpleNamespace(name="a GPU")
+    for name, value in pretended.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *arguments, value=value: value)
+    monkeypatch.setattr(trial, "folder", lambda: tmp_path)
+    subject = trial.subject("a kernel", "a sum", torch.device("cpu"), torch.float32)
+    for one, seconds in ((subject, 0.5), (dataclasses.replace(subject, versions="torch 0.4"), 0.1)):
+        outcomes = {trial.PLAIN: trial.Outcome(1.0, 0.0), "a kernel": trial.Outcome(seconds, 1e-6)}
+        trial.Trial(one).settle(lambda outcomes=outcomes: trial.Verdict("a kernel", outcomes))
+    verdicts = [finding["found"] for finding in lreg("doctor", "--json").lines if finding["what"] == "trial"]
+    assert len(verdicts) == 1 and "a kernel on cpu: a sum, float32: taken: 2 times as fast" in verdicts[0]
