@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.func import vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from engine.base.replay import replayed
+
 Loss = Callable[[Tensor], Tensor]
 """theta, shape [P], to a scalar."""
 
@@ -261,6 +263,11 @@ def gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[
     """
     if isinstance(loss, MicroBatches):
         return summed(loss.split(batch, 1), lambda part: gradients_and_losses(loss.loss, theta, part))
+    work = functools.partial(_gradients_and_losses, loss)
+    return replayed(getattr(loss, "__self__", None), "gradients and losses", work, theta, batch)
+
+
+def _gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     theta = theta.detach().requires_grad_()
     with torch.enable_grad():
         losses = side_by_side(loss)(theta, batch)

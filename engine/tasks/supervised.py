@@ -76,6 +76,7 @@ class Examples:
 class SupervisedTask(Task):
     """Examples, a module and a criterion. It holds the data, on the device, but no parameters."""
 
+    recordable = True  # for `engine.base.replay`: the loss is a pure function
     augmentation_size = 0  # uniform numbers that `inputs` takes for each training example
 
     def __init__(
