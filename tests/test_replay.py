@@ -3,10 +3,12 @@
 import pytest
 import torch
 
-from engine.base.flat import gradients_and_losses
+from engine.base.flat import LARGE_INPUTS, gradients_and_losses
 from engine.base.replay import COMPARED, SMALL, WORTH_WHILE, _recordings, replayed
 from engine.meta_training.penalty_terms import geometric_penalty_at
 from engine.penalties.gsam import GSAM
+from engine.tasks.criteria import CrossEntropy
+from engine.tasks.supervised import SupervisedTask
 from engine.tasks.table import build_task
 
 CALLS = WORTH_WHILE + COMPARED + 3
@@ -40,6 +42,28 @@ def test_the_gradients_of_a_long_training_are_those_of_plain_autograd(optimizees
     leaves = [theta, *batch]
     for replay, eager in zip(recording.replay(*leaves), recording_free(task, theta, batch), strict=True):
         assert torch.equal(replay, eager)
+
+
+def test_large_convolutions_give_what_vmap_gives() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 3, 3, 2), torch.nn.Sigmoid(), torch.nn.Flatten(), torch.nn.Linear(192, 4)
+    )
+    examples = inputs(0, 300 * 18 * 18).double().view(300, 1, 18, 18), torch.arange(300) % 4
+    task = SupervisedTask(
+        "images",
+        network,
+        {"train": examples, "test": examples},
+        CrossEntropy(),
+        batch_size=256,
+        dtype=torch.float64,
+    )
+    theta = torch.stack([task.init_theta(seed) for seed in range(3)])
+    batch = task.batches(range(3)).draw(1)[0]
+    assert batch.x[0].numel() >= LARGE_INPUTS
+    for one, other in zip(
+        gradients_and_losses(task.loss, theta, batch), recording_free(task, theta, batch), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
 
 
 def recording_free(task, theta, batch):

@@ -28,6 +28,10 @@ GRAPHS_AT_ONCE = 2**31
 """Bytes of the graphs of Hessian-vector products that probes take side by side, where these are known."""
 
 
+LARGE_INPUTS = 2**16
+"""Numbers in one optimizee's inputs from which on a CPU's grouped convolutions take longer than one after another."""
+
+
 class PartedLoss:
     """A weighted sum of losses, theta [P] to a scalar, each of which is differentiated by itself.
 
@@ -264,7 +268,13 @@ def gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[
     if isinstance(loss, MicroBatches):
         return summed(loss.split(batch, 1), lambda part: gradients_and_losses(loss.loss, theta, part))
     work = functools.partial(_gradients_and_losses, loss)
-    return replayed(getattr(loss, "__self__", None), "gradients and losses", work, theta, batch)
+    owner = getattr(loss, "__self__", None)
+    convolves = len(theta) > 1 and theta.device.type == "cpu" and getattr(owner, "convolves", False)
+    if convolves and next(tensors_in(batch))[0].numel() >= LARGE_INPUTS:
+        each = (tree_map(lambda part, row=row: part.narrow(0, row, 1), (theta, batch)) for row in range(len(theta)))
+        gradients, losses = zip(*(work(*one) for one in each), strict=True)
+        return torch.cat(gradients), torch.cat(losses)
+    return replayed(owner, "gradients and losses", work, theta, batch)
 
 
 def _gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
