@@ -7,13 +7,17 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.binding import Binding, BindingsMap
 from textual.dom import DOMNode
+from textual.widgets import Static
+from tui.driving import Quick, make_app, make_store, run, settle, until
 
 import lreg_tui
 from engine.base.errors import SettingsError
+from lreg_tui.charts.chart import Chart
 from lreg_tui.system import config
 from lreg_tui.system.keys import KEYS
 from lreg_tui.widgets import themes
@@ -21,7 +25,7 @@ from lreg_tui.widgets.confirm import ConfirmScreen
 from lreg_tui.widgets.keys import bind
 
 ANSWERS = {"y": "yes", "n": "no"}  # of a question; what everybody expects there
-MEANINGS = {binding.key: meaning for meaning in KEYS for binding in Binding.make_bindings([bind(meaning, "")])}
+MEANINGS = {binding.key: meaning for meaning in KEYS for binding in Binding.make_bindings([bind(meaning, "", "any")])}
 
 
 def every_class() -> list[type[DOMNode]]:
@@ -107,3 +111,85 @@ def test_changed_keys_are_those_of_the_console_its_help_and_its_words(tmp_path):
         "print(ACTIONS['undo'].key, UNTIL[0], LogTail.BINDINGS[2].key)"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "Z Z comma\n"
+
+
+def on_screen(app) -> list[str]:
+    return [strip.text for strip in app.screen._compositor.render_strips()]
+
+
+def with_console(tmp_path: Path, doing: Any, size: tuple[int, int] = (120, 40)) -> None:
+    async def go() -> None:
+        app = make_app(make_store(tmp_path / "runs"), tmp_path)
+        async with app.run_test(size=size):
+            pilot = Quick(app)
+            await until(pilot, lambda: len(app.feed.rows) == 3)
+            await settle(pilot)
+            await doing(pilot, app)
+
+    run(go())
+
+
+def test_a_letter_goes_to_each_panel_in_view(tmp_path):
+    async def doing(pilot, app):
+        dashboard = app.screen
+        panels = {chart.region.offset: chart for chart in dashboard.query(Chart)}
+        await pilot.press("apostrophe")
+        await settle(pilot)
+        letters = {label.region.offset: str(label.content) for label in app.screen.query(Static)}
+        assert len(letters) == 5 and panels.keys() < letters.keys(), "table, three charts, log"
+        place, chart = list(panels.items())[1]
+        await pilot.press(letters[place])
+        await settle(pilot)
+        assert app.screen is dashboard and chart.has_focus
+        await pilot.press("apostrophe", "escape")
+        await settle(pilot)
+        assert app.screen is dashboard and chart.has_focus
+
+    with_console(tmp_path, doing)
+
+
+def test_a_letter_goes_to_each_setting_of_the_form(tmp_path):
+    async def doing(pilot, app):
+        app.open_editor("quickstart")
+        await until(pilot, lambda: getattr(app.screen, "checked", None) is not None)
+        await settle(pilot)
+        editor = app.screen
+        await pilot.press("apostrophe")
+        await settle(pilot)
+        third = [str(label.content) for label in app.screen.query(Static)][2]
+        settings = [line.identity for line in editor.form.lines if not line.is_passed_over]
+        await pilot.press(third)
+        await settle(pilot)
+        assert editor.form.listed.has_focus and editor.form.current == settings[2]
+
+    with_console(tmp_path, doing)
+
+
+def test_what_was_told_can_be_read_again_and_is_told_once(tmp_path):
+    async def doing(pilot, app):
+        for message in ("first", "second", "second"):
+            app.notify(message, markup=False)
+        await settle(pilot)
+        assert [note.message for note in app._notifications] == ["first", "second"]
+        await pilot.press("M")
+        await settle(pilot)
+        lines = [line for line in on_screen(app) if "first" in line or "second" in line]
+        assert ["second" in line for line in lines][:2] == [True, False]
+        await pilot.press("q")
+        await settle(pilot)
+        assert app.is_running and len(app.screen_stack) == 2
+
+    with_console(tmp_path, doing, size=(60, 20))
+
+
+def test_a_full_screen_and_a_zoomed_axis_say_so_and_how_to_leave_them(tmp_path):
+    async def doing(pilot, app):
+        await pilot.press("z", "plus")
+        await settle(pilot)
+        lines = on_screen(app)
+        assert "z leave full screen" in lines[-1] and any("zoomed, 0: all" in line for line in lines), lines
+        await pilot.press("0", "z")
+        await settle(pilot)
+        assert "leave" not in on_screen(app)[-1] and not any("zoomed" in line for line in on_screen(app))
+
+    with_console(tmp_path, doing)
