@@ -161,12 +161,6 @@ class LregApp(ConsoleBase):
         self.remember()
 
     @property
-    def _background_screens(self) -> list[Screen[Any]]:
-        """None under a screen that covers all. Textual 8.2 draws that one again for each change on the one below it."""
-        covers_all = len(self._screen_stack) > 1 and self.screen.styles.background.a == 1
-        return [] if covers_all else super()._background_screens
-
-    @property
     def ansi_theme(self) -> TerminalTheme:
         """A red that text asks for is the theme's: one that colour-blind people can tell, where it is made for them."""
         if self._ansi is None or self._ansi[0] != self.theme:

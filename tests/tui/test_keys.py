@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from textual.binding import Binding, BindingsMap
 from textual.dom import DOMNode
+from textual.message_pump import MessagePump
 from textual.widgets import Static
 from tui.driving import Quick, make_app, make_store, run, settle, until
 
@@ -28,19 +29,23 @@ ANSWERS = {"y": "yes", "n": "no"}  # of a question; what everybody expects there
 MEANINGS = {binding.key: meaning for meaning in KEYS for binding in Binding.make_bindings([bind(meaning, "", "any")])}
 
 
-def every_class() -> list[type[DOMNode]]:
-    """All of the console's screens and widgets, and its app."""
+MADE = {"_decorated_handlers", "_merged_bindings", "_reactives", "_computes", "_css_type_name", "_css_type_names"}
+MADE |= {"_inherit_bindings", "_inherit_css", "_inherit_component_classes"}  # by Textual, for every class
+
+
+def every_class(base: type[MessagePump] = DOMNode) -> list[type[Any]]:
+    """All of the console's classes of a kind: screens, widgets, its app."""
     for module in pkgutil.walk_packages(lreg_tui.__path__, "lreg_tui."):
         if not module.name.endswith("__main__"):
             import_module(module.name)
-    found: list[type[DOMNode]] = [DOMNode]
+    found: list[type[Any]] = [base]
     for kind in found:
         found += [below for below in kind.__subclasses__() if below not in found]
-    return [kind for kind in found if kind.__module__.startswith("lreg_tui") and "BINDINGS" in kind.__dict__]
+    return [kind for kind in found if kind.__module__.startswith("lreg_tui")]
 
 
 def bindings(kind: type[DOMNode]) -> list[Binding]:
-    return [binding for _, binding in BindingsMap(kind.__dict__["BINDINGS"])]
+    return [binding for _, binding in BindingsMap(kind.__dict__.get("BINDINGS", ()))]
 
 
 def test_no_key_stands_in_the_table_twice():
@@ -48,7 +53,7 @@ def test_no_key_stands_in_the_table_twice():
     assert sorted(set(names)) == sorted(names)
 
 
-@pytest.mark.parametrize("kind", every_class(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", list(filter(bindings, every_class())), ids=lambda kind: kind.__name__)
 def test_every_key_has_its_one_meaning_and_is_called_by_it(kind):
     for binding in bindings(kind):
         if kind is ConfirmScreen and ANSWERS.get(binding.key) == binding.description:
@@ -191,5 +196,28 @@ def test_a_full_screen_and_a_zoomed_axis_say_so_and_how_to_leave_them(tmp_path):
         await pilot.press("0", "z")
         await settle(pilot)
         assert "leave" not in on_screen(app)[-1] and not any("zoomed" in line for line in on_screen(app))
+
+    with_console(tmp_path, doing)
+
+
+def test_nothing_private_of_textual_is_overridden():
+    for kind in every_class(MessagePump):
+        theirs = {name for base in kind.__mro__ if base.__module__.startswith("textual") for name in base.__dict__}
+        own = {name for name in kind.__dict__ if name.startswith("_") and not name.startswith("__")}
+        assert not own & theirs - MADE, f"{kind.__name__}: {own & theirs - MADE}"
+
+
+def test_a_screen_that_is_covered_draws_nothing(tmp_path):
+    async def doing(pilot, app):
+        dashboard = app.screen
+        app.action_help()
+        await settle(pilot)
+        assert not dashboard.is_current and app.screen.is_current
+        app.screen.dismiss()
+        await settle(pilot)
+        assert dashboard.is_current
+        app.push_screen(ConfirmScreen("Delete alpha?"))
+        await settle(pilot)
+        assert dashboard.is_current, "a dialog leaves it in view"
 
     with_console(tmp_path, doing)
