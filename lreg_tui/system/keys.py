@@ -91,6 +91,7 @@ KEYS = {
     "differing": Key("=", "only what differs, or everything", ("only differing", "only set")),
     "columns": Key("C", "pick columns", ("columns",)),
     "group": Key("B", "group runs, or no longer", ("group",)),
+    "highlight": Key("H", "highlight one of several runs", ("highlight",)),
     "task": Key("d", "compare on the data of another task", ("task",)),
     "reference": Key("b", "the reference that the others are compared with", ("reference",)),
     "step": Key("i", "another inner step", ("inner step",)),
