@@ -99,7 +99,11 @@ KEYS = {
     "more": Key("]", "the next page, or a larger radius", ("next page", "larger radius")),
     "take_back": Key("delete,backspace", "take a setting out again, or give up what is computed", ("unset", "give up")),
     "start": Key("ctrl+l,f5", "launch a run, or start evaluations", ("launch", "start")),
-    "other_view": Key("ctrl+t,f6", "the other view: form or TOML, request or jobs", ("form/TOML", "request/jobs")),
+    "other_view": Key(
+        "ctrl+t,f6",
+        "the other view: form or TOML, request or jobs, grid or chart",
+        ("form/TOML", "request/jobs", "grid/chart"),
+    ),
     "changes": Key("ctrl+r", "what differs from the file, and from where it began", ("changes",)),
     "next_problem": Key("f8", "the next problem", ("next problem",)),
 }
