@@ -136,7 +136,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         yield KeyFooter()
 
     def on_mount(self) -> None:
-        self.table.arrange(**{key: getattr(self._found, key) for key in TABLE})
+        self.table.show_as(**{key: getattr(self._found, key) for key in TABLE})
         self._summarize()
         self._filter(self._found.filter)
         self.choose_panel(self._found.panel)
@@ -231,7 +231,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         self.lreg.open_run(message.run_id)
 
     def on_run_table_layout_changed(self, message: RunTable.LayoutChanged) -> None:
-        self.keep(**self.table.layout)
+        self.keep(**self.table.shown_as)
         self._summarize()
         self._show_state()
 

@@ -30,6 +30,7 @@ from lreg_tui.text import present
 if TYPE_CHECKING:
     from numpy import ndarray
 
+INTERVALS = 12  # that are drawn along a mean
 Ids = str | tuple[str, ...]
 """Of a run; or of several, whose mean is shown."""
 Shown = tuple[Ids, str]
@@ -130,6 +131,7 @@ class MetricPanel(Vertical):
         if len(series) == 1:
             return Line(label, series[0].steps, series[0].values, place, dim=dim, times=series[0].times)
         steps, mean, half = mean_of(series)
+        half[numpy.arange(len(half)) % max(1, len(half) // INTERVALS) > 0] = numpy.nan
         return Line(label, steps, mean, place, dim=dim, errors=half)
 
 

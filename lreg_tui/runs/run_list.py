@@ -226,7 +226,8 @@ class RunList:
 
     def _folded(self, rows: Sequence[RunRow]) -> list[RunRow]:
         """The lines that stand below no other."""
-        ids, groups = {row.id for row in rows}, {}
+        ids = {row.id for row in rows}
+        groups: dict[str, list[RunRow]] = {}
         self._below, tops = {}, []
         for row in rows:
             run = next((run_id for run_id in row.of if run_id in ids), None)

@@ -49,7 +49,7 @@ class TableScreen(ActingScreen):
     def action_differing(self) -> None:
         self.table.choose(differing=not self.table.differing)
 
-    @work(group="ask", exclusive=True)
+    @work(group="group", exclusive=True)  # no other question is to end it while it imports
     async def action_group(self) -> None:
         choices = groups_of(self.table.runs.listed, self.table.runs.grouped_by)
         if picked := await self.app.push_screen_wait(PickList("group by", choices)):

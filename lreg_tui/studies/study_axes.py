@@ -63,7 +63,9 @@ def _axis(name: str, values: Mapping[Key, Any]) -> Axis:
     if len(ordered) > MOST_TICKS and len(numbers) == len(ordered):
         is_log = numbers[0] > 0 and math.log10(numbers[-1] / numbers[0]) > DECADES
         low, *_, high = (math.log(number) if is_log else number for number in numbers)
-        at = {number: ((math.log(number) if is_log else number) - low) / (high - low) for number in numbers}
+        at: dict[Any, float] = {
+            number: ((math.log(number) if is_log else number) - low) / (high - low) for number in numbers
+        }
         ticks = [(0.0, value_text(numbers[0])), (1.0, value_text(numbers[-1]))]
     else:
         at = {value: place / (len(ordered) - 1) if len(ordered) > 1 else 0.5 for place, value in enumerate(ordered)}

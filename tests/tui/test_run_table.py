@@ -354,7 +354,7 @@ class Host(App):
         self.news.append(f"open {message.run_id}")
 
     def on_run_table_layout_changed(self, message):
-        self.news.append((self.table.layout["sort"], self.table.layout["reverse"]))
+        self.news.append((self.table.shown_as["sort"], self.table.shown_as["reverse"]))
 
 
 def drive(steps, size=(80, 8)):
