@@ -93,6 +93,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         self._title = Text()
         self._judged = USUAL_HEADLINE  # what the panel for it shows
         self._sharpness = metric("sharpness")  # likewise
+        self._names: set[str] = set()  # what the runs can be filtered by
         self._waiting: Timer | None = None
         self._has_looked = False  # the feed has told what there is
 
@@ -206,6 +207,9 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     def on_runs_changed(self, message: RunsChanged) -> None:
         self._has_looked = self.lreg.feed.is_whole
+        if self._found.filter and (names := filters.names_of(message.rows)) != self._names:
+            self._names = names  # among which are settings that the filter means
+            self._filter(self._found.filter)
         self.table.show_runs(message.rows, self._has_looked)
         self._show_state()
 

@@ -23,6 +23,8 @@ MOST_VALUES = 6  # that are told of a setting
 
 
 class TableScreen(ActingScreen):
+    """Keys for order, columns and groups; subclasses bind them, and have a RunTable."""
+
     @property
     def table(self) -> RunTable:
         return self.query_one(RunTable)
