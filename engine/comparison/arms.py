@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import PresetError, RunError
+from engine.base.settings import show
 from engine.presets.catalog import is_of_member, weighing
 from engine.presets.flat import NAMES, PARENT, TELLING, arm_identity, common_name, frozen
 from engine.runs import notes
@@ -18,6 +19,9 @@ from engine.runs.store import RunReader
 
 if TYPE_CHECKING:
     from engine.presets.preset import Preset
+
+
+MOST_SETTINGS = 3  # in the label of an arm
 
 
 @dataclass(frozen=True)
@@ -211,12 +215,28 @@ def _tell_apart(runs: Sequence[ArmRun]) -> tuple[ArmRun, ...]:
 
 
 def _labels(groups: Sequence[Sequence[ArmRun]]) -> list[str]:
-    """One label an arm: what its runs' names have in common, else the first name, else its id."""
+    """One label an arm: what its runs' names have in common; where several have that, with what tells them apart."""
     short = [common_name([run.name for run in group]) for group in groups]
     seen = Counter(short)
-    labels = [label if seen[label] == 1 else group[0].name for label, group in zip(short, groups, strict=True)]
+    labels = [
+        label if seen[label] == 1 else group[0].name if len(group) == 1 else _with_settings(label, group, groups)
+        for label, group in zip(short, groups, strict=True)
+    ]
     again = Counter(labels)
     return [
         label if again[label] == 1 else f"{label} ({group[0].reader.id[-4:]})"
         for label, group in zip(labels, groups, strict=True)
     ]
+
+
+def _with_settings(label: str, group: Sequence[ArmRun], groups: Sequence[Sequence[ArmRun]]) -> str:
+    """The label of an arm of several runs with the settings in which it differs from those that are called so, too."""
+    flat = [_settings(other) for other in (group, *groups) if common_name([run.name for run in other]) == label]
+    keys = [key for key, value in flat[0].items() if any(other.get(key) != value for other in flat[1:])]
+    words = (f"{'.'.join(key.split('.')[-2:])} {show(flat[0][key])}" for key in keys[:MOST_SETTINGS])
+    return " ".join([label, *words])
+
+
+def _settings(runs: Sequence[ArmRun]) -> dict[str, Any]:
+    flat = {} if runs[0].preset is None else runs[0].preset.flat()
+    return {key: value for key, value in flat.items() if key not in NAMES}

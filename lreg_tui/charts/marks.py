@@ -47,7 +47,7 @@ def draw(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> None:
         _draw_breaks(sheet, picture, curve)
 
 
-def ends(curve: Curve, part: slice, log: bool) -> tuple[ndarray, ndarray]:
+def ends(curve: Curve, part: slice | ndarray, log: bool) -> tuple[ndarray, ndarray]:
     """Lower and upper ends of the intervals of some records; of a log axis only what is above 0."""
     import numpy
 
@@ -110,8 +110,11 @@ def _draw_bars(sheet: Sheet, picture: Picture, curve: Curve, shift: int) -> None
     import numpy
 
     assert picture.x is not None and picture.y is not None
-    part = curve.inside(picture.x)
-    if curve.errors is None or part.stop - part.start > MOST_GLYPHS:
+    if curve.errors is None:
+        return
+    inside = curve.inside(picture.x)
+    part = inside.start + numpy.flatnonzero(numpy.isfinite(curve.errors[inside]))
+    if len(part) > MOST_GLYPHS:
         return
     columns = numpy.array([picture.column_of(x) or 0 for x in curve.x[part].tolist()], dtype=float)
     low, high = ends(curve, part, sheet.log_y)

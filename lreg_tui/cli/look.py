@@ -39,7 +39,7 @@ EXIT_CODES = {"finished": 0, "stopped": 130}
 
 def runs(
     state: Annotated[list[str] | None, choice("--state", "STATE", STATE_NAMES, ONLY)] = None,
-    filter: Annotated[str, option("--filter", "TEXT", FILTER)] = "",
+    wanted: Annotated[str, option("--filter", "TEXT", FILTER)] = "",
     sort: Annotated[str, option("--sort", "KEY", SORT, offering(lambda: SORTS))] = "id",
     column: Annotated[list[str] | None, option("--column", "KEY", COLUMN)] = None,
     runs_dir: RunsDir = None,
@@ -51,14 +51,14 @@ def runs(
     rows = [row_of(reader) for reader in store.list()]
     key = checked_key("--sort", sort, rows)
     columns = [checked_key("--column", name, rows) for name in dict.fromkeys(column or ())]
-    fits = filters.compile(filter, filters.names_of(rows))
+    fits = filters.compile(wanted, filters.names_of(rows))
     listed = sorted(rows, key=lambda row: sort_value(row, key))
     listed = [row for row in listed if (not states or row.state in states) and fits(row)]
     if as_json:
         for row in listed:
             output.emit(as_json_line(row, columns))
         return
-    for job in () if states or filter else (*store.transfers(), *store.studies()):
+    for job in () if states or wanted else (*store.transfers(), *store.studies()):
         if (status := job.status()).state != "finished":
             done = f"{job.kind.unit} {status.step}/{status.total}" if job.kind is TRANSFER else status.message
             words = ", ".join(filter(None, (status.state, done)))
@@ -69,7 +69,7 @@ def runs(
     else:
         missing = "" if store.root.is_dir() else ": no such folder"
         which = f" in state {' or '.join(states)}" if states else ""
-        which += f" that match {printable(filter)}" if filter else ""
+        which += f" that match {printable(wanted)}" if wanted else ""
         output.say(f"no runs{which} in {printable(str(store.root))}{missing}")
 
 

@@ -26,8 +26,8 @@ from lreg_tui.runs.filter_prompt import FilterPrompt, problem
 from lreg_tui.runs.layout import METRICS, OF_STORE, TABLE, Layout
 from lreg_tui.runs.machine_panel import MachinePanel, ProcessScreen, in_brief
 from lreg_tui.runs.messages import RunsChanged, SelectionChanged, SeriesChanged
-from lreg_tui.runs.metric_panel import MetricPanel, Panels
-from lreg_tui.runs.run_lines import MOST_OVERLAID
+from lreg_tui.runs.metric_panel import MetricPanel, Panels, ids_of
+from lreg_tui.runs.run_list import MOST_OVERLAID
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.runs.run_table import RunTable
 from lreg_tui.runs.table_screen import TableScreen
@@ -43,9 +43,7 @@ LOG_LINES = 500
 PANEL_KEYS = "choose a panel (narrow screens show it alone); 4: the log"
 BACK = "to the table, then without marks, then without filter"
 NAME = "dashboard"  # in what the console remembers
-FOR_RUNS = (  # actions with no use where none is shown
-    *("sort", "reverse", "columns", "differing", "group", "metric", "full_screen", "next_panel", "show_panel"),
-)
+FOR_RUNS = (*TABLE, "highlight", "metric", "full_screen", "next_panel", "show_panel")  # of no use where none is shown
 
 
 class DashboardScreen(TableScreen, inherit_bindings=False):
@@ -77,6 +75,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         bind("reverse", "reverse", tooltip="the same column, the other way round", show=False),
         bind("columns", "columns", tooltip="pick columns: any setting, any metric"),
         bind("differing", "differing", tooltip="first the settings in which the runs differ, or not"),
+        bind("highlight", "highlight", tooltip="of the curves shown, that of the line under the cursor", show=False),
         bind("group", "group", tooltip="group runs by seed, study or any setting, or no longer"),
         bind("processes", "processes", show=False),
         *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
@@ -91,10 +90,12 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
     def __init__(self) -> None:
         super().__init__()
         self.place = 0  # of the chosen panel
+        self.highlights = False  # the curve of what is under the cursor
         self._found = Layout()
         self._title = Text()
         self._judged = USUAL_HEADLINE  # what the panel for it shows
         self._sharpness = metric("sharpness")  # likewise
+        self._names: set[str] = set()  # what the runs can be filtered by
         self._waiting: Timer | None = None
         self._has_looked = False  # the feed has told what there is
 
@@ -138,7 +139,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         yield KeyFooter()
 
     def on_mount(self) -> None:
-        self.table.arrange(**{key: getattr(self._found, key) for key in TABLE})
+        self.table.show_as(**{key: getattr(self._found, key) for key in TABLE})
         self._summarize()
         self._filter(self._found.filter)
         self.choose_panel(self._found.panel)
@@ -195,8 +196,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
     @work(group="ask", exclusive=True)
     async def action_metric(self) -> None:
         panel = self.panel if isinstance(self.panel, MetricPanel) else self.panels.all[0]
-        rows = self.table.runs.overlaid[:MOST_OVERLAID]
-        known = {name for row in rows for name in (*self.lreg.feed.metrics(row.id), *row.latest)}
+        known = {name for row in self._overlaid for name in (*self.lreg.feed.metrics(row.id), *row.latest)}
         names = sorted(known | set(METRICS), key=lambda name: (not is_known(name), name))
         choices = [Choice(name, present.label(name), name) for name in names]
         picked = await self.app.push_screen_wait(PickList("metric", choices, (panel.metric,)))
@@ -209,6 +209,9 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     def on_runs_changed(self, message: RunsChanged) -> None:
         self._has_looked = self.lreg.feed.is_whole
+        if self._found.filter and (names := filters.names_of(message.rows)) != self._names:
+            self._names = names  # among which are settings that the filter means
+            self._filter(self._found.filter)
         self.table.show_runs(message.rows, self._has_looked)
         self._show_state()
 
@@ -237,7 +240,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         self.lreg.open_run(message.run_id)
 
     def on_run_table_layout_changed(self, message: RunTable.LayoutChanged) -> None:
-        self.keep(**self.table.layout)
+        self.keep(**self.table.shown_as)
         self._summarize()
         self._show_state()
 
@@ -254,16 +257,27 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         self._waiting = self.set_timer(SETTLE_S, self._follow)
 
     def _follow(self) -> None:
-        rows = self.table.runs.overlaid[:MOST_OVERLAID]
+        rows, curves = self._overlaid, self.table.runs.curves
         self.lreg.feed.follow({row.id: row.path for row in rows})
-        labels = [(row.id, present.clean(row.name, 60)) for row in rows]
-        self.panels.show_runs(labels, are_jobs=not all(row.kind.has_curves for row in rows))
+        under_cursor = {row.id for row in self.table.runs.under_cursor} if self.highlights else set()
+        bright = next((ids for ids, _ in curves if under_cursor & {*ids_of(ids)}), None)
+        self.panels.show_runs(curves, are_jobs=not all(row.kind.has_curves for row in rows), highlighted=bright)
         self._show_what_they_are_judged_by({name for row in rows for name in row.latest})
         self.panels.update_from(self.lreg.feed)
         cursor = self.table.runs.cursor_row
         self.query_one(LogTail).path = cursor.path / "log.txt" if cursor is not None else None
         words = f"log  {present.clean(cursor.name, 60)}" if cursor else "log"
         self.query_one("#log-title", Static).update(words, layout=False)
+
+    @property
+    def _overlaid(self) -> list[RunRow]:
+        """The runs whose curves the panels show."""
+        return [row for curve in self.table.runs.overlaid[:MOST_OVERLAID] for row in curve]
+
+    def action_highlight(self) -> None:
+        """The curve of the line under the cursor stands out among those of the marked runs, or no longer."""
+        self.highlights = not self.highlights
+        self._follow()
 
     def _show_what_they_are_judged_by(self, names: set[str]) -> None:
         """Runs of tasks that measure something else than is usual have that in the panel for it; where adaptive
@@ -323,14 +337,15 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
             self.lreg.open_editor(str(row.path / "preset.toml"))
 
     def action_compare(self) -> None:
-        ids = [row.id for row in self.subjects() if "compare" in row.kind.actions]
-        if len(ids) == 1:
+        rows = [row for row in self.subjects() if "compare" in row.kind.actions]
+        arms = len({row.arm or row.id for row in rows})  # repeats with other seeds are one arm
+        if len(rows) == 1:
             self.compare_with_others()
-        elif LEAST_COMPARED <= len(ids) <= MOST_OVERLAID:
-            self.lreg.open_compare(ids)
+        elif rows and arms <= MOST_OVERLAID:
+            self.lreg.open_compare([row.id for row in rows])
         else:
-            wanted = f"mark {LEAST_COMPARED} to {MOST_OVERLAID} runs with space"
-            self.tell(f"to compare, {wanted}; marked: {len(ids)}", "warning")
+            wanted = f"mark runs of {LEAST_COMPARED} to {MOST_OVERLAID} arms with space"
+            self.tell(f"to compare, {wanted}; marked: {arms}", "warning")
 
     # -- order and filter --------------------------------------------------------------------------------------------
 

@@ -280,7 +280,7 @@ def _summaries(reader: RunReader, metrics: frozenset[str]) -> dict[str, float]:
         return {}
     import numpy
 
-    found = {}
+    found: dict[str, float] = {}
     for name in (name for name in metrics if name in reader.columns):
         values = numpy.asarray(reader.columns[name].values, dtype=float)
         if len(values := values[numpy.isfinite(values)]):

@@ -128,7 +128,7 @@ def _term(text: str, names: Collection[str]) -> Predicate:
     if found := _FIELD.fullmatch(text):
         return _field(found[1], found[2], names)
     if found := _COMPARISON.fullmatch(text):
-        return _comparison(*found.groups(), names)
+        return _comparison(found[1], found[2], found[3], names)
     return _word(text)
 
 
@@ -262,7 +262,7 @@ def _comparison(written: str, sign: str, value: str, names: Collection[str]) -> 
     bound, compare = _bound(name, sign, value), COMPARE[sign]
 
     def holds(row: RunRow) -> bool:
-        figures = [figure(row, name)] if is_metric else values_of(row, paths)
+        figures: Iterable[Any] = [figure(row, name)] if is_metric else values_of(row, paths)
         return any(is_number(found) and bool(compare(found, bound)) for found in figures)
 
     return holds

@@ -99,9 +99,12 @@ def _common_settings(rows: Sequence[RunRow]) -> dict[str, Any]:
 
 
 def _name(by: str, key: str, members: Sequence[RunRow]) -> str:
-    if by == STUDY:
-        return key
-    return f"{len(members)}× {common_name([row.name for row in members]) if by == SEED else f'{by} = {key}'}"
+    return key if by == STUDY else seeds_name(members) if by == SEED else f"{len(members)}× {by} = {key}"
+
+
+def seeds_name(members: Sequence[RunRow]) -> str:
+    """What runs are called that differ by their seeds only."""
+    return f"{len(members)}× {common_name([row.name for row in members])}"
 
 
 def value_text(value: Any) -> str:

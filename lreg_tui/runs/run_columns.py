@@ -252,7 +252,7 @@ def chosen(
         return fits
 
     name = BY_KEY[NAME]
-    take(replace(name, width=max(name.width, min(longest_name(rows) + fold, room // 3))) if first else name)
+    take(replace(name, width=max(name.width, min(longest_name(rows) + fold, room // 3))) if first or fold else name)
     for key in first:
         if key not in kept:
             take(fitted(column(key), rows))

@@ -12,10 +12,9 @@ from textual.strip import Strip
 
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.run_columns import NAME, Cell, Column, chosen, fit, longest_name
-from lreg_tui.runs.run_list import RunList
+from lreg_tui.runs.run_list import MOST_OVERLAID, RunList
 from lreg_tui.widgets import themes
 
-MOST_OVERLAID = len(themes.MARKERS)
 LEAD = 2  # characters before the first column: mark, pin
 WIDE = 110  # characters from which columns stand further apart
 

@@ -6,11 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.groups import STUDY, GroupRow, group, group_of
+from lreg_tui.runs.groups import SEED, STUDY, GroupRow, group, group_of, seeds_name
+from lreg_tui.runs.metric_panel import Shown
 from lreg_tui.runs.run_columns import column
+from lreg_tui.text.present import clean
+from lreg_tui.widgets.themes import MARKERS
 
 NEWEST_FIRST = "age"
 NO_CURVE = -1
+MOST_OVERLAID = len(MARKERS)
 
 
 class RunList:
@@ -50,12 +54,34 @@ class RunList:
     @property
     def cursor_row(self) -> RunRow | None:
         """The run under the cursor, of a group the first."""
-        return members(self.cursor_line)[0] if self.cursor_line is not None else None
+        return next(iter(self.under_cursor), None)
 
     @property
-    def overlaid(self) -> list[RunRow]:
-        """Whose curves are shown: the marked runs, or else what is under the cursor."""
-        return [row for row in self.selected if row.kind.has_curves] or self.selected[:1]
+    def under_cursor(self) -> Sequence[RunRow]:
+        """The runs of the line under the cursor."""
+        return () if self.cursor_line is None else members(self.cursor_line)
+
+    @property
+    def overlaid(self) -> list[tuple[RunRow, ...]]:
+        """Whose curves are shown: the marked runs, or else what is under the cursor; where repeats with other seeds are
+        grouped, these together."""
+        curves: dict[str, list[RunRow]] = {}
+        for row in [row for row in self.selected if row.kind.has_curves] or self.selected[:1]:
+            curves.setdefault(self._curve_of(row), []).append(row)
+        return list(map(tuple, curves.values()))
+
+    @property
+    def curves(self) -> list[Shown]:
+        """The same for charts: ids and labels, as many as they can tell apart."""
+        return [
+            (arm[0].id, clean(arm[0].name, 60))
+            if len(arm) == 1
+            else (tuple(row.id for row in arm), clean(seeds_name(arm), 60))
+            for arm in self.overlaid[:MOST_OVERLAID]
+        ]
+
+    def _curve_of(self, row: RunRow) -> str:
+        return row.arm if self.grouped_by == SEED and row.arm else row.id
 
     @property
     def selected(self) -> list[RunRow]:
@@ -63,7 +89,7 @@ class RunList:
         if self.marked:
             rows = {row.id: row for row in self.listed if row.id in self.marked}
             return [rows[run_id] for run_id in self.marked]
-        return list(members(self.cursor_line)) if self.cursor_line is not None else []
+        return list(self.under_cursor)
 
     def replace(self, rows: Sequence[RunRow], is_whole: bool = True) -> None:
         """Take over what is in the run store. Until it `is_whole`, a cursor that nobody has moved is on the first."""
@@ -144,8 +170,7 @@ class RunList:
 
     def mark(self) -> None:
         """Mark the runs of the line under the cursor, or no longer."""
-        if self.cursor_line is not None:
-            self._mark([row.id for row in members(self.cursor_line)])
+        self._mark([row.id for row in self.under_cursor])
 
     def mark_all(self) -> None:
         """Mark every run that is listed; none, if all are. Transfer jobs only where nothing else is listed."""
@@ -170,10 +195,11 @@ class RunList:
 
     def _number_marks(self) -> None:
         """Curves are numbered in the order of marking. Transfer jobs have none: their steps are evaluations."""
-        curves = {row.id: row.kind.has_curves for row in self.listed}
-        kept = [run_id for run_id in self._every_mark if run_id in curves]
-        numbers = {run_id: number for number, run_id in enumerate(run_id for run_id in kept if curves[run_id])}
-        self.marked = {run_id: numbers.get(run_id, NO_CURVE) for run_id in kept}
+        rows = {row.id: row for row in self.listed}
+        kept = [rows[run_id] for run_id in self._every_mark if run_id in rows]
+        curves = dict.fromkeys(self._curve_of(row) for row in kept if row.kind.has_curves)
+        numbers = {curve: number for number, curve in enumerate(curves)}
+        self.marked = {row.id: numbers[self._curve_of(row)] if row.kind.has_curves else NO_CURVE for row in kept}
 
     # -- order -------------------------------------------------------------------------------------------------------
 
@@ -200,7 +226,8 @@ class RunList:
 
     def _folded(self, rows: Sequence[RunRow]) -> list[RunRow]:
         """The lines that stand below no other."""
-        ids, groups = {row.id for row in rows}, {}
+        ids = {row.id for row in rows}
+        groups: dict[str, list[RunRow]] = {}
         self._below, tops = {}, []
         for row in rows:
             run = next((run_id for run_id in row.of if run_id in ids), None)

@@ -104,7 +104,7 @@ class RunTable(LineTable):
     def filter_by(self, predicate: Callable[[RunRow], bool]) -> None:
         self._change(lambda: self.runs.filter_by(predicate))
 
-    def arrange(self, *, sort: str, reverse: bool, columns: Sequence[str], differing: bool, group: str) -> None:
+    def show_as(self, *, sort: str, reverse: bool, columns: Sequence[str], differing: bool, group: str) -> None:
         """See RunList, `picked` and `differing`."""
         self.picked, self.differing = tuple(columns), differing
         self.runs.sorted_by, self.runs.reverse = sort, reverse
@@ -179,14 +179,14 @@ class RunTable(LineTable):
     def action_unfold(self, is_open: bool) -> None:
         self._change(lambda: self.runs.unfold(is_open))
 
-    def choose(self, **layout: Any) -> None:
-        """As the user wants it: some of what `arrange` takes."""
-        self.arrange(**{**self.layout, **layout})
+    def choose(self, **wanted: Any) -> None:
+        """As the user wants it: some of what `show_as` takes."""
+        self.show_as(**{**self.shown_as, **wanted})
         self.post_message(self.LayoutChanged())
 
     @property
-    def layout(self) -> dict[str, Any]:
-        """What `arrange` was last given."""
+    def shown_as(self) -> dict[str, Any]:
+        """What `show_as` was last given."""
         runs = self.runs
         return {
             "sort": runs.sorted_by,

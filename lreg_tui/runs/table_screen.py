@@ -23,6 +23,8 @@ MOST_VALUES = 6  # that are told of a setting
 
 
 class TableScreen(ActingScreen):
+    """Keys for order, columns and groups; subclasses bind them, and have a RunTable."""
+
     @property
     def table(self) -> RunTable:
         return self.query_one(RunTable)
@@ -49,7 +51,7 @@ class TableScreen(ActingScreen):
     def action_differing(self) -> None:
         self.table.choose(differing=not self.table.differing)
 
-    @work(group="ask", exclusive=True)
+    @work(group="group", exclusive=True)  # no other question is to end it while it imports
     async def action_group(self) -> None:
         choices = groups_of(self.table.runs.listed, self.table.runs.grouped_by)
         if picked := await self.app.push_screen_wait(PickList("group by", choices)):

@@ -96,6 +96,7 @@ KEYS = {
     "differing": Key("=", "only what differs, or everything", ("only differing", "only set")),
     "columns": Key("C", "pick columns", ("columns",)),
     "group": Key("B", "group runs, or no longer", ("group",)),
+    "highlight": Key("H", "highlight one of several runs", ("highlight",)),
     "task": Key("d", "compare on the data of another task", ("task",)),
     "reference": Key("b", "the reference that the others are compared with", ("reference",)),
     "step": Key("i", "another inner step", ("inner step",)),
@@ -103,7 +104,11 @@ KEYS = {
     "more": Key("]", "the next page, or a larger radius", ("next page", "larger radius")),
     "take_back": Key("delete,backspace", "take a setting out again, or give up what is computed", ("unset", "give up")),
     "start": Key("ctrl+l,f5", "launch a run, or start evaluations", ("launch", "start")),
-    "other_view": Key("ctrl+t,f6", "the other view: form or TOML, request or jobs", ("form/TOML", "request/jobs")),
+    "other_view": Key(
+        "ctrl+t,f6",
+        "the other view: form or TOML, request or jobs, grid or chart",
+        ("form/TOML", "request/jobs", "grid/chart"),
+    ),
     "changes": Key("ctrl+r", "what differs from the file, and from where it began", ("changes",)),
     "next_problem": Key("f8", "the next problem", ("next problem",)),
 }

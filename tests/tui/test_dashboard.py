@@ -329,8 +329,12 @@ def test_a_question_about_a_study_takes_few_keys(tmp_path):
         await pilot.press("left", "space", "C", *"task.dataset", "space", "enter")
         await settle(pilot)
         assert names(app) == ["2× lo-gam-0.01", "2× lo-gam-0.05"] and len(app.screen.subjects()) == 2
+        await pilot.press("slash", *"rho<0.02", "enter")
+        await settle(pilot)
+        assert names(app) == ["2× lo-gam-0.01"]
 
     async def again(pilot, app):
+        await until(pilot, lambda: names(app) == ["2× lo-gam-0.01"])  # once it is known whose setting rho is
         lines = screen_text(app).splitlines()
         assert "task.dataset" in lines[1] and "digits" in lines[2] and "2× lo-gam-0.01" in lines[2]
 

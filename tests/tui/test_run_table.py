@@ -130,11 +130,11 @@ def test_marks_keep_their_order_and_wait_behind_a_filter():
 def test_marked_transfer_jobs_have_no_curve_and_take_no_colour():
     runs = RunList()
     runs.replace([row("job", 1, kind=TRANSFER), row("a", 2), row("b", 3)])
-    assert [shown.name for shown in runs.overlaid] == ["job"]  # alone it shows its evaluations
+    assert [shown.name for (shown,) in runs.overlaid] == ["job"]  # alone it shows its evaluations
     runs.mark()
     runs.mark_all()  # every run: jobs cannot be compared
     assert runs.marked == {"id-job": NO_CURVE, "id-a": 0, "id-b": 1}
-    assert [shown.name for shown in runs.overlaid] == ["a", "b"] and len(runs.selected) == 3
+    assert [shown.name for (shown,) in runs.overlaid] == ["a", "b"] and len(runs.selected) == 3
 
 
 # -- groups and folds --------------------------------------------------------------------------------------------------
@@ -168,13 +168,14 @@ def test_what_is_done_to_a_group_is_done_to_its_runs():
     runs = RunList()
     runs.replace([*seeds("gam", (0.4, 0.6)), *seeds("sam", (0.1, 0.2))])
     runs.group_by("seed")
-    assert [shown.name for shown in runs.selected] == [shown.name for shown in runs.overlaid] == ["gam-s0", "gam-s1"]
+    assert [shown.name for shown in runs.selected] == ["gam-s0", "gam-s1"]
+    assert runs.curves == [(("id-gam-s0", "id-gam-s1"), "2× gam")]  # one curve, their mean
     runs.mark()
     runs.move_to(1)
     runs.mark()
     assert [shown.name for shown in runs.selected] == ["gam-s0", "gam-s1", "sam-s0", "sam-s1"]
     runs.mark()
-    assert list(runs.marked) == ["id-gam-s0", "id-gam-s1"] and runs.mark_of(runs.shown[0]) == 0
+    assert runs.marked == {"id-gam-s0": 0, "id-gam-s1": 0}
     runs.group_by("")
     marks = {line.name: runs.mark_of(line) for line in runs.shown}
     assert marks == {"gam-s0": 0, "gam-s1": 1, "sam-s0": None, "sam-s1": None}  # the marks are the runs'
@@ -353,7 +354,7 @@ class Host(App):
         self.news.append(f"open {message.run_id}")
 
     def on_run_table_layout_changed(self, message):
-        self.news.append((self.table.layout["sort"], self.table.layout["reverse"]))
+        self.news.append((self.table.shown_as["sort"], self.table.shown_as["reverse"]))
 
 
 def drive(steps, size=(80, 8)):
