@@ -232,16 +232,23 @@ def console_lines() -> Iterator[str]:
 
 
 def key_reference() -> str:
+    from lreg_tui.system.config import ALLOWED, SETTINGS
     from lreg_tui.system.keys import KEYS
 
+    cells = (
+        (" ".join(map(key_name, key.names.split(","))), f"`{name}`" if key.is_changeable else "", key.meaning)
+        for name, key in KEYS.items()
+    )
     lines = [
-        "# Keys of the console",
+        "# Keys and settings of the console",
         WRITTEN,
         "A key means the same on every screen. `?` lists those of the moment. In a question `y` is yes and `n` is no.",
-        rows(
-            ("key", "what it does"),
-            ((" ".join(map(key_name, key.names.split(","))), key.meaning) for key in KEYS.values()),
-        ),
+        rows(("key", "name", "what it does"), cells),
+        "## Settings",
+        "They stand in `~/.config/lreg/config.toml` (or below `$XDG_CONFIG_HOME`), each where it is wanted:",
+        table(SETTINGS),
+        f'`[keys]` after them: names of the table above, each with another key, such as `stop = "X"`: {ALLOWED}. '
+        "What is wrong in the file is told when the console starts, which ends then with exit code 2.",
     ]
     return page(lines)
 

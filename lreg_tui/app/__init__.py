@@ -42,14 +42,20 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def make_app(given: argparse.Namespace) -> LregApp:
+    """The console as it is asked for and configured. Raises SettingsError where its configuration is wrong."""
     if given.slow_link:  # read by Textual when it is imported
         os.environ.setdefault("TEXTUAL_FPS", "5")
         os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
         os.environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
     from engine.runs.store import RunStore
+    from lreg_tui.system import config, keys
+    from lreg_tui.widgets import themes
+
+    chosen = config.load(themes.names())
+    keys.change(chosen.keys)  # before there are screens, which are made with their keys
     from lreg_tui.app.console import LregApp
 
-    return LregApp(RunStore(given.runs_dir), data_dir=given.data_dir, slow_link=given.slow_link)
+    return LregApp(RunStore(given.runs_dir), data_dir=given.data_dir, slow_link=given.slow_link, config=chosen)
 
 
 def foreign_encoding() -> str | None:
@@ -98,16 +104,16 @@ def _main() -> int:
     given = parse()
     try:
         plugins.use(given.plugin)  # here and in every process that the console starts
+        if (reason := unfit()) is not None:
+            print(f"error: {reason}", file=sys.stderr)
+            if os.isatty(1) and not os.isatty(2):  # where whoever has typed it looks
+                print(f"error: {reason}")
+            return 2
+        terminal.end_with_it()
+        app = make_app(given)
     except LregError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    if (reason := unfit()) is not None:
-        print(f"error: {reason}", file=sys.stderr)
-        if os.isatty(1) and not os.isatty(2):  # where whoever has typed it looks
-            print(f"error: {reason}")
-        return 2
-    terminal.end_with_it()
-    app = make_app(given)
     if app.store.root.exists() and not app.store.root.is_dir():
         print(f"error: {printable(str(app.store.root))}: not a folder: runs cannot live there", file=sys.stderr)
         return 2

@@ -10,6 +10,7 @@ from typing import Any
 from engine.runs.store import RunStore
 from lreg_tui.runs.feed import Feed, RunRow
 from lreg_tui.runs.trash import Trash
+from lreg_tui.system.config import Config
 from lreg_tui.system.session import Session
 from lreg_tui.widgets.key_order import KeysInOrder
 
@@ -20,6 +21,7 @@ class ConsoleBase(KeysInOrder):
     store: RunStore
     data_dir: Path | None
     slow_link: bool
+    config: Config
     feed: Feed
     trash: Trash
     remembered: Session

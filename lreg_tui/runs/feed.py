@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.base.errors import LregError
-from engine.base.status import LIVE, Status
+from engine.base.status import LIVE, STOPPING, Status
 from engine.presets.catalog import estimator_label, member_name, named_members, task_label
 from engine.runs import notes
 from engine.runs.kinds import RUN, JobKind, kind_of
@@ -57,7 +57,7 @@ class RunRow:
 
     @property
     def is_live(self) -> bool:
-        return self.state in LIVE
+        return self.state in (*LIVE, STOPPING)
 
     @property
     def progress(self) -> float:
@@ -99,7 +99,7 @@ class _Known:
             id=self.reader.id,
             path=self.reader.path,
             name=remarks.name or str(facts.get("name") or self.reader.id),
-            state=status.state,
+            state=status.told,
             step=status.step,
             total=status.total,
             eta_s=status.eta_s,

@@ -19,14 +19,16 @@ from engine.base import metrics
 from lreg_tui.charts.chart import Chart
 from lreg_tui.charts.curve import Line
 from lreg_tui.charts.plot import EVALUATION
+from lreg_tui.runs.console_base import ConsoleBase
 from lreg_tui.runs.feed import Feed
 from lreg_tui.runs.followed import Series
 from lreg_tui.text import present
 
 LOGARITHMIC = ("loss", "sharpness", "norm", "eigenvalue", "trace", "gap")  # last words of metrics over several decades
 
-NOISY = {"meta_loss": 0.9, "update_norm": 0.9, "meta_grad_norm": 0.9, "inner_steps_per_s": 0.9}
-"""Smoothing to begin with, of what goes up and down along each unroll; raw values stay in sight behind it."""
+NOISY = ("meta_loss", "update_norm", "meta_grad_norm", "inner_steps_per_s")
+"""What goes up and down along each unroll and is smoothed to begin with; raw values stay in sight behind it."""
+SMOOTHING = 0.9
 
 
 class MetricPanel(Vertical):
@@ -54,8 +56,10 @@ class MetricPanel(Vertical):
         self._drawn: tuple[object, ...] = ()  # what the lines were made of
         self._feed: Feed | None = None
         self.chart = Chart()
-        self._name_chart()
         self._aim_chart()
+
+    def on_mount(self) -> None:
+        self._name_chart()
 
     def compose(self) -> ComposeResult:
         yield self.chart
@@ -82,7 +86,9 @@ class MetricPanel(Vertical):
         unit = metrics.metric(self.metric).unit
         self.chart.unit = "percent" if unit == "share" else unit
         self.chart.log_y = is_logarithmic(self.metric)
-        self.chart.smoothing = NOISY.get(self.metric, 0.0)
+        chosen = self.app.config.smoothing if isinstance(self.app, ConsoleBase) else None
+        smoothing = SMOOTHING if chosen is None else chosen
+        self.chart.smoothing = smoothing if self.metric in NOISY else 0.0
 
     def update_from(self, feed: Feed) -> None:
         """Take over what the feed has now. Cheap when nothing has changed."""

@@ -10,6 +10,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 from engine.base.metrics import USUAL_HEADLINE, headline, metric
+from engine.base.status import STOPPING
 from engine.runs.kinds import RUN
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.text import present
@@ -18,7 +19,7 @@ Part = tuple[str, str]
 """A piece of a cell: text, and what it is (a component class of the table, without its prefix; "" is plain)."""
 Cell = tuple[Part, ...]
 
-STATE_ORDER = ("running", "queued", "paused", "crashed", "failed", "stopped", "finished")
+STATE_ORDER = ("running", STOPPING, "queued", "paused", "crashed", "failed", "stopped", "finished")
 BAR = 6  # characters of a progress bar
 NAME = "name"
 LEAST_RANK = 9  # columns from this rank on stand back

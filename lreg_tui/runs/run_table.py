@@ -16,7 +16,7 @@ from textual.message import Message
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.line_table import LineTable
 from lreg_tui.runs.messages import SelectionChanged
-from lreg_tui.runs.run_columns import BY_KEY, Column
+from lreg_tui.runs.run_columns import BY_KEY, STATE_ORDER, Column
 from lreg_tui.runs.run_lines import LEAD, Grid, Line
 from lreg_tui.runs.run_list import RunList
 from lreg_tui.widgets import themes
@@ -24,7 +24,7 @@ from lreg_tui.widgets.contrast import visible
 from lreg_tui.widgets.keys import bind
 
 AGES_EVERY_S = 20.0
-STYLES = "heading sorted cursor muted transfer bar done rest pin running queued paused crashed failed stopped finished"
+STYLES = "heading sorted cursor muted transfer bar done rest pin " + " ".join(STATE_ORDER)
 
 
 class RunTable(LineTable):
@@ -56,7 +56,7 @@ class RunTable(LineTable):
         & > .run-table--bar, & > .run-table--running { color: $success; }
         & > .run-table--done { color: $foreground 45%; }
         & > .run-table--rest { color: $foreground 20%; }
-        & > .run-table--paused, & > .run-table--stopped { color: $warning; }
+        & > .run-table--paused, & > .run-table--stopping, & > .run-table--stopped { color: $warning; }
         & > .run-table--failed, & > .run-table--crashed { color: $error; text-style: bold; }
     }
     """

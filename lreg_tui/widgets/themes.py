@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from rich.terminal_theme import TerminalTheme
 from textual.color import Color
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 SERIES = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00")
 """Colours of the series of a chart, in order: sky blue, orange, green, purple, yellow, vermilion."""
@@ -75,6 +75,12 @@ THEMES = (
         variables=_scroll_bars("#404040", "#000000"),
     ),
 )
+
+
+def names() -> list[str]:
+    """Of all themes that there are, our own first."""
+    return list(dict.fromkeys((*(theme.name for theme in THEMES), *BUILTIN_THEMES)))
+
 
 ANSI = ("surface", "error", "success", "warning", "primary", "secondary", "primary", "foreground")
 """What a theme has in place of black, red, green, yellow, blue, magenta, cyan and white."""

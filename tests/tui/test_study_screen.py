@@ -418,7 +418,7 @@ def test_the_columns_of_the_list_fit_whole(begun, tmp_path, width, last):
 
 def test_a_store_without_studies_says_how_to_start_one(tmp_path):
     async def doing(pilot, screen):
-        assert "n picks one" in said(screen, "instead") and screen.query_one("#instead").display
+        assert "a picks one" in said(screen, "instead") and screen.query_one("#instead").display
         await pilot.press("enter", "s", "u", "R", "y")
         assert pilot.app.screen is screen
 
@@ -460,7 +460,7 @@ def test_pause_and_stop_reach_the_scheduler_and_stop_asks_first(begun, tmp_path,
         await pilot.press("u")
         await state(pilot, screen, "running")
         await pilot.press("s")
-        assert isinstance(pilot.app.screen, ConfirmScreen) and "all its runs" in pilot.app.screen.question
+        assert isinstance(pilot.app.screen, ConfirmScreen) and "all its runs" in pilot.app.screen.heading
         await pilot.press("escape")
         assert reader.state == "running"
         await pilot.press("s", "y")
