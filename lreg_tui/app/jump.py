@@ -73,7 +73,7 @@ class JumpScreen(Ending, ModalScreen[Going | None]):
     def compose(self) -> ComposeResult:
         for letter, (place, _) in self.places.items():
             label = Static(letter, markup=False)
-            label.styles.offset = tuple(place)
+            label.styles.offset = place.x, place.y
             yield label
         yield KeyFooter()
 

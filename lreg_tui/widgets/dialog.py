@@ -56,7 +56,7 @@ class Dialog(Ending, ModalScreen[Result], Generic[Result]):
 
     def compose(self) -> ComposeResult:
         with self.BOX(classes="dialog") as box:
-            box.border_title = Text(clean(self.heading, 200))  # type: ignore[assignment]
+            box.border_title = Text(clean(self.heading, 200))
             yield from self.contents()
         yield KeyFooter()  # in place of that of the screen below, whose keys do nothing here
 
@@ -92,7 +92,10 @@ class Page(Dialog[None]):
         page = self.query_one(VerticalScroll)
         page.focus()
         for what in ("scroll_y", "virtual_size"):  # the page's own height follows that of the text
-            self.watch(page, what, lambda: self.call_after_refresh(self._say_whether_more))
+            self.watch(page, what, self._look_at_place)
+
+    def _look_at_place(self) -> None:
+        self.call_after_refresh(self._say_whether_more)
 
     def _say_whether_more(self) -> None:
         page = self.query_one(VerticalScroll)
