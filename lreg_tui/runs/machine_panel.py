@@ -136,7 +136,7 @@ class ProcessScreen(Dialog[None]):
         KeyedTable { height: auto; max-height: 20; background: $panel; }
     }
     """
-    COLUMNS = ("process", "CPU", "memory", "read/s", "written/s", "GPU mem", "run")
+    COLUMNS = ("run", "CPU", "memory", "GPU mem", "read/s", "written/s", "process")
 
     def __init__(self, feed: Feed) -> None:
         super().__init__("processes of runs on this machine")
@@ -148,8 +148,8 @@ class ProcessScreen(Dialog[None]):
         yield Static("looking …", markup=False)
 
     def on_mount(self) -> None:
-        headings = [Text(name.rjust(width)) for name, width in zip(self.COLUMNS, WIDTHS, strict=False)]
-        self.query_one(KeyedTable).lay_out([*headings, Text(self.COLUMNS[-1])])
+        headings = [Text(name.rjust(width)) for name, width in zip(self.COLUMNS[1:], WIDTHS, strict=True)]
+        self.query_one(KeyedTable).lay_out([Text(self.COLUMNS[0]), *headings])
         self.look()
         self.set_interval(EVERY_S, self.look)
 
@@ -179,13 +179,15 @@ class ProcessScreen(Dialog[None]):
         return lines
 
 
-WIDTHS = (7, 5, 9, 9, 9, 9)  # of the numbers, so that columns stand still while these change
+NAME = 18  # columns of a run's name
+WIDTHS = (5, 9, 9, 9, 9, 7)  # of the numbers, so that columns stand still while these change
 
 
 def process_cells(pid: int, load: ProcessLoad, gpu_memory: float | None, run: str) -> list[Text]:
-    sizes = (load.memory, load.read_per_s, load.written_per_s, gpu_memory)
-    numbers = [str(pid), present.percent(load.cpu, 0), *map(present.size, sizes)]
+    """As ProcessScreen.COLUMNS: what matters most stands where narrow screens show it."""
+    sizes = (load.memory, gpu_memory, load.read_per_s, load.written_per_s)
+    numbers = [present.percent(load.cpu, 0), *map(present.size, sizes), str(pid)]
     return [
+        present.text(present.clean(run, NAME).ljust(NAME)),
         *(Text(number.rjust(width)) for number, width in zip(numbers, WIDTHS, strict=True)),
-        present.text(present.clean(run, 40)),
     ]
