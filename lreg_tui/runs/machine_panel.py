@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
 from textual import work
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Vertical
 from textual.message import Message
-from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.base import machine
@@ -21,8 +19,7 @@ from engine.base.machine import Gpu, Load, ProcessLoad, ProcessMeter
 from engine.runs.store import RunReader
 from lreg_tui.runs.feed import Feed, RunRow
 from lreg_tui.text import present
-from lreg_tui.widgets.ending import Ending
-from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.dialog import Dialog
 from lreg_tui.widgets.keyed_table import KeyedTable
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.threads import off_the_loop
@@ -128,36 +125,31 @@ def in_brief(load: Load) -> str:
     return "  ".join([*gpus, f"CPU {present.percent(load.cpu, 0):>3}", f"mem {present.percent(memory, 0):>3}"])
 
 
-class ProcessScreen(Ending, ModalScreen[None]):
+class ProcessScreen(Dialog[None]):
     """The processes of runs on this machine, every two seconds."""
 
     HELP_TITLE = "Processes"
-    BINDINGS: ClassVar[list[BindingType]] = [bind("back", "leave"), bind("processes", "leave", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [bind("back", "leave", "close"), bind("processes", "leave", show=False)]
     DEFAULT_CSS = """
     ProcessScreen {
-        align: center middle;
-        background: $background 60%;
-        & > Vertical { width: 84; max-width: 100%; height: auto; max-height: 90%; }
-        & > Vertical { background: $panel; padding: 1 1 0 1; }
+        & > .dialog { width: 84; }
         KeyedTable { height: auto; max-height: 20; background: $panel; }
     }
     """
-    COLUMNS = ("process", "CPU", "memory", "read/s", "written/s", "GPU mem", "run")
+    COLUMNS = ("run", "CPU", "memory", "GPU mem", "read/s", "written/s", "process")
 
     def __init__(self, feed: Feed) -> None:
-        super().__init__()
+        super().__init__("processes of runs on this machine")
         self.feed = feed
         self._meters: dict[int, ProcessMeter] = {}
 
-    def compose(self) -> ComposeResult:
-        with Vertical():
-            yield KeyedTable(cursor_type="row")
-            yield Static("looking …", markup=False)
-            yield KeyFooter()
+    def contents(self) -> Iterable[Widget]:
+        yield KeyedTable(cursor_type="row")
+        yield Static("looking …", markup=False)
 
     def on_mount(self) -> None:
-        headings = [Text(name.rjust(width)) for name, width in zip(self.COLUMNS, WIDTHS, strict=False)]
-        self.query_one(KeyedTable).lay_out([*headings, Text(self.COLUMNS[-1])])
+        headings = [Text(name.rjust(width)) for name, width in zip(self.COLUMNS[1:], WIDTHS, strict=True)]
+        self.query_one(KeyedTable).lay_out([Text(self.COLUMNS[0]), *headings])
         self.look()
         self.set_interval(EVERY_S, self.look)
 
@@ -166,8 +158,7 @@ class ProcessScreen(Ending, ModalScreen[None]):
         live = [row for row in self.feed.rows if row.is_live]
         loads = await off_the_loop(lambda: self._measure(live), "processes")
         self.query_one(KeyedTable).show({str(pid): cells for pid, cells in loads.items()})
-        words = "" if loads else "no run is at work on this machine"
-        self.query_one(Static).update(words)
+        self.query_one(Static).update("" if loads else "no run is at work here")
 
     def _measure(self, live: Sequence[RunRow]) -> Mapping[int, Sequence[Text]]:
         """A line for each process that there still is; where several share a run, of the one that writes."""
@@ -188,13 +179,15 @@ class ProcessScreen(Ending, ModalScreen[None]):
         return lines
 
 
-WIDTHS = (7, 5, 9, 9, 9, 9)  # of the numbers, so that columns stand still while these change
+NAME = 18  # columns of a run's name
+WIDTHS = (5, 9, 9, 9, 9, 7)  # of the numbers, so that columns stand still while these change
 
 
 def process_cells(pid: int, load: ProcessLoad, gpu_memory: float | None, run: str) -> list[Text]:
-    sizes = (load.memory, load.read_per_s, load.written_per_s, gpu_memory)
-    numbers = [str(pid), present.percent(load.cpu, 0), *map(present.size, sizes)]
+    """As ProcessScreen.COLUMNS: what matters most stands where narrow screens show it."""
+    sizes = (load.memory, gpu_memory, load.read_per_s, load.written_per_s)
+    numbers = [present.percent(load.cpu, 0), *map(present.size, sizes), str(pid)]
     return [
+        present.text(present.clean(run, NAME).ljust(NAME)),
         *(Text(number.rjust(width)) for number, width in zip(numbers, WIDTHS, strict=True)),
-        present.text(present.clean(run, 40)),
     ]

@@ -31,10 +31,10 @@ class LogTail(Searched, TextArea):
 
     HELP_TITLE = "Log"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *SEARCHED,
         bind("follow", "follow", tooltip="the end of the log, and follow it", show=False),
         bind("last", "follow", tooltip="the end of the log, and follow it", show=False),
         bind("levels", "levels"),
+        *SEARCHED,
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {MATCH, "log-tail--time", "log-tail--warning", "log-tail--error"}
     DEFAULT_CSS = """

@@ -235,7 +235,7 @@ def test_one_arm_says_that_there_is_nothing_to_tell_apart(tmp_path):
     async def doing(pilot, screen):
         assert "differ in nothing but their seed" in words(screen)
         await turn_to(pilot, screen, "results")
-        assert "lo (seed 1)" in words(screen) and "6 of 2" in line_of(words(screen), "lo ")
+        assert "lo (seed 1)" in words(screen) and "3 x 2" in line_of(words(screen), "lo ")
 
     shown(runs, tmp_path, doing, "differences")
 

@@ -753,8 +753,8 @@ def test_the_process_of_each_run_is_told_with_what_it_takes(tmp_path):
         await until(pilot, lambda: "at-work" in screen_text(app) and "CPU" in screen_text(app))
         table = app.screen.query_one(KeyedTable)
         await until(pilot, lambda: table.row_count == 1)
-        process, cpu, memory, *_, run = table.get_row_at(0)
-        assert process.plain.split() == [str(os.getpid())] and run.plain == "at-work"
+        run, cpu, memory, *_, process = table.get_row_at(0)
+        assert process.plain.split() == [str(os.getpid())] and run.plain.strip() == "at-work"
         assert cpu.plain.endswith("%") and memory.plain.endswith("MiB")
         await pilot.press("P")
         await settle(pilot)
