@@ -49,6 +49,12 @@ def test_labels_are_unique(tmp_path):
     third = make_run(tmp_path, "lo-s0", penalty={"gsam": {}})
     labels = [arm.label for arm in arms_of(first, third)]
     assert labels == [f"lo-s0 ({first.id[-4:]})", f"lo-s0 ({third.id[-4:]})"]
+    seeds = [
+        make_run(tmp_path, f"lo-s{seed}", seed=seed, penalty={"gam": {"rho": rho}})
+        for rho in (0.1, 0.2)
+        for seed in (0, 1)
+    ]
+    assert [arm.label for arm in arms_of(*seeds)] == ["lo gam.rho 0.1", "lo gam.rho 0.2"]  # of no single run
 
 
 def test_a_run_that_starts_from_another_is_no_repeat_of_one_that_does_not(tmp_path):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +10,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import PresetError, RunError
+from engine.base.settings import show
 from engine.presets.catalog import is_of_member, weighing
+from engine.presets.flat import NAMES, PARENT, TELLING, arm_identity, common_name, frozen
 from engine.runs import notes
 from engine.runs.results import preset_differences
 from engine.runs.store import RunReader
@@ -20,12 +20,8 @@ from engine.runs.store import RunReader
 if TYPE_CHECKING:
     from engine.presets.preset import Preset
 
-# keys that say nothing about how the learned optimizer is meta-trained, but for the seed
-NAMES = ("name", "description", "tags", "seed", "threads")
-PARENT = "meta.init_from"
-TELLING = re.compile(r"\.(weight|rho|radius)$")  # worth a line wherever there is a penalty or a term
-SEED_ENDING = re.compile(r"[-_. ]+(?:s|seed|meta-?seed)[-_=]?\d+$", re.IGNORECASE)
-CUT_ENDING = re.compile(r"[-_. ]+(?:s|seed|meta-?seed)?[-_=]?\d*$", re.IGNORECASE)  # where the names begin to differ
+
+MOST_SETTINGS = 3  # in the label of an arm
 
 
 @dataclass(frozen=True)
@@ -146,7 +142,7 @@ def settings_table(arms: Sequence[Arm]) -> SettingsTable:
     equal = 0
     for key in keys:
         values = tuple(of_arm.get(key) for of_arm in flat)
-        if len({_frozen(value) for value in values}) == 1:
+        if len({frozen(value) for value in values}) == 1:
             equal += 1
         elif any(key in of_arm for of_arm in changed) or TELLING.search(key) or all(key in of_arm for of_arm in flat):
             differing[key] = values
@@ -183,7 +179,7 @@ def controls(arms: Sequence[Arm]) -> dict[str, ControlArm]:
 def _rest(preset: Preset) -> str:
     """What a preset says beside penalties and terms, but for where it starts from."""
     flat = preset.flat()
-    return _frozen({key: flat[key] for key in flat if key not in (*NAMES, PARENT) and not is_of_member(key)})
+    return frozen({key: flat[key] for key in flat if key not in (*NAMES, PARENT) and not is_of_member(key)})
 
 
 def _starts_alike(arm: Arm, other: Arm) -> bool:
@@ -205,15 +201,8 @@ def _seed(reader: RunReader, preset: Preset | None) -> int:
 
 
 def _identity(run: ArmRun) -> str:
-    """What an arm's runs have in common. One that starts from another run is none that starts from scratch."""
-    if run.preset is None:
-        return f"damaged {run.reader.path}"
-    flat = {key: value for key, value in run.preset.flat().items() if key not in NAMES}
-    return _frozen(flat | {PARENT: bool(run.parent)})
-
-
-def _frozen(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
+    """What an arm's runs have in common."""
+    return f"damaged {run.reader.path}" if run.preset is None else arm_identity(run.preset.flat())
 
 
 def _tell_apart(runs: Sequence[ArmRun]) -> tuple[ArmRun, ...]:
@@ -226,10 +215,13 @@ def _tell_apart(runs: Sequence[ArmRun]) -> tuple[ArmRun, ...]:
 
 
 def _labels(groups: Sequence[Sequence[ArmRun]]) -> list[str]:
-    """One label an arm: what its runs' names have in common, else the first name, else its id."""
-    short = [_common_name([run.name for run in group]) for group in groups]
+    """One label an arm: what its runs' names have in common; where several have that, with what tells them apart."""
+    short = [common_name([run.name for run in group]) for group in groups]
     seen = Counter(short)
-    labels = [label if seen[label] == 1 else group[0].name for label, group in zip(short, groups, strict=True)]
+    labels = [
+        label if seen[label] == 1 else group[0].name if len(group) == 1 else _with_settings(label, group, groups)
+        for label, group in zip(short, groups, strict=True)
+    ]
     again = Counter(labels)
     return [
         label if again[label] == 1 else f"{label} ({group[0].reader.id[-4:]})"
@@ -237,9 +229,14 @@ def _labels(groups: Sequence[Sequence[ArmRun]]) -> list[str]:
     ]
 
 
-def _common_name(names: Sequence[str]) -> str:
-    stripped = [SEED_ENDING.sub("", name) for name in names]
-    if len(set(stripped)) == 1:
-        return stripped[0] or names[0]
-    common = CUT_ENDING.sub("", os.path.commonprefix(list(names))).rstrip("-_. ")
-    return common if len(common) > 1 else names[0]
+def _with_settings(label: str, group: Sequence[ArmRun], groups: Sequence[Sequence[ArmRun]]) -> str:
+    """The label of an arm of several runs with the settings in which it differs from those that are called so, too."""
+    flat = [_settings(other) for other in (group, *groups) if common_name([run.name for run in other]) == label]
+    keys = [key for key, value in flat[0].items() if any(other.get(key) != value for other in flat[1:])]
+    words = (f"{'.'.join(key.split('.')[-2:])} {show(flat[0][key])}" for key in keys[:MOST_SETTINGS])
+    return " ".join([label, *words])
+
+
+def _settings(runs: Sequence[ArmRun]) -> dict[str, Any]:
+    flat = {} if runs[0].preset is None else runs[0].preset.flat()
+    return {key: value for key, value in flat.items() if key not in NAMES}

@@ -21,6 +21,7 @@ from engine.presets import catalog as catalogs
 from engine.presets import document as documents
 from engine.presets.catalog import Catalog
 from engine.presets.document import find, merge, shipped
+from engine.presets.flat import flatten
 from engine.presets.former import todays
 from engine.presets.objective_settings import ON_FRESH_BATCHES, WITHOUT_DERIVATIVE
 
@@ -95,7 +96,7 @@ class Preset:
 
     def flat(self) -> dict[str, Any]:
         """Every key by its path ("penalty.sam.rho"), for comparing presets."""
-        return dict(_flatten(self.values))
+        return dict(flatten(self.values))
 
     def with_values(self, **top: Any) -> Preset:
         """A copy with other keys at the top (name, seed); they are checked."""
@@ -432,17 +433,6 @@ def _length_rules(values: Mapping[str, Any]) -> list[Problem]:
             allowed = f"below {max(stages)}, the length of an unroll (meta.inner_steps)"
             problems.append(Problem(f"penalty.{name}.start", show(penalty["start"]), allowed, "it would never count"))
     return problems
-
-
-def _flatten(values: Any, path: str = "") -> Iterable[tuple[str, Any]]:
-    tables = values.items() if isinstance(values, Mapping) else enumerate(values)
-    for key, value in tables:
-        here = f"{path}.{key}" if path else str(key)
-        is_tasks = path == "" and key == "task"
-        if isinstance(value, Mapping) or is_tasks:
-            yield from _flatten(value[0] if is_tasks and len(value) == 1 else value, here)
-        else:
-            yield here, value
 
 
 def _plain(values: Any) -> Any:

@@ -101,6 +101,15 @@ class Chart(Widget, can_focus=True):
 
         chart: Chart
 
+    @dataclass
+    class ViewChanged(Message):
+        """The user has zoomed or panned: set `view` of charts with the same axis."""
+
+        chart: Chart
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, Chart.ViewChanged) and message.chart is self.chart
+
     def __init__(
         self,
         title: str = "",
@@ -268,6 +277,11 @@ class Chart(Widget, can_focus=True):
 
     # -- zoom and pan --------------------------------------------------------------------------------------------------
 
+    def look_at(self, view: View) -> None:
+        """As the user wants it."""
+        self.view = view
+        self.post_message(self.ViewChanged(self))
+
     def action_zoom_x(self, closer: bool) -> None:
         """Around the cursor, or the middle of the axis."""
         picture, at = self.picture, self.cursor_x
@@ -277,10 +291,10 @@ class Chart(Widget, can_focus=True):
 
     def _zoom_x(self, at: float, closer: bool) -> None:
         view = self._view_now()
-        self.view = view.zoom_x(at, ZOOM if closer else 1 / ZOOM, self.picture.full_x, self.log_x)
+        self.look_at(view.zoom_x(at, ZOOM if closer else 1 / ZOOM, self.picture.full_x, self.log_x))
 
     def action_pan_x(self, direction: int) -> None:
-        self.view = self._view_now().pan_x(direction * PAN, self.picture.full_x, self.log_x)
+        self.look_at(self._view_now().pan_x(direction * PAN, self.picture.full_x, self.log_x))
 
     def action_zoom_y(self, closer: bool) -> None:
         if (y := self.picture.y) is not None:
@@ -288,18 +302,18 @@ class Chart(Widget, can_focus=True):
 
     def _zoom_y(self, at: float, closer: bool) -> None:
         if (y := self.picture.y) is not None:
-            self.view = self.view.zoom_y(at, ZOOM if closer else 1 / ZOOM, (y.low, y.high), self.log_y)
+            self.look_at(self.view.zoom_y(at, ZOOM if closer else 1 / ZOOM, (y.low, y.high), self.log_y))
 
     def action_pan_y(self, direction: int) -> None:
         if (y := self.picture.y) is not None:
-            self.view = self.view.pan_y(direction * PAN, (y.low, y.high), self.log_y)
+            self.look_at(self.view.pan_y(direction * PAN, (y.low, y.high), self.log_y))
 
     def action_reset(self) -> None:
-        self.view = View()
+        self.look_at(View())
 
     def action_follow(self) -> None:
         if self.picture.x is not None:
-            self.view = self.view.follow(self.picture.full_x, self.log_x)
+            self.look_at(self.view.follow(self.picture.full_x, self.log_x))
 
     def _view_now(self) -> View:
         """The view with the range that a following one has at the moment."""
@@ -366,7 +380,7 @@ class Chart(Widget, can_focus=True):
             return
         if not 0 <= (place := scale.place(x)) <= 1:
             share = place - 1 + PAN if place > 1 else place - PAN
-            self.view = self._view_now().pan_x(share, self.picture.full_x, self.log_x)
+            self.look_at(self._view_now().pan_x(share, self.picture.full_x, self.log_x))
 
     # -- mouse: the wheel zooms, dragging pans, a double click shows all, hovering points ------------------------------
 
@@ -408,11 +422,11 @@ class Chart(Widget, can_focus=True):
         moved = view.pan_x(-across / picture.width, picture.full_x, self.log_x) if across else view
         if view.y is not None and down:  # an axis that the data set goes back there by itself
             moved = moved.pan_y(down / picture.height, view.y, self.log_y)
-        self.view = moved
+        self.look_at(moved)
 
     def on_click(self, event: events.Click) -> None:
         if event.chain == 2:
-            self.view = View()
+            self.look_at(View())
         elif event.button == 1:
             self._point_at(event)
             self._is_hovering = False

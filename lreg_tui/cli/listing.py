@@ -3,83 +3,64 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from engine.base.errors import SettingsError
 from engine.base.metrics import RECORDED, headline, metric
-from engine.base.status import LIVE
-from engine.runs.store import RunReader
+from engine.base.settings import Setting
 from lreg_tui.cli import output
-from lreg_tui.runs.actions import called
+from lreg_tui.runs import filters
+from lreg_tui.runs.feed import RunRow
+from lreg_tui.runs.run_columns import column
 from lreg_tui.text import present
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+USUAL = ("meta_loss", "validation_loss", "adaptive_sharpness", "sharpness")
 TESTED = tuple(name for name in RECORDED if metric(name).split == "test")
-SORTS = (
-    "id",
-    "name",
-    "state",
-    "progress",
-    "eta",
-    "age",
-    "meta_loss",
-    "validation_loss",
-    *TESTED,
-    "adaptive_sharpness",
-    "sharpness",
-)
+SORTS = ("id", "name", "state", "progress", "eta", "age", *USUAL[:2], *TESTED, *USUAL[2:])
 
 
-@dataclass(frozen=True)
-class Listed:
-    """One run as the list shows it. `figures`: the newest values of its metrics, those of its task as it has them."""
-
-    id: str
-    name: str
-    state: str
-    step: int
-    total: int
-    eta_s: float | None
-    created: float | None
-    figures: dict[str, float | None]
-
-    @classmethod
-    def of(cls, reader: RunReader) -> Listed:
-        status = reader.status()
-        name, created = called(reader), reader.created
-        latest = status.latest or reader.figures()  # of the metrics themselves, where a status tells none
-        tested = (key for key in latest if metric(key).split == "test")
-        names = ("meta_loss", "validation_loss", *tested, "adaptive_sharpness", "sharpness")
-        figures = {key: latest.get(key) for key in names}
-        return cls(reader.id, name, status.state, status.step, status.total, status.eta_s, created, figures)
-
-    def sort_value(self, key: str) -> Any:
-        if key in ("id", "name", "state"):
-            return getattr(self, key)
-        counted = {
-            "progress": self.step / self.total if self.total else 0.0,
-            "eta": self.eta_s,
-            "age": None if self.created is None else -self.created,
-        }
-        value = {**self.figures, **counted}.get(key)
-        return value if value is not None and math.isfinite(value) else math.inf  # what diverged comes last
+def checked_key(option: str, key: str, rows: Sequence[RunRow]) -> str:
+    """A column of these runs: one of SORTS, a metric, or a setting by the end of its path. Raises SettingsError."""
+    names = filters.names_of(rows)
+    if key in SORTS or key in names:
+        return key
+    paths = filters.settings_called(key, names)
+    if len(paths) == 1:
+        return paths[0]
+    _, problem = Setting(option, ("str",), "", "", choices=tuple(paths) or SORTS).check(key)
+    raise SettingsError([problem] if problem is not None else [])
 
 
-def _cells(item: Listed, metrics: Iterable[str]) -> dict[str, Text]:
+def sort_value(row: RunRow, key: str) -> Any:
+    """What comes first; what has none, or has diverged, comes last."""
+    value = row.id if key == "id" else row.state if key == "state" else column(key).sort(row)
+    return (value is None, value)
+
+
+def as_json_line(row: RunRow, columns: Iterable[str]) -> dict[str, Any]:
+    names = (*USUAL, *(name for name in row.latest if metric(name).split == "test"))
+    told = {name: getattr(row, name) for name in ("id", "name", "state", "step", "total", "eta_s", "created")}
+    asked = {key: row.settings.get(key, row.latest.get(key)) for key in columns}
+    return {**told, "figures": {name: row.latest.get(name) for name in names}, **({"columns": asked} if asked else {})}
+
+
+def _cells(row: RunRow, columns: Sequence[str], metrics: Iterable[str]) -> dict[str, Text]:
     """The cells of a run by column heading, the most telling first."""
     from rich.text import Text
 
     return {
-        "state": present.state_text(item.state),
-        "done": Text(present.progress(item.step, item.total)),
-        "age": Text(present.age(item.created)),
-        "ETA": Text(present.duration(item.eta_s) if item.state in LIVE else ""),
-        **{present.heading(name): _value(name, item.figures.get(name)) for name in metrics},
-        "name": present.text(item.name),
+        **{key: present.text("".join(text for text, _ in column(key).show(row))) for key in columns},
+        "state": present.state_text(row.state),
+        "done": Text(present.progress(row.step, row.total)),
+        "age": Text(present.age(row.created)),
+        "ETA": Text(present.duration(row.eta_s) if row.is_live else ""),
+        **{present.heading(name): _value(name, row.latest.get(name)) for name in metrics},
+        "name": present.text(row.name),
     }
 
 
@@ -88,14 +69,13 @@ def _value(name: str, value: float | None) -> Text:
     return present.text(present.metric(name, value), "bold red" if is_lost else "")
 
 
-def run_table(listed: list[Listed], width: int) -> Table:
+def run_table(listed: Sequence[RunRow], columns: Sequence[str], width: int) -> Table:
     """As many columns as fit; the id is never cut, because it is there to be copied."""
-    tested = [name for name in ("test_loss",) if any(item.figures.get(name) is not None for item in listed)]
-    heads = dict.fromkeys(name for item in listed if (name := headline(item.figures).name) in item.figures)
-    sharpness = [name for name in ("adaptive_sharpness",) if any(item.figures.get(name) is not None for item in listed)]
-    metrics = ("meta_loss", "validation_loss", *tested, *sharpness, *heads, "sharpness")
-    ids = [present.text(item.id) for item in listed]
-    rows = [_cells(item, metrics) for item in listed]
+    optional = [name for name in ("test_loss", "adaptive_sharpness") if any(name in row.latest for row in listed)]
+    heads = dict.fromkeys(name for row in listed if (name := headline(row.latest).name) in row.latest)
+    metrics = ("meta_loss", "validation_loss", *optional, *heads, "sharpness")
+    ids = [present.text(row.id) for row in listed]
+    rows = [_cells(row, columns, metrics) for row in listed]
     left = width - max(len(text) for text in ids)
     table = output.lined(("id",))
     headings = []

@@ -17,10 +17,12 @@ from engine.runs.results import run_rows
 from engine.runs.store import RunReader, RunStore
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import Follower, label, ordered, print_results, radius_of, summarize
-from lreg_tui.cli.listing import SORTS, Listed, run_table
-from lreg_tui.cli.options import AsJson, Plugins, RunsDir, choice
+from lreg_tui.cli.listing import SORTS, as_json_line, checked_key, run_table, sort_value
+from lreg_tui.cli.options import AsJson, Plugins, RunsDir, choice, offering, option
 from lreg_tui.cli.references import RunOrJobReference, find_run
+from lreg_tui.runs import filters
 from lreg_tui.runs.actions import called
+from lreg_tui.runs.feed import row_of
 from lreg_tui.text import present
 
 if TYPE_CHECKING:
@@ -28,36 +30,46 @@ if TYPE_CHECKING:
 
 STATE_NAMES = (*STATES, "crashed")
 ONLY = f"Only runs in this state: {', '.join(STATE_NAMES)}; may be given again."
+FILTER = "Only runs that fit, in the words of the console's filter: 'lo* gam.rho>0.1 optimizer.kind:dm name~^lo-'."
+SORT = f"A metric, a setting such as gam.rho, or one of: {', '.join(SORTS)}."
+COLUMN = "A setting or a metric to show beside the usual columns; may be given again."
 LEAST_ROOM = 24  # columns for what stands behind a name, where they stand below each other
 EXIT_CODES = {"finished": 0, "stopped": 130}
 
 
 def runs(
     state: Annotated[list[str] | None, choice("--state", "STATE", STATE_NAMES, ONLY)] = None,
-    sort: Annotated[str, choice("--sort", "KEY", SORTS, f"One of: {', '.join(SORTS)}.")] = "id",
+    filter: Annotated[str, option("--filter", "TEXT", FILTER)] = "",
+    sort: Annotated[str, option("--sort", "KEY", SORT, offering(lambda: SORTS))] = "id",
+    column: Annotated[list[str] | None, option("--column", "KEY", COLUMN)] = None,
     runs_dir: RunsDir = None,
     as_json: AsJson = False,
 ) -> None:
     """List the runs."""
     states = tuple(dict.fromkeys(state or ()))
     store = RunStore(runs_dir)
-    listed = sorted(map(Listed.of, store.list()), key=lambda item: item.sort_value(sort))
-    listed = [item for item in listed if not states or item.state in states]
+    rows = [row_of(reader) for reader in store.list()]
+    key = checked_key("--sort", sort, rows)
+    columns = [checked_key("--column", name, rows) for name in dict.fromkeys(column or ())]
+    fits = filters.compile(filter, filters.names_of(rows))
+    listed = sorted(rows, key=lambda row: sort_value(row, key))
+    listed = [row for row in listed if (not states or row.state in states) and fits(row)]
     if as_json:
-        for item in listed:
-            output.emit(asdict(item))
+        for row in listed:
+            output.emit(as_json_line(row, columns))
         return
-    for job in () if states else (*store.transfers(), *store.studies()):
+    for job in () if states or filter else (*store.transfers(), *store.studies()):
         if (status := job.status()).state != "finished":
             done = f"{job.kind.unit} {status.step}/{status.total}" if job.kind is TRANSFER else status.message
             words = ", ".join(filter(None, (status.state, done)))
             output.say(f"{job.kind.name} {job.id}: {words}")
     if listed:
         console = output.console()
-        console.print(run_table(listed, console.width))
+        console.print(run_table(listed, columns, console.width))
     else:
         missing = "" if store.root.is_dir() else ": no such folder"
         which = f" in state {' or '.join(states)}" if states else ""
+        which += f" that match {printable(filter)}" if filter else ""
         output.say(f"no runs{which} in {printable(str(store.root))}{missing}")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.style import Style
@@ -26,6 +25,7 @@ from lreg_tui.compare.curves_pane import USUAL, CurvesPane
 from lreg_tui.compare.landscape_pane import LandscapePane, Subject
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.messages import RunsChanged, SeriesChanged
+from lreg_tui.runs.metric_panel import Shown, ids_of
 from lreg_tui.text import present, sheets
 from lreg_tui.text.sheets import Sheet
 from lreg_tui.widgets import themes
@@ -70,6 +70,8 @@ class CompareScreen(Ending, Screen[None]):
             for number, tab in enumerate(TABS, 1)
         ],
         bind("differing", "all_settings", tooltip="only settings that differ, or those that are the same as well"),
+        bind("group", "group", tooltip="the mean of runs that differ by seed only, or every run", show=False),
+        bind("highlight", "highlight", tooltip="one curve after the other stands out, then none", show=False),
         bind("back", "leave", tooltip="to the screen before"),
     ]
 
@@ -83,6 +85,8 @@ class CompareScreen(Ending, Screen[None]):
         self.result: ComparisonResult | None = None  # what that came to
         self.problem = ""  # why it came to nothing
         self.radius: str | None = None
+        self.by_arm = True  # repeats with other seeds are one curve, their mean
+        self.highlighted: int | None = None  # which of the curves stands out
         self._due = self._looking = False
 
     def compose(self) -> ComposeResult:
@@ -105,8 +109,8 @@ class CompareScreen(Ending, Screen[None]):
         tab = self.tab_at_first or self.lreg.remembered.view("compare").get("tab")
         self.action_show_tab(tab if tab in TABS else TABS[0])
         self.show()
-        if len(self.run_ids) > comparing.MOST:
-            self.notify(f"the first {comparing.MOST} of {len(self.run_ids)} runs are compared", markup=False)
+        if (shown := len(self.rows)) < len(self.run_ids):
+            self.notify(f"the first {shown} of {len(self.run_ids)} runs are compared", markup=False)
         self.compare()
 
     @property
@@ -117,7 +121,9 @@ class CompareScreen(Ending, Screen[None]):
     def rows(self) -> list[RunRow]:
         """The compared runs, in the order in which they were marked."""
         known = {row.id: row for row in self.lreg.feed.rows if "compare" in row.kind.actions}
-        return [known[run_id] for run_id in self.run_ids if run_id in known][: comparing.MOST]
+        rows = [known[run_id] for run_id in self.run_ids if run_id in known][: comparing.MOST_RUNS]
+        arms = list(dict.fromkeys(row.arm or row.id for row in rows))[: comparing.MOST]
+        return [row for row in rows if (row.arm or row.id) in arms]
 
     # -- comparing ---------------------------------------------------------------------------------------------------
 
@@ -171,12 +177,13 @@ class CompareScreen(Ending, Screen[None]):
 
     def on_series_changed(self, message: SeriesChanged) -> None:
         if message.run_ids & {*self.run_ids}:
-            self.query_one(CurvesPane).show_runs(self.rows, self.lreg.feed)
+            self._show_curves()
 
     def on_runs_changed(self, message: RunsChanged) -> None:
         paths = tuple(row.path for row in self.rows)
         if paths != self.request.paths:
             self.request = replace(self.request, paths=paths, reference=None)
+            self.highlighted = None
             self._follow()
         self.compare()
 
@@ -194,13 +201,13 @@ class CompareScreen(Ending, Screen[None]):
 
     def show(self) -> None:
         """Bring title, tabs, what is in sight, and the line below up to date; other tabs when they are opened."""
-        self.query_one("#compare-title", Static).update(comparing.head(self.result))
+        self.query_one("#compare-title", Static).update(comparing.head(self.result, self.by_arm))
         self.query_one("#compare-tabs", Static).update(self._tabs())
         self.query_one("#compare-where", Static).update(self._where())
         if self.tab in SHEETS:
             self._show_sheets()
         elif self.tab == "curves":
-            self.query_one(CurvesPane).show_runs(self.rows, self.lreg.feed)
+            self._show_curves()
         if self.result is not None and self.tab in ("curves", "sharpness"):
             self._show_charts()
         elif self.result is not None and self.tab == "landscape":
@@ -230,27 +237,38 @@ class CompareScreen(Ending, Screen[None]):
     def _show_sheets(self) -> None:
         if self.result is None:
             return
-        compared = self.result.comparison
-        notes = [] if self.tab == "settings" else comparing.notes_of(compared)
+        notes = [] if self.tab == "settings" else comparing.notes_of(self.result.comparison)
         marked = [comparing.with_legend(sheet) for sheet in self.shown_sheets()]
         self.query_one(f"#tab-{self.tab}", SheetView).show(marked, notes, comparing.why_empty(self.result))
 
+    @property
+    def curves(self) -> list[Shown]:
+        return comparing.curves_of(self.result, self.rows, self.by_arm)
+
+    def _show_curves(self) -> None:
+        curves = self.curves
+        bright = next((ids for number, (ids, _) in enumerate(curves) if number == self.highlighted), None)
+        self.query_one(CurvesPane).show_runs(curves, self.lreg.feed, bright)
+
     def _show_charts(self) -> None:
         assert self.result is not None
-        compared, task = self.result.comparison, self.result.chart_task
+        task, paths = self.result.chart_task, self.result.request.paths
+        numbers = comparing.numbers_of(self.result.comparison, paths, self.by_arm)
         if self.tab == "curves":
-            lines = comparing.chart_lines(self.result.curves, compared, self.result.request.paths)
-            self.query_one(CurvesPane).show_learning(task, lines, self.result.request.paths)
+            lines = comparing.chart_lines(self.result.curves, numbers, self.highlighted)
+            self.query_one(CurvesPane).show_learning(task, lines, paths)
             return
         chart = self.query_one("#tab-sharpness", Chart)
-        chart.about = task, self.result.request.paths
+        chart.about = task, paths
         chart.title = f"sharpness on {present.clean(task, 60)}" if task else "sharpness"
-        chart.lines = comparing.chart_lines(self.result.sharpness, compared, self.result.request.paths)
+        chart.lines = comparing.chart_lines(self.result.sharpness, numbers, self.highlighted)
 
     def _show_landscape(self) -> None:
         assert self.result is not None
         where = comparing.landscape_of(self.result.comparison)
-        subjects = [Subject(row.path, row.name, marker) for row, marker in zip(self.rows, themes.MARKERS, strict=False)]
+        numbers = {run_id: number for number, (ids, _) in enumerate(self.curves) for run_id in ids_of(ids)}
+        signs = {run_id: themes.MARKERS[number % comparing.MOST] for run_id, number in numbers.items()}
+        subjects = [Subject(row.path, row.name, signs.get(row.id, "")) for row in self.rows[: comparing.MOST]]
         self.query_one(LandscapePane).aim(subjects, None if where is None else Where(*where))
 
     def plotted(self) -> Sequence[str]:
@@ -264,12 +282,24 @@ class CompareScreen(Ending, Screen[None]):
         tab = self.tab if self.is_mounted else ""
         if action == "all_settings":
             return tab == "settings"
+        if action in ("group", "highlight"):
+            return tab in ("curves", "sharpness")
         if action in ("change_radius", "pick_reference", "pick_step"):
             return tab in ("results", "differences", "sharpness") or (action == "pick_reference" and tab == "settings")
         return True
 
     def on_curves_pane_picked(self, event: CurvesPane.Picked) -> None:
         self.lreg.remember("compare", metric=event.metric)
+        self.show()
+
+    def action_group(self) -> None:
+        self.by_arm, self.highlighted = not self.by_arm, None
+        self.show()
+
+    def action_highlight(self) -> None:
+        """One after the other, then none."""
+        places = [None, *range(len(self.curves))]
+        self.highlighted = places[(places.index(self.highlighted) + 1) % len(places)]
         self.show()
 
     def action_all_settings(self) -> None:
@@ -355,28 +385,17 @@ class CompareScreen(Ending, Screen[None]):
         name = await self.app.push_screen_wait(PromptScreen("Save as", "comparison.md", note=note, check=wrong_name))
         if name is None:
             return
-        path = target(name)
+        path, figures = target(name), self.plotted()
         question = f"Replace {present.clean(path)}?"
         if os.path.lexists(path) and not await self.app.push_screen_wait(ConfirmScreen(question, yes="replace")):
             return
         try:
             if path.suffix.lower() in PICTURES:
                 self.app.notify("drawing", markup=False)
-                arguments = self._plot_arguments(result, path)
-                await off_the_loop(lambda: draw(arguments))
+                await off_the_loop(lambda: draw(result, path, figures))
             else:
                 await off_the_loop(lambda: comparison_files.save(result.comparison, path))
         except LregError as error:
             self.app.notify(present.clean(str(error), 300), severity="error", markup=False)
         else:
             self.app.notify(f"saved {present.clean(path)}", markup=False)
-
-    def _plot_arguments(self, result: ComparisonResult, path: Path) -> list[str]:
-        """What `lreg plot` is asked for."""
-        request, compared = result.request, result.comparison
-        arguments = ["plot", *map(str, request.paths), "-o", str(path)]
-        for name in self.plotted():
-            arguments += ["--figure", name]
-        arguments += ["--task", request.task.split(" ")[0]] if request.task else []
-        arguments += ["--step", str(request.step)] if request.step is not None else []
-        return arguments + (["--radius", compared.radius] if compared.radius else [])

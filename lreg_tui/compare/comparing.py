@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -15,6 +15,8 @@ from engine.base.settings import show
 from engine.runs import notes
 from lreg_tui.charts.curve import Line
 from lreg_tui.compare import comparison_sheets
+from lreg_tui.runs.feed import RunRow
+from lreg_tui.runs.metric_panel import Shown
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.text.sheets import Entry, Sheet
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from engine.figures.base import Panel
 
 EVERY = "every task"
-MOST = 6  # runs side by side
+MOST = 6  # arms side by side
+MOST_RUNS = 36
 DIFFERS = "bold yellow"
 STAR = "★ best mean; 4 says what is clear"
 
@@ -131,20 +134,34 @@ def _panels(compared: Comparison, step: int | None) -> tuple[Panel | None, Panel
     return sharpness, curves
 
 
-def numbers_of(compared: Comparison, paths: Sequence[Path]) -> dict[str, tuple[int, ...]]:
-    """Which of the runs each arm has, by its label: colours and markers go by the order of the runs."""
+def numbers_of(compared: Comparison, paths: Sequence[Path], by_arm: bool) -> dict[str, tuple[int, ...]]:
+    """The numbers of each arm's colours and markers, by its label: its own, or those of its runs in their order."""
+    if by_arm:
+        return {arm.label: (number,) for number, arm in enumerate(compared.arms)}
     places = {path: place for place, path in enumerate(paths)}
     return {arm.label: tuple(sorted(places[run.reader.path] for run in arm.runs)) for arm in compared.arms}
 
 
-def chart_lines(panel: Panel | None, compared: Comparison, paths: Sequence[Path]) -> list[Line]:
-    """The lines of a panel for a chart: arms in the colours of their first runs, controls and baselines dim behind."""
+def curves_of(result: ComparisonResult | None, rows: Sequence[RunRow], by_arm: bool) -> list[Shown]:
+    """What the curves are of, with labels: the arms, each the mean of its runs, or the runs."""
+    if result is None or not by_arm:
+        return [(row.id, present.clean(row.name, 40)) for row in rows]
+    ids = {row.path: row.id for row in rows}
+    arms = [
+        (tuple(ids[run.reader.path] for run in arm.runs if run.reader.path in ids), present.clean(arm.label, 40))
+        for arm in result.comparison.arms
+    ]
+    return [(own[0] if len(own) == 1 else own, label) for own, label in arms if own]
+
+
+def chart_lines(panel: Panel | None, numbers: Mapping[str, Sequence[int]], bright: int | None) -> list[Line]:
+    """The lines of a panel for a chart: arms in the first of their colours, controls and baselines dim behind, and all
+    but the one with the number `bright`."""
     if panel is None:
         return []
     import numpy
 
-    numbers = {label: places[0] for label, places in numbers_of(compared, paths).items()}
-    lines, behind = [], count(len(paths))  # those count kind by kind: two of them may have one number
+    lines, behind = [], count(max(max(of_arm) for of_arm in numbers.values()) + 1)  # those count kind by kind
     for line in panel.lines:
         is_arm = line.who.kind == "arm"
         low, high = numpy.asarray(line.low, dtype=float), numpy.asarray(line.high, dtype=float)
@@ -153,8 +170,8 @@ def chart_lines(panel: Panel | None, compared: Comparison, paths: Sequence[Path]
                 present.clean(line.who.label, 60),
                 numpy.asarray(line.x, dtype=float),
                 numpy.asarray(line.y, dtype=float),
-                colour=numbers[line.who.label] if is_arm else next(behind),
-                dim=not is_arm,
+                colour=numbers[line.who.label][0] if is_arm else next(behind),
+                dim=not is_arm or not (bright is None or bright in numbers[line.who.label]),
                 errors=(high - low) / 2,
             )
         )
@@ -240,17 +257,17 @@ def notes_of(compared: Comparison) -> list[str]:
 # -- the lines around them -------------------------------------------------------------------------------------------
 
 
-def head(result: ComparisonResult | None) -> Text:
-    """Every arm with the markers that its runs have in the charts."""
+def head(result: ComparisonResult | None, by_arm: bool) -> Text:
+    """Every arm with the markers that it, or its runs, have in the charts."""
     line = Text("compare  ", "bold", no_wrap=True, overflow="ellipsis")
     if result is None:
         return line
     compared = result.comparison
-    numbers = numbers_of(compared, result.request.paths)
+    numbers = numbers_of(compared, result.request.paths, by_arm)
     for arm in compared.arms:
         line.append(" ")
         for number in numbers[arm.label]:
-            line.append(themes.MARKERS[number], themes.SERIES[number])
+            line.append(themes.MARKERS[number % MOST], themes.SERIES[number % MOST])
         line.append(f" {present.clean(arm.label, 40)}", "not bold")
         seeds = {run.meta_seed for run in arm.runs}
         repeats = f"{len(arm.runs)} {'seeds' if len(seeds) == len(arm.runs) else 'runs'}"

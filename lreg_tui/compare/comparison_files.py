@@ -19,6 +19,7 @@ from lreg_tui.text import sheets
 
 if TYPE_CHECKING:
     from engine.comparison import Comparison
+    from lreg_tui.compare.comparing import ComparisonResult
 
 FORMS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json"}
 PICTURES = (".png", ".svg", ".pdf")
@@ -53,8 +54,14 @@ def save(compared: Comparison, path: Path) -> None:
         raise LregError(f"{printable(str(path))}: cannot be written: {error.strerror or error}") from None
 
 
-def draw(arguments: Sequence[str]) -> None:
-    """Draw a figure with `lreg` in a process of its own. Raises LregError with what it complains about."""
+def draw(result: ComparisonResult, path: Path, figures: Sequence[str]) -> None:
+    """Draw figures with `lreg plot` in a process of its own. Raises LregError with what it complains about."""
+    request, radius = result.request, result.comparison.radius
+    arguments = ["plot", *map(str, request.paths), "-o", str(path)]
+    arguments += [word for name in figures for word in ("--figure", name)]
+    arguments += ["--task", request.task.split(" ")[0]] if request.task else []
+    arguments += ["--step", str(request.step)] if request.step is not None else []
+    arguments += ["--radius", radius] if radius else []
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "said"
         code = launch.start_helper("lreg_tui.cli.app", arguments, said).wait()

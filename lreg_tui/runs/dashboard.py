@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
 
 from rich.text import Text
 from textual import work
@@ -19,16 +19,18 @@ from textual.widgets import Static
 from engine.base.metrics import USUAL_HEADLINE, headline, is_known, metric, primary_sharpness
 from lreg_tui.charts.chart import Chart
 from lreg_tui.runs import filters
-from lreg_tui.runs.acting import ACTIONS, ActingScreen
+from lreg_tui.runs.acting import ACTIONS
 from lreg_tui.runs.dashboard_text import head, instead
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.filter_prompt import FilterPrompt, metrics_of, problem
+from lreg_tui.runs.filter_prompt import FilterPrompt, problem
+from lreg_tui.runs.layout import METRICS, OF_STORE, TABLE, Layout
 from lreg_tui.runs.machine_panel import MachinePanel, in_brief
 from lreg_tui.runs.messages import RunsChanged, SelectionChanged, SeriesChanged
-from lreg_tui.runs.metric_panel import MetricPanel, Panels
-from lreg_tui.runs.run_lines import MOST_OVERLAID
+from lreg_tui.runs.metric_panel import MetricPanel, Panels, ids_of
+from lreg_tui.runs.run_list import MOST_OVERLAID
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.runs.run_table import RunTable
+from lreg_tui.runs.table_screen import TableScreen
 from lreg_tui.text import present
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.keys import bind
@@ -41,41 +43,10 @@ LOG_LINES = 500
 PANEL_KEYS = "choose a panel (narrow screens show it alone); 4: the log"
 BACK = "to the table, then without marks, then without filter"
 NAME = "dashboard"  # in what the console remembers
-OF_STORE = ("filter", "sort", "reverse")  # ... for each run store apart
-FOR_RUNS = ("sort", "metric", "full_screen", "next_panel", "show_panel")  # actions with no use where none is shown
-METRICS = ("meta_loss", "sharpness", USUAL_HEADLINE.name)
-LONGEST = 200  # of what is remembered
+FOR_RUNS = (*TABLE, "highlight", "metric", "full_screen", "next_panel", "show_panel")  # of no use where none is shown
 
 
-@dataclass(frozen=True)
-class Layout:
-    """`panel` is the place of the one that narrow screens show: a metric's, or that of the log after them."""
-
-    sort: str = "age"
-    reverse: bool = False
-    filter: str = ""
-    metrics: tuple[str, ...] = METRICS
-    panel: int = 0
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Layout:
-        """Take what fits: the file may have been written by another version, or by anybody."""
-        sort, text, panel, metrics = (values.get(key) for key in ("sort", "filter", "panel", "metrics"))
-        known = [name for name in metrics if _is_word(name)] if isinstance(metrics, list) else []
-        return cls(
-            sort=str(sort) if _is_word(sort) else cls.sort,
-            reverse=values.get("reverse") is True,
-            filter=str(text) if _is_word(text) else "",
-            metrics=tuple(known) if len(known) == len(METRICS) else METRICS,
-            panel=panel if isinstance(panel, int) and 0 <= panel <= len(METRICS) else 0,
-        )
-
-
-def _is_word(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= LONGEST and value.isprintable()
-
-
-class DashboardScreen(ActingScreen, inherit_bindings=False):
+class DashboardScreen(TableScreen, inherit_bindings=False):
     """What the console opens with: a run table, a panel for each of some metrics, and #log, which holds a LogTail.
 
     One panel is chosen: keys go to it, and narrow screens show it alone.
@@ -100,8 +71,12 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         bind("full_screen", "full_screen"),
         bind("full_screen", "small", "leave full screen", "back to all panels"),
         bind("metric", "metric", tooltip="another metric for the panel"),
-        bind("sort", "sort(1)", tooltip="sort by the next column"),
-        bind("reverse", "sort(-1)", tooltip="the same column, the other way round", show=False),
+        bind("sort", "sort", tooltip="sort by any column, metric or setting"),
+        bind("reverse", "reverse", tooltip="the same column, the other way round", show=False),
+        bind("columns", "columns", tooltip="pick columns: any setting, any metric"),
+        bind("differing", "differing", tooltip="first the settings in which the runs differ, or not"),
+        bind("highlight", "highlight", tooltip="of the curves shown, that of the line under the cursor", show=False),
+        bind("group", "group", tooltip="group runs by seed, study or any setting, or no longer"),
         *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
         bind("quit", "app.quit", tooltip="leave the console; runs go on"),
         *(bind("show", f"show_panel({key})", f"panel {key}", PANEL_KEYS, keys=key, show=False) for key in "1234"),
@@ -109,11 +84,12 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         bind("back", "back", tooltip=BACK, priority=True),
     ]
 
-    CHANGING = (*ActingScreen.CHANGING, *FOR_RUNS, "edit", "filter")
+    CHANGING = (*TableScreen.CHANGING, *FOR_RUNS, "edit", "filter")
 
     def __init__(self) -> None:
         super().__init__()
         self.place = 0  # of the chosen panel
+        self.highlights = False  # the curve of what is under the cursor
         self._found = Layout()
         self._title = Text()
         self._judged = USUAL_HEADLINE  # what the panel for it shows
@@ -125,10 +101,6 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
     def _name_here(self) -> str:
         """What fits only the runs that it was chosen for is remembered by this name."""
         return f"{NAME} of {self.lreg.store.root}"
-
-    @property
-    def table(self) -> RunTable:
-        return self.query_one(RunTable)
 
     @property
     def panels(self) -> Panels:
@@ -145,7 +117,7 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         everywhere, here = (self.lreg.remembered.view(name) for name in (NAME, self._name_here))
-        self._found = Layout.from_json({**everywhere, **here})
+        self._found = Layout.from_json({"columns": list(self.lreg.config.columns), **everywhere, **here})
         with Horizontal(id="head"):
             yield Static(id="title", markup=False)
             yield Static(id="brief", markup=False)
@@ -165,7 +137,8 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         yield KeyFooter()
 
     def on_mount(self) -> None:
-        self.table.sort_by(self._found.sort, self._found.reverse)
+        self.table.arrange(**{key: getattr(self._found, key) for key in TABLE})
+        self._summarize()
         self._filter(self._found.filter)
         self.choose_panel(self._found.panel)
         self.watch(self.table, "virtual_size", lambda: self.call_next(self._show_state), init=False)  # its columns
@@ -221,8 +194,7 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
     @work(group="ask", exclusive=True)
     async def action_metric(self) -> None:
         panel = self.panel if isinstance(self.panel, MetricPanel) else self.panels.all[0]
-        rows = self.table.runs.overlaid[:MOST_OVERLAID]
-        known = {name for row in rows for name in (*self.lreg.feed.metrics(row.id), *row.latest)}
+        known = {name for row in self._overlaid for name in (*self.lreg.feed.metrics(row.id), *row.latest)}
         names = sorted(known | set(METRICS), key=lambda name: (not is_known(name), name))
         choices = [Choice(name, present.label(name), name) for name in names]
         picked = await self.app.push_screen_wait(PickList("metric", choices, (panel.metric,)))
@@ -259,8 +231,15 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
     def on_run_table_opened(self, message: RunTable.Opened) -> None:
         self.lreg.open_run(message.run_id)
 
-    def on_run_table_sort_changed(self, message: RunTable.SortChanged) -> None:
-        self.keep(sort=message.key, reverse=message.reverse)
+    def on_run_table_layout_changed(self, message: RunTable.LayoutChanged) -> None:
+        self.keep(**self.table.layout)
+        self._summarize()
+        self._show_state()
+
+    def _summarize(self) -> None:
+        """Only what the table shows smoothed, or at its best, is read of every run."""
+        keys = (self.table.runs.sorted_by, *self.table.picked)
+        self.lreg.feed.summarize({key.split(" ")[0] for key in keys if " " in key})
 
     def _settle(self) -> None:
         """Metrics and log are read only of runs that the cursor rests on."""
@@ -270,16 +249,27 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         self._waiting = self.set_timer(SETTLE_S, self._follow)
 
     def _follow(self) -> None:
-        rows = self.table.runs.overlaid[:MOST_OVERLAID]
+        rows, curves = self._overlaid, self.table.runs.curves
         self.lreg.feed.follow({row.id: row.path for row in rows})
-        labels = [(row.id, present.clean(row.name, 60)) for row in rows]
-        self.panels.show_runs(labels, are_jobs=not all(row.kind.has_curves for row in rows))
+        under_cursor = {row.id for row in self.table.runs.under_cursor} if self.highlights else set()
+        bright = next((ids for ids, _ in curves if under_cursor & {*ids_of(ids)}), None)
+        self.panels.show_runs(curves, are_jobs=not all(row.kind.has_curves for row in rows), highlighted=bright)
         self._show_what_they_are_judged_by({name for row in rows for name in row.latest})
         self.panels.update_from(self.lreg.feed)
         cursor = self.table.runs.cursor_row
         self.query_one(LogTail).path = cursor.path / "log.txt" if cursor is not None else None
         words = f"log  {present.clean(cursor.name, 60)}" if cursor else "log"
         self.query_one("#log-title", Static).update(words, layout=False)
+
+    @property
+    def _overlaid(self) -> list[RunRow]:
+        """The runs whose curves the panels show."""
+        return [row for curve in self.table.runs.overlaid[:MOST_OVERLAID] for row in curve]
+
+    def action_highlight(self) -> None:
+        """The curve of the line under the cursor stands out among those of the marked runs, or no longer."""
+        self.highlights = not self.highlights
+        self._follow()
 
     def _show_what_they_are_judged_by(self, names: set[str]) -> None:
         """Runs of tasks that measure something else than is usual have that in the panel for it; where adaptive
@@ -339,22 +329,17 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
             self.lreg.open_editor(str(row.path / "preset.toml"))
 
     def action_compare(self) -> None:
-        ids = [row.id for row in self.subjects() if "compare" in row.kind.actions]
-        if len(ids) == 1:
+        rows = [row for row in self.subjects() if "compare" in row.kind.actions]
+        arms = len({row.arm or row.id for row in rows})  # repeats with other seeds are one arm
+        if len(rows) == 1:
             self.compare_with_others()
-        elif LEAST_COMPARED <= len(ids) <= MOST_OVERLAID:
-            self.lreg.open_compare(ids)
+        elif rows and arms <= MOST_OVERLAID:
+            self.lreg.open_compare([row.id for row in rows])
         else:
-            wanted = f"mark {LEAST_COMPARED} to {MOST_OVERLAID} runs with space"
-            self.tell(f"to compare, {wanted}; marked: {len(ids)}", "warning")
+            wanted = f"mark runs of {LEAST_COMPARED} to {MOST_OVERLAID} arms with space"
+            self.tell(f"to compare, {wanted}; marked: {arms}", "warning")
 
     # -- order and filter --------------------------------------------------------------------------------------------
-
-    def action_sort(self, direction: int) -> None:
-        if direction > 0:
-            self.table.next_sort()
-        else:
-            self.table.choose_sort(self.table.runs.sorted_by, not self.table.runs.reverse)
 
     @work(group="ask", exclusive=True)
     async def action_filter(self) -> None:
@@ -367,7 +352,7 @@ class DashboardScreen(ActingScreen, inherit_bindings=False):
         rows = self.lreg.feed.rows
         if not problem(text, rows):
             self._found = replace(self._found, filter=text.strip())
-            self.table.filter_by(filters.compile(text, metrics_of(rows)))
+            self.table.filter_by(filters.compile(text, filters.names_of(rows)))
             self._show_state()
 
     def action_back(self) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.text import Text
 
 from engine.runs.store import RunStore
-from lreg_tui.runs.run_columns import BY_KEY, STATE_ORDER
+from lreg_tui.runs.groups import STATE_ORDER, STUDY
+from lreg_tui.runs.run_columns import column
 from lreg_tui.runs.run_lines import MOST_OVERLAID
 from lreg_tui.runs.run_list import NO_CURVE
 from lreg_tui.runs.run_table import RunTable
@@ -24,13 +25,15 @@ def head(table: RunTable, filter: str, root: str) -> Text:
     runs = table.runs
     counts = runs.states
     text = Text("lreg  ", "bold", no_wrap=True, overflow="ellipsis")
-    text.append(present.count(len(runs.shown), "run"), "not bold")
+    text.append(present.count(len(runs.listed), "run"), "not bold")
     text.append(f"  /{present.clean(filter, 60)}" if filter else "", "bold")
     parts = [marks(list(runs.marked.values()))] if runs.marked else []
     parts += [f"{counts[state]} {state}" for state in STATE_ORDER if counts[state] and state not in CALM]
     text.append("".join(f"  {part}" for part in parts), "not bold")
-    if len(runs.shown) > 1 and table.columns and runs.sorted_by not in [column.key for column in table.columns]:
-        text.append(f"  {'▼' if runs.reverse else '▲'}{BY_KEY[runs.sorted_by].heading}", "not bold")
+    if runs.grouped_by not in ("", STUDY):
+        text.append(f"  by {present.clean(runs.grouped_by, 40)}", "not bold")
+    if len(runs.shown) > 1 and table.columns and runs.sorted_by not in [each.key for each in table.columns]:
+        text.append(f"  {'▼' if runs.reverse else '▲'}{column(runs.sorted_by).heading}", "not bold")
     return text.append(f"  {present.clean(root, 80)}", "not bold dim")
 
 

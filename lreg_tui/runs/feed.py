@@ -9,19 +9,20 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from engine.base.errors import LregError
+from engine.base.metrics import metric
 from engine.base.status import LIVE, STOPPING, Status
-from engine.presets.catalog import estimator_label, member_name, named_members, task_label
 from engine.runs import notes
 from engine.runs.kinds import RUN, JobKind, kind_of
 from engine.runs.notes import Notes
 from engine.runs.reader import created_of
 from engine.runs.store import RunReader, RunStore
+from lreg_tui.charts.smoothing import exponential
+from lreg_tui.runs.chosen import chosen
 from lreg_tui.runs.followed import REST_S, Followed, Series
 
 INTERVAL_S = 1.0
@@ -29,6 +30,9 @@ SLOW_INTERVAL_S = 3.0  # --slow-link
 SCREENFUL = 60  # runs that are told as soon as they are read
 SLICE_S = 0.3  # between two times that those are told that are read by then
 NO_FILE = (0, 0, 0)
+SMOOTHING = 0.9  # share of the past in each smoothed value
+LONGEST_TAIL = 1000  # values, of which the first count for nothing any more
+SUMMARIES = ("smoothed", "best")  # of a metric, beside its newest value
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class RunRow:
     tags: tuple[str, ...] = ()
     pinned: bool = False
     kind: JobKind = RUN
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of its preset, by key path
+    arm: str = ""  # the same for runs that differ by seed only
+    of: tuple[str, ...] = ()  # ids of the runs that a transfer job evaluates
+    summaries: Mapping[str, float | None] = field(default_factory=dict, hash=False)  # see Feed.summarize
 
     @property
     def is_live(self) -> bool:
@@ -74,13 +82,14 @@ class _Known:
         self.stamp: tuple[Any, ...] = ()
         self.row: RunRow | None = None
         self.figures: dict[str, float] = {}  # from the metrics, where the status tells of none
-        self.figures_stamp: tuple[int, int, int] = NO_FILE  # of the metrics that they are from
-        self.metrics: RunReader | None = None  # while they are being read
+        self.summaries: dict[str, float] = {}
+        self.read: tuple[Any, ...] = (NO_FILE, frozenset())  # which metrics these are from, and what was summarized
+        self.metrics: RunReader | None = None  # while they are being read, or written
 
     def _read_document(self) -> None:
         self.facts = self.reader.facts
         self.kind = kind_of(self.reader.path, self.facts)
-        self.chosen = _chosen(self.reader) if self.kind is RUN else {}
+        self.chosen = chosen(self.reader, self.kind)
 
     def look(self) -> RunRow:
         """The run's row; files are read again only when they have changed, or while a process may die."""
@@ -94,11 +103,13 @@ class _Known:
         return self.row
 
     def _make_row(self, status: Status, remarks: Notes) -> RunRow:
-        facts, chosen, seed = self.facts, self.chosen, self.facts.get("seed")
+        facts, seed = self.facts, self.facts.get("seed")
+        asked = {**self.chosen}
+        title, tags = asked.pop("title", "") or str(facts.get("name") or self.reader.id), asked.pop("tags", ())
         return RunRow(
             id=self.reader.id,
             path=self.reader.path,
-            name=remarks.name or str(facts.get("name") or self.reader.id),
+            name=remarks.name or title,
             state=status.told,
             step=status.step,
             total=status.total,
@@ -108,34 +119,44 @@ class _Known:
             message=status.message,
             device=status.device,
             latest=dict(status.latest) or self.figures,
-            task=chosen.get("task", ""),
-            optimizer=chosen.get("optimizer", ""),
-            estimator=chosen.get("estimator", ""),
-            penalties=chosen.get("penalties", ()),
-            tags=tuple(dict.fromkeys((*chosen.get("tags", ()), *remarks.tags))),
+            tags=tuple(dict.fromkeys((*tags, *remarks.tags))),
             pinned=remarks.pinned,
             kind=self.kind,
+            summaries=self.summaries,
+            **asked,
         )
 
-    def read_figures(self, is_enough: Callable[[], bool]) -> bool:
-        """Of a run that has ended and whose status has none, take the newest figures from its metrics, as curves do.
+    def read_metrics(self, summarized: frozenset[str], is_enough: Callable[[], bool]) -> bool:
+        """Summarize metrics; and of an ended run whose status has no figures take the newest, as curves do.
 
         True if that has changed the row, or has still to be gone on with.
         """
         row = self.row
-        if row is None or row.is_live or not row.kind.has_curves or row.latest is not self.figures:
+        if row is None or not row.kind.has_curves:
             return False
-        stamp = _stamp(row.path / "metrics.jsonl")
-        if stamp == self.figures_stamp:
+        lacks_figures = not row.is_live and row.latest is self.figures
+        stamp = (_stamp(row.path / "metrics.jsonl"), summarized)
+        if stamp == self.read or not (summarized or lacks_figures):
             return False
-        self.metrics = self.metrics or RunReader(row.path)
+        if self.metrics is None or summarized != self.read[1]:
+            self.metrics = RunReader(row.path, wanted=None if lacks_figures else summarized.__contains__)
+            self.read = (NO_FILE, summarized)
         for _ in self.metrics.pieces():
             if is_enough():
                 return True
             time.sleep(REST_S)
-        self.figures, self.figures_stamp = self.metrics.figures(), stamp
-        self.metrics, self.row = None, replace(row, latest=self.figures)
+        self.read, self.summaries = stamp, _summaries(self.metrics, summarized)
+        if lacks_figures:
+            self.figures = self.metrics.figures()
+        self.row = replace(row, latest=self.figures if lacks_figures else row.latest, summaries=self.summaries)
+        self.metrics = self.metrics if row.is_live else None
         return True
+
+
+def row_of(reader: RunReader) -> RunRow:
+    """A run as it is now, for whoever looks once."""
+    row = _Known(reader).look()
+    return row if row.latest else replace(row, latest=reader.figures())
 
 
 class Feed:
@@ -158,6 +179,7 @@ class Feed:
         self._tell = tell
         self._known: dict[Path, _Known] = {}
         self._followed = Followed()
+        self._summarized: frozenset[str] = frozenset()
         self._is_due = False  # the store is to be looked at now
         self._stop = threading.Event()
         self._nudge = threading.Event()
@@ -181,6 +203,12 @@ class Feed:
         """Read the metrics of these runs (id to folder) and of no others."""
         self._followed.follow(paths)
         self._nudge.set()
+
+    def summarize(self, metrics: Iterable[str]) -> None:
+        """Have these metrics of every run smoothed, and at their best, in `summaries` ("meta_loss best"): they come as
+        they are read."""
+        self._summarized = frozenset(metrics)
+        self.look_now()
 
     def metrics(self, run_id: str) -> list[str]:
         """Names of the metrics that a followed run has so far."""
@@ -215,7 +243,7 @@ class Feed:
         if changed or fresh or self._first:
             self._first = False
             self._tell(rows if changed or not before else None, fresh, ended)
-        return (at_store and self._read_figures()) or is_behind
+        return (at_store and self._read_metrics()) or is_behind
 
     def _scan(self) -> tuple[RunRow, ...]:
         """Every row, oldest first. Of many new runs the newest are told before the others are read."""
@@ -238,32 +266,28 @@ class Feed:
             known = self._known[reader.path] = _Known(reader)
             known.look()
 
-    def _read_figures(self) -> bool:
+    def _read_metrics(self) -> bool:
         """Read for about so long; True if there is more, or something to be told."""
         until = time.monotonic() + self.interval
         is_enough = lambda: time.monotonic() > until or self._nudge.is_set()  # noqa: E731
-        return any([known.read_figures(is_enough) for known in self._known.values() if not is_enough()])
+        every, names = reversed(self._known.values()), self._summarized
+        return any([known.read_metrics(names, is_enough) for known in every if not is_enough()])
 
 
-def _chosen(reader: RunReader) -> dict[str, Any]:
-    """What a run's preset picks, read without checking it: the catalog may not be there yet."""
-    import tomli
-
-    try:
-        values = tomli.loads(reader.preset_text)
-        tasks = values.get("task", {})
-        tasks = [tasks] if isinstance(tasks, dict) else tasks
-        named = [task_label(task) for task in tasks if isinstance(task, dict)]
-        tags = values.get("tags", [])
-        return {
-            "task": "+".join(named),
-            "optimizer": str(values.get("optimizer", {}).get("kind", "")),
-            "estimator": estimator_label(values.get("meta", {})),
-            "penalties": tuple(dict.fromkeys(map(member_name, named_members(values)))),
-            "tags": tuple(map(str, tags)) if isinstance(tags, list) else (),
-        }
-    except (ValueError, TypeError, AttributeError, RecursionError, LregError):
+def _summaries(reader: RunReader, metrics: frozenset[str]) -> dict[str, float]:
+    """Of each metric the mean that a curve smoothed by SMOOTHING ends in, and its best value."""
+    if not metrics:
         return {}
+    import numpy
+
+    found = {}
+    for name in (name for name in metrics if name in reader.columns):
+        values = numpy.asarray(reader.columns[name].values, dtype=float)
+        if len(values := values[numpy.isfinite(values)]):
+            best = values.max() if metric(name).better == "higher" else values.min()
+            smoothed = exponential(values[-LONGEST_TAIL:], SMOOTHING)[-1]
+            found |= {f"{name} smoothed": float(smoothed), f"{name} best": float(best)}
+    return found
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

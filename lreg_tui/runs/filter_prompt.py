@@ -11,7 +11,8 @@ from lreg_tui.runs import filters
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.widgets.prompt import PromptScreen
 
-NOTE = f"words, or {' '.join(f'{name}:' for name in filters.FIELDS)} meta_loss<0.5 age<2d; - turns a term round"
+NOTE = f"words, or {' '.join(f'{name}:' for name in filters.FIELDS)} meta_loss<0.5 age<2d gam.rho>0.1 name~^lo-; "
+NOTE += "- turns a term round"
 
 
 class FilterPrompt(PromptScreen):
@@ -28,19 +29,15 @@ class FilterPrompt(PromptScreen):
     def on_input_changed(self, event: Input.Changed) -> None:
         """Its base shows what is wrong. A filter that left something stays while what is typed means nothing."""
         rows = self._rows()
-        if not problem(event.value, rows) or not any(map(filters.compile(self._told, metrics_of(rows)), rows)):
+        if not problem(event.value, rows) or not any(map(filters.compile(self._told, filters.names_of(rows)), rows)):
             self._told = settled(event.value, rows)
             self._tell(self._told)
-
-
-def metrics_of(rows: Sequence[RunRow]) -> set[str]:
-    return {name for row in rows for name in row.latest}
 
 
 def problem(text: str, rows: Sequence[RunRow]) -> str:
     """What is wrong with a filter, or ""."""
     try:
-        filters.compile(text, metrics_of(rows))
+        filters.compile(text, filters.names_of(rows))
     except filters.FilterError as error:
         return str(error)
     return ""
@@ -48,11 +45,11 @@ def problem(text: str, rows: Sequence[RunRow]) -> str:
 
 def settled(text: str, rows: Sequence[RunRow]) -> str:
     """A filter that is being typed, without what is not whole yet: `state:`, or `sta` where no run is called so."""
-    metrics = metrics_of(rows)
-    kept = filters.understood(text, metrics)
+    names = filters.names_of(rows)
+    kept = filters.understood(text, names)
     before, _, last = kept.rpartition(" ")
     begins_field = text.endswith(last) and filters.complete(last, ()) != last
-    return before if begins_field and not any(map(filters.compile(kept, metrics), rows)) else kept
+    return before if begins_field and not any(map(filters.compile(kept, names), rows)) else kept
 
 
 class FilterSuggester(Suggester):

@@ -1,22 +1,22 @@
-"""Filter language of the run table: `state:running penalty:sam -tag:draft meta_loss<0.5 age<2d mlp`.
+"""Filter language of runs, of console and command line: `state:running gam.weight>1 name~^lo-(sam|gam)$ -tag:x mlp`.
 
-All terms must hold. Words without a field are looked for in name and id.
+All terms must hold. Words without a field are looked for in name and id; a setting is a field by the end of its path.
 """
 
 from __future__ import annotations
 
-import math
 import operator
 import re
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from engine.base.errors import LregError, printable
 from engine.base.metrics import RECORDED, metric
 from engine.base.settings import did_you_mean, show
-from engine.base.status import STATES
+from engine.base.status import STATES, is_number
 from engine.runs.kinds import TRANSFER
 from lreg_tui.runs.feed import RunRow
 
@@ -52,15 +52,18 @@ COMPARE = {
     ">": operator.gt,
     "=": operator.eq,
 }
+MATCHES = "~"
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_COMPARISON = re.compile(r"([A-Za-z][\w-]*)(<=|>=|!=|<|>|=)(.*)", re.DOTALL)
-_FIELD = re.compile(r"([A-Za-z]\w*):(.*)", re.DOTALL)
+_COMPARISON = re.compile(r"([A-Za-z][\w.-]*)(<=|>=|!=|<|>|=|~)(.*)", re.DOTALL)
+_FIELD = re.compile(r"([A-Za-z][\w.]*):(.*)", re.DOTALL)
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+", re.ASCII)
 HELP = """\
 Words look in name and id; all terms must hold; a minus before a term turns it round.
 state:running,paused   one of several; fields: {fields}
 name:"my run" lo*      quotes keep blanks together; * stands for anything: lo* begins with lo
+name~^lo-(sam|gam)$    a regular expression, in any field of words
+optimizer.kind:dm gsam.weight>1 rho=0.05   settings, by their path or its end
 penalty:sam tag:paper task:mnist optimizer:dm seed:0 -state:failed
 meta_loss<0.5 test_accuracy>=90% step>100 progress>=50% age<2d eta<1h30m
 is:live is:pinned is:transfer penalty:none""".format(fields=", ".join(FIELDS))
@@ -79,18 +82,23 @@ class Term:
     plain: bool = False
 
 
-def compile(text: str, metrics: Collection[str] = ()) -> Predicate:
-    """What decides whether a run is shown. `metrics`: names beside the known ones. Raises FilterError."""
-    predicates = [_predicate(term, metrics) for term in split(text)]
+def compile(text: str, names: Collection[str] = ()) -> Predicate:
+    """What decides whether a run is shown. `names`: see `names_of`. Raises FilterError."""
+    predicates = [_predicate(term, names) for term in split(text)]
     return lambda row: all(predicate(row) for predicate in predicates)
 
 
-def understood(text: str, metrics: Collection[str] = ()) -> str:
+def names_of(rows: Iterable[RunRow]) -> set[str]:
+    """What these runs can be told by beside the known fields: their metrics, and their settings, which have a dot."""
+    return {name for row in rows for names in (row.latest, row.settings) for name in names}
+
+
+def understood(text: str, names: Collection[str] = ()) -> str:
     """The filter without the terms that mean nothing, or nothing yet: it can be used while it is typed."""
     kept = []
     for word in _WORD.findall(text):
         try:
-            compile(word, metrics)
+            compile(word, names)
         except FilterError:
             continue
         kept.append(word)
@@ -111,16 +119,16 @@ def split(text: str) -> list[Term]:
     return terms
 
 
-def _predicate(term: Term, metrics: Collection[str]) -> Predicate:
-    predicate = _word(term.text) if term.plain else _term(term.text, metrics)
+def _predicate(term: Term, names: Collection[str]) -> Predicate:
+    predicate = _word(term.text) if term.plain else _term(term.text, names)
     return (lambda row: not predicate(row)) if term.negated else predicate
 
 
-def _term(text: str, metrics: Collection[str]) -> Predicate:
+def _term(text: str, names: Collection[str]) -> Predicate:
     if found := _FIELD.fullmatch(text):
-        return _field(found[1].lower(), found[2])
+        return _field(found[1], found[2], names)
     if found := _COMPARISON.fullmatch(text):
-        return _comparison(found[1].lower().replace("-", "_"), found[2], found[3], metrics)
+        return _comparison(*found.groups(), names)
     return _word(text)
 
 
@@ -132,13 +140,14 @@ def _word(text: str) -> Predicate:
 # -- field:value -----------------------------------------------------------------------------------------------------
 
 
-def _field(name: str, value: str) -> Predicate:
-    if name not in FIELDS:
-        raise _error(show(f"{name}:"), ", ".join(f"{field}:" for field in FIELDS), did_you_mean(name, FIELDS))
+def _field(name: str, value: str, names: Collection[str]) -> Predicate:
+    field, paths = name.lower(), settings_called(name, names)
+    if field not in FIELDS and not paths:
+        raise _error(show(f"{name}:"), ", ".join(f"{field}:" for field in FIELDS), _near(name, (*FIELDS, *names)))
     values = [word for word in value.split(",") if word]
     if not values:
-        raise _error(f"{name}: without a value", FIELDS[name])
-    predicates = [_one_of(name, word) for word in values]
+        raise _error(f"{name}: without a value", FIELDS.get(field, "a value of the setting, or none"))
+    predicates = [_one_of(field, word) if field in FIELDS else _set_to(paths, word) for word in values]
     return lambda row: any(predicate(row) for predicate in predicates)
 
 
@@ -180,9 +189,12 @@ def words(row: RunRow, name: str) -> Iterable[str]:
     if name == "task":
         tasks = row.task.split("+") if row.task else []
         return [word for task in tasks for word in (task, *task.split("/"))]
-    if name in ("optimizer", "estimator"):
-        return [word] if (word := getattr(row, name)) else []
-    return row.penalties if name == "penalty" else row.tags
+    if name in ("penalty", "tag"):
+        return row.penalties if name == "penalty" else row.tags
+    if name == "is":
+        return [kind for kind, holds in KINDS.items() if holds(row)]
+    word = getattr(row, name)
+    return [str(word)] if word not in (None, "") else []
 
 
 def _pattern(text: str) -> str:
@@ -196,21 +208,81 @@ def _literal(text: str) -> str:
     return re.sub(r"[\[?]", lambda found: f"[{found[0]}]", text)
 
 
+# -- settings --------------------------------------------------------------------------------------------------------
+
+
+def settings_called(name: str, names: Collection[str]) -> list[str]:
+    """The settings of this path, or whose paths end so. Where nobody has any setting, as before runs are read, what has
+    a dot may be one."""
+    paths = [path for path in names if "." in path]
+    fitting = [path for path in paths if path.lower() == name.lower()]
+    fitting = fitting or [path for path in paths if path.lower().endswith(f".{name.lower()}")]
+    return fitting or [name] * ("." in name and not paths)
+
+
+def values_of(row: RunRow, paths: Iterable[str]) -> Iterator[Any]:
+    """The values of some settings, each of those that are lists."""
+    for path in paths:
+        value = row.settings.get(path)
+        yield from value if isinstance(value, tuple) else [] if value in (None, "") else [value]
+
+
+def _set_to(paths: Sequence[str], wanted: str) -> Predicate:
+    """Whole words, whatever their case, with * for anything; of a number the number."""
+    pattern = _literal(wanted.lower())
+    number = float(wanted) if _is_number(wanted) else None
+
+    def holds(row: RunRow) -> bool:
+        values = list(values_of(row, paths))
+        is_it = any(value == number if is_number(value) else fnmatchcase(_text(value), pattern) for value in values)
+        return is_it or (wanted.lower() == NONE and not values)
+
+    return holds
+
+
+def _text(value: Any) -> str:
+    return str(value).lower()
+
+
 # -- metric<value ----------------------------------------------------------------------------------------------------
 
 
-def _comparison(name: str, sign: str, value: str, metrics: Collection[str]) -> Predicate:
-    names = (*COUNTED, *RECORDED, *metrics)
-    if name not in names and not metric(name).is_of_objective:
-        allowed = f"{', '.join(COUNTED)}, or a metric ({', '.join(RECORDED[:6])}, …)"
-        raise _error(show(name), allowed, did_you_mean(name, names))
+def _comparison(written: str, sign: str, value: str, names: Collection[str]) -> Predicate:
+    name, paths = written.lower().replace("-", "_"), settings_called(written, names)
+    if sign == MATCHES:
+        return _matches(name, value, paths)
+    known = (*COUNTED, *RECORDED, *(name for name in names if "." not in name))
+    is_metric = name in known or metric(name).is_of_objective
+    if not (is_metric or paths):
+        allowed = f"{', '.join(COUNTED)}, a metric ({', '.join(RECORDED[:6])}, …) or a setting"
+        raise _error(show(written), allowed, _near(written, (*known, *names)))
+    if sign in ("=", "!=") and not (is_metric or _is_number(value)):
+        is_it = _set_to(paths, value)
+        return is_it if sign == "=" else lambda row: not is_it(row)
     bound, compare = _bound(name, sign, value), COMPARE[sign]
 
     def holds(row: RunRow) -> bool:
-        found = figure(row, name)
-        return found is not None and math.isfinite(found) and bool(compare(found, bound))
+        figures = [figure(row, name)] if is_metric else values_of(row, paths)
+        return any(is_number(found) and bool(compare(found, bound)) for found in figures)
 
     return holds
+
+
+def _matches(name: str, value: str, paths: Sequence[str]) -> Predicate:
+    """A regular expression that is found anywhere in the field, whatever the case."""
+    if name not in FIELDS and not paths:
+        raise _error(show(f"{name}~"), f"{', '.join(FIELDS)} or a setting", _near(name, FIELDS))
+    try:
+        pattern = re.compile(value, re.IGNORECASE)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise _error(f"{name}~{printable(value)}", f"a regular expression ({error})") from None
+    if name not in FIELDS:
+        return lambda row: any(pattern.search(str(found)) for found in values_of(row, paths))
+    return lambda row: any(pattern.search(found) for found in words(row, name))
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    return did_you_mean(name, [*names, *(name.rpartition(".")[2] for name in names if "." in name)])
 
 
 def _bound(name: str, sign: str, value: str) -> float:
@@ -253,7 +325,8 @@ def complete(text: str, rows: Iterable[RunRow]) -> str:
         return text
     if not colon:
         offered = [*(f"{field}:" for field in FIELDS), *(f"{metric}<" for metric in (*COUNTED, *RECORDED))]
-        return text[:start] + _first(offered, word)
+        settings = sorted({path for row in rows for path in row.settings}) if "." in word else []
+        return text[:start] + _first([*offered, *(f"{path}:" for path in settings)], word)
     value = value.rpartition(",")[2]
     return text[: len(text) - len(value)] + _first(_values(name.lower(), rows), value)
 
@@ -263,9 +336,13 @@ def _values(name: str, rows: Iterable[RunRow]) -> list[str]:
         return list(STATE_NAMES)
     if name == "is":
         return list(KINDS)
-    if name not in ("task", "optimizer", "estimator", "penalty", "tag"):
-        return []
-    return sorted({word for row in rows for word in words(row, name) if word.isprintable() and " " not in word})
+    if name in ("task", "optimizer", "estimator", "penalty", "tag"):
+        found = {word for row in rows for word in words(row, name)}
+    else:
+        rows = list(rows)
+        paths = settings_called(name, names_of(rows)) if name not in FIELDS else []
+        found = {str(value) for row in rows for value in values_of(row, paths)}
+    return sorted(word for word in found if word.isprintable() and " " not in word)
 
 
 def _first(offered: Iterable[str], start: str) -> str:

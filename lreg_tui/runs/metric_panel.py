@@ -1,15 +1,18 @@
 """MetricPanel: one metric of several runs, live; and Panels: several of them, with one cursor and one x axis.
 
 panel = MetricPanel("meta_loss")
-panel.runs = [("20261121-...", "quickstart"), ...]  # ids and labels; colours follow the order
+panel.runs = [("20261121-...", "quickstart"), ...]  # ids and labels; of several ids the mean; colours follow the order
 panel.update_from(app.feed)  # on SeriesChanged, and after `runs` or `metric` was set
 """
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial, reduce
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
@@ -24,6 +27,13 @@ from lreg_tui.runs.feed import Feed
 from lreg_tui.runs.followed import Series
 from lreg_tui.text import present
 
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+Ids = str | tuple[str, ...]
+"""Of a run; or of several, whose mean is shown."""
+Shown = tuple[Ids, str]
+"""Ids and a label."""
 LOGARITHMIC = ("loss", "sharpness", "norm", "eigenvalue", "trace", "gap")  # last words of metrics over several decades
 
 NOISY = ("meta_loss", "update_norm", "meta_grad_norm", "inner_steps_per_s")
@@ -32,21 +42,20 @@ SMOOTHING = 0.9
 
 
 class MetricPanel(Vertical):
-    """A Chart (`panel.chart`) of one metric. `runs`, `metric` and `colours` may be set at any time.
-
-    `colours`, run id to place in `themes.SERIES`, keeps a run's colour while others come and go.
+    """A Chart (`panel.chart`) of one metric. `runs`, `metric` and `highlighted`, the ids of one of them, may be set at
+    any time.
     """
 
     DEFAULT_CSS = "MetricPanel { width: 1fr; height: 1fr; }"
 
     metric: var[str] = var("", init=False)
-    runs: var[Sequence[tuple[str, str]]] = var((), init=False)
-    colours: var[Mapping[str, int]] = var({}, init=False)
+    runs: var[Sequence[Shown]] = var((), init=False)
+    highlighted: var[Ids | None] = var(None, init=False)
 
     def __init__(
         self,
         metric: str,
-        runs: Sequence[tuple[str, str]] = (),
+        runs: Sequence[Shown] = (),
         *,
         classes: str | None = None,
     ) -> None:
@@ -65,19 +74,22 @@ class MetricPanel(Vertical):
         yield self.chart
 
     def watch_metric(self) -> None:
+        """Of the same runs the same steps stay in view."""
+        view = self.chart.view
         self._name_chart()
         self._aim_chart()
+        self.chart.view = replace(view, y=None)
         self._update()
 
     def watch_runs(self) -> None:
         self._aim_chart()
         self._update()
 
-    def watch_colours(self) -> None:
+    def watch_highlighted(self) -> None:
         self._update()
 
     def _aim_chart(self) -> None:
-        self.chart.about = self.metric, *(run_id for run_id, _ in self.runs)
+        self.chart.about = self.metric, *(ids for ids, _ in self.runs)
 
     def _name_chart(self) -> None:
         """Title, units and axes as the metric wants them."""
@@ -98,21 +110,45 @@ class MetricPanel(Vertical):
     def _update(self) -> None:
         if self._feed is None:
             return
-        found = [(run_id, label, self._feed.series(run_id, self.metric)) for run_id, label in self.runs]
-        made_of = (self.metric, self.colours, self.runs, *(series for _, _, series in found))
+        found = [[self._feed.series(run_id, self.metric) for run_id in ids_of(ids)] for ids, _ in self.runs]
+        made_of = (self.metric, self.highlighted, self.runs, *(series for each in found for series in each))
         if len(made_of) == len(self._drawn) and all(map(operator.is_, made_of, self._drawn)):
             return  # the feed gives the same Series while nothing has been added
         self._drawn = made_of
-        is_empty = all(series is None for _, _, series in found)
-        self.chart.lines = () if is_empty else [self._line(place, *run) for place, run in enumerate(found)]
+        is_empty = all(series is None for each in found for series in each)
+        lines = [self._line(place, *run) for place, run in enumerate(zip(self.runs, found, strict=True))]
+        self.chart.lines = () if is_empty else lines
 
-    def _line(self, place: int, run_id: str, label: str, series: Series | None) -> Line:
+    def _line(self, place: int, run: Shown, found: Sequence[Series | None]) -> Line:
         import numpy
 
-        colour = self.colours.get(run_id, place)
-        if series is None:  # in the legend only
-            return Line(label, numpy.empty(0), numpy.empty(0), colour)
-        return Line(label, series.steps, series.values, colour, times=series.times)
+        ids, label = run
+        dim = self.highlighted not in (None, ids)
+        series = [each for each in found if each is not None]
+        if not series:  # in the legend only
+            return Line(label, numpy.empty(0), numpy.empty(0), place, dim=dim)
+        if len(series) == 1:
+            return Line(label, series[0].steps, series[0].values, place, dim=dim, times=series[0].times)
+        steps, mean, half = mean_of(series)
+        return Line(label, steps, mean, place, dim=dim, errors=half)
+
+
+def mean_of(series: Sequence[Series]) -> tuple[ndarray, ndarray, ndarray]:
+    """Steps that all runs have, the mean of their values there, and the half-width of its 95% t-interval."""
+    import numpy
+
+    from engine.runs.results import t_quantile
+
+    firsts = [numpy.unique(each.steps, return_index=True) for each in series]
+    steps = reduce(numpy.intersect1d, (each for each, _ in firsts))
+    values = numpy.stack(
+        [
+            each.values[index[numpy.searchsorted(own, steps)]].astype(float)
+            for each, (own, index) in zip(series, firsts, strict=True)
+        ]
+    )
+    half = t_quantile(len(series) - 1) * values.std(axis=0, ddof=1) / math.sqrt(len(series))
+    return steps, values.mean(axis=0), half
 
 
 class Panels(Container):
@@ -129,10 +165,11 @@ class Panels(Container):
     def metrics(self) -> list[str]:
         return [panel.metric for panel in self.all]
 
-    def show_runs(self, runs: Sequence[tuple[str, str]], *, are_jobs: bool = False) -> None:
+    def show_runs(self, runs: Sequence[Shown], *, are_jobs: bool = False, highlighted: Ids | None = None) -> None:
         """Ids and labels; the order is that of the colours. Evaluations of transfer jobs are no curves, but points."""
         for panel in self.all:
             panel.runs = tuple(runs)
+            panel.highlighted = highlighted
             panel.chart.points_only = are_jobs
             panel.chart.x_label = EVALUATION if are_jobs else ""
 
@@ -148,9 +185,19 @@ class Panels(Container):
             if chart.x_axis == message.x_axis:
                 chart.cursor_x = message.x
 
+    def on_chart_view_changed(self, message: Chart.ViewChanged) -> None:
+        seen = message.chart.view
+        for chart in self._others(message.chart):
+            if chart.x_axis == message.chart.x_axis:
+                chart.view = replace(chart.view, x=seen.x, following=seen.following)
+
     def on_chart_settings_changed(self, message: Chart.SettingsChanged) -> None:
         for chart in self._others(message.chart):
             chart.x_axis, chart.log_x = message.chart.x_axis, message.chart.log_x
+
+
+def ids_of(ids: Ids) -> tuple[str, ...]:
+    return (ids,) if isinstance(ids, str) else ids
 
 
 def is_logarithmic(metric: str) -> bool:

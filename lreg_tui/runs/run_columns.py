@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
 from engine.base.metrics import USUAL_HEADLINE, headline, metric
-from engine.base.status import STOPPING
-from engine.runs.kinds import RUN
-from lreg_tui.runs.feed import RunRow
+from engine.presets.catalog import NAMED_TABLES
+from engine.runs.kinds import RUN, STUDY
+from lreg_tui.runs.feed import SUMMARIES, RunRow
+from lreg_tui.runs.groups import STATE_ORDER, Means, value_text
 from lreg_tui.text import present
 
 Part = tuple[str, str]
 """A piece of a cell: text, and what it is (a component class of the table, without its prefix; "" is plain)."""
 Cell = tuple[Part, ...]
 
-STATE_ORDER = ("running", STOPPING, "queued", "paused", "crashed", "failed", "stopped", "finished")
 BAR = 6  # characters of a progress bar
 NAME = "name"
 LEAST_RANK = 9  # columns from this rank on stand back
 LONGEST_NAME = 44
+LONGEST_SETTING = 16
+WITH_INTERVAL = 15  # characters of a mean and its interval
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Column:
     sort: Callable[[RunRow], Any]
     right: bool = False
     optional: bool = False
+    is_figure: bool = False  # a group shows its mean
 
 
 def fit(text: str, width: int, right: bool = False, ends: bool = False) -> str:
@@ -51,8 +55,11 @@ def fit(text: str, width: int, right: bool = False, ends: bool = False) -> str:
 
 
 def _name(row: RunRow) -> Cell:
+    if row.kind is STUDY:
+        return (("study ", "muted"), (present.clean(row.name, 80), ""))
     if row.kind is not RUN:
-        return ((f"↳ {present.clean(row.name, 80)} {present.clean(row.id[-4:])}", "transfer"),)
+        words = present.clean(row.name, 80) if row.of else f"{present.clean(row.name, 80)} {present.clean(row.id[-4:])}"
+        return ((f"↳ {words}" + f", {row.step} of {row.total}" * bool(row.of), "transfer"),)
     return ((present.clean(row.name, 80), ""),)
 
 
@@ -81,11 +88,19 @@ def _age(row: RunRow) -> Cell:
     return (("now" if shown.endswith("s") else shown, "muted"),)
 
 
-def _metric(name: str) -> Callable[[RunRow], Cell]:
+def _metric(key: str) -> Callable[[RunRow], Cell]:
+    """A metric, or a summary of it ("meta_loss best"); the means of groups with their intervals."""
+    name = key.partition(" ")[0]
+
     def show(row: RunRow) -> Cell:
-        value = row.latest.get(name)
-        if value is None and not row.kind.has_curves and name not in row.latest:
+        figures = row.summaries if key != name else row.latest
+        value = figures.get(key)
+        if value is None and not row.kind.has_curves and key not in figures:
             return (("", ""),)
+        if isinstance(figures, Means) and figures.of(key).ci95 is not None:
+            mean = figures.of(key)
+            words = present.interval({"mean": mean.mean, "ci95": mean.ci95}, metric(name).unit == "share", "±")
+            return ((words, ""),)
         kind = "muted" if value is None else "" if math.isfinite(value) else "failed"
         return ((number(name, value), kind),)
 
@@ -100,9 +115,9 @@ def number(name: str, value: float | None) -> str:
     return shown if len(shown) < 9 else present.number(value, 3)
 
 
-def _latest(name: str) -> Callable[[RunRow], float | None]:
+def _figure(key: str) -> Callable[[RunRow], float | None]:
     def sort(row: RunRow) -> float | None:
-        value = row.latest.get(name)
+        value = (row.summaries if " " in key else row.latest).get(key)
         return value if value is not None and math.isfinite(value) else None
 
     return sort
@@ -117,7 +132,7 @@ def _judged(row: RunRow) -> Cell:
 
 
 def _judged_value(row: RunRow) -> float | None:
-    return _latest(headline(row.latest).name)(row)
+    return _figure(headline(row.latest).name)(row)
 
 
 def _words(get: Callable[[RunRow], Sequence[str]]) -> tuple[Callable[[RunRow], Cell], Callable[[RunRow], Any]]:
@@ -135,29 +150,22 @@ def _state_place(row: RunRow) -> int:
     return STATE_ORDER.index(row.state) if row.state in STATE_ORDER else len(STATE_ORDER)
 
 
+def _of_metric(key: str, heading: str, width: int, rank: int, optional: bool = False) -> Column:
+    return Column(key, heading, width, rank, _metric(key), _figure(key), True, optional, is_figure=True)
+
+
 COLUMNS = (
     Column(NAME, "name", 17, 0, _name, lambda row: row.name.lower()),
     Column("state", "state", 8, 1, _state, _state_place),
     Column("progress", "progress", BAR + 5, 2, _progress, lambda row: row.progress),
     Column("eta", "ETA", 7, 7, _eta, lambda row: row.eta_s if row.is_live else None, right=True),
-    Column("meta_loss", "meta-loss", 9, 3, _metric("meta_loss"), _latest("meta_loss"), right=True),
-    Column(
-        "adaptive_sharpness",
-        "ad. sharp.",
-        10,
-        4,
-        _metric("adaptive_sharpness"),
-        _latest("adaptive_sharpness"),
-        right=True,
-        optional=True,
-    ),
-    Column("sharpness", "sharpness", 9, 6, _metric("sharpness"), _latest("sharpness"), right=True),
-    Column(USUAL_HEADLINE.name, "accuracy", 8, 5, _judged, _judged_value, right=True),
+    _of_metric("meta_loss", "meta-loss", 9, 3),
+    _of_metric("adaptive_sharpness", "ad. sharp.", 10, 4, optional=True),
+    _of_metric("sharpness", "sharpness", 9, 6),
+    Column(USUAL_HEADLINE.name, "accuracy", 8, 5, _judged, _judged_value, right=True, is_figure=True),
     Column("age", "age", 4, 8, _age, lambda row: None if row.created is None else -row.created, right=True),
-    Column(
-        "validation_loss", "valid. loss", 11, 13, _metric("validation_loss"), _latest("validation_loss"), right=True
-    ),
-    Column("test_loss", "test loss", 9, 9, _metric("test_loss"), _latest("test_loss"), right=True),
+    _of_metric("validation_loss", "valid. loss", 11, 13),
+    _of_metric("test_loss", "test loss", 9, 9),
     Column("tags", "tags", 14, 10, *_words(lambda row: row.tags)),
     Column("task", "task", 16, 11, *_words(lambda row: [row.task])),
     Column("penalty", "penalty", 10, 12, *_words(lambda row: row.penalties)),
@@ -167,30 +175,98 @@ COLUMNS = (
 BY_KEY = {column.key: column for column in COLUMNS}
 
 
+@lru_cache(maxsize=512)
+def column(key: str) -> Column:
+    """The column of any key: one of COLUMNS, a setting by its path, a metric, or a summary of one."""
+    if key in BY_KEY:
+        return BY_KEY[key]
+    if "." in key:
+        heading = next((key.removeprefix(f"{table}.") for table in NAMED_TABLES if key.startswith(f"{table}.")), key)
+        return Column(key, present.clean(heading, 40), 0, 0, *_setting(key))
+    name, _, summary = key.partition(" ")
+    heading = f"{present.label(name)} {summary}".strip()
+    return _of_metric(key, BY_KEY[name].heading + f" {summary}" if name in BY_KEY else heading, 9, 0)
+
+
+def is_column(key: Any) -> bool:
+    """Whether a remembered key may be that of a column."""
+    words = key.split(" ") if isinstance(key, str) and key.isprintable() else []
+    return 0 < len(words) < 3 and all(words) and words[1:] in ([], *([name] for name in SUMMARIES))
+
+
+def _setting(key: str) -> tuple[Callable[[RunRow], Cell], Callable[[RunRow], Any]]:
+    def show(row: RunRow) -> Cell:
+        return ((present.clean(value_text(row.settings[key]), 40) if key in row.settings else "", ""),)
+
+    def sort(row: RunRow) -> Any:
+        """Numbers by size, then words."""
+        value = row.settings.get(key)
+        if value is None:
+            return None
+        return (0, value, "") if isinstance(value, (int, float)) else (1, 0, value_text(value))
+
+    return show, sort
+
+
 def longest_name(rows: Sequence[RunRow]) -> int:
     """Columns that the names of these rows need, within reason."""
-    return min(LONGEST_NAME, max((cell_len(row.name) + 7 * (row.kind is not RUN) for row in rows), default=0))
+    lengths = (cell_len(row.name) + (0 if row.kind is RUN else 14 if row.of else 7) for row in rows)  # as in _name
+    return min(LONGEST_NAME, max(lengths, default=0))
 
 
-def chosen(room: int, gap: int, rows: Sequence[RunRow] = ()) -> tuple[Column, ...]:
-    """The columns that fit into so many characters, in their order; the name is always there.
+def fitted(column: Column, rows: Sequence[RunRow]) -> Column:
+    """The column as wide as these rows need it."""
+    if column.is_figure and any(isinstance(row.latest, Means) for row in rows):
+        return replace(column, width=max(len(column.heading), WITH_INTERVAL))
+    if "." not in column.key:
+        return replace(column, width=max(len(column.heading), column.width))
+    values = {row.settings[column.key] for row in rows if column.key in row.settings}
+    longest = max(map(cell_len, (column.heading, *map(value_text, values))))
+    right = all(isinstance(value, (int, float)) for value in values)
+    return replace(column, width=min(LONGEST_SETTING, longest), right=right)
+
+
+def chosen(
+    room: int,
+    gap: int,
+    rows: Sequence[RunRow] = (),
+    first: Sequence[str] = (),
+    only: bool = False,
+    fold: int = 0,
+) -> tuple[Column, ...]:
+    """The columns that fit into so many characters: the name, those of the keys `first`, and unless `only` those are
+    wanted, the others in their order. `fold`: the room that names need before them.
 
     Those that stand back are left out where the rows have nothing to show in them, and where names need the room.
     """
     left = room + gap
-    wish = longest_name(rows) - BY_KEY[NAME].width
-    kept: set[str] = set()
-    useful = (
+    wish = longest_name(rows) + fold - BY_KEY[NAME].width
+    kept: dict[str, Column] = {}
+
+    def take(column: Column) -> bool:
+        nonlocal left
+        fits = left >= column.width + gap or not kept
+        if fits:
+            left -= column.width + gap
+            kept[column.key] = column
+        return fits
+
+    name = BY_KEY[NAME]
+    take(replace(name, width=max(name.width, min(longest_name(rows) + fold, room // 3))) if first else name)
+    for key in first:
+        if key not in kept:
+            take(fitted(column(key), rows))
+    wanted = (
         column
         for column in COLUMNS
-        if (column.rank < LEAST_RANK and not column.optional) or any(map(column.sort, rows))
+        if column.key not in kept
+        and not only
+        and ((column.rank < LEAST_RANK and not column.optional) or any(map(column.sort, rows)))
     )
-    for column in sorted(useful, key=lambda column: column.rank):
-        if column.rank >= LEAST_RANK and wish > 0:
+    for each in sorted(wanted, key=lambda column: column.rank):
+        if each.rank >= LEAST_RANK and wish > 0:
             left, wish = left - wish, 0
-        if left >= column.width + gap or not kept:
-            left -= column.width + gap
-            kept.add(column.key)
-        elif column.rank < LEAST_RANK:
+        if not take(fitted(each, rows)) and each.rank < LEAST_RANK:
             break
-    return tuple(column for column in COLUMNS if column.key in kept)
+    ordered = [NAME, *(key for key in first if key in kept), *(c.key for c in COLUMNS if c.key in kept)]
+    return tuple(kept[key] for key in dict.fromkeys(ordered))

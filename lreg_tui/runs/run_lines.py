@@ -11,11 +11,10 @@ from rich.style import Style
 from textual.strip import Strip
 
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.run_columns import BY_KEY, NAME, Cell, Column, chosen, fit, longest_name
-from lreg_tui.runs.run_list import RunList
+from lreg_tui.runs.run_columns import NAME, Cell, Column, chosen, fit, longest_name
+from lreg_tui.runs.run_list import MOST_OVERLAID, RunList
 from lreg_tui.widgets import themes
 
-MOST_OVERLAID = len(themes.MARKERS)
 LEAD = 2  # characters before the first column: mark, pin
 WIDE = 110  # characters from which columns stand further apart
 
@@ -50,12 +49,14 @@ class Grid:
     gap: int = 1
 
     @classmethod
-    def of(cls, rows: Sequence[RunRow], room: int) -> Grid:
-        """The columns that fit; the name takes what is left, as far as names are long."""
+    def of(
+        cls, rows: Sequence[RunRow], room: int, first: Sequence[str] = (), only: bool = False, fold: int = 0
+    ) -> Grid:
+        """The columns that fit (see `chosen`); the name takes what is left, as far as names with folds are long."""
         gap = 2 if room >= WIDE else 1
-        columns = chosen(room - LEAD, gap, rows)
+        columns = chosen(room - LEAD, gap, rows, first, only, fold)
         left = room - LEAD - sum(column.width for column in columns) - gap * (len(columns) - 1)
-        more = min(left, max(0, longest_name(rows) - BY_KEY[NAME].width))
+        more = min(left, max(0, longest_name(rows) + fold - columns[0].width))
         return cls(columns, tuple(column.width + more * (column.key == NAME) for column in columns), gap)
 
     def places(self) -> Iterator[tuple[Column, int, int]]:
@@ -85,16 +86,18 @@ class Grid:
             return Line()
         row = runs.shown[place]
         lead = Placed(0, LEAD, (_mark(runs, row), ("*" if row.pinned else " ", "pin")))
-        cells = (
-            Placed(start, width, column.show(row), column.right, ends=column.key == NAME)  # which tell runs apart
-            for column, start, width in self.places()
-        )
+        fold = ((words, "muted"),) if (words := runs.fold_of(row)) else ()
+        cells = []
+        for column, start, width in self.places():
+            is_name = column.key == NAME  # of which the end stays: it tells runs apart
+            cell = (*fold, *column.show(row)) if is_name else column.show(row)
+            cells.append(Placed(start, width, cell, column.right, is_name))
         return Line((lead, *cells), place == runs.cursor)
 
 
 def _mark(runs: RunList, row: RunRow) -> tuple[str, str]:
     """The marker that tells a run in the charts; a plus for marked ones that the charts leave out."""
-    place = runs.marked.get(row.id)
+    place = runs.mark_of(row)
     if place is None:
         return (" ", "")
     return (themes.MARKERS[place], f"series {place}") if 0 <= place < MOST_OVERLAID else ("+", "")

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.run_columns import BY_KEY
+from lreg_tui.runs.groups import SEED, STUDY, GroupRow, group, group_of, seeds_name
+from lreg_tui.runs.metric_panel import Shown
+from lreg_tui.runs.run_columns import column
+from lreg_tui.text.present import clean
+from lreg_tui.widgets.themes import MARKERS
 
 NEWEST_FIRST = "age"
 NO_CURVE = -1
+MOST_OVERLAID = len(MARKERS)
 
 
 class RunList:
-    """The cursor and the marks stay with their runs when rows move, come and go."""
+    """The cursor and the marks stay with their runs when rows move, come and go.
+
+    Runs may stand in groups, and transfer jobs below the run that they evaluate: lines that open and close.
+    """
 
     def __init__(self) -> None:
-        self.shown: list[RunRow] = []  # what the filter leaves, in order
-        self.states: Counter[str] = Counter()  # how many runs are in each state, of those shown
+        self.listed: list[RunRow] = []  # what the filter leaves
+        self.shown: list[RunRow] = []  # ... as lines, in order: without what is folded
+        self.states: Counter[str] = Counter()  # how many runs are in each state, of those listed
         self.sorted_by = NEWEST_FIRST
         self.reverse = False
+        self.grouped_by = STUDY  # "seed", "study", a setting, or "" for no groups
         self.cursor = 0  # place in `shown`
         self.cursor_id: str | None = None
-        self.marked: dict[str, int] = {}  # ids that are marked and shown, with the numbers of their curves
+        self.marked: dict[str, int] = {}  # ids that are marked and listed, with the numbers of their curves
+        self._below: dict[str, list[RunRow]] = {}  # what can be folded, by the id of the line above it
+        self._above: dict[str, str] = {}  # the other way round
+        self._is_open: dict[str, bool] = {}  # as the user wants it
         self._every_mark: dict[str, None] = {}
         self._rows: Sequence[RunRow] = ()
         self._is_whole = self._has_moved = False
@@ -35,21 +48,48 @@ class RunList:
         return not self._rows
 
     @property
-    def cursor_row(self) -> RunRow | None:
+    def cursor_line(self) -> RunRow | None:
         return self.shown[self.cursor] if self.cursor < len(self.shown) else None
 
     @property
-    def overlaid(self) -> list[RunRow]:
-        """Whose curves are shown: the marked runs, or else what is under the cursor."""
-        return [row for row in self.selected if row.kind.has_curves] or self.selected[:1]
+    def cursor_row(self) -> RunRow | None:
+        """The run under the cursor, of a group the first."""
+        return next(iter(self.under_cursor), None)
+
+    @property
+    def under_cursor(self) -> Sequence[RunRow]:
+        """The runs of the line under the cursor."""
+        return () if self.cursor_line is None else members(self.cursor_line)
+
+    @property
+    def overlaid(self) -> list[tuple[RunRow, ...]]:
+        """Whose curves are shown: the marked runs, or else what is under the cursor; where repeats with other seeds are
+        grouped, these together."""
+        curves: dict[str, list[RunRow]] = {}
+        for row in [row for row in self.selected if row.kind.has_curves] or self.selected[:1]:
+            curves.setdefault(self._curve_of(row), []).append(row)
+        return list(map(tuple, curves.values()))
+
+    @property
+    def curves(self) -> list[Shown]:
+        """The same for charts: ids and labels, as many as they can tell apart."""
+        return [
+            (arm[0].id, clean(arm[0].name, 60))
+            if len(arm) == 1
+            else (tuple(row.id for row in arm), clean(seeds_name(arm), 60))
+            for arm in self.overlaid[:MOST_OVERLAID]
+        ]
+
+    def _curve_of(self, row: RunRow) -> str:
+        return row.arm if self.grouped_by == SEED and row.arm else row.id
 
     @property
     def selected(self) -> list[RunRow]:
-        """The marked runs in the order of their marking, or else the one under the cursor."""
+        """The marked runs in the order of their marking, or else those of the line under the cursor."""
         if self.marked:
-            rows = {row.id: row for row in self.shown if row.id in self.marked}
+            rows = {row.id: row for row in self.listed if row.id in self.marked}
             return [rows[run_id] for run_id in self.marked]
-        return [self.cursor_row] if self.cursor_row is not None else []
+        return list(self.under_cursor)
 
     def replace(self, rows: Sequence[RunRow], is_whole: bool = True) -> None:
         """Take over what is in the run store. Until it `is_whole`, a cursor that nobody has moved is on the first."""
@@ -70,6 +110,14 @@ class RunList:
         self.sorted_by, self.reverse = key, reverse
         self.arrange()
 
+    def group_by(self, by: str) -> None:
+        """`by`: see `grouped_by`. The cursor stays on its run, or goes to the group that has it."""
+        row = self.cursor_line
+        self.grouped_by, self._is_open = by, {}
+        self.arrange()
+        if row is not None:
+            self.move_to(next((place for place, line in enumerate(self.shown) if _holds(line, row)), self.cursor))
+
     def move_to(self, place: int) -> None:
         if self.shown:
             self.cursor = max(0, min(place, len(self.shown) - 1))
@@ -82,49 +130,140 @@ class RunList:
         self._wanted = run_id
         self.arrange()
 
+    # -- folds -------------------------------------------------------------------------------------------------------
+
+    def can_fold(self, row: RunRow | None) -> bool:
+        return row is not None and row.id in self._below
+
+    def is_open(self, row: RunRow) -> bool:
+        """Transfer jobs that are at work are in view unless the user has folded them away."""
+        jobs_are_live = any(below.is_live and below.of for below in self._below[row.id])
+        return self._is_open.get(row.id, jobs_are_live and not isinstance(row, GroupRow))
+
+    def fold_of(self, row: RunRow) -> str:
+        """What stands before a name: how deep it is, and whether there is more below it."""
+        if not self._below:
+            return ""
+        depth, above = 0, self._above.get(row.id)
+        while above is not None:
+            depth, above = depth + 1, self._above.get(above)
+        return "  " * depth + (("▾ " if self.is_open(row) else "▸ ") if row.id in self._below else "  ")
+
+    @property
+    def fold(self) -> int:
+        """The room before names."""
+        return max((len(self.fold_of(row)) for row in self.shown), default=0)
+
+    def unfold(self, is_open: bool) -> None:
+        """Open the line under the cursor, or close it, or else the one above it."""
+        row = self.cursor_line
+        if row is None:
+            return
+        is_leaf = row.id not in self._below or not self.is_open(row)
+        at = self._above.get(row.id, "") if is_leaf and not is_open else row.id
+        if at in self._below:
+            self._is_open[at] = is_open
+            self.cursor_id = at
+            self.arrange()
+
+    # -- marks -------------------------------------------------------------------------------------------------------
+
     def mark(self) -> None:
-        """Mark the run under the cursor, or no longer."""
-        if self.cursor_id is not None:
-            if self.cursor_id in self._every_mark:
-                del self._every_mark[self.cursor_id]
-            else:
-                self._every_mark[self.cursor_id] = None
-            self._number_marks()
+        """Mark the runs of the line under the cursor, or no longer."""
+        self._mark([row.id for row in self.under_cursor])
 
     def mark_all(self) -> None:
-        """Mark every run that is shown; none, if all are. Transfer jobs only where nothing else is shown."""
-        runs = [row for row in self.shown if row.kind.has_curves]
-        everything = dict.fromkeys(row.id for row in runs or self.shown)
-        self._every_mark = {} if everything.keys() <= self._every_mark.keys() else {**self._every_mark, **everything}
+        """Mark every run that is listed; none, if all are. Transfer jobs only where nothing else is listed."""
+        runs = [row.id for row in self.listed if row.kind.has_curves]
+        self._mark(runs or [row.id for row in self.listed])
+
+    def _mark(self, ids: Sequence[str]) -> None:
+        if self._every_mark.keys() >= {*ids}:
+            self._every_mark = {run_id: None for run_id in self._every_mark if run_id not in {*ids}}
+        else:
+            self._every_mark |= dict.fromkeys(ids)
         self._number_marks()
 
     def clear_marks(self) -> None:
         self._every_mark = {}
         self._number_marks()
 
-    def arrange(self) -> None:
-        """Filter and sort, as also ages ask for that have grown."""
-        before, rows = self.shown, [row for row in self._rows if self._predicate(row)]
-        rows.sort(key=lambda row: row.created or 0.0, reverse=True)
-        key = BY_KEY[self.sorted_by].sort
-        missing = [row for row in rows if key(row) is None]
-        there = sorted((row for row in rows if key(row) is not None), key=key, reverse=self.reverse)
-        self.shown = sorted((*there, *missing), key=lambda row: not row.pinned)  # another list each time
-        self.states = Counter(row.state for row in self.shown)
-        places = {row.id: place for place, row in enumerate(self.shown)}
-        if self.cursor_id is not None and self.cursor_id not in places:
-            after, above = before[self.cursor :], reversed(before[: self.cursor])
-            self.cursor_id = next((row.id for row in (*after, *above) if row.id in places), None)
-        if any(row.id == self._wanted for row in self._rows):
-            self.cursor_id = self._wanted if self._wanted in places else self.cursor_id
-            self._wanted = ""  # also where a filter hides it: later the cursor would leap
-        self.cursor = places.get(self.cursor_id or "", min(self.cursor, max(0, len(self.shown) - 1)))
-        self.cursor_id = self.cursor_row.id if self.cursor_row is not None else None
-        self._number_marks()
+    def mark_of(self, row: RunRow) -> int | None:
+        """The number of a line's curve, of a group's first one; None where not all of it is marked."""
+        marks = [self.marked.get(member.id) for member in members(row)]
+        return None if None in marks else marks[0]
 
     def _number_marks(self) -> None:
         """Curves are numbered in the order of marking. Transfer jobs have none: their steps are evaluations."""
-        curves = {row.id: row.kind.has_curves for row in self.shown}
-        kept = [run_id for run_id in self._every_mark if run_id in curves]
-        numbers = {run_id: number for number, run_id in enumerate(run_id for run_id in kept if curves[run_id])}
-        self.marked = {run_id: numbers.get(run_id, NO_CURVE) for run_id in kept}
+        rows = {row.id: row for row in self.listed}
+        kept = [rows[run_id] for run_id in self._every_mark if run_id in rows]
+        curves = dict.fromkeys(self._curve_of(row) for row in kept if row.kind.has_curves)
+        numbers = {curve: number for number, curve in enumerate(curves)}
+        self.marked = {row.id: numbers[self._curve_of(row)] if row.kind.has_curves else NO_CURVE for row in kept}
+
+    # -- order -------------------------------------------------------------------------------------------------------
+
+    def arrange(self) -> None:
+        """Filter, group and sort, as also ages ask for that have grown."""
+        before, self.listed = self.shown, [row for row in self._rows if self._predicate(row)]
+        lines = self._folded(self.listed)
+        if any(row.id == self._wanted for row in self._rows):
+            self.cursor_id = self._wanted if any(row.id == self._wanted for row in self.listed) else self.cursor_id
+            self._wanted = ""  # also where a filter hides it: later the cursor would leap
+            above = self._above.get(self.cursor_id or "")
+            while above is not None:
+                self._is_open[above], above = True, self._above.get(above)
+        self.shown = list(self._lines(lines))  # another list each time
+        self.states = Counter(row.state for row in self.listed)
+        places = {row.id: place for place, row in enumerate(self.shown)}
+        if self.cursor_id is not None and self.cursor_id not in places:
+            after, above_it = before[self.cursor :], reversed(before[: self.cursor])
+            around = (self._above.get(self.cursor_id, ""), *(row.id for row in (*after, *above_it)))
+            self.cursor_id = next((run_id for run_id in around if run_id in places), None)
+        self.cursor = places.get(self.cursor_id or "", min(self.cursor, max(0, len(self.shown) - 1)))
+        self.cursor_id = self.cursor_line.id if self.cursor_line is not None else None
+        self._number_marks()
+
+    def _folded(self, rows: Sequence[RunRow]) -> list[RunRow]:
+        """The lines that stand below no other."""
+        ids, groups = {row.id for row in rows}, {}
+        self._below, tops = {}, []
+        for row in rows:
+            run = next((run_id for run_id in row.of if run_id in ids), None)
+            if run is not None:
+                self._below.setdefault(run, []).append(row)
+            elif key := group_of(row, self.grouped_by):
+                groups.setdefault(key, []).append(row)
+            else:
+                tops.append(row)
+        for key, runs in groups.items():
+            if len(runs) > 1 or self.grouped_by == STUDY:
+                line = group(self.grouped_by, key, tuple(runs))
+                self._below[line.id] = runs
+                tops.append(line)
+            else:
+                tops += runs
+        self._above = {row.id: above for above, rows in self._below.items() for row in rows}
+        return tops
+
+    def _lines(self, rows: Sequence[RunRow]) -> Iterator[RunRow]:
+        for row in self._sorted(rows):
+            yield row
+            if row.id in self._below and self.is_open(row):
+                yield from self._lines(self._below[row.id])
+
+    def _sorted(self, rows: Sequence[RunRow]) -> list[RunRow]:
+        rows = sorted(rows, key=lambda row: row.created or 0.0, reverse=True)
+        values = [(column(self.sorted_by).sort(row), row) for row in rows]
+        there = sorted((pair for pair in values if pair[0] is not None), key=lambda pair: pair[0], reverse=self.reverse)
+        missing = [row for value, row in values if value is None]
+        return sorted((*(row for _, row in there), *missing), key=lambda row: not row.pinned)
+
+
+def members(row: RunRow) -> Sequence[RunRow]:
+    """The runs of a line: those of a group, or the one that it is."""
+    return row.members if isinstance(row, GroupRow) else (row,)
+
+
+def _holds(line: RunRow, row: RunRow) -> bool:
+    return any(member.id == run.id for member in members(line) for run in members(row))

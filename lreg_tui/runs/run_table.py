@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.style import Style
 from textual import events
@@ -14,9 +14,10 @@ from textual.geometry import Region
 from textual.message import Message
 
 from lreg_tui.runs.feed import RunRow
+from lreg_tui.runs.groups import STATE_ORDER, GroupRow, differing
 from lreg_tui.runs.line_table import LineTable
 from lreg_tui.runs.messages import SelectionChanged
-from lreg_tui.runs.run_columns import BY_KEY, STATE_ORDER, Column
+from lreg_tui.runs.run_columns import BY_KEY, Column, column
 from lreg_tui.runs.run_lines import LEAD, Grid, Line
 from lreg_tui.runs.run_list import RunList
 from lreg_tui.widgets import themes
@@ -24,6 +25,7 @@ from lreg_tui.widgets.contrast import visible
 from lreg_tui.widgets.keys import bind
 
 AGES_EVERY_S = 20.0
+RESULT = "meta_loss"  # beside settings, where runs are sorted by no figure
 STYLES = "heading sorted cursor muted transfer bar done rest pin " + " ".join(STATE_ORDER)
 
 
@@ -34,7 +36,9 @@ class RunTable(LineTable):
     PREFIX = "run-table"
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("mark", "mark", tooltip="mark for overlay, compare, transfer and actions"),
-        bind("open", "open", tooltip="everything about the run"),
+        bind("open", "open", tooltip="everything about the run; what is in a group"),
+        bind("right", "unfold(True)", "unfold", "what is below the line: runs, transfers", show=False),
+        bind("left", "unfold(False)", "fold", "fold it away", show=False),
         bind("up", "move(-1)", show=False),
         bind("down", "move(1)", show=False),
         bind("page_up", "page(-1)", show=False),
@@ -72,17 +76,16 @@ class RunTable(LineTable):
         run_id: str
 
     @dataclass
-    class SortChanged(Message):
-        """The user sorts by another column."""
-
-        key: str
-        reverse: bool
+    class LayoutChanged(Message):
+        """The user has other columns, another order, or other groups."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.runs = RunList()
+        self.picked: tuple[str, ...] = ()  # keys of the columns that the user wants; none: whichever fit
+        self.differing = False  # first the settings in which runs differ
         self._grid = Grid()
-        self._laid_out: tuple[Sequence[RunRow], int] = ((), 0)  # the runs and the room that it is for
+        self._laid_out: tuple[object, ...] = ((),)  # what it is for
         self._told: tuple[tuple[str, ...], str | None] = ((), None)
 
     def on_mount(self) -> None:
@@ -101,10 +104,12 @@ class RunTable(LineTable):
     def filter_by(self, predicate: Callable[[RunRow], bool]) -> None:
         self._change(lambda: self.runs.filter_by(predicate))
 
-    def sort_by(self, key: str, reverse: bool = False) -> None:
-        if key in BY_KEY:
-            self._change(lambda: self.runs.sort_by(key, reverse))
-            self.refresh(Region(0, 0, self._room, 1))
+    def arrange(self, *, sort: str, reverse: bool, columns: Sequence[str], differing: bool, group: str) -> None:
+        """See RunList, `picked` and `differing`."""
+        self.picked, self.differing = tuple(columns), differing
+        self.runs.sorted_by, self.runs.reverse = sort, reverse
+        self._change(lambda: self.runs.group_by(group) if group != self.runs.grouped_by else self.runs.arrange())
+        self.refresh(Region(0, 0, self._room, 1))
 
     def _change(self, change: Callable[[], None], leaps: bool = False) -> None:
         """Change the list; a cursor that was in view, or `leaps`, is in view then; draw and tell what is different."""
@@ -127,6 +132,8 @@ class RunTable(LineTable):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """An empty table has no keys."""
+        if action == "unfold":
+            return bool(self.runs.fold)
         return bool(self.runs.shown) if action in ("mark", "mark_all", "open") else True
 
     # -- keys and mouse ----------------------------------------------------------------------------------------------
@@ -163,24 +170,36 @@ class RunTable(LineTable):
         self._change(self.runs.mark_all)
 
     def action_open(self) -> None:
-        if self.runs.cursor_id is not None:
-            self.post_message(self.Opened(self.runs.cursor_id))
+        row = self.runs.cursor_line
+        if isinstance(row, GroupRow):
+            self.action_unfold(not self.runs.is_open(row))
+        elif row is not None:
+            self.post_message(self.Opened(row.id))
 
-    def choose_sort(self, key: str, reverse: bool) -> None:
-        """Sort as the user wants it."""
-        self.sort_by(key, reverse)
-        self.post_message(self.SortChanged(key, reverse))
+    def action_unfold(self, is_open: bool) -> None:
+        self._change(lambda: self.runs.unfold(is_open))
 
-    def next_sort(self) -> None:
-        """Sort by the next column in view."""
-        keys = [column.key for column in self.columns]
-        place = keys.index(self.runs.sorted_by) + 1 if self.runs.sorted_by in keys else 0
-        self.choose_sort(keys[place % len(keys)], False)
+    def choose(self, **layout: Any) -> None:
+        """As the user wants it: some of what `arrange` takes."""
+        self.arrange(**{**self.layout, **layout})
+        self.post_message(self.LayoutChanged())
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What `arrange` was last given."""
+        runs = self.runs
+        return {
+            "sort": runs.sorted_by,
+            "reverse": runs.reverse,
+            "columns": [*self.picked],
+            "differing": self.differing,
+            "group": runs.grouped_by,
+        }
 
     def on_click(self, event: events.Click) -> None:
         if event.y == 0:
             if (column := self._grid.column_at(event.x)) is not None:
-                self.choose_sort(column.key, column.key == self.runs.sorted_by and not self.runs.reverse)
+                self.choose(sort=column.key, reverse=column.key == self.runs.sorted_by and not self.runs.reverse)
             return
         place = event.y - 1 + self.scroll_offset.y
         if place < len(self.runs.shown):
@@ -198,10 +217,17 @@ class RunTable(LineTable):
         return self._grid.columns
 
     def _lay_out(self) -> None:
-        if self.runs.shown is self._laid_out[0] and self._room == self._laid_out[1]:
+        runs = self.runs
+        now = runs.shown, self._room, self.picked, self.differing, runs.sorted_by
+        if now[0] is self._laid_out[0] and now[1:] == self._laid_out[1:]:
             return  # which looks at every run
-        self._laid_out = self.runs.shown, self._room
-        grid = Grid.of(self.runs.shown, self._room)
+        self._laid_out = now
+        first = [*(differing(runs.listed) if self.differing else ()), *self.picked]
+        if runs.sorted_by not in BY_KEY or (first and column(runs.sorted_by).is_figure):
+            first.insert(0, runs.sorted_by)
+        elif self.differing:
+            first.insert(0, RESULT)
+        grid = Grid.of(runs.shown, self._room, first, bool(self.picked), runs.fold)
         if grid != self._grid:
             self._grid = grid
             self._draw_all()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from engine.base.status import LIVE
 from engine.runs.results import Mean, mean
@@ -45,6 +46,7 @@ class GridRow:
     is_whole: bool  # every run has finished
     rank: str = ""  # WINNER or BEST of its arm
     best_so_far: float | None = None  # of this trial and those before it
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the point, by key path
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -135,6 +137,7 @@ def _rows(seen: Snapshot) -> Iterator[GridRow]:
             is_whole=value is not None,
             rank=_rank(candidate, seen, leaders),
             best_so_far=best.get(arm),
+            settings=candidate.point,
         )
 
 

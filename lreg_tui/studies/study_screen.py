@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Static
 
 from lreg_tui.runs.acting import MOST_COMPARED
@@ -18,6 +19,7 @@ from lreg_tui.runs.feed import RunRow
 from lreg_tui.studies import study_text
 from lreg_tui.studies.folders import REPORT, Watched
 from lreg_tui.studies.steering import STEERING, SteeringScreen
+from lreg_tui.studies.study_axes import StudyAxes
 from lreg_tui.studies.study_grid import StudyGrid
 from lreg_tui.studies.study_rows import GridJob, StudyLook
 from lreg_tui.text.present import clean
@@ -39,9 +41,10 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     HELP_TEXT = study_text.HELP
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        bind("compare", "compare", tooltip=f"compare the marked runs, 2 to {MOST_COMPARED}"),
+        bind("compare", "compare", tooltip=f"the marked runs, of {MOST_COMPARED} rows at most"),
         bind("transfer", "transfers", tooltip="transfer evaluations of the run under the cursor, or its arm"),
         bind("log", "log", tooltip="the end of the study's log, or without it"),
+        bind("other_view", "axes", "grid/chart", "parallel coordinates: settings against the result"),
         bind("report", "report", tooltip="the report, as far as it is written"),
         *STEERING,
         bind("back", "back", tooltip="without marks, then to the screen before; the study goes on"),
@@ -60,6 +63,7 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
         yield Static(clean(self.path.name), id="head", markup=False)
         yield Static(id="problem", markup=False)
         yield StudyGrid(id="grid")
+        yield StudyAxes(id="axes")
         yield Static("reading …", id="instead", markup=False)
         yield Static(id="cell", markup=False)
         yield Static(id="legend", markup=False)
@@ -105,14 +109,15 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
         look = self.study
         self.set_class(bool(look.problem), "-problem")
         self.set_class(not look.rows, "-nothing")
-        if look.problem and self.focused is self.grid:
+        if look.problem and self.focused is self.view:
             self.set_focus(None)
         elif not look.problem and self.focused is None:
-            self.grid.focus()
+            self.view.focus()
         self._say("problem", clean(look.problem, 300))
         self._say("instead", "" if look.problem else "no runs yet: the search has asked for nothing so far")
         self._say("head", study_text.head(look))
         self.grid.show_study(look)
+        self._show_axes()
         self._say_legend()
         self._show_cell()
         self.note_subjects()
@@ -122,11 +127,31 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     @on(StudyGrid.Marked)
     def _cursor_moved(self) -> None:
         self._show_cell()
+        self._show_axes()
         self._say_legend()
         self.refresh_bindings()
 
     def on_resize(self) -> None:
         self._say_legend()
+
+    def _show_axes(self) -> None:
+        if self.study is not None and self.has_class("-axes"):
+            row = self.grid.current_row
+            self.query_one(StudyAxes).show_study(self.study, self.grid.scale, row.key if row is not None else None)
+
+    def action_axes(self) -> None:
+        self.toggle_class("-axes")
+        self._show_axes()
+        self.set_focus(self.view)
+
+    def on_study_axes_moved(self, message: StudyAxes.Moved) -> None:
+        rows = self.study.rows if self.study is not None else ()
+        self.grid.move_cursor(row=[row.key for row in rows].index(message.key))
+
+    @property
+    def view(self) -> Widget:
+        """The grid, or what stands in its place."""
+        return self.query_one(StudyAxes) if self.has_class("-axes") else self.grid
 
     def _show_cell(self) -> None:
         if self.study is not None:
@@ -165,10 +190,17 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
 
     def action_compare(self) -> None:
         ids = list(self.grid.marked)
-        if 2 <= len(ids) <= MOST_COMPARED:
+        points = (
+            [row for row in self.study.rows if any(cell and cell.run_id in ids for cell in row.cells)]
+            if self.study
+            else []
+        )
+        if len(ids) > 1 and len(points) <= MOST_COMPARED:
             self.lreg.open_compare(ids)
         else:
-            self.tell(f"to compare, mark 2 to {MOST_COMPARED} runs with space; marked: {len(ids)}", "warning")
+            self.tell(
+                f"to compare, mark runs of {MOST_COMPARED} rows at most with space; marked: {len(ids)}", "warning"
+            )
 
     def _jobs(self) -> list[GridJob]:
         """The transfer jobs that have begun: that of the run under the cursor, else those of its arm."""
@@ -190,7 +222,7 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
 
     def action_log(self) -> None:
         self.toggle_class("-log")
-        self.set_focus(self.query_one(LogTail) if self.has_class("-log") else self.grid)
+        self.set_focus(self.query_one(LogTail) if self.has_class("-log") else self.view)
 
     def action_report(self) -> None:
         from lreg_tui.studies.report import ReportScreen
@@ -198,9 +230,11 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
         self.app.push_screen(ReportScreen(self.path / REPORT))
 
     def action_back(self) -> None:
-        """One step: from the log to the grid, from marks to none, from here to the screen before."""
-        if self.focused is not self.grid and self.grid.display:
-            self.grid.focus()
+        """One step: from the log to the grid, from its other view, from marks to none, to the screen before."""
+        if self.focused is not self.view and self.view.display:
+            self.view.focus()
+        elif self.has_class("-axes"):
+            self.action_axes()
         elif self.grid.marked:
             self.grid.clear_marks()
         else:

@@ -11,7 +11,7 @@ import time
 import pytest
 from driving import completed
 
-from engine.presets.preset import load_preset
+from engine.presets.preset import from_mapping, load_preset
 from engine.runs.store import Run
 from lreg_tui.text import present
 
@@ -71,6 +71,24 @@ def test_runs_are_filtered_and_sorted(lreg, runs):
         assert len(lreg("runs", "--json", "--sort", sort).lines) == 3
     assert lreg("runs", "--json", "--sort", "meta_loss").lines[0]["id"] == runs[0].id
     assert lreg("runs", "--json", "--state", "paused").lines == []
+
+
+def test_runs_are_listed_filtered_and_sorted_by_their_settings(lreg, home):
+    for name, rho in (("lo-gam-a", 0.1), ("lo-gam-b", 0.05), ("lo-sam", None)):
+        penalty = {"gam": {"weight": 1.0, "rho": rho}} if rho else {"sam": {"weight": 1.0}}
+        Run.create(home / "runs", from_mapping({"name": name, "task": {"dataset": "digits"}, "penalty": penalty}))
+    listed = lreg(
+        "runs", "--json", "--filter", "name~^lo-(sam|gam) gam.rho>0", "--sort", "gam.rho", "--column", "gam.rho"
+    )
+    assert [(run["name"], run["columns"]) for run in listed.lines] == [
+        ("lo-gam-b", {"penalty.gam.rho": 0.05}),
+        ("lo-gam-a", {"penalty.gam.rho": 0.1}),
+    ]
+    assert "penalty.gam.rho" in lreg("runs", "--column", "gam.rho").out
+    assert "match lo-x" in lreg("runs", "--filter", "lo-x").err
+    for wrong in (("--filter", "gam.rho>x"), ("--column", "gam.rh"), ("--sort", "weight")):  # of gam, or of sam?
+        outcome = lreg("runs", *wrong)
+        assert outcome.code == 2 and outcome.err.startswith("error: ") and outcome.out == ""
 
 
 def test_no_runs_is_no_error(lreg, home):

@@ -278,6 +278,8 @@ def test_a_lone_evaluated_run_is_not_called_one_arm(tmp_path):
 def test_a_run_keeps_its_marker_and_colour_whatever_the_reference(pair, tmp_path, maps):
     repeat = make_run(tmp_path, "a-lo", seed=1)
     repeat.write_transfer("best", evaluation(law(3.0), steps=(10, 50, 100), seeds=range(5)))
+    repeat.append([{"step": step, "meta_loss": 3.0 / (1 + step)} for step in range(1, 7)])
+    repeat._close_metrics()
     with_checkpoints(pair)
     for made in pair:
         path = landscape_worker.cache_path(made.path, Where("fmnist/mlp", 100))
@@ -286,7 +288,7 @@ def test_a_run_keeps_its_marker_and_colour_whatever_the_reference(pair, tmp_path
 
     async def check(pilot, screen):
         title = str(screen.query_one("#compare-title").render()).split()
-        assert [word for word in title if word in ("●", "▲■", "b-sam", "a-lo")] == ["●", "b-sam", "▲■", "a-lo"]
+        assert [word for word in title if word in ("●", "▲", "b-sam", "a-lo")] == ["●", "b-sam", "▲", "a-lo"]
         await turn_to(pilot, screen, "sharpness")
         chart = screen.query_one("#tab-sharpness", Chart)
         assert {line.label: line.colour for line in chart.lines if not line.dim} == {"b-sam": 0, "a-lo": 1}
@@ -295,8 +297,19 @@ def test_a_run_keeps_its_marker_and_colour_whatever_the_reference(pair, tmp_path
         await turn_to(pilot, screen, "curves")
         pilot.app.feed.look()
         await settle(pilot)
-        lines = screen.query_one(MetricPanel).chart.lines
-        assert [(line.label, line.colour) for line in lines] == [("b-sam", 0), ("a-lo", 1), ("a-lo", 2)]
+        chart = screen.query_one(MetricPanel).chart
+        assert [(line.label, line.colour) for line in chart.lines] == [("b-sam", 0), ("a-lo", 1)]
+        assert (chart.lines[1].x.tolist(), chart.lines[1].y.tolist()) == (
+            [1, 2, 3, 4],
+            [1.0, 2 / 3, 0.5, 0.4],
+        )  # the mean
+        assert chart.lines[1].errors[0] == pytest.approx(12.7062 * 0.5)  # t of one degree of freedom, s = 1 / sqrt(2)
+        await pilot.press("H", "H")
+        assert [line.dim for line in chart.lines] == [True, False]
+        await pilot.press("H", "B")
+        lines = [(line.label, line.colour, line.dim) for line in chart.lines]
+        assert lines == [("b-sam", 0, False), ("a-lo", 1, False), ("a-lo", 2, False)]
+        await pilot.press("B")
         await turn_to(pilot, screen, "results")
 
     async def doing(pilot, screen):
@@ -483,10 +496,17 @@ def test_curves_overlay_the_runs_and_the_metric_is_picked_and_remembered(pair, t
         panel = screen.query_one(MetricPanel)
         assert [line.label for line in panel.chart.lines] == ["a-lo", "b-sam"]
         assert panel.chart.lines[1].y.tolist() == [2.0, 1.0, 2 / 3, 0.5, 0.4]
+        beside = screen.query(MetricPanel).last()
+        assert beside.metric == "sharpness" and beside.is_on_screen  # there is room for it
+        await pilot.press("plus")
+        await settle(pilot)
+        assert beside.chart.view.x == panel.chart.view.x is not None  # they share zoom
+        seen = panel.chart.view.x
         await pick(pilot, "m", "accuracy")
+        assert panel.chart.view.x == seen  # which stays, of the same runs
         assert panel.metric == "test_accuracy" and panel.chart.has_focus
         await pick(pilot, "m", "learning")
-        assert screen.query_one(CurvesPane).metric == LEARNING and not panel.display
+        assert screen.query_one(CurvesPane).metric == LEARNING and not panel.is_on_screen
         assert pilot.app.remembered.view("compare") == {"tab": "curves", "metric": LEARNING}
 
     shown(pair, tmp_path, doing, "curves")

@@ -15,7 +15,6 @@ from lreg_tui.app import console
 from lreg_tui.app.help import HelpScreen
 from lreg_tui.runs import actions
 from lreg_tui.runs.machine_panel import MachinePanel, in_brief, rows_of
-from lreg_tui.runs.run_columns import COLUMNS
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.runs.run_table import RunTable
 from lreg_tui.system import machine
@@ -134,7 +133,7 @@ def test_a_transfer_job_under_the_cursor_has_no_preset_to_edit(tmp_path):
     async def steps(pilot, app):
         table = app.screen.table
         table.move_to([row.kind is TRANSFER for row in table.runs.shown].index(False))
-        await pilot.press("space")
+        await pilot.press("right", "space")
         await settle(pilot)
         assert "e edit" in footer(app)
         table.move_to([row.kind is TRANSFER for row in table.runs.shown].index(True))
@@ -167,12 +166,14 @@ def test_transfer_jobs_are_listed_with_their_evaluations(tmp_path):
     make_job(tmp_path / "runs", [made], step=2, total=4)
 
     async def steps(pilot, app):
-        (line,) = [line for line in screen_text(app).splitlines() if "↳ transfer" in line]
-        assert "2/4" in line
-        await put_cursor_on(pilot, "transfer")
+        assert names(app) == ["alpha"]  # below which its job is folded
+        await pilot.press("right")
+        await settle(pilot)
+        assert "↳ alpha -> digits/mlp, 2 of 4" in screen_text(app)
+        await put_cursor_on(pilot, "alpha -> digits/mlp")
         assert app.screen.check_action("transfer", ()) is False  # it is none itself
 
-    drive(RunStore(tmp_path / "runs"), tmp_path, steps)
+    drive(RunStore(tmp_path / "runs"), tmp_path, steps, size=(120, 24))
 
 
 def test_hostile_names_and_logs_are_plain(tmp_path):
@@ -292,20 +293,47 @@ def test_the_order_is_remembered(tmp_path):
     store = make_store(tmp_path / "runs")
 
     async def steps(pilot, app):
-        await pilot.press("o")  # after the last column comes the first
-        for _ in range(len(COLUMNS)):
-            if app.screen.query_one(RunTable).runs.sorted_by != "name":
-                await pilot.press("o")
+        await pilot.press("o", *"meta-loss, best", "enter")
+        await settle(pilot)
+        await until(pilot, lambda: names(app) == ["alpha", "gamma", "beta"])  # by the least that any had: it is read
         await pilot.press("O")
-        assert names(app) == ["gamma", "beta", "alpha"]
+        assert names(app) == ["beta", "gamma", "alpha"] and "best" in screen_text(app)
 
     async def again(pilot, app):
-        assert app.screen.query_one(RunTable).runs.sorted_by == "name"
-        await pilot.press("O")
-        assert names(app) == ["alpha", "beta", "gamma"]
+        await until(pilot, lambda: names(app) == ["beta", "gamma", "alpha"])
 
     drive(store, tmp_path, steps)
     drive(store, tmp_path, again)
+
+
+def test_a_question_about_a_study_takes_few_keys(tmp_path):
+    for rho in (0.01, 0.05):
+        for seed in (0, 1):
+            latest = {"meta_loss": rho + seed / 100, "sharpness": 0.1}
+            tables = {"penalty": {"gam": {"weight": 1.0, "rho": rho}}, "seed": seed}
+            make_run(tmp_path / "runs", f"lo-gam-{rho}-s{seed}", latest=latest, tags=["study:lo"], **tables)
+    store = RunStore(tmp_path / "runs")
+
+    async def steps(pilot, app):
+        assert names(app) == ["lo"] and "study lo" in screen_text(app)
+        await pilot.press("B", "enter")
+        await settle(pilot)
+        await pilot.press("equals_sign", "o", *"meta-loss, last", "enter")
+        await settle(pilot)
+        lines = screen_text(app).splitlines()
+        assert "gam.rho" in lines[1] and "2× lo-gam-0.01" in lines[2] and "0.0150±" in lines[2]
+        await pilot.press("home", "right")
+        assert names(app) == ["2× lo-gam-0.01", "lo-gam-0.01-s0", "lo-gam-0.01-s1", "2× lo-gam-0.05"]
+        await pilot.press("left", "space", "C", *"task.dataset", "space", "enter")
+        await settle(pilot)
+        assert names(app) == ["2× lo-gam-0.01", "2× lo-gam-0.05"] and len(app.screen.subjects()) == 2
+
+    async def again(pilot, app):
+        lines = screen_text(app).splitlines()
+        assert "task.dataset" in lines[1] and "digits" in lines[2] and "2× lo-gam-0.01" in lines[2]
+
+    drive(store, tmp_path, steps, size=(100, 24))
+    drive(store, tmp_path, again, size=(100, 24))
 
 
 def test_a_damaged_memory_is_none(tmp_path):

@@ -32,6 +32,7 @@ ALPHA = RunRow(
     penalties=("sam", "smooth"),
     tags=("paper", "night run"),
     pinned=True,
+    settings={"optimizer.kind": "dm", "penalty.gam.rho": 0.05, "penalty.smooth.weight": 2.0, "task.hidden": (20, 10)},
 )
 BETA = replace(
     ALPHA,
@@ -50,16 +51,17 @@ BETA = replace(
     penalties=("gsam", "sharpness"),
     tags=(),
     pinned=False,
+    settings={"optimizer.kind": "simple", "penalty.gsam.rho": 0.1, "task.hidden": (), "meta.learn_start": True},
 )
 JOB = replace(
     BETA, id="20261103-120000-transfer-aaaa", name="transfer", state="crashed", kind=TRANSFER, task="", optimizer="",
-    estimator="", penalties=(), latest={}, created=None, seed=None, total=0, step=0,
+    estimator="", penalties=(), latest={}, created=None, seed=None, total=0, step=0, settings={},
 )  # fmt: skip
 
 
 def found(text: str) -> str:
     """Initials of the runs that a filter leaves."""
-    predicate = filters.compile(text)
+    predicate = filters.compile(text, filters.names_of((ALPHA, BETA, JOB)))
     return "".join(row.name[0].lower() for row in (ALPHA, BETA, JOB) if predicate(row))
 
 
@@ -147,6 +149,26 @@ def found(text: str) -> str:
         ('-"Alpha one"', "bt"),
         ("-penalty:sam,gsam", "t"),
         ("-meta_loss<0.5", "bt"),
+        # settings, by their path or its end
+        ("optimizer.kind:dm", "a"),
+        ("kind:d*,simple", "ab"),
+        ("penalty.gsam.rho>0.05", "b"),
+        ("gsam.rho=0.1", "b"),
+        ("gsam.rho:1e-1", "b"),
+        ("rho>=0.05", "ab"),  # of whichever penalty
+        ("-gam.rho>0", "bt"),  # the whole word: gsam is not gam
+        ("gam.rho:none", "bt"),
+        ("hidden=10", "a"),  # one of several
+        ("optimizer.kind!=dm", "bt"),
+        ("learn_start:true", "b"),
+        # regular expressions
+        ("name~^al.*(one|two)$", "a"),
+        ("name~(a|b)", "abt"),
+        ("-name~^a", "bt"),
+        ("penalty~^g?sam$", "ab"),
+        ("optimizer.kind~^s", "b"),
+        ("gam.rho~0\\.05", "a"),
+        ('name~"alpha o"', "a"),
         # all must hold
         ("state:finished meta_loss<1 task:fmnist", "b"),
         ("state:finished meta_loss<0.5", ""),
@@ -173,6 +195,8 @@ def test_what_a_filter_leaves(text, expected):
         ("age<2y", "a length of time"),
         ("seed:x", "a whole number"),
         ("is:alive", "(did you mean live?)"),
+        ("name~(", "a regular expression"),
+        ("colour~x", "name"),
         ('"open', 'a closing "'),
         ("alpha -", "a term after -"),
         ('""', "something between the quotes"),
@@ -194,6 +218,16 @@ def test_a_metric_that_only_these_runs_have_may_be_compared():
     with pytest.raises(filters.FilterError):
         filters.compile("temperature>30")
     assert filters.compile("temperature>30", {"temperature"})(replace(ALPHA, latest={"temperature": 31.0}))
+
+
+def test_a_setting_that_no_run_has_is_told_with_the_nearest():
+    names = filters.names_of((ALPHA, BETA))
+    for text, nearest in (("penalty.gma.rho>0", "penalty.gam.rho"), ("optimizer.knd:dm", "optimizer.kind")):
+        with pytest.raises(filters.FilterError, match=f"did you mean {nearest}?"):
+            filters.compile(text, names)
+    with pytest.raises(filters.FilterError, match="allowed: a number"):
+        filters.compile("optimizer.kind>dm", names)
+    assert filters.compile("penalty.gam.rho>0")(ALPHA)  # as it is before any run is read
 
 
 def test_what_is_not_finite_is_as_if_it_were_not_there():
@@ -222,6 +256,8 @@ def test_the_help_names_every_field():
         ("penalty:g", "penalty:gsam"),
         ("-tag:pa", "-tag:paper"),
         ("meta_", "meta_loss<"),
+        ("penalty.ga", "penalty.gam.rho:"),
+        ("optimizer.kind:s", "optimizer.kind:simple"),
         ("xyz", "xyz"),
         ("seed:1", "seed:1"),
         ("state:", "state:"),

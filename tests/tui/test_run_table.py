@@ -11,10 +11,11 @@ from rich.cells import cell_len
 from textual.app import App
 from tui.driving import run
 
-from engine.runs.kinds import TRANSFER
+from engine.runs.kinds import STUDY, TRANSFER
 from lreg_tui.runs.feed import RunRow
+from lreg_tui.runs.groups import differing
 from lreg_tui.runs.messages import SelectionChanged
-from lreg_tui.runs.run_columns import BAR, BY_KEY, chosen, fit
+from lreg_tui.runs.run_columns import BAR, BY_KEY, chosen, column, fit
 from lreg_tui.runs.run_lines import Grid
 from lreg_tui.runs.run_list import NO_CURVE, RunList
 from lreg_tui.runs.run_table import RunTable
@@ -129,11 +130,82 @@ def test_marks_keep_their_order_and_wait_behind_a_filter():
 def test_marked_transfer_jobs_have_no_curve_and_take_no_colour():
     runs = RunList()
     runs.replace([row("job", 1, kind=TRANSFER), row("a", 2), row("b", 3)])
-    assert [shown.name for shown in runs.overlaid] == ["job"]  # alone it shows its evaluations
+    assert [shown.name for (shown,) in runs.overlaid] == ["job"]  # alone it shows its evaluations
     runs.mark()
     runs.mark_all()  # every run: jobs cannot be compared
     assert runs.marked == {"id-job": NO_CURVE, "id-a": 0, "id-b": 1}
-    assert [shown.name for shown in runs.overlaid] == ["a", "b"] and len(runs.selected) == 3
+    assert [shown.name for (shown,) in runs.overlaid] == ["a", "b"] and len(runs.selected) == 3
+
+
+# -- groups and folds --------------------------------------------------------------------------------------------------
+
+
+def seeds(name: str, losses, **changes) -> list[RunRow]:
+    return [
+        row(f"{name}-s{seed}", 10 * seed, seed=seed, arm=name, latest={"meta_loss": loss}, **changes)
+        for seed, loss in enumerate(losses)
+    ]
+
+
+def test_runs_that_differ_by_seed_only_are_one_line_with_mean_and_interval():
+    runs = RunList()
+    runs.replace([*seeds("gam", (0.4, 0.6)), *seeds("sam", (0.1, 0.2, 0.3)), row("alone", arm="alone")])
+    runs.group_by("seed")
+    runs.sort_by("meta_loss", False)
+    assert [line.name for line in runs.shown] == ["3× sam", "2× gam", "alone"]
+    assert "".join(text for text, _ in column("meta_loss").show(runs.shown[1])) == "0.500±1.271"  # 12.706 * 0.1
+    runs.move_to(1)
+    runs.unfold(True)
+    assert [line.name for line in runs.shown] == ["3× sam", "2× gam", "gam-s0", "gam-s1", "alone"]
+    runs.move_to(3)
+    runs.unfold(False)  # from below it
+    assert runs.cursor_line.name == "2× gam" and len(runs.shown) == 3
+    runs.group_by("")
+    assert runs.cursor_row.name == "gam-s0" and len(runs.shown) == 6
+
+
+def test_what_is_done_to_a_group_is_done_to_its_runs():
+    runs = RunList()
+    runs.replace([*seeds("gam", (0.4, 0.6)), *seeds("sam", (0.1, 0.2))])
+    runs.group_by("seed")
+    assert [shown.name for shown in runs.selected] == ["gam-s0", "gam-s1"]
+    assert runs.curves == [(("id-gam-s0", "id-gam-s1"), "2× gam")]  # one curve, their mean
+    runs.mark()
+    runs.move_to(1)
+    runs.mark()
+    assert [shown.name for shown in runs.selected] == ["gam-s0", "gam-s1", "sam-s0", "sam-s1"]
+    runs.mark()
+    assert runs.marked == {"id-gam-s0": 0, "id-gam-s1": 0}
+    runs.group_by("")
+    marks = {line.name: runs.mark_of(line) for line in runs.shown}
+    assert marks == {"gam-s0": 0, "gam-s1": 1, "sam-s0": None, "sam-s1": None}  # the marks are the runs'
+
+
+def test_groups_by_a_setting_and_by_study():
+    runs = RunList()
+    settings = {"penalty.gam.rho": 0.05}
+    runs.replace(
+        [row("a", settings=settings, tags=("study:x",)), row("b", settings=settings), row("c", state="running")]
+    )
+    assert [(line.kind is STUDY, line.name, line.step, line.total) for line in runs.shown[2:]] == [(True, "x", 1, 1)]
+    runs.group_by("penalty.gam.rho")
+    assert {line.name for line in runs.shown} == {"c", "2× penalty.gam.rho = 0.05"}
+
+
+def test_transfer_jobs_are_folded_below_their_run_unless_they_are_at_work():
+    runs = RunList()
+    job = row("a -> digits/mlp", kind=TRANSFER, of=("id-a",), step=3, total=5)
+    other = row("gone -> digits/mlp", kind=TRANSFER, of=("id-gone",))
+    runs.replace([row("a"), row("b", 100), job, other])
+    assert {line.name for line in runs.shown} == {"a", "b", "gone -> digits/mlp"}
+    runs.replace([row("a"), row("b", 100), replace(job, state="running"), other])
+    at = [line.name for line in runs.shown].index("a -> digits/mlp")
+    assert runs.shown[at - 1].name == "a" and cell("name", runs.shown[at]) == "↳ a -> digits/mlp, 3 of 5"
+    runs.select(job.id)
+    runs.unfold(False)
+    assert runs.cursor_line.name == "a" and job.name not in [line.name for line in runs.shown]
+    runs.select(job.id)  # what is looked for is unfolded
+    assert runs.cursor_line.name == job.name
 
 
 # -- columns ---------------------------------------------------------------------------------------------------------
@@ -168,7 +240,34 @@ def test_a_column_that_is_too_wide_leaves_its_room_to_the_next():
 
 
 def cell(key: str, shown: RunRow) -> str:
-    return "".join(text for text, _ in BY_KEY[key].show(shown))
+    return "".join(text for text, _ in column(key).show(shown))
+
+
+GAM = [
+    row("a", arm="a", settings={"optimizer.kind": "dm", "penalty.gam.rho": 0.05, "task.hidden": (20, 10)}),
+    row("b", arm="b", settings={"optimizer.kind": "dm", "penalty.gam.rho": 0.005, "task.hidden": (20, 10)}),
+    row("c", arm="c", settings={"optimizer.kind": "dm", "task.hidden": (20, 10)}, latest={"own_metric": 2.0}),
+]
+
+
+def test_any_setting_and_metric_is_a_column_and_an_order():
+    assert [cell("penalty.gam.rho", shown) for shown in GAM] == ["0.05", "0.005", ""]
+    assert cell("task.hidden", GAM[0]) == "20+10" and cell("own_metric", GAM[2]) == "2.000"
+    runs = RunList()
+    runs.replace(GAM)
+    for reverse, expected in ((False, "bac"), (True, "abc")):  # by number, and what has none is last
+        runs.sort_by("penalty.gam.rho", reverse)
+        assert names(runs) == expected
+    picked = [shown.key for shown in chosen(80, 1, GAM, ("penalty.gam.rho", "own_metric"))]
+    assert picked[:3] == ["name", "penalty.gam.rho", "own_metric"] and "state" in picked
+    assert len(chosen(200, 1, GAM, ("penalty.gam.rho",), only=True)) == 2
+
+
+def test_only_what_differs_among_the_runs():
+    assert differing(GAM) == ["penalty.gam.rho"] and differing(GAM[:1]) == []
+    other = row("d", arm="d", settings={"optimizer.kind": "simple", "optimizer.layers": 2, "penalty.sam.weight": 1.0})
+    # that optimizers of another kind have a number of layers tells nothing; that a penalty is there does
+    assert differing([*GAM, other]) == ["optimizer.kind", "penalty.gam.rho", "penalty.sam.weight"]
 
 
 def test_what_cells_show():
@@ -254,8 +353,8 @@ class Host(App):
     def on_run_table_opened(self, message):
         self.news.append(f"open {message.run_id}")
 
-    def on_run_table_sort_changed(self, message):
-        self.news.append((message.key, message.reverse))
+    def on_run_table_layout_changed(self, message):
+        self.news.append((self.table.layout["sort"], self.table.layout["reverse"]))
 
 
 def drive(steps, size=(80, 8)):
@@ -348,7 +447,7 @@ def test_a_thousand_runs_are_smooth():
     async def steps(pilot, table, app):
         began = time.process_time()
         table.show_runs(rows)
-        table.sort_by("meta_loss")
+        table.choose(sort="meta_loss")
         table.filter_by(lambda shown: shown.name.endswith("7"))
         table.filter_by(lambda shown: True)
         table.show_runs([replace(shown, step=3) for shown in rows])

@@ -34,6 +34,7 @@ from lreg_tui.studies.folders import Watched
 from lreg_tui.studies.launch_study import LaunchStudyScreen, PickStudyScreen
 from lreg_tui.studies.report import ReportScreen
 from lreg_tui.studies.studies_screen import StudiesScreen
+from lreg_tui.studies.study_axes import StudyAxes, axes_of
 from lreg_tui.studies.study_screen import StudyScreen
 from lreg_tui.studies.study_start import size_of, start
 from lreg_tui.transfers.transfer_screen import TransferScreen
@@ -174,6 +175,25 @@ def test_marked_runs_are_compared(begun, tmp_path):
         await pilot.press("escape")
         await pilot.press("escape")
         assert not screen.grid.marked and pilot.app.screen is screen
+
+    opened(begun, tmp_path, doing)
+
+
+def test_parallel_coordinates_lead_from_settings_to_results(begun, tmp_path):
+    async def doing(pilot, screen):
+        await pilot.press("ctrl+t")
+        await settle(pilot)
+        axes = screen.query_one(StudyAxes)
+        heading, *below = axes.frame.text().splitlines()
+        assert heading.split()[:2] == ["arm", "meta.learning_rate"] and heading.endswith("validation loss")
+        assert "0.300" in below[0] and any("⠤" in line for line in below) and not screen.grid.is_on_screen
+        await pilot.press("up", "up", "up")  # to the best
+        await settle(pilot)
+        assert screen.grid.current_row.key == axes.key and "0.3" in said(screen, "cell")
+        result = axes_of(screen.study, screen.grid.scale)[-1].places
+        assert result[axes.key] == max(result.values()) and len(result) == 2  # one point has no result yet
+        await pilot.press("escape")
+        assert screen.focused is screen.grid
 
     opened(begun, tmp_path, doing)
 

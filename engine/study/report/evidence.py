@@ -30,8 +30,8 @@ from engine.comparison import (
     radii_of,
     table,
 )
-from engine.comparison.arms import NAMES
 from engine.presets.catalog import is_of_member, members_picked
+from engine.presets.flat import NAMES
 from engine.runs.evaluations import ADAPTIVE, SHARPNESS, middle, radii
 from engine.study.plan.plan import StudyPlan, weighing
 from engine.study.plan.snapshot import ENDED, Piece, Snapshot, Watcher

@@ -1,0 +1,103 @@
+"""TableScreen: a screen with a run table, and what that can be asked for by picking: columns, an order, groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from importlib import import_module
+
+from textual import work
+
+from engine.base.metrics import metric
+from lreg_tui.runs.acting import ActingScreen
+from lreg_tui.runs.feed import SUMMARIES, RunRow
+from lreg_tui.runs.filters import names_of
+from lreg_tui.runs.groups import SEED, STUDY, differing, value_text
+from lreg_tui.runs.run_columns import BY_KEY, NAME, column
+from lreg_tui.runs.run_table import RunTable
+from lreg_tui.text import present
+from lreg_tui.widgets.pick_list import Choice, PickList
+from lreg_tui.widgets.threads import off_the_loop
+
+MOST_VALUES = 6  # that are told of a setting
+
+
+class TableScreen(ActingScreen):
+    @property
+    def table(self) -> RunTable:
+        return self.query_one(RunTable)
+
+    @work(group="ask", exclusive=True)
+    async def action_sort(self) -> None:
+        choices = orders_of(self.table.runs.listed)
+        if picked := await self.app.push_screen_wait(PickList("sort by", choices, (self.table.runs.sorted_by,))):
+            self.table.choose(sort=picked[0], reverse=best_is_last(picked[0]))
+
+    def action_reverse(self) -> None:
+        self.table.choose(reverse=not self.table.runs.reverse)
+
+    @work(group="ask", exclusive=True)
+    async def action_columns(self) -> None:
+        """What is new goes to the front, where there is room for it."""
+        now = [column.key for column in self.table.columns[1:]]
+        choices = columns_of(self.table.runs.listed)
+        picked = await self.app.push_screen_wait(PickList("columns (none: whichever fit)", choices, now, several=True))
+        if picked is not None:
+            new = [key for key in picked if key not in now]
+            self.table.choose(columns=(*new, *(key for key in picked if key in now)), differing=False)
+
+    def action_differing(self) -> None:
+        self.table.choose(differing=not self.table.differing)
+
+    @work(group="ask", exclusive=True)
+    async def action_group(self) -> None:
+        choices = groups_of(self.table.runs.listed, self.table.runs.grouped_by)
+        if picked := await self.app.push_screen_wait(PickList("group by", choices)):
+            await off_the_loop(partial(import_module, "scipy.special"))  # for intervals; it takes long the first time
+            self.table.choose(group=picked[0])
+
+
+def columns_of(rows: Sequence[RunRow]) -> list[Choice]:
+    known = [Choice(key, column(key).heading) for key in BY_KEY if key != NAME]
+    others = [Choice(name, present.label(name), "metric") for name in metrics_of(rows) if name not in BY_KEY]
+    return [*known, *settings_of(rows), *others]
+
+
+def orders_of(rows: Sequence[RunRow]) -> list[Choice]:
+    """Every column; metrics as they are, smoothed, and at their best."""
+    others = [key for key in BY_KEY if not BY_KEY[key].is_figure]
+    figures = [
+        Choice(f"{name} {summary}".strip(), f"{present.label(name)}, {summary or 'last'}")
+        for name in metrics_of(rows)
+        for summary in ("", *SUMMARIES)
+    ]
+    return [*(Choice(key, column(key).heading) for key in others), *figures, *settings_of(rows)]
+
+
+def groups_of(rows: Sequence[RunRow], now: str) -> list[Choice]:
+    """What undoes the present groups is first, else the usual ones."""
+    usual = [Choice(SEED, "seed", "runs that differ by their seed only"), Choice(STUDY, "study", "the runs of a study")]
+    nothing = Choice("", "no groups", "every run on a line")
+    others = [choice for choice in usual if choice.value != now]
+    return [*([nothing, *others] if now not in ("", STUDY) else [*others, nothing]), *settings_of(rows)]
+
+
+def metrics_of(rows: Sequence[RunRow]) -> list[str]:
+    """What was measured of these runs, first what the table shows."""
+    names = [name for name in names_of(rows) if "." not in name]
+    return sorted(names, key=lambda name: (name not in BY_KEY, name))
+
+
+def settings_of(rows: Sequence[RunRow]) -> Iterator[Choice]:
+    """Settings with their values; first those in which the runs differ."""
+    first = differing(rows)
+    for key in dict.fromkeys([*first, *(key for row in rows for key in row.settings)]):
+        values = dict.fromkeys(value_text(row.settings[key]) for row in rows if key in row.settings)
+        words = ", ".join(sorted(values)[:MOST_VALUES]) + ", …" * (len(values) > MOST_VALUES)
+        yield Choice(key, key, words)
+
+
+def best_is_last(key: str) -> bool:
+    """Whether the order of a column has to be turned round for its best to be first."""
+    name = key.partition(" ")[0]
+    return column(key).is_figure and metric(name).better == "higher"
