@@ -119,7 +119,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         everywhere, here = (self.lreg.remembered.view(name) for name in (NAME, self._name_here))
-        self._found = Layout.from_json({**everywhere, **here})
+        self._found = Layout.from_json({"columns": list(self.lreg.config.columns), **everywhere, **here})
         with Horizontal(id="head"):
             yield Static(id="title", markup=False)
             yield Static(id="brief", markup=False)

@@ -19,6 +19,7 @@ from tui.driving import Quick, make_app, make_store, run, settle, until
 import lreg_tui
 from engine.base.errors import SettingsError
 from lreg_tui.charts.chart import Chart
+from lreg_tui.runs.run_columns import BY_KEY
 from lreg_tui.system import config
 from lreg_tui.system.keys import KEYS
 from lreg_tui.widgets import themes
@@ -77,30 +78,33 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> co
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "lreg").mkdir(exist_ok=True)
     (tmp_path / "lreg" / "config.toml").write_text(text)
-    return config.load(themes.names())
+    return config.load(themes.names(), BY_KEY)
 
 
 def test_a_configuration_is_read_where_there_is_one(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert config.load(themes.names()) == config.Config()
+    assert config.load(themes.names(), BY_KEY) == config.Config()
     keys = '[keys]\nstop = "X"\nx_axis = "s"\nnext = ","\ncursor_left = "n"\n'
-    text = f'theme = "nord"\nrefresh = 2\nsmoothing = 0.5\n{keys}'
+    text = f'theme = "nord"\ncolumns = ["age", "optimizer.kind", "sharpness"]\nrefresh = 2\nsmoothing = 0.5\n{keys}'
     found = configured(tmp_path, monkeypatch, text)
+    assert found.columns == ("age", "optimizer.kind", "sharpness")
     assert (found.theme, found.refresh, found.smoothing) == ("nord", 2.0, 0.5)
     assert found.keys == {"stop": "X", "x_axis": "s", "next": ",", "cursor_left": "n"}, "keys may change places"
 
 
 def test_all_that_is_wrong_in_a_configuration_is_told_at_once(tmp_path, monkeypatch):
     keys = '[keys]\nstop = "x"\npin = "enter"\nstopp = "X"\nback = "b"\n'
-    text = f'theme = "lreg-drak"\nrefresh = 0\nsmooting = 0.5\n{keys}'
+    text = f'theme = "lreg-drak"\ncolumns = ["stat"]\nrefresh = 0\nsmooting = 0.5\n{keys}'
     with pytest.raises(SettingsError) as caught:
         configured(tmp_path, monkeypatch, text)
     lines = str(caught.value).splitlines()
-    assert len(lines) == 7 and all(line.startswith(f"{tmp_path}/lreg/config.toml: ") for line in lines)
+    assert len(lines) == 8 and all(line.startswith(f"{tmp_path}/lreg/config.toml: ") for line in lines)
     for words in (
         'theme: found "lreg-drak"; allowed: one of: lreg-dark, ',
         "refresh: found 0",
-        "smooting: found an unknown key; allowed: theme, refresh, smoothing, keys (did you mean smoothing?)",
+        'columns: found "stat"; allowed: a list of name, ',
+        "(did you mean state?)",
+        "smooting: found an unknown key; allowed: theme, columns, refresh, smoothing, keys (did you mean smoothing?)",
         'keys.stop: found "x"; allowed: a character, or f2 to f12, that means nothing else (it means x_axis)',
         'keys.pin: found "enter"',
         "keys.stopp: found an unknown key",
@@ -122,9 +126,9 @@ def on_screen(app) -> list[str]:
     return [strip.text for strip in app.screen._compositor.render_strips()]
 
 
-def with_console(tmp_path: Path, doing: Any, size: tuple[int, int] = (120, 40)) -> None:
+def with_console(tmp_path: Path, doing: Any, size: tuple[int, int] = (120, 40), **options: Any) -> None:
     async def go() -> None:
-        app = make_app(make_store(tmp_path / "runs"), tmp_path)
+        app = make_app(make_store(tmp_path / "runs"), tmp_path, **options)
         async with app.run_test(size=size):
             pilot = Quick(app)
             await until(pilot, lambda: len(app.feed.rows) == 3)
@@ -221,3 +225,13 @@ def test_a_screen_that_is_covered_draws_nothing(tmp_path):
         assert dashboard.is_current, "a dialog leaves it in view"
 
     with_console(tmp_path, doing)
+
+
+def test_what_is_configured_is_what_the_console_begins_with(tmp_path):
+    async def doing(pilot, app):
+        assert app.theme == "nord" and app.feed.interval == 2.0
+        assert [column.key for column in app.screen.table.columns][1:] == ["seed", "age"]
+        assert [panel.chart.smoothing for panel in app.screen.panels.all] == [0.5, 0.0, 0.0]
+
+    chosen = config.Config("nord", ("seed", "age"), refresh=2.0, smoothing=0.5)
+    with_console(tmp_path, doing, config=chosen)
