@@ -133,7 +133,7 @@ def child(what: str, home: Path) -> subprocess.CompletedProcess[str]:
     """This file as a script, with Triton's cache in `home`."""
     root = Path(__file__).parents[1]
     variables = {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
-    variables |= {"TRITON_CACHE_DIR": str(home), "TRITON_INTERPRET": "01"[what == "interpret"]}
+    variables |= {"TRITON_CACHE_DIR": str(home), "TRITON_INTERPRET": "01"[what == "interpret"], "LREG_KERNELS": "auto"}
     command = [sys.executable, "-W", "ignore", __file__, what]
     return subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, cwd=root)
 

@@ -16,7 +16,7 @@ from engine.optimizers.learned.base import LearnedOptimizer, Network, Phi, State
 
 PROGRAMS = 128  # that pull back: a fixed number, because each adds up its own gradients
 BLOCK = 32  # coordinates: with more, not even the forward step of 20 units fits into the registers
-WARPS = {"forward": 4, "backward": 8, "ascent": 8}
+WARPS = {"forward": 8, "backward": 8, "ascent": 8}  # with 4 ptxas spills the forward step of 2 x 20 units (sm_90)
 MOST_FEATURES, MOST_UNITS, MOST_LAYERS = 8, 32, 4
 PADDED_FEATURES = 16  # the least that a product of tiles takes
 ALIGNED = 4  # numbers: a step's begin at 16 bytes, else Triton compiles kernels for every other step anew
