@@ -32,7 +32,6 @@ class LogTail(Searched, TextArea):
     HELP_TITLE = "Log"
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("follow", "follow", tooltip="the end of the log, and follow it", show=False),
-        bind("last", "follow", tooltip="the end of the log, and follow it", show=False),
         bind("levels", "levels"),
         *SEARCHED,
     ]
