@@ -110,6 +110,30 @@ def test_what_no_graph_of_operations_can_hold_stays_as_it_is(function) -> None:
         assert torch.equal(replayed(owner, "", function, x)[0], function(x)[0])
 
 
+def test_two_inputs_that_were_once_the_same_tensor_are_told_apart() -> None:
+    owner = Owner()
+    for number in range(2 * CALLS):
+        x = inputs(number)
+        y = x if number < CALLS else inputs(number + 1000)
+        assert torch.equal(replayed(owner, "", lambda x, y: (x - 2 * y,), x, y)[0], x - 2 * y)
+
+
+def test_what_changes_in_place_changes_in_a_replay() -> None:
+    def doubled(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = x + 1
+        before = y * 3
+        y.mul_(2)
+        return before, y
+
+    owner = Owner()
+    for number in range(CALLS):
+        x = inputs(number)
+        before, after = replayed(owner, "", doubled, x)
+        assert torch.equal(before, (x + 1) * 3) and torch.equal(after, (x + 1) * 2)
+    (recording,) = _recordings[owner].values()
+    assert not recording.refused
+
+
 def test_an_error_of_the_function_is_told() -> None:
     def broken(x: torch.Tensor) -> tuple[torch.Tensor]:
         raise RuntimeError("out of order")

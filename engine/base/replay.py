@@ -7,14 +7,17 @@ it is believed, and what cannot be recorded, as a function that decides by value
 
 from __future__ import annotations
 
+import operator
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.fx import Graph, GraphModule, Node
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
 SMALL = 2**17  # numbers in the first argument; beyond, arithmetic is what takes time
 WORTH_WHILE = 40  # calls with equal shapes before a recording, which takes as long as some hundred of them
@@ -48,15 +51,64 @@ class _Recording:
         return results
 
     def _record(self, function: Function, leaves: list[Tensor]) -> None:
-        from torch.fx.experimental.proxy_tensor import make_fx  # half a second
-
         try:
-            graph = make_fx(function)(*leaves)
+            recorder = _Recorder(leaves)
+            with recorder:
+                results = function(*leaves)
+            graph = recorder.module(results)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what torch.jit will once be replaced by
                 self.replay = torch.jit.trace(graph, tuple(leaves), check_trace=False)
         except (RuntimeError, TypeError, ValueError):  # the function's own ones come again without a recording
             self.refused = True
+
+
+class _Recorder(TorchDispatchMode):
+    """Notes the operations that run within it, below autograd and vmap: make_fx costs two seconds of imports."""
+
+    def __init__(self, inputs: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.graph = Graph()
+        self._alive: list[Tensor] = []  # so that no place in memory is used twice
+        self._nodes: dict[Hashable, Node] = {}
+        for number, tensor in enumerate(inputs):
+            if tensor.numel() and _place(tensor) in self._nodes:
+                raise RuntimeError("an input given twice may be two the next time")
+            self._note(tensor, self.graph.placeholder(f"input_{number}"))
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        named = dict(kwargs or {})
+        node = self.graph.call_function(func, *tree_map_only(Tensor, self._node, (tuple(args), named)))
+        result = func(*args, **named)
+        if isinstance(result, Tensor):
+            self._note(result, node)
+        elif isinstance(result, (tuple, list)) and all(isinstance(part, Tensor) for part in result):
+            for number, part in enumerate(result):
+                self._note(part, self.graph.call_function(operator.getitem, (node, number)))
+        else:
+            raise RuntimeError(f"{func} takes numbers out of a graph of tensors")
+        return result
+
+    def module(self, results: Sequence[Tensor]) -> GraphModule:
+        """What was noted, as a module of the inputs that gives a tuple."""
+        self.graph.output(tuple(map(self._node, results)))
+        return GraphModule(torch.nn.Module(), self.graph)
+
+    def _note(self, tensor: Tensor, node: Node) -> None:
+        self._alive.append(tensor)
+        self._nodes[_place(tensor)] = node
+
+    def _node(self, tensor: Tensor) -> Node:
+        if (node := self._nodes.get(_place(tensor))) is None:
+            raise RuntimeError("a tensor that is neither an input nor made of them")
+        return node
+
+
+def _place(tensor: Tensor) -> Hashable:
+    """What tells a tensor from all others that are alive: autograd keeps copies of its own, of the same memory."""
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
 _recordings: WeakKeyDictionary[Any, dict[Hashable, _Recording]] = WeakKeyDictionary()
