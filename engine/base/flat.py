@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.func import vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from engine.base.replay import replayed
+
 Loss = Callable[[Tensor], Tensor]
 """theta, shape [P], to a scalar."""
 
@@ -24,6 +26,10 @@ BatchLoss = Callable[[Tensor, Batch], Tensor]
 """theta, shape [P], and one optimizee's batch to a scalar."""
 GRAPHS_AT_ONCE = 2**31
 """Bytes of the graphs of Hessian-vector products that probes take side by side, where these are known."""
+
+
+LARGE_INPUTS = 2**16
+"""Numbers in one optimizee's inputs from which on a CPU's grouped convolutions take longer than one after another."""
 
 
 class PartedLoss:
@@ -261,6 +267,17 @@ def gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[
     """
     if isinstance(loss, MicroBatches):
         return summed(loss.split(batch, 1), lambda part: gradients_and_losses(loss.loss, theta, part))
+    work = functools.partial(_gradients_and_losses, loss)
+    owner = getattr(loss, "__self__", None)
+    convolves = len(theta) > 1 and theta.device.type == "cpu" and getattr(owner, "convolves", False)
+    if convolves and next(tensors_in(batch))[0].numel() >= LARGE_INPUTS:
+        each = (tree_map(lambda part, row=row: part.narrow(0, row, 1), (theta, batch)) for row in range(len(theta)))
+        gradients, losses = zip(*(work(*one) for one in each), strict=True)
+        return torch.cat(gradients), torch.cat(losses)
+    return replayed(owner, "gradients and losses", work, theta, batch)
+
+
+def _gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     theta = theta.detach().requires_grad_()
     with torch.enable_grad():
         losses = side_by_side(loss)(theta, batch)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engine.base.flat import Batch, BatchLoss, loss_on, side_by_side
 from engine.base.metrics import penalty_share, penalty_value
+from engine.base.replay import replayed
 from engine.meta_training.backward import Entry
 from engine.penalties.base import GeometricPenalty, HessianPenalty, Penalty
 
@@ -62,8 +63,10 @@ def geometric_penalty_at(penalty: GeometricPenalty, loss: BatchLoss) -> Geometri
         return penalty.at(loss_on(loss, batch), theta, value, gradient)
 
     if not isinstance(penalty, HessianPenalty):
-        at_each = side_by_side(at)
-        return lambda theta, batch, value, gradient, inner_step: at_each(theta, batch, value, gradient)
+        at_each, owner = side_by_side(at), getattr(loss, "__self__", None)
+        return lambda theta, batch, value, gradient, inner_step: replayed(
+            owner, penalty, at_each, theta, batch, value, gradient
+        )
     signs, along = penalty.signs, penalty.along
     along_each = side_by_side(lambda theta, batch, vectors: along(loss_on(loss, batch), theta, vectors))
 

@@ -76,6 +76,8 @@ class Examples:
 class SupervisedTask(Task):
     """Examples, a module and a criterion. It holds the data, on the device, but no parameters."""
 
+    recordable = True  # for `engine.base.replay`: the loss is a pure function
+    convolves = False
     augmentation_size = 0  # uniform numbers that `inputs` takes for each training example
 
     def __init__(
@@ -123,6 +125,7 @@ class SupervisedTask(Task):
         self.layout = Layout(shapes, {first_names[id(weight)]: fan_in for weight, fan_in in _fan_ins(module)})
         every_name = module.named_parameters(remove_duplicate=False)  # one that layers share has several
         self._names = [(name, first_names[id(parameter)]) for name, parameter in every_name]
+        self.convolves = any(isinstance(layer, nn.modules.conv._ConvNd) for layer in module.modules())
         self._takes_noise = "noise" in inspect.signature(module.forward).parameters
 
     def init_theta(self, seed: int) -> Tensor:
