@@ -352,7 +352,7 @@ class _Work:
         return graph, forming, live.peak - graph - before
 
 
-class _Episodes:
+class _Episodes(Task):
     """What a learned optimizer that looks at its task sees of B episodes, as shapes."""
 
     def __init__(self, task: Task, optimizees: int) -> None:

@@ -242,12 +242,12 @@ class ParticleTruncation:
         if penalty.weight:
             self.dropped = self.dropped + (counts & ~taken)
 
-    def _smoothness_at(self, factor: float) -> dict[str, Tensor]:
+    def _smoothness_at(self, loss_factor: float) -> dict[str, Tensor]:
         """The update penalties of the coming inner step, [M, B]; every particle gets the same random numbers."""
         penalties = {
             name: penalty
             for name, penalty in self.objective.update.items()
-            if self.number >= penalty.start and (factor or penalty.every_step)
+            if self.number >= penalty.start and (loss_factor or penalty.every_step)
         }
         if not penalties:
             return {}
