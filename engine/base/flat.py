@@ -289,12 +289,23 @@ def hessian_vector_products(loss: BatchLoss, theta: Tensor, batch: Batch, vector
     """H v of each optimizee, [B, P], for theta and vectors of that shape on batches with a leading [B]: constants."""
     if isinstance(loss, MicroBatches):
         return summed(loss.split(batch, 1), lambda part: hessian_vector_products(loss.loss, theta, part, vectors))
+    return gradients_and_curvature(loss, theta, batch)[2](vectors)
+
+
+def gradients_and_curvature(
+    loss: BatchLoss, theta: Tensor, batch: Batch
+) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    """As `gradients_and_losses`, and what takes vectors to their H v, [B, P] each: it keeps the gradients' graph."""
     theta = theta.detach().requires_grad_()
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivative
         losses = side_by_side(loss)(theta, batch)
         (gradients,) = torch.autograd.grad(losses.sum(), theta, create_graph=True)
-        (products,) = torch.autograd.grad(gradients, theta, vectors, materialize_grads=True)
-    return products
+
+    def products(vectors: Tensor) -> Tensor:
+        (curved,) = torch.autograd.grad(gradients, theta, vectors, retain_graph=True, materialize_grads=True)
+        return curved
+
+    return gradients.detach(), losses.detach(), products
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -211,3 +211,13 @@ def pull_back(phi: Phi, outputs: Sequence[Tensor], cotangents: Sequence[Tensor])
     """The gradient by phi of the outputs' inner product with the cotangents; the graph stays for another one."""
     found = torch.autograd.grad(outputs, list(phi.values()), cotangents, retain_graph=True, materialize_grads=True)
     return dict(zip(phi, found, strict=True))
+
+
+def known(mask: Tensor) -> Tensor | None:
+    """The mask, [B]; None where it is known to mask nothing: on the CPU, where to look costs no wait."""
+    return None if mask.device.type == "cpu" and not mask.any() else mask
+
+
+def blank(tensor: Tensor, mask: Tensor | None) -> Tensor:
+    """The tensor, [B, ...], with zeros for the masked optimizees."""
+    return tensor if mask is None else tensor.masked_fill(mask.view(-1, *(1,) * (tensor.dim() - 1)), 0.0)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from engine import kernels
-from engine.base.flat import PartedLoss, as_far_as_possible, gradients_and_losses, hessian_vector_products, tree_map
+from engine.base import flat
 from engine.base.live_memory import LiveMemory
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE
 from engine.evaluation.transfer import EPISODES_AT_ONCE
@@ -29,7 +29,7 @@ from engine.kernels.rows import numbers_kept
 from engine.meta_training import particles
 from engine.meta_training.meta_train import MetaTrainer
 from engine.meta_training.penalty_terms import geometric_penalty_at
-from engine.meta_training.second_order import MOST_STATES
+from engine.meta_training.second_order import MOST_KEPT, graphs_kept
 from engine.optimizers.learned.base import StepInfo
 from engine.penalties.base import is_plain_ascent
 from engine.probes.ascent import portion
@@ -187,24 +187,36 @@ class _Work:
         return {"plain": "autograd", "native": "tape", "rows": "tape"}.get(way, way)
 
     def add_second_order(self, parts: dict[str, int]) -> str:
-        """`second_order.SecondOrderBackward`: points and states are kept, and graphs where these are small."""
+        """`second_order.SecondOrderBackward`: points and states are kept, and graphs of the last inner steps."""
         steps, one, step = self.steps, self.one, self.step
-        states = steps * _bytes(self.state.values())
-        every = 1 if states <= MOST_STATES else math.ceil(math.sqrt(steps))
-        keeps_graphs = states * ALIVE <= MOST_STATES
-        state = step.moments + step.units
-        updates = len(self.objective.update)
+        state_before = _bytes(self.state.values())
+        every = 1 if steps * state_before <= MOST_KEPT else math.ceil(math.sqrt(steps))
+        kept, curvature = graphs_kept(steps, state_before * ALIVE), self._curvature()
+        curved = min(steps - 1, graphs_kept(steps, curvature)) if curvature else 0
+        state, updates = step.moments + step.units, len(self.objective.update)
         parts["truncation"] = (
             (3 + bool(self.objective.geometric)) * steps * one  # theta, gradient, cotangents
             + steps * self.batch
-            + (steps * step.graph if keeps_graphs else math.ceil(steps / every) * state)
+            + kept * step.graph
+            + math.ceil((steps - kept) / every) * state
+            + curved * max(0, curvature - one)  # the gradient is in it
             + updates * steps * step.features
         )
-        again = 0 if keeps_graphs else step.graph + (every if every > 1 else 0) * state
-        curved = self._peak_of(hessian_vector_products, self.theta)
-        parts["network"] = step.forming + (0 if keeps_graphs else state)
-        parts["pull_back"] = again + state + 2 * one + max(step.pulling * (1 + updates), curved)
-        return "second order" if keeps_graphs else "second order, graphs taken again"
+        again = 0 if kept == steps else step.graph + (every if every > 1 else 0) * state
+        product = self._peak_of(flat.hessian_vector_products, self.theta) - (curvature if curved == steps - 1 else 0)
+        parts["network"] = step.forming + (0 if kept == steps else state)
+        # where it goes back once, the graph goes meanwhile
+        pulling = step.pulling * (1 + updates) if updates else max(0, step.pulling - step.graph)
+        parts["pull_back"] = again + state + 2 * one + max(pulling, product)
+        return "second order" if kept == steps else "second order, graphs taken again"
+
+    def _curvature(self) -> int:
+        """Bytes of the graph of a gradient."""
+        if isinstance(self.objective.loss, flat.MicroBatches):
+            return 0
+        with LiveMemory() as live:
+            _kept = flat.gradients_and_curvature(self.objective.loss, self.theta, self.examples)
+            return live.now
 
     def add_particles(self, parts: dict[str, int]) -> str:
         """`particles.ParticleTruncation`: forward only; nothing is kept of an inner step."""
@@ -230,8 +242,8 @@ class _Work:
         rows = max(settings.optimizees, settings.final_optimizees)
         rows = min(rows, EPISODES_AT_ONCE) if self.task.is_episodic else rows
         theta = torch.empty(rows, self.task.parameters, dtype=self.task.dtype, device="meta")
-        batch = tree_map(lambda tensor: tensor[:1].expand(rows, *tensor.shape[1:]), self.examples)
-        gradient = _peak(gradients_and_losses, self.objective.loss, theta, batch)
+        batch = flat.tree_map(lambda tensor: tensor[:1].expand(rows, *tensor.shape[1:]), self.examples)
+        gradient = _peak(flat.gradients_and_losses, self.objective.loss, theta, batch)
         of_one = (2 * _bytes(self.state.values()) + self.step.observing // self.particles) // self.optimizees
         return 5 * _bytes([theta]) + rows * of_one + gradient
 
@@ -241,19 +253,19 @@ class _Work:
         if task.is_episodic:
             return 0
         precision = torch.float32 if settings.precision == "float32" else torch.float64
-        batch = tree_map(lambda tensor: tensor.to("meta"), task.fixed_batch(settings.examples, dtype=precision))
+        batch = flat.tree_map(lambda tensor: tensor.to("meta"), task.fixed_batch(settings.examples, dtype=precision))
         theta = torch.empty(settings.optimizees, task.parameters, dtype=precision, device="meta")
         loss = bounded_loss(task, batch)
-        graph_bytes = loss.graph_bytes if isinstance(loss, PartedLoss) else 0
-        if isinstance(loss, PartedLoss):  # two parts take what many take, one after another
-            loss = PartedLoss(loss.parts[:2], graph_bytes)
+        graph_bytes = loss.graph_bytes if isinstance(loss, flat.PartedLoss) else 0
+        if isinstance(loss, flat.PartedLoss):  # two parts take what many take, one after another
+            loss = flat.PartedLoss(loss.parts[:2], graph_bytes)
         land = next(landscapes(loss, theta))
         points = torch.empty(portion(theta, graph_bytes), task.parameters, dtype=precision, device="meta")
         with LiveMemory() as live:
             land.hvp(land.gradient)
             graph, curving = live.now, live.peak
             live.begin()
-            as_far_as_possible(land.climb_slope)(points)
+            flat.as_far_as_possible(land.climb_slope)(points)
             climbing = live.peak - graph
         vector = _bytes([land.theta])
         basis = (1 + min(land.iterations, task.parameters)) * vector
@@ -281,7 +293,7 @@ class _Work:
             drawn = live.begin()
             batch = batches[0]
             made, making = live.now - drawn, live.peak - live.now
-        self.examples = tree_map(
+        self.examples = flat.tree_map(
             lambda tensor: tensor.to("meta").expand(self.optimizees, *tensor.shape[1:]).contiguous(), batch
         )
         self.batch = self.optimizees * made
@@ -291,7 +303,7 @@ class _Work:
         if self.trainer.estimator.particles:
             points = self.theta.expand(self.particles, *self.theta.shape)
             return _peak(particles.gradients_of_particles, self.objective.loss, points, self.examples)
-        return self._peak_of(gradients_and_losses)
+        return self._peak_of(flat.gradients_and_losses)
 
     def _penalties(self) -> int:
         """The largest of the geometric penalties, beside the gradient and the slopes of all of them."""
@@ -351,7 +363,7 @@ class _Work:
         return graph, forming, live.peak - graph - before
 
 
-class _Episodes:
+class _Episodes(Task):
     """What a learned optimizer that looks at its task sees of B episodes, as shapes."""
 
     def __init__(self, task: Task, optimizees: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch.func import vmap
 from engine import kernels
 from engine.base.flat import Batch, BatchLoss, MicroBatches, prefixed, summed, under
 from engine.base.metrics import objective_term, penalty_value
+from engine.base.replay import replayed
 from engine.meta_training.inputs import Inputs
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
@@ -240,12 +242,12 @@ class ParticleTruncation:
         if penalty.weight:
             self.dropped = self.dropped + (counts & ~taken)
 
-    def _smoothness_at(self, factor: float) -> dict[str, Tensor]:
+    def _smoothness_at(self, loss_factor: float) -> dict[str, Tensor]:
         """The update penalties of the coming inner step, [M, B]; every particle gets the same random numbers."""
         penalties = {
             name: penalty
             for name, penalty in self.objective.update.items()
-            if self.number >= penalty.start and (factor or penalty.every_step)
+            if self.number >= penalty.start and (loss_factor or penalty.every_step)
         }
         if not penalties:
             return {}
@@ -413,6 +415,11 @@ def gradients_of_particles(loss: BatchLoss, theta: Tensor, batch: Batch) -> tupl
     """Gradients, [M, B, P], and losses, [M, B], of particles at theta on batches with a leading [B]: constants."""
     if isinstance(loss, MicroBatches):
         return summed(loss.split(batch, 1), lambda part: gradients_of_particles(loss.loss, theta, part))
+    work = partial(_gradients_of_particles, loss)
+    return replayed(getattr(loss, "__self__", None), "gradients of particles", work, theta, batch)
+
+
+def _gradients_of_particles(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     theta = theta.detach().requires_grad_()
     with torch.enable_grad():
         losses = vmap(vmap(loss), in_dims=(0, None))(theta, batch)

@@ -5,31 +5,39 @@ theta and of the state go back one inner step at a time,
 
     lambda_t = lambda_{t+1} + (d u_t / d theta_t)^T lambda_{t+1} + H_t v_t + c_t,   v_t = (d u_t / d g_t)^T lambda_{t+1}
 
-where H_t is the Hessian of the loss that g_t is of and c_t the slope of what the meta-objective has at theta_t. So the
-optimizee has no graph, and costs one Hessian-vector product more for each inner step; the updates are differentiated
-one at a time. Their graphs are kept on the way forward where memory allows, else taken again on the way back.
+where H_t is the Hessian of the loss that g_t is of and c_t the slope of what the meta-objective has at theta_t. So no
+graph goes from one inner step to the next. Those of the updates, one at a time, and of the gradients g_t are kept on
+the way forward for as many of the last inner steps as memory allows; the others are taken again on the way back.
 
 Shape letters: B optimizees, P parameters, T inner steps.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from engine.base.flat import hessian_vector_products
+from engine.base.flat import (
+    Batch,
+    MicroBatches,
+    gradients_and_curvature,
+    gradients_and_losses,
+    hessian_vector_products,
+)
+from engine.base.live_memory import LiveMemory
 from engine.kernels.recompute import ALIVE
-from engine.meta_training.backward import Entry, Move, Point, Take, as_observed
+from engine.meta_training.backward import Entry, Move, Point, Take, as_observed, blank, known
 from engine.meta_training.objective import Objective
 from engine.optimizers.learned.base import START, Phi, State
 from engine.penalties.base import AscentPenalty, InnerStep, Randomness, UpdatePenalty, is_plain_ascent
 
-MOST_STATES = 2**30  # bytes of optimizer states, and of graphs, that are kept; what takes more is computed again
+MOST_KEPT = 2**30  # bytes of optimizer states, of the updates' graphs, and of the gradients': each of the three
 
 
 class Noted(NamedTuple):
@@ -42,6 +50,9 @@ class Noted(NamedTuple):
     place: list[Tensor]  # of the random numbers, where they are drawn again
 
 
+Slopes = Sequence[Tensor | None]
+
+
 class Graph(NamedTuple):
     """An inner step with its graph, and what it was taken from: leaves."""
 
@@ -49,7 +60,7 @@ class Graph(NamedTuple):
     theta: Tensor
     grad: Tensor
     loss: Tensor
-    state: State  # of floats
+    state: State  # what of it depends on phi
     move: Move
 
 
@@ -61,24 +72,43 @@ class SecondOrderBackward:
         self.objective, self.phi, self.take = objective, phi, take
         self.starts_at_phi = START in phi and begins
         size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-        self.every = 1 if steps * size <= MOST_STATES else math.ceil(math.sqrt(steps))
-        self.keeps_graphs = steps * size * ALIVE <= MOST_STATES
+        self.every = 1 if steps * size <= MOST_KEPT else math.ceil(math.sqrt(steps))
+        self.steps, self.graphs_from = steps, steps - graphs_kept(steps, size * ALIVE)
+        several = objective.update or (objective.geometric and objective.parameter)
+        self.goes_back_once = not several  # the way goes back for each part of the objective: graphs are let go of
+        floats = [name for name, part in state.items() if part.is_floating_point()]
+        self.slopes_of = set(floats if self.graphs_from else ())  # what of the state may depend on phi
         self.points: list[Point] = []
         self.states: dict[int, State] = {}  # before some of the inner steps
-        self.graphs: list[Graph] = []  # of all inner steps, or none
+        self.graphs: dict[int, Graph] = {}  # of the last inner steps
+        self.curvatures: dict[int, Callable[[Tensor], Tensor]] = {}  # likewise: v to H v
+        self.curvatures_from = math.inf  # known once one was taken
 
     def advance(self, point: Point, state: State) -> Move:
         if len(self.points) % self.every == 0:
             self.states[len(self.points)] = state
         self.points.append(point)
-        if not self.keeps_graphs:
+        if len(self.points) <= self.graphs_from:
             return self._again(point, state)
-        self.graphs.append(self._graph(point, state))
-        moved, after, step = self.graphs[-1].move
+        graph = self.graphs[len(self.points) - 1] = self._graph(point, state)
+        moved, after, step = graph.move
+        self.slopes_of |= {name for name, part in after.items() if part.requires_grad}
         after = {name: tensor.detach() for name, tensor in after.items()}
         seen = {name: tensor.detach() for name, tensor in step.state.items()}
         step = InnerStep(step.features.detach(), seen, step.update.detach(), step.factor)
         return Move(moved.detach(), after, step)
+
+    def slopes(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The gradients, [B, P], and losses, [B], that feed the next inner step; with their graph, if it is kept."""
+        loss, t = self.objective.loss, len(self.points)
+        is_curved = t < self.steps and (t > 0 or self.starts_at_phi) and not isinstance(loss, MicroBatches)
+        if not is_curved or (self.curvatures and t < self.curvatures_from):
+            return gradients_and_losses(loss, theta, batch)
+        with contextlib.nullcontext() if self.curvatures else LiveMemory() as live:
+            grad, value, self.curvatures[t] = gradients_and_curvature(loss, theta, batch)
+        if live is not None:
+            self.curvatures_from = self.steps - graphs_kept(self.steps, live.now)
+        return grad, value
 
     def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Noted]:
         place = [generator.get_state() for generator in _generators(randomness)]
@@ -103,6 +133,7 @@ class SecondOrderBackward:
     def close(self) -> None:
         """Let go of the graphs."""
         self.graphs.clear()
+        self.curvatures.clear()
 
     def _back(self, slopes: Sequence[Tensor | None], entries: dict[int, Entry]) -> Phi:
         """The gradient by phi of sum_t <slopes_t, theta_{t+1}> and of the entries at their inner steps."""
@@ -114,25 +145,21 @@ class SecondOrderBackward:
             point = self.points[t]
             if (slope := slopes[t]) is not None:
                 later = later + slope
-            if self.keeps_graphs:
-                graph = self.graphs[t]
-            else:
+            graph = self.graphs.pop(t, None) if self.goes_back_once else self.graphs.get(t)
+            if graph is None:
                 states = states if t in states else self._states_up_to(t)
                 graph = self._graph(point, states.pop(t))
-            by_phi, by_grad, by_loss, by_theta, later_state = self._pull_through(
-                point, graph, later, later_state, entries.get(t)
-            )
-            gradient = [total + part for total, part in zip(gradient, by_phi, strict=True)]
+            by_phi, by_point, later_state = self._pull_through(point, graph, later, later_state, entries.get(t))
+            gradient = [total if part is None else total + part for total, part in zip(gradient, by_phi, strict=True)]
             if (t or self.starts_at_phi) and point.batch is not None:
-                curved = hessian_vector_products(self.objective.loss, point.theta, point.batch, by_grad)
-                later = later + _blank(by_theta + curved + by_loss[:, None] * point.grad, point.resting)
+                later = later + blank(self._by_theta(t, *by_point), known(point.resting))
         by_name = dict(zip(self.phi, gradient, strict=True))
         return {**by_name, START: later.sum(0)} if self.starts_at_phi else by_name
 
     def _graph(self, point: Point, state: State) -> Graph:
         """An inner step with its graph, from leaves of its own."""
         phi = {name: tensor.detach().requires_grad_() for name, tensor in self.phi.items()}
-        leaves = {name: part.detach().requires_grad_() for name, part in state.items() if part.is_floating_point()}
+        leaves = {name: state[name].detach().requires_grad_() for name in state if name in self.slopes_of}
         theta, grad, loss = (part.detach().requires_grad_() for part in (point.theta, point.grad, point.loss))
         with torch.enable_grad():
             step = partial(self.objective.optimizer.step, phi)
@@ -141,9 +168,11 @@ class SecondOrderBackward:
 
     def _pull_through(
         self, point: Point, graph: Graph, later: Tensor, later_state: dict[str, Tensor], entry: Entry | None
-    ) -> tuple[list[Tensor], Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """The cotangents of phi, the gradient, the loss, theta and the state before an inner step, from those after."""
-        outputs, cotangents = [graph.move.moved], [_blank(later, point.resting)]
+    ) -> tuple[Slopes, Slopes, dict[str, Tensor]]:
+        """The cotangents of phi, of (theta, the gradient, the loss), and of the state before an inner step, from those
+        after. None: nothing depends on it."""
+        resting = known(point.resting)
+        outputs, cotangents = [graph.move.moved], [blank(later, resting)]
         for name, cotangent in later_state.items():
             outputs.append(graph.move.state[name])
             cotangents.append(cotangent)
@@ -157,16 +186,34 @@ class SecondOrderBackward:
             [outputs[index] for index in depend],
             [*graph.phi.values(), graph.theta, graph.grad, graph.loss, *graph.state.values()],
             [cotangents[index] for index in depend],
-            retain_graph=self.keeps_graphs,  # parts of the objective are pulled back one after another
-            materialize_grads=True,
+            retain_graph=not self.goes_back_once,
+            allow_unused=True,
         )
-        by_phi, by_point = slopes[: len(graph.phi)], slopes[len(graph.phi) :]
-        by_theta, by_grad, by_loss = (_blank(slope, point.resting) for slope in by_point[:3])
+        by_phi, by_point, by_state = (
+            slopes[: len(graph.phi)],
+            slopes[len(graph.phi) :][:3],
+            slopes[len(graph.phi) + 3 :],
+        )
         of_state = {
-            name: slope if slope.dim() == 0 else _blank(slope, point.resting)
-            for name, slope in zip(graph.state, by_point[3:], strict=True)
+            name: slope if slope.dim() == 0 else blank(slope, resting)
+            for name, slope in zip(graph.state, by_state, strict=True)
+            if slope is not None
         }
-        return list(by_phi), by_grad, by_loss, by_theta, of_state
+        return by_phi, [None if slope is None else blank(slope, resting) for slope in by_point], of_state
+
+    def _by_theta(self, t: int, by_theta: Tensor | None, by_grad: Tensor | None, by_loss: Tensor | None) -> Tensor:
+        """The cotangent of theta_t, [B, P], from those of what the learned optimizer is shown there."""
+        point = self.points[t]
+        total = torch.zeros_like(point.theta) if by_theta is None else by_theta
+        if by_grad is not None:
+            kept = self.curvatures.pop(t, None) if self.goes_back_once else self.curvatures.get(t)
+            curvature = kept or partial(self._curvature, point)
+            total = total + curvature(by_grad)
+        return total if by_loss is None else total + by_loss[:, None] * point.grad
+
+    def _curvature(self, point: Point, vectors: Tensor) -> Tensor:
+        assert point.batch is not None
+        return hessian_vector_products(self.objective.loss, point.theta, point.batch, vectors)
 
     def _states_up_to(self, t: int) -> dict[int, State]:
         """The states before inner steps up to t, from the last one that was kept."""
@@ -200,6 +247,11 @@ class SecondOrderBackward:
         return value
 
 
+def graphs_kept(steps: int, size: int) -> int:
+    """Of how many of the last inner steps the graphs are kept, where one takes so many bytes."""
+    return min(steps, MOST_KEPT // max(1, size))
+
+
 def _noted(entry: Entry) -> Noted:
     assert isinstance(entry.source, Noted)
     return entry.source
@@ -207,7 +259,3 @@ def _noted(entry: Entry) -> Noted:
 
 def _generators(randomness: Randomness) -> Sequence[Generator]:
     return [randomness] if isinstance(randomness, Generator) else randomness
-
-
-def _blank(tensor: Tensor, resting: Tensor) -> Tensor:
-    return tensor.masked_fill(resting.view(-1, *(1,) * (tensor.dim() - 1)), 0.0)

@@ -29,6 +29,8 @@ from engine.meta_training.backward import (
     Step,
     Take,
     TapeBackward,
+    blank,
+    known,
 )
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import GEOMETRIC, LOSS, PartialGradient
@@ -246,17 +248,24 @@ class Truncation:
         if objective.optimizer.gives_start and self.start.inner_step + len(self.factors) == 0:
             self._begin(self.batch if objective.loss_batch == "next" else batch)
         if objective.loss_batch != "next":
-            self.grad, self.loss = gradients_and_losses(objective.loss, self.theta, batch)
+            self.grad, self.loss = self._slopes(batch)
             self.batch = batch
             self.alive = self.alive & _sound(self.grad, self.loss)  # before anything broken gets into the state
             if self.start.inner_step + len(self.factors) == 0:
                 self.first_loss = self.loss
         step = self._update()
         scored_on = scoring if objective.loss_batch == "validation" else batch
-        gradient, loss = gradients_and_losses(objective.loss, self.theta, scored_on)
-        if objective.loss_batch == "next":
+        feeds = objective.loss_batch == "next"
+        gradient, loss = self._slopes(batch) if feeds else gradients_and_losses(objective.loss, self.theta, scored_on)
+        if feeds:
             self.grad, self.loss, self.batch = gradient, loss, batch
         self._score(gradient, loss, scored_on, factor, step, final)
+
+    def _slopes(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The gradient, [B, P], and the loss, [B], that feed the next update."""
+        if isinstance(self.backward, SecondOrderBackward):
+            return self.backward.slopes(self.theta, batch)
+        return gradients_and_losses(self.objective.loss, self.theta, batch)
 
     def _begin(self, batch: Batch) -> None:
         """Go to where the learned optimizer starts from, with its graph to phi."""
@@ -282,16 +291,16 @@ class Truncation:
 
     def _take(self, network_step: Step, point: Point, state: State) -> Move:
         optimizer, layout, scaling = self.objective.optimizer, self.objective.layout, self.start.scaling
-        resting = _known(point.resting)
-        grad, theta = _blank(point.grad, resting), point.theta
+        resting = known(point.resting)
+        grad, theta = blank(point.grad, resting), point.theta
         if scaling is not None:  # the learned optimizer trains z where theta = scaling * z
             grad, theta = grad * scaling, theta / scaling
-        info = StepInfo(_blank(point.loss, resting), point.number, self.start.horizon, self.objective.task)
+        info = StepInfo(blank(point.loss, resting), point.number, self.start.horizon, self.objective.task)
         features, observed = optimizer.observe(theta, grad, state, layout, info)
-        features = _blank(features, resting)
+        features = blank(features, resting)
         factor = optimizer.update_factor(theta, layout, grad)
         update, state = network_step(features, observed)
-        moved = _blank(_product(update, factor, scaling), resting)
+        moved = blank(_product(update, factor, scaling), resting)
         return Move(moved, state, InnerStep(features, observed, update, factor))
 
     def _score(
@@ -304,7 +313,7 @@ class Truncation:
         counts = self.alive & sound
         self.counted = self.counted + counts
         self.thetas.append(self.theta)
-        self.loss_cotangents.append(_blank(factor / optimizees * counting_gradient, _known(~counts)))
+        self.loss_cotangents.append(blank(factor / optimizees * counting_gradient, known(~counts)))
         if factor and self.objective.geometric:
             slopes = self._geometric_slopes(gradient, loss, batch, factor, counts)
             self.penalty_cotangents.append(factor / optimizees * slopes)
@@ -431,13 +440,3 @@ def _product(tensor: Tensor, *factors: Tensor | None) -> Tensor:
     for factor in factors:
         tensor = tensor if factor is None else tensor * factor
     return tensor
-
-
-def _known(mask: Tensor) -> Tensor | None:
-    """The mask, [B]; None where it is known to mask nothing: on the CPU, where to look costs no wait."""
-    return None if mask.device.type == "cpu" and not mask.any() else mask
-
-
-def _blank(tensor: Tensor, mask: Tensor | None) -> Tensor:
-    """The tensor, [B, ...], with zeros for the masked optimizees."""
-    return tensor if mask is None else tensor.masked_fill(mask.view(-1, *(1,) * (tensor.dim() - 1)), 0.0)
