@@ -9,6 +9,11 @@ from textual.screen import Screen
 
 from engine.runs.store import RunStore
 from lreg_tui.app.console import LregApp
+from lreg_tui.widgets.ending import Ending
+
+
+class Empty(Ending, Screen[None]):
+    """What lies below the screen that a test is about, and can be covered as those of the console."""
 
 
 class Host(LregApp):
@@ -19,5 +24,5 @@ class Host(LregApp):
 
     def on_mount(self, event: events.Mount) -> None:
         event.prevent_default()  # else the dashboard comes
-        self.push_screen(Screen())
+        self.push_screen(Empty())
         self.feed.start()
