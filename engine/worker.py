@@ -69,6 +69,7 @@ def work(
     """
     control = control or Control()
     runner: JobRunner | None = None
+    run.control = control
     with run:
         try:
             run.set_status(controllable=control.listens, message="starting", processes=parallel.size())

@@ -16,6 +16,7 @@ import pytest
 from fakes import preset
 
 from engine.base import files
+from engine.base.control import Control
 from engine.base.errors import PresetError, RunError
 from engine.base.files import write_atomic
 from engine.runs import reader as readers
@@ -230,6 +231,16 @@ def test_the_heartbeat_beats_while_the_run_is_held(run):
         first = reader.status().heartbeat
         run.progress(3, 10, 7.0)
         eventually(lambda: reader.status().heartbeat > first and reader.status().step == 3)
+
+
+def test_one_that_was_told_to_stop_says_so_until_it_has(run):
+    reader, run.control = RunReader(run.path), Control()
+    with run:
+        assert reader.status().told == "running"
+        run.control.stop = True
+        eventually(lambda: reader.status().told == "stopping" and reader.status().state == "running")
+        run.set_status(state="stopped")
+    assert reader.status().told == "stopped"
 
 
 @pytest.mark.parametrize(

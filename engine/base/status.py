@@ -13,6 +13,7 @@ from typing import Any
 STATES = ("queued", "running", "paused", "stopped", "finished", "failed")
 LIVE = ("queued", "running", "paused")  # a process ought to be there
 HELD = ("running", "paused")  # ... and hold the run's lock
+STOPPING = "stopping"  # what people are told of a run that is held and was asked to stop
 INTERRUPTED = 130  # the exit code after a checkpoint
 EXIT_CODES = {"finished": 0, "failed": 1, "stopped": INTERRUPTED}
 HEARTBEAT_S = 1.0
@@ -45,6 +46,7 @@ class Status:
     process_started: float = 0.0
     host: str = ""
     controllable: bool = False  # the process listens to the signals of stop, pause and continue
+    stopping: bool = False  # ... and was told to stop: it finishes what is at hand
     heartbeat: float = 0.0
     step: int = 0
     total: int = 0
@@ -67,7 +69,12 @@ class Status:
         """The same run in the hands of the process that asks."""
         started = process_started(os.getpid()) or time.time()
         host = socket.gethostname()
-        return replace(self, pid=os.getpid(), process_started=started, host=host, controllable=False)
+        return replace(self, pid=os.getpid(), process_started=started, host=host, controllable=False, stopping=False)
+
+    @property
+    def told(self) -> str:
+        """The state, as people are told it."""
+        return STOPPING if self.stopping and self.state in HELD else self.state
 
     @property
     def is_of_this_host(self) -> bool:

@@ -22,6 +22,7 @@ class JobKind:
     home: str = ""  # the folder of such jobs in a run store; "": the store itself
     document: str = ""  # the file that says what is to be done
     unit: str = "step"  # what its progress counts
+    ending: str = "stopping, when what is at hand is done"  # what one that was told to stop waits for
     kept: str = "what it has written"  # what an end before time does not take away
     deleting: str = "The folder goes, with all that is in it."
     memory_settings: str = ""  # to lower where memory does not suffice
@@ -39,6 +40,7 @@ RUN = JobKind(
     "a run",
     document="preset.toml",
     unit="meta-step",
+    ending="stopping: the truncation at hand is finished and a checkpoint written",
     kept="the last checkpoint",
     deleting="The folder goes, with checkpoints, metrics and transfer evaluations.",
     memory_settings="meta.meta_batch, meta.truncation",
@@ -63,6 +65,7 @@ STUDY = JobKind(
     home=".studies",
     document="study.json",
     unit="run or transfer",
+    ending="stopping, when all its runs have written their checkpoints",
     kept="what its runs have done",
     memory_settings="--jobs",
     instead="a run; no arm of it has a winner yet",

@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from engine.base.control import Control
 from engine.base.errors import RunError, TrainingError, printable
 from engine.base.files import (
     NO_ROOM,
@@ -76,6 +77,7 @@ class Run:
         self._metrics: IO[bytes] | None = None
         self._lock: IO[bytes] | None = None
         self._folder: tuple[int, int] | None = None  # the one that is held, whatever lies at its path by now
+        self.control: Control | None = None  # what was asked of its process, which the heartbeat passes on
         self.is_gone = False  # noticed by the heartbeat: the folder that is held was deleted or moved
 
     @classmethod
@@ -216,7 +218,7 @@ class Run:
             self.look_there()
             with contextlib.suppress(OSError):  # a full disk is reported by the writing that matters
                 if not self.is_gone:
-                    self._write_status(durable=False)
+                    self._write_status(durable=False, stopping=self.control is not None and self.control.stop)
 
     def look_there(self) -> bool:
         """Notice where the folder that is held is no longer at its place; return whether it is gone."""

@@ -48,10 +48,11 @@ def make_app(given: argparse.Namespace) -> LregApp:
         os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
         os.environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
     from engine.runs.store import RunStore
+    from lreg_tui.runs.run_columns import BY_KEY
     from lreg_tui.system import config, keys
     from lreg_tui.widgets import themes
 
-    chosen = config.load(themes.names())
+    chosen = config.load(themes.names(), BY_KEY)
     keys.change(chosen.keys)  # before there are screens, which are made with their keys
     from lreg_tui.app.console import LregApp
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,6 +26,7 @@ from textual.widgets import Static
 from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunStore
 from lreg_tui.app.no_color import NoColour
+from lreg_tui.app.told import Told
 from lreg_tui.runs.console_base import ConsoleBase
 from lreg_tui.runs.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
 from lreg_tui.runs.messages import RunEnded, RunsChanged, SeriesChanged
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 
 WARM_UP_S = 1.5  # after the start
 FEWEST_SCREENS = 2
+MOST_TOLD = 500
+SAME_S = 5.0  # in which a message that comes again is the same
 FUNCTION_KEY = re.compile(r"f\d+")
 LETTERS = (("up", "k", "up"), ("down", "j", "down"), ("first", "g", "home"), ("last", "G", "end"))
 SMALLEST = (60, 20)  # columns and lines below which a message stands in place of the screen
@@ -76,11 +81,19 @@ class LregApp(ConsoleBase):
 
     TITLE = "lreg"
     ENABLE_COMMAND_PALETTE = True
+    ALLOW_IN_MAXIMIZED_VIEW = "KeyFooter"
+    CSS = """
+    .panel:focus-within, RunTable:focus, KeyedTable:focus, SettingList:focus, SheetView:focus, LogTail:focus {
+        outline-left: outer $accent;  /* over a blank column: nothing moves when the focus does */
+    }
+    """
     COMMANDS = ConsoleBase.COMMANDS | {key_commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("help", "help", keys="?"),
         bind("help", "help", keys="f1", show=False, priority=True),  # also where a ? is a letter
         bind("add", "new_run", "new run"),
+        bind("jump", "jump"),
+        bind("messages", "messages"),
         bind("quit", "quit"),
         # where what has the focus knows the arrow keys only
         *(bind(meaning, f"simulate_key('{key}')", keys=letter, show=False) for meaning, letter, key in LETTERS),
@@ -112,6 +125,7 @@ class LregApp(ConsoleBase):
         self.theme = known if known in self.available_themes else themes.DEFAULT
         self.trash = Trash(store.root)
         self.under_way = set()
+        self.told: deque[Told] = deque(maxlen=MOST_TOLD)
         usual_s = SLOW_INTERVAL_S if slow_link else INTERVAL_S
         self.feed = Feed(store, self._tell, usual_s if self.config.refresh is None else self.config.refresh)
         self._own_filters = [NoColour()] if self.no_color else []
@@ -145,12 +159,6 @@ class LregApp(ConsoleBase):
         self.feed.stop()
         self.trash.empty()
         self.remember()
-
-    @property
-    def _background_screens(self) -> list[Screen[Any]]:
-        """None under a screen that covers all. Textual 8.2 draws that one again for each change on the one below it."""
-        covers_all = len(self._screen_stack) > 1 and self.screen.styles.background.a == 1
-        return [] if covers_all else super()._background_screens
 
     @property
     def ansi_theme(self) -> TerminalTheme:
@@ -285,6 +293,23 @@ class LregApp(ConsoleBase):
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette())
 
+    def notify(self, message: str, *, severity: SeverityLevel = "information", **options: Any) -> None:
+        """One event is one message, which can be read again; what was told a moment ago is not told twice."""
+        told = Told(message, severity, time.time())
+        if not (self.told and self.told[-1].message == message and told.time - self.told[-1].time < SAME_S):
+            super().notify(message, severity=severity, **options)
+            self.told.append(told)
+
+    def action_messages(self) -> None:
+        from lreg_tui.app.told import ToldScreen
+
+        self.push_screen(ToldScreen(self.told))
+
+    def action_jump(self) -> None:
+        from lreg_tui.app.jump import JumpScreen
+
+        self.push_screen(JumpScreen(self.screen), lambda going: going and going())
+
     async def action_quit(self) -> None:
         """Quit, unless a screen has something to lose: it asks then, and quits itself. Runs go on either way."""
         if not any(getattr(screen, "keeps_from_quitting", bool)() for screen in self.screen_stack):
@@ -300,4 +325,5 @@ class LregApp(ConsoleBase):
         yield from super().get_system_commands(screen)
         yield "New run", "Pick a preset, edit it, launch it", self.action_new_run
         yield "Studies", "Many runs as one: their grid, their reports; start one", self.action_studies
+        yield "Messages", "What was told so far", self.action_messages
         yield "Help", "The keys of this screen", self.action_help

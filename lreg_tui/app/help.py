@@ -12,83 +12,33 @@ from rich.padding import Padding
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingsMap, BindingType
-from textual.containers import VerticalScroll
 from textual.dom import DOMNode
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Static
 
-from lreg_tui.text.present import count
-from lreg_tui.widgets.ending import Ending
+from lreg_tui.widgets.dialog import Page
 from lreg_tui.widgets.keys import bind
 
 OURS = "lreg_tui"  # what Textual's own widgets do with keys is no help
 PALETTE = "command_palette"  # but for this one
 KEY_WIDTH = 12
 COLUMN_GAP = re.compile(r"(?<=\S) {2,}")
-MOVES = {
-    "down": "scroll_down",
-    "up": "scroll_up",
-    "page_down": "scroll_page_down",
-    "page_up": "scroll_page_up",
-    "first": "scroll_home",
-    "last": "scroll_end",
-}
 Keys = dict[str, list[str]]
 """What can be done, and by which keys."""
 
 
-class HelpScreen(Ending, ModalScreen[None]):
+class HelpScreen(Page):
     """Groups are named by `HELP_TITLE` of their classes; a screen's `HELP_TEXT` follows them."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        bind("back", "leave", "close"),
-        bind("help", "leave", show=False),
-        bind("quit", "leave", show=False),
-        *(bind(meaning, f"move('{how}')", show=False, priority=True) for meaning, how in MOVES.items()),
-    ]
-    DEFAULT_CSS = """
-    HelpScreen {
-        align: center middle;
-        background: $background;  /* what lies below would be drawn again each time */
-        & > VerticalScroll {
-            width: 84; max-width: 100%; height: auto; max-height: 100%; background: $panel; padding: 0 1;
-            border: round $primary; border-title-color: $primary; border-subtitle-color: $text-muted;
-            scrollbar-size: 1 1; scrollbar-gutter: stable;
-        }
-        Static { height: auto; }
-    }
-    """
+    BINDINGS: ClassVar[list[BindingType]] = [bind("help", "leave", show=False)]
 
     def __init__(self, explained: Screen[object]) -> None:
-        super().__init__()
+        super().__init__("Keys")
         self.explained = explained
 
-    def compose(self) -> ComposeResult:
-        with VerticalScroll() as page:
-            page.border_title = "Keys"
-            yield Static(LaidOut(*self._parts()), markup=False)
-
-    def on_mount(self) -> None:
-        page = self.query_one(VerticalScroll)
-        page.focus()
-        for what in ("scroll_y", "virtual_size"):  # the page's own height follows that of the text
-            self.watch(page, what, self._look_at_place)
-
-    def _look_at_place(self) -> None:
-        self.call_after_refresh(self._say_whether_more)
-
-    def _say_whether_more(self) -> None:
-        page = self.query_one(VerticalScroll)
-        below = page.max_scroll_y - page.scroll_offset.y
-        more = f"{count(below, 'more line')} ↓ PgDn End   " if below > 0 else ""
-        if page.border_subtitle != (subtitle := f"{more}esc closes"):
-            page.border_subtitle = subtitle
-
-    def action_move(self, how: str) -> None:
-        getattr(self.query_one(VerticalScroll), how)(animate=False)
+    def body(self) -> LaidOut:
+        return LaidOut(*self._parts())
 
     def _parts(self) -> Iterator[RenderableType]:
         colours = self.app.theme_variables

@@ -11,6 +11,7 @@ from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.frame import Frame
 from lreg_tui.charts.plot import Picture, Sheet
 from lreg_tui.charts.view import usable
+from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 
 LOWEST_WITH_LABELS = 5  # lines of a chart that has room for the labels of the x axis
@@ -135,7 +136,7 @@ def _status(sheet: Sheet, picture: Picture) -> legend.Runs:
     if sheet.view.following:
         found.append(("newest", frame.QUIET))
     elif sheet.view.x is not None or sheet.view.y is not None:
-        found.append(("zoomed", frame.QUIET))
+        found.append((f"zoomed, {key_of('all')}: all", frame.VALUE))
     logs = [name for name, log in (("x", sheet.log_x), ("y", sheet.log_y)) if log]
     if logs:
         found.append(("log " + " ".join(logs), frame.QUIET))

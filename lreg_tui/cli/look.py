@@ -116,7 +116,7 @@ def show(
 def _print_facts(console: Console, reader: RunReader, status: Status) -> None:
     facts, unit = reader.facts, reader.kind.unit
     versions = facts["versions"] if isinstance(facts.get("versions"), dict) else {}
-    state = status.state + (f" (process {status.pid} on {status.host})" if status.state in LIVE else "")
+    state = status.told + (f" (process {status.pid} on {status.host})" if status.state in LIVE else "")
     pairs = {
         "name": called(reader),
         "state": state,

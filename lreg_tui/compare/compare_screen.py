@@ -66,7 +66,7 @@ class CompareScreen(Ending, Screen[None]):
         bind("more", "change_radius(1)", "larger radius", group=RADIUS_KEYS),
         bind("transfer", "transfer", tooltip="start transfer evaluations of these runs"),
         *[
-            bind("show", f"show_tab('{tab}')", tooltip=f"show the {tab}", keys=str(number), show=False)
+            bind("show", f"show_tab('{tab}')", tab, f"show the {tab}", keys=str(number), show=False)
             for number, tab in enumerate(TABS, 1)
         ],
         bind("differing", "all_settings", tooltip="only settings that differ, or those that are the same as well"),

@@ -5,52 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
-from textual.widgets import Static
 
 from engine.presets.catalog import Catalog
 from lreg_tui.presets.preset_edit import Checked, check, shown
 from lreg_tui.presets.preset_file import ABSENT, Draft, changed_settings, on_disk, unified
 from lreg_tui.presets.preset_form import MUTED
 from lreg_tui.text.present import NOTHING, clean
-from lreg_tui.widgets.ending import Ending
-from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.dialog import Page
 from lreg_tui.widgets.keys import bind
 
 MOST_LINES = 2000
 STYLES = {"+": "$success", "-": "$error", "@": "$primary"}
 
 
-class DifferenceScreen(Ending, ModalScreen[None]):
+class DifferenceScreen(Page):
     """All text in it may have been written by strangers."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        bind("back", "leave", priority=True),
-        bind("changes", "leave", show=False, priority=True),
-        bind("quit", "leave", show=False, priority=True),
-    ]
-    DEFAULT_CSS = """
-    DifferenceScreen {
-        align: center middle;
-        background: $background 60%;
-        & > Vertical { width: 92%; max-width: 130; height: 88%; padding: 1 2; background: $panel; margin-bottom: 1; }
-        VerticalScroll { height: 1fr; background: $panel; scrollbar-size-vertical: 1; }
-        VerticalScroll > Static { height: auto; }
-    }
-    """
+    BINDINGS: ClassVar[list[BindingType]] = [bind("changes", "leave", show=False, priority=True)]
 
     def __init__(self, content: Content) -> None:
-        super().__init__()
+        super().__init__("Changes")
         self.content = content
 
-    def compose(self) -> ComposeResult:
-        with Vertical(), VerticalScroll():
-            yield Static(self.content, id="difference", markup=False)
-        yield KeyFooter()
+    def body(self) -> Content:
+        return self.content
 
 
 def differences(draft: Draft, checked: Checked, catalog: Catalog) -> Content:

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from textual import on, work
 from textual.app import App
-from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import OptionList
 
@@ -23,7 +22,7 @@ class PickOfferScreen(PickList):
 
     HEADING: ClassVar[str]
     DEFAULT_CSS = """
-    PickOfferScreen > Vertical { height: 90%; }
+    PickOfferScreen > .dialog { height: 90%; }
     PickOfferScreen OptionList { height: 1fr; max-height: 100%; }
     """
 
@@ -41,7 +40,7 @@ class PickOfferScreen(PickList):
         return screen.offers[picked[0]] if picked else None
 
     def on_mount(self) -> None:
-        self.query_one(Vertical).mount(self.make_preview())
+        self.query_one(".dialog").mount(self.make_preview())
 
     @property
     def current(self) -> Offer | None:

@@ -18,10 +18,11 @@ from textual.screen import Screen
 
 from engine.base.errors import LregError
 from engine.runs.kinds import RUN
+from engine.runs.store import RunReader
 from lreg_tui.runs import actions
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.system.keys import key_of
-from lreg_tui.text.present import clean
+from lreg_tui.text.present import clean, count
 from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.threads import off_the_loop
@@ -135,26 +136,30 @@ class ActingScreen(Ending, Screen[None]):
     @work(group="undo", exclusive=True)
     async def action_undo(self) -> None:
         try:
-            back = await off_the_loop(self.lreg.trash.undo, "undo")
+            back = await off_the_loop(self._undo, "undo")
         except LregError as error:
             self.tell(str(error), "error")
             return
         if back:
-            self.tell(f"back again: {', '.join(path.name for path in back)}")
-            self.after_undoing([path.name for path in back])
+            self.tell(f"as before: {listed(list(back.values()))}")
+            self.after_undoing(list(back))
         self.lreg.feed.look_now()
+
+    def _undo(self) -> dict[str, str]:
+        """Ids and names of the runs that are as they were before the last step."""
+        return {path.name: actions.called(RunReader(path)) for path in self.lreg.trash.undo()}
 
     @work(group="ask", exclusive=True)
     async def action_rename_run(self) -> None:
         from lreg_tui.widgets.prompt import PromptScreen
 
-        rows = self.subjects()[:1]
+        rows, others = self.subjects()[:1], len(self.subjects()) - 1
         if not rows:
             return
-        asked = PromptScreen("Name", rows[0].name, note=rows[0].id, check=too_long)
-        name = await self.app.push_screen_wait(asked)
+        note = f"of {rows[0].id}" + f"; {count(others, 'other')} marked, which keep theirs" * (others > 0)
+        name = await self.app.push_screen_wait(PromptScreen("Name", rows[0].name, note=note, check=too_long))
         if name is not None and name != rows[0].name:
-            self.act("rename", lambda path: actions.rename(path, name), rows)
+            self._change("rename", lambda path: actions.rename(path, name), rows)
 
     @work(group="ask", exclusive=True)
     async def action_tag_run(self) -> None:
@@ -167,7 +172,7 @@ class ActingScreen(Ending, Screen[None]):
         note = f"{named(rows)}: {known or 'no tags yet'}. Words are added, -words taken away."
         words = await self.app.push_screen_wait(PromptScreen("Tags", note=note, check=wrong_tags))
         if words:
-            self.act("tag", lambda path: actions.tag(path, words), rows)
+            self._change("tag", lambda path: actions.tag(path, words), rows)
 
     def action_pin_run(self) -> None:
         rows = self.subjects()
@@ -196,7 +201,8 @@ class ActingScreen(Ending, Screen[None]):
         own = [row.id for row in self.subjects() if "compare" in row.kind.actions]
         others = [row for row in reversed(self.lreg.feed.rows) if "compare" in row.kind.actions and row.id not in own]
         choices = [Choice(row.id, row.name, f"{row.state} {row.task} {row.optimizer} {row.id}") for row in others]
-        asked = PickList("compare with", choices, several=True, never_none=True)
+        title = f"compare {named(self.subjects())} with"
+        asked = PickList(title, choices, several=True, never_none=True)
         picked = await self.app.push_screen_wait(asked) if own else None
         if picked and len(own) + len(picked) > MOST_COMPARED:
             self.tell(f"found {len(own) + len(picked)} runs to compare; allowed: {MOST_COMPARED} at most", "warning")
@@ -225,24 +231,30 @@ class ActingScreen(Ending, Screen[None]):
             self.tell(f"{begins} {named(due)} …")
 
         async def act_on_each() -> None:
-            done = 0
-            for path in [row.path for row in due]:
+            done, outcome = [], ""
+            for row in due:
                 try:
-                    outcome = await off_the_loop(partial(action, path), "act")
+                    outcome = await off_the_loop(partial(action, row.path), "act")
                 except LregError as error:
                     self.tell(str(error), "error")
                 else:
-                    done += 1
-                    if not quietly:
-                        self.tell(outcome)
+                    done.append(row)
                 finally:
-                    under_way.discard((name, path))
+                    under_way.discard((name, row.path))
             self.lreg.feed.look_now()
+            if done and not quietly:
+                self.tell(outcome if len(done) == 1 else f"{name}: {named(done)}")
             if then is not None and done:
                 then()
 
         if due:
             self.lreg.run_worker(act_on_each(), group="act")
+
+    def _change(self, name: str, change: Callable[[Path], str], rows: Sequence[RunRow]) -> None:
+        """Change the notes of runs so that it can be undone."""
+        trash = self.lreg.trash
+        step = trash.begin()
+        self.act(name, lambda path: trash.change(path, step, lambda: change(path)), rows)
 
     def tell(self, message: str, severity: str = "information") -> None:
         self.app.notify(clean(message, 300), severity=severity, markup=False)  # type: ignore[arg-type]
@@ -262,6 +274,10 @@ ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isins
 def named(rows: Sequence[RunRow]) -> str:
     """How runs are called in a question."""
     names = [clean(row.name, LONGEST_SHOWN) + f" {clean(row.id[-4:])}" * (row.kind is not RUN) for row in rows]
+    return listed(names)
+
+
+def listed(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) < 4 else f"{len(names)} runs ({', '.join(names[:3])}, …)"
 
 

@@ -63,7 +63,7 @@ def rename(path: Path, name: str) -> str:
     name, before = name.strip(), called(RunReader(path))
     if len(name) > LONGEST_NAME:
         raise RunError(f"name: found {len(name)} characters; allowed: at most {LONGEST_NAME}")
-    _note(path, replace(notes.read(path), name=name))
+    note(path, replace(notes.read(path), name=name))
     return f"{before} is now called {called(RunReader(path))}"
 
 
@@ -89,13 +89,13 @@ def tag(path: Path, words: str) -> str:
     """Add and take away tags: "paper -draft". Those of its preset stay."""
     remarks = notes.read(path)
     tags = tags_after(remarks.tags, words)
-    _note(path, replace(remarks, tags=tags))
+    note(path, replace(remarks, tags=tags))
     return f"tags of {called(RunReader(path))}: {', '.join(tags) or 'none'}"
 
 
 def pin(path: Path, pinned: bool) -> str:
     """Keep a run at the top of lists, or no longer."""
-    _note(path, replace(notes.read(path), pinned=pinned))
+    note(path, replace(notes.read(path), pinned=pinned))
     return f"{called(RunReader(path))} is {'pinned' if pinned else 'no longer pinned'}"
 
 
@@ -111,7 +111,7 @@ def _signal(reader: RunReader, number: signal.Signals, purpose: str) -> None:
         raise RunError(str(error).replace(f"run {reader.id}", called(reader), 1)) from None
 
 
-def _note(path: Path, remarks: Notes) -> None:
+def note(path: Path, remarks: Notes) -> None:
     try:
         notes.write(path, remarks)
     except OSError as error:

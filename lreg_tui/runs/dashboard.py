@@ -69,6 +69,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         bind("panel", "next_panel(1)", tooltip="on to the next panel, with its own keys"),
         bind("panel_before", "next_panel(-1)", show=False),
         bind("full_screen", "full_screen"),
+        bind("full_screen", "small", "leave full screen", "back to all panels"),
         bind("metric", "metric", tooltip="another metric for the panel"),
         bind("sort", "sort", tooltip="sort by any column, metric or setting"),
         bind("reverse", "reverse", tooltip="the same column, the other way round", show=False),
@@ -78,7 +79,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         bind("group", "group", tooltip="group runs by seed, study or any setting, or no longer"),
         *(ACTIONS[name] for name in ("rename_run", "tag_run", "pin_run", "copy_id", "delete_run")),
         bind("quit", "app.quit", tooltip="leave the console; runs go on"),
-        *(bind("show", f"show_panel({key})", tooltip=PANEL_KEYS, keys=key, show=False) for key in "1234"),
+        *(bind("show", f"show_panel({key})", f"panel {key}", PANEL_KEYS, keys=key, show=False) for key in "1234"),
         # before a chart's own: where it has no cursor to take away, its key leads back
         bind("back", "back", tooltip=BACK, priority=True),
     ]
@@ -117,7 +118,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         everywhere, here = (self.lreg.remembered.view(name) for name in (NAME, self._name_here))
-        self._found = Layout.from_json({**everywhere, **here})
+        self._found = Layout.from_json({"columns": list(self.lreg.config.columns), **everywhere, **here})
         with Horizontal(id="head"):
             yield Static(id="title", markup=False)
             yield Static(id="brief", markup=False)
@@ -183,13 +184,13 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
             self.focus_panel()
 
     def action_full_screen(self) -> None:
-        """The panel fills the screen and has the focus; again, and the table has it."""
-        if self.maximized is None:
-            self.maximized = self.panel
-            self.focus_panel()
-        else:
-            self.maximized = None
-            self.table.focus()
+        """The panel fills the screen and has the focus."""
+        self.maximized = self.panel
+        self.focus_panel()
+
+    def action_small(self) -> None:
+        self.maximized = None
+        self.table.focus()
 
     @work(group="ask", exclusive=True)
     async def action_metric(self) -> None:
@@ -319,6 +320,8 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         runs = self.table.runs
         if action == "edit":
             return runs.cursor_row is not None and "edit" in runs.cursor_row.kind.actions
+        if action == "small" or (action == "full_screen" and self.maximized is not None):
+            return action == "small" and self.maximized is not None
         if action in FOR_RUNS:
             return bool(runs.shown) or self.maximized is not None
         if action == "filter":
@@ -362,7 +365,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         if isinstance(self.focused, Chart) and self.focused.cursor_x is not None:
             self.focused.action_clear_cursor()
         elif self.maximized is not None:
-            self.action_full_screen()
+            self.action_small()
         elif self.focused is not self.table and runs.shown:
             self.table.focus()
         elif self.table.runs.marked:

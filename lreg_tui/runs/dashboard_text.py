@@ -11,6 +11,7 @@ from rich.text import Text
 from engine.runs.store import RunStore
 from lreg_tui.runs.groups import STATE_ORDER, STUDY
 from lreg_tui.runs.run_columns import column
+from lreg_tui.runs.run_lines import MOST_OVERLAID
 from lreg_tui.runs.run_list import NO_CURVE
 from lreg_tui.runs.run_table import RunTable
 from lreg_tui.system.keys import key_of
@@ -39,7 +40,8 @@ def head(table: RunTable, filter: str, root: str) -> Text:
 def marks(numbers: Sequence[int]) -> str:
     """How many runs are marked, by the numbers of their curves; transfer jobs, which have none, are counted apart."""
     jobs = numbers.count(NO_CURVE)
-    counted = [f"{len(numbers) - jobs} marked"] if jobs < len(numbers) else []
+    curves = len(numbers) - jobs
+    counted = [f"{curves} marked" + f", {MOST_OVERLAID} drawn" * (curves > MOST_OVERLAID)] if curves else []
     counted += [present.count(jobs, "transfer") + " marked" * (not counted)] if jobs else []
     return " + ".join(counted)
 

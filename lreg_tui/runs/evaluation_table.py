@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from rich.text import Text
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Vertical
-from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import DataTable
 
 from engine.base.metrics import Metric
 from engine.runs.results import columns
 from lreg_tui.runs.run_files import Evaluation, cells, marks_sheet
 from lreg_tui.text import present
-from lreg_tui.widgets.ending import Ending
+from lreg_tui.widgets.dialog import Dialog
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.sheet_view import SheetView
 
@@ -70,7 +68,7 @@ def _cells(evaluation: Evaluation, metrics: Sequence[Metric]) -> list[Text]:
     return [label, task, *(Text(number, justify="right") for number in numbers)]
 
 
-class MarksScreen(Ending, ModalScreen[None]):
+class MarksScreen(Dialog[None]):
     """One evaluation with all its marks."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -79,20 +77,17 @@ class MarksScreen(Ending, ModalScreen[None]):
     ]
     DEFAULT_CSS = """
     MarksScreen {
-        align: center middle;
-        background: $background 60%;
-        & > Vertical { width: 96; max-width: 96%; height: auto; max-height: 90%; background: $panel; padding: 1 2; }
+        & > .dialog { width: 96; }
         SheetView { height: 18; max-height: 100%; background: $panel; }
     }
     """
 
     def __init__(self, evaluation: Evaluation) -> None:
-        super().__init__()
+        super().__init__(evaluation.label)
         self.evaluation = evaluation
 
-    def compose(self) -> ComposeResult:
-        with Vertical():
-            yield SheetView()
+    def contents(self) -> Iterable[Widget]:
+        yield SheetView()
 
     def on_mount(self) -> None:
         view = self.query_one(SheetView)

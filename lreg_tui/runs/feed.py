@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.base.metrics import metric
-from engine.base.status import LIVE, Status
+from engine.base.status import LIVE, STOPPING, Status
 from engine.runs import notes
 from engine.runs.kinds import RUN, JobKind, kind_of
 from engine.runs.notes import Notes
@@ -65,7 +65,7 @@ class RunRow:
 
     @property
     def is_live(self) -> bool:
-        return self.state in LIVE
+        return self.state in (*LIVE, STOPPING)
 
     @property
     def progress(self) -> float:
@@ -110,7 +110,7 @@ class _Known:
             id=self.reader.id,
             path=self.reader.path,
             name=remarks.name or title,
-            state=status.state,
+            state=status.told,
             step=status.step,
             total=status.total,
             eta_s=status.eta_s,

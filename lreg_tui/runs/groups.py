@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from engine.base.status import STOPPING
 from engine.presets.flat import TELLING, common_name
 from engine.runs.kinds import STUDY as STUDY_KIND
 from engine.runs.results import Mean, mean
 from lreg_tui.runs.feed import RunRow
 
 SEED, STUDY = "seed", "study"
-STATE_ORDER = ("running", "queued", "paused", "crashed", "failed", "stopped", "finished")
+STATE_ORDER = ("running", STOPPING, "queued", "paused", "crashed", "failed", "stopped", "finished")
 COMMON = ("task", "optimizer", "estimator", "penalties", "device", "arm")
 STUDY_TAG = "study:"
 

@@ -6,6 +6,7 @@ from rich.text import Text
 from textual import work
 from textual.widgets import Static
 
+from engine.base.status import STOPPING
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
@@ -40,7 +41,8 @@ class RunNotice(Static):
             return
         self._row, self._facts = row, facts
         self.set_class(dead, "-dead")
-        self._say("" if row is None or dead else present.clean(row.message, 160))
+        waiting = f"{row.kind.ending}: " if row is not None and row.state == STOPPING else ""
+        self._say("" if row is None or dead else waiting + present.clean(row.message, 160))
         if row is not None and dead:
             self._say_why(row)
 

@@ -54,7 +54,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
         *[
-            bind("show", f"show_tab('{tab}')", tooltip=f"show the {tab}", keys=str(number), show=False)
+            bind("show", f"show_tab('{tab}')", tab, f"show the {tab}", keys=str(number), show=False)
             for number, tab in enumerate(TABS, 1)
         ],
         bind("more", "turn(1)", "next page"),
@@ -62,6 +62,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         bind("page_down", "turn(1)", "next page", show=False),
         bind("page_up", "turn(-1)", "page before", show=False),
         bind("full_screen", "full_screen"),
+        bind("full_screen", "small", "leave full screen", "back to all panels"),
         bind("search", "search", tooltip="search the log, or the preset"),
         bind("edit", "edit", tooltip="a new run from this preset, edited"),
         *(ACTIONS[name] for name in ("stop_run", "pause_run", "continue_run", "resume_run", "transfer")),
@@ -237,9 +238,10 @@ class RunScreen(ActingScreen, inherit_bindings=False):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "edit":
             return self.row is not None and "edit" in self.row.kind.actions
-        if action in ("turn", "full_screen"):
+        if action in ("turn", "full_screen", "small"):
             grid = self.query_one(MetricGrid)
-            return self.tab == "curves" and (bool(grid.known) if action == "full_screen" else grid.pages > 1)
+            fits = {"turn": grid.pages > 1, "full_screen": grid.known and not grid.is_zoomed, "small": grid.is_zoomed}
+            return self.tab == "curves" and bool(fits[action])
         return super().check_action(action, parameters)
 
     def action_turn(self, by: int) -> None:
@@ -249,6 +251,8 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         self.query_one(MetricGrid).zoom()
         self._show_tabs()
         self.refresh_bindings()
+
+    action_small = action_full_screen
 
     def action_edit(self) -> None:
         if self.row is not None:

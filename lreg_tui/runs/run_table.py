@@ -14,7 +14,7 @@ from textual.geometry import Region
 from textual.message import Message
 
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.groups import GroupRow, differing
+from lreg_tui.runs.groups import STATE_ORDER, GroupRow, differing
 from lreg_tui.runs.line_table import LineTable
 from lreg_tui.runs.messages import SelectionChanged
 from lreg_tui.runs.run_columns import BY_KEY, Column, column
@@ -26,7 +26,7 @@ from lreg_tui.widgets.keys import bind
 
 AGES_EVERY_S = 20.0
 RESULT = "meta_loss"  # beside settings, where runs are sorted by no figure
-STYLES = "heading sorted cursor muted transfer bar done rest pin running queued paused crashed failed stopped finished"
+STYLES = "heading sorted cursor muted transfer bar done rest pin " + " ".join(STATE_ORDER)
 
 
 class RunTable(LineTable):
@@ -60,7 +60,7 @@ class RunTable(LineTable):
         & > .run-table--bar, & > .run-table--running { color: $success; }
         & > .run-table--done { color: $foreground 45%; }
         & > .run-table--rest { color: $foreground 20%; }
-        & > .run-table--paused, & > .run-table--stopped { color: $warning; }
+        & > .run-table--paused, & > .run-table--stopping, & > .run-table--stopped { color: $warning; }
         & > .run-table--failed, & > .run-table--crashed { color: $error; text-style: bold; }
     }
     """

@@ -1,4 +1,4 @@
-"""Trash: where deleted runs wait until the console ends, so that the last deletion can be undone.
+"""Trash: where deleted runs wait until the console ends, and former names and tags, so that the last change is undone.
 
 A folder of every console's own below the run store, .trash/CONSOLE/DELETION/ID (of a transfer job: .../.transfers/ID):
 on the same file system, so that a run goes and comes back in one step, and in no place where runs are looked for. A
@@ -12,14 +12,18 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from engine.base.errors import RunError
 from engine.base.files import is_locked
 from engine.base.status import LIVE
+from engine.runs import notes
 from engine.runs.kinds import KINDS
+from engine.runs.notes import Notes
 from engine.runs.reader import RunReader
+from lreg_tui.runs import actions
 from lreg_tui.runs.actions import called
 from lreg_tui.system.keys import key_of
 
@@ -35,16 +39,17 @@ class Trash:
         """`root`: the run store."""
         self.root = root
         self._folder = root / FOLDER / f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._deletions: list[int] = []  # what can be undone, the last one last
+        self._steps: list[int] = []  # what can be undone, the last one last: deletions, and changes of notes
+        self._notes: dict[int, dict[Path, Notes]] = {}  # as they were before
         self._count = 0
         self._lock: int | None = None
 
     @property
     def is_empty(self) -> bool:
-        return not self._deletions
+        return not self._steps
 
     def begin(self) -> int:
-        """The number of a new deletion, of as many runs as are put there under it."""
+        """The number of a new step, of as many runs as are put or changed under it."""
         self._count += 1
         return self._count
 
@@ -70,15 +75,31 @@ class Trash:
                 raise RunError(f"{name} has just been resumed: stop it first")
         except OSError as error:
             raise RunError(f"{error.filename or path}: cannot be deleted: {error.strerror}") from None
-        if deletion not in self._deletions:
-            self._deletions.append(deletion)
+        self._note(deletion)
         return f"deleted {name}; {key_of('undo')} brings it back"
 
+    def change(self, path: Path, step: int, change: Callable[[], str]) -> str:
+        """Change the notes of a run so that it can be undone. Returns the line that the change tells."""
+        before = notes.read(path)
+        line = change()
+        self._notes.setdefault(step, {})[path] = before
+        self._note(step)
+        return line
+
+    def _note(self, step: int) -> None:
+        if step not in self._steps:
+            self._steps.append(step)
+
     def undo(self) -> list[Path]:
-        """Bring the runs of the last deletion back to where they were. Raises RunError where that cannot be."""
-        if not self._deletions:
+        """Take the last step back: its runs are where they were, or called and tagged so. Raises RunError if not."""
+        if not self._steps:
             return []
-        folder, back = self._folder / f"{self._deletions[-1]:06d}", []
+        if (before := self._notes.get(self._steps[-1])) is not None:
+            for path, remarks in before.items():
+                actions.note(path, replace(notes.read(path), name=remarks.name, tags=remarks.tags))
+            self._steps.pop()
+            return list(before)
+        folder, back = self._folder / f"{self._steps[-1]:06d}", []
         for path in list(_runs_in(folder)):
             target = self.root / path.relative_to(folder)
             try:
@@ -87,7 +108,7 @@ class Trash:
             except OSError as error:
                 raise RunError(f"{target}: cannot be brought back: {error.strerror}") from None
             back.append(target)
-        self._deletions.pop()
+        self._steps.pop()
         return back
 
     def take_over(self) -> int:
@@ -109,13 +130,13 @@ class Trash:
                 count += runs
                 numbers.append(self.begin())
                 os.rename(deletion, self._folder / f"{numbers[-1]:06d}")
-        self._deletions[:0] = numbers  # before what has been deleted since
+        self._steps[:0] = numbers  # before what has been deleted since
         shutil.rmtree(folder, ignore_errors=True)
         return count
 
     def empty(self) -> None:
         """Delete for good what is there, as far as that can be done."""
-        self._deletions.clear()
+        self._steps.clear()
         if self._lock is None:
             return
         with contextlib.suppress(OSError):

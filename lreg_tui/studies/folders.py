@@ -72,7 +72,7 @@ def row_of(reader: RunReader) -> RunRow:
         id=reader.id,
         path=reader.path,
         name=str(facts.get("name") or reader.id),
-        state=status.state,
+        state=status.told,
         step=status.step,
         total=status.total,
         eta_s=status.eta_s if status.state in LIVE else None,

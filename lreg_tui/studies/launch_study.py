@@ -51,7 +51,6 @@ class LaunchStudyScreen(LaunchingScreen[Started]):
     WAITING = "the data is looked for first"
     DEFAULT_CSS = """
     LaunchStudyScreen {
-        & > Vertical { width: 76; }
         #about { max-height: 4; }
         #message { max-height: 8; }
     }

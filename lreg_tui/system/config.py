@@ -11,18 +11,21 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engine.base.errors import Problem, SettingsError
-from engine.base.settings import Setting, check_table, show, unknown_key
+from engine.base.metrics import is_known
+from engine.base.settings import Setting, check_table, did_you_mean, show, unknown_key
 from engine.presets import document
 from lreg_tui.system.keys import KEYS
 
+COLUMNS = "metrics, keys of presets"
 SETTINGS = (
     Setting("theme", ("str",), "", "the theme, as the palette calls it; else that of the last time"),
+    Setting("columns", ("str[]",), (), f"columns of the table of runs to begin with: {COLUMNS}; else whichever fit"),
     Setting("refresh", ("float",), None, "seconds between two looks at the runs; else 1, or 3 with --slow-link", 0.2),
     Setting("smoothing", ("float",), None, "smoothing of noisy curves to begin with; else 0.9", 0.0, maximum=0.999),
 )
@@ -35,6 +38,7 @@ class Config:
     """The defaults stand for what the file does not say. `keys`: of meanings, by their names in `system.keys`."""
 
     theme: str = ""
+    columns: tuple[str, ...] = ()
     refresh: float | None = None
     smoothing: float | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -45,8 +49,11 @@ def path() -> Path:
     return (Path(home) if os.path.isabs(home) else Path.home() / ".config") / "lreg" / "config.toml"
 
 
-def load(themes: Iterable[str]) -> Config:
-    """What the file says. Raises SettingsError with all that is wrong in it; `themes` are those that there are."""
+def load(themes: Iterable[str], columns: Collection[str]) -> Config:
+    """What the file says. Raises SettingsError with all that is wrong in it.
+
+    `themes` and `columns`: those that there are; columns may also be metrics and keys of presets.
+    """
     where = path()
     if not os.path.lexists(where):
         return Config()
@@ -55,6 +62,10 @@ def load(themes: Iterable[str]) -> Config:
     schema = [dataclasses.replace(SETTINGS[0], choices=tuple(themes)), *SETTINGS[1:]]
     values, problems = check_table({key: said[key] for key in said if key in Config.__dataclass_fields__}, schema)
     problems += (unknown_key(key, Config.__dataclass_fields__) for key in said if key not in values)
+    for name in values["columns"] or ():
+        if name not in columns and "." not in name and not is_known(name):
+            allowed = f"a list of {', '.join(columns)}, {COLUMNS}"
+            problems.append(Problem("columns", show(name), allowed, did_you_mean(name, columns)))
     problems += _problems_of(keys) if isinstance(keys, dict) else [Problem("keys", show(keys), "a table")]
     if problems:
         raise SettingsError(problems, str(where))

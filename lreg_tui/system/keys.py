@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Key(NamedTuple):
-    """`names` of keys, the first of which is shown; `words` that a footer may use."""
+    """`names` of keys, the first of which is shown; `words` for it, of which there may be any where none are listed."""
 
     names: str
     meaning: str
@@ -37,9 +37,11 @@ KEYS = {
     "quit": Key("q", "quit what is read, or else the console; runs go on", ("quit",)),
     "help": Key("?,f1", "the keys of the moment", ("help",)),
     "palette": Key("ctrl+p", "every action by its name, and themes", ("palette",)),
+    "jump": Key("'", "go to a panel or field by a letter", ("jump",)),
+    "messages": Key("M", "what was told so far", ("messages",)),
     "panel": Key("tab", "the next panel", ("panel",)),
     "panel_before": Key("shift+tab", "the panel before", ("panel before",)),
-    "show": Key("1,2,3,4,5,6", "a tab or panel by its number", ("show",)),
+    "show": Key("1,2,3,4,5,6", "a tab or panel by its number", ()),
     "up": Key("up,k", "up", ("up", "pan up")),
     "down": Key("down,j", "down", ("down", "pan down")),
     "left": Key("left", "left", ("left", "pan left", "other answer", "fold")),
@@ -68,7 +70,7 @@ KEYS = {
     "copy": Key("y", "copy to the clipboard", ("copy", "copy id", "copy path")),
     "save": Key("w,ctrl+s", "write to a file", ("save",)),
     "save_as": Key("ctrl+o", "write to another file", ("save as",)),
-    "full_screen": Key("z", "the panel on the full screen, and back", ("full screen",)),
+    "full_screen": Key("z", "the panel on the full screen, and back", ("full screen", "leave full screen")),
     "zoom_in": Key("+", "zoom in", ("zoom in",)),
     "zoom_out": Key("-", "zoom out", ("zoom out",)),
     "zoom_in_y": Key("shift+up", "zoom in on the y axis", ("zoom in on y",)),
@@ -87,7 +89,7 @@ KEYS = {
     "report": Key("V", "view the report of a study", ("report",)),
     "log": Key("L", "the log", ("log",)),
     "sort": Key("o", "sort by another column", ("sort",)),
-    "reverse": Key("O", "the other way round", ("reverse",)),
+    "reverse": Key("O", "the other way round", ("reverse order",)),
     "differing": Key("=", "only what differs, or everything", ("only differing", "only set")),
     "columns": Key("C", "pick columns", ("columns",)),
     "group": Key("B", "group runs, or no longer", ("group",)),

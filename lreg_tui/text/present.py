@@ -27,6 +27,7 @@ STATE_STYLES = {
     "queued": "dim",
     "running": "green",
     "paused": "yellow",
+    "stopping": "yellow",
     "stopped": "yellow",
     "finished": "bold green",
     "failed": "bold red",

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
+from textual.containers import Horizontal
+from textual.widget import Widget
 from textual.widgets import Button, Static
 
-from lreg_tui.text.present import clean, clean_block
-from lreg_tui.widgets.ending import Ending
-from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.text.present import clean_block
+from lreg_tui.widgets.dialog import Dialog
 from lreg_tui.widgets.keys import bind
 
 
-class ConfirmScreen(Ending, ModalScreen[bool]):
+class ConfirmScreen(Dialog[bool]):
     """Ends with True for yes. `question` and `note` may have been written by strangers."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -28,33 +27,22 @@ class ConfirmScreen(Ending, ModalScreen[bool]):
     ]
     DEFAULT_CSS = """
     ConfirmScreen {
-        align: center middle;
-        background: $background 60%;
-        & > Vertical {
-            width: 64; max-width: 90%; height: auto;
-            padding: 1 2; background: $panel; border: round $warning;
-        }
-        .note { color: $text-muted; margin-top: 1; }
         Horizontal { height: 1; margin-top: 1; align-horizontal: right; }
         Button { margin-left: 2; min-width: 10; }
     }
     """
 
     def __init__(self, question: str, *, note: str = "", yes: str = "yes") -> None:
-        super().__init__()
-        self.question = question
+        super().__init__(question)
         self.note = note
         self.yes = yes
 
-    def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Static(clean(self.question), markup=False)
-            if self.note:
-                yield Static(clean_block(self.note), classes="note", markup=False)
-            with Horizontal():
-                yield Button(f"y  {self.yes}", id="yes", compact=True, variant="error")
-                yield Button("n  cancel", id="no", compact=True)
-        yield KeyFooter()  # in place of that of the screen below
+    def contents(self) -> Iterable[Widget]:
+        yield Static(clean_block(self.note), classes="note", markup=False)
+        yield Horizontal(
+            Button(f"y  {self.yes}", id="yes", compact=True, variant="error"),
+            Button("esc  cancel", id="no", compact=True),
+        )
 
     def on_mount(self) -> None:
         self.query_one("#no").focus()

@@ -22,6 +22,11 @@ class Ending(Base):
 
     _result: tuple[Any] | None = None  # that it waits with
 
+    @property
+    def is_current(self) -> bool:
+        """Not below one that covers all: Textual 8.2 draws that one again for each change on the one below it."""
+        return super().is_current and (self.is_active or self.app.screen.styles.background.a < 1)
+
     def dismiss(self, result: Any = None) -> AwaitComplete:
         if self.is_active:
             return super().dismiss(result)

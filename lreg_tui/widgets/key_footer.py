@@ -21,7 +21,7 @@ from textual.widget import Widget
 from lreg_tui.system.keys import KEYS
 
 GAP = 2  # columns between two items
-WAY_OUT = ("escape", KEYS["quit"].names)  # at the end of the line
+WAY_OUT = ("leave full screen", "escape", KEYS["quit"].names)  # words or keys that stand at the end of the line
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class KeyFooter(Widget):
         if screen is not self.screen or not self.is_attached:
             return
         items = tuple(items_of(screen))
-        out = tuple(item for key in WAY_OUT for item in items if item.keys[0][0] == key)
+        out = tuple(item for way in WAY_OUT for item in items if way in (item.keys[0][0], item.words))
         found = tuple(item for item in items if item not in out), (*out, help_of(screen))
         if found != (self.items, self.last):
             self.items, self.last = found

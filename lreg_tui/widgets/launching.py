@@ -5,22 +5,20 @@ It stays until a process has what was started, or tells why it has not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
 from textual import on, work
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
+from textual.containers import Horizontal
 from textual.suggester import SuggestFromList
+from textual.widget import Widget
 from textual.widgets import Input, Label, Static
 
 from engine.base.errors import LregError
 from lreg_tui.text.present import clean_block
-from lreg_tui.widgets.ending import Ending
-from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.dialog import Dialog
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.line_input import LineInput
 from lreg_tui.widgets.threads import off_the_loop
@@ -38,35 +36,29 @@ class Field:
     suggestions: Sequence[str] = ()
 
 
-class LaunchingScreen(Ending, ModalScreen["Started | None"], Generic[Started]):
+class LaunchingScreen(Dialog["Started | None"], Generic[Started]):
     """Ends with what was started, or None. `about` says what that will be."""
 
     HEADING: ClassVar[str]
     WAITING: ClassVar[str]  # what a start waits for first
     BINDINGS: ClassVar[list[BindingType]] = [
-        bind("open", "launch", "launch"),
         bind("start", "launch", show=False),
         bind("down", "app.focus_next", keys="down", show=False, priority=True),  # keys that follow go along
         bind("up", "app.focus_previous", keys="up", show=False, priority=True),
-        bind("back", "leave"),
     ]
     DEFAULT_CSS = """
     LaunchingScreen {
-        align: center middle; background: $background 60%;
-        & > Vertical { width: 72; max-width: 95%; height: auto; padding: 1 2; background: $panel; }
-        #heading { text-style: bold; margin-bottom: 1; }
-        #about { color: $foreground 55%; margin-bottom: 1; height: auto; }
+        #about { margin-bottom: 1; }
         Horizontal { height: 1; }
-        Label { width: 10; color: $foreground 55%; }
+        Label { width: 10; color: $text-muted; }
         Horizontal:focus-within Label { color: $primary; text-style: bold; }
-        Input { width: 1fr; border: none; height: 1; padding: 0; background: $surface; }
-        #message { margin-top: 1; height: auto; max-height: 6; color: $foreground 55%; }
-        #message.-wrong { color: $text-error; }
+        Input { width: 1fr; }
+        #message { margin-top: 1; max-height: 6; }
     }
     """
 
     def __init__(self, about: str, fields: Sequence[Field]) -> None:
-        super().__init__()
+        super().__init__(self.HEADING)
         self.about = about
         self.fields = {field.key: field for field in fields}
         self.is_starting = False
@@ -79,17 +71,12 @@ class LaunchingScreen(Ending, ModalScreen["Started | None"], Generic[Started]):
         """Start it. Raises LregError with the reason. Waits for disks and processes: not called on the loop."""
         raise NotImplementedError
 
-    def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Static(self.HEADING, id="heading", markup=False)
-            yield Static(self.about, id="about", markup=False)
-            for field in self.fields.values():
-                with Horizontal():
-                    yield Label(field.key, markup=False)
-                    suggester = SuggestFromList(field.suggestions) if field.suggestions else None
-                    yield LineInput(field.value, id=field.key, suggester=suggester)
-            yield Static("", id="message", markup=False)
-        yield KeyFooter()
+    def contents(self) -> Iterable[Widget]:
+        yield Static(self.about, id="about", classes="note", markup=False)
+        for field in self.fields.values():
+            suggester = SuggestFromList(field.suggestions) if field.suggestions else None
+            yield Horizontal(Label(field.key, markup=False), LineInput(field.value, id=field.key, suggester=suggester))
+        yield Static("", id="message", classes="note", markup=False)
 
     def on_mount(self) -> None:
         self._judge()

@@ -14,6 +14,8 @@ from lreg_tui.widgets.keys import bind
 class LineInput(Input):
     """One line, in the compact form and without a cursor that blinks: nothing is sent while nothing changes."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [bind("open", "submit", "accept")]
+
     def __init__(self, value: str = "", **options: Any) -> None:
         super().__init__(value, compact=True, **options)
         self.cursor_blink = False

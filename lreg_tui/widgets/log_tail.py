@@ -35,8 +35,8 @@ class LogTail(ScrollView, can_focus=True):
     HELP_TITLE = "Log"
     ALLOW_SELECT = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        bind("last", "follow", tooltip="the end of the log, and follow it", show=False),
         bind("follow", "follow", tooltip="the end of the log, and follow it", show=False),
+        bind("last", "follow", tooltip="the end of the log, and follow it", show=False),
         bind("next", "go_to_match(1)", tooltip="the next match, towards the end"),
         bind("previous", "go_to_match(-1)", tooltip="the match before, towards the beginning"),
     ]

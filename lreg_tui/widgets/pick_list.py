@@ -7,20 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from rich.text import Text
-from textual.app import ComposeResult
-from textual.binding import BindingType
-from textual.containers import Vertical
-from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from lreg_tui.text import present
-from lreg_tui.widgets.ending import Ending
-from lreg_tui.widgets.key_footer import KeyFooter
-from lreg_tui.widgets.keys import bind
+from lreg_tui.widgets.dialog import Dialog
 from lreg_tui.widgets.line_input import ListFilter
 
 LONGEST_LABEL = 44  # columns; help begins after it
@@ -40,22 +34,19 @@ class Choice:
         return present.clean(self.label or self.value, 120)
 
 
-class PickList(Ending, ModalScreen[tuple[str, ...] | None]):
+class PickList(Dialog[tuple[str, ...] | None]):
     """Returns the picked values (in the order in which they were picked), or None where the user has cancelled."""
 
     DEFAULT_CSS = """
-    PickList { align: center middle; }
-    PickList > Vertical {
-        width: 90%; max-width: 96; height: auto; max-height: 90%;
-        background: $panel; border: round $primary; padding: 0 1;
-    }
-    PickList Input { border: none; height: 1; padding: 0; background: $surface; margin-bottom: 1; }
-    PickList OptionList {
-        height: auto; max-height: 30; border: none; padding: 0; background: $panel;
-        text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
+    PickList {
+        & > .dialog { width: 90%; max-width: 96; }
+        Input { margin-bottom: 1; }
+        OptionList {
+            height: auto; max-height: 30; border: none; padding: 0; background: $panel;
+            text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
+        }
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [bind("back", "leave", "cancel")]
 
     def __init__(
         self,
@@ -67,22 +58,16 @@ class PickList(Ending, ModalScreen[tuple[str, ...] | None]):
         never_none: bool = False,
     ) -> None:
         """`never_none`: where nothing is marked, what is under the cursor is picked."""
-        super().__init__()
+        super().__init__(title)
         self.never_none = never_none
-        self.heading = title
         self.choices = list(choices)
         self.several = several
         self.chosen = [value for value in chosen if any(choice.value == value for choice in self.choices)]
         self.shown = list(self.choices)
 
-    def compose(self) -> ComposeResult:
-        keys = "space marks, ctrl+a all, enter accepts" if self.several else "enter picks"
-        with Vertical() as box:
-            box.border_title = Text(present.clean(self.heading))
-            box.border_subtitle = f"{keys}, esc cancels"
-            yield ListFilter(self.several)
-            yield OptionList(markup=False, compact=True)
-        yield KeyFooter()  # in place of that of the screen below
+    def contents(self) -> Iterable[Widget]:
+        yield ListFilter(self.several)
+        yield OptionList(markup=False, compact=True)
 
     def on_mount(self) -> None:
         self.query_one(OptionList).can_focus = False  # typing always narrows down, arrows always move

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Iterable
 
-from textual.app import ComposeResult
-from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.suggester import Suggester
-from textual.widgets import Input, Label, Static
+from textual.widget import Widget
+from textual.widgets import Input, Static
 
 from lreg_tui.text.present import clean
-from lreg_tui.widgets.ending import Ending
-from lreg_tui.widgets.key_footer import KeyFooter
-from lreg_tui.widgets.keys import bind
+from lreg_tui.widgets.dialog import Dialog
 from lreg_tui.widgets.line_input import LineInput
 
 
-class PromptScreen(Ending, ModalScreen[str | None]):
+class PromptScreen(Dialog[str | None]):
     """Ends with the text, or with None when it was left by escape. It takes the bottom lines; the rest stays in view.
 
     `check` returns what is wrong with a text, or ""; `changed` is told every text that is right. `note` and `value` may
     have been written by strangers.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        bind("open", "submit", "done"),
-        bind("back", "leave", "cancel"),
-    ]
     DEFAULT_CSS = """
     PromptScreen {
-        align: left bottom;
-        background: $background 0%;
-        & > Vertical { height: auto; background: $panel; padding: 0 1; }
-        Horizontal { height: 1; }
-        Label { color: $primary; text-style: bold; margin-right: 1; }
-        Input { width: 1fr; padding: 0; background: $panel; }
-        #note { height: auto; max-height: 3; color: $text-muted; }
-        #note.-wrong { color: $text-error; }
+        align: left bottom; background: $background 0%;
+        & > .dialog { width: 100%; max-width: 100%; }
+        .note { max-height: 3; }
     }
     """
 
@@ -53,21 +38,16 @@ class PromptScreen(Ending, ModalScreen[str | None]):
         suggester: Suggester | None = None,
         changed: Callable[[str], None] | None = None,
     ) -> None:
-        super().__init__()
-        self.prompt = title
+        super().__init__(title)
         self.value = value
         self.note = note
         self.check = check
         self.suggester = suggester
         self.changed = changed
 
-    def compose(self) -> ComposeResult:
-        with Vertical():
-            with Horizontal():
-                yield Label(clean(self.prompt, 40), markup=False)
-                yield LineInput(clean(self.value), suggester=self.suggester, select_on_focus=False)
-            yield Static("", id="note", markup=False)
-        yield KeyFooter()  # in place of that of the screen below, whose keys are letters here
+    def contents(self) -> Iterable[Widget]:
+        yield LineInput(clean(self.value), suggester=self.suggester, select_on_focus=False)
+        yield Static("", id="note", classes="note", markup=False)
 
     def on_mount(self) -> None:
         self._judge(self.query_one(Input).value)

@@ -63,9 +63,9 @@ async def choose(pilot: Pilot[Any], app: LregApp, words: str) -> None:
 
 
 DASHBOARD = (
-    *("Filter", "Sort", "Reverse order", "Metric", "Zoom", "Panel", "Panel 1", "Panel 4", "Back"),
+    *("Filter", "Sort", "Reverse order", "Metric", "Full screen", "Panel", "Panel 1", "Panel 4", "Back"),
     *("Stop", "Pause", "Rename", "Tag", "Pin", "Copy id", "Transfer", "Compare"),
-    *("Table: Mark", "Table: Mark all", "Table: Open", "Chart: Smooth", "Chart: Axis", "Chart: Log"),
+    *("Table: Mark", "Table: Mark all", "Table: Open", "Chart: Smooth", "Chart: X axis", "Chart: Log axis"),
 )
 
 
@@ -110,7 +110,7 @@ def test_an_action_of_another_widget_goes_to_the_chosen_panel(tmp_path):
         await pilot.press("2")
         chosen, other = app.screen.panels.all[1].chart, app.screen.panels.all[0].chart
         before = chosen.log_x, chosen.x_axis
-        await choose(pilot, app, "chart: axis")
+        await choose(pilot, app, "chart: x axis")
         await until(pilot, lambda: (chosen.log_x, chosen.x_axis) != before)
         assert chosen.has_focus and isinstance(other, Chart) and not other.has_focus
 
@@ -121,7 +121,7 @@ def test_an_action_of_another_widget_goes_to_the_chosen_panel(tmp_path):
 def test_what_is_out_of_view_is_not_offered(tmp_path, size):
     async def doing(pilot, app):
         await pilot.press("1")
-        assert ("Log: Newest" in titles(app)) is (size != (80, 24))
+        assert ("Log: Last" in titles(app)) is (size != (80, 24))
 
     on_dashboard(tmp_path, doing, size)
 
@@ -130,7 +130,7 @@ def test_every_screen_says_what_its_keys_do(tmp_path):
     async def doing(pilot, app):
         ids = [row.id for row in app.feed.rows]
         openings = {
-            "Edit preset": lambda: app.open_run(ids[0]),
+            "Edit": lambda: app.open_run(ids[0]),
             "Copy": lambda: app.open_compare(ids),
             "Start": lambda: app.open_transfer(ids[:1]),
             "Launch": lambda: app.open_editor("quickstart"),

@@ -602,6 +602,12 @@ def test_rename_tag_and_pin(tmp_path):
         assert app.screen.query_one(RunTable).runs.cursor_row.name == "alpha-2"
         await pilot.press("T", *"-paper", "enter")
         await until(pilot, lambda: app.row(alpha.id).tags == ("night",))
+        await pilot.press("U")
+        await until(
+            pilot, lambda: set(app.row(alpha.id).tags) == {"paper", "night"} and "as before: alpha-2" in told(app)
+        )
+        await pilot.press("T", *"-paper", "enter")
+        await until(pilot, lambda: app.row(alpha.id).tags == ("night",))
         await pilot.press("r")
         app.screen.query_one(Input).value = "x" * 90
         await pilot.press("enter")
@@ -626,7 +632,8 @@ def test_actions_are_for_the_marked_runs(tmp_path):
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         assert "Delete a, b?" in screen_text(app)
         await pilot.press("y")
-        await until(pilot, lambda: names(app) == ["c"])
+        await until(pilot, lambda: names(app) == ["c"] and "delete: " in told(app))
+        assert [str(note.message) for note in app._notifications] == ["delete: a, b"], "one for both"
 
     drive(store, tmp_path, steps)
 

@@ -34,6 +34,7 @@ def test_a_folder_that_is_not_there_will_be_created(tmp_path):
 
 def test_marks_that_cannot_be_compared_are_counted_apart():
     assert marks([0, 1]) == "2 marked" and marks([0, NO_CURVE, 1]) == "2 marked + 1 transfer"
+    assert marks(range(8)) == "8 marked, 6 drawn"
     assert marks([NO_CURVE, NO_CURVE]) == "2 transfers marked"
 
 

@@ -133,7 +133,7 @@ def test_what_is_typed_goes_to_the_field_that_the_key_before_it_opens(tmp_path):
     async def steps(pilot, app):
         await burst(pilot, ["slash", *"DyDyD", "enter"])
         assert isinstance(app.screen, DashboardScreen) and app.screen.table.runs.shown == []
-        await burst(pilot, ["escape", "g", *"a,b", "enter"])
+        await burst(pilot, ["escape", "T", *"a,b", "enter"])
         await driving.until(pilot, lambda: {"a", "b"} <= {tag for row in app.feed.rows for tag in row.tags})
         app.post_message(key_event("r"))
         app.post_message(Paste("pasted"))

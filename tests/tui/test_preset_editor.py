@@ -362,7 +362,7 @@ def test_the_difference_shows_settings_and_lines(tmp_path: Path) -> None:
             await editor.type("meta.epochs", "12")
             await editor.press("enter", "ctrl+r")
             await editor.shown(DifferenceScreen)
-            shown = str(editor.app.screen.query_one("#difference", Static).content)
+            shown = str(editor.app.screen.query_one(Static).content)
             assert "meta.epochs  3 → 12" in shown
             assert "-epochs = 3 # few" in shown and "+epochs = 12 # few" in shown
             await editor.press("escape")
@@ -386,7 +386,7 @@ def test_a_shipped_preset_is_saved_under_another_name_and_never_overwritten(tmp_
             field.value = "mine.toml"
             await editor.press("enter")
             question = await editor.shown(ConfirmScreen)
-            assert "mine.toml is there already" in question.question
+            assert "mine.toml is there already" in question.heading
             await editor.press("n")
             await editor.press("ctrl+o")
             await editor.shown(PromptScreen)
@@ -406,7 +406,7 @@ def test_a_file_that_somebody_else_changed_is_not_overwritten_unasked(tmp_path: 
             await editor.type("seed", "5")
             await editor.press("enter", "ctrl+s")
             question = await editor.shown(ConfirmScreen)
-            assert "has changed on the disk" in question.question
+            assert "has changed on the disk" in question.heading
             await editor.press("n")
 
     driving.run(go())

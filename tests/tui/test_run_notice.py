@@ -48,6 +48,17 @@ def test_the_last_of_several_runs_is_told_of(rows):
     assert "two crashed" in text and "killed" in text and "out of memory" not in text
 
 
+def test_a_run_that_is_stopping_says_what_it_waits_for(tmp_path):
+    made = make_run(tmp_path, "three", state="running")
+    made.set_status(stopping=True, message="meta-epoch 2")
+    feed = Feed(RunStore(tmp_path), lambda *_: None)
+    feed.look()
+    (row,) = feed.rows
+    assert row.state == "stopping" and row.is_live
+    words = "stopping: the truncation at hand is finished and a checkpoint written: meta-epoch 2"
+    assert said("three", rows={"three": row}) == words
+
+
 def test_what_can_be_done_is_in_view_on_a_narrow_screen(tmp_path):
     make_run(tmp_path, "a-name-that-is-long-" * 3, state="crashed", step=300_000, total=1_000_000, records=())
     make_run(tmp_path, "short", state="failed", records=())

@@ -471,7 +471,7 @@ def test_pause_and_stop_reach_the_scheduler_and_stop_asks_first(begun, tmp_path,
         await pilot.press("u")
         await state(pilot, screen, "running")
         await pilot.press("s")
-        assert isinstance(pilot.app.screen, ConfirmScreen) and "all its runs" in pilot.app.screen.question
+        assert isinstance(pilot.app.screen, ConfirmScreen) and "all its runs" in pilot.app.screen.heading
         await pilot.press("escape")
         assert reader.state == "running"
         await pilot.press("s", "y")

@@ -8,7 +8,9 @@ import pytest
 from tui.driving import make_job, make_run
 
 from engine.base.errors import LregError
+from engine.runs import notes
 from engine.runs.store import RunStore
+from lreg_tui.runs import actions
 from lreg_tui.runs.trash import FOLDER, LOCK, Trash
 
 
@@ -44,6 +46,23 @@ def test_deletions_come_back_whole_the_last_one_first(tmp_path):
     assert ids(tmp_path) == every and trash.is_empty
     trash.empty()
     assert contents(tmp_path) == before and not (tmp_path / FOLDER).exists()
+
+
+def test_names_and_tags_come_back_in_their_order_with_deletions_and_pins_stay(tmp_path):
+    first, second = (make_run(tmp_path, name, tags=["old"]).path for name in ("alpha", "beta"))
+    trash, step = Trash(tmp_path), 0
+    for words in ("paper", "-old"):
+        step = trash.begin()
+        for path in (first, second):
+            trash.change(path, step, lambda path=path, words=words: actions.tag(path, words))
+    trash.change(first, trash.begin(), lambda: actions.rename(first, "gamma"))
+    delete(trash, first)
+    actions.pin(second, True)
+    assert trash.undo() == [first] and notes.read(first) == notes.Notes("gamma", ("paper",))
+    assert trash.undo() == [first] and notes.read(first) == notes.Notes("", ("paper",))
+    assert trash.undo() == [first, second] and notes.read(second) == notes.Notes("", ("old", "paper"), True)
+    assert trash.undo() == [first, second] and notes.read(first).tags == notes.read(second).tags == ("old",)
+    assert trash.is_empty
 
 
 def test_at_the_end_what_was_deleted_is_gone_and_nothing_else(tmp_path):
