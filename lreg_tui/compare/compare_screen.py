@@ -297,8 +297,7 @@ class CompareScreen(Ending, Screen[None]):
         self.show()
 
     def action_highlight(self) -> None:
-        """One after the other, then none."""
-        places = [None, *range(len(self.curves))]
+        places = [None, *range(len(self.curves))]  # one after the other, then none
         self.highlighted = places[(places.index(self.highlighted) + 1) % len(places)]
         self.show()
 

@@ -63,7 +63,7 @@ Words look in name and id; all terms must hold; a minus before a term turns it r
 state:running,paused   one of several; fields: {fields}
 name:"my run" lo*      quotes keep blanks together; * stands for anything: lo* begins with lo
 name~^lo-(sam|gam)$    a regular expression, in any field of words
-optimizer.kind:dm gsam.weight>1 rho=0.05   settings, by their path or its end
+gam.rho>0 kind:dm      settings, by the path or the end of it
 penalty:sam tag:paper task:mnist optimizer:dm seed:0 -state:failed
 meta_loss<0.5 test_accuracy>=90% step>100 progress>=50% age<2d eta<1h30m
 is:live is:pinned is:transfer penalty:none""".format(fields=", ".join(FIELDS))
