@@ -16,7 +16,7 @@ from engine.presets.former import todays_objective, todays_pairs, todays_path
 from engine.presets.preset import from_mapping, load_preset
 from engine.runs.reader import RunReader
 from engine.study.plan.plan import ArmPlan, StudyPlan
-from lreg_tui.runs.feed import _chosen
+from lreg_tui.runs.feed import row_of
 
 ES = '[meta]\nestimator = "es"\n'
 FORMER_RUN = """\
@@ -161,7 +161,7 @@ def test_the_preset_of_a_former_run(tmp_path):
     run = make_run(tmp_path, "former")
     (run.path / "preset.toml").write_text(FORMER_RUN)
     assert RunReader(run.path).preset()["objective"]["terms"]["sharpness"]["at"] == 0.5
-    assert _chosen(RunReader(run.path))["penalties"] == ("sharpness",), "as the console lists it, unchecked"
+    assert row_of(RunReader(run.path)).penalties == ("sharpness",), "as the console lists it, unchecked"
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ from lreg_tui.charts.axes import Scale, round_out, ticks
 from lreg_tui.charts.curve import Curve, Line
 from lreg_tui.charts.picture import paint
 from lreg_tui.charts.plot import Picture, Sheet
-from lreg_tui.cli.listing import Listed, run_table
+from lreg_tui.cli.listing import run_table, sort_value
 from lreg_tui.figures import axes, page
+from lreg_tui.runs.feed import row_of
 from lreg_tui.runs.run_columns import BY_KEY, Cell
 
 BRAILLE = {chr(code) for code in range(frame.BRAILLE + 1, frame.BRAILLE + 256)}
@@ -158,9 +159,9 @@ def test_tables_say_it(tmp_path, written, word):
 def test_lists_on_the_command_line_say_it_and_sort_it_last(tmp_path):
     for name, written in (("lost", "NaN"), ("good", "0.5"), ("gone", "-Infinity")):
         say(make_run(tmp_path, name).path, written)
-    listed = sorted(map(Listed.of, RunStore(tmp_path).list()), key=lambda item: item.sort_value("meta_loss"))
+    listed = sorted(map(row_of, RunStore(tmp_path).list()), key=lambda row: sort_value(row, "meta_loss"))
     assert listed[0].name == "good"
-    column = next(part for part in run_table(listed, 200).columns if part.header == "meta-loss")
+    column = next(part for part in run_table(listed, (), 200).columns if part.header == "meta-loss")
     assert {str(cell) for cell in column.cells} == {"0.5000", "nan", "-inf"}
 
 
