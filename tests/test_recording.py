@@ -214,7 +214,11 @@ class Failing(Again):
         return results, replay
 
 
-@pytest.mark.parametrize("recorder", [Stale(), Failing(), Failing(0), Failing(7), Failing(9)], ids=str)
+@pytest.mark.parametrize(
+    "recorder",
+    [Stale(), Failing(), Failing(0), Failing(7), Failing(9)],
+    ids=["stale", "not recorded", "fails at once", "fails later", "fails last"],
+)
 def test_a_recording_that_is_wrong_or_fails_is_left_and_nothing_is_lost(tried, recorder):
     lines, _ = tried
     found, phi = records_of(TINY, RecordedTruncations(recorder, CPU))
