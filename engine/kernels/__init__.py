@@ -64,7 +64,7 @@ def tape(
             if trial.takes_kernel:
                 return triton_tape.TritonTape(optimizer, phi, state, steps)  # checked where it is not recorded
         elif trial is not None and (trial.is_open or trial.takes_kernel):
-            return TriedTape(trial, triton_tape.TritonTape, plain == "plain", optimizer, phi, state, steps)
+            return TriedTape(trial, triton_tape.TritonTape, plain != "recompute", optimizer, phi, state, steps)
     if plain == "rows" and _alike(optimizer, phi, state, theta):
         return RowsTape(optimizer, phi, state, steps)
     return RecomputeTape(optimizer, phi, state, steps) if plain == "recompute" else None

@@ -153,7 +153,7 @@ class TriedTape:
         self, trial: Trial, kernel: TapeClass, keeps_graph: bool, optimizer: LearnedOptimizer, phi: Phi, state: State,
         steps: int,
     ) -> None:  # fmt: skip
-        """`keeps_graph`: without the kernel it would be taken by autograd's graph, not by a `RecomputeTape`."""
+        """`keeps_graph`: without the kernel no step would be taken twice, as a `RecomputeTape` does."""
         self._trial, self._kernel, self._keeps_graph = trial, kernel, keeps_graph
         self._script = Script(optimizer, {name: tensor.detach() for name, tensor in phi.items()}, state, steps)
         self._answers = Answers() if trial.takes_kernel and trial.due() else None  # kept where they are to be compared

@@ -355,7 +355,7 @@ def test_completion_knows_jobs_where_they_can_be_used(lreg, run, home):
     lreg("transfer", "last", *QUICK)
     (job,) = RunStore(home / "runs").transfers()
     assert completed("lreg watch ") == ["last", run.id, job.id]
-    assert completed("lreg transfer ") == ["last", run.id]
+    assert completed("lreg transfer ") == ["last", run.id, "lreg:flat-1"]
     assert completed("lreg transfer last --baseline sgd") == ["sgd", "sgdm"]
 
 

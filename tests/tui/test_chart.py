@@ -552,15 +552,6 @@ assert "numpy" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_run_keeps_its_colour_where_it_is_given_one():
-    async def check(panel: MetricPanel, source: Source, pilot: Pilot[None]) -> None:
-        assert [each.colour for each in panel.chart.lines] == [0, 1]
-        panel.colours = {"a": 3}
-        assert [each.colour for each in panel.chart.lines] == [3, 1]
-
-    with_panel(check)
-
-
 # -- heat maps ---------------------------------------------------------------------------------------------------------
 
 BOWL = np.add.outer(np.linspace(-1, 1, 9) ** 2, np.linspace(-1, 1, 9) ** 2)
@@ -654,7 +645,7 @@ def test_a_zoom_belongs_to_the_runs_and_the_metric_that_it_was_made_for():
             panel.update_from(Recorded())
             panel.chart.focus()
             zoomed = ("plus", "plus", "full_stop", "shift+up")
-            for change in ({"runs": (("b", "b"),)}, {"metric": "sharpness"}, {"runs": (("b", "b"), ("c", "c"))}):
+            for change in ({"runs": (("b", "b"),)}, {"runs": (("b", "b"), ("c", "c"))}):
                 await pilot.press(*zoomed)
                 assert panel.chart.view != View() and panel.chart.cursor_x is not None
                 for name, value in change.items():

@@ -755,7 +755,7 @@ def test_the_process_of_each_run_is_told_with_what_it_takes(tmp_path):
         await until(pilot, lambda: table.row_count == 1)
         run, cpu, memory, *_, process = table.get_row_at(0)
         assert process.plain.split() == [str(os.getpid())] and run.plain.strip() == "at-work"
-        assert cpu.plain.endswith("%") and memory.plain.endswith("MiB")
+        assert cpu.plain.endswith("%") and memory.plain.endswith("iB")
         await pilot.press("P")
         await settle(pilot)
         assert app.screen.query(RunTable)

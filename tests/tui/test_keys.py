@@ -193,6 +193,7 @@ def test_what_was_told_can_be_read_again_and_is_told_once(tmp_path):
 
 def test_a_full_screen_and_a_zoomed_axis_say_so_and_how_to_leave_them(tmp_path):
     async def doing(pilot, app):
+        await until(pilot, lambda: app.screen.query(Chart).first().lines)
         await pilot.press("z", "plus")
         await settle(pilot)
         lines = on_screen(app)
