@@ -542,7 +542,7 @@ def test_a_study_file_is_weighed_named_and_started(tmp_path, monkeypatch):
         picking = await until(pilot, lambda: isinstance(pilot.app.screen, PickStudyScreen) and pilot.app.screen)
         assert {"smoke", "paper-lr"} <= {offer.name for offer in picking.offers.values() if offer.group == "shipped"}
         await pilot.press(*"mine")
-        await until(pilot, lambda: "1 run," in said(picking, "size") and "arms: only" in said(picking, "size"))
+        await until(pilot, lambda: "1 run (" in said(picking, "size") and "arms: only" in said(picking, "size"))
         await pilot.press("enter")
         asking = await until(pilot, lambda: isinstance(pilot.app.screen, LaunchStudyScreen) and pilot.app.screen)
         asking.query_one("#name", Input).value = "other"
