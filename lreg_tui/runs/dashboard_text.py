@@ -57,7 +57,7 @@ def instead(root: str, has_looked: bool, filter: str) -> Text:
     new = "" if Path(root).is_dir() else ", which will be created"
     text = Text(f"No runs yet in {shown}{new}\n\n")
     text.append(key_of("add"), "bold")
-    text.append("   pick a preset and start a run: quickstart takes about under a minute\n\n")
+    text.append("   pick a preset and start a run: quickstart takes under a minute\n\n")
     text.append("Runs that are started elsewhere appear by themselves:\n    lreg run quickstart --detach")
     is_usual = RunStore().root == Path(root).absolute()
     return text.append("" if is_usual else f" --runs-dir {present.clean(shlex.quote(root))}")
