@@ -42,6 +42,12 @@ def machine_of(facts: Mapping[str, Any]) -> str:
     return cpu_model() if is_here else ""
 
 
+def system_of(facts: Mapping[str, Any]) -> str:
+    """The system that a run.json tells of, without the build of its kernel, which may name the host's owner."""
+    told = facts.get("platform")
+    return re.sub(r"^Linux-.*-(\w+)-with-", r"Linux-\1-with-", told) if isinstance(told, str) else ""
+
+
 @cache
 def cpu_model() -> str:
     """The processor's name: "Intel(R) Xeon(R) Platinum 8488C"; of what says none, the architecture."""

@@ -196,5 +196,6 @@ def test_a_table_against_the_references_frontier_says_what_is_not_significant(lr
     assert [re.findall(r"[\d.]+", cell)[0] for cell in cells["sharpness at 0.1"]] == ["0.500", "0.500", "2.00"]
     assert "lower" in cells["sharpness at 0.1"][0] and "higher" in cells["sharpness at 0.1"][2]
     assert cells["test loss"][0].endswith("n.s.")
+    assert "n.s.: " in out, "what the word means"
     assert "lo is the control of" in table and "without penalty.sam" in table
     assert "lo decay 0.001" not in out and "1 point of the grid" in out

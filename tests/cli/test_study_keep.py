@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import socket
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_from_what_is_kept_the_report_is_made_again_and_a_run_repeated(forked, l
     files = contents(home / "elsewhere")
     without_figures = {name: data for name, data in files.items() if not name.endswith(".png")}
     assert sum(map(len, without_figures.values())) < 150_000
-    for word in (str(home), f'"{socket.gethostname()}"', '"pid"'):
+    for word in (str(home), platform.release(), f'"{socket.gethostname()}"', '"pid"'):
         assert not [name for name, data in files.items() if word.encode() in data], word
     assert lreg("compare", "pair", "--runs-dir", "elsewhere").code == 0
 

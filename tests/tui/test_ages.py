@@ -58,6 +58,8 @@ def test_of_runs_jobs_and_checkpoints(tmp_path, later):
             await until(pilot, lambda: "5h ago" in jobs() and "5h ago" in checkpoints.text)
             for _ in range(4):
                 await pilot.press("escape")
-            await until(pilot, lambda: app.screen is dashboard and " 5h " in text(app))
+            await until(pilot, lambda: app.screen is dashboard)
+            await pilot.press("right")  # the job is folded below its run
+            await until(pilot, lambda: text(app).count(" 5h ") == 2)
 
     run(go())

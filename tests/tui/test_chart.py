@@ -638,7 +638,7 @@ class Recorded:
         return Series(STEPS, STEPS, np.sin(STEPS))
 
 
-def test_a_zoom_belongs_to_the_runs_and_the_metric_that_it_was_made_for():
+def test_a_zoom_belongs_to_the_runs_and_its_y_axis_to_the_metric():
     async def steps() -> None:
         panel = MetricPanel("meta_loss", [("a", "a")])
         async with shown(panel) as pilot:
@@ -655,6 +655,10 @@ def test_a_zoom_belongs_to_the_runs_and_the_metric_that_it_was_made_for():
             panel.runs = (("b", "renamed"), ("c", "c"))  # the same runs
             panel.update_from(Recorded())
             assert panel.chart.view != View()
+            steps_in_view = panel.chart.view.x
+            panel.metric = "sharpness"  # of which the same steps stay in view, by its own axis
+            assert panel.chart.view.x == steps_in_view is not None and panel.chart.view.y is None
+            assert panel.chart.cursor_x is None
 
     run(steps())
 

@@ -9,7 +9,7 @@ from engine.base.settings import show
 from engine.comparison import settings_table
 from engine.figures import Block
 from engine.presets.catalog import is_of_member
-from engine.runs.provenance import machine_of
+from engine.runs.provenance import machine_of, system_of
 from engine.runs.reader import RunReader
 from engine.runs.results import mean
 from engine.study.plan.cost import cost_of
@@ -120,6 +120,7 @@ def _facts(study: Evidence) -> Iterator[str]:
         facts = {
             **item.run.facts,
             **(versions if isinstance(versions, dict) else {}),
+            "platform": system_of(item.run.facts),
             "cpu": machine_of(item.run.facts),
         }
         for key, label in labels.items():

@@ -17,7 +17,7 @@ from engine.base.files import read_limited, strict, write_atomic
 from engine.base.status import LIVE
 from engine.runs.evaluations import read_facts
 from engine.runs.kinds import STUDY, TRANSFER
-from engine.runs.provenance import machine_of
+from engine.runs.provenance import machine_of, system_of
 from engine.runs.reader import KEPT_TRANSFERS, RunReader
 from engine.study.plan.cost import log_in_short
 from engine.study.plan.kept import LARGEST, MANIFEST, added_files, command, digest_of, is_kept, study_in, without_places
@@ -26,7 +26,7 @@ from engine.study.plan.state import TRIALS, plan_of, trials_of
 from engine.study.report.evidence import Evidence, gather
 from engine.study.report.report import Draw, write_report
 
-FACTS = ("id", "name", "kind", "created", "seed", "device", "parent", "versions", "platform", "git")
+FACTS = ("id", "name", "kind", "created", "seed", "device", "parent", "versions", "git")
 STATUS = ("state", "step", "total", "device", "heartbeat")
 EVALUATED = ("evaluated_steps", "validation_loss", "validation_mean_loss")  # in the records of evaluations
 CURVE = ("t", "step", "meta_loss")  # of the others, for the figure of meta-training
@@ -120,7 +120,7 @@ def _common(reader: RunReader, **facts: Any) -> Files:
     kept = {key: told[key] for key in FACTS if key in told}
     plugins = [plugin for plugin in told.get("plugins") or () if isinstance(plugin, dict)]
     kept["plugins"] = [{key: without_places(str(value)) for key, value in plugin.items()} for plugin in plugins]
-    yield "run.json", _json(kept | {"cpu": machine_of(told)} | facts)
+    yield "run.json", _json(kept | {"platform": system_of(told), "cpu": machine_of(told)} | facts)
     values = {key: getattr(status, key) for key in STATUS} | {"message": without_places(status.message)}
     yield "status.json", _json(values | {"latest": reader.figures()})
     yield "log.txt", log_in_short(reader.path)
