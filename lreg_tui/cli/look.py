@@ -51,7 +51,10 @@ def runs(
     rows = [row_of(reader) for reader in store.list()]
     key = checked_key("--sort", sort, rows)
     columns = [checked_key("--column", name, rows) for name in dict.fromkeys(column or ())]
-    fits = filters.compile(wanted, filters.names_of(rows))
+    try:
+        fits = filters.compile(wanted, filters.names_of(rows))
+    except filters.FilterError as error:
+        raise filters.FilterError(f"--filter: {error}") from None
     listed = sorted(rows, key=lambda row: sort_value(row, key))
     listed = [row for row in listed if (not states or row.state in states) and fits(row)]
     if as_json:

@@ -88,7 +88,7 @@ def test_runs_are_listed_filtered_and_sorted_by_their_settings(lreg, home):
     assert "match lo-x" in lreg("runs", "--filter", "lo-x").err
     for wrong in (("--filter", "gam.rho>x"), ("--column", "gam.rh"), ("--sort", "weight")):  # of gam, or of sam?
         outcome = lreg("runs", *wrong)
-        assert outcome.code == 2 and outcome.err.startswith("error: ") and outcome.out == ""
+        assert outcome.code == 2 and outcome.err.startswith(f"error: {wrong[0]}: ") and outcome.out == ""
 
 
 def test_no_runs_is_no_error(lreg, home):
