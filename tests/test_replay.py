@@ -149,3 +149,13 @@ def test_large_networks_and_strangers_are_left_alone() -> None:
         replayed(owner, "", lambda x: (x + 1,), torch.zeros(SMALL + 1))
         replayed(stranger, "", lambda x: (x + 1,), torch.zeros(2))
     assert not _recordings.get(owner)
+
+
+def test_a_replay_that_is_nan_where_the_function_is_not_is_not_believed() -> None:
+    """Nor is it the other way round: the function depends on what it is not given."""
+    for before, after in ((float("nan"), 0.0), (0.0, float("nan")), (float("inf"), torch.finfo(torch.float32).max)):
+        owner = Owner()
+        for number in range(2 * CALLS):
+            factor = before if number < WORTH_WHILE else after
+            (result,) = replayed(owner, "", lambda x, factor=factor: (torch.ones_like(x) * factor,), inputs(number))
+            torch.testing.assert_close(result, torch.full((5,), factor), rtol=0, atol=0, equal_nan=True)
