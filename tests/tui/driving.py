@@ -180,3 +180,17 @@ def _name_of(character: str) -> str:
 
 def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat().replace("+00:00", "Z")
+
+
+def on_dashboard(folder: Path, doing: Any, size: tuple[int, int] = (80, 24), **options: Any) -> None:
+    """Do `doing(pilot, app)` in a console that has listed the three runs of a new store."""
+
+    async def go() -> None:
+        app = make_app(make_store(folder / "runs"), folder, **options)
+        async with app.run_test(size=size):
+            pilot = Quick(app)
+            await until(pilot, lambda: len(app.feed.rows) == 3)
+            await settle(pilot)
+            await doing(pilot, app)
+
+    run(go())

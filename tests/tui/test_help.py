@@ -6,23 +6,11 @@ from typing import Any
 
 from textual.containers import VerticalScroll
 from textual.widgets import Static
-from tui.driving import Quick, make_app, make_store, run, settle, until
+from tui.driving import on_dashboard, settle, until
 
 from lreg_tui.app.help import HelpScreen, groups
 from lreg_tui.charts.chart import Chart
 from lreg_tui.widgets.confirm import ConfirmScreen
-
-
-def on_dashboard(folder: Any, doing: Any, size: tuple[int, int] = (80, 24)) -> None:
-    async def go() -> None:
-        app = make_app(make_store(folder / "runs"), folder)
-        async with app.run_test(size=size):
-            pilot = Quick(app)
-            await until(pilot, lambda: len(app.feed.rows) == 3)
-            await settle(pilot)
-            await doing(pilot, app)
-
-    run(go())
 
 
 async def open_help(pilot: Any) -> VerticalScroll:

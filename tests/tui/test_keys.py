@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingsMap
 from textual.dom import DOMNode
 from textual.message_pump import MessagePump
 from textual.widgets import Static
-from tui.driving import Quick, make_app, make_store, run, settle, until
+from tui.driving import on_dashboard, settle, until
 
 import lreg_tui
 from engine.base.errors import SettingsError
@@ -126,18 +126,6 @@ def on_screen(app) -> list[str]:
     return [strip.text for strip in app.screen._compositor.render_strips()]
 
 
-def with_console(tmp_path: Path, doing: Any, size: tuple[int, int] = (120, 40), **options: Any) -> None:
-    async def go() -> None:
-        app = make_app(make_store(tmp_path / "runs"), tmp_path, **options)
-        async with app.run_test(size=size):
-            pilot = Quick(app)
-            await until(pilot, lambda: len(app.feed.rows) == 3)
-            await settle(pilot)
-            await doing(pilot, app)
-
-    run(go())
-
-
 def test_a_letter_goes_to_each_panel_in_view(tmp_path):
     async def doing(pilot, app):
         dashboard = app.screen
@@ -154,7 +142,7 @@ def test_a_letter_goes_to_each_panel_in_view(tmp_path):
         await settle(pilot)
         assert app.screen is dashboard and chart.has_focus
 
-    with_console(tmp_path, doing)
+    on_dashboard(tmp_path, doing, size=(120, 40))
 
 
 def test_a_letter_goes_to_each_setting_of_the_form(tmp_path):
@@ -171,7 +159,7 @@ def test_a_letter_goes_to_each_setting_of_the_form(tmp_path):
         await settle(pilot)
         assert editor.form.listed.has_focus and editor.form.current == settings[2]
 
-    with_console(tmp_path, doing)
+    on_dashboard(tmp_path, doing, size=(120, 40))
 
 
 def test_what_was_told_can_be_read_again_and_is_told_once(tmp_path):
@@ -188,7 +176,7 @@ def test_what_was_told_can_be_read_again_and_is_told_once(tmp_path):
         await settle(pilot)
         assert app.is_running and len(app.screen_stack) == 2
 
-    with_console(tmp_path, doing, size=(60, 20))
+    on_dashboard(tmp_path, doing, size=(60, 20))
 
 
 def test_a_full_screen_and_a_zoomed_axis_say_so_and_how_to_leave_them(tmp_path):
@@ -202,7 +190,7 @@ def test_a_full_screen_and_a_zoomed_axis_say_so_and_how_to_leave_them(tmp_path):
         await settle(pilot)
         assert "leave" not in on_screen(app)[-1] and not any("zoomed" in line for line in on_screen(app))
 
-    with_console(tmp_path, doing)
+    on_dashboard(tmp_path, doing, size=(120, 40))
 
 
 def test_nothing_private_of_textual_is_overridden():
@@ -225,7 +213,7 @@ def test_a_screen_that_is_covered_draws_nothing(tmp_path):
         await settle(pilot)
         assert dashboard.is_current, "a dialog leaves it in view"
 
-    with_console(tmp_path, doing)
+    on_dashboard(tmp_path, doing, size=(120, 40))
 
 
 def test_what_is_configured_is_what_the_console_begins_with(tmp_path):
@@ -235,4 +223,4 @@ def test_what_is_configured_is_what_the_console_begins_with(tmp_path):
         assert [panel.chart.smoothing for panel in app.screen.panels.all] == [0.5, 0.0, 0.0]
 
     chosen = config.Config("nord", ("seed", "age"), refresh=2.0, smoothing=0.5)
-    with_console(tmp_path, doing, config=chosen)
+    on_dashboard(tmp_path, doing, size=(120, 40), config=chosen)
