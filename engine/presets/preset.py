@@ -256,7 +256,8 @@ class _Checker:
             Problem(f"{path}.{key}", others[key][0], ", ".join(schema), others[key][1]) for key in foreign
         ]
         given = {key: found[key] for key in found if key not in foreign}
-        wanted: list[Setting] = list(drawable(schema.values(), found) if may_draw else schema.values())
+        given_settings = [item for item in schema.values() if item.name in found] if may_draw else []
+        wanted: list[Setting] = list((schema | {item.name: item for item in drawable(given_settings, found)}).values())
         values = self.table(given, path, wanted)
         needed = [item for item in picked if item.is_path and values[item.name] == ""]
         for item in drawable(picked, found) if given_only else ():
