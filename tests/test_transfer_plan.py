@@ -49,6 +49,17 @@ def test_what_a_target_does_not_have_is_not_asked_of_it(reader):
     assert resolve(tables[0])["batch_size"] == 128
 
 
+def test_settings_of_the_task_are_the_targets_own(reader):
+    sizes = {"task": {"layers": 1, "length": 8, "batch_size": 4}, "evaluation": {"examples": 9}}
+    plan = make([reader], ["shakespeare-excerpt/gpt"], TransferSettings(), sizes)
+    (table,) = plan.tasks
+    assert (table["layers"], table["length"], table["batch_size"]) == (1, 8, 4) and plan.protocol.examples == 9
+    with pytest.raises(PresetError, match="^--to digits/mlp: .*task.layers"):
+        make([reader], ["digits/mlp"], TransferSettings(), {"task": {"layers": 1}})
+    with pytest.raises(PresetError, match="task.layers"):
+        make([reader], [], TransferSettings(), {"task": {"layers": 1}})
+
+
 def test_scales_controls_and_baselines_in_order(reader):
     settings = TransferSettings(scales=(2.0, 0.5), untrained=True, baselines=("sgd", "sam-adam"))
     labels = [item.label for item in make([reader], [], settings).evaluations()]

@@ -223,9 +223,11 @@ def make(
     `changes` are tables that go over the first run's [task] and [evaluation]. Raises PresetError or RunError.
     """
     presets = [reader.preset() for reader in runs]
-    checked = _with_changes(presets[0], changes or {})
+    changes = changes or {}
+    # What is said of [task] is said of the targets, which may be of another kind than what the run was trained on.
+    checked = _with_changes(presets[0], {**changes, "task": {}} if targets else changes)
     names = [name for target in targets for name in (GRID if target == "all" else [target])]
-    tasks = [_target(name, checked, changes or {}) for name in dict.fromkeys(names)] or checked.fixed_tasks()
+    tasks = [_target(name, checked, changes) for name in dict.fromkeys(names)] or checked.fixed_tasks()
     for reader in runs:
         _has_checkpoint(reader, settings.checkpoint)
     horizon = checked["meta"]["inner_steps"]

@@ -63,7 +63,7 @@ WEIGHT_DECAYS = (
 SAM = "Radii of SAM around the frozen optimizer, two passes a step: what there was to gain."
 CHECKPOINT = f"Of the runs: {', '.join(CHECKPOINTS)}."
 BASELINE = f"One of: {', '.join(BASELINE_NAMES)}; may be given again."
-SETS = "A key of [task] or [evaluation], as in a preset; may be given again."
+SETS = "A key of [task], of the targets where --to names some, or of [evaluation]; may be given again."
 
 
 def transfer(
