@@ -363,8 +363,10 @@ def test_model_and_data_may_come_from_inference_mode():
         model, x = made("norms"), X.clone()
         inside, theta = engine.flat_loss(model, lambda model: F.cross_entropy(model(x)[:, :3], Y), dtype=F64)
         top = probes.top_eigenvalue(inside, theta)
+        sam = penalties.get("sam", rho=0.05).value_and_grad(inside, theta.clone())
     outside, theta = engine.flat_loss(model, lambda model: F.cross_entropy(model(x)[:, :3], Y), dtype=F64)
     torch.testing.assert_close(probes.top_eigenvalue(outside, theta), top)
+    torch.testing.assert_close(penalties.get("sam", rho=0.05).value_and_grad(outside, theta), sam)
     assert not theta.is_inference() and outside(theta) == engine.flat_loss(made("norms"), entropy, dtype=F64)[0](theta)
 
 

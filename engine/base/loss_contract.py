@@ -77,7 +77,8 @@ def check_theta(theta: Any) -> Tensor:
         raise refusal("theta", shape, f"shape {list(theta.shape)}", "it is empty")
     if theta.layout != torch.strided or theta.is_meta or theta.is_nested:
         raise refusal("theta", "a dense tensor with numbers in it", f"{theta.layout} on {theta.device}")
-    return theta.detach()
+    with torch.inference_mode(False):
+        return theta.clone() if theta.is_inference() else theta.detach()
 
 
 def check_loss(loss: Any) -> Loss:
@@ -217,9 +218,10 @@ def with_graph(loss: Loss) -> Loss:
 def own_loss() -> Iterator[None]:
     """Around the work on a user's loss: attention by its differentiable form, what torch.func cannot do in one line.
 
-    The kernels of scaled-dot-product attention have no second derivative. The loss's own exceptions pass as they are.
+    The kernels of scaled-dot-product attention have no second derivative, and in inference mode torch.func of torch
+    2.6 gives gradients of zero. The loss's own exceptions pass as they are.
     """
-    with sdpa_kernel(SDPBackend.MATH):
+    with torch.inference_mode(False), sdpa_kernel(SDPBackend.MATH):
         try:
             yield
         except RuntimeError as error:  # NotImplementedError is one
