@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from engine.base.arguments import plain, refusal
+from engine.base.arguments import refusal
 from engine.base.flat import Loss, as_far_as_possible, grad_and_value, random_signs
 from engine.base.loss_contract import (
     agree,
@@ -245,6 +245,9 @@ class Reparametrization(Penalty):
 
 PENALTIES: Registry[Penalty] = Registry("penalty", "engine.penalties")
 
+get = PENALTIES.create
+"""A penalty by name, its settings checked: `get("sam", rho=0.05)`. Raises SettingsError that names the field."""
+
 
 def normal(like: Tensor, randomness: Randomness) -> Tensor:
     """Standard normal numbers of the shape, [B, ...], and kind of `like`."""
@@ -254,22 +257,3 @@ def normal(like: Tensor, randomness: Randomness) -> Tensor:
     for own, generator in zip(numbers, randomness, strict=True):
         own.normal_(generator=generator)
     return numbers
-
-
-def get(name: str, **settings: Any) -> Penalty:
-    """A penalty by name, its settings checked: `get("sam", rho=0.05)`. Raises SettingsError that names the field."""
-    return PENALTIES.create(name, **{key: plain(value) for key, value in settings.items()})
-
-
-def is_matrix(name: str, tensor: Tensor) -> bool:
-    """Whether meta-parameter `tensor` is a weight matrix between units: no bias, no one-column map in or out."""
-    return tensor.ndim == 2 and min(tensor.shape) > 1 and not name.endswith("bias")
-
-
-def as_matrices(phi: Phi) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in phi.items() if is_matrix(name, tensor)}
-
-
-def zero_like_loss(phi: Phi) -> Tensor:
-    first = next(iter(phi.values()))
-    return torch.zeros((), dtype=first.dtype, device=first.device)

@@ -1,4 +1,4 @@
-"""Sharpness: the rise of the loss within a ball about the point reached."""
+"""Sharpness: the rise of the loss within a ball about the point reached, and within one that goes by its size."""
 
 from __future__ import annotations
 
@@ -33,3 +33,12 @@ class Sharpness(Term):
     def scale(self, theta: Tensor) -> Tensor:
         """The half-axes of the ball over its radius, for theta of shape [N, P]."""
         return torch.ones((), dtype=theta.dtype, device=theta.device)
+
+
+@TERMS.register("adaptive_sharpness")
+class AdaptiveSharpness(Sharpness):
+    """The largest L(θ + ε) − L(θ), ‖ε / |θ|‖₂ ≤ ρ (Kwon et al. 2021, arXiv:2102.11600, eq. 5): a rescaling of weights
+    that leaves the network the same function leaves it the same."""
+
+    def scale(self, theta: Tensor) -> Tensor:
+        return theta.abs()

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from engine.base.arguments import plain
 from engine.base.flat import Batch
 from engine.meta_training.inputs import Inputs
 from engine.meta_training.objective import Objective
@@ -100,6 +99,5 @@ class GradientEstimator:
         return gradient, together(metrics)
 
 
-def get(name: str, **settings: Any) -> GradientEstimator:
-    """An estimator by name, its settings checked. Raises SettingsError that names the field."""
-    return ESTIMATORS.create(name, **{key: plain(value) for key, value in settings.items()})
+get = ESTIMATORS.create
+"""An estimator by name, its settings checked: `get("es", pairs=8)`. Raises SettingsError that names the field."""

@@ -21,7 +21,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Generator, Tensor
 
-from engine.base.arguments import plain
 from engine.base.errors import LregError
 from engine.base.flat import Batch
 from engine.base.registry import Registry
@@ -356,10 +355,8 @@ def fits(optimizer: LearnedOptimizer, phi: Phi) -> bool:
 
 LEARNED_OPTIMIZERS: Registry[LearnedOptimizer] = Registry("learned optimizer", "engine.optimizers.learned")
 
-
-def get(name: str, **settings: Any) -> LearnedOptimizer:
-    """A learned optimizer by name, its settings checked: `get("dm", hidden=20)`. Raises SettingsError."""
-    return LEARNED_OPTIMIZERS.create(name, **{key: plain(value) for key, value in settings.items()})
+get = LEARNED_OPTIMIZERS.create
+"""A learned optimizer by name, its settings checked: `get("dm", hidden=20)`. Raises SettingsError."""
 
 
 def from_table(table: Mapping[str, Any]) -> LearnedOptimizer:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from engine.base.errors import DataError
 from engine.tasks.datasets.base import DATASETS, ImageDataset, RawData
+from engine.tasks.datasets.files import packaged
 
 FILE = Path(__file__).with_name("digits.csv.gz")
 SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
@@ -32,13 +30,7 @@ class Digits(ImageDataset):
     brightest = 16
 
     def read(self, folder: Path) -> RawData:
-        try:
-            content = FILE.read_bytes()
-        except OSError as error:
-            raise DataError(f"digits: {FILE} cannot be read ({error.strerror}); install lreg again") from None
-        if hashlib.sha256(content).hexdigest() != SHA256:
-            raise DataError(f"digits: {FILE} is damaged; install lreg again")
-        lines = gzip.decompress(content).decode().splitlines()
+        lines = packaged("digits", FILE, SHA256).decode().splitlines()
         table = torch.from_numpy(np.loadtxt(lines, delimiter=",", dtype=np.uint8))  # [1797, 65]
         table = table[torch.randperm(len(table), generator=torch.Generator().manual_seed(SHUFFLE_SEED))]
         images, labels = table[:, :64].reshape(-1, 1, 8, 8), table[:, 64].long()

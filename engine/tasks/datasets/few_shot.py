@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,12 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from engine.base.errors import DataError, PresetError, Problem
+from engine.base.errors import PresetError, Problem
 from engine.base.settings import setting
 from engine.tasks.backbones.kept import Place, features_of_kept, place_of
 from engine.tasks.backbones.networks import BACKBONES
 from engine.tasks.base import Task
 from engine.tasks.datasets.base import Dataset
-from engine.tasks.datasets.image_files import Refusal
 from engine.tasks.episodes import EpisodeTask, ImagesByClass
 from engine.tasks.optimizees.base import Optimizee
 
@@ -63,23 +61,6 @@ class FewShotDataset(Dataset):
     def read_classes(self, folder: Path) -> ImagesByClass:
         """Read all classes from a data folder, on the CPU. Raises DataError where that fails."""
         raise NotImplementedError
-
-    def in_folder(self, folder: Path, stem: str, layout: str) -> tuple[Path, Refusal]:
-        """Where `stem`.zip, or that folder, lies in the data folder, and what tells of damage to it.
-
-        Raises DataError, which says the layout, where neither is there.
-        """
-        for path in (folder / f"{stem}.zip", folder / stem):
-            if os.path.exists(path):  # Path.exists may raise
-                return path, functools.partial(self.refused, path)
-        raise DataError(
-            f"{self.name}: not in {folder}; put there: {stem}.zip, or the folder {stem}, with {layout}; "
-            "or name the folder that has it in LREG_DATA_DIR"
-        )
-
-    def refused(self, path: Path | str, found: str, allowed: str) -> DataError:
-        """What is wrong with the data, as one line."""
-        return DataError(f"{self.name}: {path}: found {found}; allowed: {allowed}")
 
     @property
     def outputs(self) -> int:

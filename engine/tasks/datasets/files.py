@@ -6,6 +6,7 @@ Reading and downloading are torchvision's, imported late: it takes a second, and
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import os
 import socket
@@ -57,6 +58,17 @@ def read_cifar(name: str, kind: str, folder: Path) -> RawData:
     train, test = _read(name, kind, [DataFile(f"{source.base_folder}/{file}", md5) for file, md5 in listed], folder)
     images = [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in (train, test)]
     return RawData(images[0], torch.tensor(train.targets), images[1], torch.tensor(test.targets))
+
+
+def packaged(name: str, file: Path, sha256: str) -> bytes:
+    """What is in a gzip file of the package. Raises DataError where that is missing or damaged."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{name}: {file} cannot be read ({error.strerror}); install lreg again") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(f"{name}: {file} is damaged; install lreg again")
+    return gzip.decompress(content)
 
 
 def _torchvision(kind: str) -> Any:

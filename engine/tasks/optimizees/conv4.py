@@ -6,20 +6,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.base.settings import setting
-from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee, normalised
+from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee
 
 BLOCKS = 4
 EPS = 1e-3  # of batch norm, as in public code of Meta-LSTM
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """Batch norm by the batch's own statistics, written out: it needs a second derivative under vmap."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=EPS, track_running_stats=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return normalised(self, x)
 
 
 class FourBlocks(nn.Module):
@@ -31,7 +21,7 @@ class FourBlocks(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv2d(inputs, filters, 3, padding=1) for inputs in (channels, *[filters] * (BLOCKS - 1))
         )
-        self.norms = nn.ModuleList(BatchNorm(filters) for _ in range(BLOCKS))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(filters, EPS, track_running_stats=False) for _ in range(BLOCKS))
         self.pools = 0
         while self.pools < BLOCKS and min(size) >= 2:  # where nothing would be left, none
             size = [pixels // 2 for pixels in size]

@@ -1,4 +1,4 @@
-"""A metric of the task, on a whole split."""
+"""What a task measures of the points that unrolls end at: the validation loss, the generalisation gap, any metric."""
 
 from __future__ import annotations
 
@@ -7,7 +7,26 @@ from torch import Tensor
 from engine.base.errors import Problem, SettingsError
 from engine.base.settings import setting, show
 from engine.tasks.base import Task
-from engine.terms.base import TERMS, Term
+from engine.terms.base import TERMS, Term, for_each, training_loss
+
+
+@TERMS.register("validation_loss")
+class ValidationLoss(Term):
+    """The loss on the whole validation split (never on the test split)."""
+
+    def measure(self, task: Task, theta: Tensor) -> Tensor:
+        return task.metrics_of_each(theta, "validation")["loss"].to(theta)
+
+
+@TERMS.register("generalisation_gap")
+class GeneralisationGap(Term):
+    """The loss on the validation split minus the loss on training examples. Negative where there is luck: no log."""
+
+    examples: int = setting(10_000, minimum=1, help="training examples that the training loss is measured on")
+
+    def measure(self, task: Task, theta: Tensor) -> Tensor:
+        training = for_each(training_loss(task, self.examples, theta.dtype), task)(theta)
+        return task.metrics_of_each(theta, "validation")["loss"].to(theta) - training
 
 
 @TERMS.register("metric")
