@@ -15,6 +15,7 @@ from engine.base.errors import LregError
 from engine.jobs.from_preset import meta_trainer
 from engine.kernels import trial as trials
 from engine.meta_training import penalty_terms, recording, unroll
+from engine.meta_training.inner_steps import Inputs
 from engine.meta_training.recording import MOST_RECORDINGS, CudaGraphs, RecordedTruncations, tensors_of
 from engine.optimizers.learned.dm import DM
 from engine.optimizers.learned.rnnprop import RNNProp
@@ -113,12 +114,8 @@ def test_results_of_a_replay_outlive_the_next_one():
     (group,) = epoch.groups
     carry, found = group.carry, []
     for _ in range(4):
-        partial, losses, carry = run_truncation(
-            group.objective, trainer.phi, carry, group.stream.draw(5), [1.0] * 5, ()
-        )
-        found.append(
-            (list(tensors_of([partial, losses, carry])), [t.clone() for t in tensors_of([partial, losses, carry])])
-        )
+        partial, carry = run_truncation(group.objective, trainer.phi, carry, Inputs(group.stream.draw(5), [1.0] * 5))
+        found.append((list(tensors_of([partial, carry])), [t.clone() for t in tensors_of([partial, carry])]))
     assert all(torch.equal(one, copied) for pair in found for one, copied in zip(*pair, strict=True))
     assert (carry.inner_step, carry.truncations) == (20, 4)
 
@@ -298,10 +295,11 @@ def test_a_truncation_neither_waits_for_the_gpu_nor_gets_anything_from_the_host(
         phi = {name: torch.zeros(size, device="cuda") for name, size in sizes.items()}
         theta = torch.zeros(3, 50, device="cuda")
         carry = unroll.begin(objective, theta, () if loss_batch == "next" else None)
-        partial, losses, carry = unroll.run_truncation(objective, phi, carry, [()] * 4, [1.0] * 4, (), scoring=[()] * 4)
+        inputs = Inputs([()] * 4, [1.0] * 4, scoring=[()] * 4)
+        partial, carry = unroll.run_truncation(objective, phi, carry, inputs)
         gradient, figures = partial.meta_gradient(objective, phi, 3)
         assert host.found == []
-        assert {part.device.type for part in tree_leaves((gradient, figures, losses))} == {"cuda"}
+        assert {part.device.type for part in tree_leaves((gradient, figures, carry.theta))} == {"cuda"}
         theta.new_tensor([1.0])
         assert host.found  # a number from the host is noticed
 

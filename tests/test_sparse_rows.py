@@ -7,15 +7,16 @@ import torch
 from members import GRADIENT_KINDS
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
+from unrolling import truncation
 
 from engine.base import seeds
 from engine.base.flat import gradients_and_losses
 from engine.evaluation.frozen_unroll import frozen_unroll
 from engine.export.torch_optim import LoadedOptimizer
 from engine.meta_training import particles
-from engine.meta_training.inputs import Inputs
+from engine.meta_training.inner_steps import Inputs
 from engine.meta_training.objective import Objective
-from engine.meta_training.unroll import begin, truncation
+from engine.meta_training.unroll import begin
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, StepInfo
 from engine.penalties.base import InnerStep, get
 from engine.presets.preset import from_mapping

@@ -10,6 +10,7 @@ from members import GRADIENT_KINDS
 from ranks import Ranks
 from test_torch_optim import small_model, train
 from torch import Tensor, nn
+from unrolling import truncation
 
 from engine.base import seeds
 from engine.base.errors import LregError
@@ -18,7 +19,7 @@ from engine.evaluation.frozen_unroll import UpdateChange, frozen_unroll
 from engine.export import export_optimizer
 from engine.export.torch_optim import LoadedOptimizer, load_optimizer
 from engine.meta_training.objective import Objective
-from engine.meta_training.unroll import begin, truncation
+from engine.meta_training.unroll import begin
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, StepInfo
 from engine.optimizers.learned.features import NAMES
 from engine.optimizers.learned.step_scale import mup_factors

@@ -9,9 +9,10 @@ import torch
 from members import KINDS
 from torch import Tensor
 from torch.func import grad, vmap
+from unrolling import truncation
 
 from engine.meta_training.objective import Objective
-from engine.meta_training.unroll import begin, truncation, weights
+from engine.meta_training.unroll import begin, weights
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State, StepInfo
 from engine.penalties.base import InnerStep, get
 

@@ -219,26 +219,30 @@ def side_by_side(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def as_far_as_possible(function: Callable[..., Any]) -> Callable[[Tensor], Any]:
-    """`side_by_side` for any function of theta, [B, P] in the result: one by one where vmap cannot.
+def as_far_as_possible(function: Callable[..., Any]) -> Callable[..., Any]:
+    """vmap over leading dimensions of tensors in any structure (`tree_map`); one by one where vmap cannot.
 
-    As where a loss decides by its values (`if`, min(), float()) or draws random numbers. vmap is asked once.
+    As where a function decides by values (`if`, min(), float()) or draws random numbers. vmap is asked once.
     """
     many: Callable[..., Any] | None = vmap(function)
 
-    def call(theta: Tensor) -> Any:
+    def call(*given: Any) -> Any:
         nonlocal many
-        if many is not None and len(theta) > 1:
+        rows = len(next(tensors_in(given)))
+        if many is not None and rows > 1:
             try:
-                return many(theta)
+                return many(*given)
             except RuntimeError:  # if it is none of vmap's, it comes again
                 many = None
-        parts = [function(point) for point in theta]
-        if isinstance(parts[0], Tensor):
-            return torch.stack(parts)
-        return tuple(torch.stack(part) for part in zip(*parts, strict=True))
+        each = [function(*row_of(given, row)) for row in range(rows)]
+        return tree_map(lambda *parts: torch.stack(parts), *each)
 
     return call
+
+
+def row_of(value: Any, row: int) -> Any:
+    """What belongs to one of those along the leading dimensions of tensors in any structure."""
+    return tree_map(lambda tensor: tensor[row], value)
 
 
 def tree_map(function: Callable[..., Tensor], value: Any, *others: Any) -> Any:

@@ -214,10 +214,18 @@ def pull_back(phi: Phi, outputs: Sequence[Tensor], cotangents: Sequence[Tensor])
 
 
 def known(mask: Tensor) -> Tensor | None:
-    """The mask, [B]; None where it is known to mask nothing: on the CPU, where to look costs no wait."""
+    """The mask; None where it is known to mask nothing: on the CPU, where to look costs no wait."""
     return None if mask.device.type == "cpu" and not mask.any() else mask
 
 
 def blank(tensor: Tensor, mask: Tensor | None) -> Tensor:
-    """The tensor, [B, ...], with zeros for the masked optimizees."""
-    return tensor if mask is None else tensor.masked_fill(mask.view(-1, *(1,) * (tensor.dim() - 1)), 0.0)
+    """The tensor, [B, ...] or [M, B, ...], with zeros where the mask, [B] or [M, B], is true."""
+    return (
+        tensor if mask is None else tensor.masked_fill(mask.view(*mask.shape, *(1,) * (tensor.dim() - mask.dim())), 0.0)
+    )
+
+
+def sound(gradient: Tensor, loss: Tensor) -> Tensor:
+    """Whether gradients, [..., P], and losses, [...], are finite: [...]."""
+    nothing = (gradient.detach() * 0.0).sum(-1)  # NaN if one of them is not; several times faster than isfinite
+    return (nothing + loss.detach()).isfinite()

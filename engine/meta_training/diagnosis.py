@@ -26,7 +26,7 @@ from engine.base.flat import Batch
 from engine.evaluation.frozen_unroll import nothing
 from engine.meta_training import particles
 from engine.meta_training.estimators.base import GradientEstimator
-from engine.meta_training.inputs import Inputs
+from engine.meta_training.inner_steps import Inputs
 from engine.meta_training.meta_epoch import MetaEpoch
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import LOSS, PartialGradient

@@ -19,7 +19,7 @@ from engine.base.flat import Batch, prefixed, under
 from engine.distributed.parallel import ALONE, ProcessGroup
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE
 from engine.meta_training.estimators.base import Carry, GradientEstimator
-from engine.meta_training.inputs import Inputs
+from engine.meta_training.inner_steps import Inputs
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
 from engine.optimizers.learned.base import Phi

@@ -23,20 +23,20 @@ from torch import Tensor
 from engine.base.errors import LregError
 from engine.kernels import trial as trials
 from engine.kernels.trial import Trial, trial_of
+from engine.meta_training.inner_steps import Inputs, UnrollState
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
-from engine.meta_training.unroll import UnrollState, run_truncation
+from engine.meta_training.unroll import run_truncation
 from engine.optimizers.learned.base import Phi
-from engine.penalties.base import HessianPenalty, Randomness
-from engine.tasks.base import Batches
+from engine.penalties.base import HessianPenalty
 
 MOST_RECORDINGS = 8  # of one meta-training; each holds a truncation's memory
 
 GRAPH = "CUDA graph"
 
 T = TypeVar("T")
-Results = tuple[PartialGradient, Tensor, UnrollState]
-RunTruncation = Callable[..., Results]
+Results = tuple[PartialGradient, UnrollState]
+RunTruncation = Callable[[Objective, Phi, UnrollState, Inputs], Results]
 """`engine.meta_training.unroll.run_truncation`, or what does the same."""
 
 
@@ -115,41 +115,27 @@ class RecordedTruncations:
         self._recordings: dict[Hashable, _Recording] = {}
         self._trials: dict[Hashable, Trial] = {}
 
-    def __call__(
-        self,
-        objective: Objective,
-        phi: Phi,
-        carry: UnrollState,
-        batches: Batches,
-        factors: Sequence[float],
-        randomness: Randomness,
-        *,
-        scoring: Batches | None = None,
-        final: Batches | None = None,
-    ) -> Results:
-        starts = [phi, carry, batches, scoring, final]
-        plain = partial(
-            run_truncation, objective, phi, carry, batches, factors, randomness, scoring=scoring, final=final
-        )
+    def __call__(self, objective: Objective, phi: Phi, carry: UnrollState, inputs: Inputs) -> Results:
+        starts, steps = [phi, carry, inputs], len(inputs.factors)
+        plain = partial(run_truncation, objective, phi, carry, inputs)
         if self._decides(objective):
             return plain()
-        facts = (*_decisions(objective, carry, factors), *_shapes(starts))
+        facts = (*_decisions(objective, carry, inputs.factors), *_shapes(starts))
         key = (id(objective), trials.generation, *facts)
         has_room = key in self._recordings or len(self._recordings) < MOST_RECORDINGS
         if key not in self._seen or not has_room:
             self._seen.add(key)
             return plain()
-        record = partial(_Recording, self._recorder, objective, starts, factors)
+        record = partial(_Recording, self._recorder, objective, starts)
         if self._device is None:
             recording = self._recordings[key] = self._recordings.get(key) or record()
-            return recording.replay(starts, carry, len(factors))
+            return recording.replay(starts, carry, steps)
         if key not in self._trials:
             self._trials[key] = _trial(objective, facts, carry.theta, self._device)
         trial = self._trials[key]
         if key in self._recordings:
-            return _proven(
-                trial, plain, partial(self._recordings[key].replay, starts, carry, len(factors)), self._device
-            )
+            replay = partial(self._recordings[key].replay, starts, carry, steps)
+            return _proven(trial, plain, replay, self._device)
         if trial.is_open or trial.takes_kernel:
             self._record(key, record, trial)
         return plain()
@@ -220,22 +206,20 @@ def _difference(one: Tensor, other: Tensor) -> Tensor:
 class _Recording:
     """One truncation."""
 
-    def __init__(self, recorder: Recorder, objective: Objective, starts: list[Any], factors: Sequence[float]) -> None:
+    def __init__(self, recorder: Recorder, objective: Objective, starts: list[Any]) -> None:
         self._objective = objective  # kept: its id is in the key
         self._starts = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors_of(starts)]
-        phi, carry, batches, scoring, final = with_tensors(starts, iter(self._starts))
-        self._results, self._again = recorder.record(
-            lambda: run_truncation(objective, phi, carry, batches, factors, (), scoring=scoring, final=final)
-        )
+        phi, carry, inputs = with_tensors(starts, iter(self._starts))
+        self._results, self._again = recorder.record(lambda: run_truncation(objective, phi, carry, inputs))
 
     def replay(self, starts: list[Any], carry: UnrollState, steps: int) -> Results:
         for mine, given in zip(self._starts, tensors_of(starts), strict=True):
             mine.detach().copy_(given.detach())
         self._again()
         own = iter([tensor.clone() for tensor in tensors_of(self._results)])
-        partial_gradient, losses, after = with_tensors(self._results, own)
+        partial_gradient, after = with_tensors(self._results, own)
         counts = {"inner_step": carry.inner_step + steps, "truncations": carry.truncations + 1}
-        return partial_gradient, losses, dataclasses.replace(after, **counts)
+        return partial_gradient, dataclasses.replace(after, **counts)
 
 
 def _decisions(objective: Objective, carry: UnrollState, factors: Sequence[float]) -> Iterator[Hashable]:

@@ -21,7 +21,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from engine.base.flat import (
     Batch,
@@ -35,7 +35,7 @@ from engine.kernels.recompute import ALIVE
 from engine.meta_training.backward import Entry, Move, Point, Take, as_observed, blank, known
 from engine.meta_training.objective import Objective
 from engine.optimizers.learned.base import START, Phi, State
-from engine.penalties.base import AscentPenalty, InnerStep, Randomness, UpdatePenalty, is_plain_ascent
+from engine.penalties.base import AscentPenalty, InnerStep, Randomness, UpdatePenalty, go_to, is_plain_ascent, positions
 
 MOST_KEPT = 2**30  # bytes of optimizer states, of the updates' graphs, and of the gradients': each of the three
 
@@ -47,7 +47,7 @@ class Noted(NamedTuple):
     penalty: UpdatePenalty
     features: Tensor | None  # the worst ones that an ascent has found
     randomness: Randomness
-    place: list[Tensor]  # of the random numbers, where they are drawn again
+    positions: list[Tensor]  # of the random numbers, where they are drawn again
 
 
 Slopes = Sequence[Tensor | None]
@@ -111,12 +111,11 @@ class SecondOrderBackward:
         return grad, value
 
     def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Noted]:
-        place = [generator.get_state() for generator in _generators(randomness)]
-        features = None
+        features, before = None, positions(randomness)
         if is_plain_ascent(penalty):
             assert isinstance(penalty, AscentPenalty)
             features = penalty.worst_features(self.objective.optimizer, self.phi, step, randomness)
-        noted = Noted(len(self.points) - 1, penalty, features, randomness, place)
+        noted = Noted(len(self.points) - 1, penalty, features, randomness, before)
         with torch.no_grad() if features is not None else torch.enable_grad():
             value = self._value(noted, self.phi, step, again=False)
         return value.detach(), noted
@@ -237,13 +236,10 @@ class SecondOrderBackward:
             return penalty.change(step.scaled(step.update), step.scaled(other))
         if not again:
             return penalty.value(optimizer, phi, step, noted.randomness)
-        generators = _generators(noted.randomness)
-        now = [generator.get_state() for generator in generators]
-        for generator, state in zip(generators, noted.place, strict=True):
-            generator.set_state(state)
+        now = positions(noted.randomness)
+        go_to(noted.randomness, noted.positions)
         value = penalty.value(optimizer, phi, step, noted.randomness)
-        for generator, state in zip(generators, now, strict=True):
-            generator.set_state(state)
+        go_to(noted.randomness, now)
         return value
 
 
@@ -255,7 +251,3 @@ def graphs_kept(steps: int, size: int) -> int:
 def _noted(entry: Entry) -> Noted:
     assert isinstance(entry.source, Noted)
     return entry.source
-
-
-def _generators(randomness: Randomness) -> Sequence[Generator]:
-    return [randomness] if isinstance(randomness, Generator) else randomness

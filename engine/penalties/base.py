@@ -46,7 +46,9 @@ __all__ = [
     "Randomness",
     "Reparametrization",
     "UpdatePenalty",
+    "go_to",
     "normal",
+    "positions",
     "setting",
 ]
 
@@ -247,6 +249,21 @@ PENALTIES: Registry[Penalty] = Registry("penalty", "engine.penalties")
 
 get = PENALTIES.create
 """A penalty by name, its settings checked: `get("sam", rho=0.05)`. Raises SettingsError that names the field."""
+
+
+def positions(randomness: Randomness) -> list[Tensor]:
+    """Where the generators are, for `go_to`."""
+    return [generator.get_state() for generator in _generators(randomness)]
+
+
+def go_to(randomness: Randomness, states: Sequence[Tensor]) -> None:
+    """Put the generators where they were, so that the same numbers come again."""
+    for generator, state in zip(_generators(randomness), states, strict=True):
+        generator.set_state(state)
+
+
+def _generators(randomness: Randomness) -> Sequence[Generator]:
+    return [randomness] if isinstance(randomness, Generator) else randomness
 
 
 def normal(like: Tensor, randomness: Randomness) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from engine.base.flat import Batch
-from engine.meta_training.inputs import Inputs
+from engine.meta_training.inner_steps import Inputs
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient, together
 from engine.optimizers.learned.base import Phi

@@ -12,7 +12,7 @@ from engine.base.flat import Batch
 from engine.base.settings import setting
 from engine.meta_training import particles
 from engine.meta_training.estimators.base import ESTIMATORS, GradientEstimator
-from engine.meta_training.inputs import Inputs
+from engine.meta_training.inner_steps import Inputs
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import LOSS, PartialGradient
 from engine.meta_training.particles import Particles

@@ -12,10 +12,10 @@ from torch import Tensor
 from engine.base.flat import Batch
 from engine.meta_training import recording
 from engine.meta_training.estimators.base import ESTIMATORS, GradientEstimator
-from engine.meta_training.inputs import Inputs
+from engine.meta_training.inner_steps import Inputs, UnrollState
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
-from engine.meta_training.unroll import UnrollState, begin, run_truncation
+from engine.meta_training.unroll import begin, run_truncation
 from engine.optimizers.learned.base import Phi
 
 
@@ -40,10 +40,7 @@ class TBPTT(GradientEstimator):
     def estimate(
         self, objective: Objective, phi: Phi, carry: UnrollState, inputs: Inputs
     ) -> tuple[PartialGradient, UnrollState]:
-        plain = (inputs.batches, inputs.factors, inputs.randomness)
-        fresh = {"scoring": inputs.scoring, "final": inputs.final}
-        partial, _, carry = self.run_truncation(objective, phi, carry, *plain, **fresh)
-        return partial, carry
+        return self.run_truncation(objective, phi, carry, inputs)
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> UnrollState:
         return UnrollState.restored(tensors, facts)
