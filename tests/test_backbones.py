@@ -15,7 +15,7 @@ from engine.presets.preset import from_mapping
 from engine.tasks.backbones import kept
 from engine.tasks.backbones.networks import FourConvolutions, WideResNet
 from engine.tasks.datasets import few_shot
-from engine.tasks.datasets.digits_episodes import DigitsEpisodes
+from engine.tasks.datasets.digits import DigitsEpisodes
 from engine.tasks.episodes import ImagesByClass, prototype_accuracy
 from engine.tasks.table import build_task
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from unrolling import truncation
 
 import engine
-from engine.meta_training.estimators.pes import PES
+from engine.meta_training.estimators.es import PES
 from engine.meta_training.meta_train import MetaTrainer
 from engine.optimizers.learned.base import StepInfo
 from engine.tasks.base import as_distribution, as_task

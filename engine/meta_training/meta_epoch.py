@@ -23,6 +23,7 @@ from engine.meta_training.inner_steps import Inputs
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
 from engine.optimizers.learned.base import Phi
+from engine.presets.meta_settings import MetaSettings
 from engine.presets.objective_settings import ON_FRESH_BATCHES
 from engine.tasks.base import Batches, Layout, Stream, Task, TaskDistribution
 
@@ -65,23 +66,17 @@ class MetaEpoch:
         tasks: TaskDistribution,
         objective_on: Callable[[Task], Objective],
         estimator: GradientEstimator,
+        settings: MetaSettings,
         *,
         seed: int,
         number: int,
         horizon: int,
-        random_scaling: float = 0.0,
-        random_scaling_of: str = "coordinate",
         team: ProcessGroup = ALONE,
     ) -> None:
         """An epoch without optimizees: `begin` draws them, `load_state` takes up those of a checkpoint."""
-        self.distribution = tasks
-        self.objective_on = objective_on
-        self.estimator = estimator
-        self.seed = seed
-        self.number = number
-        self.horizon = horizon
-        self.random_scaling = random_scaling
-        self.random_scaling_of = random_scaling_of
+        self.distribution, self.objective_on = tasks, objective_on
+        self.estimator, self.settings = estimator, settings
+        self.seed, self.number, self.horizon = seed, number, horizon
         self.team = team
         self.tasks: list[Task] = []  # of each group, in all processes
         self.places: list[list[int]] = []  # in the meta-batch, of each group
@@ -224,13 +219,13 @@ class MetaEpoch:
 
         Coordinates: Lv, Jiang & Li 2017, arXiv:1703.03633, sec. 4.2; all three: Metz et al. 2022, arXiv:2211.09760.
         """
-        if not self.random_scaling:
+        if not self.settings.random_scaling:
             return None
         sizes = {"coordinate": (1,) * layout.size, "tensor": layout.sizes, "network": (layout.size,)}
-        counts = torch.tensor(sizes[self.random_scaling_of])
+        counts = torch.tensor(sizes[self.settings.random_scaling_of])
         generators = [Generator().manual_seed(self._seed("scaling", place)) for place in members]
         uniform = torch.stack([torch.rand(len(counts), generator=generator) for generator in generators])
-        scales = ((2 * uniform - 1) * self.random_scaling).exp().repeat_interleave(counts, 1)
+        scales = ((2 * uniform - 1) * self.settings.random_scaling).exp().repeat_interleave(counts, 1)
         return scales.to(theta)
 
     def state(self) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:

@@ -349,12 +349,8 @@ class MetaTrainer:
 
     def _learning_rate(self) -> float:
         progress = self._progress
-        factor = {
-            "constant": 1.0,
-            "linear": 1 - progress,
-            "cosine": (1 + math.cos(math.pi * progress)) / 2,
-        }[self.settings.schedule]
-        return self.settings.learning_rate * factor
+        factors = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
+        return self.settings.learning_rate * factors[self.settings.schedule]
 
     def _speed(self, steps: int, coordinate_steps: int, seconds: float) -> dict[str, float]:
         times = max(1, self.estimator.particles)
@@ -370,17 +366,8 @@ class MetaTrainer:
         }
 
     def _new_epoch(self, number: int, horizon: int) -> MetaEpoch:
-        return MetaEpoch(
-            self.tasks,
-            self.objective_on,
-            self.estimator,
-            seed=self.seed,
-            number=number,
-            horizon=horizon,
-            random_scaling=self.settings.random_scaling,
-            random_scaling_of=self.settings.random_scaling_of,
-            team=self.team,
-        )
+        what = (self.tasks, self.objective_on, self.estimator, self.settings)
+        return MetaEpoch(*what, seed=self.seed, number=number, horizon=horizon, team=self.team)
 
     def _end_meta_epoch_if_due(self, epoch: MetaEpoch) -> None:
         """The end: all inner steps taken, or every optimizee diverged."""

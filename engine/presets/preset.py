@@ -170,7 +170,6 @@ def defaults(catalog: Catalog | None = None) -> Preset:
 def _check(document: Mapping[str, Any], catalog: Catalog) -> tuple[dict[str, Any], list[Problem]]:
     """Every key with its value (None for one that does not fit), and every problem."""
     checker = _Checker(catalog)
-    checker = _Checker(catalog)
     if "extends" in document:
         checker.problems.append(Problem("extends", "a preset to extend", "extends in a file; here tables stand alone"))
     top = {key: value for key, value in document.items() if key not in (*TABLES, "extends")}

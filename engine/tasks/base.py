@@ -210,24 +210,39 @@ class Task:
         return self._start.dtype
 
 
-class SampledStream:
-    """A stream of whatever `sample(generator)` draws for one optimizee, with a generator for each of them."""
+class GeneratorStream:
+    """A stream with a generator for each optimizee, so that what one gets depends on its own seed alone."""
 
-    def __init__(
-        self, sample: Callable[[Generator], Batch], seeds: Sequence[int], device: torch.device | str = "cpu"
-    ) -> None:
-        self._sample = sample
+    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
         self._generators = [Generator(device).manual_seed(seed) for seed in seeds]
-
-    def draw(self, steps: int) -> list[Batch]:
-        return [_stacked([self._sample(generator) for generator in self._generators]) for _ in range(steps)]
 
     def state(self) -> Tensor:
         """The generators' states: uint8 [B, n], on the CPU."""
         return torch.stack([generator.get_state() for generator in self._generators])
 
     def load_state(self, state: Tensor) -> None:
-        load_generators(self._generators, state)
+        """Put the generators where they were. Raises RunError where the state does not fit."""
+        shape = [len(self._generators), *self._generators[0].get_state().shape]
+        if state.dtype != torch.uint8 or list(state.shape) != shape:
+            raise RunError(
+                f"a stream's state has shape {list(state.shape)}, should be {shape}: "
+                "it was saved with another device or number of optimizees"
+            )
+        for generator, row in zip(self._generators, state, strict=True):
+            generator.set_state(row.cpu().clone())
+
+
+class SampledStream(GeneratorStream):
+    """A stream of whatever `sample(generator)` draws for one optimizee."""
+
+    def __init__(
+        self, sample: Callable[[Generator], Batch], seeds: Sequence[int], device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(seeds, device)
+        self._sample = sample
+
+    def draw(self, steps: int) -> list[Batch]:
+        return [_stacked([self._sample(generator) for generator in self._generators]) for _ in range(steps)]
 
 
 class TaskDistribution:
@@ -269,18 +284,6 @@ class UniformTasks(TaskDistribution):
         return held_out
 
 
-def load_generators(generators: Sequence[Generator], state: Tensor) -> None:
-    """Put generators, [B], where they were that gave a state, uint8 [B, n]. Raises RunError where it does not fit."""
-    shape = [len(generators), *generators[0].get_state().shape]
-    if state.dtype != torch.uint8 or list(state.shape) != shape:
-        raise RunError(
-            f"a stream's state has shape {list(state.shape)}, should be {shape}: "
-            "it was saved with another device or number of optimizees"
-        )
-    for generator, row in zip(generators, state, strict=True):
-        generator.set_state(row.cpu().clone())
-
-
 # -- tasks that follow the contract without the classes above ----------------------------------------------------------
 
 _NEEDED = ("layout", "init_theta", "loss", "batches")
@@ -300,15 +303,9 @@ class _OutsideTask(Task):
         self.layout = layout if isinstance(layout, Layout) else Layout(layout)
         measured = getattr(task, "measured", ())
         self.measured = (*Task.measured, *(metric for metric in measured if metric.name != "loss"))
-        for name in ("metrics", "metrics_of_each", "fixed_batch", "controls", "query_inputs", "rows"):
+        for name in (*_NEEDED[1:3], "metrics", "metrics_of_each", "fixed_batch", "controls", "query_inputs", "rows"):
             if hasattr(task, name):
                 setattr(self, name, getattr(task, name))
-
-    def init_theta(self, seed: int) -> Tensor:
-        return self._task.init_theta(seed)
-
-    def loss(self, theta: Tensor, batch: Batch) -> Tensor:
-        return self._task.loss(theta, batch)
 
     def batches(self, seeds: Sequence[int], split: str = "train") -> Stream:
         return as_stream(lambda: self._task.batches(seeds, split))

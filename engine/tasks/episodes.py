@@ -19,7 +19,7 @@ from engine.base.arguments import refusal
 from engine.base.errors import PresetError, Problem
 from engine.base.metrics import Metric
 from engine.base.settings import show
-from engine.tasks.base import METRIC_SEED, load_generators
+from engine.tasks.base import METRIC_SEED, GeneratorStream
 from engine.tasks.datasets.base import Dataset
 from engine.tasks.optimizees.base import Optimizee, batch_norms, statistics_of_leading
 from engine.tasks.supervised import EVALUATED_AT_ONCE, ExampleBatch
@@ -207,14 +207,14 @@ class EpisodeTask(DatasetTask):
             raise refusal(argument, f"{episodes}, one for each episode that the task is bound to", str(rows))
 
 
-class EpisodeStream:
+class EpisodeStream(GeneratorStream):
     """The whole support or query sets of B episodes at every step. Only dropout's numbers are drawn, for training."""
 
     def __init__(self, task: EpisodeTask, seeds: Sequence[int], split: str) -> None:
+        super().__init__(seeds, task.device)
         self._x = task.inputs_at(task.positions(split), task.dtype)
         self._y = task.labels(split).expand(len(self._x), -1)
         self._noise_size = task.optimizee.noise_size if split == "train" else 0
-        self._generators = [torch.Generator(task.device).manual_seed(seed) for seed in seeds]
 
     def draw(self, steps: int) -> EpisodeBatches:
         """The batches of the next inner steps."""
@@ -223,13 +223,6 @@ class EpisodeStream:
             for row, generator in enumerate(self._generators):
                 noise[:, row] = torch.rand(noise[:, row].shape, generator=generator, device=noise.device)
         return EpisodeBatches(self._x, self._y, noise)
-
-    def state(self) -> Tensor:
-        """The generators' states: uint8 [B, n], on the CPU."""
-        return torch.stack([generator.get_state() for generator in self._generators])
-
-    def load_state(self, state: Tensor) -> None:
-        load_generators(self._generators, state)
 
 
 class EpisodeBatches:

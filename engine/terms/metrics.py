@@ -1,4 +1,5 @@
-"""What a task measures of the points that unrolls end at: the validation loss, the generalisation gap, any metric."""
+"""What a task measures of the points that unrolls end at: the validation loss, the generalisation gap, any metric;
+and the norm of the parameters."""
 
 from __future__ import annotations
 
@@ -44,3 +45,11 @@ class MetricTerm(Term):
         names = ", ".join(measured.name for measured in task.measured)
         problem = Problem("objective.terms.metric.metric", show(self.metric), f"a metric of {task.name}: {names}")
         raise SettingsError([problem])
+
+
+@TERMS.register("parameter_norm")
+class ParameterNorm(Term):
+    """‖θ‖₂: a control for what flatness may be bought with."""
+
+    def measure(self, task: Task, theta: Tensor) -> Tensor:
+        return theta.norm(dim=-1)

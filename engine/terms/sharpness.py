@@ -1,4 +1,4 @@
-"""Sharpness: the rise of the loss within a ball about the point reached, and within one that goes by its size."""
+"""How sharp the point reached is: the rise of the loss in a ball, in one that goes by the parameters; the curvature."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from engine.base.flat import grad_and_value, perturbation
 from engine.base.settings import setting
+from engine.probes.landscape import landscapes
 from engine.tasks.base import Task
 from engine.terms.base import TERMS, Term, for_each, training_loss
 
@@ -42,3 +43,16 @@ class AdaptiveSharpness(Sharpness):
 
     def scale(self, theta: Tensor) -> Tensor:
         return theta.abs()
+
+
+@TERMS.register("top_eigenvalue")
+class TopEigenvalue(Term):
+    """The largest eigenvalue of the Hessian, by Lanczos."""
+
+    examples: int = setting(1000, minimum=1, help="training examples that it is measured on")
+    iterations: int = setting(20, minimum=2, maximum=1000, help="most Hessian-vector products of the search")
+
+    def measure(self, task: Task, theta: Tensor) -> Tensor:
+        loss = training_loss(task, self.examples, theta.dtype)
+        lands = landscapes(loss, theta, iterations=self.iterations)
+        return theta.new_tensor([value for land in lands for value in land.eigenpair[0].tolist()])
