@@ -17,7 +17,7 @@ from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 from engine.penalties.base import GeometricPenalty, Penalty
 from engine.presets.meta_settings import MetaSettings
 from engine.presets.objective_settings import ObjectiveSettings
-from engine.tasks.base import as_distribution
+from engine.tasks.outside import as_distribution
 from engine.tasks.table import build_task
 
 CPU, F64 = torch.device("cpu"), torch.float64

@@ -15,7 +15,7 @@ import engine
 from engine.meta_training.estimators.es import PES
 from engine.meta_training.meta_train import MetaTrainer
 from engine.optimizers.learned.base import StepInfo
-from engine.tasks.base import as_distribution, as_task
+from engine.tasks.outside import as_distribution, as_task
 
 F64 = torch.float64
 CURVATURE = torch.tensor([1.0, 2.0, 3.0], dtype=F64)

@@ -96,11 +96,10 @@ def _on_task(trainer: MetaTrainer, task: Task, device: torch.device) -> MemoryPl
     work = _Work(trainer, task, device)
     parts = work.common()
     if trainer.estimator.particles:
-        way = work.add_particles(parts)
-    elif trainer.estimator.second_order:
-        way = work.add_second_order(parts)
+        add = work.add_particles
     else:
-        way = work.add_back_propagation(parts)
+        add = work.add_second_order if trainer.estimator.second_order else work.add_back_propagation
+    way = add(parts)
     parts |= {"unroll": work.evaluation_unroll(), "probes": work.probes()}
     return MemoryPlan(task.name, work.optimizees * work.particles, task.parameters, way, parts)
 
@@ -112,8 +111,7 @@ class _Work:
         self.trainer, self.task, self.device = trainer, task, device
         self.optimizer, self.objective = trainer.optimizer, trainer.objective_on(task)
         settings, estimator = trainer.settings, trainer.estimator
-        stages = settings.inner_steps
-        self.horizon = max(stages) if isinstance(stages, tuple) else stages
+        self.horizon = max(settings.stages)
         self.steps = self.horizon if estimator.whole_unrolls else min(settings.truncation, self.horizon)
         self.optimizees, self.particles = settings.meta_batch, max(1, estimator.particles)
         self.theta = torch.empty(self.optimizees, task.parameters, dtype=task.dtype, device="meta")
@@ -128,7 +126,6 @@ class _Work:
         settings, objective = self.trainer.settings, self.objective
         drawn, batch, making = self._batches()
         sources = 2 if objective.loss_batch == "validation" else 1
-        gradient = self._gradient()
         return {
             # where the truncation began, for each meta-epoch under way, and the gradient that feeds the next step
             "parameters": PHI_COPIES * _bytes(self.trainer.phi.values()) + (2 * settings.staggered + 1) * self.one,
@@ -136,7 +133,7 @@ class _Work:
             "truncation": 0,
             "batches": sources * drawn + (1 + sources) * batch + making,  # the last one is still there
             "data": _bytes_of_storages(self.task.tensors()),
-            "activations": max(gradient, self._penalties()),
+            "activations": max(self._gradient(), self._penalties()),
             "network": self.step.forward,
             "pull_back": 0,
         }
@@ -155,7 +152,8 @@ class _Work:
             ascends = bool(updates)
             way = kernels.tape_way(self.optimizer, self.state, self.device, self.task.dtype, steps, ascends=ascends)
         if way == "native":
-            piece = NativeNetwork(self.optimizer, self._phi_on_cpu(), 1).piece
+            phi = {name: tensor.detach().cpu() for name, tensor in self.trainer.phi.items()}
+            piece = NativeNetwork(self.optimizer, phi, 1).piece
             states = 2 + math.ceil(steps / piece)
             arrays = steps * (step.features + one) + states * step.units
             parts["network"] = step.observing
@@ -316,9 +314,6 @@ class _Work:
 
     def _peak_of(self, function: Callable[..., Any], *more: Tensor) -> int:
         return _peak(function, self.objective.loss, self.theta, self.examples, *more)
-
-    def _phi_on_cpu(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().cpu() for name, tensor in self.trainer.phi.items()}
 
     def _measured_step(self) -> _Step:
         """The learned optimizer's step at all coordinates, as it is taken forward, and as one that is gone back."""

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.base.errors import PresetError, Problem
+from engine.base.errors import PresetError, Problem, TrainingError
 from engine.base.flat import all_finite, prefixed, under
 from engine.base.metrics import penalty_share, penalty_value
+from engine.distributed.parallel import ProcessGroup
 from engine.meta_training.partial_gradient import norm
 from engine.optimizers.learned.base import Phi, from_table, without_start
 from engine.penalties.base import Reparametrization
@@ -175,7 +176,18 @@ class MetaParameters:
                 if isinstance(value, Tensor):
                     yield f"meta_optimizer/{index}/{key}", value.clone()
 
-    def digest(self) -> str:
+    def check_alike(self, team: ProcessGroup, step: int) -> None:
+        """Raise TrainingError where the processes of a team do not have the same bits, as they should."""
+        if team.size == 1:
+            return
+        everyone = team.gather(self._digest())
+        if others := [str(rank) for rank, theirs in enumerate(everyone) if theirs != everyone[0]]:
+            raise TrainingError(
+                f"after meta-step {step} the meta-parameters of process {', '.join(others)} are not those of process "
+                "0: are machine, torch and version of lreg the same everywhere?"
+            )
+
+    def _digest(self) -> str:
         """The same for the same bits of phi and of the meta-optimizer."""
         digest = hashlib.sha256()
         for _, tensor in sorted({**self._raw(), **dict(self._moments())}.items()):

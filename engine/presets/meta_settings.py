@@ -74,3 +74,8 @@ class MetaSettings:
         help="share of meta-steps that may be skipped as not finite before the run fails",
     )
     checkpoint_every: float = setting(20.0, above=0.0, help="seconds between two checkpoints")
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The lengths of unrolls, one after another."""
+        return self.inner_steps if isinstance(self.inner_steps, tuple) else (self.inner_steps,)

@@ -5,11 +5,11 @@ Images stay uint8 on the device (CIFAR-10: 184 MB instead of 737); a batch becom
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from engine.tasks.base import Task
 from engine.tasks.criteria import Criterion, CrossEntropy
 from engine.tasks.optimizees.base import Form, Optimizee
 
+Made = TypeVar("Made")
 PADDING = 4  # pixels around an image that is cropped at random, as everywhere for CIFAR
 
 
@@ -180,6 +181,16 @@ def crop_and_flip(images: Tensor, numbers: Tensor, padding: int = PADDING, flip:
     example = torch.arange(len(images), device=images.device)[:, None, None, None]
     channel = torch.arange(channels, device=images.device)[:, None, None]
     return padded[example, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+_in_memory: dict[Hashable, Any] = {}
+
+
+def once_in_memory(key: Hashable, make: Callable[[], Made]) -> Made:
+    """What is made for a key, once in a process."""
+    if key not in _in_memory:
+        _in_memory[key] = make()
+    return _in_memory[key]
 
 
 @lru_cache(maxsize=64)
