@@ -23,7 +23,7 @@ from engine.meta_training.unroll import begin
 from engine.optimizers.baselines import BASELINES
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, learned_start
 from engine.penalties.base import get
-from engine.presets.objective_settings import ObjectiveSettings
+from engine.presets.tables import ObjectiveSettings
 from engine.tasks.backbones.networks import BACKBONES
 from engine.tasks.base import SPLITS
 from engine.tasks.datasets import few_shot

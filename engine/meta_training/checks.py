@@ -11,9 +11,7 @@ from engine.base.settings import check_table, schema_of, show
 from engine.meta_training.estimators import GradientEstimator
 from engine.optimizers.learned.base import LearnedOptimizer
 from engine.penalties.base import Penalty, UpdatePenalty
-from engine.presets.evaluation_settings import EvaluationSettings
-from engine.presets.meta_settings import MetaSettings
-from engine.presets.objective_settings import WITHOUT_DERIVATIVE, ObjectiveSettings
+from engine.presets.tables import WITHOUT_DERIVATIVE, EvaluationSettings, MetaSettings, ObjectiveSettings
 from engine.tasks.base import Task
 from engine.terms import Term
 

@@ -33,7 +33,7 @@ from engine.meta_training.particles import Particles, ParticleTruncation
 from engine.meta_training.unroll import loss_factors
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State, StepInfo, learned_start, without_start
 from engine.penalties.base import GeometricPenalty, Penalty, UpdatePenalty
-from engine.presets.meta_settings import MetaSettings
+from engine.presets.tables import MetaSettings
 from engine.tasks.base import Layout, Task, TaskDistribution, UniformTasks
 
 LOG_SCALE = "log_scale"
@@ -172,7 +172,10 @@ class Diagnosis:
             if part == THE_LOSS and not self._is_mean(objective):
                 continue
             weight = math.fsum(sums[first:last]) or 1.0
-            total = torch.stack([of[part] for of in values.totals[first:last] if part in of] or [_zeros(values)]).sum(0)
+            total = torch.stack(
+                [of[part] for of in values.totals[first:last] if part in of]
+                or [torch.zeros_like(values.totals[0][THE_LOSS])]
+            ).sum(0)
             slope = None
             if part in estimated:
                 slope = torch.stack(estimated[part][first:last]).sum(0) / weight
@@ -276,10 +279,6 @@ def with_penalties(objective: Objective, penalties: Mapping[str, Penalty]) -> Ob
     geometric = {name: one for name, one in penalties.items() if isinstance(one, GeometricPenalty)}
     update = {name: one for name, one in penalties.items() if isinstance(one, UpdatePenalty)}
     return replace(objective, geometric=objective.geometric | geometric, update=objective.update | update, parameter={})
-
-
-def _zeros(values: UnrollValues) -> Tensor:
-    return torch.zeros_like(values.totals[0][THE_LOSS])
 
 
 def joined(same: Sequence[Derivatives]) -> Derivatives:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from engine.base.flat import Batch, prefixed, under
+from engine.base.flat import Batch, gradients_and_losses, prefixed, under
 from engine.meta_training.backward import sound
 from engine.meta_training.objective import Objective
 from engine.meta_training.penalty_terms import geometric_penalty_at
@@ -51,13 +51,13 @@ class UnrollState:
     batch: Batch | None = None  # that grad is of, where the unroll has just begun
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it that is tensors, by name, for a checkpoint."""
+        """All of it that is tensors, by name, for a checkpoint: [B, ...], or without dimensions."""
         names = ("theta", "grad", "loss", "first_loss", "alive")
         tensors = {name: getattr(self, name) for name in names} | prefixed("state", self.state)
         return tensors if self.scaling is None else tensors | {"scaling": self.scaling}
 
     def facts(self) -> dict[str, Any]:
-        """Nothing else needs to be kept."""
+        """What else there is, as JSON can hold it, beside `inner_step`, `truncations` and the horizon."""
         return {}
 
     @classmethod
@@ -80,7 +80,7 @@ class UnrollState:
 class InnerSteps:
     """The inner steps of a truncation: what back-propagation and the particles of evolution strategies share.
 
-    A member gives `slopes`, `move` and `score`. Shapes are those of one particle; of M particles [M, B] and [M, B, P].
+    A member gives `move` and `score`. Shapes are those of one particle; of M particles [M, B] and [M, B, P].
     """
 
     def __init__(self, objective: Objective, carry: UnrollState, inputs: Inputs) -> None:
@@ -121,7 +121,7 @@ class InnerSteps:
 
     def slopes(self, batch: Batch, *, feeds: bool) -> tuple[Tensor, Tensor]:
         """The gradient, [B, P], and the loss, [B], at theta; `feeds`: for the next update."""
-        raise NotImplementedError
+        return gradients_and_losses(self.objective.loss, self.theta, batch)
 
     def move(self, factor: float) -> Any:
         """Move theta by one update of the learned optimizer; a diverged optimizee rests. What `score` is to know."""

@@ -300,7 +300,7 @@ class _Work:
     def _gradient(self) -> int:
         if self.trainer.estimator.particles:
             points = self.theta.expand(self.particles, *self.theta.shape)
-            return _peak(particles.gradients_of_particles, self.objective.loss, points, self.examples)
+            return _peak(flat.gradients_and_losses, self.objective.loss, points, self.examples)
         return self._peak_of(flat.gradients_and_losses)
 
     def _penalties(self) -> int:

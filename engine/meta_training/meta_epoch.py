@@ -18,13 +18,12 @@ from engine.base.errors import RunError
 from engine.base.flat import Batch, prefixed, under
 from engine.distributed.parallel import ALONE, ProcessGroup
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE
-from engine.meta_training.estimators.base import Carry, GradientEstimator
-from engine.meta_training.inner_steps import Inputs
+from engine.meta_training.estimators.base import GradientEstimator
+from engine.meta_training.inner_steps import Inputs, UnrollState
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
 from engine.optimizers.learned.base import Phi
-from engine.presets.meta_settings import MetaSettings
-from engine.presets.objective_settings import ON_FRESH_BATCHES
+from engine.presets.tables import ON_FRESH_BATCHES, MetaSettings
 from engine.tasks.base import Batches, Layout, Stream, Task, TaskDistribution
 
 
@@ -38,7 +37,7 @@ class Group:
     members: list[int]  # their places in the meta-batch: those of this process
     stream: Stream
     scoring: Stream | None  # batches of loss_batch = validation
-    carry: Carry
+    carry: UnrollState
 
 
 class DrawnInTime:

@@ -34,10 +34,8 @@ from engine.meta_training.partial_gradient import mean_of, norm
 from engine.meta_training.unroll import loss_factors
 from engine.optimizers.learned.base import START, LearnedOptimizer, Phi, without_start
 from engine.penalties.base import Penalty, Reparametrization
-from engine.presets.evaluation_settings import EvaluationSettings
 from engine.presets.former import todays_objective
-from engine.presets.meta_settings import MetaSettings
-from engine.presets.objective_settings import ObjectiveSettings
+from engine.presets.tables import EvaluationSettings, MetaSettings, ObjectiveSettings
 from engine.tasks.base import Task, TaskDistribution
 from engine.tasks.outside import as_distribution, check_task
 from engine.terms import Term

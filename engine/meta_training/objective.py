@@ -10,8 +10,7 @@ from engine.base.arguments import kind, refusal
 from engine.base.flat import BatchLoss
 from engine.optimizers.learned.base import LearnedOptimizer
 from engine.penalties.base import GeometricPenalty, ParameterPenalty, Penalty, Reparametrization, UpdatePenalty
-from engine.presets.meta_settings import MetaSettings
-from engine.presets.objective_settings import ObjectiveSettings
+from engine.presets.tables import MetaSettings, ObjectiveSettings
 from engine.tasks.base import Layout, Task
 from engine.terms import Term
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,9 +18,9 @@ from torch import Tensor
 from torch.func import vmap
 
 from engine import kernels
-from engine.base.flat import Batch, BatchLoss, MicroBatches, as_far_as_possible, row_of, summed, under
+from engine.base.flat import Batch, as_far_as_possible, row_of, under
 from engine.base.metrics import objective_term, penalty_value
-from engine.base.replay import replayed
+from engine.meta_training import unroll
 from engine.meta_training.backward import blank, known, sound
 from engine.meta_training.inner_steps import InnerSteps, Inputs, UnrollState
 from engine.meta_training.objective import Objective
@@ -29,7 +28,7 @@ from engine.meta_training.partial_gradient import PartialGradient
 from engine.meta_training.penalty_terms import pair
 from engine.optimizers.learned.base import Phi, State, StepInfo
 from engine.penalties.base import InnerStep, go_to, positions
-from engine.presets.objective_settings import AT_THE_END
+from engine.presets.tables import AT_THE_END
 
 SMOOTHING = 0.9  # of the training loss that tells when a given loss is reached
 
@@ -90,28 +89,19 @@ def begin(
 ) -> Particles:
     """Particles at inner step 0, all at theta, [B, P]; `batch` gives the first gradient (loss_batch = next)."""
     points = theta.detach().expand(particles, *theta.shape)
-    unknown = torch.full_like(points[..., 0], torch.inf)
-    zeros = torch.zeros_like(unknown)
     init = as_far_as_possible(lambda point: objective.optimizer.init(point, objective.layout))
-    carry = Particles(
-        theta=points,
-        state=init((points if scaling is None else points / scaling).contiguous()),
-        grad=torch.zeros_like(points),
-        loss=unknown,
-        first_loss=unknown,
-        alive=torch.ones_like(unknown, dtype=torch.bool),
+    state = init((points if scaling is None else points / scaling).contiguous())
+    of_unroll = unroll.begin(objective, points, batch, scaling=scaling, horizon=horizon, state=state)
+    zeros = torch.zeros_like(of_unroll.loss)
+    to_reach = dict.fromkeys(_text(term.at) for term in objective.terms.values() if term.at)
+    return Particles(
+        **vars(of_unroll),
         loss_sum=zeros,
         weight_sum=0.0,
-        lowest=unknown,
+        lowest=torch.full_like(zeros, torch.inf),
         smoothed=zeros,
-        at_loss={text: (zeros.bool(), points) for text in _losses_to_reach(objective)},
-        scaling=scaling,
-        horizon=horizon,
+        at_loss={text: (zeros.bool(), points) for text in to_reach},
     )
-    if batch is None:
-        return carry
-    grad, loss = gradients_of_particles(objective.loss, points, batch)
-    return replace(carry, grad=grad, loss=loss, first_loss=loss, alive=sound(grad, loss))
 
 
 def run_truncation(
@@ -147,9 +137,6 @@ class ParticleTruncation(InnerSteps):
         self.penalty_totals: dict[str, Tensor] = {}  # [M, B] by penalty: its values times the losses' factors
         self.update_norm = torch.zeros_like(carry.loss)
         self.moved = torch.zeros_like(carry.loss)
-
-    def slopes(self, batch: Batch, *, feeds: bool) -> tuple[Tensor, Tensor]:
-        return gradients_of_particles(self.objective.loss, self.theta, batch)
 
     def move(self, factor: float) -> dict[str, Tensor]:
         """Move every particle's optimizees; the values of the update penalties, [M, B], by name."""
@@ -263,14 +250,12 @@ class ParticleTruncation(InnerSteps):
                 at_end = at_end + term.weight * measured
                 sums[objective_term(name).name] = pair(measured.sum(), measured.numel())
         began = self.first_loss.isfinite()  # one without a first loss has nothing to say
-        value = torch.where(began, along + self._repeats * at_end, 0.0)
+        repeats = (
+            self.start.truncations + 1.0
+        )  # what is only known at the end counts for all truncations, as a mean does
+        value = torch.where(began, along + repeats * at_end, 0.0)
         sums["meta_objective"] = pair(torch.where(began, along + at_end, 0.0).sum(), value.numel())
         return PartialGradient(value.shape[1], {}, sums, values=value.sum(1))
-
-    @property
-    def _repeats(self) -> float:
-        """Truncations of the unroll: what is only known at its end counts for all of them, as a mean loss does."""
-        return self.start.truncations + 1.0
 
     def loss_that_counts(self) -> Tensor:
         """[M, B], of the whole unroll."""
@@ -317,6 +302,7 @@ class ParticleTruncation(InnerSteps):
             at_loss=self.at_loss,
             inner_step=self.number,
             truncations=self.start.truncations + 1,
+            batch=None,
         )
 
 
@@ -366,26 +352,6 @@ class ParticleSteps:
             states = [step.state() for step in self._kernels]
             self._state = {name: torch.stack([state[name] for state in states]) for name in states[0]}
         return self._state
-
-
-def gradients_of_particles(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Gradients, [M, B, P], and losses, [M, B], of particles at theta on batches with a leading [B]: constants."""
-    if isinstance(loss, MicroBatches):
-        return summed(loss.split(batch, 1), lambda part: gradients_of_particles(loss.loss, theta, part))
-    work = partial(_gradients_of_particles, loss)
-    return replayed(getattr(loss, "__self__", None), "gradients of particles", work, theta, batch)
-
-
-def _gradients_of_particles(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    theta = theta.detach().requires_grad_()
-    with torch.enable_grad():
-        losses = vmap(vmap(loss), in_dims=(0, None))(theta, batch)
-        (gradients,) = torch.autograd.grad(losses.sum(), theta)
-    return gradients, losses.detach()
-
-
-def _losses_to_reach(objective: Objective) -> list[str]:
-    return list(dict.fromkeys(_text(term.at) for term in objective.terms.values() if term.at))
 
 
 def _text(loss: float) -> str:

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -40,14 +40,6 @@ RunTruncation = Callable[[Objective, Phi, UnrollState, Inputs], Results]
 """`engine.meta_training.unroll.run_truncation`, or what does the same."""
 
 
-class Recorder(Protocol):
-    """What records work on a device."""
-
-    def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
-        """The results of the work, filled in by every call of what is returned with them."""
-        ...
-
-
 class CudaGraphs:
     """CUDA graphs. They share memory, so results are good until the next replay of any of them."""
 
@@ -58,8 +50,9 @@ class CudaGraphs:
         self._failed: list[torch.cuda.CUDAGraph] = []  # the allocator may go on asking them
 
     def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
-        """Does the work once on the recording's stream: what is loaded or compiled at first use cannot be recorded.
+        """The results of the work, filled in by every call of what is returned with them.
 
+        Does the work once on the recording's stream: what is loaded or compiled at first use cannot be recorded.
         Work on another device's stream would not be recorded, but done: hence the device.
         """
         with torch.cuda.device(self._device):
@@ -107,7 +100,7 @@ class RecordedTruncations:
     Where recordings are tried, the third is the trial, on other numbers than those that were recorded.
     """
 
-    def __init__(self, recorder: Recorder, device: torch.device | None = None) -> None:
+    def __init__(self, recorder: CudaGraphs, device: torch.device | None = None) -> None:
         """`device`: the one on which recordings are tried; None: they are taken unseen."""
         self._recorder = recorder
         self._device = device
@@ -206,18 +199,18 @@ def _difference(one: Tensor, other: Tensor) -> Tensor:
 class _Recording:
     """One truncation."""
 
-    def __init__(self, recorder: Recorder, objective: Objective, starts: list[Any]) -> None:
+    def __init__(self, recorder: CudaGraphs, objective: Objective, starts: list[Any]) -> None:
         self._objective = objective  # kept: its id is in the key
         self._starts = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors_of(starts)]
-        phi, carry, inputs = with_tensors(starts, iter(self._starts))
+        phi, carry, inputs = with_tensors(starts, self._starts)
         self._results, self._again = recorder.record(lambda: run_truncation(objective, phi, carry, inputs))
 
     def replay(self, starts: list[Any], carry: UnrollState, steps: int) -> Results:
         for mine, given in zip(self._starts, tensors_of(starts), strict=True):
             mine.detach().copy_(given.detach())
         self._again()
-        own = iter([tensor.clone() for tensor in tensors_of(self._results)])
-        partial_gradient, after = with_tensors(self._results, own)
+        clones = [tensor.clone() for tensor in tensors_of(self._results)]
+        partial_gradient, after = with_tensors(self._results, clones)
         counts = {"inner_step": carry.inner_step + steps, "truncations": carry.truncations + 1}
         return partial_gradient, dataclasses.replace(after, **counts)
 
@@ -235,39 +228,35 @@ def _shapes(value: Any) -> Iterator[Hashable]:
         yield tensor.shape, tensor.dtype
 
 
-def tensors_of(value: Any) -> Iterator[Tensor]:
+def tensors_of(value: Any) -> list[Tensor]:
     """All tensors in a structure of tensors, containers and dataclasses, in order; of batches their numbers."""
-    if isinstance(value, Tensor):
-        yield value
-    else:
-        for part in _parts(value):
-            yield from tensors_of(part)
+    tensors: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        tensors.append(tensor)
+        return tensor
+
+    _mapped(note, value)
+    return tensors
 
 
-def with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
+def with_tensors(value: Any, tensors: Iterable[Tensor]) -> Any:
     """The same structure with other tensors."""
+    remaining = iter(tensors)
+    return _mapped(lambda _: next(remaining), value)
+
+
+def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     if isinstance(value, Tensor):
-        return next(tensors)
-    parts = _parts(value)
-    return _with_parts(value, [with_tensors(part, tensors) for part in parts]) if parts else value
-
-
-def _parts(value: Any) -> Sequence[Any]:
+        return function(value)
     if isinstance(value, dict):
-        return list(value.values())
-    if isinstance(value, list | tuple):
-        return value
-    if dataclasses.is_dataclass(value):
-        return [getattr(value, item.name) for item in dataclasses.fields(value)]
-    return value.numbers() if hasattr(value, "with_numbers") else ()
-
-
-def _with_parts(value: Any, parts: Iterable[Any]) -> Any:
-    if isinstance(value, dict):
-        return dict(zip(value, parts, strict=True))
-    if dataclasses.is_dataclass(value):
+        return {key: _mapped(function, part) for key, part in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [item.name for item in dataclasses.fields(value)]
-        return dataclasses.replace(value, **dict(zip(names, parts, strict=True)))  # type: ignore[type-var]
+        return dataclasses.replace(value, **{name: _mapped(function, getattr(value, name)) for name in names})
     if hasattr(value, "with_numbers"):
-        return value.with_numbers(*parts)
-    return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        return value.with_numbers(*(_mapped(function, part) for part in value.numbers()))
+    if isinstance(value, (list, tuple)):
+        parts = [_mapped(function, part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value

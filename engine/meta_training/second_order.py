@@ -32,7 +32,7 @@ from engine.base.flat import (
 )
 from engine.base.live_memory import LiveMemory
 from engine.kernels.recompute import ALIVE
-from engine.meta_training.backward import Entry, Move, Point, Take, as_observed, blank, known
+from engine.meta_training.backward import Backward, Entry, Move, Point, Take, as_observed, blank, known
 from engine.meta_training.objective import Objective
 from engine.optimizers.learned.base import START, Phi, State
 from engine.penalties.base import AscentPenalty, InnerStep, Randomness, UpdatePenalty, go_to, is_plain_ascent, positions
@@ -64,7 +64,7 @@ class Graph(NamedTuple):
     move: Move
 
 
-class SecondOrderBackward:
+class SecondOrderBackward(Backward):
     """The truncation forward without any graph, and the recursion back."""
 
     def __init__(self, objective: Objective, phi: Phi, state: State, steps: int, take: Take, *, begins: bool) -> None:
@@ -124,10 +124,7 @@ class SecondOrderBackward:
         return self._back(cotangents, {})
 
     def pull_back_entries(self, entries: Sequence[Entry]) -> Phi:
-        return self._back([None] * len(self.points), {_noted(entry).inner_step: entry for entry in entries})
-
-    def state(self, state: State) -> State:
-        return state
+        return self._back([None] * len(self.points), {entry.source.inner_step: entry for entry in entries})
 
     def close(self) -> None:
         """Let go of the graphs."""
@@ -177,7 +174,7 @@ class SecondOrderBackward:
             cotangents.append(cotangent)
         if entry is not None:
             with torch.enable_grad():
-                value = self._value(_noted(entry), graph.phi, graph.move.step, again=True)
+                value = self._value(entry.source, graph.phi, graph.move.step, again=True)
                 outputs.append(torch.where(entry.cotangent != 0, value, 0.0))
             cotangents.append(entry.cotangent)
         depend = [index for index, output in enumerate(outputs) if output.requires_grad]
@@ -246,8 +243,3 @@ class SecondOrderBackward:
 def graphs_kept(steps: int, size: int) -> int:
     """Of how many of the last inner steps the graphs are kept, where one takes so many bytes."""
     return min(steps, MOST_KEPT // max(1, size))
-
-
-def _noted(entry: Entry) -> Noted:
-    assert isinstance(entry.source, Noted)
-    return entry.source

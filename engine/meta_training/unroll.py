@@ -38,8 +38,7 @@ from engine.meta_training.penalty_terms import PenaltyTerms, divisor, pair, usab
 from engine.meta_training.second_order import SecondOrderBackward
 from engine.optimizers.learned.base import START, Phi, State, StepInfo, without_start
 from engine.penalties.base import InnerStep, is_plain_ascent
-from engine.presets.meta_settings import MetaSettings
-from engine.presets.objective_settings import AT_THE_END, ObjectiveSettings
+from engine.presets.tables import AT_THE_END, MetaSettings, ObjectiveSettings
 from engine.tasks.base import Batches
 
 
@@ -79,16 +78,22 @@ def begin(
     *,
     scaling: Tensor | None = None,
     horizon: int | None = None,
+    state: State | None = None,
 ) -> UnrollState:
-    """The carry at inner step 0 for parameters [B, P]; `batch` gives the first gradient (loss_batch = next)."""
+    """The carry at inner step 0 for parameters [B, P]; `batch` gives the first gradient (loss_batch = next).
+
+    `state`: that of the learned optimizer where it is known, as of particles, [M, B, P].
+    """
     theta = theta.detach()
+    if state is None:
+        state = objective.optimizer.init(theta if scaling is None else theta / scaling, objective.layout)
     carry = UnrollState(
         theta=theta,
-        state=objective.optimizer.init(theta if scaling is None else theta / scaling, objective.layout),
+        state=state,
         grad=torch.zeros_like(theta),
-        loss=torch.full_like(theta[:, 0], torch.inf),
-        first_loss=torch.full_like(theta[:, 0], torch.inf),
-        alive=torch.ones_like(theta[:, 0], dtype=torch.bool),
+        loss=torch.full_like(theta[..., 0], torch.inf),
+        first_loss=torch.full_like(theta[..., 0], torch.inf),
+        alive=torch.ones_like(theta[..., 0], dtype=torch.bool),
         scaling=scaling,
         horizon=horizon,
     )
@@ -157,7 +162,7 @@ class Truncation(InnerSteps):
         self.batch = batch if feeds else self.batch
         if feeds and isinstance(self.backward, SecondOrderBackward):
             return self.backward.slopes(self.theta, batch)
-        return gradients_and_losses(self.objective.loss, self.theta, batch)
+        return super().slopes(batch, feeds=feeds)
 
     def _begin(self, batch: Batch) -> None:
         """Go to where the learned optimizer starts from, with its graph to phi."""

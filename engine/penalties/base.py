@@ -33,25 +33,6 @@ from engine.base.settings import setting
 from engine.optimizers.box_ascent import BoxAscent, ascend
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
 
-__all__ = [
-    "PENALTIES",
-    "AscentPenalty",
-    "BoxAscent",
-    "GeometricPenalty",
-    "HessianPenalty",
-    "InnerStep",
-    "Loss",
-    "ParameterPenalty",
-    "Penalty",
-    "Randomness",
-    "Reparametrization",
-    "UpdatePenalty",
-    "go_to",
-    "normal",
-    "positions",
-    "setting",
-]
-
 Randomness = Generator | Sequence[Generator]
 """Where random numbers come from: a generator for each optimizee, so that its numbers are its own; or one for all."""
 

@@ -69,13 +69,10 @@ class Spectral(Reparametrization):
         return used, moved, torch.stack(norms).mean() if norms else zero_like_loss(phi)
 
 
-def is_matrix(name: str, tensor: Tensor) -> bool:
-    """Whether meta-parameter `tensor` is a weight matrix between units: no bias, no one-column map in or out."""
-    return tensor.ndim == 2 and min(tensor.shape) > 1 and not name.endswith("bias")
-
-
 def as_matrices(phi: Phi) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in phi.items() if is_matrix(name, tensor)}
+    """The weight matrices between units: no biases, no one-column maps in or out."""
+    matrices = {name: tensor for name, tensor in phi.items() if tensor.ndim == 2 and min(tensor.shape) > 1}
+    return {name: tensor for name, tensor in matrices.items() if not name.endswith("bias")}
 
 
 def zero_like_loss(phi: Phi) -> Tensor:

@@ -163,9 +163,7 @@ def build() -> Catalog:
     from engine.base.settings import schema_of
     from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
     from engine.penalties.base import PENALTIES
-    from engine.presets.evaluation_settings import EvaluationSettings
-    from engine.presets.meta_settings import ESTIMATORS, MetaSettings
-    from engine.presets.objective_settings import ObjectiveSettings
+    from engine.presets.tables import ESTIMATORS, EvaluationSettings, MetaSettings, ObjectiveSettings
     from engine.tasks.datasets.base import DATASETS
     from engine.tasks.optimizees.base import OPTIMIZEES
     from engine.tasks.table import TaskSettings

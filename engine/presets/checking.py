@@ -10,9 +10,8 @@ from typing import Any
 from engine.base.draws import Choices, drawable
 from engine.base.errors import MOST_PROBLEMS, Problem
 from engine.base.settings import UNKNOWN, Setting, check_table, did_you_mean, schema_of, setting, show
-from engine.presets import catalog as catalogs
 from engine.presets.catalog import Catalog
-from engine.presets.objective_settings import ON_FRESH_BATCHES, WITHOUT_DERIVATIVE
+from engine.presets.tables import ON_FRESH_BATCHES, WITHOUT_DERIVATIVE
 
 TABLES = ("task", "optimizer", "meta", "objective", "penalty", "evaluation")
 NO_TERMS = ("tbptt", "second_order")  # estimators that need the objective's derivative: they have that of losses
@@ -94,19 +93,17 @@ class _Checker:
         them have, or with another default, is there if it is given.
         """
         may_draw = section == "task"
-        schema = {item.name: item for item in self.catalog.sections.get(section, ())}
+        schema = {item.name: item for item in self.catalog.schema_of(section, found)}
         others: dict[str, tuple[str, str]] = {}
         picked: list[Setting] = []
         given_only: set[str] = set()
         for key, default, members in self.catalog.selectors(section):
-            pick = schema.get(key) or Setting(key, ("str",), default, catalogs.PICKS[key])
-            schema[key] = dataclasses.replace(pick, choices=tuple(members))
             chosen = found.get(key, default)
             kinds = list(chosen) if may_draw and isinstance(chosen, (list, tuple)) else [chosen]
             known = bool(kinds) and all(isinstance(kind, str) and kind in members for kind in kinds)
             picked += [item for kind in kinds if known for item in members[kind]]
             everything, owners = self._of_all(section, key, members)
-            schema |= {item.name: item for kind in kinds for item in members[kind]} if known else everything
+            schema |= {} if known else everything
             if known and len(kinds) > 1:
                 given_only |= _unlike([members[kind] for kind in kinds])
             for name in owners if known and owners.keys() & found.keys() - schema.keys() else ():

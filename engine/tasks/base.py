@@ -20,7 +20,7 @@ from engine.base import seeds as seeding
 from engine.base.arguments import refusal
 from engine.base.draws import held_out_seed
 from engine.base.errors import RunError
-from engine.base.flat import Batch, tree_map
+from engine.base.flat import Batch, row_of, tree_map
 from engine.base.metrics import SPLITS, TASK_METRICS, Metric
 
 __all__ = ["SPLITS", "Batch", "Layout", "Metric", "SampledStream", "Stream", "Task", "TaskDistribution", "UniformTasks"]
@@ -138,7 +138,7 @@ class Task:
         Unless a member says better: the mean loss over a few batches, always the same ones.
         """
         drawn = self.batches([METRIC_SEED], split).draw(METRIC_BATCHES)
-        losses = [self.loss(theta, cast(_first(drawn[step]), theta.dtype)) for step in range(METRIC_BATCHES)]
+        losses = [self.loss(theta, cast(row_of(drawn[step], 0), theta.dtype)) for step in range(METRIC_BATCHES)]
         return {"loss": torch.stack(losses).mean()}
 
     @torch.no_grad()
@@ -149,7 +149,7 @@ class Task:
 
     def fixed_batch(self, examples: int, split: str = "train", dtype: torch.dtype = torch.float64) -> Batch:
         """One optimizee's batch for probes, always the same: of `examples` examples where a member can choose."""
-        return cast(_first(self.batches([METRIC_SEED], split).draw(1)[0]), dtype)
+        return cast(row_of(self.batches([METRIC_SEED], split).draw(1)[0], 0), dtype)
 
     def of(self, seeds: Sequence[int]) -> Task:
         """The task as the optimizees of these seeds see it, one row each.
@@ -241,7 +241,8 @@ class SampledStream(GeneratorStream):
         self._sample = sample
 
     def draw(self, steps: int) -> list[Batch]:
-        return [_stacked([self._sample(generator) for generator in self._generators]) for _ in range(steps)]
+        of_each = ([self._sample(generator) for generator in self._generators] for _ in range(steps))
+        return [tree_map(lambda *tensors: torch.stack(tensors), *batches) for batches in of_each]
 
 
 class TaskDistribution:
@@ -286,12 +287,3 @@ class UniformTasks(TaskDistribution):
 def cast(batch: Batch, dtype: torch.dtype) -> Batch:
     """A batch whose floating-point tensors have a dtype."""
     return tree_map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, batch)
-
-
-def _first(batch: Batch) -> Batch:
-    return tree_map(lambda tensor: tensor[0], batch)
-
-
-def _stacked(batches: Sequence[Batch]) -> Batch:
-    """Batches of one optimizee each as one of all, with a leading [B]."""
-    return tree_map(lambda *tensors: torch.stack(tensors), *batches)

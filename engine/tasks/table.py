@@ -162,12 +162,9 @@ class DrawnTasks(TaskDistribution):
     Equal draws are one task, as long as one of them is used; the last ones stay built.
     """
 
-    def __init__(
-        self, values: Mapping[str, Any], *, data_dir: Path | None, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.values = values
+    def __init__(self, values: Mapping[str, Any], build: Callable[[Mapping[str, Any]], Task]) -> None:
+        self.values, self._build = values, build
         self._families = _families()
-        self._build = functools.partial(build_task, data_dir=data_dir, device=device, dtype=dtype)
         self._in_use: WeakValueDictionary[frozenset[tuple[str, Any]], Task] = WeakValueDictionary()
         self._latest: deque[Task] = deque(maxlen=TASKS_KEPT)
 
@@ -188,9 +185,8 @@ def build_tasks(
     dtype: torch.dtype = torch.float32,
 ) -> Task | TaskDistribution:
     """The task of a checked [task] table, or the distribution that it draws from. Raises as `build_task` does."""
-    if is_drawn(values):
-        return DrawnTasks(values, data_dir=data_dir, device=device, dtype=dtype)
-    return build_task(values, data_dir=data_dir, device=device, dtype=dtype)
+    build = functools.partial(build_task, data_dir=data_dir, device=device, dtype=dtype)
+    return DrawnTasks(values, build) if is_drawn(values) else build(values)
 
 
 def check_tasks(

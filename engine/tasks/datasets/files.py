@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock
 
 from engine.base.errors import DataError
-from engine.base.files import open_to_read
+from engine.base.files import digest_of
 from engine.tasks.datasets.base import RawData
 
 DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer
@@ -102,20 +102,12 @@ def _check(name: str, file: DataFile, path: Path) -> None:
         elif size > LARGEST:
             found, expected = f"{size} bytes", f"at most {LARGEST} bytes"
         else:
-            found, expected = f"MD5 {_md5(path)}", f"MD5 {file.md5}"
+            found, expected = f"MD5 {digest_of(path, 'md5')}", f"MD5 {file.md5}"
     except OSError as error:
         raise DataError(f"{name}: {path} cannot be read: {error.strerror}") from None
     if found != expected:
         remedy = "delete it to have it downloaded again"
         raise DataError(f"{name}: {path} is damaged: found {found}, should be {expected}; {remedy}")
-
-
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with open_to_read(path) as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _download(name: str, files: list[DataFile], folder: Path, fetch: Callable[[], object]) -> None:

@@ -111,7 +111,7 @@ class NextTokenDataset(TokenDataset):
             if len(inputs) < self.length:
                 found = f"{len(inputs) + 1} {self.tokens} in the {part} part"
                 raise self.error(found, f"more than task.length = {self.length}")
-        vocabulary = BYTES if self.tokens == "bytes" else vocabulary_of(data)
+        vocabulary = BYTES if self.tokens == "bytes" else 1 + max(int(part.max()) for part in data)
         return dataclasses.replace(self, input_shape=(self.length,), vocabulary=vocabulary, window=self.length)
 
 
@@ -122,12 +122,6 @@ def _numbered(code_points: np.ndarray, training: int) -> np.ndarray:
     numbers = np.full(CODE_POINTS, known.sum(), np.int32)
     numbers[known] = np.arange(known.sum())
     return numbers.astype(smallest(int(known.sum()) + 1))[code_points]
-
-
-def vocabulary_of(data: RawData) -> int:
-    """How many numbers tokens have, from 0."""
-    streams = data.train_inputs, data.train_targets, data.test_inputs, data.test_targets
-    return 1 + max(int(stream.max()) for stream in streams)
 
 
 def smallest(count: int) -> type[np.generic]:
