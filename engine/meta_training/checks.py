@@ -11,12 +11,12 @@ from engine.base.settings import check_table, schema_of, show
 from engine.meta_training.estimators import GradientEstimator
 from engine.optimizers.learned.base import LearnedOptimizer
 from engine.penalties.base import Penalty, UpdatePenalty
-from engine.presets.tables import WITHOUT_DERIVATIVE, EvaluationSettings, MetaSettings, ObjectiveSettings
+from engine.presets.checking import joint_problems
+from engine.presets.tables import EvaluationSettings, MetaSettings, ObjectiveSettings
 from engine.tasks.base import Task
 from engine.terms import Term
 
 Settings = TypeVar("Settings", MetaSettings, ObjectiveSettings, EvaluationSettings)
-DIFFERENTIATING = "tbptt, second_order"
 
 
 def checked_settings(
@@ -37,16 +37,27 @@ def checked_optimizer(optimizer: Any) -> LearnedOptimizer:
     return optimizer
 
 
-def check_objective(estimator: GradientEstimator, settings: ObjectiveSettings, terms: Mapping[str, Term]) -> None:
-    """Raises SettingsError for what needs an estimator that takes any number of the unroll, where this one does not."""
-    if estimator.takes_terms:
-        return
-    beyond = {"loss": show(settings.loss)} if settings.loss in WITHOUT_DERIVATIVE else {}
-    beyond |= {"log": show(settings.log)} if settings.log else {}
-    beyond |= {f"terms.{name}": "a term" for name in terms}
-    allowed = f"left out with the estimator {estimator.name}, which knows the derivatives of losses alone; es, pes"
-    if beyond:
-        raise SettingsError([Problem(f"objective.{key}", found, allowed) for key, found in beyond.items()])
+def check_together(
+    estimator: GradientEstimator,
+    settings: MetaSettings,
+    objective: ObjectiveSettings,
+    terms: Mapping[str, Term],
+    penalties: Mapping[str, Penalty],
+) -> None:
+    """Raise SettingsError for what does not go together, as in a preset; and for what only some estimators can do."""
+    problems = joint_problems(
+        {**vars(settings), "estimator": estimator.name},
+        {**vars(objective), "terms": {name: {"start": term.start} for name, term in terms.items()}},
+        {name: {"start": penalty.start} for name, penalty in penalties.items()},
+        takes_terms=estimator.takes_terms,
+        differentiates=estimator.differentiates,
+    )
+    for name, penalty in penalties.items():
+        if isinstance(penalty, UpdatePenalty) and penalty.every_step and not estimator.differentiates:
+            allowed = f"false with the estimator {estimator.name}; tbptt, second_order"
+            problems.append(Problem(f"penalty.{name}.every_step", "true", allowed))
+    if problems:
+        raise SettingsError(problems)
 
 
 def check_optimizer(
@@ -66,20 +77,10 @@ def check_optimizer(
         raise _refused("meta.learn_start", True, f"false with the learned optimizer {name}")
     if looks and settings.random_scaling:
         raise _refused("meta.random_scaling", settings.random_scaling, f"0.0 with the learned optimizer {name}")
-    if settings.learn_start and not estimator.differentiates:
-        raise _refused("meta.learn_start", True, f"false with the estimator {estimator.name}; {DIFFERENTIATING}")
     for task in held_out if settings.learn_start else ():
         if task.layout.shapes != sampled.layout.shapes:
             allowed = f"false, or tasks of one layout; {sampled.name} and {task.name} differ"
             raise _refused("meta.learn_start", True, allowed)
-
-
-def check_penalties(estimator: GradientEstimator, penalties: Mapping[str, Penalty]) -> None:
-    """Raise SettingsError for an update penalty that counts where the loss does not, without back-propagation."""
-    for name, penalty in penalties.items():
-        if isinstance(penalty, UpdatePenalty) and penalty.every_step and not estimator.differentiates:
-            allowed = f"false with the estimator {estimator.name}; {DIFFERENTIATING}"
-            raise _refused(f"penalty.{name}.every_step", True, allowed)
 
 
 def _refused(path: str, value: Any, allowed: str) -> SettingsError:

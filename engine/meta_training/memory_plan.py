@@ -19,7 +19,7 @@ from torch import Tensor
 
 from engine import kernels
 from engine.base import flat
-from engine.base.live_memory import LiveMemory
+from engine.base.live_memory import LiveMemory, peak_of
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE
 from engine.evaluation.transfer import EPISODES_AT_ONCE
 from engine.kernels.arrays import BYTES_KEPT
@@ -241,7 +241,7 @@ class _Work:
         rows = min(rows, EPISODES_AT_ONCE) if self.task.is_episodic else rows
         theta = torch.empty(rows, self.task.parameters, dtype=self.task.dtype, device="meta")
         batch = flat.tree_map(lambda tensor: tensor[:1].expand(rows, *tensor.shape[1:]), self.examples)
-        gradient = _peak(flat.gradients_and_losses, self.objective.loss, theta, batch)
+        gradient = peak_of(flat.gradients_and_losses, self.objective.loss, theta, batch)
         of_one = (2 * _bytes(self.state.values()) + self.step.observing // self.particles) // self.optimizees
         return 5 * _bytes([theta]) + rows * of_one + gradient
 
@@ -276,7 +276,7 @@ class _Work:
         many = {name: tensor.expand(self.particles, *tensor.shape) for name, tensor in many.items()}
         steps = particles.ParticleSteps(self.objective, many, carry)
         with torch.no_grad():
-            peak = _peak(steps, carry.theta, carry.grad, carry.loss, 0)
+            peak = peak_of(steps, carry.theta, carry.grad, carry.loss, 0)
         steps.close()
         return peak
 
@@ -300,20 +300,20 @@ class _Work:
     def _gradient(self) -> int:
         if self.trainer.estimator.particles:
             points = self.theta.expand(self.particles, *self.theta.shape)
-            return _peak(flat.gradients_and_losses, self.objective.loss, points, self.examples)
+            return peak_of(flat.gradients_and_losses, self.objective.loss, points, self.examples)
         return self._peak_of(flat.gradients_and_losses)
 
     def _penalties(self) -> int:
         """The largest of the geometric penalties, beside the gradient and the slopes of all of them."""
         rows = self.theta[:, 0]
         sizes = [
-            _peak(geometric_penalty_at(penalty, self.objective.loss), self.theta, self.examples, rows, self.theta, 0)
+            peak_of(geometric_penalty_at(penalty, self.objective.loss), self.theta, self.examples, rows, self.theta, 0)
             for penalty in self.objective.geometric.values()
         ]
         return max(sizes) * self.particles + 3 * self.one if sizes else 0
 
     def _peak_of(self, function: Callable[..., Any], *more: Tensor) -> int:
-        return _peak(function, self.objective.loss, self.theta, self.examples, *more)
+        return peak_of(function, self.objective.loss, self.theta, self.examples, *more)
 
     def _measured_step(self) -> _Step:
         """The learned optimizer's step at all coordinates, as it is taken forward, and as one that is gone back."""
@@ -381,13 +381,6 @@ class _Step:
     graph: int  # what a step leaves behind where somebody does
     forming: int  # what that takes beside
     pulling: int  # and most that going back takes beside
-
-
-def _peak(function: Callable[..., Any], *arguments: Any) -> int:
-    """Most bytes that a call on meta tensors takes."""
-    with LiveMemory() as live:
-        function(*arguments)
-        return live.peak
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

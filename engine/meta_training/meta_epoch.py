@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from engine.base import seeds
 from engine.base.errors import RunError
-from engine.base.flat import Batch, prefixed, under
+from engine.base.flat import Batch, prefixed, tree_map, under
 from engine.distributed.parallel import ALONE, ProcessGroup
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE
 from engine.meta_training.estimators.base import GradientEstimator
@@ -231,7 +231,7 @@ class MetaEpoch:
         """Everything to go on from: tensors by name, and the facts of each group. Of all processes, at rank 0."""
         groups = [(group.index, group.members, _tensors(group)) for group in self.groups]
         if self.team.size > 1:
-            on_cpu = [(index, members, _moved(tensors, "cpu")) for index, members, tensors in groups]
+            on_cpu = [(index, members, tree_map(Tensor.cpu, tensors)) for index, members, tensors in groups]
             groups = _merged(self.places, [group for part in self.team.collect(on_cpu) for group in part])
         carry = self.groups[0].carry
         counts = {"inner_step": carry.inner_step, "truncations": carry.truncations, **carry.facts()}
@@ -291,10 +291,6 @@ def _merged(
 def _rows(tensors: Mapping[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
     """Some optimizees' tensors; what belongs to no single one, such as the time, has no dimensions."""
     return {name: tensor if tensor.ndim == 0 else tensor[rows] for name, tensor in tensors.items()}
-
-
-def _moved(tensors: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
-    return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
 def _tensors(group: Group) -> dict[str, Tensor]:

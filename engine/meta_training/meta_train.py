@@ -132,13 +132,13 @@ class MetaTrainer:
         if isinstance(objective, Mapping):
             objective = todays_objective(objective)
         self.objective_settings = checks.checked_settings("objective", ObjectiveSettings, objective)
-        checks.check_objective(self.estimator, self.objective_settings, self.terms)
+        how = (self.settings, self.objective_settings, self.terms, self.penalties)
+        checks.check_together(self.estimator, *how)
         what = (self.optimizer, self.penalties, self.terms, self.settings, self.objective_settings)
         on_task = functools.partial(objective_on, *what, second_order=self.estimator.second_order)
         self.objective_on = functools.lru_cache(TASKS_KEPT)(on_task)
         held_out = [held_out_task for held_out_task, _ in tasks.held_out(1)]
         checks.check_optimizer(self.optimizer, self.estimator, self.settings, task, held_out)
-        checks.check_penalties(self.estimator, self.penalties)
         drawn = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(seed, "phi")))
         fresh = {name: tensor.to(task.dtype) for name, tensor in drawn.items()}
         if self.settings.learn_start:

@@ -228,9 +228,14 @@ def _rules(values: Mapping[str, Any]) -> list[Problem]:
     name, meta, radii = values["name"], values["meta"], values["evaluation"]["radii"]
     if name is not None and (len(name) > 80 or not name.isprintable() or not name.strip()):
         problems.append(Problem("name", show(name), "at most 80 printable characters, not only spaces"))
-    if meta["inner_steps"] is not None:
-        problems += _length_rules(values)
-    problems += _objective_rules(values)
+    estimator = meta["estimator"]
+    problems += _truncation_problems(meta) + joint_problems(
+        meta,
+        values["objective"],
+        values["penalty"],
+        takes_terms=estimator not in NO_TERMS,
+        differentiates=estimator in (*NO_TERMS, None),
+    )
     if radii is not None and len({f"{radius:g}" for radius in radii}) < len(radii):
         problems.append(Problem("evaluation.radii", show(radii), "different radii"))
     for index, task in enumerate(values["task"]):
@@ -241,43 +246,52 @@ def _rules(values: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def _objective_rules(values: Mapping[str, Any]) -> list[Problem]:
-    """What the objective asks of the estimator, and the estimator of the rest."""
+def joint_problems(
+    meta: Mapping[str, Any],
+    objective: Mapping[str, Any],
+    penalties: Mapping[str, Mapping[str, Any]],
+    *,
+    takes_terms: bool,
+    differentiates: bool,
+) -> list[Problem]:
+    """What does not go together in [meta], [objective] and the penalties, as far as values fit by themselves.
+
+    `takes_terms`, `differentiates`: what the estimator does, as `GradientEstimator` says.
+    """
     problems = []
-    meta, objective = values["meta"], values["objective"]
-    if meta["learn_start"] and meta["estimator"] not in (*NO_TERMS, None):
-        allowed = f"false with estimator = {meta['estimator']}, which does not differentiate the unroll"
-        problems.append(Problem("meta.learn_start", "true", allowed))
-    if meta["second_order"] and meta["estimator"] not in (*NO_TERMS, None):
-        problems.append(Problem("meta.second_order", "true", f"false with estimator = {meta['estimator']}"))
+    if not differentiates:
+        for key, reason in (("learn_start", ", which does not differentiate the unroll"), ("second_order", "")):
+            if meta[key]:
+                problems.append(Problem(f"meta.{key}", "true", f"false with estimator = {meta['estimator']}{reason}"))
     for name, term in objective["terms"].items():
         if None not in (term["start"], meta["epochs"]) and term["start"] >= meta["epochs"]:
             path, allowed = f"objective.terms.{name}.start", f"below {meta['epochs']}, meta.epochs"
             problems.append(Problem(path, show(term["start"]), allowed, "it would never count"))
-    if meta["estimator"] in NO_TERMS:
-        loss, log, terms = objective["loss"], objective["log"], objective["terms"]
+    if not takes_terms:
+        loss, log = objective["loss"], objective["log"]
         beyond = {"objective.loss": loss} if loss in WITHOUT_DERIVATIVE else {}
         beyond |= {"objective.log": log} if log else {}
-        beyond |= {f"objective.terms.{name}": term for name, term in terms.items()}
+        beyond |= {f"objective.terms.{name}": term for name, term in objective["terms"].items()}
         allowed = 'left out, or meta.estimator = "es" or "pes"'
         problems += [Problem(path, show(value), allowed) for path, value in beyond.items()]
-    return problems
-
-
-def _length_rules(values: Mapping[str, Any]) -> list[Problem]:
-    """What must fit the length of an unroll."""
-    problems = []
-    steps, truncation = values["meta"]["inner_steps"], values["meta"]["truncation"]
+    steps = meta["inner_steps"] or ()
     stages = steps if isinstance(steps, tuple) else (steps,)
     if any(later <= earlier for earlier, later in zip(stages, stages[1:], strict=False)):
         problems.append(Problem("meta.inner_steps", show(stages), "a growing list: the curriculum's stages"))
-    if truncation is not None and truncation > min(stages) and values["meta"]["estimator"] != "es":
-        which = "the shortest of meta.inner_steps" if len(stages) > 1 else "which is meta.inner_steps"
-        problems.append(Problem("meta.truncation", show(truncation), f"at most {min(stages)}, {which}"))
-    if len(stages) > 1 and values["meta"]["average"]:
-        problems.append(Problem("meta.average", show(values["meta"]["average"]), "0 with a curriculum"))
-    for name, penalty in values["penalty"].items():
-        if penalty["start"] is not None and penalty["start"] >= max(stages):
+    if len(stages) > 1 and meta["average"]:
+        problems.append(Problem("meta.average", show(meta["average"]), "0 with a curriculum"))
+    for name, penalty in penalties.items():
+        if stages and penalty["start"] is not None and penalty["start"] >= max(stages):
             allowed = f"below {max(stages)}, the length of an unroll (meta.inner_steps)"
             problems.append(Problem(f"penalty.{name}.start", show(penalty["start"]), allowed, "it would never count"))
     return problems
+
+
+def _truncation_problems(meta: Mapping[str, Any]) -> list[Problem]:
+    steps, truncation = meta["inner_steps"], meta["truncation"]
+    if None in (steps, truncation) or meta["estimator"] == "es":
+        return []
+    stages = steps if isinstance(steps, tuple) else (steps,)
+    which = "the shortest of meta.inner_steps" if len(stages) > 1 else "which is meta.inner_steps"
+    allowed = f"at most {min(stages)}, {which}"
+    return [Problem("meta.truncation", show(truncation), allowed)] if truncation > min(stages) else []

@@ -275,7 +275,7 @@ class LearnedOptimizer:
         if layout is None:
             raise LregError(f"step_scale = {self.step_scale} goes by tensors: it needs the layout of the parameters")
         factor = scales.factor(self.step_scale, self.base_width, theta, layout)
-        return factor if factor is None or moving is None else factor * moving
+        return factor if moving is None else factor * moving
 
     @property
     def extra_inputs(self) -> int:
