@@ -25,24 +25,22 @@ if TYPE_CHECKING:
     from engine.meta_training.meta_train import meta_train
     from engine.optimizers import learned as learned_optimizers
     from engine.optimizers.learned.base import LearnedOptimizer
-    from engine.presets.evaluation_settings import EvaluationSettings
-    from engine.presets.meta_settings import MetaSettings
-    from engine.presets.objective_settings import ObjectiveSettings
     from engine.presets.preset import Preset, load_preset
+    from engine.presets.tables import EvaluationSettings, MetaSettings, ObjectiveSettings
     from engine.runs.store import RunReader, RunStore
     from engine.tasks.base import Layout, SampledStream, Task, TaskDistribution
     from engine.tasks.supervised import SupervisedTask
     from engine.worker import train
 
 _HOMES = {
-    "EvaluationSettings": "engine.presets.evaluation_settings",
+    "EvaluationSettings": "engine.presets.tables",
     "Layout": "engine.tasks.base",
     "LearnedOptimizer": "engine.optimizers.learned.base",
     "LoadedOptimizer": "engine.export.torch_optim",
     "LregError": "engine.base.errors",
-    "MetaSettings": "engine.presets.meta_settings",
+    "MetaSettings": "engine.presets.tables",
     "Metric": "engine.base.metrics",
-    "ObjectiveSettings": "engine.presets.objective_settings",
+    "ObjectiveSettings": "engine.presets.tables",
     "Preset": "engine.presets.preset",
     "PresetError": "engine.base.errors",
     "RunError": "engine.base.errors",

@@ -15,10 +15,8 @@ from engine.base.errors import TrainingError
 from engine.base.settings import Setting, schema_of
 from engine.jobs.meta_training_job import MetaTrainingJob
 from engine.presets.catalog import Catalog
-from engine.presets.evaluation_settings import EvaluationSettings
-from engine.presets.meta_settings import MetaSettings
-from engine.presets.objective_settings import ObjectiveSettings
 from engine.presets.preset import Preset, from_mapping
+from engine.presets.tables import EvaluationSettings, MetaSettings, ObjectiveSettings
 
 TOTAL = 40
 EVALUATE_EVERY = 10

@@ -14,8 +14,8 @@ from engine.jobs.backbone_training import TrainingSettings, backbones_of
 from engine.presets.preset import from_mapping
 from engine.tasks.backbones import kept
 from engine.tasks.backbones.networks import FourConvolutions, WideResNet
-from engine.tasks.datasets import few_shot
-from engine.tasks.datasets.digits_episodes import DigitsEpisodes
+from engine.tasks.datasets import base as datasets
+from engine.tasks.datasets.digits import DigitsEpisodes
 from engine.tasks.episodes import ImagesByClass, prototype_accuracy
 from engine.tasks.table import build_task
 
@@ -45,8 +45,7 @@ def folder(tmp_path, monkeypatch):
 
 def forget() -> None:
     """As a new process begins."""
-    few_shot._in_memory.clear()
-    few_shot._features_in_memory.clear()
+    datasets._in_memory.clear()
 
 
 def data_of(folder, **values) -> trainings.BackboneData:

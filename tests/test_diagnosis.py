@@ -15,9 +15,8 @@ from engine.meta_training.diagnosis import DIFFERENCE, THE_LOSS, Derivatives, Di
 from engine.meta_training.objective import Objective
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 from engine.penalties.base import GeometricPenalty, Penalty
-from engine.presets.meta_settings import MetaSettings
-from engine.presets.objective_settings import ObjectiveSettings
-from engine.tasks.base import as_distribution
+from engine.presets.tables import MetaSettings, ObjectiveSettings
+from engine.tasks.outside import as_distribution
 from engine.tasks.table import build_task
 
 CPU, F64 = torch.device("cpu"), torch.float64

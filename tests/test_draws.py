@@ -23,7 +23,7 @@ from engine.presets.preset import Preset, from_mapping, load_preset, merge
 from engine.runs.store import RunReader
 from engine.study.schedule import inputs
 from engine.tasks.optimizees.base import ACTIVATIONS, INITS, OPTIMIZEES, Optimizee
-from engine.tasks.table import DrawnTasks, build_task, check_tasks
+from engine.tasks.table import DrawnTasks, build_task, build_tasks, check_tasks
 from engine.worker import train
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def preset(task: object, **changes: object) -> Preset:
 
 def distribution(task: dict) -> DrawnTasks:
     (values,) = preset(task).tasks
-    return DrawnTasks(values, data_dir=None, device=CPU, dtype=torch.float32)
+    return build_tasks(values, device=CPU)
 
 
 def uniform(number: int) -> float:
@@ -134,13 +134,13 @@ def test_several_tables_are_equally_likely_whatever_they_draw():
 def test_resuming_gives_the_metrics_of_an_uninterrupted_run_bit_for_bit():
     made = preset(MIXED, meta={"meta_batch": 4}, penalty={"gsam": {}, "smooth": {"ascent_steps": 1}})
     whole = steady(run(meta_trainer(made, device=CPU)))
+    interrupted, records = meta_trainer(made, device=CPU), []
     for units in (2, 7):
-        interrupted = meta_trainer(made, device=CPU)
-        records = run(interrupted, units)
+        records += run(interrupted, units - len(records))
         tensors, values = interrupted.state_dict()
-        resumed = meta_trainer(made, device=CPU)
-        resumed.load_state_dict(tensors, json.loads(json.dumps(values)))
-        assert steady(records + run(resumed)) == whole, f"after {units} units"
+        interrupted = meta_trainer(made, device=CPU)
+        interrupted.load_state_dict(tensors, json.loads(json.dumps(values)))
+    assert steady(records + run(interrupted)) == whole
 
 
 def test_held_out_tasks_are_the_same_for_every_meta_seed_and_the_transfers(tmp_path):
@@ -258,7 +258,7 @@ def test_a_plug_ins_scalar_settings_are_drawn_from_too(monkeypatch):
     task = {"optimizee": "scaled-linear", "factor": [0.5, 2.0], "bias": [True, False]}
     (values,) = from_mapping({"task": task}, catalog=catalogs.build()).tasks
     assert values["factor"] == Range((0.5, 2.0)) and values["bias"] == Choices((True, False))
-    tasks = DrawnTasks(values, data_dir=None, device=CPU, dtype=torch.float32)
+    tasks = build_tasks(values, device=CPU)
     drawn = [tasks.sample(seed) for seed in range(20)]
     assert {one.parameters for one in drawn} == {640, 650} and len({one.optimizee.factor for one in drawn}) == 20
 

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from engine.base.errors import ArgumentError, PresetError, RunError
-from engine.tasks.base import as_task, check_task
 from engine.tasks.episodes import EpisodeTask, prototype_accuracy
+from engine.tasks.outside import as_task, check_task
 from engine.tasks.table import build_task
 
 CPU = torch.device("cpu")

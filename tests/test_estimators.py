@@ -9,12 +9,13 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from unrolling import truncation
 
 import engine
-from engine.meta_training.estimators.pes import PES
+from engine.meta_training.estimators.es import PES
 from engine.meta_training.meta_train import MetaTrainer
 from engine.optimizers.learned.base import StepInfo
-from engine.tasks.base import as_distribution, as_task
+from engine.tasks.outside import as_distribution, as_task
 
 F64 = torch.float64
 CURVATURE = torch.tensor([1.0, 2.0, 3.0], dtype=F64)
@@ -462,7 +463,7 @@ def test_particles_of_a_scaled_unroll_are_its_back_propagation():
 def test_particles_step_as_the_learned_optimizer_does(kind, way, monkeypatch):
     """Every particle is what a frozen unroll with its own meta-parameters would be, with kernels and without."""
     from engine.meta_training import particles
-    from engine.meta_training.inputs import Inputs
+    from engine.meta_training.inner_steps import Inputs
     from engine.meta_training.objective import Objective
 
     monkeypatch.setenv("LREG_KERNELS", way)
@@ -550,7 +551,7 @@ def test_second_order_equals_autograd_through_everything(most_kept, loss_batch, 
     first, scoring = batches[-1] if loss_batch == "next" else None, batches[steps : 2 * steps]
     objective = Objective(loss, optimizer, loss_batch=loss_batch, second_order=True, divergence_cap=1e9)
     carry = unroll.begin(objective, theta, first, horizon=steps)
-    meta, _ = unroll.truncation(
+    meta, _ = truncation(
         objective, phi, carry, batches[:steps], factors, (), scoring=scoring if loss_batch == "validation" else None
     )
 

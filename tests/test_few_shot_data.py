@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from engine.base.errors import DataError, LregError
-from engine.tasks.datasets import cifar100_60, cifar_fs, image_files, omniglot
+from engine.tasks.datasets import cifar_fs, image_files, omniglot
 from engine.tasks.datasets.base import RawData
 from engine.tasks.datasets.cifar_fs import classes_by_split
 from engine.tasks.episodes import EpisodeTask, ImagesByClass, prototype_accuracy
@@ -74,7 +74,7 @@ def small(monkeypatch):
     """178 characters of two drawings each pass as Omniglot, two images of each class as the part of CIFAR-100."""
     monkeypatch.setattr(omniglot, "CHARACTERS", {"images_background": 175, "images_evaluation": 3})
     monkeypatch.setattr(omniglot, "DRAWINGS", 2)
-    monkeypatch.setattr(cifar100_60, "IMAGES", 2)
+    monkeypatch.setattr(cifar_fs, "IMAGES", 2)
 
 
 both = pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])

@@ -16,6 +16,7 @@ from engine.kernels import trial as trials
 from engine.kernels import triton_tape
 from engine.kernels.recompute import RecomputeTape
 from engine.meta_training import recording
+from engine.meta_training.inner_steps import Inputs
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 needs_cuda = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -90,11 +91,11 @@ def test_a_recording_is_made_on_the_device_of_the_work(monkeypatch):
     monkeypatch.setenv("LREG_GRAPHS", "1")
     second = torch.device("cuda:1")
     one = scene(works.piece("meta-train/dm/mlp/1"), RandomTask("mlp", device=second))
-    plain = recording.run_truncation(one.objective, one.phi, one.carry, one.window, [1.0] * one.steps, ())
+    plain = recording.run_truncation(one.objective, one.phi, one.carry, Inputs(one.window, [1.0] * one.steps))
     for _ in range(3):
-        replayed = one.run_truncation(one.objective, one.phi, one.carry, one.window[::-1], [1.0] * one.steps, ())
-    replayed = one.run_truncation(one.objective, one.phi, one.carry, one.window, [1.0] * one.steps, ())
-    assert check.relative(replayed[1], plain[1]) < 1e-4
+        replayed = one.run_truncation(one.objective, one.phi, one.carry, Inputs(one.window[::-1], [1.0] * one.steps))
+    replayed = one.run_truncation(one.objective, one.phi, one.carry, Inputs(one.window, [1.0] * one.steps))
+    assert check.relative(replayed[1].theta, plain[1].theta) < 1e-4
 
 
 @on_cuda

@@ -281,6 +281,25 @@ def test_settings_are_checked():
         engine.estimators.get("tbtt")
 
 
+@pytest.mark.parametrize(
+    ("settings", "more", "message"),
+    [
+        ({"inner_steps": (20, 10)}, {}, r"meta\.inner_steps: found \[20, 10\]; allowed: a growing list"),
+        ({"inner_steps": (10, 20), "average": 0.5}, {}, r"meta\.average: found 0\.5"),
+        ({"second_order": True}, {"estimator": engine.estimators.get("es")}, r"meta\.second_order: found true"),
+        ({"inner_steps": 10}, {"penalties": [engine.penalties.get("sam", start=10)]}, r"penalty\.sam\.start: found 10"),
+        (
+            {"epochs": 3},
+            {"estimator": engine.estimators.get("es"), "terms": [engine.terms.get("parameter_norm", start=3)]},
+            r"terms\.parameter_norm\.start: found 3; allowed: below 3",
+        ),
+    ],
+)
+def test_what_would_be_left_unheeded_is_refused_as_in_a_preset(settings, more, message):
+    with pytest.raises(engine.LregError, match=message):
+        meta_train(Quadratic(), GradientDescent(), settings=settings, **more)
+
+
 def test_batches_that_end_are_an_error():
     class Ending(Quadratic):
         def batches(self, seeds, split):

@@ -13,7 +13,6 @@ from engine import probes
 from engine.base.flat import gradients_and_losses, hessian_vector_products, loss_on
 from engine.base.live_memory import LiveMemory
 from engine.jobs.from_preset import meta_trainer
-from engine.meta_training.particles import gradients_of_particles
 from engine.meta_training.penalty_terms import geometric_penalty_at
 from engine.penalties.base import PENALTIES
 from engine.presets.preset import from_mapping
@@ -42,7 +41,7 @@ def test_gradients_and_hessians_are_those_of_the_whole_batch(size):
     for work in (
         lambda of: gradients_and_losses(of.loss, theta, batch),
         lambda of: [hessian_vector_products(of.loss, theta, batch, vectors)],
-        lambda of: gradients_of_particles(of.loss, torch.stack([theta, theta.flip(0)]), batch),
+        lambda of: gradients_and_losses(of.loss, torch.stack([theta, theta.flip(0)]), batch),
         lambda of: [vmap(of.loss)(theta, batch)],
     ):
         for one, other in zip(work(parts), work(whole), strict=True):

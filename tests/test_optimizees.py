@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from engine.base.flat import grad_and_hvp
 from engine.base.settings import schema_of
-from engine.tasks.optimizees.base import OPTIMIZEES, dropped
-from engine.tasks.optimizees.resnet18 import BatchNorm, ResNet18
+from engine.tasks.optimizees.base import OPTIMIZEES, dropped, write_out_norms
+from engine.tasks.optimizees.resnet18 import ResNet18, batch_norm
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 EXAMPLES = 3
@@ -26,6 +26,7 @@ class Network:
     def __init__(self, name, shape, classes=10, **settings):
         self.optimizee = OPTIMIZEES.create(name, **settings)
         self.module = self.optimizee.build(shape, classes)
+        write_out_norms(self.module)  # as a task does
         generator = torch.Generator().manual_seed(0)
         self.x = torch.randn(2, EXAMPLES, *shape, generator=generator, dtype=torch.float64)
         self.y = torch.randint(0, classes, (2, EXAMPLES), generator=generator)
@@ -271,7 +272,8 @@ def test_lenet_drops_out_by_its_noise_and_is_whole_without():
 
 
 def test_resnets_batch_norm_is_torchs():
-    ours, torchs = BatchNorm(3).double(), nn.BatchNorm2d(3, track_running_stats=False).double()
+    ours, torchs = batch_norm(3).double(), nn.BatchNorm2d(3, track_running_stats=False).double()
+    write_out_norms(ours)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, 3, 5, 5, dtype=torch.float64, generator=generator)
     for parameter, other in zip(ours.parameters(), torchs.parameters(), strict=True):
@@ -282,7 +284,8 @@ def test_resnets_batch_norm_is_torchs():
 
 def test_batch_norm_has_second_derivatives_side_by_side():
     """Hessian-vector products under vmap, as GAM takes them of several ResNets at once."""
-    norm = BatchNorm(2).double()
+    norm = batch_norm(2).double()
+    write_out_norms(norm)
     x = torch.randn(3, 2, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def loss(theta):

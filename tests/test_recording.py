@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from engine.base.errors import LregError
 from engine.jobs.from_preset import meta_trainer
 from engine.kernels import trial as trials
 from engine.meta_training import penalty_terms, recording, unroll
+from engine.meta_training.inner_steps import Inputs
 from engine.meta_training.recording import MOST_RECORDINGS, CudaGraphs, RecordedTruncations, tensors_of
 from engine.optimizers.learned.dm import DM
 from engine.optimizers.learned.rnnprop import RNNProp
@@ -25,7 +27,7 @@ TINY = {
     "task": {"dataset": "digits", "optimizee": "mlp", "hidden": [4], "batch_size": 16},
     "optimizer": {"kind": "dm", "hidden": 5},
     "meta": {"epochs": 3, "inner_steps": 20, "truncation": 5, "meta_batch": 2},
-    "evaluation": {"every": 100, "optimizees": 1, "final_optimizees": 1},
+    "evaluation": {"every": 100, "optimizees": 1, "examples": 10, "restarts": 1, "ascent_steps": 1},
 }
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -57,6 +59,12 @@ def records_of(values, run_truncation=None, device=CPU):
         found += trainer.advance()
     keep = ("meta_loss", "meta_grad_norm", "sam_penalty", "diverged", "update_norm", "validation_loss", "step")
     return [{name: record[name] for name in keep if name in record} for record in found], trainer.phi
+
+
+@functools.cache
+def plain_records():
+    """Of TINY, without recordings."""
+    return records_of(TINY)
 
 
 SAM = {"penalty": {"sam": {"weight": 1.0, "rho": 0.05}}}
@@ -113,12 +121,8 @@ def test_results_of_a_replay_outlive_the_next_one():
     (group,) = epoch.groups
     carry, found = group.carry, []
     for _ in range(4):
-        partial, losses, carry = run_truncation(
-            group.objective, trainer.phi, carry, group.stream.draw(5), [1.0] * 5, ()
-        )
-        found.append(
-            (list(tensors_of([partial, losses, carry])), [t.clone() for t in tensors_of([partial, losses, carry])])
-        )
+        partial, carry = run_truncation(group.objective, trainer.phi, carry, Inputs(group.stream.draw(5), [1.0] * 5))
+        found.append((list(tensors_of([partial, carry])), [t.clone() for t in tensors_of([partial, carry])]))
     assert all(torch.equal(one, copied) for pair in found for one, copied in zip(*pair, strict=True))
     assert (carry.inner_step, carry.truncations) == (20, 4)
 
@@ -159,7 +163,7 @@ KINDS, TRUNCATIONS = 2, 12  # the first truncation of an unroll, and later ones;
 def test_a_recording_that_is_right_and_fast_is_taken(tried):
     recorder, (lines, _) = Again(), tried
     found, phi = records_of(TINY, RecordedTruncations(recorder, CPU))
-    expected, plain = records_of(TINY)
+    expected, plain = plain_records()
     assert found == expected and all(torch.equal(phi[name], plain[name]) for name in plain)
     assert recorder.records == KINDS and recorder.replays > KINDS * (1 + trials.ROUNDS)
     assert len(lines) == KINDS and all("taken: 4 times as fast as plain PyTorch" in line for line in lines)
@@ -172,7 +176,7 @@ def test_a_recording_that_is_right_and_fast_is_taken(tried):
 def test_a_slow_recording_is_not_taken(tried):
     (lines, pace), recorder = tried, Again()
     pace["replay"] = 2.0
-    assert records_of(TINY, RecordedTruncations(recorder, CPU))[0] == records_of(TINY)[0]
+    assert records_of(TINY, RecordedTruncations(recorder, CPU))[0] == plain_records()[0]
     assert len(lines) == KINDS and all("not taken: 0.5 times as fast" in line for line in lines)
     assert recorder.replays <= KINDS * (1 + trials.ROUNDS)
 
@@ -222,7 +226,7 @@ class Failing(Again):
 def test_a_recording_that_is_wrong_or_fails_is_left_and_nothing_is_lost(tried, recorder):
     lines, _ = tried
     found, phi = records_of(TINY, RecordedTruncations(recorder, CPU))
-    expected, plain = records_of(TINY)
+    expected, plain = plain_records()
     assert found == expected and all(torch.equal(phi[name], plain[name]) for name in plain)
     problems = ("wrong: error", "operation not permitted", "unspecified launch failure")
     assert any(problem in lines[-1] for problem in problems)
@@ -298,10 +302,11 @@ def test_a_truncation_neither_waits_for_the_gpu_nor_gets_anything_from_the_host(
         phi = {name: torch.zeros(size, device="cuda") for name, size in sizes.items()}
         theta = torch.zeros(3, 50, device="cuda")
         carry = unroll.begin(objective, theta, () if loss_batch == "next" else None)
-        partial, losses, carry = unroll.run_truncation(objective, phi, carry, [()] * 4, [1.0] * 4, (), scoring=[()] * 4)
+        inputs = Inputs([()] * 4, [1.0] * 4, scoring=[()] * 4)
+        partial, carry = unroll.run_truncation(objective, phi, carry, inputs)
         gradient, figures = partial.meta_gradient(objective, phi, 3)
         assert host.found == []
-        assert {part.device.type for part in tree_leaves((gradient, figures, losses))} == {"cuda"}
+        assert {part.device.type for part in tree_leaves((gradient, figures, carry.theta))} == {"cuda"}
         theta.new_tensor([1.0])
         assert host.found  # a number from the host is noticed
 

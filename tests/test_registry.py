@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -172,23 +170,3 @@ def test_adding_a_penalty_is_one_file_and_one_preset(one_file_more, tmp_path):
         load_preset(file, ["penalty.again.factor=-1", "penalty.agian.factor=1"], catalog=catalog)
     assert "penalty.again.factor: found -1; allowed: a number >= 0" in str(caught.value)
     assert "did you mean again?" in str(caught.value)
-
-
-def test_a_new_file_in_the_folder_reaches_the_command_line(tmp_path):
-    """A copy of the engine with one file more lists it, and a preset can use it: nothing else was touched."""
-    import shutil
-
-    root = Path(__file__).parent.parent
-    for name in ("engine", "presets"):
-        shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "engine" / "penalties" / "again.py").write_text(PENALTY)
-    (tmp_path / "mine.toml").write_text("[penalty.again]\n")
-    code = (
-        "from pathlib import Path; from engine.presets import catalog\n"
-        "catalog.user_cache_path = lambda name: Path('cache')\n"
-        "from engine.presets.preset import load_preset; import sys\n"
-        "print(load_preset('mine.toml', ['penalty.again.factor=4'])['penalty']['again']['factor'])\n"
-        "assert 'torch' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.strip()) == (0, "4.0"), done.stderr

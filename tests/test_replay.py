@@ -6,7 +6,7 @@ import torch
 from engine.base.flat import LARGE_INPUTS, gradients_and_losses
 from engine.base.replay import COMPARED, SMALL, WORTH_WHILE, _recordings, replayed
 from engine.meta_training.penalty_terms import geometric_penalty_at
-from engine.penalties.gsam import GSAM
+from engine.penalties.sam import GSAM
 from engine.tasks.criteria import CrossEntropy
 from engine.tasks.supervised import SupervisedTask
 from engine.tasks.table import build_task

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from unrolling import truncation
 
 import engine
 from engine.base.errors import LregError, PresetError, SettingsError
@@ -18,11 +19,11 @@ from engine.evaluation.tuning import tune
 from engine.export import export_optimizer
 from engine.jobs.from_preset import meta_trainer
 from engine.meta_training.objective import Objective
-from engine.meta_training.unroll import begin, truncation
+from engine.meta_training.unroll import begin
 from engine.optimizers.baselines import BASELINES
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, learned_start
 from engine.penalties.base import get
-from engine.presets.objective_settings import ObjectiveSettings
+from engine.presets.tables import ObjectiveSettings
 from engine.tasks.backbones.networks import BACKBONES
 from engine.tasks.base import SPLITS
 from engine.tasks.datasets import few_shot

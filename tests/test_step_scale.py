@@ -10,6 +10,7 @@ from members import GRADIENT_KINDS
 from ranks import Ranks
 from test_torch_optim import small_model, train
 from torch import Tensor, nn
+from unrolling import truncation
 
 from engine.base import seeds
 from engine.base.errors import LregError
@@ -18,7 +19,7 @@ from engine.evaluation.frozen_unroll import UpdateChange, frozen_unroll
 from engine.export import export_optimizer
 from engine.export.torch_optim import LoadedOptimizer, load_optimizer
 from engine.meta_training.objective import Objective
-from engine.meta_training.unroll import begin, truncation
+from engine.meta_training.unroll import begin
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, StepInfo
 from engine.optimizers.learned.features import NAMES
 from engine.optimizers.learned.step_scale import mup_factors
@@ -160,10 +161,15 @@ def written_out(optimizer, phi, theta, drawn, penalty, scaling, second_order=Fal
     return theta, dict(zip(phi, torch.autograd.grad(total, list(phi.values())), strict=True))
 
 
-@pytest.mark.parametrize("way", ["auto", "recompute", "plain"])
-@pytest.mark.parametrize("case", ["", "smooth", "scaled", "second order"])
-@pytest.mark.parametrize("step_scale", ["mup", "rms"])
-@pytest.mark.parametrize("kind", GRADIENT_KINDS)
+WAYS, SCALES = ("auto", "recompute", "plain"), ("mup", "rms")
+CASES = [  # every kind in every case, kernels and scales in turn
+    (kind, SCALES[(k + c) % 2], case, WAYS[(k + c) % 3])
+    for k, kind in enumerate(GRADIENT_KINDS)
+    for c, case in enumerate(("", "smooth", "scaled", "second order"))
+]
+
+
+@pytest.mark.parametrize(("kind", "step_scale", "case", "way"), CASES)
 def test_meta_gradients_are_those_of_the_steps_that_are_taken(kind, step_scale, case, way, monkeypatch):
     monkeypatch.setenv("LREG_KERNELS", way)
     optimizer, phi = make(kind, hidden=5, step_scale=step_scale, base_width=7)
@@ -187,9 +193,14 @@ def test_meta_gradients_are_those_of_the_steps_that_are_taken(kind, step_scale, 
 # -- every way of taking steps -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("features", [[], NAMES], ids=["", "features"])
-@pytest.mark.parametrize("step_scale", ["none", "mup", "mup_capped", "rms"])
-@pytest.mark.parametrize("kind", GRADIENT_KINDS)
+@pytest.mark.parametrize(
+    ("kind", "step_scale", "features"),
+    [
+        (kind, step_scale, NAMES if (k + s) % 2 else ())
+        for k, kind in enumerate(GRADIENT_KINDS)
+        for s, step_scale in enumerate(("none", "mup", "mup_capped", "rms"))
+    ],
+)
 def test_evaluation_and_torch_step_as_meta_training_does(kind, step_scale, features):
     optimizer, phi = make(kind, step_scale=step_scale, base_width=5, features=features)
     task = build_task({"dataset": "digits", "optimizee": "mlp", "init": "uniform"}, device=CPU, dtype=F64)
@@ -322,7 +333,7 @@ def loss_after(fan_in: int, constant: float, step_scale: str) -> float:
 
 
 def test_the_constant_of_49_inputs_fails_at_784_unless_steps_know_the_fan_in():
-    constants = [2.0**k for k in range(-4, 3)]
+    constants = [2.0**k for k in range(-4, 3, 2)]
     losses = {
         case: {constant: loss_after(case[0], constant, case[1]) for constant in constants}
         for case in ((49, "none"), (784, "none"), (784, "mup"))

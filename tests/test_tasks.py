@@ -15,6 +15,7 @@ from engine.base.flat import gradients_and_losses
 from engine.tasks import supervised
 from engine.tasks.base import Task
 from engine.tasks.datasets.base import DATASETS, RawData
+from engine.tasks.optimizees import resnet18
 from engine.tasks.optimizees.base import OPTIMIZEES
 from engine.tasks.supervised import ExampleBatch
 from engine.tasks.table import build_task, resolve
@@ -225,7 +226,8 @@ def test_vmap_of_the_loss_equals_a_loop(dataset, optimizee, synthetic):
 
 
 @pytest.mark.parametrize("settings", [{"optimizee": "lenet", "dropout": 0.5}, {"optimizee": "resnet18"}])
-def test_vmap_of_the_loss_equals_a_loop_with_dropout_and_batch_norm(settings):
+def test_vmap_of_the_loss_equals_a_loop_with_dropout_and_batch_norm(settings, monkeypatch):
+    monkeypatch.setattr(resnet18, "STAGES", ((8, 1), (16, 2), (24, 2)))
     check_vmap(task(batch_size=3, **settings))
 
 

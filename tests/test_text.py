@@ -21,7 +21,7 @@ from engine.base.errors import DataError, PresetError
 from engine.base.flat import curvature_along, gradients_and_losses, hessian_vector_products
 from engine.runs.store import RunReader
 from engine.tasks.criteria import NextToken
-from engine.tasks.datasets import shakespeare_excerpt, tokens
+from engine.tasks.datasets import shakespeare, tokens
 from engine.tasks.datasets.base import DATASETS
 from engine.tasks.optimizees.base import OPTIMIZEES
 from engine.tasks.supervised import MEASURED_WINDOWS, Examples
@@ -191,7 +191,7 @@ def test_the_excerpt_comes_with_lreg_and_is_whole(tmp_path, monkeypatch):
     data = DATASETS.create("shakespeare-excerpt").read(tmp_path)
     assert data.train_inputs.dtype == torch.uint8 and len(data.train_inputs) + len(data.test_inputs) == 99_843 - 2
     damaged = tmp_path / "shakespeare.txt.gz"
-    monkeypatch.setattr(shakespeare_excerpt, "FILE", damaged)
+    monkeypatch.setattr(shakespeare, "FILE", damaged)
     for content in (None, b"damaged"):
         if content:
             damaged.write_bytes(content)
@@ -493,9 +493,9 @@ def quick(forked):
     return partial(lreg, run=zygote.run)
 
 
-def test_gpt_is_meta_trained_and_transferred_with_its_defaults(tmp_path, quick):
+def test_gpt_is_meta_trained_and_transferred(tmp_path, quick):
     """And what is read of it is bits per character: it is what the task is judged by."""
-    (tmp_path / "tiny.toml").write_text(TINY.format(dataset="shakespeare-excerpt", task=""))
+    (tmp_path / "tiny.toml").write_text(TINY.format(dataset="shakespeare-excerpt", task="length = 16"))
     done = quick(tmp_path, "run", "tiny.toml", "--runs-dir", "runs")
     assert done.returncode == 0, done.stderr
     assert "test bits per" in done.stdout + done.stderr

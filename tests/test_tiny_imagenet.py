@@ -167,7 +167,7 @@ def test_a_zip_that_is_cut_off_or_empty_is_one_line(tmp_path):
 
 def test_what_is_missing_is_named_with_where_to_put_it(tmp_path):
     text = refusal(tmp_path)
-    assert f"put {NAME}.zip there" in text and "LREG_DATA_DIR" in text
+    assert f"put there: {NAME}.zip" in text and "LREG_DATA_DIR" in text
     shutil.rmtree(tmp_path / NAME, ignore_errors=True)
 
 
@@ -195,4 +195,5 @@ def test_augment_is_both_as_it_was():
     for settings in ({"augment": True}, {"flip": True, "crop": 4}):
         varied = DATASETS.create("cifar10", **settings).augmented(images, numbers)
         assert torch.equal(varied, crop_and_flip(images, numbers))
-    assert DATASETS.create("cifar10", augment=True, crop=2).padding == 2
+    fewer = DATASETS.create("cifar10", augment=True, crop=2).augmented(images, numbers)
+    assert torch.equal(fewer, crop_and_flip(images, numbers, 2))

@@ -7,6 +7,7 @@ shape [..., 1], so one optimizee and many side by side use the same lines. A zer
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
@@ -22,26 +23,19 @@ def gsam_direction(gradient: Tensor, worst: Tensor, alpha: float | Tensor) -> Te
 
 
 def gam_direction(
-    slope: Slope,
-    theta: Tensor,
-    gradient: Tensor,
-    *,
-    rho: float | Tensor,
-    gradient_rho: float,
-    beta0: float,
-    beta1: float,
-    gamma: float,
+    slope: Slope, theta: Tensor, gradient: Tensor, rho: float | Tensor, constants: Any
 ) -> tuple[Tensor, Tensor]:
     """The released accelerated GAM (Zhang et al. 2023, arXiv:2303.03108): three gradients beside g₀ = `gradient`.
 
     g₁ = ∇L(θ + ρ' g₀/‖g₀‖),  θ₂ = θ + ρ (g₁ − g₀)/‖g₁ − g₀‖,  g₂ = ∇L(θ₂),  g₃ = ∇L(θ₂ + ρ' g₂/‖g₂‖);
     q = β₁ g₁ + (1 − β₁) g₃,  m = g₀ + (1 − β₀) g₂;  the direction is q − γ times the part of m orthogonal to q.
-    Returns the direction and g₂, the gradient at GAM's own perturbed point.
+    `constants` have gradient_rho, which is ρ', beta0, beta1 and gamma. Returns the direction and g₂, the gradient at
+    GAM's own perturbed point.
     """
-    g1 = slope(theta + perturbation(gradient, gradient_rho))
+    g1 = slope(theta + perturbation(gradient, constants.gradient_rho))
     theta2 = theta + perturbation(g1 - gradient, rho)
     g2 = slope(theta2)
-    g3 = slope(theta2 + perturbation(g2, gradient_rho))
-    kept = beta1 * g1 + (1 - beta1) * g3
-    mixed = gradient + (1 - beta0) * g2
-    return kept - gamma * orthogonal_part(mixed, kept), g2
+    g3 = slope(theta2 + perturbation(g2, constants.gradient_rho))
+    kept = constants.beta1 * g1 + (1 - constants.beta1) * g3
+    mixed = gradient + (1 - constants.beta0) * g2
+    return kept - constants.gamma * orthogonal_part(mixed, kept), g2

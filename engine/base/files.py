@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -111,6 +112,15 @@ def read_limited(path: Path, limit: int = LARGEST, below: Path | None = None) ->
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
     return data
+
+
+def digest_of(path: Path, algorithm: str = "sha256") -> str:
+    """A file's checksum. Raises OSError for what is no regular file."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with open_to_read(path) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_json(path: Path, limit: int = LARGEST, below: Path | None = None, *, as_it_is: bool = False) -> dict[str, Any]:

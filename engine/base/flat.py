@@ -219,26 +219,30 @@ def side_by_side(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def as_far_as_possible(function: Callable[..., Any]) -> Callable[[Tensor], Any]:
-    """`side_by_side` for any function of theta, [B, P] in the result: one by one where vmap cannot.
+def as_far_as_possible(function: Callable[..., Any]) -> Callable[..., Any]:
+    """vmap over leading dimensions of tensors in any structure (`tree_map`); one by one where vmap cannot.
 
-    As where a loss decides by its values (`if`, min(), float()) or draws random numbers. vmap is asked once.
+    As where a function decides by values (`if`, min(), float()) or draws random numbers. vmap is asked once.
     """
     many: Callable[..., Any] | None = vmap(function)
 
-    def call(theta: Tensor) -> Any:
+    def call(*given: Any) -> Any:
         nonlocal many
-        if many is not None and len(theta) > 1:
+        rows = len(next(tensors_in(given)))
+        if many is not None and rows > 1:
             try:
-                return many(theta)
+                return many(*given)
             except RuntimeError:  # if it is none of vmap's, it comes again
                 many = None
-        parts = [function(point) for point in theta]
-        if isinstance(parts[0], Tensor):
-            return torch.stack(parts)
-        return tuple(torch.stack(part) for part in zip(*parts, strict=True))
+        each = [function(*row_of(given, row)) for row in range(rows)]
+        return tree_map(lambda *parts: torch.stack(parts), *each)
 
     return call
+
+
+def row_of(value: Any, row: int) -> Any:
+    """What belongs to one of those along the leading dimensions of tensors in any structure."""
+    return tree_map(lambda tensor: tensor[row], value)
 
 
 def tree_map(function: Callable[..., Tensor], value: Any, *others: Any) -> Any:
@@ -264,12 +268,15 @@ def gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[
     """Gradients, [B, P], and losses, [B], as constants: every inner step's work, so by the shortest way.
 
     The same as `vmap(grad_and_value(loss))(theta, batch)` at a third of its overhead; not for use inside torch.func.
+    For theta of shape [M, B, P], of M particles on the same batches: [M, B, P] and [M, B].
     """
     if isinstance(loss, MicroBatches):
         return summed(loss.split(batch, 1), lambda part: gradients_and_losses(loss.loss, theta, part))
     work = functools.partial(_gradients_and_losses, loss)
     owner = getattr(loss, "__self__", None)
-    convolves = len(theta) > 1 and theta.device.type == "cpu" and getattr(owner, "convolves", False)
+    convolves = (
+        theta.dim() == 2 and len(theta) > 1 and theta.device.type == "cpu" and getattr(owner, "convolves", False)
+    )
     if convolves and next(tensors_in(batch))[0].numel() >= LARGE_INPUTS:
         each = (tree_map(lambda part, row=row: part.narrow(0, row, 1), (theta, batch)) for row in range(len(theta)))
         gradients, losses = zip(*(work(*one) for one in each), strict=True)
@@ -280,7 +287,7 @@ def gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[
 def _gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     theta = theta.detach().requires_grad_()
     with torch.enable_grad():
-        losses = side_by_side(loss)(theta, batch)
+        losses = (side_by_side(loss) if theta.dim() == 2 else vmap(vmap(loss), (0, None)))(theta, batch)
         (gradients,) = torch.autograd.grad(losses.sum(), theta)
     return gradients, losses.detach()
 

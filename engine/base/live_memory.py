@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -47,3 +47,10 @@ class LiveMemory(TorchDispatchMode):
 
     def _forget(self, place: int) -> None:
         self.now -= self._alive.pop(place)
+
+
+def peak_of(function: Callable[..., Any], *arguments: Any) -> int:
+    """Most bytes that a call takes, as of tensors on the meta device."""
+    with LiveMemory() as live:
+        function(*arguments)
+        return live.peak

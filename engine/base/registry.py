@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from engine.base import plugins
+from engine.base.arguments import plain
 from engine.base.errors import Problem, SettingsError
 from engine.base.settings import Setting, check_table, did_you_mean, schema_of, show
 
@@ -69,9 +70,12 @@ class Registry(Generic[T]):
         return self._members[name]
 
     def create(self, name: str, **settings: Any) -> T:
-        """Build a member from settings by name. Raises SettingsError that lists every unknown or unfit setting."""
+        """Build a member from settings by name; numbers of numpy and torch count as Python's.
+
+        Raises SettingsError that lists every unknown or unfit setting.
+        """
         cls = self[name]
-        values, problems = check_table(settings, schema_of(cls), name)
+        values, problems = check_table({key: plain(value) for key, value in settings.items()}, schema_of(cls), name)
         if problems:
             raise SettingsError(problems)
         return cls(**values)

@@ -160,10 +160,6 @@ def _absolute(path: str) -> str:
         return path
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _bound(value: float) -> str:
     return str(int(value)) if value == int(value) else f"{value:g}"
 
@@ -223,9 +219,8 @@ def setting(
     and has to; a relative path is taken from the working folder, and kept absolute. `range_beside`: a key of the same
     table; where that is given, or another is drawn from, a list [low, high] of this setting is drawn from.
     """
-    extra = {"help": help, "minimum": minimum, "above": above, "maximum": maximum}
-    metadata = {**extra, "choices": tuple(choices), "allow_empty": allow_empty, "as_typed": as_typed}
-    metadata |= {"is_path": is_path, "range_beside": range_beside}
+    metadata = {key: value for key, value in locals().items() if key != "default"}
+    metadata["choices"] = tuple(choices)
     return dataclasses.field(default=default, metadata=metadata)
 
 

@@ -16,6 +16,7 @@ from engine.bench.needs import free_memory, lacking
 from engine.bench.scene import RandomTask, Scene, scene
 from engine.bench.works import TRUNCATION, Piece
 from engine.meta_training.estimators import ESTIMATORS
+from engine.meta_training.inner_steps import Inputs
 
 WIDTHS = (1, 13, 126, 1258, 12578)  # of the mlp: 805 to 10 million coordinates
 META_BATCHES = (1, 4, 16, 64)
@@ -106,5 +107,6 @@ def _unroll(one: Scene, steps: int) -> None:
     """Truncation after truncation, each with its meta-gradient."""
     carry, weights = one.carry, [1.0] * one.steps
     for _ in range(steps // one.steps):
-        done, _, carry = one.run_truncation(one.objective, one.phi, carry, one.window, weights, one.generator())
+        inputs = Inputs(one.window, weights, one.generator())
+        done, carry = one.run_truncation(one.objective, one.phi, carry, inputs)
         done.meta_gradient(one.objective, one.phi, carry.inner_step - 1)

@@ -18,10 +18,10 @@ from engine.evaluation.transfer import frozen_unroll
 from engine.meta_training import recording
 from engine.meta_training.estimators import ESTIMATORS
 from engine.meta_training.estimators.es import ES
-from engine.meta_training.inputs import Inputs
+from engine.meta_training.inner_steps import Inputs, UnrollState
 from engine.meta_training.objective import Objective
 from engine.meta_training.recording import RunTruncation
-from engine.meta_training.unroll import UnrollState, begin
+from engine.meta_training.unroll import begin
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Network, Phi
 from engine.penalties.base import GeometricPenalty
 from engine.penalties.sam import SAM
@@ -135,10 +135,8 @@ class Scene:
 
     def meta_gradient(self) -> Phi:
         """The meta-gradient, a mean over the optimizees."""
-        weights = [1.0] * self.steps
-        partial, _, carry = self.run_truncation(
-            self.objective, self.phi, self.carry, self.window, weights, self.generator()
-        )
+        inputs = Inputs(self.window, [1.0] * self.steps, self.generator())
+        partial, carry = self.run_truncation(self.objective, self.phi, self.carry, inputs)
         return partial.meta_gradient(self.objective, self.phi, carry.inner_step - 1)[0]
 
     def evolved(self) -> Phi:

@@ -13,10 +13,8 @@ from engine.meta_training.memory_plan import MemoryPlan, plan
 from engine.meta_training.meta_train import MetaTrainer
 from engine.optimizers.learned.base import Phi, from_table
 from engine.penalties.base import PENALTIES
-from engine.presets.evaluation_settings import EvaluationSettings
-from engine.presets.meta_settings import MetaSettings
-from engine.presets.objective_settings import ObjectiveSettings
 from engine.presets.preset import Preset
+from engine.presets.tables import EvaluationSettings, MetaSettings, ObjectiveSettings
 from engine.tasks.base import UniformTasks
 from engine.tasks.table import build_task, build_tasks, extremes
 from engine.terms.base import TERMS

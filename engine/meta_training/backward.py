@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,38 +68,37 @@ class Entry(NamedTuple):
     cotangent: Tensor  # [B]
 
 
-class Backward(Protocol):
+class Backward:
     """One truncation, from its first inner step to its last."""
 
     def advance(self, point: Point, state: State) -> Move:
         """An inner step."""
-        ...
+        raise NotImplementedError
 
     def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Source]:
         """The penalty's values, [B], at the last step, and what is pulled back of them."""
-        ...
+        raise NotImplementedError
 
     def pull_back(self, thetas: list[Tensor], cotangents: list[Tensor], moves: list[Tensor]) -> Phi:
         """The gradient by phi of sum_t <cotangents_t, thetas_t>; moves_t, [B, P], is d theta_t / d update_t.
 
         Learned initial parameters among phi get theirs where the unroll begins with this truncation.
         """
-        ...
+        raise NotImplementedError
 
     def pull_back_entries(self, entries: Sequence[Entry]) -> Phi:
         """The gradient by phi of an update penalty's entries."""
-        ...
+        raise NotImplementedError
 
     def state(self, state: State) -> State:
         """The optimizer state to carry on with, constants."""
-        ...
+        return {name: tensor.detach() for name, tensor in state.items()}
 
     def close(self) -> None:
         """The truncation is done with."""
-        ...
 
 
-class AutogradBackward:
+class AutogradBackward(Backward):
     """Plain autograd."""
 
     def __init__(self, optimizer: LearnedOptimizer, phi: Phi, take: Take) -> None:
@@ -118,21 +117,11 @@ class AutogradBackward:
         return pull_back(self.phi, thetas, cotangents)
 
     def pull_back_entries(self, entries: Sequence[Entry]) -> Phi:
-        values = [torch.where(entry.cotangent != 0, self._value(entry), 0.0) for entry in entries]
+        values = [torch.where(entry.cotangent != 0, entry.source, 0.0) for entry in entries]
         return pull_back(self.phi, values, [entry.cotangent for entry in entries])
 
-    def _value(self, entry: Entry) -> Tensor:
-        assert isinstance(entry.source, Tensor)
-        return entry.source
 
-    def state(self, state: State) -> State:
-        return {name: tensor.detach() for name, tensor in state.items()}
-
-    def close(self) -> None:
-        """Nothing to do: the graph goes with its tensors."""
-
-
-class TapeBackward:
+class TapeBackward(Backward):
     """A tape. Needs the first order, and update penalties that are `AscentPenalty`."""
 
     def __init__(self, optimizer: LearnedOptimizer, tape: Tape, take: Take, start: Tensor | None, begins: bool) -> None:
@@ -175,24 +164,20 @@ class TapeBackward:
         return {**gradient, START: later.sum(0) if self.begins else torch.zeros_like(self.start)}
 
     def pull_back_entries(self, entries: Sequence[Entry]) -> Phi:
-        zeros = torch.zeros_like(self._contrast(entries[0]).slope)
+        zeros = torch.zeros_like(entries[0].source.slope)
         slopes: list[Tensor] = [zeros] * self._taken
         features: list[Tensor | None] = [None] * self._taken
         other_slopes: list[Tensor | None] = [None] * self._taken
         for entry in entries:
-            contrast, cotangent = self._contrast(entry), entry.cotangent[:, None]
+            contrast, cotangent = entry.source, entry.cotangent[:, None]
             at, idle = contrast.inner_step, cotangent == 0  # a slope that does not count may be anything
             features[at] = contrast.features.masked_fill(idle[..., None], 0.0)
             slopes[at] = (cotangent * contrast.slope).masked_fill(idle, 0.0)
             other_slopes[at] = (cotangent * contrast.other_slope).masked_fill(idle, 0.0)
         return self._with_start(self.tape.pull_back(slopes, Side(features, other_slopes)), zeros)
 
-    def _contrast(self, entry: Entry) -> Contrast:
-        assert isinstance(entry.source, Contrast)
-        return entry.source
-
     def state(self, state: State) -> State:
-        return {name: tensor.detach() for name, tensor in state.items()} | self.tape.state()
+        return super().state(state) | self.tape.state()
 
     def close(self) -> None:
         self.tape.close()
@@ -214,10 +199,18 @@ def pull_back(phi: Phi, outputs: Sequence[Tensor], cotangents: Sequence[Tensor])
 
 
 def known(mask: Tensor) -> Tensor | None:
-    """The mask, [B]; None where it is known to mask nothing: on the CPU, where to look costs no wait."""
+    """The mask; None where it is known to mask nothing: on the CPU, where to look costs no wait."""
     return None if mask.device.type == "cpu" and not mask.any() else mask
 
 
 def blank(tensor: Tensor, mask: Tensor | None) -> Tensor:
-    """The tensor, [B, ...], with zeros for the masked optimizees."""
-    return tensor if mask is None else tensor.masked_fill(mask.view(-1, *(1,) * (tensor.dim() - 1)), 0.0)
+    """The tensor, [B, ...] or [M, B, ...], with zeros where the mask, [B] or [M, B], is true."""
+    return (
+        tensor if mask is None else tensor.masked_fill(mask.view(*mask.shape, *(1,) * (tensor.dim() - mask.dim())), 0.0)
+    )
+
+
+def sound(gradient: Tensor, loss: Tensor) -> Tensor:
+    """Whether gradients, [..., P], and losses, [...], are finite: [...]."""
+    nothing = (gradient.detach() * 0.0).sum(-1)  # NaN if one of them is not; several times faster than isfinite
+    return (nothing + loss.detach()).isfinite()

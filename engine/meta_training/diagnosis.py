@@ -17,16 +17,15 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from engine.base.flat import Batch
 from engine.evaluation.frozen_unroll import nothing
-from engine.meta_training import particles
 from engine.meta_training.estimators.base import GradientEstimator
-from engine.meta_training.inputs import Inputs
+from engine.meta_training.estimators.es import ES
+from engine.meta_training.inner_steps import Inputs
 from engine.meta_training.meta_epoch import MetaEpoch
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import LOSS, PartialGradient
@@ -34,8 +33,8 @@ from engine.meta_training.particles import Particles, ParticleTruncation
 from engine.meta_training.unroll import loss_factors
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State, StepInfo, learned_start, without_start
 from engine.penalties.base import GeometricPenalty, Penalty, UpdatePenalty
-from engine.presets.meta_settings import MetaSettings
-from engine.tasks.base import Layout, Task, TaskDistribution
+from engine.presets.tables import MetaSettings
+from engine.tasks.base import Layout, Task, TaskDistribution, UniformTasks
 
 LOG_SCALE = "log_scale"
 DIFFERENCE = 0.1  # of the log scale, to either side
@@ -78,7 +77,7 @@ class ScaledUpdate(LearnedOptimizer):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class UnrollValues(GradientEstimator):
+class UnrollValues(ES):
     """No gradient: the values of every part of the objective at several log scales, one particle for each."""
 
     log_scales: tuple[float, ...]
@@ -86,10 +85,11 @@ class UnrollValues(GradientEstimator):
     at_end: dict[Part, Tensor] = field(default_factory=dict)  # [M, B], of what is only there at the end
     alive: list[Tensor] = field(default_factory=list)  # [B] after each truncation: undiverged at all log scales
 
-    def begin(
-        self, objective: Objective, theta: Tensor, batch: Batch | None, *, scaling: Tensor | None, horizon: int | None
-    ) -> Particles:
-        return particles.begin(objective, len(self.log_scales), theta, batch, scaling=scaling, horizon=horizon)
+    whole_unrolls: ClassVar[bool] = False
+
+    @property
+    def particles(self) -> int:
+        return len(self.log_scales)
 
     @torch.no_grad()
     def estimate(
@@ -172,7 +172,10 @@ class Diagnosis:
             if part == THE_LOSS and not self._is_mean(objective):
                 continue
             weight = math.fsum(sums[first:last]) or 1.0
-            total = torch.stack([of[part] for of in values.totals[first:last] if part in of] or [_zeros(values)]).sum(0)
+            total = torch.stack(
+                [of[part] for of in values.totals[first:last] if part in of]
+                or [torch.zeros_like(values.totals[0][THE_LOSS])]
+            ).sum(0)
             slope = None
             if part in estimated:
                 slope = torch.stack(estimated[part][first:last]).sum(0) / weight
@@ -239,16 +242,8 @@ class Diagnosis:
         For the same numbers the optimizees, batches and random numbers are always the same. They begin where the
         learned optimizer does, if it has learned that.
         """
-        epoch = MetaEpoch(
-            _OneTask(task),
-            lambda _: objective,
-            estimator,
-            seed=self.seed,
-            number=numbers[0],
-            horizon=self.horizon,
-            random_scaling=self.settings.random_scaling,
-            random_scaling_of=self.settings.random_scaling_of,
-        ).begin(len(numbers))
+        what = (UniformTasks([task]), lambda _: objective, estimator, self.settings)
+        epoch = MetaEpoch(*what, seed=self.seed, number=numbers[0], horizon=self.horizon).begin(len(numbers))
         (group,) = epoch.groups
         if (start := learned_start(self.optimizer, self._phi_of(task))) is not None:
             theta = group.carry.theta.reshape(-1, len(numbers), group.carry.theta.shape[-1])[0]
@@ -279,25 +274,11 @@ class Diagnosis:
         return objective.settings.loss == "mean" and not objective.settings.log
 
 
-@dataclass(frozen=True)
-class _OneTask(TaskDistribution):
-    """A distribution of one task."""
-
-    task: Task
-
-    def sample(self, seed: int) -> Task:
-        return self.task
-
-
 def with_penalties(objective: Objective, penalties: Mapping[str, Penalty]) -> Objective:
     """The objective with more penalties to look at. Those on phi alone do not see the scale, and are left out."""
     geometric = {name: one for name, one in penalties.items() if isinstance(one, GeometricPenalty)}
     update = {name: one for name, one in penalties.items() if isinstance(one, UpdatePenalty)}
     return replace(objective, geometric=objective.geometric | geometric, update=objective.update | update, parameter={})
-
-
-def _zeros(values: UnrollValues) -> Tensor:
-    return torch.zeros_like(values.totals[0][THE_LOSS])
 
 
 def joined(same: Sequence[Derivatives]) -> Derivatives:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from engine import kernels
 from engine.base import flat
-from engine.base.live_memory import LiveMemory
+from engine.base.live_memory import LiveMemory, peak_of
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE
 from engine.evaluation.transfer import EPISODES_AT_ONCE
 from engine.kernels.arrays import BYTES_KEPT
@@ -96,11 +96,10 @@ def _on_task(trainer: MetaTrainer, task: Task, device: torch.device) -> MemoryPl
     work = _Work(trainer, task, device)
     parts = work.common()
     if trainer.estimator.particles:
-        way = work.add_particles(parts)
-    elif trainer.estimator.second_order:
-        way = work.add_second_order(parts)
+        add = work.add_particles
     else:
-        way = work.add_back_propagation(parts)
+        add = work.add_second_order if trainer.estimator.second_order else work.add_back_propagation
+    way = add(parts)
     parts |= {"unroll": work.evaluation_unroll(), "probes": work.probes()}
     return MemoryPlan(task.name, work.optimizees * work.particles, task.parameters, way, parts)
 
@@ -112,8 +111,7 @@ class _Work:
         self.trainer, self.task, self.device = trainer, task, device
         self.optimizer, self.objective = trainer.optimizer, trainer.objective_on(task)
         settings, estimator = trainer.settings, trainer.estimator
-        stages = settings.inner_steps
-        self.horizon = max(stages) if isinstance(stages, tuple) else stages
+        self.horizon = max(settings.stages)
         self.steps = self.horizon if estimator.whole_unrolls else min(settings.truncation, self.horizon)
         self.optimizees, self.particles = settings.meta_batch, max(1, estimator.particles)
         self.theta = torch.empty(self.optimizees, task.parameters, dtype=task.dtype, device="meta")
@@ -128,7 +126,6 @@ class _Work:
         settings, objective = self.trainer.settings, self.objective
         drawn, batch, making = self._batches()
         sources = 2 if objective.loss_batch == "validation" else 1
-        gradient = self._gradient()
         return {
             # where the truncation began, for each meta-epoch under way, and the gradient that feeds the next step
             "parameters": PHI_COPIES * _bytes(self.trainer.phi.values()) + (2 * settings.staggered + 1) * self.one,
@@ -136,7 +133,7 @@ class _Work:
             "truncation": 0,
             "batches": sources * drawn + (1 + sources) * batch + making,  # the last one is still there
             "data": _bytes_of_storages(self.task.tensors()),
-            "activations": max(gradient, self._penalties()),
+            "activations": max(self._gradient(), self._penalties()),
             "network": self.step.forward,
             "pull_back": 0,
         }
@@ -155,7 +152,8 @@ class _Work:
             ascends = bool(updates)
             way = kernels.tape_way(self.optimizer, self.state, self.device, self.task.dtype, steps, ascends=ascends)
         if way == "native":
-            piece = NativeNetwork(self.optimizer, self._phi_on_cpu(), 1).piece
+            phi = {name: tensor.detach().cpu() for name, tensor in self.trainer.phi.items()}
+            piece = NativeNetwork(self.optimizer, phi, 1).piece
             states = 2 + math.ceil(steps / piece)
             arrays = steps * (step.features + one) + states * step.units
             parts["network"] = step.observing
@@ -243,7 +241,7 @@ class _Work:
         rows = min(rows, EPISODES_AT_ONCE) if self.task.is_episodic else rows
         theta = torch.empty(rows, self.task.parameters, dtype=self.task.dtype, device="meta")
         batch = flat.tree_map(lambda tensor: tensor[:1].expand(rows, *tensor.shape[1:]), self.examples)
-        gradient = _peak(flat.gradients_and_losses, self.objective.loss, theta, batch)
+        gradient = peak_of(flat.gradients_and_losses, self.objective.loss, theta, batch)
         of_one = (2 * _bytes(self.state.values()) + self.step.observing // self.particles) // self.optimizees
         return 5 * _bytes([theta]) + rows * of_one + gradient
 
@@ -278,7 +276,7 @@ class _Work:
         many = {name: tensor.expand(self.particles, *tensor.shape) for name, tensor in many.items()}
         steps = particles.ParticleSteps(self.objective, many, carry)
         with torch.no_grad():
-            peak = _peak(steps, carry.theta, carry.grad, carry.loss, 0)
+            peak = peak_of(steps, carry.theta, carry.grad, carry.loss, 0)
         steps.close()
         return peak
 
@@ -302,23 +300,20 @@ class _Work:
     def _gradient(self) -> int:
         if self.trainer.estimator.particles:
             points = self.theta.expand(self.particles, *self.theta.shape)
-            return _peak(particles.gradients_of_particles, self.objective.loss, points, self.examples)
+            return peak_of(flat.gradients_and_losses, self.objective.loss, points, self.examples)
         return self._peak_of(flat.gradients_and_losses)
 
     def _penalties(self) -> int:
         """The largest of the geometric penalties, beside the gradient and the slopes of all of them."""
         rows = self.theta[:, 0]
         sizes = [
-            _peak(geometric_penalty_at(penalty, self.objective.loss), self.theta, self.examples, rows, self.theta, 0)
+            peak_of(geometric_penalty_at(penalty, self.objective.loss), self.theta, self.examples, rows, self.theta, 0)
             for penalty in self.objective.geometric.values()
         ]
         return max(sizes) * self.particles + 3 * self.one if sizes else 0
 
     def _peak_of(self, function: Callable[..., Any], *more: Tensor) -> int:
-        return _peak(function, self.objective.loss, self.theta, self.examples, *more)
-
-    def _phi_on_cpu(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().cpu() for name, tensor in self.trainer.phi.items()}
+        return peak_of(function, self.objective.loss, self.theta, self.examples, *more)
 
     def _measured_step(self) -> _Step:
         """The learned optimizer's step at all coordinates, as it is taken forward, and as one that is gone back."""
@@ -386,13 +381,6 @@ class _Step:
     graph: int  # what a step leaves behind where somebody does
     forming: int  # what that takes beside
     pulling: int  # and most that going back takes beside
-
-
-def _peak(function: Callable[..., Any], *arguments: Any) -> int:
-    """Most bytes that a call on meta tensors takes."""
-    with LiveMemory() as live:
-        function(*arguments)
-        return live.peak
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

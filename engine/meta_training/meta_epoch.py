@@ -15,15 +15,15 @@ from torch import Generator, Tensor
 
 from engine.base import seeds
 from engine.base.errors import RunError
-from engine.base.flat import Batch, prefixed, under
+from engine.base.flat import Batch, prefixed, tree_map, under
 from engine.distributed.parallel import ALONE, ProcessGroup
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE
-from engine.meta_training.estimators.base import Carry, GradientEstimator
-from engine.meta_training.inputs import Inputs
+from engine.meta_training.estimators.base import GradientEstimator
+from engine.meta_training.inner_steps import Inputs, UnrollState
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
 from engine.optimizers.learned.base import Phi
-from engine.presets.objective_settings import ON_FRESH_BATCHES
+from engine.presets.tables import ON_FRESH_BATCHES, MetaSettings
 from engine.tasks.base import Batches, Layout, Stream, Task, TaskDistribution
 
 
@@ -37,7 +37,7 @@ class Group:
     members: list[int]  # their places in the meta-batch: those of this process
     stream: Stream
     scoring: Stream | None  # batches of loss_batch = validation
-    carry: Carry
+    carry: UnrollState
 
 
 class DrawnInTime:
@@ -65,23 +65,17 @@ class MetaEpoch:
         tasks: TaskDistribution,
         objective_on: Callable[[Task], Objective],
         estimator: GradientEstimator,
+        settings: MetaSettings,
         *,
         seed: int,
         number: int,
         horizon: int,
-        random_scaling: float = 0.0,
-        random_scaling_of: str = "coordinate",
         team: ProcessGroup = ALONE,
     ) -> None:
         """An epoch without optimizees: `begin` draws them, `load_state` takes up those of a checkpoint."""
-        self.distribution = tasks
-        self.objective_on = objective_on
-        self.estimator = estimator
-        self.seed = seed
-        self.number = number
-        self.horizon = horizon
-        self.random_scaling = random_scaling
-        self.random_scaling_of = random_scaling_of
+        self.distribution, self.objective_on = tasks, objective_on
+        self.estimator, self.settings = estimator, settings
+        self.seed, self.number, self.horizon = seed, number, horizon
         self.team = team
         self.tasks: list[Task] = []  # of each group, in all processes
         self.places: list[list[int]] = []  # in the meta-batch, of each group
@@ -224,20 +218,20 @@ class MetaEpoch:
 
         Coordinates: Lv, Jiang & Li 2017, arXiv:1703.03633, sec. 4.2; all three: Metz et al. 2022, arXiv:2211.09760.
         """
-        if not self.random_scaling:
+        if not self.settings.random_scaling:
             return None
         sizes = {"coordinate": (1,) * layout.size, "tensor": layout.sizes, "network": (layout.size,)}
-        counts = torch.tensor(sizes[self.random_scaling_of])
+        counts = torch.tensor(sizes[self.settings.random_scaling_of])
         generators = [Generator().manual_seed(self._seed("scaling", place)) for place in members]
         uniform = torch.stack([torch.rand(len(counts), generator=generator) for generator in generators])
-        scales = ((2 * uniform - 1) * self.random_scaling).exp().repeat_interleave(counts, 1)
+        scales = ((2 * uniform - 1) * self.settings.random_scaling).exp().repeat_interleave(counts, 1)
         return scales.to(theta)
 
     def state(self) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
         """Everything to go on from: tensors by name, and the facts of each group. Of all processes, at rank 0."""
         groups = [(group.index, group.members, _tensors(group)) for group in self.groups]
         if self.team.size > 1:
-            on_cpu = [(index, members, _moved(tensors, "cpu")) for index, members, tensors in groups]
+            on_cpu = [(index, members, tree_map(Tensor.cpu, tensors)) for index, members, tensors in groups]
             groups = _merged(self.places, [group for part in self.team.collect(on_cpu) for group in part])
         carry = self.groups[0].carry
         counts = {"inner_step": carry.inner_step, "truncations": carry.truncations, **carry.facts()}
@@ -297,10 +291,6 @@ def _merged(
 def _rows(tensors: Mapping[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
     """Some optimizees' tensors; what belongs to no single one, such as the time, has no dimensions."""
     return {name: tensor if tensor.ndim == 0 else tensor[rows] for name, tensor in tensors.items()}
-
-
-def _moved(tensors: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
-    return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
 def _tensors(group: Group) -> dict[str, Tensor]:

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.base.errors import PresetError, Problem
+from engine.base.errors import PresetError, Problem, TrainingError
 from engine.base.flat import all_finite, prefixed, under
 from engine.base.metrics import penalty_share, penalty_value
+from engine.distributed.parallel import ProcessGroup
 from engine.meta_training.partial_gradient import norm
 from engine.optimizers.learned.base import Phi, from_table, without_start
 from engine.penalties.base import Reparametrization
-from engine.presets.meta_settings import MetaSettings
+from engine.presets.tables import MetaSettings
 
 Memory = dict[str, dict[str, Tensor]]
 """What each reparametrization remembers, by its name."""
@@ -122,16 +123,17 @@ class MetaParameters:
     def take_average(self) -> None:
         """Go to the mean of the iterates, where there is one."""
         if self.averaged:
-            with torch.no_grad():
-                for name, tensor in self.phi.items():
-                    tensor.copy_(self._average[name])
+            self._go_to(self._average)
 
     def go_back_to_best(self) -> None:
         """Take the best meta-parameters back; the meta-optimizer keeps its moments."""
-        with torch.no_grad():
-            for name, tensor in self.phi.items():
-                tensor.copy_(self._best_raw[name])
+        self._go_to(self._best_raw)
         self.memory = self._best_memory
+
+    @torch.no_grad()
+    def _go_to(self, phi: Phi) -> None:
+        for name, tensor in self.phi.items():
+            tensor.copy_(phi[name])
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
@@ -155,9 +157,7 @@ class MetaParameters:
         """Go on from a state, on any device. Raises KeyError, ValueError or RuntimeError where it does not fit."""
         device = next(iter(self.phi.values())).device
         moved = {name: tensor.to(device) for name, tensor in tensors.items()}
-        with torch.no_grad():
-            for name, tensor in self.phi.items():
-                tensor.copy_(moved[f"phi/{name}"])
+        self._go_to(under("phi", moved))
         self.best, self._best_raw = under("best", moved), under("best_raw", moved)
         self.initial = under("initial", moved)
         self._average = under("average", moved) or self._average
@@ -175,7 +175,18 @@ class MetaParameters:
                 if isinstance(value, Tensor):
                     yield f"meta_optimizer/{index}/{key}", value.clone()
 
-    def digest(self) -> str:
+    def check_alike(self, team: ProcessGroup, step: int) -> None:
+        """Raise TrainingError where the processes of a team do not have the same bits, as they should."""
+        if team.size == 1:
+            return
+        everyone = team.gather(self._digest())
+        if others := [str(rank) for rank, theirs in enumerate(everyone) if theirs != everyone[0]]:
+            raise TrainingError(
+                f"after meta-step {step} the meta-parameters of process {', '.join(others)} are not those of process "
+                "0: are machine, torch and version of lreg the same everywhere?"
+            )
+
+    def _digest(self) -> str:
         """The same for the same bits of phi and of the meta-optimizer."""
         digest = hashlib.sha256()
         for _, tensor in sorted({**self._raw(), **dict(self._moments())}.items()):

@@ -9,46 +9,42 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import psutil
 import torch
 from torch import Generator, Tensor
 
 from engine.base import seeds
-from engine.base.arguments import kind, refusal
-from engine.base.errors import Problem, SettingsError, TrainingError
+from engine.base.errors import TrainingError
 from engine.base.flat import all_finite, prefixed, under
 from engine.base.metrics import Metric, metric
-from engine.base.settings import check_table, schema_of, show
 from engine.distributed.parallel import ALONE, ProcessGroup
 from engine.evaluation.frozen_unroll import nothing
-from engine.meta_training import validation
+from engine.meta_training import checks, validation
 from engine.meta_training.curriculum import Curriculum
 from engine.meta_training.estimators import GradientEstimator
 from engine.meta_training.estimators.tbptt import TBPTT, SecondOrder
 from engine.meta_training.meta_epoch import MetaEpoch
 from engine.meta_training.meta_parameters import MetaParameters
-from engine.meta_training.objective import PENALTY_CLASSES, Objective, by_name, of_kind
-from engine.meta_training.partial_gradient import norm, together
+from engine.meta_training.objective import PENALTY_CLASSES, by_name, objective_on, of_kind
+from engine.meta_training.partial_gradient import mean_of, norm
 from engine.meta_training.unroll import loss_factors
 from engine.optimizers.learned.base import START, LearnedOptimizer, Phi, without_start
-from engine.penalties.base import GeometricPenalty, ParameterPenalty, Penalty, Reparametrization, UpdatePenalty
-from engine.presets.evaluation_settings import EvaluationSettings
+from engine.penalties.base import Penalty, Reparametrization
 from engine.presets.former import todays_objective
-from engine.presets.meta_settings import MetaSettings
-from engine.presets.objective_settings import WITHOUT_DERIVATIVE, ObjectiveSettings
-from engine.tasks.base import Task, TaskDistribution, as_distribution, check_task
+from engine.presets.tables import EvaluationSettings, MetaSettings, ObjectiveSettings
+from engine.tasks.base import Task, TaskDistribution
+from engine.tasks.outside import as_distribution, check_task
 from engine.terms import Term
 
 SKIPS_FORGIVEN = 20  # meta-steps before the share of skipped ones is judged
 DIVERGED_IN_A_ROW = 100  # meta-epochs that no optimizee survives before the run fails; fewer where it has fewer in all
 TASKS_KEPT = 256  # whose objectives are kept
+SAVED = ("step", "meta_epoch", "pending", "broken_epochs", "best_step")  # of a trainer, in its checkpoints
 
-Settings = TypeVar("Settings", MetaSettings, ObjectiveSettings, EvaluationSettings)
 Record = dict[str, Any]
 """What a meta-step or an evaluation says: "step", "meta_epoch", and metrics by name."""
 
@@ -122,11 +118,11 @@ class MetaTrainer:
         In a `team` every process has a trainer, and all of them go through the same calls.
         """
         self.tasks = tasks
-        self.optimizer = check_optimizer(optimizer)
+        self.optimizer = checks.checked_optimizer(optimizer)
         self.penalties = by_name(penalties, "penalty", PENALTY_CLASSES)
         self.terms = by_name(terms, "term", (Term,))
-        self.settings = checked_settings("settings", MetaSettings, settings)
-        self.evaluation = checked_settings("evaluation", EvaluationSettings, evaluation)
+        self.settings = checks.checked_settings("settings", MetaSettings, settings)
+        self.evaluation = checks.checked_settings("evaluation", EvaluationSettings, evaluation)
         self.seed = seed
         self.team = team
         task = tasks.sample(seed)
@@ -135,21 +131,23 @@ class MetaTrainer:
         self.estimator = (estimator or usual).on(self.device)
         if isinstance(objective, Mapping):
             objective = todays_objective(objective)
-        self.objective_settings = checked_settings("objective", ObjectiveSettings, objective)
-        check_objective(self.estimator, self.objective_settings, self.terms)
-        self.objective_on = functools.lru_cache(TASKS_KEPT)(self._objective)
-        self._check_optimizer()
+        self.objective_settings = checks.checked_settings("objective", ObjectiveSettings, objective)
+        how = (self.settings, self.objective_settings, self.terms, self.penalties)
+        checks.check_together(self.estimator, *how)
+        what = (self.optimizer, self.penalties, self.terms, self.settings, self.objective_settings)
+        on_task = functools.partial(objective_on, *what, second_order=self.estimator.second_order)
+        self.objective_on = functools.lru_cache(TASKS_KEPT)(on_task)
+        held_out = [held_out_task for held_out_task, _ in tasks.held_out(1)]
+        checks.check_optimizer(self.optimizer, self.estimator, self.settings, task, held_out)
         drawn = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(seed, "phi")))
         fresh = {name: tensor.to(task.dtype) for name, tensor in drawn.items()}
         if self.settings.learn_start:
             fresh[START] = task.init_theta(seeds.derive(seed, "start"))
-            self._check_start(task)
         if init_phi is not None:  # learned initial parameters come along, or not, as these settings say
             init_phi = {**without_start(init_phi), **{k: init_phi.get(k, v) for k, v in fresh.items() if k == START}}
         reparametrizations = of_kind(self.penalties, Reparametrization)
         self.parameters = MetaParameters(self.settings, reparametrizations, fresh, self.device, init_phi)
-        stages = self.settings.inner_steps
-        self.curriculum = Curriculum(stages if isinstance(stages, tuple) else (stages,))
+        self.curriculum = Curriculum(self.settings.stages)
         self.epochs: list[MetaEpoch] = []  # the optimizees under way, the oldest first
         self.step = 0
         self.meta_epoch = 0
@@ -158,52 +156,6 @@ class MetaTrainer:
         self.broken_epochs = 0  # meta-epochs in a row that no optimizee survived
         self.improved = False
         self.best_step = 0
-
-    def _check_optimizer(self) -> None:
-        """Raise SettingsError where the learned optimizer trains no such tasks, or asks for more than there is."""
-        for task, _ in self.tasks.held_out(1):
-            self.optimizer.check_task(task)
-        needs_graph, looks = self.optimizer.gives_start, self.optimizer.uses_task
-        if (needs_graph or looks) and (self.estimator.second_order or not isinstance(self.estimator, TBPTT)):
-            allowed = f"tbptt with the learned optimizer {self.optimizer.name}"
-            raise SettingsError([Problem("meta.estimator", show(self.estimator.name), allowed)])
-        for name, usual, wanted in (("learn_start", False, needs_graph), ("random_scaling", 0.0, looks)):
-            value = getattr(self.settings, name)
-            if wanted and value != usual:
-                allowed = f"{show(usual)} with the learned optimizer {self.optimizer.name}"
-                raise SettingsError([Problem(f"meta.{name}", show(value), allowed)])
-
-        every_step = [name for name, one in of_kind(self.penalties, UpdatePenalty).items() if one.every_step]
-        if every_step and not isinstance(self.estimator, TBPTT):
-            allowed = f"false with the estimator {self.estimator.name}; tbptt, second_order"
-            raise SettingsError([Problem(f"penalty.{every_step[0]}.every_step", "true", allowed)])
-
-    def _check_start(self, task: Task) -> None:
-        """Raise SettingsError where initial parameters cannot be meta-trained."""
-        if not self.estimator.differentiates:
-            allowed = f"false with the estimator {self.estimator.name}; tbptt, second_order"
-            raise SettingsError([Problem("meta.learn_start", "true", allowed)])
-        for other, _ in self.tasks.held_out(1):
-            if other.layout.shapes != task.layout.shapes:
-                allowed = f"false, or tasks of one layout; {task.name} and {other.name} differ"
-                raise SettingsError([Problem("meta.learn_start", "true", allowed)])
-
-    def _objective(self, task: Task) -> Objective:
-        """What is meta-trained for on a task."""
-        return Objective(
-            loss=task.loss,
-            layout=task.layout,
-            optimizer=self.optimizer,
-            geometric=of_kind(self.penalties, GeometricPenalty),
-            update=of_kind(self.penalties, UpdatePenalty),
-            parameter=of_kind(self.penalties, ParameterPenalty),
-            loss_batch=self.settings.loss_batch,
-            second_order=self.estimator.second_order,
-            divergence_cap=self.settings.divergence_cap,
-            task=task,
-            settings=self.objective_settings,
-            terms=self.terms,
-        )
 
     # -- what the loop sees ------------------------------------------------------------------------------------------
 
@@ -275,7 +227,7 @@ class MetaTrainer:
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in used.items()}
         steps = [self._factors(epoch) for epoch in self.epochs]
         results = [epoch.truncation(leaves, factors) for epoch, factors in zip(self.epochs, steps, strict=True)]
-        gradient, measured = _mean(results)
+        gradient, measured = mean_of(results)
         gradient, shares = self.parameters.pull_back(used, gradient)
         metrics |= measured | shares
         for name in ("diverged", "dropped_terms"):
@@ -349,20 +301,14 @@ class MetaTrainer:
 
     def _learning_rate(self) -> float:
         progress = self._progress
-        factor = {
-            "constant": 1.0,
-            "linear": 1 - progress,
-            "cosine": (1 + math.cos(math.pi * progress)) / 2,
-        }[self.settings.schedule]
-        return self.settings.learning_rate * factor
+        factors = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
+        return self.settings.learning_rate * factors[self.settings.schedule]
 
     def _speed(self, steps: int, coordinate_steps: int, seconds: float) -> dict[str, float]:
         times = max(1, self.estimator.particles)
         inner_steps = steps * self.settings.meta_batch * times
         on_gpu = self.device.type == "cuda"
-        memory = (
-            torch.cuda.max_memory_allocated(self.device) if on_gpu else psutil.Process(os.getpid()).memory_info().rss
-        )
+        memory = torch.cuda.max_memory_allocated(self.device) if on_gpu else psutil.Process().memory_info().rss
         return {
             "inner_steps_per_s": inner_steps / seconds,
             "coordinate_steps_per_s": coordinate_steps * times / seconds,
@@ -370,17 +316,8 @@ class MetaTrainer:
         }
 
     def _new_epoch(self, number: int, horizon: int) -> MetaEpoch:
-        return MetaEpoch(
-            self.tasks,
-            self.objective_on,
-            self.estimator,
-            seed=self.seed,
-            number=number,
-            horizon=horizon,
-            random_scaling=self.settings.random_scaling,
-            random_scaling_of=self.settings.random_scaling_of,
-            team=self.team,
-        )
+        what = (self.tasks, self.objective_on, self.estimator, self.settings)
+        return MetaEpoch(*what, seed=self.seed, number=number, horizon=horizon, team=self.team)
 
     def _end_meta_epoch_if_due(self, epoch: MetaEpoch) -> None:
         """The end: all inner steps taken, or every optimizee diverged."""
@@ -404,7 +341,7 @@ class MetaTrainer:
 
     def _evaluate(self, tick: Callable[[], None]) -> dict[str, Any]:
         inner_steps = self.curriculum.evaluated_steps
-        self._compare()
+        self.parameters.check_alike(self.team, self.step)
         how = (inner_steps, self.evaluation, tick, self.team)
         metrics = validation.validate(self.tasks, self.optimizer, self.parameters.frozen(), *how)
         loss = metrics["validation_loss"]
@@ -438,36 +375,14 @@ class MetaTrainer:
             epoch_tensors, groups = epoch.state()
             tensors |= prefixed(f"epochs/{epoch.number}", epoch_tensors)
             epochs.append({"number": epoch.number, "horizon": epoch.horizon, "groups": groups})
-        values = {
-            "step": self.step,
-            "meta_epoch": self.meta_epoch,
-            "pending": self.pending,
-            "counts": self.counts,
-            "broken_epochs": self.broken_epochs,
-            "best_step": self.best_step,
-            "averaged": self.parameters.averaged,
-            "curriculum": self.curriculum.to_json(),
-            "epochs": epochs,
-        }
-        return tensors, values
-
-    def _compare(self) -> None:
-        """Raise TrainingError where the processes of a team do not have the same bits, as they should."""
-        if self.team.size == 1:
-            return
-        everyone = self.team.gather(self.parameters.digest())
-        others = [str(rank) for rank, theirs in enumerate(everyone) if theirs != everyone[0]]
-        if others:
-            raise TrainingError(
-                f"after meta-step {self.step} the meta-parameters of process {', '.join(others)} are not those of "
-                "process 0: are machine, torch and version of lreg the same everywhere?"
-            )
+        values = {name: getattr(self, name) for name in SAVED} | {"counts": dict(self.counts), "epochs": epochs}
+        return tensors, values | {"averaged": self.parameters.averaged, "curriculum": self.curriculum.to_json()}
 
     def load_state_dict(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Go on from a state of the same preset. Raises KeyError, ValueError or RuntimeError where it does not fit."""
-        self.step, self.meta_epoch = values["step"], values["meta_epoch"]
-        self.pending, self.counts = values["pending"], dict(values["counts"])
-        self.broken_epochs, self.best_step = values["broken_epochs"], values["best_step"]
+        for name in SAVED:
+            setattr(self, name, values[name])
+        self.counts = dict(values["counts"])
         self.curriculum = Curriculum.from_json(values["curriculum"])
         self.parameters.averaged = values.get("averaged", 0)
         self.parameters.load_state({name: tensor for name, tensor in tensors.items() if not name.startswith("epoch/")})
@@ -479,43 +394,3 @@ class MetaTrainer:
         if values.get("epoch"):  # before there could be several under way
             epoch = self._new_epoch(self.meta_epoch, self.curriculum.inner_steps)
             self.epochs.append(epoch.load_state(under("epoch", moved), values["epoch"]))
-
-
-def _mean(results: Sequence[tuple[Phi, dict[str, Tensor]]]) -> tuple[Phi, dict[str, Tensor]]:
-    """The mean meta-gradient and metrics of the meta-epochs under way; what is counted adds up."""
-    gradients, metrics = zip(*results, strict=True)
-    if len(results) == 1:
-        return gradients[0], metrics[0]
-    mean = {name: torch.stack([gradient[name] for gradient in gradients]).mean(0) for name in gradients[0]}
-    diverged = torch.stack([of_epoch["diverged"] for of_epoch in metrics]).sum()
-    return mean, {**together([(1 / len(results), of_epoch) for of_epoch in metrics]), "diverged": diverged}
-
-
-def check_objective(estimator: GradientEstimator, settings: ObjectiveSettings, terms: Mapping[str, Term]) -> None:
-    """Raises SettingsError for what needs an estimator that takes any number of the unroll, where this one does not."""
-    if estimator.takes_terms:
-        return
-    beyond = {"loss": show(settings.loss)} if settings.loss in WITHOUT_DERIVATIVE else {}
-    beyond |= {"log": show(settings.log)} if settings.log else {}
-    beyond |= {f"terms.{name}": "a term" for name in terms}
-    allowed = f"left out with the estimator {estimator.name}, which knows the derivatives of losses alone; es, pes"
-    if beyond:
-        raise SettingsError([Problem(f"objective.{key}", found, allowed) for key, found in beyond.items()])
-
-
-def check_optimizer(optimizer: Any) -> LearnedOptimizer:
-    """Raises ArgumentError for what is no learned optimizer."""
-    if not isinstance(optimizer, LearnedOptimizer):
-        raise refusal("optimizer", "a learned optimizer, of a subclass of engine.LearnedOptimizer", kind(optimizer))
-    return optimizer
-
-
-def checked_settings(
-    name: str, kind_of_settings: type[Settings], settings: Settings | Mapping[str, Any] | None
-) -> Settings:
-    """Settings, or a table of some of them, whose values are allowed. Raises SettingsError that names the others."""
-    given = settings if isinstance(settings, Mapping) else vars(settings or kind_of_settings())
-    values, problems = check_table(given, schema_of(kind_of_settings), name)
-    if problems:
-        raise SettingsError(problems)
-    return kind_of_settings(**values)

@@ -10,7 +10,7 @@ from engine.base.arguments import kind, refusal
 from engine.base.flat import BatchLoss
 from engine.optimizers.learned.base import LearnedOptimizer
 from engine.penalties.base import GeometricPenalty, ParameterPenalty, Penalty, Reparametrization, UpdatePenalty
-from engine.presets.objective_settings import ObjectiveSettings
+from engine.presets.tables import MetaSettings, ObjectiveSettings
 from engine.tasks.base import Layout, Task
 from engine.terms import Term
 
@@ -39,6 +39,33 @@ class Objective:
     def of(self, task: Task) -> Objective:
         """The objective on a task that is bound to optimizees, where the learned optimizer looks at it."""
         return replace(self, task=task) if self.optimizer.uses_task else self
+
+
+def objective_on(
+    optimizer: LearnedOptimizer,
+    penalties: Mapping[str, Penalty],
+    terms: dict[str, Term],
+    meta: MetaSettings,
+    settings: ObjectiveSettings,
+    task: Task,
+    *,
+    second_order: bool,
+) -> Objective:
+    """What is meta-trained for on a task."""
+    return Objective(
+        loss=task.loss,
+        layout=task.layout,
+        optimizer=optimizer,
+        geometric=of_kind(penalties, GeometricPenalty),
+        update=of_kind(penalties, UpdatePenalty),
+        parameter=of_kind(penalties, ParameterPenalty),
+        loss_batch=meta.loss_batch,
+        second_order=second_order,
+        divergence_cap=meta.divergence_cap,
+        task=task,
+        settings=settings,
+        terms=terms,
+    )
 
 
 def of_kind(penalties: Mapping[str, Penalty], kind: type[Any]) -> dict[str, Any]:

@@ -132,3 +132,13 @@ def together(groups: Sequence[tuple[float, dict[str, Tensor]]]) -> dict[str, Ten
             counts = values.isfinite() if name not in ("meta_loss", "update_norm") else torch.ones_like(values).bool()
             metrics[name] = torch.where(counts, shares * values, 0.0).sum() / (shares * counts).sum()
     return metrics
+
+
+def mean_of(results: Sequence[tuple[Phi, dict[str, Tensor]]]) -> tuple[Phi, dict[str, Tensor]]:
+    """The mean meta-gradient and metrics of the meta-epochs under way; what is counted adds up."""
+    gradients, metrics = zip(*results, strict=True)
+    if len(results) == 1:
+        return gradients[0], metrics[0]
+    mean = {name: torch.stack([gradient[name] for gradient in gradients]).mean(0) for name in gradients[0]}
+    diverged = torch.stack([of_epoch["diverged"] for of_epoch in metrics]).sum()
+    return mean, {**together([(1 / len(results), of_epoch) for of_epoch in metrics]), "diverged": diverged}

@@ -9,85 +9,73 @@ Shape letters: M particles, B optimizees of each, P parameters.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.func import vmap
 
 from engine import kernels
-from engine.base.flat import Batch, BatchLoss, MicroBatches, prefixed, summed, under
+from engine.base.flat import Batch, as_far_as_possible, row_of, under
 from engine.base.metrics import objective_term, penalty_value
-from engine.base.replay import replayed
-from engine.meta_training.inputs import Inputs
+from engine.meta_training import unroll
+from engine.meta_training.backward import blank, known, sound
+from engine.meta_training.inner_steps import InnerSteps, Inputs, UnrollState
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
-from engine.meta_training.penalty_terms import geometric_penalty_at, pair
+from engine.meta_training.penalty_terms import pair
 from engine.optimizers.learned.base import Phi, State, StepInfo
-from engine.penalties.base import InnerStep, Randomness
-from engine.presets.objective_settings import AT_THE_END
+from engine.penalties.base import InnerStep, go_to, positions
+from engine.presets.tables import AT_THE_END
 
 SMOOTHING = 0.9  # of the training loss that tells when a given loss is reached
 
 
-@dataclass(frozen=True)
-class Particles:
-    """What goes from one truncation to the next, of M particles with B optimizees each."""
+@dataclass(frozen=True, kw_only=True)
+class Particles(UnrollState):
+    """What goes from one truncation to the next, of M particles with B optimizees each: with a leading [M]."""
 
-    theta: Tensor  # [M, B, P]
-    state: State  # each with a leading [M]
-    grad: Tensor  # [M, B, P], at theta, on the batch that feeds the next inner step (loss_batch = next)
-    loss: Tensor  # [M, B], likewise
-    first_loss: Tensor  # [M, B], infinite until it is known
-    alive: Tensor  # [M, B], False from where the unroll diverged
     loss_sum: Tensor  # [M, B], of the weighted losses so far
     weight_sum: float  # of their weights
     lowest: Tensor  # [M, B], the lowest loss so far
     smoothed: Tensor  # [M, B], the loss by exponential smoothing, without correction of its start at 0
     at_loss: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """By a loss as text: whether it was reached, [M, B], and where the optimizee was then, [M, B, P]."""
-    inner_step: int = 0
-    truncations: int = 0
-    scaling: Tensor | None = None  # [B, P], random scaling of the coordinates
-    horizon: int | None = None
-
-    _BY_OPTIMIZEE = ("theta", "grad", "loss", "first_loss", "alive", "loss_sum", "lowest", "smoothed")
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it that is tensors, by name, for a checkpoint: the optimizees first, [B, M, ...]."""
-        tensors = {name: getattr(self, name) for name in self._BY_OPTIMIZEE}
+        tensors = super().tensors() | {name: getattr(self, name) for name in ("loss_sum", "lowest", "smoothed")}
         for text, (reached, point) in self.at_loss.items():
             tensors |= {f"at_loss/{text}/reached": reached, f"at_loss/{text}/point": point}
-        moved = {name: tensor.transpose(0, 1).contiguous() for name, tensor in tensors.items()}
-        for name, tensor in prefixed("state", self.state).items():
-            moved[name] = tensor.transpose(0, 1).contiguous() if tensor.dim() > 1 else tensor[0]
-        return moved if self.scaling is None else moved | {"scaling": self.scaling}
+        return {name: part if name == "scaling" else _optimizees_first(part) for name, part in tensors.items()}
 
     def facts(self) -> dict[str, Any]:
-        """The rest, as JSON can hold it."""
         return {"weight_sum": self.weight_sum}
 
     @classmethod
     def restored(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Particles:
-        """From `tensors` and the rest as `facts`. Raises KeyError where something is missing."""
-        back = {name: tensor.transpose(0, 1).contiguous() for name, tensor in tensors.items() if tensor.dim() > 1}
-        scalars = {name: tensor for name, tensor in under("state", tensors).items() if tensor.dim() == 0}
-        state = under("state", back) | {name: tensor.expand(len(back["theta"])) for name, tensor in scalars.items()}
+        size = tensors["theta"].shape[1]
+        back = {
+            name: part.transpose(0, 1).contiguous() if part.dim() > 1 else part.expand(size)
+            for name, part in tensors.items()
+            if name != "scaling"
+        }
+        of_unroll = UnrollState.restored(back, facts)
         at_loss = under("at_loss", back)
         texts = dict.fromkeys(name.split("/")[0] for name in at_loss)
         return cls(
-            **{name: back[name] for name in cls._BY_OPTIMIZEE},
-            state=state,
+            **{**vars(of_unroll), "scaling": tensors.get("scaling")},
+            **{name: back[name] for name in ("loss_sum", "lowest", "smoothed")},
             weight_sum=facts["weight_sum"],
             at_loss={text: (at_loss[f"{text}/reached"], at_loss[f"{text}/point"]) for text in texts},
-            inner_step=facts["inner_step"],
-            truncations=facts["truncations"],
-            scaling=tensors.get("scaling"),
-            horizon=facts.get("horizon"),
         )
+
+
+def _optimizees_first(tensor: Tensor) -> Tensor:
+    """[M, B, ...] to [B, M, ...]; of what is the same for all particles and optimizees, [M], one."""
+    return tensor.transpose(0, 1).contiguous() if tensor.dim() > 1 else tensor[0]
 
 
 def begin(
@@ -101,28 +89,19 @@ def begin(
 ) -> Particles:
     """Particles at inner step 0, all at theta, [B, P]; `batch` gives the first gradient (loss_batch = next)."""
     points = theta.detach().expand(particles, *theta.shape)
-    unknown = torch.full_like(points[..., 0], torch.inf)
-    zeros = torch.zeros_like(unknown)
-    init = _over_particles(lambda point: objective.optimizer.init(point, objective.layout))
-    carry = Particles(
-        theta=points,
-        state=init((points if scaling is None else points / scaling).contiguous()),
-        grad=torch.zeros_like(points),
-        loss=unknown,
-        first_loss=unknown,
-        alive=torch.ones_like(unknown, dtype=torch.bool),
+    init = as_far_as_possible(lambda point: objective.optimizer.init(point, objective.layout))
+    state = init((points if scaling is None else points / scaling).contiguous())
+    of_unroll = unroll.begin(objective, points, batch, scaling=scaling, horizon=horizon, state=state)
+    zeros = torch.zeros_like(of_unroll.loss)
+    to_reach = dict.fromkeys(_text(term.at) for term in objective.terms.values() if term.at)
+    return Particles(
+        **vars(of_unroll),
         loss_sum=zeros,
         weight_sum=0.0,
-        lowest=unknown,
+        lowest=torch.full_like(zeros, torch.inf),
         smoothed=zeros,
-        at_loss={text: (zeros.bool(), points) for text in _losses_to_reach(objective)},
-        scaling=scaling,
-        horizon=horizon,
+        at_loss={text: (zeros.bool(), points) for text in to_reach},
     )
-    if batch is None:
-        return carry
-    grad, loss = gradients_of_particles(objective.loss, points, batch)
-    return replace(carry, grad=grad, loss=loss, first_loss=loss, alive=_sound(grad, loss))
 
 
 def run_truncation(
@@ -141,76 +120,42 @@ def run_truncation(
     return result
 
 
-class ParticleTruncation:
+class ParticleTruncation(InnerSteps):
     """One truncation under way; without gradients, so within `torch.no_grad`."""
 
+    start: Particles
+
     def __init__(self, objective: Objective, phis: Phi, carry: Particles, inputs: Inputs) -> None:
-        self.objective, self.phis, self.start, self.inputs = objective, phis, carry, inputs
-        self.steps = ParticleSteps(objective, phis, carry)
-        self.theta, self.grad, self.loss = carry.theta, carry.grad, carry.loss
-        self.first_loss, self.alive = carry.first_loss, carry.alive
+        super().__init__(objective, carry, inputs)
+        self.phis, self.steps = phis, ParticleSteps(objective, phis, carry)
         self.loss_sum, self.weight_sum = carry.loss_sum, carry.weight_sum
         self.lowest, self.smoothed, self.at_loss = carry.lowest, carry.smoothed, dict(carry.at_loss)
         self.last = self.loss  # [M, B], not above the cap
-        self.taken = 0
         self.plain_sum = torch.zeros_like(carry.loss)
         self.penalties = torch.zeros_like(carry.loss)  # the weighted penalties so far
         self.penalty_sums: dict[str, Tensor] = {}
         self.penalty_totals: dict[str, Tensor] = {}  # [M, B] by penalty: its values times the losses' factors
         self.update_norm = torch.zeros_like(carry.loss)
         self.moved = torch.zeros_like(carry.loss)
-        self.counted = torch.zeros_like(carry.loss)
-        self.dropped = torch.zeros_like(carry.loss)
-        self.penalty_at = {
-            name: geometric_penalty_at(penalty, objective.loss) for name, penalty in objective.geometric.items()
-        }
 
-    @property
-    def number(self) -> int:
-        """The inner step's number in the unroll, from 0."""
-        return self.start.inner_step + self.taken
-
-    def run(self) -> None:
-        """Take all inner steps."""
-        for index, factor in enumerate(self.inputs.factors):
-            scoring = None if self.inputs.scoring is None else self.inputs.scoring[index]
-            self.inner_step(self.inputs.batches[index], scoring, factor)
-
-    def inner_step(self, batch: Batch, scoring: Batch | None, factor: float) -> None:
-        objective = self.objective
-        if objective.loss_batch != "next":
-            self.grad, self.loss = gradients_of_particles(objective.loss, self.theta, batch)
-            self.alive = self.alive & _sound(self.grad, self.loss)
-            if self.number == 0:
-                self.first_loss = self.loss
-        before = self._smoothness_at(factor)
-        self._move()
-        scored_on = scoring if objective.loss_batch == "validation" else batch
-        gradient, loss = gradients_of_particles(objective.loss, self.theta, scored_on)
-        if objective.loss_batch == "next":
-            self.grad, self.loss = gradient, loss
-        self._score(gradient, loss, scored_on, factor, before)
-        self.taken += 1
-
-    def _move(self) -> None:
-        """One update of every particle's learned optimizer; a diverged optimizee rests."""
-        scaling = self.start.scaling
-        resting = ~self.alive
-        grad, theta = _blank(self.grad, resting), self.theta
+    def move(self, factor: float) -> dict[str, Tensor]:
+        """Move every particle's optimizees; the values of the update penalties, [M, B], by name."""
+        values, scaling = self._smoothness_at(factor), self.start.scaling
+        resting = known(~self.alive)
+        grad, theta = blank(self.grad, resting), self.theta
         if scaling is not None:  # the learned optimizer trains z where theta = scaling * z
             grad, theta = grad * scaling, theta / scaling
-        update = self.steps(theta, grad, _blank(self.loss, resting), self.number)
-        update = _blank(update if scaling is None else update * scaling, resting)
+        update = self.steps(theta, grad, blank(self.loss, resting), self.number)
+        update = blank(update if scaling is None else update * scaling, resting)
         self.theta = self.theta + update
         self.update_norm = self.update_norm + update.norm(dim=-1)
         self.moved = self.moved + self.alive
+        return values
 
-    def _score(
-        self, gradient: Tensor, loss: Tensor, batch: Batch, factor: float, update_penalties: Mapping[str, Tensor]
-    ) -> None:
-        counts = self.alive & _sound(gradient, loss)
+    def score(self, gradient: Tensor, loss: Tensor, batch: Batch, factor: float, step: dict[str, Tensor]) -> None:
+        counts = self.alive & sound(gradient, loss)
         self.counted = self.counted + counts
-        values = dict(update_penalties)
+        values = dict(step)
         for name, penalty in self.objective.geometric.items() if factor else ():
             if self.number >= penalty.start:
                 values[name] = self._penalty_values(name, batch, loss, gradient)
@@ -252,23 +197,22 @@ class ParticleTruncation:
         if not penalties:
             return {}
         optimizer, scaling = self.objective.optimizer, self.start.scaling
-        grad, theta, state = _blank(self.grad, ~self.alive), self.theta, self.steps.state()
+        grad, theta, state = blank(self.grad, known(~self.alive)), self.theta, self.steps.state()
         if scaling is not None:
             grad, theta = grad * scaling, theta / scaling
-        places = [_place(self.inputs.randomness)] * (len(theta) - 1) + [None]
+        randomness, before = self.inputs.randomness, positions(self.inputs.randomness)
         values: dict[str, list[Tensor]] = {name: [] for name in penalties}
-        for m, place in enumerate(places):
-            phi = _row(self.phis, m)
+        for m in range(len(theta)):
+            go_to(randomness, before)
+            phi = row_of(self.phis, m)
             info = StepInfo(self.loss[m], self.number, self.start.horizon, self.objective.task)
             with torch.enable_grad():
-                features, seen = optimizer.observe(theta[m], grad[m], _row(state, m), self.objective.layout, info)
+                features, seen = optimizer.observe(theta[m], grad[m], row_of(state, m), self.objective.layout, info)
                 update, _ = optimizer.step(phi, features, seen)
                 factor = optimizer.update_factor(theta[m], self.objective.layout, grad[m])
                 for name, penalty in penalties.items():
                     step = InnerStep(features, seen, update, factor)
-                    values[name].append(penalty.value(optimizer, phi, step, self.inputs.randomness).detach())
-            if place is not None:
-                _go_back(self.inputs.randomness, place)
+                    values[name].append(penalty.value(optimizer, phi, step, randomness).detach())
         return {name: torch.stack(of_each) for name, of_each in values.items()}
 
     def _note_where_losses_are_reached(self) -> None:
@@ -306,14 +250,12 @@ class ParticleTruncation:
                 at_end = at_end + term.weight * measured
                 sums[objective_term(name).name] = pair(measured.sum(), measured.numel())
         began = self.first_loss.isfinite()  # one without a first loss has nothing to say
-        value = torch.where(began, along + self._repeats * at_end, 0.0)
+        repeats = (
+            self.start.truncations + 1.0
+        )  # what is only known at the end counts for all truncations, as a mean does
+        value = torch.where(began, along + repeats * at_end, 0.0)
         sums["meta_objective"] = pair(torch.where(began, along + at_end, 0.0).sum(), value.numel())
         return PartialGradient(value.shape[1], {}, sums, values=value.sum(1))
-
-    @property
-    def _repeats(self) -> float:
-        """Truncations of the unroll: what is only known at its end counts for all of them, as a mean loss does."""
-        return self.start.truncations + 1.0
 
     def loss_that_counts(self) -> Tensor:
         """[M, B], of the whole unroll."""
@@ -358,8 +300,9 @@ class ParticleTruncation:
             lowest=self.lowest,
             smoothed=self.smoothed,
             at_loss=self.at_loss,
-            inner_step=self.start.inner_step + self.taken,
+            inner_step=self.number,
             truncations=self.start.truncations + 1,
+            batch=None,
         )
 
 
@@ -370,14 +313,14 @@ class ParticleSteps:
         self._layout, self._optimizer, self._phis = objective.layout, objective.optimizer, phis
         self._task = objective.task
         self._state, self._number, self._horizon = carry.state, 0, carry.horizon
-        self._update = _over_particles(self._one)
+        self._update = as_far_as_possible(self._one)
         self._kernels: list[kernels.Steps] = []
         self._together: kernels.Steps | None = None  # one kernel for all particles
         if kernels.takes_many(self._optimizer, phis, carry.theta):
             self._together = kernels.steps(self._optimizer, phis, carry.state, carry.theta, self._layout)
         elif kernels.goes_native(self._optimizer, carry.theta.device, carry.theta.dtype):
             self._kernels = [
-                kernels.steps(self._optimizer, _row(phis, m), _row(carry.state, m), theta, self._layout)
+                kernels.steps(self._optimizer, row_of(phis, m), row_of(carry.state, m), theta, self._layout)
                 for m, theta in enumerate(carry.theta)
             ]
 
@@ -411,84 +354,8 @@ class ParticleSteps:
         return self._state
 
 
-def gradients_of_particles(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Gradients, [M, B, P], and losses, [M, B], of particles at theta on batches with a leading [B]: constants."""
-    if isinstance(loss, MicroBatches):
-        return summed(loss.split(batch, 1), lambda part: gradients_of_particles(loss.loss, theta, part))
-    work = partial(_gradients_of_particles, loss)
-    return replayed(getattr(loss, "__self__", None), "gradients of particles", work, theta, batch)
-
-
-def _gradients_of_particles(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    theta = theta.detach().requires_grad_()
-    with torch.enable_grad():
-        losses = vmap(vmap(loss), in_dims=(0, None))(theta, batch)
-        (gradients,) = torch.autograd.grad(losses.sum(), theta)
-    return gradients, losses.detach()
-
-
-def _over_particles(function: Callable[..., Any]) -> Callable[..., Any]:
-    """vmap over leading [M]; one by one for an optimizer that vmap cannot take, as where it decides by values."""
-    many: Callable[..., Any] | None = vmap(function)
-
-    def call(*given: Any) -> Any:
-        nonlocal many
-        if many is not None:
-            try:
-                return many(*given)
-            except RuntimeError:  # if it is none of vmap's, it comes again
-                many = None
-        size = len(next(tensor for tensor in given if isinstance(tensor, Tensor)))
-        return _stacked([function(*(_row(part, m) for part in given)) for m in range(size)])
-
-    return call
-
-
-def _stacked(results: Sequence[Any]) -> Any:
-    first = results[0]
-    if isinstance(first, Tensor):
-        return torch.stack(list(results))
-    if isinstance(first, dict):
-        return {name: torch.stack([result[name] for result in results]) for name in first}
-    return tuple(_stacked(parts) for parts in zip(*results, strict=True))
-
-
-def _row(tensors: Any, m: int) -> Any:
-    """What belongs to one particle."""
-    return tensors[m] if isinstance(tensors, Tensor) else {name: tensor[m] for name, tensor in tensors.items()}
-
-
-def _losses_to_reach(objective: Objective) -> list[str]:
-    return list(dict.fromkeys(_text(term.at) for term in objective.terms.values() if term.at))
-
-
 def _text(loss: float) -> str:
     return repr(float(loss))
-
-
-def _place(randomness: Randomness) -> list[Tensor]:
-    return [generator.get_state() for generator in _generators(randomness)]
-
-
-def _go_back(randomness: Randomness, place: Sequence[Tensor]) -> None:
-    for generator, state in zip(_generators(randomness), place, strict=True):
-        generator.set_state(state)
-
-
-def _generators(randomness: Randomness) -> Sequence[Generator]:
-    return [randomness] if isinstance(randomness, Generator) else randomness
-
-
-def _sound(gradient: Tensor, loss: Tensor) -> Tensor:
-    """Whether gradient, [M, B, P], and loss, [M, B], are finite: [M, B]."""
-    return ((gradient * 0.0).sum(-1) + loss).isfinite()
-
-
-def _blank(tensor: Tensor, mask: Tensor) -> Tensor:
-    """The tensor, [M, B, ...], with zeros for the masked optimizees."""
-    if mask.device.type == "cpu" and not mask.any():
-        return tensor
-    return tensor.masked_fill(mask.view(*mask.shape, *(1,) * (tensor.dim() - 2)), 0.0)
 
 
 def _count(under_way: ParticleTruncation) -> Tensor:

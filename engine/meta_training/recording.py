@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,29 +23,21 @@ from torch import Tensor
 from engine.base.errors import LregError
 from engine.kernels import trial as trials
 from engine.kernels.trial import Trial, trial_of
+from engine.meta_training.inner_steps import Inputs, UnrollState
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
-from engine.meta_training.unroll import UnrollState, run_truncation
+from engine.meta_training.unroll import run_truncation
 from engine.optimizers.learned.base import Phi
-from engine.penalties.base import HessianPenalty, Randomness
-from engine.tasks.base import Batches
+from engine.penalties.base import HessianPenalty
 
 MOST_RECORDINGS = 8  # of one meta-training; each holds a truncation's memory
 
 GRAPH = "CUDA graph"
 
 T = TypeVar("T")
-Results = tuple[PartialGradient, Tensor, UnrollState]
-RunTruncation = Callable[..., Results]
+Results = tuple[PartialGradient, UnrollState]
+RunTruncation = Callable[[Objective, Phi, UnrollState, Inputs], Results]
 """`engine.meta_training.unroll.run_truncation`, or what does the same."""
-
-
-class Recorder(Protocol):
-    """What records work on a device."""
-
-    def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
-        """The results of the work, filled in by every call of what is returned with them."""
-        ...
 
 
 class CudaGraphs:
@@ -58,8 +50,9 @@ class CudaGraphs:
         self._failed: list[torch.cuda.CUDAGraph] = []  # the allocator may go on asking them
 
     def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
-        """Does the work once on the recording's stream: what is loaded or compiled at first use cannot be recorded.
+        """The results of the work, filled in by every call of what is returned with them.
 
+        Does the work once on the recording's stream: what is loaded or compiled at first use cannot be recorded.
         Work on another device's stream would not be recorded, but done: hence the device.
         """
         with torch.cuda.device(self._device):
@@ -107,7 +100,7 @@ class RecordedTruncations:
     Where recordings are tried, the third is the trial, on other numbers than those that were recorded.
     """
 
-    def __init__(self, recorder: Recorder, device: torch.device | None = None) -> None:
+    def __init__(self, recorder: CudaGraphs, device: torch.device | None = None) -> None:
         """`device`: the one on which recordings are tried; None: they are taken unseen."""
         self._recorder = recorder
         self._device = device
@@ -115,41 +108,27 @@ class RecordedTruncations:
         self._recordings: dict[Hashable, _Recording] = {}
         self._trials: dict[Hashable, Trial] = {}
 
-    def __call__(
-        self,
-        objective: Objective,
-        phi: Phi,
-        carry: UnrollState,
-        batches: Batches,
-        factors: Sequence[float],
-        randomness: Randomness,
-        *,
-        scoring: Batches | None = None,
-        final: Batches | None = None,
-    ) -> Results:
-        starts = [phi, carry, batches, scoring, final]
-        plain = partial(
-            run_truncation, objective, phi, carry, batches, factors, randomness, scoring=scoring, final=final
-        )
+    def __call__(self, objective: Objective, phi: Phi, carry: UnrollState, inputs: Inputs) -> Results:
+        starts, steps = [phi, carry, inputs], len(inputs.factors)
+        plain = partial(run_truncation, objective, phi, carry, inputs)
         if self._decides(objective):
             return plain()
-        facts = (*_decisions(objective, carry, factors), *_shapes(starts))
+        facts = (*_decisions(objective, carry, inputs.factors), *_shapes(starts))
         key = (id(objective), trials.generation, *facts)
         has_room = key in self._recordings or len(self._recordings) < MOST_RECORDINGS
         if key not in self._seen or not has_room:
             self._seen.add(key)
             return plain()
-        record = partial(_Recording, self._recorder, objective, starts, factors)
+        record = partial(_Recording, self._recorder, objective, starts)
         if self._device is None:
             recording = self._recordings[key] = self._recordings.get(key) or record()
-            return recording.replay(starts, carry, len(factors))
+            return recording.replay(starts, carry, steps)
         if key not in self._trials:
             self._trials[key] = _trial(objective, facts, carry.theta, self._device)
         trial = self._trials[key]
         if key in self._recordings:
-            return _proven(
-                trial, plain, partial(self._recordings[key].replay, starts, carry, len(factors)), self._device
-            )
+            replay = partial(self._recordings[key].replay, starts, carry, steps)
+            return _proven(trial, plain, replay, self._device)
         if trial.is_open or trial.takes_kernel:
             self._record(key, record, trial)
         return plain()
@@ -220,22 +199,20 @@ def _difference(one: Tensor, other: Tensor) -> Tensor:
 class _Recording:
     """One truncation."""
 
-    def __init__(self, recorder: Recorder, objective: Objective, starts: list[Any], factors: Sequence[float]) -> None:
+    def __init__(self, recorder: CudaGraphs, objective: Objective, starts: list[Any]) -> None:
         self._objective = objective  # kept: its id is in the key
         self._starts = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors_of(starts)]
-        phi, carry, batches, scoring, final = with_tensors(starts, iter(self._starts))
-        self._results, self._again = recorder.record(
-            lambda: run_truncation(objective, phi, carry, batches, factors, (), scoring=scoring, final=final)
-        )
+        phi, carry, inputs = with_tensors(starts, self._starts)
+        self._results, self._again = recorder.record(lambda: run_truncation(objective, phi, carry, inputs))
 
     def replay(self, starts: list[Any], carry: UnrollState, steps: int) -> Results:
         for mine, given in zip(self._starts, tensors_of(starts), strict=True):
             mine.detach().copy_(given.detach())
         self._again()
-        own = iter([tensor.clone() for tensor in tensors_of(self._results)])
-        partial_gradient, losses, after = with_tensors(self._results, own)
+        clones = [tensor.clone() for tensor in tensors_of(self._results)]
+        partial_gradient, after = with_tensors(self._results, clones)
         counts = {"inner_step": carry.inner_step + steps, "truncations": carry.truncations + 1}
-        return partial_gradient, losses, dataclasses.replace(after, **counts)
+        return partial_gradient, dataclasses.replace(after, **counts)
 
 
 def _decisions(objective: Objective, carry: UnrollState, factors: Sequence[float]) -> Iterator[Hashable]:
@@ -251,39 +228,35 @@ def _shapes(value: Any) -> Iterator[Hashable]:
         yield tensor.shape, tensor.dtype
 
 
-def tensors_of(value: Any) -> Iterator[Tensor]:
+def tensors_of(value: Any) -> list[Tensor]:
     """All tensors in a structure of tensors, containers and dataclasses, in order; of batches their numbers."""
-    if isinstance(value, Tensor):
-        yield value
-    else:
-        for part in _parts(value):
-            yield from tensors_of(part)
+    tensors: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        tensors.append(tensor)
+        return tensor
+
+    _mapped(note, value)
+    return tensors
 
 
-def with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
+def with_tensors(value: Any, tensors: Iterable[Tensor]) -> Any:
     """The same structure with other tensors."""
+    remaining = iter(tensors)
+    return _mapped(lambda _: next(remaining), value)
+
+
+def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     if isinstance(value, Tensor):
-        return next(tensors)
-    parts = _parts(value)
-    return _with_parts(value, [with_tensors(part, tensors) for part in parts]) if parts else value
-
-
-def _parts(value: Any) -> Sequence[Any]:
+        return function(value)
     if isinstance(value, dict):
-        return list(value.values())
-    if isinstance(value, list | tuple):
-        return value
-    if dataclasses.is_dataclass(value):
-        return [getattr(value, item.name) for item in dataclasses.fields(value)]
-    return value.numbers() if hasattr(value, "with_numbers") else ()
-
-
-def _with_parts(value: Any, parts: Iterable[Any]) -> Any:
-    if isinstance(value, dict):
-        return dict(zip(value, parts, strict=True))
-    if dataclasses.is_dataclass(value):
+        return {key: _mapped(function, part) for key, part in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [item.name for item in dataclasses.fields(value)]
-        return dataclasses.replace(value, **dict(zip(names, parts, strict=True)))  # type: ignore[type-var]
+        return dataclasses.replace(value, **{name: _mapped(function, getattr(value, name)) for name in names})
     if hasattr(value, "with_numbers"):
-        return value.with_numbers(*parts)
-    return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        return value.with_numbers(*(_mapped(function, part) for part in value.numbers()))
+    if isinstance(value, (list, tuple)):
+        parts = [_mapped(function, part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value

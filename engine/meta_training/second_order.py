@@ -21,7 +21,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from engine.base.flat import (
     Batch,
@@ -32,10 +32,10 @@ from engine.base.flat import (
 )
 from engine.base.live_memory import LiveMemory
 from engine.kernels.recompute import ALIVE
-from engine.meta_training.backward import Entry, Move, Point, Take, as_observed, blank, known
+from engine.meta_training.backward import Backward, Entry, Move, Point, Take, as_observed, blank, known
 from engine.meta_training.objective import Objective
 from engine.optimizers.learned.base import START, Phi, State
-from engine.penalties.base import AscentPenalty, InnerStep, Randomness, UpdatePenalty, is_plain_ascent
+from engine.penalties.base import AscentPenalty, InnerStep, Randomness, UpdatePenalty, go_to, is_plain_ascent, positions
 
 MOST_KEPT = 2**30  # bytes of optimizer states, of the updates' graphs, and of the gradients': each of the three
 
@@ -47,7 +47,7 @@ class Noted(NamedTuple):
     penalty: UpdatePenalty
     features: Tensor | None  # the worst ones that an ascent has found
     randomness: Randomness
-    place: list[Tensor]  # of the random numbers, where they are drawn again
+    positions: list[Tensor]  # of the random numbers, where they are drawn again
 
 
 Slopes = Sequence[Tensor | None]
@@ -64,7 +64,7 @@ class Graph(NamedTuple):
     move: Move
 
 
-class SecondOrderBackward:
+class SecondOrderBackward(Backward):
     """The truncation forward without any graph, and the recursion back."""
 
     def __init__(self, objective: Objective, phi: Phi, state: State, steps: int, take: Take, *, begins: bool) -> None:
@@ -111,12 +111,11 @@ class SecondOrderBackward:
         return grad, value
 
     def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Noted]:
-        place = [generator.get_state() for generator in _generators(randomness)]
-        features = None
+        features, before = None, positions(randomness)
         if is_plain_ascent(penalty):
             assert isinstance(penalty, AscentPenalty)
             features = penalty.worst_features(self.objective.optimizer, self.phi, step, randomness)
-        noted = Noted(len(self.points) - 1, penalty, features, randomness, place)
+        noted = Noted(len(self.points) - 1, penalty, features, randomness, before)
         with torch.no_grad() if features is not None else torch.enable_grad():
             value = self._value(noted, self.phi, step, again=False)
         return value.detach(), noted
@@ -125,10 +124,7 @@ class SecondOrderBackward:
         return self._back(cotangents, {})
 
     def pull_back_entries(self, entries: Sequence[Entry]) -> Phi:
-        return self._back([None] * len(self.points), {_noted(entry).inner_step: entry for entry in entries})
-
-    def state(self, state: State) -> State:
-        return state
+        return self._back([None] * len(self.points), {entry.source.inner_step: entry for entry in entries})
 
     def close(self) -> None:
         """Let go of the graphs."""
@@ -178,7 +174,7 @@ class SecondOrderBackward:
             cotangents.append(cotangent)
         if entry is not None:
             with torch.enable_grad():
-                value = self._value(_noted(entry), graph.phi, graph.move.step, again=True)
+                value = self._value(entry.source, graph.phi, graph.move.step, again=True)
                 outputs.append(torch.where(entry.cotangent != 0, value, 0.0))
             cotangents.append(entry.cotangent)
         depend = [index for index, output in enumerate(outputs) if output.requires_grad]
@@ -237,25 +233,13 @@ class SecondOrderBackward:
             return penalty.change(step.scaled(step.update), step.scaled(other))
         if not again:
             return penalty.value(optimizer, phi, step, noted.randomness)
-        generators = _generators(noted.randomness)
-        now = [generator.get_state() for generator in generators]
-        for generator, state in zip(generators, noted.place, strict=True):
-            generator.set_state(state)
+        now = positions(noted.randomness)
+        go_to(noted.randomness, noted.positions)
         value = penalty.value(optimizer, phi, step, noted.randomness)
-        for generator, state in zip(generators, now, strict=True):
-            generator.set_state(state)
+        go_to(noted.randomness, now)
         return value
 
 
 def graphs_kept(steps: int, size: int) -> int:
     """Of how many of the last inner steps the graphs are kept, where one takes so many bytes."""
     return min(steps, MOST_KEPT // max(1, size))
-
-
-def _noted(entry: Entry) -> Noted:
-    assert isinstance(entry.source, Noted)
-    return entry.source
-
-
-def _generators(randomness: Randomness) -> Sequence[Generator]:
-    return [randomness] if isinstance(randomness, Generator) else randomness

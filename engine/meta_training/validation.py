@@ -16,7 +16,7 @@ from engine.evaluation.transfer import DIVERGED, EPISODES_AT_ONCE, ProbeSettings
 from engine.evaluation.tuning import tune
 from engine.optimizers.baselines import BASELINES
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, Start, learned_start
-from engine.presets.evaluation_settings import EvaluationSettings
+from engine.presets.tables import EvaluationSettings
 from engine.runs.evaluations import task_name
 from engine.tasks.base import Task, TaskDistribution
 

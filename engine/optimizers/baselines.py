@@ -138,14 +138,7 @@ class GAMGradients:
     def __call__(self, phi: Phi, loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         gradient, value = gradients_and_losses(loss, theta, batch)
         direction, _ = gam_direction(
-            lambda point: gradients_and_losses(loss, point, batch)[0],
-            theta,
-            gradient,
-            rho=phi["rho"],
-            gradient_rho=self.gradient_rho,
-            beta0=self.beta0,
-            beta1=self.beta1,
-            gamma=self.gamma,
+            lambda point: gradients_and_losses(loss, point, batch)[0], theta, gradient, phi["rho"], self
         )
         return direction, value
 

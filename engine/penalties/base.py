@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from engine.base.arguments import plain, refusal
+from engine.base.arguments import refusal
 from engine.base.flat import Loss, as_far_as_possible, grad_and_value, random_signs
 from engine.base.loss_contract import (
     agree,
@@ -32,23 +32,6 @@ from engine.base.registry import Registry
 from engine.base.settings import setting
 from engine.optimizers.box_ascent import BoxAscent, ascend
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
-
-__all__ = [
-    "PENALTIES",
-    "AscentPenalty",
-    "BoxAscent",
-    "GeometricPenalty",
-    "HessianPenalty",
-    "InnerStep",
-    "Loss",
-    "ParameterPenalty",
-    "Penalty",
-    "Randomness",
-    "Reparametrization",
-    "UpdatePenalty",
-    "normal",
-    "setting",
-]
 
 Randomness = Generator | Sequence[Generator]
 """Where random numbers come from: a generator for each optimizee, so that its numbers are its own; or one for all."""
@@ -245,6 +228,24 @@ class Reparametrization(Penalty):
 
 PENALTIES: Registry[Penalty] = Registry("penalty", "engine.penalties")
 
+get = PENALTIES.create
+"""A penalty by name, its settings checked: `get("sam", rho=0.05)`. Raises SettingsError that names the field."""
+
+
+def positions(randomness: Randomness) -> list[Tensor]:
+    """Where the generators are, for `go_to`."""
+    return [generator.get_state() for generator in _generators(randomness)]
+
+
+def go_to(randomness: Randomness, states: Sequence[Tensor]) -> None:
+    """Put the generators where they were, so that the same numbers come again."""
+    for generator, state in zip(_generators(randomness), states, strict=True):
+        generator.set_state(state)
+
+
+def _generators(randomness: Randomness) -> Sequence[Generator]:
+    return [randomness] if isinstance(randomness, Generator) else randomness
+
 
 def normal(like: Tensor, randomness: Randomness) -> Tensor:
     """Standard normal numbers of the shape, [B, ...], and kind of `like`."""
@@ -254,22 +255,3 @@ def normal(like: Tensor, randomness: Randomness) -> Tensor:
     for own, generator in zip(numbers, randomness, strict=True):
         own.normal_(generator=generator)
     return numbers
-
-
-def get(name: str, **settings: Any) -> Penalty:
-    """A penalty by name, its settings checked: `get("sam", rho=0.05)`. Raises SettingsError that names the field."""
-    return PENALTIES.create(name, **{key: plain(value) for key, value in settings.items()})
-
-
-def is_matrix(name: str, tensor: Tensor) -> bool:
-    """Whether meta-parameter `tensor` is a weight matrix between units: no bias, no one-column map in or out."""
-    return tensor.ndim == 2 and min(tensor.shape) > 1 and not name.endswith("bias")
-
-
-def as_matrices(phi: Phi) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in phi.items() if is_matrix(name, tensor)}
-
-
-def zero_like_loss(phi: Phi) -> Tensor:
-    first = next(iter(phi.values()))
-    return torch.zeros((), dtype=first.dtype, device=first.device)

@@ -30,23 +30,11 @@ class GAM(GeometricPenalty):
 
     def at(self, loss: Loss, theta: Tensor, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         if self.form == "direction":
-            return self._direction(loss, theta, gradient)
+            direction, worst = gam_direction(grad(loss), theta, gradient, self.rho, self)
+            return self.rho * worst.norm(), direction
         ascent = _defined(grad_and_hvp(loss, theta, unit(gradient))[1])
         worst, curved = grad_and_hvp(loss, theta + perturbation(ascent, self.rho), unit)
         return self.rho * worst.norm(), self.rho * _defined(curved)
-
-    def _direction(self, loss: Loss, theta: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        direction, worst = gam_direction(
-            grad(loss),
-            theta,
-            gradient,
-            rho=self.rho,
-            gradient_rho=self.gradient_rho,
-            beta0=self.beta0,
-            beta1=self.beta1,
-            gamma=self.gamma,
-        )
-        return self.rho * worst.norm(), direction
 
 
 def _defined(curved: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -124,6 +124,14 @@ class Catalog:
         """The members that stand in tables of their names (`NAMED_TABLES`), by the table that these are in."""
         return {"penalty": self.penalties, "objective.terms": self.terms}
 
+    def tables(self) -> Iterator[tuple[str, Schema]]:
+        """Every table by its path, with settings that may stand in it: its own, those of a member that it may pick."""
+        for section in (*self.sections, "optimizer"):
+            picks = [schema for _, _, members in self.selectors(section) for schema in members.values()]
+            yield from ((section, schema) for schema in (self.sections.get(section, ()), *picks))
+        for section, members in self.named_tables().items():
+            yield from ((f"{section}.{name}", schema) for name, schema in members.items())
+
     def schema_of(self, section: str, table: Mapping[str, Any]) -> Schema:
         """A table's own settings and those of the members that it picks, which may be several to draw from."""
         schema = {item.name: item for item in self.sections.get(section, ())}
@@ -155,9 +163,7 @@ def build() -> Catalog:
     from engine.base.settings import schema_of
     from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
     from engine.penalties.base import PENALTIES
-    from engine.presets.evaluation_settings import EvaluationSettings
-    from engine.presets.meta_settings import ESTIMATORS, MetaSettings
-    from engine.presets.objective_settings import ObjectiveSettings
+    from engine.presets.tables import ESTIMATORS, EvaluationSettings, MetaSettings, ObjectiveSettings
     from engine.tasks.datasets.base import DATASETS
     from engine.tasks.optimizees.base import OPTIMIZEES
     from engine.tasks.table import TaskSettings

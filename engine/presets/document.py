@@ -21,7 +21,7 @@ from engine.base.files import read_limited
 from engine.base.settings import Typed, did_you_mean, show
 from engine.presets.catalog import Catalog, members_picked
 from engine.presets.former import todays, todays_pairs
-from engine.presets.objective_settings import ON_FRESH_BATCHES
+from engine.presets.tables import ON_FRESH_BATCHES
 
 FOLDER = Path(__file__).parents[2] / "presets"  # beside this very engine, whatever else is called presets
 LARGEST_FILE = 1 << 20  # bytes; whoever names a checkpoint by mistake should not wait for its end
@@ -51,15 +51,22 @@ def shipped() -> dict[str, Path]:
 def find(name_or_path: str | os.PathLike[str]) -> Path:
     """The file of a preset: a path that exists, else a shipped preset's name."""
     text = os.fspath(name_or_path)
-    path = Path(text)
+    try:
+        return _file_or_shipped(Path(text), text, "a TOML file")
+    except PresetError as error:
+        raise PresetError(error.problems, show(text)[1:-1] or '""') from None
+
+
+def _file_or_shipped(path: Path, name: str, allowed: str, found: str = "") -> Path:
+    """A path that is a file's, else the shipped preset of a name. `found`: what to say before what is there instead."""
+    presets = shipped()
     if is_file(path):
         return path
-    presets = shipped()
-    if text.removesuffix(".toml") in presets:
-        return presets[text.removesuffix(".toml")]
-    allowed = "a TOML file, or one of: " + ", ".join(presets)
-    problem = Problem("", instead_of_file(path, "preset"), allowed, did_you_mean(path.stem, presets))
-    raise PresetError([problem], show(text)[1:-1] or '""')
+    if name.removesuffix(".toml") in presets:
+        return presets[name.removesuffix(".toml")]
+    allowed += ", or one of: " + ", ".join(presets)
+    problem = Problem("", found + instead_of_file(path, "preset"), allowed, did_you_mean(Path(name).stem, presets))
+    raise PresetError([problem])
 
 
 def read(path: Path, source: str, catalog: Catalog, below: tuple[Path, ...] = ()) -> Document:
@@ -165,18 +172,10 @@ def _parent(extends: Any, path: Path, below: tuple[Path, ...]) -> Path:
     """The file that `extends` names: one beside this one, else a shipped preset."""
     if not isinstance(extends, str):
         raise PresetError([Problem("", show(extends), "a string: a file's path or a shipped preset's name")])
-    beside, presets = path.parent / extends, shipped()
+    parent = _file_or_shipped(path.parent / extends, extends, "a TOML file beside this one", f"{show(extends)}, ")
     name = extends.removesuffix(".toml")
-    if is_file(beside):
-        parent = beside
-    elif name in presets:
-        parent = presets[name]
-    else:
-        allowed = "a TOML file beside this one, or one of: " + ", ".join(presets)
-        found = f"{show(extends)}, {instead_of_file(beside, 'preset')}"
-        raise PresetError([Problem("", found, allowed, did_you_mean(Path(extends).stem, presets))])
     if parent.resolve() in (*below, path.resolve()):
-        hint = f'extends = "{name}" is the shipped one' if name in presets and extends != name else ""
+        hint = f'extends = "{name}" is the shipped one' if name in shipped() and extends != name else ""
         raise PresetError([Problem("", "a circle of presets", "a preset that does not extend this one", hint)])
     if len(below) >= LONGEST_CHAIN:
         raise PresetError([Problem("", "too long a chain of presets", f"at most {LONGEST_CHAIN} of them")])

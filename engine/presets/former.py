@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from engine.presets.objective_settings import AT_THE_END, ON_FRESH_BATCHES, ObjectiveSettings
+from engine.presets.tables import AT_THE_END, ON_FRESH_BATCHES, ObjectiveSettings
 
 TERMS = "terms"  # the table in [objective] in which terms stand by name
 LOSS = ("loss", "batches", "split")

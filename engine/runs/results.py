@@ -170,8 +170,8 @@ def preset_differences(preset: Preset) -> dict[str, Any]:
     Which of those it uses is always listed.
     """
     from engine.presets.catalog import member_name, named_members, named_table
-    from engine.presets.objective_settings import ObjectiveSettings
     from engine.presets.preset import from_mapping
+    from engine.presets.tables import ObjectiveSettings
 
     chosen: dict[str, Any] = {
         "name": preset.name,

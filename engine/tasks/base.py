@@ -9,19 +9,18 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor
-from torch.func import vmap
 
 from engine.base import seeds as seeding
-from engine.base.arguments import kind, refusal
+from engine.base.arguments import refusal
 from engine.base.draws import held_out_seed
-from engine.base.errors import ArgumentError, RunError
-from engine.base.flat import Batch, tensors_in, tree_map
+from engine.base.errors import RunError
+from engine.base.flat import Batch, row_of, tree_map
 from engine.base.metrics import SPLITS, TASK_METRICS, Metric
 
 __all__ = ["SPLITS", "Batch", "Layout", "Metric", "SampledStream", "Stream", "Task", "TaskDistribution", "UniformTasks"]
@@ -139,7 +138,7 @@ class Task:
         Unless a member says better: the mean loss over a few batches, always the same ones.
         """
         drawn = self.batches([METRIC_SEED], split).draw(METRIC_BATCHES)
-        losses = [self.loss(theta, cast(_first(drawn[step]), theta.dtype)) for step in range(METRIC_BATCHES)]
+        losses = [self.loss(theta, cast(row_of(drawn[step], 0), theta.dtype)) for step in range(METRIC_BATCHES)]
         return {"loss": torch.stack(losses).mean()}
 
     @torch.no_grad()
@@ -150,7 +149,7 @@ class Task:
 
     def fixed_batch(self, examples: int, split: str = "train", dtype: torch.dtype = torch.float64) -> Batch:
         """One optimizee's batch for probes, always the same: of `examples` examples where a member can choose."""
-        return cast(_first(self.batches([METRIC_SEED], split).draw(1)[0]), dtype)
+        return cast(row_of(self.batches([METRIC_SEED], split).draw(1)[0], 0), dtype)
 
     def of(self, seeds: Sequence[int]) -> Task:
         """The task as the optimizees of these seeds see it, one row each.
@@ -210,24 +209,40 @@ class Task:
         return self._start.dtype
 
 
-class SampledStream:
-    """A stream of whatever `sample(generator)` draws for one optimizee, with a generator for each of them."""
+class GeneratorStream:
+    """A stream with a generator for each optimizee, so that what one gets depends on its own seed alone."""
 
-    def __init__(
-        self, sample: Callable[[Generator], Batch], seeds: Sequence[int], device: torch.device | str = "cpu"
-    ) -> None:
-        self._sample = sample
+    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
         self._generators = [Generator(device).manual_seed(seed) for seed in seeds]
-
-    def draw(self, steps: int) -> list[Batch]:
-        return [_stacked([self._sample(generator) for generator in self._generators]) for _ in range(steps)]
 
     def state(self) -> Tensor:
         """The generators' states: uint8 [B, n], on the CPU."""
         return torch.stack([generator.get_state() for generator in self._generators])
 
     def load_state(self, state: Tensor) -> None:
-        load_generators(self._generators, state)
+        """Put the generators where they were. Raises RunError where the state does not fit."""
+        shape = [len(self._generators), *self._generators[0].get_state().shape]
+        if state.dtype != torch.uint8 or list(state.shape) != shape:
+            raise RunError(
+                f"a stream's state has shape {list(state.shape)}, should be {shape}: "
+                "it was saved with another device or number of optimizees"
+            )
+        for generator, row in zip(self._generators, state, strict=True):
+            generator.set_state(row.cpu().clone())
+
+
+class SampledStream(GeneratorStream):
+    """A stream of whatever `sample(generator)` draws for one optimizee."""
+
+    def __init__(
+        self, sample: Callable[[Generator], Batch], seeds: Sequence[int], device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(seeds, device)
+        self._sample = sample
+
+    def draw(self, steps: int) -> list[Batch]:
+        of_each = ([self._sample(generator) for generator in self._generators] for _ in range(steps))
+        return [tree_map(lambda *tensors: torch.stack(tensors), *batches) for batches in of_each]
 
 
 class TaskDistribution:
@@ -269,164 +284,6 @@ class UniformTasks(TaskDistribution):
         return held_out
 
 
-def load_generators(generators: Sequence[Generator], state: Tensor) -> None:
-    """Put generators, [B], where they were that gave a state, uint8 [B, n]. Raises RunError where it does not fit."""
-    shape = [len(generators), *generators[0].get_state().shape]
-    if state.dtype != torch.uint8 or list(state.shape) != shape:
-        raise RunError(
-            f"a stream's state has shape {list(state.shape)}, should be {shape}: "
-            "it was saved with another device or number of optimizees"
-        )
-    for generator, row in zip(generators, state, strict=True):
-        generator.set_state(row.cpu().clone())
-
-
-# -- tasks that follow the contract without the classes above ----------------------------------------------------------
-
-_NEEDED = ("layout", "init_theta", "loss", "batches")
-
-
-class _OutsideTask(Task):
-    """A task of a class of its own, with what it leaves out."""
-
-    def __init__(self, task: Any) -> None:
-        missing = [name for name in _NEEDED if not hasattr(task, name)]
-        if missing:
-            needed = f"a task: an object with {', '.join(_NEEDED)}"
-            raise refusal("tasks", needed, f"{kind(task)} without {', '.join(missing)}")
-        layout = task.layout
-        self._task = task
-        self.name = str(getattr(task, "name", type(task).__name__))
-        self.layout = layout if isinstance(layout, Layout) else Layout(layout)
-        measured = getattr(task, "measured", ())
-        self.measured = (*Task.measured, *(metric for metric in measured if metric.name != "loss"))
-        for name in ("metrics", "metrics_of_each", "fixed_batch", "controls", "query_inputs", "rows"):
-            if hasattr(task, name):
-                setattr(self, name, getattr(task, name))
-
-    def init_theta(self, seed: int) -> Tensor:
-        return self._task.init_theta(seed)
-
-    def loss(self, theta: Tensor, batch: Batch) -> Tensor:
-        return self._task.loss(theta, batch)
-
-    def batches(self, seeds: Sequence[int], split: str = "train") -> Stream:
-        return as_stream(lambda: self._task.batches(seeds, split))
-
-    def of(self, seeds: Sequence[int]) -> Task:
-        return self._other("of", seeds)
-
-    def held_out(self, purpose: str) -> Task:
-        return self._other("held_out", purpose)
-
-    def _other(self, method: str, argument: Any) -> Task:
-        """What a method of the task's gives, which is another task; self where it has none, or gives itself."""
-        other = getattr(self._task, method)(argument) if hasattr(self._task, method) else self._task
-        return self if other is self._task else as_task(other)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _OutsideTask) and other._task is self._task
-
-    def __hash__(self) -> int:
-        return id(self._task)
-
-
-class _OutsideTasks(TaskDistribution):
-    """A distribution of a class of its own, or of such tasks."""
-
-    def __init__(self, distribution: Any) -> None:
-        self._distribution = distribution
-
-    def sample(self, seed: int) -> Task:
-        return as_task(self._distribution.sample(seed))
-
-
-class _CountedStream:
-    """A stream without a state of its own: how far it is, is counted, and it is gone through again for a resume."""
-
-    def __init__(self, begin: Callable[[], Any]) -> None:
-        self._begin = begin
-        self._source = begin()
-        self._drawn = 0
-
-    def draw(self, steps: int) -> Batches:
-        self._drawn += steps
-        if hasattr(self._source, "draw"):
-            return self._source.draw(steps)
-        if not isinstance(self._source, Iterator):
-            self._source = iter(self._source)
-        batches = list(itertools.islice(self._source, steps))
-        if len(batches) < steps:
-            raise ArgumentError(f"a task's batches must not end, found {len(batches)} of {steps} inner steps")
-        return batches
-
-    def state(self) -> Tensor:
-        return torch.tensor(self._drawn)
-
-    def load_state(self, state: Tensor) -> None:
-        if state.shape != ():
-            raise RunError(f"a stream's state has shape {list(state.shape)}, should be []: it is of another task")
-        self._source, self._drawn = self._begin(), 0
-        if int(state):
-            self.draw(int(state))
-
-
-def as_stream(begin: Callable[[], Any]) -> Stream:
-    """What `begin` gives as a stream: one already, something with `draw` alone, or anything that gives batches."""
-    stream = begin()
-    if all(hasattr(stream, name) for name in ("draw", "state", "load_state")):
-        return stream
-    if not hasattr(stream, "draw") and not isinstance(stream, Iterable):
-        raise refusal("batches", "a stream: an object with draw(steps), or an iterator of batches", kind(stream))
-    return _CountedStream(begin)
-
-
-def as_task(task: Any) -> Task:
-    """Raises ArgumentError where it is none."""
-    return task if isinstance(task, Task) else _OutsideTask(task)
-
-
-def check_task(task: Task) -> None:
-    """Raise ArgumentError where what a task gives does not fit together: in one line, before anything is trained."""
-    theta, size = task.init_theta(0), task.layout.size
-    if not isinstance(theta, Tensor) or theta.shape != (size,) or not theta.is_floating_point():
-        raise refusal(f"init_theta of {task.name}", f"floats of shape [{size}], as its layout says", kind(theta))
-    batch = task.batches([0, 1], "train").draw(1)[0]
-    shapes = [list(tensor.shape) for tensor in tensors_in(batch)]
-    if not shapes or any(shape[:1] != [2] for shape in shapes):
-        found = ", ".join(map(str, shapes)) or "no tensors"
-        raise refusal(f"batches of {task.name}", "tensors with a leading [2] for two seeds", found)
-    try:
-        losses = vmap(task.loss)(torch.stack([theta, theta]), batch)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise refusal(
-            f"loss of {task.name}", "a function of theta [P] that torch.func.vmap can take", reason
-        ) from error
-    if not isinstance(losses, Tensor) or losses.shape != (2,):
-        raise refusal(f"loss of {task.name}", "a scalar", kind(losses[0] if isinstance(losses, Tensor) else losses))
-
-
-def as_distribution(tasks: Any) -> TaskDistribution:
-    """A task, several, or a distribution of them. Raises ArgumentError where it is none of these."""
-    if isinstance(tasks, TaskDistribution):
-        return tasks
-    if hasattr(tasks, "sample") and not hasattr(tasks, "loss"):
-        return _OutsideTasks(tasks)
-    if isinstance(tasks, (list, tuple)) and tasks:
-        return UniformTasks([as_task(task) for task in tasks])
-    return UniformTasks([as_task(tasks)])
-
-
 def cast(batch: Batch, dtype: torch.dtype) -> Batch:
     """A batch whose floating-point tensors have a dtype."""
     return tree_map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, batch)
-
-
-def _first(batch: Batch) -> Batch:
-    return tree_map(lambda tensor: tensor[0], batch)
-
-
-def _stacked(batches: Sequence[Batch]) -> Batch:
-    """Batches of one optimizee each as one of all, with a leading [B]."""
-    return tree_map(lambda *tensors: torch.stack(tensors), *batches)

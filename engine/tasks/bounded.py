@@ -19,7 +19,7 @@ from engine.base.flat import (
     tensors_in,
     tree_map,
 )
-from engine.base.live_memory import LiveMemory
+from engine.base.live_memory import peak_of
 from engine.tasks.base import Task
 from engine.tasks.supervised import SupervisedTask
 
@@ -58,18 +58,16 @@ def _bytes_of_example(task: SupervisedTask, batch: Batch) -> int:
 def _difference(task: SupervisedTask, batch: Batch) -> int:
     loss = task.loss.loss if isinstance(task.loss, MicroBatches) else task.loss
     try:
-        few, more = (_peak(loss, task.parameters, _some(batch, count)) for count in (FEW, 2 * FEW))
+        few, more = (_peak(loss, task.parameters, batch, count) for count in (FEW, 2 * FEW))
     except RuntimeError:  # of a module with constants on another device, or that decides by values
         return 0
     return max(0, more - few) // FEW
 
 
-def _peak(loss: Callable[..., Tensor], parameters: int, batch: Batch) -> int:
-    on_meta = tree_map(lambda tensor: tensor.to("meta"), batch)
+def _peak(loss: Callable[..., Tensor], parameters: int, batch: Batch, examples: int) -> int:
+    on_meta = tree_map(lambda tensor: tensor[:examples].to("meta"), batch)
     theta = torch.empty(parameters, dtype=_dtype(batch), device="meta")
-    with LiveMemory() as live:
-        grad_and_hvp(loss_on(loss, on_meta), theta, theta)
-        return live.peak
+    return peak_of(grad_and_hvp, loss_on(loss, on_meta), theta, theta)
 
 
 def _dtype(batch: Batch) -> torch.dtype:
@@ -82,7 +80,3 @@ def _is_mean(task: SupervisedTask) -> bool:
     with torch.no_grad():
         together, apart = task.loss(theta, examples), MicroBatches(task.loss, FEW)(theta, examples)
     return bool((together - apart).abs() <= 1e-9 * together.abs())
-
-
-def _some(batch: Batch, count: int) -> Batch:
-    return tree_map(lambda tensor: tensor[:count], batch)

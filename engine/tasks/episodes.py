@@ -9,7 +9,6 @@ import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +18,8 @@ from engine.base.arguments import refusal
 from engine.base.errors import PresetError, Problem
 from engine.base.metrics import Metric
 from engine.base.settings import show
-from engine.tasks.base import METRIC_SEED, load_generators
-from engine.tasks.datasets.base import Dataset
-from engine.tasks.optimizees.base import Optimizee, batch_norms, statistics_of_leading
+from engine.tasks.base import METRIC_SEED, GeneratorStream
+from engine.tasks.optimizees.base import batch_norms, statistics_of_leading
 from engine.tasks.supervised import EVALUATED_AT_ONCE, ExampleBatch
 from engine.tasks.table import DatasetTask
 
@@ -56,35 +54,20 @@ class EpisodeTask(DatasetTask):
     always the same. The classes are the training classes; `held_out` has the others.
     """
 
-    def __init__(
-        self,
-        values: Mapping[str, Any],
-        dataset: Dataset,
-        data: ImagesByClass,
-        optimizee: Optimizee,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        """`values`: a resolved [task] table. Every class of `data` has to have K + Q images, every split N classes.
+    class_split = "train"
+    episodes: Tensor | None = None
+    """Of a bound task: int64 [B, N, K + Q], as `episode` gives them."""
 
-        Raises PresetError where the optimizee does not fit the images.
-        """
-        self.values = values
-        self.device, self.dtype = device, dtype
-        self.name = f"{values['dataset']}/{values['optimizee']}"
+    def take_data(self, data: ImagesByClass) -> None:  # type: ignore[override]
+        """Every class has to have K + Q images, every split N classes."""
+        self.data, values = data, self.values
         self.ways, self.shots, self.queries = values["ways"], values["shots"], values["queries"]
-        self.batch_size = self.ways * self.shots
-        self.dataset, self.optimizee, self.criterion = dataset, optimizee, dataset.criterion
-        self.data = data
-        self.class_split = "train"
-        self.episodes: Tensor | None = None  # of a bound one: int64 [B, N, K + Q], as `episode` gives them
+        self.batch_size, self.batch_norm = self.ways * self.shots, values["batch_norm"]
         self._by_classes = {"train": self}
-        self.check_form()
         if self.optimizee.criterion is not None:
             allowed = "an optimizee for classes, which episodes have"
             raise PresetError([Problem("task.optimizee", show(values["optimizee"]), allowed)])
-        self.build(dataset.input_shape, self.ways)
-        self.batch_norm = values["batch_norm"]
+        self.build(self.dataset.input_shape, self.ways)
         if batch_norms(self.module):
             self.measured = (*self.criterion.measured, READINGS[self._other_batch_norm])
 
@@ -207,14 +190,14 @@ class EpisodeTask(DatasetTask):
             raise refusal(argument, f"{episodes}, one for each episode that the task is bound to", str(rows))
 
 
-class EpisodeStream:
+class EpisodeStream(GeneratorStream):
     """The whole support or query sets of B episodes at every step. Only dropout's numbers are drawn, for training."""
 
     def __init__(self, task: EpisodeTask, seeds: Sequence[int], split: str) -> None:
+        super().__init__(seeds, task.device)
         self._x = task.inputs_at(task.positions(split), task.dtype)
         self._y = task.labels(split).expand(len(self._x), -1)
         self._noise_size = task.optimizee.noise_size if split == "train" else 0
-        self._generators = [torch.Generator(task.device).manual_seed(seed) for seed in seeds]
 
     def draw(self, steps: int) -> EpisodeBatches:
         """The batches of the next inner steps."""
@@ -223,13 +206,6 @@ class EpisodeStream:
             for row, generator in enumerate(self._generators):
                 noise[:, row] = torch.rand(noise[:, row].shape, generator=generator, device=noise.device)
         return EpisodeBatches(self._x, self._y, noise)
-
-    def state(self) -> Tensor:
-        """The generators' states: uint8 [B, n], on the CPU."""
-        return torch.stack([generator.get_state() for generator in self._generators])
-
-    def load_state(self, state: Tensor) -> None:
-        load_generators(self._generators, state)
 
 
 class EpisodeBatches:

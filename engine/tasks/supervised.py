@@ -21,7 +21,7 @@ from torch.func import functional_call, vmap
 
 from engine.base.errors import ArgumentError
 from engine.base.flat import MicroBatches
-from engine.tasks.base import SPLITS, Layout, Metric, Task, load_generators
+from engine.tasks.base import SPLITS, GeneratorStream, Layout, Metric, Task
 from engine.tasks.criteria import Criterion, MeanCriterion, MeanLoss
 from engine.tasks.optimizees.base import Optimizee, check_module, write_out_norms
 
@@ -198,16 +198,15 @@ class SupervisedTask(Task):
         return len(self.examples[split].order)
 
 
-class ExampleStream:
-    """Random batches for B optimizees, with a generator each: what one gets depends on its own seed alone.
+class ExampleStream(GeneratorStream):
+    """Random batches for B optimizees.
 
     Training batches are augmented and come with dropout noise where the task says so; those of other splits never.
     """
 
     def __init__(self, task: SupervisedTask, seeds: Sequence[int], split: str) -> None:
-        self._task = task
-        self._split = split
-        self._generators = [torch.Generator(task.device).manual_seed(seed) for seed in seeds]
+        super().__init__(seeds, task.device)
+        self._task, self._split = task, split
         training = split == "train"
         self._augmentation_size = task.augmentation_size if training else 0
         self._noise_size = task.optimizee.noise_size if training else 0
@@ -223,13 +222,6 @@ class ExampleStream:
         indices = order[(numbers[..., 0] * len(order)).long()]
         augmentation, noise = numbers[..., 1:].split([self._augmentation_size, self._noise_size], dim=-1)
         return ExampleBatches(task, self._split, indices, augmentation, noise.to(task.dtype))
-
-    def state(self) -> Tensor:
-        """The generators' states: uint8 [B, n], on the CPU."""
-        return torch.stack([generator.get_state() for generator in self._generators])
-
-    def load_state(self, state: Tensor) -> None:
-        load_generators(self._generators, state)
 
 
 class ExampleBatches:

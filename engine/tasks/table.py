@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from engine.base.draws import Choices, Range, draw, is_drawn
 from engine.base.errors import PresetError, Problem
 from engine.base.settings import Setting, check_table, schema_of, setting, show
-from engine.tasks.base import SPLITS, Task, TaskDistribution, as_task
-from engine.tasks.datasets.base import DATASETS, Dataset, RawData
+from engine.tasks.base import SPLITS, Task, TaskDistribution
+from engine.tasks.datasets.base import DATASETS, Dataset, RawData, once_in_memory
 from engine.tasks.datasets.folder import data_folder
 from engine.tasks.optimizees.base import FORMS, OPTIMIZEES, Optimizee
+from engine.tasks.outside import as_task
 from engine.tasks.supervised import Examples, SupervisedTask, fitting_inputs, shuffled
 
 TRIED_ON_CPU = 1_000_000  # parameters up to which a network is tried with numbers, beyond with shapes alone
@@ -54,22 +55,29 @@ class DatasetTask(SupervisedTask):
     """A dataset's examples and a network, as a preset names them."""
 
     def __init__(
-        self, values: Mapping[str, Any], dataset: Dataset, data: RawData, device: torch.device, dtype: torch.dtype
+        self,
+        values: Mapping[str, Any],
+        dataset: Dataset,
+        optimizee: Optimizee,
+        data: Any,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         """`values`: a resolved [task] table. Raises PresetError where its settings do not fit the data."""
-        self.values = values
-        self.device, self.dtype, self.batch_size = device, dtype, values["batch_size"]
+        self.values, self.dataset, self.optimizee = values, dataset, optimizee
+        self.device, self.dtype = device, dtype
         self.name = f"{values['dataset']}/{values['optimizee']}"
-        self.dataset = dataset
-        self.augmentation_size = dataset.augmentation_size
-        optimizee_class = OPTIMIZEES[values["optimizee"]]
-        self.optimizee = optimizee_class(**_settings_of(values, optimizee_class))
-        self.criterion = self.optimizee.criterion or dataset.criterion
+        self.criterion = optimizee.criterion or dataset.criterion
         self.check_form()
-        kept = _kept_classes(values["classes"], dataset)
-        self.examples = dict(_split(data, kept, values["validation"], dataset.window))
-        self.build(dataset.input_shape, len(kept) or dataset.outputs)
-        self._in_micro_batches(values["micro_batch"])
+        self.take_data(data)
+
+    def take_data(self, data: RawData) -> None:
+        """Note the splits, and make the optimizee's module for them."""
+        self.batch_size, self.augmentation_size = self.values["batch_size"], self.dataset.augmentation_size
+        kept = _kept_classes(self.values["classes"], self.dataset)
+        self.examples = dict(_split(data, kept, self.values["validation"], self.dataset.window))
+        self.build(self.dataset.input_shape, len(kept) or self.dataset.outputs)
+        self._in_micro_batches(self.values["micro_batch"])
 
     def check_form(self) -> None:
         """Raise PresetError where the optimizee is for something else than the dataset has."""
@@ -140,8 +148,9 @@ def build_task(
         allowed = f"0: {dataset.name} makes tasks of its own"
         raise PresetError([Problem("task.micro_batch", show(values["micro_batch"]), allowed)])
     if task is None:
-        data = _load(dataset, folder, device)
-        task = DatasetTask(values, dataset.described_by(data), data, device, dtype)
+        key = (dataset.name, dataset.source, folder, device)
+        data = once_in_memory(key, lambda: dataset.read(folder).to(device))
+        task = DatasetTask(values, dataset.described_by(data), optimizee, data, device, dtype)
     task = as_task(task)
     task.facts = facts_of(values)
     return task
@@ -153,12 +162,9 @@ class DrawnTasks(TaskDistribution):
     Equal draws are one task, as long as one of them is used; the last ones stay built.
     """
 
-    def __init__(
-        self, values: Mapping[str, Any], *, data_dir: Path | None, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.values = values
+    def __init__(self, values: Mapping[str, Any], build: Callable[[Mapping[str, Any]], Task]) -> None:
+        self.values, self._build = values, build
         self._families = _families()
-        self._build = functools.partial(build_task, data_dir=data_dir, device=device, dtype=dtype)
         self._in_use: WeakValueDictionary[frozenset[tuple[str, Any]], Task] = WeakValueDictionary()
         self._latest: deque[Task] = deque(maxlen=TASKS_KEPT)
 
@@ -179,9 +185,8 @@ def build_tasks(
     dtype: torch.dtype = torch.float32,
 ) -> Task | TaskDistribution:
     """The task of a checked [task] table, or the distribution that it draws from. Raises as `build_task` does."""
-    if is_drawn(values):
-        return DrawnTasks(values, data_dir=data_dir, device=device, dtype=dtype)
-    return build_task(values, data_dir=data_dir, device=device, dtype=dtype)
+    build = functools.partial(build_task, data_dir=data_dir, device=device, dtype=dtype)
+    return DrawnTasks(values, build) if is_drawn(values) else build(values)
 
 
 def check_tasks(
@@ -244,17 +249,6 @@ def facts_of(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _settings_of(values: Mapping[str, Any], cls: type[Dataset] | type[Optimizee]) -> dict[str, Any]:
     return {item.name: values[item.name] for item in schema_of(cls)}
-
-
-_in_memory: dict[tuple[object, ...], RawData] = {}
-
-
-def _load(dataset: Dataset, folder: Path, device: torch.device) -> RawData:
-    """A dataset in memory, once per process."""
-    key = (dataset.name, dataset.source, folder, device)
-    if key not in _in_memory:
-        _in_memory[key] = dataset.read(folder).to(device)
-    return _in_memory[key]
 
 
 def _kept_classes(classes: Sequence[int], dataset: Dataset) -> tuple[int, ...]:

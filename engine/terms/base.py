@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from engine.base.arguments import plain
 from engine.base.flat import Loss
 from engine.base.registry import Registry
 from engine.base.settings import setting
@@ -49,10 +48,8 @@ class Term:
 
 TERMS: Registry[Term] = Registry("term", "engine.terms")
 
-
-def get(name: str, **settings: Any) -> Term:
-    """A term by name, its settings checked: `get("adaptive_sharpness", log=True)`. Raises SettingsError."""
-    return TERMS.create(name, **{key: plain(value) for key, value in settings.items()})
+get = TERMS.create
+"""A term by name, its settings checked: `get("adaptive_sharpness", log=True)`. Raises SettingsError."""
 
 
 def training_loss(task: Task, examples: int, dtype: torch.dtype) -> Loss:

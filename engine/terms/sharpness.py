@@ -1,4 +1,4 @@
-"""Sharpness: the rise of the loss within a ball about the point reached."""
+"""How sharp the point reached is: the rise of the loss in a ball, in one that goes by the parameters; the curvature."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from engine.base.flat import grad_and_value, perturbation
 from engine.base.settings import setting
+from engine.probes.landscape import landscapes
 from engine.tasks.base import Task
 from engine.terms.base import TERMS, Term, for_each, training_loss
 
@@ -33,3 +34,25 @@ class Sharpness(Term):
     def scale(self, theta: Tensor) -> Tensor:
         """The half-axes of the ball over its radius, for theta of shape [N, P]."""
         return torch.ones((), dtype=theta.dtype, device=theta.device)
+
+
+@TERMS.register("adaptive_sharpness")
+class AdaptiveSharpness(Sharpness):
+    """The largest L(θ + ε) − L(θ), ‖ε / |θ|‖₂ ≤ ρ (Kwon et al. 2021, arXiv:2102.11600, eq. 5): a rescaling of weights
+    that leaves the network the same function leaves it the same."""
+
+    def scale(self, theta: Tensor) -> Tensor:
+        return theta.abs()
+
+
+@TERMS.register("top_eigenvalue")
+class TopEigenvalue(Term):
+    """The largest eigenvalue of the Hessian, by Lanczos."""
+
+    examples: int = setting(1000, minimum=1, help="training examples that it is measured on")
+    iterations: int = setting(20, minimum=2, maximum=1000, help="most Hessian-vector products of the search")
+
+    def measure(self, task: Task, theta: Tensor) -> Tensor:
+        loss = training_loss(task, self.examples, theta.dtype)
+        lands = landscapes(loss, theta, iterations=self.iterations)
+        return theta.new_tensor([value for land in lands for value in land.eigenpair[0].tolist()])

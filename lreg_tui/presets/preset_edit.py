@@ -23,8 +23,8 @@ from engine.presets import document as documents
 from engine.presets.catalog import Catalog, named_table
 from engine.presets.document import Document
 from engine.presets.former import LOSS, TERMS, todays
-from engine.presets.objective_settings import ON_FRESH_BATCHES
 from engine.presets.preset import Preset, PresetSettings, from_mapping
+from engine.presets.tables import ON_FRESH_BATCHES
 from lreg_tui.presets.preset_file import is_of_run, label_of, parent_of
 from lreg_tui.presets.toml_edit import EditError, add_table, at, first_right, number, parse, remove, set_value, toml_of
 from lreg_tui.text import present

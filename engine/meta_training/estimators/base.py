@@ -8,49 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from engine.base.arguments import plain
 from engine.base.flat import Batch
-from engine.meta_training.inputs import Inputs
+from engine.meta_training.inner_steps import Inputs, UnrollState
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient, together
+from engine.meta_training.unroll import begin
 from engine.optimizers.learned.base import Phi
-from engine.presets.meta_settings import ESTIMATORS
-
-
-class Carry(Protocol):
-    """What goes from one truncation of some optimizees to the next: constants."""
-
-    @property
-    def theta(self) -> Tensor: ...
-
-    @property
-    def alive(self) -> Tensor:
-        """Which of them have not diverged."""
-        ...
-
-    @property
-    def inner_step(self) -> int: ...
-
-    @property
-    def truncations(self) -> int: ...
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All of it that is tensors, for a checkpoint: those of B optimizees [B, ...], others without dimensions."""
-        ...
-
-    def facts(self) -> dict[str, Any]:
-        """What else there is, as JSON can hold it, beside `inner_step`, `truncations` and the horizon."""
-        ...
+from engine.presets.tables import ESTIMATORS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GradientEstimator:
-    """A member gives `begin`, `estimate` and `restore`."""
+    """A member gives `estimate`; where its carry is no `UnrollState`, `begin` and `restore` as well."""
 
     name: ClassVar[str]
 
@@ -71,8 +45,11 @@ class GradientEstimator:
     def begin(
         self, objective: Objective, theta: Tensor, batch: Batch | None, *, scaling: Tensor | None, horizon: int | None
     ) -> Any:
-        """The carry (`Carry`) at inner step 0 of optimizees at theta, [B, P]; `batch` gives the first gradient."""
-        raise NotImplementedError
+        """The carry at inner step 0 of optimizees at theta, [B, P]; `batch` gives the first gradient.
+
+        It is an `UnrollState`, or has the same members: theta, alive, inner_step, truncations, tensors() and facts().
+        """
+        return begin(objective, theta, batch, scaling=scaling, horizon=horizon)
 
     def estimate(self, objective: Objective, phi: Phi, carry: Any, inputs: Inputs) -> tuple[PartialGradient, Any]:
         """Take the inner steps of `inputs` from `carry`: what they contribute to the meta-gradient, and the next carry.
@@ -83,7 +60,7 @@ class GradientEstimator:
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Any:
         """The carry of a checkpoint. Raises KeyError where it does not fit."""
-        raise NotImplementedError
+        return UnrollState.restored(tensors, facts)
 
     def combine(
         self, parts: Sequence[tuple[Objective, PartialGradient]], phi: Phi, inner_step: int, noise_seeds: Sequence[int]
@@ -100,6 +77,5 @@ class GradientEstimator:
         return gradient, together(metrics)
 
 
-def get(name: str, **settings: Any) -> GradientEstimator:
-    """An estimator by name, its settings checked. Raises SettingsError that names the field."""
-    return ESTIMATORS.create(name, **{key: plain(value) for key, value in settings.items()})
+get = ESTIMATORS.create
+"""An estimator by name, its settings checked: `get("es", pairs=8)`. Raises SettingsError that names the field."""

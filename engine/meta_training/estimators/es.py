@@ -1,4 +1,7 @@
-"""Evolution strategies: the meta-gradient from values of the meta-objective at perturbed meta-parameters alone."""
+"""Evolution strategies: the meta-gradient from values of the meta-objective at perturbed meta-parameters alone.
+
+On whole unrolls (`es`), or within one, without the bias of truncation (`pes`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from engine.base.flat import Batch
 from engine.base.settings import setting
 from engine.meta_training import particles
 from engine.meta_training.estimators.base import ESTIMATORS, GradientEstimator
-from engine.meta_training.inputs import Inputs
+from engine.meta_training.inner_steps import Inputs
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import LOSS, PartialGradient
 from engine.meta_training.particles import Particles
@@ -94,6 +97,24 @@ class ES(GradientEstimator):
             name: (self.sigma * torch.randn(self.pairs, *tensor.shape, generator=generator)).to(tensor)
             for name, tensor in phi.items()
         }
+
+
+@ESTIMATORS.register("pes")
+class PES(ES):
+    """Persistent evolution strategies (Vicol, Metz & Sohl-Dickstein 2021, arXiv:2112.13835, eq. 8).
+
+    A fresh εᵢ in every truncation, the particles carried on; g = 1/(2 N σ²) Σᵢ ξᵢ (Lᵢ⁺ − Lᵢ⁻), where ξᵢ adds up the
+    perturbations of the unroll so far and L is what the truncation adds to the meta-objective.
+    """
+
+    whole_unrolls: ClassVar[bool] = False
+
+    def _directions(self, phi: Phi, noise_seeds: Sequence[int]) -> Phi:
+        total = self.noise(phi, noise_seeds[0])
+        for seed in noise_seeds[1:]:
+            noise = self.noise(phi, seed)
+            total = {name: total[name] + noise[name] for name in total}
+        return total
 
 
 def _centred_ranks(values: Tensor) -> Tensor:

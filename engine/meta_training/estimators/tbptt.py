@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from engine.base.flat import Batch
 from engine.meta_training import recording
 from engine.meta_training.estimators.base import ESTIMATORS, GradientEstimator
-from engine.meta_training.inputs import Inputs
+from engine.meta_training.inner_steps import Inputs, UnrollState
 from engine.meta_training.objective import Objective
 from engine.meta_training.partial_gradient import PartialGradient
-from engine.meta_training.unroll import UnrollState, begin, run_truncation
+from engine.meta_training.unroll import run_truncation
 from engine.optimizers.learned.base import Phi
 
 
@@ -32,21 +29,10 @@ class TBPTT(GradientEstimator):
         object.__setattr__(there, "run_truncation", recording.chosen(device))
         return there
 
-    def begin(
-        self, objective: Objective, theta: Tensor, batch: Batch | None, *, scaling: Tensor | None, horizon: int | None
-    ) -> UnrollState:
-        return begin(objective, theta, batch, scaling=scaling, horizon=horizon)
-
     def estimate(
         self, objective: Objective, phi: Phi, carry: UnrollState, inputs: Inputs
     ) -> tuple[PartialGradient, UnrollState]:
-        plain = (inputs.batches, inputs.factors, inputs.randomness)
-        fresh = {"scoring": inputs.scoring, "final": inputs.final}
-        partial, _, carry = self.run_truncation(objective, phi, carry, *plain, **fresh)
-        return partial, carry
-
-    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> UnrollState:
-        return UnrollState.restored(tensors, facts)
+        return self.run_truncation(objective, phi, carry, inputs)
 
 
 @ESTIMATORS.register("second_order")

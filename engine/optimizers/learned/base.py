@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -21,7 +20,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Generator, Tensor
 
-from engine.base.arguments import plain
 from engine.base.errors import LregError
 from engine.base.flat import Batch
 from engine.base.registry import Registry
@@ -277,7 +275,7 @@ class LearnedOptimizer:
         if layout is None:
             raise LregError(f"step_scale = {self.step_scale} goes by tensors: it needs the layout of the parameters")
         factor = scales.factor(self.step_scale, self.base_width, theta, layout)
-        return factor if factor is None or moving is None else factor * moving
+        return factor if moving is None else factor * moving
 
     @property
     def extra_inputs(self) -> int:
@@ -356,10 +354,8 @@ def fits(optimizer: LearnedOptimizer, phi: Phi) -> bool:
 
 LEARNED_OPTIMIZERS: Registry[LearnedOptimizer] = Registry("learned optimizer", "engine.optimizers.learned")
 
-
-def get(name: str, **settings: Any) -> LearnedOptimizer:
-    """A learned optimizer by name, its settings checked: `get("dm", hidden=20)`. Raises SettingsError."""
-    return LEARNED_OPTIMIZERS.create(name, **{key: plain(value) for key, value in settings.items()})
+get = LEARNED_OPTIMIZERS.create
+"""A learned optimizer by name, its settings checked: `get("dm", hidden=20)`. Raises SettingsError."""
 
 
 def from_table(table: Mapping[str, Any]) -> LearnedOptimizer:
@@ -371,53 +367,3 @@ def from_table(table: Mapping[str, Any]) -> LearnedOptimizer:
 def uniform(shape: tuple[int, ...], bound: float, generator: Generator) -> Tensor:
     """U(-bound, bound) in float32 on the CPU."""
     return (2 * torch.rand(shape, generator=generator) - 1) * bound
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CoordinatewiseLSTM(LearnedOptimizer):
-    """What the LSTM members share: a stack of cells and a linear head. A member gives features and the output map."""
-
-    coordinatewise: ClassVar[bool] = True
-
-    layers: int = setting(2, minimum=1, maximum=8, help="LSTM layers")
-
-    def lstm_phi(self, inputs: int, generator: Generator) -> Phi:
-        """Weights U(±1/√H), as PyTorch; one bias for each gate: 1 for the forget gate, 0 for the others."""
-        bound = 1 / math.sqrt(self.hidden)
-        phi: Phi = {}
-        for layer in range(self.layers):
-            fan_in = inputs if layer == 0 else self.hidden
-            phi[f"lstm{layer}.input"] = uniform((fan_in, 4 * self.hidden), bound, generator)
-            phi[f"lstm{layer}.hidden"] = uniform((self.hidden, 4 * self.hidden), bound, generator)
-            bias = torch.zeros(4, self.hidden)
-            bias[1] = 1.0  # gates in the order input, forget, cell, output
-            phi[f"lstm{layer}.bias"] = bias.flatten()
-        phi["head.weight"] = uniform((self.hidden, 1), bound, generator)
-        phi["head.bias"] = torch.zeros(1)
-        return phi
-
-    def lstm_state(self, theta: Tensor) -> State:
-        zeros = theta.new_zeros(*theta.shape, self.hidden)
-        return {f"lstm{layer}.{part}": zeros for layer in range(self.layers) for part in ("h", "c")}
-
-    def lstm_step(self, phi: Phi, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Run the stack and the head on inputs, shape [..., F]: outputs, shape [...], and the next state."""
-        x, state = self.lstm_cells(phi, inputs, state)
-        return torch.addmm(phi["head.bias"], x, phi["head.weight"]).reshape(inputs.shape[:-1]), state
-
-    def lstm_cells(self, phi: Phi, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Run the stack on inputs, shape [..., F]: its outputs for N coordinates, [N, H], and the next state."""
-        shape = inputs.shape[:-1]
-        x = inputs.reshape(-1, inputs.shape[-1])  # [N, F]
-        new = dict(state)
-        for layer in range(self.layers):
-            h = state[f"lstm{layer}.h"].reshape(-1, self.hidden)
-            c = state[f"lstm{layer}.c"].reshape(-1, self.hidden)
-            gates = torch.addmm(phi[f"lstm{layer}.bias"], x, phi[f"lstm{layer}.input"])
-            gates = torch.addmm(gates, h, phi[f"lstm{layer}.hidden"])  # [N, 4H]
-            enter, forget, cell, leave = gates.chunk(4, dim=-1)
-            c = forget.sigmoid() * c + enter.sigmoid() * cell.tanh()
-            x = leave.sigmoid() * c.tanh()
-            new[f"lstm{layer}.h"] = x.reshape(*shape, self.hidden)
-            new[f"lstm{layer}.c"] = c.reshape(*shape, self.hidden)
-        return x, new

@@ -8,15 +8,8 @@ from typing import ClassVar
 from torch import Generator, Tensor
 
 from engine.base.settings import setting
-from engine.optimizers.learned.base import (
-    LEARNED_OPTIMIZERS,
-    CoordinatewiseLSTM,
-    Network,
-    Phi,
-    Scope,
-    State,
-    StepInfo,
-)
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, Network, Phi, Scope, State, StepInfo
+from engine.optimizers.learned.lstm import CoordinatewiseLSTM
 
 
 @LEARNED_OPTIMIZERS.register("dm")

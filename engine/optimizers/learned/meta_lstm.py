@@ -8,15 +8,9 @@ import torch
 from torch import Generator, Tensor
 
 from engine.base.settings import setting
-from engine.optimizers.learned.base import (
-    LEARNED_OPTIMIZERS,
-    CoordinatewiseLSTM,
-    Phi,
-    State,
-    StepInfo,
-    uniform,
-)
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, Phi, State, StepInfo, uniform
 from engine.optimizers.learned.dm import log_sign
+from engine.optimizers.learned.lstm import CoordinatewiseLSTM
 
 BOUND = 0.01  # of the fresh meta-parameters
 FORGET_BIAS = (4.0, 6.0)  # the range of the forget gate's fresh bias: parameters are kept

@@ -9,16 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from engine.base.settings import setting
-from engine.optimizers.learned.base import (
-    LEARNED_OPTIMIZERS,
-    CoordinatewiseLSTM,
-    Network,
-    Phi,
-    Scope,
-    State,
-    StepInfo,
-    uniform,
-)
+from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, Network, Phi, Scope, State, StepInfo, uniform
+from engine.optimizers.learned.lstm import CoordinatewiseLSTM
 
 _STABILIZER = 1e-8  # the authors' constant in g / (sqrt(nu) + 1e-8)
 

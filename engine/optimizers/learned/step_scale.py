@@ -41,10 +41,8 @@ def mup_factors(layout: Layout, base_width: int, *, capped: bool = False) -> tup
     return tuple(min(1.0, factor) if capped else factor for factor in factors)
 
 
-def factor(kind: str, base_width: int, theta: Tensor, layout: Layout) -> Tensor | None:
-    """What updates are multiplied by at theta, [..., P]: [P] by fan-in, [..., P] for rms; None for none."""
-    if kind == "none":
-        return None
+def factor(kind: str, base_width: int, theta: Tensor, layout: Layout) -> Tensor:
+    """What updates are multiplied by at theta, [..., P]: [P] by fan-in, [..., P] for rms."""
     if kind in BY_FAN_IN:
         factors = mup_factors(layout, base_width, capped=kind == "mup_capped")
         return _spread(factors, layout.sizes, theta.device, theta.dtype)

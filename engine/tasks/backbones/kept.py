@@ -23,7 +23,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from engine.base.errors import DataError
-from engine.base.files import open_to_read, write_atomic
+from engine.base.files import digest_of, open_to_read, write_atomic
 from engine.tasks.backbones.networks import BACKBONES, Backbone
 from engine.tasks.episodes import ImagesByClass
 
@@ -138,7 +138,7 @@ def features_of_kept(
         raise DataError(
             f"{dataset}: no backbone {architecture} of these images in {where}: `lreg backbone PRESET` trains it"
         )
-    backbone_digest = _digest(path)
+    backbone_digest = digest_of(path)
     kept = place.find("-features.safetensors")
     if kept is not None:
         tensors, facts = load(kept)
@@ -157,11 +157,3 @@ def features_of(network: Backbone, images: Tensor, to_input: ToInput) -> Iterato
     network.eval()
     for some in images.split(AT_ONCE):
         yield torch.nn.functional.normalize(network(to_input(some)), dim=1)
-
-
-def _digest(path: Path) -> str:
-    with open_to_read(path) as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

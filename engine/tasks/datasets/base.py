@@ -5,22 +5,24 @@ Images stay uint8 on the device (CIFAR-10: 184 MB instead of 737); a batch becom
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.base.errors import DataError
 from engine.base.registry import Registry
 from engine.base.settings import setting
 from engine.tasks.base import Task
 from engine.tasks.criteria import Criterion, CrossEntropy
 from engine.tasks.optimizees.base import Form, Optimizee
 
+Made = TypeVar("Made")
 PADDING = 4  # pixels around an image that is cropped at random, as everywhere for CIFAR
 
 
@@ -71,6 +73,17 @@ class Dataset(Description):
     def read(self, folder: Path) -> RawData:
         """Read the whole dataset from a data folder, on the CPU. Raises DataError where that fails."""
         raise NotImplementedError
+
+    def error(self, found: str, allowed: str, path: Path | str = "") -> DataError:
+        """What is wrong with the data at a path, else at the one that the user has named, as one line."""
+        place = path or getattr(self, "path", "")
+        return DataError(f"{self.name}: {f'{place}: ' if place else ''}found {found}; allowed: {allowed}")
+
+    def not_there(self, folder: Path, what: str) -> DataError:
+        """The data are not in the data folder: what to put there."""
+        return DataError(
+            f"{self.name}: not in {folder}; put there: {what}; or name the folder that has it in LREG_DATA_DIR"
+        )
 
     @property
     def form(self) -> Form:
@@ -131,35 +144,22 @@ class ImageDataset(Dataset):
         0, minimum=0, maximum=64, help="black pixels around training images, out of which they are cropped at random"
     )
 
-    @property
-    def flips(self) -> bool:
-        return self.flip
-
-    @property
-    def padding(self) -> int:
-        return self.crop
+    augment: ClassVar[bool] = False  # a setting of `AugmentedDataset`
 
     @property
     def augmentation_size(self) -> int:
-        return 3 if self.flips or self.padding else 0
+        return 3 if self.flip or self.crop or self.augment else 0
 
     def augmented(self, images: Tensor, numbers: Tensor) -> Tensor:
-        return crop_and_flip(images, numbers, self.padding, self.flips)
+        padding = self.crop or (PADDING if self.augment else 0)
+        return crop_and_flip(images, numbers, padding, self.flip or self.augment)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AugmentedDataset(ImageDataset):
     """Images for which both have a name together, as everywhere for CIFAR."""
 
-    augment: bool = setting(False, help="flip = true and, unless it is given, crop = 4")
-
-    @property
-    def flips(self) -> bool:
-        return self.flip or self.augment
-
-    @property
-    def padding(self) -> int:
-        return self.crop or (PADDING if self.augment else 0)
+    augment: bool = setting(False, help="flip = true and, unless it is given, crop = 4")  # type: ignore[misc]
 
 
 DATASETS = Registry[Dataset]("dataset", "engine.tasks.datasets")
@@ -181,6 +181,16 @@ def crop_and_flip(images: Tensor, numbers: Tensor, padding: int = PADDING, flip:
     example = torch.arange(len(images), device=images.device)[:, None, None, None]
     channel = torch.arange(channels, device=images.device)[:, None, None]
     return padded[example, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+_in_memory: dict[Hashable, Any] = {}
+
+
+def once_in_memory(key: Hashable, make: Callable[[], Made]) -> Made:
+    """What is made for a key, once in a process."""
+    if key not in _in_memory:
+        _in_memory[key] = make()
+    return _in_memory[key]
 
 
 @lru_cache(maxsize=64)

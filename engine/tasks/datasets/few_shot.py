@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,12 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from engine.base.errors import DataError, PresetError, Problem
+from engine.base.errors import PresetError, Problem
 from engine.base.settings import setting
 from engine.tasks.backbones.kept import Place, features_of_kept, place_of
 from engine.tasks.backbones.networks import BACKBONES
 from engine.tasks.base import Task
-from engine.tasks.datasets.base import Dataset
-from engine.tasks.datasets.image_files import Refusal
+from engine.tasks.datasets.base import Dataset, once_in_memory
 from engine.tasks.episodes import EpisodeTask, ImagesByClass
 from engine.tasks.optimizees.base import Optimizee
 
@@ -64,23 +62,6 @@ class FewShotDataset(Dataset):
         """Read all classes from a data folder, on the CPU. Raises DataError where that fails."""
         raise NotImplementedError
 
-    def in_folder(self, folder: Path, stem: str, layout: str) -> tuple[Path, Refusal]:
-        """Where `stem`.zip, or that folder, lies in the data folder, and what tells of damage to it.
-
-        Raises DataError, which says the layout, where neither is there.
-        """
-        for path in (folder / f"{stem}.zip", folder / stem):
-            if os.path.exists(path):  # Path.exists may raise
-                return path, functools.partial(self.refused, path)
-        raise DataError(
-            f"{self.name}: not in {folder}; put there: {stem}.zip, or the folder {stem}, with {layout}; "
-            "or name the folder that has it in LREG_DATA_DIR"
-        )
-
-    def refused(self, path: Path | str, found: str, allowed: str) -> DataError:
-        """What is wrong with the data, as one line."""
-        return DataError(f"{self.name}: {path}: found {found}; allowed: {allowed}")
-
     @property
     def outputs(self) -> int:
         return self.ways
@@ -88,24 +69,33 @@ class FewShotDataset(Dataset):
     def make_task(
         self, folder: Path, values: Mapping[str, Any], optimizee: Optimizee, device: torch.device, dtype: torch.dtype
     ) -> Task:
-        described, data = self.images(folder, device)
+        described, images = self.images(folder, device)
+        data = images
         if self.backbone != "none":
-            data = _features(described, data, folder, device)
+            place = described.place(images, folder)
+            to_input = functools.partial(described.to_input, dtype=torch.float32)
+            how = (self.backbone, images, to_input, self.name)
+            data = once_in_memory((place, device), lambda: features_of_kept(place, *how))
         return described.task_on(data, values, optimizee, dtype)
 
     def images(self, folder: Path, device: torch.device) -> tuple[FewShotDataset, ImagesByClass]:
         """The dataset as its images describe it, and these. Raises PresetError where the settings do not fit them."""
-        data, (mean, std) = _load(self, folder, device)
+        key = (self.name, self.source, folder, device)
+        data, (mean, std) = once_in_memory(key, lambda: self._read(folder, device))
         if problems := list(self._problems(data)):
             raise PresetError(problems[:1])
         return dataclasses.replace(self, input_shape=tuple(data.images.shape[1:]), mean=mean, std=std), data
+
+    def _read(self, folder: Path, device: torch.device) -> tuple[ImagesByClass, tuple[Channels, Channels]]:
+        data = self.read_classes(folder)
+        return data.to(device), _mean_and_std(data)
 
     def task_on(
         self, data: ImagesByClass, values: Mapping[str, Any], optimizee: Optimizee, dtype: torch.dtype
     ) -> EpisodeTask:
         """The task of the dataset's images, or of features in their place; the dataset is described by its images."""
         described = dataclasses.replace(self, input_shape=tuple(data.images.shape[1:]))
-        return EpisodeTask(values, described, data, optimizee, data.images.device, dtype)
+        return EpisodeTask(values, described, optimizee, data, data.images.device, dtype)
 
     def place(self, data: ImagesByClass, folder: Path) -> Place:
         """Where the backbone of these images is kept."""
@@ -133,33 +123,6 @@ def positions_of(labels: Sequence[Label]) -> dict[Label, Tensor]:
     for position, label in enumerate(labels):
         positions.setdefault(label, []).append(position)
     return {label: torch.tensor(where) for label, where in positions.items()}
-
-
-_features_in_memory: dict[tuple[Hashable, ...], ImagesByClass] = {}
-
-
-def _features(dataset: FewShotDataset, images: ImagesByClass, folder: Path, device: torch.device) -> ImagesByClass:
-    """Features by the dataset's backbone, once per process."""
-    place = dataset.place(images, folder)
-    key = (place, device)
-    if key not in _features_in_memory:
-        to_input = functools.partial(dataset.to_input, dtype=torch.float32)
-        _features_in_memory[key] = features_of_kept(place, dataset.backbone, images, to_input, dataset.name)
-    return _features_in_memory[key]
-
-
-_in_memory: dict[tuple[Hashable, ...], tuple[ImagesByClass, tuple[Channels, Channels]]] = {}
-
-
-def _load(
-    dataset: FewShotDataset, folder: Path, device: torch.device
-) -> tuple[ImagesByClass, tuple[Channels, Channels]]:
-    """A dataset in memory, once per process, and the mean and deviation of its training classes."""
-    key = (dataset.name, dataset.source, folder, device)
-    if key not in _in_memory:
-        data = dataset.read_classes(folder)
-        _in_memory[key] = data.to(device), _mean_and_std(data)
-    return _in_memory[key]
 
 
 def _mean_and_std(data: ImagesByClass) -> tuple[Channels, Channels]:

@@ -6,6 +6,7 @@ Reading and downloading are torchvision's, imported late: it takes a second, and
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import os
 import socket
@@ -20,7 +21,7 @@ import torch
 from filelock import FileLock
 
 from engine.base.errors import DataError
-from engine.base.files import open_to_read
+from engine.base.files import digest_of
 from engine.tasks.datasets.base import RawData
 
 DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer
@@ -59,6 +60,17 @@ def read_cifar(name: str, kind: str, folder: Path) -> RawData:
     return RawData(images[0], torch.tensor(train.targets), images[1], torch.tensor(test.targets))
 
 
+def packaged(name: str, file: Path, sha256: str) -> bytes:
+    """What is in a gzip file of the package. Raises DataError where that is missing or damaged."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{name}: {file} cannot be read ({error.strerror}); install lreg again") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(f"{name}: {file} is damaged; install lreg again")
+    return gzip.decompress(content)
+
+
 def _torchvision(kind: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision warns of its own use of torch
@@ -90,20 +102,12 @@ def _check(name: str, file: DataFile, path: Path) -> None:
         elif size > LARGEST:
             found, expected = f"{size} bytes", f"at most {LARGEST} bytes"
         else:
-            found, expected = f"MD5 {_md5(path)}", f"MD5 {file.md5}"
+            found, expected = f"MD5 {digest_of(path, 'md5')}", f"MD5 {file.md5}"
     except OSError as error:
         raise DataError(f"{name}: {path} cannot be read: {error.strerror}") from None
     if found != expected:
         remedy = "delete it to have it downloaded again"
         raise DataError(f"{name}: {path} is damaged: found {found}, should be {expected}; {remedy}")
-
-
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with open_to_read(path) as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _download(name: str, files: list[DataFile], folder: Path, fetch: Callable[[], object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -18,8 +19,9 @@ import torch
 from platformdirs import user_cache_path
 from torch import Tensor
 
-from engine.base.errors import DataError
+from engine.base.errors import DataError, PresetError, Problem
 from engine.base.files import open_to_read, read_limited, write_atomic
+from engine.tasks.datasets.base import Dataset
 from engine.tasks.datasets.own import LARGEST
 
 ENDINGS = (".png", ".jpg", ".jpeg")
@@ -54,6 +56,20 @@ def image_tree(path: Path, error: Refusal) -> Iterator[ImageTree]:
         raise error(reason, "a folder with images, or a zip of one") from None
 
 
+@contextlib.contextmanager
+def tree_in(folder: Path, stem: str, layout: str, dataset: Dataset) -> Iterator[tuple[ImageTree, Refusal]]:
+    """The tree of a dataset, `stem`.zip or that folder in the data folder, and what tells of damage to it.
+
+    Raises DataError, which says the layout, where neither is there.
+    """
+    path = next((folder / name for name in (f"{stem}.zip", stem) if os.path.exists(folder / name)), None)
+    if path is None:
+        raise dataset.not_there(folder, f"{stem}.zip, or the folder {stem}, with {layout}")
+    error = functools.partial(dataset.error, path=path)
+    with image_tree(path, error) as tree:
+        yield tree, error
+
+
 def ways_to(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The parts of each image's path, sorted, without folders around everything, as zips have them."""
     parts = {name: PurePosixPath(name).parts for name in sorted(names)}
@@ -67,6 +83,8 @@ def decode(tree: ImageTree, names: Sequence[str], channels: int, size: int, erro
 
     uint8 [N, C, H, W]. Raises what `error` makes of an image that is none, or unlike the first.
     """
+    if channels == 2:
+        raise PresetError([Problem("task.channels", "2", "1 or 3")])
     first = _pixels(names[0], tree, channels, size, error)
     if len(names) * first.nbytes > LARGEST:
         raise error(f"{len(names)} images of {first.nbytes} bytes", f"{LARGEST} bytes in all; lower task.size")

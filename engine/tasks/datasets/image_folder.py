@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 
-from engine.base.errors import PresetError, Problem
 from engine.base.settings import setting
 from engine.tasks.datasets.base import DATASETS, AugmentedDataset, RawData
 from engine.tasks.datasets.image_files import ImageTree, decode, image_tree, ways_to
-from engine.tasks.datasets.own import OwnDataset
+from engine.tasks.datasets.own import OwnDataset, named
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -44,9 +43,7 @@ class ImageFolder(OwnDataset, AugmentedDataset):
         return (*super().source, self.size, self.channels)
 
     def read(self, folder: Path) -> RawData:
-        if self.channels == 2:
-            raise PresetError([Problem("task.channels", "2", "1 or 3")])
-        with image_tree(Path(self.named_path()), self.error) as tree:
+        with image_tree(named(self.path), self.error) as tree:
             return self._read(tree)
 
     def _read(self, tree: ImageTree) -> RawData:

@@ -1,4 +1,4 @@
-"""MNIST: handwritten digits, 28x28."""
+"""MNIST and Fashion-MNIST: handwritten digits, and pieces of clothing, 28x28."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ MD5 = (
     "2646ac647ad5339dbf082846283269ea",
     "27ae3e4e09519cfbb04c329615203637",
 )
+FASHION_MD5 = (
+    "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "9018921c3c673c538a1fc5bad174d6f9",
+    "8181f5470baa50b63fa0f6fddb340f0a",
+    "15d484375f8d13e6eb1aabb0c3f46965",
+)
 
 
 @DATASETS.register("mnist")
@@ -26,3 +32,16 @@ class MNIST(ImageDataset):
 
     def read(self, folder: Path) -> RawData:
         return read_mnist("mnist", "MNIST", MD5, folder)
+
+
+@DATASETS.register("fmnist")
+class FashionMNIST(ImageDataset):
+    """60,000 training and 10,000 test images (Xiao, Rasul and Vollgraf, arXiv:1708.07747; MIT licence)."""
+
+    classes = 10
+    input_shape = (1, 28, 28)
+    mean = (0.2860,)
+    std = (0.3530,)
+
+    def read(self, folder: Path) -> RawData:
+        return read_mnist("fmnist", "FashionMNIST", FASHION_MD5, folder)

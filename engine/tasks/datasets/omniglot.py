@@ -10,7 +10,7 @@ import torch
 from engine.base.settings import setting
 from engine.tasks.datasets.base import DATASETS
 from engine.tasks.datasets.few_shot import FewShotDataset, positions_of
-from engine.tasks.datasets.image_files import decode_once, image_tree
+from engine.tasks.datasets.image_files import decode_once, tree_in
 from engine.tasks.episodes import ImagesByClass
 
 CHARACTERS = {"images_background": 964, "images_evaluation": 659}
@@ -40,8 +40,7 @@ class Omniglot(FewShotDataset):
         return (self.size, self.rotations)
 
     def read_classes(self, folder: Path) -> ImagesByClass:
-        path, error = self.in_folder(folder, "omniglot-py", LAYOUT)
-        with image_tree(path, error) as tree:
+        with tree_in(folder, "omniglot-py", LAYOUT, self) as (tree, error):
             ways = {name: PurePosixPath(name).parts[-4:] for name in sorted(tree.names)}
             for name, way in ways.items():
                 if len(way) < 4 or way[0] not in CHARACTERS:

@@ -6,11 +6,12 @@ import dataclasses
 import os
 from collections.abc import Hashable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from engine.base.errors import DataError, PresetError, Problem
+from engine.base.errors import PresetError, Problem
 from engine.base.settings import setting
 from engine.tasks.criteria import Criterion, CrossEntropy, SquaredError
 from engine.tasks.datasets.base import Dataset, RawData
@@ -74,16 +75,6 @@ class OwnDataset(Dataset):
         low, high = self.span
         return (inputs.to(dtype) - low) / (high - low or 1.0)
 
-    def error(self, found: str, allowed: str) -> DataError:
-        """What is wrong with the data, as one line."""
-        return DataError(f"{self.name}: {self.path}: found {found}; allowed: {allowed}")
-
-    def named_path(self) -> str:
-        """The path. Raises PresetError where none is given."""
-        if not self.path:
-            raise PresetError([Problem("task.path", '""', "the path of the data")])
-        return self.path
-
     def split_off(self, x: Tensor, y: Tensor) -> RawData:
         """Hold out a part of x, [N, ...], and y, [N, ...], for testing: at random, but always the same."""
         held_out = round(self.test * len(x))
@@ -93,6 +84,13 @@ class OwnDataset(Dataset):
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(TEST_SEED))
         test, train = order[:held_out], order[held_out:]
         return RawData(x[train], y[train], x[test], y[test])
+
+
+def named(path: str) -> Path:
+    """The path of a user's data. Raises PresetError where none is given."""
+    if not path:
+        raise PresetError([Problem("task.path", '""', "the path of the data")])
+    return Path(path)
 
 
 def path_and_time(path: str) -> tuple[Hashable, ...]:

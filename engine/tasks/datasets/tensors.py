@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.base.files import open_to_read
 from engine.base.settings import setting
 from engine.tasks.datasets.base import DATASETS, RawData
-from engine.tasks.datasets.own import LARGEST, OwnDataset
+from engine.tasks.datasets.own import LARGEST, OwnDataset, named
 
 NAMES = ("x", "y", "x_test", "y_test")
 ALLOWED = "x [N, C, H, W], [N, F] or [N, L], and y [N] or [N, O]; with a test part also x_test and y_test"
@@ -85,7 +85,7 @@ class Tensors(OwnDataset):
         return (x[:, :, None, None] if x.dim() == 2 else x), y
 
     def _arrays(self) -> dict[str, Tensor]:
-        path = Path(self.named_path())
+        path = named(self.path)
         read = {".safetensors": self._from_safetensors, ".npz": self._from_npz}.get(path.suffix.lower())
         if read is None:
             raise self.error(f"a file ending in {path.suffix or 'nothing'}", "a .safetensors or .npz file")

@@ -3,60 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import torch
 
-from engine.base.errors import DataError
 from engine.tasks.datasets.base import DATASETS, ImageDataset, RawData
-from engine.tasks.datasets.image_files import ImageTree, Refusal, decode_once, image_tree
+from engine.tasks.datasets.image_files import ImageTree, Refusal, decode_once, tree_in
 from engine.tasks.datasets.image_folder import Labelled
 from engine.tasks.datasets.own import statistics
 
 FOLDER = "tiny-imagenet-200"
-SOURCE = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 SIZE = 64  # pixels of height and width
-LAYOUT = f"{FOLDER}/ as it comes: wnids.txt, train/WNID/images/*.JPEG, val/images/*.JPEG, val/val_annotations.txt"
+LAYOUT = (
+    "wnids.txt, train/WNID/images/*.JPEG, val/images/*.JPEG and val/val_annotations.txt, as "
+    "http://cs231n.stanford.edu/tiny-imagenet-200.zip has them"
+)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DescribedImages(ImageDataset):
-    """Images whose classes, size and statistics are those that were read."""
+@DATASETS.register("tiny-imagenet")
+class TinyImageNet(ImageDataset):
+    """100,000 training images, and the 10,000 of its val part as test images (Le and Yang, 2015; CS231N, Stanford).
+
+    `tiny-imagenet-200` or `tiny-imagenet-200.zip` lies in the data folder. What is read is decoded once, into a file
+    beside it, or in the user's cache where nothing can be written there. Classes are numbered in the order of WNIDs.
+    Classes, size and statistics are those that were read.
+    """
 
     classes: int = 200
     input_shape: tuple[int, ...] = (3, 64, 64)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
-    def described_by(self, data: RawData) -> DescribedImages:
+    def described_by(self, data: RawData) -> TinyImageNet:
         images, labels, *_ = data
         mean, std = (tuple(value / self.brightest for value in values) for values in statistics(images))
         shape = tuple(images.shape[1:])
         return dataclasses.replace(self, classes=1 + int(labels.max()), input_shape=shape, mean=mean, std=std)
 
-
-@DATASETS.register("tiny-imagenet")
-class TinyImageNet(DescribedImages):
-    """100,000 training images, and the 10,000 of its val part as test images (Le and Yang, 2015; CS231N, Stanford).
-
-    `tiny-imagenet-200` or `tiny-imagenet-200.zip` lies in the data folder. What is read is decoded once, into a file
-    beside it, or in the user's cache where nothing can be written there. Classes are numbered in the order of WNIDs.
-    """
-
     def read(self, folder: Path) -> RawData:
-        path = next((folder / name for name in (FOLDER, f"{FOLDER}.zip") if os.path.exists(folder / name)), None)
-        if path is None:
-            raise DataError(
-                f"{self.name}: not in {folder}; put {FOLDER}.zip there, as it is at {SOURCE}, or what it unpacks to; "
-                "or name the folder that has it in LREG_DATA_DIR"
-            )
-
-        def error(found: str, allowed: str) -> DataError:
-            return DataError(f"{self.name}: {path}: found {found}; allowed: {allowed}")
-
-        with image_tree(path, error) as tree:
+        with tree_in(folder, FOLDER, LAYOUT, self) as (tree, error):
             return _Reader(tree, error, folder).data()
 
 

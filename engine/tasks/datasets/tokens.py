@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.base.errors import DataError
 from engine.base.files import read_limited
 from engine.base.settings import setting
 from engine.tasks.criteria import NextToken
@@ -41,6 +40,26 @@ class TokenDataset(Dataset):
     def to_input(self, inputs: Tensor, dtype: torch.dtype) -> Tensor:
         return inputs.long()
 
+    def stored(self, folder: Path, files: Sequence[str], what: str) -> list[Path]:
+        """The files of a dataset that is never downloaded. Raises DataError that says what to put where."""
+        missing = [file for file in files if not os.path.isfile(folder / file)]
+        if missing:
+            raise self.not_there(folder, f"{', '.join(missing)} ({what})")
+        return [folder / file for file in files]
+
+    def read_text(self, path: Path) -> bytes:
+        """A file's text in UTF-8, without a byte order mark. Raises DataError where it is none, or too large."""
+        try:
+            content = read_limited(path, LARGEST).removeprefix(codecs.BOM_UTF8)
+            content.decode()
+        except (OSError, ValueError) as error:  # of UnicodeDecodeError, and of a path that can be no file's
+            found = _found(error)
+        else:
+            if content:
+                return content
+            found = "0 bytes"
+        raise self.error(found, f"a text in UTF-8, up to {LARGEST} bytes", path)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NextTokenDataset(TokenDataset):
@@ -61,10 +80,6 @@ class NextTokenDataset(TokenDataset):
     def text(self, folder: Path) -> bytes:
         """The whole text, in UTF-8. Raises DataError where it cannot be read."""
         raise NotImplementedError
-
-    def error(self, found: str, allowed: str) -> DataError:
-        """What is wrong with the text, as one line."""
-        return DataError(f"{self.name}: found {found}; allowed: {allowed}")
 
     @property
     def source(self) -> tuple[Hashable, ...]:
@@ -96,7 +111,7 @@ class NextTokenDataset(TokenDataset):
             if len(inputs) < self.length:
                 found = f"{len(inputs) + 1} {self.tokens} in the {part} part"
                 raise self.error(found, f"more than task.length = {self.length}")
-        vocabulary = BYTES if self.tokens == "bytes" else vocabulary_of(data)
+        vocabulary = BYTES if self.tokens == "bytes" else 1 + max(int(part.max()) for part in data)
         return dataclasses.replace(self, input_shape=(self.length,), vocabulary=vocabulary, window=self.length)
 
 
@@ -109,42 +124,10 @@ def _numbered(code_points: np.ndarray, training: int) -> np.ndarray:
     return numbers.astype(smallest(int(known.sum()) + 1))[code_points]
 
 
-def vocabulary_of(data: RawData) -> int:
-    """How many numbers tokens have, from 0."""
-    streams = data.train_inputs, data.train_targets, data.test_inputs, data.test_targets
-    return 1 + max(int(stream.max()) for stream in streams)
-
-
 def smallest(count: int) -> type[np.generic]:
     """The smallest kind of integers that has `count` of them, from 0."""
     kinds = (np.uint8, np.int16, np.int32)
     return next(kind for kind in kinds if count - 1 <= np.iinfo(kind).max)
-
-
-def stored(name: str, folder: Path, files: Sequence[str], what: str) -> list[Path]:
-    """The files of a dataset that is never downloaded. Raises DataError that says what to put where."""
-    paths = [folder / file for file in files]
-    missing = [file for file, path in zip(files, paths, strict=True) if not os.path.isfile(path)]
-    if missing:
-        raise DataError(
-            f"{name}: not in {folder}; put there: {', '.join(missing)} ({what}); "
-            "or name the folder that has them in LREG_DATA_DIR"
-        )
-    return paths
-
-
-def read_text(name: str, path: Path) -> bytes:
-    """A file's text in UTF-8, without a byte order mark. Raises DataError where it is none, or too large."""
-    try:
-        content = read_limited(path, LARGEST).removeprefix(codecs.BOM_UTF8)
-        content.decode()
-    except (OSError, ValueError) as error:  # of UnicodeDecodeError, and of a path that can be no file's
-        found = _found(error)
-    else:
-        if content:
-            return content
-        found = "0 bytes"
-    raise DataError(f"{name}: {path}: found {found}; allowed: a text in UTF-8, up to {LARGEST} bytes")
 
 
 def _found(error: OSError | ValueError) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee, normalised
+from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee
 
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # channels, stride of the first of two blocks
 
@@ -17,17 +17,9 @@ def convolution(inputs: int, outputs: int, size: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
 
 
-class BatchNorm(nn.BatchNorm2d):
-    """Batch norm by the batch's own statistics, always: running ones would be memory hidden from the loss.
-
-    Written out, because torch's kernel has no second derivative under vmap, which GAM and Hessian probes need.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, track_running_stats=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return normalised(self, x)
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """By the batch's own statistics, always: running ones would be memory hidden from the loss."""
+    return nn.BatchNorm2d(channels, track_running_stats=False)
 
 
 class Block(nn.Module):
@@ -35,10 +27,10 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.first, self.first_norm = convolution(inputs, outputs, 3, stride), BatchNorm(outputs)
-        self.second, self.second_norm = convolution(outputs, outputs, 3, 1), BatchNorm(outputs)
+        self.first, self.first_norm = convolution(inputs, outputs, 3, stride), batch_norm(outputs)
+        self.second, self.second_norm = convolution(outputs, outputs, 3, 1), batch_norm(outputs)
         same = inputs == outputs and stride == 1
-        self.shortcut = None if same else nn.Sequential(convolution(inputs, outputs, 1, stride), BatchNorm(outputs))
+        self.shortcut = None if same else nn.Sequential(convolution(inputs, outputs, 1, stride), batch_norm(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.first_norm(self.first(x)))
@@ -52,7 +44,7 @@ class ResNet(nn.Module):
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         width = STAGES[0][0]
-        self.stem, self.stem_norm = convolution(channels, width, 3, 1), BatchNorm(width)
+        self.stem, self.stem_norm = convolution(channels, width, 3, 1), batch_norm(width)
         blocks = []
         for outputs, stride in STAGES:
             blocks += [Block(width, outputs, stride), Block(outputs, outputs, 1)]

@@ -1,4 +1,4 @@
-"""The [meta] table of a preset."""
+"""The tables [meta], [objective] and [evaluation] of a preset; terms of the objective are in [objective.terms]."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from engine.base.settings import setting
 
 ESTIMATORS: Registry[Any] = Registry("estimator", "engine.meta_training.estimators")
 """Of the meta-gradient. Presets pick one by name; what it does is above them, in `engine.meta_training`."""
+
+ON_FRESH_BATCHES = ("last_many", "validation")
+AT_THE_END = ("last", *ON_FRESH_BATCHES)
+"""Losses that are those of the point at which an unroll ends."""
+WITHOUT_DERIVATIVE = ("minimum",)
+"""Losses for estimators that need no derivative alone."""
 
 
 @dataclass(frozen=True)
@@ -74,3 +80,63 @@ class MetaSettings:
         help="share of meta-steps that may be skipped as not finite before the run fails",
     )
     checkpoint_every: float = setting(20.0, above=0.0, help="seconds between two checkpoints")
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The lengths of unrolls, one after another."""
+        return self.inner_steps if isinstance(self.inner_steps, tuple) else (self.inner_steps,)
+
+
+@dataclass(frozen=True)
+class ObjectiveSettings:
+    """The [objective] table, but for its terms."""
+
+    loss: str = setting(
+        "mean",
+        choices=("mean", "last", "minimum", "last_many", "validation"),
+        help="which loss counts: the mean along the unroll (meta.weights), its last one, its lowest, the last one on "
+        "many fresh training batches, or on batches of held-out examples",
+    )
+    batches: int = setting(
+        10,
+        minimum=1,
+        maximum=10_000,
+        help="fresh batches that last_many and validation are measured on; means nothing for the other losses",
+    )
+    log: bool = setting(False, help="the logarithm of the loss counts, so that every task weighs the same (es, pes)")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """The [evaluation] table."""
+
+    every: int = setting(10, minimum=1, help="meta-epochs between two evaluations")
+    optimizees: int = setting(4, minimum=1, maximum=10_000, help="held-out optimizees in every evaluation")
+    radius: float = setting(
+        0.05, above=0.0, as_typed=True, help="radius of the sharpness figures recorded while meta-training"
+    )
+    radii: tuple[float, ...] = setting(
+        (0.001, 0.005, 0.01, 0.05, 0.1),
+        above=0.0,
+        as_typed=True,
+        help="radii of the sharpness figures of transfer evaluations",
+    )
+    adaptive_radius: float = setting(
+        0.5,
+        above=0.0,
+        as_typed=True,
+        help="radius of adaptive sharpness: the perturbation's L2 norm in units of |theta|",
+    )
+    examples: int = setting(1000, minimum=1, help="training examples that the sharpness figures are measured on")
+    restarts: int = setting(3, minimum=1, maximum=10_000, help="starts of each search for the worst point of a ball")
+    ascent_steps: int = setting(20, minimum=1, help="ascent steps of each search for the worst point of a ball")
+    precision: str = setting(
+        "float64", choices=("float64", "float32"), help="of the sharpness figures; float32 is rough below radius 0.01"
+    )
+    extended: bool = setting(
+        True,
+        help="transfer evaluations measure the Hessian's trace and the l-infinity ball, too: twice the time",
+    )
+    final_optimizees: int = setting(
+        5, minimum=0, maximum=10_000, help="fresh optimizees in the result table; 0: no table"
+    )

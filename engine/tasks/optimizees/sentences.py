@@ -1,4 +1,4 @@
-"""An LSTM over the words of a sentence, and a linear layer."""
+"""Networks for sentences, in which token 0 is padding: a bag of words, and an LSTM over them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,43 @@ from torch import Tensor, nn
 
 from engine.base.settings import setting
 from engine.tasks.optimizees.base import OPTIMIZEES, Optimizee
-from engine.tasks.optimizees.words import is_word, mean_over_words
+
+PADDING = 0
+
+
+def is_word(x: Tensor) -> Tensor:
+    """Where tokens, [D, L], are no padding."""
+    return x != PADDING
+
+
+def mean_over_words(states: Tensor, x: Tensor) -> Tensor:
+    """The mean of states, [D, L, W], over the places where tokens, [D, L], are no padding: [D, W]; 0 where none are."""
+    weight = is_word(x).to(states.dtype)
+    return (states * weight[..., None]).sum(1) / weight.sum(1, keepdim=True).clamp_min(1.0)
+
+
+class BagOfWords(nn.Module):
+    """The mean of the embeddings of what is not padding, then the output."""
+
+    def __init__(self, vocabulary: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, width)
+        self.output = nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(mean_over_words(self.words(x), x))
+
+
+@OPTIMIZEES.register("bow")
+class BOW(Optimizee):
+    """fastText's classifier without n-grams (Joulin et al. 2017, arXiv:1607.01759)."""
+
+    form = "tokens"
+
+    width: int = setting(32, minimum=1, maximum=65_536, help="numbers for each word")
+
+    def build(self, input_shape: tuple[int, ...], outputs: int, vocabulary: int = 0) -> nn.Module:
+        return BagOfWords(vocabulary, self.width, outputs)
 
 
 class SentenceLSTM(nn.Module):

@@ -1,0 +1,87 @@
+"""Whether what meta-training is asked for goes together: learned optimizer, estimator, objective, penalties, tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from engine.base.arguments import kind, refusal
+from engine.base.errors import Problem, SettingsError
+from engine.base.settings import check_table, schema_of, show
+from engine.meta_training.estimators import GradientEstimator
+from engine.optimizers.learned.base import LearnedOptimizer
+from engine.penalties.base import Penalty, UpdatePenalty
+from engine.presets.checking import joint_problems
+from engine.presets.tables import EvaluationSettings, MetaSettings, ObjectiveSettings
+from engine.tasks.base import Task
+from engine.terms import Term
+
+Settings = TypeVar("Settings", MetaSettings, ObjectiveSettings, EvaluationSettings)
+
+
+def checked_settings(
+    name: str, kind_of_settings: type[Settings], settings: Settings | Mapping[str, Any] | None
+) -> Settings:
+    """Settings, or a table of some of them, whose values are allowed. Raises SettingsError that names the others."""
+    given = settings if isinstance(settings, Mapping) else vars(settings or kind_of_settings())
+    values, problems = check_table(given, schema_of(kind_of_settings), name)
+    if problems:
+        raise SettingsError(problems)
+    return kind_of_settings(**values)
+
+
+def checked_optimizer(optimizer: Any) -> LearnedOptimizer:
+    """Raises ArgumentError for what is no learned optimizer."""
+    if not isinstance(optimizer, LearnedOptimizer):
+        raise refusal("optimizer", "a learned optimizer, of a subclass of engine.LearnedOptimizer", kind(optimizer))
+    return optimizer
+
+
+def check_together(
+    estimator: GradientEstimator,
+    settings: MetaSettings,
+    objective: ObjectiveSettings,
+    terms: Mapping[str, Term],
+    penalties: Mapping[str, Penalty],
+) -> None:
+    """Raise SettingsError for what does not go together, as in a preset; and for what only some estimators can do."""
+    problems = joint_problems(
+        {**vars(settings), "estimator": estimator.name},
+        {**vars(objective), "terms": {name: {"start": term.start} for name, term in terms.items()}},
+        {name: {"start": penalty.start} for name, penalty in penalties.items()},
+        takes_terms=estimator.takes_terms,
+        differentiates=estimator.differentiates,
+    )
+    for name, penalty in penalties.items():
+        if isinstance(penalty, UpdatePenalty) and penalty.every_step and not estimator.differentiates:
+            allowed = f"false with the estimator {estimator.name}; tbptt, second_order"
+            problems.append(Problem(f"penalty.{name}.every_step", "true", allowed))
+    if problems:
+        raise SettingsError(problems)
+
+
+def check_optimizer(
+    optimizer: LearnedOptimizer,
+    estimator: GradientEstimator,
+    settings: MetaSettings,
+    sampled: Task,
+    held_out: list[Task],
+) -> None:
+    """Raise SettingsError where the learned optimizer trains no such tasks, or asks for more than there is."""
+    for task in held_out:
+        optimizer.check_task(task)
+    needs_graph, looks, name = optimizer.gives_start, optimizer.uses_task, optimizer.name
+    if (needs_graph or looks) and (estimator.second_order or not estimator.differentiates):
+        raise _refused("meta.estimator", estimator.name, f"tbptt with the learned optimizer {name}")
+    if needs_graph and settings.learn_start:
+        raise _refused("meta.learn_start", True, f"false with the learned optimizer {name}")
+    if looks and settings.random_scaling:
+        raise _refused("meta.random_scaling", settings.random_scaling, f"0.0 with the learned optimizer {name}")
+    for task in held_out if settings.learn_start else ():
+        if task.layout.shapes != sampled.layout.shapes:
+            allowed = f"false, or tasks of one layout; {sampled.name} and {task.name} differ"
+            raise _refused("meta.learn_start", True, allowed)
+
+
+def _refused(path: str, value: Any, allowed: str) -> SettingsError:
+    return SettingsError([Problem(path, show(value), allowed)])
