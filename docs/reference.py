@@ -86,11 +86,10 @@ def preset_reference() -> str:
 def study_reference() -> Iterator[str]:
     from engine.base.settings import schema_of
     from engine.evaluation.transfer_plan import TransferSettings
-    from engine.study.plan.axes import RANGE
     from engine.study.plan.document import ArmSettings, ReportSettings, StudySettings
-    from engine.study.plan.plan import Pick, Search
+    from engine.study.plan.plan import RANGE, Pick, Search
     from engine.study.plan.sources import shipped_studies
-    from engine.study.plan.transfer_table import PASSED_ON, TransferTable
+    from engine.study.plan.transfers import PASSED_ON, TransferTable
 
     passed_on = (item for item in schema_of(TransferSettings) if item.name in PASSED_ON)
     yield "## Studies"

@@ -29,11 +29,9 @@ from engine.base.errors import LregError, RunError, TrainingError
 from engine.base.settings import show
 from engine.base.status import EXIT_CODES, INTERRUPTED
 from engine.distributed import parallel
-from engine.distributed.parallel import PeerLost
-from engine.distributed.read_only_run import ReadOnlyRun
-from engine.export.loggers.sender import logged
-from engine.jobs.inputs import check_inputs
-from engine.jobs.job_runner import JobRunner
+from engine.distributed.parallel import PeerLost, ReadOnlyRun
+from engine.export.loggers import logged
+from engine.jobs.job_runner import JobRunner, check_inputs
 from engine.jobs.meta_training_job import MetaTrainingJob
 from engine.jobs.transfer_job import TransferJob
 from engine.presets.preset import Preset, load_preset

@@ -18,10 +18,10 @@ from engine.study.report.claim import (
     Claim,
     Finding,
 )
-from engine.study.report.claims import claims
 from engine.study.report.evidence import gather
 from engine.study.report.papers.lr import spearman
 from engine.study.report.papers.xh import table_1
+from engine.study.report.report import claims
 
 LR, XH = {"report": {"paper": "lr"}}, {"report": {"paper": "xh"}}
 

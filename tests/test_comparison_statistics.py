@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from engine.comparison import MetricAt, Outcome
-from engine.comparison.curves import at_first_crossing, crossings
-from engine.comparison.paired import exponential
+from engine.comparison.paired import at_first_crossing, crossings, exponential
 from engine.comparison.statistics import Interval, detectable, holm, interval_of, t_interval, verdict
 from engine.runs.results import t_quantile
 

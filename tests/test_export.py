@@ -13,8 +13,8 @@ from fakes import preset
 from torch import nn
 
 from engine.base.errors import LregError, RunError
-from engine.export import export_csv, export_optimizer, export_tensorboard, load_exported
-from engine.export.tables import cell
+from engine.export.optimizer import export_optimizer, load_exported
+from engine.export.tables import cell, export_csv, export_tensorboard
 from engine.export.torch_optim import LoadedOptimizer, load_optimizer
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 from engine.presets.preset import from_mapping

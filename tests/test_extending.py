@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
+import zygote
 from test_plugins import lreg
 
 from engine.runs.store import RunReader
@@ -41,28 +43,17 @@ def installed(tmp_path_factory) -> Path:
             entry_points.replace('project.entry-points."lreg.plugins"', "lreg.plugins").replace('"', ""),
         )
         archive.writestr(f"{info}/RECORD", "")
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--no-index",
-        "--no-deps",
-        "--target",
-        str(folder / "site"),
-        str(wheel),
-    ]
-    subprocess.run(pip, check=True, capture_output=True)
+    pip = ["-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(folder / "site"), str(wheel)]
+    subprocess.run([sys.executable, *pip], check=True, capture_output=True)
     return folder
 
 
-def test_one_of_each_is_meta_trained_transferred_and_compared(installed):
+def test_one_of_each_is_meta_trained_transferred_and_compared(installed, forked):
     """A regression: its metrics are its own, and no accuracy turns up anywhere."""
-    path = {"PYTHONPATH": str(installed / "site")}
+    path, quick = {"PYTHONPATH": str(installed / "site")}, partial(lreg, run=zygote.run)
     small = {"examples": 50, "optimizees": 1, "final_optimizees": 1, "every": 2, "restarts": 1, "ascent_steps": 2}
     sets = [part for key, value in small.items() for part in ("--set", f"evaluation.{key}={value}")]
-    done = lreg(installed, "run", "mine.toml", "--runs-dir", "runs", *sets, **path)
+    done = quick(installed, "run", "mine.toml", "--runs-dir", "runs", *sets, **path)
     assert done.returncode == 0, done.stderr
     (run,) = (installed / "runs").glob("2*-mine-*")
     reader = RunReader(run)
@@ -70,17 +61,17 @@ def test_one_of_each_is_meta_trained_transferred_and_compared(installed):
     metrics = reader.figures()
     assert metrics["test_loss"] > 0 and metrics["test_absolute_error"] > 0 and "test_accuracy" not in metrics
     assert "gradient-norm_penalty" in metrics and metrics["objective_largest-parameter"] > 0
-    chosen = json.loads(lreg(installed, "show", "last", "--runs-dir", "runs", "--json", **path).stdout)["preset"]
+    chosen = json.loads(quick(installed, "show", "last", "--runs-dir", "runs", "--json", **path).stdout)["preset"]
     assert chosen["meta.estimator"] == "sign-es" and chosen["meta.size"] == 0.5
     assert chosen["objective.terms.largest-parameter.weight"] == 0.01
     assert reader.measured["absolute_error"].better == "lower"
-    transfer = lreg(
+    transfer = quick(
         installed, "transfer", "last", "--runs-dir", "runs", "--seeds", "2", "--steps", "20", "--json", **path
     )
     assert transfer.returncode == 0, transfer.stderr
     mark = json.loads(transfer.stdout.splitlines()[-1])["seeds"][0]["marks"][-1]
     assert mark["test_absolute_error"] > 0 and mark["sharpness"]
-    shown = lreg(installed, "show", "last", "--runs-dir", "runs", **path)
+    shown = quick(installed, "show", "last", "--runs-dir", "runs", **path)
     assert "absolute error" in shown.stdout + shown.stderr and "accuracy" not in shown.stdout
-    compared = lreg(installed, "compare", "last", "last", "--runs-dir", "runs", "--markdown", **path)
+    compared = quick(installed, "compare", "last", "last", "--runs-dir", "runs", "--markdown", **path)
     assert "accuracy" not in compared.stdout

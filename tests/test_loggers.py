@@ -17,7 +17,7 @@ import pytest
 from fakes import preset
 
 from engine.export import loggers
-from engine.export.loggers.sender import Sender, logged
+from engine.export.loggers import Sender, logged
 from engine.runs.writer import Run
 
 ROOT = Path(__file__).parents[1]
@@ -127,7 +127,7 @@ def remote(tmp_path, monkeypatch):
 def forget() -> None:
     """The modules of that name, real or not, and what has imported them."""
     for module in list(sys.modules):
-        if module.removeprefix("engine.export.loggers.").split(".")[0] in STAND_INS:
+        if module.split(".")[0] in STAND_INS:
             del sys.modules[module]
 
 

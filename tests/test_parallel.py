@@ -118,11 +118,10 @@ def test_a_run_on_several_processes_is_the_run_on_one(together, case):
     expected = whole(ALONE, case)
     records = [record for record, _ in expected]
     assert ("diverge" in case) == (records[-2 if "meta_loss" in records[-2] else -3]["diverged"] > 0)
-    for size in (2, 3) if case == "penalties" else (3,):
-        for found in together(size, whole, case):
-            assert_same([record for record, _ in found], records, 1e-9)
-            for (_, own), (_, other) in zip(found, expected, strict=True):
-                assert other is None or (own - other).norm() <= 1e-12 * other.norm()
+    for found in together(3, whole, case):
+        assert_same([record for record, _ in found], records, 1e-9)
+        for (_, own), (_, other) in zip(found, expected, strict=True):
+            assert other is None or (own - other).norm() <= 1e-12 * other.norm()
 
 
 def one_by_one(team: ProcessGroup, case: str, states: list) -> list[torch.Tensor | None]:
@@ -134,8 +133,8 @@ def one_by_one(team: ProcessGroup, case: str, states: list) -> list[torch.Tensor
     return found
 
 
-@pytest.mark.parametrize("case", ["penalties", "random scaling"])
-def test_meta_gradients_in_float32_differ_by_rounding_only(together, case):
+def test_meta_gradients_in_float32_differ_by_rounding_only(together):
+    case = "penalties"
     one, states, expected = trainer(ALONE, case, torch.float32), [], []
     while not one.finished:
         states.append(one.state_dict())
@@ -155,7 +154,7 @@ def some(team: ProcessGroup, case: str, state: tuple | None, units: int) -> tupl
     return records, (tensors, json.loads(json.dumps(values)))
 
 
-@pytest.mark.parametrize("case", ["penalties", "several tasks", "drawn tasks", "random scaling"])
+@pytest.mark.parametrize("case", ["penalties", "drawn tasks", "random scaling"])
 def test_any_number_of_processes_goes_on_from_the_checkpoint_of_any_other(together, case):
     """2, 1 and 3 processes, changing in the middle of meta-epochs, are one process all the way."""
     expected = [record for record, _ in whole(ALONE, case)]
@@ -253,7 +252,7 @@ def eventually(condition, limit_s: float = 240.0):
     deadline = time.monotonic() + limit_s
     while not (found := condition()):
         assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
+        time.sleep(0.05)
     return found
 
 
@@ -274,9 +273,9 @@ def process_of(torchrun, rank: int) -> psutil.Process | None:
 
 
 def test_when_a_process_is_killed_the_others_begin_anew_from_the_checkpoint(tmp_path, forked):
-    reader, torchrun = start(tmp_path, 2, meta={"epochs": 80}, evaluation={"every": 40, "final_optimizees": 0})
+    reader, torchrun = start(tmp_path, 2, meta={"epochs": 30}, evaluation={"every": 30, "final_optimizees": 0})
     try:
-        for rank, at in ((1, 10), (0, 40)):
+        for rank, at in ((1, 5), (0, 20)):
             eventually(lambda at=at: len(steps(reader)) >= at)
             holder = reader.recorded_status().pid
             process_of(torchrun, rank).kill()
@@ -286,13 +285,13 @@ def test_when_a_process_is_killed_the_others_begin_anew_from_the_checkpoint(tmp_
         parallel.end_at_once(torchrun.pid)
         torchrun.wait()
     assert reader.state == "finished" and reader.status().processes == 2
-    assert steps(reader) == list(range(1, 161))
+    assert steps(reader) == list(range(1, 61))
     log = reader.log_path.read_text()
     assert log.count("resumed at step") == 2 and "another process of this run is gone" in log
 
 
 def test_a_run_of_two_processes_is_stopped_and_goes_on_with_one(tmp_path, forked):
-    reader, torchrun = start(tmp_path, 2, meta={"epochs": 60}, evaluation={"every": 60, "final_optimizees": 0})
+    reader, torchrun = start(tmp_path, 2, meta={"epochs": 40}, evaluation={"every": 40, "final_optimizees": 0})
     try:
         eventually(lambda: len(steps(reader)) >= 3)
         spawn.request(reader, signal.SIGUSR1, "pause")
@@ -303,9 +302,9 @@ def test_a_run_of_two_processes_is_stopped_and_goes_on_with_one(tmp_path, forked
         parallel.end_at_once(torchrun.pid)
         torchrun.wait()
     before = steps(reader)
-    assert reader.state == "stopped" and before == list(range(1, len(before) + 1)) and len(before) < 120
+    assert reader.state == "stopped" and before == list(range(1, len(before) + 1)) and len(before) < 80
     assert work(Run(reader.path)) == "finished"
-    assert steps(reader) == list(range(1, 121)) and reader.recorded_status().processes == 1
+    assert steps(reader) == list(range(1, 81)) and reader.recorded_status().processes == 1
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no such signal here")
@@ -313,7 +312,7 @@ def test_a_process_that_hangs_is_named_and_lets_a_stop_through(tmp_path, forked,
     """It keeps its connections, so the others would wait for it for ever, and hear no signal while they do."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     reader, torchrun = start(
-        tmp_path, 2, "impatient", meta={"epochs": 100}, evaluation={"every": 100, "final_optimizees": 0}
+        tmp_path, 2, "impatient", meta={"epochs": 60}, evaluation={"every": 60, "final_optimizees": 0}
     )
     try:
         eventually(lambda: len(steps(reader)) >= 10)
@@ -334,9 +333,9 @@ def test_a_process_that_hangs_is_named_and_lets_a_stop_through(tmp_path, forked,
         parallel.end_at_once(torchrun.pid)
         torchrun.wait()
     assert reader.state == "stopped" and "process 1 did not come" in reader.status().message
-    assert 0 < len(steps(reader)) < 200
+    assert 0 < len(steps(reader)) < 120
     assert work(Run(reader.path)) == "finished"
-    assert steps(reader) == list(range(1, 201))
+    assert steps(reader) == list(range(1, 121))
 
 
 def test_an_error_of_the_user_is_said_once_and_not_tried_again(tmp_path, forked):

@@ -152,7 +152,7 @@ def test_a_run_with_members_of_a_file_and_its_resumption(quick, folder):
     assert f"it used the plug-in {folder / 'mine.py'}, which is not in use now" in without.stderr
     again = quick(folder, "resume", "last", "--runs-dir", "runs", LREG_PLUGINS="mine.py")
     assert again.returncode == 0 and "plug-in" not in again.stderr, again.stderr
-    check = lreg(folder, "preset", "check", "mine.toml")  # what a plug-in brings is not kept for who has none
+    check = quick(folder, "preset", "check", "mine.toml")  # what a plug-in brings is not kept for who has none
     assert check.returncode == 2 and 'task.dataset: found "blobs"' in check.stderr
 
 

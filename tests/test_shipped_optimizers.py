@@ -12,7 +12,7 @@ from torch import nn
 
 from engine.base.errors import RunError
 from engine.bench import outside
-from engine.export import load_exported
+from engine.export.optimizer import load_exported
 from engine.export.shipped import FOLDER, PREFIX, file_of, run_of, shipped_optimizers
 from engine.export.torch_optim import load_optimizer
 from engine.presets.preset import from_mapping, load_preset

@@ -16,7 +16,7 @@ from engine.base.errors import LregError, PresetError, SettingsError
 from engine.evaluation.frozen_unroll import frozen_unroll
 from engine.evaluation.transfer import ProbeSettings, evaluate
 from engine.evaluation.tuning import tune
-from engine.export import export_optimizer
+from engine.export.optimizer import export_optimizer
 from engine.jobs.from_preset import meta_trainer
 from engine.meta_training.objective import Objective
 from engine.meta_training.unroll import begin

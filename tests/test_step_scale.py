@@ -16,7 +16,7 @@ from engine.base import seeds
 from engine.base.errors import LregError
 from engine.base.flat import gradients_and_losses
 from engine.evaluation.frozen_unroll import UpdateChange, frozen_unroll
-from engine.export import export_optimizer
+from engine.export.optimizer import export_optimizer
 from engine.export.torch_optim import LoadedOptimizer, load_optimizer
 from engine.meta_training.objective import Objective
 from engine.meta_training.unroll import begin

@@ -8,8 +8,8 @@ from reporting import MLP, Level, Study, evaluation, plain, sam
 from engine.base.errors import RunError
 from engine.runs.reader import RunReader
 from engine.runs.store import Run, RunStore
-from engine.study.plan.chosen import transferred_runs, winner_runs
 from engine.study.plan.plan import Axis, TransferRequest
+from engine.study.plan.snapshot import transferred_runs, winner_runs
 
 RHO = Axis("penalty.sam.rho", values=(0.01, 0.1))
 

@@ -18,9 +18,8 @@ from engine.presets.catalog import load as load_catalog
 from engine.presets.preset import load_preset, shipped
 from engine.runs.reader import RunReader
 from engine.runs.store import RunStore
-from engine.study.plan.axes import grid
 from engine.study.plan.document import load_study
-from engine.study.plan.plan import StudyPlan
+from engine.study.plan.plan import StudyPlan, grid
 from engine.study.plan.sources import StudyError, shipped_studies
 from engine.study.plan.state import cells, plan_of
 

@@ -10,7 +10,7 @@ from reporting import MLP, Level, Study, plain, sam
 
 from engine.study.plan.plan import Cell, TransferRequest
 from engine.study.plan.snapshot import look_at
-from engine.study.schedule.eta import Pace
+from engine.study.schedule.attempts import Pace
 
 HOUR = 3600.0  # a run's log tells of (reporting.LOG)
 

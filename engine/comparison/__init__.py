@@ -8,9 +8,8 @@ from __future__ import annotations
 from engine.comparison.arms import Arm, ArmRun, ControlArm, controls, group_arms, reference_arm, settings_table
 from engine.comparison.outcomes import Entry, TaskOutcomes, Variant, collect, radii_of
 from engine.comparison.paired import Effect, effects, effects_against
-from engine.comparison.report import Comparison, compare
+from engine.comparison.report import Comparison, Row, Table, compare, last_common_step, table
 from engine.comparison.statistics import Interval, holm, t_interval, verdict
-from engine.comparison.tables import Row, Table, last_common_step, table
 from engine.runs.evaluations import NORMALISED, MetricAt, Outcome
 
 __all__ = [

@@ -37,6 +37,25 @@ class ArmRun:
     meta_seed: int | str
     problem: str = ""
 
+    @classmethod
+    def of(cls, reader: RunReader, meta_seed: int | None = None) -> ArmRun:
+        """A run as its folder tells of it; never raises for what is there. None: the seed that it was made with."""
+        preset: Preset | None = None
+        problem = ""
+        try:
+            preset = reader.preset()
+        except (PresetError, RunError) as error:
+            problem = str(error).splitlines()[0]
+        seed = reader.facts.get("seed") if preset is None else preset.seed
+        seed = seed if meta_seed is None else meta_seed
+        return cls(reader, preset, seed if isinstance(seed, int) and not isinstance(seed, bool) else 0, problem)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What its preset says, by key, but for names; nothing where it is damaged."""
+        flat = {} if self.preset is None else self.preset.flat()
+        return {key: value for key, value in flat.items() if key not in NAMES}
+
     @property
     def parent(self) -> str:
         """The run that it starts from; empty where it starts from scratch."""
@@ -103,13 +122,9 @@ def group_arms(readers: Sequence[RunReader]) -> list[Arm]:
         unique.setdefault(os.path.realpath(reader.path), reader)
     groups: dict[str, list[ArmRun]] = {}
     for reader in unique.values():
-        try:
-            preset: Preset | None = reader.preset()
-            problem = ""
-        except (PresetError, RunError) as error:
-            preset, problem = None, str(error).splitlines()[0]
-        run = ArmRun(reader, preset, _seed(reader, preset), problem)
-        groups.setdefault(_identity(run), []).append(run)
+        run = ArmRun.of(reader)
+        identity = f"damaged {reader.path}" if run.preset is None else arm_identity(run.preset.flat())
+        groups.setdefault(identity, []).append(run)
     runs = [_tell_apart(group) for group in groups.values()]
     return [Arm(label, group) for label, group in zip(_labels(runs), runs, strict=True)]
 
@@ -136,8 +151,10 @@ def settings_table(arms: Sequence[Arm]) -> SettingsTable:
     changed = [{} if arm.preset is None else preset_differences(arm.preset) for arm in arms]
     if len(arms) == 1:
         return SettingsTable({key: (value,) for key, value in changed[0].items() if key not in NAMES}, 0)
-    flat = [{} if arm.preset is None else arm.preset.flat() | {PARENT: _parents(arm)} for arm in arms]
-    keys = [key for key in dict.fromkeys(key for values in flat for key in values) if key not in NAMES]
+    parents = [", ".join(dict.fromkeys(run.parent for run in arm.runs if run.parent)) for arm in arms]
+    both = zip(arms, parents, strict=True)
+    flat = [{} if arm.preset is None else {**arm.runs[0].settings, PARENT: parent} for arm, parent in both]
+    keys = dict.fromkeys(key for values in flat for key in values)
     differing: dict[str, tuple[Any, ...]] = {}
     equal = 0
     for key in keys:
@@ -156,7 +173,10 @@ def controls(arms: Sequence[Arm]) -> dict[str, ControlArm]:
     have, both start from the same run.
     """
     presets = {arm.label: arm.preset for arm in arms if arm.preset is not None}
-    rest = {label: _rest(preset) for label, preset in presets.items()}
+    rest = {
+        arm.label: frozen({k: v for k, v in arm.runs[0].settings.items() if k != PARENT and not is_of_member(k)})
+        for arm in arms
+    }
     terms = {label: weighing(preset.values) for label, preset in presets.items()}
     named: dict[str, ControlArm] = {}
     for arm in (arm for arm in arms if arm.label in presets):
@@ -176,33 +196,12 @@ def controls(arms: Sequence[Arm]) -> dict[str, ControlArm]:
     return named
 
 
-def _rest(preset: Preset) -> str:
-    """What a preset says beside penalties and terms, but for where it starts from."""
-    flat = preset.flat()
-    return frozen({key: flat[key] for key in flat if key not in (*NAMES, PARENT) and not is_of_member(key)})
-
-
 def _starts_alike(arm: Arm, other: Arm) -> bool:
     parents = {run.meta_seed: run.parent for run in other.runs}
     shared = [run for run in arm.runs if run.meta_seed in parents]
     if shared:
         return all(run.parent == parents[run.meta_seed] for run in shared)
     return {bool(run.parent) for run in arm.runs} == {bool(run.parent) for run in other.runs}
-
-
-def _parents(arm: Arm) -> str:
-    """The runs that an arm's runs start from; empty where they start from scratch."""
-    return ", ".join(dict.fromkeys(run.parent for run in arm.runs if run.parent))
-
-
-def _seed(reader: RunReader, preset: Preset | None) -> int:
-    seed = reader.facts.get("seed") if preset is None else preset.seed
-    return seed if isinstance(seed, int) and not isinstance(seed, bool) else 0
-
-
-def _identity(run: ArmRun) -> str:
-    """What an arm's runs have in common."""
-    return f"damaged {run.reader.path}" if run.preset is None else arm_identity(run.preset.flat())
 
 
 def _tell_apart(runs: Sequence[ArmRun]) -> tuple[ArmRun, ...]:
@@ -231,12 +230,8 @@ def _labels(groups: Sequence[Sequence[ArmRun]]) -> list[str]:
 
 def _with_settings(label: str, group: Sequence[ArmRun], groups: Sequence[Sequence[ArmRun]]) -> str:
     """The label of an arm of several runs with the settings in which it differs from those that are called so, too."""
-    flat = [_settings(other) for other in (group, *groups) if common_name([run.name for run in other]) == label]
+    alike = [other for other in (group, *groups) if common_name([run.name for run in other]) == label]
+    flat = [other[0].settings for other in alike]
     keys = [key for key, value in flat[0].items() if any(other.get(key) != value for other in flat[1:])]
     words = (f"{'.'.join(key.split('.')[-2:])} {show(flat[0][key])}" for key in keys[:MOST_SETTINGS])
     return " ".join([label, *words])
-
-
-def _settings(runs: Sequence[ArmRun]) -> dict[str, Any]:
-    flat = {} if runs[0].preset is None else runs[0].preset.flat()
-    return {key: value for key, value in flat.items() if key not in NAMES}

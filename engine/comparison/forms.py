@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from operator import itemgetter
 from typing import Any
 
 from engine.base.metrics import penalty_share
-from engine.comparison.report import Comparison
+from engine.comparison.report import Comparison, Row, Table
 from engine.comparison.statistics import Interval
-from engine.comparison.tables import Row, Table
 
 NUMBERS = ("mean", "low", "high", "n")
 TIDY_COLUMNS = ("section", "task", "inner_step", "arm", "figure", "radius", *NUMBERS)
+ROW = ("label", "kind", "arm", "inner_step", "passes", "meta_seeds", "seeds", "diverged")
+FACTS = ("optimizer", "scale", "weight_decay", "sam", "learning_rate", "rho", "alpha")  # of a row
+PAIRED = ("task", "inner_step", "arm", "reference", "setting", "radius", "kind", "outside", "left_out", "verdict")
+PAIRED += ("meta_seeds_match",)
 RUN_END = ("step", "validation_loss", "best_validation_loss", "diverged", "best_scale")
 
 
@@ -60,29 +63,11 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         },
         "runs": [{**asdict(run), "problem": run.problem or None} for run in comparison.runs],
         "tables": [
-            {
-                "task": table.task,
-                "inner_step": table.inner_step,
-                "rows": [_row(row, best) for row, best in zip(table.rows, _best(table), strict=True)],
-            }
+            {"task": table.task, "inner_step": table.inner_step, "rows": list(map(_row, table.rows, _best(table)))}
             for table in comparison.tables
         ],
         "paired": [
-            {
-                "task": effect.task,
-                "inner_step": effect.inner_step,
-                "arm": effect.arm,
-                "reference": effect.reference,
-                "setting": effect.setting,
-                "figure": effect.metric.name,
-                "radius": effect.radius,
-                "kind": effect.kind,
-                **asdict(effect.interval),
-                "outside": effect.outside,
-                "left_out": effect.left_out,
-                "verdict": effect.verdict,
-                "meta_seeds_match": effect.meta_seeds_match,
-            }
+            _picked(effect, PAIRED) | {"figure": effect.metric.name} | asdict(effect.interval)
             for effect in comparison.effects
         ],
         "best_scales": {task: list(scales) for task, scales in comparison.best_scales.items()},
@@ -97,8 +82,7 @@ def tidy(comparison: Comparison) -> Iterator[tuple[Any, ...]]:
     None where a cell has nothing to say.
     """
     for run in comparison.runs:
-        values = {name: getattr(run, name) for name in RUN_END}
-        values |= {penalty_share(name).name: share for name, share in run.penalty_shares.items()}
+        values = _picked(run, RUN_END) | {penalty_share(name).name: share for name, share in run.penalty_shares.items()}
         for name, value in values.items():
             if value is not None:
                 yield ("run", None, None, run.run, name, None, value, None, None, 1)
@@ -115,34 +99,14 @@ def tidy(comparison: Comparison) -> Iterator[tuple[Any, ...]]:
 
 
 def _row(row: Row, best: list[list[str]]) -> dict[str, Any]:
-    facts = row.facts
     figures: dict[str, Any] = {}
     for at, interval in row.metrics.items():
         if at.radius is None:
             figures[at.name] = _interval(interval)
         else:
             figures.setdefault(at.name, {})[at.radius] = _interval(interval)
-    return {
-        "label": row.label,
-        "kind": row.kind,
-        "arm": row.arm,
-        "optimizer": facts.optimizer,
-        "checkpoint": facts.checkpoint or None,
-        "scale": facts.scale,
-        "weight_decay": facts.weight_decay,
-        "sam": facts.sam,
-        "learning_rate": facts.learning_rate,
-        "rho": facts.rho,
-        "alpha": facts.alpha,
-        "inner_step": row.inner_step,
-        "passes": row.passes,
-        "meta_seeds": row.meta_seeds,
-        "seeds": row.seeds,
-        "diverged": row.diverged,
-        "figures": figures,
-        "update_rule": dict(row.update_rule),
-        "best": best,
-    }
+    facts = _picked(row.facts, FACTS) | {"checkpoint": row.facts.checkpoint or None}
+    return {**_picked(row, ROW), **facts, "figures": figures, "update_rule": dict(row.update_rule), "best": best}
 
 
 def _best(table: Table) -> list[list[list[str]]]:
@@ -155,4 +119,8 @@ def _best(table: Table) -> list[list[list[str]]]:
 
 
 def _interval(interval: Interval) -> dict[str, Any]:
-    return {**{name: getattr(interval, name) for name in NUMBERS}, "n": interval.units, "over": interval.over}
+    return {**_picked(interval, NUMBERS), "n": interval.units, "over": interval.over}
+
+
+def _picked(item: object, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in names}

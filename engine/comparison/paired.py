@@ -9,13 +9,12 @@ with each of the arm's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.base.metrics import Metric
 from engine.comparison.arms import Arm
-from engine.comparison.curves import Point, at_first_crossing, crossings
 from engine.comparison.outcomes import Entry, MetaSeed, TaskOutcomes
 from engine.comparison.statistics import ROUNDING, Interval, Values, t_interval, verdict
 from engine.runs.evaluations import ADAPTIVE, SHARPNESS, TRAIN_LOSS, MetricAt, Outcome, radii
@@ -28,6 +27,7 @@ RATIOS = (ADAPTIVE, SHARPNESS, "max_grad_norm")  # at every radius
 LANDSCAPE = ("top_eigenvalue",)  # compared by differences, as what tasks measure
 MOST = 0.5  # of the optimizees
 FEWEST_SCALES = 2  # besides 1: with fewer there is no frontier to speak of
+Point = tuple[float, float]  # train loss (positive), figure
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,19 @@ class Pair:
     arm: Outcome
     reference_path: list[Outcome]
     arm_path: list[Outcome]
-    scaled: list[Outcome]  # the reference under its scales, ascending, 1 among them
-    regular: list[Outcome]  # those of them up to its meta-seed's best scale
-    grid: dict[Change, Outcome]  # the reference by weight decay and scale
+    grid: dict[Change, Outcome]  # the reference by weight decay and scale, (0, 1) among them
+    best_scale: float  # of the reference's meta-seed
 
 
 Groups = dict[MetaSeed, dict[int, Pair]]
+
+
 """By the arm's meta-seed and the optimizee seed."""
+
+
 Both = tuple[float, float]  # of the reference, of the arm
+
+
 Change = tuple[float, float]  # weight decay and scale
 
 
@@ -212,17 +217,15 @@ def _pairs(theirs: Entry, their_step: int, ours: Entry, step: int, grid: Mapping
     groups: Groups = {}
     for their_seed, our_seed in shared or in_order:
         on_grid = {change: entry.at(their_step).get(their_seed, {}) for change, entry in grid.items()}
-        scaled = {scale: outcomes for (decay, scale), outcomes in on_grid.items() if not decay}
-        best = best_scale(scaled) or 0.0
+        best = best_scale({scale: outcomes for (decay, scale), outcomes in on_grid.items() if not decay}) or 0.0
         groups[our_seed] = {
             seed: Pair(
                 reference[their_seed][seed],
                 arm[our_seed][seed],
                 theirs.path(their_seed, seed, their_step),
                 ours.path(our_seed, seed, step),
-                [outcomes[seed] for outcomes in scaled.values() if seed in outcomes],
-                [outcomes[seed] for scale, outcomes in scaled.items() if seed in outcomes and scale <= best],
                 {change: outcomes[seed] for change, outcomes in on_grid.items() if seed in outcomes},
+                best,
             )
             for seed in reference[their_seed]
             if seed in arm[our_seed]
@@ -263,7 +266,7 @@ def _values(groups: Groups, setting: str, at: MetricAt, metric: Metric, kind: st
         for seed, pair in group.items():
             try:
                 is_sound = not (pair.reference.diverged or pair.arm.diverged)
-                both = METHODS[setting](pair, at, metric) if is_sound else None
+                both = _read(pair, setting, at, metric) if is_sound else None
             except Outside:
                 outside += 1
                 continue
@@ -289,13 +292,20 @@ def exponential(interval: Interval) -> Interval:
     return replace(interval, mean=mean, low=low, high=high, detectable=detectable)
 
 
-def _at_equal_steps(pair: Pair, at: MetricAt, metric: Metric | None = None) -> Both | None:
+def _read(pair: Pair, setting: str, at: MetricAt, metric: Metric) -> Both | None:
+    """The metric of both in a setting; None where it is missing. Raises Outside."""
+    if setting == EQUAL_STEPS:
+        return _at_the_end(pair, at)
+    return _at_matched_loss(pair, at) if setting == MATCHED_LOSS else _at_frontier(pair, setting, at, metric)
+
+
+def _at_the_end(pair: Pair, at: MetricAt) -> Both | None:
     theirs, ours = pair.reference.metrics.get(at), pair.arm.metrics.get(at)
     return None if theirs is None or ours is None else (theirs, ours)
 
 
-def _at_matched_loss(pair: Pair, at: MetricAt, metric: Metric) -> Both | None:
-    ends = _at_equal_steps(pair, TRAIN_LOSS)
+def _at_matched_loss(pair: Pair, at: MetricAt) -> Both | None:
+    ends = _at_the_end(pair, TRAIN_LOSS)
     curves = [_polyline(path, at) for path in (pair.reference_path, pair.arm_path)]
     if ends is None or min(ends) <= 0 or not all(curves):
         return None
@@ -305,52 +315,26 @@ def _at_matched_loss(pair: Pair, at: MetricAt, metric: Metric) -> Both | None:
     return theirs, ours
 
 
-def _at_frontier(pair: Pair, at: MetricAt, metric: Metric) -> Both | None:
-    return _on_line(pair, pair.scaled, at, metric)
-
-
-def _at_regular(pair: Pair, at: MetricAt, metric: Metric) -> Both | None:
-    return _on_line(pair, pair.regular, at, metric)
-
-
-def _on_line(pair: Pair, outcomes: Iterable[Outcome], at: MetricAt, metric: Metric) -> Both | None:
-    """The best point of the reference's polyline through `outcomes` at the arm's train loss, and the arm's."""
-    loss, ours = pair.arm.metrics.get(TRAIN_LOSS, 0.0), pair.arm.metrics.get(at)
-    line = _polyline(outcomes, at)
-    if loss <= 0 or ours is None or not line:
-        return None
-    passed = list(crossings(line, loss))
-    if not passed:
-        raise Outside
-    return metric.best(passed), ours
-
-
-def _at_grid(pair: Pair, at: MetricAt, metric: Metric) -> Both | None:
-    """The best of the grid's points whose train loss is no higher than the arm's, and of where its lines, of one weight
-    decay or of one scale, pass that loss.
+def _at_frontier(pair: Pair, setting: str, at: MetricAt, metric: Metric) -> Both | None:
+    """The best point of the reference's at the arm's train loss, and the arm's: of the polyline through its scales, in
+    order, up to the best where `setting` is REGULAR; of GRID, of the points whose train loss is no higher, and of where
+    its lines, of one weight decay or of one scale, pass that loss.
     """
     loss, ours = pair.arm.metrics.get(TRAIN_LOSS, 0.0), pair.arm.metrics.get(at)
-    points = _polyline(pair.grid.values(), at)
-    if loss <= 0 or ours is None or not points:
+    last = pair.best_scale if setting == REGULAR else math.inf
+    scaled = [change for change in sorted(pair.grid) if not change[0] and change[1] <= last]
+    lines, reached = [scaled], list[float]()
+    if setting == GRID:
+        lines = [[c for c in sorted(pair.grid) if c[i] == value] for i in (0, 1) for value in {c[i] for c in pair.grid}]
+    points = [_polyline([pair.grid[change] for change in line], at) for line in lines]
+    if loss <= 0 or ours is None or not any(points):
         return None
-    reached = [value for train_loss, value in points if train_loss <= loss]
-    for index in (0, 1):
-        for value in {change[index] for change in pair.grid}:
-            line = [pair.grid[change] for change in sorted(pair.grid) if change[index] == value]
-            reached += crossings(_polyline(line, at), loss)
+    for line in points:
+        reached += [value for train_loss, value in line if setting == GRID and train_loss <= loss]
+        reached += crossings(line, loss)
     if not reached:
         raise Outside
     return metric.best(reached), ours
-
-
-METHODS: Mapping[str, Callable[[Pair, MetricAt, Metric], Both | None]] = {
-    EQUAL_STEPS: _at_equal_steps,
-    MATCHED_LOSS: _at_matched_loss,
-    FRONTIER: _at_frontier,
-    REGULAR: _at_regular,
-    ENVELOPE: _at_frontier,
-    GRID: _at_grid,
-}
 
 
 def _polyline(outcomes: Iterable[Outcome], at: MetricAt) -> list[Point]:
@@ -358,3 +342,37 @@ def _polyline(outcomes: Iterable[Outcome], at: MetricAt) -> list[Point]:
     sound = (outcome.metrics for outcome in outcomes if not outcome.diverged)
     points = ((metrics.get(TRAIN_LOSS), metrics.get(at)) for metrics in sound)
     return [(loss, value) for loss, value in points if loss is not None and loss > 0 and value is not None]
+
+
+def at_first_crossing(curve: Sequence[Point], loss: float) -> float | None:
+    """The figure where a learning curve first comes down to a train loss.
+
+    None where it does not: it ends above, or is below it already where it was first measured.
+    """
+    if not curve or curve[0][0] < loss:
+        return None
+    return next(crossings(curve, loss, downward=True), None)
+
+
+def crossings(curve: Sequence[Point], loss: float, *, downward: bool = False) -> Iterator[float]:
+    """The figure wherever the polyline passes a train loss, from its beginning on; `downward`: only as loss falls."""
+    if len(curve) == 1 and curve[0][0] == loss:
+        yield curve[0][1]
+    for first, second in zip(curve, curve[1:], strict=False):
+        falls = first[0] >= loss >= second[0]
+        if falls or (not downward and first[0] <= loss <= second[0]):
+            yield _between(first, second, loss)
+            if first[0] == second[0]:  # a vertical piece: its other end counts as well
+                yield second[1]
+
+
+def _between(first: Point, second: Point, loss: float) -> float:
+    if loss == first[0]:
+        return first[1]
+    if loss == second[0]:
+        return second[1]
+    length = math.log(first[0]) - math.log(second[0])
+    share = (math.log(first[0]) - math.log(loss)) / length if length else 0.0  # 0: neighbours among floats
+    if first[1] > 0 and second[1] > 0:
+        return math.exp((1 - share) * math.log(first[1]) + share * math.log(second[1]))
+    return (1 - share) * first[1] + share * second[1]

@@ -7,9 +7,10 @@ them, one in seven at 5); Student's t keeps its 5%.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import fmean
 from typing import Any
 
 from engine.runs.evaluations import MetricAt, Outcome
@@ -79,16 +80,16 @@ def t_interval(values: Values, *, one_opponent: bool = False) -> Interval:
     interval is the wider of those over the means of meta-seeds and over the means of optimizees.
     """
     groups = [dict(group) for group in values.values() if group]
-    by_meta_seed = [_average(group.values()) for group in groups]
+    by_meta_seed = [fmean(group.values()) for group in groups]
     optimizees = dict.fromkeys(seed for group in groups for seed in group)
-    by_optimizee = [_average(group[seed] for group in groups if seed in group) for seed in optimizees]
+    by_optimizee = [fmean(group[seed] for group in groups if seed in group) for seed in optimizees]
     several = len(groups) > 1
     over = (BOTH if one_opponent else META_SEEDS) if several else SEEDS
     units = ([by_meta_seed] if several else []) + ([by_optimizee] if one_opponent or not several else [])
     pairs = sum(map(len, groups))
     if not groups:
         return Interval(None, None, None, 0, 0, over)
-    middle = _average(by_meta_seed)
+    middle = fmean(by_meta_seed)
     if min(map(len, units)) < 2:
         return Interval(middle, None, None, pairs, len(groups), over)
     noise = ROUNDING * max(abs(value) for group in groups for value in group.values())
@@ -96,11 +97,6 @@ def t_interval(values: Values, *, one_opponent: bool = False) -> Interval:
     low, high = (0.0 if abs(end) <= noise else end for end in (middle - half, middle + half))  # not from rounding
     p = max(_p_value(middle, unit) for unit in units) if abs(middle) > noise else 1.0
     return Interval(middle, low, high, pairs, len(groups), over, p, max(map(detectable, units)))
-
-
-def _average(values: Iterable[float]) -> float:
-    numbers = list(values)
-    return math.fsum(numbers) / len(numbers)
 
 
 def _p_value(middle: float, unit: Sequence[float]) -> float:
@@ -112,7 +108,7 @@ def _p_value(middle: float, unit: Sequence[float]) -> float:
 
 
 def _standard_error(unit: Sequence[float]) -> float:
-    average, n = _average(unit), len(unit)
+    average, n = fmean(unit), len(unit)
     return math.sqrt(math.fsum((value - average) ** 2 for value in unit) / (n - 1) / n)
 
 

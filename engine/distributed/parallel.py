@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.base.errors import LregError, PresetError, Problem
+from engine.runs.writer import Run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from engine.presets.preset import Preset
 
 T = TypeVar("T")
-
 RESTARTS = 3  # times that `lreg run --nproc` starts the processes anew after one of them died
 
 
@@ -138,3 +139,31 @@ ALONE = ProcessGroup()
 def dealt_back(parts: Sequence[Sequence[T]]) -> list[T]:
     """What came of the items that `ProcessGroup.share` dealt out, from all processes, in the order of the items."""
     return [parts[item % len(parts)][item // len(parts)] for item in range(sum(map(len, parts)))]
+
+
+class ReadOnlyRun(Run):
+    """The run in a process that does not hold it: nothing is written."""
+
+    def __enter__(self) -> ReadOnlyRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing was taken."""
+
+    def _write_status(self, durable: bool = True, **changes: Any) -> None:
+        """Rank 0 does."""
+
+    def append(self, records: Any) -> None:
+        """Rank 0 does."""
+
+    def sync_metrics(self) -> int:
+        return 0
+
+    def truncate_metrics(self, size: int) -> None:
+        """Rank 0 does."""
+
+    def log(self, text: str) -> None:
+        """Rank 0 does."""
+
+    def write_transfer(self, name: str, evaluation: Mapping[str, Any]) -> Path:
+        return self.path / "transfer" / name

@@ -48,7 +48,7 @@ def export_optimizer(
     import safetensors.torch
 
     from engine.evaluation.frozen import load_learned_optimizer
-    from engine.export.torch_optim.groups import number
+    from engine.export.torch_optim.parameters import number
     from engine.runs.provenance import describe
 
     scale = number("scale", scale)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from engine.figures.base import Axis, Block, Line, Panel, Point, Who
+from engine.figures.base import Axis, Block, Evaluated, Line, Panel, Point, Who, evaluated
 from engine.figures.choice import FIGURES, LANDSCAPE, blocks
-from engine.figures.evaluated import Evaluated, evaluated
 
 __all__ = ["FIGURES", "Axis", "Block", "LANDSCAPE", "Evaluated", "Line", "Panel", "Point", "Who", "blocks", "evaluated"]

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.comparison import Arm, reference_arm
+from engine.base.errors import LregError, printable
+from engine.comparison import Arm, Entry, MetricAt, TaskOutcomes, collect, radii_of, reference_arm
+from engine.comparison.outcomes import Outcomes, chosen_radius, chosen_tasks, refuse
+from engine.comparison.statistics import interval_of, values_of
 
 KINDS = ARM, UNTRAINED, BASELINE = "arm", "untrained", "baseline"
+MOST_TASKS = 9
+Estimate = tuple[float, float, float]
+"""A mean over meta-seeds of the means over their optimizees, and the ends of its 95% t-interval (of one: itself)."""
 
 
 @dataclass(frozen=True)
@@ -101,3 +108,71 @@ def whose(panels: Sequence[Panel]) -> list[Who]:
 def scale_for(values: Sequence[float], least: float = 3.0) -> str:
     """log where all values are positive and spread over more than a factor `least`, else linear."""
     return "log" if values and min(values) > 0 and max(values) > least * min(values) else "linear"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The transfer evaluations of some arms: at the marks, and along the learning curves."""
+
+    arms: Sequence[Arm]
+    marks: Mapping[str, TaskOutcomes]
+    curves: Mapping[str, TaskOutcomes]
+    damaged: int
+    radius: str
+    step: int | None
+
+    @property
+    def ordered_arms(self) -> list[Arm]:
+        """The reference arm first, then the others as they were given."""
+        return in_order(self.arms)
+
+    def everybody(self, task: TaskOutcomes) -> dict[Who, Entry]:
+        """Arms at scale 1, untrained learned optimizers (equal ones together), baselines: as far as evaluated.
+
+        Each looks the same in every panel: baselines are numbered in the order of all their names.
+        """
+        arms = self.ordered_arms
+        numbers = {arm.label: number for number, arm in enumerate(arms)}
+        people = {Who(ARM, numbers[arm.label], arm.label): entry for arm in arms if (entry := task.main(arm))}
+        for label, (name, entry) in task.without_training(arms).items():
+            people[Who(UNTRAINED, numbers[label], name)] = entry
+        tasks = (*self.marks.values(), *self.curves.values())
+        baselines = sorted({label for one in tasks for label in one.baselines})
+        for label, entry in task.baselines.items():
+            people[Who(BASELINE, baselines.index(label), label)] = entry
+        return dict(sorted(people.items(), key=lambda item: (KINDS.index(item[0].kind), item[0].number)))
+
+
+def evaluated(
+    arms: Sequence[Arm], task: str | None = None, step: int | None = None, radius: float | None = None
+) -> Evaluated:
+    """Read all that the arms' runs hold. Raises LregError where a task, step or radius was not evaluated."""
+    marks, damaged = collect(arms)
+    curves, _ = collect(arms, curves=True)
+    chosen = {one.name: one for one in chosen_tasks(marks, task)}
+    if len(chosen) > MOST_TASKS:
+        names = ", ".join(map(printable, chosen))
+        raise LregError(f"{len(chosen)} tasks are too many for one page; choose with --task: {names}")
+    steps = {at for one in chosen.values() for at in one.steps}
+    if step is not None and step not in steps:
+        refuse("--step", step, sorted(steps))
+    curves = {name: curves[name] for name in chosen if name in curves}
+    return Evaluated(arms, chosen, curves, damaged, chosen_radius(radii_of(chosen.values()), radius) or "", step)
+
+
+def estimate(outcomes: Outcomes, at: MetricAt) -> Estimate | None:
+    """Of the optimizees that did not diverge; None where nothing was measured."""
+    interval = interval_of(outcomes, at)
+    if interval.mean is None:
+        return None
+    if interval.low is None or interval.high is None:
+        return interval.mean, interval.mean, interval.mean
+    return interval.mean, interval.low, interval.high
+
+
+def drawn(outcomes: Outcomes, at: MetricAt) -> Estimate | None:
+    """The same for a figure. Of two meta-seeds, whose t-interval is 13 standard errors and would hide everything, the
+    means of both in place of its ends.
+    """
+    means = [math.fsum(values.values()) / len(values) for values in values_of(outcomes, at).values() if values]
+    return (sum(means) / 2, min(means), max(means)) if len(means) == 2 else estimate(outcomes, at)

@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 from engine.base.errors import LregError
 from engine.base.metrics import MACHINE
 from engine.figures import transfers
-from engine.figures.base import Block, Panel
-from engine.figures.evaluated import Evaluated
-from engine.figures.meta_training import meta_training
-from engine.figures.rule import update_rules
+from engine.figures.base import Block, Evaluated, Panel
+from engine.figures.meta_training import meta_training, update_rules
 
 LANDSCAPE = "landscape"
 USUAL = ("meta-loss", "curves", "sharpness", "accuracy", "frontier", "rule")

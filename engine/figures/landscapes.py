@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engine.base.errors import LregError, Problem, SettingsError, printable
 from engine.base.settings import show
 from engine.comparison import ArmRun, MetricAt, TaskOutcomes
-from engine.figures.evaluated import Evaluated
+from engine.figures.base import Evaluated
 from engine.runs.evaluations import SHARPNESS, task_name
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from engine.base.metrics import headline
 from engine.comparison import Arm, Entry, MetricAt, TaskOutcomes, last_common_step, radii_of
 from engine.comparison.outcomes import MetaSeed, Outcomes
 from engine.comparison.paired import best_scale
-from engine.figures.base import ARM, Axis, Line, Panel, Point, Who
-from engine.figures.evaluated import Estimate, Evaluated, drawn
+from engine.figures.base import ARM, Axis, Estimate, Evaluated, Line, Panel, Point, Who, drawn
 from engine.runs.evaluations import ADAPTIVE, SHARPNESS, TRAIN_LOSS, Outcome, primary, radii
 
 

@@ -70,7 +70,7 @@ def is_landscape(landscape: dict[str, Any]) -> bool:
 def compute(run_path: Path, where: Where, device: Any, data_dir: Path | None) -> dict[str, Any]:
     """A run's landscape, kept in its folder where that can be written. Raises LregError."""
     from engine.comparison import group_arms
-    from engine.figures.evaluated import Evaluated
+    from engine.figures.base import Evaluated
     from engine.figures.landscapes import LandscapeSettings, landscapes
 
     alone = Evaluated(group_arms([RunReader(run_path)]), {}, {}, 0, "", None)

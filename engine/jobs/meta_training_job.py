@@ -13,7 +13,6 @@ from engine.base.control import Control, Stopped
 from engine.base.errors import RunError
 from engine.base.files import write_atomic
 from engine.base.metrics import own_metrics
-from engine.distributed.rendezvous import join
 from engine.jobs.job_runner import JobRunner
 from engine.runs import checkpoint, machine_log
 from engine.runs.kinds import RUN
@@ -90,6 +89,8 @@ class MetaTrainingJob(JobRunner):
     def _trainer(self) -> MetaTrainer:
         """Build the trainer. Here torch is imported, and first of all: the preset's check is cheaper after it."""
         import torch
+
+        from engine.distributed.gloo import join
 
         self.preset = preset = RunReader(self.run.path).preset()
         if preset["threads"]:

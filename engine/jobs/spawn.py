@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from engine.base.errors import LregError, RunError, TrainingError
 from engine.base.files import open_to_append, open_to_read, refused
@@ -37,13 +38,8 @@ def start_worker(
     """
     command = worker_command(reader, device=device, data_dir=data_dir, module=module)
     if processes > 1:
-        options = [
-            "--standalone",
-            f"--nproc-per-node={processes}",
-            f"--max-restarts={parallel.RESTARTS}",
-            "--no-python",
-        ]
-        command = [*python_module("torch.distributed.run"), *options, *command]
+        options = ["--standalone", f"--nproc-per-node={processes}", f"--max-restarts={parallel.RESTARTS}"]
+        command = [*python_module("torch.distributed.run"), *options, "--no-python", *command]
         threads = threads or (0 if "OMP_NUM_THREADS" in os.environ else max(1, (os.cpu_count() or 1) // processes))
     try:
         with open_to_append(reader.log_path) as log:  # a real file: a pipe would die with this process
@@ -60,20 +56,13 @@ def start_worker(
         raise refused(error, f"{error.filename or reader.path}: cannot start a worker") from None
 
 
-def start_detached(
-    reader: RunReader,
-    *,
-    device: str | None = None,
-    data_dir: Path | None = None,
-    module: str = WORKER,
-    processes: int = 1,
-) -> subprocess.Popen[bytes]:
-    """Start a worker that outlives this process and its terminal; return when it holds the run.
+def start_detached(reader: RunReader, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a worker, as `start_worker` does, and return when it holds the run.
 
     Raises LregError with what it said if it died before that.
     """
     said_before = log_size(reader)
-    child = start_worker(reader, device=device, data_dir=data_dir, module=module, processes=processes)
+    child = start_worker(reader, **options)
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline:
         code = child.poll()  # before the look at what it wrote, so that it saw all
@@ -150,9 +139,8 @@ def died(code: int, reader: RunReader, said_before: int) -> LregError:
         lines = []
     reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     reason = " / ".join(dict.fromkeys(reasons) or lines[-3:]) or f"exit code {code}"
-    return (
-        RunError(reason) if code == RunError.exit_code else TrainingError(f"run {reader.id}: its worker died: {reason}")
-    )
+    is_told = code == RunError.exit_code
+    return RunError(reason) if is_told else TrainingError(f"run {reader.id}: its worker died: {reason}")
 
 
 def request(reader: RunReader, number: signal.Signals, purpose: str) -> Status:

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,30 +30,22 @@ if TYPE_CHECKING:
     from engine.evaluation.optimizer_source import Source
     from engine.tasks.base import Task
 
-BASELINES_FOLDER = (
-    ".baselines"  # of a run store: what hand-designed optimizers reached, for every run to be compared with
-)
+BASELINES_FOLDER = ".baselines"
+"""Of a run store: what hand-designed optimizers reached, for every run to be compared with."""
 
 Listener = Callable[[dict[str, Any]], None]
 """Is told of every evaluation when it is complete."""
 
 
+@dataclass
 class Begun:
     """An evaluation as far as it has come: `evaluation` holds its facts and the optimizees in their order."""
 
-    def __init__(
-        self,
-        item: Planned,
-        numbers: Sequence[int],
-        paths: Sequence[Path],
-        unfinished: Path,
-        evaluation: dict[str, Any],
-    ) -> None:
-        self.item = item
-        self.numbers = numbers
-        self.paths = paths
-        self.unfinished = unfinished
-        self.evaluation = evaluation
+    item: Planned
+    numbers: Sequence[int]
+    paths: Sequence[Path]
+    unfinished: Path
+    evaluation: dict[str, Any]
 
     @property
     def seeds(self) -> dict[int, dict[str, Any]]:
@@ -111,8 +103,7 @@ class TransferJob(JobRunner):
     def do(self) -> str:
         """Do what is left of the plan. Returns finished or stopped."""
         self.plan = self._at_home(Plan.from_json(RunReader(self.run.path).plan()))
-        _check_runs(self.plan)
-        _check_inside(self._folders())
+        self._check_folders()
         where = self._pick_device()
         self.run.set_status(message="")
         groups = self.plan.groups()
@@ -127,7 +118,9 @@ class TransferJob(JobRunner):
                 for item, evaluation in zip(group, self._evaluate(group, where), strict=True):
                     self._finish(len(self.finished) + 1, item, evaluation)
             self.run.progress(total, total, None)
-            self._keep_best_scales()
+            for run in self.plan.runs:  # which scale did best on validation, on the tasks that it was meta-trained on
+                if (best := scale.keep_best(RunReader(run), self.finished)) is not None:
+                    self.run.log(f"{Path(run).name}: best scale {best:g}")
         except Stopped:
             return "stopped"
         return "finished"
@@ -166,7 +159,9 @@ class TransferJob(JobRunner):
         return [{**one.evaluation, "seeds": [one.seeds[number] for number in numbers]} for one in begun]
 
     def _begin(self, item: Planned, name: str) -> Begun:
-        paths = self._destinations(item, name)
+        # that of a baseline in the store, and with every run
+        folders = [Path(item.run) / "transfer"] if item.run else self._folders()
+        paths = [folder / f"{name}.json" for folder in folders]
         unfinished = self.run.path / "partial" / f"{name}.json"
         return Begun(item, range(self.plan.settings.seeds), paths, unfinished, self._saved([*paths, unfinished]))
 
@@ -177,8 +172,8 @@ class TransferJob(JobRunner):
         alike = [one for one in unfinished if one.missing == first.missing]
         together = alike[: max(1, source.together(task) // len(numbers))]
         self.measured += len(together)
-        words = f"{_words(item)}{f' and {len(together) - 1} more' if len(together) > 1 else ''}"
-        self.run.log(f"{words}: optimizees {numbers[0]} to {numbers[-1]}")
+        more = f" and {len(together) - 1} more" if len(together) > 1 else ""
+        self.run.log(f"{_words(item)}{more}: optimizees {numbers[0]} to {numbers[-1]}")
         report = self._reporter(item)
         report("starting")
         items = [one.item for one in together]
@@ -197,16 +192,21 @@ class TransferJob(JobRunner):
     def _reporter(self, item: Planned) -> Callable[[str], None]:
         return lambda text: self.run.note(f"{_words(item)}, {text}")
 
-    def _destinations(self, item: Planned, name: str) -> list[Path]:
-        """Where an evaluation is kept: in its run's folder; that of a baseline in the store, and with every run."""
-        if item.run:
-            return [Path(item.run) / "transfer" / f"{name}.json"]
-        return [folder / f"{name}.json" for folder in self._folders()]
-
     def _folders(self) -> list[Path]:
         """Where results are kept: the store's folder for baselines, if the job lies in a store, and each run's."""
         shared = [self.store / BASELINES_FOLDER] if self.store else []
         return [*shared, *(Path(run) / "transfer" for run in self.plan.runs)]
+
+    def _check_folders(self) -> None:
+        """Raise RunError where results would be kept in no run, or through a link: the plan may be a stranger's."""
+        for run in self.plan.runs:
+            if Path(run).is_dir() and not is_run(Path(run)):
+                raise RunError(f"{run}: a folder, but no run, and results are kept in runs only")
+        try:
+            for folder in self._folders():
+                refuse_links(folder, folder.parent)
+        except OSError as error:
+            raise RunError(f"{error.filename}: {error.strerror}") from None
 
     def _saved(self, paths: Sequence[Path]) -> dict[str, Any]:
         """The evaluation as it was saved, from the file that is whole and has the most of it."""
@@ -231,33 +231,10 @@ class TransferJob(JobRunner):
         self.finished.append((item, evaluation))
         self.on_finished(evaluation)
 
-    def _keep_best_scales(self) -> None:
-        """Note with each run which scale did best on validation, on the tasks that it was meta-trained on."""
-        for run in self.plan.runs:
-            kept = scale.keep_best(RunReader(run), self.finished)
-            if kept is not None:
-                self.run.log(f"{Path(run).name}: best scale {kept:g}")
-
 
 def _words(item: Planned) -> str:
     """What is being evaluated on what, for people."""
     return f"{item.task_name}: {Path(item.run).name + ' ' if item.run else ''}{item.label}"
-
-
-def _check_runs(plan: Plan) -> None:
-    """Raise RunError where a folder that results would be kept in is no run's: the plan may be a stranger's."""
-    for run in plan.runs:
-        if Path(run).is_dir() and not is_run(Path(run)):
-            raise RunError(f"{run}: a folder, but no run, and results are kept in runs only")
-
-
-def _check_inside(folders: Sequence[Path]) -> None:
-    """Raise RunError where results would be kept through a link."""
-    for folder in folders:
-        try:
-            refuse_links(folder, folder.parent)
-        except OSError as error:
-            raise RunError(f"{error.filename}: {error.strerror}") from None
 
 
 def check_writable(plan: Plan) -> None:

@@ -7,14 +7,15 @@ Read as data from strangers, without torch; `engine.jobs.diagnosis_worker` write
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 from engine.base.files import read_json
 from engine.base.status import is_number
 from engine.runs.reader import RunReader
 
+T = TypeVar("T")
 FORMAT = 1
 PREFIX = "diagnosis-"
 KINDS = ("objective", "loss", "penalty", "term")
@@ -158,64 +159,36 @@ def read_all(reader: RunReader) -> list[DiagnosisReport]:
         names = [name for name in os.listdir(reader.path) if name.startswith(PREFIX) and name.endswith(".json")]
     except OSError:
         return []
-    reports = [
-        report for name in sorted(names) if (report := from_json(_facts(reader, name), name.removesuffix(".json")))
-    ]
+    files = ((name, read_json(reader.path / name, LARGEST_FILE, reader.path)) for name in sorted(names))
+    reports = [report for name, facts in files if (report := from_json(facts, name.removesuffix(".json")))]
     return sorted(reports, key=lambda report: report.created, reverse=True)
-
-
-def _facts(reader: RunReader, name: str) -> dict[str, Any]:
-    return read_json(reader.path / name, LARGEST_FILE, reader.path)
 
 
 def from_json(facts: Mapping[str, Any], file: str = "") -> DiagnosisReport | None:
     """A report from a file of strangers; None where something that it needs is missing or another thing."""
-    if facts.get("format") != FORMAT or not isinstance(facts.get("parts"), list):
-        return None
-    parts = [_part(part) for part in facts["parts"][:MOST_ROWS]]
-    counts = [_whole(facts.get(key)) for key in ("truncation", "inner_steps", "optimizees", "diverged")]
-    difference = _number(facts.get("difference"))
-    truncation, inner_steps, optimizees, diverged = counts
-    if None in (*parts, *counts) or difference is None or not parts:
-        return None
-    return DiagnosisReport(
-        **{key: _text(facts.get(key)) for key in ("checkpoint", "source", "estimator", "created", "version")},
-        is_unbiased=facts.get("is_unbiased") is True,
-        truncation=truncation or 0,
-        inner_steps=inner_steps or 0,
-        optimizees=optimizees or 0,
-        diverged=diverged or 0,
-        difference=difference,
-        parts=tuple(part for part in parts if part is not None),
-        file=file,
-    )
+    report = _read(DiagnosisReport, facts) if facts.get("format") == FORMAT else None
+    return replace(report, file=file) if report is not None and report.parts else None
 
 
-def _part(facts: Any) -> DiagnosedPart | None:
-    if not isinstance(facts, Mapping) or facts.get("kind") not in KINDS:
+def _read(kind: type[T], facts: Any) -> T | None:
+    """An object of a dataclass; None where a field that must be something is missing or of another type."""
+    if not isinstance(facts, Mapping):
         return None
-    steps, true = facts.get("steps"), _slope(facts.get("true"))
-    ends = [_whole(end) for end in steps] if isinstance(steps, list) else []
-    value, weight = _number(facts.get("value")), _number(facts.get("weight"))
-    if true is None or value is None or weight is None or len(ends) != 2 or None in ends:
-        return None
-    return DiagnosedPart(
-        kind=facts["kind"],
-        name=_text(facts.get("name")),
-        weight=weight,
-        steps=(ends[0] or 0, ends[1] or 0),
-        is_window=facts.get("is_window") is True,
-        task=_text(facts.get("task")),
-        value=value,
-        true=true,
-        estimated=_slope(facts.get("estimated")),
-        cosine=_number(facts.get("cosine")),
-    )
+    types: dict[str, Any] = {item.name: item.type for item in fields(kind)}  # type: ignore[arg-type]
+    values = {name: READERS[type_name](facts.get(name)) for name, type_name in types.items()}
+    is_whole = all(value is not None or types[name].endswith("| None") for name, value in values.items())
+    return kind(**values) if is_whole else None
 
 
-def _slope(facts: Any) -> Slope | None:
-    mean = _number(facts.get("mean")) if isinstance(facts, Mapping) else None
-    return None if mean is None else Slope(mean, *(_number(facts.get(key)) for key in ("error", "low", "high")))
+def _parts(rows: Any) -> tuple[DiagnosedPart, ...] | None:
+    parts = [_read(DiagnosedPart, row) for row in rows[:MOST_ROWS]] if isinstance(rows, list) else [None]
+    whole = tuple(part for part in parts if part is not None and part.kind in KINDS)
+    return whole if len(whole) == len(parts) else None
+
+
+def _ends(steps: Any) -> tuple[int, ...] | None:
+    ends = tuple(end for end in map(_whole, steps) if end is not None) if isinstance(steps, list) else ()
+    return ends if len(ends) == 2 == len(steps) else None
 
 
 def _number(value: Any) -> float | None:
@@ -228,3 +201,17 @@ def _whole(value: Any) -> int | None:
 
 def _text(value: Any) -> str:
     return value[:LONGEST_NAME] if isinstance(value, str) else ""
+
+
+READERS: dict[str, Callable[[Any], Any]] = {
+    "str": _text,
+    "bool": lambda value: value is True,
+    "int": _whole,
+    "float": _number,
+    "float | None": _number,
+    "tuple[int, int]": _ends,
+    "Slope": lambda value: _read(Slope, value),
+    "Slope | None": lambda value: _read(Slope, value),
+    "tuple[DiagnosedPart, ...]": _parts,
+}
+"""What a field of each type is in a file of strangers; None: none such."""

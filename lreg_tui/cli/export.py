@@ -59,18 +59,18 @@ def _export(
     reader: RunReader, to: str, path: Path, checkpoint: str, scale: str, force: bool
 ) -> tuple[dict[str, Any], str]:
     """Do it; what is worth telling about it, for programs and for people."""
-    from engine import export as exports
+    from engine.export import optimizer, tables, target
 
     if to == "csv":
-        rows = exports.export_csv(reader, path, force=force)
+        rows = tables.export_csv(reader, path, force=force)
         return {"rows": rows}, ", ".join(f"{name}: {count} rows" for name, count in rows.items())
     if to == "html":
         from lreg_tui.runs.run_page import page_of
 
-        exports.write_file(path, page_of(reader).encode(), force=force)
+        target.write_file(path, page_of(reader).encode(), force=force)
         return {}, "one file that loads nothing from elsewhere: send it, or open it in a browser"
     if to == "tensorboard":
-        values = exports.export_tensorboard(reader, path, force=force)
+        values = tables.export_tensorboard(reader, path, force=force)
         look = f"look at them with: tensorboard --logdir {shlex.quote(str(path))}"
         return {"values": values}, f"{len(values)} metrics; {look}"
     if scale == "best":
@@ -79,6 +79,6 @@ def _export(
         factor = best_scale(reader)
     else:
         factor = checked(FACTOR, toml_edit.number(scale))
-    written = exports.export_optimizer(reader, path, checkpoint=checkpoint, scale=factor, force=force)
+    written = optimizer.export_optimizer(reader, path, checkpoint=checkpoint, scale=factor, force=force)
     facts = {key: written[key] for key in ("optimizer", "checkpoint", "scale", "lreg_version")}
     return facts, f"{facts['optimizer']['kind']}, checkpoint {checkpoint}, scale {present.setting(facts['scale'])}"

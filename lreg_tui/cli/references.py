@@ -87,7 +87,7 @@ def find_runs(references: Sequence[str], runs_dir: Path | None) -> tuple[list[Ru
     for text in references:
         reader = find_run(text, runs_dir)
         if reader.kind is STUDY:
-            from engine.study.plan.chosen import transferred_runs
+            from engine.study.plan.snapshot import transferred_runs
 
             transferred = transferred_runs(reader)
             runs += transferred
@@ -101,7 +101,7 @@ def find_one_run(reference: str, runs_dir: Path | None) -> RunReader:
     """The run that is meant, where nothing else will do. Raises RunError; of a study it names its winners' runs."""
     reader = find_run(reference, runs_dir)
     if reader.kind is STUDY:
-        from engine.study.plan.chosen import winner_runs
+        from engine.study.plan.snapshot import winner_runs
 
         winners = winner_runs(reader)
         if runs_of := "; ".join(f"{arm}: {', '.join(run.id for run in runs)}" for arm, runs in winners.items()):

@@ -22,10 +22,9 @@ from engine.runs.store import Run, RunReader, RunStore
 from engine.study.plan.kept import check_kept, is_kept, report_file, study_in
 from engine.study.plan.snapshot import Watcher
 from engine.study.plan.state import plan_of
-from engine.study.schedule import slurm_options
+from engine.study.schedule import slurm as slurm_options
 from engine.study.schedule.job import Schedule, finished, new_stamp, unfinished
-from engine.study.schedule.loop import StudyJob
-from engine.study.schedule.start import go_on, take_up
+from engine.study.schedule.loop import StudyJob, go_on, take_up
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import How, do_here, note_deaf, print_quietly, when_stopping
 from lreg_tui.cli.options import (

@@ -18,7 +18,7 @@ from engine.presets.catalog import estimator_label, member_name, named_members, 
 from engine.runs.store import RunReader, RunStore
 from engine.study.plan.plan import ArmPlan, StudyPlan
 from engine.study.schedule.job import Schedule, finished, new_stamp, unfinished
-from engine.study.schedule.start import go_on, take_up
+from engine.study.schedule.loop import go_on, take_up
 from lreg_tui.runs import actions
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.system import launch

@@ -87,7 +87,7 @@ def test_going_on_without_the_data_is_told_before_anything_starts(lreg, pair, mo
     def missing(*_):
         raise DataError("digits: not there")
 
-    monkeypatch.setattr(inputs, "check", missing)
+    monkeypatch.setattr(inputs, "check_study", missing)
     for command in (("study", "pair.toml"), ("resume", begun.id)):
         outcome = lreg(*command)
         assert outcome.code == 2 and outcome.err == "error: digits: not there\n"

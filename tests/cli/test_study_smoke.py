@@ -21,6 +21,7 @@ FEWER = {
     **{"set.meta.epochs": 2, "set.meta.inner_steps": 20, "set.meta.truncation": 10, "set.evaluation.every": 1},
     **{"set.evaluation.examples": 60, "set.evaluation.ascent_steps": 2, "set.evaluation.restarts": 1},
     **{"transfer.steps": STEPS, "transfer.marks": [20], "transfer.seeds": 1, "set.evaluation.final_optimizees": 0},
+    "seeds": 1,
 }
 SMOKE = ("study", "smoke", *(word for key, value in FEWER.items() for word in ("--set", f"{key}={value}")), "--json")
 
@@ -33,11 +34,11 @@ def test_the_smoke_study_from_nothing_to_its_report(forked, lreg, home):
 
     store, report = RunStore(home / "runs"), Path(end["report"])
     runs, jobs = store.list(), store.transfers()
-    assert len(runs) == 2 * 4 and len(jobs) == 2 * 3 + 2
+    assert len(runs) == 4 and len(jobs) == 3 + 2
     assert {piece.state for piece in (*runs, *jobs, *store.studies())} == {"finished"}
 
     text = report.read_text()
-    assert "**Finished**: 8 runs, 8 transfer jobs." in text
+    assert "**Finished**: 4 runs, 5 transfer jobs." in text
     assert [line for line in text.splitlines() if line.startswith("| K")], "the controls have their verdicts"
     named = set(re.findall(r"\]\(([\w.-]+)\)", text))
     assert named == {path.name for path in report.parent.iterdir()} - {report.name} and len(named) == 11

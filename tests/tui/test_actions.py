@@ -12,7 +12,7 @@ import pytest
 from tui.driving import change_json, make_job, make_run
 
 from engine.base.errors import LregError
-from engine.jobs.inputs import check_inputs
+from engine.jobs.job_runner import check_inputs
 from engine.runs import notes
 from engine.runs.store import RunReader
 from engine.study.schedule import inputs

@@ -20,7 +20,7 @@ from tui.showing import show
 
 from engine.base.errors import RunError
 from engine.evaluation.transfer_plan import GRID, Plan
-from engine.jobs.inputs import check_inputs
+from engine.jobs.job_runner import check_inputs
 from engine.runs.store import RunReader, RunStore
 from engine.study.schedule import inputs
 from lreg_tui.system import launch

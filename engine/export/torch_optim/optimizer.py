@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
@@ -11,14 +12,34 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from engine.export.torch_optim import blocks, groups, loaded
-from engine.export.torch_optim.gradients import GradientSummary, Share, local_gradient, summarized
+from engine.base.errors import RunError, printable
+from engine.evaluation.frozen import CHECKPOINT, load_learned_optimizer
+from engine.evaluation.scale import best_scale
+from engine.export.optimizer import load_exported
+from engine.export.shipped import file_of
+from engine.export.torch_optim import blocks
+from engine.export.torch_optim.gradients import (
+    GradientSummary,
+    Share,
+    local_gradient,
+    rest_rows,
+    scale_steps,
+    summarized,
+)
 from engine.export.torch_optim.layout import INNER_STEP, CoordinateRow, local, tails
-from engine.export.torch_optim.parameters import check_caller, check_gradient, check_parameter
-from engine.export.torch_optim.scaling import rest_rows, scale_steps
-from engine.export.torch_optim.state import Loaded, adopted, brought_in_order, fresh
+from engine.export.torch_optim.parameters import (
+    RECORD,
+    check_caller,
+    check_gradient,
+    check_group,
+    check_parameter,
+    factors,
+    number,
+)
+from engine.export.torch_optim.state import Loaded, adopted, brought_in_order, check_form, checked_state, fresh
 from engine.kernels.in_place import block_size, step_in_place
-from engine.optimizers.learned.base import LearnedOptimizer, Phi, StepInfo
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, StepInfo, without_start
+from engine.runs.store import RunReader, RunStore
 from engine.tasks.base import Layout
 
 Nonfinite = Literal["skip", "raise"]
@@ -91,8 +112,8 @@ class LoadedOptimizer(torch.optim.Optimizer):
         self._scope = learned_optimizer.trusted_scope
         self._record = _record(learned_optimizer, self._phi)
         values = {"lr": lr, "weight_decay": weight_decay, "scale": scale}
-        groups.checked(values, self._record)
-        super().__init__(params, {**values, groups.RECORD: self._record})
+        check_group(values, self._record)
+        super().__init__(params, {**values, RECORD: self._record})
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("nonfinite", "horizon", "skipped_steps")
@@ -111,8 +132,8 @@ class LoadedOptimizer(torch.optim.Optimizer):
             for name, value in (("learned_optimizer", self._learned_optimizer), ("phi", self._phi_given)):
                 if param_group.get(name) is value:  # ZeroRedundancyOptimizer notes the arguments in every group
                     del param_group[name]
-            groups.checked(param_group, self._record)
-            groups.factors({**self.defaults, **param_group})
+            check_group(param_group, self._record)
+            factors({**self.defaults, **param_group})
             given = param_group["params"]
             if not isinstance(given, (Tensor, set)):
                 param_group["params"] = given = list(given)
@@ -158,7 +179,7 @@ class LoadedOptimizer(torch.optim.Optimizer):
 
     def _shares(self) -> list[Share]:
         """The parameters that have gradients, each once."""
-        values = [groups.factors(group) for group in self.param_groups]
+        values = [factors(group) for group in self.param_groups]
         shares: dict[Tensor, Share] = {}
         for label, parameter, place in self._labelled():
             if parameter.grad is None or parameter in shares:
@@ -247,9 +268,9 @@ class LoadedOptimizer(torch.optim.Optimizer):
         """
 
         def take(optimizer: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
-            return loaded.checked(given, self.param_groups, self.defaults, self._tails)
+            return checked_state(given, self.param_groups, self.defaults, self._tails)
 
-        loaded.check_form(state_dict)
+        check_form(state_dict)
         last = self.register_load_state_dict_pre_hook(take)  # after every other: what they give is what counts
         try:
             super().load_state_dict(state_dict)
@@ -292,3 +313,50 @@ def _record(learned_optimizer: LearnedOptimizer, phi: Phi) -> str:
         values = local(phi[name]).to("cpu", torch.float64).contiguous()
         digest.update(f"{name}{list(values.shape)}".encode() + values.numpy().tobytes())
     return f"{getattr(learned_optimizer, 'name', type(learned_optimizer).__name__)} {digest.hexdigest()[:16]}"
+
+
+def load_optimizer(
+    run: str | os.PathLike[str] | RunReader,
+    params: Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]],
+    lr: float = 1.0,
+    weight_decay: float = 0.0,
+    scale: float | Literal["best"] = 1.0,
+    *,
+    checkpoint: str | None = None,
+    nonfinite: Nonfinite = "skip",
+    horizon: int | None = None,
+) -> LoadedOptimizer:
+    """The learned optimizer of a run (path, id, or "last" in the run store) for the parameters of a model of yours.
+
+    Every update is multiplied by `lr`, which schedulers move, and by `scale`, a constant of the run; "best" is the one
+    that `lreg transfer --scales` chose on validation. `weight_decay` is decoupled, as AdamW's: lr * weight_decay of a
+    parameter goes at every step, so with lr = 1 small values are enough. `checkpoint` is best (on validation; where
+    none is given), last, or initial. `nonfinite`: what to do with a step whose gradients are not finite, see
+    `LoadedOptimizer`. `horizon`: how many steps the training has, for learned optimizers that go by t / T; None: t / T
+    stays 0. Raises RunError where there is no such run, checkpoint or scale, ValueError for other arguments.
+
+    `run` may also be "lreg:NAME", a learned optimizer that comes with lreg (docs/shipped.md), or a file that
+    `lreg export --to safetensors` wrote: both hold one checkpoint, and a scale that is multiplied by `scale`, or taken
+    as it is for "best".
+    """
+    if scale != "best":
+        scale = number("scale", scale)
+    if not isinstance(run, RunReader):
+        run = file_of(run)
+    if not isinstance(run, RunReader) and run.endswith(".safetensors"):
+        learned_optimizer, phi, facts = load_exported(run)
+        if checkpoint not in (None, facts["checkpoint"]):
+            kept = f"{printable(run)}: holds checkpoint {printable(facts['checkpoint'])!r} alone"
+            raise RunError(f"{kept}, found {printable(str(checkpoint))!r}")
+        factor = facts["scale"] * (1.0 if scale == "best" else scale)
+    else:
+        reader = run if isinstance(run, RunReader) else RunStore().resolve(run)
+        learned_optimizer, phi = load_learned_optimizer(reader, CHECKPOINT if checkpoint is None else checkpoint)
+        factor = best_scale(reader) if scale == "best" else scale
+    if learned_optimizer.uses_task:
+        told = f"{learned_optimizer.name} looks at the episodes that it trains on, which parameters alone do not have"
+        raise RunError(f"{printable(str(run))}: {told}; allowed: a run of another learned optimizer")
+    values = {"lr": lr, "weight_decay": weight_decay, "scale": factor}
+    return LoadedOptimizer(
+        params, learned_optimizer, without_start(phi), **values, nonfinite=nonfinite, horizon=horizon
+    )

@@ -25,10 +25,23 @@ from engine.presets.document import Document
 from engine.presets.preset import from_mapping
 from engine.runs.writer import slug
 from engine.study.plan import search
-from engine.study.plan.axes import KEYED, ends, flat, read_axes, taken_apart
-from engine.study.plan.plan import MOST_CELLS, PICKED_BY, ArmPlan, Axis, Pick, Point, Search, StudyPlan
+from engine.study.plan.plan import (
+    KEYED,
+    MOST_CELLS,
+    PICKED_BY,
+    ArmPlan,
+    Axis,
+    Pick,
+    Point,
+    Search,
+    StudyPlan,
+    ends,
+    flat,
+    read_axes,
+    taken_apart,
+)
 from engine.study.plan.sources import OF_PRESETS, TABLES, StudyError, find_study, parsed
-from engine.study.plan.transfer_table import read_transfer
+from engine.study.plan.transfers import read_transfer
 
 MOST_ARMS = 1000
 LONGEST = 40  # of a study's or an arm's name: both are part of the names of runs

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.base.errors import LregError, RunError
+from engine.base.errors import LregError, RunError, printable, shortened
 from engine.runs.reader import RunReader
 from engine.runs.results import at_horizon, by_horizon, common_horizon
 from engine.runs.writer import is_complete
@@ -20,7 +20,6 @@ from engine.study.plan.transfers import TransferState, expected, wanted_transfer
 
 ENDED = ("finished", "failed")
 DAMAGE = (LregError, TypeError, ValueError, LookupError, AttributeError, RecursionError)  # what damaged files lead to
-
 Piece = CellState | TransferState
 """A run of a study, or one of its transfer jobs."""
 Over = Callable[[CellState], bool]
@@ -166,3 +165,29 @@ def summary(plan: StudyPlan) -> dict[str, Any]:
 
 def _axis(axis: Axis) -> str:
     return f"{axis.key}: {', '.join(map(str, axis.values)) if axis.values else f'{axis.low} to {axis.high}'}"
+
+
+def winner_runs(study: RunReader) -> dict[str, list[RunReader]]:
+    """The finished runs of the winner of every arm that has one, the reference arm first.
+
+    As in the report, the winner of an arm that is still at work is the best so far. Raises RunError where the study's
+    folder is damaged.
+    """
+    seen = look_at(study.path)
+    best = sorted(seen.best.items(), key=lambda item: item[0] != seen.plan.reference)
+    return {name: [cell.run for cell in winner.cells] for name, winner in best}
+
+
+def transferred_runs(study: RunReader) -> list[RunReader]:
+    """Those of the winners' runs that have transfer evaluations, the reference arm's first.
+
+    Raises RunError where there are none.
+    """
+    winning = [run for runs in winner_runs(study).values() for run in runs]
+    transferred = [run for run in winning if run.transfers()]
+    if not transferred:
+        status = study.status()
+        message = f", {shortened(printable(status.message))}" if status.message else ""
+        lacks = "none of its winners has been transferred yet" if winning else "no arm of it has a winner yet"
+        raise RunError(f"study {study.id}: {lacks} ({status.state}{message})")
+    return transferred

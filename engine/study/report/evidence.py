@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.base.errors import PresetError, RunError
 from engine.base.metrics import AT_RADIUS, Metric, headline
 from engine.base.settings import show
 from engine.comparison import (
@@ -197,6 +196,11 @@ class Evidence:
             return MetricAt(name, self.adaptive_radius(task))
         return MetricAt(self.metric(task, name).name, self.radius if name in AT_RADIUS else None)
 
+    def words(self, task: str, reading: MetricAt) -> str:
+        """What people read of a metric, with its radius."""
+        at = f" at {reading.radius}" if reading.radius else ""
+        return f"{self.metric(task, reading.name).words}{at}"
+
     def adaptive_radius(self, task: str) -> str | None:
         """The radius at which a task's adaptive sharpness is shown; None where nobody measured it."""
         return middle(radii(self.tasks[task].metrics, ADAPTIVE))
@@ -296,18 +300,11 @@ def gather(plan: StudyPlan, folder: Path) -> Evidence:
 
 
 def _arm(label: str, candidate: Candidate) -> Arm:
-    return Arm(label, tuple(map(_run, candidate.cells)))
+    return Arm(label, tuple(ArmRun.of(cell.run, cell.cell.seed) for cell in candidate.cells))
 
 
 def _has_ball(member: Mapping[str, Any]) -> bool:
     return bool(member.get("rho") or member.get("radius"))
-
-
-def _run(cell: CellState) -> ArmRun:
-    try:
-        return ArmRun(cell.run, cell.run.preset(), cell.cell.seed)
-    except (PresetError, RunError) as error:
-        return ArmRun(cell.run, None, cell.cell.seed, str(error).splitlines()[0])
 
 
 def _twin(

@@ -12,8 +12,7 @@ from engine.comparison import Arm
 from engine.figures import Axis as Scale
 from engine.figures import Block, Line, Panel, blocks, evaluated
 from engine.figures import Point as Dot
-from engine.figures.base import ARM, Who, scale_for
-from engine.figures.evaluated import MOST_TASKS
+from engine.figures.base import ARM, MOST_TASKS, Who, scale_for
 from engine.runs.reader import RunReader
 from engine.runs.results import mean
 from engine.runs.writer import slug

@@ -130,9 +130,8 @@ def _run(run: RunReader, is_shown: bool, is_winner: bool) -> Files:
     yield from _common(run)
     yield "preset.toml", read_limited(run.path / "preset.toml", below=run.path)
     yield "metrics.jsonl", "".join(f"{_line(record)}\n" for record in _records(run, is_shown))
-    for name in ("metrics.json",):
-        if (run.path / name).is_file():
-            yield name, read_limited(run.path / name, below=run.path)
+    if (run.path / "metrics.json").is_file():
+        yield "metrics.json", read_limited(run.path / "metrics.json", below=run.path)
     if is_shown and (transfers := run.transfers()):
         lines = [_line({"name": name, **_evaluation(facts)}) for name, facts in sorted(transfers.items())]
         yield KEPT_TRANSFERS, "".join(f"{line}\n" for line in lines)
@@ -154,12 +153,10 @@ def _evaluation(facts: Mapping[str, Any]) -> Mapping[str, Any]:
     read = read_facts(facts)
     if read is None or (read.scale, read.weight_decay, read.sam) == (1.0, 0.0, 0.0):
         return facts
-    seeds = facts.get("seeds")
-    return {**facts, "seeds": [_without_curve(seed) for seed in seeds] if isinstance(seeds, list) else seeds}
-
-
-def _without_curve(seed: Any) -> Any:
-    return {key: value for key, value in seed.items() if key != "curve"} if isinstance(seed, dict) else seed
+    if not isinstance(seeds := facts.get("seeds"), list):
+        return facts
+    without = [{key: seed[key] for key in seed if key != "curve"} if isinstance(seed, dict) else seed for seed in seeds]
+    return {**facts, "seeds": without}
 
 
 def _json(value: Any) -> str:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from engine.comparison import Effect, MetricAt, Row
-from engine.comparison.paired import EQUAL_STEPS, FRONTIER, MATCHED_LOSS, RATIO
+from engine.comparison import Effect, MetricAt, Row, controls
+from engine.comparison.paired import (
+    BRANCHES,
+    ENVELOPE,
+    EQUAL_STEPS,
+    FRONTIER,
+    GRID,
+    MATCHED_LOSS,
+    RATIO,
+    READINGS,
+    REGULAR,
+    best_scales,
+)
+from engine.comparison.report import ARM, BASELINE, DECAYED
 from engine.comparison.statistics import FEWEST_META_SEEDS
-from engine.comparison.tables import ARM, BASELINE, DECAYED
 from engine.figures import Block
 from engine.study.report import markdown
-from engine.study.report.claim import NOT_FOUND, TOO_FEW_META_SEEDS, Claim
+from engine.study.report.claim import NOT_FOUND, TOO_FEW_META_SEEDS, Claim, of_findings, smallest
 from engine.study.report.evidence import HEADLINE, Evidence
 from engine.study.report.figures import CANDIDATES
-from engine.study.report.frontier import against_frontier
 from engine.study.report.markdown import NOTHING, bullets, code, codes, count, paragraph, table, text
 from engine.study.report.papers import xh
-from engine.study.report.power import of_findings, power_from
 
 LATER = ("train_loss", "sharpness", "top_eigenvalue")  # after what an arm is read by first
 SETTINGS = {
@@ -24,6 +33,8 @@ SETTINGS = {
     MATCHED_LOSS: "at matched train loss",
     FRONTIER: "against the scale frontier",
 }
+WORDS = {REGULAR: "regular branch", ENVELOPE: "and overshoot (envelope)", GRID: "scale x weight decay"}
+NOT_SIGNIFICANT = "n.s."
 
 
 def numbers(study: Evidence) -> Iterator[str]:
@@ -158,22 +169,52 @@ def _effect_rows(study: Evidence, task: str, step: int, arm: str) -> Iterator[li
         kinds = [effect.kind for effect in effects if effect is not None]
         if kinds:
             kind = "points" if metric.unit == "share" else kinds[0]
-            at = f" at {reading.radius}" if reading.radius else ""
-            yield [code(arm), f"{metric.words}{at}, {kind}", *(_effect(study, effect) for effect in effects)]
+            cells = (_effect(study, effect, NOT_FOUND) for effect in effects)
+            yield [code(arm), f"{study.words(task, reading)}, {kind}", *cells]
 
 
-def _effect(study: Evidence, effect: Effect | None) -> str:
+def _effect(study: Evidence, effect: Effect | None, unclear: str) -> str:
+    """The interval, the verdict, which is in the word for `unclear` where the interval includes no difference, and how
+    many pairs there are where they are not all; and whether it lies beyond the frontier.
+    """
     if effect is None:
         return NOTHING
     interval = effect.interval
-    word = NOT_FOUND if effect.verdict == "unclear" else effect.verdict
+    if effect.setting in BRANCHES and effect.is_beyond:
+        return f"beyond the frontier ({effect.outside} of {count(effect.outside + interval.n, 'pair')})"
+    word = unclear if effect.verdict == "unclear" else effect.verdict
     word = word if interval.meta_seeds >= FEWEST_META_SEEDS or interval.low is None else ""
     if interval.mean is None:
         return word
-    pairs = f", {count(interval.n, 'pair')}" if effect.outside + effect.left_out else ""
-    is_share = study.metric(effect.task, effect.at.name).unit == "share"
-    written = markdown.percent if is_share else markdown.interval
+    metric = study.metric(effect.task, effect.at.name)
+    written = markdown.percent if metric.unit == "share" else markdown.interval
     difference = written(interval.mean, interval.low, interval.high, sign=effect.kind != RATIO)
-    if word == NOT_FOUND:
-        word += power_from(study.metric(effect.task, effect.at.name), effect.kind, interval)
-    return " ".join(filter(None, [difference, word])) + pairs
+    power = smallest(metric, effect.kind, interval) if word == unclear else ""
+    pairs = f", {count(interval.n, 'pair')}" if effect.outside + effect.left_out else ""
+    return " ".join(filter(None, [difference, word])) + (f", power from {power}" if power else "") + pairs
+
+
+def against_frontier(study: Evidence, task: str, step: int) -> Iterator[str]:
+    """A line for each arm and reading, a cell for each branch, and which arms are controls of others."""
+    reference = study.plan.reference
+    readings = dict.fromkeys(study.metric_at(task, name) for name in READINGS)
+    rows = []
+    for arm, reading in ((arm, reading) for arm in study.arms for reading in readings):
+        effects = [study.effect(task, arm, reference, branch, reading, step) for branch in BRANCHES]
+        if any(effects):
+            cells = (_effect(study, effect, NOT_SIGNIFICANT) for effect in effects)
+            rows.append([code(arm), study.words(task, reading), *cells])
+    if not rows:
+        return
+    scales = best_scales(study.tasks[task], step, study.arms[reference]).values()
+    best = ", ".join(f"x{scale:g}" for scale in dict.fromkeys(scales))
+    yield paragraph(
+        f"Against the frontier of {code(reference)}, which it traces when its updates are multiplied by constants: "
+        "ratios at the arm's train loss, geometric means. Its best scale, that of the lowest train loss, is "
+        f"{best or NOTHING}: up to it the branch is regular, beyond it the updates overshoot. Scale x weight decay: "
+        f"the lowest of all points of that grid whose train loss is no higher. {NOT_SIGNIFICANT}: the interval "
+        "includes 1, which shows neither a difference nor that there is none."
+    )
+    yield table(["arm", "reading", *WORDS.values()], rows, left=5)
+    if named := controls(list(study.arms.values())):
+        yield bullets(text(control.words) for control in named.values())

@@ -12,10 +12,9 @@ from engine.comparison.paired import EQUAL_STEPS, FRONTIER, GRID, MATCHED_LOSS, 
 from engine.comparison.statistics import FEWEST_META_SEEDS
 from engine.runs.evaluations import SHARPNESS
 from engine.study.plan.plan import ArmPlan, Axis
-from engine.study.report.claim import BETTER, NOT_FOUND, TESTED, UNTESTED, WORSE, shown_as, word_of
+from engine.study.report.claim import BETTER, EXPLAINED, NOT_FOUND, TESTED, UNTESTED, WORSE, shown_as, smallest, word_of
 from engine.study.report.evidence import HEADLINE, Evidence
 from engine.study.report.markdown import NOTHING, bullets, code, codes, count, paragraph, table, text
-from engine.study.report.power import EXPLAINED, smallest
 
 HOW = {
     EQUAL_STEPS: "at equal steps",

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from engine.base.settings import show
 from engine.base.status import is_number
 from engine.comparison.paired import EQUAL_STEPS, MATCHED_LOSS, has_frontier
-from engine.comparison.report import ENOUGH_META_SEEDS
+from engine.comparison.report import ARM, ENOUGH_META_SEEDS
 from engine.comparison.statistics import FEWEST_META_SEEDS
-from engine.comparison.tables import ARM
 from engine.runs.results import mean
 from engine.study.plan.kept import without_places
 from engine.study.report.claim import TESTED, Claim

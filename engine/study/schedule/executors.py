@@ -5,27 +5,68 @@ An executor remembers nothing that matters: the state of the runs is in their fo
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.base.errors import LregError
-from engine.base.status import HELD, Status
+from engine.base.files import read_limited
+from engine.base.status import HELD, LIVE, Status
 from engine.jobs import spawn
 from engine.runs.reader import RunReader
-from engine.study.schedule import inputs, memory, slurm
-from engine.study.schedule.executor import THREADS, Executor, Start, ask_to_stop
+from engine.study.schedule import inputs
 
 if TYPE_CHECKING:
-    from engine.study.schedule.job import Schedule
+    pass
 
+THREADS = 2  # of a run on the CPU, where neither the study nor its presets say
+Start = tuple[RunReader, str]
+"""A run whose folder is made, and the device that `slots` gave for it."""
 MEMORY = "memory_bytes"  # of a run's metrics
 SETTLE_S = 10.0  # after a start, before a run that has not said how large it is counts as large as it is by then
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+V2 = ("memory.max", "memory.current", "inactive_file")
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+class Executor(Protocol):
+    """A place where runs and transfer jobs compute."""
+
+    def slots(self, busy: Sequence[RunReader]) -> list[str]:
+        """The device of every run that may be started now, beside the busy ones: live, or handed over (`pending`)."""
+
+    def start(self, starts: Sequence[Start]) -> None:
+        """Hand runs over, all those that can be started now together. Returns at once. Raises LregError."""
+
+    def pending(self) -> set[Path]:
+        """Paths of the runs that were handed over (by a scheduler before this one, too) and that no worker holds yet.
+
+        Whatever their folders say, they are not to be started again.
+        """
+
+    def why(self, reader: RunReader) -> str:
+        """What is known of a run that was handed over and is gone; empty: nothing."""
+
+    def stop(self, readers: Iterable[RunReader]) -> None:
+        """Ask the workers of live runs to write a checkpoint and end, take back what is pending. Returns at once.
+
+        May be called again while they are at it.
+        """
+
+
+def ask_to_stop(reader: RunReader) -> None:
+    """A worker on this machine, if there is one."""
+    if reader.recorded_status().state in LIVE:
+        with contextlib.suppress(LregError):  # it has ended by itself, or computes on another host
+            spawn.request(reader, signal.SIGTERM, "stop")
 
 
 class Local:
@@ -66,7 +107,7 @@ class Local:
         started one by one. One at a time goes always.
         """
         statuses = [reader.recorded_status() for reader in busy]
-        taken = [memory.resident(self._pid(reader, status)) for reader, status in zip(busy, statuses, strict=True)]
+        taken = [resident(self._pid(reader, status)) for reader, status in zip(busy, statuses, strict=True)]
         has_settled = time.monotonic() - self._started_at >= SETTLE_S
         for status, size in zip(statuses, taken, strict=True):
             told = status.latest.get(MEMORY, 0.0)  # on a GPU it says what it takes there
@@ -75,13 +116,14 @@ class Local:
             self._largest = max(self._largest, in_memory if is_known else 0)
         if not self._largest:
             return 0 if busy and not has_settled else 1
-        free = memory.free() - sum(self._largest - size for size in taken if size < self._largest)
+        free = free_memory() - sum(self._largest - size for size in taken if size < self._largest)
         return max(0 if busy else 1, int(free // self._largest))
 
     def _pid(self, reader: RunReader, status: Status) -> int:
         """The process of a run; before it has taken it, the status names whoever made the folder."""
-        child = self._children.get(reader.path)
-        return child[0].pid if child else status.pid if status.state in HELD and status.is_of_this_host else 0
+        if child := self._children.get(reader.path):
+            return child[0].pid
+        return status.pid if status.state in HELD and status.is_of_this_host else 0
 
     def start(self, starts: Sequence[Start]) -> None:
         self._started_at = time.monotonic()
@@ -116,15 +158,6 @@ class Local:
                     self._reasons[path] = str(spawn.died(code, reader, before))
 
 
-def of(schedule: Schedule, folder: Path, presets: Iterable[Mapping[str, Any]], data_dir: Path | None) -> Executor:
-    """The executor that a study's schedule names. Raises LregError where there is none, or a device is not there."""
-    if schedule.executor == "slurm":
-        return slurm.executor(schedule, folder, data_dir)
-    if schedule.executor != "local":
-        raise LregError(f"--executor: found {schedule.executor!r}; allowed: local, slurm")
-    return local(schedule.devices, schedule.jobs, schedule.threads, presets, data_dir)
-
-
 def local(devices: str, jobs: int, threads: int, presets: Iterable[Mapping[str, Any]], data_dir: Path | None) -> Local:
     """The executor on this machine. 0 and auto: one run on each GPU; without one, as many as the cores keep busy."""
     names = inputs.device_names(devices)
@@ -136,3 +169,47 @@ def local(devices: str, jobs: int, threads: int, presets: Iterable[Mapping[str, 
 def cores() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """Bytes that can still be taken: of the machine, and under every limit above this process."""
+    import psutil
+
+    return max(0, min([psutil.virtual_memory().available, *_left_by_cgroups()]))
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process of this host; 0 where it is not known."""
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss) if pid else 0
+    except (psutil.Error, ValueError, OverflowError):
+        return 0
+
+
+def _left_by_cgroups() -> Iterator[int]:
+    """What each limit leaves, of this process's group and of those around it. Linux has them, in two versions.
+
+    Files that need not stay in memory count as free.
+    """
+    for line in _text(OWN_CGROUPS).splitlines():  # 0::/group of version 2; 7:cpu,memory:/group of version 1
+        controllers, _, group = line.partition(":")[2].partition(":")
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root, (limit, used, cache) = (CGROUPS / "memory", V1) if controllers else (CGROUPS, V2)
+        inside = PurePosixPath(group.lstrip("/"))
+        # a container sees its own group as the root, whatever it is called outside
+        for folder in (root / path for path in (inside, *inside.parents) if ".." not in path.parts):
+            most, taken = (_text(folder / name).strip() for name in (limit, used))
+            pairs = (line.split() for line in _text(folder / "memory.stat").splitlines())
+            cached = next((pair[1] for pair in pairs if pair[:1] == [cache] and len(pair) == 2), "0")
+            if all(text.isdecimal() for text in (most, taken, cached)):  # "max" is no number
+                yield int(most) - int(taken) + int(cached)
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_limited(path).decode(errors="replace")
+    except OSError:
+        return ""

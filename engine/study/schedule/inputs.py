@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from engine.base.errors import LregError
 from engine.jobs import spawn
 from engine.study.plan.plan import as_tuples
+from engine.study.plan.transfers import tasks as every_task
 
 if TYPE_CHECKING:
     from engine.runs.reader import RunReader
@@ -33,11 +34,6 @@ def device_names(devices: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in devices.split(",") if name.strip())) or ["auto"]
 
 
-def check(tasks: Iterable[Mapping[str, Any]], data_dir: Path | None, devices: Iterable[str] = ()) -> None:
-    """Find out before anything starts whether the data of these tasks and these devices are there. Raises LregError."""
-    _ask(tasks=list(tasks), data_dir=data_dir, devices=list(devices))
-
-
 def check_run(
     tasks: Iterable[Mapping[str, Any]],
     device: str,
@@ -45,16 +41,18 @@ def check_run(
     optimizer: Mapping[str, Any] | None = None,
     parent: RunReader | None = None,
 ) -> None:
-    """The same of what one process is to do on a device. `optimizer`: the table of a run, which may have a parent."""
+    """Find out before a process starts whether its device and its data are there. Raises LregError.
+
+    `optimizer`: the table of a run, which may have a parent.
+    """
     start = parent.path if parent is not None else None
     _ask(tasks=list(tasks), device=device, data_dir=data_dir, optimizer=optimizer, start=start)
 
 
 def check_study(plan: StudyPlan, schedule: Schedule, data_dir: Path | None) -> None:
-    """The same of everything that a study needs."""
-    from engine.study.plan.transfers import tasks
-
-    check(tasks(plan), data_dir, device_names(schedule.devices) if schedule.executor == "local" else ())
+    """The same of everything that a study needs. Raises LregError."""
+    names = device_names(schedule.devices) if schedule.executor == "local" else []
+    _ask(tasks=every_task(plan), data_dir=data_dir, devices=names)
 
 
 def _ask(**question: Any) -> str:
@@ -65,7 +63,7 @@ def _answer(question: Mapping[str, Any]) -> str:
     import torch
 
     from engine.base.device import pick_device
-    from engine.jobs.inputs import check_inputs
+    from engine.jobs.job_runner import check_inputs
 
     names: list[str] = []
     for name in question.get("devices", ()):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -29,11 +30,10 @@ from engine.study.plan.plan import StudyPlan
 from engine.study.plan.snapshot import Piece, Snapshot, Watcher, summary
 from engine.study.plan.state import CellState, plan_of
 from engine.study.plan.transfers import tasks
-from engine.study.schedule import attempts, executors
-from engine.study.schedule.attempts import Attempts
-from engine.study.schedule.eta import Pace
-from engine.study.schedule.executor import Executor
-from engine.study.schedule.job import Schedule
+from engine.study.schedule import attempts, executors, inputs, slurm
+from engine.study.schedule.attempts import Attempts, Pace
+from engine.study.schedule.executors import Executor
+from engine.study.schedule.job import Schedule, set_schedule
 
 REST_S = 0.3
 ASK_AGAIN_S = 3.0  # a worker that has just started does not listen yet
@@ -52,7 +52,11 @@ class Look:
 
 
 Draw = Callable[..., Any]
+
+
 """Draws the report's figures; the engine itself has no plotting."""
+
+
 Listener = Callable[[Look], None]
 
 
@@ -116,14 +120,13 @@ class StudyJob(JobRunner):
             raise
 
     def _prepare(self) -> None:
-        if self.folder.parent.name != STUDY.home:  # of a run store, which its runs are made in
-            home = STUDY.home
+        if (home := STUDY.home) != self.folder.parent.name:  # of a run store, which its runs are made in
             raise RunError(f"{self.folder}: a study goes on in the folder {home} of a run store only: copy it there")
         self.plan: StudyPlan = plan_of(self.folder)
         schedule = Schedule.of(self.folder)
         self.watcher = Watcher(self.plan, self.folder)
         presets = [arm.preset for arm in self.plan.arms]
-        self.executor: Executor = self._executor or executors.of(schedule, self.folder, presets, self.data_dir)
+        self.executor: Executor = self._executor or executor_of(schedule, self.folder, presets, self.data_dir)
         if isinstance(self.executor, executors.Local) and not schedule.threads:
             # of another number sums are rounded otherwise: whoever goes on, on whatever machine, takes the same
             replace(schedule, threads=self.executor.threads).write(self.folder)
@@ -263,10 +266,8 @@ class StudyJob(JobRunner):
             self.run.log(f"{name}: given up: {reason}")
         self.run.set_status(message="report", eta_s=None)
         self.remark = f"report: {self._report()}"
-        left, failed = (
-            [path.name for path, word in self.verdicts.items() if word == verdict]
-            for verdict in (attempts.LEFT, attempts.FAILED)
-        )
+        words = {path.name: word for path, word in self.verdicts.items()}
+        left, failed = ([name for name in words if words[name] == word] for word in (attempts.LEFT, attempts.FAILED))
         if failed:
             first = "".join(f"; {name}: {reason}" for name, reason in list(reasons.items())[:1])
             self.remark = f"failed for good: {_few(failed)}{first}; lreg logs RUN says more; {self.remark}"
@@ -278,6 +279,17 @@ class StudyJob(JobRunner):
         from engine.study.report.report import write_report
 
         return write_report(self.plan, self.folder, self.draw)
+
+
+def executor_of(
+    schedule: Schedule, folder: Path, presets: Sequence[Mapping[str, Any]], data_dir: Path | None
+) -> Executor:
+    """The executor that a study's schedule names. Raises LregError where there is none, or a device is not there."""
+    if schedule.executor == "slurm":
+        return slurm.executor(schedule, folder, data_dir)
+    if schedule.executor != "local":
+        raise LregError(f"--executor: found {schedule.executor!r}; allowed: local, slurm")
+    return executors.local(schedule.devices, schedule.jobs, schedule.threads, presets, data_dir)
 
 
 def words(piece: Piece) -> str:
@@ -297,3 +309,26 @@ def _sent(run: RunReader, number: signal.Signals, purpose: str) -> bool:
 
 def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def take_up(
+    store: RunStore, plan: StudyPlan, unfinished: RunReader | None, schedule: Schedule, data_dir: Path | None
+) -> Run:
+    """Go on with this study, where it is there unfinished; else make its folder.
+
+    Raises LregError where its data, or a device of this machine that it is to have, is not there.
+    """
+    inputs.check_study(plan, schedule, data_dir)
+    job = Run(unfinished.path) if unfinished else StudyJob.start(store.root, plan, argv=sys.argv, data_dir=data_dir)
+    set_schedule(job, schedule)
+    return job
+
+
+def go_on(path: Path, devices: str = "", data_dir: Path | None = None) -> Run:
+    """Go on with a study as it was scheduled last, on other devices if told so; what has failed is tried again.
+
+    Raises LregError as `take_up` does.
+    """
+    schedule = Schedule.of(path)
+    schedule = replace(schedule, retry_failed=True, devices=devices or schedule.devices)
+    return take_up(RunStore(path.parent.parent), plan_of(path), RunReader(path), schedule, data_dir)

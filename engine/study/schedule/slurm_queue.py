@@ -10,14 +10,21 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import FrameType
 
 from engine.base.errors import LregError, printable
-from engine.base.files import make_folder, read_json, write_atomic
+from engine.base.files import make_folder, open_to_append, read_json, write_atomic
+from engine.base.status import INTERRUPTED
+from engine.jobs import spawn
+from engine.runs.reader import RunReader
+from engine.runs.writer import Run
 
 FOLDER = "slurm"  # in the study's
 ENDED = (
@@ -27,6 +34,8 @@ ENDED = (
 TAKEN = ("PREEMPTED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL")  # ended, though neither the run nor a person wanted that
 LISTED = ("--noheader", "--array", "--states=all", "--format=%F|%K|%T|%j")
 ANSWER_LIMIT_S = 60.0
+WARNING = signal.SIGUSR2
+TOO_SHORT = "its Slurm job's time was up before it got any further: --slurm-time is too short for it"
 
 
 class NoAnswer(LregError):
@@ -107,3 +116,65 @@ def ask(*command: str) -> list[str]:
         complaints = done.stderr.strip().splitlines() or [f"{command[0]}: exit code {done.returncode}"]
         raise NoAnswer(printable(complaints[-1]))
     return done.stdout.splitlines()
+
+
+def compute(path: str, device: str, data_dir: str | None, threads: int) -> int:
+    """Do a run or a transfer job as far as this job's time goes. Returns its worker's exit code; or exits with it."""
+    reader = RunReader(path)
+    command = spawn.worker_command(reader, device=device, data_dir=Path(data_dir) if data_dir else None)
+    before = _reached(reader)
+    code, asked = _work(reader, command, threads)
+    if code not in (0, INTERRUPTED):
+        sys.exit(code if code > 0 else 128 - code)  # so that Slurm says that the job has failed
+    if code == 0 or asked is None:  # it is finished, or a person has stopped it
+        return code
+    if asked == WARNING and _reached(reader) == before:
+        _give_up(reader)  # it would be the same again, for ever
+        return code
+    # the id of an array's last job alone would mean the whole array
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID", "")
+    try:
+        if ask("squeue", "--noheader", f"--jobs={job}", "--format=%T") == ["RUNNING"]:
+            ask("scontrol", "requeue", job)
+    except NoAnswer as error:  # it has at least its checkpoint
+        print(error, file=sys.stderr)
+    return code
+
+
+def _work(reader: RunReader, command: list[str], threads: int) -> tuple[int, int | None]:
+    """The worker's exit code, and the signal that it was last asked to stop with.
+
+    It stays in this job's session, so that nothing of it outlives the job.
+    """
+    asked: list[int] = []
+    child: subprocess.Popen[bytes] | None = None
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        if child is not None:
+            child.terminate()
+
+    for number in (signal.SIGTERM, WARNING):
+        signal.signal(number, stop)
+    with open_to_append(reader.log_path) as log:
+        environment = spawn.environment(threads)
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+    if asked:  # before there was a process to pass it on to
+        child.terminate()
+    return child.wait(), asked[-1] if asked else None
+
+
+def _reached(reader: RunReader) -> tuple[int, list[tuple[str, int]]]:
+    """How far a run is; a transfer job notes the parts of an evaluation, too."""
+    parts = sorted((path.name, path.stat().st_mtime_ns) for path in (reader.path / "partial").glob("*.json"))
+    return reader.recorded_status().step, parts
+
+
+def _give_up(reader: RunReader) -> None:
+    try:
+        with Run(reader.path) as run:
+            run.log(TOO_SHORT)
+            run.set_status(state="failed", message=TOO_SHORT)
+    except LregError as error:  # somebody else has it now
+        print(error, file=sys.stderr)

@@ -18,7 +18,7 @@ from engine.comparison import Effect, Entry, Interval, MetricAt, t_interval, ver
 from engine.comparison.paired import DIFFERENCE, EQUAL_STEPS, MATCHED_LOSS, RATIO, exponential
 from engine.comparison.statistics import FEWEST_META_SEEDS, META_SEEDS, POWER
 from engine.evaluation.transfer_plan import GRID
-from engine.figures.evaluated import estimate
+from engine.figures.base import estimate
 from engine.runs.reader import RunReader
 from engine.runs.results import CONFIDENCE, at_horizon, by_horizon, common_horizon
 from engine.study.plan.plan import ArmPlan

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from engine.comparison import Interval
 from engine.comparison.paired import EQUAL_STEPS, MOST, RATIO
 from engine.comparison.statistics import FEWEST_META_SEEDS
-from engine.figures.evaluated import estimate
+from engine.figures.base import estimate
 from engine.runs.results import mean
 from engine.study.report.claim import (
     CONTRADICTED,
