@@ -24,7 +24,7 @@ def agreement(piece: Piece, device: torch.device) -> dict[str, Any]:
 
     In float64, unless the device or its kernels know float32 alone; and in float32, which is what is timed, with the
     bound of that precision. Of meta-training the meta-gradient is compared; of a frozen optimizer, how far it took the
-    optimizees.
+    optimizees; of probes the top eigenvalue with the whole Hessian's.
     """
     small = Piece(piece.work, piece.optimizer, "mlp", min(piece.meta_batch, OPTIMIZEES))
     task = partial(RandomTask, "mlp", input_shape=INPUT_SHAPE, batch_size=BATCH_SIZE, device=device)
@@ -49,7 +49,11 @@ def agreement_of(error: Callable[[torch.dtype], float], device: torch.device) ->
 def largest_error(scene: Scene) -> float:
     """The largest relative difference between ours and the reference's numbers for all optimizees of a scene."""
     optimizees = range(scene.piece.meta_batch)
-    if scene.piece.work == "frozen":
+    if scene.piece.work == "probe":
+        tops = torch.tensor([at["top_eigenvalue"] for at in scene.figures(scene.reached)], dtype=torch.float64)
+        hessians = [torch.func.hessian(scene.probed_loss)(theta) for theta in scene.reached.double()]
+        return relative(tops, torch.stack([torch.linalg.eigvalsh(hessian)[-1] for hessian in hessians]).cpu())
+    if scene.piece.work in ("frozen", "transfer"):
         start = scene.carry.theta
         return relative(scene.frozen() - start, torch.stack([reference.frozen(scene, b) for b in optimizees]) - start)
     if scene.piece.work in PARTICLES:

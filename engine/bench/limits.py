@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from engine.base.device import timed
-from engine.bench.works import PARTICLES
+from engine.bench.works import PARTICLES, PROBED
 from engine.optimizers.learned.base import Network
 from engine.penalties.smooth import Smooth
 
@@ -20,7 +20,7 @@ GEMM_SIZES = {"cpu": (512, 1024, 2048), "other": (2048, 4096, 8192)}
 COPY_BYTES = {"cpu": 2**27, "other": 2**30}  # far beyond any cache
 SECONDS = 0.3  # for each size
 ITEM = 4  # bytes of a float32
-FORWARD = ("frozen", *PARTICLES)  # works without a way back
+FORWARD = ("frozen", *PARTICLES, *PROBED)  # works without a way back
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from engine import kernels
 from engine.bench import check, needs, reference, step
 from engine.bench.limits import Limits, timed
 from engine.bench.memory import peak_bytes
-from engine.bench.scene import RandomTask, network_of, scene
-from engine.bench.works import PARTICLES, STEP, Piece
+from engine.bench.scene import RandomTask, network_of, scene, state_bytes
+from engine.bench.works import PARTICLES, PROBED, STEP, Piece
 
 BUDGET_S = 8.0  # for the measurements of a piece of work, after the warm-up
 MOST_ROUNDS, FEWEST_ROUNDS = 15, 2
@@ -49,7 +49,7 @@ class Bench:
         estimate, free = needs.estimated(piece, task, self.limits, pilot), needs.free_memory(self.device)
         if reason := estimate.problem(free, self.by_name):
             return {"skipped": reason}
-        missing = estimate.eager_problem(free)
+        missing = "nobody has written the searches out" if piece.work in PROBED else estimate.eager_problem(free)
         one = scene(piece, task)
         first = timed(one.run, self.device)  # whatever is loaded or compiled at first use is in here
         for _ in range(2 if self.device.type == "cuda" else 0):
@@ -57,10 +57,11 @@ class Bench:
         memory = peak_bytes(one.run, self.device)
         calls = [one.run] if missing else [one.run, lambda: reference.run(one)]
         (ours, *eager), rounds = self._medians(calls)
+        steps = 1 if piece.work in PROBED else one.steps  # of these the whole is what counts
         coordinates = one.coordinates * (one.estimator.particles if piece.work in PARTICLES else 1)
         return {
-            **self._speed(piece, ours, coordinates, one.steps, [seconds * piece.meta_batch for seconds in eager]),
-            "optimizee_share": pilot.seconds * piece.meta_batch * one.steps / ours,
+            **self._speed(piece, ours, coordinates, steps, [seconds * piece.meta_batch for seconds in eager]),
+            "optimizee_share": None if piece.work in PROBED else pilot.seconds * piece.meta_batch * steps / ours,
             "kernels": way,
             "rounds": rounds,
             "compile_s": compile_s + max(0.0, first - ours),
@@ -89,7 +90,7 @@ class Bench:
             "memory_bytes": memory,
             "bytes_per_parameter": None if memory is None else memory / task.parameters,
             "extra_bytes_per_parameter": None if extra is None else extra / task.parameters,
-            "state_bytes_per_parameter": step.state_bytes(piece),
+            "state_bytes_per_parameter": state_bytes(piece),
             "compile_s": compile_s,
             "kernels": kernels.describe(self.device),
             **check.agreement_of(lambda dtype: step.largest_error(piece, self.device, dtype), self.device),
@@ -113,7 +114,8 @@ class Bench:
     def _speed(self, piece: Piece, ours: float, coordinates: int, steps: int, eager: Sequence[float]) -> dict[str, Any]:
         """What every line has, of so many seconds; `eager`: the reference's for all optimizees, if it was measured."""
         work = "frozen" if piece.work == STEP else piece.work
-        least = self.limits.least_seconds(work, network_of(piece), coordinates * steps)
+        network = None if work in PROBED else network_of(piece)
+        least = self.limits.least_seconds(work, network, coordinates * steps)
         return {
             "ms_per_inner_step": 1e3 * ours / steps,
             "eager_ms_per_inner_step": 1e3 * eager[0] / steps if eager else None,

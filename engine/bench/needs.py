@@ -11,8 +11,8 @@ from torch import Tensor
 from engine import kernels
 from engine.base.flat import gradients_and_losses
 from engine.bench.limits import FORWARD, ITEM, Limits, flops, timed
-from engine.bench.scene import DISTINCT_BATCHES, PAIRS, RandomTask, network_of
-from engine.bench.works import PARTICLES, TRUNCATION, Piece
+from engine.bench.scene import DISTINCT_BATCHES, PAIRS, PROBES, RandomTask, network_of, state_bytes
+from engine.bench.works import BATCH_SIZE, PARTICLES, PROBED, TRUNCATION, Piece
 from engine.kernels.recompute import ALIVE, GRAPH_BYTES
 
 PATIENCE_S = 100.0  # longer only where it was asked for by name
@@ -20,7 +20,7 @@ EAGER_SHARE, OUR_SHARE = 0.08, 0.3  # of the limit, roughly
 KEPT_STATES = 8  # of the optimizer, along a truncation, besides features and slopes
 USABLE = 0.85  # of the memory that is free
 LONG_S = 1.0
-LINEAR_STATE = 6  # numbers of lin for each coordinate
+PROBE_GRADIENTS = 2000  # of all searches at default settings, on as many examples as a batch has, in float32
 RUNS = 3  # a warm-up and two measurements
 
 
@@ -96,7 +96,7 @@ def estimated(piece: Piece, task: RandomTask, limits: Limits, pilot: Pilot) -> N
     eager_passes = 1 if is_frozen else 1 + passes  # the last backward goes through the optimizee again
     optimizee = pilot.seconds * TRUNCATION * times
     graphs = 1 if is_frozen else passes * TRUNCATION  # of one optimizee, alive at once in the reference
-    state = len(network.units) * network.hidden if network else LINEAR_STATE
+    state = state_bytes(piece) // ITEM
     numbers = eager_numbers = 4.0 * state + 10  # kept by coordinate
     if not is_frozen:
         updates = 2 if piece.work == "meta-train-smooth" else 1
@@ -106,6 +106,10 @@ def estimated(piece: Piece, task: RandomTask, limits: Limits, pilot: Pilot) -> N
         numbers = beside + _state_numbers(graph, state, everyone, task.device)
         eager_numbers = graph * (2 * updates - 1)
     of_optimizee = times * pilot.kept_bytes + DISTINCT_BATCHES * pilot.batch_bytes  # activations and batches
+    if piece.work in PROBED:  # a graph of gradients of gradients on all examples in float64, and searches there
+        examples = PROBES.examples / BATCH_SIZE
+        of_optimizee += 2 * examples * pilot.kept_bytes
+        optimizee += PROBE_GRADIENTS * examples * pilot.seconds
     return Needs(
         once * everyone / OUR_SHARE + optimizee * passes * piece.meta_batch,
         once * task.parameters * times / EAGER_SHARE + optimizee * eager_passes,

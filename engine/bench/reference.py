@@ -96,29 +96,26 @@ def meta_gradient(scene: Scene, optimizee: int, starts: Sequence[Tensor] | None 
 
     `starts`: of the smoothness penalty's ascent, [P, F] for each inner step; drawn afresh where they are not given.
     """
-    net, walk = EagerNetwork(scene.optimizer, scene.phi), _Walk(scene, optimizee)
-    units = net.start(scene.task.parameters)
-    generator = scene.generator()
+    walk, generator = _Walk(scene, optimizee, scene.phi), scene.generator()
     theta, total = walk.theta, torch.zeros((), dtype=scene.task.dtype, device=scene.task.device)
-    losses = []
+    second_order, losses = scene.objective.second_order, []
     for index in range(scene.steps):
-        features = walk.observe(theta, second_order=scene.objective.second_order)
-        update, after = net(features, units)
+        before = walk.units
+        update = walk.step(theta, index, second_order)
         for penalty in smoothness(scene.piece).values():
-            offset = penalty.start_of_ascent(scene.optimizer, features, generator) if starts is None else starts[index]
-            total = total + penalty.weight * change_at_worst(net, penalty, features, units, offset, update)
-        units = after
+            assert walk.network is not None
+            offset = starts[index] if starts else penalty.start_of_ascent(scene.optimizer, walk.features, generator)
+            change = change_at_worst(walk.network, penalty, walk.features, before, offset, update)
+            total = total + penalty.weight * change
         theta = theta + update
         loss = walk.loss(theta, index)
         total = total + loss
-        second_order = scene.objective.second_order
         (walk.grad,) = torch.autograd.grad(loss, theta, retain_graph=True, create_graph=second_order)
         for sam in scene.objective.geometric.values():
             assert isinstance(sam, SAM)
             total = total + sam.weight * walk.loss(theta + perturbation(walk.grad, sam.rho), index)
         losses.append(loss.detach())
-    total.backward()
-    return net.gradient(), losses
+    return walk.gradient(total), losses
 
 
 def run(scene: Scene) -> object:
@@ -136,17 +133,11 @@ def mean_losses(scene: Scene, optimizee: int) -> Tensor:
     for sign in (1, -1):
         for pair in range(scene.estimator.pairs):
             phi = {name: tensor.detach() + sign * noise[name][pair] for name, tensor in scene.phi.items()}
-            walk, losses = _Walk(scene, optimizee), []
-            theta, state = walk.theta, scene.optimizer.init(walk.theta, scene.task.layout)
+            walk, losses = _Walk(scene, optimizee, phi), []
+            theta = walk.theta
             for index in range(scene.steps):
-                info = StepInfo(None, index, scene.steps)
-                update, state = scene.optimizer.update(phi, theta, walk.grad, state, scene.task.layout, info)
-                theta = theta + update
-                with torch.enable_grad():
-                    point = theta.detach().requires_grad_()
-                    loss = walk.loss(point, index)
-                    (walk.grad,) = torch.autograd.grad(loss, point)
-                losses.append(loss.detach())
+                theta = theta + walk.step(theta, index)
+                losses.append(walk.look(theta, index))
             values.append(torch.stack(losses).mean())
     return torch.stack(values)
 
@@ -177,34 +168,56 @@ def change_at_worst(
 @torch.no_grad()
 def frozen(scene: Scene, optimizee: int) -> Tensor:
     """Where a scene's frozen learned optimizer takes an `optimizee`: theta after the truncation, [P]."""
-    net, walk = EagerNetwork(scene.optimizer, scene.phi), _Walk(scene, optimizee)
-    units = net.start(scene.task.parameters)
+    walk = _Walk(scene, optimizee, scene.phi)
     theta = walk.theta
     for index in range(scene.steps):
-        with torch.enable_grad():
-            theta = theta.requires_grad_()
-            (walk.grad,) = torch.autograd.grad(walk.loss(theta, index), theta)
-        update, units = net(walk.observe(theta), units)
-        theta = theta.detach() + update
+        walk.look(theta, index)
+        theta = theta + walk.step(theta, index)
     return theta
 
 
 class _Walk:
-    """One optimizee under way: its batches, its gradient, and what the learned optimizer is shown of it."""
+    """One optimizee under way: its batches, its gradient, and the learned optimizer with its state."""
 
-    def __init__(self, scene: Scene, optimizee: int) -> None:
-        self.task, self.optimizer = scene.task, scene.optimizer
+    def __init__(self, scene: Scene, optimizee: int, phi: Phi) -> None:
+        self.task, self.optimizer, self.phi, self.horizon = scene.task, scene.optimizer, phi, scene.steps
         self.batch_at: Callable[[int], ExampleBatch] = lambda index: scene.window[index].of(optimizee)
         self.theta = scene.carry.theta[optimizee]
         self.grad = scene.carry.grad[optimizee]
-        self.state: State = self.optimizer.init(self.theta)  # only its moments are used
+        self.network = EagerNetwork(self.optimizer, phi) if self.optimizer.network else None
+        self.state: State = self.optimizer.init(
+            self.theta, self.task.layout
+        )  # of a network's only the moments are used
+        self.units: Units = self.network.start(len(self.theta)) if self.network else []
+        self.features = self.theta
 
-    def observe(self, theta: Tensor, second_order: bool = False) -> Tensor:
-        """The features, [P, F]: constants, unless for the second order."""
-        with torch.set_grad_enabled(second_order):
+    def step(self, theta: Tensor, index: int, second_order: bool = False) -> Tensor:
+        """The update at theta, both [P]. Features are constants, but for the second order and learned decays."""
+        info = StepInfo(None, index, self.horizon)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (second_order or self.network is None)):
             seen = theta if second_order else theta.detach()
-            features, self.state = self.optimizer.observe(seen, self.grad, self.state)
-        return features
+            self.features, self.state = self.optimizer.observe(seen, self.grad, self.state, self.task.layout, info)
+        if self.network is None:
+            update, self.state = self.optimizer.step(self.phi, self.features, self.state)
+        else:
+            update, self.units = self.network(self.features, self.units)
+        return update
+
+    @torch.enable_grad()
+    def look(self, theta: Tensor, index: int) -> Tensor:
+        """The loss at theta, whose gradient the next step takes."""
+        point = theta.detach().requires_grad_()
+        loss = self.loss(point, index)
+        (self.grad,) = torch.autograd.grad(loss, point)
+        return loss.detach()
 
     def loss(self, theta: Tensor, index: int) -> Tensor:
         return self.task.loss(theta, self.batch_at(index))
+
+    def gradient(self, total: Tensor) -> Phi:
+        """The gradient of a sum by phi."""
+        if self.network is None:
+            slopes = torch.autograd.grad(total, tuple(self.phi.values()), allow_unused=True, materialize_grads=True)
+            return dict(zip(self.phi, slopes, strict=True))
+        total.backward()
+        return self.network.gradient()

@@ -5,16 +5,18 @@ Shape letters: B optimizees, P parameters of one, N = B P coordinates, T inner s
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from engine.base import seeds
-from engine.bench.works import BATCH_SIZE, CLASSES, INPUT_SHAPES, PARTICLES, TRUNCATION, Piece
-from engine.evaluation.transfer import frozen_unroll
+from engine.base.flat import Loss
+from engine.bench.works import BATCH_SIZE, CLASSES, INPUT_SHAPES, PARTICLES, PROBED, TRUNCATION, Piece
+from engine.evaluation.transfer import ProbeSettings, frozen_unroll, shapes
 from engine.meta_training import recording
 from engine.meta_training.estimators import ESTIMATORS
 from engine.meta_training.estimators.es import ES
@@ -26,6 +28,9 @@ from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer,
 from engine.penalties.base import GeometricPenalty
 from engine.penalties.sam import SAM
 from engine.penalties.smooth import Smooth
+from engine.presets.evaluation_settings import EvaluationSettings
+from engine.tasks.base import cast
+from engine.tasks.bounded import bounded_loss
 from engine.tasks.criteria import CrossEntropy
 from engine.tasks.optimizees.base import OPTIMIZEES
 from engine.tasks.supervised import ExampleBatch
@@ -36,6 +41,7 @@ OUTPUT_SCALES = {"simple": 0.01}  # an untrained one moves too far for anything 
 SMOOTH_WEIGHT = 1e6  # a fresh optimizer is so smooth that otherwise nobody would see a mistake in the penalty's slopes
 SEED = 1
 PAIRS, SIGMA = 8, 0.01  # of evolution strategies
+PROBES = ProbeSettings(**{item.name: getattr(EvaluationSettings(), item.name) for item in fields(ProbeSettings)})
 
 
 class RandomTask(DatasetTask):
@@ -77,28 +83,33 @@ class RandomTask(DatasetTask):
             self._streams[key] = RandomStream(self, seeds)
         return self._streams[key]
 
+    def fixed_batch(self, examples: int, split: str = "train", dtype: torch.dtype = torch.float64) -> ExampleBatch:
+        """So many examples, which have no leading [B]."""
+        return cast(_random_batch(self, [SEED], examples).of(0), dtype)
+
 
 class RandomStream:
     """A few batches for B optimizees, made once and taken in turn, so that drawing them takes no time."""
 
     def __init__(self, task: RandomTask, seed_list: Sequence[int]) -> None:
         numbers = range(DISTINCT_BATCHES)
-        self.batches = [_random_batch(task, [seeds.derive(seed, number) for seed in seed_list]) for number in numbers]
+        draws = ([seeds.derive(seed, number) for seed in seed_list] for number in numbers)
+        self.batches = [_random_batch(task, draw, task.batch_size) for draw in draws]
 
     def draw(self, steps: int) -> list[ExampleBatch]:
         """The batches of the next inner steps."""
         return [self.batches[index % len(self.batches)] for index in range(steps)]
 
 
-def _random_batch(task: RandomTask, seed_list: Sequence[int]) -> ExampleBatch:
+def _random_batch(task: RandomTask, seed_list: Sequence[int], size: int) -> ExampleBatch:
     """x [B, D, C, H, W] standard normal, y [B, D]; for one seed the same numbers on every device."""
     images, labels = [], []
     for seed in seed_list:
         generator = Generator().manual_seed(seed)
-        images.append(torch.randn(task.batch_size, *task.input_shape, generator=generator, dtype=torch.float64))
-        labels.append(torch.randint(task.classes, (task.batch_size,), generator=generator))
+        images.append(torch.randn(size, *task.input_shape, generator=generator, dtype=torch.float64))
+        labels.append(torch.randint(task.classes, (size,), generator=generator))
     x = torch.stack([image.to(task.dtype) for image in images]).to(task.device)
-    return ExampleBatch(x, torch.stack(labels).to(task.device), x.new_empty(len(x), task.batch_size, 0))
+    return ExampleBatch(x, torch.stack(labels).to(task.device), x.new_empty(len(x), size, 0))
 
 
 @dataclass(frozen=True)
@@ -127,8 +138,10 @@ class Scene:
     def coordinates(self) -> int:
         return self.carry.theta.numel()
 
-    def run(self) -> Phi | Tensor:
-        """The work, our way: the meta-gradient; of a frozen optimizer theta after the truncation, [B, P]."""
+    def run(self) -> object:
+        """The work, our way: the meta-gradient; of a frozen optimizer theta at the end, [B, P]; of probes figures."""
+        if self.piece.work in PROBED:
+            return self.figures(self.reached if self.piece.work == "probe" else self.frozen())
         if self.piece.work in PARTICLES:
             return self.evolved()
         return self.frozen() if self.piece.work == "frozen" else self.meta_gradient()
@@ -155,6 +168,20 @@ class Scene:
             theta = step[1]
         return theta
 
+    @functools.cached_property
+    def reached(self) -> Tensor:
+        """theta, [B, P], where probes are measured."""
+        return self.frozen()
+
+    @functools.cached_property
+    def probed_loss(self) -> Loss:
+        """What the landscape is of."""
+        return bounded_loss(self.task, self.task.fixed_batch(PROBES.examples))
+
+    def figures(self, theta: Tensor) -> list[dict[str, Any]]:
+        """The landscape's part of a transfer evaluation's marks at theta, [B, P], as a preset's defaults have it."""
+        return list(shapes(self.probed_loss, theta.double(), PROBES))
+
     def generator(self) -> Generator:
         """Fresh random numbers for the smoothness penalty, the same every time."""
         return Generator(self.task.device).manual_seed(SEED)
@@ -176,6 +203,12 @@ def learned_optimizer(piece: Piece) -> LearnedOptimizer:
 def network_of(piece: Piece) -> Network | None:
     """What its learned optimizer computes for a coordinate; None: no network."""
     return learned_optimizer(piece).network
+
+
+def state_bytes(piece: Piece) -> int:
+    """Bytes of state that a coordinate has in float32."""
+    state = learned_optimizer(piece).init(torch.empty(1, device="meta"))
+    return 4 * sum(tensor[0].numel() for tensor in state.values() if tensor.dim())
 
 
 def smoothness(piece: Piece) -> dict[str, Smooth]:
@@ -201,7 +234,7 @@ def scene(piece: Piece, task: RandomTask, steps: int = TRUNCATION) -> Scene:
     stream = task.batches([seeds.derive(number, "batches") for number in numbers])  # as frozen_unroll derives them
     fresh = optimizer.init_phi(Generator().manual_seed(SEED))
     phi = {name: tensor.to(task.device, task.dtype).requires_grad_() for name, tensor in fresh.items()}
-    carry = begin(objective, theta, stream.batches[-1])
+    carry = begin(objective, theta, stream.batches[-1], horizon=steps)
     estimator = ESTIMATORS.create("pes" if piece.work == "pes" else "es", pairs=PAIRS, sigma=SIGMA, fitness="raw")
     run_truncation = recording.chosen(task.device)
     return Scene(piece, task, objective, phi, carry, stream.draw(steps), numbers, run_truncation, estimator)

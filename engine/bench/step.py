@@ -8,18 +8,12 @@ from torch import Generator, Tensor, nn
 from engine.bench import check, needs
 from engine.bench.limits import ITEM
 from engine.bench.reference import EagerNetwork
-from engine.bench.scene import SEED, RandomTask, learned_optimizer
+from engine.bench.scene import SEED, RandomTask, learned_optimizer, state_bytes
 from engine.bench.works import Piece
 from engine.export.torch_optim import LoadedOptimizer
 
 CHECKED_STEPS = 5
 BESIDE = 20  # numbers of a coordinate: two models with gradients, Adam's state, and what steps take
-
-
-def state_bytes(piece: Piece) -> int:
-    """Bytes of state that a coordinate has."""
-    state = learned_optimizer(piece).init(torch.empty(1, device="meta"))
-    return ITEM * sum(tensor[0].numel() for tensor in state.values() if tensor.dim())
 
 
 def problem(piece: Piece, task: RandomTask) -> str:

@@ -9,10 +9,21 @@ from engine.base.errors import LregError, printable, shortened
 from engine.base.settings import did_you_mean
 
 PARTICLES = ("es", "pes")  # with 8 pairs
-WORKS = ("meta-train", "meta-train-smooth", "meta-train-sam", "second-order", *PARTICLES, "frozen")  # truncations
-STEP = "step"  # one of engine.LearnedOptimizer on a model's parameters, gradients given
-OPTIMIZERS = ("dm", "rnnprop", "simple")
-LINEAR = "lin"  # of the particles' works alone: it is no network
+NETWORKS = ("dm", "rnnprop", "simple")  # recurrent ones, which have kernels
+OPTIMIZERS = (*NETWORKS, "lin", "mlp", "adafac")
+STEP = "step"  # one of engine.LoadedOptimizer on a model's parameters, gradients given
+PROBED = ("probe", "transfer")  # the figures of the landscape in a transfer evaluation; with the truncation before them
+WORKS = {
+    "meta-train": OPTIMIZERS,
+    "meta-train-smooth": NETWORKS,
+    "meta-train-sam": OPTIMIZERS,
+    "second-order": OPTIMIZERS,
+    **dict.fromkeys(PARTICLES, OPTIMIZERS),
+    "frozen": OPTIMIZERS,
+    STEP: NETWORKS,
+    **dict.fromkeys(PROBED, OPTIMIZERS),
+}
+"""Pieces of work, and the learned optimizers that can be asked for in each."""
 OPTIMIZEES = ("mlp", "conv3", "resnet18")
 META_BATCHES = (1, 8, 64)
 LARGEST_META_BATCH = 4096
@@ -24,7 +35,7 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Piece:
-    """One piece of work: a truncation of 20 inner steps, batch 128, float32; or one step of a user's optimizer."""
+    """A piece of work: a truncation of 20 inner steps, batch 128, float32; a step of a user's optimizer; or probes."""
 
     work: str
     optimizer: str
@@ -47,10 +58,9 @@ def piece(text: str) -> Piece:
     words = text.split("/")
     if len(words) != 4:
         raise _refused(text, "WORK/OPTIMIZER/OPTIMIZEE/B, such as meta-train/dm/mlp/1", "")
-    for what, word, allowed in zip(
-        ("the work", "the optimizer", "the optimizee"), words, ((*WORKS, STEP), OPTIMIZERS, OPTIMIZEES), strict=False
-    ):
-        if word not in allowed and (word != LINEAR or words[0] not in PARTICLES):
+    allowed_words = (tuple(WORKS), WORKS.get(words[0], ()), OPTIMIZEES)
+    for what, word, allowed in zip(("the work", "the optimizer", "the optimizee"), words, allowed_words, strict=False):
+        if word not in allowed:
             raise _refused(word, f"{what} is one of {', '.join(allowed)}", did_you_mean(word, allowed))
     number = words[3]
     if not re.fullmatch(r"[0-9]{1,9}", number, re.ASCII) or not 1 <= int(number) <= LARGEST_META_BATCH:
@@ -67,21 +77,21 @@ def _refused(found: str, allowed: str, hint: str) -> LregError:
 
 def everything() -> list[Piece]:
     """Every work with every optimizer, optimizee and meta-batch."""
-    truncations = [
+    return [
         Piece(work, optimizer, optimizee, meta_batch)
         for optimizee in OPTIMIZEES
         for meta_batch in META_BATCHES
-        for work in WORKS
-        for optimizer in (*OPTIMIZERS, *([LINEAR] if work in PARTICLES else ()))
+        for work, optimizers in WORKS.items()
+        for optimizer in optimizers
+        if work != STEP or meta_batch == 1
     ]
-    return truncations + [Piece(STEP, optimizer, optimizee, 1) for optimizee in OPTIMIZEES for optimizer in OPTIMIZERS]
 
 
 def usual(on_gpu: bool) -> list[Piece]:
     """What says most in about two minutes: on two CPU cores, or on a GPU."""
     names = [
-        *(f"meta-train/{optimizer}/mlp/1" for optimizer in OPTIMIZERS),
-        *(f"frozen/{optimizer}/mlp/1" for optimizer in OPTIMIZERS),
+        *(f"meta-train/{optimizer}/mlp/1" for optimizer in NETWORKS),
+        *(f"frozen/{optimizer}/mlp/1" for optimizer in NETWORKS),
         "meta-train-sam/dm/mlp/1",
         "meta-train-smooth/dm/mlp/1",
         "meta-train-smooth/simple/mlp/1",

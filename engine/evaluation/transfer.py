@@ -206,10 +206,10 @@ def measure(
     if task.rows is None:
         loss = bounded_loss(task, task.fixed_batch(probe.examples, dtype=precision))
         gradients, values = vmap(grad_and_value(loss), chunk_size=at_once(task, loss))(points)
-        shapes = _shapes(loss, points[gradients.isfinite().all(1)], probe, tick)
+        landscape = shapes(loss, points[gradients.isfinite().all(1)], probe, tick)
     else:
         gradients, values = gradients_and_losses(task.loss, points, _support(task, precision))
-        shapes = iter(dict[str, Any]() for _ in points)
+        landscape = iter(dict[str, Any]() for _ in points)
     marks = []
     for b, point in enumerate(points):
         mark: dict[str, Any] = {
@@ -222,7 +222,7 @@ def measure(
             **{name: {} for name in ("adaptive_sharpness", *BY_RADIUS)},
         }
         if gradients[b].isfinite().all():  # a search from a point that is not finite would find nothing
-            mark |= next(shapes)
+            mark |= next(landscape)
         marks.append({name: finite(value) if isinstance(value, float) else value for name, value in mark.items()})
     return marks
 
@@ -242,8 +242,8 @@ def _support(task: Task, dtype: torch.dtype) -> Batch:
     return cast(task.batches(range(task.rows)).draw(1)[0], dtype)
 
 
-def _shapes(
-    loss: Callable[[Tensor], Tensor], points: Tensor, probe: ProbeSettings, tick: Callable[[], None]
+def shapes(
+    loss: Callable[[Tensor], Tensor], points: Tensor, probe: ProbeSettings, tick: Callable[[], None] = nothing
 ) -> Iterator[dict[str, Any]]:
     """The part of a mark that is of the landscape, for each of the points, [B, P]."""
     if not len(points):
