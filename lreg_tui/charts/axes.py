@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from numpy import ndarray
+from lreg_tui.charts.arrays import numpy
 
 Range = tuple[float, float]
 UNITS = ("", "percent", "bytes", "seconds", "count")  # percent: values are shares of 1; count: whole numbers
@@ -44,19 +43,15 @@ class Scale:
         found = low + place * (high - low)
         return 10.0**found if self.log else found
 
-    def edges(self, count: int) -> ndarray:
+    def edges(self, count: int) -> numpy.ndarray:
         """The values at the borders of `count` stretches of one length, shape [count + 1]."""
-        import numpy
-
         found = numpy.linspace(*self.ends, count + 1)
         found = 10.0**found if self.log else found
         found[0], found[-1] = self.low, self.high  # what lies on them must not be lost to rounding
         return found
 
-    def cells(self, values: ndarray, count: int) -> ndarray:
+    def cells(self, values: numpy.ndarray, count: int) -> numpy.ndarray:
         """Which of `count` stretches, 0 at the low end, values lie in, as floats; log10 of values on a log scale."""
-        import numpy
-
         low, high = self.ends
         with numpy.errstate(over="ignore", invalid="ignore"):  # what is far outside may be endlessly far
             found = numpy.floor((values - low) * (count / (high - low)))

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.color import Color
 from textual.geometry import Region
 from textual.message import Message
 from textual.reactive import var
@@ -24,25 +22,23 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from lreg_tui.charts import cursor, frame, smoothing
+from lreg_tui.charts.canvas import Canvas
 from lreg_tui.charts.curve import Curve, Line
 from lreg_tui.charts.picture import NOTHING_YET, paint
 from lreg_tui.charts.plot import Picture, Sheet
 from lreg_tui.charts.view import View
 from lreg_tui.text import present
-from lreg_tui.widgets.contrast import visible
 from lreg_tui.widgets.keys import bind
-from lreg_tui.widgets.themes import SERIES
 
 PAN = 0.15  # share of the axis that one step moves
 ZOOM = 0.6  # length of the axis after one step of zooming in
 JUMP = 10  # columns of a fast move of the cursor
-FAINT = 0.45  # share of its colour that a raw curve keeps behind the smoothed one
 ZOOM_KEYS = Binding.Group("zoom", compact=True)
 CURSOR_KEYS = Binding.Group("cursor", compact=True)
-SHOWN = ("title", "view", "log_x", "log_y", "smoothing", "points_only", "x_label", "unit")  # as they are
+SHOWN = ("title", "view", "log_x", "log_y", "smoothing", "points_only", "x_label", "unit", "show")  # as they are
 
 
-class Chart(Widget, can_focus=True):
+class Chart(Canvas, can_focus=True):
     """Lines on a braille canvas. Every reactive may be set at any time; what has changed is painted once, soon.
 
     The terminal is sent only lines that look different.
@@ -85,53 +81,34 @@ class Chart(Widget, can_focus=True):
     unit: var[str] = var("", init=False)  # of the ticks of y, one of charts.axes.UNITS
 
     @dataclass
-    class CursorMoved(Message):
+    class Changed(Message):
+        chart: Chart
+
+        def can_replace(self, message: Message) -> bool:
+            return type(message) is type(self) and message.chart is self.chart
+
+    @dataclass
+    class CursorMoved(Changed):
         """The user has moved the cursor (None: taken it away): set `cursor_x` of charts with the same `x_axis`."""
 
-        chart: Chart
         x: float | None
         x_axis: str
 
-        def can_replace(self, message: Message) -> bool:
-            return isinstance(message, Chart.CursorMoved) and message.chart is self.chart
-
-    @dataclass
-    class SettingsChanged(Message):
+    class SettingsChanged(Changed):
         """The user has changed `x_axis`, `log_x`, `log_y` or `smoothing`: for layout memory or sister charts."""
 
-        chart: Chart
-
-    @dataclass
-    class ViewChanged(Message):
+    class ViewChanged(Changed):
         """The user has zoomed or panned: set `view` of charts with the same axis."""
 
-        chart: Chart
-
-        def can_replace(self, message: Message) -> bool:
-            return isinstance(message, Chart.ViewChanged) and message.chart is self.chart
-
-    def __init__(
-        self,
-        title: str = "",
-        *,
-        points_only: bool = False,
-        log_x: bool = False,
-        log_y: bool = False,
-        x_label: str = "",
-        id: str | None = None,
-    ) -> None:
+    def __init__(self, title: str = "", *, id: str | None = None, **settings: Any) -> None:
+        """`settings`: values of the reactives to begin with."""
         super().__init__(id=id)
         self.show: Callable[[float], str] = present.number  # writes values in title, legend and cursor
-        self.set_reactive(Chart.title, title)
-        self.set_reactive(Chart.points_only, points_only)
-        self.set_reactive(Chart.log_x, log_x)
-        self.set_reactive(Chart.log_y, log_y)
-        self.set_reactive(Chart.x_label, x_label)
+        for name, value in {"title": title, **settings}.items():
+            self.set_reactive(getattr(Chart, name), value)
         self.curves: list[Curve] = []
         self._picture: Picture | None = None  # as the terminal shows it; None: it must be painted anew
         self._strips: dict[int, Strip] = {}
-        self._styles: dict[int, Style] = {}
-        self._colours: tuple[Color, ...] = ()  # that the styles were made for
         self._is_due = False
         self._drag: tuple[int, int, View] | None = None  # where the button was pressed, and the view at that time
         self._is_hovering = False  # the cursor goes when the pointer leaves
@@ -207,7 +184,6 @@ class Chart(Widget, can_focus=True):
         self._picture = None
         self._strips.clear()
         self._styles.clear()
-        self._colours = self.colors
         self.refresh()
 
     @property
@@ -217,19 +193,8 @@ class Chart(Widget, can_focus=True):
         if self._picture is None or self._picture.frame.shape != (height, width):
             self._strips.clear()
             settings = {name: getattr(self, name) for name in SHOWN}
-            by_time = self.x_axis == "time"
-            self._picture = paint(
-                Sheet(
-                    width,
-                    height,
-                    self.curves,
-                    by_time=by_time,
-                    show=self.show,
-                    cursor=self.cursor_x,
-                    focused=self.has_focus,
-                    **settings,
-                )
-            )
+            settings |= {"by_time": self.x_axis == "time", "cursor": self.cursor_x, "focused": self.has_focus}
+            self._picture = paint(Sheet(width, height, self.curves, **settings))
         return self._picture
 
     def render_line(self, y: int) -> Strip:
@@ -239,8 +204,7 @@ class Chart(Widget, can_focus=True):
         if y >= picture.frame.height:
             return Strip.blank(self.size.width)
         if y not in self._strips:
-            segments = [Segment(text, self._style(role)) for text, role in picture.frame.runs(y)]
-            self._strips[y] = Strip(segments, picture.frame.width)
+            self._strips[y] = self.strip(picture.frame, y)
         return self._strips[y]
 
     def _empty_line(self, y: int) -> Strip:
@@ -251,29 +215,7 @@ class Chart(Widget, can_focus=True):
             text, role = present.clean(self.title, width), frame.FOCUSED if self.has_focus else frame.TITLE
         elif y == 1 + max(height - 2, 0) // 2:
             text = NOTHING_YET.center(width)
-        return Strip([Segment(text, self._style(role))]).adjust_cell_length(width, self._style(frame.BLANK))
-
-    def _style(self, role: int) -> Style:
-        if role not in self._styles:
-            self._styles[role] = self._make_style(role)
-        return self._styles[role]
-
-    def _make_style(self, role: int) -> Style:
-        _, _, background, foreground = self.colors
-        ground = background.rich_color
-        if role >= frame.SERIES:
-            colour = visible(Color.parse(SERIES[(role - frame.SERIES) % (frame.DIMMED - frame.SERIES)]), background)
-            colour = background.blend(colour, FAINT) if role >= frame.DIMMED else colour
-            return Style(color=colour.rich_color, bgcolor=ground)
-        accent = Color.parse(self.app.theme_variables["accent"])
-        colour = {
-            frame.FOCUSED: accent,
-            frame.CURSOR: accent,
-            frame.QUIET: background.blend(foreground, 0.6),
-            frame.FAINT: background.blend(foreground, 0.4),
-            frame.GRID: background.blend(foreground, 0.2),
-        }.get(role, foreground)
-        return Style(color=colour.rich_color, bgcolor=ground, bold=role in (frame.TITLE, frame.FOCUSED))
+        return Strip([Segment(text, self.style(role))]).adjust_cell_length(width, self.style(frame.BLANK))
 
     # -- zoom and pan --------------------------------------------------------------------------------------------------
 

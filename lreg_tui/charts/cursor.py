@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from lreg_tui.charts import frame
+from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import Scale
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.legend import Entry
@@ -32,8 +33,6 @@ def record_near(curves: Sequence[Curve], scale: Scale, x: float) -> float | None
 
 def record_beside(curves: Sequence[Curve], x: float, right: bool) -> float | None:
     """x of the record of all lines that is next to `x` on one side; None at the end."""
-    import numpy
-
     found = []
     for curve in curves:
         index = int(numpy.searchsorted(curve.x, x, "right")) if right else int(numpy.searchsorted(curve.x, x)) - 1

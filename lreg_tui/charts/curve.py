@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lreg_tui.charts import decimate, smoothing
+from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import LARGEST, LEAST_POWER, Scale
 from lreg_tui.charts.decimate import Spans
-
-if TYPE_CHECKING:
-    from numpy import ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,13 +21,13 @@ class Line:
     """
 
     label: str
-    x: ndarray
-    y: ndarray
+    x: numpy.ndarray
+    y: numpy.ndarray
     colour: int = 0
     marker: int | None = None
     dim: bool = False
-    times: ndarray | None = None
-    errors: ndarray | None = None
+    times: numpy.ndarray | None = None
+    errors: numpy.ndarray | None = None
 
 
 class Curve:
@@ -41,8 +38,6 @@ class Curve:
     """
 
     def __init__(self, line: Line, by_time: bool = False) -> None:
-        import numpy
-
         self.line, self.by_time = line, by_time
         source = line.x if not by_time else numpy.empty(0) if line.times is None else line.times
         length = min(len(source), len(line.y))
@@ -59,8 +54,8 @@ class Curve:
             self.y = self.y.copy()
             self.y[self.breaks] = numpy.nan
         self.latest = len(self.y) - 1 if len(self.y) else None
-        self._positive: ndarray | None = None  # what of y a log axis shows
-        self._smoothed: dict[tuple[float, bool], ndarray] = {}
+        self._positive: numpy.ndarray | None = None  # what of y a log axis shows
+        self._smoothed: dict[tuple[float, bool], numpy.ndarray] = {}
         self._spans: dict[tuple[Scale, int, bool, float], Spans] = {}
 
     def is_of(self, line: Line, by_time: bool) -> bool:
@@ -76,10 +71,8 @@ class Curve:
         """True if there is nothing that can be drawn."""
         return len(self.breaks) == len(self.y)
 
-    def values(self, log: bool) -> ndarray:
+    def values(self, log: bool) -> numpy.ndarray:
         """y; on a log axis with gaps where it is not above 0."""
-        import numpy
-
         if not log:
             return self.y
         if self._positive is None:
@@ -91,11 +84,9 @@ class Curve:
         return self._count_left_out() if log and self.values(True) is not self.y else 0
 
     def _count_left_out(self) -> int:
-        import numpy
-
         return int(numpy.count_nonzero(self.y <= 0))
 
-    def smooth(self, weight: float, log: bool) -> ndarray:
+    def smooth(self, weight: float, log: bool) -> numpy.ndarray:
         """The smoothed values; in the logarithm on a log axis."""
         if (weight, log) not in self._smoothed:
             self._smoothed.clear()  # they are long
@@ -113,15 +104,11 @@ class Curve:
 
     def inside(self, scale: Scale) -> slice:
         """The records within the x axis."""
-        import numpy
-
         first, last = numpy.searchsorted(self.x, scale.low, "left"), numpy.searchsorted(self.x, scale.high, "right")
         return slice(int(first), int(last))
 
     def nearest(self, x: float, log: bool = False) -> int | None:
         """Index of the record at or nearest to x, the last of several."""
-        import numpy
-
         if not len(self.x):
             return None
         right = int(numpy.searchsorted(self.x, x, "right"))
@@ -132,16 +119,12 @@ class Curve:
         return min(around, key=lambda index: abs(float(self.x[index]) - x))
 
 
-def _floats(values: ndarray) -> ndarray:
-    import numpy
-
+def _floats(values: numpy.ndarray) -> numpy.ndarray:
     values = numpy.asarray(values)
     return values if values.dtype in (numpy.float32, numpy.float64) else values.astype(float)
 
 
-def _is_drawable(values: ndarray) -> ndarray:
-    import numpy
-
+def _is_drawable(values: numpy.ndarray) -> numpy.ndarray:
     return numpy.abs(values) <= min(LARGEST, float(numpy.finfo(values.dtype).max))
 
 

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from numpy import ndarray
+from lreg_tui.charts.arrays import numpy
 
 
 class Spans(NamedTuple):
     """What a polyline does in each of W columns. y is log10 on a log axis; NaN where there is nothing."""
 
-    low: ndarray  # [W], of the records and of the polyline where it crosses the column's borders
-    high: ndarray  # [W]
-    borders: ndarray  # [W + 1], the polyline at the borders
-    records: tuple[ndarray, ndarray]  # lowest and highest record, [W] each
+    low: numpy.ndarray  # [W], of the records and of the polyline where it crosses the column's borders
+    high: numpy.ndarray  # [W]
+    borders: numpy.ndarray  # [W + 1], the polyline at the borders
+    records: tuple[numpy.ndarray, numpy.ndarray]  # lowest and highest record, [W] each
 
 
-def spans(x: ndarray, y: ndarray, edges: ndarray, log_x: bool = False, log_y: bool = False) -> Spans:
+def spans(x: numpy.ndarray, y: numpy.ndarray, edges: numpy.ndarray, log_x: bool = False, log_y: bool = False) -> Spans:
     """The polyline through records (x, y), x not decreasing, in columns between `edges`, shape [W + 1].
 
     NaN is a gap; a log y axis needs values above 0 or NaN. Lines between records are straight on the screen.
     """
-    import numpy
-
     cuts = numpy.searchsorted(x, edges, "left")
     cuts[-1] = numpy.searchsorted(x, edges[-1], "right")  # the last column holds its right border too
     with numpy.errstate(invalid="ignore", divide="ignore"):
@@ -34,10 +31,8 @@ def spans(x: ndarray, y: ndarray, edges: ndarray, log_x: bool = False, log_y: bo
     return Spans(low, high, borders, (lowest, highest))
 
 
-def _extremes(values: ndarray, cuts: ndarray) -> tuple[ndarray, ndarray]:
+def _extremes(values: numpy.ndarray, cuts: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Least and greatest finite value between each two cuts, shape [W + 1]; NaN where there is none, [W] each."""
-    import numpy
-
     low = numpy.full(len(cuts) - 1, numpy.nan)
     high = low.copy()
     filled = cuts[1:] > cuts[:-1]
@@ -47,9 +42,9 @@ def _extremes(values: ndarray, cuts: ndarray) -> tuple[ndarray, ndarray]:
     return low, high
 
 
-def _at_borders(x: ndarray, y: ndarray, edges: ndarray, cuts: ndarray, log_x: bool, log_y: bool) -> ndarray:
-    import numpy
-
+def _at_borders(
+    x: numpy.ndarray, y: numpy.ndarray, edges: numpy.ndarray, cuts: numpy.ndarray, log_x: bool, log_y: bool
+) -> numpy.ndarray:
     between = (cuts > 0) & (cuts < len(x))
     right = cuts[between]
     levels = numpy.full(len(edges), numpy.nan)

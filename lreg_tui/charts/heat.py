@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import Range
-
-if TYPE_CHECKING:
-    from numpy import ndarray
 
 # viridis (van der Walt & Smith 2015): even steps of brightness, for all kinds of colour vision, and in grey
 COLOURS = (  # from the least value to the greatest
@@ -19,21 +15,17 @@ STEPS = 48  # colours of the scale
 EMPTY = -1
 
 
-def span(values: ndarray, log: bool) -> Range | None:
+def span(values: numpy.ndarray, log: bool) -> Range | None:
     """Least and greatest value that can be shown; None where there is none."""
-    import numpy
-
     usable = values[numpy.isfinite(values) & ((values > 0) if log else True)]
     return (float(usable.min()), float(usable.max())) if usable.size else None
 
 
-def shares(values: ndarray, width: int, height: int, bounds: Range, log: bool = False) -> ndarray:
+def shares(values: numpy.ndarray, width: int, height: int, bounds: Range, log: bool = False) -> numpy.ndarray:
     """Places of the values on the scale, 0 to 1, between the grid's points by straight lines, [height, width].
 
     Row 0 of `values`, shape [rows, columns], is the lowest, row 0 of the pixels the top one. NaN beside a NaN.
     """
-    import numpy
-
     with numpy.errstate(invalid="ignore", divide="ignore"):
         if log:
             values, bounds = numpy.log(values), (float(numpy.log(bounds[0])), float(numpy.log(bounds[1])))
@@ -44,10 +36,8 @@ def shares(values: ndarray, width: int, height: int, bounds: Range, log: bool = 
     return numpy.clip(found, 0.0, 1.0)
 
 
-def _between(values: ndarray, count: int, axis: int) -> ndarray:
+def _between(values: numpy.ndarray, count: int, axis: int) -> numpy.ndarray:
     """Values at `count` places along an axis, from its first point to its last."""
-    import numpy
-
     places = numpy.linspace(0, values.shape[axis] - 1, count)
     before = numpy.minimum(places.astype(int), max(values.shape[axis] - 2, 0))
     after = numpy.minimum(before + 1, values.shape[axis] - 1)
@@ -56,17 +46,13 @@ def _between(values: ndarray, count: int, axis: int) -> ndarray:
     return numpy.where(share == 0, left, numpy.where(share == 1, right, left + (right - left) * share))
 
 
-def steps(found: ndarray) -> ndarray:
+def steps(found: numpy.ndarray) -> numpy.ndarray:
     """Which colour of the scale each pixel has; EMPTY where there is no value."""
-    import numpy
-
     return numpy.where(numpy.isnan(found), EMPTY, numpy.minimum(numpy.nan_to_num(found) * STEPS, STEPS - 1)).astype(int)
 
 
-def contours(found: ndarray, levels: int) -> ndarray:
+def contours(found: numpy.ndarray, levels: int) -> numpy.ndarray:
     """True on pixels just above one of the `levels` - 1 evenly spaced contour levels, bool [height, width]."""
-    import numpy
-
     bands = numpy.where(numpy.isnan(found), EMPTY, numpy.floor(numpy.nan_to_num(found) * levels))
     bands = numpy.minimum(bands, levels - 1)
     lines = numpy.zeros(bands.shape, dtype=bool)
@@ -80,10 +66,8 @@ def contours(found: ndarray, levels: int) -> ndarray:
     return lines
 
 
-def shades(found: ndarray) -> list[str]:
+def shades(found: numpy.ndarray) -> list[str]:
     """Lines of characters of growing density, each for two rows of pixels; blank where there is no value."""
-    import numpy
-
     cells = (found[::2] + found[1::2]) / 2
     index = numpy.minimum(numpy.nan_to_num(cells) * len(SHADES), len(SHADES) - 1).astype(int)
     chars = numpy.where(numpy.isnan(cells), " ", numpy.array(list(SHADES))[index])

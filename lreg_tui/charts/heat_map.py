@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.segment import Segment, SegmentLines
@@ -18,12 +17,10 @@ from textual.color import Color, Gradient
 from textual.widget import Widget
 
 from lreg_tui.charts import heat, legend
+from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import Range
 from lreg_tui.charts.picture import NOTHING_YET
 from lreg_tui.text import present
-
-if TYPE_CHECKING:
-    from numpy import ndarray
 
 UNIT: Range = (-1.0, 1.0)
 SCALE_WIDTH, LEAST_SCALE = 24, 8  # columns of the colours
@@ -40,16 +37,16 @@ class HeatMap(Widget):
     def __init__(self, title: str = "") -> None:
         super().__init__()
         self.title = title
-        self._values: ndarray | None = None
+        self._values: numpy.ndarray | None = None
         self._x, self._y, self._bounds, self._log, self._levels = UNIT, UNIT, UNIT, False, 6
         self._instead = NOTHING_YET  # of a map
         self._pointed: tuple[int, int] | None = None  # pixel under the pointer
-        self._shares: ndarray | None = None  # as drawn
+        self._shares: numpy.ndarray | None = None  # as drawn
         self._gradient = Gradient.from_colors(*heat.COLOURS)
 
     def show(
         self,
-        values: ndarray | Sequence[Sequence[float]],
+        values: numpy.ndarray | Sequence[Sequence[float]],
         *,
         x: Range = UNIT,
         y: Range = UNIT,
@@ -63,8 +60,6 @@ class HeatMap(Widget):
         `bounds` is the range of the colours, the same for maps to be compared (None: that of the values); `log` spaces
         colours and contour lines evenly in the logarithm.
         """
-        import numpy
-
         array = numpy.asarray(values, dtype=float)
         span = heat.span(array, log) if array.ndim == 2 else None
         self._values = None if span is None else array
@@ -91,7 +86,7 @@ class HeatMap(Widget):
         self._shares = heat.shares(self._values, across, down, self._bounds, self._log)
         return SegmentLines([self._head(width), *self._plot(self._shares), self._scale(width)], new_lines=True)
 
-    def _plot(self, shares: ndarray) -> list[list[Segment]]:
+    def _plot(self, shares: numpy.ndarray) -> list[list[Segment]]:
         if self.app.no_color:
             return [[Segment(line)] for line in heat.shades(shares)]
         pixels = heat.steps(shares) + heat.STEPS * heat.contours(shares, self._levels)
@@ -111,8 +106,6 @@ class HeatMap(Widget):
 
         What there is no room for is left out whole.
         """
-        import numpy
-
         low, high = (present.setting(end, 3) for end in self._bounds)
         after = [f" {high}", " log" if self._log else "", f"   {_extent(self._x, self._y)}"]
         while len(after) > 1 and len(low) + 1 + LEAST_SCALE + sum(map(len, after)) > width:

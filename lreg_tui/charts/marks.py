@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from lreg_tui.charts import frame
+from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import LARGEST, Scale
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.plot import Picture, Sheet
 from lreg_tui.widgets.themes import MARKERS, SERIES
-
-if TYPE_CHECKING:
-    from numpy import ndarray
 
 APART = 18  # columns from one marker of a line to its next
 FEW = 6  # columns for each record: with more room than that, every record is marked
@@ -47,10 +44,8 @@ def draw(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> None:
         _draw_breaks(sheet, picture, curve)
 
 
-def ends(curve: Curve, part: slice | ndarray, log: bool) -> tuple[ndarray, ndarray]:
+def ends(curve: Curve, part: slice | numpy.ndarray, log: bool) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Lower and upper ends of the intervals of some records; of a log axis only what is above 0."""
-    import numpy
-
     y = curve.values(log)[part]
     if curve.errors is None or len(curve.errors) != len(curve.y):
         return y, y
@@ -79,10 +74,8 @@ def _draw_line(sheet: Sheet, picture: Picture, curve: Curve, weight: float, role
     picture.frame.put_dots(picture.left, picture.top, dots, role)
 
 
-def _columns_of(places: ndarray, x: Scale, columns: int) -> list[int]:
+def _columns_of(places: numpy.ndarray, x: Scale, columns: int) -> list[int]:
     """Which of so many columns have any of these places in them."""
-    import numpy
-
     with numpy.errstate(invalid="ignore", divide="ignore"):
         found = x.cells(numpy.log10(places) if x.log else places.astype(float), columns)
         return numpy.unique(found[(found >= 0) & (found < columns)]).astype(int).tolist()
@@ -90,8 +83,6 @@ def _columns_of(places: ndarray, x: Scale, columns: int) -> list[int]:
 
 def _draw_breaks(sheet: Sheet, picture: Picture, curve: Curve) -> None:
     """On the edge of the plot: where a value was endless, too low for a log axis, or none at all."""
-    import numpy
-
     assert picture.x is not None
     places, values, role = curve.x[curve.breaks], curve.told[curve.breaks], look(curve)[1]
     below = [places[values < 0]]
@@ -107,8 +98,6 @@ def _draw_breaks(sheet: Sheet, picture: Picture, curve: Curve) -> None:
 
 def _draw_bars(sheet: Sheet, picture: Picture, curve: Curve, shift: int) -> None:
     """Intervals, upright through their points."""
-    import numpy
-
     assert picture.x is not None and picture.y is not None
     if curve.errors is None:
         return
@@ -141,8 +130,6 @@ def _draw_markers(sheet: Sheet, picture: Picture, curve: Curve, number: int, cou
 
 def _draw_dots(sheet: Sheet, picture: Picture, curve: Curve, role: int) -> None:
     """One dot for each of very many points."""
-    import numpy
-
     assert picture.x is not None and picture.y is not None
     dots = numpy.zeros((frame.DOTS_DOWN * picture.height, frame.DOTS_ACROSS * picture.width), dtype=bool)
     with numpy.errstate(invalid="ignore", divide="ignore"):
@@ -172,8 +159,6 @@ def _places(sheet: Sheet, picture: Picture, curve: Curve) -> Iterator[tuple[int,
 
 def _along(sheet: Sheet, picture: Picture, curve: Curve, number: int, count: int) -> Iterator[tuple[int, int]]:
     """A few places on a line, away from those of the other lines."""
-    import numpy
-
     assert picture.x is not None and picture.y is not None
     spans = curve.spans(picture.x, frame.DOTS_ACROSS * picture.width, sheet.log_y, sheet.smoothing)
     middle = picture.y.cells((spans.low + spans.high) / 2, picture.height)[:: frame.DOTS_ACROSS]

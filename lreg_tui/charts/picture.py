@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from lreg_tui.charts import cursor, frame, legend, marks
+from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import Range, Scale, power, round_out, ticks
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.frame import Frame
@@ -72,8 +73,6 @@ def y_scale(sheet: Sheet, curves: Sequence[Curve], x: Scale) -> Scale | None:
 
 def _seen(sheet: Sheet, curve: Curve, x: Scale) -> Range | None:
     """Least and greatest value of a curve within the x axis."""
-    import numpy
-
     if sheet.points_only:
         low, high = marks.ends(curve, curve.inside(x), sheet.log_y)
     else:
@@ -149,8 +148,6 @@ def _status(sheet: Sheet, picture: Picture) -> legend.Runs:
 
 def _breaks(curves: Sequence[Curve]) -> str:
     """How many values there are that cannot be drawn, in words: where training diverged it is said, to its end."""
-    import numpy
-
     if not curves:
         return ""
     values = numpy.concatenate([curve.told[curve.breaks] for curve in curves])

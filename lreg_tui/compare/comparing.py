@@ -13,6 +13,7 @@ from rich.text import Text
 
 from engine.base.settings import show
 from engine.runs import notes
+from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.curve import Line
 from lreg_tui.compare import comparison_sheets
 from lreg_tui.runs.feed import RunRow
@@ -159,8 +160,6 @@ def chart_lines(panel: Panel | None, numbers: Mapping[str, Sequence[int]], brigh
     but the one with the number `bright`."""
     if panel is None:
         return []
-    import numpy
-
     lines, behind = [], count(max(max(of_arm) for of_arm in numbers.values()) + 1)  # those count kind by kind
     for line in panel.lines:
         is_arm = line.who.kind == "arm"

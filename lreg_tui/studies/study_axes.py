@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rich.cells import cell_len
-from rich.segment import Segment
-from rich.style import Style
 from textual.binding import BindingType
+from textual.color import Color
 from textual.message import Message
 from textual.strip import Strip
-from textual.widget import Widget
 
 from lreg_tui.charts import frame
+from lreg_tui.charts.arrays import numpy
+from lreg_tui.charts.canvas import Canvas
 from lreg_tui.charts.frame import Frame
 from lreg_tui.runs.groups import value_text
 from lreg_tui.runs.run_columns import column
@@ -74,7 +74,7 @@ def _axis(name: str, values: Mapping[Key, Any]) -> Axis:
     return Axis(name, places, ticks)
 
 
-class StudyAxes(Widget, can_focus=True):
+class StudyAxes(Canvas, can_focus=True):
     """The best points lie on top, in the colours of the grid; the one under the grid's cursor stands out."""
 
     HELP_TITLE = "Parallel coordinates"
@@ -148,8 +148,6 @@ class StudyAxes(Widget, can_focus=True):
         self, canvas: Frame, axes: Sequence[Axis], columns: Sequence[int], key: Key, role: int, height: int
     ) -> None:
         """Straight from axis to axis; one that the point is not on is passed by."""
-        import numpy
-
         known = [(x, axis.places[key]) for axis, x in zip(axes, columns, strict=True) if key in axis.places]
         dots = numpy.zeros((frame.DOTS_DOWN * height, frame.DOTS_ACROSS * canvas.width), dtype=bool)
         at = [frame.DOTS_ACROSS * x for x, _ in known]
@@ -160,12 +158,9 @@ class StudyAxes(Widget, can_focus=True):
         canvas.put_dots(0, 1, dots, role)
 
     def render_line(self, y: int) -> Strip:
-        segments = [Segment(text, self._style(role)) for text, role in self.frame.runs(y)]
-        return Strip(segments).adjust_cell_length(self.size.width)
+        return self.strip(self.frame, y)
 
-    def _style(self, role: int) -> Style:
-        _, _, ground, text = self.colors
-        colour = {frame.GRID: ground.blend(text, 0.4), frame.VALUE: ground.blend(text, 0.8)}.get(role, text)
+    def colour(self, role: int, background: Color, foreground: Color) -> Color:
         if role >= frame.SERIES:
-            colour = GRADIENT.get_color((role - frame.SERIES) / (STEPS - 1))
-        return Style(color=colour.rich_color, bgcolor=ground.rich_color, bold=role in (frame.TITLE, frame.FOCUSED))
+            return GRADIENT.get_color((role - frame.SERIES) / (STEPS - 1))
+        return background.blend(foreground, {frame.GRID: 0.4, frame.VALUE: 0.8}.get(role, 1.0))
