@@ -29,19 +29,26 @@ class Scale:
 
     @property
     def ends(self) -> Range:
+        """In the units of the axis: on a log scale exponents of ten."""
         return (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
 
+    @classmethod
+    def between(cls, ends: Range, log: bool) -> Scale:
+        """From one end to the other, as in `ends`."""
+        return cls(power(ends[0]), power(ends[1]), True) if log else cls(*ends)
+
+    def at(self, value: float) -> float:
+        """A value in the units of the axis; NaN for one that a log scale cannot show."""
+        return value if not self.log else math.log10(value) if value > 0 else math.nan
+
     def place(self, value: float) -> float:
-        """NaN for a value that a log scale cannot show."""
-        if self.log and not value > 0:
-            return math.nan
         low, high = self.ends
-        return ((math.log10(value) if self.log else value) - low) / (high - low)
+        return (self.at(value) - low) / (high - low)
 
     def value(self, place: float) -> float:
         low, high = self.ends
-        found = low + place * (high - low)
-        return 10.0**found if self.log else found
+        along = low + place * (high - low)
+        return 10.0**along if self.log else along
 
     def edges(self, count: int) -> numpy.ndarray:
         """The values at the borders of `count` stretches of one length, shape [count + 1]."""

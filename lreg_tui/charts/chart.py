@@ -26,7 +26,7 @@ from lreg_tui.charts.canvas import Canvas
 from lreg_tui.charts.curve import Curve, Line
 from lreg_tui.charts.picture import NOTHING_YET, paint
 from lreg_tui.charts.plot import Picture, Sheet
-from lreg_tui.charts.view import View
+from lreg_tui.charts.view import View, usable
 from lreg_tui.text import present
 from lreg_tui.widgets.keys import bind
 
@@ -110,7 +110,7 @@ class Chart(Canvas, can_focus=True):
         self._picture: Picture | None = None  # as the terminal shows it; None: it must be painted anew
         self._strips: dict[int, Strip] = {}
         self._is_due = False
-        self._drag: tuple[int, int, View] | None = None  # where the button was pressed, and the view at that time
+        self._drag: tuple[int, int, View, Picture] | None = None  # where, and with what in view, the button was pressed
         self._is_hovering = False  # the cursor goes when the pointer leaves
 
     def on_mount(self) -> None:
@@ -140,6 +140,10 @@ class Chart(Canvas, can_focus=True):
         self.view = View(y=self.view.y)
         self.redraw()
 
+    def watch_log_y(self) -> None:
+        self.view = View(self.view.x, None, self.view.following)
+        self.redraw()
+
     def redraw(self) -> None:
         """Paint soon, once for all that has changed by then."""
         if not self._is_due:
@@ -149,7 +153,7 @@ class Chart(Canvas, can_focus=True):
     def _look_again(self) -> None:
         self.redraw()
 
-    watch_title = watch_log_y = watch_smoothing = watch_cursor_x = watch_view = _look_again
+    watch_title = watch_smoothing = watch_cursor_x = watch_view = _look_again
     watch_points_only = watch_x_label = watch_unit = on_focus = on_blur = _look_again
 
     def notify_style_update(self) -> None:
@@ -220,52 +224,50 @@ class Chart(Canvas, can_focus=True):
     # -- zoom and pan --------------------------------------------------------------------------------------------------
 
     def look_at(self, view: View) -> None:
-        """As the user wants it."""
-        self.view = view
-        self.post_message(self.ViewChanged(self))
+        """As the user wants it, as far as axes go."""
+        ranges = ((view.x, self.log_x), (view.y, self.log_y))
+        if all(chosen is None or usable(chosen, log) for chosen, log in ranges):
+            self.view = view
+            self.post_message(self.ViewChanged(self))
 
     def action_zoom_x(self, closer: bool) -> None:
         """Around the cursor, or the middle of the axis."""
-        picture, at = self.picture, self.cursor_x
-        if picture.x is not None:
-            is_in_view = at is not None and picture.column_of(at) is not None
-            self._zoom_x(at if is_in_view and at is not None else picture.x.value(0.5), closer)
+        scale, at = self.picture.x, self.cursor_x
+        place = scale.place(at) if scale is not None and at is not None else 0.5
+        self._zoom_x(place if 0 <= place <= 1 else 0.5, closer)
 
-    def _zoom_x(self, at: float, closer: bool) -> None:
-        view = self._view_now()
-        self.look_at(view.zoom_x(at, ZOOM if closer else 1 / ZOOM, self.picture.full_x, self.log_x))
+    def _zoom_x(self, place: float, closer: bool) -> None:
+        if (x := self.picture.x) is not None:
+            self.look_at(self.view.zoom_x(place, ZOOM if closer else 1 / ZOOM, x.ends, self.picture.full_x))
 
     def action_pan_x(self, direction: int) -> None:
-        self.look_at(self._view_now().pan_x(direction * PAN, self.picture.full_x, self.log_x))
+        self._pan_x(direction * PAN)
+
+    def _pan_x(self, share: float) -> None:
+        if (x := self.picture.x) is not None:
+            self.look_at(self.view.pan_x(share, x.ends, self.picture.full_x))
 
     def action_zoom_y(self, closer: bool) -> None:
-        if (y := self.picture.y) is not None:
-            self._zoom_y(y.value(0.5), closer)
+        self._zoom_y(0.5, closer)
 
-    def _zoom_y(self, at: float, closer: bool) -> None:
+    def _zoom_y(self, place: float, closer: bool) -> None:
         if (y := self.picture.y) is not None:
-            self.look_at(self.view.zoom_y(at, ZOOM if closer else 1 / ZOOM, (y.low, y.high), self.log_y))
+            self.look_at(self.view.zoom_y(place, ZOOM if closer else 1 / ZOOM, y.ends))
 
     def action_pan_y(self, direction: int) -> None:
         if (y := self.picture.y) is not None:
-            self.look_at(self.view.pan_y(direction * PAN, (y.low, y.high), self.log_y))
+            self.look_at(self.view.pan_y(direction * PAN, y.ends))
 
     def action_reset(self) -> None:
         self.look_at(View())
 
     def action_follow(self) -> None:
         if self.picture.x is not None:
-            self.look_at(self.view.follow(self.picture.full_x, self.log_x))
-
-    def _view_now(self) -> View:
-        """The view with the range that a following one has at the moment."""
-        x = self.picture.x
-        return View((x.low, x.high), self.view.y) if self.view.following and x is not None else self.view
+            self.look_at(self.view.follow(self.picture.full_x))
 
     # -- settings ------------------------------------------------------------------------------------------------------
 
     def action_toggle_log(self) -> None:
-        self.view = View(self.view.x, None, self.view.following)
         self.log_y = not self.log_y
         self.post_message(self.SettingsChanged(self))
 
@@ -321,8 +323,7 @@ class Chart(Canvas, can_focus=True):
         if x is None or scale is None or self.view.x is None:
             return
         if not 0 <= (place := scale.place(x)) <= 1:
-            share = place - 1 + PAN if place > 1 else place - PAN
-            self.look_at(self._view_now().pan_x(share, self.picture.full_x, self.log_x))
+            self._pan_x(place - 1 + PAN if place > 1 else place - PAN)
 
     # -- mouse: the wheel zooms, dragging pans, a double click shows all, hovering points ------------------------------
 
@@ -348,7 +349,7 @@ class Chart(Canvas, can_focus=True):
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         if event.button == 1:
-            self._drag = (event.screen_x, event.screen_y, self._view_now())
+            self._drag = (event.screen_x, event.screen_y, self.view, self.picture)
             self.capture_mouse()
 
     def on_mouse_up(self) -> None:
@@ -356,15 +357,17 @@ class Chart(Canvas, can_focus=True):
         self.release_mouse()
 
     def _pan_by_drag(self, event: events.MouseMove) -> None:
-        picture = self.picture
-        if self._drag is None or not picture.width or not picture.height:
+        if self._drag is None:
             return
-        x, y, view = self._drag
+        x, y, view, picture = self._drag
+        if picture.x is None or picture.y is None or not picture.width or not picture.height:
+            return
         across, down = event.screen_x - x, event.screen_y - y
-        moved = view.pan_x(-across / picture.width, picture.full_x, self.log_x) if across else view
+        if across:
+            view = view.pan_x(-across / picture.width, picture.x.ends, picture.full_x)
         if view.y is not None and down:  # an axis that the data set goes back there by itself
-            moved = moved.pan_y(down / picture.height, view.y, self.log_y)
-        self.look_at(moved)
+            view = view.pan_y(down / picture.height, picture.y.ends)
+        self.look_at(view)
 
     def on_click(self, event: events.Click) -> None:
         if event.chain == 2:
@@ -386,12 +389,10 @@ class Chart(Canvas, can_focus=True):
             return
         event.stop()
         event.prevent_default()
-        x, offset = self._x_under(event), event.get_content_offset(self)
-        picture = self.picture
-        if x is None or offset is None or picture.y is None:
+        offset, picture = event.get_content_offset(self), self.picture
+        if offset is None or picture.x_at(offset.x) is None:
             return
         if event.ctrl or event.shift:
-            place = (picture.top + picture.height - offset.y - 0.5) / picture.height
-            self._zoom_y(picture.y.value(place), closer)
+            self._zoom_y((picture.top + picture.height - offset.y - 0.5) / picture.height, closer)
         else:
-            self._zoom_x(x, closer)
+            self._zoom_x((offset.x - picture.left + 0.5) / picture.width, closer)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from lreg_tui.charts import decimate, smoothing
+from lreg_tui.charts import smoothing
 from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import LARGEST, LEAST_POWER, Scale
-from lreg_tui.charts.decimate import Spans
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,21 @@ class Line:
     dim: bool = False
     times: numpy.ndarray | None = None
     errors: numpy.ndarray | None = None
+
+    @classmethod
+    def between(cls, label: str, x: Any, y: Any, low: Any, high: Any, **look: Any) -> Line:
+        """A line with intervals from `low` to `high`."""
+        errors = numpy.subtract(high, low) / 2
+        return cls(label, numpy.asarray(x, dtype=float), numpy.asarray(y, dtype=float), errors=errors, **look)
+
+
+class Spans(NamedTuple):
+    """What a polyline does in each of W columns. y is log10 on a log axis; NaN where there is nothing."""
+
+    low: numpy.ndarray  # [W], of the records and of the polyline where it crosses the column's borders
+    high: numpy.ndarray  # [W]
+    borders: numpy.ndarray  # [W + 1], the polyline at the borders
+    records: tuple[numpy.ndarray, numpy.ndarray]  # lowest and highest record, [W] each
 
 
 class Curve:
@@ -99,7 +114,7 @@ class Curve:
         if key not in self._spans:
             values = self.smooth(weight, log_y) if weight else self.values(log_y)
             self._spans = {other: spans for other, spans in self._spans.items() if other[0] == scale}
-            self._spans[key] = decimate.spans(self.x, values, scale.edges(columns), scale.log, log_y)
+            self._spans[key] = decimate(self.x, values, scale.edges(columns), scale.log, log_y)
         return self._spans[key]
 
     def inside(self, scale: Scale) -> slice:
@@ -131,3 +146,51 @@ def _is_drawable(values: numpy.ndarray) -> numpy.ndarray:
 def _exponent(x: float) -> float:
     """log10, and the least one where there is none."""
     return math.log10(x) if x > 0 else LEAST_POWER
+
+
+# -- from any number of records to what each column of dots must show, so that no spike is lost -----------------------
+
+
+def decimate(
+    x: numpy.ndarray, y: numpy.ndarray, edges: numpy.ndarray, log_x: bool = False, log_y: bool = False
+) -> Spans:
+    """The polyline through records (x, y), x not decreasing, in columns between `edges`, shape [W + 1].
+
+    NaN is a gap; a log y axis needs values above 0 or NaN. Lines between records are straight on the screen.
+    """
+    cuts = numpy.searchsorted(x, edges, "left")
+    cuts[-1] = numpy.searchsorted(x, edges[-1], "right")  # the last column holds its right border too
+    with numpy.errstate(invalid="ignore", divide="ignore"):
+        lowest, highest = (numpy.log10(part) if log_y else part for part in _extremes(y, cuts))
+        borders = _at_borders(x, y, edges, cuts, log_x, log_y)
+        low = numpy.fmin(lowest, numpy.fmin(borders[:-1], borders[1:]))
+        high = numpy.fmax(highest, numpy.fmax(borders[:-1], borders[1:]))
+    return Spans(low, high, borders, (lowest, highest))
+
+
+def _extremes(values: numpy.ndarray, cuts: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Least and greatest finite value between each two cuts, shape [W + 1]; NaN where there is none, [W] each."""
+    low = numpy.full(len(cuts) - 1, numpy.nan)
+    high = low.copy()
+    filled = cuts[1:] > cuts[:-1]
+    if filled.any():
+        starts, values = cuts[:-1][filled], values[: cuts[-1]]  # each column ends where the next filled one starts
+        low[filled], high[filled] = numpy.fmin.reduceat(values, starts), numpy.fmax.reduceat(values, starts)
+    return low, high
+
+
+def _at_borders(
+    x: numpy.ndarray, y: numpy.ndarray, edges: numpy.ndarray, cuts: numpy.ndarray, log_x: bool, log_y: bool
+) -> numpy.ndarray:
+    between = (cuts > 0) & (cuts < len(x))
+    right = cuts[between]
+    levels = numpy.full(len(edges), numpy.nan)
+    before, here, after = (numpy.log10(place) if log_x else place for place in (x[right - 1], edges[between], x[right]))
+    ends = (y[index].astype(float) for index in (right - 1, right))
+    start, end = (numpy.log10(value) if log_y else value for value in ends)
+    levels[between] = start + (end - start) * ((here - before) / (after - before))
+    for border, record in ((0, cuts[0]), (-1, cuts[-1] - 1)):  # the first and the last record may lie on a border
+        if 0 <= record < len(x) and x[record] == edges[border]:
+            levels[border] = numpy.log10(y[record]) if log_y else y[record]
+    levels[~numpy.isfinite(levels)] = numpy.nan
+    return levels

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import Scale
-from lreg_tui.charts.decimate import Spans
+from lreg_tui.charts.curve import Spans
 
 BLANK, TITLE, FOCUSED, VALUE, QUIET, FAINT, GRID, CURSOR = range(8)
 """Roles. Those of the series follow: `series(2)` is the third colour, `dimmed(2)` its raw values behind."""

@@ -29,8 +29,9 @@ def paint(sheet: Sheet) -> Picture:
     filled = [curve for curve in sheet.curves if not curve.is_empty]
     full = full_x(filled, sheet.log_x, sheet.points_only, sheet.x_unit)
     if full is not None:
-        picture.full_x, picture.newest = full
-        picture.x = Scale(*sheet.view.shown_x(*full, sheet.log_x), sheet.log_x)
+        whole, picture.newest = Scale(*full[0], sheet.log_x), full[1]
+        chosen = usable(sheet.view.x and sheet.view.shown_x(whole.ends, whole.at(full[1])), sheet.log_x)
+        picture.full_x, picture.x = whole.ends, whole if chosen is None else Scale.between(chosen, sheet.log_x)
         picture.y = y_scale(sheet, filled, picture.x)
     picture.top = _write_head(sheet, picture)
     has_labels = sheet.height >= LOWEST_WITH_LABELS
@@ -63,7 +64,7 @@ def full_x(curves: Sequence[Curve], log: bool, exact: bool = False, unit: str = 
 def y_scale(sheet: Sheet, curves: Sequence[Curve], x: Scale) -> Scale | None:
     """The chosen range, or one around all that lies within the x axis; None where nothing can be shown."""
     if (chosen := usable(sheet.view.y, sheet.log_y)) is not None:
-        return Scale(*chosen, sheet.log_y)
+        return Scale.between(chosen, sheet.log_y)
     ranges = [found for curve in curves if (found := _seen(sheet, curve, x)) is not None]
     if not ranges:
         return None

@@ -159,9 +159,8 @@ class CompareScreen(Ending, Screen[None]):
             self.problem = ""
         except LregError as error:
             self.problem = str(error).splitlines()[0]
-            if self.result is None and (
-                request.task or request.step is not None
-            ):  # asked for by whoever opened the screen
+            # asked for by whoever opened the screen
+            if self.result is None and (request.task or request.step is not None):
                 self.request, self._due = replace(self.request, task=None, step=None), True
             elif self.result is not None and request == self.request:
                 self.request = self.result.request
@@ -297,8 +296,8 @@ class CompareScreen(Ending, Screen[None]):
         self.show()
 
     def action_highlight(self) -> None:
-        places = [None, *range(len(self.curves))]  # one after the other, then none
-        self.highlighted = places[(places.index(self.highlighted) + 1) % len(places)]
+        following = 0 if self.highlighted is None else self.highlighted + 1  # one after the other, then none
+        self.highlighted = following if following < len(self.curves) else None
         self.show()
 
     def action_all_settings(self) -> None:
@@ -311,10 +310,8 @@ class CompareScreen(Ending, Screen[None]):
             self.action_transfer()
             return
         choices = [Choice(EVERY), *(Choice(task) for task in self.result.tasks)]
-        self._pick("task", choices, self.request.task or EVERY, self._take_task)
-
-    def _take_task(self, task: str) -> None:
-        self.want(task=None if task == EVERY else task, step=None)
+        now = self.request.task or EVERY
+        self._pick("task", choices, now, lambda task: self.want(task=None if task == EVERY else task, step=None))
 
     def action_pick_reference(self) -> None:
         if self.result is None:
@@ -322,24 +319,15 @@ class CompareScreen(Ending, Screen[None]):
         compared = self.result.comparison
         choices = [Choice(str(index), arm.label) for index, arm in enumerate(compared.arms)]
         paths = [arm.runs[0].reader.path for arm in compared.arms]
-        self._pick(
-            "reference arm",
-            choices,
-            str(compared.arms.index(compared.reference)),
-            lambda index: self.want(reference=paths[int(index)]),
-        )
+        now = str(compared.arms.index(compared.reference))
+        self._pick("reference arm", choices, now, lambda index: self.want(reference=paths[int(index)]))
 
     def action_pick_step(self) -> None:
         if self.result is None or not self.result.steps:
             return
         choices = [Choice("", "the last in common"), *(Choice(str(step)) for step in self.result.steps)]
         now = "" if self.request.step is None else str(self.request.step)
-        self._pick(
-            "inner step",
-            choices,
-            now,
-            lambda step: self.want(step=int(step) if step else None),
-        )
+        self._pick("inner step", choices, now, lambda step: self.want(step=int(step) if step else None))
 
     def _pick(self, title: str, choices: list[Choice], now: str, take: Callable[[str], object]) -> None:
         def taken(values: tuple[str, ...] | None) -> None:
@@ -359,9 +347,6 @@ class CompareScreen(Ending, Screen[None]):
 
     def action_transfer(self) -> None:
         self.lreg.open_transfer([row.id for row in self.rows])
-
-    def action_leave(self) -> None:
-        self.dismiss()
 
     # -- saving ------------------------------------------------------------------------------------------------------
 

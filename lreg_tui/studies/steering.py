@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from textual import work
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
 from lreg_tui.runs.acting import ActingScreen
 from lreg_tui.studies import study_start
 from lreg_tui.system.keys import key_of
@@ -26,9 +30,35 @@ class SteeringScreen(ActingScreen, inherit_bindings=False):
         f"Every run of it writes a checkpoint and ends; {key_of('resume')} goes on with them.",
     )
 
-    def look(self) -> Any:
-        """Read what is there now."""
+    _is_looking = False
+
+    def on_mount(self) -> None:
+        self.set_interval(self.lreg.feed.interval, self.look)
+        self.look()
+
+    def on_screen_resume(self) -> None:
+        self.look()
+
+    @work(group="look")
+    async def look(self) -> None:
+        """Read what is there now, unless nobody sees it or it is being read."""
+        if self._is_looking or not (self.is_current or isinstance(self.app.screen, ModalScreen)):
+            return
+        self._is_looking = True
+        try:
+            await self.read()
+        finally:
+            self._is_looking = False
+
+    async def read(self) -> None:
+        """Read the folders, off the loop, and show what is new."""
         raise NotImplementedError
+
+    def say(self, where: str, what: object) -> None:
+        """Only what is different is drawn again."""
+        line = self.query_one(f"#{where}", Static)
+        if line.content != what:
+            line.update(what)  # type: ignore[arg-type]
 
     def resume(self, path: Path) -> str:
         return study_start.resume(path, self.lreg.data_dir)

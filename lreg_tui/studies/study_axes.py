@@ -19,8 +19,8 @@ from lreg_tui.charts.canvas import Canvas
 from lreg_tui.charts.frame import Frame
 from lreg_tui.runs.groups import value_text
 from lreg_tui.runs.run_columns import column
+from lreg_tui.studies.study_grid import GRADIENT, STEPS, Scale
 from lreg_tui.studies.study_rows import GridRow, StudyLook
-from lreg_tui.studies.study_scale import GRADIENT, STEPS, Scale
 from lreg_tui.text import present
 from lreg_tui.widgets.keys import bind
 

@@ -5,7 +5,7 @@ The screen around it is an ActingScreen: it steers the job.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -57,7 +57,7 @@ class JobPane(Vertical):
         super().__init__()
         self.rows: dict[str, RunRow] = {}
         self.jobs: dict[str, Job] = {}
-        self.results: dict[str, tuple[int, tuple[Sheet, ...]]] = {}  # at how many evaluations, and what was found
+        self.results: dict[str, tuple[int, Sequence[Sheet]]] = {}  # at how many evaluations, and what was found
         self._reading: set[str] = set()  # what is being read, so that a slow disk is asked once
 
     def compose(self) -> ComposeResult:

@@ -158,7 +158,14 @@ def _check(pilot: Pilot[Any]) -> None:
 
 
 class Quick(Pilot[Any]):
-    """Presses keys as fast as they are handled."""
+    """Presses keys as fast as they are handled, and waits no longer than until all is drawn."""
+
+    async def pause(self, delay: float | None = None) -> None:
+        if delay is not None:
+            return await super().pause(delay)
+        await calm(self)
+        await until(self, lambda: _is_drawn(self.app.screen))
+        await calm(self)
 
     async def press(self, *keys: str) -> None:
         for key in keys:

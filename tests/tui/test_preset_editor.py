@@ -17,9 +17,11 @@ from tui import driving, hosting
 
 import lreg_tui
 from engine.base.errors import RunError
+from engine.jobs.inputs import check_inputs
 from engine.presets import catalog
 from engine.presets.preset import from_mapping, shipped
 from engine.runs.store import RunReader, RunStore
+from engine.study.schedule import inputs
 from lreg_tui.app.help import HelpScreen
 from lreg_tui.presets.difference import DifferenceScreen
 from lreg_tui.presets.launch_run import LaunchScreen, summary
@@ -41,6 +43,7 @@ epochs = 3 # few
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     catalog.load()
+    monkeypatch.setattr(inputs, "check_run", check_inputs)  # data and devices are looked at without a process
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(MINE)
     yield
@@ -60,7 +63,6 @@ class Editor:
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
-        await self.pilot.pause()
 
     async def checked(self) -> None:
         """Until the text as it stands has been checked."""
@@ -68,14 +70,16 @@ class Editor:
             self.pilot,
             lambda: self.screen.checked is not None and self.screen.checked.text == self.screen.area.text,
         )
-        await self.pilot.pause()
+        await driving.calm(self.pilot)
 
     async def shown(self, kind: type) -> Any:
-        return await driving.until(self.pilot, lambda: self.app.screen if isinstance(self.app.screen, kind) else None)
+        await driving.until(self.pilot, lambda: isinstance(self.app.screen, kind))
+        await driving.calm(self.pilot)
+        return self.app.screen
 
     async def go_to(self, path: str) -> None:
         self.screen.form.highlight(path)
-        await self.pilot.pause()
+        await driving.calm(self.pilot)
         assert self.screen.form.current == path
 
     async def type(self, path: str, value: str) -> None:
@@ -83,7 +87,7 @@ class Editor:
         await self.go_to(path)
         await self.press("enter")
         self.pilot.app.focused.value = value  # type: ignore[union-attr]
-        await self.pilot.pause()
+        await driving.calm(self.pilot)
 
     @property
     def about(self) -> str:
@@ -102,7 +106,8 @@ class Editor:
 @asynccontextmanager
 async def editing(folder: Path, preset: str = "mine.toml", size: tuple[int, int] = (80, 24)) -> Any:
     app = hosting.Host(RunStore(folder / "runs"), folder)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size):
+        pilot = driving.Quick(app)
         editor = Editor(pilot)
         app.open_editor(preset)
         if preset:

@@ -31,11 +31,11 @@ from lreg_tui.charts.chart import Chart
 from lreg_tui.compare.compare_screen import CompareScreen
 from lreg_tui.runs.feed import Feed
 from lreg_tui.runs.run_screen import RunScreen
-from lreg_tui.studies.folders import Watched
 from lreg_tui.studies.launch_study import LaunchStudyScreen, PickStudyScreen
 from lreg_tui.studies.report import ReportScreen
 from lreg_tui.studies.studies_screen import StudiesScreen
 from lreg_tui.studies.study_axes import StudyAxes, axes_of
+from lreg_tui.studies.study_rows import Watched
 from lreg_tui.studies.study_screen import StudyScreen
 from lreg_tui.studies.study_start import size_of, start
 from lreg_tui.transfers.transfer_screen import TransferScreen
