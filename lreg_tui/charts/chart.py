@@ -21,11 +21,11 @@ from textual.reactive import var
 from textual.strip import Strip
 from textual.widget import Widget
 
-from lreg_tui.charts import cursor, frame, smoothing
+from lreg_tui.charts import frame, legend, smoothing
 from lreg_tui.charts.canvas import Canvas
 from lreg_tui.charts.curve import Curve, Line
 from lreg_tui.charts.picture import NOTHING_YET, paint
-from lreg_tui.charts.plot import Picture, Sheet
+from lreg_tui.charts.plot import Picture, Scene
 from lreg_tui.charts.view import View, usable
 from lreg_tui.text import present
 from lreg_tui.widgets.keys import bind
@@ -198,7 +198,7 @@ class Chart(Canvas, can_focus=True):
             self._strips.clear()
             settings = {name: getattr(self, name) for name in SHOWN}
             settings |= {"by_time": self.x_axis == "time", "cursor": self.cursor_x, "focused": self.has_focus}
-            self._picture = paint(Sheet(width, height, self.curves, **settings))
+            self._picture = paint(Scene(width, height, self.curves, **settings))
         return self._picture
 
     def render_line(self, y: int) -> Strip:
@@ -305,13 +305,13 @@ class Chart(Canvas, can_focus=True):
         else:
             x = self._record_near(picture.x.value((column - picture.left + 0.5 + columns) / picture.width))
             if x is None or (x - self.cursor_x) * columns <= 0:
-                x = cursor.record_beside(self.curves, self.cursor_x, columns > 0)
+                x = legend.record_beside(self.curves, self.cursor_x, columns > 0)
             x = self.cursor_x if x is None else x
         self._move_cursor(x)
         self._bring_into_view(x)
 
     def _record_near(self, x: float) -> float | None:
-        return None if self.picture.x is None else cursor.record_near(self.curves, self.picture.x, x)
+        return None if self.picture.x is None else legend.record_near(self.curves, self.picture.x, x)
 
     def _move_cursor(self, x: float | None) -> None:
         if x != self.cursor_x:

@@ -12,21 +12,13 @@ from lreg_tui.charts.axes import Scale
 from lreg_tui.charts.curve import Spans
 
 BLANK, TITLE, FOCUSED, VALUE, QUIET, FAINT, GRID, CURSOR = range(8)
-"""Roles. Those of the series follow: `series(2)` is the third colour, `dimmed(2)` its raw values behind."""
+"""Roles. Those of the series follow: SERIES + 2 is the third colour, DIMMED + 2 its raw values behind."""
 
 SERIES, DIMMED = 16, 48
 GRID_LINE = "┈"
 DOTS_DOWN, DOTS_ACROSS = 4, 2  # in a cell
 BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of U+2800, from the top left dot
 BRAILLE = 0x2800  # the character without dots
-
-
-def series(colour: int) -> int:
-    return SERIES + colour
-
-
-def dimmed(colour: int) -> int:
-    return DIMMED + colour
 
 
 class Frame:

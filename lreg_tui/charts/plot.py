@@ -16,7 +16,7 @@ EVALUATION = "evaluation"  # label of an x axis that counts them
 
 
 @dataclass
-class Sheet:
+class Scene:
     """What a chart shows: data and settings."""
 
     width: int

@@ -18,9 +18,9 @@ from textual.widgets import ContentSwitcher, Static
 from engine.base.errors import LregError
 from engine.jobs.landscape_worker import Where
 from lreg_tui.charts.chart import Chart
-from lreg_tui.compare import comparing, comparison_files
+from lreg_tui.compare import comparing, comparison_sheets
 from lreg_tui.compare.comparing import EVERY, ComparisonRequest, ComparisonResult
-from lreg_tui.compare.comparison_files import ENDINGS, PICTURES, draw, target, wrong_name
+from lreg_tui.compare.comparison_sheets import ENDINGS, PICTURES, target, wrong_name
 from lreg_tui.compare.curves_pane import USUAL, CurvesPane
 from lreg_tui.compare.landscape_pane import LandscapePane, Subject
 from lreg_tui.runs.feed import RunRow
@@ -356,7 +356,7 @@ class CompareScreen(Ending, Screen[None]):
             return
         shown = self.shown_sheets()
         parts = [sheets.markdown(sheet) for sheet in shown]
-        self.app.copy_to_clipboard("\n".join(parts) or comparison_files.text(self.result.comparison, "markdown"))
+        self.app.copy_to_clipboard("\n".join(parts) or comparison_sheets.text(self.result.comparison, "markdown"))
         what = present.count(len(shown), "table") if shown else "the whole comparison"
         self.app.notify(f"copied {what} as Markdown", markup=False)
 
@@ -376,9 +376,9 @@ class CompareScreen(Ending, Screen[None]):
         try:
             if path.suffix.lower() in PICTURES:
                 self.app.notify("drawing", markup=False)
-                await off_the_loop(lambda: draw(result, path, figures))
+                await off_the_loop(lambda: comparing.draw(result, path, figures))
             else:
-                await off_the_loop(lambda: comparison_files.save(result.comparison, path))
+                await off_the_loop(lambda: comparison_sheets.save(result.comparison, path))
         except LregError as error:
             self.app.notify(present.clean(str(error), 300), severity="error", markup=False)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from engine.base.errors import LregError
 from engine.base.settings import show
 from engine.runs import notes
 from lreg_tui.charts.curve import Line
 from lreg_tui.compare import comparison_sheets
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.metric_panel import Shown
+from lreg_tui.system import launch
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.text.sheets import Entry, Sheet
@@ -305,3 +308,20 @@ def _yet(result: ComparisonResult, tab: str) -> str:
         result.request.task or result.request.step is not None or (tab in CHARTS and len(result.comparison.tables) > 1)
     )
     return "here" if is_part else "yet"
+
+
+def draw(result: ComparisonResult, path: Path, figures: Sequence[str]) -> None:
+    """Draw figures with `lreg plot` in a process of its own. Raises LregError with what it complains about."""
+    request, radius = result.request, result.comparison.radius
+    arguments = ["plot", *map(str, request.paths), "-o", str(path)]
+    arguments += [word for name in figures for word in ("--figure", name)]
+    arguments += ["--task", request.task.split(" ")[0]] if request.task else []
+    arguments += ["--step", str(request.step)] if request.step is not None else []
+    arguments += ["--radius", radius] if radius else []
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "said"
+        code = launch.start_helper("lreg_tui.cli.app", arguments, said).wait()
+        if code:
+            lines = said.read_text(errors="replace").splitlines()
+            errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+            raise LregError(" / ".join(errors or lines[-1:]) or f"lreg plot: exit code {code}")

@@ -1,19 +1,30 @@
-"""A comparison of runs as sheets, for the command line and the console."""
+"""A comparison of runs as sheets, for the command line and the console, and as files of just the same text."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.base.errors import LregError, printable
+from engine.base.files import strict, write_atomic
 from engine.base.metrics import metric, result_metrics
 from engine.base.settings import show
 from lreg_tui.text import present
+from lreg_tui.text import sheets as render
 from lreg_tui.text.sheets import BETTER, WORSE, Entry, Sheet
 
 if TYPE_CHECKING:
     from engine.base.metrics import Metric
     from engine.comparison import Comparison, ControlArm, Effect, MetricAt, Row, Table
 
+FORMS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json"}
+PICTURES = (".png", ".svg", ".pdf")
+ENDINGS = (*FORMS, *PICTURES)
 SETTINGS = {
     "equal steps": "at equal\nsteps",
     "matched loss": "at matched\ntrain loss",
@@ -31,7 +42,7 @@ PLUS_MINUS = " ± "
 LONGEST_HEADING = 10  # characters on one line
 
 
-def sheets(comparison: Comparison) -> Iterator[Sheet]:
+def sheets_of(comparison: Comparison) -> Iterator[Sheet]:
     """What differs in the presets, how the runs ended, and for every task its table and the paired differences."""
     yield settings_sheet(comparison)
     yield runs_sheet(comparison)
@@ -320,3 +331,50 @@ def _over(name: str, setting: str) -> str:
 def _ratio(effect: Effect) -> Entry:
     value = "" if effect.interval.mean is None else f"{present.number(effect.interval.mean, 3)} "
     return Entry(f"{value}{_word(effect)}", style=_style(effect))
+
+
+# -- as files ----------------------------------------------------------------------------------------------------------
+
+
+def text(compared: Comparison, form: str) -> str:
+    """`form`: markdown, csv, latex or json."""
+    from engine.comparison import forms
+    from engine.export.tables import cell
+
+    if form == "json":
+        return json.dumps(strict(forms.as_json(compared)), allow_nan=False) + "\n"
+    if form == "csv":
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(forms.TIDY_COLUMNS)
+        writer.writerows([cell(value) for value in row] for row in forms.tidy(compared))
+        return file.getvalue()
+    is_markdown = form == "markdown"
+    parts = [render.markdown(sheet) if is_markdown else render.latex(sheet) for sheet in sheets_of(compared)]
+    escape = render.markdown_text if is_markdown else render.latex_text
+    return "\n".join([*parts, *(f"Note: {escape(note)}.\n" for note in compared.notes)])
+
+
+def save(compared: Comparison, path: Path) -> None:
+    """Write the form that the file's name ends in. Raises LregError where it cannot be written."""
+    try:
+        write_atomic(path, text(compared, FORMS[path.suffix.lower()]))
+    except OSError as error:
+        raise LregError(f"{printable(str(path))}: cannot be written: {error.strerror or error}") from None
+
+
+def wrong_name(name: str) -> str:
+    """What is wrong with the name of a file to save to; empty if nothing is."""
+    path = target(name)
+    if path.suffix.lower() not in ENDINGS:
+        return f"found {path.name!r}; allowed: a name that ends in {', '.join(ENDINGS)}"
+    if not str(path).isprintable():
+        return f"found {str(path)!r}; allowed: a name without control characters"
+    if os.path.isdir(path):  # which is never an error: names may be too long, or in folders that are closed to us
+        return f"{path}: a folder"
+    return "" if os.path.isdir(path.parent) else f"{path.parent}: no such folder"
+
+
+def target(name: str) -> Path:
+    """The file that somebody means by a name."""
+    return Path(os.path.expanduser(name.strip()))  # of a user who is not known, as it stands

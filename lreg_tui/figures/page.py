@@ -18,7 +18,7 @@ from engine.figures import Block, Panel, Who
 from engine.figures.base import whose
 from engine.figures.landscapes import LandscapePanel
 from lreg_tui.figures import axes
-from lreg_tui.figures.style import ONE_COLUMN, PANEL_HEIGHTS, RC, SURFACE_COLORS, TWO_COLUMNS, look_of
+from lreg_tui.figures.axes import ONE_COLUMN, PANEL_HEIGHTS, RC, SURFACE_COLORS, TWO_COLUMNS, look_of
 from lreg_tui.text import present
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+from rich.cells import set_cell_size
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -24,7 +25,7 @@ from engine.base.settings import show
 from engine.presets.catalog import NAMED_TABLES, named_table
 from lreg_tui.presets import toml_edit
 from lreg_tui.presets.preset_edit import HERE, Row, Table, shown, typed, with_value, words_of
-from lreg_tui.text.present import clean
+from lreg_tui.text.present import clean, shorten
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.prompt import PromptScreen
@@ -267,6 +268,7 @@ class PresetForm(Vertical):
             self.app.push_screen(PickList(f"add a {NAMED_TABLES[section]}", [Choice(name) for name in names]), take)
 
     def add_table(self, path: str) -> None:
+        self._narrow("")  # so that what is added is in view, and under the cursor
         self.post_message(self.Edited(lambda text: toml_edit.add_table(text, path), path))
 
     # -- narrowing down ------------------------------------------------------------------------------------------------
@@ -337,6 +339,4 @@ def default_of(row: Row) -> str:
 
 def fitted(text: str, width: int) -> str:
     """Cut or filled to a number of columns, the last of them free."""
-    from rich.cells import cell_len, set_cell_size
-
-    return set_cell_size(text, width - 2) + "… " if cell_len(text) >= width else set_cell_size(text, width)
+    return set_cell_size(shorten(text, width - 1), width)

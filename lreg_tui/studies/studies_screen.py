@@ -15,8 +15,8 @@ from textual.widgets import DataTable, Static
 
 from lreg_tui.presets import picking
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.studies.steering import STEERING, SteeringScreen
 from lreg_tui.studies.study_rows import StudyList, StudyLook
+from lreg_tui.studies.study_start import STEERING, SteeringScreen
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.text.present import clean

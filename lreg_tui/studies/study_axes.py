@@ -19,7 +19,7 @@ from lreg_tui.charts.canvas import Canvas
 from lreg_tui.charts.frame import Frame
 from lreg_tui.runs.groups import value_text
 from lreg_tui.runs.run_columns import column
-from lreg_tui.studies.study_grid import GRADIENT, STEPS, Scale
+from lreg_tui.studies.study_grid import GRADIENT, STEPS, ColourScale
 from lreg_tui.studies.study_rows import GridRow, StudyLook
 from lreg_tui.text import present
 from lreg_tui.widgets.keys import bind
@@ -41,7 +41,7 @@ class Axis:
     labels: Sequence[tuple[float, str]]
 
 
-def axes_of(study: StudyLook, scale: Scale) -> list[Axis]:
+def axes_of(study: StudyLook, scale: ColourScale) -> list[Axis]:
     """The arm, every setting that the study varies, and the result, of which the best is above."""
     rows = [row for row in study.rows if row.mean.mean is not None]
     keys = dict.fromkeys(key for row in rows for key in row.settings)
@@ -92,11 +92,11 @@ class StudyAxes(Canvas, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.study: StudyLook | None = None
-        self.scale: Scale | None = None
+        self.scale: ColourScale | None = None
         self.key: Key | None = None
         self._frame: Frame | None = None
 
-    def show_study(self, study: StudyLook, scale: Scale | None, key: Key | None) -> None:
+    def show_study(self, study: StudyLook, scale: ColourScale | None, key: Key | None) -> None:
         """`key`: of the point that stands out."""
         if (study, key) != (self.study, self.key):
             self.study, self.scale, self.key, self._frame = study, scale, key, None

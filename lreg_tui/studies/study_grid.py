@@ -18,7 +18,8 @@ from textual.color import Gradient
 from textual.coordinate import Coordinate
 from textual.message import Message
 
-from lreg_tui.charts import heat
+from lreg_tui.charts.heat_map import COLOURS
+from lreg_tui.charts.heat_map import SHADES as DENSITIES
 from lreg_tui.studies.study_rows import BEST, WINNER, GridCell, GridRow, StudyLook
 from lreg_tui.text import present
 from lreg_tui.text.present import clean
@@ -40,19 +41,19 @@ FIGURE = 6  # characters of a figure
 WIDE = 110  # characters from which points are told with their keys
 STEPS = 32  # colours of the scale
 CAP = 0.9  # the share of the figures within the scale: a run that failed to learn must not take all colours
-GRADIENT = Gradient.from_colors(*reversed(heat.COLOURS))  # bright is best
-SHADES = " " + heat.SHADES[1:]  # whose dot means another thing here
+GRADIENT = Gradient.from_colors(*reversed(COLOURS))  # bright is best
+SHADES = " " + DENSITIES[1:]  # whose dot means another thing here
 
 
 @dataclass(frozen=True)
-class Scale:
+class ColourScale:
     """Where figures are between the least, which is best, and most of the greatest; logarithmic where that goes."""
 
     low: float = 0.0
     high: float = 0.0
 
     @classmethod
-    def of(cls, rows: Iterable[GridRow]) -> Scale | None:
+    def of(cls, rows: Iterable[GridRow]) -> ColourScale | None:
         """None where there are no figures."""
         cells = (cell for row in rows for cell in row.cells if cell is not None)
         values = sorted(cell.value for cell in cells if cell.value is not None and math.isfinite(cell.value))
@@ -117,12 +118,12 @@ class StudyGrid(KeyedTable):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, cursor_type="cell", cursor_background_priority="renderable")
         self.study: StudyLook | None = None
-        self.scale: Scale | None = None
+        self.scale: ColourScale | None = None
         self.marked: dict[str, None] = {}  # run ids in the order of their marking
 
     def show_study(self, study: StudyLook) -> None:
         """Take over what a study is like now. The cursor stays on its point, wherever that stands."""
-        self.study, self.scale = study, Scale.of(study.rows)
+        self.study, self.scale = study, ColourScale.of(study.rows)
         there = {cell.run_id for cell in study.cells if cell.state != "missing"}
         self.marked = {run_id: None for run_id in self.marked if run_id in there}
         self._fill()

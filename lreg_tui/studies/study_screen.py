@@ -18,10 +18,10 @@ from textual.widgets import Static
 from engine.study.plan.kept import report_file
 from lreg_tui.runs.acting import MOST_COMPARED
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.studies.steering import STEERING, SteeringScreen
 from lreg_tui.studies.study_axes import StudyAxes
-from lreg_tui.studies.study_grid import RANKS, SIGNS, Scale, StudyGrid
+from lreg_tui.studies.study_grid import RANKS, SIGNS, ColourScale, StudyGrid
 from lreg_tui.studies.study_rows import WINNER, GridCell, GridJob, GridRow, StudyLook, Watched
+from lreg_tui.studies.study_start import STEERING, SteeringScreen
 from lreg_tui.text import present
 from lreg_tui.text.present import clean
 from lreg_tui.widgets.key_footer import KeyFooter
@@ -31,7 +31,6 @@ from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.threads import off_the_loop
 
 HIGH = 40  # lines from which the log is there at first
-BAR = 24  # columns of the progress bar
 ORDER = ("failed", "crashed", "running", "paused", "queued", "stopped")  # what is most urgent is cut last
 LEAST_KNOWN = ("failed", "crashed", "stopped", "paused", "queued", "running", "missing")  # whose signs tell least
 WORDS = {"missing": "to come"}
@@ -111,31 +110,28 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
         self.say("instead", "" if look.problem else "no runs yet: the search has asked for nothing so far")
         self.say("head", head_of(look))
         self.grid.show_study(look)
-        self._show_axes()
-        self._say_legend()
-        self._show_cell()
+        self._show_around()
         self.note_subjects()
-        self.refresh_bindings()
 
     @on(StudyGrid.CellHighlighted)
     @on(StudyGrid.Marked)
-    def _cursor_moved(self) -> None:
-        self._show_cell()
-        self._show_axes()
-        self._say_legend()
+    def _show_around(self) -> None:
+        """What depends on the cell under the cursor."""
+        if (study := self.study) is None:
+            return
+        grid, row = self.grid, self.grid.current_row
+        if self.has_class("-axes"):
+            self.query_one(StudyAxes).show_study(study, grid.scale, row.key if row is not None else None)
+        self.say("cell", about_cell(study, row, grid.current))
+        self.say("legend", legend_of(study, grid.scale, self.app.no_color, self.size.width - 2))
         self.refresh_bindings()
 
     def on_resize(self) -> None:
-        self._say_legend()
-
-    def _show_axes(self) -> None:
-        if self.study is not None and self.has_class("-axes"):
-            row = self.grid.current_row
-            self.query_one(StudyAxes).show_study(self.study, self.grid.scale, row.key if row is not None else None)
+        self._show_around()
 
     def action_axes(self) -> None:
         self.toggle_class("-axes")
-        self._show_axes()
+        self._show_around()
         self.set_focus(self.view)
 
     def on_study_axes_moved(self, message: StudyAxes.Moved) -> None:
@@ -146,15 +142,6 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     def view(self) -> Widget:
         """The grid, or what stands in its place."""
         return self.query_one(StudyAxes) if self.has_class("-axes") else self.grid
-
-    def _show_cell(self) -> None:
-        if self.study is not None:
-            self.say("cell", about_cell(self.study, self.grid.current_row, self.grid.current))
-
-    def _say_legend(self) -> None:
-        if self.study is not None:
-            legend = legend_of(self.study, self.grid.scale, self.app.no_color, self.size.width - 2)
-            self.say("legend", legend)
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -233,8 +220,7 @@ def head_of(look: StudyLook) -> Text:
     line = Text.assemble((clean(row.name, 60), "bold"), "  ", present.state_text(row.state), "  ")
     if look.problem:  # nothing is known of its runs
         return line.append(f"\n{clean(row.message, 300)}", "dim")
-    full = round(BAR * look.progress)
-    line.append("━" * full, "bold").append("─" * (BAR - full), "dim").append(f" {present.percent(look.progress, 0)}")
+    line.append(present.bar(look.progress)).append(f" {present.percent(look.progress, 0)}")
     if row.eta_s is not None:
         line.append(f"  ETA {present.duration(row.eta_s)}")
     line.append("\n").append(counts(look))
@@ -274,7 +260,7 @@ def about_cell(look: StudyLook, row: GridRow | None, found: GridCell | None) -> 
     return line.append(f"   {clean(found.run_id, 200)}", "dim")
 
 
-def legend_of(look: StudyLook, scale: Scale | None, plain: bool, room: int) -> Text:
+def legend_of(look: StudyLook, scale: ColourScale | None, plain: bool, room: int) -> Text:
     """The colours of the figures, the signs in the cells, and what the figures are, if there is room for that."""
     line = Text(no_wrap=True, overflow="ellipsis", end="")
     if scale is not None:

@@ -170,7 +170,7 @@ FIELDS = (*TransferRequest.__dataclass_fields__, "targets", "device")
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedRequest:
     """What came out of a look at a request: its plan, and how much of it is there; or problems by field."""
 
     plan: Plan | None = None
@@ -190,19 +190,19 @@ class Checked:
         return Text.assemble((evaluations, "bold"), there, f": {'; '.join(facts)}; radii {radii}")
 
 
-def check(readers: Sequence[RunReader], request: TransferRequest, device: str) -> Checked:
+def check(readers: Sequence[RunReader], request: TransferRequest, device: str) -> CheckedRequest:
     """Plan a request, and look how much of it is there already. Reads files: not for the loop."""
     if not readers:
-        return Checked(problems={"runs": "pick at least one run"})
+        return CheckedRequest(problems={"runs": "pick at least one run"})
     try:
         transfer_request.check_device(device)
         plan = transfer_request.plan(readers, request)
     except SettingsError as error:
-        return Checked(problems=_by_field(error, request))
+        return CheckedRequest(problems=_by_field(error, request))
     except LregError as error:
         key = "runs" if isinstance(error, RunError) else ""
-        return Checked(problems={key: str(error).splitlines()[0]})
-    return Checked(plan, sum(seen is not None for _, seen in found(plan)))
+        return CheckedRequest(problems={key: str(error).splitlines()[0]})
+    return CheckedRequest(plan, sum(seen is not None for _, seen in found(plan)))
 
 
 def _by_field(error: SettingsError, request: TransferRequest) -> dict[str, str]:

@@ -28,7 +28,7 @@ from lreg_tui.system import launch
 from lreg_tui.text import present
 from lreg_tui.transfers.job_pane import JobPane
 from lreg_tui.transfers.request_form import BY_KEY, RequestForm
-from lreg_tui.transfers.transfer_jobs import Checked, check
+from lreg_tui.transfers.transfer_jobs import CheckedRequest, check
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.pick_list import Choice
@@ -52,7 +52,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     def __init__(self, run_ids: Sequence[str] = ()) -> None:
         super().__init__()
         self.given = tuple(run_ids)
-        self.checked: Checked | None = None
+        self.checked: CheckedRequest | None = None
         self._is_starting = False
         self._started: list[RunReader] = []  # jobs, of which the feed may not know yet
 
@@ -157,7 +157,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         stop_if_gone()
         await self._checked()
 
-    async def _checked(self) -> Checked:
+    async def _checked(self) -> CheckedRequest:
         """Check what the form says, and show what came of it."""
         readers, request, device = self._readers(), self.form.request, self.form.device
         checked = await off_the_loop(lambda: check(readers, request, device))
@@ -165,7 +165,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
             self._show(checked)
         return checked
 
-    def _show(self, checked: Checked) -> None:
+    def _show(self, checked: CheckedRequest) -> None:
         self.checked = checked
         if checked.plan is not None:
             self.lreg.remember("transfer", **self.form.typed)

@@ -167,6 +167,10 @@ class Quick(Pilot[Any]):
         await until(self, lambda: _is_drawn(self.app.screen))
         await calm(self)
 
+    async def resize_terminal(self, width: int, height: int) -> None:
+        await super().resize_terminal(width, height)
+        await super().pause()  # another layout comes some time after the messages that ask for it
+
     async def press(self, *keys: str) -> None:
         for key in keys:
             self.app.post_message(key_event(key))

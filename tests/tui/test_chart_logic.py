@@ -9,13 +9,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lreg_tui.charts import frame, heat, legend, smoothing
+from lreg_tui.charts import frame, heat_map, legend, smoothing
 from lreg_tui.charts.axes import Scale, nice_step, round_out, ticks
 from lreg_tui.charts.curve import Curve, Line, decimate
 from lreg_tui.charts.frame import Frame
 from lreg_tui.charts.legend import Entry
 from lreg_tui.charts.picture import paint
-from lreg_tui.charts.plot import Picture, Sheet
+from lreg_tui.charts.plot import Picture, Scene
 from lreg_tui.charts.view import View, kept, panned, usable, zoomed
 from lreg_tui.widgets.themes import MARKERS
 
@@ -29,7 +29,7 @@ def line(y, x=None, label="run", **more) -> Line:
 
 def picture(*lines: Line, width: int = 80, height: int = 24, **more) -> Picture:
     by_time = more.get("by_time", False)
-    return paint(Sheet(width, height, [Curve(each, by_time) for each in lines], **more))
+    return paint(Scene(width, height, [Curve(each, by_time) for each in lines], **more))
 
 
 def width_of(row: legend.Runs) -> int:
@@ -346,8 +346,8 @@ def test_raw_values_stay_behind_the_smoothed_line():
     found = picture(line(y), smoothing=0.99)
     top = found.frame.roles[found.top, found.left :]
     chars = found.frame.chars[found.top, found.left :]
-    assert {int(role) for role, char in zip(top, chars, strict=True) if char in BRAILLE} == {frame.dimmed(0)}
-    assert (found.frame.roles == frame.series(0)).any()
+    assert {int(role) for role, char in zip(top, chars, strict=True) if char in BRAILLE} == {frame.DIMMED + 0}
+    assert (found.frame.roles == frame.SERIES + 0).any()
 
 
 @pytest.mark.parametrize(
@@ -432,7 +432,7 @@ def test_intervals_at_one_place_stand_beside_each_other():
     middle = found.column_of(0.0)
     assert row[middle : middle + 2] == list(MARKERS[1:3])
     stems = found.frame.roles[found.row_of(6.5), middle : middle + 2].tolist()
-    assert stems == [frame.dimmed(1), frame.dimmed(2)]
+    assert stems == [frame.DIMMED + 1, frame.DIMMED + 2]
 
 
 def test_intervals_that_reach_below_zero_end_at_a_log_axis():
@@ -474,13 +474,13 @@ def test_frames_tell_what_has_changed():
 def test_a_million_records_are_redrawn_at_once():
     rng = np.random.default_rng(0)
     curves = [Curve(line(rng.lognormal(size=10**6), label=str(k), colour=k)) for k in range(3)]
-    sheet = Sheet(200, 60, curves, title="loss", log_y=True)
-    paint(sheet)
+    scene = Scene(200, 60, curves, title="loss", log_y=True)
+    paint(scene)
     taken = []
     for cursor in (1e5, 2e5, 3e5):
         start = time.process_time()
-        sheet.cursor, sheet.view = cursor, View(x=(cursor, 9e5))
-        paint(sheet)
+        scene.cursor, scene.view = cursor, View(x=(cursor, 9e5))
+        paint(scene)
         taken.append(time.process_time() - start)
     assert min(taken) < 0.1
 
@@ -489,27 +489,27 @@ def test_a_million_records_are_redrawn_at_once():
 
 
 def test_heat_puts_the_first_row_at_the_bottom_and_the_first_column_left():
-    found = heat.shares(np.array([[0.0, 1.0], [2.0, 3.0]]), 2, 2, (0.0, 4.0))
+    found = heat_map.shares(np.array([[0.0, 1.0], [2.0, 3.0]]), 2, 2, (0.0, 4.0))
     np.testing.assert_allclose(found, [[0.5, 0.75], [0.0, 0.25]])
 
 
 def test_heat_between_points_is_straight_and_cut_at_the_bounds():
-    found = heat.shares(np.array([[0.0, 4.0]] * 2), 5, 2, (1.0, 3.0))
+    found = heat_map.shares(np.array([[0.0, 4.0]] * 2), 5, 2, (1.0, 3.0))
     np.testing.assert_allclose(found[0], [0, 0, 0.5, 1, 1])
-    logs = heat.shares(np.array([[1.0, 100.0]] * 2), 3, 2, (1.0, 100.0), log=True)
+    logs = heat_map.shares(np.array([[1.0, 100.0]] * 2), 3, 2, (1.0, 100.0), log=True)
     np.testing.assert_allclose(logs[0], [0, 0.5, 1])
 
 
 def test_heat_leaves_out_what_is_not_finite():
-    found = heat.shares(np.array([[1.0, np.nan, 3.0]] * 2), 3, 2, (1.0, 3.0))
+    found = heat_map.shares(np.array([[1.0, np.nan, 3.0]] * 2), 3, 2, (1.0, 3.0))
     assert np.isnan(found[:, 1]).all() and np.isfinite(found[:, [0, 2]]).all()
-    assert (heat.steps(found)[:, 1] == heat.EMPTY).all()
+    assert (heat_map.steps(found)[:, 1] == heat_map.EMPTY).all()
 
 
 def test_contours_run_between_the_bands():
     found = np.linspace(0, 0.999, 9)[None].repeat(3, axis=0)  # grows to the right: upright lines
-    assert heat.contours(found, 3).tolist() == [[False, False, False, True, False, False, True, False, False]] * 3
-    assert not heat.contours(np.full((4, 4), 0.3), 6).any()
+    assert heat_map.contours(found, 3).tolist() == [[False, False, False, True, False, False, True, False, False]] * 3
+    assert not heat_map.contours(np.full((4, 4), 0.3), 6).any()
 
 
 # -- numbers from strangers --------------------------------------------------------------------------------------------

@@ -43,7 +43,11 @@ epochs = 3 # few
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     catalog.load()
-    monkeypatch.setattr(inputs, "check_run", check_inputs)  # data and devices are looked at without a process
+
+    def check(tasks: Any, device: str, data_dir: Any, optimizer: Any, parent: Any) -> None:
+        check_inputs(tasks, device, data_dir, optimizer=optimizer, start=parent and parent.path)
+
+    monkeypatch.setattr(inputs, "check_run", check)  # data and devices are looked at without a process
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(MINE)
     yield
@@ -357,6 +361,23 @@ def test_the_filter_narrows_the_form_down(tmp_path: Path) -> None:
             await editor.press("slash", "escape", "equals_sign")
             assert "meta.epochs" in [line.identity for line in editor.screen.form.lines]
             assert "meta.truncation" not in [line.identity for line in editor.screen.form.lines]
+
+    driving.run(go())
+
+
+def test_what_is_added_to_a_form_that_is_narrowed_down_comes_into_view(tmp_path: Path) -> None:
+    """Else the next key, such as the one that takes it out again, would be for the setting that was in view before."""
+
+    async def go() -> None:
+        async with editing(tmp_path) as editor:
+            await editor.press("slash", *"epochs", "enter", "a")
+            await driving.until(editor.pilot, lambda: editor.app.screen is not editor.screen)
+            await editor.press("g", "a", "m", "enter")
+            await editor.checked()
+            assert editor.screen.form.current == "table:penalty.gam"
+            await editor.press("delete")
+            await editor.checked()
+            assert editor.screen.area.text == MINE
 
     driving.run(go())
 

@@ -503,7 +503,7 @@ def ended(path: Path) -> bool:
     return RunReader(path).state in ("finished", "failed") and not RunReader(path).is_held
 
 
-def test_resuming_starts_a_scheduler_that_tries_again_what_failed(tmp_path):
+def test_resuming_starts_a_scheduler_that_tries_again_what_failed(tmp_path, forked):
     store, plan, path = over(tmp_path, "stopped")
 
     async def doing(pilot, screen):
@@ -527,7 +527,7 @@ name = "only"
 """
 
 
-def test_a_study_file_is_weighed_named_and_started(tmp_path, monkeypatch):
+def test_a_study_file_is_weighed_named_and_started(tmp_path, monkeypatch, forked):
     """Its one run has finished before, so that its scheduler has nothing to do but the report."""
     monkeypatch.chdir(tmp_path)
     Path("mine.toml").write_text(STUDY)
