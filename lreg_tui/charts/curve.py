@@ -17,14 +17,13 @@ class Line:
 
     `x` never decreases (meta-steps); `y` has gaps where it is not finite. On a time axis, `times` take the place of
     `x`: seconds since the run's first record. `errors` are half-widths of intervals.
-    `colour` counts through `themes.SERIES`, `marker` through `themes.MARKERS` (None: as the colour).
+    `colour` counts through `themes.SERIES` and `themes.MARKERS`.
     """
 
     label: str
     x: numpy.ndarray
     y: numpy.ndarray
     colour: int = 0
-    marker: int | None = None
     dim: bool = False
     times: numpy.ndarray | None = None
     errors: numpy.ndarray | None = None
@@ -76,7 +75,7 @@ class Curve:
     def is_of(self, line: Line, by_time: bool) -> bool:
         """True if a line looks the same and holds the same arrays."""
         ours = self.line
-        looks = [(each.label, each.colour, each.marker, each.dim) for each in (ours, line)]
+        looks = [(each.label, each.colour, each.dim) for each in (ours, line)]
         names = ("x", "y", "times", "errors")
         arrays_are_same = all(getattr(ours, name) is getattr(line, name) for name in names)
         return by_time == self.by_time and looks[0] == looks[1] and arrays_are_same

@@ -32,6 +32,7 @@ EMPTY = -1
 UNIT: Range = (-1.0, 1.0)
 SCALE_WIDTH, LEAST_SCALE = 24, 8  # columns of the colours
 BOLD = Style(bold=True)
+LEVELS = 6  # bands between contour lines
 CONTOUR = 0.3  # how far contour lines go from the colour towards black
 
 
@@ -45,7 +46,7 @@ class HeatMap(Widget):
         super().__init__()
         self.title = title
         self._values: numpy.ndarray | None = None
-        self._x, self._y, self._bounds, self._log, self._levels = UNIT, UNIT, UNIT, False, 6
+        self._x, self._y, self._bounds, self._log = UNIT, UNIT, UNIT, False
         self._instead = NOTHING_YET  # of a map
         self._pointed: tuple[int, int] | None = None  # pixel under the pointer
         self._shares: numpy.ndarray | None = None  # as drawn
@@ -59,7 +60,6 @@ class HeatMap(Widget):
         y: Range = UNIT,
         bounds: Range | None = None,
         log: bool = False,
-        levels: int = 6,
         title: str | None = None,
     ) -> None:
         """Draw `values`, shape [rows, columns]; row 0 is at the lower end of `y`, column 0 at the lower end of `x`.
@@ -76,7 +76,7 @@ class HeatMap(Widget):
             self._instead = NOTHING_YET
         usable = bounds if bounds is not None and (not log or bounds[0] > 0) else None
         self._bounds = usable or ends or UNIT
-        self._x, self._y, self._log, self._levels = x, y, log, max(levels, 1)
+        self._x, self._y, self._log = x, y, log
         self.title = self.title if title is None else title
         self.refresh()
 
@@ -96,7 +96,7 @@ class HeatMap(Widget):
     def _plot(self, places: numpy.ndarray) -> list[list[Segment]]:
         if self.app.no_color:
             return [[Segment(line)] for line in shades(places)]
-        pixels = steps(places) + STEPS * contours(places, self._levels)
+        pixels = steps(places) + STEPS * contours(places, LEVELS)
         rows = []
         for top, bottom in zip(pixels[::2].tolist(), pixels[1::2].tolist(), strict=True):
             runs = [(pair, len(list(same))) for pair, same in groupby(zip(top, bottom, strict=True))]

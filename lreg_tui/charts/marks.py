@@ -20,10 +20,8 @@ MOST_GLYPHS = 400  # points drawn as glyphs; more of them are dots
 
 def look(curve: Curve) -> tuple[str, int]:
     """Glyph and role of a line."""
-    line = curve.line
-    marker = line.colour if line.marker is None else line.marker
-    colour = line.colour % len(SERIES)
-    return MARKERS[marker % len(MARKERS)], colour + (frame.DIMMED if line.dim else frame.SERIES)
+    colour = curve.line.colour
+    return MARKERS[colour % len(MARKERS)], colour % len(SERIES) + (frame.DIMMED if curve.line.dim else frame.SERIES)
 
 
 def draw(scene: Scene, picture: Picture, curves: Sequence[Curve]) -> None:

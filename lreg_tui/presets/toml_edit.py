@@ -253,5 +253,5 @@ def _removed(text: str, keys: Sequence[Key]) -> str:
         return "\n".join([*lines[:header], *rest]).rstrip("\n") + "\n"
     document = _document(text)
     del at(document, keys[:-1])[keys[-1]]
-    rest = tomlkit.dumps(document).rstrip("\n")
-    return f"{rest}\n" if rest else ""
+    text = tomlkit.dumps(document).rstrip("\n")
+    return f"{text}\n" if text else ""

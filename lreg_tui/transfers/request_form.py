@@ -139,7 +139,7 @@ class RequestForm(KeyedTable):
     def request(self) -> TransferRequest:
         values = {key: value.strip() for key, value in self.values.items() if key not in ("device", "sets")}
         return TransferRequest(
-            **values | {"steps": values["steps"] or "0"},  # type: ignore[arg-type]
+            **values | {"steps": values["steps"] or "0"},
             to=() if set(self.targets) == set(self.first_targets) else self.targets,
             checkpoint=self.picked["checkpoint"][0],
             untrained=bool(self.picked["untrained"]),
