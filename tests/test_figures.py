@@ -24,7 +24,6 @@ from engine.runs.results import t_quantile
 from engine.runs.writer import Run
 from lreg_tui.figures import page
 from lreg_tui.figures.axes import plain
-from lreg_tui.figures.surfaces import shared_levels
 
 HOSTILE = r"_a $\frac{1}{0}$ \$x_$ %n &<b>"
 RADII = ("0.01", "0.05", "0.1")
@@ -327,7 +326,7 @@ def bowl(depth: float) -> Landscape:
 
 def test_landscapes_share_their_colours_and_contour_lines(tmp_path):
     panels = [LandscapePanel("one", bowl(0.1), "0.05", 0.004), LandscapePanel("$other_", bowl(0.4), "", None)]
-    levels = shared_levels(panels)
+    levels = page.shared_levels(panels)
     assert (levels[0], levels[-1]) == pytest.approx((0.1, 1.2))
     with page.styled():
         figure = page.draw_page([], panels)

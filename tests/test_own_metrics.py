@@ -13,7 +13,7 @@ from engine.comparison.forms import as_json, tidy
 from engine.figures import blocks, evaluated
 from engine.runs.results import columns, rows
 from engine.runs.writer import Run
-from lreg_tui.compare import comparison_files, comparison_sheets
+from lreg_tui.compare import comparison_sheets
 from lreg_tui.figures import page
 
 PERPLEXITY = {"label": "perplexity (nats)", "better": "lower", "unit": ""}
@@ -93,7 +93,7 @@ def test_it_stands_where_accuracy_would(runs):
     sheet = comparison_sheets.table_sheet(table, compared.radius)
     assert "perplexity" in " ".join(sheet.columns) and "accuracy" not in " ".join(sheet.columns)
     for form in ("markdown", "latex", "csv", "json"):
-        assert "perplexity" in comparison_files.text(compared, form)
+        assert "perplexity" in comparison_sheets.text(compared, form)
     (row,) = (row for row in as_json(compared)["tables"][0]["rows"] if row["label"] == "sam")
     assert row["figures"]["test_perplexity"]["mean"] == pytest.approx(0.8 * 11)
     assert any(cells[4] == "test_perplexity" and cells[0].startswith("paired") for cells in tidy(compared))

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 
+NAMES = re.compile(r"auto|cpu|mps|cuda(:\d{1,4})?")  # of devices, whether or not they are there
+ALLOWED = "auto, cpu, cuda, cuda:N, mps"
+
+
 def wait_politely() -> None:
     """Let torch's idle CPU threads wait for work a moment, then sleep. To be called before torch is imported.
 
@@ -27,8 +31,8 @@ def wait_politely() -> None:
 
 def pick_device(text: str, option: str = "--device") -> torch.device:
     """The device meant by auto, cpu, cuda, cuda:N or mps. Raises LregError, naming the option, when it is not there."""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", text):
-        raise LregError(f"{option}: found {text!r}; allowed: auto, cpu, cuda, cuda:N, mps")
+    if not NAMES.fullmatch(text):
+        raise LregError(f"{option}: found {text!r}; allowed: {ALLOWED}")
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from numpy import ndarray
+from lreg_tui.charts.arrays import numpy
 
 Range = tuple[float, float]
 UNITS = ("", "percent", "bytes", "seconds", "count")  # percent: values are shares of 1; count: whole numbers
@@ -30,33 +29,36 @@ class Scale:
 
     @property
     def ends(self) -> Range:
+        """In the units of the axis: on a log scale exponents of ten."""
         return (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
 
+    @classmethod
+    def between(cls, ends: Range, log: bool) -> Scale:
+        """From one end to the other, as in `ends`."""
+        return cls(power(ends[0]), power(ends[1]), True) if log else cls(*ends)
+
+    def at(self, value: float) -> float:
+        """A value in the units of the axis; NaN for one that a log scale cannot show."""
+        return value if not self.log else math.log10(value) if value > 0 else math.nan
+
     def place(self, value: float) -> float:
-        """NaN for a value that a log scale cannot show."""
-        if self.log and not value > 0:
-            return math.nan
         low, high = self.ends
-        return ((math.log10(value) if self.log else value) - low) / (high - low)
+        return (self.at(value) - low) / (high - low)
 
     def value(self, place: float) -> float:
         low, high = self.ends
-        found = low + place * (high - low)
-        return 10.0**found if self.log else found
+        along = low + place * (high - low)
+        return 10.0**along if self.log else along
 
-    def edges(self, count: int) -> ndarray:
+    def edges(self, count: int) -> numpy.ndarray:
         """The values at the borders of `count` stretches of one length, shape [count + 1]."""
-        import numpy
-
         found = numpy.linspace(*self.ends, count + 1)
         found = 10.0**found if self.log else found
         found[0], found[-1] = self.low, self.high  # what lies on them must not be lost to rounding
         return found
 
-    def cells(self, values: ndarray, count: int) -> ndarray:
+    def cells(self, values: numpy.ndarray, count: int) -> numpy.ndarray:
         """Which of `count` stretches, 0 at the low end, values lie in, as floats; log10 of values on a log scale."""
-        import numpy
-
         low, high = self.ends
         with numpy.errstate(over="ignore", invalid="ignore"):  # what is far outside may be endlessly far
             found = numpy.floor((values - low) * (count / (high - low)))

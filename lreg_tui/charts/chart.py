@@ -10,39 +10,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.color import Color
 from textual.geometry import Region
 from textual.message import Message
 from textual.reactive import var
 from textual.strip import Strip
 from textual.widget import Widget
 
-from lreg_tui.charts import cursor, frame, smoothing
+from lreg_tui.charts import frame, legend, smoothing
+from lreg_tui.charts.canvas import Canvas
 from lreg_tui.charts.curve import Curve, Line
 from lreg_tui.charts.picture import NOTHING_YET, paint
-from lreg_tui.charts.plot import Picture, Sheet
-from lreg_tui.charts.view import View
+from lreg_tui.charts.plot import Picture, Scene
+from lreg_tui.charts.view import View, usable
 from lreg_tui.text import present
-from lreg_tui.widgets.contrast import visible
 from lreg_tui.widgets.keys import bind
-from lreg_tui.widgets.themes import SERIES
 
 PAN = 0.15  # share of the axis that one step moves
 ZOOM = 0.6  # length of the axis after one step of zooming in
 JUMP = 10  # columns of a fast move of the cursor
-FAINT = 0.45  # share of its colour that a raw curve keeps behind the smoothed one
 ZOOM_KEYS = Binding.Group("zoom", compact=True)
 CURSOR_KEYS = Binding.Group("cursor", compact=True)
-SHOWN = ("title", "view", "log_x", "log_y", "smoothing", "points_only", "x_label", "unit")  # as they are
+SHOWN = ("title", "view", "log_x", "log_y", "smoothing", "points_only", "x_label", "unit", "show")  # as they are
 
 
-class Chart(Widget, can_focus=True):
+class Chart(Canvas, can_focus=True):
     """Lines on a braille canvas. Every reactive may be set at any time; what has changed is painted once, soon.
 
     The terminal is sent only lines that look different.
@@ -85,55 +81,36 @@ class Chart(Widget, can_focus=True):
     unit: var[str] = var("", init=False)  # of the ticks of y, one of charts.axes.UNITS
 
     @dataclass
-    class CursorMoved(Message):
+    class Changed(Message):
+        chart: Chart
+
+        def can_replace(self, message: Message) -> bool:
+            return type(message) is type(self) and message.chart is self.chart
+
+    @dataclass
+    class CursorMoved(Changed):
         """The user has moved the cursor (None: taken it away): set `cursor_x` of charts with the same `x_axis`."""
 
-        chart: Chart
         x: float | None
         x_axis: str
 
-        def can_replace(self, message: Message) -> bool:
-            return isinstance(message, Chart.CursorMoved) and message.chart is self.chart
-
-    @dataclass
-    class SettingsChanged(Message):
+    class SettingsChanged(Changed):
         """The user has changed `x_axis`, `log_x`, `log_y` or `smoothing`: for layout memory or sister charts."""
 
-        chart: Chart
-
-    @dataclass
-    class ViewChanged(Message):
+    class ViewChanged(Changed):
         """The user has zoomed or panned: set `view` of charts with the same axis."""
 
-        chart: Chart
-
-        def can_replace(self, message: Message) -> bool:
-            return isinstance(message, Chart.ViewChanged) and message.chart is self.chart
-
-    def __init__(
-        self,
-        title: str = "",
-        *,
-        points_only: bool = False,
-        log_x: bool = False,
-        log_y: bool = False,
-        x_label: str = "",
-        id: str | None = None,
-    ) -> None:
+    def __init__(self, title: str = "", *, id: str | None = None, **settings: Any) -> None:
+        """`settings`: values of the reactives to begin with."""
         super().__init__(id=id)
         self.show: Callable[[float], str] = present.number  # writes values in title, legend and cursor
-        self.set_reactive(Chart.title, title)
-        self.set_reactive(Chart.points_only, points_only)
-        self.set_reactive(Chart.log_x, log_x)
-        self.set_reactive(Chart.log_y, log_y)
-        self.set_reactive(Chart.x_label, x_label)
+        for name, value in {"title": title, **settings}.items():
+            self.set_reactive(getattr(Chart, name), value)
         self.curves: list[Curve] = []
         self._picture: Picture | None = None  # as the terminal shows it; None: it must be painted anew
         self._strips: dict[int, Strip] = {}
-        self._styles: dict[int, Style] = {}
-        self._colours: tuple[Color, ...] = ()  # that the styles were made for
         self._is_due = False
-        self._drag: tuple[int, int, View] | None = None  # where the button was pressed, and the view at that time
+        self._drag: tuple[int, int, View, Picture] | None = None  # where, and with what in view, the button was pressed
         self._is_hovering = False  # the cursor goes when the pointer leaves
 
     def on_mount(self) -> None:
@@ -163,6 +140,10 @@ class Chart(Widget, can_focus=True):
         self.view = View(y=self.view.y)
         self.redraw()
 
+    def watch_log_y(self) -> None:
+        self.view = View(self.view.x, None, self.view.following)
+        self.redraw()
+
     def redraw(self) -> None:
         """Paint soon, once for all that has changed by then."""
         if not self._is_due:
@@ -172,7 +153,7 @@ class Chart(Widget, can_focus=True):
     def _look_again(self) -> None:
         self.redraw()
 
-    watch_title = watch_log_y = watch_smoothing = watch_cursor_x = watch_view = _look_again
+    watch_title = watch_smoothing = watch_cursor_x = watch_view = _look_again
     watch_points_only = watch_x_label = watch_unit = on_focus = on_blur = _look_again
 
     def notify_style_update(self) -> None:
@@ -207,7 +188,6 @@ class Chart(Widget, can_focus=True):
         self._picture = None
         self._strips.clear()
         self._styles.clear()
-        self._colours = self.colors
         self.refresh()
 
     @property
@@ -217,19 +197,8 @@ class Chart(Widget, can_focus=True):
         if self._picture is None or self._picture.frame.shape != (height, width):
             self._strips.clear()
             settings = {name: getattr(self, name) for name in SHOWN}
-            by_time = self.x_axis == "time"
-            self._picture = paint(
-                Sheet(
-                    width,
-                    height,
-                    self.curves,
-                    by_time=by_time,
-                    show=self.show,
-                    cursor=self.cursor_x,
-                    focused=self.has_focus,
-                    **settings,
-                )
-            )
+            settings |= {"by_time": self.x_axis == "time", "cursor": self.cursor_x, "focused": self.has_focus}
+            self._picture = paint(Scene(width, height, self.curves, **settings))
         return self._picture
 
     def render_line(self, y: int) -> Strip:
@@ -239,8 +208,7 @@ class Chart(Widget, can_focus=True):
         if y >= picture.frame.height:
             return Strip.blank(self.size.width)
         if y not in self._strips:
-            segments = [Segment(text, self._style(role)) for text, role in picture.frame.runs(y)]
-            self._strips[y] = Strip(segments, picture.frame.width)
+            self._strips[y] = self.strip(picture.frame, y)
         return self._strips[y]
 
     def _empty_line(self, y: int) -> Strip:
@@ -251,79 +219,55 @@ class Chart(Widget, can_focus=True):
             text, role = present.clean(self.title, width), frame.FOCUSED if self.has_focus else frame.TITLE
         elif y == 1 + max(height - 2, 0) // 2:
             text = NOTHING_YET.center(width)
-        return Strip([Segment(text, self._style(role))]).adjust_cell_length(width, self._style(frame.BLANK))
-
-    def _style(self, role: int) -> Style:
-        if role not in self._styles:
-            self._styles[role] = self._make_style(role)
-        return self._styles[role]
-
-    def _make_style(self, role: int) -> Style:
-        _, _, background, foreground = self.colors
-        ground = background.rich_color
-        if role >= frame.SERIES:
-            colour = visible(Color.parse(SERIES[(role - frame.SERIES) % (frame.DIMMED - frame.SERIES)]), background)
-            colour = background.blend(colour, FAINT) if role >= frame.DIMMED else colour
-            return Style(color=colour.rich_color, bgcolor=ground)
-        accent = Color.parse(self.app.theme_variables["accent"])
-        colour = {
-            frame.FOCUSED: accent,
-            frame.CURSOR: accent,
-            frame.QUIET: background.blend(foreground, 0.6),
-            frame.FAINT: background.blend(foreground, 0.4),
-            frame.GRID: background.blend(foreground, 0.2),
-        }.get(role, foreground)
-        return Style(color=colour.rich_color, bgcolor=ground, bold=role in (frame.TITLE, frame.FOCUSED))
+        return Strip([Segment(text, self.style(role))]).adjust_cell_length(width, self.style(frame.BLANK))
 
     # -- zoom and pan --------------------------------------------------------------------------------------------------
 
     def look_at(self, view: View) -> None:
-        """As the user wants it."""
-        self.view = view
-        self.post_message(self.ViewChanged(self))
+        """As the user wants it, as far as axes go."""
+        ranges = ((view.x, self.log_x), (view.y, self.log_y))
+        if all(chosen is None or usable(chosen, log) for chosen, log in ranges):
+            self.view = view
+            self.post_message(self.ViewChanged(self))
 
     def action_zoom_x(self, closer: bool) -> None:
         """Around the cursor, or the middle of the axis."""
-        picture, at = self.picture, self.cursor_x
-        if picture.x is not None:
-            is_in_view = at is not None and picture.column_of(at) is not None
-            self._zoom_x(at if is_in_view and at is not None else picture.x.value(0.5), closer)
+        scale, at = self.picture.x, self.cursor_x
+        place = scale.place(at) if scale is not None and at is not None else 0.5
+        self._zoom_x(place if 0 <= place <= 1 else 0.5, closer)
 
-    def _zoom_x(self, at: float, closer: bool) -> None:
-        view = self._view_now()
-        self.look_at(view.zoom_x(at, ZOOM if closer else 1 / ZOOM, self.picture.full_x, self.log_x))
+    def _zoom_x(self, place: float, closer: bool) -> None:
+        if (x := self.picture.x) is not None:
+            self.look_at(self.view.zoom_x(place, ZOOM if closer else 1 / ZOOM, x.ends, self.picture.full_x))
 
     def action_pan_x(self, direction: int) -> None:
-        self.look_at(self._view_now().pan_x(direction * PAN, self.picture.full_x, self.log_x))
+        self._pan_x(direction * PAN)
+
+    def _pan_x(self, share: float) -> None:
+        if (x := self.picture.x) is not None:
+            self.look_at(self.view.pan_x(share, x.ends, self.picture.full_x))
 
     def action_zoom_y(self, closer: bool) -> None:
-        if (y := self.picture.y) is not None:
-            self._zoom_y(y.value(0.5), closer)
+        self._zoom_y(0.5, closer)
 
-    def _zoom_y(self, at: float, closer: bool) -> None:
+    def _zoom_y(self, place: float, closer: bool) -> None:
         if (y := self.picture.y) is not None:
-            self.look_at(self.view.zoom_y(at, ZOOM if closer else 1 / ZOOM, (y.low, y.high), self.log_y))
+            self.look_at(self.view.zoom_y(place, ZOOM if closer else 1 / ZOOM, y.ends))
 
     def action_pan_y(self, direction: int) -> None:
         if (y := self.picture.y) is not None:
-            self.look_at(self.view.pan_y(direction * PAN, (y.low, y.high), self.log_y))
+            self.look_at(self.view.pan_y(direction * PAN, y.ends))
 
     def action_reset(self) -> None:
         self.look_at(View())
 
     def action_follow(self) -> None:
         if self.picture.x is not None:
-            self.look_at(self.view.follow(self.picture.full_x, self.log_x))
-
-    def _view_now(self) -> View:
-        """The view with the range that a following one has at the moment."""
-        x = self.picture.x
-        return View((x.low, x.high), self.view.y) if self.view.following and x is not None else self.view
+            self.look_at(self.view.follow(self.picture.full_x))
 
     # -- settings ------------------------------------------------------------------------------------------------------
 
     def action_toggle_log(self) -> None:
-        self.view = View(self.view.x, None, self.view.following)
         self.log_y = not self.log_y
         self.post_message(self.SettingsChanged(self))
 
@@ -361,13 +305,13 @@ class Chart(Widget, can_focus=True):
         else:
             x = self._record_near(picture.x.value((column - picture.left + 0.5 + columns) / picture.width))
             if x is None or (x - self.cursor_x) * columns <= 0:
-                x = cursor.record_beside(self.curves, self.cursor_x, columns > 0)
+                x = legend.record_beside(self.curves, self.cursor_x, columns > 0)
             x = self.cursor_x if x is None else x
         self._move_cursor(x)
         self._bring_into_view(x)
 
     def _record_near(self, x: float) -> float | None:
-        return None if self.picture.x is None else cursor.record_near(self.curves, self.picture.x, x)
+        return None if self.picture.x is None else legend.record_near(self.curves, self.picture.x, x)
 
     def _move_cursor(self, x: float | None) -> None:
         if x != self.cursor_x:
@@ -379,8 +323,7 @@ class Chart(Widget, can_focus=True):
         if x is None or scale is None or self.view.x is None:
             return
         if not 0 <= (place := scale.place(x)) <= 1:
-            share = place - 1 + PAN if place > 1 else place - PAN
-            self.look_at(self._view_now().pan_x(share, self.picture.full_x, self.log_x))
+            self._pan_x(place - 1 + PAN if place > 1 else place - PAN)
 
     # -- mouse: the wheel zooms, dragging pans, a double click shows all, hovering points ------------------------------
 
@@ -406,7 +349,7 @@ class Chart(Widget, can_focus=True):
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         if event.button == 1:
-            self._drag = (event.screen_x, event.screen_y, self._view_now())
+            self._drag = (event.screen_x, event.screen_y, self.view, self.picture)
             self.capture_mouse()
 
     def on_mouse_up(self) -> None:
@@ -414,15 +357,17 @@ class Chart(Widget, can_focus=True):
         self.release_mouse()
 
     def _pan_by_drag(self, event: events.MouseMove) -> None:
-        picture = self.picture
-        if self._drag is None or not picture.width or not picture.height:
+        if self._drag is None:
             return
-        x, y, view = self._drag
+        x, y, view, picture = self._drag
+        if picture.x is None or picture.y is None or not picture.width or not picture.height:
+            return
         across, down = event.screen_x - x, event.screen_y - y
-        moved = view.pan_x(-across / picture.width, picture.full_x, self.log_x) if across else view
+        if across:
+            view = view.pan_x(-across / picture.width, picture.x.ends, picture.full_x)
         if view.y is not None and down:  # an axis that the data set goes back there by itself
-            moved = moved.pan_y(down / picture.height, view.y, self.log_y)
-        self.look_at(moved)
+            view = view.pan_y(down / picture.height, picture.y.ends)
+        self.look_at(view)
 
     def on_click(self, event: events.Click) -> None:
         if event.chain == 2:
@@ -444,12 +389,10 @@ class Chart(Widget, can_focus=True):
             return
         event.stop()
         event.prevent_default()
-        x, offset = self._x_under(event), event.get_content_offset(self)
-        picture = self.picture
-        if x is None or offset is None or picture.y is None:
+        offset, picture = event.get_content_offset(self), self.picture
+        if offset is None or picture.x_at(offset.x) is None:
             return
         if event.ctrl or event.shift:
-            place = (picture.top + picture.height - offset.y - 0.5) / picture.height
-            self._zoom_y(picture.y.value(place), closer)
+            self._zoom_y((picture.top + picture.height - offset.y - 0.5) / picture.height, closer)
         else:
-            self._zoom_x(x, closer)
+            self._zoom_x((offset.x - picture.left + 0.5) / picture.width, closer)

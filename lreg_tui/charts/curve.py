@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
-from lreg_tui.charts import decimate, smoothing
+from lreg_tui.charts import smoothing
+from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import LARGEST, LEAST_POWER, Scale
-from lreg_tui.charts.decimate import Spans
-
-if TYPE_CHECKING:
-    from numpy import ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,17 +17,31 @@ class Line:
 
     `x` never decreases (meta-steps); `y` has gaps where it is not finite. On a time axis, `times` take the place of
     `x`: seconds since the run's first record. `errors` are half-widths of intervals.
-    `colour` counts through `themes.SERIES`, `marker` through `themes.MARKERS` (None: as the colour).
+    `colour` counts through `themes.SERIES` and `themes.MARKERS`.
     """
 
     label: str
-    x: ndarray
-    y: ndarray
+    x: numpy.ndarray
+    y: numpy.ndarray
     colour: int = 0
-    marker: int | None = None
     dim: bool = False
-    times: ndarray | None = None
-    errors: ndarray | None = None
+    times: numpy.ndarray | None = None
+    errors: numpy.ndarray | None = None
+
+    @classmethod
+    def between(cls, label: str, x: Any, y: Any, low: Any, high: Any, **look: Any) -> Line:
+        """A line with intervals from `low` to `high`."""
+        errors = numpy.subtract(high, low) / 2
+        return cls(label, numpy.asarray(x, dtype=float), numpy.asarray(y, dtype=float), errors=errors, **look)
+
+
+class Spans(NamedTuple):
+    """What a polyline does in each of W columns. y is log10 on a log axis; NaN where there is nothing."""
+
+    low: numpy.ndarray  # [W], of the records and of the polyline where it crosses the column's borders
+    high: numpy.ndarray  # [W]
+    borders: numpy.ndarray  # [W + 1], the polyline at the borders
+    records: tuple[numpy.ndarray, numpy.ndarray]  # lowest and highest record, [W] each
 
 
 class Curve:
@@ -41,8 +52,6 @@ class Curve:
     """
 
     def __init__(self, line: Line, by_time: bool = False) -> None:
-        import numpy
-
         self.line, self.by_time = line, by_time
         source = line.x if not by_time else numpy.empty(0) if line.times is None else line.times
         length = min(len(source), len(line.y))
@@ -59,14 +68,14 @@ class Curve:
             self.y = self.y.copy()
             self.y[self.breaks] = numpy.nan
         self.latest = len(self.y) - 1 if len(self.y) else None
-        self._positive: ndarray | None = None  # what of y a log axis shows
-        self._smoothed: dict[tuple[float, bool], ndarray] = {}
+        self._positive: numpy.ndarray | None = None  # what of y a log axis shows
+        self._smoothed: dict[tuple[float, bool], numpy.ndarray] = {}
         self._spans: dict[tuple[Scale, int, bool, float], Spans] = {}
 
     def is_of(self, line: Line, by_time: bool) -> bool:
         """True if a line looks the same and holds the same arrays."""
         ours = self.line
-        looks = [(each.label, each.colour, each.marker, each.dim) for each in (ours, line)]
+        looks = [(each.label, each.colour, each.dim) for each in (ours, line)]
         names = ("x", "y", "times", "errors")
         arrays_are_same = all(getattr(ours, name) is getattr(line, name) for name in names)
         return by_time == self.by_time and looks[0] == looks[1] and arrays_are_same
@@ -76,10 +85,8 @@ class Curve:
         """True if there is nothing that can be drawn."""
         return len(self.breaks) == len(self.y)
 
-    def values(self, log: bool) -> ndarray:
+    def values(self, log: bool) -> numpy.ndarray:
         """y; on a log axis with gaps where it is not above 0."""
-        import numpy
-
         if not log:
             return self.y
         if self._positive is None:
@@ -91,11 +98,9 @@ class Curve:
         return self._count_left_out() if log and self.values(True) is not self.y else 0
 
     def _count_left_out(self) -> int:
-        import numpy
-
         return int(numpy.count_nonzero(self.y <= 0))
 
-    def smooth(self, weight: float, log: bool) -> ndarray:
+    def smooth(self, weight: float, log: bool) -> numpy.ndarray:
         """The smoothed values; in the logarithm on a log axis."""
         if (weight, log) not in self._smoothed:
             self._smoothed.clear()  # they are long
@@ -108,20 +113,16 @@ class Curve:
         if key not in self._spans:
             values = self.smooth(weight, log_y) if weight else self.values(log_y)
             self._spans = {other: spans for other, spans in self._spans.items() if other[0] == scale}
-            self._spans[key] = decimate.spans(self.x, values, scale.edges(columns), scale.log, log_y)
+            self._spans[key] = decimate(self.x, values, scale.edges(columns), scale.log, log_y)
         return self._spans[key]
 
     def inside(self, scale: Scale) -> slice:
         """The records within the x axis."""
-        import numpy
-
         first, last = numpy.searchsorted(self.x, scale.low, "left"), numpy.searchsorted(self.x, scale.high, "right")
         return slice(int(first), int(last))
 
     def nearest(self, x: float, log: bool = False) -> int | None:
         """Index of the record at or nearest to x, the last of several."""
-        import numpy
-
         if not len(self.x):
             return None
         right = int(numpy.searchsorted(self.x, x, "right"))
@@ -132,19 +133,63 @@ class Curve:
         return min(around, key=lambda index: abs(float(self.x[index]) - x))
 
 
-def _floats(values: ndarray) -> ndarray:
-    import numpy
-
+def _floats(values: numpy.ndarray) -> numpy.ndarray:
     values = numpy.asarray(values)
     return values if values.dtype in (numpy.float32, numpy.float64) else values.astype(float)
 
 
-def _is_drawable(values: ndarray) -> ndarray:
-    import numpy
-
+def _is_drawable(values: numpy.ndarray) -> numpy.ndarray:
     return numpy.abs(values) <= min(LARGEST, float(numpy.finfo(values.dtype).max))
 
 
 def _exponent(x: float) -> float:
     """log10, and the least one where there is none."""
     return math.log10(x) if x > 0 else LEAST_POWER
+
+
+# -- from any number of records to what each column of dots must show, so that no spike is lost -----------------------
+
+
+def decimate(
+    x: numpy.ndarray, y: numpy.ndarray, edges: numpy.ndarray, log_x: bool = False, log_y: bool = False
+) -> Spans:
+    """The polyline through records (x, y), x not decreasing, in columns between `edges`, shape [W + 1].
+
+    NaN is a gap; a log y axis needs values above 0 or NaN. Lines between records are straight on the screen.
+    """
+    cuts = numpy.searchsorted(x, edges, "left")
+    cuts[-1] = numpy.searchsorted(x, edges[-1], "right")  # the last column holds its right border too
+    with numpy.errstate(invalid="ignore", divide="ignore"):
+        lowest, highest = (numpy.log10(part) if log_y else part for part in _extremes(y, cuts))
+        borders = _at_borders(x, y, edges, cuts, log_x, log_y)
+        low = numpy.fmin(lowest, numpy.fmin(borders[:-1], borders[1:]))
+        high = numpy.fmax(highest, numpy.fmax(borders[:-1], borders[1:]))
+    return Spans(low, high, borders, (lowest, highest))
+
+
+def _extremes(values: numpy.ndarray, cuts: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Least and greatest finite value between each two cuts, shape [W + 1]; NaN where there is none, [W] each."""
+    low = numpy.full(len(cuts) - 1, numpy.nan)
+    high = low.copy()
+    filled = cuts[1:] > cuts[:-1]
+    if filled.any():
+        starts, values = cuts[:-1][filled], values[: cuts[-1]]  # each column ends where the next filled one starts
+        low[filled], high[filled] = numpy.fmin.reduceat(values, starts), numpy.fmax.reduceat(values, starts)
+    return low, high
+
+
+def _at_borders(
+    x: numpy.ndarray, y: numpy.ndarray, edges: numpy.ndarray, cuts: numpy.ndarray, log_x: bool, log_y: bool
+) -> numpy.ndarray:
+    between = (cuts > 0) & (cuts < len(x))
+    right = cuts[between]
+    levels = numpy.full(len(edges), numpy.nan)
+    before, here, after = (numpy.log10(place) if log_x else place for place in (x[right - 1], edges[between], x[right]))
+    ends = (y[index].astype(float) for index in (right - 1, right))
+    start, end = (numpy.log10(value) if log_y else value for value in ends)
+    levels[between] = start + (end - start) * ((here - before) / (after - before))
+    for border, record in ((0, cuts[0]), (-1, cuts[-1] - 1)):  # the first and the last record may lie on a border
+        if 0 <= record < len(x) and x[record] == edges[border]:
+            levels[border] = numpy.log10(y[record]) if log_y else y[record]
+    levels[~numpy.isfinite(levels)] = numpy.nan
+    return levels

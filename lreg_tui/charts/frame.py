@@ -6,16 +6,13 @@ Lines are drawn in braille: four by two dots in each character cell. Rows count 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import Scale
-from lreg_tui.charts.decimate import Spans
-
-if TYPE_CHECKING:
-    from numpy import ndarray
+from lreg_tui.charts.curve import Spans
 
 BLANK, TITLE, FOCUSED, VALUE, QUIET, FAINT, GRID, CURSOR = range(8)
-"""Roles. Those of the series follow: `series(2)` is the third colour, `dimmed(2)` its raw values behind."""
+"""Roles. Those of the series follow: SERIES + 2 is the third colour, DIMMED + 2 its raw values behind."""
 
 SERIES, DIMMED = 16, 48
 GRID_LINE = "┈"
@@ -24,20 +21,10 @@ BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of U+2800, fr
 BRAILLE = 0x2800  # the character without dots
 
 
-def series(colour: int) -> int:
-    return SERIES + colour
-
-
-def dimmed(colour: int) -> int:
-    return DIMMED + colour
-
-
 class Frame:
     """Characters `chars` and roles `roles`, both [height, width]. A wide character is followed by an empty one."""
 
     def __init__(self, width: int, height: int) -> None:
-        import numpy
-
         self.width, self.height = width, height
         self.chars = numpy.full((height, width), " ", dtype="<U1")
         self.roles = numpy.zeros((height, width), dtype=numpy.uint8)
@@ -68,10 +55,8 @@ class Frame:
         """Repeat a narrow character."""
         self.chars[y, x : x + width], self.roles[y, x : x + width] = character, role
 
-    def put_dots(self, x: int, y: int, dots: ndarray, role: int) -> None:
+    def put_dots(self, x: int, y: int, dots: numpy.ndarray, role: int) -> None:
         """Lay dots, bool [4 rows, 2 columns], upon what is there: joined with lines as bright, else over them."""
-        import numpy
-
         found = codes(dots)
         chars = self.chars[y : y + found.shape[0], x : x + found.shape[1]]
         roles = self.roles[y : y + found.shape[0], x : x + found.shape[1]]
@@ -86,8 +71,6 @@ class Frame:
 
     def changes(self, before: Frame) -> Iterator[tuple[int, int, int]]:
         """Row, first column and end of what looks different, once per row that does."""
-        import numpy
-
         other = (self.chars != before.chars) | ((self.roles != before.roles) & (self.chars != " "))
         for row in numpy.flatnonzero(other.any(axis=1)).tolist():
             columns = numpy.flatnonzero(other[row])
@@ -112,10 +95,8 @@ class Frame:
         return "\n".join("".join(line).rstrip() for line in self.chars.tolist())
 
 
-def dots_of(spans: Spans, scale: Scale, height: int) -> ndarray:
+def dots_of(spans: Spans, scale: Scale, height: int) -> numpy.ndarray:
     """Dots of a polyline, bool [4 height, columns], the top row first; parts beyond the scale are cut off."""
-    import numpy
-
     count = DOTS_DOWN * height
     low, high = (scale.cells(part, count) for part in (spans.low, spans.high))
     borders = scale.cells(spans.borders, count)
@@ -129,10 +110,8 @@ def dots_of(spans: Spans, scale: Scale, height: int) -> ndarray:
         return (rows >= low) & (rows <= high)
 
 
-def bars(columns: ndarray, low: ndarray, high: ndarray, width: int, height: int) -> ndarray:
+def bars(columns: numpy.ndarray, low: numpy.ndarray, high: numpy.ndarray, width: int, height: int) -> numpy.ndarray:
     """Dots of upright bars, bool [4 height, width], from row `low` to row `high` in each of the columns."""
-    import numpy
-
     dots = numpy.zeros((DOTS_DOWN * height, width), dtype=bool)
     rows = numpy.arange(DOTS_DOWN * height)[::-1, None]
     with numpy.errstate(invalid="ignore"):
@@ -142,9 +121,7 @@ def bars(columns: ndarray, low: ndarray, high: ndarray, width: int, height: int)
     return dots
 
 
-def codes(dots: ndarray) -> ndarray:
+def codes(dots: numpy.ndarray) -> numpy.ndarray:
     """Bits of each cell, uint8 [height, width], of dots, bool [4 height, 2 width]."""
-    import numpy
-
     cells = dots.reshape(dots.shape[0] // DOTS_DOWN, DOTS_DOWN, dots.shape[1] // DOTS_ACROSS, DOTS_ACROSS)
     return numpy.einsum("rdcp,dp->rc", cells, numpy.array(BITS, dtype=numpy.uint8), dtype=numpy.uint8, casting="unsafe")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from lreg_tui.charts import frame
+from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import LARGEST, Scale
 from lreg_tui.charts.curve import Curve
-from lreg_tui.charts.plot import Picture, Sheet
+from lreg_tui.charts.plot import Picture, Scene
 from lreg_tui.widgets.themes import MARKERS, SERIES
-
-if TYPE_CHECKING:
-    from numpy import ndarray
 
 APART = 18  # columns from one marker of a line to its next
 FEW = 6  # columns for each record: with more room than that, every record is marked
@@ -23,34 +20,30 @@ MOST_GLYPHS = 400  # points drawn as glyphs; more of them are dots
 
 def look(curve: Curve) -> tuple[str, int]:
     """Glyph and role of a line."""
-    line = curve.line
-    marker = line.colour if line.marker is None else line.marker
-    colour = line.colour % len(SERIES)
-    return MARKERS[marker % len(MARKERS)], frame.dimmed(colour) if line.dim else frame.series(colour)
+    colour = curve.line.colour
+    return MARKERS[colour % len(MARKERS)], colour % len(SERIES) + (frame.DIMMED if curve.line.dim else frame.SERIES)
 
 
-def draw(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> None:
+def draw(scene: Scene, picture: Picture, curves: Sequence[Curve]) -> None:
     """Everything in the plot. The first line lies on top."""
-    shifts = _shifts(sheet, picture, curves)
+    shifts = _shifts(scene, picture, curves)
     for curve, shift in reversed(list(zip(curves, shifts, strict=True))):
-        _draw_bars(sheet, picture, curve, shift)
-    if not sheet.points_only:
+        _draw_bars(scene, picture, curve, shift)
+    if not scene.points_only:
         behind_first = sorted(reversed(curves), key=lambda curve: not curve.line.dim)
-        if sheet.smoothing:
+        if scene.smoothing:
             for curve in behind_first:
-                _draw_line(sheet, picture, curve, 0.0, frame.dimmed(curve.line.colour % len(SERIES)))
+                _draw_line(scene, picture, curve, 0.0, frame.DIMMED + curve.line.colour % len(SERIES))
         for curve in behind_first:
-            _draw_line(sheet, picture, curve, sheet.smoothing, look(curve)[1])
+            _draw_line(scene, picture, curve, scene.smoothing, look(curve)[1])
     for number, (curve, shift) in enumerate(zip(curves, shifts, strict=True)):
-        _draw_markers(sheet, picture, curve, number, len(curves), shift)
+        _draw_markers(scene, picture, curve, number, len(curves), shift)
     for curve in reversed(curves):
-        _draw_breaks(sheet, picture, curve)
+        _draw_breaks(scene, picture, curve)
 
 
-def ends(curve: Curve, part: slice | ndarray, log: bool) -> tuple[ndarray, ndarray]:
+def ends(curve: Curve, part: slice | numpy.ndarray, log: bool) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Lower and upper ends of the intervals of some records; of a log axis only what is above 0."""
-    import numpy
-
     y = curve.values(log)[part]
     if curve.errors is None or len(curve.errors) != len(curve.y):
         return y, y
@@ -60,9 +53,9 @@ def ends(curve: Curve, part: slice | ndarray, log: bool) -> tuple[ndarray, ndarr
     return (numpy.where(low > 0, low, y), high) if log else (low, high)
 
 
-def _shifts(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> list[int]:
+def _shifts(scene: Scene, picture: Picture, curves: Sequence[Curve]) -> list[int]:
     """Columns by which each curve's points are moved, so that intervals at one x stand beside each other."""
-    if not sheet.points_only or all(curve.errors is None for curve in curves):
+    if not scene.points_only or all(curve.errors is None for curve in curves):
         return [0] * len(curves)
     places = (picture.column_of(x) for curve in curves for x in curve.x[:MOST_GLYPHS].tolist())
     columns = sorted({column for column in places if column is not None})
@@ -70,32 +63,28 @@ def _shifts(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> list[int
     return [number - (len(curves) - 1) // 2 if apart > len(curves) else 0 for number in range(len(curves))]
 
 
-def _draw_line(sheet: Sheet, picture: Picture, curve: Curve, weight: float, role: int) -> None:
+def _draw_line(scene: Scene, picture: Picture, curve: Curve, weight: float, role: int) -> None:
     assert picture.x is not None and picture.y is not None
     columns = frame.DOTS_ACROSS * picture.width
-    dots = frame.dots_of(curve.spans(picture.x, columns, sheet.log_y, weight), picture.y, picture.height)
+    dots = frame.dots_of(curve.spans(picture.x, columns, scene.log_y, weight), picture.y, picture.height)
     breaks = _columns_of(curve.x[curve.breaks], picture.x, columns)
     dots[:, sorted(set(breaks) - {column + 1 for column in breaks})] = False  # where a gap begins, not all that follows
     picture.frame.put_dots(picture.left, picture.top, dots, role)
 
 
-def _columns_of(places: ndarray, x: Scale, columns: int) -> list[int]:
+def _columns_of(places: numpy.ndarray, x: Scale, columns: int) -> list[int]:
     """Which of so many columns have any of these places in them."""
-    import numpy
-
     with numpy.errstate(invalid="ignore", divide="ignore"):
         found = x.cells(numpy.log10(places) if x.log else places.astype(float), columns)
         return numpy.unique(found[(found >= 0) & (found < columns)]).astype(int).tolist()
 
 
-def _draw_breaks(sheet: Sheet, picture: Picture, curve: Curve) -> None:
+def _draw_breaks(scene: Scene, picture: Picture, curve: Curve) -> None:
     """On the edge of the plot: where a value was endless, too low for a log axis, or none at all."""
-    import numpy
-
     assert picture.x is not None
     places, values, role = curve.x[curve.breaks], curve.told[curve.breaks], look(curve)[1]
     below = [places[values < 0]]
-    if curve.left_out(sheet.log_y):
+    if curve.left_out(scene.log_y):
         part = curve.inside(picture.x)
         below.append(curve.x[part][curve.y[part] <= 0])
     bottom = picture.top + picture.height - 1
@@ -105,10 +94,8 @@ def _draw_breaks(sheet: Sheet, picture: Picture, curve: Curve) -> None:
             picture.frame.put(picture.left + column, row, glyph, role)
 
 
-def _draw_bars(sheet: Sheet, picture: Picture, curve: Curve, shift: int) -> None:
+def _draw_bars(scene: Scene, picture: Picture, curve: Curve, shift: int) -> None:
     """Intervals, upright through their points."""
-    import numpy
-
     assert picture.x is not None and picture.y is not None
     if curve.errors is None:
         return
@@ -117,37 +104,35 @@ def _draw_bars(sheet: Sheet, picture: Picture, curve: Curve, shift: int) -> None
     if len(part) > MOST_GLYPHS:
         return
     columns = numpy.array([picture.column_of(x) or 0 for x in curve.x[part].tolist()], dtype=float)
-    low, high = ends(curve, part, sheet.log_y)
+    low, high = ends(curve, part, scene.log_y)
     with numpy.errstate(invalid="ignore", divide="ignore"):
-        low, high = (numpy.log10(end) if sheet.log_y else end for end in (low, high))
+        low, high = (numpy.log10(end) if scene.log_y else end for end in (low, high))
         low, high = (picture.y.cells(end, frame.DOTS_DOWN * picture.height) for end in (low, high))
     width = frame.DOTS_ACROSS * picture.width
     dots = frame.bars((columns + shift - picture.left) * frame.DOTS_ACROSS, low, high, width, picture.height)
-    picture.frame.put_dots(picture.left, picture.top, dots, frame.dimmed(curve.line.colour % len(SERIES)))
+    picture.frame.put_dots(picture.left, picture.top, dots, frame.DIMMED + curve.line.colour % len(SERIES))
 
 
-def _draw_markers(sheet: Sheet, picture: Picture, curve: Curve, number: int, count: int, shift: int) -> None:
+def _draw_markers(scene: Scene, picture: Picture, curve: Curve, number: int, count: int, shift: int) -> None:
     glyph, role = look(curve)
-    if sheet.points_only and len(curve.y) > MOST_GLYPHS:
-        _draw_dots(sheet, picture, curve, role)
-    elif sheet.points_only or _is_sparse(picture, curve):
-        for column, row in _places(sheet, picture, curve):
+    if scene.points_only and len(curve.y) > MOST_GLYPHS:
+        _draw_dots(scene, picture, curve, role)
+    elif scene.points_only or _is_sparse(picture, curve):
+        for column, row in _places(scene, picture, curve):
             if picture.left <= column + shift:
                 picture.frame.put(column + shift, row, glyph, role)
     elif count > 1:
-        for column, row in _along(sheet, picture, curve, number, count):
+        for column, row in _along(scene, picture, curve, number, count):
             picture.frame.put(column, row, glyph, role)
 
 
-def _draw_dots(sheet: Sheet, picture: Picture, curve: Curve, role: int) -> None:
+def _draw_dots(scene: Scene, picture: Picture, curve: Curve, role: int) -> None:
     """One dot for each of very many points."""
-    import numpy
-
     assert picture.x is not None and picture.y is not None
     dots = numpy.zeros((frame.DOTS_DOWN * picture.height, frame.DOTS_ACROSS * picture.width), dtype=bool)
     with numpy.errstate(invalid="ignore", divide="ignore"):
-        columns = picture.x.cells(numpy.log10(curve.x) if sheet.log_x else curve.x, dots.shape[1])
-        rows = picture.y.cells(numpy.log10(curve.y) if sheet.log_y else curve.y, dots.shape[0])
+        columns = picture.x.cells(numpy.log10(curve.x) if scene.log_x else curve.x, dots.shape[1])
+        rows = picture.y.cells(numpy.log10(curve.y) if scene.log_y else curve.y, dots.shape[0])
         seen = (columns >= 0) & (columns < dots.shape[1]) & (rows >= 0) & (rows < dots.shape[0])
     dots[dots.shape[0] - 1 - rows[seen].astype(int), columns[seen].astype(int)] = True
     picture.frame.put_dots(picture.left, picture.top, dots, role)
@@ -159,23 +144,21 @@ def _is_sparse(picture: Picture, curve: Curve) -> bool:
     return (part.stop - part.start) * FEW <= picture.width
 
 
-def _places(sheet: Sheet, picture: Picture, curve: Curve) -> Iterator[tuple[int, int]]:
+def _places(scene: Scene, picture: Picture, curve: Curve) -> Iterator[tuple[int, int]]:
     """Column and row of each record that is in sight."""
     assert picture.x is not None
     part = curve.inside(picture.x)
-    values = curve.smooth(sheet.smoothing, sheet.log_y) if sheet.smoothing and not sheet.points_only else curve.y
+    values = curve.smooth(scene.smoothing, scene.log_y) if scene.smoothing and not scene.points_only else curve.y
     for x, y in zip(curve.x[part].tolist(), values[part].tolist(), strict=True):
         column, row = picture.column_of(x), picture.row_of(y)
         if column is not None and row is not None:
             yield column, row
 
 
-def _along(sheet: Sheet, picture: Picture, curve: Curve, number: int, count: int) -> Iterator[tuple[int, int]]:
+def _along(scene: Scene, picture: Picture, curve: Curve, number: int, count: int) -> Iterator[tuple[int, int]]:
     """A few places on a line, away from those of the other lines."""
-    import numpy
-
     assert picture.x is not None and picture.y is not None
-    spans = curve.spans(picture.x, frame.DOTS_ACROSS * picture.width, sheet.log_y, sheet.smoothing)
+    spans = curve.spans(picture.x, frame.DOTS_ACROSS * picture.width, scene.log_y, scene.smoothing)
     middle = picture.y.cells((spans.low + spans.high) / 2, picture.height)[:: frame.DOTS_ACROSS]
     seen = numpy.flatnonzero((middle >= 0) & (middle < picture.height))
     if not len(seen):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lreg_tui.charts import cursor, frame, legend, marks
+from lreg_tui.charts import frame, legend, marks
+from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import Range, Scale, power, round_out, ticks
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.frame import Frame
-from lreg_tui.charts.plot import Picture, Sheet
+from lreg_tui.charts.plot import Picture, Scene
 from lreg_tui.charts.view import usable
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
@@ -22,26 +23,27 @@ NARROWEST_TICKS = 8  # columns from one label of the x axis to the next
 LONGEST_NAME = 6  # of an x axis, beside its labels; a longer one stands in the head
 
 
-def paint(sheet: Sheet) -> Picture:
+def paint(scene: Scene) -> Picture:
     """Draw everything."""
-    picture = Picture(Frame(sheet.width, sheet.height))
-    filled = [curve for curve in sheet.curves if not curve.is_empty]
-    full = full_x(filled, sheet.log_x, sheet.points_only, sheet.x_unit)
+    picture = Picture(Frame(scene.width, scene.height))
+    filled = [curve for curve in scene.curves if not curve.is_empty]
+    full = full_x(filled, scene.log_x, scene.points_only, scene.x_unit)
     if full is not None:
-        picture.full_x, picture.newest = full
-        picture.x = Scale(*sheet.view.shown_x(*full, sheet.log_x), sheet.log_x)
-        picture.y = y_scale(sheet, filled, picture.x)
-    picture.top = _write_head(sheet, picture)
-    has_labels = sheet.height >= LOWEST_WITH_LABELS
-    picture.height = max(sheet.height - picture.top - has_labels, 0)
+        whole, picture.newest = Scale(*full[0], scene.log_x), full[1]
+        chosen = usable(scene.view.x and scene.view.shown_x(whole.ends, whole.at(full[1])), scene.log_x)
+        picture.full_x, picture.x = whole.ends, whole if chosen is None else Scale.between(chosen, scene.log_x)
+        picture.y = y_scale(scene, filled, picture.x)
+    picture.top = _write_head(scene, picture)
+    has_labels = scene.height >= LOWEST_WITH_LABELS
+    picture.height = max(scene.height - picture.top - has_labels, 0)
     if picture.x is None or picture.y is None:
-        _say_nothing(sheet, picture)
+        _say_nothing(scene, picture)
         return picture
     if picture.height:
-        _write_axes(sheet, picture, has_labels)
-        marks.draw(sheet, picture, filled)
-        cursor.draw(sheet, picture, filled)
-        _write_left_out(sheet, picture, filled)
+        _write_axes(scene, picture, has_labels)
+        marks.draw(scene, picture, filled)
+        legend.draw_cursor(scene, picture, filled)
+        _write_left_out(scene, picture, filled)
     return picture
 
 
@@ -59,26 +61,24 @@ def full_x(curves: Sequence[Curve], log: bool, exact: bool = False, unit: str = 
     return (low, high) if log and low < high else round_out(low, high, log, 20, unit), high
 
 
-def y_scale(sheet: Sheet, curves: Sequence[Curve], x: Scale) -> Scale | None:
+def y_scale(scene: Scene, curves: Sequence[Curve], x: Scale) -> Scale | None:
     """The chosen range, or one around all that lies within the x axis; None where nothing can be shown."""
-    if (chosen := usable(sheet.view.y, sheet.log_y)) is not None:
-        return Scale(*chosen, sheet.log_y)
-    ranges = [found for curve in curves if (found := _seen(sheet, curve, x)) is not None]
+    if (chosen := usable(scene.view.y, scene.log_y)) is not None:
+        return Scale.between(chosen, scene.log_y)
+    ranges = [found for curve in curves if (found := _seen(scene, curve, x)) is not None]
     if not ranges:
         return None
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-    return Scale(*round_out(low, high, sheet.log_y, unit=sheet.unit), sheet.log_y)
+    return Scale(*round_out(low, high, scene.log_y, unit=scene.unit), scene.log_y)
 
 
-def _seen(sheet: Sheet, curve: Curve, x: Scale) -> Range | None:
+def _seen(scene: Scene, curve: Curve, x: Scale) -> Range | None:
     """Least and greatest value of a curve within the x axis."""
-    import numpy
-
-    if sheet.points_only:
-        low, high = marks.ends(curve, curve.inside(x), sheet.log_y)
+    if scene.points_only:
+        low, high = marks.ends(curve, curve.inside(x), scene.log_y)
     else:
-        whole = curve.spans(x, 1, sheet.log_y)
-        low, high = (10.0**part if sheet.log_y else part for part in (whole.low, whole.high))
+        whole = curve.spans(x, 1, scene.log_y)
+        low, high = (10.0**part if scene.log_y else part for part in (whole.low, whole.high))
     low, high = low[numpy.isfinite(low)], high[numpy.isfinite(high)]
     return (float(low.min()), float(high.max())) if len(low) else None
 
@@ -86,32 +86,32 @@ def _seen(sheet: Sheet, curve: Curve, x: Scale) -> Range | None:
 # -- text around the plot ----------------------------------------------------------------------------------------------
 
 
-def _write_head(sheet: Sheet, picture: Picture) -> int:
+def _write_head(scene: Scene, picture: Picture) -> int:
     """Title, latest values, legend and settings; returns the line at which the plot begins."""
-    canvas, status = picture.frame, _status(sheet, picture)
-    title = legend.shorten(present.clean(sheet.title, 200), max(sheet.width - 2, 0))
-    canvas.put(0, 0, title, frame.FOCUSED if sheet.focused else frame.TITLE)
-    beside, below = _lay_out_legend(sheet, picture, legend.cell_len(title) + 2 * bool(title), _length(status))
+    canvas, status = picture.frame, _status(scene, picture)
+    title = present.shorten(present.clean(scene.title, 200), max(scene.width - 2, 0))
+    canvas.put(0, 0, title, frame.FOCUSED if scene.focused else frame.TITLE)
+    beside, below = _lay_out_legend(scene, picture, legend.cell_len(title) + 2 * bool(title), _length(status))
     used = _put_runs(canvas, legend.cell_len(title) + 2 * bool(title), 0, beside) + 2
     for number, row in enumerate(below):
         _put_runs(canvas, 0, 1 + number, row)
-    while status and used + _length(status) > sheet.width:
+    while status and used + _length(status) > scene.width:
         status.pop()
-    x = sheet.width - _length(status)
+    x = scene.width - _length(status)
     for text, role in status:
         canvas.put(x, 0, text, role)
         x += legend.cell_len(text) + 2
     return 1 + len(below)
 
 
-def _lay_out_legend(sheet: Sheet, picture: Picture, left: int, right: int) -> tuple[legend.Runs, list[legend.Runs]]:
+def _lay_out_legend(scene: Scene, picture: Picture, left: int, right: int) -> tuple[legend.Runs, list[legend.Runs]]:
     """The legend beside the title, where all of it fits between `left` and `right` columns, or below it."""
-    entries = cursor.entries(sheet, picture)
+    entries = legend.entries_of(scene, picture)
     if len(entries) == 1:  # the title says what it is
         return [(entries[0].value, frame.VALUE)], []
-    most = next((rows for height, rows in LEGEND_ROWS if sheet.height >= height), 0)
-    below = legend.lay_out(entries, sheet.width, most)
-    beside = legend.lay_out(entries, sheet.width - left - 2 - right, 1, whole=bool(below))
+    most = next((rows for height, rows in LEGEND_ROWS if scene.height >= height), 0)
+    below = legend.lay_out(entries, scene.width, most)
+    beside = legend.lay_out(entries, scene.width - left - 2 - right, 1, whole=bool(below))
     return (beside[0], []) if beside else ([], below)
 
 
@@ -126,31 +126,29 @@ def _length(status: legend.Runs) -> int:
     return sum(legend.cell_len(text) + 2 for text, _ in status) - 2 if status else 0
 
 
-def _status(sheet: Sheet, picture: Picture) -> legend.Runs:
+def _status(scene: Scene, picture: Picture) -> legend.Runs:
     """What is not as usual, the most telling first."""
     found: legend.Runs = []
-    if sheet.cursor is not None and picture.column_of(sheet.cursor) is not None:
-        found.append((f"{sheet.x_name} {sheet.show_x(sheet.cursor)}", frame.CURSOR))
-    if breaks := _breaks(sheet.curves):
+    if scene.cursor is not None and picture.column_of(scene.cursor) is not None:
+        found.append((f"{scene.x_name} {scene.show_x(scene.cursor)}", frame.CURSOR))
+    if breaks := _breaks(scene.curves):
         found.append((breaks, frame.VALUE))
-    if sheet.view.following:
+    if scene.view.following:
         found.append(("newest", frame.QUIET))
-    elif sheet.view.x is not None or sheet.view.y is not None:
+    elif scene.view.x is not None or scene.view.y is not None:
         found.append((f"zoomed, {key_of('all')}: all", frame.VALUE))
-    logs = [name for name, log in (("x", sheet.log_x), ("y", sheet.log_y)) if log]
+    logs = [name for name, log in (("x", scene.log_x), ("y", scene.log_y)) if log]
     if logs:
         found.append(("log " + " ".join(logs), frame.QUIET))
-    if sheet.smoothing:
-        found.append((f"smooth {sheet.smoothing:g}", frame.QUIET))
-    if len(sheet.x_name) > LONGEST_NAME:
-        found.append((f"by {present.clean(sheet.x_name, 40)}", frame.QUIET))
+    if scene.smoothing:
+        found.append((f"smooth {scene.smoothing:g}", frame.QUIET))
+    if len(scene.x_name) > LONGEST_NAME:
+        found.append((f"by {present.clean(scene.x_name, 40)}", frame.QUIET))
     return found
 
 
 def _breaks(curves: Sequence[Curve]) -> str:
     """How many values there are that cannot be drawn, in words: where training diverged it is said, to its end."""
-    import numpy
-
     if not curves:
         return ""
     values = numpy.concatenate([curve.told[curve.breaks] for curve in curves])
@@ -160,51 +158,51 @@ def _breaks(curves: Sequence[Curve]) -> str:
     return " ".join(f"{count:,} {word}" for word, count in counts.items() if count)
 
 
-def _say_nothing(sheet: Sheet, picture: Picture) -> None:
+def _say_nothing(scene: Scene, picture: Picture) -> None:
     """One quiet line in place of the plot."""
-    some = any(not curve.is_empty for curve in sheet.curves)
-    records = any(len(curve.x) for curve in sheet.curves)
+    some = any(not curve.is_empty for curve in scene.curves)
+    records = any(len(curve.x) for curve in scene.curves)
     said = "nothing above 0 for a log axis" if some else "no finite values" if records else NOTHING_YET
-    y = picture.top + max(sheet.height - picture.top - 1, 0) // 2
-    picture.frame.put(max((sheet.width - len(said)) // 2, 0), min(y, sheet.height - 1), said, frame.QUIET)
+    y = picture.top + max(scene.height - picture.top - 1, 0) // 2
+    picture.frame.put(max((scene.width - len(said)) // 2, 0), min(y, scene.height - 1), said, frame.QUIET)
 
 
-def _write_axes(sheet: Sheet, picture: Picture, has_labels: bool) -> None:
+def _write_axes(scene: Scene, picture: Picture, has_labels: bool) -> None:
     """Levels with their labels and lines; below the plot, where there is room, the labels of x."""
     assert picture.x is not None and picture.y is not None
-    levels = ticks(picture.y, max(picture.height // 3, 2), sheet.unit)
-    name = len(sheet.x_name) if len(sheet.x_name) <= LONGEST_NAME else 0
-    picture.left = min(max([len(tick.label) for tick in levels] + [name]) + 1, sheet.width // 2)
-    picture.width = sheet.width - picture.left
+    levels = ticks(picture.y, max(picture.height // 3, 2), scene.unit)
+    name = len(scene.x_name) if len(scene.x_name) <= LONGEST_NAME else 0
+    picture.left = min(max([len(tick.label) for tick in levels] + [name]) + 1, scene.width // 2)
+    picture.width = scene.width - picture.left
     for tick in levels:
         if (row := picture.row_of(tick.value)) is not None:
             picture.frame.put(0, row, tick.label.rjust(picture.left - 1), frame.QUIET)
             picture.frame.fill(picture.left, row, picture.width, frame.GRID_LINE, frame.GRID)
     if has_labels:
-        _write_x_labels(sheet, picture)
+        _write_x_labels(scene, picture)
 
 
-def _write_x_labels(sheet: Sheet, picture: Picture) -> None:
+def _write_x_labels(scene: Scene, picture: Picture) -> None:
     assert picture.x is not None
-    row, free = sheet.height - 1, 0
-    if len(sheet.x_name) < picture.left:
-        picture.frame.put(0, row, sheet.x_name.rjust(picture.left - 1), frame.FAINT)
+    row, free = scene.height - 1, 0
+    if len(scene.x_name) < picture.left:
+        picture.frame.put(0, row, scene.x_name.rjust(picture.left - 1), frame.FAINT)
         free = picture.left
-    for tick in ticks(picture.x, picture.width // NARROWEST_TICKS, sheet.x_unit):
+    for tick in ticks(picture.x, picture.width // NARROWEST_TICKS, scene.x_unit):
         column = picture.column_of(tick.value)
         if column is None:
             continue
-        start = min(max(column - len(tick.label) // 2, free), sheet.width - len(tick.label))
+        start = min(max(column - len(tick.label) // 2, free), scene.width - len(tick.label))
         if start >= free:
             picture.frame.put(start, row, tick.label, frame.QUIET)
             free = start + len(tick.label) + 2
 
 
-def _write_left_out(sheet: Sheet, picture: Picture, curves: Sequence[Curve]) -> None:
+def _write_left_out(scene: Scene, picture: Picture, curves: Sequence[Curve]) -> None:
     """Say in the corner how many values a log axis leaves out."""
-    count = sum(curve.left_out(sheet.log_y) for curve in curves)
+    count = sum(curve.left_out(scene.log_y) for curve in curves)
     if count:
         said = f"{count:,} point{'s' * (count != 1)} <= 0 hidden"
         if len(said) <= picture.width:
             line = picture.top + any(len(curve.breaks) for curve in curves)  # marks of these are on the edge
-            picture.frame.put(sheet.width - len(said), line, said, frame.QUIET)
+            picture.frame.put(scene.width - len(said), line, said, frame.QUIET)

@@ -16,7 +16,7 @@ EVALUATION = "evaluation"  # label of an x axis that counts them
 
 
 @dataclass
-class Sheet:
+class Scene:
     """What a chart shows: data and settings."""
 
     width: int
@@ -60,7 +60,7 @@ class Picture:
     top: int = 1
     width: int = 0
     height: int = 0
-    full_x: Range = (0.0, 1.0)
+    full_x: Range = (0.0, 1.0)  # in the units of the axis
     newest: float = 1.0
     x: Scale | None = None  # None: there is nothing to see
     y: Scale | None = None

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from numpy import ndarray
+from lreg_tui.charts.arrays import numpy
 
 STEPS = (0.0, 0.6, 0.9, 0.99, 0.999)
 """Weights that a key goes through: the share of the past in each smoothed value."""
@@ -13,13 +10,11 @@ STEPS = (0.0, 0.6, 0.9, 0.99, 0.999)
 CHUNK = 2**15  # values worked on at a time: they stay in the cache
 
 
-def exponential(values: ndarray, weight: float, log: bool = False) -> ndarray:
+def exponential(values: numpy.ndarray, weight: float, log: bool = False) -> numpy.ndarray:
     """Weighted means of all values so far, shape as `values`; `log`: of their logarithms, with gaps at 0 and less.
 
     s_t = Σ_j w^(t-j) v_j / Σ_j w^(t-j) over the finite v_j, j ≤ t: no bias to 0 at the start. A gap stays a gap.
     """
-    import numpy
-
     smoothed, above, below = numpy.empty(len(values)), 0.0, 0.0
     for start in range(0, len(values), CHUNK):
         chunk = values[start : start + CHUNK].astype(float)
@@ -35,7 +30,7 @@ def exponential(values: ndarray, weight: float, log: bool = False) -> ndarray:
     return smoothed
 
 
-def _recurrence(values: ndarray, weight: float, start: float) -> ndarray:
+def _recurrence(values: numpy.ndarray, weight: float, start: float) -> numpy.ndarray:
     """r_t = w r_(t-1) + v_t from r_(-1) = start, by sums over 1, 2, 4, ... values (Hillis and Steele 1986).
 
     No matrix product: on a busy machine the threads of a BLAS wait for each other many times as long as this takes.

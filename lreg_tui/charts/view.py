@@ -1,11 +1,11 @@
-"""View: which part of the data a chart shows. Pure arithmetic on ranges, even steps in the logarithm on a log axis."""
+"""View: which part of the data a chart shows. Pure arithmetic on ranges, in the units of the axes: `Scale.ends`."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
 
-from lreg_tui.charts.axes import LARGEST, SMALLEST, Range, Scale, nice_step, power
+from lreg_tui.charts.axes import GREATEST_POWER, LARGEST, LEAST_POWER, SMALLEST, Range, nice_step
 
 CLOSEST = 1e-9  # of the whole range: no zoom beyond
 KEPT = 0.1  # share of the view that always has data in it, however far one pans
@@ -13,74 +13,67 @@ KEPT = 0.1  # share of the view that always has data in it, however far one pans
 
 @dataclass(frozen=True)
 class View:
-    """Ranges that are shown, in values of the axes; None: all there is. A following view slides with the newest."""
+    """Ranges that are shown, of exponents of ten on a log axis; None: all there is. A following view slides with the
+    newest.
+    """
 
     x: Range | None = None
     y: Range | None = None
     following: bool = False
 
-    def zoom_x(self, at: float, factor: float, full: Range, log: bool) -> View:
-        """Make the range `factor` times as long; the value `at` stays where it is."""
-        return replace(self, x=kept(zoomed(usable(self.x, log) or full, at, factor, log), full, log), following=False)
+    def zoom_x(self, place: float, factor: float, now: Range, full: Range) -> View:
+        """Make the range that is shown `now` as many times as long; what is at the `place`, 0 to 1, stays there."""
+        return replace(self, x=kept(zoomed(now, place, factor), full), following=False)
 
-    def pan_x(self, share: float, full: Range, log: bool) -> View:
-        """Move by a share of the range that is shown."""
-        shown = usable(self.x, log)
-        if shown is None:  # all is shown: there is nothing to move to
-            return self
-        return replace(self, x=kept(panned(shown, share, log), full, log), following=False)
+    def pan_x(self, share: float, now: Range, full: Range) -> View:
+        """Move by a share of the range that is shown; where that is all, there is nothing to move to."""
+        return self if self.x is None else replace(self, x=kept(panned(now, share), full), following=False)
 
-    def zoom_y(self, at: float, factor: float, now: Range, log: bool) -> View:
-        """`now` is what the y axis shows at the moment, where the view leaves that to the data."""
-        return replace(self, y=zoomed(usable(self.y, log) or now, at, factor, log))
+    def zoom_y(self, place: float, factor: float, now: Range) -> View:
+        return replace(self, y=zoomed(now, place, factor))
 
-    def pan_y(self, share: float, now: Range, log: bool) -> View:
-        return replace(self, y=panned(usable(self.y, log) or now, share, log))
+    def pan_y(self, share: float, now: Range) -> View:
+        return replace(self, y=panned(now, share))
 
-    def follow(self, full: Range, log: bool) -> View:
+    def follow(self, full: Range) -> View:
         """Keep the newest in sight: the length that is shown now, or the last quarter where that was all."""
-        window = usable(self.x, log) or zoomed(full, full[1], 0.25, log)
-        return replace(self, x=window, following=True)
+        return replace(self, x=self.x or zoomed(full, 1.0, 0.25), following=True)
 
-    def shown_x(self, full: Range, newest: float, log: bool) -> Range:
+    def shown_x(self, full: Range, newest: float) -> Range:
         """The range of the x axis: that of the data, the one chosen, or as much up to the newest.
 
         A following range moves in steps, so that most new records leave the axis as it is.
         """
-        shown = usable(self.x, log)
-        if shown is None or not self.following:
-            return shown or full
-        low, high = Scale(*shown, log).ends
-        step = nice_step((high - low) / 10)
-        end = math.ceil((math.log10(newest) if log else newest) / step - 1e-9) * step
-        return _checked(_back((end - (high - low), end), log), full)
+        if self.x is None or not self.following:
+            return self.x or full
+        length = self.x[1] - self.x[0]
+        step = nice_step(length / 10)
+        end = math.ceil(newest / step - 1e-9) * step
+        return end - length, end
 
 
 def usable(chosen: Range | None, log: bool) -> Range | None:
-    """A chosen range, unless a log axis cannot show it."""
-    return chosen if chosen is not None and (not log or chosen[0] > 0) else None
+    """A chosen range, unless floats do not go so far."""
+    least, most = (LEAST_POWER, GREATEST_POWER) if log else (-LARGEST, LARGEST)
+    return chosen if chosen is not None and least <= chosen[0] < chosen[1] <= most else None
 
 
-def zoomed(shown: Range, at: float, factor: float, log: bool) -> Range:
-    """A range `factor` times as long in which `at` keeps its place; the same one where floats are at their end."""
-    scale = Scale(*shown, log)
-    low, high = scale.ends
-    middle = min(max(low + scale.place(at) * (high - low), low), high) if not log or at > 0 else low
-    found = middle - (middle - low) * factor, middle + (high - middle) * factor
-    if found[1] - found[0] <= max(1e-12 * max(abs(found[0]), abs(found[1])), SMALLEST):
-        return shown
-    return _checked(_back(found, log), shown)
+def zoomed(shown: Range, place: float, factor: float) -> Range:
+    """A range `factor` times as long around a place in it; the same one where floats are at their end."""
+    low, high = shown
+    middle = low + place * (high - low)
+    ends = middle - (middle - low) * factor, middle + (high - middle) * factor
+    return ends if ends[1] - ends[0] > max(1e-12 * max(map(abs, ends)), SMALLEST) else shown
 
 
-def panned(shown: Range, share: float, log: bool) -> Range:
-    low, high = Scale(*shown, log).ends
-    shift = share * (high - low)
-    return _checked(_back((low + shift, high + shift), log), shown)
+def panned(shown: Range, share: float) -> Range:
+    shift = share * (shown[1] - shown[0])
+    return shown[0] + shift, shown[1] + shift
 
 
-def kept(shown: Range, full: Range, log: bool) -> Range | None:
+def kept(shown: Range, full: Range) -> Range | None:
     """The range, no further from the data than `KEPT` allows; None where it would hold all of them and more."""
-    (low, high), (first, last) = Scale(*shown, log).ends, Scale(*full, log).ends
+    (low, high), (first, last) = shown, full
     length = high - low
     if length >= (last - first) * (1 - 1e-9):
         return None
@@ -88,14 +81,4 @@ def kept(shown: Range, full: Range, log: bool) -> Range | None:
         middle, length = (low + high) / 2, (last - first) * CLOSEST
         low, high = middle - length / 2, middle + length / 2
     shift = max(first + KEPT * length - high, 0.0) + min(last - KEPT * length - low, 0.0)
-    return _back((low + shift, high + shift), log) if shift else _back((low, high), log)
-
-
-def _back(ends: Range, log: bool) -> Range:
-    if not log:
-        return ends
-    return power(ends[0]), power(ends[1])
-
-
-def _checked(found: Range, otherwise: Range) -> Range:
-    return found if -LARGEST <= found[0] < found[1] <= LARGEST else otherwise
+    return low + shift, high + shift

@@ -8,7 +8,7 @@ from engine.base.errors import Problem, SettingsError
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, Plugins, RunsDir, complete_target, flag, number, option
 from lreg_tui.cli.references import RunOrStudyReferences, complete_run, find_one_run, find_runs
-from lreg_tui.compare import comparison_files, comparison_sheets
+from lreg_tui.compare import comparison_sheets
 from lreg_tui.text import present
 
 REFERENCE = "A run of the arm to compare with. Default: a study's own, else the first one without penalties and terms."
@@ -49,10 +49,10 @@ def compare(
     chosen = of_study if reference is None else find_one_run(reference, runs_dir)
     compared = comparisons.compare(readers, reference=chosen, task=task, step=step, radius=radius)
     if asked:
-        print(comparison_files.text(compared, asked[0]), end="")
+        print(comparison_sheets.text(compared, asked[0]), end="")
     else:
         console = output.console()
-        for index, sheet in enumerate(comparison_sheets.sheets(compared)):
+        for index, sheet in enumerate(comparison_sheets.sheets_of(compared)):
             if index:
                 console.print()
             output.print_sheet(sheet, console)

@@ -18,9 +18,9 @@ from textual.widgets import ContentSwitcher, Static
 from engine.base.errors import LregError
 from engine.jobs.landscape_worker import Where
 from lreg_tui.charts.chart import Chart
-from lreg_tui.compare import comparing, comparison_files
+from lreg_tui.compare import comparing, comparison_sheets
 from lreg_tui.compare.comparing import EVERY, ComparisonRequest, ComparisonResult
-from lreg_tui.compare.comparison_files import ENDINGS, PICTURES, draw, target, wrong_name
+from lreg_tui.compare.comparison_sheets import ENDINGS, PICTURES, target, wrong_name
 from lreg_tui.compare.curves_pane import USUAL, CurvesPane
 from lreg_tui.compare.landscape_pane import LandscapePane, Subject
 from lreg_tui.runs.feed import RunRow
@@ -159,9 +159,8 @@ class CompareScreen(Ending, Screen[None]):
             self.problem = ""
         except LregError as error:
             self.problem = str(error).splitlines()[0]
-            if self.result is None and (
-                request.task or request.step is not None
-            ):  # asked for by whoever opened the screen
+            # asked for by whoever opened the screen
+            if self.result is None and (request.task or request.step is not None):
                 self.request, self._due = replace(self.request, task=None, step=None), True
             elif self.result is not None and request == self.request:
                 self.request = self.result.request
@@ -297,8 +296,8 @@ class CompareScreen(Ending, Screen[None]):
         self.show()
 
     def action_highlight(self) -> None:
-        places = [None, *range(len(self.curves))]  # one after the other, then none
-        self.highlighted = places[(places.index(self.highlighted) + 1) % len(places)]
+        following = 0 if self.highlighted is None else self.highlighted + 1  # one after the other, then none
+        self.highlighted = following if following < len(self.curves) else None
         self.show()
 
     def action_all_settings(self) -> None:
@@ -311,10 +310,8 @@ class CompareScreen(Ending, Screen[None]):
             self.action_transfer()
             return
         choices = [Choice(EVERY), *(Choice(task) for task in self.result.tasks)]
-        self._pick("task", choices, self.request.task or EVERY, self._take_task)
-
-    def _take_task(self, task: str) -> None:
-        self.want(task=None if task == EVERY else task, step=None)
+        now = self.request.task or EVERY
+        self._pick("task", choices, now, lambda task: self.want(task=None if task == EVERY else task, step=None))
 
     def action_pick_reference(self) -> None:
         if self.result is None:
@@ -322,24 +319,15 @@ class CompareScreen(Ending, Screen[None]):
         compared = self.result.comparison
         choices = [Choice(str(index), arm.label) for index, arm in enumerate(compared.arms)]
         paths = [arm.runs[0].reader.path for arm in compared.arms]
-        self._pick(
-            "reference arm",
-            choices,
-            str(compared.arms.index(compared.reference)),
-            lambda index: self.want(reference=paths[int(index)]),
-        )
+        now = str(compared.arms.index(compared.reference))
+        self._pick("reference arm", choices, now, lambda index: self.want(reference=paths[int(index)]))
 
     def action_pick_step(self) -> None:
         if self.result is None or not self.result.steps:
             return
         choices = [Choice("", "the last in common"), *(Choice(str(step)) for step in self.result.steps)]
         now = "" if self.request.step is None else str(self.request.step)
-        self._pick(
-            "inner step",
-            choices,
-            now,
-            lambda step: self.want(step=int(step) if step else None),
-        )
+        self._pick("inner step", choices, now, lambda step: self.want(step=int(step) if step else None))
 
     def _pick(self, title: str, choices: list[Choice], now: str, take: Callable[[str], object]) -> None:
         def taken(values: tuple[str, ...] | None) -> None:
@@ -360,9 +348,6 @@ class CompareScreen(Ending, Screen[None]):
     def action_transfer(self) -> None:
         self.lreg.open_transfer([row.id for row in self.rows])
 
-    def action_leave(self) -> None:
-        self.dismiss()
-
     # -- saving ------------------------------------------------------------------------------------------------------
 
     def action_copy(self) -> None:
@@ -371,7 +356,7 @@ class CompareScreen(Ending, Screen[None]):
             return
         shown = self.shown_sheets()
         parts = [sheets.markdown(sheet) for sheet in shown]
-        self.app.copy_to_clipboard("\n".join(parts) or comparison_files.text(self.result.comparison, "markdown"))
+        self.app.copy_to_clipboard("\n".join(parts) or comparison_sheets.text(self.result.comparison, "markdown"))
         what = present.count(len(shown), "table") if shown else "the whole comparison"
         self.app.notify(f"copied {what} as Markdown", markup=False)
 
@@ -391,9 +376,9 @@ class CompareScreen(Ending, Screen[None]):
         try:
             if path.suffix.lower() in PICTURES:
                 self.app.notify("drawing", markup=False)
-                await off_the_loop(lambda: draw(result, path, figures))
+                await off_the_loop(lambda: comparing.draw(result, path, figures))
             else:
-                await off_the_loop(lambda: comparison_files.save(result.comparison, path))
+                await off_the_loop(lambda: comparison_sheets.save(result.comparison, path))
         except LregError as error:
             self.app.notify(present.clean(str(error), 300), severity="error", markup=False)
         else:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from engine.base.errors import LregError
 from engine.base.settings import show
 from engine.runs import notes
 from lreg_tui.charts.curve import Line
 from lreg_tui.compare import comparison_sheets
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.metric_panel import Shown
+from lreg_tui.system import launch
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.text.sheets import Entry, Sheet
@@ -159,22 +162,14 @@ def chart_lines(panel: Panel | None, numbers: Mapping[str, Sequence[int]], brigh
     but the one with the number `bright`."""
     if panel is None:
         return []
-    import numpy
-
     lines, behind = [], count(max(max(of_arm) for of_arm in numbers.values()) + 1)  # those count kind by kind
     for line in panel.lines:
         is_arm = line.who.kind == "arm"
-        low, high = numpy.asarray(line.low, dtype=float), numpy.asarray(line.high, dtype=float)
-        lines.append(
-            Line(
-                present.clean(line.who.label, 60),
-                numpy.asarray(line.x, dtype=float),
-                numpy.asarray(line.y, dtype=float),
-                colour=numbers[line.who.label][0] if is_arm else next(behind),
-                dim=not is_arm or not (bright is None or bright in numbers[line.who.label]),
-                errors=(high - low) / 2,
-            )
-        )
+        look = {
+            "colour": numbers[line.who.label][0] if is_arm else next(behind),
+            "dim": not is_arm or not (bright is None or bright in numbers[line.who.label]),
+        }
+        lines.append(Line.between(present.clean(line.who.label, 60), line.x, line.y, line.low, line.high, **look))
     return sorted(lines, key=lambda line: line.dim)
 
 
@@ -187,7 +182,7 @@ def settings_sheets(compared: Comparison, everything: bool) -> Iterator[Sheet]:
     flat = [{} if arm.preset is None else arm.preset.flat() for arm in compared.arms]
     rows = []
     for key in dict.fromkeys(key for values in flat for key in values):
-        entries = [Entry(_shown(values.get(key))) for values in flat]
+        entries = [Entry(show(values[key]) if key in values else present.NOTHING) for values in flat]
         differs = len({entry.text for entry in entries}) > 1
         rows.append((f"≠ {key}" if differs else f"  {key}", _against(compared, entries) if differs else entries))
     yield Sheet("every setting; ≠ where they differ", "setting", sheet.columns, rows)
@@ -199,10 +194,6 @@ def _against(compared: Comparison, entries: Sequence[Entry]) -> list[Entry]:
     return [replace(entry, style=DIFFERS if usual not in (None, entry.text) else "") for entry in entries]
 
 
-def _shown(value: Any) -> str:
-    return present.NOTHING if value is None else show(value)
-
-
 def result_sheets(compared: Comparison) -> Iterator[Sheet]:
     """For every task its table, then how meta-training ended. Of a lone arm nothing is marked as the best."""
     for table in compared.tables:
@@ -212,9 +203,8 @@ def result_sheets(compared: Comparison) -> Iterator[Sheet]:
 
 
 def _unmarked(sheet: Sheet) -> Sheet:
-    return replace(
-        sheet, rows=[(label, [replace(entry, best=False) for entry in entries]) for label, entries in sheet.rows]
-    )
+    rows = [(label, [replace(entry, best=False) for entry in entries]) for label, entries in sheet.rows]
+    return replace(sheet, rows=rows)
 
 
 def with_legend(sheet: Sheet) -> Sheet:
@@ -318,3 +308,20 @@ def _yet(result: ComparisonResult, tab: str) -> str:
         result.request.task or result.request.step is not None or (tab in CHARTS and len(result.comparison.tables) > 1)
     )
     return "here" if is_part else "yet"
+
+
+def draw(result: ComparisonResult, path: Path, figures: Sequence[str]) -> None:
+    """Draw figures with `lreg plot` in a process of its own. Raises LregError with what it complains about."""
+    request, radius = result.request, result.comparison.radius
+    arguments = ["plot", *map(str, request.paths), "-o", str(path)]
+    arguments += [word for name in figures for word in ("--figure", name)]
+    arguments += ["--task", request.task.split(" ")[0]] if request.task else []
+    arguments += ["--step", str(request.step)] if request.step is not None else []
+    arguments += ["--radius", radius] if radius else []
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "said"
+        code = launch.start_helper("lreg_tui.cli.app", arguments, said).wait()
+        if code:
+            lines = said.read_text(errors="replace").splitlines()
+            errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+            raise LregError(" / ".join(errors or lines[-1:]) or f"lreg plot: exit code {code}")

@@ -1,19 +1,30 @@
-"""A comparison of runs as sheets, for the command line and the console."""
+"""A comparison of runs as sheets, for the command line and the console, and as files of just the same text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.base.errors import LregError, printable
+from engine.base.files import strict, write_atomic
 from engine.base.metrics import metric, result_metrics
 from engine.base.settings import show
 from lreg_tui.text import present
+from lreg_tui.text import sheets as render
 from lreg_tui.text.sheets import BETTER, WORSE, Entry, Sheet
 
 if TYPE_CHECKING:
     from engine.base.metrics import Metric
     from engine.comparison import Comparison, ControlArm, Effect, MetricAt, Row, Table
 
+FORMS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json"}
+PICTURES = (".png", ".svg", ".pdf")
+ENDINGS = (*FORMS, *PICTURES)
 SETTINGS = {
     "equal steps": "at equal\nsteps",
     "matched loss": "at matched\ntrain loss",
@@ -31,7 +42,7 @@ PLUS_MINUS = " ± "
 LONGEST_HEADING = 10  # characters on one line
 
 
-def sheets(comparison: Comparison) -> Iterator[Sheet]:
+def sheets_of(comparison: Comparison) -> Iterator[Sheet]:
     """What differs in the presets, how the runs ended, and for every task its table and the paired differences."""
     yield settings_sheet(comparison)
     yield runs_sheet(comparison)
@@ -192,34 +203,50 @@ def _tuned(row: Row) -> str:
     return f"{facts.optimizer} {chosen}"
 
 
+def _pivot(
+    title: str, heading: str, cells: Iterable[tuple[str, str, Entry]], order: Iterable[str], remarks: Sequence[str] = ()
+) -> Sheet:
+    """A sheet of cells (row, column, entry); columns in this order, a dash where there is no entry."""
+    rows: dict[str, dict[str, Entry]] = {}
+    for row, column, entry in cells:
+        rows.setdefault(row, {})[column] = entry
+    columns = [column for column in order if any(column in entries for entries in rows.values())]
+    nothing = Entry(present.NOTHING)
+    lines = [(row, [entries.get(column, nothing) for column in columns]) for row, entries in rows.items()]
+    return Sheet(title, heading, columns, lines, remarks)
+
+
 def effect_sheet(effects: Sequence[Effect]) -> Sheet:
     """One arm against the reference on one task: a line for each figure, a column for each setting."""
-    first = effects[0]
-    settings = [setting for setting in SETTINGS if any(effect.setting == setting for effect in effects)]
-    by_metric = {(effect.at, effect.setting): effect for effect in effects}
-    rows = []
-    for effect in {effect.at: effect for effect in effects}.values():
-        entries = [
-            _effect(by_metric[effect.at, setting]) if (effect.at, setting) in by_metric else Entry(present.NOTHING)
-            for setting in settings
-        ]
-        at = f" at {effect.radius}" if effect.radius else ""
-        what = "ratio" if effect.kind == "ratio" else _difference(effect)
-        rows.append((f"{present.label(effect.metric)}{at} {what}", entries))
+    first, labels = effects[0], {effect.at: _reading(effect) for effect in effects}
+    cells = [(labels[effect.at], SETTINGS[effect.setting], _effect(effect)) for effect in effects]
     title = f"{first.arm} against {first.reference}, {first.task} after {first.inner_step} inner steps"
-    return Sheet(title, "figure", [SETTINGS[setting] for setting in settings], rows, _pairs(effects))
+    return _pivot(title, "figure", cells, SETTINGS.values(), _pairs(effects))
+
+
+def _reading(effect: Effect) -> str:
+    what = "difference (points)" if effect.metric.unit == "share" else "difference"
+    at = f" at {effect.radius}" if effect.radius else ""
+    return f"{present.label(effect.metric)}{at} {'ratio' if effect.kind == 'ratio' else what}"
 
 
 def _effect(effect: Effect) -> Entry:
-    interval = effect.interval
+    interval, counts = effect.interval, _counts(effect)
     middle, low, high = (_value(effect, value) for value in (interval.mean, interval.low, interval.high))
-    counts = f"\nn = {interval.n}" if effect.outside or effect.left_out else ""
     if interval.mean is None:
         return Entry(f"{effect.verdict}{counts}", style="dim")
     if interval.low is None:
         return Entry(f"{middle} {effect.verdict}{counts}", style="dim")
-    verdict = SHORT.get(effect.verdict, effect.verdict)
-    return Entry(f"{middle} {verdict}\n({low} to {high}){counts}", style=_style(effect))
+    return Entry(f"{middle} {_word(effect)}\n({low} to {high}){counts}", style=_style(effect))
+
+
+def _word(effect: Effect) -> str:
+    return SHORT.get(effect.verdict, effect.verdict)
+
+
+def _counts(effect: Effect) -> str:
+    """How many pairs there are, where some are left out."""
+    return f"\nn = {effect.interval.n}" if effect.outside or effect.left_out else ""
 
 
 def _style(effect: Effect) -> str:
@@ -237,10 +264,6 @@ def _value(effect: Effect, value: float | None) -> str:
         points = f"{100 * value:+.2f}"
         return "0.00" if points == "-0.00" else points
     return ("+" if value > 0 else "") + present.number(value, 3)
-
-
-def _difference(effect: Effect) -> str:
-    return "difference (points)" if effect.metric.unit == "share" else "difference"
 
 
 def _pairs(effects: Sequence[Effect]) -> list[str]:
@@ -264,12 +287,10 @@ def _pairs(effects: Sequence[Effect]) -> list[str]:
 def frontier_sheet(effects: Sequence[Effect], comparison: Comparison) -> Sheet:
     """Every arm on a task against what the reference arm reaches at its train loss, by scale and by weight decay."""
     first = effects[0]
-    branches = [branch for branch in BRANCHES if any(effect.setting == branch for effect in effects)]
-    cells = {(effect.arm, effect.at, effect.setting): effect for effect in effects}
-    rows = []
-    for arm, at in dict.fromkeys((effect.arm, effect.at) for effect in effects):
-        name = present.label(at.name, at.radius or "")
-        rows.append((f"{arm}: {name}", [_branch(cells.get((arm, at, branch))) for branch in branches]))
+    cells = [
+        (f"{effect.arm}: {present.label(effect.at.name, effect.at.radius)}", BRANCHES[effect.setting], _branch(effect))
+        for effect in effects
+    ]
     title = f"against the frontier of {first.reference}, {first.task} after {first.inner_step} inner steps"
     remarks = ["ratios at the arm's train loss, geometric means", *_pairs(effects)]
     if scales := comparison.best_scales.get(first.task):
@@ -278,46 +299,82 @@ def frontier_sheet(effects: Sequence[Effect], comparison: Comparison) -> Sheet:
     if any(effect.setting == "scale x weight decay" for effect in effects):
         remarks.append("scale × weight decay: against the lowest of all its points whose train loss is no higher")
     remarks += [control.words for control in comparison.controls.values()]
-    return Sheet(title, "arm and reading", [BRANCHES[branch] for branch in branches], rows, remarks)
+    return _pivot(title, "arm and reading", cells, BRANCHES.values(), remarks)
 
 
-def _branch(effect: Effect | None) -> Entry:
-    if effect is None:
-        return Entry(present.NOTHING)
+def _branch(effect: Effect) -> Entry:
     interval = effect.interval
     if effect.is_beyond:
         return Entry(f"beyond the frontier\n{effect.outside} of {effect.outside + interval.n} pairs", style="dim")
     if interval.mean is None or interval.low is None or interval.high is None:
         return _effect(effect)
     middle, low, high = (present.number(value, 3) for value in (interval.mean, interval.low, interval.high))
-    word = SHORT.get(effect.verdict, effect.verdict)
-    counts = f"\nn = {interval.n}" if effect.outside or effect.left_out else ""
-    return Entry(f"{middle} [{low}, {high}]\n{word}{counts}", style=_style(effect))
+    return Entry(f"{middle} [{low}, {high}]\n{_word(effect)}{_counts(effect)}", style=_style(effect))
 
 
 def radius_sheet(effects: Sequence[Effect]) -> Sheet:
     """Which is better at which radius: one line for each arm and radius."""
     first = effects[0]
-    shown = [effect for effect in effects if effect.metric.name in BY_RADIUS]
-    columns = [
-        (name, setting)
-        for name in BY_RADIUS
-        for setting in SETTINGS
-        if any(effect.metric.name == name and effect.setting == setting for effect in shown)
+    cells = [
+        (f"{effect.arm} at {effect.radius}", _over(effect.metric.name, effect.setting), _ratio(effect))
+        for effect in effects
+        if effect.metric.name in BY_RADIUS
     ]
-    found = {(effect.arm, effect.radius, effect.metric.name, effect.setting): effect for effect in shown}
-    rows = []
-    for arm, radius in dict.fromkeys((effect.arm, effect.radius) for effect in shown):
-        entries = [_ratio(found.get((arm, radius, *column))) for column in columns]
-        rows.append((f"{arm} at {radius}", entries))
-    headings = [f"{present.label(name)}\n{SETTINGS[setting]}" for name, setting in columns]
     title = f"ratio to {first.reference} by radius, {first.task} after {first.inner_step} inner steps"
-    return Sheet(title, "arm and radius", headings, rows)
+    return _pivot(title, "arm and radius", cells, [_over(name, setting) for name in BY_RADIUS for setting in SETTINGS])
 
 
-def _ratio(effect: Effect | None) -> Entry:
-    if effect is None:
-        return Entry(present.NOTHING)
-    word = SHORT.get(effect.verdict, effect.verdict)
+def _over(name: str, setting: str) -> str:
+    return f"{present.label(name)}\n{SETTINGS[setting]}"
+
+
+def _ratio(effect: Effect) -> Entry:
     value = "" if effect.interval.mean is None else f"{present.number(effect.interval.mean, 3)} "
-    return Entry(f"{value}{word}", style=_style(effect))
+    return Entry(f"{value}{_word(effect)}", style=_style(effect))
+
+
+# -- as files ----------------------------------------------------------------------------------------------------------
+
+
+def text(compared: Comparison, form: str) -> str:
+    """`form`: markdown, csv, latex or json."""
+    from engine.comparison import forms
+    from engine.export.tables import cell
+
+    if form == "json":
+        return json.dumps(strict(forms.as_json(compared)), allow_nan=False) + "\n"
+    if form == "csv":
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(forms.TIDY_COLUMNS)
+        writer.writerows([cell(value) for value in row] for row in forms.tidy(compared))
+        return file.getvalue()
+    is_markdown = form == "markdown"
+    parts = [render.markdown(sheet) if is_markdown else render.latex(sheet) for sheet in sheets_of(compared)]
+    escape = render.markdown_text if is_markdown else render.latex_text
+    return "\n".join([*parts, *(f"Note: {escape(note)}.\n" for note in compared.notes)])
+
+
+def save(compared: Comparison, path: Path) -> None:
+    """Write the form that the file's name ends in. Raises LregError where it cannot be written."""
+    try:
+        write_atomic(path, text(compared, FORMS[path.suffix.lower()]))
+    except OSError as error:
+        raise LregError(f"{printable(str(path))}: cannot be written: {error.strerror or error}") from None
+
+
+def wrong_name(name: str) -> str:
+    """What is wrong with the name of a file to save to; empty if nothing is."""
+    path = target(name)
+    if path.suffix.lower() not in ENDINGS:
+        return f"found {path.name!r}; allowed: a name that ends in {', '.join(ENDINGS)}"
+    if not str(path).isprintable():
+        return f"found {str(path)!r}; allowed: a name without control characters"
+    if os.path.isdir(path):  # which is never an error: names may be too long, or in folders that are closed to us
+        return f"{path}: a folder"
+    return "" if os.path.isdir(path.parent) else f"{path.parent}: no such folder"
+
+
+def target(name: str) -> Path:
+    """The file that somebody means by a name."""
+    return Path(os.path.expanduser(name.strip()))  # of a user who is not known, as it stands

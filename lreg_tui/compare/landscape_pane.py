@@ -21,6 +21,7 @@ from textual.widgets import Static
 from engine.base.metrics import headline
 from engine.jobs import landscape_worker
 from engine.jobs.landscape_worker import Where
+from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.heat_map import HeatMap
 from lreg_tui.text import present
 from lreg_tui.widgets.helper import Helper
@@ -98,8 +99,6 @@ class LandscapePane(VerticalScroll, can_focus=True):
             await self._draw_maps()
 
     async def _draw_maps(self) -> None:
-        import numpy
-
         landscapes = {
             subject: self.landscapes[subject.path] for subject in self.subjects if subject.path in self.landscapes
         }

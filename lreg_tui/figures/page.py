@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,20 +13,25 @@ from typing import TYPE_CHECKING, Any, cast
 
 from engine.base.errors import LregError, printable
 from engine.base.files import write_atomic
+from engine.base.metrics import headline
 from engine.figures import Block, Panel, Who
 from engine.figures.base import whose
 from engine.figures.landscapes import LandscapePanel
 from lreg_tui.figures import axes
-from lreg_tui.figures.style import ONE_COLUMN, PANEL_HEIGHTS, RC, TWO_COLUMNS, look_of
-from lreg_tui.figures.surfaces import draw_surfaces, surfaces_size
+from lreg_tui.figures.axes import ONE_COLUMN, PANEL_HEIGHTS, RC, SURFACE_COLORS, TWO_COLUMNS, look_of
+from lreg_tui.text import present
 
 if TYPE_CHECKING:
+    from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure, FigureBase
 
 FORMATS = ("png", "svg", "pdf")
 LEGEND_ROW = 0.165  # inches
 SPACING: dict[str, Any] = {"w_pad": 0.06, "h_pad": 0.06, "wspace": 0.02, "hspace": 0.02}  # inches, and parts of a panel
 MOST_SIDE_BY_SIDE = 3
+LEVELS = 14
+SIDE = {1: 3.0, 2: 3.0, 3: 2.15}  # inches of a panel's height, by panels side by side
+LARGEST_RATIO = 100.0  # of the colour scale; the rest is beyond it
 # what would tell when, or with which release, a file was made
 METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
@@ -154,6 +160,80 @@ def _legend_columns(people: Sequence[Who], width: float) -> int:
     """As many as fit, by the length of the longest label."""
     longest = max((len(axes.shown(who.label)) for who in people), default=1)
     return max(1, min(len(people), int(width / (0.062 * longest + 0.55))))
+
+
+def surfaces_size(panels: Sequence[LandscapePanel]) -> tuple[float, float]:
+    """Width and height that the landscapes take, inches."""
+    columns = _surface_columns(panels)
+    return ONE_COLUMN if columns == 1 else TWO_COLUMNS, -(-len(panels) // columns) * SIDE[columns]
+
+
+def draw_surfaces(part: FigureBase, panels: Sequence[LandscapePanel]) -> None:
+    """All landscapes side by side, and the colour scale. To be called within `styled`."""
+    from matplotlib.colors import LogNorm
+
+    columns = _surface_columns(panels)
+    levels = shared_levels(panels)
+    norm = LogNorm(levels[0], levels[-1])
+    grid = part.add_gridspec(-(-len(panels) // columns), columns)
+    drawn = []
+    for number, panel in enumerate(panels):
+        plot = part.add_subplot(grid[divmod(number, columns)])
+        filled = _draw_surface(plot, panel, levels, norm)
+        plot.set_xlabel("first direction" if number + columns >= len(panels) else "")
+        plot.set_ylabel("second direction" if number % columns == 0 else "")
+        drawn.append(plot)
+    _draw_scale(part.colorbar(filled, ax=drawn, shrink=0.9, aspect=30, pad=0.02, ticks=levels[::2]))
+
+
+def _draw_scale(bar: Colorbar) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: axes.plain(float(f"{value:.2g}"))))
+    bar.ax.minorticks_off()
+    bar.set_label("train loss")
+
+
+def _surface_columns(panels: Sequence[LandscapePanel]) -> int:
+    return 2 if len(panels) in (2, 4) else min(len(panels), 3)
+
+
+def shared_levels(panels: Sequence[LandscapePanel]) -> list[float]:
+    """Losses of the contour lines, evenly spaced in the logarithm, from the least loss of all panels."""
+    there = [value for panel in panels for row in panel.landscape.losses for value in row if math.isfinite(value)]
+    low = max(min(there, default=1.0), 1e-6)
+    high = max(min(max(there, default=1.0), LARGEST_RATIO * low), 1.01 * low)
+    return [low * (high / low) ** (number / (LEVELS - 1)) for number in range(LEVELS)]
+
+
+def _draw_surface(plot: Any, panel: LandscapePanel, levels: Sequence[float], norm: Any) -> Any:
+    import numpy as np
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    found = panel.landscape
+    losses = np.ma.masked_invalid(np.asarray(found.losses)).clip(levels[0], None)
+    filled = plot.contourf(found.offsets, found.offsets, losses, levels, norm=norm, cmap=SURFACE_COLORS, extend="max")
+    plot.contour(found.offsets, found.offsets, losses, levels, colors="white", linewidths=0.35, alpha=0.7)
+    plot.plot([0], [0], marker="+", color="white", markersize=6, mew=1.0, linestyle="none")
+    plot.set_box_aspect(1)
+    for axis in (plot.xaxis, plot.yaxis):
+        axis.set_major_locator(MaxNLocator(4))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: axes.plain(value)))
+    plot.grid(False)
+    plot.spines[:].set_visible(True)
+    plot.set_title(f"{axes.shown(panel.title)}\n{figures_of(panel)}", loc="left", linespacing=1.3)
+    return filled
+
+
+def figures_of(panel: LandscapePanel) -> str:
+    """The numbers of a panel: train loss in the middle, sharpness where it was measured, test accuracy."""
+    found = panel.landscape
+    judged = headline(f"test_{name}" for name in found.test)
+    value = present.metric(judged.name, found.test[judged.name.removeprefix("test_")])
+    words = f"train loss {present.number(found.train_loss, 3)}, {judged.words} {value}"
+    if panel.sharpness is None:
+        return words
+    return f"{words}\nsharpness at {axes.shown(panel.radius)}: {present.number(panel.sharpness, 3)}"
 
 
 def save(figure: Figure, path: Path, caption: str) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from engine.base.device import ALLOWED, NAMES
 from engine.base.settings import schema_of
 from engine.presets.catalog import USUAL_ESTIMATOR, estimator_label, member_name, named_members, task_label
 from engine.presets.preset import Preset, PresetSettings
@@ -16,9 +16,6 @@ from lreg_tui.presets.preset_edit import typed
 from lreg_tui.system import launch
 from lreg_tui.text.present import clean, clean_block, setting
 from lreg_tui.widgets.launching import Field, LaunchingScreen
-
-DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,4})?")
-DEVICES = "auto, cpu, cuda, cuda:N, mps"
 
 
 class LaunchScreen(LaunchingScreen[str]):
@@ -34,8 +31,8 @@ class LaunchScreen(LaunchingScreen[str]):
             Field(
                 "device",
                 "auto",
-                f"{DEVICES}; auto: the first GPU, else the CPU",
-                suggestions=("auto", "cpu", "cuda", "cuda:0", "mps"),
+                f"{ALLOWED}; auto: the first GPU, else the CPU",
+                ("auto", "cpu", "cuda", "cuda:0", "mps"),
             ),
         )
         super().__init__(clean_block(f"{summary(preset)}\n{note}".strip()), fields)
@@ -44,15 +41,14 @@ class LaunchScreen(LaunchingScreen[str]):
         self.data_dir = data_dir
 
     def problem(self) -> str:
-        for item in schema_of(PresetSettings):
-            if item.name in ("name", "seed"):
-                found = typed(item, self.value(item.name))[1]
-                if found is not None:
-                    return str(found)
+        items = {item.name: item for item in schema_of(PresetSettings)}
+        for key in ("name", "seed"):
+            if (found := typed(items[key], self.value(key))[1]) is not None:
+                return str(found)
         name, device = self.value("name"), self.value("device")
         if not name or len(name) > 80 or not name.isprintable():
             return f"name: found {len(name)} characters; allowed: 1 to 80 printable ones"
-        return "" if DEVICE.fullmatch(device) else f"device: found {device}; allowed: {DEVICES}"
+        return "" if NAMES.fullmatch(device) else f"device: found {device}; allowed: {ALLOWED}"
 
     def start(self, values: Mapping[str, str]) -> str:
         return start(self.preset, self.store, values["name"], int(values["seed"]), values["device"], self.data_dir)

@@ -1,20 +1,86 @@
-"""PickOfferScreen: pick a preset or a study by name; what the highlighted one is like stands below the list."""
+"""Presets and studies to start with, shipped, of a folder, or of a run; and the lists that they are picked from.
+
+To look for them reads files: not for the console's loop.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import tomli
 from textual import on, work
 from textual.app import App
 from textual.widget import Widget
 from textual.widgets import OptionList
 
-from lreg_tui.presets.offers import SHIPPED, Offer
+from engine.base.files import read_limited
+from engine.presets import document as documents
 from lreg_tui.presets.preset_file import on_disk
+from lreg_tui.text.present import age
 from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.threads import off_the_loop
 from lreg_tui.widgets.toml_area import TomlArea
+
+if TYPE_CHECKING:
+    from lreg_tui.runs.feed import RunRow
+
+
+SHIPPED = "shipped"
+MOST_RUNS = 100
+STUDY_TABLES = ("arm", "axes", "transfer", "search", "pick")  # one of which a study has, and no preset
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A preset or a study. `reference` is what opens it; the rest may have been written by strangers."""
+
+    group: str
+    reference: str
+    name: str
+    path: Path
+    about: str = ""
+
+
+def presets(folder: Path, rows: Sequence[RunRow]) -> Iterator[Offer]:
+    """The shipped presets, those in a folder, and those of runs, the newest first."""
+    for offer in _files(documents.shipped(), "quickstart", folder):
+        values = _values(offer.path)
+        extends = f"extends {values['extends']}" if values and "extends" in values else ""
+        yield replace(offer, about="cannot be read" if values is None else str(values.get("description") or extends))
+    dated = sorted(rows, key=lambda row: row.created or 0.0, reverse=True)
+    for row in [row for row in dated if "edit" in row.kind.actions][:MOST_RUNS]:
+        path = row.path / "preset.toml"
+        yield Offer("of a run", str(path), row.name, path, f"{row.id}, {age(row.created)} ago")
+
+
+def studies(folder: Path) -> Iterator[Offer]:
+    """The shipped studies, small ones first, and those in a folder."""
+    from engine.study.plan.sources import shipped_studies
+
+    for offer in _files(shipped_studies(), "smoke", folder):
+        values = _values(offer.path) or {}
+        if offer.group == SHIPPED or any(table in values for table in STUDY_TABLES):
+            yield replace(offer, about=str(values.get("description", "")))
+
+
+def _files(shipped: Mapping[str, Path], first: str, folder: Path) -> Iterator[Offer]:
+    """What is shipped, `first` before the rest, and the TOML files of a folder."""
+    for name, path in sorted(shipped.items(), key=lambda item: (item[0] != first, item[0])):
+        yield Offer(SHIPPED, name, name, path)
+    for path in sorted(folder.glob("*.toml")):
+        if path.name != "pyproject.toml":
+            yield Offer("in this folder", str(path), path.name, path)
+
+
+def _values(path: Path) -> dict[str, Any] | None:
+    """A TOML file as it stands; None where it cannot be read."""
+    try:
+        return tomli.loads(read_limited(path, documents.LARGEST_FILE).decode("utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 class PickOfferScreen(PickList):

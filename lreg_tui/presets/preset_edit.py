@@ -26,7 +26,7 @@ from engine.presets.former import LOSS, TERMS, todays
 from engine.presets.preset import Preset, PresetSettings, from_mapping
 from engine.presets.tables import ON_FRESH_BATCHES
 from lreg_tui.presets.preset_file import is_of_run, label_of, parent_of
-from lreg_tui.presets.toml_edit import EditError, add_table, at, first_right, number, parse, remove, set_value, toml_of
+from lreg_tui.presets.toml_edit import EditError, at, first_right, number, parse, remove, set_value, toml_of
 from lreg_tui.text import present
 
 HERE = "here"  # who says what stands in the text itself
@@ -136,7 +136,8 @@ def with_value(text: str, path: str, raw: str) -> str:
 def in_todays_form(text: str, checked: Checked | None = None) -> str:
     """The text with a table [objective] of a former form written as it is today; else just as it is.
 
-    `checked` says what it means where that depends on what it extends. Raises EditError for a text that is no TOML.
+    `checked` says what it means where that depends on what it extends. Raises EditError for a text that is no TOML, or
+    whose table is written in one line.
     """
     own = parse(text)
     before = own.get("objective")
@@ -145,8 +146,7 @@ def in_todays_form(text: str, checked: Checked | None = None) -> str:
     after = said.get("objective")
     if before == after or not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return text
-    ways = [lambda: _renamed(text, before, after), lambda: _written_anew(text, after)]
-    return first_right({**own, "objective": after}, ways, "objective")
+    return first_right({**own, "objective": after}, [lambda: _renamed(text, before, after)], "objective")
 
 
 def _renamed(text: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -162,18 +162,6 @@ def _renamed(text: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> 
     return text
 
 
-def _written_anew(text: str, objective: Mapping[str, Any]) -> str:
-    text = remove(text, "objective")
-    for key, value in objective.items():
-        if key != TERMS:
-            text = set_value(text, f"objective.{key}", toml_of(value))
-    for name, term in objective.get(TERMS, {}).items():
-        text = add_table(text, f"objective.{TERMS}.{name}")
-        for key, value in term.items():
-            text = set_value(text, f"objective.{TERMS}.{name}.{key}", toml_of(value))
-    return text
-
-
 # -- the form ----------------------------------------------------------------------------------------------------------
 
 
@@ -181,11 +169,9 @@ def tables_of(checked: Checked, catalog: Catalog) -> list[Table]:
     """Every setting that the text may have, by table, with its value; what it picks decides which there are."""
     values = checked.document.values
     schemas: dict[str, Sequence[Setting]] = {"": schema_of(PresetSettings)}
-    found = values.get("task")
-    tasks = found if isinstance(found, list) else [found]
-    for index, task in enumerate(tasks):
-        path = "task" if len(tasks) == 1 and not isinstance(found, list) else f"task.{index}"
-        schemas[path] = _picked("task", task, catalog)
+    tasks = values.get("task")
+    listed = {f"task.{index}": task for index, task in enumerate(tasks)} if isinstance(tasks, list) else {"task": tasks}
+    schemas |= {path: _picked("task", task, catalog) for path, task in listed.items()}
     schemas["optimizer"] = _picked("optimizer", values.get("optimizer"), catalog)
     schemas |= _named("penalty", values, catalog)
     schemas |= {"objective": _objective(checked, catalog), **_named("objective.terms", values, catalog)}

@@ -19,7 +19,7 @@ from textual.widgets import OptionList, Static
 from engine.base.errors import LregError
 from engine.presets import catalog as catalogs
 from engine.presets.catalog import NAMED_TABLES, Catalog
-from lreg_tui.presets import offers, preset_file
+from lreg_tui.presets import picking, preset_file
 from lreg_tui.presets.difference import DifferenceScreen, differences
 from lreg_tui.presets.launch_run import LaunchScreen
 from lreg_tui.presets.picking import PickPresetScreen
@@ -53,6 +53,7 @@ class PresetEditorScreen(Ending, Screen[None]):
 
     CSS_PATH = "preset_editor.tcss"
     HELP_TITLE = "Preset"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("start", "launch", "launch", "start a run with these settings", priority=True),
         bind("save", "save", tooltip="write the preset to its file", keys="ctrl+s", priority=True),
@@ -95,9 +96,6 @@ class PresetEditorScreen(Ending, Screen[None]):
         else:
             self.pick_preset()
 
-    def on_resize(self) -> None:
-        self.set_class(self.size.width >= WIDE, "-wide")
-
     @property
     def lreg(self) -> ConsoleBase:
         return self.app  # type: ignore[return-value]
@@ -128,7 +126,7 @@ class PresetEditorScreen(Ending, Screen[None]):
         if not await self._may_go("Take another preset?"):
             return
         rows = self.lreg.feed.rows
-        offer = await PickPresetScreen.ask(self.app, lambda: offers.presets(Path(), rows))
+        offer = await PickPresetScreen.ask(self.app, lambda: picking.presets(Path(), rows))
         if offer is not None:
             self.open(offer.reference)
         elif self.draft is None:

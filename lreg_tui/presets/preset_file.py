@@ -44,15 +44,18 @@ class Draft:
 def take_up(reference: str) -> Draft:
     """Open a shipped preset by name, or a file. Raises PresetError where it cannot be read as text."""
     path = documents.find(reference)
+
+    def refusal(found: str, allowed: str) -> PresetError:
+        return PresetError([Problem("", found, allowed)], label_of(path))
+
     try:
         text = read_limited(path, documents.LARGEST_FILE).decode("utf-8-sig")
     except OSError as error:
-        raise PresetError([Problem("", error.strerror or str(error), "a readable file")], label_of(path)) from None
+        raise refusal(error.strerror or str(error), "a readable file") from None
     except UnicodeDecodeError:
-        raise PresetError([Problem("", "bytes that are not UTF-8", "a TOML file in UTF-8")], label_of(path)) from None
+        raise refusal("bytes that are not UTF-8", "a TOML file in UTF-8") from None
     if len(text) > LARGEST or max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
-        allowed = f"a preset of at most {LARGEST} characters, in lines of at most {LONGEST_LINE}"
-        raise PresetError([Problem("", "a larger file", allowed)], label_of(path))
+        raise refusal("a larger file", f"a preset of at most {LARGEST} characters, in lines of at most {LONGEST_LINE}")
     kind = "shipped" if is_shipped(path) else "run" if is_of_run(path) else ""
     name = path.parent.name if kind == "run" else label_of(path)
     return Draft(text, path, None if kind else path, f"{name} ({kind})" if kind else name)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
+from rich.cells import set_cell_size
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -24,7 +25,7 @@ from engine.base.settings import show
 from engine.presets.catalog import NAMED_TABLES, named_table
 from lreg_tui.presets import toml_edit
 from lreg_tui.presets.preset_edit import HERE, Row, Table, shown, typed, with_value, words_of
-from lreg_tui.text.present import clean
+from lreg_tui.text.present import clean, shorten
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.prompt import PromptScreen
@@ -201,7 +202,7 @@ class PresetForm(Vertical):
         elif row is None:
             return
         elif row.setting.types == ("bool",) and isinstance(row.value, bool):
-            self._set(row, not row.value)
+            self._set(row, toml_edit.toml_of(not row.value))
         elif row.setting.choices and not row.setting.types[0].endswith("[]"):
             usual = row.setting.default
             choices = [Choice(name, help="default" if name == usual else "") for name in row.setting.choices]
@@ -211,10 +212,7 @@ class PresetForm(Vertical):
         else:
             self._type(row)
 
-    def _set(self, row: Row, value: Any) -> None:
-        self._set_raw(row, toml_edit.toml_of(value))
-
-    def _set_raw(self, row: Row, raw: str) -> None:
+    def _set(self, row: Row, raw: str) -> None:
         self.post_message(self.Edited(lambda text: with_value(text, row.path, raw)))
 
     def _pick(self, row: Row, choices: Sequence[Choice], *, several: bool = False) -> None:
@@ -225,7 +223,7 @@ class PresetForm(Vertical):
         def take(picked: tuple[str, ...] | None) -> None:
             value = picked[0] if picked and len(picked) == 1 else list(picked or ())
             if value and value != row.value:
-                self._set(row, value)
+                self._set(row, toml_edit.toml_of(value))
 
         title = f"{row.path}: {row.setting.help}"
         self.app.push_screen(PickList(title, choices, marked, several=several, never_none=True), take)
@@ -237,7 +235,7 @@ class PresetForm(Vertical):
 
         def take(text: str | None) -> None:
             if text is not None and text.strip() != shown(row.value):
-                self._set_raw(row, typed(row.setting, text)[0])
+                self._set(row, typed(row.setting, text)[0])
 
         note = f"{row.setting.help}: {row.setting.describe()}; default {default_of(row)}"
         self.app.push_screen(ValuePrompt(row.path, shown(row.value), note=note, check=wrong), take)
@@ -247,13 +245,14 @@ class PresetForm(Vertical):
         path = self.current.removeprefix("table:")
         if not path or path.startswith(ADD):
             return
-        origins = {table.path: table.origin for table in self.tables} | {
-            path: row.origin for path, row in self._rows.items()
+        said_by = {table.path: table.origin for table in self.tables} | {
+            row.path: row.origin for row in self._rows.values()
         }
-        if origins.get(path) == HERE:
+        origin = said_by.get(path)
+        if origin == HERE:
             self.post_message(self.Edited(lambda text: toml_edit.remove(text, path)))
-        elif origins.get(path) and self.current.startswith("table:"):
-            words = f"{path} is inherited from {origins[path]}: weight = 0 makes it count nothing"
+        elif origin and self.current.startswith("table:"):
+            words = f"{path} is inherited from {origin}: weight = 0 makes it count nothing"
             self.app.notify(clean(words), severity="warning", markup=False)
         else:
             self.app.notify(clean(f"{path} is not set here: there is nothing to take away"), markup=False)
@@ -269,15 +268,15 @@ class PresetForm(Vertical):
             self.app.push_screen(PickList(f"add a {NAMED_TABLES[section]}", [Choice(name) for name in names]), take)
 
     def add_table(self, path: str) -> None:
+        self._narrow("")  # so that what is added is in view, and under the cursor
         self.post_message(self.Edited(lambda text: toml_edit.add_table(text, path), path))
 
     # -- narrowing down ------------------------------------------------------------------------------------------------
 
     def action_filter(self) -> None:
         note = "words of a key, its help or its value"
-        self.app.push_screen(
-            PromptScreen("filter", self.words, note=note, changed=self._narrow), lambda words: self._narrow(words or "")
-        )
+        asked = PromptScreen("filter", self.words, note=note, changed=self._narrow)
+        self.app.push_screen(asked, lambda words: self._narrow(words or ""))
 
     def _narrow(self, words: str) -> None:
         self.words = words
@@ -340,6 +339,4 @@ def default_of(row: Row) -> str:
 
 def fitted(text: str, width: int) -> str:
     """Cut or filled to a number of columns, the last of them free."""
-    from rich.cells import cell_len, set_cell_size
-
-    return set_cell_size(text, width - 2) + "… " if cell_len(text) >= width else set_cell_size(text, width)
+    return set_cell_size(shorten(text, width - 1), width)

@@ -1,13 +1,14 @@
 """Edits of a TOML document that leave everything else as its author wrote it: comments, order, spacing.
 
-tomlkit does them; here is said where a new key goes, which tomlkit puts behind the comments of the next table.
-Whatever came of an edit is parsed and compared with what was asked for.
+tomlkit replaces values. Keys and tables come and go line by line, as it takes the comments above a table for the end of
+the one before. Whatever came of an edit is parsed and compared with what was asked for.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from engine.base.settings import Typed, show
 from engine.presets.catalog import NAMED_TABLES
 
 Key = str | int
+HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?$")
+KEY = re.compile(r"\s*([\w.-]+)\s*=")
 COMMENTED_KEY = re.compile(r"#\s*([\w-]+)\s*=[^#]+#")  # as `lreg preset new` writes them, with their help behind
 
 
@@ -101,25 +104,35 @@ def add_table(text: str, path: str) -> str:
 
 def lines_of(text: str, paths: Sequence[str]) -> dict[str, int]:
     """The line (from 0) of each key path, or of the nearest table above it; without those that have neither."""
-    from tomlkit import dumps
-    from tomlkit.exceptions import TOMLKitError
-    from tomlkit.items import AoT, Table
-
     try:
-        document = _document(text)
-        for number, path in enumerate(paths):
-            keys = keys_of(path, document)
-            items = (_item(document, keys[:depth]) for depth in range(len(keys), 0, -1))
-            item = next((item for item in items if item is not None), None)
-            while isinstance(item, AoT) or (isinstance(item, Table) and item.is_super_table()):
-                item = item[0] if isinstance(item, AoT) else next(iter(item.value.values()))
-            if item is not None:
-                item.trivia.indent = f"\0{number}\0{item.trivia.indent}"  # a sign that no document has
-        marked = dumps(document)
-    except (TOMLKitError, AttributeError, LookupError, TypeError, StopIteration, RecursionError):
+        places, tables = _places(text), parse(text)
+    except EditError:
         return {}
-    heads = {path: marked.partition(f"\0{number}\0")[0] for number, path in enumerate(paths)}
-    return {path: head.count("\n") for path, head in heads.items() if head != marked}
+    lines = {}
+    for path in paths:
+        keys = list(map(str, keys_of(path, tables)))
+        above = [".".join(keys[:depth]) for depth in range(len(keys), 0, -1)]
+        below = [place for place in places if place.startswith(f"{above[-1]}.")]  # of a table that has no header itself
+        if place := next((place for place in [*above, *below] if place in places), ""):
+            lines[path] = places[place]
+    return lines
+
+
+def _places(text: str) -> dict[str, int]:
+    """The lines on which keys and tables stand, by path."""
+    places: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    table = ""
+    for number, line in enumerate(text.split("\n")):
+        if header := HEADER.match(line):
+            table = header[2]
+            if header[1] == "[[":
+                counts[table] += 1
+                table = f"{table}.{counts[table] - 1}"
+            places.setdefault(table, number)
+        elif key := KEY.match(line):
+            places.setdefault(f"{table}.{key[1]}" if table else key[1], number)
+    return places
 
 
 def first_right(after: Any, ways: Sequence[Callable[[], str]], path: str) -> str:
@@ -168,17 +181,6 @@ def _document(text: str) -> Any:
     return tomlkit.parse(text if text.endswith("\n") or not text else f"{text}\n")
 
 
-def _item(document: Any, keys: Sequence[Key]) -> Any:
-    """What stands at a key path as tomlkit has it, true and false too; or None."""
-    from tomlkit.items import Table
-
-    item, parent = at(document, keys), at(document, keys[:-1])
-    if not isinstance(item, bool):
-        return item
-    table: Any = parent.value if isinstance(parent, Table) else parent
-    return table.item(keys[-1])
-
-
 def _spaced(text: str, added: str) -> str:
     """The text with a block at its end, one blank line apart."""
     kept = text.rstrip()
@@ -201,72 +203,55 @@ def _assigned(text: str, keys: Sequence[Key], raw: str) -> str:
 
 def _inserted(text: str, keys: Sequence[Key], raw: str) -> str:
     """A new line behind the last key of its table, or where the key stands as a comment; or a new table at the end."""
-    import tomlkit
-    from tomlkit.items import Table, Whitespace
-
-    name = ".".join(map(str, keys[:-1]))
+    name, line = ".".join(map(str, keys[:-1])), f"{keys[-1]} = {raw}"
     if at(parse(text), keys[:-1]) is None:  # its header may stand there as a comment
         text = re.sub(rf"(?m)^#\s*(\[{re.escape(name)}\])\s*$", r"\1", text, count=1)
-    document = _document(text)
-    table = at(document, keys[:-1])
-    if isinstance(table, Table) and table.is_super_table():  # only tables below it are written: it goes above them
-        lines = text.split("\n")
-        first = lines_of(text, [name])[name]
-        while first and lines[first - 1].startswith("#"):
+    lines, places = text.split("\n"), _places(text)
+    if name and name not in places:
+        first = min((number for path, number in places.items() if path.startswith(f"{name}.")), default=None)
+        if first is None:
+            return _spaced(text, f"[{name}]\n{line}")
+        while first and lines[first - 1].startswith("#"):  # only tables below it are written: it goes above them
             first -= 1
-        return "\n".join([*lines[:first], f"[{name}]", f"{keys[-1]} = {raw}", "", *lines[first:]])
-    if table is None:
-        return _spaced(text, f"[{name}]\n{keys[-1]} = {raw}")
-    body = (table.value if isinstance(table, Table) else table).body
-    line = _document(f"{keys[-1]} = {raw}\n")
-    place = next((place for place, (_, item) in enumerate(body) if _commented(item) == keys[-1]), None)
-    if place is None:
-        is_key = [key is not None and (key.is_dotted() or not isinstance(item, Table)) for key, item in body]
-        place = len(is_key) - is_key[::-1].index(True) if True in is_key else _above(body)
-        if table is document and place < len(body) and not isinstance(body[place][1], Whitespace):
-            line.add(tomlkit.nl())
-    else:
-        line = _document(body.pop(place)[1].trivia.comment.lstrip("# "))
-        line[keys[-1]] = _document(f"value = {raw}")["value"]
-    body[place:place] = line.body
-    return tomlkit.dumps(document)
+        return "\n".join([*lines[:first], f"[{name}]", line, "", *lines[first:]])
+    body = _body(lines, places[name] + 1 if name else 0)
+    for number in body:
+        if (comment := COMMENTED_KEY.match(lines[number])) and comment[1] == keys[-1]:
+            lines[number] = f"{line} #{lines[number].partition('=')[2].partition('#')[2]}"
+            return "\n".join(lines)
+    last = _last(lines, body)
+    if last is None and not name:  # behind comments that stand apart, which are about the whole
+        start = next((number for number in body if not lines[number].startswith("#")), len(lines))
+        last = start if 0 < start < len(lines) - 1 and not lines[start].strip() else -1
+        line += "\n" if len(lines) > 1 else ""
+    last = body.start - 1 if last is None else last
+    return "\n".join([*lines[: last + 1], line, *lines[last + 1 :]])
 
 
-def _commented(item: Any) -> str:
-    """The key that a comment holds; "" for none."""
-    from tomlkit.items import Comment
-
-    match = COMMENTED_KEY.match(item.trivia.comment) if isinstance(item, Comment) else None
-    return match.group(1) if match else ""
+def _body(lines: Sequence[str], first: int) -> range:
+    """The lines from one on, up to the next header."""
+    headers = (number for number in range(first, len(lines)) if HEADER.match(lines[number]))
+    return range(first, next(headers, len(lines)))
 
 
-def _above(body: Sequence[Any]) -> int:
-    """Where the first key of a document goes: behind comments that stand apart, which are about the whole."""
-    from tomlkit.items import Comment, Whitespace
-
-    comments = next((place for place, (_, item) in enumerate(body) if not isinstance(item, Comment)), 0)
-    return comments if comments < len(body) and isinstance(body[comments][1], Whitespace) else 0
+def _last(lines: Sequence[str], body: range) -> int | None:
+    """The last line of a table that says something."""
+    return next((number for number in reversed(body) if lines[number].strip().partition("#")[0]), None)
 
 
 def _removed(text: str, keys: Sequence[Key]) -> str:
     """Comments behind the last key of a table that goes stay."""
     import tomlkit
-    from tomlkit.items import Comment, Table, Whitespace
 
+    lines, header = text.split("\n"), _places(text).get(".".join(map(str, keys)))
+    if header is not None and HEADER.match(lines[header]):
+        body = _body(lines, header + 1)
+        last = _last(lines, body)
+        rest = lines[body.start if last is None else last + 1 :]
+        while rest and not rest[0].strip():
+            del rest[0]
+        return "\n".join([*lines[:header], *rest]).rstrip("\n") + "\n"
     document = _document(text)
-    parent = at(document, keys[:-1])
-    item = parent[keys[-1]]
-    if isinstance(item, Table) and not item.is_super_table():
-        body = (parent.value if isinstance(parent, Table) else parent).body
-        place = next(place for place, (_, other) in enumerate(body) if other is item)
-        kept = list(item.value.body)
-        while kept and not isinstance(kept[0][1], Comment) or any(key for key, _ in kept):
-            del kept[0]
-        while kept and isinstance(kept[0][1], Whitespace):
-            del kept[0]
-        del parent[keys[-1]]
-        body[place : place + 1] = kept
-    else:
-        del parent[keys[-1]]
-    rest = tomlkit.dumps(document).rstrip("\n")
-    return f"{rest}\n" if rest else ""
+    del at(document, keys[:-1])[keys[-1]]
+    text = tomlkit.dumps(document).rstrip("\n")
+    return f"{text}\n" if text else ""

@@ -12,11 +12,10 @@ from textual.widgets import Static
 
 from engine.base.errors import LregError
 from engine.runs.store import RunStore
-from lreg_tui.presets.offers import Offer
-from lreg_tui.presets.picking import PickOfferScreen
+from lreg_tui.presets.picking import Offer, PickOfferScreen
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.studies import study_start
-from lreg_tui.studies.study_start import Size, Started
+from lreg_tui.studies.study_start import Started
 from lreg_tui.text.present import clean, clean_block, count
 from lreg_tui.widgets.launching import Field, LaunchingScreen
 from lreg_tui.widgets.threads import off_the_loop
@@ -81,12 +80,9 @@ class LaunchStudyScreen(LaunchingScreen[Started]):
 def weighed(reference: str, rows: Sequence[RunRow]) -> Text:
     """What a study asks for, in words; or what is wrong with it."""
     try:
-        return words_of(study_start.size_of(reference, rows))
+        size = study_start.size_of(reference, rows)
     except LregError as error:
         return Text(clean_block(str(error)), "bold red")
-
-
-def words_of(size: Size) -> Text:
     plan = size.plan
     arms = ", ".join(arm.name for arm in plan.arms)
     seeds = len(plan.seeds)

@@ -120,8 +120,6 @@ def blocks_of(study: Path) -> dict[str, Block]:
 
 def chart_of(panel: Panel) -> Chart:
     """A pair of axes as a chart: lines, or points with the half-widths of their intervals in y."""
-    from numpy import array, subtract
-
     drawn = [(line.who, line.x, line.y, line.low, line.high) for line in panel.lines]
     for point in panel.points:
         middle, low, high = ((value,) for value in point.y)
@@ -131,7 +129,6 @@ def chart_of(panel: Panel) -> Chart:
     chart.points_only = bool(panel.points) or any(line.bars for line in panel.lines)
     chart.x_label, chart.unit = label(panel.x.name, panel.x.radius), panel.y.unit or metric(panel.y.name).unit
     chart.lines = [
-        Line(clean(who.label, 60), array(x), array(y), number, errors=subtract(high, low) / 2)
-        for number, (who, x, y, low, high) in enumerate(drawn)
+        Line.between(clean(who.label, 60), *values, colour=number) for number, (who, *values) in enumerate(drawn)
     ]
     return chart

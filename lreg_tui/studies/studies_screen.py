@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,14 +11,12 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.screen import ModalScreen
 from textual.widgets import DataTable, Static
 
-from lreg_tui.presets import offers
+from lreg_tui.presets import picking
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.studies.folders import StudyList
-from lreg_tui.studies.steering import STEERING, SteeringScreen
-from lreg_tui.studies.study_rows import StudyLook
+from lreg_tui.studies.study_rows import StudyList, StudyLook
+from lreg_tui.studies.study_start import STEERING, SteeringScreen
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.text.present import clean
@@ -55,11 +54,6 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
     }
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.studies: StudyList | None = None
-        self._is_looking = False
-
     def compose(self) -> ComposeResult:
         yield Static("studies", id="title", markup=False)
         yield KeyedTable()
@@ -68,10 +62,7 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
         yield KeyFooter()
 
     def on_mount(self) -> None:
-        self.studies = StudyList(self.lreg.store)
         self.add_class("-nothing")
-        self.set_interval(self.lreg.feed.interval, self.look)
-        self.look()
 
     def on_resize(self) -> None:
         if self.rows:
@@ -81,9 +72,13 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
     def table(self) -> KeyedTable:
         return self.query_one(KeyedTable)
 
+    @cached_property
+    def studies(self) -> StudyList:
+        return StudyList(self.lreg.store)
+
     @property
     def rows(self) -> Sequence[RunRow]:
-        return self.studies.rows if self.studies is not None else ()
+        return self.studies.rows
 
     @property
     def selected(self) -> RunRow | None:
@@ -95,28 +90,16 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
-    def on_screen_resume(self) -> None:
-        self.look()
-
-    @work(group="look")
-    async def look(self) -> None:
-        """Read how the studies are, then count their runs one by one: what is known is shown meanwhile."""
-        studies = self.studies
-        if self._is_looking or studies is None or not (self.is_current or isinstance(self.app.screen, ModalScreen)):
-            return
-        self._is_looking = True
-        try:
-            due = await off_the_loop(studies.look, "studies")
+    async def read(self) -> None:
+        """How the studies are, then their runs one study after the other: what is known is shown meanwhile."""
+        due = await off_the_loop(self.studies.look, "studies")
+        self._show()
+        for study_id in due:
+            await off_the_loop(partial(self.studies.count, study_id), "studies")
             self._show()
-            for study_id in due:
-                await off_the_loop(lambda study_id=study_id: studies.count(study_id), "studies")  # type: ignore[misc]
-                self._show()
-        finally:
-            self._is_looking = False
 
     def _show(self) -> None:
         """Every study, in the columns that fit."""
-        assert self.studies is not None
         columns = COLUMNS if self.size.width >= WIDE else COLUMNS[:-1]
         self.table.lay_out([Text(name, justify="right" if name in COLUMNS[2:] else "left") for name in columns])
         all_cells = {row.id: cells(row, self.studies.looks.get(row.id)) for row in self.rows}
@@ -131,15 +114,13 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
         live = sum(row.is_live for row in self.rows)
         title = Text.assemble(("studies", "bold"), f"  {len(self.rows)}", f", {live} live" if live else "")
         about, row = Text(), self.selected
-        if row is not None and self.studies is not None:
+        if row is not None:
             look = self.studies.looks.get(row.id)
             problem = look.problem if look is not None else ""
             about = Text.assemble((clean(row.id, 200), "dim"), "\n")
             about.append(clean(problem or row.message, 300), "bold red" if problem else "")
         for where, what in (("title", title), ("instead", Text(NOTHING)), ("said", about)):
-            line = self.query_one(f"#{where}", Static)
-            if line.content != what:
-                line.update(what)
+            self.say(where, what)
         self.note_subjects()
 
     # -- keys --------------------------------------------------------------------------------------------------------
@@ -156,7 +137,7 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
     async def action_start(self) -> None:
         from lreg_tui.studies.launch_study import LaunchStudyScreen, PickStudyScreen
 
-        offer = await PickStudyScreen.ask(self.app, lambda: offers.studies(Path()))
+        offer = await PickStudyScreen.ask(self.app, lambda: picking.studies(Path()))
         if offer is None:
             return
         started = await self.app.push_screen_wait(LaunchStudyScreen(offer, self.lreg.store, self.lreg.data_dir))
@@ -166,9 +147,6 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
             self.table.select(started.path.name)
             self.look()
             self.lreg.open_study(started.path)
-
-    def action_leave(self) -> None:
-        self.dismiss()
 
 
 def cells(row: RunRow, look: StudyLook | None) -> dict[str, Text]:

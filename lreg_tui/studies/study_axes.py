@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rich.cells import cell_len
-from rich.segment import Segment
-from rich.style import Style
 from textual.binding import BindingType
+from textual.color import Color
 from textual.message import Message
 from textual.strip import Strip
-from textual.widget import Widget
 
 from lreg_tui.charts import frame
+from lreg_tui.charts.arrays import numpy
+from lreg_tui.charts.canvas import Canvas
 from lreg_tui.charts.frame import Frame
 from lreg_tui.runs.groups import value_text
 from lreg_tui.runs.run_columns import column
+from lreg_tui.studies.study_grid import GRADIENT, STEPS, ColourScale
 from lreg_tui.studies.study_rows import GridRow, StudyLook
-from lreg_tui.studies.study_scale import GRADIENT, STEPS, Scale
 from lreg_tui.text import present
 from lreg_tui.widgets.keys import bind
 
@@ -41,7 +41,7 @@ class Axis:
     labels: Sequence[tuple[float, str]]
 
 
-def axes_of(study: StudyLook, scale: Scale) -> list[Axis]:
+def axes_of(study: StudyLook, scale: ColourScale) -> list[Axis]:
     """The arm, every setting that the study varies, and the result, of which the best is above."""
     rows = [row for row in study.rows if row.mean.mean is not None]
     keys = dict.fromkeys(key for row in rows for key in row.settings)
@@ -74,7 +74,7 @@ def _axis(name: str, values: Mapping[Key, Any]) -> Axis:
     return Axis(name, places, ticks)
 
 
-class StudyAxes(Widget, can_focus=True):
+class StudyAxes(Canvas, can_focus=True):
     """The best points lie on top, in the colours of the grid; the one under the grid's cursor stands out."""
 
     HELP_TITLE = "Parallel coordinates"
@@ -92,11 +92,11 @@ class StudyAxes(Widget, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.study: StudyLook | None = None
-        self.scale: Scale | None = None
+        self.scale: ColourScale | None = None
         self.key: Key | None = None
         self._frame: Frame | None = None
 
-    def show_study(self, study: StudyLook, scale: Scale | None, key: Key | None) -> None:
+    def show_study(self, study: StudyLook, scale: ColourScale | None, key: Key | None) -> None:
         """`key`: of the point that stands out."""
         if (study, key) != (self.study, self.key):
             self.study, self.scale, self.key, self._frame = study, scale, key, None
@@ -148,8 +148,6 @@ class StudyAxes(Widget, can_focus=True):
         self, canvas: Frame, axes: Sequence[Axis], columns: Sequence[int], key: Key, role: int, height: int
     ) -> None:
         """Straight from axis to axis; one that the point is not on is passed by."""
-        import numpy
-
         known = [(x, axis.places[key]) for axis, x in zip(axes, columns, strict=True) if key in axis.places]
         dots = numpy.zeros((frame.DOTS_DOWN * height, frame.DOTS_ACROSS * canvas.width), dtype=bool)
         at = [frame.DOTS_ACROSS * x for x, _ in known]
@@ -160,12 +158,9 @@ class StudyAxes(Widget, can_focus=True):
         canvas.put_dots(0, 1, dots, role)
 
     def render_line(self, y: int) -> Strip:
-        segments = [Segment(text, self._style(role)) for text, role in self.frame.runs(y)]
-        return Strip(segments).adjust_cell_length(self.size.width)
+        return self.strip(self.frame, y)
 
-    def _style(self, role: int) -> Style:
-        _, _, ground, text = self.colors
-        colour = {frame.GRID: ground.blend(text, 0.4), frame.VALUE: ground.blend(text, 0.8)}.get(role, text)
+    def colour(self, role: int, background: Color, foreground: Color) -> Color:
         if role >= frame.SERIES:
-            colour = GRADIENT.get_color((role - frame.SERIES) / (STEPS - 1))
-        return Style(color=colour.rich_color, bgcolor=ground.rich_color, bold=role in (frame.TITLE, frame.FOCUSED))
+            return GRADIENT.get_color((role - frame.SERIES) / (STEPS - 1))
+        return background.blend(foreground, {frame.GRID: 0.4, frame.VALUE: 0.8}.get(role, 1.0))

@@ -1,18 +1,26 @@
-"""StudyGrid: the runs of a study as cells in the colour of their results, a row a point, a column a meta-seed."""
+"""StudyGrid: the runs of a study as cells in the colour of their results, a row a point, a column a meta-seed.
+
+Colours are even steps of brightness that every kind of colour vision tells apart.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
+from rich.style import Style
 from rich.text import Text
 from textual.binding import BindingType
+from textual.color import Gradient
 from textual.coordinate import Coordinate
 from textual.message import Message
 
+from lreg_tui.charts.heat_map import COLOURS
+from lreg_tui.charts.heat_map import SHADES as DENSITIES
 from lreg_tui.studies.study_rows import BEST, WINNER, GridCell, GridRow, StudyLook
-from lreg_tui.studies.study_scale import Scale, style
 from lreg_tui.text import present
 from lreg_tui.text.present import clean
 from lreg_tui.widgets import themes
@@ -31,6 +39,59 @@ SIGNS = {
 RANKS = {WINNER: "★", BEST: "☆"}
 FIGURE = 6  # characters of a figure
 WIDE = 110  # characters from which points are told with their keys
+STEPS = 32  # colours of the scale
+CAP = 0.9  # the share of the figures within the scale: a run that failed to learn must not take all colours
+GRADIENT = Gradient.from_colors(*reversed(COLOURS))  # bright is best
+SHADES = " " + DENSITIES[1:]  # whose dot means another thing here
+
+
+@dataclass(frozen=True)
+class ColourScale:
+    """Where figures are between the least, which is best, and most of the greatest; logarithmic where that goes."""
+
+    low: float = 0.0
+    high: float = 0.0
+
+    @classmethod
+    def of(cls, rows: Iterable[GridRow]) -> ColourScale | None:
+        """None where there are no figures."""
+        cells = (cell for row in rows for cell in row.cells if cell is not None)
+        values = sorted(cell.value for cell in cells if cell.value is not None and math.isfinite(cell.value))
+        return cls(values[0], values[math.ceil(CAP * (len(values) - 1))]) if values else None
+
+    def place(self, value: float) -> float:
+        """0 for the best, 1 for what is as bad as the scale goes."""
+        low, high = self.low, self.high
+        if low > 0:
+            value, low, high = math.log(max(value, low)), math.log(low), math.log(high)
+        return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.0
+
+    def step(self, value: float) -> int:
+        """Which of the colours."""
+        return min(int(self.place(value) * STEPS), STEPS - 1)
+
+    def shade(self, value: float) -> str:
+        """What stands in for the colour where there are none."""
+        return shade(self.place(value))
+
+    def legend(self, plain: bool) -> Text:
+        """The scale, best first. `plain`: without colours."""
+        text = Text(f"{present.setting(self.low, 3)} ", "dim", end="")
+        for step in range(0, STEPS, STEPS // 8):
+            text.append(shade(step / STEPS) if plain else " ", "" if plain else style(step))
+        return text.append(f" {present.setting(self.high, 3)}", "dim")
+
+
+def shade(place: float) -> str:
+    """The denser, the better."""
+    return SHADES[min(int((1 - place) * len(SHADES)), len(SHADES) - 1)]
+
+
+@lru_cache(STEPS)
+def style(step: int) -> Style:
+    """Black or white, whichever can be read on a colour of the scale."""
+    ground = GRADIENT.get_color(step / (STEPS - 1))
+    return Style(color=ground.get_contrast_text(1.0).rich_color, bgcolor=ground.rich_color)
 
 
 class StudyGrid(KeyedTable):
@@ -57,12 +118,12 @@ class StudyGrid(KeyedTable):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, cursor_type="cell", cursor_background_priority="renderable")
         self.study: StudyLook | None = None
-        self.scale: Scale | None = None
+        self.scale: ColourScale | None = None
         self.marked: dict[str, None] = {}  # run ids in the order of their marking
 
     def show_study(self, study: StudyLook) -> None:
         """Take over what a study is like now. The cursor stays on its point, wherever that stands."""
-        self.study, self.scale = study, Scale.of(study.rows)
+        self.study, self.scale = study, ColourScale.of(study.rows)
         there = {cell.run_id for cell in study.cells if cell.state != "missing"}
         self.marked = {run_id: None for run_id in self.marked if run_id in there}
         self._fill()

@@ -1,21 +1,30 @@
-"""A study as the rows of its grid in the console: one for each point of an arm, with a cell for each meta-seed."""
+"""What the console knows of studies, read from their folders, for a thread. Damage found there is told, not raised.
+
+A study is the rows of its grid: one for each point of an arm, with a cell for each meta-seed.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from engine.base.errors import LregError
 from engine.base.status import LIVE
+from engine.runs.reader import RunReader
 from engine.runs.results import Mean, mean
+from engine.runs.store import RunStore
+from engine.study.plan.kept import report_file
 from engine.study.plan.plan import Point
-from engine.study.plan.snapshot import ENDED, Snapshot
-from engine.study.plan.state import MISSING, Candidate, CellState, winners
+from engine.study.plan.snapshot import DAMAGE, ENDED, Snapshot, Watcher
+from engine.study.plan.state import MISSING, Candidate, CellState, plan_of, winners
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.text.present import setting
 
+IDLE_S = 10.0  # the runs of a study that nobody schedules are counted again after so long
 WINNER, BEST = "winner", "best"  # of an arm that is complete; of one that is not
 
 
@@ -24,7 +33,6 @@ class GridCell:
     """A run of a study."""
 
     run_id: str
-    path: Path
     seed: int
     state: str
     value: float | None  # of the metric that winners are picked by
@@ -69,13 +77,13 @@ class StudyLook:
     """A study as the console saw it last. `row`: its own folder, as a run's."""
 
     row: RunRow
-    seeds: tuple[int, ...] = ()
-    metric: str = ""
+    has_report: bool = False
     rows: tuple[GridRow, ...] = ()
     jobs: tuple[GridJob, ...] = ()
     total: int = 0  # runs and transfers there will be in the end, as far as can be told
+    seeds: tuple[int, ...] = ()
+    metric: str = ""
     is_search: bool = False
-    has_report: bool = False
     problem: str = ""  # why there is nothing to see
 
     @property
@@ -97,20 +105,13 @@ class StudyLook:
 
 def look_at(seen: Snapshot, row: RunRow, has_report: bool) -> StudyLook:
     """What the console shows of a study; `row`: its own folder."""
-    jobs = (
+    jobs = tuple(
         GridJob(job.run.id, job.transfer.arm, job.state, job.transfer.words, tuple(r.id for r in job.transfer.runs))
         for job in seen.transfers
     )
-    return StudyLook(
-        row=row,
-        seeds=seen.plan.seeds,
-        metric=seen.plan.pick.metric,
-        rows=tuple(_rows(seen)),
-        jobs=tuple(jobs),
-        total=seen.total,
-        is_search=seen.plan.search is not None,
-        has_report=has_report,
-    )
+    plan = seen.plan
+    about = plan.seeds, plan.pick.metric, plan.search is not None
+    return StudyLook(row, has_report, tuple(_rows(seen)), jobs, seen.total, *about)
 
 
 def _rows(seen: Snapshot) -> Iterator[GridRow]:
@@ -148,14 +149,12 @@ def _rank(candidate: Candidate, seen: Snapshot, leaders: Mapping[str, Candidate]
 
 
 def _cell(cell: CellState) -> GridCell:
-    run = cell.run
+    made = GridCell(cell.run.id, cell.cell.seed, cell.state, cell.value, float(cell.state == "finished"))
     if cell.state in (MISSING, "finished"):
-        done = float(cell.state == "finished")
-        return GridCell(run.id, run.path, cell.cell.seed, cell.state, cell.value, done)
-    status = run.recorded_status()
+        return made
+    status = cell.run.recorded_status()
     done = min(1.0, status.step / status.total) if status.total else 0.0
-    eta = status.eta_s if cell.state in LIVE else None
-    return GridCell(run.id, run.path, cell.cell.seed, cell.state, cell.value, done, eta, status.message)
+    return replace(made, done=done, eta_s=status.eta_s if cell.state in LIVE else None, message=status.message)
 
 
 def point_words(point: Point, names: Mapping[str, str]) -> str:
@@ -177,3 +176,70 @@ def _short(keys: Sequence[str]) -> dict[str, str]:
         ends = [".".join(parts[-size:]) for size in range(1, len(parts) + 1)]
         found[key] = next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1), key)
     return found
+
+
+# -- looking again and again -------------------------------------------------------------------------------------------
+
+
+class Watched:
+    """One study, looked at again and again; by one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.reader = RunReader(path)
+        self._watcher: Watcher | None = None
+
+    def look(self) -> StudyLook:
+        row = row_of(self.reader)
+        report = report_file(self.reader.path).is_file()
+        try:
+            watcher = self._watcher = self._watcher or Watcher(plan_of(self.reader.path), self.reader.path)
+            return look_at(watcher.look(), row, report)
+        except DAMAGE as error:
+            said = str(error).splitlines()[0] if isinstance(error, LregError) else f"damaged ({type(error).__name__})"
+            return StudyLook(row, has_report=report, problem=said if "study.json" in said else f"study.json: {said}")
+
+
+@dataclass
+class StudyList:
+    """The studies of a store, between two looks. What takes time is `count`, one study after the other."""
+
+    store: RunStore
+    rows: tuple[RunRow, ...] = ()  # newest first
+    looks: dict[str, StudyLook] = field(default_factory=dict)  # by id
+    _watched: dict[str, Watched] = field(default_factory=dict)
+    _counted: dict[str, float] = field(default_factory=dict)  # when
+
+    def look(self) -> Sequence[str]:
+        """Read how the studies are, and return those whose runs are to be counted."""
+        self.rows = tuple(row_of(reader) for reader in reversed(self.store.studies()))
+        ids = {row.id for row in self.rows}
+        for known in (self.looks, self._watched, self._counted):
+            for gone in known.keys() - ids:
+                del known[gone]
+        now = time.monotonic()
+        return [row.id for row in self.rows if row.is_live or now - self._counted.get(row.id, -IDLE_S) >= IDLE_S]
+
+    def count(self, study_id: str) -> None:
+        path = next((row.path for row in self.rows if row.id == study_id), None)
+        if path is not None:
+            self.looks[study_id] = self._watched.setdefault(study_id, Watched(path)).look()
+            self._counted[study_id] = time.monotonic()
+
+
+def row_of(reader: RunReader) -> RunRow:
+    """A study's own folder, as lists show a run."""
+    facts, status = reader.facts, reader.status()
+    return RunRow(
+        id=reader.id,
+        path=reader.path,
+        name=str(facts.get("name") or reader.id),
+        state=status.told,
+        step=status.step,
+        total=status.total,
+        eta_s=status.eta_s if status.state in LIVE else None,
+        created=reader.created,
+        seed=None,
+        message=status.message,
+        device="",
+        latest={},
+    )

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on, work
+from rich.cells import cell_len
+from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.study.plan.kept import report_file
 from lreg_tui.runs.acting import MOST_COMPARED
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.studies import study_text
-from lreg_tui.studies.folders import Watched
-from lreg_tui.studies.steering import STEERING, SteeringScreen
 from lreg_tui.studies.study_axes import StudyAxes
-from lreg_tui.studies.study_grid import StudyGrid
-from lreg_tui.studies.study_rows import GridJob, StudyLook
+from lreg_tui.studies.study_grid import RANKS, SIGNS, ColourScale, StudyGrid
+from lreg_tui.studies.study_rows import WINNER, GridCell, GridJob, GridRow, StudyLook, Watched
+from lreg_tui.studies.study_start import STEERING, SteeringScreen
+from lreg_tui.text import present
 from lreg_tui.text.present import clean
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.keys import bind
@@ -31,6 +31,13 @@ from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.threads import off_the_loop
 
 HIGH = 40  # lines from which the log is there at first
+ORDER = ("failed", "crashed", "running", "paused", "queued", "stopped")  # what is most urgent is cut last
+LEAST_KNOWN = ("failed", "crashed", "stopped", "paused", "queued", "running", "missing")  # whose signs tell least
+WORDS = {"missing": "to come"}
+HELP = """Cells
+A figure is the metric on validation by which winners are picked: less is better, and brighter.
+· to come   ○ queued   ▸ running   = paused   ■ stopped   ✕ failed   ! crashed
+★ winner of its arm   ☆ best so far"""
 
 
 class StudyScreen(SteeringScreen, inherit_bindings=False):
@@ -39,7 +46,7 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     AUTO_FOCUS = ""  # the grid gets it once there is one: until then none of its keys is offered
     CSS_PATH = "study_screen.tcss"
     HELP_TITLE = "Study"
-    HELP_TEXT = study_text.HELP
+    HELP_TEXT = HELP
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("compare", "compare", tooltip=f"the marked runs, of {MOST_COMPARED} rows at most"),
@@ -57,8 +64,6 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
         self.path = path
         self.study: StudyLook | None = None
         self._watched = Watched(path)
-        self._is_looking = False
-        self._said: dict[str, object] = {}  # what the lines around the grid show
 
     def compose(self) -> ComposeResult:
         yield Static(clean(self.path.name), id="head", markup=False)
@@ -76,8 +81,6 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     def on_mount(self) -> None:
         self.set_class(self.size.height >= HIGH, "-log")
         self.add_class("-nothing")
-        self.set_interval(self.lreg.feed.interval, self.look)
-        self.look()
 
     @property
     def grid(self) -> StudyGrid:
@@ -88,19 +91,8 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
-    def on_screen_resume(self) -> None:
-        self.look()
-
-    @work(group="look")
-    async def look(self) -> None:
-        """Read the study's folders, unless nobody sees it or they are being read."""
-        if self._is_looking or not (self.is_current or isinstance(self.app.screen, ModalScreen)):
-            return
-        self._is_looking = True
-        try:
-            study = await off_the_loop(self._watched.look, "study")
-        finally:
-            self._is_looking = False
+    async def read(self) -> None:
+        study = await off_the_loop(self._watched.look, "study")
         if study != self.study:
             self.study = study
             self._show()
@@ -114,35 +106,32 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
             self.set_focus(None)
         elif not look.problem and self.focused is None:
             self.view.focus()
-        self._say("problem", clean(look.problem, 300))
-        self._say("instead", "" if look.problem else "no runs yet: the search has asked for nothing so far")
-        self._say("head", study_text.head(look))
+        self.say("problem", clean(look.problem, 300))
+        self.say("instead", "" if look.problem else "no runs yet: the search has asked for nothing so far")
+        self.say("head", head_of(look))
         self.grid.show_study(look)
-        self._show_axes()
-        self._say_legend()
-        self._show_cell()
+        self._show_around()
         self.note_subjects()
-        self.refresh_bindings()
 
     @on(StudyGrid.CellHighlighted)
     @on(StudyGrid.Marked)
-    def _cursor_moved(self) -> None:
-        self._show_cell()
-        self._show_axes()
-        self._say_legend()
+    def _show_around(self) -> None:
+        """What depends on the cell under the cursor."""
+        if (study := self.study) is None:
+            return
+        grid, row = self.grid, self.grid.current_row
+        if self.has_class("-axes"):
+            self.query_one(StudyAxes).show_study(study, grid.scale, row.key if row is not None else None)
+        self.say("cell", about_cell(study, row, grid.current))
+        self.say("legend", legend_of(study, grid.scale, self.app.no_color, self.size.width - 2))
         self.refresh_bindings()
 
     def on_resize(self) -> None:
-        self._say_legend()
-
-    def _show_axes(self) -> None:
-        if self.study is not None and self.has_class("-axes"):
-            row = self.grid.current_row
-            self.query_one(StudyAxes).show_study(self.study, self.grid.scale, row.key if row is not None else None)
+        self._show_around()
 
     def action_axes(self) -> None:
         self.toggle_class("-axes")
-        self._show_axes()
+        self._show_around()
         self.set_focus(self.view)
 
     def on_study_axes_moved(self, message: StudyAxes.Moved) -> None:
@@ -153,21 +142,6 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
     def view(self) -> Widget:
         """The grid, or what stands in its place."""
         return self.query_one(StudyAxes) if self.has_class("-axes") else self.grid
-
-    def _show_cell(self) -> None:
-        if self.study is not None:
-            self._say("cell", study_text.cell(self.study, self.grid.current_row, self.grid.current))
-
-    def _say_legend(self) -> None:
-        if self.study is not None:
-            legend = study_text.legend(self.study, self.grid.scale, self.app.no_color, self.size.width - 2)
-            self._say("legend", legend)
-
-    def _say(self, where: str, what: object) -> None:
-        """Only what is different is drawn again."""
-        if self._said.get(where) != what:
-            self._said[where] = what
-            self.query_one(f"#{where}", Static).update(what)  # type: ignore[arg-type]
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -190,18 +164,13 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
             self.tell("this run has not begun yet", "warning")
 
     def action_compare(self) -> None:
-        ids = list(self.grid.marked)
-        points = (
-            [row for row in self.study.rows if any(cell and cell.run_id in ids for cell in row.cells)]
-            if self.study
-            else []
-        )
+        ids, rows = list(self.grid.marked), self.study.rows if self.study is not None else ()
+        points = [row for row in rows if any(cell and cell.run_id in ids for cell in row.cells)]
         if len(ids) > 1 and len(points) <= MOST_COMPARED:
             self.lreg.open_compare(ids)
         else:
-            self.tell(
-                f"to compare, mark runs of {MOST_COMPARED} rows at most with space; marked: {len(ids)}", "warning"
-            )
+            allowed = f"to compare, mark runs of {MOST_COMPARED} rows at most with space"
+            self.tell(f"{allowed}; marked: {len(ids)}", "warning")
 
     def _jobs(self) -> list[GridJob]:
         """The transfer jobs that have begun: that of the run under the cursor, else those of its arm."""
@@ -240,3 +209,65 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
             self.grid.clear_marks()
         else:
             self.dismiss()
+
+
+# -- what stands around the grid -------------------------------------------------------------------------------------
+
+
+def head_of(look: StudyLook) -> Text:
+    """Two lines: how far the study is, and how many of its runs are in which state."""
+    row = look.row
+    line = Text.assemble((clean(row.name, 60), "bold"), "  ", present.state_text(row.state), "  ")
+    if look.problem:  # nothing is known of its runs
+        return line.append(f"\n{clean(row.message, 300)}", "dim")
+    line.append(present.bar(look.progress)).append(f" {present.percent(look.progress, 0)}")
+    if row.eta_s is not None:
+        line.append(f"  ETA {present.duration(row.eta_s)}")
+    line.append("\n").append(counts(look))
+    if row.message and row.state not in ("running", "queued"):
+        line.append(f"  {clean(row.message, 300)}", "dim")
+    return line
+
+
+def counts(look: StudyLook) -> str:
+    """How many runs and transfers have finished, and what is with the other runs."""
+    found: Mapping[str, int] = look.counts
+    done = f"{found.get('finished', 0)} of {len(look.cells)} runs" + " asked for" * look.is_search
+    if look.jobs:
+        done += f", {sum(job.state == 'finished' for job in look.jobs)} of {len(look.jobs)} transfers"
+    others = [f"{found[state]} {state}" for state in ORDER if found.get(state)]
+    return "; ".join(filter(None, [done, ", ".join(others)]))
+
+
+def about_cell(look: StudyLook, row: GridRow | None, found: GridCell | None) -> Text:
+    """Two lines on the run under the cursor: which it is; and how it is, with its id as far as there is room."""
+    if row is None or found is None:
+        return Text()
+    number = f"trial {row.number}" if row.number else ""
+    where = [row.arm, number, row.point, f"seed {found.seed}"]
+    line = Text.assemble(("   ".join(clean(part, 120) for part in where if part), "bold"))
+    if row.rank:
+        of = "winner of its arm" if row.rank == WINNER else "best of its arm so far"
+        line.append(f"   {RANKS[row.rank]} {of}")
+    line.append("\n").append(present.state_text(WORDS.get(found.state, found.state)))
+    if found.value is not None:
+        line.append(f"   {present.label(look.metric)} {present.number(found.value, 5)}")
+    elif found.state not in ("missing", "queued", "finished"):
+        line.append(f" {present.percent(found.done, 0)}")
+    if found.eta_s is not None:
+        line.append(f"   ETA {present.duration(found.eta_s)}")
+    line.append(f"   {clean(found.message, 300)}" if found.message else "")
+    return line.append(f"   {clean(found.run_id, 200)}", "dim")
+
+
+def legend_of(look: StudyLook, scale: ColourScale | None, plain: bool, room: int) -> Text:
+    """The colours of the figures, the signs in the cells, and what the figures are, if there is room for that."""
+    line = Text(no_wrap=True, overflow="ellipsis", end="")
+    if scale is not None:
+        line.append(scale.legend(plain))
+    ranks = {row.rank for row in look.rows}
+    signs = [f"{sign} {rank}" for rank, sign in RANKS.items() if rank in ranks]
+    signs += [f"{SIGNS[state]} {WORDS.get(state, state)}" for state in LEAST_KNOWN if look.counts.get(state)]
+    line.append("   " * bool(line) + "  ".join(signs), "dim")
+    metric = f"   {present.label(look.metric)}" if look.metric else ""
+    return line.append(metric, "dim") if line.cell_len + cell_len(metric) <= room else line

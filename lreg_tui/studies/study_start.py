@@ -1,4 +1,4 @@
-"""Starting studies from the console: how long one may take, the start itself, and going on with one.
+"""Starting and steering studies from the console: how long one may take, the start, and going on with one.
 
 These wait for disks and processes: not for the console's loop.
 """
@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from textual import work
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
 from engine.base.errors import LregError, RunError
 from engine.base.status import LIVE
 from engine.presets.catalog import estimator_label, member_name, named_members, task_label, trainings
@@ -20,9 +24,12 @@ from engine.study.plan.plan import ArmPlan, StudyPlan
 from engine.study.schedule.job import Schedule, finished, new_stamp, unfinished
 from engine.study.schedule.loop import go_on, take_up
 from lreg_tui.runs import actions
+from lreg_tui.runs.acting import ActingScreen
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.system import launch
+from lreg_tui.system.keys import key_of
 from lreg_tui.text.present import duration
+from lreg_tui.widgets.keys import bind
 
 
 @dataclass(frozen=True)
@@ -134,3 +141,58 @@ def _launch(path: Path, data_dir: Path | None) -> None:
         launch.start_detached(RunReader(path), data_dir=data_dir, module=study_worker.MODULE)
     except OSError as error:
         raise LregError(f"{error.filename or path}: {error.strerror}") from None
+
+
+# -- screens that steer studies ----------------------------------------------------------------------------------------
+
+STEERING = (
+    bind("stop", "stop_run", tooltip="stop the study: every run writes a checkpoint and ends"),
+    bind("pause", "pause_run", "pause", "pause the study and its runs: the same key lets it go on"),
+    bind("pause", "continue_run", "continue", "let the paused study go on"),
+    bind("resume", "resume_run", tooltip="go on with what is left; what has failed is tried again"),
+)
+
+
+class SteeringScreen(ActingScreen, inherit_bindings=False):
+    """Its subjects are the folders of studies, as rows."""
+
+    STOPPING = (
+        "Stop {} and all its runs?",
+        f"Every run of it writes a checkpoint and ends; {key_of('resume')} goes on with them.",
+    )
+
+    _is_looking = False
+
+    def on_mount(self) -> None:
+        self.set_interval(self.lreg.feed.interval, self.look)
+        self.look()
+
+    def on_screen_resume(self) -> None:
+        self.look()
+
+    @work(group="look")
+    async def look(self) -> None:
+        """Read what is there now, unless nobody sees it or it is being read."""
+        if self._is_looking or not (self.is_current or isinstance(self.app.screen, ModalScreen)):
+            return
+        self._is_looking = True
+        try:
+            await self.read()
+        finally:
+            self._is_looking = False
+
+    async def read(self) -> None:
+        """Read the folders, off the loop, and show what is new."""
+        raise NotImplementedError
+
+    def say(self, where: str, what: object) -> None:
+        """Only what is different is drawn again."""
+        line = self.query_one(f"#{where}", Static)
+        if line.content != what:
+            line.update(what)  # type: ignore[arg-type]
+
+    def resume(self, path: Path) -> str:
+        return resume(path, self.lreg.data_dir)
+
+    def act(self, *what: Any, **how: Any) -> None:
+        super().act(*what, **{"then": self.look, **how})

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 NOTHING = "–"
 LARGEST, LONGEST_LINE = 200_000, 5_000  # characters of a preset that can be shown and edited at once
 PLUS_MINUS = " ± "
+BAR = 24  # columns of the bar of a progress
 MILLION = 1e6  # from here on figures have an exponent
 STATE_STYLES = {
     "queued": "dim",
@@ -42,6 +43,13 @@ def clean(value: Any, limit: int = 500) -> str:
         text = text[: limit - 1] + "…"
     spaced = re.sub(r"[\t\n\r]", " ", text)
     return "".join("\N{REPLACEMENT CHARACTER}" if _is_obeyed(character) else character for character in spaced)
+
+
+def shorten(text: str, width: int) -> str:
+    """Text on at most `width` columns of the terminal."""
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= width else set_cell_size(text, max(width - 1, 0)) + "…" if width > 0 else ""
 
 
 def without_controls(text: str) -> str:
@@ -76,6 +84,14 @@ def text(value: Any, style: str = "") -> Text:
 
 def state_text(state: str) -> Text:
     return text(state, STATE_STYLES.get(state, ""))
+
+
+def bar(share: float) -> Text:
+    """How much of something is done, 0 to 1."""
+    from rich.text import Text
+
+    full = round(BAR * share)
+    return Text.assemble(("━" * full, "bold"), ("─" * (BAR - full), "dim"))
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -180,11 +196,8 @@ def size(count: float | None) -> str:
     """Bytes as people say them."""
     if count is None or not math.isfinite(count):
         return not_finite(count)
-    if abs(count) < 1024:
-        return f"{count:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        count /= 1024
+    for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(count) < 1024:
-            return f"{count:.1f} {unit}"
-    count /= 1024
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
     return f"{number(count) if abs(count) >= MILLION else f'{count:.1f}'} TiB"

@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from html import escape
+from html import escape as html_escape
 from typing import TYPE_CHECKING, Any
 
 from lreg_tui.text import present
@@ -76,25 +75,17 @@ def translated(sheet: Sheet, word: Callable[[str], str]) -> Sheet:
 
 def markdown(sheet: Sheet) -> str:
     """The sheet as a Markdown table; the best in bold."""
-    lines = [f"### {markdown_text(sheet.title)}", ""]
-    headings = [markdown_text(heading) for heading in (sheet.heading, *sheet.columns)]
-    lines += [_line(headings), _line(["---", *["---:"] * len(sheet.columns)])]
-    for label, entries in sheet.rows:
-        cells = [f"**{markdown_text(entry.text)}**" if entry.best else markdown_text(entry.text) for entry in entries]
-        lines.append(_line([markdown_text(label), *cells]))
-    for remark in sheet.remarks:
-        lines += ["", markdown_text(remark)]
-    return "\n".join(lines) + "\n"
+    headings, *rows = _cells(sheet, markdown_text, "**{}**")
+    lines = [headings, ["---", *["---:"] * len(sheet.columns)], *rows]
+    parts = [f"### {markdown_text(sheet.title)}", "\n".join(f"| {' | '.join(cells)} |" for cells in lines)]
+    return "\n\n".join([*parts, *map(markdown_text, sheet.remarks)]) + "\n"
 
 
 def latex(sheet: Sheet) -> str:
     r"""The sheet as a LaTeX table; the best in \textbf. It needs \usepackage{booktabs}."""
+    headings, *rows = (" & ".join(cells) + r" \\" for cells in _cells(sheet, latex_text, r"\textbf{{{}}}"))
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{latex_text(sheet.title)}}}"]
-    lines += [rf"\begin{{tabular}}{{l{'r' * len(sheet.columns)}}}", r"\toprule"]
-    lines += [_latex_row([latex_text(heading) for heading in (sheet.heading, *sheet.columns)]), r"\midrule"]
-    for label, entries in sheet.rows:
-        cells = [rf"\textbf{{{latex_text(entry.text)}}}" if entry.best else latex_text(entry.text) for entry in entries]
-        lines.append(_latex_row([latex_text(label), *cells]))
+    lines += [rf"\begin{{tabular}}{{l{'r' * len(sheet.columns)}}}", r"\toprule", headings, r"\midrule", *rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += [rf"\par\footnotesize {latex_text(remark)}" for remark in sheet.remarks]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
@@ -102,17 +93,19 @@ def latex(sheet: Sheet) -> str:
 
 def html(sheet: Sheet) -> str:
     """The sheet as an HTML table; the best in bold."""
-    cell = partial(_html_cell, "td")
+    headings, *rows = _cells(sheet, lambda text: "<br>".join(map(html_text, text.split("\n"))), "<b>{}</b>")
     lines = [f"<h3>{html_text(sheet.title)}</h3>" if sheet.title else "", "<div class=scroll><table><tr>"]
-    lines += [_html_cell("th", heading) for heading in (sheet.heading, *sheet.columns)]
-    for label, entries in sheet.rows:
-        lines += ["<tr>", cell(label), *(cell(entry.text, entry.best) for entry in entries)]
+    lines += [f"<th>{heading}</th>" for heading in headings]
+    for cells in rows:
+        lines += ["<tr>", *(f"<td>{cell}</td>" for cell in cells)]
     return "\n".join([*lines, "</table></div>", *(f"<p>{html_text(remark)}</p>" for remark in sheet.remarks)])
 
 
-def _html_cell(kind: str, text: str, best: bool = False) -> str:
-    shown = "<br>".join(map(html_text, text.split("\n")))
-    return f"<{kind}><b>{shown}</b></{kind}>" if best else f"<{kind}>{shown}</{kind}>"
+def _cells(sheet: Sheet, escape: Callable[[str], str], best: str) -> Iterator[list[str]]:
+    """The headings, then each row, in some markup; `best`: what is the best of its column."""
+    yield list(map(escape, (sheet.heading, *sheet.columns)))
+    for label, entries in sheet.rows:
+        yield [escape(label), *((best if entry.best else "{}").format(escape(entry.text)) for entry in entries)]
 
 
 def tables(sheet: Sheet, console: Console) -> Iterator[RenderableType]:
@@ -178,17 +171,9 @@ def _lines(text: str, style: str = "") -> RenderableType:
     return Text("\n".join(present.clean(line) for line in text.split("\n")), style=style)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
-
-
 def html_text(text: Any) -> str:
     """Text on one line that HTML shows as it stands."""
-    return escape(present.clean(text, 4000))
+    return html_escape(present.clean(text, 4000))
 
 
 def markdown_text(text: str) -> str:

@@ -5,7 +5,7 @@ The screen around it is an ActingScreen: it steers the job.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -29,7 +29,6 @@ from lreg_tui.widgets.threads import off_the_loop
 
 COLUMNS = ("state", "done", "ETA", "started", "what")
 AGES_EVERY_S = 20.0
-BAR = 24  # columns of the progress bar
 NO_JOB = "No transfer job yet. Fill in the request, and start it with F5."
 READING = "reading …"
 
@@ -57,7 +56,7 @@ class JobPane(Vertical):
         super().__init__()
         self.rows: dict[str, RunRow] = {}
         self.jobs: dict[str, Job] = {}
-        self.results: dict[str, tuple[int, tuple[Sheet, ...]]] = {}  # at how many evaluations, and what was found
+        self.results: dict[str, tuple[int, Sequence[Sheet]]] = {}  # at how many evaluations, and what was found
         self._reading: set[str] = set()  # what is being read, so that a slow disk is asked once
 
     def compose(self) -> ComposeResult:
@@ -166,10 +165,7 @@ def _nothing_yet(row: RunRow | None, job: Job | None, is_read: bool) -> str:
 
 def _progress(row: RunRow, job: Job | None) -> Text:
     """How far a job is, and what it says."""
-    full = round(BAR * row.progress)
-    line = Text.assemble(
-        ("━" * full, "bold"), ("─" * (BAR - full), "dim"), f"  {present.progress(row.step, row.total)}"
-    )
+    line = present.bar(row.progress).append(f"  {present.progress(row.step, row.total)}")
     if row.is_live and row.eta_s is not None:
         line.append(f"  ETA {present.duration(row.eta_s)}")
     if row.state == "finished":

@@ -98,24 +98,20 @@ class RequestForm(KeyedTable):
     class Changed(Message):
         """The form says something else than before."""
 
-    def __init__(
-        self, run_ids: Sequence[str] = (), targets: Sequence[str] = (), typed: Mapping[str, object] | None = None
-    ) -> None:
+    def __init__(self, run_ids: Sequence[str] = (), typed: Mapping[str, object] | None = None) -> None:
         """`typed`: what `typed` was the last time."""
         super().__init__(show_header=False)
         before = {key: value for key, value in (typed or {}).items() if isinstance(value, str) and key in REMEMBERED}
         self.values = {field.key: field.value for field in FIELDS if field.kind == "text"} | before
         self.picked: dict[str, tuple[str, ...]] = {
             "runs": tuple(run_ids),
-            "targets": tuple(targets),
             "checkpoint": ("best",),
             "untrained": (),
             "baselines": (),
         }
-        self.own_targets: tuple[str, ...] = ()  # what the first run was meta-trained on, with all its keys
-        self.choices: dict[str, list[Choice]] = {
-            "runs": [],
-            "targets": [],
+        self.usual_targets: tuple[str, ...] = ()  # what the runs were meta-trained on; others may be picked
+        self.first_targets: tuple[str, ...] = ()  # the first of the runs, with all the keys of its preset
+        self.choices: dict[str, Sequence[Choice]] = {
             "checkpoint": [Choice(name, help=CHECKPOINT_HELP.get(name, "")) for name in CHECKPOINTS],
             "baselines": [Choice(name) for name in BASELINE_NAMES],
         }
@@ -136,21 +132,19 @@ class RequestForm(KeyedTable):
         return self.typed["device"] or "auto"
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        return self.picked.get("targets", self.usual_targets)
+
+    @property
     def request(self) -> TransferRequest:
-        values = {key: value.strip() for key, value in self.values.items()}
+        values = {key: value.strip() for key, value in self.values.items() if key not in ("device", "sets")}
         return TransferRequest(
-            to=() if set(self.picked["targets"]) == set(self.own_targets) else self.picked["targets"],
-            steps=values["steps"] or "0",
-            seeds=values["seeds"],
-            marks=values["marks"],
-            radii=values["radii"],
-            scales=values["scales"],
-            weight_decays=values["weight_decays"],
-            sam=values["sam"],
+            **values | {"steps": values["steps"] or "0"},
+            to=() if set(self.targets) == set(self.first_targets) else self.targets,
             checkpoint=self.picked["checkpoint"][0],
             untrained=bool(self.picked["untrained"]),
             baselines=self.picked["baselines"],
-            sets=tuple(filter(None, NEXT_KEY.split(values["sets"]))),
+            sets=tuple(filter(None, NEXT_KEY.split(self.values["sets"].strip()))),
         )
 
     @property
@@ -162,7 +156,7 @@ class RequestForm(KeyedTable):
 
     def offer(self, key: str, choices: Sequence[Choice]) -> None:
         """What a list holds."""
-        self.choices[key] = list(choices)
+        self.choices[key] = choices
         self._fill()
 
     def pick(self, key: str, values: Sequence[str]) -> None:
@@ -185,12 +179,15 @@ class RequestForm(KeyedTable):
     def _fill(self) -> None:
         self.show({field.key: [Text(field.label, "dim"), self._value(field)] for field in FIELDS})
 
+    def _chosen(self, key: str) -> tuple[str, ...]:
+        return self.targets if key == "targets" else self.picked[key]
+
     def _value(self, field: RequestField) -> Text:
         if field.kind == "text":
             words = self.values[field.key]
         else:
             names = {choice.value: choice.name for choice in self.choices.get(field.key, ())}
-            words = ", ".join(names.get(value, value) for value in self.picked[field.key])
+            words = ", ".join(names.get(value, value) for value in self._chosen(field.key))
         line = Text(clean(words or field.empty, 200), "" if words else "dim")
         if field.key == "targets" and words and not self.request.to:
             line.append("  as meta-trained", "dim")
@@ -210,6 +207,6 @@ class RequestForm(KeyedTable):
             asked = PromptScreen(field.label, before, note=field.help, changed=lambda text: self.type(field.key, text))
             self.app.push_screen(asked, lambda text: self.type(field.key, before if text is None else text))
         else:
-            several = field.kind == "pick"
-            asked_list = PickList(field.label, self.choices[field.key], self.picked[field.key], several=several)
+            choices, several = self.choices.get(field.key, ()), field.kind == "pick"
+            asked_list = PickList(field.label, choices, self._chosen(field.key), several=several)
             self.app.push_screen(asked_list, lambda values: None if values is None else self.pick(field.key, values))

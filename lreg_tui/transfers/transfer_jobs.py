@@ -1,4 +1,4 @@
-"""What transfer jobs are to do, and what is there of it, as the console lists it."""
+"""What transfer jobs are to do, and what is there of it, as the console lists it; and its form, checked."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from engine.base.errors import LregError, RunError
+from rich.text import Text
+
+from engine.base.errors import LregError, Problem, RunError, SettingsError
 from engine.base.files import read_json
 from engine.base.settings import check_table, schema_of
 from engine.evaluation.transfer_plan import Plan, Planned, TransferSettings
 from engine.presets.preset import from_mapping
 from engine.runs.reader import LARGEST_TRANSFER, RunReader
 from engine.runs.results import rows
+from lreg_tui.presets.preset_edit import words_of
 from lreg_tui.runs import actions, run_files
+from lreg_tui.text import present
 from lreg_tui.text.sheets import Sheet
+from lreg_tui.transfers import transfer_request
+from lreg_tui.transfers.transfer_request import TransferRequest
 
 ALWAYS = ("dataset", "optimizee", "batch_size")  # keys of a task that a transfer file always names
 
@@ -41,20 +47,16 @@ def found(plan: Plan) -> list[tuple[Planned, Seen | None]]:
     evaluations count here, and are measured again by the job.
     """
     files = {run: list(_files(Path(run) / "transfer")) for run in plan.runs}
-    tasks = [facts_of(task) for task in plan.tasks]
+    tasks = {id(task): facts_of(task) for task in plan.tasks}
     protocol = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(plan.protocol).items()}
     seeds = frozenset(range(plan.settings.seeds))
-    result = []
-    for item in plan.evaluations():
-        task = next(facts for facts, table in zip(tasks, plan.tasks, strict=True) if table is item.task)
-        planned = (item.label, task, protocol)
-        fits = (
-            seen
-            for seen in files[item.run or plan.runs[0]]
-            if (seen.label, seen.task, seen.protocol) == planned and seeds <= seen.seeds
-        )
-        result.append((item, next(fits, None)))
-    return result
+
+    def seen(item: Planned) -> Seen | None:
+        planned = (item.label, tasks[id(item.task)], protocol)
+        listed = files[item.run or plan.runs[0]]
+        return next((s for s in listed if (s.label, s.task, s.protocol) == planned and seeds <= s.seeds), None)
+
+    return [(item, seen(item)) for item in plan.evaluations()]
 
 
 def _files(folder: Path) -> Iterator[Seen]:
@@ -141,27 +143,81 @@ def read_job(path: Path) -> Job:
     return Job(f"{', '.join(names.values())} on {', '.join(tasks[:2])}{more}", plan, names)
 
 
-def read_results(job: Job) -> tuple[Sheet, ...]:
-    """A table for every task of which some evaluation is there."""
-    if job.plan is None:
-        return ()
-    try:
-        return tuple(result_sheets(job.plan, found(job.plan), job.names))
-    except LregError:  # a task of another version: the job itself says so
-        return ()
-
-
-def result_sheets(
-    plan: Plan, found: Sequence[tuple[Planned, Seen | None]], names: Mapping[str, str]
-) -> Iterator[Sheet]:
+def read_results(job: Job) -> list[Sheet]:
     """A table for every task of which some evaluation is there, at its last inner step."""
-    for task in plan.tasks:
-        own = [(item, seen) for item, seen in found if item.task is task and seen is not None and seen.row is not None]
-        if not own:
-            continue
-        results = [{**seen.row, "label": _label(item, names)} for item, seen in own if seen.row]
-        yield run_files.result_sheet(results, f"{task['dataset']}/{task['optimizee']}")
+    sheets: list[Sheet] = []
+    try:
+        kept = found(job.plan) if job.plan is not None else []
+    except LregError:  # a task of another version: the job itself says so
+        return sheets
+    for task in job.plan.tasks if job.plan is not None else ():
+        rows = [
+            {**seen.row, "label": _label(item, job)} for item, seen in kept if item.task is task and seen and seen.row
+        ]
+        if rows:
+            sheets.append(run_files.result_sheet(rows, f"{task['dataset']}/{task['optimizee']}"))
+    return sheets
 
 
-def _label(item: Planned, names: Mapping[str, str]) -> str:
-    return f"{names[item.run]}: {item.label}" if item.run and len(names) > 1 else item.label
+def _label(item: Planned, job: Job) -> str:
+    return f"{job.names[item.run]}: {item.label}" if item.run and len(job.names) > 1 else item.label
+
+
+# -- what the form asks for ----------------------------------------------------------------------------------------
+
+FIELD_OF = {"evaluation.radii": "radii", "baseline": "baselines", "to": "targets", "set": "sets"}
+FIELDS = (*TransferRequest.__dataclass_fields__, "targets", "device")
+
+
+@dataclass(frozen=True)
+class CheckedRequest:
+    """What came out of a look at a request: its plan, and how much of it is there; or problems by field."""
+
+    plan: Plan | None = None
+    there: int = 0
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def summary(self) -> Text:
+        """What there is to do, for people; empty where something is wrong."""
+        if self.plan is None:
+            return Text()
+        plan = self.plan
+        evaluations = present.count(len(list(plan.evaluations())), "evaluation")
+        there = f", {self.there} of them there already" if self.there else ""
+        facts = [present.count(len(plan.runs), "run"), present.count(len(plan.tasks), "task")]
+        facts.append(f"{plan.settings.seeds} optimizees each, {plan.protocol.inner_steps} inner steps")
+        radii = ", ".join(present.setting(radius) for radius in plan.protocol.radii)
+        return Text.assemble((evaluations, "bold"), there, f": {'; '.join(facts)}; radii {radii}")
+
+
+def check(readers: Sequence[RunReader], request: TransferRequest, device: str) -> CheckedRequest:
+    """Plan a request, and look how much of it is there already. Reads files: not for the loop."""
+    if not readers:
+        return CheckedRequest(problems={"runs": "pick at least one run"})
+    try:
+        transfer_request.check_device(device)
+        plan = transfer_request.plan(readers, request)
+    except SettingsError as error:
+        return CheckedRequest(problems=_by_field(error, request))
+    except LregError as error:
+        key = "runs" if isinstance(error, RunError) else ""
+        return CheckedRequest(problems={key: str(error).splitlines()[0]})
+    return CheckedRequest(plan, sum(seen is not None for _, seen in found(plan)))
+
+
+def _by_field(error: SettingsError, request: TransferRequest) -> dict[str, str]:
+    """Problems by the field of the form that they are about; those of no field by an empty word."""
+    by_field: dict[str, str] = {}
+    for problem in error.problems:
+        key = _field_of(problem, request)
+        words = words_of(problem) if key not in ("sets", "") else str(problem)
+        by_field.setdefault(key, words if key or not problem.source else f"{problem.source}: {words}")
+    return by_field
+
+
+def _field_of(problem: Problem, request: TransferRequest) -> str:
+    source, path = problem.source.split(" ")[0].removeprefix("--"), problem.path.removeprefix("--")
+    if any(text.partition("=")[0].strip() == path for text in request.sets):
+        return "sets"
+    key = FIELD_OF.get(source) or FIELD_OF.get(path) or path
+    return key if key in FIELDS else ""

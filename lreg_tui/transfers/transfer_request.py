@@ -5,11 +5,11 @@ Both become plans here, so that both mean and refuse the same.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.base import device
 from engine.base.errors import PresetError, Problem, SettingsError
 from engine.base.settings import check_table, schema_of, show
 from engine.evaluation.transfer_plan import MOST_STEPS, Plan, TransferSettings, make, marks_within
@@ -93,8 +93,8 @@ def changes_of(request: TransferRequest) -> Mapping[str, Any]:
 
 def check_device(text: str) -> None:
     """Whether a device can be meant by that; if it is there, only torch can tell. Raises SettingsError."""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", text):
-        raise SettingsError([Problem("--device", show(text), "auto, cpu, cuda, cuda:N, mps")])
+    if not device.NAMES.fullmatch(text):
+        raise SettingsError([Problem("--device", show(text), device.ALLOWED)])
 
 
 def unique(readers: Iterable[RunReader]) -> list[RunReader]:

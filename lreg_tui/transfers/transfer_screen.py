@@ -28,7 +28,7 @@ from lreg_tui.system import launch
 from lreg_tui.text import present
 from lreg_tui.transfers.job_pane import JobPane
 from lreg_tui.transfers.request_form import BY_KEY, RequestForm
-from lreg_tui.transfers.transfer_check import Checked, check
+from lreg_tui.transfers.transfer_jobs import CheckedRequest, check
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.pick_list import Choice
@@ -52,7 +52,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     def __init__(self, run_ids: Sequence[str] = ()) -> None:
         super().__init__()
         self.given = tuple(run_ids)
-        self.checked: Checked | None = None
+        self.checked: CheckedRequest | None = None
         self._is_starting = False
         self._started: list[RunReader] = []  # jobs, of which the feed may not know yet
 
@@ -62,7 +62,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
             with Vertical(id="request"):
                 rows = [row for row in self._rows() if row.id in self.given and "transfer" in row.kind.actions]
                 run_ids = [run_id for run_id in self.given if any(row.id == run_id for row in rows)]
-                yield RequestForm(run_ids, own_targets(rows), self.lreg.remembered.view("transfer"))
+                yield RequestForm(run_ids, self.lreg.remembered.view("transfer"))
                 with Vertical(id="request-words"):
                     yield Static(id="request-help", markup=False)
                     yield Static(id="request-summary", markup=False)
@@ -110,9 +110,13 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
     def _offer_runs(self) -> None:
         runs = [row for row in reversed(self._rows()) if "transfer" in row.kind.actions]
         choices = [Choice(row.id, row.name, f"{row.state} {row.task} {row.optimizer} {row.id}") for row in runs]
+        self._know_targets()
         self.form.offer("runs", choices)
-        first = [row for row in runs if self.form.run_ids[:1] == (row.id,)]
-        self.form.own_targets = own_targets(first)
+
+    def _know_targets(self) -> None:
+        """What the runs that are picked were meta-trained on."""
+        rows = [row for row in map(self.lreg.row, self.form.run_ids) if row is not None]
+        self.form.usual_targets, self.form.first_targets = own_targets(rows), own_targets(rows[:1])
 
     @work(group="targets")
     async def _offer_targets(self) -> None:
@@ -136,12 +140,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
 
     @on(RequestForm.Changed)
     def _form_changed(self) -> None:
-        form, rows = self.form, {row.id: row for row in self._rows()}
-        own = own_targets([rows[run_id] for run_id in form.run_ids[:1] if run_id in rows])
-        if own != form.own_targets and set(form.picked["targets"]) <= {*form.own_targets}:
-            form.own_targets = own
-            form.pick("targets", own_targets([rows[run_id] for run_id in form.run_ids if run_id in rows]))
-        form.own_targets = own
+        self._know_targets()
         self._check()
 
     @on(RequestForm.RowHighlighted)
@@ -158,7 +157,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         stop_if_gone()
         await self._checked()
 
-    async def _checked(self) -> Checked:
+    async def _checked(self) -> CheckedRequest:
         """Check what the form says, and show what came of it."""
         readers, request, device = self._readers(), self.form.request, self.form.device
         checked = await off_the_loop(lambda: check(readers, request, device))
@@ -166,7 +165,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
             self._show(checked)
         return checked
 
-    def _show(self, checked: Checked) -> None:
+    def _show(self, checked: CheckedRequest) -> None:
         self.checked = checked
         if checked.plan is not None:
             self.lreg.remember("transfer", **self.form.typed)
@@ -230,9 +229,6 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         else:
             self.set_focus(self.form)
         self._say_title()
-
-    def action_leave(self) -> None:
-        self.dismiss()
 
     def on_runs_changed(self, message: RunsChanged) -> None:
         self.query_one(JobPane).show_rows(message.rows)

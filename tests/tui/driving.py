@@ -158,7 +158,18 @@ def _check(pilot: Pilot[Any]) -> None:
 
 
 class Quick(Pilot[Any]):
-    """Presses keys as fast as they are handled."""
+    """Presses keys as fast as they are handled, and waits no longer than until all is drawn."""
+
+    async def pause(self, delay: float | None = None) -> None:
+        if delay is not None:
+            return await super().pause(delay)
+        await calm(self)
+        await until(self, lambda: _is_drawn(self.app.screen))
+        await calm(self)
+
+    async def resize_terminal(self, width: int, height: int) -> None:
+        await super().resize_terminal(width, height)
+        await super().pause()  # another layout comes some time after the messages that ask for it
 
     async def press(self, *keys: str) -> None:
         for key in keys:

@@ -14,7 +14,7 @@ import pytest
 from textual.app import App, ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.pilot import Pilot
-from tui.driving import run
+from tui.driving import Quick, run
 
 from lreg_tui.charts.chart import Chart
 from lreg_tui.charts.curve import Line
@@ -64,7 +64,9 @@ class Host(App[None]):
 
 @contextlib.asynccontextmanager
 async def shown(*widgets: Any, size: tuple[int, int] = (80, 24), page: bool = False) -> AsyncIterator[Pilot[None]]:
-    async with Host(*widgets, page=page).run_test(size=size) as pilot:
+    app = Host(*widgets, page=page)
+    async with app.run_test(size=size):
+        pilot = Quick(app)
         await pilot.pause()
         yield pilot
 
@@ -390,10 +392,8 @@ def test_a_hidden_chart_is_up_to_date_when_it_is_shown_again():
 def test_a_chart_follows_its_size():
     async def check(chart: Chart, pilot: Pilot[None]) -> None:
         await pilot.resize_terminal(120, 40)
-        await pilot.pause()
         assert chart.picture.frame.shape == (40, 120) and "loss  1000" in screen_text(pilot)
         await pilot.resize_terminal(20, 5)
-        await pilot.pause()
         assert chart.picture.frame.shape == (5, 20)
 
     with_chart(check)
@@ -690,7 +690,6 @@ def test_the_scale_of_a_heat_map_is_whole_at_every_size():
             heat.show(np.outer(STEPS[:20] + 1.2345e-5, STEPS[:20] + 1), x=(-0.5, 0.5), y=(-0.5, 0.5), log=True)
             for columns, lines in ((80, 24), (36, 11), (30, 11), (200, 60), (12, 5)):
                 await pilot.resize_terminal(columns, lines)
-                await pilot.pause()
                 (scale,) = [row for row in screen_text(pilot).split("\n") if row.startswith("1.23e-05")]
                 assert len(scale.rstrip()) <= columns
                 if columns >= 36:  # the narrowest map that landscapes are shown on

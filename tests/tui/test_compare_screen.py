@@ -22,7 +22,7 @@ from engine.jobs.landscape_worker import Where
 from engine.runs.store import Run, RunStore
 from lreg_tui.charts.chart import Chart
 from lreg_tui.charts.heat_map import HeatMap
-from lreg_tui.compare import comparison_files
+from lreg_tui.compare import comparison_sheets
 from lreg_tui.compare.compare_screen import TABS, CompareScreen
 from lreg_tui.compare.curves_pane import LEARNING, CurvesPane
 from lreg_tui.runs import actions
@@ -429,7 +429,7 @@ def test_a_file_that_is_there_is_replaced_only_when_told_to(pair, tmp_path, monk
         await save_as(pilot, "c.md")
         await pilot.press("y")
         await settle(pilot)
-        assert Path("c.md").read_text() == comparison_files.text(screen.result.comparison, "markdown")
+        assert Path("c.md").read_text() == comparison_sheets.text(screen.result.comparison, "markdown")
 
     shown(pair, tmp_path, doing)
 
@@ -441,7 +441,7 @@ def test_what_is_in_sight_is_copied_as_markdown(pair, tmp_path):
         assert copied.startswith("### fmnist/mlp after 100 inner steps") and "| a\\-lo" not in copied
         assert "**" in copied and "settings that differ" not in copied and "★" not in copied
         await pilot.press("1", "y")
-        assert pilot.app.clipboard == comparison_files.text(screen.result.comparison, "markdown")
+        assert pilot.app.clipboard == comparison_sheets.text(screen.result.comparison, "markdown")
 
     shown(pair, tmp_path, doing)
 

@@ -19,7 +19,7 @@ from lreg_tui.charts import frame
 from lreg_tui.charts.axes import Scale, round_out, ticks
 from lreg_tui.charts.curve import Curve, Line
 from lreg_tui.charts.picture import paint
-from lreg_tui.charts.plot import Picture, Sheet
+from lreg_tui.charts.plot import Picture, Scene
 from lreg_tui.cli.listing import run_table, sort_value
 from lreg_tui.figures import axes, page
 from lreg_tui.runs.feed import row_of
@@ -32,7 +32,7 @@ FORMS = [("NaN", "nan"), ("null", "nan"), ("Infinity", "inf"), ("-Infinity", "-i
 def picture(y: object, width: int = 80, height: int = 24, **more: object) -> Picture:
     values = np.asarray(y, dtype=float)
     line = Line("run", np.arange(float(len(values))), values)
-    return paint(Sheet(width, height, [Curve(line)], title="loss", **more))  # type: ignore[arg-type]
+    return paint(Scene(width, height, [Curve(line)], title="loss", **more))  # type: ignore[arg-type]
 
 
 def write(path: Path, values: list[str]) -> None:

@@ -17,9 +17,11 @@ from tui import driving, hosting
 
 import lreg_tui
 from engine.base.errors import RunError
+from engine.jobs.inputs import check_inputs
 from engine.presets import catalog
 from engine.presets.preset import from_mapping, shipped
 from engine.runs.store import RunReader, RunStore
+from engine.study.schedule import inputs
 from lreg_tui.app.help import HelpScreen
 from lreg_tui.presets.difference import DifferenceScreen
 from lreg_tui.presets.launch_run import LaunchScreen, summary
@@ -41,6 +43,11 @@ epochs = 3 # few
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     catalog.load()
+
+    def check(tasks: Any, device: str, data_dir: Any, optimizer: Any, parent: Any) -> None:
+        check_inputs(tasks, device, data_dir, optimizer=optimizer, start=parent and parent.path)
+
+    monkeypatch.setattr(inputs, "check_run", check)  # data and devices are looked at without a process
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(MINE)
     yield
@@ -60,7 +67,6 @@ class Editor:
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
-        await self.pilot.pause()
 
     async def checked(self) -> None:
         """Until the text as it stands has been checked."""
@@ -68,14 +74,16 @@ class Editor:
             self.pilot,
             lambda: self.screen.checked is not None and self.screen.checked.text == self.screen.area.text,
         )
-        await self.pilot.pause()
+        await driving.calm(self.pilot)
 
     async def shown(self, kind: type) -> Any:
-        return await driving.until(self.pilot, lambda: self.app.screen if isinstance(self.app.screen, kind) else None)
+        await driving.until(self.pilot, lambda: isinstance(self.app.screen, kind))
+        await driving.calm(self.pilot)
+        return self.app.screen
 
     async def go_to(self, path: str) -> None:
         self.screen.form.highlight(path)
-        await self.pilot.pause()
+        await driving.calm(self.pilot)
         assert self.screen.form.current == path
 
     async def type(self, path: str, value: str) -> None:
@@ -83,7 +91,7 @@ class Editor:
         await self.go_to(path)
         await self.press("enter")
         self.pilot.app.focused.value = value  # type: ignore[union-attr]
-        await self.pilot.pause()
+        await driving.calm(self.pilot)
 
     @property
     def about(self) -> str:
@@ -102,7 +110,8 @@ class Editor:
 @asynccontextmanager
 async def editing(folder: Path, preset: str = "mine.toml", size: tuple[int, int] = (80, 24)) -> Any:
     app = hosting.Host(RunStore(folder / "runs"), folder)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size):
+        pilot = driving.Quick(app)
         editor = Editor(pilot)
         app.open_editor(preset)
         if preset:
@@ -352,6 +361,23 @@ def test_the_filter_narrows_the_form_down(tmp_path: Path) -> None:
             await editor.press("slash", "escape", "equals_sign")
             assert "meta.epochs" in [line.identity for line in editor.screen.form.lines]
             assert "meta.truncation" not in [line.identity for line in editor.screen.form.lines]
+
+    driving.run(go())
+
+
+def test_what_is_added_to_a_form_that_is_narrowed_down_comes_into_view(tmp_path: Path) -> None:
+    """Else the next key, such as the one that takes it out again, would be for the setting that was in view before."""
+
+    async def go() -> None:
+        async with editing(tmp_path) as editor:
+            await editor.press("slash", *"epochs", "enter", "a")
+            await driving.until(editor.pilot, lambda: editor.app.screen is not editor.screen)
+            await editor.press("g", "a", "m", "enter")
+            await editor.checked()
+            assert editor.screen.form.current == "table:penalty.gam"
+            await editor.press("delete")
+            await editor.checked()
+            assert editor.screen.area.text == MINE
 
     driving.run(go())
 

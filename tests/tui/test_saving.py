@@ -11,7 +11,7 @@ import pytest
 from engine.base.errors import LregError
 from engine.base.files import write_atomic
 from engine.export.target import TargetError, check_target
-from lreg_tui.compare.comparison_files import wrong_name
+from lreg_tui.compare.comparison_sheets import wrong_name
 from lreg_tui.figures import page
 from lreg_tui.presets import preset_file
 

@@ -31,11 +31,11 @@ from lreg_tui.charts.chart import Chart
 from lreg_tui.compare.compare_screen import CompareScreen
 from lreg_tui.runs.feed import Feed
 from lreg_tui.runs.run_screen import RunScreen
-from lreg_tui.studies.folders import Watched
 from lreg_tui.studies.launch_study import LaunchStudyScreen, PickStudyScreen
 from lreg_tui.studies.report import ReportScreen
 from lreg_tui.studies.studies_screen import StudiesScreen
 from lreg_tui.studies.study_axes import StudyAxes, axes_of
+from lreg_tui.studies.study_rows import Watched
 from lreg_tui.studies.study_screen import StudyScreen
 from lreg_tui.studies.study_start import size_of, start
 from lreg_tui.transfers.transfer_screen import TransferScreen
@@ -503,7 +503,7 @@ def ended(path: Path) -> bool:
     return RunReader(path).state in ("finished", "failed") and not RunReader(path).is_held
 
 
-def test_resuming_starts_a_scheduler_that_tries_again_what_failed(tmp_path):
+def test_resuming_starts_a_scheduler_that_tries_again_what_failed(tmp_path, forked):
     store, plan, path = over(tmp_path, "stopped")
 
     async def doing(pilot, screen):
@@ -527,7 +527,7 @@ name = "only"
 """
 
 
-def test_a_study_file_is_weighed_named_and_started(tmp_path, monkeypatch):
+def test_a_study_file_is_weighed_named_and_started(tmp_path, monkeypatch, forked):
     """Its one run has finished before, so that its scheduler has nothing to do but the report."""
     monkeypatch.chdir(tmp_path)
     Path("mine.toml").write_text(STUDY)

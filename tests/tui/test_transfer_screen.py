@@ -162,7 +162,7 @@ def test_the_runs_own_tasks_are_preselected_with_all_their_keys(tmp_path):
     (made.path / "checkpoint" / "best.safetensors").touch()
 
     async def doing(pilot, screen):
-        assert screen.query_one(RequestForm).picked["targets"] == ("digits/mlp",)
+        assert screen.query_one(RequestForm).targets == ("digits/mlp",)
         (task,) = screen.checked.plan.tasks
         assert task["hidden"] == (7,)
 
