@@ -378,6 +378,7 @@ def test_a_transfer_job_shows_its_plan(tmp_path: Path) -> None:
             shown.app.pop_screen()
             shown.app.push_screen(RunScreen(job.id))
             await shown.until(lambda: shown.app.screen.query("#tabs"))
+            await shown.press("2")
             area = shown.screen.query_one("#preset", TomlArea)
             await shown.until(lambda: area.text)
             assert json.loads(area.text)["runs"] == [str(made.path)]
