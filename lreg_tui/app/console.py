@@ -305,7 +305,7 @@ class LregApp(ConsoleBase):
             self.told.append((message, severity, now))
 
     def action_messages(self) -> None:
-        from lreg_tui.app.told import ToldScreen
+        from lreg_tui.app.help import ToldScreen
 
         self.push_screen(ToldScreen(self.told))
 

@@ -24,15 +24,16 @@ from lreg_tui.runs.evaluation_table import EvaluationTable
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.messages import RunsChanged, SeriesChanged
 from lreg_tui.runs.metric_grid import MetricGrid
-from lreg_tui.runs.preset_text import PresetText
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.system.keys import key_of
 from lreg_tui.text.present import clean, count, duration, progress, state_text
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.log_tail import LogTail
+from lreg_tui.widgets.searched import MATCH, SEARCHED, Searched
 from lreg_tui.widgets.sheet_view import SheetView
 from lreg_tui.widgets.threads import off_the_loop
+from lreg_tui.widgets.toml_area import TomlArea
 
 AGES_EVERY_S = 20.0
 BAR = 20  # columns of the progress bar
@@ -296,6 +297,17 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self.set_focus(None)
         else:
             self.dismiss()
+
+
+class PresetText(Searched, TomlArea):
+    """TOML in its colours, with search as a log has it."""
+
+    HELP_TITLE = "Preset"
+    BINDINGS = SEARCHED
+    COMPONENT_CLASSES: ClassVar[set[str]] = {MATCH}
+    DEFAULT_CSS = """
+    PresetText > .searched--match { background: $accent; color: $background; }
+    """
 
 
 def head_of(row: RunRow | None, run_id: str, is_gone: bool) -> Text:

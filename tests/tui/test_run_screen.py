@@ -19,9 +19,8 @@ from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.presets.preset_editor import PresetEditorScreen
 from lreg_tui.runs.evaluation_table import EvaluationTable, MarksScreen
 from lreg_tui.runs.metric_grid import MetricGrid, ordered
-from lreg_tui.runs.preset_text import PresetText
 from lreg_tui.runs.run_notice import RunNotice
-from lreg_tui.runs.run_screen import RunScreen
+from lreg_tui.runs.run_screen import PresetText, RunScreen
 from lreg_tui.system import launch
 from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.prompt import PromptScreen
