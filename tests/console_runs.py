@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from engine.presets.preset import from_mapping
 from engine.runs.store import Run
@@ -47,6 +48,35 @@ def make_saved(runs: Path, count: int) -> None:
         shutil.copytree(first, path)
         facts = json.loads((path / "run.json").read_text())
         (path / "run.json").write_text(json.dumps({**facts, "id": path.name, "name": f"saved {number}"}))
+
+
+def make_studies(runs: Path, seeds: int = 5) -> None:
+    """Runs of three studies, one a dataset: without a penalty, and with several at four radii, gam with smooth the best
+    at 0.1. The names tell little.
+    """
+    for dataset in ("digits", "mnist", "fmnist"):
+        task = {"dataset": dataset}
+        make_arm(runs, f"{dataset}-vanilla", seeds, 0.5, task=task)
+        for number, rho in enumerate((0.02, 0.05, 0.1, 0.2)):
+            loss, gam = 0.4 + abs(number - 2) / 10, {"gam": {"rho": rho}}
+            make_arm(runs, f"{dataset}-a-{number}", seeds, 0.1 + loss, task=task, penalty={"sam": {"rho": rho}})
+            make_arm(runs, f"{dataset}-b-{number}", seeds, 0.2 + loss, task=task, penalty=gam)
+            make_arm(runs, f"{dataset}-c-{number}", seeds, loss, task=task, penalty={**gam, "smooth": {"weight": 0.1}})
+
+
+def make_arm(runs: Path, name: str, seeds: int, loss: float, **tables: Any) -> None:
+    """Repeats of one run, each with a seed and an id of its own."""
+    tags = [f"study:{tables['task']['dataset']}-flat"]
+    made = Run.create(runs, from_mapping({"name": f"{name}-s0", "tags": tags, **tables}))
+    records = [{"step": step, "meta_loss": loss, "validation_loss": loss, "sharpness": loss} for step in range(20)]
+    made.append(records)
+    made.set_status(state="finished", step=20, total=20, message="", latest=records[-1])
+    for seed in range(1, seeds):
+        path = runs / f"{made.path.name[:-4]}{seed:04d}"
+        shutil.copytree(made.path, path)
+        for file in (path / "preset.toml", path / "run.json"):
+            text = file.read_text().replace(f"{name}-s0", f"{name}-s{seed}").replace(made.path.name, path.name)
+            file.write_text(text.replace("seed = 0", f"seed = {seed}").replace('"seed": 0', f'"seed": {seed}'))
 
 
 def make_long(path: Path, records: int, metrics: int, narrow: Sequence[str] = FLOAT32) -> None:

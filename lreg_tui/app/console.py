@@ -26,7 +26,6 @@ from textual.widgets import Static
 from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunStore
 from lreg_tui.app.no_color import NoColour
-from lreg_tui.app.told import Told
 from lreg_tui.runs.console_base import ConsoleBase
 from lreg_tui.runs.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
 from lreg_tui.runs.messages import RunEnded, RunsChanged, SeriesChanged
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from textual.command import Provider
 
 WARM_UP_S = 1.5  # after the start
-FEWEST_SCREENS = 2
 MOST_TOLD = 500
 SAME_S = 5.0  # in which a message that comes again is the same
 FUNCTION_KEY = re.compile(r"f\d+")
@@ -125,17 +123,19 @@ class LregApp(ConsoleBase):
         self.theme = known if known in self.available_themes else themes.DEFAULT
         self.trash = Trash(store.root)
         self.under_way = set()
-        self.told: deque[Told] = deque(maxlen=MOST_TOLD)
+        self.told: deque[tuple[str, str, float]] = deque(maxlen=MOST_TOLD)  # see ToldScreen
         usual_s = SLOW_INTERVAL_S if slow_link else INTERVAL_S
         self.feed = Feed(store, self._tell, usual_s if self.config.refresh is None else self.config.refresh)
         self._own_filters = [NoColour()] if self.no_color else []
 
-    def on_mount(self) -> None:
+    def get_default_screen(self) -> Screen[Any]:
         from lreg_tui.runs.dashboard import DashboardScreen
 
+        return self._of_this_size(DashboardScreen())
+
+    def on_mount(self) -> None:
         if not self.is_headless:
             terminal.stop_when_told(self)
-        self.push_screen(DashboardScreen())
         self.call_after_refresh(self.feed.start)  # the first paint comes first
         self._take_over_trash()
         if not self.is_headless:
@@ -230,17 +230,21 @@ class LregApp(ConsoleBase):
             self.push_screen(TooSmallScreen(*SMALLEST))
 
     def push_screen(self, screen: Any, *arguments: Any, **options: Any) -> Any:
-        """The screen has the classes of the size from the start: else Textual makes the styles twice."""
         if isinstance(screen, Screen):
-            width, height = self.size
-            for size, breakpoints in ((width, screen.HORIZONTAL_BREAKPOINTS), (height, screen.VERTICAL_BREAKPOINTS)):
-                fitting = sorted(item for item in breakpoints or () if item[0] <= size)
-                screen.add_class(*(name for _, name in fitting[-1:]))
+            self._of_this_size(screen)
         return super().push_screen(screen, *arguments, **options)
 
+    def _of_this_size(self, screen: Screen[Any]) -> Screen[Any]:
+        """The screen with the classes of the size from the start: else Textual makes the styles twice."""
+        width, height = self.size
+        for size, breakpoints in ((width, screen.HORIZONTAL_BREAKPOINTS), (height, screen.VERTICAL_BREAKPOINTS)):
+            fitting = sorted(item for item in breakpoints or () if item[0] <= size)
+            screen.add_class(*(name for _, name in fitting[-1:]))
+        return screen
+
     def pop_screen(self) -> AwaitComplete:
-        """The dashboard stays, whoever asks: below it is nothing but the blank screen that Textual begins with."""
-        return super().pop_screen() if len(self.screen_stack) > FEWEST_SCREENS else AwaitComplete()
+        """The dashboard stays, whoever asks."""
+        return super().pop_screen() if len(self.screen_stack) > 1 else AwaitComplete()
 
     def get_key_display(self, binding: Binding) -> str:
         shown = super().get_key_display(binding)
@@ -295,13 +299,13 @@ class LregApp(ConsoleBase):
 
     def notify(self, message: str, *, severity: SeverityLevel = "information", **options: Any) -> None:
         """One event is one message, which can be read again; what was told a moment ago is not told twice."""
-        told = Told(message, severity, time.time())
-        if not (self.told and self.told[-1].message == message and told.time - self.told[-1].time < SAME_S):
+        now = time.time()
+        if not (self.told and self.told[-1][0] == message and now - self.told[-1][2] < SAME_S):
             super().notify(message, severity=severity, **options)
-            self.told.append(told)
+            self.told.append((message, severity, now))
 
     def action_messages(self) -> None:
-        from lreg_tui.app.told import ToldScreen
+        from lreg_tui.app.help import ToldScreen
 
         self.push_screen(ToldScreen(self.told))
 

@@ -1,8 +1,11 @@
-"""HelpScreen: what keys do now: those of what has the focus, of the screen, of the rest of it, of everywhere."""
+"""HelpScreen: what keys do now: those of what has the focus, of the screen, of the rest of it, of everywhere; and
+ToldScreen: what the console has told so far, the newest first.
+"""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import ClassVar
@@ -23,6 +26,7 @@ from lreg_tui.widgets.keys import bind
 OURS = "lreg_tui"  # what Textual's own widgets do with keys is no help
 PALETTE = "command_palette"  # but for this one
 KEY_WIDTH = 12
+STYLES = {"error": "bold red", "warning": "yellow"}  # of messages
 COLUMN_GAP = re.compile(r"(?<=\S) {2,}")
 Keys = dict[str, list[str]]
 """What can be done, and by which keys."""
@@ -52,6 +56,23 @@ class HelpScreen(Page):
         for has_columns, group in groupby(map(COLUMN_GAP.split, lines.splitlines()), key=lambda parts: len(parts) == 2):
             rows = list(group)
             yield _in_columns(rows) if has_columns else Text("\n".join("  ".join(parts) for parts in rows))
+
+
+class ToldScreen(Page):
+    """`told`: each message, how severe it is, and when it came (unix seconds)."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [bind("messages", "leave", show=False)]
+
+    def __init__(self, told: Iterable[tuple[str, str, float]]) -> None:
+        super().__init__("Messages")
+        self.told = list(told)
+
+    def body(self) -> Text:
+        text = Text() if self.told else Text("nothing yet", "dim")
+        for message, severity, when in reversed(self.told):
+            text.append(time.strftime("%H:%M:%S  ", time.localtime(when)), "dim")
+            text.append(f"{message}\n", STYLES.get(severity, ""))
+        return text
 
 
 class LaidOut:

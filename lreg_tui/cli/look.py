@@ -11,7 +11,7 @@ import typer
 
 from engine.base.errors import LregError, printable
 from engine.base.settings import show as show_value
-from engine.base.status import LIVE, STATES, Status
+from engine.base.status import LIVE, Status
 from engine.runs.kinds import TRANSFER
 from engine.runs.results import run_rows
 from engine.runs.store import RunReader, RunStore
@@ -28,8 +28,7 @@ from lreg_tui.text import present
 if TYPE_CHECKING:
     from rich.console import Console
 
-STATE_NAMES = (*STATES, "crashed")
-ONLY = f"Only runs in this state: {', '.join(STATE_NAMES)}; may be given again."
+ONLY = f"Only runs in this state: {', '.join(filters.STATE_NAMES)}; may be given again."
 FILTER = "Only runs that fit, in the words of the console's filter: 'lo* gam.rho>0.1 optimizer.kind:dm name~^lo-'."
 SORT = f"A metric, a setting such as gam.rho, or one of: {', '.join(SORTS)}."
 COLUMN = "A setting or a metric to show beside the usual columns; may be given again."
@@ -38,7 +37,7 @@ EXIT_CODES = {"finished": 0, "stopped": 130}
 
 
 def runs(
-    state: Annotated[list[str] | None, choice("--state", "STATE", STATE_NAMES, ONLY)] = None,
+    state: Annotated[list[str] | None, choice("--state", "STATE", filters.STATE_NAMES, ONLY)] = None,
     wanted: Annotated[str, option("--filter", "TEXT", FILTER)] = "",
     sort: Annotated[str, option("--sort", "KEY", SORT, offering(lambda: SORTS))] = "id",
     column: Annotated[list[str] | None, option("--column", "KEY", COLUMN)] = None,
@@ -64,7 +63,7 @@ def runs(
     for job in () if states or wanted else (*store.transfers(), *store.studies()):
         if (status := job.status()).state != "finished":
             done = f"{job.kind.unit} {status.step}/{status.total}" if job.kind is TRANSFER else status.message
-            words = ", ".join(filter(None, (status.state, done)))
+            words = ", ".join(filter(None, (status.told, done)))
             output.say(f"{job.kind.name} {job.id}: {words}")
     if listed:
         console = output.console()

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -21,7 +22,7 @@ from engine.base.status import LIVE, Status
 from engine.distributed import parallel
 from engine.export import loggers
 from engine.presets.preset import load_preset
-from engine.runs.kinds import STUDY, TRANSFER
+from engine.runs.kinds import RUN, STUDY, TRANSFER
 from engine.runs.provenance import plugin_remark
 from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.cli import output, study, transfer
@@ -101,9 +102,10 @@ def resume(
         output.say(f"run {reader.id}: {remark}")
     if data := reader.other_data(data_dir):
         output.say(data)
-    if (before := reader.facts.get("log_to")) and not loggers.in_use():  # perhaps a stranger's: told, not obeyed
-        output.say(f"the run was logged to {present.clean(before)} before: --log-to goes on with that")
     kind, runner = reader.kind, worker.runner_of(reader)
+    if (before := _logged_to(reader)) and not loggers.in_use():  # perhaps a stranger's: told, not obeyed
+        what = "the run was" if kind is RUN else "its runs were"
+        output.say(f"{what} logged to {present.clean(before)} before: --log-to goes on with that")
     if nproc is not None and "share" not in kind.actions:
         raise RunError(f"--nproc: {reader.id} is no run; several processes can share nothing else")
     if kind is STUDY:
@@ -115,6 +117,15 @@ def resume(
         transfer.do(Run(reader.path), how)
     else:
         _start(Run(reader.path), processes, how)
+
+
+def _logged_to(reader: RunReader) -> str:
+    """What a run was logged to; of a study its command tells."""
+    argv = reader.facts.get("argv")
+    words = [word for each in argv for word in str(each).split("=", 1)] if isinstance(argv, list) else []
+    asked = [after for word, after in pairwise(words) if word == "--log-to"] if reader.kind is STUDY else []
+    told = reader.facts.get("log_to") or asked
+    return ", ".join(map(str, told)) if isinstance(told, list) else str(told)
 
 
 def _processes(reader: RunReader, status: Status, nproc: int | None) -> int:

@@ -367,7 +367,7 @@ class PresetEditorScreen(Ending, Screen[None]):
 
     def _launched(self, run_id: str) -> None:
         self._tell(f"started {run_id}")
-        while len(self.app.screen_stack) > 2:  # the dashboard is above the blank screen that Textual begins with
+        while len(self.app.screen_stack) > 1:
             self.app.pop_screen()
         if isinstance(below := self.app.screen, DashboardScreen):
             below.table.select(run_id)

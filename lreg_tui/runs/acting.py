@@ -7,7 +7,7 @@ class RunScreen(ActingScreen):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -21,6 +21,7 @@ from engine.runs.kinds import RUN
 from engine.runs.store import RunReader
 from lreg_tui.runs import actions
 from lreg_tui.runs.feed import RunRow
+from lreg_tui.runs.groups import seeds_name
 from lreg_tui.system.keys import key_of
 from lreg_tui.text.present import clean, count
 from lreg_tui.widgets.ending import Ending
@@ -198,16 +199,19 @@ class ActingScreen(Ending, Screen[None]):
         """Compare the subjects with runs that are picked now."""
         from lreg_tui.widgets.pick_list import Choice, PickList
 
-        own = [row.id for row in self.subjects() if "compare" in row.kind.actions]
-        others = [row for row in reversed(self.lreg.feed.rows) if "compare" in row.kind.actions and row.id not in own]
-        choices = [Choice(row.id, row.name, f"{row.state} {row.task} {row.optimizer} {row.id}") for row in others]
-        title = f"compare {named(self.subjects())} with"
-        asked = PickList(title, choices, several=True, never_none=True)
-        picked = await self.app.push_screen_wait(asked) if own else None
+        subjects = [row for row in self.subjects() if "compare" in row.kind.actions]
+        if not subjects:
+            return
+        own, tasks = arms_of(subjects), {row.task for row in subjects}
+        others = arms_of(row for row in reversed(self.lreg.feed.rows) if "compare" in row.kind.actions)
+        keys = [key for key in sorted(others, key=lambda key: others[key][0].task not in tasks) if key not in own]
+        choices = [Choice(key, arm_name(others[key]), telling(others[key][0])) for key in keys]
+        title = f"compare {listed(list(map(arm_name, own.values())))} with"
+        picked = await self.app.push_screen_wait(PickList(title, choices, several=True, never_none=True))
         if picked and len(own) + len(picked) > MOST_COMPARED:
-            self.tell(f"found {len(own) + len(picked)} runs to compare; allowed: {MOST_COMPARED} at most", "warning")
+            self.tell(f"found {len(own) + len(picked)} arms to compare; allowed: {MOST_COMPARED} at most", "warning")
         elif picked:
-            self.lreg.open_compare([*own, *picked])
+            self.lreg.open_compare([row.id for row in (*subjects, *(run for key in picked for run in others[key]))])
 
     # -- how -----------------------------------------------------------------------------------------------------------
 
@@ -269,6 +273,23 @@ class ActingScreen(Ending, Screen[None]):
 
 
 ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
+
+
+def arms_of(rows: Iterable[RunRow]) -> dict[str, list[RunRow]]:
+    """Runs by arm: repeats with other seeds together."""
+    arms: dict[str, list[RunRow]] = {}
+    for row in rows:
+        arms.setdefault(row.arm or row.id, []).append(row)
+    return arms
+
+
+def arm_name(rows: Sequence[RunRow]) -> str:
+    return rows[0].name if len(rows) == 1 else seeds_name(rows)
+
+
+def telling(row: RunRow) -> str:
+    """A few words on what a run is, for a list."""
+    return " ".join(filter(None, (row.state, row.task, row.optimizer, *row.penalties, row.id)))
 
 
 def named(rows: Sequence[RunRow]) -> str:

@@ -16,7 +16,6 @@ from engine.base.errors import RunError
 from engine.runs import notes
 from engine.runs.notes import LONGEST_NAME, MOST_TAGS, Notes
 from engine.runs.store import RunReader
-from lreg_tui.system import launch
 from lreg_tui.system.keys import key_of
 
 BETWEEN_TAGS = re.compile(r"[\s,;]+")
@@ -53,6 +52,8 @@ def resume(path: Path, data_dir: Path | None = None) -> str:
     status = reader.status()
     if status.state not in RESUMABLE:
         raise RunError(f"{called(reader)} is {status.state}: nothing to resume")
+    from lreg_tui.system import launch  # the engine's jobs: not for the console's start
+
     launch.check_resumed(reader, data_dir)
     launch.start_detached(reader, data_dir=data_dir)
     remark = reader.other_data(data_dir)
@@ -106,6 +107,8 @@ def called(reader: RunReader) -> str:
 
 
 def _signal(reader: RunReader, number: signal.Signals, purpose: str) -> None:
+    from lreg_tui.system import launch
+
     try:
         launch.request(reader, number, purpose)
     except RunError as error:  # it speaks of the run by its id, as the command line does

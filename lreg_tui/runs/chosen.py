@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from engine.base.errors import LregError
 from engine.presets.catalog import estimator_label, member_name, named_members, task_label
 from engine.presets.flat import NAMES, arm_identity, flatten
 from engine.runs.kinds import RUN, TRANSFER, JobKind
-from engine.runs.store import RunReader
+from engine.runs.store import RunReader, RunStore
 from lreg_tui.runs.actions import called
 
 DAMAGE = (ValueError, TypeError, AttributeError, RecursionError, LregError)
@@ -59,14 +61,30 @@ def _shared(value: Any) -> Any:
 
 def _of_job(reader: RunReader) -> dict[str, Any]:
     """A job is called by what it evaluates, and on what."""
-    plan = reader.plan()
-    runs = [Path(str(run)).name for run in plan.get("runs", [])]
     store = reader.path.parent.parent  # wherever the plan says that they are, which may have been written by anybody
+    if (reader.path / TRANSFER.document).exists():
+        plan = reader.plan()
+        runs = [Path(str(run)).name for run in plan.get("runs", [])]
+        targets = list(dict.fromkeys(map(task_label, plan.get("tasks", []))))
+    else:
+        runs, targets = _wanted_by_studies(store).get(reader.id, ([], []))
     names = [called(RunReader(store / run)) for run in runs]
-    targets = list(dict.fromkeys(map(task_label, plan.get("tasks", []))))
     if not (names and targets):
         return {}
     return {"of": tuple(runs), "title": f"{_several(names)} -> {_several(targets)}"}
+
+
+@lru_cache(maxsize=4)
+def _wanted_by_studies(store: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """Runs and targets, by id, of the transfer jobs that a store's studies want: those kept have no plan."""
+    from engine.study.plan.snapshot import Watcher, plan_of
+
+    wanted: dict[str, tuple[list[str], list[str]]] = {}
+    for study in RunStore(store).studies():
+        with suppress(*DAMAGE):
+            for piece in Watcher(plan_of(study.path), study.path).look().transfers:
+                wanted[piece.run.id] = [run.id for run in piece.transfer.runs], list(piece.transfer.targets)
+    return wanted
 
 
 def _several(names: Sequence[str]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import work
@@ -22,10 +23,8 @@ from lreg_tui.runs import filters
 from lreg_tui.runs.acting import ACTIONS
 from lreg_tui.runs.dashboard_text import head, instead
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.filter_prompt import FilterPrompt, problem
 from lreg_tui.runs.layout import METRICS, OF_STORE, TABLE, Layout
-from lreg_tui.runs.machine_panel import MachinePanel, ProcessScreen, in_brief
-from lreg_tui.runs.messages import RunsChanged, SelectionChanged, SeriesChanged
+from lreg_tui.runs.messages import RunsChanged, SeriesChanged
 from lreg_tui.runs.metric_panel import MetricPanel, Panels, ids_of
 from lreg_tui.runs.run_list import MOST_OVERLAID
 from lreg_tui.runs.run_notice import RunNotice
@@ -34,8 +33,11 @@ from lreg_tui.runs.table_screen import TableScreen
 from lreg_tui.text import present
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.keys import bind
-from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.pick_list import Choice, PickList
+
+if TYPE_CHECKING:
+    from lreg_tui.runs.machine_panel import MachinePanel
+    from lreg_tui.widgets.log_tail import LogTail
 
 SETTLE_S = 0.12  # the cursor rests so long on a run before its metrics are read
 LEAST_COMPARED = 2
@@ -52,7 +54,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
     One panel is chosen: keys go to it, and narrow screens show it alone.
     """
 
-    CSS_PATH = "dashboard.tcss"
+    DEFAULT_CSS = (Path(__file__).parent / "dashboard.tcss").read_text()
     ESCAPE_TO_MINIMIZE = False  # keys give the focus back as well
     HELP_TITLE = "Runs"
     HELP_TEXT = f"Filter\n{filters.HELP}"
@@ -88,7 +90,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
     CHANGING = (*TableScreen.CHANGING, *FOR_RUNS, "edit", "filter")
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(classes="-nothing")
         self.place = 0  # of the chosen panel
         self.highlights = False  # the curve of what is under the cursor
         self._found = Layout()
@@ -96,6 +98,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         self._judged = USUAL_HEADLINE  # what the panel for it shows
         self._sharpness = metric("sharpness")  # likewise
         self._names: set[str] = set()  # what the runs can be filtered by
+        self._log: LogTail | None = None
         self._waiting: Timer | None = None
         self._has_looked = False  # the feed has told what there is
 
@@ -125,17 +128,15 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
             yield Static(id="brief", markup=False)
         with Container(id="body"):
             with Vertical(id="runs"):
-                yield RunTable(id="table")
+                yield self.table
                 yield Static(id="instead", markup=False)
                 yield RunNotice(id="notice")
             yield Panels(self._found.metrics, id="panels")
             with Horizontal(id="foot"):
                 with Vertical(id="log", classes="panel"):
                     yield Static("log", id="log-title", markup=False)
-                    yield LogTail(lines=LOG_LINES, short_times=True)
                 with Vertical(id="machine"):
                     yield Static("machine", classes="title", markup=False)
-                    yield MachinePanel(self.lreg.store.root, slow=self.lreg.slow_link)
         yield KeyFooter()
 
     def on_mount(self) -> None:
@@ -145,6 +146,20 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         self.choose_panel(self._found.panel)
         self.watch(self.table, "virtual_size", lambda: self.call_next(self._show_state), init=False)  # its columns
         self.table.focus()
+        self.call_after_refresh(self._furnish)
+
+    def _furnish(self) -> None:
+        """What the first paint does without."""
+        from lreg_tui.runs.machine_panel import MachinePanel
+        from lreg_tui.widgets.log_tail import LogTail
+
+        log, machine = self.query_one("#log"), self.query_one("#machine")
+        if not machine.is_attached:  # the console ends already
+            return
+        self._log = LogTail(lines=LOG_LINES, short_times=True)
+        log.mount(self._log)
+        machine.mount(MachinePanel(self.lreg.store.root, slow=self.lreg.slow_link))
+        self._follow()
 
     # -- panels ------------------------------------------------------------------------------------------------------
 
@@ -159,7 +174,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     def focus_panel(self) -> None:
         panel = self.panel
-        self.set_focus(panel.chart if isinstance(panel, MetricPanel) else self.query_one(LogTail))
+        self.set_focus(panel.chart if isinstance(panel, MetricPanel) else self._log)
 
     def on_descendant_focus(self) -> None:
         for number, panel in enumerate(self.every_panel):
@@ -223,17 +238,16 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         self._follow()  # another screen may have followed other runs
 
     def action_processes(self) -> None:
+        from lreg_tui.runs.processes import ProcessScreen
+
         self.app.push_screen(ProcessScreen(self.lreg.feed))
 
     def on_machine_panel_measured(self, message: MachinePanel.Measured) -> None:
-        self.query_one("#brief", Static).update(in_brief(message.load))  # its width is that of the text
+        self.query_one("#brief", Static).update(message.in_brief)  # its width is that of the text
 
     # -- what comes from the table -----------------------------------------------------------------------------------
 
-    def on_selection_changed(self, message: SelectionChanged) -> None:
-        self._settle()
-
-    def on_run_table_cursor_moved(self, message: RunTable.CursorMoved) -> None:
+    def on_run_table_selected(self) -> None:
         self._settle()
 
     def on_run_table_opened(self, message: RunTable.Opened) -> None:
@@ -265,7 +279,8 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         self._show_what_they_are_judged_by({name for row in rows for name in row.latest})
         self.panels.update_from(self.lreg.feed)
         cursor = self.table.runs.cursor_row
-        self.query_one(LogTail).path = cursor.path / "log.txt" if cursor is not None else None
+        if self._log is not None:
+            self._log.path = cursor.path / "log.txt" if cursor is not None else None
         words = f"log  {present.clean(cursor.name, 60)}" if cursor else "log"
         self.query_one("#log-title", Static).update(words, layout=False)
 
@@ -339,7 +354,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
     def action_compare(self) -> None:
         rows = [row for row in self.subjects() if "compare" in row.kind.actions]
         arms = len({row.arm or row.id for row in rows})  # repeats with other seeds are one arm
-        if len(rows) == 1:
+        if arms == 1:
             self.compare_with_others()
         elif rows and arms <= MOST_OVERLAID:
             self.lreg.open_compare([row.id for row in rows])
@@ -351,16 +366,18 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     @work(group="ask", exclusive=True)
     async def action_filter(self) -> None:
+        from lreg_tui.runs.filter_prompt import FilterPrompt
+
         before = self._found.filter
         text = await self.app.push_screen_wait(FilterPrompt(before, lambda: self.lreg.feed.rows, self._filter))
         self._filter(before if text is None else text)
         self.keep(filter=self._found.filter)
 
     def _filter(self, text: str) -> None:
-        rows = self.lreg.feed.rows
-        if not problem(text, rows):
+        names = filters.names_of(self.lreg.feed.rows)
+        if not filters.problem(text, names):
             self._found = replace(self._found, filter=text.strip())
-            self.table.filter_by(filters.compile(text, filters.names_of(rows)))
+            self.table.filter_by(filters.compile(text, names))
             self._show_state()
 
     def action_back(self) -> None:

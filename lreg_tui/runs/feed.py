@@ -22,7 +22,6 @@ from engine.runs.notes import Notes
 from engine.runs.reader import created_of
 from engine.runs.store import RunReader, RunStore
 from lreg_tui.charts.smoothing import exponential
-from lreg_tui.runs.chosen import chosen
 from lreg_tui.runs.followed import REST_S, Followed, Series
 
 INTERVAL_S = 1.0
@@ -89,6 +88,8 @@ class _Known:
     def _read_document(self) -> None:
         self.facts = self.reader.facts
         self.kind = kind_of(self.reader.path, self.facts)
+        from lreg_tui.runs.chosen import chosen  # with the engine's presets: after the first paint
+
         self.chosen = chosen(self.reader, self.kind)
 
     def look(self) -> RunRow:

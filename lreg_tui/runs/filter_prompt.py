@@ -20,7 +20,11 @@ class FilterPrompt(PromptScreen):
 
     def __init__(self, value: str, rows: Callable[[], Sequence[RunRow]], changed: Callable[[str], None]) -> None:
         super().__init__(
-            "Filter", value, note=NOTE, check=lambda text: problem(text, rows()), suggester=FilterSuggester(rows)
+            "Filter",
+            value,
+            note=NOTE,
+            check=lambda text: filters.problem(text, filters.names_of(rows())),
+            suggester=FilterSuggester(rows),
         )
         self._rows = rows
         self._tell = changed
@@ -29,18 +33,10 @@ class FilterPrompt(PromptScreen):
     def on_input_changed(self, event: Input.Changed) -> None:
         """Its base shows what is wrong. A filter that left something stays while what is typed means nothing."""
         rows = self._rows()
-        if not problem(event.value, rows) or not any(map(filters.compile(self._told, filters.names_of(rows)), rows)):
+        names = filters.names_of(rows)
+        if not filters.problem(event.value, names) or not any(map(filters.compile(self._told, names), rows)):
             self._told = settled(event.value, rows)
             self._tell(self._told)
-
-
-def problem(text: str, rows: Sequence[RunRow]) -> str:
-    """What is wrong with a filter, or ""."""
-    try:
-        filters.compile(text, filters.names_of(rows))
-    except filters.FilterError as error:
-        return str(error)
-    return ""
 
 
 def settled(text: str, rows: Sequence[RunRow]) -> str:

@@ -1,6 +1,7 @@
 """Filter language of runs, of console and command line: `state:running gam.weight>1 name~^lo-(sam|gam)$ -tag:x mlp`.
 
-All terms must hold. Words without a field are looked for in name and id; a setting is a field by the end of its path.
+All terms must hold. Words without a field are looked for in name and id, and among task, optimizer, penalties and tags;
+a setting is a field by the end of its path.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import Any
 from engine.base.errors import LregError, printable
 from engine.base.metrics import RECORDED, metric
 from engine.base.settings import did_you_mean, show
-from engine.base.status import STATES, is_number
+from engine.base.status import STATES, STOPPING, is_number
 from engine.runs.kinds import TRANSFER
 from lreg_tui.runs.feed import RunRow
 
 Predicate = Callable[[RunRow], bool]
 
-STATE_NAMES = (*STATES, "crashed")
+STATE_NAMES = (*STATES, STOPPING, "crashed")
 NONE = "none"
 FIELDS = {
     "state": "state of the run: " + ", ".join(STATE_NAMES),
@@ -59,7 +60,8 @@ _FIELD = re.compile(r"([A-Za-z][\w.]*):(.*)", re.DOTALL)
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+", re.ASCII)
 HELP = """\
-Words look in name and id; all terms must hold; a minus before a term turns it round.
+Words look in name and id, and for whole words of task, optimizer, penalties and tags.
+All terms must hold; a minus before a term turns it round.
 state:running,paused   one of several; fields: {fields}
 name:"my run" lo*      quotes keep blanks together; * stands for anything: lo* begins with lo
 name~^lo-(sam|gam)$    a regular expression, in any field of words
@@ -86,6 +88,15 @@ def compile(text: str, names: Collection[str] = ()) -> Predicate:
     """What decides whether a run is shown. `names`: see `names_of`. Raises FilterError."""
     predicates = [_predicate(term, names) for term in split(text)]
     return lambda row: all(predicate(row) for predicate in predicates)
+
+
+def problem(text: str, names: Collection[str] = ()) -> str:
+    """What is wrong with a filter, or ""."""
+    try:
+        compile(text, names)
+    except FilterError as error:
+        return str(error)
+    return ""
 
 
 def names_of(rows: Iterable[RunRow]) -> set[str]:
@@ -133,8 +144,15 @@ def _term(text: str, names: Collection[str]) -> Predicate:
 
 
 def _word(text: str) -> Predicate:
-    pattern = _pattern(text)
-    return lambda row: fnmatchcase(row.name.lower(), pattern) or fnmatchcase(row.id.lower(), pattern)
+    """Part of name or id; or a whole word of what the run is of: its task, optimizer, penalties and tags."""
+    pattern, whole = _pattern(text), _literal(text.lower())
+
+    def holds(row: RunRow) -> bool:
+        told = (word.lower() for name in ("task", "optimizer", "penalty", "tag") for word in words(row, name))
+        is_called = fnmatchcase(row.name.lower(), pattern) or fnmatchcase(row.id.lower(), pattern)
+        return is_called or any(fnmatchcase(word, whole) for word in told)
+
+    return holds
 
 
 # -- field:value -----------------------------------------------------------------------------------------------------

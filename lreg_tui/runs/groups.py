@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
+from engine.base.metrics import metric
 from engine.base.status import STOPPING
 from engine.presets.flat import TELLING, common_name
 from engine.runs.kinds import STUDY as STUDY_KIND
@@ -47,6 +49,14 @@ class Means(Mapping[str, "float | None"]):
         return len(list(iter(self)))
 
 
+class Best(Means):
+    """The best of some runs' figures by metric; of one that has no better direction, none."""
+
+    def __getitem__(self, name: str) -> float | None:
+        values = [value for figures in self._figures if (value := figures.get(name)) is not None and isfinite(value)]
+        return metric(name).best(values) if values and metric(name).better else None
+
+
 @dataclass(frozen=True)
 class GroupRow(RunRow):
     """Runs on one line: its figures are their means, its settings those that all have."""
@@ -64,10 +74,11 @@ def group_of(row: RunRow, by: str) -> str:
 
 
 @lru_cache(maxsize=2048)  # the rows of finished runs stay the same from look to look
-def group(by: str, key: str, members: tuple[RunRow, ...]) -> GroupRow:
-    """The line of some runs."""
+def group(by: str, key: str, members: tuple[RunRow, ...], jobs: tuple[RunRow, ...] = ()) -> GroupRow:
+    """The line of some runs; of a study, which is not over before its transfer evaluations (`jobs`) are, with the best
+    figures of these runs."""
     first = members[0]
-    states = Counter(row.state for row in members)
+    states = Counter(row.state for row in (*members, *jobs))
     alike = {name: values.pop() for name in COMMON if len(values := {getattr(row, name) for row in members}) == 1}
     created = [row.created for row in members if row.created is not None]
     return GroupRow(
@@ -81,12 +92,12 @@ def group(by: str, key: str, members: tuple[RunRow, ...]) -> GroupRow:
         created=max(created, default=None),
         seed=first.seed if len({row.seed for row in members}) == 1 else None,
         message="",
-        latest={} if by == STUDY else Means([row.latest for row in members]),
+        latest=(Best if by == STUDY else Means)([row.latest for row in members]),
         tags=tuple(tag for tag in first.tags if all(tag in row.tags for row in members)),
         kind=STUDY_KIND if by == STUDY else first.kind,
         pinned=any(row.pinned for row in members),
         settings=first.settings if by == SEED else _common_settings(members),
-        summaries={} if by == STUDY else Means([row.summaries for row in members]),
+        summaries=(Best if by == STUDY else Means)([row.summaries for row in members]),
         members=members,
         **{"device": "", **alike},
     )

@@ -34,10 +34,3 @@ class RunEnded(Message):
     """A run that was live when the console last looked has ended."""
 
     row: RunRow
-
-
-@dataclass
-class SelectionChanged(Message):
-    """Which runs are selected in a table, in the order of their marking; the one under the cursor is first."""
-
-    run_ids: tuple[str, ...]

@@ -14,7 +14,7 @@ from engine.base.metrics import USUAL_HEADLINE, headline, metric
 from engine.presets.catalog import NAMED_TABLES
 from engine.runs.kinds import RUN, STUDY
 from lreg_tui.runs.feed import SUMMARIES, RunRow
-from lreg_tui.runs.groups import STATE_ORDER, Means, value_text
+from lreg_tui.runs.groups import STATE_ORDER, Best, Means, value_text
 from lreg_tui.text import present
 
 Part = tuple[str, str]
@@ -97,6 +97,8 @@ def _metric(key: str) -> Callable[[RunRow], Cell]:
         value = figures.get(key)
         if value is None and not row.kind.has_curves and key not in figures:
             return (("", ""),)
+        if isinstance(figures, Best):
+            return (("" if value is None else number(name, value), "muted"),)
         if isinstance(figures, Means) and figures.of(key).ci95 is not None:
             mean = figures.of(key)
             words = present.interval({"mean": mean.mean, "ci95": mean.ci95}, metric(name).unit == "share", "±")
@@ -216,7 +218,7 @@ def longest_name(rows: Sequence[RunRow]) -> int:
 
 def fitted(column: Column, rows: Sequence[RunRow]) -> Column:
     """The column as wide as these rows need it."""
-    if column.is_figure and any(isinstance(row.latest, Means) for row in rows):
+    if column.is_figure and any(type(row.latest) is Means for row in rows):
         return replace(column, width=max(len(column.heading), WITH_INTERVAL))
     if "." not in column.key:
         return replace(column, width=max(len(column.heading), column.width))
@@ -233,9 +235,10 @@ def chosen(
     first: Sequence[str] = (),
     only: bool = False,
     fold: int = 0,
-) -> tuple[Column, ...]:
+) -> tuple[tuple[Column, ...], int]:
     """The columns that fit into so many characters: the name, those of the keys `first`, and unless `only` those are
-    wanted, the others in their order. `fold`: the room that names need before them.
+    wanted, the others in their order; and how many with something in them do not. `fold`: the room that names need
+    before them.
 
     Those that stand back are left out where the rows have nothing to show in them, and where names need the room.
     """
@@ -253,9 +256,10 @@ def chosen(
 
     name = BY_KEY[NAME]
     take(replace(name, width=max(name.width, min(longest_name(rows) + fold, room // 3))) if first or fold else name)
-    for key in first:
+    missing = 0
+    for key in dict.fromkeys(first):
         if key not in kept:
-            take(fitted(column(key), rows))
+            missing += not take(fitted(column(key), rows))
     wanted = (
         column
         for column in COLUMNS
@@ -263,10 +267,14 @@ def chosen(
         and not only
         and ((column.rank < LEAST_RANK and not column.optional) or any(map(column.sort, rows)))
     )
+    has_room = True
     for each in sorted(wanted, key=lambda column: column.rank):
         if each.rank >= LEAST_RANK and wish > 0:
             left, wish = left - wish, 0
-        if not take(fitted(each, rows)) and each.rank < LEAST_RANK:
-            break
+        if has_room and take(fitted(each, rows)):
+            continue
+        if each.rank < LEAST_RANK:
+            has_room = False
+            missing += any(each.sort(row) is not None for row in rows)
     ordered = [NAME, *(key for key in first if key in kept), *(c.key for c in COLUMNS if c.key in kept)]
-    return tuple(kept[key] for key in dict.fromkeys(ordered))
+    return tuple(kept[key] for key in dict.fromkeys(ordered)), missing

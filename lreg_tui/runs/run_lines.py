@@ -13,6 +13,7 @@ from textual.strip import Strip
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.run_columns import NAME, Cell, Column, chosen, fit, longest_name
 from lreg_tui.runs.run_list import MOST_OVERLAID, RunList
+from lreg_tui.system.keys import key_of
 from lreg_tui.widgets import themes
 
 LEAD = 2  # characters before the first column: mark, pin
@@ -47,6 +48,7 @@ class Grid:
     columns: tuple[Column, ...] = ()
     widths: tuple[int, ...] = ()
     gap: int = 1
+    missing: int = 0  # columns that do not fit
 
     @classmethod
     def of(
@@ -54,10 +56,10 @@ class Grid:
     ) -> Grid:
         """The columns that fit (see `chosen`); the name takes what is left, as far as names with folds are long."""
         gap = 2 if room >= WIDE else 1
-        columns = chosen(room - LEAD, gap, rows, first, only, fold)
+        columns, missing = chosen(room - LEAD, gap, rows, first, only, fold)
         left = room - LEAD - sum(column.width for column in columns) - gap * (len(columns) - 1)
         more = min(left, max(0, longest_name(rows) + fold - columns[0].width))
-        return cls(columns, tuple(column.width + more * (column.key == NAME) for column in columns), gap)
+        return cls(columns, tuple(column.width + more * (column.key == NAME) for column in columns), gap, missing)
 
     def places(self) -> Iterator[tuple[Column, int, int]]:
         """Columns with where they begin, and their widths."""
@@ -70,13 +72,15 @@ class Grid:
         return next((column for column, start, width in self.places() if start <= x < start + width), None)
 
     def heading(self, sorted_by: str, reverse: bool) -> Line:
-        """The names of the columns; an arrow shows the order."""
+        """The names of the columns, beside the first how many there is no room for; an arrow shows the order."""
         cells = []
         for column, start, width in self.places():
             is_sorted = column.key == sorted_by
             arrow = ("▼" if reverse else "▲") if is_sorted else ""
             text = arrow + column.heading if column.right else column.heading + arrow
-            cell = ((text, "sorted" if is_sorted else "heading"),)
+            cell: Cell = ((text, "sorted" if is_sorted else "heading"),)
+            if column.key == NAME and self.missing:
+                cell += ((f"  {key_of('columns')}: {self.missing} more", "muted"),)
             cells.append(Placed(start - column.right, width + column.right, cell, column.right))  # arrow in the gap
         return Line(tuple(cells))
 

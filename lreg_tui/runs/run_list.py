@@ -239,7 +239,8 @@ class RunList:
                 tops.append(row)
         for key, runs in groups.items():
             if len(runs) > 1 or self.grouped_by == STUDY:
-                line = group(self.grouped_by, key, tuple(runs))
+                jobs = [job for run in runs for job in self._below.get(run.id, ())] if self.grouped_by == STUDY else []
+                line = group(self.grouped_by, key, tuple(runs), tuple(jobs))
                 self._below[line.id] = runs
                 tops.append(line)
             else:

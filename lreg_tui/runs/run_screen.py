@@ -11,6 +11,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
+from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 
 from engine.presets.catalog import USUAL_ESTIMATOR
@@ -23,15 +24,16 @@ from lreg_tui.runs.evaluation_table import EvaluationTable
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.messages import RunsChanged, SeriesChanged
 from lreg_tui.runs.metric_grid import MetricGrid
-from lreg_tui.runs.preset_text import PresetText
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.system.keys import key_of
 from lreg_tui.text.present import clean, count, duration, progress, state_text
 from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.log_tail import LogTail
+from lreg_tui.widgets.searched import MATCH, SEARCHED, Searched
 from lreg_tui.widgets.sheet_view import SheetView
 from lreg_tui.widgets.threads import off_the_loop
+from lreg_tui.widgets.toml_area import TomlArea
 
 AGES_EVERY_S = 20.0
 BAR = 20  # columns of the progress bar
@@ -89,23 +91,11 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             with Vertical(id="tab-curves"):
                 yield MetricGrid(id="grid")
                 yield Static("no metrics yet", id="no-metrics", markup=False)
-            with Vertical(id="tab-preset"):
-                yield Static(id="preset-problem", markup=False)
-                yield PresetText(id="preset")
-            yield LogTail(lines=10_000, id="tab-log")
-            yield SheetView("no checkpoint yet", id="tab-checkpoints")
-            with Vertical(id="tab-transfers"):
-                yield EvaluationTable(id="evaluations")
-                nothing = f"no transfer evaluation yet: {key_of('transfer')} asks for one"
-                yield Static(nothing, id="no-evaluations", markup=False)
-            yield DiagnosisPane(data_dir=self.lreg.data_dir, id="tab-diagnosis")
         yield KeyFooter()
 
     def on_mount(self) -> None:
         self._look(self.lreg.feed.rows)
-        if self.row is None:
-            self._read_preset()
-        self.set_interval(AGES_EVERY_S, self._show_checkpoints)
+        self.set_interval(AGES_EVERY_S, lambda: self._fill("checkpoints"))  # ages grow, also of what does not change
 
     def subjects(self) -> Sequence[RunRow]:
         return [self.row] if self.row is not None else []
@@ -129,24 +119,28 @@ class RunScreen(ActingScreen, inherit_bindings=False):
 
     def _look(self, rows: Sequence[RunRow]) -> None:
         found = next((row for row in rows if row.id == self.run_id), None)
-        if found is not None and self.row is None:
-            self.lreg.feed.follow({self.run_id: found.path})
-            self.query_one(LogTail).path = found.path / "log.txt"
-            self._read_preset()
-            self.call_after_refresh(self._show_curves)  # nothing is told of records that another screen has had read
+        is_new = found is not None and self.row is None
         facts = (found or self.row, found is None and bool(self.row or rows))
         if facts != self._said:
             self.row, is_gone = self._said = facts
             self.query_one("#head", Static).update(head_of(self.row, self.run_id, is_gone))
             self.query_one(RunNotice).show_run(found)
             self.refresh_bindings()
+        if found is not None and is_new:
+            self.lreg.feed.follow({self.run_id: found.path})
+            self._fill(self.tab)
+            self.call_after_refresh(self._show_curves)  # nothing is told of records that another screen has had read
         self._read_files()
 
     # -- tabs ----------------------------------------------------------------------------------------------------------
 
-    def action_show_tab(self, tab: str) -> None:
-        self.tab = tab
-        self.query_one(ContentSwitcher).current = f"tab-{tab}"
+    async def action_show_tab(self, tab: str) -> None:
+        """A page is made when it is first looked at: a screen opens with one of six."""
+        switcher = self.query_one(ContentSwitcher)
+        if not switcher.query(f"#tab-{tab}"):
+            await switcher.add_content(self._page(tab), id=f"tab-{tab}")
+            self._fill(tab)
+        self.tab, switcher.current = tab, f"tab-{tab}"
         self._show_tabs()
         if tab == "curves":
             self.set_focus(None)
@@ -155,6 +149,43 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             wanted = self.query_one(FOCUSED[tab])
             self.set_focus(wanted if wanted.display else None)  # what there is nothing of has no keys
         self.refresh_bindings()
+
+    def _page(self, tab: str) -> Widget:
+        if tab == "preset":
+            return Vertical(Static(id="preset-problem", markup=False), PresetText(id="preset"))
+        if tab == "log":
+            return LogTail(lines=10_000)
+        if tab == "checkpoints":
+            return SheetView("no checkpoint yet")
+        if tab == "diagnosis":
+            return DiagnosisPane(data_dir=self.lreg.data_dir)
+        nothing = f"no transfer evaluation yet: {key_of('transfer')} asks for one"
+        return Vertical(EvaluationTable(id="evaluations"), Static(nothing, id="no-evaluations", markup=False))
+
+    def _fill(self, tab: str) -> None:
+        """Show on a page what is known by now, if there is the page."""
+        if not self.query(f"#tab-{tab}"):
+            return
+        if tab == "preset":
+            self._read_preset()
+        elif tab == "log" and self.row is not None:
+            self.query_one(LogTail).path = self.row.path / "log.txt"
+        elif self.files is None:
+            return
+        elif tab == "checkpoints":
+            found = self.files.checkpoints
+            self.query_one("#tab-checkpoints", SheetView).show([run_files.checkpoints_sheet(found)] if found else [])
+        elif tab == "transfers":
+            found = self.files.evaluations
+            table = self.query_one(EvaluationTable)
+            table.show_evaluations(found)
+            had_focus, table.display = self.focused is None and self.tab == tab, bool(found)
+            if had_focus and found:
+                table.focus()
+            self.query_one("#no-evaluations").display = not found
+        elif tab == "diagnosis" and self.row is not None:
+            path = self.row.path if "transfer" in self.row.kind.actions else None
+            self.query_one(DiagnosisPane).show_diagnoses(path, self.files.diagnoses)
 
     def _show_tabs(self) -> None:
         line, grid, files = Text(), self.query_one(MetricGrid), self.files
@@ -209,29 +240,12 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self._is_reading = False
         if found is not before:
             self.files = found
-            self._show_checkpoints()
-            table = self.query_one(EvaluationTable)
-            table.show_evaluations(found.evaluations)
-            had_focus, table.display = self.focused is None and self.tab == "transfers", bool(found.evaluations)
-            if had_focus and table.display:
-                table.focus()
-            self.query_one("#no-evaluations").display = not found.evaluations
-            self._show_diagnoses()
+            for tab in ("checkpoints", "transfers", "diagnosis"):
+                self._fill(tab)
             self._show_tabs()
-
-    def _show_checkpoints(self) -> None:
-        """Again now and then: ages grow, also of what does not change."""
-        if self.files is not None:
-            found = self.files.checkpoints
-            self.query_one("#tab-checkpoints", SheetView).show([run_files.checkpoints_sheet(found)] if found else [])
 
     def on_diagnosis_pane_kept(self) -> None:
         self._read_files()
-
-    def _show_diagnoses(self) -> None:
-        if self.row is not None and self.files is not None:
-            path = self.row.path if "transfer" in self.row.kind.actions else None
-            self.query_one(DiagnosisPane).show_diagnoses(path, self.files.diagnoses)
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 
@@ -263,9 +277,8 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         from lreg_tui.widgets.prompt import PromptScreen
 
         if self.tab != "preset":
-            self.action_show_tab("log")
-        preset, log = self.query_one(PresetText), self.query_one(LogTail)
-        page: PresetText | LogTail = preset if self.tab == "preset" else log
+            await self.action_show_tab("log")
+        page: PresetText | LogTail = self.query_one(PresetText if self.tab == "preset" else LogTail)
         wanted = await self.app.push_screen_wait(PromptScreen("Search", page.searched, note="any part of a line"))
         if wanted is not None:
             lines = page.find(wanted)
@@ -284,6 +297,17 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self.set_focus(None)
         else:
             self.dismiss()
+
+
+class PresetText(Searched, TomlArea):
+    """TOML in its colours, with search as a log has it."""
+
+    HELP_TITLE = "Preset"
+    BINDINGS = SEARCHED
+    COMPONENT_CLASSES: ClassVar[set[str]] = {MATCH}
+    DEFAULT_CSS = """
+    PresetText > .searched--match { background: $accent; color: $background; }
+    """
 
 
 def head_of(row: RunRow | None, run_id: str, is_gone: bool) -> Text:

@@ -10,15 +10,16 @@ from rich.style import Style
 from textual import events
 from textual.binding import BindingType
 from textual.color import Color
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
 
+from engine.base.status import STOPPING
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.groups import STATE_ORDER, GroupRow, differing
-from lreg_tui.runs.line_table import LineTable
-from lreg_tui.runs.messages import SelectionChanged
+from lreg_tui.runs.groups import GroupRow, differing
 from lreg_tui.runs.run_columns import BY_KEY, Column, column
-from lreg_tui.runs.run_lines import LEAD, Grid, Line
+from lreg_tui.runs.run_lines import LEAD, Grid, Line, drawn
 from lreg_tui.runs.run_list import RunList
 from lreg_tui.widgets import themes
 from lreg_tui.widgets.contrast import visible
@@ -26,14 +27,20 @@ from lreg_tui.widgets.keys import bind
 
 AGES_EVERY_S = 20.0
 RESULT = "meta_loss"  # beside settings, where runs are sorted by no figure
-STYLES = "heading sorted cursor muted transfer bar done rest pin " + " ".join(STATE_ORDER)
+LOOKS = {  # of kinds of parts: the component class of each
+    **dict.fromkeys(("heading", "muted", "queued"), "muted"),
+    **dict.fromkeys(("finished", "transfer"), "quiet"),
+    **dict.fromkeys(("bar", "running"), "good"),
+    **dict.fromkeys(("paused", STOPPING, "stopped"), "warning"),
+    **dict.fromkeys(("failed", "crashed"), "bad"),
+    **{kind: kind for kind in ("sorted", "cursor", "pin", "done", "rest")},
+}
 
 
-class RunTable(LineTable):
+class RunTable(ScrollView, can_focus=True):
     """Runs sorted, filtered and marked (see RunList). Rows go down by `show_runs`."""
 
     HELP_TITLE = "Table"
-    PREFIX = "run-table"
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("mark", "mark", tooltip="mark for overlay, compare, transfer and actions"),
         bind("open", "open", tooltip="everything about the run; what is in a group"),
@@ -47,29 +54,30 @@ class RunTable(LineTable):
         bind("last", "go_to(-1)", show=False),
         bind("mark_all", "mark_all", tooltip="every run, or none", show=False),
     ]
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"run-table--{name}" for name in STYLES.split()}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"run-table--{name}" for name in LOOKS.values()}
     DEFAULT_CSS = """
     RunTable {
-        & > .run-table--heading { color: $text-muted; }
+        overflow-x: hidden; overflow-y: auto; scrollbar-size: 1 1; scrollbar-gutter: stable;
+        & > .run-table--muted { color: $text-muted; }
         & > .run-table--sorted { color: $primary; text-style: bold; }
         & > .run-table--cursor { background: $foreground 12%; }
         &:focus > .run-table--cursor { background: $primary 30%; text-style: bold; }
-        & > .run-table--muted, & > .run-table--queued { color: $text-muted; }
-        & > .run-table--finished, & > .run-table--transfer { color: $foreground 75%; }
+        & > .run-table--quiet { color: $foreground 75%; }
         & > .run-table--pin { color: $accent; }
-        & > .run-table--bar, & > .run-table--running { color: $success; }
+        & > .run-table--good { color: $success; }
         & > .run-table--done { color: $foreground 45%; }
         & > .run-table--rest { color: $foreground 20%; }
-        & > .run-table--paused, & > .run-table--stopping, & > .run-table--stopped { color: $warning; }
-        & > .run-table--failed, & > .run-table--crashed { color: $error; text-style: bold; }
+        & > .run-table--warning { color: $warning; }
+        & > .run-table--bad { color: $error; text-style: bold; }
     }
     """
 
     @dataclass
-    class CursorMoved(Message):
-        """Another run is under the cursor, or none."""
+    class Selected(Message):
+        """Other runs are selected (in the order of their marking; the one under the cursor is first), or another line
+        is under the cursor."""
 
-        run_id: str | None
+        run_ids: tuple[str, ...]
 
     @dataclass
     class Opened(Message):
@@ -85,6 +93,8 @@ class RunTable(LineTable):
         self.picked: tuple[str, ...] = ()  # keys of the columns that the user wants; none: whichever fit
         self.differing = False  # first the settings in which runs differ
         self._grid = Grid()
+        self._drawn: dict[int, Line] = {}  # by line of the widget
+        self._styles: dict[str, Style] = {}  # of kinds of parts, as they look now
         self._laid_out: tuple[object, ...] = ((),)  # what it is for
         self._told: tuple[tuple[str, ...], str | None] = ((), None)
 
@@ -124,11 +134,9 @@ class RunTable(LineTable):
 
     def _tell(self) -> None:
         ids, cursor = tuple(row.id for row in self.runs.selected), self.runs.cursor_id
-        told, self._told = self._told, (ids, cursor)
-        if cursor != told[1]:
-            self.post_message(self.CursorMoved(cursor))
-        if ids != told[0]:
-            self.post_message(SelectionChanged(ids))
+        if (ids, cursor) != self._told:
+            self._told = ids, cursor
+            self.post_message(self.Selected(ids))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """An empty table has no keys."""
@@ -137,14 +145,6 @@ class RunTable(LineTable):
         return bool(self.runs.shown) if action in ("mark", "mark_all", "open") else True
 
     # -- keys and mouse ----------------------------------------------------------------------------------------------
-
-    @property
-    def count(self) -> int:
-        return len(self.runs.shown)
-
-    @property
-    def cursor(self) -> int:
-        return self.runs.cursor
 
     def move_to(self, place: int) -> None:
         """Only the two lines are drawn again between which the cursor moves: nothing else is different."""
@@ -159,6 +159,12 @@ class RunTable(LineTable):
 
     def action_move(self, rows: int) -> None:
         self.move_to(self.runs.cursor + rows)
+
+    def action_page(self, pages: int) -> None:
+        self.move_to(self.runs.cursor + pages * max(1, self._page - 1))
+
+    def action_go_to(self, place: int) -> None:
+        self.move_to(place if place >= 0 else len(self.runs.shown) - 1)
 
     def clear_marks(self) -> None:
         self._change(self.runs.clear_marks)
@@ -237,14 +243,70 @@ class RunTable(LineTable):
         self._lay_out()
         self._scroll_to_cursor()
 
-    def heading(self) -> Line:
-        return self._grid.heading(self.runs.sorted_by, self.runs.reverse)
+    @property
+    def _room(self) -> int:
+        """Characters in a line."""
+        return self.scrollable_content_region.width
 
-    def line(self, place: int) -> Line:
-        return self._grid.line(self.runs, place)
+    @property
+    def _page(self) -> int:
+        """Lines in view."""
+        return max(1, self.size.height - 1)
+
+    def _fit(self) -> None:
+        """Be as high as there are lines."""
+        self.virtual_size = Size(self._room, len(self.runs.shown) + 1)
+
+    def _scroll_to_cursor(self) -> None:
+        offset = self.scroll_offset.y
+        wanted = min(max(offset, self.runs.cursor - self._page + 1), self.runs.cursor)
+        if wanted != offset:
+            self.scroll_to(y=wanted, animate=False, force=True)
+
+    def _draw_all(self) -> None:
+        """Draw everything again: the columns are others."""
+        self._drawn.clear()
+        self.refresh()
+
+    def redraw_changed(self) -> None:
+        """Draw again the cells in view that show something else than before."""
+        for y in range(1, self.size.height):
+            before, now = self._drawn.get(y), self._line_at(y)
+            if before is None or before.has_cursor != now.has_cursor or len(before.cells) != len(now.cells):
+                self.refresh(Region(0, y, self._room, 1))
+                continue
+            for old, new in zip(before.cells, now.cells, strict=True):
+                if old != new:
+                    self.refresh(Region(new.start, y, new.width, 1))
+
+    def _line_at(self, y: int) -> Line:
+        return self._grid.line(self.runs, y - 1 + self.scroll_offset.y)
+
+    def render_line(self, y: int) -> Strip:
+        if y == 0:
+            line = self._grid.heading(self.runs.sorted_by, self.runs.reverse)
+        else:
+            line = self._drawn[y] = self._line_at(y)
+        style = self.rich_style
+        if line.has_cursor:
+            style += self.get_component_rich_style("run-table--cursor")
+        return drawn(line, self._room, style, self.style_of)
+
+    def notify_style_update(self) -> None:
+        self._styles.clear()
+        super().notify_style_update()
 
     def style_of(self, kind: str) -> Style:
+        """How a kind of part looks: as its component class says. The background is that of the line."""
+        if kind not in self._styles:
+            self._styles[kind] = self._make_style(kind)
+        return self._styles[kind]
+
+    def _make_style(self, kind: str) -> Style:
         if kind.startswith("series "):
             colour = visible(Color.parse(themes.SERIES[int(kind[7:])]), self.background_colors[1])  # as the charts do
             return Style(color=colour.rich_color)
-        return super().style_of(kind) if kind else Style()
+        if kind not in LOOKS:
+            return Style()
+        style = self.get_component_rich_style(f"run-table--{LOOKS[kind]}")
+        return Style(color=style.color, bold=style.bold or None)

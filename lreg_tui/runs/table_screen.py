@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
+from typing import Any
 
 from textual import work
 
@@ -23,17 +24,22 @@ MOST_VALUES = 6  # that are told of a setting
 
 
 class TableScreen(ActingScreen):
-    """Keys for order, columns and groups; subclasses bind them, and have a RunTable."""
+    """Keys for order, columns and groups; subclasses bind them, and show the table."""
 
-    @property
-    def table(self) -> RunTable:
-        return self.query_one(RunTable)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.table = RunTable(id="table")
 
     @work(group="ask", exclusive=True)
     async def action_sort(self) -> None:
         choices = orders_of(self.table.runs.listed)
         if picked := await self.app.push_screen_wait(PickList("sort by", choices, (self.table.runs.sorted_by,))):
+            by_figure = column(picked[0]).is_figure
+            if by_figure and self.table.runs.grouped_by == STUDY and has_repeats(self.table.runs.listed):
+                await self._group_by(SEED)
             self.table.choose(sort=picked[0], reverse=best_is_last(picked[0]))
+            if by_figure:
+                self.table.action_go_to(0)
 
     def action_reverse(self) -> None:
         self.table.choose(reverse=not self.table.runs.reverse)
@@ -55,8 +61,20 @@ class TableScreen(ActingScreen):
     async def action_group(self) -> None:
         choices = groups_of(self.table.runs.listed, self.table.runs.grouped_by)
         if picked := await self.app.push_screen_wait(PickList("group by", choices)):
-            await off_the_loop(partial(import_module, "scipy.special"))  # for intervals; it takes long the first time
-            self.table.choose(group=picked[0])
+            await self._group_by(picked[0])
+
+    async def _group_by(self, by: str) -> None:
+        """Grouped by seed, lines are told apart by the settings in which they differ."""
+        await off_the_loop(partial(import_module, "scipy.special"))  # for intervals; it takes long the first time
+        self.table.choose(group=by, differing=self.table.differing or by == SEED)
+
+
+def has_repeats(rows: Iterable[RunRow]) -> bool:
+    """Whether runs differ by their seeds only: which is the best is then a question about arms."""
+    seeds: dict[str, set[int | None]] = {}
+    for row in rows:
+        seeds.setdefault(row.arm, set()).add(row.seed)
+    return any(len(each) > 1 for arm, each in seeds.items() if arm)
 
 
 def columns_of(rows: Sequence[RunRow]) -> list[Choice]:

@@ -24,6 +24,7 @@ from lreg_tui.widgets.searched import MATCH, SEARCHED, Searched
 from lreg_tui.widgets.threads import off_the_loop
 
 LOOK_EVERY_S = 0.5
+NOTHING = "the log is empty"
 
 
 class LogTail(Searched, TextArea):
@@ -55,12 +56,12 @@ class LogTail(Searched, TextArea):
         self, path: Path | None = None, *, lines: int = 1000, short_times: bool = False, id: str | None = None
     ) -> None:
         """`short_times`: of a time stamp only the time is shown, and its zone."""
-        super().__init__(soft_wrap=False, id=id)
+        super().__init__(soft_wrap=False, placeholder=NOTHING, id=id)
         self.highlight_cursor_line = False
         self.most_lines = lines
         self.short_times = short_times
         self.level = 0
-        self.lines: Sequence[str] = ()  # that are shown, and what level each is of
+        self.lines: list[str] = []  # that are shown, and what level each is of
         self._levels: Sequence[int] = ()
         self._found = Look((), 0)
         self._log: LogFile | None = None
@@ -114,7 +115,7 @@ class LogTail(Searched, TextArea):
         self.lines, self._levels = [line for line, _ in kept], [level for _, level in kept]
         if is_same:
             self._grow(before, found.gone, follows)
-        else:
+        elif self.lines != before:
             self.load_text("\n".join(self.lines))
         self.history.clear()
         if follows:
@@ -149,7 +150,7 @@ class LogTail(Searched, TextArea):
 
     def action_levels(self) -> None:
         self.level = (self.level + 1) % len(LEVELS)
-        self.placeholder = f"no {LEVELS[self.level]} here; {key_of('levels')} for more" if self.level else ""
+        self.placeholder = f"no {LEVELS[self.level]} here; {key_of('levels')} for more" if self.level else NOTHING
         self._shown = None
         self._show(self._found)
         self.app.notify(f"log: {LEVELS[self.level]}", markup=False)

@@ -88,7 +88,7 @@ def test_ctrl_c_checkpoints_exits_130_and_resumes(lreg, lreg_forked, home):
 
 def test_killed_and_resumed_gives_the_uninterrupted_metrics_bit_for_bit(lreg, lreg_forked, home):
     """With a penalty, a curriculum and evaluations on the way."""
-    settings = ["--set", "meta.epochs=16", "--set", "evaluation.every=4", "--set", "meta.checkpoint_every=0.05"]
+    settings = ["--set", "meta.epochs=8", "--set", "evaluation.every=4", "--set", "meta.checkpoint_every=0.05"]
     settings += ["--set", "meta.meta_batch=2", "--set", "penalty.sam.weight=0.5", "--set", "penalty.smooth.weight=0.1"]
     settings += ["--set", "evaluation.final_optimizees=0"]  # no result: only metrics are compared
     assert lreg("run", "tiny.toml", *settings, "--runs-dir", "whole").code == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from textual import events
 from textual.screen import Screen
 
 from engine.runs.store import RunStore
@@ -22,7 +21,5 @@ class Host(LregApp):
     def __init__(self, store: RunStore, folder: Path) -> None:
         super().__init__(store, session_path=folder / "console.json")
 
-    def on_mount(self, event: events.Mount) -> None:
-        event.prevent_default()  # else the dashboard comes
-        self.push_screen(Empty())
-        self.feed.start()
+    def get_default_screen(self) -> Empty:
+        return Empty()

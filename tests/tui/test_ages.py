@@ -26,7 +26,7 @@ def text(app) -> str:
 def later(monkeypatch):
     """Call it, and it is five hours later."""
     for module in (run_screen, job_pane, run_table):
-        monkeypatch.setattr(module, "AGES_EVERY_S", 0.05)
+        monkeypatch.setattr(module, "AGES_EVERY_S", 0.5)  # less, and keys wait for a screen that is never at rest
     now = time.time
     return lambda: monkeypatch.setattr(time, "time", lambda: now() + HOURS)
 
@@ -44,8 +44,11 @@ def test_of_runs_jobs_and_checkpoints(tmp_path, later):
             dashboard = app.screen
             app.open_run(made.id)
             await until(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.files)
-            checkpoints = app.screen.query_one("#tab-checkpoints", SheetView)
+            screen = app.screen
             await pilot.press("4")
+            checkpoints = await until(
+                pilot, lambda: next(iter(screen.query("#tab-checkpoints").results(SheetView)), None)
+            )
             await until(pilot, lambda: "ago" in checkpoints.text)
             app.open_transfer((made.id,))
             await until(pilot, lambda: isinstance(app.screen, TransferScreen))

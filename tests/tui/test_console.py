@@ -38,7 +38,7 @@ def test_a_terminal_that_is_too_small_says_so_until_it_is_not(tmp_path):
                 await pilot.resize_terminal(*size)
                 await pilot.pause()
                 assert isinstance(app.screen, TooSmallScreen) is is_small, size
-            assert "60 x 20" in app.screen.wanted and len(app.screen_stack) == 3
+            assert "60 x 20" in app.screen.wanted and len(app.screen_stack) == 2
 
     driving.run(scene())
 

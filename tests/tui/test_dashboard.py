@@ -17,7 +17,7 @@ from engine.runs.store import RunReader, RunStore
 from lreg_tui.app import console
 from lreg_tui.app.help import HelpScreen
 from lreg_tui.runs import actions
-from lreg_tui.runs.machine_panel import MachinePanel, in_brief, rows_of
+from lreg_tui.runs.machine_panel import MachinePanel, rows_of
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.runs.run_table import RunTable
 from lreg_tui.widgets.confirm import ConfirmScreen
@@ -120,7 +120,7 @@ def test_an_empty_folder_tells_how_to_start_and_runs_appear_by_themselves(tmp_pa
         assert all(words in footer(app) for words in ("a new run", "q quit", "? help"))
         assert "age" not in screen_text(app).splitlines()[0]
         await pilot.press("z", "tab", "o", "slash", "space", "enter")
-        assert len(app.screen_stack) == 2 and app.screen.maximized is None
+        assert len(app.screen_stack) == 1 and app.screen.maximized is None
         make_run(tmp_path / "runs", "newcomer")
         await until(pilot, lambda: "space mark" in footer(app) and "/ filter" in footer(app))
         await until(pilot, lambda: "newcomer" in screen_text(app) and "No runs yet" not in screen_text(app))
@@ -232,7 +232,7 @@ def test_a_filter_works_while_it_is_typed_and_is_remembered(tmp_path):
 
     async def steps(pilot, app):
         await filter_with(pilot, "state:runn")
-        table = app.screen_stack[1].query_one(RunTable)
+        table = app.screen_stack[0].query_one(RunTable)
         await until(pilot, lambda: [row.name for row in table.runs.shown] == ["beta"])
         await pilot.press("x")
         await until(pilot, lambda: "did you mean running?" in shown(app.screen.query_one("#note", Static)))
@@ -320,7 +320,7 @@ def test_a_question_about_a_study_takes_few_keys(tmp_path):
         assert names(app) == ["lo"] and "study lo" in screen_text(app)
         await pilot.press("B", "enter")
         await settle(pilot)
-        await pilot.press("equals_sign", "o", *"meta-loss, last", "enter")
+        await pilot.press("o", *"meta-loss, last", "enter")
         await settle(pilot)
         lines = screen_text(app).splitlines()
         assert "gam.rho" in lines[1] and "2× lo-gam-0.01" in lines[2] and "0.0150±" in lines[2]
@@ -696,7 +696,7 @@ def test_help_lists_every_key_and_the_filter_language(tmp_path):
 def test_without_a_gpu_its_lines_are_not_there():
     load = Load(0.25, 8, 2**30, 2**32)
     assert [label for label, _, _ in rows_of(load)] == ["CPU", "memory"]
-    assert in_brief(load) == "CPU 25%  mem 25%"
+    assert MachinePanel.Measured(load).in_brief == "CPU 25%  mem 25%"
 
 
 def test_gpus_are_read_from_what_nvidia_smi_prints():

@@ -14,7 +14,7 @@ from engine.runs import reader as readers
 from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.runs import feed as feeds
 from lreg_tui.runs import filters
-from lreg_tui.runs.feed import Feed, RunRow, _Known
+from lreg_tui.runs.feed import Feed, RunRow, _Known, row_of
 from lreg_tui.runs.followed import Followed
 
 Told = list[tuple["tuple[RunRow, ...] | None", frozenset[str], list[RunRow]]]
@@ -27,6 +27,12 @@ def records(first: int, count: int, **more: float) -> list[dict[str, float]]:
 @pytest.fixture
 def run(tmp_path) -> Run:
     return make_run(tmp_path / "runs", "long", records=records(0, 400))
+
+
+def test_jobs_that_were_kept_without_a_plan_are_called_by_what_their_study_wanted():
+    kept = RunStore(Path(__file__).parents[2] / "docs" / "results" / "learned-flatness")
+    names = {row_of(reader).name for reader in kept.transfers()}
+    assert "learned-flatness-flat-s0 -> mnist/mlp +8" in names and all("->" in name for name in names)
 
 
 def make_feed(run: Run, interval: float = 1.0) -> tuple[Feed, Told]:

@@ -82,6 +82,10 @@ def found(text: str) -> str:
         ("20261102*", "b"),
         ("name:pha*", ""),
         ("zzzz alpha", ""),
+        # ... or a whole word of task, optimizer, penalties, tags
+        ("sam fmnist/cnn", "a"),
+        ("gsam -paper", "b"),
+        ("fmnist", "ab"),
         ('"Alpha one"', "a"),
         ('"one Alpha"', ""),
         # state: one of several, a beginning does
@@ -89,6 +93,7 @@ def found(text: str) -> str:
         ("state:run", "a"),
         ("state:running,crashed", "at"),
         ("state:f", "b"),
+        ("state:stopping", ""),
         ("STATE:Running", "a"),
         # whole words
         ("penalty:sam", "a"),

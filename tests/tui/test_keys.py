@@ -174,7 +174,7 @@ def test_what_was_told_can_be_read_again_and_is_told_once(tmp_path):
         assert ["second" in line for line in lines][:2] == [True, False]
         await pilot.press("q")
         await settle(pilot)
-        assert app.is_running and len(app.screen_stack) == 2
+        assert app.is_running and len(app.screen_stack) == 1
 
     on_dashboard(tmp_path, doing, size=(60, 20))
 

@@ -85,8 +85,8 @@ async def rest(app: App[Any]) -> None:
 
 
 def stands(app: App[Any]) -> bool:
-    """The dashboard lies above the blank screen that Textual begins with, and nowhere else."""
-    return [isinstance(screen, DashboardScreen) for screen in app.screen_stack[:2]] == [False, True]
+    """The dashboard lies below all other screens."""
+    return isinstance(app.screen_stack[0], DashboardScreen)
 
 
 OPENED = (
@@ -100,7 +100,7 @@ def test_every_screen_can_be_left_again_and_again(tmp_path):
         for opened in OPENED:
             for times in (2, 10):
                 await burst(pilot, [*opened.split(), *["escape"] * times])
-                while len(app.screen_stack) > 2:
+                while len(app.screen_stack) > 1:
                     before = len(app.screen_stack)
                     await burst(pilot, ["escape"])
                     assert len(app.screen_stack) == before - 1, opened
@@ -124,7 +124,7 @@ def test_whatever_keys_come_the_dashboard_is_at_the_bottom(tmp_path, seed):
             assert stands(app), keys
         for _ in range(40):  # a screen may have several steps to go back, and ask whether edits may be lost
             await burst(pilot, ["y" if isinstance(app.screen, ConfirmScreen) else "escape"])
-        assert stands(app) and len(app.screen_stack) == 2
+        assert stands(app) and len(app.screen_stack) == 1
 
     drive(tmp_path, steps, chance.choice([(80, 24), (120, 40)]))
 
@@ -148,7 +148,7 @@ def test_keys_do_not_wait_for_a_focus_that_nothing_has(tmp_path):
     async def steps(pilot, app):
         app.set_focus(None)
         await burst(pilot, ["a", "escape", "question_mark", "escape"])
-        assert len(app.screen_stack) == 2
+        assert len(app.screen_stack) == 1
 
     drive(tmp_path, steps)
 
@@ -166,6 +166,6 @@ def test_a_key_pressed_twice_opens_one_screen_and_resumes_once(tmp_path, monkeyp
         await driving.settle(pilot)
         await pilot.press("escape")
         await burst(pilot, ["enter", "enter"])
-        assert len(app.screen_stack) == 3
+        assert len(app.screen_stack) == 2
 
     drive(tmp_path, steps)

@@ -185,7 +185,7 @@ def test_another_log_takes_its_place_at_its_end(tmp_path):
         assert text_of(tail)[-1] == "line 119"
         tail.path = None
         await pilot.pause()
-        assert text_of(tail) == [""] * 5
+        assert "line" not in "".join(text_of(tail))
 
     drive(tmp_path / "a", steps)
 

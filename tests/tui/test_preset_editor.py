@@ -486,7 +486,7 @@ def test_launching_makes_a_real_run_and_goes_back(tmp_path: Path, monkeypatch: p
             dialog.query_one("#device", Input).value = "cpu"
             await editor.press("enter")
             await driving.until(editor.pilot, lambda: any("started" in note for note in editor.told))
-            assert len(editor.app.screen_stack) == 2
+            assert len(editor.app.screen_stack) == 1
 
     driving.run(go())
     (reader,) = started

@@ -19,9 +19,8 @@ from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.presets.preset_editor import PresetEditorScreen
 from lreg_tui.runs.evaluation_table import EvaluationTable, MarksScreen
 from lreg_tui.runs.metric_grid import MetricGrid, ordered
-from lreg_tui.runs.preset_text import PresetText
 from lreg_tui.runs.run_notice import RunNotice
-from lreg_tui.runs.run_screen import RunScreen
+from lreg_tui.runs.run_screen import PresetText, RunScreen
 from lreg_tui.system import launch
 from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.prompt import PromptScreen
@@ -378,6 +377,7 @@ def test_a_transfer_job_shows_its_plan(tmp_path: Path) -> None:
             shown.app.pop_screen()
             shown.app.push_screen(RunScreen(job.id))
             await shown.until(lambda: shown.app.screen.query("#tabs"))
+            await shown.press("2")
             area = shown.screen.query_one("#preset", TomlArea)
             await shown.until(lambda: area.text)
             assert json.loads(area.text)["runs"] == [str(made.path)]

@@ -14,7 +14,6 @@ from tui.driving import run
 from engine.runs.kinds import STUDY, TRANSFER
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.groups import differing
-from lreg_tui.runs.messages import SelectionChanged
 from lreg_tui.runs.run_columns import BAR, BY_KEY, chosen, column, fit
 from lreg_tui.runs.run_lines import Grid
 from lreg_tui.runs.run_list import NO_CURVE, RunList
@@ -192,6 +191,19 @@ def test_groups_by_a_setting_and_by_study():
     assert {line.name for line in runs.shown} == {"c", "2× penalty.gam.rho = 0.05"}
 
 
+def test_the_line_of_a_study_shows_what_is_best_and_that_its_transfers_are_at_work():
+    runs = RunList()
+    figures = ({"meta_loss": 0.2, "test_accuracy": 0.8}, {"meta_loss": 0.1, "test_accuracy": 0.7})
+    members = [row(str(number), tags=("study:x",), latest=latest) for number, latest in enumerate(figures)]
+    job = row("0 -> digits/mlp", kind=TRANSFER, of=("id-0",), state="running")
+    runs.replace([*members, job])
+    line = runs.shown[0]
+    assert line.name == "x" and line.state == "running" and cell("state", line) == "running"
+    assert [cell(key, line) for key in ("meta_loss", "test_accuracy")] == ["0.1000", "80.0%"]
+    runs.replace([*members, replace(job, state="finished")])
+    assert runs.shown[0].state == "finished"
+
+
 def test_transfer_jobs_are_folded_below_their_run_unless_they_are_at_work():
     runs = RunList()
     job = row("a -> digits/mlp", kind=TRANSFER, of=("id-a",), step=3, total=5)
@@ -213,30 +225,30 @@ def test_transfer_jobs_are_folded_below_their_run_unless_they_are_at_work():
 
 @pytest.mark.parametrize(("room", "expected"), [(20, "name"), (45, "name state progress"), (46, "name state progress")])
 def test_the_most_telling_columns_stay(room, expected):
-    assert [column.key for column in chosen(room, 1)] == expected.split()
+    assert [column.key for column in chosen(room, 1)[0]] == expected.split()
 
 
 def test_columns_keep_their_order_and_fit():
     for room in range(20, 200):
-        columns = chosen(room, 1, ABC)
+        columns = chosen(room, 1, ABC)[0]
         assert sum(column.width for column in columns) + len(columns) - 1 <= room
         assert [column.key for column in columns] == [key for key in BY_KEY if BY_KEY[key] in columns]
     assert "tags" not in [column.key for column in columns]  # no run has any
-    assert "tags" in [column.key for column in chosen(200, 1, [row("a", tags=("paper",))])]
+    assert "tags" in [column.key for column in chosen(200, 1, [row("a", tags=("paper",))])[0]]
 
 
 def test_names_get_the_room_that_they_need_before_columns_that_tell_less():
     long, short = row("x" * 40, penalties=("sam",), seed=1), row("a", penalties=("sam",), seed=1)
-    assert {"penalty", "seed"} <= {column.key for column in chosen(110, 1, [short])}
+    assert {"penalty", "seed"} <= {column.key for column in chosen(110, 1, [short])[0]}
     grid = Grid.of([long], 120)
     assert dict(zip((column.key for column in grid.columns), grid.widths, strict=True))["name"] == 40
-    assert "penalty" not in [column.key for column in chosen(110, 1, [long])]
+    assert "penalty" not in [column.key for column in chosen(110, 1, [long])[0]]
 
 
 def test_a_column_that_is_too_wide_leaves_its_room_to_the_next():
     rows = [row("a", task="mnist/mlp", penalties=("sam",))]
-    room = next(room for room in range(60, 200) if "task" in [column.key for column in chosen(room, 1, rows)])
-    assert [column.key for column in chosen(room - 1, 1, rows)][-1] == "penalty"
+    room = next(room for room in range(60, 200) if "task" in [column.key for column in chosen(room, 1, rows)[0]])
+    assert [column.key for column in chosen(room - 1, 1, rows)[0]][-1] == "penalty"
 
 
 def cell(key: str, shown: RunRow) -> str:
@@ -250,6 +262,14 @@ GAM = [
 ]
 
 
+def test_columns_that_do_not_fit_are_counted():
+    rows = [row("a", latest={"meta_loss": 0.3, "sharpness": 0.2})]
+    assert chosen(200, 1, rows)[1] == 0
+    columns, missing = chosen(45, 1, rows)
+    assert missing == 3 and not {"meta_loss", "sharpness", "age"} & {column.key for column in columns}
+    assert chosen(30, 1, GAM, ("penalty.gam.rho", "own_metric"), only=True)[1] == 1
+
+
 def test_any_setting_and_metric_is_a_column_and_an_order():
     assert [cell("penalty.gam.rho", shown) for shown in GAM] == ["0.05", "0.005", ""]
     assert cell("task.hidden", GAM[0]) == "20+10" and cell("own_metric", GAM[2]) == "2.000"
@@ -258,9 +278,9 @@ def test_any_setting_and_metric_is_a_column_and_an_order():
     for reverse, expected in ((False, "bac"), (True, "abc")):  # by number, and what has none is last
         runs.sort_by("penalty.gam.rho", reverse)
         assert names(runs) == expected
-    picked = [shown.key for shown in chosen(80, 1, GAM, ("penalty.gam.rho", "own_metric"))]
+    picked = [shown.key for shown in chosen(80, 1, GAM, ("penalty.gam.rho", "own_metric"))[0]]
     assert picked[:3] == ["name", "penalty.gam.rho", "own_metric"] and "state" in picked
-    assert len(chosen(200, 1, GAM, ("penalty.gam.rho",), only=True)) == 2
+    assert len(chosen(200, 1, GAM, ("penalty.gam.rho",), only=True)[0]) == 2
 
 
 def test_only_what_differs_among_the_runs():
@@ -347,7 +367,7 @@ class Host(App):
     def on_mount(self):
         self.table.focus()
 
-    def on_selection_changed(self, message: SelectionChanged):
+    def on_run_table_selected(self, message):
         self.news.append(message.run_ids)
 
     def on_run_table_opened(self, message):
