@@ -28,7 +28,7 @@ from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer,
 from engine.penalties.base import GeometricPenalty
 from engine.penalties.sam import SAM
 from engine.penalties.smooth import Smooth
-from engine.presets.evaluation_settings import EvaluationSettings
+from engine.presets.tables import EvaluationSettings
 from engine.tasks.base import cast
 from engine.tasks.bounded import bounded_loss
 from engine.tasks.criteria import CrossEntropy
