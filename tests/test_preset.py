@@ -24,7 +24,8 @@ SHIPPED = (
     "flat-simple", "flat-simple-gam", "flat-simple-gsam", "flat-simple-sam", "lin", "mlp", "adafac", "flat-1",
     "meta-lstm-omniglot", "meta-lstm-omniglot-smooth", "meta-lstm-cifar-fs", "meta-lstm-cifar-fs-smooth",
     "meta-lstm-digits", "several-networks", "simple-resnet18-cifar100",
-    "flat", "flat-control", "flat-l2", "flat-mnist", "flat-mnist-control", "flat-pes", "flat-validation",
+    "flat", "flat-control", "flat-held-out", "flat-held-out-control",
+    "flat-l2", "flat-mnist", "flat-mnist-control", "flat-pes", "flat-validation",
 )  # fmt: skip
 
 

@@ -441,7 +441,14 @@ PAPERS = (
 PAPERS += ("paper-xh-table1-small", "smoke")
 SHIPPED = tuple(
     sorted(
-        ["learned-flatness", "learned-flatness-small", "open-questions", "open-questions-small", "paper-xh-fewshot"]
+        [
+            "learned-flatness",
+            "learned-flatness-held-out",
+            "learned-flatness-small",
+            "open-questions",
+            "open-questions-small",
+            "paper-xh-fewshot",
+        ]
         + ["paper-xh-fewshot-small", *PAPERS]
     )
 )
