@@ -93,6 +93,10 @@ epochs = 1
 inner_steps = 20
 [evaluation]
 examples = 20
+optimizees = 1
+final_optimizees = 1
+restarts = 1
+ascent_steps = 1
 """
 
 

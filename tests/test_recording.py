@@ -15,7 +15,7 @@ from engine import kernels
 from engine.base.errors import LregError
 from engine.jobs.from_preset import meta_trainer
 from engine.kernels import trial as trials
-from engine.meta_training import penalty_terms, recording, unroll
+from engine.meta_training import inner_steps, penalty_terms, recording, unroll
 from engine.meta_training.inner_steps import Inputs
 from engine.meta_training.recording import MOST_RECORDINGS, CudaGraphs, RecordedTruncations, tensors_of
 from engine.optimizers.learned.dm import DM
@@ -291,7 +291,8 @@ def test_a_truncation_neither_waits_for_the_gpu_nor_gets_anything_from_the_host(
     monkeypatch.setattr(
         kernels, "tape", lambda optimizer, phi, state, *rest, **more: StandInTape(optimizer, phi, state)
     )
-    monkeypatch.setattr(unroll, "gradients_and_losses", lambda loss, theta, batch: (theta * 2.0, theta.sum(-1)))
+    for module in (unroll, inner_steps):
+        monkeypatch.setattr(module, "gradients_and_losses", lambda loss, theta, batch: (theta * 2.0, theta.sum(-1)))
     sizes = {name: tensor.shape for name, tensor in optimizer.init_phi(torch.Generator().manual_seed(1)).items()}
     penalty = Bowl(weight=0.5, relative=relative)
     objective = unroll.Objective(torch.sum, optimizer, {"bowl": penalty}, loss_batch=loss_batch)

@@ -298,10 +298,9 @@ class _Work:
         return self.optimizees * drawn, self.batch, self.optimizees * making
 
     def _gradient(self) -> int:
-        if self.trainer.estimator.particles:
-            points = self.theta.expand(self.particles, *self.theta.shape)
-            return peak_of(flat.gradients_and_losses, self.objective.loss, points, self.examples)
-        return self._peak_of(flat.gradients_and_losses)
+        of_particles = self.theta.expand(self.particles, *self.theta.shape)
+        points = of_particles if self.trainer.estimator.particles else self.theta
+        return peak_of(flat.gradients_and_losses, self.objective.loss, points, self.examples)
 
     def _penalties(self) -> int:
         """The largest of the geometric penalties, beside the gradient and the slopes of all of them."""

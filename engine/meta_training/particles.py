@@ -65,12 +65,10 @@ class Particles(UnrollState):
         of_unroll = UnrollState.restored(back, facts)
         at_loss = under("at_loss", back)
         texts = dict.fromkeys(name.split("/")[0] for name in at_loss)
-        return cls(
-            **{**vars(of_unroll), "scaling": tensors.get("scaling")},
-            **{name: back[name] for name in ("loss_sum", "lowest", "smoothed")},
-            weight_sum=facts["weight_sum"],
-            at_loss={text: (at_loss[f"{text}/reached"], at_loss[f"{text}/point"]) for text in texts},
-        )
+        own: dict[str, Any] = {name: back[name] for name in ("loss_sum", "lowest", "smoothed")}
+        own["at_loss"] = {text: (at_loss[f"{text}/reached"], at_loss[f"{text}/point"]) for text in texts}
+        own |= {"weight_sum": facts["weight_sum"], "scaling": tensors.get("scaling")}
+        return cls(**{**vars(of_unroll), **own})
 
 
 def _optimizees_first(tensor: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ GRAPH = "CUDA graph"
 
 T = TypeVar("T")
 Results = tuple[PartialGradient, UnrollState]
-RunTruncation = Callable[[Objective, Phi, UnrollState, Inputs], Results]
+RunTruncation = Callable[..., Results]
 """`engine.meta_training.unroll.run_truncation`, or what does the same."""
 
 

@@ -135,8 +135,6 @@ def _backward(objective: Objective, phi: Phi, carry: UnrollState, steps: int, ta
 class Truncation(InnerSteps):
     """A truncation under way that is gone back through."""
 
-    start: UnrollState
-
     def __init__(self, objective: Objective, phi: Phi, carry: UnrollState, inputs: Inputs) -> None:
         super().__init__(objective, carry, inputs)
         self.phi, self.state = phi, carry.state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import torch
 
@@ -38,7 +39,8 @@ class TinyImageNet(ImageDataset):
         images, labels, *_ = data
         mean, std = (tuple(value / self.brightest for value in values) for values in statistics(images))
         shape = tuple(images.shape[1:])
-        return dataclasses.replace(self, classes=1 + int(labels.max()), input_shape=shape, mean=mean, std=std)
+        described: dict[str, Any] = {"classes": 1 + int(labels.max()), "input_shape": shape, "mean": mean, "std": std}
+        return dataclasses.replace(self, **described)
 
     def read(self, folder: Path) -> RawData:
         with tree_in(folder, FOLDER, LAYOUT, self) as (tree, error):
