@@ -16,7 +16,7 @@ from studying import RATES
 from engine.base.errors import LregError, RunError
 from engine.comparison.paired import BRANCHES
 from engine.figures import Block
-from engine.study.plan.cost import cost_of
+from engine.study.plan.kept import cost_of
 from engine.study.plan.plan import Axis, Search, TransferRequest
 from engine.study.report import markdown
 from engine.study.report.report import write_report

@@ -410,7 +410,7 @@ def test_steps_are_those_of_meta_trainings_frozen_evaluation_bit_by_bit(kind, dt
 @pytest.mark.skipif(peak_bytes(lambda: None, torch.device("cpu")) is None, reason="peak memory cannot be told here")
 @pytest.mark.parametrize("kind", ["simple", "rnnprop"])
 def test_a_step_takes_no_more_than_the_state_and_five_numbers_a_parameter(kind):
-    size, device = 2_000_000, torch.device("cpu")
+    size, device = 1_000_000, torch.device("cpu")
     parameter, optimizer = one(kind, size)
     tiny, warm_up = one(kind, 10)
     del tiny

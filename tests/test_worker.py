@@ -11,6 +11,7 @@ import threading
 import time
 from functools import partial
 
+import fakes
 import pytest
 from fakes import TOTAL, FakeTrainer, preset, trained_by
 from tui.driving import make_job, make_run
@@ -28,8 +29,6 @@ from engine.worker import work
 
 @pytest.fixture(autouse=True)
 def small_catalog(monkeypatch):
-    import fakes
-
     monkeypatch.setattr(catalogs, "load", fakes.catalog)
 
 
@@ -42,11 +41,13 @@ def lines(run: Run) -> list[dict]:
     return [{key: value for key, value in record.items() if key != "t"} for record in found]
 
 
-@pytest.fixture
-def whole(tmp_path) -> list[dict]:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> list[dict]:
     """The records of a run that nothing happened to."""
-    run = new_run(tmp_path, "whole")
-    assert work(run, make_runner=trained_by(FakeTrainer)) == "finished"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogs, "load", fakes.catalog)
+        run = new_run(tmp_path_factory.mktemp("whole"), "whole")
+        assert work(run, make_runner=trained_by(FakeTrainer)) == "finished"
     return lines(run)
 
 

@@ -15,8 +15,8 @@ NUMBERS = ("mean", "low", "high", "n")
 TIDY_COLUMNS = ("section", "task", "inner_step", "arm", "figure", "radius", *NUMBERS)
 ROW = ("label", "kind", "arm", "inner_step", "passes", "meta_seeds", "seeds", "diverged")
 FACTS = ("optimizer", "scale", "weight_decay", "sam", "learning_rate", "rho", "alpha")  # of a row
-PAIRED = ("task", "inner_step", "arm", "reference", "setting", "radius", "kind", "outside", "left_out", "verdict")
-PAIRED += ("meta_seeds_match",)
+PAIRED = ("task", "inner_step", "arm", "reference", "setting", "radius", "kind")
+JUDGED = ("outside", "left_out", "verdict", "meta_seeds_match")
 RUN_END = ("step", "validation_loss", "best_validation_loss", "diverged", "best_scale")
 
 
@@ -67,7 +67,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             for table in comparison.tables
         ],
         "paired": [
-            _picked(effect, PAIRED) | {"figure": effect.metric.name} | asdict(effect.interval)
+            _picked(effect, (*PAIRED, *JUDGED)) | {"figure": effect.metric.name} | asdict(effect.interval)
             for effect in comparison.effects
         ],
         "best_scales": {task: list(scales) for task, scales in comparison.best_scales.items()},

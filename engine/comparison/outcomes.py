@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, NoReturn
@@ -24,7 +23,6 @@ from engine.runs.evaluations import (
     read_facts,
     read_marks,
 )
-from engine.runs.store import RunReader
 
 SAME = 1e-6  # relative difference between losses of one evaluation that was made twice
 MetaSeed = int | str | None  # None: a baseline has none
@@ -207,7 +205,7 @@ def collect(arms: Sequence[Arm], *, curves: bool = False) -> tuple[dict[str, Tas
     for arm in arms:
         for run in arm.runs:
             transfers = run.reader.transfers()
-            damaged += max(_files(run.reader), len(transfers))
+            damaged += max(len(list((run.reader.path / "transfer").glob("[!.]*.json"))), len(transfers))
             for item in transfers.values():
                 facts, seeds = read_facts(item), item.get("seeds")
                 if facts is None or not facts.task or not isinstance(seeds, list):
@@ -256,11 +254,3 @@ def refuse(option: str, value: Any, measured: Iterable[Any]) -> NoReturn:
     names = list(map(str, measured))
     words = "one that was measured: " + ", ".join(names) if names else "nothing: there are no transfer evaluations"
     raise SettingsError([Problem(option, show(value), words, did_you_mean(str(value), names))])
-
-
-def _files(reader: RunReader) -> int:
-    try:
-        names = os.listdir(reader.path / "transfer")
-    except OSError:
-        return 0
-    return sum(name.endswith(".json") and not name.startswith(".") for name in names)

@@ -150,7 +150,7 @@ class ReadOnlyRun(Run):
     def __exit__(self, *_: object) -> None:
         """Nothing was taken."""
 
-    def _write_status(self, durable: bool = True, **changes: Any) -> None:
+    def set_status(self, durable: bool = True, **changes: Any) -> None:
         """Rank 0 does."""
 
     def append(self, records: Any) -> None:

@@ -226,8 +226,8 @@ def make(
     changes = changes or {}
     # What is said of [task] is said of the targets, which may be of another kind than what the run was trained on.
     checked = _with_changes(presets[0], {**changes, "task": {}} if targets else changes)
-    names = [name for target in targets for name in (GRID if target == "all" else [target])]
-    tasks = [_target(name, checked, changes) for name in dict.fromkeys(names)] or checked.fixed_tasks()
+    names = [name for given in targets for name in (GRID if given == "all" else [given])]
+    tasks = [target(name, checked, changes) for name in dict.fromkeys(names)] or checked.fixed_tasks()
     for reader in runs:
         _has_checkpoint(reader, settings.checkpoint)
     horizon = checked["meta"]["inner_steps"]
@@ -265,28 +265,29 @@ def _with_changes(preset: Preset, changes: Mapping[str, Any]) -> Preset:
     return from_mapping({**preset.values, "task": tasks, "evaluation": evaluation})
 
 
-def _target(name: str, preset: Preset, changes: Mapping[str, Any]) -> dict[str, Any]:
+def target(name: str, preset: Preset, changes: Mapping[str, Any], option: str = "--to") -> dict[str, Any]:
     """A resolved [task] table for "dataset/optimizee"; batch size and held-out part as in the run's first task.
 
-    Where that draws these, as in its first held-out draw; episodes have neither.
+    Where that draws these, as in its first held-out draw; episodes have neither. Raises PresetError, as of `option`.
     """
     dataset, slash, optimizee = name.partition("/")
     if not slash or not dataset or not optimizee:
-        raise PresetError([Problem("--to", show(name), 'DATASET/OPTIMIZEE, as "fmnist/cnn", or all')])
+        allowed = 'DATASET/OPTIMIZEE, as "fmnist/cnn"' + (", or all" if option == "--to" else "")
+        raise PresetError([Problem(option, show(name), allowed)])
     unused = {item.name for item in catalog.load().unused.get(dataset, ())}
     shared = {key: preset.fixed_tasks()[0][key] for key in ("batch_size", "validation") if key not in unused}
     table = {**shared, **changes.get("task", {}), "dataset": dataset, "optimizee": optimizee}
     try:
-        target = from_mapping({"task": table}).tasks[0]
+        values = from_mapping({"task": table}).tasks[0]
     except PresetError as error:
-        raise PresetError(error.problems, f"--to {name}", error.more) from None
-    if is_drawn(target):
-        drawn = {key: value for key, value in target.items() if is_drawn({key: value})}
+        raise PresetError(error.problems, f"{option} {name}", error.more) from None
+    if is_drawn(values):
+        drawn = {key: value for key, value in values.items() if is_drawn({key: value})}
         problems = [
             Problem(f"task.{key}", show(value), "one value: a target is one task") for key, value in drawn.items()
         ]
-        raise PresetError(problems, f"--to {name}")
-    return target
+        raise PresetError(problems, f"{option} {name}")
+    return values
 
 
 def _has_checkpoint(reader: RunReader, which: str) -> None:

@@ -119,7 +119,8 @@ def export_tensorboard(run: RunReader, path: str | os.PathLike[str], *, force: b
     run.poll()
     written: dict[str, int] = {}
     with new_folder(target, EVENT_FILES, force=force) as folder, SummaryWriter(str(folder)) as writer:
-        began = _began(run)
+        times = (time for column in run.columns.values() for time in column.times if math.isfinite(time))
+        began = run.created or min(times, default=0.0)
         _write_preset(writer, run, began)
         for metric, column in run.columns.items():
             written[metric] = _write_column(writer, shortened(printable(metric)), column, began)
@@ -149,16 +150,7 @@ def _write_preset(writer: Any, run: RunReader, began: float) -> None:
         return  # the text says what can be known
     from torch.utils.tensorboard.summary import hparams
 
-    named = [metric for metric in run.columns if metric.startswith("validation_loss")]
-    for summary in hparams(_plain(flat), {metric: 0.0 for metric in named}):
+    plain = {key: value if isinstance(value, (bool, int, float, str)) else str(value) for key, value in flat.items()}
+    named = {metric: 0.0 for metric in run.columns if metric.startswith("validation_loss")}
+    for summary in hparams(plain, named):
         writer.file_writer.add_summary(summary, None, began)
-
-
-def _plain(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyperparameters are numbers, truth values and text."""
-    return {key: value if isinstance(value, (bool, int, float, str)) else str(value) for key, value in flat.items()}
-
-
-def _began(run: RunReader) -> float:
-    times = [time for column in run.columns.values() for time in column.times if math.isfinite(time)]
-    return run.created or min(times, default=0.0)

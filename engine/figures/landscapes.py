@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.base.errors import LregError, Problem, SettingsError, printable
-from engine.base.settings import show
+from engine.base.errors import LregError
 from engine.comparison import ArmRun, MetricAt, TaskOutcomes
+from engine.evaluation.transfer_plan import target
 from engine.figures.base import Evaluated
 from engine.runs.evaluations import SHARPNESS, task_name
 
@@ -86,22 +86,10 @@ def landscapes(
 
 def _task_values(run: ArmRun, name: str | None) -> dict[str, Any]:
     """A [task] table: one of the run's own, or another dataset and optimizee with its batch size."""
-    from engine.presets.preset import from_mapping
-
-    tasks = run.reader.preset().fixed_tasks()
-    if name is None:
-        return tasks[0]
-    for task in tasks:
-        if name == f"{task['dataset']}/{task['optimizee']}":
-            return task
-    dataset, slash, optimizee = name.partition("/")
-    if not slash:
-        raise SettingsError([Problem("--task", show(name), 'DATASET/OPTIMIZEE, as "fmnist/cnn"')])
-    shared = {key: tasks[0][key] for key in ("batch_size", "validation")}
-    try:
-        return from_mapping({"task": {**shared, "dataset": dataset, "optimizee": optimizee}}).tasks[0]
-    except SettingsError as error:
-        raise SettingsError(error.problems, f"--task {printable(name)}", error.more) from None
+    preset = run.reader.preset()
+    tasks = preset.fixed_tasks()
+    own = next((task for task in tasks if name in (None, f"{task['dataset']}/{task['optimizee']}")), None)
+    return own if own is not None else target(str(name), preset, {}, "--task")
 
 
 def _steps(evaluated: Evaluated, outcomes: TaskOutcomes) -> int:

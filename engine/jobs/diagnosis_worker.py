@@ -119,7 +119,7 @@ def diagnose(
         inner_steps=horizon,
         optimizees=request.optimizees,
         difference=request.difference,
-        diverged=_diverged(derivatives),
+        diverged=sum({one.task: one.diverged for one in derivatives}.values()),  # each part of a task says the same
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         version=str(versions.get("lreg") or ""),
         parts=tuple(_parts(derivatives, {("loss", ""): 1.0} | own, horizon)),
@@ -254,11 +254,6 @@ def _slope(values: Sequence[float]) -> Slope:
 def _cosine(one: Sequence[float], other: Sequence[float]) -> float | None:
     norms = math.hypot(*one) * math.hypot(*other)
     return math.fsum(a * b for a, b in zip(one, other, strict=True)) / norms if norms else None
-
-
-def _diverged(derivatives: Sequence[Derivatives]) -> int:
-    """Optimizees of all tasks that diverged; every part of a task says the same."""
-    return sum({one.task: one.diverged for one in derivatives}.values())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -182,10 +182,8 @@ def wait_for(reader: RunReader, states: tuple[str, ...], limit_s: float | None =
     """Wait until a run is in one of the states, or at its end, or the time is up."""
     deadline = None if limit_s is None else time.monotonic() + limit_s
     while True:
-        status = reader.status()
-        if status.state in states or status.state not in LIVE:
-            return status
-        if deadline is not None and time.monotonic() > deadline:
+        status, is_late = reader.status(), deadline is not None and time.monotonic() > deadline
+        if status.state in states or status.state not in LIVE or is_late:
             return status
         time.sleep(POLL_S)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from engine.base.files import read_json
-from engine.base.status import is_number
+from engine.runs.evaluations import number, text, whole
 from engine.runs.reader import RunReader
 
 T = TypeVar("T")
@@ -187,28 +187,16 @@ def _parts(rows: Any) -> tuple[DiagnosedPart, ...] | None:
 
 
 def _ends(steps: Any) -> tuple[int, ...] | None:
-    ends = tuple(end for end in map(_whole, steps) if end is not None) if isinstance(steps, list) else ()
+    ends = tuple(end for end in map(whole, steps) if end is not None) if isinstance(steps, list) else ()
     return ends if len(ends) == 2 == len(steps) else None
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if value is not None and is_number(value) else None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
-
-
-def _text(value: Any) -> str:
-    return value[:LONGEST_NAME] if isinstance(value, str) else ""
-
-
 READERS: dict[str, Callable[[Any], Any]] = {
-    "str": _text,
+    "str": lambda value: text(value)[:LONGEST_NAME],
     "bool": lambda value: value is True,
-    "int": _whole,
-    "float": _number,
-    "float | None": _number,
+    "int": whole,
+    "float": number,
+    "float | None": number,
     "tuple[int, int]": _ends,
     "Slope": lambda value: _read(Slope, value),
     "Slope | None": lambda value: _read(Slope, value),

@@ -80,11 +80,11 @@ class Facts:
 
 def read_facts(evaluation: Mapping[str, Any]) -> Facts | None:
     """What an evaluation says of itself; None where its scale is no number."""
-    scale = _number(evaluation.get("scale", 1.0))
+    scale = number(evaluation.get("scale", 1.0))
     if scale is None:
         return None
-    optimizer = _text(evaluation.get("optimizer")) or _text(evaluation.get("label")) or "?"
-    label, checkpoint = _text(evaluation.get("label")) or optimizer, _text(evaluation.get("checkpoint"))
+    optimizer = text(evaluation.get("optimizer")) or text(evaluation.get("label")) or "?"
+    label, checkpoint = text(evaluation.get("label")) or optimizer, text(evaluation.get("checkpoint"))
     is_baseline = evaluation.get("run") is None
     # a run that starts from another begins with an optimizer that is trained: of "initial" the label tells
     is_untrained = "(untrained)" in label if checkpoint == "initial" else checkpoint not in CHECKPOINT_ORDER
@@ -97,17 +97,17 @@ def read_facts(evaluation: Mapping[str, Any]) -> Facts | None:
         task=task_name(evaluation.get("task")),
         is_baseline=is_baseline,
         is_untrained=is_untrained and not is_baseline,
-        created=_text(evaluation.get("created")),
-        passes_per_step=_whole(evaluation.get("passes_per_step")) or 1,
-        learning_rate=_number(evaluation.get("learning_rate")),
-        rho=_number(evaluation.get("rho")),
-        alpha=_number(evaluation.get("alpha")),
-        tuned_at=_whole(evaluation.get("tuned_at")),
-        protocol=tuple(_number(protocol.get(key)) for key in PROTOCOL) if isinstance(protocol, Mapping) else (),
-        digest=_text(evaluation.get("digest")),
-        weight_decay=_rounded(_number(evaluation.get("weight_decay"))),
-        sam=_rounded(_number(evaluation.get("sam"))),
-        update_rule=tuple(_number(rule.get(name)) for name in UPDATE_RULE) if isinstance(rule, Mapping) else (),
+        created=text(evaluation.get("created")),
+        passes_per_step=whole(evaluation.get("passes_per_step")) or 1,
+        learning_rate=number(evaluation.get("learning_rate")),
+        rho=number(evaluation.get("rho")),
+        alpha=number(evaluation.get("alpha")),
+        tuned_at=whole(evaluation.get("tuned_at")),
+        protocol=tuple(number(protocol.get(key)) for key in PROTOCOL) if isinstance(protocol, Mapping) else (),
+        digest=text(evaluation.get("digest")),
+        weight_decay=_rounded(number(evaluation.get("weight_decay"))),
+        sam=_rounded(number(evaluation.get("sam"))),
+        update_rule=tuple(number(rule.get(name)) for name in UPDATE_RULE) if isinstance(rule, Mapping) else (),
         measured=from_json(evaluation.get("metrics")),
     )
 
@@ -116,7 +116,7 @@ def task_name(task: Any) -> str:
     """ "fmnist/cnn", and what is unusual about it: "mnist/mlp batch_size=64"; empty where it is no task."""
     if not isinstance(task, Mapping):
         return ""
-    dataset, optimizee = _text(task.get("dataset")), _text(task.get("optimizee"))
+    dataset, optimizee = text(task.get("dataset")), text(task.get("optimizee"))
     if not dataset or not optimizee:
         return ""
     usual = {"dataset": dataset, "optimizee": optimizee, "batch_size": USUAL_BATCH}
@@ -132,11 +132,11 @@ def read_marks(evaluation: Mapping[str, Any], *, curves: bool = False) -> Marks:
     marks: dict[int, dict[int, Mapping[str, Any]]] = {}
     diverged: dict[int, bool] = {}
     for seed in tables(evaluation.get("seeds")):
-        if (number := _whole(seed.get("seed"))) is not None:
-            diverged[number] = seed.get("diverged") is True
+        if (index := whole(seed.get("seed"))) is not None:
+            diverged[index] = seed.get("diverged") is True
             for mark in _points(seed.get("curve")) if curves else tables(seed.get("marks")):
-                if (step := _whole(mark.get("inner_step"))) is not None:
-                    marks.setdefault(step, {})[number] = mark
+                if (step := whole(mark.get("inner_step"))) is not None:
+                    marks.setdefault(step, {})[index] = mark
     measured, names = from_json(evaluation.get("metrics")), mark_names(evaluation)
     others = [name for name in names if name not in LOSSES and metric(name, measured).kind == "task"]
     plain = (*LOSSES, *others, *BESIDE)
@@ -165,11 +165,11 @@ def _points(curve: Any) -> Iterator[Mapping[str, Any]]:
 
 def _metrics(mark: Mapping[str, Any], plain: Sequence[str]) -> dict[MetricAt, float]:
     """The finite numbers of a mark: of the names that are `plain`, and by radius."""
-    metrics = {MetricAt(name): value for name in plain if (value := _number(mark.get(name))) is not None}
+    metrics = {MetricAt(name): value for name in plain if (value := number(mark.get(name))) is not None}
     for name in AT_RADIUS:
         by_radius = mark.get(name)
         for key, item in by_radius.items() if isinstance(by_radius, Mapping) else ():
-            radius, value = radius_of(key), _number(item)
+            radius, value = radius_of(key), number(item)
             if radius is not None and value is not None:
                 metrics[MetricAt(name, radius)] = value
                 normalised = 2 * value / float(radius) ** 2
@@ -205,7 +205,8 @@ def primary(names: Iterable[MetricAt], radius: str | None) -> MetricAt:
     return MetricAt(ADAPTIVE, middle(at_radii)) if at_radii else MetricAt(SHARPNESS, radius)
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
+    """What a file of strangers has as a number; None where it is none, or too large to be meant."""
     return float(value) if value is not None and is_number(value) and abs(value) < LARGEST else None
 
 
@@ -213,9 +214,11 @@ def _rounded(value: float | None) -> float:
     return float(f"{value or 0.0:.12g}")
 
 
-def _whole(value: Any) -> int | None:
+def whole(value: Any) -> int | None:
+    """The same of a count or a seed."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < WHOLE else None
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """The same of a text; empty where it is none."""
     return value if isinstance(value, str) else ""

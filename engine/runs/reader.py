@@ -5,6 +5,7 @@ Nothing here raises for that, but `preset`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -218,13 +219,11 @@ class RunReader:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Read what metrics.jsonl has gained, and yield the new records one by one: they are not kept."""
-        for piece in self._pieces(self._metrics):
-            yield from piece
+        return itertools.chain.from_iterable(self._pieces(self._metrics))
 
     def machine_records(self) -> Iterator[dict[str, Any]]:
         """The same of machine.jsonl."""
-        for piece in self._pieces(self._machine):
-            yield from piece
+        return itertools.chain.from_iterable(self._pieces(self._machine))
 
     def pieces(self) -> Iterator[list[dict[str, Any]]]:
         """Poll in steps of a few milliseconds, between which a caller may rest, or leave the rest for the next time.

@@ -134,7 +134,7 @@ class Run:
                 if kind is RUN:
                     make_folder(new.checkpoints)
                 new._status = Status(message="waiting for its process").of_this_process()
-                new._write_status()
+                new.set_status()
                 write_atomic(path / kind.document, document)
                 write_atomic(path / "run.json", json.dumps(own | provenance.describe(), indent=2) + "\n")
             except BaseException:
@@ -163,7 +163,7 @@ class Run:
             if before.state == "finished":  # perhaps while this process was starting
                 raise RunError(f"run {self.id} is finished: nothing to resume")
             self._status = replace(before.of_this_process(), state="running", eta_s=None, message="")
-            self._write_status()
+            self.set_status()
         except BaseException as error:
             self._release()
             if isinstance(error, OSError):
@@ -224,7 +224,7 @@ class Run:
             self.look_there()
             with contextlib.suppress(OSError):  # a full disk is reported by the writing that matters
                 if not self.is_gone:
-                    self._write_status(durable=False, stopping=self.control is not None and self.control.stop)
+                    self.set_status(durable=False, stopping=self.control is not None and self.control.stop)
 
     def look_there(self) -> bool:
         """Notice where the folder that is held is no longer at its place; return whether it is gone."""
@@ -252,7 +252,8 @@ class Run:
             return "no checkpoint was written yet"
         return f"{self.kind.kept} is untouched"
 
-    def _write_status(self, durable: bool = True, **changes: Any) -> None:
+    def set_status(self, durable: bool = True, **changes: Any) -> None:
+        """Change fields of status.json, now: state, message, controllable, ..."""
         with self._guard:
             self._status = replace(self._status, heartbeat=time.time(), **changes)
             text = json.dumps(strict(asdict(self._status)), indent=2) + "\n"
@@ -266,10 +267,6 @@ class Run:
     @property
     def status(self) -> Status:
         return self._status
-
-    def set_status(self, **changes: Any) -> None:
-        """Change fields of status.json, now: state, message, controllable, ..."""
-        self._write_status(**changes)
 
     def progress(self, step: int, total: int, eta_s: float | None) -> None:
         """Note how far the run is; the heartbeat writes it."""

@@ -152,10 +152,10 @@ def _slurm(options: dict[str, str], setup: list[str] | None, executor: str) -> d
         os.environ[slurm_options.SETUP] = "\n".join(setup)
     given = {name: value for name, value in options.items() if value}
     if executor == "slurm":
-        kept = slurm_options.Options.of(given).kept()
+        slurm_options.Options.of(given)
         slurm_options.setup_lines()
         slurm_options.check_there()
-        return kept
+        return given
     if given:
         raise LregError(f"--slurm-{next(iter(given))}: of no use without --executor slurm")
     return {}

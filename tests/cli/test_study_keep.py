@@ -15,6 +15,7 @@ from test_study import LOCAL, STUDY
 
 from engine.runs.reader import RunReader
 from engine.runs.store import Run, RunStore
+from lreg_tui.figures import page
 
 KEPT = STUDY.replace("untrained = false", 'scales = [0.5]\nweight_decays = [1e-3]\nbaselines = ["sgd"]')
 
@@ -24,8 +25,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def made(home):
-    """A study whose runs were made by hand, in its run store."""
+def made(home, monkeypatch):
+    """A study whose runs were made by hand, in its run store. Its figures, of which there are many, are captions."""
+    monkeypatch.setattr(page, "draw_one", lambda block, path: path.write_text(block.caption))
     levels = {"none": {MLP: Level()}, "sam": {MLP: Level(sharpness=0.8)}}
     made = Study(home, [plain(), sam()], levels).finish()
     Run(made.folder).set_status(state="finished", message=f"report: {made.folder}/report/report.md")

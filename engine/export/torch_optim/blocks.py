@@ -92,17 +92,13 @@ def _in_one(
 ) -> CoordinateBlock:
     """A block of all shares, in double precision if one of them is."""
     devices = {share.row.flat.device for share in shares}
-    ages = {tuple(states[share.parameter][name].float().item() for name in _own_scalars(tails)) for share in shares}
+    shared = [name for name, tail in tails.items() if tail is None and name != INNER_STEP]  # by all coordinates
+    ages = {tuple(states[share.parameter][name].float().item() for name in shared) for share in shares}
     if len(devices) > 1 or len(ages) > 1:
         raise RuntimeError(f"{optimizer.name} looks at all coordinates: they must be of one device and age")
     dtype = torch.float64 if any(share.dtype == torch.float64 for share in shares) else torch.float32
     (block,) = _cut(CoordinateBlock(devices.pop(), dtype), shares, states, tails, None)
     return block
-
-
-def _own_scalars(tails: Tails) -> list[str]:
-    """What the learned optimizer's state shares among coordinates, the count of steps beside it left out."""
-    return [name for name, tail in tails.items() if tail is None and name != INNER_STEP]
 
 
 def _cut(
@@ -127,10 +123,7 @@ def _cut(
             room = max(room or 0, size)
         while first < size:
             after = size if room is None else min(size, first + room)
-            if after - first < size:
-                part = {name: row[..., first:after] for name, row in rows.items()}
-            else:
-                part = rows
+            part = {name: row[..., first:after] for name, row in rows.items()} if after - first < size else rows
             moving = None if share.moving is None else share.moving[first:after]
             block.pieces.append(
                 BlockPiece(share, share.row.flat[first:after], share.gradient(first, after), part, moving)

@@ -76,14 +76,15 @@ def summarized(shares: Sequence[Share], parameters: Iterable[Tensor], *, mean_sq
     _note_peaks(held)
     broken = next((share.label for share in held if not share.peak < torch.inf), "")
     facts = [float(bool(broken)), float(any(share.peak for share in held)), 0.0]
-    meshes = _meshes(parameters)
+    # the kinds of distributed parameters in the order of the parameters: the same in every process
+    meshes = dict.fromkeys(key for key in map(_key, parameters) if key is not None)
     if not meshes:
         known = None if broken or not mean_square or not shares else _mean_square(shares)
         return GradientSummary(broken, not facts[1], known)
     if mean_square and not broken:
         facts[2] = sum(_sum_of_squares(share) for share in held if not is_distributed(share.parameter))
-    for key, (mesh, placements) in meshes.items():
-        here = [share for share in held if _key(share.parameter) == key]
+    for mesh, placements in meshes:
+        here = [share for share in held if _key(share.parameter) == (mesh, placements)]
         squares = sum(map(_sum_of_squares, here)) if mean_square and not broken else 0.0
         sums = _over_processes([facts[0], float(any(share.peak for share in here)), squares], mesh, placements)
         facts = [facts[0] + sums[0], facts[1] + sums[1], facts[2] + sums[2]]
@@ -130,11 +131,6 @@ def on_host(numbers: Sequence[Tensor]) -> list[float]:
 
 def _key(parameter: Tensor) -> Any:
     return (parameter.device_mesh, tuple(parameter.placements)) if is_distributed(parameter) else None  # type: ignore[attr-defined]
-
-
-def _meshes(parameters: Iterable[Tensor]) -> dict[Any, tuple[Any, Any]]:
-    """The kinds of distributed parameters in the order of the parameters: the same in every process."""
-    return {key: key for key in map(_key, parameters) if key is not None}
 
 
 def _over_processes(numbers: list[float], mesh: Any, placements: Sequence[Any]) -> list[float]:

@@ -137,10 +137,11 @@ class LoadedOptimizer(torch.optim.Optimizer):
             given = param_group["params"]
             if not isinstance(given, (Tensor, set)):
                 param_group["params"] = given = list(given)
-            for place, entry in enumerate([given] if isinstance(given, Tensor) else given):
+            count = sum(len(group["params"]) for group in self.param_groups)
+            for place, entry in enumerate([given] if isinstance(given, Tensor) else given, count):
                 tensor = entry[1] if isinstance(entry, tuple) else entry
                 if isinstance(tensor, Tensor):
-                    check_parameter(tensor, f"parameter {self._count() + place}", self._learned_optimizer)
+                    check_parameter(tensor, f"parameter {place}", self._learned_optimizer)
         super().add_param_group(param_group)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -286,9 +287,6 @@ class LoadedOptimizer(torch.optim.Optimizer):
         if not self.param_groups:
             raise RuntimeError("the optimizer has no parameter groups any more")
 
-    def _count(self) -> int:
-        return sum(len(group["params"]) for group in self.param_groups)
-
     def _labelled(self) -> list[tuple[str, Tensor, int]]:
         """Every parameter with what to call it and the place of its group."""
         found: list[tuple[str, Tensor, int]] = []
@@ -302,13 +300,12 @@ class LoadedOptimizer(torch.optim.Optimizer):
 
 def _record(learned_optimizer: LearnedOptimizer, phi: Phi) -> str:
     """What the learned optimizer is known by in a state: its kind, a digest of its settings and meta-parameters."""
-    chosen = {item.name: getattr(learned_optimizer, item.name) for item in dataclasses.fields(learned_optimizer)}
-    usual = {
-        item.name: item.default for item in dataclasses.fields(learned_optimizer)
-    }  # left out: there may be new ones one day
-    digest = hashlib.sha256(
-        repr(sorted((name, value) for name, value in chosen.items() if value != usual[name])).encode()
-    )
+    # what is as usual is left out: there may be new settings one day
+    chosen = [
+        (item.name, getattr(learned_optimizer, item.name), item.default)
+        for item in dataclasses.fields(learned_optimizer)
+    ]
+    digest = hashlib.sha256(repr(sorted((name, value) for name, value, usual in chosen if value != usual)).encode())
     for name in sorted(phi):
         values = local(phi[name]).to("cpu", torch.float64).contiguous()
         digest.update(f"{name}{list(values.shape)}".encode() + values.numpy().tobytes())

@@ -63,30 +63,32 @@ def brought_in_order(state: State, tails: Tails, parameter: Tensor, row: Coordin
     if problem := misfit(state, tails, parameter):
         raise RuntimeError(f"{label}: its optimizer state does not fit: {problem}")
     dtype = precision(parameter)
-    ordered: State = {}
-    for name, tail in tails.items():
-        part = state[name]
+
+    def in_order(part: Tensor, tail: tuple[int, ...] | None) -> Tensor:
         if tail is None:
-            ordered[name] = part.to("cpu", dtype, copy=part.is_inference())
-        elif row.fits(here := local(part), dtype):
-            ordered[name] = part
-        else:
-            ordered[name] = _as_parameter(parameter, row.empty_state(tail, dtype).copy_(here), tail)
-    return ordered
+            return part.to("cpu", dtype, copy=part.is_inference())
+        return part if row.fits(local(part), dtype) else _laid_out(parameter, row, part, tail)
+
+    return {name: in_order(state[name], tail) for name, tail in tails.items()}
 
 
 def adopted(loaded: Loaded, tails: Tails, parameter: Tensor) -> State:
     """A copy of a loaded state, placed and sharded as the parameter is."""
-    row, dtype = CoordinateRow.of(parameter), precision(parameter)
     if not loaded.state:
         return {}
-    parts = {name: _sharded_as(parameter, loaded.state[name]) for name, tail in tails.items() if tail is not None}
+    row, dtype = CoordinateRow.of(parameter), precision(parameter)
+    sharded = {name: _sharded_as(parameter, loaded.state[name]) for name, tail in tails.items() if tail is not None}
     return {
         name: loaded.state[name].to("cpu", dtype, copy=True)
         if tail is None
-        else _as_parameter(parameter, row.empty_state(tail, dtype).copy_(local(parts[name])), tail)
+        else _laid_out(parameter, row, sharded[name], tail)
         for name, tail in tails.items()
     }
+
+
+def _laid_out(parameter: Tensor, row: CoordinateRow, part: Tensor, tail: tuple[int, ...]) -> Tensor:
+    """A copy of a part of the state in the order and precision of the next step, sharded as the parameter is."""
+    return _as_parameter(parameter, row.empty_state(tail, precision(parameter)).copy_(local(part)), tail)
 
 
 def misfit(state: Mapping[str, Any], tails: Tails, parameter: Tensor) -> str:

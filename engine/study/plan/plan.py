@@ -169,12 +169,9 @@ class StudyPlan:
         if problems:
             raise PresetError(problems, self.name)
         tags = dict.fromkeys([*document.values.get("tags", ()), f"study:{self.name}"])
-        of_cell = {"name": self._run_name(arm, point, seed), "seed": seed, "tags": list(tags)}
-        return from_mapping({**document.values, **of_cell}, self.name, catalog=catalog)
-
-    def _run_name(self, arm: ArmPlan, point: Point, seed: int) -> str:
         name, ending = "-".join([self.name, arm.name, *(_word(*item) for item in point.items())]), f"-s{seed}"
-        return name[: LONGEST_NAME - len(ending)] + ending
+        of_cell = {"name": name[: LONGEST_NAME - len(ending)] + ending, "seed": seed, "tags": list(tags)}
+        return from_mapping({**document.values, **of_cell}, self.name, catalog=catalog)
 
     def dumps(self) -> str:
         return json.dumps(asdict(self), indent=1, default=list) + "\n"

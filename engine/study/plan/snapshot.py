@@ -86,7 +86,12 @@ class Watcher:
             TransferState(transfer, run, self._transfer_state(run))
             for transfer, run in wanted_transfers(self.plan, cells, best, self.store)
         ]
-        return Snapshot(self.plan, cells, transfers, every, best, self._total(len(cells), len(transfers)))
+        runs = len(cells)
+        if self.plan.search is not None:
+            points = sum(self.plan.search.trials if arm.axes else 1 for arm in self.plan.arms)
+            runs = max(runs, points * len(self.plan.seeds))
+        total = runs + max(len(transfers), expected(self.plan, runs))
+        return Snapshot(self.plan, cells, transfers, every, best, total)
 
     def asked_out(self, exhausted: Collection[str]) -> list[str]:
         """The arms to which no more points will come."""
@@ -128,12 +133,6 @@ class Watcher:
         if state == "finished":
             self._finished.add(run.path)
         return state
-
-    def _total(self, cells: int, transfers: int) -> int:
-        if self.plan.search is not None:
-            points = sum(self.plan.search.trials if arm.axes else 1 for arm in self.plan.arms)
-            cells = max(cells, points * len(self.plan.seeds))
-        return cells + max(transfers, expected(self.plan, cells))
 
 
 def look_at(folder: Path) -> Snapshot:

@@ -158,7 +158,11 @@ class Evidence:
         """The planned arms with a geometric penalty or term, which has a sharpness radius, each with the arm that it is
         compared with: that of the same learned optimizer without a penalty.
         """
-        arms = [arm for arm in self.planned if any(map(_has_ball, self.penalties(arm).values()))]
+
+        def has_ball(member: Mapping[str, Any]) -> bool:
+            return bool(member.get("rho") or member.get("radius"))
+
+        arms = [arm for arm in self.planned if any(map(has_ball, self.penalties(arm).values()))]
         plain = [arm for arm in self.planned if not self.penalties(arm)]
         plain.sort(key=lambda arm: arm != self.plan.reference)
         same = {arm: [other for other in plain if self.kind(other) == self.kind(arm)] for arm in arms}
@@ -212,18 +216,20 @@ class Evidence:
 
     @cached_property
     def _headlines(self) -> dict[str, Metric]:
-        """What each task is judged by."""
-        names = {
-            task: [
-                reading.name
-                for entry in outcomes.entries
-                for seeds in entry.at(self.last(task)).values()
-                for outcome in seeds.values()
-                for reading in outcome.metrics
-            ]
-            for task, outcomes in self.tasks.items()
+        """What each task is judged by, of what was measured at its last step."""
+        return {
+            name: headline(
+                (
+                    reading.name
+                    for entry in task.entries
+                    for seeds in entry.at(self.last(name)).values()
+                    for outcome in seeds.values()
+                    for reading in outcome.metrics
+                ),
+                task.measured,
+            )
+            for name, task in self.tasks.items()
         }
-        return {task: headline(of_task, self.tasks[task].measured) for task, of_task in names.items()}
 
     def effects(self, task: str, arm: str, reference: str, step: int | None = None) -> list[Effect]:
         """An arm against another on a task; none where one of the two was not evaluated there."""
@@ -301,10 +307,6 @@ def gather(plan: StudyPlan, folder: Path) -> Evidence:
 
 def _arm(label: str, candidate: Candidate) -> Arm:
     return Arm(label, tuple(ArmRun.of(cell.run, cell.cell.seed) for cell in candidate.cells))
-
-
-def _has_ball(member: Mapping[str, Any]) -> bool:
-    return bool(member.get("rho") or member.get("radius"))
 
 
 def _twin(

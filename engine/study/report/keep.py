@@ -19,8 +19,17 @@ from engine.runs.evaluations import read_facts
 from engine.runs.kinds import STUDY, TRANSFER
 from engine.runs.provenance import machine_of, system_of
 from engine.runs.reader import KEPT_TRANSFERS, RunReader
-from engine.study.plan.cost import log_in_short
-from engine.study.plan.kept import LARGEST, MANIFEST, added_files, command, digest_of, is_kept, study_in, without_places
+from engine.study.plan.kept import (
+    LARGEST,
+    MANIFEST,
+    added_files,
+    command,
+    digest_of,
+    is_kept,
+    log_in_short,
+    study_in,
+    without_places,
+)
 from engine.study.plan.plan import StudyPlan
 from engine.study.plan.state import TRIALS, plan_of, trials_of
 from engine.study.report.evidence import Evidence, gather
@@ -96,11 +105,10 @@ def _files(study: Evidence) -> Files:
     yield from _in(f"{STUDY.home}/{study.folder.name}", _study(study))
     shown = {run.reader.id for arm in (*study.arms.values(), *study.others.values()) for run in arm.runs}
     winning = {run.reader.id for arm in study.arms.values() for run in arm.runs}
-    for cell in (cell for cell in study.seen.cells if cell.state != "missing"):
-        run = cell.run
+    for run in (cell.run for cell in study.seen.cells if cell.state != "missing"):
         yield from _in(run.id, _run(run, is_shown=run.id in shown, is_winner=run.id in winning))
-    for job in (job for job in study.seen.transfers if job.state != "missing"):
-        yield from _in(f"{TRANSFER.home}/{job.run.id}", _common(job.run))
+    for job in (job.run for job in study.seen.transfers if job.state != "missing"):
+        yield from _in(f"{TRANSFER.home}/{job.id}", _common(job))
 
 
 def _in(folder: str, files: Files) -> Files:

@@ -17,7 +17,7 @@ from engine.comparison.paired import EQUAL_STEPS, FRONTIER, MATCHED_LOSS
 from engine.figures import Block
 from engine.study.plan.kept import report_file
 from engine.study.plan.plan import StudyPlan
-from engine.study.report import design, figures, results, summary, tables, weaknesses
+from engine.study.report import design, figures, results, summary, tables
 from engine.study.report.claim import VERDICTS, Claim, Finding, findings, judged
 from engine.study.report.evidence import HEADLINE, Evidence, gather
 from engine.study.report.markdown import bullets, code, paragraph, text
@@ -87,7 +87,7 @@ def _sections(
     for title, group in groups.items():
         yield from results.claims(study, title, group)
     yield "## What weakens the conclusions\n"
-    yield bullets([*weaknesses.reasons(study, [claim for group in groups.values() for claim in group]), *problems])
+    yield bullets([*design.weaknesses(study, [claim for group in groups.values() for claim in group]), *problems])
     yield from results.results(study)
     yield from design.picked(study, drawn)
     yield from design.what_was_run(study)

@@ -12,7 +12,7 @@ from engine.export.tables import cell
 from engine.runs.provenance import machine_of
 from engine.runs.reader import RunReader
 from engine.runs.results import mean
-from engine.study.plan.cost import cost_of
+from engine.study.plan.kept import cost_of
 from engine.study.report.claim import Claim
 from engine.study.report.evidence import Evidence
 from engine.study.report.papers import xh

@@ -10,7 +10,7 @@ from statistics import fmean
 
 from engine.base.status import LIVE
 from engine.runs.reader import RunReader
-from engine.study.plan.cost import cost_of
+from engine.study.plan.kept import cost_of
 from engine.study.plan.snapshot import ENDED, Piece, Snapshot
 from engine.study.plan.state import CellState
 

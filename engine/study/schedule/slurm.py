@@ -16,7 +16,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -258,10 +258,6 @@ class Options:
         if problems:
             raise SettingsError(problems)
         return cls(**values)
-
-    def kept(self) -> dict[str, Any]:
-        """As the study's schedule keeps it."""
-        return {key: value for key, value in asdict(self).items() if value}
 
     @property
     def minutes(self) -> int | None:

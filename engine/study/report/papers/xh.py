@@ -20,7 +20,6 @@ from engine.study.report.claim import (
     BySeed,
     Claim,
     Finding,
-    MetaSeed,
     findings,
     judged,
     log_ratios,
@@ -224,11 +223,8 @@ def near_zero(study: Evidence) -> Claim:
 
 def _lipschitz(study: Evidence, arm: str) -> BySeed:
     """By meta-seed, from any evaluation that says it: it does not depend on the task."""
-    values: dict[MetaSeed, float] = {}
-    for task in study.tasks.values():
-        runs = study.arm(arm)
-        entry = None if runs is None else task.main(runs)
-        for facts in entry.facts.values() if entry is not None else ():
-            rules = {seed: one.update_rule for seed, one in facts.items() if len(one.update_rule) == 3}
-            values |= {seed: rule[2] for seed, rule in rules.items() if rule[2] is not None}
-    return values
+    runs = study.arm(arm)
+    entries = [task.main(runs) for task in study.tasks.values()] if runs is not None else []
+    of_steps = [facts for entry in entries if entry is not None for facts in entry.facts.values()]
+    rules = [(seed, one.update_rule) for facts in of_steps for seed, one in facts.items() if len(one.update_rule) == 3]
+    return {seed: ratio for seed, (*_, ratio) in rules if ratio is not None}
