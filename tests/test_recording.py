@@ -27,7 +27,14 @@ TINY = {
     "task": {"dataset": "digits", "optimizee": "mlp", "hidden": [4], "batch_size": 16},
     "optimizer": {"kind": "dm", "hidden": 5},
     "meta": {"epochs": 3, "inner_steps": 20, "truncation": 5, "meta_batch": 2},
-    "evaluation": {"every": 100, "optimizees": 1, "examples": 10, "restarts": 1, "ascent_steps": 1},
+    "evaluation": {
+        "every": 100,
+        "optimizees": 1,
+        "final_optimizees": 0,
+        "examples": 10,
+        "restarts": 1,
+        "ascent_steps": 1,
+    },
 }
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -48,6 +55,12 @@ class Again:
                 first.detach().copy_(now.detach())
 
         return results, replay
+
+
+@functools.cache
+def plain_records():
+    """Those of TINY without a recorder."""
+    return records_of(TINY)
 
 
 def records_of(values, run_truncation=None, device=CPU):

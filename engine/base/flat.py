@@ -24,9 +24,10 @@ Batch = Any
 
 BatchLoss = Callable[[Tensor, Batch], Tensor]
 """theta, shape [P], and one optimizee's batch to a scalar."""
-GRAPHS_AT_ONCE = 2**31
-"""Bytes of the graphs of Hessian-vector products that probes take side by side, where these are known."""
-
+GRAPHS_AT_ONCE = {"cpu": 2**27}
+"""Bytes of the graphs of Hessian-vector products that probes take side by side on a kind of device, where these are
+known; `MOST_GRAPHS` on any other. On a CPU more would be fresh pages and cache misses at every product."""
+MOST_GRAPHS = 2**31
 
 LARGE_INPUTS = 2**16
 """Numbers in one optimizee's inputs from which on a CPU's grouped convolutions take longer than one after another."""
@@ -39,9 +40,9 @@ class PartedLoss:
     torch.func, which take the sum as it is. They give the same.
     """
 
-    def __init__(self, parts: Sequence[tuple[float, Loss]], graph_bytes: int = 0) -> None:
-        """`graph_bytes`: what a Hessian-vector product of the largest part takes at one point; 0: nobody knows."""
-        self.parts, self.graph_bytes = parts, graph_bytes
+    def __init__(self, parts: Sequence[tuple[float, Loss]], points: int | None = None) -> None:
+        """`points`: at how many points a Hessian-vector product should be taken side by side; None: nobody knows."""
+        self.parts, self.points = parts, points
 
     def __call__(self, theta: Tensor) -> Tensor:
         return functools.reduce(torch.add, (weight * part(theta) for weight, part in self.parts))

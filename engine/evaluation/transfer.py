@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from engine.base import seeds
-from engine.base.flat import GRAPHS_AT_ONCE, Batch, Loss, PartedLoss, grad_and_value, gradients_and_losses
+from engine.base.flat import Batch, Loss, PartedLoss, grad_and_value, gradients_and_losses
 from engine.base.metrics import own_metrics
 from engine.base.settings import Typed
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE, UpdateChange, frozen_unroll, nothing
@@ -275,8 +275,8 @@ def _by_key(by_radius: Mapping[float, float]) -> dict[str, float | None]:
 def at_once(task: Task, loss: Loss | None = None, largest: int = 2**24) -> int:
     """How many optimizees are trained, or a loss is taken at, side by side: as many as keep memory in bounds."""
     most = min(64, largest // task.parameters)
-    if isinstance(loss, PartedLoss) and loss.graph_bytes:
-        most = min(most, GRAPHS_AT_ONCE // loss.graph_bytes)
+    if isinstance(loss, PartedLoss) and loss.points:
+        most = min(most, loss.points)
     return max(1, most)
 
 

@@ -254,11 +254,10 @@ class _Work:
         batch = flat.tree_map(lambda tensor: tensor.to("meta"), task.fixed_batch(settings.examples, dtype=precision))
         theta = torch.empty(settings.optimizees, task.parameters, dtype=precision, device="meta")
         loss = bounded_loss(task, batch)
-        graph_bytes = loss.graph_bytes if isinstance(loss, flat.PartedLoss) else 0
         if isinstance(loss, flat.PartedLoss):  # two parts take what many take, one after another
-            loss = flat.PartedLoss(loss.parts[:2], graph_bytes)
+            loss = flat.PartedLoss(loss.parts[:2], loss.points)
         land = next(landscapes(loss, theta))
-        points = torch.empty(portion(theta, graph_bytes), task.parameters, dtype=precision, device="meta")
+        points = torch.empty(portion(theta, loss), task.parameters, dtype=precision, device="meta")
         with LiveMemory() as live:
             land.hvp(land.gradient)
             graph, curving = live.now, live.peak

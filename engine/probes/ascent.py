@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.base.flat import GRAPHS_AT_ONCE, as_far_as_possible, project, unit
+from engine.base.flat import Loss, PartedLoss, as_far_as_possible, project, unit
 
 AT_ONCE = 2**22  # parameters of all points that are computed together
 POINTS = 16  # and points: of a small network the activations weigh most
@@ -116,13 +116,10 @@ def evaluate(
     return torch.cat(values).detach(), torch.cat(directions).detach()
 
 
-def portion(theta: Tensor, graph_bytes: int = 0) -> int:
-    """How many points the size of theta's last dimension are computed together, so that memory is bounded.
-
-    `graph_bytes`: what a Hessian-vector product takes at one of them, where that is known.
-    """
+def portion(theta: Tensor, loss: Loss) -> int:
+    """How many points the size of theta's last dimension a loss is taken at together, so that memory is bounded."""
     most = min(POINTS, AT_ONCE // theta.shape[-1])
-    return max(1, min(most, GRAPHS_AT_ONCE // graph_bytes) if graph_bytes else most)
+    return max(1, min(most, loss.points) if isinstance(loss, PartedLoss) and loss.points else most)
 
 
 def boundary(direction: Tensor, radius: float, norm: str) -> Tensor:

@@ -37,18 +37,19 @@ class Landscape:
     def __init__(self, loss: Loss, theta: Tensor, *, iterations: int, seed: int, tick: Tick) -> None:
         self.loss, self.theta, self.tick = loss, theta, tick
         self.iterations, self._seed = iterations, seed
-        self.at_once = portion(theta, _graph_bytes(loss))
+        self.at_once = portion(theta, loss)
 
         self.climb_loss: Ascent = lambda point: grad_and_value(loss)(point)[::-1]
         self.climb_slope: Ascent = lambda point: _norm_and_ascent(loss, point)
 
     @cached_property
     def _linear(self) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor]], Tensor]:
-        if isinstance(self.loss, PartedLoss) and len(self.loss.parts) > 1:  # whose graphs are not kept
-            gradient, value = as_far_as_possible(grad_and_value(self.loss))(self.theta)
-            product = side_by_side(lambda point, vector: grad_and_hvp(self.loss, point, vector)[1])
-            return gradient.detach(), lambda vectors: (product(self.theta, vectors),), value.detach()
-        linear: Any = vjp(as_far_as_possible(grad_and_value(self.loss)), self.theta, has_aux=True)
+        loss, theta = self.loss, self.theta  # what is kept must not hold this: it would outlive its use
+        if isinstance(loss, PartedLoss) and len(loss.parts) > 1:  # whose graphs are not kept
+            gradient, value = as_far_as_possible(grad_and_value(loss))(theta)
+            product = side_by_side(lambda point, vector: grad_and_hvp(loss, point, vector)[1])
+            return gradient.detach(), lambda vectors: (product(theta, vectors),), value.detach()
+        linear: Any = vjp(as_far_as_possible(grad_and_value(loss)), theta, has_aux=True)
         gradient, pull_back, value = linear
         return gradient.detach(), pull_back, value.detach()
 
@@ -194,13 +195,8 @@ def landscapes(
     """
     if iterations is None:
         iterations = ITERATIONS if theta.shape[-1] > FEW_PARAMETERS else 5 * ITERATIONS
-    for part in theta.detach().split(max(1, portion(theta, _graph_bytes(loss)) // 4)):
+    for part in theta.detach().split(max(1, portion(theta, loss) // 4)):
         yield Landscape(loss, part, iterations=iterations, seed=seed, tick=tick)
-
-
-def _graph_bytes(loss: Loss) -> int:
-    """What a Hessian-vector product of a loss takes, where it says so."""
-    return loss.graph_bytes if isinstance(loss, PartedLoss) else 0
 
 
 def _norm_and_ascent(loss: Loss, point: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engine.base.flat import (
     GRAPHS_AT_ONCE,
+    MOST_GRAPHS,
     Batch,
     Loss,
     MicroBatches,
@@ -30,17 +31,24 @@ def bounded_loss(task: Task, batch: Batch) -> Loss:
     """The task's loss on one optimizee's batch, theta [P] to a scalar.
 
     Where it is a mean over examples and a Hessian-vector product on all of them would take more than `GRAPHS_AT_ONCE`,
-    it is in parts that do not: the same to rounding. So it is where the task has micro-batches.
+    it is in parts that do not: the same to rounding. So it is where the task has micro-batches. On a CPU convolutions
+    are taken at one point after another: under vmap they are grouped, which takes half as long again.
     """
     if not isinstance(task, SupervisedTask):
         return loss_on(task.loss, batch)
     examples, bytes_of_one = next(tensors_in(batch)).shape[0], _bytes_of_example(task, batch)
+    kind = task.device.type
+    most, parts = GRAPHS_AT_ONCE.get(kind, MOST_GRAPHS), [(1.0, loss_on(task.loss, batch))]
+    size = min(examples, max(1, most // max(1, bytes_of_one)))
     if isinstance(task.loss, MicroBatches):
-        return PartedLoss(task.loss.on(batch).parts, min(task.loss.size, examples) * bytes_of_one)
-    if bytes_of_one * examples <= GRAPHS_AT_ONCE or not _is_mean(task):
-        return PartedLoss([(1.0, loss_on(task.loss, batch))], bytes_of_one * examples)
-    size = max(1, GRAPHS_AT_ONCE // bytes_of_one)
-    return PartedLoss(MicroBatches(task.loss, size).on(batch).parts, size * bytes_of_one)
+        size, parts = min(task.loss.size, examples), task.loss.on(batch).parts
+    elif size < examples and _is_mean(task):
+        parts = MicroBatches(task.loss, size).on(batch).parts
+    else:
+        size = examples
+    if kind == "cpu" and task.convolves:
+        return PartedLoss(parts, 1)
+    return PartedLoss(parts, max(1, most // (size * bytes_of_one)) if bytes_of_one else None)
 
 
 _measured: WeakKeyDictionary[Task, dict[torch.dtype, int]] = WeakKeyDictionary()

@@ -77,7 +77,7 @@ def test_bad_input_is_one_clear_error(lreg, arguments, words):
 
 
 def test_an_interruption_ends_it(lreg_forked):
-    process = lreg_forked("bench", "--device", "cpu", "--json", "--only", "meta-train-smooth/dm/mlp/1")
+    process = lreg_forked("bench", "--device", "cpu", "--json", "--only", PIECE)
     for line in process.stderr:
         if line.startswith("1/1"):
             break
