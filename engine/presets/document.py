@@ -75,7 +75,7 @@ def layered(
         values = todays(values)
         return Document(values, [(source, values)])
     try:
-        parent = _parent(values.pop("extends"), path, below)
+        parent = parent_of(values.pop("extends"), path, below)
     except PresetError as error:
         raise PresetError([dataclasses.replace(error.problems[0], path="extends", source="")], source) from None
     base = read(parent, str(parent), catalog, (*below, path.resolve()))
@@ -172,8 +172,8 @@ def parse(path: Path, source: str) -> dict[str, Any]:
     raise PresetError([problem], source)
 
 
-def _parent(extends: Any, path: Path, below: tuple[Path, ...]) -> Path:
-    """The file that `extends` names: one beside this one, else a shipped preset."""
+def parent_of(extends: Any, path: Path, below: tuple[Path, ...] = ()) -> Path:
+    """The file that `extends` names: one beside this one, else a shipped preset. Raises PresetError for none."""
     if not isinstance(extends, str):
         raise PresetError([Problem("", show(extends), "a string: a file's path or a shipped preset's name")])
     beside, presets = path.parent / extends, shipped()
