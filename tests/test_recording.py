@@ -74,12 +74,6 @@ def records_of(values, run_truncation=None, device=CPU):
     return [{name: record[name] for name in keep if name in record} for record in found], trainer.phi
 
 
-@functools.cache
-def plain_records():
-    """Of TINY, without recordings."""
-    return records_of(TINY)
-
-
 SAM = {"penalty": {"sam": {"weight": 1.0, "rho": 0.05}}}
 
 

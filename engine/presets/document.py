@@ -71,12 +71,18 @@ def _file_or_shipped(path: Path, name: str, allowed: str, found: str = "") -> Pa
 
 def read(path: Path, source: str, catalog: Catalog, below: tuple[Path, ...] = ()) -> Document:
     """Parse a file and what it extends; tables merge key by key, everything else is replaced."""
-    values = parse(path, source)
+    return layered(parse(path, source), path, source, catalog, below)
+
+
+def layered(
+    values: dict[str, Any], path: Path, source: str, catalog: Catalog, below: tuple[Path, ...] = ()
+) -> Document:
+    """The tables of a file at `path`, which need not be there, with what they extend."""
     if "extends" not in values:
         values = todays(values)
         return Document(values, [(source, values)])
     try:
-        parent = _parent(values.pop("extends"), path, below)
+        parent = parent_of(values.pop("extends"), path, below)
     except PresetError as error:
         raise PresetError([dataclasses.replace(error.problems[0], path="extends", source="")], source) from None
     base = read(parent, str(parent), catalog, (*below, path.resolve()))
@@ -145,16 +151,21 @@ def put(document: Document, pairs: Iterable[tuple[str, Any]], source: str, catal
     return problems
 
 
+def tables(text: str) -> dict[str, Any]:
+    """Of a TOML text, numbers as they are typed. Raises TOMLDecodeError or RecursionError."""
+    values = tomli.loads(text, parse_float=Typed)
+    match values.get("task"):
+        case [dict(lone)]:
+            values["task"] = lone
+    return values
+
+
 def parse(path: Path, source: str) -> dict[str, Any]:
     """The tables of a TOML file. Raises PresetError where it is none that can be read."""
     try:
         content = read_limited(path, LARGEST_FILE)
         # some editors begin a file with a byte order mark
-        values = tomli.loads(content.decode("utf-8-sig"), parse_float=Typed)
-        match values.get("task"):
-            case [dict(lone)]:
-                values["task"] = lone
-        return values
+        return tables(content.decode("utf-8-sig"))
     except OSError as error:
         is_large = error.errno == errno.EFBIG
         found, allowed = ("more than a megabyte", "a preset or study, in TOML") if is_large else ("", "a readable file")
@@ -168,8 +179,8 @@ def parse(path: Path, source: str) -> dict[str, Any]:
     raise PresetError([problem], source)
 
 
-def _parent(extends: Any, path: Path, below: tuple[Path, ...]) -> Path:
-    """The file that `extends` names: one beside this one, else a shipped preset."""
+def parent_of(extends: Any, path: Path, below: tuple[Path, ...] = ()) -> Path:
+    """The file that `extends` names: one beside this one, else a shipped preset. Raises PresetError for none."""
     if not isinstance(extends, str):
         raise PresetError([Problem("", show(extends), "a string: a file's path or a shipped preset's name")])
     parent = _file_or_shipped(path.parent / extends, extends, "a TOML file beside this one", f"{show(extends)}, ")

@@ -214,12 +214,18 @@ class CompareScreen(Ending, Screen[None]):
         self.refresh_bindings()
 
     def _tabs(self) -> Text:
+        """The tabs; where there is no room for all names, that of the one in sight."""
+        is_wide = sum(len(f"{number} {tab}  ") for number, tab in enumerate(TABS, 1)) <= self.size.width
         line = Text()
         for number, tab in enumerate(TABS, 1):
             click = Style(meta={"@click": f"screen.show_tab('{tab}')"})
             style = Style(bold=True, underline=True) if tab == self.tab else Style(dim=True)
-            line.append(f"{number} ", click + Style(dim=True)).append(tab, click + style).append("  ")
+            line.append(f"{number} ", click + Style(dim=True))
+            line.append(tab if is_wide or tab == self.tab else "", click + style).append("  ")
         return line
+
+    def on_resize(self) -> None:
+        self.query_one("#compare-tabs", Static).update(self._tabs())
 
     def _where(self) -> Text:
         """What the tables and charts are about, or what went wrong."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +14,10 @@ from rich.text import Text
 from engine.base.errors import LregError
 from engine.base.settings import show
 from engine.runs import notes
+from engine.runs.store import RunReader
 from lreg_tui.charts.curve import Line
 from lreg_tui.compare import comparison_sheets
+from lreg_tui.runs import run_files
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.metric_panel import Shown
 from lreg_tui.system import launch
@@ -42,7 +43,7 @@ ONE_ARM = "One arm only: these runs differ in nothing but their seed."
 CHARTS = ("curves", "sharpness", "landscape")  # tabs on one task
 MEASURED = ("results", "differences", "sharpness")  # tabs that miss what was not evaluated
 
-Stamp = tuple[tuple[str, int, int], ...]
+Stamp = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -81,26 +82,13 @@ class ComparisonResult:
 
 
 def stamp_of(paths: Sequence[Path]) -> Stamp:
-    """Changes whenever a transfer file of these runs does, or what people call them."""
-    stamps = []
-    for path in paths:
-        try:
-            files = [path / notes.FILE, *(Path(entry.path) for entry in os.scandir(path / "transfer"))]
-        except OSError:
-            files = [path / notes.FILE]
-        for file in files:
-            try:
-                status = file.stat()
-            except OSError:  # not there, or replaced at this moment: the next look finds it
-                continue
-            stamps.append((str(file), status.st_mtime_ns, status.st_size))
-    return tuple(sorted(stamps))
+    """Changes whenever a transfer file or a checkpoint of these runs does, or what people call them."""
+    return tuple((run_files.stamp(RunReader(path)), notes.read(path)) for path in paths)
 
 
 def look(request: ComparisonRequest) -> ComparisonResult:
     """Compare. Takes a few tenths of a second. Raises LregError where what is wanted was not measured."""
     from engine import comparison as comparisons
-    from engine.runs.store import RunReader
 
     stamp = stamp_of(request.paths)  # before reading: what is written meanwhile makes it look again
     reference = RunReader(request.reference) if request.reference is not None else None

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli
-import tomli_w
 
 from engine.base.draws import drawable
 from engine.base.errors import PresetError, Problem
@@ -25,7 +23,7 @@ from engine.presets.document import Document
 from engine.presets.former import LOSS, TERMS, todays
 from engine.presets.preset import Preset, PresetSettings, from_mapping
 from engine.presets.tables import ON_FRESH_BATCHES
-from lreg_tui.presets.preset_file import is_of_run, label_of, parent_of
+from lreg_tui.presets.preset_file import is_of_run, label_of
 from lreg_tui.presets.toml_edit import EditError, at, first_right, number, parse, remove, set_value, toml_of
 from lreg_tui.text import present
 
@@ -86,7 +84,7 @@ def check(text: str, place: Path, catalog: Catalog) -> Checked:
     own: dict[str, Any] = {}
     try:
         own = parse(text)
-        document = _read(text, own, place, catalog)
+        document = documents.layered(documents.tables(text), place, HERE, catalog)
     except EditError as error:
         problem = Problem("", str(error), "TOML")
         return Checked(text, place, Document({}, []), (problem,), parses=False)
@@ -104,17 +102,6 @@ def check(text: str, place: Path, catalog: Catalog) -> Checked:
     except PresetError as error:
         problems = [dataclasses.replace(item, source=document.source_of(item.path)) for item in error.problems]
         return Checked(text, place, document, tuple(problems))
-
-
-def _read(text: str, own: Mapping[str, Any], place: Path, catalog: Catalog) -> Document:
-    """Merge a text with what it extends. The engine reads files, so the text stands in a temporary one."""
-    parent = parent_of(own, place)
-    if parent is not None:
-        text = tomli_w.dumps({**own, "extends": str(parent)})
-    with tempfile.TemporaryDirectory(prefix="lreg-") as folder:
-        stand_in = Path(folder) / "preset.toml"
-        stand_in.write_text(text, encoding="utf-8")
-        return documents.read(stand_in, HERE, catalog, below=(place.resolve(),))
 
 
 def words_of(problem: Problem) -> str:

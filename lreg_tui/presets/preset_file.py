@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -81,20 +80,6 @@ def label_of(path: Path) -> str:
     return path.stem if is_shipped(path) else path.name
 
 
-def parent_of(own: Mapping[str, Any], place: Path) -> Path | None:
-    """The file that a text at `place` extends: one beside it, else a shipped preset's."""
-    extends = own.get("extends")
-    if not isinstance(extends, str):
-        return None
-    try:
-        beside = place.parent / extends
-        if beside.is_file():
-            return beside.absolute()
-    except (OSError, ValueError):
-        return None
-    return shipped().get(extends.removesuffix(".toml"))
-
-
 def changed_settings(before: Preset | None, after: Preset | None) -> list[tuple[str, Any, Any]]:
     """Keys whose values differ between two presets, with both; ABSENT where one does not have the key."""
     if before is None or after is None:
@@ -112,15 +97,17 @@ def unified(before: str, after: str, names: tuple[str, str]) -> list[str]:
 
 def moved(text: str, old: Path, new: Path) -> str:
     """The text as it must be at another place, so that a relative `extends` still means the same preset."""
-    try:
-        own = parse(text)
-    except EditError:
+
+    def parent(place: Path) -> Path | None:
+        try:
+            return documents.parent_of(parse(text).get("extends"), place).absolute()
+        except LregError:
+            return None
+
+    before, after = parent(old), parent(new)
+    if before is None or (after is not None and after.resolve() == before.resolve()):
         return text
-    parent = parent_of(own, old)
-    there = parent_of(own, new)
-    if parent is None or (there is not None and there.resolve() == parent.resolve()):
-        return text
-    extends = parent.stem if is_shipped(parent) else os.path.relpath(parent, new.parent)
+    extends = before.stem if is_shipped(before) else os.path.relpath(before, new.parent)
     return set_value(text, "extends", toml_of(extends))
 
 

@@ -250,7 +250,8 @@ class PresetForm(Vertical):
         }
         origin = said_by.get(path)
         if origin == HERE:
-            self.post_message(self.Edited(lambda text: toml_edit.remove(text, path)))
+            goes_to = f"{ADD}{named_table(path)}" if self.current.startswith("table:") else ""
+            self.post_message(self.Edited(lambda text: toml_edit.remove(text, path), goes_to))
         elif origin and self.current.startswith("table:"):
             words = f"{path} is inherited from {origin}: weight = 0 makes it count nothing"
             self.app.notify(clean(words), severity="warning", markup=False)

@@ -190,7 +190,7 @@ class Panels(Container):
     def on_chart_view_changed(self, message: Chart.ViewChanged) -> None:
         seen = message.chart.view
         for chart in self._others(message.chart):
-            if chart.x_axis == message.chart.x_axis:
+            if (chart.x_axis, chart.log_x) == (message.chart.x_axis, message.chart.log_x):
                 chart.view = replace(chart.view, x=seen.x, following=seen.following)
 
     def on_chart_settings_changed(self, message: Chart.SettingsChanged) -> None:

@@ -102,7 +102,7 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
         """Every study, in the columns that fit."""
         columns = COLUMNS if self.size.width >= WIDE else COLUMNS[:-1]
         self.table.lay_out([Text(name, justify="right" if name in COLUMNS[2:] else "left") for name in columns])
-        all_cells = {row.id: cells(row, self.studies.looks.get(row.id)) for row in self.rows}
+        all_cells = {row.id: cells(row, self.studies.seen(row.id)) for row in self.rows}
         self.table.show({study_id: [cell[column] for column in columns] for study_id, cell in all_cells.items()})
         if self.has_class("-nothing") and self.rows:
             self.table.focus()
@@ -115,7 +115,7 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
         title = Text.assemble(("studies", "bold"), f"  {len(self.rows)}", f", {live} live" if live else "")
         about, row = Text(), self.selected
         if row is not None:
-            look = self.studies.looks.get(row.id)
+            look = self.studies.seen(row.id)
             problem = look.problem if look is not None else ""
             about = Text.assemble((clean(row.id, 200), "dim"), "\n")
             about.append(clean(problem or row.message, 300), "bold red" if problem else "")

@@ -134,10 +134,13 @@ class StudyAxes(Canvas, can_focus=True):
         for row in [*rows, *(row for row in rows if row.key == self.key)]:
             role = frame.FOCUSED if row.key == self.key else frame.SERIES + self.scale.step(row.mean.mean or 0.0)  # type: ignore[union-attr]
             self._draw_line(canvas, axes, columns, row.key, role, height)
+        result = present.clean(axes[-1].name, canvas.width // 2)
+        end = canvas.width - cell_len(result)
+        canvas.put(end, 0, result, frame.TITLE)
         for axis, x in zip(axes, columns, strict=True):
-            is_last = axis is axes[-1]
-            name = present.clean(axis.name, canvas.width // 2 if is_last else columns[1] - 1)
-            canvas.put(canvas.width - cell_len(name) if is_last else x, 0, name, frame.TITLE)
+            if axis is not axes[-1]:
+                name = present.shorten(present.clean(axis.name), min(columns[1], end - x) - 1)
+                canvas.put(x, 0, name, frame.TITLE)
             for y in range(1, canvas.height):
                 canvas.put(x, y, "│", frame.GRID)
             for place, text in axis.labels:

@@ -5,6 +5,7 @@ A study is the rows of its grid: one for each point of an arm, with a cell for e
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -186,9 +187,15 @@ class Watched:
 
     def __init__(self, path: Path) -> None:
         self.reader = RunReader(path)
+        self.seen: StudyLook | None = None  # by the newest look
+        self.seen_at = -math.inf
         self._watcher: Watcher | None = None
 
     def look(self) -> StudyLook:
+        self.seen, self.seen_at = self._look(), time.monotonic()
+        return self.seen
+
+    def _look(self) -> StudyLook:
         row = row_of(self.reader)
         report = report_file(self.reader.path).is_file()
         try:
@@ -199,31 +206,26 @@ class Watched:
             return StudyLook(row, has_report=report, problem=said if "study.json" in said else f"study.json: {said}")
 
 
-@dataclass
 class StudyList:
-    """The studies of a store, between two looks. What takes time is `count`, one study after the other."""
+    """The studies of a store, newest first. What takes time is `count`, one study after the other."""
 
-    store: RunStore
-    rows: tuple[RunRow, ...] = ()  # newest first
-    looks: dict[str, StudyLook] = field(default_factory=dict)  # by id
-    _watched: dict[str, Watched] = field(default_factory=dict)
-    _counted: dict[str, float] = field(default_factory=dict)  # when
+    def __init__(self, store: RunStore) -> None:
+        self.store = store
+        self.rows: tuple[RunRow, ...] = ()
+        self._watched: dict[str, Watched] = {}
 
     def look(self) -> Sequence[str]:
         """Read how the studies are, and return those whose runs are to be counted."""
         self.rows = tuple(row_of(reader) for reader in reversed(self.store.studies()))
-        ids = {row.id for row in self.rows}
-        for known in (self.looks, self._watched, self._counted):
-            for gone in known.keys() - ids:
-                del known[gone]
-        now = time.monotonic()
-        return [row.id for row in self.rows if row.is_live or now - self._counted.get(row.id, -IDLE_S) >= IDLE_S]
+        self._watched = {row.id: self._watched.get(row.id) or Watched(row.path) for row in self.rows}
+        due = time.monotonic() - IDLE_S
+        return [row.id for row in self.rows if row.is_live or self._watched[row.id].seen_at <= due]
 
     def count(self, study_id: str) -> None:
-        path = next((row.path for row in self.rows if row.id == study_id), None)
-        if path is not None:
-            self.looks[study_id] = self._watched.setdefault(study_id, Watched(path)).look()
-            self._counted[study_id] = time.monotonic()
+        self._watched[study_id].look()
+
+    def seen(self, study_id: str) -> StudyLook | None:
+        return self._watched[study_id].seen if study_id in self._watched else None
 
 
 def row_of(reader: RunReader) -> RunRow:

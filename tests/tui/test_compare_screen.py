@@ -664,6 +664,17 @@ def test_every_tab_shows_something_at_every_size(pair, tmp_path):
     shown(pair, tmp_path, doing)
 
 
+def test_the_tab_in_sight_is_named_where_there_is_no_room_for_all(pair, tmp_path):
+    async def doing(pilot, screen):
+        tabs = screen.query_one("#compare-tabs", Static)
+        assert str(tabs.content).split()[::2] == list("123456") and "curves" in str(tabs.content)
+        await pilot.resize_terminal(60, 20)
+        await turn_to(pilot, screen, "landscape")
+        assert str(tabs.content).split() == [*"123456", "landscape"] and len(str(tabs.content)) < 60
+
+    shown(pair, tmp_path, doing)
+
+
 def test_what_changes_on_a_covered_screen_is_not_sent(pair, tmp_path, monkeypatch):
     async def doing(pilot, screen):
         app, below = pilot.app, pilot.app.screen_stack[-2]

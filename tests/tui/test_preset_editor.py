@@ -237,6 +237,7 @@ def test_penalties_are_added_from_a_list_and_taken_away(tmp_path: Path) -> None:
             await editor.press("delete")
             await editor.checked()
             assert editor.screen.area.text == MINE
+            assert editor.screen.form.current == "add:penalty"  # near where it was, not at the top
             await editor.go_to("table:penalty.gsam")
             await editor.press("delete")
             assert any("inherited from quickstart" in note for note in editor.told)

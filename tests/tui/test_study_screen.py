@@ -199,6 +199,17 @@ def test_parallel_coordinates_lead_from_settings_to_results(begun, tmp_path):
     opened(begun, tmp_path, doing)
 
 
+def test_names_of_axes_stand_apart_where_there_is_little_room(begun, tmp_path):
+    async def doing(pilot, screen):
+        await pilot.press("ctrl+t")
+        await settle(pilot)
+        heading = screen.query_one(StudyAxes).frame.text().splitlines()[0]
+        assert heading.split()[0] == "arm" and heading.endswith(" mean best validation loss")
+        assert heading.split()[1].startswith("meta.")
+
+    opened(begun, tmp_path, doing, size=(60, 20))
+
+
 def test_a_run_that_is_to_come_cannot_be_marked(begun, tmp_path):
     async def doing(pilot, screen):
         await pilot.press("end", "right", "space", "asterisk")
@@ -389,7 +400,7 @@ def test_a_study_that_is_deleted_while_it_is_shown(begun, tmp_path):
 
 def listed(store: RunStore, tmp_path: Path, doing: Any, size: tuple[int, int] = (100, 30)) -> None:
     async def scene(pilot, screen):
-        await until(pilot, lambda: len(screen.studies.looks) == len(store.studies()))
+        await until(pilot, lambda: all(screen.studies.seen(reader.id) for reader in store.studies()))
         await settle(pilot)
         await doing(pilot, screen)
 
