@@ -34,8 +34,10 @@ class Terminal:
         settings = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "XDG_STATE_HOME": str(runs.parent / "state")}
         command = [sys.executable, "-m", "lreg_tui.app", "--runs-dir", str(runs), *options]
         self.began = time.perf_counter()
+        usual = {**os.environ}
+        usual.pop("PYTHONDONTWRITEBYTECODE", None)  # as users have it: compiled once
         self.child = subprocess.Popen(
-            command, stdin=side, stdout=side, stderr=side, env={**os.environ, **settings}, start_new_session=True
+            command, stdin=side, stdout=side, stderr=side, env={**usual, **settings}, start_new_session=True
         )
         os.close(side)
         self.main = main

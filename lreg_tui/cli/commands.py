@@ -18,7 +18,6 @@ from lreg_tui.cli import (
     control,
     diagnose,
     export,
-    logs,
     look,
     machine,
     output,
@@ -33,7 +32,7 @@ from lreg_tui.cli.options import SingleValueCommand
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]  # click's; typer has it under changing names
 COMMANDS = (
     *(start.run, start.resume, backbone.backbone, control.stop, control.pause, control.continue_),
-    *(look.runs, look.show, look.watch, logs.logs),
+    *(look.runs, look.show, look.watch, look.logs),
     *(transfer.transfer, study.study, diagnose.diagnose, compare.compare, plot.plot, export.export),
     *(presets.presets, machine.doctor, bench.bench),
 )

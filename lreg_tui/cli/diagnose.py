@@ -25,7 +25,7 @@ from lreg_tui.cli.options import (
     option,
 )
 from lreg_tui.cli.references import RunReference, find_one_run
-from lreg_tui.runs.diagnosis_sheets import sheet_of
+from lreg_tui.runs.run_files import diagnosis_sheet
 from lreg_tui.text import present
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def diagnose(
         output.emit({"run": reader.id, "path": kept or None, **report.to_json()})
         return
     console = output.console()
-    output.print_sheet(sheet_of(report), console)
+    output.print_sheet(diagnosis_sheet(report), console)
     output.print_lines(console, *report.sentences(), f"kept in {kept}" if kept else "")
 
 

@@ -1,8 +1,10 @@
-"""Look at runs: runs, show, watch."""
+"""Look at runs: runs, show, watch, logs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.base.errors import LregError, printable
+from engine.base.files import open_to_read
 from engine.base.settings import show as show_value
 from engine.base.status import LIVE, Status
 from engine.runs.kinds import TRANSFER
@@ -18,12 +21,13 @@ from engine.runs.store import RunReader, RunStore
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import Follower, label, ordered, print_results, radius_of, summarize
 from lreg_tui.cli.listing import SORTS, as_json_line, checked_key, run_table, sort_value
-from lreg_tui.cli.options import AsJson, Plugins, RunsDir, choice, offering, option
+from lreg_tui.cli.options import AsJson, Plugins, RunsDir, choice, flag, number, offering, option
 from lreg_tui.cli.references import RunOrJobReference, find_run
 from lreg_tui.runs import filters
 from lreg_tui.runs.actions import called
 from lreg_tui.runs.feed import row_of
 from lreg_tui.text import present
+from lreg_tui.text.log_file import with_local_time
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +38,9 @@ SORT = f"A metric, a setting such as gam.rho, or one of: {', '.join(SORTS)}."
 COLUMN = "A setting or a metric to show beside the usual columns; may be given again."
 LEAST_ROOM = 24  # columns for what stands behind a name, where they stand below each other
 EXIT_CODES = {"finished": 0, "stopped": 130}
+POLL_S = 0.3
+MOST_LINES = 1_000_000
+LARGEST_READ = 2**26  # bytes of a log's end that are looked at at once
 
 
 def runs(
@@ -182,3 +189,41 @@ def watch(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: AsJso
     summarize(reader, as_json)
     reader.check_there()
     raise typer.Exit(EXIT_CODES.get(status.state, 1))
+
+
+def logs(
+    reference: RunOrJobReference,
+    follow: Annotated[bool, flag("-f --follow", "Wait for more until the run ends.")] = False,
+    lines: Annotated[int, number("-n --lines", "N", "How many of the last lines.", minimum=0, maximum=MOST_LINES)] = 50,
+    runs_dir: RunsDir = None,
+) -> None:
+    """What a run's process said, with times by this machine's clock."""
+    reader = find_run(reference, runs_dir)
+    gained, offset = _gained_lines(reader.log_path, 0)
+    _print_log(gained[max(len(gained) - lines, 0) :])
+    while follow:
+        over = reader.state not in LIVE  # before the last look, so that it sees everything
+        gained, offset = _gained_lines(reader.log_path, offset)
+        _print_log(gained)
+        if over:
+            reader.check_there()
+            return
+        time.sleep(POLL_S)
+
+
+def _gained_lines(path: Path, offset: int) -> tuple[Sequence[bytes], int]:
+    """The whole lines of a log from an offset on, as far as they are looked at, and where they end."""
+    try:
+        with open_to_read(path, path.parent) as log:
+            offset = max(offset, log.seek(0, os.SEEK_END) - LARGEST_READ)
+            log.seek(offset)
+            *whole, torn = log.read().split(b"\n")
+            return whole, log.tell() - len(torn)
+    except OSError:
+        return [], offset
+
+
+def _print_log(lines: Sequence[bytes]) -> None:
+    if lines:
+        text = present.clean_block(b"\n".join(lines).decode(errors="replace"))
+        print("\n".join(map(with_local_time, text.split("\n"))), flush=True)

@@ -36,7 +36,7 @@ from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.prompt import PromptScreen
-from lreg_tui.widgets.threads import off_the_loop
+from lreg_tui.widgets.threads import off_the_loop, stop_if_gone
 from lreg_tui.widgets.toml_area import TomlArea
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ class PresetEditorScreen(Ending, Screen[None]):
     @work(group="check", exclusive=True)
     async def check_soon(self, pause: float) -> None:
         await asyncio.sleep(pause)
+        stop_if_gone()
         await self.check_now()
 
     async def check_now(self) -> Checked | None:

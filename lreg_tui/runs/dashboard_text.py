@@ -25,7 +25,9 @@ def head(table: RunTable, filter: str, root: str) -> Text:
     runs = table.runs
     counts = runs.states
     text = Text("lreg  ", "bold", no_wrap=True, overflow="ellipsis")
-    text.append(present.count(len(runs.listed), "run"), "not bold")
+    jobs = sum(not row.kind.has_curves for row in runs.listed)
+    text.append(present.count(len(runs.listed) - jobs, "run"), "not bold")
+    text.append(f" + {present.count(jobs, 'transfer')}" if jobs else "", "not bold")
     text.append(f"  /{present.clean(filter, 60)}" if filter else "", "bold")
     parts = [marks(list(runs.marked.values()))] if runs.marked else []
     parts += [f"{counts[state]} {state}" for state in STATE_ORDER if counts[state] and state not in CALM]

@@ -17,7 +17,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from engine.runs.diagnoses import DiagnosisReport
-from lreg_tui.runs.diagnosis_sheets import sentences_of, sheet_of
+from lreg_tui.runs.run_files import diagnosis_sentences, diagnosis_sheet
 from lreg_tui.text import present
 from lreg_tui.widgets.helper import Helper
 from lreg_tui.widgets.keys import bind
@@ -57,7 +57,7 @@ class DiagnosisPane(Vertical):
     def show_diagnoses(self, run_path: Path | None, reports: Sequence[DiagnosisReport]) -> None:
         """Those of a run; None for a job that cannot be diagnosed."""
         self.run_path = run_path
-        sheets = [sheet for report in reports for sheet in (sentences_of(report), sheet_of(report))]
+        sheets = [sheet for report in reports for sheet in (diagnosis_sentences(report), diagnosis_sheet(report))]
         self.query_one(SheetView).show(sheets)
         self.refresh_bindings()
 

@@ -12,19 +12,21 @@ from engine.base.errors import LregError
 from engine.base.files import read_json
 from engine.base.metrics import Metric
 from engine.runs import diagnoses
-from engine.runs.diagnoses import DiagnosisReport
+from engine.runs.diagnoses import AGREES, OPPOSITE, UNCLEAR, DiagnosedPart, DiagnosisReport, Slope
 from engine.runs.kinds import TRANSFER
 from engine.runs.reader import CHECKPOINTS, RunReader
 from engine.runs.results import columns, rows
 from lreg_tui.text import present
 from lreg_tui.text.present import LARGEST, LONGEST_LINE
-from lreg_tui.text.sheets import Entry, Sheet
+from lreg_tui.text.sheets import BETTER, WORSE, Entry, Sheet
 
 WHAT = {
     "best": "lowest validation loss",
     "last": "where `resume` goes on",
     "initial": "before any meta-step: the untrained control",
 }
+DIAGNOSED = ("value", "estimated [95%]", "true [95%]", "ratio", "cosine", "sign")
+STYLES = {AGREES: BETTER, OPPOSITE: WORSE}
 Row = Mapping[str, Any]  # of engine.runs.results.rows
 
 
@@ -198,3 +200,29 @@ def files_of(reader: RunReader, before: Files | None) -> Files:
     if before is not None and before.stamp == now:
         return before
     return Files(now, checkpoints(reader), evaluations(reader), diagnoses.read_all(reader))
+
+
+def diagnosis_sheet(report: DiagnosisReport) -> Sheet:
+    """A line for every part: both derivatives by the log of the update scale, means over optimizees."""
+    lines = [(part.label, _diagnosed(part)) for part in report.parts]
+    remarks = [report.about, "derivatives by the log of the update scale: above 0 descent steps less, below 0 more"]
+    if any(part.verdict == UNCLEAR for part in report.parts):
+        remarks.append("unclear: an interval includes 0; more optimizees (--optimizees) narrow it")
+    return Sheet(report.file, "part", DIAGNOSED, lines, remarks)
+
+
+def diagnosis_sentences(report: DiagnosisReport) -> Sheet:
+    """The sign test in words, the wrong ones first."""
+    order = sorted(range(len(report.parts)), key=lambda index: report.parts[index].verdict != OPPOSITE)
+    rows = [(report.parts[index].verdict, [Entry(report.sentences()[index])]) for index in order]
+    return Sheet(f"checkpoint {report.checkpoint}, {report.created[:16]}", "sign", ("in words",), rows)
+
+
+def _diagnosed(part: DiagnosedPart) -> list[Entry]:
+    numbers = [present.number(part.value, 3), _slope(part.estimated), _slope(part.true)]
+    numbers += [present.number(part.ratio, 3), present.number(part.cosine, 2)]
+    return [*map(Entry, numbers), Entry(part.verdict, style=STYLES.get(part.verdict, ""))]
+
+
+def _slope(slope: Slope | None) -> str:
+    return present.NOTHING if slope is None else str(slope).replace(" [", "\n[")

@@ -119,4 +119,5 @@ def drawn(line: Line, room: int, style: Style, style_of: Callable[[str], Style])
             left -= cell_len(text)
             segments.append(Segment(shown, style + style_of(kind)))
         x = placed.start + placed.width
-    return Strip(segments).adjust_cell_length(room, style)
+    told = [segment for segment in segments if segment.text]  # an empty first one would move the line beside an outline
+    return Strip(told).adjust_cell_length(room, style)

@@ -132,9 +132,6 @@ class RunList:
 
     # -- folds -------------------------------------------------------------------------------------------------------
 
-    def can_fold(self, row: RunRow | None) -> bool:
-        return row is not None and row.id in self._below
-
     def is_open(self, row: RunRow) -> bool:
         """Transfer jobs that are at work are in view unless the user has folded them away."""
         jobs_are_live = any(below.is_live and below.of for below in self._below[row.id])

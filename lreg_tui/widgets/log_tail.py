@@ -115,7 +115,9 @@ class LogTail(Searched, TextArea):
         self.lines, self._levels = [line for line, _ in kept], [level for _, level in kept]
         if is_same:
             self._grow(before, found.gone, follows)
-        elif self.lines != before:
+        elif self.lines == before:
+            return  # another log that says the same, as one that is empty
+        else:
             self.load_text("\n".join(self.lines))
         self.history.clear()
         if follows:

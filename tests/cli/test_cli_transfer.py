@@ -34,7 +34,7 @@ def run(trained, home) -> RunReader:
 
 def test_a_run_on_drawn_tasks_is_evaluated_on_held_out_draws_the_same_ones_for_every_seed(lreg, home):
     draws = ["task.activation=['sigmoid', 'relu']", "task.hidden=[3, 9]", "evaluation.final_optimizees=0"]
-    draws += ["meta.epochs=1", "evaluation.every=0"]
+    draws += ["meta.epochs=1"]
     (home / "tiny.toml").write_text(TINY)
     tasks = []
     for seed in ("0", "1"):

@@ -168,3 +168,12 @@ def test_a_damaged_study_is_told_in_one_line_whatever_is_wanted(lreg, pair, chan
     ):
         outcome = lreg(*command)
         assert outcome.code == 2 and len(outcome.err.splitlines()) == 1 and "study.json: " in outcome.err
+
+
+def test_resume_tells_what_the_runs_of_a_study_were_logged_to(lreg, home):
+    plan = load_study("smoke", (), "20261201-000000")
+    job = StudyJob.start(home / "runs", plan, argv=["lreg", "study", "smoke", "--log-to", "wandb", "--log-to=mlflow"])
+    job.set_status(state="stopped")
+    (job.path / "study.json").unlink()  # so that nothing is begun
+    outcome = lreg("resume", job.id)
+    assert outcome.code != 0 and "its runs were logged to wandb, mlflow before: --log-to" in outcome.err

@@ -319,8 +319,7 @@ def test_a_zone_without_a_name_is_told_by_its_distance(berlin, monkeypatch):
 
 
 def test_the_command_line_tells_times_by_the_readers_clock(berlin, tmp_path, capsys):
-    from lreg_tui.cli.logs import logs
-    from lreg_tui.cli.look import show
+    from lreg_tui.cli.look import logs, show
 
     made = make_run(tmp_path, log="2026-07-14T14:40:00Z device cpu\nno time\n")
     change_json(made.path / "run.json", created="2026-07-14T14:40:00.123456Z")

@@ -481,6 +481,17 @@ def test_a_thousand_runs_are_smooth():
     drive(steps, size=(200, 60))
 
 
+def test_the_bar_of_the_focus_moves_no_line():
+    async def steps(pilot, table, app):
+        table.styles.outline_left = ("outer", "red")
+        table.show_runs([row("abc")])
+        await pilot.pause()
+        lines = [strip.text for strip in app.screen._compositor.render_strips()]
+        assert lines[0].index("name") == lines[1].index("abc") == 2 and lines[1].index("finished") > 2
+
+    drive(steps)
+
+
 def test_columns_follow_the_width():
     async def steps(pilot, table, app):
         table.show_runs([row("some-rather-long-name", state="running", eta_s=60.0)])
@@ -491,7 +502,7 @@ def test_columns_follow_the_width():
         assert "age" in text_of(table)[0] and "some-rather-long-name" in text_of(table)[1]
         await pilot.resize_terminal(42, 8)
         await pilot.pause()
-        assert text_of(table)[0].split() == ["name", "state", "progress"]
+        assert text_of(table)[0].split() == ["name", "C:", "3", "more", "state", "progress"]
         assert all(len(line) <= 42 for line in text_of(table))
 
     drive(steps)
