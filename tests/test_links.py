@@ -19,7 +19,7 @@ from engine.base.status import process_started
 from engine.evaluation.transfer_plan import Plan, Protocol, TransferSettings
 from engine.jobs import landscape_worker, spawn
 from engine.jobs.job_runner import JobRunner
-from engine.jobs.transfer_job import TransferJob, _check_runs
+from engine.jobs.transfer_job import TransferJob
 from engine.presets import catalog as catalogs
 from engine.runs import checkpoint, notes
 from engine.runs.kinds import TRANSFER
@@ -168,8 +168,9 @@ def plan(*runs: str) -> Plan:
 
 
 def test_results_are_kept_in_runs_alone(run, outside, tmp_path):
+    job = TransferJob.start(tmp_path / "runs", plan(str(run.path), str(outside)))
     with pytest.raises(RunError, match="but no run"):
-        _check_runs(plan(str(run.path), str(outside)))
+        TransferJob(job, Control()).do()
     elsewhere = TransferJob(Run(tmp_path / "copied" / "job"), Control())
     assert elsewhere.store is None  # so that no .baselines is made beside whatever it lies in
 
