@@ -173,8 +173,8 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         elif self.files is None:
             return
         elif tab == "checkpoints":
-            found = self.files.checkpoints
-            self.query_one("#tab-checkpoints", SheetView).show([run_files.checkpoints_sheet(found)] if found else [])
+            listed = self.files.checkpoints
+            self.query_one("#tab-checkpoints", SheetView).show([run_files.checkpoints_sheet(listed)] if listed else [])
         elif tab == "transfers":
             found = self.files.evaluations
             table = self.query_one(EvaluationTable)
@@ -278,7 +278,8 @@ class RunScreen(ActingScreen, inherit_bindings=False):
 
         if self.tab != "preset":
             await self.action_show_tab("log")
-        page: PresetText | LogTail = self.query_one(PresetText if self.tab == "preset" else LogTail)
+        page: PresetText | LogTail
+        page = self.query_one(PresetText) if self.tab == "preset" else self.query_one(LogTail)
         wanted = await self.app.push_screen_wait(PromptScreen("Search", page.searched, note="any part of a line"))
         if wanted is not None:
             lines = page.find(wanted)
