@@ -24,9 +24,10 @@ Batch = Any
 
 BatchLoss = Callable[[Tensor, Batch], Tensor]
 """theta, shape [P], and one optimizee's batch to a scalar."""
-GRAPHS_AT_ONCE = {"cpu": 2**27}
+GRAPHS_AT_ONCE = {"cpu": 2**25}
 """Bytes of the graphs of Hessian-vector products that probes take side by side on a kind of device, where these are
-known; `MOST_GRAPHS` on any other. On a CPU more would be fresh pages and cache misses at every product."""
+known; `MOST_GRAPHS` on any other. On a CPU more would be fresh pages at every product: the C library keeps no array of
+32 MiB and more for the next one."""
 MOST_GRAPHS = 2**31
 
 LARGE_INPUTS = 2**16

@@ -105,7 +105,7 @@ def estimated(piece: Piece, task: RandomTask, limits: Limits, pilot: Pilot) -> N
         beside = TRUNCATION * ((features + 1) * updates + 4.0)  # features, slopes, theta
         numbers = beside + _state_numbers(graph, state, everyone, task.device)
         eager_numbers = graph * (2 * updates - 1)
-    of_optimizee = times * pilot.kept_bytes + DISTINCT_BATCHES * pilot.batch_bytes  # activations and batches
+    of_optimizee: float = times * pilot.kept_bytes + DISTINCT_BATCHES * pilot.batch_bytes  # activations and batches
     if piece.work in PROBED:  # a graph of gradients of gradients on all examples in float64, and searches there
         examples = PROBES.examples / BATCH_SIZE
         of_optimizee += 2 * examples * pilot.kept_bytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 import torch
@@ -38,7 +38,8 @@ def bounded_loss(task: Task, batch: Batch) -> Loss:
         return loss_on(task.loss, batch)
     examples, bytes_of_one = next(tensors_in(batch)).shape[0], _bytes_of_example(task, batch)
     kind = task.device.type
-    most, parts = GRAPHS_AT_ONCE.get(kind, MOST_GRAPHS), [(1.0, loss_on(task.loss, batch))]
+    most = GRAPHS_AT_ONCE.get(kind, MOST_GRAPHS)
+    parts: Sequence[tuple[float, Loss]] = [(1.0, loss_on(task.loss, batch))]
     size = min(examples, max(1, most // max(1, bytes_of_one)))
     if isinstance(task.loss, MicroBatches):
         size, parts = min(task.loss.size, examples), task.loss.on(batch).parts
