@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import importlib
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,14 +11,12 @@ import torch
 from torch import nn
 
 from engine.base.errors import RunError
+from engine.bench import outside
 from engine.export.optimizer import load_exported
 from engine.export.shipped import FOLDER, PREFIX, file_of, run_of, shipped_optimizers
 from engine.export.torch_optim import load_optimizer
 from engine.presets.preset import from_mapping, load_preset
 from engine.runs.store import RunStore
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
-outside = importlib.import_module("outside")
 
 ROOT = Path(__file__).parents[1]
 
