@@ -283,6 +283,8 @@ class RunTable(ScrollView, can_focus=True):
         return self._grid.line(self.runs, y - 1 + self.scroll_offset.y)
 
     def render_line(self, y: int) -> Strip:
+        if self._laid_out[1:2] != (self._room,):
+            self._lay_out()  # it is drawn before it is told that it has another size
         if y == 0:
             line = self._grid.heading(self.runs.sorted_by, self.runs.reverse)
         else:
