@@ -87,7 +87,7 @@ def study_reference() -> Iterator[str]:
     from engine.base.settings import schema_of
     from engine.evaluation.transfer_plan import TransferSettings
     from engine.study.plan.document import ArmSettings, ReportSettings, StudySettings
-    from engine.study.plan.plan import RANGE, Pick, Search
+    from engine.study.plan.plan import RANGE, Search, SelectionRule
     from engine.study.plan.sources import shipped_studies
     from engine.study.plan.transfers import PASSED_ON, TransferTable
 
@@ -103,7 +103,7 @@ def study_reference() -> Iterator[str]:
     yield "### [[arm]]"
     yield settings(ArmSettings)
     yield "An arm may also have `set` and `axes` of its own."
-    for name, cls in (("pick", Pick), ("search", Search), ("report", ReportSettings)):
+    for name, cls in (("pick", SelectionRule), ("search", Search), ("report", ReportSettings)):
         yield f"### [{name}]"
         yield settings(cls)
     yield "### [transfer]"

@@ -80,7 +80,7 @@ def work(
             state = runner.do()
             control.aborted = True  # too late for that: nothing may disturb the last words
         except KeyboardInterrupt:
-            _end(run, f"aborted; {run.kind.kept} stays", "stopped")
+            _end(run, f"aborted; {run.kind.preserved} stays", "stopped")
             raise
         except Exception as error:
             control.aborted = True
@@ -190,16 +190,16 @@ def main(arguments: list[str] | None = None, make_runner: Callable[..., JobRunne
     parser.add_argument("run_path", type=Path)
     parser.add_argument("--device")
     parser.add_argument("--data-dir", type=Path)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     wait_politely()
-    if (outcome := _outcome(given.run_path)) is not None:
+    if (outcome := _outcome(options.run_path)) is not None:
         return outcome
     with Control(may_abort=not parallel.launched()).listening() as control:
         try:
             state = work(
-                _open(given.run_path),
-                device=given.device,
-                data_dir=given.data_dir,
+                _open(options.run_path),
+                device=options.device,
+                data_dir=options.data_dir,
                 control=control,
                 make_runner=make_runner,
             )
@@ -207,7 +207,7 @@ def main(arguments: list[str] | None = None, make_runner: Callable[..., JobRunne
             return INTERRUPTED
         except LregError as error:
             print(f"error: {error}", file=sys.stderr)
-            if remark := plugin_remark(RunReader(given.run_path).facts):
+            if remark := plugin_remark(RunReader(options.run_path).facts):
                 print(remark, file=sys.stderr)
             return error.exit_code
         except Exception as error:

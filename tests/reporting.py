@@ -10,7 +10,7 @@ from typing import Any
 
 import studying
 
-from engine.study.plan.plan import ArmPlan, Axis, Cell, StudyPlan, TransferRequest
+from engine.study.plan.plan import ArmPlan, Cell, StudyAxis, StudyPlan, TransferSpec
 from engine.study.schedule.loop import StudyJob
 
 RADII = ("0.01", "0.05", "0.1")
@@ -102,7 +102,7 @@ class Study:
     def __post_init__(self) -> None:
         usual = {"seeds": SEEDS, "arms": tuple(self.arms), "reference": self.arms[0].name}
         tasks = tuple(dict.fromkeys(task for own in self.levels.values() for task in own))
-        usual["transfer"] = TransferRequest(to=tasks, untrained=False) if tasks else None
+        usual["transfer"] = TransferSpec(to=tasks, untrained=False) if tasks else None
         self.plan: StudyPlan = studying.study("tried", **{**usual, **self.changes})
         self.store = self.root / "runs"
         self.folder = StudyJob.start(self.store, self.plan).path
@@ -152,5 +152,5 @@ def plain(name: str = "none", **tables: Any) -> ArmPlan:
     return studying.arm(name, **tables)
 
 
-def sam(name: str = "sam", *axes: Axis, **values: Any) -> ArmPlan:
+def sam(name: str = "sam", *axes: StudyAxis, **values: Any) -> ArmPlan:
     return studying.arm(name, *axes, penalty={"sam": values})

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.presets.preset import from_mapping
 from engine.runs.store import Run
-from engine.study.plan.plan import ArmPlan, Axis, StudyPlan, TransferRequest
+from engine.study.plan.plan import ArmPlan, StudyAxis, StudyPlan, TransferSpec
 from engine.study.schedule.job import Schedule
 from engine.study.schedule.loop import StudyJob
 
@@ -29,18 +29,18 @@ TINY: dict[str, Any] = {
     },
 }
 TIMING = ("t", "inner_steps_per_s", "coordinate_steps_per_s", "memory_bytes")
-RATES = Axis("meta.learning_rate", values=(1e-3, 1e-2))
+RATES = StudyAxis("meta.learning_rate", values=(1e-3, 1e-2))
 
 
-def arm(name: str, *axes: Axis, **tables: Any) -> ArmPlan:
+def arm(name: str, *axes: StudyAxis, **tables: Any) -> ArmPlan:
     """An arm of tiny runs; `tables` go over theirs."""
     changed = {table: {**TINY.get(table, {}), **values} for table, values in tables.items()}
     return ArmPlan(name, from_mapping({**TINY, **changed, "name": name}).values, axes)
 
 
-def transfers(**changes: Any) -> TransferRequest:
+def transfers(**changes: Any) -> TransferSpec:
     usual = {"to": ("digits/mlp",), "settings": {"steps": 10, "seeds": 1}, "untrained": False}
-    return TransferRequest(**{**usual, "evaluation": {"examples": 20, "restarts": 1, "ascent_steps": 1}, **changes})
+    return TransferSpec(**{**usual, "evaluation": {"examples": 20, "restarts": 1, "ascent_steps": 1}, **changes})
 
 
 def study(name: str = "tiny", **changes: Any) -> StudyPlan:

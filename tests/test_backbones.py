@@ -62,22 +62,22 @@ def test_training_goes_on_from_any_batch_as_if_it_had_not_stopped(folder):
     data = data_of(folder)
     told = train(data)
     assert [one["epoch"] for one in told] == [1, 2, 3] and told[-1]["train_loss"] < told[0]["train_loss"]
-    path = data.place.find()
+    path = data.file.find()
     whole, facts = kept.load(path)
     assert path.parent == folder / "backbones" and facts["validation_accuracy"] > 0.5
     assert facts["validation_accuracy"] == max(one["validation_accuracy"] for one in told)
     path.unlink()
     before = torch.get_rng_state()
     assert [one["epoch"] for one in train(data, stop_before=6)] == [1]  # of 4 batches each
-    assert data.place.find() is None and data.place.find(trainings.CHECKPOINT)
+    assert data.file.find() is None and data.file.find(trainings.CHECKPOINT)
     resumed = train(data)
     assert torch.equal(torch.get_rng_state(), before)
-    parts, facts_again = kept.load(data.place.find())
+    parts, facts_again = kept.load(data.file.find())
     assert facts_again == facts and [one["epoch"] for one in resumed] == [2, 3]
     assert all(torch.equal(parts[name], whole[name]) for name in whole)
     strip = [{key: value for key, value in one.items() if key != "seconds"} for one in (*told[1:], *resumed)]
     assert strip[:2] == strip[2:]
-    assert data.place.find(trainings.CHECKPOINT) is None
+    assert data.file.find(trainings.CHECKPOINT) is None
 
 
 def test_a_checkpoint_of_other_settings_is_not_gone_on_from_unless_forced(folder):
@@ -92,7 +92,7 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_from_unless_forced(folder
 
 
 def kept_lock(data):
-    return trainings.lock(data.place.to_write(trainings.LOCK))
+    return trainings.lock(data.file.to_write(trainings.LOCK))
 
 
 def test_the_learning_rate_warms_up_and_falls_once(folder):
@@ -115,7 +115,7 @@ def test_a_task_needs_its_backbone_and_then_has_features_that_are_computed_once(
     monkeypatch.setattr(kept, "features_of", lambda *given: calls.append(1) or compute(*given))
     task = build_task(TABLE, data_dir=folder, device=CPU).of([1, 2])
     assert task.facts["backbone"] == "conv4-64" and task.layout.shapes["weight"] == (2, 64)
-    network = kept.load_backbone(data.place.find(), "conv4-64", (1, 8, 8), CPU)
+    network = kept.load_backbone(data.file.find(), "conv4-64", (1, 8, 8), CPU)
     pixels = data.to_input(data.images.images[task.positions("test")[1]])
     expected = network(pixels).detach()
     torch.testing.assert_close(task.query_inputs(torch.float32)[1], expected / expected.norm(dim=1, keepdim=True))
@@ -123,13 +123,13 @@ def test_a_task_needs_its_backbone_and_then_has_features_that_are_computed_once(
     again = build_task(TABLE, data_dir=folder, device=CPU).of([1, 2])
     assert len(calls) == 1 and torch.equal(again.query_inputs(torch.float32), task.query_inputs(torch.float32))
     assert prototype_accuracy(task).shape == (2,)
-    first = kept.load(data.place.find("-features.safetensors"))[0]["features"]
+    first = kept.load(data.file.find("-features.safetensors"))[0]["features"]
     train(data, settings=replace(SETTINGS, seed=3), force=True)
     calls.clear()
     forget()
     build_task(TABLE, data_dir=folder, device=CPU)
     assert len(calls) == 1  # of another backbone
-    assert not torch.equal(kept.load(data.place.find("-features.safetensors"))[0]["features"], first)
+    assert not torch.equal(kept.load(data.file.find("-features.safetensors"))[0]["features"], first)
 
 
 def test_a_backbone_of_other_data_settings_or_architecture_is_not_used(folder, monkeypatch):
@@ -138,7 +138,7 @@ def test_a_backbone_of_other_data_settings_or_architecture_is_not_used(folder, m
     for values in ({"normalize": "unit"}, {"backbone": "wrn-28-10"}):
         with pytest.raises(DataError, match="no backbone"):
             build_task({**TABLE, **values}, data_dir=folder, device=CPU)
-    assert data_of(folder, shots=3).place == data.place
+    assert data_of(folder, shots=3).file == data.file
     forget()
     few = DigitsEpisodes.read_classes
 
@@ -155,7 +155,7 @@ def test_a_backbone_of_other_data_settings_or_architecture_is_not_used(folder, m
 def test_damaged_files_are_one_line(folder):
     data = data_of(folder)
     train(data, settings=replace(SETTINGS, epochs=1))
-    path = data.place.find()
+    path = data.file.find()
     good = path.read_bytes()
     for bad in (good[:100], b"nothing", good.replace(b"layers.0.weight", b"layers.9.weight")):
         path.write_bytes(bad)
@@ -167,10 +167,10 @@ def test_damaged_files_are_one_line(folder):
 def test_beside_read_only_data_backbones_are_kept_in_the_users_cache(folder, tmp_path):
     folder.chmod(0o555)  # which would not keep root from writing
     data = data_of(folder)
-    assert data.place.to_write().parent == tmp_path / "cache" / "lreg" / "backbones"
+    assert data.file.to_write().parent == tmp_path / "cache" / "lreg" / "backbones"
     assert not (folder / "backbones").exists()
     folder.chmod(0o755)
-    assert data.place.to_write().parent == folder / "backbones"
+    assert data.file.to_write().parent == folder / "backbones"
 
 
 @pytest.mark.parametrize("task", [{}, {"dataset": "digits-episodes"}])
@@ -211,7 +211,7 @@ def test_colour_images_are_cropped_and_flipped_and_grey_ones_are_not(folder, mon
 
 def test_the_command_trains_once_and_tells_where(folder, lreg_backbone):
     code, out, err = lreg_backbone("--epochs", "2")
-    path = data_of(folder).place.find()
+    path = data_of(folder).file.find()
     assert code == 0 and os.path.basename(path)[:20] in out and "2" in out and "epoch 2/2" in err
     code, out, err = lreg_backbone("--epochs", "2", "--json")
     assert code == 0 and "is kept already; --force trains it anew" in err and '"validation_accuracy"' in out
@@ -224,7 +224,7 @@ def test_the_command_stops_with_a_checkpoint_and_refuses_bad_input(folder, lreg_
     flag = property(lambda self: next(asked) >= 5, lambda self, value: None)
     monkeypatch.setattr(Control, "stop", flag, raising=False)
     code, _, err = lreg_backbone("--epochs", "3")
-    assert code == 130 and "the same command goes on" in err and data_of(folder).place.find(trainings.CHECKPOINT)
+    assert code == 130 and "the same command goes on" in err and data_of(folder).file.find(trainings.CHECKPOINT)
     monkeypatch.undo()
     code, out, err = lreg_backbone("--epochs", "0")
     assert (code, out) == (2, "") and "--epochs" in err and "Traceback" not in err

@@ -12,7 +12,7 @@ from engine.base.errors import LregError
 from engine.bench import busy, check, limits, memory, needs, scaling, works
 from engine.bench import scene as scenes
 from engine.bench.measure import Bench
-from engine.bench.scene import RandomTask, Scene, network_of, scene
+from engine.bench.scene import RandomTask, Setup, network_of, scene
 from engine.kernels.recompute import RecomputeTape
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ SLOW = limits.Limits(flops_per_s=1e6, bytes_per_s=1e6)
 FAST = limits.Limits(flops_per_s=1e15, bytes_per_s=1e15)
 
 
-def small(piece: works.Piece, steps: int = 6):
+def small(piece: works.Workload, steps: int = 6):
     task = RandomTask("mlp", input_shape=(1, 4, 4), batch_size=8, device=CPU, dtype=torch.float64, hidden=[3])
     return scene(piece, task, steps)
 
@@ -35,7 +35,7 @@ class TestReference:
         """One optimizee at a time, by torch's own cells, against the engine's two optimizees side by side."""
         for way in ("auto", "rows", "plain", "recompute") if optimizer in works.NETWORKS else ("auto",):
             monkeypatch.setenv("LREG_KERNELS", way)
-            assert check.largest_error(small(works.Piece(work, optimizer, "mlp", 2), 3)) < 1e-9, way
+            assert check.largest_error(small(works.Workload(work, optimizer, "mlp", 2), 3)) < 1e-9, way
 
     @pytest.mark.parametrize("work", ["meta-train", "meta-train-smooth", "meta-train-sam"])
     def test_a_wrong_meta_gradient_is_found(self, work, monkeypatch):
@@ -47,11 +47,11 @@ class TestReference:
 
         monkeypatch.setenv("LREG_KERNELS", "recompute")
         monkeypatch.setattr(RecomputeTape, "pull_back", wrong)
-        assert check.largest_error(small(works.Piece(work, "dm", "mlp", 1))) > 1e-5
+        assert check.largest_error(small(works.Workload(work, "dm", "mlp", 1))) > 1e-5
 
     def test_the_smoothness_penalty_weighs_enough_to_be_checked(self):
         """With a wrong ascent alone, nothing else changed, the check must fail."""
-        place = small(works.Piece("meta-train-smooth", "simple", "mlp", 1))
+        place = small(works.Workload("meta-train-smooth", "simple", "mlp", 1))
         fewer = {"smooth": dataclasses.replace(place.objective.update["smooth"], ascent_steps=9, step_size=0.01)}
         place = dataclasses.replace(place, objective=dataclasses.replace(place.objective, update=fewer))
         assert check.largest_error(place) > 1e-6
@@ -61,7 +61,7 @@ class TestLimits:
     def test_flops_are_those_stated(self):
         """LSTM 20 x 2 (dm): 2 (80 x 22 + 80 x 40 + 20) = 9,960 forward; the tanh RNN: 2 (20 + 400 + 20) = 880."""
         counted = {
-            name: sum(limits.forward_flops(network_of(works.Piece("frozen", name, "mlp", 1))))
+            name: sum(limits.forward_flops(network_of(works.Workload("frozen", name, "mlp", 1))))
             for name in works.NETWORKS
         }
         assert counted == {"dm": 9960, "rnnprop": 2 * (40 + 80 * 40 + 80 * 40 + 20), "simple": 880}
@@ -139,7 +139,7 @@ class TestMeasure:
     def test_a_wrong_eigenvalue_is_found(self, monkeypatch):
         monkeypatch.setattr("engine.probes.spectrum.FEWEST", 1)
         monkeypatch.setattr("engine.probes.spectrum._converged", lambda krylov: True)
-        assert check.largest_error(small(works.Piece("probe", "lin", "mlp", 1))) > 1e-4
+        assert check.largest_error(small(works.Workload("probe", "lin", "mlp", 1))) > 1e-4
 
     def test_wrong_numbers_of_a_step_are_found(self, monkeypatch):
         monkeypatch.setattr("engine.export.torch_optim.gradients.LARGEST", {torch.float32: 0.1, torch.float64: 0.1})
@@ -169,7 +169,7 @@ class TestMeasure:
         assert "0.0 GB are free" in line["skipped"]
 
     def test_a_reference_that_does_not_fit_is_no_reason_to_leave_ours_out(self, monkeypatch):
-        monkeypatch.setattr(needs.Needs, "eager_problem", lambda self, free: "too large")
+        monkeypatch.setattr(needs.MemoryNeeds, "eager_problem", lambda self, free: "too large")
         line = Bench(CPU, FAST, quick=True).measure(works.piece("frozen/simple/mlp/1"))
         assert line["ratio_to_eager"] is None and line["eager_skipped"] == "too large" and line["ms_per_inner_step"] > 0
 
@@ -178,7 +178,7 @@ def test_estimates_of_memory_grow_with_the_work():
     task = RandomTask("mlp", device=CPU)
     one = needs.pilot(task)
 
-    def wanted(name: str) -> needs.Needs:
+    def wanted(name: str) -> needs.MemoryNeeds:
         return needs.estimated(works.piece(name), task, FAST, one)
 
     base = wanted("meta-train/dm/mlp/1")
@@ -255,12 +255,12 @@ def test_a_gradient_that_is_no_number_is_an_error_wherever_it_stands():
 
 def test_wrong_numbers_in_single_precision_alone_are_found(monkeypatch):
     """The kernels' float and double forms are compiled apart, and the float one is what is timed."""
-    plain = Scene.meta_gradient
+    plain = Setup.meta_gradient
 
     def twice_in_float32(place):
         found = plain(place)
         return {name: 2 * tensor if tensor.dtype == torch.float32 else tensor for name, tensor in found.items()}
 
-    monkeypatch.setattr(Scene, "meta_gradient", twice_in_float32)
+    monkeypatch.setattr(Setup, "meta_gradient", twice_in_float32)
     found = check.agreement(works.piece("meta-train/simple/mlp/1"), CPU)
     assert found["max_error"] < found["error_bound"] and found["max_error_float32"] > 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from reporting import MLP, RELU, Level, Study, baseline, evaluation, plain, sam, untrained
 
-from engine.study.plan.plan import Axis
+from engine.study.plan.plan import StudyAxis
 from engine.study.report.claim import (
     BETTER,
     CONTRADICTED,
@@ -100,7 +100,7 @@ def test_that_the_reference_diverged_makes_an_arm_better_but_not_flatter(tmp_pat
             optimizee["diverged"] = True
         study.put(run, lost)
     found = decided(study)
-    assert found["C1"].verdict == SUPPORTED and "diverged -60%" in found["C1"].findings[0].shown
+    assert found["C1"].verdict == SUPPORTED and "diverged -60%" in found["C1"].findings[0].text
     assert found["C2"].verdict == NOT_SUPPORTED
 
 
@@ -229,11 +229,11 @@ def test_the_sweep_of_rho_compares_the_balanced_one_with_both_ends(tmp_path):
         rho = cell.point.get("penalty.sam.rho")
         return {"sharpness": at_the_end.get(rho, 1.0) * (1 + 0.1 * cell.seed)}
 
-    arms = [plain(), sam("sam", Axis("penalty.sam.rho", values=tuple(at_the_end)))]
+    arms = [plain(), sam("sam", StudyAxis("penalty.sam.rho", values=tuple(at_the_end)))]
     assert decided(Study(tmp_path / "dip", arms, figures=figures, changes=LR).finish())["C7"].verdict == SUPPORTED
     at_the_end[0.1] = 0.05
     assert decided(Study(tmp_path / "falls", arms, figures=figures, changes=LR).finish())["C7"].verdict == MIXED
-    ends = [plain(), sam("sam", Axis("penalty.sam.rho", values=(0.01, 0.1)))]
+    ends = [plain(), sam("sam", StudyAxis("penalty.sam.rho", values=(0.01, 0.1)))]
     assert decided(Study(tmp_path / "ends", ends, figures=figures, changes=LR).finish())["C7"].verdict == NOT_TESTED
 
 
@@ -253,7 +253,7 @@ def test_smoothing_is_judged_by_spread_and_diverged_unrolls(tmp_path, spread, lo
     assert [finding.row for finding in claim.findings] == ["smooth against none"] * 2
 
 
-RHOS = Axis("penalty.sam.rho", values=(0.1, 0.3))
+RHOS = StudyAxis("penalty.sam.rho", values=(0.1, 0.3))
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_smoothing_is_compared_with_the_candidate_of_equal_penalties(tmp_path, r
         return 0.3 + 0.01 * cell.seed + (cell.point.get("penalty.sam.rho", best) != best)
 
     both = plain("both", penalty={"sam": {"rho": 0.3}, "smooth": {}})
-    arms = [plain(), sam("sam", Axis("penalty.sam.rho", values=rhos)), both]
+    arms = [plain(), sam("sam", StudyAxis("penalty.sam.rho", values=rhos)), both]
     levels = {name: {MLP: Level()} for name in ("none", "sam", "both")}
     found = decided(Study(tmp_path / "lr", arms, levels, loss, changes=LR).finish())["C8"]
     assert {item.row for item in found.findings} == rows

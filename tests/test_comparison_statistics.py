@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from engine.comparison import MetricAt, Outcome
+from engine.comparison import MetricAt, OptimizeeOutcome
 from engine.comparison.paired import at_first_crossing, crossings, exponential
 from engine.comparison.statistics import Interval, detectable, holm, interval_of, t_interval, verdict
 from engine.runs.results import t_quantile
@@ -142,8 +142,8 @@ def test_the_verdict_needs_an_interval_that_excludes_no_difference(low, high, n,
     assert verdict(Interval(low, low, high, n, 1, "seeds"), 0.0) == word
 
 
-def outcomes(*values: float, diverged: bool = False) -> dict[int, Outcome]:
-    return {seed: Outcome(diverged, {MetricAt("train_loss"): value}) for seed, value in enumerate(values)}
+def outcomes(*values: float, diverged: bool = False) -> dict[int, OptimizeeOutcome]:
+    return {seed: OptimizeeOutcome(diverged, {MetricAt("train_loss"): value}) for seed, value in enumerate(values)}
 
 
 def test_a_metric_has_meta_seeds_as_its_units_where_there_are_two():

@@ -11,7 +11,7 @@ import torch
 
 from engine.base.errors import LregError
 from engine.comparison import group_arms
-from engine.evaluation.landscape import Landscape
+from engine.evaluation.landscape import LandscapeSlice
 from engine.evaluation.update_rule import describe
 from engine.figures import Block, blocks, evaluated
 from engine.figures.landscapes import LandscapePanel, LandscapeSettings, landscapes
@@ -318,10 +318,10 @@ def test_ticks_are_plain_text(value, text):
     assert plain(value) == text
 
 
-def bowl(depth: float) -> Landscape:
+def bowl(depth: float) -> LandscapeSlice:
     offsets = (-1.0, 0.0, 1.0)
     losses = tuple(tuple(depth * (1 + a * a + b * b) for a in offsets) for b in offsets)
-    return Landscape(offsets, losses, depth, {"loss": 0.2, "accuracy": 0.9})
+    return LandscapeSlice(offsets, losses, depth, {"loss": 0.2, "accuracy": 0.9})
 
 
 def test_landscapes_share_their_colours_and_contour_lines(tmp_path):
@@ -340,7 +340,7 @@ def test_landscapes_share_their_colours_and_contour_lines(tmp_path):
 
 
 def test_a_landscape_without_a_finite_loss_is_drawn_empty(tmp_path):
-    empty = Landscape((-1.0, 1.0), ((math.nan,) * 2,) * 2, math.nan, {"accuracy": 0.1})
+    empty = LandscapeSlice((-1.0, 1.0), ((math.nan,) * 2,) * 2, math.nan, {"accuracy": 0.1})
     with page.styled():
         page.save(page.draw_page([], [LandscapePanel("diverged", empty, "", None)]), tmp_path / "l.png", "")
 

@@ -53,7 +53,7 @@ def test_the_report_names_a_kernel_that_is_wrong_and_one_that_fails(monkeypatch)
     monkeypatch.setattr(triton_tape, "supports", lambda *arguments: True)
     monkeypatch.setattr(triton_tape, "TritonTape", Wrong)
     lines = list(gpu.report(CPU))
-    trial, failed = (next(line for line in lines if line.what == what) for what in ("trial", "meta-train/dm/conv3/1"))
+    trial, failed = (next(line for line in lines if line.name == what) for what in ("trial", "meta-train/dm/conv3/1"))
     assert trial.problem and "not taken: wrong: error 1.0e-02" in trial.text
     assert failed.problem and "hidden" in failed.text
     assert not any(line.problem for line in lines if line not in (trial, failed))
@@ -78,7 +78,7 @@ def test_a_meta_gradient_by_triton_is_that_of_plain_pytorch(optimizer, work, gra
     for way in ("triton", "plain"):
         monkeypatch.setenv("LREG_KERNELS", way)
         monkeypatch.setenv("LREG_GRAPHS", graphs if way == "triton" else "0")
-        one = scene(works.Piece(work, optimizer, "mlp", 2), RandomTask("mlp", device=CUDA))
+        one = scene(works.Workload(work, optimizer, "mlp", 2), RandomTask("mlp", device=CUDA))
         found[way] = [one.meta_gradient() for _ in range(3)][-1]  # the third is a replay
     errors = [check.relative(found["triton"][name], found["plain"][name]) for name in found["plain"]]
     assert check.largest(errors) < check.BOUNDS[torch.float32]

@@ -23,7 +23,7 @@ from engine.kernels.native import NativeTape
 from engine.kernels.recompute import RecomputeTape
 from engine.kernels.rows import RowsTape
 from engine.kernels.steps import NativeSteps, PlainSteps
-from engine.kernels.tape import Side
+from engine.kernels.tape import SideInput
 from engine.optimizers.box_ascent import BoxAscent, ascend
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS, LearnedOptimizer, Phi, State
 from engine.presets.preset import from_mapping
@@ -111,7 +111,7 @@ class Trial:
         self.start = self._start(noise)
         self.slopes = [noise(optimizees, parameters) for _ in range(steps)]
         features = optimizer.observe(self.theta, self.grads[0], self.start)[0]
-        self.side = Side(
+        self.side = SideInput(
             [noise(*features.shape) if index % 3 else None for index in range(steps)],
             [noise(optimizees, parameters) if index % 3 else None for index in range(steps)],
         )

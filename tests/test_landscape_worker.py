@@ -9,11 +9,11 @@ import torch
 from comparing import make_run
 
 from engine.jobs import landscape_worker
-from engine.jobs.landscape_worker import Where
+from engine.jobs.landscape_worker import SliceSettings
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 from engine.runs import checkpoint as checkpoints
 
-WHERE = Where("digits/mlp", 3, points=3)
+WHERE = SliceSettings("digits/mlp", 3, points=3)
 ARGUMENTS = ("--task", WHERE.task, "--steps", "3", "--points", "3", "--device", "cpu")
 
 

@@ -8,10 +8,10 @@ from reporting import MLP, Level, Study, evaluation, plain, sam
 from engine.base.errors import RunError
 from engine.runs.reader import RunReader
 from engine.runs.store import Run, RunStore
-from engine.study.plan.plan import Axis, TransferRequest
+from engine.study.plan.plan import StudyAxis, TransferSpec
 from engine.study.plan.snapshot import transferred_runs, winner_runs
 
-RHO = Axis("penalty.sam.rho", values=(0.01, 0.1))
+RHO = StudyAxis("penalty.sam.rho", values=(0.01, 0.1))
 
 
 def small(tmp_path, **changes) -> Study:
@@ -20,7 +20,7 @@ def small(tmp_path, **changes) -> Study:
     def loss(cell):
         return 0.2 if cell.point.get(RHO.key) == 0.1 else 0.3
 
-    changes = {"seeds": (0, 1), "reference": "none", "transfer": TransferRequest(to=(MLP,)), **changes}
+    changes = {"seeds": (0, 1), "reference": "none", "transfer": TransferSpec(to=(MLP,)), **changes}
     return Study(tmp_path, [sam("sam", RHO), plain()], {}, loss, changes=changes)
 
 

@@ -12,7 +12,7 @@ from studying import RATES, arm
 
 from engine.runs.reader import RunReader
 from engine.runs.results import by_horizon, common_horizon
-from engine.study.plan.plan import Axis, Cell
+from engine.study.plan.plan import Cell, StudyAxis
 from engine.study.plan.snapshot import Watcher
 from engine.study.report.claim import NOT_FOUND, SUPPORTED
 from engine.study.report.evidence import gather
@@ -76,7 +76,7 @@ def test_the_sweep_of_rho_is_decided_where_all_of_the_axis_were_evaluated(tmp_pa
         own = at_200.get(rho, 1.0) * (1 + 0.1 * cell.seed)
         return [(200, own), (500, 9.0 * own)] if rho == 0.01 else [(200, own)]
 
-    arms = [plain(), sam("sam", Axis(RHO, values=tuple(at_200)))]
+    arms = [plain(), sam("sam", StudyAxis(RHO, values=tuple(at_200)))]
     made = with_records(tmp_path, arms, of, "sharpness", report={"paper": "lr"})
     found = claims(gather(made.plan, made.folder))
     (claim,) = [claim for group in found.values() for claim in group if claim.name == "C7"]

@@ -24,14 +24,14 @@ from engine.jobs import spawn
 from engine.runs.kinds import STUDY
 from engine.runs.reader import RunReader
 from engine.runs.store import Run, RunStore
-from engine.study.plan.plan import Axis, Search, StudyPlan
+from engine.study.plan.plan import Search, StudyAxis, StudyPlan
 from engine.study.plan.snapshot import Watcher
 from engine.study.plan.state import trials_of
 from engine.study.schedule import executors, loop
 from engine.study.schedule.attempts import BUSY, FAILED, FINISHED, LEFT, MOST_TRIES, START, Attempts
 from engine.study.schedule.executors import Local
 from engine.study.schedule.job import Schedule, new_stamp, set_schedule, unfinished
-from engine.study.schedule.loop import Look, StudyJob
+from engine.study.schedule.loop import StudyJob, StudyProgress
 from engine.worker import work
 
 # -- the policy: with runs that are done at once, in this process ------------------------------------------
@@ -102,7 +102,7 @@ def test_every_run_is_done_once_and_never_again(tmp_path):
 
 
 def test_a_failed_run_fails_its_candidate_alone_and_is_tried_again_when_asked(tmp_path):
-    seen: list[Look] = []
+    seen: list[StudyProgress] = []
     started = job(tmp_path, study())
     broken = AtOnce(broken=("learning_rate0.001-s1",))
     assert schedule(started, broken, on_look=seen.append) == "failed"
@@ -140,7 +140,7 @@ def test_a_search_notes_its_points_before_their_runs_and_goes_on_with_them(tmp_p
             assert trials["sam"] and {reader.id for reader, _ in starts} <= known
             super().start(starts)
 
-    rate = Axis("meta.learning_rate", low=1e-4, high=1e-1)
+    rate = StudyAxis("meta.learning_rate", low=1e-4, high=1e-1)
     arms = (arm("plain"), arm("sam", rate, penalty={"sam": {}}))
     plan = study(arms=arms, seeds=(0,), search=Search(sampler="random", trials=5))
     started = job(tmp_path, plan)
@@ -156,7 +156,7 @@ def test_a_search_notes_its_points_before_their_runs_and_goes_on_with_them(tmp_p
 
 def test_a_search_ends_when_a_person_has_stopped_what_it_waits_for(tmp_path):
     pytest.importorskip("optuna")
-    rate = Axis("meta.learning_rate", low=1e-4, high=1e-1)
+    rate = StudyAxis("meta.learning_rate", low=1e-4, high=1e-1)
     arms = (arm("plain"), arm("sam", rate, penalty={"sam": {}}))
     started = job(tmp_path, study(arms=arms, seeds=(0,), search=Search(sampler="random", trials=3)))
 
@@ -174,7 +174,7 @@ def test_a_search_ends_when_a_person_has_stopped_what_it_waits_for(tmp_path):
 def stop_after(runs: int, started: Run, executor: AtOnce) -> None:
     control = Control()
 
-    def on_look(seen: Look) -> None:
+    def on_look(seen: StudyProgress) -> None:
         control.stop = seen.snapshot.counts["finished"] >= runs
 
     assert schedule(started, executor, on_look, control) == "stopped"
@@ -463,7 +463,7 @@ def test_a_stop_is_one_of_all_workers_and_what_they_had_done_is_kept(tmp_path, f
     started = job(tmp_path, study("long", seeds=(0,), arms=arms, reference="long"))
     control = Control()
 
-    def on_look(seen: Look) -> None:
+    def on_look(seen: StudyProgress) -> None:
         steps = [cell.run.recorded_status().step for cell in seen.snapshot.cells]
         control.stop = control.stop or min(steps) > 0
 
@@ -478,7 +478,7 @@ def test_an_abort_waits_for_no_worker_but_leaves_none_that_was_not_asked(tmp_pat
     arms = (arm("long", meta={"epochs": 4000}), arm("other", meta={"epochs": 4001}))
     started = job(tmp_path, study("long", seeds=(0,), arms=arms, reference="long"))
 
-    def on_look(seen: Look) -> None:
+    def on_look(seen: StudyProgress) -> None:
         if min(cell.run.recorded_status().step for cell in seen.snapshot.cells) > 0:
             raise KeyboardInterrupt  # as a second Ctrl-C does, just after the first
 

@@ -17,7 +17,7 @@ from engine.base.errors import LregError, RunError
 from engine.comparison.paired import BRANCHES
 from engine.figures import Block
 from engine.study.plan.kept import cost_of
-from engine.study.plan.plan import Axis, Search, TransferRequest
+from engine.study.plan.plan import Search, StudyAxis, TransferSpec
 from engine.study.report import markdown
 from engine.study.report.report import write_report
 
@@ -185,7 +185,7 @@ def test_a_candidate_with_a_failed_run_cannot_win(tmp_path):
 
 
 def test_what_weakens_is_said(tmp_path):
-    study = tried(tmp_path, seeds=(0, 1), transfer=TransferRequest(to=(MLP, RELU, "mnist/cnn")))
+    study = tried(tmp_path, seeds=(0, 1), transfer=TransferSpec(to=(MLP, RELU, "mnist/cnn")))
     study.levels["sam"][MLP].diverged = True
     text = prose(report_of(study.finish()))
     for words in (
@@ -222,7 +222,7 @@ def test_a_task_without_accuracy_is_judged_by_its_test_loss(tmp_path):
 
 
 def test_the_marks_that_were_asked_for_are_shown(tmp_path):
-    request = TransferRequest(to=(MLP, RELU), settings={"marks": [50]})
+    request = TransferSpec(to=(MLP, RELU), settings={"marks": [50]})
     text = report_of(tried(tmp_path, transfer=request).finish())
     assert f"### {MLP} after 100 inner steps" in text and f"### {MLP} after 50 inner steps" in text
     assert f"### {MLP} after 50 inner steps" not in report_of(tried(tmp_path / "last").finish())
@@ -288,7 +288,7 @@ def test_damaged_folders_are_no_obstacle(tmp_path):
 
 
 def test_a_search_says_how_far_it_came(tmp_path):
-    axis = Axis("penalty.sam.rho", low=0.01, high=1.0)
+    axis = StudyAxis("penalty.sam.rho", low=0.01, high=1.0)
     study = Study(tmp_path, [plain(), sam("sam", axis)], changes={"search": Search(trials=3), "seeds": (0, 1)})
     (study.folder / "trials.json").write_text('{"sam": [{"penalty.sam.rho": 0.02}, {"penalty.sam.rho": 0.5}]}')
     points = {"none": [{}], "sam": [{"penalty.sam.rho": 0.02}, {"penalty.sam.rho": 0.5}]}

@@ -9,17 +9,17 @@ from dataclasses import replace
 import pytest
 
 from engine.presets.preset import load_preset
-from engine.study.plan.plan import ArmPlan, Axis, Point, Search, StudyPlan
+from engine.study.plan.plan import ArmPlan, Point, Search, StudyAxis, StudyPlan
 from engine.study.plan.search import next_points
 
 pytest.importorskip("optuna", reason="the extra `study` is not installed")
 
-EPSILON = Axis("penalty.smooth.epsilon", low=0.01, high=10.0)
-TRUNCATION = Axis("meta.truncation", low=5, high=50, log=False, integer=True)
-WEIGHTS = Axis("meta.weights", values=("uniform", "linear"))
+EPSILON = StudyAxis("penalty.smooth.epsilon", low=0.01, high=10.0)
+TRUNCATION = StudyAxis("meta.truncation", low=5, high=50, log=False, integer=True)
+WEIGHTS = StudyAxis("meta.weights", values=("uniform", "linear"))
 
 
-def study(*axes: Axis, **search: object) -> tuple[StudyPlan, ArmPlan]:
+def study(*axes: StudyAxis, **search: object) -> tuple[StudyPlan, ArmPlan]:
     arm = ArmPlan("smooth", load_preset("lo-smooth").values, axes)
     return StudyPlan("mine", "20261121-120000", (0,), (arm,), "smooth", search=Search(**search)), arm
 
@@ -106,14 +106,14 @@ def test_no_more_than_the_trials_that_were_ordered():
 
 
 def test_a_finite_space_is_used_up_and_no_point_is_asked_for_twice():
-    plan, arm = study(WEIGHTS, Axis(TRUNCATION.key, low=5, high=7, integer=True), trials=50)
+    plan, arm = study(WEIGHTS, StudyAxis(TRUNCATION.key, low=5, high=7, integer=True), trials=50)
     points = next_points(plan, arm, [], [], 50)
     assert len(points) == 6 == len({json.dumps(point) for point in points})
     assert next_points(plan, arm, points, [0.1] * 6, 1) == []
 
 
 def test_choices_that_are_lists():
-    stages = Axis("meta.inner_steps", values=([50, 100], [200]))
+    stages = StudyAxis("meta.inner_steps", values=([50, 100], [200]))
     plan, arm = study(stages, trials=9)
     points = next_points(plan, arm, [], [], 9)
     assert sorted(point[stages.key] for point in points) == [[50, 100], [200]]

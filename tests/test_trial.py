@@ -17,15 +17,15 @@ from engine.jobs.from_preset import meta_trainer
 from engine.kernels import trial as trials
 from engine.kernels import triton_tape
 from engine.kernels.recompute import RecomputeTape
-from engine.kernels.tape import Side
-from engine.kernels.trial import PLAIN, Outcome, Subject, Trial, Verdict, judge
+from engine.kernels.tape import SideInput
+from engine.kernels.trial import PLAIN, Trial, TrialOutcome, TrialSubject, Verdict, judge
 from engine.kernels.tried_tape import TriedTape
 from engine.optimizers.box_ascent import BoxAscent
 from engine.optimizers.learned.dm import DM
 from engine.presets.preset import from_mapping, merge
 
 CPU = torch.device("cpu")
-SUBJECT = Subject("fast", "a sum", "float32", "a device (sm_90)", "0123", "torch 2")
+SUBJECT = TrialSubject("fast", "a sum", "float32", "a device (sm_90)", "0123", "torch 2")
 KERNEL = kernels.TRITON
 TINY = {
     "task": {"dataset": "digits", "optimizee": "mlp", "hidden": [4], "batch_size": 16},
@@ -105,7 +105,7 @@ def test_where_plain_pytorch_errs_as_much_a_kernel_is_not_to_blame():
 # ---- what is kept ----------------------------------------------------------------------------------------------------
 
 
-VERDICT = Verdict("fast", {PLAIN: Outcome(0.2, 1e-7), "fast": Outcome(0.1, 2e-6)})
+VERDICT = Verdict("fast", {PLAIN: TrialOutcome(0.2, 1e-7), "fast": TrialOutcome(0.1, 2e-6)})
 
 
 def settled(verdict=VERDICT):
@@ -118,7 +118,7 @@ def test_a_verdict_is_there_for_the_next_process_and_for_no_other_subject(told):
     settled()
     again = Trial(SUBJECT)
     assert again.takes_kernel and again.verdict == VERDICT
-    assert Trial(Subject("fast", "a sum", "float32", "a device (sm_90)", "0124", "torch 2")).is_open
+    assert Trial(TrialSubject("fast", "a sum", "float32", "a device (sm_90)", "0124", "torch 2")).is_open
     expected = (
         "fast on a device (sm_90): a sum, float32: taken: 2 times as fast as plain PyTorch (100 ms), error 2.0e-06"
     )
@@ -264,7 +264,7 @@ def drive(ascends=False, truncations=TRUNCATIONS, steps=STEPS, layers=2):
         pulls = [tape.pull_back(slopes)]
         if ascends:
             pulls.append(
-                tape.pull_back(slopes, Side([None, *others[1:]], [None, *(one[..., 1] for one in others[1:])]))
+                tape.pull_back(slopes, SideInput([None, *others[1:]], [None, *(one[..., 1] for one in others[1:])]))
             )
         state = {**state, **tape.state()}
         given += [tensor for part in (*pulls, state) for tensor in part.values()]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from engine.kernels import triton_tape
 from engine.kernels.recompute import RecomputeTape
-from engine.kernels.tape import Side, Tape
+from engine.kernels.tape import SideInput, Tape
 from engine.kernels.triton_tape import TritonTape, supports
 from engine.optimizers.box_ascent import BoxAscent
 from engine.optimizers.learned.base import LearnedOptimizer, Network, Phi, State
@@ -64,7 +64,7 @@ def quantities(tape: Tape, state: State, given: list[list[Tensor]]) -> dict[str,
     features, slopes, elsewhere, beside = given
     updates = [tape.step(one, state).clone() for one in features]
     end, gradient = tape.state(), tape.pull_back(slopes)
-    sided = tape.pull_back(slopes, Side([None, *elsewhere[1:]], [None, *beside[1:]]))
+    sided = tape.pull_back(slopes, SideInput([None, *elsewhere[1:]], [None, *beside[1:]]))
     again = tape.state()  # not spoilt by the pull-back
     assert all(torch.equal(end[name], again[name]) for name in end)
     found = [[values[name] for name in sorted(values)] for values in (end, gradient, sided)]

@@ -14,7 +14,7 @@ from engine.evaluation import optimizer_source, tuning
 from engine.evaluation.frozen_unroll import frozen_unroll
 from engine.evaluation.optimizer_source import TunedBaseline, source_of
 from engine.evaluation.transfer_plan import Planned, Protocol
-from engine.evaluation.tuning import Tuned, tune, validation_losses
+from engine.evaluation.tuning import TunedSettings, tune, validation_losses
 from engine.optimizers.baselines import BASELINES, LEARNING_RATES
 from engine.tasks.base import Task
 from engine.tasks.table import build_task
@@ -73,7 +73,7 @@ def test_settings_are_chosen_for_the_step_at_which_a_baseline_is_compared(task, 
 
     def tuned(task, baseline, numbers, inner_steps, tick):
         steps.append(inner_steps)
-        return Tuned(dict(baseline.default), ())
+        return TunedSettings(dict(baseline.default), ())
 
     monkeypatch.setattr(optimizer_source, "tune", tuned)
     source = source_of(Planned({}, Protocol(12, (0.05,), 20, 1, 1, "float32", False, ()), optimizer=name))

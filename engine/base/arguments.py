@@ -16,16 +16,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def bound(signature: inspect.Signature, given: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+def bound(signature: inspect.Signature, positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call by name, defaults filled in. An unknown name is an ArgumentError with a near one."""
     for name in named:
         if name not in signature.parameters:
-            known = list(signature.parameters)
-            hint = did_you_mean(name, known)
-            text = f"found an unknown argument {shortened(name)}; allowed: {', '.join(known)}"
+            allowed = list(signature.parameters)
+            hint = did_you_mean(name, allowed)
+            text = f"found an unknown argument {shortened(name)}; allowed: {', '.join(allowed)}"
             raise ArgumentError(printable(f"{text} ({hint})" if hint else text))
     try:
-        arguments = signature.bind(*given, **named)
+        arguments = signature.bind(*positional, **named)
     except TypeError as error:
         raise ArgumentError(str(error)) from None
     arguments.apply_defaults()
@@ -37,8 +37,8 @@ def named(function: Callable[P, R]) -> Callable[P, R]:
     signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def call(*given: P.args, **by_name: P.kwargs) -> R:
-        return function(**bound(signature, given, by_name))  # type: ignore[call-arg]
+    def call(*args: P.args, **by_name: P.kwargs) -> R:
+        return function(**bound(signature, args, by_name))  # type: ignore[call-arg]
 
     return call
 

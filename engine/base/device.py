@@ -41,8 +41,8 @@ def pick_device(text: str, option: str = "--device") -> torch.device:
     if text == "auto":
         return torch.device("cuda" if gpus else "cpu")
     if (text.startswith("cuda") and index >= gpus) or (text == "mps" and not has_mps):
-        there = ["cpu", *(f"cuda:{number}" for number in range(gpus)), *(["mps"] if has_mps else [])]
-        raise LregError(f"{option}: {text} is not on this machine; there is: {', '.join(there)}")
+        available = ["cpu", *(f"cuda:{number}" for number in range(gpus)), *(["mps"] if has_mps else [])]
+        raise LregError(f"{option}: {text} is not on this machine; there is: {', '.join(available)}")
     return torch.device(text)
 
 

@@ -36,6 +36,6 @@ def gam_direction(
     theta2 = theta + perturbation(g1 - gradient, rho)
     g2 = slope(theta2)
     g3 = slope(theta2 + perturbation(g2, constants.gradient_rho))
-    kept = constants.beta1 * g1 + (1 - constants.beta1) * g3
+    blended = constants.beta1 * g1 + (1 - constants.beta1) * g3
     mixed = gradient + (1 - constants.beta0) * g2
-    return kept - constants.gamma * orthogonal_part(mixed, kept), g2
+    return blended - constants.gamma * orthogonal_part(mixed, blended), g2

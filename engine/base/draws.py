@@ -135,8 +135,8 @@ def draw(table: Mapping[str, Any], seed: int, families: Families) -> dict[str, A
         for key, value in table.items()
     }
     names = {key: {kind: {item.name for item in schema} for kind, schema in families[key].items()} for key in families}
-    kept = {name for key in names for name in names[key][values[key]]}
-    foreign = {name for of_kinds in names.values() for name in set().union(*of_kinds.values())} - kept
+    applicable = {name for key in names for name in names[key][values[key]]}
+    foreign = {name for of_kinds in names.values() for name in set().union(*of_kinds.values())} - applicable
     return {key: value for key, value in values.items() if key not in foreign}
 
 

@@ -221,10 +221,10 @@ def file_system_age(path: Path) -> float:
     do. Infinite for a file that is not there.
     """
     try:
-        found = path.stat()
+        file_stat = path.stat()
     except OSError:
         return math.inf
-    return time.time() + _clock_ahead(path.parent.parent, found.st_dev) - found.st_mtime
+    return time.time() + _clock_ahead(path.parent.parent, file_stat.st_dev) - file_stat.st_mtime
 
 
 _clocks: dict[int, tuple[float, float]] = {}  # by device: when it was looked at, and by how much it is ahead of ours

@@ -228,15 +228,15 @@ def as_far_as_possible(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     many: Callable[..., Any] | None = vmap(function)
 
-    def call(*given: Any) -> Any:
+    def call(*inputs: Any) -> Any:
         nonlocal many
-        rows = len(next(tensors_in(given)))
+        rows = len(next(tensors_in(inputs)))
         if many is not None and rows > 1:
             try:
-                return many(*given)
+                return many(*inputs)
             except RuntimeError:  # if it is none of vmap's, it comes again
                 many = None
-        each = [function(*row_of(given, row)) for row in range(rows)]
+        each = [function(*row_of(inputs, row)) for row in range(rows)]
         return tree_map(lambda *parts: torch.stack(parts), *each)
 
     return call
@@ -281,7 +281,7 @@ def gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[
     )
     if convolves and next(tensors_in(batch))[0].numel() >= LARGE_INPUTS:
         each = (tree_map(lambda part, row=row: part.narrow(0, row, 1), (theta, batch)) for row in range(len(theta)))
-        gradients, losses = zip(*(work(*one) for one in each), strict=True)
+        gradients, losses = zip(*(work(*args) for args in each), strict=True)
         return torch.cat(gradients), torch.cat(losses)
     return replayed(owner, "gradients and losses", work, theta, batch)
 

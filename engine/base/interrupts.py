@@ -73,9 +73,9 @@ def _imports(frame: FrameType | None) -> bool:
     return False
 
 
-def _unraisable(found: sys.UnraisableHookArgs) -> None:
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
     """What was raised where nobody can catch it, as in a destructor."""
-    if not issubclass(found.exc_type, KeyboardInterrupt):
-        sys.__unraisablehook__(found)
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
     elif _signal.getsignal(_signal.SIGINT) is _end:
         os._exit(CODE)

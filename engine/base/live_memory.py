@@ -45,8 +45,8 @@ class LiveMemory(TorchDispatchMode):
             self.peak = max(self.peak, self.now)
             weakref.finalize(storage, self._forget, storage._cdata)
 
-    def _forget(self, place: int) -> None:
-        self.now -= self._alive.pop(place)
+    def _forget(self, address: int) -> None:
+        self.now -= self._alive.pop(address)
 
 
 def peak_of(function: Callable[..., Any], *arguments: Any) -> int:

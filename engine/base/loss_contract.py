@@ -181,14 +181,14 @@ def _vmap_agrees(loss: Loss, pair: Tensor) -> bool:
     return agree(outside[0], alone) and agree(inside[0], alone)
 
 
-def agree(found: Tensor, alone: Tensor) -> bool:
+def agree(batched: Tensor, alone: Tensor) -> bool:
     """Whether a vector that vmap found for one of many points is the one found for that point alone, [P] each.
 
     But for rounding, and relative to its size: a wrong share may be small, and so may the loss.
     """
     bound = torch.finfo(alone.dtype).eps ** 0.5 * alone.norm().nan_to_num(0.0)
-    alike = bool((found - alone).nan_to_num(0.0, 0.0, 0.0).norm() <= bound)
-    return alike and torch.equal(found.isfinite(), alone.isfinite())
+    alike = bool((batched - alone).nan_to_num(0.0, 0.0, 0.0).norm() <= bound)
+    return alike and torch.equal(batched.isfinite(), alone.isfinite())
 
 
 def _is_batched(tensor: Tensor) -> bool:
@@ -227,8 +227,8 @@ def own_loss() -> Iterator[None]:
         except RuntimeError as error:  # NotImplementedError is one
             for pattern, advice in _ADVICE:
                 if type(error) in (RuntimeError, NotImplementedError) and re.search(pattern, str(error)):
-                    said = printable(shortened(str(error).strip().splitlines()[0], 160))
-                    raise ArgumentError(f"loss: {advice} (torch: {said})") from error
+                    message = printable(shortened(str(error).strip().splitlines()[0], 160))
+                    raise ArgumentError(f"loss: {advice} (torch: {message})") from error
             raise
 
 

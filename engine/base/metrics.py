@@ -165,11 +165,11 @@ def metric(name: str, measured: Mapping[str, Metric] = TASK_METRICS) -> Metric:
     """The metric that a file calls `name`; of one that is not known just the name. `measured`: a task's own metrics."""
     if known_here := _OTHERS.get(name) or _OF_MACHINE.get(name):
         return known_here
-    split, _, rest = name.partition("_")
-    if split in SPLITS and rest:
-        known = measured.get(rest) or TASK_METRICS.get(rest)
-        if known:
-            return known.on(split)
+    split, _, base_name = name.partition("_")
+    if split in SPLITS and base_name:
+        base = measured.get(base_name) or TASK_METRICS.get(base_name)
+        if base:
+            return base.on(split)
         if split != "train":
             return Metric(name, kind="task", split=split)
     if name.startswith(_TERM):
@@ -216,8 +216,8 @@ def primary_sharpness(names: Iterable[str]) -> Metric:
 
 def own_metrics(measured: Iterable[Metric]) -> dict[str, Any]:
     """{"metrics": ...} for a file, of those that are known to nobody but their task; {} where there are none."""
-    own = {metric.name: metric.to_json() for metric in measured if metric != TASK_METRICS.get(metric.name)}
-    return {"metrics": own} if own else {}
+    declared = {metric.name: metric.to_json() for metric in measured if metric != TASK_METRICS.get(metric.name)}
+    return {"metrics": declared} if declared else {}
 
 
 USUAL_HEADLINE = TASK_METRICS["accuracy"].on("test")

@@ -120,8 +120,8 @@ def changes(recorded: Any) -> tuple[list[str], list[str]]:
     now = {plugin.name: plugin for plugin in in_use()}
     facts = [item for item in recorded if isinstance(item, dict)] if isinstance(recorded, list) else []
     missing = [str(item.get("name")) for item in facts if item.get("name") not in now]
-    there = [item for item in facts if item.get("name") in now]
-    return missing, [item["name"] for item in there if now[item["name"]].sha256() != item.get("sha256")]
+    present = [item for item in facts if item.get("name") in now]
+    return missing, [item["name"] for item in present if now[item["name"]].sha256() != item.get("sha256")]
 
 
 @cache

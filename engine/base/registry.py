@@ -42,8 +42,8 @@ class Registry(Generic[T]):
 
         def decorate(cls: Member) -> Member:
             cls = cast(Member, dataclass(frozen=True, kw_only=True, eq=False)(cls))
-            known = self._members.get(name, cls)
-            if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):  # equal: loaded again
+            prior = self._members.get(name, cls)
+            if (prior.__module__, prior.__qualname__) != (cls.__module__, cls.__qualname__):  # equal: loaded again
                 raise ValueError(f"two {self.concept} classes are registered as {name!r}")
             cls.name = name  # type: ignore[attr-defined]
             self._members[name] = cls

@@ -27,7 +27,7 @@ MOST = 16  # recordings of one owner
 Function = Callable[..., tuple[Tensor, ...]]
 
 
-class _Recording:
+class _RecordedFunction:
     """One function at inputs of one form."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ def _place(tensor: Tensor) -> Hashable:
     return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
-_recordings: WeakKeyDictionary[Any, dict[Hashable, _Recording]] = WeakKeyDictionary()
+_recordings: WeakKeyDictionary[Any, dict[Hashable, _RecordedFunction]] = WeakKeyDictionary()
 
 
 def replayed(owner: Any, which: Hashable, function: Function, *arguments: Any) -> Any:
@@ -128,7 +128,7 @@ def replayed(owner: Any, which: Hashable, function: Function, *arguments: Any) -
     if key not in of_owner:
         if len(of_owner) == MOST:
             return function(*arguments)
-        of_owner[key] = _Recording()
+        of_owner[key] = _RecordedFunction()
     return of_owner[key](function, arguments)
 
 

@@ -248,24 +248,24 @@ def check_table(
     table: Mapping[str, Any], schema: Iterable[Setting], path: str = ""
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Check one table against its schema: every value (defaults filled in), and every problem."""
-    known = {item.name: item for item in schema}
+    named = {item.name: item for item in schema}
     prefix = f"{path}." if path else ""
     values: dict[str, Any] = {}
     problems: list[Problem] = []
-    for name, item in known.items():
+    for name, item in named.items():
         value, problem = item.check(table[name]) if name in table else (item.default, None)
         if problem is not None:
             problems.append(dataclasses.replace(problem, path=prefix + problem.path))
         values[name] = value
     for key in table:
-        if key not in known:
+        if key not in named:
             is_told = len(problems) < MOST_PROBLEMS  # of the rest nobody sees more than their number
-            problems.append(unknown_key(f"{prefix}{key}", known) if is_told else Problem(f"{prefix}{key}", UNKNOWN, ""))
+            problems.append(unknown_key(f"{prefix}{key}", named) if is_told else Problem(f"{prefix}{key}", UNKNOWN, ""))
     return values, problems
 
 
-def unknown_key(path: str, known: Iterable[str]) -> Problem:
-    names = list(known)
+def unknown_key(path: str, allowed: Iterable[str]) -> Problem:
+    names = list(allowed)
     return Problem(path, UNKNOWN, ", ".join(names) or "nothing here", did_you_mean(path.split(".")[-1], names))
 
 

@@ -18,7 +18,7 @@ def dumps(values: Mapping[str, Any]) -> str:
     return LIST.sub(_on_one_line, tomli_w.dumps(values))
 
 
-def _on_one_line(found: re.Match[str]) -> str:
-    items = (line[4:-1] for line in found["items"].split("\n")[:-1])  # strings may hold other ends of lines
-    line = f"{found['key']}[{', '.join(items)}]"
-    return line if len(line) <= LONGEST_LINE else found[0]
+def _on_one_line(match: re.Match[str]) -> str:
+    items = (line[4:-1] for line in match["items"].split("\n")[:-1])  # strings may hold other ends of lines
+    line = f"{match['key']}[{', '.join(items)}]"
+    return line if len(line) <= LONGEST_LINE else match[0]

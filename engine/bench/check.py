@@ -11,22 +11,22 @@ from torch import Tensor
 
 from engine import kernels
 from engine.bench import reference
-from engine.bench.scene import RandomTask, Scene, scene
-from engine.bench.works import PARTICLES, Piece
+from engine.bench.scene import RandomTask, Setup, scene
+from engine.bench.works import PARTICLES, Workload
 
 BOUNDS = {torch.float64: 1e-9, torch.float32: 2e-3}
 OPTIMIZEES = 2  # at most, so that the mean over them is met
 INPUT_SHAPE, BATCH_SIZE = (1, 8, 8), 16  # of an mlp with 1,510 coordinates: no multiple of any block
 
 
-def agreement(piece: Piece, device: torch.device) -> dict[str, Any]:
+def agreement(piece: Workload, device: torch.device) -> dict[str, Any]:
     """The largest difference from the reference, relative to the largest number of the same tensor, and its bound.
 
     In float64, unless the device or its kernels know float32 alone; and in float32, which is what is timed, with the
     bound of that precision. Of meta-training the meta-gradient is compared; of a frozen optimizer, how far it took the
     optimizees; of probes the top eigenvalue with the whole Hessian's.
     """
-    small = Piece(piece.work, piece.optimizer, "mlp", min(piece.meta_batch, OPTIMIZEES))
+    small = Workload(piece.work, piece.optimizer, "mlp", min(piece.meta_batch, OPTIMIZEES))
     task = partial(RandomTask, "mlp", input_shape=INPUT_SHAPE, batch_size=BATCH_SIZE, device=device)
     return agreement_of(lambda dtype: largest_error(scene(small, task(dtype=dtype))), device)
 
@@ -46,7 +46,7 @@ def agreement_of(error: Callable[[torch.dtype], float], device: torch.device) ->
     }
 
 
-def largest_error(scene: Scene) -> float:
+def largest_error(scene: Setup) -> float:
     """The largest relative difference between ours and the reference's numbers for all optimizees of a scene."""
     optimizees = range(scene.piece.meta_batch)
     if scene.piece.work == "probe":

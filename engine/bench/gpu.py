@@ -25,21 +25,21 @@ PIECES = (
 CALLS = 6  # of each: kernels are tried, the truncation is recorded, the recording is tried, then checked
 
 
-class Line(NamedTuple):
+class ReportLine(NamedTuple):
     """A line of the report. `problem`: that is what the issue is about."""
 
-    what: str
+    name: str
     text: str
     problem: bool = False
 
 
-def report(device: torch.device) -> Iterator[Line]:
+def report(device: torch.device) -> Iterator[ReportLine]:
     """Everything at once, a line as soon as it is known. What was known of the device is forgotten first."""
-    yield Line("device", trial.machine(device))
-    yield Line("software", _software())
-    yield Line("kernels", kernels.describe(device) + recording.describe(device))
+    yield ReportLine("device", trial.machine(device))
+    yield ReportLine("software", _software())
+    yield ReportLine("kernels", kernels.describe(device) + recording.describe(device))
     limit = limits.measured(device)
-    yield Line("limits", f"{limit.flops_per_s / 1e9:.0f} GFLOP/s in float32, {limit.bytes_per_s / 1e9:.0f} GB/s")
+    yield ReportLine("limits", f"{limit.flops_per_s / 1e9:.0f} GFLOP/s in float32, {limit.bytes_per_s / 1e9:.0f} GB/s")
     trial.forget(device)
     verdicts: list[str] = []
     trial.tell(verdicts.append)
@@ -47,9 +47,9 @@ def report(device: torch.device) -> Iterator[Line]:
         try:
             yield _measured(piece, device)
         except Exception as error:  # what fails is what the report is for
-            yield Line(piece.name, trial.reason_of(error), problem=True)
+            yield ReportLine(piece.name, trial.reason_of(error), problem=True)
         for verdict in verdicts:
-            yield Line("trial", verdict, problem="times as fast" not in verdict)
+            yield ReportLine("trial", verdict, problem="times as fast" not in verdict)
         verdicts.clear()
 
 
@@ -63,10 +63,12 @@ def _software() -> str:
     return ", ".join(versions)
 
 
-def _measured(piece: works.Piece, device: torch.device) -> Line:
-    one = scene(piece, RandomTask(piece.optimizee, device=device))
-    seconds = [timed(one.run, device) for _ in range(CALLS)]
-    found = check.agreement(piece, device)
-    error, bound = found["max_error_float32"], found["error_bound_float32"]
+def _measured(piece: works.Workload, device: torch.device) -> ReportLine:
+    setup = scene(piece, RandomTask(piece.optimizee, device=device))
+    seconds = [timed(setup.run, device) for _ in range(CALLS)]
+    agreement = check.agreement(piece, device)
+    error, bound = agreement["max_error_float32"], agreement["error_bound_float32"]
     times = f"{1e3 * seconds[0]:.0f} ms at first, {1e3 * min(seconds):.1f} ms later"
-    return Line(piece.name, f"{times}; error {error:.1e}, at most {bound:g} is allowed", problem=not error <= bound)
+    return ReportLine(
+        piece.name, f"{times}; error {error:.1e}, at most {bound:g} is allowed", problem=not error <= bound
+    )

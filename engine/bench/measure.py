@@ -15,7 +15,7 @@ from engine.bench import check, needs, reference, step
 from engine.bench.limits import Limits, timed
 from engine.bench.memory import peak_bytes
 from engine.bench.scene import RandomTask, network_of, scene, state_bytes
-from engine.bench.works import PARTICLES, PROBED, STEP, Piece
+from engine.bench.works import PARTICLES, PROBED, STEP, Workload
 
 BUDGET_S = 8.0  # for the measurements of a piece of work, after the warm-up
 MOST_ROUNDS, FEWEST_ROUNDS = 15, 2
@@ -32,12 +32,12 @@ class Bench:
     by_name: bool = False  # the works were asked for one by one: none is too long
     _tasks: dict[str, tuple[RandomTask, needs.Pilot]] = field(default_factory=dict)
 
-    def measure(self, piece: Piece) -> dict[str, Any]:
+    def measure(self, piece: Workload) -> dict[str, Any]:
         """The numbers of a piece of work, or its name and, under "skipped", why it is left out."""
         measured = self._step(piece) if piece.work == STEP else self._truncation(piece)
         return {**piece.facts, "device": str(self.device), **measured}
 
-    def _truncation(self, piece: Piece) -> dict[str, Any]:
+    def _truncation(self, piece: Workload) -> dict[str, Any]:
         begin = time.perf_counter()
         way = kernels.describe(self.device)  # compiles what has not been compiled on this machine
         compile_s = time.perf_counter() - begin
@@ -50,15 +50,15 @@ class Bench:
         if reason := estimate.problem(free, self.by_name):
             return {"skipped": reason}
         missing = "nobody has written the searches out" if piece.work in PROBED else estimate.eager_problem(free)
-        one = scene(piece, task)
-        first = timed(one.run, self.device)  # whatever is loaded or compiled at first use is in here
+        setup = scene(piece, task)
+        first = timed(setup.run, self.device)  # whatever is loaded or compiled at first use is in here
         for _ in range(2 if self.device.type == "cuda" else 0):
-            one.run()  # recorded, then tried
-        memory = peak_bytes(one.run, self.device)
-        calls = [one.run] if missing else [one.run, lambda: reference.run(one)]
+            setup.run()  # recorded, then tried
+        memory = peak_bytes(setup.run, self.device)
+        calls = [setup.run] if missing else [setup.run, lambda: reference.run(setup)]
         (ours, *eager), rounds = self._medians(calls)
-        steps = 1 if piece.work in PROBED else one.steps  # of these the whole is what counts
-        coordinates = one.coordinates * (one.estimator.particles if piece.work in PARTICLES else 1)
+        steps = 1 if piece.work in PROBED else setup.steps  # of these the whole is what counts
+        coordinates = setup.coordinates * (setup.estimator.particles if piece.work in PARTICLES else 1)
         return {
             **self._speed(piece, ours, coordinates, steps, [seconds * piece.meta_batch for seconds in eager]),
             "optimizee_share": None if piece.work in PROBED else pilot.seconds * piece.meta_batch * steps / ours,
@@ -70,7 +70,7 @@ class Bench:
             **({"eager_skipped": missing} if missing else {}),
         }
 
-    def _step(self, piece: Piece) -> dict[str, Any]:
+    def _step(self, piece: Workload) -> dict[str, Any]:
         """One step of a user's optimizer. memory_bytes is the most that a step takes, the first one, which makes the
         state; extra_bytes_per_parameter is what later ones take beyond it.
         """
@@ -111,7 +111,9 @@ class Bench:
             times.append([[timed(call, self.device) for _ in again][-1] for call in calls])
         return [statistics.median(column) for column in zip(*times, strict=True)], len(times)
 
-    def _speed(self, piece: Piece, ours: float, coordinates: int, steps: int, eager: Sequence[float]) -> dict[str, Any]:
+    def _speed(
+        self, piece: Workload, ours: float, coordinates: int, steps: int, eager: Sequence[float]
+    ) -> dict[str, Any]:
         """What every line has, of so many seconds; `eager`: the reference's for all optimizees, if it was measured."""
         work = "frozen" if piece.work == STEP else piece.work
         network = None if work in PROBED else network_of(piece)

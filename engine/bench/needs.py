@@ -1,4 +1,4 @@
-"""Needs: how long a piece of work would take and how much memory it wants, estimated before it is begun."""
+"""MemoryNeeds: how long a piece of work would take and how much memory it wants, estimated before it is begun."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine import kernels
 from engine.base.flat import gradients_and_losses
 from engine.bench.limits import FORWARD, ITEM, Limits, flops, timed
 from engine.bench.scene import DISTINCT_BATCHES, PAIRS, PROBES, RandomTask, network_of, state_bytes
-from engine.bench.works import BATCH_SIZE, PARTICLES, PROBED, TRUNCATION, Piece
+from engine.bench.works import BATCH_SIZE, PARTICLES, PROBED, TRUNCATION, Workload
 from engine.kernels.recompute import ALIVE, GRAPH_BYTES
 
 PATIENCE_S = 100.0  # longer only where it was asked for by name
@@ -34,7 +34,7 @@ class Pilot:
 
 
 @dataclass(frozen=True)
-class Needs:
+class MemoryNeeds:
     """Estimates for one truncation: ours, and the reference's with one optimizee."""
 
     seconds: float
@@ -64,29 +64,29 @@ def lacking(memory: float, free: float, words: str = "needs") -> str:
 def free_memory(device: torch.device) -> float:
     """Bytes that may be used on the device."""
     if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch may use them again
-        return USABLE * (torch.cuda.mem_get_info(device)[0] + kept)
+        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch may use them again
+        return USABLE * (torch.cuda.mem_get_info(device)[0] + reusable)
     return USABLE * psutil.virtual_memory().available
 
 
 def pilot(task: RandomTask) -> Pilot:
     """Take one gradient of one optimizee, and another one where the first was so short that starting weighs."""
     theta, batch = task.init_theta(0)[None], task.batches([0]).batches[0]
-    kept: dict[int, int] = {}  # bytes by place: one tensor may be kept by several functions
+    saved: dict[int, int] = {}  # bytes by place: one tensor may be kept by several functions
 
     def count(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         seconds = timed(lambda: gradients_and_losses(task.loss, theta, batch), task.device)
     if seconds < LONG_S:
         seconds = timed(lambda: gradients_and_losses(task.loss, theta, batch), task.device)
-    return Pilot(seconds, sum(kept.values()), batch.x.numel() * batch.x.element_size())
+    return Pilot(seconds, sum(saved.values()), batch.x.numel() * batch.x.element_size())
 
 
-def estimated(piece: Piece, task: RandomTask, limits: Limits, pilot: Pilot) -> Needs:
+def estimated(piece: Workload, task: RandomTask, limits: Limits, pilot: Pilot) -> MemoryNeeds:
     """What a truncation of a piece of work takes, and the reference's of one of its optimizees."""
     times = 2 * PAIRS if piece.work in PARTICLES else 1  # that every optimizee is trained
     network, everyone = network_of(piece), task.parameters * piece.meta_batch * times  # coordinates
@@ -110,7 +110,7 @@ def estimated(piece: Piece, task: RandomTask, limits: Limits, pilot: Pilot) -> N
         examples = PROBES.examples / BATCH_SIZE
         of_optimizee += 2 * examples * pilot.kept_bytes
         optimizee += PROBE_GRADIENTS * examples * pilot.seconds
-    return Needs(
+    return MemoryNeeds(
         once * everyone / OUR_SHARE + optimizee * passes * piece.meta_batch,
         once * task.parameters * times / EAGER_SHARE + optimizee * eager_passes,
         ITEM * everyone * numbers + of_optimizee * piece.meta_batch,

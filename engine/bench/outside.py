@@ -72,9 +72,9 @@ def house_prices(generator: Generator) -> tuple[Split, Split]:
 def clusters(generator: Generator) -> tuple[Split, Split]:
     """Ten classes of three Gaussian clusters each, in 24 dimensions, that overlap."""
     centres = 0.9 * torch.randn(30, 24, generator=generator)
-    which = torch.randint(30, (2500,), generator=generator)
-    x = centres[which] + torch.randn(2500, 24, generator=generator)
-    return _parted((x - x.mean(0)) / x.std(0), which % 10, 500)
+    component = torch.randint(30, (2500,), generator=generator)
+    x = centres[component] + torch.randn(2500, 24, generator=generator)
+    return _parted((x - x.mean(0)) / x.std(0), component % 10, 500)
 
 
 def shapes(generator: Generator) -> tuple[Split, Split]:
@@ -117,7 +117,7 @@ def sentences(generator: Generator) -> tuple[Split, Split]:
 # -- networks --------------------------------------------------------------------------------------------------------
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """x + body(x)."""
 
     def __init__(self, *body: nn.Module) -> None:
@@ -128,7 +128,7 @@ class Residual(nn.Module):
         return x + self.body(x)
 
 
-class Attention(nn.Module):
+class CausalAttention(nn.Module):
     """Causal self-attention."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -142,7 +142,7 @@ class Attention(nn.Module):
         return self.output(mixed.transpose(1, 2).flatten(2))
 
 
-class Transformer(nn.Module):
+class LanguageModel(nn.Module):
     """A language model of two blocks, normalised before each half."""
 
     def __init__(self, letters: int = 12, length: int = 24, width: int = 32) -> None:
@@ -150,9 +150,9 @@ class Transformer(nn.Module):
         self.letter_embedding, self.place_embedding = nn.Embedding(letters, width), nn.Embedding(length, width)
         halves: list[nn.Module] = []
         for _ in range(2):
-            halves.append(Residual(nn.LayerNorm(width), Attention(width, 2)))
+            halves.append(ResidualBlock(nn.LayerNorm(width), CausalAttention(width, 2)))
             wide = (nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-            halves.append(Residual(nn.LayerNorm(width), *wide))
+            halves.append(ResidualBlock(nn.LayerNorm(width), *wide))
         self.body = nn.Sequential(*halves, nn.LayerNorm(width), nn.Linear(width, letters))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ def narrow_resnet() -> nn.Module:
 
     layers: list[nn.Module] = [*convolution(1, 2), nn.ReLU()]
     for _ in range(2):
-        layers += [Residual(*convolution(8, 1), nn.ReLU(), *convolution(8, 1)), nn.ReLU()]
+        layers += [ResidualBlock(*convolution(8, 1), nn.ReLU(), *convolution(8, 1)), nn.ReLU()]
     return nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), nn.Linear(72, 7))
 
 
@@ -199,7 +199,7 @@ TASKS = (
     OutsideTask("deep MLP", shapes, deep_classifier, F.cross_entropy, 64),
     OutsideTask("conv autoencoder", pictures_alone, autoencoder, F.mse_loss, 32),
     OutsideTask("narrow ResNet", shapes, narrow_resnet, F.cross_entropy, 32),
-    OutsideTask("small transformer", sentences, Transformer, _per_letter, 16),
+    OutsideTask("small transformer", sentences, LanguageModel, _per_letter, 16),
 )
 
 # -- optimizers ------------------------------------------------------------------------------------------------------
@@ -262,8 +262,8 @@ class Results:
         lines = path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []
         self._done: dict[str, dict[str, Any]] = {record["key"]: record for record in map(json.loads, lines)}
 
-    def get(self, task: OutsideTask, what: str, seed: int, make: Callable[[nn.Module], Any]) -> dict[str, float]:
-        key = f"{task.name}, {what}, seed {seed}"
+    def get(self, task: OutsideTask, label: str, seed: int, make: Callable[[nn.Module], Any]) -> dict[str, float]:
+        key = f"{task.name}, {label}, seed {seed}"
         if key not in self._done:
             record = {"key": key, **train(task, make, seed)}
             self._done[key] = record
@@ -296,9 +296,9 @@ def tuned(task: OutsideTask, name: str, results: Results) -> dict[Setting, dict[
         return {setting: results.get(task, _text(name, setting), 0, _maker(name, setting)) for setting in settings}
 
     tried = trained((rate, 0.0) for rate in rates)
-    places = {rates.index(_best(tried, figure)[0]) for figure in ("train", "test")}
-    near = {place + move for place in places for move in (-1, 0, 1)}
-    return tried | trained((rate, decay) for place, rate in enumerate(rates) if place in near)
+    indices = {rates.index(_best(tried, figure)[0]) for figure in ("train", "test")}
+    near = {index + move for index in indices for move in (-1, 0, 1)}
+    return tried | trained((rate, decay) for index, rate in enumerate(rates) if index in near)
 
 
 def _best(tried: dict[Setting, dict[str, float]], figure: str) -> Setting:
@@ -360,19 +360,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("optimizer", help="what load_optimizer takes: lreg:NAME, a run, or an exported file")
     parser.add_argument("--results", type=Path, help="file of trainings, which is gone on with")
     parser.add_argument("--no-baselines", action="store_true", help="the learned optimizer alone")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
 
     def load(model: nn.Module, horizon: int | None) -> torch.optim.Optimizer:
-        return load_optimizer(asked.optimizer, model.named_parameters(), horizon=horizon)
+        return load_optimizer(options.optimizer, model.named_parameters(), horizon=horizon)
 
     makers = {LEARNED: lambda model: load(model, STEPS), NO_HORIZON: lambda model: load(model, None)}
     state = load(nn.Linear(1, 1), None).param_groups[0]["learned_optimizer"]
     identity = hashlib.sha256(repr(state).encode()).hexdigest()[:12]
-    if asked.no_baselines:
+    if options.no_baselines:
         GRIDS.clear()
     rows: dict[str, dict[tuple[str, str], list[dict[str, float]]]] = {}
-    results = Results(asked.results)
+    results = Results(options.results)
     for task in TASKS:
         rows[task.name] = {(name, figure): runs for name, figure, runs in outcomes(task, makers, results, identity)}
         print(f"{task.name}: done", flush=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.base.flat import perturbation
-from engine.bench.scene import SEED, Scene, smoothness
+from engine.bench.scene import SEED, Setup, smoothness
 from engine.bench.works import PARTICLES
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State, StepInfo
 from engine.penalties.sam import SAM
@@ -56,17 +56,17 @@ class EagerNetwork(nn.Module):
 
     def mapped(self) -> dict[str, Tensor]:
         """Our meta-parameters' names, and the parameters that are theirs (matrices transposed)."""
-        found: dict[str, Tensor] = {"head.weight": self.head.weight}
+        mapping: dict[str, Tensor] = {"head.weight": self.head.weight}
         if self.network.cell == "rnn":
             (cell,) = self.cells
-            return {**found, "rnn.input": cell.weight_ih, "rnn.hidden": cell.weight_hh}
-        found["head.bias"] = self.head.bias
+            return {**mapping, "rnn.input": cell.weight_ih, "rnn.hidden": cell.weight_hh}
+        mapping["head.bias"] = self.head.bias
         if self.entrance is not None:
-            found |= {"pre.weight": self.entrance.weight, "pre.bias": self.entrance.bias}
+            mapping |= {"pre.weight": self.entrance.weight, "pre.bias": self.entrance.bias}
         for layer, cell in enumerate(self.cells):
             parts = {"input": cell.weight_ih, "hidden": cell.weight_hh, "bias": cell.bias_ih}
-            found |= {f"lstm{layer}.{part}": parameter for part, parameter in parts.items()}
-        return found
+            mapping |= {f"lstm{layer}.{part}": parameter for part, parameter in parts.items()}
+        return mapping
 
     def gradient(self) -> Phi:
         """What `.backward()` left, under our names and in our shapes."""
@@ -81,22 +81,22 @@ class EagerNetwork(nn.Module):
         """The update, [P], for features [P, F], and the next units."""
         x = features if self.entrance is None else nn.functional.elu(self.entrance(features))
         after: Units = []
-        for cell, kept in zip(self.cells, units, strict=True):
+        for cell, unit in zip(self.cells, units, strict=True):
             if self.network.cell == "lstm":
-                after.append(cell(x, kept))
+                after.append(cell(x, unit))
             else:
-                after.append((cell(x, kept[0]),))
+                after.append((cell(x, unit[0]),))
             x = after[-1][0]
         output = self.head(x)[:, 0]
         return self.network.scale * (output.tanh() if self.network.squashed else output), after
 
 
-def meta_gradient(scene: Scene, optimizee: int, starts: Sequence[Tensor] | None = None) -> tuple[Phi, list[Tensor]]:
+def meta_gradient(scene: Setup, optimizee: int, starts: Sequence[Tensor] | None = None) -> tuple[Phi, list[Tensor]]:
     """The meta-gradient of an `optimizee` of a scene's meta-training work, and the losses along the truncation.
 
     `starts`: of the smoothness penalty's ascent, [P, F] for each inner step; drawn afresh where they are not given.
     """
-    walk, generator = _Walk(scene, optimizee, scene.phi), scene.generator()
+    walk, generator = _OptimizeeRun(scene, optimizee, scene.phi), scene.generator()
     theta, total = walk.theta, torch.zeros((), dtype=scene.task.dtype, device=scene.task.device)
     second_order, losses = scene.objective.second_order, []
     for index in range(scene.steps):
@@ -118,7 +118,7 @@ def meta_gradient(scene: Scene, optimizee: int, starts: Sequence[Tensor] | None 
     return walk.gradient(total), losses
 
 
-def run(scene: Scene) -> object:
+def run(scene: Setup) -> object:
     """A scene's work, the reference's way, for the first optimizee."""
     if scene.piece.work in PARTICLES:
         return mean_losses(scene, 0)
@@ -126,14 +126,14 @@ def run(scene: Scene) -> object:
 
 
 @torch.no_grad()
-def mean_losses(scene: Scene, optimizee: int) -> Tensor:
+def mean_losses(scene: Setup, optimizee: int) -> Tensor:
     """The mean losses of an `optimizee` under every particle's optimizer, [2 N], one unroll after another."""
     noise = scene.estimator.noise(scene.phi, SEED)
     values = []
     for sign in (1, -1):
         for pair in range(scene.estimator.pairs):
             phi = {name: tensor.detach() + sign * noise[name][pair] for name, tensor in scene.phi.items()}
-            walk, losses = _Walk(scene, optimizee, phi), []
+            walk, losses = _OptimizeeRun(scene, optimizee, phi), []
             theta = walk.theta
             for index in range(scene.steps):
                 theta = theta + walk.step(theta, index)
@@ -142,7 +142,7 @@ def mean_losses(scene: Scene, optimizee: int) -> Tensor:
     return torch.stack(values)
 
 
-def evolved(scene: Scene) -> Phi:
+def evolved(scene: Setup) -> Phi:
     """The meta-gradient by evolution strategies of all optimizees of a scene."""
     values = torch.stack([mean_losses(scene, b) for b in range(scene.piece.meta_batch)]).mean(0)
     plus, minus = values.chunk(2)
@@ -166,9 +166,9 @@ def change_at_worst(
 
 
 @torch.no_grad()
-def frozen(scene: Scene, optimizee: int) -> Tensor:
+def frozen(scene: Setup, optimizee: int) -> Tensor:
     """Where a scene's frozen learned optimizer takes an `optimizee`: theta after the truncation, [P]."""
-    walk = _Walk(scene, optimizee, scene.phi)
+    walk = _OptimizeeRun(scene, optimizee, scene.phi)
     theta = walk.theta
     for index in range(scene.steps):
         walk.look(theta, index)
@@ -176,10 +176,10 @@ def frozen(scene: Scene, optimizee: int) -> Tensor:
     return theta
 
 
-class _Walk:
+class _OptimizeeRun:
     """One optimizee under way: its batches, its gradient, and the learned optimizer with its state."""
 
-    def __init__(self, scene: Scene, optimizee: int, phi: Phi) -> None:
+    def __init__(self, scene: Setup, optimizee: int, phi: Phi) -> None:
         self.task, self.optimizer, self.phi, self.horizon = scene.task, scene.optimizer, phi, scene.steps
         self.batch_at: Callable[[int], ExampleBatch] = lambda index: scene.window[index].of(optimizee)
         self.theta = scene.carry.theta[optimizee]

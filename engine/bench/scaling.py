@@ -13,8 +13,8 @@ import torch
 from engine.base.device import timed
 from engine.bench.memory import peak_bytes
 from engine.bench.needs import free_memory, lacking
-from engine.bench.scene import RandomTask, Scene, scene
-from engine.bench.works import TRUNCATION, Piece
+from engine.bench.scene import RandomTask, Setup, scene
+from engine.bench.works import TRUNCATION, Workload
 from engine.meta_training.estimators import ESTIMATORS
 from engine.meta_training.inner_steps import Inputs
 
@@ -39,14 +39,14 @@ class Size:
     unroll: int = TRUNCATION
     population: int = 1  # particles of evolution strategies; 1: back-propagation
 
-    def work(self, device: torch.device) -> tuple[Scene, Callable[[], object]]:
+    def work(self, device: torch.device) -> tuple[Setup, Callable[[], object]]:
         task = RandomTask("mlp", device=device, hidden=[self.width])
-        piece = Piece("meta-train" if self.population == 1 else "es", "dm", "mlp", self.meta_batch)
-        one = scene(piece, task, self.truncation)
+        piece = Workload("meta-train" if self.population == 1 else "es", "dm", "mlp", self.meta_batch)
+        setup = scene(piece, task, self.truncation)
         if self.population > 1:
-            estimator = ESTIMATORS.create("es", pairs=self.population // 2, sigma=one.estimator.sigma, fitness="raw")
-            one = replace(one, estimator=estimator)
-        return one, partial(_unroll, one, self.unroll) if self.unroll > self.truncation else one.run
+            estimator = ESTIMATORS.create("es", pairs=self.population // 2, sigma=setup.estimator.sigma, fitness="raw")
+            setup = replace(setup, estimator=estimator)
+        return setup, partial(_unroll, setup, self.unroll) if self.unroll > self.truncation else setup.run
 
 
 def sizes() -> list[Size]:
@@ -74,16 +74,16 @@ def growth(device: torch.device, quick: bool = False) -> Iterator[dict[str, Any]
         if reason := _too_large(row, before, device):
             yield {**row, "skipped": reason}
             continue
-        one, call = size.work(device)
+        setup, call = size.work(device)
         seconds, memory = _measured(call, device, 1 if quick else ROUNDS)
-        coordinates = one.coordinates * size.population
-        row |= {"coordinates": one.coordinates, "meta_batch": size.meta_batch, "population": size.population}
+        coordinates = setup.coordinates * size.population
+        row |= {"coordinates": setup.coordinates, "meta_batch": size.meta_batch, "population": size.population}
         row |= {"truncation": size.truncation, "unroll": size.unroll, "ms": 1e3 * seconds, "memory_bytes": memory}
         row["ns_per_coordinate_step"] = 1e9 * seconds / (coordinates * size.unroll)
         row["bytes_per_coordinate"] = None if memory is None else memory / coordinates
         before = row
         yield row
-        del one, call  # before the next one is made
+        del setup, call  # before the next one is made
         gc.collect()
 
 
@@ -103,10 +103,10 @@ def _measured(call: Callable[[], object], device: torch.device, rounds: int) -> 
     return min(taken), memory
 
 
-def _unroll(one: Scene, steps: int) -> None:
+def _unroll(setup: Setup, steps: int) -> None:
     """Truncation after truncation, each with its meta-gradient."""
-    carry, weights = one.carry, [1.0] * one.steps
-    for _ in range(steps // one.steps):
-        inputs = Inputs(one.window, weights, one.generator())
-        done, carry = one.run_truncation(one.objective, one.phi, carry, inputs)
-        done.meta_gradient(one.objective, one.phi, carry.inner_step - 1)
+    carry, weights = setup.carry, [1.0] * setup.steps
+    for _ in range(steps // setup.steps):
+        inputs = Inputs(setup.window, weights, setup.generator())
+        done, carry = setup.run_truncation(setup.objective, setup.phi, carry, inputs)
+        done.meta_gradient(setup.objective, setup.phi, carry.inner_step - 1)

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from engine.base import seeds
 from engine.base.flat import Loss
-from engine.bench.works import BATCH_SIZE, CLASSES, INPUT_SHAPES, PARTICLES, PROBED, TRUNCATION, Piece
+from engine.bench.works import BATCH_SIZE, CLASSES, INPUT_SHAPES, PARTICLES, PROBED, TRUNCATION, Workload
 from engine.evaluation.transfer import ProbeSettings, frozen_unroll, shapes
 from engine.meta_training import recording
 from engine.meta_training.estimators import ESTIMATORS
@@ -113,10 +113,10 @@ def _random_batch(task: RandomTask, seed_list: Sequence[int], size: int) -> Exam
 
 
 @dataclass(frozen=True)
-class Scene:
+class Setup:
     """What both ways, ours and plain PyTorch, start from."""
 
-    piece: Piece
+    piece: Workload
     task: RandomTask
     objective: Objective
     phi: Phi  # requires gradients
@@ -194,29 +194,29 @@ class Scene:
         return [penalty.start_of_ascent(self.optimizer, features, generator) for _ in self.window]
 
 
-def learned_optimizer(piece: Piece) -> LearnedOptimizer:
+def learned_optimizer(piece: Workload) -> LearnedOptimizer:
     """The piece's learned optimizer with its default settings."""
     scale = OUTPUT_SCALES.get(piece.optimizer)
     return LEARNED_OPTIMIZERS.create(piece.optimizer, **({"output_scale": scale} if scale else {}))
 
 
-def network_of(piece: Piece) -> Network | None:
+def network_of(piece: Workload) -> Network | None:
     """What its learned optimizer computes for a coordinate; None: no network."""
     return learned_optimizer(piece).network
 
 
-def state_bytes(piece: Piece) -> int:
+def state_bytes(piece: Workload) -> int:
     """Bytes of state that a coordinate has in float32."""
     state = learned_optimizer(piece).init(torch.empty(1, device="meta"))
     return 4 * sum(tensor[0].numel() for tensor in state.values() if tensor.dim())
 
 
-def smoothness(piece: Piece) -> dict[str, Smooth]:
+def smoothness(piece: Workload) -> dict[str, Smooth]:
     """The piece's smoothness penalty by name, if it has one."""
     return {"smooth": Smooth(weight=SMOOTH_WEIGHT)} if piece.work == "meta-train-smooth" else {}
 
 
-def scene(piece: Piece, task: RandomTask, steps: int = TRUNCATION) -> Scene:
+def scene(piece: Workload, task: RandomTask, steps: int = TRUNCATION) -> Setup:
     """A fresh learned optimizer, optimizees at their starts, and batches, all on the task's device."""
     optimizer = learned_optimizer(piece)
     geometric: dict[str, GeometricPenalty] = {"sam": SAM()} if piece.work == "meta-train-sam" else {}
@@ -237,4 +237,4 @@ def scene(piece: Piece, task: RandomTask, steps: int = TRUNCATION) -> Scene:
     carry = begin(objective, theta, stream.batches[-1], horizon=steps)
     estimator = ESTIMATORS.create("pes" if piece.work == "pes" else "es", pairs=PAIRS, sigma=SIGMA, fitness="raw")
     run_truncation = recording.chosen(task.device)
-    return Scene(piece, task, objective, phi, carry, stream.draw(steps), numbers, run_truncation, estimator)
+    return Setup(piece, task, objective, phi, carry, stream.draw(steps), numbers, run_truncation, estimator)

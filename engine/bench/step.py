@@ -9,19 +9,19 @@ from engine.bench import check, needs
 from engine.bench.limits import ITEM
 from engine.bench.reference import EagerNetwork
 from engine.bench.scene import SEED, RandomTask, learned_optimizer, state_bytes
-from engine.bench.works import Piece
+from engine.bench.works import Workload
 from engine.export.torch_optim import LoadedOptimizer
 
 CHECKED_STEPS = 5
 BESIDE = 20  # numbers of a coordinate: two models with gradients, Adam's state, and what steps take
 
 
-def problem(piece: Piece, task: RandomTask) -> str:
+def problem(piece: Workload, task: RandomTask) -> str:
     """Why the work is left out; empty where it is not."""
     return needs.lacking(task.parameters * (state_bytes(piece) + ITEM * BESIDE), needs.free_memory(task.device))
 
 
-def optimizers(piece: Piece, task: RandomTask) -> tuple[LoadedOptimizer, torch.optim.Adam]:
+def optimizers(piece: Workload, task: RandomTask) -> tuple[LoadedOptimizer, torch.optim.Adam]:
     """The piece's, fresh, and Adam, each of parameters of its own."""
     rule = learned_optimizer(piece)
     phi = rule.init_phi(Generator().manual_seed(SEED))
@@ -41,7 +41,7 @@ def _parameters(task: RandomTask) -> list[nn.Parameter]:
 
 
 @torch.no_grad()
-def largest_error(piece: Piece, device: torch.device, dtype: torch.dtype) -> float:
+def largest_error(piece: Workload, device: torch.device, dtype: torch.dtype) -> float:
     """The largest relative difference from torch's own cells, of how far some steps go, on a small model."""
     rule = learned_optimizer(piece)
     fresh = rule.init_phi(Generator().manual_seed(SEED))

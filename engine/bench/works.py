@@ -34,7 +34,7 @@ CLASSES = 10
 
 
 @dataclass(frozen=True)
-class Piece:
+class Workload:
     """A piece of work: a truncation of 20 inner steps, batch 128, float32; a step of a user's optimizer; or probes."""
 
     work: str
@@ -53,21 +53,21 @@ class Piece:
         return {**names, "meta_batch": self.meta_batch}
 
 
-def piece(text: str) -> Piece:
+def piece(text: str) -> Workload:
     """The piece of work that is meant, "meta-train/dm/mlp/1". Raises LregError that says what is allowed."""
     words = text.split("/")
     if len(words) != 4:
         raise _refused(text, "WORK/OPTIMIZER/OPTIMIZEE/B, such as meta-train/dm/mlp/1", "")
     allowed_words = (tuple(WORKS), WORKS.get(words[0], ()), OPTIMIZEES)
-    for what, word, allowed in zip(("the work", "the optimizer", "the optimizee"), words, allowed_words, strict=False):
+    for part, word, allowed in zip(("the work", "the optimizer", "the optimizee"), words, allowed_words, strict=False):
         if word not in allowed:
-            raise _refused(word, f"{what} is one of {', '.join(allowed)}", did_you_mean(word, allowed))
+            raise _refused(word, f"{part} is one of {', '.join(allowed)}", did_you_mean(word, allowed))
     number = words[3]
     if not re.fullmatch(r"[0-9]{1,9}", number, re.ASCII) or not 1 <= int(number) <= LARGEST_META_BATCH:
         raise _refused(number, f"the meta-batch is a whole number from 1 to {LARGEST_META_BATCH}", "")
     if words[0] == STEP and int(number) != 1:
         raise _refused(text, f"{STEP} has the meta-batch 1", "")
-    return Piece(words[0], words[1], words[2], int(number))
+    return Workload(words[0], words[1], words[2], int(number))
 
 
 def _refused(found: str, allowed: str, hint: str) -> LregError:
@@ -75,10 +75,10 @@ def _refused(found: str, allowed: str, hint: str) -> LregError:
     return LregError(f"{text} ({hint})" if hint else text)
 
 
-def everything() -> list[Piece]:
+def everything() -> list[Workload]:
     """Every work with every optimizer, optimizee and meta-batch."""
     return [
-        Piece(work, optimizer, optimizee, meta_batch)
+        Workload(work, optimizer, optimizee, meta_batch)
         for optimizee in OPTIMIZEES
         for meta_batch in META_BATCHES
         for work, optimizers in WORKS.items()
@@ -87,7 +87,7 @@ def everything() -> list[Piece]:
     ]
 
 
-def usual(on_gpu: bool) -> list[Piece]:
+def usual(on_gpu: bool) -> list[Workload]:
     """What says most in about two minutes: on two CPU cores, or on a GPU."""
     names = [
         *(f"meta-train/{optimizer}/mlp/1" for optimizer in NETWORKS),

@@ -6,11 +6,11 @@ Pure functions over RunReader, without torch; numpy and scipy are imported where
 from __future__ import annotations
 
 from engine.comparison.arms import Arm, ArmRun, ControlArm, controls, group_arms, reference_arm, settings_table
-from engine.comparison.outcomes import Entry, TaskOutcomes, Variant, collect, radii_of
+from engine.comparison.outcomes import TaskOutcomes, TaskResult, Variant, collect, radii_of
 from engine.comparison.paired import Effect, effects, effects_against
-from engine.comparison.report import Comparison, Row, Table, compare, last_common_step, table
+from engine.comparison.report import Comparison, ComparisonRow, ComparisonTable, compare, last_common_step, table
 from engine.comparison.statistics import Interval, holm, t_interval, verdict
-from engine.runs.evaluations import NORMALISED, MetricAt, Outcome
+from engine.runs.evaluations import NORMALISED, MetricAt, OptimizeeOutcome
 
 __all__ = [
     "NORMALISED",
@@ -19,12 +19,12 @@ __all__ = [
     "Comparison",
     "ControlArm",
     "Effect",
-    "Entry",
+    "TaskResult",
     "Interval",
     "MetricAt",
-    "Outcome",
-    "Row",
-    "Table",
+    "OptimizeeOutcome",
+    "ComparisonRow",
+    "ComparisonTable",
     "TaskOutcomes",
     "Variant",
     "collect",

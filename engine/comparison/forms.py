@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any
 
 from engine.base.metrics import penalty_share
-from engine.comparison.report import Comparison, Row, Table
+from engine.comparison.report import Comparison, ComparisonRow, ComparisonTable
 from engine.comparison.statistics import Interval
 
 NUMBERS = ("mean", "low", "high", "n")
@@ -98,7 +98,7 @@ def tidy(comparison: Comparison) -> Iterator[tuple[Any, ...]]:
         yield (*where, *effect.at, *itemgetter(*NUMBERS)(asdict(effect.interval)))
 
 
-def _row(row: Row, best: list[list[str]]) -> dict[str, Any]:
+def _row(row: ComparisonRow, best: list[list[str]]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for at, interval in row.metrics.items():
         if at.radius is None:
@@ -109,7 +109,7 @@ def _row(row: Row, best: list[list[str]]) -> dict[str, Any]:
     return {**_picked(row, ROW), **facts, "figures": figures, "update_rule": dict(row.update_rule), "best": best}
 
 
-def _best(table: Table) -> list[list[list[str]]]:
+def _best(table: ComparisonTable) -> list[list[list[str]]]:
     """For each row the metrics in which it is the best: [name], or [name, radius]."""
     best: list[list[list[str]]] = [[] for _ in table.rows]
     for at in dict.fromkeys(at for row in table.rows for at in row.metrics):

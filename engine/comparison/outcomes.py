@@ -17,7 +17,7 @@ from engine.runs.evaluations import (
     Facts,
     Marks,
     MetricAt,
-    Outcome,
+    OptimizeeOutcome,
     middle,
     radii,
     read_facts,
@@ -26,7 +26,7 @@ from engine.runs.evaluations import (
 
 SAME = 1e-6  # relative difference between losses of one evaluation that was made twice
 MetaSeed = int | str | None  # None: a baseline has none
-Outcomes = Mapping[MetaSeed, Mapping[int, Outcome]]
+Outcomes = Mapping[MetaSeed, Mapping[int, OptimizeeOutcome]]
 """By meta-seed and optimizee seed."""
 
 
@@ -46,7 +46,7 @@ class Variant(NamedTuple):
 
 
 @dataclass
-class Entry:
+class TaskResult:
     """One optimizer on one task, over meta-seeds and optimizee seeds.
 
     `outcomes` are by meta-seed, inner step and optimizee seed; `facts` are by inner step and meta-seed, those of the
@@ -54,24 +54,24 @@ class Entry:
     """
 
     arm: Arm | None
-    outcomes: dict[MetaSeed, dict[int, dict[int, Outcome]]] = field(default_factory=dict)
+    outcomes: dict[MetaSeed, dict[int, dict[int, OptimizeeOutcome]]] = field(default_factory=dict)
     facts: dict[int, dict[MetaSeed, Facts]] = field(default_factory=dict)
 
     def facts_at(self, step: int) -> Facts:
         """What the newest evaluation says that measured at an inner step; at none: any."""
         facts = self.facts.get(step) or next(iter(self.facts.values()))
-        return max(facts.values(), key=lambda one: one.created)
+        return max(facts.values(), key=lambda fact: fact.created)
 
     @property
     def steps(self) -> set[int]:
         """The inner steps at which anything was measured."""
         return set(self.facts)
 
-    def at(self, step: int) -> dict[MetaSeed, dict[int, Outcome]]:
+    def at(self, step: int) -> dict[MetaSeed, dict[int, OptimizeeOutcome]]:
         """Outcomes at one inner step by meta-seed and optimizee seed."""
         return {seed: steps[step] for seed, steps in self.outcomes.items() if step in steps}
 
-    def path(self, meta_seed: MetaSeed, seed: int, last: int) -> list[Outcome]:
+    def path(self, meta_seed: MetaSeed, seed: int, last: int) -> list[OptimizeeOutcome]:
         """The outcomes of one optimizee along its marks up to inner step `last`."""
         steps = self.outcomes.get(meta_seed, {})
         return [steps[step][seed] for step in sorted(steps) if step <= last and seed in steps[step]]
@@ -104,13 +104,13 @@ class Entry:
             self.outcomes[meta_seed][step] = outcomes
             by_seed[meta_seed] = facts
 
-    def join(self, other: Entry) -> None:
+    def join(self, other: TaskResult) -> None:
         """Take another's meta-seeds, but those that are here already."""
         for meta_seed in [seed for seed in other.outcomes if seed not in self.outcomes]:
             for step, outcomes in other.outcomes[meta_seed].items():
                 self.add(meta_seed, other.facts[step][meta_seed], {step: outcomes})
 
-    def is_same(self, other: Entry) -> bool:
+    def is_same(self, other: TaskResult) -> bool:
         """Whether both reached the same train losses wherever they have meta-seed, step and optimizee in common."""
         pairs = [
             (outcome.metrics.get(TRAIN_LOSS), other.outcomes[meta_seed][step][seed].metrics.get(TRAIN_LOSS))
@@ -119,8 +119,8 @@ class Entry:
             for seed, outcome in outcomes.items()
             if seed in other.outcomes.get(meta_seed, {}).get(step, {})
         ]
-        losses = [(one, its) for one, its in pairs if one is not None and its is not None]
-        return bool(losses) and all(math.isclose(one, its, rel_tol=SAME) for one, its in losses)
+        losses = [(mine, its) for mine, its in pairs if mine is not None and its is not None]
+        return bool(losses) and all(math.isclose(mine, its, rel_tol=SAME) for mine, its in losses)
 
 
 @dataclass
@@ -130,9 +130,9 @@ class TaskOutcomes:
     """
 
     name: str
-    trained: dict[Variant, Entry] = field(default_factory=dict)
-    untrained: dict[str, Entry] = field(default_factory=dict)
-    baselines: dict[str, Entry] = field(default_factory=dict)
+    trained: dict[Variant, TaskResult] = field(default_factory=dict)
+    untrained: dict[str, TaskResult] = field(default_factory=dict)
+    baselines: dict[str, TaskResult] = field(default_factory=dict)
     measured: dict[str, Metric] = field(default_factory=dict)
 
     def metric(self, name: str) -> Metric:
@@ -141,39 +141,39 @@ class TaskOutcomes:
 
     def checkpoint(self, arm: Arm) -> str | None:
         """The checkpoint that an arm is judged by: best where it was evaluated, else last."""
-        evaluated = {one.checkpoint for one in self.trained if one.arm == arm.label and one.is_plain}
+        evaluated = {variant.checkpoint for variant in self.trained if variant.arm == arm.label and variant.is_plain}
         return next((name for name in (*CHECKPOINT_ORDER, *sorted(evaluated)) if name in evaluated), None)
 
-    def main(self, arm: Arm) -> Entry | None:
+    def main(self, arm: Arm) -> TaskResult | None:
         """The arm's learned optimizer as it is; None where it was not evaluated."""
         return self.trained.get(Variant(arm.label, self.checkpoint(arm) or ""))
 
-    def scaled(self, arm: Arm) -> dict[float, Entry]:
+    def scaled(self, arm: Arm) -> dict[float, TaskResult]:
         """The same by the factor of its updates, ascending, 1 among them."""
         return {scale: entry for (decay, scale), entry in self.grid(arm).items() if not decay}
 
-    def grid(self, arm: Arm) -> dict[tuple[float, float], Entry]:
+    def grid(self, arm: Arm) -> dict[tuple[float, float], TaskResult]:
         """The same by weight decay and scale, both ascending."""
         variants = (arm.label, self.checkpoint(arm))
         of_arm = {one: entry for one, entry in self.trained.items() if one[:2] == variants and not one.sam}
         return {(one.weight_decay, one.scale): of_arm[one] for one in sorted(of_arm, key=lambda one: (one[3], one[2]))}
 
-    def without_training(self, arms: Sequence[Arm]) -> dict[str, tuple[str, Entry]]:
+    def without_training(self, arms: Sequence[Arm]) -> dict[str, tuple[str, TaskResult]]:
         """The untrained learned optimizers and what they are called, by the label of the first arm that begins so:
         arms that begin with the same meta-parameters share one.
         """
-        shared: dict[str, Entry] = {}
+        shared: dict[str, TaskResult] = {}
         for arm in arms:
             if (entry := self.untrained.get(arm.label)) is not None:
                 alike = next((other for other in shared.values() if entry.is_same(other)), None)
                 if alike is None:
-                    alike = shared[arm.label] = Entry(entry.arm)
+                    alike = shared[arm.label] = TaskResult(entry.arm)
                 alike.join(entry)
         name = "untrained" if len(shared) == 1 else "{} (untrained)"
         return {label: (name.format(label), entry) for label, entry in shared.items()}
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[TaskResult]:
         return [*self.trained.values(), *self.untrained.values(), *self.baselines.values()]
 
     @property
@@ -221,12 +221,12 @@ def collect(arms: Sequence[Arm], *, curves: bool = False) -> tuple[dict[str, Tas
         task = tasks.setdefault(facts.task, TaskOutcomes(facts.task))
         task.measured |= facts.measured
         if facts.is_baseline:
-            task.baselines.setdefault(facts.optimizer, Entry(None)).add(None, facts, marks)
+            task.baselines.setdefault(facts.optimizer, TaskResult(None)).add(None, facts, marks)
         elif facts.is_untrained:
-            task.untrained.setdefault(arm.label, Entry(arm)).add(meta_seed, facts, marks)
+            task.untrained.setdefault(arm.label, TaskResult(arm)).add(meta_seed, facts, marks)
         else:
             key = Variant(arm.label, facts.checkpoint, facts.scale, facts.weight_decay, facts.sam)
-            task.trained.setdefault(key, Entry(arm)).add(meta_seed, facts, marks)
+            task.trained.setdefault(key, TaskResult(arm)).add(meta_seed, facts, marks)
     return dict(sorted(tasks.items())), damaged
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from engine.base.metrics import Metric
 from engine.comparison.arms import Arm
-from engine.comparison.outcomes import Entry, MetaSeed, TaskOutcomes
+from engine.comparison.outcomes import MetaSeed, TaskOutcomes, TaskResult
 from engine.comparison.statistics import ROUNDING, Interval, Values, t_interval, verdict
-from engine.runs.evaluations import ADAPTIVE, SHARPNESS, TRAIN_LOSS, MetricAt, Outcome, radii
+from engine.runs.evaluations import ADAPTIVE, SHARPNESS, TRAIN_LOSS, MetricAt, OptimizeeOutcome, radii
 
 SETTINGS = EQUAL_STEPS, MATCHED_LOSS, FRONTIER = "equal steps", "matched loss", "frontier"
 BRANCHES = REGULAR, ENVELOPE, GRID = "regular frontier", "envelope", "scale x weight decay"
@@ -76,11 +76,11 @@ class Effect:
 class Pair:
     """One optimizee seed under both: where it ends, its way there, and the reference's other scales and decays."""
 
-    reference: Outcome
-    arm: Outcome
-    reference_path: list[Outcome]
-    arm_path: list[Outcome]
-    grid: dict[Change, Outcome]  # the reference by weight decay and scale, (0, 1) among them
+    reference: OptimizeeOutcome
+    arm: OptimizeeOutcome
+    reference_path: list[OptimizeeOutcome]
+    arm_path: list[OptimizeeOutcome]
+    grid: dict[Change, OptimizeeOutcome]  # the reference by weight decay and scale, (0, 1) among them
     best_scale: float  # of the reference's meta-seed
 
 
@@ -96,7 +96,7 @@ Both = tuple[float, float]  # of the reference, of the arm
 Change = tuple[float, float]  # weight decay and scale
 
 
-class Outside(Exception):
+class OutOfReach(Exception):
     """One of a pair does not reach the train loss at which the two are compared."""
 
 
@@ -125,7 +125,7 @@ def effects(task: TaskOutcomes, step: int, arm: Arm, reference: Arm) -> list[Eff
 
 
 def effects_against(
-    task: TaskOutcomes, step: int, arm: Arm, name: str, entry: Entry, entry_step: int | None = None
+    task: TaskOutcomes, step: int, arm: Arm, name: str, entry: TaskResult, entry_step: int | None = None
 ) -> list[Effect]:
     """The same against a baseline, or an untrained learned optimizer, at an inner step of its own if need be."""
     their_step = step if entry_step is None else entry_step
@@ -147,7 +147,7 @@ def best_scales(task: TaskOutcomes, step: int, arm: Arm) -> dict[MetaSeed, float
     return {seed: scale for seed, scale in best.items() if scale is not None}
 
 
-def best_scale(scaled: Mapping[float, Mapping[Any, Outcome]]) -> float | None:
+def best_scale(scaled: Mapping[float, Mapping[Any, OptimizeeOutcome]]) -> float | None:
     """The scale of the lowest mean train loss over optimizees, of those at which none diverged; None where all did.
 
     It splits a frontier: up to it the updates grow and the loss falls, the regular branch; beyond it, in the overshoot,
@@ -156,7 +156,7 @@ def best_scale(scaled: Mapping[float, Mapping[Any, Outcome]]) -> float | None:
     losses = {
         scale: math.fsum(outcome.metrics[TRAIN_LOSS] for outcome in outcomes.values()) / len(outcomes)
         for scale, outcomes in scaled.items()
-        if outcomes and all(TRAIN_LOSS in one.metrics and not one.diverged for one in outcomes.values())
+        if outcomes and all(TRAIN_LOSS in outcome.metrics and not outcome.diverged for outcome in outcomes.values())
     }
     return min(losses, key=lambda scale: losses[scale], default=None)
 
@@ -171,10 +171,10 @@ def _effects(
     arm: Arm,
     step: int,
     reference: str,
-    theirs: Entry,
+    theirs: TaskResult,
     their_step: int,
     settings: Iterable[str],
-    grid: Mapping[Change, Entry],
+    grid: Mapping[Change, TaskResult],
 ) -> Iterator[Effect]:
     ours = task.main(arm)
     if ours is None:
@@ -209,7 +209,9 @@ def _effects(
                 )
 
 
-def _pairs(theirs: Entry, their_step: int, ours: Entry, step: int, grid: Mapping[Change, Entry]) -> tuple[Groups, bool]:
+def _pairs(
+    theirs: TaskResult, their_step: int, ours: TaskResult, step: int, grid: Mapping[Change, TaskResult]
+) -> tuple[Groups, bool]:
     """The pairs of every pair of meta-seeds, by the arm's, and whether these are the same."""
     reference, arm = theirs.at(their_step), ours.at(step)
     shared = [(seed if seed in reference else None, seed) for seed in arm if seed in reference or None in reference]
@@ -267,7 +269,7 @@ def _values(groups: Groups, setting: str, at: MetricAt, metric: Metric, kind: st
             try:
                 is_sound = not (pair.reference.diverged or pair.arm.diverged)
                 both = _read(pair, setting, at, metric) if is_sound else None
-            except Outside:
+            except OutOfReach:
                 outside += 1
                 continue
             if both is None or (kind == RATIO and min(both) <= 0):
@@ -293,7 +295,7 @@ def exponential(interval: Interval) -> Interval:
 
 
 def _read(pair: Pair, setting: str, at: MetricAt, metric: Metric) -> Both | None:
-    """The metric of both in a setting; None where it is missing. Raises Outside."""
+    """The metric of both in a setting; None where it is missing. Raises OutOfReach."""
     if setting == EQUAL_STEPS:
         return _at_the_end(pair, at)
     return _at_matched_loss(pair, at) if setting == MATCHED_LOSS else _at_frontier(pair, setting, at, metric)
@@ -311,7 +313,7 @@ def _at_matched_loss(pair: Pair, at: MetricAt) -> Both | None:
         return None
     theirs, ours = (at_first_crossing(curve, max(ends)) for curve in curves)
     if theirs is None or ours is None:
-        raise Outside
+        raise OutOfReach
     return theirs, ours
 
 
@@ -333,11 +335,11 @@ def _at_frontier(pair: Pair, setting: str, at: MetricAt, metric: Metric) -> Both
         reached += [value for train_loss, value in line if setting == GRID and train_loss <= loss]
         reached += crossings(line, loss)
     if not reached:
-        raise Outside
+        raise OutOfReach
     return metric.best(reached), ours
 
 
-def _polyline(outcomes: Iterable[Outcome], at: MetricAt) -> list[Point]:
+def _polyline(outcomes: Iterable[OptimizeeOutcome], at: MetricAt) -> list[Point]:
     """Train loss and metric of those outcomes that have both and did not diverge."""
     sound = (outcome.metrics for outcome in outcomes if not outcome.diverged)
     points = ((metrics.get(TRAIN_LOSS), metrics.get(at)) for metrics in sound)

@@ -19,8 +19,8 @@ from engine.comparison.arms import (
     settings_table,
 )
 from engine.comparison.outcomes import (
-    Entry,
     TaskOutcomes,
+    TaskResult,
     Variant,
     chosen_radius,
     chosen_tasks,
@@ -50,7 +50,7 @@ LAST_PART = 10  # a penalty's share is averaged over the last tenth of the recor
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One optimizer: means over `seeds` optimizees of `meta_seeds` meta-seeds; `diverged` of them are left out.
 
     `kind`: an arm as it is, another checkpoint of it, a scaled one, one under weight decay (and scaled), one
@@ -72,7 +72,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class ComparisonTable:
     """The rows of a task at one inner step: arms, scaled and decayed ones, untrained ones, baselines.
 
     `metrics`: those that some row has, by name.
@@ -80,7 +80,7 @@ class Table:
 
     task: str
     inner_step: int
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     protocols: frozenset[tuple[Any, ...]]
     metrics: Mapping[str, Metric]
 
@@ -114,7 +114,7 @@ def last_common_step(task: TaskOutcomes, arms: Sequence[Arm]) -> int | None:
     return max(set.intersection(*steps) or set.union(*steps), default=None) if steps else None
 
 
-def table(task: TaskOutcomes, step: int, arms: Sequence[Arm]) -> Table:
+def table(task: TaskOutcomes, step: int, arms: Sequence[Arm]) -> ComparisonTable:
     """All rows of a task at an inner step; what was not measured there is absent."""
     rows = [_row(entry, step, ARM, arm.label) for arm in arms if (entry := task.main(arm)) is not None]
     for arm in arms:
@@ -134,7 +134,7 @@ def table(task: TaskOutcomes, step: int, arms: Sequence[Arm]) -> Table:
     measured = [row for row in rows if row is not None]
     names = dict.fromkeys(at.name for row in measured for at in row.metrics)
     protocols = frozenset(facts.protocol for entry in task.entries for facts in entry.facts.get(step, {}).values())
-    return Table(task.name, step, tuple(measured), protocols, {name: task.metric(name) for name in names})
+    return ComparisonTable(task.name, step, tuple(measured), protocols, {name: task.metric(name) for name in names})
 
 
 def _kind(variant: Variant) -> str:
@@ -151,14 +151,14 @@ def _label(variant: Variant, main: str | None) -> str:
     return " ".join([*words, f"SAM {variant.sam:g}"] if variant.sam else words)
 
 
-def _row(entry: Entry, step: int, kind: str, label: str) -> Row | None:
+def _row(entry: TaskResult, step: int, kind: str, label: str) -> ComparisonRow | None:
     outcomes = entry.at(step)
     if not outcomes:
         return None
     facts = entry.facts_at(step)
     every = [outcome for seeds in outcomes.values() for outcome in seeds.values()]
-    rules = [one.update_rule for one in entry.facts[step].values() if one.update_rule]
-    return Row(
+    rules = [facts.update_rule for facts in entry.facts[step].values() if facts.update_rule]
+    return ComparisonRow(
         label=label,
         kind=kind,
         arm=None if entry.arm is None else entry.arm.label,
@@ -210,7 +210,7 @@ class Comparison:
     controls: dict[str, ControlArm]
     settings: SettingsTable
     runs: tuple[RunEnd, ...]
-    tables: tuple[Table, ...]
+    tables: tuple[ComparisonTable, ...]
     effects: tuple[Effect, ...]
     best_scales: dict[str, tuple[float, ...]]
     radii: tuple[str, ...]
@@ -311,18 +311,18 @@ def _notes(
     arms: Sequence[Arm],
     reference: Arm,
     tasks: Sequence[TaskOutcomes],
-    tables: Sequence[Table],
+    tables: Sequence[ComparisonTable],
     differences: Sequence[Effect],
 ) -> Iterator[str]:
     """What a reader of the tables should know, each said once."""
     unscaled, at_edge = [], []
-    for task, shown in zip(tasks, tables, strict=True):
-        step = shown.inner_step
+    for task, task_table in zip(tasks, tables, strict=True):
+        step = task_table.inner_step
         where = f"{task.name} after {step} inner steps"
         missing = [arm.label for arm in arms if not _is_evaluated(task, arm, step)]
         if missing:
             yield f"{where}: not evaluated: {', '.join(missing)}"
-        if len(shown.protocols) > 1:
+        if len(task_table.protocols) > 1:
             yield f"{where}: the probes were not made alike (examples, restarts, ascent steps differ)"
         unscaled += [] if has_frontier(task, step, reference) else [task.name]
         is_at_edge = max(task.scaled(reference), default=0.0) in best_scales(task, step, reference).values()

@@ -13,7 +13,7 @@ from functools import cache
 from statistics import fmean
 from typing import Any
 
-from engine.runs.evaluations import MetricAt, Outcome
+from engine.runs.evaluations import MetricAt, OptimizeeOutcome
 from engine.runs.results import mean, t_quantile
 
 FEWEST_PAIRS = 5  # of one or two meta-seeds: with fewer an interval rests on next to nothing
@@ -55,7 +55,7 @@ class Interval:
         return self.meta_seeds if self.meta_seeds > 1 else self.n
 
 
-def values_of(outcomes: Mapping[Any, Mapping[int, Outcome]], at: MetricAt) -> dict[Any, dict[int, float]]:
+def values_of(outcomes: Mapping[Any, Mapping[int, OptimizeeOutcome]], at: MetricAt) -> dict[Any, dict[int, float]]:
     """A metric of the optimizees that did not diverge, by meta-seed and optimizee seed."""
     return {
         meta_seed: {
@@ -67,7 +67,7 @@ def values_of(outcomes: Mapping[Any, Mapping[int, Outcome]], at: MetricAt) -> di
     }
 
 
-def interval_of(outcomes: Mapping[Any, Mapping[int, Outcome]], at: MetricAt) -> Interval:
+def interval_of(outcomes: Mapping[Any, Mapping[int, OptimizeeOutcome]], at: MetricAt) -> Interval:
     """The mean of a metric over the optimizees that did not diverge, by meta-seed and optimizee seed."""
     return t_interval(values_of(outcomes, at))
 

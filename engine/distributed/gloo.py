@@ -84,14 +84,14 @@ class GlooProcessGroup(ProcessGroup):
             dist.broadcast_object_list(held)
         return held[0]
 
-    def stopping(self, asked: bool) -> bool:
-        if asked:
+    def stopping(self, requested: bool) -> bool:
+        if requested:
             self._store.set("stop", "asked")
         elif time.monotonic() - self._asked_at >= ASK_EVERY_S:
             self._asked_at = time.monotonic()
             with self._talking():
-                asked = self._store.check(["stop"])
-        return asked
+                requested = self._store.check(["stop"])
+        return requested
 
     def do(self, work: Callable[[], T]) -> list[T]:
         try:
@@ -253,10 +253,10 @@ class Watchdog:
 
     def _go(self, run: Run, missing: Sequence[int]) -> None:
         """End the processes of this host at once: no checkpoint can be written without those that are missing."""
-        said = f"{_named(missing)} did not come; what was done since the last checkpoint is done again after a resume"
-        run.log(f"stopped at step {run.status.step}: {said}")
+        text = f"{_named(missing)} did not come; what was done since the last checkpoint is done again after a resume"
+        run.log(f"stopped at step {run.status.step}: {text}")
         with contextlib.suppress(OSError):
-            run.set_status(state="stopped", message=said, eta_s=None)  # torchrun starts no run that is stopped
+            run.set_status(state="stopped", message=text, eta_s=None)  # torchrun starts no run that is stopped
         for key in (f"process/{rank}" for rank in range(self.size) if rank != self.rank):
             host, pid = json.loads(self._store.get(key)) if self._store.check([key]) else ("", 0)
             if host == socket.gethostname():

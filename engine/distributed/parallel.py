@@ -83,9 +83,9 @@ def end_at_once(pid: int) -> None:
 
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):  # first of all the one that would start others
+        for member in (process, *process.children(recursive=True)):  # first of all the one that would start others
             with contextlib.suppress(psutil.Error):
-                one.kill()
+                member.kill()
 
 
 class ProcessGroup:
@@ -118,9 +118,9 @@ class ProcessGroup:
         """What the process of rank 0 has."""
         return value
 
-    def stopping(self, asked: bool) -> bool:
+    def stopping(self, requested: bool) -> bool:
         """Whether this process, or another, was asked to stop: for looks while each is at work of its own."""
-        return asked
+        return requested
 
     def do(self, work: Callable[[], T]) -> list[T]:
         """Have every process do its part; return all parts, by rank. Where one is `Stopped`, all are."""

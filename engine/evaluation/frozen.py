@@ -10,10 +10,10 @@ from engine.runs.store import RunReader
 CHECKPOINT = "best"
 
 
-def load_learned_optimizer(run: RunReader, which: str = CHECKPOINT) -> tuple[LearnedOptimizer, Phi]:
+def load_learned_optimizer(run: RunReader, checkpoint: str = CHECKPOINT) -> tuple[LearnedOptimizer, Phi]:
     """A run's learned optimizer and its meta-parameters, on the CPU."""
-    phi = checkpoints.load_frozen(run.path, which)
+    phi = checkpoints.load_frozen(run.path, checkpoint)
     optimizer = from_table(run.preset()["optimizer"])
     if not fits(optimizer, phi):
-        raise RunError(f"{run.path}: checkpoint {which} does not fit the [optimizer] table of its preset")
+        raise RunError(f"{run.path}: checkpoint {checkpoint} does not fit the [optimizer] table of its preset")
     return optimizer, phi

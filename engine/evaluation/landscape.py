@@ -28,7 +28,7 @@ MOST_NUMBERS_CPU = 2**20  # where more is slower
 
 
 @dataclass(frozen=True)
-class Landscape:
+class LandscapeSlice:
     """Train losses over the slice theta + a x + b y: `losses[i][j]` belongs to b = offsets[i], a = offsets[j].
 
     A loss that is not finite is NaN. `train_loss` is the one in the middle, at theta.
@@ -51,7 +51,7 @@ def landscape(
     extent: float = 1.0,
     examples: int = EXAMPLES,
     tick: Callable[[], None] = nothing,
-) -> Landscape:
+) -> LandscapeSlice:
     """Train optimizee `seed`, the one of the transfer evaluations, for `steps` inner steps; look around it.
 
     The slice has `points` x `points` points and reaches `extent` to both sides, in lengths of theta's filters. Raises
@@ -68,7 +68,7 @@ def landscape(
     at_once = max(1, most // max(sum(tensor.numel() for tensor in tensors_in(batch)), task.parameters))
     losses = surface(loss, theta, x, y, points=points, extent=extent, at_once=at_once, tick=tick)
     test = task.metrics_of_each(theta[None], "test")
-    return Landscape(
+    return LandscapeSlice(
         tuple(offsets(points, extent).tolist()),
         tuple(tuple(value if math.isfinite(value) else math.nan for value in row) for row in losses.tolist()),
         float(loss(theta)),
@@ -101,9 +101,9 @@ def filter_normalised(direction: Tensor, theta: Tensor, shapes: Sequence[tuple[i
         if len(shape) < 2:
             pieces.append(torch.zeros_like(piece))
             continue
-        filters, wanted = piece.view(shape[0], -1), at.view(shape[0], -1)
+        filters, theta_filters = piece.view(shape[0], -1), at.view(shape[0], -1)
         length = filters.norm(dim=1, keepdim=True).clamp_min(TINY)
-        pieces.append((filters * (wanted.norm(dim=1, keepdim=True) / length)).flatten())
+        pieces.append((filters * (theta_filters.norm(dim=1, keepdim=True) / length)).flatten())
     return torch.cat(pieces)
 
 

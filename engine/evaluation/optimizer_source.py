@@ -120,24 +120,24 @@ class FrozenOptimizer:
     ) -> list[dict[str, Any]]:
         item = self.item
         phi = {name: tensor.to(task.device, task.dtype) for name, tensor in self.phi.items()}
-        changes = [UpdateChange(one.scale, one.weight_decay) for one in items]
+        changes = [UpdateChange(item.scale, item.weight_decay) for item in items]
         how = {"changes": changes, "sam": item.sam, "marks": item.protocol.marks, **how}
         steps = item.protocol.inner_steps
         evaluations = evaluate_each(task, self.optimizer, phi, numbers, steps, _probe(item), **how)
         return [
             {
-                "optimizer": one.optimizer,
-                "label": one.label,
-                "checkpoint": None if one.source == UNTRAINED else one.source,
-                "scale": one.scale,
-                "weight_decay": one.weight_decay,
-                "sam": one.sam,
+                "optimizer": item.optimizer,
+                "label": item.label,
+                "checkpoint": None if item.source == UNTRAINED else item.source,
+                "scale": item.scale,
+                "weight_decay": item.weight_decay,
+                "sam": item.sam,
                 "digest": self.digest[:16],
-                "update_rule": self._update_rule(one.scale),
-                "passes_per_step": 2 if one.sam else 1,
+                "update_rule": self._update_rule(item.scale),
+                "passes_per_step": 2 if item.sam else 1,
                 **evaluation,
             }
-            for one, evaluation in zip(items, evaluations, strict=True)
+            for item, evaluation in zip(items, evaluations, strict=True)
         ]
 
 
@@ -191,8 +191,8 @@ class TunedBaseline:
         steps = self.item.protocol.inner_steps
         values = {name: before[name] for name in self.baseline.grid}
         marks = (*self.item.protocol.marks, self.same_passes)
-        found = evaluate_baseline(task, self.baseline, values, numbers, steps, _probe(self.item), marks=marks, **how)
-        return [{**found, "at_edge": before.get("at_edge", []), "tuned_at": self.same_passes}]
+        facts = evaluate_baseline(task, self.baseline, values, numbers, steps, _probe(self.item), marks=marks, **how)
+        return [{**facts, "at_edge": before.get("at_edge", []), "tuned_at": self.same_passes}]
 
 
 def untrained(reader: RunReader) -> tuple[LearnedOptimizer, Phi]:
@@ -212,13 +212,13 @@ def _reparametrized(phi: Phi, preset: Preset) -> Phi:
 
 
 def _probe(item: Planned) -> ProbeSettings:
-    asked = item.protocol
+    protocol = item.protocol
     return ProbeSettings(
-        radii=asked.radii,
-        adaptive_radius=asked.adaptive_radius,
-        examples=asked.examples,
-        restarts=asked.restarts,
-        ascent_steps=asked.ascent_steps,
-        precision=asked.precision,
-        extended=asked.extended,
+        radii=protocol.radii,
+        adaptive_radius=protocol.adaptive_radius,
+        examples=protocol.examples,
+        restarts=protocol.restarts,
+        ascent_steps=protocol.ascent_steps,
+        precision=protocol.precision,
+        extended=protocol.extended,
     )

@@ -24,11 +24,11 @@ Finished = tuple[Planned, Mapping[str, Any]]
 
 def best_scale(reader: RunReader) -> float:
     """The scale that is kept with a run. Raises RunError where none was chosen yet."""
-    found = reader.best_scale()
-    if not found:
+    recorded = reader.best_scale()
+    if not recorded:
         command = f"lreg transfer {reader.id} --scales 0.5,0.7,1,1.4,2,2.8"
         raise RunError(f"run {reader.id} has no scale chosen on validation yet: {command}")
-    return float(found["scale"])
+    return float(recorded["scale"])
 
 
 def keep_best(reader: RunReader, finished: Iterable[Finished]) -> float | None:
@@ -37,25 +37,25 @@ def keep_best(reader: RunReader, finished: Iterable[Finished]) -> float | None:
     Other checkpoints have other scales, and whoever loads the run's scale takes the best checkpoint with it. Returns
     the scale; None where not all of the run's tasks were evaluated at two scales, or every scale diverged.
     """
-    own = {(task["dataset"], task["optimizee"], task["classes"]) for task in reader.preset().fixed_tasks()}
+    own_tasks = {(task["dataset"], task["optimizee"], task["classes"]) for task in reader.preset().fixed_tasks()}
     losses: dict[float, dict[Any, list[float]]] = {}
     for item, evaluation in finished:
         name = (item.task["dataset"], item.task["optimizee"], item.task["classes"])
         is_scaled = not item.weight_decay and not item.sam
-        if is_scaled and item.run == str(reader.path) and item.source == BEST and name in own:
+        if is_scaled and item.run == str(reader.path) and item.source == BEST and name in own_tasks:
             losses.setdefault(item.scale, {}).setdefault(name, []).append(_validation_loss(evaluation))
             facts = {"checkpoint": item.source, "inner_steps": item.protocol.inner_steps}
     means = {
         scale: statistics.fmean(map(statistics.fmean, by_task.values()))
         for scale, by_task in losses.items()
-        if set(by_task) == own
+        if set(by_task) == own_tasks
     }
     best = min(means, key=lambda scale: means[scale], default=None)
     if best is None or len(means) < 2 or not math.isfinite(means[best]):
         return None
-    shown = {f"{scale:g}": loss for scale, loss in sorted(means.items()) if math.isfinite(loss)}
-    kept = {"scale": best, "chosen_on": "validation loss", **facts, "validation_loss": shown}
-    write_atomic(reader.path / "scale.json", json.dumps(kept, indent=1) + "\n")
+    loss_by_scale = {f"{scale:g}": loss for scale, loss in sorted(means.items()) if math.isfinite(loss)}
+    record = {"scale": best, "chosen_on": "validation loss", **facts, "validation_loss": loss_by_scale}
+    write_atomic(reader.path / "scale.json", json.dumps(record, indent=1) + "\n")
     return best
 
 

@@ -248,13 +248,13 @@ def make(
     return Plan(tuple(str(reader.path) for reader in runs), kinds, tuple(tasks), protocol, settings)
 
 
-def marks_within(steps: int, wanted: Sequence[int] = ()) -> tuple[int, ...]:
+def marks_within(steps: int, requested: Sequence[int] = ()) -> tuple[int, ...]:
     """The inner steps at which is measured: those wanted, or 1, 2, 5, 10, ... from a twentieth of the steps on."""
-    if wanted:
-        late = [mark for mark in wanted if mark > steps]
+    if requested:
+        late = [mark for mark in requested if mark > steps]
         if late:
             raise PresetError([Problem("--marks", show(late[0]), f"inner steps from 0 to {steps}")])
-        return tuple(sorted({*wanted, steps}))
+        return tuple(sorted({*requested, steps}))
     points = {base * 10**power for power in range(len(str(steps))) for base in (1, 2, 5)}
     return tuple(sorted({point for point in points if steps <= 20 * point and point <= steps} | {steps}))
 
@@ -290,11 +290,11 @@ def target(name: str, preset: Preset, changes: Mapping[str, Any], option: str = 
     return values
 
 
-def _has_checkpoint(reader: RunReader, which: str) -> None:
-    there = reader.checkpoints()
-    if which not in there:
-        has = f"it has {', '.join(there)}" if there else "it has none: it stopped before the first was written"
-        raise RunError(f"{reader.path}: no checkpoint {which}; {has}")
+def _has_checkpoint(reader: RunReader, checkpoint: str) -> None:
+    saved = reader.checkpoints()
+    if checkpoint not in saved:
+        has = f"it has {', '.join(saved)}" if saved else "it has none: it stopped before the first was written"
+        raise RunError(f"{reader.path}: no checkpoint {checkpoint}; {has}")
 
 
 def _as_typed(radius: Any) -> Any:

@@ -22,7 +22,7 @@ CPU_AT_ONCE = 9  # optimizees; with more, convolutions on a CPU take twice as lo
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TunedSettings:
     """The chosen value of every column of phi; `at_edge` names those at an end of their grid: it may be too narrow."""
 
     values: dict[str, float]
@@ -36,7 +36,7 @@ def tune(
     steps: int,
     tick: Callable[[], None] = nothing,
     start: Start | None = None,
-) -> Tuned:
+) -> TunedSettings:
     """The values of the grid with the lowest mean validation loss after `steps` inner steps of optimizees `numbers`.
 
     One column after the other, in the order of the grid, the later ones at their default: the learning rate first. A
@@ -55,7 +55,7 @@ def tune(
         values[name] = grid[best]
         if best in (0, len(grid) - 1):
             at_edge.append(name)
-    return Tuned(values, tuple(at_edge))
+    return TunedSettings(values, tuple(at_edge))
 
 
 def validation_losses(

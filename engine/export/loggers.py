@@ -142,14 +142,14 @@ def use(names: Iterable[str]) -> None:
 
 
 def _checked(names: Iterable[str]) -> list[str]:
-    known = list(dict.fromkeys(filter(None, names)))
-    for name in known:
+    unique = list(dict.fromkeys(filter(None, names)))
+    for name in unique:
         if name not in LOGGERS:
             raise SettingsError([Problem("--log-to", show(name), ", ".join(LOGGERS))])
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:  # a folder of that name, as wandb leaves one, is no package
             raise LregError(f"--log-to {name}: the package {name} is not installed: pip install {name}")
-    return known
+    return unique
 
 
 @contextlib.contextmanager

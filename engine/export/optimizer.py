@@ -79,18 +79,18 @@ def load_exported(path: str | os.PathLike[str]) -> tuple[LearnedOptimizer, Phi, 
     RunError, one line, for a file that is missing, damaged, or something else; nothing in it is ever executed.
     """
     texts, phi = _read(Path(path))
-    shown = printable(str(path))
+    path_text = printable(str(path))
     if texts.get("format") != FORMAT:
-        raise RunError(f"{shown}: no learned optimizer that `lreg export` wrote")
+        raise RunError(f"{path_text}: no learned optimizer that `lreg export` wrote")
     version = texts.get("version", "")
     if version != str(VERSION):
-        raise RunError(f"{shown}: version {printable(version[:20])!r} of the format, this lreg knows {VERSION}")
+        raise RunError(f"{path_text}: version {printable(version[:20])!r} of the format, this lreg knows {VERSION}")
     missing = [key for key in TEXTS if key not in texts]
     if missing:
-        raise RunError(f"{shown}: damaged: its header has no {missing[0]}")
-    facts = {**{key: texts[key] for key in TEXTS}, "scale": _scale(texts["scale"], shown)}
-    optimizer, facts["optimizer"] = _optimizer(texts["optimizer"], shown)
-    _check_tensors(optimizer, phi, shown)
+        raise RunError(f"{path_text}: damaged: its header has no {missing[0]}")
+    facts = {**{key: texts[key] for key in TEXTS}, "scale": _scale(texts["scale"], path_text)}
+    optimizer, facts["optimizer"] = _optimizer(texts["optimizer"], path_text)
+    _check_tensors(optimizer, phi, path_text)
     return optimizer, phi, facts
 
 
@@ -112,41 +112,41 @@ def _read(path: Path) -> tuple[dict[str, str], Phi]:
         raise RunError(f"{printable(str(path))}: damaged, or no safetensors file ({reason})") from None
 
 
-def _scale(text: str, shown: str) -> float:
+def _scale(text: str, path_text: str) -> float:
     try:
         scale = float(text)
     except ValueError:
         scale = math.nan
     if not 0 < scale < math.inf:
-        raise RunError(f"{shown}: damaged: its scale is {printable(text[:40])!r}, should be a positive number")
+        raise RunError(f"{path_text}: damaged: its scale is {printable(text[:40])!r}, should be a positive number")
     return scale
 
 
-def _optimizer(text: str, shown: str) -> tuple[LearnedOptimizer, dict[str, Any]]:
+def _optimizer(text: str, path_text: str) -> tuple[LearnedOptimizer, dict[str, Any]]:
     from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 
     try:
         table = json.loads(text)
-        own = dict(table)
-        optimizer = LEARNED_OPTIMIZERS.create(own.pop("kind"), **own)
+        settings = dict(table)
+        optimizer = LEARNED_OPTIMIZERS.create(settings.pop("kind"), **settings)
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise RunError(f"{shown}: damaged: its [optimizer] table cannot be read") from None
+        raise RunError(f"{path_text}: damaged: its [optimizer] table cannot be read") from None
     except LregError as error:
         reason = str(error).splitlines()[0]
-        raise RunError(f"{shown}: its [optimizer] table does not fit this lreg: {reason}") from None
+        raise RunError(f"{path_text}: its [optimizer] table does not fit this lreg: {reason}") from None
     return optimizer, {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
-def _check_tensors(optimizer: LearnedOptimizer, phi: Phi, shown: str) -> None:
+def _check_tensors(optimizer: LearnedOptimizer, phi: Phi, path_text: str) -> None:
     import torch
 
     from engine.optimizers.learned.base import fits
 
     if not fits(optimizer, phi):
-        raise RunError(f"{shown}: damaged: its tensors do not fit its [optimizer] table")
+        raise RunError(f"{path_text}: damaged: its tensors do not fit its [optimizer] table")
     for name, tensor in phi.items():
         if tensor.dtype not in (torch.float32, torch.float64) or not tensor.isfinite().all():
-            raise RunError(f"{shown}: damaged: {printable(name)} holds no finite numbers in float32 or float64")
+            raise RunError(f"{path_text}: damaged: {printable(name)} holds no finite numbers in float32 or float64")
 
 
 def _ordered(data: bytes) -> bytes:

@@ -14,7 +14,7 @@ from engine.base.metrics import MACHINE
 from engine.base.status import is_number
 from engine.export.target import check_target, new_folder
 from engine.runs.evaluations import tables, task_name
-from engine.runs.reader import Column, RunReader
+from engine.runs.reader import MetricColumn, RunReader
 
 CSV_FILES = "*.csv"
 TRANSFER_COLUMNS = ("task", "optimizer", "label", "scale", "seed", "inner_step", "figure", "radius", "value")
@@ -111,7 +111,7 @@ def export_tensorboard(run: RunReader, path: str | os.PathLike[str], *, force: b
     there already or cannot be written.
     """
     target = Path(path)
-    check_target(target, force=force, own=EVENT_FILES)
+    check_target(target, force=force, pattern=EVENT_FILES)
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -127,7 +127,7 @@ def export_tensorboard(run: RunReader, path: str | os.PathLike[str], *, force: b
     return written
 
 
-def _write_column(writer: Any, tag: str, column: Column, began: float) -> int:
+def _write_column(writer: Any, tag: str, column: MetricColumn, began: float) -> int:
     """One value for each step, the last that was recorded of it: an evaluation repeats what it belongs to."""
     newest: dict[int, tuple[float, float]] = {}
     when = began

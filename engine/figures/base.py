@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.base.errors import LregError, printable
-from engine.comparison import Arm, Entry, MetricAt, TaskOutcomes, collect, radii_of, reference_arm
+from engine.comparison import Arm, MetricAt, TaskOutcomes, TaskResult, collect, radii_of, reference_arm
 from engine.comparison.outcomes import Outcomes, chosen_radius, chosen_tasks, refuse
 from engine.comparison.statistics import interval_of, values_of
 
@@ -126,7 +126,7 @@ class Evaluated:
         """The reference arm first, then the others as they were given."""
         return in_order(self.arms)
 
-    def everybody(self, task: TaskOutcomes) -> dict[Who, Entry]:
+    def everybody(self, task: TaskOutcomes) -> dict[Who, TaskResult]:
         """Arms at scale 1, untrained learned optimizers (equal ones together), baselines: as far as evaluated.
 
         Each looks the same in every panel: baselines are numbered in the order of all their names.
@@ -137,7 +137,7 @@ class Evaluated:
         for label, (name, entry) in task.without_training(arms).items():
             people[Who(UNTRAINED, numbers[label], name)] = entry
         tasks = (*self.marks.values(), *self.curves.values())
-        baselines = sorted({label for one in tasks for label in one.baselines})
+        baselines = sorted({label for outcomes in tasks for label in outcomes.baselines})
         for label, entry in task.baselines.items():
             people[Who(BASELINE, baselines.index(label), label)] = entry
         return dict(sorted(people.items(), key=lambda item: (KINDS.index(item[0].kind), item[0].number)))
@@ -149,11 +149,11 @@ def evaluated(
     """Read all that the arms' runs hold. Raises LregError where a task, step or radius was not evaluated."""
     marks, damaged = collect(arms)
     curves, _ = collect(arms, curves=True)
-    chosen = {one.name: one for one in chosen_tasks(marks, task)}
+    chosen = {outcomes.name: outcomes for outcomes in chosen_tasks(marks, task)}
     if len(chosen) > MOST_TASKS:
         names = ", ".join(map(printable, chosen))
         raise LregError(f"{len(chosen)} tasks are too many for one page; choose with --task: {names}")
-    steps = {at for one in chosen.values() for at in one.steps}
+    steps = {at for outcomes in chosen.values() for at in outcomes.steps}
     if step is not None and step not in steps:
         refuse("--step", step, sorted(steps))
     curves = {name: curves[name] for name in chosen if name in curves}

@@ -16,7 +16,7 @@ from engine.runs.evaluations import SHARPNESS, task_name
 if TYPE_CHECKING:
     import torch
 
-    from engine.evaluation.landscape import Landscape
+    from engine.evaluation.landscape import LandscapeSlice
 
 MOST_RUNS = 9
 CAPTION = (
@@ -30,7 +30,7 @@ class LandscapePanel:
     """A run's landscape. `sharpness` is that of the transfer evaluation at `radius`; None where there is none."""
 
     title: str
-    landscape: Landscape
+    landscape: LandscapeSlice
     radius: str
     sharpness: float | None
 

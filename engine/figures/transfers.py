@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from engine.base.metrics import headline
-from engine.comparison import Arm, Entry, MetricAt, TaskOutcomes, last_common_step, radii_of
+from engine.comparison import Arm, MetricAt, TaskOutcomes, TaskResult, last_common_step, radii_of
 from engine.comparison.outcomes import MetaSeed, Outcomes
 from engine.comparison.paired import best_scale
 from engine.figures.base import ARM, Axis, Estimate, Evaluated, Line, Panel, Point, Who, drawn
-from engine.runs.evaluations import ADAPTIVE, SHARPNESS, TRAIN_LOSS, Outcome, primary, radii
+from engine.runs.evaluations import ADAPTIVE, SHARPNESS, TRAIN_LOSS, OptimizeeOutcome, primary, radii
 
 
 def curves(evaluated: Evaluated) -> list[Panel]:
@@ -22,7 +22,7 @@ def curves(evaluated: Evaluated) -> list[Panel]:
     return panels
 
 
-def _curve(who: Who, entry: Entry) -> Line | None:
+def _curve(who: Who, entry: TaskResult) -> Line | None:
     """Where evaluations of different lengths met, the steps at which all of the longest one's optimizees are there."""
     whole = [
         {step for step, seeds in steps.items() if set(seeds) == set(steps[max(steps)])}
@@ -118,7 +118,7 @@ def scaled_arms(evaluated: Evaluated) -> dict[Who, Arm]:
 def _frontier_lines(who: Who, arm: Arm, task: TaskOutcomes, step: int, at: MetricAt) -> Iterator[Line]:
     """The regular branch, and from the best scale on the overshoot; none where there are fewer than two points."""
     points: dict[float, tuple[Estimate, Estimate]] = {}
-    pooled: dict[float, dict[tuple[MetaSeed, int], Outcome]] = {}
+    pooled: dict[float, dict[tuple[MetaSeed, int], OptimizeeOutcome]] = {}
     for scale, entry in task.scaled(arm).items():
         outcomes = entry.at(step)
         x, y = (drawn(outcomes, one) for one in (TRAIN_LOSS, at))
@@ -158,5 +158,5 @@ def _points(
 def _cloud(outcomes: Outcomes, of: tuple[MetricAt, MetricAt]) -> tuple[tuple[float, float], ...]:
     """The single optimizees."""
     x, y = of
-    sound = [one.metrics for seeds in outcomes.values() for one in seeds.values() if not one.diverged]
+    sound = [outcome.metrics for seeds in outcomes.values() for outcome in seeds.values() if not outcome.diverged]
     return tuple((metrics[x], metrics[y]) for metrics in sound if x in metrics and y in metrics)

@@ -28,7 +28,7 @@ from engine.base.flat import prefixed, under
 from engine.base.settings import show
 from engine.presets.preset import Preset
 from engine.tasks.backbones import kept
-from engine.tasks.backbones.kept import Place
+from engine.tasks.backbones.kept import BackboneFile
 from engine.tasks.backbones.networks import BACKBONES, Backbone
 from engine.tasks.datasets.base import DATASETS, crop_and_flip
 from engine.tasks.datasets.few_shot import FewShotDataset
@@ -66,7 +66,7 @@ class BackboneData:
 
     dataset: FewShotDataset
     images: ImagesByClass
-    place: Place
+    file: BackboneFile
     values: Mapping[str, Any]  # the [task] table
     optimizee: Optimizee
 
@@ -91,9 +91,9 @@ def backbones_of(preset: Preset, data_dir: Path | None, device: torch.device) ->
         dataset, optimizee, values = build_parts(values)
         assert isinstance(dataset, FewShotDataset)
         described, images = dataset.images(folder, device)
-        place = described.place(images, folder)
+        backbone_file = described.backbone_file(images, folder)
 
-        named.setdefault(place.name, BackboneData(described, images, place, values, optimizee))
+        named.setdefault(backbone_file.name, BackboneData(described, images, backbone_file, values, optimizee))
     if not named:
         found = show(preset.tasks[0].get("backbone", "none")) if len(preset.tasks) == 1 else "none in any task"
         few_shot = ", ".join(name for name in DATASETS.names() if issubclass(DATASETS[name], FewShotDataset))
@@ -111,9 +111,9 @@ def train(
     there. Raises RunError where another process trains it, or where its checkpoint is of other settings.
     """
     try:
-        held = lock(data.place.to_write(LOCK))
+        held = lock(data.file.to_write(LOCK))
     except BlockingIOError:
-        raise RunError(f"{data.place.name}: another process trains this backbone") from None
+        raise RunError(f"{data.file.name}: another process trains this backbone") from None
     with held:
         training = BackboneTraining(data, settings)
         if not force:
@@ -227,8 +227,8 @@ class BackboneTraining:
 
     def _keep(self) -> None:
         """Write the best network where it is looked for; the checkpoint has done its work."""
-        kept.save(self.data.place.to_write(), self.best, {**self._facts(), "episodes": EPISODES})
-        checkpoint = self.data.place.find(CHECKPOINT)
+        kept.save(self.data.file.to_write(), self.best, {**self._facts(), "episodes": EPISODES})
+        checkpoint = self.data.file.find(CHECKPOINT)
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
 
@@ -241,7 +241,7 @@ class BackboneTraining:
             **prefixed("best", self.best),
         }
         counts = {"step": self.step, "loss_sum": self.loss_sum, "right": self.right}
-        kept.save(self.data.place.to_write(CHECKPOINT), tensors, {**self._facts(), **counts})
+        kept.save(self.data.file.to_write(CHECKPOINT), tensors, {**self._facts(), **counts})
 
     def _moved(self) -> list[Tensor]:
         """The parameters that the optimizer has a momentum of: all, once a step was taken."""
@@ -249,7 +249,7 @@ class BackboneTraining:
 
     def take_up(self) -> None:
         """Go on from the checkpoint, where there is one. Raises DataError for another's."""
-        path = self.data.place.find(CHECKPOINT)
+        path = self.data.file.find(CHECKPOINT)
         if path is None:
             return
         tensors, facts = kept.load(path)
@@ -270,7 +270,7 @@ class BackboneTraining:
             raise DataError(f"{path}: damaged ({error}): --force begins anew".replace("\n", " ")) from None
 
 
-def kept_facts(place: Place) -> Mapping[str, Any] | None:
+def kept_facts(backbone_file: BackboneFile) -> Mapping[str, Any] | None:
     """What is known of the backbone that is kept; None where none is."""
-    path = place.find()
+    path = backbone_file.find()
     return None if path is None else kept.load(path)[1]

@@ -107,8 +107,8 @@ def diagnose(
         tell(done, total)
 
     derivatives = diagnosis.derivatives(trainer.tasks, request.optimizees, tick)
-    own = {("penalty", name): penalty.weight for name, penalty in trainer.penalties.items()}
-    own |= {("term", name): term.weight for name, term in trainer.terms.items()}
+    weights = {("penalty", name): penalty.weight for name, penalty in trainer.penalties.items()}
+    weights |= {("term", name): term.weight for name, term in trainer.terms.items()}
     versions = describe()["versions"]
     return DiagnosisReport(
         checkpoint=request.checkpoint,
@@ -122,7 +122,7 @@ def diagnose(
         diverged=sum({one.task: one.diverged for one in derivatives}.values()),  # each part of a task says the same
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         version=str(versions.get("lreg") or ""),
-        parts=tuple(_parts(derivatives, {("loss", ""): 1.0} | own, horizon)),
+        parts=tuple(_parts(derivatives, {("loss", ""): 1.0} | weights, horizon)),
     )
 
 
@@ -135,9 +135,9 @@ def keep(reader: RunReader, request: DiagnosisRequest, report: DiagnosisReport) 
 
 
 def _preset(reader: RunReader, name: str, sets: Sequence[str]) -> Preset:
-    own = reader.preset()  # the run's is checked, whichever is used
+    own_preset = reader.preset()  # the run's is checked, whichever is used
     if not name and not sets:
-        return own
+        return own_preset
     return load_preset(name or reader.path / "preset.toml", sets)
 
 
@@ -186,18 +186,18 @@ def _parts(
     derivatives: Sequence[Derivatives], weights: dict[tuple[str, str], float], horizon: int
 ) -> Iterable[DiagnosedPart]:
     """Rows for all tasks together, then for each where there are several: whole unrolls first, then windows."""
-    tasks = list(dict.fromkeys(one.task for one in derivatives))
+    tasks = list(dict.fromkeys(item.task for item in derivatives))
     for task in ["", *(tasks if len(tasks) > 1 else [])]:
-        of_task = _together([one for one in derivatives if task in ("", one.task)])
-        for window in sorted({one.window for one in of_task}, key=lambda ends: (ends != (0, horizon), ends)):
-            same = [one for one in of_task if one.window == window]
-            counted = {one.part: weights.get(one.part, 0.0) for one in same}
-            rows = [("", one, counted[one.part]) for one in same]
+        of_task = _together([item for item in derivatives if task in ("", item.task)])
+        for window in sorted({item.window for item in of_task}, key=lambda ends: (ends != (0, horizon), ends)):
+            same = [item for item in of_task if item.window == window]
+            counted = {item.part: weights.get(item.part, 0.0) for item in same}
+            rows = [("", item, counted[item.part]) for item in same]
             is_whole = all(part in counted for part, weight in weights.items() if weight and part[0] != "penalty")
             if is_whole and sum(map(bool, counted.values())) > 1:
                 rows.insert(0, ("objective", _weighted_sum(same, counted), 1.0))
-            for kind, one, weight in rows:
-                yield _part(kind or one.part[0], one, weight, task, window != (0, horizon))
+            for kind, item, weight in rows:
+                yield _part(kind or item.part[0], item, weight, task, window != (0, horizon))
 
 
 def _together(derivatives: Sequence[Derivatives]) -> list[Derivatives]:
@@ -205,41 +205,41 @@ def _together(derivatives: Sequence[Derivatives]) -> list[Derivatives]:
     from engine.meta_training.diagnosis import joined
 
     by_part: dict[Any, list[Derivatives]] = {}
-    for one in derivatives:
-        by_part.setdefault((one.part, one.window), []).append(one)
+    for item in derivatives:
+        by_part.setdefault((item.part, item.window), []).append(item)
     return [joined(same) for same in by_part.values()]
 
 
 def _weighted_sum(parts: Sequence[Derivatives], weights: dict[tuple[str, str], float]) -> Derivatives:
     """The derivatives of the whole objective, of each optimizee."""
-    counted = [(weights[one.part], one) for one in parts if weights[one.part]]
+    counted = [(weights[item.part], item) for item in parts if weights[item.part]]
 
     def total(lists: Iterable[tuple[float, list[float]]]) -> list[float]:
         weighted = [[weight * number for number in numbers] for weight, numbers in lists]
         return [math.fsum(numbers) for numbers in zip(*weighted, strict=True)]
 
-    estimated = [(weight, one.estimated) for weight, one in counted if one.estimated is not None]
+    estimated = [(weight, item.estimated) for weight, item in counted if item.estimated is not None]
     return replace(
         counted[0][1],
         part=("objective", ""),
-        value=total((weight, one.value) for weight, one in counted),
-        true=total((weight, one.true) for weight, one in counted),
+        value=total((weight, item.value) for weight, item in counted),
+        true=total((weight, item.true) for weight, item in counted),
         estimated=total(estimated) if len(estimated) == len(counted) else None,
     )
 
 
-def _part(kind: str, one: Derivatives, weight: float, task: str, is_window: bool) -> DiagnosedPart:
+def _part(kind: str, derivatives: Derivatives, weight: float, task: str, is_window: bool) -> DiagnosedPart:
     return DiagnosedPart(
         kind=kind,
-        name=one.part[1],
+        name=derivatives.part[1],
         weight=weight,
-        steps=one.window,
+        steps=derivatives.window,
         is_window=is_window,
         task=task,
-        value=statistics.fmean(one.value),
-        true=_slope(one.true),
-        estimated=None if one.estimated is None else _slope(one.estimated),
-        cosine=None if one.estimated is None else _cosine(one.estimated, one.true),
+        value=statistics.fmean(derivatives.value),
+        true=_slope(derivatives.true),
+        estimated=None if derivatives.estimated is None else _slope(derivatives.estimated),
+        cosine=None if derivatives.estimated is None else _cosine(derivatives.estimated, derivatives.true),
     )
 
 
@@ -262,16 +262,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run_path", type=Path)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-dir", type=Path)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     wait_politely()
-    reader, request = RunReader(given.run_path), DiagnosisRequest(windows=True)
+    reader, request = RunReader(options.run_path), DiagnosisRequest(windows=True)
 
     def tell(done: int, total: int) -> None:
         if done % TELL_EVERY == 0:
             print(json.dumps({"event": "progress", "done": done, "total": total}), flush=True)
 
     try:
-        report = diagnose(reader, request, pick_device(given.device), given.data_dir, tell)
+        report = diagnose(reader, request, pick_device(options.device), options.data_dir, tell)
         path = keep(reader, request, report)
         print(json.dumps({"event": "diagnosis", "path": str(path)}), flush=True)
     except LregError as error:

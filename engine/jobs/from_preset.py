@@ -33,13 +33,13 @@ def meta_trainer(
     check_processes(preset, team.size)
     meta, objective = dict(preset["meta"]), dict(preset["objective"])
     estimator = meta.pop("estimator")
-    own = {item.name: meta.pop(item.name) for item in schema_of(ESTIMATORS[estimator])}
+    estimator_settings = {item.name: meta.pop(item.name) for item in schema_of(ESTIMATORS[estimator])}
     terms = objective.pop("terms")
     return MetaTrainer(
         UniformTasks([build_tasks(values, data_dir=data_dir, device=device, dtype=dtype) for values in preset.tasks]),
         from_table(preset["optimizer"]),
         {name: PENALTIES.create(name, **values) for name, values in preset["penalty"].items()},
-        estimator=ESTIMATORS.create("second_order" if meta["second_order"] else estimator, **own),
+        estimator=ESTIMATORS.create("second_order" if meta["second_order"] else estimator, **estimator_settings),
         objective=ObjectiveSettings(**objective),
         terms={name: TERMS.create(name, **values) for name, values in terms.items()},
         settings=MetaSettings(**meta),

@@ -28,7 +28,7 @@ MOST_POINTS = 201
 
 
 @dataclass(frozen=True)
-class Where:
+class SliceSettings:
     """Whose surroundings are looked at: those of the minimum that optimizee 0 reaches on `task` after `steps` steps."""
 
     task: str
@@ -37,7 +37,7 @@ class Where:
     extent: float = 1.0
 
 
-def cache_path(run_path: Path, where: Where) -> Path | None:
+def cache_path(run_path: Path, where: SliceSettings) -> Path | None:
     """Where a run's landscape is kept; another checkpoint has another. None for a run without a checkpoint."""
     try:
         checkpoint = read_limited(run_path / "checkpoint" / "best.safetensors", LARGEST_CHECKPOINT, run_path)
@@ -48,7 +48,7 @@ def cache_path(run_path: Path, where: Where) -> Path | None:
     return run_path / FOLDER / f"{slug(f'{where.task}-{where.steps}')[:40]}-{identity}.json"
 
 
-def read(run_path: Path, where: Where) -> dict[str, Any]:
+def read(run_path: Path, where: SliceSettings) -> dict[str, Any]:
     """A landscape that was kept: offsets, losses (rows of numbers or None), train_loss, test_...; else empty."""
     path = cache_path(run_path, where)
     landscape = read_json(path, below=run_path) if path is not None else {}
@@ -67,7 +67,7 @@ def is_landscape(landscape: dict[str, Any]) -> bool:
     return is_square and all(map(is_number, offsets))
 
 
-def compute(run_path: Path, where: Where, device: Any, data_dir: Path | None) -> dict[str, Any]:
+def compute(run_path: Path, where: SliceSettings, device: Any, data_dir: Path | None) -> dict[str, Any]:
     """A run's landscape, kept in its folder where that can be written. Raises LregError."""
     from engine.comparison import group_arms
     from engine.figures.base import Evaluated
@@ -98,14 +98,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--points", type=int, default=GRID)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-dir", type=Path)
-    given = parser.parse_args(arguments)
-    where = Where(given.task, given.steps, given.points)
+    options = parser.parse_args(arguments)
+    where = SliceSettings(options.task, options.steps, options.points)
     wait_politely()
     try:
-        device = pick_device(given.device)
-        for path in given.run_paths:
+        device = pick_device(options.device)
+        for path in options.run_paths:
             print(json.dumps({"event": "computing", "run": str(path)}), flush=True)
-            landscape = read(path, where) or compute(path, where, device, given.data_dir)
+            landscape = read(path, where) or compute(path, where, device, options.data_dir)
             print(json.dumps({"event": "landscape", "run": str(path), **landscape}), flush=True)
     except LregError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -53,8 +53,8 @@ class MetaTrainingJob(JobRunner):
         """Meta-train from the last checkpoint, if there is one, to the end. Returns finished or stopped."""
         trainer = self._trainer()
         self._start(trainer)
-        if (own := own_metrics(trainer.measured)) and not self.team.rank:
-            write_atomic(self.run.path / "metrics.json", json.dumps(own["metrics"], indent=1) + "\n")
+        if (declared := own_metrics(trainer.measured)) and not self.team.rank:
+            write_atomic(self.run.path / "metrics.json", json.dumps(declared["metrics"], indent=1) + "\n")
         self.run.set_status(message="")
         self.began, self.first_step = time.monotonic(), trainer.step
         try:
@@ -143,10 +143,10 @@ class MetaTrainingJob(JobRunner):
             return
         checkpoint.save(self.run.checkpoints, "last", tensors, {"trainer": values, "metrics_size": size})
 
-    def _save_frozen(self, trainer: MetaTrainer, which: str) -> None:
+    def _save_frozen(self, trainer: MetaTrainer, name: str) -> None:
         if not self.team.rank:
-            tensors, facts = trainer.frozen_state(which)
-            checkpoint.save(self.run.checkpoints, which, tensors, {"optimizer": self.preset["optimizer"], **facts})
+            tensors, facts = trainer.frozen_state(name)
+            checkpoint.save(self.run.checkpoints, name, tensors, {"optimizer": self.preset["optimizer"], **facts})
 
     def _measure(self, trainer: MetaTrainer) -> None:
         """The final comparison. A stop leaves it to the next resume."""

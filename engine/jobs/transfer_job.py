@@ -38,7 +38,7 @@ Listener = Callable[[dict[str, Any]], None]
 
 
 @dataclass
-class Begun:
+class InProgress:
     """An evaluation as far as it has come: `evaluation` holds its facts and the optimizees in their order."""
 
     item: Planned
@@ -144,50 +144,50 @@ class TransferJob(JobRunner):
         task = build_task(first.task, data_dir=self.data_dir, device=where)
         source = source_of(first)
         begun = [self._begin(item, item.file_name(item.identity(source.digest))) for item in items]
-        if any(one.missing for one in begun):
+        if any(entry.missing for entry in begun):
             _check_writable([path.parent for path in begun[0].paths])  # now, not when hours have been spent
-        for one in begun:
-            report = self._reporter(one.item)
-            if one.missing and (prepared := source.prepare(task, one.evaluation, tick=self._tick, report=report)):
-                one.take({**prepared, "seeds": []})
-                _write(one.unfinished, one.evaluation)
-        while unfinished := [one for one in begun if one.missing]:
+        for entry in begun:
+            report = self._reporter(entry.item)
+            if entry.missing and (prepared := source.prepare(task, entry.evaluation, tick=self._tick, report=report)):
+                entry.take({**prepared, "seeds": []})
+                _write(entry.unfinished, entry.evaluation)
+        while unfinished := [entry for entry in begun if entry.missing]:
             self._measure(unfinished, task, source)
-        for one in begun:
-            one.keep()
+        for entry in begun:
+            entry.keep()
         numbers = range(self.plan.settings.seeds)
-        return [{**one.evaluation, "seeds": [one.seeds[number] for number in numbers]} for one in begun]
+        return [{**entry.evaluation, "seeds": [entry.seeds[number] for number in numbers]} for entry in begun]
 
-    def _begin(self, item: Planned, name: str) -> Begun:
+    def _begin(self, item: Planned, name: str) -> InProgress:
         # that of a baseline in the store, and with every run
         folders = [Path(item.run) / "transfer"] if item.run else self._folders()
         paths = [folder / f"{name}.json" for folder in folders]
         unfinished = self.run.path / "partial" / f"{name}.json"
-        return Begun(item, range(self.plan.settings.seeds), paths, unfinished, self._saved([*paths, unfinished]))
+        return InProgress(item, range(self.plan.settings.seeds), paths, unfinished, self._saved([*paths, unfinished]))
 
-    def _measure(self, unfinished: Sequence[Begun], task: Task, source: Source) -> None:
+    def _measure(self, unfinished: Sequence[InProgress], task: Task, source: Source) -> None:
         """Evaluate some optimizees of the first item, and beside them the same of others that lack the same."""
         first = unfinished[0]
         item, numbers = first.item, first.missing[: source.at_once(task)]
-        alike = [one for one in unfinished if one.missing == first.missing]
+        alike = [entry for entry in unfinished if entry.missing == first.missing]
         together = alike[: max(1, source.together(task) // len(numbers))]
         self.measured += len(together)
         more = f" and {len(together) - 1} more" if len(together) > 1 else ""
         self.run.log(f"{_words(item)}{more}: optimizees {numbers[0]} to {numbers[-1]}")
         report = self._reporter(item)
         report("starting")
-        items = [one.item for one in together]
+        items = [entry.item for entry in together]
         measured = source.evaluate(items, task, numbers, first.evaluation, tick=self._tick, report=report)
         run = Path(item.run).name if item.run else None
         protocol = {
             key: list(value) if isinstance(value, tuple) else value for key, value in vars(item.protocol).items()
         }
-        for one, evaluation in zip(together, measured, strict=True):
-            one.take({"run": run, **evaluation, "protocol": protocol})
-            if one.missing:
-                _write(one.unfinished, one.evaluation)
+        for entry, evaluation in zip(together, measured, strict=True):
+            entry.take({"run": run, **evaluation, "protocol": protocol})
+            if entry.missing:
+                _write(entry.unfinished, entry.evaluation)
             else:
-                one.keep()
+                entry.keep()
 
     def _reporter(self, item: Planned) -> Callable[[str], None]:
         return lambda text: self.run.note(f"{_words(item)}, {text}")

@@ -23,7 +23,7 @@ _ARRAYS: dict[tuple[torch.dtype, tuple[int, ...]], list[Tensor]] = {}
 
 def give_back(arrays: Sequence[Tensor]) -> None:
     """Keep arrays that nobody uses any more for the next truncation of the same shape; not more than a bound."""
-    held = sum(array.nbytes for kept in _ARRAYS.values() for array in kept)
+    held = sum(array.nbytes for pool in _ARRAYS.values() for array in pool)
     for array in arrays:
         held += array.nbytes
         if held > BYTES_KEPT:

@@ -99,11 +99,11 @@ def _digest(data: bytes) -> str:
 
 def _compiler() -> list[str]:
     """The command of the compiler: $CXX, with what words it has, else the first that is there."""
-    given = os.environ.get("CXX", "")
-    for command in [[given], shlex.split(given)] if given else [[name] for name in COMPILERS]:
-        if command and (found := shutil.which(command[0])):
-            return [found, *command[1:]]
-    raise BuildError(f"no C++ compiler found ({given or ', '.join(COMPILERS)})")
+    cxx = os.environ.get("CXX", "")
+    for command in [[cxx], shlex.split(cxx)] if cxx else [[name] for name in COMPILERS]:
+        if command and (executable := shutil.which(command[0])):
+            return [executable, *command[1:]]
+    raise BuildError(f"no C++ compiler found ({cxx or ', '.join(COMPILERS)})")
 
 
 def _fingerprint(compiler: Sequence[str]) -> str:

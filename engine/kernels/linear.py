@@ -19,8 +19,8 @@ SLOPE = 6  # place of the bare gradient's feature, which the kernel takes withou
 
 def supports(optimizer: LearnedOptimizer, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether the kernel knows this learned optimizer, on this device, in this precision."""
-    known = isinstance(optimizer, Lin) and optimizer.is_plain
-    return known and device.type == "cpu" and dtype in (torch.float32, torch.float64)
+    is_plain = isinstance(optimizer, Lin) and optimizer.is_plain
+    return is_plain and device.type == "cpu" and dtype in (torch.float32, torch.float64)
 
 
 class LinearSteps:

@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.kernels import arrays
 from engine.kernels.arrays import give_back
 from engine.kernels.build import library
-from engine.kernels.tape import Side
+from engine.kernels.tape import SideInput
 from engine.optimizers.box_ascent import BoxAscent
 from engine.optimizers.learned.base import LearnedOptimizer, Network, Phi, State
 
@@ -23,8 +23,8 @@ MOST_LAYERS = 8  # of native.cpp
 
 def supports(network: Network | None, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether the kernels know this network, on this device, in this precision."""
-    known = network is not None and network.layers <= MOST_LAYERS
-    return known and device.type == "cpu" and dtype in (torch.float32, torch.float64)
+    is_supported = network is not None and network.layers <= MOST_LAYERS
+    return is_supported and device.type == "cpu" and dtype in (torch.float32, torch.float64)
 
 
 class NativeNetwork:
@@ -137,29 +137,29 @@ class NativeTape:
 
     def step(self, features: Tensor, observed: State) -> Tensor:
         net, index = self._net, self._taken
-        kept = self._features[index]
-        kept.copy_(features.reshape(kept.shape))
+        saved_features = self._features[index]
+        saved_features.copy_(features.reshape(saved_features.shape))
         if index % self._piece == 0:  # the state is kept; another array takes its turns
             self._kept.append(self._now)
             self._states[(index + 1) % 2] = self._empty_state()
         self._before, self._now = self._now, self._states[index % 2]
-        net.forward(kept, self._before, self._now, self._updates[index])
+        net.forward(saved_features, self._before, self._now, self._updates[index])
         self._taken += 1
         return self._updates[index].view(self._shape)
 
     def ascend(self, offset: Tensor, ascent: BoxAscent) -> tuple[Tensor, Tensor]:
         features, clean = self._features[self._taken - 1], self._updates[self._taken - 1]
         moved = offset.detach().contiguous().clone()
-        there = torch.empty_like(clean)
+        worst_update = torch.empty_like(clean)
         free = self._net.network.features if ascent.free is None else ascent.free
         box = (float(ascent.epsilon), float(ascent.length), ctypes.c_int(ascent.steps), ctypes.c_int(free))
-        self._net.call("ascent", features, self._before, clean, *box, moved, there)
-        return features.view(moved.shape) + moved, there.view(self._shape)
+        self._net.call("ascent", features, self._before, clean, *box, moved, worst_update)
+        return features.view(moved.shape) + moved, worst_update.view(self._shape)
 
     def state(self) -> State:
         return self._net.unpack(self._now, self._shape)
 
-    def pull_back(self, slopes: list[Tensor], side: Side | None = None) -> Phi:
+    def pull_back(self, slopes: list[Tensor], side: SideInput | None = None) -> Phi:
         net, names = self._net, self._net.network.weights
         sizes = [net.phi[name].numel() if name else 0 for name in names]
         starts = [sum(sizes[:index]) if name else -1 for index, name in enumerate(names)]
@@ -179,10 +179,10 @@ class NativeTape:
             total += sums.sum(0, dtype=torch.float64)
         give_back([sums, carried, stacked])
         parts = total.to(net.dtype).split(sizes)
-        found = {name: part for name, part in zip(names, parts, strict=True) if name}
-        return {name: found[name].view_as(tensor) for name, tensor in net.phi.items()}
+        gradient = {name: part for name, part in zip(names, parts, strict=True) if name}
+        return {name: gradient[name].view_as(tensor) for name, tensor in net.phi.items()}
 
-    def _side(self, side: Side) -> tuple[Tensor, Tensor]:
+    def _side(self, side: SideInput) -> tuple[Tensor, Tensor]:
         features, slopes = torch.zeros_like(self._features), torch.zeros_like(self._updates)
         for index, (elsewhere, slope) in enumerate(zip(side.features, side.slopes, strict=True)):
             if elsewhere is not None and slope is not None:

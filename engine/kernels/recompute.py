@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from engine.kernels.tape import Side
+from engine.kernels.tape import SideInput
 from engine.optimizers.box_ascent import BoxAscent, ascend
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
 
@@ -54,22 +54,22 @@ class RecomputeTape:
     def state(self) -> State:
         return {name: self._now[name] for name in self._units}
 
-    def pull_back(self, slopes: list[Tensor], side: Side | None = None) -> Phi:
+    def pull_back(self, slopes: list[Tensor], side: SideInput | None = None) -> Phi:
         total = {name: torch.zeros_like(tensor) for name, tensor in self.phi.items()}
         coordinates = slopes[0].numel()
         for block in _blocks(coordinates, self._block_size(coordinates)):
             carried: State = {}  # slopes of the state, from the end of the truncation to its start
             for first in reversed(range(0, len(slopes), PIECE)):
                 piece = range(first, min(first + PIECE, len(slopes)))
-                found, carried = self._pull_piece(piece, block, slopes, side, carried)
-                total = {name: total[name] + found[name] for name in total}
+                gradient, carried = self._pull_piece(piece, block, slopes, side, carried)
+                total = {name: total[name] + gradient[name] for name in total}
         return total
 
     def close(self) -> None:
         """Nothing to do: the memory goes with the tape."""
 
     def _pull_piece(
-        self, piece: range, block: slice, slopes: list[Tensor], side: Side | None, carried: State
+        self, piece: range, block: slice, slopes: list[Tensor], side: SideInput | None, carried: State
     ) -> tuple[Phi, State]:
         phi = {name: tensor.clone().requires_grad_() for name, tensor in self.phi.items()}
         start = {
@@ -92,9 +92,9 @@ class RecomputeTape:
         for name, slope in carried.items():
             outputs.append(units[name])
             cotangents.append(slope)
-        wanted = [*phi.values(), *start.values()]
-        found = torch.autograd.grad(outputs, wanted, cotangents, materialize_grads=True)
-        return dict(zip(phi, found, strict=False)), dict(zip(start, found[len(phi) :], strict=True))
+        inputs = [*phi.values(), *start.values()]
+        gradients = torch.autograd.grad(outputs, inputs, cotangents, materialize_grads=True)
+        return dict(zip(phi, gradients, strict=False)), dict(zip(start, gradients[len(phi) :], strict=True))
 
     def _block_size(self, coordinates: int) -> int:
         numbers = sum(value.numel() for value in self._kept[0].values()) / max(1, coordinates)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.kernels.arrays import array, give_back
-from engine.kernels.tape import Side
+from engine.kernels.tape import SideInput
 from engine.optimizers.box_ascent import BoxAscent
 from engine.optimizers.learned.base import LearnedOptimizer, Network, Phi, State
 
@@ -39,7 +39,7 @@ def _sizes(network: Network) -> tuple[list[int], list[int]]:
     return first, of_layer * network.layers
 
 
-class Kept:
+class Saved:
     """What the way back needs of a step: views of one array, and the state before it."""
 
     def __init__(self, network: Network, features: Tensor, before: Units) -> None:
@@ -47,14 +47,14 @@ class Kept:
         hidden, ones = network.hidden, int(network.cell == "lstm")
         self.array = array(features.dtype, numbers_kept(network), features.shape[1])
         first, layers = _sizes(network)
-        shown, entered, update, slope, *parts = self.array.split_with_sizes(first + layers)
+        padded_features, entered, update, slope, *parts = self.array.split_with_sizes(first + layers)
         outputs = parts[::4] if ones else parts
-        with_ones = [shown, *([entered] if network.entrance else []), *outputs]
+        with_ones = [padded_features, *([entered] if network.entrance else []), *outputs]
         if ones:
             for rows in with_ones:
                 rows[-1] = 1.0
-        self.features = shown[: network.features].copy_(features)
-        self.shown = shown  # [F + 1, n]
+        self.features = padded_features[: network.features].copy_(features)
+        self.padded_features = padded_features  # [F + 1, n]
         self.entered = entered[:hidden]  # after the entrance, [H, n]
         self.inputs = with_ones[network.entrance : -1]  # of every layer, [fan in + 1, n]
         self.outputs = [rows[:hidden] for rows in outputs]  # [H, n]
@@ -94,100 +94,100 @@ class Rows:
     def gradient(self, sums: list[Tensor]) -> Phi:
         """Such sums under phi's names."""
         network, parts = self.network, iter(sums)
-        found = {}
+        gradient = {}
         if network.entrance:
-            found["pre.weight"], found["pre.bias"] = _parted(next(parts))
+            gradient["pre.weight"], gradient["pre.bias"] = _parted(next(parts))
         names = [f"lstm{layer}" for layer in range(network.layers)] if self.lstm else ["rnn"]
         for name in names:
             if self.lstm:
-                found[f"{name}.input"], found[f"{name}.bias"] = _parted(next(parts))
+                gradient[f"{name}.input"], gradient[f"{name}.bias"] = _parted(next(parts))
             else:
-                found[f"{name}.input"] = next(parts)
-        found |= {f"{name}.hidden": next(parts) for name in names}
-        return found | dict(zip(("head.weight", "head.bias"), parts, strict=False))
+                gradient[f"{name}.input"] = next(parts)
+        gradient |= {f"{name}.hidden": next(parts) for name in names}
+        return gradient | dict(zip(("head.weight", "head.bias"), parts, strict=False))
 
-    def known(self, before: Units) -> Units:
+    def recurrent(self, before: Units) -> Units:
         """What enters the gates of every layer from the state, [G, n]."""
         return [across.T @ h for across, h in zip(self.across, before[:: self.stride], strict=True)]
 
-    def forward(self, kept: Kept, known: Units | None = None) -> Tensor:
-        """The update, [n], from the features and the state that are in `kept`; fills in the rest of it."""
+    def forward(self, saved: Saved, recurrent: Units | None = None) -> Tensor:
+        """The update, [n], from the features and the state that are in `saved`; fills in the rest of it."""
         network, hidden = self.network, self.network.hidden
         if self.entrance is not None:
-            torch.nn.functional.elu_(torch.mm(self.entrance.T, kept.shown, out=kept.entered))
-        for layer, gates in enumerate(kept.gates):
-            if known is not None:
-                torch.addmm(known[layer], self.into[layer].T, kept.inputs[layer], out=gates)
+            torch.nn.functional.elu_(torch.mm(self.entrance.T, saved.padded_features, out=saved.entered))
+        for layer, gates in enumerate(saved.gates):
+            if recurrent is not None:
+                torch.addmm(recurrent[layer], self.into[layer].T, saved.inputs[layer], out=gates)
             else:
-                torch.mm(self.into[layer].T, kept.inputs[layer], out=gates)
-                gates.addmm_(self.across[layer].T, kept.before[layer * self.stride])
+                torch.mm(self.into[layer].T, saved.inputs[layer], out=gates)
+                gates.addmm_(self.across[layer].T, saved.before[layer * self.stride])
             if not self.lstm:
                 gates.tanh_()
                 continue
-            enter, forget, cell, leave = kept.each_gate[layer]
+            enter, forget, cell, leave = saved.each_gate[layer]
             gates[: 2 * hidden].sigmoid_()
             cell.tanh_()
             leave.sigmoid_()
-            c = torch.mul(forget, kept.before[2 * layer + 1], out=kept.after[2 * layer + 1]).addcmul_(enter, cell)
-            torch.mul(leave, torch.tanh(c, out=kept.squashed[layer]), out=kept.outputs[layer])
-        torch.mv(kept.outputs[-1].T, self.head[:, 0], out=kept.update)
+            c = torch.mul(forget, saved.before[2 * layer + 1], out=saved.after[2 * layer + 1]).addcmul_(enter, cell)
+            torch.mul(leave, torch.tanh(c, out=saved.squashed[layer]), out=saved.outputs[layer])
+        torch.mv(saved.outputs[-1].T, self.head[:, 0], out=saved.update)
         if self.head_bias is not None:
-            kept.update += self.head_bias
-        kept.slope.fill_(network.scale)
+            saved.update += self.head_bias
+        saved.slope.fill_(network.scale)
         if network.squashed:
-            kept.update.tanh_()
-            kept.slope.mul_(1 - kept.update**2)
-        return kept.update.mul_(network.scale)
+            saved.update.tanh_()
+            saved.slope.mul_(1 - saved.update**2)
+        return saved.update.mul_(network.scale)
 
     def backward(
-        self, kept: Kept, slope: Tensor, after: Units | None, sums: list[Tensor] | None
+        self, saved: Saved, slope: Tensor, after: Units | None, sums: list[Tensor] | None
     ) -> tuple[Units, Tensor]:
         """The slopes of the state before the step and of the features, from that of the update, [n], and those of the
         state `after` it (None: it goes nowhere). Those of phi are added to `sums`."""
         layers, entrances = self.network.layers, self.network.entrance
-        raw = kept.slope * slope
+        raw = saved.slope * slope
         above = self.head * raw  # [H, n]
         if sums is not None:
-            sums[entrances + 2 * layers][:, 0].addmv_(kept.outputs[-1], raw)
+            sums[entrances + 2 * layers][:, 0].addmv_(saved.outputs[-1], raw)
             if self.lstm:
                 sums[-1] += raw.sum()
-        before: Units = [above] * len(kept.before)
+        before: Units = [above] * len(saved.before)
         for layer in reversed(range(layers)):
             at = layer * self.stride
             d_h = above if after is None else above.add_(after[at])
-            gates, before[at + self.stride - 1] = self._slopes_of_gates(kept, layer, d_h, after)
+            gates, before[at + self.stride - 1] = self._slopes_of_gates(saved, layer, d_h, after)
             if sums is not None:
-                sums[entrances + layer].addmm_(kept.inputs[layer], gates.T)
-                sums[entrances + layers + layer].addmm_(kept.before[at], gates.T)
+                sums[entrances + layer].addmm_(saved.inputs[layer], gates.T)
+                sums[entrances + layers + layer].addmm_(saved.before[at], gates.T)
             above = self._without_biases(self.into[layer]) @ gates
             before[at] = self.across[layer] @ gates
         if self.entrance is not None:
-            above *= torch.where(kept.entered > 0, 1.0, kept.entered + 1.0)
+            above *= torch.where(saved.entered > 0, 1.0, saved.entered + 1.0)
             if sums is not None:
-                sums[0].addmm_(kept.shown, above.T)
+                sums[0].addmm_(saved.padded_features, above.T)
             above = self._without_biases(self.entrance) @ above
         return before, above
 
     def _without_biases(self, matrix: Tensor) -> Tensor:
         return matrix[:-1] if self.lstm else matrix
 
-    def _slopes_of_gates(self, kept: Kept, layer: int, d_h: Tensor, after: Units | None) -> tuple[Tensor, Tensor]:
+    def _slopes_of_gates(self, saved: Saved, layer: int, d_h: Tensor, after: Units | None) -> tuple[Tensor, Tensor]:
         """From the slope of h, [H, n], and that of c in `after`: those of what enters the gates, [G, n], and of the c
         before (of the RNN nothing of use)."""
         sigmoid, tanh = torch.ops.aten.sigmoid_backward.grad_input, torch.ops.aten.tanh_backward.grad_input
-        slopes = torch.empty_like(kept.gates[layer])
+        slopes = torch.empty_like(saved.gates[layer])
         if not self.lstm:
-            tanh(d_h, kept.outputs[layer], grad_input=slopes)
+            tanh(d_h, saved.outputs[layer], grad_input=slopes)
             return slopes, slopes
-        hidden, gates, squashed = self.network.hidden, kept.gates[layer], kept.squashed[layer]
-        enter, forget, cell, leave = kept.each_gate[layer]
+        hidden, gates, squashed = self.network.hidden, saved.gates[layer], saved.squashed[layer]
+        enter, forget, cell, leave = saved.each_gate[layer]
         of_enter, of_forget, of_cell, of_leave = slopes.chunk(4)
         d_c = torch.mul(d_h, leave)
         tanh(d_c, squashed, grad_input=d_c)
         if after is not None:
             d_c += after[2 * layer + 1]
         torch.mul(d_c, cell, out=of_enter)
-        torch.mul(d_c, kept.before[2 * layer + 1], out=of_forget)
+        torch.mul(d_c, saved.before[2 * layer + 1], out=of_forget)
         sigmoid(slopes[: 2 * hidden], gates[: 2 * hidden], grad_input=slopes[: 2 * hidden])
         tanh(torch.mul(d_c, enter, out=of_cell), cell, grad_input=of_cell)
         sigmoid(torch.mul(d_h, squashed, out=of_leave), leave, grad_input=of_leave)
@@ -211,14 +211,14 @@ class RowsTape:
         flat = [part.reshape(-1, network.hidden).T for part in parts]  # [H, N]
         self._blocks = [slice(at, at + BLOCK) for at in range(0, self._shape.numel(), BLOCK)]
         self._start = [[part[:, block].contiguous() for part in flat] for block in self._blocks]
-        self._kept: list[list[Kept]] = []  # of every step, of every block
+        self._kept: list[list[Saved]] = []  # of every step, of every block
 
     @torch.no_grad()
     def step(self, features: Tensor, observed: State) -> Tensor:
         flat = features.reshape(-1, features.shape[-1]).T
-        last = [kept.after for kept in self._kept[-1]] if self._kept else self._start
-        self._kept.append([Kept(self._network, flat[:, block], before) for block, before in self._pairs(last)])
-        updates = [self._rows.forward(kept) for kept in self._kept[-1]]
+        last = [saved.after for saved in self._kept[-1]] if self._kept else self._start
+        self._kept.append([Saved(self._network, flat[:, block], before) for block, before in self._pairs(last)])
+        updates = [self._rows.forward(saved) for saved in self._kept[-1]]
         return torch.cat(updates).view(self._shape)
 
     def _pairs(self, units: list[Units]) -> Iterator[tuple[slice, Units]]:
@@ -227,41 +227,44 @@ class RowsTape:
     @torch.no_grad()
     def ascend(self, offset: Tensor, ascent: BoxAscent) -> tuple[Tensor, Tensor]:
         flat = offset.reshape(-1, offset.shape[-1]).T
-        ends = [self._ascend(kept, flat[:, at], ascent) for at, kept in zip(self._blocks, self._kept[-1], strict=True)]
+        ends = [self._ascend(step, flat[:, at], ascent) for at, step in zip(self._blocks, self._kept[-1], strict=True)]
         features, updates = (torch.cat(parts, -1) for parts in zip(*ends, strict=True))
         return features.T.reshape(offset.shape), updates.view(self._shape)
 
-    def _ascend(self, clean: Kept, offset: Tensor, ascent: BoxAscent) -> tuple[Tensor, Tensor]:
+    def _ascend(self, clean: Saved, offset: Tensor, ascent: BoxAscent) -> tuple[Tensor, Tensor]:
         """The worst features, [F, n], of a block from `offset` on, and the update there."""
-        there, known = Kept(self._network, clean.features + offset, clean.before), self._rows.known(clean.before)
+        moved, recurrent = (
+            Saved(self._network, clean.features + offset, clean.before),
+            self._rows.recurrent(clean.before),
+        )
         for _ in range(ascent.steps):
-            change = 2 * (self._rows.forward(there, known) - clean.update)
-            uphill = self._rows.backward(there, change, None, None)[1].sign_()
+            change = 2 * (self._rows.forward(moved, recurrent) - clean.update)
+            uphill = self._rows.backward(moved, change, None, None)[1].sign_()
             uphill[len(uphill) if ascent.free is None else ascent.free :] = 0.0
             offset = (offset + ascent.length * uphill).clamp_(-ascent.epsilon, ascent.epsilon)
-            torch.add(clean.features, offset, out=there.features)
-        end = there.features.clone(), self._rows.forward(there, known).clone()
-        give_back([there.array])
+            torch.add(clean.features, offset, out=moved.features)
+        end = moved.features.clone(), self._rows.forward(moved, recurrent).clone()
+        give_back([moved.array])
         return end
 
     def state(self) -> State:
-        last = [kept.after for kept in self._kept[-1]] if self._kept else self._start
+        last = [saved.after for saved in self._kept[-1]] if self._kept else self._start
         parts = [torch.cat(blocks, 1).T for blocks in zip(*last, strict=True)]
         shape = (*self._shape, self._network.hidden)
         return {name: part.reshape(shape) for name, part in zip(self._network.units, parts, strict=True)}
 
     @torch.no_grad()
-    def pull_back(self, slopes: list[Tensor], side: Side | None = None) -> Phi:
+    def pull_back(self, slopes: list[Tensor], side: SideInput | None = None) -> Phi:
         sums = self._rows.zeros()
         for number, block in enumerate(self._blocks):
             carried: Units | None = None
             for index in reversed(range(len(slopes))):
-                kept = self._kept[index][number]
-                before, _ = self._rows.backward(kept, slopes[index].reshape(-1)[block], carried, sums)
+                saved = self._kept[index][number]
+                before, _ = self._rows.backward(saved, slopes[index].reshape(-1)[block], carried, sums)
                 if side is not None and (elsewhere := side.features[index]) is not None:
                     slope = side.slopes[index]
                     assert slope is not None
-                    other = Kept(self._network, elsewhere.reshape(-1, elsewhere.shape[-1]).T[:, block], kept.before)
+                    other = Saved(self._network, elsewhere.reshape(-1, elsewhere.shape[-1]).T[:, block], saved.before)
                     self._rows.forward(other)
                     beside, _ = self._rows.backward(other, slope.reshape(-1)[block], None, sums)
                     torch._foreach_add_(before, beside)
@@ -271,5 +274,5 @@ class RowsTape:
 
     def close(self) -> None:
         """The truncation is done with: its memory may be used again."""
-        give_back([kept.array for step in self._kept for kept in step])
+        give_back([saved.array for step in self._kept for saved in step])
         self._kept = []

@@ -17,7 +17,7 @@ from engine.optimizers.box_ascent import BoxAscent
 from engine.optimizers.learned.base import Phi, State
 
 
-class Side(NamedTuple):
+class SideInput(NamedTuple):
     """A second input to the same steps, whose updates count but whose state goes nowhere."""
 
     features: list[Tensor | None]  # [B, P, F] of each inner step; None: none there
@@ -39,7 +39,7 @@ class Tape(Protocol):
         """The network's part of the optimizer state after the last step, shapes of `LearnedOptimizer.init`."""
         ...
 
-    def pull_back(self, slopes: list[Tensor], side: Side | None = None) -> Phi:
+    def pull_back(self, slopes: list[Tensor], side: SideInput | None = None) -> Phi:
         """The gradient by phi of sum_t <slopes_t, update_t>, and of the like sum over the side."""
         ...
 

@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Subject:
+class TrialSubject:
     """What a verdict is about: another one of these, another verdict."""
 
     kernel: str
@@ -57,7 +57,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """What the trial of one candidate came to."""
 
     seconds: float | None = None
@@ -70,13 +70,13 @@ class Verdict:
     """The candidate that is taken, and how all of them did."""
 
     chosen: str
-    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    outcomes: Mapping[str, TrialOutcome] = field(default_factory=dict)
     lasts: bool = True  # beyond this process
 
     @property
     def text(self) -> str:
         """For people, of one candidate beside plain PyTorch."""
-        plain = self.outcomes.get(PLAIN, Outcome()).seconds
+        plain = self.outcomes.get(PLAIN, TrialOutcome()).seconds
         words = []
         for name, outcome in self.outcomes.items():
             if name == PLAIN:
@@ -90,10 +90,10 @@ class Verdict:
         return "; ".join(words)
 
 
-def subject(kernel: str, work: str, device: torch.device, dtype: torch.dtype, *files: Path) -> Subject:
+def subject(kernel: str, work: str, device: torch.device, dtype: torch.dtype, *files: Path) -> TrialSubject:
     """What is known by now of a kernel made of source files, for work of a class of sizes on a device."""
     name = str(dtype).removeprefix("torch.")
-    return Subject(kernel, work, name, machine(device), _hash_of(files), _versions())
+    return TrialSubject(kernel, work, name, machine(device), _hash_of(files), _versions())
 
 
 @functools.cache
@@ -120,12 +120,12 @@ def _versions() -> str:
 class Trial:
     """One subject: its verdict, from the cache or made in this process, and when it is to be checked again."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: TrialSubject) -> None:
         self.subject = subject
         self._calls = self._undecided = 0
-        kept = _read(self._path)
-        self._unfinished = kept.unfinished if kept is not None and kept.subject == subject else 0
-        self.verdict = kept.verdict if kept is not None and kept.subject == subject else None
+        cached = _read(self._path)
+        self._unfinished = cached.unfinished if cached is not None and cached.subject == subject else 0
+        self.verdict = cached.verdict if cached is not None and cached.subject == subject else None
         if self.verdict is None and self._unfinished >= MOST_UNFINISHED:
             self.verdict = self._refusal("it brought its process down", lasts=True)
 
@@ -173,7 +173,7 @@ class Trial:
         log.warning("%s: no longer taken, %s from here on: %s", self.subject.text, PLAIN, problem)
 
     def _refusal(self, problem: str, *, lasts: bool = False) -> Verdict:
-        return Verdict(PLAIN, {self.subject.kernel: Outcome(problem=problem)}, lasts)
+        return Verdict(PLAIN, {self.subject.kernel: TrialOutcome(problem=problem)}, lasts)
 
     def _undecided_once_more(self) -> Verdict | None:
         self._undecided += 1
@@ -192,8 +192,8 @@ class Trial:
                 self._path.unlink(missing_ok=True)
                 return
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            kept = asdict(Kept(self.subject, verdict, self._unfinished))
-            write_atomic(self._path, json.dumps(strict(kept), indent=1), durable=False)
+            record = asdict(CachedVerdict(self.subject, verdict, self._unfinished))
+            write_atomic(self._path, json.dumps(strict(record), indent=1), durable=False)
 
 
 _thorough = False
@@ -213,7 +213,7 @@ def thorough() -> Iterator[None]:
 
 
 @functools.cache
-def trial_of(subject: Subject) -> Trial:
+def trial_of(subject: TrialSubject) -> Trial:
     """The trial of a subject: one for all of this process."""
     return Trial(subject)
 
@@ -249,7 +249,7 @@ def judge(
     done for the trial alone, and not timed.
     """
     seconds = _fastest(plain, device) - (_fastest(spare, device) if spare is not None else 0.0)
-    outcomes = {PLAIN: Outcome(seconds=max(seconds, 1e-9), error=noise)}
+    outcomes = {PLAIN: TrialOutcome(seconds=max(seconds, 1e-9), error=noise)}
     for name, call in candidates.items():
         outcomes[name] = _tried(call, error, allowed(noise), seconds, device)
     right = {name: outcome.seconds for name, outcome in outcomes.items() if not outcome.problem and outcome.seconds}
@@ -263,16 +263,16 @@ def allowed(noise: float) -> float:
 
 def _tried(
     call: Callable[[], T], error: Callable[[T], float], bound: float, plain_seconds: float, device: torch.device
-) -> Outcome:
+) -> TrialOutcome:
     try:
-        found = error(call())  # compiled now
-        if not found <= bound:  # NaN neither
-            return Outcome(error=found, problem=f"wrong: error {found:.1e}, at most {bound:.1e} is allowed")
-        return Outcome(seconds=_fastest(call, device, HOPELESS * plain_seconds), error=found)
+        worst = error(call())  # compiled now
+        if not worst <= bound:  # NaN neither
+            return TrialOutcome(error=worst, problem=f"wrong: error {worst:.1e}, at most {bound:.1e} is allowed")
+        return TrialOutcome(seconds=_fastest(call, device, HOPELESS * plain_seconds), error=worst)
     except torch.OutOfMemoryError:
         raise
     except Exception as problem:  # what a kernel that can be neither compiled nor launched raises is its verdict
-        return Outcome(problem=reason_of(problem))
+        return TrialOutcome(problem=reason_of(problem))
 
 
 def _fastest(call: Callable[[], object], device: torch.device, hopeless: float = float("inf")) -> float:
@@ -286,10 +286,10 @@ def _fastest(call: Callable[[], object], device: torch.device, hopeless: float =
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedVerdict:
     """A file of the cache."""
 
-    subject: Subject
+    subject: TrialSubject
     verdict: Verdict | None
     unfinished: int  # trials that were begun and did not end
 
@@ -299,11 +299,11 @@ def folder() -> Path:
     return user_cache_path("lreg") / "trials"
 
 
-def verdicts() -> list[Kept]:
+def verdicts() -> list[CachedVerdict]:
     """Those of this version of the kernels, torch and Triton, on any device."""
     with contextlib.suppress(OSError):
-        kept = [_read(path) for path in sorted(folder().glob("*.json"))]
-        return [one for one in kept if one is not None and one.subject.versions == _versions()]
+        cached = [_read(path) for path in sorted(folder().glob("*.json"))]
+        return [verdict for verdict in cached if verdict is not None and verdict.subject.versions == _versions()]
     return []
 
 
@@ -311,27 +311,27 @@ def forget(device: torch.device) -> None:
     """Let everything on a device be tried anew."""
     trial_of.cache_clear()
     for path in folder().glob("*.json"):
-        kept = _read(path)
-        if kept is not None and kept.subject.device == machine(device):
+        cached = _read(path)
+        if cached is not None and cached.subject.device == machine(device):
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
-def _read(path: Path) -> Kept | None:
+def _read(path: Path) -> CachedVerdict | None:
     """None where there is none, or what is there was not written here."""
     try:
-        kept = read_json(path)
-        known = kept["verdict"]
-        verdict = None if known is None else Verdict(str(known["chosen"]), _outcomes(known["outcomes"]))
-        texts = {name: str(value) for name, value in kept["subject"].items()}
-        return Kept(Subject(**texts), verdict, int(kept["unfinished"]))
+        data = read_json(path)
+        facts = data["verdict"]
+        verdict = None if facts is None else Verdict(str(facts["chosen"]), _outcomes(facts["outcomes"]))
+        texts = {name: str(value) for name, value in data["subject"].items()}
+        return CachedVerdict(TrialSubject(**texts), verdict, int(data["unfinished"]))
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
 
-def _outcomes(kept: Mapping[str, Any]) -> dict[str, Outcome]:
+def _outcomes(record: Mapping[str, Any]) -> dict[str, TrialOutcome]:
     outcomes = {}
-    for name, outcome in kept.items():
+    for name, outcome in record.items():
         seconds, error = (None if outcome[key] is None else float(outcome[key]) for key in ("seconds", "error"))
-        outcomes[str(name)] = Outcome(seconds, error, str(outcome["problem"]))
+        outcomes[str(name)] = TrialOutcome(seconds, error, str(outcome["problem"]))
     return outcomes

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.kernels import trial as trials
 from engine.kernels.recompute import RecomputeTape
-from engine.kernels.tape import Side, Tape
+from engine.kernels.tape import SideInput, Tape
 from engine.kernels.trial import Trial, Verdict
 from engine.optimizers.box_ascent import BoxAscent
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, State
@@ -43,7 +43,7 @@ class Script:
     steps: int
     taken: list[tuple[Tensor, State]] = field(default_factory=list)  # features and the observed state
     ascents: list[tuple[int, Tensor, BoxAscent]] = field(default_factory=list)  # after which step, and from where
-    pulls: list[tuple[list[Tensor], Side | None]] = field(default_factory=list)
+    pulls: list[tuple[list[Tensor], SideInput | None]] = field(default_factory=list)
 
     def tape(self, kind: TapeClass) -> Tape:
         """A fresh tape at the start of the truncation."""
@@ -78,8 +78,8 @@ class Script:
         def copy_all(tensors: State) -> State:
             return {name: copy(tensor) for name, tensor in tensors.items()}
 
-        def copy_side(side: Side) -> Side:
-            return Side(*([None if tensor is None else copy(tensor) for tensor in part] for part in side))
+        def copy_side(side: SideInput) -> SideInput:
+            return SideInput(*([None if tensor is None else copy(tensor) for tensor in part] for part in side))
 
         taken = [(copy(features), copy_all(observed)) for features, observed in self.taken]
         ascents = [(index, copy(offset), ascent) for index, offset, ascent in self.ascents]
@@ -91,7 +91,7 @@ class Script:
 class Climb:
     """An ascent by plain PyTorch in float64."""
 
-    place: int  # among the ascents of the truncation
+    index: int  # among the ascents of the truncation
     center: Tensor  # [B, P, F]
     clean: Tensor  # the update there, [B, P]
     half_width: float  # of the box
@@ -119,11 +119,11 @@ class Reference:
         for index, step in enumerate(script.taken):
             update = tape.step(*step)
             self._expected.updates.append(update)
-            for place in {0, len(script.ascents) - 1} if script.ascents else ():
-                at, offset, ascent = script.ascents[place]
+            for number in {0, len(script.ascents) - 1} if script.ascents else ():
+                at, offset, ascent = script.ascents[number]
                 if at == index:
                     height = _height(tape.ascend(offset, ascent)[1], update).item()
-                    self._climbs.append(Climb(place, step[0], update, ascent.epsilon, height, tape.last_step()))
+                    self._climbs.append(Climb(number, step[0], update, ascent.epsilon, height, tape.last_step()))
         self._expected.state = tape.state()
         self._expected.gradients = [tape.pull_back(*pull) for pull in script.pulls]
 
@@ -142,7 +142,7 @@ class Reference:
             [answers.state, *answers.gradients], [expected.state, *expected.gradients], strict=True
         ):
             errors += [_relative([ours[name]], [theirs[name]]) for name in theirs]
-        errors += [climb.error(*answers.ascents[climb.place]) for climb in self._climbs]
+        errors += [climb.error(*answers.ascents[climb.index]) for climb in self._climbs]
         return torch.stack(errors).max().item()  # NaN if one is NaN
 
 
@@ -180,7 +180,7 @@ class TriedTape:
             self._answers.state = state
         return state
 
-    def pull_back(self, slopes: list[Tensor], side: Side | None = None) -> Phi:
+    def pull_back(self, slopes: list[Tensor], side: SideInput | None = None) -> Phi:
         gradient = self._ask(lambda tape: tape.pull_back(slopes, side))
         self._script.pulls.append((slopes, side))
         if self._answers is not None:

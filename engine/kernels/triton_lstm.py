@@ -31,10 +31,10 @@ from engine.kernels.triton_tiles import (
     hidden_at,
     input_at,
     jit,
-    known_of,
     load_unit,
     matrix_at,
     pulled,
+    recurrent_of,
     store_unit,
     tanh_of,
     times,
@@ -55,8 +55,8 @@ def forward(
     for layer in tl.static_range(LAYERS):
         h = load_unit(before, 2 * layer, row, coordinates, H, HP)
         c = load_unit(before, 2 * layer + 1, row, coordinates, H, HP)
-        known = known_of(h, layer, weights, LAYERS, FP, HP)
-        gates = gates_of(x, known, weights + input_at(layer, LAYERS, FP, HP), x.shape[1], HP)
+        recurrent = recurrent_of(h, layer, weights, LAYERS, FP, HP)
+        gates = gates_of(x, recurrent, weights + input_at(layer, LAYERS, FP, HP), x.shape[1], HP)
         c = gates[1] * c + gates[0] * gates[2]
         x = gates[3] * tanh_of(c)
         store_unit(after, x, 2 * layer, row, coordinates, H, HP)
@@ -118,7 +118,7 @@ def pull_layer(
             x = load_unit(after, 2 * layer - 2, row, coordinates, H, HP)
         h = load_unit(before, 2 * layer, row, coordinates, H, HP)
         c = load_unit(before, 2 * layer + 1, row, coordinates, H, HP)
-        gates = gates_of(x, known_of(h, layer, weights, LAYERS, FP, HP), w_input, INPUTS, HP)
+        gates = gates_of(x, recurrent_of(h, layer, weights, LAYERS, FP, HP), w_input, INPUTS, HP)
         squashed = tanh_of(gates[1] * c + gates[0] * gates[2])
         if TOP:
             out = gates[3] * squashed
@@ -166,36 +166,38 @@ def pull_layer(
 
 
 @jit
-def run(seen, known, cells, weights, FP: tl.constexpr, HP: tl.constexpr, LAYERS: tl.constexpr, ENTRANCE: tl.constexpr):
+def run(
+    seen, recurrent, cells, weights, FP: tl.constexpr, HP: tl.constexpr, LAYERS: tl.constexpr, ENTRANCE: tl.constexpr
+):
     """The step from a feature tile: u, [BLOCK], the first layer's input, and each layer's gates and tanh(c)."""
     first = entered_of(seen, weights, LAYERS, FP, HP) if ENTRANCE else seen
-    x, kept = first, ()
+    x, saved = first, ()
     for layer in tl.static_range(LAYERS):
-        gates = gates_of(x, known[layer], weights + input_at(layer, LAYERS, FP, HP), x.shape[1], HP)
+        gates = gates_of(x, recurrent[layer], weights + input_at(layer, LAYERS, FP, HP), x.shape[1], HP)
         squashed = tanh_of(gates[1] * cells[layer] + gates[0] * gates[2])
         x = gates[3] * squashed
-        kept = kept + ((gates, squashed),)
-    return head_of(x, weights, LAYERS, FP, HP), first, kept
+        saved = saved + ((gates, squashed),)
+    return head_of(x, weights, LAYERS, FP, HP), first, saved
 
 
 @jit
-def pull_to_input(dh, kept, c, w, INPUTS: tl.constexpr, HP: tl.constexpr):
+def pull_to_input(dh, saved, c, w, INPUTS: tl.constexpr, HP: tl.constexpr):
     """From the slope of a layer's h to that of its input."""
-    gates, squashed = kept
+    gates, squashed = saved
     dc = dh * gates[3] * (1.0 - squashed * squashed)
     return pulled(gate_slopes(gates, squashed, c, dh, dc), w, INPUTS, HP)
 
 
 @jit
 def uphill_of(
-    du, first, kept, cells, weights,
+    du, first, saved, cells, weights,
     FP: tl.constexpr, HP: tl.constexpr, LAYERS: tl.constexpr, ENTRANCE: tl.constexpr,
 ):  # fmt: skip
     """From the slope of u, [BLOCK], to that of the feature tile, [BLOCK, FP]; the state goes nowhere."""
     dx = du[:, None] * tl.load(weights + head_at(LAYERS, FP, HP) + tl.arange(0, HP))[None, :]
     for layer in tl.static_range(LAYERS - 1, 0, -1):
-        dx = pull_to_input(dx, kept[layer], cells[layer], weights + input_at(layer, LAYERS, FP, HP), HP, HP)
-    dx = pull_to_input(dx, kept[0], cells[0], weights + input_at(0, LAYERS, FP, HP), first.shape[1], HP)
+        dx = pull_to_input(dx, saved[layer], cells[layer], weights + input_at(layer, LAYERS, FP, HP), HP, HP)
+    dx = pull_to_input(dx, saved[0], cells[0], weights + input_at(0, LAYERS, FP, HP), first.shape[1], HP)
     if ENTRANCE:
         dx = dx * tl.where(first > 0, 1.0, first + 1.0)
         dx = times(dx, tl.trans(tl.load(matrix_at(weights + entrance_at(LAYERS, FP, HP) + HP, FP, HP))))
@@ -204,37 +206,37 @@ def uphill_of(
 
 @jit
 def ascent(
-    weights, features, before, clean, offset, found, there, coordinates, scale, epsilon, length, steps, free,
+    weights, features, before, clean, offset, worst, update, coordinates, scale, epsilon, length, steps, free,
     F: tl.constexpr, FP: tl.constexpr, H: tl.constexpr, HP: tl.constexpr, LAYERS: tl.constexpr,
     ENTRANCE: tl.constexpr, SQUASHED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Projected sign ascent of (u(s) - u(s'))^2 from `offset` in the box of half-width epsilon, the state held fixed.
 
-    The first `free` features move. Out: the features `found`, [N, F], and the update `there`, [N].
+    The first `free` features move. Out: the features `worst`, [N, F], and the update `update`, [N].
     """
     row = (tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)
     center = load_unit(features, 0, row, coordinates, F, FP)
     moved = load_unit(offset, 0, row, coordinates, F, FP)
-    wanted = tl.load(clean + row, mask=row < coordinates, other=0.0)
+    clean_update = tl.load(clean + row, mask=row < coordinates, other=0.0)
     moves = (tl.arange(0, FP) < free)[None, :]
     limit = tl.zeros((BLOCK, FP), center.dtype) + epsilon
-    known, cells = (), ()
+    recurrent, cells = (), ()
     for layer in tl.static_range(LAYERS):
         h = load_unit(before, 2 * layer, row, coordinates, H, HP)
-        known = known + (known_of(h, layer, weights, LAYERS, FP, HP),)
+        recurrent = recurrent + (recurrent_of(h, layer, weights, LAYERS, FP, HP),)
         cells = cells + (load_unit(before, 2 * layer + 1, row, coordinates, H, HP),)
     for _ in range(steps):
-        u, first, kept = run(center + moved, known, cells, weights, FP, HP, LAYERS, ENTRANCE)
+        u, first, saved = run(center + moved, recurrent, cells, weights, FP, HP, LAYERS, ENTRANCE)
         squashed = tanh_of(u) if SQUASHED else u
-        du = 2.0 * (scale * squashed - wanted) * scale
+        du = 2.0 * (scale * squashed - clean_update) * scale
         if SQUASHED:
             du = du * (1.0 - squashed * squashed)
-        uphill = uphill_of(du, first, kept, cells, weights, FP, HP, LAYERS, ENTRANCE)
+        uphill = uphill_of(du, first, saved, cells, weights, FP, HP, LAYERS, ENTRANCE)
         sign = tl.where(moves & (uphill > 0), 1.0, tl.where(moves & (uphill < 0), -1.0, 0.0))
         moved += length * sign.to(moved.dtype)
         moved = tl.where(moved > limit, limit, tl.where(moved < -limit, -limit, moved))  # NaN stays
-    store_unit(found, center + moved, 0, row, coordinates, F, FP)
-    last, entry, rest = run(center + moved, known, cells, weights, FP, HP, LAYERS, ENTRANCE)
+    store_unit(worst, center + moved, 0, row, coordinates, F, FP)
+    last, entry, rest = run(center + moved, recurrent, cells, weights, FP, HP, LAYERS, ENTRANCE)
     if SQUASHED:
         last = tanh_of(last)
-    tl.store(there + row, scale * last, mask=row < coordinates)
+    tl.store(update + row, scale * last, mask=row < coordinates)

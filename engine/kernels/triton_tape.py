@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from engine.kernels.tape import Side
+from engine.kernels.tape import SideInput
 from engine.optimizers.box_ascent import BoxAscent
 from engine.optimizers.learned.base import LearnedOptimizer, Network, Phi, State
 
@@ -79,8 +79,8 @@ class TritonNetwork:
         tiles = 2 * network.layers - 1  # of 4 gates, and the first layer's
         self.size = self.padded * (4 * network.layers + 3 + PADDED_FEATURES + 4 * (tiles * self.padded + first))
         self.weights = self.like.new_zeros(self.size)
-        for name, place in self._places(self.weights).items():
-            place.copy_(_by_gate(name, self.phi[name]))
+        for name, view in self._places(self.weights).items():
+            view.copy_(_by_gate(name, self.phi[name]))
 
     def _places(self, flat: Tensor) -> dict[str, Tensor]:
         """Where each meta-parameter lies in the padded weights, [size]: views, shapes of `_by_gate`."""
@@ -107,10 +107,10 @@ class TritonNetwork:
     def gradient(self, partial: Tensor) -> Phi:
         """Gradients by phi from the programs' sums, [programs, size]."""
         total = partial.sum(0, dtype=torch.float64).to(self.like.dtype)
-        found = {name: torch.empty_like(tensor) for name, tensor in self.phi.items()}
-        for name, place in self._places(total).items():
-            _by_gate(name, found[name]).copy_(place)
-        return found
+        gradient = {name: torch.empty_like(tensor) for name, tensor in self.phi.items()}
+        for name, view in self._places(total).items():
+            _by_gate(name, gradient[name]).copy_(view)
+        return gradient
 
     def pack(self, state: State) -> Tensor:
         """The units of an optimizer state, [..., P, H] each, as [units, N, H]."""
@@ -138,12 +138,12 @@ class TritonNetwork:
 
     def ascend(self, center: Tensor, before: Tensor, clean: Tensor, offset: Tensor, ascent: BoxAscent) -> list[Tensor]:
         """The features found, [N, F], and the update there, [N]."""
-        found, there = torch.empty_like(center), torch.empty_like(clean)
+        worst_features, worst_update = torch.empty_like(center), torch.empty_like(clean)
         free = self.network.features if ascent.free is None else ascent.free
-        tensors = (self.weights, center, before, clean, offset, found, there)
+        tensors = (self.weights, center, before, clean, offset, worst_features, worst_update)
         numbers = (*self._numbers, float(ascent.epsilon), float(ascent.length), ascent.steps, free)
         self._call("ascent", self._blocks, *tensors, *numbers)
-        return [found, there]
+        return [worst_features, worst_update]
 
     @property
     def programs(self) -> int:
@@ -209,15 +209,15 @@ class TritonTape:
         features, clean = self._features[self._taken - 1], self._updates[self._taken - 1]
         before = self._line[self._bring(self._taken - 1)]
         start = offset.detach().reshape(features.shape).contiguous()
-        found, there = self._net.ascend(features, before, clean, start, ascent)
-        return found.view(offset.shape), there.view(self._shape)
+        worst_features, worst_update = self._net.ascend(features, before, clean, start, ascent)
+        return worst_features.view(offset.shape), worst_update.view(self._shape)
 
     def state(self) -> State:
         if self._taken == 0:
             return self._net.unpack(self._kept[0], self._shape)
         return self._net.unpack(self._line[self._bring(self._taken - 1) + 1], self._shape)
 
-    def pull_back(self, slopes: list[Tensor], side: Side | None = None) -> Phi:
+    def pull_back(self, slopes: list[Tensor], side: SideInput | None = None) -> Phi:
         net = self._net
         partial = net.weights.new_zeros(net.programs, net.size)
         carried, spare = torch.zeros_like(self._line[0]), torch.empty_like(self._line[0])

@@ -78,17 +78,17 @@ def sigmoid_of(x):
 def load_unit(rows, unit, row, coordinates, COUNT: tl.constexpr, PADDED: tl.constexpr):
     """Rows of [units, N, COUNT] as a tile [BLOCK, PADDED]; 0 beyond."""
     column = tl.arange(0, PADDED)
-    there = (row < coordinates)[:, None] & (column < COUNT)[None, :]
+    inside = (row < coordinates)[:, None] & (column < COUNT)[None, :]
     at = (tl.cast(coordinates, tl.int64) * unit + row)[:, None] * COUNT + column[None, :]  # beyond 2^31 of them
-    return tl.load(rows + at, mask=there, other=0.0)
+    return tl.load(rows + at, mask=inside, other=0.0)
 
 
 @jit
 def store_unit(rows, tile, unit, row, coordinates, COUNT: tl.constexpr, PADDED: tl.constexpr):
     column = tl.arange(0, PADDED)
-    there = (row < coordinates)[:, None] & (column < COUNT)[None, :]
+    inside = (row < coordinates)[:, None] & (column < COUNT)[None, :]
     at = (tl.cast(coordinates, tl.int64) * unit + row)[:, None] * COUNT + column[None, :]
-    tl.store(rows + at, tile, mask=there)
+    tl.store(rows + at, tile, mask=inside)
 
 
 @jit
@@ -116,7 +116,7 @@ def entered_of(features, weights, LAYERS: tl.constexpr, FP: tl.constexpr, HP: tl
 
 
 @jit
-def known_of(h, layer, weights, LAYERS: tl.constexpr, FP: tl.constexpr, HP: tl.constexpr):
+def recurrent_of(h, layer, weights, LAYERS: tl.constexpr, FP: tl.constexpr, HP: tl.constexpr):
     """The state's part of the four gates, b + W_hidden h, [BLOCK, HP] each."""
     w = weights + hidden_at(layer, LAYERS, FP, HP)
     b = weights + bias_at(layer, LAYERS, FP, HP)
@@ -128,12 +128,12 @@ def known_of(h, layer, weights, LAYERS: tl.constexpr, FP: tl.constexpr, HP: tl.c
 
 
 @jit
-def gates_of(x, known, w, INPUTS: tl.constexpr, HP: tl.constexpr):
+def gates_of(x, recurrent, w, INPUTS: tl.constexpr, HP: tl.constexpr):
     """The four gates, [BLOCK, HP] each, from a layer's input and the state's part; w points to W_input."""
-    enter = sigmoid_of(known[0] + times(x, tl.load(matrix_at(w, INPUTS, HP))))
-    forget = sigmoid_of(known[1] + times(x, tl.load(matrix_at(w + INPUTS * HP, INPUTS, HP))))
-    cell = tanh_of(known[2] + times(x, tl.load(matrix_at(w + 2 * INPUTS * HP, INPUTS, HP))))
-    leave = sigmoid_of(known[3] + times(x, tl.load(matrix_at(w + 3 * INPUTS * HP, INPUTS, HP))))
+    enter = sigmoid_of(recurrent[0] + times(x, tl.load(matrix_at(w, INPUTS, HP))))
+    forget = sigmoid_of(recurrent[1] + times(x, tl.load(matrix_at(w + INPUTS * HP, INPUTS, HP))))
+    cell = tanh_of(recurrent[2] + times(x, tl.load(matrix_at(w + 2 * INPUTS * HP, INPUTS, HP))))
+    leave = sigmoid_of(recurrent[3] + times(x, tl.load(matrix_at(w + 3 * INPUTS * HP, INPUTS, HP))))
     return enter, forget, cell, leave
 
 

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from engine.base.flat import Batch
-from engine.kernels.tape import Side, Tape
+from engine.kernels.tape import SideInput, Tape
 from engine.optimizers.learned.base import START, LearnedOptimizer, Phi, State
 from engine.penalties.base import AscentPenalty, InnerStep, Randomness, UpdatePenalty
 
 
-class Point(NamedTuple):
+class StepStart(NamedTuple):
     """Where an inner step starts from: constants."""
 
     theta: Tensor  # [B, P]; with its graph where the learned optimizer differentiates it
@@ -33,7 +33,7 @@ class Point(NamedTuple):
     batch: Batch | None  # that the gradient is of; None where it comes from the truncation before
 
 
-class Move(NamedTuple):
+class StepResult(NamedTuple):
     """What an inner step comes to."""
 
     moved: Tensor  # [B, P], to add to theta
@@ -44,11 +44,11 @@ class Move(NamedTuple):
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
 """`LearnedOptimizer.step` with meta-parameters: features and the observed state to the update and the next state."""
 
-Take = Callable[[Step, Point, State], Move]
+Take = Callable[[Step, StepStart, State], StepResult]
 """An inner step by some `Step`; differentiable by everything that goes in."""
 
 
-class Contrast(NamedTuple):
+class Slopes(NamedTuple):
     """An update penalty at one inner step: slopes of its value by the update and by the update at another input."""
 
     inner_step: int  # counted from the truncation's first
@@ -58,10 +58,10 @@ class Contrast(NamedTuple):
 
 
 Source = Any
-"""What is pulled back of an update penalty, as its `Backward` notes it: a value with its graph, a `Contrast`, ..."""
+"""What is pulled back of an update penalty, as its `Backward` notes it: a value with its graph, a `Slopes`, ..."""
 
 
-class Entry(NamedTuple):
+class PenaltyEntry(NamedTuple):
     """What an update penalty came to at one inner step, and what of it counts."""
 
     source: Source
@@ -71,7 +71,7 @@ class Entry(NamedTuple):
 class Backward:
     """One truncation, from its first inner step to its last."""
 
-    def advance(self, point: Point, state: State) -> Move:
+    def advance(self, point: StepStart, state: State) -> StepResult:
         """An inner step."""
         raise NotImplementedError
 
@@ -86,7 +86,7 @@ class Backward:
         """
         raise NotImplementedError
 
-    def pull_back_entries(self, entries: Sequence[Entry]) -> Phi:
+    def pull_back_entries(self, entries: Sequence[PenaltyEntry]) -> Phi:
         """The gradient by phi of an update penalty's entries."""
         raise NotImplementedError
 
@@ -106,7 +106,7 @@ class AutogradBackward(Backward):
         self.phi = phi
         self.take = take
 
-    def advance(self, point: Point, state: State) -> Move:
+    def advance(self, point: StepStart, state: State) -> StepResult:
         return self.take(partial(self.optimizer.step, self.phi), point, state)
 
     def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Tensor]:
@@ -116,7 +116,7 @@ class AutogradBackward(Backward):
     def pull_back(self, thetas: list[Tensor], cotangents: list[Tensor], moves: list[Tensor]) -> Phi:
         return pull_back(self.phi, thetas, cotangents)
 
-    def pull_back_entries(self, entries: Sequence[Entry]) -> Phi:
+    def pull_back_entries(self, entries: Sequence[PenaltyEntry]) -> Phi:
         values = [torch.where(entry.cotangent != 0, entry.source, 0.0) for entry in entries]
         return pull_back(self.phi, values, [entry.cotangent for entry in entries])
 
@@ -132,14 +132,14 @@ class TapeBackward(Backward):
         self.start, self.begins = start, begins
         self._taken = 0
 
-    def advance(self, point: Point, state: State) -> Move:
+    def advance(self, point: StepStart, state: State) -> StepResult:
         return self.take(self._step, point, state)
 
     def _step(self, features: Tensor, observed: State) -> tuple[Tensor, State]:
         self._taken += 1
         return self.tape.step(features, observed), observed
 
-    def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Contrast]:
+    def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Slopes]:
         assert isinstance(penalty, AscentPenalty)
         start = penalty.start_of_ascent(self.optimizer, step.features, randomness)
         features, other = self.tape.ascend(start, penalty.ascent(self.optimizer))
@@ -147,7 +147,7 @@ class TapeBackward(Backward):
         with torch.enable_grad():
             value = penalty.change(step.scaled(update), step.scaled(other))
         slope, other_slope = torch.autograd.grad(value.sum(), (update, other))
-        return value.detach(), Contrast(self._taken - 1, slope, features, other_slope)
+        return value.detach(), Slopes(self._taken - 1, slope, features, other_slope)
 
     def pull_back(self, thetas: list[Tensor], cotangents: list[Tensor], moves: list[Tensor]) -> Phi:
         """theta_t = theta_0 + the moved updates before it, so an update's slope is the sum of all later cotangents."""
@@ -163,7 +163,7 @@ class TapeBackward(Backward):
             return gradient
         return {**gradient, START: later.sum(0) if self.begins else torch.zeros_like(self.start)}
 
-    def pull_back_entries(self, entries: Sequence[Entry]) -> Phi:
+    def pull_back_entries(self, entries: Sequence[PenaltyEntry]) -> Phi:
         zeros = torch.zeros_like(entries[0].source.slope)
         slopes: list[Tensor] = [zeros] * self._taken
         features: list[Tensor | None] = [None] * self._taken
@@ -174,7 +174,7 @@ class TapeBackward(Backward):
             features[at] = contrast.features.masked_fill(idle[..., None], 0.0)
             slopes[at] = (cotangent * contrast.slope).masked_fill(idle, 0.0)
             other_slopes[at] = (cotangent * contrast.other_slope).masked_fill(idle, 0.0)
-        return self._with_start(self.tape.pull_back(slopes, Side(features, other_slopes)), zeros)
+        return self._with_start(self.tape.pull_back(slopes, SideInput(features, other_slopes)), zeros)
 
     def state(self, state: State) -> State:
         return super().state(state) | self.tape.state()
@@ -194,8 +194,8 @@ def as_observed(optimizer: LearnedOptimizer, phi: Phi, step: InnerStep) -> Inner
 
 def pull_back(phi: Phi, outputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Phi:
     """The gradient by phi of the outputs' inner product with the cotangents; the graph stays for another one."""
-    found = torch.autograd.grad(outputs, list(phi.values()), cotangents, retain_graph=True, materialize_grads=True)
-    return dict(zip(phi, found, strict=True))
+    gradients = torch.autograd.grad(outputs, list(phi.values()), cotangents, retain_graph=True, materialize_grads=True)
+    return dict(zip(phi, gradients, strict=True))
 
 
 def known(mask: Tensor) -> Tensor | None:

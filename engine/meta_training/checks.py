@@ -23,8 +23,8 @@ def checked_settings(
     name: str, kind_of_settings: type[Settings], settings: Settings | Mapping[str, Any] | None
 ) -> Settings:
     """Settings, or a table of some of them, whose values are allowed. Raises SettingsError that names the others."""
-    given = settings if isinstance(settings, Mapping) else vars(settings or kind_of_settings())
-    values, problems = check_table(given, schema_of(kind_of_settings), name)
+    table = settings if isinstance(settings, Mapping) else vars(settings or kind_of_settings())
+    values, problems = check_table(table, schema_of(kind_of_settings), name)
     if problems:
         raise SettingsError(problems)
     return kind_of_settings(**values)

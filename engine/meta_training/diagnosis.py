@@ -150,12 +150,12 @@ class Diagnosis:
         self, tasks: TaskDistribution, optimizees: int, tick: Callable[[], None] = nothing
     ) -> list[Derivatives]:
         """Of `optimizees` fresh optimizees of every task; `tick` is called after each truncation and may raise."""
-        found: dict[tuple[Part, tuple[int, int], str], list[Derivatives]] = {}
+        by_part: dict[tuple[Part, tuple[int, int], str], list[Derivatives]] = {}
         for task, numbers in tasks.held_out(optimizees):
             for first in range(0, len(numbers), SIDE_BY_SIDE):
-                for one in self._of_group(task, numbers[first : first + SIDE_BY_SIDE], tick):
-                    found.setdefault((one.part, one.window, one.task), []).append(one)
-        return [joined(same) for same in found.values()]
+                for derivatives in self._of_group(task, numbers[first : first + SIDE_BY_SIDE], tick):
+                    by_part.setdefault((derivatives.part, derivatives.window, derivatives.task), []).append(derivatives)
+        return [joined(same) for same in by_part.values()]
 
     def _of_group(self, task: Task, numbers: Sequence[int], tick: Callable[[], None]) -> list[Derivatives]:
         objective = self._scaled(task)
@@ -184,7 +184,7 @@ class Diagnosis:
             if part != THE_LOSS or not self._is_mean(objective):
                 slope = torch.stack(estimated[part]).sum(0) / (math.fsum(sums) or 1.0) if part in estimated else None
                 derivatives.append(self._derivatives(part, (0, len(factors)), task, value, slope))
-        return [replace(one, diverged=diverged) for one in derivatives]
+        return [replace(item, diverged=diverged) for item in derivatives]
 
     def _derivatives(
         self, part: Part, truncations: tuple[int, int], task: Task, values: Tensor, slope: Tensor | None
@@ -219,12 +219,12 @@ class Diagnosis:
         is_derivable = objective.settings.loss != "minimum" and not objective.settings.log
         by_part: dict[Part, list[Tensor]] = {THE_LOSS: [of[LOSS] for of in plain]} if is_derivable else {}
         for name, penalty in objective.update.items():
-            one = replace(bare, update={name: replace(penalty, weight=1.0)})
-            _, gradients = self._unroll(task, numbers, one, self.estimator, tick)
+            single = replace(bare, update={name: replace(penalty, weight=1.0)})
+            _, gradients = self._unroll(task, numbers, single, self.estimator, tick)
             by_part["penalty", name] = [of.get(name, torch.zeros_like(of[LOSS])) for of in gradients]
         for name, geometric in objective.geometric.items():
-            one = replace(bare, geometric={name: replace(geometric, weight=1.0)})
-            _, gradients = self._unroll(task, numbers, one, self.estimator, tick)
+            single = replace(bare, geometric={name: replace(geometric, weight=1.0)})
+            _, gradients = self._unroll(task, numbers, single, self.estimator, tick)
             pairs = zip(gradients, plain, strict=True)
             by_part["penalty", name] = [both[LOSS] - loss[LOSS] for both, loss in pairs]
         return by_part
@@ -242,8 +242,8 @@ class Diagnosis:
         For the same numbers the optimizees, batches and random numbers are always the same. They begin where the
         learned optimizer does, if it has learned that.
         """
-        what = (UniformTasks([task]), lambda _: objective, estimator, self.settings)
-        epoch = MetaEpoch(*what, seed=self.seed, number=numbers[0], horizon=self.horizon).begin(len(numbers))
+        inputs = (UniformTasks([task]), lambda _: objective, estimator, self.settings)
+        epoch = MetaEpoch(*inputs, seed=self.seed, number=numbers[0], horizon=self.horizon).begin(len(numbers))
         (group,) = epoch.groups
         if (start := learned_start(self.optimizer, self._phi_of(task))) is not None:
             theta = group.carry.theta.reshape(-1, len(numbers), group.carry.theta.shape[-1])[0]
@@ -276,8 +276,8 @@ class Diagnosis:
 
 def with_penalties(objective: Objective, penalties: Mapping[str, Penalty]) -> Objective:
     """The objective with more penalties to look at. Those on phi alone do not see the scale, and are left out."""
-    geometric = {name: one for name, one in penalties.items() if isinstance(one, GeometricPenalty)}
-    update = {name: one for name, one in penalties.items() if isinstance(one, UpdatePenalty)}
+    geometric = {name: penalty for name, penalty in penalties.items() if isinstance(penalty, GeometricPenalty)}
+    update = {name: penalty for name, penalty in penalties.items() if isinstance(penalty, UpdatePenalty)}
     return replace(objective, geometric=objective.geometric | geometric, update=objective.update | update, parameter={})
 
 
@@ -287,11 +287,11 @@ def joined(same: Sequence[Derivatives]) -> Derivatives:
     def all_of(lists: Any) -> list[float]:
         return [number for numbers in lists for number in numbers]
 
-    estimated = [one.estimated for one in same]
+    estimated = [part.estimated for part in same]
     return replace(
         same[0],
-        value=all_of(one.value for one in same),
-        true=all_of(one.true for one in same),
+        value=all_of(part.value for part in same),
+        true=all_of(part.true for part in same),
         estimated=None if None in estimated else all_of(estimated),
-        diverged=sum(one.diverged for one in same),
+        diverged=sum(part.diverged for part in same),
     )

@@ -115,7 +115,7 @@ class _Work:
         self.steps = self.horizon if estimator.whole_unrolls else min(settings.truncation, self.horizon)
         self.optimizees, self.particles = settings.meta_batch, max(1, estimator.particles)
         self.theta = torch.empty(self.optimizees, task.parameters, dtype=task.dtype, device="meta")
-        self.one = _bytes([self.theta]) * self.particles  # of a number for each of the N coordinates
+        self.vector = _bytes([self.theta]) * self.particles  # of a number for each of the N coordinates
         self.state = self.optimizer.init(self.theta, task.layout)
         self.step = self._measured_step()
 
@@ -128,7 +128,7 @@ class _Work:
         sources = 2 if objective.loss_batch == "validation" else 1
         return {
             # where the truncation began, for each meta-epoch under way, and the gradient that feeds the next step
-            "parameters": PHI_COPIES * _bytes(self.trainer.phi.values()) + (2 * settings.staggered + 1) * self.one,
+            "parameters": PHI_COPIES * _bytes(self.trainer.phi.values()) + (2 * settings.staggered + 1) * self.vector,
             "optimizer_state": settings.staggered * _bytes(self.state.values()) * self.particles,
             "truncation": 0,
             "batches": sources * drawn + (1 + sources) * batch + making,  # the last one is still there
@@ -140,13 +140,13 @@ class _Work:
 
     def add_back_propagation(self, parts: dict[str, int]) -> str:
         """`unroll.Truncation`, with a tape or autograd's graph."""
-        steps, one, step = self.steps, self.one, self.step
+        steps, vector, step = self.steps, self.vector, self.step
         geometric, updates = bool(self.objective.geometric), list(self.objective.update.values())
         has_factor = self.optimizer.step_scale != "none" or self.trainer.settings.random_scaling > 0
-        kept = (2 + geometric + has_factor) * steps * one  # thetas, their cotangents, factors of the updates
-        slopes = (1 + geometric) * steps * one  # of the updates, and the cotangents added up
-        sides = len(updates) * steps * (step.features + 2 * one)  # the other input, and the slopes at both
-        masked = steps * (2 * step.features + 3 * one) if updates else 0  # the same again, one penalty after another
+        saved = (2 + geometric + has_factor) * steps * vector  # thetas, their cotangents, factors of the updates
+        slopes = (1 + geometric) * steps * vector  # of the updates, and the cotangents added up
+        sides = len(updates) * steps * (step.features + 2 * vector)  # the other input, and the slopes at both
+        masked = steps * (2 * step.features + 3 * vector) if updates else 0  # the same again, one penalty after another
         way = "plain"
         if all(map(is_plain_ascent, updates)) and not self.optimizer.differentiates_theta:
             ascends = bool(updates)
@@ -155,58 +155,58 @@ class _Work:
             phi = {name: tensor.detach().cpu() for name, tensor in self.trainer.phi.items()}
             piece = NativeNetwork(self.optimizer, phi, 1).piece
             states = 2 + math.ceil(steps / piece)
-            arrays = steps * (step.features + one) + states * step.units
+            arrays = steps * (step.features + vector) + states * step.units
             parts["network"] = step.observing
-            beside = steps * one + step.units  # slopes of updates and state, as the kernels take them
+            beside = steps * vector + step.units  # slopes of updates and state, as the kernels take them
             is_kept = arrays + beside <= BYTES_KEPT  # for the next truncation, so it is always there
-            kept += arrays + sides + is_kept * beside
+            saved += arrays + sides + is_kept * beside
             parts["pull_back"] = max(slopes + masked + (not is_kept) * beside, step.units)
         elif way == "rows":
             assert self.optimizer.network is not None
-            kept += steps * numbers_kept(self.optimizer.network) * one + sides
+            saved += steps * numbers_kept(self.optimizer.network) * vector + sides
             parts["network"] = step.observing
             parts["pull_back"] = slopes + masked + step.units
         elif way == "plain":
-            kept += steps * step.graph + len(updates) * steps * (step.graph + 2 * one)
+            saved += steps * step.graph + len(updates) * steps * (step.graph + 2 * vector)
             parts["network"] = step.forming + (step.graph + step.features) * bool(updates)
             parts["pull_back"] = step.pulling
         elif way == "triton":  # all states are kept, and of a side's step one more
-            kept += steps * (2 * step.features + step.moments + one) + (steps + 1) * step.units + sides
+            saved += steps * (2 * step.features + step.moments + vector) + (steps + 1) * step.units + sides
             parts["pull_back"] = slopes + masked + (3 if updates else 2) * step.units
         else:
             states = 2 + math.ceil(steps / PIECE)
-            kept += steps * (step.features + step.moments) + states * step.units + sides
+            saved += steps * (step.features + step.moments) + states * step.units + sides
             at_once = min(PIECE, steps)  # steps whose graphs are alive together, for a block of the coordinates
-            block = min(1.0, GRAPH_BYTES / (ALIVE * at_once * (step.units + one)))
+            block = min(1.0, GRAPH_BYTES / (ALIVE * at_once * (step.units + vector)))
             graph = int(block * (at_once * step.graph + step.pulling))
             parts["pull_back"] = slopes + masked + graph * (2 if updates else 1)
-        parts["truncation"] = kept
+        parts["truncation"] = saved
         parts["optimizer_state"] += step.moments
         return {"plain": "autograd", "native": "tape", "rows": "tape"}.get(way, way)
 
     def add_second_order(self, parts: dict[str, int]) -> str:
         """`second_order.SecondOrderBackward`: points and states are kept, and graphs of the last inner steps."""
-        steps, one, step = self.steps, self.one, self.step
+        steps, vector, step = self.steps, self.vector, self.step
         state_before = _bytes(self.state.values())
         every = 1 if steps * state_before <= MOST_KEPT else math.ceil(math.sqrt(steps))
-        kept, curvature = graphs_kept(steps, state_before * ALIVE), self._curvature()
+        graph_count, curvature = graphs_kept(steps, state_before * ALIVE), self._curvature()
         curved = min(steps - 1, graphs_kept(steps, curvature)) if curvature else 0
         state, updates = step.moments + step.units, len(self.objective.update)
         parts["truncation"] = (
-            (3 + bool(self.objective.geometric)) * steps * one  # theta, gradient, cotangents
+            (3 + bool(self.objective.geometric)) * steps * vector  # theta, gradient, cotangents
             + steps * self.batch
-            + kept * step.graph
-            + math.ceil((steps - kept) / every) * state
-            + curved * max(0, curvature - one)  # the gradient is in it
+            + graph_count * step.graph
+            + math.ceil((steps - graph_count) / every) * state
+            + curved * max(0, curvature - vector)  # the gradient is in it
             + updates * steps * step.features
         )
-        again = 0 if kept == steps else step.graph + (every if every > 1 else 0) * state
+        again = 0 if graph_count == steps else step.graph + (every if every > 1 else 0) * state
         product = self._peak_of(flat.hessian_vector_products, self.theta) - (curvature if curved == steps - 1 else 0)
-        parts["network"] = step.forming + (0 if kept == steps else state)
+        parts["network"] = step.forming + (0 if graph_count == steps else state)
         # where it goes back once, the graph goes meanwhile
         pulling = step.pulling * (1 + updates) if updates else max(0, step.pulling - step.graph)
-        parts["pull_back"] = again + state + 2 * one + max(pulling, product)
-        return "second order" if kept == steps else "second order, graphs taken again"
+        parts["pull_back"] = again + state + 2 * vector + max(pulling, product)
+        return "second order" if graph_count == steps else "second order, graphs taken again"
 
     def _curvature(self) -> int:
         """Bytes of the graph of a gradient."""
@@ -223,15 +223,15 @@ class _Work:
         if self.trainer.estimator.whole_unrolls:  # fresh states begin as views of the same zeros
             parts["optimizer_state"] = _bytes_of_storages(self.state.values()) * self.particles
         reached = {term.at for term in self.objective.terms.values() if term.at}
-        parts["truncation"] = (1 + len(reached)) * self.one  # theta as it is now, and where losses were reached
+        parts["truncation"] = (1 + len(reached)) * self.vector  # theta as it is now, and where losses were reached
         parts["optimizer_state"] += state
         if kernels.goes_native(optimizer, kind, dtype):
-            parts["network"] = self.step.observing // self.particles + 2 * self.one
+            parts["network"] = self.step.observing // self.particles + 2 * self.vector
             parts["pull_back"] = 2 * state  # taken out of the kernels' order, particle by particle
         elif kernels.goes_linear(optimizer, kind, dtype):
-            parts["network"], parts["pull_back"] = 3 * self.one, state
+            parts["network"], parts["pull_back"] = 3 * self.vector, state
         else:
-            parts["network"] = self._step_of_particles() + 2 * self.one
+            parts["network"] = self._step_of_particles() + 2 * self.vector
         return "forward only"
 
     def evaluation_unroll(self) -> int:
@@ -308,7 +308,7 @@ class _Work:
             peak_of(geometric_penalty_at(penalty, self.objective.loss), self.theta, self.examples, rows, self.theta, 0)
             for penalty in self.objective.geometric.values()
         ]
-        return max(sizes) * self.particles + 3 * self.one if sizes else 0
+        return max(sizes) * self.particles + 3 * self.vector if sizes else 0
 
     def _peak_of(self, function: Callable[..., Any], *more: Tensor) -> int:
         return peak_of(function, self.objective.loss, self.theta, self.examples, *more)

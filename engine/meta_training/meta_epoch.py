@@ -40,7 +40,7 @@ class Group:
     carry: UnrollState
 
 
-class DrawnInTime:
+class PrefetchedBatches:
     """The batches of the next inner steps of a stream, a few at a time and in order."""
 
     def __init__(self, stream: Stream, steps: int) -> None:
@@ -90,22 +90,22 @@ class MetaEpoch:
         """
         self.start = start
         places: dict[Task, list[int]] = {}
-        for place in range(meta_batch):
-            places.setdefault(self.distribution.sample(self._seed("task", place)), []).append(place)
+        for member in range(meta_batch):
+            places.setdefault(self.distribution.sample(self._seed("task", member)), []).append(member)
         self.tasks, self.places = list(places), list(places.values())
         self.groups = [self._group(index, members) for index, members in self._mine().items()]
         return self
 
     def first_batches(self) -> list[Batch]:
         """The batch of the first inner step, of each group."""
-        return [self._streams(one.task, one.objective, one.members)[0].draw(1)[0] for one in self.groups]
+        return [self._streams(group.task, group.objective, group.members)[0].draw(1)[0] for group in self.groups]
 
     def _mine(self) -> dict[int, list[int]]:
         """This process's places, by group: they are dealt out so that every process has its part of every task."""
-        everything = [(index, place) for index, places in enumerate(self.places) for place in places]
+        everything = [(index, member) for index, places in enumerate(self.places) for member in places]
         mine: dict[int, list[int]] = {}
-        for index, place in self.team.share(everything):
-            mine.setdefault(index, []).append(place)
+        for index, member in self.team.share(everything):
+            mine.setdefault(index, []).append(member)
         return mine
 
     @property
@@ -173,24 +173,24 @@ class MetaEpoch:
 
     def _drawn(self, stream: Stream, steps: int) -> Batches:
         """Batches of the next inner steps: for whole unrolls, which may be long, drawn as they are needed."""
-        return DrawnInTime(stream, steps) if self.estimator.whole_unrolls else stream.draw(steps)
+        return PrefetchedBatches(stream, steps) if self.estimator.whole_unrolls else stream.draw(steps)
 
     def _final(self, group: Group) -> Batches:
         """Fresh batches that the loss at the unroll's end is measured on."""
         settings = group.objective.settings
         split = "validation" if settings.loss == "validation" else "train"
-        stream = group.task.batches([self._seed("final", place) for place in group.members], split)
+        stream = group.task.batches([self._seed("final", member) for member in group.members], split)
         return stream.draw(settings.batches)
 
     def _randomness(self, group: Group) -> list[Generator]:
         """Random numbers for the penalties in the next truncation, for each optimizee its own."""
         device, purpose = group.carry.theta.device, f"penalties/{group.carry.inner_step}"
-        return [Generator(device).manual_seed(self._seed(purpose, place)) for place in group.members]
+        return [Generator(device).manual_seed(self._seed(purpose, member)) for member in group.members]
 
     def _group(self, index: int, members: list[int]) -> Group:
         task, objective = self._seen(index, members)
         if self.start is None:
-            theta = torch.stack([task.init_theta(self._seed("theta", place)) for place in members])
+            theta = torch.stack([task.init_theta(self._seed("theta", member)) for member in members])
         else:
             theta = self.start.expand(len(members), -1)
         stream, scoring = self._streams(task, objective, members)
@@ -201,17 +201,17 @@ class MetaEpoch:
 
     def _seen(self, index: int, members: list[int]) -> tuple[Task, Objective]:
         """A task as some of the optimizees see it, and the objective on it."""
-        task = self.tasks[index].of([self._seed("episode", place) for place in members])
+        task = self.tasks[index].of([self._seed("episode", member) for member in members])
         return task, self.objective_on(self.tasks[index]).of(task)
 
     def _streams(self, task: Task, objective: Objective, members: list[int]) -> tuple[Stream, Stream | None]:
-        stream = task.batches([self._seed("batches", place) for place in members], "train")
+        stream = task.batches([self._seed("batches", member) for member in members], "train")
         if objective.loss_batch != "validation":
             return stream, None
-        return stream, task.batches([self._seed("scoring", place) for place in members], "validation")
+        return stream, task.batches([self._seed("scoring", member) for member in members], "validation")
 
-    def _seed(self, purpose: str, place: int) -> int:
-        return seeds.derive(self.seed, "meta-training", self.number, place, purpose)
+    def _seed(self, purpose: str, member: int) -> int:
+        return seeds.derive(self.seed, "meta-training", self.number, member, purpose)
 
     def _scaling(self, theta: Tensor, members: list[int], layout: Layout) -> Tensor | None:
         """Random scales exp(U(-r, r)), shape [B, P], one for each optimizee, for each of its tensors or coordinates.
@@ -222,7 +222,7 @@ class MetaEpoch:
             return None
         sizes = {"coordinate": (1,) * layout.size, "tensor": layout.sizes, "network": (layout.size,)}
         counts = torch.tensor(sizes[self.settings.random_scaling_of])
-        generators = [Generator().manual_seed(self._seed("scaling", place)) for place in members]
+        generators = [Generator().manual_seed(self._seed("scaling", member)) for member in members]
         uniform = torch.stack([torch.rand(len(counts), generator=generator) for generator in generators])
         scales = ((2 * uniform - 1) * self.settings.random_scaling).exp().repeat_interleave(counts, 1)
         return scales.to(theta)
@@ -249,7 +249,7 @@ class MetaEpoch:
         mine = self._mine()
         for index, fact in enumerate(facts):
             if members := mine.get(index):
-                rows = [fact["members"].index(place) for place in members]
+                rows = [fact["members"].index(member) for member in members]
                 self.groups.append(self._restored(index, members, fact, _rows(under(str(index), tensors), rows)))
         return self
 
@@ -257,7 +257,7 @@ class MetaEpoch:
         """The task of a group: drawn again; version 0.1 noted which one of the preset's it was."""
         if "task_index" in fact:
             return self.distribution.held_out(1)[fact["task_index"]][0]
-        drawn = [self.distribution.sample(self._seed("task", place)) for place in fact["members"]]
+        drawn = [self.distribution.sample(self._seed("task", member)) for member in fact["members"]]
         if any(task != drawn[0] for task in drawn):
             raise RunError("optimizees that shared a task would not share it now: is it the same task distribution?")
         return drawn[0]
@@ -279,12 +279,12 @@ def _merged(
     groups = []
     for index, members in enumerate(places) if parts else ():
         of_group = [(part_members, tensors) for at, part_members, tensors in parts if at == index]
-        gathered = [place for part_members, _ in of_group for place in part_members]
+        gathered = [member for part_members, _ in of_group for member in part_members]
         together = {
             name: tensor if tensor.ndim == 0 else torch.cat([tensors[name] for _, tensors in of_group])
             for name, tensor in of_group[0][1].items()
         }
-        groups.append((index, members, _rows(together, [gathered.index(place) for place in members])))
+        groups.append((index, members, _rows(together, [gathered.index(member) for member in members])))
     return groups
 
 

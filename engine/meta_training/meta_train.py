@@ -134,8 +134,8 @@ class MetaTrainer:
         self.objective_settings = checks.checked_settings("objective", ObjectiveSettings, objective)
         how = (self.settings, self.objective_settings, self.terms, self.penalties)
         checks.check_together(self.estimator, *how)
-        what = (self.optimizer, self.penalties, self.terms, self.settings, self.objective_settings)
-        on_task = functools.partial(objective_on, *what, second_order=self.estimator.second_order)
+        inputs = (self.optimizer, self.penalties, self.terms, self.settings, self.objective_settings)
+        on_task = functools.partial(objective_on, *inputs, second_order=self.estimator.second_order)
         self.objective_on = functools.lru_cache(TASKS_KEPT)(on_task)
         held_out = [held_out_task for held_out_task, _ in tasks.held_out(1)]
         checks.check_optimizer(self.optimizer, self.estimator, self.settings, task, held_out)
@@ -200,12 +200,12 @@ class MetaTrainer:
         self.improved = False
         return [self._evaluate(tick) if self.pending else self._meta_step()]
 
-    def frozen_state(self, which: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def frozen_state(self, checkpoint: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The learned optimizer alone, for use: best on validation, as it is now ("last"), or untrained ("initial")."""
         parameters = self.parameters
-        phi = {"best": parameters.best, "initial": parameters.initial, "last": parameters.frozen()}[which]
-        step = {"best": self.best_step, "initial": 0, "last": self.step}[which]
-        return prefixed("frozen", phi), {"checkpoint": which, "step": step}
+        phi = {"best": parameters.best, "initial": parameters.initial, "last": parameters.frozen()}[checkpoint]
+        step = {"best": self.best_step, "initial": 0, "last": self.step}[checkpoint]
+        return prefixed("frozen", phi), {"checkpoint": checkpoint, "step": step}
 
     def result(self, on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
         """The final comparison, on optimizees never seen: best and untrained learned optimizer, tuned SGD and Adam."""
@@ -316,8 +316,8 @@ class MetaTrainer:
         }
 
     def _new_epoch(self, number: int, horizon: int) -> MetaEpoch:
-        what = (self.tasks, self.objective_on, self.estimator, self.settings)
-        return MetaEpoch(*what, seed=self.seed, number=number, horizon=horizon, team=self.team)
+        inputs = (self.tasks, self.objective_on, self.estimator, self.settings)
+        return MetaEpoch(*inputs, seed=self.seed, number=number, horizon=horizon, team=self.team)
 
     def _end_meta_epoch_if_due(self, epoch: MetaEpoch) -> None:
         """The end: all inner steps taken, or every optimizee diverged."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.base.flat import Batch, BatchLoss, loss_on, side_by_side
 from engine.base.metrics import penalty_share, penalty_value
 from engine.base.replay import replayed
-from engine.meta_training.backward import Entry
+from engine.meta_training.backward import PenaltyEntry
 from engine.penalties.base import GeometricPenalty, HessianPenalty, Penalty
 
 
@@ -21,7 +21,7 @@ class PenaltyTerms:
 
     values: list[Tensor] = field(default_factory=list)  # [B], unweighted
     counted: list[Tensor] = field(default_factory=list)  # [B]
-    entries: list[Entry] = field(default_factory=list)  # of an update penalty
+    entries: list[PenaltyEntry] = field(default_factory=list)  # of an update penalty
     squares: list[Tensor] = field(default_factory=list)  # [2]: of the penalty's and of the loss's cotangents
 
     def add_geometric(self, value: Tensor, counts: Tensor, weighted: Tensor, gradient: Tensor, factor: float) -> None:
@@ -31,7 +31,7 @@ class PenaltyTerms:
         squares = [torch.where(counts, (slope**2).sum(-1), 0.0).sum() for slope in (weighted, gradient)]
         self.squares.append(factor**2 * torch.stack(squares))
 
-    def add_update(self, value: Tensor, counts: Tensor, entry: Entry) -> None:
+    def add_update(self, value: Tensor, counts: Tensor, entry: PenaltyEntry) -> None:
         """Book an update penalty: its value, [B], and what is pulled back of it."""
         self.values.append(value)
         self.counted.append(counts)

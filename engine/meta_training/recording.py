@@ -105,7 +105,7 @@ class RecordedTruncations:
         self._recorder = recorder
         self._device = device
         self._seen: set[Hashable] = set()
-        self._recordings: dict[Hashable, _Recording] = {}
+        self._recordings: dict[Hashable, _RecordedTruncation] = {}
         self._trials: dict[Hashable, Trial] = {}
 
     def __call__(self, objective: Objective, phi: Phi, carry: UnrollState, inputs: Inputs) -> Results:
@@ -119,7 +119,7 @@ class RecordedTruncations:
         if key not in self._seen or not has_room:
             self._seen.add(key)
             return plain()
-        record = partial(_Recording, self._recorder, objective, starts)
+        record = partial(_RecordedTruncation, self._recorder, objective, starts)
         if self._device is None:
             recording = self._recordings[key] = self._recordings.get(key) or record()
             return recording.replay(starts, carry, steps)
@@ -133,7 +133,7 @@ class RecordedTruncations:
             self._record(key, record, trial)
         return plain()
 
-    def _record(self, key: Hashable, record: Callable[[], _Recording], trial: Trial) -> None:
+    def _record(self, key: Hashable, record: Callable[[], _RecordedTruncation], trial: Trial) -> None:
         try:
             with trial.under_way():
                 self._recordings[key] = record()
@@ -196,7 +196,7 @@ def _difference(one: Tensor, other: Tensor) -> Tensor:
     return (difference / torch.where(scale > 0, scale, 1.0)).max() if one.numel() else scale
 
 
-class _Recording:
+class _RecordedTruncation:
     """One truncation."""
 
     def __init__(self, recorder: CudaGraphs, objective: Objective, starts: list[Any]) -> None:
@@ -206,8 +206,8 @@ class _Recording:
         self._results, self._again = recorder.record(lambda: run_truncation(objective, phi, carry, inputs))
 
     def replay(self, starts: list[Any], carry: UnrollState, steps: int) -> Results:
-        for mine, given in zip(self._starts, tensors_of(starts), strict=True):
-            mine.detach().copy_(given.detach())
+        for mine, start in zip(self._starts, tensors_of(starts), strict=True):
+            mine.detach().copy_(start.detach())
         self._again()
         clones = [tensor.clone() for tensor in tensors_of(self._results)]
         partial_gradient, after = with_tensors(self._results, clones)

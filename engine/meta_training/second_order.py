@@ -32,7 +32,7 @@ from engine.base.flat import (
 )
 from engine.base.live_memory import LiveMemory
 from engine.kernels.recompute import ALIVE
-from engine.meta_training.backward import Backward, Entry, Move, Point, Take, as_observed, blank, known
+from engine.meta_training.backward import Backward, PenaltyEntry, StepResult, StepStart, Take, as_observed, blank, known
 from engine.meta_training.objective import Objective
 from engine.optimizers.learned.base import START, Phi, State
 from engine.penalties.base import AscentPenalty, InnerStep, Randomness, UpdatePenalty, go_to, is_plain_ascent, positions
@@ -40,7 +40,7 @@ from engine.penalties.base import AscentPenalty, InnerStep, Randomness, UpdatePe
 MOST_KEPT = 2**30  # bytes of optimizer states, of the updates' graphs, and of the gradients': each of the three
 
 
-class Noted(NamedTuple):
+class PenaltyRecord(NamedTuple):
     """What must be known to take an update penalty's value again."""
 
     inner_step: int  # counted from the truncation's first
@@ -61,7 +61,7 @@ class Graph(NamedTuple):
     grad: Tensor
     loss: Tensor
     state: State  # what of it depends on phi
-    move: Move
+    move: StepResult
 
 
 class SecondOrderBackward(Backward):
@@ -78,13 +78,13 @@ class SecondOrderBackward(Backward):
         self.goes_back_once = not several  # the way goes back for each part of the objective: graphs are let go of
         floats = [name for name, part in state.items() if part.is_floating_point()]
         self.slopes_of = set(floats if self.graphs_from else ())  # what of the state may depend on phi
-        self.points: list[Point] = []
+        self.points: list[StepStart] = []
         self.states: dict[int, State] = {}  # before some of the inner steps
         self.graphs: dict[int, Graph] = {}  # of the last inner steps
         self.curvatures: dict[int, Callable[[Tensor], Tensor]] = {}  # likewise: v to H v
         self.curvatures_from = math.inf  # known once one was taken
 
-    def advance(self, point: Point, state: State) -> Move:
+    def advance(self, point: StepStart, state: State) -> StepResult:
         if len(self.points) % self.every == 0:
             self.states[len(self.points)] = state
         self.points.append(point)
@@ -96,7 +96,7 @@ class SecondOrderBackward(Backward):
         after = {name: tensor.detach() for name, tensor in after.items()}
         seen = {name: tensor.detach() for name, tensor in step.state.items()}
         step = InnerStep(step.features.detach(), seen, step.update.detach(), step.factor)
-        return Move(moved.detach(), after, step)
+        return StepResult(moved.detach(), after, step)
 
     def slopes(self, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """The gradients, [B, P], and losses, [B], that feed the next inner step; with their graph, if it is kept."""
@@ -110,12 +110,12 @@ class SecondOrderBackward(Backward):
             self.curvatures_from = self.steps - graphs_kept(self.steps, live.now)
         return grad, value
 
-    def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, Noted]:
+    def penalty(self, penalty: UpdatePenalty, step: InnerStep, randomness: Randomness) -> tuple[Tensor, PenaltyRecord]:
         features, before = None, positions(randomness)
         if is_plain_ascent(penalty):
             assert isinstance(penalty, AscentPenalty)
             features = penalty.worst_features(self.objective.optimizer, self.phi, step, randomness)
-        noted = Noted(len(self.points) - 1, penalty, features, randomness, before)
+        noted = PenaltyRecord(len(self.points) - 1, penalty, features, randomness, before)
         with torch.no_grad() if features is not None else torch.enable_grad():
             value = self._value(noted, self.phi, step, again=False)
         return value.detach(), noted
@@ -123,7 +123,7 @@ class SecondOrderBackward(Backward):
     def pull_back(self, thetas: list[Tensor], cotangents: list[Tensor], moves: list[Tensor]) -> Phi:
         return self._back(cotangents, {})
 
-    def pull_back_entries(self, entries: Sequence[Entry]) -> Phi:
+    def pull_back_entries(self, entries: Sequence[PenaltyEntry]) -> Phi:
         return self._back([None] * len(self.points), {entry.source.inner_step: entry for entry in entries})
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class SecondOrderBackward(Backward):
         self.graphs.clear()
         self.curvatures.clear()
 
-    def _back(self, slopes: Sequence[Tensor | None], entries: dict[int, Entry]) -> Phi:
+    def _back(self, slopes: Sequence[Tensor | None], entries: dict[int, PenaltyEntry]) -> Phi:
         """The gradient by phi of sum_t <slopes_t, theta_{t+1}> and of the entries at their inner steps."""
         gradient = [torch.zeros_like(tensor) for tensor in self.phi.values()]
         later = torch.zeros_like(self.points[0].theta)  # lambda in the module's docstring
@@ -152,7 +152,7 @@ class SecondOrderBackward(Backward):
         by_name = dict(zip(self.phi, gradient, strict=True))
         return {**by_name, START: later.sum(0)} if self.starts_at_phi else by_name
 
-    def _graph(self, point: Point, state: State) -> Graph:
+    def _graph(self, point: StepStart, state: State) -> Graph:
         """An inner step with its graph, from leaves of its own."""
         phi = {name: tensor.detach().requires_grad_() for name, tensor in self.phi.items()}
         leaves = {name: state[name].detach().requires_grad_() for name in state if name in self.slopes_of}
@@ -163,7 +163,7 @@ class SecondOrderBackward(Backward):
         return Graph(phi, theta, grad, loss, leaves, move)
 
     def _pull_through(
-        self, point: Point, graph: Graph, later: Tensor, later_state: dict[str, Tensor], entry: Entry | None
+        self, point: StepStart, graph: Graph, later: Tensor, later_state: dict[str, Tensor], entry: PenaltyEntry | None
     ) -> tuple[Slopes, Slopes, dict[str, Tensor]]:
         """The cotangents of phi, of (theta, the gradient, the loss), and of the state before an inner step, from those
         after. None: nothing depends on it."""
@@ -202,12 +202,12 @@ class SecondOrderBackward(Backward):
         point = self.points[t]
         total = torch.zeros_like(point.theta) if by_theta is None else by_theta
         if by_grad is not None:
-            kept = self.curvatures.pop(t, None) if self.goes_back_once else self.curvatures.get(t)
-            curvature = kept or partial(self._curvature, point)
+            stored = self.curvatures.pop(t, None) if self.goes_back_once else self.curvatures.get(t)
+            curvature = stored or partial(self._curvature, point)
             total = total + curvature(by_grad)
         return total if by_loss is None else total + by_loss[:, None] * point.grad
 
-    def _curvature(self, point: Point, vectors: Tensor) -> Tensor:
+    def _curvature(self, point: StepStart, vectors: Tensor) -> Tensor:
         assert point.batch is not None
         return hessian_vector_products(self.objective.loss, point.theta, point.batch, vectors)
 
@@ -220,10 +220,10 @@ class SecondOrderBackward(Backward):
         return states
 
     @torch.no_grad()
-    def _again(self, point: Point, state: State) -> Move:
+    def _again(self, point: StepStart, state: State) -> StepResult:
         return self.take(partial(self.objective.optimizer.step, self.phi), point, state)
 
-    def _value(self, noted: Noted, phi: Phi, step: InnerStep, again: bool) -> Tensor:
+    def _value(self, noted: PenaltyRecord, phi: Phi, step: InnerStep, again: bool) -> Tensor:
         """The penalty's values, [B], at an inner step."""
         penalty, optimizer = noted.penalty, self.objective.optimizer
         step = as_observed(optimizer, phi, step)

@@ -21,10 +21,10 @@ from engine.base.flat import Batch, gradients_and_losses
 from engine.meta_training.backward import (
     AutogradBackward,
     Backward,
-    Entry,
-    Move,
-    Point,
+    PenaltyEntry,
     Step,
+    StepResult,
+    StepStart,
     Take,
     TapeBackward,
     blank,
@@ -48,15 +48,15 @@ def weights(scheme: str, steps: int, *, decay: float = 0.9, first: int = 0) -> l
     uniform 1; linear j / sum(1..T); decayed decay^(T - j); final 1 for the last; xh_code: for all of the truncation the
     number of its `first` inner step, k T in truncation k.
     """
-    places = range(1, steps + 1)
+    numbers = range(1, steps + 1)
     if scheme == "uniform":
         return [1.0] * steps
     if scheme == "linear":
-        return [2.0 * place / (steps * (steps + 1)) for place in places]
+        return [2.0 * step / (steps * (steps + 1)) for step in numbers]
     if scheme == "decayed":
-        return [decay ** (steps - place) for place in places]
+        return [decay ** (steps - step) for step in numbers]
     if scheme == "final":
-        return [float(place == steps) for place in places]
+        return [float(step == steps) for step in numbers]
     if scheme == "xh_code":
         return [float(first)] * steps
     raise ValueError(f"unknown weights {scheme!r}")
@@ -174,7 +174,7 @@ class Truncation(InnerSteps):
 
     def move(self, factor: float) -> InnerStep:
         theta = self.theta if self.objective.optimizer.differentiates_theta else self.theta.detach()
-        point = Point(theta, self.grad, self.loss, ~self.alive, self.number, self.batch)
+        point = StepStart(theta, self.grad, self.loss, ~self.alive, self.number, self.batch)
         moved, self.state, step = self.backward.advance(point, self.state)
         self.theta = self.theta + moved
         self.update_norms.append(moved.detach().norm(dim=-1))
@@ -182,7 +182,7 @@ class Truncation(InnerSteps):
         self.moves.append(_product(self.alive[:, None], step.factor, self.start.scaling))
         return step
 
-    def _take(self, network_step: Step, point: Point, state: State) -> Move:
+    def _take(self, network_step: Step, point: StepStart, state: State) -> StepResult:
         optimizer, layout, scaling = self.objective.optimizer, self.objective.layout, self.start.scaling
         resting = known(point.resting)
         grad, theta = blank(point.grad, resting), point.theta
@@ -194,7 +194,7 @@ class Truncation(InnerSteps):
         factor = optimizer.update_factor(theta, layout, grad)
         update, state = network_step(features, observed)
         moved = blank(_product(update, factor, scaling), resting)
-        return Move(moved, state, InnerStep(features, observed, update, factor))
+        return StepResult(moved, state, InnerStep(features, observed, update, factor))
 
     def score(self, gradient: Tensor, loss: Tensor, batch: Batch, factor: float, step: InnerStep) -> None:
         """Book this inner step's terms: cotangents for the new theta, weighted values of the update penalties."""
@@ -248,7 +248,7 @@ class Truncation(InnerSteps):
             value, source = self.backward.penalty(penalty, step, self.inputs.randomness)
             taken = usable(penalty, loss, counts & value.isfinite())
             divided_by = divisor(penalty, loss, taken)
-            entry = Entry(source, share * penalty.weight * taken.to(value.dtype) / divided_by)
+            entry = PenaltyEntry(source, share * penalty.weight * taken.to(value.dtype) / divided_by)
             self.penalty_terms[name].add_update(value / divided_by, taken, entry)
             if penalty.weight:
                 self.dropped = self.dropped + (counts & ~taken)

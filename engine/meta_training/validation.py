@@ -93,13 +93,13 @@ def compare(
     held_out = tasks.held_out(settings.final_optimizees) if settings.final_optimizees else []
     probe = _probe(settings, settings.radii)
 
-    def of_phi(task: Task, numbers: Sequence[int], suffix: str, which: str) -> dict[str, Any]:
-        label = f"{optimizer.name} ({which}){suffix}"
+    def of_phi(task: Task, numbers: Sequence[int], suffix: str, name: str) -> dict[str, Any]:
+        label = f"{optimizer.name} ({name}){suffix}"
         tick = partial(on_progress, f"result: {label}")
-        checkpoint = {"best": "best", "start": "initial"}.get(which, None if "start" in phis else "initial")
+        checkpoint = {"best": "best", "start": "initial"}.get(name, None if "start" in phis else "initial")
         facts = {"run": "", "optimizer": optimizer.name, "label": label, "checkpoint": checkpoint, "scale": 1.0}
-        how = {"tick": tick, "marks": (0,) if learned_start(optimizer, phis[which]) else ()}
-        return {**facts, **transfer.evaluate(task, optimizer, phis[which], numbers, inner_steps, probe, **how)}
+        how = {"tick": tick, "marks": (0,) if learned_start(optimizer, phis[name]) else ()}
+        return {**facts, **transfer.evaluate(task, optimizer, phis[name], numbers, inner_steps, probe, **how)}
 
     def of_baseline(
         task: Task, numbers: Sequence[int], suffix: str, name: str, start: Start | None = None
@@ -119,7 +119,7 @@ def compare(
     works: list[Callable[[], dict[str, Any]]] = []
     for task, numbers in held_out:
         suffix = f" on {_told(task, [task for task, _ in held_out])}" if len(held_out) > 1 else ""
-        works += [partial(of_phi, task, numbers, suffix, which) for which in phis]
+        works += [partial(of_phi, task, numbers, suffix, name) for name in phis]
         works += [partial(of_baseline, task, numbers, suffix, name) for name in SHOWN_BASELINES]
         if (start := learned_start(optimizer, phis["best"])) is not None:
             works.append(partial(of_baseline, task, numbers, suffix, "sgd", start))

@@ -86,10 +86,10 @@ class GeometricPenalty(Penalty):
         One by one where vmap gets that wrong, as it does the second derivatives of a BatchNorm by the batch.
         """
         at = partial(self._at, loss)
-        found = as_far_as_possible(at)(points)
-        if not agree(found[1][tried], alone):
-            found = [torch.stack(part) for part in zip(*map(at, points), strict=True)]
-        return list(found[:2])
+        outputs = as_far_as_possible(at)(points)
+        if not agree(outputs[1][tried], alone):
+            outputs = [torch.stack(part) for part in zip(*map(at, points), strict=True)]
+        return list(outputs[:2])
 
     def _at(self, loss: Loss, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What `value_and_grad` returns, and the loss and its gradient, at one point."""
@@ -252,6 +252,6 @@ def normal(like: Tensor, randomness: Randomness) -> Tensor:
     if isinstance(randomness, Generator):
         return torch.randn(like.shape, generator=randomness, dtype=like.dtype, device=like.device)
     numbers = torch.empty(like.shape, dtype=like.dtype, device=like.device)
-    for own, generator in zip(numbers, randomness, strict=True):
-        own.normal_(generator=generator)
+    for row, generator in zip(numbers, randomness, strict=True):
+        row.normal_(generator=generator)
     return numbers

@@ -255,13 +255,13 @@ def _ask_child(with_plugins: bool = False) -> Catalog:
     )
     if child.returncode == LregError.exit_code and child.stderr.startswith(REFUSAL):
         raise LregError(child.stderr.removeprefix(REFUSAL).strip())
-    said = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
+    reason = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
     try:
         if child.returncode == 0:
             return Catalog.from_json(json.loads(child.stdout.splitlines()[-1]))
     except (ValueError, IndexError):
-        said = ["it printed something else than its settings"]
-    raise LregError(f"the engine cannot be loaded: {printable(said[0])} (python -m engine.presets.catalog says more)")
+        reason = ["it printed something else than its settings"]
+    raise LregError(f"the engine cannot be loaded: {printable(reason[0])} (python -m engine.presets.catalog says more)")
 
 
 def _fingerprint() -> str:

@@ -56,36 +56,36 @@ class _Checker:
     _merged: dict[tuple[str, str], tuple[dict[str, Setting], dict[str, list[str]]]] = field(default_factory=dict)
 
     def table(
-        self, found: Mapping[str, Any], path: str, schema: Iterable[Setting], others: Iterable[str] = ()
+        self, table: Mapping[str, Any], path: str, schema: Iterable[Setting], also_allowed: Iterable[str] = ()
     ) -> dict[str, Any]:
-        """The values of a table's own settings; `others`: what else may stand in it."""
+        """The values of a table's own settings; `also_allowed`: what else may stand in it."""
         schema = list(schema)
-        values, problems = check_table(found, schema, path)
-        known = [item.name for item in schema] + (["extends"] if not path else list(others))
+        values, problems = check_table(table, schema, path)
+        allowed = [item.name for item in schema] + (["extends"] if not path else list(also_allowed))
         for problem in problems:
             if problem.found == UNKNOWN and len(self.problems) < MOST_PROBLEMS:
-                problem = self._unknown(problem.path.removeprefix(f"{path}."), path, known)
+                problem = self._unknown(problem.path.removeprefix(f"{path}."), path, allowed)
             self.problems.append(problem)
         return values
 
     def section(self, document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-        found = document.get(name, {})
-        if isinstance(found, Mapping):
-            return found
-        self.problems.append(Problem(name, show(found), f"a table: [{name}]", self._picked(name, found)))
+        table = document.get(name, {})
+        if isinstance(table, Mapping):
+            return table
+        self.problems.append(Problem(name, show(table), f"a table: [{name}]", self._picked(name, table)))
         return {}
 
-    def tasks(self, found: Any) -> list[dict[str, Any]]:
-        if isinstance(found, Mapping):
-            found = [found]
-        if isinstance(found, (list, tuple)) and found and all(isinstance(item, Mapping) for item in found):
-            paths = ["task"] if len(found) == 1 else [f"task.{index}" for index in range(len(found))]
-            return [self.with_members(item, path, "task") for path, item in zip(paths, found, strict=True)]
-        hint = self._picked("task", found)
-        self.problems.append(Problem("task", show(found), "a table [task], or several [[task]]", hint))
+    def tasks(self, value: Any) -> list[dict[str, Any]]:
+        if isinstance(value, Mapping):
+            value = [value]
+        if isinstance(value, (list, tuple)) and value and all(isinstance(item, Mapping) for item in value):
+            paths = ["task"] if len(value) == 1 else [f"task.{index}" for index in range(len(value))]
+            return [self.with_members(item, path, "task") for path, item in zip(paths, value, strict=True)]
+        hint = self._picked("task", value)
+        self.problems.append(Problem("task", show(value), "a table [task], or several [[task]]", hint))
         return []
 
-    def with_members(self, found: Mapping[str, Any], path: str, section: str) -> dict[str, Any]:
+    def with_members(self, table: Mapping[str, Any], path: str, section: str) -> dict[str, Any]:
         """A table that picks members: its keys are the section's own, and those of every member that it picks.
 
         Where a pick is wrong already, the settings of all that could have been meant are fine. A [task] may draw from
@@ -93,46 +93,46 @@ class _Checker:
         them have, or with another default, is there if it is given.
         """
         may_draw = section == "task"
-        schema = {item.name: item for item in self.catalog.schema_of(section, found)}
-        others: dict[str, tuple[str, str]] = {}
+        schema = {item.name: item for item in self.catalog.schema_of(section, table)}
+        elsewhere: dict[str, tuple[str, str]] = {}
         picked: list[Setting] = []
         given_only: set[str] = set()
         for key, default, members in self.catalog.selectors(section):
-            chosen = found.get(key, default)
+            chosen = table.get(key, default)
             kinds = list(chosen) if may_draw and isinstance(chosen, (list, tuple)) else [chosen]
-            known = bool(kinds) and all(isinstance(kind, str) and kind in members for kind in kinds)
-            picked += [item for kind in kinds if known for item in members[kind]]
+            are_known = bool(kinds) and all(isinstance(kind, str) and kind in members for kind in kinds)
+            picked += [item for kind in kinds if are_known for item in members[kind]]
             everything, owners = self._of_all(section, key, members)
-            schema |= {} if known else everything
-            if known and len(kinds) > 1:
+            schema |= {} if are_known else everything
+            if are_known and len(kinds) > 1:
                 given_only |= _unlike([members[kind] for kind in kinds])
-            for name in owners if known and owners.keys() & found.keys() - schema.keys() else ():
+            for name in owners if are_known and owners.keys() & table.keys() - schema.keys() else ():
                 told = f"a key that {key} = {show(chosen)} does not have"
-                others[name] = told, f"it is one of {_either(owners[name])}"
-        foreign = [key for key in found if key in others and key not in schema]
+                elsewhere[name] = told, f"it is one of {_either(owners[name])}"
+        foreign = [key for key in table if key in elsewhere and key not in schema]
         self.problems += [
-            Problem(f"{path}.{key}", others[key][0], ", ".join(schema), others[key][1]) for key in foreign
+            Problem(f"{path}.{key}", elsewhere[key][0], ", ".join(schema), elsewhere[key][1]) for key in foreign
         ]
-        given = {key: found[key] for key in found if key not in foreign}
-        given_settings = [item for item in schema.values() if item.name in found] if may_draw else []
-        wanted: list[Setting] = list((schema | {item.name: item for item in drawable(given_settings, found)}).values())
-        values = self.table(given, path, wanted)
+        own_values = {key: table[key] for key in table if key not in foreign}
+        given_settings = [item for item in schema.values() if item.name in table] if may_draw else []
+        fields: list[Setting] = list((schema | {item.name: item for item in drawable(given_settings, table)}).values())
+        values = self.table(own_values, path, fields)
         needed = [item for item in picked if item.is_path and values[item.name] == ""]
-        for item in drawable(picked, found) if given_only else ():
-            problem = item.check(found[item.name])[1] if item.name in found else None
+        for item in drawable(picked, table) if given_only else ():
+            problem = item.check(table[item.name])[1] if item.name in table else None
             if problem is not None and values[item.name] is not None:
                 self.problems.append(dataclasses.replace(problem, path=f"{path}.{item.name}"))
-        values = {key: value for key, value in values.items() if key not in given_only or key in found}
+        values = {key: value for key, value in values.items() if key not in given_only or key in table}
         self.problems += [Problem(f"{path}.{item.name}", '""', item.help) for item in needed]
         return values
 
-    def objective(self, found: Mapping[str, Any]) -> dict[str, Any]:
+    def objective(self, table: Mapping[str, Any]) -> dict[str, Any]:
         """The [objective] table; `batches` only where it means something."""
-        settings = {key: value for key, value in found.items() if key != "terms"}
+        settings = {key: value for key, value in table.items() if key != "terms"}
         values = self.table(settings, "objective", self.catalog.sections["objective"], ["terms"])
         if values["loss"] not in (*ON_FRESH_BATCHES, None):
             del values["batches"]
-        return {**values, "terms": self.named_tables(found.get("terms", {}), "objective.terms")}
+        return {**values, "terms": self.named_tables(table.get("terms", {}), "objective.terms")}
 
     def _of_all(
         self, section: str, key: str, members: Mapping[str, Iterable[Setting]]
@@ -147,16 +147,16 @@ class _Checker:
             self._merged[section, key] = everything, owners
         return self._merged[section, key]
 
-    def named_tables(self, found: Any, section: str) -> dict[str, Any]:
+    def named_tables(self, tables: Any, section: str) -> dict[str, Any]:
         """Tables of members by name: penalties, and the objective's terms."""
         members = self.catalog.named_tables()[section]
-        if not isinstance(found, Mapping):
-            hint = self._picked(section, found)
+        if not isinstance(tables, Mapping):
+            hint = self._picked(section, tables)
             example = {"penalty": "sam"}.get(section, next(iter(members)))
-            self.problems.append(Problem(section, show(found), f"tables, as [{section}.{example}]", hint))
+            self.problems.append(Problem(section, show(tables), f"tables, as [{section}.{example}]", hint))
             return {}
         values: dict[str, Any] = {}
-        for name, settings in found.items():
+        for name, settings in tables.items():
             path = f"{section}.{name}"
             if name not in members:
                 is_told = len(self.problems) < MOST_PROBLEMS
@@ -169,15 +169,15 @@ class _Checker:
                 self.problems.append(Problem(path, show(settings), f"a table: [{path}]", hint))
         return values
 
-    def _unknown(self, key: str, table: str, known: list[str]) -> Problem:
+    def _unknown(self, key: str, table: str, allowed_keys: list[str]) -> Problem:
         """A key that its table does not know; the hint is a near miss, or where it belongs."""
-        allowed = ", ".join(known) + ("" if table else "; tables: " + ", ".join(TABLES))
-        here = known if table else [*known, *TABLES]
-        hint = did_you_mean(key, here, 0.85)
+        allowed = ", ".join(allowed_keys) + ("" if table else "; tables: " + ", ".join(TABLES))
+        candidates = allowed_keys if table else [*allowed_keys, *TABLES]
+        hint = did_you_mean(key, candidates, 0.85)
         for word, home in self._homes().items() if not hint else ():
             if word == key.lower():
                 hint = f"did you mean {_either(home)}?"
-        return Problem(f"{table}.{key}" if table else key, UNKNOWN, allowed, hint or did_you_mean(key, here))
+        return Problem(f"{table}.{key}" if table else key, UNKNOWN, allowed, hint or did_you_mean(key, candidates))
 
     def _homes(self) -> dict[str, list[str]]:
         """Every key there is, with the paths where it may stand."""
@@ -197,12 +197,12 @@ class _Checker:
                 homes.setdefault(name, []).append(f"[{section}.{name}]")
         return homes
 
-    def _picked(self, table: str, found: Any) -> str:
+    def _picked(self, table: str, value: Any) -> str:
         """A member's name where a table should be: say how it is picked."""
-        families = [(f"{table}.{key} = {show(found)}", members) for key, _, members in self.catalog.selectors(table)]
+        families = [(f"{table}.{key} = {show(value)}", members) for key, _, members in self.catalog.selectors(table)]
         named = self.catalog.named_tables()
-        families += [(f"[{table}.{found}]", named[table])] if table in named else []
-        homes = [home for home, members in families if isinstance(found, str) and found in members]
+        families += [(f"[{table}.{value}]", named[table])] if table in named else []
+        homes = [home for home, members in families if isinstance(value, str) and value in members]
         return f"did you mean {homes[0]}?" if homes else ""
 
 
@@ -292,6 +292,6 @@ def _truncation_problems(meta: Mapping[str, Any]) -> list[Problem]:
     if None in (steps, truncation) or meta["estimator"] == "es":
         return []
     stages = steps if isinstance(steps, tuple) else (steps,)
-    which = "the shortest of meta.inner_steps" if len(stages) > 1 else "which is meta.inner_steps"
-    allowed = f"at most {min(stages)}, {which}"
+    reason = "the shortest of meta.inner_steps" if len(stages) > 1 else "which is meta.inner_steps"
+    allowed = f"at most {min(stages)}, {reason}"
     return [Problem("meta.truncation", show(truncation), allowed)] if truncation > min(stages) else []

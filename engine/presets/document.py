@@ -40,7 +40,7 @@ class Document:
 
     def source_of(self, path: str) -> str:
         """Who says what stands at a key path; "" for what nobody says."""
-        return next((source for source, said in self.layers if _at(said, path) is not None), "")
+        return next((source for source, tables in self.layers if _at(tables, path) is not None), "")
 
 
 def shipped() -> dict[str, Path]:
@@ -135,7 +135,7 @@ def put(document: Document, pairs: Iterable[tuple[str, Any]], source: str, catal
     A lone task is the first one: "task.0.dataset" is its "task.dataset".
     """
     before = copy.deepcopy(document.values)
-    said: dict[str, Any] = {}
+    layer: dict[str, Any] = {}
     problems = []
     for path, value in todays_pairs(pairs, before):
         keys = path.split(".")
@@ -143,11 +143,11 @@ def put(document: Document, pairs: Iterable[tuple[str, Any]], source: str, catal
             del keys[1]
         problem = _assign(document.values, keys, copy.deepcopy(value))
         if problem is None:
-            _assign(said, keys, copy.deepcopy(value))
+            _assign(layer, keys, copy.deepcopy(value))
         else:
             problems.append(dataclasses.replace(problem, source=source))
-    _leave_behind(before, document.values, said, catalog)
-    document.layers.insert(0, (source, said))
+    _leave_behind(before, document.values, layer, catalog)
+    document.layers.insert(0, (source, layer))
     return problems
 
 
@@ -205,16 +205,16 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _leave_behind(before: Mapping[str, Any], after: dict[str, Any], said: Mapping[str, Any], catalog: Catalog) -> None:
+def _leave_behind(before: Mapping[str, Any], after: dict[str, Any], layer: Mapping[str, Any], catalog: Catalog) -> None:
     """A table of `after` that now picks another member does not inherit the settings that only the old member has.
 
-    So `--set optimizer.kind=simple` works on a preset that gives the number of LSTM layers. What `said` gives stays.
+    So `--set optimizer.kind=simple` works on a preset that gives the number of LSTM layers. What `layer` gives stays.
     """
     tasks = after.get("task")
     tables = [f"task.{index}" for index in range(len(tasks))] if isinstance(tasks, list) else ["task"]
     for path in ["optimizer", "meta", *tables]:
-        old, new, given = _at(before, path), _at(after, path), _at(said, path)
-        if not all(isinstance(table, Mapping) for table in (old, new, given)):
+        old, new, added = _at(before, path), _at(after, path), _at(layer, path)
+        if not all(isinstance(table, Mapping) for table in (old, new, added)):
             continue
         for selector, default, members in catalog.selectors(path.split(".")[0]):
             was, now = old.get(selector, default), new.get(selector, default)
@@ -222,11 +222,11 @@ def _leave_behind(before: Mapping[str, Any], after: dict[str, Any], said: Mappin
             if was != now and all(isinstance(kind, str) and kind in members for kind in before_kinds + now_kinds):
                 names = [{item.name for kind in kinds for item in members[kind]} for kinds in (before_kinds, now_kinds)]
                 gone = names[0] - names[1]
-                for key in gone - set(given):
+                for key in gone - set(added):
                     new.pop(key, None)
-    objective, given = _at(after, "objective"), _at(said, "objective")
-    if isinstance(objective, dict) and isinstance(given, Mapping) and "loss" in given and "batches" not in given:
-        if given["loss"] not in ON_FRESH_BATCHES:  # where they mean nothing; beside "last" they would be a former form
+    objective, added = _at(after, "objective"), _at(layer, "objective")
+    if isinstance(objective, dict) and isinstance(added, Mapping) and "loss" in added and "batches" not in added:
+        if added["loss"] not in ON_FRESH_BATCHES:  # where they mean nothing; beside "last" they would be a former form
             objective.pop("batches", None)
 
 
@@ -250,15 +250,15 @@ def _assign(tables: dict[str, Any], keys: list[str], value: Any) -> Problem | No
     for position, key in enumerate(keys):
         slot = _slot(node, key)
         if slot is None:
-            here, path = ".".join(keys[:position]), ".".join(keys)
+            parent_path, path = ".".join(keys[:position]), ".".join(keys)
             if isinstance(node, list) and node:
-                return Problem(path, f"no {here}.{key}", f"{here}.0 to {here}.{len(node) - 1}")
-            return Problem(path, f"no table at {here}, but {show(node)}", "the path of a key")
-        node, place = slot
+                return Problem(path, f"no {parent_path}.{key}", f"{parent_path}.0 to {parent_path}.{len(node) - 1}")
+            return Problem(path, f"no table at {parent_path}, but {show(node)}", "the path of a key")
+        node, index = slot
         if position == len(keys) - 1:
-            node[place] = value
+            node[index] = value
         else:
-            node = node.setdefault(place, {}) if isinstance(node, dict) else node[place]
+            node = node.setdefault(index, {}) if isinstance(node, dict) else node[index]
     return None
 
 
@@ -277,8 +277,8 @@ def _at(tables: Any, path: str) -> Any:
         slot = _slot(tables, key)
         if slot is None:
             return None
-        node, place = slot
-        tables = node.get(place) if isinstance(node, dict) else node[place]
+        node, index = slot
+        tables = node.get(index) if isinstance(node, dict) else node[index]
     return tables
 
 

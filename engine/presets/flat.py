@@ -21,12 +21,12 @@ def flatten(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every key of nested tables by its path; of several tasks by their numbers."""
     tables = values.items() if isinstance(values, Mapping) else enumerate(values)
     for key, value in tables:
-        here = f"{path}.{key}" if path else str(key)
+        key_path = f"{path}.{key}" if path else str(key)
         is_tasks = path == "" and key == "task"
         if isinstance(value, Mapping) or is_tasks:
-            yield from flatten(value[0] if is_tasks and len(value) == 1 else value, here)
+            yield from flatten(value[0] if is_tasks and len(value) == 1 else value, key_path)
         else:
-            yield here, value
+            yield key_path, value
 
 
 def arm_identity(flat: Mapping[str, Any]) -> str:

@@ -54,11 +54,11 @@ def todays_pairs(pairs: Iterable[tuple[str, Any]], below: Mapping[str, Any]) -> 
                 table = {key: table}
             table = todays_objective(table)
             depth = len(keys) + (TERMS in table and keys[:1] not in ([], [TERMS]))
-            here = [section]
+            shortened = [section]
             for _ in range(depth):
                 ((key, table),) = table.items()
-                here.append(key)
-            yield ".".join(here), table
+                shortened.append(key)
+            yield ".".join(shortened), table
     for key, value in _loss(loss, _objective(below)).items():
         yield f"objective.{key}", value
 
@@ -81,24 +81,24 @@ def _term(table: Any) -> Any:
     return {"at" if key == "at_loss" else key: value for key, value in table.items()}
 
 
-def _loss(said: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
+def _loss(table: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
     """Today's `loss` and `batches` for what a layer says, over a table in today's form.
 
     A `split` that never was one stays, to be told as what it is: an unknown key.
     """
-    split, batches = said.get("split", "train"), said.get("batches", 0)
-    if said.get("loss") in ON_FRESH_BATCHES or not isinstance(split, str) or split not in SPLITS:
-        return dict(said)
+    split, batches = table.get("split", "train"), table.get("batches", 0)
+    if table.get("loss") in ON_FRESH_BATCHES or not isinstance(split, str) or split not in SPLITS:
+        return dict(table)
     is_none = type(batches) is int and batches == 0
-    today = {key: value for key, value in said.items() if key == "loss" or (key == "batches" and not is_none)}
-    loss, loss_below = said.get("loss", below.get("loss")), below.get("loss")
+    today = {key: value for key, value in table.items() if key == "loss" or (key == "batches" and not is_none)}
+    loss, loss_below = table.get("loss", below.get("loss")), below.get("loss")
     if loss not in AT_THE_END:
         return today
-    if "batches" in said and is_none:
+    if "batches" in table and is_none:
         today["loss"] = "last"
-    elif "split" in said and ("batches" in said or loss_below in ON_FRESH_BATCHES):
+    elif "split" in table and ("batches" in table or loss_below in ON_FRESH_BATCHES):
         today["loss"] = SPLITS[split]
-    elif "batches" in said and loss == "last":
+    elif "batches" in table and loss == "last":
         today["loss"] = loss_below if loss_below in ON_FRESH_BATCHES else "last_many"
     return today
 

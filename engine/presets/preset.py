@@ -143,10 +143,10 @@ def load_preset(
         problems = documents.override(document, overrides, catalog)
         if document.values.get("name", "") == "":
             document.values["name"] = path.stem
-        values, found = check(document.values, catalog)
+        values, value_problems = check(document.values, catalog)
     except RecursionError:
         raise PresetError([Problem("", "tables nested too deeply", "two or three levels")], source) from None
-    problems += [dataclasses.replace(problem, source=document.source_of(problem.path)) for problem in found]
+    problems += [dataclasses.replace(problem, source=document.source_of(problem.path)) for problem in value_problems]
     if problems:
         raise PresetError(problems, source)
     return Preset(values, source)

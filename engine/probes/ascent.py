@@ -144,11 +144,11 @@ class _Front:
     gain: Tensor  # [N], of the last step that gained, halved by each failure since
     failures: Tensor  # [N], steps since then
 
-    def take(self, which: Tensor) -> _Front:
-        """The climbs that `which`, a mask [N], selects."""
-        if bool(which.all()):
+    def take(self, mask: Tensor) -> _Front:
+        """The climbs that `mask`, [N], selects."""
+        if bool(mask.all()):
             return self
-        return _Front(*(getattr(self, field.name)[which] for field in fields(self)))
+        return _Front(*(getattr(self, field.name)[mask] for field in fields(self)))
 
     def trial(self, radius: float, norm: str) -> Tensor:
         """Where the next step leads, [N, P]."""

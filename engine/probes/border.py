@@ -47,8 +47,8 @@ def public(probe: Callable[P, R]) -> Callable[P, R]:
     signature = inspect.signature(probe)
 
     @wraps(probe)
-    def call(*given: Any, **named: Any) -> Any:
-        arguments = check_settings(bound(signature, given, named))
+    def call(*args: Any, **named: Any) -> Any:
+        arguments = check_settings(bound(signature, args, named))
         loss = with_graph(check_loss(arguments["loss"]))
         theta = arguments["theta"] = checked_point(arguments["theta"])
         with own_loss():

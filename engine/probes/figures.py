@@ -10,9 +10,9 @@ from torch import Tensor
 from engine.base.flat import Loss
 from engine.probes.ascent import Tick, nothing
 from engine.probes.border import public
-from engine.probes.landscape import AdaptiveLandscape, Landscape, landscapes
+from engine.probes.landscape import AdaptiveLandscape, LossLandscape, landscapes
 
-Search = Callable[[Landscape, float, str, int, int], Tensor]
+Search = Callable[[LossLandscape, float, str, int, int], Tensor]
 """A landscape, radius, norm, restarts and ascent steps to what a search finds, [B]."""
 
 
@@ -37,7 +37,7 @@ def _search(name: str, words: str, search: Search) -> Callable[..., Tensor]:
     return public(probe)
 
 
-sharpness = _search("sharpness", "Largest loss in the ball, minus the loss at theta", Landscape.sharpness)
+sharpness = _search("sharpness", "Largest loss in the ball, minus the loss at theta", LossLandscape.sharpness)
 adaptive_sharpness = _search(
     "adaptive_sharpness",
     "Largest loss where ||e / |theta||| <= radius, minus the loss at theta, which no rescaling of a ReLU network's "
@@ -48,7 +48,7 @@ max_loss = _search(
     "max_loss", "Largest loss in the ball: loss + sharpness", lambda land, *how: land.value + land.sharpness(*how)
 )
 max_grad_norm = _search(
-    "max_grad_norm", "Largest L2 norm of the gradient in the ball, along H g / |g|", Landscape.max_grad_norm
+    "max_grad_norm", "Largest L2 norm of the gradient in the ball, along H g / |g|", LossLandscape.max_grad_norm
 )
 r1 = _search(
     "r1",
@@ -81,7 +81,7 @@ def top_eigenpair(
     there are so few parameters that these cost nothing: a crowd of eigenvalues below the top takes many.
     """
 
-    def pair(land: Landscape) -> Tensor:
+    def pair(land: LossLandscape) -> Tensor:
         values, vectors = land.eigenpair
         return torch.cat([values[:, None], vectors], 1)
 
@@ -99,7 +99,7 @@ def trace(loss: Loss, theta: Tensor, *, samples: int = 30, seed: int = 0, tick: 
 
 
 def _each(
-    probe: Callable[[Landscape], Tensor],
+    probe: Callable[[LossLandscape], Tensor],
     loss: Loss,
     theta: Tensor,
     *,

@@ -26,7 +26,7 @@ ITERATIONS = 60
 FEW_PARAMETERS = 5000  # up to so many, Lanczos vectors cost nothing
 
 
-class Landscape:
+class LossLandscape:
     """The loss about B optimizees, theta [B, P], none of which knows of the others.
 
     Build it through `landscapes`, which bounds B: the graph of the Hessian-vector products lives as long as this does.
@@ -152,8 +152,8 @@ class Landscape:
         peak = self.steepest(radius, starts, norm=norm, ascent_steps=ascent_steps, short=self.short(restarts))
         return self.nan_where_broken(peak.value)
 
-    def _model(self, which: int, radius: float, norm: str, restarts: int) -> Tensor | None:
-        return self.models([radius])[which][:, 0] if norm == "l2" and restarts > 2 else None
+    def _model(self, index: int, radius: float, norm: str, restarts: int) -> Tensor | None:
+        return self.models([radius])[index][:, 0] if norm == "l2" and restarts > 2 else None
 
     def gap(self, peak: Peak, one_step: Tensor) -> Tensor:
         """The gap of a search, [B], which visits theta and the one-step point: below neither, whatever the rounding."""
@@ -168,13 +168,13 @@ class Landscape:
         return self.nan_where_broken((ahead - loss(self.theta)).detach())
 
 
-class AdaptiveLandscape(Landscape):
+class AdaptiveLandscape(LossLandscape):
     """The same landscape with |theta| as the unit of length of each coordinate: of what it measures, the loss's search.
 
     In z, theta + |theta| z, ASAM's ball ||e / |theta||| <= radius is a ball like any other. A parameter of 0 stays.
     """
 
-    def __init__(self, plain: Landscape, iterations: int) -> None:
+    def __init__(self, plain: LossLandscape, iterations: int) -> None:
         super().__init__(plain.loss, plain.theta, iterations=iterations, seed=plain._seed, tick=plain.tick)
         self._plain = plain
         self.scale = plain.theta.abs()
@@ -188,7 +188,7 @@ class AdaptiveLandscape(Landscape):
 
 def landscapes(
     loss: Loss, theta: Tensor, *, iterations: int | None = None, seed: int = 0, tick: Tick = nothing
-) -> Iterator[Landscape]:
+) -> Iterator[LossLandscape]:
     """Those of B optimizees, theta [B, P], in portions that fit into memory, to be used one after another.
 
     At most `iterations` Lanczos steps; by default `ITERATIONS`, and more where parameters are few.
@@ -196,7 +196,7 @@ def landscapes(
     if iterations is None:
         iterations = ITERATIONS if theta.shape[-1] > FEW_PARAMETERS else 5 * ITERATIONS
     for part in theta.detach().split(max(1, portion(theta, loss) // 4)):
-        yield Landscape(loss, part, iterations=iterations, seed=seed, tick=tick)
+        yield LossLandscape(loss, part, iterations=iterations, seed=seed, tick=tick)
 
 
 def _norm_and_ascent(loss: Loss, point: Tensor) -> tuple[Tensor, Tensor]:

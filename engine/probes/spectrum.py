@@ -60,11 +60,11 @@ def lanczos(hvp: HVP, start: Tensor, iterations: int, tick: Tick = nothing) -> l
     done: dict[int, Krylov] = {}
     for step in range(1, steps + 1):
         tick()
-        known = basis[:step]
-        product = hvp(known[-1]).detach()
-        alpha = torch.cat([alpha, (product * known[-1]).sum(-1)[None]])
+        vectors = basis[:step]
+        product = hvp(vectors[-1]).detach()
+        alpha = torch.cat([alpha, (product * vectors[-1]).sum(-1)[None]])
         for _ in range(2):  # once is not enough in floating point
-            product = product - torch.einsum("kb,kbp->bp", torch.einsum("kbp,bp->kb", known, product), known)
+            product = product - torch.einsum("kb,kbp->bp", torch.einsum("kbp,bp->kb", vectors, product), vectors)
         length = product.norm(dim=-1)
         exhausted = ~(length > 100 * eps * torch.cat([alpha, beta]).abs().amax(0))
         length = torch.where(exhausted, 0.0, length)
@@ -120,8 +120,8 @@ def model_peaks(krylov: Krylov, gradient: Tensor, curved: Tensor, radii: Sequenc
     edge = matrix @ (basis @ image.T)  # products of the Lanczos vectors' images with the gradient's
     square = torch.cat([torch.cat([matrix @ matrix.T, edge], 1), torch.cat([edge.T, image @ image.T], 1)])
     across = basis[:-1] @ image.T
-    own = extra @ image.T
-    hessian = torch.cat([torch.cat([matrix[:, :-1], across], 1), torch.cat([across.T, own], 1)])
+    corner = extra @ image.T
+    hessian = torch.cat([torch.cat([matrix[:, :-1], across], 1), torch.cat([across.T, corner], 1)])
     steepest = combined(ball_maximum(square, gradient.norm() * inner(curved), radii))
     return combined(ball_maximum(hessian, inner(gradient), radii)), steepest
 
@@ -142,11 +142,11 @@ def ball_maximum(matrix: Tensor, slope: Tensor, radii: Sequence[float]) -> Tenso
         middle = (low + high) / 2
         outside = (weight / (middle + below)).nan_to_num(0.0).norm(dim=-1, keepdim=True) > radius
         low, high = torch.where(outside, middle, low), torch.where(outside, high, middle)
-    place = (weight / (high + below)).nan_to_num(0.0, 0.0, 0.0)  # [radii, n]
+    solution = (weight / (high + below)).nan_to_num(0.0, 0.0, 0.0)  # [radii, n]
     if values[-1] >= 0:  # else the maximum may lie inside
-        rest = (radius[:, 0] ** 2 - place[:, :-1].square().sum(-1)).clamp_min(0.0).sqrt()
-        place[:, -1] = torch.where(weight[-1] < 0, -rest, rest)
-    return (place @ vectors.T).to(matrix.dtype)
+        remaining = (radius[:, 0] ** 2 - solution[:, :-1].square().sum(-1)).clamp_min(0.0).sqrt()
+        solution[:, -1] = torch.where(weight[-1] < 0, -remaining, remaining)
+    return (solution @ vectors.T).to(matrix.dtype)
 
 
 def randn(count: int, theta: Tensor, seed: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.base.flat import Loss, grad_and_value
 from engine.probes.ascent import Peak, Tick, nothing
 from engine.probes.border import public
-from engine.probes.landscape import AdaptiveLandscape, Landscape, landscapes
+from engine.probes.landscape import AdaptiveLandscape, LossLandscape, landscapes
 
 BISECTIONS = 60  # of a segment: down to neighbouring numbers
 KEPT_LINF = 1  # climbs of the l-infinity ball that go on after their first step
@@ -108,7 +108,7 @@ def adaptive_sharpness_each(
 
 
 def _measure(
-    land: Landscape, radii: list[float], restarts: int, ascent_steps: int, samples: int, linf: bool
+    land: LossLandscape, radii: list[float], restarts: int, ascent_steps: int, samples: int, linf: bool
 ) -> list[Profile]:
     top = land.eigenpair[0].tolist()
     trace = land.trace(samples).tolist() if samples else [torch.nan] * len(top)
@@ -142,7 +142,7 @@ def _measure(
 
 
 def _peaks(
-    land: Landscape,
+    land: LossLandscape,
     radius: float,
     inner: tuple[float, Peak, Peak] | None,
     loss_starts: Tensor,
@@ -173,7 +173,7 @@ def _higher(one: Peak, other: Peak) -> Peak:
 
 
 def _steep_enough(
-    land: Landscape, radius: float, sharpness: Tensor, highest: Peak, steepest: Peak, ascent_steps: int
+    land: LossLandscape, radius: float, sharpness: Tensor, highest: Peak, steepest: Peak, ascent_steps: int
 ) -> Peak:
     """`steepest`, or better where the mean value theorem says so: somewhere on the way up to the largest loss the
     gradient is at least sharpness / radius. Bisection finds the place, and the search goes on from there.
@@ -197,7 +197,7 @@ def _steep_enough(
     return steepest
 
 
-def _steep_point(land: Landscape, b: int, offset: Tensor, needed: float) -> Tensor:
+def _steep_point(land: LossLandscape, b: int, offset: Tensor, needed: float) -> Tensor:
     """A point of the segment from theta to its `offset`, [P], where the gradient's norm is `needed`, by bisection.
 
     The half that rises more has a place as steep as the whole segment on average. If there is none, the steepest seen.

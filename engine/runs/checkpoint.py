@@ -57,14 +57,14 @@ def load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, values
 
 
-def load_frozen(run_path: str | os.PathLike[str], which: str = "best") -> dict[str, Tensor]:
+def load_frozen(run_path: str | os.PathLike[str], name: str = "best") -> dict[str, Tensor]:
     """The meta-parameters of a run's learned optimizer, for use, on the CPU. Raises RunError where there are none."""
-    if which not in CHECKPOINTS:
-        raise RunError(f"checkpoint: found {which!r}; allowed: {', '.join(CHECKPOINTS)}")
-    tensors, _ = load(Path(run_path) / "checkpoint", which)
+    if name not in CHECKPOINTS:
+        raise RunError(f"checkpoint: found {name!r}; allowed: {', '.join(CHECKPOINTS)}")
+    tensors, _ = load(Path(run_path) / "checkpoint", name)
     phi = {name.removeprefix("frozen/"): tensor for name, tensor in tensors.items() if name.startswith("frozen/")}
     if not phi:
-        raise RunError(f"{run_path}: checkpoint {which} holds no learned optimizer")
+        raise RunError(f"{run_path}: checkpoint {name} holds no learned optimizer")
     return phi
 
 

@@ -59,7 +59,7 @@ class Stamps:
         self.steps.extend(steps)
 
 
-class Column:
+class MetricColumn:
     """One metric: step, wall time (unix s) and value of each of its records, as memoryviews; null values are NaN.
 
     A value may be NaN or infinite: so it is where training diverged. Steps and known times are finite.
@@ -85,7 +85,7 @@ class Column:
         return self.stamps.times.view[: len(self)]
 
 
-class Columns(dict[str, Column]):
+class Columns(dict[str, MetricColumn]):
     """Metric to column. `wanted` says which metrics are kept; without it all are."""
 
     def __init__(self, wanted: Callable[[str], bool] | None = None) -> None:
@@ -133,8 +133,8 @@ class Columns(dict[str, Column]):
         """The stamps of these metrics, from now on shared with no other metric."""
         new = [name for name in names if name not in self]
         fresh = Stamps(len(new))
-        self.update((name, Column(fresh)) for name in new)
-        sharing: dict[Stamps, list[Column]] = {}
+        self.update((name, MetricColumn(fresh)) for name in new)
+        sharing: dict[Stamps, list[MetricColumn]] = {}
         for name in names:
             sharing.setdefault(self[name].stamps, []).append(self[name])
         for stamps, columns in list(sharing.items()):

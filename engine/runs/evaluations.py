@@ -35,14 +35,14 @@ TRAIN_LOSS = MetricAt("train_loss")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class OptimizeeOutcome:
     """Where one optimizee is at one inner step: its finite metrics, and whether it diverged in the end."""
 
     diverged: bool
     metrics: Mapping[MetricAt, float]
 
 
-Marks = dict[int, dict[int, Outcome]]  # by inner step and optimizee seed
+Marks = dict[int, dict[int, OptimizeeOutcome]]  # by inner step and optimizee seed
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def read_marks(evaluation: Mapping[str, Any], *, curves: bool = False) -> Marks:
     others = [name for name in names if name not in LOSSES and metric(name, measured).kind == "task"]
     plain = (*LOSSES, *others, *BESIDE)
     return {
-        step: {seed: Outcome(diverged[seed], _metrics(of_seed.get(seed, {}), plain)) for seed in diverged}
+        step: {seed: OptimizeeOutcome(diverged[seed], _metrics(of_seed.get(seed, {}), plain)) for seed in diverged}
         for step, of_seed in sorted(marks.items())
     }
 

@@ -40,9 +40,9 @@ def sampled(run: Run) -> Iterator[None]:
 
 def _sample(run: Run, ended: threading.Event) -> None:
     meter = ProcessMeter()
-    rest = FIRST_AFTER_S
-    while not ended.wait(rest):
-        rest = EVERY_S
+    pause = FIRST_AFTER_S
+    while not ended.wait(pause):
+        pause = EVERY_S
         if run.status.state == "running" and not run.is_gone:
             record = {"t": round(time.time(), 6), "step": run.status.step, **look(meter, run.status.device)}
             # where nothing can be written, the metrics will say so
@@ -59,8 +59,8 @@ def look(meter: ProcessMeter, device: str) -> dict[str, float]:
         "read_bytes_per_s": load.read_per_s,
         "write_bytes_per_s": load.written_per_s,
     }
-    if which := gpu_of(device):
-        for gpu in measure_gpus(which)[:1]:
+    if gpu_index := gpu_of(device):
+        for gpu in measure_gpus(gpu_index)[:1]:
             values |= {"gpu_percent": None if gpu.busy is None else round(100 * gpu.busy, 1)}
             values |= {"gpu_memory_bytes": gpu.memory_used, "gpu_temperature_c": gpu.temperature}
     return {name: round(value, 1) for name, value in values.items() if value is not None}
@@ -71,9 +71,9 @@ def truncate(run: Run, step: int) -> None:
     path = run.path / NAME
     with contextlib.suppress(FileNotFoundError), open_to_read(path, run.path) as file:
         lines = file.read().splitlines(keepends=True)
-        kept = [line for line in lines if _step(line) <= step]
-        if len(kept) < len(lines):
-            write_atomic(path, b"".join(kept))
+        remaining = [line for line in lines if _step(line) <= step]
+        if len(remaining) < len(lines):
+            write_atomic(path, b"".join(remaining))
 
 
 def _step(line: bytes) -> float:

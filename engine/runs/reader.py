@@ -19,7 +19,7 @@ from engine.base.errors import RunError, StorageError, printable
 from engine.base.files import file_system_age, is_locked, is_own_file, open_to_read, read_json, read_limited, strict
 from engine.base.metrics import TASK_METRICS, Metric, from_json
 from engine.base.status import Status, is_number
-from engine.runs.columns import Column, Columns, Stamps
+from engine.runs.columns import Columns, MetricColumn, Stamps
 from engine.runs.kinds import JobKind, kind_of
 
 if TYPE_CHECKING:
@@ -205,8 +205,8 @@ class RunReader:
             lines = read_limited(self.path / KEPT_TRANSFERS, LARGEST_TRANSFER, self.path).splitlines()
         except OSError:
             return {}
-        kept = [strict(facts) for facts in map(_parse, lines) if isinstance(facts, dict)]
-        return {str(facts.pop("name", number)): facts for number, facts in enumerate(kept)}
+        records = [strict(facts) for facts in map(_parse, lines) if isinstance(facts, dict)]
+        return {str(facts.pop("name", number)): facts for number, facts in enumerate(records)}
 
     def checkpoints(self) -> dict[str, Path]:
         """Checkpoints that are there, by name."""
@@ -262,7 +262,7 @@ class RunReader:
 
     def series(self, metric: str) -> tuple[Sequence[float], Sequence[float]]:
         """Steps and values of a metric as far as they were polled. They stay as they are; numpy takes them uncopied."""
-        column = self.columns.get(metric, Column(Stamps(1)))
+        column = self.columns.get(metric, MetricColumn(Stamps(1)))
         return column.steps, column.values
 
     def latest(self, metric: str) -> float | None:

@@ -108,8 +108,8 @@ def rows(evaluations: Iterable[Mapping[str, Any]], radius: float | None = None) 
 def columns(table: Iterable[Mapping[str, Any]]) -> tuple[Metric, ...]:
     """The metrics of these rows, each under its name; a row that lacks one has none of it."""
     names = dict.fromkeys(name for row in table for name in row)
-    own = {name: metric for row in table for name, metric in from_json(row.get("metrics")).items()}
-    return result_metrics(names, own)
+    declared = {name: metric for row in table for name, metric in from_json(row.get("metrics")).items()}
+    return result_metrics(names, declared)
 
 
 def _rank(row: Mapping[str, Any]) -> int:
@@ -129,12 +129,12 @@ def _rows_of(evaluation: Mapping[str, Any], radius: float | None) -> list[dict[s
         "task": evaluation.get("task"),
     }
     own = {"metrics": {name: metric.to_json() for name, metric in facts.measured.items()}} if facts.measured else {}
-    wanted = result_metrics(mark_names(evaluation), facts.measured)
+    metrics = result_metrics(mark_names(evaluation), facts.measured)
     table = []
     for step, seeds in read_marks(evaluation).items():
         measured = [outcome.metrics for outcome in seeds.values()]
         means: dict[str, dict[str, Any]] = {}
-        for metric in wanted:
+        for metric in metrics:
             at_radii = radii((at for metrics in measured for at in metrics), metric.name)
             near = [text for text in at_radii if radius is not None and math.isclose(float(text), radius)]
             at = middle(near if near and metric.name == SHARPNESS else at_radii)

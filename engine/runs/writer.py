@@ -127,8 +127,8 @@ class Run:
             if is_complete(path):
                 return cls(path)
             new = cls(path, kind)
-            own = {"id": new.id, "name": name, "kind": kind.name, "created": created, "argv": list(argv), **facts}
-            own["data_dir"] = str(Path(data_dir).absolute()) if data_dir is not None else None
+            record = {"id": new.id, "name": name, "kind": kind.name, "created": created, "argv": list(argv), **facts}
+            record["data_dir"] = str(Path(data_dir).absolute()) if data_dir is not None else None
             is_new = not any(file.is_file() for file in path.rglob("*"))
             try:
                 if kind is RUN:
@@ -136,7 +136,7 @@ class Run:
                 new._status = Status(message="waiting for its process").of_this_process()
                 new.set_status()
                 write_atomic(path / kind.document, document)
-                write_atomic(path / "run.json", json.dumps(own | provenance.describe(), indent=2) + "\n")
+                write_atomic(path / "run.json", json.dumps(record | provenance.describe(), indent=2) + "\n")
             except BaseException:
                 if is_new:
                     shutil.rmtree(path, ignore_errors=True)
@@ -250,7 +250,7 @@ class Run:
         """What an end before time has not taken away."""
         if self.kind is RUN and not RunReader(self.path).checkpoints().keys() & {"last"}:
             return "no checkpoint was written yet"
-        return f"{self.kind.kept} is untouched"
+        return f"{self.kind.preserved} is untouched"
 
     def set_status(self, durable: bool = True, **changes: Any) -> None:
         """Change fields of status.json, now: state, message, controllable, ..."""
@@ -323,9 +323,9 @@ class Run:
                 data = file.read()
         except FileNotFoundError:
             return
-        kept = data[: data.rfind(b"\n", 0, size) + 1] if size else b""
-        if len(kept) != len(data):
-            write_atomic(path, kept)
+        remaining = data[: data.rfind(b"\n", 0, size) + 1] if size else b""
+        if len(remaining) != len(data):
+            write_atomic(path, remaining)
 
     def _close_metrics(self) -> None:
         if self._metrics is not None:

@@ -145,7 +145,7 @@ class Task:
     def metrics_of_each(self, theta: Tensor, split: str) -> dict[str, Tensor]:
         """`metrics` of B optimizees: [B] each, for theta of shape [B, P]."""
         each = [self.metrics(point, split) for point in theta]
-        return {name: torch.stack([theta.new_tensor(float(one[name])) for one in each]) for name in each[0]}
+        return {name: torch.stack([theta.new_tensor(float(row[name])) for row in each]) for name in each[0]}
 
     def fixed_batch(self, examples: int, split: str = "train", dtype: torch.dtype = torch.float64) -> Batch:
         """One optimizee's batch for probes, always the same: of `examples` examples where a member can choose."""

@@ -104,7 +104,7 @@ class EpisodeTask(DatasetTask):
         drawn = torch.randperm(len(classes), generator=generator)[: self.ways]
         count = self.shots + self.queries
         images = [classes[index] for index in drawn.tolist()]
-        return torch.stack([some[torch.randperm(len(some), generator=generator)[:count]] for some in images])
+        return torch.stack([rows[torch.randperm(len(rows), generator=generator)[:count]] for rows in images])
 
     def batches(self, seeds: Sequence[int], split: str = "train") -> EpisodeStream:  # type: ignore[override]
         """The support set ("train") or the query set at every step: of the bound episodes, else of the seeds' own."""
@@ -137,9 +137,9 @@ class EpisodeTask(DatasetTask):
         leading = before.shape[1]
         at_once = max(1, EVALUATED_AT_ONCE // (leading + len(targets)))  # episodes
         parts: list[dict[str, Tensor]] = []
-        for points, some in zip(theta.split(at_once), torch.cat([before, positions], 1).split(at_once), strict=True):
+        for points, rows in zip(theta.split(at_once), torch.cat([before, positions], 1).split(at_once), strict=True):
             with statistics_of_leading(self.module, leading) if leading else contextlib.nullcontext():
-                outputs = vmap(self.outputs)(points, self.inputs_at(some, theta.dtype))[:, leading:]  # [b, D, N]
+                outputs = vmap(self.outputs)(points, self.inputs_at(rows, theta.dtype))[:, leading:]  # [b, D, N]
             scores = self.criterion.scores(outputs.flatten(0, 1), targets.repeat(len(points)))
             parts.append({name: values.view(len(points), -1).mean(1) for name, values in scores.items()})
         return self.criterion.summary({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
@@ -240,8 +240,8 @@ def prototype_accuracy(task: EpisodeTask, features: Callable[[Tensor], Tensor] |
     features = features or (lambda x: x.flatten(1))
     accuracies = []
     for support, query in zip(task.positions("train"), task.positions("test"), strict=True):
-        shown = features(task.inputs_at(support, task.dtype))
-        prototypes = shown.view(task.ways, task.shots, -1).mean(1)  # [N, F]
+        embeddings = features(task.inputs_at(support, task.dtype))
+        prototypes = embeddings.view(task.ways, task.shots, -1).mean(1)  # [N, F]
         distances = torch.cdist(features(task.inputs_at(query, task.dtype)), prototypes)  # the square changes no order
         accuracies.append((distances.argmin(1) == task.labels("test")).to(task.dtype).mean())
     return torch.stack(accuracies)

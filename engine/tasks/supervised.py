@@ -256,7 +256,7 @@ class ExampleBatches:
 
 def _on_meta(module: nn.Module) -> nn.Module:
     """A copy with its parameters on the meta device; `module.to("meta")` would untie those that layers share."""
-    on_meta = {id(own): nn.Parameter(own.detach().to("meta"), own.requires_grad) for own in module.parameters()}
+    on_meta = {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in module.parameters()}
     return copy.deepcopy(module, on_meta).to("meta")  # what is left to move are buffers
 
 
@@ -313,8 +313,8 @@ def _examples(
         if not held_out:
             raise ArgumentError("splits['train'] must be two or more examples, one of them to validate with")
         order = shuffled(len(train.x)).to(device)
-        kept, held = order.tensor_split([len(order) - held_out])
-        moved |= {"train": Examples(train.x, train.y, kept), "validation": Examples(train.x, train.y, held)}
+        training, held = order.tensor_split([len(order) - held_out])
+        moved |= {"train": Examples(train.x, train.y, training), "validation": Examples(train.x, train.y, held)}
     return moved
 
 

@@ -74,9 +74,9 @@ class DatasetTask(SupervisedTask):
     def take_data(self, data: RawData) -> None:
         """Note the splits, and make the optimizee's module for them."""
         self.batch_size, self.augmentation_size = self.values["batch_size"], self.dataset.augmentation_size
-        kept = _kept_classes(self.values["classes"], self.dataset)
-        self.examples = dict(_split(data, kept, self.values["validation"], self.dataset.window))
-        self.build(self.dataset.input_shape, len(kept) or self.dataset.outputs)
+        classes = _kept_classes(self.values["classes"], self.dataset)
+        self.examples = dict(_split(data, classes, self.values["validation"], self.dataset.window))
+        self.build(self.dataset.input_shape, len(classes) or self.dataset.outputs)
         self._in_micro_batches(self.values["micro_batch"])
 
     def check_form(self) -> None:
@@ -263,17 +263,17 @@ def _kept_classes(classes: Sequence[int], dataset: Dataset) -> tuple[int, ...]:
     return tuple(classes)
 
 
-def _renumbered(labels: Tensor, kept: Sequence[int]) -> Tensor:
-    """Labels 0..k-1 in the order of `kept`; -1 for the rest. Shape [N]."""
-    new = torch.full((max(int(labels.max()), *kept) + 1,), -1, device=labels.device)
-    new[torch.tensor(kept, device=labels.device)] = torch.arange(len(kept), device=labels.device)
+def _renumbered(labels: Tensor, classes: Sequence[int]) -> Tensor:
+    """Labels 0..k-1 in the order of `classes`; -1 for the rest. Shape [N]."""
+    new = torch.full((max(int(labels.max()), *classes) + 1,), -1, device=labels.device)
+    new[torch.tensor(classes, device=labels.device)] = torch.arange(len(classes), device=labels.device)
     return new[labels]
 
 
 @functools.lru_cache(SPLITS_KEPT)
-def _split(data: RawData, kept: Sequence[int], validation: float, window: int) -> dict[str, Examples]:
+def _split(data: RawData, classes: Sequence[int], validation: float, window: int) -> dict[str, Examples]:
     """The splits, in an order that nothing but the dataset decides. Raises PresetError where one is empty."""
-    splits = _windows(data, validation, window) if window else _parts(data, kept, validation)
+    splits = _windows(data, validation, window) if window else _parts(data, classes, validation)
     for split in SPLITS:
         if not len(splits[split].order):
             training = sum(len(splits[part].order) for part in ("train", "validation"))
@@ -282,15 +282,15 @@ def _split(data: RawData, kept: Sequence[int], validation: float, window: int) -
     return splits
 
 
-def _parts(data: RawData, kept: Sequence[int], validation: float) -> dict[str, Examples]:
+def _parts(data: RawData, classes: Sequence[int], validation: float) -> dict[str, Examples]:
     """Validation is the end of the training set's order, so the first training examples are the same for any part."""
 
     def examples(x: Tensor, y: Tensor, order: Tensor) -> Examples:
         order = order.to(y.device)
-        if not kept:
+        if not classes:
             return Examples(x, y, order)
-        order = order[torch.isin(y[order], torch.tensor(kept, device=y.device))]
-        return Examples(x, _renumbered(y, kept), order)
+        order = order[torch.isin(y[order], torch.tensor(classes, device=y.device))]
+        return Examples(x, _renumbered(y, classes), order)
 
     train = examples(data.train_inputs, data.train_targets, shuffled(len(data.train_targets)))
     test = examples(data.test_inputs, data.test_targets, torch.arange(len(data.test_targets)))

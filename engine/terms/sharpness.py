@@ -46,7 +46,7 @@ class AdaptiveSharpness(Sharpness):
 
 
 @TERMS.register("top_eigenvalue")
-class TopEigenvalue(Term):
+class TopEigenvalueTerm(Term):
     """The largest eigenvalue of the Hessian, by Lanczos."""
 
     examples: int = setting(1000, minimum=1, help="training examples that it is measured on")

@@ -41,9 +41,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def make_app(given: argparse.Namespace) -> LregApp:
+def make_app(options: argparse.Namespace) -> LregApp:
     """The console as it is asked for and configured. Raises SettingsError where its configuration is wrong."""
-    if given.slow_link:  # read by Textual when it is imported
+    if options.slow_link:  # read by Textual when it is imported
         os.environ.setdefault("TEXTUAL_FPS", "5")
         os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
         os.environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
@@ -56,7 +56,7 @@ def make_app(given: argparse.Namespace) -> LregApp:
     keys.change(chosen.keys)  # before there are screens, which are made with their keys
     from lreg_tui.app.console import LregApp
 
-    return LregApp(RunStore(given.runs_dir), data_dir=given.data_dir, slow_link=given.slow_link, config=chosen)
+    return LregApp(RunStore(options.runs_dir), data_dir=options.data_dir, slow_link=options.slow_link, config=chosen)
 
 
 def foreign_encoding() -> str | None:
@@ -102,16 +102,16 @@ def _main() -> int:
     from engine.base.errors import LregError, printable
     from lreg_tui.system import terminal
 
-    given = parse()
+    options = parse()
     try:
-        plugins.use(given.plugin)  # here and in every process that the console starts
+        plugins.use(options.plugin)  # here and in every process that the console starts
         if (reason := unfit()) is not None:
             print(f"error: {reason}", file=sys.stderr)
             if os.isatty(1) and not os.isatty(2):  # where whoever has typed it looks
                 print(f"error: {reason}")
             return 2
         terminal.end_with_it()
-        app = make_app(given)
+        app = make_app(options)
     except LregError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -123,7 +123,7 @@ def _main() -> int:
     pasted.install(app.takes_text)
     terminal.end_when_told(app)
     try:
-        app.run(mouse=not given.no_mouse)
+        app.run(mouse=not options.no_mouse)
     finally:
         interrupts.hold()
     return app.return_code or 0

@@ -59,8 +59,8 @@ class KeyCommands(Provider):
 
     async def discover(self) -> Hits:
         for command in commands(self.screen):
-            shown = _shown(Content(command.title), command)
-            yield DiscoveryHit(shown, command.run, command.title, command.sentence)
+            display = _shown(Content(command.title), command)
+            yield DiscoveryHit(display, command.run, command.title, command.sentence)
 
     async def search(self, query: str) -> Hits:
         matcher, words = self.matcher(query), query.lower().split()
@@ -69,8 +69,8 @@ class KeyCommands(Provider):
             if not score and all(word in f"{command.title} {command.sentence}".lower() for word in words):
                 score = BY_SENTENCE
             if score:
-                shown = _shown(matcher.highlight(command.title), command)
-                yield Hit(score, shown, command.run, command.title, command.sentence)
+                display = _shown(matcher.highlight(command.title), command)
+                yield Hit(score, display, command.run, command.title, command.sentence)
 
 
 def _shown(title: Content, command: Command) -> Content:

@@ -117,13 +117,13 @@ class LregApp(ConsoleBase):
         self.remembered = session.load(session_path)
         for theme in themes.THEMES:
             self.register_theme(theme)
-        known = (
+        theme_name = (
             self.config.theme or self.remembered.theme
         )  # taken up before the styles are made, which are made once then
-        self.theme = known if known in self.available_themes else themes.DEFAULT
+        self.theme = theme_name if theme_name in self.available_themes else themes.DEFAULT
         self.trash = Trash(store.root)
         self.under_way = set()
-        self.told: deque[tuple[str, str, float]] = deque(maxlen=MOST_TOLD)  # see ToldScreen
+        self.told: deque[tuple[str, str, float]] = deque(maxlen=MOST_TOLD)  # see NoticesScreen
         usual_s = SLOW_INTERVAL_S if slow_link else INTERVAL_S
         self.feed = Feed(store, self._tell, usual_s if self.config.refresh is None else self.config.refresh)
         self._own_filters = [NoColour()] if self.no_color else []
@@ -247,8 +247,8 @@ class LregApp(ConsoleBase):
         return super().pop_screen() if len(self.screen_stack) > 1 else AwaitComplete()
 
     def get_key_display(self, binding: Binding) -> str:
-        shown = super().get_key_display(binding)
-        return shown.upper() if FUNCTION_KEY.fullmatch(shown) else shown
+        display = super().get_key_display(binding)
+        return display.upper() if FUNCTION_KEY.fullmatch(display) else display
 
     # -- going places ------------------------------------------------------------------------------------------------
 
@@ -305,9 +305,9 @@ class LregApp(ConsoleBase):
             self.told.append((message, severity, now))
 
     def action_messages(self) -> None:
-        from lreg_tui.app.help import ToldScreen
+        from lreg_tui.app.help import NoticesScreen
 
-        self.push_screen(ToldScreen(self.told))
+        self.push_screen(NoticesScreen(self.told))
 
     def action_jump(self) -> None:
         from lreg_tui.app.jump import JumpScreen

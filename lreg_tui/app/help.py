@@ -1,5 +1,5 @@
 """HelpScreen: what keys do now: those of what has the focus, of the screen, of the rest of it, of everywhere; and
-ToldScreen: what the console has told so far, the newest first.
+NoticesScreen: what the console has told so far, the newest first.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class HelpScreen(Page):
         super().__init__("Keys")
         self.explained = explained
 
-    def body(self) -> LaidOut:
-        return LaidOut(*self._parts())
+    def body(self) -> LaidOutText:
+        return LaidOutText(*self._parts())
 
     def _parts(self) -> Iterator[RenderableType]:
         colours = self.app.theme_variables
@@ -58,7 +58,7 @@ class HelpScreen(Page):
             yield _in_columns(rows) if has_columns else Text("\n".join("  ".join(parts) for parts in rows))
 
 
-class ToldScreen(Page):
+class NoticesScreen(Page):
     """`told`: each message, how severe it is, and when it came (unix seconds)."""
 
     BINDINGS: ClassVar[list[BindingType]] = [bind("messages", "leave", show=False)]
@@ -75,7 +75,7 @@ class ToldScreen(Page):
         return text
 
 
-class LaidOut:
+class LaidOutText:
     """What is drawn, one below the other, and laid out once for each width: Textual asks several times."""
 
     def __init__(self, *parts: RenderableType) -> None:
@@ -112,12 +112,12 @@ def groups(screen: Screen[object]) -> Iterator[tuple[str, Keys]]:
         taken |= {binding.key for binding in own_bindings(widget)}
     yield from _group(screen, taken - {binding.key for _, binding in screen._bindings if binding.priority})
     taken |= {binding.key for _, binding in screen._bindings}
-    shown = {(binding.key, _bare(binding.action)) for node in (*near, screen) for binding in own_bindings(node)}
+    listed = {(binding.key, _bare(binding.action)) for node in (*near, screen) for binding in own_bindings(node)}
     kinds: set[type[DOMNode]] = {type(widget) for widget in near}
     for widget in sorted(screen.walk_children(Widget), key=lambda widget: not is_in_view(widget)):
         if type(widget) not in kinds:
             kinds.add(type(widget))
-            same = {binding.key for binding in own_bindings(widget) if (binding.key, _bare(binding.action)) in shown}
+            same = {binding.key for binding in own_bindings(widget) if (binding.key, _bare(binding.action)) in listed}
             yield from _group(widget, same)
     if screen.is_modal:  # of what lies below it, only such keys reach it
         taken |= {binding.key for _, binding in screen.app._bindings if not binding.priority}
@@ -132,13 +132,13 @@ def is_in_view(widget: Widget) -> bool:
 
 def _group(node: DOMNode, without: set[str], title: str = "") -> Iterator[tuple[str, Keys]]:
     """The keys of a screen or widget, by what they do; nothing where there are none."""
-    found: Keys = {}
+    by_meaning: Keys = {}
     for binding in own_bindings(node):
         meaning = binding.tooltip or binding.description
-        shown = node.app.get_key_display(binding)
-        if meaning and binding.key not in without and shown not in found.setdefault(meaning, []):
-            found[meaning].append(shown)
-    keys = {meaning: keys for meaning, keys in found.items() if keys}
+        display = node.app.get_key_display(binding)
+        if meaning and binding.key not in without and display not in by_meaning.setdefault(meaning, []):
+            by_meaning[meaning].append(display)
+    keys = {meaning: keys for meaning, keys in by_meaning.items() if keys}
     if keys:
         yield title or title_of(node), keys
 
@@ -147,7 +147,7 @@ def own_bindings(node: DOMNode) -> list[Binding]:
     """What classes of the console have keys for; of the app's, the palette as well."""
     ours = [kind for kind in type(node).__mro__ if kind.__module__.startswith(OURS)]
     maps = [BindingsMap(kind.__dict__.get("BINDINGS", ())) for kind in ours]
-    declared = {(key, binding.action) for known in maps for key, binding in known}
+    declared = {(key, binding.action) for bindings in maps for key, binding in bindings}
     return [
         binding for key, binding in node._bindings if (key, binding.action) in declared or binding.action == PALETTE
     ]

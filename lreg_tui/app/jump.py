@@ -43,13 +43,13 @@ def _rows(widget: Widget) -> Iterator[tuple[int, Going]]:
                 yield index - top, partial(_go, widget, "highlighted", index)
     elif isinstance(widget, DataTable):
         for index in range(widget.row_count):
-            there = widget.cursor_coordinate._replace(row=index)
-            yield index - top + widget.show_header, partial(_go, widget, "cursor_coordinate", there)
+            coordinate = widget.cursor_coordinate._replace(row=index)
+            yield index - top + widget.show_header, partial(_go, widget, "cursor_coordinate", coordinate)
 
 
-def _go(widget: Widget, what: str, where: object) -> None:
+def _go(widget: Widget, attribute: str, target: object) -> None:
     widget.focus()
-    setattr(widget, what, where)
+    setattr(widget, attribute, target)
 
 
 class JumpScreen(Ending, ModalScreen[Going | None]):
@@ -71,9 +71,9 @@ class JumpScreen(Ending, ModalScreen[Going | None]):
         self.places = dict(zip(LETTERS, places(screen), strict=False))
 
     def compose(self) -> ComposeResult:
-        for letter, (place, _) in self.places.items():
+        for letter, (offset, _) in self.places.items():
             label = Static(letter, markup=False)
-            label.styles.offset = place.x, place.y
+            label.styles.offset = offset.x, offset.y
             yield label
         yield KeyFooter()
 

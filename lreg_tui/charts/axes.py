@@ -20,7 +20,7 @@ LEAST, MOST = 1e-3, 1e4  # numbers outside are written with an exponent or a uni
 
 
 @dataclass(frozen=True)
-class Scale:
+class AxisScale:
     """Places between 0 and 1 for the values from `low` to `high`; on a log scale both are above 0."""
 
     low: float
@@ -33,7 +33,7 @@ class Scale:
         return (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
 
     @classmethod
-    def between(cls, ends: Range, log: bool) -> Scale:
+    def between(cls, ends: Range, log: bool) -> AxisScale:
         """From one end to the other, as in `ends`."""
         return cls(power(ends[0]), power(ends[1]), True) if log else cls(*ends)
 
@@ -41,28 +41,28 @@ class Scale:
         """A value in the units of the axis; NaN for one that a log scale cannot show."""
         return value if not self.log else math.log10(value) if value > 0 else math.nan
 
-    def place(self, value: float) -> float:
+    def position(self, value: float) -> float:
         low, high = self.ends
         return (self.at(value) - low) / (high - low)
 
-    def value(self, place: float) -> float:
+    def value(self, position: float) -> float:
         low, high = self.ends
-        along = low + place * (high - low)
+        along = low + position * (high - low)
         return 10.0**along if self.log else along
 
     def edges(self, count: int) -> numpy.ndarray:
         """The values at the borders of `count` stretches of one length, shape [count + 1]."""
-        found = numpy.linspace(*self.ends, count + 1)
-        found = 10.0**found if self.log else found
-        found[0], found[-1] = self.low, self.high  # what lies on them must not be lost to rounding
-        return found
+        edges = numpy.linspace(*self.ends, count + 1)
+        edges = 10.0**edges if self.log else edges
+        edges[0], edges[-1] = self.low, self.high  # what lies on them must not be lost to rounding
+        return edges
 
     def cells(self, values: numpy.ndarray, count: int) -> numpy.ndarray:
         """Which of `count` stretches, 0 at the low end, values lie in, as floats; log10 of values on a log scale."""
         low, high = self.ends
         with numpy.errstate(over="ignore", invalid="ignore"):  # what is far outside may be endlessly far
-            found = numpy.floor((values - low) * (count / (high - low)))
-        return numpy.where((found == count) & (values <= high), count - 1, found)
+            cells = numpy.floor((values - low) * (count / (high - low)))
+        return numpy.where((cells == count) & (values <= high), count - 1, cells)
 
 
 class Tick(NamedTuple):
@@ -89,11 +89,11 @@ def round_out(low: float, high: float, log: bool = False, parts: int = 10, unit:
         return bottom, min(top, most) if high <= most else top
     largest = max(abs(low), abs(high))
     if not high - low > max(1e-9 * largest, SMALLEST):
-        found = _around(low, high, unit)
+        rounded = _around(low, high, unit)
     else:
         step = nice_step((high - low) / parts)
-        found = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
-    ends = max(found[0], least) if low >= least else found[0], min(found[1], most) if high <= most else found[1]
+        rounded = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    ends = max(rounded[0], least) if low >= least else rounded[0], min(rounded[1], most) if high <= most else rounded[1]
     return ends if all(map(math.isfinite, ends)) else (low, high)
 
 
@@ -122,7 +122,7 @@ def power(exponent: float) -> float:
     return 10.0 ** min(max(exponent, LEAST_POWER), GREATEST_POWER)
 
 
-def ticks(scale: Scale, most: int, unit: str = "") -> list[Tick]:
+def ticks(scale: AxisScale, most: int, unit: str = "") -> list[Tick]:
     """Up to about `most` round values within the scale, and how they are written."""
     if most < 1:
         return []
@@ -132,7 +132,7 @@ def ticks(scale: Scale, most: int, unit: str = "") -> list[Tick]:
     return [Tick(value, write(value, value, value, unit)) for value in values]
 
 
-def _linear_ticks(scale: Scale, most: int, unit: str) -> list[Tick]:
+def _linear_ticks(scale: AxisScale, most: int, unit: str) -> list[Tick]:
     unit = unit if unit != "count" or scale.high - scale.low >= 1 else ""
     step = _step((scale.high - scale.low) / most, max(abs(scale.low), abs(scale.high)), unit)
     first = math.ceil(scale.low / step - 1e-9)
@@ -144,27 +144,27 @@ def _linear_ticks(scale: Scale, most: int, unit: str) -> list[Tick]:
 
 def _step(length: float, top: float, unit: str) -> float:
     if unit == "seconds":
-        found = next((float(step) for step in TIME_STEPS if step >= length * (1 - 1e-9)), None)
-        return (found or nice_step(length / 86400) * 86400) if length > 0.5 else nice_step(length)
+        whole_step = next((float(step) for step in TIME_STEPS if step >= length * (1 - 1e-9)), None)
+        return (whole_step or nice_step(length / 86400) * 86400) if length > 0.5 else nice_step(length)
     size = 1024.0 ** _prefix(top, 1024) if unit == "bytes" else 1.0
     step = nice_step(length / size) * size
     return max(step, 1.0) if unit == "count" else step
 
 
-def _log_values(scale: Scale, most: int) -> list[float] | None:
+def _log_values(scale: AxisScale, most: int) -> list[float] | None:
     """Powers of ten, with 2 and 5 times them where there is room; None where less than two values were found."""
     low, high = (math.floor(end) for end in scale.ends)
     exponents = [exponent for exponent in range(low, high + 2) if _within(power(exponent), scale)]
     stride = -(-len(exponents) // most)
-    found = [power(exponent) for exponent in exponents if exponent % stride == 0]
-    for factors in ((1.0, 3.0), (1.0, 2.0, 5.0)) if len(found) < ENOUGH else ():
+    values = [power(exponent) for exponent in exponents if exponent % stride == 0]
+    for factors in ((1.0, 3.0), (1.0, 2.0, 5.0)) if len(values) < ENOUGH else ():
         every = [factor * power(exponent) for exponent in range(low, high + 1) for factor in factors]
         every = [value for value in every if _within(value, scale)]
-        found = every if len(found) < len(every) <= max(most, 3) else found
-    return found if len(found) >= 2 else None
+        values = every if len(values) < len(every) <= max(most, 3) else values
+    return values if len(values) >= 2 else None
 
 
-def _within(value: float, scale: Scale) -> bool:
+def _within(value: float, scale: AxisScale) -> bool:
     return scale.low * (1 - 1e-9) <= value <= scale.high * (1 + 1e-9)
 
 
@@ -211,6 +211,6 @@ def _clock(value: float, step: float) -> str:
     sign, whole = "-" if value < 0 else "", round(abs(value))
     for size, unit, smaller in ((86400, "d", 3600), (3600, "h", 60), (60, "m", 1)):
         if whole >= size:
-            rest = whole % size // smaller
-            return f"{sign}{whole // size}{unit}" + (f"{rest:02d}" if rest else "")
+            remainder = whole % size // smaller
+            return f"{sign}{whole // size}{unit}" + (f"{remainder:02d}" if remainder else "")
     return f"{sign}{whole}s"

@@ -1,7 +1,7 @@
 """Chart: lines over meta-steps or time, with zoom, pan, cursor, log axes and smoothing.
 
     chart = Chart("meta-loss")
-    chart.lines = [Line("run a", steps, values, colour=0), Line("run b", steps, values, colour=1)]
+    chart.lines = [ChartLine("run a", steps, values, colour=0), ChartLine("run b", steps, values, colour=1)]
 
 Data goes down as `lines`, and `cursor_x` for a cursor that charts share; what the user does comes up as messages.
 """
@@ -23,7 +23,7 @@ from textual.widget import Widget
 
 from lreg_tui.charts import frame, legend, smoothing
 from lreg_tui.charts.canvas import Canvas
-from lreg_tui.charts.curve import Curve, Line
+from lreg_tui.charts.curve import ChartLine, Curve
 from lreg_tui.charts.picture import NOTHING_YET, paint
 from lreg_tui.charts.plot import Picture, Scene
 from lreg_tui.charts.view import View, usable
@@ -67,7 +67,7 @@ class Chart(Canvas, can_focus=True):
     DEFAULT_CSS = "Chart { width: 1fr; height: 1fr; min-height: 3; }"
     ALLOW_SELECT = False  # dragging pans
 
-    lines: var[Sequence[Line]] = var((), init=False)
+    lines: var[Sequence[ChartLine]] = var((), init=False)
     title: var[str] = var("", init=False)
     x_axis: var[str] = var("step", init=False)  # "step" or "time"
     log_x: var[bool] = var(False, init=False)
@@ -121,8 +121,8 @@ class Chart(Canvas, can_focus=True):
     def watch_lines(self) -> None:
         """Make the lines ready; a curve whose data has not changed keeps what was computed of it."""
         by_time, before = self.x_axis == "time", self.curves
-        kept = [next((curve for curve in before if curve.is_of(line, by_time)), None) for line in self.lines]
-        self.curves = [curve or Curve(line, by_time) for curve, line in zip(kept, self.lines, strict=True)]
+        reused = [next((curve for curve in before if curve.is_of(line, by_time)), None) for line in self.lines]
+        self.curves = [curve or Curve(line, by_time) for curve, line in zip(reused, self.lines, strict=True)]
         if self.curves != before:
             self.redraw()
 
@@ -233,12 +233,12 @@ class Chart(Canvas, can_focus=True):
     def action_zoom_x(self, closer: bool) -> None:
         """Around the cursor, or the middle of the axis."""
         scale, at = self.picture.x, self.cursor_x
-        place = scale.place(at) if scale is not None and at is not None else 0.5
-        self._zoom_x(place if 0 <= place <= 1 else 0.5, closer)
+        position = scale.position(at) if scale is not None and at is not None else 0.5
+        self._zoom_x(position if 0 <= position <= 1 else 0.5, closer)
 
-    def _zoom_x(self, place: float, closer: bool) -> None:
+    def _zoom_x(self, position: float, closer: bool) -> None:
         if (x := self.picture.x) is not None:
-            self.look_at(self.view.zoom_x(place, ZOOM if closer else 1 / ZOOM, x.ends, self.picture.full_x))
+            self.look_at(self.view.zoom_x(position, ZOOM if closer else 1 / ZOOM, x.ends, self.picture.full_x))
 
     def action_pan_x(self, direction: int) -> None:
         self._pan_x(direction * PAN)
@@ -250,9 +250,9 @@ class Chart(Canvas, can_focus=True):
     def action_zoom_y(self, closer: bool) -> None:
         self._zoom_y(0.5, closer)
 
-    def _zoom_y(self, place: float, closer: bool) -> None:
+    def _zoom_y(self, position: float, closer: bool) -> None:
         if (y := self.picture.y) is not None:
-            self.look_at(self.view.zoom_y(place, ZOOM if closer else 1 / ZOOM, y.ends))
+            self.look_at(self.view.zoom_y(position, ZOOM if closer else 1 / ZOOM, y.ends))
 
     def action_pan_y(self, direction: int) -> None:
         if (y := self.picture.y) is not None:
@@ -322,8 +322,8 @@ class Chart(Canvas, can_focus=True):
         scale = self.picture.x
         if x is None or scale is None or self.view.x is None:
             return
-        if not 0 <= (place := scale.place(x)) <= 1:
-            self._pan_x(place - 1 + PAN if place > 1 else place - PAN)
+        if not 0 <= (position := scale.position(x)) <= 1:
+            self._pan_x(position - 1 + PAN if position > 1 else position - PAN)
 
     # -- mouse: the wheel zooms, dragging pans, a double click shows all, hovering points ------------------------------
 

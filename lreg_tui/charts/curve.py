@@ -1,4 +1,4 @@
-"""Line: what a chart draws. Curve: a line made ready to be drawn."""
+"""ChartLine: what a chart draws. Curve: a line made ready to be drawn."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from lreg_tui.charts import smoothing
 from lreg_tui.charts.arrays import numpy
-from lreg_tui.charts.axes import LARGEST, LEAST_POWER, Scale
+from lreg_tui.charts.axes import LARGEST, LEAST_POWER, AxisScale
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class ChartLine:
     """One run's curve (or set of points). The label may be from strangers; arrays are float64 (y: or 32) of one length.
 
     `x` never decreases (meta-steps); `y` has gaps where it is not finite. On a time axis, `times` take the place of
@@ -29,7 +29,7 @@ class Line:
     errors: numpy.ndarray | None = None
 
     @classmethod
-    def between(cls, label: str, x: Any, y: Any, low: Any, high: Any, **look: Any) -> Line:
+    def between(cls, label: str, x: Any, y: Any, low: Any, high: Any, **look: Any) -> ChartLine:
         """A line with intervals from `low` to `high`."""
         errors = numpy.subtract(high, low) / 2
         return cls(label, numpy.asarray(x, dtype=float), numpy.asarray(y, dtype=float), errors=errors, **look)
@@ -45,23 +45,23 @@ class Spans(NamedTuple):
 
 
 class Curve:
-    """Arrays of a Line with x in order, and what was computed of them. They may be float32.
+    """Arrays of a line with x in order, and what was computed of them. They may be float32.
 
     `told` are the values as they were recorded, `y` those that can be drawn: what is not finite, or about as large as
     floats go, is a gap in it. `breaks` are the places of these gaps.
     """
 
-    def __init__(self, line: Line, by_time: bool = False) -> None:
+    def __init__(self, line: ChartLine, by_time: bool = False) -> None:
         self.line, self.by_time = line, by_time
         source = line.x if not by_time else numpy.empty(0) if line.times is None else line.times
         length = min(len(source), len(line.y))
         self.x, self.told = _floats(source[:length]), _floats(line.y[:length])
         self.errors = None if line.errors is None else numpy.asarray(line.errors, dtype=float)
         if not (_is_drawable(self.x).all() and (self.x[1:] >= self.x[:-1]).all()):  # put strangers' records in order
-            kept = numpy.flatnonzero(_is_drawable(self.x))
-            kept = kept[numpy.argsort(self.x[kept], kind="stable")]
-            self.x, self.told = self.x[kept], self.told[kept]
-            self.errors = None if self.errors is None or len(self.errors) < length else self.errors[kept]
+            drawable = numpy.flatnonzero(_is_drawable(self.x))
+            drawable = drawable[numpy.argsort(self.x[drawable], kind="stable")]
+            self.x, self.told = self.x[drawable], self.told[drawable]
+            self.errors = None if self.errors is None or len(self.errors) < length else self.errors[drawable]
         self.y = self.told
         self.breaks = numpy.flatnonzero(~_is_drawable(self.y))
         if not numpy.isnan(self.y[self.breaks]).all():
@@ -70,9 +70,9 @@ class Curve:
         self.latest = len(self.y) - 1 if len(self.y) else None
         self._positive: numpy.ndarray | None = None  # what of y a log axis shows
         self._smoothed: dict[tuple[float, bool], numpy.ndarray] = {}
-        self._spans: dict[tuple[Scale, int, bool, float], Spans] = {}
+        self._spans: dict[tuple[AxisScale, int, bool, float], Spans] = {}
 
-    def is_of(self, line: Line, by_time: bool) -> bool:
+    def is_of(self, line: ChartLine, by_time: bool) -> bool:
         """True if a line looks the same and holds the same arrays."""
         ours = self.line
         looks = [(each.label, each.colour, each.dim) for each in (ours, line)]
@@ -107,7 +107,7 @@ class Curve:
             self._smoothed[weight, log] = smoothing.exponential(self.y, weight, log)
         return self._smoothed[weight, log]
 
-    def spans(self, scale: Scale, columns: int, log_y: bool, weight: float = 0.0) -> Spans:
+    def spans(self, scale: AxisScale, columns: int, log_y: bool, weight: float = 0.0) -> Spans:
         """What to draw in each column of the x axis, smoothed where `weight` is above 0."""
         key = (scale, columns, log_y, weight)
         if key not in self._spans:
@@ -116,7 +116,7 @@ class Curve:
             self._spans[key] = decimate(self.x, values, scale.edges(columns), scale.log, log_y)
         return self._spans[key]
 
-    def inside(self, scale: Scale) -> slice:
+    def inside(self, scale: AxisScale) -> slice:
         """The records within the x axis."""
         first, last = numpy.searchsorted(self.x, scale.low, "left"), numpy.searchsorted(self.x, scale.high, "right")
         return slice(int(first), int(last))
@@ -128,8 +128,8 @@ class Curve:
         right = int(numpy.searchsorted(self.x, x, "right"))
         around = [index for index in (right - 1, right) if 0 <= index < len(self.x)]
         if log:
-            place = _exponent(x)
-            return min(around, key=lambda index: abs(_exponent(float(self.x[index])) - place))
+            exponent = _exponent(x)
+            return min(around, key=lambda index: abs(_exponent(float(self.x[index])) - exponent))
         return min(around, key=lambda index: abs(float(self.x[index]) - x))
 
 
@@ -184,10 +184,10 @@ def _at_borders(
     between = (cuts > 0) & (cuts < len(x))
     right = cuts[between]
     levels = numpy.full(len(edges), numpy.nan)
-    before, here, after = (numpy.log10(place) if log_x else place for place in (x[right - 1], edges[between], x[right]))
+    before, edge, after = (numpy.log10(value) if log_x else value for value in (x[right - 1], edges[between], x[right]))
     ends = (y[index].astype(float) for index in (right - 1, right))
     start, end = (numpy.log10(value) if log_y else value for value in ends)
-    levels[between] = start + (end - start) * ((here - before) / (after - before))
+    levels[between] = start + (end - start) * ((edge - before) / (after - before))
     for border, record in ((0, cuts[0]), (-1, cuts[-1] - 1)):  # the first and the last record may lie on a border
         if 0 <= record < len(x) and x[record] == edges[border]:
             levels[border] = numpy.log10(y[record]) if log_y else y[record]

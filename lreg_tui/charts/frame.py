@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lreg_tui.charts.arrays import numpy
-from lreg_tui.charts.axes import Scale
+from lreg_tui.charts.axes import AxisScale
 from lreg_tui.charts.curve import Spans
 
 BLANK, TITLE, FOCUSED, VALUE, QUIET, FAINT, GRID, CURSOR = range(8)
@@ -57,15 +57,15 @@ class Frame:
 
     def put_dots(self, x: int, y: int, dots: numpy.ndarray, role: int) -> None:
         """Lay dots, bool [4 rows, 2 columns], upon what is there: joined with lines as bright, else over them."""
-        found = codes(dots)
-        chars = self.chars[y : y + found.shape[0], x : x + found.shape[1]]
-        roles = self.roles[y : y + found.shape[0], x : x + found.shape[1]]
-        filled = found > 0
-        known = numpy.ascontiguousarray(chars).view(numpy.uint32).reshape(chars.shape)
-        is_braille = (known >= BRAILLE) & (known < BRAILLE + 256)
+        dot_codes = codes(dots)
+        chars = self.chars[y : y + dot_codes.shape[0], x : x + dot_codes.shape[1]]
+        roles = self.roles[y : y + dot_codes.shape[0], x : x + dot_codes.shape[1]]
+        filled = dot_codes > 0
+        code_points = numpy.ascontiguousarray(chars).view(numpy.uint32).reshape(chars.shape)
+        is_braille = (code_points >= BRAILLE) & (code_points < BRAILLE + 256)
         is_braille &= (roles >= DIMMED) == (role >= DIMMED)
-        below = numpy.where(is_braille, known - BRAILLE, 0)
-        joined = (BRAILLE + (found | below)).astype(numpy.uint32)
+        below = numpy.where(is_braille, code_points - BRAILLE, 0)
+        joined = (BRAILLE + (dot_codes | below)).astype(numpy.uint32)
         chars[filled] = joined.view("<U1").reshape(chars.shape)[filled]
         roles[filled] = role
 
@@ -95,7 +95,7 @@ class Frame:
         return "\n".join("".join(line).rstrip() for line in self.chars.tolist())
 
 
-def dots_of(spans: Spans, scale: Scale, height: int) -> numpy.ndarray:
+def dots_of(spans: Spans, scale: AxisScale, height: int) -> numpy.ndarray:
     """Dots of a polyline, bool [4 height, columns], the top row first; parts beyond the scale are cut off."""
     count = DOTS_DOWN * height
     low, high = (scale.cells(part, count) for part in (spans.low, spans.high))

@@ -193,8 +193,8 @@ def shares(values: numpy.ndarray, width: int, height: int, bounds: Range, log: b
         values = numpy.where(numpy.isfinite(values), values, numpy.nan)
         low, high = bounds
         fine = _between(_between(values, height, axis=0), width, axis=1)[::-1]
-        found = (fine - low) / (high - low) if high > low else numpy.where(numpy.isnan(fine), numpy.nan, 0.5)
-    return numpy.clip(found, 0.0, 1.0)
+        fractions = (fine - low) / (high - low) if high > low else numpy.where(numpy.isnan(fine), numpy.nan, 0.5)
+    return numpy.clip(fractions, 0.0, 1.0)
 
 
 def _between(values: numpy.ndarray, count: int, axis: int) -> numpy.ndarray:
@@ -207,24 +207,24 @@ def _between(values: numpy.ndarray, count: int, axis: int) -> numpy.ndarray:
     return numpy.where(share == 0, left, numpy.where(share == 1, right, left + (right - left) * share))
 
 
-def steps(found: numpy.ndarray) -> numpy.ndarray:
+def steps(share: numpy.ndarray) -> numpy.ndarray:
     """Which colour of the scale each pixel has; EMPTY where there is no value."""
-    return numpy.where(numpy.isnan(found), EMPTY, numpy.minimum(numpy.nan_to_num(found) * STEPS, STEPS - 1)).astype(int)
+    return numpy.where(numpy.isnan(share), EMPTY, numpy.minimum(numpy.nan_to_num(share) * STEPS, STEPS - 1)).astype(int)
 
 
-def contours(found: numpy.ndarray, levels: int) -> numpy.ndarray:
+def contours(fractions: numpy.ndarray, levels: int) -> numpy.ndarray:
     """True on pixels just above one of the `levels` - 1 evenly spaced contour levels, bool [height, width]."""
     bands = numpy.where(
-        numpy.isnan(found), EMPTY, numpy.minimum(numpy.floor(numpy.nan_to_num(found) * levels), levels - 1)
+        numpy.isnan(fractions), EMPTY, numpy.minimum(numpy.floor(numpy.nan_to_num(fractions) * levels), levels - 1)
     )
     wide = numpy.pad(bands, 1, mode="edge")  # nothing lies beyond the border
     beside = (wide[:-2, 1:-1], wide[2:, 1:-1], wide[1:-1, :-2], wide[1:-1, 2:])
     return numpy.any([(near >= 0) & (bands > near) for near in beside], axis=0)
 
 
-def shades(found: numpy.ndarray) -> list[str]:
+def shades(fractions: numpy.ndarray) -> list[str]:
     """Lines of characters of growing density, each for two rows of pixels; blank where there is no value."""
-    cells = (found[::2] + found[1::2]) / 2
+    cells = (fractions[::2] + fractions[1::2]) / 2
     index = numpy.minimum(numpy.nan_to_num(cells) * len(SHADES), len(SHADES) - 1).astype(int)
     chars = numpy.where(numpy.isnan(cells), " ", numpy.array(list(SHADES))[index])
     return ["".join(line) for line in chars.tolist()]

@@ -11,7 +11,7 @@ from rich.cells import cell_len, set_cell_size
 
 from lreg_tui.charts import frame
 from lreg_tui.charts.arrays import numpy
-from lreg_tui.charts.axes import Scale
+from lreg_tui.charts.axes import AxisScale
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.marks import look
 from lreg_tui.charts.plot import Picture, Scene
@@ -28,14 +28,14 @@ LABEL_LENGTH = 60
 SLACK = 0.01  # of the axis: how far beyond its last record a line still has a value
 
 
-class Entry(NamedTuple):
+class LegendEntry(NamedTuple):
     mark: str
     label: str
     value: str
     role: int
 
 
-def lay_out(entries: Sequence[Entry], width: int, rows: int, whole: bool = False) -> list[Runs]:
+def lay_out(entries: Sequence[LegendEntry], width: int, rows: int, whole: bool = False) -> list[Runs]:
     """Runs of text and role for each row of the legend; no rows where it does not fit (`whole`: with all labels)."""
     if not entries or rows < 1:
         return []
@@ -46,15 +46,15 @@ def lay_out(entries: Sequence[Entry], width: int, rows: int, whole: bool = False
         across = -(-len(entries) // used)
         room = (width + GAP) // across - GAP - 2 - 1 - value
         if room >= longest or (used == rows and room >= SHORTEST and not whole):
-            shown = entries if room >= longest else told_apart(entries)
-            label = min(room, max(cell_len(entry.label) for entry in shown))
-            return [_row(shown[start : start + across], label, value) for start in range(0, len(shown), across)]
+            fitted = entries if room >= longest else told_apart(entries)
+            label = min(room, max(cell_len(entry.label) for entry in fitted))
+            return [_row(fitted[start : start + across], label, value) for start in range(0, len(fitted), across)]
     if not whole and (2 + value + GAP) * len(entries) - GAP <= width:
         return [_row(entries, 0, value)]
     return []
 
 
-def told_apart(entries: Sequence[Entry]) -> Sequence[Entry]:
+def told_apart(entries: Sequence[LegendEntry]) -> Sequence[LegendEntry]:
     """The entries without the words that all labels begin with, else all that is left where room is short."""
     common = os.path.commonprefix([entry.label for entry in entries])
     words = max(common.rfind(between) + 1 for between in BETWEEN_WORDS)
@@ -63,7 +63,7 @@ def told_apart(entries: Sequence[Entry]) -> Sequence[Entry]:
     return [entry._replace(label="…" + entry.label[words:]) for entry in entries]
 
 
-def _row(entries: Sequence[Entry], label: int, value: int) -> Runs:
+def _row(entries: Sequence[LegendEntry], label: int, value: int) -> Runs:
     runs: Runs = []
     for number, entry in enumerate(entries):
         is_last = number == len(entries) - 1
@@ -74,7 +74,7 @@ def _row(entries: Sequence[Entry], label: int, value: int) -> Runs:
     return runs
 
 
-def entries_of(scene: Scene, picture: Picture) -> list[Entry]:
+def entries_of(scene: Scene, picture: Picture) -> list[LegendEntry]:
     """The legend: values at the cursor, or the latest ones; ≈ before smoothed ones. Of points, labels only."""
     found = []
     for curve in scene.curves:
@@ -83,34 +83,34 @@ def entries_of(scene: Scene, picture: Picture) -> list[Entry]:
             index = record_at(scene, picture, curve)
             number, smoothed = (None, False) if index is None else value_of(scene, curve, index)
             value = "≈" * smoothed + (present.NOTHING if number is None else scene.show(number))
-        found.append(Entry(look(curve)[0], label, value, look(curve)[1]))
+        found.append(LegendEntry(look(curve)[0], label, value, look(curve)[1]))
     return found
 
 
 # -- the cursor: which records it stops at, what lines are worth there, and how it is drawn ----------------------------
 
 
-def record_near(curves: Sequence[Curve], scale: Scale, x: float) -> float | None:
+def record_near(curves: Sequence[Curve], scale: AxisScale, x: float) -> float | None:
     """x of the record of all lines that is nearest on the screen; one within the axis, if there is any."""
-    places = []
+    values = []
     for curve in curves:
         if (index := curve.nearest(x, scale.log)) is not None:
             part = curve.inside(scale)
             index = max(part.start, min(index, part.stop - 1)) if part.start < part.stop else index
-            places.append(float(curve.x[index]))
-    places = [place for place in places if not scale.log or place > 0]
-    outside = {place: not scale.low <= place <= scale.high for place in places}
-    return min(places, key=lambda place: (outside[place], abs(scale.place(place) - scale.place(x))), default=None)
+            values.append(float(curve.x[index]))
+    values = [value for value in values if not scale.log or value > 0]
+    outside = {value: not scale.low <= value <= scale.high for value in values}
+    return min(values, key=lambda value: (outside[value], abs(scale.position(value) - scale.position(x))), default=None)
 
 
 def record_beside(curves: Sequence[Curve], x: float, right: bool) -> float | None:
     """x of the record of all lines that is next to `x` on one side; None at the end."""
-    found = []
+    candidates = []
     for curve in curves:
         index = int(numpy.searchsorted(curve.x, x, "right")) if right else int(numpy.searchsorted(curve.x, x)) - 1
         if 0 <= index < len(curve.x):
-            found.append(float(curve.x[index]))
-    return (min(found) if right else max(found)) if found else None
+            candidates.append(float(curve.x[index]))
+    return (min(candidates) if right else max(candidates)) if candidates else None
 
 
 def draw_cursor(scene: Scene, picture: Picture, curves: Sequence[Curve]) -> None:
@@ -124,9 +124,9 @@ def draw_cursor(scene: Scene, picture: Picture, curves: Sequence[Curve]) -> None
     for curve in reversed(curves):
         index = record_at(scene, picture, curve)
         if index is not None:
-            place = picture.column_of(float(curve.x[index])), picture.row_of(value_of(scene, curve, index)[0])
-            if place[0] is not None and place[1] is not None:
-                picture.frame.put(place[0], place[1], *look(curve))
+            cell = picture.column_of(float(curve.x[index])), picture.row_of(value_of(scene, curve, index)[0])
+            if cell[0] is not None and cell[1] is not None:
+                picture.frame.put(cell[0], cell[1], *look(curve))
 
 
 def record_at(scene: Scene, picture: Picture, curve: Curve) -> int | None:
@@ -134,10 +134,10 @@ def record_at(scene: Scene, picture: Picture, curve: Curve) -> int | None:
     if scene.cursor is None or curve.latest is None or picture.x is None:
         return curve.latest
     index = curve.nearest(scene.cursor, scene.log_x)
-    first, last = (picture.x.place(float(curve.x[end])) for end in (0, -1))
-    place = picture.x.place(scene.cursor)
-    is_within = not place < first - SLACK and not place > last + SLACK  # a place is NaN for 0 on a log axis
-    return index if is_within and not math.isnan(place) else None
+    first, last = (picture.x.position(float(curve.x[end])) for end in (0, -1))
+    position = picture.x.position(scene.cursor)
+    is_within = not position < first - SLACK and not position > last + SLACK  # a place is NaN for 0 on a log axis
+    return index if is_within and not math.isnan(position) else None
 
 
 def value_of(scene: Scene, curve: Curve, index: int) -> tuple[float, bool]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from lreg_tui.charts import frame
 from lreg_tui.charts.arrays import numpy
-from lreg_tui.charts.axes import LARGEST, Scale
+from lreg_tui.charts.axes import LARGEST, AxisScale
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.plot import Picture, Scene
 from lreg_tui.widgets.themes import MARKERS, SERIES
@@ -72,11 +72,11 @@ def _draw_line(scene: Scene, picture: Picture, curve: Curve, weight: float, role
     picture.frame.put_dots(picture.left, picture.top, dots, role)
 
 
-def _columns_of(places: numpy.ndarray, x: Scale, columns: int) -> list[int]:
+def _columns_of(places: numpy.ndarray, x: AxisScale, columns: int) -> list[int]:
     """Which of so many columns have any of these places in them."""
     with numpy.errstate(invalid="ignore", divide="ignore"):
-        found = x.cells(numpy.log10(places) if x.log else places.astype(float), columns)
-        return numpy.unique(found[(found >= 0) & (found < columns)]).astype(int).tolist()
+        cells = x.cells(numpy.log10(places) if x.log else places.astype(float), columns)
+        return numpy.unique(cells[(cells >= 0) & (cells < columns)]).astype(int).tolist()
 
 
 def _draw_breaks(scene: Scene, picture: Picture, curve: Curve) -> None:
@@ -164,6 +164,6 @@ def _along(scene: Scene, picture: Picture, curve: Curve, number: int, count: int
     if not len(seen):
         return
     apart = max(min(APART, picture.width // 2), count)
-    wanted = [column for column in seen.tolist() if column % apart == (number * apart) // count]
-    for column in wanted or [int(seen[len(seen) * (number + 1) // (count + 1)])]:
+    columns = [column for column in seen.tolist() if column % apart == (number * apart) // count]
+    for column in columns or [int(seen[len(seen) * (number + 1) // (count + 1)])]:
         yield picture.left + column, picture.top + picture.height - 1 - int(middle[column])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lreg_tui.charts import frame, legend, marks
 from lreg_tui.charts.arrays import numpy
-from lreg_tui.charts.axes import Range, Scale, power, round_out, ticks
+from lreg_tui.charts.axes import AxisScale, Range, power, round_out, ticks
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.frame import Frame
 from lreg_tui.charts.plot import Picture, Scene
@@ -29,9 +29,9 @@ def paint(scene: Scene) -> Picture:
     filled = [curve for curve in scene.curves if not curve.is_empty]
     full = full_x(filled, scene.log_x, scene.points_only, scene.x_unit)
     if full is not None:
-        whole, picture.newest = Scale(*full[0], scene.log_x), full[1]
+        whole, picture.newest = AxisScale(*full[0], scene.log_x), full[1]
         chosen = usable(scene.view.x and scene.view.shown_x(whole.ends, whole.at(full[1])), scene.log_x)
-        picture.full_x, picture.x = whole.ends, whole if chosen is None else Scale.between(chosen, scene.log_x)
+        picture.full_x, picture.x = whole.ends, whole if chosen is None else AxisScale.between(chosen, scene.log_x)
         picture.y = y_scale(scene, filled, picture.x)
     picture.top = _write_head(scene, picture)
     has_labels = scene.height >= LOWEST_WITH_LABELS
@@ -49,11 +49,11 @@ def paint(scene: Scene) -> Picture:
 
 def full_x(curves: Sequence[Curve], log: bool, exact: bool = False, unit: str = "count") -> tuple[Range, float] | None:
     """The range of the x axis that holds all records, and the greatest x; None where there are none."""
-    found = [curve.x[curve.x.searchsorted(0.0, "right") :] if log else curve.x for curve in curves]
-    found = [x for x in found if len(x)]
-    if not found:
+    values = [curve.x[curve.x.searchsorted(0.0, "right") :] if log else curve.x for curve in curves]
+    values = [x for x in values if len(x)]
+    if not values:
         return None
-    low, high = float(min(x[0] for x in found)), float(max(x[-1] for x in found))
+    low, high = float(min(x[0] for x in values)), float(max(x[-1] for x in values))
     if exact and log and low < high:
         bottom, top = math.log10(low), math.log10(high)
         beyond = BESIDE * (top - bottom)
@@ -61,18 +61,18 @@ def full_x(curves: Sequence[Curve], log: bool, exact: bool = False, unit: str = 
     return (low, high) if log and low < high else round_out(low, high, log, 20, unit), high
 
 
-def y_scale(scene: Scene, curves: Sequence[Curve], x: Scale) -> Scale | None:
+def y_scale(scene: Scene, curves: Sequence[Curve], x: AxisScale) -> AxisScale | None:
     """The chosen range, or one around all that lies within the x axis; None where nothing can be shown."""
     if (chosen := usable(scene.view.y, scene.log_y)) is not None:
-        return Scale.between(chosen, scene.log_y)
-    ranges = [found for curve in curves if (found := _seen(scene, curve, x)) is not None]
+        return AxisScale.between(chosen, scene.log_y)
+    ranges = [y_range for curve in curves if (y_range := _seen(scene, curve, x)) is not None]
     if not ranges:
         return None
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-    return Scale(*round_out(low, high, scene.log_y, unit=scene.unit), scene.log_y)
+    return AxisScale(*round_out(low, high, scene.log_y, unit=scene.unit), scene.log_y)
 
 
-def _seen(scene: Scene, curve: Curve, x: Scale) -> Range | None:
+def _seen(scene: Scene, curve: Curve, x: AxisScale) -> Range | None:
     """Least and greatest value of a curve within the x axis."""
     if scene.points_only:
         low, high = marks.ends(curve, curve.inside(x), scene.log_y)
@@ -128,23 +128,23 @@ def _length(status: legend.Runs) -> int:
 
 def _status(scene: Scene, picture: Picture) -> legend.Runs:
     """What is not as usual, the most telling first."""
-    found: legend.Runs = []
+    parts: legend.Runs = []
     if scene.cursor is not None and picture.column_of(scene.cursor) is not None:
-        found.append((f"{scene.x_name} {scene.show_x(scene.cursor)}", frame.CURSOR))
+        parts.append((f"{scene.x_name} {scene.show_x(scene.cursor)}", frame.CURSOR))
     if breaks := _breaks(scene.curves):
-        found.append((breaks, frame.VALUE))
+        parts.append((breaks, frame.VALUE))
     if scene.view.following:
-        found.append(("newest", frame.QUIET))
+        parts.append(("newest", frame.QUIET))
     elif scene.view.x is not None or scene.view.y is not None:
-        found.append((f"zoomed, {key_of('all')}: all", frame.VALUE))
+        parts.append((f"zoomed, {key_of('all')}: all", frame.VALUE))
     logs = [name for name, log in (("x", scene.log_x), ("y", scene.log_y)) if log]
     if logs:
-        found.append(("log " + " ".join(logs), frame.QUIET))
+        parts.append(("log " + " ".join(logs), frame.QUIET))
     if scene.smoothing:
-        found.append((f"smooth {scene.smoothing:g}", frame.QUIET))
+        parts.append((f"smooth {scene.smoothing:g}", frame.QUIET))
     if len(scene.x_name) > LONGEST_NAME:
-        found.append((f"by {present.clean(scene.x_name, 40)}", frame.QUIET))
-    return found
+        parts.append((f"by {present.clean(scene.x_name, 40)}", frame.QUIET))
+    return parts
 
 
 def _breaks(curves: Sequence[Curve]) -> str:
@@ -160,11 +160,11 @@ def _breaks(curves: Sequence[Curve]) -> str:
 
 def _say_nothing(scene: Scene, picture: Picture) -> None:
     """One quiet line in place of the plot."""
-    some = any(not curve.is_empty for curve in scene.curves)
+    has_data = any(not curve.is_empty for curve in scene.curves)
     records = any(len(curve.x) for curve in scene.curves)
-    said = "nothing above 0 for a log axis" if some else "no finite values" if records else NOTHING_YET
+    message = "nothing above 0 for a log axis" if has_data else "no finite values" if records else NOTHING_YET
     y = picture.top + max(scene.height - picture.top - 1, 0) // 2
-    picture.frame.put(max((scene.width - len(said)) // 2, 0), min(y, scene.height - 1), said, frame.QUIET)
+    picture.frame.put(max((scene.width - len(message)) // 2, 0), min(y, scene.height - 1), message, frame.QUIET)
 
 
 def _write_axes(scene: Scene, picture: Picture, has_labels: bool) -> None:
@@ -202,7 +202,7 @@ def _write_left_out(scene: Scene, picture: Picture, curves: Sequence[Curve]) -> 
     """Say in the corner how many values a log axis leaves out."""
     count = sum(curve.left_out(scene.log_y) for curve in curves)
     if count:
-        said = f"{count:,} point{'s' * (count != 1)} <= 0 hidden"
-        if len(said) <= picture.width:
+        message = f"{count:,} point{'s' * (count != 1)} <= 0 hidden"
+        if len(message) <= picture.width:
             line = picture.top + any(len(curve.breaks) for curve in curves)  # marks of these are on the edge
-            picture.frame.put(scene.width - len(said), line, said, frame.QUIET)
+            picture.frame.put(scene.width - len(message), line, message, frame.QUIET)

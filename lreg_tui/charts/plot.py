@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from lreg_tui.charts.axes import Range, Scale
+from lreg_tui.charts.axes import AxisScale, Range
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.frame import Frame
 from lreg_tui.charts.view import View
@@ -62,8 +62,8 @@ class Picture:
     height: int = 0
     full_x: Range = (0.0, 1.0)  # in the units of the axis
     newest: float = 1.0
-    x: Scale | None = None  # None: there is nothing to see
-    y: Scale | None = None
+    x: AxisScale | None = None  # None: there is nothing to see
+    y: AxisScale | None = None
 
     def x_at(self, column: float) -> float | None:
         """The value of the x axis in the middle of a column of the frame; None outside the plot."""
@@ -72,9 +72,9 @@ class Picture:
 
     def column_of(self, x: float) -> int | None:
         """The column of the frame that x lies in."""
-        place = self.x.place(x) if self.x else math.nan
-        return self.left + min(int(place * self.width), self.width - 1) if 0 <= place <= 1 else None
+        share = self.x.position(x) if self.x else math.nan
+        return self.left + min(int(share * self.width), self.width - 1) if 0 <= share <= 1 else None
 
     def row_of(self, y: float) -> int | None:
-        place = self.y.place(y) if self.y else math.nan
-        return self.top + self.height - 1 - min(int(place * self.height), self.height - 1) if 0 <= place <= 1 else None
+        share = self.y.position(y) if self.y else math.nan
+        return self.top + self.height - 1 - min(int(share * self.height), self.height - 1) if 0 <= share <= 1 else None

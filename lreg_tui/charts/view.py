@@ -21,16 +21,16 @@ class View:
     y: Range | None = None
     following: bool = False
 
-    def zoom_x(self, place: float, factor: float, now: Range, full: Range) -> View:
-        """Make the range that is shown `now` as many times as long; what is at the `place`, 0 to 1, stays there."""
-        return replace(self, x=kept(zoomed(now, place, factor), full), following=False)
+    def zoom_x(self, position: float, factor: float, now: Range, full: Range) -> View:
+        """Make the range that is shown `now` as many times as long; what is at the `position`, 0 to 1, stays there."""
+        return replace(self, x=kept(zoomed(now, position, factor), full), following=False)
 
     def pan_x(self, share: float, now: Range, full: Range) -> View:
         """Move by a share of the range that is shown; where that is all, there is nothing to move to."""
         return self if self.x is None else replace(self, x=kept(panned(now, share), full), following=False)
 
-    def zoom_y(self, place: float, factor: float, now: Range) -> View:
-        return replace(self, y=zoomed(now, place, factor))
+    def zoom_y(self, position: float, factor: float, now: Range) -> View:
+        return replace(self, y=zoomed(now, position, factor))
 
     def pan_y(self, share: float, now: Range) -> View:
         return replace(self, y=panned(now, share))
@@ -58,22 +58,22 @@ def usable(chosen: Range | None, log: bool) -> Range | None:
     return chosen if chosen is not None and least <= chosen[0] < chosen[1] <= most else None
 
 
-def zoomed(shown: Range, place: float, factor: float) -> Range:
+def zoomed(visible: Range, position: float, factor: float) -> Range:
     """A range `factor` times as long around a place in it; the same one where floats are at their end."""
-    low, high = shown
-    middle = low + place * (high - low)
+    low, high = visible
+    middle = low + position * (high - low)
     ends = middle - (middle - low) * factor, middle + (high - middle) * factor
-    return ends if ends[1] - ends[0] > max(1e-12 * max(map(abs, ends)), SMALLEST) else shown
+    return ends if ends[1] - ends[0] > max(1e-12 * max(map(abs, ends)), SMALLEST) else visible
 
 
-def panned(shown: Range, share: float) -> Range:
-    shift = share * (shown[1] - shown[0])
-    return shown[0] + shift, shown[1] + shift
+def panned(visible: Range, share: float) -> Range:
+    shift = share * (visible[1] - visible[0])
+    return visible[0] + shift, visible[1] + shift
 
 
-def kept(shown: Range, full: Range) -> Range | None:
+def kept(visible: Range, full: Range) -> Range | None:
     """The range, no further from the data than `KEPT` allows; None where it would hold all of them and more."""
-    (low, high), (first, last) = shown, full
+    (low, high), (first, last) = visible, full
     length = high - low
     if length >= (last - first) * (1 - 1e-9):
         return None

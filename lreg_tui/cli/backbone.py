@@ -53,15 +53,15 @@ def backbone(
     note_deaf(control)
     with control.listening():
         for data in trainings.backbones_of(checked, data_dir, where):
-            facts = None if force else trainings.kept_facts(data.place)
+            facts = None if force else trainings.kept_facts(data.file)
             if facts is None:
                 facts = _train(data, settings, control, force, as_json)
             else:
-                output.say(f"{data.place.name}: is kept already; --force trains it anew")
+                output.say(f"{data.file.name}: is kept already; --force trains it anew")
             if facts is None:
                 output.say("stopped; the same command goes on")
                 raise typer.Exit(interrupts.CODE)
-            rows.append((str(data.place.find()), facts))
+            rows.append((str(data.file.find()), facts))
     for path, facts in rows if as_json else ():
         output.emit({"backbone": path, **facts})
     if not as_json:
@@ -85,7 +85,7 @@ def _train(
             display.show(state, lambda text=text: present.text(text), lambda text=text: text)  # type: ignore[misc]
     finally:
         display.close()
-    return None if control.stop else trainings.kept_facts(data.place)
+    return None if control.stop else trainings.kept_facts(data.file)
 
 
 def _line(record: Record) -> str:

@@ -67,7 +67,7 @@ def bench(
     _refuse_errors(rows)
 
 
-def _pieces(only: Sequence[str], everything: bool, scaling: bool) -> list[works.Piece] | None:
+def _pieces(only: Sequence[str], everything: bool, scaling: bool) -> list[works.Workload] | None:
     """What is asked for; None: the usual. Raises LregError."""
     if sum((bool(only), everything, scaling)) > 1:
         raise LregError("--only, --all and --scaling exclude each other")
@@ -89,7 +89,7 @@ def _warn_if_busy(threads: int | None) -> None:
 
 
 def _measured(
-    pieces: list[works.Piece] | None, device: torch.device, *, quick: bool, by_name: bool
+    pieces: list[works.Workload] | None, device: torch.device, *, quick: bool, by_name: bool
 ) -> Iterator[dict[str, Any]]:
     """A line for every piece of work, as soon as it is there."""
     from engine.bench import limits
@@ -104,7 +104,7 @@ def _measured(
 
 
 def _name(row: dict[str, Any]) -> str:
-    return works.Piece(*(row[key] for key in (*TEXTS, "meta_batch"))).name
+    return works.Workload(*(row[key] for key in (*TEXTS, "meta_batch"))).name
 
 
 def _refuse_errors(rows: Iterable[dict[str, Any]]) -> None:
@@ -132,9 +132,9 @@ def _print_tables(rows: list[dict[str, Any]]) -> None:
         console.print(table)
         console.print(present.text(_caption(measured[0])))
     for row in rows:
-        for key, what in (("skipped", "left out"), ("eager_skipped", "no comparison")):
+        for key, label in (("skipped", "left out"), ("eager_skipped", "no comparison")):
             if key in row:
-                console.print(present.text(f"{_name(row)}: {what}: {row[key]}", "dim"))
+                console.print(present.text(f"{_name(row)}: {label}: {row[key]}", "dim"))
         if "ratio_to_adam" in row:
             console.print(present.text(_beside_adam(row), "dim"))
 

@@ -41,15 +41,15 @@ def compare(
     from engine import comparison as comparisons
 
     forms = {"json": as_json, "csv": as_csv, "markdown": as_markdown, "latex": as_latex}
-    asked = [form for form, is_asked in forms.items() if is_asked]
-    if len(asked) > 1:
-        problem = Problem(f"--{asked[1]}", f"given together with --{asked[0]}", "one form of output at a time")
+    picked = [form for form, is_asked in forms.items() if is_asked]
+    if len(picked) > 1:
+        problem = Problem(f"--{picked[1]}", f"given together with --{picked[0]}", "one form of output at a time")
         raise SettingsError([problem])
     readers, of_study = find_runs(references, runs_dir)
     chosen = of_study if reference is None else find_one_run(reference, runs_dir)
     compared = comparisons.compare(readers, reference=chosen, task=task, step=step, radius=radius)
-    if asked:
-        print(comparison_sheets.text(compared, asked[0]), end="")
+    if picked:
+        print(comparison_sheets.text(compared, picked[0]), end="")
     else:
         console = output.console()
         for index, sheet in enumerate(comparison_sheets.sheets_of(compared)):

@@ -68,25 +68,25 @@ def diagnose(
     """
     reader = find_one_run(reference, runs_dir)
     penalties = tuple(dict.fromkeys(penalty or ()))
-    asked = DiagnosisRequest(
+    request = DiagnosisRequest(
         checkpoint, preset, tuple(sets or ()), penalties, estimator, optimizees, difference or STEP, windows
     )
     with output.console(stderr=True).status("diagnosing") as status:
-        report = diagnosis_of(reader, asked, pick_device(device or "auto"), data_dir, _teller(status))
+        report = diagnosis_of(reader, request, pick_device(device or "auto"), data_dir, _progress_reporter(status))
     try:
-        kept = str(keep(reader, asked, report))
+        saved_in = str(keep(reader, request, report))
     except OSError as error:
-        kept = ""
+        saved_in = ""
         output.say(f"{reader.path}: not kept: {error.strerror}")
     if as_json:
-        output.emit({"run": reader.id, "path": kept or None, **report.to_json()})
+        output.emit({"run": reader.id, "path": saved_in or None, **report.to_json()})
         return
     console = output.console()
     output.print_sheet(diagnosis_sheet(report), console)
-    output.print_lines(console, *report.sentences(), f"kept in {kept}" if kept else "")
+    output.print_lines(console, *report.sentences(), f"kept in {saved_in}" if saved_in else "")
 
 
-def _teller(status: Status):  # type: ignore[no-untyped-def]
+def _progress_reporter(status: Status):  # type: ignore[no-untyped-def]
     def tell(done: int, total: int) -> None:
         status.update(f"diagnosing: {present.percent(done / total, 0)}")
 

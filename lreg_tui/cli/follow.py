@@ -36,7 +36,7 @@ LATER = ("skipped", "diverged", "inner_steps_per_s")  # metrics that are told af
 
 
 @dataclass(frozen=True)
-class How:
+class FollowOptions:
     """In which way something is done that takes a while. Device and data folder default to those of the run."""
 
     device: str | None

@@ -45,8 +45,8 @@ def sort_value(row: RunRow, key: str) -> Any:
 def as_json_line(row: RunRow, columns: Iterable[str]) -> dict[str, Any]:
     names = (*USUAL, *(name for name in row.latest if metric(name).split == "test"))
     told = {name: getattr(row, name) for name in ("id", "name", "state", "step", "total", "eta_s", "created")}
-    asked = {key: row.settings.get(key, row.latest.get(key)) for key in columns}
-    return {**told, "figures": {name: row.latest.get(name) for name in names}, **({"columns": asked} if asked else {})}
+    extra = {key: row.settings.get(key, row.latest.get(key)) for key in columns}
+    return {**told, "figures": {name: row.latest.get(name) for name in names}, **({"columns": extra} if extra else {})}
 
 
 def _cells(row: RunRow, columns: Sequence[str], metrics: Iterable[str]) -> dict[str, Text]:

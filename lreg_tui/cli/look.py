@@ -45,7 +45,7 @@ LARGEST_READ = 2**26  # bytes of a log's end that are looked at at once
 
 def runs(
     state: Annotated[list[str] | None, choice("--state", "STATE", filters.STATE_NAMES, ONLY)] = None,
-    wanted: Annotated[str, option("--filter", "TEXT", FILTER)] = "",
+    filter_text: Annotated[str, option("--filter", "TEXT", FILTER)] = "",
     sort: Annotated[str, option("--sort", "KEY", SORT, offering(lambda: SORTS))] = "id",
     column: Annotated[list[str] | None, option("--column", "KEY", COLUMN)] = None,
     runs_dir: RunsDir = None,
@@ -58,7 +58,7 @@ def runs(
     key = checked_key("--sort", sort, rows)
     columns = [checked_key("--column", name, rows) for name in dict.fromkeys(column or ())]
     try:
-        fits = filters.compile(wanted, filters.names_of(rows))
+        fits = filters.compile(filter_text, filters.names_of(rows))
     except filters.FilterError as error:
         raise filters.FilterError(f"--filter: {error}") from None
     listed = sorted(rows, key=lambda row: sort_value(row, key))
@@ -67,7 +67,7 @@ def runs(
         for row in listed:
             output.emit(as_json_line(row, columns))
         return
-    for job in () if states or wanted else (*store.transfers(), *store.studies()):
+    for job in () if states or filter_text else (*store.transfers(), *store.studies()):
         if (status := job.status()).state != "finished":
             done = f"{job.kind.unit} {status.step}/{status.total}" if job.kind is TRANSFER else status.message
             words = ", ".join(filter(None, (status.told, done)))
@@ -77,9 +77,9 @@ def runs(
         console.print(run_table(listed, columns, console.width))
     else:
         missing = "" if store.root.is_dir() else ": no such folder"
-        which = f" in state {' or '.join(states)}" if states else ""
-        which += f" that match {printable(wanted)}" if wanted else ""
-        output.say(f"no runs{which} in {printable(str(store.root))}{missing}")
+        condition = f" in state {' or '.join(states)}" if states else ""
+        condition += f" that match {printable(filter_text)}" if filter_text else ""
+        output.say(f"no runs{condition} in {printable(str(store.root))}{missing}")
 
 
 def show(

@@ -48,7 +48,7 @@ BY_HAND = {  # what is not downloaded, and what each may lie in
 
 
 @dataclass(frozen=True)
-class Finding:
+class MachineCheck:
     """One thing that was looked at. `problem`: something will not work as it is."""
 
     what: str
@@ -56,7 +56,7 @@ class Finding:
     problem: bool = False
 
 
-NO_GPU = Finding("GPU", "none that CUDA can use; runs use the CPU", problem=True)
+NO_GPU = MachineCheck("GPU", "none that CUDA can use; runs use the CPU", problem=True)
 GPU = "Try kernels and CUDA graphs on the GPU anew, for their speed and their numbers: a report for an issue."
 
 
@@ -90,7 +90,7 @@ def doctor(
     _show([*_software(), *_devices(), *_processor(), *_data(data_dir), *_folders(runs_dir), *_plugins()], as_json)
 
 
-def _show(findings: Iterable[Finding], as_json: bool) -> None:
+def _show(findings: Iterable[MachineCheck], as_json: bool) -> None:
     """A table at the end, or a JSON line for each as soon as it is there."""
     table = output.grid(3)
     for finding in findings:
@@ -111,7 +111,7 @@ def _gpu(device: str | None, as_json: bool) -> None:
         raise LregError(f"--gpu: {where} is no GPU that CUDA can use" if device else f"--gpu: {NO_GPU.found}")
     from engine.bench.gpu import report
 
-    _show((Finding(*line) for line in _said(report(where))), as_json)
+    _show((MachineCheck(*line) for line in _said(report(where))), as_json)
 
 
 def _said(lines: Iterable[tuple[str, str, bool]]) -> Iterator[tuple[str, str, bool]]:
@@ -163,84 +163,84 @@ def _free_memory(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
-def _software() -> list[Finding]:
+def _software() -> list[MachineCheck]:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
     findings = [
-        Finding("lreg", __version__),
-        Finding("python", f"{sys.version.split()[0]} ({sys.executable})"),
-        Finding("platform", platform.platform()),
+        MachineCheck("lreg", __version__),
+        MachineCheck("python", f"{sys.version.split()[0]} ({sys.executable})"),
+        MachineCheck("platform", platform.platform()),
     ]
     for package in PACKAGES:
         try:
-            findings.append(Finding(package, version(package)))
+            findings.append(MachineCheck(package, version(package)))
         except PackageNotFoundError:
-            findings.append(Finding(package, "not installed", problem=True))
+            findings.append(MachineCheck(package, "not installed", problem=True))
     return findings
 
 
-def _devices() -> list[Finding]:
+def _devices() -> list[MachineCheck]:
     try:
         import torch
     except Exception as error:  # whatever a broken installation raises is what is to be told
-        return [Finding("torch", f"cannot be imported: {error}", problem=True)]
+        return [MachineCheck("torch", f"cannot be imported: {error}", problem=True)]
     from engine import kernels
     from engine.bench import busy
     from engine.kernels import trial
 
     way, look = kernels.describe(torch.device("cpu")), busy.look()  # which compiles the kernels at first use
     findings = [
-        Finding("threads", f"{torch.get_num_threads()} CPU threads used by torch"),
-        Finding("CPU kernels", way, problem="because" in way),
-        Finding("speed", f"{look.summary} (lreg bench measures more)", problem=look.fewer_are_faster),
+        MachineCheck("threads", f"{torch.get_num_threads()} CPU threads used by torch"),
+        MachineCheck("CPU kernels", way, problem="because" in way),
+        MachineCheck("speed", f"{look.summary} (lreg bench measures more)", problem=look.fewer_are_faster),
     ]
     if not torch.cuda.is_available():
         return [*findings, replace(NO_GPU, problem=False)]
     for index in range(torch.cuda.device_count()):
         name, (free, total) = torch.cuda.get_device_properties(index).name, torch.cuda.mem_get_info(index)
         memory = f"{present.size(free)} of {present.size(total)} free"
-        findings.append(Finding(f"cuda:{index}", f"{name}, {memory}, CUDA {torch.version.cuda}"))
-    verdicts = [(one.subject.text, one.verdict.text) for one in trial.verdicts() if one.verdict is not None]
-    return findings + [Finding("trial", f"{subject}: {verdict}") for subject, verdict in verdicts]
+        findings.append(MachineCheck(f"cuda:{index}", f"{name}, {memory}, CUDA {torch.version.cuda}"))
+    verdicts = [(cached.subject.text, cached.verdict.text) for cached in trial.verdicts() if cached.verdict is not None]
+    return findings + [MachineCheck("trial", f"{subject}: {verdict}") for subject, verdict in verdicts]
 
 
-def _processor() -> list[Finding]:
+def _processor() -> list[MachineCheck]:
     import psutil
 
     load = os.getloadavg()[0]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = psutil.virtual_memory()
     return [
-        Finding("CPU", f"{cores} cores, load {load:.1f}{' (busy)' if load > cores else ''}"),
-        Finding("memory", f"{present.size(memory.available)} of {present.size(memory.total)} free"),
+        MachineCheck("CPU", f"{cores} cores, load {load:.1f}{' (busy)' if load > cores else ''}"),
+        MachineCheck("memory", f"{present.size(memory.available)} of {present.size(memory.total)} free"),
     ]
 
 
-def _data(data_dir: Path | None) -> list[Finding]:
-    given = data_dir or os.environ.get("LREG_DATA_DIR")
-    folder = Path(given).expanduser() if given else user_cache_path("lreg") / "data"
+def _data(data_dir: Path | None) -> list[MachineCheck]:
+    configured = data_dir or os.environ.get("LREG_DATA_DIR")
+    folder = Path(configured).expanduser() if configured else user_cache_path("lreg") / "data"
     stored = [name for name, file in DATASETS.items() if not file or (folder / file).exists()]
     missing = [name for name in DATASETS if name not in stored]
     note = f"; downloaded when used: {', '.join(missing)}" if missing else ""
     stored += [name for name, files in BY_HAND.items() if any((folder / file).exists() for file in files)]
-    wrong = bool(given) and not folder.is_dir()
+    wrong = bool(configured) and not folder.is_dir()
     return [
-        Finding("data folder", f"{folder}{' (no such folder)' if wrong else ''}", problem=wrong),
-        Finding("datasets", ", ".join(stored) + note),
+        MachineCheck("data folder", f"{folder}{' (no such folder)' if wrong else ''}", problem=wrong),
+        MachineCheck("datasets", ", ".join(stored) + note),
     ]
 
 
-def _folders(runs_dir: Path | None) -> list[Finding]:
+def _folders(runs_dir: Path | None) -> list[MachineCheck]:
     store = RunStore(runs_dir)
     return [
         _folder("runs folder", store.root),
         _folder("cache folder", user_cache_path("lreg")),
-        Finding("runs", str(len(store.list()))),
+        MachineCheck("runs", str(len(store.list()))),
     ]
 
 
-def _folder(what: str, path: Path) -> Finding:
+def _folder(name: str, path: Path) -> MachineCheck:
     """Can a file be written there, and is there room? What is missing is judged by the folder it would be made in."""
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
     try:
@@ -248,22 +248,22 @@ def _folder(what: str, path: Path) -> Finding:
             pass
         free = shutil.disk_usage(existing).free
     except OSError as error:
-        return Finding(what, f"{path} cannot be written: {error.strerror}", problem=True)
+        return MachineCheck(name, f"{path} cannot be written: {error.strerror}", problem=True)
     low = free < LOW_SPACE
     note = "" if existing == path else ", not there yet"
-    return Finding(what, f"{path}{note}, {present.size(free)} free{' (little)' if low else ''}", problem=low)
+    return MachineCheck(name, f"{path}{note}, {present.size(free)} free{' (little)' if low else ''}", problem=low)
 
 
-def _plugins() -> list[Finding]:
+def _plugins() -> list[MachineCheck]:
     """Those in use, with the beginning of their hash, after trying whether they can be loaded."""
     findings = []
     for plugin in plugins.in_use():
         try:
             plugin.load()
-            findings.append(Finding("plug-in", f"{plugin.name} ({plugin.origin}), sha256 {plugin.sha256()[:12]}"))
+            findings.append(MachineCheck("plug-in", f"{plugin.name} ({plugin.origin}), sha256 {plugin.sha256()[:12]}"))
         except LregError as error:
-            findings.append(Finding("plug-in", str(error), problem=True))
+            findings.append(MachineCheck("plug-in", str(error), problem=True))
     if findings and not any(finding.problem for finding in findings):
         members = [f"{family}: {', '.join(names)}" for family, names in catalog.added().items()]
-        findings.append(Finding("of plug-ins", "; ".join(members) or "no members"))
+        findings.append(MachineCheck("of plug-ins", "; ".join(members) or "no members"))
     return findings

@@ -52,13 +52,13 @@ class SingleValueCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Raises SettingsError."""
-        rest = super().parse_args(ctx, list(args))
+        remaining = super().parse_args(ctx, list(args))
         order = [] if ctx.resilient_parsing else self.make_parser(ctx).parse_args(list(args))[2]
         repeated = [param for param in dict.fromkeys(order) if order.count(param) > 1 and _is_single(param)]
         if repeated:
             problems = [Problem(max(p.opts, key=len), f"it {order.count(p)} times", "once") for p in repeated]
             raise SettingsError(problems)
-        return rest
+        return remaining
 
 
 def _is_single(param: Any) -> bool:

@@ -155,8 +155,8 @@ def tell_started(kind: str, reader: RunReader, as_json: bool) -> None:
 
 
 def say_damaged(files: int) -> None:
-    what = "1 damaged transfer file is" if files == 1 else f"{files} damaged transfer files are"
-    say(f"{what} left out")
+    subject = "1 damaged transfer file is" if files == 1 else f"{files} damaged transfer files are"
+    say(f"{subject} left out")
 
 
 def complain(error: Exception) -> None:

@@ -26,7 +26,7 @@ from engine.runs.kinds import RUN, STUDY, TRANSFER
 from engine.runs.provenance import plugin_remark
 from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.cli import output, study, transfer
-from lreg_tui.cli.follow import Follower, How, do_here, note_deaf, print_quietly, summarize, when_stopping
+from lreg_tui.cli.follow import Follower, FollowOptions, do_here, note_deaf, print_quietly, summarize, when_stopping
 from lreg_tui.cli.options import AsJson, DataDir, Detach, Device, LogTo, Plugins, PresetReference, RunsDir, Sets, number
 from lreg_tui.cli.references import RunOrJobReference, find_run
 from lreg_tui.system import launch
@@ -73,7 +73,7 @@ def run(
     control = Control()
     with control.listening() if processes == 1 and not detach else nullcontext():  # from here on there is a run to stop
         created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir, log_to=loggers.in_use())
-        _start(created, processes, How(None, data_dir, detach, as_json), control)
+        _start(created, processes, FollowOptions(None, data_dir, detach, as_json), control)
 
 
 def resume(
@@ -91,7 +91,7 @@ def resume(
 
     Of a transfer evaluation, what is left is measured; of a study, what is left is done, and what failed tried again.
     """
-    reader, how = find_run(reference, runs_dir), How(device, data_dir, detach, as_json)
+    reader, how = find_run(reference, runs_dir), FollowOptions(device, data_dir, detach, as_json)
     status = reader.status()
     if status.state == "finished":
         raise RunError(f"run {reader.id} is finished: nothing to resume")
@@ -104,8 +104,8 @@ def resume(
         output.say(data)
     kind, runner = reader.kind, worker.runner_of(reader)
     if (before := _logged_to(reader)) and not loggers.in_use():  # perhaps a stranger's: told, not obeyed
-        what = "the run was" if kind is RUN else "its runs were"
-        output.say(f"{what} logged to {present.clean(before)} before: --log-to goes on with that")
+        subject = "the run was" if kind is RUN else "its runs were"
+        output.say(f"{subject} logged to {present.clean(before)} before: --log-to goes on with that")
     if nproc is not None and "share" not in kind.actions:
         raise RunError(f"--nproc: {reader.id} is no run; several processes can share nothing else")
     if kind is STUDY:
@@ -123,8 +123,8 @@ def _logged_to(reader: RunReader) -> str:
     """What a run was logged to; of a study its command tells."""
     argv = reader.facts.get("argv")
     words = [word for each in argv for word in str(each).split("=", 1)] if isinstance(argv, list) else []
-    asked = [after for word, after in pairwise(words) if word == "--log-to"] if reader.kind is STUDY else []
-    told = reader.facts.get("log_to") or asked
+    named = [after for word, after in pairwise(words) if word == "--log-to"] if reader.kind is STUDY else []
+    told = reader.facts.get("log_to") or named
     return ", ".join(map(str, told)) if isinstance(told, list) else str(told)
 
 
@@ -137,7 +137,7 @@ def _processes(reader: RunReader, status: Status, nproc: int | None) -> int:
     return processes
 
 
-def _start(started: Run, processes: int, how: How, control: Control | None = None) -> None:
+def _start(started: Run, processes: int, how: FollowOptions, control: Control | None = None) -> None:
     """Meta-train in this process, in the background, or with torchrun."""
     reader, control = RunReader(started.path), control or Control()
     if processes == 0:
@@ -161,7 +161,7 @@ def _start(started: Run, processes: int, how: How, control: Control | None = Non
 
 
 def _in_the_foreground(
-    reader: RunReader, how: How, control: Control, work: Callable[[], str], *, is_ours: bool = False
+    reader: RunReader, how: FollowOptions, control: Control, work: Callable[[], str], *, is_ours: bool = False
 ) -> int:
     """Show a run while it is worked at, here or in processes that this one waits for. Returns the exit code.
 
@@ -191,11 +191,11 @@ def _await(torchrun: subprocess.Popen[bytes], reader: RunReader, control: Contro
 
     Raises TrainingError where the run has failed.
     """
-    asked = False
+    stop_sent = False
     try:
         while torchrun.poll() is None:
-            if control.stop and not asked:
-                asked = True
+            if control.stop and not stop_sent:
+                stop_sent = True
                 try:
                     launch.request(reader, signal.SIGTERM, "stop")
                 except LregError:  # its processes are just being started anew, or have ended
@@ -211,7 +211,7 @@ def _await(torchrun: subprocess.Popen[bytes], reader: RunReader, control: Contro
     return status.state
 
 
-def _leave_to_torchrun(created: Run, how: How) -> None:
+def _leave_to_torchrun(created: Run, how: FollowOptions) -> None:
     """Make a run that waits for a torchrun of the user's."""
     with created:
         created.set_status(state="stopped", message="waiting for torchrun")

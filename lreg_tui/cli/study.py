@@ -26,7 +26,7 @@ from engine.study.schedule import slurm as slurm_options
 from engine.study.schedule.job import Schedule, finished, new_stamp, unfinished
 from engine.study.schedule.loop import StudyJob, go_on, take_up
 from lreg_tui.cli import output
-from lreg_tui.cli.follow import How, do_here, note_deaf, print_quietly, when_stopping
+from lreg_tui.cli.follow import FollowOptions, do_here, note_deaf, print_quietly, when_stopping
 from lreg_tui.cli.options import (
     AsJson,
     DataDir,
@@ -116,10 +116,10 @@ def study(
     if report or keep:
         _write_report(reference, runs_dir, keep, as_json)
         return
-    asked = {"partition": slurm_partition, "time": slurm_time, "gpus": slurm_gpus, "cpus": slurm_cpus}
-    slurm = _slurm({**asked, "mem": slurm_mem, "array": slurm_array}, slurm_setup, executor)
+    slurm_values = {"partition": slurm_partition, "time": slurm_time, "gpus": slurm_gpus, "cpus": slurm_cpus}
+    slurm = _slurm({**slurm_values, "mem": slurm_mem, "array": slurm_array}, slurm_setup, executor)
     schedule = Schedule(executor, jobs, ",".join(devices or ["auto"]), threads, retry_failed, slurm)
-    store, how = RunStore(runs_dir), How(None, data_dir, detach, as_json)
+    store, how = RunStore(runs_dir), FollowOptions(None, data_dir, detach, as_json)
     plan = load_study(reference, sets or (), new_stamp(store))
     begun, has_changed = (None, False) if new else unfinished(store, plan)
     done = finished(store, plan) if not new and begun is None else None
@@ -150,27 +150,27 @@ def _slurm(options: dict[str, str], setup: list[str] | None, executor: str) -> d
     """
     if setup:
         os.environ[slurm_options.SETUP] = "\n".join(setup)
-    given = {name: value for name, value in options.items() if value}
+    values = {name: value for name, value in options.items() if value}
     if executor == "slurm":
-        slurm_options.Options.of(given)
+        slurm_options.SlurmOptions.of(values)
         slurm_options.setup_lines()
         slurm_options.check_there()
-        return given
-    if given:
-        raise LregError(f"--slurm-{next(iter(given))}: of no use without --executor slurm")
+        return values
+    if values:
+        raise LregError(f"--slurm-{next(iter(values))}: of no use without --executor slurm")
     return {}
 
 
-def _write_report(reference: str, runs_dir: Path | None, kept: Path | None, as_json: bool) -> None:
+def _write_report(reference: str, runs_dir: Path | None, target: Path | None, as_json: bool) -> None:
     """Of the study as it lies there, or of what is kept of it. Raises RunError where no study is meant."""
     from engine.study.report.keep import keep
     from engine.study.report.report import write_report
 
-    reader = _begun(reference, runs_dir, "--keep" if kept else "--report")
-    before = {} if kept else _contents(report_file(reader.path).parent)
+    reader = _begun(reference, runs_dir, "--keep" if target else "--report")
+    before = {} if target else _contents(report_file(reader.path).parent)
     path = (
-        keep(reader.path, kept, study_worker.draw)
-        if kept
+        keep(reader.path, target, study_worker.draw)
+        if target
         else write_report(plan_of(reader.path), reader.path, study_worker.draw)
     )
     after = _contents(path.parent)
@@ -179,8 +179,8 @@ def _write_report(reference: str, runs_dir: Path | None, kept: Path | None, as_j
         output.emit({"study": reader.id, "report": str(path), "changed": changed})
         return
     print(present.clean(str(path)))
-    if kept:
-        files = [file for file in kept.rglob("*") if file.is_file()]
+    if target:
+        files = [file for file in target.rglob("*") if file.is_file()]
         output.say(f"kept: {present.count(len(files), 'file')}, {present.size(sum(f.stat().st_size for f in files))}")
     elif before:
         output.say(f"changed: {', '.join(changed)}" if changed else "equal to the report that was there")
@@ -188,12 +188,12 @@ def _write_report(reference: str, runs_dir: Path | None, kept: Path | None, as_j
 
 def _begun(reference: str, runs_dir: Path | None, option: str) -> RunReader:
     """A study that was started, or one that was kept, by its folder. Raises RunError."""
-    asked = f"{option} wants the id, name or folder of a study that was started"
+    expected = f"{option} wants the id, name or folder of a study that was started"
     if is_file(Path(reference)):
-        raise RunError(f"{show(reference)}: a file; {asked}")
+        raise RunError(f"{show(reference)}: a file; {expected}")
     reader = study_in(Path(reference)) if is_kept(Path(reference)) else find_run(reference, runs_dir)
     if reader.kind is not STUDY:
-        raise RunError(f"{reader.path}: no study; {asked}")
+        raise RunError(f"{reader.path}: no study; {expected}")
     if is_kept(store := reader.path.parent.parent):
         check_kept(store)
     return reader
@@ -205,12 +205,12 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {path.name: hashlib.sha256(path.read_bytes()).digest() for path in paths}
 
 
-def resume(reader: RunReader, how: How) -> None:
+def resume(reader: RunReader, how: FollowOptions) -> None:
     """Go on with a study as it was scheduled last; what failed is tried again."""
     _do(go_on(reader.path, how.device or "", how.data_dir), how)
 
 
-def _do(job: Run, how: How) -> None:
+def _do(job: Run, how: FollowOptions) -> None:
     """Do a study, or what is left of it, here or in the background."""
     reader = RunReader(job.path)
     if how.detach:
@@ -238,7 +238,7 @@ def _do(job: Run, how: How) -> None:
     raise typer.Exit(worker.EXIT_CODES[state])
 
 
-def _tell_id(reader: RunReader, how: How) -> None:
+def _tell_id(reader: RunReader, how: FollowOptions) -> None:
     """What is first on stdout: for programs, and of a study in the background for people, too."""
     if how.as_json:
         kind = {"study": reader.id} if how.detach else {"event": "study", "id": reader.id}

@@ -17,9 +17,9 @@ from engine.runs.results import mean
 from engine.runs.store import RunStore
 from engine.study.plan.kept import report_file
 from engine.study.plan.plan import StudyPlan
-from engine.study.plan.snapshot import Piece, Snapshot, Watcher
+from engine.study.plan.snapshot import Snapshot, Watcher, WorkItem
 from engine.study.plan.state import CellState, plan_of
-from engine.study.schedule.loop import Look, words
+from engine.study.schedule.loop import StudyProgress, words
 from lreg_tui.cli import output
 from lreg_tui.text import present
 
@@ -40,11 +40,11 @@ class StudyDisplay:
         self.reader = reader
         self.as_json = as_json
         self.notice = notice
-        self.last: Look | None = None
+        self.last: StudyProgress | None = None
         self._display = output.Display(output.console(stderr=True))
         self.close = self._display.close
 
-    def show(self, look: Look) -> None:
+    def show(self, look: StudyProgress) -> None:
         is_first, self.last = self.last is None, look
         if not self.as_json:
             self._display.show("", lambda: self._frame(look), lambda: _words(look))
@@ -53,7 +53,7 @@ class StudyDisplay:
             if not is_first or piece.state != "missing":
                 output.emit(event(piece))
 
-    def _frame(self, look: Look) -> Group:
+    def _frame(self, look: StudyProgress) -> Group:
         from rich.columns import Columns
         from rich.console import Group
 
@@ -65,11 +65,11 @@ class StudyDisplay:
         return Group(head, progress, cells_table(seen, width), *_running(seen), *news)
 
 
-def _words(look: Look) -> str:
+def _words(look: StudyProgress) -> str:
     return look.message + (f"  ETA {present.duration(look.eta_s)}" if look.eta_s is not None else "")
 
 
-def event(piece: Piece) -> dict[str, Any]:
+def event(piece: WorkItem) -> dict[str, Any]:
     """A piece that has changed, for `--json`."""
     if not isinstance(piece, CellState):
         transfer, runs = piece.transfer, [run.id for run in piece.transfer.runs]
@@ -83,7 +83,7 @@ def event(piece: Piece) -> dict[str, Any]:
 def cells_table(seen: Snapshot, width: int) -> Table:
     """A line for each arm, a mark for each of its runs; and one for the transfers."""
     lines = {arm.name: [cell for cell in seen.cells if cell.cell.arm == arm.name] for arm in seen.plan.arms}
-    groups: dict[str, Sequence[Piece]] = {**lines, "transfers": seen.transfers}
+    groups: dict[str, Sequence[WorkItem]] = {**lines, "transfers": seen.transfers}
     table = output.grid()
     for name, pieces in groups.items():
         if pieces:
@@ -91,7 +91,7 @@ def cells_table(seen: Snapshot, width: int) -> Table:
     return table
 
 
-def _marks(pieces: Sequence[Piece], width: int) -> Text:
+def _marks(pieces: Sequence[WorkItem], width: int) -> Text:
     from rich.text import Text
 
     if len(pieces) > max(width - 30, 20):
@@ -172,9 +172,9 @@ def print_plan(plan: StudyPlan, begun: RunReader | None, store: RunStore, *, as_
             output.emit(event(cell))
         return
     output.console().print(cells_list(seen))
-    which = f"of {begun.id}" if begun else "of a new study"
+    of_study = f"of {begun.id}" if begun else "of a new study"
     made = sum(cell.state != "missing" for cell in seen.cells)
     runs = present.count(len(seen.cells), "run")
-    output.say(f"{runs} {which}, {made} of them there already; {seen.total} runs and transfers in all")
+    output.say(f"{runs} {of_study}, {made} of them there already; {seen.total} runs and transfers in all")
     if plan.search:
         output.say("a search asks for its points as it goes")

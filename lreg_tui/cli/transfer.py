@@ -21,7 +21,7 @@ from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.cli import output
 from lreg_tui.cli.follow import (
     Follower,
-    How,
+    FollowOptions,
     comparison_of,
     do_here,
     note_deaf,
@@ -116,10 +116,10 @@ def transfer(
     control = Control()
     with nullcontext() if detach else control.listening():  # from here on there is something to stop
         job = TransferJob.start(RunStore(runs_dir).root, plan, argv=sys.argv, device=device, data_dir=data_dir)
-        do(job, How(None, data_dir, detach, as_json), control)
+        do(job, FollowOptions(None, data_dir, detach, as_json), control)
 
 
-def do(job: Run, how: How, control: Control | None = None) -> None:
+def do(job: Run, how: FollowOptions, control: Control | None = None) -> None:
     """Do a job, or what is left of it, here or in the background."""
     reader, control = RunReader(job.path), control or Control()
     if how.detach:

@@ -16,13 +16,13 @@ from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Static
 
 from engine.base.errors import LregError
-from engine.jobs.landscape_worker import Where
+from engine.jobs.landscape_worker import SliceSettings
 from lreg_tui.charts.chart import Chart
 from lreg_tui.compare import comparing, comparison_sheets
 from lreg_tui.compare.comparing import EVERY, ComparisonRequest, ComparisonResult
 from lreg_tui.compare.comparison_sheets import ENDINGS, PICTURES, target, wrong_name
 from lreg_tui.compare.curves_pane import USUAL, CurvesPane
-from lreg_tui.compare.landscape_pane import LandscapePane, Subject
+from lreg_tui.compare.landscape_pane import LandscapePane, LandscapeSubject
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.messages import RunsChanged, SeriesChanged
 from lreg_tui.runs.metric_panel import Shown, ids_of
@@ -109,8 +109,8 @@ class CompareScreen(Ending, Screen[None]):
         tab = self.tab_at_first or self.lreg.remembered.view("compare").get("tab")
         self.action_show_tab(tab if tab in TABS else TABS[0])
         self.show()
-        if (shown := len(self.rows)) < len(self.run_ids):
-            self.notify(f"the first {shown} of {len(self.run_ids)} runs are compared", markup=False)
+        if (count := len(self.rows)) < len(self.run_ids):
+            self.notify(f"the first {count} of {len(self.run_ids)} runs are compared", markup=False)
         self.compare()
 
     @property
@@ -120,8 +120,8 @@ class CompareScreen(Ending, Screen[None]):
     @property
     def rows(self) -> list[RunRow]:
         """The compared runs, in the order in which they were marked."""
-        known = {row.id: row for row in self.lreg.feed.rows if "compare" in row.kind.actions}
-        rows = [known[run_id] for run_id in self.run_ids if run_id in known][: comparing.MOST_RUNS]
+        by_id = {row.id: row for row in self.lreg.feed.rows if "compare" in row.kind.actions}
+        rows = [by_id[run_id] for run_id in self.run_ids if run_id in by_id][: comparing.MOST_RUNS]
         arms = list(dict.fromkeys(row.arm or row.id for row in rows))[: comparing.MOST]
         return [row for row in rows if (row.arm or row.id) in arms]
 
@@ -273,8 +273,8 @@ class CompareScreen(Ending, Screen[None]):
         where = comparing.landscape_of(self.result.comparison)
         numbers = {run_id: number for number, (ids, _) in enumerate(self.curves) for run_id in ids_of(ids)}
         signs = {run_id: themes.MARKERS[number % comparing.MOST] for run_id, number in numbers.items()}
-        subjects = [Subject(row.path, row.name, signs.get(row.id, "")) for row in self.rows[: comparing.MOST]]
-        self.query_one(LandscapePane).aim(subjects, None if where is None else Where(*where))
+        subjects = [LandscapeSubject(row.path, row.name, signs.get(row.id, "")) for row in self.rows[: comparing.MOST]]
+        self.query_one(LandscapePane).aim(subjects, None if where is None else SliceSettings(*where))
 
     def plotted(self) -> Sequence[str]:
         if self.tab == "curves" and self.query_one(CurvesPane).chart is self.query_one(CurvesPane).learning:
@@ -360,11 +360,11 @@ class CompareScreen(Ending, Screen[None]):
         """The tables in sight as Markdown; where there are none, the whole comparison."""
         if self.result is None:
             return
-        shown = self.shown_sheets()
-        parts = [sheets.markdown(sheet) for sheet in shown]
+        copied = self.shown_sheets()
+        parts = [sheets.markdown(sheet) for sheet in copied]
         self.app.copy_to_clipboard("\n".join(parts) or comparison_sheets.text(self.result.comparison, "markdown"))
-        what = present.count(len(shown), "table") if shown else "the whole comparison"
-        self.app.notify(f"copied {what} as Markdown", markup=False)
+        label = present.count(len(copied), "table") if copied else "the whole comparison"
+        self.app.notify(f"copied {label} as Markdown", markup=False)
 
     @work(group="save", exclusive=True)
     async def action_save(self) -> None:

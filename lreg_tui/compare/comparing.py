@@ -15,7 +15,7 @@ from engine.base.errors import LregError
 from engine.base.settings import show
 from engine.runs import notes
 from engine.runs.store import RunReader
-from lreg_tui.charts.curve import Line
+from lreg_tui.charts.curve import ChartLine
 from lreg_tui.compare import comparison_sheets
 from lreg_tui.runs import run_files
 from lreg_tui.runs.feed import RunRow
@@ -27,7 +27,7 @@ from lreg_tui.text.sheets import Entry, Sheet
 from lreg_tui.widgets import themes
 
 if TYPE_CHECKING:
-    from engine.comparison import Comparison, Table
+    from engine.comparison import Comparison, ComparisonTable
     from engine.figures.base import Panel
 
 EVERY = "every task"
@@ -96,14 +96,14 @@ def look(request: ComparisonRequest) -> ComparisonResult:
         [RunReader(path) for path in request.paths], reference=reference, task=request.task, step=request.step
     )
     every, _ = comparisons.collect(compared.arms)
-    shown = {table.task for table in compared.tables}
-    outcomes = [task for name, task in every.items() if name in shown or not shown]
+    task_names = {table.task for table in compared.tables}
+    outcomes = [task for name, task in every.items() if name in task_names or not task_names]
     steps = sorted({step for task in outcomes for entry in task.entries for step in entry.steps})
     sharpness, curves = _panels(compared, request.step)
     return ComparisonResult(request, stamp, compared, tuple(every), tuple(steps), sharpness, curves)
 
 
-def chart_table(compared: Comparison) -> Table | None:
+def chart_table(compared: Comparison) -> ComparisonTable | None:
     """The table of the task on which most arms were evaluated; the first of those."""
     counts = [sum(row.kind == "arm" for row in table.rows) for table in compared.tables]
     return compared.tables[counts.index(max(counts))] if counts else None
@@ -129,8 +129,8 @@ def numbers_of(compared: Comparison, paths: Sequence[Path], by_arm: bool) -> dic
     """The numbers of each arm's colours and markers, by its label: its own, or those of its runs in their order."""
     if by_arm:
         return {arm.label: (number,) for number, arm in enumerate(compared.arms)}
-    places = {path: place for place, path in enumerate(paths)}
-    return {arm.label: tuple(sorted(places[run.reader.path] for run in arm.runs)) for arm in compared.arms}
+    numbers = {path: index for index, path in enumerate(paths)}
+    return {arm.label: tuple(sorted(numbers[run.reader.path] for run in arm.runs)) for arm in compared.arms}
 
 
 def curves_of(result: ComparisonResult | None, rows: Sequence[RunRow], by_arm: bool) -> list[Shown]:
@@ -142,10 +142,10 @@ def curves_of(result: ComparisonResult | None, rows: Sequence[RunRow], by_arm: b
         (tuple(ids[run.reader.path] for run in arm.runs if run.reader.path in ids), present.clean(arm.label, 40))
         for arm in result.comparison.arms
     ]
-    return [(own[0] if len(own) == 1 else own, label) for own, label in arms if own]
+    return [(arm_ids[0] if len(arm_ids) == 1 else arm_ids, label) for arm_ids, label in arms if arm_ids]
 
 
-def chart_lines(panel: Panel | None, numbers: Mapping[str, Sequence[int]], bright: int | None) -> list[Line]:
+def chart_lines(panel: Panel | None, numbers: Mapping[str, Sequence[int]], bright: int | None) -> list[ChartLine]:
     """The lines of a panel for a chart: arms in the first of their colours, controls and baselines dim behind, and all
     but the one with the number `bright`."""
     if panel is None:
@@ -157,7 +157,7 @@ def chart_lines(panel: Panel | None, numbers: Mapping[str, Sequence[int]], brigh
             "colour": numbers[line.who.label][0] if is_arm else next(behind),
             "dim": not is_arm or not (bright is None or bright in numbers[line.who.label]),
         }
-        lines.append(Line.between(present.clean(line.who.label, 60), line.x, line.y, line.low, line.high, **look))
+        lines.append(ChartLine.between(present.clean(line.who.label, 60), line.x, line.y, line.low, line.high, **look))
     return sorted(lines, key=lambda line: line.dim)
 
 
@@ -207,10 +207,10 @@ def difference_sheets(compared: Comparison) -> Iterator[Sheet]:
         yield from comparison_sheets.effect_sheets(compared, table)
 
 
-def without_results(compared: Comparison, tables: Sequence[Table]) -> list[str]:
+def without_results(compared: Comparison, tables: Sequence[ComparisonTable]) -> list[str]:
     """Labels of the arms that have no row in these tables."""
-    there = {row.arm for table in tables for row in table.rows if row.kind == "arm"}
-    return [arm.label for arm in compared.arms if arm.label not in there]
+    with_results = {row.arm for table in tables for row in table.rows if row.kind == "arm"}
+    return [arm.label for arm in compared.arms if arm.label not in with_results]
 
 
 def landscape_of(compared: Comparison) -> tuple[str, int] | None:
@@ -307,9 +307,9 @@ def draw(result: ComparisonResult, path: Path, figures: Sequence[str]) -> None:
     arguments += ["--step", str(request.step)] if request.step is not None else []
     arguments += ["--radius", radius] if radius else []
     with tempfile.TemporaryDirectory() as folder:
-        said = Path(folder) / "said"
-        code = launch.start_helper("lreg_tui.cli.app", arguments, said).wait()
+        log_path = Path(folder) / "said"
+        code = launch.start_helper("lreg_tui.cli.app", arguments, log_path).wait()
         if code:
-            lines = said.read_text(errors="replace").splitlines()
+            lines = log_path.read_text(errors="replace").splitlines()
             errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
             raise LregError(" / ".join(errors or lines[-1:]) or f"lreg plot: exit code {code}")

@@ -20,7 +20,7 @@ from lreg_tui.text.sheets import BETTER, WORSE, Entry, Sheet
 
 if TYPE_CHECKING:
     from engine.base.metrics import Metric
-    from engine.comparison import Comparison, ControlArm, Effect, MetricAt, Row, Table
+    from engine.comparison import Comparison, ComparisonRow, ComparisonTable, ControlArm, Effect, MetricAt
 
 FORMS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json"}
 PICTURES = (".png", ".svg", ".pdf")
@@ -53,15 +53,15 @@ def sheets_of(comparison: Comparison) -> Iterator[Sheet]:
         yield from effect_sheets(comparison, table)
 
 
-def effect_sheets(comparison: Comparison, table: Table) -> Iterator[Sheet]:
+def effect_sheets(comparison: Comparison, table: ComparisonTable) -> Iterator[Sheet]:
     """For one task each arm against the reference arm, all of them against its frontier, and by radius."""
     everything = [effect for effect in comparison.effects if effect.task == table.task]
     effects = [effect for effect in everything if effect.setting not in BRANCHES]
-    there = (None, comparison.radius)
+    radii = (None, comparison.radius)
     for arm in dict.fromkeys(effect.arm for effect in effects):
         of_arm = [effect for effect in effects if effect.arm == arm]
-        yield effect_sheet([one for one in of_arm if _is_shown(one, there)])
-    if branches := [one for one in everything if one.setting in BRANCHES and _is_shown(one, there)]:
+        yield effect_sheet([effect for effect in of_arm if _is_shown(effect, radii)])
+    if branches := [effect for effect in everything if effect.setting in BRANCHES and _is_shown(effect, radii)]:
         yield frontier_sheet(branches, comparison)
     if any(effect.metric.name in BY_RADIUS for effect in effects):
         yield radius_sheet(effects)
@@ -120,13 +120,13 @@ def rule_sheet(comparison: Comparison) -> Sheet:
     return Sheet("update rule around the zero state", "arm", columns, list(rows.items()), [remark])
 
 
-def table_sheet(table: Table, radius: str | None, controls: Sequence[ControlArm] = ()) -> Sheet:
+def table_sheet(table: ComparisonTable, radius: str | None, controls: Sequence[ControlArm] = ()) -> Sheet:
     """The figures of every optimizer on a task; the best of a column is marked. A grid's points are too many."""
     columns = _columns(table, radius)
     best = [table.best(at) for at, _ in columns.values()]
     rows = []
-    shown = [(index, row) for index, row in enumerate(table.rows) if row.kind != "decayed"]
-    for index, row in shown:
+    visible = [(index, row) for index, row in enumerate(table.rows) if row.kind != "decayed"]
+    for index, row in visible:
         cells = [
             Entry(_mean(row, at, metric), best=index in leading)
             for (at, metric), leading in zip(columns.values(), best, strict=True)
@@ -138,7 +138,7 @@ def table_sheet(table: Table, radius: str | None, controls: Sequence[ControlArm]
     title = f"{table.task} after {table.inner_step} inner steps"
     headings = [*columns, "diverged", "seeds x\nmeta-seeds", "passes"]
     remarks = _remarks(table)
-    if hidden := len(table.rows) - len(shown):
+    if hidden := len(table.rows) - len(visible):
         points = f"{hidden} point{'s' if hidden > 1 else ''}"
         remarks.append(f"{points} of the grid of scale and weight decay: in the JSON and the CSV")
     arms = {row.arm for row in table.rows if row.kind == "arm"}
@@ -146,7 +146,7 @@ def table_sheet(table: Table, radius: str | None, controls: Sequence[ControlArm]
     return Sheet(title, "optimizer", headings, rows, remarks)
 
 
-def _columns(table: Table, radius: str | None) -> dict[str, tuple[MetricAt, Metric]]:
+def _columns(table: ComparisonTable, radius: str | None) -> dict[str, tuple[MetricAt, Metric]]:
     """Metrics by heading."""
     from engine.comparison import NORMALISED, MetricAt
 
@@ -178,14 +178,14 @@ def _heading(metric: Metric) -> str:
     return words if len(words) <= LONGEST_HEADING else words.replace(" ", "\n", 1)
 
 
-def _mean(row: Row, at: MetricAt, metric: Metric) -> str:
+def _mean(row: ComparisonRow, at: MetricAt, metric: Metric) -> str:
     cell = row.metrics.get(at)
     if cell is None:
         return present.NOTHING
     return present.interval({"mean": cell.mean, "ci95": cell.ci95}, metric.unit == "share", PLUS_MINUS)
 
 
-def _remarks(table: Table) -> list[str]:
+def _remarks(table: ComparisonTable) -> list[str]:
     over = {cell.over for row in table.rows for cell in row.metrics.values() if cell.ci95 is not None}
     where = (
         next(iter(over)) if len(over) == 1 else "the means of the meta-seeds where there are several, else over seeds"
@@ -196,7 +196,7 @@ def _remarks(table: Table) -> list[str]:
     return [*remarks, f"tuned on validation loss: {'; '.join(tuned)}"] if tuned else remarks
 
 
-def _tuned(row: Row) -> str:
+def _tuned(row: ComparisonRow) -> str:
     facts = row.facts
     values = {"learning rate": facts.learning_rate, "rho": facts.rho, "alpha": facts.alpha}
     chosen = ", ".join(f"{name} {present.setting(value)}" for name, value in values.items() if value is not None)
@@ -225,9 +225,9 @@ def effect_sheet(effects: Sequence[Effect]) -> Sheet:
 
 
 def _reading(effect: Effect) -> str:
-    what = "difference (points)" if effect.metric.unit == "share" else "difference"
+    quantity = "difference (points)" if effect.metric.unit == "share" else "difference"
     at = f" at {effect.radius}" if effect.radius else ""
-    return f"{present.label(effect.metric)}{at} {'ratio' if effect.kind == 'ratio' else what}"
+    return f"{present.label(effect.metric)}{at} {'ratio' if effect.kind == 'ratio' else quantity}"
 
 
 def _effect(effect: Effect) -> Entry:
@@ -279,8 +279,8 @@ def _pairs(effects: Sequence[Effect]) -> list[str]:
         lost = max((effect.outside for effect in effects if effect.setting == setting), default=0)
         if lost:
             of_both = setting in ("equal steps", "matched loss")
-            what = "one of both does not reach" if of_both else "the frontier does not reach"
-            remarks.append(f"{words}: up to {lost} pairs left out, whose train loss {what}")
+            reason = "one of both does not reach" if of_both else "the frontier does not reach"
+            remarks.append(f"{words}: up to {lost} pairs left out, whose train loss {reason}")
     return remarks
 
 

@@ -14,7 +14,7 @@ from textual.message import Message
 
 from engine.base.metrics import primary_sharpness
 from lreg_tui.charts.chart import Chart
-from lreg_tui.charts.curve import Line
+from lreg_tui.charts.curve import ChartLine
 from lreg_tui.runs.feed import Feed
 from lreg_tui.runs.metric_panel import Ids, MetricPanel, Panels, Shown, ids_of
 from lreg_tui.text import present
@@ -93,7 +93,7 @@ class CurvesPane(Container):
         feed = self.feed
         return dict.fromkeys(name for run_id in self.run_ids for name in (feed.metrics(run_id) if feed else ()))
 
-    def show_learning(self, task: str, lines: Sequence[Line], paths: Sequence[Path]) -> None:
+    def show_learning(self, task: str, lines: Sequence[ChartLine], paths: Sequence[Path]) -> None:
         """The learning curves of runs on a task."""
         self.learning.about = task, *paths
         self.learning.title = f"train loss on {present.clean(task, 60)}" if task else "train loss of optimizees"

@@ -20,7 +20,7 @@ from textual.widgets import Static
 
 from engine.base.metrics import headline
 from engine.jobs import landscape_worker
-from engine.jobs.landscape_worker import Where
+from engine.jobs.landscape_worker import SliceSettings
 from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.heat_map import HeatMap
 from lreg_tui.text import present
@@ -34,7 +34,7 @@ WORDS = 3  # lines above the maps
 
 
 @dataclass(frozen=True)
-class Subject:
+class LandscapeSubject:
     """A run whose surroundings are looked at, what it is called, and the marker that it has in charts."""
 
     path: Path
@@ -59,8 +59,8 @@ class LandscapePane(VerticalScroll, can_focus=True):
     def __init__(self, *, data_dir: Path | None = None, id: str | None = None) -> None:
         super().__init__(id=id)
         self.data_dir = data_dir
-        self.subjects: tuple[Subject, ...] = ()
-        self.where: Where | None = None
+        self.subjects: tuple[LandscapeSubject, ...] = ()
+        self.where: SliceSettings | None = None
         self.landscapes: dict[Path, Mapping[str, Any]] = {}
         self._helper = Helper()
         self._drawing = asyncio.Lock()
@@ -74,7 +74,7 @@ class LandscapePane(VerticalScroll, can_focus=True):
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 
-    def aim(self, subjects: Sequence[Subject], where: Where | None) -> None:
+    def aim(self, subjects: Sequence[LandscapeSubject], where: SliceSettings | None) -> None:
         """Look at these runs there."""
         if (tuple(subjects), where) == (self.subjects, self.where):
             return
@@ -88,7 +88,7 @@ class LandscapePane(VerticalScroll, can_focus=True):
         landscapes, where, paths = self.landscapes, self.where, [subject.path for subject in self.subjects]
         if where is not None:
             landscapes |= await off_the_loop(
-                lambda: {path: kept for path in paths if (kept := landscape_worker.read(path, where))}
+                lambda: {path: saved for path in paths if (saved := landscape_worker.read(path, where))}
             )
         await self._draw()
         self._say("")
@@ -137,8 +137,8 @@ class LandscapePane(VerticalScroll, can_focus=True):
         if self.where is None:
             words = "no run here has a preset that can be read"
         elif not words and missing:
-            which = "these runs" if len(missing) == len(self.subjects) else f"{len(missing)} of the runs"
-            words = f"The landscape of {which} is not computed yet: enter computes it, which takes a while."
+            subject = "these runs" if len(missing) == len(self.subjects) else f"{len(missing)} of the runs"
+            words = f"The landscape of {subject} is not computed yet: enter computes it, which takes a while."
         elif not words:
             words = (
                 "Train loss along two random directions, in the same colours. Titles: loss at centre; test accuracy."
@@ -168,15 +168,15 @@ class LandscapePane(VerticalScroll, can_focus=True):
         arguments = ["--task", where.task.split(" ")[0], "--steps", str(where.steps)]
         arguments += ["--data-dir", str(self.data_dir)] if self.data_dir else []
         arguments += [str(subject.path) for subject in subjects]
-        labels, label, kept = {subject.path: subject.label for subject in subjects}, "", self.landscapes
+        labels, label, landscapes = {subject.path: subject.label for subject in subjects}, "", self.landscapes
 
         async def on_event(event: dict[str, Any]) -> None:
             nonlocal label
             if event.get("event") == "computing":
                 label = labels.get(Path(str(event.get("run"))), "")
             elif landscape_worker.is_landscape(event):
-                kept[Path(str(event.get("run")))] = event
-                if kept is self.landscapes:  # else other runs, or another place, are looked at meanwhile
+                landscapes[Path(str(event.get("run")))] = event
+                if landscapes is self.landscapes:  # else other runs, or another place, are looked at meanwhile
                     await self._draw()
 
         def on_poll(elapsed_s: float) -> None:
@@ -186,7 +186,7 @@ class LandscapePane(VerticalScroll, can_focus=True):
         self.refresh_bindings()
 
 
-def _title(subject: Subject, landscape: Mapping[str, Any]) -> str:
+def _title(subject: LandscapeSubject, landscape: Mapping[str, Any]) -> str:
     judged = headline(landscape)
     loss, value = (_number(landscape.get(key)) for key in ("train_loss", judged.name))
     name = f"{subject.marker} {present.clean(subject.label, 40)}".strip()

@@ -71,7 +71,7 @@ FEW, BAND, FAINT_BAND = 3, 0.18, 0.09  # opacity of bands, where there are up to
 
 
 @dataclass(frozen=True)
-class Look:
+class SeriesStyle:
     """How one optimizer is drawn."""
 
     color: str
@@ -93,16 +93,16 @@ class Look:
         return {**shape, "color": self.color, "markeredgewidth": 0.8}
 
 
-def look_of(who: Who) -> Look:
+def look_of(who: Who) -> SeriesStyle:
     """Arms in colour with filled markers, untrained ones dotted and hollow, baselines thin and grey."""
     number = who.number
     if who.kind in (ARM, UNTRAINED):
         color, marker = ARM_COLORS[number % len(ARM_COLORS)], ARM_MARKERS[number % len(ARM_MARKERS)]
         if who.kind == ARM:
-            return Look(color, marker, DASHES[number % len(DASHES)], 1.3, True)
-        return Look(color, marker, UNTRAINED_DASH, 1.0, False)
+            return SeriesStyle(color, marker, DASHES[number % len(DASHES)], 1.3, True)
+        return SeriesStyle(color, marker, UNTRAINED_DASH, 1.0, False)
     marker = BASELINE_MARKERS[number % len(BASELINE_MARKERS)]
-    return Look(GREYS[number % len(GREYS)], marker, DASHES[number % len(DASHES)], 0.8, True, 4.6)
+    return SeriesStyle(GREYS[number % len(GREYS)], marker, DASHES[number % len(DASHES)], 0.8, True, 4.6)
 
 
 def shown(text: str) -> str:
@@ -119,8 +119,8 @@ def draw(axes: Axes, panel: Panel) -> None:
         _draw_line(axes, line, BAND if len(panel.lines) <= FEW else FAINT_BAND)
     for point in reversed(panel.points):
         _draw_point(axes, point)
-    for axis, which in ((panel.x, "x"), (panel.y, "y")):
-        _set_scale(axes, axis, which)
+    for axis, letter in ((panel.x, "x"), (panel.y, "y")):
+        _set_scale(axes, axis, letter)
 
 
 def _draw_line(axes: Axes, line: Line, opacity: float) -> None:
@@ -138,7 +138,7 @@ def _draw_line(axes: Axes, line: Line, opacity: float) -> None:
     _mark_breaks(axes, line, look)
 
 
-def _mark_breaks(axes: Axes, line: Line, look: Look) -> None:
+def _mark_breaks(axes: Axes, line: Line, look: SeriesStyle) -> None:
     """On the edge of the axes: where a value could not be drawn, with a word at the first of each kind."""
     kinds: dict[tuple[str, str, float], list[float]] = {}  # word, marker and height
     for x, value in line.breaks:
@@ -197,24 +197,24 @@ def _bars(
     axes.errorbar(x, y, **errors, fmt="none", ecolor=color, elinewidth=0.7, capsize=1.5, capthick=0.7, zorder=above)
 
 
-def _set_scale(axes: Axes, axis: Axis, which: str) -> None:
+def _set_scale(axes: Axes, axis: Axis, letter: str) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-    ours = axes.xaxis if which == "x" else axes.yaxis
+    ours = axes.xaxis if letter == "x" else axes.yaxis
     if axis.scale != "log":
         ours.set_major_locator(MaxNLocator(5))
         ours.set_major_formatter(
             FuncFormatter(lambda value, _: percent(value) if axis.unit == "share" else plain(value))
         )
         return
-    (axes.set_xscale if which == "x" else axes.set_yscale)("log", nonpositive="clip")
-    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
+    (axes.set_xscale if letter == "x" else axes.set_yscale)("log", nonpositive="clip")
+    low, high = axes.get_xlim() if letter == "x" else axes.get_ylim()
     decades = math.log10(high / low) if 0 < low < high else 1.0
     if decades > 0.65:
         subs = (1.0,) if decades > 1.7 else (1.0, 2.0, 5.0)
         ours.set_major_locator(LogLocator(subs=subs, numticks=8))
     else:
-        ours.set_major_locator(MaxNLocator(3 if which == "x" else 4, steps=[1, 2, 5, 10]))
+        ours.set_major_locator(MaxNLocator(3 if letter == "x" else 4, steps=[1, 2, 5, 10]))
         ours.set_minor_locator(NullLocator())
     ours.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
     ours.set_minor_formatter(NullFormatter())

@@ -43,14 +43,14 @@ DESCRIPTION = {"png": "Description", "svg": "Description", "pdf": "Subject"}
 
 def check_path(path: Path) -> str:
     """The format that a file's name asks for. Raises LregError where it is none of ours or cannot be written."""
-    shown = printable(str(path))
+    path_text = printable(str(path))
     kind = path.suffix[1:].lower()
     if kind not in FORMATS:
-        raise LregError(f"-o: found {shown!r}; allowed: a file name ending in .{', .'.join(FORMATS)}")
+        raise LregError(f"-o: found {path_text!r}; allowed: a file name ending in .{', .'.join(FORMATS)}")
     if not os.path.isdir(path.parent):
-        raise LregError(f"{shown}: there is no folder {printable(str(path.parent))}")
+        raise LregError(f"{path_text}: there is no folder {printable(str(path.parent))}")
     if os.path.isdir(path):
-        raise LregError(f"{shown}: a folder, should be a file")
+        raise LregError(f"{path_text}: a folder, should be a file")
     return kind
 
 
@@ -98,10 +98,10 @@ def panels_size(blocks: Sequence[Block]) -> tuple[float, float]:
 def draw_panels(part: FigureBase, blocks: Sequence[Block], width: float) -> None:
     """All panels, and a legend below."""
     columns = side_by_side(blocks)
-    places = [place for block in _places(blocks, columns) for place in block]
+    cells = [cell for block in _places(blocks, columns) for cell in block]
     panels = panels_in(blocks)
-    grid = part.add_gridspec(1 + max(row for row, _ in places), columns)
-    for (row, column), panel in zip(places, panels, strict=True):
+    grid = part.add_gridspec(1 + max(row for row, _ in cells), columns)
+    for (row, column), panel in zip(cells, panels, strict=True):
         axes.draw(part.add_subplot(grid[row, column]), panel)
     people = whose(panels)
     add_legend(part, people, _legend_columns(people, width))
@@ -131,7 +131,7 @@ def arrange(counts: Sequence[int], columns: int) -> list[list[tuple[int, int]]]:
         left = -at % columns
         if left < count:
             at += left
-        places.append([divmod(place, columns) for place in range(at, at + count)])
+        places.append([divmod(index, columns) for index in range(at, at + count)])
         at += count
     return places
 
@@ -200,9 +200,9 @@ def _surface_columns(panels: Sequence[LandscapePanel]) -> int:
 
 def shared_levels(panels: Sequence[LandscapePanel]) -> list[float]:
     """Losses of the contour lines, evenly spaced in the logarithm, from the least loss of all panels."""
-    there = [value for panel in panels for row in panel.landscape.losses for value in row if math.isfinite(value)]
-    low = max(min(there, default=1.0), 1e-6)
-    high = max(min(max(there, default=1.0), LARGEST_RATIO * low), 1.01 * low)
+    losses = [value for panel in panels for row in panel.landscape.losses for value in row if math.isfinite(value)]
+    low = max(min(losses, default=1.0), 1e-6)
+    high = max(min(max(losses, default=1.0), LARGEST_RATIO * low), 1.01 * low)
     return [low * (high / low) ** (number / (LEVELS - 1)) for number in range(LEVELS)]
 
 
@@ -227,10 +227,10 @@ def _draw_surface(plot: Any, panel: LandscapePanel, levels: Sequence[float], nor
 
 def figures_of(panel: LandscapePanel) -> str:
     """The numbers of a panel: train loss in the middle, sharpness where it was measured, test accuracy."""
-    found = panel.landscape
-    judged = headline(f"test_{name}" for name in found.test)
-    value = present.metric(judged.name, found.test[judged.name.removeprefix("test_")])
-    words = f"train loss {present.number(found.train_loss, 3)}, {judged.words} {value}"
+    landscape = panel.landscape
+    judged = headline(f"test_{name}" for name in landscape.test)
+    value = present.metric(judged.name, landscape.test[judged.name.removeprefix("test_")])
+    words = f"train loss {present.number(landscape.train_loss, 3)}, {judged.words} {value}"
     if panel.sharpness is None:
         return words
     return f"{words}\nsharpness at {axes.shown(panel.radius)}: {present.number(panel.sharpness, 3)}"

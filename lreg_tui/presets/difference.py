@@ -35,15 +35,15 @@ class DifferenceScreen(Page):
 
 def differences(draft: Draft, checked: Checked, catalog: Catalog) -> Content:
     """From the saved file, if there is one, and from what it was taken from. Reads files: not for the loop."""
-    others = [(draft.taken_from, draft.text, draft.place)]
+    drafts = [(draft.taken_from, draft.text, draft.path)]
     saved = on_disk(draft.file)
     if saved is not None and draft.file is not None:
-        others = [(f"{draft.file.name} as it is saved", saved, draft.file), *(others if draft.text != saved else [])]
+        drafts = [(f"{draft.file.name} as it is saved", saved, draft.file), *(drafts if draft.text != saved else [])]
     parts: list[Content] = []
-    for name, text, place in others:
+    for name, text, path in drafts:
         parts += [Content("")] if parts else []
         parts.append(Content.styled(f"Different from {clean(name, 80)}", "bold underline"))
-        settings = changed_settings(check(text, place, catalog).preset, checked.preset)
+        settings = changed_settings(check(text, path, catalog).preset, checked.preset)
         lines = unified(text, checked.text, (name, "now"))
         parts += _settings(settings)
         parts += [Content("")] if settings and lines else []

@@ -43,8 +43,8 @@ class LaunchScreen(LaunchingScreen[str]):
     def problem(self) -> str:
         items = {item.name: item for item in schema_of(PresetSettings)}
         for key in ("name", "seed"):
-            if (found := typed(items[key], self.value(key))[1]) is not None:
-                return str(found)
+            if (problem := typed(items[key], self.value(key))[1]) is not None:
+                return str(problem)
         name, device = self.value("name"), self.value("device")
         if not name or len(name) > 80 or not name.isprintable():
             return f"name: found {len(name)} characters; allowed: 1 to 80 printable ones"

@@ -35,7 +35,7 @@ class Checked:
     """What a text says: merged tables as far as they can be read, who says what, and every problem."""
 
     text: str
-    place: Path
+    path: Path
     document: Document
     problems: tuple[Problem, ...] = ()
     preset: Preset | None = None
@@ -54,7 +54,7 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Row:
+class FormRow:
     """One setting as the form shows it. `value` is as found, so it may be of any type."""
 
     path: str
@@ -65,11 +65,11 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class FormTable:
     """One table of the form. `path` is empty for the keys at the top."""
 
     path: str
-    rows: tuple[Row, ...]
+    rows: tuple[FormRow, ...]
     origin: str = ""
     problems: tuple[Problem, ...] = ()
 
@@ -79,29 +79,29 @@ class Table:
         return bool(named_table(self.path))
 
 
-def check(text: str, place: Path, catalog: Catalog) -> Checked:
-    """Check a text as `lreg preset check` would, if it were the file at `place`."""
-    own: dict[str, Any] = {}
+def check(text: str, path: Path, catalog: Catalog) -> Checked:
+    """Check a text as `lreg preset check` would, if it were the file at `path`."""
+    tables: dict[str, Any] = {}
     try:
-        own = parse(text)
-        document = documents.layered(documents.tables(text), place, HERE, catalog)
+        tables = parse(text)
+        document = documents.layered(documents.tables(text), path, HERE, catalog)
     except EditError as error:
         problem = Problem("", str(error), "TOML")
-        return Checked(text, place, Document({}, []), (problem,), parses=False)
+        return Checked(text, path, Document({}, []), (problem,), parses=False)
     except PresetError as error:  # of the chain of presets that it extends
-        own = todays(own)
-        known = Document({key: value for key, value in own.items() if key != "extends"}, [(HERE, own)])
-        return Checked(text, place, known, tuple(error.problems))
+        tables = todays(tables)
+        readable = Document({key: value for key, value in tables.items() if key != "extends"}, [(HERE, tables)])
+        return Checked(text, path, readable, tuple(error.problems))
     except RecursionError:
-        return Checked(text, place, Document({}, []), (Problem("", "tables nested too deeply", "two or three levels"),))
+        return Checked(text, path, Document({}, []), (Problem("", "tables nested too deeply", "two or three levels"),))
     if document.values.get("name", "") == "":
-        named = place.parent.name if is_of_run(place) else place.stem
+        named = path.parent.name if is_of_run(path) else path.stem
         document = Document({**document.values, "name": named}, document.layers)  # which nobody has said
     try:
-        return Checked(text, place, document, preset=from_mapping(document.values, label_of(place), catalog=catalog))
+        return Checked(text, path, document, preset=from_mapping(document.values, label_of(path), catalog=catalog))
     except PresetError as error:
         problems = [dataclasses.replace(item, source=document.source_of(item.path)) for item in error.problems]
-        return Checked(text, place, document, tuple(problems))
+        return Checked(text, path, document, tuple(problems))
 
 
 def words_of(problem: Problem) -> str:
@@ -126,14 +126,14 @@ def in_todays_form(text: str, checked: Checked | None = None) -> str:
     `checked` says what it means where that depends on what it extends. Raises EditError for a text that is no TOML, or
     whose table is written in one line.
     """
-    own = parse(text)
-    before = own.get("objective")
+    tables = parse(text)
+    before = tables.get("objective")
     layers = checked.document.layers if checked is not None and checked.text == text else []
-    said = next((tables for source, tables in layers if source == HERE), todays(own))
-    after = said.get("objective")
+    todays_tables = next((tables for source, tables in layers if source == HERE), todays(tables))
+    after = todays_tables.get("objective")
     if before == after or not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return text
-    return first_right({**own, "objective": after}, [lambda: _renamed(text, before, after)], "objective")
+    return first_right({**tables, "objective": after}, [lambda: _renamed(text, before, after)], "objective")
 
 
 def _renamed(text: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -152,7 +152,7 @@ def _renamed(text: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> 
 # -- the form ----------------------------------------------------------------------------------------------------------
 
 
-def tables_of(checked: Checked, catalog: Catalog) -> list[Table]:
+def tables_of(checked: Checked, catalog: Catalog) -> list[FormTable]:
     """Every setting that the text may have, by table, with its value; what it picks decides which there are."""
     values = checked.document.values
     schemas: dict[str, Sequence[Setting]] = {"": schema_of(PresetSettings)}
@@ -188,22 +188,24 @@ def _objective(checked: Checked, catalog: Catalog) -> Sequence[Setting]:
     return [item for item in catalog.sections["objective"] if is_on_fresh or item.name != "batches"]
 
 
-def _picked(table: str, found: Any, catalog: Catalog) -> Sequence[Setting]:
+def _picked(table: str, value: Any, catalog: Catalog) -> Sequence[Setting]:
     """A table's own settings and those of the members that it picks; those of a task may be drawn from."""
-    given = found if isinstance(found, Mapping) else {}
-    schema = catalog.schema_of(table, given)
-    return drawable(schema, given) if table == "task" else schema
+    settings = value if isinstance(value, Mapping) else {}
+    schema = catalog.schema_of(table, settings)
+    return drawable(schema, settings) if table == "task" else schema
 
 
-def _table(checked: Checked, path: str, schema: Sequence[Setting]) -> Table:
+def _table(checked: Checked, path: str, schema: Sequence[Setting]) -> FormTable:
     problems = {problem.path: problem for problem in checked.problems}
     rows = []
     for item in schema:
-        here = f"{path}.{item.name}" if path else item.name
-        found = checked.value(here)
-        rows.append(Row(here, item, item.default if found is None else found, checked.origin(here), problems.get(here)))
+        key = f"{path}.{item.name}" if path else item.name
+        value = checked.value(key)
+        rows.append(
+            FormRow(key, item, item.default if value is None else value, checked.origin(key), problems.get(key))
+        )
     about = tuple(problem for problem in checked.problems if path and problem.path == path)
-    return Table(path, tuple(rows), checked.origin(path) if path else HERE, about)
+    return FormTable(path, tuple(rows), checked.origin(path) if path else HERE, about)
 
 
 def shown(value: Any) -> str:

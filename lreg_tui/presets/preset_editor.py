@@ -23,7 +23,7 @@ from lreg_tui.presets import picking, preset_file
 from lreg_tui.presets.difference import DifferenceScreen, differences
 from lreg_tui.presets.launch_run import LaunchScreen
 from lreg_tui.presets.picking import PickPresetScreen
-from lreg_tui.presets.preset_edit import Checked, Table, addable, check, in_todays_form, tables_of
+from lreg_tui.presets.preset_edit import Checked, FormTable, addable, check, in_todays_form, tables_of
 from lreg_tui.presets.preset_file import Draft
 from lreg_tui.presets.preset_form import MUTED, PresetForm
 from lreg_tui.presets.problem_list import ProblemList, lines_with
@@ -72,7 +72,7 @@ class PresetEditorScreen(Ending, Screen[None]):
         super().__init__()
         self.reference = preset
         self.draft: Draft | None = None
-        self.kept = ""  # the text as it is in its file, or as it was taken
+        self.saved_text = ""  # the text as it is in its file, or as it was taken
         self.checked: Checked | None = None  # the newest answer
         self.catalog: Catalog | None = None
         self.goes_to = ""  # where the form's cursor goes when it shows what was edited
@@ -114,7 +114,7 @@ class PresetEditorScreen(Ending, Screen[None]):
 
     @property
     def is_unsaved(self) -> bool:
-        return self.draft is not None and self.area.text != self.kept
+        return self.draft is not None and self.area.text != self.saved_text
 
     # -- opening and checking ------------------------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class PresetEditorScreen(Ending, Screen[None]):
             return
         self.draft, self.checked = draft, None
         self.area.load_text(draft.text)
-        self.kept = self.area.text
+        self.saved_text = self.area.text
         self._show_title()
         try:
             self.catalog = await off_the_loop(catalogs.load, "catalog")
@@ -168,15 +168,15 @@ class PresetEditorScreen(Ending, Screen[None]):
         """Check the text as it is now, and show what came of it."""
         if self.catalog is None or self.draft is None:
             return None
-        catalog, text, place = self.catalog, self.area.text, self.draft.place
-        if self.checked is None or (self.checked.text, self.checked.place) != (text, place):
-            checked, tables, lines = await off_the_loop(lambda: _check(text, place, catalog), "check")
+        catalog, text, path = self.catalog, self.area.text, self.draft.path
+        if self.checked is None or (self.checked.text, self.checked.path) != (text, path):
+            checked, tables, lines = await off_the_loop(lambda: _check(text, path, catalog), "check")
             self.checked = checked
             self._show(checked, tables, catalog)
             self.area.wrong_lines = lines
         return self.checked
 
-    def _show(self, checked: Checked, tables: Sequence[Table], catalog: Catalog) -> None:
+    def _show(self, checked: Checked, tables: Sequence[FormTable], catalog: Catalog) -> None:
         if checked.parses:
             self.form.show(tables, addable(checked, catalog))
             if self.goes_to:
@@ -288,7 +288,7 @@ class PresetEditorScreen(Ending, Screen[None]):
             return
         on_disk = await off_the_loop(lambda: preset_file.on_disk(draft.file), "preset")
         question = f"{draft.file.name} has changed on the disk. Overwrite it?"
-        if on_disk in (None, self.kept, draft.text) or await self._agree(question, "overwrite"):
+        if on_disk in (None, self.saved_text, draft.text) or await self._agree(question, "overwrite"):
             await self._write(draft, self.area.text)
 
     @work(group="ask", exclusive=True)
@@ -298,25 +298,25 @@ class PresetEditorScreen(Ending, Screen[None]):
 
     async def _save_as(self, draft: Draft) -> None:
         proposed = preset_file.free_name(draft, self.area.text, Path())
-        asked = PromptScreen("Save as", proposed, check=lambda name: preset_file.refusal(preset_file.target(name)))
-        name = await self.app.push_screen_wait(asked)
+        prompt = PromptScreen("Save as", proposed, check=lambda name: preset_file.refusal(preset_file.target(name)))
+        name = await self.app.push_screen_wait(prompt)
         if name is None:
             return
         path = preset_file.target(name)
         if not os.path.lexists(path) or await self._agree(f"{path.name} is there already. Overwrite it?", "overwrite"):
-            text = preset_file.moved(self.area.text, draft.place, path)
+            text = preset_file.moved(self.area.text, draft.path, path)
             await self._write(Draft(draft.text, path, path, draft.taken_from), text)
 
     async def _write(self, draft: Draft, text: str) -> None:
         try:
-            await off_the_loop(lambda: preset_file.save(text, draft.place), "save")
+            await off_the_loop(lambda: preset_file.save(text, draft.path), "save")
         except LregError as error:
             self._tell(str(error), "error")
             return
         self.draft = draft
         self.area.take(text)
-        self.kept = self.area.text
-        self._tell(f"saved {draft.place}")
+        self.saved_text = self.area.text
+        self._tell(f"saved {draft.path}")
         self._show_title()
         self.check_soon(0.0)
 
@@ -361,8 +361,8 @@ class PresetEditorScreen(Ending, Screen[None]):
             self._go_to_problem()
         else:
             note = "Unsaved: the run keeps its own copy of every setting." if self.is_unsaved else ""
-            asked = LaunchScreen(checked.preset, self.lreg.store, self.lreg.data_dir, note)
-            run_id = await self.app.push_screen_wait(asked)
+            screen = LaunchScreen(checked.preset, self.lreg.store, self.lreg.data_dir, note)
+            run_id = await self.app.push_screen_wait(screen)
             if run_id is not None:
                 self._launched(run_id)
 
@@ -375,8 +375,8 @@ class PresetEditorScreen(Ending, Screen[None]):
         self.lreg.feed.look_now()
 
 
-def _check(text: str, place: Path, catalog: Catalog) -> tuple[Checked, Sequence[Table], frozenset[int]]:
+def _check(text: str, path: Path, catalog: Catalog) -> tuple[Checked, Sequence[FormTable], frozenset[int]]:
     """What a text says, as a form, and its lines with problems. Reads files: not for the loop."""
-    checked = check(text, place, catalog)
+    checked = check(text, path, catalog)
     lines = lines_with(checked.problems, text)
     return checked, tables_of(checked, catalog), frozenset(line for line in lines if line is not None)

@@ -26,18 +26,18 @@ ABSENT = object()  # in place of a value that one of two presets does not have
 class Draft:
     """A preset that is taken up for editing.
 
-    `place` decides its name and what `extends` finds, `file` is where it is saved (None: nowhere of its own yet).
+    `path` decides its name and what `extends` finds, `file` is where it is saved (None: nowhere of its own yet).
     """
 
     text: str
-    place: Path
+    path: Path
     file: Path | None
     taken_from: str  # for people: "lo-sam (shipped)"
 
     @property
     def title(self) -> str:
         """What it is called as long as it does not say so itself."""
-        return self.place.parent.name if is_of_run(self.place) else self.place.stem
+        return self.path.parent.name if is_of_run(self.path) else self.path.stem
 
 
 def take_up(reference: str) -> Draft:
@@ -151,8 +151,8 @@ def on_disk(path: Path | None) -> str | None:
 
 def free_name(draft: Draft, text: str, folder: Path) -> str:
     """A file name in a folder that nobody uses, nor a shipped preset: lo-sam-2.toml."""
-    stem = draft.place.stem
-    if is_of_run(draft.place):
+    stem = draft.path.stem
+    if is_of_run(draft.path):
         try:
             stem = slug(str(parse(text).get("name", "")))
         except EditError:

@@ -24,7 +24,7 @@ from engine.base.draws import DrawableSetting
 from engine.base.settings import show
 from engine.presets.catalog import NAMED_TABLES, named_table
 from lreg_tui.presets import toml_edit
-from lreg_tui.presets.preset_edit import HERE, Row, Table, shown, typed, with_value, words_of
+from lreg_tui.presets.preset_edit import HERE, FormRow, FormTable, shown, typed, with_value, words_of
 from lreg_tui.text.present import clean, shorten
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.pick_list import Choice, PickList
@@ -97,13 +97,13 @@ class PresetForm(Vertical):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.tables: Sequence[Table] = ()
+        self.tables: Sequence[FormTable] = ()
         self.addable: Mapping[str, Sequence[str]] = {}  # penalties and terms that are not there
         self.offers: Mapping[str, Sequence[Choice]] = {}  # what can be picked for settings whose choices are not known
         self.words = ""  # that narrow the list down
         self.only_here = False
         self.lines: list[FormLine] = []
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, FormRow] = {}
 
     def compose(self) -> ComposeResult:
         yield Static(id="filter", markup=False)
@@ -122,7 +122,7 @@ class PresetForm(Vertical):
 
     # -- showing -------------------------------------------------------------------------------------------------------
 
-    def show(self, tables: Sequence[Table], addable: Mapping[str, Sequence[str]] | None = None) -> None:
+    def show(self, tables: Sequence[FormTable], addable: Mapping[str, Sequence[str]] | None = None) -> None:
         """Show these tables. `addable`: names of the penalties and terms that can be added, by table."""
         self.tables, self.addable = tables, addable or {}
         self._rows = {row.path: row for table in tables for row in table.rows}
@@ -169,7 +169,7 @@ class PresetForm(Vertical):
                 yield FormLine(f"table:{table.path}", heading(table), not table.is_member)
                 yield from (FormLine(row.path, line(row, self.size.width)) for row in rows)
 
-    def _fits(self, row: Row, table: Table, words: Sequence[str]) -> bool:
+    def _fits(self, row: FormRow, table: FormTable, words: Sequence[str]) -> bool:
         if self.only_here and row.origin != HERE and row.problem is None:
             return False
         text = f"{row.path} {table.path or 'preset'} {row.setting.help} {shown(row.value)}".lower()
@@ -212,10 +212,10 @@ class PresetForm(Vertical):
         else:
             self._type(row)
 
-    def _set(self, row: Row, raw: str) -> None:
+    def _set(self, row: FormRow, raw: str) -> None:
         self.post_message(self.Edited(lambda text: with_value(text, row.path, raw)))
 
-    def _pick(self, row: Row, choices: Sequence[Choice], *, several: bool = False) -> None:
+    def _pick(self, row: FormRow, choices: Sequence[Choice], *, several: bool = False) -> None:
         """`several`: what is marked is drawn from; where nothing is, enter picks one."""
         is_list = isinstance(row.value, (list, tuple))
         marked = [str(item) for item in row.value] if is_list else [] if several else [str(row.value)]
@@ -228,7 +228,7 @@ class PresetForm(Vertical):
         title = f"{row.path}: {row.setting.help}"
         self.app.push_screen(PickList(title, choices, marked, several=several, never_none=True), take)
 
-    def _type(self, row: Row) -> None:
+    def _type(self, row: FormRow) -> None:
         def wrong(text: str) -> str:
             problem = typed(row.setting, text)[1]
             return "" if problem is None else words_of(problem)
@@ -276,8 +276,8 @@ class PresetForm(Vertical):
 
     def action_filter(self) -> None:
         note = "words of a key, its help or its value"
-        asked = PromptScreen("filter", self.words, note=note, changed=self._narrow)
-        self.app.push_screen(asked, lambda words: self._narrow(words or ""))
+        prompt = PromptScreen("filter", self.words, note=note, changed=self._narrow)
+        self.app.push_screen(prompt, lambda words: self._narrow(words or ""))
 
     def _narrow(self, words: str) -> None:
         self.words = words
@@ -291,7 +291,7 @@ class PresetForm(Vertical):
         self._list()
 
 
-def heading(table: Table) -> Content:
+def heading(table: FormTable) -> Content:
     """A table's name, whom a penalty or term is inherited from, and what is wrong with the table as a whole."""
     parts = [Content.styled(clean(table.path) or "preset", "$primary bold")]
     parts += [] if table.path else [Content.styled(LEGEND, MUTED)]
@@ -301,7 +301,7 @@ def heading(table: Table) -> Content:
     return Content("").join(parts)
 
 
-def line(row: Row, width: int) -> Content:
+def line(row: FormRow, width: int) -> Content:
     """Mark, name, value, and where the value comes from, or what it would be by default."""
     mark, style = MARKS.get(row.origin, INHERITED)
     value = shown(row.value) or '""'
@@ -319,7 +319,7 @@ def line(row: Row, width: int) -> Content:
     )
 
 
-def about_row(row: Row) -> Content:
+def about_row(row: FormRow) -> Content:
     """Three lines: the key, its help, and what is wrong, or else what is allowed."""
     source = f"   from {clean(row.origin, 60)}" if row.origin else ""
     if row.origin == HERE:
@@ -330,11 +330,11 @@ def about_row(row: Row) -> Content:
     return Content.assemble((row.path, "bold"), (source, MUTED), f"\n{clean(row.setting.help, 200)}\n", last)
 
 
-def _is_default(row: Row) -> bool:
+def _is_default(row: FormRow) -> bool:
     return shown(row.value) == shown(row.setting.default)
 
 
-def default_of(row: Row) -> str:
+def default_of(row: FormRow) -> str:
     return shown(row.setting.default) or "empty"
 
 

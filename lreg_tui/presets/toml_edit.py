@@ -105,16 +105,16 @@ def add_table(text: str, path: str) -> str:
 def lines_of(text: str, paths: Sequence[str]) -> dict[str, int]:
     """The line (from 0) of each key path, or of the nearest table above it; without those that have neither."""
     try:
-        places, tables = _places(text), parse(text)
+        names, tables = _places(text), parse(text)
     except EditError:
         return {}
     lines = {}
     for path in paths:
         keys = list(map(str, keys_of(path, tables)))
         above = [".".join(keys[:depth]) for depth in range(len(keys), 0, -1)]
-        below = [place for place in places if place.startswith(f"{above[-1]}.")]  # of a table that has no header itself
-        if place := next((place for place in [*above, *below] if place in places), ""):
-            lines[path] = places[place]
+        below = [name for name in names if name.startswith(f"{above[-1]}.")]  # of a table that has no header itself
+        if name := next((name for name in [*above, *below] if name in names), ""):
+            lines[path] = names[name]
     return lines
 
 
@@ -183,8 +183,8 @@ def _document(text: str) -> Any:
 
 def _spaced(text: str, added: str) -> str:
     """The text with a block at its end, one blank line apart."""
-    kept = text.rstrip()
-    return f"{kept}\n\n{added}\n" if kept else f"{added}\n"
+    body = text.rstrip()
+    return f"{body}\n\n{added}\n" if body else f"{added}\n"
 
 
 def _assigned(text: str, keys: Sequence[Key], raw: str) -> str:
@@ -247,10 +247,10 @@ def _removed(text: str, keys: Sequence[Key]) -> str:
     if header is not None and HEADER.match(lines[header]):
         body = _body(lines, header + 1)
         last = _last(lines, body)
-        rest = lines[body.start if last is None else last + 1 :]
-        while rest and not rest[0].strip():
-            del rest[0]
-        return "\n".join([*lines[:header], *rest]).rstrip("\n") + "\n"
+        remaining = lines[body.start if last is None else last + 1 :]
+        while remaining and not remaining[0].strip():
+            del remaining[0]
+        return "\n".join([*lines[:header], *remaining]).rstrip("\n") + "\n"
     document = _document(text)
     del at(document, keys[:-1])[keys[-1]]
     text = tomlkit.dumps(document).rstrip("\n")

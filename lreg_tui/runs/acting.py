@@ -169,8 +169,8 @@ class ActingScreen(Ending, Screen[None]):
         rows = self.subjects()
         if not rows:
             return
-        known = ", ".join(dict.fromkeys(tag for row in rows for tag in row.tags))
-        note = f"{named(rows)}: {known or 'no tags yet'}. Words are added, -words taken away."
+        tags = ", ".join(dict.fromkeys(tag for row in rows for tag in row.tags))
+        note = f"{named(rows)}: {tags or 'no tags yet'}. Words are added, -words taken away."
         words = await self.app.push_screen_wait(PromptScreen("Tags", note=note, check=wrong_tags))
         if words:
             self._change("tag", lambda path: actions.tag(path, words), rows)
@@ -202,14 +202,14 @@ class ActingScreen(Ending, Screen[None]):
         subjects = [row for row in self.subjects() if "compare" in row.kind.actions]
         if not subjects:
             return
-        own, tasks = arms_of(subjects), {row.task for row in subjects}
+        ids, tasks = arms_of(subjects), {row.task for row in subjects}
         others = arms_of(row for row in reversed(self.lreg.feed.rows) if "compare" in row.kind.actions)
-        keys = [key for key in sorted(others, key=lambda key: others[key][0].task not in tasks) if key not in own]
+        keys = [key for key in sorted(others, key=lambda key: others[key][0].task not in tasks) if key not in ids]
         choices = [Choice(key, arm_name(others[key]), telling(others[key][0])) for key in keys]
-        title = f"compare {listed(list(map(arm_name, own.values())))} with"
+        title = f"compare {listed(list(map(arm_name, ids.values())))} with"
         picked = await self.app.push_screen_wait(PickList(title, choices, several=True, never_none=True))
-        if picked and len(own) + len(picked) > MOST_COMPARED:
-            self.tell(f"found {len(own) + len(picked)} arms to compare; allowed: {MOST_COMPARED} at most", "warning")
+        if picked and len(ids) + len(picked) > MOST_COMPARED:
+            self.tell(f"found {len(ids) + len(picked)} arms to compare; allowed: {MOST_COMPARED} at most", "warning")
         elif picked:
             self.lreg.open_compare([row.id for row in (*subjects, *(run for key in picked for run in others[key]))])
 

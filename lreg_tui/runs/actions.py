@@ -69,12 +69,12 @@ def rename(path: Path, name: str) -> str:
     return f"{before} is now called {called(RunReader(path))}"
 
 
-def tags_after(known: Iterable[str], words: str) -> tuple[str, ...]:
+def tags_after(existing: Iterable[str], words: str) -> tuple[str, ...]:
     """Tags with those of `words` added, and taken away where a word has a minus: "paper -draft", "paper, baseline".
 
     Raises RunError where that makes too many, or one is too long.
     """
-    tags = dict.fromkeys(known)
+    tags = dict.fromkeys(existing)
     for word in filter(None, BETWEEN_TAGS.split(words)):
         if len(word) > LONGEST_NAME:
             raise RunError(f"tags: found one of {len(word)} characters; allowed: at most {LONGEST_NAME}")

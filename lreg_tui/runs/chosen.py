@@ -79,12 +79,12 @@ def _wanted_by_studies(store: Path) -> dict[str, tuple[list[str], list[str]]]:
     """Runs and targets, by id, of the transfer jobs that a store's studies want: those kept have no plan."""
     from engine.study.plan.snapshot import Watcher, plan_of
 
-    wanted: dict[str, tuple[list[str], list[str]]] = {}
+    transfers: dict[str, tuple[list[str], list[str]]] = {}
     for study in RunStore(store).studies():
         with suppress(*DAMAGE):
             for piece in Watcher(plan_of(study.path), study.path).look().transfers:
-                wanted[piece.run.id] = [run.id for run in piece.transfer.runs], list(piece.transfer.targets)
-    return wanted
+                transfers[piece.run.id] = [run.id for run in piece.transfer.runs], list(piece.transfer.targets)
+    return transfers
 
 
 def _several(names: Sequence[str]) -> str:

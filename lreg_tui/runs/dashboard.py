@@ -23,7 +23,7 @@ from lreg_tui.runs import filters
 from lreg_tui.runs.acting import ACTIONS
 from lreg_tui.runs.dashboard_text import head, instead
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.layout import METRICS, OF_STORE, TABLE, Layout
+from lreg_tui.runs.layout import METRICS, OF_STORE, TABLE, DashboardLayout
 from lreg_tui.runs.messages import RunsChanged, SeriesChanged
 from lreg_tui.runs.metric_panel import MetricPanel, Panels, ids_of
 from lreg_tui.runs.run_list import MOST_OVERLAID
@@ -91,9 +91,9 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     def __init__(self) -> None:
         super().__init__(classes="-nothing")
-        self.place = 0  # of the chosen panel
+        self.panel_index = 0  # of the chosen panel
         self.highlights = False  # the curve of what is under the cursor
-        self._found = Layout()
+        self._found = DashboardLayout()
         self._title = Text()
         self._judged = USUAL_HEADLINE  # what the panel for it shows
         self._sharpness = metric("sharpness")  # likewise
@@ -118,11 +118,11 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
     @property
     def panel(self) -> Widget:
         """The chosen one."""
-        return self.every_panel[self.place]
+        return self.every_panel[self.panel_index]
 
     def compose(self) -> ComposeResult:
-        everywhere, here = (self.lreg.remembered.view(name) for name in (NAME, self._name_here))
-        self._found = Layout.from_json({"columns": list(self.lreg.config.columns), **everywhere, **here})
+        everywhere, of_store = (self.lreg.remembered.view(name) for name in (NAME, self._name_here))
+        self._found = DashboardLayout.from_json({"columns": list(self.lreg.config.columns), **everywhere, **of_store})
         with Horizontal(id="head"):
             yield Static(id="title", markup=False)
             yield Static(id="brief", markup=False)
@@ -163,14 +163,14 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     # -- panels ------------------------------------------------------------------------------------------------------
 
-    def choose_panel(self, place: int) -> None:
-        self.place = place
+    def choose_panel(self, index: int) -> None:
+        self.panel_index = index
         for number, panel in enumerate(self.every_panel):
-            panel.set_class(number == place, "-chosen")
-        self.set_class(place == len(METRICS), "-log-chosen")
+            panel.set_class(number == index, "-chosen")
+        self.set_class(index == len(METRICS), "-log-chosen")
         if self.maximized is not None:
             self.maximized = self.panel
-        self.keep(panel=place)
+        self.keep(panel=index)
 
     def focus_panel(self) -> None:
         panel = self.panel
@@ -183,10 +183,10 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     def action_next_panel(self, direction: int) -> None:
         """The focus goes from the table through the panels, and back to the table."""
-        place = 0 if self.focused is self.table else self.place + 1
-        place = (place + direction) % (len(self.every_panel) + 1)
-        if place:
-            self.choose_panel(place - 1)  # before it gets the focus: what is not displayed cannot have it
+        index = 0 if self.focused is self.table else self.panel_index + 1
+        index = (index + direction) % (len(self.every_panel) + 1)
+        if index:
+            self.choose_panel(index - 1)  # before it gets the focus: what is not displayed cannot have it
             self.focus_panel()
         else:
             self.maximized = None
@@ -211,8 +211,8 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
     @work(group="ask", exclusive=True)
     async def action_metric(self) -> None:
         panel = self.panel if isinstance(self.panel, MetricPanel) else self.panels.all[0]
-        known = {name for row in self._overlaid for name in (*self.lreg.feed.metrics(row.id), *row.latest)}
-        names = sorted(known | set(METRICS), key=lambda name: (not is_known(name), name))
+        recorded = {name for row in self._overlaid for name in (*self.lreg.feed.metrics(row.id), *row.latest)}
+        names = sorted(recorded | set(METRICS), key=lambda name: (not is_known(name), name))
         choices = [Choice(name, present.label(name), name) for name in names]
         picked = await self.app.push_screen_wait(PickList("metric", choices, (panel.metric,)))
         if picked:
@@ -320,8 +320,8 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         if runs.shown and self.focused is None and self.app.app_focus:  # a table that is not in sight has lost it
             self.call_after_refresh(self.table.focus)
         if not runs.shown:
-            found = self._found.filter if not runs.is_empty else ""
-            self.query_one("#instead", Static).update(instead(root, self._has_looked, found))
+            filter_text = self._found.filter if not runs.is_empty else ""
+            self.query_one("#instead", Static).update(instead(root, self._has_looked, filter_text))
         self.note_subjects()
 
     # -- actions on runs ---------------------------------------------------------------------------------------------
@@ -359,8 +359,8 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         elif rows and arms <= MOST_OVERLAID:
             self.lreg.open_compare([row.id for row in rows])
         else:
-            wanted = f"mark runs of {LEAST_COMPARED} to {MOST_OVERLAID} arms with space"
-            self.tell(f"to compare, {wanted}; marked: {arms}", "warning")
+            hint = f"mark runs of {LEAST_COMPARED} to {MOST_OVERLAID} arms with space"
+            self.tell(f"to compare, {hint}; marked: {arms}", "warning")
 
     # -- order and filter --------------------------------------------------------------------------------------------
 
@@ -398,5 +398,5 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
     def keep(self, **values: object) -> None:
         """For the next time: what fits these runs, with this run store; else wherever the console is."""
         for name, is_here in ((NAME, False), (self._name_here, True)):
-            if kept := {key: value for key, value in values.items() if (key in OF_STORE) == is_here}:
-                self.lreg.remember(name, **kept)
+            if changed := {key: value for key, value in values.items() if (key in OF_STORE) == is_here}:
+                self.lreg.remember(name, **changed)

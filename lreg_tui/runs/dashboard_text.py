@@ -50,14 +50,14 @@ def marks(numbers: Sequence[int]) -> str:
 
 def instead(root: str, has_looked: bool, filter: str) -> Text:
     """What stands in place of runs: `filter` has left none, or else there are none."""
-    shown = present.clean(root, 200)
+    path_text = present.clean(root, 200)
     if not has_looked:
-        return Text(f"looking into {shown} …", "dim")
+        return Text(f"looking into {path_text} …", "dim")
     if filter:
         line = f"{key_of('search')} changes the filter, esc takes it away"
         return Text(f"No run matches {present.clean(filter)}\n\n{line}")
     new = "" if Path(root).is_dir() else ", which will be created"
-    text = Text(f"No runs yet in {shown}{new}\n\n")
+    text = Text(f"No runs yet in {path_text}{new}\n\n")
     text.append(key_of("add"), "bold")
     text.append("   pick a preset and start a run: quickstart takes under a minute\n\n")
     text.append("Runs that are started elsewhere appear by themselves:\n    lreg run quickstart --detach")

@@ -38,7 +38,7 @@ class DiagnosisPane(Vertical):
         bind("take_back", "give_up", "give up", "stop diagnosing"),
     ]
 
-    class Kept(Message):
+    class Added(Message):
         """There is a new diagnosis in the run's folder."""
 
     def __init__(self, *, data_dir: Path | None = None, id: str | None = None) -> None:
@@ -88,7 +88,7 @@ class DiagnosisPane(Vertical):
         arguments = [str(self.run_path), *(["--data-dir", str(self.data_dir)] if self.data_dir else [])]
         problem = await self._helper.run("engine.jobs.diagnosis_worker", arguments, on_event, on_poll)
         self._say(problem or ABOUT)
-        self.post_message(self.Kept())
+        self.post_message(self.Added())
 
     def _say(self, words: str) -> None:
         self.query_one("#diagnosis-words", Static).update(present.clean(words, 400))

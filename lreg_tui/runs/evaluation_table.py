@@ -35,25 +35,25 @@ class EvaluationTable(DataTable[Text]):
     def on_mount(self) -> None:
         self.show_evaluations(())
 
-    def show_evaluations(self, found: Sequence[Evaluation]) -> None:
+    def show_evaluations(self, evaluations: Sequence[Evaluation]) -> None:
         """Take over other evaluations; the cursor stays where it was."""
         cursor = self.cursor_row
-        self.evaluations = found
-        shown = columns(evaluation.last for evaluation in found)
-        if not any(metric.name == "adaptive_sharpness" for metric in shown):
-            shown = (*reversed(shown[:-1]), shown[-1])  # what a task is judged by comes first
+        self.evaluations = evaluations
+        metrics = columns(evaluation.last for evaluation in evaluations)
+        if not any(metric.name == "adaptive_sharpness" for metric in metrics):
+            metrics = (*reversed(metrics[:-1]), metrics[-1])  # what a task is judged by comes first
         self.clear(columns=True)
-        numbers = [*(metric.words for metric in shown), "inner steps", "seeds"]
+        numbers = [*(metric.words for metric in metrics), "inner steps", "seeds"]
         headings = [
             present.text("optimizer"),
             present.text("task"),
             *(Text(present.clean(name), justify="right") for name in numbers),
         ]
         self.add_columns(*headings)
-        for evaluation in found:
-            self.add_row(*_cells(evaluation, shown))
-        if found:
-            self.move_cursor(row=min(cursor, len(found) - 1))
+        for evaluation in evaluations:
+            self.add_row(*_cells(evaluation, metrics))
+        if evaluations:
+            self.move_cursor(row=min(cursor, len(evaluations) - 1))
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         event.stop()

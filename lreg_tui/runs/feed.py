@@ -72,7 +72,7 @@ class RunRow:
         return min(1.0, self.step / self.total) if self.total else 0.0
 
 
-class _Known:
+class _KnownRun:
     """What is remembered of a run between two looks. run.json and preset.toml never change, and are read once."""
 
     def __init__(self, reader: RunReader) -> None:
@@ -105,8 +105,8 @@ class _Known:
 
     def _make_row(self, status: Status, remarks: Notes) -> RunRow:
         facts, seed = self.facts, self.facts.get("seed")
-        asked = {**self.chosen}
-        title, tags = asked.pop("title", "") or str(facts.get("name") or self.reader.id), asked.pop("tags", ())
+        overrides = {**self.chosen}
+        title, tags = overrides.pop("title", "") or str(facts.get("name") or self.reader.id), overrides.pop("tags", ())
         return RunRow(
             id=self.reader.id,
             path=self.reader.path,
@@ -124,7 +124,7 @@ class _Known:
             pinned=remarks.pinned,
             kind=self.kind,
             summaries=self.summaries,
-            **asked,
+            **overrides,
         )
 
     def read_metrics(self, summarized: frozenset[str], is_enough: Callable[[], bool]) -> bool:
@@ -156,7 +156,7 @@ class _Known:
 
 def row_of(reader: RunReader) -> RunRow:
     """A run as it is now, for whoever looks once."""
-    row = _Known(reader).look()
+    row = _KnownRun(reader).look()
     return row if row.latest else replace(row, latest=reader.figures())
 
 
@@ -178,7 +178,7 @@ class Feed:
         self.rows: tuple[RunRow, ...] = ()
         self.is_whole = False  # every run is in them
         self._tell = tell
-        self._known: dict[Path, _Known] = {}
+        self._known: dict[Path, _KnownRun] = {}
         self._followed = Followed()
         self._summarized: frozenset[str] = frozenset()
         self._is_due = False  # the store is to be looked at now
@@ -249,7 +249,7 @@ class Feed:
     def _scan(self) -> tuple[RunRow, ...]:
         """Every row, oldest first. Of many new runs the newest are told before the others are read."""
         readers = {reader.path: reader for reader in (*self.store.list(), *self.store.transfers())}
-        self._known = {path: known for path, known in self._known.items() if path in readers}
+        self._known = {path: run for path, run in self._known.items() if path in readers}
         new = [reader for path, reader in readers.items() if path not in self._known]
         self._meet(sorted(new, key=lambda reader: reader.id, reverse=True), list(readers))
         return tuple(self._known[path].look() for path in readers)
@@ -264,15 +264,15 @@ class Feed:
                 fresh, _ = self._followed.poll(SLICE_S / 4, self._nudge.is_set)
                 self._tell(self.rows, fresh, [])
                 told = time.monotonic()
-            known = self._known[reader.path] = _Known(reader)
-            known.look()
+            run = self._known[reader.path] = _KnownRun(reader)
+            run.look()
 
     def _read_metrics(self) -> bool:
         """Read for about so long; True if there is more, or something to be told."""
         until = time.monotonic() + self.interval
         is_enough = lambda: time.monotonic() > until or self._nudge.is_set()  # noqa: E731
         every, names = reversed(self._known.values()), self._summarized
-        return any([known.read_metrics(names, is_enough) for known in every if not is_enough()])
+        return any([run.read_metrics(names, is_enough) for run in every if not is_enough()])
 
 
 def _summaries(reader: RunReader, metrics: frozenset[str]) -> dict[str, float]:
@@ -281,19 +281,19 @@ def _summaries(reader: RunReader, metrics: frozenset[str]) -> dict[str, float]:
         return {}
     import numpy
 
-    found: dict[str, float] = {}
+    summaries: dict[str, float] = {}
     for name in (name for name in metrics if name in reader.columns):
         values = numpy.asarray(reader.columns[name].values, dtype=float)
         if len(values := values[numpy.isfinite(values)]):
             best = values.max() if metric(name).better == "higher" else values.min()
             smoothed = exponential(values[-LONGEST_TAIL:], SMOOTHING)[-1]
-            found |= {f"{name} smoothed": float(smoothed), f"{name} best": float(best)}
-    return found
+            summaries |= {f"{name} smoothed": float(smoothed), f"{name} best": float(best)}
+    return summaries
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
     try:
-        found = os.stat(path)
+        file_stat = os.stat(path)
     except OSError:
         return NO_FILE
-    return (found.st_mtime_ns, found.st_size, found.st_ino)
+    return (file_stat.st_mtime_ns, file_stat.st_size, file_stat.st_ino)

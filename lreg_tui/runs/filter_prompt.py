@@ -42,10 +42,10 @@ class FilterPrompt(PromptScreen):
 def settled(text: str, rows: Sequence[RunRow]) -> str:
     """A filter that is being typed, without what is not whole yet: `state:`, or `sta` where no run is called so."""
     names = filters.names_of(rows)
-    kept = filters.understood(text, names)
-    before, _, last = kept.rpartition(" ")
+    usable = filters.understood(text, names)
+    before, _, last = usable.rpartition(" ")
     begins_field = text.endswith(last) and filters.complete(last, ()) != last
-    return before if begins_field and not any(map(filters.compile(kept, names), rows)) else kept
+    return before if begins_field and not any(map(filters.compile(usable, names), rows)) else usable
 
 
 class FilterSuggester(Suggester):

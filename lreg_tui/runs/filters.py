@@ -76,7 +76,7 @@ class FilterError(LregError):
 
 
 @dataclass(frozen=True)
-class Term:
+class FilterTerm:
     """One word of a filter: `plain` where quotes keep it from being a field or a comparison."""
 
     text: str
@@ -106,40 +106,40 @@ def names_of(rows: Iterable[RunRow]) -> set[str]:
 
 def understood(text: str, names: Collection[str] = ()) -> str:
     """The filter without the terms that mean nothing, or nothing yet: it can be used while it is typed."""
-    kept = []
+    usable = []
     for word in _WORD.findall(text):
         try:
             compile(word, names)
         except FilterError:
             continue
-        kept.append(word)
-    return " ".join(kept)
+        usable.append(word)
+    return " ".join(usable)
 
 
-def split(text: str) -> list[Term]:
+def split(text: str) -> list[FilterTerm]:
     """The terms of a filter. Raises FilterError for a quote that is not closed, or a minus before nothing."""
     terms = []
     for word in _WORD.findall(text):
         if word.count('"') % 2:
             raise _error(show(word), 'a closing "')
         negated = word.startswith("-") and not _is_number(word)
-        rest = word[1:] if negated else word
-        if not rest.strip('"'):
+        bare = word[1:] if negated else word
+        if not bare.strip('"'):
             raise _error(show(word), "a term after -" if negated else "something between the quotes")
-        terms.append(Term(rest.replace('"', ""), negated, rest.startswith('"')))
+        terms.append(FilterTerm(bare.replace('"', ""), negated, bare.startswith('"')))
     return terms
 
 
-def _predicate(term: Term, names: Collection[str]) -> Predicate:
+def _predicate(term: FilterTerm, names: Collection[str]) -> Predicate:
     predicate = _word(term.text) if term.plain else _term(term.text, names)
     return (lambda row: not predicate(row)) if term.negated else predicate
 
 
 def _term(text: str, names: Collection[str]) -> Predicate:
-    if found := _FIELD.fullmatch(text):
-        return _field(found[1], found[2], names)
-    if found := _COMPARISON.fullmatch(text):
-        return _comparison(found[1], found[2], found[3], names)
+    if match := _FIELD.fullmatch(text):
+        return _field(match[1], match[2], names)
+    if match := _COMPARISON.fullmatch(text):
+        return _comparison(match[1], match[2], match[3], names)
     return _word(text)
 
 
@@ -170,14 +170,14 @@ def _field(name: str, value: str, names: Collection[str]) -> Predicate:
 
 
 def _one_of(name: str, value: str) -> Predicate:
-    wanted = value.lower()
+    lowered = value.lower()
     if name == "state":
-        states = {state for state in STATE_NAMES if fnmatchcase(state, f"{_literal(wanted)}*")}
+        states = {state for state in STATE_NAMES if fnmatchcase(state, f"{_literal(lowered)}*")}
         if not states:
             raise _error(f"state:{printable(value)}", ", ".join(STATE_NAMES), did_you_mean(value, STATE_NAMES))
         return lambda row: row.state in states
     if name == "is":
-        kind = next((kind for kind in KINDS if kind.startswith(wanted)), None)
+        kind = next((kind for kind in KINDS if kind.startswith(lowered)), None)
         if kind is None:
             raise _error(f"is:{printable(value)}", ", ".join(KINDS), did_you_mean(value, KINDS))
         return KINDS[kind]
@@ -186,18 +186,18 @@ def _one_of(name: str, value: str) -> Predicate:
             raise _error(f"seed:{printable(value)}", "a whole number")
         return lambda row: row.seed == int(value)
     if name in ("name", "id", "device", "message"):
-        pattern = _pattern(value) if name in ("name", "id") else f"*{_literal(wanted)}*"
+        pattern = _pattern(value) if name in ("name", "id") else f"*{_literal(lowered)}*"
         return lambda row: fnmatchcase(str(getattr(row, name)).lower(), pattern)
-    return _among(name, wanted)
+    return _among(name, lowered)
 
 
-def _among(name: str, wanted: str) -> Predicate:
+def _among(name: str, value: str) -> Predicate:
     """Whole words, whatever their case, with * for anything: `penalty:sam` is not gsam."""
-    pattern = _literal(wanted)
+    pattern = _literal(value)
 
     def holds(row: RunRow) -> bool:
-        found = [word.lower() for word in words(row, name)]
-        return any(fnmatchcase(word, pattern) for word in found) or (wanted == NONE and not found)
+        values = [word.lower() for word in words(row, name)]
+        return any(fnmatchcase(word, pattern) for word in values) or (value == NONE and not values)
 
     return holds
 
@@ -223,7 +223,7 @@ def _pattern(text: str) -> str:
 
 def _literal(text: str) -> str:
     """The pattern in which only * means something."""
-    return re.sub(r"[\[?]", lambda found: f"[{found[0]}]", text)
+    return re.sub(r"[\[?]", lambda match: f"[{match[0]}]", text)
 
 
 # -- settings --------------------------------------------------------------------------------------------------------
@@ -245,15 +245,15 @@ def values_of(row: RunRow, paths: Iterable[str]) -> Iterator[Any]:
         yield from value if isinstance(value, tuple) else [] if value in (None, "") else [value]
 
 
-def _set_to(paths: Sequence[str], wanted: str) -> Predicate:
+def _set_to(paths: Sequence[str], value: str) -> Predicate:
     """Whole words, whatever their case, with * for anything; of a number the number."""
-    pattern = _literal(wanted.lower())
-    number = float(wanted) if _is_number(wanted) else None
+    pattern = _literal(value.lower())
+    number = float(value) if _is_number(value) else None
 
     def holds(row: RunRow) -> bool:
         values = list(values_of(row, paths))
         is_it = any(value == number if is_number(value) else fnmatchcase(_text(value), pattern) for value in values)
-        return is_it or (wanted.lower() == NONE and not values)
+        return is_it or (value.lower() == NONE and not values)
 
     return holds
 
@@ -269,11 +269,11 @@ def _comparison(written: str, sign: str, value: str, names: Collection[str]) -> 
     name, paths = written.lower().replace("-", "_"), settings_called(written, names)
     if sign == MATCHES:
         return _matches(name, value, paths)
-    known = (*COUNTED, *RECORDED, *(name for name in names if "." not in name))
-    is_metric = name in known or metric(name).is_of_objective
+    metrics = (*COUNTED, *RECORDED, *(name for name in names if "." not in name))
+    is_metric = name in metrics or metric(name).is_of_objective
     if not (is_metric or paths):
         allowed = f"{', '.join(COUNTED)}, a metric ({', '.join(RECORDED[:6])}, …) or a setting"
-        raise _error(show(written), allowed, _near(written, (*known, *names)))
+        raise _error(show(written), allowed, _near(written, (*metrics, *names)))
     if sign in ("=", "!=") and not (is_metric or _is_number(value)):
         is_it = _set_to(paths, value)
         return is_it if sign == "=" else lambda row: not is_it(row)
@@ -281,7 +281,7 @@ def _comparison(written: str, sign: str, value: str, names: Collection[str]) -> 
 
     def holds(row: RunRow) -> bool:
         figures: Iterable[Any] = [figure(row, name)] if is_metric else values_of(row, paths)
-        return any(is_number(found) and bool(compare(found, bound)) for found in figures)
+        return any(is_number(figure) and bool(compare(figure, bound)) for figure in figures)
 
     return holds
 
@@ -295,8 +295,8 @@ def _matches(name: str, value: str, paths: Sequence[str]) -> Predicate:
     except (re.error, OverflowError, RecursionError) as error:
         raise _error(f"{name}~{printable(value)}", f"a regular expression ({error})") from None
     if name not in FIELDS:
-        return lambda row: any(pattern.search(str(found)) for found in values_of(row, paths))
-    return lambda row: any(pattern.search(found) for found in words(row, name))
+        return lambda row: any(pattern.search(str(text)) for text in values_of(row, paths))
+    return lambda row: any(pattern.search(text) for text in words(row, name))
 
 
 def _near(name: str, names: Iterable[str]) -> str:
@@ -355,12 +355,12 @@ def _values(name: str, rows: Iterable[RunRow]) -> list[str]:
     if name == "is":
         return list(KINDS)
     if name in ("task", "optimizer", "estimator", "penalty", "tag"):
-        found = {word for row in rows for word in words(row, name)}
+        values = {word for row in rows for word in words(row, name)}
     else:
         rows = list(rows)
         paths = settings_called(name, names_of(rows)) if name not in FIELDS else []
-        found = {str(value) for row in rows for value in values_of(row, paths)}
-    return sorted(word for word in found if word.isprintable() and " " not in word)
+        values = {str(value) for row in rows for value in values_of(row, paths)}
+    return sorted(word for word in values if word.isprintable() and " " not in word)
 
 
 def _first(offered: Iterable[str], start: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from engine.runs.columns import Column, Stamps
+from engine.runs.columns import MetricColumn, Stamps
 from engine.runs.store import RunReader
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ class Followed:
 
     def __init__(self) -> None:
         self._readers: dict[str, RunReader] = {}  # never changed, only replaced
-        self._series: dict[tuple[str, str], tuple[Column, Series]] = {}
+        self._series: dict[tuple[str, str], tuple[MetricColumn, Series]] = {}
         self._elapsed: WeakKeyDictionary[Stamps, ndarray] = WeakKeyDictionary()  # of all columns with these stamps
 
     def follow(self, paths: Mapping[str, Path]) -> None:
         """Read the metrics of these runs (id to folder) and of no others."""
         self._readers = {run_id: self._readers.get(run_id) or RunReader(path) for run_id, path in paths.items()}
-        self._series = {key: known for key, known in self._series.items() if key[0] in self._readers}
+        self._series = {key: series for key, series in self._series.items() if key[0] in self._readers}
 
     def metrics(self, run_id: str) -> list[str]:
         """Names of the metrics that a run has so far."""
@@ -55,12 +55,12 @@ class Followed:
         column = reader.columns.get(metric) if reader is not None else None
         if reader is None or column is None or not len(column):
             return None
-        known = self._series.get((run_id, metric))
-        if known is None or known[0] is not column or len(known[1].values) != len(column):
-            known = self._series[run_id, metric] = column, self._make_series(column, reader)
-        return known[1]
+        cached = self._series.get((run_id, metric))
+        if cached is None or cached[0] is not column or len(cached[1].values) != len(column):
+            cached = self._series[run_id, metric] = column, self._make_series(column, reader)
+        return cached[1]
 
-    def _make_series(self, column: Column, reader: RunReader) -> Series:
+    def _make_series(self, column: MetricColumn, reader: RunReader) -> Series:
         import numpy
 
         values = numpy.asarray(column.values)  # first: of steps and times there are never fewer

@@ -134,4 +134,4 @@ def differing(rows: Sequence[RunRow]) -> list[str]:
         for key, value in settings.items():
             values.setdefault(key, set()).add(value)
     counts = Counter(key for settings in arms for key in settings)
-    return [key for key, found in values.items() if len(found) > 1 or (counts[key] < len(arms) and TELLING.search(key))]
+    return [key for key, kinds in values.items() if len(kinds) > 1 or (counts[key] < len(arms) and TELLING.search(key))]

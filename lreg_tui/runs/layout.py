@@ -1,4 +1,4 @@
-"""Layout: how the dashboard was left, from one time to the next."""
+"""DashboardLayout: how the dashboard was left, from one time to the next."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST = 200  # of what is remembered
 
 
 @dataclass(frozen=True)
-class Layout:
+class DashboardLayout:
     """`panel` is the place of the one that narrow screens show: a metric's, or that of the log after them."""
 
     sort: str = "age"
@@ -30,10 +30,10 @@ class Layout:
     panel: int = 0
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Layout:
+    def from_json(cls, values: Mapping[str, Any]) -> DashboardLayout:
         """Take what fits: the file may have been written by another version, or by anybody."""
         sort, text, panel, metrics = (values.get(key) for key in ("sort", "filter", "panel", "metrics"))
-        known = [name for name in metrics if _is_word(name)] if isinstance(metrics, list) else []
+        valid = [name for name in metrics if _is_word(name)] if isinstance(metrics, list) else []
         columns, group = values.get("columns"), values.get("group", cls.group)
         return cls(
             sort=str(sort) if is_column(sort) else cls.sort,
@@ -42,7 +42,7 @@ class Layout:
             differing=values.get("differing") is True,
             group=str(group) if group == "" or _is_word(group) else cls.group,
             filter=str(text) if _is_word(text) else "",
-            metrics=tuple(known) if len(known) == len(METRICS) else METRICS,
+            metrics=tuple(valid) if len(valid) == len(METRICS) else METRICS,
             panel=panel if isinstance(panel, int) and 0 <= panel <= len(METRICS) else 0,
         )
 

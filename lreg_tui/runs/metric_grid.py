@@ -34,7 +34,7 @@ class MetricGrid(Panels):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__([FIRST[0]], id=id)  # more are mounted when there are metrics and room for them
-        self.known: list[str] = []
+        self.names: list[str] = []
         self.page = 0
         self.is_zoomed = False
         self._run: tuple[str, str] | None = None
@@ -62,7 +62,7 @@ class MetricGrid(Panels):
 
     @property
     def pages(self) -> int:
-        return max(1, -(-len(self.known) // self.per_page))
+        return max(1, -(-len(self.names) // self.per_page))
 
     @property
     def focused_panel(self) -> MetricPanel | None:
@@ -71,9 +71,9 @@ class MetricGrid(Panels):
     def show_run(self, run_id: str, label: str, feed: Feed) -> None:
         """Take over what the feed has of a run now. Cheap when nothing has changed."""
         self._feed = feed
-        known = ordered(feed.metrics(run_id))
-        if (run_id, label) != self._run or known != self.known:
-            self._run, self.known = (run_id, label), known
+        metrics = ordered(feed.metrics(run_id))
+        if (run_id, label) != self._run or metrics != self.names:
+            self._run, self.names = (run_id, label), metrics
             self.show_runs([self._run])
             self._lay_out()
         self._update()
@@ -82,15 +82,15 @@ class MetricGrid(Panels):
         """Give the panels of this page their metrics, hide the others."""
         across, down = self.shape
         self.page = min(self.page, self.pages - 1)
-        wanted = self.known[self.page * self.per_page :][: self.per_page]
-        rows = -(-len(wanted) // across) if wanted else 1
-        self.styles.grid_size_columns = max(1, -(-len(wanted) // rows))  # five are three above two
+        visible = self.names[self.page * self.per_page :][: self.per_page]
+        rows = -(-len(visible) // across) if visible else 1
+        self.styles.grid_size_columns = max(1, -(-len(visible) // rows))  # five are three above two
         self.styles.grid_size_rows = min(down, rows)
-        self._mount(len(wanted) - len(self.all))
+        self._mount(len(visible) - len(self.all))
         for index, panel in enumerate(self.all):
-            panel.display = index < len(wanted)
-            if index < len(wanted) and panel.metric != wanted[index]:
-                panel.metric = wanted[index]
+            panel.display = index < len(visible)
+            if index < len(visible) and panel.metric != visible[index]:
+                panel.metric = visible[index]
         self._update()
         if (self.page, self.pages) != self._paged:
             self._paged = self.page, self.pages
@@ -115,20 +115,20 @@ class MetricGrid(Panels):
         """From the grid to the panel in focus alone, and back to the page that it is on."""
         metric = (self.all[0] if self.is_zoomed else self.focused_panel or self.all[0]).metric
         self.is_zoomed = not self.is_zoomed
-        if metric in self.known:
-            self.page = self.known.index(metric) // self.per_page
+        if metric in self.names:
+            self.page = self.names.index(metric) // self.per_page
         self._lay_out()
-        shown = next((panel for panel in self.all if panel.display and panel.metric == metric), None)
-        if shown is not None:
-            shown.chart.focus()
+        panel = next((panel for panel in self.all if panel.display and panel.metric == metric), None)
+        if panel is not None:
+            panel.chart.focus()
 
 
 def ordered(metrics: Iterable[str]) -> list[str]:
     """What people steer by, the meta-objective with penalties and terms, the rest by name, counts, the machine."""
-    there = sorted(metrics)
-    parts = [name for name in there if metric(name).is_of_objective]
-    tested = [name for name in there if metric(name).split == "test" and name not in FIRST]
-    first = [name for name in (*FIRST, *tested, *THEN) if name in there]
-    last = [name for name in (*LAST, *MACHINE) if name in there]
-    rest = [name for name in there if name not in (*first, *parts, *last)]
-    return [*first, *parts, *rest, *last]
+    names = sorted(metrics)
+    parts = [name for name in names if metric(name).is_of_objective]
+    tested = [name for name in names if metric(name).split == "test" and name not in FIRST]
+    first = [name for name in (*FIRST, *tested, *THEN) if name in names]
+    last = [name for name in (*LAST, *MACHINE) if name in names]
+    remaining = [name for name in names if name not in (*first, *parts, *last)]
+    return [*first, *parts, *remaining, *last]

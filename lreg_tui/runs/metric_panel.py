@@ -20,7 +20,7 @@ from textual.reactive import var
 
 from engine.base import metrics
 from lreg_tui.charts.chart import Chart
-from lreg_tui.charts.curve import Line
+from lreg_tui.charts.curve import ChartLine
 from lreg_tui.charts.plot import EVALUATION
 from lreg_tui.runs.console_base import ConsoleBase
 from lreg_tui.runs.feed import Feed
@@ -111,28 +111,28 @@ class MetricPanel(Vertical):
     def _update(self) -> None:
         if self._feed is None:
             return
-        found = [[self._feed.series(run_id, self.metric) for run_id in ids_of(ids)] for ids, _ in self.runs]
-        made_of = (self.metric, self.highlighted, self.runs, *(series for each in found for series in each))
+        by_run = [[self._feed.series(run_id, self.metric) for run_id in ids_of(ids)] for ids, _ in self.runs]
+        made_of = (self.metric, self.highlighted, self.runs, *(series for each in by_run for series in each))
         if len(made_of) == len(self._drawn) and all(map(operator.is_, made_of, self._drawn)):
             return  # the feed gives the same Series while nothing has been added
         self._drawn = made_of
-        is_empty = all(series is None for each in found for series in each)
-        lines = [self._line(place, *run) for place, run in enumerate(zip(self.runs, found, strict=True))]
+        is_empty = all(series is None for each in by_run for series in each)
+        lines = [self._line(index, *run) for index, run in enumerate(zip(self.runs, by_run, strict=True))]
         self.chart.lines = () if is_empty else lines
 
-    def _line(self, place: int, run: Shown, found: Sequence[Series | None]) -> Line:
+    def _line(self, index: int, run: Shown, of_runs: Sequence[Series | None]) -> ChartLine:
         import numpy
 
         ids, label = run
         dim = self.highlighted not in (None, ids)
-        series = [each for each in found if each is not None]
+        series = [each for each in of_runs if each is not None]
         if not series:  # in the legend only
-            return Line(label, numpy.empty(0), numpy.empty(0), place, dim=dim)
+            return ChartLine(label, numpy.empty(0), numpy.empty(0), index, dim=dim)
         if len(series) == 1:
-            return Line(label, series[0].steps, series[0].values, place, dim=dim, times=series[0].times)
+            return ChartLine(label, series[0].steps, series[0].values, index, dim=dim, times=series[0].times)
         steps, mean, half = mean_of(series)
         half[numpy.arange(len(half)) % max(1, len(half) // INTERVALS) > 0] = numpy.nan
-        return Line(label, steps, mean, place, dim=dim, errors=half)
+        return ChartLine(label, steps, mean, index, dim=dim, errors=half)
 
 
 def mean_of(series: Sequence[Series]) -> tuple[ndarray, ndarray, ndarray]:
@@ -145,8 +145,8 @@ def mean_of(series: Sequence[Series]) -> tuple[ndarray, ndarray, ndarray]:
     steps = reduce(numpy.intersect1d, (each for each, _ in firsts))
     values = numpy.stack(
         [
-            each.values[index[numpy.searchsorted(own, steps)]].astype(float)
-            for each, (own, index) in zip(series, firsts, strict=True)
+            each.values[index[numpy.searchsorted(own_steps, steps)]].astype(float)
+            for each, (own_steps, index) in zip(series, firsts, strict=True)
         ]
     )
     half = t_quantile(len(series) - 1) * values.std(axis=0, ddof=1) / math.sqrt(len(series))

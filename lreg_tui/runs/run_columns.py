@@ -30,7 +30,7 @@ WITH_INTERVAL = 15  # characters of a mean and its interval
 
 
 @dataclass(frozen=True)
-class Column:
+class RunColumn:
     """`rank`: the lower, the longer it stays when room is short. `optional`: only where a row has something in it."""
 
     key: str
@@ -49,8 +49,8 @@ def fit(text: str, width: int, right: bool = False, ends: bool = False) -> str:
     long = cell_len(text)
     if long > width:
         end = (width - 1) * 2 // 5 if ends else 0
-        kept = set_cell_size(text[::-1], end)[::-1] if end > 0 else ""
-        return set_cell_size(text, max(0, width - 1 - end)) + "…" + kept if width else ""
+        tail = set_cell_size(text[::-1], end)[::-1] if end > 0 else ""
+        return set_cell_size(text, max(0, width - 1 - end)) + "…" + tail if width else ""
     return " " * (width - long) + text if right else text + " " * (width - long)
 
 
@@ -84,8 +84,8 @@ def _eta(row: RunRow) -> Cell:
 
 
 def _age(row: RunRow) -> Cell:
-    shown = present.age(row.created)
-    return (("now" if shown.endswith("s") else shown, "muted"),)
+    age = present.age(row.created)
+    return (("now" if age.endswith("s") else age, "muted"),)
 
 
 def _metric(key: str) -> Callable[[RunRow], Cell]:
@@ -113,8 +113,8 @@ def number(name: str, value: float | None) -> str:
     """A figure in at most nine columns."""
     if metric(name).unit == "share":
         return present.percent(value)
-    shown = present.number(value)
-    return shown if len(shown) < 9 else present.number(value, 3)
+    text = present.number(value)
+    return text if len(text) < 9 else present.number(value, 3)
 
 
 def _figure(key: str) -> Callable[[RunRow], float | None]:
@@ -152,39 +152,39 @@ def _state_place(row: RunRow) -> int:
     return STATE_ORDER.index(row.state) if row.state in STATE_ORDER else len(STATE_ORDER)
 
 
-def _of_metric(key: str, heading: str, width: int, rank: int, optional: bool = False) -> Column:
-    return Column(key, heading, width, rank, _metric(key), _figure(key), True, optional, is_figure=True)
+def _of_metric(key: str, heading: str, width: int, rank: int, optional: bool = False) -> RunColumn:
+    return RunColumn(key, heading, width, rank, _metric(key), _figure(key), True, optional, is_figure=True)
 
 
 COLUMNS = (
-    Column(NAME, "name", 17, 0, _name, lambda row: row.name.lower()),
-    Column("state", "state", 8, 1, _state, _state_place),
-    Column("progress", "progress", BAR + 5, 2, _progress, lambda row: row.progress),
-    Column("eta", "ETA", 7, 7, _eta, lambda row: row.eta_s if row.is_live else None, right=True),
+    RunColumn(NAME, "name", 17, 0, _name, lambda row: row.name.lower()),
+    RunColumn("state", "state", 8, 1, _state, _state_place),
+    RunColumn("progress", "progress", BAR + 5, 2, _progress, lambda row: row.progress),
+    RunColumn("eta", "ETA", 7, 7, _eta, lambda row: row.eta_s if row.is_live else None, right=True),
     _of_metric("meta_loss", "meta-loss", 9, 3),
     _of_metric("adaptive_sharpness", "ad. sharp.", 10, 4, optional=True),
     _of_metric("sharpness", "sharpness", 9, 6),
-    Column(USUAL_HEADLINE.name, "accuracy", 8, 5, _judged, _judged_value, right=True, is_figure=True),
-    Column("age", "age", 4, 8, _age, lambda row: None if row.created is None else -row.created, right=True),
+    RunColumn(USUAL_HEADLINE.name, "accuracy", 8, 5, _judged, _judged_value, right=True, is_figure=True),
+    RunColumn("age", "age", 4, 8, _age, lambda row: None if row.created is None else -row.created, right=True),
     _of_metric("validation_loss", "valid. loss", 11, 13),
     _of_metric("test_loss", "test loss", 9, 9),
-    Column("tags", "tags", 14, 10, *_words(lambda row: row.tags)),
-    Column("task", "task", 16, 11, *_words(lambda row: [row.task])),
-    Column("penalty", "penalty", 10, 12, *_words(lambda row: row.penalties)),
-    Column("optimizer", "optimizer", 10, 14, *_words(lambda row: [row.optimizer])),
-    Column("seed", "seed", 5, 15, _seed, lambda row: row.seed, right=True),
+    RunColumn("tags", "tags", 14, 10, *_words(lambda row: row.tags)),
+    RunColumn("task", "task", 16, 11, *_words(lambda row: [row.task])),
+    RunColumn("penalty", "penalty", 10, 12, *_words(lambda row: row.penalties)),
+    RunColumn("optimizer", "optimizer", 10, 14, *_words(lambda row: [row.optimizer])),
+    RunColumn("seed", "seed", 5, 15, _seed, lambda row: row.seed, right=True),
 )
 BY_KEY = {column.key: column for column in COLUMNS}
 
 
 @lru_cache(maxsize=512)
-def column(key: str) -> Column:
+def column(key: str) -> RunColumn:
     """The column of any key: one of COLUMNS, a setting by its path, a metric, or a summary of one."""
     if key in BY_KEY:
         return BY_KEY[key]
     if "." in key:
         heading = next((key.removeprefix(f"{table}.") for table in NAMED_TABLES if key.startswith(f"{table}.")), key)
-        return Column(key, present.clean(heading, 40), 0, 0, *_setting(key))
+        return RunColumn(key, present.clean(heading, 40), 0, 0, *_setting(key))
     name, _, summary = key.partition(" ")
     heading = f"{present.label(name)} {summary}".strip()
     return _of_metric(key, BY_KEY[name].heading + f" {summary}" if name in BY_KEY else heading, 9, 0)
@@ -216,7 +216,7 @@ def longest_name(rows: Sequence[RunRow]) -> int:
     return min(LONGEST_NAME, max(lengths, default=0))
 
 
-def fitted(column: Column, rows: Sequence[RunRow]) -> Column:
+def fitted(column: RunColumn, rows: Sequence[RunRow]) -> RunColumn:
     """The column as wide as these rows need it."""
     if column.is_figure and any(type(row.latest) is Means for row in rows):
         return replace(column, width=max(len(column.heading), WITH_INTERVAL))
@@ -235,7 +235,7 @@ def chosen(
     first: Sequence[str] = (),
     only: bool = False,
     fold: int = 0,
-) -> tuple[tuple[Column, ...], int]:
+) -> tuple[tuple[RunColumn, ...], int]:
     """The columns that fit into so many characters: the name, those of the keys `first`, and unless `only` those are
     wanted, the others in their order; and how many with something in them do not. `fold`: the room that names need
     before them.
@@ -244,31 +244,31 @@ def chosen(
     """
     left = room + gap
     wish = longest_name(rows) + fold - BY_KEY[NAME].width
-    kept: dict[str, Column] = {}
+    columns: dict[str, RunColumn] = {}
 
-    def take(column: Column) -> bool:
+    def take(column: RunColumn) -> bool:
         nonlocal left
-        fits = left >= column.width + gap or not kept
+        fits = left >= column.width + gap or not columns
         if fits:
             left -= column.width + gap
-            kept[column.key] = column
+            columns[column.key] = column
         return fits
 
     name = BY_KEY[NAME]
     take(replace(name, width=max(name.width, min(longest_name(rows) + fold, room // 3))) if first or fold else name)
     missing = 0
     for key in dict.fromkeys(first):
-        if key not in kept:
+        if key not in columns:
             missing += not take(fitted(column(key), rows))
-    wanted = (
+    candidates = (
         column
         for column in COLUMNS
-        if column.key not in kept
+        if column.key not in columns
         and not only
         and ((column.rank < LEAST_RANK and not column.optional) or any(map(column.sort, rows)))
     )
     has_room = True
-    for each in sorted(wanted, key=lambda column: column.rank):
+    for each in sorted(candidates, key=lambda column: column.rank):
         if each.rank >= LEAST_RANK and wish > 0:
             left, wish = left - wish, 0
         if has_room and take(fitted(each, rows)):
@@ -276,5 +276,5 @@ def chosen(
         if each.rank < LEAST_RANK:
             has_room = False
             missing += any(each.sort(row) is not None for row in rows)
-    ordered = [NAME, *(key for key in first if key in kept), *(c.key for c in COLUMNS if c.key in kept)]
-    return tuple(kept[key] for key in dict.fromkeys(ordered)), missing
+    ordered = [NAME, *(key for key in first if key in columns), *(c.key for c in COLUMNS if c.key in columns)]
+    return tuple(columns[key] for key in dict.fromkeys(ordered)), missing

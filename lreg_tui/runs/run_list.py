@@ -97,8 +97,8 @@ class RunList:
         if not (self._is_whole or self._has_moved):
             self.cursor, self.cursor_id = 0, None
         self._is_whole = is_whole
-        there = {row.id for row in rows}
-        self._every_mark = {run_id: None for run_id in self._every_mark if run_id in there}
+        ids = {row.id for row in rows}
+        self._every_mark = {run_id: None for run_id in self._every_mark if run_id in ids}
         self.arrange()
 
     def filter_by(self, predicate: Callable[[RunRow], bool]) -> None:
@@ -116,11 +116,11 @@ class RunList:
         self.grouped_by, self._is_open = by, {}
         self.arrange()
         if row is not None:
-            self.move_to(next((place for place, line in enumerate(self.shown) if _holds(line, row)), self.cursor))
+            self.move_to(next((index for index, line in enumerate(self.shown) if _holds(line, row)), self.cursor))
 
-    def move_to(self, place: int) -> None:
+    def move_to(self, index: int) -> None:
         if self.shown:
-            self.cursor = max(0, min(place, len(self.shown) - 1))
+            self.cursor = max(0, min(index, len(self.shown) - 1))
             self.cursor_id = self.shown[self.cursor].id
             self._wanted = ""
             self._has_moved = True
@@ -193,10 +193,10 @@ class RunList:
     def _number_marks(self) -> None:
         """Curves are numbered in the order of marking. Transfer jobs have none: their steps are evaluations."""
         rows = {row.id: row for row in self.listed}
-        kept = [rows[run_id] for run_id in self._every_mark if run_id in rows]
-        curves = dict.fromkeys(self._curve_of(row) for row in kept if row.kind.has_curves)
+        marked = [rows[run_id] for run_id in self._every_mark if run_id in rows]
+        curves = dict.fromkeys(self._curve_of(row) for row in marked if row.kind.has_curves)
         numbers = {curve: number for number, curve in enumerate(curves)}
-        self.marked = {row.id: numbers[self._curve_of(row)] if row.kind.has_curves else NO_CURVE for row in kept}
+        self.marked = {row.id: numbers[self._curve_of(row)] if row.kind.has_curves else NO_CURVE for row in marked}
 
     # -- order -------------------------------------------------------------------------------------------------------
 
@@ -212,12 +212,12 @@ class RunList:
                 self._is_open[above], above = True, self._above.get(above)
         self.shown = list(self._lines(lines))  # another list each time
         self.states = Counter(row.state for row in self.listed)
-        places = {row.id: place for place, row in enumerate(self.shown)}
-        if self.cursor_id is not None and self.cursor_id not in places:
+        positions = {row.id: index for index, row in enumerate(self.shown)}
+        if self.cursor_id is not None and self.cursor_id not in positions:
             after, above_it = before[self.cursor :], reversed(before[: self.cursor])
             around = (self._above.get(self.cursor_id, ""), *(row.id for row in (*after, *above_it)))
-            self.cursor_id = next((run_id for run_id in around if run_id in places), None)
-        self.cursor = places.get(self.cursor_id or "", min(self.cursor, max(0, len(self.shown) - 1)))
+            self.cursor_id = next((run_id for run_id in around if run_id in positions), None)
+        self.cursor = positions.get(self.cursor_id or "", min(self.cursor, max(0, len(self.shown) - 1)))
         self.cursor_id = self.cursor_line.id if self.cursor_line is not None else None
         self._number_marks()
 
@@ -254,9 +254,9 @@ class RunList:
     def _sorted(self, rows: Sequence[RunRow]) -> list[RunRow]:
         rows = sorted(rows, key=lambda row: row.created or 0.0, reverse=True)
         values = [(column(self.sorted_by).sort(row), row) for row in rows]
-        there = sorted((pair for pair in values if pair[0] is not None), key=lambda pair: pair[0], reverse=self.reverse)
+        pairs = sorted((pair for pair in values if pair[0] is not None), key=lambda pair: pair[0], reverse=self.reverse)
         missing = [row for value, row in values if value is None]
-        return sorted((*(row for _, row in there), *missing), key=lambda row: not row.pinned)
+        return sorted((*(row for _, row in pairs), *missing), key=lambda row: not row.pinned)
 
 
 def members(row: RunRow) -> Sequence[RunRow]:

@@ -118,16 +118,16 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self._show_curves()
 
     def _look(self, rows: Sequence[RunRow]) -> None:
-        found = next((row for row in rows if row.id == self.run_id), None)
-        is_new = found is not None and self.row is None
-        facts = (found or self.row, found is None and bool(self.row or rows))
+        row = next((row for row in rows if row.id == self.run_id), None)
+        is_new = row is not None and self.row is None
+        facts = (row or self.row, row is None and bool(self.row or rows))
         if facts != self._said:
             self.row, is_gone = self._said = facts
             self.query_one("#head", Static).update(head_of(self.row, self.run_id, is_gone))
-            self.query_one(RunNotice).show_run(found)
+            self.query_one(RunNotice).show_run(row)
             self.refresh_bindings()
-        if found is not None and is_new:
-            self.lreg.feed.follow({self.run_id: found.path})
+        if row is not None and is_new:
+            self.lreg.feed.follow({self.run_id: row.path})
             self._fill(self.tab)
             self.call_after_refresh(self._show_curves)  # nothing is told of records that another screen has had read
         self._read_files()
@@ -146,8 +146,8 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self.set_focus(None)
             self._show_curves()
         else:
-            wanted = self.query_one(FOCUSED[tab])
-            self.set_focus(wanted if wanted.display else None)  # what there is nothing of has no keys
+            widget = self.query_one(FOCUSED[tab])
+            self.set_focus(widget if widget.display else None)  # what there is nothing of has no keys
         self.refresh_bindings()
 
     def _page(self, tab: str) -> Widget:
@@ -176,13 +176,13 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             listed = self.files.checkpoints
             self.query_one("#tab-checkpoints", SheetView).show([run_files.checkpoints_sheet(listed)] if listed else [])
         elif tab == "transfers":
-            found = self.files.evaluations
+            evaluations = self.files.evaluations
             table = self.query_one(EvaluationTable)
-            table.show_evaluations(found)
-            had_focus, table.display = self.focused is None and self.tab == tab, bool(found)
-            if had_focus and found:
+            table.show_evaluations(evaluations)
+            had_focus, table.display = self.focused is None and self.tab == tab, bool(evaluations)
+            if had_focus and evaluations:
                 table.focus()
-            self.query_one("#no-evaluations").display = not found
+            self.query_one("#no-evaluations").display = not evaluations
         elif tab == "diagnosis" and self.row is not None:
             path = self.row.path if "transfer" in self.row.kind.actions else None
             self.query_one(DiagnosisPane).show_diagnoses(path, self.files.diagnoses)
@@ -207,8 +207,8 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         grid = self.query_one(MetricGrid)
         if self.row is not None:
             grid.show_run(self.run_id, clean(self.row.name, 40), self.lreg.feed)
-        grid.display = bool(grid.known)
-        self.query_one("#no-metrics").display = not grid.known
+        grid.display = bool(grid.names)
+        self.query_one("#no-metrics").display = not grid.names
         self._show_tabs()
 
     def on_metric_grid_paged(self) -> None:
@@ -235,16 +235,16 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         self._is_reading = True
         path, before = self.row.path, self.files
         try:
-            found = await off_the_loop(lambda: run_files.files_of(RunReader(path), before), "files")
+            files = await off_the_loop(lambda: run_files.files_of(RunReader(path), before), "files")
         finally:
             self._is_reading = False
-        if found is not before:
-            self.files = found
+        if files is not before:
+            self.files = files
             for tab in ("checkpoints", "transfers", "diagnosis"):
                 self._fill(tab)
             self._show_tabs()
 
-    def on_diagnosis_pane_kept(self) -> None:
+    def on_diagnosis_pane_added(self) -> None:
         self._read_files()
 
     # -- keys ----------------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             return self.row is not None and "edit" in self.row.kind.actions
         if action in ("turn", "full_screen", "small"):
             grid = self.query_one(MetricGrid)
-            fits = {"turn": grid.pages > 1, "full_screen": grid.known and not grid.is_zoomed, "small": grid.is_zoomed}
+            fits = {"turn": grid.pages > 1, "full_screen": grid.names and not grid.is_zoomed, "small": grid.is_zoomed}
             return self.tab == "curves" and bool(fits[action])
         return super().check_action(action, parameters)
 
@@ -280,10 +280,10 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             await self.action_show_tab("log")
         page: PresetText | LogTail
         page = self.query_one(PresetText) if self.tab == "preset" else self.query_one(LogTail)
-        wanted = await self.app.push_screen_wait(PromptScreen("Search", page.searched, note="any part of a line"))
-        if wanted is not None:
-            lines = page.find(wanted)
-            if wanted:
+        text = await self.app.push_screen_wait(PromptScreen("Search", page.searched, note="any part of a line"))
+        if text is not None:
+            lines = page.find(text)
+            if text:
                 going_on = f"{key_of('next')} and {key_of('previous')} go on"
                 self.tell(f"{count(lines, 'line')}; {going_on}" if lines else "not found")
 

@@ -18,8 +18,8 @@ from textual.strip import Strip
 from engine.base.status import STOPPING
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.groups import GroupRow, differing
-from lreg_tui.runs.run_columns import BY_KEY, Column, column
-from lreg_tui.runs.run_lines import LEAD, Grid, Line, drawn
+from lreg_tui.runs.run_columns import BY_KEY, RunColumn, column
+from lreg_tui.runs.run_lines import LEAD, Grid, TableLine, drawn
 from lreg_tui.runs.run_list import RunList
 from lreg_tui.widgets import themes
 from lreg_tui.widgets.contrast import visible
@@ -93,7 +93,7 @@ class RunTable(ScrollView, can_focus=True):
         self.picked: tuple[str, ...] = ()  # keys of the columns that the user wants; none: whichever fit
         self.differing = False  # first the settings in which runs differ
         self._grid = Grid()
-        self._drawn: dict[int, Line] = {}  # by line of the widget
+        self._drawn: dict[int, TableLine] = {}  # by line of the widget
         self._styles: dict[str, Style] = {}  # of kinds of parts, as they look now
         self._laid_out: tuple[object, ...] = ((),)  # what it is for
         self._told: tuple[tuple[str, ...], str | None] = ((), None)
@@ -146,13 +146,13 @@ class RunTable(ScrollView, can_focus=True):
 
     # -- keys and mouse ----------------------------------------------------------------------------------------------
 
-    def move_to(self, place: int) -> None:
+    def move_to(self, index: int) -> None:
         """Only the two lines are drawn again between which the cursor moves: nothing else is different."""
         before = self.runs.cursor
-        self.runs.move_to(place)
+        self.runs.move_to(index)
         self._scroll_to_cursor()
-        for place in (before, self.runs.cursor):
-            y = place + 1 - self.scroll_offset.y
+        for index in (before, self.runs.cursor):
+            y = index + 1 - self.scroll_offset.y
             if 0 < y < self.size.height:
                 self.refresh(Region(0, y, self._room, 1))
         self._tell()
@@ -163,8 +163,8 @@ class RunTable(ScrollView, can_focus=True):
     def action_page(self, pages: int) -> None:
         self.move_to(self.runs.cursor + pages * max(1, self._page - 1))
 
-    def action_go_to(self, place: int) -> None:
-        self.move_to(place if place >= 0 else len(self.runs.shown) - 1)
+    def action_go_to(self, index: int) -> None:
+        self.move_to(index if index >= 0 else len(self.runs.shown) - 1)
 
     def clear_marks(self) -> None:
         self._change(self.runs.clear_marks)
@@ -185,9 +185,9 @@ class RunTable(ScrollView, can_focus=True):
     def action_unfold(self, is_open: bool) -> None:
         self._change(lambda: self.runs.unfold(is_open))
 
-    def choose(self, **wanted: Any) -> None:
+    def choose(self, **changes: Any) -> None:
         """As the user wants it: some of what `show_as` takes."""
-        self.show_as(**{**self.shown_as, **wanted})
+        self.show_as(**{**self.shown_as, **changes})
         self.post_message(self.LayoutChanged())
 
     @property
@@ -207,9 +207,9 @@ class RunTable(ScrollView, can_focus=True):
             if (column := self._grid.column_at(event.x)) is not None:
                 self.choose(sort=column.key, reverse=column.key == self.runs.sorted_by and not self.runs.reverse)
             return
-        place = event.y - 1 + self.scroll_offset.y
-        if place < len(self.runs.shown):
-            self.move_to(place)
+        index = event.y - 1 + self.scroll_offset.y
+        if index < len(self.runs.shown):
+            self.move_to(index)
             if event.x < LEAD:
                 self.action_mark()
             elif event.chain == 2:
@@ -218,7 +218,7 @@ class RunTable(ScrollView, can_focus=True):
     # -- drawing -----------------------------------------------------------------------------------------------------
 
     @property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> tuple[RunColumn, ...]:
         """The columns in view."""
         return self._grid.columns
 
@@ -259,9 +259,9 @@ class RunTable(ScrollView, can_focus=True):
 
     def _scroll_to_cursor(self) -> None:
         offset = self.scroll_offset.y
-        wanted = min(max(offset, self.runs.cursor - self._page + 1), self.runs.cursor)
-        if wanted != offset:
-            self.scroll_to(y=wanted, animate=False, force=True)
+        target = min(max(offset, self.runs.cursor - self._page + 1), self.runs.cursor)
+        if target != offset:
+            self.scroll_to(y=target, animate=False, force=True)
 
     def _draw_all(self) -> None:
         """Draw everything again: the columns are others."""
@@ -279,7 +279,7 @@ class RunTable(ScrollView, can_focus=True):
                 if old != new:
                     self.refresh(Region(new.start, y, new.width, 1))
 
-    def _line_at(self, y: int) -> Line:
+    def _line_at(self, y: int) -> TableLine:
         return self._grid.line(self.runs, y - 1 + self.scroll_offset.y)
 
     def render_line(self, y: int) -> Strip:

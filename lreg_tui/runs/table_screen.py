@@ -78,28 +78,28 @@ def has_repeats(rows: Iterable[RunRow]) -> bool:
 
 
 def columns_of(rows: Sequence[RunRow]) -> list[Choice]:
-    known = [Choice(key, column(key).heading) for key in BY_KEY if key != NAME]
-    others = [Choice(name, present.label(name), "metric") for name in metrics_of(rows) if name not in BY_KEY]
-    return [*known, *settings_of(rows), *others]
+    standard = [Choice(key, column(key).heading) for key in BY_KEY if key != NAME]
+    metrics = [Choice(name, present.label(name), "metric") for name in metrics_of(rows) if name not in BY_KEY]
+    return [*standard, *settings_of(rows), *metrics]
 
 
 def orders_of(rows: Sequence[RunRow]) -> list[Choice]:
     """Every column; metrics as they are, smoothed, and at their best."""
-    others = [key for key in BY_KEY if not BY_KEY[key].is_figure]
+    standard = [key for key in BY_KEY if not BY_KEY[key].is_figure]
     figures = [
         Choice(f"{name} {summary}".strip(), f"{present.label(name)}, {summary or 'last'}")
         for name in metrics_of(rows)
         for summary in ("", *SUMMARIES)
     ]
-    return [*(Choice(key, column(key).heading) for key in others), *figures, *settings_of(rows)]
+    return [*(Choice(key, column(key).heading) for key in standard), *figures, *settings_of(rows)]
 
 
 def groups_of(rows: Sequence[RunRow], now: str) -> list[Choice]:
     """What undoes the present groups is first, else the usual ones."""
     usual = [Choice(SEED, "seed", "runs that differ by their seed only"), Choice(STUDY, "study", "the runs of a study")]
     nothing = Choice("", "no groups", "every run on a line")
-    others = [choice for choice in usual if choice.value != now]
-    return [*([nothing, *others] if now not in ("", STUDY) else [*others, nothing]), *settings_of(rows)]
+    remaining = [choice for choice in usual if choice.value != now]
+    return [*([nothing, *remaining] if now not in ("", STUDY) else [*remaining, nothing]), *settings_of(rows)]
 
 
 def metrics_of(rows: Sequence[RunRow]) -> list[str]:

@@ -70,8 +70,8 @@ class LaunchStudyScreen(LaunchingScreen[Started]):
         """The rest of a name is judged with the study."""
         if len(self.value("name")) > LONGEST_NAME:
             return f"name: found {len(self.value('name'))} characters; allowed: {LONGEST_NAME} at most"
-        found = self.value("jobs")
-        return "" if JOBS.fullmatch(found) else f"jobs: found {found or 'nothing'}; allowed: an integer from 0 to 9999"
+        jobs = self.value("jobs")
+        return "" if JOBS.fullmatch(jobs) else f"jobs: found {jobs or 'nothing'}; allowed: an integer from 0 to 9999"
 
     def start(self, values: Mapping[str, str]) -> Started:
         return study_start.start(self.offer.reference, self.store, values["name"], int(values["jobs"]), self.data_dir)

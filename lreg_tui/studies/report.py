@@ -18,7 +18,7 @@ from engine.base.errors import LregError
 from engine.base.files import read_limited
 from engine.base.metrics import metric
 from lreg_tui.charts.chart import Chart
-from lreg_tui.charts.curve import Line
+from lreg_tui.charts.curve import ChartLine
 from lreg_tui.text.present import clean, clean_block, label
 from lreg_tui.widgets.ending import Ending
 from lreg_tui.widgets.key_footer import KeyFooter
@@ -129,6 +129,6 @@ def chart_of(panel: Panel) -> Chart:
     chart.points_only = bool(panel.points) or any(line.bars for line in panel.lines)
     chart.x_label, chart.unit = label(panel.x.name, panel.x.radius), panel.y.unit or metric(panel.y.name).unit
     chart.lines = [
-        Line.between(clean(who.label, 60), *values, colour=number) for number, (who, *values) in enumerate(drawn)
+        ChartLine.between(clean(who.label, 60), *values, colour=number) for number, (who, *values) in enumerate(drawn)
     ]
     return chart

@@ -119,8 +119,8 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
             problem = look.problem if look is not None else ""
             about = Text.assemble((clean(row.id, 200), "dim"), "\n")
             about.append(clean(problem or row.message, 300), "bold red" if problem else "")
-        for where, what in (("title", title), ("instead", Text(NOTHING)), ("said", about)):
-            self.say(where, what)
+        for where, content in (("title", title), ("instead", Text(NOTHING)), ("said", about)):
+            self.say(where, content)
         self.note_subjects()
 
     # -- keys --------------------------------------------------------------------------------------------------------
@@ -152,16 +152,16 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
 def cells(row: RunRow, look: StudyLook | None) -> dict[str, Text]:
     """What a study shows in each column. Its runs may not be counted yet."""
     state = Text("damaged", "bold red") if look is not None and look.problem else present.state_text(row.state)
-    known = look if look is not None and not look.problem else None
-    counts = known.counts if known is not None else {}
+    readable = look if look is not None and not look.problem else None
+    counts = readable.counts if readable is not None else {}
 
     def count(*states: str, style: str = "") -> Text:
         number = sum(counts.get(state, 0) for state in states)
-        return Text(str(number) if known else "", style if number else "dim", justify="right")
+        return Text(str(number) if readable else "", style if number else "dim", justify="right")
 
     right = {
-        "done": present.percent(known.progress, 0) if known else "",
-        "runs": f"{counts.get('finished', 0)}/{len(known.cells)}" if known else "",
+        "done": present.percent(readable.progress, 0) if readable else "",
+        "runs": f"{counts.get('finished', 0)}/{len(readable.cells)}" if readable else "",
         "ETA": present.duration(row.eta_s) if row.eta_s is not None else "",
         "age": present.age(row.created),
     }

@@ -33,7 +33,7 @@ Key = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
-class Axis:
+class ParallelAxis:
     """Where each point of the study is on it, 0 below to 1 above, and labels at such places."""
 
     name: str
@@ -41,7 +41,7 @@ class Axis:
     labels: Sequence[tuple[float, str]]
 
 
-def axes_of(study: StudyLook, scale: ColourScale) -> list[Axis]:
+def axes_of(study: StudyLook, scale: ColourScale) -> list[ParallelAxis]:
     """The arm, every setting that the study varies, and the result, of which the best is above."""
     rows = [row for row in study.rows if row.mean.mean is not None]
     keys = dict.fromkeys(key for row in rows for key in row.settings)
@@ -52,10 +52,10 @@ def axes_of(study: StudyLook, scale: ColourScale) -> list[Axis]:
         axes.append(_axis(column(key).heading, settings))
     results = {row.key: 1 - scale.place(row.mean.mean) for row in rows if row.mean.mean is not None}
     ends = [(1.0, present.number(scale.low, 3)), (0.0, present.number(scale.high, 3))]
-    return [*axes, Axis(f"{RESULT} {present.label(study.metric)}", results, ends)]
+    return [*axes, ParallelAxis(f"{RESULT} {present.label(study.metric)}", results, ends)]
 
 
-def _axis(name: str, values: Mapping[Key, Any]) -> Axis:
+def _axis(name: str, values: Mapping[Key, Any]) -> ParallelAxis:
     """Few values, or words, are evenly apart in their order; many numbers on a scale."""
     distinct = {value if isinstance(value, (int, float)) else value_text(value) for value in values.values()}
     ordered = sorted(distinct, key=lambda value: (isinstance(value, str), value))
@@ -68,10 +68,10 @@ def _axis(name: str, values: Mapping[Key, Any]) -> Axis:
         }
         ticks = [(0.0, value_text(numbers[0])), (1.0, value_text(numbers[-1]))]
     else:
-        at = {value: place / (len(ordered) - 1) if len(ordered) > 1 else 0.5 for place, value in enumerate(ordered)}
+        at = {value: index / (len(ordered) - 1) if len(ordered) > 1 else 0.5 for index, value in enumerate(ordered)}
         ticks = [(at[value], value_text(value)) for value in ordered]
     places = {key: at[value if isinstance(value, (int, float)) else value_text(value)] for key, value in values.items()}
-    return Axis(name, places, ticks)
+    return ParallelAxis(name, places, ticks)
 
 
 class StudyAxes(Canvas, can_focus=True):
@@ -106,8 +106,8 @@ class StudyAxes(Canvas, can_focus=True):
         """From the best to the worst."""
         keys = [row.key for row in reversed(self._rows())]
         if keys:
-            place = keys.index(self.key) + by if self.key in keys else 0
-            self.post_message(self.Moved(keys[max(0, min(place, len(keys) - 1))]))
+            index = keys.index(self.key) + by if self.key in keys else 0
+            self.post_message(self.Moved(keys[max(0, min(index, len(keys) - 1))]))
 
     def _rows(self) -> list[GridRow]:
         """The worst first, which is drawn below the others."""
@@ -125,11 +125,11 @@ class StudyAxes(Canvas, can_focus=True):
                 self._draw(self._frame, axes_of(self.study, self.scale))
         return self._frame
 
-    def _draw(self, canvas: Frame, axes: Sequence[Axis]) -> None:
+    def _draw(self, canvas: Frame, axes: Sequence[ParallelAxis]) -> None:
         last = max(map(cell_len, (text for _, text in axes[-1].labels)), default=0)
         axes = [*axes[:-1][: (canvas.width - last) // LEAST_APART], axes[-1]]  # the result always
         room, height = canvas.width - 2 - last, canvas.height - 1
-        columns = [round(place * room / max(1, len(axes) - 1)) for place in range(len(axes))]
+        columns = [round(position * room / max(1, len(axes) - 1)) for position in range(len(axes))]
         rows = self._rows()
         for row in [*rows, *(row for row in rows if row.key == self.key)]:
             role = frame.FOCUSED if row.key == self.key else frame.SERIES + self.scale.step(row.mean.mean or 0.0)  # type: ignore[union-attr]
@@ -143,20 +143,20 @@ class StudyAxes(Canvas, can_focus=True):
                 canvas.put(x, 0, name, frame.TITLE)
             for y in range(1, canvas.height):
                 canvas.put(x, y, "│", frame.GRID)
-            for place, text in axis.labels:
-                shown = present.clean(text, LEAST_APART - 2)
-                canvas.put(x + 1, 1 + round((1 - place) * (height - 1)), shown, frame.VALUE)
+            for position, text in axis.labels:
+                label = present.clean(text, LEAST_APART - 2)
+                canvas.put(x + 1, 1 + round((1 - position) * (height - 1)), label, frame.VALUE)
 
     def _draw_line(
-        self, canvas: Frame, axes: Sequence[Axis], columns: Sequence[int], key: Key, role: int, height: int
+        self, canvas: Frame, axes: Sequence[ParallelAxis], columns: Sequence[int], key: Key, role: int, height: int
     ) -> None:
         """Straight from axis to axis; one that the point is not on is passed by."""
-        known = [(x, axis.places[key]) for axis, x in zip(axes, columns, strict=True) if key in axis.places]
+        points = [(x, axis.places[key]) for axis, x in zip(axes, columns, strict=True) if key in axis.places]
         dots = numpy.zeros((frame.DOTS_DOWN * height, frame.DOTS_ACROSS * canvas.width), dtype=bool)
-        at = [frame.DOTS_ACROSS * x for x, _ in known]
+        at = [frame.DOTS_ACROSS * x for x, _ in points]
         middle, span = frame.DOTS_DOWN // 2, frame.DOTS_DOWN * (height - 1)
         across = numpy.linspace(at[0], at[-1], 4 * (at[-1] - at[0]) + 1)
-        down = middle + (1 - numpy.interp(across, at, [place for _, place in known])) * span
+        down = middle + (1 - numpy.interp(across, at, [position for _, position in points])) * span
         dots[down.astype(int), across.astype(int)] = True
         canvas.put_dots(0, 1, dots, role)
 

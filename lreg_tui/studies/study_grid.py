@@ -82,9 +82,9 @@ class ColourScale:
         return text.append(f" {present.setting(self.high, 3)}", "dim")
 
 
-def shade(place: float) -> str:
+def shade(position: float) -> str:
     """The denser, the better."""
-    return SHADES[min(int((1 - place) * len(SHADES)), len(SHADES) - 1)]
+    return SHADES[min(int((1 - position) * len(SHADES)), len(SHADES) - 1)]
 
 
 @lru_cache(STEPS)
@@ -124,8 +124,8 @@ class StudyGrid(KeyedTable):
     def show_study(self, study: StudyLook) -> None:
         """Take over what a study is like now. The cursor stays on its point, wherever that stands."""
         self.study, self.scale = study, ColourScale.of(study.rows)
-        there = {cell.run_id for cell in study.cells if cell.state != "missing"}
-        self.marked = {run_id: None for run_id in self.marked if run_id in there}
+        run_ids = {cell.run_id for cell in study.cells if cell.state != "missing"}
+        self.marked = {run_id: None for run_id in self.marked if run_id in run_ids}
         self._fill()
 
     def _fill(self) -> None:
@@ -158,8 +158,8 @@ class StudyGrid(KeyedTable):
     @property
     def current(self) -> GridCell | None:
         """The cell under the cursor."""
-        row, place = self.current_row, self.cursor_column - self.fixed_columns
-        return row.cells[place] if row is not None and 0 <= place < len(row.cells) else None
+        row, column = self.current_row, self.cursor_column - self.fixed_columns
+        return row.cells[column] if row is not None and 0 <= column < len(row.cells) else None
 
     # -- marks ---------------------------------------------------------------------------------------------------------
 

@@ -171,18 +171,18 @@ def _word(value: object) -> str:
 
 def _short(keys: Sequence[str]) -> dict[str, str]:
     """Key paths as short as they can be told apart."""
-    found = {}
+    short = {}
     for key in keys:
         parts = key.split(".")
         ends = [".".join(parts[-size:]) for size in range(1, len(parts) + 1)]
-        found[key] = next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1), key)
-    return found
+        short[key] = next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1), key)
+    return short
 
 
 # -- looking again and again -------------------------------------------------------------------------------------------
 
 
-class Watched:
+class WatchedStudy:
     """One study, looked at again and again; by one thread at a time."""
 
     def __init__(self, path: Path) -> None:
@@ -212,12 +212,12 @@ class StudyList:
     def __init__(self, store: RunStore) -> None:
         self.store = store
         self.rows: tuple[RunRow, ...] = ()
-        self._watched: dict[str, Watched] = {}
+        self._watched: dict[str, WatchedStudy] = {}
 
     def look(self) -> Sequence[str]:
         """Read how the studies are, and return those whose runs are to be counted."""
         self.rows = tuple(row_of(reader) for reader in reversed(self.store.studies()))
-        self._watched = {row.id: self._watched.get(row.id) or Watched(row.path) for row in self.rows}
+        self._watched = {row.id: self._watched.get(row.id) or WatchedStudy(row.path) for row in self.rows}
         due = time.monotonic() - IDLE_S
         return [row.id for row in self.rows if row.is_live or self._watched[row.id].seen_at <= due]
 

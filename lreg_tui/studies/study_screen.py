@@ -20,7 +20,7 @@ from lreg_tui.runs.acting import MOST_COMPARED
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.studies.study_axes import StudyAxes
 from lreg_tui.studies.study_grid import RANKS, SIGNS, ColourScale, StudyGrid
-from lreg_tui.studies.study_rows import WINNER, GridCell, GridJob, GridRow, StudyLook, Watched
+from lreg_tui.studies.study_rows import WINNER, GridCell, GridJob, GridRow, StudyLook, WatchedStudy
 from lreg_tui.studies.study_start import STEERING, SteeringScreen
 from lreg_tui.text import present
 from lreg_tui.text.present import clean
@@ -63,7 +63,7 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
         super().__init__()
         self.path = path
         self.study: StudyLook | None = None
-        self._watched = Watched(path)
+        self._watched = WatchedStudy(path)
 
     def compose(self) -> ComposeResult:
         yield Static(clean(self.path.name), id="head", markup=False)
@@ -177,9 +177,9 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
         row, cell = (self.grid.current_row, self.grid.current) if self.is_mounted else (None, None)
         if self.study is None or row is None:
             return []
-        there = [job for job in self.study.jobs if job.arm == row.arm and job.state != "missing"]
-        own = [job for job in there if cell is not None and job.run_ids == (cell.run_id,)]
-        return own or there
+        of_arm = [job for job in self.study.jobs if job.arm == row.arm and job.state != "missing"]
+        of_cell = [job for job in of_arm if cell is not None and job.run_ids == (cell.run_id,)]
+        return of_cell or of_arm
 
     def action_transfers(self) -> None:
         jobs = self._jobs()
@@ -187,8 +187,8 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
             self.lreg.open_transfer((jobs[0].run_id,))
         elif jobs:
             choices = [Choice(job.run_id, job.words, job.state) for job in jobs]
-            asked = PickList(f"transfers of {jobs[0].arm}", choices)
-            self.app.push_screen(asked, lambda picked: self.lreg.open_transfer(picked) if picked else None)
+            picker = PickList(f"transfers of {jobs[0].arm}", choices)
+            self.app.push_screen(picker, lambda picked: self.lreg.open_transfer(picked) if picked else None)
 
     def action_log(self) -> None:
         self.toggle_class("-log")
@@ -231,12 +231,12 @@ def head_of(look: StudyLook) -> Text:
 
 def counts(look: StudyLook) -> str:
     """How many runs and transfers have finished, and what is with the other runs."""
-    found: Mapping[str, int] = look.counts
-    done = f"{found.get('finished', 0)} of {len(look.cells)} runs" + " asked for" * look.is_search
+    by_state: Mapping[str, int] = look.counts
+    done = f"{by_state.get('finished', 0)} of {len(look.cells)} runs" + " asked for" * look.is_search
     if look.jobs:
         done += f", {sum(job.state == 'finished' for job in look.jobs)} of {len(look.jobs)} transfers"
-    others = [f"{found[state]} {state}" for state in ORDER if found.get(state)]
-    return "; ".join(filter(None, [done, ", ".join(others)]))
+    other_states = [f"{by_state[state]} {state}" for state in ORDER if by_state.get(state)]
+    return "; ".join(filter(None, [done, ", ".join(other_states)]))
 
 
 def about_cell(look: StudyLook, row: GridRow | None, found: GridCell | None) -> Text:

@@ -33,7 +33,7 @@ from lreg_tui.widgets.keys import bind
 
 
 @dataclass(frozen=True)
-class Size:
+class StudySize:
     """What a study asks for. `seconds`: of computing, as far as runs of the store tell; None: they do not."""
 
     plan: StudyPlan
@@ -58,7 +58,7 @@ class Started(NamedTuple):
     was_there: bool
 
 
-def size_of(reference: str, rows: Sequence[RunRow]) -> Size:
+def size_of(reference: str, rows: Sequence[RunRow]) -> StudySize:
     """What a study asks for; `rows`: runs that tell how fast its own may be. Raises LregError with what is wrong."""
     from engine.study.plan.document import load_study
     from engine.study.plan.transfers import expected
@@ -66,7 +66,7 @@ def size_of(reference: str, rows: Sequence[RunRow]) -> Size:
     plan = load_study(reference)
     runs = sum(_points(plan, arm) for arm in plan.arms) * len(plan.seeds)
     seconds, unknown = _seconds(plan, rows)
-    return Size(plan, runs, expected(plan, runs), seconds, unknown)
+    return StudySize(plan, runs, expected(plan, runs), seconds, unknown)
 
 
 def _points(plan: StudyPlan, arm: ArmPlan) -> int:
@@ -81,14 +81,14 @@ def _seconds(plan: StudyPlan, rows: Sequence[RunRow]) -> tuple[float | None, tup
     for row in rows:
         if (rate := row.latest.get("inner_steps_per_s")) and math.isfinite(rate):
             rates[row.task, row.optimizer, row.estimator, frozenset(row.penalties)] = rate
-    known, unknown = [], []
+    estimates, unknown = [], []
     for arm in plan.arms:
         rate = rates.get(_kind(arm.preset))
         if rate:
-            known.append(_points(plan, arm) * len(plan.seeds) * _inner_steps(arm.preset["meta"]) / rate)
+            estimates.append(_points(plan, arm) * len(plan.seeds) * _inner_steps(arm.preset["meta"]) / rate)
         else:
             unknown.append(arm.name)
-    return (sum(known) if known else None), tuple(unknown)
+    return (sum(estimates) if estimates else None), tuple(unknown)
 
 
 def _kind(preset: Mapping[str, Any]) -> tuple[str, str, str, frozenset[str]]:
@@ -114,14 +114,14 @@ def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path 
     from engine.study.plan.document import load_study
 
     plan = load_study(reference, [f"name={json.dumps(name)}"] if name else (), new_stamp(store))
-    found, _ = unfinished(store, plan)
-    if found is not None and (state := found.state) in LIVE:
-        raise RunError(f"study {found.id} is {state}")
-    if found is None and (done := finished(store, plan)) is not None:
+    begun, _ = unfinished(store, plan)
+    if begun is not None and (state := begun.state) in LIVE:
+        raise RunError(f"study {begun.id} is {state}")
+    if begun is None and (done := finished(store, plan)) is not None:
         raise RunError(f"{done.id} has finished, none of its runs failed: nothing to do (another name begins anew)")
-    job = take_up(store, plan, found, Schedule(jobs=jobs), data_dir)
+    job = take_up(store, plan, begun, Schedule(jobs=jobs), data_dir)
     _launch(job.path, data_dir)
-    return Started(job.path, was_there=found is not None)
+    return Started(job.path, was_there=begun is not None)
 
 
 def resume(path: Path, data_dir: Path | None = None) -> str:
@@ -185,14 +185,14 @@ class SteeringScreen(ActingScreen, inherit_bindings=False):
         """Read the folders, off the loop, and show what is new."""
         raise NotImplementedError
 
-    def say(self, where: str, what: object) -> None:
+    def say(self, where: str, content: object) -> None:
         """Only what is different is drawn again."""
         line = self.query_one(f"#{where}", Static)
-        if line.content != what:
-            line.update(what)  # type: ignore[arg-type]
+        if line.content != content:
+            line.update(content)  # type: ignore[arg-type]
 
     def resume(self, path: Path) -> str:
         return resume(path, self.lreg.data_dir)
 
-    def act(self, *what: Any, **how: Any) -> None:
-        super().act(*what, **{"then": self.look, **how})
+    def act(self, *args: Any, **how: Any) -> None:
+        super().act(*args, **{"then": self.look, **how})

@@ -57,11 +57,11 @@ def load(themes: Iterable[str], columns: Collection[str]) -> Config:
     where = path()
     if not os.path.lexists(where):
         return Config()
-    said = document.parse(where, str(where))
-    keys = said.pop("keys", {})
+    tables = document.parse(where, str(where))
+    keys = tables.pop("keys", {})
     schema = [dataclasses.replace(SETTINGS[0], choices=tuple(themes)), *SETTINGS[1:]]
-    values, problems = check_table({key: said[key] for key in said if key in Config.__dataclass_fields__}, schema)
-    problems += (unknown_key(key, Config.__dataclass_fields__) for key in said if key not in values)
+    values, problems = check_table({key: tables[key] for key in tables if key in Config.__dataclass_fields__}, schema)
+    problems += (unknown_key(key, Config.__dataclass_fields__) for key in tables if key not in values)
     for name in values["columns"] or ():
         if name not in columns and "." not in name and not is_known(name):
             allowed = f"a list of {', '.join(columns)}, {COLUMNS}"
@@ -75,9 +75,9 @@ def load(themes: Iterable[str], columns: Collection[str]) -> Config:
 def _problems_of(keys: Mapping[str, Any]) -> Iterator[Problem]:
     after = {name: meaning for meaning, key in KEYS.items() if meaning not in keys for name in key.names.split(",")}
     for meaning, name in keys.items():
-        known = [other for other, key in KEYS.items() if key.is_changeable]
-        if meaning not in known:
-            yield unknown_key(f"keys.{meaning}", known)
+        changeable = [other for other, key in KEYS.items() if key.is_changeable]
+        if meaning not in changeable:
+            yield unknown_key(f"keys.{meaning}", changeable)
         elif not isinstance(name, str) or not OTHER_KEY.fullmatch(name):
             yield Problem(f"keys.{meaning}", show(name), ALLOWED)
         elif (other := after.setdefault(name.replace(",", "comma"), meaning)) != meaning:

@@ -47,7 +47,7 @@ def check_resumed(reader: RunReader, data_dir: Path | None) -> None:
         raise RunError(*str(error).splitlines(), *([remark] if remark else [])) from None
 
 
-def start_helper(module: str, arguments: Sequence[str], said: Path) -> subprocess.Popen[bytes]:
+def start_helper(module: str, arguments: Sequence[str], log_path: Path) -> subprocess.Popen[bytes]:
     """Start `python -m module` for this process, which waits for it or ends it; what it says goes into a file.
 
     Without its terminal this process ends, and the helper with it.
@@ -55,11 +55,11 @@ def start_helper(module: str, arguments: Sequence[str], said: Path) -> subproces
     """
     command = [*spawn.python_module(module), *arguments]
     try:
-        with said.open("wb") as log:
+        with log_path.open("wb") as log:
             helper = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True, env=spawn.environment()
             )
     except OSError as error:
-        raise RunError(f"{error.filename or said}: cannot start a helper: {error.strerror}") from None
+        raise RunError(f"{error.filename or log_path}: cannot start a helper: {error.strerror}") from None
     HELPERS.add(helper)
     return helper

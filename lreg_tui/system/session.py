@@ -23,8 +23,8 @@ class Session:
 
     def with_view(self, name: str, **values: Any) -> Session:
         """A copy in which a screen's values are changed."""
-        others = [(key, view) for key, view in self.views.items() if key != name]
-        return replace(self, views={**dict(others[1 - MOST_VIEWS :]), name: {**self.view(name), **values}})
+        other_views = [(key, view) for key, view in self.views.items() if key != name]
+        return replace(self, views={**dict(other_views[1 - MOST_VIEWS :]), name: {**self.view(name), **values}})
 
     def view(self, name: str) -> Mapping[str, Any]:
         view = self.views.get(name)
@@ -39,9 +39,9 @@ def path() -> Path:
 
 def load(where: Path | None = None) -> Session:
     """The session as it was left; the default where there is none, or a damaged one."""
-    found = read_json(where or path())
+    stored = read_json(where or path())
     kinds = {item.name: type(getattr(Session(), item.name)) for item in fields(Session)}
-    return Session(**{key: found[key] for key, kind in kinds.items() if isinstance(found.get(key), kind)})
+    return Session(**{key: stored[key] for key, kind in kinds.items() if isinstance(stored.get(key), kind)})
 
 
 def save(session: Session, where: Path | None = None) -> None:

@@ -70,7 +70,7 @@ def levels(lines: Iterable[str]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Look:
+class LogContents:
     """What a log holds: its last lines, oldest first, and how many went at the top since the look before."""
 
     lines: tuple[str, ...]
@@ -88,7 +88,7 @@ class LogFile:
         self._inode = 0
         self._gone = 0
 
-    def look(self) -> Look | None:
+    def look(self) -> LogContents | None:
         """What is there now; None if that is what was there before. A log that cannot be read is an empty one."""
         before, self._gone = (self._inode, self._offset), 0
         try:
@@ -99,17 +99,17 @@ class LogFile:
         if (self._inode, self._offset) == before:
             return None
         torn = (plain(self._torn.decode(errors="replace")),) if self._torn else ()
-        return Look((*self._lines, *torn), self._gone)
+        return LogContents((*self._lines, *torn), self._gone)
 
     def _read(self, handle: int) -> None:
-        found = os.fstat(handle)
-        if found.st_ino != self._inode or found.st_size < self._offset:
-            self._start_over(found.st_ino, 0)
-        if found.st_size - self._offset > LARGEST_READ:
-            self._start_over(found.st_ino, found.st_size - LARGEST_READ)
+        file_stat = os.fstat(handle)
+        if file_stat.st_ino != self._inode or file_stat.st_size < self._offset:
+            self._start_over(file_stat.st_ino, 0)
+        if file_stat.st_size - self._offset > LARGEST_READ:
+            self._start_over(file_stat.st_ino, file_stat.st_size - LARGEST_READ)
         starts_within = self._offset > 0 and not self._lines and not self._torn
-        data = self._torn + os.pread(handle, found.st_size - self._offset, self._offset)
-        self._offset = found.st_size
+        data = self._torn + os.pread(handle, file_stat.st_size - self._offset, self._offset)
+        self._offset = file_stat.st_size
         *whole, self._torn = data.split(b"\n")
         self._add(line.decode(errors="replace") for line in (whole[1:] if starts_within else whole))
 
@@ -126,5 +126,5 @@ class LogFile:
 
 def last_lines(path: Path, count: int) -> tuple[str, ...]:
     """The last lines of a log that say something."""
-    found = LogFile(path, most_lines=10 * count).look()
-    return tuple(line for line in found.lines if line.strip())[-count:] if found is not None else ()
+    contents = LogFile(path, most_lines=10 * count).look()
+    return tuple(line for line in contents.lines if line.strip())[-count:] if contents is not None else ()

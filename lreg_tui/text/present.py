@@ -179,9 +179,9 @@ def local_time(unix_s: float) -> str:
     return clean(f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname() or moment.strftime('%z')}", 60)  # of some TZ, no name
 
 
-def count(number: int, what: str) -> str:
+def count(number: int, noun: str) -> str:
     """ "1 run", "2 runs"."""
-    return f"{number} {what}{'s' * (number != 1)}"
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def age(created: float | None) -> str:

@@ -21,7 +21,7 @@ from lreg_tui.runs.feed import RunRow
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.text.sheets import Sheet
-from lreg_tui.transfers.transfer_jobs import Job, read_job, read_results
+from lreg_tui.transfers.transfer_jobs import JobSummary, read_job, read_results
 from lreg_tui.widgets.keyed_table import KeyedTable
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.sheet_view import SheetView
@@ -55,7 +55,7 @@ class JobPane(Vertical):
     def __init__(self) -> None:
         super().__init__()
         self.rows: dict[str, RunRow] = {}
-        self.jobs: dict[str, Job] = {}
+        self.jobs: dict[str, JobSummary] = {}
         self.results: dict[str, tuple[int, Sequence[Sheet]]] = {}  # at how many evaluations, and what was found
         self._reading: set[str] = set()  # what is being read, so that a slow disk is asked once
 
@@ -88,13 +88,13 @@ class JobPane(Vertical):
 
     def _cells(self, row: RunRow) -> list[Text]:
         job = self.jobs.get(row.id)
-        what = Text(READING, "dim") if job is None else present.text(job.title)
+        title = Text(READING, "dim") if job is None else present.text(job.title)
         return [
             present.state_text(row.state),
             Text(f"{row.step}/{row.total}" if row.total else present.NOTHING, justify="right"),
             Text(present.duration(row.eta_s) if row.is_live else ""),
             Text(f"{present.age(row.created)} ago"),
-            Text("damaged plan", "red") if job is not None and job.problem else what,
+            Text("damaged plan", "red") if job is not None and job.problem else title,
         ]
 
     # -- the one under the cursor ------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class JobPane(Vertical):
         self._list()
 
     @work(group="results")
-    async def _read_results(self, row: RunRow, job: Job) -> None:
+    async def _read_results(self, row: RunRow, job: JobSummary) -> None:
         """Read what the runs of a job hold of it. There may be more by then: it is looked at again."""
         key = f"results {row.id}"
         if key in self._reading:
@@ -153,7 +153,7 @@ class JobPane(Vertical):
             self.app.open_compare(job.run_ids, tab="results", task=task, step=job.inner_steps)  # type: ignore[attr-defined]
 
 
-def _nothing_yet(row: RunRow | None, job: Job | None, is_read: bool) -> str:
+def _nothing_yet(row: RunRow | None, job: JobSummary | None, is_read: bool) -> str:
     if row is None:
         return NO_JOB
     if job is not None and job.problem:
@@ -163,7 +163,7 @@ def _nothing_yet(row: RunRow | None, job: Job | None, is_read: bool) -> str:
     return "No evaluation is complete yet." if row.is_live else "No evaluation was completed."
 
 
-def _progress(row: RunRow, job: Job | None) -> Text:
+def _progress(row: RunRow, job: JobSummary | None) -> Text:
     """How far a job is, and what it says."""
     line = present.bar(row.progress).append(f"  {present.progress(row.step, row.total)}")
     if row.is_live and row.eta_s is not None:

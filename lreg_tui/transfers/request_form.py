@@ -204,8 +204,8 @@ class RequestForm(KeyedTable):
             self.pick(field.key, () if self.picked[field.key] else ("yes",))
         elif field.kind == "text":
             before = self.values[field.key]
-            asked = PromptScreen(field.label, before, note=field.help, changed=lambda text: self.type(field.key, text))
-            self.app.push_screen(asked, lambda text: self.type(field.key, before if text is None else text))
+            prompt = PromptScreen(field.label, before, note=field.help, changed=lambda text: self.type(field.key, text))
+            self.app.push_screen(prompt, lambda text: self.type(field.key, before if text is None else text))
         else:
             choices, several = self.choices.get(field.key, ()), field.kind == "pick"
             asked_list = PickList(field.label, choices, self._chosen(field.key), several=several)

@@ -30,7 +30,7 @@ ALWAYS = ("dataset", "optimizee", "batch_size")  # keys of a task that a transfe
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenEvaluation:
     """What is kept of a transfer file: what it is an evaluation of, its seeds, and its row at the last inner step."""
 
     label: str
@@ -40,7 +40,7 @@ class Seen:
     row: Mapping[str, Any] | None
 
 
-def found(plan: Plan) -> list[tuple[Planned, Seen | None]]:
+def found(plan: Plan) -> list[tuple[Planned, SeenEvaluation | None]]:
     """Every evaluation of a plan with what a file of its run holds of it; None where there is no whole one.
 
     The meta-parameters are not compared, which would take torch: of a run that was resumed since then, older
@@ -51,7 +51,7 @@ def found(plan: Plan) -> list[tuple[Planned, Seen | None]]:
     protocol = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(plan.protocol).items()}
     seeds = frozenset(range(plan.settings.seeds))
 
-    def seen(item: Planned) -> Seen | None:
+    def seen(item: Planned) -> SeenEvaluation | None:
         planned = (item.label, tasks[id(item.task)], protocol)
         listed = files[item.run or plan.runs[0]]
         return next((s for s in listed if (s.label, s.task, s.protocol) == planned and seeds <= s.seeds), None)
@@ -59,7 +59,7 @@ def found(plan: Plan) -> list[tuple[Planned, Seen | None]]:
     return [(item, seen(item)) for item in plan.evaluations()]
 
 
-def _files(folder: Path) -> Iterator[Seen]:
+def _files(folder: Path) -> Iterator[SeenEvaluation]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
@@ -72,13 +72,13 @@ def _files(folder: Path) -> Iterator[Seen]:
 
 
 @lru_cache(maxsize=2**14)  # of each file by what it was when it was read; only what is shown of it is kept
-def _read(path: Path, *_: int) -> Seen:
+def _read(path: Path, *_: int) -> SeenEvaluation:
     """What matters of a file that may hold anything."""
     evaluation = read_json(path, LARGEST_TRANSFER, path.parent.parent)
     task, protocol, seeds = (evaluation.get(key) for key in ("task", "protocol", "seeds"))
     numbers = [seed.get("seed") for seed in seeds if isinstance(seed, dict)] if isinstance(seeds, list) else []
     results = rows([evaluation])
-    return Seen(
+    return SeenEvaluation(
         label=str(evaluation.get("label")),
         task=task if isinstance(task, dict) else {},
         protocol=protocol if isinstance(protocol, dict) else {},
@@ -109,7 +109,7 @@ def plan_of(job: RunReader) -> Plan:
 
 
 @dataclass(frozen=True)
-class Job:
+class JobSummary:
     """What a job is to do, in a line and as a plan; `problem` says why there is none."""
 
     title: str
@@ -132,34 +132,34 @@ class Job:
         return self.plan.protocol.inner_steps if self.plan is not None else None
 
 
-def read_job(path: Path) -> Job:
+def read_job(path: Path) -> JobSummary:
     try:
         plan = plan_of(RunReader(path))
     except LregError as error:
-        return Job(path.name, problem=str(error).splitlines()[0])
+        return JobSummary(path.name, problem=str(error).splitlines()[0])
     names = {run: actions.called(RunReader(run)) for run in plan.runs}
     tasks = list(dict.fromkeys(item.task_name for item in plan.evaluations()))
     more = f" +{len(tasks) - 2}" if len(tasks) > 2 else ""
-    return Job(f"{', '.join(names.values())} on {', '.join(tasks[:2])}{more}", plan, names)
+    return JobSummary(f"{', '.join(names.values())} on {', '.join(tasks[:2])}{more}", plan, names)
 
 
-def read_results(job: Job) -> list[Sheet]:
+def read_results(job: JobSummary) -> list[Sheet]:
     """A table for every task of which some evaluation is there, at its last inner step."""
     sheets: list[Sheet] = []
     try:
-        kept = found(job.plan) if job.plan is not None else []
+        done = found(job.plan) if job.plan is not None else []
     except LregError:  # a task of another version: the job itself says so
         return sheets
     for task in job.plan.tasks if job.plan is not None else ():
         rows = [
-            {**seen.row, "label": _label(item, job)} for item, seen in kept if item.task is task and seen and seen.row
+            {**seen.row, "label": _label(item, job)} for item, seen in done if item.task is task and seen and seen.row
         ]
         if rows:
             sheets.append(run_files.result_sheet(rows, f"{task['dataset']}/{task['optimizee']}"))
     return sheets
 
 
-def _label(item: Planned, job: Job) -> str:
+def _label(item: Planned, job: JobSummary) -> str:
     return f"{job.names[item.run]}: {item.label}" if item.run and len(job.names) > 1 else item.label
 
 
@@ -174,7 +174,7 @@ class CheckedRequest:
     """What came out of a look at a request: its plan, and how much of it is there; or problems by field."""
 
     plan: Plan | None = None
-    there: int = 0
+    done: int = 0
     problems: Mapping[str, str] = field(default_factory=dict)
 
     def summary(self) -> Text:
@@ -183,11 +183,11 @@ class CheckedRequest:
             return Text()
         plan = self.plan
         evaluations = present.count(len(list(plan.evaluations())), "evaluation")
-        there = f", {self.there} of them there already" if self.there else ""
+        already = f", {self.done} of them there already" if self.done else ""
         facts = [present.count(len(plan.runs), "run"), present.count(len(plan.tasks), "task")]
         facts.append(f"{plan.settings.seeds} optimizees each, {plan.protocol.inner_steps} inner steps")
         radii = ", ".join(present.setting(radius) for radius in plan.protocol.radii)
-        return Text.assemble((evaluations, "bold"), there, f": {'; '.join(facts)}; radii {radii}")
+        return Text.assemble((evaluations, "bold"), already, f": {'; '.join(facts)}; radii {radii}")
 
 
 def check(readers: Sequence[RunReader], request: TransferRequest, device: str) -> CheckedRequest:

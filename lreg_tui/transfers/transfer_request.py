@@ -54,7 +54,7 @@ def settings_of(request: TransferRequest) -> TransferSettings:
         last = max(steps)
         marks = [*(marks or marks_within(last)), *(count for count in steps if count != last)]
         steps = [last]
-    wanted = {
+    table = {
         "steps": steps[0] if len(steps) == 1 else steps,
         "seeds": max(seeds) if seeds and all(isinstance(count, int) for count in seeds) else request.seeds,
         "marks": marks,
@@ -65,7 +65,7 @@ def settings_of(request: TransferRequest) -> TransferSettings:
         "untrained": request.untrained,
         "baselines": list(dict.fromkeys(request.baselines)),
     }
-    values, problems = check_table(wanted, schema_of(TransferSettings), "")
+    values, problems = check_table(table, schema_of(TransferSettings), "")
     if problems:
         names = {"baselines": "--baseline", "weight_decays": "--weight-decays"}
         raise PresetError([Problem(names.get(p.path, f"--{p.path}"), p.found, p.allowed, p.hint) for p in problems])

@@ -123,11 +123,11 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         from engine.presets import catalog
 
         try:
-            known = await off_the_loop(catalog.load)
+            loaded = await off_the_loop(catalog.load)
         except LregError as error:
             self.tell(str(error), "error")
             return
-        names = [f"{dataset}/{optimizee}" for dataset in known.datasets for optimizee in known.optimizees]
+        names = [f"{dataset}/{optimizee}" for dataset in loaded.datasets for optimizee in loaded.optimizees]
         grid = Choice("all", help="the papers' 3 x 3 grid: nine targets")
         choices = [grid, *(Choice(name, help="of the papers' grid" if name in GRID else "") for name in names)]
         self.form.offer("targets", choices)
@@ -240,8 +240,8 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
 
 def same_of(jobs: Iterable[RunReader], plan: Plan) -> RunReader | None:
     """The one of these jobs that is at just this plan. Reads files: not for the loop."""
-    wanted = json.loads(plan.dumps())
-    return next((job for job in jobs if job.state in LIVE and job.plan() == wanted), None)
+    plan_values = json.loads(plan.dumps())
+    return next((job for job in jobs if job.state in LIVE and job.plan() == plan_values), None)
 
 
 def own_targets(rows: Sequence[RunRow]) -> tuple[str, ...]:

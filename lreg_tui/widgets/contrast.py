@@ -23,4 +23,4 @@ def visible(colour: Color, background: Color) -> Color:
     """The colour, moved away from the background until it stands out."""
     towards = Color(0, 0, 0) if background.brightness > 0.5 else Color(255, 255, 255)
     candidates = (colour.blend(towards, share) for share in (0.0, 0.15, 0.3, 0.45))
-    return next((one for one in candidates if contrast(one, background) >= CONTRAST), colour.blend(towards, 0.6))
+    return next((tone for tone in candidates if contrast(tone, background) >= CONTRAST), colour.blend(towards, 0.6))

@@ -91,8 +91,8 @@ class Page(Dialog[None]):
     def on_mount(self) -> None:
         page = self.query_one(VerticalScroll)
         page.focus()
-        for what in ("scroll_y", "virtual_size"):  # the page's own height follows that of the text
-            self.watch(page, what, self._look_at_place)
+        for attribute in ("scroll_y", "virtual_size"):  # the page's own height follows that of the text
+            self.watch(page, attribute, self._look_at_place)
 
     def _look_at_place(self) -> None:
         self.call_after_refresh(self._say_whether_more)

@@ -45,13 +45,13 @@ class Helper:
         `on_event` is given what it says as it comes, `on_poll` now and then the seconds that it took so far.
         """
         with tempfile.TemporaryDirectory() as folder:
-            said = Path(folder) / "said"
+            log_path = Path(folder) / "said"
             try:
-                child = self._child = launch.start_helper(module, arguments, said)
+                child = self._child = launch.start_helper(module, arguments, log_path)
             except LregError as error:
                 return str(error)
             try:
-                return await _follow(child, said, on_event, on_poll)
+                return await _follow(child, log_path, on_event, on_poll)
             finally:
                 self._child = None
                 child.terminate()
@@ -60,14 +60,14 @@ class Helper:
 
 async def _follow(
     child: subprocess.Popen[bytes],
-    said: Path,
+    log_path: Path,
     on_event: Callable[[dict[str, Any]], Awaitable[None]],
     on_poll: Callable[[float], None],
 ) -> str:
     began, done = time.monotonic(), 0
     while True:
         code = child.poll()  # before the look at what it said, so that it is all there
-        lines = (await off_the_loop(said.read_text)).splitlines()
+        lines = (await off_the_loop(log_path.read_text)).splitlines()
         for line in lines[done : None if code is not None else -1]:
             done += 1
             await on_event(_event(line))

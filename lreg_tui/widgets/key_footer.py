@@ -25,7 +25,7 @@ WAY_OUT = ("leave full screen", "escape", KEYS["quit"].names)  # words or keys t
 
 
 @dataclass(frozen=True)
-class Item:
+class FooterItem:
     """Keys (how they are called, and how they are shown), and a word on what they do."""
 
     keys: tuple[tuple[str, str], ...]
@@ -34,11 +34,11 @@ class Item:
 
     @property
     def width(self) -> int:
-        return cell_len("".join(shown for _, shown in self.keys)) + 1 + cell_len(self.words)
+        return cell_len("".join(label for _, label in self.keys)) + 1 + cell_len(self.words)
 
 
-HELP = Item((("question_mark", "?"),), "help")
-HELP_ANYWHERE = Item((("f1", "F1"),), "help")  # where a ? is a letter, and where a modal screen hides the app
+HELP = FooterItem((("question_mark", "?"),), "help")
+HELP_ANYWHERE = FooterItem((("f1", "F1"),), "help")  # where a ? is a letter, and where a modal screen hides the app
 
 
 class KeyFooter(Widget):
@@ -58,8 +58,8 @@ class KeyFooter(Widget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.items: tuple[Item, ...] = ()
-        self.last: tuple[Item, ...] = (HELP_ANYWHERE,)
+        self.items: tuple[FooterItem, ...] = ()
+        self.last: tuple[FooterItem, ...] = (HELP_ANYWHERE,)
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, self._look)  # which comes when the screen is whole
@@ -70,9 +70,9 @@ class KeyFooter(Widget):
             return
         items = tuple(items_of(screen))
         out = tuple(item for way in WAY_OUT for item in items if way in (item.keys[0][0], item.words))
-        found = tuple(item for item in items if item not in out), (*out, help_of(screen))
-        if found != (self.items, self.last):
-            self.items, self.last = found
+        content = tuple(item for item in items if item not in out), (*out, help_of(screen))
+        if content != (self.items, self.last):
+            self.items, self.last = content
             self.refresh()
 
     def render(self) -> Text:
@@ -88,35 +88,35 @@ class KeyFooter(Widget):
             self._write(text, item)
         return text
 
-    def _write(self, text: Text, item: Item) -> None:
+    def _write(self, text: Text, item: FooterItem) -> None:
         key_style = self._look_of("key" if item.enabled else "off")
-        for key, shown in item.keys:
-            text.append(shown, key_style + _click(key))
+        for key, label in item.keys:
+            text.append(label, key_style + _click(key))
         text.append(f" {item.words}", self._look_of("words") + _click(item.keys[0][0]))
 
     def _look_of(self, part: str) -> Style:
-        found = self.get_component_rich_style(f"key-footer--{part}")
-        return Style(color=found.color, bold=found.bold, dim=found.dim)
+        style = self.get_component_rich_style(f"key-footer--{part}")
+        return Style(color=style.color, bold=style.bold, dim=style.dim)
 
 
 def _click(key: str) -> Style:
     return Style(meta={"@click": f"app.simulate_key({key!r})"})
 
 
-def items_of(screen: Screen[object]) -> Iterator[Item]:
+def items_of(screen: Screen[object]) -> Iterator[FooterItem]:
     """What there is to show, in the order of the bindings: of what has the focus, of the screen, of the app."""
     actions: dict[str, ActiveBinding] = {}
     for active in screen.active_bindings.values():
         if active.binding.show and active.binding.description and not (_helps(active) or _is_typed(active, screen)):
             actions.setdefault(active.binding.action, active)
     for group, members in groupby(actions.values(), key=lambda active: active.binding.group):
-        found = list(members)
-        keys = [(active.binding.key, screen.app.get_key_display(active.binding)) for active in found]
+        of_group = list(members)
+        keys = [(active.binding.key, screen.app.get_key_display(active.binding)) for active in of_group]
         if group is not None:
-            yield Item(tuple(keys), group.description, any(active.enabled for active in found))
+            yield FooterItem(tuple(keys), group.description, any(active.enabled for active in of_group))
         else:
-            for key, active in zip(keys, found, strict=True):
-                yield Item((key,), active.binding.description, active.enabled)
+            for key, active in zip(keys, of_group, strict=True):
+                yield FooterItem((key,), active.binding.description, active.enabled)
 
 
 def _helps(active: ActiveBinding) -> bool:
@@ -131,14 +131,14 @@ def _is_typed(active: ActiveBinding, screen: Screen[object]) -> bool:
     return focused.check_consume_key(key, key_to_character(key))
 
 
-def help_of(screen: Screen[object]) -> Item:
+def help_of(screen: Screen[object]) -> FooterItem:
     """The key that shows the others."""
     focused = screen.focused
     is_letter = focused is not None and focused.check_consume_key("question_mark", "?")
     return HELP if not is_letter and "question_mark" in screen.active_bindings else HELP_ANYWHERE
 
 
-def fitting(items: Sequence[Item], room: int) -> Iterator[Item]:
+def fitting(items: Sequence[FooterItem], room: int) -> Iterator[FooterItem]:
     """The first ones, as many as fit whole into so many columns with the gaps between them."""
     for number, item in enumerate(items):
         room -= item.width + GAP * (number > 0)

@@ -69,7 +69,7 @@ class KeyedTable(DataTable[Text]):
             if key in rows:
                 self.move_cursor(row=self.get_row_index(key), column=seen_column)
             return
-        for place, (name, cells) in enumerate(rows.items()):
+        for index, (name, cells) in enumerate(rows.items()):
             triples = zip(self.ordered_columns, self.get_row(name), cells, strict=True)
             changed = [(column, new) for column, old, new in triples if (old, old.style) != (new, new.style)]
             self._updates_a_row = True
@@ -77,7 +77,7 @@ class KeyedTable(DataTable[Text]):
                 self.update_cell(name, column.key, cell, update_width=True)
             self._updates_a_row = False
             if changed:
-                self.refresh_row(place)
+                self.refresh_row(index)
 
     def refresh(self, *regions: Region, **options: Any) -> KeyedTable:
         """A changed cell is no reason to send the whole table once more."""

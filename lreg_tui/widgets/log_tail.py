@@ -18,7 +18,7 @@ from textual.reactive import reactive
 from textual.widgets import TextArea
 
 from lreg_tui.system.keys import key_of
-from lreg_tui.text.log_file import LEVELS, LOCAL_STAMP, LogFile, Look, levels, with_local_time, with_short_time
+from lreg_tui.text.log_file import LEVELS, LOCAL_STAMP, LogContents, LogFile, levels, with_local_time, with_short_time
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.searched import MATCH, SEARCHED, Searched
 from lreg_tui.widgets.threads import off_the_loop
@@ -63,7 +63,7 @@ class LogTail(Searched, TextArea):
         self.level = 0
         self.lines: list[str] = []  # that are shown, and what level each is of
         self._levels: Sequence[int] = ()
-        self._found = Look((), 0)
+        self._found = LogContents((), 0)
         self._log: LogFile | None = None
         self._shown: LogFile | None = None  # whose lines those are
         self._is_looking = False
@@ -81,7 +81,7 @@ class LogTail(Searched, TextArea):
     def watch_path(self) -> None:
         self._log = LogFile(self.path, self.most_lines) if self.path is not None else None
         if self._log is None:
-            self._show(Look((), 0))
+            self._show(LogContents((), 0))
         self.look()
 
     def on_show(self) -> None:
@@ -96,25 +96,25 @@ class LogTail(Searched, TextArea):
     @work(group="log")
     async def _look(self, log: LogFile) -> None:
         try:
-            found = await off_the_loop(log.look, "log")
+            contents = await off_the_loop(log.look, "log")
         finally:
             self._is_looking = False
         if log is not self._log:  # another log has been chosen meanwhile, and waits
             self.look()
-        elif found is not None:
-            self._show(found)
+        elif contents is not None:
+            self._show(contents)
 
-    def _show(self, found: Look) -> None:
-        before, self._found = self.lines, found
-        is_same = self._shown is self._log and found.gone < len(before) and not self.level
-        follows = self.follows or self._shown is not self._log or found.gone >= len(before)
+    def _show(self, contents: LogContents) -> None:
+        before, self._found = self.lines, contents
+        is_same = self._shown is self._log and contents.gone < len(before) and not self.level
+        follows = self.follows or self._shown is not self._log or contents.gone >= len(before)
         self._shown = self._log
         told = with_short_time if self.short_times else with_local_time
-        kept = [(told(line), level) for line, level in zip(found.lines, levels(found.lines), strict=True)]
-        kept = [(line, level) for line, level in kept if level >= self.level]
-        self.lines, self._levels = [line for line, _ in kept], [level for _, level in kept]
+        visible = [(told(line), level) for line, level in zip(contents.lines, levels(contents.lines), strict=True)]
+        visible = [(line, level) for line, level in visible if level >= self.level]
+        self.lines, self._levels = [line for line, _ in visible], [level for _, level in visible]
         if is_same:
-            self._grow(before, found.gone, follows)
+            self._grow(before, contents.gone, follows)
         elif self.lines == before:
             return  # another log that says the same, as one that is empty
         else:

@@ -134,8 +134,8 @@ class PickList(Dialog[tuple[str, ...] | None]):
         self._show(self._current.value if self._current else None)
 
     def _mark(self, values: Sequence[str], is_chosen: bool) -> None:
-        kept = [value for value in self.chosen if value not in values or is_chosen]
-        self.chosen = [*kept, *(value for value in values if is_chosen and value not in kept)]
+        remaining = [value for value in self.chosen if value not in values or is_chosen]
+        self.chosen = [*remaining, *(value for value in values if is_chosen and value not in remaining)]
 
     def action_accept(self) -> None:
         if self.several and (self.chosen or not self.never_none):

@@ -47,11 +47,11 @@ class SheetView(ScrollView, can_focus=True):
         self._lines: list[Strip] = []
         self._width = 0  # that the lines are for
 
-    def show(self, found: Iterable[Sheet], notes: Sequence[str] = (), empty: str | None = None) -> None:
+    def show(self, sheets: Iterable[Sheet], notes: Sequence[str] = (), empty: str | None = None) -> None:
         """Show these sheets, and notes below them; without any: the text `empty`. Redraws where something differs."""
-        wanted = (list(found), list(notes), self.empty if empty is None else empty)
-        if wanted != (self.sheets, self.notes, self.empty):
-            self.sheets, self.notes, self.empty = wanted
+        content = (list(sheets), list(notes), self.empty if empty is None else empty)
+        if content != (self.sheets, self.notes, self.empty):
+            self.sheets, self.notes, self.empty = content
             self._lay_out()
 
     @property
@@ -70,8 +70,8 @@ class SheetView(ScrollView, can_focus=True):
         if not self._width:  # not in sight yet; it will be resized then
             return
         width = max(self._width, NARROWEST)
-        found, notes, empty = self.sheets, self.notes, self.empty
-        self._lines = await off_the_loop(lambda: lines_of(found, notes, empty, width), "layout")
+        sheets, notes, empty = self.sheets, self.notes, self.empty
+        self._lines = await off_the_loop(lambda: lines_of(sheets, notes, empty, width), "layout")
         self.virtual_size = Size(self.size.width, len(self._lines))
         self.refresh()
 
@@ -82,13 +82,13 @@ class SheetView(ScrollView, can_focus=True):
         return strip.crop_extend(0, width, None).apply_style(self.rich_style)
 
 
-def lines_of(found: Sequence[Sheet], notes: Sequence[str], empty: str, width: int) -> list[Strip]:
+def lines_of(pages: Sequence[Sheet], notes: Sequence[str], empty: str, width: int) -> list[Strip]:
     """Sheets, and notes below them, as lines; without any sheet: the text `empty`."""
     console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    parts: list[RenderableType] = [] if found else [present.text(empty, "dim")]
-    for number, sheet in enumerate(found):
+    parts: list[RenderableType] = [] if pages else [present.text(empty, "dim")]
+    for number, sheet in enumerate(pages):
         parts += [*([present.text("")] if number else []), *sheets.tables(marked(sheet), console)]
-    parts += [present.text(""), *(present.text(f"note: {note}", "yellow") for note in notes)] if found else []
+    parts += [present.text(""), *(present.text(f"note: {note}", "yellow") for note in notes)] if pages else []
     lines = (Strip(line) for part in parts for line in console.render_lines(part, pad=False))
     return [line.apply_style(QUIET) if RULE.fullmatch(line.text) else line for line in lines]
 

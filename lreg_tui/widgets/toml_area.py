@@ -87,21 +87,21 @@ class TomlArea(TextArea):
 
     def get_line(self, line_index: int) -> Text:
         """A line as it is shown; of the same length, so that the cursor fits."""
-        found = self.document.get_line(line_index)
+        line_text = self.document.get_line(line_index)
         line = Text(
-            "".join(clean(character) if character != "\t" else "\t" for character in found), end="", no_wrap=True
+            "".join(clean(character) if character != "\t" else "\t" for character in line_text), end="", no_wrap=True
         )
         if line_index in self.wrong_lines:
-            line.stylize(self._style("wrong"), len(found) - len(found.lstrip()))
+            line.stylize(self._style("wrong"), len(line_text) - len(line_text.lstrip()))
             return line
-        for match in TOKEN.finditer(found[:2000]):
+        for match in TOKEN.finditer(line_text[:2000]):
             line.stylize(self._style(match.lastgroup or "key"), *match.span())
         return line
 
     def _style(self, kind: str) -> Style:
         if kind not in self._styles_of_tokens:
-            found = self.get_component_rich_style(f"toml--{kind}")
+            style = self.get_component_rich_style(f"toml--{kind}")
             self._styles_of_tokens[kind] = Style(
-                color=found.color, bold=found.bold, italic=found.italic, underline=found.underline
+                color=style.color, bold=style.bold, italic=style.italic, underline=style.underline
             )  # without its background, which is that of the cursor's line or the selection
         return self._styles_of_tokens[kind]

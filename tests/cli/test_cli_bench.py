@@ -126,7 +126,7 @@ def test_doctor_lists_the_verdicts_of_trials(lreg, monkeypatch, tmp_path):
     monkeypatch.setattr(trial, "folder", lambda: tmp_path)
     subject = trial.subject("a kernel", "a sum", torch.device("cpu"), torch.float32)
     for one, seconds in ((subject, 0.5), (dataclasses.replace(subject, versions="torch 0.4"), 0.1)):
-        outcomes = {trial.PLAIN: trial.Outcome(1.0, 0.0), "a kernel": trial.Outcome(seconds, 1e-6)}
+        outcomes = {trial.PLAIN: trial.TrialOutcome(1.0, 0.0), "a kernel": trial.TrialOutcome(seconds, 1e-6)}
         trial.Trial(one).settle(lambda outcomes=outcomes: trial.Verdict("a kernel", outcomes))
     verdicts = [finding["found"] for finding in lreg("doctor", "--json").lines if finding["what"] == "trial"]
     assert len(verdicts) == 1 and "a kernel on cpu: a sum, float32: taken: 2 times as fast" in verdicts[0]

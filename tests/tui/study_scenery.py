@@ -12,11 +12,11 @@ from tui.driving import NOBODY, change_json
 from tui.scenery import HOUR, MINUTE, NOW, date
 
 from engine.runs.store import RunStore
-from engine.study.plan.plan import Axis, Cell, StudyPlan
+from engine.study.plan.plan import Cell, StudyAxis, StudyPlan
 from engine.study.schedule.loop import StudyJob
 
-RHO = Axis("penalty.sam.rho", values=(0.01, 0.05, 0.1))
-WEIGHT = Axis("penalty.gsam.weight", values=(0.5, 2.0))
+RHO = StudyAxis("penalty.sam.rho", values=(0.01, 0.05, 0.1))
+WEIGHT = StudyAxis("penalty.gsam.weight", values=(0.5, 2.0))
 DONE = (0.4312, 0.4478, 0.4391, 0.4265, 0.4419)  # of the runs of a point, as they end
 GAIN = {"none": 0.0, "sam 0.01": 0.01, "sam 0.05": 0.06, "sam 0.1": 0.03, "gsam 0.5": 0.02, "gsam 2": -0.4}
 STATES = {  # of the runs that have not finished, by point and meta-seed

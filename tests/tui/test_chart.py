@@ -17,7 +17,7 @@ from textual.pilot import Pilot
 from tui.driving import Quick, run
 
 from lreg_tui.charts.chart import Chart
-from lreg_tui.charts.curve import Line
+from lreg_tui.charts.curve import ChartLine
 from lreg_tui.charts.heat_map import HeatMap
 from lreg_tui.charts.view import View
 from lreg_tui.runs.followed import Series
@@ -28,9 +28,9 @@ from lreg_tui.widgets.themes import MARKERS
 STEPS = np.arange(1001.0)
 
 
-def line(label: str = "run", values: Any = STEPS, **more: Any) -> Line:
+def line(label: str = "run", values: Any = STEPS, **more: Any) -> ChartLine:
     y = np.asarray(values, dtype=float)
-    return Line(label, np.arange(float(len(y))), y, **{"times": 2.0 * np.arange(len(y)), **more})
+    return ChartLine(label, np.arange(float(len(y))), y, **{"times": 2.0 * np.arange(len(y)), **more})
 
 
 class Host(App[None]):
@@ -190,7 +190,7 @@ def test_a_chart_without_times_has_no_time_axis():
         await pilot.press("x", "x")
         assert chart.x_axis == "step" and not chart.log_x
 
-    with_chart(check, lines=[Line("a", STEPS, STEPS)])
+    with_chart(check, lines=[ChartLine("a", STEPS, STEPS)])
 
 
 def test_the_key_s_goes_through_the_weights_and_back_to_none():
@@ -216,7 +216,7 @@ def test_the_cursor_steps_over_records_and_tells_their_values():
         await pilot.press("comma", "escape")
         assert pilot.app.moved[-2:] == [50.0, None] and chart.cursor_x is None
 
-    with_chart(check, lines=[Line("a", STEPS[::50], STEPS[::50] * 7)])
+    with_chart(check, lines=[ChartLine("a", STEPS[::50], STEPS[::50] * 7)])
 
 
 def test_the_view_comes_along_with_the_cursor():
@@ -669,7 +669,7 @@ def test_the_cursor_is_always_in_the_window(spread, log_x):
     async def steps() -> None:
         x = np.concatenate((STEPS[:600:spread], [990.0, 1000.0])) + 1
         chart = Chart(log_x=log_x)
-        chart.lines = [Line("run", x, np.sin(x))]
+        chart.lines = [ChartLine("run", x, np.sin(x))]
         async with shown(chart) as pilot:
             chart.focus()
             for first in ("comma", "full_stop", "less_than_sign", "greater_than_sign"):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from lreg_tui.charts import frame, heat_map, legend, smoothing
-from lreg_tui.charts.axes import Scale, nice_step, round_out, ticks
-from lreg_tui.charts.curve import Curve, Line, decimate
+from lreg_tui.charts.axes import AxisScale, nice_step, round_out, ticks
+from lreg_tui.charts.curve import ChartLine, Curve, decimate
 from lreg_tui.charts.frame import Frame
-from lreg_tui.charts.legend import Entry
+from lreg_tui.charts.legend import LegendEntry
 from lreg_tui.charts.picture import paint
 from lreg_tui.charts.plot import Picture, Scene
 from lreg_tui.charts.view import View, kept, panned, usable, zoomed
@@ -22,12 +22,12 @@ from lreg_tui.widgets.themes import MARKERS
 BRAILLE = {chr(code) for code in range(frame.BRAILLE + 1, frame.BRAILLE + 256)}
 
 
-def line(y, x=None, label="run", **more) -> Line:
+def line(y, x=None, label="run", **more) -> ChartLine:
     y = np.asarray(y, dtype=float)
-    return Line(label, np.arange(len(y), dtype=float) if x is None else np.asarray(x, dtype=float), y, **more)
+    return ChartLine(label, np.arange(len(y), dtype=float) if x is None else np.asarray(x, dtype=float), y, **more)
 
 
-def picture(*lines: Line, width: int = 80, height: int = 24, **more) -> Picture:
+def picture(*lines: ChartLine, width: int = 80, height: int = 24, **more) -> Picture:
     by_time = more.get("by_time", False)
     return paint(Scene(width, height, [Curve(each, by_time) for each in lines], **more))
 
@@ -86,7 +86,7 @@ def test_a_line_between_two_records_is_straight_and_reaches_every_column():
 def test_a_line_is_straight_on_the_screen_on_log_axes_too():
     """y = x^2 is a straight line of slope 2 when both axes are logarithmic, also between its records."""
     x = np.array([1.0, 10.0, 1000.0])
-    edges = Scale(1.0, 1000.0, log=True).edges(30)
+    edges = AxisScale(1.0, 1000.0, log=True).edges(30)
     found = decimate(x, x**2, edges, log_x=True, log_y=True)
     np.testing.assert_allclose(found.borders[1:-1], 2 * np.log10(edges[1:-1]), atol=1e-12)
 
@@ -119,22 +119,22 @@ def test_steps_are_one_two_or_five(length, step):
 @pytest.mark.parametrize(
     ("scale", "most", "unit", "labels"),
     [
-        (Scale(0, 100), 5, "", ["0", "20", "40", "60", "80", "100"]),
-        (Scale(0, 1_000_000), 4, "", ["0", "500k", "1M"]),
-        (Scale(0, 2_000_000), 4, "", ["0", "500k", "1M", "1.5M", "2M"]),
-        (Scale(500_000, 500_008), 4, "", ["500000", "500002", "500004", "500006", "500008"]),
-        (Scale(-0.2, 0.2), 4, "", ["-0.2", "-0.1", "0", "0.1", "0.2"]),
-        (Scale(0, 4e-5), 4, "", ["0", "1e-5", "2e-5", "3e-5", "4e-5"]),
-        (Scale(0.5, 1), 5, "percent", ["50%", "60%", "70%", "80%", "90%", "100%"]),
-        (Scale(0, 3 * 2**30), 3, "bytes", ["0", "1 GiB", "2 GiB", "3 GiB"]),
-        (Scale(0, 3600), 4, "seconds", ["0", "15m", "30m", "45m", "1h"]),
-        (Scale(0, 9000), 5, "seconds", ["0", "30m", "1h", "1h30", "2h", "2h30"]),
-        (Scale(0, 45), 4, "seconds", ["0", "15s", "30s", "45s"]),
-        (Scale(0, 4 * 86400), 4, "seconds", ["0", "1d", "2d", "3d", "4d"]),
-        (Scale(1e-3, 1e3, log=True), 8, "", ["0.001", "0.01", "0.1", "1", "10", "100", "1000"]),
-        (Scale(1e-6, 1, log=True), 3, "", ["1e-6", "0.001", "1"]),
-        (Scale(0.5, 60, log=True), 8, "", ["0.5", "1", "2", "5", "10", "20", "50"]),
-        (Scale(0.21, 0.24, log=True), 3, "", ["0.21", "0.22", "0.23", "0.24"]),
+        (AxisScale(0, 100), 5, "", ["0", "20", "40", "60", "80", "100"]),
+        (AxisScale(0, 1_000_000), 4, "", ["0", "500k", "1M"]),
+        (AxisScale(0, 2_000_000), 4, "", ["0", "500k", "1M", "1.5M", "2M"]),
+        (AxisScale(500_000, 500_008), 4, "", ["500000", "500002", "500004", "500006", "500008"]),
+        (AxisScale(-0.2, 0.2), 4, "", ["-0.2", "-0.1", "0", "0.1", "0.2"]),
+        (AxisScale(0, 4e-5), 4, "", ["0", "1e-5", "2e-5", "3e-5", "4e-5"]),
+        (AxisScale(0.5, 1), 5, "percent", ["50%", "60%", "70%", "80%", "90%", "100%"]),
+        (AxisScale(0, 3 * 2**30), 3, "bytes", ["0", "1 GiB", "2 GiB", "3 GiB"]),
+        (AxisScale(0, 3600), 4, "seconds", ["0", "15m", "30m", "45m", "1h"]),
+        (AxisScale(0, 9000), 5, "seconds", ["0", "30m", "1h", "1h30", "2h", "2h30"]),
+        (AxisScale(0, 45), 4, "seconds", ["0", "15s", "30s", "45s"]),
+        (AxisScale(0, 4 * 86400), 4, "seconds", ["0", "1d", "2d", "3d", "4d"]),
+        (AxisScale(1e-3, 1e3, log=True), 8, "", ["0.001", "0.01", "0.1", "1", "10", "100", "1000"]),
+        (AxisScale(1e-6, 1, log=True), 3, "", ["1e-6", "0.001", "1"]),
+        (AxisScale(0.5, 60, log=True), 8, "", ["0.5", "1", "2", "5", "10", "20", "50"]),
+        (AxisScale(0.21, 0.24, log=True), 3, "", ["0.21", "0.22", "0.23", "0.24"]),
     ],
 )
 def test_ticks_are_round_and_show_the_original_values(scale, most, unit, labels):
@@ -147,8 +147,8 @@ def test_a_range_is_round_holds_the_values_and_is_mostly_full(low, high, log):
     bottom, top = round_out(low, high, log)
     assert bottom <= low and high <= top and bottom < top
     if low < high:
-        scale = Scale(bottom, top, log)
-        assert scale.place(low) < 0.2 and scale.place(high) > 0.8
+        scale = AxisScale(bottom, top, log)
+        assert scale.position(low) < 0.2 and scale.position(high) > 0.8
 
 
 @pytest.mark.parametrize("value", [0.0, -3.0, 1e-320, 1e300, 5e-324])
@@ -157,13 +157,13 @@ def test_constant_values_have_a_range(value):
     assert bottom < value < top
 
 
-@pytest.mark.parametrize("scale", [Scale(-3, 9), Scale(0.001, 700, log=True)])
+@pytest.mark.parametrize("scale", [AxisScale(-3, 9), AxisScale(0.001, 700, log=True)])
 def test_places_and_values_are_inverse(scale):
     for place in (0.0, 0.25, 1.0):
-        assert scale.place(scale.value(place)) == pytest.approx(place, abs=1e-12)
+        assert scale.position(scale.value(place)) == pytest.approx(place, abs=1e-12)
     edges = scale.edges(7)
     assert edges[0] == scale.low and edges[-1] == scale.high
-    assert [scale.place(edge) for edge in edges] == pytest.approx(np.linspace(0, 1, 8), abs=1e-12)
+    assert [scale.position(edge) for edge in edges] == pytest.approx(np.linspace(0, 1, 8), abs=1e-12)
 
 
 def test_the_x_axis_of_a_growing_run_seldom_changes():
@@ -223,9 +223,9 @@ def test_values_a_log_axis_leaves_out_are_counted():
 
 def test_the_same_arrays_are_no_other_curve_but_in_other_looks():
     one = line([1, 2, 3])
-    assert Curve(one).is_of(Line("run", one.x, one.y), False)
-    assert not Curve(one).is_of(Line("run", one.x, one.y, colour=2), False)
-    assert not Curve(one).is_of(Line("run", one.x, one.y.copy()), False)
+    assert Curve(one).is_of(ChartLine("run", one.x, one.y), False)
+    assert not Curve(one).is_of(ChartLine("run", one.x, one.y, colour=2), False)
+    assert not Curve(one).is_of(ChartLine("run", one.x, one.y.copy()), False)
 
 
 def test_records_from_strangers_are_put_in_order():
@@ -247,9 +247,9 @@ def test_the_nearest_record_is_the_last_of_those_that_are_as_near(x, index):
 @pytest.mark.parametrize("factor", [0.5, 3.0])
 @pytest.mark.parametrize("at", [10.0, 40.0, 100.0])
 def test_zooming_keeps_the_point_under_the_pointer(at, factor, log):
-    before = Scale(10.0, 100.0, log)
-    after = Scale.between(zoomed(before.ends, before.place(at), factor), log)
-    assert after.place(at) == pytest.approx(before.place(at), abs=1e-9)
+    before = AxisScale(10.0, 100.0, log)
+    after = AxisScale.between(zoomed(before.ends, before.position(at), factor), log)
+    assert after.position(at) == pytest.approx(before.position(at), abs=1e-9)
     lengths = [end - start for start, end in (before.ends, after.ends)]
     assert lengths[1] == pytest.approx(factor * lengths[0])
 
@@ -308,7 +308,7 @@ def test_a_rising_line_rises():
 def test_lines_are_thin(slope):
     """A straight line of 45 degrees has one dot in each column."""
     spans = decimate(np.array([-1.0, 9.0]), np.array([4.0 - 5 * slope, 4.0 + 5 * slope]), np.linspace(0, 8, 9))
-    dots = frame.dots_of(spans, Scale(0.0, 8.0), 2)
+    dots = frame.dots_of(spans, AxisScale(0.0, 8.0), 2)
     assert dots.sum(axis=0).tolist() == [1] * 8
 
 
@@ -382,7 +382,7 @@ def test_a_log_axis_says_how_many_values_it_leaves_out():
 
 def test_steps_at_zero_do_not_hide_a_log_x_axis():
     found = picture(line([5, 4, 3, 2], [0, 1, 10, 100]), log_x=True)
-    assert found.x == Scale(1, 100, log=True)
+    assert found.x == AxisScale(1, 100, log=True)
     assert [label for label in ("1", "10", "100") if label in found.frame.text().split("\n")[-1].split()]
 
 
@@ -441,7 +441,7 @@ def test_intervals_that_reach_below_zero_end_at_a_log_axis():
 
 
 def test_a_legend_that_does_not_fit_is_left_out():
-    entries = [Entry("●", f"a long name {k}", "0.1234", 16 + k) for k in range(6)]
+    entries = [LegendEntry("●", f"a long name {k}", "0.1234", 16 + k) for k in range(6)]
     wide = legend.lay_out(entries, 200, 1)
     assert len(wide) == 1 and width_of(wide[0]) <= 200
     assert [len(legend.lay_out(entries, 80, rows)) for rows in (1, 2, 3)] == [1, 2, 2]
@@ -537,7 +537,9 @@ def test_no_numbers_and_no_view_break_a_chart(seed):
     lines = []
     for count in rng.choice([0, 1, 2, 10, 300], rng.integers(4)):
         x, y, times, errors = (strange(rng, count) for _ in range(4))
-        lines.append(Line("run", np.sort(x), y, times=times, errors=np.abs(errors) if rng.random() < 0.5 else None))
+        lines.append(
+            ChartLine("run", np.sort(x), y, times=times, errors=np.abs(errors) if rng.random() < 0.5 else None)
+        )
     by_time, log_x, log_y, points = (bool(rng.random() < 0.4) for _ in range(4))
     view = View(strange_range(rng), strange_range(rng), bool(rng.random() < 0.3))
     size = {"width": int(rng.integers(1, 100)), "height": int(rng.integers(1, 40))}
@@ -556,7 +558,7 @@ def test_no_numbers_and_no_view_break_a_chart(seed):
 
 def test_labels_that_begin_alike_keep_what_tells_them_apart():
     names = ("simple-vanilla-s0", "simple-gsam-low-s0", "simple-sam-low-s0")
-    entries = [legend.Entry("●", name, "0.1234", 0) for name in names]
+    entries = [legend.LegendEntry("●", name, "0.1234", 0) for name in names]
     narrow = "".join(text for row in legend.lay_out(entries, 46, 2) for text, _ in row)
     assert all(part in narrow for part in ("…vanilla", "…gsam-l", "…sam-lo")) and "simple" not in narrow
     assert "simple-gsam-low-s0" in "".join(text for row in legend.lay_out(entries, 200, 1) for text, _ in row)

@@ -18,7 +18,7 @@ from tui.showing import show
 
 from engine.base.files import write_atomic
 from engine.jobs import landscape_worker
-from engine.jobs.landscape_worker import Where
+from engine.jobs.landscape_worker import SliceSettings
 from engine.runs.store import Run, RunStore
 from lreg_tui.charts.chart import Chart
 from lreg_tui.charts.heat_map import HeatMap
@@ -282,7 +282,7 @@ def test_a_run_keeps_its_marker_and_colour_whatever_the_reference(pair, tmp_path
     repeat._close_metrics()
     with_checkpoints(pair)
     for made in pair:
-        path = landscape_worker.cache_path(made.path, Where("fmnist/mlp", 100))
+        path = landscape_worker.cache_path(made.path, SliceSettings("fmnist/mlp", 100))
         path.parent.mkdir()
         write_atomic(path, json.dumps(grid(0.5)))
 
@@ -567,7 +567,7 @@ def with_checkpoints(runs: list[Run]) -> None:
 def test_landscapes_that_are_kept_are_shown_in_one_range_of_colours(pair, tmp_path, maps):
     with_checkpoints(pair)
     for made, middle in zip(pair, (0.5, 0.1), strict=True):
-        path = landscape_worker.cache_path(made.path, Where("fmnist/mlp", 100))
+        path = landscape_worker.cache_path(made.path, SliceSettings("fmnist/mlp", 100))
         path.parent.mkdir()
         write_atomic(path, json.dumps(grid(middle)))
 
@@ -634,20 +634,21 @@ def test_leaving_ends_the_computation(pair, tmp_path, monkeypatch):
 def test_a_damaged_landscape_is_computed_again(tmp_path, damage):
     made = make_run(tmp_path, "lo")
     with_checkpoints([made])
-    path = landscape_worker.cache_path(made.path, Where("digits/mlp", 20))
+    path = landscape_worker.cache_path(made.path, SliceSettings("digits/mlp", 20))
     path.parent.mkdir()
     path.write_text(damage)
-    assert landscape_worker.read(made.path, Where("digits/mlp", 20)) == {}
+    assert landscape_worker.read(made.path, SliceSettings("digits/mlp", 20)) == {}
 
 
 def test_another_checkpoint_task_or_length_has_another_landscape(tmp_path):
     made = make_run(tmp_path, "lo")
-    assert landscape_worker.cache_path(made.path, Where("digits/mlp", 20)) is None
+    assert landscape_worker.cache_path(made.path, SliceSettings("digits/mlp", 20)) is None
     found = set()
     for content in (b"1", b"2"):
         (made.path / "checkpoint" / "best.safetensors").write_bytes(content)
         found |= {
-            landscape_worker.cache_path(made.path, Where(*where)) for where in (("a/b", 1), ("a/c", 1), ("a/b", 2))
+            landscape_worker.cache_path(made.path, SliceSettings(*where))
+            for where in (("a/b", 1), ("a/c", 1), ("a/b", 2))
         }
     assert len(found) == 6
 

@@ -16,8 +16,8 @@ from engine.figures.meta_training import meta_training
 from engine.runs.reader import RunReader
 from engine.runs.store import RunStore
 from lreg_tui.charts import frame
-from lreg_tui.charts.axes import Scale, round_out, ticks
-from lreg_tui.charts.curve import Curve, Line
+from lreg_tui.charts.axes import AxisScale, round_out, ticks
+from lreg_tui.charts.curve import ChartLine, Curve
 from lreg_tui.charts.picture import paint
 from lreg_tui.charts.plot import Picture, Scene
 from lreg_tui.cli.listing import run_table, sort_value
@@ -31,7 +31,7 @@ FORMS = [("NaN", "nan"), ("null", "nan"), ("Infinity", "inf"), ("-Infinity", "-i
 
 def picture(y: object, width: int = 80, height: int = 24, **more: object) -> Picture:
     values = np.asarray(y, dtype=float)
-    line = Line("run", np.arange(float(len(values))), values)
+    line = ChartLine("run", np.arange(float(len(values))), values)
     return paint(Scene(width, height, [Curve(line)], title="loss", **more))  # type: ignore[arg-type]
 
 
@@ -87,7 +87,7 @@ def test_each_kind_of_divergence_is_counted():
 
 def test_a_gap_neither_spreads_nor_hides_in_a_smoothed_line():
     y = np.array([1.0, 2.0, math.nan, math.inf, 4.0, 5.0])
-    smoothed = Curve(Line("run", np.arange(6.0), y)).smooth(0.9, False)
+    smoothed = Curve(ChartLine("run", np.arange(6.0), y)).smooth(0.9, False)
     assert np.isfinite(smoothed).tolist() == [True, True, False, False, True, True]
 
 
@@ -123,7 +123,7 @@ def test_the_axis_of_one_value_is_narrow_and_within_its_unit(value, unit, low, h
 
 def test_a_share_stays_within_100_percent_on_a_log_axis_and_counts_have_whole_ticks():
     assert round_out(1.0, 1.0, log=True, unit="percent")[1] == 1.0
-    found = ticks(Scale(*round_out(2.0, 2.0, unit="count")), 8, "count")
+    found = ticks(AxisScale(*round_out(2.0, 2.0, unit="count")), 8, "count")
     assert [tick.label for tick in found] == ["1", "2", "3"]
 
 

@@ -14,7 +14,7 @@ from engine.runs import reader as readers
 from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.runs import feed as feeds
 from lreg_tui.runs import filters
-from lreg_tui.runs.feed import Feed, RunRow, _Known, row_of
+from lreg_tui.runs.feed import Feed, RunRow, _KnownRun, row_of
 from lreg_tui.runs.followed import Followed
 
 Told = list[tuple["tuple[RunRow, ...] | None", frozenset[str], list[RunRow]]]
@@ -195,7 +195,7 @@ def test_a_run_that_is_looked_at_while_it_is_made_has_its_name_afterwards(tmp_pa
     run = make_run(tmp_path, "mine")
     facts = (run.path / "run.json").read_text()
     (run.path / "run.json").unlink()
-    known = _Known(RunReader(run.path))
+    known = _KnownRun(RunReader(run.path))
     assert known.look().name == run.id
     (run.path / "run.json").write_text(facts)
     row = known.look()

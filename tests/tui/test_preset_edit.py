@@ -33,7 +33,7 @@ def values(text: str, path: Path = Path("mine.toml")) -> Checked:
     return check(text, path, CATALOG)
 
 
-def row(checked: Checked, path: str) -> preset_edit.Row:
+def row(checked: Checked, path: str) -> preset_edit.FormRow:
     return next(row for table in tables_of(checked, CATALOG) for row in table.rows if row.path == path)
 
 
@@ -225,7 +225,7 @@ def test_where_a_problem_stands() -> None:
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_every_shipped_preset_is_the_same_in_the_editor_as_on_the_command_line(name: str) -> None:
     draft = preset_file.take_up(name)
-    checked = check(draft.text, draft.place, CATALOG)
+    checked = check(draft.text, draft.path, CATALOG)
     assert checked.preset is not None
     assert checked.preset.values == load_preset(name).values
 

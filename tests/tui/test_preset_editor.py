@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.jobs.inputs import check_inputs
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
 from tui import driving, hosting
 
 import lreg_tui
 from engine.base.errors import RunError
+from engine.jobs.job_runner import check_inputs
 from engine.presets import catalog
 from engine.presets.preset import from_mapping, shipped
 from engine.runs.store import RunReader, RunStore

@@ -113,7 +113,7 @@ def test_every_metric_has_a_panel_page_by_page_and_alone(tmp_path: Path) -> None
 
     async def go() -> None:
         async with showing(made, tmp_path) as shown:
-            await shown.until(lambda: shown.screen.query_one(MetricGrid).known)
+            await shown.until(lambda: shown.screen.query_one(MetricGrid).names)
             await driving.settle(shown.pilot)
             first = shown.metrics
             assert first == order[: len(first)] and "1/" in shown.text("#tabs")
@@ -163,7 +163,7 @@ def test_new_records_reach_the_curves(tmp_path: Path) -> None:
     async def go() -> None:
         async with showing(made, tmp_path) as shown:
             grid = shown.screen.query_one(MetricGrid)
-            await shown.until(lambda: grid.known == ["meta_loss"])
+            await shown.until(lambda: grid.names == ["meta_loss"])
             made.append([{"step": 1, "meta_loss": 0.5, "sharpness": 0.1}])
             shown.app.feed.look_now()
             await shown.until(lambda: shown.metrics == ["meta_loss", "sharpness"])
@@ -184,7 +184,7 @@ def test_curves_that_another_screen_had_read_are_there_at_once(tmp_path: Path) -
             await driving.settle(pilot)
             app.open_run(made.id)
             await shown.until(lambda: app.screen.query("#tabs"))
-            await shown.until(lambda: shown.metrics == ["meta_loss"] and shown.screen.query_one(MetricGrid).known)
+            await shown.until(lambda: shown.metrics == ["meta_loss"] and shown.screen.query_one(MetricGrid).names)
             await shown.until(lambda: shown.screen.query_one(MetricGrid).all[0].chart.lines)
 
     driving.run(go())

@@ -23,7 +23,7 @@ from engine.presets import catalog
 from engine.presets.preset import load_preset
 from engine.runs.store import RunReader, RunStore
 from engine.study.plan.document import load_study
-from engine.study.plan.plan import Axis, Cell, Search, StudyPlan
+from engine.study.plan.plan import Cell, Search, StudyAxis, StudyPlan
 from engine.study.plan.snapshot import Watcher
 from engine.study.schedule.job import Schedule
 from engine.study.schedule.loop import StudyJob
@@ -35,7 +35,7 @@ from lreg_tui.studies.launch_study import LaunchStudyScreen, PickStudyScreen
 from lreg_tui.studies.report import ReportScreen
 from lreg_tui.studies.studies_screen import StudiesScreen
 from lreg_tui.studies.study_axes import StudyAxes, axes_of
-from lreg_tui.studies.study_rows import Watched
+from lreg_tui.studies.study_rows import WatchedStudy
 from lreg_tui.studies.study_screen import StudyScreen
 from lreg_tui.studies.study_start import size_of, start
 from lreg_tui.transfers.transfer_screen import TransferScreen
@@ -238,7 +238,7 @@ def test_only_what_changes_is_drawn_again(begun, tmp_path):
 
 def test_many_points_and_seeds_scroll_and_the_cursor_stays_in_view(tmp_path):
     store = RunStore(tmp_path / "runs")
-    rates = Axis("meta.learning_rate", values=tuple(1e-4 * number for number in range(1, 41)))
+    rates = StudyAxis("meta.learning_rate", values=tuple(1e-4 * number for number in range(1, 41)))
     plan = study(seeds=tuple(range(10)), arms=(arm("sam", rates, penalty={"sam": {}}),), reference="sam")
     started = job(store.root, plan)
     cells = plan.grid()
@@ -260,7 +260,7 @@ def test_many_points_and_seeds_scroll_and_the_cursor_stays_in_view(tmp_path):
 
 def test_a_search_shows_its_trials_in_order_and_the_best_so_far(tmp_path):
     store = RunStore(tmp_path / "runs")
-    wide = Axis("meta.learning_rate", low=1e-4, high=1e-1)
+    wide = StudyAxis("meta.learning_rate", low=1e-4, high=1e-1)
     plan = study(seeds=(0,), arms=(arm("plain"), arm("sam", wide, penalty={"sam": {}})), search=Search(trials=4))
     started = job(store.root, plan)
     points = [{"meta.learning_rate": rate} for rate in (0.01, 0.02, 0.03)]
@@ -330,7 +330,7 @@ DAMAGED = {
 def test_a_damaged_study_says_so_in_one_line(begun, tmp_path):
     for text in DAMAGED:
         (begun[2] / "study.json").write_text(text)
-        problem = Watched(begun[2]).look().problem
+        problem = WatchedStudy(begun[2]).look().problem
         assert problem.startswith("study.json: ") and "\n" not in problem
 
     async def doing(pilot, screen):
@@ -365,10 +365,10 @@ def test_hostile_plans_are_told_not_obeyed(begun, tmp_path):
     ]
     for changes in plans:
         change_plan(path, **{**json.loads(plan.dumps()), **changes})
-        problem = Watched(path).look().problem
+        problem = WatchedStudy(path).look().problem
         assert "\n" not in problem and "(TypeError)" not in problem
     change_plan(path, **{**json.loads(plan.dumps()), **plans[0]})
-    assert "allowed: at most 10000" in Watched(path).look().problem
+    assert "allowed: at most 10000" in WatchedStudy(path).look().problem
 
 
 def test_names_from_strangers_are_plain_text(tmp_path):
@@ -388,7 +388,7 @@ def test_a_study_that_is_deleted_while_it_is_shown(begun, tmp_path):
     async def doing(pilot, screen):
         for name in ("study.json", "run.json", "status.json"):
             (begun[2] / name).unlink()
-        screen._watched = Watched(begun[2])
+        screen._watched = WatchedStudy(begun[2])
         await look(pilot, screen)
         assert said(screen, "problem") and pilot.app.screen is screen
 

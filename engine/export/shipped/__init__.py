@@ -38,8 +38,8 @@ def run_of(reference: str, store: RunStore) -> RunReader:
     The scale that it is shipped at is part of its output_scale: at scale 1 it is what `load_optimizer` gives.
     """
     path = file_of(reference)
-    if (there := RunReader(store.root / reference.replace(":", "-"))).state == "finished":
-        return there
+    if (reader := RunReader(store.root / reference.replace(":", "-"))).state == "finished":
+        return reader
     import tomli
 
     from engine.export.optimizer import load_exported
@@ -49,7 +49,7 @@ def run_of(reference: str, store: RunStore) -> RunReader:
     optimizer, phi, facts = load_exported(path)
     table = {**facts["optimizer"], "output_scale": facts["scale"] * vars(optimizer)["output_scale"]}
     preset = from_mapping({**tomli.loads(facts["preset"]), "optimizer": table})
-    run = Run.create(store.root, preset, run_id=there.id)
+    run = Run.create(store.root, preset, run_id=reader.id)
     frozen = {f"frozen/{name}": tensor for name, tensor in phi.items()}
     checkpoint.save(run.checkpoints, facts["checkpoint"], frozen, {})
     run.set_status(state="finished", message=f"comes with lreg as {reference}")

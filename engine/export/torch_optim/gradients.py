@@ -79,14 +79,14 @@ def summarized(shares: Sequence[Share], parameters: Iterable[Tensor], *, mean_sq
     # the kinds of distributed parameters in the order of the parameters: the same in every process
     meshes = dict.fromkeys(key for key in map(_key, parameters) if key is not None)
     if not meshes:
-        known = None if broken or not mean_square or not shares else _mean_square(shares)
-        return GradientSummary(broken, not facts[1], known)
+        mean_of_squares = None if broken or not mean_square or not shares else _mean_square(shares)
+        return GradientSummary(broken, not facts[1], mean_of_squares)
     if mean_square and not broken:
         facts[2] = sum(_sum_of_squares(share) for share in held if not is_distributed(share.parameter))
     for mesh, placements in meshes:
-        here = [share for share in held if _key(share.parameter) == (mesh, placements)]
-        squares = sum(map(_sum_of_squares, here)) if mean_square and not broken else 0.0
-        sums = _over_processes([facts[0], float(any(share.peak for share in here)), squares], mesh, placements)
+        local_shares = [share for share in held if _key(share.parameter) == (mesh, placements)]
+        squares = sum(map(_sum_of_squares, local_shares)) if mean_square and not broken else 0.0
+        sums = _over_processes([facts[0], float(any(share.peak for share in local_shares)), squares], mesh, placements)
         facts = [facts[0] + sums[0], facts[1] + sums[1], facts[2] + sums[2]]
     broken = broken or ("a parameter in another process" if facts[0] else "")
     coordinates = max(1, sum(share.coordinates for share in shares))
@@ -137,9 +137,9 @@ def _over_processes(numbers: list[float], mesh: Any, placements: Sequence[Any]) 
     """Sums over the processes that hold different shards."""
     from torch.distributed.tensor import DTensor, Partial, Replicate
 
-    here = torch.tensor(numbers, dtype=torch.float64, device=mesh.device_type)
+    local_numbers = torch.tensor(numbers, dtype=torch.float64, device=mesh.device_type)
     kinds = [Replicate() if placement.is_replicate() else Partial() for placement in placements]
-    summed: list[float] = DTensor.from_local(here, mesh, kinds, run_check=False).full_tensor().tolist()
+    summed: list[float] = DTensor.from_local(local_numbers, mesh, kinds, run_check=False).full_tensor().tolist()
     return summed
 
 

@@ -109,7 +109,7 @@ class CoordinateRow:
     def _state_strides(self, tail: Sequence[int]) -> tuple[int, ...]:
         tail = tuple(tail)
         if tail not in self.state_strides:
-            inner = (self.flat.numel() * math.prod(tail[place + 1 :]) for place in range(len(tail)))
+            inner = (self.flat.numel() * math.prod(tail[dim + 1 :]) for dim in range(len(tail)))
             self.state_strides[tail] = (*self.strides, *inner)
         return self.state_strides[tail]
 
@@ -128,7 +128,7 @@ def is_dense(tensor: Tensor) -> bool:
     return True
 
 
-def _same_strides(shape: Sequence[int], strides: Sequence[int], others: Sequence[int]) -> bool:
-    if strides == others or 0 in shape:
+def _same_strides(shape: Sequence[int], strides: Sequence[int], other_strides: Sequence[int]) -> bool:
+    if strides == other_strides or 0 in shape:
         return True
-    return all(size == 1 or a == b for size, a, b in zip(shape, strides, others, strict=True))
+    return all(size == 1 or a == b for size, a, b in zip(shape, strides, other_strides, strict=True))

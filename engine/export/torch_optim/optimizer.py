@@ -116,9 +116,9 @@ class LoadedOptimizer(torch.optim.Optimizer):
         super().__init__(params, {**values, RECORD: self._record})
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("nonfinite", "horizon", "skipped_steps")
+        public = ("nonfinite", "horizon", "skipped_steps")
         private = ("_learned_optimizer", "_phi", "_phi_given", "_tails", "_scope", "_record")
-        return {**super().__getstate__(), **{name: self.__dict__[name] for name in own + private}, "_phis": {}}
+        return {**super().__getstate__(), **{name: self.__dict__[name] for name in public + private}, "_phis": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -134,14 +134,14 @@ class LoadedOptimizer(torch.optim.Optimizer):
                     del param_group[name]
             check_group(param_group, self._record)
             factors({**self.defaults, **param_group})
-            given = param_group["params"]
-            if not isinstance(given, (Tensor, set)):
-                param_group["params"] = given = list(given)
+            params = param_group["params"]
+            if not isinstance(params, (Tensor, set)):
+                param_group["params"] = params = list(params)
             count = sum(len(group["params"]) for group in self.param_groups)
-            for place, entry in enumerate([given] if isinstance(given, Tensor) else given, count):
+            for index, entry in enumerate([params] if isinstance(params, Tensor) else params, count):
                 tensor = entry[1] if isinstance(entry, tuple) else entry
                 if isinstance(tensor, Tensor):
-                    check_parameter(tensor, f"parameter {place}", self._learned_optimizer)
+                    check_parameter(tensor, f"parameter {index}", self._learned_optimizer)
         super().add_param_group(param_group)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -165,13 +165,13 @@ class LoadedOptimizer(torch.optim.Optimizer):
         """Returns what to warn of."""
         self._check_whole()
         shares = self._shares()
-        wanted = self._scope == "mean_square"
-        seen = summarized(shares, (p for _, p, _ in self._labelled()), mean_square=wanted)
+        needs_mean_square = self._scope == "mean_square"
+        seen = summarized(shares, (p for _, p, _ in self._labelled()), mean_square=needs_mean_square)
         if seen.broken:
             return self._pass_over(seen.broken)
-        rest = seen.zero and not any(share.factor or self.state.get(share.parameter) for share in shares)
+        idle = seen.zero and not any(share.factor or self.state.get(share.parameter) for share in shares)
         self._bring_state(shares)
-        if not rest:  # so torch.distributed.checkpoint asks for state before the first step: it is made, nothing moves
+        if not idle:  # so torch.distributed.checkpoint asks for state before the first step: it is made, nothing moves
             self._move(shares, seen, loss)
             for share in shares:
                 if share.row.home is not None:
@@ -182,7 +182,7 @@ class LoadedOptimizer(torch.optim.Optimizer):
         """The parameters that have gradients, each once."""
         values = [factors(group) for group in self.param_groups]
         shares: dict[Tensor, Share] = {}
-        for label, parameter, place in self._labelled():
+        for label, parameter, group_index in self._labelled():
             if parameter.grad is None or parameter in shares:
                 continue
             check_parameter(parameter, label, self._learned_optimizer)
@@ -190,7 +190,7 @@ class LoadedOptimizer(torch.optim.Optimizer):
             if parameter.is_meta:
                 raise RuntimeError(f"{label} is on the meta device: it has no numbers")
             row = CoordinateRow.of(parameter, by_shape=self._learned_optimizer.uses_layout)
-            shares[parameter] = Share(parameter, label, row, local_gradient(parameter, row), *values[place])
+            shares[parameter] = Share(parameter, label, row, local_gradient(parameter, row), *values[group_index])
         scale_steps(self._learned_optimizer, list(shares.values()))
         if self._learned_optimizer.sparse_rows:
             rest_rows(list(shares.values()))
@@ -268,8 +268,8 @@ class LoadedOptimizer(torch.optim.Optimizer):
         Raises ValueError, before anything is changed, for what another optimizer or another model has written.
         """
 
-        def take(optimizer: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
-            return checked_state(given, self.param_groups, self.defaults, self._tails)
+        def take(optimizer: torch.optim.Optimizer, incoming: dict[str, Any]) -> dict[str, Any]:
+            return checked_state(incoming, self.param_groups, self.defaults, self._tails)
 
         check_form(state_dict)
         last = self.register_load_state_dict_pre_hook(take)  # after every other: what they give is what counts
@@ -289,13 +289,13 @@ class LoadedOptimizer(torch.optim.Optimizer):
 
     def _labelled(self) -> list[tuple[str, Tensor, int]]:
         """Every parameter with what to call it and the place of its group."""
-        found: list[tuple[str, Tensor, int]] = []
-        for place, group in enumerate(self.param_groups):
+        labelled: list[tuple[str, Tensor, int]] = []
+        for group_index, group in enumerate(self.param_groups):
             names = group.get("param_names") or []
             for index, parameter in enumerate(group["params"]):
                 name = f" ({names[index]})" if index < len(names) else ""
-                found.append((f"parameter {len(found)}{name}", parameter, place))
-        return found
+                labelled.append((f"parameter {len(labelled)}{name}", parameter, group_index))
+        return labelled
 
 
 def _record(learned_optimizer: LearnedOptimizer, phi: Phi) -> str:
@@ -343,8 +343,8 @@ def load_optimizer(
     if not isinstance(run, RunReader) and run.endswith(".safetensors"):
         learned_optimizer, phi, facts = load_exported(run)
         if checkpoint not in (None, facts["checkpoint"]):
-            kept = f"{printable(run)}: holds checkpoint {printable(facts['checkpoint'])!r} alone"
-            raise RunError(f"{kept}, found {printable(str(checkpoint))!r}")
+            contents = f"{printable(run)}: holds checkpoint {printable(facts['checkpoint'])!r} alone"
+            raise RunError(f"{contents}, found {printable(str(checkpoint))!r}")
         factor = facts["scale"] * (1.0 if scale == "best" else scale)
     else:
         reader = run if isinstance(run, RunReader) else RunStore().resolve(run)

@@ -56,15 +56,15 @@ def check_gradient(parameter: Tensor, label: str) -> None:
     """Raise TypeError, one line, for a gradient that cannot be taken as numbers in the parameter's place."""
     grad = parameter.grad
     assert grad is not None
-    what = f"the gradient of {label}"
+    subject = f"the gradient of {label}"
     if grad.layout != torch.strided:
         layout = str(grad.layout).removeprefix("torch.")
-        raise TypeError(f"{what} is {layout}; a learned optimizer takes dense gradients")
-    _check_kind(grad, what)
+        raise TypeError(f"{subject} is {layout}; a learned optimizer takes dense gradients")
+    _check_kind(grad, subject)
     if grad.shape != parameter.shape:
-        raise TypeError(f"{what} has the shape {list(grad.shape)}, the parameter {list(parameter.shape)}")
+        raise TypeError(f"{subject} has the shape {list(grad.shape)}, the parameter {list(parameter.shape)}")
     if is_distributed(grad) != is_distributed(parameter):
-        raise TypeError(f"{what} is a {type(grad).__name__}, the parameter a {type(parameter).__name__}")
+        raise TypeError(f"{subject} is a {type(grad).__name__}, the parameter a {type(parameter).__name__}")
 
 
 def check_caller(optimizer: LearnedOptimizer) -> None:
@@ -86,22 +86,22 @@ def _whole(optimizer: LearnedOptimizer) -> str:
     return f"but {optimizer.name} looks at the gradients of all parameters together"
 
 
-def _check_kind(tensor: Tensor, what: str) -> None:
+def _check_kind(tensor: Tensor, name: str) -> None:
     """Raise TypeError unless it is plain memory, or a DTensor of plain memory."""
     if is_distributed(tensor):
         tensor = tensor.detach().to_local()  # type: ignore[attr-defined]
     kind = type(tensor)
     dispatches = getattr(kind, "__torch_dispatch__", None) is not getattr(Tensor, "__torch_dispatch__", None)
     if dispatches or tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
-        found = kind.__name__ if dispatches else str(tensor.layout).removeprefix("torch.")
-        found = "nested" if tensor.is_nested else "quantized" if tensor.is_quantized else found
-        raise TypeError(f"{what} is a {found} tensor; a learned optimizer takes dense tensors and DTensors of such")
+        label = kind.__name__ if dispatches else str(tensor.layout).removeprefix("torch.")
+        label = "nested" if tensor.is_nested else "quantized" if tensor.is_quantized else label
+        raise TypeError(f"{name} is a {label} tensor; a learned optimizer takes dense tensors and DTensors of such")
     if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.itemsize < 2:
-        found = str(tensor.dtype).removeprefix("torch.")
-        raise TypeError(f"{what} is of {found}; a learned optimizer takes real and complex numbers of 16 bits and more")
+        label = str(tensor.dtype).removeprefix("torch.")
+        raise TypeError(f"{name} is of {label}; a learned optimizer takes real and complex numbers of 16 bits and more")
     if tensor.is_conj() or tensor.is_neg():
         raise TypeError(
-            f"{what} is a conjugate or negated view; resolve_conj or resolve_neg gives it numbers of its own"
+            f"{name} is a conjugate or negated view; resolve_conj or resolve_neg gives it numbers of its own"
         )
 
 

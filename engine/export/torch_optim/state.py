@@ -124,23 +124,23 @@ def _as_parameter(parameter: Tensor, part: Tensor, tail: tuple[int, ...]) -> Ten
     from torch.distributed.tensor import DTensor
 
     shape = torch.Size([*shape_of(parameter), *tail])
-    strides = tuple(math.prod(shape[place + 1 :]) for place in range(len(shape)))
+    strides = tuple(math.prod(shape[dim + 1 :]) for dim in range(len(shape)))
     mesh, placements = parameter.device_mesh, parameter.placements  # type: ignore[attr-defined]
     return DTensor.from_local(part, mesh, placements, run_check=False, shape=shape, stride=strides)
 
 
 def checked_state(
-    given: Mapping[str, Any], present: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any], tails: Tails
+    state_dict: Mapping[str, Any], present: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any], tails: Tails
 ) -> dict[str, Any]:
     """The state_dict with its state as `Loaded`, and groups that have every value.
 
     Raises ValueError, one line, for the state of another optimizer, network or model.
     """
-    check_form(given)
-    saved = [dict(group) for group in given["param_groups"]]
+    check_form(state_dict)
+    saved = [dict(group) for group in state_dict["param_groups"]]
     if [len(group["params"]) for group in saved] != [len(group["params"]) for group in present]:
         raise ValueError("the optimizer state does not fit: its parameter groups are others in number or size")
-    state = given["state"]
+    state = state_dict["state"]
     for before, group in zip(saved, present, strict=True):
         _check_saved_group(before, group, defaults[RECORD])
     keys = [key for group in saved for key in group["params"]]
@@ -154,17 +154,17 @@ def checked_state(
         for name, value in defaults.items():
             group.setdefault(name, value)
         factors(group)
-    known = set(keys)
+    parameter_keys = set(keys)
     return {
-        **given,
-        "state": {key: Loaded(dict(held)) if key in known else held for key, held in state.items()},
+        **state_dict,
+        "state": {key: Loaded(dict(held)) if key in parameter_keys else held for key, held in state.items()},
         "param_groups": saved,
     }
 
 
-def check_form(given: Any) -> None:
+def check_form(state_dict: Any) -> None:
     """Raise ValueError, one line, for what no optimizer has written."""
-    held = given if isinstance(given, Mapping) else {}
+    held = state_dict if isinstance(state_dict, Mapping) else {}
     saved = held.get("param_groups")
     if not isinstance(held.get("state"), Mapping) or not isinstance(saved, (list, tuple)):
         raise ValueError("this is no state_dict of an optimizer: it has no state, or no param_groups")

@@ -25,9 +25,9 @@ class TBPTT(GradientEstimator):
 
     def on(self, device: torch.device) -> TBPTT:
         """On CUDA, truncations may be recorded as graphs."""
-        there = copy.copy(self)
-        object.__setattr__(there, "run_truncation", recording.chosen(device))
-        return there
+        clone = copy.copy(self)
+        object.__setattr__(clone, "run_truncation", recording.chosen(device))
+        return clone
 
     def estimate(
         self, objective: Objective, phi: Phi, carry: UnrollState, inputs: Inputs

@@ -217,7 +217,7 @@ class LearnedOptimizer:
     def _giver(self, name: str) -> int:
         """How far up in the classes' order an attribute is defined."""
         line = type(self).__mro__
-        return next((place for place, cls in enumerate(line) if name in vars(cls)), len(line))
+        return next((index for index, cls in enumerate(line) if name in vars(cls)), len(line))
 
     def init_phi(self, generator: Generator) -> Phi:
         """Fresh meta-parameters in float32 on the CPU, so that every device starts from the same numbers."""
@@ -312,10 +312,10 @@ def _completed(method: Callable[..., Any], context: tuple[str, ...], used: set[s
     without = len(inspect.signature(method).parameters) - 1 - len(used)  # self is not counted
 
     @functools.wraps(method)
-    def completed(self: LearnedOptimizer, *given: Any, **named: Any) -> Any:
-        named |= zip(context, given[without:], strict=False)
+    def completed(self: LearnedOptimizer, *args: Any, **named: Any) -> Any:
+        named |= zip(context, args[without:], strict=False)
         return method(
-            self, *given[:without], **{name: named[name] for name in named if name not in context or name in used}
+            self, *args[:without], **{name: named[name] for name in named if name not in context or name in used}
         )
 
     return completed
@@ -331,15 +331,15 @@ def learned_start(optimizer: LearnedOptimizer, phi: Phi) -> Start | None:
 
     Learned initial parameters among phi are for tasks with as many; optimizees of other tasks begin as ever.
     """
-    own = without_start(phi)
+    step_phi = without_start(phi)
     if optimizer.gives_start:
-        return functools.partial(optimizer.start, own)
+        return functools.partial(optimizer.start, step_phi)
     if START not in phi:
         return None
 
     def start(theta: Tensor, batch: Batch, layout: Layout) -> Tensor:
-        given = phi[START].to(theta)
-        return given.expand_as(theta).contiguous() if len(given) == theta.shape[-1] else theta
+        learned = phi[START].to(theta)
+        return learned.expand_as(theta).contiguous() if len(learned) == theta.shape[-1] else theta
 
     return start
 

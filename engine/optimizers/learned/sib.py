@@ -55,10 +55,10 @@ class SIB(LearnedOptimizer):
         if not task.is_episodic or list(task.layout.shapes) != list(self.layout.shapes):
             allowed = "cosine, with a dataset of episodes, as optimizer.kind = sib trains no other"
             raise PresetError([Problem("task.optimizee", task.name, allowed)])
-        found, ours = task.layout.shapes["weight"], self.layout.shapes["weight"]
+        task_shape, ours = task.layout.shapes["weight"], self.layout.shapes["weight"]
         problems = [
             Problem(f"optimizer.{name}", str(mine), f"{theirs}, as {task.name} has")
-            for name, mine, theirs in zip(("ways", "inputs"), ours, found, strict=True)
+            for name, mine, theirs in zip(("ways", "inputs"), ours, task_shape, strict=True)
             if mine != theirs
         ]
         usual = (("theta_input", False), ("features", ()), ("step_scale", "none"))
@@ -112,7 +112,7 @@ class SIB(LearnedOptimizer):
         gradient = state["slope"][..., None] * (synthetic.transpose(1, 2) @ state["queries"] - radial)
         still = gradient.new_zeros(len(gradient), 2)  # scale and bias
         update = torch.cat([-self.step_size * gradient.flatten(1), still], -1)
-        return update, {name: kept for name, kept in state.items() if name not in ("queries", *self.theta_in_state)}
+        return update, {name: tensor for name, tensor in state.items() if name not in ("queries", *self.theta_in_state)}
 
     def _synthetic(self, phi: Phi, scores: Tensor) -> Tensor:
         """f: scores, [B, Q, N], to what stands for the gradient by them, likewise."""

@@ -30,10 +30,10 @@ from engine.study.plan.plan import (
     MOST_CELLS,
     PICKED_BY,
     ArmPlan,
-    Axis,
-    Pick,
     Point,
     Search,
+    SelectionRule,
+    StudyAxis,
     StudyPlan,
     ends,
     flat,
@@ -46,7 +46,7 @@ from engine.study.plan.transfers import read_transfer
 MOST_ARMS = 1000
 LONGEST = 40  # of a study's or an arm's name: both are part of the names of runs
 OWN_KEYS = {"seed": "seeds = [...]", "name": "no name: runs are called after study, arm and point"}
-Placed = dict[str, tuple[str, Axis]]
+Placed = dict[str, tuple[str, StudyAxis]]
 """Axes by key, each with the key path where it stands in the file."""
 
 
@@ -89,7 +89,7 @@ def load_study(name_or_path: str | os.PathLike[str], overrides: Iterable[str] = 
     try:
         document = Document(taken_apart(parsed(path, source)), [])
         document.layers.append((source, document.values))
-        reader = _Reader(document, source, path, catalogs.load())
+        reader = _StudyReader(document, source, path, catalogs.load())
         reader.override(overrides)
         plan = reader.plan(stamp)
     except PresetError as error:
@@ -106,7 +106,7 @@ def load_study(name_or_path: str | os.PathLike[str], overrides: Iterable[str] = 
 
 
 @dataclass
-class _Reader:
+class _StudyReader:
     """Reads one study, and collects what is wrong with it."""
 
     document: Document
@@ -178,7 +178,7 @@ class _Reader:
             arms=tuple(arms),
             reference=reference or first_plain,
             description=top["description"],
-            pick=Pick(**pick),
+            pick=SelectionRule(**pick),
             search=Search(**searched) if searched is not None else None,
             transfer=transfer if "transfer" in values else None,
             report={key: value for key, value in report.items() if value},
@@ -237,7 +237,7 @@ class _Reader:
             hint = "it is measured on test data, and a winner picked by it would have seen the test"
             self.add(Problem("pick.metric", show(metric), "one of: " + ", ".join(PICKED_BY), hint))
             return None
-        return self.table(table, "pick", schema_of(Pick))
+        return self.table(table, "pick", schema_of(SelectionRule))
 
     # -- arms --------------------------------------------------------------------------------------------------------
 
@@ -265,12 +265,12 @@ class _Reader:
                 self.add(Problem(f"arm.{index}.name", show(name), "a name of its own"))
             slugs.add(slug(name))
             names.append(name)
-            place = f"arm.{name or index}"
-            of_arm = self.section("axes", table.get("axes", {}), f"{place}.axes")
-            axes[name] = {**common, **self.axes(of_arm, f"{place}.axes", searched)}
-            preset, named_by = (values["preset"], f"{place}.preset") if values["preset"] != "" else (base, "preset")
+            path = f"arm.{name or index}"
+            of_arm = self.section("axes", table.get("axes", {}), f"{path}.axes")
+            axes[name] = {**common, **self.axes(of_arm, f"{path}.axes", searched)}
+            preset, named_by = (values["preset"], f"{path}.preset") if values["preset"] != "" else (base, "preset")
             layers = {"set": self.section("set")}
-            layers[f"{place}.set"] = self.section("set", table.get("set", {}), f"{place}.set")
+            layers[f"{path}.set"] = self.section("set", table.get("set", {}), f"{path}.set")
             # a preset that is none is a problem already; of too many problems the rest would not be told
             if preset is not None and len(self.problems) <= MOST_PROBLEMS:
                 arms += self.arm(name, preset, named_by, layers, axes[name])
@@ -288,13 +288,13 @@ class _Reader:
         before = len(self.problems)
         try:
             document = self.base(preset, named_by)
-            for place, table in layers.items():
+            for layer, table in layers.items():
                 values = flat(table)
                 for key in OWN_KEYS.keys() & values.keys():
-                    self.add(Problem(f"{place}.{key}", "a key that the study gives itself", OWN_KEYS[key]))
+                    self.add(Problem(f"{layer}.{key}", "a key that the study gives itself", OWN_KEYS[key]))
                 pairs = [(key, value) for key, value in values.items() if key not in OWN_KEYS]
-                for problem in documents.put(document, pairs, place, self.catalog):
-                    self.add(replace(problem, path=f"{place}.{problem.path}", source=self.source))
+                for problem in documents.put(document, pairs, layer, self.catalog):
+                    self.add(replace(problem, path=f"{layer}.{problem.path}", source=self.source))
         except PresetError as error:
             self.add(*error.problems)
             return []

@@ -93,9 +93,9 @@ def command(study: str, facts: Mapping[str, Any]) -> list[str]:
     words = [str(word) for word in argv[1:]] if isinstance(argv, list) else []
     if "study" not in words:  # it was started from the console
         return ["lreg", "study", study]
-    kept = [word for before, word in zip(["", *words], words, strict=False) if before not in ELSEWHERE]
-    kept = [word for word in kept if word.partition("=")[0] not in (*ELSEWHERE, "--detach", "--json")]
-    return ["lreg", *(os.path.basename(word) if os.path.isabs(word) else word for word in kept)]
+    arguments = [word for before, word in zip(["", *words], words, strict=False) if before not in ELSEWHERE]
+    arguments = [word for word in arguments if word.partition("=")[0] not in (*ELSEWHERE, "--detach", "--json")]
+    return ["lreg", *(os.path.basename(word) if os.path.isabs(word) else word for word in arguments)]
 
 
 def without_places(text: str) -> str:

@@ -45,7 +45,7 @@ ALLOWED = "a list of values, or { from = ..., to = ..., points = ... }"
 
 
 @dataclass(frozen=True)
-class Axis:
+class StudyAxis:
     """A preset key and what is tried for it: values; or, for a search, a range."""
 
     key: str
@@ -62,7 +62,7 @@ class ArmPlan:
 
     name: str
     preset: dict[str, Any] = field(hash=False)
-    axes: tuple[Axis, ...] = ()
+    axes: tuple[StudyAxis, ...] = ()
 
     def grid(self) -> list[Point]:
         """Every point; one without axes."""
@@ -71,7 +71,7 @@ class ArmPlan:
 
 
 @dataclass(frozen=True)
-class Pick:
+class SelectionRule:
     """How the best point of an arm is chosen: a metric of validation, mean over the meta-seeds; less is better."""
 
     metric: str = setting("best_validation_loss", choices=PICKED_BY, help="metric by which winners are picked")
@@ -87,7 +87,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class TransferRequest:
+class TransferSpec:
     """The transfer evaluations: keys of `lreg transfer`, and which runs get them."""
 
     of: str = "winners"  # or all
@@ -138,9 +138,9 @@ class StudyPlan:
     arms: tuple[ArmPlan, ...]
     reference: str  # the arm that the others are compared with
     description: str = ""
-    pick: Pick = Pick()
+    pick: SelectionRule = SelectionRule()
     search: Search | None = None
-    transfer: TransferRequest | None = None
+    transfer: TransferSpec | None = None
     report: dict[str, Any] = field(default_factory=dict, hash=False)  # what the report shows beside the usual
 
     def cells_of(self, arm: ArmPlan, points: Sequence[Point]) -> Iterator[Cell]:
@@ -190,7 +190,7 @@ class StudyPlan:
                 arms=tuple(map(_arm, values["arms"])),
                 reference=str(values["reference"]),
                 description=str(values.get("description", "")),
-                pick=Pick(**_checked(values["pick"], Pick, "pick")),
+                pick=SelectionRule(**_checked(values["pick"], SelectionRule, "pick")),
                 search=Search(**_checked(search, Search, "search")) if search else None,
                 transfer=_transfer(transfer) if transfer else None,
                 report=dict(values.get("report", {})),
@@ -227,8 +227,8 @@ def _checked(values: Mapping[str, Any], schema: type, name: str) -> dict[str, An
     return checked
 
 
-def _transfer(values: Mapping[str, Any]) -> TransferRequest:
-    request = TransferRequest(**as_tuples(values))
+def _transfer(values: Mapping[str, Any]) -> TransferSpec:
+    request = TransferSpec(**as_tuples(values))
     texts, tables = (request.of, *request.to, *request.baselines), (request.settings, request.evaluation)
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(table, dict) for table in tables):
         raise TypeError("transfer: targets and baselines are texts, settings and evaluation tables")
@@ -236,7 +236,7 @@ def _transfer(values: Mapping[str, Any]) -> TransferRequest:
 
 
 def _arm(values: Mapping[str, Any]) -> ArmPlan:
-    axes = tuple(Axis(**as_tuples(axis)) for axis in values["axes"])
+    axes = tuple(StudyAxis(**as_tuples(axis)) for axis in values["axes"])
     is_sound = all(isinstance(axis.key, str) and isinstance(axis.values, tuple) for axis in axes)
     if not is_sound or not isinstance(values["preset"], dict):
         raise TypeError("an arm has a preset, a table, and axes, each with a key and a list of values")
@@ -260,11 +260,11 @@ def _word(key: str, value: Any) -> str:
 def leaves(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     """The keys of nested or dotted tables by their full path; an empty table and a range are values."""
     for key, value in table.items():
-        here = f"{path}.{key}" if path else str(key)
+        key_path = f"{path}.{key}" if path else str(key)
         if isinstance(value, Mapping) and value and not any(item.name in value for item in RANGE):
-            yield from leaves(value, here)
+            yield from leaves(value, key_path)
         else:
-            yield here, value
+            yield key_path, value
 
 
 def flat(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -292,17 +292,17 @@ def taken_apart(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: apart(key, value) for key, value in values.items()}
 
 
-def read_axes(table: Mapping[str, Any], path: str, searched: bool) -> tuple[list[Axis], list[Problem]]:
+def read_axes(table: Mapping[str, Any], path: str, searched: bool) -> tuple[list[StudyAxis], list[Problem]]:
     """The axes of a table, and what is wrong with them. `searched`: a range is one to search in, without points."""
     axes, problems = [], []
     for written, value in flat(table).items():
         axis = read_axis(todays_path(written), value, f"{path}.{written}", searched)
-        axes += [axis] if isinstance(axis, Axis) else []
+        axes += [axis] if isinstance(axis, StudyAxis) else []
         problems += axis if isinstance(axis, list) else []
     return axes, problems
 
 
-def read_axis(key: str, value: Any, path: str, searched: bool) -> Axis | list[Problem]:
+def read_axis(key: str, value: Any, path: str, searched: bool) -> StudyAxis | list[Problem]:
     """One axis, or what is wrong with it."""
     if key == "seed":
         return [Problem(path, "an axis over the meta-seed", "seeds = [...], for all arms")]
@@ -317,10 +317,10 @@ def read_axis(key: str, value: Any, path: str, searched: bool) -> Axis | list[Pr
         return [Problem(path, show(value), ALLOWED, f"{show(odd[0])} does not fit")]
     if len({json.dumps(float(item) if type(item) is int else item) for item in value}) < len(value):
         return [Problem(path, show(value), "different values")]
-    return Axis(key, tuple(value))
+    return StudyAxis(key, tuple(value))
 
 
-def _range(key: str, table: Mapping[str, Any], path: str, searched: bool) -> Axis | list[Problem]:
+def _range(key: str, table: Mapping[str, Any], path: str, searched: bool) -> StudyAxis | list[Problem]:
     values, problems = check_table(table, RANGE, path)
     low, high, log, integer = values["from"], values["to"], not values["linear"], values["integer"]
     if not problems:
@@ -340,8 +340,8 @@ def _range(key: str, table: Mapping[str, Any], path: str, searched: bool) -> Axi
     if problems:
         return problems
     if searched:
-        return Axis(key, (), low, high, log, integer)
-    return Axis(key, tuple(grid(low, high, values["points"], log=log, integer=integer)))
+        return StudyAxis(key, (), low, high, log, integer)
+    return StudyAxis(key, tuple(grid(low, high, values["points"], log=log, integer=integer)))
 
 
 def grid(low: float, high: float, points: int, *, log: bool, integer: bool) -> list[Any]:
@@ -355,7 +355,7 @@ def grid(low: float, high: float, points: int, *, log: bool, integer: bool) -> l
     return list(dict.fromkeys(values))
 
 
-def ends(axis: Axis) -> tuple[Any, ...]:
+def ends(axis: StudyAxis) -> tuple[Any, ...]:
     """The values between which, or among which, an axis is searched; all of a grid's."""
     if axis.low is None or axis.high is None:
         return axis.values

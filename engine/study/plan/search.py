@@ -18,7 +18,7 @@ from typing import Any
 from engine.base import seeds
 from engine.base.errors import LregError
 from engine.base.files import write_atomic
-from engine.study.plan.plan import ArmPlan, Axis, Point, StudyPlan, key_of
+from engine.study.plan.plan import ArmPlan, Point, StudyAxis, StudyPlan, key_of
 from engine.study.plan.snapshot import Over
 from engine.study.plan.state import TRIALS, Candidate, trials_of
 
@@ -46,14 +46,14 @@ def ask_for_more(
     trials, exhausted, came = trials_of(folder), set(), 0
     by_point = {(item.arm, key_of(item.point)): item for item in candidates}
     for arm in sorted((arm for arm in plan.arms if arm.axes), key=lambda arm: len(trials.get(arm.name, []))):
-        asked = trials.get(arm.name, [])
-        values = [_value_of(by_point.get((arm.name, key_of(point))), is_over) for point in asked]
+        tried = trials.get(arm.name, [])
+        values = [_value_of(by_point.get((arm.name, key_of(point))), is_over) for point in tried]
         most_open = max(1, plan.search.trials // AT_ONCE)
         count = min(most_open - values.count(None), math.ceil(room / len(plan.seeds)))
-        points = next_points(plan, arm, asked, values, count)
-        if not points and None not in values and count > 0 and len(asked) < plan.search.trials:
+        points = next_points(plan, arm, tried, values, count)
+        if not points and None not in values and count > 0 and len(tried) < plan.search.trials:
             exhausted.add(arm.name)
-        trials[arm.name] = [*asked, *points]
+        trials[arm.name] = [*tried, *points]
         room -= len(points) * len(plan.seeds)
         came += len(points)
     if came:
@@ -69,20 +69,20 @@ def _value_of(candidate: Candidate | None, is_over: Over) -> float | None:
 
 
 def next_points(
-    plan: StudyPlan, arm: ArmPlan, asked: Sequence[Point], values: Sequence[float | None], count: int
+    plan: StudyPlan, arm: ArmPlan, tried: Sequence[Point], values: Sequence[float | None], count: int
 ) -> list[Point]:
     """Up to `count` points to try next, none that was asked before; [] when the search is over.
 
-    `values` belong to `asked`: the candidate's mean on validation, None while it is not finished, NaN where it failed.
+    `values` belong to `tried`: the candidate's mean on validation, None while it is not finished, NaN where it failed.
     The same arguments give the same points. Raises LregError where Optuna is not installed.
     """
     if plan.search is None:
         return []
     if not arm.axes:
-        return [] if asked else [{}]
+        return [] if tried else [{}]
     require()
-    points = [dict(point) for point in asked]
-    while len(points) < min(plan.search.trials, len(asked) + count):
+    points = [dict(point) for point in tried]
+    while len(points) < min(plan.search.trials, len(tried) + count):
         before = set(map(key_of, points))
         told = [*values, *[None] * (len(points) - len(values))]
         drawn = (_ask(plan, arm, points, told, attempt) for attempt in range(PATIENCE))
@@ -90,16 +90,16 @@ def next_points(
         if new is None:
             break
         points.append(new)
-    return points[len(asked) :]
+    return points[len(tried) :]
 
 
-def _ask(plan: StudyPlan, arm: ArmPlan, asked: Sequence[Point], values: Sequence[float | None], attempt: int) -> Point:
+def _ask(plan: StudyPlan, arm: ArmPlan, tried: Sequence[Point], values: Sequence[float | None], attempt: int) -> Point:
     """What the sampler suggests, seeded by the number of the trial: the same whoever asks, and after any restart."""
     import optuna
     from optuna.trial import TrialState, create_trial
 
     assert plan.search is not None
-    seed = seeds.derive(plan.search.seed, "search", arm.name, len(asked), attempt) % 2**32
+    seed = seeds.derive(plan.search.seed, "search", arm.name, len(tried), attempt) % 2**32
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = {axis.key: _distribution(axis) for axis in arm.axes}
     with warnings.catch_warnings():
@@ -109,7 +109,7 @@ def _ask(plan: StudyPlan, arm: ArmPlan, asked: Sequence[Point], values: Sequence
             at_random = max(1, min(10, plan.search.trials // 3))  # before there is enough to learn from
             sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=at_random, constant_liar=True)
         study = optuna.create_study(direction="minimize", sampler=sampler)
-        for point, value in zip(asked, values, strict=True):
+        for point, value in zip(tried, values, strict=True):
             params = {axis.key: _parameter(axis, point.get(axis.key)) for axis in arm.axes}
             if None not in params.values():  # else it fits no axis any more
                 is_known = value is not None and math.isfinite(value)
@@ -120,7 +120,7 @@ def _ask(plan: StudyPlan, arm: ArmPlan, asked: Sequence[Point], values: Sequence
     return {axis.key: _value(axis, suggested[axis.key]) for axis in arm.axes}
 
 
-def _distribution(axis: Axis) -> Any:
+def _distribution(axis: StudyAxis) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if axis.low is None or axis.high is None:
@@ -130,7 +130,7 @@ def _distribution(axis: Axis) -> Any:
     return FloatDistribution(axis.low, axis.high, log=axis.log)
 
 
-def _value(axis: Axis, parameter: Any) -> Any:
+def _value(axis: StudyAxis, parameter: Any) -> Any:
     """A value of the preset for what Optuna has suggested; numbers as short as people write them."""
     if axis.low is None or axis.high is None:
         return axis.values[parameter]
@@ -139,7 +139,7 @@ def _value(axis: Axis, parameter: Any) -> Any:
     return min(max(float(f"{parameter:.{DIGITS}g}"), axis.low), axis.high)
 
 
-def _parameter(axis: Axis, value: Any) -> Any:
+def _parameter(axis: StudyAxis, value: Any) -> Any:
     """The other way; None for a value that is none of the axis."""
     if axis.low is None or axis.high is None:
         choices = [json.dumps(choice, default=list) for choice in axis.values]

@@ -14,13 +14,13 @@ from engine.base.errors import LregError, RunError, printable, shortened
 from engine.runs.reader import RunReader
 from engine.runs.results import at_horizon, by_horizon, common_horizon
 from engine.runs.writer import is_complete
-from engine.study.plan.plan import Axis, Cell, StudyPlan
+from engine.study.plan.plan import Cell, StudyAxis, StudyPlan
 from engine.study.plan.state import Candidate, CellState, candidates, cells, plan_of, state_of, trials_of, winners
 from engine.study.plan.transfers import TransferState, expected, wanted_transfers
 
 ENDED = ("finished", "failed")
 DAMAGE = (LregError, TypeError, ValueError, LookupError, AttributeError, RecursionError)  # what damaged files lead to
-Piece = CellState | TransferState
+WorkItem = CellState | TransferState
 """A run of a study, or one of its transfer jobs."""
 Over = Callable[[CellState], bool]
 """Whether nothing more will come of a cell."""
@@ -42,7 +42,7 @@ class Snapshot:
     total: int  # runs and transfers that there will be in the end, as far as can be told
 
     @property
-    def pieces(self) -> list[Piece]:
+    def pieces(self) -> list[WorkItem]:
         """What there is to do: the runs, then the transfers."""
         return [*self.cells, *self.transfers]
 
@@ -105,11 +105,11 @@ class Watcher:
         ]
 
     def _look_at_cells(self) -> list[CellState]:
-        asked = "" if self.plan.search is None else json.dumps(trials_of(self.folder), sort_keys=True)
-        if asked not in self._cells:
+        trials = "" if self.plan.search is None else json.dumps(trials_of(self.folder), sort_keys=True)
+        if trials not in self._cells:
             by_id = {cell.run_id(self.plan.stamp): cell for cell in cells(self.plan, self.folder)}  # each run once
-            self._cells = {asked: [(cell, RunReader(self.store / run_id)) for run_id, cell in by_id.items()]}
-        states = [(cell, run, self._state(run)) for cell, run in self._cells[asked]]
+            self._cells = {trials: [(cell, RunReader(self.store / run_id)) for run_id, cell in by_id.items()]}
+        states = [(cell, run, self._state(run)) for cell, run in self._cells[trials]]
         reached: dict[str, list[dict[float, float | None]]] = {}
         for cell, run, _ in states:
             reached.setdefault(cell.arm, []).append(self._values.get(run.path, {}))
@@ -144,7 +144,7 @@ def look_at(folder: Path) -> Snapshot:
         raise RunError(f"{folder / 'study.json'}: {problem.removeprefix('study.json: ')}") from None
 
 
-def _share(piece: Piece) -> float:
+def _share(piece: WorkItem) -> float:
     """How much of a piece is done."""
     status = piece.run.recorded_status()
     return min(status.step / status.total, 1.0) if status.total and piece.state != "missing" else 0.0
@@ -162,7 +162,7 @@ def summary(plan: StudyPlan) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value not in ("", None, (), [], {})}
 
 
-def _axis(axis: Axis) -> str:
+def _axis(axis: StudyAxis) -> str:
     return f"{axis.key}: {', '.join(map(str, axis.values)) if axis.values else f'{axis.low} to {axis.high}'}"
 
 

@@ -71,10 +71,10 @@ def cells(plan: StudyPlan, folder: Path) -> list[Cell]:
     """The cells there are so far: the grid, or what the search has asked for. Raises RunError for too many."""
     if plan.search is None:
         return plan.grid()
-    asked = trials_of(folder)
-    if (runs := sum(map(len, asked.values())) * len(plan.seeds)) > MOST_CELLS:
+    trials = trials_of(folder)
+    if (runs := sum(map(len, trials.values())) * len(plan.seeds)) > MOST_CELLS:
         raise RunError(f"{TRIALS}: found {runs} runs; allowed: at most {MOST_CELLS}")
-    return [cell for arm in plan.arms for cell in plan.cells_of(arm, asked.get(arm.name, []) if arm.axes else [{}])]
+    return [cell for arm in plan.arms for cell in plan.cells_of(arm, trials.get(arm.name, []) if arm.axes else [{}])]
 
 
 def state_of(run: RunReader) -> str:

@@ -20,7 +20,7 @@ from engine.presets.catalog import Catalog
 from engine.presets.preset import from_mapping
 from engine.runs.kinds import TRANSFER
 from engine.runs.reader import RunReader
-from engine.study.plan.plan import ArmPlan, StudyPlan, TransferRequest, as_tuples
+from engine.study.plan.plan import ArmPlan, StudyPlan, TransferSpec, as_tuples
 from engine.study.plan.state import Candidate, CellState
 
 OF = ("winners", "all")
@@ -108,7 +108,7 @@ def expected(plan: StudyPlan, cells: int) -> int:
     return runs + (len(_targets(request)) if request.baselines else 0)
 
 
-def _targets(request: TransferRequest) -> list[tuple[str, ...]]:
+def _targets(request: TransferSpec) -> list[tuple[str, ...]]:
     """One by one, so that they can be done side by side; one of none: what the reference arm was meta-trained on."""
     return [(name,) for name in request.names] or [()]
 
@@ -147,7 +147,7 @@ class TransferTable:
 
 def read_transfer(
     table: Mapping[str, Any], arms: Sequence[ArmPlan], catalog: Catalog
-) -> tuple[TransferRequest, list[Problem]]:
+) -> tuple[TransferSpec, list[Problem]]:
     """The request, and what is wrong with it."""
     schema = [*schema_of(TransferTable), *(item for item in schema_of(TransferSettings) if item.name in PASSED_ON)]
     allowed = [*(item.name for item in schema), "evaluation"]
@@ -167,7 +167,7 @@ def read_transfer(
         wrong = _problems(marks_within, steps, values["marks"])
         problems += [dataclasses.replace(item, path="transfer.marks", source="") for item in wrong]
     settings = {key: values[key] for key in PASSED_ON if values[key] is not None}
-    request = TransferRequest(
+    request = TransferSpec(
         of=values["of"],
         to=tuple(dict.fromkeys(values["to"] or ())),
         settings=settings | ({"marks": list(settings["marks"])} if "marks" in settings else {}),

@@ -57,7 +57,7 @@ class Finding:
     row: str
     column: str
     word: str
-    shown: str = ""
+    text: str = ""
     arms: tuple[str, ...] = ()
     task: str = ""
     inner_step: int | None = None
@@ -134,8 +134,8 @@ def measured(values: BySeed, name: str, row: str, column: str, kind: str, *arms:
     word = word_for(verdict(interval, nothing=0.0), metric(name))
     word = TOO_FEW_META_SEEDS if interval.meta_seeds < FEWEST_META_SEEDS else word
     interval = exponential(interval) if kind == RATIO else interval
-    shown = shown_as(metric(name), kind, interval)
-    return Finding(row, column, word, shown, arms, "", None, setting, MetricAt(name), kind, interval, interval.p)
+    text = shown_as(metric(name), kind, interval)
+    return Finding(row, column, word, text, arms, "", None, setting, MetricAt(name), kind, interval, interval.p)
 
 
 def log_ratios(one: BySeed, other: BySeed) -> BySeed:

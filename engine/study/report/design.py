@@ -195,8 +195,8 @@ def _unfinished(study: Evidence) -> Iterator[str]:
         yield f"Candidates with a run that failed cannot win; such runs by arm: {counts}."
     if (search := study.plan.search) is not None:
         for arm in (arm.name for arm in study.plan.arms if arm.axes):
-            if (asked := len(study.candidates_of(arm))) < search.trials:
-                yield f"The search of {code(arm)} has tried {asked} of up to {search.trials} points."
+            if (tried := len(study.candidates_of(arm))) < search.trials:
+                yield f"The search of {code(arm)} has tried {tried} of up to {search.trials} points."
 
 
 def _chance(study: Evidence, claims: Iterable[Claim]) -> Iterator[str]:

@@ -17,11 +17,11 @@ from engine.base.settings import show
 from engine.comparison import (
     Arm,
     ArmRun,
+    ComparisonTable,
     Effect,
-    Entry,
     MetricAt,
-    Table,
     TaskOutcomes,
+    TaskResult,
     collect,
     effects,
     effects_against,
@@ -33,7 +33,7 @@ from engine.presets.catalog import is_of_member, members_picked
 from engine.presets.flat import NAMES
 from engine.runs.evaluations import ADAPTIVE, SHARPNESS, middle, radii
 from engine.study.plan.plan import StudyPlan, weighing
-from engine.study.plan.snapshot import ENDED, Piece, Snapshot, Watcher
+from engine.study.plan.snapshot import ENDED, Snapshot, Watcher, WorkItem
 from engine.study.plan.state import Candidate, CellState
 from engine.study.plan.transfers import TransferState
 
@@ -79,7 +79,7 @@ class Evidence:
     # -- how far it is -----------------------------------------------------------------------------------------------
 
     @cached_property
-    def open_pieces(self) -> list[Piece]:
+    def open_pieces(self) -> list[WorkItem]:
         """What is still to be expected: all but what has finished or failed."""
         return [piece for piece in self.seen.pieces if piece.state not in ENDED]
 
@@ -251,7 +251,7 @@ class Evidence:
         task: str,
         arm: str,
         name: str,
-        entry: Entry,
+        entry: TaskResult,
         setting: str,
         reading: MetricAt,
         entry_step: int | None = None,
@@ -269,7 +269,7 @@ class Evidence:
                 for arm in self.arms:
                     yield from self.effects(task, arm, self.plan.reference, step)
 
-    def table(self, task: str, step: int) -> Table:
+    def table(self, task: str, step: int) -> ComparisonTable:
         """Everybody who was measured at an inner step: arms, scaled ones, untrained ones, baselines."""
         return table(self.tasks[task], step, list(self.arms.values()))
 

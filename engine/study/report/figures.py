@@ -9,14 +9,13 @@ from engine.base.errors import LregError
 from engine.base.settings import show
 from engine.base.status import is_number
 from engine.comparison import Arm
-from engine.figures import Axis as Scale
-from engine.figures import Block, Line, Panel, blocks, evaluated
+from engine.figures import Axis, Block, Line, Panel, blocks, evaluated
 from engine.figures import Point as Dot
 from engine.figures.base import ARM, MOST_TASKS, Who, scale_for
 from engine.runs.reader import RunReader
 from engine.runs.results import mean
 from engine.runs.writer import slug
-from engine.study.plan.plan import Axis
+from engine.study.plan.plan import StudyAxis
 from engine.study.plan.state import Candidate
 from engine.study.report.evidence import Evidence
 
@@ -67,7 +66,7 @@ def _candidates(study: Evidence) -> Iterator[Panel]:
                 yield _panel(study, arm.name, axis, along, labels)
 
 
-def _panel(study: Evidence, arm: str, axis: Axis, along: Sequence[Candidate], labels: dict[str, int]) -> Panel:
+def _panel(study: Evidence, arm: str, axis: StudyAxis, along: Sequence[Candidate], labels: dict[str, int]) -> Panel:
     groups: dict[str, list[Candidate]] = {}
     for item in along:
         others = [f"{key.rpartition('.')[2]} = {show(value)}" for key, value in item.point.items() if key != axis.key]
@@ -86,8 +85,8 @@ def _panel(study: Evidence, arm: str, axis: Axis, along: Sequence[Candidate], la
             who = Who(ARM, labels.setdefault(label, len(labels)), label)
             middle, low, high = (tuple(part) for part in zip(*map(_estimate, items), strict=True))
             lines.append(Line(who, tuple(float(i.point[axis.key]) for i in items), middle, low, high, bars=True))
-    y = Scale(study.plan.pick.metric, scale_for([_estimate(item)[0] for item in along]))
-    return Panel(arm, Scale(axis.key, scale_for(at, WIDE)), y, tuple(lines), tuple(marks))
+    y = Axis(study.plan.pick.metric, scale_for([_estimate(item)[0] for item in along]))
+    return Panel(arm, Axis(axis.key, scale_for(at, WIDE)), y, tuple(lines), tuple(marks))
 
 
 def _estimate(item: Candidate) -> tuple[float, float, float]:

@@ -103,10 +103,10 @@ def _write(store: Path, study: Evidence) -> None:
 
 def _files(study: Evidence) -> Files:
     yield from _in(f"{STUDY.home}/{study.folder.name}", _study(study))
-    shown = {run.reader.id for arm in (*study.arms.values(), *study.others.values()) for run in arm.runs}
+    reported = {run.reader.id for arm in (*study.arms.values(), *study.others.values()) for run in arm.runs}
     winning = {run.reader.id for arm in study.arms.values() for run in arm.runs}
     for run in (cell.run for cell in study.seen.cells if cell.state != "missing"):
-        yield from _in(run.id, _run(run, is_shown=run.id in shown, is_winner=run.id in winning))
+        yield from _in(run.id, _run(run, is_shown=run.id in reported, is_winner=run.id in winning))
     for job in (job.run for job in study.seen.transfers if job.state != "missing"):
         yield from _in(f"{TRANSFER.home}/{job.id}", _common(job))
 
@@ -125,10 +125,10 @@ def _study(study: Evidence) -> Files:
 
 def _common(reader: RunReader, **facts: Any) -> Files:
     told, status = reader.facts, reader.recorded_status()
-    kept = {key: told[key] for key in FACTS if key in told}
+    record = {key: told[key] for key in FACTS if key in told}
     plugins = [plugin for plugin in told.get("plugins") or () if isinstance(plugin, dict)]
-    kept["plugins"] = [{key: without_places(str(value)) for key, value in plugin.items()} for plugin in plugins]
-    yield "run.json", _json(kept | {"platform": system_of(told), "cpu": machine_of(told)} | facts)
+    record["plugins"] = [{key: without_places(str(value)) for key, value in plugin.items()} for plugin in plugins]
+    yield "run.json", _json(record | {"platform": system_of(told), "cpu": machine_of(told)} | facts)
     values = {key: getattr(status, key) for key in STATUS} | {"message": without_places(status.message)}
     yield "status.json", _json(values | {"latest": reader.figures()})
     yield "log.txt", log_in_short(reader.path)

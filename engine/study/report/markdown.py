@@ -73,8 +73,8 @@ def interval(middle: float | None, low: float | None, high: float | None, sign: 
     if middle is None or low is None or high is None:
         return number(middle, sign=sign)
     size = max(abs(low), abs(high), abs(middle))
-    shown = [number(value, 3, size, sign) for value in (middle, low, high)]
-    return f"{shown[0]} ({shown[1]} to {shown[2]})"
+    numbers = [number(value, 3, size, sign) for value in (middle, low, high)]
+    return f"{numbers[0]} ({numbers[1]} to {numbers[2]})"
 
 
 def percent(middle: float | None, low: float | None, high: float | None, sign: bool = False) -> str:
@@ -82,8 +82,8 @@ def percent(middle: float | None, low: float | None, high: float | None, sign: b
     if middle is None:
         return NOTHING
     plus = "+" if sign else ""
-    shown = [_without_sign_of_zero(f"{100 * end:{plus}.2f}") for end in (middle, low, high) if end is not None]
-    return shown[0] if len(shown) < 3 else f"{shown[0]} ({shown[1]} to {shown[2]})"
+    numbers = [_without_sign_of_zero(f"{100 * end:{plus}.2f}") for end in (middle, low, high) if end is not None]
+    return numbers[0] if len(numbers) < 3 else f"{numbers[0]} ({numbers[1]} to {numbers[2]})"
 
 
 def half_width(middle: float | None, ci95: float | None) -> str:
@@ -101,5 +101,5 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def _without_sign_of_zero(shown: str) -> str:
-    return shown.lstrip("+-") if float(shown) == 0 else shown
+def _without_sign_of_zero(text: str) -> str:
+    return text.lstrip("+-") if float(text) == 0 else text

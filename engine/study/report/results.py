@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from engine.comparison import Effect, MetricAt, Row, controls
+from engine.comparison import ComparisonRow, Effect, MetricAt, controls
 from engine.comparison.paired import (
     BRANCHES,
     ENVELOPE,
@@ -80,7 +80,7 @@ def _matrix(claim: Claim) -> str:
     rows, columns = (list(dict.fromkeys(getattr(item, name) for item in claim.findings)) for name in ("row", "column"))
     alike = {item.word for item in claim.findings} == {TOO_FEW_META_SEEDS}  # then the verdict says so once
     cells = {
-        (item.row, item.column): " ".join(filter(None, [item.shown, "" if alike else item.word]))
+        (item.row, item.column): " ".join(filter(None, [item.text, "" if alike else item.word]))
         for item in claim.findings
     }
     lines = [[text(row), *(text(cells.get((row, column)) or NOTHING) for column in columns)] for row in rows]
@@ -89,10 +89,10 @@ def _matrix(claim: Claim) -> str:
 
 def pictures(drawn: Mapping[str, Block]) -> Iterator[str]:
     """The figures over all tasks."""
-    shown = {name: block for name, block in drawn.items() if block.figure != CANDIDATES}
-    if shown:
+    pictured = {name: block for name, block in drawn.items() if block.figure != CANDIDATES}
+    if pictured:
         yield "## Figures\n"
-    for name, block in shown.items():
+    for name, block in pictured.items():
         yield f"![{text(block.figure)}]({name})\n\n{paragraph(text(block.caption))}"
 
 
@@ -143,7 +143,7 @@ def _task(study: Evidence, task: str, step: int, whole: bool) -> Iterator[str]:
     yield from against_frontier(study, task, step)
 
 
-def _shown(study: Evidence, task: str, row: Row, reading: MetricAt) -> str:
+def _shown(study: Evidence, task: str, row: ComparisonRow, reading: MetricAt) -> str:
     value = row.metrics.get(reading)
     if value is None or value.mean is None:
         return NOTHING
@@ -151,7 +151,7 @@ def _shown(study: Evidence, task: str, row: Row, reading: MetricAt) -> str:
     return (markdown.percent if is_share else markdown.interval)(value.mean, value.low, value.high)
 
 
-def _tuned(row: Row) -> str:
+def _tuned(row: ComparisonRow) -> str:
     facts = row.facts
     if row.kind != BASELINE or facts.learning_rate is None:
         return ""

@@ -11,7 +11,7 @@ from engine.comparison import Effect
 from engine.comparison.paired import EQUAL_STEPS, FRONTIER, GRID, MATCHED_LOSS, REGULAR
 from engine.comparison.statistics import FEWEST_META_SEEDS
 from engine.runs.evaluations import SHARPNESS
-from engine.study.plan.plan import ArmPlan, Axis
+from engine.study.plan.plan import ArmPlan, StudyAxis
 from engine.study.report.claim import BETTER, EXPLAINED, NOT_FOUND, TESTED, UNTESTED, WORSE, shown_as, smallest, word_of
 from engine.study.report.evidence import HEADLINE, Evidence
 from engine.study.report.markdown import NOTHING, bullets, code, codes, count, paragraph, table, text
@@ -54,7 +54,7 @@ def _arm(study: Evidence, arm: ArmPlan) -> list[str]:
     return [code(arm.name), text("; ".join(penalties) or "none"), "; ".join(map(_axis, arm.axes)) or NOTHING]
 
 
-def _axis(axis: Axis) -> str:
+def _axis(axis: StudyAxis) -> str:
     values = ", ".join(map(show, axis.values)) if axis.values else f"{axis.low} to {axis.high}"
     return f"{code(axis.key)}: {text(values)}"
 
@@ -75,14 +75,14 @@ def found(study: Evidence) -> Iterator[str]:
             f"{code(reference)}; that takes {FEWEST_META_SEEDS}. The differences stand under Results."
         )
         return
-    lines = {arm: own for arm in study.arms if arm != reference and (own := list(_lines(study, arm)))}
+    lines = {arm: arm_lines for arm in study.arms if arm != reference and (arm_lines := list(_lines(study, arm)))}
     if not lines:
         yield f"No other arm has been evaluated where the reference arm {code(reference)} was.\n"
         return
-    yield bullets(f"{_called(study, arm)}: {'; '.join(_told(study, own))}." for arm, own in lines.items())
+    yield bullets(f"{_called(study, arm)}: {'; '.join(_told(study, arm_lines))}." for arm, arm_lines in lines.items())
     yield table(
         ["arm", "reading", "compared", BETTER, WORSE, NOT_FOUND, "effects", "power from"],
-        [_row(study, arm, line) for arm, own in lines.items() for line in own],
+        [_row(study, arm, line) for arm, arm_lines in lines.items() for line in arm_lines],
         left=3,
     )
     yield paragraph(
@@ -96,7 +96,7 @@ def _called(study: Evidence, arm: str) -> str:
 
 
 @dataclass(frozen=True)
-class Line:
+class Reading:
     """One reading of an arm in one setting, over all tasks where it was compared."""
 
     name: str  # of the metric, as `Evidence.metric_at` takes it
@@ -104,20 +104,20 @@ class Line:
     effects: Sequence[Effect]
 
 
-def _lines(study: Evidence, arm: str) -> Iterator[Line]:
-    own = study.sharpness
-    readings = [(own, how) for how in (MATCHED_LOSS, REGULAR, FRONTIER, GRID, EQUAL_STEPS)]
-    readings += [(SHARPNESS, how) for how in (MATCHED_LOSS, GRID) if own != SHARPNESS]
+def _lines(study: Evidence, arm: str) -> Iterator[Reading]:
+    sharpness = study.sharpness
+    readings = [(sharpness, how) for how in (MATCHED_LOSS, REGULAR, FRONTIER, GRID, EQUAL_STEPS)]
+    readings += [(SHARPNESS, how) for how in (MATCHED_LOSS, GRID) if sharpness != SHARPNESS]
     readings += [("test_loss", EQUAL_STEPS), ("test_loss", MATCHED_LOSS), (HEADLINE, EQUAL_STEPS)]
     for name, setting in readings:
         over = [
             study.effect(task, arm, study.plan.reference, setting, study.metric_at(task, name)) for task in study.tasks
         ]
         if effects := [effect for effect in over if effect is not None]:
-            yield Line(name, setting, effects)
+            yield Reading(name, setting, effects)
 
 
-def _told(study: Evidence, lines: Sequence[Line]) -> Iterator[str]:
+def _told(study: Evidence, lines: Sequence[Reading]) -> Iterator[str]:
     """The readings that matter first: flatness at matched loss and beyond what scales explain, and the test loss."""
     by = {(line.name, line.setting): line for line in lines}
     control = next((how for how in (GRID, REGULAR, FRONTIER) if (study.sharpness, how) in by), FRONTIER)
@@ -130,7 +130,7 @@ def _told(study: Evidence, lines: Sequence[Line]) -> Iterator[str]:
             yield f"{_reading(study, line)}, {HOW[line.setting]}: {counts} of {tasks}{effects}"
 
 
-def _row(study: Evidence, arm: str, line: Line) -> list[str]:
+def _row(study: Evidence, arm: str, line: Reading) -> list[str]:
     words = Counter(word_of(study, effect) for effect in line.effects)
     counts = [str(words[word]) for word in TESTED]
     power = NOTHING
@@ -141,23 +141,23 @@ def _row(study: Evidence, arm: str, line: Line) -> list[str]:
     return [_called(study, arm), _reading(study, line), how, *counts, _range(study, line), power]
 
 
-def _reading(study: Evidence, line: Line) -> str:
+def _reading(study: Evidence, line: Reading) -> str:
     """What is read; where tasks are judged by different metrics, all of them."""
     at = {f" at {effect.radius}" if effect.radius else "" for effect in line.effects}
     words = dict.fromkeys(study.metric(effect.task, effect.at.name).words for effect in line.effects)
     return text(", ".join(words)) + (at.pop() if len(at) == 1 else "")
 
 
-def _tested(study: Evidence, line: Line) -> list[Effect]:
+def _tested(study: Evidence, line: Reading) -> list[Effect]:
     """Those with enough pairs to be counted."""
     enough = [effect for effect in line.effects if word_of(study, effect) in TESTED]
     return [effect for effect in enough if effect.interval.mean is not None]
 
 
-def _range(study: Evidence, line: Line) -> str:
+def _range(study: Evidence, line: Reading) -> str:
     tested = _tested(study, line)
     if not tested:
         return NOTHING
     ends = [pick(tested, key=lambda effect: effect.interval.mean or 0.0) for pick in (min, max)]
-    shown = [shown_as(study.metric(end.task, end.at.name), end.kind, end.interval) for end in ends]
-    return " to ".join(dict.fromkeys(shown))
+    texts = [shown_as(study.metric(end.task, end.at.name), end.kind, end.interval) for end in ends]
+    return " to ".join(dict.fromkeys(texts))

@@ -85,10 +85,10 @@ def candidates(study: Evidence) -> Iterator[Cells]:
             "arm": item.arm,
             "point": _point(item.point),
             "picked_by": study.plan.pick.metric,
-            **vars(mean(one.value for one in item.cells if one.state == "finished")),
+            **vars(mean(cell.value for cell in item.cells if cell.state == "finished")),
             "meta_seeds": len(item.cells),
             "winner": int(study.winners.get(item.arm) is item),
-            "runs": " ".join(one.run.id for one in item.cells),
+            "runs": " ".join(cell.run.id for cell in item.cells),
         }
 
 

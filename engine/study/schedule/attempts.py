@@ -11,7 +11,7 @@ from statistics import fmean
 from engine.base.status import LIVE
 from engine.runs.reader import RunReader
 from engine.study.plan.kept import cost_of
-from engine.study.plan.snapshot import ENDED, Piece, Snapshot
+from engine.study.plan.snapshot import ENDED, Snapshot, WorkItem
 from engine.study.plan.state import CellState
 
 MOST_TRIES = 3  # of a run that crashes again and again without getting any further
@@ -79,7 +79,7 @@ class Attempts:
         self.reasons[run.path] = reason
 
 
-class Pace:
+class EtaEstimator:
     """Remembers what has been taken, so that a look costs little: logs of what has finished are read once."""
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class Pace:
         self._at_once = sum(piece.state in LIVE for piece in seen.pieces) or self._at_once
         return max((sum(left.values()) + to_come) / self._at_once, *left.values(), 0.0)
 
-    def _seconds(self, piece: Piece) -> float | None:
+    def _seconds(self, piece: WorkItem) -> float | None:
         """What a piece has taken, or will have by its own ETA; None where that cannot be told."""
         path = piece.run.path
         if piece.state == "finished":
@@ -115,15 +115,15 @@ class Pace:
         return time.time() - status.process_started + status.eta_s
 
 
-def _kind(piece: Piece) -> Kind:
+def _kind(piece: WorkItem) -> Kind:
     if isinstance(piece, CellState):
         return "run", piece.cell.arm
     return "baselines" if piece.transfer.is_baselines else "transfer", piece.transfer.arm
 
 
-def _left(piece: Piece, taken: dict[Kind, list[float]]) -> float:
-    own = piece.run.recorded_status().eta_s if piece.state == "running" else None
-    return _usual(_kind(piece), taken) if own is None else own
+def _left(piece: WorkItem, taken: dict[Kind, list[float]]) -> float:
+    reported = piece.run.recorded_status().eta_s if piece.state == "running" else None
+    return _usual(_kind(piece), taken) if reported is None else reported
 
 
 def _usual(kind: Kind, taken: dict[Kind, list[float]]) -> float:

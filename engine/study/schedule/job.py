@@ -81,9 +81,9 @@ def finished(store: RunStore, plan: StudyPlan) -> RunReader | None:
 
 def _of_name(store: RunStore, plan: StudyPlan) -> Iterator[tuple[RunReader, bool]]:
     """The studies of a plan's name, the newest first, and whether they are of that very plan."""
-    kept = StudyPlan.from_json(json.loads(plan.dumps()))  # as it comes out of a folder: tuples have become lists
+    stored = StudyPlan.from_json(json.loads(plan.dumps()))  # as it comes out of a folder: tuples have become lists
     for reader in reversed(store.studies()):
         with contextlib.suppress(RunError):
             other = plan_of(reader.path)
             if other.name == plan.name:
-                yield reader, replace(other, stamp=plan.stamp).dumps() == kept.dumps()
+                yield reader, replace(other, stamp=plan.stamp).dumps() == stored.dumps()

@@ -27,11 +27,11 @@ from engine.runs.reader import RunReader
 from engine.runs.store import Run, RunStore
 from engine.study.plan import search
 from engine.study.plan.plan import StudyPlan
-from engine.study.plan.snapshot import Piece, Snapshot, Watcher, summary
+from engine.study.plan.snapshot import Snapshot, Watcher, WorkItem, summary
 from engine.study.plan.state import CellState, plan_of
 from engine.study.plan.transfers import tasks
 from engine.study.schedule import attempts, executors, inputs, slurm
-from engine.study.schedule.attempts import Attempts, Pace
+from engine.study.schedule.attempts import Attempts, EtaEstimator
 from engine.study.schedule.executors import Executor
 from engine.study.schedule.job import Schedule, set_schedule
 
@@ -41,11 +41,11 @@ STOPPING = "stopping"  # a file that is there while workers are asked to stop
 
 
 @dataclass(frozen=True)
-class Look:
+class StudyProgress:
     """What the scheduler sees: for the display. `changed`: the pieces whose state is another than at the last look."""
 
     snapshot: Snapshot
-    changed: list[Piece]
+    changed: list[WorkItem]
     eta_s: float | None
     message: str
     reasons: dict[Path, str]  # of the runs that are not tried again
@@ -57,10 +57,10 @@ Draw = Callable[..., Any]
 """Draws the report's figures; the engine itself has no plotting."""
 
 
-Listener = Callable[[Look], None]
+Listener = Callable[[StudyProgress], None]
 
 
-def nothing(look: Look) -> None:
+def nothing(look: StudyProgress) -> None:
     """Listen to nothing."""
 
 
@@ -138,7 +138,7 @@ class StudyJob(JobRunner):
         (self.folder / STOPPING).unlink(missing_ok=True)
         forgiven = [piece.run.path for piece in self.seen.pieces] if was_stopping else []
         self.attempts = Attempts(schedule.retry_failed, forgiven, self.executor.why)
-        self.pace = Pace()
+        self.pace = EtaEstimator()
 
     def _look(self) -> None:
         self.pending = self.executor.pending()  # before the look, so that a worker is seen in one of the two
@@ -172,10 +172,10 @@ class StudyJob(JobRunner):
         """Whether nothing more will come of a cell in this scheduler's life."""
         return self._verdict(cell) in (attempts.FINISHED, attempts.FAILED)
 
-    def _verdict(self, piece: Piece) -> str:
+    def _verdict(self, piece: WorkItem) -> str:
         return self.attempts.verdict(piece.run, piece.state, self.pending)
 
-    def _start(self, chosen: list[tuple[Piece, str]]) -> None:
+    def _start(self, chosen: list[tuple[WorkItem, str]]) -> None:
         """Make the folders of those that have none, and hand all over together."""
         starts = []
         for piece, device in chosen:
@@ -190,7 +190,7 @@ class StudyJob(JobRunner):
         if starts:
             self.executor.start(starts)
 
-    def _make(self, piece: Piece, device: str) -> None:
+    def _make(self, piece: WorkItem, device: str) -> None:
         facts: dict[str, Any] = {"argv": ["lreg", "study", self.plan.name], "device": device, "data_dir": self.data_dir}
         if isinstance(piece, CellState):
             self.store.create(piece.cell.preset, run_id=piece.run.id, **facts)
@@ -213,9 +213,9 @@ class StudyJob(JobRunner):
         self.run.progress(seen.counts["finished"], seen.total, eta)
         self._say(self._message(), changed, eta)
 
-    def _say(self, message: str, changed: list[Piece], eta: float | None = None) -> None:
+    def _say(self, message: str, changed: list[WorkItem], eta: float | None = None) -> None:
         self.run.note(message)
-        self.on_look(Look(self.seen, changed, eta, message, self.attempts.reasons))
+        self.on_look(StudyProgress(self.seen, changed, eta, message, self.attempts.reasons))
 
     def _message(self) -> str:
         parts = [f"{sum(piece.state == 'finished' for piece in self.seen.cells)} of {len(self.seen.cells)} runs"]
@@ -234,18 +234,18 @@ class StudyJob(JobRunner):
         if not self.control.paused or self.control.stop:
             return
         running = [piece.run for piece in self.seen.pieces if piece.state == "running"]
-        asked = [run for run in running if _sent(run, signal.SIGUSR1, "pause")]
+        signalled = [run for run in running if _sent(run, signal.SIGUSR1, "pause")]
         super()._wait_while_paused()
-        for run in asked:
+        for run in signalled:
             _sent(run, signal.SIGUSR2, "continue")
 
     def _stop_workers(self) -> None:
         """Let every worker of the study write its checkpoint and end."""
         write_atomic(self.folder / STOPPING, "")
-        asked = -ASK_AGAIN_S
+        last_signal = -ASK_AGAIN_S
         while left := self._left():
-            if time.monotonic() - asked >= ASK_AGAIN_S:
-                asked = time.monotonic()
+            if time.monotonic() - last_signal >= ASK_AGAIN_S:
+                last_signal = time.monotonic()
                 self.executor.stop(left)
             self._say(f"stopping: {len(left)} workers write their checkpoints", [])
             time.sleep(REST_S)
@@ -292,7 +292,7 @@ def executor_of(
     return executors.local(schedule.devices, schedule.jobs, schedule.threads, presets, data_dir)
 
 
-def words(piece: Piece) -> str:
+def words(piece: WorkItem) -> str:
     """Which run or transfer it is, for people."""
     if not isinstance(piece, CellState):
         return piece.transfer.words

@@ -25,7 +25,7 @@ from engine.base.settings import show
 from engine.runs.reader import RunReader
 from engine.runs.writer import Run
 from engine.study.schedule import executors, slurm_queue
-from engine.study.schedule.slurm_queue import TAKEN, Job, NoAnswer, Queue
+from engine.study.schedule.slurm_queue import TAKEN, SlurmJob, SlurmQueue, SlurmUnavailable
 
 if TYPE_CHECKING:
     from engine.study.schedule.job import Schedule
@@ -52,7 +52,7 @@ FORMS = {  # what each option looks like, and what is said of others
 
 def executor(schedule: Schedule, folder: Path, data_dir: Path | None) -> Slurm:
     """The executor of a study's schedule. Raises LregError where options do not fit, or something is missing."""
-    options, device = Options.of(schedule.slurm), schedule.devices
+    options, device = SlurmOptions.of(schedule.slurm), schedule.devices
     check_there()
     if not str(folder).isprintable():  # it would not stay on one line of the job's script: its rest would be run
         raise LregError(
@@ -70,7 +70,7 @@ class Slurm:
 
     def __init__(
         self,
-        options: Options,
+        options: SlurmOptions,
         folder: Path,
         *,
         jobs: int = 0,
@@ -86,8 +86,8 @@ class Slurm:
         self.cpus = int(options.cpus or threads or executors.THREADS)
         self.threads = threads or self.cpus
         self.data_dir = data_dir
-        self.queue = Queue(folder)
-        self._jobs: dict[Path, Job] = {}
+        self.queue = SlurmQueue(folder)
+        self._jobs: dict[Path, SlurmJob] = {}
         self._over: list[Path] = []  # to be handed over
         self._has_taken = False  # any of what this scheduler handed over
         self._answers = True
@@ -153,7 +153,7 @@ class Slurm:
         """While Slurm does not answer, what it said last holds: nothing is started twice. At first it must answer."""
         try:
             yield
-        except NoAnswer as error:
+        except SlurmUnavailable as error:
             if self._looked_at < 0:
                 raise
             if self._answers:
@@ -179,7 +179,7 @@ class Slurm:
             self._again_at = time.monotonic() + AGAIN_S
             return
         self._has_taken = True
-        self._jobs |= {path: Job("", "PENDING") for path in self._over}  # should Slurm not answer now
+        self._jobs |= {path: SlurmJob("", "PENDING") for path in self._over}  # should Slurm not answer now
         self._over = []
         self._look(now=True)
 
@@ -226,8 +226,8 @@ def _finding_this_engine() -> list[str]:
 def _outside_of_jobs() -> Iterator[None]:
     """A scheduler that is a Slurm job itself: what it was given is not for the jobs that it hands over."""
     inside = "SLURM_JOB_ID" in os.environ
-    given = [name for name in os.environ if inside and name.startswith(("SLURM_", "SLURMD_", "SRUN_"))]
-    hidden = {name: os.environ.pop(name) for name in given if name != "SLURM_CONF"}
+    inherited = [name for name in os.environ if inside and name.startswith(("SLURM_", "SLURMD_", "SRUN_"))]
+    hidden = {name: os.environ.pop(name) for name in inherited if name != "SLURM_CONF"}
     try:
         yield
     finally:
@@ -235,7 +235,7 @@ def _outside_of_jobs() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Options:
+class SlurmOptions:
     """What Slurm is asked for; empty: what the cluster gives by itself."""
 
     partition: str = ""
@@ -246,7 +246,7 @@ class Options:
     array: str = ""  # how many jobs of an array run at once
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Options:
+    def of(cls, values: Mapping[str, Any]) -> SlurmOptions:
         """From what was typed or kept. Raises SettingsError with every problem."""
         problems = []
         for key, value in values.items():

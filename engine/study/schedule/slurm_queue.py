@@ -38,12 +38,12 @@ WARNING = signal.SIGUSR2
 TOO_SHORT = "its Slurm job's time was up before it got any further: --slurm-time is too short for it"
 
 
-class NoAnswer(LregError):
+class SlurmUnavailable(LregError):
     """Slurm does not answer, or refuses."""
 
 
 @dataclass(frozen=True)
-class Job:
+class SlurmJob:
     """A job of the queue, as Slurm names it: 12, or 12_3 in an array."""
 
     id: str
@@ -54,7 +54,7 @@ class Job:
         return self.state in ENDED
 
 
-class Queue:
+class SlurmQueue:
     """The jobs of a study, handed over by any of its schedulers."""
 
     def __init__(self, folder: Path) -> None:
@@ -69,15 +69,15 @@ class Queue:
         write_atomic(self.folder / f"{name}.json", json.dumps({"runs": relative}, indent=1) + "\n")
         return f"{self.study.name}.{name}"
 
-    def jobs(self) -> dict[Path, Job]:
-        """For every run that Slurm still knows a job of: the one that has not ended, else the last. Raises NoAnswer."""
-        jobs: list[tuple[bool, int, Path, Job]] = []
+    def jobs(self) -> dict[Path, SlurmJob]:
+        """By run: the job that has not ended, else the last that Slurm knows. Raises SlurmUnavailable."""
+        jobs: list[tuple[bool, int, Path, SlurmJob]] = []
         runs_of = lru_cache(self._runs_of)
         for line in ask("squeue", *LISTED, f"--user={os.getuid()}"):
             number, index, state, name = line.split("|", 3)
-            runs, job = runs_of(name.strip()), Job(number, state)
+            runs, job = runs_of(name.strip()), SlurmJob(number, state)
             if index.isdigit():
-                runs, job = runs[int(index) : int(index) + 1], Job(f"{number}_{index}", state)
+                runs, job = runs[int(index) : int(index) + 1], SlurmJob(f"{number}_{index}", state)
             if len(runs) == 1:  # else no array; or what is left of one that was cancelled, which is no job
                 jobs.append((not job.has_ended, int(number), runs[0], job))
         return {path: job for *_, path, job in sorted(jobs, key=lambda item: item[:2])}
@@ -90,31 +90,31 @@ class Queue:
         return [Path(os.path.normpath(self.study / path)) for path in relative]
 
 
-def cancel(jobs: Iterable[Job]) -> None:
+def cancel(jobs: Iterable[SlurmJob]) -> None:
     """Take back those that have not begun. No filter by state: with one, 22.05 cancels whole arrays."""
     if ids := [job.id for job in jobs]:
         ask("scancel", "--quiet", *ids)
 
 
-def ask_to_end(jobs: Iterable[Job]) -> None:
+def ask_to_end(jobs: Iterable[SlurmJob]) -> None:
     """Let the workers of running jobs write a checkpoint and end; Slurm keeps that they are not to be queued again."""
     if ids := [job.id for job in jobs]:
-        with contextlib.suppress(NoAnswer):  # one of them has ended just now
+        with contextlib.suppress(SlurmUnavailable):  # one of them has ended just now
             ask("scontrol", "update", f"JobId={','.join(ids)}", "Requeue=0")
         ask("scancel", "--quiet", "--signal=TERM", *ids)
 
 
 def ask(*command: str) -> list[str]:
-    """What a command of Slurm prints, by line. Raises NoAnswer."""
+    """What a command of Slurm prints, by line. Raises SlurmUnavailable."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=ANSWER_LIMIT_S)
     except FileNotFoundError:
-        raise NoAnswer(f"--executor slurm: there is no {command[0]} on this machine") from None
+        raise SlurmUnavailable(f"--executor slurm: there is no {command[0]} on this machine") from None
     except (OSError, subprocess.SubprocessError) as error:
-        raise NoAnswer(f"{command[0]}: no answer ({type(error).__name__})") from None
+        raise SlurmUnavailable(f"{command[0]}: no answer ({type(error).__name__})") from None
     if done.returncode:
         complaints = done.stderr.strip().splitlines() or [f"{command[0]}: exit code {done.returncode}"]
-        raise NoAnswer(printable(complaints[-1]))
+        raise SlurmUnavailable(printable(complaints[-1]))
     return done.stdout.splitlines()
 
 
@@ -123,12 +123,12 @@ def compute(path: str, device: str, data_dir: str | None, threads: int) -> int:
     reader = RunReader(path)
     command = spawn.worker_command(reader, device=device, data_dir=Path(data_dir) if data_dir else None)
     before = _reached(reader)
-    code, asked = _work(reader, command, threads)
+    code, signal_number = _work(reader, command, threads)
     if code not in (0, INTERRUPTED):
         sys.exit(code if code > 0 else 128 - code)  # so that Slurm says that the job has failed
-    if code == 0 or asked is None:  # it is finished, or a person has stopped it
+    if code == 0 or signal_number is None:  # it is finished, or a person has stopped it
         return code
-    if asked == WARNING and _reached(reader) == before:
+    if signal_number == WARNING and _reached(reader) == before:
         _give_up(reader)  # it would be the same again, for ever
         return code
     # the id of an array's last job alone would mean the whole array
@@ -137,7 +137,7 @@ def compute(path: str, device: str, data_dir: str | None, threads: int) -> int:
     try:
         if ask("squeue", "--noheader", f"--jobs={job}", "--format=%T") == ["RUNNING"]:
             ask("scontrol", "requeue", job)
-    except NoAnswer as error:  # it has at least its checkpoint
+    except SlurmUnavailable as error:  # it has at least its checkpoint
         print(error, file=sys.stderr)
     return code
 
@@ -147,11 +147,11 @@ def _work(reader: RunReader, command: list[str], threads: int) -> tuple[int, int
 
     It stays in this job's session, so that nothing of it outlives the job.
     """
-    asked: list[int] = []
+    signals: list[int] = []
     child: subprocess.Popen[bytes] | None = None
 
     def stop(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
+        signals.append(number)
         if child is not None:
             child.terminate()
 
@@ -160,9 +160,9 @@ def _work(reader: RunReader, command: list[str], threads: int) -> tuple[int, int
     with open_to_append(reader.log_path) as log:
         environment = spawn.environment(threads)
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
-    if asked:  # before there was a process to pass it on to
+    if signals:  # before there was a process to pass it on to
         child.terminate()
-    return child.wait(), asked[-1] if asked else None
+    return child.wait(), signals[-1] if signals else None
 
 
 def _reached(reader: RunReader) -> tuple[int, list[tuple[str, int]]]:

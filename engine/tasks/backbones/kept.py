@@ -38,7 +38,7 @@ ToInput = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Place:
+class BackboneFile:
     """Where a backbone is kept, or would be: its name, in one of two folders, the data's and the user's cache."""
 
     name: str
@@ -54,8 +54,8 @@ class Place:
 
         Raises DataError where none can.
         """
-        found = self.find(ending)
-        folders = [found.parent, *self.folders] if found else self.folders
+        existing = self.find(ending)
+        folders = [existing.parent, *self.folders] if existing else self.folders
         for folder in folders:
             if _is_writable(folder):
                 return folder / f"{self.name}{ending}"
@@ -64,7 +64,7 @@ class Place:
 
 
 @functools.lru_cache(PLACES_KEPT)
-def place_of(architecture: str, dataset: str, normalize: str, data: ImagesByClass, data_folder: Path) -> Place:
+def file_of(architecture: str, dataset: str, normalize: str, data: ImagesByClass, data_folder: Path) -> BackboneFile:
     """Where the backbone of these images is kept."""
     digest = hashlib.sha256()
     splits = {
@@ -75,7 +75,7 @@ def place_of(architecture: str, dataset: str, normalize: str, data: ImagesByClas
     digest.update(json.dumps(facts, sort_keys=True).encode())
     digest.update(data.images.cpu().contiguous().numpy().data)
     name = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', dataset)[:40]}-{architecture}-{digest.hexdigest()[:16]}"
-    return Place(name, (data_folder / FOLDER, user_cache_path("lreg") / FOLDER))
+    return BackboneFile(name, (data_folder / FOLDER, user_cache_path("lreg") / FOLDER))
 
 
 def _is_writable(folder: Path) -> bool:
@@ -126,28 +126,28 @@ def load_backbone(path: Path, architecture: str, input_shape: tuple[int, ...], d
 
 
 def features_of_kept(
-    place: Place, architecture: str, data: ImagesByClass, to_input: ToInput, dataset: str
+    backbone_file: BackboneFile, architecture: str, data: ImagesByClass, to_input: ToInput, dataset: str
 ) -> ImagesByClass:
     """The features of all images, float32 [M, F] of length 1, in place of the images.
 
     Computed at first use, and kept beside the backbone. Raises DataError where no backbone is kept.
     """
-    path = place.find()
+    path = backbone_file.find()
     if path is None:
-        where = " or ".join(map(str, place.folders))
+        where = " or ".join(map(str, backbone_file.folders))
         raise DataError(
             f"{dataset}: no backbone {architecture} of these images in {where}: `lreg backbone PRESET` trains it"
         )
     backbone_digest = digest_of(path)
-    kept = place.find("-features.safetensors")
-    if kept is not None:
-        tensors, facts = load(kept)
+    cached = backbone_file.find("-features.safetensors")
+    if cached is not None:
+        tensors, facts = load(cached)
         features = tensors.get("features")
         if facts.get("backbone") == backbone_digest and features is not None and len(features) == len(data.images):
             return ImagesByClass(features.to(data.images.device), data.splits)
     network = load_backbone(path, architecture, tuple(data.images.shape[1:]), data.images.device)
     features = torch.cat(list(features_of(network, data.images, to_input)))
-    save(place.to_write("-features.safetensors"), {"features": features}, {"backbone": backbone_digest})
+    save(backbone_file.to_write("-features.safetensors"), {"features": features}, {"backbone": backbone_digest})
     return ImagesByClass(features, data.splits)
 
 
@@ -155,5 +155,5 @@ def features_of_kept(
 def features_of(network: Backbone, images: Tensor, to_input: ToInput) -> Iterator[Tensor]:
     """The features of images, scaled to length 1: some rows of [M, F] after the others."""
     network.eval()
-    for some in images.split(AT_ONCE):
-        yield torch.nn.functional.normalize(network(to_input(some)), dim=1)
+    for batch in images.split(AT_ONCE):
+        yield torch.nn.functional.normalize(network(to_input(batch)), dim=1)

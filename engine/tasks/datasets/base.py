@@ -76,13 +76,13 @@ class Dataset(Description):
 
     def error(self, found: str, allowed: str, path: Path | str = "") -> DataError:
         """What is wrong with the data at a path, else at the one that the user has named, as one line."""
-        place = path or getattr(self, "path", "")
-        return DataError(f"{self.name}: {f'{place}: ' if place else ''}found {found}; allowed: {allowed}")
+        where = path or getattr(self, "path", "")
+        return DataError(f"{self.name}: {f'{where}: ' if where else ''}found {found}; allowed: {allowed}")
 
-    def not_there(self, folder: Path, what: str) -> DataError:
+    def not_there(self, folder: Path, contents: str) -> DataError:
         """The data are not in the data folder: what to put there."""
         return DataError(
-            f"{self.name}: not in {folder}; put there: {what}; or name the folder that has it in LREG_DATA_DIR"
+            f"{self.name}: not in {folder}; put there: {contents}; or name the folder that has it in LREG_DATA_DIR"
         )
 
     @property

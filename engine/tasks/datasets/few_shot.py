@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.base.errors import PresetError, Problem
 from engine.base.settings import setting
-from engine.tasks.backbones.kept import Place, features_of_kept, place_of
+from engine.tasks.backbones.kept import BackboneFile, features_of_kept, file_of
 from engine.tasks.backbones.networks import BACKBONES
 from engine.tasks.base import Task
 from engine.tasks.datasets.base import Dataset, once_in_memory
@@ -72,10 +72,10 @@ class FewShotDataset(Dataset):
         described, images = self.images(folder, device)
         data = images
         if self.backbone != "none":
-            place = described.place(images, folder)
+            file = described.backbone_file(images, folder)
             to_input = functools.partial(described.to_input, dtype=torch.float32)
             how = (self.backbone, images, to_input, self.name)
-            data = once_in_memory((place, device), lambda: features_of_kept(place, *how))
+            data = once_in_memory((file, device), lambda: features_of_kept(file, *how))
         return described.task_on(data, values, optimizee, dtype)
 
     def images(self, folder: Path, device: torch.device) -> tuple[FewShotDataset, ImagesByClass]:
@@ -97,9 +97,9 @@ class FewShotDataset(Dataset):
         described = dataclasses.replace(self, input_shape=tuple(data.images.shape[1:]))
         return EpisodeTask(values, described, optimizee, data, data.images.device, dtype)
 
-    def place(self, data: ImagesByClass, folder: Path) -> Place:
+    def backbone_file(self, data: ImagesByClass, folder: Path) -> BackboneFile:
         """Where the backbone of these images is kept."""
-        return place_of(self.backbone, self.name, self.normalize, data, folder)
+        return file_of(self.backbone, self.name, self.normalize, data, folder)
 
     def to_input(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         """As for any images; features, which are no whole numbers, stay as they are."""

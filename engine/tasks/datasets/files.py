@@ -98,16 +98,16 @@ def _check(name: str, file: DataFile, path: Path) -> None:
     try:
         size = path.stat().st_size
         if file.size is not None and size != file.size:
-            found, expected = f"{size} bytes", f"{file.size} bytes"
+            actual, expected = f"{size} bytes", f"{file.size} bytes"
         elif size > LARGEST:
-            found, expected = f"{size} bytes", f"at most {LARGEST} bytes"
+            actual, expected = f"{size} bytes", f"at most {LARGEST} bytes"
         else:
-            found, expected = f"MD5 {digest_of(path, 'md5')}", f"MD5 {file.md5}"
+            actual, expected = f"MD5 {digest_of(path, 'md5')}", f"MD5 {file.md5}"
     except OSError as error:
         raise DataError(f"{name}: {path} cannot be read: {error.strerror}") from None
-    if found != expected:
+    if actual != expected:
         remedy = "delete it to have it downloaded again"
-        raise DataError(f"{name}: {path} is damaged: found {found}, should be {expected}; {remedy}")
+        raise DataError(f"{name}: {path} is damaged: found {actual}, should be {expected}; {remedy}")
 
 
 def _download(name: str, files: list[DataFile], folder: Path, fetch: Callable[[], object]) -> None:

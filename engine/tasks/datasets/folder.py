@@ -12,5 +12,5 @@ def data_folder(data_dir: Path | None = None) -> Path:
     """Where datasets lie: the folder given, else $LREG_DATA_DIR, else one in the user's cache."""
     if data_dir is not None:
         return Path(data_dir)
-    given = os.environ.get("LREG_DATA_DIR", "")
-    return Path(given).expanduser() if given else user_cache_path("lreg") / "data"
+    variable = os.environ.get("LREG_DATA_DIR", "")
+    return Path(variable).expanduser() if variable else user_cache_path("lreg") / "data"

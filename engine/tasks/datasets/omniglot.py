@@ -46,17 +46,17 @@ class Omniglot(FewShotDataset):
                 if len(way) < 4 or way[0] not in CHARACTERS:
                     raise error(name, LAYOUT)
             labels = positions_of([way[:3] for way in ways.values()])
-            for which, count in CHARACTERS.items():
-                characters = sum(label[0] == which for label in labels)
+            for part, count in CHARACTERS.items():
+                characters = sum(label[0] == part for label in labels)
                 if characters != count:
-                    raise error(f"{characters} characters in {which}", f"{count}; {LAYOUT}")
+                    raise error(f"{characters} characters in {part}", f"{count}; {LAYOUT}")
             for label, positions in labels.items():
                 if len(positions) != DRAWINGS:
                     raise error(f"{len(positions)} drawings in {'/'.join(label)}", f"{DRAWINGS} of each character")
             images = 255 - decode_once(tree, list(ways), 1, self.size, error)  # paper is white there
         background, evaluation = (
-            {"/".join(label[1:]): positions for label, positions in labels.items() if label[0] == which}
-            for which in CHARACTERS
+            {"/".join(label[1:]): positions for label, positions in labels.items() if label[0] == part}
+            for part in CHARACTERS
         )
         names = list(background)
         splits = {

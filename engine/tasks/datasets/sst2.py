@@ -68,7 +68,7 @@ class SST2(TokenDataset):
         """The words that are told apart, by frequency, of equal ones in the order of the alphabet."""
         counts = Counter(word for _, words in sentences for word in words)
         frequent = sorted((-count, word) for word, count in counts.items() if count >= self.least_count)
-        return {word: FIRST_WORD + place for place, (_, word) in enumerate(frequent[: self.most_words])}
+        return {word: FIRST_WORD + rank for rank, (_, word) in enumerate(frequent[: self.most_words])}
 
     def _tensors(self, sentences: Labelled, numbers: dict[str, int]) -> tuple[Tensor, Tensor]:
         """Words [N, L] and labels [N]."""

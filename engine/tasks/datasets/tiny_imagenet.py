@@ -44,10 +44,10 @@ class TinyImageNet(ImageDataset):
 
     def read(self, folder: Path) -> RawData:
         with tree_in(folder, FOLDER, LAYOUT, self) as (tree, error):
-            return _Reader(tree, error, folder).data()
+            return _ImageTreeReader(tree, error, folder).data()
 
 
-class _Reader:
+class _ImageTreeReader:
     """The images of a tree, decoded."""
 
     def __init__(self, tree: ImageTree, error: Refusal, folder: Path) -> None:
@@ -61,10 +61,10 @@ class _Reader:
         if not train:
             raise self.error("no image in train/WNID/images", LAYOUT)
         wnids, test = sorted(self._lines("wnids.txt")), self._test()
-        for found, where in ((train, "train/WNID/images"), (test, "val/images")):
-            if empty := sorted(set(wnids) - {wnid for _, wnid in found}):
+        for examples, where in ((train, "train/WNID/images"), (test, "val/images")):
+            if empty := sorted(set(wnids) - {wnid for _, wnid in examples}):
                 raise self.error(f"no image of class {empty[0]} in {where}", "images of every class of wnids.txt")
-            if foreign := sorted({wnid for _, wnid in found} - set(wnids)):
+            if foreign := sorted({wnid for _, wnid in examples} - set(wnids)):
                 raise self.error(f"the class {foreign[0]} in {where}", "the classes of wnids.txt")
         if len(wnids) < 2:
             raise self.error(f"{len(wnids)} classes in wnids.txt", "two or more")

@@ -40,11 +40,11 @@ class TokenDataset(Dataset):
     def to_input(self, inputs: Tensor, dtype: torch.dtype) -> Tensor:
         return inputs.long()
 
-    def stored(self, folder: Path, files: Sequence[str], what: str) -> list[Path]:
+    def stored(self, folder: Path, files: Sequence[str], contents: str) -> list[Path]:
         """The files of a dataset that is never downloaded. Raises DataError that says what to put where."""
         missing = [file for file in files if not os.path.isfile(folder / file)]
         if missing:
-            raise self.not_there(folder, f"{', '.join(missing)} ({what})")
+            raise self.not_there(folder, f"{', '.join(missing)} ({contents})")
         return [folder / file for file in files]
 
     def read_text(self, path: Path) -> bytes:
@@ -117,11 +117,11 @@ class NextTokenDataset(TokenDataset):
 
 def _numbered(code_points: np.ndarray, training: int) -> np.ndarray:
     """Characters, [N], numbered in the order of Unicode as the first `training` have them; one more for all others."""
-    known = np.zeros(CODE_POINTS, bool)
-    known[code_points[:training]] = True
-    numbers = np.full(CODE_POINTS, known.sum(), np.int32)
-    numbers[known] = np.arange(known.sum())
-    return numbers.astype(smallest(int(known.sum()) + 1))[code_points]
+    in_training = np.zeros(CODE_POINTS, bool)
+    in_training[code_points[:training]] = True
+    numbers = np.full(CODE_POINTS, in_training.sum(), np.int32)
+    numbers[in_training] = np.arange(in_training.sum())
+    return numbers.astype(smallest(int(in_training.sum()) + 1))[code_points]
 
 
 def smallest(count: int) -> type[np.generic]:

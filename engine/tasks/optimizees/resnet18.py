@@ -22,7 +22,7 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, track_running_stats=False)
 
 
-class Block(nn.Module):
+class BasicBlock(nn.Module):
     """Two convolutions and a shortcut around them."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -47,7 +47,7 @@ class ResNet(nn.Module):
         self.stem, self.stem_norm = convolution(channels, width, 3, 1), batch_norm(width)
         blocks = []
         for outputs, stride in STAGES:
-            blocks += [Block(width, outputs, stride), Block(outputs, outputs, 1)]
+            blocks += [BasicBlock(width, outputs, stride), BasicBlock(outputs, outputs, 1)]
             width = outputs
         self.blocks = nn.Sequential(*blocks)
         self.output = nn.Linear(width, classes)

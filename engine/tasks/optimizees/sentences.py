@@ -65,11 +65,11 @@ class SentenceLSTM(nn.Module):
         inputs, present = self.input(self.words(x)), is_word(x)[..., None]  # [D, L, 4 units], [D, L, 1]
         h = c = inputs.new_zeros(len(x), self.units)
         states = []
-        for place in range(x.shape[1]):
-            enter, forget, cell, leave = (inputs[:, place] + self.hidden(h)).chunk(4, -1)
+        for position in range(x.shape[1]):
+            enter, forget, cell, leave = (inputs[:, position] + self.hidden(h)).chunk(4, -1)
             moved = forget.sigmoid() * c + enter.sigmoid() * cell.tanh()
             c, h = (
-                torch.where(present[:, place], after, before)
+                torch.where(present[:, position], after, before)
                 for after, before in ((moved, c), (leave.sigmoid() * moved.tanh(), h))
             )
             states.append(h)

@@ -48,7 +48,7 @@ class Attention(nn.Module):
         return self.output(mixed.transpose(1, 2).reshape(examples, length, width))
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """x + attention(norm(x)), then x + network(norm(x)), of 4 W GELU units."""
 
     def __init__(self, width: int, heads: int, causal: bool) -> None:
@@ -80,7 +80,7 @@ class Transformer(Optimizee):
             raise PresetError(
                 [Problem("task.heads", str(self.heads), f"a divisor of task.width, which is {self.width}")]
             )
-        return nn.Sequential(*(Block(self.width, self.heads, causal) for _ in range(self.layers)))
+        return nn.Sequential(*(TransformerBlock(self.width, self.heads, causal) for _ in range(self.layers)))
 
     def draw(self, layer: nn.Module, key: str, generator: torch.Generator) -> Tensor:
         """As GPT-2 (Radford et al. 2019, section 2.3, and its code), or as `Optimizee` has it."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from engine.base.metrics import metric
 from engine.base.settings import show
-from engine.comparison import Effect, Entry, Interval, MetricAt, t_interval, verdict
+from engine.comparison import Effect, Interval, MetricAt, TaskResult, t_interval, verdict
 from engine.comparison.paired import DIFFERENCE, EQUAL_STEPS, MATCHED_LOSS, RATIO, exponential
 from engine.comparison.statistics import FEWEST_META_SEEDS, META_SEEDS, POWER
 from engine.evaluation.transfer_plan import GRID
@@ -160,7 +160,7 @@ def spearman(one: list[float], other: list[float]) -> float:
     return 1 - 6 * sum((a - b) ** 2 for a, b in zip(*ranks, strict=True)) / (n * (n * n - 1))
 
 
-def _mean(entry: Entry, step: int, reading: MetricAt) -> float | None:
+def _mean(entry: TaskResult, step: int, reading: MetricAt) -> float | None:
     value = estimate(entry.at(step), reading)
     return None if value is None else value[0]
 
@@ -201,10 +201,10 @@ def _larger(study: Evidence, arm: str, sharp: Effect, usual: Effect, row: str) -
     else:
         is_lost = outlived(study, usual) == WORSE
         word = TOO_FEW if is_lost else word_for(verdict(interval, nothing=0.0), judged_by)
-    shown = " to ".join(shown_as(judged_by, sharp.kind, effect.interval) for effect in (usual, sharp))
+    text = " to ".join(shown_as(judged_by, sharp.kind, effect.interval) for effect in (usual, sharp))
     interval = exponential(interval) if sharp.kind == RATIO else interval
     where = ((sharp.arm, sharp.reference), sharp.task, sharp.inner_step, sharp.setting, sharp.at, sharp.kind)
-    return Finding(row, arm, word, shown, *where, interval, None if outlived(study, sharp) else interval.p)
+    return Finding(row, arm, word, text, *where, interval, None if outlived(study, sharp) else interval.p)
 
 
 def hard_task(study: Evidence) -> Claim:
@@ -333,8 +333,8 @@ def _spread(ours: list[float], theirs: list[float], row: str, arms: tuple[str, s
     rare, usual = float(fdtri(*freedom, (1 - CONFIDENCE) / 2)), float(fdtri(*freedom, POWER))
     interval = Interval(ratio, low, high, n, n, META_SEEDS, 2 * min(below, 1 - below), usual / rare)
     word = BETTER if high < 1 else WORSE if low > 1 else NOT_FOUND
-    shown = shown_as(metric(reading.name), RATIO, interval)
-    return replace(few, word=word, shown=shown, kind=RATIO, interval=interval, p=interval.p)
+    text = shown_as(metric(reading.name), RATIO, interval)
+    return replace(few, word=word, text=text, kind=RATIO, interval=interval, p=interval.p)
 
 
 # -- hand-designed optimizers that apply a penalty explicitly --------------------------------------------------------
@@ -357,7 +357,7 @@ def explicit(study: Evidence) -> Claim:
     return claim.decided(compared, remark if handicapped else "")
 
 
-def _rival(study: Evidence, task: str) -> tuple[str, Entry, int] | None:
+def _rival(study: Evidence, task: str) -> tuple[str, TaskResult, int] | None:
     """Name, outcomes, and the inner step of equal passes: of those of which the fewest diverged, the best."""
     candidates = []
     for name, entry in study.tasks[task].baselines.items():
@@ -369,7 +369,7 @@ def _rival(study: Evidence, task: str) -> tuple[str, Entry, int] | None:
     return min(candidates, key=lambda item: item[:3])[2:] if candidates else None
 
 
-def _against_rival(study: Evidence, task: str, name: str, entry: Entry, at: int) -> Iterator[Finding]:
+def _against_rival(study: Evidence, task: str, name: str, entry: TaskResult, at: int) -> Iterator[Finding]:
     for arm in study.regularised:
         for words, (setting, metric_name) in {"accuracy": ACCURACY, "sharpness": SHARPNESS}.items():
             reading = study.metric_at(task, metric_name)

@@ -186,9 +186,7 @@ def collapse(study: Evidence) -> Claim:
     if not words:
         return claim.because(NOT_TESTED, said(compared) or missing, compared)
     verdict = SUPPORTED if words == {AT_CHANCE} else MIXED if AT_CHANCE in words else CONTRADICTED
-    return claim.because(
-        verdict, ", ".join(f"{item.column} on {item.row}: {item.shown}" for item in compared), compared
-    )
+    return claim.because(verdict, ", ".join(f"{item.column} on {item.row}: {item.text}" for item in compared), compared)
 
 
 def _at_chance(study: Evidence, task: str, arm: str) -> Finding:
@@ -198,12 +196,12 @@ def _at_chance(study: Evidence, task: str, arm: str) -> Finding:
     value, n = estimate(outcomes, accuracy), len(outcomes)
     diverged = [outcome.diverged for seeds in outcomes.values() for outcome in seeds.values()]
     if value is None or sum(diverged) > MOST * len(diverged):
-        word, shown = AT_CHANCE, f"{sum(diverged)} of {len(diverged)} diverged"
+        word, text = AT_CHANCE, f"{sum(diverged)} of {len(diverged)} diverged"
     else:
-        word, shown = AT_CHANCE if value[0] <= CHANCE else ABOVE_CHANCE, f"{100 * value[0]:.2f}%"
+        word, text = AT_CHANCE if value[0] <= CHANCE else ABOVE_CHANCE, f"{100 * value[0]:.2f}%"
     word = word if n >= FEWEST_META_SEEDS else TOO_FEW_META_SEEDS
     interval = Interval(*value, n=n, meta_seeds=n, over="") if value else None
-    return Finding(task, arm, word, shown, (arm,), task, step, EQUAL_STEPS, accuracy, interval=interval)
+    return Finding(task, arm, word, text, (arm,), task, step, EQUAL_STEPS, accuracy, interval=interval)
 
 
 def near_zero(study: Evidence) -> Claim:
@@ -226,5 +224,7 @@ def _lipschitz(study: Evidence, arm: str) -> BySeed:
     runs = study.arm(arm)
     entries = [task.main(runs) for task in study.tasks.values()] if runs is not None else []
     of_steps = [facts for entry in entries if entry is not None for facts in entry.facts.values()]
-    rules = [(seed, one.update_rule) for facts in of_steps for seed, one in facts.items() if len(one.update_rule) == 3]
+    rules = [
+        (seed, fact.update_rule) for facts in of_steps for seed, fact in facts.items() if len(fact.update_rule) == 3
+    ]
     return {seed: ratio for seed, (*_, ratio) in rules if ratio is not None}
