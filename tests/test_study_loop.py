@@ -187,11 +187,25 @@ def test_equal_studies_are_found_again_and_others_are_told_apart(tmp_path):
     later = study(stamp=new_stamp(store))
     found, others = unfinished(store, later)
     assert found is not None and found.path == started.path and not others
-    assert unfinished(store, study(seeds=(0, 1, 2))) == (None, True)
+    assert unfinished(store, study(seeds=(1, 2))) == (None, True)
     assert unfinished(store, study("another")) == (None, False)
     assert store.resolve(started.id).path == started.path and store.resolve(started.id).kind is STUDY
     assert schedule(started, AtOnce()) == "finished"
     assert unfinished(store, later) == (None, False)
+
+
+def test_more_meta_seeds_go_on_with_the_runs_that_there_are(tmp_path):
+    store, first = RunStore(tmp_path), AtOnce()
+    started = job(tmp_path, study(seeds=(0, 1)))
+    assert schedule(started, first) == "finished"
+    more = study(seeds=(0, 1, 2), stamp=new_stamp(store))
+    begun, _ = unfinished(store, more)
+    assert begun is not None and begun.path == started.path
+    second = AtOnce()
+    assert schedule(loop.take_up(store, more, begun, Schedule(), None), second) == "finished"
+    assert len(second.started) == len(first.started) // 2 and not set(first.started) & set(second.started)
+    assert len(store.list()) == len(first.started) + len(second.started)
+    assert unfinished(store, study(seeds=(0, 1))) == (None, False) == unfinished(store, more)
 
 
 def test_a_second_scheduler_says_who_has_the_study(tmp_path):

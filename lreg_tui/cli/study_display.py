@@ -7,7 +7,7 @@ Before it what there is to do (`--dry-run`), after it the last words.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.base.status import LIVE
@@ -166,7 +166,7 @@ def summarize(reader: RunReader, state: str, seen: Snapshot | None, as_json: boo
 def print_plan(plan: StudyPlan, begun: RunReader | None, store: RunStore, *, as_json: bool) -> None:
     """The runs there will be, and what is there of them."""
     folder = begun.path if begun else store.root / STUDY.home / plan.name  # of a new one nothing is there
-    seen = Watcher(plan_of(begun.path) if begun else plan, folder).look()
+    seen = Watcher(replace(plan, stamp=plan_of(begun.path).stamp) if begun else plan, folder).look()
     if as_json:
         for cell in seen.cells:
             output.emit(event(cell))

@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.base.errors import RunError
 from engine.base.files import read_json, refused, write_atomic
+from engine.runs.kinds import STUDY
 from engine.runs.reader import RunReader
 from engine.runs.store import Run, RunStore
 from engine.study.plan.plan import StudyPlan
@@ -67,23 +68,46 @@ def new_stamp(store: RunStore) -> str:
 def unfinished(store: RunStore, plan: StudyPlan) -> tuple[RunReader | None, bool]:
     """The newest study of this very plan that has not finished; and whether there is one of its name, but another plan.
 
-    A study whose runs failed for good is unfinished: they can be tried again.
+    A study whose runs failed for good is unfinished: they can be tried again. So is one of this plan with a part of its
+    meta-seeds, where there is none of the whole: its runs are runs of this plan, unless a search has chosen them.
     """
-    same = [(reader, is_same) for reader, is_same in _of_name(store, plan) if reader.state != "finished"]
-    first = next((index for index, (_, is_same) in enumerate(same) if is_same), None)
-    return (same[first][0], first > 0) if first is not None else (None, bool(same))
+    whole = [reader for reader, other in _of_name(store, plan) if _is_same(other, plan)]
+    for reader in whole:
+        if reader.state != "finished":
+            return reader, False
+    if not whole and plan.search is None:
+        for reader, other in _of_name(store, plan):
+            if set(other.seeds) < set(plan.seeds) and _is_same(replace(other, seeds=plan.seeds), plan):
+                return reader, False
+    return None, any(reader.state != "finished" for reader, other in _of_name(store, plan) if not _is_same(other, plan))
 
 
 def finished(store: RunStore, plan: StudyPlan) -> RunReader | None:
     """The newest study of this very plan that has finished."""
-    return next((reader for reader, is_same in _of_name(store, plan) if is_same and reader.state == "finished"), None)
+    return next(
+        (reader for reader, other in _of_name(store, plan) if _is_same(other, plan) and reader.state == "finished"),
+        None,
+    )
 
 
-def _of_name(store: RunStore, plan: StudyPlan) -> Iterator[tuple[RunReader, bool]]:
-    """The studies of a plan's name, the newest first, and whether they are of that very plan."""
-    stored = StudyPlan.from_json(json.loads(plan.dumps()))  # as it comes out of a folder: tuples have become lists
+def add_seeds(study: Run, plan: StudyPlan) -> None:
+    """Let a study be one of this plan, which has more meta-seeds; its runs keep their names. Raises RunError."""
+    begun = plan_of(study.path)
+    if begun.seeds != plan.seeds:
+        with study.locked():
+            write_atomic(study.path / STUDY.document, replace(plan, stamp=begun.stamp).dumps())
+        study.set_status(state="stopped", message="more meta-seeds to do")
+
+
+def _of_name(store: RunStore, plan: StudyPlan) -> Iterator[tuple[RunReader, StudyPlan]]:
+    """The studies of a plan's name and their plans, the newest first."""
     for reader in reversed(store.studies()):
         with contextlib.suppress(RunError):
             other = plan_of(reader.path)
             if other.name == plan.name:
-                yield reader, replace(other, stamp=plan.stamp).dumps() == stored.dumps()
+                yield reader, other
+
+
+def _is_same(other: StudyPlan, plan: StudyPlan) -> bool:
+    stored = StudyPlan.from_json(json.loads(plan.dumps()))  # as it comes out of a folder: tuples have become lists
+    return replace(other, stamp=plan.stamp).dumps() == stored.dumps()

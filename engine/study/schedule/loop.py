@@ -33,7 +33,7 @@ from engine.study.plan.transfers import tasks
 from engine.study.schedule import attempts, executors, inputs, slurm
 from engine.study.schedule.attempts import Attempts, EtaEstimator
 from engine.study.schedule.executors import Executor
-from engine.study.schedule.job import Schedule, set_schedule
+from engine.study.schedule.job import Schedule, add_seeds, set_schedule
 
 REST_S = 0.3
 ASK_AGAIN_S = 3.0  # a worker that has just started does not listen yet
@@ -314,12 +314,13 @@ def _few(names: list[str]) -> str:
 def take_up(
     store: RunStore, plan: StudyPlan, unfinished: RunReader | None, schedule: Schedule, data_dir: Path | None
 ) -> Run:
-    """Go on with this study, where it is there unfinished; else make its folder.
+    """Go on with this study, where it is there unfinished or with fewer meta-seeds; else make its folder.
 
     Raises LregError where its data, or a device of this machine that it is to have, is not there.
     """
     inputs.check_study(plan, schedule, data_dir)
     job = Run(unfinished.path) if unfinished else StudyJob.start(store.root, plan, argv=sys.argv, data_dir=data_dir)
+    add_seeds(job, plan)
     set_schedule(job, schedule)
     return job
 
