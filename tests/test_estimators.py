@@ -488,7 +488,7 @@ def test_particles_step_as_the_learned_optimizer_does(kind, way, monkeypatch):
 @pytest.mark.parametrize(
     ("objective", "terms", "message"),
     [
-        ({"log": True}, (), r"objective\.log: found true.*es, pes"),
+        ({"log": True}, (), r'objective\.log: found true.*"es" or "pes"'),
         ({"loss": "minimum"}, (), r"objective\.loss"),
         ({"loss": "many"}, (), r"objective\.loss: .*last_many, validation"),
         ({"batches": 0, "loss": "last_many"}, (), r"objective\.batches: found 0; allowed: an integer >= 1"),

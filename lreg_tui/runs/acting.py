@@ -203,8 +203,10 @@ class ActingScreen(Ending, Screen[None]):
         if not subjects:
             return
         ids, tasks = arms_of(subjects), {row.task for row in subjects}
-        others = arms_of(row for row in reversed(self.lreg.feed.rows) if "compare" in row.kind.actions)
-        keys = [key for key in sorted(others, key=lambda key: others[key][0].task not in tasks) if key not in ids]
+        rest = [row for row in reversed(self.lreg.feed.rows) if "compare" in row.kind.actions and row not in subjects]
+        repeats = {row.id: [row] for row in rest if (row.arm or row.id) in ids}  # of the subjects, one by one
+        others = repeats | arms_of(row for row in rest if row.id not in repeats)
+        keys = sorted(others, key=lambda key: others[key][0].task not in tasks)
         choices = [Choice(key, arm_name(others[key]), telling(others[key][0])) for key in keys]
         title = f"compare {listed(list(map(arm_name, ids.values())))} with"
         picked = await self.app.push_screen_wait(PickList(title, choices, several=True, never_none=True))

@@ -34,7 +34,7 @@ class Perceptron(nn.Module):
 
 
 @OPTIMIZEES.register("mlp")
-class MLPOptimizee(Optimizee):
+class MLP(Optimizee):
     """784-20-10 on MNIST: 15,910 parameters."""
 
     form = "numbers"
@@ -50,21 +50,21 @@ class MLPOptimizee(Optimizee):
 
 
 @OPTIMIZEES.register("mlp-relu")
-class ReLUMLP(MLPOptimizee):
+class ReLUMLP(MLP):
     """The same with ReLU, as in "Training Stronger Baselines for Learning to Optimize" (arXiv:2010.09089)."""
 
     activation: str = setting("relu", choices=ACTIVATIONS, help=ACTIVATION_HELP)
 
 
 @OPTIMIZEES.register("mlp-tanh")
-class TanhMLP(MLPOptimizee):
+class TanhMLP(MLP):
     """The same with tanh: to transfer to an activation that none was meta-trained on."""
 
     activation: str = setting("tanh", choices=ACTIVATIONS, help=ACTIVATION_HELP)
 
 
 @OPTIMIZEES.register("mlp-xh")
-class XHMLP(MLPOptimizee):
+class XHMLP(MLP):
     """784-32-10 with ReLU: 25,450 parameters (Xiong & Hsieh, ECCV 2022, official code)."""
 
     hidden: tuple[int, ...] = setting((32,), minimum=1, allow_empty=True, range_beside="depth", help=HIDDEN_HELP)
