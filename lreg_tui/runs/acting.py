@@ -206,6 +206,9 @@ class ActingScreen(Ending, Screen[None]):
         rest = [row for row in reversed(self.lreg.feed.rows) if "compare" in row.kind.actions and row not in subjects]
         repeats = {row.id: [row] for row in rest if (row.arm or row.id) in ids}  # of the subjects, one by one
         others = repeats | arms_of(row for row in rest if row.id not in repeats)
+        if not others:
+            self.tell("there is no other run to compare with", "warning")
+            return
         keys = sorted(others, key=lambda key: others[key][0].task not in tasks)
         choices = [Choice(key, arm_name(others[key]), telling(others[key][0])) for key in keys]
         title = f"compare {listed(list(map(arm_name, ids.values())))} with"

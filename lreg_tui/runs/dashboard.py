@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from lreg_tui.widgets.log_tail import LogTail
 
 SETTLE_S = 0.12  # the cursor rests so long on a run before its metrics are read
-LEAST_COMPARED = 2
 LOG_LINES = 500
 PANEL_KEYS = "choose a panel (narrow screens show it alone); 4: the log"
 BACK = "to the table, then without marks, then without filter"
@@ -54,7 +53,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
     One panel is chosen: keys go to it, and narrow screens show it alone.
     """
 
-    DEFAULT_CSS = (Path(__file__).parent / "dashboard.tcss").read_text()
+    DEFAULT_CSS = Path(__file__).with_suffix(".tcss").read_text("utf-8")  # CSS_PATH is read of pushed screens alone
     ESCAPE_TO_MINIMIZE = False  # keys give the focus back as well
     HELP_TITLE = "Runs"
     HELP_TEXT = f"Filter\n{filters.HELP}"
@@ -63,7 +62,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
     BINDINGS: ClassVar[list[BindingType]] = [  # in the order of the footer, of which narrow screens show the beginning
         bind("search", "filter", "filter", "show some of the runs only"),
         bind("add", "app.new_run", "new run", "pick a preset and start a run"),
-        bind("compare", "compare", tooltip=f"the marked runs, {LEAST_COMPARED} to {MOST_OVERLAID}, or pick some"),
+        bind("compare", "compare", tooltip=f"the marked runs, 2 to {MOST_OVERLAID}, or pick some"),
         *(ACTIONS[name] for name in ("undo", "stop_run", "pause_run", "continue_run", "resume_run", "transfer")),
         bind("edit", "edit", tooltip="a new run from the preset of the one under the cursor, edited"),
         bind("studies", "app.studies", tooltip="studies: many runs as one, with a report"),
@@ -354,13 +353,12 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
     def action_compare(self) -> None:
         rows = [row for row in self.subjects() if "compare" in row.kind.actions]
         arms = len({row.arm or row.id for row in rows})  # repeats with other seeds are one arm
-        if arms == 1:
+        if rows and len(self.table.runs.overlaid) == 1:
             self.compare_with_others()
         elif rows and arms <= MOST_OVERLAID:
             self.lreg.open_compare([row.id for row in rows])
         else:
-            hint = f"mark runs of {LEAST_COMPARED} to {MOST_OVERLAID} arms with space"
-            self.tell(f"to compare, {hint}; marked: {arms}", "warning")
+            self.tell(f"to compare, mark runs of 2 to {MOST_OVERLAID} arms with space; marked: {arms}", "warning")
 
     # -- order and filter --------------------------------------------------------------------------------------------
 

@@ -281,7 +281,7 @@ def _comparison(written: str, sign: str, value: str, names: Collection[str]) -> 
 
     def holds(row: RunRow) -> bool:
         figures: Iterable[Any] = [figure(row, name)] if is_metric else values_of(row, paths)
-        return any(is_number(figure) and bool(compare(figure, bound)) for figure in figures)
+        return any(is_number(number) and bool(compare(number, bound)) for number in figures)
 
     return holds
 

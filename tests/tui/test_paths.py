@@ -93,6 +93,20 @@ def test_c_with_one_run_asks_what_to_compare_it_with(store, tmp_path):
     drive(store, tmp_path, steps)
 
 
+def test_two_marked_seeds_of_an_arm_are_compared(store, tmp_path):
+    async def steps(pilot, app):
+        app.screen.query_one(RunTable).show_as(sort="name", reverse=False, columns=(), differing=False, group="")
+        for name in ("alpha", "beta"):
+            await put_cursor_on(pilot, name)
+            await pilot.press("space")
+        await pilot.press("c")
+        compare = await until(pilot, lambda: app.screen if isinstance(app.screen, CompareScreen) else None)
+        assert [run_id.split("-")[2] for run_id in compare.run_ids] == ["alpha", "beta"]
+        await settle(pilot)
+
+    drive(store, tmp_path, steps)
+
+
 def test_c_on_the_run_screen_compares_it_with_picked_ones(store, tmp_path):
     async def doing(pilot, screen):
         await pilot.press("c")
