@@ -200,7 +200,7 @@ def test_hidden_layers_follow_the_setting():
 def test_init_defaults_to_normal_for_the_small_mlps_only(name):
     default = {item.name: item.default for item in schema_of(OPTIMIZEES[name])}["init"]
     of_transformers = "gpt2" if name in ("gpt", "vit") else "uniform"
-    assert default == ("normal" if name in ("mlp", "mlp-relu", "mlp-tanh") else of_transformers)
+    assert default == ("normal" if name in ("mlp", "mlp-relu", "mlp-tanh", "mlp-gelu") else of_transformers)
 
 
 def test_normal_init_has_the_stated_deviation_for_weights_and_biases():

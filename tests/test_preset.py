@@ -24,7 +24,7 @@ SHIPPED = (
     "flat-simple", "flat-simple-gam", "flat-simple-gsam", "flat-simple-sam", "lin", "mlp", "adafac", "flat-1",
     "meta-lstm-omniglot", "meta-lstm-omniglot-smooth", "meta-lstm-cifar-fs", "meta-lstm-cifar-fs-smooth",
     "meta-lstm-digits", "several-networks", "simple-resnet18-cifar100",
-    "flat", "flat-control", "flat-held-out", "flat-held-out-control",
+    "flat", "flat-broad", "flat-broad-control", "flat-control", "flat-held-out", "flat-held-out-control",
     "flat-l2", "flat-mnist", "flat-mnist-control", "flat-pes", "flat-validation",
 )  # fmt: skip
 
@@ -111,7 +111,7 @@ def test_the_allowed_keys_are_listed():
             "[task]\noptimizee = 'resnet18'\nhidden = [20]",
             'task.hidden: found a key that optimizee = "resnet18" does not have; allowed: dataset, optimizee, ',
         ),
-        ("[task]\noptimizee = 'resnet18'\nhidden = [20]", "(it is one of mlp, mlp-relu, mlp-tanh or mlp-xh)"),
+        ("[task]\noptimizee = 'resnet18'\nhidden = [20]", "(it is one of mlp, mlp-gelu, mlp-relu, mlp-tanh or mlp-xh)"),
         ("[task]\ndataset = 'mnist'\naugment = true", 'dataset = "mnist" does not have'),
         ("[task]\naugment = true", "(it is one of cifar10, cifar100 or folder)"),
         ("[[task]]\n[[task]]\ndropout = 0.1", 'task.1.dropout: found a key that optimizee = "mlp" does not have'),

@@ -443,6 +443,7 @@ SHIPPED = tuple(
     sorted(
         [
             "learned-flatness",
+            "learned-flatness-broad",
             "learned-flatness-held-out",
             "learned-flatness-small",
             "open-questions",

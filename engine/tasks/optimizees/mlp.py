@@ -58,9 +58,16 @@ class ReLUMLP(MLP):
 
 @OPTIMIZEES.register("mlp-tanh")
 class TanhMLP(MLP):
-    """The same with tanh: to transfer to an activation that none was meta-trained on."""
+    """The same with tanh."""
 
     activation: str = setting("tanh", choices=ACTIVATIONS, help=ACTIVATION_HELP)
+
+
+@OPTIMIZEES.register("mlp-gelu")
+class GELUMLP(MLP):
+    """The same with GELU: to transfer to an activation that no shipped preset is meta-trained on."""
+
+    activation: str = setting("gelu", choices=ACTIVATIONS, help=ACTIVATION_HELP)
 
 
 @OPTIMIZEES.register("mlp-xh")
