@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = ("best", "last", "initial")
 LARGEST_TRANSFER = 2**26  # bytes
-KEPT_TRANSFERS = "transfer.jsonl"  # of a run in a kept study, in place of its many files: one a line, with its `name`
+KEPT_TRANSFERS = "transfer.jsonl.gz"  # of a run in a kept study, instead of many files: a line each, with its `name`
+GZIP = 31  # zlib's number for its format
 PIECE = 2**17  # bytes of metrics read at a time
 LONGEST = 2**22  # bytes; a longer line is no record
 TAIL = 64  # bytes before the read position that must still be there, else the metrics file was rewritten
@@ -202,8 +204,9 @@ class RunReader:
 
     def _kept_transfers(self) -> dict[str, dict[str, Any]]:
         try:
-            lines = read_limited(self.path / KEPT_TRANSFERS, LARGEST_TRANSFER, self.path).splitlines()
-        except OSError:
+            packed = read_limited(self.path / KEPT_TRANSFERS, LARGEST_TRANSFER, self.path)
+            lines = zlib.decompressobj(wbits=GZIP).decompress(packed, LARGEST_TRANSFER).splitlines()
+        except (OSError, zlib.error):
             return {}
         records = [strict(facts) for facts in map(_parse, lines) if isinstance(facts, dict)]
         return {str(facts.pop("name", number)): facts for number, facts in enumerate(records)}

@@ -5,6 +5,7 @@ What tells of a machine is left out: hosts, processes, commands, folders. Of the
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -142,7 +143,8 @@ def _run(run: RunReader, is_shown: bool, is_winner: bool) -> Files:
         yield "metrics.json", read_limited(run.path / "metrics.json", below=run.path)
     if is_shown and (transfers := run.transfers()):
         lines = [_line({"name": name, **_evaluation(facts)}) for name, facts in sorted(transfers.items())]
-        yield KEPT_TRANSFERS, "".join(f"{line}\n" for line in lines)
+        text = "".join(f"{line}\n" for line in lines)
+        yield KEPT_TRANSFERS, gzip.compress(text.encode(), mtime=0)  # the same bytes each time
     if is_winner and (checkpoint := run.checkpoints().get("best")):
         yield "checkpoint/best.safetensors", read_limited(checkpoint, LARGEST, run.path)
 
