@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.func import vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import linear
+from torch.overrides import TorchFunctionMode
 
 from engine.base.replay import replayed
 
@@ -289,9 +291,56 @@ def gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[
 def _gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     theta = theta.detach().requires_grad_()
     with torch.enable_grad():
-        losses = (side_by_side(loss) if theta.dim() == 2 else vmap(vmap(loss), (0, None)))(theta, batch)
+        losses = (side_by_side(loss) if theta.dim() == 2 else of_particles(loss))(theta, batch)
         (gradients,) = torch.autograd.grad(losses.sum(), theta)
-    return gradients, losses.detach()
+    return gradients.contiguous(), losses.detach()  # sums over them, too, are those of a run that is gone on with
+
+
+def of_particles(loss: BatchLoss) -> Callable[[Tensor, Batch], Tensor]:
+    """The losses, [M, B], of M particles of B optimizees each, theta [M, B, P], on batches with a leading [B].
+
+    Particles are mapped over innermost: what they have in common then takes part in one product for all of them.
+    """
+    many = vmap(vmap(loss, (0, None)), (1, 0), 1)
+
+    def call(theta: Tensor, batch: Batch) -> Tensor:
+        with _OneProduct():
+            return many(theta, batch).contiguous()
+
+    return call
+
+
+class _OneProduct(TorchFunctionMode):
+    """Has linear layers with many weights for the same inputs computed as one: vmap alone would copy the inputs."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return (_Linear.apply if func is linear else func)(*args, **(kwargs or {}))
+
+
+class _Linear(torch.autograd.Function):
+    """`torch.nn.functional.linear` with a vmap rule of its own; autograd sees the products that it is made of."""
+
+    @staticmethod
+    def forward(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return linear(inputs, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], inputs: Tensor, weight: Tensor, bias: Tensor | None = None
+    ) -> tuple[Tensor, int]:
+        of_inputs, of_weight, of_bias = in_dims
+        if of_inputs is not None or of_weight is None or (of_bias is None) != (bias is None):
+            return vmap(linear, in_dims)(inputs, weight, bias), 0
+        weight = weight.movedim(of_weight, 0)
+        bias = bias if of_bias is None else bias.movedim(of_bias, 0).flatten()
+        outputs = linear(inputs, weight.flatten(0, 1), bias).unflatten(-1, weight.shape[:2])
+        return outputs, outputs.dim() - 2
 
 
 def hessian_vector_products(loss: BatchLoss, theta: Tensor, batch: Batch, vectors: Tensor) -> Tensor:

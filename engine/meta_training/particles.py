@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from engine import kernels
-from engine.base.flat import Batch, as_far_as_possible, row_of, under
+from engine.base.flat import Batch, as_far_as_possible, of_particles, row_of, under
 from engine.base.metrics import objective_term, penalty_value
 from engine.meta_training import unroll
 from engine.meta_training.backward import blank, known, sound
@@ -267,7 +267,7 @@ class ParticleTruncation(InnerSteps):
     def _on_fresh_batches(self) -> Tensor:
         batches = self.inputs.final
         assert batches is not None
-        many = vmap(vmap(self.objective.loss), in_dims=(0, None))
+        many = of_particles(self.objective.loss)
         loss = torch.stack([many(self.theta, batches[index]) for index in range(len(batches))]).mean(0)
         cap = self.objective.divergence_cap * self.first_loss
         return torch.where(self.alive & (loss <= cap), loss, cap)
