@@ -15,7 +15,8 @@ import torch
 
 from engine.base.errors import LregError
 from engine.kernels import linear, triton_tape
-from engine.kernels.build import BuildError, isa_of, library
+from engine.kernels.build import is_prebuilt, isa_of, library
+from engine.kernels.compiler import BuildError
 from engine.kernels.linear import LinearSteps
 from engine.kernels.native import NativeTape, supports
 from engine.kernels.recompute import ALIVE, RecomputeTape
@@ -190,4 +191,4 @@ def describe(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
     problem = native_problem()
     if problem:
         return f"plain PyTorch in rows, because of the native ones: {problem}"
-    return f"native, {isa_of(library())}"
+    return f"native, {isa_of(library())}, {'prebuilt' if is_prebuilt(library()) else 'compiled on this machine'}"

@@ -1,17 +1,13 @@
-"""Building the CPU kernels: compiled once with the machine's own C++ compiler, and kept in the user's cache."""
+"""The CPU kernels' library: the wheel's, or compiled once with the machine's own C++ compiler and kept in its cache."""
 
 from __future__ import annotations
 
 import atexit
 import ctypes
 import functools
-import hashlib
-import itertools
 import os
 import platform
-import shlex
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,22 +16,10 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from engine.base.errors import LregError, printable
+from engine.kernels import compiler
+from engine.kernels.compiler import ISAS, BuildError, digest
 
-SOURCE = Path(__file__).with_name("native.cpp")
-VERSION = 2  # of lreg_version in it
-COMPILERS = ("c++", "g++", "clang++")
-FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
-ISAS = {  # what LREG_KERNELS_ISA may be: compilers' flags for it, of which the first that work are used
-    "native": (("-march=native",), ("-mcpu=native",), ()),
-    "avx512": (("-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mavx2", "-mfma"),),
-    "avx2": (("-mavx2", "-mfma"),),
-    "sse2": (("-march=x86-64",),),
-}
-PATIENCE_S = 300
-
-
-class BuildError(Exception):
-    """Why there are no CPU kernels, in one line."""
+PREBUILT = Path(__file__).with_name("prebuilt")  # in a wheel that was built with LREG_BUILD_KERNELS=1
 
 
 def instruction_set() -> str:
@@ -48,17 +32,36 @@ def instruction_set() -> str:
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The compiled kernels. Raises BuildError where they cannot be built, loaded or run."""
-    compiler = _compiler()
-    name = f"lreg-{_fingerprint(compiler)}.so"
+    """The kernels, loaded. Raises BuildError where there are none in the package, and they cannot be built or run."""
+    wanted, reason = instruction_set(), ""
+    for isa in ISAS if wanted == "native" else (wanted,):
+        path = PREBUILT / compiler.prebuilt_name(isa)
+        try:
+            if path.exists():
+                return _load(path)
+        except BuildError as error:  # usually one for a better processor
+            reason = f"; prebuilt: {error}"
     try:
-        return _kept(compiler, folder() / name)
+        return _compiled(compiler.find_compiler())
+    except BuildError as error:
+        raise BuildError(f"{error}{reason}") from None
+
+
+def is_prebuilt(loaded: ctypes.CDLL) -> bool:
+    """Whether kernels were in the package, not compiled on this machine."""
+    return Path(loaded._name).parent == PREBUILT
+
+
+def _compiled(command: Sequence[str]) -> ctypes.CDLL:
+    name = f"lreg-{_fingerprint(command)}.so"
+    try:
+        return _kept(command, folder() / name)
     except BuildError as error:
         if "compile them" in str(error):  # no place is to blame
             raise
     scratch = Path(tempfile.mkdtemp(prefix="lreg-kernels-"))  # a cache that cannot be written, or executed from
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
-    return _kept(compiler, scratch / name)
+    return _kept(command, scratch / name)
 
 
 def folder() -> Path:
@@ -66,14 +69,14 @@ def folder() -> Path:
     return user_cache_path("lreg") / "kernels"
 
 
-def _kept(compiler: Sequence[str], path: Path) -> ctypes.CDLL:
+def _kept(command: Sequence[str], path: Path) -> ctypes.CDLL:
     """The library at a path; compiled now if it is not there, or not what was written there."""
     try:
         if not _is_whole(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):  # of many processes one compiles
                 if not _is_whole(path):
-                    _compile(compiler, path)
+                    _compile(command, path)
         return _load(path)
     except NotImplementedError as error:  # a file system without locks
         raise BuildError(f"{path}: {error}") from None
@@ -84,7 +87,7 @@ def _kept(compiler: Sequence[str], path: Path) -> ctypes.CDLL:
 def _is_whole(path: Path) -> bool:
     """Whether a file is what was compiled: loading a torn one would end the process."""
     try:
-        return _digest(path.read_bytes()) == _seal(path).read_text()
+        return digest(path.read_bytes()) == _seal(path).read_text()
     except (OSError, ValueError):
         return False
 
@@ -93,37 +96,11 @@ def _seal(path: Path) -> Path:
     return path.with_suffix(".sha256")
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _compiler() -> list[str]:
-    """The command of the compiler: $CXX, with what words it has, else the first that is there."""
-    cxx = os.environ.get("CXX", "")
-    for command in [[cxx], shlex.split(cxx)] if cxx else [[name] for name in COMPILERS]:
-        if command and (executable := shutil.which(command[0])):
-            return [executable, *command[1:]]
-    raise BuildError(f"no C++ compiler found ({cxx or ', '.join(COMPILERS)})")
-
-
-def _fingerprint(compiler: Sequence[str]) -> str:
+def _fingerprint(command: Sequence[str]) -> str:
     """Another source, compiler, processor or instruction set is another library: homes are shared between machines."""
-    parts = [SOURCE.read_bytes(), " ".join(compiler).encode(), _version(compiler), _processor()]
-    return _digest(b"\0".join([*parts, " ".join(FLAGS).encode()]))[:16] + f"-{instruction_set()}"
-
-
-def _version(compiler: Sequence[str]) -> bytes:
-    return _run([*compiler, "--version"]).stdout.partition(b"\n")[0]
-
-
-def _run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
-    """Run the compiler. Raises BuildError where it cannot be, or takes too long."""
-    try:
-        return subprocess.run(command, capture_output=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired:
-        raise BuildError(f"{command[0]} does not compile them within {PATIENCE_S} s") from None
-    except OSError as error:
-        raise BuildError(f"{command[0]} does not compile them: {error.strerror}") from None
+    version = compiler.run([*command, "--version"]).stdout.partition(b"\n")[0]
+    parts = [compiler.prebuilt_name(instruction_set()).encode(), " ".join(command).encode(), version, _processor()]
+    return digest(b"\0".join(parts))[:16] + f"-{instruction_set()}"
 
 
 def _processor() -> bytes:
@@ -135,26 +112,21 @@ def _processor() -> bytes:
     return b"\n".join(sorted({line for line in lines if line.startswith((b"flags", b"Features", b"model name"))}))
 
 
-def _compile(compiler: Sequence[str], path: Path) -> None:
-    """Try the variants in turn; the first that compiles is kept. Raises BuildError, and OSError of the path."""
+def _compile(command: Sequence[str], path: Path) -> None:
+    """Compile beside the path and move it there. Raises BuildError, and OSError of the path."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as scratch:
         target = Path(scratch) / path.name
-        for threads, isa in itertools.product(("-fopenmp", ""), ISAS[instruction_set()]):
-            done = _run([*compiler, *FLAGS, *filter(None, (threads, *isa)), "-o", str(target), str(SOURCE)])
-            if done.returncode == 0:
-                _keep(target, path)
-                return
-    reason = done.stderr.decode(errors="replace").strip().partition("\n")[0][:200]
-    raise BuildError(f"{compiler[0]} does not compile them: {reason or f'exit code {done.returncode}'}")
+        compiler.compile_kernels(command, instruction_set(), target)
+        _keep(target, path)
 
 
 def _keep(target: Path, path: Path) -> None:
     """Move a library to its place, safely on the disk, and its seal after it."""
     with open(target, "rb+") as file:
-        digest = _digest(file.read())
+        sealed = digest(file.read())
         os.fsync(file.fileno())
     seal = _seal(target)
-    seal.write_text(digest)
+    seal.write_text(sealed)
     os.replace(target, path)
     os.replace(seal, _seal(path))
 
@@ -162,8 +134,6 @@ def _keep(target: Path, path: Path) -> None:
 def _load(path: Path) -> ctypes.CDLL:
     try:
         loaded = ctypes.CDLL(str(path))
-        if loaded.lreg_version() != VERSION:
-            raise BuildError(f"{path}: kernels of another version")
         loaded.lreg_isa.restype = ctypes.c_char_p
     except (OSError, AttributeError) as error:
         raise BuildError(f"{path}: {error}") from None

@@ -1,6 +1,6 @@
 // The coordinate-wise recurrent network of a learned optimizer on the CPU: forward steps, the backward pass of a
-// truncation, and the ascent of the smoothness penalty. No dependency but the compiler; engine/kernels/native.py
-// builds it at first use. The plain PyTorch reference is LearnedOptimizer.step with autograd.
+// truncation, and the ascent of the smoothness penalty. No dependency but the compiler; compiler.py
+// calls it. The plain PyTorch reference is LearnedOptimizer.step with autograd.
 //
 // Every coordinate runs the same network, so LANES coordinates are carried side by side, one in each lane of VECS
 // vector registers, and a tile of them stays in cache for a whole segment of inner steps:
@@ -1163,7 +1163,6 @@ LREG_EXPORT(float, float)
 LREG_EXPORT(double, double)
 
 extern "C" int lreg_lanes(int bytes) { return bytes == 4 ? Simd<float>::LANES : Simd<double>::LANES; }
-extern "C" int lreg_version() { return 2; }
 
 // The vector instructions that this file was compiled to, and whether the processor has them.
 #if defined(__AVX512F__)
