@@ -19,7 +19,6 @@ from engine.study.report.claim import (
     Finding,
 )
 from engine.study.report.evidence import gather
-from engine.study.report.papers.lr import spearman
 from engine.study.report.papers.xh import table_1
 from engine.study.report.report import claims
 
@@ -420,11 +419,6 @@ def test_few_pairs_decide_nothing(tmp_path):
     claim = decided(study)["C1"]
     assert claim.verdict == NOT_TESTED
     assert "too few pairs" in claim.reason
-
-
-def test_rank_agreement():
-    assert spearman([1, 2, 3, 4], [10, 20, 30, 40]) == 1
-    assert spearman([1, 2, 3, 4], [4, 3, 2, 1]) == -1
 
 
 def xh_study(root, **accuracies: float) -> Study:

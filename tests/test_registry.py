@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from engine.base.errors import PresetError, SettingsError
-from engine.base.registry import Registry
 from engine.base.settings import schema_of
 from engine.jobs.from_preset import meta_trainer
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
@@ -92,20 +91,14 @@ def test_an_unknown_member(things, name):
     assert ("did you mean first?" in str(caught.value)) == (name == "frist")
 
 
-def test_two_members_of_one_name_are_refused():
-    registry = Registry("thing", "engine")
+def test_a_member_from_outside_that_takes_a_name_is_refused_before_anything_is_looked_up(things):
+    with pytest.raises(ValueError, match="two thing classes are registered as 'first'"):
 
-    @registry.register("same")
-    class One:
-        pass
-
-    with pytest.raises(ValueError, match="two thing classes are registered as 'same'"):
-
-        @registry.register("same")
-        class Two:
+        @things.register("first")
+        class Mine:
             pass
 
-    assert registry._members["same"].__qualname__ == One.__qualname__
+    assert things["first"].__module__.endswith(".first")
 
 
 @pytest.mark.parametrize("dataset", DATASETS.names())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import fnmatch
 from pathlib import Path
 
+import outside_tasks as outside
 import pytest
 import tomli
 import torch
 from torch import nn
 
 from engine.base.errors import RunError
-from engine.bench import outside
 from engine.export.optimizer import load_exported
 from engine.export.shipped import FOLDER, PREFIX, file_of, run_of, shipped_optimizers
 from engine.export.torch_optim import load_optimizer

@@ -66,13 +66,11 @@ def test_a_whole_report(tmp_path):
     text = report_of(study, draw=sketch)
     assert "**Finished**: 15 runs, 10 transfer jobs." in text
     assert re.search(r"\| C1 +\| \*\*mixed\*\* .* 1 better, 1 not found", text)
-    assert "`sam`: sharpness at 0.05, at matched train loss: better on 1, not found on 1 of 2 tasks (x0.8" in prose(
-        text
-    )
+    assert re.search(r"\| `sam` +\| sharpness at 0.05 +\| at matched train loss +\| +1 \| +0 \| +1 \| +x0\.8", text)
     assert re.search(r"\| `sam` +\| test accuracy +\| at equal steps +\| +1 \| +0 \| +1 \| .*±0\.\d+ points +\|", text)
     assert "+3.00 (+3.00 to +3.00) higher" in text
     names = {path.name for path in (study.folder / "report").iterdir()}
-    figures = {"curves", "sharpness", "accuracy", "frontier", "candidates"}
+    figures = {"curves", "sharpness", "accuracy", "frontier"}
     tables = {"runs", "candidates", "results", "paired", "claims"}
     assert names >= {f"{name}.png" for name in figures} | {f"{name}.csv" for name in tables} | {"report.md"}
     assert set(re.findall(r"\]\((\S+?)\)", text)) == names - {"report.md"}
@@ -88,7 +86,7 @@ def test_arms_are_read_against_the_reference_arms_frontier(tmp_path):
             study.put(run, evaluation(MLP, Level(loss=loss, sharpness=sharpness), seed, scale=scale))
         study.put(run, evaluation(MLP, Level(loss=0.3, sharpness=0.1), seed, weight_decay=1e-3))
     text = prose(report_of(study))
-    assert "Against the frontier of `none`" in text and "the lowest train loss, is x2:" in text
+    assert "Against the frontier of `none`, whose best scale is x2:" in text
     assert re.search(r"\| `sam` +\| sharpness at \S+ +\| 0\.5\S* \(\S+ to \S+\) lower", text)
     assert "none is the control of sam: the same meta-training without penalty.sam" in text
     rows = {(row["setting"], row["figure"]): row for row in rows_of(study, "paired.csv")}
@@ -189,12 +187,12 @@ def test_what_weakens_is_said(tmp_path):
     study.levels["sam"][MLP].diverged = True
     text = prose(report_of(study.finish()))
     for words in (
-        "2 meta-seeds, fewer than 5",
+        "fewer than 5 meta-seeds: sam;",
         "Unequal tuning: the reference arm was the best of 1, others of more: `sam` 2.",
         "Winners at an end of what was tried: a better value may lie beyond. `sam` `meta.learning_rate = 0.01`.",
-        "Not evaluated on `mnist/cnn`: `none`, `sam`.",
-        "diverged are left out of means and pairs: `sam` 10 of 10 on `digits/mlp`",
-        "No scale frontier on",
+        "Not evaluated: `mnist/cnn`.",
+        "clearly more optimizees diverged than with none: sam on digits/mlp;",
+        "no scale frontier on",
         "No re-weighting control",
         "here it is `simple`",
     ):
@@ -295,9 +293,9 @@ def test_a_search_says_how_far_it_came(tmp_path):
     for arm in study.plan.arms:
         for cell in study.plan.cells_of(arm, points[arm.name]):
             study.run(cell)
-    text = prose(report_of(study, draw=sketch))
+    text = prose(report_of(study))
     assert "The search of `sam` has tried 2 of up to 3 points." in text
-    assert "](candidates.png)" in text and "`penalty.sam.rho`: 0.01 to 1.0" in text
+    assert "`penalty.sam.rho`: 0.01 to 1.0" in text and "| `search.trials` | `3` |" in text
 
 
 def test_where_nothing_can_be_written_one_line_says_so(tmp_path):

@@ -41,6 +41,8 @@ class Registry(Generic[T]):
         """Class decorator: make the class a frozen dataclass of its settings and know it by `name`."""
 
         def decorate(cls: Member) -> Member:
+            if not self._complete and cls.__module__.partition(".")[0] != self.package.partition(".")[0]:
+                self._load_own()  # so that it is the one from outside that is refused where a name is taken
             cls = cast(Member, dataclass(frozen=True, kw_only=True, eq=False)(cls))
             prior = self._members.get(name, cls)
             if (prior.__module__, prior.__qualname__) != (cls.__module__, cls.__qualname__):  # equal: loaded again

@@ -29,7 +29,6 @@ class Bench:
     device: torch.device
     limits: Limits
     quick: bool = False
-    by_name: bool = False  # the works were asked for one by one: none is too long
     _tasks: dict[str, tuple[RandomTask, needs.Pilot]] = field(default_factory=dict)
 
     def measure(self, piece: Workload) -> dict[str, Any]:
@@ -46,10 +45,11 @@ class Bench:
             task = RandomTask(piece.optimizee, device=self.device)
             self._tasks[piece.optimizee] = task, needs.pilot(task)
         task, pilot = self._tasks[piece.optimizee]
-        estimate, free = needs.estimated(piece, task, self.limits, pilot), needs.free_memory(self.device)
-        if reason := estimate.problem(free, self.by_name):
+        (ours_bytes, eager_bytes), free = needs.estimated(piece, task, pilot), needs.free_memory(self.device)
+        if reason := needs.lacking(ours_bytes, free):
             return {"skipped": reason}
-        missing = "nobody has written the searches out" if piece.work in PROBED else estimate.eager_problem(free)
+        missing = needs.lacking(eager_bytes, free, "plain eager PyTorch needs")
+        missing = "nobody has written the searches out" if piece.work in PROBED else missing
         setup = scene(piece, task)
         first = timed(setup.run, self.device)  # whatever is loaded or compiled at first use is in here
         for _ in range(2 if self.device.type == "cuda" else 0):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from engine.comparison.arms import Arm, ArmRun, ControlArm, controls, group_arms, reference_arm, settings_table
 from engine.comparison.outcomes import TaskOutcomes, TaskResult, Variant, collect, radii_of
 from engine.comparison.paired import Effect, effects, effects_against
-from engine.comparison.report import Comparison, ComparisonRow, ComparisonTable, compare, last_common_step, table
+from engine.comparison.report import Comparison, ComparisonRow, ComparisonTable, compare, last_common_step, notes, table
 from engine.comparison.statistics import Interval, holm, t_interval, verdict
 from engine.runs.evaluations import NORMALISED, MetricAt, OptimizeeOutcome
 
@@ -35,6 +35,7 @@ __all__ = [
     "group_arms",
     "holm",
     "last_common_step",
+    "notes",
     "radii_of",
     "reference_arm",
     "settings_table",

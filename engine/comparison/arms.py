@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engine.base.errors import PresetError, RunError
 from engine.base.settings import show
 from engine.presets.catalog import is_of_member, weighing
-from engine.presets.flat import NAMES, PARENT, TELLING, arm_identity, common_name, frozen
+from engine.presets.repeats import NAMES, PARENT, TELLING, arm_identity, common_name, frozen
 from engine.runs import notes
 from engine.runs.results import preset_differences
 from engine.runs.store import RunReader

@@ -260,7 +260,7 @@ def compare(
         },
         radii=tuple(radii),
         radius=chosen_radius(radii, radius),
-        notes=tuple(_notes(arms, chosen, tasks_there, tables, differences)),
+        notes=tuple(notes(arms, chosen, tasks_there, tables, differences)),
         damaged_files=damaged,
     )
 
@@ -307,7 +307,7 @@ def _is_evaluated(task: TaskOutcomes, arm: Arm, step: int) -> bool:
     return entry is not None and step in entry.steps
 
 
-def _notes(
+def notes(
     arms: Sequence[Arm],
     reference: Arm,
     tasks: Sequence[TaskOutcomes],
@@ -345,8 +345,8 @@ def _notes(
         )
     if few := sorted({effect.arm for effect in first if 1 < effect.interval.meta_seeds < ENOUGH_META_SEEDS}):
         yield (
-            f"fewer than {ENOUGH_META_SEEDS} meta-seeds: {', '.join(few)}; t-intervals over so few are wide: unclear "
-            "says little about whether there is a difference"
+            f"fewer than {ENOUGH_META_SEEDS} meta-seeds: {', '.join(few)}; t-intervals over so few are wide: what "
+            "they do not show may well be there"
         )
     if lost := sorted({f"{effect.arm} on {effect.task}" for effect in first if more_diverged(effect) > 0}):
         yield (

@@ -11,6 +11,7 @@ from engine.base.errors import LregError
 from engine.comparison import ArmRun, MetricAt, TaskOutcomes
 from engine.evaluation.transfer_plan import target
 from engine.figures.base import Evaluated
+from engine.presets.tables import stages
 from engine.runs.evaluations import SHARPNESS, task_name
 
 if TYPE_CHECKING:
@@ -96,5 +97,4 @@ def _steps(evaluated: Evaluated, outcomes: TaskOutcomes) -> int:
     """The longest that was evaluated on the task, else the longest that the first run was meta-trained for."""
     if outcomes.steps:
         return max(outcomes.steps)
-    horizon = evaluated.ordered_arms[0].runs[0].reader.preset()["meta"]["inner_steps"]
-    return max(horizon) if isinstance(horizon, (tuple, list)) else horizon
+    return max(stages(evaluated.ordered_arms[0].runs[0].reader.preset()["meta"]))

@@ -115,8 +115,14 @@ def check_inputs(
     optimizer it starts from, which is to fit that table. `option`: what names the device. Raises LregError.
     """
     where = pick_device(device, option)
+    from engine import kernels
+    from engine.kernels import build
+    from engine.meta_training import recording
     from engine.presets.preset import from_mapping
     from engine.tasks.table import check_tasks
+
+    for check_variable in (kernels.chosen, build.instruction_set, recording.way):
+        check_variable()
 
     how: dict[str, Any] = {"data_dir": data_dir, "device": where}
     if optimizer is not None:

@@ -21,8 +21,8 @@ from engine.presets import document as documents
 from engine.presets.catalog import Catalog
 from engine.presets.checking import TABLES, PresetSettings, check
 from engine.presets.document import find, merge, shipped
-from engine.presets.flat import flatten
 from engine.presets.former import todays
+from engine.presets.repeats import flatten
 
 __all__ = [
     "TABLES",

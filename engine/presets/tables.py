@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,13 @@ class MetaSettings:
     @property
     def stages(self) -> tuple[int, ...]:
         """The lengths of unrolls, one after another."""
-        return self.inner_steps if isinstance(self.inner_steps, tuple) else (self.inner_steps,)
+        return stages(vars(self))
+
+
+def stages(meta: Mapping[str, Any]) -> tuple[int, ...]:
+    """The lengths of unrolls by a [meta] table, one after another."""
+    steps = meta["inner_steps"]
+    return tuple(steps) if isinstance(steps, (list, tuple)) else (steps,)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from engine.base.errors import LregError
 from engine.base.settings import show
+from engine.presets.tables import stages
 from engine.runs import notes
 from engine.runs.store import RunReader
 from lreg_tui.charts.curve import ChartLine
@@ -221,8 +222,8 @@ def landscape_of(compared: Comparison) -> tuple[str, int] | None:
     preset = next((arm.preset for arm in compared.arms if arm.preset is not None), None)
     if preset is None:
         return None
-    task, horizon = preset.fixed_tasks()[0], preset["meta"]["inner_steps"]
-    return f"{task['dataset']}/{task['optimizee']}", max(horizon) if isinstance(horizon, tuple) else horizon
+    task = preset.fixed_tasks()[0]
+    return f"{task['dataset']}/{task['optimizee']}", max(stages(preset["meta"]))
 
 
 def notes_of(compared: Comparison) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from engine.base.errors import LregError
 from engine.presets.catalog import estimator_label, member_name, named_members, task_label
-from engine.presets.flat import NAMES, arm_identity, flatten
+from engine.presets.repeats import NAMES, arm_identity, flatten
 from engine.runs.kinds import RUN, TRANSFER, JobKind
 from engine.runs.store import RunReader, RunStore
 from lreg_tui.runs.actions import called

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.base.metrics import metric
 from engine.base.status import STOPPING
-from engine.presets.flat import TELLING, common_name
+from engine.presets.repeats import TELLING, common_name
 from engine.runs.kinds import STUDY as STUDY_KIND
 from engine.runs.results import Mean, mean
 from lreg_tui.runs.feed import RunRow

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from textual import work
@@ -19,6 +20,7 @@ from textual.widgets import Static
 from engine.base.errors import LregError, RunError
 from engine.base.status import LIVE
 from engine.presets.catalog import estimator_label, member_name, named_members, task_label, trainings
+from engine.presets.tables import stages
 from engine.runs.store import RunReader, RunStore
 from engine.study.plan.plan import ArmPlan, StudyPlan
 from engine.study.schedule.job import Schedule, finished, new_stamp, unfinished
@@ -101,9 +103,7 @@ def _kind(preset: Mapping[str, Any]) -> tuple[str, str, str, frozenset[str]]:
 
 def _inner_steps(meta: Mapping[str, Any]) -> float:
     """Of all optimizees of a run; the stages of a curriculum count alike."""
-    steps = meta["inner_steps"]
-    stages = steps if isinstance(steps, (list, tuple)) else [steps]
-    return float(meta["epochs"] * meta["meta_batch"] * trainings(meta) * sum(stages) / len(stages))
+    return float(meta["epochs"] * meta["meta_batch"] * trainings(meta) * fmean(stages(meta)))
 
 
 def start(reference: str, store: RunStore, name: str, jobs: int, data_dir: Path | None) -> Started:

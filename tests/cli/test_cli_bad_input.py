@@ -57,6 +57,13 @@ def test_a_bad_override(lreg, home, override):
     refused(lreg("run", "tiny.toml", "--set", override))
 
 
+@pytest.mark.parametrize("variable", ["LREG_GRAPHS", "LREG_KERNELS", "LREG_KERNELS_ISA"])
+def test_a_bad_variable_leaves_no_run(lreg, home, variable, monkeypatch):
+    monkeypatch.setenv(variable, "yes")
+    refused(lreg("run", "tiny.toml"), variable, "yes", "allowed")
+    assert not (home / "runs").exists()
+
+
 def test_bad_options(lreg, home):
     refused(lreg("run", "tiny.toml", "--device", "cuda:77"), "cuda:77", "there is: cpu")
     refused(lreg("run", "tiny.toml", "--device", "tpu"), "auto, cpu, cuda")

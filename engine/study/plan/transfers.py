@@ -18,6 +18,7 @@ from engine.base.settings import check_table, schema_of, setting, show, unknown_
 from engine.evaluation.transfer_plan import BASELINE_NAMES, GRID, Plan, TransferSettings, make, marks_within
 from engine.presets.catalog import Catalog
 from engine.presets.preset import from_mapping
+from engine.presets.tables import stages
 from engine.runs.kinds import TRANSFER
 from engine.runs.reader import RunReader
 from engine.study.plan.plan import ArmPlan, StudyPlan, TransferSpec, as_tuples
@@ -162,8 +163,7 @@ def read_transfer(
     else:
         problems.append(Problem("transfer.evaluation", show(evaluation), "a table: [transfer.evaluation]"))
     if not problems:  # by default a transfer is as long as the last stage of meta-training
-        horizons = [arm.preset["meta"]["inner_steps"] for arm in arms] or [10**7]
-        steps = values["steps"] or min(max(stages) if isinstance(stages, list) else stages for stages in horizons)
+        steps = values["steps"] or min((max(stages(arm.preset["meta"])) for arm in arms), default=10**7)
         wrong = _problems(marks_within, steps, values["marks"])
         problems += [dataclasses.replace(item, path="transfer.marks", source="") for item in wrong]
     settings = {key: values[key] for key in PASSED_ON if values[key] is not None}

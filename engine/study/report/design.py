@@ -6,22 +6,19 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from engine.base.settings import show
 from engine.base.status import is_number
-from engine.comparison import settings_table
-from engine.comparison.paired import EQUAL_STEPS, MATCHED_LOSS, has_frontier
-from engine.comparison.report import ARM, ENOUGH_META_SEEDS
-from engine.comparison.statistics import FEWEST_META_SEEDS
-from engine.figures import Block
+from engine.comparison import notes, settings_table
 from engine.presets.catalog import is_of_member
 from engine.runs.provenance import machine_of, system_of
 from engine.runs.reader import RunReader
 from engine.runs.results import mean
 from engine.study.plan.kept import command, cost_of, without_places
+from engine.study.plan.snapshot import summary
 from engine.study.report.claim import TESTED, Claim
-from engine.study.report.evidence import HEADLINE, Evidence
+from engine.study.report.evidence import Evidence
 from engine.study.report.markdown import (
     NOTHING,
     bullets,
@@ -37,6 +34,7 @@ from engine.study.report.markdown import (
 
 MOST_CANDIDATES = 60  # lines of the table; the file has all
 MOST_NAMED = 6
+ASKED = ("seeds", "search.", "transfer.")  # what the table of keys is about
 PAPER_KIND = "dm"  # the learned optimizer of Learning Regularizers is an LSTM
 
 
@@ -52,7 +50,7 @@ def progress(study: Evidence) -> str:
     return f"**Finished**: {count(len(study.seen.cells), 'run')}, {count(len(study.seen.transfers), 'transfer job')}."
 
 
-def picked(study: Evidence, drawn: Mapping[str, Block]) -> Iterator[str]:
+def picked(study: Evidence) -> Iterator[str]:
     """The rule, the winners, and all candidates."""
     metric = study.plan.pick.metric
     yield "## How winners were picked\n"
@@ -66,8 +64,6 @@ def picked(study: Evidence, drawn: Mapping[str, Block]) -> Iterator[str]:
     yield table(["arm", "point", metric.replace("_", " "), "runs finished", ""], rows[:MOST_CANDIDATES], left=2)
     if len(rows) > MOST_CANDIDATES:
         yield paragraph(f"{len(rows) - MOST_CANDIDATES} more are in [candidates.csv](candidates.csv).")
-    if block := drawn.get("candidates.png"):
-        yield f"![candidates](candidates.png)\n\n{paragraph(text(block.caption))}"
 
 
 def _candidates(study: Evidence, arm: str) -> Iterator[list[str]]:
@@ -92,31 +88,15 @@ def what_was_run(study: Evidence) -> Iterator[str]:
         f"All of it: {code(shlex.join(command(study.plan.name, RunReader(study.folder).facts)))}.",
         "One run, from its folder in the run store: `lreg run RUN/preset.toml`; on the same processor, with as many "
         "threads, it repeats the figures.",
-        f"Meta-seeds: {', '.join(map(str, study.plan.seeds))}.",
     ]
-    if (search := study.plan.search) is not None:
-        lines.append(
-            f"Search: {search.sampler}, up to {search.trials} points for each arm with axes, seed {search.seed}."
-        )
-    yield bullets([*lines, *_cost(study), *_facts(study), _transfer(study), *_differing(study)])
+    yield bullets([*lines, *_cost(study), *_facts(study), *_differing(study)])
+    asked = {key: value for key, value in summary(study.plan).items() if key.startswith(ASKED)}
+    lists = {key: value if isinstance(value, (list, tuple)) else [value] for key, value in asked.items()}
+    yield table(["key", "value"], [[code(key), codes(map(show, values))] for key, values in lists.items()], left=2)
     yield "### Runs\n"
     yield paragraph("Winners' runs, whose figures the tables above show; [runs.csv](runs.csv) has every run.")
     rows = [[code(arm), " ".join(map(code, study.run_ids(arm)))] for arm in study.arms]
     yield table(["arm", "runs, by meta-seed"], rows, left=2)
-
-
-def _transfer(study: Evidence) -> str:
-    request = study.plan.transfer
-    if request is None:
-        return "No transfer evaluations were asked for."
-    parts = [f"of {request.of}", f"to {codes(request.to) or 'the task of meta-training'}"]
-    parts += [f"{key} {show(value)}" for key, value in request.settings.items()]
-    parts += [f"scales {', '.join(f'{scale:g}' for scale in request.scales)}"] if request.scales else []
-    for words, values in (("weight decays", request.weight_decays), ("SAM at", request.sam)):
-        parts += [f"{words} {', '.join(f'{value:g}' for value in values)}"] if values else []
-    parts += [f"baselines {', '.join(request.baselines)}"] if request.baselines else []
-    parts += [f"evaluation.{key} {show(value)}" for key, value in request.evaluation.items()]
-    return f"Transfer evaluations {'; '.join(parts)}."
 
 
 def _facts(study: Evidence) -> Iterator[str]:
@@ -162,12 +142,17 @@ def _differing(study: Evidence) -> Iterator[str]:
 
 
 def weaknesses(study: Evidence, claims: Iterable[Claim]) -> Iterator[str]:
-    """What weakens the conclusions: few seeds, what failed or diverged, what is missing, how winners were picked."""
+    """What weakens the conclusions: what failed or is missing, how winners were picked, chance, few seeds."""
     yield from _unfinished(study)
-    yield from _chance(study, claims)
     yield from _picked(study)
     yield from _missing(study)
-    yield from _pairs(study)
+    tested = sum(item.word in TESTED for claim in claims for item in claim.findings)
+    if tested >= 20:
+        yield (
+            f"{tested} comparisons are counted in claims. Each claim is corrected for its own (Holm), not for the "
+            "others'; the tables by arm and by task are not corrected: where nothing differs, one comparison in forty "
+            "comes out better by chance alone."
+        )
     if study.plan.report.get("paper") == "lr":
         yield "The paper's hyper-parameters and figures are not public: only the direction of claims can be compared."
         kinds = sorted({study.kind(arm) for arm in study.arms})
@@ -199,29 +184,6 @@ def _unfinished(study: Evidence) -> Iterator[str]:
                 yield f"The search of {code(arm)} has tried {tried} of up to {search.trials} points."
 
 
-def _chance(study: Evidence, claims: Iterable[Claim]) -> Iterator[str]:
-    """Few meta-seeds, and many comparisons."""
-    seeds = len(study.plan.seeds)
-    if seeds == 1:
-        yield (
-            "One meta-seed: intervals are over optimizees. They compare these very runs, and say nothing about "
-            "meta-training once more, so claims are not tested."
-        )
-    elif seeds < ENOUGH_META_SEEDS:
-        untested = ", and claims are not tested" if seeds < FEWEST_META_SEEDS else ""
-        yield (
-            f"{seeds} meta-seeds, fewer than {ENOUGH_META_SEEDS}: t-intervals over so few are wide{untested}. What is "
-            "not found may well be there."
-        )
-    tested = sum(item.word in TESTED for claim in claims for item in claim.findings)
-    if tested >= 20:
-        yield (
-            f"{tested} comparisons are counted in claims. Each claim is corrected for its own (Holm), not for the "
-            "others'; the tables by arm and by task are not corrected: where nothing differs, one comparison in forty "
-            "comes out better by chance alone."
-        )
-
-
 def _picked(study: Evidence) -> Iterator[str]:
     values = {arm: [item for item in study.candidates_of(arm) if item.value is not None] for arm in study.planned}
     tried = {arm: len(items) for arm, items in values.items()}
@@ -250,60 +212,21 @@ def _edges(study: Evidence, arm: str) -> Iterator[str]:
 
 
 def _missing(study: Evidence) -> Iterator[str]:
-    """What diverged, was not evaluated, or has no control."""
-    lost = [
-        f"{code(row.label)} {row.diverged} of {row.seeds} on {code(task)}"
-        for task in study.tasks
-        for row in study.table(task, study.last(task)).rows
-        if row.kind == ARM and row.diverged
-    ]
-    if lost:
-        more = f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
-        yield f"Optimizees that diverged are left out of means and pairs: {', '.join(lost[:MOST_NAMED])}{more}."
+    """What was not evaluated, or has no control; and what `lreg compare` says of these comparisons."""
     if study.plan.transfer is None:
         yield "No transfer evaluations were asked for: nothing is known about tasks that were not meta-trained on."
     else:
-        tasks = {task.partition(" ")[0]: task for task in study.tasks}
-        missing: dict[tuple[str, ...], list[str]] = {}
-        for name in study.plan.transfer.names:
-            arms = tuple(arm for arm in study.planned if not study.was_evaluated(tasks.get(name, ""), arm))
-            missing.setdefault(arms, []).append(name)
-        for arms, names in missing.items():
-            if arms:
-                yield f"Not evaluated on {codes(names)}: {_few(arms)}."
-    if (reference := study.arms.get(study.plan.reference)) is not None and len(study.arms) > 1:
-        without = [task for task in study.tasks if not has_frontier(study.tasks[task], study.last(task), reference)]
-        if without:
-            yield (
-                f"No scale frontier on {_few(without)}: flatter minima there may come from the size of the updates "
-                "alone ([transfer] scales)."
-            )
+        evaluated = {task.partition(" ")[0] for task in study.tasks}
+        if unseen := [name for name in study.plan.transfer.names if name not in evaluated]:
+            yield f"Not evaluated: {codes(unseen)}."
+    reference = study.arms.get(study.plan.reference)
+    if reference is not None and len(study.arms) > 1:
+        tables = [study.table(task, study.last(task)) for task in study.tasks]
+        effects = [effect for effect in study.every_effect() if effect.inner_step == study.last(effect.task)]
+        remarks = notes(list(study.arms.values()), reference, list(study.tasks.values()), tables, effects)
+        yield from (f"{text(remark)}." for remark in remarks)
         if study.regularised and not any(map(study.is_neutral, study.arms)):
             yield "No re-weighting control (an arm whose penalty has rho = 0): a penalty also multiplies the meta-loss."
-
-
-def _pairs(study: Evidence) -> Iterator[str]:
-    """Comparisons that have lost more than half of their pairs, whose meta-seeds differ, or that were probed unlike."""
-    effects = list(study.every_effect())
-    thin = Counter(
-        effect.task
-        for effect in effects
-        if effect.setting == MATCHED_LOSS
-        and effect.inner_step == study.last(effect.task)
-        and effect.at == study.metric_at(effect.task, HEADLINE)
-        and effect.interval.n < effect.outside + effect.left_out
-    )
-    for task, number in thin.items():
-        yield (
-            f"At matched train loss on {code(task)}, {count(number, 'arm')} lost more than half of the pairs, as one "
-            "of both never comes down to that loss after the first mark: more marks at early steps would help."
-        )
-    in_order = {effect.arm for effect in effects if effect.setting == EQUAL_STEPS and not effect.meta_seeds_match}
-    if in_order:
-        yield f"No meta-seed in common with the reference, so paired in their order: {_few(sorted(in_order))}."
-    for task in study.tasks:
-        if len(study.table(task, study.last(task)).protocols) > 1:
-            yield f"On {code(task)} the probes were not made alike (examples, restarts, ascent steps differ)."
 
 
 def _few(names: Sequence[str]) -> str:

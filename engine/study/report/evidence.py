@@ -30,7 +30,7 @@ from engine.comparison import (
     table,
 )
 from engine.presets.catalog import is_of_member, members_picked
-from engine.presets.flat import NAMES
+from engine.presets.repeats import NAMES
 from engine.runs.evaluations import ADAPTIVE, SHARPNESS, middle, radii
 from engine.study.plan.plan import StudyPlan, weighing
 from engine.study.plan.snapshot import ENDED, Snapshot, Watcher, WorkItem

@@ -83,13 +83,14 @@ def _sections(
     yield from results.pictures(drawn)
     yield "## How to read what follows\n"
     yield paragraph(INTRODUCTION)
+    yield paragraph(results.ON_FRONTIERS)
     yield paragraph(VERDICTS)
     for title, group in groups.items():
         yield from results.claims(study, title, group)
     yield "## What weakens the conclusions\n"
     yield bullets([*design.weaknesses(study, [claim for group in groups.values() for claim in group]), *problems])
     yield from results.results(study)
-    yield from design.picked(study, drawn)
+    yield from design.picked(study)
     yield from design.what_was_run(study)
     yield "## Files\n"
     yield bullets(f"[{name}]({name})" for name in names)

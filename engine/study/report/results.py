@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from engine.comparison import ComparisonRow, Effect, MetricAt, controls
+from engine.comparison import ComparisonRow, Effect, MetricAt
 from engine.comparison.paired import (
     BRANCHES,
     ENVELOPE,
@@ -23,7 +23,6 @@ from engine.figures import Block
 from engine.study.report import markdown
 from engine.study.report.claim import NOT_FOUND, TOO_FEW_META_SEEDS, Claim, of_findings, smallest
 from engine.study.report.evidence import HEADLINE, Evidence
-from engine.study.report.figures import CANDIDATES
 from engine.study.report.markdown import NOTHING, bullets, code, codes, count, paragraph, table, text
 from engine.study.report.papers import xh
 
@@ -35,6 +34,13 @@ SETTINGS = {
 }
 WORDS = {REGULAR: "regular branch", ENVELOPE: "and overshoot (envelope)", GRID: "scale x weight decay"}
 NOT_SIGNIFICANT = "n.s."
+ON_FRONTIERS = (
+    "The frontier of the reference is what it traces when its updates are multiplied by constants. Ratios against it "
+    "are at the arm's train loss, geometric means. Up to the best scale, that of the lowest train loss, its branch is "
+    "regular; beyond it the updates overshoot. Scale x weight decay: the lowest of all points of that grid whose "
+    f"train loss is no higher. {NOT_SIGNIFICANT}: the interval includes 1, which shows neither a difference nor that "
+    "there is none."
+)
 
 
 def numbers(study: Evidence) -> Iterator[str]:
@@ -89,10 +95,9 @@ def _matrix(claim: Claim) -> str:
 
 def pictures(drawn: Mapping[str, Block]) -> Iterator[str]:
     """The figures over all tasks."""
-    pictured = {name: block for name, block in drawn.items() if block.figure != CANDIDATES}
-    if pictured:
+    if drawn:
         yield "## Figures\n"
-    for name, block in pictured.items():
+    for name, block in drawn.items():
         yield f"![{text(block.figure)}]({name})\n\n{paragraph(text(block.caption))}"
 
 
@@ -195,7 +200,7 @@ def _effect(study: Evidence, effect: Effect | None, unclear: str) -> str:
 
 
 def against_frontier(study: Evidence, task: str, step: int) -> Iterator[str]:
-    """A line for each arm and reading, a cell for each branch, and which arms are controls of others."""
+    """A line for each arm and reading, a cell for each branch."""
     reference = study.plan.reference
     readings = dict.fromkeys(study.metric_at(task, name) for name in READINGS)
     rows = []
@@ -206,15 +211,7 @@ def against_frontier(study: Evidence, task: str, step: int) -> Iterator[str]:
             rows.append([code(arm), study.words(task, reading), *cells])
     if not rows:
         return
-    scales = best_scales(study.tasks[task], step, study.arms[reference]).values()
-    best = ", ".join(f"x{scale:g}" for scale in dict.fromkeys(scales))
-    yield paragraph(
-        f"Against the frontier of {code(reference)}, which it traces when its updates are multiplied by constants: "
-        "ratios at the arm's train loss, geometric means. Its best scale, that of the lowest train loss, is "
-        f"{best or NOTHING}: up to it the branch is regular, beyond it the updates overshoot. Scale x weight decay: "
-        f"the lowest of all points of that grid whose train loss is no higher. {NOT_SIGNIFICANT}: the interval "
-        "includes 1, which shows neither a difference nor that there is none."
-    )
+    best = best_scales(study.tasks[task], step, study.arms[reference]).values()
+    scales = ", ".join(f"x{scale:g}" for scale in dict.fromkeys(best)) or NOTHING
+    yield paragraph(f"Against the frontier of {code(reference)}, whose best scale is {scales}:")
     yield table(["arm", "reading", *WORDS.values()], rows, left=5)
-    if named := controls(list(study.arms.values())):
-        yield bullets(text(control.words) for control in named.values())

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.base.settings import show
-from engine.comparison import Effect
+from engine.comparison import Effect, controls
 from engine.comparison.paired import EQUAL_STEPS, FRONTIER, GRID, MATCHED_LOSS, REGULAR
 from engine.comparison.statistics import FEWEST_META_SEEDS
 from engine.runs.evaluations import SHARPNESS
 from engine.study.plan.plan import ArmPlan, StudyAxis
-from engine.study.report.claim import BETTER, EXPLAINED, NOT_FOUND, TESTED, UNTESTED, WORSE, shown_as, smallest, word_of
+from engine.study.report.claim import BETTER, EXPLAINED, NOT_FOUND, TESTED, WORSE, shown_as, smallest, word_of
 from engine.study.report.evidence import HEADLINE, Evidence
 from engine.study.report.markdown import NOTHING, bullets, code, codes, count, paragraph, table, text
 
@@ -44,6 +44,8 @@ def asked(study: Evidence) -> Iterator[str]:
         )
     yield paragraph(words)
     yield table(["arm", "penalties and terms", "axes"], [_arm(study, arm) for arm in study.plan.arms], left=3)
+    if named := controls(list(study.arms.values())):
+        yield bullets(text(control.words) for control in named.values())
 
 
 def _arm(study: Evidence, arm: ArmPlan) -> list[str]:
@@ -79,7 +81,6 @@ def found(study: Evidence) -> Iterator[str]:
     if not lines:
         yield f"No other arm has been evaluated where the reference arm {code(reference)} was.\n"
         return
-    yield bullets(f"{_called(study, arm)}: {'; '.join(_told(study, arm_lines))}." for arm, arm_lines in lines.items())
     yield table(
         ["arm", "reading", "compared", BETTER, WORSE, NOT_FOUND, "effects", "power from"],
         [_row(study, arm, line) for arm, arm_lines in lines.items() for line in arm_lines],
@@ -115,19 +116,6 @@ def _lines(study: Evidence, arm: str) -> Iterator[Reading]:
         ]
         if effects := [effect for effect in over if effect is not None]:
             yield Reading(name, setting, effects)
-
-
-def _told(study: Evidence, lines: Sequence[Reading]) -> Iterator[str]:
-    """The readings that matter first: flatness at matched loss and beyond what scales explain, and the test loss."""
-    by = {(line.name, line.setting): line for line in lines}
-    control = next((how for how in (GRID, REGULAR, FRONTIER) if (study.sharpness, how) in by), FRONTIER)
-    for key in ((study.sharpness, MATCHED_LOSS), (study.sharpness, control), ("test_loss", EQUAL_STEPS)):
-        if line := by.get(key):
-            words = Counter(word_of(study, effect) for effect in line.effects)
-            counts = ", ".join(f"{word} on {words[word]}" for word in (*TESTED, *UNTESTED) if words[word])
-            tasks = count(len(line.effects), "task")
-            effects = f" ({_range(study, line)})" if _tested(study, line) else ""
-            yield f"{_reading(study, line)}, {HOW[line.setting]}: {counts} of {tasks}{effects}"
 
 
 def _row(study: Evidence, arm: str, line: Reading) -> list[str]:

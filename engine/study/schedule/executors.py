@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from engine.base.errors import LregError
 from engine.base.files import read_limited
@@ -22,9 +22,6 @@ from engine.base.status import HELD, LIVE, Status
 from engine.jobs import spawn
 from engine.runs.reader import RunReader
 from engine.study.schedule import inputs
-
-if TYPE_CHECKING:
-    pass
 
 THREADS = 2  # of a run on the CPU, where neither the study nor its presets say
 Start = tuple[RunReader, str]

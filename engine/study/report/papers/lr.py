@@ -6,7 +6,6 @@ as in docs/method.md#claims; its abstract makes C1, C2, C3 and C9, summaries of 
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Iterable, Iterator
@@ -113,13 +112,8 @@ def radii(study: Evidence) -> Claim:
     claim = _claim(study, "C4", "the effect holds over all radii", SUMMARY, rule, study.tasks, missing)
     if len(study.radii) < 2:
         return claim.because(NOT_TESTED, "sharpness was measured at fewer than two radii")
-    agreement = _rank_agreement(study)
-    remark = "" if agreement is None else f"rank agreement of the arms between radii {agreement:.2f} (Spearman)"
     by_arm = [_over_radii(study, task, *pair) for task in study.tasks for pair in study.regularised.items()]
-    compared = [finding for finding in by_arm if finding is not None]
-    if remark and not compared:
-        return claim.because(NOT_TESTED, f"{missing}; {remark}")
-    return claim.decided(compared, remark)
+    return claim.decided(finding for finding in by_arm if finding is not None)
 
 
 def _over_radii(study: Evidence, task: str, arm: str, plain: str) -> Finding | None:
@@ -138,26 +132,6 @@ def _over_radii(study: Evidence, task: str, arm: str, plain: str) -> Finding | N
     # all radii are as sure as the least sure of them; one where it is sharper is enough against
     p = min(sharper) if sharper else max(p for _, p in tested if p is not None)
     return Finding(task, arm, word, f"{flatter} of {len(tested)}", *where, p=p)
-
-
-def _rank_agreement(study: Evidence) -> float | None:
-    """Spearman's rank correlation of the arms' mean sharpness, mean over tasks and pairs of radii."""
-    agreements = []
-    for name, task in study.tasks.items():
-        entries = [entry for arm in study.arms.values() if (entry := task.main(arm)) is not None]
-        columns = [[_mean(entry, study.last(name), MetricAt("sharpness", r)) for entry in entries] for r in study.radii]
-        whole = [[value for value in column if value is not None] for column in columns]
-        whole = [column for column in whole if len(column) == len(entries)]
-        if len(entries) > 2:
-            agreements += [spearman(one, other) for one, other in itertools.combinations(whole, 2)]
-    return sum(agreements) / len(agreements) if agreements else None
-
-
-def spearman(one: list[float], other: list[float]) -> float:
-    """The rank correlation of two lists without ties."""
-    ranks = [[sorted(values).index(value) for value in values] for values in (one, other)]
-    n = len(one)
-    return 1 - 6 * sum((a - b) ** 2 for a, b in zip(*ranks, strict=True)) / (n * (n * n - 1))
 
 
 def _mean(entry: TaskResult, step: int, reading: MetricAt) -> float | None:

@@ -10,6 +10,7 @@ from engine.comparison import Interval
 from engine.comparison.paired import EQUAL_STEPS, MOST, RATIO
 from engine.comparison.statistics import FEWEST_META_SEEDS
 from engine.figures.base import estimate
+from engine.presets.tables import stages
 from engine.runs.results import mean
 from engine.study.report.claim import (
     CONTRADICTED,
@@ -118,8 +119,7 @@ def _smoothing_claim(study: Evidence, name: str, text: str, source: str, rule: s
 def _marks(study: Evidence) -> Iterator[tuple[SmoothAblation, str, int, int]]:
     """Where an arm with smooth and its twin were both measured: the twin, task, inner step, and the arm's horizon."""
     for twin in filter(None, study.twins.values()):
-        stages = study.preset(twin.arm)["meta"]["inner_steps"]
-        horizon = max(stages) if isinstance(stages, (list, tuple)) else stages
+        horizon = max(stages(study.preset(twin.arm)["meta"]))
         for task in study.tasks:
             if study.was_evaluated(task, twin.arm) and study.was_evaluated(task, twin.label):
                 yield from ((twin, task, step, horizon) for step in study.steps[task])
