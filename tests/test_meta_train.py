@@ -266,6 +266,10 @@ def test_what_does_not_fit_is_one_line(arguments, message):
         ({"batches": lambda self, seeds, split: 7}, "batches must be a stream"),
         ({"loss": lambda self, theta, batch: theta * batch}, "loss of quadratic must be a scalar, found a tensor"),
         ({"loss": lambda self, theta, batch: theta.sum() * float(theta[0])}, "that torch.func.vmap can take"),
+        ({"loss": lambda self, theta, batch: theta.detach().sum()}, "loss of quadratic must be differentiable"),
+        ({"metrics": lambda self, theta, split: {"distance": theta.norm()}}, "metrics of quadratic must be .* loss"),
+        ({"metrics": lambda self, theta, split: theta.norm()}, "metrics of quadratic must be .* a tensor"),
+        ({"layout": 5}, "layout must be shapes by name"),
     ],
 )
 def test_a_task_that_does_not_hang_together_is_one_line(changes, message):
@@ -279,6 +283,8 @@ def test_settings_are_checked():
         meta_train(Quadratic(), GradientDescent(), settings={"epochs": -1})
     with pytest.raises(engine.LregError, match="estimator: found 'tbtt'|did you mean"):
         engine.estimators.get("tbtt")
+    with pytest.raises(engine.LregError, match=r"estimator must be an estimator, .* found a str"):
+        meta_train(Quadratic(), GradientDescent(), estimator="es")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ from engine.base.replay import replayed
 Loss = Callable[[Tensor], Tensor]
 """theta, shape [P], to a scalar."""
 
+plain_attention = functools.partial(sdpa_kernel, SDPBackend.MATH)
+"""Context around all work on losses: torch's other kernels of attention have no second derivative and no vmap."""
+
 Batch = Any
 """A tensor, or tuples and dicts of tensors: one optimizee's examples; with a leading [B] those of B optimizees."""
 
@@ -139,10 +142,9 @@ def grad_and_hvp(loss: Loss, theta: Tensor, vector: Callable[[Tensor], Tensor] |
     if isinstance(loss, PartedLoss):
         constant = vector(grad(loss)(theta).detach()) if callable(vector) else vector
         return summed(loss.parts, lambda part: grad_and_hvp(part, theta, constant))
-    with sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivative
-        gradient, pull_back = vjp(grad(loss), theta)[:2]
-        constant = vector(gradient.detach()) if callable(vector) else vector
-        return gradient, pull_back(constant)[0]
+    gradient, pull_back = vjp(grad(loss), theta)[:2]
+    constant = vector(gradient.detach()) if callable(vector) else vector
+    return gradient, pull_back(constant)[0]
 
 
 def hessian_at(loss: Loss, theta: Tensor) -> Callable[[Tensor], Tensor]:
@@ -165,8 +167,7 @@ def curvature_along(loss: Loss, theta: Tensor, vectors: Tensor) -> tuple[Tensor,
         pull_back = vjp(grad(loss), point)[1]
         return torch.stack([(pull_back(vector)[0] * vector).sum() for vector in vectors]).mean()
 
-    with sdpa_kernel(SDPBackend.MATH):
-        slope, value = grad_and_value(mean_curvature)(theta)
+    slope, value = grad_and_value(mean_curvature)(theta)
     return value.nan_to_num(0.0, 0.0, 0.0), slope.nan_to_num(0.0, 0.0, 0.0)
 
 
@@ -306,7 +307,7 @@ def gradients_and_curvature(
 ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
     """As `gradients_and_losses`, and what takes vectors to their H v, [B, P] each: it keeps the gradients' graph."""
     theta = theta.detach().requires_grad_()
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivative
+    with torch.enable_grad():
         losses = side_by_side(loss)(theta, batch)
         (gradients,) = torch.autograd.grad(losses.sum(), theta, create_graph=True)
 

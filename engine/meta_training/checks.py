@@ -37,6 +37,13 @@ def checked_optimizer(optimizer: Any) -> LearnedOptimizer:
     return optimizer
 
 
+def checked_estimator(estimator: Any) -> GradientEstimator:
+    """Raises ArgumentError for what is no estimator."""
+    if not isinstance(estimator, GradientEstimator):
+        raise refusal("estimator", "an estimator, as engine.estimators.get('es')", kind(estimator))
+    return estimator
+
+
 def check_together(
     estimator: GradientEstimator,
     settings: MetaSettings,

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from engine.base import seeds
 from engine.base.errors import TrainingError
-from engine.base.flat import all_finite, prefixed, under
+from engine.base.flat import all_finite, plain_attention, prefixed, under
 from engine.base.metrics import Metric, metric
 from engine.distributed.parallel import ALONE, ProcessGroup
 from engine.evaluation.frozen_unroll import nothing
@@ -128,7 +128,7 @@ class MetaTrainer:
         task = tasks.sample(seed)
         self.device = device or task.device
         usual = SecondOrder() if self.settings.second_order else TBPTT()
-        self.estimator = (estimator or usual).on(self.device)
+        self.estimator = checks.checked_estimator(estimator or usual).on(self.device)
         if isinstance(objective, Mapping):
             objective = todays_objective(objective)
         self.objective_settings = checks.checked_settings("objective", ObjectiveSettings, objective)
@@ -192,6 +192,7 @@ class MetaTrainer:
             return "no evaluation beat what meta-training started from: best is the start"
         return ""
 
+    @plain_attention()
     def advance(self, tick: Callable[[], None] = nothing) -> list[dict[str, Any]]:
         """Do one unit of work and return its records. Raises TrainingError when it makes no sense to go on.
 
@@ -207,6 +208,7 @@ class MetaTrainer:
         step = {"best": self.best_step, "initial": 0, "last": self.step}[checkpoint]
         return prefixed("frozen", phi), {"checkpoint": checkpoint, "step": step}
 
+    @plain_attention()
     def result(self, on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
         """The final comparison, on optimizees never seen: best and untrained learned optimizer, tuned SGD and Adam."""
         phis = {"best": self.parameters.best, "untrained": self.parameters.untrained}
