@@ -15,9 +15,10 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from engine.base import seeds
+from engine.base.arguments import named
 from engine.base.errors import TrainingError
 from engine.base.flat import all_finite, plain_attention, prefixed, under
 from engine.base.metrics import Metric, metric
@@ -49,6 +50,7 @@ Record = dict[str, Any]
 """What a meta-step or an evaluation says: "step", "meta_epoch", and metrics by name."""
 
 
+@named
 def meta_train(
     tasks: Task | Iterable[Task] | TaskDistribution,
     optimizer: LearnedOptimizer,
@@ -87,6 +89,7 @@ def meta_train(
         seed=seed,
         init_phi=init_phi,
     )
+    checks.check_no_run(trainer.settings)
     while not trainer.finished:
         for record in trainer.advance():
             if on_step is not None:
@@ -139,8 +142,7 @@ class MetaTrainer:
         self.objective_on = functools.lru_cache(TASKS_KEPT)(on_task)
         held_out = [held_out_task for held_out_task, _ in tasks.held_out(1)]
         checks.check_optimizer(self.optimizer, self.estimator, self.settings, task, held_out)
-        drawn = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(seed, "phi")))
-        fresh = {name: tensor.to(task.dtype) for name, tensor in drawn.items()}
+        fresh = checks.fresh_phi(self.optimizer, task, seeds.derive(seed, "phi"))
         if self.settings.learn_start:
             fresh[START] = task.init_theta(seeds.derive(seed, "start"))
         if init_phi is not None:  # learned initial parameters come along, or not, as these settings say

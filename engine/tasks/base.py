@@ -22,6 +22,7 @@ from engine.base.draws import held_out_seed
 from engine.base.errors import RunError
 from engine.base.flat import Batch, row_of, tree_map
 from engine.base.metrics import SPLITS, TASK_METRICS, Metric
+from engine.base.settings import show
 
 __all__ = ["SPLITS", "Batch", "Layout", "Metric", "SampledStream", "Stream", "Task", "TaskDistribution", "UniformTasks"]
 
@@ -41,9 +42,10 @@ class Layout:
     fan_ins: Mapping[str, int | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.shapes, Mapping):
-            raise refusal("layout", "shapes by name, as {'w': (3, 4), 'b': (4,)}", kind(self.shapes))
-        shapes = {str(name): torch.Size(shape) for name, shape in dict(self.shapes).items()}
+        try:
+            shapes = {str(name): torch.Size(shape) for name, shape in dict(self.shapes).items()}
+        except (TypeError, ValueError):
+            raise refusal("layout", "shapes by name, as {'w': (3, 4), 'b': (4,)}", show(self.shapes)) from None
         object.__setattr__(self, "shapes", shapes)
 
     def fan_in(self, name: str) -> int | None:
