@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.func import vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from engine.base.norms import WrittenOutNorms
 from engine.base.replay import replayed
 
 Loss = Callable[[Tensor], Tensor]
@@ -167,7 +168,8 @@ def curvature_along(loss: Loss, theta: Tensor, vectors: Tensor) -> tuple[Tensor,
         pull_back = vjp(grad(loss), point)[1]
         return torch.stack([(pull_back(vector)[0] * vector).sum() for vector in vectors]).mean()
 
-    slope, value = grad_and_value(mean_curvature)(theta)
+    with WrittenOutNorms():
+        slope, value = grad_and_value(mean_curvature)(theta)
     return value.nan_to_num(0.0, 0.0, 0.0), slope.nan_to_num(0.0, 0.0, 0.0)
 
 
