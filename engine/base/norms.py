@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,19 @@ class WrittenOutNorms(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return _WRITTEN_OUT.get(function, function)(*args, **(kwargs or {}))
+        if function is F.layer_norm:
+            return layer_norm(*args, **(kwargs or {}))
+        if function not in (F.batch_norm, F.instance_norm):
+            return function(*args, **(kwargs or {}))
+        given = inspect.signature(function).bind(*args, **(kwargs or {}))
+        given.apply_defaults()
+        x, mean, variance, weight, bias, by_itself, _, eps = given.arguments.values()  # of both in this order
+        channels = (-1, *[1] * (x.dim() - 2))
+        if not by_itself:
+            return channel_norm(x - mean.view(channels), variance.view(channels), weight, bias, eps)
+        over = tuple(dim for dim in range(x.dim()) if dim > 1 or (dim == 0 and function is F.batch_norm))
+        centered = x - x.mean(over, keepdim=True)
+        return channel_norm(centered, centered.square().mean(over, keepdim=True), weight, bias, eps)
 
 
 def layer_norm(
@@ -34,58 +47,9 @@ def layer_norm(
     return x if bias is None else x + bias
 
 
-def channel_norm(
-    x: Tensor,
-    over: Sequence[int],
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    counting: slice = slice(None),
-) -> Tensor:
-    """Batch or instance norm of x, [D, C, ...], by the mean and variance over some dimensions of x[counting]."""
-    dims = tuple(over)
-    centered = x - x[counting].mean(dims, keepdim=True)
-    scale = (centered[counting].square().mean(dims, keepdim=True) + eps).rsqrt()
-    channels = (-1, *[1] * (x.dim() - 2))
+def channel_norm(centered: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Batch or instance norm of x, [D, C, ...], less its mean, whose variance has as many dimensions."""
+    channels = (-1, *[1] * (centered.dim() - 2))
+    scale = (variance + eps).rsqrt()
     x = centered * (scale if weight is None else scale * weight.view(channels))
     return x if bias is None else x + bias.view(channels)
-
-
-def _batch_norm(
-    x: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    if training or running_mean is None or running_var is None:
-        return channel_norm(x, (0, *range(2, x.dim())), weight, bias, eps)
-    channels = (-1, *[1] * (x.dim() - 2))
-    scale = (running_var + eps).rsqrt() if weight is None else (running_var + eps).rsqrt() * weight
-    x = (x - running_mean.view(channels)) * scale.view(channels)
-    return x if bias is None else x + bias.view(channels)
-
-
-def _instance_norm(
-    x: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    if not use_input_stats:
-        return _batch_norm(x, running_mean, running_var, weight, bias, eps=eps)
-    return channel_norm(x, range(2, x.dim()), weight, bias, eps)
-
-
-_WRITTEN_OUT: dict[Callable[..., Any], Callable[..., Any]] = {
-    F.layer_norm: layer_norm,
-    F.batch_norm: _batch_norm,
-    F.instance_norm: _instance_norm,
-}

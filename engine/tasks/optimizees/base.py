@@ -180,7 +180,9 @@ def normalised(layer: Any, x: Tensor) -> Tensor:
     is_instance = isinstance(layer, nn.modules.instancenorm._InstanceNorm)
     over = tuple(dim for dim in range(x.dim()) if dim > 1 or (dim == 0 and not is_instance))
     counting = slice(None if is_instance else getattr(layer, LEADING, None))
-    return channel_norm(x, over, layer.weight, layer.bias, layer.eps, counting)
+    centered = x - x[counting].mean(over, keepdim=True)
+    variance = centered[counting].square().mean(over, keepdim=True)
+    return channel_norm(centered, variance, layer.weight, layer.bias, layer.eps)
 
 
 def batch_norms(module: nn.Module) -> list[nn.Module]:
