@@ -10,9 +10,10 @@ from torch import nn
 from torch.func import grad_and_value, vmap
 from torch.nn import functional as F
 
+import engine
 from engine import penalties
 from engine.base.errors import PresetError
-from engine.base.flat import grad_and_hvp, gradients_and_losses
+from engine.base.flat import grad_and_hvp, gradients_and_losses, plain_attention
 from engine.tasks.optimizees.base import INITS, OPTIMIZEES, Optimizee
 from engine.tasks.table import build_task
 
@@ -124,11 +125,28 @@ def test_embeddings_attention_and_shared_parameters_are_meta_trained_on(monkeypa
             gradient, value = grad_and_value(task.loss)(theta, batch)
             return penalty.at(lambda point: task.loss(point, batch), theta, value, gradient)
 
-        together = vmap(at)(theta, batch)
-        for place in range(2):
-            alone = at(theta[place], batch.of(place))
+        with plain_attention():
+            together = vmap(at)(theta, batch)
+            both = [at(theta[place], batch.of(place)) for place in range(2)]
+        for place, alone in enumerate(both):
             torch.testing.assert_close([part[place] for part in together], list(alone), rtol=1e-9, atol=1e-12)
     assert task.metrics_of_each(theta, "test")["loss"].isfinite().all()
+
+
+@pytest.mark.filterwarnings("error:There is a performance drop")  # vmap, one optimizee after another
+@pytest.mark.parametrize("estimator", ["tbptt", "second_order"])
+def test_fused_attention_is_meta_trained_and_its_curvature_measured(monkeypatch, estimator):
+    records: list[dict] = []
+    engine.meta_train(
+        task_of(monkeypatch, lambda classes: Language(classes, fused=True)),
+        engine.learned_optimizers.get("simple"),
+        [engine.penalties.get("gam")],
+        estimator=engine.estimators.get(estimator),
+        settings={"epochs": 1, "inner_steps": 2, "meta_batch": 2},
+        evaluation={"optimizees": 1, "examples": 10, "restarts": 1, "ascent_steps": 1},
+        on_step=records.append,
+    )
+    assert all(math.isfinite(record.get("gam_penalty", record.get("top_eigenvalue"))) for record in records)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,13 @@ def test_a_planted_temporary_file_is_not_followed(run, outside, monkeypatch):
     assert notes.read(run.path).name == "mine" and not (run.path / "notes.json").is_symlink()
 
 
+def test_a_runs_preset_extends_no_file(run, outside):
+    (run.path / "preset.toml").write_text(f'extends = "{outside / "secret"}"\n')
+    with pytest.raises(LregError, match="extends: found a preset to extend") as caught:
+        RunReader(run.path).preset()
+    assert "secret" not in str(caught.value)
+
+
 def test_links_of_the_users_own_lead_to_their_runs(run, tmp_path):
     """To the store, and to a run of it; the run goes on where it is."""
     (tmp_path / "store").symlink_to(tmp_path / "runs")

@@ -266,6 +266,11 @@ def test_what_does_not_fit_is_one_line(arguments, message):
         ({"batches": lambda self, seeds, split: 7}, "batches must be a stream"),
         ({"loss": lambda self, theta, batch: theta * batch}, "loss of quadratic must be a scalar, found a tensor"),
         ({"loss": lambda self, theta, batch: theta.sum() * float(theta[0])}, "that torch.func.vmap can take"),
+        ({"loss": lambda self, theta, batch: theta.detach().sum()}, "loss of quadratic must be differentiable"),
+        ({"metrics": lambda self, theta, split: {"distance": theta.norm()}}, "metrics of quadratic must be .* loss"),
+        ({"metrics": lambda self, theta, split: theta.norm()}, "metrics of quadratic must be .* a tensor"),
+        ({"layout": 5}, "layout must be shapes by name"),
+        ({"layout": {"w": "ab"}}, "layout must be shapes by name"),
     ],
 )
 def test_a_task_that_does_not_hang_together_is_one_line(changes, message):
@@ -274,11 +279,75 @@ def test_a_task_that_does_not_hang_together_is_one_line(changes, message):
     assert "\n" not in str(caught.value)
 
 
+def line(**arguments):
+    x = torch.linspace(-1, 1, 40)[:, None]
+    usual = {"module": nn.Linear(1, 1), "splits": {"train": (x, 2 * x), "test": (x, x)}, "loss": F.mse_loss}
+    return engine.SupervisedTask("line", **{**usual, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"module": torch.sin}, "module must be a torch.nn.Module"),
+        ({"splits": {"train": 3, "test": 3}}, r"splits\['train'\] must be x and y"),
+        ({"splits": [1]}, "splits must be .* found a list"),
+        ({"loss": "mse"}, "loss must be a function of outputs and targets"),
+        ({"metrics": {"error": F.l1_loss}}, r"metrics must be .* by engine\.Metric"),
+        ({"metrics": {engine.Metric("loss", better="higher"): F.l1_loss}}, "metrics must be of other names than loss"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1, found 0"),
+        ({"micro_batch": -1}, "micro_batch must be an integer >= 0"),
+        ({"validation": 2.0}, "validation must be a number > 0"),
+    ],
+)
+def test_what_a_task_of_examples_is_made_of_is_checked(arguments, message):
+    with pytest.raises(engine.LregError, match=message):
+        line(**arguments)
+
+
+def test_examples_may_be_arrays():
+    x = torch.linspace(-1, 1, 40)[:, None]
+    arrays = {"train": (x.numpy(), (2 * x).tolist()), "test": (x.double().numpy(), x.numpy())}
+    theta = torch.tensor([2.0, 0.0])
+    assert line(splits=arrays).metrics(theta, "test") == line().metrics(theta, "test")
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong", "message"),
+    [
+        ("init_phi", lambda self, generator: {"log_rate": 0.1}, "init_phi of wrong must be floating-point tensors"),
+        ("observe", lambda self, theta, grad, state: grad, "what wrong observes must be features"),
+        ("step", lambda self, phi, features, state: features[..., 0], "the step of wrong must be an update"),
+        ("step", lambda self, phi, features, state: (features, state), "the step of wrong must be an update"),
+    ],
+)
+def test_a_learned_optimizer_that_does_not_fit_is_one_line(method, wrong, message):
+    with pytest.raises(engine.LregError, match=message):
+        meta_train(Quadratic(), type("Wrong", (GradientDescent,), {method: wrong})())
+
+
+@pytest.mark.parametrize("result", [None, (1.0, torch.ones(5)), (torch.ones(5), torch.ones(5))])
+def test_a_penalty_that_gives_no_value_and_gradient_is_one_line(result):
+    penalty = type("Wrong", (engine.penalties.GeometricPenalty,), {"at": lambda *arguments: result})()
+    with pytest.raises(engine.LregError, match=r"what wrong gives must be a value \[\] and its gradient \[5\]"):
+        meta_train(Quadratic(), GradientDescent(), [penalty])
+
+
+def test_a_term_that_gives_no_number_for_each_point_is_one_line():
+    term = type("Wrong", (engine.terms.Term,), {"measure": lambda self, task, theta: theta})()
+    with pytest.raises(engine.LregError, match="what wrong measures must be a number for each point"):
+        meta_train(Quadratic(), GradientDescent(), estimator=engine.estimators.get("es", pairs=1), terms=[term])
+
+
 def test_settings_are_checked():
+    for settings, message in ((5, "settings must be a table"), ({"init_from": "last"}, "init_from: .* init_phi")):
+        with pytest.raises(engine.LregError, match=message):
+            engine.meta_train(Quadratic(), GradientDescent(), settings=settings)
     with pytest.raises(engine.LregError, match=r"settings\.epochs: found -1"):
         meta_train(Quadratic(), GradientDescent(), settings={"epochs": -1})
     with pytest.raises(engine.LregError, match="estimator: found 'tbtt'|did you mean"):
         engine.estimators.get("tbtt")
+    with pytest.raises(engine.LregError, match=r"estimator must be an estimator, .* found a str"):
+        meta_train(Quadratic(), GradientDescent(), estimator="es")
 
 
 @pytest.mark.parametrize(

@@ -248,9 +248,15 @@ def test_trees_that_do_not_fit_are_one_line(files, values, words, packed, tmp_pa
 
 def test_what_is_no_tree_is_one_line(tmp_path):
     (tmp_path / "text.zip").write_text("no zip")
+    later = bytearray(grow(tmp_path, two_classes(), packed=True).read_bytes())
+    later[later.rindex(b"PK\1\2") + 6] = 255  # the version of the format that the last member needs
+    (tmp_path / "later.zip").write_bytes(later)
     assert "No such file" in refusal("folder", tmp_path / "nowhere")
-    for path in (tmp_path / "text.zip", Path("/dev/null"), tmp_path / "null\0"):
+    for path in (tmp_path / "text.zip", tmp_path / "later.zip", Path("/dev/null"), tmp_path / "null\0"):
         assert refusal("folder", path).startswith("folder: ")
+    (tmp_path / "round").mkdir()
+    (tmp_path / "round" / "here.png").symlink_to("here.png")
+    assert "here.png: " in refusal("folder", tmp_path / "round")
 
 
 def test_a_zip_from_a_stranger_writes_nothing(tmp_path):

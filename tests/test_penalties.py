@@ -7,7 +7,9 @@ import math
 import pytest
 import torch
 from members import GRADIENT_KINDS
+from torch import nn
 from torch.func import vmap
+from torch.nn import functional as F
 
 import engine
 from engine.base.errors import LregError, SettingsError
@@ -319,6 +321,35 @@ def test_the_trace_of_a_network_against_its_whole_hessian():
     spread = (2 * (hessian.detach() - hessian.detach().diag().diag()).square().sum() / samples).sqrt()
     estimate = get("hessian_trace", samples=samples).value_and_grad(loss, theta)[0]
     assert abs(estimate - trace) < 4 * spread
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda x, weight: F.layer_norm(x, (4,), weight, weight),
+        lambda x, weight: nn.LayerNorm(4, dtype=F64)(x) * weight,
+        lambda x, weight: F.batch_norm(x, None, None, weight, training=True),
+        lambda x, weight: F.batch_norm(x, tensor(*range(4)), tensor(*range(1, 5)), bias=weight).sin(),
+        lambda x, weight: F.instance_norm(x.view(-1, 2, 4), weight=weight[:2]),
+        lambda x, weight: F.group_norm(x, 2, weight),
+    ],
+    ids=["layer", "module", "batch", "running", "instance", "group"],
+)
+@pytest.mark.parametrize("points", [1, 2])
+def test_third_derivatives_of_norms_against_finite_differences(norm, points):
+    """torch's kernels of the first three give wrong ones, in silence."""
+    generator = torch.Generator().manual_seed(3)
+    x, target, *theta = (torch.randn(6, 4, dtype=F64, generator=generator) for _ in range(2 + points))
+    points = torch.stack([point[:5].flatten() for point in theta])
+
+    def loss(point):
+        return ((norm(x @ point[:16].view(4, 4), point[16:]).view(6, 4) - target) ** 2).mean()
+
+    penalty, step = get("hessian_trace"), 1e-5
+    slopes = penalty.value_and_grad(loss, points)[1]
+    direction = torch.randn(20, dtype=F64, generator=generator)
+    ahead, back = (penalty.value_and_grad(loss, points + side * direction)[0] for side in (step, -step))
+    torch.testing.assert_close(slopes @ direction, (ahead - back) / (2 * step), rtol=1e-6, atol=1e-7)
 
 
 def test_the_top_eigenvalue_of_a_network_against_its_whole_hessian():

@@ -208,6 +208,9 @@ def test_members_of_an_installed_package_are_everywhere(quick, folder, tmp_path)
     assert "blobs/mlp-again" in complete.stdout
 
 
+OF_NO_CLASS = "from engine.penalties.base import PENALTIES\n@PENALTIES.register('mine')\nclass Mine: pass"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -216,6 +219,8 @@ def test_members_of_an_installed_package_are_everywhere(quick, folder, tmp_path)
         ("not a module", None, "a Python file, or a module's name"),
         ("broken.py", "1 +", "SyntaxError"),
         ("raises.py", "raise OSError('a\\nb')", "OSError: a b"),
+        ("program.py", "raise SystemExit(0)", "SystemExit: 0"),
+        ("no_penalty.py", OF_NO_CLASS, "'mine' is registered as penalty, and is no class of Penalty"),
     ],
 )
 def test_a_plugin_that_cannot_be_loaded_is_one_line(name, content, words, tmp_path, monkeypatch):

@@ -123,6 +123,12 @@ def test_a_step_that_is_not_finite_can_be_an_error():
         one(nonfinite="ignore")
 
 
+@pytest.mark.parametrize("phi", [None, {}, {"rnn.input": torch.zeros(3)}])
+def test_meta_parameters_of_something_else_are_refused(phi):
+    with pytest.raises(ValueError, match="phi must be meta-parameters of simple"):
+        LoadedOptimizer([PARAMETER(torch.ones(2))], make("simple")[0], phi)
+
+
 @pytest.mark.parametrize("large", [1e20, -1e25, 3e38])
 @pytest.mark.parametrize("kind", GRADIENT_KINDS)
 def test_a_large_gradient_leaves_finite_state_and_training_goes_on(kind, large):

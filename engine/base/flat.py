@@ -16,10 +16,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
+from engine.base.norms import WrittenOutNorms
 from engine.base.replay import replayed
 
 Loss = Callable[[Tensor], Tensor]
 """theta, shape [P], to a scalar."""
+
+plain_attention = functools.partial(sdpa_kernel, SDPBackend.MATH)
+"""Context around all work on losses: torch's other kernels of attention have no second derivative and no vmap."""
 
 Batch = Any
 """A tensor, or tuples and dicts of tensors: one optimizee's examples; with a leading [B] those of B optimizees."""
@@ -141,10 +145,9 @@ def grad_and_hvp(loss: Loss, theta: Tensor, vector: Callable[[Tensor], Tensor] |
     if isinstance(loss, PartedLoss):
         constant = vector(grad(loss)(theta).detach()) if callable(vector) else vector
         return summed(loss.parts, lambda part: grad_and_hvp(part, theta, constant))
-    with sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivative
-        gradient, pull_back = vjp(grad(loss), theta)[:2]
-        constant = vector(gradient.detach()) if callable(vector) else vector
-        return gradient, pull_back(constant)[0]
+    gradient, pull_back = vjp(grad(loss), theta)[:2]
+    constant = vector(gradient.detach()) if callable(vector) else vector
+    return gradient, pull_back(constant)[0]
 
 
 def hessian_at(loss: Loss, theta: Tensor) -> Callable[[Tensor], Tensor]:
@@ -167,7 +170,7 @@ def curvature_along(loss: Loss, theta: Tensor, vectors: Tensor) -> tuple[Tensor,
         pull_back = vjp(grad(loss), point)[1]
         return torch.stack([(pull_back(vector)[0] * vector).sum() for vector in vectors]).mean()
 
-    with sdpa_kernel(SDPBackend.MATH):
+    with WrittenOutNorms():
         slope, value = grad_and_value(mean_curvature)(theta)
     return value.nan_to_num(0.0, 0.0, 0.0), slope.nan_to_num(0.0, 0.0, 0.0)
 
@@ -355,7 +358,7 @@ def gradients_and_curvature(
 ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
     """As `gradients_and_losses`, and what takes vectors to their H v, [B, P] each: it keeps the gradients' graph."""
     theta = theta.detach().requires_grad_()
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivative
+    with torch.enable_grad():
         losses = side_by_side(loss)(theta, batch)
         (gradients,) = torch.autograd.grad(losses.sum(), theta, create_graph=True)
 

@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad, grad_and_value, vjp, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.base.arguments import kind, refusal
 from engine.base.errors import ArgumentError, printable, shortened
-from engine.base.flat import Loss, grad_and_hvp
+from engine.base.flat import Loss, grad_and_hvp, plain_attention
 
 DTYPES = (torch.float32, torch.float64)
 VALUE_DIFFERS, GRADIENT_DIFFERS = 1e-4, 1e-2  # relative: more than rounding that no two calls share, as on a GPU
@@ -218,10 +217,9 @@ def with_graph(loss: Loss) -> Loss:
 def own_loss() -> Iterator[None]:
     """Around the work on a user's loss: attention by its differentiable form, what torch.func cannot do in one line.
 
-    The kernels of scaled-dot-product attention have no second derivative, and in inference mode torch.func of torch
-    2.6 gives gradients of zero. The loss's own exceptions pass as they are.
+    In inference mode torch.func of torch 2.6 gives gradients of zero. The loss's own exceptions pass as they are.
     """
-    with torch.inference_mode(False), sdpa_kernel(SDPBackend.MATH):
+    with torch.inference_mode(False), plain_attention():
         try:
             yield
         except RuntimeError as error:  # NotImplementedError is one

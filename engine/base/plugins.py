@@ -65,7 +65,7 @@ class Plugin:
                 _import_file(self.name)
             else:
                 importlib.import_module(self.name)
-        except Exception as error:  # it is not our code
+        except (Exception, SystemExit) as error:  # it is not our code
             reason = " ".join(str(error).split())[:300]
             raise LregError(f"plug-in {self.name} ({self.origin}): {type(error).__name__}: {reason}") from error
 

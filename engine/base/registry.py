@@ -29,10 +29,11 @@ def registered() -> int:
 
 
 class Registry(Generic[T]):
-    """The members of one family (`concept`, as in "penalty"), one file each, in `package`."""
+    """The members of one family (`concept`, as in "penalty"), classes of `base`, one file each, in `package`."""
 
-    def __init__(self, concept: str, package: str) -> None:
+    def __init__(self, concept: str, package: str, base: type = object) -> None:
         self.concept = concept
+        self.base = base
         self.package = package
         self._members: dict[str, type[T]] = {}
         self._complete = False
@@ -41,6 +42,8 @@ class Registry(Generic[T]):
         """Class decorator: make the class a frozen dataclass of its settings and know it by `name`."""
 
         def decorate(cls: Member) -> Member:
+            if not isinstance(cls, type) or not issubclass(cls, self.base):
+                raise TypeError(f"{name!r} is registered as {self.concept}, and is no class of {self.base.__name__}")
             if not self._complete and cls.__module__.partition(".")[0] != self.package.partition(".")[0]:
                 self._load_own()  # so that it is the one from outside that is refused where a name is taken
             cls = cast(Member, dataclass(frozen=True, kw_only=True, eq=False)(cls))

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from torch.func import vmap
 
 from engine.base import seeds
-from engine.base.flat import TINY, Loss, loss_on, tensors_in
+from engine.base.flat import TINY, Loss, loss_on, plain_attention, tensors_in
 from engine.evaluation.frozen_unroll import frozen_unroll, nothing
 from engine.optimizers.learned.base import LearnedOptimizer, Phi
 from engine.tasks.base import Task
@@ -40,6 +40,7 @@ class LandscapeSlice:
     test: dict[str, float]  # the task's metrics on the test split, by name
 
 
+@plain_attention()
 def landscape(
     task: Task,
     optimizer: LearnedOptimizer,

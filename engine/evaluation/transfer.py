@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from engine.base import seeds
-from engine.base.flat import Batch, Loss, PartedLoss, grad_and_value, gradients_and_losses
+from engine.base.flat import Batch, Loss, PartedLoss, grad_and_value, gradients_and_losses, plain_attention
 from engine.base.metrics import own_metrics
 from engine.base.settings import Typed
 from engine.evaluation.frozen_unroll import DRAWN_AT_ONCE, UpdateChange, frozen_unroll, nothing
@@ -63,6 +63,7 @@ def evaluate(
     return evaluate_each(task, optimizer, phi, numbers, steps, probe, **how)[0]
 
 
+@plain_attention()
 def evaluate_each(
     task: Task,
     optimizer: LearnedOptimizer | Baseline,

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
+from engine.base.flat import plain_attention
 from engine.evaluation.frozen_unroll import nothing
 from engine.meta_training.estimators.base import GradientEstimator
 from engine.meta_training.estimators.es import ES
@@ -146,6 +147,7 @@ class Diagnosis:
         unrolls = 1 if self.estimator is None else 2 + penalties
         return groups * unrolls * math.ceil(self.horizon / self.truncation)
 
+    @plain_attention()
     def derivatives(
         self, tasks: TaskDistribution, optimizees: int, tick: Callable[[], None] = nothing
     ) -> list[Derivatives]:

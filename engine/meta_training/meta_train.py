@@ -15,11 +15,12 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from engine.base import seeds
+from engine.base.arguments import named
 from engine.base.errors import TrainingError
-from engine.base.flat import all_finite, prefixed, under
+from engine.base.flat import all_finite, plain_attention, prefixed, under
 from engine.base.metrics import Metric, metric
 from engine.distributed.parallel import ALONE, ProcessGroup
 from engine.evaluation.frozen_unroll import nothing
@@ -49,6 +50,7 @@ Record = dict[str, Any]
 """What a meta-step or an evaluation says: "step", "meta_epoch", and metrics by name."""
 
 
+@named
 def meta_train(
     tasks: Task | Iterable[Task] | TaskDistribution,
     optimizer: LearnedOptimizer,
@@ -87,6 +89,7 @@ def meta_train(
         seed=seed,
         init_phi=init_phi,
     )
+    checks.check_no_run(trainer.settings)
     while not trainer.finished:
         for record in trainer.advance():
             if on_step is not None:
@@ -128,7 +131,7 @@ class MetaTrainer:
         task = tasks.sample(seed)
         self.device = device or task.device
         usual = SecondOrder() if self.settings.second_order else TBPTT()
-        self.estimator = (estimator or usual).on(self.device)
+        self.estimator = checks.checked_estimator(estimator or usual).on(self.device)
         if isinstance(objective, Mapping):
             objective = todays_objective(objective)
         self.objective_settings = checks.checked_settings("objective", ObjectiveSettings, objective)
@@ -139,8 +142,7 @@ class MetaTrainer:
         self.objective_on = functools.lru_cache(TASKS_KEPT)(on_task)
         held_out = [held_out_task for held_out_task, _ in tasks.held_out(1)]
         checks.check_optimizer(self.optimizer, self.estimator, self.settings, task, held_out)
-        drawn = self.optimizer.init_phi(Generator().manual_seed(seeds.derive(seed, "phi")))
-        fresh = {name: tensor.to(task.dtype) for name, tensor in drawn.items()}
+        fresh = checks.fresh_phi(self.optimizer, task, seeds.derive(seed, "phi"))
         if self.settings.learn_start:
             fresh[START] = task.init_theta(seeds.derive(seed, "start"))
         if init_phi is not None:  # learned initial parameters come along, or not, as these settings say
@@ -192,6 +194,7 @@ class MetaTrainer:
             return "no evaluation beat what meta-training started from: best is the start"
         return ""
 
+    @plain_attention()
     def advance(self, tick: Callable[[], None] = nothing) -> list[dict[str, Any]]:
         """Do one unit of work and return its records. Raises TrainingError when it makes no sense to go on.
 
@@ -207,6 +210,7 @@ class MetaTrainer:
         step = {"best": self.best_step, "initial": 0, "last": self.step}[checkpoint]
         return prefixed("frozen", phi), {"checkpoint": checkpoint, "step": step}
 
+    @plain_attention()
     def result(self, on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
         """The final comparison, on optimizees never seen: best and untrained learned optimizer, tuned SGD and Adam."""
         phis = {"best": self.parameters.best, "untrained": self.parameters.untrained}

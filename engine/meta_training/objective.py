@@ -87,7 +87,7 @@ def by_name(members: Any, concept: str, classes: tuple[type[Member], ...]) -> di
             raise refusal(f"{plural}[{key!r}]", f"a {concept}: a {names}", kind(member))
         name = str(key)
         if not isinstance(members, Mapping):
-            name = getattr(member, "name", type(member).__name__.lower())
+            name = member.name
             alike = sum(other.split("-")[0] == name for other in named)
             name = f"{name}-{alike + 1}" if alike else name
         named[name] = member

@@ -60,7 +60,7 @@ def geometric_penalty_at(penalty: GeometricPenalty, loss: BatchLoss) -> Geometri
     want some."""
 
     def at(theta: Tensor, batch: Batch, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        return penalty.at(loss_on(loss, batch), theta, value, gradient)
+        return penalty.checked_at(loss_on(loss, batch), theta, value, gradient)
 
     if not isinstance(penalty, HessianPenalty):
         at_each, owner = side_by_side(at), getattr(loss, "__self__", None)

@@ -15,8 +15,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from engine.base.arguments import refusal
-from engine.base.flat import Loss, as_far_as_possible, grad_and_value, random_signs
+from engine.base.arguments import kind, refusal
+from engine.base.flat import Loss, as_far_as_possible, grad_and_value, plain_attention, random_signs
 from engine.base.loss_contract import (
     agree,
     check_loss,
@@ -50,6 +50,11 @@ class Penalty:
     start: int = setting(0, minimum=0, help="inner step from which the penalty counts")
     relative: bool = setting(False, help="divide the penalty by the loss (held constant) at the same parameters")
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" not in vars(cls):
+            cls.name = cls.__name__.lower()  # unless it is registered by another
+
 
 class GeometricPenalty(Penalty):
     """A penalty on the loss landscape at theta. A member implements `at`."""
@@ -63,7 +68,8 @@ class GeometricPenalty(Penalty):
         is not 0: here are no inner steps to count.
         """
         if torch.compiler.is_compiling():
-            return self._at(loss, theta)[:2]
+            with plain_attention():
+                return self._at(loss, theta)[:2]
         if is_transformed(theta):
             with own_loss():
                 return self._at(loss, theta)[:2]
@@ -94,7 +100,7 @@ class GeometricPenalty(Penalty):
     def _at(self, loss: Loss, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What `value_and_grad` returns, and the loss and its gradient, at one point."""
         gradient, value = grad_and_value(loss)(theta)
-        penalty, slope = self.at(loss, theta, value, gradient)
+        penalty, slope = self.checked_at(loss, theta, value, gradient)
         sound = value.isfinite() & gradient.norm().isfinite() & penalty.isfinite()
         divisor = torch.where(value > 0, value, torch.nan) if self.relative else 1.0
         factor = torch.where(sound, self.weight, torch.nan) / divisor
@@ -106,6 +112,14 @@ class GeometricPenalty(Penalty):
         This is what meta-training calls at each inner step, within vmap: it looks at no number.
         """
         return self.value_and_grad(loss, theta)
+
+    def checked_at(self, loss: Loss, theta: Tensor, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """`at`. Raises ArgumentError where a member gives something else than it should."""
+        result = self.at(loss, theta, value, gradient)
+        if not isinstance(result, tuple) or [getattr(part, "shape", None) for part in result] != [(), theta.shape]:
+            parts = ", ".join(map(kind, result)) if isinstance(result, tuple) else kind(result)
+            raise refusal(f"what {self.name} gives", f"a value [] and its gradient {list(theta.shape)}", parts)
+        return result
 
 
 class HessianPenalty(GeometricPenalty):
@@ -226,7 +240,7 @@ class Reparametrization(Penalty):
         raise NotImplementedError
 
 
-PENALTIES: Registry[Penalty] = Registry("penalty", "engine.penalties")
+PENALTIES = Registry[Penalty]("penalty", "engine.penalties", Penalty)
 
 get = PENALTIES.create
 """A penalty by name, its settings checked: `get("sam", rho=0.05)`. Raises SettingsError that names the field."""

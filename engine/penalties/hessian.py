@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.base.flat import Loss, curvature_along, dot, hessian_at, unit
 from engine.penalties.base import PENALTIES, HessianPenalty, setting
@@ -48,15 +47,14 @@ class TopEigenvalue(HessianPenalty):
     def along(self, loss: Loss, theta: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
         smallest = ROUNDING * torch.finfo(theta.dtype).eps
         vector, shift = unit(signs[0]), torch.zeros_like(theta[:1])
-        with sdpa_kernel(SDPBackend.MATH):
-            times_hessian = hessian_at(loss, theta)
-            for iteration in range(1, self.iterations + 1):
-                product = times_hessian(vector).detach().nan_to_num(0.0, 0.0, 0.0)
-                moved = product - shift * vector
-                stands = moved.norm() <= smallest * product.norm()  # an eigenvector of the eigenvalue `shift`
-                if iteration == self.iterations // 2:
-                    shift = dot(vector, product).clamp_max(0.0)
-                vector = torch.where(stands, vector, unit(moved))
-                if iteration == self.iterations // 2:
-                    vector = torch.where(shift < 0, unit(signs[0]), vector)
+        times_hessian = hessian_at(loss, theta)
+        for iteration in range(1, self.iterations + 1):
+            product = times_hessian(vector).detach().nan_to_num(0.0, 0.0, 0.0)
+            moved = product - shift * vector
+            stands = moved.norm() <= smallest * product.norm()  # an eigenvector of the eigenvalue `shift`
+            if iteration == self.iterations // 2:
+                shift = dot(vector, product).clamp_max(0.0)
+            vector = torch.where(stands, vector, unit(moved))
+            if iteration == self.iterations // 2:
+                vector = torch.where(shift < 0, unit(signs[0]), vector)
         return curvature_along(loss, theta, vector[None])

@@ -109,8 +109,9 @@ class RunReader:
             return ""
 
     def preset(self) -> Preset:
-        """The run's preset, checked. Raises PresetError when it is damaged or from another version."""
-        from engine.presets.preset import load_preset
+        """The run's preset, checked; it extends none. Raises PresetError when it is damaged or from another version."""
+        from engine.presets.document import parse
+        from engine.presets.preset import from_mapping
 
         path = self.path / "preset.toml"
         try:
@@ -119,7 +120,7 @@ class RunReader:
             raise RunError(f"{path}: missing, so this is no run that can be used") from None
         except OSError as error:
             raise RunError(f"{path}: cannot be read: {error.strerror}") from None
-        return load_preset(path)
+        return from_mapping(parse(path, str(path)), str(path))
 
     def recorded_status(self) -> Status:
         """status.json as it stands there."""

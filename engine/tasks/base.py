@@ -17,11 +17,12 @@ import torch
 from torch import Generator, Tensor
 
 from engine.base import seeds as seeding
-from engine.base.arguments import refusal
+from engine.base.arguments import kind, refusal
 from engine.base.draws import held_out_seed
 from engine.base.errors import RunError
 from engine.base.flat import Batch, row_of, tree_map
 from engine.base.metrics import SPLITS, TASK_METRICS, Metric
+from engine.base.settings import show
 
 __all__ = ["SPLITS", "Batch", "Layout", "Metric", "SampledStream", "Stream", "Task", "TaskDistribution", "UniformTasks"]
 
@@ -41,7 +42,10 @@ class Layout:
     fan_ins: Mapping[str, int | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        shapes = {str(name): torch.Size(shape) for name, shape in dict(self.shapes).items()}
+        try:
+            shapes = {str(name): torch.Size(shape) for name, shape in dict(self.shapes).items()}
+        except (TypeError, ValueError):
+            raise refusal("layout", "shapes by name, as {'w': (3, 4), 'b': (4,)}", show(self.shapes)) from None
         object.__setattr__(self, "shapes", shapes)
 
     def fan_in(self, name: str) -> int | None:
@@ -145,6 +149,11 @@ class Task:
     def metrics_of_each(self, theta: Tensor, split: str) -> dict[str, Tensor]:
         """`metrics` of B optimizees: [B] each, for theta of shape [B, P]."""
         each = [self.metrics(point, split) for point in theta]
+        for metrics in each:
+            if not isinstance(metrics, Mapping) or not metrics.keys() >= {metric.name for metric in self.measured}:
+                names = ", ".join(metric.name for metric in self.measured)
+                wrong = f"only {', '.join(map(str, metrics))}" if isinstance(metrics, Mapping) else kind(metrics)
+                raise refusal(f"metrics of {self.name}", f"numbers by name, of {names}", wrong)
         return {name: torch.stack([theta.new_tensor(float(row[name])) for row in each]) for name in each[0]}
 
     def fixed_batch(self, examples: int, split: str = "train", dtype: torch.dtype = torch.float64) -> Batch:

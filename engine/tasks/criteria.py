@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import vmap
 from torch.nn import functional as F
 
+from engine.base.arguments import kind, refusal
 from engine.base.metrics import TASK_METRICS, Metric
 
 FEW_CLASSES = 32
@@ -122,8 +123,16 @@ class MeanCriterion(Criterion):
     """A user's own function of outputs and targets that is a mean over examples, and others to be measured beside."""
 
     def __init__(self, loss: MeanLoss, metrics: Mapping[Metric, MeanLoss] | None = None) -> None:
-        self._functions = {"loss": loss, **{metric.name: function for metric, function in (metrics or {}).items()}}
+        if not isinstance(metrics or {}, Mapping) or not all(isinstance(metric, Metric) for metric in metrics or ()):
+            raise refusal("metrics", "functions of outputs and targets by engine.Metric", kind(metrics))
         self.measured = (TASK_METRICS["loss"], *(metrics or {}))
+        functions = (loss, *(metrics or {}).values())
+        self._functions = {metric.name: function for metric, function in zip(self.measured, functions, strict=True)}
+        if len(self._functions) < len(functions):
+            raise refusal("metrics", "of other names than loss, each once", ", ".join(m.name for m in metrics or ()))
+        for name, function in self._functions.items():
+            if not callable(function):
+                raise refusal(name, "a function of outputs and targets", kind(function))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return self._functions["loss"](outputs, targets)

@@ -12,7 +12,7 @@ from torch.func import vmap
 
 from engine.base.arguments import kind, refusal
 from engine.base.errors import ArgumentError, RunError
-from engine.base.flat import tensors_in
+from engine.base.flat import plain_attention, tensors_in
 from engine.tasks.base import Batches, Layout, Stream, Task, TaskDistribution, UniformTasks
 
 _NEEDED = ("layout", "init_theta", "loss", "batches")
@@ -112,6 +112,7 @@ def as_task(task: Any) -> Task:
     return task if isinstance(task, Task) else _OutsideTask(task)
 
 
+@plain_attention()
 def check_task(task: Task) -> None:
     """Raise ArgumentError where what a task gives does not fit together: in one line, before anything is trained."""
     theta, size = task.init_theta(0), task.layout.size
@@ -123,7 +124,7 @@ def check_task(task: Task) -> None:
         found = ", ".join(map(str, shapes)) or "no tensors"
         raise refusal(f"batches of {task.name}", "tensors with a leading [2] for two seeds", found)
     try:
-        losses = vmap(task.loss)(torch.stack([theta, theta]), batch)
+        losses = vmap(task.loss)(torch.stack([theta, theta]).requires_grad_(), batch)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise refusal(
@@ -131,6 +132,8 @@ def check_task(task: Task) -> None:
         ) from error
     if not isinstance(losses, Tensor) or losses.shape != (2,):
         raise refusal(f"loss of {task.name}", "a scalar", kind(losses[0] if isinstance(losses, Tensor) else losses))
+    if not losses.requires_grad:
+        raise refusal(f"loss of {task.name}", "differentiable by theta", "one without a graph to it")
 
 
 def as_distribution(tasks: Any) -> TaskDistribution:

@@ -19,8 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from engine.base.arguments import checked, kind, refusal
 from engine.base.errors import ArgumentError
 from engine.base.flat import MicroBatches
+from engine.base.settings import Setting
 from engine.tasks.base import SPLITS, GeneratorStream, Layout, Metric, Task
 from engine.tasks.criteria import Criterion, MeanCriterion, MeanLoss
 from engine.tasks.optimizees.base import Optimizee, check_module, write_out_norms
@@ -29,6 +31,11 @@ SPLIT_SEED = 20240802  # the split never depends on a run's seed; never change i
 EVALUATED_AT_ONCE = 1000  # examples
 TOKENS_AT_ONCE = 8000  # of windows, whose outputs and activations are as many times larger
 MEASURED_WINDOWS = 2048  # of a split, at most
+NUMBERS = (  # among the arguments of a task
+    Setting("batch_size", ("int",), 128, "", minimum=1),
+    Setting("micro_batch", ("int",), 0, "", minimum=0),
+    Setting("validation", ("float",), 0.1, "", above=0.0, maximum=0.9),
+)
 
 
 class ExampleBatch(NamedTuple):
@@ -101,7 +108,11 @@ class SupervisedTask(Task):
         from the module's own initialisation, drawn anew. `micro_batch`: as in a [task] table. Raises ArgumentError, a
         ValueError, or PresetError for a module that is no pure function of its inputs and parameters.
         """
-        self.name, self.device, self.dtype, self.batch_size = name, torch.device(device), dtype, batch_size
+        if not isinstance(module, nn.Module):
+            raise refusal("module", "a torch.nn.Module", kind(module))
+        numbers = zip(NUMBERS, (batch_size, micro_batch, validation), strict=True)
+        self.batch_size, micro_batch, validation = (checked(setting, value) for setting, value in numbers)
+        self.name, self.device, self.dtype = name, torch.device(device), dtype
         self.criterion = loss if isinstance(loss, Criterion) else MeanCriterion(loss, metrics)
         self.optimizee = Optimizee()
         self.examples = _examples(splits, validation, self.device)
@@ -298,14 +309,18 @@ def _examples(
     splits: Mapping[str, tuple[Tensor, Tensor]], validation: float, device: torch.device
 ) -> dict[str, Examples]:
     """The splits, by name, on the device. Raises ArgumentError."""
-    unknown = sorted(set(splits) - set(SPLITS))
-    if unknown or not {"train", "test"} <= set(splits):
-        names = ", ".join(map(repr, splits))
-        raise ArgumentError(f"splits must be 'train', 'test' and maybe 'validation', found {names or 'none'}")
+    if not isinstance(splits, Mapping) or not {"train", "test"} <= splits.keys() <= set(SPLITS):
+        found = ", ".join(map(repr, splits)) or "none" if isinstance(splits, Mapping) else kind(splits)
+        raise refusal("splits", "x and y of 'train', 'test' and maybe 'validation'", found)
     moved = {}
-    for split, (x, y) in splits.items():
-        if len(x) != len(y) or not len(x):
-            raise ArgumentError(f"splits[{split!r}] must be as many x as y, one or more; found {len(x)} and {len(y)}")
+    for split, pair in splits.items():
+        try:
+            x, y = map(torch.as_tensor, pair)
+            both = len(x), len(y)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise refusal(f"splits[{split!r}]", "x and y, tensors with a row for each example", kind(pair)) from error
+        if both[0] != both[1] or not both[0]:
+            raise ArgumentError(f"splits[{split!r}] must be as many x as y, one or more; found {both[0]} and {both[1]}")
         moved[split] = Examples(x.to(device), y.to(device), torch.arange(len(x), device=device))
     if "validation" not in moved:
         train = moved["train"]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from engine.base.arguments import kind, refusal
 from engine.base.flat import Loss
 from engine.base.registry import Registry
 from engine.base.settings import setting
@@ -36,6 +37,11 @@ class Term:
         help="the training loss, smoothed, at which it is measured: at matched loss; 0: at the end of the unroll",
     )
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" not in vars(cls):
+            cls.name = cls.__name__.lower()  # unless it is registered by another
+
     def measure(self, task: Task, theta: Tensor) -> Tensor:
         """The number for each of the points theta, [N, P]: [N]. Less is better."""
         raise NotImplementedError
@@ -43,10 +49,12 @@ class Term:
     def value(self, task: Task, theta: Tensor) -> Tensor:
         """What counts of it, unweighted, [N]; not finite where it cannot be measured."""
         measured = self.measure(task, theta)
+        if getattr(measured, "shape", None) != theta.shape[:1]:
+            raise refusal(f"what {self.name} measures", f"a number for each point, [{len(theta)}]", kind(measured))
         return measured.log() if self.log else measured
 
 
-TERMS: Registry[Term] = Registry("term", "engine.terms")
+TERMS = Registry[Term]("term", "engine.terms", Term)
 
 get = TERMS.create
 """A term by name, its settings checked: `get("adaptive_sharpness", log=True)`. Raises SettingsError."""

@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from engine.base.arguments import kind, refusal
 from engine.base.errors import RunError, printable
 from engine.evaluation.frozen import CHECKPOINT, load_learned_optimizer
 from engine.evaluation.scale import best_scale
@@ -45,7 +46,7 @@ from engine.export.torch_optim.state import (
     tails,
 )
 from engine.kernels.in_place import block_size, step_in_place
-from engine.optimizers.learned.base import LearnedOptimizer, Phi, StepInfo, without_start
+from engine.optimizers.learned.base import LearnedOptimizer, Phi, StepInfo, fits, without_start
 from engine.runs.store import RunReader, RunStore
 from engine.tasks.base import Layout
 
@@ -100,12 +101,15 @@ class LoadedOptimizer(torch.optim.Optimizer):
         """`phi` are the meta-parameters to use.
 
         Raises ValueError for numbers that are not finite, negative, or a scale of 0; for unknown keys of a group; for
-        another word for `nonfinite`; for a horizon below 1. TypeError for a parameter that cannot be taken.
+        another word for `nonfinite`; for a horizon below 1; for meta-parameters of something else. TypeError for a
+        parameter that cannot be taken.
         """
         if horizon is not None and (not isinstance(horizon, int) or isinstance(horizon, bool) or horizon < 1):
             raise ValueError(f"horizon must be a number of steps >= 1, or None, found {horizon!r}")
         if nonfinite not in get_args(Nonfinite):
             raise ValueError(f"nonfinite must be one of {', '.join(get_args(Nonfinite))}, found {nonfinite!r}")
+        if not isinstance(phi, Mapping) or not fits(learned_optimizer, phi):
+            raise refusal("phi", f"meta-parameters of {learned_optimizer.name}, by name", kind(phi))
         self.nonfinite: Nonfinite = nonfinite
         self.horizon = horizon
         self.skipped_steps = 0

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Generator, Tensor
 
+from engine.base.arguments import kind, refusal
 from engine.base.errors import LregError
 from engine.base.flat import Batch
 from engine.base.registry import Registry
@@ -257,9 +258,18 @@ class LearnedOptimizer:
         layout: Layout | None = None,
         info: StepInfo | None = None,
     ) -> tuple[Tensor, State]:
-        """Return the update, shape [..., P], to add to theta, and the next state."""
-        features, state = self.observe(theta, grad, state, layout, info)
-        update, state = self.step(phi, features, state)
+        """Return the update, shape [..., P], to add to theta, and the next state.
+
+        Raises ArgumentError where a member gives something else than it should.
+        """
+        observed = self.observe(theta, grad, state, layout, info)
+        if not _is_pair(observed):
+            raise refusal(f"what {self.name} observes", "features [..., P, F] and the state", _forms(observed))
+        stepped = self.step(phi, *observed)
+        if not _is_pair(stepped) or stepped[0].shape != theta.shape:
+            allowed = f"an update {list(theta.shape)}, as theta, and the state"
+            raise refusal(f"the step of {self.name}", allowed, _forms(stepped))
+        update, state = stepped
         factor = self.update_factor(theta, layout, grad)
         return (update if factor is None else factor * update), state
 
@@ -300,6 +310,14 @@ class LearnedOptimizer:
         A view that is not contiguous: stacking along the last dimension costs ten times as much. So `reshape` it.
         """
         return torch.stack([*features, theta] if self.theta_input else features).movedim(0, -1)
+
+
+def _is_pair(result: Any) -> bool:
+    return isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Tensor)
+
+
+def _forms(result: Any) -> str:
+    return " and ".join(map(kind, result)) if isinstance(result, tuple) else kind(result)
 
 
 def fraction_of(info: StepInfo | None, theta: Tensor) -> Tensor:
@@ -352,7 +370,7 @@ def fits(optimizer: LearnedOptimizer, phi: Phi) -> bool:
     return is_flat and shapes == {name: tensor.shape for name, tensor in fresh.items()}
 
 
-LEARNED_OPTIMIZERS: Registry[LearnedOptimizer] = Registry("learned optimizer", "engine.optimizers.learned")
+LEARNED_OPTIMIZERS = Registry[LearnedOptimizer]("learned optimizer", "engine.optimizers.learned", LearnedOptimizer)
 
 get = LEARNED_OPTIMIZERS.create
 """A learned optimizer by name, its settings checked: `get("dm", hidden=20)`. Raises SettingsError."""

@@ -162,7 +162,7 @@ class AugmentedDataset(ImageDataset):
     augment: bool = setting(False, help="flip = true and, unless it is given, crop = 4")  # type: ignore[misc]
 
 
-DATASETS = Registry[Dataset]("dataset", "engine.tasks.datasets")
+DATASETS = Registry[Dataset]("dataset", "engine.tasks.datasets", Dataset)
 
 
 def crop_and_flip(images: Tensor, numbers: Tensor, padding: int = PADDING, flip: bool = True) -> Tensor:

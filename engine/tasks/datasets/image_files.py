@@ -51,9 +51,10 @@ def image_tree(path: Path, error: Refusal) -> Iterator[ImageTree]:
     try:
         with _folder(path) if path.is_dir() else _zip(path) as tree:
             yield tree
-    except (OSError, ValueError, zipfile.BadZipFile) as problem:
-        reason = (isinstance(problem, OSError) and problem.strerror) or " ".join(str(problem).split())[:160]
-        raise error(reason, "a folder with images, or a zip of one") from None
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as problem:
+        where = getattr(problem, "filename", None)
+        within = "" if where in (None, str(path)) else f"{where}: "
+        raise error(within + _reason(problem), "a folder with images, or a zip of one") from None
 
 
 @contextlib.contextmanager
@@ -153,12 +154,17 @@ def _pixels(name: str, tree: ImageTree, channels: int, size: int, error: Refusal
                 raise ValueError("more than 8 bits in a channel")
             flat = image.convert("L" if channels == 1 else "RGB")
     except Exception as problem:  # whatever a damaged image makes Pillow or zlib raise
-        reason = (isinstance(problem, OSError) and problem.strerror) or " ".join(str(problem).split())[:160]
-        raise error(f"{name}: {reason}", "whole PNG and JPEG images of 8 bits") from None
+        raise error(f"{name}: {_reason(problem)}", "whole PNG and JPEG images of 8 bits") from None
     if size:
         flat = flat.resize((size, size), Image.Resampling.BILINEAR)
     pixels = np.asarray(flat)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _reason(problem: Exception) -> str:
+    """In one line, without the address in memory that Pillow tells."""
+    text = (isinstance(problem, OSError) and problem.strerror) or str(problem).partition(" <_io.")[0]
+    return " ".join(text.split())[:160]
 
 
 @contextlib.contextmanager

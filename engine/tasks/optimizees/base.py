@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
 from engine.base.errors import PresetError, Problem, shortened
+from engine.base.norms import channel_norm, layer_norm
 from engine.base.registry import Registry
 from engine.base.settings import setting
 from engine.tasks.criteria import Criterion
@@ -161,29 +162,27 @@ def check_module(module: nn.Module) -> None:
 
 
 def write_out_norms(module: nn.Module) -> None:
-    """Give norms the derivatives that torch's kernels lack: batch and instance norms by the batch's own statistics
-    (`normalised`), layer norms (`layer_normalised`)."""
+    """Give norms the derivatives that torch's kernels lack: batch and instance norms by the batch's own statistics,
+    whose second derivative vmap refuses, or takes wrong in silence; and layer norms."""
     for layer in module.modules():
         if type(layer).forward is nn.LayerNorm.forward:
-            layer.forward = partial(layer_normalised, layer)
+            layer.forward = partial(_layer_normalised, layer)
         if type(layer).forward in (nn.modules.batchnorm._BatchNorm.forward, nn.InstanceNorm1d.forward):
             layer.forward = partial(normalised, layer)
 
 
-def normalised(layer: Any, x: Tensor) -> Tensor:
-    """Batch or instance norm of x, shape [D, C, ...], by its own statistics, in a form that GAM and Hessians can use.
+def _layer_normalised(layer: Any, x: Tensor) -> Tensor:
+    return layer_norm(x, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
 
-    torch's kernel has no second derivative under vmap: it is refused there, or wrong in silence.
-    """
-    instance = isinstance(layer, nn.modules.instancenorm._InstanceNorm)
-    over = tuple(dim for dim in range(x.dim()) if dim > 1 or (dim == 0 and not instance))
-    counting = slice(None if instance else getattr(layer, LEADING, None))
+
+def normalised(layer: Any, x: Tensor) -> Tensor:
+    """Batch or instance norm of x, shape [D, C, ...], by its own statistics, or those of its LEADING examples."""
+    is_instance = isinstance(layer, nn.modules.instancenorm._InstanceNorm)
+    over = tuple(dim for dim in range(x.dim()) if dim > 1 or (dim == 0 and not is_instance))
+    counting = slice(None if is_instance else getattr(layer, LEADING, None))
     centered = x - x[counting].mean(over, keepdim=True)
-    scale = (centered[counting].square().mean(over, keepdim=True) + layer.eps).rsqrt()
-    if layer.weight is None:
-        return centered * scale
-    channels = (-1, *[1] * (x.dim() - 2))
-    return centered * (scale * layer.weight.view(channels)) + layer.bias.view(channels)
+    variance = centered[counting].square().mean(over, keepdim=True)
+    return channel_norm(centered, variance, layer.weight, layer.bias, layer.eps)
 
 
 def batch_norms(module: nn.Module) -> list[nn.Module]:
@@ -204,23 +203,11 @@ def statistics_of_leading(module: nn.Module, examples: int) -> Iterator[None]:
             delattr(layer, LEADING)
 
 
-def layer_normalised(layer: Any, x: Tensor) -> Tensor:
-    """Layer norm of x, [..., *normalized_shape].
-
-    The third derivative of torch's kernel, which penalties on the Hessian go by, is wrong in silence.
-    """
-    over = tuple(range(-len(layer.normalized_shape), 0))
-    centered = x - x.mean(over, keepdim=True)
-    x = centered * (centered.square().mean(over, keepdim=True) + layer.eps).rsqrt()
-    x = x if layer.weight is None else x * layer.weight
-    return x if layer.bias is None else x + layer.bias
-
-
 def not_an_optimizee(found: str, allowed: str) -> PresetError:
     return PresetError([Problem("task.optimizee", found, allowed)])
 
 
-OPTIMIZEES = Registry[Optimizee]("optimizee", "engine.tasks.optimizees")
+OPTIMIZEES = Registry[Optimizee]("optimizee", "engine.tasks.optimizees", Optimizee)
 
 
 def dropped(x: Tensor, noise: Tensor | None, rate: float) -> Tensor:
