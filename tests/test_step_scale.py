@@ -7,6 +7,8 @@ import math
 import pytest
 import torch
 from members import GRADIENT_KINDS
+from ranks import Ranks
+from test_torch_optim import small_model, train
 from torch import Tensor, nn
 from unrolling import truncation
 
@@ -233,7 +235,8 @@ def test_none_is_the_step_itself_and_mup_that_step_times_a_constant():
 
 
 @pytest.mark.parametrize("step_scale", ["mup", "rms"])
-def test_precisions_and_orders_in_memory_keep_their_factors(step_scale):
+def test_torchs_groups_precisions_and_shards_keep_their_factors(step_scale):
+    """Parameters in half precision, in other memory orders, and DTensors: the factor is the whole tensor's."""
     optimizer, phi = make("rnnprop", step_scale=step_scale, base_width=6)
     plain, _ = make("rnnprop")
     weight = random(4, 6, 2, 2).float()
@@ -266,6 +269,41 @@ def test_what_is_exported_knows_its_step_scale(tmp_path):
     theta = torch.linspace(-1, 1, 24)
     update, _ = optimizer.update(phi, theta, torch.ones(24), optimizer.init(theta), Layout({"w": (2, 12)}))
     torch.testing.assert_close(moved[0].flatten(), (theta + update).float(), rtol=1e-5, atol=1e-6)
+
+
+def test_shards_go_by_the_whole_tensor_and_what_needs_it_whole_refuses_them(tmp_path):
+    ranks, cases = Ranks(2), [("rnnprop", "mup"), ("simple", "rms"), ("dm", "rms")]
+    try:
+        for answer in ranks.call(_sharded, tmp_path / "meeting", 2, cases):
+            for case, losses in answer.items():
+                model = small_model()
+                optimizer = LoadedOptimizer(model.named_parameters(), *trained(*case))
+                torch.testing.assert_close(losses, train(model, optimizer, 4), rtol=1e-4, atol=1e-5)
+    finally:
+        ranks.end()
+
+
+def trained(kind: str, step_scale: str) -> tuple[LearnedOptimizer, Phi]:
+    optimizer = LEARNED_OPTIMIZERS.create(kind, step_scale=step_scale, base_width=9)
+    return optimizer, optimizer.init_phi(torch.Generator().manual_seed(0))
+
+
+def _sharded(team, cases):
+    """In one of two processes: the losses of four steps for each case."""
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", store=team.store, rank=team.rank, world_size=team.size)
+    answers = {}
+    for case in cases:
+        model = small_model()
+        fully_shard(model)
+        answers[case] = train(model, LoadedOptimizer(model.named_parameters(), *trained(*case)), 4)
+    for kind in ("lin", "mlp", "adafac"):
+        with pytest.raises(ValueError, match=r"sharded DTensor.*keep parameters whole"):
+            LoadedOptimizer(model.named_parameters(), *trained(kind, "none"))
+    return answers
 
 
 # -- what it is for ----------------------------------------------------------------------------------------------------

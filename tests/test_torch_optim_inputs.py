@@ -199,6 +199,8 @@ def strange() -> list[nn.Parameter]:
             strided[:, ::2],
             strided.T,
             torch.ones(5)[None].expand(1, 5),
+            torch.ones(3, dtype=torch.complex64),
+            torch.ones(2, 2, dtype=torch.complex128),
         )
     ]
 
@@ -213,12 +215,23 @@ def test_parameters_of_every_kind_move_and_have_state_of_their_shape(kind, featu
             parameter.grad = size * torch.ones_like(parameter)
         optimizer.step()
     for parameter in parameters:
-        assert not parameter.numel() or (parameter != 1).any()
+        numbers = torch.view_as_real(parameter) if parameter.is_complex() else parameter
+        assert not numbers.numel() or (parameter != 1).any()
         for part in optimizer.state[parameter].values():
             assert not part.dim() or part.shape[: parameter.dim()] == parameter.shape
-            assert part.dtype == (torch.float64 if parameter.dtype == torch.float64 else torch.float32)
+            assert part.dtype == (torch.float64 if numbers.dtype == torch.float64 else torch.float32)
     optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     optimizer.step()
+
+
+def test_both_parts_of_a_complex_parameter_move():
+    parameter = PARAMETER(torch.ones(4, dtype=torch.complex64))
+    pair = PARAMETER(torch.view_as_real(parameter.detach()).clone())
+    gradient = torch.randn(4, dtype=torch.complex64)
+    parameter.grad, pair.grad = gradient, torch.view_as_real(gradient)
+    for tensor in (parameter, pair):
+        LoadedOptimizer([tensor], *make()).step()
+    assert torch.equal(torch.view_as_real(parameter.detach()), pair)
 
 
 @pytest.mark.parametrize("kind", GRADIENT_KINDS)
@@ -265,8 +278,7 @@ def test_tensors_without_numbers_of_their_own_are_refused_in_one_line():
         with pytest.raises(TypeError, match="parameter 1 is a") as error:
             LoadedOptimizer([PARAMETER(torch.ones(1)), tensor], *make())
         assert "\n" not in str(error.value)
-    numbers = (torch.ones(2, dtype=dtype) for dtype in (torch.int32, torch.complex64, torch.float8_e5m2))
-    for tensor in (torch.ones(1).expand(3), *numbers):
+    for tensor in (torch.ones(1).expand(3), torch.ones(2, dtype=torch.int32), torch.ones(2).to(torch.float8_e5m2)):
         with pytest.raises(TypeError, match="parameter 0 is"):
             LoadedOptimizer([tensor], *make())
     meta = PARAMETER(torch.ones(2, device="meta"))

@@ -1,4 +1,4 @@
-"""The learned optimizer with the tools around torch's optimizers: checkpoints, compiling, schedulers, AMP."""
+"""The learned optimizer with the tools around torch's optimizers: checkpoints, sharding, compiling, schedulers, AMP."""
 
 from __future__ import annotations
 
@@ -60,20 +60,100 @@ def _optimizer(tools, model, optimizer, options):
     return tools.get_optimizer_state_dict(model, optimizer, options=options)
 
 
-def test_shards_are_refused_in_one_line(alone):
-    from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
+def test_sharded_parameters_are_taken_shard_by_shard(kind, alone):
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import DTensor
+
+    straight = train(*pair(kind), 6)
+    models = [small_model(), small_model(seed=5)]
+    for model in models:
+        fully_shard(model)
+    first, second = (LoadedOptimizer(model.parameters(), *make(kind)) for model in models)
+    torch.testing.assert_close(train(models[0], first, 3), straight[:3], rtol=1e-5, atol=1e-6)
+    parameter = next(models[0].parameters())
+    parts = [part for part in first.state[parameter].values() if part.dim()]
+    assert all(isinstance(part, DTensor) and part.placements == parameter.placements for part in parts)
+    options = StateDictOptions(full_state_dict=True)
+    weights, state = copy.deepcopy(get_state_dict(models[0], first, options=options))
+    set_state_dict(models[1], second, model_state_dict=weights, optim_state_dict=state, options=options)
+    torch.testing.assert_close(train(models[1], second, 3, first=3), straight[3:], rtol=1e-5, atol=1e-6)
+
+
+def test_whole_state_for_sharded_parameters_is_refused_with_what_helps(alone):
+    from torch.distributed.fsdp import fully_shard
+
+    model, optimizer = pair()
+    train(model, optimizer, 1)
+    sharded = small_model()
+    fully_shard(sharded)
+    with pytest.raises(ValueError, match="set_optimizer_state_dict"):
+        LoadedOptimizer(sharded.parameters(), *make()).load_state_dict(optimizer.state_dict())
+
+
+def test_two_processes_walk_as_one(tmp_path):
+    from ranks import Ranks
+
+    ranks = Ranks(2)
+    try:
+        straight = {kind: train(*pair(kind), 5) for kind in ("simple", "rnnprop")}
+        for answer in ranks.call(_sharded_training, tmp_path / "meeting", 2, list(straight)):
+            for kind, losses in straight.items():
+                torch.testing.assert_close(answer[kind], losses, rtol=1e-4, atol=1e-5)
+    finally:
+        ranks.end()
+
+
+def _sharded_training(team, kinds):
+    """Five steps, and one between them that is not finite in one process."""
+    import warnings
+
+    from torch.distributed.fsdp import fully_shard
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", store=team.store, rank=team.rank, world_size=team.size)
+    answers = {}
+    for kind in kinds:
+        model = small_model()
+        fully_shard(model)
+        optimizer = LoadedOptimizer(model.parameters(), *make(kind))
+        losses = train(model, optimizer, 3)
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        if team.rank:
+            next(model.parameters()).grad.to_local().fill_(float("nan"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            optimizer.step()
+        assert optimizer.skipped_steps == 1
+        answers[kind] = losses + train(model, optimizer, 2, first=3)
+    return answers
+
+
+def test_shards_that_do_not_say_so_are_refused_where_the_whole_is_needed(alone):
+    from torch.distributed.fsdp import FullyShardedDataParallel
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
-    rule, phi = make()
-    sharded, model = small_model(), small_model()
-    fully_shard(sharded)
-    flat = FullyShardedDataParallel(small_model(), use_orig_params=True, device_id=torch.device("cpu"))
-    for parameters in (sharded.parameters(), flat.parameters()):
-        with pytest.raises(TypeError, match="whole") as error:
-            LoadedOptimizer(parameters, rule, phi)
-        assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match="parameter group"):
-        ZeroRedundancyOptimizer(model.parameters(), LoadedOptimizer, learned_optimizer=rule, phi=phi)
+    for kind in GRADIENT_KINDS:
+        rule, phi = make(kind)
+        model = small_model()
+        flat = FullyShardedDataParallel(small_model(), use_orig_params=True, device_id=torch.device("cpu"))
+        if rule.trusted_scope != "coordinate":
+            with pytest.raises(ValueError, match="FullyShardedDataParallel"):
+                LoadedOptimizer(flat.parameters(), rule, phi)
+        if rule.trusted_scope in ("mean_square", "all"):
+            with pytest.raises(ValueError, match="ZeroRedundancyOptimizer"):
+                ZeroRedundancyOptimizer(model.parameters(), LoadedOptimizer, learned_optimizer=rule, phi=phi)
+            continue
+        straight = train(*pair(kind), 4)
+        optimizer = ZeroRedundancyOptimizer(model.parameters(), LoadedOptimizer, learned_optimizer=rule, phi=phi)
+        assert train(model, optimizer, 2) == straight[:2]
+        optimizer.consolidate_state_dict()
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        assert train(model, optimizer, 2, first=2) == straight[2:]
+        if rule.trusted_scope == "coordinate":
+            torch.testing.assert_close(train(flat, LoadedOptimizer(flat.parameters(), rule, phi), 4), straight)
 
 
 @pytest.mark.parametrize(("kind", "whole"), [*((kind, False) for kind in GRADIENT_KINDS), ("simple", True)])
@@ -267,6 +347,26 @@ class TestForeignState:
         state_dict = copy.deepcopy(optimizer.state_dict())
         state_dict["state"][1]["momentum"] = torch.ones(3)
         self.refused(optimizer, state_dict, "parameter 1")
+
+
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
+def test_state_as_earlier_versions_wrote_it_is_taken(kind):
+    """All of it under the first parameter, and groups that know a scale alone."""
+    model, optimizer = pair(kind)
+    train(model, optimizer, 3)
+    held = [optimizer.state[parameter] for parameter in model.parameters()]
+    sizes = [parameter.numel() for parameter in model.parameters()]
+    tails = {name: part.shape[next(model.parameters()).dim() :] for name, part in held[0].items()}
+    flat = {
+        name: torch.cat([state[name].reshape(n, *tail) for state, n in zip(held, sizes, strict=True)])
+        if held[0][name].dim()
+        else held[0][name]
+        for name, tail in tails.items()
+    }
+    again = copy.deepcopy(model)
+    other = LoadedOptimizer(again.parameters(), *make(kind))
+    other.load_state_dict({"state": {0: flat}, "param_groups": [{"scale": 1.0, "params": [0, 1, 2, 3]}]})
+    assert train(again, other, 3, first=3) == train(model, optimizer, 3, first=3)
 
 
 def test_state_that_is_loaded_is_a_copy():

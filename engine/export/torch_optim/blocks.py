@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from engine.export.torch_optim.gradients import Share
-from engine.export.torch_optim.state import INNER_STEP, Tails, rows
+from engine.export.torch_optim.layout import INNER_STEP, Tails, local
 from engine.optimizers.learned.base import LearnedOptimizer, State
 
 Size = Callable[[LearnedOptimizer, torch.device, torch.dtype], int]
@@ -81,7 +81,7 @@ def of(
         return
     kinds: dict[tuple[torch.device, torch.dtype, tuple[float, ...]], list[Share]] = {}
     for share in held:
-        kinds.setdefault((share.flat.device, share.dtype, share.scalars), []).append(share)
+        kinds.setdefault((share.row.flat.device, share.dtype, share.scalars), []).append(share)
     for (device, dtype, _), alike in kinds.items():
         block, most = CoordinateBlock(device, dtype), size(optimizer, device, dtype)
         yield from _cut(block, alike, states, tails, most, whole=scope == "tensor")
@@ -91,7 +91,7 @@ def _in_one(
     optimizer: LearnedOptimizer, shares: Sequence[Share], states: Mapping[Tensor, State], tails: Tails
 ) -> CoordinateBlock:
     """A block of all shares, in double precision if one of them is."""
-    devices = {share.flat.device for share in shares}
+    devices = {share.row.flat.device for share in shares}
     shared = [name for name, tail in tails.items() if tail is None and name != INNER_STEP]  # by all coordinates
     ages = {tuple(states[share.parameter][name].float().item() for name in shared) for share in shares}
     if len(devices) > 1 or len(ages) > 1:
@@ -114,7 +114,7 @@ def _cut(
     room = most
     for share in shares:
         state = states[share.parameter]
-        whole_rows = {name: rows(state[name], share.parameter) for name, tail in tails.items() if tail is not None}
+        rows = {name: share.row.rows(local(state[name])) for name, tail in tails.items() if tail is not None}
         first, size = 0, share.grad.numel()
         if whole and room is not None:
             if block.pieces and size > room:
@@ -123,10 +123,11 @@ def _cut(
             room = max(room or 0, size)
         while first < size:
             after = size if room is None else min(size, first + room)
-            is_part = after - first < size
-            part = {name: row[..., first:after] for name, row in whole_rows.items()} if is_part else whole_rows
+            part = {name: row[..., first:after] for name, row in rows.items()} if after - first < size else rows
             moving = None if share.moving is None else share.moving[first:after]
-            block.pieces.append(BlockPiece(share, share.flat[first:after], share.gradient(first, after), part, moving))
+            block.pieces.append(
+                BlockPiece(share, share.row.flat[first:after], share.gradient(first, after), part, moving)
+            )
             room = None if room is None else room - (after - first)
             first = after
             if room == 0:
@@ -134,6 +135,13 @@ def _cut(
                 block, room = CoordinateBlock(block.device, block.dtype), most
     if block.pieces:
         yield block
+
+
+def as_mean(mean_square: float | Tensor, block: CoordinateBlock) -> Tensor:
+    """The mean square of all gradients, [1], for a block."""
+    if isinstance(mean_square, Tensor):
+        return mean_square.to(block.device, block.dtype)
+    return torch.tensor([mean_square], dtype=block.dtype, device=block.device)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

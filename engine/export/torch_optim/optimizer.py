@@ -22,29 +22,22 @@ from engine.export.torch_optim import blocks
 from engine.export.torch_optim.gradients import (
     GradientSummary,
     Share,
+    local_gradient,
     rest_rows,
     scale_steps,
     summarized,
 )
+from engine.export.torch_optim.layout import INNER_STEP, CoordinateRow, local, tails
 from engine.export.torch_optim.parameters import (
     RECORD,
+    check_caller,
     check_gradient,
     check_group,
     check_parameter,
     factors,
     number,
 )
-from engine.export.torch_optim.state import (
-    INNER_STEP,
-    Loaded,
-    adopted,
-    brought_in_order,
-    check_form,
-    checked_state,
-    flat,
-    fresh,
-    tails,
-)
+from engine.export.torch_optim.state import Loaded, adopted, brought_in_order, check_form, checked_state, fresh
 from engine.kernels.in_place import block_size, step_in_place
 from engine.optimizers.learned.base import LearnedOptimizer, Phi, StepInfo, fits, without_start
 from engine.runs.store import RunReader, RunStore
@@ -82,8 +75,9 @@ class LoadedOptimizer(torch.optim.Optimizer):
     in torch, and `load_state_dict` refuses what another learned optimizer or model has written. A step takes memory for
     a block of coordinates, and for one number a parameter with `simple`.
 
-    Parameters are whole: shards (DTensors, FullyShardedDataParallel, ZeroRedundancyOptimizer) are refused. `step` is
-    left out by torch.compile.
+    DTensors (fully_shard, tensor parallelism) are taken shard by shard. Other tensor subclasses are refused, and so
+    are, for `simple`, shards that do not say so: FullyShardedDataParallel, ZeroRedundancyOptimizer. `step` is left out
+    by torch.compile.
     """
 
     def __init__(
@@ -110,10 +104,12 @@ class LoadedOptimizer(torch.optim.Optimizer):
             raise ValueError(f"nonfinite must be one of {', '.join(get_args(Nonfinite))}, found {nonfinite!r}")
         if not isinstance(phi, Mapping) or not fits(learned_optimizer, phi):
             raise refusal("phi", f"meta-parameters of {learned_optimizer.name}, by name", kind(phi))
+        check_caller(learned_optimizer)
         self.nonfinite: Nonfinite = nonfinite
         self.horizon = horizon
         self.skipped_steps = 0
         self._learned_optimizer = learned_optimizer
+        self._phi_given = phi
         self._phi = {name: tensor.detach() for name, tensor in phi.items()}
         self._phis: dict[tuple[torch.device, torch.dtype], Phi] = {}
         self._tails = tails(learned_optimizer)
@@ -125,7 +121,7 @@ class LoadedOptimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         public = ("nonfinite", "horizon", "skipped_steps")
-        private = ("_learned_optimizer", "_phi", "_tails", "_scope", "_record")
+        private = ("_learned_optimizer", "_phi", "_phi_given", "_tails", "_scope", "_record")
         return {**super().__getstate__(), **{name: self.__dict__[name] for name in public + private}, "_phis": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -137,6 +133,9 @@ class LoadedOptimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in torch, at any time: new coordinates start with fresh state."""
         if isinstance(param_group, dict) and "params" in param_group:
+            for name, value in (("learned_optimizer", self._learned_optimizer), ("phi", self._phi_given)):
+                if param_group.get(name) is value:  # ZeroRedundancyOptimizer notes the arguments in every group
+                    del param_group[name]
             check_group(param_group, self._record)
             factors({**self.defaults, **param_group})
             params = param_group["params"]
@@ -146,7 +145,7 @@ class LoadedOptimizer(torch.optim.Optimizer):
             for index, entry in enumerate([params] if isinstance(params, Tensor) else params, count):
                 tensor = entry[1] if isinstance(entry, tuple) else entry
                 if isinstance(tensor, Tensor):
-                    check_parameter(tensor, f"parameter {index}")
+                    check_parameter(tensor, f"parameter {index}", self._learned_optimizer)
         super().add_param_group(param_group)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -170,7 +169,8 @@ class LoadedOptimizer(torch.optim.Optimizer):
         """Returns what to warn of."""
         self._check_whole()
         shares = self._shares()
-        seen = summarized(shares, mean_square=self._scope == "mean_square")
+        needs_mean_square = self._scope == "mean_square"
+        seen = summarized(shares, (p for _, p, _ in self._labelled()), mean_square=needs_mean_square)
         if seen.broken:
             return self._pass_over(seen.broken)
         idle = seen.zero and not any(share.factor or self.state.get(share.parameter) for share in shares)
@@ -178,8 +178,8 @@ class LoadedOptimizer(torch.optim.Optimizer):
         if not idle:  # so torch.distributed.checkpoint asks for state before the first step: it is made, nothing moves
             self._move(shares, seen, loss)
             for share in shares:
-                if not share.parameter.is_contiguous():
-                    share.parameter.copy_(share.flat.view(share.parameter.shape))
+                if share.row.home is not None:
+                    share.row.home.copy_(share.row.flat.view(share.row.shape))
         return ""
 
     def _shares(self) -> list[Share]:
@@ -189,11 +189,12 @@ class LoadedOptimizer(torch.optim.Optimizer):
         for label, parameter, group_index in self._labelled():
             if parameter.grad is None or parameter in shares:
                 continue
-            check_parameter(parameter, label)
+            check_parameter(parameter, label, self._learned_optimizer)
             check_gradient(parameter, label)
             if parameter.is_meta:
                 raise RuntimeError(f"{label} is on the meta device: it has no numbers")
-            shares[parameter] = Share(parameter, label, flat(parameter), flat(parameter.grad), *values[group_index])
+            row = CoordinateRow.of(parameter, by_shape=self._learned_optimizer.uses_layout)
+            shares[parameter] = Share(parameter, label, row, local_gradient(parameter, row), *values[group_index])
         scale_steps(self._learned_optimizer, list(shares.values()))
         if self._learned_optimizer.sparse_rows:
             rest_rows(list(shares.values()))
@@ -210,13 +211,13 @@ class LoadedOptimizer(torch.optim.Optimizer):
     def _bring_state(self, shares: list[Share]) -> None:
         """State for all, checked for all before it is changed for one."""
         ordered = {
-            share.parameter: brought_in_order(held, self._tails, share.parameter, share.label)
+            share.parameter: brought_in_order(held, self._tails, share.parameter, share.row, share.label)
             for share in shares
             if (held := self.state.get(share.parameter))
         }
         for share in shares:
             state = ordered.get(share.parameter)
-            state = fresh(self._learned_optimizer, self._tails, share.parameter, share.flat) if state is None else state
+            state = fresh(self._learned_optimizer, self._tails, share.parameter, share.row) if state is None else state
             self.state[share.parameter] = state
             share.scalars = tuple(state[name].item() for name, tail in self._tails.items() if tail is None)
 
@@ -225,7 +226,7 @@ class LoadedOptimizer(torch.optim.Optimizer):
         moved: dict[Tensor, dict[str, Tensor]] = {}
         for block in blocks.of(self._learned_optimizer, shares, self.state, self._tails, block_size):
             phi = self._phi_on(block.device, block.dtype)
-            square = None if seen.mean_square is None else seen.mean_square.to(block.device, block.dtype)
+            square = None if seen.mean_square is None else blocks.as_mean(seen.mean_square, block)
             theta, grad = block.theta(), block.gradient()
             held = self.state[block.pieces[0].share.parameter]
             scalars = {name: held[name] for name, tail in self._tails.items() if tail is None}
@@ -249,7 +250,7 @@ class LoadedOptimizer(torch.optim.Optimizer):
         """The layout of a block and the info on the step, for a learned optimizer that uses them."""
         layout = info = None
         if self._learned_optimizer.uses_layout:
-            layout = Layout({piece.share.label: piece.share.parameter.shape for piece in block.pieces})
+            layout = Layout({piece.share.label: piece.share.row.shape for piece in block.pieces})
         if taken is not None:
             value = None if loss is None else torch.as_tensor(loss, dtype=block.dtype, device=block.device).detach()
             info = StepInfo(value, int(taken), self.horizon)
@@ -310,7 +311,7 @@ def _record(learned_optimizer: LearnedOptimizer, phi: Phi) -> str:
     ]
     digest = hashlib.sha256(repr(sorted((name, value) for name, value, usual in chosen if value != usual)).encode())
     for name in sorted(phi):
-        values = phi[name].detach().to("cpu", torch.float64).contiguous()
+        values = local(phi[name]).to("cpu", torch.float64).contiguous()
         digest.update(f"{name}{list(values.shape)}".encode() + values.numpy().tobytes())
     return f"{getattr(learned_optimizer, 'name', type(learned_optimizer).__name__)} {digest.hexdigest()[:16]}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,10 @@ from engine.base.arguments import checked as checked_argument
 from engine.base.arguments import kind, refusal
 from engine.base.errors import printable, shortened
 from engine.base.settings import Setting, did_you_mean
+from engine.export.torch_optim.layout import is_distributed
+from engine.optimizers.learned.base import LearnedOptimizer
 
+_ZERO = "torch.distributed.optim.zero_redundancy_optimizer"
 RECORD = "learned_optimizer"
 """A group's key for the learned optimizer that its state belongs to."""
 _TORCHS = {"params", "param_names", "name", "differentiable"}
@@ -24,8 +28,8 @@ _NUMBERS["scale"] = Setting("scale", ("float",), None, "", above=0.0)
 VALUES = tuple(_NUMBERS)
 
 
-def check_parameter(parameter: Tensor, label: str) -> None:
-    """Raise TypeError, one line, for a tensor whose numbers cannot be reached, or that is a part of a parameter.
+def check_parameter(parameter: Tensor, label: str, optimizer: LearnedOptimizer) -> None:
+    """Raise TypeError, one line, for a tensor whose numbers cannot be reached, ValueError for a shard of FSDP1.
 
     A parameter that gets no gradient, be it lazy or frozen, may be of any kind: quantized weights, integers.
     """
@@ -35,8 +39,17 @@ def check_parameter(parameter: Tensor, label: str) -> None:
     _check_kind(parameter, label)
     if any(size > 1 and not stride for size, stride in zip(parameter.shape, parameter.stride(), strict=True)):
         raise TypeError(f"{label} is an expanded tensor: clone() gives it numbers of its own")
-    if getattr(parameter, "_is_flat_param", False) or getattr(parameter, "_fsdp_flattened", False):
-        raise TypeError(f"{label} is a shard of FullyShardedDataParallel; a learned optimizer takes whole parameters")
+    if is_distributed(parameter) and any(placement.is_partial() for placement in parameter.placements):  # type: ignore[attr-defined]
+        raise TypeError(f"{label} is a DTensor of partial sums; a learned optimizer takes sharded or replicated ones")
+    sharded = getattr(parameter, "_is_flat_param", False) or getattr(parameter, "_fsdp_flattened", False)
+    scope = optimizer.trusted_scope
+    if sharded and (scope != "coordinate" or optimizer.step_scale != "none"):
+        advice = "take fully_shard (FSDP2)" if scope in ("coordinate", "mean_square") else "keep parameters whole"
+        raise ValueError(f"{label} is a shard of FullyShardedDataParallel, {_whole(optimizer)}; {advice}")
+    if scope in ("tensor", "all") and is_distributed(parameter):
+        mesh, placements = parameter.device_mesh, parameter.placements  # type: ignore[attr-defined]
+        if any(placement.is_shard() and mesh.size(dim) > 1 for dim, placement in enumerate(placements)):
+            raise ValueError(f"{label} is a sharded DTensor, {_whole(optimizer)}; keep parameters whole")
 
 
 def check_gradient(parameter: Tensor, label: str) -> None:
@@ -50,21 +63,46 @@ def check_gradient(parameter: Tensor, label: str) -> None:
     _check_kind(grad, subject)
     if grad.shape != parameter.shape:
         raise TypeError(f"{subject} has the shape {list(grad.shape)}, the parameter {list(parameter.shape)}")
+    if is_distributed(grad) != is_distributed(parameter):
+        raise TypeError(f"{subject} is a {type(grad).__name__}, the parameter a {type(parameter).__name__}")
+
+
+def check_caller(optimizer: LearnedOptimizer) -> None:
+    """Raise ValueError where ZeroRedundancyOptimizer gives a share of the parameters to an optimizer that needs all."""
+    if optimizer.trusted_scope in ("coordinate", "tensor") or _ZERO not in sys.modules:
+        return
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == _ZERO:
+            problem = f"ZeroRedundancyOptimizer hands out the parameters, {_whole(optimizer)}"
+            advice = "take fully_shard (FSDP2)" if optimizer.trusted_scope == "mean_square" else "keep them together"
+            raise ValueError(f"{problem}; {advice}")
+        frame = frame.f_back  # type: ignore[assignment]
+
+
+def _whole(optimizer: LearnedOptimizer) -> str:
+    if optimizer.trusted_scope in ("coordinate", "tensor"):
+        return f"but {optimizer.name} looks at whole tensors"
+    return f"but {optimizer.name} looks at the gradients of all parameters together"
 
 
 def _check_kind(tensor: Tensor, name: str) -> None:
-    """Raise TypeError unless it is plain memory."""
+    """Raise TypeError unless it is plain memory, or a DTensor of plain memory."""
+    if is_distributed(tensor):
+        tensor = tensor.detach().to_local()  # type: ignore[attr-defined]
     kind = type(tensor)
     dispatches = getattr(kind, "__torch_dispatch__", None) is not getattr(Tensor, "__torch_dispatch__", None)
     if dispatches or tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
         label = kind.__name__ if dispatches else str(tensor.layout).removeprefix("torch.")
         label = "nested" if tensor.is_nested else "quantized" if tensor.is_quantized else label
-        raise TypeError(f"{name} is a {label} tensor; a learned optimizer takes whole, dense tensors")
-    if not tensor.is_floating_point() or tensor.itemsize < 2:
+        raise TypeError(f"{name} is a {label} tensor; a learned optimizer takes dense tensors and DTensors of such")
+    if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.itemsize < 2:
         label = str(tensor.dtype).removeprefix("torch.")
-        raise TypeError(f"{name} is of {label}; a learned optimizer takes real numbers of 16 bits and more")
-    if tensor.is_neg():
-        raise TypeError(f"{name} is a negated view; resolve_neg gives it numbers of its own")
+        raise TypeError(f"{name} is of {label}; a learned optimizer takes real and complex numbers of 16 bits and more")
+    if tensor.is_conj() or tensor.is_neg():
+        raise TypeError(
+            f"{name} is a conjugate or negated view; resolve_conj or resolve_neg gives it numbers of its own"
+        )
 
 
 def number(name: str, value: Any) -> float:

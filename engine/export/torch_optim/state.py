@@ -1,9 +1,4 @@
-"""The optimizer state of one parameter: made, brought into the kernels' order, checked when it is loaded.
-
-A parameter is taken as a row of its n numbers. A part of its state has the parameter's shape, and one more dimension
-where a coordinate has K numbers: [*shape, K]. In memory these are K rows, each in the parameter's order: what the
-kernels read.
-"""
+"""The optimizer state of one parameter: made, brought into the kernels' order, checked when it is loaded."""
 
 from __future__ import annotations
 
@@ -16,17 +11,22 @@ import torch
 from torch import Tensor
 
 from engine.base.errors import printable, shortened
+from engine.export.torch_optim.layout import (
+    INNER_STEP,
+    CoordinateRow,
+    Tails,
+    is_distributed,
+    local,
+    precision,
+    shape_of,
+)
 from engine.export.torch_optim.parameters import RECORD, factors
 from engine.optimizers.learned.base import LearnedOptimizer, State
 from engine.tasks.base import Layout
 
 BLOCK = 2**15  # coordinates whose fresh state is made at once
-INNER_STEP = "inner_step"
-"""In the state of a learned optimizer that uses it: how many steps it has taken."""
-_WRAPPERS = ("module.", "_orig_mod.", "_checkpoint_wrapped_module.")
-
-Tails = dict[str, "tuple[int, ...] | None"]
-"""By name in the state: what follows the parameter's shape; None for a number that all coordinates share."""
+_WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+_OLD_KEYS = {"scale", "params"}
 
 
 @dataclass(frozen=True)
@@ -36,63 +36,26 @@ class Loaded:
     state: State
 
 
-def tails(optimizer: LearnedOptimizer) -> Tails:
-    """What the state of a learned optimizer consists of."""
-    state = optimizer.init(torch.empty(2, device="meta"), Layout({"theta": (2,)}))
-    parts = {name: tuple(tensor.shape[1:]) if tensor.dim() else None for name, tensor in state.items()}
-    return {**parts, INNER_STEP: None} if optimizer.uses_info else parts
-
-
-def precision(parameter: Tensor) -> torch.dtype:
-    """The learned optimizer computes in float32 at least: its state is not for half precision."""
-    return torch.float64 if parameter.dtype == torch.float64 else torch.float32
-
-
-def flat(tensor: Tensor) -> Tensor:
-    """The numbers of a parameter or gradient, [n], without any class of its own; a copy where its memory has gaps, or
-    another order than its shape.
-    """
-    part = tensor.detach()
-    if type(part) is not Tensor:
-        with torch._C.DisableTorchFunctionSubclass():
-            part = part.as_subclass(Tensor)
-    return part.contiguous().view(-1)
-
-
-def rows(part: Tensor, parameter: Tensor) -> Tensor:
-    """A part of the state that fits as rows [K, n], or [n] where a coordinate has one number without dimension."""
-    tail, size = part.shape[parameter.dim() :], parameter.numel()
-    return _tail_first(part, parameter.dim()).view(math.prod(tail), size) if tail else part.view(size)
-
-
-def _tail_first(part: Tensor, dims: int) -> Tensor:
-    """[*shape, *tail] as [*tail, *shape], for a shape of so many dimensions."""
-    return part.permute((*range(dims, part.dim()), *range(dims)))
-
-
-def _empty(parameter: Tensor, tail: Sequence[int]) -> Tensor:
-    """An array for a part of the state, [*shape, *tail], in the order described above."""
-    memory = torch.empty((*tail, *parameter.shape), dtype=precision(parameter), device=parameter.device)
-    return _tail_first(memory, len(tail))
-
-
-def fresh(optimizer: LearnedOptimizer, tails: Tails, parameter: Tensor, theta: Tensor) -> State:
-    """The state before a parameter's first step; `theta`: its numbers, [n]."""
-    size = theta.numel()
-    parts = {name: _empty(parameter, tail) for name, tail in tails.items() if tail is not None}
+def fresh(optimizer: LearnedOptimizer, tails: Tails, parameter: Tensor, row: CoordinateRow) -> State:
+    """The state before a parameter's first step."""
+    dtype, size = precision(parameter), row.flat.numel()
+    parts = {name: row.empty_state(tail, dtype) for name, tail in tails.items() if tail is not None}
     state: State = {}
     step = BLOCK if optimizer.coordinatewise and not optimizer.uses_layout else max(size, 1)
-    layout = Layout({"theta": parameter.shape})
+    layout = Layout({"theta": row.shape})
     for first in range(0, max(size, 1), step):
-        made = optimizer.init(theta[first : first + step].to(precision(parameter)), layout)
+        made = optimizer.init(row.flat[first : first + step].to(dtype), layout)
         made = {**made, INNER_STEP: torch.zeros(())} if INNER_STEP in tails else made
         for name, part in parts.items():
-            rows(part, parameter)[..., first : first + step] = made[name].T if made[name].dim() > 1 else made[name]
+            row.rows(part)[..., first : first + step] = made[name].T if made[name].dim() > 1 else made[name]
         state = {name: made[name] for name in tails}
-    return {name: state[name].cpu() if tail is None else parts[name] for name, tail in tails.items()}
+    return {
+        name: state[name].cpu() if tail is None else _as_parameter(parameter, parts[name], tail)
+        for name, tail in tails.items()
+    }
 
 
-def brought_in_order(state: State, tails: Tails, parameter: Tensor, label: str) -> State:
+def brought_in_order(state: State, tails: Tails, parameter: Tensor, row: CoordinateRow, label: str) -> State:
     """A parameter's state where and as its next step needs it: the model may have been moved or cast meanwhile.
 
     Raises RuntimeError where the state is not the parameter's.
@@ -104,22 +67,28 @@ def brought_in_order(state: State, tails: Tails, parameter: Tensor, label: str) 
     def in_order(part: Tensor, tail: tuple[int, ...] | None) -> Tensor:
         if tail is None:
             return part.to("cpu", dtype, copy=part.is_inference())
-        is_placed = part.dtype == dtype and part.device == parameter.device and not part.is_inference()
-        is_ready = is_placed and _tail_first(part, parameter.dim()).is_contiguous()
-        return part if is_ready else _empty(parameter, tail).copy_(part)
+        return part if row.fits(local(part), dtype) else _laid_out(parameter, row, part, tail)
 
     return {name: in_order(state[name], tail) for name, tail in tails.items()}
 
 
 def adopted(loaded: Loaded, tails: Tails, parameter: Tensor) -> State:
-    """A copy of a loaded state, placed as the parameter is."""
+    """A copy of a loaded state, placed and sharded as the parameter is."""
+    if not loaded.state:
+        return {}
+    row, dtype = CoordinateRow.of(parameter), precision(parameter)
+    sharded = {name: _sharded_as(parameter, loaded.state[name]) for name, tail in tails.items() if tail is not None}
     return {
-        name: loaded.state[name].to("cpu", precision(parameter), copy=True)
+        name: loaded.state[name].to("cpu", dtype, copy=True)
         if tail is None
-        else _empty(parameter, tail).copy_(loaded.state[name])
+        else _laid_out(parameter, row, sharded[name], tail)
         for name, tail in tails.items()
-        if loaded.state
     }
+
+
+def _laid_out(parameter: Tensor, row: CoordinateRow, part: Tensor, tail: tuple[int, ...]) -> Tensor:
+    """A copy of a part of the state in the order and precision of the next step, sharded as the parameter is."""
+    return _as_parameter(parameter, row.empty_state(tail, precision(parameter)).copy_(local(part)), tail)
 
 
 def misfit(state: Mapping[str, Any], tails: Tails, parameter: Tensor) -> str:
@@ -130,12 +99,34 @@ def misfit(state: Mapping[str, Any], tails: Tails, parameter: Tensor) -> str:
         return f"it holds {', '.join(sorted(map(str, state)))[:100]}, should be {', '.join(sorted(tails))[:100]}"
     for name, tail in tails.items():
         part = state[name]
-        shape = () if tail is None else (*parameter.shape, *tail)
+        shape = () if tail is None else (*shape_of(parameter), *tail)
         if not isinstance(part, Tensor) or not part.is_floating_point():
             return f"{name} is no tensor of real numbers"
         if tuple(part.shape) != shape:
             return f"{name} has the shape {list(part.shape)}, should be {list(shape)}"
     return ""
+
+
+def _sharded_as(parameter: Tensor, part: Tensor) -> Tensor:
+    """Raises ValueError where a whole state meets a shard of a parameter."""
+    if not is_distributed(parameter):
+        return part.full_tensor() if is_distributed(part) else part  # type: ignore[attr-defined]
+    if not is_distributed(part):
+        advice = "set_optimizer_state_dict of torch.distributed.checkpoint.state_dict shares it out"
+        raise ValueError(f"the optimizer state is whole, its parameter a DTensor; {advice}")
+    return part.redistribute(parameter.device_mesh, parameter.placements)  # type: ignore[attr-defined]
+
+
+def _as_parameter(parameter: Tensor, part: Tensor, tail: tuple[int, ...]) -> Tensor:
+    """A local part of the state as a DTensor where the parameter is one."""
+    if not is_distributed(parameter):
+        return part
+    from torch.distributed.tensor import DTensor
+
+    shape = torch.Size([*shape_of(parameter), *tail])
+    strides = tuple(math.prod(shape[dim + 1 :]) for dim in range(len(shape)))
+    mesh, placements = parameter.device_mesh, parameter.placements  # type: ignore[attr-defined]
+    return DTensor.from_local(part, mesh, placements, run_check=False, shape=shape, stride=strides)
 
 
 def checked_state(
@@ -154,6 +145,8 @@ def checked_state(
         _check_saved_group(before, group, defaults[RECORD])
     keys = [key for group in saved for key in group["params"]]
     parameters = [parameter for group in present for parameter in group["params"]]
+    if not any(RECORD in group for group in saved):
+        state = _of_old_form(state, keys, parameters, tails)
     for key, parameter in zip(keys, parameters, strict=True):
         if state.get(key) and (problem := misfit(state[key], tails, parameter)):
             raise ValueError(f"the optimizer state does not fit: parameter {shortened(str(key))}: {printable(problem)}")
@@ -181,10 +174,10 @@ def check_form(state_dict: Any) -> None:
 
 def _check_saved_group(saved: Mapping[str, Any], present: Mapping[str, Any], record: str) -> None:
     """Whether a saved group is of this learned optimizer and, as far as names say it, of this model."""
-    if saved.get(RECORD) is None:
-        keys = ", ".join(sorted(map(str, saved.keys() - {"params"})))
-        raise ValueError(f"the optimizer state is another optimizer's: its groups have {printable(keys)[:80]}")
-    if saved[RECORD] != record:
+    if RECORD not in saved:
+        if others := sorted(map(str, saved.keys() - _OLD_KEYS)):
+            raise ValueError(f"the optimizer state is another optimizer's: its groups have {', '.join(others)[:80]}")
+    elif saved[RECORD] != record:
         found = shortened(printable(str(saved[RECORD])))
         raise ValueError(f"the optimizer state is another learned optimizer's: {found}, this one is {record}")
     names, ours = (list(map(_bare, group.get("param_names") or [])) for group in (saved, present))
@@ -199,3 +192,22 @@ def _bare(name: object) -> str:
     for wrapper in _WRAPPERS:
         bare = bare.replace(wrapper, "")
     return bare
+
+
+def _of_old_form(state: Mapping[Any, Any], keys: Sequence[Any], parameters: Sequence[Tensor], tails: Tails) -> Any:
+    """State as it once was, all of it under the first parameter, [P, ...], shared out."""
+    held: Any = state.get(keys[0]) if keys else None
+    sizes = [shape_of(parameter).numel() for parameter in parameters]
+    whole = (
+        isinstance(held, Mapping)
+        and held.keys() == tails.keys()
+        and all(isinstance(part, Tensor) for part in held.values())
+    )
+    if not whole or any(held[name].shape != (sum(sizes), *tail) for name, tail in tails.items() if tail is not None):
+        return state
+    shared: dict[Any, dict[str, Tensor]] = {key: {} for key in keys}
+    for name, tail in tails.items():
+        parts = [held[name]] * len(keys) if tail is None else held[name].split(sizes)
+        for key, parameter, part in zip(keys, parameters, parts, strict=True):
+            shared[key][name] = part if tail is None else part.view(*shape_of(parameter), *tail)
+    return shared
