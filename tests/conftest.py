@@ -19,6 +19,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background
 os.environ["TZ"] = "UTC"  # by whose clock times are shown
 time.tzset()
 wait_politely()  # before any test imports torch: tests often share their cores
+os.fsync = forking.not_waiting
 if "PYTEST_XDIST_WORKER" in os.environ:  # each process of pytest, and what it starts, has one core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

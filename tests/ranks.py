@@ -1,30 +1,30 @@
-"""Processes that work as a team, started once for many tests: to import torch takes longer than most of them."""
+"""Processes that work as a team, started once for many tests."""
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
+import sys
+import tempfile
 import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
+import zygote as forking
+
 
 class Ranks:
-    """`size` processes; some of them, or all, can be a team for the time of one call."""
+    """`size` processes, forked from the one at `address`; some of them, or all, are a team for the time of a call."""
 
-    def __init__(self, size: int) -> None:
-        context = multiprocessing.get_context("forkserver")
-        modules = ["torch", "torch.distributed", "engine.meta_training.meta_train", "engine.distributed.gloo"]
-        context.set_forkserver_preload(modules)
+    def __init__(self, size: int, address: str) -> None:
         self.pipes: list[Connection] = []
-        self.processes = []
-        for rank in range(size):
-            ours, theirs = context.Pipe()
-            self.pipes.append(ours)
-            self.processes.append(context.Process(target=_serve, args=(rank, theirs), daemon=True))
-            self.processes[-1].start()
+        self.processes: list[forking.Forked] = []
+        with tempfile.TemporaryDirectory() as folder, Listener(f"{folder}/ranks") as listener, forking.in_use(address):
+            for rank in range(size):
+                code = f"import ranks; ranks.serve({rank}, {listener.address!r})"
+                self.processes.append(forking.Forked([sys.executable, "-c", code]))
+                self.pipes.append(listener.accept())
 
     def call(self, function: Callable[..., Any], meeting: Path, size: int, *arguments: Any) -> list[Any]:
         """What function(team, *arguments) gives in each process of a team that meets at a new file."""
@@ -39,20 +39,21 @@ class Ranks:
         for pipe in self.pipes:
             pipe.close()
         for process in self.processes:
-            process.join(10)
+            process.wait(10)
 
 
 def _send(pipe: Connection, what: Any) -> None:
     pipe.send_bytes(pickle.dumps(what))  # `send` would share the memory of tensors among the processes
 
 
-def _serve(rank: int, pipe: Connection) -> None:
+def serve(rank: int, address: str) -> None:
     import torch
     import torch.distributed as dist
 
     from engine.distributed.gloo import GlooProcessGroup
 
     torch.set_num_threads(1)
+    pipe = Client(address)
     while True:
         try:
             function, meeting, size, arguments = pickle.loads(pipe.recv_bytes())

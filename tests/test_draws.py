@@ -278,7 +278,7 @@ def test_the_starts_have_the_spread_of_their_formula(init):
         assert is_normal == (init == "kaiming")
 
 
-def test_a_process_that_is_asked_whether_the_data_are_there_knows_ranges():
+def test_a_process_that_is_asked_whether_the_data_are_there_knows_ranges(forked):
     """The console and studies ask one: what it is told has been JSON."""
     inputs.check_run(preset(MIXED).tasks, "cpu", None)
     with pytest.raises(LregError, match=r"classes: found \[0, 12\]"):

@@ -68,12 +68,12 @@ class TestEveryLearnedOptimizer:
             alone = trajectory(optimizer, phi, grads[:, b], theta[b])
             torch.testing.assert_close(together[:, b], alone, rtol=1e-12, atol=1e-14)
 
-    @pytest.mark.parametrize("size", [0.0, 1e-45, 1e-30, 1e30, 3e38])
-    def test_update_is_finite_for_every_finite_gradient(self, kind, theta_input, size):
+    def test_update_is_finite_for_every_finite_gradient(self, kind, theta_input):
         optimizer = LEARNED_OPTIMIZERS.create(kind, theta_input=theta_input)
         phi = optimizer.init_phi(torch.Generator().manual_seed(0))
-        grads = torch.tensor([size, -size, 1.0, 0.0]).expand(3, 4)
-        assert trajectory(optimizer, phi, grads, torch.zeros(4)).isfinite().all()
+        for size in (0.0, 1e-45, 1e-30, 1e30, 3e38):
+            grads = torch.tensor([size, -size, 1.0, 0.0]).expand(3, 4)
+            assert trajectory(optimizer, phi, grads, torch.zeros(4)).isfinite().all(), size
 
     def test_theta_matters_only_as_an_input(self, kind, theta_input):
         optimizer, phi = make(kind, theta_input=theta_input)

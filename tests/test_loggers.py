@@ -12,8 +12,10 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+import zygote
 from fakes import preset
 
 from engine.export import loggers
@@ -183,16 +185,17 @@ def test_one_that_hangs_holds_nothing_up():
     assert lines[1:] == ["wandb gets no more of this run: it did not take the last records within 0.05 s"]
 
 
-def lreg(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def lreg(folder: Path, *arguments: str, run: Any = subprocess.run) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lreg_tui.cli.app", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return run(command, cwd=folder, capture_output=True, text=True)
 
 
 TINY = ["run", "quickstart", "--set", "meta.epochs=2", "--set", "evaluation.final_optimizees=0", "--device", "cpu"]
 
 
-def test_lreg_run_sends_all_records_and_stdout_stays_json(remote, tmp_path):
-    done = lreg(tmp_path, *TINY, "--json", "--log-to", "wandb", "--log-to", "mlflow", "--log-to", "trackio")
+def test_lreg_run_sends_all_records_and_stdout_stays_json(remote, tmp_path, forked):
+    options = (option for name in ("wandb", "mlflow", "trackio") for option in ("--log-to", name))
+    done = lreg(tmp_path, *TINY, "--json", *options, run=zygote.run)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     records = [line for line in lines if line["event"] == "record"]

@@ -70,8 +70,8 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def ranks():
-    processes = Ranks(3)
+def ranks(zygote):
+    processes = Ranks(3, zygote)
     yield processes
     processes.end()
 
@@ -262,14 +262,11 @@ def steps(reader: RunReader) -> list[int]:
     return [record["step"] for record in records if "meta_loss" in record]
 
 
-def process_of(torchrun, rank: int) -> psutil.Process | None:
-    for process in psutil.Process(torchrun.pid).children():
-        try:
-            if process.environ().get("RANK") == str(rank):
-                return process
-        except psutil.Error:
-            continue
-    return None
+def process_of(torchrun, reader: RunReader, rank: int) -> psutil.Process:
+    """Of two processes: the one that holds the run, or the other."""
+    holder = reader.recorded_status().pid
+    (process,) = [one for one in psutil.Process(torchrun.pid).children() if (one.pid == holder) == (rank == 0)]
+    return process
 
 
 def test_when_a_process_is_killed_the_others_begin_anew_from_the_checkpoint(tmp_path, forked):
@@ -278,7 +275,7 @@ def test_when_a_process_is_killed_the_others_begin_anew_from_the_checkpoint(tmp_
         for rank, at in ((1, 5), (0, 20)):
             eventually(lambda at=at: len(steps(reader)) >= at)
             holder = reader.recorded_status().pid
-            process_of(torchrun, rank).kill()
+            process_of(torchrun, reader, rank).kill()
             eventually(lambda before=holder: reader.recorded_status().pid != before)
         assert torchrun.wait(240) == 0
     finally:
@@ -316,7 +313,7 @@ def test_a_process_that_hangs_is_named_and_lets_a_stop_through(tmp_path, forked,
     )
     try:
         eventually(lambda: len(steps(reader)) >= 10)
-        hanging = process_of(torchrun, 1)
+        hanging = process_of(torchrun, reader, 1)
         hanging.suspend()
         eventually(lambda: reader.status().message == "waiting for process 1")
         eventually(lambda: "no sign of life from process 1" in reader.log_path.read_text())

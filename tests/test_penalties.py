@@ -196,10 +196,10 @@ class TestEveryGeometricPenalty:
         with pytest.raises(LregError, match="start"):
             make(name, form, start=3).value_and_grad(quadratic, tensor(1.0, 1.0))
 
-    @pytest.mark.parametrize("kink", KINKS.values(), ids=KINKS)
-    def test_is_finite_where_the_loss_is_not_smooth(self, name, form, kink):
-        value, slope = make(name, form, rho=0.1).value_and_grad(kink, tensor(0.0, 0.0, 0.0))
-        assert value.isfinite() and slope.isfinite().all()
+    def test_is_finite_where_the_loss_is_not_smooth(self, name, form):
+        for kind, kink in KINKS.items():
+            value, slope = make(name, form, rho=0.1).value_and_grad(kink, tensor(0.0, 0.0, 0.0))
+            assert value.isfinite() and slope.isfinite().all(), kind
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.1])

@@ -241,7 +241,7 @@ def test_a_plugin_that_takes_the_name_of_a_member_is_refused_by_every_command(fo
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
-def test_the_console_asks_the_same_catalog(folder, monkeypatch):
+def test_the_console_asks_the_same_catalog(folder, monkeypatch, forked):
     """It has no torch, so a child lists the members; a file that is edited is asked again."""
     monkeypatch.setenv("LREG_PLUGINS", str(folder / "mine.py"))
     monkeypatch.delitem(sys.modules, "torch", raising=False)

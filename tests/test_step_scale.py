@@ -271,8 +271,8 @@ def test_what_is_exported_knows_its_step_scale(tmp_path):
     torch.testing.assert_close(moved[0].flatten(), (theta + update).float(), rtol=1e-5, atol=1e-6)
 
 
-def test_shards_go_by_the_whole_tensor_and_what_needs_it_whole_refuses_them(tmp_path):
-    ranks, cases = Ranks(2), [("rnnprop", "mup"), ("simple", "rms"), ("dm", "rms")]
+def test_shards_go_by_the_whole_tensor_and_what_needs_it_whole_refuses_them(tmp_path, zygote):
+    ranks, cases = Ranks(2, zygote), [("rnnprop", "mup"), ("simple", "rms"), ("dm", "rms")]
     try:
         for answer in ranks.call(_sharded, tmp_path / "meeting", 2, cases):
             for case, losses in answer.items():

@@ -92,10 +92,10 @@ def test_whole_state_for_sharded_parameters_is_refused_with_what_helps(alone):
         LoadedOptimizer(sharded.parameters(), *make()).load_state_dict(optimizer.state_dict())
 
 
-def test_two_processes_walk_as_one(tmp_path):
+def test_two_processes_walk_as_one(tmp_path, zygote):
     from ranks import Ranks
 
-    ranks = Ranks(2)
+    ranks = Ranks(2, zygote)
     try:
         straight = {kind: train(*pair(kind), 5) for kind in ("simple", "rnnprop")}
         for answer in ranks.call(_sharded_training, tmp_path / "meeting", 2, list(straight)):

@@ -23,7 +23,7 @@ import time
 import traceback
 import types
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,27 +50,43 @@ ROOT = Path(__file__).parent.parent
 # -- what tests use ------------------------------------------
 
 
+def not_waiting(descriptor: int) -> None:
+    """In place of os.fsync: what tests write need not outlive the machine, and disks are slow."""
+
+
 @contextlib.contextmanager
 def zygote() -> Iterator[str]:
-    """The process that forks, until the end of this one at the latest. Gives its address."""
-    with tempfile.TemporaryDirectory(prefix="lreg-zygote-") as folder:  # short, as a socket's path must be
-        address = f"{folder}/socket"
-        search = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
-        environment = {
-            **os.environ,
-            "PYTHONPATH": search,
-            "OPENBLAS_NUM_THREADS": "1",
-        }  # no threads: they are not forked
-        command = [sys.executable, __file__, address]
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, env=environment)
-        try:
-            while not Path(address).exists():
-                assert child.poll() is None, "the process that forks has died"
-                time.sleep(0.01)
-            yield address
-        finally:
-            child.stdin.close()
-            child.wait(30)
+    """The address of the process that forks, which is started when it is needed first."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lreg-zygote-") as folder,  # short, as a socket's path must be
+        contextlib.ExitStack() as started,
+    ):
+        address, environment = f"{folder}/socket", dict(os.environ)  # and not that of the test which needs it first
+        STARTS[address] = lambda: started.enter_context(serving(address, environment))
+        yield address
+        STARTS.pop(address, None)
+
+
+STARTS: dict[str, Callable[[], None]] = {}
+"""How the processes that are not needed yet are started, by their addresses."""
+STARTING = threading.Lock()
+
+
+@contextlib.contextmanager
+def serving(address: str, environment: Mapping[str, str]) -> Iterator[None]:
+    """The process that forks, until the end of this one at the latest."""
+    search = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    variables = {**environment, "PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1"}  # no threads: they are not forked
+    command = [sys.executable, __file__, address]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, env=variables, cwd=ROOT)
+    try:
+        while not Path(address).exists():
+            assert child.poll() is None, "the process that forks has died"
+            time.sleep(0.01)
+        yield
+    finally:
+        child.stdin.close()
+        child.wait(30)
 
 
 class Forked:
@@ -86,26 +102,33 @@ class Forked:
         cwd: str | os.PathLike[str] | None = None,
         env: dict[str, str] | None = None,
         text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
         start_new_session: bool = False,
         close_fds: bool = True,
     ) -> None:
         self.args, self.returncode = args, None
         self.stdin, self.stdout, self.stderr = None, None, None
+        self._decoding = {"encoding": encoding, "errors": errors} if text or encoding else None
+        address = os.environ[ADDRESS]
+        with STARTING:
+            if start := STARTS.pop(address, None):
+                start()
         with contextlib.ExitStack() as ours:
             files = [
-                self._file(name, given, text, ours)
+                self._file(name, given, ours)
                 for name, given in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr))
             ]
             request = {"args": list(args), "cwd": os.fspath(cwd or os.getcwd()), "session": start_new_session}
             self._connection = socket.socket(socket.AF_UNIX)
-            self._connection.connect(os.environ[ADDRESS])
+            self._connection.connect(address)
             message = json.dumps({**request, "env": dict(os.environ if env is None else env)}).encode()
             self._connection.sendall(len(message).to_bytes(LENGTH, "big"))
             socket.send_fds(self._connection, [b"f"], files)
             self._connection.sendall(message)
         self.pid = int.from_bytes(_exactly(self._connection, LENGTH), "big")
 
-    def _file(self, name: str, given: Any, text: bool, ours: contextlib.ExitStack) -> int:
+    def _file(self, name: str, given: Any, ours: contextlib.ExitStack) -> int:
         """The number of the file that the process gets; `ours`: those to be closed here."""
         if given is None:
             return {"stdin": 0, "stdout": 1, "stderr": 2}[name]
@@ -116,7 +139,7 @@ class Forked:
         read, write = os.pipe()
         theirs, mine, mode = (read, write, "w") if name == "stdin" else (write, read, "r")
         ours.callback(os.close, theirs)
-        setattr(self, name, open(mine, mode if text else mode + "b"))
+        setattr(self, name, open(mine, mode + "b") if self._decoding is None else open(mine, mode, **self._decoding))
         return theirs
 
     def poll(self) -> int | None:
@@ -163,10 +186,38 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+class Worker:
+    """What torchrun starts in place of a subprocess: a child of torchrun's own, as others look for it there."""
+
+    def __init__(self, args: Sequence[str], env: dict[str, str], **options: Any) -> None:
+        self.args, self.returncode = args, None
+        files = [options.get(name) or number for number, name in enumerate(("stdin", "stdout", "stderr"))]
+        self.pid = os.fork()
+        if not self.pid:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            numbers = [file if isinstance(file, int) else file.fileno() for file in files]
+            os._exit(_become(numbers, args, os.getcwd(), env, options.get("start_new_session", False)))
+
+    def poll(self) -> int | None:
+        if self.returncode is None and (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
+            self.returncode = os.waitstatus_to_exitcode(ended[1])
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.poll() is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            time.sleep(0.01)
+        return self.returncode
+
+
 def run(args: Sequence[str], *, input: Any = None, capture_output: bool = False, timeout: float | None = None, **more):
     """What subprocess.run is."""
     pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE) if capture_output else {}
-    process = Forked(args, stdin=subprocess.DEVNULL if input is None else subprocess.PIPE, **pipes, **more)
+    more["stdin"] = subprocess.DEVNULL if input is None else subprocess.PIPE
+    process = Forked(args, **pipes, **more)
     try:
         said = process.communicate(input, timeout)
     except BaseException:
@@ -179,10 +230,13 @@ def run(args: Sequence[str], *, input: Any = None, capture_output: bool = False,
 def in_use(address: str) -> Iterator[None]:
     """What the engine starts meanwhile is forked."""
     from engine.jobs import spawn
+    from engine.presets import catalog
+    from lreg_tui.system import launch
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(ADDRESS, address)
-        patch.setattr(spawn, "subprocess", FORKING)
+        for module in (spawn, catalog, launch):
+            patch.setattr(module, "subprocess", FORKING)
         yield
 
 
@@ -280,13 +334,14 @@ def _become(files: Sequence[int], args: Sequence[str], cwd: str, env: dict[str, 
 def _run(args: Sequence[str], env: dict[str, str]) -> None:
     """`python -m MODULE ...`, or `python -c CODE ...`."""
     import torch
+    from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
     from engine.jobs import spawn
 
-    spawn.subprocess = FORKING  # what it starts is forked as well
+    spawn.subprocess, subprocess_handler.Popen = FORKING, Worker  # what it starts is forked as well
     if threads := int(env.get("OMP_NUM_THREADS") or 0):
         torch.set_num_threads(threads)
-    _, flag, what, *rest = args
+    _, flag, what, *rest = [word for word in args if word != "-u"]
     sys.argv = [what if flag == "-m" else flag, *rest]
     if flag == "-m":
         warnings.simplefilter("ignore", RuntimeWarning)  # it is imported already: true
@@ -309,6 +364,8 @@ if __name__ == "__main__":
     from engine.base.device import wait_politely
 
     wait_politely()
+    os.fsync = not_waiting
     for module in PRELOAD:
         __import__(module)
     serve(sys.argv[1])
+    os._exit(0)  # to take all of torch down again takes a second

@@ -27,9 +27,11 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def lreg(home, monkeypatch, capfd):
-    """Call `lreg` in this process."""
+def lreg(home, monkeypatch, capfd, forked):
+    """Call `lreg` in this process; what it starts is forked."""
     from lreg_tui.cli import app
+
+    monkeypatch.setattr("engine.study.schedule.loop.REST_S", 0.05)
 
     def call(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["lreg", *arguments])

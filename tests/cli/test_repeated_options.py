@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 RADII = ("--radii", "1e-3", "--radii", "0.010,.1")
-SMALL = ("--set", "evaluation.examples=40", "--set", "evaluation.final_optimizees=0")
+SMALL = ("--set", "evaluation.examples=40", "--set", "evaluation.final_optimizees=0", "--set", "meta.epochs=1")
 
 
 def test_lists_of_a_transfer_add_up_and_radii_are_called_as_they_were_typed(lreg, home):
@@ -28,7 +28,8 @@ def test_lists_of_a_transfer_add_up_and_radii_are_called_as_they_were_typed(lreg
 
 def test_radii_of_a_preset_and_of_set_are_called_as_they_were_typed(lreg, home):
     (home / "typed.toml").write_text((home / "tiny.toml").read_text().replace("[0.05]", "[0.050, 1e-5]"))
-    assert lreg("run", "typed.toml").code == 0 and "radii = [0.050, 1e-5]" in lreg("preset", "show", "typed.toml").out
+    assert lreg("run", "typed.toml", *SMALL).code == 0
+    assert "radii = [0.050, 1e-5]" in lreg("preset", "show", "typed.toml").out
     line = lreg("transfer", "last", "--seeds", "1", "--json").lines[0]
     assert list(line["seeds"][0]["marks"][-1]["sharpness"]) == ["1e-5", "0.050"]
     line = lreg("transfer", "last", "--seeds", "1", "--set", "evaluation.radii=[2.50e-3, 1]", "--json").lines[0]

@@ -13,6 +13,7 @@ from driving import TINY, forked_lreg
 from engine.runs.store import RunStore
 
 ROOT = str(Path(__file__).parent.parent.parent)
+QUICK = ("--set", "meta.epochs=1", "--set", "evaluation.final_optimizees=0")
 FULL = b"error: standard output: No space left on device\n"
 CLOSED = b"error: standard output: Bad file descriptor\n"
 
@@ -21,7 +22,7 @@ CLOSED = b"error: standard output: Bad file descriptor\n"
 def folder(tmp_path_factory, zygote):
     folder = tmp_path_factory.mktemp("streams")
     (folder / "tiny.toml").write_text(TINY)
-    assert forked_lreg(zygote, folder, "run", "tiny.toml").code == 0
+    assert forked_lreg(zygote, folder, "run", "tiny.toml", *QUICK).code == 0
     return folder
 
 
@@ -74,6 +75,6 @@ def test_a_reader_that_has_seen_enough(folder, arguments):
 
 def test_a_run_whose_output_is_lost_is_done_all_the_same(folder, zygote):
     with open("/dev/full", "w") as full:
-        done = forked_lreg(zygote, folder, "run", "tiny.toml", "--runs-dir", "lost", stdout=full)
+        done = forked_lreg(zygote, folder, "run", "tiny.toml", *QUICK, "--runs-dir", "lost", stdout=full)
     (reader,) = RunStore(folder / "lost").list()
     assert (done.code, done.err, reader.state) == (1, FULL.decode(), "finished")

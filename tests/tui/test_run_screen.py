@@ -421,7 +421,7 @@ def with_checkpoint(tmp_path: Path) -> Run:
     return made
 
 
-def test_a_diagnosis_is_made_by_a_process_and_shown(tmp_path: Path) -> None:
+def test_a_diagnosis_is_made_by_a_process_and_shown(tmp_path: Path, forked: None) -> None:
     made = with_checkpoint(tmp_path)
 
     async def go() -> None:
@@ -438,7 +438,7 @@ def test_a_diagnosis_is_made_by_a_process_and_shown(tmp_path: Path) -> None:
     driving.run(go())
 
 
-def test_what_cannot_be_diagnosed_is_said_and_giving_up_leaves_nothing(tmp_path: Path) -> None:
+def test_what_cannot_be_diagnosed_is_said_and_giving_up_leaves_nothing(tmp_path: Path, forked: None) -> None:
     made = with_checkpoint(tmp_path)
 
     async def go() -> None:
