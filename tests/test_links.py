@@ -27,7 +27,7 @@ from engine.runs.notes import Notes
 from engine.runs.store import Run, RunReader, RunStore
 from engine.study.schedule.loop import StudyJob
 from engine.worker import work
-from lreg_tui.runs.trash import Trash
+from lreg_tui.runs.actions import Trash
 
 
 @pytest.fixture(autouse=True)

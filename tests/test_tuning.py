@@ -71,15 +71,15 @@ def test_settings_are_chosen_for_the_step_at_which_a_baseline_is_compared(task, 
     """That is where it has had as many passes as the others at their last: after 12 steps of SAM it would have 24."""
     steps = []
 
-    def tuned(task, baseline, numbers, inner_steps, tick):
+    def tuned(task, baseline, numbers, inner_steps, **how):
         steps.append(inner_steps)
         return TunedSettings(dict(baseline.default), ())
 
     monkeypatch.setattr(optimizer_source, "tune", tuned)
     source = source_of(Planned({}, Protocol(12, (0.05,), 20, 1, 1, "float32", False, ()), optimizer=name))
     assert isinstance(source, TunedBaseline)
-    chosen = source.prepare(task, {}, tick=lambda: None, report=lambda text: None)
-    (found,) = source.evaluate([source.item], task, [0], chosen, tick=lambda: None, report=lambda text: None)
+    chosen = source.prepare(task, {}, tick=lambda: None, report=lambda text, share: None)
+    (found,) = source.evaluate([source.item], task, [0], chosen, tick=lambda: None, report=lambda text, share: None)
     assert (steps, found["tuned_at"]) == ([step], step)
     assert [mark["inner_step"] for mark in found["seeds"][0]["marks"]] == sorted({step, 12})
 
@@ -91,6 +91,14 @@ def test_a_best_value_at_an_end_of_the_grid_is_told(task):
     )
     assert tune(task, low, NUMBERS, 20).at_edge == ("learning_rate",)
     assert tune(task, middle, NUMBERS, 20).at_edge == ()
+
+
+def test_how_far_it_is_is_told(task):
+    told = []
+    tune(task, BASELINES["sam-sgdm"], NUMBERS, 100, report=lambda text, share: told.append((text, share)))
+    shares = [share for _, share in told]
+    assert shares == sorted(shares) and shares[0] < 0.3 and shares[-1] == 1
+    assert "learning rate" in told[0][0] and "rho" in told[-1][0] and "100%" in told[-1][0]
 
 
 def test_what_diverges_is_worst(task):

@@ -14,7 +14,7 @@ from torch import Generator
 from engine.base import seeds
 from engine.evaluation.frozen import load_learned_optimizer
 from engine.evaluation.frozen_unroll import UpdateChange
-from engine.evaluation.transfer import ProbeSettings, at_once, evaluate_baseline, evaluate_each
+from engine.evaluation.transfer import ProbeSettings, Report, at_once, evaluate_baseline, evaluate_each
 from engine.evaluation.transfer_plan import UNTRAINED, Planned
 from engine.evaluation.tuning import tune
 from engine.evaluation.update_rule import describe
@@ -48,7 +48,7 @@ class Source(Protocol):
         ...
 
     def prepare(
-        self, task: Task, before: Mapping[str, Any], *, tick: Callable[[], None], report: Callable[[str], None]
+        self, task: Task, before: Mapping[str, Any], *, tick: Callable[[], None], report: Report
     ) -> dict[str, Any]:
         """What has to be found out before anything is evaluated; `before` is what is known of the evaluation."""
         ...
@@ -61,7 +61,7 @@ class Source(Protocol):
         before: Mapping[str, Any],
         *,
         tick: Callable[[], None],
-        report: Callable[[str], None],
+        report: Report,
     ) -> list[dict[str, Any]]:
         """Transfer evaluations of optimizees `numbers` for each of `items`, which differ in scale and weight decay
         alone; `before` holds what `prepare` found.
@@ -76,6 +76,17 @@ def source_of(item: Planned) -> Source:
     reader = RunReader(item.run)
     optimizer, phi = untrained(reader) if item.source == UNTRAINED else load_learned_optimizer(reader, item.source)
     return FrozenOptimizer(item, optimizer, phi)
+
+
+def work_of(item: Planned) -> tuple[int, int]:
+    """What an item asks for, in passes of optimizees: to tune it, and to evaluate each optimizee of it. Probes, about
+    as many for every item, are left out.
+    """
+    steps = item.protocol.inner_steps
+    if item.run:
+        return 0, steps * (2 if item.sam else 1)
+    baseline = BASELINES[item.optimizer]
+    return sum(map(len, baseline.grid.values())) * TUNING_SEEDS * steps, steps * baseline.passes_per_step
 
 
 @dataclass(frozen=True)
@@ -178,8 +189,7 @@ class TunedBaseline:
     def prepare(self, task: Task, before: Mapping[str, Any], **how: Any) -> dict[str, Any]:
         if all(isinstance(before.get(name), float) for name in self.baseline.grid):
             return {}
-        how["report"]("choosing its settings on validation")
-        tuned = tune(task, self.baseline, range(TUNING_SEEDS), self.same_passes, how["tick"])
+        tuned = tune(task, self.baseline, range(TUNING_SEEDS), self.same_passes, **how)
         return {**tuned.values, "at_edge": list(tuned.at_edge)}
 
     def together(self, task: Task) -> int:

@@ -46,7 +46,11 @@ class ProbeSettings:
     extended: bool = False
 
 
-def silent(text: str) -> None:
+Report = Callable[[str, float], None]
+"""Is told in words what is going on, and the share of it, 0 to 1, that is done."""
+
+
+def silent(text: str, share: float) -> None:
     """What a `report` does where nobody listens."""
 
 
@@ -78,7 +82,7 @@ def evaluate_each(
     start: Start | None = None,
     purpose: str = "test",
     tick: Callable[[], None] = nothing,
-    report: Callable[[str], None] = silent,
+    report: Report = silent,
 ) -> list[dict[str, Any]]:
     """Train optimizees `numbers` for `steps` inner steps; measure where they are at `marks` and at the end.
 
@@ -89,7 +93,7 @@ def evaluate_each(
     in `frozen_unroll`. Returns for each "task", "metrics" (of the task's own), "created" and "seeds" of a transfer
     file; a metric that is not finite is None. `purpose` tells apart the optimizees that validate from those that test.
     `tick` is called at every inner step, and between the steps of the probes, and may raise to interrupt; `report` is
-    told in words what is going on.
+    told what is going on.
     """
     if isinstance(optimizer, LearnedOptimizer):
         optimizer.check_task(task)
@@ -97,7 +101,11 @@ def evaluate_each(
         portions = [numbers[first : first + EPISODES_AT_ONCE] for first in range(0, len(numbers), EPISODES_AT_ONCE)]
         how: dict[str, Any] = {"changes": changes, "sam": sam, "marks": marks, "purpose": purpose, "tick": tick}
         how["start"] = start
-        parts = [evaluate_each(task, optimizer, phi, some, steps, probe, **how, report=report) for some in portions]
+        count = len(portions)
+        parts = [
+            evaluate_each(task, optimizer, phi, some, steps, probe, **how, report=_part(report, index, count))
+            for index, some in enumerate(portions)
+        ]
         return [
             {**of_change[0], "seeds": [seed for part in of_change for seed in part["seeds"]]}
             for of_change in zip(*parts, strict=True)
@@ -120,11 +128,11 @@ def evaluate_each(
         if inner_step in points:
             curve.append(training_loss(theta))
         if inner_step in measured_at:
-            report(f"probes at inner step {inner_step}")
+            report(f"probes at inner step {inner_step}", inner_step / steps)
             marks_here = measure(task, theta, probe, tick)
             measured.append([{"inner_step": inner_step, **mark} for mark in marks_here])
         if inner_step % DRAWN_AT_ONCE == 0:
-            report(f"inner step {inner_step}/{steps}")
+            report(f"inner step {inner_step}/{steps}", inner_step / steps)
     history = torch.stack(curve, dim=1)  # [B, points]
     means = {"mean_loss": (loss_sum / steps).tolist(), "mean_update_norm": (update_sum / steps).tolist()}
     optimizees = [
@@ -149,6 +157,11 @@ def evaluate_each(
         }
         for first in range(0, rows, len(numbers))
     ]
+
+
+def _part(report: Report, index: int, count: int) -> Report:
+    """What is told of one of several parts of the same length."""
+    return lambda text, share: report(text, (index + share) / count)
 
 
 def evaluate_baseline(

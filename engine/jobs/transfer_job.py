@@ -108,12 +108,13 @@ class TransferJob(JobRunner):
         self.run.set_status(message="")
         groups = self.plan.groups()
         total = sum(map(len, groups))
-        self.measured, self.began = 0, time.monotonic()  # what was there already tells nothing of how long it takes
         self.finished: list[scale.Finished] = []
+        self.total, self.began = total, time.monotonic()
+        self.left = sum(self._work(item) for group in groups for item in group)
+        self.measured = 0.0  # of that work; what was there already tells nothing of how long it takes
         try:
             for group in groups:
-                done = len(self.finished)
-                self.run.progress(done, total, self._eta(self.measured, total - done))
+                self._progress()
                 self._tick()
                 for item, evaluation in zip(group, self._evaluate(group, where), strict=True):
                     self._finish(len(self.finished) + 1, item, evaluation)
@@ -135,7 +136,7 @@ class TransferJob(JobRunner):
 
     def _evaluate(self, items: Sequence[Planned], where: Any) -> list[dict[str, Any]]:
         """The evaluations of a group of the plan: what is there already, and what was still to be measured."""
-        from engine.evaluation.optimizer_source import source_of
+        from engine.evaluation.optimizer_source import source_of, work_of
         from engine.tasks.table import build_task
 
         first = items[0]
@@ -147,10 +148,13 @@ class TransferJob(JobRunner):
         if any(entry.missing for entry in begun):
             _check_writable([path.parent for path in begun[0].paths])  # now, not when hours have been spent
         for entry in begun:
-            report = self._reporter(entry.item)
+            tuning, each = work_of(entry.item)
+            self.left -= each * (len(entry.numbers) - len(entry.missing)) + tuning * bool(entry.evaluation)
+            report = self._reporter(entry.item, tuning)
             if entry.missing and (prepared := source.prepare(task, entry.evaluation, tick=self._tick, report=report)):
                 entry.take({**prepared, "seeds": []})
                 _write(entry.unfinished, entry.evaluation)
+                self._count(tuning)
         while unfinished := [entry for entry in begun if entry.missing]:
             self._measure(unfinished, task, source)
         for entry in begun:
@@ -167,17 +171,20 @@ class TransferJob(JobRunner):
 
     def _measure(self, unfinished: Sequence[InProgress], task: Task, source: Source) -> None:
         """Evaluate some optimizees of the first item, and beside them the same of others that lack the same."""
+        from engine.evaluation.optimizer_source import work_of
+
         first = unfinished[0]
         item, numbers = first.item, first.missing[: source.at_once(task)]
         alike = [entry for entry in unfinished if entry.missing == first.missing]
         together = alike[: max(1, source.together(task) // len(numbers))]
-        self.measured += len(together)
         more = f" and {len(together) - 1} more" if len(together) > 1 else ""
         self.run.log(f"{_words(item)}{more}: optimizees {numbers[0]} to {numbers[-1]}")
-        report = self._reporter(item)
-        report("starting")
+        work = work_of(item)[1] * len(numbers) * len(together)
+        report = self._reporter(item, work)
+        report("starting", 0.0)
         items = [entry.item for entry in together]
         measured = source.evaluate(items, task, numbers, first.evaluation, tick=self._tick, report=report)
+        self._count(work)
         run = Path(item.run).name if item.run else None
         protocol = {
             key: list(value) if isinstance(value, tuple) else value for key, value in vars(item.protocol).items()
@@ -189,8 +196,28 @@ class TransferJob(JobRunner):
             else:
                 entry.keep()
 
-    def _reporter(self, item: Planned) -> Callable[[str], None]:
-        return lambda text: self.run.note(f"{_words(item)}, {text}")
+    def _work(self, item: Planned) -> int:
+        from engine.evaluation.optimizer_source import work_of
+
+        tuning, each = work_of(item)
+        return tuning + each * self.plan.settings.seeds
+
+    def _count(self, work: float) -> None:
+        """So much work is done."""
+        self.measured, self.left = self.measured + work, self.left - work
+
+    def _progress(self, begun: float = 0.0) -> None:
+        """Tell how far the job is; `begun`: work of what is under way that is done already."""
+        self.run.progress(len(self.finished), self.total, self._eta(self.measured + begun, self.left - begun))
+
+    def _reporter(self, item: Planned, work: float) -> Callable[[str, float], None]:
+        """What is told of a piece of so much work."""
+
+        def report(text: str, share: float) -> None:
+            self.run.note(f"{_words(item)}, {text}")
+            self._progress(share * work)
+
+        return report
 
     def _folders(self) -> list[Path]:
         """Where results are kept: the store's folder for baselines, if the job lies in a store, and each run's."""

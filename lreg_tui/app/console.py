@@ -25,18 +25,17 @@ from textual.widgets import Static
 
 from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunStore
-from lreg_tui.app.no_color import NoColour
-from lreg_tui.runs.console_base import ConsoleBase
+from lreg_tui.runs.actions import Trash
+from lreg_tui.runs.console_base import ConsoleBase, RunEnded, RunsChanged, SeriesChanged
 from lreg_tui.runs.feed import INTERVAL_S, SLOW_INTERVAL_S, Feed, RunRow
-from lreg_tui.runs.messages import RunEnded, RunsChanged, SeriesChanged
-from lreg_tui.runs.trash import Trash
 from lreg_tui.system import session, terminal
 from lreg_tui.system.config import Config
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.widgets import themes
-from lreg_tui.widgets.ending import Ending
+from lreg_tui.widgets.dialog import Ending
 from lreg_tui.widgets.keys import bind
+from lreg_tui.widgets.themes import NoColour
 from lreg_tui.widgets.threads import off_the_loop
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ SMALLEST = (60, 20)  # columns and lines below which a message stands in place o
 
 def key_commands() -> type[Provider]:
     """What the palette offers beside Textual's own commands: imported when it is opened."""
-    from lreg_tui.app.commands import KeyCommands
+    from lreg_tui.app.help import KeyCommands
 
     return KeyCommands
 
@@ -117,10 +116,8 @@ class LregApp(ConsoleBase):
         self.remembered = session.load(session_path)
         for theme in themes.THEMES:
             self.register_theme(theme)
-        theme_name = (
-            self.config.theme or self.remembered.theme
-        )  # taken up before the styles are made, which are made once then
-        self.theme = theme_name if theme_name in self.available_themes else themes.DEFAULT
+        chosen = self.config.theme or self.remembered.theme
+        self.theme = chosen if chosen in self.available_themes else themes.DEFAULT  # before the styles are made
         self.trash = Trash(store.root)
         self.under_way = set()
         self.told: deque[tuple[str, str, float]] = deque(maxlen=MOST_TOLD)  # see NoticesScreen
@@ -292,7 +289,7 @@ class LregApp(ConsoleBase):
         self.open_editor()
 
     def action_command_palette(self) -> None:
-        from lreg_tui.app.commands import Palette
+        from lreg_tui.app.help import Palette
 
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette())
@@ -310,7 +307,7 @@ class LregApp(ConsoleBase):
         self.push_screen(NoticesScreen(self.told))
 
     def action_jump(self) -> None:
-        from lreg_tui.app.jump import JumpScreen
+        from lreg_tui.app.help import JumpScreen
 
         self.push_screen(JumpScreen(self.screen), lambda going: going and going())
 

@@ -1,27 +1,39 @@
-"""HelpScreen: what keys do now: those of what has the focus, of the screen, of the rest of it, of everywhere; and
-NoticesScreen: what the console has told so far, the newest first.
+"""HelpScreen: what keys do now; NoticesScreen: what was told so far; what the command palette offers; and JumpScreen.
+
+An action of the palette is what has a key in the console; what Textual's own widgets do (moving, editing a line) is
+left out.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
-from typing import ClassVar
+from string import ascii_uppercase
+from typing import Any, ClassVar
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+from textual import events
+from textual.actions import parse
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingsMap, BindingType
+from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
 from textual.dom import DOMNode
-from textual.screen import Screen
+from textual.geometry import Offset
+from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
+from textual.widgets import DataTable, OptionList, Static
 
-from lreg_tui.widgets.dialog import Page
-from lreg_tui.widgets.keys import bind
+from lreg_tui.widgets.dialog import Ending, Page
+from lreg_tui.widgets.keys import KeyFooter, bind
 
 OURS = "lreg_tui"  # what Textual's own widgets do with keys is no help
 PALETTE = "command_palette"  # but for this one
@@ -163,3 +175,164 @@ def title_of(node: DOMNode) -> str:
     name = type(node).__name__.removesuffix("Screen")
     words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
     return str(getattr(node, "HELP_TITLE", "") or words.capitalize())
+
+
+MOVES = ("move", "page", "go_to", "leap", "pan_x", "pan_y", "move_cursor")  # nobody looks these up by name
+BY_SENTENCE = 0.1  # score of what is not found in a title
+
+
+@dataclass(frozen=True)
+class Command:
+    """`title` says what it is in a word or two, `sentence` what it does, if that says more; `node` does it."""
+
+    title: str
+    sentence: str
+    key: str
+    node: DOMNode
+    action: str
+
+    async def run(self) -> None:
+        """Do it as the key would: the widget that it is for has the focus."""
+        if isinstance(self.node, Widget) and self.node.can_focus and not isinstance(self.node, Screen):
+            self.node.focus()
+        await self.node.app.run_action(self.action, self.node)
+
+
+class Palette(Ending, CommandPalette):
+    """Textual's own, which can be left twice in a row as well."""
+
+    def __init__(self) -> None:
+        super().__init__(id="--command-palette")  # by which Textual knows whether it is open
+
+    def compose(self) -> ComposeResult:
+        yield from super().compose()
+        yield KeyFooter()  # in place of that of the screen below, whose keys are letters here
+
+
+class KeyCommands(Provider):
+    """The palette's source of these commands."""
+
+    async def discover(self) -> Hits:
+        for command in commands(self.screen):
+            display = _shown(Content(command.title), command)
+            yield DiscoveryHit(display, command.run, command.title, command.sentence)
+
+    async def search(self, query: str) -> Hits:
+        matcher, words = self.matcher(query), query.lower().split()
+        for command in commands(self.screen):
+            score = matcher.match(command.title)
+            if not score and all(word in f"{command.title} {command.sentence}".lower() for word in words):
+                score = BY_SENTENCE
+            if score:
+                display = _shown(matcher.highlight(command.title), command)
+                yield Hit(score, display, command.run, command.title, command.sentence)
+
+
+def _shown(title: Content, command: Command) -> Content:
+    return title + Content.styled(f"  {command.key}", "dim")
+
+
+def commands(screen: Screen[Any]) -> Iterator[Command]:
+    """The screen's actions that can be done now, then those of its widgets, kind by kind."""
+    yield from _of(screen, "")
+    kinds: set[type[Widget]] = set()
+    for widget in sorted(filter(is_in_view, screen.walk_children(Widget)), key=_distance):
+        if type(widget) not in kinds:
+            kinds.add(type(widget))
+            yield from _of(widget, f"{title_of(widget)}: ")
+
+
+def _distance(widget: Widget) -> int:
+    """Of widgets of one kind, the one that has the focus is meant, else the one that the screen has chosen."""
+    family = widget.ancestors_with_self
+    return 0 if widget.has_focus_within else 1 if any(node.has_class("-chosen") for node in family) else 2
+
+
+def _of(node: DOMNode, prefix: str) -> Iterator[Command]:
+    """What classes of the console have keys for, but for moves, and what the app offers everywhere."""
+    keys: dict[str, list[Binding]] = {}
+    for binding in own_bindings(node):
+        namespace, name, _ = parse(binding.action)
+        if binding.description and namespace != "app" and name not in MOVES:
+            keys.setdefault(binding.action, []).append(binding)
+    for action, bindings in keys.items():
+        if _can(node, action):
+            first = bindings[0]
+            displays = dict.fromkeys(node.app.get_key_display(binding) for binding in bindings)
+            yield Command(prefix + _begun(first.description), _begun(first.tooltip), " ".join(displays), node, action)
+
+
+def _can(node: DOMNode, action: str) -> bool:
+    namespace, name, parameters = parse(action)
+    target = node.screen if namespace == "screen" else node
+    return bool(target.check_action(name, parameters))
+
+
+def _begun(words: str) -> str:
+    """As the beginning of a line."""
+    return words[:1].upper() + words[1:]
+
+
+LETTERS = "asdfghjklqwertyuiopzxcvbnm" + ascii_uppercase
+Going = Callable[[], Any]
+
+
+def places(screen: Screen[Any]) -> Iterator[tuple[Offset, Going]]:
+    """What has the focus or can have it, and the rows of lists and forms: where each begins, and what goes there."""
+    for widget in screen.focus_chain:
+        region = widget.region.intersection(screen.region)
+        rows = list(_rows(widget))
+        for row, going in rows:
+            if 0 <= row < widget.size.height:
+                yield widget.content_region.offset + Offset(0, row), going
+        if region and not rows:
+            yield region.offset, widget.focus
+
+
+def _rows(widget: Widget) -> Iterator[tuple[int, Going]]:
+    """Lines of the widget with something to go to."""
+    top = round(widget.scroll_offset.y)
+    if isinstance(widget, OptionList):
+        for index, option in enumerate(widget.options):
+            if not option.disabled:
+                yield index - top, partial(_go, widget, "highlighted", index)
+    elif isinstance(widget, DataTable):
+        for index in range(widget.row_count):
+            coordinate = widget.cursor_coordinate._replace(row=index)
+            yield index - top + widget.show_header, partial(_go, widget, "cursor_coordinate", coordinate)
+
+
+def _go(widget: Widget, attribute: str, target: object) -> None:
+    widget.focus()
+    setattr(widget, attribute, target)
+
+
+class JumpScreen(Ending, ModalScreen[Going | None]):
+    """Ends with what goes there."""
+
+    BINDINGS = [bind("back", "leave", "cancel"), bind("jump", "leave", show=False)]
+    DEFAULT_CSS = """
+    JumpScreen {
+        background: $background 30%;
+        Static {
+            position: absolute; width: 3; height: 1; content-align: center middle;
+            background: $accent; color: $background; text-style: bold;
+        }
+    }
+    """
+
+    def __init__(self, screen: Screen[Any]) -> None:
+        super().__init__()
+        self.places = dict(zip(LETTERS, places(screen), strict=False))
+
+    def compose(self) -> ComposeResult:
+        for letter, (offset, _) in self.places.items():
+            label = Static(letter, markup=False)
+            label.styles.offset = offset.x, offset.y
+            yield label
+        yield KeyFooter()
+
+    def on_key(self, event: events.Key) -> None:
+        if event.character in self.places:
+            event.stop()
+            self.dismiss(self.places[event.character][1])

@@ -3,30 +3,29 @@
     chart = Chart("meta-loss")
     chart.lines = [ChartLine("run a", steps, values, colour=0), ChartLine("run b", steps, values, colour=1)]
 
-Data goes down as `lines`, and `cursor_x` for a cursor that charts share; what the user does comes up as messages.
+Data goes down as `lines`. What the user does with the x axis and the cursor goes to `sisters`, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region
-from textual.message import Message
 from textual.reactive import var
 from textual.strip import Strip
 from textual.widget import Widget
 
-from lreg_tui.charts import frame, legend, smoothing
-from lreg_tui.charts.canvas import Canvas
-from lreg_tui.charts.curve import ChartLine, Curve
+from lreg_tui.charts import frame, marks
+from lreg_tui.charts.axes import View, usable
+from lreg_tui.charts.curve import SMOOTHING_STEPS, ChartLine, Curve
+from lreg_tui.charts.frame import Canvas
 from lreg_tui.charts.picture import NOTHING_YET, paint
 from lreg_tui.charts.plot import Picture, Scene
-from lreg_tui.charts.view import View, usable
 from lreg_tui.text import present
 from lreg_tui.widgets.keys import bind
 
@@ -80,32 +79,13 @@ class Chart(Canvas, can_focus=True):
     x_label: var[str] = var("", init=False)  # "" for meta-steps
     unit: var[str] = var("", init=False)  # of the ticks of y, one of charts.axes.UNITS
 
-    @dataclass
-    class Changed(Message):
-        chart: Chart
-
-        def can_replace(self, message: Message) -> bool:
-            return type(message) is type(self) and message.chart is self.chart
-
-    @dataclass
-    class CursorMoved(Changed):
-        """The user has moved the cursor (None: taken it away): set `cursor_x` of charts with the same `x_axis`."""
-
-        x: float | None
-        x_axis: str
-
-    class SettingsChanged(Changed):
-        """The user has changed `x_axis`, `log_x`, `log_y` or `smoothing`: for layout memory or sister charts."""
-
-    class ViewChanged(Changed):
-        """The user has zoomed or panned: set `view` of charts with the same axis."""
-
     def __init__(self, title: str = "", *, id: str | None = None, **settings: Any) -> None:
         """`settings`: values of the reactives to begin with."""
         super().__init__(id=id)
         self.show: Callable[[float], str] = present.number  # writes values in title, legend and cursor
         for name, value in {"title": title, **settings}.items():
             self.set_reactive(getattr(Chart, name), value)
+        self.sisters: Callable[[], Iterable[Chart]] = tuple  # which share the cursor, the x axis and its range
         self.curves: list[Curve] = []
         self._picture: Picture | None = None  # as the terminal shows it; None: it must be painted anew
         self._strips: dict[int, Strip] = {}
@@ -228,7 +208,9 @@ class Chart(Canvas, can_focus=True):
         ranges = ((view.x, self.log_x), (view.y, self.log_y))
         if all(chosen is None or usable(chosen, log) for chosen, log in ranges):
             self.view = view
-            self.post_message(self.ViewChanged(self))
+            for chart in self.sisters():
+                if (chart.x_axis, chart.log_x) == (self.x_axis, self.log_x):
+                    chart.view = replace(chart.view, x=view.x, following=view.following)
 
     def action_zoom_x(self, closer: bool) -> None:
         """Around the cursor, or the middle of the axis."""
@@ -269,7 +251,6 @@ class Chart(Canvas, can_focus=True):
 
     def action_toggle_log(self) -> None:
         self.log_y = not self.log_y
-        self.post_message(self.SettingsChanged(self))
 
     def action_cycle_axis(self) -> None:
         """Meta-step, meta-step on a log axis, time; of points: their axis and its logarithm."""
@@ -277,12 +258,12 @@ class Chart(Canvas, can_focus=True):
         if not self.points_only and any(line.times is not None for line in self.lines):
             choices.append(("time", False))
         now = (self.x_axis, self.log_x)
-        self.x_axis, self.log_x = choices[(choices.index(now) + 1) % len(choices) if now in choices else 0]
-        self.post_message(self.SettingsChanged(self))
+        chosen = choices[(choices.index(now) + 1) % len(choices) if now in choices else 0]
+        for chart in (self, *self.sisters()):
+            chart.x_axis, chart.log_x = chosen
 
     def action_cycle_smoothing(self) -> None:
-        self.smoothing = next((weight for weight in smoothing.STEPS if weight > self.smoothing), 0.0)
-        self.post_message(self.SettingsChanged(self))
+        self.smoothing = next((weight for weight in SMOOTHING_STEPS if weight > self.smoothing), 0.0)
 
     # -- cursor --------------------------------------------------------------------------------------------------------
 
@@ -305,18 +286,19 @@ class Chart(Canvas, can_focus=True):
         else:
             x = self._record_near(picture.x.value((column - picture.left + 0.5 + columns) / picture.width))
             if x is None or (x - self.cursor_x) * columns <= 0:
-                x = legend.record_beside(self.curves, self.cursor_x, columns > 0)
+                x = marks.record_beside(self.curves, self.cursor_x, columns > 0)
             x = self.cursor_x if x is None else x
         self._move_cursor(x)
         self._bring_into_view(x)
 
     def _record_near(self, x: float) -> float | None:
-        return None if self.picture.x is None else legend.record_near(self.curves, self.picture.x, x)
+        return None if self.picture.x is None else marks.record_near(self.curves, self.picture.x, x)
 
     def _move_cursor(self, x: float | None) -> None:
         if x != self.cursor_x:
-            self.cursor_x = x
-            self.post_message(self.CursorMoved(self, x, self.x_axis))
+            for chart in (self, *self.sisters()):
+                if chart.x_axis == self.x_axis:
+                    chart.cursor_x = x
 
     def _bring_into_view(self, x: float | None) -> None:
         scale = self.picture.x

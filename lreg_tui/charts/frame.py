@@ -1,4 +1,5 @@
-"""Frame: a grid of characters with a role for the colour of each, and where it differs from the frame before.
+"""Frame: a grid of characters with a role for the colour of each, and where it differs from the frame before; Canvas, a
+widget that shows one in the colours of the theme.
 
 Lines are drawn in braille: four by two dots in each character cell. Rows count from the bottom, columns from the left.
 """
@@ -7,9 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
+from textual.strip import Strip
+from textual.widget import Widget
+
 from lreg_tui.charts.arrays import numpy
 from lreg_tui.charts.axes import AxisScale
 from lreg_tui.charts.curve import Spans
+from lreg_tui.widgets import themes
 
 BLANK, TITLE, FOCUSED, VALUE, QUIET, FAINT, GRID, CURSOR = range(8)
 """Roles. Those of the series follow: SERIES + 2 is the third colour, DIMMED + 2 its raw values behind."""
@@ -125,3 +133,38 @@ def codes(dots: numpy.ndarray) -> numpy.ndarray:
     """Bits of each cell, uint8 [height, width], of dots, bool [4 height, 2 width]."""
     cells = dots.reshape(dots.shape[0] // DOTS_DOWN, DOTS_DOWN, dots.shape[1] // DOTS_ACROSS, DOTS_ACROSS)
     return numpy.einsum("rdcp,dp->rc", cells, numpy.array(BITS, dtype=numpy.uint8), dtype=numpy.uint8, casting="unsafe")
+
+
+RAW_SHARE = 0.45  # share of its colour that a raw curve keeps behind the smoothed one
+BLENDS = {QUIET: 0.6, FAINT: 0.4, GRID: 0.2}  # of the background with the text's colour
+
+
+class Canvas(Widget):
+    """What a role looks like, and a line of a frame as it is sent."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._styles: dict[int, Style] = {}
+        self._colours: tuple[Color, ...] = ()  # that the styles were made for
+
+    def strip(self, picture: Frame, row: int) -> Strip:
+        return Strip([Segment(text, self.style(role)) for text, role in picture.runs(row)], picture.width)
+
+    def style(self, role: int) -> Style:
+        if self.colors != self._colours:
+            self._colours = self.colors
+            self._styles.clear()
+        if role not in self._styles:
+            _, _, background, _ = self.colors
+            colour = self.colour(role, *self.colors[2:])
+            is_bold = role in (TITLE, FOCUSED)
+            self._styles[role] = Style(color=colour.rich_color, bgcolor=background.rich_color, bold=is_bold)
+        return self._styles[role]
+
+    def colour(self, role: int, background: Color, foreground: Color) -> Color:
+        if role >= SERIES:
+            colour = themes.visible(Color.parse(themes.SERIES[(role - SERIES) % (DIMMED - SERIES)]), background)
+            return background.blend(colour, RAW_SHARE) if role >= DIMMED else colour
+        if role in (FOCUSED, CURSOR):
+            return Color.parse(self.app.theme_variables["accent"])
+        return background.blend(foreground, BLENDS.get(role, 1.0))

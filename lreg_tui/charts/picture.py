@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lreg_tui.charts import frame, legend, marks
+from lreg_tui.charts import frame, marks
 from lreg_tui.charts.arrays import numpy
-from lreg_tui.charts.axes import AxisScale, Range, power, round_out, ticks
+from lreg_tui.charts.axes import AxisScale, Range, power, round_out, ticks, usable
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.frame import Frame
 from lreg_tui.charts.plot import Picture, Scene
-from lreg_tui.charts.view import usable
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 
@@ -42,7 +41,7 @@ def paint(scene: Scene) -> Picture:
     if picture.height:
         _write_axes(scene, picture, has_labels)
         marks.draw(scene, picture, filled)
-        legend.draw_cursor(scene, picture, filled)
+        marks.draw_cursor(scene, picture, filled)
         _write_left_out(scene, picture, filled)
     return picture
 
@@ -91,8 +90,8 @@ def _write_head(scene: Scene, picture: Picture) -> int:
     canvas, status = picture.frame, _status(scene, picture)
     title = present.shorten(present.clean(scene.title, 200), max(scene.width - 2, 0))
     canvas.put(0, 0, title, frame.FOCUSED if scene.focused else frame.TITLE)
-    beside, below = _lay_out_legend(scene, picture, legend.cell_len(title) + 2 * bool(title), _length(status))
-    used = _put_runs(canvas, legend.cell_len(title) + 2 * bool(title), 0, beside) + 2
+    beside, below = _lay_out_legend(scene, picture, marks.cell_len(title) + 2 * bool(title), _length(status))
+    used = _put_runs(canvas, marks.cell_len(title) + 2 * bool(title), 0, beside) + 2
     for number, row in enumerate(below):
         _put_runs(canvas, 0, 1 + number, row)
     while status and used + _length(status) > scene.width:
@@ -100,35 +99,35 @@ def _write_head(scene: Scene, picture: Picture) -> int:
     x = scene.width - _length(status)
     for text, role in status:
         canvas.put(x, 0, text, role)
-        x += legend.cell_len(text) + 2
+        x += marks.cell_len(text) + 2
     return 1 + len(below)
 
 
-def _lay_out_legend(scene: Scene, picture: Picture, left: int, right: int) -> tuple[legend.Runs, list[legend.Runs]]:
+def _lay_out_legend(scene: Scene, picture: Picture, left: int, right: int) -> tuple[marks.Runs, list[marks.Runs]]:
     """The legend beside the title, where all of it fits between `left` and `right` columns, or below it."""
-    entries = legend.entries_of(scene, picture)
+    entries = marks.entries_of(scene, picture)
     if len(entries) == 1:  # the title says what it is
         return [(entries[0].value, frame.VALUE)], []
     most = next((rows for height, rows in LEGEND_ROWS if scene.height >= height), 0)
-    below = legend.lay_out(entries, scene.width, most)
-    beside = legend.lay_out(entries, scene.width - left - 2 - right, 1, whole=bool(below))
+    below = marks.lay_out(entries, scene.width, most)
+    beside = marks.lay_out(entries, scene.width - left - 2 - right, 1, whole=bool(below))
     return (beside[0], []) if beside else ([], below)
 
 
-def _put_runs(canvas: Frame, x: int, y: int, runs: legend.Runs) -> int:
+def _put_runs(canvas: Frame, x: int, y: int, runs: marks.Runs) -> int:
     for text, role in runs:
         canvas.put(x, y, text, role)
-        x += legend.cell_len(text)
+        x += marks.cell_len(text)
     return x
 
 
-def _length(status: legend.Runs) -> int:
-    return sum(legend.cell_len(text) + 2 for text, _ in status) - 2 if status else 0
+def _length(status: marks.Runs) -> int:
+    return sum(marks.cell_len(text) + 2 for text, _ in status) - 2 if status else 0
 
 
-def _status(scene: Scene, picture: Picture) -> legend.Runs:
+def _status(scene: Scene, picture: Picture) -> marks.Runs:
     """What is not as usual, the most telling first."""
-    parts: legend.Runs = []
+    parts: marks.Runs = []
     if scene.cursor is not None and picture.column_of(scene.cursor) is not None:
         parts.append((f"{scene.x_name} {scene.show_x(scene.cursor)}", frame.CURSOR))
     if breaks := _breaks(scene.curves):

@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from lreg_tui.charts.axes import AxisScale, Range
+from lreg_tui.charts.axes import AxisScale, Range, View
 from lreg_tui.charts.curve import Curve
 from lreg_tui.charts.frame import Frame
-from lreg_tui.charts.view import View
 from lreg_tui.text import present
 
 EVALUATION = "evaluation"  # label of an x axis that counts them

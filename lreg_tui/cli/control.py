@@ -6,11 +6,11 @@ import signal
 from typing import Annotated
 
 from engine.base.status import LIVE
+from engine.jobs import spawn
 from engine.runs.store import RunReader
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, RunsDir, flag
 from lreg_tui.cli.references import RunOrJobReference, find_run
-from lreg_tui.system import launch
 from lreg_tui.text import present
 
 ANSWER_LIMIT_S = 60.0  # how long pause and continue wait for the unit of work at hand
@@ -27,9 +27,9 @@ def stop(
     A transfer evaluation keeps what it has measured; a study stops all its runs. `lreg resume` goes on with each.
     """
     reader = find_run(reference, runs_dir)
-    launch.request(reader, signal.SIGTERM, "stop")
+    spawn.request(reader, signal.SIGTERM, "stop")
     if wait:
-        launch.wait_for(reader, ())
+        spawn.wait_for(reader, ())
     _report(reader, as_json, "" if wait else "stopping")
 
 
@@ -44,8 +44,8 @@ def continue_(reference: RunOrJobReference, runs_dir: RunsDir = None, as_json: A
 
 
 def _ask(reader: RunReader, number: signal.Signals, purpose: str, state: str, as_json: bool) -> None:
-    launch.request(reader, number, purpose)
-    status = launch.wait_for(reader, (state,), ANSWER_LIMIT_S)
+    spawn.request(reader, number, purpose)
+    status = spawn.wait_for(reader, (state,), ANSWER_LIMIT_S)
     late = f"asked to {purpose}; it will soon" if status.state not in (state, "finished") else ""
     _report(reader, as_json, late if status.state in LIVE else "")
 

@@ -21,6 +21,7 @@ from engine.base.errors import LregError, RunError, TrainingError
 from engine.base.status import LIVE, Status
 from engine.distributed import parallel
 from engine.export import loggers
+from engine.jobs import spawn
 from engine.presets.preset import load_preset
 from engine.runs.kinds import RUN, STUDY, TRANSFER
 from engine.runs.provenance import plugin_remark
@@ -29,7 +30,6 @@ from lreg_tui.cli import output, study, transfer
 from lreg_tui.cli.follow import Follower, FollowOptions, do_here, note_deaf, print_quietly, summarize, when_stopping
 from lreg_tui.cli.options import AsJson, DataDir, Detach, Device, LogTo, Plugins, PresetReference, RunsDir, Sets, number
 from lreg_tui.cli.references import RunOrJobReference, find_run
-from lreg_tui.system import launch
 from lreg_tui.text import present
 
 PROCESSES = (
@@ -150,7 +150,7 @@ def _start(started: Run, processes: int, how: FollowOptions, control: Control | 
 
         raise typer.Exit(_in_the_foreground(reader, how, control, work, is_ours=True))
     try:
-        child = launch.start_detached(reader, device=how.device, data_dir=how.data_dir, processes=processes)
+        child = spawn.start_detached(reader, device=how.device, data_dir=how.data_dir, processes=processes)
     except KeyboardInterrupt:
         output.say(f"run {reader.id} may go on without you; see it with: lreg watch {reader.id}")
         raise
@@ -197,10 +197,10 @@ def _await(torchrun: subprocess.Popen[bytes], reader: RunReader, control: Contro
             if control.stop and not stop_sent:
                 stop_sent = True
                 try:
-                    launch.request(reader, signal.SIGTERM, "stop")
+                    spawn.request(reader, signal.SIGTERM, "stop")
                 except LregError:  # its processes are just being started anew, or have ended
                     torchrun.terminate()
-            time.sleep(launch.POLL_S)
+            time.sleep(spawn.POLL_S)
     except KeyboardInterrupt:
         parallel.end_at_once(torchrun.pid)
         torchrun.wait()

@@ -16,6 +16,7 @@ from engine.base.control import Control
 from engine.base.errors import LregError, RunError
 from engine.base.settings import show
 from engine.base.status import LIVE
+from engine.jobs import spawn
 from engine.presets.document import is_file
 from engine.runs.kinds import STUDY
 from engine.runs.store import Run, RunReader, RunStore
@@ -43,7 +44,6 @@ from lreg_tui.cli.options import (
 from lreg_tui.cli.references import find_run
 from lreg_tui.cli.study_display import StudyDisplay, print_plan, summarize
 from lreg_tui.studies import study_worker
-from lreg_tui.system import launch
 from lreg_tui.text import present
 
 THREADS = "CPU threads of each run. Default: as before, else a fair share."
@@ -214,7 +214,7 @@ def _do(job: Run, how: FollowOptions) -> None:
     """Do a study, or what is left of it, here or in the background."""
     reader = RunReader(job.path)
     if how.detach:
-        launch.start_detached(reader, data_dir=how.data_dir, module=study_worker.MODULE)
+        spawn.start_detached(reader, data_dir=how.data_dir, module=study_worker.MODULE)
         output.tell_started("study", reader, how.as_json)
         return
     _tell_id(reader, how)

@@ -14,6 +14,7 @@ from engine import worker
 from engine.base.control import Control
 from engine.base.settings import show
 from engine.evaluation.transfer_plan import BASELINE_NAMES, Plan
+from engine.jobs import spawn
 from engine.jobs.transfer_job import TransferJob, check_writable
 from engine.runs.reader import CHECKPOINTS
 from engine.runs.results import rows
@@ -43,7 +44,6 @@ from lreg_tui.cli.options import (
 )
 from lreg_tui.cli.references import RunReferences, find_one_run
 from lreg_tui.runs.actions import called
-from lreg_tui.system import launch
 from lreg_tui.transfers import transfer_request
 from lreg_tui.transfers.transfer_request import TransferRequest
 
@@ -123,7 +123,7 @@ def do(job: Run, how: FollowOptions, control: Control | None = None) -> None:
     """Do a job, or what is left of it, here or in the background."""
     reader, control = RunReader(job.path), control or Control()
     if how.detach:
-        launch.start_detached(reader, device=how.device, data_dir=how.data_dir)
+        spawn.start_detached(reader, device=how.device, data_dir=how.data_dir)
         output.tell_started("transfer", reader, how.as_json)
         return
     finished: list[dict[str, Any]] = []

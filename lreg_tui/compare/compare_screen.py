@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rich.style import Style
 from rich.text import Text
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
-from textual.widgets import ContentSwitcher, Static
+from textual.widgets import ContentSwitcher, Static, Tabs
 
 from engine.base.errors import LregError
 from engine.jobs.landscape_worker import SliceSettings
@@ -21,26 +19,22 @@ from lreg_tui.charts.chart import Chart
 from lreg_tui.compare import comparing, comparison_sheets
 from lreg_tui.compare.comparing import EVERY, ComparisonRequest, ComparisonResult
 from lreg_tui.compare.comparison_sheets import ENDINGS, PICTURES, target, wrong_name
-from lreg_tui.compare.curves_pane import USUAL, CurvesPane
-from lreg_tui.compare.landscape_pane import LandscapePane, LandscapeSubject
+from lreg_tui.compare.panes import USUAL, CurvesPane, LandscapePane, LandscapeSubject
+from lreg_tui.runs.console_base import ConsoleScreen, RunsChanged, SeriesChanged
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.messages import RunsChanged, SeriesChanged
 from lreg_tui.runs.metric_panel import Shown, ids_of
 from lreg_tui.text import present, sheets
 from lreg_tui.text.sheets import Sheet
 from lreg_tui.widgets import themes
-from lreg_tui.widgets.confirm import ConfirmScreen
-from lreg_tui.widgets.ending import Ending
-from lreg_tui.widgets.key_footer import KeyFooter
-from lreg_tui.widgets.keys import bind
-from lreg_tui.widgets.pick_list import Choice, PickList
-from lreg_tui.widgets.prompt import PromptScreen
+from lreg_tui.widgets.dialog import PromptScreen
+from lreg_tui.widgets.keys import KeyFooter, bind
+from lreg_tui.widgets.page_tabs import PageTabs, page_keys
+from lreg_tui.widgets.pick_list import Choice, pick_one
 from lreg_tui.widgets.sheet_view import SheetView
-from lreg_tui.widgets.threads import off_the_loop
+from lreg_tui.widgets.threads import Helper, off_the_loop
 
 if TYPE_CHECKING:
     from engine.comparison import Comparison
-    from lreg_tui.runs.console_base import ConsoleBase
 
 RADIUS_KEYS = Binding.Group("radius", compact=True)
 TABS = ("curves", "settings", "results", "differences", "sharpness", "landscape")
@@ -52,7 +46,7 @@ SHEETS: dict[str, Callable[[Comparison, bool], Iterable[Sheet]]] = {
 PLOTS = {"curves": ("meta-loss",), "results": ("accuracy",), "sharpness": ("sharpness",), "landscape": ("landscape",)}
 
 
-class CompareScreen(Ending, Screen[None]):
+class CompareScreen(ConsoleScreen):
     """Tabs of one comparison. It is computed off the loop, again whenever a transfer file of its runs changes."""
 
     CSS_PATH = "compare_screen.tcss"
@@ -65,10 +59,7 @@ class CompareScreen(Ending, Screen[None]):
         bind("less", "change_radius(-1)", "smaller radius", group=RADIUS_KEYS),
         bind("more", "change_radius(1)", "larger radius", group=RADIUS_KEYS),
         bind("transfer", "transfer", tooltip="start transfer evaluations of these runs"),
-        *[
-            bind("show", f"show_tab('{tab}')", tab, f"show the {tab}", keys=str(number), show=False)
-            for number, tab in enumerate(TABS, 1)
-        ],
+        *page_keys(TABS),
         bind("differing", "all_settings", tooltip="only settings that differ, or those that are the same as well"),
         bind("group", "group", tooltip="the mean of runs that differ by seed only, or every run", show=False),
         bind("highlight", "highlight", tooltip="one curve after the other stands out, then none", show=False),
@@ -93,7 +84,7 @@ class CompareScreen(Ending, Screen[None]):
         remembered = self.lreg.remembered.view("compare")
         metric = remembered.get("metric")
         yield Static(id="compare-title", markup=False)
-        yield Static(id="compare-tabs", markup=False)
+        yield PageTabs(TABS)
         with ContentSwitcher(initial="tab-curves"):
             yield CurvesPane(metric if isinstance(metric, str) else USUAL, id="tab-curves")
             for tab in SHEETS:
@@ -110,12 +101,8 @@ class CompareScreen(Ending, Screen[None]):
         self.action_show_tab(tab if tab in TABS else TABS[0])
         self.show()
         if (count := len(self.rows)) < len(self.run_ids):
-            self.notify(f"the first {count} of {len(self.run_ids)} runs are compared", markup=False)
+            self.tell(f"the first {count} of {len(self.run_ids)} runs are compared")
         self.compare()
-
-    @property
-    def lreg(self) -> ConsoleBase:
-        return self.app  # type: ignore[return-value]
 
     @property
     def rows(self) -> list[RunRow]:
@@ -198,10 +185,15 @@ class CompareScreen(Ending, Screen[None]):
         self.show()
         self.set_focus(self.query_one(CurvesPane).chart if tab == "curves" else self.query_one(f"#tab-{tab}"))
 
+    @on(Tabs.TabActivated)
+    def _tab_clicked(self, event: Tabs.TabActivated) -> None:
+        if (page := self.query_one(PageTabs).page_of(event)) not in ("", self.tab):
+            self.action_show_tab(page)
+
     def show(self) -> None:
         """Bring title, tabs, what is in sight, and the line below up to date; other tabs when they are opened."""
         self.query_one("#compare-title", Static).update(comparing.head(self.result, self.by_arm))
-        self.query_one("#compare-tabs", Static).update(self._tabs())
+        self.query_one(PageTabs).show(self.tab)
         self.query_one("#compare-where", Static).update(self._where())
         if self.tab in SHEETS:
             self._show_sheets()
@@ -212,20 +204,6 @@ class CompareScreen(Ending, Screen[None]):
         elif self.result is not None and self.tab == "landscape":
             self._show_landscape()
         self.refresh_bindings()
-
-    def _tabs(self) -> Text:
-        """The tabs; where there is no room for all names, that of the one in sight."""
-        is_wide = sum(len(f"{number} {tab}  ") for number, tab in enumerate(TABS, 1)) <= self.size.width
-        line = Text()
-        for number, tab in enumerate(TABS, 1):
-            click = Style(meta={"@click": f"screen.show_tab('{tab}')"})
-            style = Style(bold=True, underline=True) if tab == self.tab else Style(dim=True)
-            line.append(f"{number} ", click + Style(dim=True))
-            line.append(tab if is_wide or tab == self.tab else "", click + style).append("  ")
-        return line
-
-    def on_resize(self) -> None:
-        self.query_one("#compare-tabs", Static).update(self._tabs())
 
     def _where(self) -> Text:
         """What the tables and charts are about, or what went wrong."""
@@ -317,7 +295,9 @@ class CompareScreen(Ending, Screen[None]):
             return
         choices = [Choice(EVERY), *(Choice(task) for task in self.result.tasks)]
         now = self.request.task or EVERY
-        self._pick("task", choices, now, lambda task: self.want(task=None if task == EVERY else task, step=None))
+        pick_one(
+            self.app, "task", choices, lambda task: self.want(task=None if task == EVERY else task, step=None), now
+        )
 
     def action_pick_reference(self) -> None:
         if self.result is None:
@@ -326,21 +306,14 @@ class CompareScreen(Ending, Screen[None]):
         choices = [Choice(str(index), arm.label) for index, arm in enumerate(compared.arms)]
         paths = [arm.runs[0].reader.path for arm in compared.arms]
         now = str(compared.arms.index(compared.reference))
-        self._pick("reference arm", choices, now, lambda index: self.want(reference=paths[int(index)]))
+        pick_one(self.app, "reference arm", choices, lambda index: self.want(reference=paths[int(index)]), now)
 
     def action_pick_step(self) -> None:
         if self.result is None or not self.result.steps:
             return
         choices = [Choice("", "the last in common"), *(Choice(str(step)) for step in self.result.steps)]
         now = "" if self.request.step is None else str(self.request.step)
-        self._pick("inner step", choices, now, lambda step: self.want(step=int(step) if step else None))
-
-    def _pick(self, title: str, choices: list[Choice], now: str, take: Callable[[str], object]) -> None:
-        def taken(values: tuple[str, ...] | None) -> None:
-            if values:
-                take(values[0])
-
-        self.app.push_screen(PickList(title, choices, (now,)), taken)
+        pick_one(self.app, "inner step", choices, lambda step: self.want(step=int(step) if step else None), now)
 
     def action_change_radius(self, by: int) -> None:
         if self.result is None or self.result.comparison.radius is None:
@@ -364,7 +337,7 @@ class CompareScreen(Ending, Screen[None]):
         parts = [sheets.markdown(sheet) for sheet in copied]
         self.app.copy_to_clipboard("\n".join(parts) or comparison_sheets.text(self.result.comparison, "markdown"))
         label = present.count(len(copied), "table") if copied else "the whole comparison"
-        self.app.notify(f"copied {label} as Markdown", markup=False)
+        self.tell(f"copied {label} as Markdown")
 
     @work(group="save", exclusive=True)
     async def action_save(self) -> None:
@@ -376,16 +349,17 @@ class CompareScreen(Ending, Screen[None]):
         if name is None:
             return
         path, figures = target(name), self.plotted()
-        question = f"Replace {present.clean(path)}?"
-        if os.path.lexists(path) and not await self.app.push_screen_wait(ConfirmScreen(question, yes="replace")):
+        if os.path.lexists(path) and not await self.agree(f"Replace {present.clean(path)}?", "replace"):
             return
         try:
             if path.suffix.lower() in PICTURES:
-                self.app.notify("drawing", markup=False)
-                await off_the_loop(lambda: comparing.draw(result, path, figures))
+                self.tell("drawing")
+                arguments = comparing.plotting(result, path, figures)
+                if problem := await Helper().run("lreg_tui.cli.app", arguments):
+                    raise LregError(problem)
             else:
                 await off_the_loop(lambda: comparison_sheets.save(result.comparison, path))
         except LregError as error:
-            self.app.notify(present.clean(str(error), 300), severity="error", markup=False)
+            self.tell(str(error), "error")
         else:
-            self.app.notify(f"saved {present.clean(path)}", markup=False)
+            self.tell(f"saved {path}")

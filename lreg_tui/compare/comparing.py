@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from engine.base.errors import LregError
 from engine.base.settings import show
 from engine.presets.tables import stages
 from engine.runs import notes
@@ -21,7 +19,6 @@ from lreg_tui.compare import comparison_sheets
 from lreg_tui.runs import run_files
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.metric_panel import Shown
-from lreg_tui.system import launch
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.text.sheets import Entry, Sheet
@@ -299,18 +296,11 @@ def _yet(result: ComparisonResult, tab: str) -> str:
     return "here" if is_part else "yet"
 
 
-def draw(result: ComparisonResult, path: Path, figures: Sequence[str]) -> None:
-    """Draw figures with `lreg plot` in a process of its own. Raises LregError with what it complains about."""
+def plotting(result: ComparisonResult, path: Path, figures: Sequence[str]) -> list[str]:
+    """What `lreg` is to be called with to draw figures into a file."""
     request, radius = result.request, result.comparison.radius
     arguments = ["plot", *map(str, request.paths), "-o", str(path)]
     arguments += [word for name in figures for word in ("--figure", name)]
     arguments += ["--task", request.task.split(" ")[0]] if request.task else []
     arguments += ["--step", str(request.step)] if request.step is not None else []
-    arguments += ["--radius", radius] if radius else []
-    with tempfile.TemporaryDirectory() as folder:
-        log_path = Path(folder) / "said"
-        code = launch.start_helper("lreg_tui.cli.app", arguments, log_path).wait()
-        if code:
-            lines = log_path.read_text(errors="replace").splitlines()
-            errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-            raise LregError(" / ".join(errors or lines[-1:]) or f"lreg plot: exit code {code}")
+    return arguments + (["--radius", radius] if radius else [])

@@ -210,10 +210,12 @@ def _draw_surface(plot: Any, panel: LandscapePanel, levels: Sequence[float], nor
     import numpy as np
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    found = panel.landscape
-    losses = np.ma.masked_invalid(np.asarray(found.losses)).clip(levels[0], None)
-    filled = plot.contourf(found.offsets, found.offsets, losses, levels, norm=norm, cmap=SURFACE_COLORS, extend="max")
-    plot.contour(found.offsets, found.offsets, losses, levels, colors="white", linewidths=0.35, alpha=0.7)
+    surface = panel.landscape
+    losses = np.ma.masked_invalid(np.asarray(surface.losses)).clip(levels[0], None)
+    filled = plot.contourf(
+        surface.offsets, surface.offsets, losses, levels, norm=norm, cmap=SURFACE_COLORS, extend="max"
+    )
+    plot.contour(surface.offsets, surface.offsets, losses, levels, colors="white", linewidths=0.35, alpha=0.7)
     plot.plot([0], [0], marker="+", color="white", markersize=6, mew=1.0, linestyle="none")
     plot.set_box_aspect(1)
     for axis in (plot.xaxis, plot.yaxis):

@@ -1,10 +1,12 @@
-"""Presets and studies to start with, shipped, of a folder, or of a run; and the lists that they are picked from.
+"""Presets and studies to start with, shipped, of a folder, or of a run; the lists that they are picked from; and a
+run's start.
 
 To look for them reads files: not for the console's loop.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +18,19 @@ from textual.app import App
 from textual.widget import Widget
 from textual.widgets import OptionList
 
+from engine.base.device import ALLOWED, NAMES
 from engine.base.files import read_limited
+from engine.base.settings import schema_of
+from engine.jobs import spawn
 from engine.presets import document as documents
+from engine.presets.catalog import USUAL_ESTIMATOR, estimator_label, member_name, named_members, task_label
+from engine.presets.preset import Preset, PresetSettings
+from engine.runs.store import RunReader, RunStore
+from engine.study.schedule import inputs
+from lreg_tui.presets.preset_edit import typed
 from lreg_tui.presets.preset_file import on_disk
-from lreg_tui.text.present import age
+from lreg_tui.text.present import age, clean, clean_block, setting
+from lreg_tui.widgets.dialog import Field, LaunchingScreen
 from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.threads import off_the_loop
 from lreg_tui.widgets.toml_area import TomlArea
@@ -111,7 +122,7 @@ class PickOfferScreen(PickList):
     @property
     def current(self) -> Offer | None:
         index = self.query_one(OptionList).highlighted
-        return self.offers[self.shown[index].value] if index is not None and index < len(self.shown) else None
+        return self.offers[self.listed[index].value] if index is not None and index < len(self.listed) else None
 
     @on(OptionList.OptionHighlighted)
     def _highlighted(self) -> None:
@@ -144,3 +155,67 @@ class PickPresetScreen(PickOfferScreen):
     async def preview(self, offer: Offer) -> None:
         text = await off_the_loop(lambda: on_disk(offer.path), "preset")
         self.query_one(TomlArea).load_text(text if text is not None else "# cannot be read")
+
+
+class LaunchScreen(LaunchingScreen[str]):
+    """Ends with the id of the run that was started, or None."""
+
+    HEADING = "Launch"
+    WAITING = "its process reads the data and loads torch first"
+
+    def __init__(self, preset: Preset, store: RunStore, data_dir: Path | None = None, note: str = "") -> None:
+        fields = (
+            Field("name", clean(preset.name), "what the run is called"),
+            Field("seed", str(preset.seed), "meta-seed: everything random derives from it"),
+            Field(
+                "device",
+                "auto",
+                f"{ALLOWED}; auto: the first GPU, else the CPU",
+                ("auto", "cpu", "cuda", "cuda:0", "mps"),
+            ),
+        )
+        super().__init__(clean_block(f"{summary(preset)}\n{note}".strip()), fields)
+        self.preset = preset
+        self.store = store
+        self.data_dir = data_dir
+
+    def problem(self) -> str:
+        items = {item.name: item for item in schema_of(PresetSettings)}
+        for key in ("name", "seed"):
+            if (problem := typed(items[key], self.value(key))[1]) is not None:
+                return str(problem)
+        name, device = self.value("name"), self.value("device")
+        if not name or len(name) > 80 or not name.isprintable():
+            return f"name: found {len(name)} characters; allowed: 1 to 80 printable ones"
+        return "" if NAMES.fullmatch(device) else f"device: found {device}; allowed: {ALLOWED}"
+
+    def start(self, values: Mapping[str, str]) -> str:
+        return start(self.preset, self.store, values["name"], int(values["seed"]), values["device"], self.data_dir)
+
+
+def start(preset: Preset, store: RunStore, name: str, seed: int, device: str, data_dir: Path | None) -> str:
+    """As `lreg run --detach` does it: make the run, start its process, wait until that holds it. Returns the id.
+
+    Raises LregError with the reason. Waits for disks and processes: not for the loop.
+    """
+    checked = preset.with_values(name=name, seed=seed)
+    inputs.check_run(checked.tasks, device, data_dir, checked["optimizer"], store.parent_of(checked))
+    created = store.create(checked, argv=sys.argv, device=device, data_dir=data_dir)
+    spawn.start_detached(RunReader(created.path), data_dir=data_dir)
+    return created.id
+
+
+def summary(preset: Preset) -> str:
+    """A preset in one line: what learns what, for how long."""
+    tasks = " + ".join(map(task_label, preset.tasks))
+    members = named_members(preset.values)
+    penalties = " + ".join(f"{member_name(path)} {setting(table['weight'])}" for path, table in members.items())
+    meta = preset["meta"]
+    estimator = f", {name}" if (name := estimator_label(meta)) != USUAL_ESTIMATOR else ""
+    estimator += f" of {meta['pairs']} pairs" if "pairs" in meta else ""
+    steps = meta["inner_steps"]
+    length = f"{steps[0]} to {steps[-1]}" if isinstance(steps, tuple) else str(steps)
+    return (
+        f"{preset['optimizer']['kind']} on {tasks}, {penalties or 'no penalty'}{estimator}: "
+        f"{meta['epochs']} meta-epochs of {length} inner steps, truncation {meta['truncation']}"
+    )

@@ -6,41 +6,33 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import OptionList, Static
 
 from engine.base.errors import LregError
 from engine.presets import catalog as catalogs
 from engine.presets.catalog import NAMED_TABLES, Catalog
 from lreg_tui.presets import picking, preset_file
-from lreg_tui.presets.difference import DifferenceScreen, differences
-from lreg_tui.presets.launch_run import LaunchScreen
-from lreg_tui.presets.picking import PickPresetScreen
+from lreg_tui.presets.picking import LaunchScreen, PickPresetScreen
 from lreg_tui.presets.preset_edit import Checked, FormTable, addable, check, in_todays_form, tables_of
 from lreg_tui.presets.preset_file import Draft
 from lreg_tui.presets.preset_form import MUTED, PresetForm
-from lreg_tui.presets.problem_list import ProblemList, lines_with
+from lreg_tui.presets.problem_list import DifferenceScreen, ProblemList, differences, lines_with
 from lreg_tui.presets.toml_edit import lines_of
+from lreg_tui.runs.console_base import ConsoleScreen
 from lreg_tui.runs.dashboard import DashboardScreen
 from lreg_tui.text.present import clean, count
-from lreg_tui.widgets.confirm import ConfirmScreen
-from lreg_tui.widgets.ending import Ending
-from lreg_tui.widgets.key_footer import KeyFooter
-from lreg_tui.widgets.keys import bind
+from lreg_tui.widgets.dialog import ConfirmScreen, PromptScreen
+from lreg_tui.widgets.keys import KeyFooter, bind
 from lreg_tui.widgets.pick_list import Choice, PickList
-from lreg_tui.widgets.prompt import PromptScreen
 from lreg_tui.widgets.threads import off_the_loop, stop_if_gone
 from lreg_tui.widgets.toml_area import TomlArea
-
-if TYPE_CHECKING:
-    from lreg_tui.runs.console_base import ConsoleBase
 
 ANOTHER = "another preset"  # beside what can be added to this one
 NAME = "preset_editor"  # in what the console remembers
@@ -48,7 +40,7 @@ WIDE = 120  # columns from which form and TOML stand side by side
 TYPING_PAUSE_S = 0.2  # a text is checked when nothing was typed for this long
 
 
-class PresetEditorScreen(Ending, Screen[None]):
+class PresetEditorScreen(ConsoleScreen):
     """Opens on a shipped preset's name or a file's path; without one it asks. The TomlArea's text is the preset."""
 
     CSS_PATH = "preset_editor.tcss"
@@ -97,10 +89,6 @@ class PresetEditorScreen(Ending, Screen[None]):
             self.pick_preset()
 
     @property
-    def lreg(self) -> ConsoleBase:
-        return self.app  # type: ignore[return-value]
-
-    @property
     def area(self) -> TomlArea:
         return self.query_one(TomlArea)
 
@@ -137,7 +125,7 @@ class PresetEditorScreen(Ending, Screen[None]):
         try:
             draft = await off_the_loop(lambda: preset_file.take_up(reference), "preset")
         except LregError as error:
-            self._tell(str(error), "error")
+            self.tell(str(error), "error")
             if self.draft is None:
                 self.pick_preset()
             return
@@ -148,7 +136,7 @@ class PresetEditorScreen(Ending, Screen[None]):
         try:
             self.catalog = await off_the_loop(catalogs.load, "catalog")
         except LregError as error:
-            self._tell(str(error), "error")
+            self.tell(str(error), "error")
             return
         self.check_soon(0.0)
 
@@ -211,7 +199,7 @@ class PresetEditorScreen(Ending, Screen[None]):
         try:
             self.area.take(event.change(in_todays_form(self.area.text, self.checked)))
         except LregError as error:
-            self._tell(str(error), "error")
+            self.tell(str(error), "error")
             return
         self.goes_to = event.path
         self.check_soon(0.0)
@@ -288,7 +276,7 @@ class PresetEditorScreen(Ending, Screen[None]):
             return
         on_disk = await off_the_loop(lambda: preset_file.on_disk(draft.file), "preset")
         question = f"{draft.file.name} has changed on the disk. Overwrite it?"
-        if on_disk in (None, self.saved_text, draft.text) or await self._agree(question, "overwrite"):
+        if on_disk in (None, self.saved_text, draft.text) or await self.agree(question, "overwrite"):
             await self._write(draft, self.area.text)
 
     @work(group="ask", exclusive=True)
@@ -303,7 +291,7 @@ class PresetEditorScreen(Ending, Screen[None]):
         if name is None:
             return
         path = preset_file.target(name)
-        if not os.path.lexists(path) or await self._agree(f"{path.name} is there already. Overwrite it?", "overwrite"):
+        if not os.path.lexists(path) or await self.agree(f"{path.name} is there already. Overwrite it?", "overwrite"):
             text = preset_file.moved(self.area.text, draft.path, path)
             await self._write(Draft(draft.text, path, path, draft.taken_from), text)
 
@@ -311,12 +299,12 @@ class PresetEditorScreen(Ending, Screen[None]):
         try:
             await off_the_loop(lambda: preset_file.save(text, draft.path), "save")
         except LregError as error:
-            self._tell(str(error), "error")
+            self.tell(str(error), "error")
             return
         self.draft = draft
         self.area.take(text)
         self.saved_text = self.area.text
-        self._tell(f"saved {draft.path}")
+        self.tell(f"saved {draft.path}")
         self._show_title()
         self.check_soon(0.0)
 
@@ -342,21 +330,15 @@ class PresetEditorScreen(Ending, Screen[None]):
         """True if nothing would be lost, or the user agrees to lose it."""
         if self.draft is None or not self.is_unsaved:
             return True
-        return await self._agree(question, "leave", f"{self.draft.title} has edits that are in no file.")
-
-    async def _agree(self, question: str, yes: str, note: str = "") -> bool:
-        return await self.app.push_screen_wait(ConfirmScreen(question, note=note, yes=yes))
-
-    def _tell(self, message: str, severity: str = "information") -> None:
-        self.app.notify(clean(message, 400), severity=severity, markup=False)  # type: ignore[arg-type]
+        return await self.agree(question, "leave", f"{self.draft.title} has edits that are in no file.")
 
     @work(group="ask", exclusive=True)
     async def action_launch(self) -> None:
         checked = await self.check_now()
         if checked is None:
-            self._tell("the settings are still being read", "warning")
+            self.tell("the settings are still being read", "warning")
         elif checked.preset is None:
-            self._tell("not launched: the preset has problems", "error")
+            self.tell("not launched: the preset has problems", "error")
             self.problems.go_to(0)
             self._go_to_problem()
         else:
@@ -367,7 +349,7 @@ class PresetEditorScreen(Ending, Screen[None]):
                 self._launched(run_id)
 
     def _launched(self, run_id: str) -> None:
-        self._tell(f"started {run_id}")
+        self.tell(f"started {run_id}")
         while len(self.app.screen_stack) > 1:
             self.app.pop_screen()
         if isinstance(below := self.app.screen, DashboardScreen):

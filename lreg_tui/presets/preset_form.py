@@ -26,9 +26,9 @@ from engine.presets.catalog import NAMED_TABLES, named_table
 from lreg_tui.presets import toml_edit
 from lreg_tui.presets.preset_edit import HERE, FormRow, FormTable, shown, typed, with_value, words_of
 from lreg_tui.text.present import clean, shorten
+from lreg_tui.widgets.dialog import PromptScreen
 from lreg_tui.widgets.keys import bind
-from lreg_tui.widgets.pick_list import Choice, PickList
-from lreg_tui.widgets.prompt import PromptScreen
+from lreg_tui.widgets.pick_list import Choice, PickList, pick_one
 
 MUTED = "$foreground 55%"  # $text-muted is bright in a Content
 NAME_WIDTH, MARK_WIDTH = 19, 2
@@ -261,12 +261,9 @@ class PresetForm(Vertical):
     def add(self, section: str) -> None:
         """Pick a penalty, or a term of the objective, and add its table to the text."""
 
-        def take(picked: tuple[str, ...] | None) -> None:
-            if picked:
-                self.add_table(f"{section}.{picked[0]}")
-
         if names := self.addable.get(section):
-            self.app.push_screen(PickList(f"add a {NAMED_TABLES[section]}", [Choice(name) for name in names]), take)
+            add = lambda name: self.add_table(f"{section}.{name}")  # noqa: E731
+            pick_one(self.app, f"add a {NAMED_TABLES[section]}", map(Choice, names), add)
 
     def add_table(self, path: str) -> None:
         self._narrow("")  # so that what is added is in view, and under the cursor

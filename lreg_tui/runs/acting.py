@@ -10,26 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 
 from engine.base.errors import LregError
-from engine.runs.kinds import RUN
+from engine.runs.kinds import RUN, TRANSFER
 from engine.runs.store import RunReader
 from lreg_tui.runs import actions
+from lreg_tui.runs.console_base import ConsoleScreen
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.groups import seeds_name
 from lreg_tui.system.keys import key_of
 from lreg_tui.text.present import clean, count
-from lreg_tui.widgets.ending import Ending
+from lreg_tui.widgets.dialog import PromptScreen
 from lreg_tui.widgets.keys import bind
+from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.threads import off_the_loop
-
-if TYPE_CHECKING:
-    from lreg_tui.runs.console_base import ConsoleBase
 
 LONGEST_SHOWN = 40
 MOST_COMPARED = 6
@@ -46,7 +44,7 @@ FITTING: dict[str, Callable[[RunRow], bool]] = {  # which runs an action is for;
 }
 
 
-class ActingScreen(Ending, Screen[None]):
+class ActingScreen(ConsoleScreen):
     """Keys for stop, pause, continue, resume, rename, tag, pin, delete, copy id, transfer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -69,10 +67,6 @@ class ActingScreen(Ending, Screen[None]):
     )
     CHANGING: ClassVar[Sequence[str]] = (*FITTING, "undo")  # actions that are for some runs, or at some times only
     _could: tuple[bool | None, ...] = ()  # which of them there were when that was last looked at
-
-    @property
-    def lreg(self) -> ConsoleBase:
-        return self.app  # type: ignore[return-value]
 
     def subjects(self) -> Sequence[RunRow]:
         """The runs that an action is for; for what goes with one run only, the first."""
@@ -104,14 +98,14 @@ class ActingScreen(Ending, Screen[None]):
     @work(group="ask", exclusive=True)
     async def action_stop_run(self) -> None:
         rows, (question, note) = self._fitting("stop_run"), self.STOPPING
-        if rows and await self._agree(question.format(named(rows)), note, "stop"):
-            self.act("stop", actions.stop, rows)
+        if rows and await self.agree(question.format(named(rows)), "stop", note):
+            self.act("stop", partial(actions.ask, purpose="stop"), rows)
 
     def action_pause_run(self) -> None:
-        self.act("pause", actions.pause, self._fitting("pause_run"))
+        self.act("pause", partial(actions.ask, purpose="pause"), self._fitting("pause_run"))
 
     def action_continue_run(self) -> None:
-        self.act("continue", actions.go_on, self._fitting("continue_run"))
+        self.act("continue", partial(actions.ask, purpose="continue"), self._fitting("continue_run"))
 
     def action_resume_run(self) -> None:
         rows = self._fitting("resume_run")
@@ -128,7 +122,7 @@ class ActingScreen(Ending, Screen[None]):
         if not rows:
             return
         note = next((row for row in rows if row.kind is RUN), rows[0]).kind.deleting
-        if await self._agree(f"Delete {named(rows)}?", f"{note} {UNTIL}", "delete"):
+        if await self.agree(f"Delete {named(rows)}?", "delete", f"{note} {UNTIL}"):
             trash = self.lreg.trash
             number = trash.begin()
             ids = [row.id for row in rows]
@@ -152,8 +146,6 @@ class ActingScreen(Ending, Screen[None]):
 
     @work(group="ask", exclusive=True)
     async def action_rename_run(self) -> None:
-        from lreg_tui.widgets.prompt import PromptScreen
-
         rows, others = self.subjects()[:1], len(self.subjects()) - 1
         if not rows:
             return
@@ -164,8 +156,6 @@ class ActingScreen(Ending, Screen[None]):
 
     @work(group="ask", exclusive=True)
     async def action_tag_run(self) -> None:
-        from lreg_tui.widgets.prompt import PromptScreen
-
         rows = self.subjects()
         if not rows:
             return
@@ -197,8 +187,6 @@ class ActingScreen(Ending, Screen[None]):
     @work(group="ask", exclusive=True)
     async def compare_with_others(self) -> None:
         """Compare the subjects with runs that are picked now."""
-        from lreg_tui.widgets.pick_list import Choice, PickList
-
         subjects = [row for row in self.subjects() if "compare" in row.kind.actions]
         if not subjects:
             return
@@ -265,16 +253,8 @@ class ActingScreen(Ending, Screen[None]):
         step = trash.begin()
         self.act(name, lambda path: trash.change(path, step, lambda: change(path)), rows)
 
-    def tell(self, message: str, severity: str = "information") -> None:
-        self.app.notify(clean(message, 300), severity=severity, markup=False)  # type: ignore[arg-type]
-
     def _fitting(self, action: str) -> list[RunRow]:
         return [row for row in self.subjects() if FITTING[action](row)]
-
-    async def _agree(self, question: str, note: str, yes: str) -> bool:
-        from lreg_tui.widgets.confirm import ConfirmScreen
-
-        return await self.app.push_screen_wait(ConfirmScreen(question, note=note, yes=yes))
 
 
 ACTIONS = {binding.action: binding for binding in ActingScreen.BINDINGS if isinstance(binding, Binding)}
@@ -299,7 +279,7 @@ def telling(row: RunRow) -> str:
 
 def named(rows: Sequence[RunRow]) -> str:
     """How runs are called in a question."""
-    names = [clean(row.name, LONGEST_SHOWN) + f" {clean(row.id[-4:])}" * (row.kind is not RUN) for row in rows]
+    names = [clean(row.name, LONGEST_SHOWN) + f" {clean(row.id[-4:])}" * (row.kind is TRANSFER) for row in rows]
     return listed(names)
 
 

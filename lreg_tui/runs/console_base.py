@@ -1,18 +1,52 @@
-"""ConsoleBase: what the console offers its screens. They know this, and the console knows them."""
+"""ConsoleBase: what the console offers its screens, and tells them. They know this, and the console knows them."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from textual.message import Message
+from textual.notifications import SeverityLevel
+from textual.screen import Screen
+
 from engine.runs.store import RunStore
+from lreg_tui.runs.actions import Trash
 from lreg_tui.runs.feed import Feed, RunRow
-from lreg_tui.runs.trash import Trash
 from lreg_tui.system.config import Config
 from lreg_tui.system.session import Session
-from lreg_tui.widgets.key_order import KeysInOrder
+from lreg_tui.text.present import clean
+from lreg_tui.widgets.dialog import ConfirmScreen, Ending
+from lreg_tui.widgets.keys import KeysInOrder
+
+
+@dataclass
+class RunsChanged(Message):
+    """The run store has changed: every row, oldest first. A slow terminal may skip all but the newest."""
+
+    rows: tuple[RunRow, ...]
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, RunsChanged)
+
+
+@dataclass
+class SeriesChanged(Message):
+    """Runs that are followed have new records: ask the feed for their series."""
+
+    run_ids: frozenset[str]
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, SeriesChanged) and message.run_ids <= self.run_ids
+
+
+@dataclass
+class RunEnded(Message):
+    """A run that was live when the console last looked has ended."""
+
+    row: RunRow
 
 
 class ConsoleBase(KeysInOrder):
@@ -51,3 +85,17 @@ class ConsoleBase(KeysInOrder):
     @abstractmethod
     def open_editor(self, preset: str = "") -> None:
         """The preset editor: on a shipped preset's name, a file's path, or to pick one first."""
+
+
+class ConsoleScreen(Ending, Screen[None]):
+    """A screen of the console: it knows the app, tells and asks. What it tells may have been written by strangers."""
+
+    @property
+    def lreg(self) -> ConsoleBase:
+        return self.app  # type: ignore[return-value]
+
+    def tell(self, message: str, severity: SeverityLevel = "information") -> None:
+        self.app.notify(clean(message, 400), severity=severity, markup=False)
+
+    async def agree(self, question: str, yes: str, note: str = "") -> bool:
+        return await self.app.push_screen_wait(ConfirmScreen(question, note=note, yes=yes))

@@ -17,26 +17,23 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.base.metrics import USUAL_HEADLINE, headline, is_known, metric, primary_sharpness
+from engine.base.metrics import USUAL_HEADLINE, headline, is_known, primary_sharpness
 from lreg_tui.charts.chart import Chart
 from lreg_tui.runs import filters
 from lreg_tui.runs.acting import ACTIONS
-from lreg_tui.runs.dashboard_text import head, instead
+from lreg_tui.runs.console_base import RunsChanged, SeriesChanged
+from lreg_tui.runs.dashboard_text import METRICS, OF_STORE, TABLE, DashboardLayout, head, instead
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.layout import METRICS, OF_STORE, TABLE, DashboardLayout
-from lreg_tui.runs.messages import RunsChanged, SeriesChanged
 from lreg_tui.runs.metric_panel import MetricPanel, Panels, ids_of
 from lreg_tui.runs.run_list import MOST_OVERLAID
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.runs.run_table import RunTable
-from lreg_tui.runs.table_screen import TableScreen
+from lreg_tui.runs.table_screen import TableScreen, filter_prompt
 from lreg_tui.text import present
-from lreg_tui.widgets.key_footer import KeyFooter
-from lreg_tui.widgets.keys import bind
+from lreg_tui.widgets.keys import KeyFooter, bind
 from lreg_tui.widgets.pick_list import Choice, PickList
 
 if TYPE_CHECKING:
-    from lreg_tui.runs.machine_panel import MachinePanel
     from lreg_tui.widgets.log_tail import LogTail
 
 SETTLE_S = 0.12  # the cursor rests so long on a run before its metrics are read
@@ -92,10 +89,9 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         super().__init__(classes="-nothing")
         self.panel_index = 0  # of the chosen panel
         self.highlights = False  # the curve of what is under the cursor
-        self._found = DashboardLayout()
+        self.arrangement = DashboardLayout()
         self._title = Text()
-        self._judged = USUAL_HEADLINE  # what the panel for it shows
-        self._sharpness = metric("sharpness")  # likewise
+        self._judged_by = (USUAL_HEADLINE.name, "sharpness")  # what the panels for it show
         self._names: set[str] = set()  # what the runs can be filtered by
         self._log: LogTail | None = None
         self._waiting: Timer | None = None
@@ -121,7 +117,9 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         everywhere, of_store = (self.lreg.remembered.view(name) for name in (NAME, self._name_here))
-        self._found = DashboardLayout.from_json({"columns": list(self.lreg.config.columns), **everywhere, **of_store})
+        self.arrangement = DashboardLayout.from_json(
+            {"columns": list(self.lreg.config.columns), **everywhere, **of_store}
+        )
         with Horizontal(id="head"):
             yield Static(id="title", markup=False)
             yield Static(id="brief", markup=False)
@@ -130,7 +128,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
                 yield self.table
                 yield Static(id="instead", markup=False)
                 yield RunNotice(id="notice")
-            yield Panels(self._found.metrics, id="panels")
+            yield Panels(self.arrangement.metrics, id="panels")
             with Horizontal(id="foot"):
                 with Vertical(id="log", classes="panel"):
                     yield Static("log", id="log-title", markup=False)
@@ -139,10 +137,10 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         yield KeyFooter()
 
     def on_mount(self) -> None:
-        self.table.show_as(**{key: getattr(self._found, key) for key in TABLE})
+        self.table.arrange(self.arrangement)
         self._summarize()
-        self._filter(self._found.filter)
-        self.choose_panel(self._found.panel)
+        self._filter(self.arrangement.filter)
+        self.choose_panel(self.arrangement.panel)
         self.watch(self.table, "virtual_size", lambda: self.call_next(self._show_state), init=False)  # its columns
         self.table.focus()
         self.call_after_refresh(self._furnish)
@@ -157,7 +155,8 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
             return
         self._log = LogTail(lines=LOG_LINES, short_times=True)
         log.mount(self._log)
-        machine.mount(MachinePanel(self.lreg.store.root, slow=self.lreg.slow_link))
+        brief = self.query_one("#brief", Static)  # its width is that of the text
+        machine.mount(MachinePanel(self.lreg.store.root, brief.update, slow=self.lreg.slow_link))
         self._follow()
 
     # -- panels ------------------------------------------------------------------------------------------------------
@@ -223,9 +222,9 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     def on_runs_changed(self, message: RunsChanged) -> None:
         self._has_looked = self.lreg.feed.is_whole
-        if self._found.filter and (names := filters.names_of(message.rows)) != self._names:
+        if self.arrangement.filter and (names := filters.names_of(message.rows)) != self._names:
             self._names = names  # among which are settings that the filter means
-            self._filter(self._found.filter)
+            self._filter(self.arrangement.filter)
         self.table.show_runs(message.rows, self._has_looked)
         self._show_state()
 
@@ -237,12 +236,9 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         self._follow()  # another screen may have followed other runs
 
     def action_processes(self) -> None:
-        from lreg_tui.runs.processes import ProcessScreen
+        from lreg_tui.runs.machine_panel import ProcessScreen
 
         self.app.push_screen(ProcessScreen(self.lreg.feed))
-
-    def on_machine_panel_measured(self, message: MachinePanel.Measured) -> None:
-        self.query_one("#brief", Static).update(message.in_brief)  # its width is that of the text
 
     # -- what comes from the table -----------------------------------------------------------------------------------
 
@@ -253,13 +249,13 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         self.lreg.open_run(message.run_id)
 
     def on_run_table_layout_changed(self, message: RunTable.LayoutChanged) -> None:
-        self.keep(**self.table.shown_as)
+        self.keep(**{key: getattr(self.table.arrangement, key) for key in TABLE})
         self._summarize()
         self._show_state()
 
     def _summarize(self) -> None:
         """Only what the table shows smoothed, or at its best, is read of every run."""
-        keys = (self.table.runs.sorted_by, *self.table.picked)
+        keys = (self.table.runs.sorted_by, *self.table.arrangement.columns)
         self.lreg.feed.summarize({key.split(" ")[0] for key in keys if " " in key})
 
     def _settle(self) -> None:
@@ -297,29 +293,24 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         """Runs of tasks that measure something else than is usual have that in the panel for it; where adaptive
         sharpness was measured, it takes the place of sharpness."""
         judged = headline(names) if names and USUAL_HEADLINE.name not in names else USUAL_HEADLINE
-        for panel in self.panels.all if judged != self._judged else ():
-            if panel.metric == self._judged.name:
-                panel.metric = judged.name
-        self._judged = judged
-        sharpness = primary_sharpness(names)
-        for panel in self.panels.all if sharpness != self._sharpness else ():
-            if panel.metric == self._sharpness.name:
-                panel.metric = sharpness.name
-        self._sharpness = sharpness
+        before, self._judged_by = self._judged_by, (judged.name, primary_sharpness(names).name)
+        others = dict(zip(before, self._judged_by, strict=True))
+        for panel in self.panels.all if before != self._judged_by else ():
+            panel.metric = others.get(panel.metric, panel.metric)
 
     def _show_state(self) -> None:
         """Head, notice and footer, as far as they have changed."""
         runs, root = self.table.runs, str(self.lreg.store.root)
-        title = head(self.table, self._found.filter, root)
+        title = head(self.table, self.arrangement.filter, root)
         if title != self._title:
             self._title = title
             self.query_one("#title", Static).update(title, layout=False)
         self.query_one(RunNotice).show_run(runs.cursor_row)
-        self.set_class(not runs.shown, "-nothing")
-        if runs.shown and self.focused is None and self.app.app_focus:  # a table that is not in sight has lost it
+        self.set_class(not runs.lines, "-nothing")
+        if runs.lines and self.focused is None and self.app.app_focus:  # a table that is not in sight has lost it
             self.call_after_refresh(self.table.focus)
-        if not runs.shown:
-            filter_text = self._found.filter if not runs.is_empty else ""
+        if not runs.lines:
+            filter_text = self.arrangement.filter if not runs.is_empty else ""
             self.query_one("#instead", Static).update(instead(root, self._has_looked, filter_text))
         self.note_subjects()
 
@@ -341,9 +332,9 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         if action == "small" or (action == "full_screen" and self.maximized is not None):
             return action == "small" and self.maximized is not None
         if action in FOR_RUNS:
-            return bool(runs.shown) or self.maximized is not None
+            return bool(runs.lines) or self.maximized is not None
         if action == "filter":
-            return bool(self._found.filter) or not runs.is_empty or not self._has_looked
+            return bool(self.arrangement.filter) or not runs.is_empty or not self._has_looked
         return super().check_action(action, parameters)
 
     def action_edit(self) -> None:
@@ -364,17 +355,15 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
 
     @work(group="ask", exclusive=True)
     async def action_filter(self) -> None:
-        from lreg_tui.runs.filter_prompt import FilterPrompt
-
-        before = self._found.filter
-        text = await self.app.push_screen_wait(FilterPrompt(before, lambda: self.lreg.feed.rows, self._filter))
+        before = self.arrangement.filter
+        text = await self.app.push_screen_wait(filter_prompt(before, lambda: self.lreg.feed.rows, self._filter))
         self._filter(before if text is None else text)
-        self.keep(filter=self._found.filter)
+        self.keep(filter=self.arrangement.filter)
 
     def _filter(self, text: str) -> None:
         names = filters.names_of(self.lreg.feed.rows)
         if not filters.problem(text, names):
-            self._found = replace(self._found, filter=text.strip())
+            self.arrangement = replace(self.arrangement, filter=text.strip())
             self.table.filter_by(filters.compile(text, names))
             self._show_state()
 
@@ -385,11 +374,11 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
             self.focused.action_clear_cursor()
         elif self.maximized is not None:
             self.action_small()
-        elif self.focused is not self.table and runs.shown:
+        elif self.focused is not self.table and runs.lines:
             self.table.focus()
         elif self.table.runs.marked:
             self.table.clear_marks()
-        elif self._found.filter:
+        elif self.arrangement.filter:
             self._filter("")
             self.keep(filter="")
 

@@ -19,9 +19,9 @@ from textual.widgets import Static
 from engine.runs.diagnoses import DiagnosisReport
 from lreg_tui.runs.run_files import diagnosis_sentences, diagnosis_sheet
 from lreg_tui.text import present
-from lreg_tui.widgets.helper import Helper
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.sheet_view import SheetView
+from lreg_tui.widgets.threads import Helper
 
 ABOUT = "Does the estimated gradient of every term point the right way? enter compares it with the true one (minutes)."
 

@@ -104,18 +104,6 @@ def names_of(rows: Iterable[RunRow]) -> set[str]:
     return {name for row in rows for names in (row.latest, row.settings) for name in names}
 
 
-def understood(text: str, names: Collection[str] = ()) -> str:
-    """The filter without the terms that mean nothing, or nothing yet: it can be used while it is typed."""
-    usable = []
-    for word in _WORD.findall(text):
-        try:
-            compile(word, names)
-        except FilterError:
-            continue
-        usable.append(word)
-    return " ".join(usable)
-
-
 def split(text: str) -> list[FilterTerm]:
     """The terms of a filter. Raises FilterError for a quote that is not closed, or a minus before nothing."""
     terms = []
@@ -318,9 +306,7 @@ def figure(row: RunRow, name: str) -> float | None:
     """A run's number of this name: counted, or the newest value of a metric."""
     if name == "age":
         return None if row.created is None else max(0.0, time.time() - row.created)
-    if name == "eta":
-        return row.eta_s if row.is_live else None
-    return getattr(row, name) if name in COUNTED else row.latest.get(name)
+    return getattr(row, {"eta": "eta_s"}.get(name, name)) if name in COUNTED else row.latest.get(name)
 
 
 def _is_number(text: str) -> bool:

@@ -120,7 +120,7 @@ def seeds_name(members: Sequence[RunRow]) -> str:
 
 def value_text(value: Any) -> str:
     """A setting's value in a few characters: 0.05, dm, 20+10."""
-    if isinstance(value, tuple):
+    if isinstance(value, (list, tuple)):
         return "+".join(map(value_text, value))
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 

@@ -1,24 +1,29 @@
-"""MachinePanel: how busy the machine is, every two seconds."""
+"""MachinePanel: how busy the machine is; ProcessScreen: what the process of each run takes of it. Every two seconds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
 from textual import work
-from textual.message import Message
+from textual.binding import BindingType
+from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.base import machine
-from engine.base.machine import Gpu, Load
+from engine.base.machine import Gpu, Load, ProcessMeter
+from engine.runs.store import RunReader
+from lreg_tui.runs.feed import Feed, RunRow
 from lreg_tui.text import present
+from lreg_tui.text.sheets import Entry, Sheet
+from lreg_tui.widgets.dialog import Dialog
+from lreg_tui.widgets.keys import bind
+from lreg_tui.widgets.sheet_view import SheetView
 from lreg_tui.widgets.threads import off_the_loop
 
-EVERY_S = 2.0
-SLOW_EVERY_S = 6.0
+EVERY_S, SLOW_EVERY_S = 2.0, 6.0
 LABEL, LONGEST_BAR = 7, 24  # columns
 PARTS = ("label", "bar", "full", "rest")
 FULL = 0.9  # share from which something is about to run out
@@ -27,7 +32,7 @@ Row = tuple[str, float | None, str]
 
 
 class MachinePanel(Static):
-    """GPUs where there are any, processor, memory, disk. Tells its screen by `Measured`, also when it is not shown."""
+    """GPUs where there are any, processor, memory, disk. Told in brief also when it is not shown."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"machine-panel--{name}" for name in PARTS}
     DEFAULT_CSS = """
@@ -39,24 +44,10 @@ class MachinePanel(Static):
     }
     """
 
-    @dataclass
-    class Measured(Message):
-        load: Load
-
-        @property
-        def in_brief(self) -> str:
-            """One line for narrow screens."""
-            load, share = self.load, present.percent
-            gpus = [f"GPU {share(gpu.busy, 0):>3}" for gpu in load.gpus[:2]]
-            memory = load.memory_used / load.memory_total if load.memory_total else None
-            return "  ".join([*gpus, f"CPU {share(load.cpu, 0):>3}", f"mem {share(memory, 0):>3}"])
-
-        def can_replace(self, message: Message) -> bool:
-            return isinstance(message, MachinePanel.Measured)
-
-    def __init__(self, runs: Path, *, slow: bool = False) -> None:
-        """`runs`: the folder whose disk counts; `slow`: look seldom."""
+    def __init__(self, runs: Path, tell: Callable[[str], None], *, slow: bool = False) -> None:
+        """`runs`: the folder whose disk counts; `tell` is given it in brief; `slow`: look seldom."""
         super().__init__(markup=False)
+        self._tell = tell
         self._folder = runs
         self._every = SLOW_EVERY_S if slow else EVERY_S
         self._is_measuring = False
@@ -81,7 +72,7 @@ class MachinePanel(Static):
         if rows != self._rows:
             self._rows = rows
             self.refresh()
-            self.post_message(self.Measured(load))
+            self._tell(in_brief(load))
 
     def render(self) -> Text:
         styles = {name: self.get_component_rich_style(f"machine-panel--{name}") for name in PARTS}
@@ -94,6 +85,13 @@ class MachinePanel(Static):
             text.append(label.ljust(LABEL), styles["label"]).append("━" * full, styles["full" if is_full else "bar"])
             text.append("─" * (bar - full) + "  ", styles["rest"]).append(f"{figures}\n")
         return text
+
+
+def in_brief(load: Load) -> str:
+    """One line for narrow screens."""
+    gpus = [f"GPU {present.percent(gpu.busy, 0):>3}" for gpu in load.gpus[:2]]
+    memory = load.memory_used / load.memory_total if load.memory_total else None
+    return "  ".join([*gpus, f"CPU {present.percent(load.cpu, 0):>3}", f"mem {present.percent(memory, 0):>3}"])
 
 
 def rows_of(load: Load) -> Iterator[Row]:
@@ -117,3 +115,66 @@ def _gpu_row(label: str, gpu: Gpu) -> Row:
 
 def _gib(count: float) -> str:
     return f"{count / 2**30:5.1f}"  # of one width, so that bars stand still
+
+
+class ProcessScreen(Dialog[None]):
+    """The processes of runs on this machine, every two seconds."""
+
+    HELP_TITLE = "Processes"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bind("back", "leave", "close"),
+        bind("quit", "leave", show=False),
+        bind("processes", "leave", show=False),
+    ]
+    DEFAULT_CSS = """
+    ProcessScreen {
+        & > .dialog { width: 84; }
+        SheetView { height: auto; min-height: 3; max-height: 100%; background: $panel; }
+    }
+    """
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__("processes of runs on this machine")
+        self.feed = feed
+        self._meters: dict[int, ProcessMeter] = {}
+
+    def contents(self) -> Iterable[Widget]:
+        yield SheetView("looking …")
+
+    def on_mount(self) -> None:
+        self.look()
+        self.set_interval(EVERY_S, self.look)
+
+    @work(group="processes", exclusive=True)
+    async def look(self) -> None:
+        live = [row for row in self.feed.rows if row.is_live]
+        lines = await off_the_loop(lambda: self._measure(live), "processes")
+        sheets = [Sheet("", "run", list(PROCESS_COLUMNS), lines)] if lines else []
+        self.query_one(SheetView).show(sheets, empty="no run is at work here")
+
+    def _measure(self, live: Sequence[RunRow]) -> list[tuple[str, list[Entry]]]:
+        """A line for each process that there still is; where several share a run, of the one that writes."""
+        import psutil
+
+        gpus, lines = machine.gpu_memory_of_processes(), []
+        for row in live:
+            status = RunReader(row.path).status()
+            if not status.is_of_this_host or status.pid <= 0:
+                continue
+            try:
+                meter = self._meters.get(status.pid) or self._meters.setdefault(status.pid, ProcessMeter(status.pid))
+                load = meter.look()
+            except psutil.Error:  # it has just ended
+                self._meters.pop(status.pid, None)
+                continue
+            sizes = (load.memory, gpus.get(status.pid), load.read_per_s, load.written_per_s)
+            numbers = [present.percent(load.cpu, 0), *map(present.size, sizes), str(status.pid)]
+            widths = PROCESS_COLUMNS.values()
+            entries = [Entry(number.rjust(width)) for number, width in zip(numbers, widths, strict=True)]
+            lines.append((present.clean(row.name, LONGEST_NAME), entries))
+        return lines
+
+
+LONGEST_NAME = 18  # columns of a run's name
+PROCESS_COLUMNS = {"CPU": 5, "memory": 9, "GPU mem": 9, "read/s": 9, "written/s": 9, "process": 7}
+"""With their least widths, so that they stand still while numbers change."""

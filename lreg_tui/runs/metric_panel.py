@@ -1,4 +1,5 @@
-"""MetricPanel: one metric of several runs, live; and Panels: several of them, with one cursor and one x axis.
+"""MetricPanel: one metric of several runs, live. Panels: several of them, with one cursor and one x axis; MetricGrid:
+every metric of one run, page by page.
 
 panel = MetricPanel("meta_loss")
 panel.runs = [("20261121-...", "quickstart"), ...]  # ids and labels; of several ids the mean; colours follow the order
@@ -9,26 +10,30 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
+from textual.events import Resize
+from textual.geometry import Size
+from textual.message import Message
 from textual.reactive import var
 
 from engine.base import metrics
+from engine.base.metrics import MACHINE, metric
 from lreg_tui.charts.chart import Chart
 from lreg_tui.charts.curve import ChartLine
 from lreg_tui.charts.plot import EVALUATION
 from lreg_tui.runs.console_base import ConsoleBase
-from lreg_tui.runs.feed import Feed
-from lreg_tui.runs.followed import Series
+from lreg_tui.runs.feed import Feed, Series
 from lreg_tui.text import present
 
 if TYPE_CHECKING:
     from numpy import ndarray
+
 
 INTERVALS = 12  # that are drawn along a mean
 Ids = str | tuple[str, ...]
@@ -158,7 +163,7 @@ class Panels(Container):
 
     def __init__(self, metrics: Sequence[str], *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.all = [MetricPanel(metric, classes="panel") for metric in metrics]
+        self.all = [self._panel(metric) for metric in metrics]
 
     def compose(self) -> ComposeResult:
         yield from self.all
@@ -179,23 +184,11 @@ class Panels(Container):
         for panel in self.all:
             panel.update_from(feed)
 
-    def _others(self, chart: Chart) -> Iterator[Chart]:
-        return (panel.chart for panel in self.all if panel.chart is not chart)
-
-    def on_chart_cursor_moved(self, message: Chart.CursorMoved) -> None:
-        for chart in self._others(message.chart):
-            if chart.x_axis == message.x_axis:
-                chart.cursor_x = message.x
-
-    def on_chart_view_changed(self, message: Chart.ViewChanged) -> None:
-        seen = message.chart.view
-        for chart in self._others(message.chart):
-            if (chart.x_axis, chart.log_x) == (message.chart.x_axis, message.chart.log_x):
-                chart.view = replace(chart.view, x=seen.x, following=seen.following)
-
-    def on_chart_settings_changed(self, message: Chart.SettingsChanged) -> None:
-        for chart in self._others(message.chart):
-            chart.x_axis, chart.log_x = message.chart.x_axis, message.chart.log_x
+    def _panel(self, metric: str, runs: Sequence[Shown] = ()) -> MetricPanel:
+        """One more, whose chart goes along with the others."""
+        panel = MetricPanel(metric, runs, classes="panel")
+        panel.chart.sisters = lambda: (other.chart for other in self.all if other is not panel)
+        return panel
 
 
 def ids_of(ids: Ids) -> tuple[str, ...]:
@@ -205,3 +198,125 @@ def ids_of(ids: Ids) -> tuple[str, ...]:
 def is_logarithmic(metric: str) -> bool:
     """True for metrics that run over several decades, whose y axis starts out logarithmic."""
     return metric.rsplit("_", 1)[-1] in LOGARITHMIC
+
+
+FIRST = ("meta_loss", "validation_loss", "test_loss", "adaptive_sharpness")
+THEN = ("sharpness", "parameter_norm", "train_loss", "max_grad_norm", "surrogate_gap")
+LAST = ("skipped", "diverged", "dropped_terms", "meta_epoch", "stage", "evaluated_steps", "validation_diverged")
+LEAST_WIDTH, LEAST_HEIGHT = 40, 10  # of a panel
+MOST_ACROSS, MOST_DOWN = 4, 4
+
+
+class MetricGrid(Panels):
+    """The screen around it has the keys, so that they work whatever has the focus; `page` says where one is."""
+
+    HELP_TITLE = "Curves"
+    DEFAULT_CSS = """
+    MetricGrid { layout: grid; grid-gutter: 0 1; height: 1fr; }
+    MetricGrid > MetricPanel { display: none; padding: 0 1; background: $surface; }
+    MetricGrid > MetricPanel:focus-within { background: $panel; }
+    """
+
+    class Paged(Message):
+        """Another page, or another number of pages."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__([FIRST[0]], id=id)  # more are mounted when there are metrics and room for them
+        self.names: list[str] = []
+        self.page = 0
+        self.is_zoomed = False
+        self._run: tuple[str, str] | None = None
+        self._feed: Feed | None = None
+        self._paged = (0, 1)  # page and pages when they were last told
+        self._room = Size()  # when it was last in sight
+
+    def on_resize(self, event: Resize) -> None:
+        if event.size:  # it has none behind another tab
+            self._room = event.size
+            self._lay_out()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Panels across and down."""
+        if self.is_zoomed:
+            return 1, 1
+        across = max(1, min(MOST_ACROSS, self._room.width // LEAST_WIDTH))
+        return across, max(1, min(MOST_DOWN, self._room.height // LEAST_HEIGHT))
+
+    @property
+    def per_page(self) -> int:
+        across, down = self.shape
+        return across * down
+
+    @property
+    def pages(self) -> int:
+        return max(1, -(-len(self.names) // self.per_page))
+
+    @property
+    def focused_panel(self) -> MetricPanel | None:
+        return next((panel for panel in self.all if panel.chart.has_focus), None)
+
+    def show_run(self, run_id: str, label: str, feed: Feed) -> None:
+        """Take over what the feed has of a run now. Cheap when nothing has changed."""
+        self._feed = feed
+        metrics = ordered(feed.metrics(run_id))
+        if (run_id, label) != self._run or metrics != self.names:
+            self._run, self.names = (run_id, label), metrics
+            self.show_runs([self._run])
+            self._lay_out()
+        self._update()
+
+    def _lay_out(self) -> None:
+        """Give the panels of this page their metrics, hide the others."""
+        across, down = self.shape
+        self.page = min(self.page, self.pages - 1)
+        visible = self.names[self.page * self.per_page :][: self.per_page]
+        rows = -(-len(visible) // across) if visible else 1
+        self.styles.grid_size_columns = max(1, -(-len(visible) // rows))  # five are three above two
+        self.styles.grid_size_rows = min(down, rows)
+        self._mount(len(visible) - len(self.all))
+        for index, panel in enumerate(self.all):
+            panel.display = index < len(visible)
+            if index < len(visible) and panel.metric != visible[index]:
+                panel.metric = visible[index]
+        self._update()
+        if (self.page, self.pages) != self._paged:
+            self._paged = self.page, self.pages
+            self.post_message(self.Paged())
+
+    def _mount(self, count: int) -> None:
+        """That many panels more."""
+        new = [self._panel(FIRST[0], [self._run] if self._run else ()) for _ in range(count)]
+        self.all += new
+        self.mount_all(new)
+
+    def _update(self) -> None:
+        for panel in self.all:
+            if panel.display and self._feed is not None:
+                panel.update_from(self._feed)
+
+    def turn(self, by: int) -> None:
+        self.page = (self.page + by) % self.pages
+        self._lay_out()
+
+    def zoom(self) -> None:
+        """From the grid to the panel in focus alone, and back to the page that it is on."""
+        metric = (self.all[0] if self.is_zoomed else self.focused_panel or self.all[0]).metric
+        self.is_zoomed = not self.is_zoomed
+        if metric in self.names:
+            self.page = self.names.index(metric) // self.per_page
+        self._lay_out()
+        panel = next((panel for panel in self.all if panel.display and panel.metric == metric), None)
+        if panel is not None:
+            panel.chart.focus()
+
+
+def ordered(metrics: Iterable[str]) -> list[str]:
+    """What people steer by, the meta-objective with penalties and terms, the rest by name, counts, the machine."""
+    names = sorted(metrics)
+    parts = [name for name in names if metric(name).is_of_objective]
+    tested = [name for name in names if metric(name).split == "test" and name not in FIRST]
+    first = [name for name in (*FIRST, *tested, *THEN) if name in names]
+    last = [name for name in (*LAST, *MACHINE) if name in names]
+    remaining = [name for name in names if name not in (*first, *parts, *last)]
+    return [*first, *parts, *remaining, *last]

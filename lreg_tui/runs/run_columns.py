@@ -80,7 +80,7 @@ def _progress(row: RunRow) -> Cell:
 
 
 def _eta(row: RunRow) -> Cell:
-    return ((present.duration(row.eta_s) if row.is_live and row.eta_s is not None else "", ""),)
+    return ((present.duration(row.eta_s) if row.eta_s is not None else "", ""),)
 
 
 def _age(row: RunRow) -> Cell:
@@ -160,7 +160,7 @@ COLUMNS = (
     RunColumn(NAME, "name", 17, 0, _name, lambda row: row.name.lower()),
     RunColumn("state", "state", 8, 1, _state, _state_place),
     RunColumn("progress", "progress", BAR + 5, 2, _progress, lambda row: row.progress),
-    RunColumn("eta", "ETA", 7, 7, _eta, lambda row: row.eta_s if row.is_live else None, right=True),
+    RunColumn("eta", "ETA", 7, 7, _eta, lambda row: row.eta_s, right=True),
     _of_metric("meta_loss", "meta-loss", 9, 3),
     _of_metric("adaptive_sharpness", "ad. sharp.", 10, 4, optional=True),
     _of_metric("sharpness", "sharpness", 9, 6),

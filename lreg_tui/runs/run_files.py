@@ -79,13 +79,27 @@ def checkpoints(reader: RunReader) -> list[Checkpoint]:
     return listed
 
 
-def checkpoints_sheet(listed: Sequence[Checkpoint]) -> Sheet:
+def checkpoint_sheets(files: Files) -> list[Sheet]:
     """Name, meta-step, size and age of each checkpoint."""
+    listed = files.checkpoints
     lines = [
         (item.name, [Entry(item.step), Entry(item.size), Entry(f"{present.age(item.written)} ago")]) for item in listed
     ]
     remarks = [f"{item.name}: {WHAT[item.name]}" for item in listed]
-    return Sheet("", "checkpoint", ("meta-step", "size", "written"), lines, remarks)
+    return [Sheet("", "checkpoint", ("meta-step", "size", "written"), lines, remarks)] if listed else []
+
+
+def evaluation_sheets(files: Files) -> list[Sheet]:
+    """All evaluations by task, at their last inner step; then each with all its marks."""
+    return [*result_sheets(files.evaluations), *map(marks_sheet, files.evaluations)]
+
+
+def result_sheets(evaluations: Iterable[Evaluation]) -> list[Sheet]:
+    """A table for each task, at the last inner step."""
+    tasks: dict[str, list[Row]] = {}
+    for evaluation in evaluations:
+        tasks.setdefault(evaluation.task, []).append(evaluation.last)
+    return [result_sheet(results, task) for task, results in tasks.items()]
 
 
 def _step(facts: Mapping[str, Any]) -> str:
@@ -123,7 +137,9 @@ def evaluations(reader: RunReader) -> list[Evaluation]:
         if marks:
             task = marks[-1]["task"]
             words = [str(task.get(key, "?")) for key in ("dataset", "optimizee")] if isinstance(task, dict) else ["?"]
-            listed.append(Evaluation(name, str(marks[-1]["label"]), "/".join(words), name.startswith("result-"), marks))
+            label = str(marks[-1]["label"]) + ", result" * name.startswith("result-")
+            told = [{**mark, "label": label} for mark in marks]
+            listed.append(Evaluation(name, label, "/".join(words), name.startswith("result-"), told))
     return sorted(listed, key=lambda item: (not item.is_result, item.task, item.last["learning_rate"] is not None))
 
 

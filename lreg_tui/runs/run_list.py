@@ -25,7 +25,7 @@ class RunList:
 
     def __init__(self) -> None:
         self.listed: list[RunRow] = []  # what the filter leaves
-        self.shown: list[RunRow] = []  # ... as lines, in order: without what is folded
+        self.lines: list[RunRow] = []  # ... as lines, in order: without what is folded
         self.states: Counter[str] = Counter()  # how many runs are in each state, of those listed
         self.sorted_by = NEWEST_FIRST
         self.reverse = False
@@ -49,7 +49,7 @@ class RunList:
 
     @property
     def cursor_line(self) -> RunRow | None:
-        return self.shown[self.cursor] if self.cursor < len(self.shown) else None
+        return self.lines[self.cursor] if self.cursor < len(self.lines) else None
 
     @property
     def cursor_row(self) -> RunRow | None:
@@ -116,12 +116,12 @@ class RunList:
         self.grouped_by, self._is_open = by, {}
         self.arrange()
         if row is not None:
-            self.move_to(next((index for index, line in enumerate(self.shown) if _holds(line, row)), self.cursor))
+            self.move_to(next((index for index, line in enumerate(self.lines) if _holds(line, row)), self.cursor))
 
     def move_to(self, index: int) -> None:
-        if self.shown:
-            self.cursor = max(0, min(index, len(self.shown) - 1))
-            self.cursor_id = self.shown[self.cursor].id
+        if self.lines:
+            self.cursor = max(0, min(index, len(self.lines) - 1))
+            self.cursor_id = self.lines[self.cursor].id
             self._wanted = ""
             self._has_moved = True
 
@@ -149,7 +149,7 @@ class RunList:
     @property
     def fold(self) -> int:
         """The room before names."""
-        return max((len(self.fold_of(row)) for row in self.shown), default=0)
+        return max((len(self.fold_of(row)) for row in self.lines), default=0)
 
     def unfold(self, is_open: bool) -> None:
         """Open the line under the cursor, or close it, or else the one above it."""
@@ -202,7 +202,7 @@ class RunList:
 
     def arrange(self) -> None:
         """Filter, group and sort, as also ages ask for that have grown."""
-        before, self.listed = self.shown, [row for row in self._rows if self._predicate(row)]
+        before, self.listed = self.lines, [row for row in self._rows if self._predicate(row)]
         lines = self._folded(self.listed)
         if any(row.id == self._wanted for row in self._rows):
             self.cursor_id = self._wanted if any(row.id == self._wanted for row in self.listed) else self.cursor_id
@@ -210,14 +210,14 @@ class RunList:
             above = self._above.get(self.cursor_id or "")
             while above is not None:
                 self._is_open[above], above = True, self._above.get(above)
-        self.shown = list(self._lines(lines))  # another list each time
+        self.lines = list(self._lines(lines))  # another list each time
         self.states = Counter(row.state for row in self.listed)
-        positions = {row.id: index for index, row in enumerate(self.shown)}
+        positions = {row.id: index for index, row in enumerate(self.lines)}
         if self.cursor_id is not None and self.cursor_id not in positions:
             after, above_it = before[self.cursor :], reversed(before[: self.cursor])
             around = (self._above.get(self.cursor_id, ""), *(row.id for row in (*after, *above_it)))
             self.cursor_id = next((run_id for run_id in around if run_id in positions), None)
-        self.cursor = positions.get(self.cursor_id or "", min(self.cursor, max(0, len(self.shown) - 1)))
+        self.cursor = positions.get(self.cursor_id or "", min(self.cursor, max(0, len(self.lines) - 1)))
         self.cursor_id = self.cursor_line.id if self.cursor_line is not None else None
         self._number_marks()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -16,11 +16,12 @@ from engine.runs.results import preset_differences
 from engine.runs.store import RunReader
 from lreg_tui.figures import page
 from lreg_tui.runs import run_files
-from lreg_tui.runs.metric_grid import LAST, ordered
+from lreg_tui.runs.metric_panel import LAST, ordered
 from lreg_tui.text import present
 from lreg_tui.text.sheets import Sheet, html, html_text
 
 FIGURES = ("curves", "sharpness", "accuracy", "frontier")  # of transfer evaluations
+NOTHING = "nothing was evaluated yet"
 METADATA = re.compile("<metadata>.*?</metadata>", re.DOTALL)
 REFERENCE = re.compile(r"""( id="|url\(#|xlink:href="#)""")
 HEAD = """<!doctype html>
@@ -55,8 +56,9 @@ def page_of(reader: RunReader) -> str:
     }
     text, problem = run_files.preset_of(reader)
     settings = {} if problem else {key: show(value) for key, value in preset_differences(reader.preset()).items()}
+    results, nothing = run_files.result_sheets(run_files.evaluations(reader)), Sheet("", "", (), (), (NOTHING,))
     parts = [HEAD.format(title=html_text(name)), f"<h1>{html_text(name)}</h1>", _pairs(about)]
-    parts += ["<h2>Curves</h2>", *_curves(reader), "<h2>Results</h2>", *(map(html, _results(reader)))]
+    parts += ["<h2>Curves</h2>", *_curves(reader), "<h2>Results</h2>", *map(html, results or [nothing])]
     parts += ["<h2>Settings</h2>", f"<p>{html_text(problem)}</p>" if problem else _pairs(settings)]
     parts.append(f"<details><summary>the whole preset</summary><pre>{_block(text)}</pre></details></html>")
     return "\n".join(parts) + "\n"
@@ -96,13 +98,3 @@ def _apart(svg: str, name: str) -> str:
     """The picture as a part of a page, on which its ids are no other picture's."""
     picture = METADATA.sub("", svg[svg.index("<svg") :])
     return REFERENCE.sub(rf"\1{name}-", picture)
-
-
-def _results(reader: RunReader) -> Iterable[Sheet]:
-    """A table for each task, at the last inner step."""
-    tasks: dict[str, list[run_files.Row]] = {}
-    for evaluation in run_files.evaluations(reader):
-        tasks.setdefault(evaluation.task, []).append(evaluation.last)
-    return [run_files.result_sheet(rows, task) for task, rows in tasks.items()] or [
-        Sheet("", "", (), (), ("nothing was evaluated yet",))
-    ]

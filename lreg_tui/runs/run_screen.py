@@ -5,32 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from rich.style import Style
 from rich.text import Text
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
-from textual.widgets import ContentSwitcher, Static
+from textual.widgets import ContentSwitcher, Static, Tabs
 
 from engine.presets.catalog import USUAL_ESTIMATOR
 from engine.runs.store import RunReader
 from lreg_tui.charts.chart import Chart
 from lreg_tui.runs import run_files
 from lreg_tui.runs.acting import ACTIONS, ActingScreen
+from lreg_tui.runs.console_base import RunsChanged, SeriesChanged
 from lreg_tui.runs.diagnosis_pane import DiagnosisPane
-from lreg_tui.runs.evaluation_table import EvaluationTable
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.messages import RunsChanged, SeriesChanged
-from lreg_tui.runs.metric_grid import MetricGrid
+from lreg_tui.runs.metric_panel import MetricGrid
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.system.keys import key_of
 from lreg_tui.text.present import clean, count, duration, progress, state_text
-from lreg_tui.widgets.key_footer import KeyFooter
-from lreg_tui.widgets.keys import bind
-from lreg_tui.widgets.log_tail import LogTail
-from lreg_tui.widgets.searched import MATCH, SEARCHED, Searched
+from lreg_tui.widgets.dialog import PromptScreen
+from lreg_tui.widgets.keys import KeyFooter, bind
+from lreg_tui.widgets.log_tail import MATCH, SEARCHED, LogTail, Searched
+from lreg_tui.widgets.page_tabs import PageTabs, page_keys
 from lreg_tui.widgets.sheet_view import SheetView
 from lreg_tui.widgets.threads import off_the_loop
 from lreg_tui.widgets.toml_area import TomlArea
@@ -38,13 +36,7 @@ from lreg_tui.widgets.toml_area import TomlArea
 AGES_EVERY_S = 20.0
 BAR = 20  # columns of the progress bar
 TABS = ("curves", "preset", "log", "checkpoints", "transfers", "diagnosis")
-FOCUSED = {
-    "preset": "#preset",
-    "log": "#tab-log",
-    "checkpoints": "#tab-checkpoints",
-    "transfers": "#evaluations",
-    "diagnosis": "#diagnosis-sheets",
-}
+FOCUSED = {"preset": "#preset", "diagnosis": "#diagnosis-sheets"}  # of pages with more than one widget
 
 
 class RunScreen(ActingScreen, inherit_bindings=False):
@@ -55,10 +47,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
     HELP_TITLE = "Run"
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        *[
-            bind("show", f"show_tab('{tab}')", tab, f"show the {tab}", keys=str(number), show=False)
-            for number, tab in enumerate(TABS, 1)
-        ],
+        *page_keys(TABS),
         bind("more", "turn(1)", "next page"),
         bind("less", "turn(-1)", "page before", show=False),
         bind("page_down", "turn(1)", "next page", show=False),
@@ -80,13 +69,12 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         self.row: RunRow | None = None
         self.files: run_files.Files | None = None
         self._is_reading = False
-        self._tabs = Text()
         self._said: tuple[RunRow | None, bool] | None = None  # what the head shows: the run, and whether it is gone
 
     def compose(self) -> ComposeResult:
         yield Static(head_of(None, self.run_id, False), id="head", markup=False)
         yield RunNotice(id="notice")
-        yield Static(id="tabs", markup=False)
+        yield PageTabs(TABS)
         with ContentSwitcher(initial="tab-curves"):
             with Vertical(id="tab-curves"):
                 yield MetricGrid(id="grid")
@@ -146,8 +134,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self.set_focus(None)
             self._show_curves()
         else:
-            widget = self.query_one(FOCUSED[tab])
-            self.set_focus(widget if widget.display else None)  # what there is nothing of has no keys
+            self.query_one(FOCUSED.get(tab, f"#tab-{tab}")).focus()
         self.refresh_bindings()
 
     def _page(self, tab: str) -> Widget:
@@ -155,12 +142,13 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             return Vertical(Static(id="preset-problem", markup=False), PresetText(id="preset"))
         if tab == "log":
             return LogTail(lines=10_000)
-        if tab == "checkpoints":
-            return SheetView("no checkpoint yet")
         if tab == "diagnosis":
             return DiagnosisPane(data_dir=self.lreg.data_dir)
-        nothing = f"no transfer evaluation yet: {key_of('transfer')} asks for one"
-        return Vertical(EvaluationTable(id="evaluations"), Static(nothing, id="no-evaluations", markup=False))
+        nothing = {
+            "checkpoints": "no checkpoint yet",
+            "transfers": f"no transfer evaluation yet: {key_of('transfer')} asks for one",
+        }
+        return SheetView(nothing[tab])
 
     def _fill(self, tab: str) -> None:
         """Show on a page what is known by now, if there is the page."""
@@ -172,36 +160,26 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self.query_one(LogTail).path = self.row.path / "log.txt"
         elif self.files is None:
             return
-        elif tab == "checkpoints":
-            listed = self.files.checkpoints
-            self.query_one("#tab-checkpoints", SheetView).show([run_files.checkpoints_sheet(listed)] if listed else [])
-        elif tab == "transfers":
-            evaluations = self.files.evaluations
-            table = self.query_one(EvaluationTable)
-            table.show_evaluations(evaluations)
-            had_focus, table.display = self.focused is None and self.tab == tab, bool(evaluations)
-            if had_focus and evaluations:
-                table.focus()
-            self.query_one("#no-evaluations").display = not evaluations
+        elif tab in ("checkpoints", "transfers"):
+            make = run_files.checkpoint_sheets if tab == "checkpoints" else run_files.evaluation_sheets
+            self.query_one(f"#tab-{tab}", SheetView).show(make(self.files))
         elif tab == "diagnosis" and self.row is not None:
             path = self.row.path if "transfer" in self.row.kind.actions else None
             self.query_one(DiagnosisPane).show_diagnoses(path, self.files.diagnoses)
 
     def _show_tabs(self) -> None:
-        line, grid, files = Text(), self.query_one(MetricGrid), self.files
+        grid, files = self.query_one(MetricGrid), self.files
         counts = {"curves": f"{grid.page + 1}/{grid.pages}" if grid.pages > 1 and self.tab == "curves" else ""}
         if files is not None:
-            counts |= {"checkpoints": str(len(files.checkpoints)), "transfers": str(len(files.evaluations))}
-            counts["diagnosis"] = str(len(files.diagnoses))
-        for number, tab in enumerate(TABS, 1):
-            click = Style(meta={"@click": f"screen.show_tab('{tab}')"})
-            style = Style(bold=True, underline=True) if tab == self.tab else Style(dim=True)
-            line.append(f"{number} ", click + Style(dim=True)).append(tab, click + style)
-            line.append(f" {counts[tab]}" if counts.get(tab, "0") not in ("", "0") else "", "dim").append("  ")
-        if line != self._tabs:
-            self._tabs = line
-            self.query_one("#tabs", Static).update(line)
+            listed = {"checkpoints": files.checkpoints, "transfers": files.evaluations, "diagnosis": files.diagnoses}
+            counts |= {tab: str(len(items)) if items else "" for tab, items in listed.items()}
+        if self.query_one(PageTabs).show(self.tab, counts):
             self.refresh_bindings()
+
+    @on(Tabs.TabActivated)
+    async def _tab_clicked(self, event: Tabs.TabActivated) -> None:
+        if (page := self.query_one(PageTabs).page_of(event)) not in ("", self.tab):
+            await self.action_show_tab(page)
 
     def _show_curves(self) -> None:
         grid = self.query_one(MetricGrid)
@@ -274,8 +252,6 @@ class RunScreen(ActingScreen, inherit_bindings=False):
 
     @work(group="ask", exclusive=True)
     async def action_search(self) -> None:
-        from lreg_tui.widgets.prompt import PromptScreen
-
         if self.tab != "preset":
             await self.action_show_tab("log")
         page: PresetText | LogTail
@@ -323,10 +299,9 @@ def head_of(row: RunRow | None, run_id: str, is_gone: bool) -> Text:
     if row.state != "finished":
         full = round(BAR * row.progress)
         line.append("  ").append("━" * full, "bold").append("─" * (BAR - full), "dim")
-    unit = row.kind.unit
     line.append(f" {progress(row.step, row.total)}")
-    line.append(f"  {unit} {row.step:>{len(str(row.total))}}/{row.total}" if row.total else "", "dim")
-    line.append(f"  ETA {duration(row.eta_s)}" if row.is_live and row.eta_s is not None else "")
+    line.append(f"  ETA {duration(row.eta_s)}" if row.eta_s is not None else "")  # before what narrow screens cut off
+    line.append(f"  {row.kind.unit} {row.step:>{len(str(row.total))}}/{row.total}" if row.total else "", "dim")
     estimator = "" if row.estimator == USUAL_ESTIMATOR else row.estimator
     learned = " ".join(filter(None, [row.optimizer, estimator, *row.penalties]))
     parts = [row.id, row.task, learned, "" if row.seed is None else f"seed {row.seed}", row.device]

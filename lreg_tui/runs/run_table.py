@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from rich.cells import cell_len
+from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import BindingType
@@ -17,15 +19,17 @@ from textual.strip import Strip
 
 from engine.base.status import STOPPING
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.groups import GroupRow, differing
-from lreg_tui.runs.run_columns import BY_KEY, RunColumn, column
-from lreg_tui.runs.run_lines import LEAD, Grid, TableLine, drawn
-from lreg_tui.runs.run_list import RunList
+from lreg_tui.runs.groups import STUDY, GroupRow, differing
+from lreg_tui.runs.run_columns import BY_KEY, NAME, Cell, RunColumn, chosen, column, fit, longest_name
+from lreg_tui.runs.run_list import MOST_OVERLAID, NEWEST_FIRST, RunList
+from lreg_tui.system.keys import key_of
 from lreg_tui.widgets import themes
-from lreg_tui.widgets.contrast import visible
 from lreg_tui.widgets.keys import bind
+from lreg_tui.widgets.themes import visible
 
 AGES_EVERY_S = 20.0
+LEAD = 2  # characters before the first column: mark, pin
+WIDE = 110  # characters from which columns stand further apart
 RESULT = "meta_loss"  # beside settings, where runs are sorted by no figure
 LOOKS = {  # of kinds of parts: the component class of each
     **dict.fromkeys(("heading", "muted", "queued"), "muted"),
@@ -35,6 +39,72 @@ LOOKS = {  # of kinds of parts: the component class of each
     **dict.fromkeys(("failed", "crashed"), "bad"),
     **{kind: kind for kind in ("sorted", "cursor", "pin", "done", "rest")},
 }
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Columns and their widths in a table of so many characters."""
+
+    columns: tuple[RunColumn, ...] = ()
+    widths: tuple[int, ...] = ()
+    gap: int = 1
+    missing: int = 0  # columns that do not fit
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[RunRow], room: int, first: Sequence[str] = (), only: bool = False, fold: int = 0
+    ) -> Grid:
+        """The columns that fit (see `chosen`); the name takes what is left, as far as names with folds are long."""
+        gap = 2 if room >= WIDE else 1
+        columns, missing = chosen(room - LEAD, gap, rows, first, only, fold)
+        left = room - LEAD - sum(column.width for column in columns) - gap * (len(columns) - 1)
+        more = min(left, max(0, longest_name(rows) + fold - columns[0].width))
+        return cls(columns, tuple(column.width + more * (column.key == NAME) for column in columns), gap, missing)
+
+    def places(self) -> Iterator[tuple[RunColumn, int, int]]:
+        """Columns with where they begin, and their widths."""
+        start = LEAD
+        for each, width in zip(self.columns, self.widths, strict=True):
+            yield each, start, width
+            start += width + self.gap
+
+    def heading(self, sorted_by: str, reverse: bool) -> Iterator[tuple[int, int, Cell, RunColumn]]:
+        """The names of the columns, beside the first how many there is no room for; an arrow shows the order."""
+        for each, start, width in self.places():
+            is_sorted = each.key == sorted_by
+            arrow = ("▼" if reverse else "▲") if is_sorted else ""
+            text = arrow + each.heading if each.right else each.heading + arrow
+            cell: Cell = ((text, "sorted" if is_sorted else "heading"),)
+            if each.key == NAME and self.missing:
+                cell += ((f"  {key_of('columns')}: {self.missing} more", "muted"),)
+            yield start - each.right, width + each.right, cell, each  # the arrow in the gap
+
+    def line(self, runs: RunList, row: RunRow) -> Iterator[tuple[int, int, Cell, RunColumn]]:
+        """Where each cell of a run begins, its width, what it shows, and its column."""
+        fold = ((words, "muted"),) if (words := runs.fold_of(row)) else ()
+        for each, start, width in self.places():
+            yield start, width, (*fold, *each.show(row)) if each.key == NAME else each.show(row), each
+
+
+def _mark(runs: RunList, row: RunRow) -> Cell:
+    """The marker that tells a run in the charts, a plus for marked ones that the charts leave out; and the pin."""
+    series, pin = runs.mark_of(row), ("*" if row.pinned else " ", "pin")
+    if series is None:
+        return ((" ", ""), pin)
+    return ((themes.MARKERS[series], f"series {series}") if 0 <= series < MOST_OVERLAID else ("+", ""), pin)
+
+
+@dataclass(frozen=True)
+class TableLayout:
+    """`columns`: keys of those that the user wants (none: whichever fit); `differing`: first the settings in which runs
+    differ; for `sort`, `reverse` and `group` see RunList.
+    """
+
+    sort: str = NEWEST_FIRST
+    reverse: bool = False
+    columns: tuple[str, ...] = ()
+    differing: bool = False
+    group: str = STUDY
 
 
 class RunTable(ScrollView, can_focus=True):
@@ -90,10 +160,9 @@ class RunTable(ScrollView, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.runs = RunList()
-        self.picked: tuple[str, ...] = ()  # keys of the columns that the user wants; none: whichever fit
-        self.differing = False  # first the settings in which runs differ
+        self.arrangement = TableLayout()
         self._grid = Grid()
-        self._drawn: dict[int, TableLine] = {}  # by line of the widget
+        self._drawn: dict[int, Strip] = {}  # by line of the widget
         self._styles: dict[str, Style] = {}  # of kinds of parts, as they look now
         self._laid_out: tuple[object, ...] = ((),)  # what it is for
         self._told: tuple[tuple[str, ...], str | None] = ((), None)
@@ -114,11 +183,11 @@ class RunTable(ScrollView, can_focus=True):
     def filter_by(self, predicate: Callable[[RunRow], bool]) -> None:
         self._change(lambda: self.runs.filter_by(predicate))
 
-    def show_as(self, *, sort: str, reverse: bool, columns: Sequence[str], differing: bool, group: str) -> None:
-        """See RunList, `picked` and `differing`."""
-        self.picked, self.differing = tuple(columns), differing
-        self.runs.sorted_by, self.runs.reverse = sort, reverse
-        self._change(lambda: self.runs.group_by(group) if group != self.runs.grouped_by else self.runs.arrange())
+    def arrange(self, arrangement: TableLayout) -> None:
+        self.arrangement, runs = arrangement, self.runs
+        runs.sorted_by, runs.reverse = arrangement.sort, arrangement.reverse
+        by = arrangement.group
+        self._change(lambda: runs.group_by(by) if by != runs.grouped_by else runs.arrange())
         self.refresh(Region(0, 0, self._room, 1))
 
     def _change(self, change: Callable[[], None], leaps: bool = False) -> None:
@@ -142,7 +211,7 @@ class RunTable(ScrollView, can_focus=True):
         """An empty table has no keys."""
         if action == "unfold":
             return bool(self.runs.fold)
-        return bool(self.runs.shown) if action in ("mark", "mark_all", "open") else True
+        return bool(self.runs.lines) if action in ("mark", "mark_all", "open") else True
 
     # -- keys and mouse ----------------------------------------------------------------------------------------------
 
@@ -164,7 +233,7 @@ class RunTable(ScrollView, can_focus=True):
         self.move_to(self.runs.cursor + pages * max(1, self._page - 1))
 
     def action_go_to(self, index: int) -> None:
-        self.move_to(index if index >= 0 else len(self.runs.shown) - 1)
+        self.move_to(index if index >= 0 else len(self.runs.lines) - 1)
 
     def clear_marks(self) -> None:
         self._change(self.runs.clear_marks)
@@ -186,29 +255,18 @@ class RunTable(ScrollView, can_focus=True):
         self._change(lambda: self.runs.unfold(is_open))
 
     def choose(self, **changes: Any) -> None:
-        """As the user wants it: some of what `show_as` takes."""
-        self.show_as(**{**self.shown_as, **changes})
+        """As the user wants it."""
+        self.arrange(replace(self.arrangement, **changes))
         self.post_message(self.LayoutChanged())
-
-    @property
-    def shown_as(self) -> dict[str, Any]:
-        """What `show_as` was last given."""
-        runs = self.runs
-        return {
-            "sort": runs.sorted_by,
-            "reverse": runs.reverse,
-            "columns": [*self.picked],
-            "differing": self.differing,
-            "group": runs.grouped_by,
-        }
 
     def on_click(self, event: events.Click) -> None:
         if event.y == 0:
-            if (column := self._grid.column_at(event.x)) is not None:
-                self.choose(sort=column.key, reverse=column.key == self.runs.sorted_by and not self.runs.reverse)
+            keys = (each.key for each, start, width in self._grid.places() if start <= event.x < start + width)
+            if key := next(keys, ""):
+                self.choose(sort=key, reverse=key == self.runs.sorted_by and not self.runs.reverse)
             return
         index = event.y - 1 + self.scroll_offset.y
-        if index < len(self.runs.shown):
+        if index < len(self.runs.lines):
             self.move_to(index)
             if event.x < LEAD:
                 self.action_mark()
@@ -224,16 +282,17 @@ class RunTable(ScrollView, can_focus=True):
 
     def _lay_out(self) -> None:
         runs = self.runs
-        now = runs.shown, self._room, self.picked, self.differing, runs.sorted_by
+        picked, puts_differing_first = self.arrangement.columns, self.arrangement.differing
+        now = runs.lines, self._room, picked, puts_differing_first, runs.sorted_by
         if now[0] is self._laid_out[0] and now[1:] == self._laid_out[1:]:
             return  # which looks at every run
         self._laid_out = now
-        first = [*(differing(runs.listed) if self.differing else ()), *self.picked]
+        first = [*(differing(runs.listed) if puts_differing_first else ()), *picked]
         if runs.sorted_by not in BY_KEY or (first and column(runs.sorted_by).is_figure):
             first.insert(0, runs.sorted_by)
-        elif self.differing:
+        elif puts_differing_first:
             first.insert(0, RESULT)
-        grid = Grid.of(runs.shown, self._room, first, bool(self.picked), runs.fold)
+        grid = Grid.of(runs.lines, self._room, first, bool(picked), runs.fold)
         if grid != self._grid:
             self._grid = grid
             self._draw_all()
@@ -255,7 +314,7 @@ class RunTable(ScrollView, can_focus=True):
 
     def _fit(self) -> None:
         """Be as high as there are lines."""
-        self.virtual_size = Size(self._room, len(self.runs.shown) + 1)
+        self.virtual_size = Size(self._room, len(self.runs.lines) + 1)
 
     def _scroll_to_cursor(self) -> None:
         offset = self.scroll_offset.y
@@ -271,28 +330,46 @@ class RunTable(ScrollView, can_focus=True):
     def redraw_changed(self) -> None:
         """Draw again the cells in view that show something else than before."""
         for y in range(1, self.size.height):
-            before, now = self._drawn.get(y), self._line_at(y)
-            if before is None or before.has_cursor != now.has_cursor or len(before.cells) != len(now.cells):
+            before, now = self._drawn.get(y), self._strip(y)
+            if before is None or [part.cell_length for part in before] != [part.cell_length for part in now]:
                 self.refresh(Region(0, y, self._room, 1))
                 continue
-            for old, new in zip(before.cells, now.cells, strict=True):
+            x = 0
+            for old, new in zip(before, now, strict=True):
                 if old != new:
-                    self.refresh(Region(new.start, y, new.width, 1))
+                    self.refresh(Region(x, y, new.cell_length, 1))
+                x += new.cell_length
 
-    def _line_at(self, y: int) -> TableLine:
-        return self._grid.line(self.runs, y - 1 + self.scroll_offset.y)
+    def _strip(self, y: int) -> Strip:
+        """A line of the widget: the headings, a run, or nothing."""
+        runs, index, style = self.runs, y - 1 + self.scroll_offset.y, self.rich_style
+        segments: list[Segment] = []
+        if y == 0:
+            cells = self._grid.heading(runs.sorted_by, runs.reverse)
+        elif index < len(runs.lines):
+            row = runs.lines[index]
+            style += self.get_component_rich_style("run-table--cursor") if index == runs.cursor else Style()
+            segments = [Segment(text, style + self.style_of(kind)) for text, kind in _mark(runs, row)]
+            cells = self._grid.line(runs, row)
+        else:
+            return Strip.blank(self._room, style)
+        x = len(segments)
+        for start, width, cell, of in cells:
+            segments.append(Segment(" " * (start - x), style))
+            left, x = width, start + width
+            for number, (text, kind) in enumerate(cell, start=1):
+                is_last = number == len(cell)  # of a name the end stays where it is cut: it tells runs apart
+                fitted = fit(text, left, of.right, of.key == NAME) if is_last else text
+                left -= cell_len(text)
+                segments.append(Segment(fitted, style + self.style_of(kind)))
+        told = [segment for segment in segments if segment.text]  # an empty first one would move the line
+        return Strip(told).adjust_cell_length(self._room, style)
 
     def render_line(self, y: int) -> Strip:
         if self._laid_out[1:2] != (self._room,):
             self._lay_out()  # it is drawn before it is told that it has another size
-        if y == 0:
-            line = self._grid.heading(self.runs.sorted_by, self.runs.reverse)
-        else:
-            line = self._drawn[y] = self._line_at(y)
-        style = self.rich_style
-        if line.has_cursor:
-            style += self.get_component_rich_style("run-table--cursor")
-        return drawn(line, self._room, style, self.style_of)
+        self._drawn[y] = self._strip(y)
+        return self._drawn[y]
 
     def notify_style_update(self) -> None:
         self._styles.clear()

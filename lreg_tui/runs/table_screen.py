@@ -1,15 +1,17 @@
-"""TableScreen: a screen with a run table, and what that can be asked for by picking: columns, an order, groups."""
+"""TableScreen: a screen with a run table, and what it can be asked for: a filter, columns, an order, groups."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
 
 from textual import work
+from textual.suggester import Suggester
 
 from engine.base.metrics import metric
+from lreg_tui.runs import filters
 from lreg_tui.runs.acting import ActingScreen
 from lreg_tui.runs.feed import SUMMARIES, RunRow
 from lreg_tui.runs.filters import names_of
@@ -17,8 +19,35 @@ from lreg_tui.runs.groups import SEED, STUDY, differing, value_text
 from lreg_tui.runs.run_columns import BY_KEY, NAME, column
 from lreg_tui.runs.run_table import RunTable
 from lreg_tui.text import present
+from lreg_tui.widgets.dialog import PromptScreen
 from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.threads import off_the_loop
+
+NOTE = f"words, or {' '.join(f'{name}:' for name in filters.FIELDS)} meta_loss<0.5 age<2d gam.rho>0.1 name~^lo-; "
+NOTE += "- turns a term round"
+
+
+def filter_prompt(value: str, rows: Callable[[], Sequence[RunRow]], changed: Callable[[str], None]) -> PromptScreen:
+    """Ends with a filter that `filters.compile` takes, or None. `changed` is told meanwhile what leaves some runs."""
+
+    def tell(text: str) -> None:
+        if not text or any(map(filters.compile(text, names_of(rows())), rows())):
+            changed(text)
+
+    problem = lambda text: filters.problem(text, names_of(rows()))  # noqa: E731
+    return PromptScreen("Filter", value, note=NOTE, check=problem, suggester=FilterSuggester(rows), changed=tell)
+
+
+class FilterSuggester(Suggester):
+    """Completes the last word of a filter with fields, and with what runs have."""
+
+    def __init__(self, rows: Callable[[], Sequence[RunRow]]) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self.rows = rows
+
+    async def get_suggestion(self, value: str) -> str | None:
+        return filters.complete(value, self.rows())
+
 
 MOST_VALUES = 6  # that are told of a setting
 
@@ -55,7 +84,7 @@ class TableScreen(ActingScreen):
             self.table.choose(columns=(*new, *(key for key in picked if key in now)), differing=False)
 
     def action_differing(self) -> None:
-        self.table.choose(differing=not self.table.differing)
+        self.table.choose(differing=not self.table.arrangement.differing)
 
     @work(group="group", exclusive=True)  # no other question is to end it while it imports
     async def action_group(self) -> None:
@@ -66,7 +95,7 @@ class TableScreen(ActingScreen):
     async def _group_by(self, by: str) -> None:
         """Grouped by seed, lines are told apart by the settings in which they differ."""
         await off_the_loop(partial(import_module, "scipy.special"))  # for intervals; it takes long the first time
-        self.table.choose(group=by, differing=self.table.differing or by == SEED)
+        self.table.choose(group=by, differing=self.table.arrangement.differing or by == SEED)
 
 
 def has_repeats(rows: Iterable[RunRow]) -> bool:

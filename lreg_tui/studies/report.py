@@ -11,7 +11,6 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import Screen
 from textual.widgets import Markdown, Static
 
 from engine.base.errors import LregError
@@ -19,10 +18,9 @@ from engine.base.files import read_limited
 from engine.base.metrics import metric
 from lreg_tui.charts.chart import Chart
 from lreg_tui.charts.curve import ChartLine
+from lreg_tui.runs.console_base import ConsoleScreen
 from lreg_tui.text.present import clean, clean_block, label
-from lreg_tui.widgets.ending import Ending
-from lreg_tui.widgets.key_footer import KeyFooter
-from lreg_tui.widgets.keys import bind
+from lreg_tui.widgets.keys import KeyFooter, bind
 from lreg_tui.widgets.threads import off_the_loop
 
 if TYPE_CHECKING:
@@ -40,23 +38,15 @@ class Figure(Vertical):
         self.file = name
 
 
-class ReportScreen(Ending, Screen[None]):
+class ReportScreen(ConsoleScreen):
     """The file may have been written by strangers, and is only read: no link in it leads anywhere."""
 
+    CSS_PATH = "report.tcss"
     HELP_TITLE = "Report"
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("copy", "copy_path", "copy path", "copy where the report lies to the clipboard"),
         bind("back", "leave", tooltip="to the screen before"),
     ]
-    DEFAULT_CSS = """
-    ReportScreen {
-        #where { height: 1; padding: 0 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }
-        VerticalScroll { height: 1fr; scrollbar-size: 1 1; }
-        Markdown { background: $background; }
-        Figure { height: auto; padding: 0 2; color: $text-muted; }
-        Chart { height: 14; margin-bottom: 1; background: $surface; color: $text; }
-    }
-    """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -87,7 +77,7 @@ class ReportScreen(Ending, Screen[None]):
 
     def action_copy_path(self) -> None:
         self.app.copy_to_clipboard(clean(self.path))
-        self.app.notify(f"copied {clean(self.path, 200)}", markup=False)
+        self.tell(f"copied {self.path}")
 
 
 def text_of(path: Path) -> str:

@@ -5,36 +5,92 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.screen import ModalScreen
 from textual.widgets import DataTable, Static
 
 from lreg_tui.presets import picking
+from lreg_tui.runs.acting import ActingScreen
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.studies.study_rows import StudyList, StudyLook
-from lreg_tui.studies.study_start import STEERING, SteeringScreen
 from lreg_tui.system.keys import key_of
 from lreg_tui.text import present
 from lreg_tui.text.present import clean
-from lreg_tui.widgets.key_footer import KeyFooter
 from lreg_tui.widgets.keyed_table import KeyedTable
-from lreg_tui.widgets.keys import bind
+from lreg_tui.widgets.keys import KeyFooter, bind
 from lreg_tui.widgets.threads import off_the_loop
 
 COLUMNS = ("study", "state", "done", "runs", "running", "failed", "ETA", "age", "to come")
-WIDE = 90  # columns of a terminal from which the last of them fits, too
+FIRST_TO_GO = ("to come", "age", "running", "failed")  # of them, where there is no room
 NAME = 19  # characters, at most
 NOTHING = f"No study yet. {key_of('add')} picks one and starts it; so does lreg study on the command line."
 RUNNING, FAILED = ("running", "paused", "queued"), ("failed", "crashed")
 
 
+STEERING = (
+    bind("stop", "stop_run", tooltip="stop the study: every run writes a checkpoint and ends"),
+    bind("pause", "pause_run", "pause", "pause the study and its runs: the same key lets it go on"),
+    bind("pause", "continue_run", "continue", "let the paused study go on"),
+    bind("resume", "resume_run", tooltip="go on with what is left; what has failed is tried again"),
+)
+
+
+class SteeringScreen(ActingScreen, inherit_bindings=False):
+    """Its subjects are the folders of studies, as rows."""
+
+    STOPPING = (
+        "Stop {} and all its runs?",
+        f"Every run of it writes a checkpoint and ends; {key_of('resume')} goes on with them.",
+    )
+
+    _is_looking = False
+
+    def on_mount(self) -> None:
+        self.set_interval(self.lreg.feed.interval, self.look)
+        self.look()
+
+    def on_screen_resume(self) -> None:
+        self.look()
+
+    @work(group="look")
+    async def look(self) -> None:
+        """Read what is there now, unless nobody sees it or it is being read."""
+        if self._is_looking or not (self.is_current or isinstance(self.app.screen, ModalScreen)):
+            return
+        self._is_looking = True
+        try:
+            await self.read()
+        finally:
+            self._is_looking = False
+
+    async def read(self) -> None:
+        """Read the folders, off the loop, and show what is new."""
+        raise NotImplementedError
+
+    def say(self, where: str, content: object) -> None:
+        """Only what is different is drawn again."""
+        line = self.query_one(f"#{where}", Static)
+        if line.content != content:
+            line.update(content)  # type: ignore[arg-type]
+
+    def resume(self, path: Path) -> str:
+        from lreg_tui.studies.launch_study import resume
+
+        return resume(path, self.lreg.data_dir)
+
+    def act(self, *args: Any, **how: Any) -> None:
+        super().act(*args, **{"then": self.look, **how})
+
+
 class StudiesScreen(SteeringScreen, inherit_bindings=False):
     """Newest first. Everything is read from folders, and leaving changes nothing."""
 
+    CSS_PATH = "studies_screen.tcss"
     HELP_TITLE = "Studies"
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("open", "open", tooltip="the grid of its runs", priority=True),
@@ -43,16 +99,8 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
         bind("copy", "copy_id", "copy id", "copy the id to the clipboard"),
         bind("back", "leave", tooltip="to the screen before; studies go on"),
     ]
-    DEFAULT_CSS = """
-    StudiesScreen {
-        #title { height: 1; padding: 0 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }
-        KeyedTable { height: 1fr; margin-top: 1; }
-        #instead { display: none; height: 1fr; padding: 1 2; color: $text-muted; }
-        &.-nothing KeyedTable { display: none; }
-        &.-nothing #instead { display: block; }
-        #said { height: 2; padding: 0 1; background: $surface; text-wrap: nowrap; text-overflow: ellipsis; }
-    }
-    """
+
+    missing: Sequence[str] = ()  # columns that there is no room for
 
     def compose(self) -> ComposeResult:
         yield Static("studies", id="title", markup=False)
@@ -100,9 +148,14 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
 
     def _show(self) -> None:
         """Every study, in the columns that fit."""
-        columns = COLUMNS if self.size.width >= WIDE else COLUMNS[:-1]
-        self.table.lay_out([Text(name, justify="right" if name in COLUMNS[2:] else "left") for name in columns])
         all_cells = {row.id: cells(row, self.studies.seen(row.id)) for row in self.rows}
+        widths = {name: 2 + max([len(name), *(len(each[name]) for each in all_cells.values())]) for name in COLUMNS}
+        columns, self.missing = list(COLUMNS), []
+        for name in FIRST_TO_GO:
+            if sum(widths[column] for column in columns) >= self.size.width:
+                columns.remove(name)
+                self.missing.append(name)
+        self.table.lay_out([Text(name, justify="right" if name in COLUMNS[2:] else "left") for name in columns])
         self.table.show({study_id: [cell[column] for column in columns] for study_id, cell in all_cells.items()})
         if self.has_class("-nothing") and self.rows:
             self.table.focus()
@@ -113,6 +166,7 @@ class StudiesScreen(SteeringScreen, inherit_bindings=False):
     def _tell_selected(self) -> None:
         live = sum(row.is_live for row in self.rows)
         title = Text.assemble(("studies", "bold"), f"  {len(self.rows)}", f", {live} live" if live else "")
+        title.append(f"   no room for: {', '.join(self.missing)}" if self.missing else "", "dim")
         about, row = Text(), self.selected
         if row is not None:
             look = self.studies.seen(row.id)

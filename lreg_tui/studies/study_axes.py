@@ -15,8 +15,7 @@ from textual.strip import Strip
 
 from lreg_tui.charts import frame
 from lreg_tui.charts.arrays import numpy
-from lreg_tui.charts.canvas import Canvas
-from lreg_tui.charts.frame import Frame
+from lreg_tui.charts.frame import Canvas, Frame
 from lreg_tui.runs.groups import value_text
 from lreg_tui.runs.run_columns import column
 from lreg_tui.studies.study_grid import GRADIENT, STEPS, ColourScale

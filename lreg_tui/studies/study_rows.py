@@ -22,8 +22,8 @@ from engine.study.plan.kept import report_file
 from engine.study.plan.plan import Point
 from engine.study.plan.snapshot import DAMAGE, ENDED, Snapshot, Watcher
 from engine.study.plan.state import MISSING, Candidate, CellState, plan_of, winners
-from lreg_tui.runs.feed import RunRow
-from lreg_tui.text.present import setting
+from lreg_tui.runs.feed import RunRow, row_of
+from lreg_tui.runs.groups import value_text
 
 IDLE_S = 10.0  # the runs of a study that nobody schedules are counted again after so long
 WINNER, BEST = "winner", "best"  # of an arm that is complete; of one that is not
@@ -132,7 +132,7 @@ def _rows(seen: Snapshot) -> Iterator[GridRow]:
         yield GridRow(
             arm=arm,
             point=point_words(candidate.point, names[arm]),
-            brief=" ".join(map(_word, candidate.point.values())),
+            brief=" ".join(map(value_text, candidate.point.values())),
             number=numbers[arm] if arm in searched else 0,
             cells=tuple(cells.get(seed) for seed in seen.plan.seeds),
             mean=mean(finished),
@@ -160,13 +160,7 @@ def _cell(cell: CellState) -> GridCell:
 
 def point_words(point: Point, names: Mapping[str, str]) -> str:
     """A point for people: "rho 0.05  weight 2"."""
-    return "  ".join(f"{names.get(key, key)} {_word(value)}" for key, value in point.items())
-
-
-def _word(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return "+".join(map(_word, value))
-    return setting(value) if isinstance(value, float) else str(value)
+    return "  ".join(f"{names.get(key, key)} {value_text(value)}" for key, value in point.items())
 
 
 def _short(keys: Sequence[str]) -> dict[str, str]:
@@ -226,22 +220,3 @@ class StudyList:
 
     def seen(self, study_id: str) -> StudyLook | None:
         return self._watched[study_id].seen if study_id in self._watched else None
-
-
-def row_of(reader: RunReader) -> RunRow:
-    """A study's own folder, as lists show a run."""
-    facts, status = reader.facts, reader.status()
-    return RunRow(
-        id=reader.id,
-        path=reader.path,
-        name=str(facts.get("name") or reader.id),
-        state=status.told,
-        step=status.step,
-        total=status.total,
-        eta_s=status.eta_s if status.state in LIVE else None,
-        created=reader.created,
-        seed=None,
-        message=status.message,
-        device="",
-        latest={},
-    )

@@ -18,16 +18,15 @@ from textual.widgets import Static
 from engine.study.plan.kept import report_file
 from lreg_tui.runs.acting import MOST_COMPARED
 from lreg_tui.runs.feed import RunRow
+from lreg_tui.studies.studies_screen import STEERING, SteeringScreen
 from lreg_tui.studies.study_axes import StudyAxes
 from lreg_tui.studies.study_grid import RANKS, SIGNS, ColourScale, StudyGrid
 from lreg_tui.studies.study_rows import WINNER, GridCell, GridJob, GridRow, StudyLook, WatchedStudy
-from lreg_tui.studies.study_start import STEERING, SteeringScreen
 from lreg_tui.text import present
 from lreg_tui.text.present import clean
-from lreg_tui.widgets.key_footer import KeyFooter
-from lreg_tui.widgets.keys import bind
+from lreg_tui.widgets.keys import KeyFooter, bind
 from lreg_tui.widgets.log_tail import LogTail
-from lreg_tui.widgets.pick_list import Choice, PickList
+from lreg_tui.widgets.pick_list import Choice, pick_one
 from lreg_tui.widgets.threads import off_the_loop
 
 HIGH = 40  # lines from which the log is there at first
@@ -150,7 +149,9 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
             return self.study is not None and self.study.has_report
         if action == "transfers":
             return bool(self._jobs())
-        if action in ("compare", "resume_run") and self.study is not None and self.study.problem:
+        if action == "compare":
+            return self.study is not None and not self.study.problem
+        if action == "resume_run" and self.study is not None and self.study.problem:
             return False
         return super().check_action(action, parameters)
 
@@ -187,8 +188,9 @@ class StudyScreen(SteeringScreen, inherit_bindings=False):
             self.lreg.open_transfer((jobs[0].run_id,))
         elif jobs:
             choices = [Choice(job.run_id, job.words, job.state) for job in jobs]
-            picker = PickList(f"transfers of {jobs[0].arm}", choices)
-            self.app.push_screen(picker, lambda picked: self.lreg.open_transfer(picked) if picked else None)
+            pick_one(
+                self.app, f"transfers of {jobs[0].arm}", choices, lambda run_id: self.lreg.open_transfer((run_id,))
+            )
 
     def action_log(self) -> None:
         self.toggle_class("-log")
@@ -239,25 +241,25 @@ def counts(look: StudyLook) -> str:
     return "; ".join(filter(None, [done, ", ".join(other_states)]))
 
 
-def about_cell(look: StudyLook, row: GridRow | None, found: GridCell | None) -> Text:
+def about_cell(look: StudyLook, row: GridRow | None, cell: GridCell | None) -> Text:
     """Two lines on the run under the cursor: which it is; and how it is, with its id as far as there is room."""
-    if row is None or found is None:
+    if row is None or cell is None:
         return Text()
     number = f"trial {row.number}" if row.number else ""
-    where = [row.arm, number, row.point, f"seed {found.seed}"]
+    where = [row.arm, number, row.point, f"seed {cell.seed}"]
     line = Text.assemble(("   ".join(clean(part, 120) for part in where if part), "bold"))
     if row.rank:
         of = "winner of its arm" if row.rank == WINNER else "best of its arm so far"
         line.append(f"   {RANKS[row.rank]} {of}")
-    line.append("\n").append(present.state_text(WORDS.get(found.state, found.state)))
-    if found.value is not None:
-        line.append(f"   {present.label(look.metric)} {present.number(found.value, 5)}")
-    elif found.state not in ("missing", "queued", "finished"):
-        line.append(f" {present.percent(found.done, 0)}")
-    if found.eta_s is not None:
-        line.append(f"   ETA {present.duration(found.eta_s)}")
-    line.append(f"   {clean(found.message, 300)}" if found.message else "")
-    return line.append(f"   {clean(found.run_id, 200)}", "dim")
+    line.append("\n").append(present.state_text(WORDS.get(cell.state, cell.state)))
+    if cell.value is not None:
+        line.append(f"   {present.label(look.metric)} {present.number(cell.value, 5)}")
+    elif cell.state not in ("missing", "queued", "finished"):
+        line.append(f" {present.percent(cell.done, 0)}")
+    if cell.eta_s is not None:
+        line.append(f"   ETA {present.duration(cell.eta_s)}")
+    line.append(f"   {clean(cell.message, 300)}" if cell.message else "")
+    return line.append(f"   {clean(cell.run_id, 200)}", "dim")
 
 
 def legend_of(look: StudyLook, scale: ColourScale | None, plain: bool, room: int) -> Text:

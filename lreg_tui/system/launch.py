@@ -12,21 +12,10 @@ from pathlib import Path
 from engine.base.errors import LregError, RunError
 from engine.evaluation.transfer_plan import Plan
 from engine.jobs import spawn
-from engine.jobs.spawn import POLL_S, request, start_detached, wait_for
 from engine.jobs.transfer_job import check_writable
 from engine.runs.reader import RunReader
 from engine.study.schedule import inputs
 from lreg_tui.system.terminal import HELPERS
-
-__all__ = [
-    "POLL_S",
-    "check_resumed",
-    "check_transfer",
-    "request",
-    "start_detached",
-    "start_helper",
-    "wait_for",
-]
 
 
 def check_transfer(plan: Plan, device: str, data_dir: Path | None) -> None:

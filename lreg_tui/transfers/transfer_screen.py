@@ -18,19 +18,18 @@ from textual.widgets import Static
 from engine.base.errors import LregError
 from engine.base.status import LIVE
 from engine.evaluation.transfer_plan import GRID, Plan
+from engine.jobs import spawn
 from engine.jobs.transfer_job import TransferJob
 from engine.runs.kinds import TRANSFER
 from engine.runs.store import RunReader
 from lreg_tui.runs.acting import ActingScreen
+from lreg_tui.runs.console_base import RunsChanged
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.messages import RunsChanged
 from lreg_tui.system import launch
 from lreg_tui.text import present
-from lreg_tui.transfers.job_pane import JobPane
-from lreg_tui.transfers.request_form import BY_KEY, RequestForm
-from lreg_tui.transfers.transfer_jobs import CheckedRequest, check
-from lreg_tui.widgets.key_footer import KeyFooter
-from lreg_tui.widgets.keys import bind
+from lreg_tui.transfers.panes import BY_KEY, JobPane, RequestForm
+from lreg_tui.transfers.transfer_request import CheckedRequest, check
+from lreg_tui.widgets.keys import KeyFooter, bind
 from lreg_tui.widgets.pick_list import Choice
 from lreg_tui.widgets.threads import off_the_loop, stop_if_gone
 
@@ -43,6 +42,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
 
     CSS_PATH = "transfer_screen.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (24, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("start", "start", "start", "start the evaluations that the form asks for"),
         bind("other_view", "switch", "request/jobs", "between the form and the jobs"),
@@ -218,7 +218,7 @@ class TransferScreen(ActingScreen, inherit_bindings=False):
         launch.check_transfer(plan, device, self.lreg.data_dir)
         job = TransferJob.start(self.lreg.store.root, plan, argv=sys.argv, device=device, data_dir=self.lreg.data_dir)
         reader = RunReader(job.path)
-        launch.start_detached(reader, data_dir=self.lreg.data_dir)
+        spawn.start_detached(reader, data_dir=self.lreg.data_dir)
         return reader
 
     def action_switch(self) -> None:

@@ -1,24 +1,73 @@
-"""Dialog and Page: what is asked, picked or read above a screen, all in one frame with its keys below."""
+"""Screens that can be left, and dialogs: a page, a question, a line to type, and values to start something with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import ClassVar, Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from rich.console import RenderableType
 from rich.text import Text
+from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import BindingType
-from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
+from textual.await_complete import AwaitComplete
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen, Screen
+from textual.suggester import Suggester, SuggestFromList
 from textual.visual import VisualType
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Input, Label, Static
 
-from lreg_tui.text.present import clean, count
-from lreg_tui.widgets.ending import Ending
-from lreg_tui.widgets.key_footer import KeyFooter
-from lreg_tui.widgets.keys import bind
+from engine.base.errors import LregError
+from lreg_tui.text.present import clean, clean_block
+from lreg_tui.widgets.keys import KeyFooter, bind
+from lreg_tui.widgets.threads import off_the_loop
+
+if TYPE_CHECKING:
+    Base = Screen[Any]
+else:
+    Base = object
+
+
+class Ending(Base):
+    """A screen's `dismiss` takes away this screen and no other, however often and whenever it is called.
+
+    Textual takes away whatever lies on top. One that has others above it, as its work has ended by itself, waits until
+    these are gone; one that is gone already does nothing.
+    """
+
+    _result: tuple[Any] | None = None  # that it waits with
+
+    @property
+    def is_current(self) -> bool:
+        """Not below one that covers all: Textual 8.2 draws that one again for each change on the one below it."""
+        return super().is_current and (self.is_active or self.app.screen.styles.background.a < 1)
+
+    def dismiss(self, result: Any = None) -> AwaitComplete:
+        if self.is_active:
+            return super().dismiss(result)
+        self._result = (result,)
+        return AwaitComplete()
+
+    def action_leave(self) -> Any:
+        self.dismiss(None)
+
+    def on_screen_resume(self) -> None:
+        if self._result is not None:
+            self.dismiss(*self._result)
+
+
+class LineInput(Input):
+    """One line, in the compact form and without a cursor that blinks: nothing is sent while nothing changes."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [bind("open", "submit", "accept")]
+
+    def __init__(self, value: str = "", **options: Any) -> None:
+        super().__init__(value, compact=True, **options)
+        self.cursor_blink = False
+
 
 Result = TypeVar("Result")
 MOVES = {
@@ -42,10 +91,11 @@ class Dialog(Ending, ModalScreen[Result], Generic[Result]):
         & > .dialog {
             width: 76; max-width: 96%; height: auto; max-height: 90%; padding: 0 1; background: $panel;
             border: round $primary; border-title-color: $primary; border-title-style: bold;
-            border-subtitle-color: $text-muted; scrollbar-size: 1 1;
+            scrollbar-size: 1 1;
         }
         .note { height: auto; color: $text-muted; }
         .note.-wrong { color: $text-error; }
+        .keys { margin-top: 1; text-align: right; }
         Input { border: none; height: 1; padding: 0; background: $surface; }
     }
     """
@@ -66,7 +116,7 @@ class Dialog(Ending, ModalScreen[Result], Generic[Result]):
 
 
 class Page(Dialog[None]):
-    """Something to read; how much of it is below stands in the frame."""
+    """Something to read."""
 
     BOX = VerticalScroll
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -89,20 +139,191 @@ class Page(Dialog[None]):
         raise NotImplementedError
 
     def on_mount(self) -> None:
-        page = self.query_one(VerticalScroll)
-        page.focus()
-        for attribute in ("scroll_y", "virtual_size"):  # the page's own height follows that of the text
-            self.watch(page, attribute, self._look_at_place)
-
-    def _look_at_place(self) -> None:
-        self.call_after_refresh(self._say_whether_more)
-
-    def _say_whether_more(self) -> None:
-        page = self.query_one(VerticalScroll)
-        below = page.max_scroll_y - page.scroll_offset.y
-        more = f"{count(below, 'more line')} ↓" if below > 0 else ""
-        if page.border_subtitle != more:
-            page.border_subtitle = more
+        self.query_one(VerticalScroll).focus()
 
     def action_move(self, how: str) -> None:
         getattr(self.query_one(VerticalScroll), how)(animate=False)
+
+
+class ConfirmScreen(Dialog[bool]):
+    """A question before what cannot be taken back: ends with True for yes. `y` does it; enter does not.
+
+    `question` and `note` may have been written by strangers.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "yes", tooltip="do it"),
+        Binding("n", "answer(False)", "no", tooltip="do nothing", show=False),
+        bind("back", "answer(False)", "cancel"),
+    ]
+
+    def __init__(self, question: str, *, note: str = "", yes: str = "yes") -> None:
+        super().__init__(question)
+        self.note = note
+        self.yes = yes
+
+    def contents(self) -> Iterable[Widget]:
+        yield Static(clean_block(self.note), classes="note", markup=False)
+        keys = (("y", "bold $error"), f" {self.yes}     ", ("esc", "bold"), " cancel")
+        yield Static(Content.assemble(*keys), classes="keys")
+
+    def action_answer(self, answer: bool) -> None:
+        self.dismiss(answer)
+
+
+class PromptScreen(Dialog[str | None]):
+    """Ends with the text, or with None when it was left by escape. It takes the bottom lines; the rest stays in view.
+
+    `check` returns what is wrong with a text, or ""; `changed` is told every text that is right. `note` and `value` may
+    have been written by strangers.
+    """
+
+    DEFAULT_CSS = """
+    PromptScreen {
+        align: left bottom; background: $background 0%;
+        & > .dialog { width: 100%; max-width: 100%; }
+        .note { max-height: 3; }
+    }
+    """
+
+    def __init__(
+        self,
+        title: str,
+        value: str = "",
+        *,
+        note: str = "",
+        check: Callable[[str], str] | None = None,
+        suggester: Suggester | None = None,
+        changed: Callable[[str], None] | None = None,
+    ) -> None:
+        super().__init__(title)
+        self.value = value
+        self.note = note
+        self.check = check
+        self.suggester = suggester
+        self.changed = changed
+
+    def contents(self) -> Iterable[Widget]:
+        yield LineInput(clean(self.value), suggester=self.suggester, select_on_focus=False)
+        yield Static("", id="note", classes="note", markup=False)
+
+    def on_mount(self) -> None:
+        self._judge(self.query_one(Input).value)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if not self._judge(event.value) and self.changed is not None:
+            self.changed(event.value)
+
+    def on_input_submitted(self) -> None:
+        self.action_submit()
+
+    def action_submit(self) -> None:
+        text = self.query_one(Input).value
+        if not self._judge(text):
+            self.dismiss(text)
+
+    def _judge(self, text: str) -> str:
+        """Show what is wrong with a text, or else the note."""
+        wrong = self.check(text) if self.check is not None else ""
+        line = self.query_one("#note", Static)
+        line.set_class(bool(wrong), "-wrong")
+        line.update(clean(wrong or self.note))
+        return wrong
+
+
+Started = TypeVar("Started")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A value that is asked for: what it is at first, and a line of help."""
+
+    key: str
+    value: str
+    help: str
+    suggestions: Sequence[str] = ()
+
+
+class LaunchingScreen(Dialog["Started | None"], Generic[Started]):
+    """Ends with what was started, or None. `about` says what that will be."""
+
+    HEADING: ClassVar[str]
+    WAITING: ClassVar[str]  # what a start waits for first
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bind("start", "launch", show=False),
+        bind("down", "app.focus_next", keys="down", show=False, priority=True),  # keys that follow go along
+        bind("up", "app.focus_previous", keys="up", show=False, priority=True),
+    ]
+    DEFAULT_CSS = """
+    LaunchingScreen {
+        #about { margin-bottom: 1; }
+        Horizontal { height: 1; }
+        Label { width: 10; color: $text-muted; }
+        Horizontal:focus-within Label { color: $primary; text-style: bold; }
+        Input { width: 1fr; }
+        #message { margin-top: 1; max-height: 6; }
+    }
+    """
+
+    def __init__(self, about: str, fields: Sequence[Field]) -> None:
+        super().__init__(self.HEADING)
+        self.about = about
+        self.fields = {field.key: field for field in fields}
+        self.is_starting = False
+
+    def problem(self) -> str:
+        """What is wrong with what is typed; "" for nothing."""
+        raise NotImplementedError
+
+    def start(self, values: Mapping[str, str]) -> Started:
+        """Start it. Raises LregError with the reason. Waits for disks and processes: not called on the loop."""
+        raise NotImplementedError
+
+    def contents(self) -> Iterable[Widget]:
+        yield Static(self.about, id="about", classes="note", markup=False)
+        for field in self.fields.values():
+            suggester = SuggestFromList(field.suggestions) if field.suggestions else None
+            yield Horizontal(Label(field.key, markup=False), LineInput(field.value, id=field.key, suggester=suggester))
+        yield Static("", id="message", classes="note", markup=False)
+
+    def on_mount(self) -> None:
+        self._judge()
+
+    def value(self, key: str) -> str:
+        return self.query_one(f"#{key}", Input).value.strip()
+
+    @on(Input.Changed)
+    def _judge(self) -> None:
+        """Show what is wrong, or else what the focused field is for."""
+        problem = self.problem()
+        focused = self.fields.get(str(self.focused.id)) if self.focused is not None else None
+        field = focused or next(iter(self.fields.values()))
+        self._say(problem or field.help, bool(problem))
+
+    def on_descendant_focus(self) -> None:
+        if not self.is_starting:
+            self._judge()
+
+    def _say(self, message: str, is_wrong: bool = False) -> None:
+        line = self.query_one("#message", Static)
+        line.set_class(is_wrong, "-wrong")
+        line.update(clean_block(message))
+
+    @on(Input.Submitted)
+    def action_launch(self) -> None:
+        if self.is_starting or self.problem():
+            self.app.bell()
+            return
+        self.is_starting = True
+        self._say(f"starting …  ({self.WAITING})")
+        self._launch({key: self.value(key) for key in self.fields})
+
+    @work(group="launch")
+    async def _launch(self, values: Mapping[str, str]) -> None:
+        try:
+            started = await off_the_loop(lambda: self.start(values))
+        except LregError as error:
+            self.is_starting = False
+            self._say(str(error), is_wrong=True)
+        else:
+            self.dismiss(started)

@@ -7,21 +7,106 @@ tail.find("nan")  # marks every match and goes to the last one; keys go on from 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual import work
 from textual.binding import BindingType
 from textual.reactive import reactive
 from textual.widgets import TextArea
+from textual.widgets.text_area import Selection
 
 from lreg_tui.system.keys import key_of
 from lreg_tui.text.log_file import LEVELS, LOCAL_STAMP, LogContents, LogFile, levels, with_local_time, with_short_time
 from lreg_tui.widgets.keys import bind
-from lreg_tui.widgets.searched import MATCH, SEARCHED, Searched
 from lreg_tui.widgets.threads import off_the_loop
+
+if TYPE_CHECKING:
+    Base = TextArea
+else:
+    Base = object  # of several widgets Textual takes the styles of the first one alone
+
+SEARCHED: list[BindingType] = [
+    bind("next", "go_to_match(1)", tooltip="the next match, towards the end"),
+    bind("previous", "go_to_match(-1)", tooltip="the match before, towards the beginning"),
+    bind("up", "scroll_up", show=False),
+    bind("down", "scroll_down", show=False),
+    bind("first", "scroll_home", show=False),
+    bind("last", "scroll_end", show=False),
+    bind("wrap", "wrap"),
+    bind("copy", "copy_text", tooltip="what is selected by the mouse, or else all of it"),
+]
+MATCH = "searched--match"
+
+
+class Searched(Base):
+    """All matches are marked, the one that was gone to is selected; beyond the last one comes the first.
+
+    The widget has the bindings SEARCHED, and a style for the component class MATCH.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, **options)
+        self.show_cursor = False
+        self.searched = ""
+
+    def find(self, text: str, *, from_end: bool = False) -> int:
+        """Go to the first place that is this text, or the last, whatever its case. Returns how many lines have it."""
+        self.searched = text
+        matches = self._matches()
+        self.selection = Selection.cursor(self.document.end if from_end else (0, 0))
+        if matches:
+            self._select(matches[-1 if from_end else 0])
+        self.notify_style_update()  # which drops the lines that were drawn
+        self.refresh_bindings()
+        self.refresh()
+        return len({match.start[0] for match in matches})
+
+    def _matches(self) -> list[Selection]:
+        if not self.searched:
+            return []
+        lines = enumerate(self.document.lines)
+        pattern = re.compile(re.escape(self.searched), re.IGNORECASE)
+        return [
+            Selection((row, hit.start()), (row, hit.end())) for row, line in lines for hit in pattern.finditer(line)
+        ]
+
+    def _select(self, match: Selection) -> None:
+        self.selection = match
+        line = self.wrapped_document.location_to_offset(match.start).y
+        self.scroll_to(y=max(0, line - self.size.height // 2), animate=False, force=True)
+
+    def get_line(self, line_index: int) -> Text:
+        line = super().get_line(line_index)
+        if self.searched:
+            pattern = re.compile(re.escape(self.searched), re.IGNORECASE)
+            style = self.get_component_rich_style(MATCH)
+            for match in pattern.finditer(line.plain):
+                line.stylize(style, *match.span())
+        return line
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return bool(self.searched) if action == "go_to_match" else True
+
+    def action_go_to_match(self, direction: int) -> None:
+        matches = self._matches()
+        further = [match for match in matches if (match.start > self.selection.start) == (direction > 0)]
+        further = [match for match in further if match != self.selection] or matches
+        if further:
+            self._select(further[0] if direction > 0 else further[-1])
+
+    def action_wrap(self) -> None:
+        self.soft_wrap = not self.soft_wrap
+
+    def action_copy_text(self) -> None:
+        text = self.selected_text or self.text
+        self.app.copy_to_clipboard(text)
+        lines = text.count("\n") + 1
+        self.app.notify(f"copied {lines} line{'s' * (lines != 1)}", markup=False)
+
 
 LOOK_EVERY_S = 0.5
 NOTHING = "the log is empty"
@@ -63,9 +148,9 @@ class LogTail(Searched, TextArea):
         self.level = 0
         self.lines: list[str] = []  # that are shown, and what level each is of
         self._levels: Sequence[int] = ()
-        self._found = LogContents((), 0)
+        self._contents = LogContents((), 0)
         self._log: LogFile | None = None
-        self._shown: LogFile | None = None  # whose lines those are
+        self._source: LogFile | None = None  # whose lines those are
         self._is_looking = False
         self.set_reactive(LogTail.path, path)
 
@@ -105,10 +190,10 @@ class LogTail(Searched, TextArea):
             self._show(contents)
 
     def _show(self, contents: LogContents) -> None:
-        before, self._found = self.lines, contents
-        is_same = self._shown is self._log and contents.gone < len(before) and not self.level
-        follows = self.follows or self._shown is not self._log or contents.gone >= len(before)
-        self._shown = self._log
+        before, self._contents = self.lines, contents
+        is_same = self._source is self._log and contents.gone < len(before) and not self.level
+        follows = self.follows or self._source is not self._log or contents.gone >= len(before)
+        self._source = self._log
         told = with_short_time if self.short_times else with_local_time
         visible = [(told(line), level) for line, level in zip(contents.lines, levels(contents.lines), strict=True)]
         visible = [(line, level) for line, level in visible if level >= self.level]
@@ -153,8 +238,8 @@ class LogTail(Searched, TextArea):
     def action_levels(self) -> None:
         self.level = (self.level + 1) % len(LEVELS)
         self.placeholder = f"no {LEVELS[self.level]} here; {key_of('levels')} for more" if self.level else NOTHING
-        self._shown = None
-        self._show(self._found)
+        self._source = None
+        self._show(self._contents)
         self.app.notify(f"log: {LEVELS[self.level]}", markup=False)
 
     def get_line(self, line_index: int) -> Text:

@@ -5,17 +5,21 @@ chosen = await app.push_screen_wait(PickList("metric", [Choice("meta_loss", "met
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from rich.text import Text
+from textual import events
+from textual.app import App
+from textual.binding import BindingType
 from textual.widget import Widget
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from lreg_tui.text import present
-from lreg_tui.widgets.dialog import Dialog
-from lreg_tui.widgets.line_input import ListFilter
+from lreg_tui.widgets.dialog import Dialog, LineInput
+from lreg_tui.widgets.keys import bind
 
 LONGEST_LABEL = 44  # columns; help begins after it
 MARKS = {True: "[x] ", False: "[ ] "}
@@ -32,6 +36,35 @@ class Choice:
     @property
     def name(self) -> str:
         return present.clean(self.label or self.value, 120)
+
+
+class ListFilter(LineInput):
+    """What narrows a list down, beside which there is nothing to go to: keys of the list are typed here.
+
+    The screen has the actions accept and move, and where several can be picked, mark and mark_all. A space marks there,
+    and is a letter like any other elsewhere.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bind("open", "screen.accept", "accept"),
+        bind("mark", "screen.mark"),
+        bind("mark_all", "screen.mark_all", keys="ctrl+a"),
+        bind("up", "screen.move(-1)", keys="up", show=False),
+        bind("down", "screen.move(1)", keys="down", show=False),
+        bind("page_up", "screen.move(-10)", show=False),
+        bind("page_down", "screen.move(10)", show=False),
+    ]
+
+    def __init__(self, several: bool = False) -> None:
+        super().__init__(placeholder="type to narrow down")
+        self.several = several
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        return not (self.several and key == "space") and super().check_consume_key(key, character)
+
+    def on_key(self, event: events.Key) -> None:
+        if self.several and event.key == "space":
+            event.prevent_default()  # else it is typed before anybody asks whether it is
 
 
 class PickList(Dialog[tuple[str, ...] | None]):
@@ -63,7 +96,7 @@ class PickList(Dialog[tuple[str, ...] | None]):
         self.choices = list(choices)
         self.several = several
         self.chosen = [value for value in chosen if any(choice.value == value for choice in self.choices)]
-        self.shown = list(self.choices)
+        self.listed = list(self.choices)
 
     def contents(self) -> Iterable[Widget]:
         yield ListFilter(self.several)
@@ -78,13 +111,13 @@ class PickList(Dialog[tuple[str, ...] | None]):
         """List what fits the filter, with the highlight where it was."""
         words = self.query_one(Input).value.lower().split()
         texts = {choice.value: f"{choice.name} {choice.value} {choice.help}".lower() for choice in self.choices}
-        self.shown = [choice for choice in self.choices if all(word in texts[choice.value] for word in words)]
+        self.listed = [choice for choice in self.choices if all(word in texts[choice.value] for word in words)]
         listed = self.query_one(OptionList)
         listed.clear_options()
         width = min(max((len(choice.name) for choice in self.choices), default=0), LONGEST_LABEL)
-        listed.add_options([Option(self._prompt(choice, width)) for choice in self.shown])
-        if self.shown:
-            values = [choice.value for choice in self.shown]
+        listed.add_options([Option(self._prompt(choice, width)) for choice in self.listed])
+        if self.listed:
+            values = [choice.value for choice in self.listed]
             listed.highlighted = values.index(highlighted) if highlighted in values else 0
 
     def _prompt(self, choice: Choice, width: int) -> Text:
@@ -100,7 +133,7 @@ class PickList(Dialog[tuple[str, ...] | None]):
     @property
     def _current(self) -> Choice | None:
         index = self.query_one(OptionList).highlighted
-        return self.shown[index] if index is not None and index < len(self.shown) else None
+        return self.listed[index] if index is not None and index < len(self.listed) else None
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """The highlight goes to what is called just so, else it stays: sam is not asam."""
@@ -117,10 +150,10 @@ class PickList(Dialog[tuple[str, ...] | None]):
 
     def action_move(self, by: int) -> None:
         listed = self.query_one(OptionList)
-        if self.shown:
+        if self.listed:
             index = (listed.highlighted or 0) + by
             step = abs(by) == 1  # single steps go round, pages stop at the ends
-            listed.highlighted = index % len(self.shown) if step else max(0, min(index, len(self.shown) - 1))
+            listed.highlighted = index % len(self.listed) if step else max(0, min(index, len(self.listed) - 1))
 
     def action_mark(self) -> None:
         if (choice := self._current) is not None:
@@ -129,7 +162,7 @@ class PickList(Dialog[tuple[str, ...] | None]):
 
     def action_mark_all(self) -> None:
         """Mark all that are listed, or none of them where all are marked."""
-        values = [choice.value for choice in self.shown]
+        values = [choice.value for choice in self.listed]
         self._mark(values, not set(values) <= set(self.chosen))
         self._show(self._current.value if self._current else None)
 
@@ -142,3 +175,8 @@ class PickList(Dialog[tuple[str, ...] | None]):
             self.dismiss(tuple(self.chosen))
         elif (choice := self._current) is not None:
             self.dismiss((choice.value,))
+
+
+def pick_one(app: App[Any], title: str, choices: Iterable[Choice], take: Callable[[str], Any], now: str = "") -> None:
+    """Let the user pick one of them, `now` the one under the cursor; `take` is given its value."""
+    app.push_screen(PickList(title, choices, (now,)), lambda picked: take(picked[0]) if picked else None)

@@ -1,11 +1,16 @@
-"""Themes of the console. Run colours come from a palette that colour-blind people can tell apart (Okabe & Ito)."""
+"""Themes, and how well colours are told apart, also by the colour-blind (Okabe & Ito); and screens without colours."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
+from rich.color import Color as RichColor
+from rich.segment import Segment
+from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from textual.color import Color
+from textual.filter import LineFilter
 from textual.theme import BUILTIN_THEMES, Theme
 
 SERIES = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00")
@@ -90,3 +95,60 @@ def terminal_theme(variables: Mapping[str, str]) -> TerminalTheme:
     """The colours of a theme (its CSS variables) for texts that name colours as terminals do."""
     colours = {name: Color.parse(variables[name]).rgb for name in {*ANSI, "background"}}
     return TerminalTheme(colours["background"], colours["foreground"], [colours[name] for name in ANSI])
+
+
+CONTRAST = 3.0  # least ratio of a line's brightness to that of its background
+
+
+def contrast(one: Color, other: Color) -> float:
+    """Contrast ratio as WCAG 2 defines it, 1 to 21."""
+    bright, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: Color) -> float:
+    """Relative luminance as WCAG 2 defines it, 0 to 1."""
+    parts = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour.normalized)
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
+
+
+def visible(colour: Color, background: Color) -> Color:
+    """The colour, moved away from the background until it stands out."""
+    towards = Color(0, 0, 0) if background.brightness > 0.5 else Color(255, 255, 255)
+    candidates = (colour.blend(towards, share) for share in (0.0, 0.15, 0.3, 0.45))
+    return next((tone for tone in candidates if contrast(tone, background) >= CONTRAST), colour.blend(towards, 0.6))
+
+
+STANDS_OUT = 1.5  # contrast of two backgrounds, from which the brighter one means something: a cursor, a scroll bar
+RECEDES = 3.0  # contrast of text and background, below which the text is to stand back
+
+
+class NoColour(LineFilter):
+    """Takes every colour away, and says what they said by other means. Textual itself would make them grey."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [Segment(text, style and plain(style, background), control) for text, style, control in segments]
+
+
+@lru_cache(4096)
+def plain(style: Style, background: Color) -> Style:
+    """A style without colours, for a widget of such a background."""
+    front, back = (style.bgcolor, style.color) if style.reverse else (style.color, style.bgcolor)
+    ground = _known(back) or background
+    text = _known(front)
+    stands_out = style.reverse or contrast(ground, background) >= STANDS_OUT
+    recedes = text is not None and contrast(text, ground) < RECEDES
+    return Style(
+        bold=style.bold,
+        dim=style.dim or (recedes and not stands_out) or None,
+        italic=style.italic,
+        underline=style.underline,
+        strike=style.strike,
+        reverse=stands_out or None,
+        meta=style.meta or None,
+    )
+
+
+def _known(colour: RichColor | None) -> Color | None:
+    """None for the terminal's own."""
+    return None if colour is None or colour.is_default else Color.from_rich_color(colour)

@@ -1,14 +1,21 @@
-"""Work that waits for a disk or a process, off the loop that answers keys."""
+"""Work that waits for a disk or a process, off the loop that answers keys; and processes that compute for a widget."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import tempfile
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from textual.worker import NoActiveWorker, get_current_worker
+
+from engine.base.errors import LregError
 
 Result = TypeVar("Result")
 
@@ -48,3 +55,79 @@ def stop_if_gone() -> None:
         return
     if node._pruning or node._closing:
         raise asyncio.CancelledError
+
+
+POLL_S = 0.5
+
+
+class Helper:
+    """One process at a time."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._child is not None
+
+    def give_up(self) -> None:
+        """End it; what is complete is kept."""
+        if self._child is not None:
+            self._child.terminate()
+
+    async def run(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        on_event: Callable[[dict[str, Any]], Awaitable[None]] | None = None,
+        on_poll: Callable[[float], None] = lambda elapsed_s: None,
+    ) -> str:
+        """Run `python -m module` until it ends; return what went wrong, "" for nothing.
+
+        `on_event` is given what it says as it comes, `on_poll` now and then the seconds that it took so far.
+        """
+        from lreg_tui.system import launch  # the engine's jobs: not for the console's start
+
+        with tempfile.TemporaryDirectory() as folder:
+            log_path = Path(folder) / "said"
+            try:
+                child = self._child = launch.start_helper(module, arguments, log_path)
+            except LregError as error:
+                return str(error)
+            try:
+                return await _follow(child, log_path, on_event, on_poll)
+            finally:
+                self._child = None
+                child.terminate()
+                await off_the_loop(child.wait)
+
+
+async def _follow(
+    child: subprocess.Popen[bytes],
+    log_path: Path,
+    on_event: Callable[[dict[str, Any]], Awaitable[None]] | None,
+    on_poll: Callable[[float], None],
+) -> str:
+    began, done = time.monotonic(), 0
+    while True:
+        code = child.poll()  # before the look at what it said, so that it is all there
+        lines = (await off_the_loop(log_path.read_text)).splitlines()
+        for line in lines[done : None if code is not None else -1] if on_event is not None else ():
+            done += 1
+            await on_event(_event(line))
+        if code is not None:
+            break
+        on_poll(time.monotonic() - began)
+        await asyncio.sleep(POLL_S)
+        stop_if_gone()
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")] or lines[-1:]
+    given_up = code < 0
+    return "" if code == 0 or given_up else " / ".join(errors) or f"exit code {code}"
+
+
+def _event(line: str) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) else {}

@@ -54,15 +54,6 @@ class TomlArea(TextArea):
         super().__init__(read_only=read_only, show_line_numbers=True, soft_wrap=True, id=id)
         self.highlight_cursor_line = False  # it would wash out the colours
         self.cursor_blink = False  # nothing is sent while nothing changes
-        self._styles_of_tokens: dict[str, Style] = {}
-
-    def on_mount(self) -> None:
-        self.watch(self.app, "theme", self._forget_styles, init=False)
-
-    def _forget_styles(self) -> None:
-        self._styles_of_tokens.clear()
-        self.notify_style_update()
-        self.refresh()
 
     def watch_wrong_lines(self) -> None:
         self.notify_style_update()  # which drops the lines that were drawn
@@ -99,9 +90,6 @@ class TomlArea(TextArea):
         return line
 
     def _style(self, kind: str) -> Style:
-        if kind not in self._styles_of_tokens:
-            style = self.get_component_rich_style(f"toml--{kind}")
-            self._styles_of_tokens[kind] = Style(
-                color=style.color, bold=style.bold, italic=style.italic, underline=style.underline
-            )  # without its background, which is that of the cursor's line or the selection
-        return self._styles_of_tokens[kind]
+        """Without its background, which is that of the cursor's line or the selection."""
+        style = self.get_component_rich_style(f"toml--{kind}")
+        return Style(color=style.color, bold=style.bold, italic=style.italic, underline=style.underline)

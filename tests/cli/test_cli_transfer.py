@@ -11,7 +11,7 @@ import pytest
 from driving import TINY, completed, eventually
 
 from engine.presets.preset import load_preset
-from engine.runs.store import RunReader, RunStore
+from engine.runs.store import Run, RunReader, RunStore
 from engine.worker import train
 
 QUICK = ("--steps", "10", "--marks", "5", "--seeds", "2", "--radii", "0.05", "--set", "evaluation.examples=40")
@@ -167,6 +167,20 @@ def test_the_untrained_control_needs_no_file(lreg, run):
     (run.path / "checkpoint" / "initial.safetensors").unlink()
     outcome = lreg("transfer", "last", *QUICK, "--untrained", "--json")
     assert [line["label"] for line in outcome.lines] == ["simple (best)", "simple (untrained)"]
+
+
+def test_the_time_that_is_left_is_told_while_a_baseline_is_tuned(lreg, run, monkeypatch):
+    told: list[tuple[str, float | None]] = []
+    progress = Run.progress
+
+    def tell(job: Run, step: int, total: int, eta_s: float | None) -> None:
+        told.append((job.status.message, eta_s))
+        progress(job, step, total, eta_s)
+
+    monkeypatch.setattr(Run, "progress", tell)
+    assert lreg("transfer", "last", "--steps", "50", *QUICK[2:], "--baseline", "sgd").code == 0
+    tuning = [eta_s for message, eta_s in told if "learning rate on validation, 100%" in message]
+    assert tuning and tuning[0] is not None and tuning[0] > 0
 
 
 def test_settings_that_were_chosen_are_kept_when_the_evaluation_is_interrupted(lreg, run, home, monkeypatch):

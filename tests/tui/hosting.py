@@ -8,7 +8,7 @@ from textual.screen import Screen
 
 from engine.runs.store import RunStore
 from lreg_tui.app.console import LregApp
-from lreg_tui.widgets.ending import Ending
+from lreg_tui.widgets.dialog import Ending
 
 
 class Empty(Ending, Screen[None]):

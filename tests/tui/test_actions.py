@@ -12,13 +12,13 @@ import pytest
 from tui.driving import change_json, make_job, make_run
 
 from engine.base.errors import LregError
+from engine.jobs import spawn
 from engine.jobs.job_runner import check_inputs
 from engine.runs import notes
 from engine.runs.store import RunReader
 from engine.study.schedule import inputs
 from lreg_tui.runs import actions
-from lreg_tui.runs.trash import Trash
-from lreg_tui.system import launch
+from lreg_tui.runs.actions import Trash
 
 ROOT = Path(__file__).parent.parent.parent
 CHILD = """
@@ -66,11 +66,11 @@ def test_pause_continue_and_stop_reach_the_process(tmp_path, work_on):
     made = make_run(tmp_path, "alpha", state="queued")
     process = work_on(made.path)
     reader = RunReader(made.path)
-    assert "pausing alpha" in actions.pause(made.path)
+    assert "pausing alpha" in actions.ask(made.path, "pause")
     eventually(lambda: reader.state == "paused")
-    assert "alpha goes on" in actions.go_on(made.path)
+    assert "alpha goes on" in actions.ask(made.path, "continue")
     eventually(lambda: reader.state == "running")
-    assert "stopping alpha" in actions.stop(made.path)
+    assert "stopping alpha" in actions.ask(made.path, "stop")
     process.wait(240)
     assert reader.state == "stopped"
 
@@ -90,20 +90,18 @@ def test_a_run_that_somebody_works_on_is_not_deleted_and_not_resumed(tmp_path, w
     assert not made.path.exists() and trash.undo() == [made.path]
 
 
-@pytest.mark.parametrize(
-    ("action", "purpose"), [(actions.stop, "stop"), (actions.pause, "pause"), (actions.go_on, "continue")]
-)
-def test_what_has_ended_is_not_signalled(tmp_path, action, purpose):
+@pytest.mark.parametrize("purpose", ["stop", "pause", "continue"])
+def test_what_has_ended_is_not_signalled(tmp_path, purpose):
     made = make_run(tmp_path, "alpha", state="finished")
     with pytest.raises(LregError, match=f"is finished: nothing to {purpose}"):
-        action(made.path)
+        actions.ask(made.path, purpose)
 
 
 @pytest.fixture
 def started(monkeypatch):
     """Folders of what would have been started. Data and devices are looked at in this process."""
     paths: list[Path] = []
-    monkeypatch.setattr(launch, "start_detached", lambda reader, **options: paths.append(reader.path))
+    monkeypatch.setattr(spawn, "start_detached", lambda reader, **options: paths.append(reader.path))
     monkeypatch.setattr(inputs, "check_run", check_inputs)
     return paths
 

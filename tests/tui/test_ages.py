@@ -10,8 +10,8 @@ from tui.driving import Quick, make_app, make_job, make_run, run, until
 from engine.runs.store import RunStore
 from lreg_tui.runs import run_screen, run_table
 from lreg_tui.runs.run_screen import RunScreen
-from lreg_tui.transfers import job_pane
-from lreg_tui.transfers.job_pane import JobPane
+from lreg_tui.transfers import panes
+from lreg_tui.transfers.panes import JobPane
 from lreg_tui.transfers.transfer_screen import TransferScreen
 from lreg_tui.widgets.sheet_view import SheetView
 
@@ -25,7 +25,7 @@ def text(app) -> str:
 @pytest.fixture
 def later(monkeypatch):
     """Call it, and it is five hours later."""
-    for module in (run_screen, job_pane, run_table):
+    for module in (run_screen, panes, run_table):
         monkeypatch.setattr(module, "AGES_EVERY_S", 0.5)  # less, and keys wait for a screen that is never at rest
     now = time.time
     return lambda: monkeypatch.setattr(time, "time", lambda: now() + HOURS)

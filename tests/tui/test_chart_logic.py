@@ -9,14 +9,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lreg_tui.charts import frame, heat_map, legend, smoothing
-from lreg_tui.charts.axes import AxisScale, nice_step, round_out, ticks
-from lreg_tui.charts.curve import ChartLine, Curve, decimate
+from lreg_tui.charts import frame, heat_map, marks
+from lreg_tui.charts.axes import AxisScale, View, kept, nice_step, panned, round_out, ticks, usable, zoomed
+from lreg_tui.charts.curve import ChartLine, Curve, decimate, exponential
 from lreg_tui.charts.frame import Frame
-from lreg_tui.charts.legend import LegendEntry
+from lreg_tui.charts.marks import LegendEntry
 from lreg_tui.charts.picture import paint
 from lreg_tui.charts.plot import Picture, Scene
-from lreg_tui.charts.view import View, kept, panned, usable, zoomed
 from lreg_tui.widgets.themes import MARKERS
 
 BRAILLE = {chr(code) for code in range(frame.BRAILLE + 1, frame.BRAILLE + 256)}
@@ -32,8 +31,8 @@ def picture(*lines: ChartLine, width: int = 80, height: int = 24, **more) -> Pic
     return paint(Scene(width, height, [Curve(each, by_time) for each in lines], **more))
 
 
-def width_of(row: legend.Runs) -> int:
-    return legend.cell_len("".join(text for text, _ in row))
+def width_of(row: marks.Runs) -> int:
+    return marks.cell_len("".join(text for text, _ in row))
 
 
 def plot_of(found: Picture) -> list[str]:
@@ -192,18 +191,18 @@ def test_smoothing_is_the_weighted_mean_of_the_past(weight, count):
     rng = np.random.default_rng(3)
     values = rng.normal(10, 3, count)
     values[rng.integers(0, count, count // 10)] = np.nan
-    found = smoothing.exponential(values, weight)
+    found = exponential(values, weight)
     np.testing.assert_allclose(found, brute_smoothing(values, weight), rtol=1e-10)
 
 
 def test_smoothing_of_a_constant_is_that_constant_from_the_first_value_on():
-    found = smoothing.exponential(np.full(200, 4.2), 0.99)
+    found = exponential(np.full(200, 4.2), 0.99)
     np.testing.assert_allclose(found, 4.2, rtol=1e-12)
 
 
 def test_smoothing_on_a_log_axis_is_a_geometric_mean():
     """1, 100 with weights w, 1 over w + 1: exp of the mean of the logarithms."""
-    found = smoothing.exponential(np.array([1.0, 100.0, -5.0]), 0.5, log=True)
+    found = exponential(np.array([1.0, 100.0, -5.0]), 0.5, log=True)
     np.testing.assert_allclose(found[:2], [1.0, 100 ** (1 / 1.5)], rtol=1e-12)
     assert np.isnan(found[2])
 
@@ -442,11 +441,11 @@ def test_intervals_that_reach_below_zero_end_at_a_log_axis():
 
 def test_a_legend_that_does_not_fit_is_left_out():
     entries = [LegendEntry("●", f"a long name {k}", "0.1234", 16 + k) for k in range(6)]
-    wide = legend.lay_out(entries, 200, 1)
+    wide = marks.lay_out(entries, 200, 1)
     assert len(wide) == 1 and width_of(wide[0]) <= 200
-    assert [len(legend.lay_out(entries, 80, rows)) for rows in (1, 2, 3)] == [1, 2, 2]
-    assert all(width_of(row) <= 80 for row in legend.lay_out(entries, 80, 3))
-    assert legend.lay_out(entries, 20, 1) == [] and legend.lay_out(entries, 80, 0) == []
+    assert [len(marks.lay_out(entries, 80, rows)) for rows in (1, 2, 3)] == [1, 2, 2]
+    assert all(width_of(row) <= 80 for row in marks.lay_out(entries, 80, 3))
+    assert marks.lay_out(entries, 20, 1) == [] and marks.lay_out(entries, 80, 0) == []
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 9, 14, 30, 80, 200])
@@ -455,7 +454,7 @@ def test_every_size_can_be_painted(width):
     for height in (1, 2, 3, 4, 6, 9, 24, 60):
         found = picture(*runs, width=width, height=height, title="meta-loss", cursor=20.0, smoothing=0.5, log_y=True)
         assert found.frame.chars.shape == (height, width)
-        assert all(legend.cell_len("".join(row)) == width for row in found.frame.chars.tolist())
+        assert all(marks.cell_len("".join(row)) == width for row in found.frame.chars.tolist())
 
 
 def test_hostile_labels_are_plain_text():
@@ -558,9 +557,9 @@ def test_no_numbers_and_no_view_break_a_chart(seed):
 
 def test_labels_that_begin_alike_keep_what_tells_them_apart():
     names = ("simple-vanilla-s0", "simple-gsam-low-s0", "simple-sam-low-s0")
-    entries = [legend.LegendEntry("●", name, "0.1234", 0) for name in names]
-    narrow = "".join(text for row in legend.lay_out(entries, 46, 2) for text, _ in row)
+    entries = [marks.LegendEntry("●", name, "0.1234", 0) for name in names]
+    narrow = "".join(text for row in marks.lay_out(entries, 46, 2) for text, _ in row)
     assert all(part in narrow for part in ("…vanilla", "…gsam-l", "…sam-lo")) and "simple" not in narrow
-    assert "simple-gsam-low-s0" in "".join(text for row in legend.lay_out(entries, 200, 1) for text, _ in row)
-    alone = legend.lay_out(entries[:1], 20, 1)
+    assert "simple-gsam-low-s0" in "".join(text for row in marks.lay_out(entries, 200, 1) for text, _ in row)
+    alone = marks.lay_out(entries[:1], 20, 1)
     assert "simple" in "".join(text for row in alone for text, _ in row)

@@ -11,12 +11,11 @@ from textual.command import CommandInput, CommandList, CommandPalette
 from textual.pilot import Pilot
 from tui.driving import make_app, make_store, run, settle, until
 
-from lreg_tui.app.commands import commands
 from lreg_tui.app.console import LregApp
-from lreg_tui.app.help import groups
+from lreg_tui.app.help import commands, groups
 from lreg_tui.charts.chart import Chart
 from lreg_tui.presets.preset_editor import PresetEditorScreen
-from lreg_tui.widgets.prompt import PromptScreen
+from lreg_tui.widgets.dialog import PromptScreen
 
 Doing = Callable[[Pilot[Any], LregApp], Awaitable[None]]
 ALPHA, BETA = "alpha", "beta"
@@ -28,7 +27,7 @@ def on_dashboard(folder: Path, doing: Doing, size: tuple[int, int] = (120, 40)) 
     async def scene() -> None:
         app = make_app(make_store(folder / "runs"), folder)
         async with app.run_test(size=size) as pilot:
-            await until(pilot, lambda: app.screen.table.runs.shown)
+            await until(pilot, lambda: app.screen.table.runs.lines)
             await doing(pilot, app)
 
     run(scene())
@@ -41,7 +40,7 @@ def titles(app: LregApp) -> list[str]:
 async def go_to(pilot: Pilot[Any], app: LregApp, name: str) -> None:
     """Put the cursor on a run, by its name."""
     table = app.screen.table
-    table.move_to([row.name for row in table.runs.shown].index(name))
+    table.move_to([row.name for row in table.runs.lines].index(name))
     await settle(pilot)
 
 

@@ -19,11 +19,11 @@ from tui.terminal import COLOUR, Terminal
 
 from engine.runs.store import RunStore
 from lreg_tui.app.console import SMALLEST, LregApp, TooSmallScreen
-from lreg_tui.app.no_color import NoColour
 from lreg_tui.runs.dashboard import DashboardScreen
 from lreg_tui.system import session
 from lreg_tui.widgets import themes
-from lreg_tui.widgets.prompt import PromptScreen
+from lreg_tui.widgets.dialog import PromptScreen
+from lreg_tui.widgets.themes import NoColour
 
 ALTERNATE_SCREEN = b"\x1b[?1049h"
 

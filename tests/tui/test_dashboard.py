@@ -17,14 +17,13 @@ from engine.runs.store import RunReader, RunStore
 from lreg_tui.app import console
 from lreg_tui.app.help import HelpScreen
 from lreg_tui.runs import actions
-from lreg_tui.runs.machine_panel import MachinePanel, rows_of
+from lreg_tui.runs.machine_panel import MachinePanel, in_brief, rows_of
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.runs.run_table import RunTable
-from lreg_tui.widgets.confirm import ConfirmScreen
-from lreg_tui.widgets.keyed_table import KeyedTable
+from lreg_tui.widgets.dialog import ConfirmScreen, PromptScreen
 from lreg_tui.widgets.log_tail import LogTail
 from lreg_tui.widgets.pick_list import PickList
-from lreg_tui.widgets.prompt import PromptScreen
+from lreg_tui.widgets.sheet_view import SheetView
 
 MEASURE = machine.measure
 
@@ -60,12 +59,12 @@ def shown(widget: Static) -> str:
 
 
 def names(app) -> list[str]:
-    return [row.name for row in app.screen.query_one(RunTable).runs.shown]
+    return [row.name for row in app.screen.query_one(RunTable).runs.lines]
 
 
 async def put_cursor_on(pilot, name: str) -> None:
     table = pilot.app.screen.query_one(RunTable)
-    table.move_to([row.name for row in table.runs.shown].index(name))
+    table.move_to([row.name for row in table.runs.lines].index(name))
     await settle(pilot)
 
 
@@ -134,11 +133,11 @@ def test_a_transfer_job_under_the_cursor_has_no_preset_to_edit(tmp_path):
 
     async def steps(pilot, app):
         table = app.screen.table
-        table.move_to([row.kind is TRANSFER for row in table.runs.shown].index(False))
+        table.move_to([row.kind is TRANSFER for row in table.runs.lines].index(False))
         await pilot.press("right", "space")
         await settle(pilot)
         assert "e edit" in footer(app)
-        table.move_to([row.kind is TRANSFER for row in table.runs.shown].index(True))
+        table.move_to([row.kind is TRANSFER for row in table.runs.lines].index(True))
         await settle(pilot)
         assert "e edit" not in footer(app)
 
@@ -233,10 +232,10 @@ def test_a_filter_works_while_it_is_typed_and_is_remembered(tmp_path):
     async def steps(pilot, app):
         await filter_with(pilot, "state:runn")
         table = app.screen_stack[0].query_one(RunTable)
-        await until(pilot, lambda: [row.name for row in table.runs.shown] == ["beta"])
+        await until(pilot, lambda: [row.name for row in table.runs.lines] == ["beta"])
         await pilot.press("x")
         await until(pilot, lambda: "did you mean running?" in shown(app.screen.query_one("#note", Static)))
-        assert [row.name for row in table.runs.shown] == ["beta"]  # the last one that meant something
+        assert [row.name for row in table.runs.lines] == ["beta"]  # the last one that meant something
         await pilot.press("enter")
         assert isinstance(app.screen, PromptScreen)  # a wrong one is not taken
         await pilot.press("backspace", "enter")
@@ -696,7 +695,7 @@ def test_help_lists_every_key_and_the_filter_language(tmp_path):
 def test_without_a_gpu_its_lines_are_not_there():
     load = Load(0.25, 8, 2**30, 2**32)
     assert [label for label, _, _ in rows_of(load)] == ["CPU", "memory"]
-    assert MachinePanel.Measured(load).in_brief == "CPU 25%  mem 25%"
+    assert in_brief(load) == "CPU 25%  mem 25%"
 
 
 def test_gpus_are_read_from_what_nvidia_smi_prints():
@@ -741,6 +740,11 @@ def test_adaptive_sharpness_takes_the_place_of_sharpness_where_it_was_measured(t
     drive(store, tmp_path, steps)
 
 
+def words(app) -> list[str]:
+    """Of the sheets in view."""
+    return app.screen.query_one(SheetView).text.split()
+
+
 def test_the_process_of_each_run_is_told_with_what_it_takes(tmp_path):
     """One that has crashed has none; neither has one on another host."""
     store = RunStore(tmp_path / "runs")
@@ -751,11 +755,10 @@ def test_the_process_of_each_run_is_told_with_what_it_takes(tmp_path):
         await until(pilot, lambda: len(app.feed.rows) == 2)
         await pilot.press("P")
         await until(pilot, lambda: "at-work" in screen_text(app) and "CPU" in screen_text(app))
-        table = app.screen.query_one(KeyedTable)
-        await until(pilot, lambda: table.row_count == 1)
-        run, cpu, memory, *_, process = table.get_row_at(0)
-        assert process.plain.split() == [str(os.getpid())] and run.plain.strip() == "at-work"
-        assert cpu.plain.endswith("%") and memory.plain.endswith("iB")
+        for size in ((80, 24), (60, 20)):  # also where not all columns fit side by side
+            await pilot.resize_terminal(*size)
+            await until(pilot, lambda: {"read/s", "written/s", "process", str(os.getpid())} <= {*words(app)})
+            assert "done" not in words(app)
         await pilot.press("P")
         await settle(pilot)
         assert app.screen.query(RunTable)

@@ -17,10 +17,10 @@ from hang_ups import LIMIT_S, drawing, quitting_unread, seconds_to_end, starting
 from tui.driving import Quick, make_app, run, settle, until
 from tui.terminal import Terminal
 
+from engine.jobs import spawn
 from engine.runs.store import RunReader, RunStore
 from lreg_tui.runs.run_notice import RunNotice
-from lreg_tui.system import launch
-from lreg_tui.widgets.confirm import ConfirmScreen
+from lreg_tui.widgets.dialog import ConfirmScreen
 
 ENDLESS = TINY.replace("epochs = 3", "epochs = 100000").replace("every = 1", "every = 50")
 LONG_S = 60.0
@@ -180,7 +180,7 @@ def started(runs: Path) -> RunReader:
 
     made = RunStore(runs).create(load_preset("tiny.toml"))
     reader = RunReader(made.path)
-    launch.start_detached(reader)
+    spawn.start_detached(reader)
     return reader
 
 

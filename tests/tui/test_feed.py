@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tui.driving import make_run
+from tui.driving import change_json, make_run
 
 from engine.runs import reader as readers
 from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.runs import feed as feeds
 from lreg_tui.runs import filters
-from lreg_tui.runs.feed import Feed, RunRow, _KnownRun, row_of
-from lreg_tui.runs.followed import Followed
+from lreg_tui.runs.feed import Feed, Followed, RunRow, _KnownRun, row_of
 
 Told = list[tuple["tuple[RunRow, ...] | None", frozenset[str], list[RunRow]]]
 
@@ -200,3 +199,10 @@ def test_a_run_that_is_looked_at_while_it_is_made_has_its_name_afterwards(tmp_pa
     (run.path / "run.json").write_text(facts)
     row = known.look()
     assert row.name == "mine" and row.created
+
+
+def test_only_what_is_live_is_told_to_take_a_while(tmp_path):
+    for state, eta_s in (("running", 60.0), ("crashed", None)):
+        made = make_run(tmp_path, state, state=state)
+        change_json(made.path / "status.json", eta_s=60.0)
+        assert row_of(RunReader(made.path)).eta_s == eta_s

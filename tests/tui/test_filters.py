@@ -11,7 +11,6 @@ import pytest
 from engine.runs.kinds import TRANSFER
 from lreg_tui.runs import filters
 from lreg_tui.runs.feed import RunRow
-from lreg_tui.runs.filter_prompt import settled
 
 ALPHA = RunRow(
     id="20261101-120000-alpha-k3f9",
@@ -52,6 +51,7 @@ BETA = replace(
     tags=(),
     pinned=False,
     settings={"optimizer.kind": "simple", "penalty.gsam.rho": 0.1, "task.hidden": (), "meta.learn_start": True},
+    eta_s=None,
 )
 JOB = replace(
     BETA, id="20261103-120000-transfer-aaaa", name="transfer", state="crashed", kind=TRANSFER, task="", optimizer="",
@@ -270,25 +270,3 @@ def test_the_help_names_every_field():
 )
 def test_completion(text, expected):
     assert filters.complete(text, [ALPHA, BETA, JOB]) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", ""),
-        ("alpha", "alpha"),
-        ("sta", ""),  # of state: perhaps, and no run is called so
-        ("bet", "bet"),
-        ("xyz", "xyz"),  # no field begins like that: nothing is found
-        ("state:", ""),
-        ("foo:bar", ""),
-        ("state:finished foo:bar", "state:finished"),
-        ("state:finished meta_loss<", "state:finished"),
-        ("state:finished sta", "state:finished"),
-        ('foo:bar -tag:paper "be', "-tag:paper"),
-        ("state:run", "state:run"),
-        ("sta ", "sta"),  # a blank ends the word
-    ],
-)
-def test_while_a_filter_is_typed_what_is_whole_of_it_holds(text, expected):
-    assert settled(text, [ALPHA, BETA, JOB]) == expected

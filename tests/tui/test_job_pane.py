@@ -11,8 +11,8 @@ from tui.driving import Quick, make_app, make_job, make_run, run, settle, until
 
 from engine.runs.store import RunStore
 from lreg_tui.runs.feed import Feed, RunRow
-from lreg_tui.transfers import job_pane
-from lreg_tui.transfers.job_pane import JobPane
+from lreg_tui.transfers import panes
+from lreg_tui.transfers.panes import JobPane
 from lreg_tui.widgets.sheet_view import SheetView
 
 
@@ -44,14 +44,14 @@ def words(pane: JobPane) -> str:
 @pytest.mark.parametrize("slow", ["read_job", "read_results"])
 def test_until_all_is_read_it_says_so(tmp_path, monkeypatch, slow):
     job = make_job(tmp_path, [make_run(tmp_path, "alpha")])
-    may_read, real, reads = threading.Event(), getattr(job_pane, slow), []
+    may_read, real, reads = threading.Event(), getattr(panes, slow), []
 
     def wait(*given: Any) -> Any:
         reads.append(given)
         may_read.wait(240)
         return real(*given)
 
-    monkeypatch.setattr(job_pane, slow, wait)
+    monkeypatch.setattr(panes, slow, wait)
 
     async def doing(pilot, pane):
         await until(pilot, lambda: reads and words(pane) == "reading …")
@@ -91,7 +91,7 @@ def test_evaluations_are_points_on_the_dashboard(tmp_path):
             await until(pilot, lambda: len(app.feed.rows) == 2)
             await settle(pilot)
             table = app.screen.table
-            for place, row in enumerate(table.runs.shown):
+            for place, row in enumerate(table.runs.lines):
                 table.move_to(place)
                 charts = [panel.chart for panel in app.screen.panels.all]
                 is_job = row.id == job.path.name

@@ -8,7 +8,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 from tui.driving import calm, run
 
-from lreg_tui.widgets.key_footer import KeyFooter
+from lreg_tui.widgets.keys import KeyFooter
 
 ZOOM = Binding.Group("zoom", compact=True)
 

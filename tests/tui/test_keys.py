@@ -23,7 +23,7 @@ from lreg_tui.runs.run_columns import BY_KEY
 from lreg_tui.system import config
 from lreg_tui.system.keys import KEYS
 from lreg_tui.widgets import themes
-from lreg_tui.widgets.confirm import ConfirmScreen
+from lreg_tui.widgets.dialog import ConfirmScreen
 from lreg_tui.widgets.keys import bind
 
 ANSWERS = {"y": "yes", "n": "no"}  # of a question; what everybody expects there

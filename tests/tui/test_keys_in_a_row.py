@@ -15,14 +15,13 @@ from textual.events import Paste
 from tui import driving
 from tui.driving import Quick, key_event
 
+from engine.jobs import spawn
 from lreg_tui.app.console import LregApp
 from lreg_tui.runs import actions
 from lreg_tui.runs.dashboard import DashboardScreen
 from lreg_tui.runs.run_screen import RunScreen
-from lreg_tui.system import launch
-from lreg_tui.widgets import key_order
-from lreg_tui.widgets.confirm import ConfirmScreen
-from lreg_tui.widgets.prompt import PromptScreen
+from lreg_tui.widgets import keys
+from lreg_tui.widgets.dialog import ConfirmScreen, PromptScreen
 
 KEYS = (
     *["escape"] * 14,
@@ -50,8 +49,8 @@ Steps = Callable[[Quick, LregApp], Awaitable[None]]
 def started(monkeypatch, tmp_path) -> list[Any]:
     """What processes would have been started for."""
     runs: list[Any] = []
-    monkeypatch.setattr(launch, "start_detached", lambda reader, **how: runs.append(reader.path))
-    monkeypatch.setattr(key_order, "PATIENCE_S", driving.LIMIT_S)  # no key acts before its turn on a busy machine
+    monkeypatch.setattr(spawn, "start_detached", lambda reader, **how: runs.append(reader.path))
+    monkeypatch.setattr(keys, "PATIENCE_S", driving.LIMIT_S)  # no key acts before its turn on a busy machine
     monkeypatch.chdir(tmp_path)
     return runs
 
@@ -132,7 +131,7 @@ def test_whatever_keys_come_the_dashboard_is_at_the_bottom(tmp_path, seed):
 def test_what_is_typed_goes_to_the_field_that_the_key_before_it_opens(tmp_path):
     async def steps(pilot, app):
         await burst(pilot, ["slash", *"DyDyD", "enter"])
-        assert isinstance(app.screen, DashboardScreen) and app.screen.table.runs.shown == []
+        assert isinstance(app.screen, DashboardScreen) and app.screen.table.runs.lines == []
         await burst(pilot, ["escape", "T", *"a,b", "enter"])
         await driving.until(pilot, lambda: {"a", "b"} <= {tag for row in app.feed.rows for tag in row.tags})
         app.post_message(key_event("r"))

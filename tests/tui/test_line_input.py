@@ -8,8 +8,8 @@ from textual.containers import Vertical
 from textual.widgets import Input
 from tui.driving import calm, key_event, run
 
-from lreg_tui.widgets.key_order import KeysInOrder
-from lreg_tui.widgets.line_input import LineInput
+from lreg_tui.widgets.dialog import LineInput
+from lreg_tui.widgets.keys import KeysInOrder
 from lreg_tui.widgets.pick_list import Choice, PickList
 
 CHOICES = [Choice(name) for name in ("adam", "sgd", "sam", "gsam")]

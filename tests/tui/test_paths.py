@@ -9,6 +9,7 @@ from tui.showing import show
 
 from engine.base import machine
 from engine.base.machine import Load
+from engine.jobs import spawn
 from engine.presets import catalog
 from engine.runs.store import RunReader, RunStore
 from lreg_tui.app import console
@@ -18,8 +19,7 @@ from lreg_tui.presets.picking import PickPresetScreen
 from lreg_tui.presets.preset_editor import PresetEditorScreen
 from lreg_tui.runs.dashboard import DashboardScreen
 from lreg_tui.runs.run_screen import RunScreen
-from lreg_tui.runs.run_table import RunTable
-from lreg_tui.system import launch
+from lreg_tui.runs.run_table import RunTable, TableLayout
 from lreg_tui.widgets.pick_list import PickList
 
 
@@ -61,7 +61,7 @@ async def put_cursor_on(pilot, name: str) -> None:
         table.runs.select(next(row.id for row in pilot.app.feed.rows if "->" in row.name))
         await settle(pilot)
         return
-    table.move_to([row.name for row in table.runs.shown].index(name))
+    table.move_to([row.name for row in table.runs.lines].index(name))
     await settle(pilot)
 
 
@@ -95,7 +95,7 @@ def test_c_with_one_run_asks_what_to_compare_it_with(store, tmp_path):
 
 def test_two_marked_seeds_of_an_arm_are_compared(store, tmp_path):
     async def steps(pilot, app):
-        app.screen.query_one(RunTable).show_as(sort="name", reverse=False, columns=(), differing=False, group="")
+        app.screen.query_one(RunTable).arrange(TableLayout(sort="name", group=""))
         for name in ("alpha", "beta"):
             await put_cursor_on(pilot, name)
             await pilot.press("space")
@@ -120,14 +120,14 @@ def test_c_on_the_run_screen_compares_it_with_picked_ones(store, tmp_path):
 
 
 def test_a_launched_run_is_under_the_cursor_whatever_the_order(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "start_detached", lambda reader, **options: None)
+    monkeypatch.setattr(spawn, "start_detached", lambda reader, **options: None)
 
     async def steps(pilot, app):
         table = app.screen.query_one(RunTable)
-        table.show_as(sort="name", reverse=True, columns=(), differing=False, group="")
+        table.arrange(TableLayout(sort="name", reverse=True, group=""))
         await put_cursor_on(pilot, "alpha")
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(app.screen, PickPresetScreen) and app.screen.shown)
+        await until(pilot, lambda: isinstance(app.screen, PickPresetScreen) and app.screen.listed)
         await pilot.press(*"quickstart", "enter")
         await until(pilot, lambda: isinstance(app.screen, PresetEditorScreen) and app.screen.checked is not None)
         await pilot.press("ctrl+l")
@@ -136,7 +136,7 @@ def test_a_launched_run_is_under_the_cursor_whatever_the_order(store, tmp_path, 
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, DashboardScreen) and len(app.feed.rows) == 4)
         await until(pilot, lambda: table.runs.cursor_row.name == "mine")
-        assert [row.name for row in table.runs.shown] == ["mine", "beta", "alpha"]
+        assert [row.name for row in table.runs.lines] == ["mine", "beta", "alpha"]
         await settle(pilot)
 
     drive(store, tmp_path, steps)
@@ -165,7 +165,7 @@ def test_a_term_that_is_not_whole_leaves_the_table_as_it_was(store, tmp_path):
         async def left_by(text: str) -> list[str]:
             app.screen.query_one(Input).value = text
             await calm(pilot)
-            return [row.name for row in table.runs.shown]
+            return [row.name for row in table.runs.lines]
 
         for text in ("name:alpha", "name:alpha sta", "name:alpha state:", "name:alpha foo:bar"):
             assert await left_by(text) == ["alpha"]
@@ -176,6 +176,6 @@ def test_a_term_that_is_not_whole_leaves_the_table_as_it_was(store, tmp_path):
         assert len(await left_by("foo:bar")) == 2  # the job is folded away
         await pilot.press("escape")
         await settle(pilot)
-        assert len(table.runs.shown) == 2
+        assert len(table.runs.lines) == 2
 
     drive(store, tmp_path, steps)

@@ -17,19 +17,17 @@ from tui import driving, hosting
 
 import lreg_tui
 from engine.base.errors import RunError
+from engine.jobs import spawn
 from engine.jobs.job_runner import check_inputs
 from engine.presets import catalog
 from engine.presets.preset import from_mapping, shipped
 from engine.runs.store import RunReader, RunStore
 from engine.study.schedule import inputs
 from lreg_tui.app.help import HelpScreen
-from lreg_tui.presets.difference import DifferenceScreen
-from lreg_tui.presets.launch_run import LaunchScreen, summary
-from lreg_tui.presets.picking import PickPresetScreen
+from lreg_tui.presets.picking import LaunchScreen, PickPresetScreen, summary
 from lreg_tui.presets.preset_editor import PresetEditorScreen
-from lreg_tui.system import launch
-from lreg_tui.widgets.confirm import ConfirmScreen
-from lreg_tui.widgets.prompt import PromptScreen
+from lreg_tui.presets.problem_list import DifferenceScreen
+from lreg_tui.widgets.dialog import ConfirmScreen, PromptScreen
 
 MINE = """\
 # my own preset
@@ -472,7 +470,7 @@ def test_leaving_without_edits_does_not_ask(tmp_path: Path) -> None:
 
 def test_launching_makes_a_real_run_and_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[RunReader] = []
-    monkeypatch.setattr(launch, "start_detached", lambda reader, **_: started.append(reader))
+    monkeypatch.setattr(spawn, "start_detached", lambda reader, **_: started.append(reader))
 
     async def go() -> None:
         async with editing(tmp_path) as editor:
@@ -502,7 +500,7 @@ def test_a_launch_that_fails_says_why_and_keeps_the_edit(tmp_path: Path, monkeyp
     def fail(reader: RunReader, **_: object) -> None:
         raise RunError("--device: cuda:7 is not on this machine; there is: cpu")
 
-    monkeypatch.setattr(launch, "start_detached", fail)
+    monkeypatch.setattr(spawn, "start_detached", fail)
 
     async def go() -> None:
         async with editing(tmp_path) as editor:
@@ -520,7 +518,7 @@ def test_a_launch_that_fails_says_why_and_keeps_the_edit(tmp_path: Path, monkeyp
 
 def test_a_run_that_has_started_waits_for_the_help_to_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     may_start = threading.Event()
-    monkeypatch.setattr(launch, "start_detached", lambda reader, **_: may_start.wait(240))
+    monkeypatch.setattr(spawn, "start_detached", lambda reader, **_: may_start.wait(240))
 
     async def go() -> None:
         async with editing(tmp_path) as editor:

@@ -28,7 +28,7 @@ def test_which_rho_won_and_how_its_sharpness_looks_beside_vanillas(tmp_path):
                 await settle(pilot)
             assert sum(map(len, KEYS)) < 10
             winner = dashboard.table.runs.cursor_line
-            assert winner is dashboard.table.runs.shown[0] and len(winner.members) == 5
+            assert winner is dashboard.table.runs.lines[0] and len(winner.members) == 5
             assert winner.settings["penalty.gam.rho"] == 0.1
             line = dashboard.table.render_line(1).text
             assert "gam.rho" in dashboard.table.render_line(0).text and " 0.1 " in line

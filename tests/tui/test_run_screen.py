@@ -13,17 +13,17 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 from tui import driving, hosting
 
+from engine.jobs import spawn
 from engine.presets import catalog
 from engine.presets.preset import from_mapping
 from engine.runs.store import Run, RunReader, RunStore
 from lreg_tui.presets.preset_editor import PresetEditorScreen
-from lreg_tui.runs.evaluation_table import EvaluationTable, MarksScreen
-from lreg_tui.runs.metric_grid import MetricGrid, ordered
+from lreg_tui.runs.metric_panel import MetricGrid, ordered
 from lreg_tui.runs.run_notice import RunNotice
 from lreg_tui.runs.run_screen import PresetText, RunScreen
-from lreg_tui.system import launch
+from lreg_tui.widgets.dialog import PromptScreen
 from lreg_tui.widgets.log_tail import LogTail
-from lreg_tui.widgets.prompt import PromptScreen
+from lreg_tui.widgets.page_tabs import PageTabs
 from lreg_tui.widgets.sheet_view import SheetView
 from lreg_tui.widgets.toml_area import TomlArea
 
@@ -72,6 +72,10 @@ class Shown:
         return str(self.screen.query_one(selector, Static).content)
 
     @property
+    def tabs(self) -> str:
+        return self.screen.query_one(PageTabs).text
+
+    @property
     def metrics(self) -> list[str]:
         return [panel.metric for panel in self.screen.query_one(MetricGrid).all if panel.display]
 
@@ -83,7 +87,7 @@ async def showing(run: Run, folder: Path, size: tuple[int, int] = (80, 24)) -> A
         shown = Shown(pilot)
         await shown.until(lambda: app.feed.rows)
         app.open_run(run.id)
-        await shown.until(lambda: app.screen.query("#tabs"))
+        await shown.until(lambda: app.screen.query(PageTabs))
         await shown.until(lambda: shown.screen.files is not None)
         yield shown
 
@@ -116,7 +120,7 @@ def test_every_metric_has_a_panel_page_by_page_and_alone(tmp_path: Path) -> None
             await shown.until(lambda: shown.screen.query_one(MetricGrid).names)
             await driving.settle(shown.pilot)
             first = shown.metrics
-            assert first == order[: len(first)] and "1/" in shown.text("#tabs")
+            assert first == order[: len(first)] and "1/" in shown.tabs
             seen = list(first)
             while len(seen) < len(order):
                 await shown.press("right_square_bracket")
@@ -136,7 +140,7 @@ def test_the_number_of_pages_is_right_after_another_tab_and_another_size(tmp_pat
 
     async def go() -> None:
         async with showing(made, tmp_path) as shown:
-            pages = lambda count: shown.until(lambda: f"curves 1/{count}" in shown.text("#tabs"))  # noqa: E731
+            pages = lambda count: shown.until(lambda: f"curves 1/{count}" in shown.tabs)  # noqa: E731
             await pages(2)
             await shown.press("2")
             await driving.settle(shown.pilot)
@@ -152,7 +156,7 @@ def test_the_number_of_pages_is_right_after_another_tab_and_another_size(tmp_pat
             await pages(7)
             await shown.pilot.resize_terminal(200, 60)
             await shown.press("escape")
-            await shown.until(lambda: shown.metrics == ordered(METRICS) and "/" not in shown.text("#tabs"))
+            await shown.until(lambda: shown.metrics == ordered(METRICS) and "/" not in shown.tabs)
 
     driving.run(go())
 
@@ -183,7 +187,7 @@ def test_curves_that_another_screen_had_read_are_there_at_once(tmp_path: Path) -
             await shown.until(lambda: app.feed.metrics(made.id) and app.feed.rows)
             await driving.settle(pilot)
             app.open_run(made.id)
-            await shown.until(lambda: app.screen.query("#tabs"))
+            await shown.until(lambda: app.screen.query(PageTabs))
             await shown.until(lambda: shown.metrics == ["meta_loss"] and shown.screen.query_one(MetricGrid).names)
             await shown.until(lambda: shown.screen.query_one(MetricGrid).all[0].chart.lines)
 
@@ -274,7 +278,7 @@ def test_checkpoints_are_listed_with_step_and_size(tmp_path: Path) -> None:
     driving.run(go())
 
 
-def test_transfers_are_listed_and_opened_with_all_their_marks(tmp_path: Path) -> None:
+def test_transfers_are_told_by_task_and_with_all_their_marks(tmp_path: Path) -> None:
     made = driving.make_run(tmp_path / "runs")
     made.write_transfer("best-fmnist", evaluation("simple (best)", 0.75))
     made.write_transfer("best-mnist", evaluation("[red]hostile[/]\x1b[31m", 0.5, "mnist"))
@@ -283,20 +287,16 @@ def test_transfers_are_listed_and_opened_with_all_their_marks(tmp_path: Path) ->
     async def go() -> None:
         async with showing(made, tmp_path, (120, 40)) as shown:
             await shown.press("5")
-            table = shown.screen.query_one(EvaluationTable)
-            cells = [[str(cell) for cell in table.get_row_at(row)] for row in range(table.row_count)]
-            assert len(cells) == 2 and cells[0][:3] == ["simple (best)", "fmnist/mlp", "75.0 ± 0.0%"]
-            assert cells[1][0] == "[red]hostile[/]\N{REPLACEMENT CHARACTER}[31m"
-            await shown.press("enter")
-            await shown.until(lambda: isinstance(shown.app.screen, MarksScreen))
-            await shown.pilot.pause()
-            lines = shown.app.screen.query_one(SheetView).text.splitlines()
-            assert [line.split()[0] for line in lines if line[:1].isdigit()] == ["50", "100"]
-            await shown.press("escape")
+            sheets = shown.screen.query_one("#tab-transfers", SheetView)
+            await shown.until(lambda: "mnist/mlp" in sheets.text)
+            for words in ("fmnist/mlp", "75.0 ± 0.0%", "[red]hostile[/]\N{REPLACEMENT CHARACTER}[31m"):
+                assert words in sheets.text
+            steps = [line.split()[0] for line in sheets.text.splitlines() if line[:1].isdigit()]
+            assert steps == 2 * ["50", "100"]
             made.write_transfer("best-cifar", evaluation("simple (best)", 0.25, "cifar10"))
             (made.path / "notes.json").write_text('{"name": "renamed"}')  # a change that the feed tells
             shown.app.feed.look_now()
-            await shown.until(lambda: table.row_count == 3)
+            await shown.until(lambda: "cifar10/mlp" in sheets.text)
 
     driving.run(go())
 
@@ -318,7 +318,7 @@ def test_a_tab_without_evaluations_has_no_keys_until_there_are_some(tmp_path: Pa
 
 def test_a_crashed_run_says_why_first_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[RunReader] = []
-    monkeypatch.setattr(launch, "start_detached", lambda reader, **_: started.append(reader))
+    monkeypatch.setattr(spawn, "start_detached", lambda reader, **_: started.append(reader))
     made = driving.make_run(tmp_path / "runs", state="crashed", step=7, total=20, log="loading\nout of memory\n")
 
     async def go() -> None:
@@ -326,7 +326,7 @@ def test_a_crashed_run_says_why_first_and_goes_on(tmp_path: Path, monkeypatch: p
             notice = shown.screen.query_one(RunNotice)
             await shown.until(lambda: "out of memory" in str(notice.content))
             assert "crashed at meta-step 7 of 20" in str(notice.content)
-            assert notice.region.y < shown.screen.query_one("#tabs").region.y
+            assert notice.region.y < shown.screen.query_one(PageTabs).region.y
             await shown.press("R")
             await shown.until(lambda: started)
             assert started[0].path == made.path
@@ -348,7 +348,7 @@ def test_a_damaged_run_is_shown_as_such(tmp_path: Path) -> None:
                 await shown.press(key)
                 assert "\x1b]0" not in shown.app.export_screenshot()
             await shown.until(lambda: "no valid TOML" in shown.text("#preset-problem"))
-            assert shown.screen.query_one("#no-evaluations").display
+            await shown.until(lambda: "no transfer" in shown.screen.query_one("#tab-transfers", SheetView).text)
 
     driving.run(go())
 
@@ -376,7 +376,7 @@ def test_a_transfer_job_shows_its_plan(tmp_path: Path) -> None:
         async with showing(made, tmp_path) as shown:
             shown.app.pop_screen()
             shown.app.push_screen(RunScreen(job.id))
-            await shown.until(lambda: shown.app.screen.query("#tabs"))
+            await shown.until(lambda: shown.app.screen.query(PageTabs))
             await shown.press("2")
             area = shown.screen.query_one("#preset", TomlArea)
             await shown.until(lambda: area.text)
@@ -433,7 +433,7 @@ def test_a_diagnosis_is_made_by_a_process_and_shown(tmp_path: Path, forked: None
             await driving.until(shown.pilot, lambda: list(made.path.glob("diagnosis-best-*.json")), 120)
             sheets = shown.screen.query_one("#diagnosis-sheets", SheetView)
             await shown.until(lambda: "whole objective" in sheets.text and "gsam, inner steps 2-4" in sheets.text)
-            await shown.until(lambda: "diagnosis 1" in shown.text("#tabs"))
+            await shown.until(lambda: "diagnosis 1" in shown.tabs)
 
     driving.run(go())
 

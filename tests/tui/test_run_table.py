@@ -15,9 +15,8 @@ from engine.runs.kinds import STUDY, TRANSFER
 from lreg_tui.runs.feed import RunRow
 from lreg_tui.runs.groups import differing
 from lreg_tui.runs.run_columns import BAR, BY_KEY, chosen, column, fit
-from lreg_tui.runs.run_lines import Grid
 from lreg_tui.runs.run_list import NO_CURVE, RunList
-from lreg_tui.runs.run_table import RunTable
+from lreg_tui.runs.run_table import Grid, RunTable
 from lreg_tui.widgets import themes
 
 NOW = time.time()
@@ -45,7 +44,7 @@ ABC = [row("a", 300, latest={"meta_loss": 0.3}), row("b", 200, latest={"meta_los
 
 
 def names(runs: RunList) -> str:
-    return "".join(shown.name for shown in runs.shown)
+    return "".join(shown.name for shown in runs.lines)
 
 
 # -- order, marks and cursor -----------------------------------------------------------------------------------------
@@ -151,16 +150,16 @@ def test_runs_that_differ_by_seed_only_are_one_line_with_mean_and_interval():
     runs.replace([*seeds("gam", (0.4, 0.6)), *seeds("sam", (0.1, 0.2, 0.3)), row("alone", arm="alone")])
     runs.group_by("seed")
     runs.sort_by("meta_loss", False)
-    assert [line.name for line in runs.shown] == ["3× sam", "2× gam", "alone"]
-    assert "".join(text for text, _ in column("meta_loss").show(runs.shown[1])) == "0.500±1.271"  # 12.706 * 0.1
+    assert [line.name for line in runs.lines] == ["3× sam", "2× gam", "alone"]
+    assert "".join(text for text, _ in column("meta_loss").show(runs.lines[1])) == "0.500±1.271"  # 12.706 * 0.1
     runs.move_to(1)
     runs.unfold(True)
-    assert [line.name for line in runs.shown] == ["3× sam", "2× gam", "gam-s0", "gam-s1", "alone"]
+    assert [line.name for line in runs.lines] == ["3× sam", "2× gam", "gam-s0", "gam-s1", "alone"]
     runs.move_to(3)
     runs.unfold(False)  # from below it
-    assert runs.cursor_line.name == "2× gam" and len(runs.shown) == 3
+    assert runs.cursor_line.name == "2× gam" and len(runs.lines) == 3
     runs.group_by("")
-    assert runs.cursor_row.name == "gam-s0" and len(runs.shown) == 6
+    assert runs.cursor_row.name == "gam-s0" and len(runs.lines) == 6
 
 
 def test_what_is_done_to_a_group_is_done_to_its_runs():
@@ -176,7 +175,7 @@ def test_what_is_done_to_a_group_is_done_to_its_runs():
     runs.mark()
     assert runs.marked == {"id-gam-s0": 0, "id-gam-s1": 0}
     runs.group_by("")
-    marks = {line.name: runs.mark_of(line) for line in runs.shown}
+    marks = {line.name: runs.mark_of(line) for line in runs.lines}
     assert marks == {"gam-s0": 0, "gam-s1": 1, "sam-s0": None, "sam-s1": None}  # the marks are the runs'
 
 
@@ -186,9 +185,9 @@ def test_groups_by_a_setting_and_by_study():
     runs.replace(
         [row("a", settings=settings, tags=("study:x",)), row("b", settings=settings), row("c", state="running")]
     )
-    assert [(line.kind is STUDY, line.name, line.step, line.total) for line in runs.shown[2:]] == [(True, "x", 1, 1)]
+    assert [(line.kind is STUDY, line.name, line.step, line.total) for line in runs.lines[2:]] == [(True, "x", 1, 1)]
     runs.group_by("penalty.gam.rho")
-    assert {line.name for line in runs.shown} == {"c", "2× penalty.gam.rho = 0.05"}
+    assert {line.name for line in runs.lines} == {"c", "2× penalty.gam.rho = 0.05"}
 
 
 def test_the_line_of_a_study_shows_what_is_best_and_that_its_transfers_are_at_work():
@@ -197,11 +196,11 @@ def test_the_line_of_a_study_shows_what_is_best_and_that_its_transfers_are_at_wo
     members = [row(str(number), tags=("study:x",), latest=latest) for number, latest in enumerate(figures)]
     job = row("0 -> digits/mlp", kind=TRANSFER, of=("id-0",), state="running")
     runs.replace([*members, job])
-    line = runs.shown[0]
+    line = runs.lines[0]
     assert line.name == "x" and line.state == "running" and cell("state", line) == "running"
     assert [cell(key, line) for key in ("meta_loss", "test_accuracy")] == ["0.1000", "80.0%"]
     runs.replace([*members, replace(job, state="finished")])
-    assert runs.shown[0].state == "finished"
+    assert runs.lines[0].state == "finished"
 
 
 def test_transfer_jobs_are_folded_below_their_run_unless_they_are_at_work():
@@ -209,13 +208,13 @@ def test_transfer_jobs_are_folded_below_their_run_unless_they_are_at_work():
     job = row("a -> digits/mlp", kind=TRANSFER, of=("id-a",), step=3, total=5)
     other = row("gone -> digits/mlp", kind=TRANSFER, of=("id-gone",))
     runs.replace([row("a"), row("b", 100), job, other])
-    assert {line.name for line in runs.shown} == {"a", "b", "gone -> digits/mlp"}
+    assert {line.name for line in runs.lines} == {"a", "b", "gone -> digits/mlp"}
     runs.replace([row("a"), row("b", 100), replace(job, state="running"), other])
-    at = [line.name for line in runs.shown].index("a -> digits/mlp")
-    assert runs.shown[at - 1].name == "a" and cell("name", runs.shown[at]) == "↳ a -> digits/mlp, 3 of 5"
+    at = [line.name for line in runs.lines].index("a -> digits/mlp")
+    assert runs.lines[at - 1].name == "a" and cell("name", runs.lines[at]) == "↳ a -> digits/mlp, 3 of 5"
     runs.select(job.id)
     runs.unfold(False)
-    assert runs.cursor_line.name == "a" and job.name not in [line.name for line in runs.shown]
+    assert runs.cursor_line.name == "a" and job.name not in [line.name for line in runs.lines]
     runs.select(job.id)  # what is looked for is unfolded
     assert runs.cursor_line.name == job.name
 
@@ -293,7 +292,7 @@ def test_only_what_differs_among_the_runs():
 def test_what_cells_show():
     running = row("a", state="running", step=45, total=100, eta_s=200.0, latest={"meta_loss": 1.2e-7})
     assert cell("progress", running).endswith(" 45%") and len(cell("progress", running)) == BAR + 5
-    assert cell("eta", running) == "3m 20s" and cell("eta", replace(running, state="crashed")) == ""
+    assert cell("eta", running) == "3m 20s"
     assert cell("meta_loss", running) == "1.20e-07"
     assert cell("meta_loss", row("a", latest={"meta_loss": None})) == "–"
     assert cell("test_accuracy", row("a", latest={"test_accuracy": 0.912})) == "91.2%"
@@ -374,7 +373,7 @@ class Host(App):
         self.news.append(f"open {message.run_id}")
 
     def on_run_table_layout_changed(self, message):
-        self.news.append((self.table.shown_as["sort"], self.table.shown_as["reverse"]))
+        self.news.append((self.table.arrangement.sort, self.table.arrangement.reverse))
 
 
 def drive(steps, size=(80, 8)):
@@ -434,7 +433,7 @@ def test_mouse_puts_the_cursor_marks_and_sorts():
         assert table.runs.marked == {"id-a": 0}
         heading = text_of(table)[0]
         await pilot.click(RunTable, offset=(heading.index("meta-loss"), 0))
-        assert app.news[-1] == ("meta_loss", False) and table.runs.shown[0].name == "b"
+        assert app.news[-1] == ("meta_loss", False) and table.runs.lines[0].name == "b"
         await pilot.click(RunTable, offset=(heading.index("meta-loss"), 0))
         assert app.news[-1] == ("meta_loss", True) and "▼meta-loss" in text_of(table)[0]
         await pilot.click(RunTable, offset=(5, 6))  # below the last run

@@ -67,7 +67,7 @@ def charts(app: Any) -> list[Chart]:
 async def put_cursor_on(pilot: Any, name: str) -> None:
     """And let it rest there until log and curves are that run's."""
     table, tail = pilot.app.screen.table, pilot.app.screen.query_one(LogTail)
-    table.move_to([row.name for row in table.runs.shown].index(name))
+    table.move_to([row.name for row in table.runs.lines].index(name))
     await until(pilot, lambda: tail.path == table.runs.cursor_row.path / "log.txt")
     await until(pilot, lambda: tail.lines or not tail.is_on_screen)
     await settle(pilot)

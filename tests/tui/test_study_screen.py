@@ -31,15 +31,14 @@ from lreg_tui.charts.chart import Chart
 from lreg_tui.compare.compare_screen import CompareScreen
 from lreg_tui.runs.feed import Feed
 from lreg_tui.runs.run_screen import RunScreen
-from lreg_tui.studies.launch_study import LaunchStudyScreen, PickStudyScreen
+from lreg_tui.studies.launch_study import LaunchStudyScreen, PickStudyScreen, size_of, start
 from lreg_tui.studies.report import ReportScreen
 from lreg_tui.studies.studies_screen import StudiesScreen
 from lreg_tui.studies.study_axes import StudyAxes, axes_of
 from lreg_tui.studies.study_rows import WatchedStudy
 from lreg_tui.studies.study_screen import StudyScreen
-from lreg_tui.studies.study_start import size_of, start
 from lreg_tui.transfers.transfer_screen import TransferScreen
-from lreg_tui.widgets.confirm import ConfirmScreen
+from lreg_tui.widgets.dialog import ConfirmScreen
 from lreg_tui.widgets.log_tail import LogTail
 
 ROOT = Path(__file__).parent.parent.parent

@@ -20,14 +20,13 @@ from tui.showing import show
 
 from engine.base.errors import RunError
 from engine.evaluation.transfer_plan import GRID, Plan
+from engine.jobs import spawn
 from engine.jobs.job_runner import check_inputs
 from engine.runs.store import RunReader, RunStore
 from engine.study.schedule import inputs
 from lreg_tui.system import launch
-from lreg_tui.transfers.job_pane import JobPane
-from lreg_tui.transfers.request_form import RequestForm
-from lreg_tui.transfers.transfer_jobs import facts_of
-from lreg_tui.transfers.transfer_request import TransferRequest, plan
+from lreg_tui.transfers.panes import JobPane, RequestForm
+from lreg_tui.transfers.transfer_request import TransferRequest, facts_of, plan
 from lreg_tui.transfers.transfer_screen import TransferScreen
 from lreg_tui.widgets.pick_list import Choice, PickList
 from lreg_tui.widgets.sheet_view import SheetView
@@ -118,7 +117,7 @@ def test_wrong_input_is_told_where_it_stands_and_blocks_the_start(store, tmp_pat
 
 def test_it_starts_exactly_what_the_command_line_would(store, tmp_path, monkeypatch):
     started: list[RunReader] = []
-    monkeypatch.setattr(launch, "start_detached", lambda reader, **options: started.append(reader))
+    monkeypatch.setattr(spawn, "start_detached", lambda reader, **options: started.append(reader))
 
     async def doing(pilot, screen):
         form = screen.query_one(RequestForm)
@@ -235,7 +234,7 @@ def test_a_start_that_fails_is_one_line_and_keeps_the_form(store, tmp_path, monk
     def fail(reader: RunReader, **options: Any) -> None:
         raise RunError("mnist: the data are not there")
 
-    monkeypatch.setattr(launch, "start_detached", fail)
+    monkeypatch.setattr(spawn, "start_detached", fail)
 
     async def doing(pilot, screen):
         await type_into(pilot, "steps", "77")
@@ -248,7 +247,7 @@ def test_a_start_that_fails_is_one_line_and_keeps_the_form(store, tmp_path, monk
 
 
 def test_without_its_device_there_is_not_even_a_job(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "start_detached", lambda *_, **__: pytest.fail("started"))
+    monkeypatch.setattr(spawn, "start_detached", lambda *_, **__: pytest.fail("started"))
 
     async def doing(pilot, screen):
         await type_into(pilot, "device", "cuda:99")
@@ -335,7 +334,7 @@ def test_the_same_job_does_not_start_twice_while_it_runs(store, tmp_path, monkey
 
 def test_keys_fit_the_job_under_the_cursor_and_leaving_stops_nothing(store, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(launch, "request", lambda reader, number, purpose: asked.append((reader.id, purpose)))
+    monkeypatch.setattr(spawn, "request", lambda reader, number, purpose: asked.append((reader.id, purpose)))
     third = make_run(tmp_path / "runs", "third")
     jobs = sorted((make_job(tmp_path / "runs", [third], state="stopped") for _ in range(2)), key=lambda job: job.id)
     alive = {"pid": os.getpid(), "process_started": psutil.Process().create_time()}

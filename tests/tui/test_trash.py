@@ -11,7 +11,7 @@ from engine.base.errors import LregError
 from engine.runs import notes
 from engine.runs.store import RunStore
 from lreg_tui.runs import actions
-from lreg_tui.runs.trash import FOLDER, LOCK, Trash
+from lreg_tui.runs.actions import FOLDER, LOCK, Trash
 
 
 def delete(trash: Trash, *paths: Path) -> None:
