@@ -1,4 +1,4 @@
-"""The C++ compiler of the CPU kernels. Standard library alone: hatch_build.py runs it where nothing is installed."""
+"""The C++ compiler of the CPU kernels. Standard library alone: .ci/hatch_build.py runs it where nothing else is."""
 
 from __future__ import annotations
 
