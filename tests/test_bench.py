@@ -6,11 +6,10 @@ import dataclasses
 import math
 
 import pytest
-import scaling
 import torch
 
 from engine.base.errors import LregError
-from engine.bench import busy, check, limits, memory, needs, works
+from engine.bench import busy, check, limits, memory, needs, scaling, works
 from engine.bench import scene as scenes
 from engine.bench.measure import Bench
 from engine.bench.scene import RandomTask, Setup, network_of, scene
@@ -18,6 +17,7 @@ from engine.kernels.recompute import RecomputeTape
 
 CPU = torch.device("cpu")
 APART = (works.STEP, *works.PROBED)  # compared in other ways
+SLOW = limits.Limits(flops_per_s=1e6, bytes_per_s=1e6)
 FAST = limits.Limits(flops_per_s=1e15, bytes_per_s=1e15)
 
 
@@ -132,7 +132,7 @@ class TestMeasure:
     def test_figures_of_the_landscape_are_a_work(self, work, monkeypatch):
         few = dataclasses.replace(scenes.PROBES, radii=(0.05,), examples=16, extended=False)
         monkeypatch.setattr(scenes, "PROBES", few)
-        line = Bench(CPU, FAST, quick=True).measure(works.piece(f"{work}/lin/mlp/2"))
+        line = Bench(CPU, FAST, quick=True, by_name=True).measure(works.piece(f"{work}/lin/mlp/2"))
         assert line["ratio_to_eager"] is None and line["eager_skipped"] and line["max_error"] <= line["error_bound"]
         assert line["coordinate_steps_per_s"] == pytest.approx(2 * 15910 * 1e3 / line["ms_per_inner_step"])
 
@@ -157,28 +157,35 @@ class TestMeasure:
         line = Bench(CPU, FAST, quick=True).measure(works.piece("frozen/simple/mlp/3"))
         assert line["ratio_to_eager"] == 3 and line["eager_ms_per_inner_step"] == 3e3 / 20
 
+    def test_what_takes_minutes_is_left_out_with_its_reason_unless_asked_for(self):
+        piece = works.piece("frozen/simple/mlp/1")
+        line = Bench(CPU, SLOW, quick=True).measure(piece)
+        assert "min on this device" in line["skipped"] and line["work"] == "frozen" and "ms_per_inner_step" not in line
+        assert "skipped" not in Bench(CPU, SLOW, quick=True, by_name=True).measure(piece)
+
     def test_what_does_not_fit_is_left_out_with_its_reason(self, monkeypatch):
         monkeypatch.setattr(needs, "free_memory", lambda device: 1e6)
-        line = Bench(CPU, FAST, quick=True).measure(works.piece("meta-train/dm/mlp/1"))
+        line = Bench(CPU, FAST, quick=True, by_name=True).measure(works.piece("meta-train/dm/mlp/1"))
         assert "0.0 GB are free" in line["skipped"]
 
     def test_a_reference_that_does_not_fit_is_no_reason_to_leave_ours_out(self, monkeypatch):
-        monkeypatch.setattr(needs, "estimated", lambda *_: (0.0, 1e18))
+        monkeypatch.setattr(needs.MemoryNeeds, "eager_problem", lambda self, free: "too large")
         line = Bench(CPU, FAST, quick=True).measure(works.piece("frozen/simple/mlp/1"))
-        assert line["ratio_to_eager"] is None and "GB" in line["eager_skipped"] and line["ms_per_inner_step"] > 0
+        assert line["ratio_to_eager"] is None and line["eager_skipped"] == "too large" and line["ms_per_inner_step"] > 0
 
 
 def test_estimates_of_memory_grow_with_the_work():
     task = RandomTask("mlp", device=CPU)
     one = needs.pilot(task)
 
-    def wanted(name: str) -> tuple[float, float]:
-        return needs.estimated(works.piece(name), task, one)
+    def wanted(name: str) -> needs.MemoryNeeds:
+        return needs.estimated(works.piece(name), task, FAST, one)
 
-    ours, eager = wanted("meta-train/dm/mlp/1")
-    assert wanted("meta-train/dm/mlp/8")[0] > 4 * ours
-    assert wanted("meta-train/dm/mlp/8")[1] == eager  # one optimizee at a time
-    assert wanted("meta-train-smooth/dm/mlp/1")[0] > ours > wanted("frozen/dm/mlp/1")[0]
+    base = wanted("meta-train/dm/mlp/1")
+    assert wanted("meta-train/dm/mlp/8").seconds == pytest.approx(8 * base.seconds)
+    assert wanted("meta-train/dm/mlp/8").memory > 4 * base.memory
+    assert wanted("meta-train/dm/mlp/8").eager_memory == base.eager_memory  # one optimizee at a time
+    assert wanted("meta-train-smooth/dm/mlp/1").memory > base.memory > wanted("frozen/dm/mlp/1").memory
     assert 128 * 784 * 4 <= one.batch_bytes and one.kept_bytes >= one.batch_bytes
 
 

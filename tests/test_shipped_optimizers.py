@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import sys
 from pathlib import Path
 
-import outside_tasks as outside
 import pytest
 import tomli
 import torch
@@ -19,6 +19,9 @@ from engine.presets.preset import from_mapping, load_preset
 from engine.runs.store import RunStore
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "docs"))
+
+import outside_tasks as outside  # noqa: E402
 
 each_shipped = pytest.mark.parametrize("name", shipped_optimizers())
 

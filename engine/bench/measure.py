@@ -29,6 +29,7 @@ class Bench:
     device: torch.device
     limits: Limits
     quick: bool = False
+    by_name: bool = False  # the works were asked for one by one: none is too long
     _tasks: dict[str, tuple[RandomTask, needs.Pilot]] = field(default_factory=dict)
 
     def measure(self, piece: Workload) -> dict[str, Any]:
@@ -45,11 +46,10 @@ class Bench:
             task = RandomTask(piece.optimizee, device=self.device)
             self._tasks[piece.optimizee] = task, needs.pilot(task)
         task, pilot = self._tasks[piece.optimizee]
-        (ours_bytes, eager_bytes), free = needs.estimated(piece, task, pilot), needs.free_memory(self.device)
-        if reason := needs.lacking(ours_bytes, free):
+        estimate, free = needs.estimated(piece, task, self.limits, pilot), needs.free_memory(self.device)
+        if reason := estimate.problem(free, self.by_name):
             return {"skipped": reason}
-        missing = needs.lacking(eager_bytes, free, "plain eager PyTorch needs")
-        missing = "nobody has written the searches out" if piece.work in PROBED else missing
+        missing = "nobody has written the searches out" if piece.work in PROBED else estimate.eager_problem(free)
         setup = scene(piece, task)
         first = timed(setup.run, self.device)  # whatever is loaded or compiled at first use is in here
         for _ in range(2 if self.device.type == "cuda" else 0):

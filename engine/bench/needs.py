@@ -1,4 +1,4 @@
-"""How much memory a piece of work wants, estimated before it is begun."""
+"""MemoryNeeds: how long a piece of work would take and how much memory it wants, estimated before it is begun."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ import torch
 from torch import Tensor
 
 from engine import kernels
-from engine.base.device import timed
 from engine.base.flat import gradients_and_losses
-from engine.bench.limits import FORWARD, ITEM
+from engine.bench.limits import FORWARD, ITEM, Limits, flops, timed
 from engine.bench.scene import DISTINCT_BATCHES, PAIRS, PROBES, RandomTask, network_of, state_bytes
 from engine.bench.works import BATCH_SIZE, PARTICLES, PROBED, TRUNCATION, Workload
 from engine.kernels.recompute import ALIVE, GRAPH_BYTES
 
+PATIENCE_S = 100.0  # longer only where it was asked for by name
+EAGER_SHARE, OUR_SHARE = 0.08, 0.3  # of the limit, roughly
 KEPT_STATES = 8  # of the optimizer, along a truncation, besides features and slopes
 USABLE = 0.85  # of the memory that is free
 LONG_S = 1.0
+PROBE_GRADIENTS = 2000  # of all searches at default settings, on as many examples as a batch has, in float32
+RUNS = 3  # a warm-up and two measurements
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,29 @@ class Pilot:
     seconds: float
     kept_bytes: int
     batch_bytes: int
+
+
+@dataclass(frozen=True)
+class MemoryNeeds:
+    """Estimates for one truncation: ours, and the reference's with one optimizee."""
+
+    seconds: float
+    eager_seconds: float
+    memory: float  # bytes
+    eager_memory: float
+
+    def problem(self, free: float, by_name: bool) -> str:
+        """Why the work is left out; empty where it is not."""
+        if lacks := lacking(self.memory, free):
+            return lacks
+        eager_seconds = 0.0 if self.eager_problem(free) else self.eager_seconds
+        if not by_name and (total := RUNS * (self.seconds + eager_seconds)) > PATIENCE_S:
+            return f"would take about {total / 60:.0f} min on this device: ask for it with --only"
+        return ""
+
+    def eager_problem(self, free: float) -> str:
+        """Why the reference is left out; empty where it is not."""
+        return lacking(self.eager_memory, free, "plain eager PyTorch needs")
 
 
 def lacking(memory: float, free: float, words: str = "needs") -> str:
@@ -60,15 +86,19 @@ def pilot(task: RandomTask) -> Pilot:
     return Pilot(seconds, sum(saved.values()), batch.x.numel() * batch.x.element_size())
 
 
-def estimated(piece: Workload, task: RandomTask, pilot: Pilot) -> tuple[float, float]:
-    """Bytes of a truncation of a piece of work, and of the reference's of one of its optimizees."""
+def estimated(piece: Workload, task: RandomTask, limits: Limits, pilot: Pilot) -> MemoryNeeds:
+    """What a truncation of a piece of work takes, and the reference's of one of its optimizees."""
     times = 2 * PAIRS if piece.work in PARTICLES else 1  # that every optimizee is trained
     network, everyone = network_of(piece), task.parameters * piece.meta_batch * times  # coordinates
+    is_frozen = piece.work in FORWARD
+    once = (flops(network, piece.work) if network else 0) / limits.flops_per_s * TRUNCATION
+    passes = 2 if piece.work == "meta-train-sam" else 1
+    eager_passes = 1 if is_frozen else 1 + passes  # the last backward goes through the optimizee again
+    optimizee = pilot.seconds * TRUNCATION * times
+    graphs = 1 if is_frozen else passes * TRUNCATION  # of one optimizee, alive at once in the reference
     state = state_bytes(piece) // ITEM
     numbers = eager_numbers = 4.0 * state + 10  # kept by coordinate
-    graphs = 1  # of one optimizee, alive at once in the reference
-    if piece.work not in FORWARD:
-        graphs = TRUNCATION * (2 if piece.work == "meta-train-sam" else 1)
+    if not is_frozen:
         updates = 2 if piece.work == "meta-train-smooth" else 1
         graph = float(TRUNCATION * ALIVE * state)
         features = network.features if network else 0
@@ -76,10 +106,16 @@ def estimated(piece: Workload, task: RandomTask, pilot: Pilot) -> tuple[float, f
         numbers = beside + _state_numbers(graph, state, everyone, task.device)
         eager_numbers = graph * (2 * updates - 1)
     of_optimizee: float = times * pilot.kept_bytes + DISTINCT_BATCHES * pilot.batch_bytes  # activations and batches
-    if piece.work in PROBED:  # a graph of gradients of gradients on all examples in float64
-        of_optimizee += 2 * PROBES.examples / BATCH_SIZE * pilot.kept_bytes
-    ours = ITEM * everyone * numbers + of_optimizee * piece.meta_batch
-    return ours, ITEM * task.parameters * eager_numbers + pilot.kept_bytes * graphs
+    if piece.work in PROBED:  # a graph of gradients of gradients on all examples in float64, and searches there
+        examples = PROBES.examples / BATCH_SIZE
+        of_optimizee += 2 * examples * pilot.kept_bytes
+        optimizee += PROBE_GRADIENTS * examples * pilot.seconds
+    return MemoryNeeds(
+        once * everyone / OUR_SHARE + optimizee * passes * piece.meta_batch,
+        once * task.parameters * times / EAGER_SHARE + optimizee * eager_passes,
+        ITEM * everyone * numbers + of_optimizee * piece.meta_batch,
+        ITEM * task.parameters * eager_numbers + pilot.kept_bytes * graphs,
+    )
 
 
 def _state_numbers(graph: float, state: int, coordinates: int, device: torch.device) -> float:

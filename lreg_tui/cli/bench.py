@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from engine.base.device import pick_device
-from engine.base.errors import TrainingError
+from engine.base.errors import LregError, TrainingError
 from engine.bench import works
 from lreg_tui.cli import output
 from lreg_tui.cli.options import AsJson, Device, flag, number, offering, option
@@ -29,6 +29,7 @@ NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 """Of the table, by heading: a key of the bench's lines, and its form."""
 ONLY = "One piece of work, such as meta-train/dm/mlp/1; may be given again."
+SCALING = "How time and memory grow with coordinates, meta-batch, truncation, unroll and population."
 THREADS = "CPU threads. Default: those that torch takes."
 
 
@@ -37,6 +38,8 @@ def bench(
         list[str] | None,
         option("--only", "WORK/OPTIMIZER/OPTIMIZEE/B", ONLY, offering(lambda: [p.name for p in works.everything()])),
     ] = None,
+    everything: Annotated[bool, flag("--all", "Every piece of work that fits this machine.")] = False,
+    scaling: Annotated[bool, flag("--scaling", SCALING)] = False,
     quick: Annotated[bool, flag("--quick", "Measure each piece of work once, after a warm-up.")] = False,
     device: Device = None,
     threads: Annotated[int | None, number("--threads", "N", THREADS, minimum=1, maximum=os.cpu_count() or 1)] = None,
@@ -46,12 +49,15 @@ def bench(
 
     Both do the same work in turn, and their results are compared. Takes about two minutes on two cores.
     """
-    pieces = list(dict.fromkeys(works.piece(text) for text in only or ()))
+    pieces = _pieces(only or [], everything, scaling)
     torch_device = pick_device(device or "auto")
     _warn_if_busy(threads)
+    if scaling:
+        _show_scaling(torch_device, quick, as_json)
+        return
     rows: list[dict[str, Any]] = []
     try:
-        for row in _measured(pieces, torch_device, quick):
+        for row in _measured(pieces, torch_device, quick=quick, by_name=bool(only)):
             rows.append(row)
             if as_json:
                 output.emit(row)
@@ -59,6 +65,15 @@ def bench(
         if not as_json:
             _print_tables(rows)
     _refuse_errors(rows)
+
+
+def _pieces(only: Sequence[str], everything: bool, scaling: bool) -> list[works.Workload] | None:
+    """What is asked for; None: the usual. Raises LregError."""
+    if sum((bool(only), everything, scaling)) > 1:
+        raise LregError("--only, --all and --scaling exclude each other")
+    if only:
+        return list(dict.fromkeys(works.piece(text) for text in only))
+    return works.everything() if everything else None
 
 
 def _warn_if_busy(threads: int | None) -> None:
@@ -73,14 +88,16 @@ def _warn_if_busy(threads: int | None) -> None:
         output.say(f"busy: {problem}")
 
 
-def _measured(pieces: list[works.Workload], device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
-    """A line for every piece of work, the usual ones where none are named, as soon as it is there."""
+def _measured(
+    pieces: list[works.Workload] | None, device: torch.device, *, quick: bool, by_name: bool
+) -> Iterator[dict[str, Any]]:
+    """A line for every piece of work, as soon as it is there."""
     from engine.bench import limits
     from engine.bench.measure import Bench
 
-    chosen = pieces or works.usual(on_gpu=device.type != "cpu")
+    chosen = pieces if pieces is not None else works.usual(on_gpu=device.type != "cpu")
     output.say("the machine's limits")
-    session = Bench(device, limits.measured(device), quick=quick)
+    session = Bench(device, limits.measured(device), quick=quick, by_name=by_name)
     for index, piece in enumerate(chosen, 1):
         output.say(f"{index}/{len(chosen)} {piece.name}")
         yield session.measure(piece)
@@ -134,3 +151,21 @@ def _caption(row: dict[str, Any]) -> str:
     threads = f", {row['threads']} threads" if row["device"] == "cpu" and row["threads"] > 1 else ""
     bound = f"errors in {row['checked_in']}, at most {row['error_bound']:g} is allowed"
     return f"{row['device']}{threads}, kernels: {row['kernels']}; limit: {rates}; {bound}"
+
+
+def _show_scaling(device: torch.device, quick: bool, as_json: bool) -> None:
+    from engine.bench import scaling
+
+    numbers = ["", "ms", "ns per\ncoordinate-step", "memory", "bytes per\ncoordinate"]
+    table = output.lined(["grows"], numbers)
+    for row in scaling.growth(device, quick):
+        output.say(f"{row['scaling']} {row['value']:,}: {row.get('skipped', 'measured')}")
+        if as_json:
+            output.emit(row)
+        if "skipped" not in row:
+            memory, each = row["memory_bytes"], row["bytes_per_coordinate"]
+            bytes_each = "" if each is None else f"{each:,.0f}"
+            pace = (f"{row['ms']:,.1f}", f"{row['ns_per_coordinate_step']:.1f}")
+            table.add_row(row["scaling"], f"{row['value']:,}", *pace, present.size(memory), bytes_each)
+    if not as_json:
+        output.console().print(table)

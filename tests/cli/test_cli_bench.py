@@ -64,6 +64,7 @@ def test_numbers_that_are_not_the_references_are_a_failure(lreg, monkeypatch):
     [
         (("--only", "meta-trian/dm/mlp/1"), ("meta-trian", "meta-train-sam", "did you mean meta-train?")),
         (("--only", "\x1b[2J/dm/mlp/1"), ("allowed",)),
+        (("--only", PIECE, "--all"), ("exclude",)),
         (("--threads", "0"), ("--threads", ">= 1")),
         (("--threads", "many"), ("--threads", "many")),
         (("--device", "tpu"), ("--device", "tpu")),

@@ -1,13 +1,8 @@
-"""How time and memory grow with coordinates, meta-batch, truncation, unroll and population: the table of docs/speed.md.
-
-python docs/scaling.py [DEVICE]     # a JSON line for each row
-"""
+"""Scaling: how time and memory grow with coordinates, meta-batch, truncation, unroll and population."""
 
 from __future__ import annotations
 
 import gc
-import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +10,7 @@ from typing import Any
 
 import torch
 
-from engine.base.device import pick_device, timed
+from engine.base.device import timed
 from engine.bench.memory import peak_bytes
 from engine.bench.needs import free_memory, lacking
 from engine.bench.scene import RandomTask, Setup, scene
@@ -115,8 +110,3 @@ def _unroll(setup: Setup, steps: int) -> None:
         inputs = Inputs(setup.window, weights, setup.generator())
         done, carry = setup.run_truncation(setup.objective, setup.phi, carry, inputs)
         done.meta_gradient(setup.objective, setup.phi, carry.inner_step - 1)
-
-
-if __name__ == "__main__":
-    for line in growth(pick_device(sys.argv[1] if len(sys.argv) > 1 else "auto")):
-        print(json.dumps(line), flush=True)
