@@ -87,9 +87,9 @@ def study_reference() -> Iterator[str]:
     from engine.base.settings import schema_of
     from engine.evaluation.transfer_plan import TransferSettings
     from engine.study.plan.document import ArmSettings, ReportSettings, StudySettings
-    from engine.study.plan.plan import RANGE, Search, SelectionRule
+    from engine.study.plan.plan import RANGE, Search, SelectionRule, TransferSpec
     from engine.study.plan.sources import shipped_studies
-    from engine.study.plan.transfers import PASSED_ON, TransferTable
+    from engine.study.plan.transfers import PASSED_ON
 
     passed_on = (item for item in schema_of(TransferSettings) if item.name in PASSED_ON)
     yield "## Studies"
@@ -107,7 +107,7 @@ def study_reference() -> Iterator[str]:
         yield f"### [{name}]"
         yield settings(cls)
     yield "### [transfer]"
-    yield table([*schema_of(TransferTable), *passed_on])
+    yield table([*schema_of(TransferSpec), *passed_on])
     yield "`[transfer.evaluation]`: keys of the preset's `[evaluation]`, for the transfers alone."
     yield "### Shipped studies"
     yield rows(("study", "what it is"), ((f"`{name}`", description(path)) for name, path in shipped_studies().items()))

@@ -14,7 +14,7 @@ from engine.comparison import group_arms
 from engine.evaluation.landscape import LandscapeSlice
 from engine.evaluation.update_rule import describe
 from engine.figures import Block, blocks, evaluated
-from engine.figures.landscapes import LandscapePanel, LandscapeSettings, landscapes
+from engine.figures.landscapes import LandscapePanel, landscapes
 from engine.figures.meta_training import smoothed
 from engine.optimizers.learned.base import LEARNED_OPTIMIZERS
 from engine.presets.preset import from_mapping
@@ -350,7 +350,7 @@ def test_landscapes_of_runs_have_their_own_sharpness_and_the_task_that_is_asked_
     run = Run(readers[0].path)
     with run:
         run.write_transfer("digits", digits[0])
-    settings = LandscapeSettings(task="digits/mlp", steps=10, points=3)
-    panels, caption = landscapes(evaluated(group_arms(readers[:2])), settings, torch.device("cpu"))
+    arms = evaluated(group_arms(readers[:2]))
+    panels, caption = landscapes(arms, torch.device("cpu"), task="digits/mlp", steps=10, points=3)
     assert [panel.title for panel in panels] == ["vanilla", "flat"] and "10 inner steps on digits/mlp" in caption
     assert panels[0].sharpness == pytest.approx(0.5 * 0.05) and panels[1].sharpness is None

@@ -20,9 +20,12 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from engine.base.errors import RunError, StorageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LARGEST = 2**20  # bytes of a file that is read whole; what is larger was not written by us
 CLOCK_S = 60.0  # how long a comparison of two clocks is good for
@@ -134,6 +137,26 @@ def read_json(path: Path, limit: int = LARGEST, below: Path | None = None, *, as
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def read_tensors(
+    path: Path, below: Path | None = None, limit: float = math.inf
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, on the CPU, and its metadata.
+
+    Raises OSError where it cannot be opened; ValueError, one line, where it is damaged, or has more than `limit` bytes.
+    """
+    import safetensors
+
+    with open_to_read(path, below) as file:  # a pipe or a device would keep safetensors waiting
+        size = os.fstat(file.fileno()).st_size
+    if size > limit:
+        raise ValueError(f"{size} bytes, more than {limit}")
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as whole:
+            return {name: whole.get_tensor(name) for name in whole.keys()}, whole.metadata() or {}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from None
 
 
 def strict(value: Any, depth: int = 0) -> Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import LregError, RunError, printable
-from engine.base.files import open_to_read
+from engine.base.files import read_tensors
 from engine.export.target import check_target, write_file
 from engine.runs.store import RunReader
 
@@ -78,8 +78,13 @@ def load_exported(path: str | os.PathLike[str]) -> tuple[LearnedOptimizer, Phi, 
     Facts: "optimizer" (the [optimizer] table), "preset" (TOML), "checkpoint", "scale", "run", "lreg_version". Raises
     RunError, one line, for a file that is missing, damaged, or something else; nothing in it is ever executed.
     """
-    texts, phi = _read(Path(path))
     path_text = printable(str(path))
+    try:
+        phi, texts = read_tensors(Path(path), limit=LARGEST)
+    except OSError as error:
+        raise RunError(f"{path_text}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise RunError(f"{path_text}: damaged, or no safetensors file ({printable(str(error))})") from None
     if texts.get("format") != FORMAT:
         raise RunError(f"{path_text}: no learned optimizer that `lreg export` wrote")
     version = texts.get("version", "")
@@ -92,24 +97,6 @@ def load_exported(path: str | os.PathLike[str]) -> tuple[LearnedOptimizer, Phi, 
     optimizer, facts["optimizer"] = _optimizer(texts["optimizer"], path_text)
     _check_tensors(optimizer, phi, path_text)
     return optimizer, phi, facts
-
-
-def _read(path: Path) -> tuple[dict[str, str], Phi]:
-    """The metadata and the tensors of a safetensors file."""
-    import safetensors
-
-    try:
-        with open_to_read(path) as file:  # a pipe or a device would keep safetensors waiting
-            size = os.fstat(file.fileno()).st_size
-        if size > LARGEST:
-            raise RunError(f"{printable(str(path))}: {size} bytes, more than a learned optimizer has ({LARGEST})")
-        with safetensors.safe_open(path, framework="pt", device="cpu") as whole:
-            return whole.metadata() or {}, {key: whole.get_tensor(key) for key in whole.keys()}  # noqa: SIM118
-    except OSError as error:
-        raise RunError(f"{printable(str(path))}: cannot be read: {error.strerror or error}") from None
-    except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = printable(" ".join(str(error).split())[:200])
-        raise RunError(f"{printable(str(path))}: damaged, or no safetensors file ({reason})") from None
 
 
 def _scale(text: str, path_text: str) -> float:

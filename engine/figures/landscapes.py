@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.evaluation.landscape import LandscapeSlice
 
 MOST_RUNS = 9
+SEED = 0  # of the optimizee
 CAPTION = (
     "Train loss around the minimum that optimizee {seed} reached after {steps} inner steps on {task}, in two random "
     "directions with the norms of its filters (Li et al. 2018)."
@@ -36,27 +37,22 @@ class LandscapePanel:
     sharpness: float | None
 
 
-@dataclass(frozen=True)
-class LandscapeSettings:
-    """Where and how far to look. `task`: DATASET/OPTIMIZEE, None for the one that the first run was trained on."""
-
-    task: str | None = None
-    steps: int | None = None
-    seed: int = 0
-    points: int = 25
-    extent: float = 1.0
-    data_dir: Path | None = None
-
-
 def landscapes(
     evaluated: Evaluated,
-    settings: LandscapeSettings,
     device: torch.device,
+    *,
+    task: str | None = None,
+    steps: int | None = None,
+    points: int = 25,
+    extent: float = 1.0,
+    data_dir: Path | None = None,
     report: Callable[[str], None] = lambda text: None,
 ) -> tuple[list[LandscapePanel], str]:
     """A panel for each run, and a sentence for the caption. `report` is told what is being computed.
 
-    Raises LregError where a run has no checkpoint, or the task is not known or lacks its data.
+    `task`: DATASET/OPTIMIZEE, None for the one that the first run was trained on; `steps`: inner steps, None for the
+    most that were evaluated there. Raises LregError where a run has no checkpoint, or the task is not known or lacks
+    its data.
     """
     runs = [(arm, run) for arm in evaluated.ordered_arms for run in arm.runs]
     if len(runs) > MOST_RUNS:
@@ -65,24 +61,22 @@ def landscapes(
     from engine.evaluation.landscape import landscape
     from engine.tasks.table import build_task
 
-    values = _task_values(evaluated.ordered_arms[0].runs[0], settings.task)
+    values = _task_values(evaluated.ordered_arms[0].runs[0], task)
     optimizers = [load_learned_optimizer(run.reader) for _, run in runs]  # before anything is computed
-    task = build_task(values, data_dir=settings.data_dir, device=device)
-    outcomes = evaluated.marks.get(task_name(task.facts), TaskOutcomes(""))
-    steps = _steps(evaluated, outcomes) if settings.steps is None else settings.steps
+    target_task = build_task(values, data_dir=data_dir, device=device)
+    outcomes = evaluated.marks.get(task_name(target_task.facts), TaskOutcomes(""))
+    steps = _steps(evaluated, outcomes) if steps is None else steps
     panels = []
     for (arm, run), (optimizer, phi) in zip(runs, optimizers, strict=True):
         title = arm.label if len(arm.runs) == 1 else f"{arm.label}, meta-seed {run.meta_seed}"
         report(f"landscape of {title}")
-        phi = {name: tensor.to(device, task.dtype) for name, tensor in phi.items()}
-        made = landscape(
-            task, optimizer, phi, seed=settings.seed, steps=steps, points=settings.points, extent=settings.extent
-        )
+        phi = {name: tensor.to(device, target_task.dtype) for name, tensor in phi.items()}
+        made = landscape(target_task, optimizer, phi, seed=SEED, steps=steps, points=points, extent=extent)
         entry = outcomes.main(arm)
-        outcome = entry.at(steps).get(run.meta_seed, {}).get(settings.seed) if entry else None
+        outcome = entry.at(steps).get(run.meta_seed, {}).get(SEED) if entry else None
         sharpness = outcome.metrics.get(MetricAt(SHARPNESS, evaluated.radius)) if outcome else None
         panels.append(LandscapePanel(title, made, evaluated.radius, sharpness))
-    return panels, CAPTION.format(seed=settings.seed, steps=steps, task=task.name)
+    return panels, CAPTION.format(seed=SEED, steps=steps, task=target_task.name)
 
 
 def _task_values(run: ArmRun, name: str | None) -> dict[str, Any]:

@@ -71,11 +71,10 @@ def compute(run_path: Path, where: SliceSettings, device: Any, data_dir: Path | 
     """A run's landscape, kept in its folder where that can be written. Raises LregError."""
     from engine.comparison import group_arms
     from engine.figures.base import Evaluated
-    from engine.figures.landscapes import LandscapeSettings, landscapes
+    from engine.figures.landscapes import landscapes
 
     alone = Evaluated(group_arms([RunReader(run_path)]), {}, {}, 0, "", None)
-    settings = LandscapeSettings(where.task, where.steps, points=where.points, extent=where.extent, data_dir=data_dir)
-    (panel,), _ = landscapes(alone, settings, device)
+    (panel,), _ = landscapes(alone, device, **asdict(where), data_dir=data_dir)
     values = asdict(panel.landscape)
     test = {f"test_{name}": value for name, value in values.pop("test").items()}
     landscape: dict[str, Any] = strict(values | test | asdict(where))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.base.errors import RunError
-from engine.base.files import make_folder, open_to_read, strict, write_atomic
+from engine.base.files import make_folder, read_tensors, strict, write_atomic
 from engine.runs.reader import CHECKPOINTS
 
 if TYPE_CHECKING:
@@ -35,20 +35,15 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], values: Mapping
 
 def load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (on the CPU) and values of a checkpoint. Raises RunError when it is missing or damaged."""
-    import safetensors
-
     path = path_of(folder, name)
     try:
-        open_to_read(path, below=folder.parent).close()
+        tensors, metadata = read_tensors(path, below=folder.parent)
+        values = json.loads(metadata[HEADER_KEY])
     except FileNotFoundError:
         raise RunError(f"{path}: no such checkpoint; the run stopped before it was written") from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-            values = json.loads(file.metadata()[HEADER_KEY])
-            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         advice = f"start again with: lreg run {folder.parent / 'preset.toml'}"
         raise RunError(f"{path}: damaged checkpoint ({reason}); {advice}") from None

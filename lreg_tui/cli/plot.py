@@ -8,7 +8,7 @@ from typing import Annotated
 from engine.base.device import pick_device
 from engine.comparison import group_arms
 from engine.figures import FIGURES, LANDSCAPE, Block, blocks, evaluated
-from engine.figures.landscapes import LandscapePanel, LandscapeSettings, landscapes
+from engine.figures.landscapes import LandscapePanel, landscapes
 from lreg_tui.cli import output
 from lreg_tui.cli.options import DataDir, Device, Plugins, RunsDir, choice, complete_target, number, option
 from lreg_tui.cli.references import RunOrStudyReferences, find_runs
@@ -52,10 +52,10 @@ def plot(
         drawn = blocks(measured, figures)
     sentences = [block.caption for block in drawn]
     if LANDSCAPE in figures:
-        settings = LandscapeSettings(task, step, data_dir=data_dir)
         # at any task and step, whether it was evaluated or not
         at_radius = evaluated(arms, radius=radius)
-        surfaces, caption = landscapes(at_radius, settings, pick_device(device or "auto"), output.say)
+        where = pick_device(device or "auto")
+        surfaces, caption = landscapes(at_radius, where, task=task, steps=step, data_dir=data_dir, report=output.say)
         sentences.append(caption)
     with page.styled():
         page.save(page.draw_page(drawn, surfaces), target, " ".join(sentences))

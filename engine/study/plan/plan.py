@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.base.errors import PresetError, Problem, RunError
 from engine.base.settings import LARGEST, Setting, check_table, schema_of, setting, show
-from engine.evaluation.transfer_plan import GRID
+from engine.evaluation.transfer_plan import BASELINE_NAMES, GRID
 from engine.presets import catalog as catalogs
 from engine.presets.document import Document, put
 from engine.presets.former import TERMS, todays, todays_path
@@ -88,19 +88,25 @@ class Search:
 
 @dataclass(frozen=True)
 class TransferSpec:
-    """The transfer evaluations: keys of `lreg transfer`, and which runs get them."""
+    """The transfer evaluations, as the [transfer] table asks for them: which runs get them, and which controls."""
 
-    of: str = "winners"  # or all
-    to: tuple[str, ...] = ()
-    settings: dict[str, Any] = field(
-        default_factory=dict, hash=False
-    )  # TransferSettings: steps, seeds, checkpoint, ...
+    of: str = setting("winners", choices=("winners", "all"), help="which runs: those of each arm's winner, or all")
+    to: tuple[str, ...] = setting((), allow_empty=True, help="DATASET/OPTIMIZEE, or all; []: as meta-trained")
+    settings: dict[str, Any] = field(default_factory=dict, hash=False)  # of TransferSettings, as they are passed on
     evaluation: dict[str, Any] = field(default_factory=dict, hash=False)  # over the [evaluation] table
-    scales: tuple[float, ...] = ()  # beside 1, for the reference arm: its scale frontier
-    weight_decays: tuple[float, ...] = ()  # beside 0, each with every scale, for the reference arm
-    sam: tuple[float, ...] = ()  # radii, for the reference arm
-    untrained: bool = True  # for the reference arm
-    baselines: tuple[str, ...] = ()  # once for the study
+    scales: tuple[float, ...] = setting(
+        (), above=0.0, maximum=1e6, allow_empty=True, help="factors of the reference arm's updates: its scale frontier"
+    )
+    weight_decays: tuple[float, ...] = setting(
+        (), minimum=0.0, maximum=1.0, allow_empty=True, help="of the reference arm, each with every scale: a grid"
+    )
+    sam: tuple[float, ...] = setting(
+        (), above=0.0, maximum=1e6, allow_empty=True, help="radii of SAM around the reference arm's: headroom"
+    )
+    untrained: bool = setting(True, help="evaluate the meta-parameters that the reference arm began with, too")
+    baselines: tuple[str, ...] = setting(
+        (), choices=BASELINE_NAMES, allow_empty=True, help="hand-designed optimizers, once for the study"
+    )
 
     @property
     def names(self) -> list[str]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.base.errors import PresetError, Problem
-from engine.base.settings import check_table, schema_of, setting, show, unknown_key
-from engine.evaluation.transfer_plan import BASELINE_NAMES, GRID, Plan, TransferSettings, make, marks_within
+from engine.base.settings import check_table, schema_of, show, unknown_key
+from engine.evaluation.transfer_plan import GRID, Plan, TransferSettings, make, marks_within
 from engine.presets.catalog import Catalog
 from engine.presets.preset import from_mapping
 from engine.presets.tables import stages
@@ -24,7 +24,6 @@ from engine.runs.reader import RunReader
 from engine.study.plan.plan import ArmPlan, StudyPlan, TransferSpec, as_tuples
 from engine.study.plan.state import Candidate, CellState
 
-OF = ("winners", "all")
 MOST_TARGETS = 1000
 PASSED_ON = ("steps", "seeds", "checkpoint", "marks")  # to TransferSettings as they are
 
@@ -125,32 +124,11 @@ def tasks(plan: StudyPlan) -> list[dict[str, Any]]:
     return list({json.dumps(task, sort_keys=True, default=list): task for task in every}.values())
 
 
-@dataclass(frozen=True)
-class TransferTable:
-    """The keys that a study has beside those it passes on."""
-
-    of: str = setting("winners", choices=OF, help="which runs: those of each arm's winner, or all")
-    to: tuple[str, ...] = setting((), allow_empty=True, help="DATASET/OPTIMIZEE, or all; []: as meta-trained")
-    scales: tuple[float, ...] = setting(
-        (), above=0.0, maximum=1e6, allow_empty=True, help="factors of the reference arm's updates: its scale frontier"
-    )
-    weight_decays: tuple[float, ...] = setting(
-        (), minimum=0.0, maximum=1.0, allow_empty=True, help="of the reference arm, each with every scale: a grid"
-    )
-    sam: tuple[float, ...] = setting(
-        (), above=0.0, maximum=1e6, allow_empty=True, help="radii of SAM around the reference arm's: headroom"
-    )
-    untrained: bool = setting(True, help="evaluate the meta-parameters that the reference arm began with, too")
-    baselines: tuple[str, ...] = setting(
-        (), choices=BASELINE_NAMES, allow_empty=True, help="hand-designed optimizers, once for the study"
-    )
-
-
 def read_transfer(
     table: Mapping[str, Any], arms: Sequence[ArmPlan], catalog: Catalog
 ) -> tuple[TransferSpec, list[Problem]]:
     """The request, and what is wrong with it."""
-    schema = [*schema_of(TransferTable), *(item for item in schema_of(TransferSettings) if item.name in PASSED_ON)]
+    schema = [*schema_of(TransferSpec), *(item for item in schema_of(TransferSettings) if item.name in PASSED_ON)]
     allowed = [*(item.name for item in schema), "evaluation"]
     values, problems = check_table({key: table[key] for key in table if key in allowed[:-1]}, schema, "transfer")
     problems += [unknown_key(f"transfer.{key}", allowed) for key in table if key not in allowed]

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from platformdirs import user_cache_path
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from engine.base.errors import DataError
-from engine.base.files import digest_of, open_to_read, write_atomic
+from engine.base.files import digest_of, read_tensors, write_atomic
 from engine.tasks.backbones.networks import BACKBONES, Backbone
 from engine.tasks.episodes import ImagesByClass
 
@@ -105,11 +104,9 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors on the CPU, and facts, of a file that `save` wrote. Raises DataError where it is damaged."""
     try:
-        open_to_read(path).close()  # a pipe or a device would keep safetensors waiting
-        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-            facts = json.loads(file.metadata()[HEADER_KEY])
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(facts)  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        tensors, metadata = read_tensors(path)
+        return tensors, dict(json.loads(metadata[HEADER_KEY]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: damaged ({reason}); delete it, and `lreg backbone PRESET` writes it anew") from None
 
