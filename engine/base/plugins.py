@@ -87,6 +87,11 @@ def load() -> None:
             _loaded.add(plugin.name)
 
 
+def is_loading() -> bool:
+    """Whether a plug-in is being imported."""
+    return bool(_loading)
+
+
 def in_use() -> list[Plugin]:
     """Those that were named, and those that are installed, each once."""
     if _is_off:
