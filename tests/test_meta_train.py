@@ -304,6 +304,27 @@ def test_what_a_task_of_examples_is_made_of_is_checked(arguments, message):
         line(**arguments)
 
 
+class Gain(nn.Module):
+    """A layer of the user's own that cannot draw its parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain, self.line = nn.Parameter(torch.tensor([3.0])), nn.Linear(1, 1)
+
+    def forward(self, x):
+        return self.gain * self.line(x)
+
+
+def test_parameters_that_a_layer_cannot_draw_start_as_they_are_in_the_module():
+    module = Gain()
+    task = line(module=module)
+    starts = [task.layout.split(task.init_theta(seed)) for seed in (0, 0, 1)]
+    assert [start["gain"].tolist() for start in starts] == [[3.0]] * 3
+    weights = [float(start["line.weight"]) for start in starts]
+    assert weights[0] == weights[1] != weights[2]
+    torch.testing.assert_close(module.gain.data, torch.tensor([3.0]))
+
+
 def test_examples_may_be_arrays():
     x = torch.linspace(-1, 1, 40)[:, None]
     arrays = {"train": (x.numpy(), (2 * x).tolist()), "test": (x.double().numpy(), x.numpy())}

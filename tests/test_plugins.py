@@ -234,11 +234,12 @@ def test_a_plugin_that_cannot_be_loaded_is_one_line(name, content, words, tmp_pa
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_plugin_that_takes_the_name_of_a_member_is_refused_by_every_command(folder):
+@pytest.mark.parametrize("command", [("preset", "check"), ("run",)])
+def test_a_plugin_that_takes_the_name_of_a_member_is_refused_by_every_command(quick, folder, command):
     (folder / "twice.py").write_text(MEMBERS.replace("squared-loss", "sam"))
-    done = lreg(folder, "preset", "check", "quickstart", "--plugin", "twice.py")
+    done = quick(folder, *command, "quickstart", "--plugin", "twice.py")
     assert done.returncode == 2 and "two penalty classes are registered as 'sam'" in done.stderr
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: plug-in ") and done.stderr.count("\n") == 1
 
 
 def test_the_console_asks_the_same_catalog(folder, monkeypatch, forked):

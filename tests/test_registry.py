@@ -134,7 +134,7 @@ def one_file_more(tmp_path, monkeypatch):
     (tmp_path / "again.py").write_text(PENALTY)
     monkeypatch.setattr(engine.penalties, "__path__", [*engine.penalties.__path__, str(tmp_path)])
     monkeypatch.setattr(PENALTIES, "_members", dict(PENALTIES._members))
-    monkeypatch.setattr(PENALTIES, "_complete", False)
+    monkeypatch.setattr(PENALTIES, "_is_loaded", False)
     yield
     sys.modules.pop("engine.penalties.again", None)
 

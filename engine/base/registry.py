@@ -36,7 +36,7 @@ class Registry(Generic[T]):
         self.base = base
         self.package = package
         self._members: dict[str, type[T]] = {}
-        self._complete = False
+        self._is_loaded = False
 
     def register(self, name: str) -> Callable[[Member], Member]:
         """Class decorator: make the class a frozen dataclass of its settings and know it by `name`."""
@@ -44,8 +44,8 @@ class Registry(Generic[T]):
         def decorate(cls: Member) -> Member:
             if not isinstance(cls, type) or not issubclass(cls, self.base):
                 raise TypeError(f"{name!r} is registered as {self.concept}, and is no class of {self.base.__name__}")
-            if not self._complete and cls.__module__.partition(".")[0] != self.package.partition(".")[0]:
-                self._load_own()  # so that it is the one from outside that is refused where a name is taken
+            if cls.__module__.partition(".")[0] != self.package.partition(".")[0]:
+                self._load_own()  # first: a name that is taken is the mistake of the one from outside
             cls = cast(Member, dataclass(frozen=True, kw_only=True, eq=False)(cls))
             prior = self._members.get(name, cls)
             if (prior.__module__, prior.__qualname__) != (cls.__module__, cls.__qualname__):  # equal: loaded again
@@ -86,12 +86,17 @@ class Registry(Generic[T]):
         return cls(**values)
 
     def _load(self) -> None:
-        if not self._complete:
-            self._load_own()
+        self._load_own()
         plugins.load()
 
     def _load_own(self) -> None:
-        package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.package}.{module.name}")
-        self._complete = True
+        if self._is_loaded:
+            return
+        self._is_loaded = True  # members that register meanwhile are of the package
+        try:
+            package = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{self.package}.{module.name}")
+        except BaseException:
+            self._is_loaded = False
+            raise

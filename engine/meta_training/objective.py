@@ -14,7 +14,7 @@ from engine.presets.tables import MetaSettings, ObjectiveSettings
 from engine.tasks.base import Layout, Task
 from engine.terms import Term
 
-Member = TypeVar("Member")
+Member = TypeVar("Member", bound=Penalty | Term)
 
 PENALTY_CLASSES: tuple[type[Penalty], ...] = (GeometricPenalty, UpdatePenalty, ParameterPenalty, Reparametrization)
 

@@ -111,6 +111,8 @@ class GeometricPenalty(Penalty):
 
         This is what meta-training calls at each inner step, within vmap: it looks at no number.
         """
+        if type(self).value_and_grad is GeometricPenalty.value_and_grad:
+            raise NotImplementedError(f"{type(self).__name__} has no at")
         return self.value_and_grad(loss, theta)
 
     def checked_at(self, loss: Loss, theta: Tensor, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:

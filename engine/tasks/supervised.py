@@ -25,7 +25,7 @@ from engine.base.flat import MicroBatches
 from engine.base.settings import Setting
 from engine.tasks.base import SPLITS, GeneratorStream, Layout, Metric, Task
 from engine.tasks.criteria import Criterion, MeanCriterion, MeanLoss
-from engine.tasks.optimizees.base import Optimizee, check_module, write_out_norms
+from engine.tasks.optimizees.base import AS_GIVEN, Optimizee, check_module, reset_of, write_out_norms
 
 SPLIT_SEED = 20240802  # the split never depends on a run's seed; never change it: results depend on it
 EVALUATED_AT_ONCE = 1000  # examples
@@ -105,7 +105,8 @@ class SupervisedTask(Task):
 
         `splits`: x and y of "train" and "test", and of "validation", else the part `validation` of the training
         examples is held out. `loss`: the mean loss of outputs and targets; `metrics` likewise. A fresh optimizee starts
-        from the module's own initialisation, drawn anew. `micro_batch`: as in a [task] table. Raises ArgumentError, a
+        from the module's own initialisation, drawn anew by every layer's `reset_parameters`; parameters of a layer
+        without one start as they are in the module. `micro_batch`: as in a [task] table. Raises ArgumentError, a
         ValueError, or PresetError for a module that is no pure function of its inputs and parameters.
         """
         if not isinstance(module, nn.Module):
@@ -268,7 +269,12 @@ class ExampleBatches:
 def _on_meta(module: nn.Module) -> nn.Module:
     """A copy with its parameters on the meta device; `module.to("meta")` would untie those that layers share."""
     on_meta = {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in module.parameters()}
-    return copy.deepcopy(module, on_meta).to("meta")  # what is left to move are buffers
+    moved = copy.deepcopy(module, on_meta).to("meta")  # what is left to move are buffers
+    for layer, original in zip(moved.modules(), module.modules(), strict=True):
+        if reset_of(original) is None:
+            parameters = original.named_parameters(recurse=False)
+            setattr(layer, AS_GIVEN, {key: p.detach().to("cpu", copy=True) for key, p in parameters if not p.is_meta})
+    return moved
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +44,7 @@ FORMS: Mapping[Form, str] = {
 """What the examples of a dataset are, and what an optimizee is for."""
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 SHIFTS = ("bias", "beta", "shift")  # what is added in a normalisation layer; all else is a scale
+AS_GIVEN = "given_parameters"  # attribute of a layer that draws nothing: its parameters, as the user's module had them
 LEADING = "leading_examples"  # attribute of a batch norm, while its statistics are those of the first examples alone
 DROPPING = (nn.modules.dropout._DropoutNd, nn.MultiheadAttention)
 
@@ -106,9 +107,12 @@ class Optimizee:
         """Draw one of a layer's own parameters for init = uniform: PyTorch's own distribution; or kaiming, or xavier.
 
         kaiming: He et al. 2015 (arXiv:1502.01852), eq. 10; xavier: Glorot & Bengio 2010, eq. 16. Of layers that are
-        neither linear nor a convolution, whatever `init` is, what their `reset_parameters` draws.
+        neither linear nor a convolution, whatever `init` is, what their `reset_parameters` draws; without one, what the
+        user's module had there.
         """
         if not isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+            if key in (given := getattr(layer, AS_GIVEN, {})):
+                return given[key]
             return _reset(layer, generator).get_parameter(key).detach()
         if self.init in ("kaiming", "xavier"):
             values = torch.zeros(layer.get_parameter(key).shape)
@@ -126,10 +130,15 @@ def is_norm(layer: nn.Module) -> bool:
     return isinstance(layer, NORMS) or "norm" in type(layer).__name__.lower()
 
 
+def reset_of(layer: Any) -> Callable[[], object] | None:
+    """What draws a layer's own parameters anew."""
+    return getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
+
+
 def _reset(layer: nn.Module, generator: torch.Generator) -> nn.Module:
     """A copy of a layer with parameters drawn as its class does; the global generator is left alone."""
     copy: Any = deepcopy(layer).to_empty(device="cpu")
-    reset = getattr(copy, "reset_parameters", None) or getattr(copy, "_reset_parameters", None)
+    reset = reset_of(copy)
     if reset is None:
         name = type(layer).__name__
         raise not_an_optimizee(f"a layer {name} with parameters and no start", f"{name}.reset_parameters()")
