@@ -1,10 +1,7 @@
-"""A trainer that is quick and exact, to test what drives it. Run as a script it is a worker with that trainer."""
+"""A trainer that is quick and exact, to test what drives it."""
 
 from __future__ import annotations
 
-import os
-import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,7 +24,7 @@ class FakeTrainer:
 
     remark = "a remark"
 
-    def __init__(self, preset, *, device, data_dir=None, init_phi=None, pause=0.0, fail_at=None, error=None):
+    def __init__(self, preset, *, device, data_dir=None, init_phi=None, fail_at=None, error=None):
         self.step, self.total = 0, TOTAL
         self.improved = False
         self.generator = torch.Generator().manual_seed(preset.seed)
@@ -35,7 +32,6 @@ class FakeTrainer:
         self.evaluated = -1  # step of the last evaluation
         self.best = float("inf")
         self.best_phi = self.phi.clone()
-        self.pause = float(os.environ.get("FAKE_PAUSE", pause))
         self.fail_at, self.error = fail_at, error or TrainingError("meta-loss is not finite")
 
     measured = ()
@@ -45,7 +41,6 @@ class FakeTrainer:
         return self.step >= self.total and self.evaluated == self.step
 
     def advance(self, tick=None):
-        time.sleep(self.pause)
         self.improved = False
         if self.step % EVALUATE_EVERY == 0 and self.evaluated != self.step:
             self.evaluated = self.step
@@ -132,9 +127,3 @@ def preset(name: str = "tiny", **tables) -> Preset:
 def trained_by(factory: Callable[..., Any]) -> Callable[..., MetaTrainingJob]:
     """What meta-trains with another trainer, for `work`."""
     return partial(MetaTrainingJob, trainer_factory=factory)
-
-
-if __name__ == "__main__":
-    from engine import worker
-
-    sys.exit(worker.main(make_runner=trained_by(FakeTrainer)))

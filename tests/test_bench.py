@@ -106,6 +106,11 @@ class TestPieces:
         assert all(word in str(error.value) for word in words) and str(error.value).isprintable()
 
 
+@pytest.fixture(scope="module")
+def usual():
+    return Bench(CPU, FAST, quick=True).measure(works.piece("frozen/simple/mlp/1"))
+
+
 class TestMeasure:
     def test_a_line_has_the_contracts_keys_and_adds_up(self):
         line = Bench(CPU, FAST, quick=True).measure(works.piece("meta-train/simple/mlp/1"))
@@ -119,9 +124,8 @@ class TestMeasure:
         assert 0 < line["share_of_limit"] < 1 and line["compile_s"] >= 0
 
     @pytest.mark.parametrize("optimizer", works.NETWORKS)
-    def test_a_step_in_users_code_stands_beside_adams(self, optimizer):
+    def test_a_step_in_users_code_stands_beside_adams(self, optimizer, usual):
         line = Bench(CPU, FAST, quick=True).measure(works.piece(f"step/{optimizer}/mlp/1"))
-        usual = Bench(CPU, FAST, quick=True).measure(works.piece("frozen/simple/mlp/1"))
         assert line.keys() - {"rounds"} >= usual.keys() - {"rounds", "optimizee_share"}
         assert line["work"] == "step" and line["coordinates"] == 15910
         assert line["ratio_to_adam"] == pytest.approx(line["ms_per_inner_step"] / line["adam_ms_per_inner_step"])

@@ -12,11 +12,11 @@ from engine.presets.preset import from_mapping
 TINY = {
     "task": {"dataset": "digits", "optimizee": "mlp", "batch_size": 16},
     "optimizer": {"kind": "simple"},
-    "meta": {"epochs": 2, "inner_steps": 20, "truncation": 10},
+    "meta": {"epochs": 1, "inner_steps": 10, "truncation": 5},
     "evaluation": {
         "every": 1,
         "optimizees": 2,
-        "examples": 50,
+        "examples": 10,
         "restarts": 1,
         "ascent_steps": 1,
         "final_optimizees": 2,

@@ -23,7 +23,7 @@ TINY = {
     "optimizer": {"kind": "simple", "hidden": 6},
     "meta": {"epochs": 4, "inner_steps": 10, "truncation": 5, "meta_batch": 2, "learning_rate": 3e-3},
     "evaluation": {
-        "every": 2, "optimizees": 2, "examples": 50, "restarts": 1, "ascent_steps": 2, "final_optimizees": 2,
+        "every": 2, "optimizees": 2, "examples": 10, "restarts": 1, "ascent_steps": 1, "final_optimizees": 2,
         "radii": [0.05],
     },
 }  # fmt: skip
@@ -92,22 +92,21 @@ def test_meta_training_learns_to_train_digits():
         {
             "optimizer": {"kind": "dm", "theta_input": True},
             "meta": {"inner_steps": [5, 10], "epochs": 12, "meta_batch": 1},
-            "evaluation": {"every": 1, "optimizees": 1, "examples": 10},
+            "evaluation": {"every": 1},
             "penalty": {"spectral": {}},
         },
         {"meta": {"momentum": 0.9, "optimizer": "sgd", "schedule": "cosine", "second_order": True}},
-        {"task": {"optimizee": "lenet", "dropout": 0.5}, "evaluation": {"optimizees": 1, "examples": 10}},
+        {"task": {"optimizee": "lenet", "dropout": 0.5}, "meta": {"epochs": 2}},
         {"task": TWO_TASKS, "penalty": {"gsam": {}, "smooth": {"ascent_steps": 1}}},
         {
-            "optimizer": {"kind": "lin", "step_scale": "mup"},
+            "optimizer": {"kind": "adafac", "step_scale": "rms", "features": ["time", "previous_update"]},
             "meta": {"random_scaling": 1.0, "random_scaling_of": "tensor"},
         },
-        {"optimizer": {"kind": "adafac", "step_scale": "rms", "features": ["time", "previous_update"]}},
     ],
-    ids=["penalties", "rnnprop", "curriculum", "second-order", "dropout", "several tasks", "lin", "adafac"],
+    ids=["penalties", "rnnprop", "curriculum", "second-order", "dropout", "several tasks", "adafac"],
 )
 def test_resuming_gives_the_metrics_of_an_uninterrupted_run_bit_for_bit(changes):
-    document = merge(TINY, changes)
+    document = merge(merge(TINY, {"evaluation": {"optimizees": 1}}), changes)
     if changes.get("task") and "dropout" in changes["task"]:
         del document["task"]["hidden"]
     preset = from_mapping(document)

@@ -67,7 +67,7 @@ def records_of(values, run_truncation=None, device=CPU):
     trainer = meta_trainer(from_mapping(copy.deepcopy(values)), device=device)
     if run_truncation is not None:
         object.__setattr__(trainer.estimator, "run_truncation", run_truncation)
-    found = []
+    found, trainer.pending = [], ""  # no evaluation
     while not trainer.finished:
         found += trainer.advance()
     keep = ("meta_loss", "meta_grad_norm", "sam_penalty", "diverged", "update_norm", "validation_loss", "step")
@@ -81,14 +81,10 @@ SAM = {"penalty": {"sam": {"weight": 1.0, "rho": 0.05}}}
     "changes",
     [
         {},
-        {"meta": {"loss_batch": "same"}},
-        {"meta": {"loss_batch": "validation"}},
-        {"meta": {"weights": "linear"}},
-        {"meta": {"weights": "xh_code"}},
-        {"meta": {"truncation": 8}},
-        {"meta": {"random_scaling": 1.0}},
+        {"meta": {"loss_batch": "same", "weights": "linear"}},
+        {"meta": {"loss_batch": "validation", "random_scaling": 1.0}},
+        {"meta": {"weights": "xh_code", "truncation": 8}},
         {"meta": {"second_order": True}},
-        SAM,
         merge(SAM, {"penalty": {"sam": {"start": 7}}}),
         merge(SAM, {"penalty": {"sam": {"relative": True}}}),
         {"penalty": {"smooth": {"weight": 10.0}}},

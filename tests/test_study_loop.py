@@ -472,22 +472,6 @@ def kill_workers(store: Path) -> int:
     return len(alive)
 
 
-def test_a_stop_is_one_of_all_workers_and_what_they_had_done_is_kept(tmp_path, forked):
-    arms = (arm("long", meta={"epochs": 2000}), arm("other", meta={"epochs": 2001}))
-    started = job(tmp_path, study("long", seeds=(0,), arms=arms, reference="long"))
-    control = Control()
-
-    def on_look(seen: StudyProgress) -> None:
-        steps = [cell.run.recorded_status().step for cell in seen.snapshot.cells]
-        control.stop = control.stop or min(steps) > 0
-
-    assert schedule(started, on_look=on_look, control=control) == "stopped"
-    readers = RunStore(tmp_path).list()
-    assert [reader.state for reader in readers] == ["stopped", "stopped"]
-    assert all("last" in reader.checkpoints() and records(reader.path) for reader in readers)
-    assert not (started.path / loop.STOPPING).exists()
-
-
 def test_an_abort_waits_for_no_worker_but_leaves_none_that_was_not_asked(tmp_path, forked):
     arms = (arm("long", meta={"epochs": 4000}), arm("other", meta={"epochs": 4001}))
     started = job(tmp_path, study("long", seeds=(0,), arms=arms, reference="long"))

@@ -6,16 +6,13 @@ import errno
 import json
 import os
 import signal
-import sys
 import threading
-import time
 from functools import partial
 
 import fakes
 import pytest
 from fakes import TOTAL, FakeTrainer, preset, trained_by
 from tui.driving import make_job, make_run
-from zygote import Forked
 
 from engine import worker
 from engine.base.control import Control
@@ -170,81 +167,6 @@ def test_a_bug_in_the_worker_is_said_aloud(tmp_path, capsys):
     assert worker.main([str(run.path)], make_runner=trained_by(factory)) == 1
     assert capsys.readouterr().err.startswith("error: ZeroDivisionError: ours")
     assert "Traceback" in (run.path / "log.txt").read_text()
-
-
-@pytest.fixture
-def start(forked):
-    """Starts the fake worker in a process of its own."""
-
-    def forked_worker(run: Run, pause_s: float) -> Forked:
-        return Forked([sys.executable, "-m", "fakes", str(run.path)], env={**os.environ, "FAKE_PAUSE": str(pause_s)})
-
-    return forked_worker
-
-
-def eventually(condition, limit_s: float = 240.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.005)
-
-
-def metrics_size(run: Run) -> int:
-    path = run.path / "metrics.jsonl"
-    return path.stat().st_size if path.exists() else 0
-
-
-def test_killed_again_and_again_it_still_gives_the_same_metrics(tmp_path, whole, start):
-    run = new_run(tmp_path, meta={"checkpoint_every": 0.05})
-    for kills in range(1, 5):
-        before = metrics_size(run)
-        child = start(run, 0.02)
-        eventually(lambda before=before: metrics_size(run) > before + 150 or child.poll() is not None)  # noqa: B023
-        child.kill()
-        assert child.wait() == -signal.SIGKILL, f"ended before kill {kills}"
-        assert RunReader(run.path).state == "crashed"
-    assert work(Run(run.path), make_runner=trained_by(FakeTrainer)) == "finished"
-    assert lines(run) == whole
-
-
-def test_signals_pause_continue_and_stop(tmp_path, whole, start):
-    run = new_run(tmp_path)
-    reader = RunReader(run.path)
-    child = start(run, 0.02)
-    try:
-        eventually(lambda: metrics_size(run) > 0)
-        child.send_signal(signal.SIGUSR1)
-        eventually(lambda: reader.state == "paused")
-        size, heartbeat = metrics_size(run), reader.status().heartbeat
-        eventually(lambda: reader.status().heartbeat > heartbeat)  # it beats on, and works not
-        assert metrics_size(run) == size
-        child.send_signal(signal.SIGUSR2)
-        eventually(lambda: reader.state == "running" and metrics_size(run) > size)
-        child.send_signal(signal.SIGUSR1)
-        eventually(lambda: reader.state == "paused")
-        child.send_signal(signal.SIGTERM)
-        assert child.wait(240) == 130
-    finally:
-        child.kill()
-        child.wait()
-    assert reader.state == "stopped" and reader.status().eta_s is None
-    assert work(Run(run.path), make_runner=trained_by(FakeTrainer)) == "finished"
-    assert lines(run) == whole
-
-
-def test_a_second_process_on_a_run_is_refused_and_harms_nothing(tmp_path, whole, start):
-    run = new_run(tmp_path)
-    child = start(run, 0.02)
-    try:
-        eventually(lambda: metrics_size(run) > 0)
-        with pytest.raises(RunError, match=f"being written by process {child.pid}"):
-            work(Run(run.path), make_runner=trained_by(FakeTrainer))
-        assert RunReader(run.path).state == "running"
-        assert child.wait(240) == 0
-    finally:
-        child.kill()
-        child.wait()
-    assert lines(run) == whole
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ PIECE = "frozen/simple/mlp/1"
 @pytest.fixture(autouse=True)
 def small_limits(monkeypatch):
     """The machine's limits from small products and copies, which take no second."""
-    from engine.bench import limits
+    from engine.bench import busy, limits
 
+    monkeypatch.setattr(busy, "LOOK_S", 0.01)
     monkeypatch.setattr(limits, "GEMM_SIZES", {"cpu": (256,)})
     monkeypatch.setattr(limits, "COPY_BYTES", {"cpu": 2**22})
     monkeypatch.setattr(limits, "SECONDS", 0.01)

@@ -13,6 +13,7 @@ from driving import TINY, eventually, forked_lreg, records
 
 from engine.runs.store import RunReader, RunStore
 
+METRICS_ALONE = ("--set", "evaluation.final_optimizees=0")
 LONG = ("--set", "meta.epochs=2000", "--set", "evaluation.every=2000", "--set", "meta.checkpoint_every=0.1")
 
 
@@ -52,7 +53,7 @@ def test_a_finished_run_cannot_be_resumed_stopped_paused_or_continued(lreg, trai
 
 def test_running_its_preset_again_repeats_the_run(lreg, trained, home):
     reader = RunStore(trained[0]).resolve("last")
-    outcome = lreg("run", str(reader.path / "preset.toml"), "--json")
+    outcome = lreg("run", str(reader.path / "preset.toml"), *METRICS_ALONE, "--json")
     assert outcome.code == 0, outcome.err
     assert records(the_run(home).path) == records(reader.path)
 
@@ -90,7 +91,7 @@ def test_killed_and_resumed_gives_the_uninterrupted_metrics_bit_for_bit(lreg, lr
     """With a penalty, a curriculum and evaluations on the way."""
     settings = ["--set", "meta.epochs=8", "--set", "evaluation.every=4", "--set", "meta.checkpoint_every=0.05"]
     settings += ["--set", "meta.meta_batch=2", "--set", "penalty.sam.weight=0.5", "--set", "penalty.smooth.weight=0.1"]
-    settings += ["--set", "evaluation.final_optimizees=0"]  # no result: only metrics are compared
+    settings += METRICS_ALONE
     assert lreg("run", "tiny.toml", *settings, "--runs-dir", "whole").code == 0
     whole = records(RunStore(home / "whole").resolve("last").path)
     process = lreg_forked("run", "tiny.toml", *settings)
@@ -98,7 +99,9 @@ def test_killed_and_resumed_gives_the_uninterrupted_metrics_bit_for_bit(lreg, lr
         eventually(lambda target=target: RunStore(home / "runs").list() and _count(the_run(home)) >= target)  # noqa: B023
         process.kill()
         process.communicate()
-        assert the_run(home).state == "crashed"
+        assert the_run(home).state == "crashed" and lreg("watch", "last").code == 1
+        refused = lreg("stop", "last")
+        assert refused.code == 2 and "has crashed" in refused.err and "lreg resume" in refused.err
         process = lreg_forked("resume", "last")
     assert process.wait(240) == 0
     assert records(the_run(home).path) == whole
@@ -147,18 +150,8 @@ def test_a_detached_worker_that_cannot_start_says_why(lreg, trained, home):
     assert outcome.code == 2 and outcome.err.startswith("error: ") and "cannot write there" in outcome.err
 
 
-def test_a_crashed_run_says_so_and_what_to_do(lreg, lreg_forked, home):
-    process = lreg_forked("run", "tiny.toml", *LONG)
-    eventually(lambda: RunStore(home / "runs").list() and _count(the_run(home)) > 1)
-    process.kill()
-    process.communicate()
-    outcome = lreg("stop", "last")
-    assert outcome.code == 2 and "has crashed" in outcome.err and "lreg resume" in outcome.err
-    assert lreg("watch", "last").code == 1
-
-
 def test_a_meta_loss_that_is_not_finite_fails_the_run(lreg, home):
-    outcome = lreg("run", "tiny.toml", "--set", "penalty.sam.weight=1e38", "--set", "meta.epochs=40", "--json")
+    outcome = lreg("run", "tiny.toml", "--set", "penalty.sam.weight=1e38", *LONG, "--json")
     assert outcome.code == 1
     assert re.fullmatch(r"run \S+\nerror: [^\n]+\n", outcome.err), outcome.err
     assert outcome.lines[-1]["state"] == "failed" and the_run(home).status().message
@@ -168,8 +161,8 @@ def test_a_meta_loss_that_is_not_finite_fails_the_run(lreg, home):
 
 
 def test_a_full_disk_fails_the_run_in_one_line_and_loses_nothing(lreg, lreg_forked, home):
-    settings = ["--set", "meta.epochs=16", "--set", "meta.checkpoint_every=0.05"]
-    settings += ["--set", "evaluation.final_optimizees=0"]
+    settings = ["--set", "meta.epochs=32", "--set", "evaluation.every=32", "--set", "meta.checkpoint_every=0.05"]
+    settings += METRICS_ALONE
     assert lreg("run", "tiny.toml", *settings, "--runs-dir", "whole").code == 0
     metrics = RunStore(home / "whole").resolve("last").path / "metrics.jsonl"
     limit = metrics.stat().st_size // 2  # no file may grow larger; the checkpoints are smaller than that
@@ -185,7 +178,7 @@ def test_a_full_disk_fails_the_run_in_one_line_and_loses_nothing(lreg, lreg_fork
 
 
 def test_nobody_listening_does_not_stop_a_run(home, lreg_forked):
-    process = lreg_forked("run", "tiny.toml", "--json")
+    process = lreg_forked("run", "tiny.toml", *METRICS_ALONE, "--json")
     process.stdout.readline()
     process.stdout.close()
     code = process.wait(240)
@@ -222,7 +215,7 @@ def test_a_stop_does_not_wait_for_an_evaluation(lreg_forked, home):
 def test_init_from_another_run(lreg, trained, home):
     parent = RunStore(trained[0]).resolve("last")
     start = f"meta.init_from={parent.path}"
-    outcome = lreg("run", "tiny.toml", "--set", start, "--set", "meta.epochs=1", "--json")
+    outcome = lreg("run", "tiny.toml", "--set", start, "--set", "meta.epochs=1", *METRICS_ALONE)
     assert outcome.code == 0, outcome.err
     assert the_run(home).facts["parent"] == parent.id
 
@@ -236,7 +229,7 @@ def test_engine_train_from_python(trained, home):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)  # the preset has one of its own
-        reader = train(engine.load_preset("tiny.toml"), runs_dir="runs")
+        reader = train(engine.load_preset("tiny.toml", ["evaluation.final_optimizees=0"]), runs_dir="runs")
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)

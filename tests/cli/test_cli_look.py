@@ -172,7 +172,7 @@ def test_a_thousand_runs_are_listed_within_seconds(lreg, runs, home):
 def test_a_closed_pipe_ends_quietly(runs, home):
     command = f"{sys.executable} -m lreg_tui.cli.app runs --json | head -1"
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    for number in range(3000):  # more than a pipe holds
+    for number in range(600):  # more than a pipe holds
         folder = home / "runs" / f"20200101-000000-copy-{number:04d}"
         folder.mkdir()
         (folder / "run.json").write_bytes((runs[0].path / "run.json").read_bytes())
@@ -208,7 +208,9 @@ def test_version_and_console_without_a_terminal(lreg, capfd, monkeypatch):
     assert "needs a terminal" in capfd.readouterr().err
 
 
-def test_doctor(lreg, home):
+def test_doctor(lreg, home, monkeypatch):
+    monkeypatch.setattr("engine.bench.limits.SECONDS", 0.01)
+    monkeypatch.setattr("engine.bench.busy.LOOK_S", 0.01)
     findings = {finding["what"]: finding for finding in lreg("doctor", "--json").lines}
     for what in ("python", "torch", "CPU", "memory", "data folder", "datasets", "runs folder", "cache folder"):
         assert what in findings

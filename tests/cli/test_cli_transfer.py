@@ -14,7 +14,8 @@ from engine.presets.preset import load_preset
 from engine.runs.store import Run, RunReader, RunStore
 from engine.worker import train
 
-QUICK = ("--steps", "10", "--marks", "5", "--seeds", "2", "--radii", "0.05", "--set", "evaluation.examples=40")
+QUICK = ("--steps", "10", "--seeds", "2", "--radii", "0.05", "--set", "evaluation.examples=40")
+MARKED = (*QUICK, "--marks", "5")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def files(reader: RunReader) -> dict[str, dict]:
 
 
 def test_json_prints_what_is_saved(lreg, run):
-    outcome = lreg("transfer", "last", *QUICK, "--json")
+    outcome = lreg("transfer", "last", *MARKED, "--json")
     assert outcome.code == 0
     (line,) = outcome.lines
     (saved,) = files(run).values()
@@ -113,7 +114,7 @@ def test_a_grid_of_scale_and_weight_decay_and_sam_are_kept_as_facts_and_gone_on_
 
     with monkeypatch.context() as patch:
         patch.setattr(optimizer_source, "evaluate_each", counted)
-        assert lreg("transfer", "last", *QUICK, *grid).code == 130
+        assert lreg("transfer", "last", *MARKED, *grid).code == 130
     assert len(files(run)) == 2
     (job,) = RunStore(home / "runs").transfers()
     outcome = lreg("resume", job.id, "--json")
@@ -276,11 +277,11 @@ def test_interrupted_and_resumed(lreg, lreg_forked, run, home):
     """Ctrl-C ends with 130; what was complete stays, and the rest is measured after a resume."""
     arguments = ("--to", "digits/mlp", "--to", "digits/mlp-relu", "--seeds", "2", "--radii", "0.05")
     whole = [
-        json.dumps(line["seeds"]) for line in lreg("transfer", "last", *arguments, "--steps", "1000", "--json").lines
+        json.dumps(line["seeds"]) for line in lreg("transfer", "last", *arguments, "--steps", "400", "--json").lines
     ]
     for path in (run.path / "transfer").glob("best-*"):
         path.unlink()
-    process = lreg_forked("transfer", "last", *arguments, "--steps", "1000")
+    process = lreg_forked("transfer", "last", *arguments, "--steps", "400")
     eventually(lambda: files(run))
     process.send_signal(signal.SIGINT)
     assert process.wait(240) == 130

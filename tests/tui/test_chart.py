@@ -656,8 +656,7 @@ def test_a_zoom_belongs_to_the_runs_and_its_y_axis_to_the_metric():
     run(steps())
 
 
-@pytest.mark.parametrize("spread", [1, 97])
-@pytest.mark.parametrize("log_x", [False, True])
+@pytest.mark.parametrize(("spread", "log_x"), [(1, True), (97, False)])
 def test_the_cursor_is_always_in_the_window(spread, log_x):
     async def steps() -> None:
         x = np.concatenate((STEPS[:600:spread], [990.0, 1000.0])) + 1

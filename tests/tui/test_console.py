@@ -159,8 +159,7 @@ def test_a_plug_in_that_is_not_there_is_one_line(tmp_path):
         assert b"\x1b" not in terminal.sent
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("is_early", [True, False])
+@pytest.mark.parametrize(("number", "is_early"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
 def test_told_to_end_it_leaves_the_terminal_as_it_was(tmp_path, number, is_early):
     with Terminal(tmp_path / "runs", tmp_path) as terminal:
         before = termios.tcgetattr(terminal.main_end)
@@ -173,12 +172,11 @@ def test_told_to_end_it_leaves_the_terminal_as_it_was(tmp_path, number, is_early
         assert b"Traceback" not in terminal.sent
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_told_to_end_it_ends_also_where_the_terminal_takes_no_more(tmp_path, number):
+def test_told_to_end_it_ends_also_where_the_terminal_takes_no_more(tmp_path):
     with Terminal(tmp_path / "runs", tmp_path) as terminal:
         unread(terminal, 0.3)
-        os.kill(terminal.pid, number)
-        assert psutil.Process(terminal.pid).wait(10) == 128 + number
+        os.kill(terminal.pid, signal.SIGTERM)
+        assert psutil.Process(terminal.pid).wait(10) == 128 + signal.SIGTERM
         terminal.pid = 0
 
 

@@ -96,19 +96,18 @@ OPENED = (
 
 def test_every_screen_can_be_left_again_and_again(tmp_path):
     async def steps(pilot, app):
-        for opened in OPENED:
-            for times in (2, 10):
-                await burst(pilot, [*opened.split(), *["escape"] * times])
-                while len(app.screen_stack) > 1:
-                    before = len(app.screen_stack)
-                    await burst(pilot, ["escape"])
-                    assert len(app.screen_stack) == before - 1, opened
-                assert stands(app) and isinstance(app.screen, DashboardScreen), opened
+        for number, opened in enumerate(OPENED):
+            await burst(pilot, [*opened.split(), *["escape"] * (2, 10)[number % 2]])
+            while len(app.screen_stack) > 1:
+                before = len(app.screen_stack)
+                await burst(pilot, ["escape"])
+                assert len(app.screen_stack) == before - 1, opened
+            assert stands(app) and isinstance(app.screen, DashboardScreen), opened
 
     drive(tmp_path, steps)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_whatever_keys_come_the_dashboard_is_at_the_bottom(tmp_path, seed):
     chance = random.Random(seed)
 

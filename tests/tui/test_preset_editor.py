@@ -24,6 +24,7 @@ from engine.presets.preset import from_mapping, shipped
 from engine.runs.store import RunReader, RunStore
 from engine.study.schedule import inputs
 from lreg_tui.app.help import HelpScreen
+from lreg_tui.presets import preset_editor
 from lreg_tui.presets.picking import LaunchScreen, PickPresetScreen, summary
 from lreg_tui.presets.preset_editor import PresetEditorScreen
 from lreg_tui.presets.problem_list import DifferenceScreen
@@ -45,6 +46,7 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     def check(tasks: Any, device: str, data_dir: Any, optimizer: Any, parent: Any) -> None:
         check_inputs(tasks, device, data_dir, optimizer=optimizer, start=parent and parent.path)
 
+    monkeypatch.setattr(preset_editor, "TYPING_PAUSE_S", 0.01)
     monkeypatch.setattr(inputs, "check_run", check)  # data and devices are looked at without a process
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(MINE)
