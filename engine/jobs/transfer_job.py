@@ -110,7 +110,7 @@ class TransferJob(JobRunner):
         total = sum(map(len, groups))
         self.finished: list[scale.Finished] = []
         self.total, self.began = total, time.monotonic()
-        self.left = sum(self._work(item) for group in groups for item in group)
+        self.left = float(sum(self._work(item) for group in groups for item in group))
         self.measured = 0.0  # of that work; what was there already tells nothing of how long it takes
         try:
             for group in groups:

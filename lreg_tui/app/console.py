@@ -83,6 +83,7 @@ class LregApp(ConsoleBase):
     .panel:focus-within, RunTable:focus, KeyedTable:focus, SettingList:focus, SheetView:focus, LogTail:focus {
         outline-left: outer $accent;  /* over a blank column: nothing moves when the focus does */
     }
+    .panel LogTail:focus { outline-left: none; }
     """
     COMMANDS = ConsoleBase.COMMANDS | {key_commands}
     BINDINGS: ClassVar[list[BindingType]] = [

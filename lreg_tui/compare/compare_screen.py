@@ -193,7 +193,7 @@ class CompareScreen(ConsoleScreen):
     def show(self) -> None:
         """Bring title, tabs, what is in sight, and the line below up to date; other tabs when they are opened."""
         self.query_one("#compare-title", Static).update(comparing.head(self.result, self.by_arm))
-        self.query_one(PageTabs).show(self.tab)
+        self.query_one(PageTabs).show_page(self.tab)
         self.query_one("#compare-where", Static).update(self._where())
         if self.tab in SHEETS:
             self._show_sheets()

@@ -137,7 +137,7 @@ class DashboardScreen(TableScreen, inherit_bindings=False):
         yield KeyFooter()
 
     def on_mount(self) -> None:
-        self.table.arrange(self.arrangement)
+        self.table.show_as(self.arrangement)
         self._summarize()
         self._filter(self.arrangement.filter)
         self.choose_panel(self.arrangement.panel)

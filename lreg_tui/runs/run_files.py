@@ -63,6 +63,7 @@ class Files:
     stamp: tuple[object, ...]
     checkpoints: Sequence[Checkpoint]
     evaluations: Sequence[Evaluation]
+    results: Sequence[Sheet]  # of these: for each task at the last inner step, then at every mark
     diagnoses: Sequence[DiagnosisReport]
 
 
@@ -89,17 +90,12 @@ def checkpoint_sheets(files: Files) -> list[Sheet]:
     return [Sheet("", "checkpoint", ("meta-step", "size", "written"), lines, remarks)] if listed else []
 
 
-def evaluation_sheets(files: Files) -> list[Sheet]:
-    """All evaluations by task, at their last inner step; then each with all its marks."""
-    return [*result_sheets(files.evaluations), *map(marks_sheet, files.evaluations)]
-
-
-def result_sheets(evaluations: Iterable[Evaluation]) -> list[Sheet]:
-    """A table for each task, at the last inner step."""
+def result_sheets(evaluations: Iterable[Evaluation], every_mark: bool = False) -> list[Sheet]:
+    """A table for each task, at the last inner step or at every mark."""
     tasks: dict[str, list[Row]] = {}
     for evaluation in evaluations:
-        tasks.setdefault(evaluation.task, []).append(evaluation.last)
-    return [result_sheet(results, task) for task, results in tasks.items()]
+        tasks.setdefault(evaluation.task, []).extend(evaluation.marks if every_mark else evaluation.marks[-1:])
+    return [result_sheet(results, f"{task}, all marks" if every_mark else task) for task, results in tasks.items()]
 
 
 def _step(facts: Mapping[str, Any]) -> str:
@@ -168,29 +164,12 @@ def result_sheet(results: Sequence[Row], title: str = "") -> Sheet:
     lines = []
     for row in results:
         remark = f"\n({row['diverged']} of {row['seeds']} diverged)" if row["diverged"] else ""
-        facts = {"inner_step": str(row["inner_step"]), "learning_rate": _rate(row)}
+        rate = "" if row["learning_rate"] is None else present.setting(row["learning_rate"])
+        facts = {"inner_step": str(row["inner_step"]), "learning_rate": rate}
         lines.append((f"{row['label']}{remark}", [*(Entry(facts[name]) for name in names), *cells(row, metrics)]))
     at = "" if "inner_step" in names else f"after {results[0]['inner_step']} inner steps, "
     remarks = [f"{at}{_seeds(max(row['seeds'] for row in results))}"]
     return Sheet(title, "optimizer", [*map(present.heading, names), *headings(results, metrics)], lines, remarks)
-
-
-def _rate(row: Row) -> str:
-    return "" if row["learning_rate"] is None else present.setting(row["learning_rate"])
-
-
-def marks_sheet(evaluation: Evaluation) -> Sheet:
-    """All marks of one evaluation, one line an inner step."""
-    metrics, last = columns(evaluation.marks), evaluation.last
-    lines = [(str(mark["inner_step"]), cells(mark, metrics)) for mark in evaluation.marks]
-    remarks = [_seeds(last["seeds"])]
-    if last["diverged"]:
-        remarks.append(f"{last['diverged']} of them diverged")
-    if rate := _rate(last):
-        remarks.append(f"learning rate {rate}")
-    title = f"{evaluation.label} on {evaluation.task}"
-    remarks.append(f"transfer/{evaluation.name}.json")
-    return Sheet(title, "inner step", headings([last], metrics), lines, remarks)
 
 
 def _seeds(count: int) -> str:
@@ -215,7 +194,9 @@ def files_of(reader: RunReader, before: Files | None) -> Files:
     now = stamp(reader)
     if before is not None and before.stamp == now:
         return before
-    return Files(now, checkpoints(reader), evaluations(reader), diagnoses.read_all(reader))
+    measured = evaluations(reader)
+    results = [*result_sheets(measured), *result_sheets(measured, every_mark=True)]
+    return Files(now, checkpoints(reader), measured, results, diagnoses.read_all(reader))
 
 
 def diagnosis_sheet(report: DiagnosisReport) -> Sheet:

@@ -160,9 +160,10 @@ class RunScreen(ActingScreen, inherit_bindings=False):
             self.query_one(LogTail).path = self.row.path / "log.txt"
         elif self.files is None:
             return
-        elif tab in ("checkpoints", "transfers"):
-            make = run_files.checkpoint_sheets if tab == "checkpoints" else run_files.evaluation_sheets
-            self.query_one(f"#tab-{tab}", SheetView).show(make(self.files))
+        elif tab == "checkpoints":
+            self.query_one("#tab-checkpoints", SheetView).show(run_files.checkpoint_sheets(self.files))
+        elif tab == "transfers":
+            self.query_one("#tab-transfers", SheetView).show(self.files.results)
         elif tab == "diagnosis" and self.row is not None:
             path = self.row.path if "transfer" in self.row.kind.actions else None
             self.query_one(DiagnosisPane).show_diagnoses(path, self.files.diagnoses)
@@ -173,7 +174,7 @@ class RunScreen(ActingScreen, inherit_bindings=False):
         if files is not None:
             listed = {"checkpoints": files.checkpoints, "transfers": files.evaluations, "diagnosis": files.diagnoses}
             counts |= {tab: str(len(items)) if items else "" for tab, items in listed.items()}
-        if self.query_one(PageTabs).show(self.tab, counts):
+        if self.query_one(PageTabs).show_page(self.tab, counts):
             self.refresh_bindings()
 
     @on(Tabs.TabActivated)

@@ -183,7 +183,7 @@ class RunTable(ScrollView, can_focus=True):
     def filter_by(self, predicate: Callable[[RunRow], bool]) -> None:
         self._change(lambda: self.runs.filter_by(predicate))
 
-    def arrange(self, arrangement: TableLayout) -> None:
+    def show_as(self, arrangement: TableLayout) -> None:
         self.arrangement, runs = arrangement, self.runs
         runs.sorted_by, runs.reverse = arrangement.sort, arrangement.reverse
         by = arrangement.group
@@ -256,7 +256,7 @@ class RunTable(ScrollView, can_focus=True):
 
     def choose(self, **changes: Any) -> None:
         """As the user wants it."""
-        self.arrange(replace(self.arrangement, **changes))
+        self.show_as(replace(self.arrangement, **changes))
         self.post_message(self.LayoutChanged())
 
     def on_click(self, event: events.Click) -> None:

@@ -222,9 +222,9 @@ def head_of(look: StudyLook) -> Text:
     line = Text.assemble((clean(row.name, 60), "bold"), "  ", present.state_text(row.state), "  ")
     if look.problem:  # nothing is known of its runs
         return line.append(f"\n{clean(row.message, 300)}", "dim")
-    line.append(present.bar(look.progress)).append(f" {present.percent(look.progress, 0)}")
-    if row.eta_s is not None:
-        line.append(f"  ETA {present.duration(row.eta_s)}")
+    line.append(present.percent(look.progress, 0))
+    line.append("" if row.eta_s is None else f"  ETA {present.duration(row.eta_s)}")
+    line.append("  ").append(present.bar(look.progress))  # last: narrow screens cut it off
     line.append("\n").append(counts(look))
     if row.message and row.state not in ("running", "queued"):
         line.append(f"  {clean(row.message, 300)}", "dim")

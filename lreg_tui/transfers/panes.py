@@ -92,6 +92,8 @@ FIELDS = (
     RequestField("device", "device", "auto, cpu, cuda, cuda:N or mps.", empty="auto"),
 )
 BY_KEY = {field.key: field for field in FIELDS}
+LABELS = 17  # columns before the values
+AS_TRAINED = "  as meta-trained"
 REMEMBERED = ("steps", "seeds", "radii", "scales", "weight_decays", "sam", "marks", "device")
 
 
@@ -131,6 +133,8 @@ class RequestForm(KeyedTable):
 
     def on_mount(self) -> None:
         self.lay_out([Text("field"), Text("value")])
+
+    def on_resize(self) -> None:
         self._fill()
 
     # -- what it says ------------------------------------------------------------------------------------------------
@@ -200,9 +204,10 @@ class RequestForm(KeyedTable):
         else:
             names = {choice.value: choice.name for choice in self.choices.get(field.key, ())}
             words = ", ".join(names.get(value, value) for value in self._chosen(field.key))
-        line = Text(clean(words or field.empty, 200), "" if words else "dim")
-        if field.key == "targets" and words and not self.request.to:
-            line.append("  as meta-trained", "dim")
+        suffix = AS_TRAINED if field.key == "targets" and words and not self.request.to else ""
+        room = max(8, self.size.width - LABELS - len(suffix))
+        line = Text(present.shorten(clean(words or field.empty, 200), room), "" if words else "dim")
+        line.append(suffix, "dim")
         problem = self.problems.get(field.key)
         return line.append(f"  ✗ {clean(problem, 300)}", "bold red") if problem else line
 
@@ -225,6 +230,7 @@ class RequestForm(KeyedTable):
 
 
 COLUMNS = ("state", "done", "ETA", "started", "what")
+BEFORE_TITLE = 43  # columns of a terminal that all but the last take
 AGES_EVERY_S = 20.0
 NO_JOB = "No transfer job yet. Fill in the request, and start it with F5."
 READING = "reading …"
@@ -285,7 +291,8 @@ class JobPane(Vertical):
 
     def _cells(self, row: RunRow) -> list[Text]:
         job = self.jobs.get(row.id)
-        title = Text(READING, "dim") if job is None else present.text(job.title)
+        room = max(8, self.size.width - BEFORE_TITLE)
+        title = Text(READING, "dim") if job is None else Text(present.shorten(present.clean(job.title), room))
         return [
             present.state_text(row.state),
             Text(f"{row.step}/{row.total}" if row.total else present.NOTHING, justify="right"),

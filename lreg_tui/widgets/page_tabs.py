@@ -29,7 +29,7 @@ class PageTabs(Tabs, can_focus=False):
         self.tabs = {page: Tab(_label(number, page), id=f"{PREFIX}{page}") for number, page in enumerate(pages, 1)}
         super().__init__(*self.tabs.values())
 
-    def show(self, page: str, counts: Mapping[str, str] | None = None) -> bool:
+    def show_page(self, page: str, counts: Mapping[str, str] | None = None) -> bool:
         """Which page is in sight; `counts`: what stands beside the names of some. True if that is new."""
         before = self.text, self.active
         for number, (name, tab) in enumerate(self.tabs.items(), 1):

@@ -60,6 +60,10 @@ def stop_if_gone() -> None:
 POLL_S = 0.5
 
 
+async def unheard(event: dict[str, Any]) -> None:
+    """What a helper says where nobody listens."""
+
+
 class Helper:
     """One process at a time."""
 
@@ -79,7 +83,7 @@ class Helper:
         self,
         module: str,
         arguments: Sequence[str],
-        on_event: Callable[[dict[str, Any]], Awaitable[None]] | None = None,
+        on_event: Callable[[dict[str, Any]], Awaitable[None]] = unheard,
         on_poll: Callable[[float], None] = lambda elapsed_s: None,
     ) -> str:
         """Run `python -m module` until it ends; return what went wrong, "" for nothing.
@@ -105,14 +109,14 @@ class Helper:
 async def _follow(
     child: subprocess.Popen[bytes],
     log_path: Path,
-    on_event: Callable[[dict[str, Any]], Awaitable[None]] | None,
+    on_event: Callable[[dict[str, Any]], Awaitable[None]],
     on_poll: Callable[[float], None],
 ) -> str:
     began, done = time.monotonic(), 0
     while True:
         code = child.poll()  # before the look at what it said, so that it is all there
         lines = (await off_the_loop(log_path.read_text)).splitlines()
-        for line in lines[done : None if code is not None else -1] if on_event is not None else ():
+        for line in lines[done : None if code is not None else -1]:
             done += 1
             await on_event(_event(line))
         if code is not None:
