@@ -178,9 +178,14 @@ class Setup:
         """What the landscape is of."""
         return bounded_loss(self.task, self.task.fixed_batch(PROBES.examples))
 
+    @functools.cached_property
+    def draft(self) -> Loss:
+        """The same in float32, which is searched first."""
+        return bounded_loss(self.task, self.task.fixed_batch(PROBES.examples, dtype=torch.float32))
+
     def figures(self, theta: Tensor) -> list[dict[str, Any]]:
         """The landscape's part of a transfer evaluation's marks at theta, [B, P], as a preset's defaults have it."""
-        return list(shapes(self.probed_loss, theta.double(), PROBES))
+        return list(shapes(self.probed_loss, theta.double(), PROBES, draft=self.draft))
 
     def generator(self) -> Generator:
         """Fresh random numbers for the smoothness penalty, the same every time."""

@@ -220,7 +220,9 @@ def measure(
     if task.rows is None:
         loss = bounded_loss(task, task.fixed_batch(probe.examples, dtype=precision))
         gradients, values = vmap(grad_and_value(loss), chunk_size=at_once(task, loss))(points)
-        landscape = shapes(loss, points[gradients.isfinite().all(1)], probe, tick)
+        rough = task.fixed_batch(probe.examples, dtype=torch.float32)
+        draft = bounded_loss(task, rough) if precision == torch.float64 else None
+        landscape = shapes(loss, points[gradients.isfinite().all(1)], probe, tick, draft)
     else:
         gradients, values = gradients_and_losses(task.loss, points, _support(task, precision))
         landscape = iter(dict[str, Any]() for _ in points)
@@ -257,12 +259,13 @@ def _support(task: Task, dtype: torch.dtype) -> Batch:
 
 
 def shapes(
-    loss: Callable[[Tensor], Tensor], points: Tensor, probe: ProbeSettings, tick: Callable[[], None] = nothing
+    loss: Loss, points: Tensor, probe: ProbeSettings, tick: Callable[[], None] = nothing, draft: Loss | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The part of a mark that is of the landscape, for each of the points, [B, P]."""
+    """The part of a mark that is of the landscape, for each of the points, [B, P]; `draft`: the loss in float32."""
     if not len(points):
         return
     search: dict[str, Any] = {"restarts": probe.restarts, "ascent_steps": probe.ascent_steps, "tick": tick}
+    search["draft"] = draft
     samples = TRACE_SAMPLES if probe.extended else 0
     profiles = profile_each(loss, points, probe.radii, linf=probe.extended, trace_samples=samples, **search)
     adaptive = adaptive_sharpness_each(loss, points, [probe.adaptive_radius], **search)

@@ -138,7 +138,10 @@ class EvaluationSettings:
     restarts: int = setting(3, minimum=1, maximum=10_000, help="starts of each search for the worst point of a ball")
     ascent_steps: int = setting(20, minimum=1, help="ascent steps of each search for the worst point of a ball")
     precision: str = setting(
-        "float64", choices=("float64", "float32"), help="of the sharpness figures; float32 is rough below radius 0.01"
+        "float64",
+        choices=("float64", "float32"),
+        help="of the sharpness figures: searches in float32 that end in float64, or float32 alone, which is rough "
+        "below radius 0.01",
     )
     extended: bool = setting(
         True,

@@ -52,6 +52,7 @@ def climb(
     tick: Tick,
     short: int = 0,
     keep: int = 0,
+    polish: bool = False,
     scale: Tensor | None = None,
     at_once: int = POINTS,
 ) -> Peak:
@@ -65,6 +66,7 @@ def climb(
     `centre` holds the figure, [B], and its gradient, [B, P], at theta. A step counts as long as it promises more than a
     `tolerance` of what the best point has above `base`, [B]. The first `short` starts begin with short steps, so
     that they do not jump over what is near. After the first step the best `keep` climbs of an optimizee go on; 0: all.
+    To `polish` what a search in float32 found: from the starts alone, by steps that promise more than it can resolve.
     With a `scale`, [B, P], offsets, starts, ball and the gradient of `centre` are in units of it. Not more than
     `at_once` points are computed together.
     """
@@ -73,13 +75,14 @@ def climb(
     limit = ascent_steps + ascent_steps // 2
     best = Peak(torch.where(centre.value.isfinite(), centre.value, -torch.inf), torch.zeros_like(theta))
     ascents = as_far_as_possible(ascent)
-    front = _front(ascents, theta, starts, centre, short, scale, tick, at_once)
+    front = _front(ascents, theta, starts, None if polish else centre, short, scale, tick, at_once)
+    relative = tolerance(torch.float32 if polish else theta.dtype)
     for taken in range(limit):
         best = _better(best, front)
         front = front.take(_promising(front, best.value[front.owner], limit - taken))
         trial = front.trial(radius, norm)
         promise = (front.direction * (trial - front.offset)).sum(-1)
-        worth = promise > _resolution(best.value, base)[front.owner]
+        worth = promise > _resolution(best.value, base, relative)[front.owner]
         worth &= _leading(front, trial, worth, keep if taken else 0)
         front, trial, promise = front.take(worth), trial[worth], promise[worth]
         if not len(trial):
@@ -175,25 +178,31 @@ def _front(
     ascents: Ascent,
     theta: Tensor,
     starts: Tensor,
-    centre: Peak,
+    centre: Peak | None,
     short: int,
     scale: Tensor | None,
     tick: Tick,
     at_once: int,
 ) -> _Front:
-    """All climbs at their starts, theta the first of each optimizee: its jump is the one-step point."""
+    """All climbs at their starts; before those of each optimizee theta, whose jump is the one-step point, if `centre`
+    says what is known there.
+    """
     count, each, size = starts.shape
     owner = torch.arange(count, device=theta.device).repeat_interleave(each)
     value, direction = evaluate(ascents, theta, owner, starts.reshape(-1, size), scale, tick, at_once)
-    sound = centre.value.isfinite() & centre.offset.isfinite().all(-1)
-    centre = Peak(torch.where(sound, centre.value, -torch.inf), torch.where(sound[:, None], centre.offset, 0.0))
-    value = torch.cat([centre.value[:, None], value.view(count, each)], 1).flatten()
-    direction = torch.cat([centre.offset[:, None], direction.view(count, each, size)], 1).flatten(0, 1)
-    offset = torch.cat([torch.zeros_like(theta)[:, None], starts], 1).flatten(0, 1)
-    owner = torch.arange(count, device=theta.device).repeat_interleave(each + 1)
-    reach, gain = torch.ones_like(value), torch.full_like(value, torch.inf)
-    reach.view(count, each + 1)[:, 1 : 1 + short] = SHORT
-    return _Front(owner, offset, value, direction, reach, gain, torch.zeros_like(owner))
+    value, direction = value.view(count, each), direction.view(count, each, size)
+    reach = torch.ones_like(value)
+    reach[:, :short] = SHORT
+    if centre is not None:
+        sound = centre.value.isfinite() & centre.offset.isfinite().all(-1)
+        value = torch.cat([torch.where(sound, centre.value, -torch.inf)[:, None], value], 1)
+        direction = torch.cat([torch.where(sound[:, None], centre.offset, 0.0)[:, None], direction], 1)
+        starts = torch.cat([torch.zeros_like(theta)[:, None], starts], 1)
+        reach = torch.cat([torch.ones_like(value[:, :1]), reach], 1)
+        owner = torch.arange(count, device=theta.device).repeat_interleave(each + 1)
+    offset, direction, value = starts.flatten(0, 1), direction.flatten(0, 1), value.flatten()
+    gain = torch.full_like(value, torch.inf)
+    return _Front(owner, offset, value, direction, reach.flatten(), gain, torch.zeros_like(owner))
 
 
 def _better(best: Peak, front: _Front) -> Peak:
@@ -206,10 +215,10 @@ def _better(best: Peak, front: _Front) -> Peak:
     return Peak(value, offset)
 
 
-def _resolution(best: Tensor, base: Tensor) -> Tensor:
+def _resolution(best: Tensor, base: Tensor, relative: float) -> Tensor:
     """The gain, [B], below which a step is not worth while."""
     eps = torch.finfo(best.dtype).eps
-    return tolerance(best.dtype) * (best - base).clamp_min(0.0) + 4 * eps * best.abs().nan_to_num(posinf=0.0)
+    return relative * (best - base).clamp_min(0.0) + 4 * eps * best.abs().nan_to_num(posinf=0.0)
 
 
 def _promising(front: _Front, best: Tensor, left: int) -> Tensor:

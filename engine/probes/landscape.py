@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -14,8 +15,10 @@ from engine.base.flat import (
     Loss,
     PartedLoss,
     as_far_as_possible,
+    grad,
     grad_and_hvp,
     grad_and_value,
+    project,
     side_by_side,
     unit,
 )
@@ -24,6 +27,8 @@ from engine.probes.spectrum import Krylov, hutchinson, lanczos, model_peaks, ran
 
 ITERATIONS = 60
 FEW_PARAMETERS = 5000  # up to so many, Lanczos vectors cost nothing
+POLISHING = 2  # ascent steps in theta's precision from where a draft's search ended
+DRAFT_ERROR = 1e-3  # of its gradient at theta, relative, up to which a draft is searched first
 
 
 class LossLandscape:
@@ -33,6 +38,8 @@ class LossLandscape:
     """
 
     scale: Tensor | None = None  # [B, P], the unit of length of each coordinate; None: 1
+    draft: LossLandscape | None = None
+    """The same in float32, where there is one: it is searched, and what it finds is measured and polished here."""
 
     def __init__(self, loss: Loss, theta: Tensor, *, iterations: int, seed: int, tick: Tick) -> None:
         self.loss, self.theta, self.tick = loss, theta, tick
@@ -80,14 +87,19 @@ class LossLandscape:
     @cached_property
     def krylov(self) -> list[Krylov]:
         """Lanczos, from halfway between the gradient and a random vector: it must know both the slope and the top."""
+        if self.draft is not None:
+            return self.draft.krylov
         chance = unit(randn(1, self.theta, self._seed))
         return lanczos(self.hvp, unit(unit(self.gradient) + chance), self.iterations, self.tick)
 
     @cached_property
     def top(self) -> tuple[Tensor, Tensor]:
         """Largest eigenvalues, [B], and unit eigenvectors, [B, P], to start from: some vector where it is NaN."""
-        values, vectors = zip(*(krylov.top() for krylov in self.krylov), strict=True)
-        return torch.stack(values), torch.stack(vectors)
+        values, vectors = map(torch.stack, zip(*(krylov.top() for krylov in self.krylov), strict=True))
+        if self.draft is not None:  # the quotient is off by the square of what the vector is off by
+            vectors = unit(vectors.to(self.theta))
+            values = torch.where(values.isfinite(), (vectors * self.hvp(vectors)).sum(-1), torch.nan)
+        return values, vectors
 
     @property
     def eigenpair(self) -> tuple[Tensor, Tensor]:
@@ -97,10 +109,13 @@ class LossLandscape:
 
     def trace(self, samples: int) -> Tensor:
         """The Hessian's trace, [B], by so many random vectors."""
-        return self.nan_where_broken(hutchinson(self.hvp, self.theta, samples, self._seed, self.tick))
+        hvp, theta = (self.hvp, self.theta) if self.draft is None else (self.draft.hvp, self.draft.theta)
+        return self.nan_where_broken(hutchinson(hvp, theta, samples, self._seed, self.tick).to(self.value))
 
     def models(self, radii: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Offsets, [B, radii, P] each, where the quadratic model has its largest loss and gradient norm."""
+        if self.draft is not None:
+            return self.draft.models(radii)
         parts = zip(self.krylov, self.gradient, self.curved, strict=True)
         loss, slope = zip(*(model_peaks(*part, radii) for part in parts), strict=True)
         return torch.stack(loss), torch.stack(slope)
@@ -111,6 +126,8 @@ class LossLandscape:
         Both ways along the top eigenvector, then random directions. From 3 restarts on the maximum of the quadratic
         model, [B, P], is one more, and where there are random ones, theta again; these come first and are `short`.
         """
+        if self.draft is not None:
+            return self.draft.starts(radius, norm, restarts, model)
         points: list[Tensor] = []
         if restarts > 3:
             chance = boundary(randn(restarts - 3, self.theta, self._seed + 1), radius, norm)
@@ -128,16 +145,31 @@ class LossLandscape:
 
     def highest(self, radius: float, starts: Tensor, **how: Any) -> Peak:
         """The largest loss in the ball, [B], and where, [B, P]. `how`: norm, ascent_steps, short, keep, as `climb`."""
+        if self.draft is not None:
+            starts, how = self._drafted(self.draft.highest, radius, starts, how)
         centre = Peak(self.value, self.gradient)
         how |= {"tick": self.tick, "scale": self.scale, "at_once": self.at_once}
         return climb(self.climb_loss, self.theta, radius, starts, centre, self.value, **how)
 
     def steepest(self, radius: float, starts: Tensor, **how: Any) -> Peak:
         """The largest gradient norm in the ball, [B], and where, [B, P]."""
+        if self.draft is not None:
+            starts, how = self._drafted(self.draft.steepest, radius, starts, how)
+        return self.steepest_from(radius, starts, **how)
+
+    def steepest_from(self, radius: float, starts: Tensor, **how: Any) -> Peak:
+        """The same without a draft: nowhere below the gradient norm at a start."""
         centre, zero = Peak(self.gradient.norm(dim=-1), self.curved), torch.zeros_like(self.value)
-        return climb(
-            self.climb_slope, self.theta, radius, starts, centre, zero, tick=self.tick, at_once=self.at_once, **how
-        )
+        how |= {"tick": self.tick, "at_once": self.at_once}
+        return climb(self.climb_slope, self.theta, radius, starts, centre, zero, **how)
+
+    def _drafted(
+        self, search: Callable[..., Peak], radius: float, starts: Tensor, how: dict[str, Any]
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Where the draft's search ends, [B, 1, P], and how to go on from there."""
+        offset = search(radius, starts.float(), **how).offset.to(self.theta)
+        norm = how["norm"]
+        return project(offset, radius, norm)[:, None], {"norm": norm, "ascent_steps": POLISHING, "polish": True}
 
     def sharpness(self, radius: float, norm: str, restarts: int, ascent_steps: int, keep: int = 0) -> Tensor:
         """The largest loss that a search finds in the ball, minus the loss at theta, [B]. `keep`: as `climb` has it."""
@@ -177,6 +209,7 @@ class AdaptiveLandscape(LossLandscape):
     def __init__(self, plain: LossLandscape, iterations: int) -> None:
         super().__init__(plain.loss, plain.theta, iterations=iterations, seed=plain._seed, tick=plain.tick)
         self._plain = plain
+        self.draft = None if plain.draft is None else AdaptiveLandscape(plain.draft, iterations)
         self.scale = plain.theta.abs()
 
     @cached_property
@@ -187,16 +220,37 @@ class AdaptiveLandscape(LossLandscape):
 
 
 def landscapes(
-    loss: Loss, theta: Tensor, *, iterations: int | None = None, seed: int = 0, tick: Tick = nothing
+    loss: Loss,
+    theta: Tensor,
+    *,
+    draft: Loss | None = None,
+    iterations: int | None = None,
+    seed: int = 0,
+    tick: Tick = nothing,
 ) -> Iterator[LossLandscape]:
     """Those of B optimizees, theta [B, P], in portions that fit into memory, to be used one after another.
 
-    At most `iterations` Lanczos steps; by default `ITERATIONS`, and more where parameters are few.
+    `draft` is the same loss in float32, that is searched first where float32 knows the gradient: not of a tiny loss,
+    all of whose digits are rounding. At most `iterations` Lanczos steps; by default `ITERATIONS`, and more where
+    parameters are few.
     """
     if iterations is None:
         iterations = ITERATIONS if theta.shape[-1] > FEW_PARAMETERS else 5 * ITERATIONS
+    how: dict[str, Any] = {"iterations": iterations, "seed": seed, "tick": tick}
     for part in theta.detach().split(max(1, portion(theta, loss) // 4)):
-        yield LossLandscape(loss, part, iterations=iterations, seed=seed, tick=tick)
+        holds = [False] * len(part) if draft is None else _draft_holds(loss, draft, part)
+        for drafted, rows in groupby(range(len(part)), holds.__getitem__):
+            points = part[list(rows)]
+            land = LossLandscape(loss, points, **how)
+            if draft is not None and drafted:
+                land.draft = LossLandscape(draft, points.float(), **how)
+            yield land
+
+
+def _draft_holds(loss: Loss, draft: Loss, theta: Tensor) -> list[bool]:
+    """Whether float32 knows the gradient at theta, [B, P]."""
+    exact, rough = as_far_as_possible(grad(loss))(theta), as_far_as_possible(grad(draft))(theta.float())
+    return ((rough - exact).norm(dim=-1) <= DRAFT_ERROR * exact.norm(dim=-1)).tolist()
 
 
 def _norm_and_ascent(loss: Loss, point: Tensor) -> tuple[Tensor, Tensor]:

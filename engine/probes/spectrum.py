@@ -162,4 +162,4 @@ def _converged(krylov: Krylov) -> bool:
         return True
     values, vectors = torch.linalg.eigh(matrix)
     residual = krylov.beta[-1] * vectors[-1, -1].abs()
-    return bool(residual <= torch.finfo(matrix.dtype).eps ** 0.5 * values.abs().amax())
+    return bool(residual <= min(1e-5, torch.finfo(matrix.dtype).eps ** 0.5) * values.abs().amax())

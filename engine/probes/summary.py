@@ -79,25 +79,36 @@ def profile_each(
     trace_samples: int,
     linf: bool,
     tick: Tick,
+    draft: Loss | None = None,
     iterations: int = 60,
     seed: int = 0,
 ) -> list[Profile]:
-    """`profile` of theta [B, P] without a look at the arguments: for a loss and settings known to be sound."""
+    """`profile` of theta [B, P] without a look at the arguments: for a loss and settings known to be sound.
+
+    With a `draft`, the same loss in float32, searches begin there and end in theta's precision; the trace is float32's.
+    """
     profiles = []
-    for land in landscapes(loss, theta, iterations=iterations, seed=seed, tick=tick):
+    for land in landscapes(loss, theta, draft=draft, iterations=iterations, seed=seed, tick=tick):
         profiles += _measure(land, sorted(radii), restarts, ascent_steps, trace_samples, linf)
     return profiles
 
 
 def adaptive_sharpness_each(
-    loss: Loss, theta: Tensor, radii: Sequence[float], *, restarts: int, ascent_steps: int, tick: Tick
+    loss: Loss,
+    theta: Tensor,
+    radii: Sequence[float],
+    *,
+    restarts: int,
+    ascent_steps: int,
+    tick: Tick,
+    draft: Loss | None = None,
 ) -> list[dict[float, float]]:
-    """`adaptive_sharpness` of theta [B, P] by radius, for a loss and settings known to be sound.
+    """`adaptive_sharpness` of theta [B, P] by radius, for a loss, draft and settings known to be sound.
 
     For the cost of a part of a profile: few Lanczos steps, and only the best climb goes on after its first step.
     """
     by_radius: list[dict[float, float]] = []
-    for plain in landscapes(loss, theta, tick=tick):
+    for plain in landscapes(loss, theta, draft=draft, tick=tick):
         land = AdaptiveLandscape(plain, ADAPTIVE_ITERATIONS)
         gap, gaps = torch.zeros_like(land.value), []
         for radius in sorted(radii):
@@ -187,7 +198,7 @@ def _steep_enough(
     points = steepest.offset.clone()
     for b in lacks.nonzero()[:, 0].tolist():
         points[b] = _steep_point(land, b, highest.offset[b], float(sharpness[b]) / radius)
-    more = land.steepest(radius, points[:, None], norm="l2", ascent_steps=ascent_steps)
+    more = land.steepest_from(radius, points[:, None], norm="l2", ascent_steps=ascent_steps)
     steepest = _higher(more, steepest)
     if (sharpness - radius * steepest.value > rounding).any():
         raise ArithmeticError(
