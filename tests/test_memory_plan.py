@@ -53,7 +53,7 @@ def measured(of: Preset) -> int:
     gc.collect()
     with LiveMemory() as live:
         trainer = meta_trainer(of, device=CPU)
-        for _ in range(4):  # the last one begins in the middle of an unroll
+        for _ in range(2):  # the last one begins in the middle of an unroll
             trainer.pending = ""  # no evaluation
             live.begin()
             trainer.advance()
@@ -96,7 +96,7 @@ from engine.jobs.from_preset import meta_trainer
 from engine.presets.preset import from_mapping
 trainer = meta_trainer(from_mapping(json.loads(sys.argv[1])), device=torch.device("cpu"))
 def work():
-    for _ in range(3):
+    for _ in range(2):
         trainer.pending = ""
         trainer.advance()
 print(peak_bytes(work, torch.device("cpu")))

@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import json
 import os
+import pkgutil
 import runpy
 import select
 import signal
@@ -40,8 +41,12 @@ PRELOAD = (
         "engine.evaluation.tuning",
         "engine.kernels",
     ),
-    *("engine.study.schedule.inputs", "engine.study.report.report", "engine.figures.base"),
+    *("engine.jobs.from_preset", "engine.study.schedule.inputs", "engine.study.report.report", "engine.figures.base"),
     *("lreg_tui.cli.commands", "lreg_tui.studies.study_worker"),
+)
+WITH_MEMBERS = (
+    *("engine.tasks.datasets", "engine.tasks.optimizees", "engine.optimizers.learned", "engine.penalties"),
+    *("engine.terms", "engine.meta_training.estimators"),
 )
 LENGTH = 8  # bytes of a message's length
 ROOT = Path(__file__).parent.parent
@@ -367,5 +372,8 @@ if __name__ == "__main__":
     os.fsync = not_waiting
     for module in PRELOAD:
         __import__(module)
+    for package in WITH_MEMBERS:
+        for found in pkgutil.iter_modules(__import__(package, fromlist=["*"]).__path__, f"{package}."):
+            __import__(found.name)
     serve(sys.argv[1])
     os._exit(0)  # to take all of torch down again takes a second

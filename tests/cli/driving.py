@@ -26,7 +26,7 @@ epochs = 3
 inner_steps = 10
 truncation = 5
 [evaluation]
-every = 1
+every = 3
 optimizees = 1
 examples = 50
 restarts = 1
