@@ -341,7 +341,7 @@ class _Linear(torch.autograd.Function):
         if of_inputs is not None or of_weight is None or (of_bias is None) != (bias is None):
             return vmap(linear, in_dims)(inputs, weight, bias), 0
         weight = weight.movedim(of_weight, 0)
-        bias = bias if of_bias is None else bias.movedim(of_bias, 0).flatten()
+        bias = None if bias is None or of_bias is None else bias.movedim(of_bias, 0).flatten()
         outputs = linear(inputs, weight.flatten(0, 1), bias).unflatten(-1, weight.shape[:2])
         return outputs, outputs.dim() - 2
 
