@@ -94,6 +94,20 @@ def test_other_shapes_are_recorded_for_themselves() -> None:
     assert len(_recordings[owner]) == 2
 
 
+def test_a_wide_layer_is_replayed_with_the_bits_of_eager_pytorch() -> None:
+    owner, weight, bias, x = (
+        Owner(),
+        inputs(1, 784 * 20).view(20, 784),
+        inputs(2, 20),
+        inputs(3, 128 * 784).view(128, 784),
+    )
+    for _ in range(CALLS):
+        replayed(owner, "", lambda bias, x, weight: (torch.nn.functional.linear(x, weight, bias),), bias, x, weight)
+    (recording,) = _recordings[owner].values()
+    assert recording.replay is not None and not recording.refused
+    assert torch.equal(recording.replay(bias, x, weight)[0], torch.nn.functional.linear(x, weight, bias))
+
+
 @pytest.mark.parametrize(
     "function",
     [

@@ -80,7 +80,8 @@ class _Recorder(TorchDispatchMode):
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         named = dict(kwargs or {})
-        node = self.graph.call_function(func, *tree_map_only(Tensor, self._node, (tuple(args), named)))
+        noted = _addmm if func is torch.ops.aten.addmm.default and not named else func
+        node = self.graph.call_function(noted, *tree_map_only(Tensor, self._node, (tuple(args), named)))
         result = func(*args, **named)
         if isinstance(result, Tensor):
             self._note(result, node)
@@ -104,6 +105,12 @@ class _Recorder(TorchDispatchMode):
         if (node := self._nodes.get(_place(tensor))) is None:
             raise RuntimeError("a tensor that is neither an input nor made of them")
         return node
+
+
+def _addmm(bias: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """bias + left right: of aten's own torch.jit makes a product and a sum, which are rounded otherwise."""
+    start = bias.expand(left.shape[0], right.shape[1]).clone(memory_format=torch.contiguous_format)
+    return start.addmm_(left, right)
 
 
 def _place(tensor: Tensor) -> Hashable:
