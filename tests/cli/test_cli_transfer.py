@@ -14,8 +14,10 @@ from engine.presets.preset import load_preset
 from engine.runs.store import Run, RunReader, RunStore
 from engine.worker import train
 
-QUICK = ("--steps", "10", "--seeds", "2", "--radii", "0.05", "--set", "evaluation.examples=40")
-MARKED = (*QUICK, "--marks", "5")
+SMALL = ("--radii", "0.05", "--set", "evaluation.examples=40")
+MARKED = ("--steps", "10", "--marks", "5", "--seeds", "2", *SMALL)
+FEW_FIGURES = ("--set", "evaluation.extended=false")
+QUICK = ("--steps", "10", "--seeds", "2", *SMALL, *FEW_FIGURES)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_a_run_on_drawn_tasks_is_evaluated_on_held_out_draws_the_same_ones_for_e
     for seed in ("0", "1"):
         sets = [word for text in draws for word in ("--set", text)]
         assert lreg("run", "tiny.toml", "--seed", seed, *sets).code == 0
-        outcome = lreg("transfer", "last", "--steps", "2", "--seeds", "1", *QUICK[-4:], "--json")
+        outcome = lreg("transfer", "last", "--steps", "2", "--seeds", "1", *SMALL, *FEW_FIGURES, "--json")
         assert outcome.code == 0
         tasks.append([line["task"] for line in outcome.lines])
     assert tasks[0] == tasks[1] and 2 <= len(tasks[0]) == len(set(map(str, tasks[0]))) <= 5
@@ -275,7 +277,7 @@ def test_a_run_without_a_checkpoint(lreg, run):
 
 def test_interrupted_and_resumed(lreg, lreg_forked, run, home):
     """Ctrl-C ends with 130; what was complete stays, and the rest is measured after a resume."""
-    arguments = ("--to", "digits/mlp", "--to", "digits/mlp-relu", "--seeds", "2", "--radii", "0.05")
+    arguments = ("--to", "digits/mlp", "--to", "digits/mlp-relu", "--seeds", "2", *SMALL, *FEW_FIGURES)
     whole = [
         json.dumps(line["seeds"]) for line in lreg("transfer", "last", *arguments, "--steps", "400", "--json").lines
     ]
