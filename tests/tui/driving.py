@@ -170,6 +170,8 @@ class Quick(Pilot[Any]):
     async def resize_terminal(self, width: int, height: int) -> None:
         await super().resize_terminal(width, height)
         await super().pause()  # another layout comes some time after the messages that ask for it
+        await until(self, lambda: self.app.screen.size == (width, height))
+        await self.pause()
 
     async def press(self, *keys: str) -> None:
         for key in keys:
