@@ -146,7 +146,7 @@ class Page(Dialog[None]):
 
 
 class ConfirmScreen(Dialog[bool]):
-    """A question before what cannot be taken back: ends with True for yes. `y` does it; enter does not.
+    """A question before what cannot be taken back: ends with True for yes. `y` does it; enter is no.
 
     `question` and `note` may have been written by strangers.
     """
@@ -155,6 +155,7 @@ class ConfirmScreen(Dialog[bool]):
         Binding("y", "answer(True)", "yes", tooltip="do it"),
         Binding("n", "answer(False)", "no", tooltip="do nothing", show=False),
         bind("back", "answer(False)", "cancel"),
+        bind("open", "answer(False)", tooltip="do nothing", show=False),
     ]
 
     def __init__(self, question: str, *, note: str = "", yes: str = "yes") -> None:
