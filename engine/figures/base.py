@@ -12,7 +12,7 @@ from engine.comparison.outcomes import Outcomes, chosen_radius, chosen_tasks, re
 from engine.comparison.statistics import interval_of, values_of
 
 KINDS = ARM, UNTRAINED, BASELINE = "arm", "untrained", "baseline"
-MOST_TASKS = 9
+MOST_TASKS = 12  # on one page
 Estimate = tuple[float, float, float]
 """A mean over meta-seeds of the means over their optimizees, and the ends of its 95% t-interval (of one: itself)."""
 
