@@ -9,9 +9,12 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.func import grad_and_value
+from torch.nn.functional import linear, mse_loss
 from unrolling import truncation
 
 import engine
+from engine.base.flat import gradients_and_losses
 from engine.meta_training.estimators.es import PES
 from engine.meta_training.meta_train import MetaTrainer
 from engine.optimizers.learned.base import StepInfo
@@ -570,3 +573,29 @@ def test_second_order_equals_autograd_through_everything(most_kept, loss_batch, 
     expected = torch.autograd.grad(total, list(phi.values()))
     for name, gradient in zip(phi, expected, strict=True):
         torch.testing.assert_close(meta.gradient[name], gradient, rtol=1e-10, atol=1e-12)
+
+
+LAYERS = {
+    "bias": lambda theta, x: linear(x, theta[:5].view(1, 5), theta[5:6]),
+    "no bias": lambda theta, x: linear(x, theta[:5].view(1, 5)),
+    "two layers": lambda theta, x: linear(linear(x, theta[:5].view(1, 5)).tanh(), theta[5:].view(1, 1), theta[:1]),
+    "weights of one number": lambda theta, x: linear(x, theta[:5])[:, None],
+    "the same weights for all": lambda theta, x: linear(x, torch.ones(1, 5, dtype=x.dtype), theta[:1]),
+    "the same bias for all": lambda theta, x: linear(x, theta[:5].view(1, 5), torch.ones(1, dtype=x.dtype)),
+    "rows of rows": lambda theta, x: linear(x[None], theta[:5].view(1, 5), theta[5:])[0],
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_particles_together_are_each_alone(layer):
+    """Linear layers of all particles are one product; losses and gradients are those of a loop."""
+    theta, x, y = (torch.randn(shape, dtype=torch.float64) for shape in ((4, 2, 6), (2, 8, 5), (2, 8)))
+
+    def loss(theta, batch):
+        outputs = layer(theta, batch[0])
+        return mse_loss(outputs, batch[1].view_as(outputs))
+
+    gradients, losses = gradients_and_losses(loss, theta, (x, y))
+    for m, b in itertools.product(range(4), range(2)):
+        gradient, value = grad_and_value(loss)(theta[m, b], (x[b], y[b]))
+        torch.testing.assert_close((gradients[m, b], losses[m, b]), (gradient, value))

@@ -299,9 +299,7 @@ def test_a_truncation_neither_waits_for_the_gpu_nor_gets_anything_from_the_host(
     sizes = {name: tensor.shape for name, tensor in optimizer.init_phi(torch.Generator().manual_seed(1)).items()}
     penalty = Bowl(weight=0.5, relative=relative)
     objective = unroll.Objective(torch.sum, optimizer, {"bowl": penalty}, loss_batch=loss_batch)
-    monkeypatch.setattr(
-        penalty_terms, "side_by_side", lambda function: lambda theta, batch, *rest: function(theta, 0, *rest)
-    )
+    monkeypatch.setattr(penalty_terms, "side_by_side", one_after_another)
     with FakeTensorMode(), HostTensors() as host:
         phi = {name: torch.zeros(size, device="cuda") for name, size in sizes.items()}
         theta = torch.zeros(3, 50, device="cuda")
@@ -313,6 +311,16 @@ def test_a_truncation_neither_waits_for_the_gpu_nor_gets_anything_from_the_host(
         assert {part.device.type for part in tree_leaves((gradient, figures, carry.theta))} == {"cuda"}
         theta.new_tensor([1.0])
         assert host.found  # a number from the host is noticed
+
+
+def one_after_another(function):
+    """`side_by_side` for tensors without numbers, which vmap does not take."""
+
+    def call(theta, batch, *rest):
+        each = [function(point, 0, *(part[row] for part in rest)) for row, point in enumerate(theta)]
+        return tuple(map(torch.stack, zip(*each, strict=True)))
+
+    return call
 
 
 @pytest.mark.gpu

@@ -300,50 +300,64 @@ def _gradients_and_losses(loss: BatchLoss, theta: Tensor, batch: Batch) -> tuple
 
 
 def of_particles(loss: BatchLoss) -> Callable[[Tensor, Batch], Tensor]:
-    """The losses, [M, B], of M particles of B optimizees each, theta [M, B, P], on batches with a leading [B].
-
-    Particles are mapped over innermost: what they have in common then takes part in one product for all of them.
-    """
-    many = vmap(vmap(loss, (0, None)), (1, 0), 1)
+    """The losses, [M, B], of M particles of B optimizees each, theta [M, B, P], on batches with a leading [B]."""
+    many = vmap(vmap(loss), (0, None))
 
     def call(theta: Tensor, batch: Batch) -> Tensor:
-        with _OneProduct():
-            return many(theta, batch).contiguous()
+        with _LinearOnce():
+            return many(theta, batch)
 
     return call
 
 
-class _OneProduct(TorchFunctionMode):
-    """Has linear layers with many weights for the same inputs computed as one: vmap alone would copy the inputs."""
+class _LinearOnce(TorchFunctionMode):
+    """Has linear layers that get the same inputs computed as a wider one: vmap would copy the inputs for each."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        return (_Linear.apply if func is linear else func)(*args, **(kwargs or {}))
+        if func is linear and not kwargs and args[0].dim() == args[1].dim() == 2:
+            return _Linear.apply(*args[:2], args[2] if len(args) == 3 else None)
+        return func(*args, **(kwargs or {}))
 
 
 class _Linear(torch.autograd.Function):
-    """`torch.nn.functional.linear` with a vmap rule of its own; autograd sees the products that it is made of."""
+    """Stacks of linear layers: inputs [..., D, I], weights [..., O, I] and biases [..., O] or None to [..., D, O]."""
 
     @staticmethod
-    def forward(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return linear(inputs, weight, bias)
+    def forward(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        outputs = inputs @ weight.mT
+        return outputs if bias is None else outputs + bias[..., None, :]
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        (inputs, weight), (of_inputs, _, of_bias) = ctx.saved_tensors, ctx.needs_input_grad
+        return (
+            gradient @ weight if of_inputs else None,
+            gradient.mT @ inputs,
+            gradient.sum(-2) if of_bias else None,
+        )
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], inputs: Tensor, weight: Tensor, bias: Tensor | None = None
+        info: Any, in_dims: tuple[int | None, ...], inputs: Tensor, weight: Tensor, bias: Tensor | None
     ) -> tuple[Tensor, int]:
         of_inputs, of_weight, of_bias = in_dims
-        if of_inputs is not None or of_weight is None or (of_bias is None) != (bias is None):
-            return vmap(linear, in_dims)(inputs, weight, bias), 0
-        weight = weight.movedim(of_weight, 0)
-        bias = None if bias is None or of_bias is None else bias.movedim(of_bias, 0).flatten()
-        outputs = linear(inputs, weight.flatten(0, 1), bias).unflatten(-1, weight.shape[:2])
-        return outputs, outputs.dim() - 2
+        inputs = inputs if of_inputs is None else inputs.movedim(of_inputs, 0)
+        weight = weight if of_weight is None else weight.movedim(of_weight, 0)
+        bias = bias if bias is None or of_bias is None else bias.movedim(of_bias, 0)
+        if of_inputs is None and of_weight is not None and (bias is None or of_bias is not None):
+            sizes = len(weight), weight.shape[-2]
+            bias = None if bias is None else bias.movedim(0, -2).flatten(-2)
+            outputs = _Linear.apply(inputs, weight.movedim(0, -3).flatten(-3, -2), bias).unflatten(-1, sizes)
+            return outputs, outputs.dim() - 2
+        if None in (of_inputs, of_weight) or (bias is not None and of_bias is None):
+            return _Linear.forward(inputs, weight, bias), 0  # by broadcasting
+        return _Linear.apply(inputs, weight, bias), 0
 
 
 def hessian_vector_products(loss: BatchLoss, theta: Tensor, batch: Batch, vectors: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def test_the_smoke_study_from_nothing_to_its_report(forked, lreg, home):
     assert "**Finished**: 4 runs, 5 transfer jobs." in text
     assert [line for line in text.splitlines() if line.startswith("| K")], "the controls have their verdicts"
     named = set(re.findall(r"\]\(([\w.-]+)\)", text))
-    assert named == {path.name for path in report.parent.iterdir()} - {report.name} and len(named) == 11
+    assert named == {path.name for path in report.parent.iterdir()} - {report.name} and len(named) == 10
     assert all((report.parent / name).stat().st_size > 200 for name in named)
 
     winners_are_those_of_least_validation_loss(report.parent, end["winners"], store)

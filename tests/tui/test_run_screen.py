@@ -302,21 +302,6 @@ def test_transfers_are_told_by_task_and_with_all_their_marks(tmp_path: Path) -> 
     driving.run(go())
 
 
-def test_a_tab_without_evaluations_has_no_keys_until_there_are_some(tmp_path: Path) -> None:
-    made = driving.make_run(tmp_path / "runs")
-
-    async def go() -> None:
-        async with showing(made, tmp_path) as shown:
-            await shown.press("5")
-            assert "enter" not in shown.screen.active_bindings
-            made.write_transfer("best-fmnist", evaluation("simple (best)", 0.75))
-            made.set_status(message="something new")
-            shown.app.feed.look_now()
-            await shown.until(lambda: "enter" in shown.screen.active_bindings)
-
-    driving.run(go())
-
-
 def test_a_crashed_run_says_why_first_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[RunReader] = []
     monkeypatch.setattr(spawn, "start_detached", lambda reader, **_: started.append(reader))

@@ -24,7 +24,6 @@ from engine.jobs import spawn
 from engine.jobs.job_runner import check_inputs
 from engine.runs.store import RunReader, RunStore
 from engine.study.schedule import inputs
-from lreg_tui.system import launch
 from lreg_tui.transfers.panes import JobPane, RequestForm
 from lreg_tui.transfers.transfer_request import TransferRequest, facts_of, plan
 from lreg_tui.transfers.transfer_screen import TransferScreen
@@ -261,7 +260,7 @@ def test_without_its_device_there_is_not_even_a_job(store, tmp_path, monkeypatch
 
 def test_a_started_job_is_watched_and_its_results_fill_in(store, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        launch,
+        spawn,
         "start_detached",
         lambda reader, **options: change_json(
             reader.path / "status.json", state="stopped", step=0, total=1, message="waiting"
@@ -300,7 +299,7 @@ def test_a_started_job_is_watched_and_its_results_fill_in(store, tmp_path, monke
 def test_the_same_job_does_not_start_twice_while_it_runs(store, tmp_path, monkeypatch):
     alive = {"pid": os.getpid(), "process_started": psutil.Process().create_time()}
     monkeypatch.setattr(
-        launch,
+        spawn,
         "start_detached",
         lambda reader, **options: change_json(reader.path / "status.json", state="running", **alive),
     )
