@@ -70,8 +70,9 @@ class MachinePanel(Static):
             self._is_measuring = False
         rows = list(rows_of(load))
         if rows != self._rows:
+            is_other_height = len(rows) != len(self._rows)
             self._rows = rows
-            self.refresh()
+            self.refresh(layout=is_other_height)
             self._tell(in_brief(load))
 
     def render(self) -> Text:

@@ -20,6 +20,7 @@ from lreg_tui.charts.chart import Chart
 from lreg_tui.compare.compare_screen import CompareScreen
 from lreg_tui.presets.preset_editor import PresetEditorScreen
 from lreg_tui.runs.dashboard import DashboardScreen
+from lreg_tui.runs.machine_panel import MachinePanel
 from lreg_tui.runs.run_screen import RunScreen
 from lreg_tui.studies.study_screen import StudyScreen
 from lreg_tui.transfers.transfer_screen import TransferScreen
@@ -83,11 +84,12 @@ async def overlaid(pilot: Any, count: int) -> None:
 
 
 async def dashboard(pilot: Any, app: Any) -> None:
-    """Two runs are overlaid; the log is that of a run that goes on."""
+    """Two runs are overlaid; the log is that of a run that goes on; the machine has been looked at."""
     for name in ("sam-0.05", "quickstart"):
         await put_cursor_on(pilot, name)
         await pilot.press("space")
     await overlaid(pilot, 2)
+    await until(pilot, lambda: app.screen.query_one(MachinePanel).render().plain)
 
 
 async def crashed(pilot: Any, app: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -566,7 +567,8 @@ def test_a_study_file_is_weighed_named_and_started(tmp_path, monkeypatch, forked
         assert shown.path == started.path and Schedule.of(started.path).jobs == 3
         told = f"going on with {started.id}"
         await until(pilot, lambda: told in [note.message for note in pilot.app._notifications])
-        os.kill(RunReader(started.path).status().pid, signal.SIGKILL)  # its report would take a while
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.kill(RunReader(started.path).status().pid, signal.SIGKILL)  # its report would take a while
 
     listed(store, tmp_path, doing)
 
