@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from engine.base.errors import RunError
+from engine.bench import outside
 from engine.export.optimizer import load_exported
 from engine.export.shipped import FOLDER, PREFIX, file_of, run_of, shipped_optimizers
 from engine.export.torch_optim import load_optimizer
@@ -19,9 +19,6 @@ from engine.presets.preset import from_mapping, load_preset
 from engine.runs.store import RunStore
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "docs"))
-
-import outside_tasks as outside  # noqa: E402
 
 each_shipped = pytest.mark.parametrize("name", shipped_optimizers())
 

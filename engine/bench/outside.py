@@ -1,6 +1,6 @@
 """Outside tasks: a learned optimizer in plain PyTorch training loops, against tuned SGD, Adam and AdamW.
 
-    python docs/outside_tasks.py lreg:flat-1 --results results.jsonl
+    python -m engine.bench.outside lreg:flat-1 --results results.jsonl
 
 Six tasks that share nothing with meta-training but PyTorch: networks of their own, and data made on the spot, the same
 on every machine. Each takes 1,000 steps. The learned optimizer is used as it is. SGD with momentum, Adam and AdamW
@@ -356,7 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from engine.export.torch_optim import load_optimizer
 
-    parser = argparse.ArgumentParser(prog="python docs/outside_tasks.py", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m engine.bench.outside", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("optimizer", help="what load_optimizer takes: lreg:NAME, a run, or an exported file")
     parser.add_argument("--results", type=Path, help="file of trainings, which is gone on with")
     parser.add_argument("--no-baselines", action="store_true", help="the learned optimizer alone")
