@@ -24,7 +24,7 @@ from pathlib import Path
 from engine.base.arguments import kind, named, refusal
 from engine.base.arguments import path as path_text
 from engine.base.control import Control
-from engine.base.device import pick_device, wait_politely
+from engine.base.device import pick_device, prepare_process
 from engine.base.errors import LregError, RunError, TrainingError
 from engine.base.settings import show
 from engine.base.status import EXIT_CODES, INTERRUPTED
@@ -191,7 +191,7 @@ def main(arguments: list[str] | None = None, make_runner: Callable[..., JobRunne
     parser.add_argument("--device")
     parser.add_argument("--data-dir", type=Path)
     options = parser.parse_args(arguments)
-    wait_politely()
+    prepare_process()
     if (outcome := _outcome(options.run_path)) is not None:
         return outcome
     with Control(may_abort=not parallel.launched()).listening() as control:

@@ -440,6 +440,36 @@ def test_smooth_can_perturb_the_gradients_features_only():
     torch.testing.assert_close(value, tensor(0.3**2 * 0.5**2))
 
 
+@pytest.mark.parametrize("kind", GRADIENT_KINDS)
+@pytest.mark.parametrize("part", ["gradient", "features"])
+def test_the_update_as_a_function_of_some_features_is_that_of_the_step(kind, part):
+    """Searches move features by it: a member that computes once what does not depend on them must hold the others."""
+    optimizer, generator = LEARNED_OPTIMIZERS.create(kind), torch.Generator().manual_seed(0)
+    phi = {name: t.to(F64) for name, t in optimizer.init_phi(generator).items()}
+    theta, grad = torch.randn(2, 2, 5, dtype=F64, generator=generator)
+    _, state = optimizer.update(phi, theta, grad, optimizer.init(theta))
+    features, state = optimizer.observe(theta, -grad, state)
+    free = optimizer.gradient_features if part == "gradient" else None
+    update_of = optimizer.update_of(phi, features, state, free)
+    for shift in (0.0, 0.5, -2.0):
+        moved = features.clone()
+        moved[..., :free] += shift
+        torch.testing.assert_close(update_of(moved[..., :free]), optimizer.step(phi, moved, state)[0])
+
+
+def test_smooth_of_meta_lstm_by_its_bare_gradient_is_its_input_gate_squared():
+    """u(g + d) - u(g) = -σ(i) d, largest at d = ±ε, whatever is found out by steps: R = mean of (σ(i) ε)²."""
+    optimizer, generator = LEARNED_OPTIMIZERS.create("meta-lstm"), torch.Generator().manual_seed(0)
+    phi = {name: t.to(F64) for name, t in optimizer.init_phi(generator).items()}
+    theta, grad = torch.randn(2, 3, 7, dtype=F64, generator=generator)
+    features, state = optimizer.observe(theta, grad, optimizer.init(theta))
+    update, after = optimizer.step(phi, features, state)
+    penalty = get("smooth", epsilon=0.3, perturb="gradient", noise=0.01)
+    value = penalty.value(optimizer, phi, InnerStep(features, state, update), generator)
+    expected = (after["gates"][..., 1].sigmoid() * 0.3).square().mean(-1)
+    torch.testing.assert_close(value, expected)
+
+
 def test_smooth_of_a_tanh_optimizer_ends_at_an_end_of_the_interval():
     phi = {"a": tensor(1.5)[0], "b": tensor(2.0)[0], "c": tensor(0.4)[0]}
     features = torch.zeros(1, 1, 1, dtype=F64)

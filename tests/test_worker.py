@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
 import signal
+import subprocess
+import sys
 import threading
 from functools import partial
 
@@ -276,6 +279,32 @@ def test_idle_threads_wait_politely_unless_told_otherwise(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY")
     wait_politely()
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE" and os.environ["GOMP_SPINCOUNT"] == "1000"
+
+
+BLOCKS = """
+import ctypes, resource, sys
+from engine.base.device import prepare_process
+prepare_process()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def touch():
+    block = libc.malloc(2**28)
+    ctypes.memset(block, 1, 2**28)
+    libc.free(block)
+touch()
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+touch()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+@pytest.mark.parametrize("setup", [{}, {"MALLOC_MMAP_THRESHOLD_": "1000000"}], ids=["ours", "the user's"])
+def test_large_blocks_are_used_again_unless_the_allocator_was_set_up(setup):
+    program = [sys.executable, "-c", BLOCKS]
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    faults = int(subprocess.run(program, env={**outside, **setup}, check=True, capture_output=True).stdout)
+    assert (faults < 100) == (not setup), f"{faults} page faults for a block of 256 MiB that had just been freed"
 
 
 @pytest.mark.parametrize(

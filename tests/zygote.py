@@ -366,9 +366,9 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 
 if __name__ == "__main__":
-    from engine.base.device import wait_politely
+    from engine.base.device import prepare_process
 
-    wait_politely()
+    prepare_process()
     os.fsync = not_waiting
     for module in PRELOAD:
         __import__(module)

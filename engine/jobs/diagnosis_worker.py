@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.base import seeds
-from engine.base.device import pick_device, wait_politely
+from engine.base.device import pick_device, prepare_process
 from engine.base.errors import LregError, SettingsError
 from engine.base.files import strict, write_atomic
 from engine.base.settings import show
@@ -263,7 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-dir", type=Path)
     options = parser.parse_args(arguments)
-    wait_politely()
+    prepare_process()
     reader, request = RunReader(options.run_path), DiagnosisRequest(windows=True)
 
     def tell(done: int, total: int) -> None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.base.device import pick_device, wait_politely
+from engine.base.device import pick_device, prepare_process
 from engine.base.errors import LregError
 from engine.base.files import make_folder, read_json, read_limited, strict, write_atomic
 from engine.base.status import is_number
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-dir", type=Path)
     options = parser.parse_args(arguments)
     where = SliceSettings(options.task, options.steps, options.points)
-    wait_politely()
+    prepare_process()
     try:
         device = pick_device(options.device)
         for path in options.run_paths:

@@ -29,12 +29,14 @@ def ascend(
     ascent: BoxAscent,
 ) -> Tensor:
     """The features, [..., P, F], in the box about `center` where the ascent from `offset` ends; by autograd."""
-    free = torch.zeros_like(center)
-    free[..., : ascent.free] = 1.0  # [: None] is all of them
+    update_of = optimizer.update_of(phi, center, state, ascent.free)
+    middle, moved = center[..., : ascent.free], offset[..., : ascent.free]  # [: None] is all of them
     for _ in range(ascent.steps):
-        point = (center + offset).requires_grad_()
+        point = (middle + moved).requires_grad_()
         with torch.enable_grad():
-            change = ((clean - optimizer.step(phi, point, state)[0]) ** 2).sum()
+            change = ((clean - update_of(point)) ** 2).sum()
         (slope,) = torch.autograd.grad(change, point)
-        offset = (offset + ascent.length * slope.sign() * free).clamp(-ascent.epsilon, ascent.epsilon)
+        moved = (moved + ascent.length * slope.sign()).clamp(-ascent.epsilon, ascent.epsilon)
+    offset = offset.clone()
+    offset[..., : ascent.free] = moved
     return center + offset

@@ -10,10 +10,10 @@ def main() -> None:
 
 
 def _main() -> int:
-    from engine.base.device import wait_politely
+    from engine.base.device import prepare_process
     from lreg_tui.cli import commands, output
 
-    wait_politely()
+    prepare_process()
     output.never_fail_to_encode()
     return commands.main()
 

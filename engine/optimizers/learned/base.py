@@ -249,6 +249,16 @@ class LearnedOptimizer:
         """Return the update, shape [..., P], and the state with its hidden units moved on."""
         raise NotImplementedError
 
+    def update_of(self, phi: Phi, features: Tensor, state: State, free: int | None) -> Callable[[Tensor], Tensor]:
+        """The update of `step`, [..., P], as a function of the first `free` features, [..., P, free], or of all (None).
+
+        The other features and the state are held. For whoever asks for many updates that differ in these features
+        alone, as a search does: a member may compute once what does not depend on them.
+        """
+        if free is None:
+            return lambda moved: self.step(phi, moved, state)[0]
+        return lambda moved: self.step(phi, torch.cat([moved, features[..., free:]], -1), state)[0]
+
     def update(
         self,
         phi: Phi,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -65,10 +66,25 @@ class MetaLSTM(CoordinatewiseLSTM):
 
     def step(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
         grad, theta = features[..., 0], features[..., -1]
+        gates, state = self._gates(phi, features, state)
+        return _let_through(gates, theta, grad), {**state, "gates": gates}
+
+    def update_of(self, phi: Phi, features: Tensor, state: State, free: int | None) -> Callable[[Tensor], Tensor]:
+        """The bare gradient, the first feature, is let in by gates that have not seen it: these are computed once."""
+        if free != 1:
+            return super().update_of(phi, features, state, free)
+        gates, _ = self._gates(phi, features, state)
+        return lambda moved: _let_through(gates, features[..., -1], moved[..., 0])
+
+    def _gates(self, phi: Phi, features: Tensor, state: State) -> tuple[Tensor, State]:
+        """Forget and input gate before their sigmoid, [..., P, 2], and the LSTM's next state."""
         x, state = self.lstm_cells(phi, features[..., 1:-1], state)
-        before = state["gates"]  # [..., P, 2]: forget, input
+        before, theta = state["gates"], features[..., -1:]
         by_output, by_theta, by_gate = phi["gates.weight"].split([self.hidden, 1, 1])
         gates = torch.addmm(phi["gates.bias"], x, by_output).view_as(before)
-        gates = gates + theta[..., None] * by_theta[0] + before * by_gate[0]
-        forget, enter = gates.sigmoid().unbind(-1)
-        return (forget - 1) * theta - enter * grad, {**state, "gates": gates}
+        return gates + theta * by_theta[0] + before * by_gate[0], state
+
+
+def _let_through(gates: Tensor, theta: Tensor, grad: Tensor) -> Tensor:
+    forget, enter = gates.sigmoid().unbind(-1)
+    return (forget - 1) * theta - enter * grad
