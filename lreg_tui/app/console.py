@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.console import RenderableType
 from rich.terminal_theme import TerminalTheme
 from textual import work
-from textual.app import ComposeResult
+from textual.app import ComposeResult, SystemCommand
 from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.events import Event, Paste, Resize
@@ -312,6 +313,14 @@ class LregApp(ConsoleBase):
 
         self.push_screen(JumpScreen(self.screen), lambda going: going and going())
 
+    def exit(self, result: Any = None, return_code: int = 0, message: RenderableType | None = None) -> None:
+        """Once the screens that are being opened stand: an app that ends mounts no more widgets, but tells of them."""
+        opening = [screen for screen in self.screen_stack if not screen.is_mounted]
+        if opening:
+            opening[-1].call_later(self.exit, result, return_code, message)
+        else:
+            super().exit(result, return_code, message)
+
     async def action_quit(self) -> None:
         """Quit, unless a screen has something to lose: it asks then, and quits itself. Runs go on either way."""
         if not any(getattr(screen, "keeps_from_quitting", bool)() for screen in self.screen_stack):
@@ -323,9 +332,9 @@ class LregApp(ConsoleBase):
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen(self.screen))
 
-    def get_system_commands(self, screen: Screen[object]):  # type: ignore[no-untyped-def]
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         yield from super().get_system_commands(screen)
-        yield "New run", "Pick a preset, edit it, launch it", self.action_new_run
-        yield "Studies", "Many runs as one: their grid, their reports; start one", self.action_studies
-        yield "Messages", "What was told so far", self.action_messages
-        yield "Help", "The keys of this screen", self.action_help
+        yield SystemCommand("New run", "Pick a preset, edit it, launch it", self.action_new_run)
+        yield SystemCommand("Studies", "Many runs as one: grid, reports; start one", self.action_studies)
+        yield SystemCommand("Messages", "What was told so far", self.action_messages)
+        yield SystemCommand("Help", "The keys of this screen", self.action_help)

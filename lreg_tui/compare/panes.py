@@ -24,7 +24,7 @@ from lreg_tui.charts.chart import Chart
 from lreg_tui.charts.curve import ChartLine
 from lreg_tui.charts.heat_map import HeatMap
 from lreg_tui.runs.feed import Feed
-from lreg_tui.runs.metric_panel import Ids, MetricPanel, Panels, Shown, ids_of
+from lreg_tui.runs.metric_panel import Ids, Panels, Shown, ids_of
 from lreg_tui.text import present
 from lreg_tui.widgets.keys import bind
 from lreg_tui.widgets.pick_list import Choice, pick_one
@@ -58,30 +58,18 @@ class CurvesPane(Container):
         self.metric = metric
         self.run_ids: tuple[str, ...] = ()
         self.feed: Feed | None = None
+        self._panels = Panels([USUAL if metric == LEARNING else metric, "sharpness"])
+        self._second = self._panels.all[1]
+        self._second.add_class("-second")
+        self.learning = Chart(log_x=True, log_y=True, x_label="inner step")  # of the learning curves
+        self._switch()
 
     def compose(self) -> ComposeResult:
-        yield Panels([USUAL if self.metric == LEARNING else self.metric, "sharpness"])
-        yield Chart(log_x=True, log_y=True, x_label="inner step")
-
-    def on_mount(self) -> None:
-        self._second.add_class("-second")
-        self._switch()
+        yield self._panels
+        yield self.learning
 
     def on_resize(self) -> None:
         self._switch()
-
-    @property
-    def _panels(self) -> Panels:
-        return self.query_one(Panels)
-
-    @property
-    def _second(self) -> MetricPanel:
-        return self._panels.all[1]
-
-    @property
-    def learning(self) -> Chart:
-        """The chart of the learning curves."""
-        return self.query_children(Chart).first()
 
     @property
     def chart(self) -> Chart:

@@ -18,12 +18,12 @@ from lreg_tui.runs.feed import Feed, RunRow
 from lreg_tui.system.config import Config
 from lreg_tui.system.session import Session
 from lreg_tui.text.present import clean
-from lreg_tui.widgets.dialog import ConfirmScreen, Ending
+from lreg_tui.widgets.dialog import ConfirmScreen, Ending, News
 from lreg_tui.widgets.keys import KeysInOrder
 
 
 @dataclass
-class RunsChanged(Message):
+class RunsChanged(News):
     """The run store has changed: every row, oldest first. A slow terminal may skip all but the newest."""
 
     rows: tuple[RunRow, ...]
@@ -33,7 +33,7 @@ class RunsChanged(Message):
 
 
 @dataclass
-class SeriesChanged(Message):
+class SeriesChanged(News):
     """Runs that are followed have new records: ask the feed for their series."""
 
     run_ids: frozenset[str]

@@ -14,6 +14,7 @@ from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import Event, Mount
 from textual.screen import ModalScreen, Screen
 from textual.suggester import Suggester, SuggestFromList
 from textual.visual import VisualType
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     Base = Screen[Any]
 else:
     Base = object
+
+
+class News(Event):
+    """What a screen is told of the world."""
 
 
 class Ending(Base):
@@ -53,6 +58,11 @@ class Ending(Base):
 
     def action_leave(self) -> Any:
         self.dismiss(None)
+
+    async def on_event(self, event: Event) -> None:
+        """One that is being taken away is told all the same, and has no widgets any more, or none yet."""
+        if self.display or not isinstance(event, Mount | News):
+            await super().on_event(event)
 
     def on_screen_resume(self) -> None:
         if self._result is not None:
