@@ -114,8 +114,10 @@ class PickList(Dialog[tuple[str, ...] | None]):
         self.listed = [choice for choice in self.choices if all(word in texts[choice.value] for word in words)]
         listed = self.query_one(OptionList)
         listed.clear_options()
-        width = min(max((len(choice.name) for choice in self.choices), default=0), LONGEST_LABEL)
-        listed.add_options([Option(self._prompt(choice, width)) for choice in self.listed])
+        longest = max((len(choice.name) for choice in self.choices), default=0)
+        width = min(longest, LONGEST_LABEL, self.app.size.width // 3)
+        options = [Option(self._prompt(choice, width)) for choice in self.listed]
+        listed.add_options(options or [Option(Text("nothing here is called so", "dim"), disabled=True)])
         if self.listed:
             values = [choice.value for choice in self.listed]
             listed.highlighted = values.index(highlighted) if highlighted in values else 0
